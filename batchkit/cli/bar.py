@@ -1,0 +1,108 @@
+"""One bar for the requests of a workload, cut by state. Every state has its own glyph, so that colour is not needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.measure import Measurement
+from rich.segment import Segment
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+    from batchkit.models import RequestCountsByState
+
+_MIN_WIDTH = 10
+_MAX_WIDTH = 72
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a state of requests is drawn."""
+
+    label: str
+    style: str
+    glyph: str
+    ascii_glyph: str
+
+    def glyph_for(self, options: ConsoleOptions) -> str:
+        """Choose the glyph that the terminal can show."""
+        return self.ascii_glyph if options.ascii_only else self.glyph
+
+
+SUCCEEDED = Look("succeeded", "green", "█", "#")
+FAILED = Look("failed", "red", "▚", "x")
+CANCELLED = Look("cancelled", "magenta", "▞", "/")
+IN_FLIGHT = Look("in flight", "cyan", "▒", "=")
+PENDING = Look("pending", "bright_black", "░", ".")
+
+
+def by_state(counts: RequestCountsByState) -> list[tuple[Look, int]]:
+    """List all states in the order in which they are drawn: what is done first."""
+    return [
+        (SUCCEEDED, counts.succeeded),
+        (FAILED, counts.failed),
+        (CANCELLED, counts.cancelled),
+        (IN_FLIGHT, counts.in_flight),
+        (PENDING, counts.pending),
+    ]
+
+
+def share_cells(counts: list[int], width: int) -> list[int]:
+    """Divide ``width`` cells by the counts; what is there at all gets a cell, so that one failure in a million shows."""
+    total = sum(counts)
+    if total <= 0 or width <= 0:
+        return [0] * len(counts)
+    exact = [count * width / total for count in counts]
+    cells = [max(int(share), 1 if count else 0) for share, count in zip(exact, counts, strict=True)]
+    # What rounding left over goes to those it took most from, what it overspent comes from those it gave most to.
+    while (left := width - sum(cells)) != 0:
+        shortfall = [share - given for share, given in zip(exact, cells, strict=True)]
+        if left > 0:
+            cells[shortfall.index(max(shortfall))] += 1
+            continue
+        spendable = [gap if given > 1 else float("inf") for gap, given in zip(shortfall, cells, strict=True)]
+        if min(spendable) == float("inf"):
+            break
+        cells[spendable.index(min(spendable))] -= 1
+    return cells
+
+
+class StateBar:
+    """A rich renderable as wide as it is allowed to be."""
+
+    def __init__(self, counts: RequestCountsByState, *, max_width: int = _MAX_WIDTH) -> None:
+        self._parts = by_state(counts)
+        self._max_width = max_width
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw the bar; rich calls this."""
+        width = min(options.max_width, self._max_width)
+        cells = share_cells([count for _, count in self._parts], width)
+        for (look, _), count in zip(self._parts, cells, strict=True):
+            if count:
+                yield Segment(look.glyph_for(options) * count, console.get_style(look.style))
+        yield Segment.line()
+
+    def __rich_measure__(self, _console: Console, options: ConsoleOptions) -> Measurement:
+        """Say how narrow and how wide the bar may be; rich calls this."""
+        return Measurement(min(_MIN_WIDTH, options.max_width), min(options.max_width, self._max_width))
+
+
+class StateLegend:
+    """The counts behind a ``StateBar``, each with its glyph; states without requests are left out."""
+
+    def __init__(self, counts: RequestCountsByState) -> None:
+        self._parts = by_state(counts)
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        """Write the counts; rich calls this."""
+        shown = [(look, count) for look, count in self._parts if count] or self._parts[:1]
+        entries = [
+            Text.assemble((look.glyph_for(options), look.style), f"\N{NO-BREAK SPACE}{count:,}\N{NO-BREAK SPACE}{label}")
+            for look, count in shown
+            for label in (look.label.replace(" ", "\N{NO-BREAK SPACE}"),)
+        ]
+        yield Text("   ").join(entries)

@@ -1,0 +1,240 @@
+"""What a workload looks like on a terminal: pure functions from pictures to renderables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.box import ROUNDED, SIMPLE_HEAD
+from rich.console import Group
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from batchkit.cli import words
+from batchkit.cli.bar import StateBar, StateLegend
+from batchkit.models import ShardState
+from batchkit.progress import WorkloadState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import RenderableType
+
+    from batchkit.models import FailureReason
+    from batchkit.progress import Progress
+
+_TOP_FAILURES = 5
+_TOP_ATTENTION = 10
+_SAMPLE_CHARS = 300
+_UNSENT = (ShardState.PLANNED, ShardState.UPLOADED, ShardState.SUBMITTING)
+_STATE_STYLES = {
+    WorkloadState.SPLITTING: "yellow",
+    WorkloadState.RUNNING: "cyan",
+    WorkloadState.CANCELLING: "magenta",
+    WorkloadState.FINISHED: "bold",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What only the running command knows: the time now and of the next look (Unix seconds), and the estimate in seconds.
+
+    ``waiting_until`` is None while work is being done; ``eta_seconds`` is None while there is too little to judge by.
+    """
+
+    now: float
+    waiting_until: float | None = None
+    eta_seconds: float | None = None
+
+
+def live_panel(progress: Progress, moment: Moment) -> RenderableType:
+    """Draw a workload in motion: the panel that is redrawn while a command waits."""
+    rows = _rows(progress)
+    rows.append(("now", Text(activity(progress, moment))))
+    if not progress.is_finished:
+        rows.append(("time left", Text(time_left(moment))))
+    return _panel(progress, rows, elapsed_until=moment.now)
+
+
+def status_view(progress: Progress) -> RenderableType:
+    """Draw a workload at rest: everything that ``status NAME`` has to say."""
+    workload = progress.workload
+    rows = _rows(progress)
+    rows.append(("input", Text(workload.source)))
+    rows.append(("created", Text(f"{words.moment(workload.created_at)} UTC")))
+    limits = f"up to {words.counted(workload.shard_lines, 'request')} a shard, window {workload.window}"
+    rows.append(("cut", Text(f"{limits}, after expiry up to {workload.max_window}")))
+    end = _ended_at(progress)
+    parts: list[RenderableType] = [_panel(progress, rows, elapsed_until=progress.read_at if end is None else end)]
+    if progress.attention:
+        parts.append(attention_table(progress))
+    return Group(*parts)
+
+
+def overview(pictures: Sequence[Progress]) -> RenderableType:
+    """Draw all workloads, a line each."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("workload", overflow="fold", ratio=3, min_width=8)
+    table.add_column("state", no_wrap=True)
+    table.add_column("done", justify="right", no_wrap=True)
+    table.add_column("", ratio=2, min_width=6)
+    table.add_column("failed", justify="right", no_wrap=True)
+    table.add_column("of", justify="right", no_wrap=True)
+    for progress in pictures:
+        counts = progress.counts
+        failed = counts.failed + counts.cancelled
+        table.add_row(
+            Text(words.printable(progress.workload.name)),
+            Text(progress.state.value, style=_STATE_STYLES[progress.state]),
+            words.percent(counts.total - counts.unresolved, counts.total),
+            StateBar(counts, max_width=24),
+            Text(words.short_count(failed), style="red" if failed else "dim"),
+            words.short_count(counts.total),
+        )
+    return table
+
+
+def failures_table(failures: Sequence[FailureReason]) -> Table:
+    """Draw why requests failed, most frequent first, with one of the provider's messages each."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("failed", justify="right", no_wrap=True)
+    table.add_column("status", justify="right", no_wrap=True)
+    table.add_column("code", overflow="fold")
+    table.add_column("for example", overflow="fold", ratio=1)
+    for reason in failures:
+        status = "" if reason.status_code is None else str(reason.status_code)
+        table.add_row(f"{reason.count:,}", status, Text(words.printable(reason.code)), Text(words.printable(reason.sample, _SAMPLE_CHARS)))
+    return table
+
+
+def attention_table(progress: Progress) -> Table:
+    """Draw the batches that did not simply complete, the newest first."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, title="batches worth a look", title_justify="left")
+    table.add_column("batch", overflow="fold")
+    table.add_column("status", no_wrap=True)
+    table.add_column("answered", justify="right", no_wrap=True)
+    table.add_column("what the provider says", overflow="fold", ratio=1)
+    for batch in progress.attention[:_TOP_ATTENTION]:
+        problem = words.printable(batch.problems[0].message, _SAMPLE_CHARS) if batch.problems else ""
+        more = f" (and {len(batch.problems) - 1} more)" if len(batch.problems) > 1 else ""
+        answered = f"{batch.counts.completed:,}/{batch.counts.total:,}"
+        table.add_row(Text(batch.id), Text(words.printable(batch.status)), answered, Text(problem + more))
+    if len(progress.attention) > _TOP_ATTENTION:
+        table.caption = f"and {len(progress.attention) - _TOP_ATTENTION} more: `status --json` lists up to 50"
+    return table
+
+
+def activity(progress: Progress, moment: Moment) -> str:
+    """Say in a few words what is going on."""
+    shards = progress.shards
+    total = sum(count for state, count in shards.items() if state is not ShardState.WITHDRAWN)
+    unsent = sum(shards.get(state, 0) for state in _UNSENT)
+    if progress.is_finished:
+        return "all done"
+    if progress.state is WorkloadState.SPLITTING:
+        return "cutting the input into shards"
+    if moment.waiting_until is not None and moment.waiting_until > moment.now:
+        return f"next look in {words.duration(moment.waiting_until - moment.now + 1)}"
+    if shards.get(ShardState.ENDED):
+        return f"fetching results: {shards.get(ShardState.MERGED, 0):,} of {words.counted(total, 'shard')} merged"
+    if unsent:
+        return f"sending: {total - unsent:,} of {words.counted(total, 'shard')} sent"
+    return "looking at the batches"
+
+
+def time_left(moment: Moment) -> str:
+    """Say how long it will still take, or that this is not known; never less than until the next look."""
+    if moment.eta_seconds is None:
+        return "unknown (too little seen so far)"
+    floor = (moment.waiting_until or moment.now) - moment.now
+    return f"about {words.rough_duration(max(moment.eta_seconds, floor))}"
+
+
+def plain_line(progress: Progress, moment: Moment) -> str:
+    """Say everything that matters in one line of plain text, for logs."""
+    counts = progress.counts
+    resolved = counts.total - counts.unresolved
+    parts = [f"{resolved:,}/{counts.total:,} done", f"{counts.failed:,} failed"]
+    if counts.cancelled:
+        parts.append(f"{counts.cancelled:,} cancelled")
+    parts.append(f"{counts.in_flight:,} in flight")
+    if counts.pending:
+        parts.append(f"{counts.pending:,} pending")
+    if progress.batches:
+        batches = ", ".join(f"{count:,} {status}" for status, count in sorted(progress.batches.items()))
+        parts.append(f"batches: {batches} ({progress.remote_done:,} answered there)")
+    if moment.eta_seconds is not None and not progress.is_finished:
+        parts.append(f"{time_left(moment)} left")
+    return f"{progress.workload.name}: {'; '.join(parts)}"
+
+
+def _panel(progress: Progress, rows: list[tuple[str, RenderableType]], *, elapsed_until: float) -> Panel:
+    grid = Table.grid(padding=(0, 2), expand=True)
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(ratio=1, overflow="fold")
+    for label, value in rows:
+        grid.add_row(label, value)
+    state = progress.state
+    elapsed = words.duration(elapsed_until - progress.workload.created_at)
+    name = escape(words.printable(progress.workload.name))
+    return Panel(
+        grid,
+        box=ROUNDED,
+        title=f"[bold]{name}[/bold] [{_STATE_STYLES[state]}]{state.value}[/]",
+        title_align="left",
+        subtitle=f"[dim]{elapsed}[/dim]",
+        subtitle_align="right",
+    )
+
+
+def _rows(progress: Progress) -> list[tuple[str, RenderableType]]:
+    counts = progress.counts
+    done = f"{words.percent(counts.total - counts.unresolved, counts.total)} of {words.counted(counts.total, 'request')}"
+    rows: list[tuple[str, RenderableType]] = [
+        ("requests", Group(StateBar(counts), StateLegend(counts), Text(done))),
+        ("shards", Text(_joined({state.value: count for state, count in progress.shards.items()}) or "none yet")),
+    ]
+    if progress.batches:
+        answered = f"{progress.remote_done:,} answered at the provider so far"
+        rows.append(("batches", Text(f"{_joined(progress.batches)}; {answered}")))
+    if progress.expired_rides:
+        rides = words.counted(progress.expired_rides, "ride")
+        rows.append(("expired", Text(f"{rides} came back unanswered and were or will be sent again")))
+    if progress.failures:
+        rows.append(("failures", failures_text(progress.failures)))
+    usage = progress.usage
+    if usage.total_tokens:
+        tokens = f"{words.short_count(usage.prompt_tokens)} in, {words.short_count(usage.completion_tokens)} out"
+        rows.append(("tokens", Text(tokens)))
+    return rows
+
+
+def failures_text(failures: Sequence[FailureReason]) -> Text:
+    """Name the most frequent reasons, a line each, cut where the terminal ends."""
+    lines = []
+    for reason in failures[:_TOP_FAILURES]:
+        sample = words.printable(reason.sample)
+        lines.append(
+            Text.assemble((f"{reason.count:,}", "red"), f"  {_code(reason)}", (f": {sample}" if sample else "", "dim"))
+        )
+    if len(failures) > _TOP_FAILURES:
+        rest = sum(reason.count for reason in failures[_TOP_FAILURES:])
+        lines.append(Text(f"{rest:,}  with other codes", style="dim"))
+    text = Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
+
+
+def _code(reason: FailureReason) -> str:
+    code = words.printable(reason.code)
+    return code if reason.status_code is None else f"{reason.status_code} {code}"
+
+
+def _joined(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {word}" for word, count in counts.items() if count)
+
+
+def _ended_at(progress: Progress) -> float | None:
+    return progress.last_merged_at if progress.is_finished else None

@@ -1,0 +1,86 @@
+"""Numbers as people read them: durations, sizes, counts, moments."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+
+_MINUTE = 60
+_HOUR = 60 * _MINUTE
+_DAY = 24 * _HOUR
+_KILO = 1000
+_SIZES = ("bytes", "kB", "MB", "GB", "TB", "PB")
+_COUNTS = ("", "k", "M", "G", "T", "P")
+_EXACT_BELOW = 10_000
+
+
+def duration(seconds: float) -> str:
+    """Write seconds with the two units that matter: ``42 s``, ``7 min 05 s``, ``3 h 12 min``, ``2 d 4 h``."""
+    whole = max(math.floor(seconds), 0)
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min {whole % _MINUTE:02} s"
+    if whole < _DAY:
+        return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE:02} min"
+    return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
+
+
+def rough_duration(seconds: float) -> str:
+    """Write an estimate in seconds no finer than it can be meant, rounded up."""
+    if seconds < _MINUTE:
+        return f"{max(math.ceil(seconds / 10), 1) * 10} s"
+    if seconds < 2 * _HOUR:
+        return f"{math.ceil(seconds / _MINUTE)} min"
+    if seconds < 2 * _DAY:
+        return f"{math.ceil(seconds / _HOUR)} h"
+    return f"{math.ceil(seconds / _DAY)} days"
+
+
+def size(count_bytes: float) -> str:
+    """Write bytes in powers of 1,000, as the provider counts them: ``512 bytes``, ``1.4 MB``."""
+    amount, power = _scaled(count_bytes)
+    return f"{amount:.1f} {_SIZES[power]}" if power else f"{amount:,.0f} bytes"
+
+
+def short_count(count: int) -> str:
+    """Write a large count shortly: ``9,999``, ``12.3k``, ``4.6M``."""
+    if count < _EXACT_BELOW:
+        return f"{count:,}"
+    amount, power = _scaled(count)
+    return f"{amount:.1f}{_COUNTS[power]}"
+
+
+def _scaled(amount: float) -> tuple[float, int]:
+    """Divide by 1,000 until one decimal place shows less than 1,000; says how often."""
+    amount, power = float(amount), 0
+    while amount >= _KILO - 0.05 and power < len(_SIZES) - 1:
+        amount, power = amount / _KILO, power + 1
+    return amount, power
+
+
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """Write a count with its noun: ``1 request``, ``2,000 requests``, ``3 batches``."""
+    word = noun if count == 1 else plural or f"{noun}s"
+    return f"{count:,} {word}"
+
+
+def percent(part: int, whole: int) -> str:
+    """Write a share; 100 % only when nothing is left, 0 % only when nothing is done."""
+    if whole <= 0 or part <= 0:
+        return "0 %"
+    if part >= whole:
+        return "100 %"
+    return f"{min(max(part / whole * 100, 0.1), 99.9):.1f} %"
+
+
+def moment(unix_seconds: float) -> str:
+    """Write a moment in UTC: ``2026-01-31 14:05``."""
+    return datetime.fromtimestamp(unix_seconds, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def printable(text: str, limit: int | None = None) -> str:
+    """Make a stranger's text harmless for a terminal: one line, no control characters, at most ``limit`` characters."""
+    flat = " ".join(text.split())
+    safe = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in flat)
+    return safe if limit is None or len(safe) <= limit else safe[: max(limit - 3, 0)] + "..."

@@ -1,0 +1,58 @@
+"""A Groq Batch API on loopback: Files, Batches, Models and the synchronous endpoints, with scripted faults and a ledger.
+
+::
+
+    with Emulator(scenario="expire-30", speed=86_400) as emulator:
+        client = Groq(base_url=emulator.root_url, api_key=emulator.api_key)
+        ...
+        assert emulator.ledger().totals.bought_twice == 0
+
+Names are loaded when they are first used, so that importing a part of the package does not import the HTTP server.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from batchkit.emulator.faults import FaultInfo, fault_catalogue
+    from batchkit.emulator.ledger import Ledger, LedgerBatch, LedgerUpload, Totals
+    from batchkit.emulator.scenario import Limits, Scenario, ScenarioError, Timing, load_scenario, scenario_names
+    from batchkit.emulator.server import DEFAULT_SPEED, Emulator, EmulatorNotStarted, serve
+    from batchkit.emulator.world import DirectoryInUse
+
+__all__ = [
+    "DEFAULT_SPEED",
+    "DirectoryInUse",
+    "Emulator",
+    "EmulatorNotStarted",
+    "FaultInfo",
+    "Ledger",
+    "LedgerBatch",
+    "LedgerUpload",
+    "Limits",
+    "Scenario",
+    "ScenarioError",
+    "Timing",
+    "Totals",
+    "fault_catalogue",
+    "load_scenario",
+    "scenario_names",
+    "serve",
+]
+
+_HOMES = {
+    "faults": ("FaultInfo", "fault_catalogue"),
+    "ledger": ("Ledger", "LedgerBatch", "LedgerUpload", "Totals"),
+    "scenario": ("Limits", "Scenario", "ScenarioError", "Timing", "load_scenario", "scenario_names"),
+    "server": ("DEFAULT_SPEED", "Emulator", "EmulatorNotStarted", "serve"),
+    "world": ("DirectoryInUse",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

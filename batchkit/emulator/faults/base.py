@@ -1,0 +1,224 @@
+"""What a fault is: a small named thing with parameters and one sentence that says what it does.
+
+A fault belongs to one of three families, by the place where it acts: lines of a batch (``LineFault``), the life and looks of a
+batch (``BatchFault``), and HTTP calls (``HttpFault``). Nothing about a fault is random: what it hits follows from its
+parameters and from the scenario's seed. Each class registers itself under its ``name``; the registry feeds scenario
+files and the catalogue that the command line prints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from inspect import getdoc
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+
+from batchkit.emulator.ids import fraction_of
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+    from batchkit.emulator.outcome import Outcome
+    from batchkit.emulator.rules import BatchRules
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+OPERATIONS = (
+    "files.create",
+    "files.list",
+    "files.retrieve",
+    "files.content",
+    "files.delete",
+    "batches.create",
+    "batches.list",
+    "batches.retrieve",
+    "batches.cancel",
+    "chat.completions",
+    "audio.transcriptions",
+    "audio.translations",
+    "models.list",
+    "models.retrieve",
+)
+
+
+class Fault(BaseModel):
+    """The base of all faults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: ClassVar[str]
+    registry: ClassVar[dict[str, type[Fault]]] = {}
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Register every class that has a name of its own."""
+        super().__pydantic_init_subclass__(**kwargs)
+        if "name" in vars(cls):
+            cls.registry[cls.name] = cls
+
+    @model_serializer(mode="wrap")
+    def _with_name(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {"fault": self.name, **handler(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Selectable:
+    """What the choice of a line may depend on: ``number`` is the 1-based line, ``attempt`` starts at 0."""
+
+    custom_id: str
+    number: int
+    total: int
+    attempt: int
+    model: str
+
+
+class LineFault(Fault):
+    """A fault in lines of a batch. Without a selection it hits every line; selections given together must all hold."""
+
+    custom_ids: frozenset[str] = Field(default=frozenset(), description="only these custom_ids")
+    fraction: Fraction | None = Field(
+        default=None, description="only this share of the custom_ids, chosen by the scenario's seed"
+    )
+    count: int | None = Field(
+        default=None, ge=0, description="only this many lines of each batch, evenly spread over it"
+    )
+    attempts: int | None = Field(
+        default=None, ge=1, description="only the first so many times that a batch carries the custom_id"
+    )
+
+    def selects(self, line: Selectable, seed: int) -> bool:
+        """Say whether the fault hits a line."""
+        if self.attempts is not None and line.attempt >= self.attempts:
+            return False
+        if self.custom_ids and line.custom_id not in self.custom_ids:
+            return False
+        if self.fraction is not None and fraction_of(seed, self.name, line.custom_id) >= self.fraction:
+            return False
+        if self.count is not None:
+            wanted = min(self.count, line.total)
+            return line.number * wanted // line.total != (line.number - 1) * wanted // line.total
+        return True
+
+    def apply(self, outcome: Outcome) -> None:
+        """Change what the batch's files and the ledger will say of the line."""
+        raise NotImplementedError
+
+
+class BatchFault(Fault):
+    """A fault in the life or the looks of a batch. Without a selection it hits every batch."""
+
+    batches: frozenset[int] = Field(
+        default=frozenset(), description="only the batches created as the n-th (from 1) since the scenario was set"
+    )
+
+    def hits(self, ordinal: int) -> bool:
+        """Say whether the fault hits the batch that was created as the ``ordinal``-th."""
+        return not self.batches or ordinal in self.batches
+
+    def govern(self, rules: BatchRules) -> BatchRules:
+        """Return the rules the batch is run by."""
+        return rules
+
+    def show(self, shown: dict[str, Any]) -> None:
+        """Change the JSON object that a client sees."""
+
+    def hides(self, status: str, listings: int | None) -> bool:  # noqa: ARG002 - the hook's signature
+        """Say whether a batch is not to be found; ``listings`` counts list calls since its creation, None outside a list."""
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One HTTP call. Ordinals start at 1 and count since the scenario was set, refused calls included."""
+
+    operation: str
+    ordinal: int
+    object_id: str = ""
+    object_ordinal: int = 1
+    body: dict[str, Any] = field(default_factory=dict)
+
+
+class HttpFault(Fault):
+    """A fault in HTTP calls. Without ``times``, ``every`` or ``fraction`` it hits every call of the operations in ``on``."""
+
+    on: tuple[str, ...] = Field(description="operations such as batches.create, families such as files, or *")
+    times: int | None = Field(default=None, ge=1, description="only so many calls of each operation")
+    skip: int = Field(default=0, ge=0, description="let so many calls of each operation pass first")
+    every: int = Field(default=1, ge=1, description="only each n-th call")
+    fraction: Fraction | None = Field(
+        default=None, description="only this share of the calls, chosen by the scenario's seed"
+    )
+    per_object: bool = Field(default=False, description="count calls for each file or batch of its own")
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse operations that do not exist."""
+        families = {operation.partition(".")[0] for operation in OPERATIONS}
+        known = {*OPERATIONS, *families, "*"}
+        for operation in self.on:
+            if operation not in known:
+                raise ValueError(f"unknown operation {operation!r}{suggestion(operation, known)}")
+
+    def hits(self, call: Call, seed: int) -> bool:
+        """Say whether the fault hits a call."""
+        family = call.operation.partition(".")[0]
+        if not {call.operation, family, "*"} & set(self.on):
+            return False
+        position = (call.object_ordinal if self.per_object else call.ordinal) - self.skip
+        if position < 1 or position % self.every:
+            return False
+        if self.times is not None and position > self.times * self.every:
+            return False
+        return (
+            self.fraction is None
+            or fraction_of(seed, self.name, call.operation, call.object_id, position) < self.fraction
+        )
+
+    def refuse(self, call: Call) -> Response | None:  # noqa: ARG002 - the hook's signature
+        """Return an answer that takes the place of doing what was asked, or None to let it be done."""
+        return None
+
+    def alter(self, call: Call, response: Response) -> Response:  # noqa: ARG002 - the hook's signature
+        """Return the answer that the client gets although what it asked for was done."""
+        return response
+
+    def delay_seconds(self) -> float:
+        """Return the real seconds to wait before answering."""
+        return 0.0
+
+
+def suggestion(word: str, known: set[str]) -> str:
+    """Phrase the nearest known word as ``; did you mean ...?``, or say nothing."""
+    near = get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+@dataclass(frozen=True, slots=True)
+class FaultInfo:
+    """One entry of the catalogue; ``parameters`` maps each parameter to its meaning and default."""
+
+    name: str
+    family: str
+    explanation: str
+    parameters: dict[str, str]
+
+
+def describe(kind: type[Fault]) -> FaultInfo:
+    """Describe a fault from its docstring and its fields."""
+    family = next(label for base, label in _FAMILIES.items() if issubclass(kind, base))
+    parameters = {}
+    for field_name, info in kind.model_fields.items():
+        default = info.get_default(call_default_factory=False)
+        shown = "required" if info.is_required() else f"default {_plain(default)}"
+        parameters[field_name] = f"{info.description or ''} ({shown})".strip()
+    return FaultInfo(kind.name, family, " ".join((getdoc(kind) or "").split("\n\n")[0].split()), parameters)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, (frozenset, tuple)):
+        return ", ".join(map(str, sorted(value))) or "all"
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+_FAMILIES: dict[type[Fault], str] = {LineFault: "lines", BatchFault: "batches", HttpFault: "calls"}

@@ -1,0 +1,254 @@
+"""Faults in HTTP calls: refusals, lost replies, slow replies, and downloads that lose their end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from batchkit.emulator.faults.base import Call, Fraction, HttpFault
+from batchkit.emulator.replies import ApiError, CutMode, Download, HangUp, html_reply, is_refusal
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+_ON = "operations such as batches.create, families such as files, or *"
+
+
+class RefuseCalls(HttpFault):
+    """Calls are refused with a status and an error body of your choice, and nothing is done."""
+
+    name: ClassVar[str] = "refuse-calls"
+    status: int = Field(default=500, ge=400, le=599, description="the HTTP status")
+    message: str = Field(default="Internal Server Error", description="the error's message")
+    type: str = Field(default="internal_server_error", description="the error's type")
+    code: str | None = Field(default=None, description="the error's code")
+    headers: dict[str, str] = Field(default={}, description="further response headers")
+
+    def refuse(self, call: Call) -> Response | None:  # noqa: ARG002 - the hook's signature
+        """Refuse."""
+        return ApiError(self.status, self.message, kind=self.type, code=self.code, headers=self.headers).reply()
+
+
+class BadKey(HttpFault):
+    """The API key is refused with 401 invalid_api_key, as after it was revoked."""
+
+    name: ClassVar[str] = "bad-key"
+    on: tuple[str, ...] = Field(default=("*",), description=_ON)
+
+    def refuse(self, call: Call) -> Response | None:  # noqa: ARG002 - the hook's signature
+        """Refuse."""
+        return ApiError(401, "Invalid API Key", code="invalid_api_key").reply()
+
+
+class PlanGate(HttpFault):
+    """Files and batches are refused with 403 not_available_for_plan, as on the free plan, while models still work."""
+
+    name: ClassVar[str] = "plan-gate"
+    on: tuple[str, ...] = Field(default=("files", "batches"), description=_ON)
+
+    def refuse(self, call: Call) -> Response | None:
+        """Refuse."""
+        what = call.operation.partition(".")[0]
+        message = f"The {what} API is not available for your plan. Please upgrade at https://console.groq.com/settings/billing"
+        return ApiError(403, message, kind="permissions_error", code="not_available_for_plan").reply()
+
+
+class RateLimit(HttpFault):
+    """Calls are refused with 429, with or without a retry-after header."""
+
+    name: ClassVar[str] = "rate-limit"
+    on: tuple[str, ...] = Field(default=("files.create",), description=_ON)
+    times: int | None = Field(default=1, ge=1, description="only so many calls of each operation")
+    retry_after: float | None = Field(default=1.0, ge=0, description="seconds in the header; none leaves it out")
+    wait: str = Field(default="1s", description="the duration in the message, in Go's spelling such as 9m38.016s")
+
+    def refuse(self, call: Call) -> Response | None:  # noqa: ARG002 - the hook's signature
+        """Refuse."""
+        message = f"Rate limit reached for organization on tokens per minute. Please try again in {self.wait}."
+        headers = {} if self.retry_after is None else {"retry-after": f"{self.retry_after:g}"}
+        return ApiError(429, message, kind="tokens", code="rate_limit_exceeded", headers=headers).reply()
+
+
+class GatewayErrors(HttpFault):
+    """Calls are answered by an HTML page of the CDN, and nothing is done."""
+
+    name: ClassVar[str] = "gateway-errors"
+    on: tuple[str, ...] = Field(default=("*",), description=_ON)
+    status: Literal[502, 503, 504] = Field(default=502, description="the HTTP status")
+
+    def refuse(self, call: Call) -> Response | None:  # noqa: ARG002 - the hook's signature
+        """Refuse."""
+        return _gateway_page(self.status)
+
+
+class UploadTooLarge(HttpFault):
+    """Uploads are refused with 413, whatever their size or only above a size."""
+
+    name: ClassVar[str] = "upload-too-large"
+    on: tuple[str, ...] = Field(default=("files.create",), description=_ON)
+    above_bytes: int = Field(default=0, ge=0, description="only when the call's body is larger than this")
+
+    def refuse(self, call: Call) -> Response | None:
+        """Refuse bodies above the size."""
+        if int(call.body.get("content_length", 0)) <= self.above_bytes:
+            return None
+        return ApiError(413, "Request Entity Too Large", code="request_too_large").reply()
+
+
+class RequestTooLarge(HttpFault):
+    """A synchronous request alone exceeds the tokens per minute and is refused with 413 rate_limit_exceeded."""
+
+    name: ClassVar[str] = "request-too-large"
+    on: tuple[str, ...] = Field(default=("chat.completions",), description=_ON)
+
+    def refuse(self, call: Call) -> Response | None:
+        """Refuse."""
+        message = (
+            f"Request too large for model `{call.body.get('model')}` on tokens per minute (TPM): "
+            "Limit 6000, Requested 12328, please reduce your message size and try again."
+        )
+        return ApiError(413, message, kind="tokens", code="rate_limit_exceeded").reply()
+
+
+class FlexFull(HttpFault):
+    """Synchronous requests with service_tier flex are refused with 498 capacity_exceeded; other tiers are not."""
+
+    name: ClassVar[str] = "flex-full"
+    on: tuple[str, ...] = Field(default=("chat.completions",), description=_ON)
+
+    def refuse(self, call: Call) -> Response | None:
+        """Refuse the flex tier."""
+        if call.body.get("service_tier") != "flex":
+            return None
+        message = "`flex` tier capacity exceeded. Please try again later or use another service tier."
+        return ApiError(498, message, kind="capacity_exceeded", code="capacity_exceeded").reply()
+
+
+class DropConnection(HttpFault):
+    """The connection is closed before anything is done."""
+
+    name: ClassVar[str] = "drop-connection"
+
+    def refuse(self, call: Call) -> Response | None:  # noqa: ARG002 - the hook's signature
+        """Hang up."""
+        return HangUp()
+
+
+class LoseReply(HttpFault):
+    """What was asked for is done, but the client gets no usable answer, so a repeated create makes a second batch."""
+
+    name: ClassVar[str] = "lose-reply"
+    times: int | None = Field(default=1, ge=1, description="only so many calls of each operation")
+    how: Literal["close", "500", "502", "hang"] = Field(
+        default="close", description="the connection closes, a JSON 500, an HTML 502, or silence until it closes"
+    )
+    hang_seconds: float = Field(default=5.0, ge=0, description="real seconds of silence")
+
+    def alter(self, call: Call, response: Response) -> Response:  # noqa: ARG002 - the hook's signature
+        """Withhold the answer of a call that was carried out."""
+        if is_refusal(response):
+            return response
+        match self.how:
+            case "close":
+                return HangUp()
+            case "hang":
+                return HangUp(self.hang_seconds)
+            case "500":
+                return ApiError(500, "Internal Server Error", kind="internal_server_error").reply()
+            case "502":
+                return _gateway_page(502)
+
+
+class SlowReplies(HttpFault):
+    """Calls are answered late."""
+
+    name: ClassVar[str] = "slow-replies"
+    on: tuple[str, ...] = Field(default=("*",), description=_ON)
+    seconds: float = Field(default=0.5, ge=0, description="real seconds before the answer")
+
+    def delay_seconds(self) -> float:
+        """Return the delay in real seconds."""
+        return self.seconds
+
+
+class CutDownloads(HttpFault):
+    """Downloads lose their end, either so that HTTP tells (content-length, chunked) or silently (close-delimited, clean)."""
+
+    name: ClassVar[str] = "cut-downloads"
+    on: tuple[str, ...] = Field(default=("files.content",), description=_ON)
+    how: CutMode = Field(default="content-length", description="how the body is framed")
+    keep: Fraction = Field(default=0.5, description="the share of the bytes that arrives")
+    at_line_end: bool = Field(default=False, description="cut after a whole line, so that no torn line tells")
+
+    def alter(self, call: Call, response: Response) -> Response:  # noqa: ARG002 - the hook's signature
+        """Shorten a download."""
+        if isinstance(response, Download):
+            response.keep(self.keep, self.how, at_line_end=self.at_line_end)
+        return response
+
+
+class FileLag(HttpFault):
+    """A file just uploaded is not found by the first calls that use it."""
+
+    name: ClassVar[str] = "file-lag"
+    on: tuple[str, ...] = Field(default=("files.retrieve", "files.content", "batches.create"), description=_ON)
+    times: int | None = Field(default=1, ge=1, description="only so many calls of each operation")
+    per_object: bool = Field(default=True, description="count calls for each file or batch of its own")
+
+    def refuse(self, call: Call) -> Response | None:
+        """Deny the file."""
+        return no_such_file(call.object_id).reply()
+
+
+class GoneFiles(HttpFault):
+    """Files are gone, as after their retention ran out."""
+
+    name: ClassVar[str] = "gone-files"
+    on: tuple[str, ...] = Field(default=("files.retrieve", "files.content"), description=_ON)
+
+    def refuse(self, call: Call) -> Response | None:
+        """Deny the file."""
+        return no_such_file(call.object_id).reply()
+
+
+class UnknownFileRefused(HttpFault):
+    """A create that names an unknown or deleted file is refused at once, not accepted and failed later."""
+
+    name: ClassVar[str] = "unknown-file-refused"
+    on: tuple[str, ...] = Field(default=("batches.create",), description=_ON)
+    status: Literal[400, 404] = Field(default=404, description="the HTTP status")
+
+    def refusal(self, file_id: str) -> ApiError:
+        """Make the refusal for a file that does not exist."""
+        return no_such_file(file_id, self.status)
+
+
+class ListPages(HttpFault):
+    """The pages of the list of batches end or follow each other wrongly."""
+
+    name: ClassVar[str] = "list-pages"
+    on: tuple[str, ...] = Field(default=("batches.list",), description=_ON)
+    how: Literal["no-paging", "null-cursor", "repeat", "overlap", "empty-page", "refuse-cursor", "single-page"] = Field(
+        default="repeat",
+        description=(
+            "no-paging: no paging key on the last page; null-cursor: next_cursor null there; repeat: the cursor is ignored "
+            "for ever; overlap: a page starts with the last batch of the one before; empty-page: an empty page with a cursor "
+            "comes first; refuse-cursor: 400 for every cursor; single-page: only the first page, without a cursor"
+        ),
+    )
+
+
+def no_such_file(file_id: str, status: int = 404) -> ApiError:
+    """Make the refusal for a file id that means nothing."""
+    return ApiError(status, f"No such File object: {file_id}", param="id")
+
+
+def no_such_batch(batch_id: str) -> ApiError:
+    """Make the refusal for a batch id that means nothing."""
+    return ApiError(404, f"No batch found with id '{batch_id}'.", code="not_found")
+
+
+def _gateway_page(status: int) -> Response:
+    titles: dict[int, Any] = {502: "Bad Gateway", 503: "Service Temporarily Unavailable", 504: "Gateway Time-out"}
+    return html_reply(status, titles[status])

@@ -1,0 +1,84 @@
+"""Ids that look like the provider's, and the seeded hash behind every scripted decision.
+
+Groq's ids are TypeIDs: a prefix, ``_`` and 26 characters of lower-case Crockford base32 that hold a UUID of version 7,
+whose first 48 bits are the creation time in milliseconds (seen in the sample objects of console.groq.com/docs/batch).
+Completions are ``chatcmpl-`` and a UUID of version 4.
+"""
+
+from __future__ import annotations
+
+import os
+from hashlib import blake2b
+from typing import NewType
+
+FileId = NewType("FileId", str)
+BatchId = NewType("BatchId", str)
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
+_LOW_62 = (1 << 62) - 1
+_HASH_RANGE = float(1 << 64)
+
+
+def stable_hash(*parts: str | int) -> int:
+    """Return 128 bits that depend on ``parts`` alone: the same in every process and on every machine."""
+    return int.from_bytes(
+        blake2b("\x1f".join(map(str, parts)).encode("utf-8", "replace"), digest_size=16).digest(), "big"
+    )
+
+
+def fraction_of(*parts: str | int) -> float:
+    """Map ``parts`` to a number in [0, 1), evenly spread and always the same for the same parts."""
+    return (stable_hash(*parts) >> 64) / _HASH_RANGE
+
+
+def time_prefix(seconds: float) -> str:
+    """Encode a Unix time as the first 10 characters of a TypeID, shared by all ids of that millisecond."""
+    milliseconds = int(seconds * 1000) & ((1 << 48) - 1)
+    return "".join(_PAIRS[(milliseconds >> shift) & 1023] for shift in (40, 30, 20, 10, 0))
+
+
+def id_suffix(entropy: int) -> str:
+    """Encode the other 16 characters of a TypeID from the low 74 bits of ``entropy``."""
+    value = 7 << 76 | ((entropy >> 62) & 0xFFF) << 64 | 2 << 62 | entropy & _LOW_62
+    return (
+        _PAIRS[value >> 70]
+        + _PAIRS[(value >> 60) & 1023]
+        + _PAIRS[(value >> 50) & 1023]
+        + _PAIRS[(value >> 40) & 1023]
+        + _PAIRS[(value >> 30) & 1023]
+        + _PAIRS[(value >> 20) & 1023]
+        + _PAIRS[(value >> 10) & 1023]
+        + _PAIRS[value & 1023]
+    )
+
+
+def fresh_entropy() -> int:
+    """Return 128 unpredictable bits: ids of files and batches must never repeat, also across restarts."""
+    return int.from_bytes(os.urandom(16), "big")
+
+
+def type_id(prefix: str, seconds: float, entropy: int) -> str:
+    """Make ``prefix_...`` for the Unix time ``seconds``."""
+    return f"{prefix}_{time_prefix(seconds)}{id_suffix(entropy)}"
+
+
+def new_file_id(seconds: float) -> FileId:
+    """Make a file id that carries its creation time."""
+    return FileId(type_id("file", seconds, fresh_entropy()))
+
+
+def new_batch_id(seconds: float) -> BatchId:
+    """Make a batch id that carries its creation time."""
+    return BatchId(type_id("batch", seconds, fresh_entropy()))
+
+
+def new_request_id(seconds: float) -> str:
+    """Make a request id, as in the ``x-request-id`` header and in ``x_groq.id``."""
+    return type_id("req", seconds, fresh_entropy())
+
+
+def completion_id(entropy: int) -> str:
+    """Make a ``chatcmpl-`` id from 128 bits."""
+    digits = f"{entropy & ((1 << 128) - 1):032x}"
+    return f"chatcmpl-{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{'89ab'[entropy & 3]}{digits[17:20]}-{digits[20:]}"

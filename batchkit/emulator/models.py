@@ -1,0 +1,57 @@
+"""The models the emulator lists, with the dates they are served (console.groq.com/docs/models, /docs/deprecations)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    id: str
+    owner: str
+    context_window: int
+    max_completion_tokens: int
+    since: str
+    until: str | None = None
+
+
+_MODELS = (
+    _Model("llama-3.1-8b-instant", "Meta", 131_072, 131_072, "2024-07-23", "2026-08-16"),
+    _Model("llama-3.3-70b-versatile", "Meta", 131_072, 32_768, "2024-12-06", "2026-08-16"),
+    _Model("meta-llama/llama-4-scout-17b-16e-instruct", "Meta", 131_072, 8_192, "2025-04-05"),
+    _Model("meta-llama/llama-guard-4-12b", "Meta", 131_072, 1_024, "2025-04-29"),
+    _Model("openai/gpt-oss-120b", "OpenAI", 131_072, 65_536, "2025-08-05"),
+    _Model("openai/gpt-oss-20b", "OpenAI", 131_072, 65_536, "2025-08-05"),
+    _Model("qwen/qwen3-32b", "Alibaba Cloud", 131_072, 40_960, "2025-05-28"),
+    _Model("whisper-large-v3", "OpenAI", 448, 448, "2023-11-06"),
+    _Model("whisper-large-v3-turbo", "OpenAI", 448, 448, "2024-10-01"),
+)
+
+
+def _unix(day: str) -> int:
+    return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp())
+
+
+def models_at(when: float) -> list[dict[str, Any]]:
+    """List the model objects at a Unix time, by id; a model is listed until the day it is shut down."""
+    return [
+        {
+            "id": model.id,
+            "object": "model",
+            "created": _unix(model.since),
+            "owned_by": model.owner,
+            "active": True,
+            "context_window": model.context_window,
+            "public_apps": None,
+            "max_completion_tokens": model.max_completion_tokens,
+        }
+        for model in _MODELS
+        if _unix(model.since) <= when and (model.until is None or when < _unix(model.until))
+    ]
+
+
+def find_model(model_id: str, when: float) -> dict[str, Any] | None:
+    """Return one model object, or None when no such model is served at a Unix time."""
+    return next((model for model in models_at(when) if model["id"] == model_id), None)

@@ -1,0 +1,66 @@
+"""What becomes of one input line: the records for the output and error file, and what the ledger notes.
+
+Record shapes: console.groq.com/docs/batch for successes, the OpenAI Batch guide for expired and cancelled lines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+Record = dict[str, Any] | bytes
+"""A line of a result file: an object, or bytes (without newline) where the line is meant to be broken."""
+
+EXPIRED = {
+    "code": "batch_expired",
+    "message": "This request could not be executed before the completion window expired.",
+}
+CANCELLED = {
+    "code": "batch_cancelled",
+    "message": "This request was not executed because the batch was cancelled.",
+}
+
+
+@dataclass(slots=True)
+class Outcome:
+    """One line on its way to the files; faults change it in place.
+
+    ``executed`` and ``succeeded`` are what the ledger notes. A ``held`` line is not executed and keeps its batch open
+    until the window runs out.
+    """
+
+    line_id: str
+    custom_id: str
+    request_id: str
+    status: int
+    body: Any
+    output: list[Record] = field(default_factory=list)
+    errors: list[Record] = field(default_factory=list)
+    executed: bool = True
+    succeeded: bool = False
+    held: bool = False
+
+    def settle(self) -> None:
+        """Put the plain answer into the file it belongs to."""
+        self.output, self.errors = [], []
+        self.succeeded = 200 <= self.status < 300  # noqa: PLR2004 - the HTTP class
+        response = {"status_code": self.status, "request_id": self.request_id, "body": self.body}
+        (self.output if self.succeeded else self.errors).append(self.record(response))
+
+    def record(self, response: dict[str, Any] | None, error: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Make a line of a result file."""
+        return {"id": self.line_id, "custom_id": self.custom_id, "response": response, "error": error}
+
+
+def unexecuted_record(line_id: str, custom_id: str, error: dict[str, Any]) -> bytes:
+    """Make the error file's line for a request that the window's end or a cancellation left unexecuted."""
+    return encode({"id": line_id, "custom_id": custom_id, "response": None, "error": error})
+
+
+def encode(record: Record) -> bytes:
+    """Make the bytes of a line, newline included; text stays unescaped UTF-8 as in Groq's own files."""
+    if isinstance(record, bytes):
+        return record + b"\n"
+    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)

@@ -1,0 +1,32 @@
+"""The rules one batch is run by: what the scenario's timing says, as changed by the faults that hit the batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRules:
+    """Everything about a batch on which servers differ or misbehave. Durations are provider seconds.
+
+    The defaults are what Groq documents, and OpenAI's behaviour where Groq's is not documented.
+    """
+
+    validating_seconds: float
+    seconds_per_line: float
+    finalizing_seconds: float
+    cancelling_seconds: float
+    stuck_in: Literal["validating", "in_progress", "finalizing"] | None = None
+    bad_lines: Literal["reject_batch", "skip_lines"] = "reject_batch"
+    duplicate_custom_ids: Literal["reject", "run"] = "reject"
+    single_url: bool = False
+    single_model: bool = False
+    refused_models: frozenset[str] = frozenset()
+    refusal: dict[str, Any] | None = None
+    expired_lines_listed: bool = True
+    cancelled_lines_listed: bool = True
+    cancel_ends_as: Literal["cancelled", "completed"] = "cancelled"
+    shuffled: bool = False
+    empty_files: bool = False
+    cancel_ended_status: Literal[200, 400, 409] = 409

@@ -1,0 +1,111 @@
+r"""Bytes to records and back. Lines end at ``\\n`` and nowhere else: U+2028, U+2029 and U+0085 are legal inside JSON strings."""
+
+from __future__ import annotations
+
+import json  # noqa: TID251 - this is the module that owns JSON
+from typing import IO, TYPE_CHECKING, Any
+
+import orjson
+
+from batchkit.models import OutputLine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_READ_BUFFER_BYTES = 1 << 20
+_MAX_STATUS_CODE = 999
+
+
+class MalformedJson(ValueError):
+    """Bytes that are not one JSON value; the message says where."""
+
+
+def loads(data: bytes | str) -> Any:
+    """Parse strictly: RFC 8259, UTF-8, no NaN, no lone surrogates. Raises ``MalformedJson``."""
+    try:
+        return orjson.loads(data)
+    except (orjson.JSONDecodeError, RecursionError) as error:
+        raise MalformedJson(str(error) or type(error).__name__) from error
+
+
+def loads_leniently(data: bytes) -> Any:
+    """Parse what was paid for: also what the strict parser refuses (lone surrogates, NaN, any nesting that fits).
+
+    Raises ``MalformedJson``.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        try:
+            return json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise MalformedJson(str(error)) from error
+
+
+def dumps(value: Any) -> bytes:
+    """Write compact UTF-8 JSON; what UTF-8 cannot hold (lone surrogates, huge integers) is escaped by the slow path."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+def iterate_lines(handle: IO[bytes]) -> Iterator[bytes]:
+    """Yield the lines of a binary file without their newline; blank ones are skipped."""
+    for line in handle:
+        stripped = line.rstrip(b"\r\n")
+        if stripped and not stripped.isspace():
+            yield stripped
+
+
+def storable_text(value: Any) -> str | None:
+    """Read a word or message of the provider; NUL and lone surrogates cannot be stored and are replaced."""
+    if value is None or value == "":
+        return None
+    text = value if isinstance(value, str) else dumps(value).decode()
+    if "\x00" in text:
+        text = text.replace("\x00", "\ufffd")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _error_in(value: Any) -> tuple[str | None, str | None] | None:
+    """Read an ``error`` member: an object with code, type and message, or anything else that is not empty."""
+    if not value:
+        return None
+    if isinstance(value, dict):
+        return storable_text(value.get("code")) or storable_text(value.get("type")), storable_text(
+            value.get("message")
+        ) or storable_text(value)
+    return None, storable_text(value)
+
+
+def read_output_line(record: Any) -> OutputLine | None:
+    """Read one line of an output or error file; None when it names no request.
+
+    The error is looked for at the top level and inside the response body: a 4xx comes with a top-level error of null.
+    """
+    if not isinstance(record, dict):
+        return None
+    custom_id = record.get("custom_id")
+    if not isinstance(custom_id, str):
+        return None
+    response = record.get("response")
+    status: int | None = None
+    request_id: str | None = None
+    body: Any = None
+    if isinstance(response, dict):
+        raw_status = response.get("status_code")
+        if isinstance(raw_status, int) and 0 <= raw_status <= _MAX_STATUS_CODE:
+            status = raw_status
+        request_id = storable_text(response.get("request_id"))
+        body = response.get("body")
+    error = _error_in(record.get("error"))
+    if error is None and isinstance(body, dict):
+        error = _error_in(body.get("error"))
+    code, message = error or (None, None)
+    return OutputLine(custom_id, status, request_id, body, code, message, has_error=error is not None)
+
+
+def fragment(text: str) -> orjson.Fragment:
+    """Wrap JSON text so that ``dumps`` puts it in as it stands."""
+    return orjson.Fragment(text)

@@ -1,0 +1,145 @@
+"""States, the edges between them, and what an output line means. Pure: no clock, no files, no database.
+
+A shard goes straight on; looping lives in the request::
+
+    shard    planned -> uploaded -> submitting -> submitted -> ended -> merged
+                ^          |  ^         |
+                |          |  └─────────┘  only when it is certain that no batch exists
+                └──────────┘               only when the uploaded file is gone
+             planned | uploaded -> withdrawn   the provider takes no such file, or the user cancelled
+
+    request  pending -> in_flight -> succeeded | failed | cancelled
+                ^          |            |
+                └──────────┘            └ failed -> pending only when the user asks (resubmit --failed)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_never
+
+from batchkit.models import Outcome, OutcomeKind, OutputLine, RequestState, RetryPolicy, ShardState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SHARD_TRANSITIONS: Mapping[ShardState, frozenset[ShardState]] = {
+    ShardState.PLANNED: frozenset({ShardState.UPLOADED, ShardState.WITHDRAWN}),
+    ShardState.UPLOADED: frozenset({ShardState.SUBMITTING, ShardState.PLANNED, ShardState.WITHDRAWN}),
+    ShardState.SUBMITTING: frozenset({ShardState.SUBMITTED, ShardState.UPLOADED}),
+    ShardState.SUBMITTED: frozenset({ShardState.ENDED}),
+    ShardState.ENDED: frozenset({ShardState.MERGED}),
+    ShardState.MERGED: frozenset(),
+    ShardState.WITHDRAWN: frozenset(),
+}
+
+REQUEST_TRANSITIONS: Mapping[RequestState, frozenset[RequestState]] = {
+    RequestState.PENDING: frozenset({RequestState.IN_FLIGHT, RequestState.CANCELLED, RequestState.FAILED}),
+    RequestState.IN_FLIGHT: frozenset(
+        {RequestState.SUCCEEDED, RequestState.FAILED, RequestState.PENDING, RequestState.CANCELLED},
+    ),
+    RequestState.SUCCEEDED: frozenset(),
+    RequestState.FAILED: frozenset({RequestState.PENDING}),
+    RequestState.CANCELLED: frozenset({RequestState.PENDING}),
+}
+
+#: Shards in these states still owe answers.
+OPEN_SHARD_STATES = (
+    ShardState.PLANNED,
+    ShardState.UPLOADED,
+    ShardState.SUBMITTING,
+    ShardState.SUBMITTED,
+    ShardState.ENDED,
+)
+
+_RETRYABLE_STATUSES = frozenset({0, 408, 409, 425, 429, 498})
+_SERVER_ERROR = 500
+
+# OpenAI's words for a request that was never executed (Batch guide, "Errors"); Groq documents the case, not the code.
+_EXPIRED_CODES = frozenset({"batch_expired", "expired"})
+_CANCELLED_CODES = frozenset({"batch_cancelled", "cancelled", "canceled"})
+_TRANSIENT_WORDS = (
+    "timeout",
+    "timed_out",
+    "connection",
+    "unavailable",
+    "overloaded",
+    "capacity",
+    "rate_limit",
+    "server_error",
+)
+
+
+def is_retryable_status(status_code: int) -> bool:
+    """Whether the same request may succeed later: 408, 409, 425, 429, 498, 5xx and the odd 0."""
+    return status_code in _RETRYABLE_STATUSES or status_code >= _SERVER_ERROR
+
+
+def classify(line: OutputLine) -> Outcome:
+    """Say what one output line means for its request.
+
+    Success is a body, a 2xx status and no error at either level: a 4xx may hide inside ``response`` while ``error`` is null.
+    """
+    code, message = line.error_code, line.error_message
+    status = line.status_code
+    if code in _EXPIRED_CODES:
+        return Outcome(OutcomeKind.EXPIRED, status, code, message)
+    if code in _CANCELLED_CODES:
+        return Outcome(OutcomeKind.CANCELLED, status, code, message)
+    if status is not None and 200 <= status < 300 and line.body and not line.has_error:  # noqa: PLR2004 - 2xx
+        return Outcome(OutcomeKind.SUCCEEDED, status)
+    if status is None or 200 <= status < 300:  # noqa: PLR2004 - 2xx that carries an error or no body
+        transient = code is None or any(word in code for word in _TRANSIENT_WORDS)
+        kind = OutcomeKind.TRANSIENT if transient else OutcomeKind.REFUSED
+        return Outcome(kind, status, code or "empty_response", message or "the provider returned no response body")
+    kind = OutcomeKind.TRANSIENT if is_retryable_status(status) else OutcomeKind.REFUSED
+    return Outcome(kind, status, code or f"http_{status}", message or f"the provider answered with status {status}")
+
+
+def outranks(new: OutcomeKind, old: OutcomeKind) -> bool:
+    """Whether ``new`` replaces ``old`` when two lines of one batch speak about the same request: a success wins, else the first."""
+    return new is OutcomeKind.SUCCEEDED and old is not OutcomeKind.SUCCEEDED
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The next state of a request and its counters after a ride."""
+
+    state: RequestState
+    attempts: int
+    expiries: int
+
+
+def decide(kind: OutcomeKind, *, attempts: int, expiries: int, policy: RetryPolicy, cancelling: bool) -> Verdict:
+    """Decide what becomes of a request after one ride.
+
+    ``attempts`` and ``expiries`` are the counts before the ride. A ride that was not executed (expired, missing, cancelled by
+    the provider) does not use up the error budget; both budgets end. ``cancelling`` says that the user asked to stop, so that
+    nothing unresolved is sent again.
+    """
+    attempts += 1
+    match kind:
+        case OutcomeKind.SUCCEEDED:
+            return Verdict(RequestState.SUCCEEDED, attempts, expiries)
+        case OutcomeKind.REFUSED:
+            return Verdict(RequestState.FAILED, attempts, expiries)
+        case OutcomeKind.TRANSIENT:
+            if attempts - expiries >= policy.max_attempts:
+                return Verdict(RequestState.FAILED, attempts, expiries)
+        case OutcomeKind.EXPIRED | OutcomeKind.CANCELLED | OutcomeKind.MISSING:
+            expiries += 1
+            if not cancelling and expiries >= policy.max_expiries:
+                return Verdict(RequestState.FAILED, attempts, expiries)
+        case _ as never:
+            assert_never(never)
+    state = RequestState.CANCELLED if cancelling else RequestState.PENDING
+    return Verdict(state, attempts, expiries)
+
+
+_CAPACITY_WORDS = ("token_limit_exceeded", "too_many_tasks", "rate_limit", "queue", "capacity", "enqueued", "quota")
+
+
+def is_capacity_refusal(code: str | None, message: str) -> bool:
+    """Whether the provider turned a whole file away for want of room: nothing is wrong with it, it has to wait or shrink."""
+    words = (code or message).lower()
+    return any(word in words for word in _CAPACITY_WORDS)

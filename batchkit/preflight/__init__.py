@@ -1,0 +1,24 @@
+"""What a request line must be for its endpoint and its model, checked before anything is sent. Pure: no I/O.
+
+::
+
+    facts      what Groq's documentation says, with page and date
+    findings   collecting what is wrong with one line, in words
+    envelope   inspect(): custom_id, method, url, body, model; the fast path
+    chat       the body of /v1/chat/completions
+    audio      the body of /v1/audio/transcriptions and /v1/audio/translations
+    available  model_warnings(): the models of the input against GET /models
+    estimate   estimate_tokens(): a cheap guess for a dry run
+
+A line is refused only for what a page of the documentation refuses. What is merely odd, deprecated or refused by other
+providers is a warning, and a parameter that no page mentions passes without a word: tomorrow's API may know it.
+"""
+
+from __future__ import annotations
+
+from batchkit.preflight.available import model_warnings
+from batchkit.preflight.envelope import Inspection, inspect
+from batchkit.preflight.estimate import TokenEstimate, estimate_tokens
+from batchkit.preflight.facts import LIMITS_AS_OF
+
+__all__ = ["LIMITS_AS_OF", "Inspection", "TokenEstimate", "estimate_tokens", "inspect", "model_warnings"]

@@ -1,0 +1,30 @@
+"""The models of an input against those that the key may use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from batchkit.models import RemoteModel
+
+
+def model_warnings(models: Iterable[str], available: Sequence[RemoteModel]) -> list[str]:
+    """Warn about each model that GET /models does not list or lists as inactive, sorted by model.
+
+    Only a warning: the list is that of one moment, and a batch may run days later. Source of the list:
+    console.groq.com/docs/models.
+    """
+    active = {model.id: model.active for model in available}
+    spelling = {model.id.lower(): model.id for model in available}
+    warnings = []
+    for model in sorted(set(models)):
+        if model in active:
+            if not active[model]:
+                warnings.append(f"model {model} is listed as inactive: requests for it will probably fail")
+        elif (listed := spelling.get(model.lower())) is not None:
+            warnings.append(f"model {model} is listed as {listed}: write it the same way")
+        else:
+            warnings.append(f"model {model} is not listed for this key: requests for it will probably fail")
+    return warnings

@@ -1,0 +1,208 @@
+"""Inspecting one line: ``custom_id``, ``method``, ``url``, ``body`` and ``model``, then the body by its endpoint."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, NamedTuple
+
+from batchkit.preflight import audio, chat
+from batchkit.preflight.facts import (
+    BATCH,
+    CHAT,
+    CUSTOM_ID_MAX_CHARS,
+    CUSTOM_ID_PORTABLE,
+    ENDPOINTS,
+    GUARD_MODELS,
+    METHOD,
+    MODEL_ENDPOINTS,
+    TRANSLATIONS,
+)
+from batchkit.preflight.findings import Findings, describe, one_of
+
+
+class Inspection(NamedTuple):
+    """What one line is and what is wrong with it.
+
+    ``custom_id``, ``endpoint`` (the line's ``url``) and ``model`` are as given, right or wrong, and None when they are
+    no strings. ``reasons`` are sentences that say what is wrong and what to do; empty means that the line may be sent.
+    ``warnings`` hold no value of the line, so that equal ones can be counted.
+    """
+
+    custom_id: str | None
+    endpoint: str | None
+    model: str | None
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+_portable_id: Final = re.compile(CUSTOM_ID_PORTABLE).fullmatch
+# Control characters (Unicode category Cc) and halves of surrogate pairs, which cannot be written as UTF-8.
+_forbidden_in_id: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]").search
+
+_new: Final = tuple.__new__
+_PLAIN_ROLES: Final = frozenset({"system", "user", "assistant"})
+# Models with rules of their own go the long way.
+_PARTICULAR_MODELS: Final = GUARD_MODELS | {model for model, urls in MODEL_ENDPOINTS.items() if CHAT not in urls}
+
+
+def inspect(record: Any, line_bytes: int) -> Inspection:
+    """Check one parsed line; ``line_bytes`` is the length of the line as it will be sent, without its newline.
+
+    All problems of the line are reported, in the order custom_id, method, url, body, model, parameters. Whether the
+    custom_id is unique in its input is not known here. Never raises for a value that came out of a JSON parser.
+    Source of the line's shape: console.groq.com/docs/batch.
+    """
+    # Most lines of most inputs are plain text chats: they are recognised without building anything but the answer.
+    # Whatever does not fit, down to a type error, is looked at with care instead; both ways give the same answer.
+    try:
+        custom_id = record["custom_id"]
+        body = record["body"]
+        model = body["model"]
+        messages = body["messages"]
+        if (
+            type(custom_id) is str
+            and type(model) is str
+            and type(messages) is list
+            and record["method"] == METHOD
+            and record["url"] == CHAT
+            and messages
+            and model
+            and _portable_id(custom_id)
+            and model.lower() not in _PARTICULAR_MODELS
+            and chat.PLAIN_PARAMETERS.issuperset(body)
+        ):
+            for message in messages:
+                if (
+                    len(message) != 2  # noqa: PLR2004 - role and content, nothing else
+                    or message["role"] not in _PLAIN_ROLES
+                    or type(message["content"]) is not str
+                ):
+                    break
+            else:
+                if len(body) == 2 or chat.are_plain(body):  # noqa: PLR2004 - model and messages, nothing else
+                    # The constructor of a named tuple is a Python function; this is what it calls.
+                    return _new(Inspection, (custom_id, CHAT, model, (), ()))
+    except (KeyError, TypeError, AttributeError):
+        pass
+    return inspect_carefully(record, line_bytes)
+
+
+def inspect_carefully(record: Any, line_bytes: int) -> Inspection:
+    """Check one parsed line rule by rule: the meaning of ``inspect``, without its shortcut."""
+    if not isinstance(record, dict):
+        return Inspection(
+            None,
+            None,
+            None,
+            (f"the line is {describe(record)}; write one JSON object with custom_id, method, url and body ({BATCH})",),
+            (),
+        )
+    findings = Findings()
+    custom_id = _check_custom_id(record, findings)
+    _check_method(record, findings)
+    url = record.get("url")
+    endpoint = _check_url(record, findings)
+    model = _check_body(record, endpoint, line_bytes, findings)
+    return Inspection(
+        custom_id,
+        url if isinstance(url, str) else None,
+        model,
+        tuple(findings.reasons),
+        tuple(findings.warnings),
+    )
+
+
+def _check_custom_id(record: dict[str, Any], findings: Findings) -> str | None:
+    if "custom_id" not in record:
+        findings.refuse(f"custom_id is missing; give every line one of its own ({BATCH})")
+        return None
+    custom_id = record["custom_id"]
+    if not isinstance(custom_id, str):
+        findings.refuse(f"custom_id is {describe(custom_id)}; write it as a string ({BATCH})")
+        return None
+    if not custom_id:
+        findings.refuse(f"custom_id is an empty string; give every line one of its own ({BATCH})")
+    elif _portable_id(custom_id) is None:
+        if len(custom_id) > CUSTOM_ID_MAX_CHARS:
+            findings.refuse(
+                f"custom_id has {len(custom_id):,} characters; shorten it to at most {CUSTOM_ID_MAX_CHARS}",
+            )
+        if _forbidden_in_id(custom_id):
+            findings.refuse(
+                f"custom_id {describe(custom_id)} holds a control character or half of a surrogate pair; take it out",
+            )
+        findings.warn(
+            "custom_id is longer than 64 characters or not only A-Z a-z 0-9 _ . : - (some providers refuse it)"
+        )
+    return custom_id
+
+
+def _check_method(record: dict[str, Any], findings: Findings) -> None:
+    if "method" not in record:
+        findings.refuse(f'method is missing; add "method": "{METHOD}" ({BATCH})')
+    elif record["method"] != METHOD:
+        findings.refuse(f'method is {describe(record["method"])}; only "{METHOD}" is supported ({BATCH})')
+
+
+def _check_url(record: dict[str, Any], findings: Findings) -> str | None:
+    """Give the endpoint that the line means, also when its url is written wrongly, so that the body is checked anyway."""
+    choice = one_of(ENDPOINTS)
+    if "url" not in record:
+        findings.refuse(f"url is missing; give {choice} ({BATCH})")
+        return None
+    url = record["url"]
+    if not isinstance(url, str):
+        findings.refuse(f"url is {describe(url)}; give {choice} ({BATCH})")
+        return None
+    if url in ENDPOINTS:
+        return url
+    # Far longer than any url we could recognise: not worth a closer look.
+    path = url[:256].strip().partition("?")[0].rstrip("/").lower()
+    for endpoint in ENDPOINTS:
+        if path and ("/" + path).endswith((endpoint, endpoint.removeprefix("/v1"))):
+            findings.refuse(f"url is {describe(url)}; write it as {endpoint}, without host or /openai ({BATCH})")
+            return endpoint
+    findings.refuse(f"url is {describe(url)}; the Batch API takes {choice} ({BATCH})")
+    return None
+
+
+def _check_body(record: dict[str, Any], endpoint: str | None, line_bytes: int, findings: Findings) -> str | None:
+    if "body" not in record:
+        findings.refuse(f"body is missing; it holds the parameters of the request ({BATCH})")
+        return None
+    body = record["body"]
+    if not isinstance(body, dict):
+        findings.refuse(f"body is {describe(body)}; write the parameters of the request as an object ({BATCH})")
+        return None
+    model = _check_model(body, endpoint, findings)
+    if body.get("stream") not in (None, False):
+        findings.refuse("body.stream asks for a stream, which a batch cannot give; leave it out")
+    if body.get("service_tier") is not None:
+        findings.warn("body.service_tier chooses a synchronous tier; a batch ignores it")
+    if endpoint == CHAT:
+        chat.check(body, model, line_bytes, findings)
+    elif endpoint is not None:
+        audio.check(body, endpoint, findings)
+    return model
+
+
+def _check_model(body: dict[str, Any], endpoint: str | None, findings: Findings) -> str | None:
+    if "model" not in body:
+        findings.refuse(f"body.model is missing; name the model of this request ({BATCH})")
+        return None
+    model = body["model"]
+    if not isinstance(model, str):
+        findings.refuse(f"body.model is {describe(model)}; name the model as a string ({BATCH})")
+        return None
+    if not model:
+        findings.refuse(f"body.model is an empty string; name the model of this request ({BATCH})")
+        return model
+    urls = MODEL_ENDPOINTS.get(model.lower())
+    if urls is None:
+        if endpoint == TRANSLATIONS:
+            findings.warn("body.model is not whisper-large-v3, the only model documented for translations")
+    elif not urls:
+        findings.refuse(f"body.model {model} makes speech from text, which the Batch API does not run ({BATCH})")
+    elif endpoint is not None and endpoint not in urls:
+        findings.refuse(f"body.model {model} does not answer on {endpoint}; send it to {one_of(urls)}")
+    return model

@@ -1,0 +1,107 @@
+"""What Groq's documentation says a batch request may be: the words and numbers that the checks compare with.
+
+Every fact stands under the page that states it; all pages were read as of ``LIMITS_AS_OF``. A page that changes is
+followed here and nowhere else. Sizes are bytes, with MB read as 1,000,000 bytes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LIMITS_AS_OF: Final = "2025-07"
+
+# console.groq.com/docs/batch: the fields of a line, the one method, the three urls.
+BATCH: Final = "console.groq.com/docs/batch"
+METHOD: Final = "POST"
+CHAT: Final = "/v1/chat/completions"
+TRANSCRIPTIONS: Final = "/v1/audio/transcriptions"
+TRANSLATIONS: Final = "/v1/audio/translations"
+ENDPOINTS: Final = (CHAT, TRANSCRIPTIONS, TRANSLATIONS)
+
+# The page calls custom_id "your unique identifier" and gives no limit. The stop is ours, so that an id can be an index
+# key and a file name's worth of text; the portable form is what other batch APIs of the same shape accept.
+CUSTOM_ID_MAX_CHARS: Final = 512
+CUSTOM_ID_PORTABLE: Final = r"[A-Za-z0-9_.:-]{1,64}"
+
+# console.groq.com/docs/openai: parameters that are answered with 400, and what else differs from OpenAI.
+OPENAI: Final = "console.groq.com/docs/openai"
+UNSUPPORTED: Final = ("logprobs", "logit_bias", "top_logprobs")
+ONLY_N: Final = 1
+
+# console.groq.com/docs/api-reference: the types and ranges of the chat parameters, the roles, the 128 tools, the four
+# stop sequences, the names of functions and schemas.
+API: Final = "console.groq.com/docs/api-reference"
+ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+MESSAGE_FIELDS: Final = frozenset(
+    {"role", "content", "name", "tool_calls", "tool_call_id", "function_call", "reasoning"},
+)
+PART_TYPES: Final = frozenset({"text", "image_url", "document"})
+RANGES: Final[Mapping[str, tuple[float, float]]] = {
+    "temperature": (0, 2),
+    "top_p": (0, 1),
+    "frequency_penalty": (-2, 2),
+    "presence_penalty": (-2, 2),
+}
+INTEGERS: Final = ("max_completion_tokens", "max_tokens", "seed")
+RESPONSE_FORMATS: Final = ("text", "json_object", "json_schema")
+MAX_STOP: Final = 4
+MAX_TOOLS: Final = 128
+TOOL_CHOICES: Final = ("none", "auto", "required")
+NAME: Final = r"[A-Za-z0-9_-]{1,64}"
+# Which of these a model takes differs by model and has grown over time: a word outside the list is a warning.
+REASONING_EFFORTS: Final = ("none", "default", "low", "medium", "high")
+
+# console.groq.com/docs/reasoning: "raw" with JSON mode or tools is answered with 400.
+REASONING: Final = "console.groq.com/docs/reasoning"
+REASONING_FORMATS: Final = ("parsed", "raw", "hidden")
+
+# console.groq.com/docs/vision: images per request; a request with base64 images above 4 MB is answered with 413.
+VISION: Final = "console.groq.com/docs/vision"
+MAX_IMAGES: Final = 5
+MAX_BASE64_REQUEST_BYTES: Final = 4_000_000
+
+# console.groq.com/docs/flex-processing: service_tier chooses between synchronous tiers.
+# console.groq.com/docs/content-moderation: the guard model needs no system message.
+GUARD_MODELS: Final = frozenset({"meta-llama/llama-guard-4-12b"})
+
+# console.groq.com/docs/speech-to-text: parameters of both audio endpoints.
+SPEECH: Final = "console.groq.com/docs/speech-to-text"
+AUDIO_FORMATS: Final = ("json", "verbose_json", "text")
+GRANULARITIES: Final = ("segment", "word")
+GRANULARITIES_FORMAT: Final = "verbose_json"
+AUDIO_TEMPERATURE: Final = (0, 1)
+TRANSLATION_LANGUAGE: Final = "en"
+AUDIO_PROMPT_TOKENS: Final = 224
+
+# console.groq.com/docs/models, /batch and /speech-to-text: which urls a model that we know answers on. Models come and
+# go faster than this table, so one that is not in it is never refused: GET /models decides (``model_warnings``).
+_CHAT_MODELS: Final = (
+    "compound-beta",
+    "compound-beta-mini",
+    "deepseek-r1-distill-llama-70b",
+    "gemma2-9b-it",
+    "llama-3.1-8b-instant",
+    "llama-3.3-70b-versatile",
+    "meta-llama/llama-4-maverick-17b-128e-instruct",
+    "meta-llama/llama-4-scout-17b-16e-instruct",
+    "meta-llama/llama-guard-4-12b",
+    "meta-llama/llama-prompt-guard-2-22m",
+    "meta-llama/llama-prompt-guard-2-86m",
+    "mistral-saba-24b",
+    "moonshotai/kimi-k2-instruct",
+    "openai/gpt-oss-120b",
+    "openai/gpt-oss-20b",
+    "qwen/qwen3-32b",
+)
+MODEL_ENDPOINTS: Final[Mapping[str, tuple[str, ...]]] = {
+    **dict.fromkeys(_CHAT_MODELS, (CHAT,)),
+    "whisper-large-v3": (TRANSCRIPTIONS, TRANSLATIONS),
+    "whisper-large-v3-turbo": (TRANSCRIPTIONS,),
+    "distil-whisper-large-v3-en": (TRANSCRIPTIONS,),
+    # Text to speech has no url in the Batch API at all.
+    "playai-tts": (),
+    "playai-tts-arabic": (),
+}

@@ -1,0 +1,94 @@
+"""What batchkit asks of a batch API. ``provider/groq.py`` is the first answer to it.
+
+Every call either returns, or raises one of the ``ProviderError`` family: nothing of the HTTP library passes this line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from batchkit.models import Batch, BatchId, Download, FileId, RemoteFile, RemoteModel
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the provider takes in one file and in one call."""
+
+    max_lines: int
+    max_bytes: int
+    ids_per_status_call: int
+    min_window_hours: int
+    max_window_hours: int
+
+
+class Provider(Protocol):
+    """A batch API. Implementations are safe to use from several threads at once."""
+
+    limits: Limits
+
+    def upload_file(self, path: Path, filename: str) -> RemoteFile:
+        """Upload a shard file, streamed. Repeated freely: an extra copy costs nothing but space."""
+        ...
+
+    def create_batch(
+        self,
+        *,
+        input_file_id: FileId,
+        endpoint: str,
+        window: str,
+        metadata: Mapping[str, str],
+    ) -> Batch:
+        """Create a batch: sent once and never again by this call.
+
+        Raises ``OutcomeUnknown`` when the batch may exist; ``ProviderRefused`` or ``ProviderUnreachable`` when it
+        certainly does not.
+        """
+        ...
+
+    def get_batches(self, ids: Sequence[BatchId]) -> dict[BatchId, Batch]:
+        """Read up to ``limits.ids_per_status_call`` batches in one call; ids that the provider leaves out are left out."""
+        ...
+
+    def get_batch(self, batch_id: BatchId) -> Batch:
+        """Read one batch. Raises ``NotFound``."""
+        ...
+
+    def list_batches(self) -> Iterator[Batch]:
+        """Read every batch of the account, newest first, page by page.
+
+        Raises ``ListingIncomplete`` when the end cannot be reached: absence proves nothing then.
+        """
+        ...
+
+    def cancel_batch(self, batch_id: BatchId) -> Batch:
+        """Ask for cancellation; a batch that has ended already is returned as it is. Raises ``NotFound``."""
+        ...
+
+    def download_file(self, file_id: FileId, path: Path) -> Download:
+        """Stream a file to ``path`` by way of a temporary neighbour and a rename.
+
+        Checked against Content-Length and the file object's ``bytes``; a torn transfer is repeated, then raised as
+        ``TornDownload``. Raises ``NotFound`` when the file is gone.
+        """
+        ...
+
+    def list_files(self) -> Iterator[RemoteFile]:
+        """Read every file of the account."""
+        ...
+
+    def delete_file(self, file_id: FileId) -> None:
+        """Delete a file; one that is gone already counts as deleted."""
+        ...
+
+    def list_models(self) -> list[RemoteModel]:
+        """Read the models that the key may use."""
+        ...
+
+    def close(self) -> None:
+        """Release the connections."""
+        ...

@@ -1,0 +1,243 @@
+"""What a failed exchange proves, said in the errors of ``batchkit.errors``.
+
+=========================================================  =====================================================
+what happened                                              what it becomes
+=========================================================  =====================================================
+ConnectError (refused, DNS, TLS, certificate),             ``ProviderUnreachable``: the request was never sent
+ConnectTimeout, PoolTimeout, ProxyError,
+UnsupportedProtocol, InvalidURL
+any other transport error: ReadError, WriteError, ...      ``OutcomeUnknown``: some of it was sent
+408, 425, 499, 5xx, any other unexpected status            ``OutcomeUnknown``
+429, 498                                                   ``RateLimited``
+other 4xx, 3xx                                             ``ProviderRefused`` and its kinds
+=========================================================  =====================================================
+
+The first row is complete, because the library raises those only while it waits for or opens a connection; a kept-alive
+connection is never opened again, so a reset there comes as ReadError, WriteError or RemoteProtocolError. Those prove nothing
+for a request with an effect: a server may process a request and die before it answers, and even a broken write may follow a
+body that had arrived whole.
+
+408 and 425 mean "not processed" by the letter (RFC 9110, section 15.5.9; RFC 8470, section 5.2), 499 that a proxy gave up on us.
+But gateways send them about requests that they have passed on, so they count as unknown.
+
+For a call that must not be doubled (``must_be_certain``) three more kinds count as unknown: a redirect, because 303 follows a
+*completed* POST (RFC 9110, section 15.4.4); 409, which may speak of the very object that the call has made; and a 4xx whose
+body is not a JSON object: the API did not write it, and a gateway that replaces replies does so after the fact.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import httpx
+
+from batchkit.errors import (
+    Forbidden,
+    NotFound,
+    OutcomeUnknown,
+    ProviderError,
+    ProviderRefused,
+    ProviderUnreachable,
+    RateLimited,
+    TooLarge,
+    Unauthorized,
+)
+from batchkit.jsonl import MalformedJson, loads_leniently
+from batchkit.provider.headers import rate_limit_reset, retry_after
+from batchkit.provider.retry import TryAgain
+
+_NEVER_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+    httpx.InvalidURL,
+)
+_CAPACITY_EXCEEDED = 498  # not in the registry; console.groq.com/docs/flex-processing
+_CLIENT_CLOSED_REQUEST = 499  # not in the registry; written by nginx and its kin
+_UNKNOWN_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, _CLIENT_CLOSED_REQUEST})
+_RATE_LIMITED = frozenset({HTTPStatus.TOO_MANY_REQUESTS, _CAPACITY_EXCEEDED})
+_KINDS: dict[int, type[ProviderRefused]] = {
+    HTTPStatus.UNAUTHORIZED: Unauthorized,
+    HTTPStatus.FORBIDDEN: Forbidden,
+    HTTPStatus.NOT_FOUND: NotFound,
+    HTTPStatus.GONE: NotFound,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: TooLarge,
+}
+
+QUOTE_CHARS = 300
+_SHORTEST_SECRET_CHARS = 8
+_ENCODED_RUN = re.compile(r"[A-Za-z0-9+/=_-]{100,}")
+_BLANKS = re.compile(r"[\s\x00-\x1f\x7f]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What an error body says, in the provider's words; None where it says nothing.
+
+    ``hint`` is ours: what to do next. ``retry_after_seconds`` is a wait that stands in the words themselves.
+    """
+
+    message: str | None = None
+    code: str | None = None
+    type: str | None = None
+    param: str | None = None
+    hint: str | None = None
+    retry_after_seconds: float | None = None
+
+
+#: Reads an error body: its status and the parsed JSON, None when it is no JSON. Each provider has its own.
+Explain = Callable[[int, object], Refusal]
+
+
+class Quoter:
+    """Cuts foreign text to what may stand in a message: no key, no encoded payload, one line, ~300 characters."""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret
+
+    def __repr__(self) -> str:
+        return "Quoter()"
+
+    def __call__(self, text: str) -> str:
+        """Return ``text`` without the key and long encoded runs, on one line, cut at the end."""
+        # Before anything is cut: half a key is a leak, too.
+        if len(self._secret) >= _SHORTEST_SECRET_CHARS:
+            text = text.replace(self._secret, "[key]")
+        text = _ENCODED_RUN.sub(lambda run: f"[{len(run[0])} characters]", text)
+        text = _BLANKS.sub(" ", text).strip()
+        return text if len(text) <= QUOTE_CHARS else text[: QUOTE_CHARS - 3] + "..."
+
+    def optional(self, text: str | None) -> str | None:
+        """Quote a text that may be absent."""
+        return None if text is None else self(text)
+
+
+def from_transport(error: httpx.RequestError | httpx.InvalidURL, call: str, quote: Quoter) -> ProviderError | TryAgain:
+    """Say what an exception of the HTTP library proves about ``call`` (such as ``POST /batches``)."""
+    certificate = _is_certificate_error(error)
+    reason = _reason(error, quote)
+    cause = without_frames(error)
+    if isinstance(error, _NEVER_SENT):
+        hint = "check the network, the proxy settings and the base URL"
+        if certificate:
+            hint = "the server's certificate is not trusted: check the clock, SSL_CERT_FILE and any proxy in between"
+        elif isinstance(error, httpx.PoolTimeout):
+            hint = "all connections were busy: allow fewer transfers at the same time"
+        unreachable = ProviderUnreachable(f"{call}: no connection ({reason})", hint=hint)
+        unreachable.__cause__ = cause
+        return unreachable if certificate else TryAgain(unreachable)
+    unknown = OutcomeUnknown(f"{call}: sent, but not answered ({reason})")
+    unknown.__cause__ = cause
+    return TryAgain(unknown)
+
+
+def from_response(
+    response: httpx.Response,
+    call: str,
+    *,
+    explain: Explain,
+    quote: Quoter,
+    now: float,
+    must_be_certain: bool,
+) -> ProviderError | TryAgain:
+    """Say what a reply that is not a success proves; its body has been read. ``now`` is in Unix seconds."""
+    status = response.status_code
+    payload = _parsed(response)
+    refusal = explain(status, payload)
+    words = _words(response, refusal, quote)
+    message = f"{call}: HTTP {status}{words}"
+    if status in _UNKNOWN_STATUSES or not _is_refusal(status):
+        after = retry_after(response.headers, now=now)
+        return TryAgain(OutcomeUnknown(message, hint=refusal.hint), after_seconds=after)
+    if must_be_certain and _is_uncertain(status, payload):
+        return TryAgain(OutcomeUnknown(message, hint=refusal.hint))
+    code, kind, param = quote.optional(refusal.code), quote.optional(refusal.type), quote.optional(refusal.param)
+    if status in _RATE_LIMITED:
+        after = retry_after(response.headers, now=now)
+        if after is None:
+            after = refusal.retry_after_seconds
+        if after is None:
+            after = rate_limit_reset(response.headers, now=now)
+        limited = RateLimited(
+            message, status=status, code=code, type=kind, param=param, hint=refusal.hint, retry_after_seconds=after
+        )
+        return TryAgain(limited, after_seconds=after)
+    refused = _KINDS.get(status, ProviderRefused)
+    hint = refusal.hint
+    if status < HTTPStatus.BAD_REQUEST:
+        hint = "redirects are not followed, so that the key stays with its host: correct the base URL"
+    return refused(message, status=status, code=code, type=kind, param=param, hint=hint)
+
+
+def unreadable(call: str, response: httpx.Response, quote: Quoter, reason: str) -> TryAgain:
+    """Say that a success carries a body that cannot be read."""
+    return TryAgain(OutcomeUnknown(f"{call}: HTTP {response.status_code}, but {reason}{_body_words(response, quote)}"))
+
+
+def is_html(response: httpx.Response) -> bool:
+    """Whether a page for people came back: the work of a gateway, never of the API."""
+    return "html" in response.headers.get("content-type", "").lower()
+
+
+def without_frames(error: BaseException) -> BaseException:
+    """Return ``error`` as a mere cause, without traceback and chain.
+
+    The library's frames hold the request's headers; a traceback printed together with its local variables would show the key.
+    """
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
+def _is_refusal(status: int) -> bool:
+    return HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _is_uncertain(status: int, payload: object) -> bool:
+    return status < HTTPStatus.BAD_REQUEST or status == HTTPStatus.CONFLICT or not isinstance(payload, dict)
+
+
+def _is_certificate_error(error: BaseException) -> bool:
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, ssl.SSLCertVerificationError):
+            return True
+        link = link.__cause__ or link.__context__
+    return False
+
+
+def _reason(error: Exception, quote: Quoter) -> str:
+    name = type(error).__name__
+    # The words of a LocalProtocolError quote the offending header, which may be the one with the key.
+    words = "" if isinstance(error, httpx.LocalProtocolError) else quote(str(error))
+    return f"{name}: {words}" if words else name
+
+
+def _parsed(response: httpx.Response) -> object:
+    try:
+        parsed: object = loads_leniently(response.content)
+    except MalformedJson:
+        return None
+    return parsed
+
+
+def _words(response: httpx.Response, refusal: Refusal, quote: Quoter) -> str:
+    if response.has_redirect_location:
+        target = response.headers["location"].partition("?")[0]
+        return f", a redirect to {quote(target)}"
+    if refusal.message:
+        return f": {quote(refusal.message)}" + (f" ({quote(refusal.code)})" if refusal.code else "")
+    return _body_words(response, quote)
+
+
+def _body_words(response: httpx.Response, quote: Quoter) -> str:
+    if not response.content.strip():
+        return ", without a body"
+    if is_html(response):
+        return ", an HTML page: a gateway answered, not the API"
+    return f": {quote(response.content.decode(errors='replace'))}"

@@ -1,0 +1,302 @@
+"""The Groq Batch API (console.groq.com/docs/batch and /docs/api-reference): its paths, its calls, its limits.
+
+With ``wire.py``, which reads its JSON, the only place that knows Groq's words.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Self
+from urllib.parse import quote
+
+from batchkit.errors import (
+    NotFound,
+    OutcomeUnknown,
+    ProviderRefused,
+    RateLimited,
+    SpoolError,
+    TooLarge,
+    Unauthorized,
+)
+from batchkit.models import Batch, BatchId, BatchStatus, Download, FileId, RemoteFile, RemoteModel
+from batchkit.provider import wire
+from batchkit.provider.access import credential_digest
+from batchkit.provider.base import Limits
+from batchkit.provider.http import ApiClient
+from batchkit.provider.listing import read_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from pydantic import SecretStr
+
+__all__ = ["BASE_URL", "LIMITS", "GroqProvider", "credential_digest"]
+
+BASE_URL = "https://api.groq.com/openai/v1"
+
+#: console.groq.com/docs/batch: 50,000 lines, 200 MB, 200 ids, windows from 24 hours to 7 days. MB is read as the smaller unit.
+LIMITS = Limits(
+    max_lines=50_000,
+    max_bytes=200_000_000,
+    ids_per_status_call=200,
+    min_window_hours=24,
+    max_window_hours=168,
+)
+
+_FILES = "/files"
+_BATCHES = "/batches"
+_MODELS = "/models"
+_PURPOSE = "batch"
+_CANNOT_CANCEL = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT})
+_LOOK_IT_UP = "whether the batch exists is settled by looking at the list of batches, never by sending it again"
+
+
+class GroqProvider:
+    """The Groq Batch API as a ``Provider``; one instance serves many threads, and ``with`` closes it.
+
+    ``base_url`` ends in ``/openai/v1``. ``api_key`` is sent in the Authorization header and shows up nowhere else.
+    ``http_attempts`` counts the tries of a call that may be repeated and starts at 1. All times are in seconds: the read and
+    write time-outs are the longest silence within a transfer, ``http_total_seconds`` is when a small call stops being
+    repeated and ``transfer_total_seconds`` when an upload or download does, ``retry_after_cap_seconds`` is the longest wait
+    asked for by Groq that is spent inside a call: a longer one is raised as ``RateLimited``.
+
+    ``sleep``, ``clock`` (seconds that only rise), ``now`` (Unix seconds) and ``jitter`` (0 to 1) are passed in by tests.
+
+    Raises ``ConfigurationError`` for an address or a key that cannot be used, such as ``http://`` to another machine
+    without ``allow_insecure_http``.
+    """
+
+    limits: Limits = LIMITS
+
+    def __init__(
+        self,
+        *,
+        api_key: SecretStr | str,
+        base_url: str = BASE_URL,
+        connect_timeout_seconds: float = 10.0,
+        read_timeout_seconds: float = 120.0,
+        write_timeout_seconds: float = 120.0,
+        http_attempts: int = 5,
+        http_total_seconds: float = 180.0,
+        transfer_total_seconds: float = 3_600.0,
+        retry_after_cap_seconds: float = 30.0,
+        max_connections: int = 64,
+        allow_insecure_http: bool = False,
+        sleep: Callable[[float], object] = time.sleep,  # noqa: TID251 - the default of a wait that is passed in
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._http = ApiClient(
+            base_url,
+            api_key,
+            explain=wire.explain,
+            connect_timeout_seconds=connect_timeout_seconds,
+            read_timeout_seconds=read_timeout_seconds,
+            write_timeout_seconds=write_timeout_seconds,
+            max_connections=max_connections,
+            http_attempts=http_attempts,
+            total_seconds=http_total_seconds,
+            transfer_seconds=transfer_total_seconds,
+            retry_after_cap_seconds=retry_after_cap_seconds,
+            allow_insecure_http=allow_insecure_http,
+            sleep=sleep,
+            clock=clock,
+            now=now,
+            jitter=jitter,
+        )
+
+    def __repr__(self) -> str:
+        return f"GroqProvider({self._http!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; a later call raises ``ProviderUnreachable``."""
+        self._http.close()
+
+    # Files
+
+    def upload_file(self, path: Path, filename: str) -> RemoteFile:
+        """Upload a shard file under ``filename``, which must end in ``.jsonl``; streamed, and repeated on trouble.
+
+        Raises ``TooLarge`` for more than ``limits.max_bytes`` without sending anything, and when Groq says so;
+        ``SpoolError`` when the file cannot be read; ``OutcomeUnknown`` when no readable answer with an id came, after which
+        uploading again is safe.
+        """
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise SpoolError(f"{path} cannot be read: {error.strerror or error}") from error
+        if size > self.limits.max_bytes:
+            raise TooLarge(
+                f"{path.name} has {size:,} bytes, {self.limits.max_bytes:,} are allowed; it was not sent",
+                status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            )
+        payload = self._http.upload(_FILES, fields={"purpose": _PURPOSE}, field="file", source=path, filename=filename)
+        file = wire.remote_file(payload)
+        if file is None:
+            raise OutcomeUnknown(f"POST {_FILES}: the answer carries no file id", hint="uploading again is safe")
+        return file
+
+    def download_file(self, file_id: FileId, path: Path) -> Download:
+        """Stream a file to ``path``; it is there whole, synced and renamed into place, or not at all.
+
+        The bytes are checked against Content-Length and against the file object's ``bytes``, where these say something (an
+        absent, null or zero ``bytes`` says nothing). An empty file must be announced as such by one of them. A torn transfer
+        is repeated from the start, then raised as ``TornDownload``.
+
+        Raises ``NotFound`` when the file is gone, ``SpoolError`` when the disk refuses.
+        """
+        segment = _segment(file_id, "file")
+        expected_bytes, accept_unframed = self._announced_size(segment)
+        return self._http.download(
+            f"{_FILES}/{segment}/content", path, expected_bytes=expected_bytes, accept_unframed=accept_unframed
+        )
+
+    def list_files(self) -> Iterator[RemoteFile]:
+        """Read every file of the organisation. Raises ``ListingIncomplete`` when the end cannot be reached."""
+        return read_all(lambda cursor: self._http.get(_FILES, _cursor(cursor)), wire.remote_file, "files")
+
+    def delete_file(self, file_id: FileId) -> None:
+        """Delete a file; one that is gone already counts as deleted."""
+        try:
+            self._http.delete(f"{_FILES}/{_segment(file_id, 'file')}")
+        except NotFound:
+            return
+
+    # Batches
+
+    def create_batch(
+        self,
+        *,
+        input_file_id: FileId,
+        endpoint: str,
+        window: str,
+        metadata: Mapping[str, str],
+    ) -> Batch:
+        """Create a batch with exactly one POST, on a connection of its own, with no repetition of any kind.
+
+        Groq knows no idempotency key, so a second POST would buy a second batch.
+
+        Raises ``ProviderUnreachable`` when no connection was made and ``ProviderRefused`` when the API itself said no: then
+        there certainly is no batch. Raises ``OutcomeUnknown`` for everything else: a broken or late exchange, a 5xx, 408,
+        409 or 425, a redirect, a refusal that the API did not write, a success without an id.
+        """
+        request = {
+            "input_file_id": input_file_id,
+            "endpoint": endpoint,
+            "completion_window": window,
+            "metadata": dict(metadata),
+        }
+        try:
+            batch = wire.batch(self._http.post_once(_BATCHES, request))
+        except OutcomeUnknown as error:
+            error.hint = _LOOK_IT_UP
+            raise
+        if batch is None:
+            raise OutcomeUnknown(f"POST {_BATCHES}: the answer carries no batch id", hint=_LOOK_IT_UP)
+        return batch
+
+    def get_batches(self, ids: Sequence[BatchId]) -> dict[BatchId, Batch]:
+        """Read up to 200 batches with one ``id=A&id=B`` query (console.groq.com/docs/batch), in the order of ``ids``.
+
+        Ids that Groq leaves out are left out. Should the answer be cut into pages, they are followed for as long as they
+        bring batches that were asked for. Raises ``ValueError`` for more than ``limits.ids_per_status_call`` ids.
+        """
+        wanted = dict.fromkeys(ids)
+        if len(wanted) > self.limits.ids_per_status_call:
+            raise ValueError(f"{len(wanted)} ids in one call; {self.limits.ids_per_status_call} are allowed")
+        found: dict[BatchId, Batch] = {}
+        query = [("id", batch_id) for batch_id in wanted]
+        cursor: str | None = None
+        while len(found) < len(wanted):
+            page = wire.page(self._http.get(_BATCHES, [*query, *_cursor(cursor)]))
+            if page is None:
+                raise OutcomeUnknown(f"GET {_BATCHES}: the answer is not a list")
+            before = len(found)
+            read = (wire.batch(entry) for entry in page.entries)
+            found |= {batch.id: batch for batch in read if batch is not None and batch.id in wanted}
+            cursor = page.next_cursor
+            if cursor is None or len(found) == before:
+                break
+        return {batch_id: found[batch_id] for batch_id in wanted if batch_id in found}
+
+    def get_batch(self, batch_id: BatchId) -> Batch:
+        """Read one batch. Raises ``NotFound``."""
+        path = f"{_BATCHES}/{_segment(batch_id, 'batch')}"
+        return _same_batch(self._http.get(path), batch_id, f"GET {path}")
+
+    def list_batches(self) -> Iterator[Batch]:
+        """Read every batch of the organisation, newest first, page by page, each batch once.
+
+        Raises ``ListingIncomplete`` when the end cannot be reached: absence proves nothing then.
+        """
+        return read_all(lambda cursor: self._http.get(_BATCHES, _cursor(cursor)), wire.batch, "batches")
+
+    def cancel_batch(self, batch_id: BatchId) -> Batch:
+        """Ask for cancellation, which takes up to ten minutes; a batch that has ended already is returned as it is.
+
+        Groq does not document its answer for such a batch; the shape that it follows answers 409, others 400.
+        Raises ``NotFound``.
+        """
+        path = f"{_BATCHES}/{_segment(batch_id, 'batch')}/cancel"
+        try:
+            return _same_batch(self._http.post(path), batch_id, f"POST {path}")
+        except ProviderRefused as refused:
+            if refused.status not in _CANNOT_CANCEL:
+                raise
+            batch = self.get_batch(batch_id)
+            if not batch.is_terminal and batch.status != BatchStatus.CANCELLING:
+                raise
+            return batch
+
+    # Models
+
+    def list_models(self) -> list[RemoteModel]:
+        """Read the models that the key may use, those that are shut down (``active`` false) among them."""
+        page = wire.page(self._http.get(_MODELS))
+        if page is None:
+            raise OutcomeUnknown(f"GET {_MODELS}: the answer is not a list")
+        models = (wire.model(entry) for entry in page.entries)
+        return [model for model in models if model is not None]
+
+    def _announced_size(self, segment: str) -> tuple[int | None, bool]:
+        """Return what the file object says of its size, and whether a body without a length may be believed."""
+        try:
+            file = wire.remote_file(self._http.get(f"{_FILES}/{segment}"))
+        except (Unauthorized, RateLimited):
+            # The content would be refused in the same way.
+            raise
+        except ProviderRefused:
+            # Without a file object, the content may still be there: it was paid for.
+            return None, True
+        except OutcomeUnknown:
+            # The size exists but could not be read now: only a body that shows its own end will do.
+            return None, False
+        return (None if file is None else file.size_bytes), True
+
+
+def _cursor(cursor: str | None) -> list[tuple[str, str]]:
+    return [] if cursor is None else [("cursor", cursor)]
+
+
+def _same_batch(payload: object, batch_id: BatchId, call: str) -> Batch:
+    batch = wire.batch(payload)
+    if batch is None or batch.id != batch_id:
+        raise OutcomeUnknown(f"{call}: the answer is not about this batch")
+    return batch
+
+
+def _segment(remote_id: str, what: str) -> str:
+    """Return an id as one path segment: an empty one would name the whole list, dots would climb out of it."""
+    if remote_id.strip(". ") == "":
+        raise NotFound(f"{remote_id!r} is no {what} id; nothing was sent", status=HTTPStatus.NOT_FOUND)
+    return quote(remote_id, safe="")

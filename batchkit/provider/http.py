@@ -1,0 +1,320 @@
+"""HTTP to one API with one key: connections, time-outs, repetition. Knows no word of any provider.
+
+Every method returns or raises one of the ``ProviderError`` family (or ``SpoolError`` for a file of ours), never an exception
+of the HTTP library. Safe to use from several threads.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import ssl
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from batchkit.errors import ConfigurationError, ProviderUnreachable, SpoolError, TornDownload
+from batchkit.jsonl import MalformedJson, dumps, loads_leniently
+from batchkit.provider.access import is_loopback, parse_base_url, reveal_key
+from batchkit.provider.failures import (
+    Explain,
+    Quoter,
+    from_response,
+    from_transport,
+    is_html,
+    unreadable,
+    without_frames,
+)
+from batchkit.provider.landing import Landing
+from batchkit.provider.retry import Retry, TryAgain, once
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from pydantic import SecretStr
+
+    from batchkit.models import Download
+
+logger = logging.getLogger(__name__)
+
+_BINARY = "application/octet-stream"
+_JSON = {"Content-Type": "application/json"}
+# Content-Length counts what travels; unencoded, that is the file.
+_UNENCODED = {"Accept": _BINARY, "Accept-Encoding": "identity"}
+_LIBRARY_ERRORS = (httpx.RequestError, httpx.InvalidURL)
+
+
+class ApiClient:
+    """One API, one key, one pool of connections.
+
+    All times are in seconds. ``read_timeout_seconds`` and ``write_timeout_seconds`` are the longest silence within one
+    transfer, not its length. ``pool_timeout_seconds`` is the longest wait for one of ``max_connections``. A call that may be
+    repeated is tried ``http_attempts`` times, and no repetition begins after ``total_seconds`` (``transfer_seconds`` for
+    uploads and downloads). A wait asked for by the server is spent here up to ``retry_after_cap_seconds``; a longer one is
+    raised as ``RateLimited``.
+
+    ``explain`` reads the provider's error bodies. ``sleep``, ``clock`` (seconds that only rise), ``now`` (Unix seconds) and
+    ``jitter`` (0 to 1) are passed in by tests.
+
+    Raises ``ConfigurationError`` for an address, a key or a number that cannot be used.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: SecretStr | str,
+        *,
+        explain: Explain,
+        connect_timeout_seconds: float = 10.0,
+        read_timeout_seconds: float = 120.0,
+        write_timeout_seconds: float = 120.0,
+        pool_timeout_seconds: float = 300.0,
+        max_connections: int = 64,
+        http_attempts: int = 5,
+        total_seconds: float = 180.0,
+        transfer_seconds: float = 3_600.0,
+        retry_after_cap_seconds: float = 30.0,
+        allow_insecure_http: bool = False,
+        sleep: Callable[[float], object] = time.sleep,  # noqa: TID251 - the default of a wait that is passed in
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        times = (connect_timeout_seconds, read_timeout_seconds, write_timeout_seconds, pool_timeout_seconds)
+        if min(times) <= 0 or http_attempts < 1 or max_connections < 1:
+            raise ConfigurationError("time-outs, attempts and connections must be greater than zero")
+        self._base_url = parse_base_url(base_url, allow_insecure_http=allow_insecure_http)
+        self._quote = Quoter(reveal_key(api_key))
+        self._explain = explain
+        self._total_seconds = total_seconds
+        self._transfer_seconds = transfer_seconds
+        self._clock = clock
+        self._now = now
+        self._retry = Retry(
+            attempts=http_attempts, cap_seconds=retry_after_cap_seconds, sleep=sleep, clock=clock, jitter=jitter
+        )
+        timeout = httpx.Timeout(
+            connect=connect_timeout_seconds,
+            read=read_timeout_seconds,
+            write=write_timeout_seconds,
+            pool=pool_timeout_seconds,
+        )
+        try:
+            verify = _trust(self._base_url)
+            self._pooled = self._connections(api_key, timeout, verify, max_connections, keep=max_connections)
+            self._fresh = self._connections(api_key, timeout, verify, max_connections, keep=0)
+        except (OSError, ValueError, ImportError, httpx.InvalidURL):
+            # What the environment says may hold a proxy's password, so it is not quoted.
+            raise ConfigurationError(
+                "the proxy or certificate settings in the environment cannot be used",
+                hint="check HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR",
+            ) from None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"ApiClient({str(self._base_url)!r})"
+
+    def close(self) -> None:
+        """Close the connections; a later call raises ``ProviderUnreachable``."""
+        self._closed = True
+        self._pooled.close()
+        self._fresh.close()
+
+    def get(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Any:
+        """GET a JSON value; repeated on trouble. A name may stand in ``query`` several times."""
+        return self._retry.call(
+            lambda: self._json("GET", path, params=list(query) or None), total_seconds=self._total_seconds
+        )
+
+    def post(self, path: str) -> Any:
+        """POST without a body and read JSON; repeated on trouble, so only for calls that may happen twice."""
+        return self._retry.call(lambda: self._json("POST", path), total_seconds=self._total_seconds)
+
+    def post_once(self, path: str, payload: object) -> Any:
+        """POST a JSON value exactly once, whatever happens.
+
+        Takes a connection of its own: on a kept-alive one the server may be hanging up at this very moment, which would
+        leave an outcome unknown for no reason. Raises ``OutcomeUnknown`` unless it is certain that nothing was processed.
+        """
+        content = dumps(payload)
+        return once(
+            lambda: self._json(
+                "POST", path, connections=self._fresh, must_be_certain=True, content=content, headers=_JSON
+            )
+        )
+
+    def delete(self, path: str) -> None:
+        """DELETE; repeated on trouble. Any 2xx will do, whatever its body."""
+        self._retry.call(lambda: self._send("DELETE", path), total_seconds=self._total_seconds)
+
+    def upload(self, path: str, *, fields: Mapping[str, str], field: str, source: Path, filename: str) -> Any:
+        """POST a file as multipart/form-data (RFC 7578) and read JSON; repeated on trouble, each time from the start.
+
+        ``fields`` come first, then the file under the name ``field``. The file is read as it is sent, a chunk at a time.
+        Raises ``SpoolError`` when it cannot be read.
+        """
+
+        def send() -> Any:
+            try:
+                with source.open("rb") as handle:
+                    files = {field: (filename, handle, _BINARY)}
+                    return self._json("POST", path, data=dict(fields), files=files)
+            except OSError as error:
+                raise SpoolError(
+                    f"{source} cannot be read: {error.strerror or error}", hint="is the spool folder still there?"
+                ) from error
+
+        return self._retry.call(send, total_seconds=self._transfer_seconds)
+
+    def download(
+        self, path: str, destination: Path, *, expected_bytes: int | None, accept_unframed: bool = True
+    ) -> Download:
+        """GET a body into a file; repeated on trouble, each time from the start.
+
+        ``expected_bytes`` is what the provider says elsewhere; None or 0 when it does not say. ``accept_unframed`` False
+        refuses a body that ends with the connection: it cannot be told from one that was cut.
+
+        Raises ``TornDownload`` when no attempt brought the whole body, ``SpoolError`` when the disk refuses.
+        """
+        call = f"GET {path}"
+        deadline = self._clock() + self._transfer_seconds
+
+        def attempt() -> Download:
+            self._refuse_when_closed(call)
+            started = self._clock()
+            try:
+                with self._pooled.stream("GET", path.lstrip("/"), headers=_UNENCODED) as response:
+                    if not response.is_success:
+                        response.read()
+                    self._judge(response, call, started)
+                    with Landing(destination) as landing:
+                        self._receive(response, landing, call, deadline)
+                        torn = _torn_reason(response, landing.size_bytes, expected_bytes, accept_unframed)
+                        if torn:
+                            raise _torn(call, torn)
+                        return landing.commit()
+            except _LIBRARY_ERRORS as error:
+                raise self._transport_failure(error, call, started) from error
+
+        return self._retry.call(attempt, total_seconds=self._transfer_seconds)
+
+    def _connections(
+        self, api_key: SecretStr | str, timeout: httpx.Timeout, verify: ssl.SSLContext, most: int, *, keep: int
+    ) -> httpx.Client:
+        return httpx.Client(
+            base_url=self._base_url,
+            headers={"Authorization": f"Bearer {reveal_key(api_key)}", "User-Agent": "batchkit"},
+            timeout=timeout,
+            limits=httpx.Limits(max_connections=most, max_keepalive_connections=keep),
+            follow_redirects=False,
+            verify=verify,
+            # A proxy from the environment would get to see the key that must not leave this machine.
+            trust_env=not is_loopback(self._base_url.host),
+        )
+
+    def _refuse_when_closed(self, call: str) -> None:
+        if self._closed:
+            raise ProviderUnreachable(f"{call}: not sent, the client is closed")
+
+    def _receive(self, response: httpx.Response, landing: Landing, call: str, deadline: float) -> None:
+        try:
+            for chunk in response.iter_bytes():
+                landing.write(chunk)
+                # The read time-out ends a silence, not a trickle.
+                if self._clock() > deadline:
+                    raise _torn(call, f"it was still going on after {self._transfer_seconds:g} s")
+        except httpx.RequestError as error:
+            reason = f"it broke off after {landing.size_bytes:,} bytes ({type(error).__name__})"
+            raise _torn(call, reason, cause=without_frames(error)) from error
+
+    def _json(
+        self,
+        method: str,
+        path: str,
+        *,
+        connections: httpx.Client | None = None,
+        must_be_certain: bool = False,
+        **content: Any,
+    ) -> Any:
+        response = self._send(method, path, connections=connections, must_be_certain=must_be_certain, **content)
+        try:
+            return loads_leniently(response.content)
+        except MalformedJson:
+            raise unreadable(f"{method} {path}", response, self._quote, "its body is not JSON") from None
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        connections: httpx.Client | None = None,
+        must_be_certain: bool = False,
+        **content: Any,
+    ) -> httpx.Response:
+        """Make one attempt. Raises ``TryAgain`` or a ``ProviderError`` unless the reply is a success."""
+        call = f"{method} {path}"
+        self._refuse_when_closed(call)
+        started = self._clock()
+        try:
+            # Relative to the base URL, whose own path comes first.
+            response = (connections or self._pooled).request(method, path.lstrip("/"), **content)
+        except _LIBRARY_ERRORS as error:
+            raise self._transport_failure(error, call, started) from error
+        self._judge(response, call, started, must_be_certain=must_be_certain)
+        return response
+
+    def _judge(self, response: httpx.Response, call: str, started: float, *, must_be_certain: bool = False) -> None:
+        seconds = self._clock() - started
+        request_id = self._quote(response.headers.get("x-request-id", "-"))
+        logger.debug("%s -> %d in %.3f s, x-request-id %s", call, response.status_code, seconds, request_id)
+        if not response.is_success:
+            raise from_response(
+                response,
+                call,
+                explain=self._explain,
+                quote=self._quote,
+                now=self._now(),
+                must_be_certain=must_be_certain,
+            )
+
+    def _transport_failure(self, error: httpx.RequestError | httpx.InvalidURL, call: str, started: float) -> Exception:
+        logger.debug("%s -> %s in %.3f s", call, type(error).__name__, self._clock() - started)
+        return from_transport(error, call, self._quote)
+
+
+def _trust(base_url: httpx.URL) -> ssl.SSLContext:
+    if base_url.scheme == "https":
+        return httpx.create_ssl_context()
+    # Plain HTTP needs no certificates, and reading them takes longer than a call; this context trusts nobody.
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def _torn(call: str, reason: str, *, cause: BaseException | None = None) -> TryAgain:
+    torn = TornDownload(f"{call}: {reason}", hint="nothing was lost at the provider; the same command fetches it again")
+    torn.__cause__ = cause
+    return TryAgain(torn)
+
+
+def _torn_reason(
+    response: httpx.Response, size_bytes: int, expected_bytes: int | None, accept_unframed: bool
+) -> str | None:
+    """Say why ``size_bytes`` bytes are not the whole of a body; None when nothing speaks against it.
+
+    The library has compared the length with Content-Length already (RFC 9112, section 8), so that a body with a length, or in
+    chunks, is as whole as the server meant it. The file object's size is the second witness.
+    """
+    if response.status_code != HTTPStatus.OK:
+        return f"status {response.status_code} does not stand for a whole file"
+    if is_html(response):
+        return "an HTML page came instead of the file"
+    if expected_bytes and size_bytes != expected_bytes:
+        return f"{size_bytes:,} bytes came, the file has {expected_bytes:,}"
+    announced = response.headers.get("content-length")
+    if announced is None and "transfer-encoding" not in response.headers and not (expected_bytes or accept_unframed):
+        return "its length is not known, so that its end cannot be told from a cut"
+    if size_bytes == 0 and announced != "0" and expected_bytes != 0:
+        return "nothing came, and nothing says that the file is empty"
+    return None

@@ -1,0 +1,103 @@
+"""A file that appears whole or not at all: written beside its place, synced, then renamed into it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+from typing import TYPE_CHECKING
+
+from batchkit.errors import SpoolError
+from batchkit.models import Download
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+_HINTS = {
+    errno.ENOSPC: "free some space; the same command goes on",
+    errno.EDQUOT: "the disk quota is used up; free some space, the same command goes on",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "the folder must be writable for this user",
+    errno.EPERM: "the folder must be writable for this user",
+    errno.ENOENT: "the folder is gone; is the spool still there?",
+}
+
+
+class Landing:
+    """Takes the bytes of one file. Unless ``commit`` was reached, leaving the ``with`` block removes every trace.
+
+    The temporary neighbour ends in ``.part`` and has a name of its own, so that two runners that fetch the same file do not
+    write into each other. Every method raises ``SpoolError`` when the disk refuses.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+        self._sha256 = hashlib.sha256()
+        self._is_committed = False
+        self.size_bytes = 0
+        try:
+            self._handle = self._part.open("xb")
+        except OSError as error:
+            raise _spool_error(path, error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        if self._is_committed:
+            return
+        # What stopped us is already on its way up; a second complaint of the disk would hide it.
+        with contextlib.suppress(OSError):
+            self._handle.close()
+        with contextlib.suppress(OSError):
+            self._part.unlink()
+
+    def write(self, chunk: bytes) -> None:
+        """Append ``chunk``."""
+        try:
+            self._handle.write(chunk)
+        except OSError as error:
+            raise _spool_error(self._path, error) from error
+        self._sha256.update(chunk)
+        self.size_bytes += len(chunk)
+
+    def commit(self) -> Download:
+        """Sync the bytes to the disk, move them into place, and sync the folder so that the name survives a power cut."""
+        try:
+            self._handle.flush()
+            os.fsync(self._handle.fileno())
+            self._handle.close()
+            self._part.replace(self._path)
+            _sync_folder(self._path.parent)
+        except OSError as error:
+            raise _spool_error(self._path, error) from error
+        self._is_committed = True
+        return Download(path=self._path, size_bytes=self.size_bytes, sha256=self._sha256.hexdigest())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot sync a folder and say so; the file itself is safe by then.
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _spool_error(path: Path, error: OSError) -> SpoolError:
+    return SpoolError(
+        f"{path} cannot be written: {error.strerror or error}", hint=_HINTS.get(error.errno or 0, "look at the disk")
+    )

@@ -1,0 +1,91 @@
+"""Where files lie: shards as they are sent, answers as they came. Readable by their owner only."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING
+
+from batchkit.errors import SpoolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
+
+
+def directory_name(workload_name: str, key: str) -> str:
+    """Name a workload's folder: readable, unique by ``key``, and never a way out of the spool."""
+    slug = _UNSAFE.sub("-", workload_name).strip(".-")[:40] or "workload"
+    return f"{slug}-{key}"
+
+
+@contextmanager
+def disk_errors(action: str, path: Path) -> Iterator[None]:
+    """Turn the operating system's error into one that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise SpoolError(
+            f"cannot {action} {path}: {error.strerror or error}",
+            hint="make room or mend the permissions (BATCHKIT_HOME moves the folder), then run the same command again",
+        ) from error
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames in a folder survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Spool:
+    """The folder ``BATCHKIT_HOME/spool``. Paths in the store are relative to it."""
+
+    def __init__(self, home: Path) -> None:
+        self.root = home.absolute() / "spool"
+
+    def path(self, relative: str) -> Path:
+        """Give the whole path of a spool file, its folder made. Raises ``SpoolError``."""
+        path = self.root / relative
+        with disk_errors("create the folder of", path):
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return path
+
+    def publish(self, part: Path, final: Path) -> None:
+        """Give a finished temporary file its name; from then on it is never changed."""
+        with disk_errors("write", final):
+            part.replace(final)
+            sync_directory(final.parent)
+
+    def open_part(self, final: Path) -> IO[bytes]:
+        """Open the temporary neighbour ``final.part`` for writing."""
+        part = part_of(final)
+        with disk_errors("write", part):
+            return os.fdopen(os.open(part, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb", buffering=1 << 20)
+
+    def remove_tree(self, directory: str) -> int:
+        """Delete a workload's folder; returns the bytes that this freed."""
+        root = self.root / directory
+        with disk_errors("delete", root):
+            size = sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) if root.is_dir() else 0
+            if root.is_dir():
+                shutil.rmtree(root)
+        return size
+
+
+def part_of(final: Path) -> Path:
+    """Name the temporary neighbour of a file."""
+    return final.with_name(final.name + ".part")
+
+
+def sha256_of(path: Path) -> str:
+    """Digest a file. Raises ``SpoolError``."""
+    with disk_errors("read", path), path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

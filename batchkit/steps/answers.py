@@ -1,0 +1,220 @@
+"""Reading a batch's files: every line finds its request by custom_id, and each request keeps its best line.
+
+One shard at a time. The answers go to the store in chunks as they are read; what stays in memory is a few numbers per request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from batchkit import jsonl
+from batchkit.lifecycle import classify, decide, outranks
+from batchkit.models import Outcome, OutcomeKind, RequestState
+from batchkit.spool import disk_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from batchkit.lifecycle import Verdict
+    from batchkit.models import BatchProblem, OutputLine, RetryPolicy, ShardId
+    from batchkit.store.bulk import AttemptRow, Bulk, ResultRow, StateRow
+    from batchkit.store.requests import Rider
+
+_CHUNK_BYTES = 8_000_000
+_MAX_TOKENS = 2**31 - 1
+_MAX_STORED_MESSAGE = 2_000
+
+_UNANSWERED = {
+    OutcomeKind.MISSING: Outcome(
+        OutcomeKind.MISSING, None, "missing", "the provider returned no line for this request"
+    ),
+    OutcomeKind.EXPIRED: Outcome(
+        OutcomeKind.EXPIRED, None, "batch_expired", "the completion window ran out before this request was executed"
+    ),
+    OutcomeKind.CANCELLED: Outcome(OutcomeKind.CANCELLED, None, "batch_cancelled", "the batch was cancelled"),
+}
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a batch's files held, and what it means for the requests; the rows are ready for the store."""
+
+    lines: int = 0
+    malformed: int = 0
+    unknown: int = 0
+    duplicate: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    expired: int = 0
+    again: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    ends_torn: bool = False
+    states: list[StateRow] = field(default_factory=list)
+    results: list[ResultRow] = field(default_factory=list)
+    attempts: list[AttemptRow] = field(default_factory=list)
+
+
+class AnswerReader:
+    """Sorts the lines of one shard's batch to its requests. Call ``read`` for each file, then ``conclude`` once."""
+
+    def __init__(
+        self,
+        riders: list[Rider],
+        *,
+        shard_id: ShardId,
+        bulk: Bulk,
+        policy: RetryPolicy,
+        cancelling: bool,
+    ) -> None:
+        self._riders = riders
+        self._by_id = {rider.custom_id: index for index, rider in enumerate(riders)}
+        self._outcomes: list[Outcome | None] = [None] * len(riders)
+        self._facts: dict[int, tuple[Any, ...]] = {}
+        self._shard_id = shard_id
+        self._bulk = bulk
+        self._policy = policy
+        self._cancelling = cancelling
+        self._chunk: dict[int, str] = {}
+        self._chunk_bytes = 0
+        self.tally = Tally()
+
+    def read(self, path: Path) -> None:
+        """Read an output or error file. Lines that are broken, name nobody, or repeat an answer are counted."""
+        with disk_errors("read", path), path.open("rb", buffering=1 << 20) as handle:
+            for line in handle:
+                if line.isspace():
+                    continue
+                self.tally.lines += 1
+                try:
+                    record = jsonl.loads_leniently(line)
+                except jsonl.MalformedJson:
+                    self.tally.malformed += 1
+                    self.tally.ends_torn |= not line.endswith(b"\n")
+                    continue
+                self._take(record)
+
+    def _take(self, record: Any) -> None:
+        answer = jsonl.read_output_line(record)
+        index = self._by_id.get(answer.custom_id) if answer is not None else None
+        if answer is None or index is None:
+            self.tally.unknown += 1
+            return
+        outcome = classify(answer)
+        known = self._outcomes[index]
+        if known is not None:
+            self.tally.duplicate += 1
+            if not outranks(outcome.kind, known.kind):
+                return
+        self._outcomes[index] = outcome
+        if self._verdict(index, outcome).state in {RequestState.SUCCEEDED, RequestState.FAILED}:
+            self._keep(index, answer)
+
+    def _verdict(self, index: int, outcome: Outcome) -> Verdict:
+        rider = self._riders[index]
+        return decide(
+            outcome.kind,
+            attempts=rider.attempts,
+            expiries=rider.expiries,
+            policy=self._policy,
+            cancelling=self._cancelling,
+        )
+
+    def _keep(self, index: int, answer: OutputLine) -> None:
+        """Put the answer's body into the chunk, and its few numbers aside for the result."""
+        body = answer.body
+        self._facts[index] = (answer.request_id, *_facts_of(body))
+        if body is None:
+            return
+        text = jsonl.dumps(body).decode()
+        self._chunk[self._riders[index].seq] = text
+        self._chunk_bytes += len(text)
+        if self._chunk_bytes >= _CHUNK_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._bulk.add_bodies(self._shard_id, list(self._chunk.items()))
+        self._chunk.clear()
+        self._chunk_bytes = 0
+
+    def conclude(self, *, unanswered: OutcomeKind, named: Mapping[int, BatchProblem]) -> Tally:
+        """Decide every request. Those without a line count as ``unanswered``, unless the batch's errors name their line.
+
+        ``named`` maps line numbers of the shard file, from 1, to the provider's words.
+        """
+        self._flush()
+        for index, rider in enumerate(self._riders):
+            outcome = self._outcomes[index]
+            if outcome is None:
+                problem = named.get(index + 1)
+                outcome = _UNANSWERED[unanswered] if problem is None else _refused_by(problem)
+            self._decide(index, rider, outcome)
+        return self.tally
+
+    def _decide(self, index: int, rider: Rider, outcome: Outcome) -> None:
+        tally = self.tally
+        verdict = self._verdict(index, outcome)
+        request_id, finish_reason, prompt, completion, total = self._facts.get(index, (None, None, None, None, None))
+        message = outcome.message[:_MAX_STORED_MESSAGE] if outcome.message else None
+        if verdict.state is RequestState.SUCCEEDED:
+            tally.succeeded += 1
+            tally.prompt_tokens += prompt or 0
+            tally.completion_tokens += completion or 0
+        else:
+            tally.states.append((rider.seq, verdict.state.value, verdict.attempts, verdict.expiries))
+            tally.attempts.append(
+                (rider.seq, verdict.attempts - 1, outcome.kind.value, outcome.status_code, outcome.code, message)
+            )
+            tally.expired += verdict.expiries - rider.expiries
+            tally.failed += verdict.state is RequestState.FAILED
+            tally.cancelled += verdict.state is RequestState.CANCELLED
+            tally.again += verdict.state is RequestState.PENDING
+            if verdict.state is not RequestState.FAILED:
+                return
+        tally.results.append(
+            (
+                rider.seq,
+                verdict.state.value,
+                verdict.attempts - 1,
+                outcome.status_code,
+                request_id,
+                outcome.code,
+                message,
+                finish_reason,
+                prompt,
+                completion,
+                total,
+            )
+        )
+
+
+def _refused_by(problem: BatchProblem) -> Outcome:
+    code = jsonl.storable_text(problem.code) or "invalid_line"
+    return Outcome(OutcomeKind.REFUSED, None, code, jsonl.storable_text(problem.message))
+
+
+def _facts_of(body: Any) -> tuple[str | None, int | None, int | None, int | None]:
+    """Read finish reason and tokens (prompt, completion, total) out of an answer, as far as it has them."""
+    if not isinstance(body, dict):
+        return None, None, None, None
+    finish_reason: str | None = None
+    choices = body.get("choices")
+    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+        reason = choices[0].get("finish_reason")
+        finish_reason = reason if isinstance(reason, str) and reason.isascii() and "\x00" not in reason else None
+    usage = body.get("usage")
+    if not isinstance(usage, dict):
+        return finish_reason, None, None, None
+    return (
+        finish_reason,
+        _tokens(usage.get("prompt_tokens")),
+        _tokens(usage.get("completion_tokens")),
+        _tokens(usage.get("total_tokens")),
+    )
+
+
+def _tokens(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value <= _MAX_TOKENS else None

@@ -1,0 +1,52 @@
+"""clean: a finished workload's files are deleted, here and at the provider, and its rows unless they are to be kept."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from batchkit.errors import UsageError
+from batchkit.models import ShardState
+from batchkit.steps.context import StepReport
+from batchkit.store import batches, events, shards, workloads
+
+if TYPE_CHECKING:
+    from batchkit.models import FileId, Workload
+    from batchkit.steps.context import StepContext
+
+
+def clean(context: StepContext, workload: Workload, *, keep_results: bool) -> StepReport:
+    """Delete the workload's remote files, its spool folder, and its rows unless ``keep_results``.
+
+    Remote files first: while their ids are known, the same command can be run again. Uploads whose ids were lost in a crash
+    are found by their names. Raises ``UsageError`` while the workload is not finished, and ``ProviderError``.
+    """
+    with context.store.read() as connection:
+        counts = workloads.count_requests(connection, workload)
+        if workload.request_count is not None and (counts.unresolved or shards.open_count(connection, workload.id)):
+            raise UsageError(
+                f"workload {workload.name!r} has {counts.unresolved:,} unresolved requests",
+                hint=f"finish it with `batchkit watch {workload.name}`, or `batchkit cancel {workload.name}` first",
+            )
+        every_shard = shards.in_states(connection, workload.id, tuple(ShardState))
+        every_batch = batches.of_workload(connection, workload.id)
+    known = {shard.input_file_id for shard in every_shard}
+    for _, batch in every_batch:
+        known |= {batch.output_file_id, batch.error_file_id}
+    file_ids = {file_id for file_id in known if file_id is not None}
+    file_ids |= _uploads_of(context, workload)
+    with ThreadPoolExecutor(context.transfers, thread_name_prefix="batchkit-clean") as pool:
+        list(pool.map(context.provider.delete_file, sorted(file_ids)))
+    freed = context.spool.remove_tree(workload.directory)
+    with context.store.write() as connection:
+        if keep_results:
+            shards.mark_cleaned(connection, workload.id, at=context.clock())
+            events.record(connection, workload.id, "cleaned", at=context.clock(), detail=f"{len(file_ids)} files")
+        else:
+            workloads.remove(connection, workload.id)
+    return StepReport({"remote files deleted": len(file_ids), "bytes freed": freed})
+
+
+def _uploads_of(context: StepContext, workload: Workload) -> set[FileId]:
+    prefix = f"batchkit-{workload.directory}-"
+    return {remote.id for remote in context.provider.list_files() if remote.filename.startswith(prefix)}

@@ -1,0 +1,54 @@
+"""What every step is handed: the parts it works with and the numbers it works by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from batchkit.provider.base import Provider
+    from batchkit.spool import Spool
+    from batchkit.store.engine import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Waits and leases, in seconds; see the settings of the same names."""
+
+    lease_seconds: float
+    settle_seconds: float
+    stuck_seconds: float
+    resubmit_linger_seconds: float
+    capacity_wait_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepContext:
+    """Parts and numbers for the steps. ``owner`` signs the leases, ``clock`` gives Unix seconds, ``transfers`` counts threads."""
+
+    store: Store
+    provider: Provider
+    spool: Spool
+    owner: str
+    clock: Callable[[], float]
+    timing: Timing
+    transfers: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What one call of a step did: counts by name, and sentences for a person.
+
+    ``outage`` is the provider's or network's last trouble when some work could not be done now and waits.
+    """
+
+    counts: dict[str, int]
+    notes: tuple[str, ...] = ()
+    outage: str | None = None
+
+    def __add__(self, other: StepReport) -> StepReport:
+        names = [*self.counts, *(name for name in other.counts if name not in self.counts)]
+        counts = {name: self.counts.get(name, 0) + other.counts.get(name, 0) for name in names}
+        return StepReport(counts, self.notes + other.notes, other.outage or self.outage)

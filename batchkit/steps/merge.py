@@ -1,0 +1,289 @@
+"""merge: an ended batch's files are fetched and every request of its shard gets its verdict, in one transaction.
+
+A torn file is not a missing answer: it is fetched again before anything missing is sent again.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from batchkit.errors import Forbidden, NotFound, ProviderError, StateConflict, Unauthorized
+from batchkit.lifecycle import is_capacity_refusal
+from batchkit.models import BatchStatus, Download, FileId, OutcomeKind, RequestState, ShardState
+from batchkit.sharding import longer_window, smaller_shard
+from batchkit.spool import sha256_of
+from batchkit.steps.answers import AnswerReader, Tally
+from batchkit.steps.context import StepReport
+from batchkit.steps.refusal import MAX_WAITS, fail, fail_all, halving_ends, postpone, wait_seconds
+from batchkit.store import batches, requests, shards, workloads
+from batchkit.store.bulk import bulk_for
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.engine import Connection
+
+    from batchkit.models import Batch, BatchProblem, Shard, ShardId, Workload, WorkloadId
+    from batchkit.steps.context import StepContext
+    from batchkit.store.requests import Rider
+
+#: How often a file that looks torn, or is not there, is fetched before what it holds is believed.
+_FETCHES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """A shard with its batch's files as they lie here; None where the batch has none."""
+
+    shard: Shard
+    batch: Batch
+    output: Download | None
+    error: Download | None
+
+
+class _TornError(Exception):
+    """The files hold less than they should; whatever was written of them is rolled back."""
+
+
+def merge(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[ShardId]) -> StepReport:
+    """Merge claimed shards: files arrive in parallel, shards are merged one after the other as they are complete.
+
+    Raises ``Unauthorized``, ``Forbidden`` and ``SpoolError``; other trouble gives the shard back for later.
+    """
+    with context.store.read() as connection:
+        workload = workloads.get(connection, workload_id)
+    report = StepReport({})
+    with ThreadPoolExecutor(context.transfers, thread_name_prefix="batchkit-merge") as pool:
+        futures = [pool.submit(_fetch, context, workload, shard_id) for shard_id in shard_ids]
+        try:
+            for future in as_completed(futures):
+                fetched = future.result()
+                report += fetched if isinstance(fetched, StepReport) else _merge_whole(context, workload, fetched)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return report
+
+
+def _fetch(context: StepContext, workload: Workload, shard_id: ShardId) -> _Fetched | StepReport:
+    with context.store.read() as connection:
+        shard = shards.get(connection, shard_id)
+        if shard.batch_id is None:
+            raise StateConflict(f"shard {shard.number} has no batch")
+        batch = batches.get(connection, shard.batch_id)
+    try:
+        return _Fetched(
+            shard,
+            batch,
+            _fetch_file(context, workload, shard, "output", batch.output_file_id),
+            _fetch_file(context, workload, shard, "error", batch.error_file_id),
+        )
+    except (Unauthorized, Forbidden):
+        raise
+    except NotFound as error:
+        postpone(context, shard, wait_seconds(context, shard.refusals), refused=True)
+        return StepReport({"postponed": 1}, (f"a file of batch {batch.id} is not there (yet): {error}",))
+    except ProviderError as error:
+        postpone(context, shard, wait_seconds(context, 0))
+        return StepReport({"postponed": 1}, (f"batch {batch.id} cannot be fetched now: {error}",), outage=str(error))
+
+
+def _fetch_file(
+    context: StepContext, workload: Workload, shard: Shard, kind: str, file_id: FileId | None
+) -> Download | None:
+    """Bring one file here, unless it is here already. A file that stays away for several looks is gone: None."""
+    if file_id is None:
+        return None
+    path = context.spool.path(f"{workload.directory}/answers/{shard.key}.{kind}.jsonl")
+    if path.is_file():
+        return Download(path, path.stat().st_size, sha256_of(path))
+    try:
+        return context.provider.download_file(file_id, path)
+    except NotFound:
+        if shard.refusals < _FETCHES:
+            raise
+        return None
+
+
+def _merge_whole(context: StepContext, workload: Workload, fetched: _Fetched) -> StepReport:
+    """Merge, and fetch again while the files look torn."""
+    for fetch in range(_FETCHES):
+        try:
+            return _merge_once(context, workload, fetched, believe=fetch == _FETCHES - 1)
+        except StateConflict:
+            return StepReport({"taken over": 1})
+        except _TornError:
+            for download in (fetched.output, fetched.error):
+                if download is not None:
+                    download.path.unlink(missing_ok=True)
+        again = _fetch(context, workload, fetched.shard.id)
+        if isinstance(again, StepReport):
+            return again
+        fetched = again
+    raise AssertionError("the last fetch is believed")
+
+
+def _merge_once(context: StepContext, workload: Workload, fetched: _Fetched, *, believe: bool) -> StepReport:
+    """Merge one shard in one transaction. Raises ``_TornError``, nothing written, for files that are not believed yet."""
+    shard, batch = fetched.shard, fetched.batch
+    now = context.clock()
+    with context.store.write() as connection:
+        workload = workloads.get(connection, workload.id)
+        never_ran = batch.status == BatchStatus.FAILED and fetched.output is None and fetched.error is None
+        if never_ran:
+            values, report = _settle_failed_batch(connection, context, workload, shard, batch)
+        else:
+            tally = _read_answers(connection, workload, fetched)
+            if not believe and _looks_torn(tally, batch):
+                raise _TornError
+            values, report = _store(connection, workload, shard, batch, tally)
+        shards.transition(
+            connection,
+            shard,
+            ShardState.MERGED,
+            at=now,
+            owner=context.owner,
+            detail=_in_words(report),
+            merged_at=now,
+            **values,
+        )
+        batches.set_values(
+            connection,
+            batch.id,
+            output_sha256=fetched.output.sha256 if fetched.output else None,
+            error_sha256=fetched.error.sha256 if fetched.error else None,
+        )
+    return report
+
+
+def _read_answers(connection: Connection, workload: Workload, fetched: _Fetched) -> Tally:
+    reader = AnswerReader(
+        requests.of_shard(connection, fetched.shard),
+        shard_id=fetched.shard.id,
+        bulk=bulk_for(connection),
+        policy=workload.policy,
+        cancelling=workload.cancel_requested_at is not None,
+    )
+    for download in (fetched.output, fetched.error):
+        if download is not None:
+            reader.read(download.path)
+    return reader.conclude(unanswered=_meaning_of_silence(fetched.batch), named=_named_lines(fetched.batch))
+
+
+def _meaning_of_silence(batch: Batch) -> OutcomeKind:
+    """What it means that a batch says nothing about one of its requests."""
+    match batch.status:
+        case BatchStatus.EXPIRED:
+            return OutcomeKind.EXPIRED
+        case BatchStatus.CANCELLED:
+            return OutcomeKind.CANCELLED
+        case _:
+            return OutcomeKind.MISSING
+
+
+def _named_lines(batch: Batch) -> dict[int, BatchProblem]:
+    return {problem.line: problem for problem in batch.problems if problem.line is not None}
+
+
+def _looks_torn(tally: Tally, batch: Batch) -> bool:
+    """Whether the file ends in the middle of a line, or holds fewer lines than the provider counted answers."""
+    return tally.ends_torn or tally.lines < batch.counts.completed + batch.counts.failed
+
+
+def _store(
+    connection: Connection, workload: Workload, shard: Shard, batch: Batch, tally: Tally
+) -> tuple[dict[str, Any], StepReport]:
+    bulk = bulk_for(connection)
+    bulk.set_states(workload.id, tally.states)
+    if requests.mark_succeeded(connection, shard) != tally.succeeded:
+        raise StateConflict(f"the requests of shard {shard.number} changed while it was merged")
+    bulk.add_results(workload.id, shard.id, tally.results)
+    bulk.add_attempts(workload.id, shard.id, tally.attempts)
+    values: dict[str, Any] = {
+        "succeeded": tally.succeeded,
+        "failed": tally.failed,
+        "expired": tally.expired,
+        "prompt_tokens": tally.prompt_tokens,
+        "completion_tokens": tally.completion_tokens,
+        "next_lines": workload.shard_lines,
+        "next_completion_window": shard.window,
+        "not_before": 0,
+        "waits": 0,
+    }
+    if tally.expired:
+        values["next_lines"] = smaller_shard(min(shard.next_lines, shard.line_count))
+        if batch.status == BatchStatus.EXPIRED:
+            values["next_completion_window"] = longer_window(shard.window, workload.max_window)
+    counts = {
+        "merged": 1,
+        "succeeded": tally.succeeded,
+        "failed": tally.failed,
+        "cancelled": tally.cancelled,
+        "expired": tally.expired,
+        "to be sent again": tally.again,
+    }
+    return values, StepReport(counts, tuple(_oddities(batch, tally)))
+
+
+def _oddities(batch: Batch, tally: Tally) -> list[str]:
+    found = (
+        (tally.malformed, "lines that are not JSON"),
+        (tally.unknown, "lines for requests that were not in it"),
+        (tally.duplicate, "repeated answers"),
+    )
+    return [f"batch {batch.id}: {count} {what}" for count, what in found if count]
+
+
+def _settle_failed_batch(
+    connection: Connection, context: StepContext, workload: Workload, shard: Shard, batch: Batch
+) -> tuple[dict[str, Any], StepReport]:
+    """A batch that failed validation never ran, so no ride is counted.
+
+    Lines that it names fail with the provider's words and the rest go again; a want of capacity waits for our own batches,
+    or shrinks when there are none; and when nothing is named, halves find the culprit.
+    """
+    first = batch.problems[0] if batch.problems else None
+    code = (first.code if first else None) or "batch_failed"
+    message = first.message if first else "the provider refused the batch without a reason"
+    half = max(shard.line_count // 2, 1)
+    alone = shards.open_count(connection, workload.id) <= 1
+    values: dict[str, Any] = {"next_lines": shard.next_lines, "next_completion_window": shard.window, "not_before": 0}
+    named = _named_riders(connection, shard, batch)
+    failed = len(named)
+    if named:
+        fail(connection, shard, named)
+    elif is_capacity_refusal(code, message) and not (alone and shard.waits >= MAX_WAITS):
+        values["not_before"] = context.clock() + wait_seconds(context, shard.waits)
+        values["waits"] = shard.waits + 1
+        values["next_lines"] = half if alone else shard.next_lines
+    else:
+        values["refusals"] = shard.refusals + 1
+        values["next_lines"] = half
+        if halving_ends(connection, shard):
+            failed = shard.line_count
+            fail_all(connection, shard, code=code, message=message, status_code=None)
+    cancelling = workload.cancel_requested_at is not None
+    moved = requests.move_back(connection, shard, RequestState.CANCELLED if cancelling else RequestState.PENDING)
+    values["failed"] = failed
+    name = "cancelled" if cancelling else "to be sent again"
+    note = f"batch {batch.id} was refused: {code}: {message}"
+    return values, StepReport({"merged": 1, "failed": failed, name: moved}, (note,))
+
+
+def _named_riders(connection: Connection, shard: Shard, batch: Batch) -> list[tuple[Rider, str, str]]:
+    """Find the requests whose lines the batch's errors name, with the provider's words."""
+    named = _named_lines(batch)
+    if not named:
+        return []
+    riders = requests.of_shard(connection, shard)
+    return [
+        (riders[line - 1], problem.code or "invalid_line", problem.message)
+        for line, problem in sorted(named.items())
+        if 0 < line <= len(riders)
+    ]
+
+
+def _in_words(report: StepReport) -> str:
+    return ", ".join(f"{count} {name}" for name, count in report.counts.items() if count and name != "merged")

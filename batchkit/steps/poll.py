@@ -1,0 +1,100 @@
+"""poll: ask how the batches are, up to 200 in one call, and note which have ended."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from batchkit.errors import Forbidden, NotFound, ProviderError, StateConflict, Unauthorized
+from batchkit.models import ShardState
+from batchkit.steps.context import StepReport
+from batchkit.store import batches, events, shards
+
+if TYPE_CHECKING:
+    from batchkit.models import Batch, BatchId, Shard, WorkloadId
+    from batchkit.steps.context import StepContext
+
+#: The status we write when the provider does not know a batch any more; no provider uses it.
+GONE = "gone"
+
+
+def poll(context: StepContext, workload_id: WorkloadId) -> StepReport:
+    """Read the state of every submitted batch; terminal ones end their shard.
+
+    ``changed`` in the report counts batches whose status is another than last time. Raises ``Unauthorized`` and
+    ``Forbidden``; any other trouble is reported as an outage, and what was read until then is kept.
+    """
+    with context.store.read() as connection:
+        watched = batches.open_of_workload(connection, workload_id)
+    report = StepReport({})
+    size = context.provider.limits.ids_per_status_call
+    for start in range(0, len(watched), size):
+        part = watched[start : start + size]
+        try:
+            seen = context.provider.get_batches([batch.id for _, batch in part])
+            for shard, last in part:
+                report += _look_at(context, shard, last, seen.get(last.id))
+        except (Unauthorized, Forbidden):
+            raise
+        except ProviderError as error:
+            return report + StepReport({}, (f"the provider cannot be asked: {error}",), outage=str(error))
+    return report
+
+
+def _look_at(context: StepContext, shard: Shard, last: Batch, seen: Batch | None) -> StepReport:
+    if seen is None:
+        try:
+            seen = context.provider.get_batch(last.id)
+        except NotFound:
+            return _not_known(context, shard, last)
+    if seen.is_terminal:
+        return _end(context, shard, replace(seen, id=last.id), detail=seen.status)
+    report = _overdue(context, shard, seen)
+    if (seen.status, seen.counts, seen.expires_at) != (last.status, last.counts, last.expires_at):
+        with context.store.write() as connection:
+            batches.see(connection, seen, seen_at=context.clock())
+    return report + StepReport({"changed": int(seen.status != last.status)})
+
+
+def _end(context: StepContext, shard: Shard, batch: Batch, *, detail: str) -> StepReport:
+    try:
+        with context.store.write() as connection:
+            batches.see(connection, batch, seen_at=context.clock())
+            shards.transition(connection, shard, ShardState.ENDED, at=context.clock(), detail=detail, not_before=0)
+    except StateConflict:
+        return StepReport({})
+    return StepReport({"ended": 1, "changed": 1})
+
+
+def _not_known(context: StepContext, shard: Shard, last: Batch) -> StepReport:
+    """A batch may be unknown for a moment; one that stays so is gone, and its requests count as missing."""
+    with context.store.write() as connection:
+        since = batches.mark_missing(connection, last.id, at=context.clock())
+    if context.clock() - since < context.timing.settle_seconds:
+        return StepReport({}, (f"batch {last.id} is not known to the provider; it will be looked for again",))
+    note = f"batch {last.id} is gone at the provider; its requests are sent again"
+    return _end(context, shard, replace(last, status=GONE), detail=note) + StepReport({}, (note,))
+
+
+def _overdue(context: StepContext, shard: Shard, batch: Batch) -> StepReport:
+    """A batch that does not end is first cancelled, then given up with whatever files it has."""
+    if batch.expires_at is None:
+        return StepReport({})
+    late = context.clock() - batch.expires_at
+    if late < context.timing.stuck_seconds:
+        return StepReport({})
+    if late < 2 * context.timing.stuck_seconds:
+        note = f"batch {batch.id} is still {batch.status} {late:.0f} s past its expiry; it was asked to cancel"
+        _cancel_quietly(context, batch.id)
+        with context.store.write() as connection:
+            events.record(connection, shard.workload_id, "overdue", at=context.clock(), shard_id=shard.id, detail=note)
+        return StepReport({}, (note,))
+    note = f"batch {batch.id} never ended; what it has is merged and the rest is sent again"
+    return _end(context, shard, batch, detail=note) + StepReport({}, (note,))
+
+
+def _cancel_quietly(context: StepContext, batch_id: BatchId) -> None:
+    try:
+        context.provider.cancel_batch(batch_id)
+    except ProviderError:
+        return  # the second grace period ends the wait whether or not it could be cancelled

@@ -1,0 +1,155 @@
+"""The one way to a connection: an engine for SQLite or Postgres, and a ``Store`` that hands out transactions."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+
+from batchkit.errors import ConfigurationError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.engine import URL, Connection, Engine
+
+_BUSY_TIMEOUT_MILLISECONDS = 60_000
+_CACHE_KIBIBYTES = 64_000
+
+
+def parse_url(database_url: str) -> URL:
+    """Read a database URL; ``postgres://`` and ``postgresql://`` mean psycopg 3. Raises ``ConfigurationError``."""
+    try:
+        url = make_url(database_url)
+    except ArgumentError as error:
+        raise ConfigurationError(
+            "the database URL cannot be read",
+            hint="use sqlite:///path/to/file.db or postgresql+psycopg://user:password@host/database",
+        ) from error
+    if url.drivername in {"postgres", "postgresql"}:
+        url = url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() not in {"sqlite", "postgresql"}:
+        raise ConfigurationError(
+            f"{url.get_backend_name()} is not a database that batchkit knows",
+            hint="use a sqlite:/// or a postgresql+psycopg:// URL",
+        )
+    if url.get_backend_name() == "sqlite" and (not url.database or url.database == ":memory:"):
+        raise ConfigurationError(
+            "an in-memory database would lose paid results", hint="name a file: sqlite:///batchkit.db"
+        )
+    return url
+
+
+def _open_engine(url: URL) -> Engine:
+    try:
+        if url.get_backend_name() == "sqlite":
+            _make_private(url.database or "")
+            engine = create_engine(url, pool_size=5, max_overflow=32)
+            _configure_sqlite(engine)
+            return engine
+        return create_engine(
+            url, pool_size=5, max_overflow=32, pool_pre_ping=True, connect_args={"connect_timeout": 10}
+        )
+    except (ModuleNotFoundError, NoSuchModuleError) as error:
+        raise ConfigurationError(
+            "the Postgres driver is not installed", hint="pip install 'groq-batchkit[postgres]'"
+        ) from error
+
+
+def _make_private(path: str) -> None:
+    """Create the database file readable by its owner only: answers may be confidential."""
+    try:
+        os.makedirs(os.path.dirname(os.path.abspath(path)), mode=0o700, exist_ok=True)  # noqa: PTH103, PTH120, PTH100 - path is a URL's text
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise StoreUnavailable(
+            f"the database file {path} cannot be opened: {error.strerror}",
+            hint="check the folder's permissions and free space, or set BATCHKIT_DATABASE_URL",
+        ) from error
+
+
+def _configure_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, _record: Any) -> None:
+        # The driver must not open transactions by itself: _on_begin says which kind.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        # FULL and not NORMAL: the intent to submit must survive a power cut, else the batch is bought again.
+        for pragma in (
+            f"busy_timeout = {_BUSY_TIMEOUT_MILLISECONDS}",
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            f"cache_size = -{_CACHE_KIBIBYTES}",
+            "foreign_keys = ON",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        # A read that turns into a write cannot wait for the lock in SQLite, it fails: writers take it first.
+        writes = connection.get_execution_options().get("batchkit_writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+class Store:
+    """The results store. Cheap to create; connections are pooled and may be used from several threads, one each."""
+
+    def __init__(self, database_url: str) -> None:
+        self.url = parse_url(database_url)
+        self.engine = _open_engine(self.url)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the database is a SQLite file."""
+        return self.engine.dialect.name == "sqlite"
+
+    @property
+    def display_url(self) -> str:
+        """The database URL without its password."""
+        return self.url.render_as_string(hide_password=True)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Open a read transaction: one consistent picture."""
+        with self._translated(), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Open a write transaction, committed at the end, rolled back on any error."""
+        with (
+            self._translated(),
+            self.engine.connect().execution_options(batchkit_writes=True) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OperationalError as error:
+            raise StoreUnavailable(
+                f"the database {self.display_url} cannot be used: {_first_line(error)}",
+                hint="nothing is lost: run the same command again when the database is back, `batchkit doctor` looks closer",
+            ) from error
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            raise StoreUnavailable(
+                f"the connection to {self.display_url} was cut", hint="run the same command again: it carries on"
+            ) from error
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self.engine.dispose()
+
+
+def _first_line(error: DBAPIError) -> str:
+    lines = str(error.orig).strip().splitlines()
+    return lines[0] if lines else type(error.orig).__name__

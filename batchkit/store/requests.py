@@ -1,0 +1,186 @@
+"""Requests: which ride in a shard, which wait for another, and the user's two wishes (cancel, resubmit)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import and_, delete, func, select, update
+
+from batchkit.models import RequestState, Shard, ShardId, ShardState, WorkloadId
+from batchkit.store.tables import requests, results, shards
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+
+class Rider(NamedTuple):
+    """A request of a shard, with its counters before the ride."""
+
+    seq: int
+    custom_id: str
+    line_offset: int
+    line_length: int
+    attempts: int
+    expiries: int
+
+
+class PendingRequest(NamedTuple):
+    """A request that must ride again: where its line lies, and what its last shard's merge learned.
+
+    ``shard_id``, ``line_offset`` (bytes) and ``line_length`` (bytes, without the newline) point into the last shard's file.
+    """
+
+    seq: int
+    custom_id: str
+    shard_id: ShardId
+    line_offset: int
+    line_length: int
+
+
+class ResubmitGroup(NamedTuple):
+    """Pending requests that ride under the same terms; ``shard_ids`` are the shards that they rode in last."""
+
+    endpoint: str
+    lines: int
+    window: str
+    waits: int
+    shard_ids: tuple[ShardId, ...]
+
+
+def of_shard(connection: Connection, shard: Shard) -> list[Rider]:
+    """Read the shard's requests that still wait for its answer, in input order.
+
+    The range of seq and the primary key do the search: no index on shards is kept up for ten million rows.
+    """
+    query = (
+        select(
+            requests.c.seq,
+            requests.c.custom_id,
+            requests.c.line_offset,
+            requests.c.line_length,
+            requests.c.attempts,
+            requests.c.expiries,
+        )
+        .where(
+            requests.c.workload_id == shard.workload_id,
+            requests.c.seq.between(shard.first_seq, shard.last_seq),
+            requests.c.shard_id == shard.id,
+            requests.c.state == RequestState.IN_FLIGHT.value,
+        )
+        .order_by(requests.c.seq)
+    )
+    return [Rider(*row) for row in connection.execute(query)]
+
+
+def mark_succeeded(connection: Connection, shard: Shard) -> int:
+    """Turn the shard's requests that are still in flight into successes; returns how many there were."""
+    statement = (
+        update(requests)
+        .where(
+            requests.c.workload_id == shard.workload_id,
+            requests.c.seq.between(shard.first_seq, shard.last_seq),
+            requests.c.shard_id == shard.id,
+            requests.c.state == RequestState.IN_FLIGHT.value,
+        )
+        .values(state=RequestState.SUCCEEDED.value, attempts=requests.c.attempts + 1)
+    )
+    return connection.execute(statement).rowcount
+
+
+def move_back(connection: Connection, shard: Shard, target: RequestState) -> int:
+    """Take the requests of a shard that never became a batch out of flight (``pending`` or ``cancelled``): no ride is counted."""
+    statement = (
+        update(requests)
+        .where(
+            requests.c.workload_id == shard.workload_id,
+            requests.c.seq.between(shard.first_seq, shard.last_seq),
+            requests.c.shard_id == shard.id,
+            requests.c.state == RequestState.IN_FLIGHT.value,
+        )
+        .values(state=target.value)
+    )
+    return connection.execute(statement).rowcount
+
+
+def cancel_pending(connection: Connection, workload_id: WorkloadId) -> int:
+    """Cancel what waits for another ride."""
+    statement = update(requests).where(
+        requests.c.workload_id == workload_id, requests.c.state == RequestState.PENDING.value
+    )
+    return connection.execute(statement.values(state=RequestState.CANCELLED.value)).rowcount
+
+
+def reopen(connection: Connection, workload_id: WorkloadId, state: RequestState) -> int:
+    """Make failed or cancelled requests pending again, with fresh budgets, because the user asks; returns how many."""
+    if state is RequestState.FAILED:
+        connection.execute(
+            delete(results).where(results.c.workload_id == workload_id, results.c.state == RequestState.FAILED.value)
+        )
+    statement = update(requests).where(requests.c.workload_id == workload_id, requests.c.state == state.value)
+    return connection.execute(statement.values(state=RequestState.PENDING.value, attempts=0, expiries=0)).rowcount
+
+
+def resubmit_groups(connection: Connection, workload_id: WorkloadId, *, now: float) -> list[ResubmitGroup]:
+    """Group the shards that left pending requests behind by the terms of the next ride; only those that may ride now."""
+    shard_ids = select(requests.c.shard_id).where(
+        requests.c.workload_id == workload_id, requests.c.state == RequestState.PENDING.value
+    )
+    query = (
+        select(shards.c.endpoint, shards.c.next_lines, shards.c.next_completion_window, shards.c.waits, shards.c.id)
+        .where(
+            shards.c.id.in_(shard_ids.distinct()),
+            shards.c.not_before <= now,
+            shards.c.state.in_([ShardState.MERGED.value, ShardState.WITHDRAWN.value]),
+        )
+        .order_by(shards.c.endpoint, shards.c.next_completion_window, shards.c.next_lines, shards.c.waits, shards.c.id)
+    )
+    groups: dict[tuple[str, int, str, int], list[ShardId]] = {}
+    for endpoint, lines, window, waits, shard_id in connection.execute(query):
+        groups.setdefault((endpoint, lines, window, waits), []).append(shard_id)
+    return [ResubmitGroup(*terms, tuple(shard_ids)) for terms, shard_ids in groups.items()]
+
+
+def next_resubmit_due(connection: Connection, workload_id: WorkloadId) -> float | None:
+    """Say when the earliest group of pending requests may ride; None when nothing is pending."""
+    pending = select(requests.c.shard_id).where(
+        requests.c.workload_id == workload_id, requests.c.state == RequestState.PENDING.value
+    )
+    query = (
+        select(shards.c.not_before).where(shards.c.id.in_(pending.distinct())).order_by(shards.c.not_before).limit(1)
+    )
+    due: float | None = connection.execute(query).scalar_one_or_none()
+    return due
+
+
+def pending_after(
+    connection: Connection, workload_id: WorkloadId, *, shard_ids: tuple[ShardId, ...], after_seq: int, limit: int
+) -> list[PendingRequest]:
+    """Read pending requests that last rode in the given shards, in input order, from behind ``after_seq``."""
+    query = (
+        select(
+            requests.c.seq,
+            requests.c.custom_id,
+            requests.c.shard_id,
+            requests.c.line_offset,
+            requests.c.line_length,
+        )
+        .where(
+            and_(requests.c.workload_id == workload_id, requests.c.state == RequestState.PENDING.value),
+            requests.c.seq > after_seq,
+            requests.c.shard_id.in_(shard_ids),
+        )
+        .order_by(requests.c.seq)
+        .limit(limit)
+    )
+    return [PendingRequest(*row) for row in connection.execute(query)]
+
+
+def pending_count(connection: Connection, workload_id: WorkloadId, *, at_most: int) -> int:
+    """Count pending requests, but no further than ``at_most``."""
+    pending = (
+        select(requests.c.seq)
+        .where(requests.c.workload_id == workload_id, requests.c.state == RequestState.PENDING.value)
+        .limit(at_most)
+        .subquery()
+    )
+    return int(connection.execute(select(func.count()).select_from(pending)).scalar_one())

@@ -1,0 +1,235 @@
+"""Shards: rows, leases and the guarded transition."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, insert, or_, select, update
+
+from batchkit.errors import StateConflict
+from batchkit.lifecycle import OPEN_SHARD_STATES, SHARD_TRANSITIONS
+from batchkit.models import Shard, ShardId, ShardState, WorkloadId
+from batchkit.store import events
+from batchkit.store.tables import shards
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.engine import Connection
+
+# "window" is a reserved word of SQL, so the columns carry the provider's whole name.
+_RENAMED = {"window": "completion_window", "next_window": "next_completion_window"}
+_COLUMNS = tuple(shards.c[_RENAMED.get(name, name)].label(name) for name in Shard.__dataclass_fields__)
+
+
+def _shard(row: Any) -> Shard:
+    values = dict(row._mapping)  # noqa: SLF001 - the documented way to a row's mapping
+    values["state"] = ShardState(values["state"])
+    return Shard(**values)
+
+
+def add(
+    connection: Connection,
+    *,
+    workload_id: WorkloadId,
+    number: int,
+    endpoint: str,
+    window: str,
+    key: str,
+    path: str,
+    sha256: str,
+    line_count: int,
+    byte_count: int,
+    first_seq: int,
+    last_seq: int,
+    next_lines: int,
+    next_window: str,
+    waits: int,
+    at: float,
+) -> ShardId:
+    """Insert a planned shard and its event."""
+    values = {
+        "workload_id": workload_id,
+        "number": number,
+        "state": ShardState.PLANNED.value,
+        "endpoint": endpoint,
+        "completion_window": window,
+        "key": key,
+        "path": path,
+        "sha256": sha256,
+        "line_count": line_count,
+        "byte_count": byte_count,
+        "first_seq": first_seq,
+        "last_seq": last_seq,
+        "next_lines": next_lines,
+        "next_completion_window": next_window,
+        "waits": waits,
+    }
+    shard_id: ShardId = connection.execute(insert(shards).returning(shards.c.id), values).scalar_one()
+    events.record(connection, workload_id, "(none) -> planned", at=at, shard_id=shard_id)
+    return shard_id
+
+
+def next_number(connection: Connection, workload_id: WorkloadId) -> int:
+    """Give the number of the workload's next shard; numbers start at 1."""
+    query = select(func.coalesce(func.max(shards.c.number), 0) + 1).where(shards.c.workload_id == workload_id)
+    return int(connection.execute(query).scalar_one())
+
+
+def get(connection: Connection, shard_id: ShardId) -> Shard:
+    """Read one shard."""
+    return _shard(connection.execute(select(*_COLUMNS).where(shards.c.id == shard_id)).one())
+
+
+def in_states(connection: Connection, workload_id: WorkloadId, states: Sequence[ShardState]) -> list[Shard]:
+    """Read the workload's shards in the given states, by number."""
+    query = (
+        select(*_COLUMNS)
+        .where(shards.c.workload_id == workload_id, shards.c.state.in_([state.value for state in states]))
+        .order_by(shards.c.number)
+    )
+    return [_shard(row) for row in connection.execute(query)]
+
+
+def claim(
+    connection: Connection,
+    workload_id: WorkloadId,
+    state: ShardState,
+    *,
+    owner: str,
+    now: float,
+    lease_seconds: float,
+    limit: int,
+) -> list[Shard]:
+    """Take up to ``limit`` due shards that nobody holds, by number; a lease that ran out is taken over."""
+    candidates = (
+        select(shards.c.id)
+        .where(
+            shards.c.workload_id == workload_id,
+            shards.c.state == state.value,
+            shards.c.not_before <= now,
+            or_(shards.c.lease_until.is_(None), shards.c.lease_until < now, shards.c.lease_owner == owner),
+        )
+        .order_by(shards.c.number)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    taken = (
+        update(shards)
+        .where(shards.c.id.in_(candidates.scalar_subquery()))
+        .values(lease_owner=owner, lease_until=now + lease_seconds)
+        .returning(*_COLUMNS)
+    )
+    return sorted((_shard(row) for row in connection.execute(taken)), key=lambda shard: shard.number)
+
+
+def transition(
+    connection: Connection,
+    shard: Shard,
+    target: ShardState,
+    *,
+    at: float,
+    owner: str | None = None,
+    detail: str | None = None,
+    keep_lease: bool = False,
+    **values: Any,
+) -> None:
+    """Move a shard from the state it was read in to ``target`` with its event; further column values ride along.
+
+    ``owner`` also asks that the lease is still held. Raises ``StateConflict`` when no row is hit: somebody else has moved
+    it on, and whatever is in the transaction must not be kept.
+    """
+    if target not in SHARD_TRANSITIONS[shard.state]:
+        raise StateConflict(f"shard {shard.number} cannot go from {shard.state} to {target}")
+    if not keep_lease:
+        values |= {"lease_owner": None, "lease_until": None}
+    statement = update(shards).where(shards.c.id == shard.id, shards.c.state == shard.state.value)
+    if owner is not None:
+        statement = statement.where(shards.c.lease_owner == owner)
+    if connection.execute(statement.values(state=target.value, **values)).rowcount != 1:
+        raise StateConflict(f"shard {shard.number} is no longer {shard.state}: another runner has taken it on")
+    events.record(connection, shard.workload_id, f"{shard.state} -> {target}", at=at, shard_id=shard.id, detail=detail)
+
+
+def set_values(connection: Connection, shard: Shard, *, owner: str, **values: Any) -> None:
+    """Write columns of a shard whose lease is held, without a transition. Raises ``StateConflict`` as ``transition`` does."""
+    statement = update(shards).where(
+        shards.c.id == shard.id, shards.c.state == shard.state.value, shards.c.lease_owner == owner
+    )
+    if connection.execute(statement.values(**values)).rowcount != 1:
+        raise StateConflict(f"shard {shard.number} is no longer ours")
+
+
+def release(connection: Connection, owner: str, shard_ids: Sequence[ShardId] | None = None) -> None:
+    """Give up leases: the given shards', or all of the owner's."""
+    statement = update(shards).where(shards.c.lease_owner == owner)
+    if shard_ids is not None:
+        statement = statement.where(shards.c.id.in_(shard_ids))
+    connection.execute(statement.values(lease_owner=None, lease_until=None))
+
+
+def renew_leases(connection: Connection, owner: str, until: float) -> None:
+    """Extend every lease of the owner."""
+    connection.execute(update(shards).where(shards.c.lease_owner == owner).values(lease_until=until))
+
+
+def lease_owners(connection: Connection) -> set[str]:
+    """Name everybody who holds a lease on a shard."""
+    return set(connection.scalars(select(shards.c.lease_owner).where(shards.c.lease_owner.is_not(None)).distinct()))
+
+
+def count_by_state(connection: Connection, workload_id: WorkloadId) -> dict[ShardState, tuple[int, int]]:
+    """Count shards and their lines by state."""
+    query = (
+        select(shards.c.state, func.count(), func.sum(shards.c.line_count))
+        .where(shards.c.workload_id == workload_id)
+        .group_by(shards.c.state)
+    )
+    return {ShardState(state): (count, int(lines)) for state, count, lines in connection.execute(query)}
+
+
+def next_due(connection: Connection, workload_id: WorkloadId, state: ShardState) -> float | None:
+    """Give the earliest ``not_before`` among the workload's shards in ``state``; None when there is none."""
+    query = select(func.min(shards.c.not_before)).where(
+        shards.c.workload_id == workload_id, shards.c.state == state.value
+    )
+    due: float | None = connection.execute(query).scalar_one()
+    return due
+
+
+def open_count(connection: Connection, workload_id: WorkloadId) -> int:
+    """Count the shards that still owe answers."""
+    query = select(func.count()).where(
+        shards.c.workload_id == workload_id, shards.c.state.in_([state.value for state in OPEN_SHARD_STATES])
+    )
+    return int(connection.execute(query).scalar_one())
+
+
+def last_merged_at(connection: Connection, workload_id: WorkloadId) -> float | None:
+    """Say when a shard of the workload was merged last."""
+    query = select(func.max(shards.c.merged_at)).where(shards.c.workload_id == workload_id)
+    at: float | None = connection.execute(query).scalar_one()
+    return at
+
+
+def batch_ids(connection: Connection, workload_id: WorkloadId) -> dict[ShardId, str | None]:
+    """Map the workload's shards to their batches."""
+    query = select(shards.c.id, shards.c.batch_id).where(shards.c.workload_id == workload_id)
+    return {shard_id: batch_id for shard_id, batch_id in connection.execute(query)}  # noqa: C416 - rows are not pairs to dict()
+
+
+def paths(connection: Connection, workload_id: WorkloadId) -> dict[ShardId, str]:
+    """Map the workload's shards to their files in the spool."""
+    query = select(shards.c.id, shards.c.path).where(shards.c.workload_id == workload_id)
+    return {shard_id: path for shard_id, path in connection.execute(query)}  # noqa: C416 - rows are not pairs to dict()
+
+
+def refused_count(connection: Connection, workload_id: WorkloadId) -> int:
+    """Count the shards that the provider turned away whole without naming a line."""
+    query = select(func.count()).where(shards.c.workload_id == workload_id, shards.c.refusals > 0)
+    return int(connection.execute(query).scalar_one())
+
+
+def mark_cleaned(connection: Connection, workload_id: WorkloadId, *, at: float) -> None:
+    """Note that the files of all shards of a workload are deleted."""
+    connection.execute(update(shards).where(shards.c.workload_id == workload_id).values(cleaned_at=at))

@@ -1,0 +1,234 @@
+"""The tables, as SQLAlchemy Core. ``migrations/`` creates them; a test proves that both say the same.
+
+``requests`` and ``results`` stay narrow because they are queried by state and upserted; the answers themselves lie in
+``bodies``, which only ever grows. ``shards`` keeps what its merge counted, so that a report reads hundreds of rows, not millions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    text,
+)
+
+from batchkit.models import RequestState, ShardState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from enum import StrEnum
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "%(table_name)s_%(column_0_N_name)s",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "pk": "%(table_name)s_pkey",
+    },
+)
+
+# SQLite numbers rows by itself only for a column of exactly this type.
+_RowId = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _one_of(column: str, states: Iterable[StrEnum]) -> str:
+    return f"{column} IN ({', '.join(repr(state.value) for state in states)})"
+
+
+def _implies(states: Iterable[StrEnum], condition: str) -> str:
+    return f"NOT ({_one_of('state', states)}) OR ({condition})"
+
+
+workloads = Table(
+    "workloads",
+    metadata,
+    Column("id", _RowId, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("created_at", Float, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("directory", Text, nullable=False),
+    Column("input_sha256", Text),
+    Column("request_count", BigInteger),
+    Column("completion_window", Text, nullable=False),
+    Column("max_completion_window", Text, nullable=False),
+    Column("shard_lines", Integer, nullable=False),
+    Column("shard_bytes", BigInteger, nullable=False),
+    Column("max_attempts", Integer, nullable=False),
+    Column("max_expiries", Integer, nullable=False),
+    Column("credential", Text),
+    Column("cancel_requested_at", Float),
+    Column("lease_owner", Text),
+    Column("lease_until", Float),
+    CheckConstraint("request_count IS NULL OR input_sha256 IS NOT NULL", name="split_whole"),
+    CheckConstraint("shard_lines > 0 AND shard_bytes > 0", name="shard_size"),
+    CheckConstraint("max_attempts > 0 AND max_expiries > 0", name="budgets"),
+)
+
+shards = Table(
+    "shards",
+    metadata,
+    Column("id", _RowId, primary_key=True),
+    Column("workload_id", _RowId, ForeignKey("workloads.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("completion_window", Text, nullable=False),
+    Column("key", Text, nullable=False, unique=True),
+    Column("path", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("line_count", Integer, nullable=False),
+    Column("byte_count", BigInteger, nullable=False),
+    Column("first_seq", BigInteger, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("input_file_id", Text),
+    Column("batch_id", Text, unique=True),
+    Column("submitting_since", Float),
+    Column("not_before", Float, nullable=False, server_default=text("0")),
+    Column("refusals", Integer, nullable=False, server_default=text("0")),
+    Column("waits", Integer, nullable=False, server_default=text("0")),
+    Column("lease_owner", Text),
+    Column("lease_until", Float),
+    Column("merged_at", Float),
+    Column("cleaned_at", Float),
+    # What the merge counted and learned.
+    Column("succeeded", Integer, nullable=False, server_default=text("0")),
+    Column("failed", Integer, nullable=False, server_default=text("0")),
+    Column("expired", Integer, nullable=False, server_default=text("0")),
+    Column("prompt_tokens", BigInteger, nullable=False, server_default=text("0")),
+    Column("completion_tokens", BigInteger, nullable=False, server_default=text("0")),
+    Column("next_lines", Integer, nullable=False),
+    Column("next_completion_window", Text, nullable=False),
+    CheckConstraint(_one_of("state", ShardState), name="state"),
+    CheckConstraint("line_count > 0", name="not_empty"),
+    CheckConstraint(
+        _implies((ShardState.UPLOADED, ShardState.SUBMITTING, ShardState.SUBMITTED), "input_file_id IS NOT NULL"),
+        name="has_file",
+    ),
+    CheckConstraint(_implies((ShardState.SUBMITTING,), "submitting_since IS NOT NULL"), name="has_intent"),
+    CheckConstraint(
+        _implies((ShardState.SUBMITTED, ShardState.ENDED, ShardState.MERGED), "batch_id IS NOT NULL"),
+        name="has_batch",
+    ),
+    Index(None, "workload_id", "number", unique=True),
+    Index("shards_workload_id_state", "workload_id", "state"),
+)
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("workload_id", _RowId, primary_key=True, autoincrement=False),
+    Column("seq", _RowId, primary_key=True, autoincrement=False),
+    Column("custom_id", Text, nullable=False),
+    Column("shard_id", _RowId, nullable=False),
+    Column("line_offset", BigInteger, nullable=False),
+    Column("line_length", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
+    Column("expiries", SmallInteger, nullable=False, server_default=text("0")),
+    CheckConstraint(_one_of("state", RequestState), name="state"),
+    CheckConstraint("expiries <= attempts", name="counters"),
+    sqlite_with_rowid=False,
+)
+
+# Only what is not done well stays in this index, so it is small when a workload is.
+_UNFINISHED = text("state IN ('pending', 'failed', 'cancelled')")
+Index(
+    "requests_unfinished",
+    requests.c.workload_id,
+    requests.c.state,
+    requests.c.seq,
+    postgresql_where=_UNFINISHED,
+    sqlite_where=_UNFINISHED,
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("workload_id", _RowId, ForeignKey("workloads.id"), nullable=False),
+    Column("shard_id", _RowId, ForeignKey("shards.id"), nullable=False, unique=True),
+    Column("status", Text, nullable=False),
+    Column("created_at", BigInteger),
+    Column("expires_at", BigInteger),
+    Column("total", Integer, nullable=False),
+    Column("completed", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("output_file_id", Text),
+    Column("error_file_id", Text),
+    Column("problems", Text, nullable=False),
+    Column("raw", Text, nullable=False),
+    Column("seen_at", Float, nullable=False),
+    Column("missing_since", Float),
+    Column("output_sha256", Text),
+    Column("error_sha256", Text),
+    Index("batches_workload_id_status", "workload_id", "status"),
+)
+
+results = Table(
+    "results",
+    metadata,
+    Column("workload_id", _RowId, primary_key=True, autoincrement=False),
+    Column("seq", _RowId, primary_key=True, autoincrement=False),
+    Column("state", Text, nullable=False),
+    Column("shard_id", _RowId, nullable=False),
+    Column("attempt", SmallInteger, nullable=False),
+    Column("status_code", SmallInteger),
+    Column("request_id", Text),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    Column("finish_reason", Text),
+    Column("prompt_tokens", Integer),
+    Column("completion_tokens", Integer),
+    Column("total_tokens", Integer),
+    CheckConstraint(_one_of("state", (RequestState.SUCCEEDED, RequestState.FAILED)), name="state"),
+    sqlite_with_rowid=False,
+)
+
+_FAILED = text("state = 'failed'")
+Index("results_failed", results.c.workload_id, results.c.error_code, postgresql_where=_FAILED, sqlite_where=_FAILED)
+
+bodies = Table(
+    "bodies",
+    metadata,
+    Column("shard_id", _RowId, primary_key=True, autoincrement=False),
+    Column("seq", _RowId, primary_key=True, autoincrement=False),
+    Column("body", Text, nullable=False),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("shard_id", _RowId, primary_key=True, autoincrement=False),
+    Column("seq", _RowId, primary_key=True, autoincrement=False),
+    Column("workload_id", _RowId, nullable=False),
+    Column("attempt", SmallInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("status_code", SmallInteger),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    sqlite_with_rowid=False,
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", _RowId, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("workload_id", _RowId, nullable=False),
+    Column("shard_id", _RowId),
+    Column("kind", Text, nullable=False),
+    Column("detail", Text),
+    Index("events_workload_id_id", "workload_id", "id"),
+)

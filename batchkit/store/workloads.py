@@ -1,0 +1,235 @@
+"""Workloads: rows, the lease for cutting, and the counts that a report is made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from batchkit.errors import UnknownWorkload
+from batchkit.lifecycle import OPEN_SHARD_STATES
+from batchkit.models import (
+    FailureReason,
+    RequestCountsByState,
+    RequestState,
+    RetryPolicy,
+    ShardState,
+    Usage,
+    Workload,
+    WorkloadId,
+)
+from batchkit.store import events
+from batchkit.store import shards as shard_rows
+from batchkit.store.tables import attempts, batches, bodies, requests, results, shards, workloads
+from batchkit.store.tables import events as event_rows
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+
+def _workload(row: Any) -> Workload:
+    return Workload(
+        id=WorkloadId(row.id),
+        name=row.name,
+        created_at=row.created_at,
+        source=row.source,
+        directory=row.directory,
+        input_sha256=row.input_sha256,
+        request_count=row.request_count,
+        window=row.completion_window,
+        max_window=row.max_completion_window,
+        shard_lines=row.shard_lines,
+        shard_bytes=row.shard_bytes,
+        policy=RetryPolicy(max_attempts=row.max_attempts, max_expiries=row.max_expiries),
+        credential=row.credential,
+        cancel_requested_at=row.cancel_requested_at,
+    )
+
+
+def add(
+    connection: Connection,
+    *,
+    name: str,
+    source: str,
+    directory: str,
+    window: str,
+    max_window: str,
+    shard_lines: int,
+    shard_bytes: int,
+    policy: RetryPolicy,
+    at: float,
+) -> bool:
+    """Insert a workload unless the name is taken; says whether it did."""
+    values = {
+        "name": name,
+        "source": source,
+        "directory": directory,
+        "created_at": at,
+        "completion_window": window,
+        "max_completion_window": max_window,
+        "shard_lines": shard_lines,
+        "shard_bytes": shard_bytes,
+        "max_attempts": policy.max_attempts,
+        "max_expiries": policy.max_expiries,
+    }
+    try:
+        with connection.begin_nested():
+            workload_id = connection.execute(insert(workloads).returning(workloads.c.id), values).scalar_one()
+    except IntegrityError:
+        return False
+    events.record(connection, workload_id, "workload created", at=at, detail=source)
+    return True
+
+
+def find(connection: Connection, name: str) -> Workload | None:
+    """Read a workload by name."""
+    row = connection.execute(select(workloads).where(workloads.c.name == name)).one_or_none()
+    return None if row is None else _workload(row)
+
+
+def get(connection: Connection, workload_id: WorkloadId) -> Workload:
+    """Read a workload. Raises ``UnknownWorkload`` when it has been cleaned away."""
+    row = connection.execute(select(workloads).where(workloads.c.id == workload_id)).one_or_none()
+    if row is None:
+        raise UnknownWorkload(f"there is no workload {workload_id} (any more)")
+    return _workload(row)
+
+
+def every(connection: Connection) -> list[Workload]:
+    """Read all workloads, oldest first."""
+    return [_workload(row) for row in connection.execute(select(workloads).order_by(workloads.c.id))]
+
+
+def open_workloads(connection: Connection) -> list[Workload]:
+    """Read the workloads that are split and still owe answers, oldest first."""
+    owes = or_(
+        exists().where(
+            shards.c.workload_id == workloads.c.id, shards.c.state.in_([state.value for state in OPEN_SHARD_STATES])
+        ),
+        exists().where(requests.c.workload_id == workloads.c.id, requests.c.state == RequestState.PENDING.value),
+    )
+    query = select(workloads).where(and_(workloads.c.request_count.is_not(None), owes)).order_by(workloads.c.id)
+    return [_workload(row) for row in connection.execute(query)]
+
+
+def set_values(connection: Connection, workload_id: WorkloadId, **values: Any) -> None:
+    """Write columns of a workload."""
+    connection.execute(update(workloads).where(workloads.c.id == workload_id).values(**values))
+
+
+def take_lease(
+    connection: Connection, workload_id: WorkloadId, *, owner: str, now: float, lease_seconds: float
+) -> bool:
+    """Take the right to cut shards of a workload; says whether it was free, ours, or had run out."""
+    free = or_(workloads.c.lease_until.is_(None), workloads.c.lease_until < now, workloads.c.lease_owner == owner)
+    statement = update(workloads).where(workloads.c.id == workload_id, free)
+    return connection.execute(statement.values(lease_owner=owner, lease_until=now + lease_seconds)).rowcount == 1
+
+
+def holds_lease(connection: Connection, workload_id: WorkloadId, owner: str) -> bool:
+    """Say whether the owner still has the lease, and lock the row until the transaction ends."""
+    query = select(workloads.c.lease_owner).where(workloads.c.id == workload_id).with_for_update()
+    return connection.execute(query).scalar_one_or_none() == owner
+
+
+def release_lease(connection: Connection, owner: str) -> None:
+    """Give up the owner's leases on workloads."""
+    statement = update(workloads).where(workloads.c.lease_owner == owner)
+    connection.execute(statement.values(lease_owner=None, lease_until=None))
+
+
+def renew_leases(connection: Connection, owner: str, until: float) -> None:
+    """Extend every lease of the owner."""
+    connection.execute(update(workloads).where(workloads.c.lease_owner == owner).values(lease_until=until))
+
+
+def lease_owners(connection: Connection) -> set[str]:
+    """Name everybody who holds a lease on a workload."""
+    query = select(workloads.c.lease_owner).where(workloads.c.lease_owner.is_not(None)).distinct()
+    return set(connection.scalars(query))
+
+
+def finish_split(
+    connection: Connection, workload_id: WorkloadId, *, sha256: str, request_count: int, at: float
+) -> None:
+    """Declare the split whole: from here on the shards may travel."""
+    set_values(connection, workload_id, input_sha256=sha256, request_count=request_count)
+    events.record(connection, workload_id, "split", at=at, detail=f"{request_count} requests")
+
+
+def wipe_split(connection: Connection, workload_id: WorkloadId) -> None:
+    """Remove what an unfinished split has written; nothing of it was sent."""
+    for table in (requests, shards):
+        connection.execute(delete(table).where(table.c.workload_id == workload_id))
+
+
+def remove(connection: Connection, workload_id: WorkloadId) -> None:
+    """Remove a workload with everything that belongs to it."""
+    own_shards = select(shards.c.id).where(shards.c.workload_id == workload_id)
+    connection.execute(delete(bodies).where(bodies.c.shard_id.in_(own_shards)))
+    for table in (results, attempts, requests, batches, event_rows, shards):
+        connection.execute(delete(table).where(table.c.workload_id == workload_id))
+    connection.execute(delete(workloads).where(workloads.c.id == workload_id))
+
+
+def count_requests(connection: Connection, workload: Workload) -> RequestCountsByState:
+    """Count the workload's requests by state without reading them.
+
+    In flight are exactly the lines of unmerged shards; pending, failed and cancelled stand in a partial index; the rest
+    has succeeded.
+    """
+    in_states = shard_rows.count_by_state(connection, workload.id)
+    in_flight = sum(in_states[state][1] for state in OPEN_SHARD_STATES if state in in_states)
+    unfinished = {
+        state: connection.execute(
+            select(func.count()).where(requests.c.workload_id == workload.id, requests.c.state == state.value)
+        ).scalar_one()
+        for state in (RequestState.PENDING, RequestState.FAILED, RequestState.CANCELLED)
+    }
+    total = workload.request_count if workload.request_count is not None else in_flight
+    return RequestCountsByState(
+        total=total,
+        pending=unfinished[RequestState.PENDING],
+        in_flight=in_flight,
+        succeeded=total - in_flight - sum(unfinished.values()),
+        failed=unfinished[RequestState.FAILED],
+        cancelled=unfinished[RequestState.CANCELLED],
+    )
+
+
+def failure_reasons(connection: Connection, workload_id: WorkloadId, *, limit: int = 10) -> list[FailureReason]:
+    """Group the failed results by error code, most frequent first."""
+    query = (
+        select(
+            func.coalesce(results.c.error_code, "unknown"),
+            func.max(results.c.status_code),
+            func.count().label("failures"),
+            func.max(results.c.error_message),
+        )
+        .where(results.c.workload_id == workload_id, results.c.state == RequestState.FAILED.value)
+        .group_by(results.c.error_code)
+        .order_by(func.count().desc())
+        .limit(limit)
+    )
+    return [
+        FailureReason(code=code, status_code=status, count=count, sample=sample or "")
+        for code, status, count, sample in connection.execute(query)
+    ]
+
+
+def usage(connection: Connection, workload_id: WorkloadId) -> Usage:
+    """Add up the tokens of all merged shards: what was bought."""
+    query = select(
+        func.coalesce(func.sum(shards.c.prompt_tokens), 0), func.coalesce(func.sum(shards.c.completion_tokens), 0)
+    ).where(shards.c.workload_id == workload_id)
+    prompt, completion = connection.execute(query).one()
+    return Usage(int(prompt), int(completion), int(prompt) + int(completion))
+
+
+def expired_count(connection: Connection, workload_id: WorkloadId) -> int:
+    """Count the rides that came back unexecuted (expired, missing, cancelled by the provider)."""
+    query = select(func.coalesce(func.sum(shards.c.expired), 0)).where(
+        shards.c.workload_id == workload_id, shards.c.state == ShardState.MERGED.value
+    )
+    return int(connection.execute(query).scalar_one())

@@ -1,0 +1,114 @@
+"""Fixtures for the whole suite: databases of both kinds, a migrated store, a clock in the test's hand."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from batchkit.store import migrate
+from batchkit.store.engine import Store
+from tests.clock import FakeClock
+from tests.postgres import PostgresServer, running_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch):
+    """Keep the key and the settings of whoever runs the tests out of them."""
+    for name in os.environ:
+        if name == "GROQ_API_KEY" or name.startswith("BATCHKIT_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """Give a clock that stands still until the test calls ``advance``."""
+    return FakeClock()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """Start one Postgres server for the session, when the first test asks for it."""
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server) -> Iterator[str]:
+    """Name a migrated Postgres database that others are copied from."""
+    name = postgres_server.create()
+    _migrate(postgres_server.url_of(name))
+    yield name
+    postgres_server.drop(name)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory) -> Path:
+    """Give a migrated SQLite file that others are copied from."""
+    path: Path = tmp_path_factory.mktemp("template") / "batchkit.db"
+    _migrate(f"sqlite:///{path}")
+    return path
+
+
+def _migrate(url: str) -> None:
+    store = Store(url)
+    migrate.upgrade(store)
+    store.close()
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template, tmp_path) -> str:
+    """Give the URL of a migrated SQLite file of the test's own."""
+    path = tmp_path / "batchkit.db"
+    shutil.copy(sqlite_template, path)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def postgres_url(postgres_server, postgres_template) -> Iterator[str]:
+    """Give the URL of a migrated Postgres database of the test's own."""
+    name = postgres_server.create(template=postgres_template)
+    yield postgres_server.url_of(name)
+    postgres_server.drop(name)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request) -> str:
+    """Give the URL of a migrated database of the test's own; the test runs once on each kind."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+def empty_postgres_url(postgres_server) -> Iterator[str]:
+    """Give the URL of a Postgres database without any table."""
+    name = postgres_server.create()
+    yield postgres_server.url_of(name)
+    postgres_server.drop(name)
+
+
+@pytest.fixture
+def empty_sqlite_url(tmp_path) -> str:
+    """Give the URL of a SQLite file that does not exist yet."""
+    return f"sqlite:///{tmp_path / 'empty.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_database_url(request) -> str:
+    """Give the URL of a database without any table; the test runs once on each kind."""
+    url: str = request.getfixturevalue(f"empty_{request.param}_url")
+    return url
+
+
+@pytest.fixture
+def store(database_url) -> Iterator[Store]:
+    """Open the migrated store; the test runs once on each kind of database."""
+    opened = Store(database_url)
+    yield opened
+    opened.close()

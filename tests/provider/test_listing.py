@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import re
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from batchkit.errors import Forbidden, ListingIncomplete, OutcomeUnknown, ProviderError, RateLimited
+
+from .server import answer, as_json, hang_up, refusal
+
+if TYPE_CHECKING:
+    from batchkit.provider.groq import GroqProvider
+
+    from .server import Reply, ScriptedServer
+
+
+def batches(*numbers: int) -> list[dict[str, Any]]:
+    return [{"id": f"batch_{number}", "object": "batch", "status": "completed"} for number in numbers]
+
+
+def page(*numbers: int, cursor: object = None, **extra: object) -> Reply:
+    paging = {} if cursor is None else {"paging": {"next_cursor": cursor}}
+    return as_json({"object": "list", "data": batches(*numbers), **paging, **extra})
+
+
+def ids(provider: GroqProvider) -> list[str]:
+    return [batch.id for batch in provider.list_batches()]
+
+
+def test_follows_the_cursor_to_the_end(server: ScriptedServer, provider: GroqProvider) -> None:
+    """Pages are read one after the other, in order, until there is no cursor."""
+    server.script(page(5, 4, cursor="cursor_a=="), page(3, 2, cursor="cursor_b/+"), page(1))
+    assert ids(provider) == ["batch_5", "batch_4", "batch_3", "batch_2", "batch_1"]
+    assert [seen.query for seen in server.seen] == [[], [("cursor", "cursor_a==")], [("cursor", "cursor_b/+")]]
+
+
+@pytest.mark.parametrize(
+    "last",
+    [{}, {"paging": None}, {"paging": {}}, {"paging": {"next_cursor": None}}, {"paging": {"next_cursor": ""}}]
+    + [{"paging": []}, {"paging": {"next_cursor": {}}}, {"has_more": False}, {"paging": {"next_cursor": 0}}],
+)
+def test_every_form_of_a_last_page(server: ScriptedServer, provider: GroqProvider, last: dict[str, Any]) -> None:
+    """A paging or a cursor that is missing, null or empty ends the list."""
+    server.script(as_json({"object": "list", "data": batches(1), **last}))
+    assert ids(provider) == ["batch_1"]
+
+
+@pytest.mark.parametrize("data", [[], None])
+def test_an_empty_account(server: ScriptedServer, provider: GroqProvider, data: object) -> None:
+    """An empty list may be written as null."""
+    server.script(as_json({"object": "list", "data": data}))
+    assert ids(provider) == []
+
+
+def test_an_empty_page_may_be_followed_by_a_full_one(server: ScriptedServer, provider: GroqProvider) -> None:
+    """A page without entries but with a cursor is not the end."""
+    server.script(page(2, cursor="a"), page(cursor="b"), page(cursor="c"), page(1))
+    assert ids(provider) == ["batch_2", "batch_1"]
+
+
+def test_overlapping_pages_give_each_batch_once(server: ScriptedServer, provider: GroqProvider) -> None:
+    """Batches that slid to the next page while it was asked for are not given twice."""
+    server.script(page(3, 2, cursor="a"), page(2, 1, cursor="b"), page(1))
+    assert ids(provider) == ["batch_3", "batch_2", "batch_1"]
+
+
+def test_pages_are_fetched_when_needed(server: ScriptedServer, provider: GroqProvider) -> None:
+    """Whoever finds what he looks for on the first page causes one call."""
+    server.script(page(2, 1, cursor="a"))
+    assert next(provider.list_batches()).id == "batch_2"
+    assert len(server.seen) == 1
+
+
+INCOMPLETE: dict[str, list[Reply]] = {
+    "repeated cursor": [page(3, cursor="a"), page(2, cursor="b"), page(1, cursor="a")],
+    "own cursor": [page(3, cursor="a"), page(2, cursor="a")],
+    "first page for ever": [page(2, 1, cursor=f"c{number}") for number in range(9)],
+    "first page again as the last": [page(2, 1, cursor="a"), page(2, 1)],
+    "more without a cursor": [page(2, 1, has_more=True)],
+    "cursor of no kind": [page(2, 1, cursor={"after": "batch_1"})],
+    "cursor true": [page(2, 1, cursor=True)],
+    "blank cursor": [page(2, 1, cursor="  ")],
+    "paging of no kind": [as_json({"data": [], "paging": ["cursor"]})],
+    "not an object": [as_json([])],
+    "no data": [as_json({"object": "list"})],
+    "data of no kind": [as_json({"data": {"id": "batch_1"}})],
+    "an error as success": [as_json({"error": {"message": "no"}})],
+    "entry without id": [page(3, cursor="a"), as_json({"data": [{"status": "completed"}]})],
+    "entry null": [as_json({"data": [None]})],
+    "second page refused": [page(3, cursor="a"), refusal(400, "unknown cursor")],
+    "second page gone": [page(3, cursor="a"), refusal(404)],
+    "second page fails": [page(3, cursor="a"), refusal(500), hang_up, answer(b"<html>", 502)],
+    "second page not JSON": [page(3, cursor="a"), answer(b"ok"), answer(b"ok"), answer(b"ok")],
+}
+
+
+@pytest.mark.parametrize("replies", INCOMPLETE.values(), ids=INCOMPLETE.keys())
+def test_an_end_that_cannot_be_reached_is_said(
+    server: ScriptedServer, provider: GroqProvider, replies: list[Reply]
+) -> None:
+    """Whatever leaves a doubt that all was seen is ``ListingIncomplete``, never a short list."""
+    server.script(*replies)
+    with pytest.raises(ListingIncomplete):
+        ids(provider)
+
+
+def test_pages_that_bring_nothing_end(server: ScriptedServer, provider: GroqProvider) -> None:
+    """A server that gives empty pages with ever new cursors is given up on."""
+    numbers = count()
+    server.choose = lambda _: page(cursor=f"c{next(numbers)}")
+    with pytest.raises(ListingIncomplete, match="100 pages"):
+        ids(provider)
+    assert len(server.seen) == 100
+
+
+@pytest.mark.parametrize(
+    ("reply", "cause"),
+    [
+        (refusal(500), OutcomeUnknown),
+        (refusal(403, code="not_available_for_plan"), Forbidden),
+        (refusal(429, retry_after="90"), RateLimited),
+    ],
+)
+def test_the_cause_is_kept(
+    server: ScriptedServer, provider: GroqProvider, reply: Reply, cause: type[ProviderError]
+) -> None:
+    """The error of the failing page, its words and its hint travel along."""
+    server.otherwise = reply
+    with pytest.raises(ListingIncomplete, match=re.escape("page 1 of the list of batches")) as caught:
+        ids(provider)
+    assert type(caught.value.__cause__) is cause
+    assert isinstance(caught.value.__cause__, ProviderError)
+    assert caught.value.hint == caught.value.__cause__.hint
+
+
+def test_files_are_listed_the_same_way(server: ScriptedServer, provider: GroqProvider) -> None:
+    """Groq documents no paging for files; should there be one, it is followed."""
+    files = [{"id": f"file_{number}", "bytes": number, "filename": "a.jsonl", "purpose": "batch"} for number in (1, 2)]
+    server.script(as_json({"data": files[:1], "paging": {"next_cursor": "a"}}), as_json({"data": files[1:]}))
+    assert [(file.id, file.size_bytes) for file in provider.list_files()] == [("file_1", 1), ("file_2", 2)]
+    assert server.calls() == ["GET /files"] * 2
