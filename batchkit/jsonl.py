@@ -3,6 +3,7 @@ r"""Bytes to records and back. Lines end at ``\\n`` and nowhere else: U+2028, U+
 from __future__ import annotations
 
 import json  # noqa: TID251 - this is the module that owns JSON
+import re
 from typing import IO, TYPE_CHECKING, Any
 
 import orjson
@@ -12,8 +13,8 @@ from batchkit.models import OutputLine
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_READ_BUFFER_BYTES = 1 << 20
 _MAX_STATUS_CODE = 999
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class MalformedJson(ValueError):
@@ -43,11 +44,49 @@ def loads_leniently(data: bytes) -> Any:
 
 
 def dumps(value: Any) -> bytes:
-    """Write compact UTF-8 JSON; what UTF-8 cannot hold (lone surrogates, huge integers) is escaped by the slow path."""
+    """Write compact UTF-8 JSON of whatever was parsed, so that every reader takes it.
+
+    Lone surrogates become U+FFFD, NaN and the infinities null; integers of any size and any nesting are kept.
+    """
     try:
         return orjson.dumps(value)
     except TypeError:
-        return json.dumps(value, separators=(",", ":")).encode()
+        return "".join(_pieces(value)).encode()
+
+
+class _Written(str):
+    """Text that is JSON already."""
+
+    __slots__ = ()
+
+
+def _pieces(value: Any) -> Iterator[str]:
+    """Write what orjson refuses: slowly, and without recursion, because what can be parsed must not be too deep to write."""
+    todo = [value]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, _Written):
+            yield item
+        elif isinstance(item, dict):
+            todo.append(_Written("}"))
+            for place, (key, member) in reversed(list(enumerate(item.items()))):
+                todo += [member, _Written(("," if place else "") + _string(key) + ":")]
+            todo.append(_Written("{"))
+        elif isinstance(item, list):
+            todo.append(_Written("]"))
+            for place, member in reversed(list(enumerate(item))):
+                todo += [member, _Written("," if place else "")]
+            todo.append(_Written("["))
+        elif isinstance(item, str):
+            yield _string(item)
+        elif type(item) is int:
+            yield str(item)
+        else:
+            yield orjson.dumps(item).decode()
+
+
+def _string(text: str) -> str:
+    return orjson.dumps(_LONE_SURROGATE.sub("\ufffd", text)).decode()
 
 
 def iterate_lines(handle: IO[bytes]) -> Iterator[bytes]:
@@ -70,7 +109,7 @@ def storable_text(value: Any) -> str | None:
 
 def _error_in(value: Any) -> tuple[str | None, str | None] | None:
     """Read an ``error`` member: an object with code, type and message, or anything else that is not empty."""
-    if not value:
+    if not value or (isinstance(value, dict) and not any(value.values())):
         return None
     if isinstance(value, dict):
         return storable_text(value.get("code")) or storable_text(value.get("type")), storable_text(
@@ -95,7 +134,7 @@ def read_output_line(record: Any) -> OutputLine | None:
     body: Any = None
     if isinstance(response, dict):
         raw_status = response.get("status_code")
-        if isinstance(raw_status, int) and 0 <= raw_status <= _MAX_STATUS_CODE:
+        if type(raw_status) is int and 0 <= raw_status <= _MAX_STATUS_CODE:
             status = raw_status
         request_id = storable_text(response.get("request_id"))
         body = response.get("body")

@@ -23,23 +23,39 @@ _START_TIME_FIELD = 19  # of /proc/PID/stat, counted behind the command's closin
 def _start_time(pid: int) -> str | None:
     """When a process started, in the kernel's ticks: with the pid it names a process for good. None when unknown."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        # Between the brackets stands whatever bytes the command calls itself.
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return None
-    return stat.rpartition(")")[2].split()[_START_TIME_FIELD]
+    return stat.rpartition(b")")[2].split()[_START_TIME_FIELD].decode()
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _place() -> str:
-    """The machine and its process namespace: containers may share a host name but not their process numbers."""
+    """This run of this machine, and its process namespace.
+
+    Host names repeat, and so do the numbers of namespaces; the boot id does not. Containers on one machine share it, but
+    not their process numbers.
+    """
     try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         namespace = Path("/proc/self/ns/pid").readlink().name
     except OSError:
-        namespace = "-"
-    return f"{socket.gethostname()}|{namespace}"
+        return f"{socket.gethostname()}|-"
+    return f"{socket.gethostname()}|{boot}/{namespace}"
 
 
 def new_owner() -> str:
-    """Make the name of a new owner: host, process namespace, process, its start, and a random part."""
+    """Make the name of a new owner: host, its boot and process namespace, process, its start, and a random part."""
     pid = os.getpid()
     return f"{_place()}|{pid}|{_start_time(pid) or '-'}|{uuid.uuid4().hex[:12]}"
 
@@ -49,7 +65,11 @@ def is_certainly_dead(owner: str) -> bool:
     parts = owner.split("|")
     if len(parts) != _FIELDS or "|".join(parts[:2]) != _place() or parts[1] == "-" or parts[3] == "-":
         return False
-    return _start_time(int(parts[2])) != parts[3]
+    if not parts[2].isdecimal():
+        return False
+    started = _start_time(int(parts[2]))
+    # Where /proc hides the processes of other users, not to be seen is not to be dead.
+    return started != parts[3] if started is not None else not _exists(int(parts[2]))
 
 
 def dead_among(owners: Iterable[str]) -> list[str]:

@@ -56,6 +56,10 @@ TERMINAL_STATUSES = frozenset(
 )
 
 
+#: The status that we write when the provider does not know a batch any more; no provider uses the word.
+GONE = "gone"
+
+
 @dataclass(frozen=True, slots=True)
 class RequestCounts:
     """What the provider says it counted; never proof of completeness."""

@@ -371,7 +371,10 @@ class Runner:
                     total += (yield Wave(kind, workload_id)) or StepReport({})
                 continue
             while ids := self._claim(workload_id, states, limit):
-                total += (yield Wave(kind, workload_id, ids)) or StepReport({})
+                report = (yield Wave(kind, workload_id, ids)) or StepReport({})
+                if report.counts.get("submitted"):
+                    self._pace_anew(workload_id)
+                total += report
         return total
 
     def _claim(self, workload_id: WorkloadId, states: Sequence[ShardState], limit: int) -> tuple[ShardId, ...]:
@@ -404,6 +407,13 @@ class Runner:
             )
         self._paces[workload_id] = _PollPace(interval, self.clock() + interval)
         return report
+
+    def _pace_anew(self, workload_id: WorkloadId) -> None:
+        """Fresh batches are looked at soon, however long the wait for the old ones had grown."""
+        shortest = self.settings.poll_interval_seconds
+        pace = self._paces.get(workload_id)
+        due_at = self.clock() + shortest
+        self._paces[workload_id] = _PollPace(shortest, due_at if pace is None else min(pace.due_at, due_at))
 
     def _stops(self, until: DriveUntil, progress: Progress) -> bool:
         if until is not DriveUntil.SUBMITTED:

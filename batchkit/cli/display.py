@@ -21,14 +21,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import RenderableType
+    from rich.spinner import Spinner
 
     from batchkit.models import FailureReason
     from batchkit.progress import Progress
+    from batchkit.steps.split import SplitPlan
 
 _TOP_FAILURES = 5
 _TOP_ATTENTION = 10
 _SAMPLE_CHARS = 300
-_UNSENT = (ShardState.PLANNED, ShardState.UPLOADED, ShardState.SUBMITTING)
+UNSENT_STATES = (ShardState.PLANNED, ShardState.UPLOADED, ShardState.SUBMITTING)
 _STATE_STYLES = {
     WorkloadState.SPLITTING: "yellow",
     WorkloadState.RUNNING: "cyan",
@@ -49,10 +51,11 @@ class Moment:
     eta_seconds: float | None = None
 
 
-def live_panel(progress: Progress, moment: Moment) -> RenderableType:
-    """Draw a workload in motion: the panel that is redrawn while a command waits."""
+def live_panel(progress: Progress, moment: Moment, spinner: Spinner) -> RenderableType:
+    """Draw a workload in motion: the panel that is redrawn while a command waits; the spinner shows that it lives."""
+    spinner.update(text=activity(progress, moment))
     rows = _rows(progress)
-    rows.append(("now", Text(activity(progress, moment))))
+    rows.append(("now", spinner))
     if not progress.is_finished:
         rows.append(("time left", Text(time_left(moment))))
     return _panel(progress, rows, elapsed_until=moment.now)
@@ -130,7 +133,7 @@ def activity(progress: Progress, moment: Moment) -> str:
     """Say in a few words what is going on."""
     shards = progress.shards
     total = sum(count for state, count in shards.items() if state is not ShardState.WITHDRAWN)
-    unsent = sum(shards.get(state, 0) for state in _UNSENT)
+    unsent = sum(shards.get(state, 0) for state in UNSENT_STATES)
     if progress.is_finished:
         return "all done"
     if progress.state is WorkloadState.SPLITTING:
@@ -209,6 +212,29 @@ def _rows(progress: Progress) -> list[tuple[str, RenderableType]]:
         tokens = f"{words.short_count(usage.prompt_tokens)} in, {words.short_count(usage.completion_tokens)} out"
         rows.append(("tokens", Text(tokens)))
     return rows
+
+
+def plan_view(name: str, plan: SplitPlan) -> RenderableType:
+    """Draw how an input would be cut, for ``--dry-run``."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    shards = words.counted(len(plan.shards), "shard")
+    grid.add_row("requests", f"{plan.requests:,} ({words.size(plan.bytes)})")
+    grid.add_row("shards", f"{shards} of up to {words.counted(plan.shard_lines, 'request')}, window {plan.window}")
+    for endpoint, count in sorted(plan.endpoints.items()):
+        own = [(lines, size) for shard_endpoint, lines, size in plan.shards if shard_endpoint == endpoint]
+        largest = words.size(max(size for _, size in own))
+        text = f"{words.counted(count, 'request')} in {words.counted(len(own), 'shard')}, the largest {largest}"
+        grid.add_row("endpoint", f"{endpoint}: {text}")
+    for model, count in sorted(plan.models.items(), key=lambda item: -item[1]):
+        grid.add_row("model", Text(f"{words.printable(model)}: {words.counted(count, 'request')}"))
+    prompt, completion = words.short_count(plan.prompt_tokens), words.short_count(plan.completion_tokens)
+    answers = f"at most {completion} out by the requests' own limits" if plan.completion_tokens else "no limit on those out"
+    grid.add_row("tokens", f"about {prompt} in, {answers} (an estimate)")
+    for warning, count in sorted(plan.warnings.items(), key=lambda item: -item[1]):
+        grid.add_row("[yellow]warning[/yellow]", Text(f"{words.counted(count, 'request')}: {words.printable(warning)}"))
+    return Group(Text.assemble((words.printable(name), "bold"), ": nothing was sent"), grid)
 
 
 def failures_text(failures: Sequence[FailureReason]) -> Text:

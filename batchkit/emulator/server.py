@@ -167,7 +167,8 @@ def _listen(host: str, port: int) -> socket.socket:
                 "the emulator listens on %s: anyone who can reach this address can use it and read what it holds", host
             )
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        # asyncio turns Nagle's delay off only for sockets that name TCP; with it every small answer takes 40 ms.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((host, port))

@@ -121,8 +121,8 @@ class Quoter:
 def from_transport(error: httpx.RequestError | httpx.InvalidURL, call: str, quote: Quoter) -> ProviderError | TryAgain:
     """Say what an exception of the HTTP library proves about ``call`` (such as ``POST /batches``)."""
     certificate = _is_certificate_error(error)
-    reason = _reason(error, quote)
-    cause = without_frames(error)
+    cause = without_frames(error, quote)
+    reason = f"{type(cause).__name__}: {cause}".removesuffix(": ")
     if isinstance(error, _NEVER_SENT):
         hint = "check the network, the proxy settings and the base URL"
         if certificate:
@@ -185,13 +185,13 @@ def is_html(response: httpx.Response) -> bool:
     return "html" in response.headers.get("content-type", "").lower()
 
 
-def without_frames(error: BaseException) -> BaseException:
-    """Return ``error`` as a mere cause, without traceback and chain.
+def without_frames(error: Exception, quote: Quoter) -> Exception:
+    """Return a copy of a library's exception that may stand as a cause: no traceback, no chain, quoted words.
 
     The library's frames hold the request's headers; a traceback printed together with its local variables would show the key.
     """
-    error.__cause__ = error.__context__ = None
-    return error.with_traceback(None)
+    # The words of a LocalProtocolError quote the offending header, which may be the one with the key.
+    return type(error)("" if isinstance(error, httpx.LocalProtocolError) else quote(str(error)))
 
 
 def _is_refusal(status: int) -> bool:
@@ -209,13 +209,6 @@ def _is_certificate_error(error: BaseException) -> bool:
             return True
         link = link.__cause__ or link.__context__
     return False
-
-
-def _reason(error: Exception, quote: Quoter) -> str:
-    name = type(error).__name__
-    # The words of a LocalProtocolError quote the offending header, which may be the one with the key.
-    words = "" if isinstance(error, httpx.LocalProtocolError) else quote(str(error))
-    return f"{name}: {words}" if words else name
 
 
 def _parsed(response: httpx.Response) -> object:

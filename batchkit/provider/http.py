@@ -11,13 +11,14 @@ import random
 import ssl
 import time
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
 from batchkit.errors import ConfigurationError, ProviderUnreachable, SpoolError, TornDownload
 from batchkit.jsonl import MalformedJson, dumps, loads_leniently
 from batchkit.provider.access import is_loopback, parse_base_url, reveal_key
+from batchkit.provider.connections import Connections
 from batchkit.provider.failures import (
     Explain,
     Quoter,
@@ -28,6 +29,7 @@ from batchkit.provider.failures import (
     without_frames,
 )
 from batchkit.provider.landing import Landing
+from batchkit.provider.multipart import FileForm
 from batchkit.provider.retry import Retry, TryAgain, once
 
 if TYPE_CHECKING:
@@ -40,15 +42,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_BINARY = "application/octet-stream"
+T = TypeVar("T")
+
 _JSON = {"Content-Type": "application/json"}
 # Content-Length counts what travels; unencoded, that is the file.
-_UNENCODED = {"Accept": _BINARY, "Accept-Encoding": "identity"}
-_LIBRARY_ERRORS = (httpx.RequestError, httpx.InvalidURL)
+_UNENCODED = {"Accept": "application/octet-stream", "Accept-Encoding": "identity"}
 
 
 class ApiClient:
-    """One API, one key, one pool of connections.
+    """One API and one key, for any number of threads.
 
     All times are in seconds. ``read_timeout_seconds`` and ``write_timeout_seconds`` are the longest silence within one
     transfer, not its length. ``pool_timeout_seconds`` is the longest wait for one of ``max_connections``. A call that may be
@@ -96,32 +98,27 @@ class ApiClient:
         self._retry = Retry(
             attempts=http_attempts, cap_seconds=retry_after_cap_seconds, sleep=sleep, clock=clock, jitter=jitter
         )
-        timeout = httpx.Timeout(
-            connect=connect_timeout_seconds,
-            read=read_timeout_seconds,
-            write=write_timeout_seconds,
-            pool=pool_timeout_seconds,
-        )
+        timeout = httpx.Timeout(connect_timeout_seconds, read=read_timeout_seconds, write=write_timeout_seconds)
         try:
             verify = _trust(self._base_url)
-            self._pooled = self._connections(api_key, timeout, verify, max_connections, keep=max_connections)
-            self._fresh = self._connections(api_key, timeout, verify, max_connections, keep=0)
+            self._connections = Connections(
+                lambda: _new_client(self._base_url, api_key, timeout, verify),
+                most=max_connections,
+                patience_seconds=pool_timeout_seconds,
+            )
         except (OSError, ValueError, ImportError, httpx.InvalidURL):
             # What the environment says may hold a proxy's password, so it is not quoted.
             raise ConfigurationError(
                 "the proxy or certificate settings in the environment cannot be used",
                 hint="check HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR",
             ) from None
-        self._closed = False
 
     def __repr__(self) -> str:
         return f"ApiClient({str(self._base_url)!r})"
 
     def close(self) -> None:
         """Close the connections; a later call raises ``ProviderUnreachable``."""
-        self._closed = True
-        self._pooled.close()
-        self._fresh.close()
+        self._connections.close()
 
     def get(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Any:
         """GET a JSON value; repeated on trouble. A name may stand in ``query`` several times."""
@@ -134,17 +131,12 @@ class ApiClient:
         return self._retry.call(lambda: self._json("POST", path), total_seconds=self._total_seconds)
 
     def post_once(self, path: str, payload: object) -> Any:
-        """POST a JSON value exactly once, whatever happens.
+        """POST a JSON value exactly once, on a connection of its own.
 
-        Takes a connection of its own: on a kept-alive one the server may be hanging up at this very moment, which would
-        leave an outcome unknown for no reason. Raises ``OutcomeUnknown`` unless it is certain that nothing was processed.
+        Raises ``OutcomeUnknown`` unless it is certain that nothing was processed; ``failures`` says what is.
         """
         content = dumps(payload)
-        return once(
-            lambda: self._json(
-                "POST", path, connections=self._fresh, must_be_certain=True, content=content, headers=_JSON
-            )
-        )
+        return once(lambda: self._json("POST", path, must_be_certain=True, content=content, headers=_JSON))
 
     def delete(self, path: str) -> None:
         """DELETE; repeated on trouble. Any 2xx will do, whatever its body."""
@@ -160,12 +152,11 @@ class ApiClient:
         def send() -> Any:
             try:
                 with source.open("rb") as handle:
-                    files = {field: (filename, handle, _BINARY)}
-                    return self._json("POST", path, data=dict(fields), files=files)
+                    form = FileForm(handle, fields=fields, field=field, filename=filename)
+                    return self._json("POST", path, content=form, headers=form.headers)
             except OSError as error:
-                raise SpoolError(
-                    f"{source} cannot be read: {error.strerror or error}", hint="is the spool folder still there?"
-                ) from error
+                reason = error.strerror or str(error)
+            raise SpoolError(f"{source} cannot be read: {reason}", hint="is the spool folder still there?")
 
         return self._retry.call(send, total_seconds=self._transfer_seconds)
 
@@ -182,42 +173,37 @@ class ApiClient:
         call = f"GET {path}"
         deadline = self._clock() + self._transfer_seconds
 
-        def attempt() -> Download:
-            self._refuse_when_closed(call)
+        def transfer() -> Download:
             started = self._clock()
-            try:
-                with self._pooled.stream("GET", path.lstrip("/"), headers=_UNENCODED) as response:
-                    if not response.is_success:
-                        response.read()
-                    self._judge(response, call, started)
-                    with Landing(destination) as landing:
-                        self._receive(response, landing, call, deadline)
-                        torn = _torn_reason(response, landing.size_bytes, expected_bytes, accept_unframed)
-                        if torn:
-                            raise _torn(call, torn)
-                        return landing.commit()
-            except _LIBRARY_ERRORS as error:
-                raise self._transport_failure(error, call, started) from error
+            with (
+                self._connections.lend() as client,
+                client.stream("GET", path.lstrip("/"), headers=_UNENCODED) as response,
+            ):
+                if not response.is_success:
+                    response.read()
+                self._judge(response, call, started)
+                with Landing(destination) as landing:
+                    self._receive(response, landing, call, deadline)
+                    torn = _torn_reason(response, landing.size_bytes, expected_bytes, accept_unframed)
+                    if torn:
+                        raise _torn(call, torn)
+                    return landing.commit()
 
-        return self._retry.call(attempt, total_seconds=self._transfer_seconds)
+        return self._retry.call(lambda: self._guarded(call, transfer), total_seconds=self._transfer_seconds)
 
-    def _connections(
-        self, api_key: SecretStr | str, timeout: httpx.Timeout, verify: ssl.SSLContext, most: int, *, keep: int
-    ) -> httpx.Client:
-        return httpx.Client(
-            base_url=self._base_url,
-            headers={"Authorization": f"Bearer {reveal_key(api_key)}", "User-Agent": "batchkit"},
-            timeout=timeout,
-            limits=httpx.Limits(max_connections=most, max_keepalive_connections=keep),
-            follow_redirects=False,
-            verify=verify,
-            # A proxy from the environment would get to see the key that must not leave this machine.
-            trust_env=not is_loopback(self._base_url.host),
-        )
-
-    def _refuse_when_closed(self, call: str) -> None:
-        if self._closed:
+    def _guarded(self, call: str, exchange: Callable[[], T]) -> T:
+        """Run ``exchange`` and translate the library's exceptions."""
+        if self._connections.is_closed:
             raise ProviderUnreachable(f"{call}: not sent, the client is closed")
+        started = self._clock()
+        try:
+            return exchange()
+        except (httpx.RequestError, httpx.InvalidURL) as error:
+            logger.debug("%s -> %s in %.3f s", call, type(error).__name__, self._clock() - started)
+            failure = from_transport(error, call, self._quote)
+        # Raised out here, as everywhere in this package: as the context of ours, the library's exception would take along
+        # frames whose variables hold the Authorization header.
+        raise failure
 
     def _receive(self, response: httpx.Response, landing: Landing, call: str, deadline: float) -> None:
         try:
@@ -227,42 +213,34 @@ class ApiClient:
                 if self._clock() > deadline:
                     raise _torn(call, f"it was still going on after {self._transfer_seconds:g} s")
         except httpx.RequestError as error:
-            reason = f"it broke off after {landing.size_bytes:,} bytes ({type(error).__name__})"
-            raise _torn(call, reason, cause=without_frames(error)) from error
+            cause = without_frames(error, self._quote)
+        else:
+            return
+        raise _torn(call, f"it broke off after {landing.size_bytes:,} bytes ({type(cause).__name__})", cause=cause)
 
-    def _json(
-        self,
-        method: str,
-        path: str,
-        *,
-        connections: httpx.Client | None = None,
-        must_be_certain: bool = False,
-        **content: Any,
-    ) -> Any:
-        response = self._send(method, path, connections=connections, must_be_certain=must_be_certain, **content)
+    def _json(self, method: str, path: str, *, must_be_certain: bool = False, **content: Any) -> Any:
+        response = self._send(method, path, must_be_certain=must_be_certain, **content)
         try:
             return loads_leniently(response.content)
         except MalformedJson:
-            raise unreadable(f"{method} {path}", response, self._quote, "its body is not JSON") from None
+            failure = unreadable(f"{method} {path}", response, self._quote, "its body is not JSON")
+        raise failure
 
-    def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        connections: httpx.Client | None = None,
-        must_be_certain: bool = False,
-        **content: Any,
-    ) -> httpx.Response:
-        """Make one attempt. Raises ``TryAgain`` or a ``ProviderError`` unless the reply is a success."""
+    def _send(self, method: str, path: str, *, must_be_certain: bool = False, **content: Any) -> httpx.Response:
+        """Make one attempt. Raises ``TryAgain`` or a ``ProviderError`` unless the reply is a success.
+
+        ``must_be_certain`` takes a connection of its own: on a kept-alive one the server may be hanging up at this very
+        moment, which would leave an outcome unknown for no reason.
+        """
         call = f"{method} {path}"
-        self._refuse_when_closed(call)
         started = self._clock()
-        try:
-            # Relative to the base URL, whose own path comes first.
-            response = (connections or self._pooled).request(method, path.lstrip("/"), **content)
-        except _LIBRARY_ERRORS as error:
-            raise self._transport_failure(error, call, started) from error
+
+        def exchange() -> httpx.Response:
+            with self._connections.lend(fresh=must_be_certain) as client:
+                # Relative to the base URL, whose own path comes first.
+                return client.request(method, path.lstrip("/"), **content)
+
+        response = self._guarded(call, exchange)
         self._judge(response, call, started, must_be_certain=must_be_certain)
         return response
 
@@ -280,9 +258,20 @@ class ApiClient:
                 must_be_certain=must_be_certain,
             )
 
-    def _transport_failure(self, error: httpx.RequestError | httpx.InvalidURL, call: str, started: float) -> Exception:
-        logger.debug("%s -> %s in %.3f s", call, type(error).__name__, self._clock() - started)
-        return from_transport(error, call, self._quote)
+
+def _new_client(
+    base_url: httpx.URL, api_key: SecretStr | str, timeout: httpx.Timeout, verify: ssl.SSLContext
+) -> httpx.Client:
+    return httpx.Client(
+        base_url=base_url,
+        headers={"Authorization": f"Bearer {reveal_key(api_key)}", "User-Agent": "batchkit"},
+        timeout=timeout,
+        limits=httpx.Limits(max_connections=1),
+        follow_redirects=False,
+        verify=verify,
+        # A proxy from the environment would get to see the key that must not leave this machine.
+        trust_env=not is_loopback(base_url.host),
+    )
 
 
 def _trust(base_url: httpx.URL) -> ssl.SSLContext:

@@ -16,7 +16,7 @@ from batchkit.sharding import longer_window, smaller_shard
 from batchkit.spool import sha256_of
 from batchkit.steps.answers import AnswerReader, Tally
 from batchkit.steps.context import StepReport
-from batchkit.steps.refusal import MAX_WAITS, fail, fail_all, halving_ends, postpone, wait_seconds
+from batchkit.steps.refusal import MAX_WAITS, fail, fail_all, halving_ends, pause_seconds, postpone, wait_seconds
 from batchkit.store import batches, requests, shards, workloads
 from batchkit.store.bulk import bulk_for
 
@@ -83,10 +83,10 @@ def _fetch(context: StepContext, workload: Workload, shard_id: ShardId) -> _Fetc
     except (Unauthorized, Forbidden):
         raise
     except NotFound as error:
-        postpone(context, shard, wait_seconds(context, shard.refusals), refused=True)
+        postpone(context, shard, pause_seconds(context, shard.refusals), refused=True)
         return StepReport({"postponed": 1}, (f"a file of batch {batch.id} is not there (yet): {error}",))
     except ProviderError as error:
-        postpone(context, shard, wait_seconds(context, 0))
+        postpone(context, shard, pause_seconds(context))
         return StepReport({"postponed": 1}, (f"batch {batch.id} cannot be fetched now: {error}",), outage=str(error))
 
 

@@ -6,16 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from batchkit.errors import Forbidden, NotFound, ProviderError, StateConflict, Unauthorized
-from batchkit.models import ShardState
+from batchkit.models import GONE, ShardState
 from batchkit.steps.context import StepReport
 from batchkit.store import batches, events, shards
 
 if TYPE_CHECKING:
     from batchkit.models import Batch, BatchId, Shard, WorkloadId
     from batchkit.steps.context import StepContext
-
-#: The status we write when the provider does not know a batch any more; no provider uses it.
-GONE = "gone"
 
 
 def poll(context: StepContext, workload_id: WorkloadId) -> StepReport:
@@ -50,6 +47,8 @@ def _look_at(context: StepContext, shard: Shard, last: Batch, seen: Batch | None
     if seen.is_terminal:
         return _end(context, shard, replace(seen, id=last.id), detail=seen.status)
     report = _overdue(context, shard, seen)
+    if report.counts.get("ended"):
+        return report
     if (seen.status, seen.counts, seen.expires_at) != (last.status, last.counts, last.expires_at):
         with context.store.write() as connection:
             batches.see(connection, seen, seen_at=context.clock())
@@ -77,19 +76,24 @@ def _not_known(context: StepContext, shard: Shard, last: Batch) -> StepReport:
 
 
 def _overdue(context: StepContext, shard: Shard, batch: Batch) -> StepReport:
-    """A batch that does not end is first cancelled, then given up with whatever files it has."""
-    if batch.expires_at is None:
+    """A batch that does not end is asked to cancel, and given up with whatever files it has when that does not help.
+
+    ``not_before`` of the submitted shard remembers until when the cancellation is waited for.
+    """
+    now = context.clock()
+    if batch.expires_at is None or now < batch.expires_at + context.timing.stuck_seconds:
         return StepReport({})
-    late = context.clock() - batch.expires_at
-    if late < context.timing.stuck_seconds:
-        return StepReport({})
-    if late < 2 * context.timing.stuck_seconds:
-        note = f"batch {batch.id} is still {batch.status} {late:.0f} s past its expiry; it was asked to cancel"
+    late = f"batch {batch.id} is still {batch.status} {now - batch.expires_at:.0f} s past its expiry"
+    if not shard.not_before:
         _cancel_quietly(context, batch.id)
+        note = f"{late}; it was asked to cancel"
         with context.store.write() as connection:
-            events.record(connection, shard.workload_id, "overdue", at=context.clock(), shard_id=shard.id, detail=note)
+            shards.wait_until(connection, shard, now + context.timing.stuck_seconds)
+            events.record(connection, shard.workload_id, "overdue", at=now, shard_id=shard.id, detail=note)
         return StepReport({}, (note,))
-    note = f"batch {batch.id} never ended; what it has is merged and the rest is sent again"
+    if now < shard.not_before:
+        return StepReport({})
+    note = f"{late} and does not cancel; what it has is merged and the rest is sent again"
     return _end(context, shard, batch, detail=note) + StepReport({}, (note,))
 
 
@@ -97,4 +101,4 @@ def _cancel_quietly(context: StepContext, batch_id: BatchId) -> None:
     try:
         context.provider.cancel_batch(batch_id)
     except ProviderError:
-        return  # the second grace period ends the wait whether or not it could be cancelled
+        return  # the wait for it ends whether or not it could be asked

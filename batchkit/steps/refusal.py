@@ -35,6 +35,11 @@ def wait_seconds(context: StepContext, refusals: int) -> float:
     return min(context.timing.capacity_wait_seconds * 2.0 ** min(refusals, 16), _LONGEST_WAIT_SECONDS)
 
 
+def pause_seconds(context: StepContext, tries: int = 0) -> float:
+    """How long to wait for what should be over soon (an outage, a file not visible yet): doubling with ``tries``."""
+    return min(context.timing.settle_seconds / 6 * 2.0 ** min(tries, 16), _LONGEST_WAIT_SECONDS)
+
+
 def postpone(context: StepContext, shard: Shard, seconds: float, *, refused: bool = False) -> None:
     """Leave a shard where it is for some seconds and give it back; ``refused`` counts as one of its waits."""
     with context.store.write() as connection:

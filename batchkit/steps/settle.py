@@ -8,7 +8,7 @@ from batchkit.errors import Forbidden, ProviderError, StateConflict, Unauthorize
 from batchkit.models import ShardState
 from batchkit.steps.context import StepReport
 from batchkit.steps.refusal import postpone
-from batchkit.steps.submit import adopt
+from batchkit.steps.submit import LOOKS_PER_SETTLE, adopt
 from batchkit.store import shards
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from batchkit.steps.context import StepContext
 
 _SHARDS_PER_LOOK = 10_000
-#: Looks within one grace period.
-_LOOKS = 6
 
 
 def settle(context: StepContext, workload_id: WorkloadId) -> StepReport:
@@ -39,7 +37,7 @@ def settle(context: StepContext, workload_id: WorkloadId) -> StepReport:
     if not lost:
         return StepReport({})
     began = context.clock()
-    pause = context.timing.settle_seconds / _LOOKS
+    pause = context.timing.settle_seconds / LOOKS_PER_SETTLE
     try:
         found = _look(context, lost)
     except (Unauthorized, Forbidden):

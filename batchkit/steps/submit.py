@@ -25,7 +25,7 @@ from batchkit.errors import (
 from batchkit.lifecycle import is_capacity_refusal
 from batchkit.models import ShardState
 from batchkit.steps.context import StepReport
-from batchkit.steps.refusal import MAX_WAITS, postpone, wait_seconds, withdraw
+from batchkit.steps.refusal import MAX_WAITS, pause_seconds, postpone, wait_seconds, withdraw
 from batchkit.store import batches, shards, workloads
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 #: After this many refusals for a missing input file, the file is uploaded again.
 _MISSING_FILE_PATIENCE = 4
-_FIRST_LOOK_SECONDS = 2.0
+#: How often a batch is looked for within the time that it may stay out of the list.
+LOOKS_PER_SETTLE = 6
 
 
 def metadata_of(workload: Workload, shard: Shard) -> dict[str, str]:
@@ -117,7 +118,7 @@ def _upload(context: StepContext, workload: Workload, shard: Shard) -> StepRepor
     except ProviderRefused as error:
         return _refused(context, shard, error)
     except ProviderError as error:
-        postpone(context, shard, wait_seconds(context, 0))
+        postpone(context, shard, pause_seconds(context))
         return StepReport({"postponed": 1}, outage=str(error))
     with context.store.write() as connection:
         shards.transition(
@@ -149,7 +150,7 @@ def _create(context: StepContext, workload: Workload, shard: Shard) -> StepRepor
             detail=file_id,
             keep_lease=True,
             submitting_since=since,
-            not_before=since + _FIRST_LOOK_SECONDS,
+            not_before=since + context.timing.settle_seconds / LOOKS_PER_SETTLE,
         )
         shard = shards.get(connection, shard.id)
     if context.clock() - since > context.timing.settle_seconds / 2:
@@ -205,7 +206,7 @@ def _not_created(context: StepContext, workload: Workload, shard: Shard, error: 
     if isinstance(error, (Unauthorized, Forbidden)):
         raise error
     if isinstance(error, ProviderUnreachable):
-        postpone(context, shard, wait_seconds(context, 0))
+        postpone(context, shard, pause_seconds(context))
         return StepReport({"postponed": 1}, outage=str(error))
     if isinstance(error, RateLimited):
         return _wait_for_room(context, shard, error.retry_after_seconds, error)
@@ -226,7 +227,7 @@ def _not_created(context: StepContext, workload: Workload, shard: Shard, error: 
 def _file_not_visible(context: StepContext, shard: Shard, error: ProviderRefused) -> StepReport:
     """A fresh upload may take a moment to be seen; one that stays unseen is uploaded again."""
     if shard.refusals < _MISSING_FILE_PATIENCE:
-        postpone(context, shard, wait_seconds(context, shard.refusals) / 10, refused=True)
+        postpone(context, shard, pause_seconds(context, shard.refusals), refused=True)
         return StepReport({"postponed": 1})
     with context.store.write() as connection:
         shards.transition(
@@ -237,7 +238,7 @@ def _file_not_visible(context: StepContext, shard: Shard, error: ProviderRefused
             owner=context.owner,
             detail=str(error)[:500],
             input_file_id=None,
-            not_before=context.clock() + wait_seconds(context, 0),
+            not_before=context.clock() + pause_seconds(context),
         )
     return StepReport(
         {"postponed": 1}, (f"shard {shard.number}: its file is gone at the provider, it is uploaded again",)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from sqlalchemy import func, insert, or_, select, update
 
+from batchkit import jsonl
 from batchkit.models import (
+    GONE,
     Batch,
     BatchId,
     BatchProblem,
@@ -40,8 +41,8 @@ def _values(batch: Batch, seen_at: float) -> dict[str, Any]:
         "failed": batch.counts.failed,
         "output_file_id": batch.output_file_id,
         "error_file_id": batch.error_file_id,
-        "problems": orjson.dumps(problems).decode(),
-        "raw": orjson.dumps(dict(batch.raw)).decode().replace("\\u0000", "\\ufffd"),
+        "problems": jsonl.dumps(problems).decode(),
+        "raw": jsonl.dumps(dict(batch.raw)).decode(),
         "seen_at": seen_at,
         "missing_since": None,
     }
@@ -82,8 +83,8 @@ def _batch(row: Any) -> Batch:
         created_at=row.created_at,
         expires_at=row.expires_at,
         counts=RequestCounts(total=row.total, completed=row.completed, failed=row.failed),
-        problems=tuple(BatchProblem(**problem) for problem in orjson.loads(row.problems)),
-        raw=orjson.loads(row.raw),
+        problems=tuple(BatchProblem(**problem) for problem in jsonl.loads(row.problems)),
+        raw=jsonl.loads(row.raw),
     )
 
 
@@ -130,7 +131,7 @@ def troubled(connection: Connection, workload_id: WorkloadId, *, limit: int) -> 
     query = _QUERY.where(
         batches.c.workload_id == workload_id,
         or_(
-            batches.c.status.in_([BatchStatus.FAILED, BatchStatus.EXPIRED, BatchStatus.CANCELLED]),
+            batches.c.status.in_([BatchStatus.FAILED, BatchStatus.EXPIRED, BatchStatus.CANCELLED, GONE]),
             batches.c.missing_since.is_not(None),
             batches.c.problems != "[]",
         ),

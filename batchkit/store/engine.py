@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InternalError, NoSuchModuleError, OperationalError
 
 from batchkit.errors import ConfigurationError, StoreUnavailable
 
@@ -19,18 +19,21 @@ if TYPE_CHECKING:
 
 _BUSY_TIMEOUT_MILLISECONDS = 60_000
 _CACHE_KIBIBYTES = 64_000
+_INSUFFICIENT_PRIVILEGE = "42501"  # Postgres' code; every other state of its class is a mistake of ours
+_SECRET_OPTIONS = ("password", "sslpassword")
 
 
 def parse_url(database_url: str) -> URL:
-    """Read a database URL; ``postgres://`` and ``postgresql://`` mean psycopg 3. Raises ``ConfigurationError``."""
+    """Read a database URL; Postgres means psycopg 3, whatever driver is named. Raises ``ConfigurationError``."""
     try:
         url = make_url(database_url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError):
+        # The cause quotes what it stumbled over, which may be a password.
         raise ConfigurationError(
             "the database URL cannot be read",
             hint="use sqlite:///path/to/file.db or postgresql+psycopg://user:password@host/database",
-        ) from error
-    if url.drivername in {"postgres", "postgresql"}:
+        ) from None
+    if url.get_backend_name() in {"postgres", "postgresql"}:
         url = url.set(drivername="postgresql+psycopg")
     if url.get_backend_name() not in {"sqlite", "postgresql"}:
         raise ConfigurationError(
@@ -111,12 +114,14 @@ class Store:
     @property
     def display_url(self) -> str:
         """The database URL without its password."""
-        return self.url.render_as_string(hide_password=True)
+        return self.url.difference_update_query(_SECRET_OPTIONS).render_as_string(hide_password=True)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Open a read transaction: one consistent picture."""
-        with self._translated(), self.engine.connect() as connection, connection.begin():
+        # SQLite gives one anyway; Postgres by itself looks anew for every statement.
+        options = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        with self._translated(), self.engine.connect().execution_options(**options) as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -133,21 +138,26 @@ class Store:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except OperationalError as error:
+        except DBAPIError as error:
+            if not _is_the_databases_trouble(error):
+                raise
             raise StoreUnavailable(
                 f"the database {self.display_url} cannot be used: {_first_line(error)}",
                 hint="nothing is lost: run the same command again when the database is back, `batchkit doctor` looks closer",
-            ) from error
-        except DBAPIError as error:
-            if not error.connection_invalidated:
-                raise
-            raise StoreUnavailable(
-                f"the connection to {self.display_url} was cut", hint="run the same command again: it carries on"
             ) from error
 
     def close(self) -> None:
         """Close the pooled connections."""
         self.engine.dispose()
+
+
+def _is_the_databases_trouble(error: DBAPIError) -> bool:
+    return (
+        error.connection_invalidated
+        or isinstance(error, OperationalError | InternalError)
+        or type(error) is DatabaseError  # a file that is damaged or is no database
+        or getattr(error.orig, "sqlstate", None) == _INSUFFICIENT_PRIVILEGE
+    )
 
 
 def _first_line(error: DBAPIError) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import and_, delete, func, select, update
+from sqlalchemy import and_, bindparam, delete, func, select, update
 
 from batchkit.models import RequestState, Shard, ShardId, ShardState, WorkloadId
-from batchkit.store.tables import requests, results, shards
+from batchkit.store.tables import FAILED, UNFINISHED, requests, results, shards
 
 if TYPE_CHECKING:
+    from sqlalchemy import BindParameter, ColumnElement
     from sqlalchemy.engine import Connection
 
 
@@ -102,29 +103,28 @@ def move_back(connection: Connection, shard: Shard, target: RequestState) -> int
     return connection.execute(statement).rowcount
 
 
+def _unfinished(workload_id: WorkloadId, state: RequestState) -> ColumnElement[bool]:
+    """Say "in this state" so that the partial index is used: pending, failed or cancelled."""
+    return and_(requests.c.workload_id == workload_id, requests.c.state == state.value, UNFINISHED)
+
+
 def cancel_pending(connection: Connection, workload_id: WorkloadId) -> int:
     """Cancel what waits for another ride."""
-    statement = update(requests).where(
-        requests.c.workload_id == workload_id, requests.c.state == RequestState.PENDING.value
-    )
+    statement = update(requests).where(_unfinished(workload_id, RequestState.PENDING))
     return connection.execute(statement.values(state=RequestState.CANCELLED.value)).rowcount
 
 
 def reopen(connection: Connection, workload_id: WorkloadId, state: RequestState) -> int:
     """Make failed or cancelled requests pending again, with fresh budgets, because the user asks; returns how many."""
     if state is RequestState.FAILED:
-        connection.execute(
-            delete(results).where(results.c.workload_id == workload_id, results.c.state == RequestState.FAILED.value)
-        )
-    statement = update(requests).where(requests.c.workload_id == workload_id, requests.c.state == state.value)
+        connection.execute(delete(results).where(results.c.workload_id == workload_id, FAILED))
+    statement = update(requests).where(_unfinished(workload_id, state))
     return connection.execute(statement.values(state=RequestState.PENDING.value, attempts=0, expiries=0)).rowcount
 
 
 def resubmit_groups(connection: Connection, workload_id: WorkloadId, *, now: float) -> list[ResubmitGroup]:
     """Group the shards that left pending requests behind by the terms of the next ride; only those that may ride now."""
-    shard_ids = select(requests.c.shard_id).where(
-        requests.c.workload_id == workload_id, requests.c.state == RequestState.PENDING.value
-    )
+    shard_ids = select(requests.c.shard_id).where(_unfinished(workload_id, RequestState.PENDING))
     query = (
         select(shards.c.endpoint, shards.c.next_lines, shards.c.next_completion_window, shards.c.waits, shards.c.id)
         .where(
@@ -142,9 +142,7 @@ def resubmit_groups(connection: Connection, workload_id: WorkloadId, *, now: flo
 
 def next_resubmit_due(connection: Connection, workload_id: WorkloadId) -> float | None:
     """Say when the earliest group of pending requests may ride; None when nothing is pending."""
-    pending = select(requests.c.shard_id).where(
-        requests.c.workload_id == workload_id, requests.c.state == RequestState.PENDING.value
-    )
+    pending = select(requests.c.shard_id).where(_unfinished(workload_id, RequestState.PENDING))
     query = (
         select(shards.c.not_before).where(shards.c.id.in_(pending.distinct())).order_by(shards.c.not_before).limit(1)
     )
@@ -156,6 +154,20 @@ def pending_after(
     connection: Connection, workload_id: WorkloadId, *, shard_ids: tuple[ShardId, ...], after_seq: int, limit: int
 ) -> list[PendingRequest]:
     """Read pending requests that last rode in the given shards, in input order, from behind ``after_seq``."""
+    # Written into the statement: a database takes only some ten thousand values beside it.
+    among: BindParameter[tuple[ShardId, ...]] = bindparam("among", shard_ids, expanding=True, literal_execute=True)
+    # The index knows which, the primary key then finds the rest of them.
+    chosen = (
+        select(requests.c.seq)
+        .where(
+            _unfinished(workload_id, RequestState.PENDING),
+            requests.c.seq > after_seq,
+            requests.c.shard_id.in_(among),
+        )
+        .order_by(requests.c.seq)
+        .limit(limit)
+        .subquery("chosen")
+    )
     query = (
         select(
             requests.c.seq,
@@ -164,23 +176,13 @@ def pending_after(
             requests.c.line_offset,
             requests.c.line_length,
         )
-        .where(
-            and_(requests.c.workload_id == workload_id, requests.c.state == RequestState.PENDING.value),
-            requests.c.seq > after_seq,
-            requests.c.shard_id.in_(shard_ids),
-        )
+        .join(chosen, and_(requests.c.workload_id == workload_id, requests.c.seq == chosen.c.seq))
         .order_by(requests.c.seq)
-        .limit(limit)
     )
     return [PendingRequest(*row) for row in connection.execute(query)]
 
 
 def pending_count(connection: Connection, workload_id: WorkloadId, *, at_most: int) -> int:
     """Count pending requests, but no further than ``at_most``."""
-    pending = (
-        select(requests.c.seq)
-        .where(requests.c.workload_id == workload_id, requests.c.state == RequestState.PENDING.value)
-        .limit(at_most)
-        .subquery()
-    )
+    pending = select(requests.c.seq).where(_unfinished(workload_id, RequestState.PENDING)).limit(at_most).subquery()
     return int(connection.execute(select(func.count()).select_from(pending)).scalar_one())

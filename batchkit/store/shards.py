@@ -102,6 +102,7 @@ def claim(
     limit: int,
 ) -> list[Shard]:
     """Take up to ``limit`` due shards that nobody holds, by number; a lease that ran out is taken over."""
+    # A plain subquery might be run again for every row, and find others behind those that this statement has taken by then.
     candidates = (
         select(shards.c.id)
         .where(
@@ -113,10 +114,11 @@ def claim(
         .order_by(shards.c.number)
         .limit(limit)
         .with_for_update(skip_locked=True)
+        .cte("candidates")
     )
     taken = (
         update(shards)
-        .where(shards.c.id.in_(candidates.scalar_subquery()))
+        .where(shards.c.id.in_(select(candidates.c.id)))
         .values(lease_owner=owner, lease_until=now + lease_seconds)
         .returning(*_COLUMNS)
     )
@@ -158,6 +160,13 @@ def set_values(connection: Connection, shard: Shard, *, owner: str, **values: An
     )
     if connection.execute(statement.values(**values)).rowcount != 1:
         raise StateConflict(f"shard {shard.number} is no longer ours")
+
+
+def wait_until(connection: Connection, shard: Shard, at: float) -> None:
+    """Set when a shard that nobody holds is to be looked at again (Unix seconds)."""
+    connection.execute(
+        update(shards).where(shards.c.id == shard.id, shards.c.state == shard.state.value).values(not_before=at)
+    )
 
 
 def release(connection: Connection, owner: str, shard_ids: Sequence[ShardId] | None = None) -> None:

@@ -74,6 +74,7 @@ workloads = Table(
     CheckConstraint("request_count IS NULL OR input_sha256 IS NOT NULL", name="split_whole"),
     CheckConstraint("shard_lines > 0 AND shard_bytes > 0", name="shard_size"),
     CheckConstraint("max_attempts > 0 AND max_expiries > 0", name="budgets"),
+    sqlite_autoincrement=True,  # an id is never given again: somebody may still be at work on its last owner
 )
 
 shards = Table(
@@ -123,6 +124,7 @@ shards = Table(
     ),
     Index(None, "workload_id", "number", unique=True),
     Index("shards_workload_id_state", "workload_id", "state"),
+    sqlite_autoincrement=True,
 )
 
 requests = Table(
@@ -142,15 +144,17 @@ requests = Table(
     sqlite_with_rowid=False,
 )
 
-# Only what is not done well stays in this index, so it is small when a workload is.
-_UNFINISHED = text("state IN ('pending', 'failed', 'cancelled')")
+# Only what is not done well stays in this index, so it is small when a workload is. SQLite takes a partial index only for a
+# query that repeats its condition word for word, and prefers it to the primary key only when it holds every column asked for.
+UNFINISHED = text("state IN ('pending', 'failed', 'cancelled')")
 Index(
     "requests_unfinished",
     requests.c.workload_id,
     requests.c.state,
     requests.c.seq,
-    postgresql_where=_UNFINISHED,
-    sqlite_where=_UNFINISHED,
+    requests.c.shard_id,
+    postgresql_where=UNFINISHED,
+    sqlite_where=UNFINISHED,
 )
 
 batches = Table(
@@ -196,8 +200,15 @@ results = Table(
     sqlite_with_rowid=False,
 )
 
-_FAILED = text("state = 'failed'")
-Index("results_failed", results.c.workload_id, results.c.error_code, postgresql_where=_FAILED, sqlite_where=_FAILED)
+FAILED = text("state = 'failed'")
+Index(
+    "results_failed",
+    results.c.workload_id,
+    results.c.error_code,
+    results.c.seq,
+    postgresql_where=FAILED,
+    sqlite_where=FAILED,
+)
 
 bodies = Table(
     "bodies",

@@ -21,7 +21,7 @@ from batchkit.models import (
 )
 from batchkit.store import events
 from batchkit.store import shards as shard_rows
-from batchkit.store.tables import attempts, batches, bodies, requests, results, shards, workloads
+from batchkit.store.tables import FAILED, UNFINISHED, attempts, batches, bodies, requests, results, shards, workloads
 from batchkit.store.tables import events as event_rows
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ def add(
         with connection.begin_nested():
             workload_id = connection.execute(insert(workloads).returning(workloads.c.id), values).scalar_one()
     except IntegrityError:
+        if find(connection, name) is None:
+            raise
         return False
     events.record(connection, workload_id, "workload created", at=at, detail=source)
     return True
@@ -107,7 +109,9 @@ def open_workloads(connection: Connection) -> list[Workload]:
         exists().where(
             shards.c.workload_id == workloads.c.id, shards.c.state.in_([state.value for state in OPEN_SHARD_STATES])
         ),
-        exists().where(requests.c.workload_id == workloads.c.id, requests.c.state == RequestState.PENDING.value),
+        select(requests.c.seq)
+        .where(requests.c.workload_id == workloads.c.id, requests.c.state == RequestState.PENDING.value, UNFINISHED)
+        .exists(),
     )
     query = select(workloads).where(and_(workloads.c.request_count.is_not(None), owes)).order_by(workloads.c.id)
     return [_workload(row) for row in connection.execute(query)]
@@ -158,12 +162,6 @@ def finish_split(
     events.record(connection, workload_id, "split", at=at, detail=f"{request_count} requests")
 
 
-def wipe_split(connection: Connection, workload_id: WorkloadId) -> None:
-    """Remove what an unfinished split has written; nothing of it was sent."""
-    for table in (requests, shards):
-        connection.execute(delete(table).where(table.c.workload_id == workload_id))
-
-
 def remove(connection: Connection, workload_id: WorkloadId) -> None:
     """Remove a workload with everything that belongs to it."""
     own_shards = select(shards.c.id).where(shards.c.workload_id == workload_id)
@@ -183,7 +181,9 @@ def count_requests(connection: Connection, workload: Workload) -> RequestCountsB
     in_flight = sum(in_states[state][1] for state in OPEN_SHARD_STATES if state in in_states)
     unfinished = {
         state: connection.execute(
-            select(func.count()).where(requests.c.workload_id == workload.id, requests.c.state == state.value)
+            select(func.count()).where(
+                requests.c.workload_id == workload.id, requests.c.state == state.value, UNFINISHED
+            )
         ).scalar_one()
         for state in (RequestState.PENDING, RequestState.FAILED, RequestState.CANCELLED)
     }
@@ -199,18 +199,24 @@ def count_requests(connection: Connection, workload: Workload) -> RequestCountsB
 
 
 def failure_reasons(connection: Connection, workload_id: WorkloadId, *, limit: int = 10) -> list[FailureReason]:
-    """Group the failed results by error code, most frequent first."""
+    """Group the failed results by error code, most frequent first; the sample is the group's first in the input."""
+    groups = (
+        select(results.c.error_code, func.count().label("failures"), func.min(results.c.seq).label("first_seq"))
+        .where(results.c.workload_id == workload_id, FAILED)
+        .group_by(results.c.error_code)
+        .order_by(func.count().desc(), func.min(results.c.seq))
+        .limit(limit)
+        .subquery("groups")
+    )
     query = (
         select(
-            func.coalesce(results.c.error_code, "unknown"),
-            func.max(results.c.status_code),
-            func.count().label("failures"),
-            func.max(results.c.error_message),
+            func.coalesce(groups.c.error_code, "unknown"),
+            results.c.status_code,
+            groups.c.failures,
+            results.c.error_message,
         )
-        .where(results.c.workload_id == workload_id, results.c.state == RequestState.FAILED.value)
-        .group_by(results.c.error_code)
-        .order_by(func.count().desc())
-        .limit(limit)
+        .join(groups, and_(results.c.workload_id == workload_id, results.c.seq == groups.c.first_seq))
+        .order_by(groups.c.failures.desc(), groups.c.first_seq)
     )
     return [
         FailureReason(code=code, status_code=status, count=count, sample=sample or "")

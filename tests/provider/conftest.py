@@ -24,23 +24,28 @@ class FakeTime:
         self.slept: list[float] = []
 
     def sleep(self, seconds: float) -> None:
+        """Note the wait and let it pass."""
         self.slept.append(seconds)
         self.seconds += seconds
 
     def clock(self) -> float:
+        """Return seconds that only rise."""
         return self.seconds
 
     def now(self) -> float:
+        """Return Unix seconds; the test begins on 15 June 2025, 15:06:40 UTC."""
         return 1_750_000_000.0 + self.seconds
 
 
 @pytest.fixture
 def time() -> FakeTime:
+    """Pass no time."""
     return FakeTime()
 
 
 @pytest.fixture
 def server() -> Iterator[ScriptedServer]:
+    """Run a server that answers by script."""
     with ScriptedServer() as running:
         yield running
 
@@ -51,7 +56,7 @@ def connect(server: ScriptedServer, time: FakeTime) -> Iterator[Callable[..., Gr
     with ExitStack() as stack:
 
         def build(**options: Any) -> GroqProvider:
-            values = {
+            values: dict[str, Any] = {
                 "base_url": server.base_url,
                 "api_key": SecretStr(KEY),
                 "connect_timeout_seconds": 2.0,
@@ -70,4 +75,5 @@ def connect(server: ScriptedServer, time: FakeTime) -> Iterator[Callable[..., Gr
 
 @pytest.fixture
 def provider(connect: Callable[..., GroqProvider]) -> GroqProvider:
+    """Build a provider with the options of the tests."""
     return connect()

@@ -32,14 +32,17 @@ class Seen:
 
     @property
     def path(self) -> str:
+        """The path without its query, unquoted."""
         return unquote(urlsplit(self.target).path)
 
     @property
     def query(self) -> list[tuple[str, str]]:
+        """The query, in order."""
         return parse_qsl(urlsplit(self.target).query)
 
     @property
     def json(self) -> Any:
+        """The body, parsed."""
         return json.loads(self.body)
 
 
@@ -55,9 +58,7 @@ class Exchange:
 Reply = Callable[[Exchange], None]
 
 
-def answer(
-    body: bytes = b"", status: int = 200, *, content_type: str = "application/json", **headers: str
-) -> Reply:
+def answer(body: bytes = b"", status: int = 200, *, content_type: str = "application/json", **headers: str) -> Reply:
     """Send a whole reply with a Content-Length, and keep the connection."""
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     lines = {"Content-Type": content_type, "Content-Length": str(len(body)), **names}
@@ -135,12 +136,13 @@ class ScriptedServer:
     """Answers each request with the next reply of the script, then with ``otherwise``; or with what ``choose`` picks.
 
     ``seen`` holds the requests in the order of arrival. ``early`` is asked after the headers: a reply from it is sent before
-    the body has been read.
+    the body has been read. ``wrap`` puts something, such as TLS, around each connection.
     """
 
     otherwise: Reply = field(default_factory=lambda: refusal(599, "the script has ended"))
     choose: Callable[[Seen], Reply | None] | None = None
     early: Callable[[Seen], Reply | None] | None = None
+    wrap: Callable[[socket.socket], socket.socket] | None = None
     seen: list[Seen] = field(default_factory=list)
     connections: int = 0
 
@@ -190,9 +192,11 @@ class ScriptedServer:
             thread.start()
 
     def _serve(self, connection: socket.socket, number: int) -> None:
-        with self._lock:
-            self._open.add(connection)
         try:
+            if self.wrap:
+                connection = self.wrap(connection)
+            with self._lock:
+                self._open.add(connection)
             with connection.makefile("rb") as reader:
                 while self._serve_one(connection, reader, number):
                     pass
@@ -242,6 +246,4 @@ class ScriptedServer:
             digest.update(chunk)
             if len(kept) < _KEEP_BODY_BYTES:
                 kept += chunk
-        return Seen(
-            seen.method, seen.target, seen.headers, bytes(kept), total, digest.hexdigest(), seen.connection
-        )
+        return Seen(seen.method, seen.target, seen.headers, bytes(kept), total, digest.hexdigest(), seen.connection)

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
 
 def batch(number: int, status: str = "in_progress") -> dict[str, Any]:
+    """Write a batch object."""
     return {"id": f"batch_{number}", "object": "batch", "status": status}
 
 
 def batch_ids(amount: int) -> list[BatchId]:
+    """Number some batches, from 0."""
     return [BatchId(f"batch_{number}") for number in range(amount)]
 
 

@@ -32,6 +32,7 @@ HTML = b"<html><title>502 Bad Gateway</title></html>"
 
 
 def create(provider: GroqProvider) -> Batch:
+    """Create the batch of these tests."""
     return provider.create_batch(
         input_file_id=FileId("file_1"),
         endpoint="/v1/chat/completions",
@@ -41,6 +42,7 @@ def create(provider: GroqProvider) -> Batch:
 
 
 def html(status: int) -> Reply:
+    """Answer with a page for people, as gateways do."""
     return answer(HTML, status, content_type="text/html; charset=UTF-8")
 
 

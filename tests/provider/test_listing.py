@@ -17,15 +17,18 @@ if TYPE_CHECKING:
 
 
 def batches(*numbers: int) -> list[dict[str, Any]]:
+    """Write batch objects."""
     return [{"id": f"batch_{number}", "object": "batch", "status": "completed"} for number in numbers]
 
 
 def page(*numbers: int, cursor: object = None, **extra: object) -> Reply:
+    """Answer with a page of the list."""
     paging = {} if cursor is None else {"paging": {"next_cursor": cursor}}
     return as_json({"object": "list", "data": batches(*numbers), **paging, **extra})
 
 
 def ids(provider: GroqProvider) -> list[str]:
+    """Read the list to its end."""
     return [batch.id for batch in provider.list_batches()]
 
 
@@ -38,8 +41,17 @@ def test_follows_the_cursor_to_the_end(server: ScriptedServer, provider: GroqPro
 
 @pytest.mark.parametrize(
     "last",
-    [{}, {"paging": None}, {"paging": {}}, {"paging": {"next_cursor": None}}, {"paging": {"next_cursor": ""}}]
-    + [{"paging": []}, {"paging": {"next_cursor": {}}}, {"has_more": False}, {"paging": {"next_cursor": 0}}],
+    [
+        {},
+        {"paging": None},
+        {"paging": {}},
+        {"paging": {"next_cursor": None}},
+        {"paging": {"next_cursor": ""}},
+        {"paging": []},
+        {"paging": {"next_cursor": {}}},
+        {"has_more": False},
+        {"paging": {"next_cursor": 0}},
+    ],
 )
 def test_every_form_of_a_last_page(server: ScriptedServer, provider: GroqProvider, last: dict[str, Any]) -> None:
     """A paging or a cursor that is missing, null or empty ends the list."""

@@ -125,9 +125,7 @@ def test_backoff_grows_to_its_limit(
     assert time.slept == [0.25, 0.5]
 
 
-def test_total_time_ends_it_first(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime
-) -> None:
+def test_total_time_ends_it_first(server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime) -> None:
     """No wait begins that would end past the total time, however many attempts are left."""
     server.otherwise = refusal(500)
     with pytest.raises(OutcomeUnknown):
@@ -138,7 +136,14 @@ def test_total_time_ends_it_first(
 
 @pytest.mark.parametrize(
     ("value", "wait"),
-    [("3", 3.3), ("2.5", 2.75), ("7.66s", 8.426), ("120ms", 0.132), ("20", 21.0), ("Sun, 15 Jun 2025 15:06:45 GMT", 5.5)],
+    [
+        ("3", 3.3),
+        ("2.5", 2.75),
+        ("7.66s", 8.426),
+        ("120ms", 0.132),
+        ("20", 21.0),
+        ("Sun, 15 Jun 2025 15:06:45 GMT", 5.5),
+    ],
 )
 def test_retry_after_is_honoured(
     server: ScriptedServer, provider: GroqProvider, time: FakeTime, value: str, wait: float
@@ -185,6 +190,7 @@ def test_a_long_wait_is_handed_to_the_caller(
     server: ScriptedServer,
     provider: GroqProvider,
     time: FakeTime,
+    *,
     headers: dict[str, str],
     message: str,
     seconds: float,
@@ -198,9 +204,7 @@ def test_a_long_wait_is_handed_to_the_caller(
     assert (len(server.seen), time.slept) == (1, [])
 
 
-def test_the_cap_is_an_option(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime
-) -> None:
+def test_the_cap_is_an_option(server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime) -> None:
     """A larger cap waits where a smaller one raises."""
     server.script(refusal(429, retry_after="45"), as_json(BATCH))
     connect(retry_after_cap_seconds=60.0).get_batch(BatchId("batch_1"))
@@ -244,7 +248,9 @@ def test_hints_say_what_to_do(server: ScriptedServer, provider: GroqProvider) ->
 
 def test_quoted_bodies_are_cut(server: ScriptedServer, provider: GroqProvider) -> None:
     """A foreign body appears on one line, cut to some 300 characters, without encoded payloads."""
-    server.script(answer(b"word \n\t" * 1_000, 400, content_type="text/plain"), refusal(400, "bad image " + "aGVsbG8" * 90))
+    server.script(
+        answer(b"word \n\t" * 1_000, 400, content_type="text/plain"), refusal(400, "bad image " + "aGVsbG8" * 90)
+    )
     with pytest.raises(ProviderRefused) as caught:
         provider.get_batch(BatchId("batch_1"))
     assert len(caught.value.message) < 350

@@ -1,0 +1,20 @@
+"""The command line. Verbs parse, call and print; what they call is loaded when they run."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run ``batchkit`` with the words of the command line and leave with its exit code."""
+    try:
+        from batchkit.cli.app import run_command  # noqa: PLC0415 - an early Ctrl-C is not worth a traceback either
+
+        exit_code = run_command(sys.argv[1:])
+    except KeyboardInterrupt:
+        exit_code = 130
+    if "batchkit.flows.entry" in sys.modules:
+        from batchkit.cli.driving import leave  # noqa: PLC0415 - only needed when it has been loaded
+
+        leave(exit_code)
+    sys.exit(exit_code)

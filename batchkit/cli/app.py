@@ -1,0 +1,106 @@
+"""The command ``batchkit``: its verbs, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import batchkit
+from batchkit.cli import console, db, look, manage, outcome, run, tools, watch
+from batchkit.cli.helptext import help_of
+from batchkit.cli.options import COMMAND_LINE
+from batchkit.errors import BatchkitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_VERBOSE_FLAGS = frozenset({"-v", "--verbose", "--debug"})
+_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Workloads": (run.run, run.submit, watch.watch, look.status, look.export),
+    "Changing a workload": (manage.cancel, manage.resubmit, manage.clean),
+    "Around it": (tools.serve, tools.doctor, tools.demo, tools.emulator),
+}
+
+app = typer.Typer(
+    name="batchkit",
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _panel, _commands in _PANELS.items():
+    for _command in _commands:
+        app.command(help=help_of(_command), rich_help_panel=_panel)(_command)
+app.add_typer(db.app, name="db", rich_help_panel="Around it")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.say(console.stdout(), f"batchkit {batchkit.__version__}")
+        raise typer.Exit
+
+
+def root(
+    version: Annotated[  # noqa: ARG001 - the callback acts on it
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Run bulk workloads on the Groq Batch API: durably, without buying an answer twice.
+
+    Settings come from flags, from the environment (GROQ_API_KEY, BATCHKIT_HOME, BATCHKIT_DATABASE_URL, BATCHKIT_BASE_URL)
+    and from a .env file in the working directory, in this order.
+
+    Examples:
+
+        batchkit demo                  see it work, without a key
+        batchkit run requests.jsonl    the same command again carries on
+        batchkit status
+    """
+
+
+app.callback(help=help_of(root))(root)
+
+
+def run_command(words: Sequence[str]) -> int:
+    """Run one command line (without the leading ``batchkit``); returns the exit code, raises nothing."""
+    COMMAND_LINE.set(tuple(words))
+    console.survive_odd_terminals()
+    err = console.stderr()
+    try:
+        app(args=list(words), prog_name="batchkit")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BatchkitError as error:
+        console.complain(err, error)
+        if _VERBOSE_FLAGS & set(words):
+            console.say(err, traceback.format_exc().rstrip())
+        return error.exit_code
+    except KeyboardInterrupt:
+        console.say(err, "interrupted")
+        return outcome.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the last stop: a bug gets its exit code, and its traceback a place
+        _report_bug(error, is_verbose=bool(_VERBOSE_FLAGS & set(words)))
+        return 1
+    return outcome.SUCCEEDED
+
+
+def _report_bug(error: Exception, *, is_verbose: bool) -> None:
+    err = console.stderr()
+    trace = traceback.format_exc().rstrip()
+    console.say(err, f"error: this is a bug in batchkit: {type(error).__name__}: {error}")
+    if is_verbose:
+        console.say(err, trace)
+        return
+    try:
+        descriptor, path = tempfile.mkstemp(prefix="batchkit-", suffix=".log")
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as log:
+            log.write(f"batchkit {batchkit.__version__}, Python {sys.version}\n{trace}\n")
+    except OSError:
+        console.say(err, "hint: -v shows where it happened")
+        return
+    console.say(err, f"hint: the traceback is in {path}; nothing is lost, the same command carries on")

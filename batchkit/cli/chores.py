@@ -1,0 +1,118 @@
+"""What ``export``, ``cancel``, ``resubmit`` and ``clean`` do."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import typer
+from rich.text import Text
+
+from batchkit.cli import console, display, driving, options, outcome, stores, words
+from batchkit.cli.job import Desk, Manner, conclude, print_outcome
+from batchkit.errors import UsageError
+from batchkit.models import TERMINAL_STATUSES, BatchStatus
+from batchkit.runner import DriveUntil
+from batchkit.steps.export import check_target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from batchkit.progress import Progress
+    from batchkit.settings import Settings
+
+_STOPPING = TERMINAL_STATUSES | {BatchStatus.CANCELLING, BatchStatus.FINALIZING}
+
+
+def export(name: str, target: Path, settings: Settings, manner: Manner) -> int:
+    """Write the results as they are now; returns the exit code. Raises ``UsageError`` for another file type."""
+    check_target(target)
+    with stores.open_runner(settings) as runner:
+        desk = Desk(runner, manner, console.stderr())
+        workload = runner.find(name)
+        count = desk.export(workload, target)
+        unresolved = runner.progress(workload.id).counts.unresolved
+    console.say(console.stdout(), f"{words.counted(count, 'line')} written to {target}")
+    if unresolved:
+        console.say(desk.err, f"note: {words.counted(unresolved, 'request')} without a final result, pending or in flight")
+    return outcome.SUCCEEDED
+
+
+def cancel(name: str, settings: Settings, manner: Manner, *, stay: bool) -> int:
+    """Have a workload stopped, and with ``stay`` wait for its end; returns the exit code. Raises ``BatchkitError``."""
+    with stores.open_runner(settings) as runner:
+        # One pass is not worth the start of Prefect.
+        desk = Desk(runner, manner if stay else replace(manner, use_prefect=False), console.stderr())
+        workload = runner.find(name)
+        if runner.progress(workload.id).is_finished:
+            return conclude(runner.progress(workload.id), manner, output=None, again="")
+        workload = runner.request_cancel(name)
+        again = options.same_command()
+        with driving.interruptible(desk.err, lambda: outcome.interrupted(desk.picture(), manner.where, again=again)):
+            progress = desk.drive(workload, until=DriveUntil.FINISHED if stay else DriveUntil.ONE_PASS)
+    if progress.is_finished:
+        lines = outcome.summary(progress, manner.where, output=None)
+    elif _is_stopping(progress) and not stay:
+        lines = _being_stopped(progress, manner)
+    else:
+        lines = outcome.unfinished(progress, manner.where, again=again)
+        return print_outcome(progress, manner, lines, code=outcome.NOT_FINISHED)
+    return print_outcome(progress, manner, lines, code=outcome.SUCCEEDED)
+
+
+def resubmit(name: str, settings: Settings, manner: Manner, *, failed: bool, stay: bool) -> int:
+    """Reopen a workload, and with ``stay`` drive it until it is done; returns the exit code. Raises ``BatchkitError``."""
+    with stores.open_runner(settings) as runner:
+        desk = Desk(runner, manner, console.stderr())
+        workload = runner.find(name)
+        count = runner.reopen(name, failed=failed)
+        progress = runner.progress(workload.id)
+        if not manner.is_for_machines:
+            console.say(desk.err, f"{words.counted(count, 'request')} to be sent again")
+            if progress.counts.failed:
+                more = words.counted(progress.counts.failed, "failed request")
+                console.say(desk.err, f"hint: --failed also sends {more} again")
+        if stay:
+            return desk.finish(workload)
+    again = manner.where.command("watch", name)
+    return print_outcome(
+        progress, manner, outcome.unfinished(progress, manner.where, again=again), code=outcome.SUCCEEDED
+    )
+
+
+def clean(name: str, settings: Settings, manner: Manner, *, keep_results: bool, ask: bool) -> int:
+    """Delete a finished workload, after a question; returns the exit code. Raises ``UsageError`` when it is refused."""
+    with stores.open_runner(settings) as runner:
+        desk = Desk(runner, manner, console.stderr())
+        counts = runner.progress(runner.find(name).id).counts
+        if ask:
+            what = "the files" if keep_results else f"the files and the results of {words.counted(counts.total, 'request')}"
+            _confirm(f"Delete {what} of {words.printable(name)!r}, here and at the provider?")
+        report = runner.clean(name, keep_results=keep_results)
+    freed = words.size(report.counts.get("bytes freed", 0))
+    remote = words.counted(report.counts.get("remote files deleted", 0), "file")
+    kept = "; the results are kept" if keep_results else ""
+    console.say(console.stdout(), f"{words.printable(name)}: {remote} deleted at the provider, {freed} freed here{kept}")
+    return outcome.SUCCEEDED
+
+
+def _is_stopping(progress: Progress) -> bool:
+    """Whether every batch was asked to stop, and nothing is left to be sent."""
+    return outcome.is_submitted(progress) and all(status in _STOPPING for status in progress.batches)
+
+
+def _being_stopped(progress: Progress, manner: Manner) -> Iterator[Text]:
+    name = progress.workload.name
+    batches = words.counted(sum(progress.batches.values()), "batch", "batches")
+    yield Text(f"{words.printable(name)}: {batches} asked to stop, which may take ten minutes")
+    yield Text(display.plain_line(progress, display.Moment(progress.read_at)), style="dim")
+    yield outcome.next_step("see it through", manner.where.command("watch", name))
+
+
+def _confirm(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError("there is nobody to ask; nothing was deleted", hint="say --yes to go ahead without a question")
+    if not typer.confirm(question, err=True):
+        raise UsageError("nothing was deleted")

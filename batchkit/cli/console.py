@@ -1,0 +1,115 @@
+"""Where text goes: results to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from rich.console import RenderableType
+
+    from batchkit.errors import BatchkitError
+
+_SHOWN_PROBLEMS = 20
+
+
+def stdout() -> Console:
+    """Open the console for results."""
+    return Console(highlight=False)
+
+
+def stderr() -> Console:
+    """Open the console for progress, logs and errors."""
+    return Console(stderr=True, highlight=False)
+
+
+def is_live(console: Console) -> bool:
+    """Whether a panel can be redrawn in place: a real terminal that can move its cursor.
+
+    Rich takes FORCE_COLOR for a terminal; colour in a file is harmless, moving about in it is not.
+    """
+    return console.is_terminal and not console.is_dumb_terminal and console.file.isatty()
+
+
+def say(console: Console, text: str, *, at: float | None = None) -> None:
+    """Print a line as it is, with the local time of day in front when ``at`` (Unix seconds) is given."""
+    line = Text(text)
+    if at is not None:
+        line = Text.assemble((f"{datetime.fromtimestamp(at).astimezone():%H:%M:%S} ", "dim"), line)
+    # A line in a log is one line, however narrow rich believes the file to be.
+    console.print(line, soft_wrap=True)
+
+
+def show(console: Console, renderable: RenderableType) -> None:
+    """Print a table or a panel."""
+    console.print(renderable)
+
+
+def tell(console: Console, lines: Iterable[Text]) -> None:
+    """Print lines that are not broken, so that commands and paths can be copied; cut only where they ask for it."""
+    for line in lines:
+        console.print(line, soft_wrap=not line.no_wrap)
+
+
+def write_json(value: object) -> None:
+    """Print one line of JSON on stdout."""
+    from batchkit import jsonl  # noqa: PLC0415 - most commands print no JSON
+
+    sys.stdout.buffer.write(jsonl.dumps(value) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def complain(console: Console, error: BatchkitError) -> None:
+    """Print an error with all that it knows, and what to do next."""
+    for line in _complaint(error):
+        console.print(line, soft_wrap=True)
+
+
+def _complaint(error: BatchkitError) -> Iterator[Text]:
+    from batchkit.errors import InputInvalid  # noqa: PLC0415 - this module is loaded before anything can go wrong
+
+    if isinstance(error, InputInvalid):
+        shown = error.problems[:_SHOWN_PROBLEMS]
+        yield from (Text(str(problem)) for problem in shown)
+        if error.count > len(shown):
+            yield Text(f"... and {error.count - len(shown):,} more")
+    yield Text.assemble(("error: ", "bold red"), error.message)
+    if error.hint:
+        yield Text.assemble(("hint: ", "bold"), error.hint)
+
+
+class LogToConsole(logging.Handler):
+    """Prints log records above a live panel instead of into it."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        try:
+            say(self._console, f"{record.levelname.lower()} {record.name}: {record.getMessage()}", at=record.created)
+        except Exception:  # noqa: BLE001 - the contract of logging handlers: never raise, report to handleError
+            self.handleError(record)
+
+
+def log_to(console: Console, *, verbose: bool) -> None:
+    """Send batchkit's own log to stderr: warnings, and with ``verbose`` every call."""
+    logger = logging.getLogger("batchkit")
+    logger.handlers = [handler for handler in logger.handlers if not isinstance(handler, LogToConsole)]
+    logger.addHandler(LogToConsole(console))
+    logger.setLevel(logging.DEBUG if verbose else logging.WARNING)
+
+
+def survive_odd_terminals() -> None:
+    """Let characters that the terminal's encoding lacks be replaced instead of ending the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")

@@ -1,0 +1,224 @@
+"""What ``run``, ``submit``, ``watch`` and the demo do: split, drive, export, sum up."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from batchkit.cli import console, display, driving, inputs, live, machine, options, outcome, stores
+from batchkit.progress import WorkloadState
+from batchkit.runner import DriveUntil, Runner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rich.console import Console
+    from rich.text import Text
+
+    from batchkit.cli.options import Where
+    from batchkit.models import Workload
+    from batchkit.progress import Progress
+    from batchkit.settings import Settings
+    from batchkit.steps.split import SplitOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a command behaves: where things are, how it drives, and for whom it prints. ``timeout_seconds`` None: no limit."""
+
+    where: Where
+    use_prefect: bool = True
+    verbose: bool = False
+    is_for_machines: bool = False
+    timeout_seconds: float | None = None
+
+    def deadline(self, runner: Runner) -> float | None:
+        """Say when to stop watching, in Unix seconds."""
+        return None if self.timeout_seconds is None else runner.clock() + self.timeout_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A workload as the user orders it; ``sources`` are words of the command line, ``output`` None the default file."""
+
+    sources: Sequence[str]
+    name: str | None
+    output: Path | None
+    options: SplitOptions
+    until: DriveUntil = DriveUntil.FINISHED
+
+
+class Desk:
+    """Where one command works: an open runner, a manner, and stderr; ``workload`` is the one at hand."""
+
+    def __init__(self, runner: Runner, manner: Manner, err: Console) -> None:
+        self.runner = runner
+        self.manner = manner
+        self.err = err
+        self.workload: Workload | None = None
+        console.log_to(err, verbose=manner.verbose)
+
+    def split(self, order: Order, paths: Sequence[Path], name: str) -> Workload:
+        """Split the input, with a count of the lines that are checked. Raises ``InputInvalid``, ``WorkloadConflict``."""
+        said: list[str] = []
+
+        def waiting() -> None:
+            if not said:
+                said.append(name)
+                console.say(self.err, f"another command is splitting {name!r}; waiting for it")
+
+        is_shown = not self.manner.is_for_machines and console.is_live(self.err)
+        with live.counting(self.err, "checking the input", total=None, is_shown=is_shown) as advance:
+            self.workload = self.runner.split(
+                paths, name=name, options=order.options, advance=advance, waiting=waiting
+            )
+        return self.workload
+
+    def drive(self, workload: Workload, *, until: DriveUntil = DriveUntil.FINISHED) -> Progress:
+        """Drive a workload with progress on stderr; returns the last picture.
+
+        One that is finished needs neither key nor network. One that another command is still splitting may not travel yet.
+        """
+        self.workload = workload
+        progress = self.runner.progress(workload.id)
+        if progress.is_finished or progress.state is WorkloadState.SPLITTING:
+            return progress
+        with self._reporter([workload]) as reporter:
+            return self._drive(reporter).process(self.runner, workload, until=until)
+
+    def finish(self, workload: Workload) -> int:
+        """Drive a workload until it is done and print the last word; returns the exit code."""
+        again = options.same_command()
+        with driving.interruptible(
+            self.err, lambda: outcome.interrupted(self.picture(), self.manner.where, again=again)
+        ):
+            progress = self.drive(workload)
+        return conclude(progress, self.manner, output=None, again=again)
+
+    def drive_all(self, workloads: Sequence[Workload]) -> list[Progress]:
+        """Drive several open workloads, in the plain loop."""
+        with self._reporter(workloads) as reporter:
+            return self._drive(reporter).process_all(self.runner, workloads, wait=threading.Event().wait)
+
+    def export(self, workload: Workload, target: Path) -> int:
+        """Write the results, with a bar; returns how many lines."""
+        total = workload.request_count
+        is_shown = not self.manner.is_for_machines and console.is_live(self.err)
+        with live.counting(self.err, f"writing {target.name}", total=total, is_shown=is_shown) as advance:
+            return self.runner.export(workload.name, target, advance=advance)
+
+    def picture(self) -> Progress | None:
+        """Read where the workload at hand stands, None when there is none yet."""
+        return None if self.workload is None else self.runner.progress(self.workload.id)
+
+    def _reporter(self, workloads: Sequence[Workload]) -> live.Reporter:
+        def read() -> list[Progress]:
+            return [self.runner.progress(workload.id) for workload in workloads]
+
+        return live.reporter(
+            self.err, read, is_for_machines=self.manner.is_for_machines, on_terminal=console.is_live(self.err)
+        )
+
+    def _drive(self, reporter: live.Reporter) -> driving.Drive:
+        return driving.Drive(
+            reporter,
+            use_prefect=self.manner.use_prefect,
+            verbose=self.manner.verbose,
+            deadline=self.manner.deadline(self.runner),
+        )
+
+
+def carry_out(order: Order, settings: Settings, manner: Manner) -> int:
+    """Bring an order as far as it was asked for; returns the exit code. Raises ``BatchkitError``."""
+    err = console.stderr()
+    with (
+        driving.interruptible(err, lambda: outcome.interrupted(None, manner.where, again=options.same_command())),
+        inputs.opened(order.sources, folder=settings.home) as paths,
+    ):
+        name = inputs.workload_name(order.name, order.sources, paths)
+        output = inputs.output_file(order.output, name, paths) if order.until is DriveUntil.FINISHED else None
+        # What came through a pipe cannot be read again, but it is split by then: watching is enough.
+        is_piped = inputs.STDIN in order.sources
+        again = manner.where.command("watch", name) if is_piped else options.same_command()
+        with Runner(settings) as runner:
+            desk = Desk(runner, manner, err)
+            with driving.interruptible(err, lambda: outcome.interrupted(desk.picture(), manner.where, again=again)):
+                workload = desk.split(order, paths, name)
+                progress = desk.drive(workload, until=order.until)
+                if not progress.is_finished:
+                    output = None
+                elif output is not None:
+                    desk.export(workload, output)
+            return conclude(progress, manner, until=order.until, output=output, again=again)
+
+
+def watch(name: str | None, settings: Settings, manner: Manner) -> int:
+    """Drive one workload, or all open ones, until done; returns the exit code. Raises ``BatchkitError``."""
+    with stores.open_runner(settings) as runner:
+        desk = Desk(runner, manner, console.stderr())
+        if name is not None:
+            return desk.finish(runner.find(name))
+        workloads = runner.open_workloads()
+        if len(workloads) == 1:
+            return desk.finish(workloads[0])
+        with driving.interruptible(desk.err, lambda: outcome.interrupted_all(again=options.same_command())):
+            pictures = desk.drive_all(workloads)
+    return conclude_all(pictures, manner)
+
+
+def conclude(
+    progress: Progress, manner: Manner, *, until: DriveUntil = DriveUntil.FINISHED, output: Path | None, again: str
+) -> int:
+    """Print the last word on stdout, for people or for machines; returns the exit code."""
+    is_as_ordered = until is DriveUntil.SUBMITTED and not progress.is_finished and outcome.is_submitted(progress)
+    if is_as_ordered:
+        return print_outcome(progress, manner, outcome.submitted(progress, manner.where), code=outcome.SUCCEEDED)
+    if progress.is_finished:
+        lines = outcome.summary(progress, manner.where, output=output)
+    else:
+        lines = outcome.unfinished(progress, manner.where, again=again)
+    return print_outcome(progress, manner, lines, code=outcome.exit_code(progress), output=output)
+
+
+def print_outcome(
+    progress: Progress, manner: Manner, lines: Iterable[Text], *, code: int, output: Path | None = None
+) -> int:
+    """Print ``lines`` for people, or the picture with the exit code for machines; returns the exit code."""
+    if manner.is_for_machines:
+        console.write_json(machine.outcome(progress, exit_code=code, output=output))
+    else:
+        console.tell(console.stdout(), lines)
+    return code
+
+
+def conclude_all(pictures: Sequence[Progress], manner: Manner) -> int:
+    """Print the last word on several workloads; returns the worst of their exit codes."""
+    code = max((outcome.exit_code(progress) for progress in pictures), default=outcome.SUCCEEDED)
+    if manner.is_for_machines:
+        console.write_json(machine.outcome_of_all(pictures, exit_code=code))
+    elif pictures:
+        console.show(console.stdout(), display.overview(pictures))
+    else:
+        console.say(console.stdout(), "no workload is open")
+    return code
+
+
+def show_plan(order: Order, settings: Settings, manner: Manner) -> int:
+    """Check the input and print how it would be cut; stores and sends nothing. Raises ``InputInvalid``."""
+    err = console.stderr()
+    with inputs.opened(order.sources, folder=None) as paths, TemporaryDirectory(prefix="batchkit-plan-") as scratch:
+        name = inputs.workload_name(order.name, order.sources, paths)
+        # A plan needs no database, but a runner does: it gets one that is thrown away.
+        aside = settings.model_copy(update={"home": Path(scratch), "database_url": None})
+        with Runner(aside) as runner:
+            is_shown = not manner.is_for_machines and console.is_live(err)
+            with live.counting(err, "checking the input", total=None, is_shown=is_shown) as advance:
+                plan = runner.plan(paths, order.options, advance=advance)
+    if manner.is_for_machines:
+        console.write_json(machine.plan(name, plan))
+    else:
+        console.show(console.stdout(), display.plan_view(name, plan))
+    return outcome.SUCCEEDED

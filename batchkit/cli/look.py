@@ -1,0 +1,95 @@
+"""``status`` and ``export``: looking at what is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from batchkit.cli import console, options, outcome
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from batchkit.progress import Progress
+
+MaybeName = Annotated[
+    str | None,
+    typer.Argument(metavar="[NAME]", help="The workload's name (default all, a line each).", show_default=False),
+]
+Target = Annotated[
+    Path, typer.Argument(metavar="OUT", help="The file to write: .jsonl or .csv.", show_default=False)
+]
+
+
+def status(
+    name: MaybeName = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one line of JSON on stdout, with a schema_version.")] = False,
+    use_exit_code: Annotated[
+        bool,
+        typer.Option("--exit-code", help="Exit with 0 all succeeded, 3 some failed, 4 not finished; of several the worst."),
+    ] = False,
+    home: options.Home = None,
+    database_url: options.DatabaseUrl = None,
+) -> None:
+    """Show where a workload stands, or a line for each.
+
+    Only reads the results database: it needs no key, asks the provider nothing, and creates nothing.
+
+    Examples:
+
+        batchkit status
+        batchkit status nightly --json | jq .requests.failed
+    """
+    from batchkit.cli import display, machine, stores  # noqa: PLC0415 - --help need not wait for the database
+
+    settings = options.Where(home, database_url).settings()
+    pictures = stores.read(settings, lambda connection: _read(connection, name)) or []
+    if name is not None and not pictures:
+        raise stores.no_workload(settings, name)
+    code = max((outcome.exit_code(progress) for progress in pictures), default=outcome.SUCCEEDED)
+    if json:
+        console.write_json(machine.status_of_one(pictures[0]) if name is not None else machine.status_of_all(pictures))
+    elif name is not None:
+        console.show(console.stdout(), display.status_view(pictures[0]))
+    elif pictures:
+        console.show(console.stdout(), display.overview(pictures))
+    else:
+        console.say(console.stdout(), "no workloads yet")
+        console.say(console.stderr(), f"hint: {stores.no_workloads_hint(settings)}")
+    raise typer.Exit(code if use_exit_code else outcome.SUCCEEDED)
+
+
+def _read(connection: Connection, name: str | None) -> list[Progress]:
+    import time  # noqa: PLC0415
+
+    from batchkit.progress import read_progress  # noqa: PLC0415
+    from batchkit.store import workloads  # noqa: PLC0415
+
+    found = workloads.every(connection) if name is None else [workloads.find(connection, name)]
+    return [read_progress(connection, workload, now=time.time()) for workload in found if workload is not None]
+
+
+def export(
+    name: options.Name,
+    target: Target,
+    verbose: options.Verbose = False,
+    home: options.Home = None,
+    database_url: options.DatabaseUrl = None,
+) -> None:
+    """Write one line per request, in input order: .jsonl in the provider's line shape, or .csv.
+
+    The file appears whole or not at all. Requests without a final result are written with the status pending or in_flight.
+    A .jsonl line has custom_id, status, response, error, attempts and batch_id; a .csv row has the answer's text instead
+    of the whole response.
+
+    Examples:
+
+        batchkit export nightly nightly.jsonl
+        batchkit export nightly nightly.csv
+    """
+    from batchkit.cli import chores, job  # noqa: PLC0415 - --help need not wait for the database
+
+    where = options.Where(home, database_url)
+    raise typer.Exit(chores.export(name, target, where.settings(), job.Manner(where, verbose=verbose)))

@@ -1,0 +1,212 @@
+"""The options that several verbs share, each with its unit and default, and how they become settings.
+
+What a flag leaves open comes from the environment, then from ``.env``, then from the defaults of ``settings.py``.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from batchkit.settings import Settings
+
+#: The words after ``batchkit``, as they were given.
+COMMAND_LINE: ContextVar[tuple[str, ...]] = ContextVar("COMMAND_LINE", default=())
+_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]*@")
+
+WHERE = "Where things are"
+CUTTING = "Cutting and retrying"
+WAITING = "Waiting"
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The workload's name.", show_default=False)]
+
+Home = Annotated[
+    Path | None,
+    typer.Option(
+        "--home",
+        metavar="FOLDER",
+        help="Where shard files and the SQLite database lie (BATCHKIT_HOME; default .batchkit).",
+        rich_help_panel=WHERE,
+        show_default=False,
+    ),
+]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--database-url",
+        metavar="URL",
+        help="The results database: sqlite:///file.db or postgresql+psycopg://user@host/name"
+        " (BATCHKIT_DATABASE_URL; default batchkit.db in the home folder).",
+        rich_help_panel=WHERE,
+        show_default=False,
+    ),
+]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--base-url",
+        metavar="URL",
+        help="The API's address, with its /openai/v1 (BATCHKIT_BASE_URL; default Groq's).",
+        rich_help_panel=WHERE,
+        show_default=False,
+    ),
+]
+AcceptOtherKey = Annotated[
+    bool,
+    typer.Option(
+        "--accept-other-key",
+        help="Go on although another key or address submitted the workload (of the same organisation).",
+        rich_help_panel=WHERE,
+    ),
+]
+NoPrefect = Annotated[
+    bool,
+    typer.Option(
+        "--no-prefect",
+        help="Run the plain loop instead of a Prefect flow: the same work, without Prefect's view of it.",
+    ),
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", "--debug", help="Log every call to stderr, and tracebacks of errors.")
+]
+PollInterval = Annotated[
+    float | None,
+    typer.Option(
+        "--poll-interval",
+        metavar="SECONDS",
+        help="First wait between two status calls; it grows while nothing changes (default 15).",
+        rich_help_panel=WAITING,
+        show_default=False,
+    ),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout",
+        metavar="SECONDS",
+        min=0,
+        help="Stop watching after so long, with exit code 4; the batches go on (default no limit).",
+        rich_help_panel=WAITING,
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the final summary as one line of JSON on stdout, no progress.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+WorkloadName = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        metavar="NAME",
+        help="The workload's name: the same name again carries on (default the first file's name without its ending).",
+        show_default=False,
+    ),
+]
+Window = Annotated[
+    str | None,
+    typer.Option(
+        "--window",
+        metavar="TIME",
+        help="Completion window of a first try: 24h to 7d (default 24h).",
+        rich_help_panel=CUTTING,
+        show_default=False,
+    ),
+]
+MaxWindow = Annotated[
+    str | None,
+    typer.Option(
+        "--max-window",
+        metavar="TIME",
+        help="The longest window that a resubmission after expiry may take: 24h to 7d (default 7d).",
+        rich_help_panel=CUTTING,
+        show_default=False,
+    ),
+]
+ShardLines = Annotated[
+    int | None,
+    typer.Option(
+        "--shard-lines",
+        metavar="N",
+        help="Requests per shard, at most 50000 (default 1000 to 50000, by the size of the input).",
+        rich_help_panel=CUTTING,
+        show_default=False,
+    ),
+]
+ShardBytes = Annotated[
+    int | None,
+    typer.Option(
+        "--shard-bytes",
+        metavar="BYTES",
+        help="The largest shard file, at most 200000000 (default 100000000).",
+        rich_help_panel=CUTTING,
+        show_default=False,
+    ),
+]
+MaxAttempts = Annotated[
+    int | None,
+    typer.Option(
+        "--max-attempts",
+        metavar="N",
+        help="How often one request may come back with an error that may pass (default 5).",
+        rich_help_panel=CUTTING,
+        show_default=False,
+    ),
+]
+MaxExpiries = Annotated[
+    int | None,
+    typer.Option(
+        "--max-expiries",
+        metavar="N",
+        help="How often one request may expire or go missing (default 10).",
+        rich_help_panel=CUTTING,
+        show_default=False,
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """The flags that say where things are; None and False mean that they were not given."""
+
+    home: Path | None = None
+    database_url: str | None = None
+    base_url: str | None = None
+    accept_other_key: bool = False
+
+    def settings(self, **more: Any) -> Settings:
+        """Read the settings under these flags and ``more``. Raises ``ConfigurationError``."""
+        from batchkit.settings import load_settings  # noqa: PLC0415 - pydantic takes longer to load than --help may take
+
+        return load_settings(
+            home=self.home,
+            database_url=self.database_url,
+            base_url=self.base_url,
+            accept_other_key=self.accept_other_key or None,
+            **more,
+        )
+
+    def command(self, verb: str, *arguments: str) -> str:
+        """Write another command for the same place, ready to be copied into a shell."""
+        words = ["batchkit", verb, *arguments]
+        if self.home is not None:
+            words += ["--home", str(self.home)]
+        if self.database_url is not None:
+            words += ["--database-url", without_password(self.database_url)]
+        return shlex.join(words)
+
+
+def without_password(text: str) -> str:
+    """Blank out the password of a URL, so that it is not printed a second time."""
+    return _PASSWORD.sub(r"\1***@", text)
+
+
+def same_command() -> str:
+    """Write the command that is running, ready to be copied into a shell."""
+    return shlex.join(["batchkit", *(without_password(word) for word in COMMAND_LINE.get())])

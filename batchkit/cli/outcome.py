@@ -1,0 +1,139 @@
+"""The last word of a command: what became of the workload, and the exit code that says so to scripts.
+
+0 every request succeeded; 2 bad usage or input, nothing was sent; 3 finished, but some requests failed or were cancelled;
+4 not finished, and the same command goes on; 130 interrupted; 1 a bug.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from batchkit.cli import display, words
+from batchkit.progress import WorkloadState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from batchkit.cli.options import Where
+    from batchkit.progress import Progress
+
+SUCCEEDED = 0
+USAGE = 2
+SOME_FAILED = 3
+NOT_FINISHED = 4
+INTERRUPTED = 130
+
+
+def exit_code(progress: Progress) -> int:
+    """Say in one number how a workload stands."""
+    if not progress.is_finished:
+        return NOT_FINISHED
+    return SUCCEEDED if progress.all_succeeded else SOME_FAILED
+
+
+def summary(progress: Progress, where: Where, *, output: Path | None) -> Iterator[Text]:
+    """Tell what became of a workload, line by line; ``output`` is the file that its results were exported to."""
+    name = progress.workload.name
+    yield _verdict(progress)
+    if progress.failures:
+        yield display.failures_text(progress.failures)
+    yield from _facts(progress)
+    if output is not None:
+        yield Text.assemble("results: ", (str(output), "bold"))
+    elif progress.is_finished:
+        yield next_step("results", where.command("export", name, f"{name}.results.jsonl"))
+    if progress.is_finished and progress.counts.failed:
+        yield next_step("again", where.command("resubmit", name, "--failed"))
+    elif progress.is_finished and progress.counts.cancelled:
+        yield next_step("again", where.command("resubmit", name))
+
+
+def is_submitted(progress: Progress) -> bool:
+    """Whether every shard has its batch."""
+    return not any(progress.shards.get(state) for state in display.UNSENT_STATES)
+
+
+def submitted(progress: Progress, where: Where) -> Iterator[Text]:
+    """Tell that everything is on its way."""
+    name = progress.workload.name
+    batches = words.counted(sum(progress.batches.values()), "batch", "batches")
+    requests = words.counted(progress.counts.in_flight, "request")
+    yield Text(f"{words.printable(name)}: {batches} with {requests} submitted")
+    yield next_step("carry on", where.command("watch", name))
+
+
+def unfinished(progress: Progress, where: Where, *, again: str) -> Iterator[Text]:
+    """Tell that a workload is not finished, and how to go on with ``again``."""
+    counts = progress.counts
+    batches = sum(progress.batches.values())
+    if progress.state is WorkloadState.SPLITTING:
+        yield Text(f"{words.printable(progress.workload.name)}: its input is not split whole yet, nothing was sent")
+        yield Text("carry on: `batchkit run` with the input again, unless another command is splitting it now")
+        return
+    left = words.counted(counts.unresolved, "request")
+    yield Text(f"{words.printable(progress.workload.name)}: {left} of {counts.total:,} still without an answer")
+    if batches:
+        yield Text(f"{words.counted(batches, 'batch', 'batches')} at the provider: they go on without this command")
+    yield next_step("carry on", again)
+    yield next_step("look", where.command("status", progress.workload.name))
+
+
+def interrupted(progress: Progress | None, where: Where, *, again: str) -> Iterator[Text]:
+    """Tell what Ctrl-C stopped, what it did not, and how to come back with ``again``."""
+    if progress is None:
+        yield Text("interrupted before anything was sent")
+        yield next_step("once more", again)
+        return
+    batches = sum(progress.batches.values())
+    if progress.is_finished:
+        yield Text("interrupted: all answers are in, nothing is lost")
+    elif batches:
+        verb = "goes" if batches == 1 else "go"
+        yield Text(f"interrupted: {words.counted(batches, 'batch', 'batches')} {verb} on at the provider, nothing is lost")
+    else:
+        yield Text("interrupted: no batch is running at the provider, and what was done so far is kept")
+    yield next_step("come back", again)
+    yield next_step("look", where.command("status", progress.workload.name))
+    if not progress.is_finished:
+        yield next_step("stop it", where.command("cancel", progress.workload.name))
+
+
+def interrupted_all(*, again: str) -> Iterator[Text]:
+    """Tell what Ctrl-C did not stop when several workloads were driven."""
+    yield Text("interrupted: the batches go on at the provider, nothing is lost")
+    yield next_step("come back", again)
+
+
+def _verdict(progress: Progress) -> Text:
+    counts = progress.counts
+    name = words.printable(progress.workload.name)
+    if progress.all_succeeded:
+        return Text.assemble(f"{name}: ", (f"all {words.counted(counts.total, 'request')} succeeded", "green"))
+    line = Text.assemble(f"{name}: {counts.succeeded:,} of {words.counted(counts.total, 'request')} succeeded")
+    for count, word, style in ((counts.failed, "failed", "red"), (counts.cancelled, "cancelled", "magenta")):
+        if count:
+            line.append(", ").append(f"{count:,} {word}", style=style)
+    if counts.unresolved:
+        line.append(f", {counts.unresolved:,} still without an answer")
+    return line
+
+
+def _facts(progress: Progress) -> Iterator[Text]:
+    usage = progress.usage
+    facts = []
+    if usage.total_tokens:
+        facts.append(f"{usage.prompt_tokens:,} tokens in, {usage.completion_tokens:,} out")
+    if progress.expired_rides:
+        facts.append(f"{words.counted(progress.expired_rides, 'ride')} came back unanswered and were sent again")
+    if progress.is_finished and progress.last_merged_at is not None:
+        facts.append(f"done in {words.duration(progress.last_merged_at - progress.workload.created_at)}")
+    if facts:
+        yield Text("; ".join(facts), style="dim")
+
+
+def next_step(label: str, command: str) -> Text:
+    """Name a command that may come next."""
+    return Text.assemble(f"{label}: ", (command, "bold"))

@@ -1,0 +1,131 @@
+"""``run`` and ``submit``: a workload from its input."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from batchkit.cli import options
+
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCE...",
+        help="JSON Lines files of requests, plain, .gz or .zst; several are read as one. A dash (-) is stdin.",
+        show_default=False,
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Where the results go, .jsonl or .csv (default NAME.results.jsonl in the working directory).",
+        show_default=False,
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Check the input and show the plan (shards, bytes, endpoints, models, tokens); send nothing."
+    ),
+]
+
+
+def run(
+    sources: Sources,
+    name: options.WorkloadName = None,
+    output: Output = None,
+    dry_run: DryRun = False,
+    json: options.Json = False,
+    no_prefect: options.NoPrefect = False,
+    verbose: options.Verbose = False,
+    window: options.Window = None,
+    max_window: options.MaxWindow = None,
+    shard_lines: options.ShardLines = None,
+    shard_bytes: options.ShardBytes = None,
+    max_attempts: options.MaxAttempts = None,
+    max_expiries: options.MaxExpiries = None,
+    poll_interval: options.PollInterval = None,
+    timeout: options.Timeout = None,
+    home: options.Home = None,
+    database_url: options.DatabaseUrl = None,
+    base_url: options.BaseUrl = None,
+    accept_other_key: options.AcceptOtherKey = False,
+) -> None:
+    """Bring every request of SOURCE to one final result, and write the results in input order.
+
+    Checks the whole input, cuts it into shards, submits each as a batch, merges what comes back, sends expired and
+    unanswered requests again, and exports one line per request. Stop it at any time: the same command carries on, and
+    after completion it sends nothing and writes the same file. A different input under a used name is refused.
+
+    Exit codes: 0 every request succeeded; 2 bad usage or input, nothing was sent; 3 finished, but some requests failed;
+    4 not finished, and the same command goes on; 130 interrupted.
+
+    Examples:
+
+        batchkit run requests.jsonl
+        batchkit run part-*.jsonl.zst --name nightly --output nightly.csv
+        batchkit run requests.jsonl --dry-run
+        zcat big.jsonl.gz | batchkit run - --name big --json
+    """
+    from batchkit.cli import job  # noqa: PLC0415 - --help need not wait for the database and the provider
+    from batchkit.steps.split import SplitOptions  # noqa: PLC0415 - as above
+
+    where = options.Where(home, database_url, base_url, accept_other_key)
+    cut = SplitOptions(window, max_window, shard_lines, shard_bytes, max_attempts, max_expiries)
+    order = job.Order(sources, name, output, cut)
+    manner = job.Manner(where, not no_prefect, verbose, json, timeout)
+    settings = where.settings(poll_interval_seconds=poll_interval, **asdict(cut))
+    carry_out = job.show_plan if dry_run else job.carry_out
+    raise typer.Exit(carry_out(order, settings, manner))
+
+
+def submit(
+    sources: Sources,
+    name: options.WorkloadName = None,
+    dry_run: DryRun = False,
+    json: options.Json = False,
+    no_prefect: options.NoPrefect = False,
+    verbose: options.Verbose = False,
+    window: options.Window = None,
+    max_window: options.MaxWindow = None,
+    shard_lines: options.ShardLines = None,
+    shard_bytes: options.ShardBytes = None,
+    max_attempts: options.MaxAttempts = None,
+    max_expiries: options.MaxExpiries = None,
+    poll_interval: options.PollInterval = None,
+    timeout: options.Timeout = None,
+    home: options.Home = None,
+    database_url: options.DatabaseUrl = None,
+    base_url: options.BaseUrl = None,
+    accept_other_key: options.AcceptOtherKey = False,
+) -> None:
+    """Do what `run` does until everything is submitted, then return.
+
+    The batches go on at the provider. `batchkit watch` or `batchkit run` with the same input carries on from there, and
+    so does a running `batchkit serve`.
+
+    Exit codes: 0 every shard has its batch; 2 bad usage or input, nothing was sent; 4 some shards could not be submitted
+    yet, and the same command goes on; 130 interrupted.
+
+    Examples:
+
+        batchkit submit requests.jsonl --name nightly
+        batchkit submit requests.jsonl --window 48h --shard-lines 500
+    """
+    from batchkit.cli import job  # noqa: PLC0415 - as for run
+    from batchkit.runner import DriveUntil  # noqa: PLC0415 - as for run
+    from batchkit.steps.split import SplitOptions  # noqa: PLC0415 - as for run
+
+    where = options.Where(home, database_url, base_url, accept_other_key)
+    cut = SplitOptions(window, max_window, shard_lines, shard_bytes, max_attempts, max_expiries)
+    order = job.Order(sources, name, None, cut, until=DriveUntil.SUBMITTED)
+    manner = job.Manner(where, not no_prefect, verbose, json, timeout)
+    settings = where.settings(poll_interval_seconds=poll_interval, **asdict(cut))
+    carry_out = job.show_plan if dry_run else job.carry_out
+    raise typer.Exit(carry_out(order, settings, manner))

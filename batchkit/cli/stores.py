@@ -1,0 +1,90 @@
+"""Opening what is there: commands that only look must not create a database, nor a folder for one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from batchkit.errors import BatchkitError, StoreError, UnknownWorkload
+from batchkit.store.engine import Store, parse_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.engine import Connection
+
+    from batchkit.runner import Runner
+    from batchkit.settings import Settings
+    from batchkit.store.migrate import SchemaState
+
+T = TypeVar("T")
+
+
+def missing_file(settings: Settings) -> Path | None:
+    """Name the SQLite file that the settings mean, if it does not exist; None for one that does, and for Postgres."""
+    url = parse_url(settings.resolved_database_url)
+    if url.get_backend_name() != "sqlite" or url.database is None:
+        return None
+    path = Path(url.database)
+    return None if path.exists() else path
+
+
+def no_workloads_hint(settings: Settings) -> str:
+    """Say what to do where there are no workloads."""
+    where = "" if settings.database_url else " (or name the folder of another with --home)"
+    return f"`batchkit run requests.jsonl` starts one{where}"
+
+
+def read(settings: Settings, look: Callable[[Connection], T]) -> T | None:
+    """Let ``look`` read the store without creating or upgrading anything; None where there is nothing yet.
+
+    Raises ``StoreError`` when the schema is not the one of this version.
+    """
+    if missing_file(settings) is not None:
+        return None
+    store = Store(settings.resolved_database_url)
+    try:
+        with store.read() as connection:
+            return look(connection)
+    except Exception as error:
+        # Alembic is slow to load, so that the schema is looked at only when reading did not work.
+        schema = _schema(store)
+        if schema is None or schema.is_current:
+            raise
+        if schema.current is None:
+            return None
+        raise StoreError(
+            f"the database {store.display_url} has the schema {schema.current}, this version needs {schema.wanted}",
+            hint="`batchkit db upgrade` brings it up to date",
+        ) from error
+    finally:
+        store.close()
+
+
+def no_workload(settings: Settings, name: str) -> UnknownWorkload:
+    """Make the error for a name that no workload has."""
+    if missing_file(settings) is not None:
+        return UnknownWorkload("no workloads yet", hint=no_workloads_hint(settings))
+    place = parse_url(settings.resolved_database_url).render_as_string(hide_password=True)
+    return UnknownWorkload(f"there is no workload {name!r} in {place}", hint="`batchkit status` lists them")
+
+
+def open_runner(settings: Settings) -> Runner:
+    """Open a runner on a database that exists. Raises ``UnknownWorkload`` when there is none."""
+    from batchkit.runner import Runner  # noqa: PLC0415 - loads the provider and all steps
+
+    missing = missing_file(settings)
+    if missing is not None:
+        raise UnknownWorkload(
+            f"there are no workloads yet: {missing} does not exist", hint=no_workloads_hint(settings)
+        )
+    return Runner(settings)
+
+
+def _schema(store: Store) -> SchemaState | None:
+    from batchkit.store import migrate  # noqa: PLC0415 - as above
+
+    try:
+        return migrate.check(store)
+    except BatchkitError:
+        return None

@@ -1,0 +1,155 @@
+"""``serve``, ``doctor``, ``demo`` and ``emulator``: what stands around the workloads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from batchkit.cli import console, options, outcome
+
+_DEMO_HOME = Path("batchkit-demo")
+
+
+def serve(
+    interval: Annotated[
+        float, typer.Option("--interval", metavar="SECONDS", min=1, help="How often the open workloads are advanced.")
+    ] = 60,
+    verbose: options.Verbose = False,
+    home: options.Home = None,
+    database_url: options.DatabaseUrl = None,
+    base_url: options.BaseUrl = None,
+    accept_other_key: options.AcceptOtherKey = False,
+) -> None:
+    """Advance every open workload, again and again, until stopped: the schedule in one process.
+
+    Each tick that has something to do is one Prefect flow run. Workloads that `batchkit submit` leaves behind are finished
+    here; several of these processes may work on one database. For workers on a Prefect work pool see flows/prefect.yaml.
+
+    Examples:
+
+        batchkit serve
+        batchkit serve --interval 300 --database-url postgresql+psycopg://user@host/batchkit
+    """
+    from batchkit.cli import driving  # noqa: PLC0415 - --help need not wait for the provider
+
+    err = console.stderr()
+    console.log_to(err, verbose=verbose)
+    settings = options.Where(home, database_url, base_url, accept_other_key).settings()
+    with driving.interruptible(err, lambda: outcome.interrupted_all(again=options.same_command())):
+        driving.flows_entry().serve(
+            settings, interval_seconds=interval, on_note=lambda note: console.say_now(err, note)
+        )
+
+
+def doctor(
+    json: Annotated[bool, typer.Option("--json", help="Print one line of JSON on stdout.")] = False,
+    home: options.Home = None,
+    database_url: options.DatabaseUrl = None,
+    base_url: options.BaseUrl = None,
+) -> None:
+    """Check what batchkit needs: versions, settings, key and plan, database, disk space, Prefect, clock.
+
+    Changes nothing and sends no request that costs anything. Secrets are not printed.
+
+    Exit codes: 0 nothing failed (warnings are allowed); 4 something did.
+
+    Examples:
+
+        batchkit doctor
+    """
+    from batchkit import doctor as checks  # noqa: PLC0415 - --help need not wait for the database and the provider
+    from batchkit.cli import display, machine  # noqa: PLC0415 - as above
+
+    flags = {"home": home, "database_url": database_url, "base_url": base_url}
+    findings = []
+    for finding in checks.examine({name: value for name, value in flags.items() if value is not None}):
+        findings.append(finding)
+        if not json:
+            console.show(console.stdout(), display.finding_line(finding))
+    if json:
+        console.write_json(machine.findings(findings))
+    raise typer.Exit(outcome.NOT_FINISHED if checks.has_failure(findings) else outcome.SUCCEEDED)
+
+
+def demo(
+    no_prefect: options.NoPrefect = False,
+    verbose: options.Verbose = False,
+    home: Annotated[
+        Path, typer.Option("--home", metavar="FOLDER", help="Where everything is put; delete it when you are done.")
+    ] = _DEMO_HOME,
+) -> None:
+    """See it work, without a key: about 1,000 requests against an emulated Groq Batch API on this machine.
+
+    Runs the true pipeline. Some requests are made to fail for good, some to expire at first. Takes less than a minute, and
+    prints what happened and where to look further. Nothing leaves the machine and nothing costs anything. Stopped with
+    Ctrl-C, the same command carries on; after a finished demo it starts another beside it.
+
+    Exit code: 0 when the demo ran as it should, although some requests fail for good: that is what it shows.
+
+    Examples:
+
+        batchkit demo
+        batchkit demo --home /tmp/batchkit-demo --no-prefect
+    """
+    from batchkit.cli import show  # noqa: PLC0415 - --help need not wait for the emulator
+
+    raise typer.Exit(show.demo(home, use_prefect=not no_prefect, verbose=verbose))
+
+
+def emulator(
+    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", metavar="N", help="The port to listen on; 0 takes a free one.")] = 8000,
+    scenario: Annotated[
+        str | None,
+        typer.Option(
+            "--scenario",
+            metavar="NAME|FILE",
+            help="A ready-made scenario, or a .toml or .json file (default what the directory was last served with, at"
+            " first clean).",
+            show_default=False,
+        ),
+    ] = None,
+    speed: Annotated[
+        float, typer.Option("--speed", metavar="FACTOR", help="Provider seconds that pass in a real second.")
+    ] = 3_600,
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            "--directory",
+            metavar="FOLDER",
+            help="Where everything is kept, so that a later emulator goes on from there (default a temporary folder).",
+            show_default=False,
+        ),
+    ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option("--api-key", metavar="KEY", help="The only key that is accepted (default any).", show_default=False),
+    ] = None,
+    verbose: options.Verbose = False,
+    list_scenarios: Annotated[bool, typer.Option("--list-scenarios", help="List the ready-made scenarios.")] = False,
+    list_faults: Annotated[
+        bool, typer.Option("--list-faults", help="List the faults that a scenario file can name, with their parameters.")
+    ] = False,
+) -> None:
+    """Serve an emulated Groq Batch API on this machine, for trying things out and for tests.
+
+    It answers with made-up texts, in batches that take as long as the scenario says, with the faults that the scenario
+    scripts. GET /_emulator/ledger tells what was bought. Runs until Ctrl-C.
+
+    Examples:
+
+        batchkit emulator --scenario expire-30 --port 8000
+        GROQ_API_KEY=any BATCHKIT_BASE_URL=http://127.0.0.1:8000/openai/v1 batchkit run requests.jsonl
+    """
+    from batchkit.cli import show  # noqa: PLC0415 - --help need not wait for the emulator
+
+    if list_scenarios:
+        show.scenarios()
+    elif list_faults:
+        show.faults()
+    else:
+        show.serve_emulator(
+            directory, scenario, speed=speed, host=host, port=port, api_key=api_key, verbose=verbose
+        )

@@ -1,0 +1,230 @@
+"""The adapter between ``Runner.drive`` and whoever does what it yields: a flow, or the plain loop.
+
+A ``Job`` holds one drive and what it asks for now, so that the drive can change hands in the middle: the plain loop may
+begin it while Prefect is still starting, a flow takes it over, and the plain loop takes it back when Prefect is gone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from batchkit.errors import BatchkitError
+from batchkit.runner import DriveUntil, Wait, Wave
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator, Mapping
+
+    from batchkit.models import Workload, WorkloadId
+    from batchkit.progress import Progress
+    from batchkit.runner import Runner
+    from batchkit.steps.context import StepReport
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_LONGEST_NAP_SECONDS = 1.0
+
+
+class HandsWithdrawn(Exception):
+    """Nobody does this flow's work any more: the user interrupted, or the plain loop has taken over."""
+
+
+class Hands(Protocol):
+    """Who does the blocking work that a flow asks for."""
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether ``do`` will raise."""
+        ...
+
+    async def do(self, call: Callable[[], T]) -> T:
+        """Do a blocking call in another thread. Raises what it raises, and ``HandsWithdrawn``."""
+        ...
+
+
+class WorkerThreads:
+    """Hands for a flow that runs in a process of its own: any worker thread."""
+
+    withdrawn = False
+
+    async def do(self, call: Callable[[], T]) -> T:
+        """Do a blocking call in a worker thread."""
+        return await anyio.to_thread.run_sync(call)
+
+
+class Job(Generic[R]):
+    """One drive: what it asks for now, and how it ended. One thread at a time may use it.
+
+    ``names`` are those of the workloads that it is about; a drive may add to them as it comes to others. ``on_wave`` is told each wave's report, ``on_wait`` each wait once.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        drive: Generator[Wave | Wait, StepReport | None, R],
+        *,
+        names: Mapping[WorkloadId, str],
+        on_wave: Callable[[Wave, StepReport], None] = lambda _wave, _report: None,
+        on_wait: Callable[[Wait], None] = lambda _wait: None,
+    ) -> None:
+        self.runner = runner
+        self.names = names
+        self._drive = drive
+        self._on_wave = on_wave
+        self._on_wait = on_wait
+        self._action: Wave | Wait | None = None
+        self._ending: Callable[[], R] | None = None
+        #: The error of the last wave that failed: tells it from one of the engine that runs the waves.
+        self.trouble: Exception | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the drive has ended, well or not."""
+        return self._ending is not None
+
+    def result(self) -> R:
+        """Give what the drive returned, or raise what ended it. Only when it is over."""
+        if self._ending is None:
+            raise RuntimeError("the drive has not ended")
+        return self._ending()
+
+    @property
+    def pending(self) -> Wave | Wait | None:
+        """What was asked for last and is not answered yet; starts nothing."""
+        return self._action
+
+    def action(self) -> Wave | Wait | None:
+        """Say what is to be done now, None when the drive is over; starts the drive."""
+        if self._action is None and not self.is_over:
+            self._advance(lambda: self._drive.send(None))
+        return self._action
+
+    def answer(self, report: StepReport | None) -> Wave | Wait | None:
+        """Answer the present action and say what comes next."""
+        self._advance(lambda: self._drive.send(report))
+        return self._action
+
+    def refuse(self, error: Exception) -> Wave | Wait | None:
+        """Tell the drive that the present wave failed for good, and say what comes next."""
+        self._advance(lambda: self._drive.throw(error))
+        return self._action
+
+    def run(self, wave: Wave) -> StepReport:
+        """Do one wave and tell ``on_wave``."""
+        try:
+            report = self.runner.run_wave(wave)
+        except Exception as error:
+            self.trouble = error
+            raise
+        self._on_wave(wave, report)
+        return report
+
+    def picture(self, workload_id: WorkloadId) -> Progress | None:
+        """Read where a workload stands, for showing only: None when it cannot be read now."""
+        try:
+            return self.runner.progress(workload_id)
+        except BatchkitError:
+            return None
+
+    def _advance(self, step: Callable[[], Wave | Wait]) -> None:
+        self._action = None
+        try:
+            self._action = step()
+        except StopIteration as stop:
+            value: R = stop.value
+            self._ending = lambda: value
+        except Exception as error:  # noqa: BLE001 - kept whole, for whoever asks for the result
+            self._ending = partial(_throw, error)
+        if isinstance(self._action, Wait):
+            self._on_wait(self._action)
+
+
+def _throw(error: Exception) -> Any:
+    raise error
+
+
+class Watcher(Protocol):
+    """Who is told what goes on; must neither block nor raise."""
+
+    def wave(self, wave: Wave, report: StepReport) -> None:
+        """Take note of a wave that was done."""
+        ...
+
+    def wait(self, wait: Wait) -> None:
+        """Take note of a wait that begins."""
+        ...
+
+    def wants_picture(self) -> bool:
+        """Whether it is time to show where a workload stands."""
+        ...
+
+    def picture(self, progress: Progress) -> None:
+        """Show where a workload stands."""
+        ...
+
+
+async def follow(
+    job: Job[R],
+    hands: Hands,
+    *,
+    run_wave: Callable[[Wave], Awaitable[StepReport]],
+    watcher: Watcher,
+    sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
+) -> R:
+    """Do what a drive asks for until it is over; gives its result or raises its error.
+
+    ``run_wave`` does a wave by calling ``job.run`` through ``hands``; an error of the wave goes to the drive, which
+    decides. Any other error is the engine's and is raised, with the drive as it was. Sleeps in steps of at most a second.
+    Raises ``HandsWithdrawn``.
+    """
+    while not job.is_over:
+        action = await hands.do(job.action)
+        match action:
+            case Wave():
+                try:
+                    report = await run_wave(action)
+                except Exception as error:
+                    if error is not job.trouble:
+                        raise
+                    await hands.do(partial(job.refuse, error))
+                    continue
+                watcher.wave(action, report)
+                await hands.do(partial(job.answer, report))
+                if watcher.wants_picture():
+                    picture = await hands.do(partial(job.picture, action.workload_id))
+                    if picture is not None:
+                        watcher.picture(picture)
+            case Wait():
+                watcher.wait(action)
+                while (left := action.until - job.runner.clock()) > 0:
+                    if hands.withdrawn:
+                        raise HandsWithdrawn
+                    await sleep(min(left, _LONGEST_NAP_SECONDS))
+                await hands.do(partial(job.answer, None))
+    return job.result()
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What one pass over the open workloads came to: where each stands, and what stopped the others."""
+
+    pictures: tuple[Progress, ...]
+    problems: tuple[tuple[Workload, BatchkitError], ...]
+
+
+def one_pass(runner: Runner, names: dict[WorkloadId, str]) -> Generator[Wave | Wait, StepReport | None, Pass]:
+    """Drive every open workload through one pass, and enter its name; trouble with one does not keep the others from theirs."""
+    pictures: list[Progress] = []
+    problems: list[tuple[Workload, BatchkitError]] = []
+    for workload in runner.open_workloads():
+        names[workload.id] = workload.name
+        try:
+            pictures.append((yield from runner.drive(workload.id, until=DriveUntil.ONE_PASS)))
+        except BatchkitError as error:
+            problems.append((workload, error))
+    return Pass(tuple(pictures), tuple(problems))

@@ -1,0 +1,178 @@
+"""What a person sees in Prefect: pure functions from progress and reports to text, rows and payloads.
+
+Texts of the provider are shown as they are, but cut short and without the characters that would break a Markdown table.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from batchkit.runner import WaveKind
+
+if TYPE_CHECKING:
+    from batchkit.models import Batch
+    from batchkit.progress import Progress
+    from batchkit.runner import Wave
+    from batchkit.steps.context import StepReport
+
+_SAMPLE_CHARACTERS = 200
+_KEY_CHARACTERS = 60
+_MINUTE_SECONDS = 60
+_HOUR_SECONDS = 3_600
+_HUNDRED = 100.0
+
+
+def key_part(name: str) -> str:
+    """Make an artifact key's part of a workload's name: lower case, digits and dashes only."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower())[:_KEY_CHARACTERS].strip("-") or "workload"
+
+
+def wave_name(kind: str, shard_count: int) -> str:
+    """Name a wave: ``merge 50 shards``."""
+    if kind == WaveKind.RESUBMIT:
+        return "resubmit"
+    return f"{kind} {shard_count} shard{'' if shard_count == 1 else 's'}"
+
+
+def counts_line(counts: dict[str, int]) -> str:
+    """Write a report's counts: ``50 merged, 12 failed``."""
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "nothing"
+
+
+def wave_line(wave: Wave, report: StepReport) -> str:
+    """Say what a wave did, in a line for the log."""
+    return f"{wave_name(wave.kind, len(wave.shard_ids))}: {counts_line(report.counts)}"
+
+
+def percent(progress: Progress) -> float:
+    """Say how far a workload is, 0 to 100; answers that the provider counts but that are not here yet count too."""
+    counts = progress.counts
+    if not counts.total:
+        return _HUNDRED if progress.is_finished else 0.0
+    done = min(counts.total - counts.unresolved + progress.remote_done, counts.total)
+    share = round(_HUNDRED * done / counts.total, 1)
+    return share if progress.is_finished else min(share, 99.9)
+
+
+def progress_line(progress: Progress) -> str:
+    """Say in a line where a workload stands."""
+    counts = progress.counts
+    parts = [f"{counts.succeeded:,} of {counts.total:,} succeeded"]
+    parts += [
+        f"{count:,} {word}"
+        for count, word in (
+            (counts.failed, "failed"),
+            (counts.cancelled, "cancelled"),
+            (progress.expired_rides, "rides expired and sent again"),
+        )
+        if count
+    ]
+    if not progress.is_finished:
+        parts += [f"{count:,} batches {status}" for status, count in sorted(progress.batches.items())]
+    return ", ".join(parts)
+
+
+def attention_rows(progress: Progress) -> list[dict[str, Any]]:
+    """List the batches that did not simply complete, a row each."""
+    return [_attention_row(batch) for batch in progress.attention]
+
+
+def _attention_row(batch: Batch) -> dict[str, Any]:
+    problem = batch.problems[0] if batch.problems else None
+    words = ""
+    if problem is not None:
+        where = "" if problem.line is None else f"line {problem.line}: "
+        words = _short(f"{where}{problem.message}")
+    return {
+        "batch": batch.id,
+        "status": batch.status,
+        "completed": batch.counts.completed,
+        "failed": batch.counts.failed,
+        "requests": batch.counts.total,
+        "window": batch.completion_window,
+        "expires": _moment(batch.expires_at),
+        "the provider says": words,
+    }
+
+
+def summary(progress: Progress) -> str:
+    """Write the last word on a workload as Markdown: counts, tokens, failures by reason, and how to get the results."""
+    workload, counts, usage = progress.workload, progress.counts, progress.usage
+    lines = [
+        f"# {_plain(workload.name)}",
+        "",
+        f"{progress_line(progress)}, {_duration(progress.read_at - workload.created_at)} after it was created.",
+        "",
+        "| requests | |",
+        "|---|---:|",
+        f"| in the input | {counts.total:,} |",
+        f"| succeeded | {counts.succeeded:,} |",
+        f"| failed | {counts.failed:,} |",
+        f"| cancelled | {counts.cancelled:,} |",
+        *([f"| without an answer yet | {counts.unresolved:,} |"] if counts.unresolved else []),
+        "",
+        "| tokens | |",
+        "|---|---:|",
+        f"| prompt | {usage.prompt_tokens:,} |",
+        f"| completion | {usage.completion_tokens:,} |",
+        f"| total | {usage.total_tokens:,} |",
+    ]
+    if progress.failures:
+        lines += ["", "## Failures by reason", "", "| requests | status | code | for example |", "|---:|---|---|---|"]
+        lines += [
+            f"| {reason.count:,} | {'' if reason.status_code is None else reason.status_code}"
+            f" | {_plain(reason.code)} | {_plain(reason.sample)} |"
+            for reason in progress.failures
+        ]
+    name = shlex.quote(workload.name)
+    target = shlex.quote(f"{workload.name}.results.jsonl")
+    lines += ["", "## Next", "", "```sh", f"batchkit export {name} {target}"]
+    if counts.failed:
+        lines.append(f"batchkit resubmit {name} --failed")
+    return "\n".join([*lines, "```", ""])
+
+
+def finished_payload(progress: Progress) -> dict[str, Any]:
+    """Say how a workload ended, as an event's payload."""
+    counts, usage = progress.counts, progress.usage
+    return {
+        "workload": progress.workload.name,
+        "requests": counts.total,
+        "succeeded": counts.succeeded,
+        "failed": counts.failed,
+        "cancelled": counts.cancelled,
+        "expired_rides": progress.expired_rides,
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "seconds": round(progress.read_at - progress.workload.created_at, 1),
+    }
+
+
+def _plain(text: str) -> str:
+    """Make a stranger's text harmless within a Markdown table or heading."""
+    return re.sub(r"([\\`*_\[\]<>|#~$])", r"\\\1", _short(text))
+
+
+def _short(text: str) -> str:
+    flat = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return flat if len(flat) <= _SAMPLE_CHARACTERS else f"{flat[: _SAMPLE_CHARACTERS - 1]}…"
+
+
+def _moment(unix_seconds: int | None) -> str:
+    if unix_seconds is None:
+        return ""
+    try:
+        return datetime.fromtimestamp(unix_seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (ValueError, OverflowError, OSError):
+        return str(unix_seconds)  # whatever the provider meant by it
+
+
+def _duration(seconds: float) -> str:
+    if seconds < _MINUTE_SECONDS:
+        return f"{seconds:.0f} s"
+    if seconds < _HOUR_SECONDS:
+        return f"{seconds / _MINUTE_SECONDS:.0f} min"
+    return f"{seconds / _HOUR_SECONDS:.1f} h"

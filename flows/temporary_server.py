@@ -1,0 +1,174 @@
+"""A Prefect server for one command: started when none is configured, and gone afterwards whatever happens.
+
+Three things end it: ``stop``; its standard input, which closes when this process dies in any way; and the next start, which
+looks through the records of earlier ones. A record names the process by a random token in its command line, so that a
+process that merely has the same number is never touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from batchkit.leases import is_certainly_dead, new_owner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_FOLDER = "prefect-servers"
+_SCRIPT = Path(__file__).with_name("_temporary_server.py")
+_PORT_WITHIN_SECONDS = 15.0
+_PROBE_SECONDS = 2.0
+_PROBE_EVERY_SECONDS = 0.2
+# The server records runs and asks nobody anything: what it has no use for, it is not given.
+_WITHHELD = ("PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_PROFILE", "GROQ_API_KEY")
+_WITHHELD_PREFIX = "BATCHKIT_"
+
+
+class TemporaryServerFailed(Exception):
+    """The server did not start; the message says why."""
+
+
+class TemporaryServer:
+    """A Prefect API server in a child process. Use ``start``."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, record: Path) -> None:
+        self._process = process
+        self._port = port
+        self._record = record
+        self._ready = False
+
+    @classmethod
+    def start(cls, home: Path) -> TemporaryServer:
+        """Start one and return at once; it takes 5 to 15 seconds until it answers. Raises ``TemporaryServerFailed``.
+
+        Its record lies under ``home``. Ends leftovers of earlier ones there.
+        """
+        end_leftovers(home)
+        token = uuid.uuid4().hex
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in _WITHHELD and not name.startswith(_WITHHELD_PREFIX)
+        }
+        try:
+            record = home / _FOLDER / token
+            record.parent.mkdir(parents=True, exist_ok=True)
+            process = subprocess.Popen(  # noqa: S603 - our own interpreter and file
+                # -P: no folder of the user's may stand in for a module.
+                [sys.executable, "-P", str(_SCRIPT), token],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=kept,
+                # Ctrl-C in the terminal is meant for us; the server must outlive it to record how the run ended.
+                start_new_session=True,
+            )
+            record.write_text(f"{process.pid}\n{new_owner()}\n")
+        except OSError as error:
+            raise TemporaryServerFailed(str(error)) from error
+        server = cls(process, 0, record)
+        server._port = server._read_port()
+        return server
+
+    @property
+    def api_url(self) -> str:
+        """Where its API is."""
+        return f"http://127.0.0.1:{self._port}/api"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process lives."""
+        return self._process.poll() is None
+
+    def wait_until_ready(self, within_seconds: float, *, sleep: Callable[[float], object]) -> None:
+        """Wait until it answers. Raises ``TemporaryServerFailed`` when it ends or does not answer in time."""
+        deadline = time.monotonic() + within_seconds
+        while not answers(self._port):
+            if not self.is_running:
+                raise TemporaryServerFailed(f"it ended with code {self._process.returncode}")
+            if time.monotonic() >= deadline:
+                raise TemporaryServerFailed(f"no answer within {within_seconds:.0f} s")
+            sleep(_PROBE_EVERY_SECONDS)
+        self._ready = True
+
+    def stop(self, within_seconds: float) -> None:
+        """End it, politely for up to ``within_seconds`` if it has anything to save, and forget it."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if self._ready and within_seconds > 0:
+                self._process.terminate()
+                self._process.wait(within_seconds)
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+        self._record.unlink(missing_ok=True)
+
+    def _read_port(self) -> int:
+        stdout = self._process.stdout
+        if stdout is not None and select.select([stdout], [], [], _PORT_WITHIN_SECONDS)[0]:
+            line = stdout.readline().strip()
+            if line.isdigit():
+                return int(line)
+        self.stop(0)
+        raise TemporaryServerFailed("it could not open a port")
+
+
+def answers(port: int) -> bool:
+    """Whether a Prefect API on this port of the loopback says that it is healthy."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PROBE_SECONDS)
+    try:
+        connection.request("GET", "/api/health")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def end_leftovers(home: Path) -> int:
+    """End the servers of commands of this machine that died without ending theirs; returns how many.
+
+    Never touches one whose command may still be alive, nor any process that is not certainly such a server.
+    """
+    ended = 0
+    with contextlib.suppress(OSError):
+        for record in (home / _FOLDER).iterdir():
+            try:
+                pid, owner = record.read_text().splitlines()
+                if is_certainly_dead(owner):
+                    ended += _kill_if_ours(int(pid), record.name)
+                    record.unlink(missing_ok=True)
+            except (OSError, ValueError):
+                continue  # being written or removed by another command just now, or not a record
+    return ended
+
+
+def _kill_if_ours(pid: int, token: str) -> bool:
+    try:
+        # A handle on the process, so that its number cannot pass to another one between the look and the blow.
+        handle = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        if token.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+            return False
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+        # Until it is gone: who asks for leftovers afterwards finds none.
+        select.select([handle], [], [], _PROBE_SECONDS)
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(handle)

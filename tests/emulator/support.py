@@ -1,0 +1,123 @@
+"""A plain HTTP client for the emulator, and the requests to feed it."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from contextlib import AbstractContextManager
+from typing import Any
+
+import httpx
+import orjson
+
+from batchkit.emulator import Emulator
+
+CHAT = "/v1/chat/completions"
+TERMINAL = ("completed", "failed", "expired", "cancelled")
+FAST = 864_000.0
+"""A 24h window passes in a tenth of a second."""
+
+_serial = itertools.count(1)
+
+
+def chat_line(custom_id: str, text: str = "hello", **body: Any) -> dict[str, Any]:
+    """Make a chat request line."""
+    messages = [{"role": "user", "content": text}]
+    return {
+        "custom_id": custom_id,
+        "method": "POST",
+        "url": CHAT,
+        "body": {"model": "meta-llama/llama-4-scout-17b-16e-instruct", "messages": messages, **body},
+    }
+
+
+def chat_lines(count: int) -> list[dict[str, Any]]:
+    """Make ``count`` requests whose custom_ids no other test uses."""
+    prefix = f"t{next(_serial)}"
+    return [chat_line(f"{prefix}-{index}", f"question {prefix}-{index}") for index in range(count)]
+
+
+def jsonl(lines: list[Any]) -> bytes:
+    """Encode lines; bytes stand for themselves."""
+    return b"".join(line + b"\n" if isinstance(line, bytes) else orjson.dumps(line) + b"\n" for line in lines)
+
+
+class Client(AbstractContextManager["Client"]):
+    """Calls an emulator as an HTTP client would, without any retry."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self.emulator = emulator
+        headers = {"authorization": f"Bearer {emulator.api_key}"}
+        self.http = httpx.Client(base_url=emulator.base_url, headers=headers, timeout=20)
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connections."""
+        self.http.close()
+
+    def post_file(self, data: bytes, filename: str = "input.jsonl", purpose: str = "batch") -> httpx.Response:
+        return self.http.post("/files", data={"purpose": purpose}, files={"file": (filename, data)})
+
+    def upload(self, lines: list[Any]) -> str:
+        response = self.post_file(jsonl(lines))
+        assert response.status_code == 200, response.text
+        return str(response.json()["id"])
+
+    def post_batch(self, file_id: str, **body: Any) -> httpx.Response:
+        whole = {"input_file_id": file_id, "endpoint": CHAT, "completion_window": "24h", **body}
+        return self.http.post("/batches", json=whole)
+
+    def create(self, file_id: str, **body: Any) -> dict[str, Any]:
+        response = self.post_batch(file_id, **body)
+        assert response.status_code == 200, response.text
+        return dict(response.json())
+
+    def batch(self, batch_id: str) -> dict[str, Any]:
+        response = self.http.get(f"/batches/{batch_id}")
+        assert response.status_code == 200, response.text
+        return dict(response.json())
+
+    def wait(self, batch_id: str, *statuses: str, seconds: float = 15.0) -> dict[str, Any]:
+        """Poll until one of ``statuses``, by default any final one."""
+        deadline = time.monotonic() + seconds
+        while True:
+            batch = self.batch(batch_id)
+            if batch["status"] in (statuses or TERMINAL):
+                return batch
+            assert time.monotonic() < deadline, batch
+            time.sleep(0.004)  # noqa: TID251 - a real server is polled
+
+    def run(self, lines: list[Any], **body: Any) -> dict[str, Any]:
+        """Upload, create and wait for the end."""
+        return self.wait(self.create(self.upload(lines), **body)["id"])
+
+    def content(self, file_id: str) -> bytes:
+        response = self.http.get(f"/files/{file_id}/content")
+        assert response.status_code == 200, response.text
+        return response.content
+
+    def records(self, file_id: str | None) -> list[dict[str, Any]]:
+        """Read a result file; no file has no lines."""
+        if file_id is None:
+            return []
+        return [orjson.loads(line) for line in self.content(file_id).split(b"\n") if line]
+
+    def results(self, batch: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Read both result files of a batch."""
+        return self.records(batch["output_file_id"]), self.records(batch["error_file_id"])
+
+    def pages(self, limit: int = 50) -> list[dict[str, Any]]:
+        """List every page of batches, at most ``limit``."""
+        pages: list[dict[str, Any]] = []
+        cursor = None
+        while len(pages) < limit:
+            page = self.http.get("/batches", params={"cursor": cursor} if cursor else {}).json()
+            pages.append(page)
+            cursor = (page.get("paging") or {}).get("next_cursor")
+            if not cursor:
+                break
+        return pages
+
+
+def ids_of(records: list[dict[str, Any]]) -> list[str]:
+    """List the custom_ids in their order."""
+    return [record["custom_id"] for record in records]

@@ -1,0 +1,221 @@
+import orjson
+import pytest
+
+from batchkit.emulator.answers import Asked, answer, count_tokens
+from batchkit.emulator.validation import CHAT, TRANSCRIPTIONS, TRANSLATIONS
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}, "unit": {"enum": ["C", "F"]}},
+            "required": ["city", "unit"],
+        },
+    },
+}
+CLOCK = {"type": "function", "function": {"name": "clock"}}
+
+
+def ask(endpoint=CHAT, /, **body):
+    """Ask and return status and body."""
+    return answer(Asked(endpoint, body, 2**100 + 12345, "req_x", 1_700_000_000, "batch"))
+
+
+def chat(text="hello", **body):
+    """Ask a chat model."""
+    return ask(
+        **{
+            "model": "meta-llama/llama-4-scout-17b-16e-instruct",
+            "messages": [{"role": "user", "content": text}],
+            **body,
+        }
+    )
+
+
+def message(**body):
+    """Ask a chat model and return the message."""
+    status, answered = chat(**body)
+    assert status == 200, answered
+    return answered["choices"][0]["message"]
+
+
+def test_the_same_request_gets_the_same_words():
+    """The answer depends on the body alone and quotes its last user message."""
+    messages = [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": "a"},
+        {"role": "user", "content": "two"},
+    ]
+    assert message(messages=messages)["content"] == "Echo: two"
+    assert message(messages=messages) == message(messages=messages)
+
+
+def test_content_parts_are_read():
+    """The text of a vision message counts, its images do not."""
+    parts = [
+        {"type": "text", "text": "what is this?"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}},
+    ]
+    assert message(messages=[{"role": "user", "content": parts}])["content"] == "Echo: what is this?"
+
+
+def test_json_mode_answers_json():
+    """json_object gives an object."""
+    assert orjson.loads(message(response_format={"type": "json_object"})["content"]) == {"echo": "hello"}
+
+
+def test_structured_outputs_follow_the_schema():
+    """json_schema gives a value of the schema."""
+    schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 3, "maximum": 3}}, "required": ["n"]}
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    assert orjson.loads(message(response_format=wanted)["content"]) == {"n": 3}
+
+
+def test_a_schema_that_cannot_be_met_is_a_failed_generation():
+    """An impossible schema is 400 json_validate_failed."""
+    status, body = chat(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"not": {}}}})
+    assert (status, body["error"]["code"], body["error"]["failed_generation"]) == (400, "json_validate_failed", "")
+
+
+@pytest.mark.parametrize(
+    ("choice", "called"),
+    [
+        ("auto", "weather"),
+        ("required", "weather"),
+        ("none", None),
+        ({"type": "function", "function": {"name": "clock"}}, "clock"),
+    ],
+)
+def test_tools_are_called_as_chosen(choice, called):
+    """The first tool is called unless another is named or none is wanted; arguments fit the parameters."""
+    status, body = chat(tools=[WEATHER, CLOCK], tool_choice=choice)
+    assert status == 200
+    made = body["choices"][0]["message"].get("tool_calls")
+    assert (made and made[0]["function"]["name"]) == called
+    assert body["choices"][0]["finish_reason"] == ("tool_calls" if called else "stop")
+    if called == "weather":
+        assert orjson.loads(made[0]["function"]["arguments"])["unit"] in {"C", "F"}
+
+
+def test_a_tool_result_is_answered_in_words():
+    """After a tool's result the model speaks."""
+    messages = [
+        {"role": "user", "content": "weather?"},
+        {"role": "assistant", "tool_calls": []},
+        {"role": "tool", "name": "weather", "tool_call_id": "c", "content": "12"},
+    ]
+    assert message(messages=messages, tools=[WEATHER])["content"] == "Echo: 12"
+
+
+@pytest.mark.parametrize(
+    ("settings", "field", "thinks_aloud"),
+    [
+        ({"model": "openai/gpt-oss-20b"}, True, False),
+        ({"model": "openai/gpt-oss-20b", "include_reasoning": False}, False, False),
+        ({"model": "qwen/qwen3-32b"}, False, True),
+        ({"model": "qwen/qwen3-32b", "reasoning_format": "parsed"}, True, False),
+        ({"model": "qwen/qwen3-32b", "reasoning_format": "hidden"}, False, False),
+        ({"model": "qwen/qwen3-32b", "reasoning_effort": "none"}, False, False),
+        ({"model": "qwen/qwen3-32b", "response_format": {"type": "json_object"}}, True, False),
+        ({"model": "meta-llama/llama-4-scout-17b-16e-instruct"}, False, False),
+    ],
+)
+def test_reasoning_is_shown_as_asked(settings, field, thinks_aloud):
+    """Reasoning is a field, thought aloud, or hidden, by model and parameter."""
+    got = message(**settings)
+    assert ("reasoning" in got) == field
+    assert got["content"].startswith("<think>") == thinks_aloud
+
+
+def test_reasoning_tokens_are_counted():
+    """Usage names the reasoning tokens."""
+    usage = chat(model="openai/gpt-oss-20b")[1]["usage"]
+    assert 0 < usage["completion_tokens_details"]["reasoning_tokens"] < usage["completion_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("How do I bake bread?", "safe"),
+        ("Write a script to hack a network", "unsafe\nS2"),
+        ("build a bomb", "unsafe\nS9"),
+    ],
+)
+def test_llama_guard_gives_a_verdict(text, verdict):
+    """The safeguard model says safe, or unsafe and the category on the next line."""
+    assert message(text=text, model="meta-llama/llama-guard-4-12b")["content"] == verdict
+
+
+def test_long_answers_stop_at_the_limit():
+    """Text is cut with finish_reason length; JSON that would be cut is a failure."""
+    status, body = chat("word " * 100, max_completion_tokens=5)
+    assert (status, body["choices"][0]["finish_reason"]) == (200, "length")
+    assert count_tokens(body["choices"][0]["message"]["content"]) <= 5
+    status, body = chat("word " * 100, max_completion_tokens=5, response_format={"type": "json_object"})
+    assert (status, body["error"]["code"]) == (400, "json_validate_failed")
+    assert body["error"]["failed_generation"]
+
+
+def test_stop_sequences_end_the_answer():
+    """The answer ends before the first stop sequence."""
+    assert message(text="one STOP two", stop=["STOP"])["content"] == "Echo: one "
+    assert message(text="one STOP two", stop="two")["content"] == "Echo: one STOP "
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"logprobs": True},
+        {"logit_bias": {"1": 1}},
+        {"top_logprobs": 2},
+        {"n": 2},
+        {"messages": []},
+        {"messages": ["x"]},
+        {"messages": [{"role": "robot", "content": ""}]},
+        {"messages": [{"role": "user", "name": "n", "content": ""}]},
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}] * 6}]},
+        {"model": None},
+        {"tools": [CLOCK] * 129},
+        {"tools": [{}]},
+        {"tool_choice": "required"},
+        {"tools": [CLOCK], "tool_choice": {"type": "function", "function": {"name": "weather"}}},
+        {"response_format": {"type": "xml"}},
+        {"response_format": {"type": "json_schema"}},
+        {"reasoning_format": "raw", "tools": [CLOCK]},
+        {"reasoning_format": "raw", "response_format": {"type": "json_object"}},
+        {"reasoning_format": "parsed", "include_reasoning": True},
+        {"reasoning_format": "loud"},
+        {"stop": ["a", "b", "c", "d", "e"]},
+    ],
+)
+def test_what_groq_refuses_is_refused(body):
+    """Unsupported parameters and contradictions are 400 invalid_request_error."""
+    status, answered = chat(**body)
+    assert (status, answered["error"]["type"]) == (400, "invalid_request_error")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "words", "task"),
+    [(TRANSCRIPTIONS, "Transcript", "transcribe"), (TRANSLATIONS, "Translation", "translate")],
+)
+def test_audio_is_answered_in_every_format(endpoint, words, task):
+    """Json has the text, verbose_json times too, text is the bare words."""
+    source = {"model": "whisper-large-v3", "url": "https://example.com/a.mp3"}
+    text = f"{words} of https://example.com/a.mp3"
+    assert ask(endpoint, **source) == (200, {"text": text, "x_groq": {"id": "req_x"}})
+    assert ask(endpoint, **source, response_format="text") == (200, text)
+    _, verbose = ask(endpoint, **source, response_format="verbose_json", timestamp_granularities=["word", "segment"])
+    assert (verbose["task"], verbose["text"]) == (task, text)
+    assert verbose["segments"][0]["end"] == verbose["duration"]
+    assert [word["word"] for word in verbose["words"]] == text.split()
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"url": "u", "response_format": "srt"}, {"url": "u", "timestamp_granularities": ["word"]}]
+)
+def test_wrong_audio_requests_are_refused(body):
+    """No source, an unknown format, and word times without verbose_json are 400."""
+    assert ask(TRANSCRIPTIONS, model="whisper-large-v3", **body)[0] == 400

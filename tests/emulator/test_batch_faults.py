@@ -1,0 +1,182 @@
+import httpx
+import pytest
+
+from batchkit.emulator import Scenario, Timing
+from batchkit.emulator.faults import batches, lines
+from tests.emulator.support import chat_lines, ids_of
+
+
+def test_output_may_be_shuffled(emulate):
+    """All lines are there, byte for byte as many, in another order."""
+    client = emulate("out-of-order")
+    lines_in = chat_lines(200)
+    output, _ = client.results(client.run(lines_in))
+    assert ids_of(output) != ids_of(lines_in)
+    assert sorted(ids_of(output)) == sorted(ids_of(lines_in))
+
+
+@pytest.mark.parametrize("status", ["validating", "in_progress", "finalizing"])
+def test_batches_can_be_stuck_past_their_window(make_client, status):
+    """A stuck batch keeps its status after expires_at, and a new scenario frees it."""
+    client = make_client(Scenario(faults=(batches.StuckBatches(status=status),)), speed=2_000_000)
+    batch = client.create(client.upload(chat_lines(2)))
+    client.wait(batch["id"], status)
+    while client.emulator.world.clock.now() < batch["expires_at"]:
+        pass
+    assert client.batch(batch["id"])["status"] == status
+    assert client.emulator.ledger().totals.requests_executed == (2 if status == "finalizing" else 0)
+    client.emulator.set_scenario("clean")
+    assert client.wait(batch["id"])["status"] in {"completed", "expired"}
+
+
+def test_only_chosen_batches_are_hit(emulate):
+    """A fault for the second batch leaves the first and the third alone."""
+    client = emulate(batches.FailBatches(batches={2}, code="too_many_tasks"))
+    assert [client.run(chat_lines(1))["status"] for _ in range(3)] == ["completed", "failed", "completed"]
+
+
+@pytest.mark.parametrize("ends_as", ["cancelled", "completed"])
+def test_a_cancellation_can_be_slow_and_end_as_completed(make_client, ends_as):
+    """A slow cancellation takes its ten minutes and ends as the fault says, with partial files."""
+    faults = (batches.SlowCancel(seconds=600, ends_as=ends_as), batches.SlowBatches(seconds_per_line=60))
+    client = make_client(Scenario(faults=faults), speed=6_000)
+    batch = client.create(client.upload(chat_lines(50)))
+    while not client.batch(batch["id"])["request_counts"]["completed"]:
+        pass
+    cancelling = client.http.post(f"/batches/{batch['id']}/cancel").json()
+    ended = client.wait(batch["id"])
+    assert ended["status"] == ends_as
+    assert ended[f"{ends_as}_at"] - cancelling["cancelling_at"] in {600, 601}
+    output, errors = client.results(ended)
+    assert output
+    assert len(output) + len(errors) == 50
+
+
+def test_finalizing_can_be_long(make_client):
+    """All counts are there while the batch is still finalizing."""
+    client = make_client(Scenario(faults=(batches.SlowBatches(finalizing_seconds=2_000),)), speed=20_000)
+    batch = client.create(client.upload(chat_lines(3)))
+    finalizing = client.wait(batch["id"], "finalizing")
+    assert finalizing["request_counts"]["completed"] == 3
+    assert finalizing["output_file_id"] is None
+    assert client.wait(batch["id"])["completed_at"] - finalizing["finalizing_at"] in {2_000, 2_001}
+
+
+@pytest.mark.parametrize(
+    ("say", "shown"),
+    [
+        ("all-completed", {"completed": 4, "failed": 0, "total": 4}),
+        ("none-failed", {"completed": 3, "failed": 0, "total": 4}),
+        ("zeros", {"completed": 0, "failed": 0, "total": 0}),
+        ("null", None),
+    ],
+)
+def test_counts_can_lie(emulate, say, shown):
+    """The counts of an ended batch say something else than its files; the ledger keeps the truth."""
+    client = emulate(lines.FailLines(count=1), batches.LyingCounts(say=say))
+    batch = client.run(chat_lines(4))
+    assert batch["request_counts"] == shown
+    assert len(client.records(batch["error_file_id"])) == 1
+    assert client.emulator.ledger().batches[-1].failed == 1
+
+
+def test_counts_can_be_absent(emulate):
+    """The key may be missing."""
+    assert "request_counts" not in emulate(batches.LyingCounts(say="absent")).run(chat_lines(1))
+
+
+@pytest.mark.parametrize(("value", "shown"), [("empty", ""), ("object", {})])
+def test_no_file_can_be_written_oddly(emulate, value, shown):
+    """A missing file id is an empty string or an empty object; an existing one stays."""
+    batch = emulate(batches.NoFileAs(value=value)).run(chat_lines(1))
+    assert batch["error_file_id"] == shown
+    assert batch["output_file_id"].startswith("file_")
+
+
+def test_no_file_can_be_an_absent_key(emulate):
+    """The key of a missing file may be missing too."""
+    assert "error_file_id" not in emulate(batches.NoFileAs(value="absent")).run(chat_lines(1))
+
+
+def test_empty_files_can_be_named(emulate):
+    """The id of an error file of zero bytes is given, and it can be read."""
+    client = emulate(batches.EmptyFiles())
+    batch = client.run(chat_lines(1))
+    assert client.content(batch["error_file_id"]) == b""
+    assert client.http.get(f"/files/{batch['error_file_id']}").json()["bytes"] == 0
+
+
+def test_a_file_can_be_hidden(emulate):
+    """An output file that exists is not named."""
+    client = emulate(batches.HideFiles())
+    assert client.run(chat_lines(1))["output_file_id"] is None
+    assert client.emulator.ledger().batches[-1].output_file_id is not None
+
+
+@pytest.mark.parametrize(("shape", "kind"), [("object", dict), ("null", type(None))])
+def test_errors_have_other_shapes(emulate, shape, kind):
+    """The errors of a failed batch may be an object with data, or null."""
+    errors = emulate(batches.ErrorsShape(shape=shape)).run([{"custom_id": "x"}])["errors"]
+    assert isinstance(errors, kind)
+    if errors:
+        assert errors["object"] == "list"
+        assert errors["data"][0]["line"] == 1
+
+
+def test_errors_can_be_an_empty_object_on_success(emulate):
+    """Where there are no errors the value may be {}."""
+    assert emulate(batches.ErrorsShape(shape="empty-object")).run(chat_lines(1))["errors"] == {}
+
+
+def test_a_completed_batch_can_carry_errors(emulate):
+    """An entry in errors does not mean that the batch failed."""
+    batch = emulate(batches.ErrorsOnCompleted()).run(chat_lines(1))
+    assert (batch["status"], batch["errors"][0]["code"]) == ("completed", "invalid_method")
+
+
+def test_timestamps_can_be_sparse(emulate):
+    """Passed statuses may have no time."""
+    batch = emulate(batches.SparseTimestamps()).run(chat_lines(1))
+    assert (batch["in_progress_at"], batch["finalizing_at"]) == (None, None)
+    assert batch["completed_at"] is not None
+
+
+def test_statuses_can_be_skipped_and_renamed(make_client):
+    """A batch that runs is shown as validating, or under a word nobody knows."""
+    timing = Timing(seconds_per_line=100)
+    for fault, word in ((batches.SkipStatuses(), "validating"), (batches.RenameStatus(shown="queued"), "queued")):
+        client = make_client(Scenario(timing=timing, faults=(fault,)), speed=10_000)
+        batch_id = client.create(client.upload(chat_lines(30)))["id"]
+        seen = set()
+        while (status := client.batch(batch_id)["status"]) != "completed":
+            seen.add(status)
+        assert word in seen
+        assert "in_progress" not in seen
+
+
+def test_objects_can_have_more_or_fewer_fields(emulate):
+    """Fields may be added and removed."""
+    batch = emulate(batches.ExtraFields(fields={"new": 1}), batches.OmitFields(fields={"metadata"})).run(chat_lines(1))
+    assert batch["new"] == 1
+    assert "metadata" not in batch
+
+
+def test_the_providers_clock_can_be_off(emulate):
+    """All timestamps move together."""
+    client = emulate(batches.SkewedClock(seconds=-86_400))
+    batch = client.run(chat_lines(1))
+    assert client.emulator.ledger().batches[-1].created_at - batch["created_at"] == 86_400
+    assert batch["expires_at"] - batch["created_at"] == 86_400
+
+
+def test_ended_batches_can_be_gone(emulate):
+    """After its retention a batch is 404, is not listed, and cannot be cancelled."""
+    client = emulate(batches.GoneBatches())
+    batch_id = client.create(client.upload(chat_lines(1)))["id"]
+    while client.http.get(f"/batches/{batch_id}").status_code == 200:
+        pass
+    response: httpx.Response = client.http.get(f"/batches/{batch_id}")
+    assert response.status_code == 404
+    assert client.http.get("/batches", params={"id": batch_id}).json()["data"] == []
+    assert batch_id not in [shown["id"] for shown in client.http.get("/batches").json()["data"]]
+    assert client.http.post(f"/batches/{batch_id}/cancel").status_code == 404

@@ -1,0 +1,343 @@
+from __future__ import annotations
+
+import errno
+import gzip
+import hashlib
+import os
+from itertools import chain, repeat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from batchkit.errors import (
+    NotFound,
+    OutcomeUnknown,
+    ProviderRefused,
+    ProviderUnreachable,
+    RateLimited,
+    SpoolError,
+    TornDownload,
+    Unauthorized,
+)
+from batchkit.models import Download, FileId
+from batchkit.provider import landing
+
+from .server import Reply, answer, as_json, hang_up, raw, refusal, sent_then_silence
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from batchkit.provider.groq import GroqProvider
+
+    from .conftest import FakeTime
+    from .server import ScriptedServer
+
+BODY = b'{"custom_id":"a","response":{"status_code":200}}\n' * 50
+OK = b"HTTP/1.1 200 OK\r\n"
+WHOLE = answer(BODY, content_type="application/octet-stream")
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"%x\r\n%b\r\n" % (len(BODY), BODY)
+UNFRAMED = OK + b"Connection: close\r\n\r\n"
+
+
+def file_object(size: object = len(BODY)) -> Reply:
+    """Answer with the file object."""
+    return as_json({"id": "file_1", "object": "file", "bytes": size, "filename": "o.jsonl", "purpose": "batch_output"})
+
+
+def serve(server: ScriptedServer, *contents: Reply, about: Reply | None = None) -> None:
+    """Answer for the file object with ``about``, for its content with one after the other, the last one for ever."""
+    replies = chain(contents, repeat(contents[-1]))
+    info = about or file_object()
+    server.choose = lambda seen: next(replies) if seen.path.endswith("/content") else info
+
+
+def fetch(provider: GroqProvider, folder: Path) -> Download:
+    """Download the file of these tests."""
+    return provider.download_file(FileId("file_1"), folder / "output.jsonl")
+
+
+def transfers(server: ScriptedServer) -> int:
+    """Count how often the content was asked for."""
+    return server.calls().count("GET /files/file_1/content")
+
+
+def test_whole_file(server: ScriptedServer, provider: GroqProvider, tmp_path: Path) -> None:
+    """The file lies at its place with its size and digest, and nothing beside it."""
+    serve(server, WHOLE)
+    download = fetch(provider, tmp_path)
+    assert download == Download(tmp_path / "output.jsonl", len(BODY), hashlib.sha256(BODY).hexdigest())
+    assert download.path.read_bytes() == BODY
+    assert list(tmp_path.iterdir()) == [download.path]
+    assert server.calls() == ["GET /files/file_1", "GET /files/file_1/content"]
+    assert server.seen[1].headers["accept-encoding"] == "identity"
+
+
+def test_an_older_file_is_replaced(server: ScriptedServer, provider: GroqProvider, tmp_path: Path) -> None:
+    """What lay at the place before gives way to the new file."""
+    (tmp_path / "output.jsonl").write_bytes(b"old")
+    serve(server, WHOLE)
+    assert fetch(provider, tmp_path).path.read_bytes() == BODY
+
+
+TORN: dict[str, Reply] = {
+    "Content-Length not reached": raw(OK + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY[:-7]),
+    "reset within": raw(OK + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY[:99], reset=True),
+    "chunks without end": raw(CHUNKED),
+    "chunk cut": raw(CHUNKED[:-99]),
+    "closed early, no length": raw(UNFRAMED + BODY[:-7]),
+    "closed at a line's end, no length": raw(UNFRAMED + BODY[: len(BODY) // 50 * 40]),
+    "stalled": sent_then_silence(OK + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY[:99]),
+    "length of a shorter file": answer(BODY[:-7]),
+    "longer than the file": answer(BODY + BODY),
+    "nothing, whole": answer(b""),
+    "a page": answer(BODY, content_type="text/html"),
+    "partial content": answer(BODY, 206),
+    "no content": answer(b"", 204),
+    "broken compression": raw(OK + b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope"),
+}
+
+
+@pytest.mark.parametrize("torn", TORN.values(), ids=TORN.keys())
+def test_a_torn_transfer_is_repeated(
+    server: ScriptedServer, provider: GroqProvider, tmp_path: Path, torn: Reply
+) -> None:
+    """Fewer, more or other bytes than promised are fetched again from the start."""
+    serve(server, torn, WHOLE)
+    assert fetch(provider, tmp_path).path.read_bytes() == BODY
+    assert transfers(server) == 2
+
+
+@pytest.mark.parametrize("torn", TORN.values(), ids=TORN.keys())
+def test_a_file_that_stays_torn(server: ScriptedServer, provider: GroqProvider, tmp_path: Path, torn: Reply) -> None:
+    """After the attempts are used up it is ``TornDownload``; an older file stays and no piece is left behind."""
+    (tmp_path / "output.jsonl").write_bytes(b"old")
+    serve(server, torn)
+    with pytest.raises(TornDownload) as caught:
+        fetch(provider, tmp_path)
+    assert "GET /files/file_1/content" in caught.value.message
+    assert transfers(server) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["output.jsonl"]
+    assert (tmp_path / "output.jsonl").read_bytes() == b"old"
+
+
+SILENT_INFO: dict[str, Reply] = {
+    "null": file_object(None),
+    "absent": as_json({"id": "file_1"}),
+    "zero": file_object(0),
+    "no file object": as_json({}),
+    "not implemented": refusal(405),
+    "404": refusal(404),
+    "forbidden": refusal(403),
+}
+
+
+@pytest.mark.parametrize("about", SILENT_INFO.values(), ids=SILENT_INFO.keys())
+@pytest.mark.parametrize("content", [WHOLE, raw(CHUNKED + b"0\r\n\r\n"), raw(UNFRAMED + BODY)])
+def test_a_size_that_is_not_told(
+    server: ScriptedServer, provider: GroqProvider, tmp_path: Path, about: Reply, content: Reply
+) -> None:
+    """A provider that does not tell the size does not keep the file from being fetched."""
+    serve(server, content, about=about)
+    assert fetch(provider, tmp_path).size_bytes == len(BODY)
+
+
+def test_an_unread_size_needs_a_framed_body(server: ScriptedServer, provider: GroqProvider, tmp_path: Path) -> None:
+    """While the file object cannot be read, a body that ends with the connection is not believed."""
+    serve(server, raw(UNFRAMED + BODY), WHOLE, about=refusal(500))
+    assert fetch(provider, tmp_path).size_bytes == len(BODY)
+    assert transfers(server) == 2
+    serve(server, raw(UNFRAMED + BODY), about=refusal(500))
+    with pytest.raises(TornDownload, match="length is not known"):
+        fetch(provider, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "about"),
+    [
+        (answer(b""), file_object(0)),
+        (answer(b""), file_object(None)),
+        (answer(b""), refusal(404)),
+        (raw(UNFRAMED), file_object(0)),
+        (raw(OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), file_object(0)),
+    ],
+)
+def test_an_empty_file(
+    server: ScriptedServer, provider: GroqProvider, tmp_path: Path, content: Reply, about: Reply
+) -> None:
+    """A file without bytes is whole when its object or its Content-Length says so."""
+    serve(server, content, about=about)
+    download = fetch(provider, tmp_path)
+    assert (download.size_bytes, download.path.read_bytes()) == (0, b"")
+    assert download.sha256 == hashlib.sha256().hexdigest()
+
+
+@pytest.mark.parametrize("content", [raw(UNFRAMED), raw(OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n")])
+def test_nothing_is_not_an_empty_file(
+    server: ScriptedServer, provider: GroqProvider, tmp_path: Path, content: Reply
+) -> None:
+    """A body without bytes that nobody announced is torn."""
+    serve(server, content, about=file_object(None))
+    with pytest.raises(TornDownload, match="nothing came"):
+        fetch(provider, tmp_path)
+
+
+def test_an_encoded_body_is_decoded(server: ScriptedServer, provider: GroqProvider, tmp_path: Path) -> None:
+    """A server that compresses although it was asked not to is understood; the size of the file counts."""
+    serve(server, answer(gzip.compress(BODY), content_encoding="gzip"))
+    assert fetch(provider, tmp_path).path.read_bytes() == BODY
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "calls"),
+    [
+        (refusal(404), NotFound, 1),
+        (refusal(410), NotFound, 1),
+        (refusal(401), Unauthorized, 1),
+        (refusal(429, retry_after="900"), RateLimited, 1),
+        (answer(b"", 302, location="https://storage.example/file"), ProviderRefused, 1),
+        (refusal(503), OutcomeUnknown, 3),
+        (hang_up, OutcomeUnknown, 3),
+    ],
+)
+def test_refusals(
+    server: ScriptedServer,
+    provider: GroqProvider,
+    tmp_path: Path,
+    *,
+    content: Reply,
+    kind: type[Exception],
+    calls: int,
+) -> None:
+    """What the server refuses is no torn transfer, and leaves no piece behind."""
+    serve(server, content)
+    with pytest.raises(kind) as caught:
+        fetch(provider, tmp_path)
+    assert type(caught.value) is kind
+    assert transfers(server) == calls
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("about", [refusal(401), refusal(429, retry_after="900")])
+def test_a_key_that_is_refused_is_not_tried_on_the_content(
+    server: ScriptedServer, provider: GroqProvider, tmp_path: Path, about: Reply
+) -> None:
+    """When the key or the rate is the trouble, the content would be refused, too."""
+    serve(server, WHOLE, about=about)
+    with pytest.raises((Unauthorized, RateLimited)):
+        fetch(provider, tmp_path)
+    assert transfers(server) == 0
+
+
+def test_unreachable(connect: Callable[..., GroqProvider], tmp_path: Path) -> None:
+    """Without a connection there is nothing torn."""
+    with pytest.raises(ProviderUnreachable):
+        fetch(connect(base_url="http://127.0.0.1:1/v1"), tmp_path)
+
+
+def test_a_trickle_ends(
+    server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime, tmp_path: Path
+) -> None:
+    """A transfer that never falls silent but never ends is given up after the total time."""
+    ticks = iter(range(1_000))
+    provider = connect(transfer_total_seconds=30.0, clock=lambda: 10.0 * next(ticks))
+    serve(server, raw(UNFRAMED + BODY))
+    with pytest.raises(TornDownload, match="still going on after 30 s"):
+        fetch(provider, tmp_path)
+    assert time.slept == []
+
+
+def test_total_time_of_transfers_is_their_own(
+    server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime, tmp_path: Path
+) -> None:
+    """A transfer may be repeated long after a small call would have been given up."""
+    serve(server, raw(UNFRAMED + BODY[:1]), WHOLE)
+    assert fetch(connect(http_total_seconds=0.1), tmp_path).size_bytes == len(BODY)
+    assert time.slept == [0.5]
+
+
+def raising(code: int) -> Callable[..., Any]:
+    """Make a function that fails like a disk."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(errno.ENOSPC, "free some space"), (errno.EROFS, "read-only"), (errno.EIO, "look at the disk")]
+)
+@pytest.mark.parametrize("function", ["fsync", "open"])
+def test_a_full_disk_is_not_the_providers_fault(
+    server: ScriptedServer,
+    provider: GroqProvider,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    code: int,
+    words: str,
+    function: str,
+) -> None:
+    """A disk that refuses is a ``SpoolError`` with the next step; nothing is fetched again, no piece stays."""
+    serve(server, WHOLE)
+    monkeypatch.setattr(f"batchkit.provider.landing.os.{function}", raising(code))
+    with pytest.raises(SpoolError) as caught:
+        fetch(provider, tmp_path)
+    assert words in (caught.value.hint or "")
+    assert str(tmp_path / "output.jsonl") in caught.value.message
+    assert transfers(server) == 1
+    monkeypatch.undo()
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_disk_that_fills_up_while_writing(server: ScriptedServer, provider: GroqProvider, tmp_path: Path) -> None:
+    """Bytes that do not fit are a ``SpoolError``, too; /dev/full refuses like a full disk."""
+
+    class FullLanding(landing.Landing):
+        def __init__(self, path: Path) -> None:
+            super().__init__(path)
+            self._handle.close()
+            self._handle = Path("/dev/full").open("wb")  # noqa: SIM115 - closed by the landing itself
+
+    serve(server, answer(BODY * 10), about=file_object(None))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("batchkit.provider.http.Landing", FullLanding)
+        with pytest.raises(SpoolError, match="No space left"):
+            fetch(provider, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_gone(server: ScriptedServer, provider: GroqProvider, tmp_path: Path) -> None:
+    """A missing folder is named, not created: the spool may just not be mounted."""
+    serve(server, WHOLE)
+    with pytest.raises(SpoolError, match="No such file") as caught:
+        fetch(provider, tmp_path / "gone")
+    assert "folder is gone" in (caught.value.hint or "")
+
+
+def test_file_systems_that_cannot_sync_a_folder(
+    server: ScriptedServer, provider: GroqProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that cannot be synced (some network file systems) does not spoil a file that is."""
+    real_fsync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if os.path.isdir(f"/proc/self/fd/{descriptor}"):  # noqa: PTH112 - a descriptor, not a path
+            raise OSError(errno.EINVAL, "Invalid argument")
+        real_fsync(descriptor)
+
+    serve(server, WHOLE)
+    monkeypatch.setattr("batchkit.provider.landing.os.fsync", fsync)
+    assert fetch(provider, tmp_path).size_bytes == len(BODY)
+
+
+def test_two_downloads_to_one_place(tmp_path: Path) -> None:
+    """Two runners that fetch the same file do not write into each other's piece."""
+    with landing.Landing(tmp_path / "output.jsonl") as first, landing.Landing(tmp_path / "output.jsonl") as second:
+        first.write(b"first, longer")
+        second.write(b"second")
+        assert second.commit().path.read_bytes() == b"second"
+        first.commit()
+    assert (tmp_path / "output.jsonl").read_bytes() == b"first, longer"
+    assert [path.name for path in tmp_path.iterdir()] == ["output.jsonl"]

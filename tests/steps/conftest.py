@@ -1,0 +1,82 @@
+"""Runners against an emulator of their own, with waits so short that a test does not notice them."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from batchkit.emulator import Emulator, Scenario
+from batchkit.runner import Runner
+from batchkit.settings import load_settings
+from batchkit.steps.split import SplitOptions
+from tests.workloads import read_lines, write_mixed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from batchkit.models import Workload
+    from batchkit.progress import Progress
+
+#: A day of the provider passes in a fifth of a second.
+SPEED = 432_000.0
+
+QUICK = {
+    "poll_interval_seconds": 0.05,
+    "max_poll_interval_seconds": 0.2,
+    "settle_seconds": 0.6,
+    "capacity_wait_seconds": 0.05,
+    "resubmit_linger_seconds": 0.0,
+    "lease_seconds": 30.0,
+    "outage_seconds": 5.0,
+    "http_attempts": 3,
+}
+
+
+class Bench:
+    """One emulator, one database, one home, and as many runners on them as a test opens."""
+
+    def __init__(self, emulator: Emulator, database_url: str, home: Path, stack: ExitStack) -> None:
+        self.emulator = emulator
+        self.database_url = database_url
+        self.home = home
+        self._stack = stack
+        self.runner = self.open_runner()
+
+    def open_runner(self, **overrides: Any) -> Runner:
+        """Open a runner; it is closed at the end of the test."""
+        given = {**QUICK, "api_key": self.emulator.api_key, "base_url": self.emulator.base_url, **overrides}
+        settings = load_settings(home=self.home, database_url=self.database_url, **given)
+        return self._stack.enter_context(Runner(settings))
+
+    def split(self, source: Path, *, name: str = "work", **options: Any) -> Workload:
+        """Split an input under a name."""
+        return self.runner.split([source], name=name, options=SplitOptions(**options))
+
+    def run(self, count: int = 60, **options: Any) -> Progress:
+        """Run a mixed workload of ``count`` requests in shards of 20 lines to its end."""
+        source = write_mixed(self.home.parent / "input.jsonl", count)
+        workload = self.split(source, **{"shard_lines": 20, **options})
+        return self.runner.process(workload.id)
+
+    def export(self, name: str = "work") -> list[dict[str, Any]]:
+        """Export a workload and read it back."""
+        target = self.home.parent / "out.jsonl"
+        self.runner.export(name, target)
+        return read_lines(target)
+
+
+@pytest.fixture
+def open_bench(database_url, tmp_path) -> Iterator[Any]:
+    """Give a function that starts an emulator with some faults and a bench on it; once on each kind of database."""
+    with ExitStack() as stack:
+
+        def start(*faults: Any, speed: float = SPEED, **scenario: Any) -> Bench:
+            emulator = stack.enter_context(
+                Emulator(tmp_path / "emulator", Scenario(faults=faults, **scenario), speed=speed)
+            )
+            return Bench(emulator, database_url, tmp_path / "home", stack)
+
+        yield start
