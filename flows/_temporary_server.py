@@ -7,7 +7,6 @@ Standard input is the line to the parent: when it closes, however the parent die
 
 import os
 import socket
-import sys
 import threading
 
 
@@ -43,4 +42,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -80,9 +80,7 @@ class PrefectSink:
         emit_event(name, resource, payload=payload)
 
     def _create(self, client: SyncPrefectClient, kind: str, key: str, data: float | str, description: str) -> UUID:
-        artifact = ArtifactCreate(
-            type=kind, key=key, description=description, data=data, flow_run_id=self._flow_run_id
-        )
+        artifact = ArtifactCreate(type=kind, key=key, description=description, data=data, flow_run_id=self._flow_run_id)
         return client.create_artifact(artifact).id
 
 

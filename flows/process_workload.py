@@ -38,7 +38,11 @@ def _run_name() -> str:
 
 
 @flow(name="process_workload", flow_run_name=_run_name, retries=0, persist_result=False)
-async def process_workload(workload_id: int, workload_name: str = "", until: str = "finished") -> State[Any]:
+async def process_workload(
+    workload_id: int,
+    workload_name: str = "",  # noqa: ARG001 - names the run, see _run_name
+    until: str = "finished",
+) -> State[Any]:
     """Drive one workload until it is ``finished`` or ``submitted``.
 
     The name is only for the eye. Ends as Completed (``SomeFailed`` when requests failed, ``Unfinished`` when it stopped

@@ -187,7 +187,7 @@ class Reporter:
     def _say(self, line: str) -> None:
         try:
             self._log(line)
-        except Exception:  # noqa: BLE001 - a log line is not worth a workload
+        except Exception:
             _logger.debug("a line could not be logged", exc_info=True)
 
     def _put(self, send: Callable[[Sink], None], *, matters: bool) -> None:
@@ -202,7 +202,7 @@ class Reporter:
                 continue
             try:
                 report.send(self._sink)
-            except Exception:  # noqa: BLE001 - whatever Prefect does, the work goes on
+            except Exception:
                 _logger.debug("a report could not be sent", exc_info=True)
                 self._quiet_until = self._clock() + self._pause
                 self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)

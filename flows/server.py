@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from .temporary_server import TemporaryServer, TemporaryServerFailed
 
@@ -59,11 +59,11 @@ class ServerChoice:
         with temporary_settings({PREFECT_API_URL: temporary.api_url}):
             yield
 
-    def is_healthy(self) -> bool:
-        """Whether the server that was used answers now."""
-        if self._temporary is not None:
-            return self._temporary.is_running and self._temporary.answers()
-        return bool(PREFECT_API_URL.value()) and anyio.run(_is_healthy)
+    def is_lost(self) -> bool:
+        """Whether nothing more can be told to the server; one that is still starting is not lost."""
+        if PREFECT_API_URL.value():
+            return not anyio.run(_is_healthy)
+        return self._temporary is None or not self._temporary.is_running
 
     def close(self, within_seconds: float) -> None:
         """End the temporary server, if there is one."""
@@ -86,7 +86,7 @@ class ServerChoice:
 
 
 async def _is_healthy() -> bool:
-    with anyio.move_on_after(_HEALTHY_WITHIN_SECONDS):
+    with anyio.move_on_after(_HEALTHY_WITHIN_SECONDS), temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
         async with get_client() as client:
             return await client.api_healthcheck() is None
     return False

@@ -112,3 +112,19 @@ def store(database_url) -> Iterator[Store]:
     opened = Store(database_url)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def sqlite_store(sqlite_url) -> Iterator[Store]:
+    """Open a migrated store on SQLite, for what only SQLite has."""
+    opened = Store(sqlite_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def postgres_store(postgres_url) -> Iterator[Store]:
+    """Open a migrated store on Postgres, for what only Postgres has."""
+    opened = Store(postgres_url)
+    yield opened
+    opened.close()

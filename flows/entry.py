@@ -1,0 +1,119 @@
+"""What the command line calls: a workload as a Prefect flow in this process, the schedule in one process, and the way out.
+
+Importing this does not import Prefect; that happens beside the work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from .adapter import Job
+from .engine import Engine
+from .foreground import Foreground
+from .serving import Schedule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from pathlib import Path
+
+    from batchkit.models import Workload
+    from batchkit.progress import Progress
+    from batchkit.runner import DriveUntil, Runner, Wait, Wave
+    from batchkit.settings import Settings
+    from batchkit.steps.context import StepReport
+
+#: How long a command may wait for Prefect when its own work is done.
+_LEAVE_SECONDS = 10.0
+#: How long the work waits for the flow to begin. Beside a running server that takes 3 s; nobody waits for a temporary one.
+_PATIENCE_SECONDS = 20.0
+
+_engines: list[Engine] = []
+
+
+def process(
+    runner: Runner,
+    workload: Workload,
+    *,
+    until: DriveUntil,
+    deadline: float | None,
+    on_wave: Callable[[Wave, StepReport], None],
+    on_wait: Callable[[Wait], None],
+    on_note: Callable[[str], None],
+    verbose: bool,
+) -> Progress:
+    """Drive a workload as a ``process_workload`` flow; the same as ``runner.process`` in result and exceptions.
+
+    ``deadline`` is in Unix seconds. All callbacks are called in this thread. With a server configured the work begins with
+    the flow; without one a temporary server is started, and the work begins at once. Prefect, whatever becomes of it, is a
+    note. Call ``leave`` at the end of the process.
+    """
+    job = Job(
+        runner,
+        runner.drive(workload.id, until=until, deadline=deadline),
+        names={workload.id: workload.name},
+        on_wave=on_wave,
+        on_wait=on_wait,
+    )
+    foreground = Foreground(on_note, patience_seconds=_PATIENCE_SECONDS)
+    load_flow = partial(_load_process_workload, int(workload.id), workload.name, until.value)
+    _engine(runner.settings.home, verbose=verbose).start(job, foreground, load_flow)
+    foreground.work(job)
+    return job.result()
+
+
+def serve(
+    settings: Settings, *, interval_seconds: float, on_note: Callable[[str], None], ticks: int | None = None
+) -> None:
+    """Take every open workload one pass further every ``interval_seconds``, until Ctrl-C or SIGTERM, or for ``ticks``.
+
+    A pass is an ``advance_workloads`` flow in this process; where nothing is open there is none. An outage of the provider,
+    the database or the Prefect server is a note, and the next pass comes all the same. The first Ctrl-C or SIGTERM lets the
+    present wave end; the second is a ``KeyboardInterrupt``. Raises what opening a ``Runner`` raises.
+    """
+    engine = _engine(settings.home, verbose=False)
+    Schedule(settings, engine, interval_seconds=interval_seconds, on_note=on_note).run(ticks)
+
+
+def leave(exit_code: int) -> NoReturn:
+    """End the process with this code; Prefect gets at most 10 s to send what is queued, and its temporary server ends."""
+    try:
+        _flush()
+        for engine in _engines:
+            engine.finish(_LEAVE_SECONDS)
+    except KeyboardInterrupt:
+        pass  # the second Ctrl-C of somebody in a hurry; the temporary server ends with us
+    finally:
+        _flush()
+        # Not sys.exit: at a normal exit Prefect waits for its queues, for minutes when the server is gone.
+        os._exit(exit_code)
+
+
+def _engine(home: Path, *, verbose: bool) -> Engine:
+    if verbose:
+        os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "INFO"
+    else:
+        # Prefect writes "Error logging to API" straight to stderr when its server is gone, unless this is off.
+        logging.raiseExceptions = False
+    engine = Engine(home)
+    _engines.append(engine)
+    return engine
+
+
+def _load_process_workload(workload_id: int, workload_name: str, until: str) -> Callable[[], Coroutine[Any, Any, None]]:
+    from .process_workload import process_workload  # noqa: PLC0415 - imports Prefect
+
+    async def call() -> None:
+        await process_workload(workload_id, workload_name, until, return_state=True)
+
+    return call
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()

@@ -1,0 +1,188 @@
+"""Splitting: the whole input or nothing, and the same input only once."""
+
+from __future__ import annotations
+
+import gzip
+
+import pytest
+from sqlalchemy import func, select
+
+from batchkit.errors import InputInvalid, WorkloadConflict
+from batchkit.steps.split import SplitOptions
+from batchkit.store import shards as shard_rows
+from batchkit.store import tables
+from tests.workloads import chat_line, mixed_line, write_lines, write_mixed
+
+
+def _malformed(path):
+    """Write the file of the issue: five problems in a hundred lines."""
+    rows = [chat_line(f"row-{number}") for number in range(1, 101)]
+    rows[16] = b'{"custom_id": "row-17", "method": '
+    rows[39]["custom_id"] = "row-12"
+    rows[89]["custom_id"] = "row-12"
+    del rows[94]["body"]
+    rows[98]["body"]["stream"] = True
+    return write_lines(path, rows)
+
+
+def test_all_problems_are_reported_together_with_their_lines(open_bench, tmp_path):
+    """Broken JSON, repeated ids, a missing body and a stream are named by line in one go, and nothing is sent or kept."""
+    bench = open_bench()
+
+    with pytest.raises(InputInvalid) as raised:
+        bench.split(_malformed(tmp_path / "bad.jsonl"))
+
+    assert raised.value.count == 5
+    assert [problem.line for problem in raised.value.problems] == [17, 40, 90, 95, 99]
+    assert "row-12" in raised.value.problems[1].reason
+    assert "bad.jsonl:12" in raised.value.problems[1].reason
+    assert bench.emulator.ledger().calls == {}
+    assert bench.runner.all_workloads() == []
+    assert [path for path in bench.runner.spool.root.rglob("*") if path.is_file()] == []
+
+
+def test_only_the_first_twenty_problems_are_listed_and_all_are_counted(open_bench, tmp_path):
+    """A file that is wrong throughout gives twenty problems and the number of all of them."""
+    bench = open_bench()
+    source = write_lines(tmp_path / "bad.jsonl", [b"nonsense"] * 1_000)
+
+    with pytest.raises(InputInvalid) as raised:
+        bench.split(source)
+
+    assert raised.value.count == 1_000
+    assert [problem.line for problem in raised.value.problems] == list(range(1, 21))
+
+
+def test_repeated_ids_late_in_the_file_are_listed_by_their_place(open_bench, tmp_path):
+    """Repeated ids are found however far apart they are, and listed between the other problems by line."""
+    bench = open_bench()
+    rows = [chat_line(f"row-{number}") for number in range(3_000)]
+    rows[2_999]["custom_id"] = "row-0"
+    rows.append(b"[]")
+    source = write_lines(tmp_path / "bad.jsonl", rows)
+
+    with pytest.raises(InputInvalid) as raised:
+        bench.split(source)
+
+    assert [problem.line for problem in raised.value.problems] == [3_000, 3_001]
+
+
+def test_an_empty_input_is_refused(open_bench, tmp_path):
+    """There is nothing to do for an empty file, and that is said."""
+    with pytest.raises(InputInvalid, match="1 problem"):
+        open_bench().split(write_lines(tmp_path / "empty.jsonl", []))
+
+
+def test_a_shard_holds_one_endpoint_in_input_order_byte_for_byte(open_bench, tmp_path):
+    """Shard files are the very bytes of the input, cut by endpoint, within the line limit."""
+    bench = open_bench()
+    source = write_mixed(tmp_path / "input.jsonl", 100)
+
+    workload = bench.split(source, shard_lines=30)
+
+    with bench.runner.store.read() as connection:
+        planned = shard_rows.in_states(connection, workload.id, tuple(shard_rows.ShardState))
+    files = [bench.runner.spool.path(shard.path).read_bytes() for shard in planned]
+    assert workload.request_count == 100
+    assert sorted(line for data in files for line in data.splitlines()) == sorted(source.read_bytes().splitlines())
+    assert max(shard.line_count for shard in planned) == 30
+    assert {shard.endpoint for shard in planned} == {"/v1/chat/completions", "/v1/audio/transcriptions"}
+    for shard, data in zip(planned, files, strict=True):
+        assert data.count(b'"/v1/audio/') in {0, shard.line_count}
+        assert len(data) == shard.byte_count
+
+
+def test_a_shard_never_passes_its_byte_limit(open_bench, tmp_path):
+    """The byte limit cuts as well as the line limit."""
+    bench = open_bench()
+    source = write_lines(tmp_path / "input.jsonl", [chat_line(f"row-{number}", "x" * 500) for number in range(50)])
+
+    workload = bench.split(source, shard_bytes=5_000)
+
+    with bench.runner.store.read() as connection:
+        sizes = connection.execute(
+            select(tables.shards.c.byte_count).where(tables.shards.c.workload_id == workload.id)
+        ).scalars()
+        assert max(sizes) <= 5_000
+
+
+def test_the_same_input_again_is_the_same_workload(open_bench, tmp_path):
+    """Splitting again changes nothing, also when the same lines come compressed."""
+    bench = open_bench()
+    source = write_mixed(tmp_path / "input.jsonl", 50)
+    compressed = tmp_path / "input.jsonl.gz"
+    compressed.write_bytes(gzip.compress(source.read_bytes()))
+
+    first = bench.split(source)
+    again = bench.split(compressed)
+
+    assert first == again
+    with bench.runner.store.read() as connection:
+        assert connection.execute(select(func.count()).select_from(tables.requests)).scalar_one() == 50
+
+
+def test_another_input_under_a_used_name_is_refused(open_bench, tmp_path):
+    """A changed input would put answers to other questions under the name, so it is refused and nothing changes."""
+    bench = open_bench()
+    workload = bench.split(write_mixed(tmp_path / "input.jsonl", 50))
+
+    with pytest.raises(WorkloadConflict, match="different input"):
+        bench.split(write_mixed(tmp_path / "input.jsonl", 51))
+
+    assert bench.runner.progress(workload.id).counts.total == 50
+
+
+def test_an_interrupted_split_is_done_anew(open_bench, tmp_path, monkeypatch):
+    """What a split that died half-way left behind is replaced, with the options of the new call."""
+    bench = open_bench()
+    source = write_mixed(tmp_path / "input.jsonl", 50)
+    monkeypatch.setattr("batchkit.steps.split._abandon", lambda *_: None)
+    monkeypatch.setattr("batchkit.store.workloads.finish_split", _power_cut)
+    with pytest.raises(_PowerCutError):
+        bench.split(source, shard_lines=10)
+    monkeypatch.undo()
+
+    workload = bench.split(source, shard_lines=25)
+
+    assert workload.request_count == 50
+    assert workload.shard_lines == 25
+    with bench.runner.store.read() as connection:
+        assert connection.execute(select(func.count()).select_from(tables.requests)).scalar_one() == 50
+    assert len(list(bench.runner.spool.root.glob("*"))) == 1
+
+
+class _PowerCutError(BaseException):
+    pass
+
+
+def _power_cut(*_args, **_kwargs):
+    raise _PowerCutError
+
+
+def test_a_plan_says_what_a_split_would_do_and_keeps_nothing(open_bench, tmp_path):
+    """A dry run counts shards, endpoints, models and tokens, and neither stores nor sends."""
+    bench = open_bench()
+    source = write_mixed(tmp_path / "input.jsonl", 100)
+
+    plan = bench.runner.plan([source], SplitOptions(shard_lines=30), advance=lambda _lines: None)
+
+    assert plan.requests == 100
+    assert plan.endpoints == {"/v1/chat/completions": 90, "/v1/audio/transcriptions": 10}
+    assert sum(lines for _, lines, _ in plan.shards) == 100
+    assert sum(size for _, _, size in plan.shards) == plan.bytes == source.stat().st_size
+    assert plan.models["whisper-large-v3"] == 10
+    assert plan.prompt_tokens > 0
+    assert bench.runner.all_workloads() == []
+
+
+def test_several_files_are_one_input(open_bench, tmp_path):
+    """Several files are read one after the other as one workload."""
+    bench = open_bench()
+    parts = [
+        write_lines(tmp_path / f"part-{part}.jsonl", [mixed_line(number) for number in range(part * 30, part * 30 + 30)])
+        for part in range(2)
+    ]
+
+    workload = bench.runner.split(parts, name="work", options=SplitOptions())
+
+    assert workload.request_count == 60

@@ -1,0 +1,509 @@
+"""Shards: rows, the guarded transition, leases and who wins a race for them."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import select, text, update
+from sqlalchemy.exc import IntegrityError
+
+from batchkit.errors import StateConflict
+from batchkit.lifecycle import SHARD_TRANSITIONS
+from batchkit.models import ShardState
+from batchkit.store import events, shards
+from batchkit.store.tables import shards as shard_rows
+from tests.factories import AUDIO, NOW, add_shard, add_workload
+
+EDGES = [(source, target) for source, targets in SHARD_TRANSITIONS.items() for target in sorted(targets)]
+NO_EDGES = [
+    (source, target) for source in ShardState for target in ShardState if target not in SHARD_TRANSITIONS[source]
+]
+DEMANDED = {
+    ShardState.UPLOADED: {"input_file_id": "file-x"},
+    ShardState.SUBMITTING: {"submitting_since": NOW},
+    ShardState.SUBMITTED: {"batch_id": "batch-x"},
+}
+
+
+def kinds(connection, workload):
+    """Read the kinds of the journal, oldest first."""
+    return [event.kind for event in reversed(events.newest(connection, workload.id, limit=1_000))]
+
+
+def claim(connection, workload, *, owner="a", now=NOW, limit=100, state=ShardState.PLANNED, lease_seconds=60):
+    """Claim shards and give their numbers."""
+    taken = shards.claim(connection, workload.id, state, owner=owner, now=now, lease_seconds=lease_seconds, limit=limit)
+    return [shard.number for shard in taken]
+
+
+def test_added_shard_is_read_back_whole(store):
+    """A new shard is planned, free, due at once, and journalled."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        shard_id = shards.add(
+            connection,
+            workload_id=workload.id,
+            number=shards.next_number(connection, workload.id),
+            endpoint=AUDIO,
+            window="48h",
+            key="key",
+            path="évals/shards/key.jsonl",
+            sha256="ab",
+            line_count=2,
+            byte_count=2**40,
+            first_seq=2**40,
+            last_seq=2**40 + 7,
+            next_lines=100,
+            next_window="7d",
+            waits=3,
+            at=NOW,
+        )
+        shard = shards.get(connection, shard_id)
+        event = events.newest(connection, workload.id, limit=1)[0]
+    assert (shard.state, shard.number, shard.endpoint, shard.window) == (ShardState.PLANNED, 1, AUDIO, "48h")
+    assert (shard.path, shard.byte_count, shard.first_seq, shard.last_seq) == (
+        "évals/shards/key.jsonl",
+        2**40,
+        2**40,
+        2**40 + 7,
+    )
+    assert (shard.next_lines, shard.next_window, shard.waits, shard.refusals) == (100, "7d", 3, 0)
+    assert (shard.input_file_id, shard.batch_id, shard.submitting_since, shard.not_before) == (None, None, None, 0)
+    assert (event.kind, event.shard_id, event.at) == ("(none) -> planned", shard_id, NOW)
+
+
+def test_numbers_count_up_from_one_in_each_workload(store):
+    """Every workload numbers its own shards."""
+    with store.write() as connection:
+        first, second = add_workload(connection, "first"), add_workload(connection, "second")
+        numbers = [add_shard(connection, workload).number for workload in (first, first, second, first)]
+    assert numbers == [1, 2, 1, 3]
+
+
+@pytest.mark.parametrize("column", ["key", "number"])
+def test_key_and_number_are_unique(store, column):
+    """A second shard of the same key, or of the same number in a workload, is refused."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        first, second = add_shard(connection, workload), add_shard(connection, workload)
+    with pytest.raises(IntegrityError), store.write() as connection:
+        same = getattr(first, column)
+        connection.execute(update(shard_rows).where(shard_rows.c.id == second.id).values({column: same}))
+
+
+@pytest.mark.parametrize(("source", "target"), EDGES, ids=lambda state: state.value)
+def test_transition_moves_frees_and_journals(store, source, target):
+    """Each edge of the table writes the state, gives the lease back, and leaves one event that names it."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        shard = add_shard(connection, workload, state=source, lease_owner="a", lease_until=NOW + 60)
+        shards.transition(connection, shard, target, at=NOW + 5, owner="a", detail="why", **DEMANDED.get(target, {}))
+        moved = shards.get(connection, shard.id)
+        event = events.newest(connection, workload.id, limit=1)[0]
+        assert shards.lease_owners(connection) == set()
+    assert moved.state is target
+    assert (event.kind, event.detail, event.shard_id, event.at) == (f"{source} -> {target}", "why", shard.id, NOW + 5)
+
+
+@pytest.mark.parametrize(("source", "target"), NO_EDGES, ids=lambda state: state.value)
+def test_edge_that_is_not_in_the_table_is_refused(store, source, target):
+    """Any other move is a StateConflict before a row is touched."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        shard = add_shard(connection, workload, state=source)
+        journal = kinds(connection, workload)
+        with pytest.raises(StateConflict):
+            shards.transition(connection, shard, target, at=NOW, **DEMANDED.get(target, {}))
+        assert shards.get(connection, shard.id) == shard
+        assert kinds(connection, workload) == journal
+
+
+def test_second_of_two_movers_hits_no_row(store):
+    """A transition from a state that has passed raises StateConflict and leaves no event."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        shard = add_shard(connection, workload)
+        shards.transition(connection, shard, ShardState.UPLOADED, at=NOW, input_file_id="file-first")
+    with pytest.raises(StateConflict, match="no longer planned"), store.write() as connection:
+        shards.transition(connection, shard, ShardState.UPLOADED, at=NOW, input_file_id="file-second")
+    with store.read() as connection:
+        assert shards.get(connection, shard.id).input_file_id == "file-first"
+        assert kinds(connection, workload).count("planned -> uploaded") == 1
+
+
+@pytest.mark.parametrize("holder", ["b", None])
+def test_transition_asks_that_the_lease_is_still_held(store, holder):
+    """With an owner given, a lease lost to another or given up is a StateConflict that changes nothing."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        shard = add_shard(connection, workload, lease_owner=holder, lease_until=holder and NOW + 60)
+        journal = kinds(connection, workload)
+        with pytest.raises(StateConflict):
+            shards.transition(connection, shard, ShardState.UPLOADED, at=NOW, owner="a", input_file_id="file-x")
+        assert shards.get(connection, shard.id) == shard
+        assert kinds(connection, workload) == journal
+
+
+def test_conflict_takes_the_whole_transaction_back(store):
+    """What stood in the transaction before the conflict is not kept."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        moved, other = add_shard(connection, workload), add_shard(connection, workload, state=ShardState.ENDED)
+        journal = kinds(connection, workload)
+    stale = replace(other, state=ShardState.SUBMITTED)
+    with pytest.raises(StateConflict), store.write() as connection:
+        shards.transition(connection, moved, ShardState.WITHDRAWN, at=NOW)
+        shards.transition(connection, stale, ShardState.ENDED, at=NOW)
+    with store.read() as connection:
+        assert shards.get(connection, moved.id) == moved
+        assert kinds(connection, workload) == journal
+
+
+def test_lease_may_be_kept_over_a_transition(store):
+    """A runner that goes on with the shard keeps it in its hand."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        shard = add_shard(connection, workload, lease_owner="a", lease_until=NOW + 60)
+        shards.transition(
+            connection, shard, ShardState.UPLOADED, at=NOW, owner="a", keep_lease=True, input_file_id="file-x"
+        )
+        assert shards.lease_owners(connection) == {"a"}
+
+
+def test_transition_that_the_state_forbids_is_refused_by_the_database(store):
+    """Without the file or batch that the new state demands nothing is written."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        shard = add_shard(connection, workload)
+    with pytest.raises(IntegrityError), store.write() as connection:
+        shards.transition(connection, shard, ShardState.UPLOADED, at=NOW)
+    with store.read() as connection:
+        assert shards.get(connection, shard.id) == shard
+        assert kinds(connection, workload)[-1] == "(none) -> planned"
+
+
+@pytest.mark.parametrize(
+    ("state", "columns"),
+    [
+        (ShardState.PLANNED, {"state": "unheard-of"}),
+        (ShardState.PLANNED, {"state": None}),
+        (ShardState.PLANNED, {"line_count": 0}),
+        (ShardState.PLANNED, {"state": "submitting", "input_file_id": "f"}),
+        (ShardState.UPLOADED, {"input_file_id": None}),
+        (ShardState.SUBMITTING, {"input_file_id": None}),
+        (ShardState.SUBMITTING, {"submitting_since": None}),
+        (ShardState.SUBMITTED, {"input_file_id": None}),
+        (ShardState.SUBMITTED, {"batch_id": None}),
+        (ShardState.ENDED, {"batch_id": None}),
+        (ShardState.MERGED, {"batch_id": None}),
+        (ShardState.PLANNED, {"workload_id": 4711}),
+    ],
+    ids=str,
+)
+def test_impossible_shard_is_refused(store, state, columns):
+    """A row without what its state demands, or of no workload, never gets into the database."""
+    with store.write() as connection:
+        shard = add_shard(connection, add_workload(connection), state=state)
+    with pytest.raises(IntegrityError), store.write() as connection:
+        connection.execute(update(shard_rows).where(shard_rows.c.id == shard.id).values(**columns))
+
+
+def test_batch_belongs_to_one_shard_only(store):
+    """Adopting the same batch for two shards is refused."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        taken = add_shard(connection, workload, state=ShardState.SUBMITTED)
+        shard = add_shard(connection, workload, state=ShardState.SUBMITTING)
+    with pytest.raises(IntegrityError), store.write() as connection:
+        shards.transition(connection, shard, ShardState.SUBMITTED, at=NOW, batch_id=taken.batch_id)
+
+
+def test_values_are_set_under_the_lease_only(store):
+    """Columns are written while the lease is held and the state is as read; otherwise it is a StateConflict."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        shard = add_shard(connection, workload, lease_owner="a", lease_until=NOW + 60)
+        other = add_shard(connection, workload, lease_owner="a", lease_until=NOW + 60)
+        shards.set_values(connection, shard, owner="a", not_before=NOW + 9, refusals=2)
+        assert shards.get(connection, shard.id) == replace(shard, not_before=NOW + 9, refusals=2)
+        assert shards.get(connection, other.id) == other
+        with pytest.raises(StateConflict):
+            shards.set_values(connection, shard, owner="b", refusals=3)
+        with pytest.raises(StateConflict):
+            shards.set_values(connection, replace(shard, state=ShardState.UPLOADED), owner="a", refusals=3)
+        assert shards.get(connection, shard.id).refusals == 2
+
+
+def test_claim_takes_the_lowest_numbers_in_order(store):
+    """No more than asked for, by number, and never what somebody else holds."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        for _ in range(5):
+            add_shard(connection, workload)
+        assert claim(connection, workload, owner="a", limit=2) == [1, 2]
+        assert claim(connection, workload, owner="b", limit=2) == [3, 4]
+        assert claim(connection, workload, owner="c", limit=2) == [5]
+        assert claim(connection, workload, owner="d", limit=2) == []
+        assert claim(connection, workload, owner="a", limit=0) == []
+
+
+def test_claim_sees_its_state_and_workload_only(store):
+    """Shards in other states or of other workloads are left alone."""
+    with store.write() as connection:
+        workload, other = add_workload(connection, "first"), add_workload(connection, "second")
+        for state in ShardState:
+            add_shard(connection, workload, state=state)
+        add_shard(connection, other, state=ShardState.ENDED)
+        ended = list(ShardState).index(ShardState.ENDED) + 1
+        assert claim(connection, workload, state=ShardState.ENDED) == [ended]
+        assert claim(connection, other, owner="b", state=ShardState.ENDED) == [1]
+
+
+def test_shard_is_claimed_only_when_due(store):
+    """``not_before`` is kept to the second, and due at that very second."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        add_shard(connection, workload, not_before=NOW + 10)
+        assert claim(connection, workload, now=NOW + 9.999) == []
+        assert claim(connection, workload, now=NOW + 10) == [1]
+
+
+def test_expired_lease_is_taken_over(store):
+    """A lease is good up to and including its end; behind it anybody may take the shard, and its last holder is out."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        shard = add_shard(connection, workload)
+        assert claim(connection, workload, owner="a", now=NOW, lease_seconds=60) == [1]
+        assert claim(connection, workload, owner="b", now=NOW + 60) == []
+        assert claim(connection, workload, owner="b", now=NOW + 60.001) == [1]
+        with pytest.raises(StateConflict):
+            shards.transition(connection, shard, ShardState.UPLOADED, at=NOW, owner="a", input_file_id="file-x")
+
+
+def test_own_lease_is_claimed_again(store):
+    """A runner gets back what it holds already, with a new end."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        add_shard(connection, workload)
+        assert claim(connection, workload, owner="a", now=NOW, lease_seconds=10) == [1]
+        assert claim(connection, workload, owner="a", now=NOW + 5, lease_seconds=10) == [1]
+        assert claim(connection, workload, owner="b", now=NOW + 14) == []
+
+
+def test_released_shards_are_free(store):
+    """Leases are given up by shard or all at once, and only the owner's."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        made = [add_shard(connection, workload) for _ in range(4)]
+        claim(connection, workload, owner="a", limit=3)
+        claim(connection, workload, owner="b")
+        shards.release(connection, "a", [made[0].id, made[3].id])
+        assert claim(connection, workload, owner="c") == [1]
+        shards.release(connection, "a", [])
+        assert claim(connection, workload, owner="d") == []
+        shards.release(connection, "a")
+        assert claim(connection, workload, owner="d") == [2, 3]
+        assert shards.lease_owners(connection) == {"b", "c", "d"}
+
+
+def test_renewed_leases_hold_longer(store):
+    """Renewing moves the end of every lease of the owner and of nobody else."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        for _ in range(3):
+            add_shard(connection, workload)
+        claim(connection, workload, owner="a", limit=2, lease_seconds=10)
+        claim(connection, workload, owner="b", lease_seconds=10)
+        shards.renew_leases(connection, "a", NOW + 100)
+        assert claim(connection, workload, owner="c", now=NOW + 50) == [3]
+
+
+def test_racing_runners_never_share_a_shard(store):
+    """Runners that claim at the same moment split the shards between them: none twice, none left behind."""
+    runners, count = 4, 40
+    with store.write() as connection:
+        workload = add_workload(connection)
+        for _ in range(count):
+            add_shard(connection, workload, lines=1)
+    start = threading.Barrier(runners)
+
+    def run(owner: str) -> list[int]:
+        taken: list[int] = []
+        start.wait()
+        while True:
+            with store.write() as connection:
+                numbers = [
+                    shard.number
+                    for shard in shards.claim(
+                        connection,
+                        workload.id,
+                        ShardState.PLANNED,
+                        owner=owner,
+                        now=NOW,
+                        lease_seconds=60,
+                        limit=3,
+                    )
+                    if shard.number not in taken
+                ]
+                if not numbers:
+                    return taken
+                taken += numbers
+                connection.execute(
+                    update(shard_rows)
+                    .where(shard_rows.c.workload_id == workload.id, shard_rows.c.lease_owner == owner)
+                    .values(not_before=NOW + 1)
+                )
+
+    with ThreadPoolExecutor(runners) as pool:
+        taken = list(pool.map(run, [f"runner-{number}" for number in range(runners)]))
+    assert sorted(number for numbers in taken for number in numbers) == list(range(1, count + 1))
+
+
+def test_claim_passes_over_what_another_transaction_is_taking(postgres_store):
+    """On Postgres a claim does not wait for rows that are being claimed: it takes the next ones."""
+    with postgres_store.write() as connection:
+        workload = add_workload(connection)
+        for _ in range(4):
+            add_shard(connection, workload)
+    with postgres_store.write() as first, postgres_store.write() as second:
+        assert claim(first, workload, owner="a", limit=2) == [1, 2]
+        assert claim(second, workload, owner="b", limit=2) == [3, 4]
+
+
+@pytest.mark.parametrize("forbidden", [("hashjoin", "mergejoin", "hashagg", "sort"), ("nestloop", "seqscan")], ids=str)
+def test_claim_keeps_its_limit_under_any_plan(postgres_store, forbidden):
+    """However Postgres joins the candidates to their rows, no more are taken than asked for."""
+    with postgres_store.write() as connection:
+        workload = add_workload(connection)
+        for _ in range(10):
+            add_shard(connection, workload)
+    with postgres_store.write() as connection:
+        for kind in (*forbidden, "material", "memoize"):
+            connection.execute(text(f"SET LOCAL enable_{kind} = off"))
+        assert claim(connection, workload, owner="a", limit=3) == [1, 2, 3]
+
+
+def test_racing_transitions_have_one_winner(store):
+    """Of two runners that move the same shard at the same moment one succeeds and the other is told."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        shard = add_shard(connection, workload)
+    start = threading.Barrier(2)
+
+    def move(file_id: str) -> bool:
+        start.wait()
+        try:
+            with store.write() as connection:
+                shards.transition(connection, shard, ShardState.UPLOADED, at=NOW, input_file_id=file_id)
+        except StateConflict:
+            return False
+        return True
+
+    with ThreadPoolExecutor(2) as pool:
+        won = list(pool.map(move, ["file-a", "file-b"]))
+    assert sorted(won) == [False, True]
+    with store.read() as connection:
+        assert shards.get(connection, shard.id).input_file_id == ("file-a" if won[0] else "file-b")
+        assert kinds(connection, workload).count("planned -> uploaded") == 1
+
+
+def test_shards_are_read_by_state_in_order(store):
+    """Only the states asked for, by number; no states, no shards."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        states = [ShardState.ENDED, ShardState.PLANNED, ShardState.MERGED, ShardState.ENDED]
+        made = [add_shard(connection, workload, state=state) for state in states]
+        add_shard(connection, add_workload(connection, "other"), state=ShardState.ENDED)
+        assert shards.in_states(connection, workload.id, (ShardState.ENDED, ShardState.MERGED)) == [
+            made[0],
+            made[2],
+            made[3],
+        ]
+        assert shards.in_states(connection, workload.id, ()) == []
+
+
+def test_counts_by_state_give_shards_and_lines(store):
+    """States without a shard do not appear."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        assert shards.count_by_state(connection, workload.id) == {}
+        add_shard(connection, workload, lines=2)
+        add_shard(connection, workload, lines=3)
+        add_shard(connection, workload, lines=7, state=ShardState.MERGED)
+        assert shards.count_by_state(connection, workload.id) == {
+            ShardState.PLANNED: (2, 5),
+            ShardState.MERGED: (1, 7),
+        }
+
+
+def test_next_due_is_the_earliest_of_a_state(store):
+    """Other states do not count, and no shard means nothing is due."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        assert shards.next_due(connection, workload.id, ShardState.PLANNED) is None
+        add_shard(connection, workload, not_before=NOW + 9)
+        add_shard(connection, workload, not_before=NOW + 5)
+        add_shard(connection, workload, state=ShardState.ENDED, not_before=NOW + 1)
+        assert shards.next_due(connection, workload.id, ShardState.PLANNED) == NOW + 5
+        assert shards.next_due(connection, workload.id, ShardState.SUBMITTED) is None
+
+
+def test_open_shards_are_those_that_owe_answers(store):
+    """Merged and withdrawn shards owe nothing; all others count."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        for state in ShardState:
+            add_shard(connection, workload, state=state)
+        assert shards.open_count(connection, workload.id) == len(ShardState) - 2
+
+
+def test_last_merge_is_the_newest(store):
+    """None before the first merge, then the largest time, whatever the order of numbers."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        add_shard(connection, workload)
+        assert shards.last_merged_at(connection, workload.id) is None
+        add_shard(connection, workload, state=ShardState.MERGED, at=NOW + 9)
+        add_shard(connection, workload, state=ShardState.MERGED, at=NOW + 4)
+        assert shards.last_merged_at(connection, workload.id) == NOW + 9
+
+
+def test_batches_paths_and_refusals_of_a_workload(store):
+    """The maps cover every shard of the workload and none of another; only refused shards are counted as refused."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        planned = add_shard(connection, workload, refusals=2)
+        merged = add_shard(connection, workload, state=ShardState.MERGED)
+        add_shard(connection, add_workload(connection, "other"), refusals=1)
+        assert shards.batch_ids(connection, workload.id) == {planned.id: None, merged.id: merged.batch_id}
+        assert shards.paths(connection, workload.id) == {planned.id: planned.path, merged.id: merged.path}
+        assert shards.refused_count(connection, workload.id) == 1
+
+
+def test_cleaned_shards_are_marked(store):
+    """The time of cleaning is noted on every shard of the workload and on no other."""
+    with store.write() as connection:
+        workload, other = add_workload(connection, "first"), add_workload(connection, "second")
+        for owner in (workload, workload, other):
+            add_shard(connection, owner)
+        shards.mark_cleaned(connection, workload.id, at=NOW + 3)
+        cleaned = connection.execute(select(shard_rows.c.cleaned_at).order_by(shard_rows.c.id)).scalars().all()
+    assert cleaned == [NOW + 3, NOW + 3, None]
+
+
+def test_events_are_read_newest_first(store):
+    """The journal of one workload, limited and by kind."""
+    with store.write() as connection:
+        workload, other = add_workload(connection, "first"), add_workload(connection, "second")
+        for number in range(3):
+            events.record(connection, workload.id, f"kind {number}", at=NOW + number, detail="größe\n'")
+        events.record(connection, other.id, "kind 9", at=NOW)
+        newest = events.newest(connection, workload.id, limit=2)
+        assert [(event.kind, event.at, event.detail) for event in newest] == [
+            ("kind 2", NOW + 2, "größe\n'"),
+            ("kind 1", NOW + 1, "größe\n'"),
+        ]
+        assert [event.kind for event in events.newest(connection, workload.id, limit=9, kinds=["kind 0"])] == ["kind 0"]
