@@ -1,10 +1,58 @@
-"""Durable bulk workloads on the Groq Batch API."""
+"""Durable bulk workloads on the Groq Batch API: split, submit, poll, merge, resubmit.
 
+The public names are loaded when they are first used, so that ``batchkit --help`` does not wait for a database driver.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from batchkit.api import cancel, clean, export, resubmit, run, status, submit, watch
+    from batchkit.errors import BatchkitError, InputInvalid
+    from batchkit.progress import Progress, WorkloadState
+    from batchkit.settings import Settings, load_settings
+    from batchkit.steps.split import SplitOptions
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BatchkitError",
+    "InputInvalid",
+    "Progress",
+    "Settings",
+    "SplitOptions",
+    "WorkloadState",
+    "__version__",
+    "cancel",
+    "clean",
+    "export",
+    "load_settings",
+    "resubmit",
+    "run",
+    "status",
+    "submit",
+    "watch",
+]
+
+_HOMES = {
+    "batchkit.api": ("cancel", "clean", "export", "resubmit", "run", "status", "submit", "watch"),
+    "batchkit.errors": ("BatchkitError", "InputInvalid"),
+    "batchkit.progress": ("Progress", "WorkloadState"),
+    "batchkit.settings": ("Settings", "load_settings"),
+    "batchkit.steps.split": ("SplitOptions",),
+}
 
 # In a checkout `flows` stands beside this package, in a wheel inside it: either way it is `batchkit.flows`,
 # so that a folder of that name in the user's working directory is never picked up instead.
 if not (Path(__file__).parent / "flows").is_dir():
     __path__.append(str(Path(__file__).parent.parent))
 
-__version__ = "0.1.0"
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -53,7 +53,9 @@ def mixed_line(number: int) -> dict[str, Any]:
         case 7:
             return audio_line(f"sound-{number:07d}")
         case _:
-            return chat_line(f"row-{number:07d}", f"Line {number}: naïve café, 日本語 and \u2028 separators", max_tokens=64)
+            return chat_line(
+                f"row-{number:07d}", f"Line {number}: naïve café, 日本語 and \u2028 separators", max_tokens=64
+            )
 
 
 def write_lines(path: Path, lines: Iterable[Any]) -> Path:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import batchkit
-from batchkit.cli import console, db, look, manage, outcome, run, tools, watch
+from batchkit.cli import console, db, exits, look, manage, run, tools, watch
 from batchkit.cli.helptext import help_of
 from batchkit.cli.options import COMMAND_LINE
 from batchkit.errors import BatchkitError
@@ -46,8 +46,11 @@ def _print_version(wanted: bool) -> None:
 
 
 def root(
-    version: Annotated[  # noqa: ARG001 - the callback acts on it
-        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", metavar="", help="Print the version and exit.", callback=_print_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
     """Run bulk workloads on the Groq Batch API: durably, without buying an answer twice.
@@ -55,7 +58,7 @@ def root(
     Settings come from flags, from the environment (GROQ_API_KEY, BATCHKIT_HOME, BATCHKIT_DATABASE_URL, BATCHKIT_BASE_URL)
     and from a .env file in the working directory, in this order.
 
-    Examples:
+    For example:
 
         batchkit demo                  see it work, without a key
         batchkit run requests.jsonl    the same command again carries on
@@ -82,11 +85,11 @@ def run_command(words: Sequence[str]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         console.say(err, "interrupted")
-        return outcome.INTERRUPTED
+        return exits.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last stop: a bug gets its exit code, and its traceback a place
         _report_bug(error, is_verbose=bool(_VERBOSE_FLAGS & set(words)))
         return 1
-    return outcome.SUCCEEDED
+    return exits.SUCCEEDED
 
 
 def _report_bug(error: Exception, *, is_verbose: bool) -> None:

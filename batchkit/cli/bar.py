@@ -101,7 +101,9 @@ class StateLegend:
         """Write the counts; rich calls this."""
         shown = [(look, count) for look, count in self._parts if count] or self._parts[:1]
         entries = [
-            Text.assemble((look.glyph_for(options), look.style), f"\N{NO-BREAK SPACE}{count:,}\N{NO-BREAK SPACE}{label}")
+            Text.assemble(
+                (look.glyph_for(options), look.style), f"\N{NO-BREAK SPACE}{count:,}\N{NO-BREAK SPACE}{label}"
+            )
             for look, count in shown
             for label in (look.label.replace(" ", "\N{NO-BREAK SPACE}"),)
         ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.text import Text
 
-from batchkit.cli import console, display, driving, options, outcome, stores, words
+from batchkit.cli import console, display, driving, exits, options, outcome, stores, words
 from batchkit.cli.job import Desk, Manner, conclude, print_outcome
 from batchkit.errors import UsageError
 from batchkit.models import TERMINAL_STATUSES, BatchStatus
@@ -36,8 +36,10 @@ def export(name: str, target: Path, settings: Settings, manner: Manner) -> int:
         unresolved = runner.progress(workload.id).counts.unresolved
     console.say(console.stdout(), f"{words.counted(count, 'line')} written to {target}")
     if unresolved:
-        console.say(desk.err, f"note: {words.counted(unresolved, 'request')} without a final result, pending or in flight")
-    return outcome.SUCCEEDED
+        console.say(
+            desk.err, f"note: {words.counted(unresolved, 'request')} without a final result, pending or in flight"
+        )
+    return exits.SUCCEEDED
 
 
 def cancel(name: str, settings: Settings, manner: Manner, *, stay: bool) -> int:
@@ -58,8 +60,8 @@ def cancel(name: str, settings: Settings, manner: Manner, *, stay: bool) -> int:
         lines = _being_stopped(progress, manner)
     else:
         lines = outcome.unfinished(progress, manner.where, again=again)
-        return print_outcome(progress, manner, lines, code=outcome.NOT_FINISHED)
-    return print_outcome(progress, manner, lines, code=outcome.SUCCEEDED)
+        return print_outcome(progress, manner, lines, code=exits.NOT_FINISHED)
+    return print_outcome(progress, manner, lines, code=exits.SUCCEEDED)
 
 
 def resubmit(name: str, settings: Settings, manner: Manner, *, failed: bool, stay: bool) -> int:
@@ -78,24 +80,30 @@ def resubmit(name: str, settings: Settings, manner: Manner, *, failed: bool, sta
             return desk.finish(workload)
     again = manner.where.command("watch", name)
     return print_outcome(
-        progress, manner, outcome.unfinished(progress, manner.where, again=again), code=outcome.SUCCEEDED
+        progress, manner, outcome.unfinished(progress, manner.where, again=again), code=exits.SUCCEEDED
     )
 
 
 def clean(name: str, settings: Settings, manner: Manner, *, keep_results: bool, ask: bool) -> int:
     """Delete a finished workload, after a question; returns the exit code. Raises ``UsageError`` when it is refused."""
     with stores.open_runner(settings) as runner:
-        desk = Desk(runner, manner, console.stderr())
+        console.log_to(console.stderr(), verbose=manner.verbose)
         counts = runner.progress(runner.find(name).id).counts
         if ask:
-            what = "the files" if keep_results else f"the files and the results of {words.counted(counts.total, 'request')}"
+            what = (
+                "the files"
+                if keep_results
+                else f"the files and the results of {words.counted(counts.total, 'request')}"
+            )
             _confirm(f"Delete {what} of {words.printable(name)!r}, here and at the provider?")
         report = runner.clean(name, keep_results=keep_results)
     freed = words.size(report.counts.get("bytes freed", 0))
     remote = words.counted(report.counts.get("remote files deleted", 0), "file")
     kept = "; the results are kept" if keep_results else ""
-    console.say(console.stdout(), f"{words.printable(name)}: {remote} deleted at the provider, {freed} freed here{kept}")
-    return outcome.SUCCEEDED
+    console.say(
+        console.stdout(), f"{words.printable(name)}: {remote} deleted at the provider, {freed} freed here{kept}"
+    )
+    return exits.SUCCEEDED
 
 
 def _is_stopping(progress: Progress) -> bool:
@@ -114,5 +122,9 @@ def _being_stopped(progress: Progress, manner: Manner) -> Iterator[Text]:
 def _confirm(question: str) -> None:
     if not sys.stdin.isatty():
         raise UsageError("there is nobody to ask; nothing was deleted", hint="say --yes to go ahead without a question")
-    if not typer.confirm(question, err=True):
+    try:
+        is_sure = typer.confirm(question, err=True)
+    except typer.Abort:
+        is_sure = False
+    if not is_sure:
         raise UsageError("nothing was deleted")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,11 @@ def say(console: Console, text: str, *, at: float | None = None) -> None:
         line = Text.assemble((f"{datetime.fromtimestamp(at).astimezone():%H:%M:%S} ", "dim"), line)
     # A line in a log is one line, however narrow rich believes the file to be.
     console.print(line, soft_wrap=True)
+
+
+def log_line(console: Console, text: str) -> None:
+    """Print a line with the time of day."""
+    say(console, text, at=time.time())
 
 
 def show(console: Console, renderable: RenderableType) -> None:

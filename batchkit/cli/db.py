@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from batchkit.cli import console, options, outcome
+from batchkit.cli import console, exits, options
 from batchkit.cli.helptext import help_of
 
 app = typer.Typer(
@@ -13,12 +13,12 @@ app = typer.Typer(
 )
 
 
-def upgrade(home: options.Home = None, database_url: options.DatabaseUrl = None) -> None:
+def upgrade(*, home: options.Home = None, database_url: options.DatabaseUrl = None) -> None:
     """Bring the database to the schema of this version; create it if there is none.
 
     Safe to run at any time and from several machines at once. Data stays as it is.
 
-    Examples:
+    For example:
 
         batchkit db upgrade
         batchkit db upgrade --database-url postgresql+psycopg://user@host/batchkit
@@ -35,12 +35,12 @@ def upgrade(home: options.Home = None, database_url: options.DatabaseUrl = None)
     console.say(console.stdout(), f"{store.display_url}: {done}")
 
 
-def check(home: options.Home = None, database_url: options.DatabaseUrl = None) -> None:
+def check(*, home: options.Home = None, database_url: options.DatabaseUrl = None) -> None:
     """Say whether the database has the schema of this version; changes nothing.
 
     Exit codes: 0 it has; 4 it does not, or there is no database yet: `batchkit db upgrade` is needed.
 
-    Examples:
+    For example:
 
         batchkit db check
     """
@@ -52,7 +52,7 @@ def check(home: options.Home = None, database_url: options.DatabaseUrl = None) -
     missing = stores.missing_file(settings)
     if missing is not None:
         console.say(console.stdout(), f"{missing} does not exist yet")
-        raise typer.Exit(outcome.NOT_FINISHED)
+        raise typer.Exit(exits.NOT_FINISHED)
     store = Store(settings.resolved_database_url)
     try:
         state = migrate.check(store)
@@ -60,7 +60,7 @@ def check(home: options.Home = None, database_url: options.DatabaseUrl = None) -
         store.close()
     found = "is up to date" if state.is_current else f"has {state.current or 'no schema'}, {state.wanted} is needed"
     console.say(console.stdout(), f"{store.display_url}: {found}")
-    raise typer.Exit(outcome.SUCCEEDED if state.is_current else outcome.NOT_FINISHED)
+    raise typer.Exit(exits.SUCCEEDED if state.is_current else exits.NOT_FINISHED)
 
 
 for command in (upgrade, check):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.spinner import Spinner
 
+    from batchkit.doctor import Finding
     from batchkit.models import FailureReason
     from batchkit.progress import Progress
     from batchkit.steps.split import SplitPlan
@@ -37,6 +38,9 @@ _STATE_STYLES = {
     WorkloadState.CANCELLING: "magenta",
     WorkloadState.FINISHED: "bold",
 }
+
+
+_LEVEL_STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,12 @@ def failures_table(failures: Sequence[FailureReason]) -> Table:
     table.add_column("for example", overflow="fold", ratio=1)
     for reason in failures:
         status = "" if reason.status_code is None else str(reason.status_code)
-        table.add_row(f"{reason.count:,}", status, Text(words.printable(reason.code)), Text(words.printable(reason.sample, _SAMPLE_CHARS)))
+        table.add_row(
+            f"{reason.count:,}",
+            status,
+            Text(words.printable(reason.code)),
+            Text(words.printable(reason.sample, _SAMPLE_CHARS)),
+        )
     return table
 
 
@@ -194,7 +203,9 @@ def _panel(progress: Progress, rows: list[tuple[str, RenderableType]], *, elapse
 
 def _rows(progress: Progress) -> list[tuple[str, RenderableType]]:
     counts = progress.counts
-    done = f"{words.percent(counts.total - counts.unresolved, counts.total)} of {words.counted(counts.total, 'request')}"
+    done = (
+        f"{words.percent(counts.total - counts.unresolved, counts.total)} of {words.counted(counts.total, 'request')}"
+    )
     rows: list[tuple[str, RenderableType]] = [
         ("requests", Group(StateBar(counts), StateLegend(counts), Text(done))),
         ("shards", Text(_joined({state.value: count for state, count in progress.shards.items()}) or "none yet")),
@@ -230,11 +241,26 @@ def plan_view(name: str, plan: SplitPlan) -> RenderableType:
     for model, count in sorted(plan.models.items(), key=lambda item: -item[1]):
         grid.add_row("model", Text(f"{words.printable(model)}: {words.counted(count, 'request')}"))
     prompt, completion = words.short_count(plan.prompt_tokens), words.short_count(plan.completion_tokens)
-    answers = f"at most {completion} out by the requests' own limits" if plan.completion_tokens else "no limit on those out"
+    answers = (
+        f"at most {completion} out by the requests' own limits" if plan.completion_tokens else "no limit on those out"
+    )
     grid.add_row("tokens", f"about {prompt} in, {answers} (an estimate)")
     for warning, count in sorted(plan.warnings.items(), key=lambda item: -item[1]):
         grid.add_row("[yellow]warning[/yellow]", Text(f"{words.counted(count, 'request')}: {words.printable(warning)}"))
     return Group(Text.assemble((words.printable(name), "bold"), ": nothing was sent"), grid)
+
+
+def finding_line(finding: Finding) -> RenderableType:
+    """Draw one finding of the doctor."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, min_width=7)
+    grid.add_column(no_wrap=True, min_width=8)
+    grid.add_column(overflow="fold")
+    text = Text(words.printable(finding.message))
+    if finding.advice:
+        text.append(f"\n{words.printable(finding.advice)}", style="bold")
+    grid.add_row(Text(finding.level.value, style=_LEVEL_STYLES[finding.level.value]), finding.check, text)
+    return grid
 
 
 def failures_text(failures: Sequence[FailureReason]) -> Text:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from batchkit.cli import outcome
+from batchkit.cli import exits
 from batchkit.cli.console import tell
 from batchkit.runner import DriveUntil, Wait, Wave
 
@@ -128,4 +128,4 @@ def interruptible(console: Console, farewell: Callable[[], Iterable[Text]]) -> I
         yield
     except KeyboardInterrupt:
         tell(console, farewell())
-        raise typer.Exit(outcome.INTERRUPTED) from None
+        raise typer.Exit(exits.INTERRUPTED) from None

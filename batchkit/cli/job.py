@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from batchkit.cli import console, display, driving, inputs, live, machine, options, outcome, stores
+from batchkit.cli import console, display, driving, exits, inputs, live, machine, options, outcome, stores
 from batchkit.progress import WorkloadState
 from batchkit.runner import DriveUntil, Runner
 
@@ -61,6 +61,14 @@ class Desk:
         self.workload: Workload | None = None
         console.log_to(err, verbose=manner.verbose)
 
+    def fulfil(self, order: Order, paths: Sequence[Path], name: str, output: Path | None) -> Progress:
+        """Split, drive, and export what is finished; returns the last picture."""
+        workload = self.split(order, paths, name)
+        progress = self.drive(workload, until=order.until)
+        if progress.is_finished and output is not None:
+            self.export(workload, output)
+        return progress
+
     def split(self, order: Order, paths: Sequence[Path], name: str) -> Workload:
         """Split the input, with a count of the lines that are checked. Raises ``InputInvalid``, ``WorkloadConflict``."""
         said: list[str] = []
@@ -72,9 +80,7 @@ class Desk:
 
         is_shown = not self.manner.is_for_machines and console.is_live(self.err)
         with live.counting(self.err, "checking the input", total=None, is_shown=is_shown) as advance:
-            self.workload = self.runner.split(
-                paths, name=name, options=order.options, advance=advance, waiting=waiting
-            )
+            self.workload = self.runner.split(paths, name=name, options=order.options, advance=advance, waiting=waiting)
         return self.workload
 
     def drive(self, workload: Workload, *, until: DriveUntil = DriveUntil.FINISHED) -> Progress:
@@ -146,13 +152,10 @@ def carry_out(order: Order, settings: Settings, manner: Manner) -> int:
         with Runner(settings) as runner:
             desk = Desk(runner, manner, err)
             with driving.interruptible(err, lambda: outcome.interrupted(desk.picture(), manner.where, again=again)):
-                workload = desk.split(order, paths, name)
-                progress = desk.drive(workload, until=order.until)
-                if not progress.is_finished:
-                    output = None
-                elif output is not None:
-                    desk.export(workload, output)
-            return conclude(progress, manner, until=order.until, output=output, again=again)
+                progress = desk.fulfil(order, paths, name, output)
+        return conclude(
+            progress, manner, until=order.until, output=output if progress.is_finished else None, again=again
+        )
 
 
 def watch(name: str | None, settings: Settings, manner: Manner) -> int:
@@ -175,7 +178,7 @@ def conclude(
     """Print the last word on stdout, for people or for machines; returns the exit code."""
     is_as_ordered = until is DriveUntil.SUBMITTED and not progress.is_finished and outcome.is_submitted(progress)
     if is_as_ordered:
-        return print_outcome(progress, manner, outcome.submitted(progress, manner.where), code=outcome.SUCCEEDED)
+        return print_outcome(progress, manner, outcome.submitted(progress, manner.where), code=exits.SUCCEEDED)
     if progress.is_finished:
         lines = outcome.summary(progress, manner.where, output=output)
     else:
@@ -196,7 +199,7 @@ def print_outcome(
 
 def conclude_all(pictures: Sequence[Progress], manner: Manner) -> int:
     """Print the last word on several workloads; returns the worst of their exit codes."""
-    code = max((outcome.exit_code(progress) for progress in pictures), default=outcome.SUCCEEDED)
+    code = max((outcome.exit_code(progress) for progress in pictures), default=exits.SUCCEEDED)
     if manner.is_for_machines:
         console.write_json(machine.outcome_of_all(pictures, exit_code=code))
     elif pictures:
@@ -221,4 +224,4 @@ def show_plan(order: Order, settings: Settings, manner: Manner) -> int:
         console.write_json(machine.plan(name, plan))
     else:
         console.show(console.stdout(), display.plan_view(name, plan))
-    return outcome.SUCCEEDED
+    return exits.SUCCEEDED

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from batchkit.cli import console, options, outcome
+from batchkit.cli import console, exits, options
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -16,19 +16,24 @@ if TYPE_CHECKING:
 
 MaybeName = Annotated[
     str | None,
-    typer.Argument(metavar="[NAME]", help="The workload's name (default all, a line each).", show_default=False),
+    typer.Argument(metavar="NAME", help="The workload's name (default all, a line each).", show_default=False),
 ]
-Target = Annotated[
-    Path, typer.Argument(metavar="OUT", help="The file to write: .jsonl or .csv.", show_default=False)
-]
+Target = Annotated[Path, typer.Argument(metavar="OUT", help="The file to write: .jsonl or .csv.", show_default=False)]
 
 
 def status(
     name: MaybeName = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one line of JSON on stdout, with a schema_version.")] = False,
+    *,
+    json: Annotated[
+        bool, typer.Option("--json", metavar="", help="Print one line of JSON on stdout, with a schema_version.")
+    ] = False,
     use_exit_code: Annotated[
         bool,
-        typer.Option("--exit-code", help="Exit with 0 all succeeded, 3 some failed, 4 not finished; of several the worst."),
+        typer.Option(
+            "--exit-code",
+            metavar="",
+            help="Exit with 0 all succeeded, 3 some failed, 4 not finished; of several the worst.",
+        ),
     ] = False,
     home: options.Home = None,
     database_url: options.DatabaseUrl = None,
@@ -37,18 +42,18 @@ def status(
 
     Only reads the results database: it needs no key, asks the provider nothing, and creates nothing.
 
-    Examples:
+    For example:
 
         batchkit status
         batchkit status nightly --json | jq .requests.failed
     """
-    from batchkit.cli import display, machine, stores  # noqa: PLC0415 - --help need not wait for the database
+    from batchkit.cli import display, machine, outcome, stores  # noqa: PLC0415 - --help need not wait for the database
 
     settings = options.Where(home, database_url).settings()
     pictures = stores.read(settings, lambda connection: _read(connection, name)) or []
     if name is not None and not pictures:
         raise stores.no_workload(settings, name)
-    code = max((outcome.exit_code(progress) for progress in pictures), default=outcome.SUCCEEDED)
+    code = max((outcome.exit_code(progress) for progress in pictures), default=exits.SUCCEEDED)
     if json:
         console.write_json(machine.status_of_one(pictures[0]) if name is not None else machine.status_of_all(pictures))
     elif name is not None:
@@ -58,7 +63,7 @@ def status(
     else:
         console.say(console.stdout(), "no workloads yet")
         console.say(console.stderr(), f"hint: {stores.no_workloads_hint(settings)}")
-    raise typer.Exit(code if use_exit_code else outcome.SUCCEEDED)
+    raise typer.Exit(code if use_exit_code else exits.SUCCEEDED)
 
 
 def _read(connection: Connection, name: str | None) -> list[Progress]:
@@ -74,6 +79,7 @@ def _read(connection: Connection, name: str | None) -> list[Progress]:
 def export(
     name: options.Name,
     target: Target,
+    *,
     verbose: options.Verbose = False,
     home: options.Home = None,
     database_url: options.DatabaseUrl = None,
@@ -84,7 +90,7 @@ def export(
     A .jsonl line has custom_id, status, response, error, attempts and batch_id; a .csv row has the answer's text instead
     of the whole response.
 
-    Examples:
+    For example:
 
         batchkit export nightly nightly.jsonl
         batchkit export nightly nightly.csv

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from batchkit.doctor import Finding
     from batchkit.models import Batch
     from batchkit.progress import Progress
     from batchkit.steps.split import SplitPlan
@@ -68,6 +69,17 @@ def plan(name: str, plan: SplitPlan) -> dict[str, Any]:
         "prompt_tokens": plan.prompt_tokens,
         "max_completion_tokens": plan.completion_tokens,
         "warnings": plan.warnings,
+    }
+
+
+def findings(found: Sequence[Finding]) -> dict[str, Any]:
+    """Shape the answer of ``doctor``; ``level`` is ok, warning or failed."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "findings": [
+            {"check": one.check, "level": one.level.value, "message": one.message, "advice": one.advice}
+            for one in found
+        ],
     }
 
 
@@ -128,5 +140,7 @@ def _batch(batch: Batch) -> dict[str, Any]:
         "total": batch.counts.total,
         "completed": batch.counts.completed,
         "failed": batch.counts.failed,
-        "problems": [{"code": problem.code, "message": problem.message, "line": problem.line} for problem in batch.problems],
+        "problems": [
+            {"code": problem.code, "message": problem.message, "line": problem.line} for problem in batch.problems
+        ],
     }

@@ -11,7 +11,10 @@ from batchkit.cli import options
 
 def cancel(
     name: options.Name,
-    wait: Annotated[bool, typer.Option("--wait", help="Stay until the last batch has ended and its answers are in.")] = False,
+    *,
+    wait: Annotated[
+        bool, typer.Option("--wait", metavar="", help="Stay until the last batch has ended and its answers are in.")
+    ] = False,
     json: options.Json = False,
     no_prefect: options.NoPrefect = False,
     verbose: options.Verbose = False,
@@ -29,7 +32,7 @@ def cancel(
     Exit codes: 0 stopped, or every batch was asked to stop; 4 some batches could not be asked yet, and the same command
     goes on.
 
-    Examples:
+    For example:
 
         batchkit cancel nightly
         batchkit cancel nightly --wait
@@ -43,11 +46,15 @@ def cancel(
 
 def resubmit(
     name: options.Name,
+    *,
     failed: Annotated[
-        bool, typer.Option("--failed", help="Also send the failed requests again, with fresh budgets.")
+        bool, typer.Option("--failed", metavar="", help="Also send the failed requests again, with fresh budgets.")
     ] = False,
     no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Only make them pending again; `batchkit watch` or `serve` sends them.")
+        bool,
+        typer.Option(
+            "--no-wait", metavar="", help="Only make them pending again; `batchkit watch` or `serve` sends them."
+        ),
     ] = False,
     json: options.Json = False,
     no_prefect: options.NoPrefect = False,
@@ -66,7 +73,7 @@ def resubmit(
 
     Exit codes: as for `batchkit watch`; 0 with --no-wait.
 
-    Examples:
+    For example:
 
         batchkit resubmit nightly --failed
     """
@@ -80,8 +87,9 @@ def resubmit(
 
 def clean(
     name: options.Name,
+    *,
     keep_results: Annotated[
-        bool, typer.Option("--keep-results", help="Keep the rows in the database; only the files go.")
+        bool, typer.Option("--keep-results", metavar="", help="Keep the rows in the database; only the files go.")
     ] = False,
     yes: options.Yes = False,
     verbose: options.Verbose = False,
@@ -94,7 +102,7 @@ def clean(
     Asks first. Refuses a workload that is not finished. Exported files are yours and stay. Afterwards the name is free again,
     unless the results are kept.
 
-    Examples:
+    For example:
 
         batchkit clean nightly
         batchkit clean nightly --keep-results --yes

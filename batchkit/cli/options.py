@@ -62,6 +62,7 @@ AcceptOtherKey = Annotated[
     bool,
     typer.Option(
         "--accept-other-key",
+        metavar="",
         help="Go on although another key or address submitted the workload (of the same organisation).",
         rich_help_panel=WHERE,
     ),
@@ -70,11 +71,13 @@ NoPrefect = Annotated[
     bool,
     typer.Option(
         "--no-prefect",
+        metavar="",
         help="Run the plain loop instead of a Prefect flow: the same work, without Prefect's view of it.",
     ),
 ]
 Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", "--debug", help="Log every call to stderr, and tracebacks of errors.")
+    bool,
+    typer.Option("--verbose", "-v", "--debug", metavar="", help="Log every call to stderr, and tracebacks of errors."),
 ]
 PollInterval = Annotated[
     float | None,
@@ -97,8 +100,10 @@ Timeout = Annotated[
         show_default=False,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the final summary as one line of JSON on stdout, no progress.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Json = Annotated[
+    bool, typer.Option("--json", metavar="", help="Print the final summary as one line of JSON on stdout, no progress.")
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", metavar="", help="Do not ask.")]
 
 WorkloadName = Annotated[
     str | None,

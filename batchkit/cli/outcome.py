@@ -1,8 +1,4 @@
-"""The last word of a command: what became of the workload, and the exit code that says so to scripts.
-
-0 every request succeeded; 2 bad usage or input, nothing was sent; 3 finished, but some requests failed or were cancelled;
-4 not finished, and the same command goes on; 130 interrupted; 1 a bug.
-"""
+"""The last word of a command: what became of the workload, and the exit code that says so to scripts."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from batchkit.cli import display, words
+from batchkit.cli import display, exits, words
 from batchkit.progress import WorkloadState
 
 if TYPE_CHECKING:
@@ -20,18 +16,12 @@ if TYPE_CHECKING:
     from batchkit.cli.options import Where
     from batchkit.progress import Progress
 
-SUCCEEDED = 0
-USAGE = 2
-SOME_FAILED = 3
-NOT_FINISHED = 4
-INTERRUPTED = 130
-
 
 def exit_code(progress: Progress) -> int:
     """Say in one number how a workload stands."""
     if not progress.is_finished:
-        return NOT_FINISHED
-    return SUCCEEDED if progress.all_succeeded else SOME_FAILED
+        return exits.NOT_FINISHED
+    return exits.SUCCEEDED if progress.all_succeeded else exits.SOME_FAILED
 
 
 def summary(progress: Progress, where: Where, *, output: Path | None) -> Iterator[Text]:
@@ -92,7 +82,9 @@ def interrupted(progress: Progress | None, where: Where, *, again: str) -> Itera
         yield Text("interrupted: all answers are in, nothing is lost")
     elif batches:
         verb = "goes" if batches == 1 else "go"
-        yield Text(f"interrupted: {words.counted(batches, 'batch', 'batches')} {verb} on at the provider, nothing is lost")
+        yield Text(
+            f"interrupted: {words.counted(batches, 'batch', 'batches')} {verb} on at the provider, nothing is lost"
+        )
     else:
         yield Text("interrupted: no batch is running at the provider, and what was done so far is kept")
     yield next_step("come back", again)

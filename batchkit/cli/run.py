@@ -13,7 +13,7 @@ from batchkit.cli import options
 Sources = Annotated[
     list[str],
     typer.Argument(
-        metavar="SOURCE...",
+        metavar="SOURCE",
         help="JSON Lines files of requests, plain, .gz or .zst; several are read as one. A dash (-) is stdin.",
         show_default=False,
     ),
@@ -31,13 +31,16 @@ Output = Annotated[
 DryRun = Annotated[
     bool,
     typer.Option(
-        "--dry-run", help="Check the input and show the plan (shards, bytes, endpoints, models, tokens); send nothing."
+        "--dry-run",
+        metavar="",
+        help="Check the input and show the plan (shards, bytes, endpoints, models, tokens); send nothing.",
     ),
 ]
 
 
 def run(
     sources: Sources,
+    *,
     name: options.WorkloadName = None,
     output: Output = None,
     dry_run: DryRun = False,
@@ -66,7 +69,7 @@ def run(
     Exit codes: 0 every request succeeded; 2 bad usage or input, nothing was sent; 3 finished, but some requests failed;
     4 not finished, and the same command goes on; 130 interrupted.
 
-    Examples:
+    For example:
 
         batchkit run requests.jsonl
         batchkit run part-*.jsonl.zst --name nightly --output nightly.csv
@@ -87,6 +90,7 @@ def run(
 
 def submit(
     sources: Sources,
+    *,
     name: options.WorkloadName = None,
     dry_run: DryRun = False,
     json: options.Json = False,
@@ -113,7 +117,7 @@ def submit(
     Exit codes: 0 every shard has its batch; 2 bad usage or input, nothing was sent; 4 some shards could not be submitted
     yet, and the same command goes on; 130 interrupted.
 
-    Examples:
+    For example:
 
         batchkit submit requests.jsonl --name nightly
         batchkit submit requests.jsonl --window 48h --shard-lines 500

@@ -75,9 +75,7 @@ def open_runner(settings: Settings) -> Runner:
 
     missing = missing_file(settings)
     if missing is not None:
-        raise UnknownWorkload(
-            f"there are no workloads yet: {missing} does not exist", hint=no_workloads_hint(settings)
-        )
+        raise UnknownWorkload(f"there are no workloads yet: {missing} does not exist", hint=no_workloads_hint(settings))
     return Runner(settings)
 
 

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from batchkit.cli import console, options, outcome
+from batchkit.cli import console, exits, options
 
 _DEMO_HOME = Path("batchkit-demo")
 
 
 def serve(
+    *,
     interval: Annotated[
         float, typer.Option("--interval", metavar="SECONDS", min=1, help="How often the open workloads are advanced.")
     ] = 60,
@@ -27,24 +28,29 @@ def serve(
     Each tick that has something to do is one Prefect flow run. Workloads that `batchkit submit` leaves behind are finished
     here; several of these processes may work on one database. For workers on a Prefect work pool see flows/prefect.yaml.
 
-    Examples:
+    Exit codes: 0 after Ctrl-C or SIGTERM, which let the present wave end; 130 after a second one.
+
+    For example:
 
         batchkit serve
         batchkit serve --interval 300 --database-url postgresql+psycopg://user@host/batchkit
     """
-    from batchkit.cli import driving  # noqa: PLC0415 - --help need not wait for the provider
+    from batchkit.cli import driving, outcome  # noqa: PLC0415 - --help need not wait for the provider
 
     err = console.stderr()
     console.log_to(err, verbose=verbose)
     settings = options.Where(home, database_url, base_url, accept_other_key).settings()
+    console.say(err, f"advancing every open workload every {interval:g} s; Ctrl-C ends it after the present wave")
     with driving.interruptible(err, lambda: outcome.interrupted_all(again=options.same_command())):
         driving.flows_entry().serve(
-            settings, interval_seconds=interval, on_note=lambda note: console.say_now(err, note)
+            settings, interval_seconds=interval, on_note=lambda note: console.log_line(err, note)
         )
+    console.say(err, "stopped; the batches go on at the provider")
 
 
 def doctor(
-    json: Annotated[bool, typer.Option("--json", help="Print one line of JSON on stdout.")] = False,
+    *,
+    json: Annotated[bool, typer.Option("--json", metavar="", help="Print one line of JSON on stdout.")] = False,
     home: options.Home = None,
     database_url: options.DatabaseUrl = None,
     base_url: options.BaseUrl = None,
@@ -55,7 +61,7 @@ def doctor(
 
     Exit codes: 0 nothing failed (warnings are allowed); 4 something did.
 
-    Examples:
+    For example:
 
         batchkit doctor
     """
@@ -70,10 +76,11 @@ def doctor(
             console.show(console.stdout(), display.finding_line(finding))
     if json:
         console.write_json(machine.findings(findings))
-    raise typer.Exit(outcome.NOT_FINISHED if checks.has_failure(findings) else outcome.SUCCEEDED)
+    raise typer.Exit(exits.NOT_FINISHED if checks.has_failure(findings) else exits.SUCCEEDED)
 
 
 def demo(
+    *,
     no_prefect: options.NoPrefect = False,
     verbose: options.Verbose = False,
     home: Annotated[
@@ -88,17 +95,18 @@ def demo(
 
     Exit code: 0 when the demo ran as it should, although some requests fail for good: that is what it shows.
 
-    Examples:
+    For example:
 
         batchkit demo
         batchkit demo --home /tmp/batchkit-demo --no-prefect
     """
-    from batchkit.cli import show  # noqa: PLC0415 - --help need not wait for the emulator
+    from batchkit.cli import demonstration  # noqa: PLC0415 - --help need not wait for the emulator
 
-    raise typer.Exit(show.demo(home, use_prefect=not no_prefect, verbose=verbose))
+    raise typer.Exit(demonstration.run(home, use_prefect=not no_prefect, verbose=verbose))
 
 
 def emulator(
+    *,
     host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", metavar="N", help="The port to listen on; 0 takes a free one.")] = 8000,
     scenario: Annotated[
@@ -125,12 +133,19 @@ def emulator(
     ] = None,
     api_key: Annotated[
         str | None,
-        typer.Option("--api-key", metavar="KEY", help="The only key that is accepted (default any).", show_default=False),
+        typer.Option(
+            "--api-key", metavar="KEY", help="The only key that is accepted (default any).", show_default=False
+        ),
     ] = None,
     verbose: options.Verbose = False,
-    list_scenarios: Annotated[bool, typer.Option("--list-scenarios", help="List the ready-made scenarios.")] = False,
+    list_scenarios: Annotated[
+        bool, typer.Option("--list-scenarios", metavar="", help="List the ready-made scenarios.")
+    ] = False,
     list_faults: Annotated[
-        bool, typer.Option("--list-faults", help="List the faults that a scenario file can name, with their parameters.")
+        bool,
+        typer.Option(
+            "--list-faults", metavar="", help="List the faults that a scenario file can name, with their parameters."
+        ),
     ] = False,
 ) -> None:
     """Serve an emulated Groq Batch API on this machine, for trying things out and for tests.
@@ -138,18 +153,18 @@ def emulator(
     It answers with made-up texts, in batches that take as long as the scenario says, with the faults that the scenario
     scripts. GET /_emulator/ledger tells what was bought. Runs until Ctrl-C.
 
-    Examples:
+    For example:
 
         batchkit emulator --scenario expire-30 --port 8000
         GROQ_API_KEY=any BATCHKIT_BASE_URL=http://127.0.0.1:8000/openai/v1 batchkit run requests.jsonl
     """
-    from batchkit.cli import show  # noqa: PLC0415 - --help need not wait for the emulator
+    from batchkit.cli import emulated  # noqa: PLC0415 - --help need not wait for the emulator
 
     if list_scenarios:
-        show.scenarios()
+        emulated.scenarios()
     elif list_faults:
-        show.faults()
+        emulated.faults()
     else:
-        show.serve_emulator(
+        emulated.serve_emulator(
             directory, scenario, speed=speed, host=host, port=port, api_key=api_key, verbose=verbose
         )

@@ -10,12 +10,13 @@ from batchkit.cli import options
 
 MaybeName = Annotated[
     str | None,
-    typer.Argument(metavar="[NAME]", help="The workload's name (default all that are open).", show_default=False),
+    typer.Argument(metavar="NAME", help="The workload's name (default all that are open).", show_default=False),
 ]
 
 
 def watch(
     name: MaybeName = None,
+    *,
     json: options.Json = False,
     no_prefect: options.NoPrefect = False,
     verbose: options.Verbose = False,
@@ -35,7 +36,7 @@ def watch(
     Exit codes: 0 every request succeeded; 3 finished, but some requests failed; 4 not finished, and the same command goes
     on; 130 interrupted. Of several workloads the worst counts.
 
-    Examples:
+    For example:
 
         batchkit watch nightly
         batchkit watch --timeout 3600

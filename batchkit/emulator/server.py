@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 import socket
@@ -23,7 +24,6 @@ from batchkit.emulator.world import World
 from batchkit.errors import BatchkitError
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
     from types import FrameType, TracebackType
 
@@ -36,6 +36,7 @@ DEFAULT_SPEED = 3_600.0
 
 DEFAULT_KEY = "gsk_emulator"
 _START_SECONDS = 30.0
+_STOP_SECONDS = 10.0
 
 
 class EmulatorNotStarted(BatchkitError):
@@ -187,20 +188,33 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-class _QuietServer(uvicorn.Server):
-    """A server that says when it accepts connections."""
+class _Server(uvicorn.Server):
+    """A server that says when it accepts connections, and that another thread can stop at once."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.accepting = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop_asked = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._loop = asyncio.get_running_loop()
         self.accepting.set()
 
+    async def main_loop(self) -> None:
+        # uvicorn looks ten times a second whether it should end; a test-suite with many emulators feels that.
+        await self.on_tick(0)
+        await self._stop_asked.wait()
 
-def _make_server(app: object, connections: _OpenConnections) -> _QuietServer:
-    return _QuietServer(
+    def stop(self) -> None:
+        """End the server, from any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stop_asked.set)
+
+
+def _make_server(app: object, connections: _OpenConnections) -> _Server:
+    return _Server(
         uvicorn.Config(
             app,  # type: ignore[arg-type]
             http=connections.protocol(),
@@ -218,13 +232,13 @@ def _make_server(app: object, connections: _OpenConnections) -> _QuietServer:
     )
 
 
-def _serve_in_thread(server: _QuietServer, listener: socket.socket, stack: ExitStack) -> None:
+def _serve_in_thread(server: _Server, listener: socket.socket, stack: ExitStack) -> None:
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="emulator-http", daemon=True)
     thread.start()
 
     def stop() -> None:
-        server.should_exit = True
-        thread.join()
+        server.stop()
+        thread.join(_STOP_SECONDS)
 
     stack.callback(stop)
     if not server.accepting.wait(_START_SECONDS):

@@ -1,6 +1,7 @@
 """What batchkit asks of a batch API. ``provider/groq.py`` is the first answer to it.
 
-Every call either returns, or raises one of the ``ProviderError`` family: nothing of the HTTP library passes this line.
+Every call either returns, or raises one of the ``ProviderError`` family, or ``SpoolError`` for a file of ours: nothing of the
+HTTP library passes this line.
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ class Provider(Protocol):
     limits: Limits
 
     def upload_file(self, path: Path, filename: str) -> RemoteFile:
-        """Upload a shard file, streamed. Repeated freely: an extra copy costs nothing but space."""
+        """Upload a shard file, streamed. Repeated freely: an extra copy costs nothing but space.
+
+        Raises ``TooLarge``, before anything is sent when the file is over ``limits.max_bytes``; ``OutcomeUnknown`` when no
+        readable answer came, after which uploading again is safe; ``SpoolError`` when the file cannot be read.
+        """
         ...
 
     def create_batch(
@@ -46,12 +51,15 @@ class Provider(Protocol):
         """Create a batch: sent once and never again by this call.
 
         Raises ``OutcomeUnknown`` when the batch may exist; ``ProviderRefused`` or ``ProviderUnreachable`` when it
-        certainly does not.
+        certainly does not. What leaves a doubt, such as a 409 or a refusal that a gateway wrote, counts as unknown.
         """
         ...
 
     def get_batches(self, ids: Sequence[BatchId]) -> dict[BatchId, Batch]:
-        """Read up to ``limits.ids_per_status_call`` batches in one call; ids that the provider leaves out are left out."""
+        """Read up to ``limits.ids_per_status_call`` batches in one call; ids that the provider leaves out are left out.
+
+        Raises ``ValueError`` for more ids.
+        """
         ...
 
     def get_batch(self, batch_id: BatchId) -> Batch:
@@ -73,12 +81,13 @@ class Provider(Protocol):
         """Stream a file to ``path`` by way of a temporary neighbour and a rename.
 
         Checked against Content-Length and the file object's ``bytes``; a torn transfer is repeated, then raised as
-        ``TornDownload``. Raises ``NotFound`` when the file is gone.
+        ``TornDownload``. Raises ``NotFound`` when the file is gone, ``SpoolError`` when the disk refuses. The folder of
+        ``path`` must exist; the neighbour's name ends in ``.part`` and does not outlive the call.
         """
         ...
 
     def list_files(self) -> Iterator[RemoteFile]:
-        """Read every file of the account."""
+        """Read every file of the account. Raises ``ListingIncomplete`` when the end cannot be reached."""
         ...
 
     def delete_file(self, file_id: FileId) -> None:

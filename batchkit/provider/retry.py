@@ -80,7 +80,7 @@ class Retry:
             if not isinstance(error, TryAgain):
                 return False
             failures += 1
-            if error.after_seconds is not None and error.after_seconds > self.cap_seconds:
+            if failures >= self.attempts or (error.after_seconds or 0) > self.cap_seconds:
                 return False
             wait = self._wait_seconds(failures, error.after_seconds)
             if self.clock() - started + wait > total_seconds:

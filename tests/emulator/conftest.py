@@ -7,24 +7,25 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from batchkit.emulator import Emulator, Scenario
-from batchkit.emulator.faults import Fault
 from batchkit.emulator.pytest_plugin import groq_emulator_factory as groq_emulator_factory  # noqa: PLC0414 - a fixture
 from tests.emulator.support import FAST, Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from batchkit.emulator.faults import Fault
+
     Emulate = Callable[..., Client]
 
 
 @pytest.fixture(scope="session")
-def _shared_client(tmp_path_factory) -> Iterator[Client]:
+def _shared_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     with Emulator(tmp_path_factory.mktemp("emulator"), speed=FAST) as emulator, Client(emulator) as client:
         yield client
 
 
 @pytest.fixture
-def emulate(_shared_client) -> Emulate:
+def emulate(_shared_client: Client) -> Emulate:
     """Put faults or a ready-made scenario in force and return the client."""
 
     def put(*faults: Fault | str, **settings: Any) -> Client:
@@ -38,7 +39,7 @@ def emulate(_shared_client) -> Emulate:
 
 
 @pytest.fixture
-def client(emulate) -> Client:
+def client(emulate: Emulate) -> Client:
     """Give a client of an emulator without faults."""
     return emulate("clean")
 

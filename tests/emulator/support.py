@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import time
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import orjson
 
-from batchkit.emulator import Emulator
+if TYPE_CHECKING:
+    from batchkit.emulator import Emulator
 
 CHAT = "/v1/chat/completions"
 TERMINAL = ("completed", "failed", "expired", "cancelled")
@@ -55,23 +56,28 @@ class Client(AbstractContextManager["Client"]):
         self.http.close()
 
     def post_file(self, data: bytes, filename: str = "input.jsonl", purpose: str = "batch") -> httpx.Response:
+        """Upload bytes and return whatever is answered."""
         return self.http.post("/files", data={"purpose": purpose}, files={"file": (filename, data)})
 
     def upload(self, lines: list[Any]) -> str:
+        """Upload lines, which must be taken, and return the file id."""
         response = self.post_file(jsonl(lines))
         assert response.status_code == 200, response.text
         return str(response.json()["id"])
 
     def post_batch(self, file_id: str, **body: Any) -> httpx.Response:
+        """Create a batch and return whatever is answered."""
         whole = {"input_file_id": file_id, "endpoint": CHAT, "completion_window": "24h", **body}
         return self.http.post("/batches", json=whole)
 
     def create(self, file_id: str, **body: Any) -> dict[str, Any]:
+        """Create a batch, which must be taken, and return its object."""
         response = self.post_batch(file_id, **body)
         assert response.status_code == 200, response.text
         return dict(response.json())
 
     def batch(self, batch_id: str) -> dict[str, Any]:
+        """Read a batch."""
         response = self.http.get(f"/batches/{batch_id}")
         assert response.status_code == 200, response.text
         return dict(response.json())
@@ -86,11 +92,19 @@ class Client(AbstractContextManager["Client"]):
             assert time.monotonic() < deadline, batch
             time.sleep(0.004)  # noqa: TID251 - a real server is polled
 
+    def wait_for_results(self, batch_id: str, least: int = 1) -> dict[str, Any]:
+        """Poll until at least so many lines are completed while the batch is still in progress."""
+        while True:
+            batch = self.wait(batch_id, "in_progress")
+            if batch["request_counts"]["completed"] >= least:
+                return batch
+
     def run(self, lines: list[Any], **body: Any) -> dict[str, Any]:
         """Upload, create and wait for the end."""
         return self.wait(self.create(self.upload(lines), **body)["id"])
 
     def content(self, file_id: str) -> bytes:
+        """Download a file."""
         response = self.http.get(f"/files/{file_id}/content")
         assert response.status_code == 200, response.text
         return response.content

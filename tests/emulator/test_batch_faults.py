@@ -1,9 +1,8 @@
-import httpx
 import pytest
 
 from batchkit.emulator import Scenario, Timing
 from batchkit.emulator.faults import batches, lines
-from tests.emulator.support import chat_lines, ids_of
+from tests.emulator.support import TERMINAL, chat_lines, ids_of
 
 
 def test_output_may_be_shuffled(emulate):
@@ -41,8 +40,7 @@ def test_a_cancellation_can_be_slow_and_end_as_completed(make_client, ends_as):
     faults = (batches.SlowCancel(seconds=600, ends_as=ends_as), batches.SlowBatches(seconds_per_line=60))
     client = make_client(Scenario(faults=faults), speed=6_000)
     batch = client.create(client.upload(chat_lines(50)))
-    while not client.batch(batch["id"])["request_counts"]["completed"]:
-        pass
+    client.wait_for_results(batch["id"])
     cancelling = client.http.post(f"/batches/{batch['id']}/cancel").json()
     ended = client.wait(batch["id"])
     assert ended["status"] == ends_as
@@ -173,9 +171,8 @@ def test_ended_batches_can_be_gone(emulate):
     """After its retention a batch is 404, is not listed, and cannot be cancelled."""
     client = emulate(batches.GoneBatches())
     batch_id = client.create(client.upload(chat_lines(1)))["id"]
-    while client.http.get(f"/batches/{batch_id}").status_code == 200:
-        pass
-    response: httpx.Response = client.http.get(f"/batches/{batch_id}")
+    while (response := client.http.get(f"/batches/{batch_id}")).status_code == 200:
+        assert response.json()["status"] not in TERMINAL
     assert response.status_code == 404
     assert client.http.get("/batches", params={"id": batch_id}).json()["data"] == []
     assert batch_id not in [shown["id"] for shown in client.http.get("/batches").json()["data"]]

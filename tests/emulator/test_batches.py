@@ -149,8 +149,7 @@ def test_cancel_keeps_what_was_done(make_client):
     client = make_client(Scenario(timing=Timing(seconds_per_line=400, cancelling_seconds=2_000)), speed=40_000)
     lines_in = chat_lines(100)
     batch = client.create(client.upload(lines_in))
-    while not client.batch(batch["id"])["request_counts"]["completed"]:
-        pass
+    client.wait_for_results(batch["id"])
     cancelling = client.http.post(f"/batches/{batch['id']}/cancel").json()
     assert cancelling["status"] == "cancelling"
     assert cancelling["cancelling_at"] is not None

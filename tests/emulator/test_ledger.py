@@ -18,7 +18,7 @@ def test_the_ledger_proves_what_was_bought(make_client):
     batch = client.wait(client.create(file_id, metadata={"workload": "w"}, completion_window="2d")["id"])
     client.run(lines_in[:2])
     ledger = client.emulator.ledger()
-    assert [upload.id for upload in ledger.uploads][0] == file_id
+    assert ledger.uploads[0].id == file_id
     entry = ledger.batches[0]
     assert (entry.id, entry.metadata, entry.input_file_id) == (batch["id"], {"workload": "w"}, file_id)
     assert (entry.endpoint, entry.window, entry.status) == ("/v1/chat/completions", "2d", "expired")

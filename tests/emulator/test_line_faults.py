@@ -159,6 +159,16 @@ def test_answers_may_be_cut_or_empty(emulate):
     assert choices[1]["message"]["content"] is None
 
 
+def test_answers_may_be_split(emulate):
+    """Two choices come, of which only the second is whole."""
+    client = emulate(lines.SplitAnswers())
+    choices = client.records(client.run([chat_line("split-1", "a question")])["output_file_id"])[0]["response"]["body"][
+        "choices"
+    ]
+    assert [choice["finish_reason"] for choice in choices] == ["length", "stop"]
+    assert [choice["message"]["content"] for choice in choices] == ["Echo: a ", "Echo: a question"]
+
+
 def test_tool_calls_may_be_broken(emulate):
     """The arguments of a broken tool call do not parse."""
     tools = [

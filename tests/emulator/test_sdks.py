@@ -1,6 +1,5 @@
 """The official SDKs work unchanged: default retries, default timeouts, only the base URL is ours."""
 
-import httpx
 import openai
 import pytest
 from groq import ConflictError, Groq
@@ -171,7 +170,7 @@ def test_flex_is_refused_with_498_only_for_flex(emulate):
     """A full flex tier refuses flex requests and no others."""
     client = emulate(calls.FlexFull())
     body = {"model": "openai/gpt-oss-20b", "messages": [{"role": "user", "content": "x"}]}
-    refused: httpx.Response = client.http.post("/chat/completions", json={**body, "service_tier": "flex"})
+    refused = client.http.post("/chat/completions", json={**body, "service_tier": "flex"})
     assert (refused.status_code, refused.json()["error"]["code"]) == (498, "capacity_exceeded")
     assert client.http.post("/chat/completions", json=body).status_code == 200
 

@@ -18,6 +18,7 @@ from batchkit.errors import (
 )
 from batchkit.models import Batch, BatchId, FileId
 
+from .conftest import patience
 from .server import Reply, answer, as_json, hang_up, raw, refusal, reset, sent_then_silence, silence
 
 if TYPE_CHECKING:
@@ -98,12 +99,12 @@ UNKNOWN: dict[str, Reply] = {
 
 @pytest.mark.parametrize("reply", UNKNOWN.values(), ids=UNKNOWN.keys())
 def test_what_is_not_certain_is_unknown_and_sent_once(
-    server: ScriptedServer, provider: GroqProvider, time: FakeTime, reply: Reply
+    server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime, reply: Reply
 ) -> None:
     """Whatever leaves a doubt whether the batch exists is ``OutcomeUnknown``, after exactly one POST and no wait."""
     server.otherwise = reply
     with pytest.raises(OutcomeUnknown) as caught:
-        create(provider)
+        create(connect(**patience(reply)))
     assert type(caught.value) is OutcomeUnknown
     assert server.calls() == ["POST /batches"]
     assert time.slept == []
@@ -185,11 +186,11 @@ def test_reset_while_the_body_is_sent_is_unknown(server: ScriptedServer, provide
     assert len(server.seen) == 1
 
 
-def test_write_timeout_is_unknown(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_write_timeout_is_unknown(server: ScriptedServer, connect: Callable[..., GroqProvider]) -> None:
     """A body that the server does not take in time leaves the outcome unknown."""
     server.early = lambda _: silence
     with pytest.raises(OutcomeUnknown) as caught:
-        provider.create_batch(
+        connect(write_timeout_seconds=0.2).create_batch(
             input_file_id=FileId("file_1"), endpoint="/v1", window="24h", metadata={"k": "x" * 16_000_000}
         )
     assert "WriteTimeout" in caught.value.message

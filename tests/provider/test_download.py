@@ -4,6 +4,7 @@ import errno
 import gzip
 import hashlib
 import os
+import stat
 from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from batchkit.errors import (
 from batchkit.models import Download, FileId
 from batchkit.provider import landing
 
+from .conftest import patience
 from .server import Reply, answer, as_json, hang_up, raw, refusal, sent_then_silence
 
 if TYPE_CHECKING:
@@ -100,21 +102,23 @@ TORN: dict[str, Reply] = {
 
 @pytest.mark.parametrize("torn", TORN.values(), ids=TORN.keys())
 def test_a_torn_transfer_is_repeated(
-    server: ScriptedServer, provider: GroqProvider, tmp_path: Path, torn: Reply
+    server: ScriptedServer, connect: Callable[..., GroqProvider], tmp_path: Path, torn: Reply
 ) -> None:
     """Fewer, more or other bytes than promised are fetched again from the start."""
     serve(server, torn, WHOLE)
-    assert fetch(provider, tmp_path).path.read_bytes() == BODY
+    assert fetch(connect(**patience(torn)), tmp_path).path.read_bytes() == BODY
     assert transfers(server) == 2
 
 
 @pytest.mark.parametrize("torn", TORN.values(), ids=TORN.keys())
-def test_a_file_that_stays_torn(server: ScriptedServer, provider: GroqProvider, tmp_path: Path, torn: Reply) -> None:
+def test_a_file_that_stays_torn(
+    server: ScriptedServer, connect: Callable[..., GroqProvider], tmp_path: Path, torn: Reply
+) -> None:
     """After the attempts are used up it is ``TornDownload``; an older file stays and no piece is left behind."""
     (tmp_path / "output.jsonl").write_bytes(b"old")
     serve(server, torn)
     with pytest.raises(TornDownload) as caught:
-        fetch(provider, tmp_path)
+        fetch(connect(**patience(torn)), tmp_path)
     assert "GET /files/file_1/content" in caught.value.message
     assert transfers(server) == 3
     assert [path.name for path in tmp_path.iterdir()] == ["output.jsonl"]
@@ -323,13 +327,48 @@ def test_file_systems_that_cannot_sync_a_folder(
     real_fsync = os.fsync
 
     def fsync(descriptor: int) -> None:
-        if os.path.isdir(f"/proc/self/fd/{descriptor}"):  # noqa: PTH112 - a descriptor, not a path
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "Invalid argument")
         real_fsync(descriptor)
 
     serve(server, WHOLE)
     monkeypatch.setattr("batchkit.provider.landing.os.fsync", fsync)
     assert fetch(provider, tmp_path).size_bytes == len(BODY)
+
+
+def test_bytes_are_synced_before_their_name(
+    server: ScriptedServer, provider: GroqProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bytes are on the disk before the name points to them, and then the name is synced, too."""
+    synced: list[tuple[bool, int, bool]] = []
+    place = tmp_path / "output.jsonl"
+
+    def fsync(descriptor: int) -> None:
+        about = os.fstat(descriptor)
+        is_folder = stat.S_ISDIR(about.st_mode)
+        synced.append((is_folder, 0 if is_folder else about.st_size, place.exists()))
+
+    serve(server, WHOLE)
+    monkeypatch.setattr("batchkit.provider.landing.os.fsync", fsync)
+    fetch(provider, tmp_path)
+    assert synced == [(False, len(BODY), False), (True, 0, True)]
+
+
+def test_a_folder_that_cannot_be_synced(
+    server: ScriptedServer, provider: GroqProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that may not survive a power cut is not reported as landed."""
+    real_fsync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+        real_fsync(descriptor)
+
+    serve(server, WHOLE)
+    monkeypatch.setattr("batchkit.provider.landing.os.fsync", fsync)
+    with pytest.raises(SpoolError, match="Input/output error"):
+        fetch(provider, tmp_path)
 
 
 def test_two_downloads_to_one_place(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from batchkit.errors import (
 )
 from batchkit.models import BatchId
 
+from .conftest import patience
 from .server import Reply, answer, as_json, hang_up, raw, refusal, reset, silence
 
 if TYPE_CHECKING:
@@ -50,21 +51,21 @@ PASSING: dict[str, Reply] = {
 
 @pytest.mark.parametrize("trouble", PASSING.values(), ids=PASSING.keys())
 def test_passing_trouble_is_tried_again(
-    server: ScriptedServer, provider: GroqProvider, time: FakeTime, trouble: Reply
+    server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime, trouble: Reply
 ) -> None:
     """A call without a costly effect is repeated after a growing wait until it works."""
     server.script(trouble, trouble, as_json(BATCH))
-    assert provider.get_batch(BatchId("batch_1")).id == "batch_1"
+    assert connect(**patience(trouble)).get_batch(BatchId("batch_1")).id == "batch_1"
     assert server.calls() == ["GET /batches/batch_1"] * 3
     assert time.slept == [0.5, 1.0]
 
 
 @pytest.mark.parametrize("trouble", PASSING.values(), ids=PASSING.keys())
-def test_attempts_end(server: ScriptedServer, provider: GroqProvider, trouble: Reply) -> None:
+def test_attempts_end(server: ScriptedServer, connect: Callable[..., GroqProvider], trouble: Reply) -> None:
     """After ``http_attempts`` calls the last error is raised."""
     server.otherwise = trouble
     with pytest.raises((OutcomeUnknown, RateLimited)):
-        provider.get_batch(BatchId("batch_1"))
+        connect(**patience(trouble)).get_batch(BatchId("batch_1"))
     assert len(server.seen) == 3
 
 

@@ -12,7 +12,7 @@ from batchkit.models import BatchId, FileId
 from batchkit.provider.failures import Quoter
 from batchkit.provider.groq import GroqProvider
 
-from .conftest import KEY
+from .conftest import KEY, patience
 from .server import ScriptedServer, Seen, answer, as_json, hang_up, raw, refusal, reset, silence
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def test_the_key_shows_up_nowhere(
         server.choose = reply
     shard = tmp_path / "shard.jsonl"
     shard.write_bytes(b"{}\n")
-    provider = connect(http_attempts=2, read_timeout_seconds=0.1)
+    provider = connect(http_attempts=2, **patience(reply))
     calls = [
         lambda: provider.get_batch(BatchId("batch_1")),
         lambda: list(provider.list_batches()),

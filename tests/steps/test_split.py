@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
 from batchkit.errors import InputInvalid, WorkloadConflict
+from batchkit.models import ShardState
 from batchkit.steps.split import SplitOptions
 from batchkit.store import shards as shard_rows
 from batchkit.store import tables
@@ -16,7 +18,7 @@ from tests.workloads import chat_line, mixed_line, write_lines, write_mixed
 
 def _malformed(path):
     """Write the file of the issue: five problems in a hundred lines."""
-    rows = [chat_line(f"row-{number}") for number in range(1, 101)]
+    rows: list[Any] = [chat_line(f"row-{number}") for number in range(1, 101)]
     rows[16] = b'{"custom_id": "row-17", "method": '
     rows[39]["custom_id"] = "row-12"
     rows[89]["custom_id"] = "row-12"
@@ -56,7 +58,7 @@ def test_only_the_first_twenty_problems_are_listed_and_all_are_counted(open_benc
 def test_repeated_ids_late_in_the_file_are_listed_by_their_place(open_bench, tmp_path):
     """Repeated ids are found however far apart they are, and listed between the other problems by line."""
     bench = open_bench()
-    rows = [chat_line(f"row-{number}") for number in range(3_000)]
+    rows: list[Any] = [chat_line(f"row-{number}") for number in range(3_000)]
     rows[2_999]["custom_id"] = "row-0"
     rows.append(b"[]")
     source = write_lines(tmp_path / "bad.jsonl", rows)
@@ -81,7 +83,7 @@ def test_a_shard_holds_one_endpoint_in_input_order_byte_for_byte(open_bench, tmp
     workload = bench.split(source, shard_lines=30)
 
     with bench.runner.store.read() as connection:
-        planned = shard_rows.in_states(connection, workload.id, tuple(shard_rows.ShardState))
+        planned = shard_rows.in_states(connection, workload.id, tuple(ShardState))
     files = [bench.runner.spool.path(shard.path).read_bytes() for shard in planned]
     assert workload.request_count == 100
     assert sorted(line for data in files for line in data.splitlines()) == sorted(source.read_bytes().splitlines())
@@ -179,7 +181,9 @@ def test_several_files_are_one_input(open_bench, tmp_path):
     """Several files are read one after the other as one workload."""
     bench = open_bench()
     parts = [
-        write_lines(tmp_path / f"part-{part}.jsonl", [mixed_line(number) for number in range(part * 30, part * 30 + 30)])
+        write_lines(
+            tmp_path / f"part-{part}.jsonl", [mixed_line(number) for number in range(part * 30, part * 30 + 30)]
+        )
         for part in range(2)
     ]
 

@@ -89,7 +89,7 @@ def test_failed_requests_are_sent_again_only_when_asked(open_bench):
     assert bench.emulator.ledger().totals.bought_twice == 0
 
 
-def test_a_finished_workload_run_again_sends_nothing(open_bench, tmp_path):
+def test_a_finished_workload_run_again_sends_nothing(open_bench):
     """A second run finds everything done: no call that changes anything, and the same export."""
     bench = open_bench()
     bench.run(60)

@@ -89,9 +89,9 @@ def test_key_and_number_are_unique(store, column):
     with store.write() as connection:
         workload = add_workload(connection)
         first, second = add_shard(connection, workload), add_shard(connection, workload)
+    same = {column: getattr(first, column)}
     with pytest.raises(IntegrityError), store.write() as connection:
-        same = getattr(first, column)
-        connection.execute(update(shard_rows).where(shard_rows.c.id == second.id).values({column: same}))
+        connection.execute(update(shard_rows).where(shard_rows.c.id == second.id).values(**same))
 
 
 @pytest.mark.parametrize(("source", "target"), EDGES, ids=lambda state: state.value)
@@ -154,9 +154,14 @@ def test_conflict_takes_the_whole_transaction_back(store):
         moved, other = add_shard(connection, workload), add_shard(connection, workload, state=ShardState.ENDED)
         journal = kinds(connection, workload)
     stale = replace(other, state=ShardState.SUBMITTED)
-    with pytest.raises(StateConflict), store.write() as connection:
-        shards.transition(connection, moved, ShardState.WITHDRAWN, at=NOW)
-        shards.transition(connection, stale, ShardState.ENDED, at=NOW)
+
+    def move_both() -> None:
+        with store.write() as connection:
+            shards.transition(connection, moved, ShardState.WITHDRAWN, at=NOW)
+            shards.transition(connection, stale, ShardState.ENDED, at=NOW)
+
+    with pytest.raises(StateConflict):
+        move_both()
     with store.read() as connection:
         assert shards.get(connection, moved.id) == moved
         assert kinds(connection, workload) == journal

@@ -225,6 +225,20 @@ class EmptyAnswers(LineFault):
             message["content"] = None
 
 
+class SplitAnswers(LineFault):
+    """Answers come as two choices, of which the first is cut off."""
+
+    name: ClassVar[str] = "split-answers"
+
+    def apply(self, outcome: Outcome) -> None:
+        """Put half of the answer before it."""
+        message = _message(outcome)
+        if message is not None and isinstance(message.get("content"), str):
+            whole = outcome.body["choices"][0]
+            half = {**message, "content": message["content"][: len(message["content"]) // 2]}
+            outcome.body["choices"] = [{**whole, "message": half, "finish_reason": "length"}, {**whole, "index": 1}]
+
+
 class BreakToolCalls(LineFault):
     """Tool calls carry arguments that are not valid JSON."""
 

@@ -1,0 +1,65 @@
+"""``demo``: the same steps as ``run``, on the stage of ``batchkit/demo.py``, and a report of what happened."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from batchkit import demo
+from batchkit.cli import console, display, driving, exits, job, options, outcome, words
+from batchkit.runner import Runner
+from batchkit.steps.split import SplitOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from batchkit.progress import Progress
+
+
+def run(home: Path, *, use_prefect: bool, verbose: bool) -> int:
+    """Run a demo in ``home``; returns the exit code: 0 as soon as it ran to its end as it should."""
+    err = console.stderr()
+    where = options.Where(home=home)
+    manner = job.Manner(where, use_prefect=use_prefect, verbose=verbose)
+    with (
+        driving.interruptible(err, lambda: [Text("interrupted"), outcome.next_step("go on", options.same_command())]),
+        demo.stage(home) as stage,
+        Runner(stage.settings) as runner,
+    ):
+        console.say(err, _opening(stage))
+        desk = job.Desk(runner, manner, err)
+        order = job.Order([str(stage.source)], stage.name, stage.output, SplitOptions())
+        progress = desk.fulfil(order, [stage.source], stage.name, stage.output)
+        evidence = stage.evidence()
+    console.tell(console.stdout(), _story(progress, evidence, stage, where))
+    is_as_planned = progress.is_finished and evidence.bought_twice == 0
+    return exits.SUCCEEDED if is_as_planned else outcome.exit_code(progress)
+
+
+def _opening(stage: demo.Stage) -> str:
+    verb = "going on with" if stage.is_resumed else "starting"
+    return f"{verb} {stage.name}: an emulated Groq Batch API at {stage.emulator.base_url}; nothing leaves this machine"
+
+
+def _story(progress: Progress, evidence: demo.Evidence, stage: demo.Stage, where: options.Where) -> Iterator[Text]:
+    counts = progress.counts
+    yield Text.assemble((f"{counts.succeeded:,}", "green"), f" of {words.counted(counts.total, 'request')} succeeded")
+    yield Text.assemble((f"{counts.failed:,}", "red"), " failed for good, as the scenario wants it:")
+    yield display.failures_text(progress.failures)
+    yield Text(
+        f"{words.counted(progress.expired_rides, 'ride')} expired unanswered and were sent again, without anything to do"
+    )
+    yield Text(
+        f"the provider's ledger: {words.counted(evidence.batches, 'batch', 'batches')},"
+        f" {words.counted(evidence.executed, 'request')} executed, {evidence.bought_twice:,} bought twice"
+    )
+    yield Text(f"database: {where.home}/batchkit.db")
+    yield Text(f"results:  {stage.output}")
+    yield Text("look further:")
+    csv = stage.output.with_suffix("").with_suffix(".csv")
+    look_inside = shlex.join(["sqlite3", f"{where.home}/batchkit.db", "SELECT * FROM failed LIMIT 5"])
+    for command in (where.command("status", stage.name), where.command("export", stage.name, str(csv)), look_inside):
+        yield Text.assemble("  ", (command, "bold"))

@@ -1,0 +1,64 @@
+"""What ``emulator`` prints and serves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from batchkit.cli import console
+from batchkit.emulator import Emulator, fault_catalogue, scenario_names, serve
+from batchkit.emulator.scenario import load_scenario
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def scenarios() -> None:
+    """List the ready-made scenarios."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("scenario", no_wrap=True)
+    table.add_column("what happens")
+    for name in scenario_names():
+        table.add_row(name, load_scenario(name).description)
+    console.show(console.stdout(), table)
+
+
+def faults() -> None:
+    """List the faults and their parameters."""
+    out = console.stdout()
+    for fault in fault_catalogue():
+        console.tell(out, [Text.assemble((fault.name, "bold"), (f"  ({fault.family})", "dim"))])
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(no_wrap=True, style="cyan")
+        grid.add_column()
+        for parameter, meaning in fault.parameters.items():
+            grid.add_row(f"  {parameter}", Text(meaning))
+        console.show(out, Text(f"  {fault.explanation}"))
+        console.show(out, grid)
+
+
+def serve_emulator(
+    directory: Path | None,
+    scenario: str | None,
+    *,
+    speed: float,
+    host: str,
+    port: int,
+    api_key: str | None,
+    verbose: bool,
+) -> None:
+    """Serve until Ctrl-C or SIGTERM. Raises ``EmulatorNotStarted``, ``DirectoryInUse`` and ``ScenarioError``."""
+    err = console.stderr()
+    console.log_to(err, verbose=verbose)
+
+    def announce(emulator: Emulator) -> None:
+        out = console.stdout()
+        console.say(out, emulator.base_url)
+        out.file.flush()
+        console.say(err, f"export BATCHKIT_BASE_URL={emulator.base_url} GROQ_API_KEY={'...' if api_key else 'any'}")
+        console.say(err, f"ledger: {emulator.root_url}/_emulator/ledger; files in {emulator.directory}; Ctrl-C ends it")
+
+    serve(directory, scenario, speed=speed, host=host, port=port, api_key=api_key, on_ready=announce)

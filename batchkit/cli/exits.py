@@ -1,0 +1,16 @@
+"""The exit codes that scripts depend on; 1 is a bug."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Every request succeeded, or what was asked for was done.
+SUCCEEDED: Final = 0
+#: Bad usage or input; nothing was sent.
+USAGE: Final = 2
+#: Finished, but some requests failed or were cancelled.
+SOME_FAILED: Final = 3
+#: Not finished, and the same command goes on.
+NOT_FINISHED: Final = 4
+#: Ctrl-C.
+INTERRUPTED: Final = 130

@@ -1,0 +1,277 @@
+"""What batchkit needs, looked at one thing after the other. Nothing is changed, nothing that costs anything is sent."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from batchkit import __version__, jsonl
+from batchkit.errors import BatchkitError, ListingIncomplete, ProviderError
+from batchkit.models import WorkloadId
+from batchkit.runner import Runner
+from batchkit.settings import Settings, load_settings
+from batchkit.store import migrate, workloads
+from batchkit.store.engine import Store, parse_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from batchkit.provider.base import Provider
+
+_MIN_PYTHON = (3, 11)
+_MIN_SQLITE = (3, 35, 0)
+_SHOWN_VERSIONS = ("prefect", "sqlalchemy", "httpx")
+_LOW_DISK_BYTES = 5_000_000_000
+_FULL_DISK_BYTES = 200_000_000
+_SKEW_SECONDS = 60
+_PREFECT_SECONDS = 60
+_HTTP_SECONDS = 20.0
+_SECRET_NAMES = ("GROQ_API_KEY", "BATCHKIT_API_KEY")
+
+# Run in a process of its own: whether a fresh import works is the question, and Prefect's settings may name a profile.
+_PREFECT_PROBE = """
+import json, anyio, prefect
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL
+
+async def answers():
+    with anyio.move_on_after(5):
+        async with get_client() as client:
+            return await client.api_healthcheck() is None
+    return False
+
+url = PREFECT_API_URL.value()
+print(json.dumps({"version": prefect.__version__, "api_url": url, "answers": bool(url) and anyio.run(answers)}))
+"""
+
+
+class Level(StrEnum):
+    """How bad a finding is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found, in a sentence; ``advice`` says what to do, None when there is nothing to do."""
+
+    check: str
+    level: Level
+    message: str
+    advice: str | None = None
+
+
+def examine(flags: Mapping[str, Any], *, clock: Callable[[], float] = time.time) -> Iterator[Finding]:
+    """Yield the findings as they are made; ``flags`` are settings given on the command line, ``clock`` gives Unix seconds."""
+    yield _versions()
+    try:
+        settings = load_settings(**flags)
+    except BatchkitError as error:
+        yield Finding("settings", Level.FAILED, error.message, error.hint)
+        return
+    yield _origins(settings, flags)
+    yield from _guarded("disk", lambda: [_disk(settings)])
+    yield from _guarded("database", lambda: _database(settings))
+    yield from _guarded("provider", lambda: _provider(settings, clock))
+    yield from _guarded("prefect", lambda: [_prefect()])
+
+
+def has_failure(findings: Iterable[Finding]) -> bool:
+    """Say whether anything failed."""
+    return any(finding.level is Level.FAILED for finding in findings)
+
+
+def _guarded(check: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from look()
+    except BatchkitError as error:
+        yield Finding(check, Level.FAILED, error.message, error.hint)
+    except Exception as error:  # noqa: BLE001 - a check that breaks is a finding; the others are still worth making
+        yield Finding(check, Level.FAILED, f"{type(error).__name__}: {error}")
+
+
+def _versions() -> Finding:
+    shown = ", ".join(f"{name} {_version(name)}" for name in _SHOWN_VERSIONS)
+    message = f"batchkit {__version__}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {shown}"
+    if sys.version_info < _MIN_PYTHON:
+        return Finding("versions", Level.FAILED, message, "Python 3.11 or newer is needed")
+    if sqlite3.sqlite_version_info < _MIN_SQLITE:
+        return Finding("versions", Level.FAILED, message, "SQLite 3.35 or newer is needed: use another Python build")
+    return Finding("versions", Level.OK, message)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "is not installed"
+
+
+def _origins(settings: Settings, flags: Mapping[str, Any]) -> Finding:
+    """Say where each setting comes from; of the key only whether it is there."""
+    dotenv = _names_in_dotenv()
+    parts = []
+    for name in Settings.model_fields:
+        origin = _origin(name, flags, dotenv)
+        if name == "api_key":
+            parts.append(f"key {f'present ({origin})' if settings.api_key else 'absent'}")
+        elif origin is not None:
+            parts.append(f"{name} from {origin}")
+    message = f"{', '.join(parts)}; everything else at its default"
+    if settings.api_key is None or not settings.api_key.get_secret_value().strip():
+        return Finding("settings", Level.FAILED, message, "set GROQ_API_KEY (console.groq.com/keys)")
+    return Finding("settings", Level.OK, message)
+
+
+def _origin(name: str, flags: Mapping[str, Any], dotenv: frozenset[str]) -> str | None:
+    variables = _SECRET_NAMES if name == "api_key" else (f"BATCHKIT_{name.upper()}",)
+    if name in flags:
+        return "a flag"
+    environment = {variable.upper() for variable in os.environ}
+    if any(variable in environment for variable in variables):
+        return "the environment"
+    return ".env" if any(variable in dotenv for variable in variables) else None
+
+
+def _names_in_dotenv() -> frozenset[str]:
+    """Read the names, not the values, that ``.env`` in the working directory sets."""
+    try:
+        lines = Path(".env").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return frozenset()
+    names = (line.strip().removeprefix("export ").partition("=")[0].strip() for line in lines if "=" in line)
+    return frozenset(name.upper() for name in names if not name.startswith("#"))
+
+
+def _existing_parent(path: Path) -> Path:
+    return next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+
+
+def _disk(settings: Settings) -> Finding:
+    place = _existing_parent(settings.home)
+    free = shutil.disk_usage(place).free
+    message = f"{free / 1e9:,.1f} GB free at {settings.home.absolute()}"
+    advice = "shards, answers and the database take about three times the input; BATCHKIT_HOME moves them"
+    if not os.access(place, os.W_OK):
+        return Finding("disk", Level.FAILED, f"{place} cannot be written", "mend its permissions, or set BATCHKIT_HOME")
+    if free < _FULL_DISK_BYTES:
+        return Finding("disk", Level.FAILED, message, advice)
+    return (
+        Finding("disk", Level.WARNING, message, advice)
+        if free < _LOW_DISK_BYTES
+        else Finding("disk", Level.OK, message)
+    )
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    url = parse_url(settings.resolved_database_url)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        parent = _existing_parent(Path(url.database or ""))
+        if os.access(parent, os.W_OK):
+            yield Finding("database", Level.OK, f"{url.database} does not exist yet: the first run makes it")
+        else:
+            advice = "mend its permissions, or set BATCHKIT_HOME or BATCHKIT_DATABASE_URL"
+            yield Finding("database", Level.FAILED, f"{parent} cannot be written", advice)
+        return
+    store = Store(settings.resolved_database_url)
+    try:
+        schema = migrate.check(store)
+        if not schema.is_current:
+            message = f"{store.display_url} has {schema.current or 'no schema'}, {schema.wanted} is needed"
+            advice = "the next run upgrades it; `batchkit db upgrade` does it now"
+            yield Finding("database", Level.WARNING, message, advice)
+            return
+        with store.write() as connection:
+            # A write that hits no row, since ids start at 1: it shows whether writing is allowed.
+            workloads.set_values(connection, WorkloadId(0), cancel_requested_at=None)
+            count = len(workloads.open_workloads(connection))
+        yield Finding("database", Level.OK, f"{store.display_url} is up to date and writable, {count} workloads open")
+    finally:
+        store.close()
+
+
+def _provider(settings: Settings, clock: Callable[[], float]) -> Iterator[Finding]:
+    if settings.api_key is None:
+        yield Finding("key", Level.FAILED, f"not tried at {settings.base_url}: there is no key", "set GROQ_API_KEY")
+        return
+    with TemporaryDirectory(prefix="batchkit-doctor-") as scratch:
+        # A runner knows how to build the provider; it gets a database that is thrown away.
+        hasty = {"home": Path(scratch), "database_url": None, "http_attempts": 2, "http_timeout_seconds": _HTTP_SECONDS}
+        with Runner(settings.model_copy(update=hasty)) as runner:
+            yield from _key_and_plan(runner.provider, settings.base_url, clock)
+
+
+def _key_and_plan(provider: Provider, base_url: str, clock: Callable[[], float]) -> Iterator[Finding]:
+    try:
+        models = provider.list_models()
+    except ProviderError as error:
+        yield Finding("key", Level.FAILED, f"{base_url}: {error.message}", error.hint)
+        return
+    yield Finding("key", Level.OK, f"{base_url} accepts the key and lists {len(models)} models")
+    try:
+        newest = next(iter(provider.list_batches()), None)
+    except ProviderError as error:
+        reason = _reason(error)
+        yield Finding("plan", Level.FAILED, f"the Batch API refuses: {reason.message}", reason.hint)
+        return
+    yield Finding("plan", Level.OK, "the plan includes the Batch API")
+    yield _clock(None if newest is None else newest.created_at, clock())
+
+
+def _reason(error: ProviderError) -> ProviderError:
+    """Look behind a listing that failed: what counts is why."""
+    cause = error.__cause__
+    return cause if isinstance(error, ListingIncomplete) and isinstance(cause, ProviderError) else error
+
+
+def _clock(newest_created_at: int | None, now: float) -> Finding:
+    """Compare the clock with the newest batch, which cannot be of the future."""
+    if newest_created_at is None:
+        message = "not compared: the account has no batch yet whose time could be looked at"
+        return Finding("clock", Level.WARNING, message, "see that the machine keeps its time (NTP)")
+    ahead = newest_created_at - now
+    if ahead > _SKEW_SECONDS:
+        message = f"this machine's clock is at least {ahead:,.0f} s behind the provider's"
+        return Finding(
+            "clock", Level.WARNING, message, "set the clock (NTP): windows and stuck batches are judged by it"
+        )
+    return Finding("clock", Level.OK, "not behind the provider's newest batch")
+
+
+def _prefect() -> Finding:
+    environment = {**os.environ, "DO_NOT_TRACK": "1"}
+    try:
+        probe = subprocess.run(  # noqa: S603 - our own interpreter and our own text
+            [sys.executable, "-c", _PREFECT_PROBE],
+            capture_output=True,
+            check=False,
+            env=environment,
+            timeout=_PREFECT_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return Finding("prefect", Level.WARNING, "did not load within a minute", "`--no-prefect` works without it")
+    lines = probe.stdout.splitlines()
+    if probe.returncode or not lines:
+        problem = (probe.stderr.decode(errors="replace").strip().splitlines() or ["no answer"])[-1]
+        return Finding("prefect", Level.FAILED, f"cannot be imported: {problem}", "`--no-prefect` works without it")
+    answer = jsonl.loads(lines[-1])
+    message = f"Prefect {answer['version']}"
+    if not answer["api_url"]:
+        return Finding("prefect", Level.OK, f"{message}, no server configured: a temporary one is used")
+    if answer["answers"]:
+        return Finding("prefect", Level.OK, f"{message}, its server answers")
+    advice = "start it (`prefect server start`) or unset PREFECT_API_URL; until then runs go on without Prefect"
+    return Finding("prefect", Level.WARNING, f"{message}, the configured server does not answer", advice)

@@ -1,0 +1,112 @@
+"""The installed command as a user starts it, against an emulator in another process than the command's."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from batchkit.emulator import Emulator, Scenario
+from batchkit.store.engine import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+#: Waits in seconds that a test does not notice, as a user would set them.
+QUICK = {
+    "BATCHKIT_POLL_INTERVAL_SECONDS": "0.1",
+    "BATCHKIT_MAX_POLL_INTERVAL_SECONDS": "0.3",
+    "BATCHKIT_SETTLE_SECONDS": "1.5",
+    "BATCHKIT_RESUBMIT_LINGER_SECONDS": "0",
+    "BATCHKIT_CAPACITY_WAIT_SECONDS": "0.1",
+    "BATCHKIT_HTTP_TIMEOUT_SECONDS": "20",
+}
+
+
+class Command:
+    """Starts ``batchkit`` in a folder of its own."""
+
+    def __init__(self, emulator: Emulator, database_url: str, folder: Path) -> None:
+        self.emulator = emulator
+        self.folder = folder
+        self.database_url = database_url
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("BATCHKIT_", "PREFECT_"))},
+            **QUICK,
+            "GROQ_API_KEY": emulator.api_key,
+            "BATCHKIT_BASE_URL": emulator.base_url,
+            "BATCHKIT_DATABASE_URL": database_url,
+            "COLUMNS": "100",
+        }
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start the command and return at once."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "batchkit", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str, timeout_seconds: float = 100) -> subprocess.CompletedProcess[str]:
+        """Run the command to its end."""
+        process = self.start(*arguments)
+        try:
+            out, err = process.communicate(timeout=timeout_seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+            raise AssertionError(f"the command did not end:\n{out}\n{err}") from None
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def kill_when(self, condition: Callable[[], bool], *arguments: str, timeout_seconds: float = 60) -> None:
+        """Start the command and end it with SIGKILL at the moment when ``condition`` holds."""
+        process = self.start(*arguments)
+        give_up = time.monotonic() + timeout_seconds
+        try:
+            while not condition():
+                if process.poll() is not None:
+                    raise AssertionError(f"the command ended by itself: {process.communicate()}")
+                assert time.monotonic() < give_up, "the moment never came"
+                time.sleep(0.002)  # noqa: TID251 - the moment is found by looking
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+
+    def count(self, query: str) -> int:
+        """Ask the results store; 0 as long as it does not exist."""
+        path = self.folder / ".batchkit"
+        if not path.exists():
+            return 0
+        store = Store(self.database_url)
+        try:
+            with store.read() as connection:
+                return int(connection.exec_driver_sql(query).scalar_one())
+        finally:
+            store.close()
+
+
+@pytest.fixture
+def start_command(database_url, tmp_path) -> Iterator[Any]:
+    """Give a function that starts an emulator with some faults and a command on it; once on each kind of database."""
+    running: list[Emulator] = []
+
+    def start(faults: Sequence[Any] = (), *, speed: float = 432_000, **scenario: Any) -> Command:
+        emulator = Emulator(tmp_path / "emulator", Scenario(faults=tuple(faults), **scenario), speed=speed)
+        emulator.__enter__()
+        running.append(emulator)
+        folder = tmp_path / "work"
+        folder.mkdir()
+        return Command(emulator, database_url, folder)
+
+    yield start
+    for emulator in running:
+        emulator.__exit__(None, None, None)
