@@ -17,11 +17,11 @@
         ├── ProviderUnreachable   it is certain that the request was not processed
         ├── OutcomeUnknown        sent, but no readable answer came back
         ├── TornDownload          fewer or other bytes than promised
-        ├── ListingIncomplete     the list of batches could not be read to its end
+        ├── ListingIncomplete     a list could not be read to its end
         └── ProviderRefused       a readable refusal: status, code, type and the provider's words
             ├── Unauthorized      401
             ├── Forbidden         403, among them ``not_available_for_plan``
-            ├── NotFound          404
+            ├── NotFound          404, 410
             ├── TooLarge          413
             └── RateLimited       429 and 498, with ``retry_after_seconds`` when given
 
@@ -141,7 +141,7 @@ class TornDownload(ProviderError):
 
 
 class ListingIncomplete(ProviderError):
-    """The list of batches could not be read to its end, so absence from it proves nothing."""
+    """A list of batches or files could not be read to its end, so absence from it proves nothing."""
 
 
 class ProviderRefused(ProviderError):
@@ -177,11 +177,11 @@ class Forbidden(ProviderRefused):
 
 
 class NotFound(ProviderRefused):
-    """404: no such file or batch (any more)."""
+    """404 or 410: no such file or batch (any more)."""
 
 
 class TooLarge(ProviderRefused):
-    """413: the body is larger than the provider takes."""
+    """413, or known before sending: the body is larger than the provider takes."""
 
 
 class RateLimited(ProviderRefused):

@@ -24,6 +24,7 @@ _FLAGGED = (
 )  # fmt: skip
 _REASONING_MODELS = ("openai/gpt-oss", "qwen/qwen3", "deepseek-r1")
 _MINUTES_30_SECONDS = 1_800
+_WRONG_TYPES = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,9 @@ def answer(asked: Asked) -> tuple[int, Any]:
         return 200, chat_body(asked) if asked.url == CHAT else audio_body(asked)
     except RequestRefused as refusal:
         return refusal.status, {"error": refusal.error}
+    except _WRONG_TYPES:
+        # Where every field is looked at by name, a value of the wrong type shows only when it is used.
+        return 400, {"error": refused(400, "the request body has a value of the wrong type").error}
 
 
 @dataclass(slots=True)

@@ -62,12 +62,7 @@ class _Writer:
 
     def _item(self, item: _Item) -> str:
         written = []
-        for _ in range(
-            min(
-                item.most,
-                max(item.least, min(item.least + self._extra, _MAX_REPEAT)) if item.most > item.least else item.least,
-            )
-        ):
+        for _ in range(min(item.most, item.least + self._extra)):
             self._written += 1
             if self._written > _MAX_LENGTH:
                 raise PatternUnsupported("the pattern asks for too long a string")
@@ -201,7 +196,8 @@ class _Parser:
         elif counted := re.match(r"\{(\d+)(?:(,)(\d*))?\}", self.rest()):
             self._at += counted.end()
             least = int(counted[1])
-            most = int(counted[3]) if counted[3] else max(least, _MAX_REPEAT) if counted[2] else least
+            open_end = least + _MAX_REPEAT if counted[2] else least
+            most = int(counted[3]) if counted[3] else open_end
         else:
             return item
         if not self._next_is("?"):

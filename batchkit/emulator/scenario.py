@@ -1,4 +1,22 @@
-"""Scenarios: how fast the emulated provider is, what it accepts, and which faults it shows."""
+"""Scenarios: how fast the emulated provider is, what it accepts, and which faults it shows.
+
+A scenario file is TOML, or JSON of the same shape; every key may be left out::
+
+    seed = 7
+
+    [timing]                    # provider seconds
+    seconds_per_line = 0.5
+
+    [limits]
+    max_bytes = 100_000_000
+
+    [[faults]]
+    fault = "expire-lines"
+    fraction = 0.3
+    attempts = 1
+
+``fault_catalogue`` lists the faults and their parameters.
+"""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ READY_MADE: dict[str, Scenario] = {
             _REFUSED,
             lines.ExpireLines(fraction=0.10, attempts=1),
             batches.ShuffleOutput(),
-            timing=Timing(validating_seconds=300, seconds_per_line=2, finalizing_seconds=120),
+            timing=Timing(validating_seconds=300, seconds_per_line=0.5, finalizing_seconds=120),
         ),
         _scenario(
             "expire-30", "30 % of the requests expire the first time.", lines.ExpireLines(fraction=0.30, attempts=1)

@@ -72,7 +72,7 @@ class World:
                 previous = None
         chosen = given or previous or load_scenario(None)
         self.script = Script(chosen)
-        if previous is None or chosen.model_dump_json() != previous.model_dump_json():
+        if previous is None or chosen != previous:
             self.set_scenario(chosen)
 
     def set_scenario(self, scenario: Scenario) -> None:

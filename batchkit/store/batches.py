@@ -84,7 +84,7 @@ def _batch(row: Any) -> Batch:
         expires_at=row.expires_at,
         counts=RequestCounts(total=row.total, completed=row.completed, failed=row.failed),
         problems=tuple(BatchProblem(**problem) for problem in jsonl.loads(row.problems)),
-        raw=jsonl.loads(row.raw),
+        raw=jsonl.loads_leniently(row.raw.encode()),
     )
 
 

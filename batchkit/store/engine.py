@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Connection, Engine
 
 _BUSY_TIMEOUT_MILLISECONDS = 60_000
-_CACHE_KIBIBYTES = 64_000
+_CACHE_KIBIBYTES = 16_000
 _INSUFFICIENT_PRIVILEGE = "42501"  # Postgres' code; every other state of its class is a mistake of ours
 _SECRET_OPTIONS = ("password", "sslpassword")
 
@@ -51,7 +51,7 @@ def _open_engine(url: URL) -> Engine:
     try:
         if url.get_backend_name() == "sqlite":
             _make_private(url.database or "")
-            engine = create_engine(url, pool_size=5, max_overflow=32)
+            engine = create_engine(url, pool_size=2, max_overflow=64, pool_use_lifo=True)
             _configure_sqlite(engine)
             return engine
         return create_engine(

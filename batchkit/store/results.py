@@ -64,6 +64,8 @@ def stream(connection: Connection, workload_id: WorkloadId) -> Iterator[ExportRo
         .order_by(requests.c.seq)
         .execution_options(stream_results=True, yield_per=_ROWS_PER_FETCH)
     )
-    for part in connection.execute(query).partitions():
-        for row in part:
-            yield ExportRow._make(row)
+    # Whoever stops reading in the middle must not leave a cursor open.
+    with connection.execute(query) as found:
+        for part in found.partitions():
+            for row in part:
+                yield ExportRow._make(row)

@@ -85,12 +85,14 @@ class Client(AbstractContextManager["Client"]):
     def wait(self, batch_id: str, *statuses: str, seconds: float = 15.0) -> dict[str, Any]:
         """Poll until one of ``statuses``, by default any final one."""
         deadline = time.monotonic() + seconds
+        pause = 0.002
         while True:
             batch = self.batch(batch_id)
             if batch["status"] in (statuses or TERMINAL):
                 return batch
             assert time.monotonic() < deadline, batch
-            time.sleep(0.004)  # noqa: TID251 - a real server is polled
+            time.sleep(pause)  # noqa: TID251 - a real server is polled
+            pause = min(pause * 1.3, 0.04)
 
     def wait_for_results(self, batch_id: str, least: int = 1) -> dict[str, Any]:
         """Poll until at least so many lines are completed while the batch is still in progress."""

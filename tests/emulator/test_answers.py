@@ -1,5 +1,7 @@
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from batchkit.emulator.answers import Asked, answer, count_tokens
 from batchkit.emulator.validation import CHAT, TRANSCRIPTIONS, TRANSLATIONS
@@ -219,3 +221,45 @@ def test_audio_is_answered_in_every_format(endpoint, words, task):
 def test_wrong_audio_requests_are_refused(body):
     """No source, an unknown format, and word times without verbose_json are 400."""
     assert ask(TRANSCRIPTIONS, model="whisper-large-v3", **body)[0] == 400
+
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.text(max_size=3)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.sampled_from(["type", "function", "name", "role", "schema"]), inner, max_size=3),
+    ),
+    max_leaves=5,
+)
+FIELDS = st.sampled_from(
+    [
+        "model",
+        "messages",
+        "tools",
+        "tool_choice",
+        "response_format",
+        "stop",
+        "max_completion_tokens",
+        "n",
+        "seed",
+        "url",
+        "timestamp_granularities",
+    ]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    endpoint=st.sampled_from([CHAT, TRANSCRIPTIONS, TRANSLATIONS]), changes=st.dictionaries(FIELDS, JSON, max_size=4)
+)
+def test_nonsense_is_answered_with_400(endpoint, changes):
+    """Whatever stands in a body, the line is answered or refused; it never stops its batch."""
+    body = {
+        "model": "openai/gpt-oss-20b",
+        "messages": [{"role": "user", "content": "x"}],
+        "url": "https://a/b",
+        **changes,
+    }
+    status, answered = ask(endpoint, **body)
+    assert status in {200, 400}
+    assert orjson.dumps(answered)

@@ -52,7 +52,7 @@ def test_a_cancellation_can_be_slow_and_end_as_completed(make_client, ends_as):
 
 def test_finalizing_can_be_long(make_client):
     """All counts are there while the batch is still finalizing."""
-    client = make_client(Scenario(faults=(batches.SlowBatches(finalizing_seconds=2_000),)), speed=20_000)
+    client = make_client(Scenario(faults=(batches.SlowBatches(finalizing_seconds=2_000),)), speed=8_000)
     batch = client.create(client.upload(chat_lines(3)))
     finalizing = client.wait(batch["id"], "finalizing")
     assert finalizing["request_counts"]["completed"] == 3

@@ -60,7 +60,7 @@ def test_a_completed_batch_has_its_times_in_order(client):
 def test_the_statuses_are_seen_one_after_the_other(make_client):
     """With time to look, a batch is seen validating, in progress with rising counts and without files, and finalizing."""
     timing = Timing(validating_seconds=2_000, seconds_per_line=200, finalizing_seconds=2_000)
-    client = make_client(Scenario(timing=timing), speed=20_000)
+    client = make_client(Scenario(timing=timing), speed=8_000)
     batch = client.create(client.upload(chat_lines(20)))
     seen, counts = [], []
     while batch["status"] != "completed":

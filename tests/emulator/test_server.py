@@ -114,7 +114,7 @@ def test_polls_are_quick_while_batches_run(make_client):
         waits.append(time.monotonic() - started)
         if status == "completed":
             break
-    assert sorted(waits)[len(waits) * 9 // 10] < 0.15
+    assert sorted(waits)[len(waits) * 9 // 10] < 0.3
 
 
 def test_many_batches_run_side_by_side(make_client):

@@ -83,7 +83,7 @@ REFUSALS: dict[int, type[ProviderRefused]] = {
 
 
 @pytest.mark.parametrize(("status", "kind"), REFUSALS.items())
-@pytest.mark.parametrize("body", [b"", b"<html></html>", b'{"error": {"message": "no"}}', b'{"detail": "no"}', b'"no"'])
+@pytest.mark.parametrize("body", [b"", b"<html></html>", b'{"detail": "no"}'])
 def test_refusals_are_not_tried_again(
     server: ScriptedServer, provider: GroqProvider, status: int, kind: type[ProviderRefused], body: bytes
 ) -> None:

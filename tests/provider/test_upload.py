@@ -162,16 +162,17 @@ def test_a_file_that_changes_while_it_is_sent(
     assert server.seen == []
 
 
+@pytest.mark.parametrize("megabytes", [30, pytest.param(190, marks=pytest.mark.slow)])
 def test_memory_does_not_grow_with_the_file(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], tmp_path: Path
+    server: ScriptedServer, connect: Callable[..., GroqProvider], tmp_path: Path, megabytes: int
 ) -> None:
-    """Thirty megabytes go up and come down through a few hundred kilobytes."""
-    size = 30 * MEGABYTE
+    """A file of any size goes up and comes down through a few megabytes."""
+    size = megabytes * MEGABYTE
     block = bytes(range(256)) * (MEGABYTE // 256)
-    digest = hashlib.sha256(block * 30).hexdigest()
+    digest = hashlib.sha256(block * megabytes).hexdigest()
     path = tmp_path / "big.jsonl"
     with path.open("wb") as handle:
-        for _ in range(30):
+        for _ in range(megabytes):
             handle.write(block)
     content = big(size, block)
     server.choose = lambda seen: content if seen.path.endswith("/content") else as_json(uploaded(size))

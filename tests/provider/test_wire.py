@@ -306,7 +306,7 @@ def echo() -> Iterator[tuple[ScriptedServer, GroqProvider]]:
         yield server, provider
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(objects | json_values, st.sampled_from([200, 200, 200, 201, 400, 403, 404, 409, 429, 500]))
 def test_no_reply_crashes_a_call(
     echo: tuple[ScriptedServer, GroqProvider], tmp_path_factory: pytest.TempPathFactory, payload: Any, status: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from sqlalchemy import select, text, update
@@ -21,7 +22,7 @@ EDGES = [(source, target) for source, targets in SHARD_TRANSITIONS.items() for t
 NO_EDGES = [
     (source, target) for source in ShardState for target in ShardState if target not in SHARD_TRANSITIONS[source]
 ]
-DEMANDED = {
+DEMANDED: dict[ShardState, dict[str, Any]] = {
     ShardState.UPLOADED: {"input_file_id": "file-x"},
     ShardState.SUBMITTING: {"submitting_since": NOW},
     ShardState.SUBMITTED: {"batch_id": "batch-x"},

@@ -9,7 +9,15 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
 from batchkit.errors import UnknownWorkload
-from batchkit.models import FailureReason, RequestCountsByState, RequestState, RetryPolicy, ShardState, Usage
+from batchkit.models import (
+    FailureReason,
+    RequestCountsByState,
+    RequestState,
+    RetryPolicy,
+    ShardState,
+    Usage,
+    WorkloadId,
+)
 from batchkit.store import events, shards, workloads
 from batchkit.store.bulk import bulk_for
 from batchkit.store.tables import metadata
@@ -40,7 +48,8 @@ def test_added_workload_is_read_back_whole(store):
         assert found == workloads.get(connection, found.id)
     assert (found.source, found.directory, found.window, found.max_window) == ("in.jsonl", "groesse-1", "48h", "7d")
     assert (found.shard_lines, found.shard_bytes, found.policy, found.created_at) == (123, 2**40, policy, NOW + 0.25)
-    assert found.input_sha256 is found.request_count is found.credential is found.cancel_requested_at is None
+    assert (found.input_sha256, found.request_count) == (None, None)
+    assert (found.credential, found.cancel_requested_at) == (None, None)
 
 
 def test_taken_name_is_told_and_changes_nothing(store):
@@ -76,7 +85,7 @@ def test_unknown_workload_is_a_named_error(store):
     with store.read() as connection:
         assert workloads.find(connection, "nobody") is None
         with pytest.raises(UnknownWorkload):
-            workloads.get(connection, 4711)
+            workloads.get(connection, WorkloadId(4711))
 
 
 def test_workloads_are_listed_oldest_first(store):
@@ -182,8 +191,8 @@ def test_released_lease_is_free_at_once(store, clock):
 def test_nobody_holds_the_lease_of_a_removed_workload(store, clock):
     """Asking after a workload that is gone says no, instead of failing."""
     with store.write() as connection:
-        assert not workloads.holds_lease(connection, 4711, "a")
-        assert not workloads.take_lease(connection, 4711, owner="a", now=clock(), lease_seconds=1)
+        assert not workloads.holds_lease(connection, WorkloadId(4711), "a")
+        assert not workloads.take_lease(connection, WorkloadId(4711), owner="a", now=clock(), lease_seconds=1)
 
 
 def test_counts_name_every_state(store):

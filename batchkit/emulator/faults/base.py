@@ -71,7 +71,6 @@ class Selectable:
     number: int
     total: int
     attempt: int
-    model: str
 
 
 class LineFault(Fault):
@@ -218,7 +217,9 @@ def describe(kind: type[Fault]) -> FaultInfo:
 def _plain(value: object) -> str:
     if isinstance(value, (frozenset, tuple)):
         return ", ".join(map(str, sorted(value))) or "all"
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    if value is None or value == "":
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 _FAMILIES: dict[type[Fault], str] = {LineFault: "lines", BatchFault: "batches", HttpFault: "calls"}

@@ -1,0 +1,205 @@
+"""Batches: the provider's objects as last seen, with whatever it put into them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from batchkit.models import BatchId, BatchProblem, BatchStatus, FileId, RequestCounts, ShardState
+from batchkit.store import batches
+from batchkit.store.tables import batches as batch_rows
+from tests.factories import NOW, add_batch, add_shard, add_workload, file_id, make_batch
+
+#: What the store does not keep of a batch beside its raw form.
+BARE = {"endpoint": "", "completion_window": "", "metadata": {}}
+
+
+def submitted(connection, workload, **batch):
+    """Insert a submitted shard whose batch was last seen as given."""
+    shard = add_shard(connection, workload, state=ShardState.SUBMITTED)
+    if batch:
+        assert shard.batch_id is not None
+        batches.see(connection, make_batch(shard.batch_id, **batch), seen_at=NOW)
+    return shard
+
+
+def test_batch_is_read_back_as_seen(store):
+    """Every field that decisions need comes back, with the problems and the raw object."""
+    raw = {"id": "batch-x", "größe": ["漢字", None, 1.5, {"deep": [True]}], "text": "it's\n\t\\ \u2028"}
+    with store.write() as connection:
+        workload = add_workload(connection)
+        shard = submitted(
+            connection,
+            workload,
+            status="a word of tomorrow",
+            created_at=2**33,
+            expires_at=None,
+            counts=RequestCounts(total=5, completed=3, failed=1),
+            output_file_id=FileId("out"),
+            error_file_id=FileId("err"),
+            problems=(BatchProblem("größe", "code", 3, "body"), BatchProblem("whole file")),
+            raw=raw,
+        )
+        assert shard.batch_id is not None
+        found = batches.get(connection, shard.batch_id)
+    assert found == replace(
+        make_batch(shard.batch_id),
+        status="a word of tomorrow",
+        input_file_id=file_id(shard.id),
+        created_at=2**33,
+        expires_at=None,
+        counts=RequestCounts(total=5, completed=3, failed=1),
+        output_file_id=FileId("out"),
+        error_file_id=FileId("err"),
+        problems=(BatchProblem("größe", "code", 3, "body"), BatchProblem("whole file")),
+        raw=raw,
+    )
+    assert not found.is_terminal
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"nul": "a\x00b"},
+        {"lone": "\ud800"},
+        {"huge": 2**80},
+        {"infinite": float("inf")},
+        {"escaped": "\\u0000"},
+    ],
+    ids=str,
+)
+def test_odd_batch_object_is_stored_all_the_same(store, raw):
+    """NUL, lone surrogates and numbers without end in what the provider sent stop no poll."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        shard = submitted(connection, workload, raw=raw, problems=(BatchProblem("a\x00b\ud800", "c"),))
+        assert shard.batch_id is not None
+    with store.read() as connection:
+        found = batches.get(connection, shard.batch_id)
+    assert list(found.raw) == list(raw)
+    assert found.problems[0].code == "c"
+
+
+def test_what_is_seen_replaces_what_was_seen(store):
+    """A later look overwrites every field of this batch, fields that went away included, and of no other."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        shard = submitted(connection, workload, output_file_id=FileId("out"), problems=(BatchProblem("x"),))
+        other = submitted(connection, workload)
+        assert shard.batch_id is not None
+        assert other.batch_id is not None
+        untouched = batches.get(connection, other.batch_id)
+        seen = make_batch(shard.batch_id, status="completed", counts=RequestCounts(3, 3, 0))
+        batches.see(connection, seen, seen_at=NOW + 7)
+        found = batches.get(connection, shard.batch_id)
+        assert (found.status, found.counts, found.output_file_id, found.problems) == (
+            "completed",
+            RequestCounts(3, 3, 0),
+            None,
+            (),
+        )
+        assert found.is_terminal
+        assert batches.get(connection, other.batch_id) == untouched
+        query = select(batch_rows.c.seen_at).where(batch_rows.c.id == shard.batch_id)
+        assert connection.execute(query).scalar_one() == NOW + 7
+
+
+def test_missing_batch_remembers_since_when(store):
+    """The first miss is kept over later ones, until the batch is seen again."""
+    with store.write() as connection:
+        shard = submitted(connection, add_workload(connection))
+        assert shard.batch_id is not None
+        assert batches.mark_missing(connection, shard.batch_id, at=NOW + 1) == NOW + 1
+        assert batches.mark_missing(connection, shard.batch_id, at=NOW + 9) == NOW + 1
+        batches.see(connection, make_batch(shard.batch_id), seen_at=NOW + 10)
+        assert batches.mark_missing(connection, shard.batch_id, at=NOW + 20) == NOW + 20
+
+
+def test_batches_of_a_workload_come_in_the_order_of_their_shards(store):
+    """All of them, with their shards, and none of another workload."""
+    with store.write() as connection:
+        workload, other = add_workload(connection, "first"), add_workload(connection, "second")
+        add_shard(connection, workload)
+        made = [
+            add_shard(connection, owner, state=state)
+            for owner, state in (
+                (workload, ShardState.MERGED),
+                (other, ShardState.SUBMITTED),
+                (workload, ShardState.SUBMITTED),
+            )
+        ]
+        found = [(shard_id, batch.id) for shard_id, batch in batches.of_workload(connection, workload.id)]
+    assert found == [(made[0].id, made[0].batch_id), (made[2].id, made[2].batch_id)]
+
+
+def test_open_batches_are_those_of_submitted_shards(store):
+    """Whatever its status says, a batch is open until its shard has moved on; shards come by number."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        first = submitted(connection, workload, status="completed")
+        add_shard(connection, workload, state=ShardState.ENDED)
+        add_shard(connection, workload, state=ShardState.SUBMITTING)
+        second = submitted(connection, workload)
+        submitted(connection, add_workload(connection, "other"))
+        found = batches.open_of_workload(connection, workload.id)
+    assert [shard for shard, _ in found] == [first, second]
+    assert [batch.id for _, batch in found] == [first.batch_id, second.batch_id]
+    assert [batch.status for _, batch in found] == ["completed", "in_progress"]
+
+
+def test_open_batches_are_counted_by_status(store):
+    """Each status once, with its batches and what the provider says is done in them."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        assert batches.open_statuses(connection, workload.id) == []
+        for completed in (2, 3):
+            submitted(connection, workload, counts=RequestCounts(9, completed, 1))
+        submitted(connection, workload, status="validating", counts=RequestCounts())
+        add_shard(connection, workload, state=ShardState.MERGED)
+        submitted(connection, add_workload(connection, "other"), status="finalizing")
+        assert batches.open_statuses(connection, workload.id) == [("in_progress", 2, 7), ("validating", 1, 0)]
+
+
+def test_troubled_batches_come_newest_first(store):
+    """Failed, expired, cancelled, missing, or with problems: those are shown, up to the limit."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        trouble = [
+            submitted(connection, workload, status=status)
+            for status in (BatchStatus.FAILED, BatchStatus.EXPIRED, BatchStatus.CANCELLED)
+        ]
+        for status in (BatchStatus.COMPLETED, BatchStatus.IN_PROGRESS, BatchStatus.CANCELLING):
+            submitted(connection, workload, status=status)
+        trouble.append(submitted(connection, workload, problems=(BatchProblem("a line"),)))
+        missing = submitted(connection, workload)
+        assert missing.batch_id is not None
+        batches.mark_missing(connection, missing.batch_id, at=NOW)
+        trouble.append(missing)
+        submitted(connection, add_workload(connection, "other"), status=BatchStatus.FAILED)
+        found = [batch.id for batch in batches.troubled(connection, workload.id, limit=9)]
+        assert found == [shard.batch_id for shard in reversed(trouble)]
+        assert [batch.id for batch in batches.troubled(connection, workload.id, limit=2)] == found[:2]
+
+
+def test_columns_of_one_batch_are_set(store):
+    """The digests of merged files are noted on their batch only."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        shard, other = submitted(connection, workload), submitted(connection, workload)
+        assert shard.batch_id is not None
+        batches.set_values(connection, shard.batch_id, output_sha256="ab", error_sha256=None)
+        query = select(batch_rows.c.id, batch_rows.c.output_sha256)
+        assert {tuple(row) for row in connection.execute(query)} == {(shard.batch_id, "ab"), (other.batch_id, None)}
+
+
+def test_shard_has_at_most_one_batch(store):
+    """A second batch for a shard, and a second shard for a batch, are refused."""
+    with store.write() as connection:
+        shard = submitted(connection, add_workload(connection))
+    with pytest.raises(IntegrityError), store.write() as connection:
+        add_batch(connection, replace(shard, batch_id=BatchId("batch-second")))
+    with pytest.raises(IntegrityError), store.write() as connection:
+        add_batch(connection, shard)

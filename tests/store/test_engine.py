@@ -1,0 +1,257 @@
+"""The way to a connection: URLs, files, transactions, and what is said when the database is not there."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
+
+from batchkit.errors import ConfigurationError, StoreUnavailable
+from batchkit.store import migrate, workloads
+from batchkit.store.bulk import bulk_for
+from batchkit.store.engine import Store, parse_url
+from tests.factories import add_shard, add_workload
+
+SECRET = "s3cr3t-of-the-database"
+
+
+@pytest.mark.parametrize(
+    ("given", "driver"),
+    [
+        ("sqlite:///some/file.db", "sqlite"),
+        ("postgres://host/name", "postgresql+psycopg"),
+        ("postgresql://host/name", "postgresql+psycopg"),
+        ("postgresql+psycopg://host/name", "postgresql+psycopg"),
+        ("postgresql+psycopg2://host/name", "postgresql+psycopg"),
+        ("postgresql+asyncpg://host/name", "postgresql+psycopg"),
+    ],
+)
+def test_url_chooses_the_driver_we_use(given, driver):
+    """Whatever Postgres driver a URL copied from elsewhere names, psycopg 3 is meant."""
+    assert parse_url(given).drivername == driver
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        "batchkit.db",
+        f"postgresql://user:{SECRET}@host:{SECRET}/name",
+        f"mysql://user:{SECRET}@host/name",
+        f"oracle+nothing://user:{SECRET}@host/name",
+        "sqlite://",
+        "sqlite:///:memory:",
+    ],
+)
+def test_unusable_url_says_what_to_use(given):
+    """Nonsense, other databases and memory are refused with a hint, without repeating what may be a password."""
+    with pytest.raises(ConfigurationError) as caught:
+        parse_url(given)
+    assert caught.value.hint
+    assert "sqlite:///" in caught.value.hint
+    shown = "".join([str(caught.value), caught.value.hint, str(caught.value.__cause__)])
+    assert SECRET not in shown
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql://user:{SECRET}@127.0.0.1:1/name",
+        f"postgresql://127.0.0.1:1/name?user=user&password={SECRET}",
+        f"postgresql://127.0.0.1:1/name?sslpassword={SECRET}",
+    ],
+)
+def test_unreachable_server_is_named_without_its_password(url):
+    """The message names the server and what it said, with a hint, and shows no password wherever the URL had it."""
+    store = Store(url)
+    try:
+        with pytest.raises(StoreUnavailable) as caught, store.read():
+            pytest.fail("there is no such server")
+    finally:
+        store.close()
+    assert "127.0.0.1" in str(caught.value)
+    assert caught.value.hint
+    assert SECRET not in str(caught.value)
+    assert SECRET not in store.display_url
+
+
+def test_sqlite_file_is_its_owners_alone(tmp_path):
+    """The database, its log and its folder are made unreadable for others."""
+    path = tmp_path / "home" / "batchkit.db"
+    store = Store(f"sqlite:///{path}")
+    migrate.upgrade(store)
+    with store.write() as connection:
+        add_workload(connection)
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    store.close()
+    assert modes["batchkit.db"] == 0o600
+    assert set(modes.values()) == {0o600}
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_sqlite_file_that_cannot_be_made_is_unavailable(tmp_path):
+    """A path through a file, or to a folder, is an error of ours with the path in it."""
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "batchkit.db", tmp_path):
+        with pytest.raises(StoreUnavailable, match="cannot be opened") as caught:
+            Store(f"sqlite:///{path}")
+        assert str(path) in str(caught.value)
+
+
+def test_file_that_is_no_database_is_unavailable(tmp_path):
+    """A file of something else is named and left as it is."""
+    path = tmp_path / "batchkit.db"
+    path.write_bytes(b"this is not a database, it is a diary. " * 50)
+    before = path.read_bytes()
+    store = Store(f"sqlite:///{path}")
+    with pytest.raises(StoreUnavailable, match="not a database"):
+        migrate.upgrade(store)
+    store.close()
+    assert path.read_bytes() == before
+
+
+def test_database_that_refuses_to_write_is_unavailable(postgres_store):
+    """A server that has become read-only, a standby for example, is trouble of the database and not a bug."""
+
+    def write() -> None:
+        with postgres_store.write() as connection:
+            connection.execute(text("SET TRANSACTION READ ONLY"))
+            add_workload(connection)
+
+    with pytest.raises(StoreUnavailable, match="read-only"):
+        write()
+
+
+def test_missing_rights_are_unavailable(postgres_store):
+    """A user who may not read the tables is told so in one line."""
+
+    def read() -> None:
+        with postgres_store.write() as connection:
+            connection.execute(text("CREATE ROLE batchkit_test_nobody"))
+            connection.execute(text("SET LOCAL ROLE batchkit_test_nobody"))
+            workloads.every(connection)
+
+    with pytest.raises(StoreUnavailable, match="permission denied") as caught:
+        read()
+    assert "\n" not in str(caught.value)
+
+
+def test_mistake_in_a_statement_is_not_hidden(postgres_store):
+    """A bug of ours stays what it is where the database can tell: it is not blamed on the server."""
+    with pytest.raises(ProgrammingError, match="syntax"), postgres_store.read() as connection:
+        connection.execute(text("SELEKT 1"))
+
+
+def test_cut_connection_is_unavailable_and_the_next_works(postgres_store):
+    """A connection that is cut in the middle of a bulk write is reported, nothing of it stays, and the store goes on."""
+    store = postgres_store
+    with store.write() as connection:
+        workload = add_workload(connection)
+        shard = add_shard(connection, workload, lines=1)
+
+    def write_and_be_cut() -> None:
+        with store.write() as connection:
+            pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+            with store.write() as other:
+                other.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+            bulk_for(connection).add_requests(workload.id, shard.id, [(seq, "x", 0, 1) for seq in range(10, 5_000)])
+
+    with pytest.raises(StoreUnavailable):
+        write_and_be_cut()
+    with store.read() as connection:
+        assert connection.execute(text("SELECT count(*) FROM requests")).scalar_one() == 1
+
+
+def test_write_is_kept_whole_or_not_at_all(store):
+    """An error in the middle takes everything back; without one everything is there for the next reader."""
+
+    def write_and_break() -> None:
+        with store.write() as connection:
+            add_workload(connection, "lost")
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        write_and_break()
+    with store.write() as connection:
+        add_workload(connection, "kept")
+    with store.read() as connection:
+        assert [workload.name for workload in workloads.every(connection)] == ["kept"]
+
+
+_HOLDER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("INSERT INTO events (at, workload_id, kind) VALUES (1, 1, 'of the other process')")
+print("locked", flush=True)
+sys.stdin.readline()
+connection.execute("COMMIT")
+connection.close()
+"""
+
+
+def test_writer_waits_for_another_process(sqlite_store):
+    """While another process holds SQLite's lock a write waits for it, and then sees what it wrote."""
+    path = sqlite_store.url.database
+
+    def write() -> int:
+        with sqlite_store.write() as connection:
+            return int(connection.execute(text("SELECT count(*) FROM events")).scalar_one())
+
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", _HOLDER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as holder,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "locked\n"
+        writing = pool.submit(write)
+        try:
+            # Long enough for a writer that does not wait to have failed.
+            assert wait([writing], timeout=0.3).not_done == {writing}
+        finally:
+            holder.stdin.write("\n")
+            holder.stdin.flush()
+        assert writing.result(timeout=30) == 1
+
+
+def test_reader_does_not_wait_for_a_writer(store):
+    """A status can be read while a merge writes; it shows what was committed before."""
+    with store.write() as writing:
+        add_workload(writing)
+        with store.read() as reading:
+            assert workloads.every(reading) == []
+    with store.read() as reading:
+        assert len(workloads.every(reading)) == 1
+
+
+def test_sqlite_survives_a_power_cut(sqlite_store):
+    """Commits are synced in full: the note that a batch is about to be bought must be on the disk before it is."""
+    with sqlite_store.read() as connection:
+        assert connection.execute(text("PRAGMA synchronous")).scalar_one() == 2
+        assert connection.execute(text("PRAGMA journal_mode")).scalar_one() == "wal"
+        assert connection.execute(text("PRAGMA foreign_keys")).scalar_one() == 1
+
+
+def test_store_can_be_closed_twice_and_leaves_no_log_behind(sqlite_url):
+    """After closing, the one file holds everything."""
+    store = Store(sqlite_url)
+    with store.write() as connection:
+        add_workload(connection)
+    store.close()
+    store.close()
+    path = Path(store.url.database or "")
+    assert [file.name for file in path.parent.iterdir() if file.name.startswith(path.name)] == [path.name]
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT count(*) FROM workloads").fetchone() == (1,)
+    connection.close()
