@@ -182,6 +182,22 @@ async def follow(
     decides. Any other error is the engine's and is raised, with the drive as it was. Sleeps in steps of at most a second.
     Raises ``HandsWithdrawn``.
     """
+    try:
+        await _follow(job, hands, run_wave, watcher, sleep)
+    except HandsWithdrawn:
+        # The plain loop may have come to the end while we asked.
+        if not job.is_over:
+            raise
+    return job.result()
+
+
+async def _follow(
+    job: Job[Any],
+    hands: Hands,
+    run_wave: Callable[[Wave], Awaitable[StepReport]],
+    watcher: Watcher,
+    sleep: Callable[[float], Awaitable[object]],
+) -> None:
     while not job.is_over:
         action = await hands.do(job.action)
         match action:
@@ -206,7 +222,6 @@ async def follow(
                         raise HandsWithdrawn
                     await sleep(min(left, _LONGEST_NAP_SECONDS))
                 await hands.do(partial(job.answer, None))
-    return job.result()
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,9 +59,9 @@ def show(console: Console, renderable: RenderableType) -> None:
 
 
 def tell(console: Console, lines: Iterable[Text]) -> None:
-    """Print lines that are not broken, so that commands and paths can be copied; cut only where they ask for it."""
+    """Print lines and leave breaking them to the terminal, so that commands and paths can be copied."""
     for line in lines:
-        console.print(line, soft_wrap=not line.no_wrap)
+        console.print(line, soft_wrap=True)
 
 
 def write_json(value: object) -> None:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from batchkit.cli import words
 from batchkit.cli.bar import StateBar, StateLegend
-from batchkit.models import ShardState
+from batchkit.models import BatchStatus, ShardState
 from batchkit.progress import WorkloadState
 
 if TYPE_CHECKING:
@@ -129,7 +129,8 @@ def attention_table(progress: Progress) -> Table:
     table.add_column("answered", justify="right", no_wrap=True)
     table.add_column("what the provider says", overflow="fold", ratio=1)
     for batch in progress.attention[:_TOP_ATTENTION]:
-        problem = words.printable(batch.problems[0].message, _SAMPLE_CHARS) if batch.problems else ""
+        fallback = "the window ran out" if batch.status == BatchStatus.EXPIRED else ""
+        problem = words.printable(batch.problems[0].message, _SAMPLE_CHARS) if batch.problems else fallback
         more = f" (and {len(batch.problems) - 1} more)" if len(batch.problems) > 1 else ""
         answered = f"{batch.counts.completed:,}/{batch.counts.total:,}"
         table.add_row(Text(batch.id), Text(words.printable(batch.status)), answered, Text(problem + more))
@@ -267,7 +268,7 @@ def failures_text(failures: Sequence[FailureReason]) -> Text:
     """Name the most frequent reasons, a line each, cut where the terminal ends."""
     lines = []
     for reason in failures[:_TOP_FAILURES]:
-        sample = words.printable(reason.sample)
+        sample = words.printable(reason.sample, _SAMPLE_CHARS)
         lines.append(
             Text.assemble((f"{reason.count:,}", "red"), f"  {_code(reason)}", (f": {sample}" if sample else "", "dim"))
         )

@@ -21,6 +21,7 @@ class Pace:
         self._window_seconds = window_seconds
         self._changes: deque[tuple[float, int]] = deque()
         self._rises = 0
+        self._last_rise_at = 0.0
 
     def see(self, at: float, done: int) -> None:
         """Take note that ``done`` requests were done at ``at`` (Unix seconds)."""
@@ -28,6 +29,7 @@ class Pace:
             return
         if self._changes and done > self._changes[-1][1]:
             self._rises += 1
+            self._last_rise_at = at
         self._changes.append((at, done))
         # The newest change before the window's start says how much was done when it began.
         while len(self._changes) > 1 and self._changes[1][0] <= at - self._window_seconds:
@@ -45,5 +47,6 @@ class Pace:
         gained = self._changes[-1][1] - done_then
         if span < _MIN_SPAN_SECONDS or gained <= 0:
             return None
-        estimate = left * span / gained
+        # Whoever has been silent for a minute may well be silent for another.
+        estimate = max(left * span / gained, now - self._last_rise_at)
         return estimate if estimate <= _MAX_ESTIMATE_SECONDS else None
