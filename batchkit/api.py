@@ -16,7 +16,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchkit.runner import DriveUntil, Runner
+from batchkit.drive import DriveUntil
+from batchkit.runner import Runner
 from batchkit.settings import load_settings
 from batchkit.steps.split import SplitOptions
 

@@ -130,10 +130,7 @@ def _origins(settings: Settings, flags: Mapping[str, Any]) -> Finding:
             parts.append(f"key {f'present ({origin})' if settings.api_key else 'absent'}")
         elif origin is not None:
             parts.append(f"{name} from {origin}")
-    message = f"{', '.join(parts)}; everything else at its default"
-    if settings.api_key is None or not settings.api_key.get_secret_value().strip():
-        return Finding("settings", Level.FAILED, message, "set GROQ_API_KEY (console.groq.com/keys)")
-    return Finding("settings", Level.OK, message)
+    return Finding("settings", Level.OK, f"{', '.join(parts)}; everything else at its default")
 
 
 def _origin(name: str, flags: Mapping[str, Any], dotenv: frozenset[str]) -> str | None:
@@ -197,15 +194,15 @@ def _database(settings: Settings) -> Iterator[Finding]:
         with store.write() as connection:
             # A write that hits no row, since ids start at 1: it shows whether writing is allowed.
             workloads.set_values(connection, WorkloadId(0), cancel_requested_at=None)
-            count = len(workloads.open_workloads(connection))
-        yield Finding("database", Level.OK, f"{store.display_url} is up to date and writable, {count} workloads open")
+        yield Finding("database", Level.OK, f"{store.display_url} is up to date and writable")
     finally:
         store.close()
 
 
 def _provider(settings: Settings, clock: Callable[[], float]) -> Iterator[Finding]:
-    if settings.api_key is None:
-        yield Finding("key", Level.FAILED, f"not tried at {settings.base_url}: there is no key", "set GROQ_API_KEY")
+    if settings.api_key is None or not settings.api_key.get_secret_value().strip():
+        advice = "set GROQ_API_KEY (console.groq.com/keys), or try everything without one: `batchkit demo`"
+        yield Finding("key", Level.FAILED, f"{settings.base_url} not tried: there is no key", advice)
         return
     with TemporaryDirectory(prefix="batchkit-doctor-") as scratch:
         # A runner knows how to build the provider; it gets a database that is thrown away.

@@ -1,24 +1,18 @@
-"""The composition root: builds store, provider and spool, and decides which step is due.
-
-``Runner.drive`` is the one loop there is. It yields what to do next, a wave of work or a wait, and somebody else does it: the
-plain loop below, or Prefect flows that run each wave as a task. Both therefore do exactly the same things in the same order.
-"""
+"""The composition root: builds store, provider and spool from the settings, and offers the user's verbs on them."""
 
 from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Self, assert_never
 
-from batchkit.errors import ConfigurationError, ProviderUnreachable, UnknownWorkload
+from batchkit.drive import Driver, DriveUntil, Pacing, Wait, Wave
+from batchkit.errors import ConfigurationError, UnknownWorkload
 from batchkit.leases import LeaseKeeper, dead_among, new_owner
-from batchkit.models import ShardId, ShardState, WorkloadId
 from batchkit.progress import Progress, read_progress
 from batchkit.provider.groq import GroqProvider, credential_digest
 from batchkit.spool import Spool
-from batchkit.steps import cancel, clean, export, merge, poll, resubmit, settle, split, submit
+from batchkit.steps import cancel, clean, export, resubmit, split
 from batchkit.steps.context import StepContext, StepReport, Timing
 from batchkit.steps.split import SplitDefaults
 from batchkit.store import migrate, shards, workloads
@@ -28,57 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
-    from batchkit.models import Workload
+    from batchkit.models import Workload, WorkloadId
     from batchkit.provider.base import Provider
     from batchkit.settings import Settings
     from batchkit.steps.split import SplitOptions, SplitPlan
 
-#: Shards uploaded and created, and shards merged, in one wave.
-SUBMIT_WAVE_SHARDS = 200
-MERGE_WAVE_SHARDS = 50
-
-_SHORTEST_WAIT_SECONDS = 1.0
-_POLL_BACKOFF = 1.5
-
-
-class WaveKind(StrEnum):
-    """The kinds of work that are worth a task of their own."""
-
-    MERGE = "merge"
-    RESUBMIT = "resubmit"
-    SUBMIT = "submit"
-
-
-@dataclass(frozen=True, slots=True)
-class Wave:
-    """Work that is due now: ids only, so that it travels anywhere."""
-
-    kind: WaveKind
-    workload_id: WorkloadId
-    shard_ids: tuple[ShardId, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Nothing is due until ``until`` (Unix seconds); ``progress`` is the picture now, ``notes`` what the pass has to say."""
-
-    until: float
-    progress: Progress
-    notes: tuple[str, ...]
-
-
-class DriveUntil(StrEnum):
-    """When a drive ends by itself."""
-
-    FINISHED = "finished"
-    SUBMITTED = "submitted"
-    ONE_PASS = "one_pass"  # noqa: S105 - a pass, not a password
-
-
-@dataclass(slots=True)
-class _PollPace:
-    interval_seconds: float
-    due_at: float
+_SPLIT_WAIT_SECONDS = 1.0
 
 
 class Runner:
@@ -102,7 +51,7 @@ class Runner:
         self._own_provider: GroqProvider | None = None
         self._lock = threading.Lock()
         self._keeper: LeaseKeeper | None = None
-        self._paces: dict[WorkloadId, _PollPace] = {}
+        self._driver: Driver | None = None
         self.owner = new_owner()
         self.spool = Spool(settings.home)
         self.store = Store(settings.resolved_database_url)
@@ -195,7 +144,7 @@ class Runner:
             if workload is not None:
                 return workload
             waiting()
-            self._wait(_SHORTEST_WAIT_SECONDS)
+            self._wait(_SPLIT_WAIT_SECONDS)
 
     def request_cancel(self, name: str) -> Workload:
         """Note that the user wants no more of a workload; the next pass acts on it."""
@@ -228,37 +177,14 @@ class Runner:
         A ``Wave`` is answered with its report (``send``), a ``Wait`` with nothing. Returns the last picture. Raises
         ``Unauthorized`` and ``Forbidden`` at once, ``ProviderUnreachable`` after an outage of ``outage_seconds``.
         """
+        self._hold_leases()
         self._check_credential(workload_id)
-        outage_since: float | None = None
-        while True:
-            report = yield from self._pass(workload_id)
-            progress = self.progress(workload_id)
-            if progress.is_finished or until is DriveUntil.ONE_PASS or self._stops(until, progress):
-                return progress
-            now = self.clock()
-            outage_since = (outage_since or now) if report.outage else None
-            if report.outage and outage_since is not None and now - outage_since >= self.settings.outage_seconds:
-                raise ProviderUnreachable(
-                    f"the provider could not be reached for {now - outage_since:.0f} s: {report.outage}",
-                    hint="nothing is lost: run the same command again later",
-                )
-            due = self._next_due(workload_id, now)
-            if deadline is not None and due > deadline:
-                return progress
-            yield Wait(due, progress, report.notes)
+        return (yield from self._the_driver().drive(workload_id, until=until, deadline=deadline))
 
     def run_wave(self, wave: Wave) -> StepReport:
-        """Do one wave. May be called in any thread."""
-        context = self._context()
-        match wave.kind:
-            case WaveKind.MERGE:
-                return merge.merge(context, wave.workload_id, wave.shard_ids)
-            case WaveKind.RESUBMIT:
-                return resubmit.resubmit(context, wave.workload_id)
-            case WaveKind.SUBMIT:
-                return submit.submit(context, wave.workload_id, wave.shard_ids)
-            case _ as never:
-                assert_never(never)
+        """Do one wave that ``drive`` has yielded. May be called in any thread."""
+        self._hold_leases()
+        return self._the_driver().run_wave(wave)
 
     def process(
         self,
@@ -301,6 +227,21 @@ class Runner:
             max_attempts=settings.max_attempts,
             max_expiries=settings.max_expiries,
         )
+
+    def _the_driver(self) -> Driver:
+        """The one driver: it remembers how often each workload is polled."""
+        context = self._context()
+        with self._lock:
+            if self._driver is None:
+                self._driver = Driver(
+                    context,
+                    Pacing(
+                        poll_interval_seconds=self.settings.poll_interval_seconds,
+                        max_poll_interval_seconds=self.settings.max_poll_interval_seconds,
+                        outage_seconds=self.settings.outage_seconds,
+                    ),
+                )
+            return self._driver
 
     def _context(self) -> StepContext:
         settings = self.settings
@@ -353,89 +294,6 @@ class Runner:
                     hint="set the GROQ_API_KEY and BATCHKIT_BASE_URL that submitted it; if both belong to the same"
                     " organisation, say so with --accept-other-key",
                 )
-
-    def _pass(self, workload_id: WorkloadId) -> Generator[Wave, StepReport | None, StepReport]:
-        """One look at a workload, and a wave for everything that is due."""
-        self._hold_leases()
-        context = self._context()
-        total = settle.settle(context, workload_id)
-        total += cancel.cancel(context, workload_id)
-        total += self._poll(context, workload_id)
-        for kind, states, limit in (
-            (WaveKind.MERGE, (ShardState.ENDED,), MERGE_WAVE_SHARDS),
-            (WaveKind.RESUBMIT, (), 0),
-            (WaveKind.SUBMIT, (ShardState.PLANNED, ShardState.UPLOADED), SUBMIT_WAVE_SHARDS),
-        ):
-            if kind is WaveKind.RESUBMIT:
-                if resubmit.is_due(context, workload_id):
-                    total += (yield Wave(kind, workload_id)) or StepReport({})
-                continue
-            while ids := self._claim(workload_id, states, limit):
-                report = (yield Wave(kind, workload_id, ids)) or StepReport({})
-                if report.counts.get("submitted"):
-                    self._pace_anew(workload_id)
-                total += report
-        return total
-
-    def _claim(self, workload_id: WorkloadId, states: Sequence[ShardState], limit: int) -> tuple[ShardId, ...]:
-        taken: list[ShardId] = []
-        with self.store.write() as connection:
-            for state in states:
-                claimed = shards.claim(
-                    connection,
-                    workload_id,
-                    state,
-                    owner=self.owner,
-                    now=self.clock(),
-                    lease_seconds=self.settings.lease_seconds,
-                    limit=limit - len(taken),
-                )
-                taken.extend(shard.id for shard in claimed)
-        return tuple(taken)
-
-    def _poll(self, context: StepContext, workload_id: WorkloadId) -> StepReport:
-        """Poll when it is time; the wait grows while no status changes."""
-        pace = self._paces.get(workload_id)
-        if pace is not None and self.clock() < pace.due_at:
-            return StepReport({})
-        report = poll.poll(context, workload_id)
-        shortest = self.settings.poll_interval_seconds
-        interval = shortest
-        if pace is not None and not report.counts.get("changed"):
-            interval = min(
-                pace.interval_seconds * _POLL_BACKOFF, max(self.settings.max_poll_interval_seconds, shortest)
-            )
-        self._paces[workload_id] = _PollPace(interval, self.clock() + interval)
-        return report
-
-    def _pace_anew(self, workload_id: WorkloadId) -> None:
-        """Fresh batches are looked at soon, however long the wait for the old ones had grown."""
-        shortest = self.settings.poll_interval_seconds
-        pace = self._paces.get(workload_id)
-        due_at = self.clock() + shortest
-        self._paces[workload_id] = _PollPace(shortest, due_at if pace is None else min(pace.due_at, due_at))
-
-    def _stops(self, until: DriveUntil, progress: Progress) -> bool:
-        if until is not DriveUntil.SUBMITTED:
-            return False
-        unsent = (ShardState.PLANNED, ShardState.UPLOADED, ShardState.SUBMITTING)
-        return not any(progress.shards.get(state) for state in unsent)
-
-    def _next_due(self, workload_id: WorkloadId, now: float) -> float:
-        """Say when something is due next; never sooner than a moment, never later than the longest poll interval."""
-        pace = self._paces.get(workload_id)
-        due = [now + self.settings.max_poll_interval_seconds]
-        if pace is not None:
-            due.append(pace.due_at)
-        with self.store.read() as connection:
-            for state in (ShardState.PLANNED, ShardState.UPLOADED, ShardState.SUBMITTING, ShardState.ENDED):
-                at = shards.next_due(connection, workload_id, state)
-                if at is not None:
-                    due.append(at)
-            pending = resubmit.next_due(connection, self._context(), workload_id)
-            if pending is not None:
-                due.append(pending)
-        return max(min(due), now + min(_SHORTEST_WAIT_SECONDS, self.settings.poll_interval_seconds))
 
 
 def _build_provider(settings: Settings) -> GroqProvider:

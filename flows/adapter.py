@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import anyio
 import anyio.to_thread
 
+from batchkit.drive import DriveUntil, Wait, Wave
 from batchkit.errors import BatchkitError
-from batchkit.runner import DriveUntil, Wait, Wave
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Mapping

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from pathlib import Path
 
+    from batchkit.drive import DriveUntil, Wait, Wave
     from batchkit.models import Workload
     from batchkit.progress import Progress
-    from batchkit.runner import DriveUntil, Runner, Wait, Wave
+    from batchkit.runner import Runner
     from batchkit.settings import Settings
     from batchkit.steps.context import StepReport
 

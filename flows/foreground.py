@@ -16,7 +16,7 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from batchkit.runner import Wait, Wave
+from batchkit.drive import Wait, Wave
 
 from .adapter import HandsWithdrawn
 

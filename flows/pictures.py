@@ -10,12 +10,12 @@ import shlex
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from batchkit.runner import WaveKind
+from batchkit.drive import WaveKind
 
 if TYPE_CHECKING:
+    from batchkit.drive import Wave
     from batchkit.models import Batch
     from batchkit.progress import Progress
-    from batchkit.runner import Wave
     from batchkit.steps.context import StepReport
 
 _SAMPLE_CHARACTERS = 200
@@ -89,12 +89,11 @@ def _attention_row(batch: Batch) -> dict[str, Any]:
     return {
         "batch": batch.id,
         "status": batch.status,
+        "requests": batch.counts.total,
         "completed": batch.counts.completed,
         "failed": batch.counts.failed,
-        "requests": batch.counts.total,
-        "window": batch.completion_window,
-        "expires": _moment(batch.expires_at),
         "the provider says": words,
+        "expires": _moment(batch.expires_at),
     }
 
 
@@ -113,12 +112,6 @@ def summary(progress: Progress) -> str:
         f"| failed | {counts.failed:,} |",
         f"| cancelled | {counts.cancelled:,} |",
         *([f"| without an answer yet | {counts.unresolved:,} |"] if counts.unresolved else []),
-        "",
-        "| tokens | |",
-        "|---|---:|",
-        f"| prompt | {usage.prompt_tokens:,} |",
-        f"| completion | {usage.completion_tokens:,} |",
-        f"| total | {usage.total_tokens:,} |",
     ]
     if progress.failures:
         lines += ["", "## Failures by reason", "", "| requests | status | code | for example |", "|---:|---|---|---|"]
@@ -127,6 +120,16 @@ def summary(progress: Progress) -> str:
             f" | {_plain(reason.code)} | {_plain(reason.sample)} |"
             for reason in progress.failures
         ]
+    lines += [
+        "",
+        "## Tokens",
+        "",
+        "| tokens | |",
+        "|---|---:|",
+        f"| prompt | {usage.prompt_tokens:,} |",
+        f"| completion | {usage.completion_tokens:,} |",
+        f"| total | {usage.total_tokens:,} |",
+    ]
     name = shlex.quote(workload.name)
     target = shlex.quote(f"{workload.name}.results.jsonl")
     lines += ["", "## Next", "", "```sh", f"batchkit export {name} {target}"]

@@ -17,9 +17,10 @@ from prefect import flow
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
+from batchkit.drive import DriveUntil
 from batchkit.errors import BatchkitError
 from batchkit.models import WorkloadId
-from batchkit.runner import DriveUntil, Runner
+from batchkit.runner import Runner
 
 from . import pictures
 from .adapter import HandsWithdrawn, Job, follow

@@ -29,9 +29,9 @@ from . import pictures
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from batchkit.drive import Wait, Wave
     from batchkit.models import WorkloadId
     from batchkit.progress import Progress
-    from batchkit.runner import Wait, Wave
     from batchkit.steps.context import StepReport
 
 _PROGRESS_EVERY_SECONDS = 10.0
@@ -94,6 +94,7 @@ class Reporter:
         self._log = log
         self._clock = clock
         self._names = names
+        self._shown: tuple[str, float, str] | None = None
         self._next_progress = 0.0
         self._next_attention = 0.0
         self._quiet_until = 0.0
@@ -168,8 +169,10 @@ class Reporter:
 
     def _show(self, progress: Progress, *, matters: bool) -> None:
         key = f"batchkit-progress-{pictures.key_part(progress.workload.name)}"
-        percent, line = pictures.percent(progress), pictures.progress_line(progress)
-        self._put(lambda sink: sink.progress(key, percent, line), matters=matters)
+        shown = (key, pictures.percent(progress), pictures.progress_line(progress))
+        if shown != self._shown:
+            self._shown = shown
+            self._put(lambda sink: sink.progress(*shown), matters=matters)
 
     def _show_attention(self, progress: Progress, *, matters: bool) -> None:
         name = progress.workload.name

@@ -9,9 +9,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
 
+from batchkit.drive import Wave, WaveKind
 from batchkit.errors import BatchkitError, StoreUnavailable
 from batchkit.models import ShardId, WorkloadId
-from batchkit.runner import Wave, WaveKind
 
 from . import pictures
 from .session import flow_session

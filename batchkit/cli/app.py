@@ -74,20 +74,22 @@ def run_command(words: Sequence[str]) -> int:
     COMMAND_LINE.set(tuple(words))
     console.survive_odd_terminals()
     err = console.stderr()
+    is_verbose = bool(_VERBOSE_FLAGS & set(words))
+    console.log_to(err, verbose=is_verbose)
     try:
         app(args=list(words), prog_name="batchkit")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except BatchkitError as error:
         console.complain(err, error)
-        if _VERBOSE_FLAGS & set(words):
+        if is_verbose:
             console.say(err, traceback.format_exc().rstrip())
         return error.exit_code
     except KeyboardInterrupt:
         console.say(err, "interrupted")
         return exits.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last stop: a bug gets its exit code, and its traceback a place
-        _report_bug(error, is_verbose=bool(_VERBOSE_FLAGS & set(words)))
+        _report_bug(error, is_verbose=is_verbose)
         return 1
     return exits.SUCCEEDED
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _MIN_WIDTH = 10
 _MAX_WIDTH = 72
+_GAP = "   "
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +36,23 @@ class Look:
 SUCCEEDED = Look("succeeded", "green", "█", "#")
 FAILED = Look("failed", "red", "▚", "x")
 CANCELLED = Look("cancelled", "magenta", "▞", "/")
+ANSWERED = Look("answered, not fetched", "cyan", "▓", "+")
 IN_FLIGHT = Look("in flight", "cyan", "▒", "=")
 PENDING = Look("pending", "bright_black", "░", ".")
 
 
-def by_state(counts: RequestCountsByState) -> list[tuple[Look, int]]:
-    """List all states in the order in which they are drawn: what is done first."""
+def by_state(counts: RequestCountsByState, remote_done: int = 0) -> list[tuple[Look, int]]:
+    """List all states in the order in which they are drawn: what is done first.
+
+    ``remote_done`` of those in flight have been answered, the provider says.
+    """
+    answered = min(remote_done, counts.in_flight)
     return [
         (SUCCEEDED, counts.succeeded),
         (FAILED, counts.failed),
         (CANCELLED, counts.cancelled),
-        (IN_FLIGHT, counts.in_flight),
+        (ANSWERED, answered),
+        (IN_FLIGHT, counts.in_flight - answered),
         (PENDING, counts.pending),
     ]
 
@@ -73,8 +80,8 @@ def share_cells(counts: list[int], width: int) -> list[int]:
 class StateBar:
     """A rich renderable as wide as it is allowed to be."""
 
-    def __init__(self, counts: RequestCountsByState, *, max_width: int = _MAX_WIDTH) -> None:
-        self._parts = by_state(counts)
+    def __init__(self, counts: RequestCountsByState, *, remote_done: int = 0, max_width: int = _MAX_WIDTH) -> None:
+        self._parts = by_state(counts, remote_done)
         self._max_width = max_width
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -94,17 +101,16 @@ class StateBar:
 class StateLegend:
     """The counts behind a ``StateBar``, each with its glyph; states without requests are left out."""
 
-    def __init__(self, counts: RequestCountsByState) -> None:
-        self._parts = by_state(counts)
+    def __init__(self, counts: RequestCountsByState, *, remote_done: int = 0) -> None:
+        self._parts = by_state(counts, remote_done)
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
-        """Write the counts; rich calls this."""
-        shown = [(look, count) for look, count in self._parts if count] or self._parts[:1]
-        entries = [
-            Text.assemble(
-                (look.glyph_for(options), look.style), f"\N{NO-BREAK SPACE}{count:,}\N{NO-BREAK SPACE}{label}"
-            )
-            for look, count in shown
-            for label in (look.label.replace(" ", "\N{NO-BREAK SPACE}"),)
-        ]
-        yield Text("   ").join(entries)
+        """Write the counts, broken between them only; rich calls this."""
+        line = Text()
+        for look, count in [part for part in self._parts if part[1]] or self._parts[:1]:
+            entry = Text.assemble((look.glyph_for(options), look.style), f" {count:,} {look.label}")
+            if line and line.cell_len + len(_GAP) + entry.cell_len > options.max_width:
+                yield line
+                line = Text()
+            line = Text(_GAP if line else "").join([line, entry])
+        yield line

@@ -10,10 +10,10 @@ import typer
 from rich.text import Text
 
 from batchkit.cli import console, display, driving, exits, options, outcome, stores, words
-from batchkit.cli.job import Desk, Manner, conclude, print_outcome
+from batchkit.cli.job import Desk, Manner, print_outcome
+from batchkit.drive import DriveUntil
 from batchkit.errors import UsageError
 from batchkit.models import TERMINAL_STATUSES, BatchStatus
-from batchkit.runner import DriveUntil
 from batchkit.steps.export import check_target
 
 if TYPE_CHECKING:
@@ -48,10 +48,10 @@ def cancel(name: str, settings: Settings, manner: Manner, *, stay: bool) -> int:
         # One pass is not worth the start of Prefect.
         desk = Desk(runner, manner if stay else replace(manner, use_prefect=False), console.stderr())
         workload = runner.find(name)
-        if runner.progress(workload.id).is_finished:
-            return conclude(runner.progress(workload.id), manner, output=None, again="")
-        workload = runner.request_cancel(name)
         again = options.same_command()
+        progress = runner.progress(workload.id)
+        if not progress.is_finished:
+            workload = runner.request_cancel(name)
         with driving.interruptible(desk.err, lambda: outcome.interrupted(desk.picture(), manner.where, again=again)):
             progress = desk.drive(workload, until=DriveUntil.FINISHED if stay else DriveUntil.ONE_PASS)
     if progress.is_finished:

@@ -112,6 +112,8 @@ def log_to(console: Console, *, verbose: bool) -> None:
     logger.handlers = [handler for handler in logger.handlers if not isinstance(handler, LogToConsole)]
     logger.addHandler(LogToConsole(console))
     logger.setLevel(logging.DEBUG if verbose else logging.WARNING)
+    # It announces every retry with a warning; what is worth knowing of those is a note of the step that made the call.
+    logging.getLogger("stamina").setLevel(logging.ERROR)
 
 
 def survive_odd_terminals() -> None:

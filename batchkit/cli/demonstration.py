@@ -60,6 +60,7 @@ def _story(progress: Progress, evidence: demo.Evidence, stage: demo.Stage, where
     yield Text(f"results:  {stage.output}")
     yield Text("look further:")
     csv = stage.output.with_suffix("").with_suffix(".csv")
-    look_inside = shlex.join(["sqlite3", f"{where.home}/batchkit.db", "SELECT * FROM failed LIMIT 5"])
+    query = f"SELECT custom_id, error_message FROM failed WHERE workload = '{stage.name}' LIMIT 5"  # noqa: S608 - to be read
+    look_inside = f'sqlite3 {shlex.quote(str(where.home))}/batchkit.db "{query}"'
     for command in (where.command("status", stage.name), where.command("export", stage.name, str(csv)), look_inside):
         yield Text.assemble("  ", (command, "bold"))

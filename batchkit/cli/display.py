@@ -96,7 +96,7 @@ def overview(pictures: Sequence[Progress]) -> RenderableType:
             Text(words.printable(progress.workload.name)),
             Text(progress.state.value, style=_STATE_STYLES[progress.state]),
             words.percent(counts.total - counts.unresolved, counts.total),
-            StateBar(counts, max_width=24),
+            StateBar(counts, remote_done=progress.remote_done, max_width=24),
             Text(words.short_count(failed), style="red" if failed else "dim"),
             words.short_count(counts.total),
         )
@@ -195,10 +195,8 @@ def _panel(progress: Progress, rows: list[tuple[str, RenderableType]], *, elapse
     return Panel(
         grid,
         box=ROUNDED,
-        title=f"[bold]{name}[/bold] [{_STATE_STYLES[state]}]{state.value}[/]",
+        title=f"[bold]{name}[/bold]  [{_STATE_STYLES[state]}]{state.value}[/]  [dim]{elapsed}[/dim]",
         title_align="left",
-        subtitle=f"[dim]{elapsed}[/dim]",
-        subtitle_align="right",
     )
 
 
@@ -207,16 +205,16 @@ def _rows(progress: Progress) -> list[tuple[str, RenderableType]]:
     done = (
         f"{words.percent(counts.total - counts.unresolved, counts.total)} of {words.counted(counts.total, 'request')}"
     )
+    remote_done = progress.remote_done
+    bar, legend = StateBar(counts, remote_done=remote_done), StateLegend(counts, remote_done=remote_done)
     rows: list[tuple[str, RenderableType]] = [
-        ("requests", Group(StateBar(counts), StateLegend(counts), Text(done))),
+        ("requests", Group(bar, legend, Text(done))),
         ("shards", Text(_joined({state.value: count for state, count in progress.shards.items()}) or "none yet")),
     ]
     if progress.batches:
-        answered = f"{progress.remote_done:,} answered at the provider so far"
-        rows.append(("batches", Text(f"{_joined(progress.batches)}; {answered}")))
+        rows.append(("batches", Text(f"{_joined(progress.batches)}; {remote_done:,} requests answered there")))
     if progress.expired_rides:
-        rides = words.counted(progress.expired_rides, "ride")
-        rows.append(("expired", Text(f"{rides} came back unanswered and were or will be sent again")))
+        rows.append(("expired", Text(expired_text(progress))))
     if progress.failures:
         rows.append(("failures", failures_text(progress.failures)))
     usage = progress.usage
@@ -262,6 +260,14 @@ def finding_line(finding: Finding) -> RenderableType:
         text.append(f"\n{words.printable(finding.advice)}", style="bold")
     grid.add_row(Text(finding.level.value, style=_LEVEL_STYLES[finding.level.value]), finding.check, text)
     return grid
+
+
+def expired_text(progress: Progress) -> str:
+    """Say how many rides were not executed, and what becomes of what they carried."""
+    rides = f"{words.counted(progress.expired_rides, 'ride')} came back unanswered"
+    if progress.workload.cancel_requested_at is not None:
+        return rides
+    return f"{rides} and {'were' if progress.is_finished else 'were or will be'} sent again"
 
 
 def failures_text(failures: Sequence[FailureReason]) -> Text:

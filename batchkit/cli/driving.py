@@ -12,7 +12,7 @@ import typer
 
 from batchkit.cli import exits
 from batchkit.cli.console import tell
-from batchkit.runner import DriveUntil, Wait, Wave
+from batchkit.drive import DriveUntil, Wait, Wave
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence

@@ -9,8 +9,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from batchkit.cli import console, display, driving, exits, inputs, live, machine, options, outcome, stores
+from batchkit.drive import DriveUntil
 from batchkit.progress import WorkloadState
-from batchkit.runner import DriveUntil, Runner
+from batchkit.runner import Runner
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

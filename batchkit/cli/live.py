@@ -171,10 +171,12 @@ class LivePanel(_Watching):
         if not pictures:
             return self._spinner
         if len(pictures) == 1:
-            return display.live_panel(pictures[0], self._moment(pictures[0]), self._spinner)
+            panel = display.live_panel(pictures[0], self._moment(pictures[0]), self._spinner)
+            # Ends with an empty line: the ^C that a terminal echoes there cannot push the panel out of place.
+            return Group(panel, "")
         unfinished = next((progress for progress in pictures if not progress.is_finished), pictures[0])
         self._spinner.update(text=display.activity(unfinished, self._moment(unfinished)))
-        return Group(display.overview(pictures), self._spinner)
+        return Group(display.overview(pictures), self._spinner, "")
 
 
 class PlainLines(_Watching):

@@ -29,7 +29,7 @@ def cancel(
     Returns once every batch has been asked to stop; that takes the provider up to ten minutes, and what it answers until
     then is paid for and merged. `batchkit resubmit` reopens a cancelled workload.
 
-    Exit codes: 0 stopped, or every batch was asked to stop; 4 some batches could not be asked yet, and the same command
+    Exit codes: 0 stopped, finished already, or every batch was asked to stop; 4 some batches could not be asked yet, and the same command
     goes on.
 
     For example:

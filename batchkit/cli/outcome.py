@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from batchkit.progress import Progress
 
 
+_LABEL_WIDTH = 11
+
+
 def exit_code(progress: Progress) -> int:
     """Say in one number how a workload stands."""
     if not progress.is_finished:
@@ -32,7 +35,7 @@ def summary(progress: Progress, where: Where, *, output: Path | None) -> Iterato
         yield display.failures_text(progress.failures)
     yield from _facts(progress)
     if output is not None:
-        yield Text.assemble("results: ", (str(output), "bold"))
+        yield next_step("results", str(output))
     elif progress.is_finished:
         yield next_step("results", where.command("export", name, f"{name}.results.jsonl"))
     if progress.is_finished and progress.counts.failed:
@@ -119,7 +122,7 @@ def _facts(progress: Progress) -> Iterator[Text]:
     if usage.total_tokens:
         facts.append(f"{usage.prompt_tokens:,} tokens in, {usage.completion_tokens:,} out")
     if progress.expired_rides:
-        facts.append(f"{words.counted(progress.expired_rides, 'ride')} came back unanswered and were sent again")
+        facts.append(display.expired_text(progress))
     if progress.is_finished and progress.last_merged_at is not None:
         facts.append(f"done in {words.duration(progress.last_merged_at - progress.workload.created_at)}")
     if facts:
@@ -127,5 +130,5 @@ def _facts(progress: Progress) -> Iterator[Text]:
 
 
 def next_step(label: str, command: str) -> Text:
-    """Name a command that may come next."""
-    return Text.assemble(f"{label}: ", (command, "bold"))
+    """Name a command that may come next, or a place to look at."""
+    return Text.assemble(f"{label + ':':<{_LABEL_WIDTH}}", (command, "bold"))

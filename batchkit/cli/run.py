@@ -123,7 +123,7 @@ def submit(
         batchkit submit requests.jsonl --window 48h --shard-lines 500
     """
     from batchkit.cli import job  # noqa: PLC0415 - as for run
-    from batchkit.runner import DriveUntil  # noqa: PLC0415 - as for run
+    from batchkit.drive import DriveUntil  # noqa: PLC0415 - as for run
     from batchkit.steps.split import SplitOptions  # noqa: PLC0415 - as for run
 
     where = options.Where(home, database_url, base_url, accept_other_key)

@@ -16,7 +16,16 @@ from batchkit.sharding import longer_window, smaller_shard
 from batchkit.spool import sha256_of
 from batchkit.steps.answers import AnswerReader, Tally
 from batchkit.steps.context import StepReport
-from batchkit.steps.refusal import MAX_WAITS, fail, fail_all, halving_ends, pause_seconds, postpone, wait_seconds
+from batchkit.steps.refusal import (
+    MAX_WAITS,
+    fail,
+    fail_all,
+    halving_ends,
+    pause_seconds,
+    postpone,
+    step_aside,
+    wait_seconds,
+)
 from batchkit.store import batches, requests, shards, workloads
 from batchkit.store.bulk import bulk_for
 
@@ -113,6 +122,7 @@ def _merge_whole(context: StepContext, workload: Workload, fetched: _Fetched) ->
         try:
             return _merge_once(context, workload, fetched, believe=fetch == _FETCHES - 1)
         except StateConflict:
+            step_aside(context, fetched.shard)
             return StepReport({"taken over": 1})
         except _TornError:
             for download in (fetched.output, fetched.error):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from batchkit.errors import StateConflict
 from batchkit.jsonl import storable_text
 from batchkit.models import RequestState, ShardState
 from batchkit.store import requests, shards
@@ -52,6 +53,14 @@ def postpone(context: StepContext, shard: Shard, seconds: float, *, refused: boo
             lease_owner=None,
             lease_until=None,
         )
+
+
+def step_aside(context: StepContext, shard: Shard) -> None:
+    """After a conflict: leave the shard to whoever moved it on; if it is still ours, try again a little later."""
+    try:
+        postpone(context, shard, pause_seconds(context))
+    except StateConflict:
+        return
 
 
 def withdraw(context: StepContext, shard: Shard, *, code: str, message: str, status_code: int | None) -> None:

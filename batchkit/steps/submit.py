@@ -25,7 +25,7 @@ from batchkit.errors import (
 from batchkit.lifecycle import is_capacity_refusal
 from batchkit.models import ShardState
 from batchkit.steps.context import StepReport
-from batchkit.steps.refusal import MAX_WAITS, pause_seconds, postpone, wait_seconds, withdraw
+from batchkit.steps.refusal import MAX_WAITS, pause_seconds, postpone, step_aside, wait_seconds, withdraw
 from batchkit.store import batches, shards, workloads
 
 if TYPE_CHECKING:
@@ -66,6 +66,9 @@ def submit(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[Sh
         try:
             return _submit_one(context, workload, shard_id)
         except StateConflict:
+            with context.store.read() as connection:
+                shard = shards.get(connection, shard_id)
+            step_aside(context, shard)
             return StepReport({"taken over": 1})
         except (Unauthorized, Forbidden, SpoolError):
             stop.set()

@@ -91,21 +91,25 @@ def bulk_for(connection: Connection) -> Bulk:
 class SqliteBulk:
     """Multi-row VALUES: fewer statements and fewer bound values are what SQLite rewards."""
 
-    # Every SQLite since 3.32 takes this many variables in a statement.
-    _max_variables = 32_766
-    _max_rows = 1_000
+    # A few sizes only: every size is a statement of its own, and prepared statements of many rows are large.
+    _rows_per_statement = (256, 32, 4, 1)
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def _insert(self, head: str, template: str, rows: Sequence[Sequence[Any]], tail: str = "") -> None:
-        if not rows:
-            return
-        step = min(self._max_rows, self._max_variables // len(rows[0]))
-        for start in range(0, len(rows), step):
-            part = rows[start : start + step]
-            values = ",".join([template] * len(part))
-            self._connection.exec_driver_sql(f"{head} VALUES {values} {tail}", tuple(chain.from_iterable(part)))
+    def _insert(
+        self, target: str, constants: Sequence[Any], columns: int, rows: Sequence[Sequence[Any]], tail: str = ""
+    ) -> None:
+        """Insert rows of ``columns`` values, each behind the same ``constants``."""
+        row = f"({', '.join('?' * columns)})"
+        bound = ", ".join("?" * len(constants))
+        start = 0
+        for size in self._rows_per_statement:
+            sql = f"INSERT INTO {target} SELECT {bound}, * FROM (VALUES {', '.join([row] * size)}) WHERE true {tail}"  # noqa: S608 - constants of this file
+            while len(rows) - start >= size:
+                values = chain(constants, chain.from_iterable(rows[start : start + size]))
+                self._connection.exec_driver_sql(sql, tuple(values))
+                start += size
 
     def _update(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> int:
         return self._connection.exec_driver_sql(sql, list(rows)).rowcount if rows else 0
@@ -113,8 +117,9 @@ class SqliteBulk:
     def add_requests(self, workload_id: WorkloadId, shard_id: ShardId, rows: Sequence[RequestRow]) -> None:
         """Insert the requests of a new shard, in flight."""
         self._insert(
-            "INSERT INTO requests (workload_id, shard_id, state, seq, custom_id, line_offset, line_length)",
-            f"({int(workload_id)}, {int(shard_id)}, 'in_flight', ?, ?, ?, ?)",
+            "requests (workload_id, shard_id, state, seq, custom_id, line_offset, line_length)",
+            (workload_id, shard_id, "in_flight"),
+            4,
             rows,
         )
 
@@ -136,8 +141,9 @@ class SqliteBulk:
     def add_bodies(self, shard_id: ShardId, rows: Sequence[BodyRow]) -> None:
         """Store answers; a second one for the same request of the same shard replaces the first."""
         self._insert(
-            "INSERT INTO bodies (shard_id, seq, body)",
-            f"({int(shard_id)}, ?, ?)",
+            "bodies (shard_id, seq, body)",
+            (shard_id,),
+            2,
             rows,
             "ON CONFLICT (shard_id, seq) DO UPDATE SET body = excluded.body",
         )
@@ -145,16 +151,18 @@ class SqliteBulk:
     def add_attempts(self, workload_id: WorkloadId, shard_id: ShardId, rows: Sequence[AttemptRow]) -> None:
         """Store failed rides."""
         self._insert(
-            "INSERT INTO attempts (workload_id, shard_id, seq, attempt, kind, status_code, error_code, error_message)",
-            f"({int(workload_id)}, {int(shard_id)}, ?, ?, ?, ?, ?, ?)",
+            "attempts (workload_id, shard_id, seq, attempt, kind, status_code, error_code, error_message)",
+            (workload_id, shard_id),
+            6,
             rows,
         )
 
     def add_results(self, workload_id: WorkloadId, shard_id: ShardId, rows: Sequence[ResultRow]) -> None:
         """Store final results; a success that stands already is left alone."""
         self._insert(
-            f"INSERT INTO results (workload_id, shard_id, {_RESULT_COLUMNS})",
-            f"({int(workload_id)}, {int(shard_id)}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"results (workload_id, shard_id, {_RESULT_COLUMNS})",
+            (workload_id, shard_id),
+            11,
             rows,
             _RESULT_UPSERT,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # Any number will do, as long as every upgrade takes the same lock.
 _UPGRADE_LOCK = 4_720_115_623
+# Alembic keeps the migration that is running in global variables.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ def upgrade(store: Store) -> SchemaState:
             hint="pip install --upgrade groq-batchkit",
         )
     config = _config()
-    with store.write() as connection:
+    with _ONE_AT_A_TIME, store.write() as connection:
         if not store.is_sqlite:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
         config.attributes["connection"] = connection

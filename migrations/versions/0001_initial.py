@@ -16,15 +16,15 @@ _ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 def _views(dialect: str) -> Mapping[str, str]:
     """What somebody with a SQL shell or Datasette reads first."""
-    # Postgres has no text with NUL in it: one such answer, and the whole view could not be read.
-    body = r"CAST(replace(bodies.body, '\u0000', '\ufffd') AS json)"
+    # Text in SQL has no NUL: SQLite would end the answer there, and Postgres could not read the view at all.
+    body = r"replace(bodies.body, '\u0000', '\ufffd')"
     content = {
-        "sqlite": "json_extract(bodies.body, '$.choices[0].message.content')",
-        "postgresql": f"{body} #>> '{{choices,0,message,content}}'",
+        "sqlite": f"json_extract({body}, '$.choices[0].message.content')",
+        "postgresql": f"CAST({body} AS json) #>> '{{choices,0,message,content}}'",
     }[dialect]
     transcript = {
-        "sqlite": "json_extract(bodies.body, '$.text')",
-        "postgresql": f"{body} ->> 'text'",
+        "sqlite": f"json_extract({body}, '$.text')",
+        "postgresql": f"CAST({body} AS json) ->> 'text'",
     }[dialect]
     # The list repeats the condition of the partial index, which SQLite asks for.
     unfinished = (
@@ -118,9 +118,9 @@ def upgrade() -> None:
         sa.Column("attempts", sa.SmallInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("expiries", sa.SmallInteger(), server_default=sa.text("0"), nullable=False),
         sa.CheckConstraint(
-            "state IN ('pending', 'in_flight', 'succeeded', 'failed', 'cancelled')", name="requests_state"
+            "state IN ('pending', 'in_flight', 'succeeded', 'failed', 'cancelled')", name=op.f("requests_state")
         ),
-        sa.CheckConstraint("expiries <= attempts", name="requests_counters"),
+        sa.CheckConstraint("expiries <= attempts", name=op.f("requests_counters")),
         sa.PrimaryKeyConstraint("workload_id", "seq", name="requests_pkey"),
         sqlite_with_rowid=False,
     )
@@ -148,7 +148,7 @@ def upgrade() -> None:
         sa.Column("prompt_tokens", sa.Integer(), nullable=True),
         sa.Column("completion_tokens", sa.Integer(), nullable=True),
         sa.Column("total_tokens", sa.Integer(), nullable=True),
-        sa.CheckConstraint("state IN ('succeeded', 'failed')", name="results_state"),
+        sa.CheckConstraint("state IN ('succeeded', 'failed')", name=op.f("results_state")),
         sa.PrimaryKeyConstraint("workload_id", "seq", name="results_pkey"),
         sqlite_with_rowid=False,
     )
@@ -180,9 +180,9 @@ def upgrade() -> None:
         sa.Column("cancel_requested_at", sa.Float(), nullable=True),
         sa.Column("lease_owner", sa.Text(), nullable=True),
         sa.Column("lease_until", sa.Float(), nullable=True),
-        sa.CheckConstraint("max_attempts > 0 AND max_expiries > 0", name="workloads_budgets"),
-        sa.CheckConstraint("request_count IS NULL OR input_sha256 IS NOT NULL", name="workloads_split_whole"),
-        sa.CheckConstraint("shard_lines > 0 AND shard_bytes > 0", name="workloads_shard_size"),
+        sa.CheckConstraint("max_attempts > 0 AND max_expiries > 0", name=op.f("workloads_budgets")),
+        sa.CheckConstraint("request_count IS NULL OR input_sha256 IS NOT NULL", name=op.f("workloads_split_whole")),
+        sa.CheckConstraint("shard_lines > 0 AND shard_bytes > 0", name=op.f("workloads_shard_size")),
         sa.PrimaryKeyConstraint("id", name="workloads_pkey"),
         sa.UniqueConstraint("name", name="workloads_name_key"),
         sqlite_autoincrement=True,
@@ -220,18 +220,20 @@ def upgrade() -> None:
         sa.Column("next_lines", sa.Integer(), nullable=False),
         sa.Column("next_completion_window", sa.Text(), nullable=False),
         sa.CheckConstraint(
-            "NOT (state IN ('submitted', 'ended', 'merged')) OR (batch_id IS NOT NULL)", name="shards_has_batch"
+            "NOT (state IN ('submitted', 'ended', 'merged')) OR (batch_id IS NOT NULL)", name=op.f("shards_has_batch")
         ),
-        sa.CheckConstraint("NOT (state IN ('submitting')) OR (submitting_since IS NOT NULL)", name="shards_has_intent"),
+        sa.CheckConstraint(
+            "NOT (state IN ('submitting')) OR (submitting_since IS NOT NULL)", name=op.f("shards_has_intent")
+        ),
         sa.CheckConstraint(
             "NOT (state IN ('uploaded', 'submitting', 'submitted')) OR (input_file_id IS NOT NULL)",
-            name="shards_has_file",
+            name=op.f("shards_has_file"),
         ),
         sa.CheckConstraint(
             "state IN ('planned', 'uploaded', 'submitting', 'submitted', 'ended', 'merged', 'withdrawn')",
-            name="shards_state",
+            name=op.f("shards_state"),
         ),
-        sa.CheckConstraint("line_count > 0", name="shards_not_empty"),
+        sa.CheckConstraint("line_count > 0", name=op.f("shards_not_empty")),
         sa.ForeignKeyConstraint(["workload_id"], ["workloads.id"], name="shards_workload_id_fkey"),
         sa.PrimaryKeyConstraint("id", name="shards_pkey"),
         sa.UniqueConstraint("batch_id", name="shards_batch_id_key"),

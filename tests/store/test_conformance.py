@@ -97,11 +97,10 @@ class Walk:
         shard = self._pick(*ROAD)
         if shard is None:
             return
-        target = next(
-            state for state in ShardState if list(ShardState).index(state) > list(ShardState).index(shard.state)
-        )
+        states = list(ShardState)
+        target = states[states.index(shard.state) + 1]
         assert target in SHARD_TRANSITIONS[shard.state]
-        values = dict(ROAD[shard.state])
+        values: dict[str, Any] = ROAD[shard.state].copy()
         if target is ShardState.SUBMITTED:
             values["batch_id"] = f"batch-{shard.id}"
         shards.transition(self.connection, shard, target, at=NOW, **values)
@@ -129,8 +128,15 @@ class Walk:
             shard.id,
             [success(seq) for seq in won] + [failure(seq, code=f"code-{seq % 3}") for seq in failed],
         )
-        values = {"next_lines": self.random.choice([5, 9]), "not_before": self.random.choice([0, NOW + 10])}
-        shards.transition(self.connection, shard, ShardState.MERGED, at=NOW, merged_at=NOW, **values)
+        shards.transition(
+            self.connection,
+            shard,
+            ShardState.MERGED,
+            at=NOW,
+            merged_at=NOW,
+            next_lines=self.random.choice([5, 9]),
+            not_before=self.random.choice([0, NOW + 10]),
+        )
         self.model.set(won, RequestState.SUCCEEDED)
         self.model.state |= verdicts
         self.model.shard_state[shard.id] = ShardState.MERGED

@@ -252,6 +252,6 @@ def test_store_can_be_closed_twice_and_leaves_no_log_behind(sqlite_url):
     store.close()
     path = Path(store.url.database or "")
     assert [file.name for file in path.parent.iterdir() if file.name.startswith(path.name)] == [path.name]
-    connection = sqlite3.connect(path)
-    assert connection.execute("SELECT count(*) FROM workloads").fetchone() == (1,)
-    connection.close()
+    file = sqlite3.connect(path)
+    assert file.execute("SELECT count(*) FROM workloads").fetchone() == (1,)
+    file.close()

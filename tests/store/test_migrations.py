@@ -1,0 +1,275 @@
+"""The schema's history: it arrives at what the code believes, at once or not at all, whoever else is upgrading."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import inspect, text
+from sqlalchemy.exc import DBAPIError
+
+import batchkit
+from batchkit.errors import StoreError, StoreUnavailable
+from batchkit.store import migrate, workloads
+from batchkit.store.engine import Store
+from batchkit.store.migrate import SchemaState
+from batchkit.store.tables import metadata
+from tests.factories import add_shard, add_workload
+
+VIEWS = {"failed", "progress", "succeeded", "usage"}
+
+
+@pytest.fixture
+def empty_store(empty_database_url):
+    """Open a store on a database without tables."""
+    opened = Store(empty_database_url)
+    yield opened
+    opened.close()
+
+
+def scripts() -> ScriptDirectory:
+    """Read the history."""
+    return ScriptDirectory.from_config(migrate._config())
+
+
+def schema_of(store: Store) -> dict[str, dict[str, object]]:
+    """Describe every table in full: also what alembic's own comparison leaves out."""
+    described: dict[str, dict[str, object]] = {}
+    with store.read() as connection:
+        inspector = inspect(connection)
+        for name in inspector.get_table_names():
+            if name == "alembic_version":
+                continue
+            described[name] = {
+                "columns": [
+                    (column["name"], repr(column["type"]), column["nullable"], column["default"])
+                    for column in inspector.get_columns(name)
+                ],
+                "primary key": inspector.get_pk_constraint(name),
+                "unique": sorted(inspector.get_unique_constraints(name), key=str),
+                "foreign keys": sorted(inspector.get_foreign_keys(name), key=str),
+                "checks": sorted(
+                    (str(check["name"]), " ".join(check["sqltext"].split()))
+                    for check in inspector.get_check_constraints(name)
+                ),
+                "indexes": sorted(
+                    (
+                        str(index["name"]),
+                        str(index["column_names"]),
+                        str(index["unique"]),
+                        {option: str(value) for option, value in index["dialect_options"].items()},
+                    )
+                    for index in inspector.get_indexes(name)
+                ),
+            }
+            if store.is_sqlite:
+                query = text("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = :name")
+                sql = connection.execute(query, {"name": name}).scalar_one()
+                described[name]["storage"] = [word for word in ("WITHOUT ROWID", "AUTOINCREMENT") if word in sql]
+    return described
+
+
+def test_migrated_schema_is_the_fresh_one(empty_store):
+    """Whether tables are made by the history or by the code's own description, they are the same to the last CHECK."""
+    with empty_store.write() as connection:
+        metadata.create_all(connection)
+    fresh = schema_of(empty_store)
+    with empty_store.write() as connection:
+        metadata.drop_all(connection)
+    migrate.upgrade(empty_store)
+    migrated = schema_of(empty_store)
+    assert migrated == fresh
+    assert set(migrated) == set(metadata.tables)
+    # The comparison must not be blind where it matters.
+    assert {name for name, _ in migrated["shards"]["checks"]} >= {"shards_has_batch", "shards_has_intent"}  # type: ignore[attr-defined] # described above
+    assert any("where" in str(index[3]) for index in migrated["requests"]["indexes"])  # type: ignore[attr-defined] # described above
+
+
+def test_autogenerate_finds_nothing_to_do(store):
+    """Alembic's own comparison of history and code is empty."""
+    with store.read() as connection:
+        options = {"compare_type": True, "compare_server_default": True}
+        assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
+
+
+def test_upgrade_says_what_was_there_before(empty_store):
+    """An empty database has no revision; afterwards it has the one that this version wants."""
+    head = scripts().get_current_head()
+    assert migrate.check(empty_store) == SchemaState(None, head or "")
+    assert not migrate.check(empty_store).is_current
+    assert migrate.upgrade(empty_store) == SchemaState(None, head or "")
+    assert migrate.check(empty_store) == SchemaState(head, head or "")
+    assert migrate.check(empty_store).is_current
+
+
+def test_check_changes_nothing(empty_store):
+    """Looking makes no table, not even alembic's own."""
+    migrate.check(empty_store)
+    with empty_store.read() as connection:
+        assert inspect(connection).get_table_names() == []
+
+
+def test_upgrade_again_is_a_no_op(store):
+    """A current database is left alone, rows and all."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        add_shard(connection, workload)
+    before = schema_of(store)
+    assert migrate.upgrade(store).is_current
+    assert schema_of(store) == before
+    with store.read() as connection:
+        assert [found.id for found in workloads.every(connection)] == [workload.id]
+
+
+def test_threads_that_upgrade_at_once_do_it_once(empty_database_url):
+    """One does it and the others wait, also when they share a process."""
+    count = 4
+    start = threading.Barrier(count)
+
+    def upgrade(_: int) -> bool:
+        own = Store(empty_database_url)
+        try:
+            start.wait()
+            migrate.upgrade(own)
+            return migrate.check(own).is_current
+        finally:
+            own.close()
+
+    with ThreadPoolExecutor(count) as pool:
+        assert list(pool.map(upgrade, range(count))) == [True] * count
+
+
+def test_threads_may_upgrade_different_databases(empty_sqlite_url, empty_postgres_url, tmp_path):
+    """Alembic keeps its context per process; two databases that are upgraded at once must not meet in it."""
+    urls = [empty_sqlite_url, empty_postgres_url, *(f"sqlite:///{tmp_path}/{number}.db" for number in range(4))]
+    start = threading.Barrier(len(urls))
+
+    def upgrade(url: str) -> set[str]:
+        own = Store(url)
+        try:
+            start.wait()
+            migrate.upgrade(own)
+            with own.read() as connection:
+                return set(inspect(connection).get_table_names())
+        finally:
+            own.close()
+
+    with ThreadPoolExecutor(len(urls)) as pool:
+        assert list(pool.map(upgrade, urls)) == [{*metadata.tables, "alembic_version"}] * len(urls)
+
+
+_UPGRADER = """
+import sys
+from batchkit.store import migrate
+from batchkit.store.engine import Store
+store = Store(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+migrate.upgrade(store)
+print(migrate.check(store).is_current, flush=True)
+store.close()
+"""
+
+
+def test_processes_that_upgrade_at_once_do_it_once(empty_database_url):
+    """Two commands started at the same moment on an empty database both find it ready."""
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", _UPGRADER, empty_database_url],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(batchkit.__file__).parent.parent,
+        )
+        for _ in range(2)
+    ]
+    try:
+        for process in started:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in started:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        assert [process.communicate(timeout=60)[0] for process in started] == ["True\n", "True\n"]
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+def test_newer_database_is_refused(store):
+    """A revision that this version does not know is left as it is, and the way out is an upgrade of batchkit."""
+    with store.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    before = schema_of(store)
+    with pytest.raises(StoreError, match="newer") as caught:
+        migrate.upgrade(store)
+    assert caught.value.hint
+    assert "upgrade" in caught.value.hint
+    assert not isinstance(caught.value, StoreUnavailable)
+    assert schema_of(store) == before
+    assert migrate.check(store).current == "9999"
+
+
+def test_upgrade_that_fails_leaves_nothing_behind(empty_store):
+    """A migration that breaks off in the middle is taken back whole, on SQLite too."""
+    with empty_store.write() as connection:
+        connection.execute(text("CREATE TABLE shards (in_the_way INTEGER)"))
+    with pytest.raises((StoreError, DBAPIError)):
+        migrate.upgrade(empty_store)
+    with empty_store.read() as connection:
+        assert inspect(connection).get_table_names() == ["shards"]
+    assert migrate.check(empty_store).current is None
+
+
+def test_downgrade_to_nothing_and_up_again(store):
+    """Every step has a way back, and the way up from there ends where it always does."""
+    before = schema_of(store)
+    config = migrate._config()
+    with store.write() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
+    with store.read() as connection:
+        assert inspect(connection).get_table_names() == ["alembic_version"]
+        assert inspect(connection).get_view_names() == []
+    assert migrate.check(store).current is None
+    migrate.upgrade(store)
+    assert schema_of(store) == before
+    with store.read() as connection:
+        assert set(inspect(connection).get_view_names()) == VIEWS
+
+
+def test_history_is_one_line_without_gaps_or_twins():
+    """Revisions are numbered 0001, 0002, ... in files of that number, each behind the one before."""
+    history = list(reversed(list(scripts().walk_revisions())))
+    assert [revision.revision for revision in history] == [f"{number:04}" for number in range(1, len(history) + 1)]
+    assert [revision.down_revision for revision in history] == [None, *[step.revision for step in history[:-1]]]
+    files = sorted(path.name for path in (migrate.migrations_directory() / "versions").glob("*.py"))
+    assert [name.partition("_")[0] for name in files] == [revision.revision for revision in history]
+    assert scripts().get_heads() == [history[-1].revision]
+
+
+def test_alembic_by_itself_is_sent_to_our_command():
+    """The history runs on connections that batchkit hands over, never on a guessed database."""
+    with pytest.raises(SystemExit, match="batchkit db upgrade"):
+        command.upgrade(migrate._config(), "head")
+
+
+@pytest.mark.parametrize("place", ["inside", "beside"])
+def test_migrations_are_found_in_a_wheel_and_in_a_checkout(tmp_path, monkeypatch, place):
+    """A wheel carries them inside the package, a checkout beside it; the package's own win."""
+    package = tmp_path / "batchkit"
+    (tmp_path / "migrations").mkdir()
+    (package / "migrations" if place == "inside" else package).mkdir(parents=True)
+    monkeypatch.setattr(batchkit, "__file__", str(package / "__init__.py"))
+    expected = package / "migrations" if place == "inside" else tmp_path / "migrations"
+    assert migrate.migrations_directory() == expected

@@ -1,0 +1,170 @@
+"""Query plans at 20,000 requests: what every pass asks must not read every request."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import event, text
+
+from batchkit.models import RequestState, ShardState
+from batchkit.store import batches, requests, shards, workloads
+from batchkit.store.engine import Store
+from tests.factories import NOW, add_shard, add_workload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy.engine import Connection
+
+    from batchkit.models import Shard, Workload
+
+SHARDS = 200
+LINES = 100
+BIG = ("requests", "results", "bodies", "attempts")
+
+
+@dataclass
+class Loaded:
+    """A filled store: mostly answered, a few failed and pending, two shards under way."""
+
+    store: Store
+    workload: Workload
+    open_shard: Shard
+    pending_shard: Shard
+
+
+@pytest.fixture(scope="module", params=["sqlite", "sqlite analysed", "postgres analysed"])
+def loaded(request, tmp_path_factory) -> Iterator[Loaded]:
+    """Fill a database once for all plans. Nobody analyses a user's SQLite file, so plans must hold without, too."""
+    kind, _, analysed = request.param.partition(" ")
+    server = None
+    if kind == "sqlite":
+        path = tmp_path_factory.mktemp("plans") / "batchkit.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        url = f"sqlite:///{path}"
+    else:
+        server = request.getfixturevalue("postgres_server")
+        name = server.create(template=request.getfixturevalue("postgres_template"))
+        url = server.url_of(name)
+    store = Store(url)
+    with store.write() as connection:
+        workload = add_workload(connection)
+        for _ in range(SHARDS):
+            add_shard(connection, workload, lines=LINES, state=ShardState.MERGED)
+        add_shard(connection, workload, lines=10, state=ShardState.MERGED, request_state=RequestState.FAILED)
+        pending_shard = add_shard(
+            connection, workload, lines=10, state=ShardState.MERGED, request_state=RequestState.PENDING
+        )
+        open_shard = add_shard(connection, workload, lines=LINES, state=ShardState.ENDED)
+        add_shard(connection, workload, lines=LINES, state=ShardState.SUBMITTED)
+        workload = workloads.get(connection, workload.id)
+    if analysed:
+        with store.write() as connection:
+            connection.execute(text("ANALYZE"))
+    yield Loaded(store, workload, open_shard, pending_shard)
+    store.close()
+    if server is not None:
+        server.drop(name)
+
+
+def plans(loaded: Loaded, call: Callable[[Connection], object]) -> list[str]:
+    """Run a call, take nothing of it over, and explain each statement that it sent."""
+    sent: list[tuple[str, Any]] = []
+
+    def note(_connection, _cursor, statement, parameters, _context, _many):
+        sent.append((statement, parameters))
+
+    explain = "EXPLAIN QUERY PLAN" if loaded.store.is_sqlite else "EXPLAIN"
+    with loaded.store.engine.connect() as connection, connection.begin() as transaction:
+        event.listen(loaded.store.engine, "before_cursor_execute", note)
+        try:
+            call(connection)
+        finally:
+            event.remove(loaded.store.engine, "before_cursor_execute", note)
+        explained = [
+            "\n".join(row[-1] for row in connection.exec_driver_sql(f"{explain} {statement}", parameters))
+            for statement, parameters in sent
+            if re.match(r"\s*(SELECT|UPDATE|DELETE|WITH)\b", statement)
+        ]
+        transaction.rollback()
+    assert explained
+    return explained
+
+
+def reads_everything(plan: str) -> bool:
+    """Say whether a plan goes through all rows of a big table, or all of a workload."""
+    big = "|".join(BIG)
+    whole_table = rf"\bSCAN ({big})\b(?! USING (COVERING )?INDEX {PARTIAL})|Seq Scan on ({big})\b"
+    whole_workload = rf"SEARCH ({big}) USING PRIMARY KEY \(workload_id=\?\)$"
+    return re.search(whole_table, plan) is not None or re.search(whole_workload, plan, re.MULTILINE) is not None
+
+
+PARTIAL = "(requests_unfinished|results_failed)"
+
+CALLS: dict[str, tuple[Callable[[Loaded], Callable[[Connection], object]], str | None]] = {
+    "count_requests": (lambda on: lambda c: workloads.count_requests(c, on.workload), "requests_unfinished"),
+    "failure_reasons": (lambda on: lambda c: workloads.failure_reasons(c, on.workload.id), "results_failed"),
+    "open_workloads": (lambda _: workloads.open_workloads, "requests_unfinished"),
+    "resubmit_groups": (
+        lambda on: lambda c: requests.resubmit_groups(c, on.workload.id, now=NOW),
+        "requests_unfinished",
+    ),
+    "next_resubmit_due": (lambda on: lambda c: requests.next_resubmit_due(c, on.workload.id), "requests_unfinished"),
+    "pending_count": (
+        lambda on: lambda c: requests.pending_count(c, on.workload.id, at_most=99),
+        "requests_unfinished",
+    ),
+    "pending_after": (
+        lambda on: (
+            lambda c: requests.pending_after(c, on.workload.id, shard_ids=(on.pending_shard.id,), after_seq=-1, limit=5)
+        ),
+        "requests_unfinished",
+    ),
+    "cancel_pending": (lambda on: lambda c: requests.cancel_pending(c, on.workload.id), "requests_unfinished"),
+    "of_shard": (lambda on: lambda c: requests.of_shard(c, on.open_shard), None),
+    "mark_succeeded": (lambda on: lambda c: requests.mark_succeeded(c, on.open_shard), None),
+    "move_back": (lambda on: lambda c: requests.move_back(c, on.open_shard, RequestState.PENDING), None),
+    "claim": (
+        lambda on: (
+            lambda c: shards.claim(c, on.workload.id, ShardState.ENDED, owner="a", now=NOW, lease_seconds=9, limit=5)
+        ),
+        None,
+    ),
+    "open batches": (lambda on: lambda c: batches.open_of_workload(c, on.workload.id), None),
+    "the view progress": (lambda _: lambda c: c.execute(text("SELECT * FROM progress")).all(), "requests_unfinished"),
+    "the view failed": (lambda _: lambda c: c.execute(text("SELECT * FROM failed")).all(), "results_failed"),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_no_pass_reads_every_request(loaded, name):
+    """The unfinished and the failed are found through their partial indexes, a shard's riders through the primary key."""
+    make, index = CALLS[name]
+    explained = plans(loaded, make(loaded))
+    assert not [plan for plan in explained if reads_everything(plan)]
+    if index is not None:
+        assert any(index in plan for plan in explained)
+
+
+def test_riders_are_found_by_their_range(loaded):
+    """The primary key is searched between the shard's first and last seq, in either direction no further."""
+    (plan,) = plans(loaded, lambda connection: requests.of_shard(connection, loaded.open_shard))
+    if loaded.store.is_sqlite:
+        assert "SEARCH requests USING PRIMARY KEY (workload_id=? AND seq>? AND seq<?)" in plan
+    else:
+        assert "requests_pkey" in plan
+        assert f"seq >= '{loaded.open_shard.first_seq}'" in plan
+        assert f"seq <= '{loaded.open_shard.last_seq}'" in plan
+
+
+@pytest.mark.parametrize(
+    "query", ["SELECT * FROM requests WHERE attempts > 1", "SELECT count(attempt) FROM results WHERE attempt > 1"]
+)
+def test_a_full_scan_would_be_noticed(loaded, query):
+    """The guard itself tells a scan from a search."""
+    (plan,) = plans(loaded, lambda connection: connection.execute(text(query)))
+    assert reads_everything(plan)
