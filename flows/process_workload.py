@@ -20,7 +20,6 @@ from prefect.states import Cancelled, Completed, Failed
 from batchkit.drive import DriveUntil
 from batchkit.errors import BatchkitError
 from batchkit.models import WorkloadId
-from batchkit.runner import Runner
 
 from . import pictures
 from .adapter import HandsWithdrawn, Job, follow
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
     from batchkit.progress import Progress
+    from batchkit.runner import Runner
 
 
 def _run_name() -> str:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from batchkit.emulator import Emulator, Scenario
 from batchkit.store import migrate
 from batchkit.store.engine import Store
 from tests.clock import FakeClock
+from tests.commands import Command
 from tests.postgres import PostgresServer, running_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 
@@ -128,3 +131,19 @@ def postgres_store(postgres_url) -> Iterator[Store]:
     opened = Store(postgres_url)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def start_command(database_url, tmp_path) -> Iterator[Any]:
+    """Give a function that starts an emulator with some faults and a command on it; once on each kind of database."""
+    with ExitStack() as stack:
+
+        def start(faults: Sequence[Any] = (), *, speed: float = 432_000, **scenario: Any) -> Command:
+            emulator = stack.enter_context(
+                Emulator(tmp_path / "emulator", Scenario(faults=tuple(faults), **scenario), speed=speed)
+            )
+            folder = tmp_path / "work"
+            folder.mkdir()
+            return Command(emulator, database_url, folder)
+
+        yield start

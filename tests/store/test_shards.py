@@ -19,9 +19,6 @@ from batchkit.store.tables import shards as shard_rows
 from tests.factories import AUDIO, NOW, add_shard, add_workload
 
 EDGES = [(source, target) for source, targets in SHARD_TRANSITIONS.items() for target in sorted(targets)]
-NO_EDGES = [
-    (source, target) for source in ShardState for target in ShardState if target not in SHARD_TRANSITIONS[source]
-]
 DEMANDED: dict[ShardState, dict[str, Any]] = {
     ShardState.UPLOADED: {"input_file_id": "file-x"},
     ShardState.SUBMITTING: {"submitting_since": NOW},
@@ -109,15 +106,16 @@ def test_transition_moves_frees_and_journals(store, source, target):
     assert (event.kind, event.detail, event.shard_id, event.at) == (f"{source} -> {target}", "why", shard.id, NOW + 5)
 
 
-@pytest.mark.parametrize(("source", "target"), NO_EDGES, ids=lambda state: state.value)
-def test_edge_that_is_not_in_the_table_is_refused(store, source, target):
+@pytest.mark.parametrize("source", ShardState, ids=lambda state: state.value)
+def test_edge_that_is_not_in_the_table_is_refused(store, source):
     """Any other move is a StateConflict before a row is touched."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload, state=source)
         journal = kinds(connection, workload)
-        with pytest.raises(StateConflict):
-            shards.transition(connection, shard, target, at=NOW, **DEMANDED.get(target, {}))
+        for target in set(ShardState) - SHARD_TRANSITIONS[source]:
+            with pytest.raises(StateConflict):
+                shards.transition(connection, shard, target, at=NOW, **DEMANDED.get(target, {}))
         assert shards.get(connection, shard.id) == shard
         assert kinds(connection, workload) == journal
 

@@ -7,16 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pytest
-
-from batchkit.emulator import Emulator, Scenario
 from batchkit.store.engine import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
     from pathlib import Path
+
+    from batchkit.emulator import Emulator
 
 #: Waits in seconds that a test does not notice, as a user would set them.
 QUICK = {
@@ -92,21 +91,3 @@ class Command:
                 return int(connection.exec_driver_sql(query).scalar_one())
         finally:
             store.close()
-
-
-@pytest.fixture
-def start_command(database_url, tmp_path) -> Iterator[Any]:
-    """Give a function that starts an emulator with some faults and a command on it; once on each kind of database."""
-    running: list[Emulator] = []
-
-    def start(faults: Sequence[Any] = (), *, speed: float = 432_000, **scenario: Any) -> Command:
-        emulator = Emulator(tmp_path / "emulator", Scenario(faults=tuple(faults), **scenario), speed=speed)
-        emulator.__enter__()
-        running.append(emulator)
-        folder = tmp_path / "work"
-        folder.mkdir()
-        return Command(emulator, database_url, folder)
-
-    yield start
-    for emulator in running:
-        emulator.__exit__(None, None, None)

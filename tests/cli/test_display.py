@@ -1,0 +1,209 @@
+"""What a workload looks like."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+from rich.spinner import Spinner
+
+from batchkit.cli import display
+from batchkit.models import BatchProblem, FailureReason, RequestCountsByState, ShardState
+from batchkit.progress import WorkloadState
+from batchkit.steps.split import SplitPlan
+from tests.cli.pictures import NOW, batch, finished, picture, workload
+
+WIDTHS = (40, 60, 80, 120, 200)
+
+
+def drawn(renderable, width=100):
+    """Draw something as plain text at a width."""
+    console = Console(width=width, file=io.StringIO(), record=True)
+    console.print(renderable)
+    return console.export_text()
+
+
+def panel(progress, moment=None):
+    """Draw the live panel."""
+    return display.live_panel(progress, moment or display.Moment(NOW), Spinner("dots"))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: panel(picture()),
+        lambda: display.status_view(picture()),
+        lambda: display.status_view(finished(failed=3)),
+        lambda: display.overview([picture(), finished(workload=workload("a-rather-long-name-" * 4))]),
+        lambda: display.failures_table(picture().failures),
+    ],
+)
+def test_nothing_is_wider_than_the_terminal(make, width):
+    """From 40 columns on every line fits."""
+    assert max(len(line) for line in drawn(make(), width).splitlines()) <= width
+
+
+def test_the_panel_shows_what_matters():
+    """Counts by state, shards, batches, failures, expiries, tokens, what is going on and the estimate are all there."""
+    text = drawn(panel(picture(), display.Moment(NOW, waiting_until=NOW + 11, eta_seconds=600)))
+    for part in (
+        "nightly",
+        "running",
+        "1 h 00 min",
+        "3,900 succeeded",
+        "90 failed",
+        "10 cancelled",
+        "1,200 answered, not fetched",
+        "3,800 in flight",
+        "1,000 pending",
+        "40.0 % of 10,000 requests",
+        "5 submitted, 4 merged",
+        "4 in_progress, 1 validating; 1,200 requests answered there",
+        "42 rides came back unanswered and were or will be sent again",
+        "80  400 invalid_request: max_tokens is too large",
+        "1.2M in, 7,654 out",
+        "next look in 12 s",
+        "about 10 min",
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (
+            {"shards": {ShardState.PLANNED: 100, ShardState.UPLOADED: 63, ShardState.SUBMITTED: 37}},
+            "37 of 200 shards sent",
+        ),
+        ({"shards": {ShardState.ENDED: 10, ShardState.MERGED: 30}}, "30 of 40 shards merged"),
+        ({"shards": {ShardState.SUBMITTED: 4}}, "looking at the batches"),
+        ({"state": WorkloadState.SPLITTING}, "cutting the input"),
+        ({"state": WorkloadState.FINISHED}, "all done"),
+    ],
+)
+def test_work_in_progress_is_named(fields, words):
+    """A long wave shows how far it is, read from the states of the shards."""
+    assert words in display.activity(picture(**fields), display.Moment(NOW))
+
+
+def test_an_unknown_end_is_called_unknown():
+    """Without evidence there is no number."""
+    assert "unknown" in display.time_left(display.Moment(NOW))
+
+
+def test_the_estimate_is_never_sooner_than_the_next_look():
+    """Nothing can be found to be done before it is looked at."""
+    moment = display.Moment(NOW, waiting_until=NOW + 300, eta_seconds=2)
+    assert display.time_left(moment) == "about 5 min"
+
+
+def test_only_the_most_frequent_failures_are_named():
+    """Five reasons by name, the rest as a number."""
+    failures = [FailureReason(f"code_{number}", None, 10 - number, "") for number in range(8)]
+    text = display.failures_text(failures).plain
+    assert text.splitlines()[-1] == "12  with other codes"
+    assert "code_4" in text
+    assert "code_5" not in text
+
+
+def test_a_long_message_does_not_grow_the_panel():
+    """A sample of a thousand characters takes one line."""
+    short = drawn(panel(picture()))
+    long = drawn(panel(picture(failures=(FailureReason("a", 400, 1, "x" * 1_000), FailureReason("b", 400, 1, "y")))))
+    assert len(long.splitlines()) == len(short.splitlines())
+
+
+def test_a_hostile_message_stays_text():
+    """Neither markup nor escape sequences of a provider or of a name have an effect."""
+    bad = "[red]\x1b[2Jboo"
+    progress = picture(
+        workload=workload(name=bad),
+        failures=(FailureReason(bad, 400, 1, bad),),
+        attention=(batch("failed", problems=(BatchProblem(bad),)),),
+    )
+    for view in (panel(progress), display.status_view(progress), display.overview([progress])):
+        text = drawn(view, 120)
+        assert "\x1b" not in text
+        assert "[red]" in text
+
+
+def test_batches_that_need_a_look_come_with_the_providers_words():
+    """A failed batch says why, an expired one that its window ran out."""
+    failed = batch("failed", problems=(BatchProblem("line 3 is bad"), BatchProblem("line 4 is bad")))
+    text = drawn(display.status_view(picture(attention=(failed, batch()))), 120)
+    assert "line 3 is bad (and 1 more)" in text
+    assert "the window ran out" in text
+    assert "700/1,000" in text
+
+
+def test_a_long_list_of_batches_is_cut():
+    """Ten are shown, the others counted."""
+    assert "and 5 more" in drawn(display.status_view(picture(attention=(batch(),) * 15)))
+
+
+def test_the_plain_line_holds_the_numbers():
+    """A log line says what is done, failed, in flight, and what the batches do."""
+    line = display.plain_line(picture(), display.Moment(NOW, eta_seconds=90))
+    assert line == (
+        "nightly: 4,000/10,000 done; 90 failed; 10 cancelled; 5,000 in flight; 1,000 pending;"
+        " batches: 4 in_progress, 1 validating (1,200 answered there); about 2 min left"
+    )
+
+
+def test_a_finished_workload_shows_how_long_it_took():
+    """The clock of a finished workload stops at its last merge."""
+    assert "59 min 00 s" in drawn(display.status_view(finished(read_at=NOW + 86_400)))
+
+
+def test_the_overview_has_a_line_for_each():
+    """Names, states, shares and failures, the small ones exact."""
+    text = drawn(display.overview([picture(), finished(workload=workload("other"))]))
+    assert "nightly    running" in text
+    assert "40.0 %" in text
+    assert "other      finished" in text
+    assert "100 %" in text
+
+
+def test_a_cancelled_workload_is_not_said_to_be_sent_again():
+    """What the user stopped is not promised to go on."""
+    progress = picture(workload=workload(cancel_requested_at=NOW))
+    assert display.expired_text(progress) == "42 rides came back unanswered"
+    assert display.expired_text(finished(expired_rides=1)) == "1 ride came back unanswered and were sent again"
+
+
+def test_a_plan_shows_shards_bytes_endpoints_models_and_tokens():
+    """The dry run answers how it would be cut and about what it would cost."""
+    plan = SplitPlan(
+        requests=1_500,
+        bytes=2_500_000,
+        shards=(("/v1/chat/completions", 1_000, 1_700_000), ("/v1/chat/completions", 500, 800_000)),
+        endpoints={"/v1/chat/completions": 1_500},
+        models={"openai/gpt-oss-20b": 1_500},
+        prompt_tokens=120_000,
+        completion_tokens=0,
+        shard_lines=1_000,
+        window="24h",
+        warnings={"body.[odd] is odd": 3},
+    )
+    text = drawn(display.plan_view("nightly", plan), 120)
+    for part in (
+        "nightly: nothing was sent",
+        "1,500 (2.5 MB)",
+        "2 shards of up to 1,000 requests, window 24h",
+        "/v1/chat/completions: 1,500 requests in 2 shards, the largest 1.7 MB",
+        "openai/gpt-oss-20b: 1,500 requests",
+        "about 120.0k in, no limit on those out",
+        "3 requests: body.[odd] is odd",
+    ):
+        assert part in text
+    limited = drawn(display.plan_view("nightly", replace(plan, completion_tokens=64_000)), 120)
+    assert "at most 64.0k out" in limited
+
+
+def test_an_empty_workload_divides_by_nothing():
+    """No request at all is drawn, too."""
+    progress = picture(counts=RequestCountsByState(), shards={}, batches={}, failures=(), attention=())
+    assert "0 % of 0 requests" in drawn(panel(progress))

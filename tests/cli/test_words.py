@@ -1,0 +1,72 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import pytest
+
+from batchkit.cli import words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-1, "0 s"),
+        (0.9, "0 s"),
+        (59.9, "59 s"),
+        (60, "1 min 00 s"),
+        (425, "7 min 05 s"),
+        (3_600 * 3 + 60 * 12, "3 h 12 min"),
+        (86_400 * 2 + 3_600 * 4, "2 d 4 h"),
+    ],
+)
+def test_a_duration_has_the_two_units_that_matter(seconds, text):
+    """Seconds become the two largest units, rounded down."""
+    assert words.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "10 s"), (11, "20 s"), (61, "2 min"), (7_199, "120 min"), (7_201, "3 h"), (86_400 * 2 + 1, "3 days")],
+)
+def test_an_estimate_is_rounded_up(seconds, text):
+    """What is only estimated is never promised to the second, nor too early."""
+    assert words.rough_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1_000, "1.0 kB"), (999_960, "1.0 MB"), (1_234_567_890, "1.2 GB")],
+)
+def test_a_size_is_in_powers_of_a_thousand(count, text):
+    """Bytes are counted as the provider counts them."""
+    assert words.size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(9_999, "9,999"), (10_000, "10.0k"), (999_960, "1.0M"), (12_345_678, "12.3M")]
+)
+def test_large_counts_are_short(count, text):
+    """Up to 9,999 a count is exact, then it has three digits."""
+    assert words.short_count(count) == text
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "text"),
+    [(0, 10, "0 %"), (1, 1_000_000, "0.1 %"), (1, 3, "33.3 %"), (999_999, 1_000_000, "99.9 %"), (5, 5, "100 %")],
+)
+def test_a_percentage_says_all_and_nothing_only_when_it_is_true(part, whole, text):
+    """One request that is left keeps a million from being 100 %."""
+    assert words.percent(part, whole) == text
+
+
+def test_nouns_agree_with_their_counts():
+    """One request, two requests, three batches."""
+    assert words.counted(1, "request") == "1 request"
+    assert words.counted(2_000, "request") == "2,000 requests"
+    assert words.counted(3, "batch", "batches") == "3 batches"
+
+
+def test_a_strangers_text_cannot_move_the_cursor():
+    """Escape sequences and line breaks in a provider's message reach no terminal."""
+    assert words.printable("a\n\tb\x1b[31mred\x07", 100) == "a b\ufffd[31mred\ufffd"
+    assert words.printable("x" * 50, 10) == "xxxxxxx..."

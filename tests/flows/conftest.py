@@ -1,0 +1,87 @@
+"""A Prefect home of the tests' own, and one Prefect server for those few that need one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from batchkit.emulator import Emulator
+from batchkit.flows import entry
+from batchkit.flows.temporary_server import TemporaryServer
+from batchkit.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from batchkit.settings import Settings
+
+# Before any test imports Prefect, which looks at its home at once.
+_PREFECT_HOME = tempfile.TemporaryDirectory(prefix="batchkit-tests-prefect-")
+os.environ["PREFECT_HOME"] = _PREFECT_HOME.name
+for _name in ("PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_PROFILE"):
+    os.environ.pop(_name, None)
+
+_READY_WITHIN_SECONDS = 60.0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def prefect_home() -> Iterator[Path]:
+    """Give Prefect's home; it is removed at the end."""
+    with _PREFECT_HOME as home:
+        yield Path(home)
+
+
+@pytest.fixture(scope="session")
+def prefect_server(prefect_home, tmp_path_factory) -> Iterator[TemporaryServer]:
+    """Start one Prefect server for the session, when the first test asks for it."""
+    server = TemporaryServer.start(tmp_path_factory.mktemp("server"))
+    server.wait_until_ready(_READY_WITHIN_SECONDS, sleep=time.sleep)  # noqa: TID251 - waits for a process
+    yield server
+    server.stop(5)
+
+
+@pytest.fixture
+def prefect_api(monkeypatch) -> Iterator[Callable[[str], None]]:
+    """Give a function that configures a Prefect server as a user does; what Prefect does to the process is undone."""
+    loggers = [logging.getLogger(name) for name in (None, "batchkit", "uvicorn", "fastapi")]
+    before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    monkeypatch.setattr(logging, "raiseExceptions", logging.raiseExceptions)
+    # Not above: importing Prefect takes more than a second, and most tests here do without.
+    from prefect.context import refresh_global_settings_context  # noqa: PLC0415
+
+    def configure(url: str) -> None:
+        monkeypatch.setenv("PREFECT_API_URL", url)
+        refresh_global_settings_context()
+
+    yield configure
+    monkeypatch.undo()
+    refresh_global_settings_context()
+    for logger, handlers, level, propagate in before:
+        logger.handlers[:] = handlers
+        logger.level, logger.propagate = level, propagate
+    entry._engines.clear()
+
+
+@pytest.fixture
+def open_settings(tmp_path) -> Iterator[Callable[..., Settings]]:
+    """Give a function that starts an emulator and makes settings for it, with short waits; SQLite in a folder of its own."""
+    with ExitStack() as stack:
+
+        def start(*, speed: float = 400_000.0, **values: Any) -> Settings:
+            emulator = stack.enter_context(Emulator(tmp_path / "emulator", speed=speed))
+            given = {
+                "poll_interval_seconds": 0.05,
+                "max_poll_interval_seconds": 0.2,
+                "http_attempts": 2,
+                **values,
+            }
+            return load_settings(api_key=emulator.api_key, base_url=emulator.base_url, home=tmp_path / "home", **given)
+
+        yield start

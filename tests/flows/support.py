@@ -1,0 +1,160 @@
+"""A runner that follows a script, and pictures of workloads, for what is only about the Prefect side."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from batchkit.drive import Wait, Wave, WaveKind
+from batchkit.models import (
+    Batch,
+    BatchId,
+    FailureReason,
+    RequestCounts,
+    RequestCountsByState,
+    RetryPolicy,
+    ShardId,
+    Usage,
+    Workload,
+    WorkloadId,
+)
+from batchkit.progress import Progress, WorkloadState
+from batchkit.steps.context import StepReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+NOW = 1_750_000_000.0
+
+
+def make_workload(number: int = 1, name: str = "work") -> Workload:
+    """Make a workload of 10 requests."""
+    return Workload(
+        id=WorkloadId(number),
+        name=name,
+        created_at=NOW,
+        source="in.jsonl",
+        directory=name,
+        input_sha256="0" * 64,
+        request_count=10,
+        window="24h",
+        max_window="7d",
+        shard_lines=10,
+        shard_bytes=1_000,
+        policy=RetryPolicy(),
+        credential=None,
+        cancel_requested_at=None,
+    )
+
+
+def make_progress(workload: Workload | None = None, *, succeeded: int = 10, failed: int = 0, **values: Any) -> Progress:
+    """Make the picture of a workload of 10 requests; finished when all of them are accounted for."""
+    counts = RequestCountsByState(total=10, in_flight=10 - succeeded - failed, succeeded=succeeded, failed=failed)
+    progress = Progress(
+        workload=workload or make_workload(),
+        state=WorkloadState.RUNNING if counts.unresolved else WorkloadState.FINISHED,
+        counts=counts,
+        shards={},
+        batches={},
+        remote_done=0,
+        failures=(FailureReason("invalid_request", 400, failed, "no such model"),) if failed else (),
+        usage=Usage(70, 30, 100),
+        expired_rides=0,
+        attention=(),
+        last_merged_at=None,
+        read_at=NOW + 90,
+    )
+    return replace(progress, **values)
+
+
+def make_batch(**values: Any) -> Batch:
+    """Make a batch that expired half done."""
+    return replace(Batch(BatchId("batch_1"), "expired", counts=RequestCounts(10, 4, 1), expires_at=int(NOW)), **values)
+
+
+def make_wave(kind: WaveKind = WaveKind.MERGE, shards: int = 2, workload: int = 1) -> Wave:
+    """Make a wave of some shards."""
+    return Wave(kind, WorkloadId(workload), tuple(ShardId(number) for number in range(shards)))
+
+
+def make_wait(seconds: float) -> Wait:
+    """Make a wait that ends some seconds from ``NOW``."""
+    return Wait(NOW + seconds, make_progress(succeeded=3), ("a note",))
+
+
+class ScriptedRunner:
+    """Yields what the script says, per workload, and keeps a diary of what was done.
+
+    ``outcomes`` are what the waves do, in order: a report, or an error to raise; afterwards every wave succeeds. ``clock``
+    is a clock in the test's hand.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        script: Sequence[Wave | Wait],
+        *,
+        home: Path = Path("unused"),
+        outcomes: Sequence[StepReport | BaseException] = (),
+        workloads: Sequence[Workload] = (),
+        ending: BaseException | None = None,
+    ) -> None:
+        self.clock = clock
+        self.settings = SimpleNamespace(home=home)
+        self.diary: list[object] = []
+        self._script = script
+        self._outcomes = list(outcomes)
+        self._workloads = list(workloads)
+        self._ending = ending
+
+    def open_workloads(self) -> list[Workload]:
+        """Read the workloads that the script is for."""
+        return self._workloads
+
+    def progress(self, workload_id: WorkloadId) -> Progress:
+        """Read a picture in the middle."""
+        return make_progress(make_workload(int(workload_id)), succeeded=5)
+
+    def drive(
+        self, workload_id: WorkloadId, *, until: object = None, deadline: float | None = None
+    ) -> Generator[Wave | Wait, StepReport | None, Progress]:
+        """Yield the script's actions; ends with its ending."""
+        self.diary.append(("drive", int(workload_id), until and str(until), deadline))
+        for action in self._script:
+            answer = yield action
+            self.diary.append(("answer", answer and answer.counts))
+        if self._ending is not None:
+            raise self._ending
+        return make_progress(make_workload(int(workload_id)))
+
+    def run_wave(self, wave: Wave) -> StepReport:
+        """Do as the next outcome says."""
+        self.diary.append(("wave", wave))
+        outcome = self._outcomes.pop(0) if self._outcomes else StepReport({"merged": len(wave.shard_ids)})
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+
+class SilentWatcher:
+    """Watches without a word."""
+
+    def __init__(self) -> None:
+        self.pictures: list[Progress] = []
+        self.wants = False
+
+    def wave(self, wave: Wave, report: StepReport) -> None:
+        """Take no note."""
+
+    def wait(self, wait: Wait) -> None:
+        """Take no note."""
+
+    def wants_picture(self) -> bool:
+        """Say what the test wants."""
+        return self.wants
+
+    def picture(self, progress: Progress) -> None:
+        """Keep the picture."""
+        self.pictures.append(progress)

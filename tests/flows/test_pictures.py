@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import pytest
+
+from batchkit.drive import WaveKind
+from batchkit.flows import pictures
+from batchkit.models import BatchProblem, FailureReason
+from batchkit.steps.context import StepReport
+from tests.flows.support import make_batch, make_progress, make_wave, make_workload
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("Nightly Évals_2", "nightly-vals-2"),
+        ("a/b", "a-b"),
+        ("日本", "workload"),
+        ("-" * 9, "workload"),
+        ("x" * 99, "x" * 60),
+    ],
+)
+def test_a_key_has_only_what_prefect_allows(name, key):
+    """An artifact's key is made of lower case, digits and dashes, whatever the workload is called."""
+    assert pictures.key_part(name) == key
+
+
+@pytest.mark.parametrize(
+    ("kind", "shards", "name"),
+    [
+        (WaveKind.MERGE, 50, "merge 50 shards"),
+        (WaveKind.SUBMIT, 1, "submit 1 shard"),
+        (WaveKind.RESUBMIT, 0, "resubmit"),
+    ],
+)
+def test_a_wave_is_named_after_its_work(kind, shards, name):
+    """A task run says what it does and to how many."""
+    assert pictures.wave_name(kind, shards) == name
+
+
+def test_a_wave_is_told_by_its_counts():
+    """The log has what a wave did, without the zeros."""
+    report = StepReport({"merged": 2, "failed": 0, "succeeded": 1_200})
+
+    assert pictures.wave_line(make_wave(), report) == "merge 2 shards: 2 merged, 1,200 succeeded"
+
+
+@pytest.mark.parametrize(
+    ("succeeded", "remote_done", "percent"), [(0, 0, 0), (5, 3, 80), (9, 1, 99.9), (9, 7, 99.9), (10, 0, 100)]
+)
+def test_progress_counts_what_the_provider_has_answered(succeeded, remote_done, percent):
+    """Answers that wait at the provider count as done, but 100 % is only when everything is here."""
+    assert pictures.percent(make_progress(succeeded=succeeded, remote_done=remote_done)) == percent
+
+
+def test_where_a_workload_stands_is_one_line():
+    """The line has the counts that are not zero, and the open batches by status."""
+    progress = make_progress(succeeded=4, failed=1, expired_rides=2, batches={"in_progress": 3})
+
+    assert pictures.progress_line(progress) == (
+        "4 of 10 succeeded, 1 failed, 2 rides expired and sent again, 3 batches in_progress"
+    )
+
+
+def test_the_summary_cannot_be_broken_by_a_strangers_text():
+    """Texts of the provider stay within their cell of the failures table: short, one line, nothing that Markdown reads."""
+    sample = "bad | cell\n# heading <script> `code` " + "x" * 500
+    failures = (FailureReason("a|b", None, 3, sample),)
+    text = pictures.summary(make_progress(succeeded=7, failed=3, failures=failures))
+
+    (row,) = [line for line in text.splitlines() if line.startswith("| 3 |") and "bad" in line]
+    assert row.startswith(r"| 3 |  | a\|b | bad \| cell \# heading \<script\> \`code\` x")
+    assert len(row) < 300
+
+
+def test_the_summary_says_how_to_get_the_results():
+    """The summary ends with commands that can be pasted into a shell, whatever the name."""
+    text = pictures.summary(make_progress(make_workload(name="my run"), succeeded=8, failed=2))
+
+    assert "batchkit export 'my run' 'my run.results.jsonl'" in text
+    assert "batchkit resubmit 'my run' --failed" in text
+    assert "| total | 100 |" in text
+
+
+def test_a_troubled_batch_is_a_row():
+    """A row has the batch's counts, and the provider's first problem with its line."""
+    problem = BatchProblem("no such model", line=7)
+
+    (row,) = pictures.attention_rows(make_progress(attention=(make_batch(problems=(problem,)),)))
+
+    assert row == {
+        "batch": "batch_1",
+        "status": "expired",
+        "requests": 10,
+        "completed": 4,
+        "failed": 1,
+        "the provider says": "line 7: no such model",
+        "expires": "2025-06-15 15:06 UTC",
+    }
+
+
+@pytest.mark.parametrize("moment", [10**18, -(10**18)])
+def test_a_time_that_is_none_is_shown_as_it_came(moment):
+    """A provider's time that no calendar has does not break the table."""
+    (row,) = pictures.attention_rows(make_progress(attention=(make_batch(expires_at=moment),)))
+
+    assert row["expires"] == str(moment)

@@ -1,0 +1,143 @@
+"""With the real server process, which opens its port long before the slow part of its start."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from batchkit.flows.temporary_server import TemporaryServer, end_leftovers
+from batchkit.leases import new_owner
+
+SOON = 20.0
+
+STARTER = """
+    import sys
+    from pathlib import Path
+    from batchkit.flows.temporary_server import TemporaryServer
+
+    server = TemporaryServer.start(Path(sys.argv[1]))
+    print(server._process.pid, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Start a command that has a temporary server; gives its process and the server's number."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(STARTER), str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    assert process.stdout is not None
+    assert process.stdin is not None
+    server_pid = int(process.stdout.readline())
+    yield process, server_pid
+    process.kill()
+    process.wait()
+    process.stdin.close()
+    process.stdout.close()
+    if runs(server_pid):
+        os.kill(server_pid, signal.SIGKILL)
+
+
+def runs(pid):
+    """Whether there is a process of this number that is more than a name in the table."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def gone(pid):
+    """Wait until a process is gone; False when it is not soon."""
+    deadline = time.monotonic() + SOON
+    while runs(pid) and time.monotonic() < deadline:
+        os.sched_yield()
+    return not runs(pid)
+
+
+def records(home):
+    return list((home / "prefect-servers").iterdir())
+
+
+def test_it_ends_with_a_command_that_is_killed(command):
+    """kill -9 of a command takes its temporary server along."""
+    process, server_pid = command
+    assert runs(server_pid)
+
+    process.kill()
+
+    assert gone(server_pid)
+
+
+def test_a_leftover_is_ended_by_the_next_start(command, tmp_path):
+    """A server that could not notice that its command was killed is ended by the next start, and forgotten."""
+    process, server_pid = command
+    os.kill(server_pid, signal.SIGSTOP)
+    process.kill()
+    process.wait()
+    assert runs(server_pid)
+
+    next_server = TemporaryServer.start(tmp_path)
+
+    assert not runs(server_pid)
+    assert len(records(tmp_path)) == 1
+    next_server.stop(0)
+    assert records(tmp_path) == []
+
+
+def test_the_server_of_a_living_command_is_left_alone(command, tmp_path):
+    """Leftovers are those of the dead: a command beside this one keeps its server."""
+    _process, server_pid = command
+
+    assert end_leftovers(tmp_path) == 0
+    assert runs(server_pid)
+    assert len(records(tmp_path)) == 1
+
+
+def test_a_process_that_only_has_the_number_is_left_alone(tmp_path):
+    """A record whose process number now belongs to something else ends nothing, and is forgotten."""
+    stranger = subprocess.Popen(["sleep", "60"])
+    host, namespace, pid, _start, random = new_owner().split("|")
+    dead = "|".join((host, namespace, pid, "1", random))
+    (tmp_path / "prefect-servers").mkdir()
+    (tmp_path / "prefect-servers" / "0123abcd").write_text(f"{stranger.pid}\n{dead}\n")
+
+    assert end_leftovers(tmp_path) == 0
+
+    assert stranger.poll() is None
+    assert records(tmp_path) == []
+    stranger.kill()
+    stranger.wait()
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "12\n", "x\ny\n"])
+def test_what_is_not_a_record_is_not_read_as_one(tmp_path, text):
+    """A torn or foreign file among the records ends nothing and stops nothing."""
+    (tmp_path / "prefect-servers").mkdir()
+    (tmp_path / "prefect-servers" / "torn").write_text(text)
+
+    assert end_leftovers(tmp_path) == 0
+
+
+def test_it_is_told_no_secrets(tmp_path, monkeypatch):
+    """The server's environment has neither the provider's key nor our database's address."""
+    monkeypatch.setenv("GROQ_API_KEY", "gsk_made_up")
+    monkeypatch.setenv("BATCHKIT_DATABASE_URL", "postgresql+psycopg://me:hunter2@host/db")
+    server = TemporaryServer.start(tmp_path)
+
+    environment = Path(f"/proc/{server._process.pid}/environ").read_bytes()
+    server.stop(0)
+
+    assert b"gsk_made_up" not in environment
+    assert b"hunter2" not in environment
+    assert b"PATH=" in environment

@@ -1,0 +1,286 @@
+"""The flows in a real engine with a real server; what can be shown without them is shown in the other files."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchkit import jsonl
+from batchkit.drive import DriveUntil, Wave
+from batchkit.emulator import Emulator
+from batchkit.flows import entry
+from batchkit.flows.temporary_server import TemporaryServer
+from batchkit.models import WorkloadId
+from batchkit.runner import Runner
+from batchkit.steps.context import StepReport
+from batchkit.steps.split import SplitOptions
+from tests.workloads import chat_line, write_lines
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+@dataclass
+class Told:
+    """What a run has told its caller."""
+
+    waves: list[Wave]
+    notes: list[str]
+    lookups: list[str]
+
+
+def write_input(folder, count=40):
+    path = folder / "input.jsonl"
+    write_lines(path, [chat_line(f"row-{number}") for number in range(count)])
+    return path
+
+
+def split(runner, folder, name="work"):
+    return runner.split([write_input(folder)], name=name, options=SplitOptions(shard_lines=10))
+
+
+def process(runner, workload, told):
+    return entry.process(
+        runner,
+        workload,
+        until=DriveUntil.FINISHED,
+        deadline=None,
+        on_wave=lambda wave, _report: told.waves.append(wave),
+        on_wait=lambda _wait: None,
+        on_note=told.notes.append,
+        verbose=False,
+    )
+
+
+@pytest.fixture
+def told(monkeypatch) -> Told:
+    """Keep what a run tells, and every name that this process looks up."""
+    lookups: list[str] = []
+    original = socket.getaddrinfo
+
+    def watched(host, *arguments, **keywords):
+        lookups.append(host.decode() if isinstance(host, bytes) else str(host))
+        return original(host, *arguments, **keywords)
+
+    monkeypatch.setattr(socket, "getaddrinfo", watched)
+    return Told([], [], lookups)
+
+
+def ask(path, **filters):
+    """Ask the Prefect API for what matches."""
+    from prefect.client.orchestration import get_client  # noqa: PLC0415 - as in conftest.py
+
+    with get_client(sync_client=True) as client:
+        return client.request("POST", path, json=filters).json()
+
+
+def is_loopback(host):
+    if host in {"localhost", "None", ""}:
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def test_a_run_is_shown_in_prefect(prefect_server, prefect_api, open_settings, tmp_path, told):
+    """A run is there under its workload's name and tags, with a task run per wave, artifacts and events of its own."""
+    prefect_api(prefect_server.api_url)
+    with Runner(open_settings()) as runner:
+        workload = split(runner, tmp_path, "tea & cakes {x}")
+        progress = process(runner, workload, told)
+    entry._engines[0].finish(10)
+
+    assert progress.all_succeeded
+    assert told.notes == []
+    (run,) = ask("/flow_runs/filter", flow_runs={"name": {"any_": ["run tea & cakes {x}"]}})
+    assert run["state_type"] == "COMPLETED"
+    assert set(run["tags"]) == {"batchkit", "workload:tea & cakes {x}"}
+    assert run["parameters"] == {"workload_id": workload.id, "workload_name": workload.name, "until": "finished"}
+    mine = {"id": {"any_": [run["id"]]}}
+    tasks = settled(
+        lambda: ask("/task_runs/filter", flow_runs=mine, task_runs={"state": {"type": {"any_": ["COMPLETED"]}}}),
+        len(told.waves),
+    )
+    assert sorted(task["name"] for task in tasks) == sorted(name_of(wave) for wave in told.waves)
+    # A tag on a task run would have the engine ask the server at each start, and fail when it is gone.
+    assert all(task["tags"] == [] for task in tasks)
+    artifacts = ask("/artifacts/filter", flow_runs=mine)
+    assert {artifact["key"] for artifact in artifacts} == {
+        "batchkit-progress-tea-cakes-x",
+        "batchkit-summary-tea-cakes-x",
+    }
+    resource = "batchkit.workload.tea & cakes {x}"
+    (event,) = settled(lambda: ask("/events/filter", filter={"any_resource": {"id": [resource]}})["events"], 1)
+    assert event["event"] == "batchkit.workload.finished"
+    assert f"prefect.flow-run.{run['id']}" in {related["prefect.resource.id"] for related in event["related"]}
+    assert [host for host in told.lookups if not is_loopback(host)] == []
+
+
+def settled(read, count):
+    """Read until there are so many: the server writes down task runs and events a moment after it was told."""
+    deadline = time.monotonic() + 10
+    found = read()
+    while len(found) < count and time.monotonic() < deadline:
+        found = read()
+    return found
+
+
+def name_of(wave):
+    shards = len(wave.shard_ids)
+    return f"{wave.kind} {shards} shard{'' if shards == 1 else 's'}"
+
+
+def test_a_configured_server_that_is_down_is_told_and_done_without(prefect_api, open_settings, tmp_path, told):
+    """A run whose Prefect server does not answer says so, without the server's password, and is done all the same."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        prefect_api(f"http://me:hunter2@127.0.0.1:{unused.getsockname()[1]}/api")
+        with Runner(open_settings()) as runner:
+            progress = process(runner, split(runner, tmp_path), told)
+        entry._engines[0].finish(1)
+
+    assert progress.all_succeeded
+    assert len(told.notes) == 1
+    assert "does not answer; the work goes on without Prefect" in told.notes[0]
+    assert "hunter2" not in told.notes[0]
+
+
+def test_an_error_stays_itself_and_infrastructure_is_tried_again(
+    prefect_server, prefect_api, open_settings, tmp_path, told, monkeypatch
+):
+    """A wave is done again after trouble with the machine; an error of ours is raised to the caller as it is, at once."""
+    from batchkit.flows import tasks  # noqa: PLC0415 - imports Prefect
+    from batchkit.errors import StoreUnavailable, Unauthorized  # noqa: PLC0415
+
+    prefect_api(prefect_server.api_url)
+    monkeypatch.setattr(tasks.run_wave, "retry_delay_seconds", [0.01, 0.01])
+    monkeypatch.setattr(tasks.run_wave, "retry_jitter_factor", None)
+    ours = Unauthorized("wrong key", status=401)
+    troubles: list[Exception] = [StoreUnavailable("locked"), OSError("disk"), ours]
+    with Runner(open_settings()) as runner:
+        workload = split(runner, tmp_path)
+
+        def fails(_wave: Wave) -> StepReport:
+            raise troubles.pop(0)
+
+        monkeypatch.setattr(runner, "run_wave", fails)
+        with pytest.raises(Unauthorized) as caught:
+            process(runner, workload, told)
+    entry._engines[0].finish(10)
+
+    assert caught.value is ours
+    assert troubles == []
+    (run,) = ask(
+        "/flow_runs/filter", flow_runs={"tags": {"all_": ["batchkit"]}, "state": {"type": {"any_": ["FAILED"]}}}
+    )
+    assert run["state"]["message"] == "wrong key."
+
+
+def test_a_pass_on_a_worker_opens_its_own_runner(
+    prefect_server, prefect_api, open_settings, tmp_path, monkeypatch, told
+):
+    """The scheduled flow works from the environment alone; a run that comes too late does nothing and says so."""
+    from prefect.client.orchestration import get_client  # noqa: PLC0415 - imports Prefect
+    from prefect.flow_engine import run_flow  # noqa: PLC0415
+    from prefect.states import Scheduled  # noqa: PLC0415
+
+    from batchkit.flows.advance_workloads import advance_workloads  # noqa: PLC0415
+
+    prefect_api(prefect_server.api_url)
+    settings = open_settings()
+    assert settings.api_key is not None
+    monkeypatch.setenv("GROQ_API_KEY", settings.api_key.get_secret_value())
+    monkeypatch.setenv("BATCHKIT_BASE_URL", settings.base_url)
+    monkeypatch.setenv("BATCHKIT_HOME", str(settings.home))
+    with Runner(settings) as runner:
+        workload = split(runner, tmp_path)
+
+    def scheduled(at):
+        with get_client(sync_client=True) as client:
+            run = client.create_flow_run(advance_workloads, parameters={"interval_seconds": 60}, state=Scheduled(at))
+        return asyncio.run(
+            run_flow(advance_workloads, flow_run=run, parameters={"interval_seconds": 60}, return_type="state")
+        )
+
+    now = datetime.now(UTC)  # noqa: TID251 - Prefect's scheduler has no other clock
+    late = scheduled(now - timedelta(seconds=180))
+    on_time = scheduled(now)
+
+    assert (late.type, late.name) == ("COMPLETED", "Skipped")
+    assert on_time.type == "COMPLETED"
+    with Runner(settings) as runner:
+        assert "submitted" in {str(state) for state in runner.progress(WorkloadId(workload.id)).shards}
+
+
+def test_serve_advances_what_is_open_until_it_is_told_to_end(
+    prefect_server, prefect_api, open_settings, tmp_path, told
+):
+    """The schedule in one process brings a workload to its end, one flow run a tick, and SIGTERM ends it cleanly."""
+    prefect_api(prefect_server.api_url)
+    settings = open_settings()
+    with Runner(settings) as runner:
+        workload = split(runner, tmp_path)
+    before = ask("/flow_runs/count", flows={"name": {"any_": ["advance_workloads"]}})
+
+    def note(text: str) -> None:
+        told.notes.append(text)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    entry.serve(settings, interval_seconds=0.1, on_note=note)
+    entry._engines[0].finish(10)
+
+    assert told.notes == ["work: finished, 40 succeeded"]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    with Runner(settings) as runner:
+        assert runner.progress(workload.id).all_succeeded
+    assert ask("/flow_runs/count", flows={"name": {"any_": ["advance_workloads"]}}) > before
+
+
+def test_a_server_killed_in_mid_run_changes_nothing(prefect_home, tmp_path):
+    """When the Prefect server is killed in mid-run, the command ends promptly after its work, with its result and code."""
+    server = TemporaryServer.start(tmp_path / "server")
+    source = write_input(tmp_path)
+    server.wait_until_ready(60, sleep=time.sleep)  # noqa: TID251 - waits for a process
+    # Slow enough that the batches are still out when the flow has begun.
+    with Emulator(tmp_path / "emulator", speed=0.5) as emulator:
+        command = subprocess.Popen(
+            [sys.executable, "-m", "batchkit", "run", str(source), "--name", "work", "--poll-interval", "0.5"],
+            cwd=CHECKOUT,
+            env={
+                **os.environ,
+                "PREFECT_API_URL": server.api_url,
+                "GROQ_API_KEY": emulator.api_key,
+                "BATCHKIT_BASE_URL": emulator.base_url,
+                "BATCHKIT_HOME": str(tmp_path / "home"),
+            },
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        port = int(server.api_url.split(":")[2].split("/")[0])
+        deadline = time.monotonic() + 40
+        while not flow_runs(port) and time.monotonic() < deadline:
+            os.sched_yield()
+        server._process.kill()
+        _out, said = command.communicate(timeout=60)
+        ended_at = time.time()
+    server.stop(0)
+
+    assert command.returncode == 0
+    assert "Traceback" not in said
+    with Runner(settings_of(tmp_path)) as runner:
+        progress = runner.progress(runner.find("work").id)
+    assert progress.all_succeeded
+    assert progress.last_merged_at is not None
+    assert ended_at - progress.last_merged_at < 15

@@ -1,0 +1,310 @@
+"""Bytes to records and back: nothing a model or a server can send may do more than be malformed."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchkit.jsonl import (
+    MalformedJson,
+    dumps,
+    fragment,
+    iterate_lines,
+    loads,
+    loads_leniently,
+    read_output_line,
+    storable_text,
+)
+
+LINE_ENDS_OF_OTHERS = "\u2028\u2029\u0085\v\f\x1c\x1d\x1e"
+#: Deeper than any recursive parser or writer goes.
+BOTTOMLESS = 100_000
+#: As deep as the parser goes at all.
+DEEP = 1_000
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+#: What Python can hold and UTF-8 or JSON cannot: lone surrogates, endless and huge numbers.
+odd_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(exclude_categories=())), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+nearly_json = st.lists(
+    st.sampled_from(
+        [
+            *(b"{", b"}", b"[", b"]", b'"', b",", b":", b"\\", b"\\u", b"d800", b"NaN", b"-", b"Infinity", b"1e999"),
+            *(b"1" * 5_000, b"null", b" ", b"\x00", b"\xff", b"\xed\xa0\x80", b"\xef\xbb\xbf", b'"a"', b"\n"),
+        ]
+    )
+    | st.binary(max_size=3),
+    max_size=12,
+).map(b"".join)
+
+
+@given(json_values)
+def test_what_is_written_is_read_back(value):
+    """Both parsers give back what was written."""
+    assert loads(dumps(value)) == value
+    assert loads_leniently(dumps(value)) == value
+
+
+@given(nearly_json)
+def test_broken_bytes_are_malformed_and_nothing_else(data):
+    """Neither parser ever raises anything but MalformedJson; whatever was read can be written."""
+    for parse in (loads, loads_leniently):
+        try:
+            value = parse(data)
+        except MalformedJson:
+            continue
+        loads(dumps(value))
+
+
+@given(odd_values)
+def test_everything_parsed_can_be_written_for_everybody(value):
+    """What is written is strict JSON in UTF-8 on one line, however odd the value was."""
+    data = dumps(value)
+    assert b"\n" not in data
+    loads(data)
+    data.decode()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b'{"a":1}{"b":2}',
+        b"{'a':1}",
+        b'{"a":1,}',
+        b"\xff\xfe",
+        b'"\xff"',
+        b'"a\nb"',
+        b"1" * 5_000,
+        b"[" * BOTTOMLESS,
+        b"[" * BOTTOMLESS + b"]" * BOTTOMLESS,
+        b'{"a":' * BOTTOMLESS + b"1" + b"}" * BOTTOMLESS,
+    ],
+    ids=lambda data: repr(data[:12]),
+)
+def test_no_json_is_malformed_for_both_parsers(data):
+    """Torn, doubled, misencoded or bottomless input is refused by either."""
+    for parse in (loads, loads_leniently):
+        with pytest.raises(MalformedJson, match=r"\w"):
+            parse(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        (b'{"a":"\\ud800"}', {"a": "\ud800"}),
+        (b'["\\udc00\\ud800"]', ["\udc00\ud800"]),
+        (b"[Infinity,-Infinity,1e999]", [math.inf, -math.inf, math.inf]),
+        (b'\xef\xbb\xbf{"a":1}', {"a": 1}),
+    ],
+    ids=ascii,
+)
+def test_paid_answers_are_read_leniently_and_inputs_strictly(data, value):
+    """What the strict parser refuses in an input is read when it stands in an answer that was paid for."""
+    with pytest.raises(MalformedJson):
+        loads(data)
+    assert loads_leniently(data) == value
+
+
+def test_not_a_number_is_read_leniently():
+    """NaN is a value in an answer and malformed in an input."""
+    with pytest.raises(MalformedJson):
+        loads(b"[NaN]")
+    assert math.isnan(loads_leniently(b"[NaN]")[0])
+
+
+def test_what_json_lacks_is_written_as_null():
+    """NaN and the infinities become null, alone as well as beside what takes the slow way."""
+    assert dumps([math.nan, math.inf]) == b"[null,null]"
+    assert dumps([math.nan, -math.inf, "\ud800"]) == '[null,null,"\ufffd"]'.encode()
+
+
+def test_half_characters_are_replaced():
+    """A lone surrogate becomes U+FFFD in values and names: no strict reader would take it, and no database."""
+    assert dumps({"\ud800": "a\udfffb"}) == '{"\ufffd":"a\ufffdb"}'.encode()
+
+
+def test_huge_integers_keep_their_digits():
+    """Integers beyond 64 bits are written out."""
+    assert dumps({"a": [2**70, -(2**70)]}) == b'{"a":[1180591620717411303424,-1180591620717411303424]}'
+
+
+def test_slow_way_writes_what_the_fast_one_writes():
+    """One odd value does not change how the others look: order, separators, escapes."""
+    value: dict[str, Any] = {"z": [1, 2.5, True, None, [], {}, {"a": 'é\n"\\\u2028'}], "a": "\x00", "": ""}
+    assert dumps({"odd": 2**70, **value}) == b'{"odd":1180591620717411303424,' + dumps(value)[1:]
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":'], ids=repr)
+def test_deep_nesting_can_be_written_again(opening):
+    """As deep as a line can be read it can be stored."""
+    data = opening * DEEP + b"1" + (b"]" if opening == b"[" else b"}") * DEEP
+    assert dumps(loads(data)) == data
+    assert dumps(loads_leniently(data)) == data
+
+
+def test_value_of_ours_that_is_no_json_is_a_bug():
+    """What no parser can have made is not written in silence."""
+    for value in (object(), {1: 2**70}, {"a": [2**70, {1, 2}]}):
+        with pytest.raises(TypeError):
+            dumps(value)
+
+
+def test_text_may_stand_in_for_its_value():
+    """JSON text is put in as it stands, also beside what takes the slow way."""
+    body = fragment('{"a": 1}')
+    assert dumps({"body": body}) == b'{"body":{"a": 1}}'
+    assert dumps({"id": "\ud800", "body": body}) == '{"id":"\ufffd","body":{"a": 1}}'.encode()
+
+
+def test_lines_end_at_newlines_only():
+    """What other readers take for a line end stays inside its line; blank lines and carriage returns go."""
+    text = f'{{"a":"{LINE_ENDS_OF_OTHERS}"}}'.encode()
+    data = text + b"\n\n  \r\n\t\n" + b"[1]\r\n" + b"[2]"
+    assert list(iterate_lines(io.BytesIO(data))) == [text, b"[1]", b"[2]"]
+    assert list(iterate_lines(io.BytesIO(b""))) == []
+
+
+@given(st.lists(json_values, max_size=6))
+def test_written_lines_are_read_back(values):
+    """Records written one to a line come back one by one, whatever is in them."""
+    data = b"".join(dumps(value) + b"\n" for value in values)
+    assert [loads(line) for line in iterate_lines(io.BytesIO(data))] == values
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, None),
+        ("", None),
+        ("größe", "größe"),
+        ("a\x00b", "a\ufffdb"),
+        ("a\ud800b", "a?b"),
+        (429, "429"),
+        (False, "false"),
+        (["a"], '["a"]'),
+        ({"a": "\x00"}, '{"a":"\\u0000"}'),
+    ],
+    ids=ascii,
+)
+def test_words_of_the_provider_become_storable(value, text):
+    """Anything may stand where words are expected; NUL and half characters are replaced."""
+    assert storable_text(value) == text
+
+
+@given(odd_values)
+def test_storable_text_can_be_stored(value):
+    """It is text in UTF-8 without NUL, or nothing."""
+    text = storable_text(value)
+    assert text is None or ("\x00" not in text and text.encode())
+
+
+def line(**members: Any):
+    """Read an output line with these members."""
+    return read_output_line({"id": "batch_req_1", "custom_id": "a", **members})
+
+
+def test_success_line_is_read_whole():
+    """Status, request id and body come through as they are."""
+    body = {"choices": [], "x": 1}
+    read = line(response={"status_code": 200, "request_id": "req-1", "body": body}, error=None)
+    assert read is not None
+    assert (read.custom_id, read.status_code, read.request_id, read.body) == ("a", 200, "req-1", body)
+    assert (read.error_code, read.error_message, read.has_error) == (None, None, False)
+
+
+@pytest.mark.parametrize(
+    "record", [None, 1, "a", [], {}, {"custom_id": None}, {"custom_id": 7}, {"custom_id": ["a"]}], ids=str
+)
+def test_line_that_names_no_request_is_nobodys(record):
+    """Without a custom_id that is text there is nobody to give the line to."""
+    assert read_output_line(record) is None
+
+
+@pytest.mark.parametrize("custom_id", ["", "a\x00b", "\ud800", " a ", "漢字"], ids=ascii)
+def test_custom_id_is_taken_to_the_letter(custom_id):
+    """Matching is exact: nothing is trimmed or replaced."""
+    read = read_output_line({"custom_id": custom_id})
+    assert read is not None
+    assert read.custom_id == custom_id
+
+
+@pytest.mark.parametrize("status", ["200", 200.0, True, False, None, -1, 1_000, 2**70, [], {}], ids=str)
+def test_status_that_is_no_status_is_unknown(status):
+    """Only whole numbers from 0 to 999 are statuses; true is not 1."""
+    read = line(response={"status_code": status, "body": {}})
+    assert read is not None
+    assert read.status_code is None
+
+
+@pytest.mark.parametrize("status", [0, 200, 999])
+def test_status_is_taken_within_its_range(status):
+    """The odd 0 is one that providers send."""
+    read = line(response={"status_code": status, "body": {}})
+    assert read is not None
+    assert read.status_code == status
+
+
+@pytest.mark.parametrize("response", [None, "", [], 7, {}, {"body": None}], ids=str)
+@pytest.mark.parametrize("error", [None, "", [], {}, 0, False, {"code": "", "message": None}], ids=str)
+def test_nothing_in_any_spelling_is_nothing(response, error):
+    """Null, empty and missing members are all the same: no response and no error."""
+    read = line(response=response, error=error)
+    assert read is not None
+    assert (read.status_code, read.body, read.has_error) == (None, None, False)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        ({"code": "c", "message": "m", "type": "t"}, "c", "m"),
+        ({"type": "t", "message": "m"}, "t", "m"),
+        ({"code": 429, "message": None}, "429", '{"code":429,"message":null}'),
+        ({"code": None, "message": "a\x00b"}, None, "a\ufffdb"),
+        ("words", None, "words"),
+        (["w"], None, '["w"]'),
+    ],
+    ids=str,
+)
+def test_error_is_found_at_either_level(error, code, message):
+    """The same error is read beside the response and inside its body; there is always a message."""
+    beside = line(response={"status_code": 400, "body": {}}, error=error)
+    inside = line(response={"status_code": 400, "body": {"error": error}}, error=None)
+    for read in (beside, inside):
+        assert read is not None
+        assert (read.error_code, read.error_message, read.has_error) == (code, message, True)
+
+
+def test_outer_error_comes_first():
+    """When both levels have an error the line's own is taken."""
+    read = line(response={"status_code": 500, "body": {"error": "inner"}}, error="outer")
+    assert read is not None
+    assert read.error_message == "outer"
+
+
+@given(odd_values, odd_values, odd_values, odd_values)
+def test_no_line_breaks_the_reader(status, body, error, request_id):
+    """Whatever stands in the members, the line is read, and its words can be stored."""
+    read = line(response={"status_code": status, "body": body, "request_id": request_id}, error=error)
+    assert read is not None
+    for text in (read.request_id, read.error_code, read.error_message):
+        assert text is None or ("\x00" not in text and text.encode())

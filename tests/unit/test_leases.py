@@ -1,0 +1,214 @@
+"""Who holds a lease, and when its holder is certainly dead: in doubt it lives."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import batchkit
+from batchkit import leases
+from batchkit.leases import LeaseKeeper, dead_among, is_certainly_dead, new_owner
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells when a process started")
+
+_OTHER = """
+import sys
+from batchkit.leases import new_owner
+print(new_owner(), flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def other_process():
+    """Start another process; gives it and the name that it signs with."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _OTHER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(batchkit.__file__).parent.parent,
+    ) as process:
+        assert process.stdout is not None
+        yield process, process.stdout.readline().strip()
+        process.kill()
+
+
+def altered(owner: str, place: int, value: str) -> str:
+    """Change one part of an owner's name."""
+    parts = owner.split("|")
+    parts[place] = value
+    return "|".join(parts)
+
+
+def test_owners_are_told_apart():
+    """Two owners of one process have two names."""
+    assert new_owner() != new_owner()
+
+
+def test_own_process_is_alive():
+    """Whoever asks is not dead, under any of its names."""
+    assert not is_certainly_dead(new_owner())
+
+
+@needs_proc
+def test_another_process_is_alive_until_it_is_gone(other_process):
+    """A process of this machine holds its leases while it lives, and nothing once it has been killed."""
+    process, owner = other_process
+    assert not is_certainly_dead(owner)
+    process.kill()
+    process.wait()
+    assert is_certainly_dead(owner)
+
+
+@needs_proc
+def test_reused_number_is_not_mistaken_for_its_last_owner():
+    """A living process with the number of a dead one started at another time: the owner is dead all the same."""
+    owner = new_owner()
+    started = int(owner.split("|")[3])
+    assert is_certainly_dead(altered(owner, 3, str(started - 1)))
+    assert not is_certainly_dead(owner)
+
+
+@needs_proc
+@pytest.mark.parametrize(
+    ("place", "value"), [(0, "another-host"), (1, "another-boot/pid:[4026531836]"), (1, "pid:[4026531836]")]
+)
+def test_owner_elsewhere_is_never_dead(other_process, place, value):
+    """On another host, after another boot, or in another container nobody here can know."""
+    process, owner = other_process
+    process.kill()
+    process.wait()
+    assert is_certainly_dead(owner)
+    assert not is_certainly_dead(altered(owner, place, value))
+
+
+@needs_proc
+def test_machines_that_share_a_name_are_told_apart():
+    """Cloned machines have the same host name and the same namespace number; the boot they run in is their own."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert boot in new_owner()
+
+
+@needs_proc
+@pytest.mark.parametrize("place", [1, 3])
+def test_unknown_part_means_alive(other_process, place):
+    """An owner that could not tell its namespace or its start is never declared dead."""
+    process, owner = other_process
+    process.kill()
+    process.wait()
+    assert not is_certainly_dead(altered(owner, place, "-"))
+
+
+@needs_proc
+@pytest.mark.parametrize(
+    "name",
+    ["", "somebody", "|", "||||", "a|b|c|d|e", "{place}|x|1|e", "{place}|-5|1|e", "{place}|" + "9" * 40 + "|1|e"],
+)
+def test_name_that_is_not_ours_means_alive(name):
+    """Whatever stands in the column, it is read without an error and nobody is declared dead for it."""
+    place = "|".join(new_owner().split("|")[:2])
+    assert not is_certainly_dead(name.format(place=place))
+
+
+def test_process_that_may_not_be_looked_at_is_alive(monkeypatch):
+    """Where /proc hides other users' processes, one that cannot be seen but exists is alive."""
+    owner = altered(new_owner(), 3, "12345")
+    monkeypatch.setattr(leases, "_start_time", lambda _pid: None)
+    assert not is_certainly_dead(owner)
+
+
+def test_process_of_another_user_exists(monkeypatch):
+    """Not being allowed to send a signal proves that there is somebody to receive it."""
+    owner = altered(new_owner(), 3, "12345")
+
+    def refuse(_pid: int, _signal: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(leases, "_start_time", lambda _pid: None)
+    monkeypatch.setattr(os, "kill", refuse)
+    assert not is_certainly_dead(owner)
+
+
+@needs_proc
+@pytest.mark.parametrize("command", [b"a) R 1 2 (b", b"\xff\xfe", b") )", b"(", b"a b"], ids=repr)
+def test_any_command_name_is_read_over(command):
+    """A process may call itself what it likes, brackets, blanks and broken letters included."""
+    own = Path(f"/proc/{os.getpid()}/comm")
+    before, started = own.read_bytes(), leases._start_time(os.getpid())
+    try:
+        own.write_bytes(command)
+        assert leases._start_time(os.getpid()) == started
+    finally:
+        own.write_bytes(before.strip())
+
+
+def test_machine_without_proc_declares_nobody_dead(monkeypatch):
+    """Where the kernel tells nothing, owners have names all the same, and all of them live."""
+
+    def nothing(_path: Path, *_arguments: object) -> bytes:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_bytes", nothing)
+    monkeypatch.setattr(Path, "read_text", nothing)
+    owner = new_owner()
+    assert owner.split("|")[1] == owner.split("|")[3] == "-"
+    assert not is_certainly_dead(owner)
+
+
+@needs_proc
+def test_dead_are_picked_out(other_process):
+    """Of several owners only the certainly dead are named."""
+    process, owner = other_process
+    process.kill()
+    process.wait()
+    assert dead_among([new_owner(), owner, "somebody", altered(owner, 0, "elsewhere")]) == [owner]
+    assert dead_among([]) == []
+
+
+def test_leases_are_renewed_again_and_again():
+    """Renewing goes on at its interval until closed, and not once after that."""
+    calls = threading.Semaphore(0)
+    keeper = LeaseKeeper(calls.release, 0.001)
+    for _ in range(3):
+        assert calls.acquire(timeout=10)
+    keeper.close()
+    while calls.acquire(blocking=False):
+        pass
+    assert not calls.acquire(timeout=0.02)
+    assert not [thread for thread in threading.enumerate() if thread.name == "batchkit-leases"]
+
+
+def test_failed_renewal_does_not_end_the_renewing():
+    """A database that is away for a moment costs one renewal, not all."""
+    calls = threading.Semaphore(0)
+
+    def renew() -> None:
+        calls.release()
+        raise ConnectionError
+
+    keeper = LeaseKeeper(renew, 0.001)
+    for _ in range(3):
+        assert calls.acquire(timeout=10)
+    keeper.close()
+
+
+def test_nothing_is_renewed_before_its_time():
+    """The first renewal comes after the interval, and closing does not wait for it."""
+    calls = threading.Semaphore(0)
+    keeper = LeaseKeeper(calls.release, 3_600)
+    keeper.close()
+    assert not calls.acquire(blocking=False)
+
+
+def test_forgotten_keeper_does_not_keep_the_process():
+    """Its thread ends with the process even if nobody closes it."""
+    keeper = LeaseKeeper(lambda: None, 3_600)
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "batchkit-leases"]
+    assert thread.daemon
+    keeper.close()

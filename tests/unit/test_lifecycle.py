@@ -1,0 +1,279 @@
+"""What an output line means, what becomes of its request, and where states may go."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchkit.jsonl import read_output_line
+from batchkit.lifecycle import (
+    OPEN_SHARD_STATES,
+    REQUEST_TRANSITIONS,
+    SHARD_TRANSITIONS,
+    Verdict,
+    classify,
+    decide,
+    is_retryable_status,
+    outranks,
+)
+from batchkit.models import Outcome, OutcomeKind, RequestState, RetryPolicy, ShardState
+
+ANSWER = {"choices": [{"message": {"content": "blue"}}]}
+NOT_EXECUTED = (OutcomeKind.EXPIRED, OutcomeKind.CANCELLED, OutcomeKind.MISSING)
+FINAL = {RequestState.SUCCEEDED, RequestState.FAILED, RequestState.CANCELLED}
+
+
+def outcome_of(response=None, error=None) -> Outcome:
+    """Classify a line as it stands in a provider's file."""
+    line = read_output_line({"custom_id": "a", "response": response, "error": error})
+    assert line is not None
+    return classify(line)
+
+
+def answered(status, body, error=None) -> Outcome:
+    """Classify a line that carries a response."""
+    return outcome_of({"status_code": status, "request_id": "req-1", "body": body}, error)
+
+
+@pytest.mark.parametrize("status", [200, 201, 299])
+@pytest.mark.parametrize("error", [None, "", {}, [], {"code": None, "message": None}], ids=str)
+@pytest.mark.parametrize("body", [ANSWER, {"text": "spoken"}, "plain text", [1]], ids=str)
+def test_body_with_2xx_and_no_error_is_a_success(status, error, body):
+    """Success is a body, a 2xx and no error; an error member with nothing in it is no error."""
+    assert answered(status, body, error) == Outcome(OutcomeKind.SUCCEEDED, status)
+
+
+@pytest.mark.parametrize("body", [None, {}, "", [], 0, False], ids=str)
+def test_2xx_without_a_body_is_tried_again(body):
+    """Nothing was answered, whatever the status says."""
+    outcome = answered(200, body)
+    assert (outcome.kind, outcome.code) == (OutcomeKind.TRANSIENT, "empty_response")
+    assert outcome.message
+
+
+def test_missing_response_is_tried_again():
+    """A line with neither response nor error says nothing final."""
+    assert outcome_of().kind is OutcomeKind.TRANSIENT
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422, 302, 199])
+def test_4xx_inside_the_response_is_a_refusal_although_error_is_null(status):
+    """The provider reports a failed request with a top-level error of null and the words in the body."""
+    body = {"error": {"message": "context too long", "type": "invalid_request_error", "code": "too_long"}}
+    assert answered(status, body) == Outcome(OutcomeKind.REFUSED, status, "too_long", "context too long")
+
+
+@pytest.mark.parametrize("status", [0, 408, 409, 425, 429, 498, 500, 502, 503, 504, 529, 599])
+def test_passing_trouble_is_tried_again(status):
+    """Time-outs, conflicts, limits, server errors and the odd status of 0 may go away."""
+    assert is_retryable_status(status)
+    assert answered(status, {"error": {"message": "busy", "code": "busy"}}).kind is OutcomeKind.TRANSIENT
+
+
+@pytest.mark.parametrize(("status", "kind"), [(400, OutcomeKind.REFUSED), (503, OutcomeKind.TRANSIENT)])
+@pytest.mark.parametrize("body", [None, {}, "gateway page", {"detail": "x"}], ids=str)
+def test_status_without_words_names_itself(status, kind, body):
+    """Without a code the status serves as one, and there is always a message."""
+    outcome = answered(status, body)
+    assert (outcome.kind, outcome.status_code, outcome.code) == (kind, status, f"http_{status}")
+    assert str(status) in (outcome.message or "")
+
+
+def test_2xx_with_an_error_in_its_body_is_no_success():
+    """An answer that carries an error is a failure, and the error's code decides of which kind."""
+    assert answered(200, {"error": {"code": "content_filter", "message": "no"}}).kind is OutcomeKind.REFUSED
+    assert answered(200, {"error": {"code": "server_error", "message": "oops"}}).kind is OutcomeKind.TRANSIENT
+    assert answered(200, {"error": "words only"}) == Outcome(OutcomeKind.TRANSIENT, 200, "empty_response", "words only")
+
+
+def test_2xx_with_an_error_beside_it_is_no_success():
+    """The top-level error counts even when there is a body."""
+    outcome = answered(200, ANSWER, {"code": "invalid", "message": "no"})
+    assert (outcome.kind, outcome.code, outcome.message) == (OutcomeKind.REFUSED, "invalid", "no")
+
+
+@pytest.mark.parametrize("code", ["batch_expired", "expired"])
+@pytest.mark.parametrize("response", [None, {"status_code": 0, "body": None}, {"status_code": 408}], ids=str)
+def test_expired_line_was_never_executed(code, response):
+    """Whatever stands beside it, the code for expiry wins: it must not use up the budget of errors."""
+    outcome = outcome_of(response, {"code": code, "message": "not in time"})
+    assert (outcome.kind, outcome.code, outcome.message) == (OutcomeKind.EXPIRED, code, "not in time")
+
+
+@pytest.mark.parametrize("code", ["batch_cancelled", "cancelled", "canceled"])
+def test_cancelled_line_was_never_executed(code):
+    """A line of a cancelled batch is its own kind."""
+    assert outcome_of(None, {"code": code, "message": "stopped"}).kind is OutcomeKind.CANCELLED
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "timeout",
+        "request_timed_out",
+        "connection_error",
+        "service_unavailable",
+        "overloaded",
+        "over_capacity",
+        "rate_limit_exceeded",
+        "internal_server_error",
+    ],
+)
+def test_error_without_a_response_is_judged_by_its_code(code):
+    """Words for passing trouble are tried again, others are final."""
+    assert outcome_of(None, {"code": code, "message": "x"}).kind is OutcomeKind.TRANSIENT
+    assert outcome_of(None, {"code": "invalid_request", "message": "x"}).kind is OutcomeKind.REFUSED
+
+
+def test_error_without_a_code_is_judged_by_its_type():
+    """Where only a type is given it serves as the code."""
+    assert outcome_of(None, {"type": "invalid_request_error", "message": "x"}) == Outcome(
+        OutcomeKind.REFUSED, None, "invalid_request_error", "x"
+    )
+
+
+@given(
+    status=st.one_of(st.none(), st.integers(-5, 1_200), st.text(), st.booleans(), st.floats()),
+    body=st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=5)
+    | st.fixed_dictionaries({}, optional={"error": st.text() | st.dictionaries(st.text(), st.text())}),
+    error=st.none() | st.text() | st.dictionaries(st.sampled_from(["code", "message", "type"]), st.text()),
+)
+def test_every_line_gets_a_verdict(status, body, error):
+    """Success needs all three of its conditions, and every failure has a code and a message."""
+    outcome = outcome_of({"status_code": status, "body": body}, error)
+    if outcome.kind is OutcomeKind.SUCCEEDED:
+        assert body
+        assert type(status) is int
+        assert 200 <= status <= 299
+        assert not error or not any(error.values() if isinstance(error, dict) else error)
+    else:
+        assert outcome.code
+
+
+def test_success_outranks_everything_and_nothing_outranks_success():
+    """Of two lines for one request a success wins; otherwise the first one stands."""
+    for new in OutcomeKind:
+        for old in OutcomeKind:
+            expected = new is OutcomeKind.SUCCEEDED and old is not OutcomeKind.SUCCEEDED
+            assert outranks(new, old) is expected
+
+
+@pytest.mark.parametrize("cancelling", [False, True])
+def test_answers_and_refusals_are_final(cancelling):
+    """A success and a refusal end the request at once, on the first ride and on the last, cancelled or not."""
+    policy = RetryPolicy(max_attempts=1, max_expiries=1)
+    for kind, state in ((OutcomeKind.SUCCEEDED, RequestState.SUCCEEDED), (OutcomeKind.REFUSED, RequestState.FAILED)):
+        for attempts in (0, 7):
+            verdict = decide(kind, attempts=attempts, expiries=0, policy=policy, cancelling=cancelling)
+            assert verdict == Verdict(state, attempts + 1, 0)
+
+
+def test_last_attempt_is_the_last():
+    """The attempt that uses up the budget of errors fails; the one before goes again."""
+    policy = RetryPolicy(max_attempts=3, max_expiries=9)
+
+    def after(attempts: int, expiries: int = 0) -> Verdict:
+        return decide(OutcomeKind.TRANSIENT, attempts=attempts, expiries=expiries, policy=policy, cancelling=False)
+
+    assert after(0) == Verdict(RequestState.PENDING, 1, 0)
+    assert after(1) == Verdict(RequestState.PENDING, 2, 0)
+    assert after(2) == Verdict(RequestState.FAILED, 3, 0)
+    # Rides that expired do not count as errors.
+    assert after(6, expiries=5) == Verdict(RequestState.PENDING, 7, 5)
+    assert after(7, expiries=5) == Verdict(RequestState.FAILED, 8, 5)
+
+
+@pytest.mark.parametrize("kind", NOT_EXECUTED)
+def test_last_expiry_is_the_last(kind):
+    """Rides that were not executed have a budget of their own, which ends as well."""
+    policy = RetryPolicy(max_attempts=1, max_expiries=3)
+
+    def after(attempts: int, expiries: int) -> Verdict:
+        return decide(kind, attempts=attempts, expiries=expiries, policy=policy, cancelling=False)
+
+    assert after(0, 0) == Verdict(RequestState.PENDING, 1, 1)
+    assert after(1, 1) == Verdict(RequestState.PENDING, 2, 2)
+    assert after(2, 2) == Verdict(RequestState.FAILED, 3, 3)
+
+
+@pytest.mark.parametrize("kind", [OutcomeKind.TRANSIENT, *NOT_EXECUTED])
+def test_cancelling_sends_nothing_again(kind):
+    """Once the user wants no more, what is unresolved is cancelled and its ride still counted."""
+    policy = RetryPolicy(max_attempts=5, max_expiries=5)
+    verdict = decide(kind, attempts=1, expiries=0, policy=policy, cancelling=True)
+    assert (verdict.state, verdict.attempts) == (RequestState.CANCELLED, 2)
+
+
+def test_cancelled_workload_has_no_expired_failures():
+    """A request that was stopped counts as cancelled even if it was its last expiry."""
+    verdict = decide(OutcomeKind.CANCELLED, attempts=0, expiries=0, policy=RetryPolicy(max_expiries=1), cancelling=True)
+    assert verdict.state is RequestState.CANCELLED
+
+
+@given(
+    kinds=st.lists(st.sampled_from(OutcomeKind), min_size=30, max_size=30),
+    max_attempts=st.integers(1, 10),
+    max_expiries=st.integers(1, 10),
+    cancelled_from=st.integers(0, 40),
+)
+def test_no_request_rides_for_ever(kinds, max_attempts, max_expiries, cancelled_from):
+    """Whatever comes back, a request ends within both budgets, never unsolved, and each ride is counted once."""
+    policy = RetryPolicy(max_attempts=max_attempts, max_expiries=max_expiries)
+    verdict = Verdict(RequestState.PENDING, 0, 0)
+    for ride, kind in enumerate(kinds):
+        before = verdict
+        verdict = decide(
+            kind,
+            attempts=before.attempts,
+            expiries=before.expiries,
+            policy=policy,
+            cancelling=ride >= cancelled_from,
+        )
+        assert verdict.attempts == before.attempts + 1
+        assert verdict.expiries - before.expiries == (kind in NOT_EXECUTED)
+        assert verdict.state in REQUEST_TRANSITIONS[RequestState.IN_FLIGHT]
+        assert (verdict.state is RequestState.SUCCEEDED) is (kind is OutcomeKind.SUCCEEDED)
+        if verdict.state in FINAL:
+            break
+    assert verdict.state in FINAL
+    assert verdict.attempts <= max_attempts + max_expiries - 1
+
+
+def test_transition_tables_are_closed():
+    """Every state has its edges, every edge leads to a state, and nothing leads back to itself."""
+    assert set(SHARD_TRANSITIONS) == set(ShardState)
+    assert set(REQUEST_TRANSITIONS) == set(RequestState)
+    for shard_state, shard_targets in SHARD_TRANSITIONS.items():
+        assert shard_targets <= set(ShardState) - {shard_state}
+    for request_state, request_targets in REQUEST_TRANSITIONS.items():
+        assert request_targets <= set(RequestState) - {request_state}
+
+
+def test_success_is_the_end_of_a_request():
+    """Nothing leads out of a success, and a request that lost can only wait again."""
+    assert REQUEST_TRANSITIONS[RequestState.SUCCEEDED] == frozenset()
+    for state in (RequestState.FAILED, RequestState.CANCELLED):
+        assert REQUEST_TRANSITIONS[state] == {RequestState.PENDING}
+
+
+def test_every_shard_gets_to_an_end():
+    """From each state an end can be reached, and open are exactly the states that are none."""
+    ends = {state for state, targets in SHARD_TRANSITIONS.items() if not targets}
+    assert ends == {ShardState.MERGED, ShardState.WITHDRAWN}
+    assert set(OPEN_SHARD_STATES) == set(ShardState) - ends
+    for state in ShardState:
+        reached, edge = {state}, {state}
+        while edge:
+            edge = {target for source in edge for target in SHARD_TRANSITIONS[source]} - reached
+            reached |= edge
+        assert reached & ends
+
+
+def test_bought_batch_is_never_given_up():
+    """Once a batch exists no edge leads back to where another one would be created."""
+    reached, edge = set(), {ShardState.SUBMITTED}
+    while edge:
+        reached |= edge
+        edge = {target for source in edge for target in SHARD_TRANSITIONS[source]} - reached
+    assert reached == {ShardState.SUBMITTED, ShardState.ENDED, ShardState.MERGED}

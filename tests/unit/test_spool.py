@@ -1,0 +1,250 @@
+"""Where files lie: nothing leads out, nothing is half there, and a full disk says what to do."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from pathlib import Path, PurePosixPath
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchkit import spool as spool_module
+from batchkit.errors import SpoolError
+from batchkit.spool import Spool, directory_name, disk_errors, part_of, sha256_of
+
+OUTSIDE = ["..", "../x", "a/../../x", "a/..", "/", "/etc", "", ".", "./"]
+
+
+@pytest.fixture
+def spool(tmp_path) -> Spool:
+    """Give a spool whose folder does not exist yet."""
+    return Spool(tmp_path / "home")
+
+
+@pytest.fixture
+def neighbour(tmp_path) -> Path:
+    """Give a file beside the spool that must survive everything."""
+    path: Path = tmp_path / "home" / "batchkit.db"
+    path.parent.mkdir()
+    path.write_text("precious")
+    return path
+
+
+@given(
+    st.text(max_size=60) | st.sampled_from(["..", "../../etc", "/etc/passwd", "a/b", "\x00", "-rf", "C:\\x", ".hidden"])
+)
+def test_folder_name_is_one_harmless_part(name):
+    """Whatever a workload is called, its folder is one visible, short, plain part that ends in the key."""
+    folder = directory_name(name, "0123abcd")
+    assert PurePosixPath(folder).parts == (folder,)
+    assert folder.endswith("-0123abcd")
+    assert not folder.startswith((".", "-"))
+    assert folder.isascii()
+    assert folder.isprintable()
+    assert not set(folder) & set(" /\\:*?\"'<>|$~\x00")
+    assert len(folder) <= 60
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("nightly eval 7", "nightly-eval-7-k"),
+        ("a/../b", "a-..-b-k"),
+        ("..", "workload-k"),
+        ("", "workload-k"),
+        ("漢字", "workload-k"),
+        ("x" * 99, "x" * 40 + "-k"),
+    ],
+)
+def test_folder_name_stays_readable(name, folder):
+    """What can be kept of the name is kept."""
+    assert directory_name(name, "k") == folder
+
+
+def test_path_is_below_the_spool_with_its_folder_made(spool):
+    """The folder is made on the way, for its owner only."""
+    path = spool.path("evals-1/shards/a.jsonl")
+    assert path == spool.root / "evals-1" / "shards" / "a.jsonl"
+    assert path.parent.is_dir()
+    assert not path.exists()
+    for folder in (spool.root, path.parent):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_relative_home_stays_where_it_was(tmp_path, monkeypatch):
+    """The spool does not move when the working directory changes."""
+    monkeypatch.chdir(tmp_path)
+    spool = Spool(Path(".batchkit"))
+    monkeypatch.chdir("/")
+    assert spool.path("a/b") == tmp_path / ".batchkit" / "spool" / "a" / "b"
+
+
+@pytest.mark.parametrize("relative", OUTSIDE)
+def test_path_outside_the_spool_is_refused(spool, relative):
+    """A row of the database that was tampered with leads nowhere."""
+    with pytest.raises(SpoolError, match="does not lie in") as caught:
+        spool.path(relative)
+    assert caught.value.hint
+    assert not spool.root.exists()
+
+
+@pytest.mark.parametrize("directory", OUTSIDE)
+def test_nothing_outside_a_workload_is_deleted(spool, neighbour, directory):
+    """Cleaning deletes one workload's folder, never the spool, its neighbours or the disk."""
+    kept = spool.path("other-1/shards/a.jsonl")
+    kept.write_text("kept")
+    with pytest.raises(SpoolError):
+        spool.remove_tree(directory)
+    assert kept.read_text() == "kept"
+    assert neighbour.read_text() == "precious"
+
+
+def test_removed_folder_tells_its_bytes(spool, neighbour):
+    """Only the workload's folder goes, its size is reported, and removing it again frees nothing."""
+    for name, size in (("evals-1/shards/a.jsonl", 100), ("evals-1/answers/a.jsonl", 23), ("other-1/shards/b.jsonl", 7)):
+        spool.path(name).write_bytes(b"x" * size)
+    assert spool.remove_tree("evals-1") == 123
+    assert sorted(path.name for path in spool.root.iterdir()) == ["other-1"]
+    assert spool.remove_tree("evals-1") == 0
+    assert neighbour.read_text() == "precious"
+
+
+def test_link_to_elsewhere_is_not_followed(spool, tmp_path):
+    """A folder that is a link is not a way to delete what it points to."""
+    target = tmp_path / "elsewhere"
+    target.mkdir()
+    (target / "file").write_text("kept")
+    spool.path("other-1/x")
+    (spool.root / "evals-1").symlink_to(target)
+    with pytest.raises(SpoolError):
+        spool.remove_tree("evals-1")
+    assert (target / "file").read_text() == "kept"
+
+
+def test_published_file_appears_whole(spool):
+    """Until it is published a file has another name; then it replaces what was there at once, readable by its owner only."""
+    final = spool.path("evals-1/shards/a.jsonl")
+    final.write_bytes(b"before")
+    with spool.open_part(final) as handle:
+        handle.write(b"after")
+        handle.flush()
+        assert final.read_bytes() == b"before"
+    spool.publish(part_of(final), final)
+    assert final.read_bytes() == b"after"
+    assert not part_of(final).exists()
+    assert stat.S_IMODE(final.stat().st_mode) == 0o600
+
+
+def test_part_of_an_earlier_try_is_begun_anew(spool):
+    """What a crash left behind is not continued."""
+    final = spool.path("evals-1/shards/a.jsonl")
+    part_of(final).write_bytes(b"torn, and longer than what follows")
+    with spool.open_part(final) as handle:
+        handle.write(b"whole")
+    assert part_of(final).read_bytes() == b"whole"
+
+
+def test_part_stands_beside_its_file():
+    """Renaming works within one folder; the whole name is kept."""
+    assert part_of(Path("a/b.output.jsonl")) == Path("a/b.output.jsonl.part")
+
+
+def test_publishing_syncs_the_folder(spool, monkeypatch):
+    """The rename itself must survive a power cut: the folder is synced after it."""
+    final = spool.path("evals-1/shards/a.jsonl")
+    with spool.open_part(final) as handle:
+        handle.write(b"x")
+    synced: list[tuple[Path, bool]] = []
+    monkeypatch.setattr(spool_module, "sync_directory", lambda path: synced.append((path, final.exists())))
+    spool.publish(part_of(final), final)
+    assert synced == [(final.parent, True)]
+
+
+def test_synced_folder_leaves_no_descriptor_open(spool):
+    """Syncing thousands of times uses up nothing."""
+    folder = spool.path("evals-1/x").parent
+    before = len(list(Path("/dev/fd").iterdir()))
+    for _ in range(5):
+        spool_module.sync_directory(folder)
+    assert len(list(Path("/dev/fd").iterdir())) == before
+
+
+def test_digest_is_that_of_the_bytes(spool):
+    """The digest of a file is its SHA-256 in hex."""
+    path = spool.path("evals-1/x")
+    path.write_bytes(b"line\n" * 1_000)
+    assert sha256_of(path) == hashlib.sha256(b"line\n" * 1_000).hexdigest()
+
+
+def blocked(spool: Spool) -> None:
+    """Put a file where a folder is needed."""
+    spool.root.parent.mkdir(exist_ok=True)
+    spool.root.write_text("in the way")
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda spool: spool.path("evals-1/a"),
+        lambda spool: spool.open_part(spool.root / "evals-1" / "a"),
+        lambda spool: spool.publish(spool.root / "a.part", spool.root / "a"),
+        lambda spool: sha256_of(spool.root / "a"),
+    ],
+    ids=["path", "open_part", "publish", "sha256_of"],
+)
+def test_trouble_with_the_disk_says_what_to_do(spool, use):
+    """Every way to a file turns the system's error into one of ours, with the path and a hint."""
+    blocked(spool)
+    with pytest.raises(SpoolError) as caught:
+        use(spool)
+    assert str(spool.root) in str(caught.value)
+    assert "BATCHKIT_HOME" in (caught.value.hint or "")
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_missing_part_cannot_be_published(spool):
+    """Publishing what was never written is an error and leaves the old file."""
+    final = spool.path("evals-1/a")
+    final.write_text("old")
+    with pytest.raises(SpoolError):
+        spool.publish(part_of(final), final)
+    assert final.read_text() == "old"
+
+
+def test_folder_that_cannot_be_deleted_says_so(spool, monkeypatch):
+    """A failing deletion is reported with the system's words."""
+    spool.path("evals-1/a").write_text("x")
+
+    def refuse(_path: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("shutil.rmtree", refuse)
+    with pytest.raises(SpoolError, match="Read-only") as caught:
+        spool.remove_tree("evals-1")
+    assert caught.value.hint
+
+
+def test_full_disk_is_named_in_the_systems_words(tmp_path):
+    """The message carries what was tried, where, and why it failed."""
+    path = tmp_path / "a"
+    with pytest.raises(SpoolError) as caught, disk_errors("write", path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert str(caught.value) == f"cannot write {path}: No space left on device"
+    assert "make room" in (caught.value.hint or "")
+    assert caught.value.exit_code == 4
+
+
+def test_error_without_words_is_not_lost(tmp_path):
+    """An error that brings no number is quoted as it is."""
+    with pytest.raises(SpoolError, match="torn cable"), disk_errors("read", tmp_path):
+        raise OSError("torn cable")
+
+
+def test_other_errors_pass(tmp_path):
+    """A bug inside is not dressed up as a full disk."""
+    with pytest.raises(ZeroDivisionError), disk_errors("read", tmp_path):
+        raise ZeroDivisionError
