@@ -1,0 +1,99 @@
+"""The main job at full size: 100,000 requests, many of which expire, with and without being killed.
+
+Minutes, not seconds: ``pytest -m slow tests/acceptance``.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from batchkit import jsonl
+from batchkit.emulator.faults import batches, lines
+from tests.acceptance.test_killed import MOMENTS
+from tests.workloads import mixed_line, write_mixed
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+REQUESTS = 100_000
+FAULTS = [
+    lines.FailLines(fraction=0.01, code="bad_thing"),
+    lines.ExpireLines(fraction=0.3, attempts=1),
+    batches.ShuffleOutput(),
+]
+#: What one run leaves for the others to be compared with: both databases must export the same.
+SEEN: dict[str, list[tuple[object, ...]]] = {}
+
+
+def _exported(command):
+    """Read the export, without what a provider makes up anew each time (ids, times)."""
+    rows: list[tuple[object, ...]] = []
+    with (command.folder / "out.jsonl").open("rb") as handle:
+        for data in jsonl.iterate_lines(handle):
+            line = jsonl.loads(data)
+            body = line["response"]["body"]
+            answer = body["choices"][0]["message"]["content"] if "choices" in body else body.get("text")
+            rows.append((line["custom_id"], line["status"], str(line["error"]), line["attempts"], answer))
+    return rows
+
+
+def _check(command, done):
+    assert done.returncode == 3, done.stderr
+    rows = _exported(command)
+    assert [row[0] for row in rows] == [mixed_line(number)["custom_id"] for number in range(REQUESTS)]
+    assert {row[1] for row in rows} == {"succeeded", "failed"}
+    assert rows == SEEN.setdefault("rows", rows)
+    ledger = command.emulator.ledger()
+    keys = [batch.metadata["batchkit_key"] for batch in ledger.batches]
+    assert len(set(keys)) == len(keys)
+    assert ledger.totals.requests_executed == REQUESTS
+    assert ledger.totals.bought_twice == 0
+    # Only what had expired rode again: nobody rode three times.
+    assert ledger.totals.requests_carried - REQUESTS == sum(row[3] - 1 for row in rows)
+
+
+def test_a_hundred_thousand_requests(start_command):
+    """Through Prefect: every request ends once, in its place, and only expired ones are sent again."""
+    command = start_command(FAULTS, speed=20_000)
+    write_mixed(command.folder / "input.jsonl", REQUESTS)
+
+    done = command.run("run", "input.jsonl", "--output", "out.jsonl", timeout_seconds=600)
+
+    _check(command, done)
+
+
+def test_a_hundred_thousand_requests_killed_five_times(start_command):
+    """Killed while splitting, uploading, creating, waiting and merging: the same export, and nothing bought twice."""
+    command = start_command(FAULTS, speed=20_000)
+    write_mixed(command.folder / "input.jsonl", REQUESTS)
+    run = ("run", "input.jsonl", "--output", "out.jsonl", "--no-prefect")
+
+    for moment in MOMENTS.values():
+        command.kill_when(lambda moment=moment: moment(command), *run, timeout_seconds=300)
+
+    _check(command, command.run(*run, timeout_seconds=600))
+
+
+def _peak_megabytes(command, name, requests):
+    """Run a workload of its own name and give the peak of the command's own process."""
+    write_mixed(command.folder / f"{name}.jsonl", requests)
+    process = command.start("run", f"{name}.jsonl", "--output", f"{name}.out.jsonl")
+    for stream in (process.stdout, process.stderr):
+        threading.Thread(target=stream.read, daemon=True).start()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 3
+    return usage.ru_maxrss / 1024
+
+
+def test_memory_does_not_grow_with_the_workload(start_command):
+    """A run of a million requests peaks at most 20 % above one of a hundred thousand."""
+    command = start_command(FAULTS, speed=20_000)
+
+    small = _peak_megabytes(command, "small", 100_000)
+    large = _peak_megabytes(command, "large", 1_000_000)
+
+    print(f"\npeak memory: {small:.0f} MB at 100,000 requests, {large:.0f} MB at 1,000,000")
+    assert large < 1.2 * small
