@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self, assert_never
 
 from batchkit.drive import Driver, DriveUntil, Pacing, Wait, Wave
-from batchkit.errors import ConfigurationError, UnknownWorkload
+from batchkit.errors import ConfigurationError, StoreError, UnknownWorkload
 from batchkit.leases import LeaseKeeper, dead_among, new_owner
 from batchkit.progress import Progress, read_progress
 from batchkit.provider.groq import GroqProvider, credential_digest
@@ -67,7 +68,8 @@ class Runner:
         """Give up the leases and close the connections."""
         if self._keeper is not None:
             self._keeper.close()
-            with self.store.write() as connection:
+            # Leases that cannot be given up, because the database is away, run out by themselves.
+            with suppress(StoreError), self.store.write() as connection:
                 shards.release(connection, self.owner)
                 workloads.release_lease(connection, self.owner)
         if self._own_provider is not None:

@@ -267,7 +267,8 @@ def expired_text(progress: Progress) -> str:
     rides = f"{words.counted(progress.expired_rides, 'ride')} came back unanswered"
     if progress.workload.cancel_requested_at is not None:
         return rides
-    return f"{rides} and {'were' if progress.is_finished else 'were or will be'} sent again"
+    sent = "was" if progress.expired_rides == 1 else "were"
+    return f"{rides} and {sent if progress.is_finished else f'{sent} or will be'} sent again"
 
 
 def failures_text(failures: Sequence[FailureReason]) -> Text:

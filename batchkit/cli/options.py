@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 #: The words after ``batchkit``, as they were given.
 COMMAND_LINE: ContextVar[tuple[str, ...]] = ContextVar("COMMAND_LINE", default=())
-_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]*@")
+# To the last @ of the word: a password may hold any sign.
+_PASSWORD = re.compile(r"(://[^:/@\s]*:)\S*@")
 
 WHERE = "Where things are"
 CUTTING = "Cutting and retrying"

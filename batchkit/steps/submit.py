@@ -167,13 +167,28 @@ def _create(context: StepContext, workload: Workload, shard: Shard) -> StepRepor
             metadata=metadata_of(workload, shard),
         )
     except OutcomeUnknown as error:
-        _give_back(context, shard.id)
+        _leave_to_settle(context, shard)
         note = f"shard {shard.number}: no answer to the creation of its batch, it will be looked for ({error})"
         return StepReport({"to be settled": 1}, (note,))
     except ProviderError as error:
         return _not_created(context, workload, shard, error)
     adopt(context, shard, batch, detail=batch.id)
     return StepReport({"submitted": 1})
+
+
+def _leave_to_settle(context: StepContext, shard: Shard) -> None:
+    """Start the grace period now: the provider may have been at work on the request until its answer was given up."""
+    now = context.clock()
+    with context.store.write() as connection:
+        shards.set_values(
+            connection,
+            shard,
+            owner=context.owner,
+            submitting_since=now,
+            not_before=now + context.timing.settle_seconds / LOOKS_PER_SETTLE,
+            lease_owner=None,
+            lease_until=None,
+        )
 
 
 def adopt(context: StepContext, shard: Shard, batch: Batch, *, detail: str) -> None:

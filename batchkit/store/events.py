@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, select
 
+from batchkit.jsonl import storable_text
 from batchkit.store.tables import events
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def record(
     detail: str | None = None,
 ) -> None:
     """Write one event."""
-    values = {"at": at, "workload_id": workload_id, "shard_id": shard_id, "kind": kind, "detail": detail}
+    values = {"at": at, "workload_id": workload_id, "shard_id": shard_id, "kind": kind, "detail": storable_text(detail)}
     connection.execute(insert(events), values)
 
 

@@ -171,7 +171,7 @@ def test_a_cancelled_workload_is_not_said_to_be_sent_again():
     """What the user stopped is not promised to go on."""
     progress = picture(workload=workload(cancel_requested_at=NOW))
     assert display.expired_text(progress) == "42 rides came back unanswered"
-    assert display.expired_text(finished(expired_rides=1)) == "1 ride came back unanswered and were sent again"
+    assert display.expired_text(finished(expired_rides=1)) == "1 ride came back unanswered and was sent again"
 
 
 def test_a_plan_shows_shards_bytes_endpoints_models_and_tokens():

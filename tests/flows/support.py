@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -158,3 +160,14 @@ class SilentWatcher:
     def picture(self, progress: Progress) -> None:
         """Keep the picture."""
         self.pictures.append(progress)
+
+
+def wait_until(condition: Callable[[], object], within_seconds: float = 20.0) -> bool:
+    """Look every now and then whether something has become true; says whether it did in time."""
+    deadline = time.monotonic() + within_seconds
+    moment = threading.Event()
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        moment.wait(0.05)
+    return True

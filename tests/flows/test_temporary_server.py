@@ -7,15 +7,13 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
 
 from batchkit.flows.temporary_server import TemporaryServer, end_leftovers
 from batchkit.leases import new_owner
-
-SOON = 20.0
+from tests.flows.support import wait_until
 
 STARTER = """
     import sys
@@ -59,10 +57,7 @@ def runs(pid):
 
 def gone(pid):
     """Wait until a process is gone; False when it is not soon."""
-    deadline = time.monotonic() + SOON
-    while runs(pid) and time.monotonic() < deadline:
-        os.sched_yield()
-    return not runs(pid)
+    return wait_until(lambda: not runs(pid))
 
 
 def records(home):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -24,8 +24,10 @@ from batchkit.flows import entry
 from batchkit.flows.temporary_server import TemporaryServer
 from batchkit.models import WorkloadId
 from batchkit.runner import Runner
+from batchkit.settings import load_settings
 from batchkit.steps.context import StepReport
 from batchkit.steps.split import SplitOptions
+from tests.flows.support import wait_until
 from tests.workloads import chat_line, write_lines
 
 CHECKOUT = Path(__file__).parents[2]
@@ -130,11 +132,19 @@ def test_a_run_is_shown_in_prefect(prefect_server, prefect_api, open_settings, t
 
 def settled(read, count):
     """Read until there are so many: the server writes down task runs and events a moment after it was told."""
-    deadline = time.monotonic() + 10
-    found = read()
-    while len(found) < count and time.monotonic() < deadline:
-        found = read()
-    return found
+    wait_until(lambda: len(read()) >= count, 10)
+    return read()
+
+
+def is_running(api_url):
+    """Whether a flow run has begun, as somebody else sees it."""
+    query = Request(  # noqa: S310 - http on loopback
+        f"{api_url}/flow_runs/count",
+        data=jsonl.dumps({"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}, "name": {"any_": ["Running"]}}}}),
+        headers={"Content-Type": "application/json"},
+    )
+    with urlopen(query, timeout=10) as reply:  # noqa: S310 - as above
+        return int(reply.read()) > 0
 
 
 def name_of(wave):
@@ -268,18 +278,16 @@ def test_a_server_killed_in_mid_run_changes_nothing(prefect_home, tmp_path):
             stderr=subprocess.PIPE,
             text=True,
         )
-        port = int(server.api_url.split(":")[2].split("/")[0])
-        deadline = time.monotonic() + 40
-        while not flow_runs(port) and time.monotonic() < deadline:
-            os.sched_yield()
+        began = wait_until(lambda: is_running(server.api_url), 40)
         server._process.kill()
         _out, said = command.communicate(timeout=60)
         ended_at = time.time()
     server.stop(0)
 
+    assert began
     assert command.returncode == 0
     assert "Traceback" not in said
-    with Runner(settings_of(tmp_path)) as runner:
+    with Runner(load_settings(home=tmp_path / "home")) as runner:
         progress = runner.progress(runner.find("work").id)
     assert progress.all_succeeded
     assert progress.last_merged_at is not None

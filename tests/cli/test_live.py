@@ -1,0 +1,180 @@
+"""Progress while a command runs, on a terminal and elsewhere."""
+
+from __future__ import annotations
+
+import io
+import threading
+
+import pytest
+from rich.console import Console
+
+from batchkit.cli import console as consoles
+from batchkit.cli.live import LivePanel, PlainLines, Quiet, counting, reporter
+from batchkit.errors import StoreUnavailable
+from batchkit.models import RequestCountsByState
+from tests.cli.pictures import NOW, finished, picture, workload
+from tests.clock import FakeClock
+
+
+class Terminal(io.StringIO):
+    """A file that claims to be a terminal."""
+
+    def isatty(self) -> bool:
+        """Claim it."""
+        return True
+
+
+def plain(read, clock):
+    """Make a reporter of plain lines and what it writes to."""
+    console = Console(file=io.StringIO(), width=40)
+    return PlainLines(console, read, clock), console.file
+
+
+def moved(done):
+    """Make a picture in which so many requests are done."""
+    return picture(counts=RequestCountsByState(total=100, in_flight=100 - done, succeeded=done))
+
+
+def lines_of(file):
+    """Read the lines written so far, without their time of day."""
+    return [line.split(" ", 1)[1] for line in file.getvalue().splitlines()]
+
+
+def test_a_plain_line_appears_on_change_and_not_too_often(clock):
+    """What did not change is not said again, and what changes quickly is said every ten seconds."""
+    done = [0]
+    lines, file = plain(lambda: [moved(done[0])], clock)
+    lines.look()
+    lines.look()
+    assert len(lines_of(file)) == 1
+    done[0] = 10
+    clock.advance(5)
+    lines.look()
+    assert len(lines_of(file)) == 1
+    clock.advance(5)
+    lines.look()
+    assert lines_of(file)[1].startswith("nightly: 10/100 done")
+    clock.advance(100)
+    lines.look()
+    assert len(lines_of(file)) == 2
+
+
+def test_a_log_line_is_never_broken(clock):
+    """However narrow the log is believed to be, one event is one line."""
+    lines, file = plain(lambda: [picture()], clock)
+    lines.look()
+    lines.note("x" * 200)
+    assert len(lines_of(file)) == 2
+
+
+def test_the_same_note_is_not_repeated_all_the_time(clock):
+    """An outage is told once in a while, not at every poll."""
+    lines, file = plain(list, clock)
+    for _ in range(10):
+        lines.note("the provider is away")
+        clock.advance(60)
+    assert lines_of(file) == ["the provider is away"] * 2
+
+
+def test_trouble_with_reading_is_left_to_the_command(clock):
+    """The display never ends a run: what it cannot read it does not show."""
+
+    def read():
+        raise StoreUnavailable("locked")
+
+    lines, file = plain(read, clock)
+    lines.look()
+    assert file.getvalue() == ""
+
+
+def test_the_estimate_comes_from_what_was_seen(clock):
+    """After two steps forward there is an estimate in the line."""
+    done = [0]
+    lines, file = plain(lambda: [picture(counts=moved(done[0]).counts, read_at=clock(), remote_done=0)], clock)
+    for step in range(4):
+        done[0] = step * 20
+        lines.look()
+        clock.advance(30)
+    assert "about" not in lines_of(file)[1]
+    assert "about 60 s left" in lines_of(file)[3] or "about 1 min left" in lines_of(file)[3]
+
+
+def test_the_panel_is_redrawn_and_then_gone():
+    """The panel counts down, notes stand above it, and at the end it makes room for the summary."""
+    clock = FakeClock(NOW)
+    shown = threading.Event()
+    file = Terminal()
+    console = Console(file=file, width=80, force_terminal=True)
+
+    def read():
+        shown.set()
+        return [picture()]
+
+    with LivePanel(console, read, clock) as panel:
+        assert shown.wait(10)
+        panel.look()
+        panel.waiting(NOW + 11)
+        panel._live.refresh()
+        panel.note("a note")
+    text = file.getvalue()
+    assert "next look in 12 s" in text
+    assert "a note" in text
+    # Erased line by line: the cursor went up over the panel at the end.
+    assert "\x1b[1A" in text[text.rindex("a note") :]
+
+
+def test_several_workloads_share_the_panel():
+    """Without a name every open workload has its line."""
+    console = Console(file=Terminal(), width=80, force_terminal=True)
+    second = picture(workload=workload("second", id=2))
+    panel = LivePanel(console, lambda: [finished(), second], FakeClock(NOW))
+    panel.look()
+    with console.capture() as capture:
+        console.print(panel._render())
+    assert "nightly" in capture.get()
+    assert "second" in capture.get()
+    assert "looking at the batches" in capture.get()
+
+
+@pytest.mark.parametrize(
+    ("is_for_machines", "on_terminal", "kind"),
+    [(True, True, Quiet), (True, False, Quiet), (False, True, LivePanel), (False, False, PlainLines)],
+)
+def test_the_reader_decides_the_reporter(is_for_machines, on_terminal, kind):
+    """Machines get nothing, terminals a panel, logs get lines."""
+    console = Console(file=io.StringIO())
+    assert type(reporter(console, list, is_for_machines=is_for_machines, on_terminal=on_terminal)) is kind
+
+
+def test_a_reporter_for_machines_says_nothing(capfd):
+    """With --json even notes are dropped."""
+    with Quiet() as quiet:
+        quiet.note("a note")
+        quiet.waiting(None)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_colour_in_a_file_does_not_make_it_a_terminal(monkeypatch):
+    """FORCE_COLOR asks for colour, not for a panel that moves the cursor about in a log."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert not consoles.is_live(Console(file=io.StringIO()))
+    monkeypatch.setenv("TERM", "xterm")
+    assert consoles.is_live(Console(file=Terminal()))
+    monkeypatch.setenv("TERM", "dumb")
+    assert not consoles.is_live(Console(file=Terminal()))
+
+
+def test_counting_shows_how_far_it_is():
+    """A known total gives a bar, an unknown one a count; where nothing is shown nothing is written."""
+    file = Terminal()
+    console = Console(file=file, width=80, force_terminal=True)
+    with counting(console, "writing", total=10, is_shown=True) as advance:
+        advance(4)
+    with counting(console, "checking", total=None, is_shown=True) as advance:
+        advance(1_234)
+    assert "4/10" in file.getvalue()
+    assert "1,234" in file.getvalue()
+    silent = io.StringIO()
+    with counting(Console(file=silent), "writing", total=10, is_shown=False) as advance:
+        advance(4)
+    assert silent.getvalue() == ""

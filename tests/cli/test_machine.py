@@ -1,0 +1,124 @@
+"""The JSON that scripts depend on. A change here is a change of the surface."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from batchkit import jsonl
+from batchkit.cli import machine
+from batchkit.doctor import Finding, Level
+from batchkit.models import BatchProblem
+from batchkit.steps.split import SplitPlan
+from tests.cli.pictures import NOW, batch, finished, picture
+
+WORKLOAD = {
+    "name": "nightly",
+    "state": "running",
+    "created_at": NOW - 3_600,
+    "read_at": NOW,
+    "last_merged_at": NOW - 60,
+    "cancel_requested_at": None,
+    "source": "nightly.jsonl",
+    "window": "24h",
+    "max_window": "7d",
+    "shard_lines": 1_000,
+    "shard_bytes": 100_000_000,
+    "max_attempts": 5,
+    "max_expiries": 10,
+    "requests": {
+        "total": 10_000,
+        "pending": 1_000,
+        "in_flight": 5_000,
+        "succeeded": 3_900,
+        "failed": 90,
+        "cancelled": 10,
+    },
+    "shards": {
+        "planned": 0,
+        "uploaded": 0,
+        "submitting": 0,
+        "submitted": 5,
+        "ended": 0,
+        "merged": 4,
+        "withdrawn": 0,
+    },
+    "open_batches": {"in_progress": 4, "validating": 1},
+    "remote_done": 1_200,
+    "expired_rides": 42,
+    "failures": [
+        {"code": "invalid_request", "status_code": 400, "count": 80, "sample": "max_tokens is too large"},
+        {"code": "json_validate_failed", "status_code": 400, "count": 10, "sample": "the answer is no JSON"},
+    ],
+    "usage": {"prompt_tokens": 1_234_567, "completion_tokens": 7_654, "total_tokens": 1_242_221},
+    "attention": [
+        {
+            "id": "batch_01m82wjhbsebta5nr0gp0hmtf2",
+            "status": "failed",
+            "created_at": 1_749_990_000,
+            "expires_at": 1_750_076_400,
+            "total": 1_000,
+            "completed": 700,
+            "failed": 3,
+            "problems": [{"code": "invalid_json_line", "message": "line 3 is bad", "line": 3}],
+        }
+    ],
+}
+
+
+def shown():
+    """Make the picture that ``WORKLOAD`` describes."""
+    problem = BatchProblem("line 3 is bad", code="invalid_json_line", line=3)
+    return picture(attention=(batch("failed", problems=(problem,)),))
+
+
+def written(value):
+    """Write a value and read it back, as a script does."""
+    return jsonl.loads(jsonl.dumps(value))
+
+
+def test_the_status_of_one_workload_is_stable():
+    """``status NAME --json`` is the workload with a schema version in front."""
+    assert written(machine.status_of_one(shown())) == {"schema_version": 1, **WORKLOAD}
+
+
+def test_the_status_of_all_is_a_list():
+    """``status --json`` is a list of the same objects."""
+    assert written(machine.status_of_all([shown()])) == {"schema_version": 1, "workloads": [WORKLOAD]}
+    assert written(machine.status_of_all([])) == {"schema_version": 1, "workloads": []}
+
+
+def test_an_outcome_adds_the_exit_code_and_the_file():
+    """``run --json`` and its like say how they ended and where the results are."""
+    value = written(machine.outcome(shown(), exit_code=4, output=None))
+    assert value == {"schema_version": 1, "exit_code": 4, "output": None, **WORKLOAD}
+    value = written(machine.outcome(finished(), exit_code=0, output=Path("out.jsonl")))
+    assert (value["exit_code"], value["output"], value["state"]) == (0, "out.jsonl", "finished")
+    value = written(machine.outcome_of_all([shown()], exit_code=3))
+    assert value == {"schema_version": 1, "exit_code": 3, "workloads": [WORKLOAD]}
+
+
+def test_a_plan_is_stable():
+    """``run --dry-run --json`` names shards, endpoints, models and estimates."""
+    plan = SplitPlan(1, 200, (("/v1/x", 1, 200),), {"/v1/x": 1}, {"m": 1}, 10, 20, 1_000, "24h", {"odd": 1})
+    assert written(machine.plan("nightly", plan)) == {
+        "schema_version": 1,
+        "name": "nightly",
+        "requests": 1,
+        "bytes": 200,
+        "shard_lines": 1_000,
+        "window": "24h",
+        "shards": [{"endpoint": "/v1/x", "lines": 1, "bytes": 200}],
+        "endpoints": {"/v1/x": 1},
+        "models": {"m": 1},
+        "prompt_tokens": 10,
+        "max_completion_tokens": 20,
+        "warnings": {"odd": 1},
+    }
+
+
+def test_findings_are_stable():
+    """``doctor --json`` lists its checks with their levels."""
+    assert written(machine.findings([Finding("disk", Level.WARNING, "low", "make room")])) == {
+        "schema_version": 1,
+        "findings": [{"check": "disk", "level": "warning", "message": "low", "advice": "make room"}],
+    }

@@ -1,0 +1,122 @@
+"""The last word of a command, and its exit code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from batchkit.cli import outcome
+from batchkit.cli.options import COMMAND_LINE, Where, same_command, without_password
+from batchkit.models import RequestCountsByState, ShardState
+from batchkit.progress import WorkloadState
+from tests.cli.pictures import finished, picture
+
+WHERE = Where(home=Path("elsewhere"))
+
+
+def text(lines):
+    """Join the lines as plain text."""
+    return "\n".join(line.plain for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("progress", "code"),
+    [
+        (finished(), 0),
+        (finished(failed=1), 3),
+        (finished(cancelled=1), 3),
+        (picture(), 4),
+        (picture(state=WorkloadState.CANCELLING), 4),
+        (picture(state=WorkloadState.SPLITTING), 4),
+    ],
+)
+def test_the_exit_code_tells_how_a_workload_stands(progress, code):
+    """0 all succeeded, 3 some did not, 4 not finished."""
+    assert outcome.exit_code(progress) == code
+
+
+def test_a_full_success_is_short():
+    """All succeeded, the tokens, the time, the file."""
+    said = text(outcome.summary(finished(), WHERE, output=Path("out.jsonl")))
+    assert said.splitlines() == [
+        "nightly: all 10,000 requests succeeded",
+        "1,234,567 tokens in, 7,654 out; done in 59 min 00 s",
+        "results:   out.jsonl",
+    ]
+
+
+def test_failures_come_with_reasons_and_the_next_command():
+    """What failed is counted, explained, and can be sent again with a command that can be copied."""
+    said = text(outcome.summary(finished(failed=12, expired_rides=2), WHERE, output=None))
+    assert "nightly: 9,988 of 10,000 requests succeeded, 12 failed" in said
+    assert "12  400 invalid_request: max_tokens is too large" in said
+    assert "2 rides came back unanswered and were sent again" in said
+    assert "batchkit export nightly nightly.results.jsonl --home elsewhere" in said
+    assert "batchkit resubmit nightly --failed --home elsewhere" in said
+
+
+def test_a_cancelled_workload_can_be_reopened():
+    """Without failures the command that comes next has no --failed."""
+    said = text(outcome.summary(finished(cancelled=5), WHERE, output=None))
+    assert "5 cancelled" in said
+    assert said.endswith("batchkit resubmit nightly --home elsewhere")
+
+
+def test_an_unfinished_workload_tells_how_to_go_on():
+    """How much is open, what goes on without us, and the command to carry on."""
+    said = text(outcome.unfinished(picture(), WHERE, again="batchkit run x.jsonl"))
+    assert "6,000 requests of 10,000 still without an answer" in said
+    assert "5 batches at the provider: they go on" in said
+    assert "carry on:  batchkit run x.jsonl" in said
+
+
+def test_an_input_that_is_not_split_whole_was_not_sent():
+    """Watching cannot help there, the input is needed again."""
+    said = text(outcome.unfinished(picture(state=WorkloadState.SPLITTING), WHERE, again="batchkit watch nightly"))
+    assert "nothing was sent" in said
+    assert "batchkit run" in said
+
+
+def test_an_interrupted_command_tells_what_goes_on():
+    """The batches run on, and three commands come back, look, or stop it."""
+    said = text(outcome.interrupted(picture(), WHERE, again="batchkit run x.jsonl --name nightly"))
+    assert said.splitlines() == [
+        "interrupted: 5 batches go on at the provider, nothing is lost",
+        "come back: batchkit run x.jsonl --name nightly",
+        "look:      batchkit status nightly --home elsewhere",
+        "stop it:   batchkit cancel nightly --home elsewhere",
+    ]
+    assert "1 batch goes on" in text(outcome.interrupted(picture(batches={"in_progress": 1}), WHERE, again=""))
+    assert "no batch is running" in text(outcome.interrupted(picture(batches={}), WHERE, again=""))
+    assert "stop it" not in text(outcome.interrupted(finished(), WHERE, again=""))
+    assert "before anything was sent" in text(outcome.interrupted(None, WHERE, again=""))
+
+
+def test_what_is_submitted_is_told_apart_from_what_is_not():
+    """Every shard has its batch, or some are still to be sent."""
+    assert outcome.is_submitted(picture())
+    for state in (ShardState.PLANNED, ShardState.UPLOADED, ShardState.SUBMITTING):
+        assert not outcome.is_submitted(picture(shards={state: 1}))
+    counts = RequestCountsByState(total=5_000, in_flight=5_000)
+    said = text(outcome.submitted(picture(counts=counts), WHERE))
+    assert "nightly: 5 batches with 5,000 requests submitted" in said
+    assert "batchkit watch nightly --home elsewhere" in said
+
+
+def test_commands_can_be_copied_into_a_shell():
+    """Blanks and quotes are quoted, and a password is not printed a second time."""
+    where = Where(home=Path("my data"), database_url="postgresql+psycopg://me:se:cr@et@host/db")
+    assert where.command("status", "it's") == (
+        "batchkit status 'it'\"'\"'s' --home 'my data' --database-url 'postgresql+psycopg://me:***@host/db'"
+    )
+    assert without_password("sqlite:///x.db") == "sqlite:///x.db"
+
+
+def test_the_same_command_is_the_one_that_was_given():
+    """It is written as it was typed, apart from passwords."""
+    token = COMMAND_LINE.set(("run", "my file.jsonl", "--database-url", "postgresql://u:secret@h/d"))
+    try:
+        assert same_command() == "batchkit run 'my file.jsonl' --database-url 'postgresql://u:***@h/d'"
+    finally:
+        COMMAND_LINE.reset(token)

@@ -1,0 +1,210 @@
+"""The words of the command line: verbs, options, help, errors, start-up."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+import batchkit as package
+from batchkit.cli import app as command_line
+from batchkit.cli import console, look, options
+from batchkit.errors import ConfigurationError, InputInvalid, Problem, StoreUnavailable
+from batchkit.settings import Settings
+
+VERBS = ("run", "submit", "watch", "status", "export", "cancel", "resubmit", "clean", "serve", "doctor", "demo", "emulator")
+WHERE = ("--home", "--database-url")
+PROMISED = {
+    "run": (
+        *("--name", "--output", "--window", "--max-window", "--shard-lines", "--shard-bytes", "--max-attempts"),
+        *("--max-expiries", "--poll-interval", "--timeout", "--dry-run", "--json", "--no-prefect", "--verbose"),
+        *("--base-url", "--accept-other-key", *WHERE),
+    ),
+    "submit": ("--name", "--window", "--shard-lines", "--dry-run", "--json", "--no-prefect", "--timeout", *WHERE),
+    "watch": ("--json", "--timeout", "--poll-interval", "--no-prefect", "--accept-other-key", "--base-url", *WHERE),
+    "status": ("--json", "--exit-code", *WHERE),
+    "export": WHERE,
+    "cancel": ("--wait", "--json", *WHERE),
+    "resubmit": ("--failed", "--no-wait", "--json", *WHERE),
+    "clean": ("--keep-results", "--yes", *WHERE),
+    "serve": ("--interval", *WHERE),
+    "doctor": ("--json", *WHERE),
+    "demo": ("--home", "--no-prefect"),
+    "emulator": (
+        *("--host", "--port", "--scenario", "--speed", "--directory", "--api-key", "--list-scenarios", "--list-faults"),
+    ),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself_and_its_options(batchkit, verb):
+    """The help has a paragraph, examples that begin with the verb, and every promised option."""
+    ended = batchkit(verb, "--help")
+    assert ended.code == 0
+    assert "For example:" in ended.out
+    assert f"batchkit {verb}" in ended.out
+    for option in PROMISED[verb]:
+        assert option in ended.out
+
+
+@pytest.mark.parametrize("width", ["40", "80", "120"])
+def test_help_fits_the_terminal(batchkit, monkeypatch, width):
+    """Also a narrow one."""
+    monkeypatch.setenv("COLUMNS", width)
+    monkeypatch.setenv("TERMINAL_WIDTH", width)
+    assert max(len(line.rstrip()) for line in batchkit("run", "--help").out.splitlines()) <= int(width)
+
+
+def test_every_option_says_what_it_is_for():
+    """No option of any verb is without a help text that ends like a sentence."""
+    root = get_command(command_line.app)
+    for name, verb in root.commands.items():  # type: ignore[attr-defined]
+        for parameter in verb.params:
+            if parameter.name != "help":
+                assert parameter.help, (name, parameter.name)
+                assert parameter.help.endswith("."), (name, parameter.name)
+
+
+def test_the_defaults_in_the_help_are_those_of_the_settings(batchkit):
+    """The help repeats numbers that the settings own; they may not drift apart."""
+    text = " ".join(batchkit("run", "--help").out.replace("│", " ").split())
+    fields = Settings.model_fields
+    for name in ("window", "max_window", "max_attempts", "max_expiries", "shard_bytes", "poll_interval_seconds"):
+        assert f"(default {fields[name].default})" in text, name
+    assert f"default {fields['home'].default})" in text
+
+
+def test_the_verbs_are_listed_with_the_databases_own(batchkit):
+    """Every verb of the surface is there."""
+    text = batchkit("--help").out
+    for verb in (*VERBS, "db"):
+        assert f" {verb} " in text
+    text = batchkit("db", "--help").out
+    assert " upgrade " in text
+    assert " check " in text
+
+
+def test_the_version_is_printed(batchkit):
+    """``--version`` is for bug reports."""
+    ended = batchkit("--version")
+    assert (ended.code, ended.out) == (0, f"batchkit {package.__version__}\n")
+
+
+@pytest.mark.parametrize("words", [["nonsense"], ["run"], ["run", "x.jsonl", "--nonsense"], ["export", "only-a-name"]])
+def test_bad_usage_is_exit_code_2(batchkit, words):
+    """What cannot be understood is refused on stderr."""
+    ended = batchkit(*words)
+    assert ended.code == 2
+    assert ended.out == ""
+    assert "Usage" in ended.err
+
+
+def test_a_setting_that_is_wrong_is_exit_code_2(batchkit, source):
+    """A window that no provider knows is refused before anything is read."""
+    ended = batchkit("run", source, "--window", "1h")
+    assert ended.code == 2
+    assert "error: a setting is wrong: window" in ended.err
+
+
+def test_an_error_says_what_and_what_next(capfd):
+    """The message and the hint, each on its line."""
+    console.complain(console.stderr(), ConfigurationError("there is no API key", hint="set GROQ_API_KEY"))
+    assert capfd.readouterr().err == "error: there is no API key\nhint: set GROQ_API_KEY\n"
+
+
+def test_an_invalid_input_shows_its_first_problems(capfd):
+    """Twenty problems with file and line, then how many more."""
+    problems = [Problem("x.jsonl", line, "custom_id is missing") for line in range(1, 51)]
+    console.complain(console.stderr(), InputInvalid(problems, 1_234))
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0] == "x.jsonl:1: custom_id is missing"
+    assert lines[19] == "x.jsonl:20: custom_id is missing"
+    assert lines[20] == "... and 1,214 more"
+    assert lines[21] == "error: the input has 1,234 problems; nothing was sent"
+
+
+def test_an_error_carries_its_exit_code(batchkit, monkeypatch):
+    """A store that is away is 4: the same command goes on later."""
+
+    def fail(*_words, **_more):
+        raise StoreUnavailable("the database is away", hint="run it again")
+
+    monkeypatch.setattr("batchkit.cli.stores.read", fail)
+    ended = batchkit("status")
+    assert ended.code == 4
+    assert "the database is away" in ended.err
+
+
+def test_a_bug_is_exit_code_1_with_its_traceback_in_a_file(batchkit, monkeypatch, tmp_path):
+    """The terminal gets a short message, the file the whole story."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(look.options, "Where", None)
+    ended = batchkit("status")
+    assert ended.code == 1
+    assert "this is a bug in batchkit: TypeError" in ended.err
+    assert "Traceback" not in ended.err
+    (log,) = tmp_path.glob("batchkit-*.log")
+    assert str(log) in ended.err
+    assert "Traceback" in log.read_text()
+    assert log.stat().st_mode & 0o077 == 0
+
+
+def test_a_bug_shows_its_traceback_when_asked(batchkit, monkeypatch):
+    """With -v the traceback is on the terminal."""
+    monkeypatch.setattr(options, "Where", None)
+    ended = batchkit("export", "a", "b.jsonl", "-v")
+    assert ended.code == 1
+    assert "Traceback" in ended.err
+
+
+def start(*words, **environment):
+    """Start the real command in a process of its own."""
+    path = str(Path(package.__file__).parent.parent)
+    return subprocess.run(
+        [sys.executable, *words],
+        capture_output=True,
+        check=False,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, **environment},
+    )
+
+
+@pytest.mark.parametrize(("words", "forbidden"), [("--help", "sqlalchemy|httpx|pydantic"), ("status", "httpx|alembic")])
+def test_help_and_status_load_only_what_they_need(words, forbidden):
+    """Prefect, the emulator's server and what else takes long to load stay out of quick commands."""
+    code = (
+        "import sys\n"
+        "from batchkit.cli.app import run_command\n"
+        f"run_command([{words!r}])\n"
+        f"heavy = set(sys.modules) & set('prefect|uvicorn|fastapi|{forbidden}'.split('|'))\n"
+        "sys.exit(', '.join(heavy) or 0)\n"
+    )
+    ended = start("-c", code)
+    assert (ended.returncode, ended.stderr.replace(_HINT, "")) == (0, "")
+
+
+_HINT = "hint: `batchkit run requests.jsonl` starts one (or name the folder of another with --home)\n"
+
+
+def test_the_package_is_the_command_too():
+    """``python -m batchkit`` is the same command, with its exit codes."""
+    ended = start("-m", "batchkit", "--version")
+    assert (ended.returncode, ended.stdout) == (0, f"batchkit {package.__version__}\n")
+    assert start("-m", "batchkit", "export", "a", "b.jsonl").returncode == 2
+
+
+def test_colour_is_left_out_when_nobody_sees_it():
+    """A pipe gets no escape sequences, nor does a user who set NO_COLOR."""
+    assert "\x1b" not in start("-m", "batchkit", "--help").stdout
+    assert "\x1b[3" not in start("-m", "batchkit", "--help", NO_COLOR="1", FORCE_COLOR="1").stdout
+
+
+def test_an_ascii_terminal_gets_through():
+    """What the terminal's encoding lacks is replaced; nothing breaks."""
+    ended = start("-m", "batchkit", "--help", PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
+    assert ended.returncode == 0
+    assert ended.stdout.isascii()

@@ -1,0 +1,83 @@
+"""Who may import whom: the contracts of pyproject.toml hold, and each would notice its breach."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+#: What a careless line would look like, the module it might stand in, and the contract that must object.
+BREACHES = {
+    "a step that reads settings": ("batchkit/steps/poll.py", "import batchkit.settings", "layers"),
+    "a store that asks the provider": ("batchkit/store/batches.py", "import batchkit.provider.base", "layers"),
+    "a provider that writes to the store": ("batchkit/provider/wire.py", "import batchkit.store.events", "layers"),
+    "rules that look into the database": ("batchkit/lifecycle.py", "import batchkit.store.shards", "layers"),
+    "an emulator that borrows our parser": ("batchkit/emulator/rules.py", "import batchkit.jsonl", "layers"),
+    "a module that stands nowhere": ("batchkit/helpers.py", "", "layers"),
+    "a step that calls the provider past its seam": ("batchkit/steps/poll.py", "import httpx", "http"),
+    "a report with a query of its own": ("batchkit/progress.py", "import sqlalchemy", "sql"),
+    "another parser": ("batchkit/steps/answers.py", "import orjson", "json"),
+    "a runner that needs Prefect": ("batchkit/runner.py", "import prefect", "prefect"),
+    "a flow that polls by itself": ("flows/tasks.py", "import batchkit.provider.groq", "flows"),
+    "a run that ends in the emulator": ("batchkit/runner.py", "import batchkit.emulator.app", "emulator"),
+}
+
+
+def lint(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the contracts over a tree."""
+    command = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    return subprocess.run(
+        [sys.executable, "-c", command, "--no-cache", *arguments],
+        cwd=tree,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory) -> Path:
+    """Give a copy of the sources that a test may spoil and must mend."""
+    tree: Path = tmp_path_factory.mktemp("copy")
+    for name in ("batchkit", "flows"):
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tree)
+    return tree
+
+
+def test_imports_keep_their_contracts():
+    """The layers, and the one place that each library has, are as pyproject.toml says."""
+    done = lint(ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("breach", BREACHES)
+def test_breach_is_noticed(copy, breach):
+    """One wrong import line, and its contract is broken."""
+    name, line, contract = BREACHES[breach]
+    path = copy / name
+    before = path.read_text() if path.exists() else None
+    path.write_text(f"{before or ''}\n{line}\n")
+    try:
+        done = lint(copy, "--contract", contract)
+    finally:
+        path.unlink() if before is None else path.write_text(before)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "BROKEN" in done.stdout
+
+
+def test_flows_are_named_by_the_command_line_only():
+    """The folder is ``batchkit.flows`` at run time and is started by name, which no import tells: only the CLI does it."""
+    mention = re.compile(r"""["']batchkit\.flows""")
+    naming = {
+        path.relative_to(ROOT).parts[1]
+        for path in (ROOT / "batchkit").rglob("*.py")
+        if mention.search(path.read_text())
+    }
+    assert naming == {"cli"}
