@@ -30,10 +30,15 @@ def disk_errors(action: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SpoolError(
-            f"cannot {action} {path}: {error.strerror or error}",
-            hint="make room or mend the permissions (BATCHKIT_HOME moves the folder), then run the same command again",
-        ) from error
+        raise disk_error(action, path, error) from error
+
+
+def disk_error(action: str, path: Path, error: OSError) -> SpoolError:
+    """Say what the operating system refused, where, and what to do."""
+    return SpoolError(
+        f"cannot {action} {path}: {error.strerror or error}",
+        hint="make room or mend the permissions (BATCHKIT_HOME moves the folder), then run the same command again",
+    )
 
 
 def sync_directory(path: Path) -> None:

@@ -8,7 +8,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from batchkit.sharding import is_full
-from batchkit.spool import disk_errors, part_of
+from batchkit.spool import disk_error, disk_errors, part_of
 from batchkit.store import shards
 
 if TYPE_CHECKING:
@@ -57,8 +57,10 @@ class ShardFile:
     def add(self, seq: int, custom_id: str, line: bytes) -> None:
         """Append a request's line. Raises ``SpoolError``."""
         data = line + b"\n"
-        with disk_errors("write", self._path):
+        try:
             self._handle.write(data)
+        except OSError as error:
+            raise disk_error("write", self._path, error) from error
         self._digest.update(data)
         self.rows.append((seq, custom_id, self._size, len(line)))
         self._size += len(data)

@@ -80,10 +80,14 @@ def _peak_megabytes(command, name, requests):
     """Run a workload of its own name and give the peak of the command's own process."""
     write_mixed(command.folder / f"{name}.jsonl", requests)
     process = command.start("run", f"{name}.jsonl", "--output", f"{name}.out.jsonl")
-    for stream in (process.stdout, process.stderr):
-        threading.Thread(target=stream.read, daemon=True).start()
+    readers = [threading.Thread(target=stream.read) for stream in (process.stdout, process.stderr)]
+    for reader in readers:
+        reader.start()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
+    for reader in readers:
+        reader.join()
+    process.communicate()
     assert process.returncode == 3
     return usage.ru_maxrss / 1024
 

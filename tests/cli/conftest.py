@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +18,6 @@ from tests.workloads import write_mixed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 #: Waits in seconds that a test does not notice, as a user would set them.
 QUICK = {
@@ -72,8 +73,10 @@ def batchkit(capfd) -> Callable[..., Ended]:
 
 
 @pytest.fixture
-def open_emulator(monkeypatch, tmp_path) -> Iterator[Callable[..., Emulator]]:
-    """Give a function that starts an emulator and points the environment to it."""
+def open_emulator(monkeypatch, tmp_path, sqlite_template) -> Iterator[Callable[..., Emulator]]:
+    """Give a function that starts an emulator and points the environment to it; the working folder has a migrated database."""
+    Path(".batchkit").mkdir()
+    shutil.copy(sqlite_template, ".batchkit/batchkit.db")
     with ExitStack() as stack:
 
         def start(*faults: Any, speed: float = SPEED, **scenario: Any) -> Emulator:

@@ -1,0 +1,487 @@
+"""``run``, ``submit``, ``watch``, ``status`` and ``export`` against an emulator."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from batchkit import jsonl
+from batchkit.cli.app import run_command
+from batchkit.emulator.faults import batches, calls, lines
+from tests.workloads import chat_line, mixed_line, read_lines, write_lines, write_mixed
+
+RUN = ("--no-prefect", "--shard-lines", "10")
+
+
+def ids(path):
+    """Read the custom_ids of a file in order."""
+    return [line["custom_id"] for line in read_lines(Path(path))]
+
+
+def pipe(monkeypatch, data):
+    """Put bytes on stdin."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+def test_a_run_ends_with_one_result_per_line_in_order(batchkit, open_emulator, source):
+    """Exit code 0, a summary on stdout, and the results in NAME.results.jsonl in the working directory."""
+    open_emulator(batches.ShuffleOutput())
+    ended = batchkit("run", source, *RUN)
+    assert ended.code == 0, ended.err
+    assert "input: all 30 requests succeeded" in ended.out
+    assert "results:   input.results.jsonl" in ended.out
+    assert ids("input.results.jsonl") == ids(source)
+    assert {line["status"] for line in read_lines(Path("input.results.jsonl"))} == {"succeeded"}
+
+
+def test_a_second_run_sends_nothing_and_writes_the_same_file(batchkit, open_emulator, source, monkeypatch):
+    """After completion the provider is not even asked."""
+    emulator = open_emulator()
+    assert batchkit("run", source, *RUN, "--output", "first.jsonl").code == 0
+    bought = emulator.ledger().totals
+    calls_before = emulator.ledger().calls
+    assert batchkit("run", source, *RUN, "--output", "second.jsonl").code == 0
+    assert emulator.ledger().totals == bought
+    assert emulator.ledger().calls == calls_before
+    assert Path("first.jsonl").read_bytes() == Path("second.jsonl").read_bytes()
+
+
+def test_failed_requests_are_exit_code_3_with_their_reasons(batchkit, open_emulator, source):
+    """The run finishes, says why some failed, and how to send them again."""
+    open_emulator(lines.FailLines(count=1, status=400, code="bad_thing", message="no such thing"))
+    ended = batchkit("run", source, *RUN)
+    assert ended.code == 3
+    assert "failed" in ended.out
+    assert "400 bad_thing: no such thing" in ended.out
+    assert "batchkit resubmit input --failed" in ended.out
+
+
+def test_expired_requests_are_sent_again_by_themselves(batchkit, open_emulator, source):
+    """The user has nothing to do, and every request was executed once."""
+    emulator = open_emulator(lines.ExpireLines(fraction=0.5, attempts=1))
+    ended = batchkit("run", source, *RUN)
+    assert ended.code == 0
+    assert "came back unanswered and were sent again" in ended.out
+    assert emulator.ledger().totals.bought_twice == 0
+
+
+def test_the_json_of_a_run_is_all_there_is_on_stdout(batchkit, open_emulator, source):
+    """A program reads one object and no progress."""
+    open_emulator(lines.FailLines(custom_ids=frozenset({"row-0000001"})))
+    ended = batchkit("run", source, *RUN, "--json", "--name", "nightly", "--output", "out.csv")
+    assert ended.code == 3
+    assert ended.err == ""
+    assert ended.json["schema_version"] == 1
+    assert (ended.json["name"], ended.json["exit_code"], ended.json["output"]) == ("nightly", 3, "out.csv")
+    assert ended.json["requests"] == {
+        "total": 30,
+        "pending": 0,
+        "in_flight": 0,
+        "succeeded": 29,
+        "failed": 1,
+        "cancelled": 0,
+    }
+    assert Path("out.csv").read_text(encoding="utf-8").startswith("custom_id,status,")
+
+
+def test_progress_goes_to_stderr_and_the_summary_to_stdout(batchkit, open_emulator, source):
+    """A pipe of the results is not mixed with progress."""
+    open_emulator()
+    ended = batchkit("run", source, *RUN)
+    assert "input: 0/30 done" in ended.err
+    assert "done;" not in ended.out
+    assert "\x1b" not in ended.out + ended.err
+
+
+@pytest.mark.parametrize("kind", ["plain", "gz", "zst", "two files", "stdin", "stdin gz"])
+def test_an_input_may_come_in_many_ways(batchkit, open_emulator, source, monkeypatch, tmp_path, kind):
+    """A file, a compressed one, several files, a pipe: the same requests, the same results."""
+    open_emulator()
+    data = source.read_bytes()
+    match kind:
+        case "gz":
+            words = [tmp_path / "input.jsonl.gz"]
+            words[0].write_bytes(gzip.compress(data))
+        case "zst":
+            words = [tmp_path / "input.jsonl.zst"]
+            words[0].write_bytes(zstandard.compress(data))
+        case "two files":
+            words = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+            whole = data.splitlines(keepends=True)
+            words[0].write_bytes(b"".join(whole[:11]))
+            words[1].write_bytes(b"".join(whole[11:]))
+        case "stdin":
+            words = ["-"]
+            pipe(monkeypatch, data)
+        case "stdin gz":
+            words = ["-"]
+            pipe(monkeypatch, gzip.compress(data))
+        case _:
+            words = [source]
+    ended = batchkit("run", *words, *RUN, "--output", "out.jsonl")
+    assert ended.code == 0, ended.err
+    assert ids("out.jsonl") == ids(source)
+
+
+def test_the_name_comes_from_the_first_file(batchkit, open_emulator, tmp_path):
+    """Without the endings that tell the format; only those."""
+    open_emulator()
+    source = tmp_path / "reviews.v2.jsonl.gz"
+    source.write_bytes(gzip.compress(jsonl.dumps(chat_line("a"))))
+    assert batchkit("run", source, *RUN, "--json").json["name"] == "reviews.v2"
+    assert Path("reviews.v2.results.jsonl").exists()
+
+
+def test_what_comes_through_a_pipe_is_named_by_its_bytes(batchkit, open_emulator, source, monkeypatch):
+    """The same bytes again carry on, other bytes are another workload, and no copy stays behind."""
+    emulator = open_emulator()
+    names = []
+    for data in (source.read_bytes(), source.read_bytes(), jsonl.dumps(chat_line("other"))):
+        pipe(monkeypatch, data)
+        names.append(batchkit("run", "-", *RUN, "--json").json["name"])
+    assert names[0] == names[1] != names[2]
+    assert emulator.ledger().totals.custom_ids == 31
+    assert not list(Path(".batchkit").glob("stdin*"))
+
+
+def test_stdin_can_be_read_only_once(batchkit, open_emulator):
+    """Naming it twice is a mistake."""
+    open_emulator()
+    ended = batchkit("run", "-", "-")
+    assert ended.code == 2
+    assert "stdin (-) can be read only once" in ended.err
+
+
+def test_a_malformed_input_is_reported_whole_and_nothing_is_sent(batchkit, open_emulator, tmp_path):
+    """The first twenty problems with file and line, the count of all, exit code 2, no call and no workload."""
+    emulator = open_emulator()
+    bad = write_lines(tmp_path / "bad.jsonl", [chat_line("good"), *[b'{"custom_id": }'] * 30, chat_line("good")])
+    ended = batchkit("run", bad, *RUN)
+    assert ended.code == 2
+    reported = ended.err.splitlines()
+    assert reported[0].startswith(f"{bad}:2: ")
+    assert reported[20] == "... and 11 more"
+    assert "31 problems; nothing was sent" in ended.err
+    assert emulator.ledger().calls == {}
+    assert batchkit("status").out == "no workloads yet\n"
+    assert not Path("bad.results.jsonl").exists()
+
+
+def test_problems_of_a_pipe_are_those_of_stdin(batchkit, open_emulator, monkeypatch):
+    """The name of the temporary copy would help nobody."""
+    open_emulator()
+    pipe(monkeypatch, b'{"custom_id": 7}\n')
+    ended = batchkit("run", "-", *RUN)
+    assert ended.code == 2
+    assert ended.err.startswith("-:1: ")
+
+
+def test_a_missing_file_is_exit_code_2(batchkit, open_emulator):
+    """With its name."""
+    open_emulator()
+    ended = batchkit("run", "nowhere.jsonl")
+    assert ended.code == 2
+    assert "nowhere.jsonl" in ended.err
+
+
+def test_another_input_under_a_used_name_is_refused(batchkit, open_emulator, source, tmp_path):
+    """Its requests would get answers to other questions."""
+    emulator = open_emulator()
+    assert batchkit("run", source, *RUN, "--name", "nightly").code == 0
+    before = emulator.ledger().totals
+    other = write_mixed(tmp_path / "other.jsonl", 5)
+    ended = batchkit("run", other, *RUN, "--name", "nightly")
+    assert ended.code == 2
+    assert "was made of a different input" in ended.err
+    assert "--name" in ended.err
+    assert emulator.ledger().totals == before
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ("out.xlsx", ".xlsx"),
+        ("nowhere/out.jsonl", "no such folder"),
+        (".", "no file type"),
+        ("SOURCE", "is the input"),
+    ],
+)
+def test_an_output_that_cannot_be_is_refused_before_anything_is_sent(batchkit, open_emulator, source, output, words):
+    """Hours later would be too late."""
+    emulator = open_emulator()
+    ended = batchkit("run", source, *RUN, "--output", source if output == "SOURCE" else output)
+    assert ended.code == 2
+    assert words in ended.err
+    assert emulator.ledger().calls == {}
+    assert read_lines(source)
+
+
+@pytest.mark.parametrize("name", ["", "  ", "two\nlines", "\x1b[2J"])
+def test_a_name_must_be_readable(batchkit, open_emulator, source, name):
+    """A name that moves the cursor would spoil every list."""
+    open_emulator()
+    assert batchkit("run", source, *RUN, "--name", name).code == 2
+
+
+def test_a_name_with_a_slash_makes_a_file_without(batchkit, open_emulator, source):
+    """The default output stays in the working directory."""
+    open_emulator()
+    assert batchkit("run", source, *RUN, "--name", "team/nightly").code == 0
+    assert Path("team-nightly.results.jsonl").exists()
+
+
+def test_without_a_key_nothing_happens(batchkit, source):
+    """Exit code 2, and the way to a key or to the demo."""
+    ended = batchkit("run", source)
+    assert ended.code == 2
+    assert "GROQ_API_KEY" in ended.err
+    assert "batchkit demo" in ended.err
+
+
+def test_a_dry_run_shows_the_plan_and_leaves_no_trace(batchkit, source):
+    """Neither key nor database are needed, nothing is sent, nothing is written."""
+    ended = batchkit("run", source, "--dry-run", "--shard-lines", "10")
+    assert ended.code == 0
+    assert "nothing was sent" in ended.out
+    assert "4 shards of up to 10 requests" in ended.out
+    assert "/v1/audio/transcriptions" in ended.out
+    assert list(Path().iterdir()) == []
+    plan = batchkit("run", source, "--dry-run", "--json").json
+    assert (plan["requests"], sum(shard["lines"] for shard in plan["shards"])) == (30, 30)
+    assert batchkit("submit", source, "--dry-run").code == 0
+
+
+def test_a_dry_run_reports_problems_too(batchkit, tmp_path):
+    """It checks what a run would check."""
+    bad = write_lines(tmp_path / "bad.jsonl", [b"nonsense"])
+    ended = batchkit("run", bad, "--dry-run")
+    assert ended.code == 2
+    assert f"{bad}:1: " in ended.err
+
+
+def test_a_run_out_of_time_is_exit_code_4_and_the_same_command_goes_on(batchkit, open_emulator, source):
+    """The batches go on meanwhile, and nothing is exported before the end."""
+    emulator = open_emulator(batches.StuckBatches(batches=frozenset({1})))
+    words = ("run", source, *RUN, "--timeout", "0.5")
+    ended = batchkit(*words)
+    assert ended.code == 4
+    assert "still without an answer" in ended.out
+    assert f"carry on:  batchkit run {source} --no-prefect --shard-lines 10 --timeout 0.5" in ended.out
+    assert not Path("input.results.jsonl").exists()
+    emulator.set_scenario("clean")
+    assert batchkit(*words[:-1], "60").code == 0
+    assert emulator.ledger().totals.bought_twice == 0
+
+
+def test_an_unreachable_provider_is_exit_code_4(batchkit, open_emulator, source, monkeypatch):
+    """Nothing is lost, and it says so."""
+    open_emulator()
+    monkeypatch.setenv("BATCHKIT_BASE_URL", "http://127.0.0.1:9/openai/v1")
+    ended = batchkit("run", source, *RUN)
+    assert ended.code == 4
+    assert "could not be reached" in ended.err
+    assert "run the same command again" in ended.err
+
+
+def test_the_free_plan_is_explained(batchkit, open_emulator, source):
+    """403 not_available_for_plan says what to do about it."""
+    open_emulator(calls.PlanGate())
+    ended = batchkit("run", source, *RUN)
+    assert ended.code == 4
+    assert "Developer tier" in ended.err
+
+
+def test_the_key_is_in_no_word_that_is_printed(batchkit, open_emulator, source):
+    """Not even with every call logged."""
+    open_emulator(calls.PlanGate())
+    ended = batchkit("run", source, *RUN, "-v")
+    assert "gsk_test" not in ended.out + ended.err
+
+
+def test_with_verbose_every_call_is_logged(batchkit, open_emulator, source):
+    """On stderr, with the waves between."""
+    open_emulator()
+    ended = batchkit("run", source, *RUN, "--verbose")
+    assert ended.code == 0
+    assert "POST /batches -> 200" in ended.err
+    assert "merge: " in ended.err
+
+
+def test_two_runs_of_one_name_share_the_work(open_emulator, source, monkeypatch, capfd):
+    """At once, in one folder: both end well, and nothing is bought twice."""
+    emulator = open_emulator()
+    codes = {}
+
+    def work(target):
+        codes[target] = run_command(["run", str(source), *RUN, "--output", target])
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in ("a.jsonl", "b.jsonl")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert codes == {"a.jsonl": 0, "b.jsonl": 0}, capfd.readouterr().err
+    assert Path("a.jsonl").read_bytes() == Path("b.jsonl").read_bytes()
+    assert emulator.ledger().totals.bought_twice == 0
+    assert emulator.ledger().totals.requests_executed == 30
+
+
+def test_submit_returns_when_everything_is_submitted(batchkit, open_emulator, source):
+    """Exit code 0, the batches go on, and watch finishes the work."""
+    emulator = open_emulator(batches.StuckBatches())
+    ended = batchkit("submit", source, *RUN)
+    assert ended.code == 0
+    assert "input: 4 batches with 30 requests submitted" in ended.out
+    assert "batchkit watch input" in ended.out
+    assert len(emulator.ledger().batches) == 4
+    assert not Path("input.results.jsonl").exists()
+    status = batchkit("status", "input", "--json", "--exit-code")
+    assert (status.code, status.json["state"], status.json["shards"]["submitted"]) == (4, "running", 4)
+    assert batchkit("submit", source, *RUN, "--json").json["exit_code"] == 0
+
+
+def test_watch_finishes_what_submit_began(batchkit, open_emulator, source):
+    """And tells how to get the results, which it does not write by itself."""
+    open_emulator()
+    batchkit("submit", source, *RUN, "--name", "nightly")
+    ended = batchkit("watch", "nightly", "--no-prefect")
+    assert ended.code == 0
+    assert "batchkit export nightly nightly.results.jsonl" in ended.out
+    assert batchkit("watch", "nightly", "--json").json["exit_code"] == 0
+
+
+def test_watch_without_a_name_drives_all_that_are_open(batchkit, open_emulator, tmp_path):
+    """Several workloads are done in turn; the worst exit code counts."""
+    open_emulator(lines.FailLines(custom_ids=frozenset({"b-1"})))
+    for name in ("a", "b"):
+        source = write_lines(tmp_path / f"{name}.jsonl", [chat_line(f"{name}-{number}") for number in range(3)])
+        assert batchkit("submit", source, "--no-prefect").code == 0
+    ended = batchkit("watch", "--no-prefect")
+    assert ended.code == 3
+    assert "a          finished" in ended.out
+    assert "b          finished" in ended.out
+    assert batchkit("watch").out == "no workload is open\n"
+    assert batchkit("watch", "--json").json == {"schema_version": 1, "exit_code": 0, "workloads": []}
+
+
+def test_watch_without_a_name_takes_the_only_open_one(batchkit, open_emulator, source):
+    """As if it had been named."""
+    open_emulator()
+    batchkit("submit", source, *RUN)
+    ended = batchkit("watch", "--no-prefect")
+    assert ended.code == 0
+    assert "input: all 30 requests succeeded" in ended.out
+
+
+def test_the_deadline_holds_for_several_workloads_too(batchkit, open_emulator, source):
+    """What is not finished by then is exit code 4."""
+    open_emulator(batches.StuckBatches())
+    for name in ("a", "b"):
+        batchkit("submit", source, *RUN, "--name", name)
+    ended = batchkit("watch", "--timeout", "0.5", "--json")
+    assert ended.code == 4
+    assert [workload["state"] for workload in ended.json["workloads"]] == ["running", "running"]
+
+
+def test_an_unknown_name_is_exit_code_2(batchkit, open_emulator, source):
+    """Whichever verb it is given to."""
+    open_emulator()
+    batchkit("run", source, *RUN)
+    for words in (
+        ("watch", "nobody"),
+        ("status", "nobody"),
+        ("export", "nobody", "x.jsonl"),
+        ("cancel", "nobody"),
+        ("resubmit", "nobody"),
+        ("clean", "nobody", "--yes"),
+    ):
+        ended = batchkit(*words)
+        assert ended.code == 2, words
+        assert "there is no workload 'nobody'" in ended.err
+
+
+@pytest.mark.parametrize("words", [("watch", "a"), ("export", "a", "x.jsonl"), ("cancel", "a"), ("status", "a")])
+def test_looking_at_nothing_creates_nothing(batchkit, words):
+    """Without a database there are no workloads, and there is no database afterwards either."""
+    ended = batchkit(*words)
+    assert ended.code == 2
+    assert "no workloads yet" in ended.err
+    assert list(Path().iterdir()) == []
+
+
+def test_status_without_workloads_is_no_error(batchkit, monkeypatch):
+    """Nothing there is an answer: exit code 0, an empty list for programs."""
+    assert (batchkit("status").code, batchkit("status").out) == (0, "no workloads yet\n")
+    assert batchkit("status", "--json").json == {"schema_version": 1, "workloads": []}
+    monkeypatch.setenv("BATCHKIT_HOME", "empty")
+    Path("empty").mkdir()
+    Path("empty/batchkit.db").touch()
+    assert (batchkit("status").code, batchkit("status").out) == (0, "no workloads yet\n")
+
+
+def test_status_of_an_older_database_asks_for_the_upgrade(batchkit, open_emulator, source):
+    """Looking does not upgrade: it says what does."""
+    open_emulator()
+    batchkit("run", source, *RUN)
+    from batchkit.store.engine import Store  # noqa: PLC0415 - only this test opens the store itself
+
+    store = Store("sqlite:///.batchkit/batchkit.db")
+    with store.write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
+        connection.exec_driver_sql("ALTER TABLE workloads RENAME COLUMN credential TO credentials")
+    store.close()
+    ended = batchkit("status")
+    assert ended.code == 4
+    assert "batchkit db upgrade" in ended.err
+
+
+def test_export_writes_what_is_there(batchkit, open_emulator, source):
+    """Also before the end: what has no result yet is pending or in flight, and that is said."""
+    open_emulator(batches.StuckBatches())
+    batchkit("submit", source, *RUN)
+    ended = batchkit("export", "input", "now.jsonl")
+    assert ended.code == 0
+    assert ended.out == "30 lines written to now.jsonl\n"
+    assert "30 requests without a final result" in ended.err
+    assert ids("now.jsonl") == ids(source)
+    assert batchkit("export", "input", "now.txt").code == 2
+
+
+def test_flags_beat_the_environment(batchkit, open_emulator, source, monkeypatch):
+    """--home and --base-url win over variables that say otherwise."""
+    emulator = open_emulator()
+    monkeypatch.setenv("BATCHKIT_HOME", "from-environment")
+    monkeypatch.setenv("BATCHKIT_BASE_URL", "http://127.0.0.1:9/openai/v1")
+    ended = batchkit("run", source, *RUN, "--home", "from-flag", "--base-url", emulator.base_url)
+    assert ended.code == 0
+    assert Path("from-flag/batchkit.db").exists()
+    assert not Path("from-environment").exists()
+    assert "--home from-flag" not in ended.out
+    assert "batchkit export" not in ended.out
+
+
+def test_another_key_is_refused_unless_it_is_accepted(batchkit, open_emulator, source, monkeypatch):
+    """A key that does not see the batches would buy everything again."""
+    open_emulator(batches.StuckBatches())
+    batchkit("submit", source, *RUN)
+    monkeypatch.setenv("GROQ_API_KEY", "gsk_other")
+    ended = batchkit("watch", "input", "--no-prefect")
+    assert ended.code == 2
+    assert "--accept-other-key" in ended.err
+
+
+def test_a_large_mixed_input_is_cut_as_asked(batchkit, open_emulator, tmp_path):
+    """The flags for cutting reach the split."""
+    emulator = open_emulator()
+    source = write_lines(tmp_path / "input.jsonl", (mixed_line(number) for number in range(100)))
+    ended = batchkit("run", source, "--no-prefect", "--shard-bytes", "5000", "--window", "48h", "--json")
+    assert ended.code == 0
+    assert ended.json["window"] == "48h"
+    assert {batch.window for batch in emulator.ledger().batches} == {"48h"}
+    assert all(upload.bytes <= 5_000 for upload in emulator.ledger().uploads)
