@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 FlowLoader = Callable[[], Callable[[], Coroutine[Any, Any, None]]]
 
 _LOOK_EVERY_SECONDS = 0.5
-#: What ending the temporary server may take of the time that is left.
-_STOP_SECONDS = 3.0
+#: What is kept of the time for ending the temporary server.
+_STOP_SHARE = 0.3
 
 
 class Engine:
@@ -54,10 +54,11 @@ class Engine:
         Takes at most ``within_seconds``.
         """
         deadline = time.monotonic() + within_seconds
+        drained_by = deadline - within_seconds * _STOP_SHARE
         try:
-            self._await_flows(deadline - _STOP_SECONDS)
+            self._await_flows(drained_by)
             if self._server is not None and not self._server.is_lost():
-                _drain(deadline - _STOP_SECONDS - time.monotonic())
+                _drain(drained_by - time.monotonic())
         finally:
             if self._server is not None:
                 self._server.close(max(deadline - time.monotonic(), 0))

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 #: How long a command may wait for Prefect when its own work is done.
 _LEAVE_SECONDS = 10.0
+#: How long when the user has interrupted it, and waits at the prompt.
+_LEAVE_INTERRUPTED_SECONDS = 3.0
+_INTERRUPTED = 130
 #: How long the work waits for the flow to begin. Beside a running server that takes 3 s; nobody waits for a temporary one.
 _PATIENCE_SECONDS = 20.0
 
@@ -81,11 +84,15 @@ def serve(
 
 
 def leave(exit_code: int) -> NoReturn:
-    """End the process with this code; Prefect gets at most 10 s to send what is queued, and its temporary server ends."""
+    """End the process with this code; Prefect gets at most 10 s to send what is queued, and its temporary server ends.
+
+    After an interrupt (130) it gets 3 s.
+    """
     try:
         _flush()
+        within_seconds = _LEAVE_INTERRUPTED_SECONDS if exit_code == _INTERRUPTED else _LEAVE_SECONDS
         for engine in _engines:
-            engine.finish(_LEAVE_SECONDS)
+            engine.finish(within_seconds)
     except KeyboardInterrupt:
         pass  # the second Ctrl-C of somebody in a hurry; the temporary server ends with us
     finally:

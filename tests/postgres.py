@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import uuid
 import warnings
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,17 +86,27 @@ def running_server() -> Iterator[PostgresServer]:
         finally:
             server.close()
         return
-    _sweep()
-    with _throw_away_directory() as room:
-        data = room / "data"
-        data.mkdir(mode=0o700)
-        with _started(data) as url:
-            server = PostgresServer(url)
-            server.give_up_durability()
-            try:
-                yield server
-            finally:
-                server.close()
+    with ExitStack() as stack:
+        with _one_at_a_time():
+            _sweep()
+            data = stack.enter_context(_throw_away_directory()) / "data"
+            data.mkdir(mode=0o700)
+            url = stack.enter_context(_started(data))
+        server = PostgresServer(url)
+        stack.callback(server.close)
+        server.give_up_durability()
+        yield server
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Let parallel test processes start their servers one after the other: the first may make the server's account."""
+    lock = os.open(Path(tempfile.gettempdir()) / f"{_PREFIX}start.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 @contextmanager

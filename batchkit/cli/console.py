@@ -107,11 +107,14 @@ class LogToConsole(logging.Handler):
 
 
 def log_to(console: Console, *, verbose: bool) -> None:
-    """Send batchkit's own log to stderr: warnings, and with ``verbose`` every call."""
+    """Send batchkit's own log to stderr: warnings, and with ``verbose`` every call. Others may listen for more."""
     logger = logging.getLogger("batchkit")
     logger.handlers = [handler for handler in logger.handlers if not isinstance(handler, LogToConsole)]
-    logger.addHandler(LogToConsole(console))
-    logger.setLevel(logging.DEBUG if verbose else logging.WARNING)
+    handler = LogToConsole(console)
+    handler.setLevel(logging.DEBUG if verbose else logging.WARNING)
+    logger.addHandler(handler)
+    # Prefect shows a run's log, if it is there: what it gets must not depend on what the terminal wants.
+    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
     # It announces every retry with a warning; what is worth knowing of those is a note of the step that made the call.
     logging.getLogger("stamina").setLevel(logging.ERROR)
 

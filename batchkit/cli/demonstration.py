@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -34,9 +35,15 @@ def run(home: Path, *, use_prefect: bool, verbose: bool) -> int:
         order = job.Order([str(stage.source)], stage.name, stage.output, SplitOptions())
         progress = desk.fulfil(order, [stage.source], stage.name, stage.output)
         evidence = stage.evidence()
-    console.tell(console.stdout(), _story(progress, evidence, stage, where))
+    console.tell(console.stdout(), _story(progress, evidence, stage, _place(where, stage)))
     is_as_planned = progress.is_finished and evidence.bought_twice == 0
     return exits.SUCCEEDED if is_as_planned else outcome.exit_code(progress)
+
+
+def _place(where: options.Where, stage: demo.Stage) -> options.Where:
+    """Say where the demo can be looked at: a database that the environment names would get in the way of its own."""
+    is_enough = where.settings().resolved_database_url == stage.settings.resolved_database_url
+    return where if is_enough else replace(where, database_url=stage.settings.resolved_database_url)
 
 
 def _opening(stage: demo.Stage) -> str:

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from batchkit.cli import console, exits, options
-
-if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
-
-    from batchkit.progress import Progress
 
 MaybeName = Annotated[
     str | None,
@@ -50,9 +45,7 @@ def status(
     from batchkit.cli import display, machine, outcome, stores  # noqa: PLC0415 - --help need not wait for the database
 
     settings = options.Where(home, database_url).settings()
-    pictures = stores.read(settings, lambda connection: _read(connection, name)) or []
-    if name is not None and not pictures:
-        raise stores.no_workload(settings, name)
+    pictures = stores.pictures(settings, name)
     code = max((outcome.exit_code(progress) for progress in pictures), default=exits.SUCCEEDED)
     if json:
         console.write_json(machine.status_of_one(pictures[0]) if name is not None else machine.status_of_all(pictures))
@@ -64,16 +57,6 @@ def status(
         console.say(console.stdout(), "no workloads yet")
         console.say(console.stderr(), f"hint: {stores.no_workloads_hint(settings)}")
     raise typer.Exit(code if use_exit_code else exits.SUCCEEDED)
-
-
-def _read(connection: Connection, name: str | None) -> list[Progress]:
-    import time  # noqa: PLC0415
-
-    from batchkit.progress import read_progress  # noqa: PLC0415
-    from batchkit.store import workloads  # noqa: PLC0415
-
-    found = workloads.every(connection) if name is None else [workloads.find(connection, name)]
-    return [read_progress(connection, workload, now=time.time()) for workload in found if workload is not None]
 
 
 def export(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from batchkit.errors import BatchkitError, StoreError, UnknownWorkload
+from batchkit.progress import read_progress
+from batchkit.store import workloads
 from batchkit.store.engine import Store, parse_url
 
 if TYPE_CHECKING:
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+    from batchkit.progress import Progress
     from batchkit.runner import Runner
     from batchkit.settings import Settings
     from batchkit.store.migrate import SchemaState
@@ -61,12 +65,20 @@ def read(settings: Settings, look: Callable[[Connection], T]) -> T | None:
         store.close()
 
 
-def no_workload(settings: Settings, name: str) -> UnknownWorkload:
-    """Make the error for a name that no workload has."""
-    if missing_file(settings) is not None:
-        return UnknownWorkload("no workloads yet", hint=no_workloads_hint(settings))
-    place = parse_url(settings.resolved_database_url).render_as_string(hide_password=True)
-    return UnknownWorkload(f"there is no workload {name!r} in {place}", hint="`batchkit status` lists them")
+def pictures(settings: Settings, name: str | None, *, clock: Callable[[], float] = time.time) -> list[Progress]:
+    """Read where the named workload stands, or all of them, oldest first. Raises ``UnknownWorkload``, ``StoreError``."""
+
+    def look(connection: Connection) -> list[Progress]:
+        found = workloads.every(connection) if name is None else [workloads.find(connection, name)]
+        return [read_progress(connection, workload, now=clock()) for workload in found if workload is not None]
+
+    found = read(settings, look) or []
+    if name is not None and not found:
+        if missing_file(settings) is not None:
+            raise UnknownWorkload("no workloads yet", hint=no_workloads_hint(settings))
+        place = parse_url(settings.resolved_database_url).render_as_string(hide_password=True)
+        raise UnknownWorkload(f"there is no workload {name!r} in {place}", hint="`batchkit status` lists them")
+    return found
 
 
 def open_runner(settings: Settings) -> Runner:

@@ -108,7 +108,7 @@ def demo(
 def emulator(
     *,
     host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", metavar="N", help="The port to listen on; 0 takes a free one.")] = 8000,
+    port: Annotated[int, typer.Option("--port", metavar="N", help="The port to listen on; 0 takes a free one.")] = 8765,
     scenario: Annotated[
         str | None,
         typer.Option(
@@ -155,8 +155,8 @@ def emulator(
 
     For example:
 
-        batchkit emulator --scenario expire-30 --port 8000
-        GROQ_API_KEY=any BATCHKIT_BASE_URL=http://127.0.0.1:8000/openai/v1 batchkit run requests.jsonl
+        batchkit emulator --scenario expire-30
+        GROQ_API_KEY=any BATCHKIT_BASE_URL=http://127.0.0.1:8765/openai/v1 batchkit run requests.jsonl
     """
     from batchkit.cli import emulated  # noqa: PLC0415 - --help need not wait for the emulator
 

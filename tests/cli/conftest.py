@@ -26,7 +26,7 @@ QUICK = {
     "BATCHKIT_SETTLE_SECONDS": "0.5",
     "BATCHKIT_RESUBMIT_LINGER_SECONDS": "0",
     "BATCHKIT_CAPACITY_WAIT_SECONDS": "0.1",
-    "BATCHKIT_OUTAGE_SECONDS": "1",
+    "BATCHKIT_OUTAGE_SECONDS": "0.3",
     "BATCHKIT_HTTP_ATTEMPTS": "1",
 }
 #: A day of the provider passes in a fifth of a second.

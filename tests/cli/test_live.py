@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import threading
 
 import pytest
@@ -162,6 +163,20 @@ def test_colour_in_a_file_does_not_make_it_a_terminal(monkeypatch):
     assert consoles.is_live(Console(file=Terminal()))
     monkeypatch.setenv("TERM", "dumb")
     assert not consoles.is_live(Console(file=Terminal()))
+
+
+def test_the_log_goes_to_the_terminal_as_far_as_it_wants_it(capfd):
+    """Warnings always, every call when asked; whoever else listens gets the same in both cases."""
+    logger = logging.getLogger("batchkit.provider")
+    for verbose, seen in ((False, ["warning batchkit.provider: careful"]), (True, ["debug batchkit.provider: a call"])):
+        consoles.log_to(consoles.stderr(), verbose=verbose)
+        logger.debug("a call")
+        logger.info("a fact")
+        logger.warning("careful")
+        lines = [line.split(" ", 1)[1] for line in capfd.readouterr().err.splitlines()]
+        assert set(seen) <= set(lines)
+        assert len(lines) == (3 if verbose else 1)
+        assert logger.isEnabledFor(logging.INFO)
 
 
 def test_counting_shows_how_far_it_is():

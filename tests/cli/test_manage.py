@@ -78,7 +78,7 @@ def test_a_cancellation_that_could_not_be_asked_for_is_exit_code_4(batchkit, ope
 
 
 def test_a_cancelled_workload_can_be_reopened(batchkit, open_emulator, source):
-    """resubmit sends what was cancelled and goes on to the end; what was answered is not bought again."""
+    """Resubmitting sends what was cancelled, to the end; what was answered is not bought again."""
     emulator = open_emulator(batches.StuckBatches())
     batchkit("submit", source, *RUN)
     batchkit("cancel", "input", "--wait", "--no-prefect")
@@ -181,7 +181,7 @@ def test_clean_deletes_nothing_when_nobody_can_be_asked(batchkit, open_emulator,
 
 
 def test_the_database_can_be_upgraded_and_checked(batchkit):
-    """check is 4 until upgrade has made it 0; both say which database they mean."""
+    """The check is 4 until the upgrade has made it 0; both say which database they mean."""
     assert batchkit("db", "check").code == 4
     assert not Path(".batchkit").exists()
     ended = batchkit("db", "upgrade")

@@ -12,11 +12,24 @@ from typer.main import get_command
 
 import batchkit as package
 from batchkit.cli import app as command_line
-from batchkit.cli import console, look, options
+from batchkit.cli import console, options
 from batchkit.errors import ConfigurationError, InputInvalid, Problem, StoreUnavailable
 from batchkit.settings import Settings
 
-VERBS = ("run", "submit", "watch", "status", "export", "cancel", "resubmit", "clean", "serve", "doctor", "demo", "emulator")
+VERBS = (
+    "run",
+    "submit",
+    "watch",
+    "status",
+    "export",
+    "cancel",
+    "resubmit",
+    "clean",
+    "serve",
+    "doctor",
+    "demo",
+    "emulator",
+)
 WHERE = ("--home", "--database-url")
 PROMISED = {
     "run": (
@@ -142,7 +155,7 @@ def test_an_error_carries_its_exit_code(batchkit, monkeypatch):
 def test_a_bug_is_exit_code_1_with_its_traceback_in_a_file(batchkit, monkeypatch, tmp_path):
     """The terminal gets a short message, the file the whole story."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(look.options, "Where", None)
+    monkeypatch.setattr(options, "Where", None)
     ended = batchkit("status")
     assert ended.code == 1
     assert "this is a bug in batchkit: TypeError" in ended.err

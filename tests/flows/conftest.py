@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import tempfile
@@ -11,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-from batchkit.emulator import Emulator
 from batchkit.flows import entry
 from batchkit.flows.temporary_server import TemporaryServer
+
+from batchkit.emulator import Emulator
 from batchkit.settings import load_settings
 
 if TYPE_CHECKING:
@@ -39,12 +40,14 @@ def prefect_home() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def prefect_server(prefect_home, tmp_path_factory) -> Iterator[TemporaryServer]:
+def prefect_server(tmp_path_factory) -> Iterator[TemporaryServer]:
     """Start one Prefect server for the session, when the first test asks for it."""
     server = TemporaryServer.start(tmp_path_factory.mktemp("server"))
-    server.wait_until_ready(_READY_WITHIN_SECONDS, sleep=time.sleep)  # noqa: TID251 - waits for a process
-    yield server
-    server.stop(5)
+    try:
+        server.wait_until_ready(_READY_WITHIN_SECONDS, sleep=time.sleep)  # noqa: TID251 - waits for a process
+        yield server
+    finally:
+        server.stop(5)
 
 
 @pytest.fixture
@@ -67,6 +70,8 @@ def prefect_api(monkeypatch) -> Iterator[Callable[[str], None]]:
         logger.handlers[:] = handlers
         logger.level, logger.propagate = level, propagate
     entry._engines.clear()
+    # What Prefect leaves to the garbage collector is found here, and not in a test that has nothing to do with it.
+    gc.collect()
 
 
 @pytest.fixture

@@ -5,18 +5,24 @@ from functools import partial
 from typing import Any
 
 import pytest
-
-from batchkit.drive import WaveKind
-from batchkit.errors import ConfigurationError, StoreUnavailable
 from batchkit.flows.adapter import HandsWithdrawn, Job, WorkerThreads, follow, one_pass
+
+from batchkit.drive import Wait, Wave, WaveKind
+from batchkit.errors import ConfigurationError, StoreUnavailable
 from batchkit.models import WorkloadId
 from batchkit.runner import Runner
 from tests.flows.support import ScriptedRunner, SilentWatcher, make_wait, make_wave, make_workload
 
-SCRIPT = [make_wave(WaveKind.SUBMIT), make_wait(2.5), make_wave(WaveKind.MERGE), make_wave(WaveKind.RESUBMIT, 0)]
+SCRIPT: list[Wave | Wait] = [
+    make_wave(WaveKind.SUBMIT),
+    make_wait(2.5),
+    make_wave(WaveKind.MERGE),
+    make_wave(WaveKind.RESUBMIT, 0),
+]
 
 
 def job_on(runner: Any, drive: Any = None, **callbacks: Any) -> Job[Any]:
+    """Make a job of a runner's drive."""
     return Job(runner, drive or runner.drive(WorkloadId(1)), names={WorkloadId(1): "work"}, **callbacks)
 
 
@@ -28,9 +34,11 @@ class Withdrawn:
 
     @property
     def withdrawn(self):
+        """Whether the three calls are done."""
         return self.left == 0
 
     async def do(self, call):
+        """Do a call here and now."""
         if self.withdrawn:
             raise HandsWithdrawn
         self.left -= 1
@@ -64,7 +72,7 @@ def test_a_flow_does_what_the_plain_loop_does(clock):
     def callbacks(which: str) -> dict[str, Any]:
         return {
             "on_wave": lambda wave, report: told[which].append((wave, report)),
-            "on_wait": lambda wait: told[which].append(wait),
+            "on_wait": told[which].append,
         }
 
     by_flow, _naps = follow_here(job_on(flow_runner, **callbacks("flow")), clock)

@@ -6,10 +6,10 @@ from functools import partial
 from typing import Any
 
 import pytest
-
 from batchkit.flows import foreground as foreground_module
 from batchkit.flows.adapter import HandsWithdrawn, Job, follow
 from batchkit.flows.foreground import Foreground
+
 from batchkit.models import WorkloadId
 from tests.flows.support import ScriptedRunner, SilentWatcher, make_wait, make_wave
 
@@ -40,6 +40,7 @@ def start_flow():
 
 
 def job_on(runner: Any, **callbacks: Any) -> Job[Any]:
+    """Make a job of a runner's drive."""
     return Job(runner, runner.drive(WorkloadId(1)), names={}, **callbacks)
 
 

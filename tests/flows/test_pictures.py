@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from batchkit.flows import pictures
 
 from batchkit.drive import WaveKind
-from batchkit.flows import pictures
 from batchkit.models import BatchProblem, FailureReason
 from batchkit.steps.context import StepReport
 from tests.flows.support import make_batch, make_progress, make_wave, make_workload

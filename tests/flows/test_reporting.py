@@ -5,10 +5,10 @@ import time
 from typing import Any
 
 import pytest
+from batchkit.flows.reporting import Reporter
 
 from batchkit.drive import WaveKind
 from batchkit.errors import ProviderUnreachable
-from batchkit.flows.reporting import Reporter
 from batchkit.models import WorkloadId
 from batchkit.steps.context import StepReport
 from tests.flows.support import make_batch, make_progress, make_wait, make_wave
@@ -32,6 +32,7 @@ class RecordingSink:
         return call
 
     def of(self, name):
+        """Give the arguments of the calls of a name."""
         return [arguments for called, arguments, _keywords in self.calls if called == name]
 
 

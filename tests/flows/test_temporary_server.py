@@ -10,8 +10,8 @@ import textwrap
 from pathlib import Path
 
 import pytest
-
 from batchkit.flows.temporary_server import TemporaryServer, end_leftovers
+
 from batchkit.leases import new_owner
 from tests.flows.support import wait_until
 
@@ -61,11 +61,12 @@ def gone(pid):
 
 
 def records(home):
+    """List the records of temporary servers."""
     return list((home / "prefect-servers").iterdir())
 
 
 def test_it_ends_with_a_command_that_is_killed(command):
-    """kill -9 of a command takes its temporary server along."""
+    """Kill -9 of a command takes its temporary server along."""
     process, server_pid = command
     assert runs(server_pid)
 
@@ -103,7 +104,7 @@ def test_a_process_that_only_has_the_number_is_left_alone(tmp_path):
     """A record whose process number now belongs to something else ends nothing, and is forgotten."""
     stranger = subprocess.Popen(["sleep", "60"])
     host, namespace, pid, _start, random = new_owner().split("|")
-    dead = "|".join((host, namespace, pid, "1", random))
+    dead = f"{host}|{namespace}|{pid}|1|{random}"
     (tmp_path / "prefect-servers").mkdir()
     (tmp_path / "prefect-servers" / "0123abcd").write_text(f"{stranger.pid}\n{dead}\n")
 

@@ -127,13 +127,13 @@ def _by_time(bench):
 
 def test_a_named_bad_line_does_not_take_its_shard_down(open_bench):
     """A batch refused because of one named line: that request fails with the provider's words, the others succeed."""
-    bench = open_bench(batches.FailBatches(batches=frozenset({1}), code="invalid_thing", message="Line 3.", line=3))
+    bench = open_bench(batches.FailBatches(batches=frozenset({1}), code="invalid_thing", message="Line 1.", line=1))
 
     progress = bench.run(20, shard_lines=50)
 
     failed = [line for line in bench.export() if line["status"] == "failed"]
     assert progress.counts.failed == 1
-    assert [line["error"] for line in failed] == [{"code": "invalid_thing", "message": "Line 3."}]
+    assert [line["error"] for line in failed] == [{"code": "invalid_thing", "message": "Line 1."}]
 
 
 def test_a_batch_that_vanished_is_noticed_and_its_requests_ride_again(open_bench):

@@ -254,6 +254,17 @@ def test_claim_takes_the_lowest_numbers_in_order(store):
         assert claim(connection, workload, owner="a", limit=0) == []
 
 
+def test_claim_goes_by_number_and_not_by_age(store):
+    """The order is that of the numbers even where the rows lie in another."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        made = [add_shard(connection, workload) for _ in range(5)]
+        for number, shard in zip((50, 20, 40, 10, 30), made, strict=True):
+            connection.execute(update(shard_rows).where(shard_rows.c.id == shard.id).values(number=number))
+        assert claim(connection, workload, owner="a", limit=2) == [10, 20]
+        assert claim(connection, workload, owner="b", limit=9) == [30, 40, 50]
+
+
 def test_claim_sees_its_state_and_workload_only(store):
     """Shards in other states or of other workloads are left alone."""
     with store.write() as connection:

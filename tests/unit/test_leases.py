@@ -106,6 +106,17 @@ def test_unknown_part_means_alive(other_process, place):
 
 
 @needs_proc
+def test_machine_that_cannot_tell_its_namespace_declares_nobody_dead(other_process, monkeypatch):
+    """Without the namespace a number may belong to another container's process."""
+    process, owner = other_process
+    process.kill()
+    process.wait()
+    host = owner.split("|")[0]
+    monkeypatch.setattr(leases, "_place", lambda: f"{host}|-")
+    assert not is_certainly_dead(altered(owner, 1, "-"))
+
+
+@needs_proc
 @pytest.mark.parametrize(
     "name",
     ["", "somebody", "|", "||||", "a|b|c|d|e", "{place}|x|1|e", "{place}|-5|1|e", "{place}|" + "9" * 40 + "|1|e"],

@@ -144,7 +144,7 @@ class TestLines:
         """Blank lines are lines; the nothing after the last newline is none."""
         assert lines_of(write(tmp_path / "in", b"\n \n\n")) == [b"", b" ", b""]
 
-    @pytest.mark.parametrize("data", [b"", BOM, gzip.compress(b""), zstd(b""), SKIPPABLE])
+    @pytest.mark.parametrize("data", [b"", BOM, gzip.compress(b"", mtime=0), zstd(b""), SKIPPABLE])
     def test_empty(self, tmp_path, data):
         """An input without content has no lines and the digest of nothing."""
         path = write(tmp_path / "in", data)
@@ -280,7 +280,8 @@ class TestUnreadable:
         data = bytes(range(256)) * 8
         for packed in (gzip.compress(data, 0), zstd(data + hashlib.sha256(data).digest() * 60, checksum=True)):
             broken = bytearray(packed)
-            broken[place % len(packed)] ^= value
+            # Not in the magic number: without it the file is of another kind, and its bytes are lines.
+            broken[4 + place % (len(packed) - 4)] ^= value
             path = write(room / "broken", bytes(broken))
             try:
                 lines = lines_of(path)

@@ -1,0 +1,140 @@
+"""``demo`` and ``emulator``: trying it out without a key."""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from batchkit import demo, jsonl
+from batchkit.emulator.faults import batches
+from batchkit.preflight import inspect
+from tests.cli.test_driving import interrupt_when, start
+from tests.workloads import read_lines
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Let the demo's day pass in a quarter of a second."""
+    monkeypatch.setattr(demo, "_SPEED", 350_000.0)
+
+
+def test_the_demos_input_is_valid_and_mixed():
+    """About a thousand lines: chat, images, recordings, each with an id of its own."""
+    lines = list(demo.requests())
+    assert len(lines) == 1_000
+    assert len({line["custom_id"] for line in lines}) == 1_000
+    assert {line["url"] for line in lines} == {"/v1/chat/completions", "/v1/audio/transcriptions"}
+    assert len({line["body"]["model"] for line in lines}) == 3
+    for line in lines:
+        inspection = inspect(line, len(jsonl.dumps(line)))
+        assert (inspection.reasons, inspection.warnings) == ((), ())
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_demo_tells_what_happened_and_where_to_look(batchkit, monkeypatch):
+    """Some fail for good, some expire and are sent again, all are executed once; exit code 0, and nothing leaves the machine."""
+    # What the user has set elsewhere must not matter: neither key nor address nor database.
+    monkeypatch.setenv("GROQ_API_KEY", "gsk_real")
+    monkeypatch.setenv("BATCHKIT_BASE_URL", "http://127.0.0.1:9/openai/v1")
+    monkeypatch.setenv("BATCHKIT_DATABASE_URL", "sqlite:///elsewhere.db")
+    ended = batchkit("demo", "--no-prefect")
+    assert ended.code == 0, ended.err
+    succeeded, failed = (int(re.search(rf"(\d+) {words}", ended.out)[1]) for words in ("of 1,000", "failed for good"))  # type: ignore[index]
+    assert succeeded + failed == 1_000
+    assert 0 < failed < 100
+    assert re.search(r"\d+ rides expired", ended.out)
+    assert "1,000 requests executed, 0 bought twice" in ended.out
+    results = read_lines(Path("batchkit-demo/demo.results.jsonl"))
+    assert [line["custom_id"] for line in results] == [line["custom_id"] for line in demo.requests()]
+    assert {path.name for path in Path().iterdir()} == {"batchkit-demo"}
+    commands = [line.strip() for line in ended.out.splitlines() if line.startswith("  ")]
+    assert [command.split()[0] for command in commands] == ["batchkit", "batchkit", "sqlite3"]
+    assert batchkit(*commands[0].split()[1:]).code == 0
+    assert batchkit(*commands[1].split()[1:]).code == 0
+    assert Path("batchkit-demo/demo.csv").exists()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_second_demo_stands_beside_the_first(batchkit, monkeypatch):
+    """Nothing is deleted, and it shows the same again."""
+    monkeypatch.setattr(demo, "_BUYERS", (1,))
+    assert batchkit("demo", "--no-prefect", "--home", "here").code == 0
+    ended = batchkit("demo", "--no-prefect", "--home", "here")
+    assert ended.code == 0
+    assert "batchkit status demo-2 --home here" in ended.out
+    assert "rides expired" in ended.out
+    names = [workload["name"] for workload in batchkit("status", "--home", "here", "--json").json["workloads"]]
+    assert names == ["demo", "demo-2"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_interrupted_demo_carries_on(batchkit):
+    """The same command finds the batches of the emulator that was ended, and buys nothing again."""
+    code, _, err = interrupt_when(start("demo", "--no-prefect", "--home", "here", "-v"), "submit: 6 ")
+    assert code == 130
+    assert "go on:     batchkit demo --no-prefect --home here -v" in err
+    ended = batchkit("demo", "--no-prefect", "--home", "here")
+    assert ended.code == 0
+    assert "going on with demo:" in ended.err
+    assert "1,000 requests executed, 0 bought twice" in ended.out
+
+
+@pytest.mark.usefixtures("quick")
+def test_two_demos_in_one_folder_do_not_meet(batchkit):
+    """The second one is told to wait."""
+    with demo.stage(Path("here")):
+        ended = batchkit("demo", "--no-prefect", "--home", "here")
+    assert ended.code == 2
+    assert "a demo is running" in ended.err
+
+
+def test_the_demo_touches_no_folder_of_another_kind(batchkit):
+    """What holds other things is refused."""
+    Path("mine").mkdir()
+    Path("mine/notes.txt").write_text("important")
+    ended = batchkit("demo", "--no-prefect", "--home", "mine")
+    assert ended.code == 2
+    assert [path.name for path in Path("mine").iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.slow
+def test_the_whole_demo_with_prefect_takes_less_than_45_seconds():
+    """As a newcomer starts it."""
+    process = start("demo")
+    out, err = process.communicate(timeout=45)
+    assert process.returncode == 0, err
+    assert "0 bought twice" in out
+
+
+def test_the_emulator_announces_its_address_and_ends_on_a_signal():
+    """The base URL stands alone on stdout, for scripts; Ctrl-C is the way to end it."""
+    process = start("emulator", "--port", "0", "--scenario", "expire-30", "--api-key", "gsk_mine")
+    assert process.stdout is not None
+    address = process.stdout.readline().strip()
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/openai/v1", address)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert f"BATCHKIT_BASE_URL={address}" in err
+    assert "gsk_mine" not in err
+
+
+def test_the_emulators_scripts_are_listed(batchkit):
+    """Every scenario with its sentence, every fault with its parameters."""
+    ended = batchkit("emulator", "--list-scenarios")
+    assert ended.code == 0
+    assert "expire-30" in ended.out
+    ended = batchkit("emulator", "--list-faults")
+    assert batches.StuckBatches.name in ended.out
+    assert "custom_ids" in ended.out
+    assert max(len(line) for line in ended.out.splitlines()) <= 100
+
+
+def test_an_unknown_scenario_is_exit_code_2(batchkit):
+    """With a guess at what was meant."""
+    ended = batchkit("emulator", "--scenario", "expire-3")
+    assert ended.code == 2
+    assert "did you mean" in ended.err

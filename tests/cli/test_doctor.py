@@ -1,0 +1,243 @@
+"""``doctor``: what is wrong, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from batchkit import doctor, jsonl
+from batchkit.emulator.faults import batches, calls
+from tests.workloads import write_mixed
+
+
+class Usage(NamedTuple):
+    """What the system says of a disk, in bytes."""
+
+    total: float
+    used: float
+    free: float
+
+
+@pytest.fixture(autouse=True)
+def prefect_answers(monkeypatch):
+    """Stand in for the probe of Prefect, which takes seconds; gives a function that sets what the probe says."""
+
+    def set_answer(*, returncode=0, stdout=b"", stderr=b""):
+        monkeypatch.setattr(
+            subprocess, "run", lambda *words, **_: subprocess.CompletedProcess(words, returncode, stdout, stderr)
+        )
+
+    set_answer(stdout=jsonl.dumps({"version": "3.8.8", "api_url": None, "answers": False}))
+    return set_answer
+
+
+def found(clock=None, **flags):
+    """Run all checks; gives the findings by their names."""
+    more = {} if clock is None else {"clock": clock}
+    return {finding.check: finding for finding in doctor.examine(flags, **more)}
+
+
+def test_all_is_well(batchkit, open_emulator, tmp_path):
+    """Each check has its line, and the exit code is 0."""
+    open_emulator()
+    source = write_mixed(tmp_path / "input.jsonl", 3)
+    batchkit("run", source, "--no-prefect")
+    ended = batchkit("doctor")
+    assert ended.code == 0, ended.out
+    for check in ("versions", "settings", "disk", "database", "key", "plan", "clock", "prefect"):
+        assert f" {check} " in ended.out
+    assert "failed" not in ended.out
+    assert "gsk_test" not in ended.out
+
+
+def test_machines_can_read_the_findings(batchkit, open_emulator):
+    """One object with a level for each check."""
+    open_emulator()
+    ended = batchkit("doctor", "--json")
+    assert ended.json["schema_version"] == 1
+    assert {finding["level"] for finding in ended.json["findings"]} <= {"ok", "warning"}
+
+
+def test_a_failure_is_exit_code_4(batchkit):
+    """Without a key a run cannot work."""
+    ended = batchkit("doctor")
+    assert ended.code == 4
+    assert "there is no key" in ended.out
+    assert "GROQ_API_KEY" in ended.out
+
+
+def test_looking_changes_nothing(batchkit):
+    """No database and no folder appear."""
+    batchkit("doctor")
+    assert list(Path().iterdir()) == []
+
+
+def test_the_free_plan_is_named(open_emulator):
+    """Models work, batches do not: the key is fine and the plan is not."""
+    open_emulator(calls.PlanGate())
+    findings = found()
+    assert findings["key"].level == "ok"
+    assert findings["plan"].level == "failed"
+    assert "not_available_for_plan" in findings["plan"].message
+    assert "Developer tier" in (findings["plan"].advice or "")
+
+
+def test_a_wrong_key_is_named(open_emulator, monkeypatch):
+    """401 says which key to look at, without the key."""
+    open_emulator()
+    monkeypatch.setenv("GROQ_API_KEY", "gsk_wrong")
+    finding = found()["key"]
+    assert finding.level == "failed"
+    assert "gsk_wrong" not in finding.message
+
+
+def test_an_address_that_does_not_answer_is_named(open_emulator):
+    """With the address that was tried."""
+    open_emulator()
+    finding = found(base_url="http://127.0.0.1:9/openai/v1")["key"]
+    assert finding.level == "failed"
+    assert "127.0.0.1:9" in finding.message
+
+
+def test_settings_tell_where_they_come_from(monkeypatch):
+    """A flag, the environment, .env, or the default; of the key only that it is there."""
+    Path(".env").write_text("# a comment=x\nexport BATCHKIT_LEASE_SECONDS=30\nGROQ_API_KEY=gsk_from_dotenv\n")
+    monkeypatch.setenv("BATCHKIT_BASE_URL", "http://127.0.0.1:9/openai/v1")
+    message = found(home=Path("here"))["settings"].message
+    assert message == (
+        "key present (.env), base_url from the environment, home from a flag, lease_seconds from .env;"
+        " everything else at its default"
+    )
+
+
+def test_a_setting_that_is_wrong_ends_the_examination(monkeypatch):
+    """Nothing else can be looked at without settings."""
+    monkeypatch.setenv("BATCHKIT_LEASE_SECONDS", "soon")
+    findings = found()
+    assert list(findings) == ["versions", "settings"]
+    assert findings["settings"].level == "failed"
+
+
+@pytest.mark.parametrize(("free", "level"), [(50e9, "ok"), (2e9, "warning"), (1e8, "failed")])
+def test_disk_space_is_looked_at(monkeypatch, free, level):
+    """Shards, answers and the database need room."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: Usage(1e12, 0, free))
+    finding = found()["disk"]
+    assert finding.level == level
+    assert (finding.advice is None) == (level == "ok")
+
+
+def test_a_folder_that_cannot_be_written_fails(monkeypatch):
+    """For the spool as for the database."""
+    monkeypatch.setattr(os, "access", lambda _path, _mode: False)
+    findings = found()
+    assert findings["disk"].level == "failed"
+    assert findings["database"].level == "failed"
+
+
+def test_a_database_that_is_not_there_yet_is_fine():
+    """The first run makes it."""
+    assert "the first run makes it" in found()["database"].message
+
+
+def test_a_database_without_schema_is_a_warning():
+    """The next run upgrades it."""
+    Path("x.db").touch()
+    finding = found(database_url="sqlite:///x.db")["database"]
+    assert finding.level == "warning"
+    assert "db upgrade" in (finding.advice or "")
+
+
+def test_a_database_that_cannot_be_reached_fails():
+    """With its address, without its password."""
+    finding = found(database_url="postgresql+psycopg://me:secret@127.0.0.1:9/db")["database"]
+    assert finding.level == "failed"
+    assert "secret" not in finding.message
+
+
+def test_a_database_that_refuses_to_write_fails(postgres_server):
+    """It is tried, with a write that hits no row."""
+    name = postgres_server.create()
+    try:
+        url = postgres_server.url_of(name)
+        assert found(database_url=url)["database"].level == "warning"
+        read_only = f"{url}{'&' if '?' in url else '?'}options=-cdefault_transaction_read_only%3Don"
+        from batchkit.store import migrate  # noqa: PLC0415 - only this test migrates by itself
+        from batchkit.store.engine import Store  # noqa: PLC0415 - as above
+
+        store = Store(url)
+        migrate.upgrade(store)
+        store.close()
+        assert found(database_url=url)["database"].level == "ok"
+        assert found(database_url=read_only)["database"].level == "failed"
+    finally:
+        postgres_server.drop(name)
+
+
+def test_a_clock_that_is_behind_is_told(batchkit, open_emulator, tmp_path):
+    """The newest batch cannot be of the future; an account without batches cannot tell."""
+    open_emulator(batches.SlowBatches(validating_seconds=3_600), speed=1.0)
+    assert found()["clock"].level == "warning"
+    source = write_mixed(tmp_path / "input.jsonl", 3)
+    batchkit("submit", source, "--no-prefect")
+    assert found()["clock"].level == "ok"
+    late = found(clock=lambda: 1_000_000_000.0)["clock"]
+    assert late.level == "warning"
+    assert "behind" in late.message
+
+
+@pytest.mark.parametrize(
+    ("answer", "level", "words"),
+    [
+        ({"stdout": b'{"version": "3.8.8", "api_url": null, "answers": false}'}, "ok", "a temporary one"),
+        ({"stdout": b'{"version": "3.8.8", "api_url": "http://x/api", "answers": true}'}, "ok", "its server answers"),
+        (
+            {"stdout": b'{"version": "3.8.8", "api_url": "http://x/api", "answers": false}'},
+            "warning",
+            "does not answer",
+        ),
+        ({"returncode": 1, "stderr": b"Traceback\nImportError: no prefect"}, "failed", "ImportError: no prefect"),
+    ],
+)
+def test_prefect_is_looked_at(prefect_answers, answer, level, words):
+    """Whether it loads, and whether its server answers."""
+    prefect_answers(**answer)
+    finding = found()["prefect"]
+    assert finding.level == level
+    assert words in finding.message
+
+
+def test_a_prefect_that_hangs_is_a_warning(monkeypatch):
+    """It is given a minute."""
+
+    def hang(*words, **_more):
+        raise subprocess.TimeoutExpired(words, 60)
+
+    monkeypatch.setattr(subprocess, "run", hang)
+    assert found()["prefect"].level == "warning"
+
+
+def test_a_check_that_breaks_does_not_stop_the_others(monkeypatch):
+    """A surprise is a finding of its own."""
+
+    def surprise(_path):
+        raise RuntimeError("what?")
+
+    monkeypatch.setattr(shutil, "disk_usage", surprise)
+    findings = found()
+    assert findings["disk"].message == "RuntimeError: what?"
+    assert "prefect" in findings
+
+
+@pytest.mark.slow
+def test_the_real_probe_of_prefect_answers(monkeypatch):
+    """The text that is run in another process runs."""
+    monkeypatch.undo()
+    finding = doctor._prefect()
+    assert finding.level == "ok"
+    assert finding.message.startswith("Prefect 3.")

@@ -1,0 +1,160 @@
+"""Who does the work: Prefect's side or the plain loop, and what Ctrl-C leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import batchkit as package
+from batchkit.cli import driving
+from batchkit.drive import DriveUntil
+from batchkit.emulator.faults import batches
+
+RUN = ("--shard-lines", "10")
+
+
+@pytest.fixture
+def entry(monkeypatch):
+    """Stand in for the Prefect side: does the work in the plain loop and remembers what it was asked for."""
+    asked: list[tuple[Any, ...]] = []
+
+    def process(runner, workload, *, on_note, verbose, **more):
+        asked.append((workload.name, more["until"], verbose))
+        on_note("a note of Prefect's")
+        return runner.process(workload.id, **more)
+
+    def serve(settings, *, interval_seconds, on_note, ticks=None):
+        asked.append(("serve", settings.home, interval_seconds, ticks))
+        on_note("a tick")
+
+    def leave(exit_code):
+        asked.append(("leave", exit_code))
+        raise SystemExit(exit_code)
+
+    module = types.SimpleNamespace(process=process, serve=serve, leave=leave, asked=asked)
+    monkeypatch.setitem(sys.modules, "batchkit.flows.entry", module)
+    return module
+
+
+def test_a_run_is_a_flow_unless_it_is_not_wanted(batchkit, open_emulator, source, entry):
+    """Prefect's side gets the workload, and its notes reach the user."""
+    open_emulator()
+    ended = batchkit("run", source, *RUN)
+    assert ended.code == 0
+    assert entry.asked == [("input", DriveUntil.FINISHED, False)]
+    assert "a note of Prefect's" in ended.err
+    assert batchkit("run", source, *RUN, "--name", "plain", "--no-prefect").code == 0
+    assert len(entry.asked) == 1
+
+
+def test_what_is_finished_needs_no_flow(batchkit, open_emulator, source, entry):
+    """Reporting a finished workload does not start Prefect."""
+    open_emulator()
+    batchkit("run", source, *RUN, "--no-prefect")
+    assert batchkit("run", source, *RUN).code == 0
+    assert batchkit("watch", "input").code == 0
+    assert entry.asked == []
+
+
+def test_a_single_pass_is_not_worth_a_flow(batchkit, open_emulator, source, entry):
+    """A cancellation returns at once; only with --wait it is a flow."""
+    open_emulator(batches.StuckBatches())
+    assert batchkit("submit", source, *RUN, "-v").code == 0
+    assert entry.asked == [("input", DriveUntil.SUBMITTED, True)]
+    batchkit("cancel", "input")
+    assert len(entry.asked) == 1
+
+
+def test_serve_hands_over_its_settings(batchkit, entry):
+    """The schedule belongs to Prefect's side; its notes come with the time of day."""
+    ended = batchkit("serve", "--interval", "5", "--home", "here")
+    assert ended.code == 0
+    assert entry.asked == [("serve", Path("here"), 5.0, None)]
+    assert "a tick" in ended.err
+    assert "the batches go on" in ended.err
+
+
+def test_leaving_goes_through_prefect_only_when_it_was_used(entry, monkeypatch):
+    """Prefect may not hold up the exit, and is not loaded for leaving."""
+    with pytest.raises(SystemExit) as left:
+        driving.leave(3)
+    assert (left.value.code, entry.asked) == (3, [("leave", 3)])
+    monkeypatch.delitem(sys.modules, "batchkit.flows.entry")
+    with pytest.raises(SystemExit) as left:
+        driving.leave(4)
+    assert left.value.code == 4
+    assert "batchkit.flows.entry" not in sys.modules
+
+
+def start(*words, **environment):
+    """Start the real command in a process of its own, from which signals can be heard."""
+    root = str(Path(package.__file__).parent.parent)
+    return subprocess.Popen(
+        [sys.executable, "-m", "batchkit", *map(str, words)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": root, **environment},
+    )
+
+
+def interrupt_when(process, sign):
+    """Send Ctrl-C as soon as a line of stderr holds ``sign``; gives exit code and all of stderr."""
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if sign in line:
+            process.send_signal(signal.SIGINT)
+            break
+    out, rest = process.communicate(timeout=60)
+    return process.returncode, out, "".join(seen) + rest
+
+
+def test_ctrl_c_says_what_goes_on_and_how_to_come_back(open_emulator, batchkit, source):
+    """Exit code 130, the exact command again, and after it nothing is bought twice."""
+    emulator = open_emulator(batches.StuckBatches())
+    batchkit("submit", source, "--no-prefect", *RUN)
+    process = start("run", source, "--no-prefect", *RUN)
+    code, out, err = interrupt_when(process, "input: 0/30 done")
+    assert code == 130, err
+    assert out == ""
+    assert "4 batches go on at the provider, nothing is lost" in err
+    assert f"come back: batchkit run {source} --no-prefect --shard-lines 10" in err
+    assert "stop it:   batchkit cancel input" in err
+    assert "Traceback" not in err
+    emulator.set_scenario("clean")
+    assert batchkit("run", source, "--no-prefect", *RUN).code == 0
+    assert emulator.ledger().totals.bought_twice == 0
+
+
+def test_ctrl_c_while_the_input_is_read_leaves_nothing(open_emulator, tmp_path):
+    """What came through a pipe so far is dropped; nothing was sent."""
+    open_emulator()
+    process = start("run", "-", "--no-prefect", BATCHKIT_HOME=str(tmp_path / "home"))
+    folder = tmp_path / "home"
+    while not list(folder.glob("stdin-*/*.part")):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted before anything was sent" in err
+    assert not list(folder.glob("stdin-*"))
+
+
+@pytest.mark.slow
+def test_a_run_with_the_real_prefect_ends_as_without(open_emulator, source):
+    """The flow, its temporary server and the way out: the same result and exit code."""
+    open_emulator()
+    process = start("run", source, *RUN)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err
+    assert "all 30 requests succeeded" in out
+    assert "Prefect" in err

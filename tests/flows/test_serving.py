@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import pytest
+from batchkit.flows import serving
+from batchkit.flows.serving import Schedule
+
+from batchkit.errors import ConfigurationError, StoreUnavailable
+from tests.flows.support import ScriptedRunner, make_wave, make_workload
+
+
+class NoPrefect:
+    """An engine whose flow is over at once, as when the server is gone."""
+
+    def __init__(self):
+        self.starts = 0
+
+    def start(self, _job, foreground, _load_flow):
+        """Say that there is no flow."""
+        self.starts += 1
+        foreground.note("the Prefect server does not answer")
+        foreground.flow_ended()
+
+
+class OpenRunner(ScriptedRunner):
+    """A scripted runner that can be opened, and whose database fails when the test says so."""
+
+    database_troubles: list[Exception]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_exception):
+        return None
+
+    def open_workloads(self):
+        """Read the open workloads, or fail."""
+        if self.database_troubles:
+            raise self.database_troubles.pop(0)
+        return super().open_workloads()
+
+
+@pytest.fixture
+def open_schedule(clock, monkeypatch):
+    """Give a function that makes a schedule on a scripted runner, with its engine and what it notes."""
+
+    def make(*, troubles=(), **runner):
+        opened: Any = OpenRunner(clock, **{"script": [make_wave()], **runner})
+        opened.database_troubles = list(troubles)
+        monkeypatch.setattr(serving, "Runner", lambda _settings: opened)
+        notes: list[str] = []
+        engine: Any = NoPrefect()
+        settings: Any = opened.settings
+        return Schedule(settings, engine, interval_seconds=0, on_note=notes.append), opened, engine, notes
+
+    return make
+
+
+def waves(runner):
+    """Count the waves that were run."""
+    return len([entry for entry in runner.diary if entry[0] == "wave"])
+
+
+def test_nothing_open_means_no_flow(open_schedule):
+    """A tick that finds no open workload starts no flow run."""
+    schedule, _runner, engine, notes = open_schedule()
+
+    schedule.run(3)
+
+    assert engine.starts == 0
+    assert notes == []
+
+
+def test_passes_go_on_without_prefect(open_schedule):
+    """While the Prefect server is gone every tick does its work all the same, and the user is told once."""
+    schedule, runner, engine, notes = open_schedule(workloads=[make_workload()])
+
+    schedule.run(3)
+
+    assert (engine.starts, waves(runner)) == (3, 3)
+    assert notes.count("the Prefect server does not answer") == 1
+
+
+def test_a_database_that_is_gone_is_told_once_and_waited_for(open_schedule):
+    """Ticks that meet no database are told once; the first that finds it again does the work, and a later outage is news."""
+    gone = StoreUnavailable("the database is gone")
+    schedule, runner, _engine, notes = open_schedule(workloads=[make_workload()], troubles=[gone, gone])
+    schedule.run(3)
+    runner.database_troubles = [gone]
+    schedule.run(1)
+
+    assert waves(runner) == 1
+    assert notes.count("this pass could not be finished: the database is gone") == 2
+
+
+def test_a_workload_that_cannot_be_advanced_is_named(open_schedule):
+    """Trouble with one workload is told with its name and what to do about it."""
+    trouble = ConfigurationError("another key", hint="use the first one")
+    schedule, _runner, _engine, notes = open_schedule(
+        workloads=[make_workload(name="mine")], outcomes=[trouble, trouble]
+    )
+
+    schedule.run(2)
+
+    assert notes.count("mine: another key (use the first one)") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_the_present_wave_end(open_schedule, number):
+    """Ctrl-C or SIGTERM during a wave ends the schedule after that wave, and the handlers are as before."""
+    before = signal.getsignal(number)
+    schedule, runner, _engine, _notes = open_schedule(workloads=[make_workload()], script=[make_wave(), make_wave()])
+    do_wave = runner.run_wave
+
+    def interrupted(wave):
+        os.kill(os.getpid(), number)
+        return do_wave(wave)
+
+    runner.run_wave = interrupted
+    schedule.run(None)
+
+    assert waves(runner) == 1
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_signal_ends_at_once(open_schedule):
+    """Somebody who presses Ctrl-C twice does not wait for the wave."""
+    schedule, runner, _engine, _notes = open_schedule(workloads=[make_workload()])
+
+    def interrupted(_wave):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    runner.run_wave = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        schedule.run(None)
