@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from batchkit.drive import DriveUntil
 from batchkit.runner import Runner
 from batchkit.settings import load_settings
+from batchkit.sources import name_of
 from batchkit.steps.split import SplitOptions
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def _paths(sources: Source | Sequence[Source]) -> list[Path]:
 
 
 def _name(name: str | None, paths: Sequence[Path]) -> str:
-    return name or paths[0].name.split(".")[0]
+    return name or name_of(paths[0])
 
 
 def run(
@@ -55,7 +56,7 @@ def run(
 ) -> Progress:
     """Run an input to its end, and write the results to ``output`` if given; the same call again carries on.
 
-    ``name`` is by default the first file's name up to its first dot. Returns the last picture: unfinished when
+    ``name`` is by default the first file's name without its endings. Returns the last picture: unfinished when
     ``timeout_seconds`` ran out. Raises ``BatchkitError`` (see ``batchkit.errors``); ``InputInvalid`` before anything is sent.
     """
     paths = _paths(sources)

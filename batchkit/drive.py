@@ -29,7 +29,7 @@ MERGE_WAVE_SHARDS = 50
 _SHORTEST_WAIT_SECONDS = 1.0
 _POLL_BACKOFF = 1.5
 #: A pass that did any of these has not met a dead provider, whatever else went wrong.
-_SIGNS_OF_LIFE = ("uploaded", "submitted", "adopted", "ended", "merged")
+_SIGNS_OF_LIFE = ("uploaded", "submitted", "adopted", "looked at", "merged")
 
 
 class WaveKind(StrEnum):
@@ -100,9 +100,9 @@ class Driver:
             progress = self._progress(workload_id)
             if progress.is_finished or until is DriveUntil.ONE_PASS or _is_reached(until, progress):
                 return progress
-            if report.outage is None or any(report.counts.get(name) for name in _SIGNS_OF_LIFE):
+            if any(report.counts.get(name) for name in _SIGNS_OF_LIFE):
                 outage_since = None
-            else:
+            elif report.outage is not None:
                 outage_since = now if outage_since is None else outage_since
                 if now - outage_since >= self._pacing.outage_seconds:
                     raise ProviderUnreachable(

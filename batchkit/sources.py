@@ -21,6 +21,7 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import stat
 import tempfile
 import zlib
@@ -59,6 +60,14 @@ _UNSUPPORTED: Final = (
     (b"\xff\xfe", "text in UTF-16", "save it as UTF-8"),
     (b"\xfe\xff", "text in UTF-16", "save it as UTF-8"),
 )
+
+
+_ENDINGS: Final = re.compile(r"(\.(jsonl|ndjson|json))?(\.(gz|zst|zstd))?$", re.IGNORECASE)
+
+
+def name_of(path: Path) -> str:
+    """Give a file's name without the endings of JSON Lines and of compression: what a workload of it is called."""
+    return _ENDINGS.sub("", path.name)
 
 
 class Readable(Protocol):

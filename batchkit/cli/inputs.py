@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 STDIN = "-"
-_ENDINGS = re.compile(r"(\.(jsonl|ndjson|json))?(\.(gz|zst|zstd))?$", re.IGNORECASE)
 _NOT_IN_FILE_NAMES = re.compile(r"[/\\\x00-\x1f]+")
 _DIGEST_CHARS = 8
 
@@ -59,7 +58,7 @@ def workload_name(given: str | None, words: Sequence[str], paths: Sequence[Path]
     elif words[0] == STDIN:
         name = paths[0].name[: len("stdin-") + _DIGEST_CHARS]
     else:
-        name = _ENDINGS.sub("", paths[0].name)
+        name = sources.name_of(paths[0])
     if not name or not name.isprintable():
         raise UsageError(f"{name!r} cannot be a workload's name", hint="give a short readable one with --name")
     return name

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from ipaddress import ip_address
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -41,6 +41,8 @@ _STOP_SECONDS = 10.0
 
 class EmulatorNotStarted(BatchkitError):
     """The address cannot be used, or the server did not come up."""
+
+    exit_code: ClassVar[int] = 2
 
 
 class _OpenConnections:

@@ -6,7 +6,7 @@ import fcntl
 import time
 from contextlib import contextmanager
 from threading import Event, Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import orjson
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 class DirectoryInUse(BatchkitError):
     """Another emulator serves the same directory."""
+
+    exit_code: ClassVar[int] = 2
 
 
 class World:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def poll(context: StepContext, workload_id: WorkloadId) -> StepReport:
     """Read the state of every submitted batch; terminal ones end their shard.
 
-    ``changed`` in the report counts batches whose status is another than last time. Raises ``Unauthorized`` and
+    ``looked at`` in the report counts batches, ``changed`` those whose status is another than last time. Raises ``Unauthorized`` and
     ``Forbidden``; any other trouble is reported as an outage, and what was read until then is kept.
     """
     with context.store.read() as connection:
@@ -52,7 +52,7 @@ def _look_at(context: StepContext, shard: Shard, last: Batch, seen: Batch | None
     if (seen.status, seen.counts, seen.expires_at) != (last.status, last.counts, last.expires_at):
         with context.store.write() as connection:
             batches.see(connection, seen, seen_at=context.clock())
-    return report + StepReport({"changed": int(seen.status != last.status)})
+    return report + StepReport({"looked at": 1, "changed": int(seen.status != last.status)})
 
 
 def _end(context: StepContext, shard: Shard, batch: Batch, *, detail: str) -> StepReport:
@@ -62,7 +62,7 @@ def _end(context: StepContext, shard: Shard, batch: Batch, *, detail: str) -> St
             shards.transition(connection, shard, ShardState.ENDED, at=context.clock(), detail=detail, not_before=0)
     except StateConflict:
         return StepReport({})
-    return StepReport({"ended": 1, "changed": 1})
+    return StepReport({"looked at": 1, "ended": 1, "changed": 1})
 
 
 def _not_known(context: StepContext, shard: Shard, last: Batch) -> StepReport:

@@ -220,6 +220,8 @@ def test_nothing_is_renewed_before_its_time():
 def test_forgotten_keeper_does_not_keep_the_process():
     """Its thread ends with the process even if nobody closes it."""
     keeper = LeaseKeeper(lambda: None, 3_600)
-    (thread,) = [thread for thread in threading.enumerate() if thread.name == "batchkit-leases"]
-    assert thread.daemon
-    keeper.close()
+    try:
+        (thread,) = [thread for thread in threading.enumerate() if thread.name == "batchkit-leases"]
+        assert thread.daemon
+    finally:
+        keeper.close()
