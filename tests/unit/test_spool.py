@@ -164,13 +164,20 @@ def test_publishing_syncs_the_folder(spool, monkeypatch):
     assert synced == [(final.parent, True)]
 
 
-def test_synced_folder_leaves_no_descriptor_open(spool):
-    """Syncing thousands of times uses up nothing."""
+def test_synced_folder_leaves_no_descriptor_open(spool, monkeypatch):
+    """Syncing thousands of times uses up nothing, not even when it fails."""
     folder = spool.path("evals-1/x").parent
-    before = len(list(Path("/dev/fd").iterdir()))
-    for _ in range(5):
+    closed: list[int] = []
+    monkeypatch.setattr(os, "open", lambda *_arguments: 4_711)
+    monkeypatch.setattr(os, "close", closed.append)
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.EIO, str(descriptor))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="4711"):
         spool_module.sync_directory(folder)
-    assert len(list(Path("/dev/fd").iterdir())) == before
+    assert closed == [4_711]
 
 
 def test_digest_is_that_of_the_bytes(spool):
