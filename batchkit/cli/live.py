@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -73,7 +74,7 @@ class Quiet:
         """Show no countdown."""
 
 
-class _Watching:
+class _Watching(ABC):
     """Reads the pictures in a thread of its own, about once a second, and has them shown."""
 
     def __init__(
@@ -120,8 +121,9 @@ class _Watching:
         self._pictures = pictures
         self._show()
 
+    @abstractmethod
     def _show(self) -> None:
-        raise NotImplementedError
+        """Put the pictures where they can be seen."""
 
     def _moment(self, progress: Progress) -> display.Moment:
         now = self._clock()
