@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from batchkit.emulator import Emulator, Scenario
 from batchkit.store import migrate
@@ -19,6 +20,11 @@ from tests.postgres import PostgresServer, running_server
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("batchkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("batchkit")
 
 
 @pytest.fixture(autouse=True)

@@ -77,6 +77,8 @@ def _batch(row: Any) -> Batch:
     return Batch(
         id=BatchId(row.id),
         status=row.status,
+        endpoint=row.endpoint,
+        completion_window=row.completion_window,
         input_file_id=FileId(row.input_file_id) if row.input_file_id else None,
         output_file_id=FileId(row.output_file_id) if row.output_file_id else None,
         error_file_id=FileId(row.error_file_id) if row.error_file_id else None,
@@ -88,7 +90,9 @@ def _batch(row: Any) -> Batch:
     )
 
 
-_QUERY = select(batches, shards.c.input_file_id).join(shards, shards.c.id == batches.c.shard_id)
+_QUERY = select(batches, shards.c.input_file_id, shards.c.endpoint, shards.c.completion_window).join(
+    shards, shards.c.id == batches.c.shard_id
+)
 
 
 def get(connection: Connection, batch_id: BatchId) -> Batch:

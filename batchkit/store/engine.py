@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from contextlib import contextmanager
+import sqlite3
+import threading
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, event
@@ -18,6 +23,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Connection, Engine
 
 _BUSY_TIMEOUT_MILLISECONDS = 60_000
+_WAL_PAUSE_SECONDS = 0.02
+_PRIMARY_CODE = 0xFF  # of a SQLite error; the bits above tell more about it
 _CACHE_KIBIBYTES = 16_000
 _INSUFFICIENT_PRIVILEGE = "42501"  # Postgres' code; every other state of its class is a mistake of ours
 _SECRET_OPTIONS = ("password", "sslpassword")
@@ -66,8 +73,16 @@ def _open_engine(url: URL) -> Engine:
 def _make_private(path: str) -> None:
     """Create the database file readable by its owner only: answers may be confidential."""
     try:
-        os.makedirs(os.path.dirname(os.path.abspath(path)), mode=0o700, exist_ok=True)  # noqa: PTH103, PTH120, PTH100 - path is a URL's text
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        file = Path(path)
+        file.absolute().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        # A file that is there is not opened: to close it again would drop the locks that this process holds on it through
+        # other connections, and with them commits that their holders believe to be safe (sqlite.org/howtocorrupt.html, 2.2).
+        with suppress(FileExistsError):
+            os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        if not os.access(file, os.R_OK | os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise StoreUnavailable(
             f"the database file {path} cannot be opened: {error.strerror}",
@@ -84,12 +99,12 @@ def _configure_sqlite(engine: Engine) -> None:
         # FULL and not NORMAL: the intent to submit must survive a power cut, else the batch is bought again.
         for pragma in (
             f"busy_timeout = {_BUSY_TIMEOUT_MILLISECONDS}",
-            "journal_mode = WAL",
             "synchronous = FULL",
             f"cache_size = -{_CACHE_KIBIBYTES}",
             "foreign_keys = ON",
         ):
             cursor.execute(f"PRAGMA {pragma}")
+        _switch_to_wal(cursor)
         cursor.close()
 
     @event.listens_for(engine, "begin")
@@ -97,6 +112,23 @@ def _configure_sqlite(engine: Engine) -> None:
         # A read that turns into a write cannot wait for the lock in SQLite, it fails: writers take it first.
         writes = connection.get_execution_options().get("batchkit_writes", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
+    """Let readers and the writer not wait for each other, from now on.
+
+    On a new file that others are connecting to as well, this one statement is refused at once, whatever the busy timeout.
+    """
+    deadline = time.monotonic() + _BUSY_TIMEOUT_MILLISECONDS / 1_000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & _PRIMARY_CODE != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            threading.Event().wait(_WAL_PAUSE_SECONDS)
+        else:
+            return
 
 
 class Store:

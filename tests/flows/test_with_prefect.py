@@ -33,12 +33,8 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).parents[2]
 
-pytestmark = [
-    # On one worker, so that one server does for all of them.
-    pytest.mark.xdist_group("prefect"),
-    # Prefect leaves the connection that it sends events on to the garbage collector.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"),
-]
+# Prefect leaves the connection that it sends events on to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 
 
 @dataclass

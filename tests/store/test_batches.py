@@ -13,9 +13,6 @@ from batchkit.store import batches
 from batchkit.store.tables import batches as batch_rows
 from tests.factories import NOW, add_batch, add_shard, add_workload, file_id, make_batch
 
-#: What the store does not keep of a batch beside its raw form.
-BARE = {"endpoint": "", "completion_window": "", "metadata": {}}
-
 
 def submitted(connection, workload, **batch):
     """Insert a submitted shard whose batch was last seen as given."""
@@ -27,7 +24,7 @@ def submitted(connection, workload, **batch):
 
 
 def test_batch_is_read_back_as_seen(store):
-    """Every field that decisions need comes back, with the problems and the raw object."""
+    """Every field that decisions need comes back, with its shard's terms, the problems and the raw object."""
     raw = {"id": "batch-x", "größe": ["漢字", None, 1.5, {"deep": [True]}], "text": "it's\n\t\\ \u2028"}
     with store.write() as connection:
         workload = add_workload(connection)
@@ -48,6 +45,8 @@ def test_batch_is_read_back_as_seen(store):
     assert found == replace(
         make_batch(shard.batch_id),
         status="a word of tomorrow",
+        endpoint=shard.endpoint,
+        completion_window=shard.window,
         input_file_id=file_id(shard.id),
         created_at=2**33,
         expires_at=None,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
 from batchkit.errors import ConfigurationError, StoreUnavailable
-from batchkit.store import migrate, workloads
+from batchkit.store import engine, migrate, workloads
 from batchkit.store.bulk import bulk_for
 from batchkit.store.engine import Store, parse_url
 from tests.factories import add_shard, add_workload
@@ -104,6 +106,16 @@ def test_sqlite_file_that_cannot_be_made_is_unavailable(tmp_path):
         with pytest.raises(StoreUnavailable, match="cannot be opened") as caught:
             Store(f"sqlite:///{path}")
         assert str(path) in str(caught.value)
+
+
+def test_sqlite_file_of_somebody_else_is_unavailable(tmp_path, monkeypatch):
+    """A file that may not be read or written is told before anything is done with it."""
+    path = tmp_path / "batchkit.db"
+    path.touch()
+    monkeypatch.setattr(os, "access", lambda _file, mode: mode != os.R_OK | os.W_OK)
+    with pytest.raises(StoreUnavailable, match="Permission denied") as caught:
+        Store(f"sqlite:///{path}")
+    assert caught.value.hint
 
 
 def test_file_that_is_no_database_is_unavailable(tmp_path):
@@ -223,6 +235,85 @@ def test_writer_waits_for_another_process(sqlite_store):
             holder.stdin.write("\n")
             holder.stdin.flush()
         assert writing.result(timeout=30) == 1
+
+
+def test_second_store_does_not_loosen_the_hold_of_the_first(sqlite_store):
+    """Opening the file once more in a process, and closing it, leaves the first store's locks: nothing committed is lost."""
+    path = sqlite_store.url.database
+    with sqlite_store.write() as connection:
+        add_workload(connection, "before")
+    Store(f"sqlite:///{path}").close()
+    # The other process is the last one as far as it can see, unless our lock stands: then it may not put the log away.
+    subprocess.run([sys.executable, "-c", _HOLDER, path], input="\n", stdout=subprocess.DEVNULL, text=True, check=True)
+    with sqlite_store.write() as connection:
+        add_workload(connection, "after")
+    seen = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('SELECT name FROM workloads ORDER BY id').fetchall())"
+    told = subprocess.run([sys.executable, "-c", seen, path], capture_output=True, text=True, check=True)
+    assert told.stdout == "[('before',), ('after',)]\n"
+
+
+def test_many_may_open_a_new_file_at_once(tmp_path):
+    """Whoever is first, the others wait for it instead of failing."""
+    rounds, runners = 12, 4
+
+    def read(url: str, start: threading.Barrier) -> int:
+        store = Store(url)
+        try:
+            start.wait()
+            with store.read() as connection:
+                return int(connection.execute(text("SELECT 1")).scalar_one())
+        finally:
+            store.close()
+
+    with ThreadPoolExecutor(runners) as pool:
+        for number in range(rounds):
+            start = threading.Barrier(runners)
+            url = f"sqlite:///{tmp_path}/{number}.db"
+            reading = [pool.submit(read, url, start) for _ in range(runners)]
+            assert [future.result() for future in reading] == [1] * runners
+
+
+class BusyCursor:
+    """Refuses the first statements with an error code of SQLite, then takes them."""
+
+    def __init__(self, code: int, times: int) -> None:
+        self.errors = [sqlite3.OperationalError("refused") for _ in range(times)]
+        for error in self.errors:
+            error.sqlite_errorcode = code
+        self.taken: list[str] = []
+
+    def execute(self, statement: str) -> None:
+        """Take or refuse a statement."""
+        if self.errors:
+            raise self.errors.pop()
+        self.taken.append(statement)
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY])
+def test_refused_switch_of_a_new_file_is_tried_again(code):
+    """Two that switch the same new file refuse each other at once: the loser tries again until it is done."""
+    cursor = BusyCursor(code, times=3)
+    engine._switch_to_wal(cursor)  # type: ignore[arg-type] # it is used like one
+    assert cursor.taken == ["PRAGMA journal_mode = WAL"]
+
+
+def test_other_trouble_with_a_new_file_is_told_at_once():
+    """Only being busy passes by itself."""
+    with pytest.raises(sqlite3.OperationalError, match="refused"):
+        engine._switch_to_wal(BusyCursor(sqlite3.SQLITE_READONLY, times=1))  # type: ignore[arg-type] # as above
+
+
+def test_file_that_stays_locked_is_unavailable(tmp_path, monkeypatch):
+    """Waiting for another program's lock ends, and says what the matter is."""
+    path = tmp_path / "batchkit.db"
+    monkeypatch.setattr(engine, "_BUSY_TIMEOUT_MILLISECONDS", 30)
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    store = Store(f"sqlite:///{path}")
+    with pytest.raises(StoreUnavailable, match="locked"), store.read():
+        pytest.fail("the file is locked")
+    store.close()
+    holder.close()
 
 
 def test_reader_does_not_wait_for_a_writer(store):

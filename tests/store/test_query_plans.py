@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
     from batchkit.models import Shard, Workload
 
-# The databases are filled once: one process must run all of these.
-pytestmark = pytest.mark.xdist_group("query plans")
-
 SHARDS = 200
 LINES = 100
 BIG = ("requests", "results", "bodies", "attempts")
