@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from batchkit.models import FailureReason
     from batchkit.progress import Progress
     from batchkit.steps.split import SplitPlan
+    from batchkit.store.events import Event
 
 _TOP_FAILURES = 5
 _TOP_ATTENTION = 10
@@ -78,6 +79,23 @@ def status_view(progress: Progress) -> RenderableType:
     if progress.attention:
         parts.append(attention_table(progress))
     return Group(*parts)
+
+
+def history_table(events: Sequence[Event]) -> Table:
+    """Draw events, a line each, in the order given."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("UTC", no_wrap=True)
+    table.add_column("shard", justify="right", no_wrap=True)
+    table.add_column("what happened", no_wrap=True)
+    table.add_column("", overflow="fold", style="dim")
+    for event in events:
+        table.add_row(
+            words.moment(event.at, to_the_second=True),
+            "" if event.shard_number is None else str(event.shard_number),
+            Text(words.printable(event.kind)),
+            Text(words.printable(event.detail or "")),
+        )
+    return table
 
 
 def overview(pictures: Sequence[Progress]) -> RenderableType:

@@ -30,6 +30,10 @@ def status(
             help="Exit with 0 all succeeded, 3 some failed, 4 not finished; of several the worst.",
         ),
     ] = False,
+    history: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="Also show the last N events of the workload NAME.", show_default=False),
+    ] = 0,
     home: options.Home = None,
     database_url: options.DatabaseUrl = None,
 ) -> None:
@@ -41,6 +45,7 @@ def status(
 
         batchkit status
         batchkit status nightly --json | jq .requests.failed
+        batchkit status nightly --history 20
     """
     from batchkit.cli import display, machine, outcome, stores  # noqa: PLC0415 - --help need not wait for the database
 
@@ -51,6 +56,8 @@ def status(
         console.write_json(machine.status_of_one(pictures[0]) if name is not None else machine.status_of_all(pictures))
     elif name is not None:
         console.show(console.stdout(), display.status_view(pictures[0]))
+        if history:
+            console.show(console.stdout(), display.history_table(stores.history(settings, pictures[0], limit=history)))
     elif pictures:
         console.show(console.stdout(), display.overview(pictures))
     else:

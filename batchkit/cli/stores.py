@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from batchkit.errors import BatchkitError, StoreError, UnknownWorkload
 from batchkit.progress import read_progress
-from batchkit.store import workloads
+from batchkit.store import events, workloads
 from batchkit.store.engine import Store, parse_url
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from batchkit.progress import Progress
     from batchkit.runner import Runner
     from batchkit.settings import Settings
+    from batchkit.store.events import Event
     from batchkit.store.migrate import SchemaState
 
 T = TypeVar("T")
@@ -79,6 +80,12 @@ def pictures(settings: Settings, name: str | None, *, clock: Callable[[], float]
         place = parse_url(settings.resolved_database_url).render_as_string(hide_password=True)
         raise UnknownWorkload(f"there is no workload {name!r} in {place}", hint="`batchkit status` lists them")
     return found
+
+
+def history(settings: Settings, progress: Progress, *, limit: int) -> list[Event]:
+    """Read the last events of a workload, oldest first."""
+    found = read(settings, lambda connection: events.newest(connection, progress.workload.id, limit=limit))
+    return list(reversed(found or []))
 
 
 def open_runner(settings: Settings) -> Runner:

@@ -74,9 +74,11 @@ def percent(part: int, whole: int) -> str:
     return f"{min(max(part / whole * 100, 0.1), 99.9):.1f} %"
 
 
-def moment(unix_seconds: float) -> str:
-    """Write a moment in UTC: ``2026-01-31 14:05``."""
-    return datetime.fromtimestamp(unix_seconds, UTC).strftime("%Y-%m-%d %H:%M")
+def moment(unix_seconds: float, *, to_the_second: bool = False) -> str:
+    """Write a moment in UTC: ``2026-01-31 14:05``, or ``2026-01-31 14:05:09``."""
+    return datetime.fromtimestamp(unix_seconds, UTC).strftime(
+        "%Y-%m-%d %H:%M:%S" if to_the_second else "%Y-%m-%d %H:%M"
+    )
 
 
 def printable(text: str, limit: int | None = None) -> str:

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import insert, select
 
 from batchkit.jsonl import storable_text
-from batchkit.store.tables import events
+from batchkit.store.tables import events, shards
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from sqlalchemy.engine import Connection
 
     from batchkit.models import ShardId, WorkloadId
@@ -20,12 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A row of ``events``; ``at`` in Unix seconds. Transitions read ``submitting -> submitted``."""
+    """A row of ``events``; ``at`` in Unix seconds. Transitions read ``submitting -> submitted``.
+
+    ``shard_number`` is None for what concerns the whole workload.
+    """
 
     id: int
     at: float
-    workload_id: WorkloadId
-    shard_id: ShardId | None
+    shard_number: int | None
     kind: str
     detail: str | None
 
@@ -44,9 +44,13 @@ def record(
     connection.execute(insert(events), values)
 
 
-def newest(connection: Connection, workload_id: WorkloadId, *, limit: int, kinds: Sequence[str] = ()) -> list[Event]:
-    """Read the newest events, newest first; only the given kinds if any are given."""
-    query = select(events).where(events.c.workload_id == workload_id).order_by(events.c.id.desc()).limit(limit)
-    if kinds:
-        query = query.where(events.c.kind.in_(kinds))
+def newest(connection: Connection, workload_id: WorkloadId, *, limit: int) -> list[Event]:
+    """Read the newest events of a workload, newest first."""
+    query = (
+        select(events.c.id, events.c.at, shards.c.number, events.c.kind, events.c.detail)
+        .outerjoin(shards, shards.c.id == events.c.shard_id)
+        .where(events.c.workload_id == workload_id)
+        .order_by(events.c.id.desc())
+        .limit(limit)
+    )
     return [Event(*row) for row in connection.execute(query)]

@@ -434,6 +434,17 @@ def test_status_without_workloads_is_no_error(batchkit, monkeypatch):
     assert (batchkit("status").code, batchkit("status").out) == (0, "no workloads yet\n")
 
 
+def test_status_shows_the_last_events_when_asked(batchkit, open_emulator, source):
+    """``--history`` lists what happened last, oldest first, down to the shard."""
+    open_emulator()
+    batchkit("run", source, "--name", "work", *RUN)
+    shown = batchkit("status", "work", "--history", "3").out.splitlines()[-3:]
+    assert all(line.startswith("20") for line in shown)
+    assert "ended -> merged" in shown[-1]
+    assert "succeeded" in shown[-1]
+    assert "ended -> merged" not in batchkit("status", "work").out
+
+
 def test_status_of_an_older_database_asks_for_the_upgrade(batchkit, open_emulator, source):
     """Looking does not upgrade: it says what does."""
     open_emulator()

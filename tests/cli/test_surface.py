@@ -39,7 +39,7 @@ PROMISED = {
     ),
     "submit": ("--name", "--window", "--shard-lines", "--dry-run", "--json", "--no-prefect", "--timeout", *WHERE),
     "watch": ("--json", "--timeout", "--poll-interval", "--no-prefect", "--accept-other-key", "--base-url", *WHERE),
-    "status": ("--json", "--exit-code", *WHERE),
+    "status": ("--json", "--exit-code", "--history", *WHERE),
     "export": WHERE,
     "cancel": ("--wait", "--json", *WHERE),
     "resubmit": ("--failed", "--no-wait", "--json", *WHERE),
