@@ -38,8 +38,11 @@ if TYPE_CHECKING:
     from batchkit.steps.context import StepContext
     from batchkit.store.requests import Rider
 
-#: How often a file that looks torn, or is not there, is fetched before what it holds is believed.
+#: How often a file that looks torn is fetched before what it holds is believed.
 _FETCHES = 3
+#: How often a file that should exist is looked for, with growing pauses, before it counts as gone. To give it up is to
+#: pay for its answers again.
+_LOOKS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +80,27 @@ def merge(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[Sha
 
 
 def _fetch(context: StepContext, workload: Workload, shard_id: ShardId) -> _Fetched | StepReport:
+    """Bring the files of a shard's batch here, or say why that has to wait."""
+    try:
+        return _fetch_now(context, workload, shard_id)
+    except StateConflict:
+        return StepReport({"taken over": 1})
+
+
+def _fetch_now(context: StepContext, workload: Workload, shard_id: ShardId) -> _Fetched | StepReport:
     with context.store.read() as connection:
         shard = shards.get(connection, shard_id)
         if shard.batch_id is None:
             raise StateConflict(f"shard {shard.number} has no batch")
         batch = batches.get(connection, shard.batch_id)
     try:
+        if _hides_a_file(batch) and shard.refusals < _LOOKS:
+            batch = context.provider.get_batch(batch.id)
+            with context.store.write() as connection:
+                batches.see(connection, batch, seen_at=context.clock())
+            if _hides_a_file(batch):
+                postpone(context, shard, pause_seconds(context, shard.refusals), refused=True)
+                return StepReport({"postponed": 1}, (f"batch {batch.id} has answers but names no file for them (yet)",))
         return _Fetched(
             shard,
             batch,
@@ -99,6 +117,14 @@ def _fetch(context: StepContext, workload: Workload, shard_id: ShardId) -> _Fetc
         return StepReport({"postponed": 1}, (f"batch {batch.id} cannot be fetched now: {error}",), outage=str(error))
 
 
+def _hides_a_file(batch: Batch) -> bool:
+    """Whether the provider counted answers for which it names no file: file ids may appear later than the end."""
+    return bool(
+        (batch.counts.completed and batch.output_file_id is None)
+        or (batch.counts.failed and batch.error_file_id is None)
+    )
+
+
 def _fetch_file(
     context: StepContext, workload: Workload, shard: Shard, kind: str, file_id: FileId | None
 ) -> Download | None:
@@ -111,7 +137,7 @@ def _fetch_file(
     try:
         return context.provider.download_file(file_id, path)
     except NotFound:
-        if shard.refusals < _FETCHES:
+        if shard.refusals < _LOOKS:
             raise
         return None
 

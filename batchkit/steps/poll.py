@@ -66,10 +66,13 @@ def _end(context: StepContext, shard: Shard, batch: Batch, *, detail: str) -> St
 
 
 def _not_known(context: StepContext, shard: Shard, last: Batch) -> StepReport:
-    """A batch may be unknown for a moment; one that stays so is gone, and its requests count as missing."""
+    """A batch may be unknown for a while; one that stays so is gone, and its requests count as missing.
+
+    To give it up is to pay for its answers again, so the wait is long.
+    """
     with context.store.write() as connection:
         since = batches.mark_missing(connection, last.id, at=context.clock())
-    if context.clock() - since < context.timing.settle_seconds:
+    if context.clock() - since < context.timing.stuck_seconds:
         return StepReport({}, (f"batch {last.id} is not known to the provider; it will be looked for again",))
     note = f"batch {last.id} is gone at the provider; its requests are sent again"
     return _end(context, shard, replace(last, status=GONE), detail=note) + StepReport({}, (note,))

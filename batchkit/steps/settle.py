@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from batchkit.errors import Forbidden, ProviderError, StateConflict, Unauthorized
 from batchkit.models import ShardState
 from batchkit.steps.context import StepReport
-from batchkit.steps.refusal import postpone
+from batchkit.steps.refusal import postpone, step_aside
 from batchkit.steps.submit import LOOKS_PER_SETTLE, adopt
 from batchkit.store import shards
 
@@ -46,7 +46,7 @@ def settle(context: StepContext, workload_id: WorkloadId) -> StepReport:
         raise
     except ProviderError as error:
         for shard in lost:
-            postpone(context, shard, pause)
+            step_aside(context, shard)
         note = f"{len(lost)} shards wait to be settled: the list of batches could not be read ({error})"
         return StepReport({"unsettled": len(lost)}, (note,), outage=str(error))
     report = StepReport({})

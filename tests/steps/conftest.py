@@ -27,6 +27,7 @@ QUICK = {
     "poll_interval_seconds": 0.05,
     "max_poll_interval_seconds": 0.2,
     "settle_seconds": 0.6,
+    "stuck_seconds": 0.6,
     "capacity_wait_seconds": 0.05,
     "resubmit_linger_seconds": 0.0,
     "lease_seconds": 30.0,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from batchkit.drive import WaveKind
 from batchkit.emulator.faults import batches, calls, lines
-from tests.workloads import mixed_line
+from tests.workloads import chat_line, mixed_line, write_lines, write_mixed
 
 EVERY_FAULT = {
     "no fault": [],
@@ -148,11 +149,22 @@ def test_a_batch_that_vanished_is_noticed_and_its_requests_ride_again(open_bench
 
 def test_a_file_that_is_gone_for_good_is_recorded_and_its_requests_ride_again(open_bench):
     """An output file that stays away for several looks is given up, and only then are its requests sent again."""
-    bench = open_bench(calls.GoneFiles(on=("files.content", "files.retrieve"), times=6))
+    bench = open_bench(calls.GoneFiles(on=("files.content",)))
+    source = write_lines(bench.home.parent / "input.jsonl", [chat_line(f"row-{number}") for number in range(20)])
+    workload = bench.split(source)
+    looks: list[int] = []
 
-    progress = bench.run(20, shard_lines=50)
+    def files_come_back(wave, report):
+        if wave.kind is WaveKind.MERGE:
+            looks.append(report.counts.get("to be sent again", 0))
+        if looks and looks[-1]:
+            bench.emulator.set_scenario("clean")
+
+    progress = bench.runner.process(workload.id, on_wave=files_come_back)
 
     assert progress.all_succeeded
+    assert looks == [0, 0, 0, 0, 0, 20, 0]
+    assert bench.emulator.ledger().totals.requests_executed == 40
 
 
 def test_a_stuck_batch_is_cancelled_and_given_up_past_its_expiry(open_bench):
@@ -164,3 +176,22 @@ def test_a_stuck_batch_is_cancelled_and_given_up_past_its_expiry(open_bench):
 
     assert progress.all_succeeded
     assert bench.emulator.ledger().calls["batches.cancel"] >= 1
+
+
+def test_answers_whose_file_is_named_late_are_waited_for(open_bench):
+    """A batch that ends with answers but without a file id is asked again: what was paid for is not sent again."""
+    bench = open_bench(batches.HideFiles())
+    source = write_mixed(bench.home.parent / "input.jsonl", 20)
+    workload = bench.split(source, shard_lines=50)
+    notes: list[str] = []
+
+    def file_ids_appear(_wave, report):
+        notes.extend(report.notes)
+        if any("names no file" in note for note in report.notes):
+            bench.emulator.set_scenario("clean")
+
+    progress = bench.runner.process(workload.id, on_wave=file_ids_appear)
+
+    assert any("names no file" in note for note in notes)
+    assert progress.all_succeeded
+    assert bench.emulator.ledger().totals.requests_executed == 20
