@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from batchkit.store.bulk import AttemptRow, Bulk, ResultRow, StateRow
     from batchkit.store.requests import Rider
 
-_CHUNK_BYTES = 8_000_000
+_CHUNK_BYTES = 1_000_000
 _MAX_TOKENS = 2**31 - 1
 _MAX_STORED_MESSAGE = 2_000
 

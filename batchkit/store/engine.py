@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _BUSY_TIMEOUT_MILLISECONDS = 60_000
 _WAL_PAUSE_SECONDS = 0.02
 _PRIMARY_CODE = 0xFF  # of a SQLite error; the bits above tell more about it
-_CACHE_KIBIBYTES = 16_000
+_CACHE_KIBIBYTES = 8_000
 _INSUFFICIENT_PRIVILEGE = "42501"  # Postgres' code; every other state of its class is a mistake of ours
 _SECRET_OPTIONS = ("password", "sslpassword")
 
