@@ -74,7 +74,8 @@ class Settings(BaseSettings):
         default=120, description="How long a batch whose creation was not answered may stay out of the list."
     )
     stuck_seconds: PositiveFloat = Field(
-        default=3_600, description="How long a batch may stay unfinished past its expiry, or unknown, before it is given up."
+        default=3_600,
+        description="How long a batch may stay unfinished past its expiry, or unknown, before it is given up.",
     )
     resubmit_linger_seconds: float = Field(
         default=300, ge=0, description="How long a few returned requests wait for company before a small shard is cut."
