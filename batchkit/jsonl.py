@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json  # noqa: TID251 - this is the module that owns JSON
 import re
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -87,14 +87,6 @@ def _pieces(value: Any) -> Iterator[str]:
 
 def _string(text: str) -> str:
     return orjson.dumps(_LONE_SURROGATE.sub("\ufffd", text)).decode()
-
-
-def iterate_lines(handle: IO[bytes]) -> Iterator[bytes]:
-    """Yield the lines of a binary file without their newline; blank ones are skipped."""
-    for line in handle:
-        stripped = line.rstrip(b"\r\n")
-        if stripped and not stripped.isspace():
-            yield stripped
 
 
 def storable_text(value: Any) -> str | None:

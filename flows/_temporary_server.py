@@ -34,8 +34,8 @@ def main() -> None:
         "PREFECT__SERVER_FINAL": "1",
     }
     # Imported here, because it takes seconds and must see the environment above.
-    import uvicorn  # noqa: PLC0415
-    from prefect.server.api.server import create_app  # noqa: PLC0415
+    import uvicorn  # noqa: PLC0415 - as said
+    from prefect.server.api.server import create_app  # noqa: PLC0415 - as said
 
     config = uvicorn.Config(create_app(), log_level="critical", lifespan="on", timeout_graceful_shutdown=2)
     uvicorn.Server(config).run(sockets=[listener])

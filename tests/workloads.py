@@ -75,4 +75,4 @@ def write_mixed(path: Path, count: int) -> Path:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Read a JSONL file whole."""
     with path.open("rb") as handle:
-        return [jsonl.loads(line) for line in jsonl.iterate_lines(handle)]
+        return [jsonl.loads(line) for line in handle]

@@ -121,24 +121,6 @@ def overview(pictures: Sequence[Progress]) -> RenderableType:
     return table
 
 
-def failures_table(failures: Sequence[FailureReason]) -> Table:
-    """Draw why requests failed, most frequent first, with one of the provider's messages each."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("failed", justify="right", no_wrap=True)
-    table.add_column("status", justify="right", no_wrap=True)
-    table.add_column("code", overflow="fold")
-    table.add_column("for example", overflow="fold", ratio=1)
-    for reason in failures:
-        status = "" if reason.status_code is None else str(reason.status_code)
-        table.add_row(
-            f"{reason.count:,}",
-            status,
-            Text(words.printable(reason.code)),
-            Text(words.printable(reason.sample, _SAMPLE_CHARS)),
-        )
-    return table
-
-
 def attention_table(progress: Progress) -> Table:
     """Draw the batches that did not simply complete, the newest first."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, title="batches worth a look", title_justify="left")

@@ -77,7 +77,7 @@ class Engine:
                 return world.clock.real_seconds(wait)
             try:
                 step(world, batch)
-            except Exception:  # noqa: BLE001
+            except Exception:  # noqa: BLE001 - whatever it is, it is this batch's alone
                 # One batch that cannot go on must not stop the others.
                 _log.exception("batch %s cannot go on", batch["id"])
                 _suspend(world, batch)

@@ -41,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def groq_emulator_factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorFactory]:
     """Start as many emulators as the test needs."""
     # Every pytest run loads this plugin; only a test that uses an emulator should pay for the HTTP server.
-    from batchkit.emulator.server import Emulator  # noqa: PLC0415
+    from batchkit.emulator.server import Emulator  # noqa: PLC0415 - as said
 
     with ExitStack() as stack:
 

@@ -170,7 +170,7 @@ class Download(Response):
 
 async def _flush(transport: asyncio.Transport | None) -> None:
     # A transport has no event that tells when its buffer is empty.
-    while transport is not None and not transport.is_closing() and transport.get_write_buffer_size():  # noqa: ASYNC110
+    while transport is not None and not transport.is_closing() and transport.get_write_buffer_size():  # noqa: ASYNC110 - as said
         await asyncio.sleep(0.001)
 
 

@@ -60,7 +60,7 @@ class _OpenConnections:
         by_client = self._by_client
 
         class TrackedProtocol(H11Protocol):
-            def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn narrows asyncio's type the same way
                 super().connection_made(transport)
                 if self.client is not None:
                     by_client[self.client] = transport
@@ -218,7 +218,7 @@ class _Server(uvicorn.Server):
 def _make_server(app: object, connections: _OpenConnections) -> _Server:
     return _Server(
         uvicorn.Config(
-            app,  # type: ignore[arg-type]
+            app,  # type: ignore[arg-type] # uvicorn names ASGI's types by its own stubs
             http=connections.protocol(),
             loop="asyncio",
             ws="none",

@@ -23,8 +23,6 @@ class Limits:
     max_lines: int
     max_bytes: int
     ids_per_status_call: int
-    min_window_hours: int
-    max_window_hours: int
 
 
 class Provider(Protocol):

@@ -42,8 +42,6 @@ LIMITS = Limits(
     max_lines=50_000,
     max_bytes=200_000_000,
     ids_per_status_call=200,
-    min_window_hours=24,
-    max_window_hours=168,
 )
 
 _FILES = "/files"

@@ -33,7 +33,7 @@ def _exported(command):
     """Read the export, without what a provider makes up anew each time (ids, times)."""
     rows: list[tuple[object, ...]] = []
     with (command.folder / "out.jsonl").open("rb") as handle:
-        for data in jsonl.iterate_lines(handle):
+        for data in handle:
             line = jsonl.loads(data)
             body = line["response"]["body"]
             answer = body["choices"][0]["message"]["content"] if "choices" in body else body.get("text")

@@ -13,6 +13,7 @@ from batchkit.cli import display
 from batchkit.models import BatchProblem, FailureReason, RequestCountsByState, ShardState
 from batchkit.progress import WorkloadState
 from batchkit.steps.split import SplitPlan
+from batchkit.store.events import Event
 from tests.cli.pictures import NOW, batch, finished, picture, workload
 
 WIDTHS = (40, 60, 80, 120, 200)
@@ -37,8 +38,8 @@ def panel(progress, moment=None):
         lambda: panel(picture()),
         lambda: display.status_view(picture()),
         lambda: display.status_view(finished(failed=3)),
+        lambda: display.history_table([Event(1, 0.0, 12_345, "submitting -> submitted", "batch_" + "x" * 60)]),
         lambda: display.overview([picture(), finished(workload=workload("a-rather-long-name-" * 4))]),
-        lambda: display.failures_table(picture().failures),
     ],
 )
 def test_nothing_is_wider_than_the_terminal(make, width):

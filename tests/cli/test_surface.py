@@ -75,7 +75,7 @@ def test_help_fits_the_terminal(batchkit, monkeypatch, width):
 def test_every_option_says_what_it_is_for():
     """No option of any verb is without a help text that ends like a sentence."""
     root = get_command(command_line.app)
-    for name, verb in root.commands.items():  # type: ignore[attr-defined]
+    for name, verb in root.commands.items():  # type: ignore[attr-defined] # the root is a group
         for parameter in verb.params:
             if parameter.name != "help":
                 assert parameter.help, (name, parameter.name)

@@ -27,9 +27,8 @@ def batch_ids(amount: int) -> list[BatchId]:
 
 
 def test_limits_are_the_documented_ones() -> None:
-    """50,000 lines, 200 MB, 200 ids, 24 hours to 7 days (console.groq.com/docs/batch)."""
+    """50,000 lines, 200 MB, 200 ids in one call (console.groq.com/docs/batch)."""
     assert (LIMITS.max_lines, LIMITS.max_bytes, LIMITS.ids_per_status_call) == (50_000, 200_000_000, 200)
-    assert (LIMITS.min_window_hours, LIMITS.max_window_hours) == (24, 168)
 
 
 def test_two_hundred_ids_in_one_call(server: ScriptedServer, provider: GroqProvider) -> None:

@@ -14,7 +14,6 @@ from batchkit.jsonl import (
     MalformedJson,
     dumps,
     fragment,
-    iterate_lines,
     loads,
     loads_leniently,
     read_output_line,
@@ -176,19 +175,11 @@ def test_text_may_stand_in_for_its_value():
     assert dumps({"id": "\ud800", "body": body}) == '{"id":"\ufffd","body":{"a": 1}}'.encode()
 
 
-def test_lines_end_at_newlines_only():
-    """What other readers take for a line end stays inside its line; blank lines and carriage returns go."""
-    text = f'{{"a":"{LINE_ENDS_OF_OTHERS}"}}'.encode()
-    data = text + b"\n\n  \r\n\t\n" + b"[1]\r\n" + b"[2]"
-    assert list(iterate_lines(io.BytesIO(data))) == [text, b"[1]", b"[2]"]
-    assert list(iterate_lines(io.BytesIO(b""))) == []
-
-
 @given(st.lists(json_values, max_size=6))
 def test_written_lines_are_read_back(values):
     """Records written one to a line come back one by one, whatever is in them."""
     data = b"".join(dumps(value) + b"\n" for value in values)
-    assert [loads(line) for line in iterate_lines(io.BytesIO(data))] == values
+    assert [loads(line) for line in io.BytesIO(data)] == values
 
 
 @pytest.mark.parametrize(
