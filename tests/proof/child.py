@@ -1,0 +1,104 @@
+"""Processes that run one command of batchkit and may be told to die at a point.
+
+They are forked from a server process that has imported everything and opened nothing, so that hundreds of them can be started a
+minute; their death is a real one.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from batchkit import jsonl, runner  # noqa: F401 - what a command needs is imported once, here, and not in each child
+from batchkit.cli.app import run_command
+from tests.proof import plants
+from tests.proof.points import Point, Watch, install
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerProcess
+    from pathlib import Path
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["tests.proof.child"])
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One command: its words, where it works, its whole environment, where it shall die, and a bug that is planted in it.
+
+    Only one that is ``traced`` has crash points; of several commands at the same time none is.
+    """
+
+    words: tuple[str, ...]
+    folder: Path
+    environment: dict[str, str]
+    die_at: Point | int | None = None
+    plant: str | None = None
+    traced: bool = True
+
+    @property
+    def trace_path(self) -> Path:
+        """Where a command that was not killed says which points it passed."""
+        return self.folder.parent / "trace.json"
+
+    @property
+    def output_path(self) -> Path:
+        """Where everything that the commands print is kept."""
+        return self.folder.parent / "output.txt"
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a command that ended by itself passed, and its peak memory in bytes."""
+
+    points: tuple[Point, ...]
+    peak_bytes: int
+
+
+def start(launch: Launch) -> ForkServerProcess:
+    """Start a command and return at once; its exit code is -9 when it died at its point."""
+    launch.trace_path.unlink(missing_ok=True)
+    process = _CONTEXT.Process(target=_main, args=(launch,), daemon=True)
+    process.start()
+    return process
+
+
+def read_trace(launch: Launch) -> Trace:
+    """Read what a command left that ended by itself."""
+    found = jsonl.loads(launch.trace_path.read_bytes())
+    return Trace(tuple(Point(label, nth) for label, nth in found["points"]), found["peak_bytes"])
+
+
+def _main(launch: Launch) -> None:
+    os.chdir(launch.folder)
+    os.environ.clear()
+    os.environ.update(launch.environment)
+    _redirect(launch.output_path)
+    if launch.plant is not None:
+        plants.PLANTS[launch.plant].apply()
+    sys.exit(_traced(launch) if launch.traced else run_command(launch.words))
+
+
+def _traced(launch: Launch) -> int:
+    watch = Watch(launch.folder, launch.die_at)
+    trace_file = os.open(launch.trace_path.with_suffix(".new"), os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+    install(watch)
+    code = run_command(launch.words)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    passed = [(point.label, point.nth) for point in watch.trace]
+    os.write(trace_file, jsonl.dumps({"points": passed, "peak_bytes": peak}))
+    os.close(trace_file)
+    launch.trace_path.with_suffix(".new").rename(launch.trace_path)
+    return code
+
+
+def _redirect(path: Path) -> None:
+    output = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)

@@ -1,0 +1,156 @@
+"""The proof as a whole: what is played, by how many processes, and the table that shows what came of it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from tests.proof import stories
+from tests.proof.storm import Passage, weather_storm
+from tests.proof.sweep import Death, Measured, Outcome, each_once, measure, pairs, play, sampled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from tests.proof.promises import Verdict
+    from tests.proof.stories import Story
+    from tests.proof.sweep import Backend
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is played on each database; None plays every point."""
+
+    points: int | None
+    pairs: int
+    points_per_trouble: int
+    storms: int
+    seed: int = 0
+
+
+FULL = Extent(points=None, pairs=200, points_per_trouble=30, storms=200)
+QUICK = Extent(points=12, pairs=3, points_per_trouble=1, storms=2)
+
+
+@dataclass
+class Row:
+    """One line of the matrix: sums over plays of one kind on one database."""
+
+    what: str
+    points: int = 0
+    runs: int = 0
+    died: int = 0
+    lost: int = 0
+    bought_twice: int = 0
+    wrong_rows: int = 0
+    broken: int = 0
+    seconds: float = 0.0
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether every run kept every promise."""
+        return not self.failures
+
+    def add(self, how: str, died: int, verdict: Verdict) -> None:
+        """Count one run."""
+        self.runs += 1
+        self.died += died
+        self.lost += verdict.lost
+        self.bought_twice += verdict.bought_twice
+        self.wrong_rows += verdict.wrong_rows
+        self.broken += len(verdict.broken)
+        if not verdict.is_clean:
+            self.failures.append(f"{how}: {verdict}")
+
+
+@dataclass(frozen=True)
+class _Play:
+    story: Story
+    backend: Backend
+    deaths: tuple[Death, ...]
+    usual: Measured
+
+    def __call__(self) -> Outcome:
+        return play(self.story, self.backend, self.deaths, self.usual)
+
+
+@dataclass(frozen=True)
+class _Storm:
+    seed: int
+    backend: Backend
+
+    def __call__(self) -> Passage:
+        return weather_storm(self.seed, self.backend)
+
+
+def prove(
+    backends: Sequence[Backend], extent: Extent, *, jobs: int, show: Callable[[Row, int, int], None]
+) -> Iterator[Row]:
+    """Play everything and give the lines of the matrix as they are done; ``show`` is told a row, and runs done and to do."""
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for what, work, points in _programme(backends, extent):
+            row = Row(what, points)
+            began = time.monotonic()
+            futures = {pool.submit(_do, item): item for item in work}
+            for future in as_completed(futures):
+                _count(row, future.result())
+                show(row, row.runs, len(work))
+            row.seconds = time.monotonic() - began
+            yield row
+
+
+def _do(work: _Play | _Storm) -> Outcome | Passage:
+    return work()
+
+
+def _count(row: Row, done: Outcome | Passage) -> None:
+    if isinstance(done, Outcome):
+        deaths = ", then ".join(f"command {death.command + 1} at {death.at}" for death in done.deaths)
+        row.add(f"{done.story}: {deaths}", done.died, done.verdict)
+    else:
+        row.add(str(done.weather), done.died, done.verdict)
+
+
+def _programme(backends: Sequence[Backend], extent: Extent) -> Iterator[tuple[str, Sequence[_Play | _Storm], int]]:
+    """Give each line's name, its runs, and how many points its stories have."""
+    for backend in backends:
+        for story in (stories.RUN, stories.VERBS):
+            usual = measure(story, backend)
+            chosen = each_once(usual) if extent.points is None else sampled(usual, extent.points, extent.seed)
+            yield f"{backend.name}: {story.name}", _plays(story, backend, chosen, usual), len(usual.points)
+            if story is stories.RUN:
+                twice = _plays(story, backend, pairs(usual, extent.pairs, extent.seed), usual)
+                yield f"{backend.name}: {story.name}, two deaths", twice, len(usual.points)
+        plays: list[_Play] = []
+        points = 0
+        for number, trouble in enumerate(stories.TROUBLES):
+            story = stories.under(trouble)
+            usual = measure(story, backend)
+            points += len(usual.points)
+            chosen = sampled(usual, extent.points_per_trouble, extent.seed + number)
+            plays += _plays(story, backend, chosen, usual)
+        yield f"{backend.name}: run, {len(stories.TROUBLES)} kinds of trouble", plays, points
+        storms = [_Storm(extent.seed + number, backend) for number in range(extent.storms)]
+        yield f"{backend.name}: storms, two runners", storms, 0
+
+
+def _plays(story: Story, backend: Backend, chosen: Sequence[tuple[Death, ...]], usual: Measured) -> list[_Play]:
+    return [_Play(story, backend, deaths, usual) for deaths in chosen]
+
+
+def as_table(rows: Sequence[Row]) -> Table:
+    """Show the matrix."""
+    table = Table(title="Died at every point, started again, judged by the ledger")
+    table.add_column("what")
+    for name in ("points", "runs", "deaths", "lost", "bought twice", "wrong rows", "promises broken", "seconds"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        numbers = (row.points, row.runs, row.died, row.lost, row.bought_twice, row.wrong_rows, row.broken, row.seconds)
+        table.add_row(row.what, *(f"{number:,.0f}" for number in numbers))
+    return table

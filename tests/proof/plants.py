@@ -1,0 +1,90 @@
+"""Bugs that can be planted in a command: the proof has to find each of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from batchkit.models import ShardState
+from batchkit.provider.groq import GroqProvider
+from batchkit.steps import answers, merge, submit
+from batchkit.steps.context import StepReport
+from batchkit.store import shards
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True)
+class Plant:
+    """How a bug is planted, which count of the verdict it shows in, and in which trouble and death."""
+
+    apply: Callable[[], None]
+    shows_as: str
+    trouble: str | None = None
+    dies_at: str | None = None
+
+
+def _see_nothing_in_the_list() -> None:
+    GroqProvider.list_batches = lambda _provider: iter(())  # type: ignore[assignment,method-assign]
+
+
+def _create_first_and_write_it_down_later() -> None:
+    def eager(context: Any, workload: Any, shard: Any) -> StepReport:
+        batch = context.provider.create_batch(
+            input_file_id=shard.input_file_id,
+            endpoint=shard.endpoint,
+            window=shard.window,
+            metadata=submit.metadata_of(workload, shard),
+        )
+        now = context.clock()
+        with context.store.write() as connection:
+            shards.transition(
+                connection,
+                shard,
+                ShardState.SUBMITTING,
+                at=now,
+                owner=context.owner,
+                detail="late",
+                keep_lease=True,
+                submitting_since=now,
+            )
+            shard = shards.get(connection, shard.id)
+        submit.adopt(context, shard, batch, detail=batch.id)
+        return StepReport({"submitted": 1})
+
+    submit._create = eager
+
+
+def _match_by_position() -> None:
+    take = answers.AnswerReader._take
+
+    def misplaced(reader: Any, record: Any) -> None:
+        place = (reader.tally.lines - 1) % len(reader._riders)
+        take(reader, {**record, "custom_id": reader._riders[place].custom_id})
+
+    answers.AnswerReader._take = misplaced  # type: ignore[assignment,method-assign]
+
+
+def _let_later_errors_win() -> None:
+    answers.outranks = lambda _new, _old: True  # type: ignore[assignment,attr-defined]
+
+
+def _believe_torn_files() -> None:
+    merge._FETCHES = 1
+    GroqProvider._announced_size = lambda _provider, _segment: (None, True)  # type: ignore[assignment,method-assign]
+
+
+PLANTS = {
+    "a lost reply is answered by sending again": Plant(
+        _see_nothing_in_the_list, "bought_twice", trouble="create answers 500 after accepting"
+    ),
+    "a batch is created before the intent is written": Plant(
+        _create_first_and_write_it_down_later, "bought_twice", dies_at="call POST /batches, answer read"
+    ),
+    "answers are matched by position": Plant(_match_by_position, "wrong_rows"),
+    "a later error overwrites a success": Plant(_let_later_errors_win, "lost", trouble="repeated and unknown lines"),
+    "what is missing from a torn file is sent again": Plant(
+        _believe_torn_files, "bought_twice", trouble="downloads cut, ending cleanly"
+    ),
+}

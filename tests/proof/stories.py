@@ -1,0 +1,124 @@
+"""What is played: commands in a row, the provider's misbehaviour, and what must come of it whatever dies on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from batchkit.emulator import Scenario
+from batchkit.emulator.faults import batches, calls, lines
+from tests.workloads import audio_line, chat_line, write_lines
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from batchkit.emulator.faults import Fault
+
+_INPUT = "input.jsonl"
+OUTPUT = "out.jsonl"
+
+
+@dataclass(frozen=True)
+class Command:
+    """The words of a command, and the exit codes it may end with when nothing kills it."""
+
+    words: tuple[str, ...]
+    codes: frozenset[int]
+
+
+def _command(words: str, *codes: int) -> Command:
+    return Command(tuple(words.split()), frozenset(codes))
+
+
+@dataclass(frozen=True)
+class Story:
+    """Commands that are played in a row; one that dies is given again, then the next one follows.
+
+    ``requests`` are the input; ``failing`` maps the custom_ids that fail for good to the provider's code. ``rides`` maps a
+    custom_id to how often it must have been executed, where that is not once; None leaves it to the promises alone.
+    """
+
+    name: str
+    commands: tuple[Command, ...]
+    requests: tuple[dict[str, Any], ...]
+    faults: tuple[Fault, ...] = ()
+    failing: dict[str, str] = field(default_factory=dict)
+    rides: dict[str, int] | None = field(default_factory=dict)
+
+    def scenario(self) -> Scenario:
+        """Say how the provider misbehaves."""
+        return Scenario(faults=self.faults)
+
+    def prepare(self, folder: Path) -> None:
+        """Write the input."""
+        write_lines(folder / _INPUT, self.requests)
+
+
+def _requests() -> tuple[dict[str, Any], ...]:
+    chats = [chat_line(f"row-{number}", f"Question {number}: naïve \u2028 日本語") for number in range(8)]
+    return (*chats[:3], audio_line("sound-0"), *chats[3:], audio_line("sound-1"))
+
+
+#: What most lives hold: a request that fails for good, one that errs once, one that expires once, one that goes missing once.
+_LIFE = (
+    lines.FailLines(custom_ids=frozenset({"row-1"}), code="bad_thing"),
+    lines.FailLines(custom_ids=frozenset({"row-2"}), status=503, attempts=1),
+    lines.ExpireLines(custom_ids=frozenset({"row-4"}), attempts=1),
+    lines.DropLines(custom_ids=frozenset({"row-6"}), attempts=1),
+    batches.ShuffleOutput(),
+)
+_RUN = _command(f"run {_INPUT} --name w --no-prefect --shard-lines 4 --output {OUTPUT}", 3)
+
+RUN = Story("run", (_RUN,), _requests(), _LIFE, failing={"row-1": "bad_thing"}, rides={"row-2": 2})
+
+VERBS = Story(
+    "submit, cancel, resubmit, export, clean",
+    (
+        _command(f"submit {_INPUT} --name w --no-prefect --shard-lines 4", 0),
+        _command("cancel w --wait --no-prefect", 0, 3),
+        _command("resubmit w --failed --no-prefect", 0, 3),
+        _command(f"export w {OUTPUT}", 0),
+        _command("clean w --keep-results --yes", 0),
+    ),
+    _requests(),
+    (
+        lines.FailLines(custom_ids=frozenset({"row-1"}), code="bad_thing"),
+        lines.ExpireLines(custom_ids=frozenset({"row-4"}), attempts=1),
+    ),
+    failing={"row-1": "bad_thing"},
+    rides=None,
+)
+
+#: Troubles under which the first story is played again, dying at points that are drawn from their own lists.
+TROUBLES: dict[str, tuple[Fault, ...]] = {
+    "create answers 500 after accepting": (calls.LoseReply(on=("batches.create",), how="500"),),
+    "replies lost, and the list lags": (
+        calls.LoseReply(on=("files.create", "batches.create"), times=2),
+        batches.ListLag(calls=2),
+    ),
+    "list pages that overlap": (calls.LoseReply(on=("batches.create",)), calls.ListPages(how="overlap")),
+    "gateway errors": (calls.GatewayErrors(on=("files", "batches.retrieve"), every=3),),
+    "rate limits": (calls.RateLimit(on=("files.create", "batches.create"), retry_after=0.05, wait="50ms"),),
+    "downloads cut, ending cleanly": (calls.CutDownloads(times=1, per_object=True, how="close-delimited"),),
+    "files not visible at first": (calls.FileLag(),),
+    "repeated and unknown lines": (
+        lines.DuplicateLines(custom_ids=frozenset({"row-0", "row-3"}), second="error"),
+        lines.UnknownLines(count=2),
+        lines.RawSeparators(),
+    ),
+    "a full queue": (batches.FailBatches(batches=frozenset({1, 3})),),
+    "a batch refused without naming a line": (
+        batches.FailBatches(batches=frozenset({1}), code="mystery", message="No."),
+    ),
+    "odd objects": (
+        batches.NoFileAs(value="object"),
+        batches.SparseTimestamps(),
+        batches.SkipStatuses(),
+        batches.ExtraFields(),
+    ),
+}
+
+
+def under(trouble: str) -> Story:
+    """Play the first story under one of the troubles."""
+    return Story(f"run, {trouble}", RUN.commands, RUN.requests, (*_LIFE, *TROUBLES[trouble]), RUN.failing, RUN.rides)

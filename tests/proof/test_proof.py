@@ -1,0 +1,86 @@
+"""A sample of the proof, so that a change that breaks a promise is seen at once; the whole of it is `python -m tests.proof`."""
+
+from __future__ import annotations
+
+import pytest
+from rich.console import Console
+
+from tests.proof import stories
+from tests.proof.matrix import FULL, as_table, prove
+from tests.proof.plants import PLANTS
+from tests.proof.storm import weather_storm
+from tests.proof.sweep import Backend, Death, measure, pairs, play, sampled
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def backend(request) -> Backend:
+    """Give a place for databases; the test runs once on each kind."""
+    if request.param == "sqlite":
+        return Backend("SQLite")
+    return Backend("Postgres", request.getfixturevalue("postgres_server").server_url)
+
+
+@pytest.mark.parametrize(("story", "count"), [(stories.RUN, 6), (stories.VERBS, 5)], ids=lambda value: str(value)[:8])
+def test_death_at_points_spread_over_a_life(backend, story, count):
+    """Wherever a command dies, the same command again ends as if it had not: nothing lost, bought twice or misplaced."""
+    usual = measure(story, backend)
+
+    for deaths in sampled(usual, count, seed=1):
+        outcome = play(story, backend, deaths, usual)
+        assert outcome.verdict.is_clean, f"{deaths}: {outcome.verdict}"
+
+
+def test_two_deaths_in_a_row(backend):
+    """A command that dies, and dies again when it is repeated, still ends as if nothing had happened."""
+    usual = measure(stories.RUN, backend)
+
+    for deaths in pairs(usual, 2, seed=2):
+        outcome = play(stories.RUN, backend, deaths, usual)
+        assert outcome.verdict.is_clean, f"{deaths}: {outcome.verdict}"
+
+
+@pytest.mark.parametrize(
+    "trouble", ["replies lost, and the list lags", "downloads cut, ending cleanly", "a full queue"]
+)
+def test_death_while_the_provider_misbehaves(backend, trouble):
+    """Trouble on both sides at once changes nothing in the outcome."""
+    story = stories.under(trouble)
+    usual = measure(story, backend)
+
+    for deaths in sampled(usual, 1, seed=3):
+        outcome = play(story, backend, deaths, usual)
+        assert outcome.verdict.is_clean, f"{deaths}: {outcome.verdict}"
+
+
+def test_a_storm(backend):
+    """Two runners, killed at random instants under faults drawn by lot, end with one and the same result."""
+    passage = weather_storm(4, backend)
+
+    assert passage.verdict.is_clean, f"{passage.weather}: {passage.verdict}"
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+def test_the_proof_finds_bugs(plant):
+    """Each bug that is planted on purpose is found: the proof can fail."""
+    found = PLANTS[plant]
+    story = stories.under(found.trouble) if found.trouble else stories.RUN
+    sqlite = Backend("SQLite")
+    usual = measure(stories.RUN, sqlite)  # without the bug: it shows where to die, and how much memory is usual
+    deaths = [Death(0, point) for _, point in usual.points if point.label == found.dies_at][:1]
+
+    outcome = play(story, sqlite, deaths, usual, plant=plant)
+
+    assert getattr(outcome.verdict, found.shows_as) > 0, str(outcome.verdict)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(5400)
+def test_the_whole_proof(postgres_server, capsys):
+    """Every point on both databases, pairs, troubles and 200 storms each: all zeros."""
+    backends = [Backend("SQLite"), Backend("Postgres", postgres_server.server_url)]
+
+    rows = list(prove(backends, FULL, jobs=2, show=lambda *_: None))
+
+    with capsys.disabled():
+        Console(width=140).print(as_table(rows))
+    assert all(row.is_clean for row in rows), [failure for row in rows for failure in row.failures]
