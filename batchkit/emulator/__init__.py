@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from batchkit.emulator.faults import FaultInfo, fault_catalogue
+    from batchkit.emulator.faults import FamilyInfo, FaultInfo, fault_catalogue, fault_families
     from batchkit.emulator.ledger import Ledger, LedgerBatch, LedgerUpload, Totals
     from batchkit.emulator.scenario import Limits, Scenario, ScenarioError, Timing, load_scenario, scenario_names
     from batchkit.emulator.server import DEFAULT_SPEED, Emulator, EmulatorNotStarted, serve
@@ -27,6 +27,7 @@ __all__ = [
     "DirectoryInUse",
     "Emulator",
     "EmulatorNotStarted",
+    "FamilyInfo",
     "FaultInfo",
     "Ledger",
     "LedgerBatch",
@@ -37,13 +38,14 @@ __all__ = [
     "Timing",
     "Totals",
     "fault_catalogue",
+    "fault_families",
     "load_scenario",
     "scenario_names",
     "serve",
 ]
 
 _HOMES = {
-    "faults": ("FaultInfo", "fault_catalogue"),
+    "faults": ("FamilyInfo", "FaultInfo", "fault_catalogue", "fault_families"),
     "ledger": ("Ledger", "LedgerBatch", "LedgerUpload", "Totals"),
     "scenario": ("Limits", "Scenario", "ScenarioError", "Timing", "load_scenario", "scenario_names"),
     "server": ("DEFAULT_SPEED", "Emulator", "EmulatorNotStarted", "serve"),

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from batchkit.emulator import admin, batch_store, file_store, synchronous
 from batchkit.emulator.ids import FileId, fresh_entropy, new_request_id
-from batchkit.emulator.replies import ApiError, Download, json_reply
+from batchkit.emulator.replies import ApiError, Download, HangUp, json_reply
 from batchkit.emulator.uploads import read_form
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ async def _answer(world: World, operation: str, handler: Handler, api_key: str |
                 await asyncio.sleep(delay)
             refusal = fault.refuse(call)
             if refusal is not None:
-                await _drain(request)
+                if not (isinstance(refusal, HangUp) and refusal.after_bytes is not None):
+                    await _drain(request)
                 return refusal
         if problem is not None:
             raise problem
@@ -200,7 +201,7 @@ async def _create_batch(world: World, _request: Request, call: Call, faults: Seq
 
 
 async def _list_batches(world: World, request: Request, call: Call, faults: Sequence[HttpFault]) -> Response:
-    ids = request.query_params.getlist("id")
+    ids = batch_store.filtered(request.query_params.getlist("id"), faults)
     if ids:
         return json_reply(batch_store.batches_by_id(world, ids, call))
     return json_reply(batch_store.list_batches(world, request.query_params.get("cursor"), faults))

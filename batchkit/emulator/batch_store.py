@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from batchkit.emulator.faults.calls import ListPages, UnknownFileRefused, no_such_batch
+from batchkit.emulator.faults.calls import IdFilter, ListPages, UnknownFileRefused, no_such_batch
 from batchkit.emulator.ids import new_batch_id, stable_hash
 from batchkit.emulator.replies import ApiError
 from batchkit.emulator.validation import ENDPOINTS
@@ -34,7 +35,9 @@ _METADATA_VALUE_CHARACTERS = 512
 
 def batch_object(world: World, row: sqlite3.Row) -> dict[str, Any]:
     """Make the JSON object of a batch in the order of Groq's own, as the scenario lets it look."""
-    final = row["status"] in _FINAL
+    ended_at = row[f"{row['status']}_at"] if row["status"] in _FINAL else math.inf
+    rules = world.script.rules(world.ordinal(row))
+    final = world.clock.now() >= ended_at + rules.files_named_after_seconds
     times = {key: None if row[key] is None else int(row[key]) for key in (*_TIMES, "expires_at", "expired_at")}
     shown = {
         "id": row["id"],
@@ -145,7 +148,8 @@ def get_batch(world: World, batch_id: str) -> dict[str, Any]:
 def _visible(world: World, batch_id: str) -> sqlite3.Row:
     row = world.database.row("SELECT * FROM batches WHERE id = ?", (batch_id,))
     if row is None or world.script.hides(world.ordinal(row), row["status"], None):
-        raise no_such_batch(batch_id)
+        rules = world.script.rules(0 if row is None else world.ordinal(row))
+        raise no_such_batch(batch_id, rules.gone_status)
     return row
 
 
@@ -164,6 +168,19 @@ def cancel_batch(world: World, batch_id: str) -> dict[str, Any]:
     if row["status"] not in {"cancelling", "cancelled"} and rules.cancel_ended_status >= 400:  # noqa: PLR2004 - HTTP class
         raise ApiError(rules.cancel_ended_status, f"Cannot cancel a batch with status '{row['status']}'.")
     return batch_object(world, row)
+
+
+def filtered(ids: Sequence[str], faults: Sequence[HttpFault]) -> Sequence[str]:
+    """Return the ids that a filter is taken to name; none means that there is no filter."""
+    match next((fault.how for fault in faults if isinstance(fault, IdFilter)), None):
+        case "ignored":
+            return []
+        case "last-only":
+            return ids[-1:]
+        case "joined":
+            return [",".join(ids)] if ids else []
+        case _:
+            return ids
 
 
 def batches_by_id(world: World, ids: Sequence[str], call: Call) -> dict[str, Any]:

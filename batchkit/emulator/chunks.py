@@ -81,7 +81,9 @@ def execute(world: World, batch: sqlite3.Row, chunk: Chunk, when: float) -> Exec
             outcome = Outcome(f"batch_req_out_{prefix}{id_suffix(entropy)}", custom_id, request_id, status, body)
             outcome.settle()
             if faults:
-                line = Selectable(custom_id, number, batch["total"], carried.get(custom_id, 0))
+                line = Selectable(
+                    custom_id, number, batch["total"], carried.get(custom_id, 0), str(request["body"].get("model"))
+                )
                 for fault in faults:
                     if fault.selects(line, seed):
                         fault.apply(outcome)

@@ -135,7 +135,7 @@ def _json(errors: list[dict[str, object]]) -> str | None:
 def _checked(world: World, batch: sqlite3.Row, rules: BatchRules) -> Validation:
     file_id = batch["input_file_id"]
     known = world.database.row("SELECT purpose FROM files WHERE id = ? AND deleted_at IS NULL", (file_id,))
-    if known is None:
+    if known is None or rules.input_lost:
         message = f"Cannot find file {file_id}, or organization does not have access to it."
         return Validation(problems=[problem("invalid_request", message, param="file_id")])
     if known["purpose"] != "batch":

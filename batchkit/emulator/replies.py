@@ -77,14 +77,23 @@ def _transport(scope: Scope) -> asyncio.Transport | None:
 
 
 class HangUp(Response):
-    """Close the connection without a byte of an answer, after ``seconds`` real seconds."""
+    """Close the connection without a byte of an answer, after ``seconds`` real seconds.
 
-    def __init__(self, seconds: float = 0.0) -> None:
+    ``after_bytes`` hangs up as soon as so many bytes of the request's body are read; None reads it to its end before.
+    """
+
+    def __init__(self, seconds: float = 0.0, *, after_bytes: int | None = None) -> None:
         super().__init__()
         self.seconds = seconds
+        self.after_bytes = after_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - nothing is sent
         """Wait, then break the connection; a client that leaves first ends the wait."""
+        read, more = 0, self.after_bytes is not None
+        while more and read < (self.after_bytes or 0):
+            message = await receive()
+            read += len(message.get("body", b""))
+            more = message.get("more_body", False)
         if self.seconds:
             gone = asyncio.create_task(_until_gone(receive))
             await asyncio.wait({gone}, timeout=self.seconds)

@@ -24,9 +24,12 @@ class BatchRules:
     single_model: bool = False
     refused_models: frozenset[str] = frozenset()
     refusal: dict[str, Any] | None = None
+    input_lost: bool = False
     expired_lines_listed: bool = True
     cancelled_lines_listed: bool = True
     cancel_ends_as: Literal["cancelled", "completed"] = "cancelled"
     shuffled: bool = False
     empty_files: bool = False
+    files_named_after_seconds: float = 0.0
+    gone_status: Literal[200, 404] = 404
     cancel_ended_status: Literal[200, 400, 409] = 409

@@ -8,6 +8,8 @@ from batchkit.emulator.faults import BatchFault, Fault, HttpFault, LineFault
 from batchkit.emulator.rules import BatchRules
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from batchkit.emulator.faults import Call
     from batchkit.emulator.scenario import Scenario
 
@@ -37,21 +39,22 @@ class Script:
             finalizing_seconds=timing.finalizing_seconds,
             cancelling_seconds=timing.cancelling_seconds,
         )
-        for fault in self._batches:
-            if fault.hits(ordinal):
-                rules = fault.govern(rules)
+        for fault in self._hitting(ordinal):
+            rules = fault.govern(rules)
         return rules
 
     def show(self, ordinal: int, shown: dict[str, Any]) -> dict[str, Any]:
         """Return a batch object as a client sees it."""
-        for fault in self._batches:
-            if fault.hits(ordinal):
-                fault.show(shown)
+        for fault in self._hitting(ordinal):
+            fault.show(shown)
         return shown
 
     def hides(self, ordinal: int, status: str, listings: int | None) -> bool:
         """Say whether a batch is not to be found."""
-        return any(fault.hits(ordinal) and fault.hides(status, listings) for fault in self._batches)
+        return any(fault.hides(status, listings) for fault in self._hitting(ordinal))
+
+    def _hitting(self, ordinal: int) -> Iterator[BatchFault]:
+        return (fault for fault in self._batches if fault.hits(ordinal, self.seed))
 
     def call_faults(self, call: Call) -> list[HttpFault]:
         """List the faults that hit a call, in the scenario's order."""

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+_DATABASE = "emulator.sqlite3"
+
+
 class DirectoryInUse(BatchkitError):
     """Another emulator serves the same directory."""
 
@@ -43,14 +46,17 @@ class World:
         self.directory = directory
         self.wake = Event()
         for folder in (directory, directory / "files", directory / "parts"):
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # What it holds is what its users sent: for the owner only, also in a folder that is open to others.
+        for file in (directory / "emulator.lock", directory / _DATABASE):
+            file.touch(mode=0o600)
         self._lock_file = (directory / "emulator.lock").open("wb")
         try:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._lock_file.close()
             raise DirectoryInUse(f"another emulator serves {directory}") from None
-        self.database = Database(directory / "emulator.sqlite3")
+        self.database = Database(directory / _DATABASE)
         stored = {row["key"]: row["value"] for row in self.database.rows("SELECT key, value FROM meta")}
         self.clock = Clock(speed=speed, start=max(time.time(), float(stored.get("clock", 0))))
         self.project_id = stored.get("project_id") or type_id("project", self.clock.now(), 0x5EED)
@@ -114,7 +120,7 @@ class World:
             key = (operation, object_id)
             self._object_calls[key] = self._object_calls.get(key, 0) + 1
             ordinal = self._totals[operation] - self._baselines[operation]
-            return Call(operation, ordinal, object_id, self._object_calls[key], body)
+            return Call(operation, ordinal, object_id, self._object_calls[key], body, self.clock.now())
 
     def calls(self) -> dict[str, int]:
         """Count the calls of each operation since the directory exists; operations never called are left out."""

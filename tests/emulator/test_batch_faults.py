@@ -177,3 +177,47 @@ def test_ended_batches_can_be_gone(emulate):
     assert client.http.get("/batches", params={"id": batch_id}).json()["data"] == []
     assert batch_id not in [shown["id"] for shown in client.http.get("/batches").json()["data"]]
     assert client.http.post(f"/batches/{batch_id}/cancel").status_code == 404
+
+
+def test_a_gone_batch_can_come_as_an_error_object_with_status_200(emulate):
+    """Reading it succeeds by HTTP, and the body is the error; the list leaves it out as before."""
+    client = emulate(batches.GoneBatches(status=200))
+    batch_id = client.create(client.upload(chat_lines(1)))["id"]
+    while "error" not in (shown := client.http.get(f"/batches/{batch_id}").raise_for_status().json()):
+        assert shown["status"] not in TERMINAL
+    assert shown["error"]["code"] == "not_found"
+    assert "id" not in shown
+    assert client.http.get("/batches", params={"id": batch_id}).json()["data"] == []
+
+
+def test_result_files_can_be_named_late(make_client):
+    """The batch has ended, its files exist, and their ids come only after a while."""
+    client = make_client(Scenario(faults=(batches.LateFiles(seconds=2_000),)), speed=8_000)
+    ended = client.run(chat_lines(2))
+    assert (ended["status"], ended["output_file_id"]) == ("completed", None)
+    assert client.emulator.ledger().batches[-1].output_file_id is not None
+    while (shown := client.batch(ended["id"]))["output_file_id"] is None:
+        assert client.emulator.world.clock.now() < ended["completed_at"] + 4_000
+    assert client.emulator.world.clock.now() >= ended["completed_at"] + 2_000
+    assert len(client.records(shown["output_file_id"])) == 2
+
+
+def test_an_input_can_be_lost_before_it_is_validated(emulate):
+    """The create is accepted and the batch fails because its file cannot be found."""
+    batch = emulate(batches.LostInput()).run(chat_lines(1))
+    assert (batch["status"], batch["output_file_id"]) == ("failed", None)
+    assert (batch["errors"][0]["code"], batch["errors"][0]["line"]) == ("invalid_request", None)
+    assert "Cannot find file" in batch["errors"][0]["message"]
+
+
+def test_a_share_of_the_batches_is_chosen_by_the_seed(emulate):
+    """The same seed hits the same batches, another one others, and neither all nor none."""
+
+    def failed(seed):
+        client = emulate(batches.FailBatches(fraction=0.5), seed=seed)
+        return [client.run(chat_lines(1))["status"] == "failed" for _ in range(12)]
+
+    first = failed(1)
+    assert first == failed(1)
+    assert first != failed(2)
+    assert 0 < sum(first) < 12

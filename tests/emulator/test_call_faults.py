@@ -1,5 +1,7 @@
+import io
 import threading
 import time
+from email.utils import parsedate_to_datetime
 
 import httpx
 import pytest
@@ -87,6 +89,87 @@ def test_rate_limits_come_with_or_without_a_header(emulate, retry_after, header)
     assert client.post_file(data).status_code == 200
 
 
+def test_the_wait_of_a_rate_limit_can_be_an_http_date(emulate):
+    """The date counts from the reply's own Date header."""
+    client = emulate(calls.RateLimit(on=("models.list",), retry_after=90, form="date"))
+    headers = client.http.get("/models").headers
+    wait = parsedate_to_datetime(headers["retry-after"]) - parsedate_to_datetime(headers["date"])
+    assert wait.total_seconds() == 90
+
+
+def test_the_wait_of_a_rate_limit_can_be_a_go_duration(emulate):
+    """In retry-after, in the reset header of the tokens, or nowhere at all."""
+    client = emulate(calls.RateLimit(on=("models.list",), retry_after=1.5, form="duration"))
+    assert client.http.get("/models").headers["retry-after"] == "1.5s"
+    client = emulate(calls.RateLimit(on=("models.list",), retry_after=None, reset="2m59.56s", wait=""))
+    response = client.http.get("/models")
+    assert "retry-after" not in response.headers
+    assert response.headers["x-ratelimit-reset-tokens"] == "2m59.56s"
+    assert response.headers["x-ratelimit-remaining-tokens"] == "0"
+    assert "try again" not in response.json()["error"]["message"]
+
+
+def test_a_413_can_mean_tokens(emulate):
+    """Of a synchronous request it names the model; any other call can be refused in the same way."""
+    client = emulate(calls.RequestTooLarge(on=("chat.completions", "batches.create"), times=1))
+    body = {"model": "openai/gpt-oss-20b", "messages": [{"role": "user", "content": "x"}]}
+    for response in (client.http.post("/chat/completions", json=body), client.post_batch("file_x")):
+        assert response.status_code == 413
+        assert (response.json()["error"]["type"], response.json()["error"]["code"]) == ("tokens", "rate_limit_exceeded")
+    assert client.http.post("/chat/completions", json=body).status_code == 200
+
+
+def test_an_upload_can_break_in_its_middle(emulate):
+    """The connection is reset while most of the file is still to come, and no file exists; the next upload passes."""
+    client = emulate(calls.CutUploads(after_bytes=100_000, times=1))
+    before = client.emulator.ledger().totals.uploads
+    data = b"{}\n" + b"x" * 30_000_000
+    read = io.BytesIO(data)
+    with pytest.raises((httpx.WriteError, httpx.ReadError, httpx.RemoteProtocolError)):
+        client.http.post("/files", data={"purpose": "batch"}, files={"file": ("a.jsonl", read)})
+    assert read.tell() < len(data)
+    assert client.emulator.ledger().totals.uploads == before
+    assert client.post_file(jsonl(chat_lines(1))).status_code == 200
+
+
+@pytest.mark.parametrize(("say", "shown"), [("absent", {}), ("null", {"bytes": None}), ("zero", {"bytes": 0})])
+def test_the_size_of_a_file_can_be_untold(emulate, say, shown):
+    """Its object lacks the size, or has null or zero in its place; the content is whole."""
+    client = emulate(calls.FileSizes(say=say))
+    data = jsonl(chat_lines(2))
+    file_id = client.post_file(data).json()["id"]
+    told = client.http.get(f"/files/{file_id}").json()
+    assert {key: value for key, value in told.items() if key == "bytes"} == shown
+    assert told["filename"] == "input.jsonl"
+    assert client.content(file_id) == data
+
+
+def test_the_size_of_a_file_can_be_wrong(emulate):
+    """The object says another number than the content has bytes; a refusal stays what it was."""
+    client = emulate(calls.FileSizes(say="wrong"))
+    data = jsonl(chat_lines(2))
+    assert client.http.get(f"/files/{client.post_file(data).json()['id']}").json()["bytes"] == len(data) + 1
+    assert client.http.get("/files/file_x").json()["error"]["param"] == "id"
+
+
+@pytest.mark.parametrize(("how", "found"), [("last-only", [1]), ("joined", []), ("ignored", [0, 1, 2])])
+def test_the_filter_by_id_can_be_misread(emulate, how, found):
+    """Two of three batches are asked for; one id, none, or a whole page with the others on it is answered."""
+    client = emulate(calls.IdFilter(how=how))
+    ids = [client.create(client.upload(chat_lines(1)))["id"] for _ in range(3)]
+    shown = client.http.get("/batches", params=[("id", ids[0]), ("id", ids[1])]).json()["data"]
+    assert {batch["id"] for batch in shown} & set(ids) == {ids[index] for index in found}
+    assert how == "ignored" or len(shown) == len(found)
+
+
+def test_ids_joined_by_a_comma_are_one_id(client):
+    """As Groq's own SDK writes a list: ``id=A%2CB`` names one batch, which does not exist."""
+    ids = [client.create(client.upload(chat_lines(1)))["id"] for _ in range(2)]
+    assert client.http.get("/batches", params={"id": ",".join(ids)}).json()["data"] == []
+    shown = client.http.get("/batches", params=[("id", batch_id) for batch_id in ids]).json()["data"]
+    assert {batch["id"] for batch in shown} == set(ids)
+
+
 def test_the_free_plan_has_models_only(emulate):
     """Files and batches are 403 not_available_for_plan, models are listed."""
     client = emulate("free-plan")
@@ -119,6 +202,8 @@ def test_large_uploads_can_be_refused(emulate):
     client = emulate(calls.UploadTooLarge(above_bytes=5_000_000))
     assert client.post_file(b"{}\n" + b"x" * 8_000_000).status_code == 413
     assert client.post_file(jsonl(chat_lines(1))).status_code == 200
+    refused = emulate(calls.UploadTooLarge(status=400)).post_file(jsonl(chat_lines(1)))
+    assert (refused.status_code, refused.json()["error"]["message"]) == (400, "File is too large.")
 
 
 def test_replies_can_be_slow(emulate):

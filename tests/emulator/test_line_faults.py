@@ -68,10 +68,12 @@ def test_failed_generations_carry_what_was_written(emulate, code):
 
 
 def test_timed_out_lines_have_only_a_top_level_error(emulate):
-    """A time-out has a null response and its code at the top."""
+    """A time-out has a null response and its code at the top, and counts as failed."""
     client = emulate(lines.TimeOutLines())
-    record = client.records(client.run(chat_lines(1))["error_file_id"])[0]
+    batch = client.run(chat_lines(1))
+    record = client.records(batch["error_file_id"])[0]
     assert (record["response"], record["error"]["code"]) == (None, "request_timeout")
+    assert batch["request_counts"] == {"completed": 0, "failed": 1, "total": 1}
 
 
 @pytest.mark.parametrize("executed", [False, True])
@@ -159,14 +161,44 @@ def test_answers_may_be_cut_or_empty(emulate):
     assert choices[1]["message"]["content"] is None
 
 
-def test_answers_may_be_split(emulate):
-    """Two choices come, of which only the second is whole."""
-    client = emulate(lines.SplitAnswers())
-    choices = client.records(client.run([chat_line("split-1", "a question")])["output_file_id"])[0]["response"]["body"][
-        "choices"
-    ]
-    assert [choice["finish_reason"] for choice in choices] == ["length", "stop"]
-    assert [choice["message"]["content"] for choice in choices] == ["Echo: a ", "Echo: a question"]
+@pytest.mark.parametrize(
+    ("into", "read"),
+    [
+        ("choices", lambda body: [(one["finish_reason"], one["message"]["content"]) for one in body["choices"]]),
+        ("parts", lambda body: [(one["type"], one["text"]) for one in body["choices"][0]["message"]["content"]]),
+        ("output", lambda body: [(one["status"], one["content"][0]["text"]) for one in body["output"]]),
+    ],
+)
+def test_answers_may_be_split(emulate, into, read):
+    """Several items come, of which only the last is whole: choices, parts of one content, or items of a responses API."""
+    client = emulate(lines.SplitAnswers(into=into))
+    output, _ = client.results(client.run([chat_line("split-1", "a question")]))
+    marks = {"choices": ("length", "stop"), "parts": ("text", "text"), "output": ("incomplete", "completed")}[into]
+    assert read(output[0]["response"]["body"]) == [(marks[0], "Echo: a "), (marks[1], "Echo: a question")]
+
+
+def test_lines_may_have_extra_fields(emulate):
+    """Fields nobody documents stand beside the response, inside it and in its body, in both files; the rest is as ever."""
+    refused, answered = chat_lines(2)
+    client = emulate(lines.FailLines(custom_ids={refused["custom_id"]}), lines.ExtraLineFields(fields={"new": 1}))
+    output, errors = client.results(client.run([refused, answered]))
+    for record in (*output, *errors):
+        assert (record["new"], record["response"]["new"], record["response"]["body"]["new"]) == (1, 1, 1)
+    assert (ids_of(output), ids_of(errors)) == ([answered["custom_id"]], [refused["custom_id"]])
+
+
+def test_models_may_be_retired_line_by_line(emulate):
+    """Requests to a retired model are 404 model_not_found in the error file; those to other models are answered."""
+    kept, gone = chat_lines(2)
+    gone["body"]["model"] = "old/model"
+    client = emulate(lines.RetireModels(models={"old/model"}))
+    batch = client.run([kept, gone])
+    output, errors = client.results(batch)
+    assert batch["status"] == "completed"
+    assert ids_of(output) == [kept["custom_id"]]
+    assert errors[0]["response"]["status_code"] == 404
+    assert errors[0]["response"]["body"]["error"]["code"] == "model_not_found"
+    assert "old/model" in errors[0]["response"]["body"]["error"]["message"]
 
 
 def test_tool_calls_may_be_broken(emulate):

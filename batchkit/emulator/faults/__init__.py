@@ -7,12 +7,14 @@ from batchkit.emulator.faults.base import (
     OPERATIONS,
     BatchFault,
     Call,
+    FamilyInfo,
     Fault,
     FaultInfo,
     HttpFault,
     LineFault,
     Selectable,
     describe,
+    fault_families,
     suggestion,
 )
 
@@ -20,6 +22,7 @@ __all__ = [
     "OPERATIONS",
     "BatchFault",
     "Call",
+    "FamilyInfo",
     "Fault",
     "FaultInfo",
     "HttpFault",
@@ -29,6 +32,7 @@ __all__ = [
     "calls",
     "describe",
     "fault_catalogue",
+    "fault_families",
     "lines",
     "suggestion",
 ]
@@ -36,5 +40,5 @@ __all__ = [
 
 def fault_catalogue() -> list[FaultInfo]:
     """List every fault with its explanation and parameters: lines first, then batches, then calls; each by name."""
-    order = {"lines": 0, "batches": 1, "calls": 2}
-    return sorted(map(describe, Fault.registry.values()), key=lambda info: (order[info.family], info.name))
+    order = [family.name for family in fault_families()]
+    return sorted(map(describe, Fault.registry.values()), key=lambda info: (order.index(info.family), info.name))

@@ -71,12 +71,14 @@ class Selectable:
     number: int
     total: int
     attempt: int
+    model: str
 
 
 class LineFault(Fault):
     """A fault in lines of a batch. Without a selection it hits every line; selections given together must all hold."""
 
     custom_ids: frozenset[str] = Field(default=frozenset(), description="only these custom_ids")
+    models: frozenset[str] = Field(default=frozenset(), description="only requests to these models")
     fraction: Fraction | None = Field(
         default=None, description="only this share of the custom_ids, chosen by the scenario's seed"
     )
@@ -93,6 +95,8 @@ class LineFault(Fault):
             return False
         if self.custom_ids and line.custom_id not in self.custom_ids:
             return False
+        if self.models and line.model not in self.models:
+            return False
         if self.fraction is not None and fraction_of(seed, self.name, line.custom_id) >= self.fraction:
             return False
         if self.count is not None:
@@ -106,15 +110,20 @@ class LineFault(Fault):
 
 
 class BatchFault(Fault):
-    """A fault in the life or the looks of a batch. Without a selection it hits every batch."""
+    """A fault in the life or the looks of a batch. Without a selection it hits every batch; both given must both hold."""
 
     batches: frozenset[int] = Field(
         default=frozenset(), description="only the batches created as the n-th (from 1) since the scenario was set"
     )
+    fraction: Fraction | None = Field(
+        default=None, description="only this share of the batches, chosen by the scenario's seed"
+    )
 
-    def hits(self, ordinal: int) -> bool:
+    def hits(self, ordinal: int, seed: int) -> bool:
         """Say whether the fault hits the batch that was created as the ``ordinal``-th."""
-        return not self.batches or ordinal in self.batches
+        if self.batches and ordinal not in self.batches:
+            return False
+        return self.fraction is None or fraction_of(seed, self.name, ordinal) < self.fraction
 
     def govern(self, rules: BatchRules) -> BatchRules:
         """Return the rules the batch is run by."""
@@ -130,13 +139,14 @@ class BatchFault(Fault):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One HTTP call. Ordinals start at 1 and count since the scenario was set, refused calls included."""
+    """One HTTP call. Ordinals start at 1 and count since the scenario was set, refused calls included; ``at`` is provider time."""
 
     operation: str
     ordinal: int
     object_id: str = ""
     object_ordinal: int = 1
     body: dict[str, Any] = field(default_factory=dict)
+    at: float = 0.0
 
 
 class HttpFault(Fault):
@@ -203,15 +213,37 @@ class FaultInfo:
     parameters: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class FamilyInfo:
+    """A family of faults; ``parameters`` are those that all of its faults have, unless a fault says otherwise."""
+
+    name: str
+    explanation: str
+    parameters: dict[str, str]
+
+
 def describe(kind: type[Fault]) -> FaultInfo:
     """Describe a fault from its docstring and its fields."""
     family = next(label for base, label in _FAMILIES.items() if issubclass(kind, base))
+    return FaultInfo(kind.name, family, _explanation(kind), _parameters(kind))
+
+
+def fault_families() -> list[FamilyInfo]:
+    """Describe the families: lines, batches, calls."""
+    return [FamilyInfo(name, _explanation(base), _parameters(base)) for base, name in _FAMILIES.items()]
+
+
+def _explanation(kind: type[Fault]) -> str:
+    return " ".join((getdoc(kind) or "").split("\n\n")[0].replace("``", "").split())
+
+
+def _parameters(kind: type[Fault]) -> dict[str, str]:
     parameters = {}
     for field_name, info in kind.model_fields.items():
         default = info.get_default(call_default_factory=False)
         shown = "required" if info.is_required() else f"default {_plain(default)}"
         parameters[field_name] = f"{info.description or ''} ({shown})".strip()
-    return FaultInfo(kind.name, family, " ".join((getdoc(kind) or "").split("\n\n")[0].split()), parameters)
+    return parameters
 
 
 def _plain(value: object) -> str:

@@ -125,6 +125,16 @@ class FailBatches(BatchFault):
         return replace(rules, refusal={"code": self.code, "message": self.message, "param": None, "line": self.line})
 
 
+class LostInput(BatchFault):
+    """The input file is gone when the batch is validated, although the create that names it was accepted."""
+
+    name: ClassVar[str] = "lost-input"
+
+    def govern(self, rules: BatchRules) -> BatchRules:
+        """Fail the batch as if its file had been deleted."""
+        return replace(rules, input_lost=True)
+
+
 class UnlistedLines(BatchFault):
     """Requests that a window's end or a cancellation left unexecuted appear in neither file."""
 
@@ -179,6 +189,17 @@ class HideFiles(BatchFault):
         """Blank the ids."""
         for key in self.keys:
             shown[key] = None
+
+
+class LateFiles(BatchFault):
+    """Ended batches name their result files only some time after their end."""
+
+    name: ClassVar[str] = "late-files"
+    seconds: float = Field(default=600, ge=0, description="provider seconds between the end and the ids")
+
+    def govern(self, rules: BatchRules) -> BatchRules:
+        """Hold the ids back."""
+        return replace(rules, files_named_after_seconds=self.seconds)
 
 
 class LyingCounts(BatchFault):
@@ -326,6 +347,11 @@ class GoneBatches(BatchFault):
 
     name: ClassVar[str] = "gone-batches"
     statuses: frozenset[str] = Field(default=frozenset(_TERMINAL), description="the statuses in which they are gone")
+    status: Literal[200, 404] = Field(default=404, description="the HTTP status that the error object comes with")
+
+    def govern(self, rules: BatchRules) -> BatchRules:
+        """Change the answer."""
+        return replace(rules, gone_status=self.status)
 
     def hides(self, status: str, listings: int | None) -> bool:  # noqa: ARG002 - the hook's signature
         """Hide the batch."""

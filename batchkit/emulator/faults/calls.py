@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import orjson
 from pydantic import Field
 
 from batchkit.emulator.faults.base import Call, Fraction, HttpFault
-from batchkit.emulator.replies import ApiError, CutMode, Download, HangUp, html_reply, is_refusal
+from batchkit.emulator.replies import ApiError, CutMode, Download, HangUp, html_reply, is_refusal, json_reply
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -55,19 +57,35 @@ class PlanGate(HttpFault):
 
 
 class RateLimit(HttpFault):
-    """Calls are refused with 429, with or without a retry-after header."""
+    """Calls are refused with 429; how long to wait is in a header, in another one, in the words only, or nowhere."""
 
     name: ClassVar[str] = "rate-limit"
     on: tuple[str, ...] = Field(default=("files.create",), description=_ON)
     times: int | None = Field(default=1, ge=1, description="only so many calls of each operation")
-    retry_after: float | None = Field(default=1.0, ge=0, description="seconds in the header; none leaves it out")
+    retry_after: float | None = Field(default=1.0, ge=0, description="seconds in retry-after; none leaves it out")
+    form: Literal["seconds", "duration", "date"] = Field(
+        default="seconds", description="retry-after as a number, in Go's spelling (1.5s), or as an HTTP date"
+    )
+    reset: str = Field(default="", description="a duration in x-ratelimit-reset-tokens, in Go's spelling")
     wait: str = Field(default="1s", description="the duration in the message, in Go's spelling such as 9m38.016s")
 
-    def refuse(self, call: Call) -> Response | None:  # noqa: ARG002 - the hook's signature
+    def refuse(self, call: Call) -> Response | None:
         """Refuse."""
-        message = f"Rate limit reached for organization on tokens per minute. Please try again in {self.wait}."
-        headers = {} if self.retry_after is None else {"retry-after": f"{self.retry_after:g}"}
+        message = "Rate limit reached for organization on tokens per minute."
+        if self.wait:
+            message += f" Please try again in {self.wait}."
+        # The date that the wait counts from: at a high speed, minutes pass before the reply gets its own.
+        headers = {"date": formatdate(call.at, usegmt=True)}
+        if self.retry_after is not None:
+            headers["retry-after"] = self._written(self.retry_after, call.at)
+        if self.reset:
+            headers |= {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": self.reset}
         return ApiError(429, message, kind="tokens", code="rate_limit_exceeded", headers=headers).reply()
+
+    def _written(self, seconds: float, now: float) -> str:
+        if self.form == "date":
+            return formatdate(now + seconds, usegmt=True)
+        return f"{seconds:g}" + ("s" if self.form == "duration" else "")
 
 
 class GatewayErrors(HttpFault):
@@ -83,29 +101,33 @@ class GatewayErrors(HttpFault):
 
 
 class UploadTooLarge(HttpFault):
-    """Uploads are refused with 413, whatever their size or only above a size."""
+    """Uploads are refused as too large, whatever their size or only above a size."""
 
     name: ClassVar[str] = "upload-too-large"
     on: tuple[str, ...] = Field(default=("files.create",), description=_ON)
     above_bytes: int = Field(default=0, ge=0, description="only when the call's body is larger than this")
+    status: Literal[400, 413] = Field(default=413, description="the HTTP status: 413, or 400 as by OpenAI")
 
     def refuse(self, call: Call) -> Response | None:
         """Refuse bodies above the size."""
         if int(call.body.get("content_length", 0)) <= self.above_bytes:
             return None
-        return ApiError(413, "Request Entity Too Large", code="request_too_large").reply()
+        if self.status == 413:  # noqa: PLR2004 - an HTTP status
+            return ApiError(413, "Request Entity Too Large", code="request_too_large").reply()
+        return ApiError(400, "File is too large.", param="file").reply()
 
 
 class RequestTooLarge(HttpFault):
-    """A synchronous request alone exceeds the tokens per minute and is refused with 413 rate_limit_exceeded."""
+    """Calls alone exceed the tokens per minute and are refused with 413 rate_limit_exceeded."""
 
     name: ClassVar[str] = "request-too-large"
     on: tuple[str, ...] = Field(default=("chat.completions",), description=_ON)
 
     def refuse(self, call: Call) -> Response | None:
         """Refuse."""
+        model = call.body.get("model")
         message = (
-            f"Request too large for model `{call.body.get('model')}` on tokens per minute (TPM): "
+            f"Request too large for {f'model `{model}`' if model else 'organization'} on tokens per minute (TPM): "
             "Limit 6000, Requested 12328, please reduce your message size and try again."
         )
         return ApiError(413, message, kind="tokens", code="rate_limit_exceeded").reply()
@@ -133,6 +155,18 @@ class DropConnection(HttpFault):
     def refuse(self, call: Call) -> Response | None:  # noqa: ARG002 - the hook's signature
         """Hang up."""
         return HangUp()
+
+
+class CutUploads(HttpFault):
+    """The connection breaks while the client is still sending, and nothing is done."""
+
+    name: ClassVar[str] = "cut-uploads"
+    on: tuple[Literal["files.create"], ...] = Field(default=("files.create",), description="uploads alone")
+    after_bytes: int = Field(default=1, ge=1, description="bytes of the request's body that are read first")
+
+    def refuse(self, call: Call) -> Response | None:  # noqa: ARG002 - the hook's signature
+        """Hang up in the middle of the body."""
+        return HangUp(after_bytes=self.after_bytes)
 
 
 class LoseReply(HttpFault):
@@ -188,6 +222,27 @@ class CutDownloads(HttpFault):
         return response
 
 
+class FileSizes(HttpFault):
+    """File objects do not tell the size of their file, or tell a wrong one."""
+
+    name: ClassVar[str] = "file-sizes"
+    on: tuple[str, ...] = Field(default=("files.retrieve",), description=_ON)
+    say: Literal["absent", "null", "zero", "wrong"] = Field(
+        default="absent", description="bytes has no key, is null, is 0, or is one too many"
+    )
+
+    def alter(self, call: Call, response: Response) -> Response:  # noqa: ARG002 - the hook's signature
+        """Rewrite the size in a file object."""
+        shown = None if is_refusal(response) else orjson.loads(response.body)
+        if not isinstance(shown, dict) or "bytes" not in shown:
+            return response
+        if self.say == "absent":
+            del shown["bytes"]
+        else:
+            shown["bytes"] = {"null": None, "zero": 0, "wrong": shown["bytes"] + 1}[self.say]
+        return json_reply(shown)
+
+
 class FileLag(HttpFault):
     """A file just uploaded is not found by the first calls that use it."""
 
@@ -239,14 +294,28 @@ class ListPages(HttpFault):
     )
 
 
+class IdFilter(HttpFault):
+    """The filter by id of the list of batches is not understood as documented."""
+
+    name: ClassVar[str] = "id-filter"
+    on: tuple[str, ...] = Field(default=("batches.list",), description=_ON)
+    how: Literal["ignored", "last-only", "joined"] = Field(
+        default="ignored",
+        description=(
+            "ignored: a page of all batches comes; last-only: only the last of several ids counts; joined: several ids are "
+            "taken for one, as they are when a client writes id=A%2CB, so that none is found"
+        ),
+    )
+
+
 def no_such_file(file_id: str, status: int = 404) -> ApiError:
     """Make the refusal for a file id that means nothing."""
     return ApiError(status, f"No such File object: {file_id}", param="id")
 
 
-def no_such_batch(batch_id: str) -> ApiError:
+def no_such_batch(batch_id: str, status: int = 404) -> ApiError:
     """Make the refusal for a batch id that means nothing."""
-    return ApiError(404, f"No batch found with id '{batch_id}'.", code="not_found")
+    return ApiError(status, f"No batch found with id '{batch_id}'.", code="not_found")
 
 
 def _gateway_page(status: int) -> Response:

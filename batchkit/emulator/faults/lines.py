@@ -58,6 +58,19 @@ class FailGeneration(LineFault):
         _refuse(outcome, 400, error, bare=True)
 
 
+class RetireModels(LineFault):
+    """Models are gone between upload and run: each request to them is refused on its own with 404 model_not_found."""
+
+    name: ClassVar[str] = "retire-models"
+
+    def apply(self, outcome: Outcome) -> None:
+        """Replace the answer by the error body."""
+        model = outcome.body.get("model", "of this request") if isinstance(outcome.body, dict) else "of this request"
+        message = f"The model `{model}` does not exist or you do not have access to it."
+        error = {"message": message, "type": "invalid_request_error", "code": "model_not_found"}
+        _refuse(outcome, 404, error, bare=False)
+
+
 class TimeOutLines(LineFault):
     """Requests end without a response: response is null and the top-level error says request_timeout."""
 
@@ -66,7 +79,8 @@ class TimeOutLines(LineFault):
     message: str = Field(default="The request timed out.", description="the top-level error's message")
 
     def apply(self, outcome: Outcome) -> None:
-        """Replace the answer by a top-level error."""
+        """Replace the answer by a top-level error; the batch counts the request as failed."""
+        outcome.status = 408
         outcome.succeeded = False
         outcome.output = []
         outcome.errors = [outcome.record(None, {"code": self.code, "message": self.message})]
@@ -187,6 +201,27 @@ class HollowSuccesses(LineFault):
         outcome.errors = []
 
 
+class ExtraLineFields(LineFault):
+    """Result lines carry fields that no documentation names: beside the response, inside it and in its body."""
+
+    name: ClassVar[str] = "extra-line-fields"
+    fields: dict[str, Any] = Field(
+        default={"project_id": "project_x", "usage_breakdown": {"models": []}, "service_tier": "batch"},
+        description="the fields and their values",
+    )
+
+    def apply(self, outcome: Outcome) -> None:
+        """Add the fields wherever the line is an object."""
+        for record in (*outcome.output, *outcome.errors):
+            if not isinstance(record, dict):
+                continue
+            response = record.get("response")
+            body = response.get("body") if isinstance(response, dict) else None
+            for part in (record, response, body):
+                if isinstance(part, dict):
+                    part.update(self.fields)
+
+
 class RawSeparators(LineFault):
     """Answers contain U+2028, U+2029 and U+0085 unescaped, which tears files that are split by anything but a newline byte."""
 
@@ -226,17 +261,33 @@ class EmptyAnswers(LineFault):
 
 
 class SplitAnswers(LineFault):
-    """Answers come as two choices, of which the first is cut off."""
+    """Answers come in several items, of which the first is cut off and the last is whole."""
 
     name: ClassVar[str] = "split-answers"
+    into: Literal["choices", "parts", "output"] = Field(
+        default="choices",
+        description=(
+            "choices: a second choice; parts: a list of texts in place of the content; output: the items of a responses API"
+        ),
+    )
 
     def apply(self, outcome: Outcome) -> None:
         """Put half of the answer before it."""
         message = _message(outcome)
-        if message is not None and isinstance(message.get("content"), str):
+        if message is None or not isinstance(message.get("content"), str):
+            return
+        text = message["content"]
+        half = text[: len(text) // 2]
+        if self.into == "choices":
             whole = outcome.body["choices"][0]
-            half = {**message, "content": message["content"][: len(message["content"]) // 2]}
-            outcome.body["choices"] = [{**whole, "message": half, "finish_reason": "length"}, {**whole, "index": 1}]
+            cut = {**whole, "message": {**message, "content": half}, "finish_reason": "length"}
+            outcome.body["choices"] = [cut, {**whole, "index": 1}]
+        elif self.into == "parts":
+            message["content"] = [{"type": "text", "text": half}, {"type": "text", "text": text}]
+        else:
+            del outcome.body["choices"]
+            outcome.body |= {"object": "response", "status": "completed"}
+            outcome.body["output"] = [_item("incomplete", half), _item("completed", text)]
 
 
 class BreakToolCalls(LineFault):
@@ -265,6 +316,11 @@ def _message(outcome: Outcome) -> dict[str, Any] | None:
         return None
     message: dict[str, Any] = outcome.body["choices"][0]["message"]
     return message
+
+
+def _item(status: str, text: str) -> dict[str, Any]:
+    content = [{"type": "output_text", "text": text}]
+    return {"type": "message", "status": status, "role": "assistant", "content": content}
 
 
 def _other_answer(record: dict[str, Any] | bytes) -> dict[str, Any] | bytes:

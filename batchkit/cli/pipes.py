@@ -1,0 +1,39 @@
+"""Standard output and error into a pipe whose reader has left, as in ``batchkit status | head -1``."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Any
+
+
+class _Unheard(io.FileIO):
+    """A file that goes on in silence once nobody reads it any more."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return memoryview(data).nbytes
+
+
+def outlive_readers() -> None:
+    """Let a command whose reader leaves go on without a word, and end with its own exit code.
+
+    Not with SIGPIPE, as a filter would: a run that is paid for, or an emulator that serves others, must not die of a ``head``.
+    Below everything that prints, because each of the libraries above has another way to end the process.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        stream.flush()
+        raw = _Unheard(stream.fileno(), "wb", closefd=False)
+        quiet = io.TextIOWrapper(
+            io.BufferedWriter(raw),
+            encoding=stream.encoding,
+            errors=stream.errors,
+            line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
+        )
+        setattr(sys, name, quiet)

@@ -1,0 +1,90 @@
+"""A pipe whose reader has left: the command goes on without a word, and ends with its own exit code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def start(*words, into):
+    """Start the real command with its standard output into a descriptor."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "batchkit", *words],
+        stdout=into,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "COLUMNS": "80"},
+    )
+
+
+@pytest.fixture
+def closed_pipe():
+    """Give the writing end of a pipe that nobody reads any more."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    yield writer
+    os.close(writer)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("emulator", "--list-faults"), 0),
+        (("--help",), 0),
+        (("status", "--json"), 0),
+        (("export", "nobody", "x.jsonl"), 2),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_reader_that_left_is_no_error(closed_pipe, monkeypatch, words, code):
+    """Tables, help, JSON: nothing is complained about, and the exit code is the same as with a reader."""
+    for name in ("GROQ_API_KEY", "BATCHKIT_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+    process = start(*words, into=closed_pipe)
+    _, err = process.communicate(timeout=60)
+
+    assert process.returncode == code
+    assert b"Broken" not in err
+    assert b"Traceback" not in err
+
+
+def test_what_is_read_before_the_reader_leaves_arrives():
+    """``batchkit emulator --list-faults | head -1``: one line, exit code 0, no complaint."""
+    process = start("emulator", "--list-faults", into=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith(b"lines: ")
+    process.stdout.close()
+
+    assert process.wait(60) == 0
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    process.stderr.close()
+
+
+def test_both_streams_may_be_the_closed_pipe(closed_pipe):
+    """``2>&1 | head``: not even an error that cannot be told changes the exit code."""
+    done = subprocess.run(
+        [sys.executable, "-m", "batchkit", "run", "missing.jsonl"], stdout=closed_pipe, stderr=closed_pipe, check=False
+    )
+    assert done.returncode == 2
+
+
+def test_the_list_of_faults_explains_what_a_family_shares_once(batchkit, monkeypatch):
+    """Each family's own parameters stand at its head, each fault has only its own, and 80 columns are enough."""
+    monkeypatch.setenv("COLUMNS", "80")
+    out = batchkit("emulator", "--list-faults").out
+    words = " ".join(out.split())
+    for shared in (
+        "only these custom_ids",
+        "only the batches created as the n-th",
+        "let so many calls of each operation",
+    ):
+        assert words.count(shared) == 1
+    assert (
+        "gone-files Files are gone, as after their retention ran out. on (default files.content, files.retrieve)"
+        in words
+    )
+    assert max(len(line) for line in out.splitlines()) <= 80

@@ -1,0 +1,180 @@
+"""Quirks of HTTP calls: lost replies, refusals, waits, and lists that mislead. The table is in ``test_quirks``."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from batchkit.emulator.faults import batches, calls
+from batchkit.errors import Forbidden, ProviderUnreachable
+from batchkit.provider.groq import LIMITS
+from tests.steps.seen import COUNT, run, taking_turns
+from tests.workloads import chat_line
+
+CREATE = ("batches.create",)
+
+
+@taking_turns(
+    "faults",
+    {
+        "connection closed": [calls.LoseReply(on=CREATE, how="close")],
+        "500": [calls.LoseReply(on=CREATE, how="500")],
+        "a page with 502": [calls.LoseReply(on=CREATE, how="502")],
+        "silence": [calls.LoseReply(on=CREATE, how="hang")],
+        "missing from the list at first": [calls.LoseReply(on=CREATE), batches.ListLag()],
+        "no metadata": [calls.LoseReply(on=CREATE), batches.OmitFields()],
+    },
+)
+def test_quirk_21_a_create_without_an_answer_is_looked_for(open_bench, faults):
+    """The batch exists although its creation was not answered: it is found in the list and adopted, never sent again."""
+    bench = open_bench(*faults)
+    bench.runner = bench.open_runner(http_timeout_seconds=0.3, settle_seconds=2)
+
+    seen = run(bench)
+
+    seen.check_all_succeeded()
+    assert seen.noted("no answer to the creation of its batch, it will be looked for")
+    assert any(entry.endswith("found in the list") for entry in seen.journal)
+    assert seen.ledger.calls["batches.create"] == 2
+
+
+@taking_turns(
+    "fault",
+    {
+        "500": calls.RefuseCalls(on=CREATE, times=1),
+        "a page with 503": calls.GatewayErrors(on=CREATE, times=1, status=503),
+        "connection closed": calls.DropConnection(on=CREATE, times=1),
+    },
+)
+def test_quirk_21_29_a_create_that_was_never_carried_out_is_sent_after_the_grace(open_bench, fault):
+    """Only when a whole list, read after the grace period, shows no batch is the creation sent once more."""
+    bench = open_bench(fault)
+    bench.runner = bench.open_runner(settle_seconds=0.3)
+
+    seen = run(bench)
+
+    seen.check_all_succeeded()
+    assert seen.noted("no batch was created, it will be submitted")
+    assert (len(seen.ledger.batches), seen.ledger.calls["batches.create"]) == (2, 3)
+
+
+@taking_turns("how", {"the same page again": "repeat", "400 for the cursor": "refuse-cursor"})
+def test_quirk_24_a_list_without_an_end_proves_nothing(open_bench, how):
+    """While the list cannot be read to its end, a lost batch is neither given up nor sent again (exit code 4).
+
+    As soon as it can be read, the same run adopts the batch.
+    """
+    bench = open_bench(calls.LoseReply(on=CREATE, times=2), calls.ListPages(how=how), limits={"page_size": 1})
+    bench.runner = bench.open_runner(settle_seconds=0.2, outage_seconds=0.4)
+
+    with pytest.raises(ProviderUnreachable, match="the list of batches") as caught:
+        run(bench)
+
+    assert caught.value.exit_code == 4
+    assert bench.emulator.ledger().calls["batches.create"] == 2
+    bench.emulator.set_scenario("clean")
+    seen = run(bench)
+    seen.check_all_succeeded()
+    assert seen.ledger.calls["batches.create"] == 2
+
+
+def test_quirk_25_more_batches_than_fit_one_question_are_asked_for_in_several(open_bench):
+    """Never more ids in one call than the provider takes, in whatever order it answers (the limit is scaled down to two)."""
+    bench = open_bench(calls.IdFilter(on=("files.list",)), limits={"ids_per_query": 2})
+    bench.runner.provider.limits = replace(LIMITS, ids_per_status_call=2)
+
+    seen = run(bench, shard_lines=5)
+
+    seen.check_all_succeeded()
+    assert len(seen.ledger.batches) == 5
+    assert "batches.retrieve" not in seen.ledger.calls
+
+
+def test_quirk_26_the_free_plan_is_told_from_a_bad_key(open_bench):
+    """403 not_available_for_plan ends the run at once (exit code 4) and says what to do; models can still be listed.
+
+    Once the plan is there, the same run goes through.
+    """
+    bench = open_bench(calls.PlanGate())
+
+    with pytest.raises(Forbidden) as caught:
+        run(bench)
+
+    assert (caught.value.exit_code, caught.value.code) == (4, "not_available_for_plan")
+    assert "upgrade the organisation to the Developer tier" in (caught.value.hint or "")
+    assert bench.runner.provider.list_models()
+    assert bench.emulator.ledger().totals.uploads == 0
+    bench.emulator.set_scenario("clean")
+    run(bench).check_all_succeeded()
+
+
+@taking_turns(
+    "fault",
+    {
+        "seconds": calls.RateLimit(on=("files.create", *CREATE), retry_after=0.05),
+        "a Go duration": calls.RateLimit(on=("files.create", *CREATE), retry_after=0.05, form="duration"),
+        "an HTTP date": calls.RateLimit(on=("files.create",), retry_after=1, form="date"),
+        "only in the words": calls.RateLimit(on=("files.create", *CREATE), retry_after=None, wait="50ms"),
+        "only in the reset header": calls.RateLimit(on=CREATE, retry_after=None, wait="", reset="50ms"),
+        "nowhere": calls.RateLimit(on=CREATE, retry_after=None, wait=""),
+    },
+)
+def test_quirk_27_a_rate_limit_is_waited_for(open_bench, fault):
+    """However the wait is written, it is kept; being asked to wait is no attempt, and no batch is doubled."""
+    seen = run(open_bench(fault))
+
+    seen.check_all_succeeded()
+    assert {line["attempts"] for line in seen.lines} == {1}
+    assert len(seen.ledger.batches) == 2
+    assert seen.noted("the provider asks to wait") is ("batches.create" in fault.on)
+
+
+@taking_turns(
+    "waits",
+    {
+        "retry-after": {"retry_after": 578},
+        "in words": {"retry_after": None, "wait": "9m38.016s"},
+        "reset header": {"retry_after": None, "wait": "", "reset": "9m38.016s"},
+    },
+)
+def test_quirk_27_a_long_wait_is_left_to_a_later_run(open_bench, waits):
+    """A limit of the day is neither slept through nor asked about again: the run ends when its time is up (exit code 4)."""
+    bench = open_bench(calls.RateLimit(on=CREATE, times=None, **waits))
+    bench.runner = bench.open_runner(poll_interval_seconds=1_000, max_poll_interval_seconds=1_000)
+
+    # Not waited for, because nothing is due before it.
+    seen = run(bench, deadline=time.time() + 500)
+
+    assert seen.exit_code == 4
+    assert seen.ledger.calls["batches.create"] == 2
+    assert seen.noted("Rate limit reached")
+    bench.emulator.set_scenario("clean")
+    bench.runner = bench.open_runner()
+    bench.runner.clock = lambda: time.time() + 600
+    run(bench).check_all_succeeded()
+
+
+@pytest.mark.parametrize(
+    ("on", "note"),
+    [("batches.create", "shard 1 was refused"), ("files.create", "the provider takes no file that large")],
+)
+def test_quirk_27_a_413_for_tokens_waits_or_cuts_smaller(open_bench, on, note):
+    """A whole file above the token limit waits, or rides again in halves; its requests are not blamed for it."""
+    seen = run(open_bench(calls.RequestTooLarge(on=(on,), times=1)), [chat_line("one"), chat_line("two")])
+
+    seen.check_all_succeeded()
+    assert seen.noted(note)
+    assert len(seen.ledger.batches) == (1 if on == "batches.create" else 2)
+
+
+def test_quirk_28_a_want_of_capacity_at_creation_is_waited_for(open_bench):
+    """498 is a wish to be asked later, not a refusal of the requests."""
+    fault = calls.RefuseCalls(on=CREATE, times=1, status=498, type="capacity_exceeded", code="capacity_exceeded")
+
+    seen = run(open_bench(fault))
+
+    seen.check_all_succeeded()
+    assert seen.noted("the provider asks to wait")
+    assert (len(seen.ledger.batches), seen.ledger.totals.requests_executed) == (2, COUNT)
