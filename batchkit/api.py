@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from batchkit.drive import DriveUntil
 from batchkit.runner import Runner
 from batchkit.settings import load_settings
-from batchkit.sources import name_of
+from batchkit.sources import check_name, name_of
 from batchkit.steps.split import SplitOptions
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def _paths(sources: Source | Sequence[Source]) -> list[Path]:
 
 
 def _name(name: str | None, paths: Sequence[Path]) -> str:
-    return name or name_of(paths[0])
+    return check_name(name or name_of(paths[0]))
 
 
 def run(
@@ -50,13 +50,14 @@ def run(
     *,
     name: str | None = None,
     output: Source | None = None,
+    raw_csv: bool = False,
     options: SplitOptions | None = None,
     settings: Settings | None = None,
     timeout_seconds: float | None = None,
 ) -> Progress:
     """Run an input to its end, and write the results to ``output`` if given; the same call again carries on.
 
-    ``name`` is by default the first file's name without its endings. Returns the last picture: unfinished when
+    ``name`` is by default the first file's name without its endings. ``raw_csv`` is as for ``export``. Returns the last picture: unfinished when
     ``timeout_seconds`` ran out. Raises ``BatchkitError`` (see ``batchkit.errors``); ``InputInvalid`` before anything is sent.
     """
     paths = _paths(sources)
@@ -64,7 +65,7 @@ def run(
         workload = runner.split(paths, name=_name(name, paths), options=options or SplitOptions())
         progress = _process(runner, workload.name, DriveUntil.FINISHED, timeout_seconds)
         if output is not None:
-            runner.export(workload.name, Path(output))
+            runner.export(workload.name, Path(output), raw_csv=raw_csv)
         return progress
 
 
@@ -95,10 +96,13 @@ def status(name: str | None = None, *, settings: Settings | None = None) -> list
         return [runner.progress(workload.id) for workload in found]
 
 
-def export(name: str, target: Source, *, settings: Settings | None = None) -> int:
-    """Write one line per request in input order to a ``.jsonl`` or ``.csv`` file; returns how many."""
+def export(name: str, target: Source, *, raw_csv: bool = False, settings: Settings | None = None) -> int:
+    """Write one line per request in input order to a ``.jsonl`` or ``.csv`` file; returns how many.
+
+    In a ``.csv`` a text that a spreadsheet would run as a formula gets an apostrophe in front, unless ``raw_csv``.
+    """
     with _open(settings) as runner:
-        return runner.export(name, Path(target))
+        return runner.export(name, Path(target), raw_csv=raw_csv)
 
 
 def cancel(name: str, *, settings: Settings | None = None, timeout_seconds: float | None = None) -> Progress:

@@ -20,7 +20,7 @@ from batchkit import __version__, jsonl
 from batchkit.errors import BatchkitError, ListingIncomplete, ProviderError
 from batchkit.models import WorkloadId
 from batchkit.runner import Runner
-from batchkit.settings import Settings, load_settings
+from batchkit.settings import KEY_VARIABLES, Settings, environment_for_others, load_settings
 from batchkit.store import migrate, workloads
 from batchkit.store.engine import Store, parse_url
 
@@ -37,7 +37,6 @@ _FULL_DISK_BYTES = 200_000_000
 _SKEW_SECONDS = 60
 _PREFECT_SECONDS = 60
 _HTTP_SECONDS = 20.0
-_SECRET_NAMES = ("GROQ_API_KEY", "BATCHKIT_API_KEY")
 
 # Run in a process of its own: whether a fresh import works is the question, and Prefect's settings may name a profile.
 _PREFECT_PROBE = """
@@ -134,7 +133,7 @@ def _origins(settings: Settings, flags: Mapping[str, Any]) -> Finding:
 
 
 def _origin(name: str, flags: Mapping[str, Any], dotenv: frozenset[str]) -> str | None:
-    variables = _SECRET_NAMES if name == "api_key" else (f"BATCHKIT_{name.upper()}",)
+    variables = KEY_VARIABLES if name == "api_key" else (f"BATCHKIT_{name.upper()}",)
     if name in flags:
         return "a flag"
     environment = {variable.upper() for variable in os.environ}
@@ -249,10 +248,11 @@ def _clock(newest_created_at: int | None, now: float) -> Finding:
 
 
 def _prefect() -> Finding:
-    environment = {**os.environ, "DO_NOT_TRACK": "1"}
+    environment = {**environment_for_others(), "DO_NOT_TRACK": "1"}
     try:
         probe = subprocess.run(  # noqa: S603 - our own interpreter and our own text
-            [sys.executable, "-c", _PREFECT_PROBE],
+            # -P: no file in the working directory may stand in for a module.
+            [sys.executable, "-P", "-c", _PREFECT_PROBE],
             capture_output=True,
             check=False,
             env=environment,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,9 @@ from batchkit.errors import ConfigurationError
 from batchkit.sharding import parse_window
 
 GROQ_BASE_URL = "https://api.groq.com/openai/v1"
+
+_ENV_PREFIX = "BATCHKIT_"
+KEY_VARIABLES = ("GROQ_API_KEY", "BATCHKIT_API_KEY")
 
 
 def _window(value: str) -> str:
@@ -26,7 +30,7 @@ class Settings(BaseSettings):
     """Everything that can be set. Environment names are ``BATCHKIT_`` and the field's name; the key is ``GROQ_API_KEY``."""
 
     model_config = SettingsConfigDict(
-        env_prefix="BATCHKIT_",
+        env_prefix=_ENV_PREFIX,
         env_file=".env",
         extra="ignore",
         frozen=True,
@@ -36,7 +40,7 @@ class Settings(BaseSettings):
 
     api_key: SecretStr | None = Field(
         default=None,
-        validation_alias=AliasChoices("GROQ_API_KEY", "BATCHKIT_API_KEY"),
+        validation_alias=AliasChoices(*KEY_VARIABLES),
         description="The Groq key; it is sent in the Authorization header and written nowhere.",
     )
     base_url: str = Field(default=GROQ_BASE_URL, description="The API's address, with its /openai/v1.")
@@ -49,6 +53,7 @@ class Settings(BaseSettings):
     home: Path = Field(default=Path(".batchkit"), description="Where shard files, downloads and the SQLite file lie.")
     database_url: str | None = Field(
         default=None,
+        repr=False,  # it may hold a password
         description="The results store: sqlite:///file.db or postgresql+psycopg://user:password@host/name.",
     )
 
@@ -97,6 +102,16 @@ class Settings(BaseSettings):
         if self.database_url:
             return self.database_url
         return f"sqlite:///{self.home.absolute() / 'batchkit.db'}"
+
+
+def environment_for_others() -> dict[str, str]:
+    """Copy this process's environment for a child that needs neither the key nor the results store: it gets no secret of ours."""
+    withheld = {*KEY_VARIABLES, "PGPASSWORD"}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.upper() not in withheld and not name.upper().startswith(_ENV_PREFIX)
+    }
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -31,12 +31,14 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 import zstandard
 
-from batchkit.errors import InputUnreadable, SpoolError
+from batchkit.errors import InputUnreadable, SpoolError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 _BLOCK_BYTES: Final = 1 << 20
+#: The results' default file is named after the workload, and no name of a file has more than 255 bytes.
+_LONGEST_NAME_BYTES: Final = 200
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
@@ -68,6 +70,18 @@ _ENDINGS: Final = re.compile(r"(\.(jsonl|ndjson|json))?(\.(gz|zst|zstd))?$", re.
 def name_of(path: Path) -> str:
     """Give a file's name without the endings of JSON Lines and of compression: what a workload of it is called."""
     return _ENDINGS.sub("", path.name)
+
+
+def check_name(name: str) -> str:
+    """Give a workload's name without blanks around it. Raises ``UsageError`` for one that is no line of text, or too long."""
+    short = name.strip()
+    if not short or not short.isprintable():
+        raise UsageError(f"{name!r} cannot be a workload's name", hint="give a short readable one (--name)")
+    if len(short.encode()) > _LONGEST_NAME_BYTES:
+        raise UsageError(
+            f"a workload's name of {len(short):,} characters is too long", hint="give a short readable one (--name)"
+        )
+    return short
 
 
 class Readable(Protocol):

@@ -50,6 +50,13 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_private_folder(folder: Path) -> None:
+    """Make a folder, and those missing above it, for their owner only; one that is there stays as it is."""
+    if not folder.is_dir():
+        make_private_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
 class Spool:
     """The folder ``BATCHKIT_HOME/spool``. Paths in the store are relative to it."""
 
@@ -58,10 +65,9 @@ class Spool:
 
     def path(self, relative: str) -> Path:
         """Give the whole path of a spool file, its folder made. Raises ``SpoolError``."""
-        path = self._inside(relative)
+        path = self.inside(relative)
         with disk_errors("create the folder of", path):
-            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private_folder(path.parent)
         return path
 
     def publish(self, part: Path, final: Path) -> None:
@@ -78,15 +84,18 @@ class Spool:
 
     def remove_tree(self, directory: str) -> int:
         """Delete a workload's folder; returns the bytes that this freed."""
-        root = self._inside(directory)
+        root = self.inside(directory)
         with disk_errors("delete", root):
-            size = sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) if root.is_dir() else 0
+            size = sum(path.lstat().st_size for path in root.rglob("*") if path.is_file()) if root.is_dir() else 0
             if root.is_dir():
                 shutil.rmtree(root)
         return size
 
-    def _inside(self, relative: str) -> Path:
-        """Find a path that the store names; one that leads out of the spool, or to all of it, is nobody's but an intruder's."""
+    def inside(self, relative: str) -> Path:
+        """Find a path that the store names; one that leads out of the spool, or to all of it, is nobody's but an intruder's.
+
+        Raises ``SpoolError`` for those.
+        """
         path = self.root / relative
         if ".." in path.parts or path == self.root or not path.is_relative_to(self.root):
             raise SpoolError(

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchkit.leases import is_certainly_dead, new_owner
+from batchkit.settings import environment_for_others
+from batchkit.spool import make_private_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,8 +32,7 @@ _PORT_WITHIN_SECONDS = 15.0
 _PROBE_SECONDS = 2.0
 _PROBE_EVERY_SECONDS = 0.2
 # The server records runs and asks nobody anything: what it has no use for, it is not given.
-_WITHHELD = ("PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_PROFILE", "GROQ_API_KEY")
-_WITHHELD_PREFIX = "BATCHKIT_"
+_WITHHELD = ("PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_PROFILE")
 
 
 class TemporaryServerFailed(Exception):
@@ -55,14 +56,10 @@ class TemporaryServer:
         """
         end_leftovers(home)
         token = uuid.uuid4().hex
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if name not in _WITHHELD and not name.startswith(_WITHHELD_PREFIX)
-        }
+        kept = {name: value for name, value in environment_for_others().items() if name not in _WITHHELD}
         try:
             record = home / _FOLDER / token
-            record.parent.mkdir(parents=True, exist_ok=True)
+            make_private_folder(record.parent)
             process = subprocess.Popen(  # noqa: S603 - our own interpreter and file
                 # -P: no folder of the user's may stand in for a module.
                 [sys.executable, "-P", str(_SCRIPT), token],
@@ -73,6 +70,7 @@ class TemporaryServer:
                 # Ctrl-C in the terminal is meant for us; the server must outlive it to record how the run ended.
                 start_new_session=True,
             )
+            record.touch(mode=0o600)
             record.write_text(f"{process.pid}\n{new_owner()}\n")
         except OSError as error:
             raise TemporaryServerFailed(str(error)) from error

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 _STOPPING = TERMINAL_STATUSES | {BatchStatus.CANCELLING, BatchStatus.FINALIZING}
 
 
-def export(name: str, target: Path, settings: Settings, manner: Manner) -> int:
+def export(name: str, target: Path, settings: Settings, manner: Manner, *, raw_csv: bool) -> int:
     """Write the results as they are now; returns the exit code. Raises ``UsageError`` for another file type."""
     check_target(target)
     with stores.open_runner(settings) as runner:
         desk = Desk(runner, manner, console.stderr())
         workload = runner.find(name)
-        count = desk.export(workload, target)
+        count = desk.export(workload, target, raw_csv=raw_csv)
         unresolved = runner.progress(workload.id).counts.unresolved
     console.say(console.stdout(), f"{words.counted(count, 'line')} written to {target}")
     if unresolved:

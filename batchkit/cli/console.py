@@ -3,32 +3,52 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.segment import Segment
 from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from rich.console import RenderableType
+    from rich.console import ConsoleOptions, RenderableType
 
     from batchkit.errors import BatchkitError
 
 _SHOWN_PROBLEMS = 20
+# What a terminal obeys instead of showing it, the newline apart: control characters, line separators, and what turns the
+# direction of writing around, so that a text reads as another one.
+_OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+class SafeConsole(Console):
+    """A console on which a stranger's text, such as a file name or a provider's words, is only ever shown.
+
+    Here and not where texts are put together, so that none can be forgotten; what Rich itself says to a terminal (colours,
+    cursor movements) stands apart from the text by then.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render, with U+FFFD for what a terminal would obey."""
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            is_plain = control or _OBEYED.search(text) is None
+            yield segment if is_plain else Segment(_OBEYED.sub("\N{REPLACEMENT CHARACTER}", text), style)
 
 
 def stdout() -> Console:
     """Open the console for results."""
-    return Console(highlight=False)
+    return SafeConsole(highlight=False)
 
 
 def stderr() -> Console:
     """Open the console for progress, logs and errors."""
-    return Console(stderr=True, highlight=False)
+    return SafeConsole(stderr=True, highlight=False)
 
 
 def is_live(console: Console) -> bool:

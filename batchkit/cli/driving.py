@@ -12,7 +12,7 @@ import typer
 
 from batchkit.cli import exits
 from batchkit.cli.console import tell
-from batchkit.drive import DriveUntil, Wait, Wave
+from batchkit.drive import DriveUntil, Wait, until_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from batchkit.cli.live import Reporter
+    from batchkit.drive import Wave
     from batchkit.models import Workload
     from batchkit.progress import Progress
     from batchkit.runner import Runner
@@ -81,7 +82,9 @@ class Drive:
                 self.reporter.waiting(soonest)
                 wait(max(soonest - runner.clock(), 0))
                 self.reporter.waiting(None)
-            for workload_id in [found for found, at in due.items() if at <= runner.clock()]:
+            # A clock that was set back in the meantime makes nobody wait again.
+            now = max(soonest, runner.clock())
+            for workload_id in [found for found, at in due.items() if at <= now]:
                 step = self._until_wait(runner, drives[workload_id])
                 if isinstance(step, Wait):
                     due[workload_id] = step.until
@@ -93,18 +96,10 @@ class Drive:
     def _until_wait(
         self, runner: Runner, drive: Generator[Wave | Wait, StepReport | None, Progress]
     ) -> Wait | Progress:
-        report: StepReport | None = None
-        while True:
-            try:
-                action = drive.send(report)
-            except StopIteration as stop:
-                progress: Progress = stop.value
-                return progress
-            if isinstance(action, Wait):
-                self._tell(action.notes)
-                return action
-            report = runner.run_wave(action)
-            self._on_wave(action, report)
+        step = until_wait(drive, runner.run_wave, self._on_wave)
+        if isinstance(step, Wait):
+            self._tell(step.notes)
+        return step
 
     def _on_wave(self, wave: Wave, report: StepReport) -> None:
         if self.verbose:

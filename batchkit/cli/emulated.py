@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from batchkit.cli import console
-from batchkit.emulator import Emulator, fault_catalogue, scenario_names, serve
+from batchkit.emulator import Emulator, fault_catalogue, fault_families, scenario_names, serve
 from batchkit.emulator.scenario import load_scenario
 
 if TYPE_CHECKING:
@@ -27,17 +28,31 @@ def scenarios() -> None:
 
 
 def faults() -> None:
-    """List the faults and their parameters."""
+    """List the faults by family, with their parameters; what a whole family has in common stands at its head."""
     out = console.stdout()
-    for fault in fault_catalogue():
-        console.tell(out, [Text.assemble((fault.name, "bold"), (f"  ({fault.family})", "dim"))])
-        grid = Table.grid(padding=(0, 2))
-        grid.add_column(no_wrap=True, style="cyan")
-        grid.add_column()
-        for parameter, meaning in fault.parameters.items():
-            grid.add_row(f"  {parameter}", Text(meaning))
-        console.show(out, Text(f"  {fault.explanation}"))
-        console.show(out, grid)
+    catalogue = fault_catalogue()
+    for family in fault_families():
+        console.show(out, Text(f"{family.name}: {family.explanation}", "bold"))
+        console.show(out, _parameters(family.parameters))
+        console.show(out, Text())
+        for fault in catalogue:
+            if fault.family == family.name:
+                own = {name: text for name, text in fault.parameters.items() if family.parameters.get(name) != text}
+                for name in own.keys() & family.parameters.keys():
+                    # Only the default is its own: what the parameter means stands at the head.
+                    own[name] = own[name].removeprefix(family.parameters[name].rpartition(" (")[0]).strip()
+                console.show(out, Padding(Text(fault.name, "bold"), (0, 0, 0, 2), expand=False))
+                console.show(out, Padding(Text(fault.explanation), (0, 0, 0, 4), expand=False))
+                console.show(out, Padding(_parameters(own), (0, 0, 1, 2), expand=False))
+
+
+def _parameters(meanings: dict[str, str]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, style="cyan")
+    grid.add_column()
+    for name, meaning in meanings.items():
+        grid.add_row(f"  {name}", Text(meaning))
+    return grid
 
 
 def serve_emulator(

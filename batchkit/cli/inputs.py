@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,14 +55,12 @@ def workload_name(given: str | None, words: Sequence[str], paths: Sequence[Path]
     cannot be shown on one line.
     """
     if given is not None:
-        name = given.strip()
+        name = given
     elif words[0] == STDIN:
         name = paths[0].name[: len("stdin-") + _DIGEST_CHARS]
     else:
         name = sources.name_of(paths[0])
-    if not name or not name.isprintable():
-        raise UsageError(f"{name!r} cannot be a workload's name", hint="give a short readable one with --name")
-    return name
+    return sources.check_name(name)
 
 
 def output_file(given: Path | None, name: str, paths: Sequence[Path]) -> Path:
@@ -72,7 +71,13 @@ def output_file(given: Path | None, name: str, paths: Sequence[Path]) -> Path:
     """
     target = given or Path(f"{_NOT_IN_FILE_NAMES.sub('-', name)}.results.jsonl")
     check_target(target)
-    if target.is_dir():
+    try:
+        is_folder = stat.S_ISDIR(target.stat().st_mode)
+    except FileNotFoundError:
+        is_folder = False
+    except OSError as error:
+        raise UsageError(f"{target} cannot be written: {error.strerror}", hint="name another --output") from error
+    if is_folder:
         raise UsageError(f"{target} is a folder", hint="name a file with --output")
     if not target.absolute().parent.is_dir():
         raise UsageError(f"{target} cannot be written: there is no such folder", hint="make the folder first")

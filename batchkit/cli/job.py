@@ -50,6 +50,7 @@ class Order:
     output: Path | None
     options: SplitOptions
     until: DriveUntil = DriveUntil.FINISHED
+    raw_csv: bool = False
 
 
 class Desk:
@@ -67,7 +68,7 @@ class Desk:
         workload = self.split(order, paths, name)
         progress = self.drive(workload, until=order.until)
         if progress.is_finished and output is not None:
-            self.export(workload, output)
+            self.export(workload, output, raw_csv=order.raw_csv)
         return progress
 
     def split(self, order: Order, paths: Sequence[Path], name: str) -> Workload:
@@ -110,12 +111,12 @@ class Desk:
         with self._reporter(workloads) as reporter:
             return self._drive(reporter).process_all(self.runner, workloads, wait=threading.Event().wait)
 
-    def export(self, workload: Workload, target: Path) -> int:
+    def export(self, workload: Workload, target: Path, *, raw_csv: bool = False) -> int:
         """Write the results, with a bar; returns how many lines."""
         total = workload.request_count
         is_shown = not self.manner.is_for_machines and console.is_live(self.err)
         with live.counting(self.err, f"writing {target.name}", total=total, is_shown=is_shown) as advance:
-            return self.runner.export(workload.name, target, advance=advance)
+            return self.runner.export(workload.name, target, raw_csv=raw_csv, advance=advance)
 
     def picture(self) -> Progress | None:
         """Read where the workload at hand stands, None when there is none yet."""

@@ -219,7 +219,8 @@ def counting(console: Console, label: str, *, total: int | None, is_shown: bool)
         return
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        # A file's name is not markup.
+        TextColumn("{task.description}", markup=False),
         *((BarColumn(),) if total else ()),
         MofNCompleteColumn() if total else TextColumn("{task.completed:,}"),
         TimeElapsedColumn(),

@@ -70,6 +70,7 @@ def export(
     name: options.Name,
     target: Target,
     *,
+    raw_csv: options.RawCsv = False,
     verbose: options.Verbose = False,
     home: options.Home = None,
     database_url: options.DatabaseUrl = None,
@@ -80,6 +81,10 @@ def export(
     A .jsonl line has custom_id, status, response, error, attempts and batch_id; a .csv row has the answer's text instead
     of the whole response.
 
+    A spreadsheet runs a cell that begins with = + - @ as a formula, and answers, error messages and custom_ids may come from
+    strangers. So in a .csv such a text gets an apostrophe in front, unless it is a plain number such as -1. To join by
+    custom_ids that begin so, take the apostrophe off, use --raw-csv, or read the .jsonl.
+
     For example:
 
         batchkit export nightly nightly.jsonl
@@ -88,4 +93,4 @@ def export(
     from batchkit.cli import chores, job  # noqa: PLC0415 - --help need not wait for the database
 
     where = options.Where(home, database_url)
-    raise typer.Exit(chores.export(name, target, where.settings(), job.Manner(where, verbose=verbose)))
+    raise typer.Exit(chores.export(name, target, where.settings(), job.Manner(where, verbose=verbose), raw_csv=raw_csv))

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 #: The words after ``batchkit``, as they were given.
 COMMAND_LINE: ContextVar[tuple[str, ...]] = ContextVar("COMMAND_LINE", default=())
-# To the last @ of the word: a password may hold any sign.
+# To the last @ of the word: a password may hold any sign. Or among the options of a Postgres URL.
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)\S*@")
+_PASSWORD_OPTION = re.compile(r"([?&](?:ssl)?password=)[^&\s]*", re.IGNORECASE)
 
 WHERE = "Where things are"
 CUTTING = "Cutting and retrying"
@@ -79,6 +80,14 @@ NoPrefect = Annotated[
 Verbose = Annotated[
     bool,
     typer.Option("--verbose", "-v", "--debug", metavar="", help="Log every call to stderr, and tracebacks of errors."),
+]
+RawCsv = Annotated[
+    bool,
+    typer.Option(
+        "--raw-csv",
+        metavar="",
+        help="In a .csv, do not put an apostrophe before cells that a spreadsheet would run as formulas.",
+    ),
 ]
 PollInterval = Annotated[
     float | None,
@@ -210,7 +219,7 @@ class Where:
 
 def without_password(text: str) -> str:
     """Blank out the password of a URL, so that it is not printed a second time."""
-    return _PASSWORD.sub(r"\1***@", text)
+    return _PASSWORD_OPTION.sub(r"\1***", _PASSWORD.sub(r"\1***@", text))
 
 
 def same_command() -> str:

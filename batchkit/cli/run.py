@@ -43,6 +43,7 @@ def run(
     *,
     name: options.WorkloadName = None,
     output: Output = None,
+    raw_csv: options.RawCsv = False,
     dry_run: DryRun = False,
     json: options.Json = False,
     no_prefect: options.NoPrefect = False,
@@ -81,7 +82,7 @@ def run(
 
     where = options.Where(home, database_url, base_url, accept_other_key)
     cut = SplitOptions(window, max_window, shard_lines, shard_bytes, max_attempts, max_expiries)
-    order = job.Order(sources, name, output, cut)
+    order = job.Order(sources, name, output, cut, raw_csv=raw_csv)
     manner = job.Manner(where, not no_prefect, verbose, json, timeout)
     settings = where.settings(poll_interval_seconds=poll_interval, **asdict(cut))
     carry_out = job.show_plan if dry_run else job.carry_out

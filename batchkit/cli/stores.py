@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from batchkit.errors import BatchkitError, StoreError, UnknownWorkload
 from batchkit.progress import read_progress
 from batchkit.store import events, workloads
-from batchkit.store.engine import Store, parse_url
+from batchkit.store.engine import Store, displayed, parse_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +77,7 @@ def pictures(settings: Settings, name: str | None, *, clock: Callable[[], float]
     if name is not None and not found:
         if missing_file(settings) is not None:
             raise UnknownWorkload("no workloads yet", hint=no_workloads_hint(settings))
-        place = parse_url(settings.resolved_database_url).render_as_string(hide_password=True)
+        place = displayed(parse_url(settings.resolved_database_url))
         raise UnknownWorkload(f"there is no workload {name!r} in {place}", hint="`batchkit status` lists them")
     return found
 

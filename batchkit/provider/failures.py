@@ -73,7 +73,8 @@ _KINDS: dict[int, type[ProviderRefused]] = {
 QUOTE_CHARS = 300
 _SHORTEST_SECRET_CHARS = 8
 _ENCODED_RUN = re.compile(r"[A-Za-z0-9+/=_-]{100,}")
-_BLANKS = re.compile(r"[\s\x00-\x1f\x7f]+")
+# And what a terminal or a log viewer would obey: control characters, and signs that turn the direction of writing around.
+_BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,9 @@ class Landing:
         self._is_committed = False
         self.size_bytes = 0
         try:
-            self._handle = self._part.open("xb")
+            # For the owner only, whatever the umask and the folder's rights: answers may be confidential.
+            descriptor = os.open(self._part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            self._handle = os.fdopen(descriptor, "wb")
         except OSError as error:
             raise _spool_error(path, error) from error
 
@@ -99,5 +101,6 @@ def _sync_folder(folder: Path) -> None:
 
 def _spool_error(path: Path, error: OSError) -> SpoolError:
     return SpoolError(
-        f"{path} cannot be written: {error.strerror or error}", hint=_HINTS.get(error.errno or 0, "look at the disk")
+        f"{path} cannot be written: {error.strerror or error}",
+        hint=_HINTS.get(error.errno or 0, "look at the disk, then run the same command again"),
     )

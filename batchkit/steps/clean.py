@@ -19,8 +19,10 @@ def clean(context: StepContext, workload: Workload, *, keep_results: bool) -> St
     """Delete the workload's remote files, its spool folder, and its rows unless ``keep_results``.
 
     Remote files first: while their ids are known, the same command can be run again. Uploads whose ids were lost in a crash
-    are found by their names. Raises ``UsageError`` while the workload is not finished, and ``ProviderError``.
+    are found by their names. Raises ``UsageError`` while the workload is not finished, ``SpoolError`` and ``ProviderError``.
     """
+    # Looked at before anything is deleted anywhere.
+    context.spool.inside(workload.directory)
     with context.store.read() as connection:
         counts = workloads.count_requests(connection, workload)
         if workload.request_count is not None and (counts.unresolved or shards.open_count(connection, workload.id)):

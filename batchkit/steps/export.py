@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import os
+import stat
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from batchkit import jsonl
 from batchkit.errors import UsageError
 from batchkit.models import RequestState
 from batchkit.spool import disk_errors, part_of, sync_directory
+from batchkit.steps import csv_rows
 from batchkit.store import results, shards
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
+    from typing import IO
 
     from batchkit.models import ShardId, Workload
     from batchkit.store.engine import Store
@@ -22,29 +25,20 @@ if TYPE_CHECKING:
 
 _ROWS_PER_ADVANCE = 2_000
 
-CSV_COLUMNS = (
-    "custom_id",
-    "status",
-    "answer",
-    "finish_reason",
-    "status_code",
-    "error_code",
-    "error_message",
-    "prompt_tokens",
-    "completion_tokens",
-    "total_tokens",
-    "attempts",
-    "batch_id",
-)
+Render = Callable[[Iterator["ExportRow"], Callable[["ExportRow"], str | None]], Iterator[bytes]]
 
 
-def export(store: Store, workload: Workload, target: Path, *, advance: Callable[[int], None]) -> int:
+def export(
+    store: Store, workload: Workload, target: Path, *, raw_csv: bool = False, advance: Callable[[int], None]
+) -> int:
     """Write all requests of a workload to ``target`` (``.jsonl`` or ``.csv``); returns how many.
 
-    The file appears whole, by a rename, or not at all. A request that is not done yet has the status ``pending`` or
-    ``in_flight``. Memory does not grow with the workload. Raises ``UsageError`` for another file type, ``SpoolError``.
+    The file appears whole, by a rename, or not at all. It is the user's own: a new one gets the rights that any new file
+    gets, one that is replaced keeps those it had. A request that is not done yet has the status ``pending`` or
+    ``in_flight``. ``raw_csv`` leaves in a ``.csv`` what a spreadsheet would run as a formula (see ``csv_rows``). Memory does
+    not grow with the workload. Raises ``UsageError`` for another file type, ``SpoolError``.
     """
-    render = _renderer(target)
+    render = _renderer(target, raw_csv=raw_csv)
     part = part_of(target)
     count = 0
     with store.read() as connection:
@@ -52,12 +46,14 @@ def export(store: Store, workload: Workload, target: Path, *, advance: Callable[
         with disk_errors("write", target):
             target.absolute().parent.mkdir(parents=True, exist_ok=True)
             with part.open("wb", buffering=1 << 20) as handle:
-                for data in render(results.stream(connection, workload.id), batch_ids):
+                _keep_rights(target, handle)
+                for data in render(results.stream(connection, workload.id), partial(_batch_id, batch_ids)):
                     handle.write(data)
                     count += 1
                     if count % _ROWS_PER_ADVANCE == 0:
                         advance(_ROWS_PER_ADVANCE)
                 handle.flush()
+                os.fsync(handle.fileno())
             part.replace(target)
             sync_directory(target.absolute().parent)
     advance(count % _ROWS_PER_ADVANCE)
@@ -69,12 +65,17 @@ def check_target(target: Path) -> None:
     _renderer(target)
 
 
-def _renderer(target: Path) -> Callable[[Iterator[ExportRow], dict[ShardId, str | None]], Iterator[bytes]]:
+def _keep_rights(target: Path, handle: IO[bytes]) -> None:
+    if target.exists():
+        os.fchmod(handle.fileno(), stat.S_IMODE(target.stat().st_mode))
+
+
+def _renderer(target: Path, *, raw_csv: bool = False) -> Render:
     match target.suffix.lower():
         case ".jsonl" | ".ndjson":
             return _as_jsonl
         case ".csv":
-            return _as_csv
+            return partial(csv_rows.render, raw=raw_csv)
         case other:
             raise UsageError(
                 f"cannot export to {target}: {other or 'no file type'} is not written",
@@ -82,12 +83,12 @@ def _renderer(target: Path) -> Callable[[Iterator[ExportRow], dict[ShardId, str 
             )
 
 
-def _batch_id(row: ExportRow, batch_ids: dict[ShardId, str | None]) -> str | None:
+def _batch_id(batch_ids: dict[ShardId, str | None], row: ExportRow) -> str | None:
     """The batch that gave the result; the last one that carried the request when there is none."""
     return batch_ids.get(row.shard_id if row.result_shard_id is None else row.result_shard_id)
 
 
-def _as_jsonl(rows: Iterator[ExportRow], batch_ids: dict[ShardId, str | None]) -> Iterator[bytes]:
+def _as_jsonl(rows: Iterator[ExportRow], batch_id_of: Callable[[ExportRow], str | None]) -> Iterator[bytes]:
     for row in rows:
         response: dict[str, Any] | None = None
         if row.status_code is not None or row.body is not None:
@@ -105,49 +106,6 @@ def _as_jsonl(rows: Iterator[ExportRow], batch_ids: dict[ShardId, str | None]) -
             "response": response,
             "error": error,
             "attempts": row.attempts,
-            "batch_id": _batch_id(row, batch_ids),
+            "batch_id": batch_id_of(row),
         }
         yield jsonl.dumps(line) + b"\n"
-
-
-def _as_csv(rows: Iterator[ExportRow], batch_ids: dict[ShardId, str | None]) -> Iterator[bytes]:
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer)
-    writer.writerow(CSV_COLUMNS)
-    for row in rows:
-        writer.writerow(
-            (
-                row.custom_id,
-                row.state,
-                answer_text(row.body),
-                row.finish_reason,
-                row.status_code,
-                row.error_code,
-                row.error_message,
-                row.prompt_tokens,
-                row.completion_tokens,
-                row.total_tokens,
-                row.attempts,
-                _batch_id(row, batch_ids),
-            )
-        )
-        # One row at a time, and the header together with the first: the caller counts what it is given.
-        yield buffer.getvalue().encode()
-        buffer.seek(0)
-        buffer.truncate()
-
-
-def answer_text(body: str | None) -> str | None:
-    """Pick the text of an answer: a chat message's content, or a transcript; None when it has none."""
-    if body is None:
-        return None
-    value = jsonl.loads_leniently(body.encode())
-    if not isinstance(value, dict):
-        return value if isinstance(value, str) else None
-    choices = value.get("choices")
-    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
-        message = choices[0].get("message")
-        content = message.get("content") if isinstance(message, dict) else None
-        return content if isinstance(content, str) else None
-    text = value.get("text")
-    return text if isinstance(text, str) else None

@@ -1,0 +1,164 @@
+"""The README's table from what a user sees to what it means: each row is brought about, and says what it is said to say."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from batchkit.emulator.faults import batches, calls, lines
+from tests.workloads import chat_line, write_lines, write_mixed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+README = (Path(__file__).parent.parent.parent / "README.md").read_text()
+RUN = ("run", "input.jsonl", "--name", "w", "--no-prefect", "--shard-lines", "10")
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a situation is made of: the command, an emulator to start, and the environment."""
+
+    batchkit: Callable[..., Any]
+    open_emulator: Callable[..., Any]
+    environment: pytest.MonkeyPatch
+
+
+def no_key(place: Place) -> Any:
+    """Nobody has set a key."""
+    return place.batchkit(*RUN)
+
+
+def a_bad_line(place: Place) -> Any:
+    """A line of the input is no request."""
+    place.open_emulator()
+    write_lines(Path("input.jsonl"), [chat_line("row-1"), {"custom_id": "row-2"}])
+    return place.batchkit(*RUN)
+
+
+def another_input(place: Place) -> Any:
+    """The name has been used for other requests."""
+    place.open_emulator()
+    place.batchkit(*RUN)
+    write_mixed(Path("input.jsonl"), 12)
+    return place.batchkit(*RUN)
+
+
+def an_unknown_name(place: Place) -> Any:
+    """There is no such workload."""
+    place.open_emulator()
+    place.batchkit(*RUN)
+    return place.batchkit("watch", "nobody")
+
+
+def plain_http(place: Place) -> Any:
+    """The address would carry the key in the clear."""
+    place.open_emulator()
+    place.environment.setenv("BATCHKIT_BASE_URL", "http://example.com/openai/v1")
+    return place.batchkit(*RUN)
+
+
+def another_key(place: Place) -> Any:
+    """The batches were made with a key of somebody else."""
+    place.open_emulator(batches.StuckBatches())
+    place.batchkit("submit", *RUN[1:])
+    place.environment.setenv("GROQ_API_KEY", "gsk_other")
+    return place.batchkit("watch", "w", "--no-prefect")
+
+
+def a_revoked_key(place: Place) -> Any:
+    """The key is not valid any more."""
+    place.open_emulator(batches.StuckBatches())
+    place.batchkit("submit", *RUN[1:])
+    place.environment.setenv("GROQ_API_KEY", "gsk_revoked")
+    return place.batchkit("watch", "w", "--no-prefect", "--accept-other-key")
+
+
+def the_free_plan(place: Place) -> Any:
+    """The account may not use batches."""
+    place.open_emulator(calls.PlanGate())
+    return place.batchkit(*RUN)
+
+
+def nobody_answers(place: Place) -> Any:
+    """The provider, or the network, is away."""
+    place.open_emulator()
+    place.environment.setenv("BATCHKIT_BASE_URL", "http://127.0.0.1:9/openai/v1")
+    return place.batchkit(*RUN)
+
+
+def no_database(place: Place) -> Any:
+    """The database server is away."""
+    place.open_emulator()
+    place.environment.setenv("BATCHKIT_DATABASE_URL", "postgresql+psycopg://me:secret@127.0.0.1:9/b?connect_timeout=1")
+    return place.batchkit(*RUN)
+
+
+def a_lost_spool(place: Place) -> Any:
+    """Somebody has deleted a shard's file before it was sent."""
+    place.open_emulator(calls.GatewayErrors(on=("files.create",)))
+    place.batchkit(*RUN)
+    next(Path(".batchkit/spool").rglob("shards/*.jsonl")).unlink()
+    return place.batchkit(*RUN)
+
+
+def out_of_time(place: Place) -> Any:
+    """The batches take longer than the user wants to wait."""
+    place.open_emulator(batches.StuckBatches())
+    return place.batchkit(*RUN, "--timeout", "0.1")
+
+
+def refused_requests(place: Place) -> Any:
+    """Some requests are refused for good."""
+    place.open_emulator(lines.FailLines(count=1, code="bad_thing"))
+    return place.batchkit(*RUN)
+
+
+def unfinished_clean(place: Place) -> Any:
+    """A workload is to be deleted that still owes answers."""
+    place.open_emulator(batches.StuckBatches())
+    place.batchkit("submit", *RUN[1:])
+    return place.batchkit("clean", "w", "--yes")
+
+
+#: What the user reads, how it comes about, and the exit code.
+SYMPTOMS: dict[str, tuple[Callable[[Place], Any], int]] = {
+    "there is no API key": (no_key, 2),
+    "the input has 3 problems; nothing was sent": (a_bad_line, 2),
+    "was made of a different input": (another_input, 2),
+    "there is no workload": (an_unknown_name, 2),
+    "would carry the API key in the clear": (plain_http, 2),
+    "was submitted with another key": (another_key, 2),
+    "unresolved requests": (unfinished_clean, 2),
+    "requests succeeded, 4 failed": (refused_requests, 3),
+    "still without an answer": (out_of_time, 4),
+    "the key is missing, wrong or revoked": (a_revoked_key, 4),
+    "the free plan has no Batch API": (the_free_plan, 4),
+    "the provider could not be reached": (nobody_answers, 4),
+    "cannot be used: connection failed": (no_database, 4),
+    "is missing or was changed": (a_lost_spool, 4),
+}
+
+
+def _row_of(words: str) -> list[str]:
+    """Find the README's line for what a user reads; a number in it stands for any number."""
+    shown = re.sub(r"\d+", "N", words)
+    rows = [line.strip("|").split("|") for line in README.splitlines() if line.startswith("| `")]
+    return next(([cell.strip() for cell in row] for row in rows if shown in row[0]), [])
+
+
+@pytest.mark.parametrize("words", SYMPTOMS)
+def test_what_the_readme_says_one_sees_is_what_one_sees(batchkit, open_emulator, monkeypatch, words):
+    """The words and the exit code of the README's table are those of the command."""
+    write_mixed(Path("input.jsonl"), 30)
+    situation, code = SYMPTOMS[words]
+
+    ended = situation(Place(batchkit, open_emulator, monkeypatch))
+
+    assert words in ended.out + ended.err
+    assert ended.code == code
+    assert _row_of(words)[1:2] == [f"{code}"]

@@ -1,0 +1,56 @@
+"""The command as its most careless user runs it: every log of every library on, local variables in every traceback.
+
+``python noisy.py VERB ... ";" VERB ...`` runs several commands in one process and prints each one's exit code. ``BUG`` in
+front of one makes the HTTP library fail in a way that nobody foresaw, below frames whose variables hold the request.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from itertools import groupby
+from typing import Any
+
+import httpx
+from rich import traceback
+
+from batchkit.cli import driving
+from batchkit.cli.app import run_command
+
+
+def break_once() -> None:
+    """Let the next request end in a bug."""
+    send = httpx.HTTPTransport.handle_request
+
+    def fail(_self: httpx.HTTPTransport, request: httpx.Request) -> Any:
+        httpx.HTTPTransport.handle_request = send  # type: ignore[method-assign] # only the next one
+        header = request.headers["authorization"]
+        raise RuntimeError(f"a bug beside a header of {len(header)} characters")
+
+    httpx.HTTPTransport.handle_request = fail  # type: ignore[method-assign, assignment] # a bug is no method of theirs
+
+
+def main() -> None:
+    """Run the commands."""
+    logging.basicConfig(level=logging.DEBUG, format="%(name)s %(levelname)s %(message)s")
+    for name in ("sqlalchemy.engine", "sqlalchemy.pool", "httpx", "httpcore", "alembic", "prefect", "psycopg"):
+        logging.getLogger(name).setLevel(logging.DEBUG)
+    traceback.install(show_locals=True)
+    threading.excepthook = lambda arguments: sys.excepthook(
+        arguments.exc_type, arguments.exc_value or SystemExit(), arguments.exc_traceback
+    )
+    code = 0
+    for is_separator, words in groupby(sys.argv[1:], lambda word: word == ";"):
+        if not is_separator:
+            command = list(words)
+            if command[0] == "BUG":
+                break_once()
+                command.pop(0)
+            code = run_command(command)
+            print(f"exit code {code}: {command[0]}", flush=True)  # noqa: T201 - the test reads it
+    driving.leave(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Every rule of the linter is on, security rules among them, and each exception says in words why it is one."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+_SUPPRESSION = re.compile(r"#\s*(?:noqa|type: ignore|nosec|pragma)\b(?P<rest>.*)")
+_WITH_REASON = re.compile(r"(?::\s*[A-Z]+[0-9]+(?:,\s*[A-Z]+[0-9]+)*\s+-\s+\S|\[[a-z-]+(?:,\s*[a-z-]+)*\]\s*#\s*\S)")
+
+
+def suppressions(*folders):
+    """Find the lines that turn a rule off, as ``path:line`` and what follows the word that does."""
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            for number, line in enumerate(path.read_text().splitlines(), 1):
+                found = _SUPPRESSION.search(line)
+                if found and path != Path(__file__):
+                    yield f"{path.relative_to(ROOT)}:{number}: {line.strip()}", found["rest"]
+
+
+def test_every_exception_in_the_code_names_its_rule_and_its_reason():
+    """No ``noqa`` for everything, none without words; those that are not needed the linter finds itself."""
+    found = list(suppressions("batchkit", "flows", "migrations"))
+    assert found
+    assert [line for line, rest in found if not _WITH_REASON.match(rest)] == []
+
+
+def test_every_exception_from_a_security_rule_in_the_tests_has_its_reason():
+    """What looks dangerous in a test says why it is not."""
+    security = [(line, rest) for line, rest in suppressions("tests") if re.match(r":\s*S[0-9]", rest)]
+    assert security
+    assert [line for line, rest in security if not _WITH_REASON.match(rest)] == []
+
+
+def test_all_rules_are_on_and_each_exception_in_the_settings_has_its_reason():
+    """Whole families of rules are not turned off, the security rules nowhere outside the tests."""
+    text = (ROOT / "pyproject.toml").read_text()
+    lint = tomllib.loads(text)["tool"]["ruff"]["lint"]
+    assert lint["select"] == ["ALL"]
+    ignored = {place: rules for place, rules in lint["per-file-ignores"].items() if place != "tests/**"}
+    everywhere = [*lint["ignore"], *(rule for rules in ignored.values() for rule in rules)]
+    assert [rule for rule in everywhere if re.fullmatch(r"S[0-9]*", rule)] == []
+    section = text[text.index("[tool.ruff.lint]") : text.index("[tool.ruff.lint.pydocstyle]")]
+    assert [line for line in section.splitlines() if re.search(r'"[A-Z]+[0-9]*"', line) and "#" not in line] == [
+        'select = ["ALL"]'
+    ]
