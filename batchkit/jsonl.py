@@ -3,6 +3,7 @@ r"""Bytes to records and back. Lines end at ``\\n`` and nowhere else: U+2028, U+
 from __future__ import annotations
 
 import json  # noqa: TID251 - this is the module that owns JSON
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _MAX_STATUS_CODE = 999
+_LONGEST_WORD_CHARS = 200
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -31,6 +33,8 @@ def loads(data: bytes | str) -> Any:
 
 def loads_leniently(data: bytes) -> Any:
     """Parse what was paid for: also what the strict parser refuses (lone surrogates, NaN, any nesting that fits).
+
+    Of integers beyond 64 bits no more than a double's digits is certain to be kept, as with most readers of JSON.
 
     Raises ``MalformedJson``.
     """
@@ -99,14 +103,22 @@ def storable_text(value: Any) -> str | None:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
+def storable_word(value: Any) -> str | None:
+    """Read a code, an id or another word that is counted by or searched for: ``storable_text``, cut where no word goes on.
+
+    The database has an index on some of them, and an index takes no more than a few thousand bytes.
+    """
+    text = storable_text(value)
+    return text if text is None else text[:_LONGEST_WORD_CHARS]
+
+
 def _error_in(value: Any) -> tuple[str | None, str | None] | None:
     """Read an ``error`` member: an object with code, type and message, or anything else that is not empty."""
     if not value or (isinstance(value, dict) and not any(value.values())):
         return None
     if isinstance(value, dict):
-        return storable_text(value.get("code")) or storable_text(value.get("type")), storable_text(
-            value.get("message")
-        ) or storable_text(value)
+        code = storable_word(value.get("code")) or storable_word(value.get("type"))
+        return code, storable_text(value.get("message")) or storable_text(value)
     return None, storable_text(value)
 
 
@@ -128,8 +140,10 @@ def read_output_line(record: Any) -> OutputLine | None:
         raw_status = response.get("status_code")
         if type(raw_status) is int and 0 <= raw_status <= _MAX_STATUS_CODE:
             status = raw_status
-        request_id = storable_text(response.get("request_id"))
+        request_id = storable_word(response.get("request_id"))
         body = response.get("body")
+        if isinstance(body, float) and not math.isfinite(body):
+            body = None  # which is how it would be written
     error = _error_in(record.get("error"))
     if error is None and isinstance(body, dict):
         error = _error_in(body.get("error"))

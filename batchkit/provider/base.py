@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from batchkit.models import Batch, BatchId, Download, FileId, RemoteFile, RemoteModel
@@ -45,8 +45,12 @@ class Provider(Protocol):
         endpoint: str,
         window: str,
         metadata: Mapping[str, str],
+        before_sending: Callable[[], object] | None = None,
     ) -> Batch:
         """Create a batch: sent once and never again by this call.
+
+        ``before_sending`` is called at the last moment at which nothing can be bought yet; what it raises comes out, and
+        nothing is bought.
 
         Raises ``OutcomeUnknown`` when the batch may exist; ``ProviderRefused`` or ``ProviderUnreachable`` when it
         certainly does not. What leaves a doubt, such as a 409 or a refusal that a gateway wrote, counts as unknown.

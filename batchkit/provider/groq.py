@@ -179,10 +179,12 @@ class GroqProvider:
         endpoint: str,
         window: str,
         metadata: Mapping[str, str],
+        before_sending: Callable[[], object] | None = None,
     ) -> Batch:
         """Create a batch with exactly one POST, on a connection of its own, with no repetition of any kind.
 
-        Groq knows no idempotency key, so a second POST would buy a second batch.
+        Groq knows no idempotency key, so a second POST would buy a second batch. ``before_sending`` is called when the
+        connection stands and the headers are out; what it raises comes out, and Groq never gets to see what to buy.
 
         Raises ``ProviderUnreachable`` when no connection was made and ``ProviderRefused`` when the API itself said no: then
         there certainly is no batch. Raises ``OutcomeUnknown`` for everything else: a broken or late exchange, a 5xx, 408,
@@ -195,7 +197,7 @@ class GroqProvider:
             "metadata": dict(metadata),
         }
         try:
-            batch = wire.batch(self._http.post_once(_BATCHES, request))
+            batch = wire.batch(self._http.post_once(_BATCHES, request, before_sending=before_sending))
         except OutcomeUnknown as error:
             error.hint = _LOOK_IT_UP
             raise
@@ -288,9 +290,11 @@ def _cursor(cursor: str | None) -> list[tuple[str, str]]:
 
 def _same_batch(payload: object, batch_id: BatchId, call: str) -> Batch:
     batch = wire.batch(payload)
-    if batch is None or batch.id != batch_id:
-        raise OutcomeUnknown(f"{call}: the answer is not about this batch")
-    return batch
+    if batch is not None and batch.id == batch_id:
+        return batch
+    if wire.says_not_found(payload):
+        raise NotFound(f"{call}: the answer is an error object: there is no such batch", status=HTTPStatus.OK)
+    raise OutcomeUnknown(f"{call}: the answer is not about this batch")
 
 
 def _segment(remote_id: str, what: str) -> str:

@@ -11,6 +11,7 @@ import random
 import ssl
 import time
 from http import HTTPStatus
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
@@ -33,7 +34,7 @@ from batchkit.provider.multipart import FileForm
 from batchkit.provider.retry import Retry, TryAgain, once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pydantic import SecretStr
@@ -130,13 +131,22 @@ class ApiClient:
         """POST without a body and read JSON; repeated on trouble, so only for calls that may happen twice."""
         return self._retry.call(lambda: self._json("POST", path), total_seconds=self._total_seconds)
 
-    def post_once(self, path: str, payload: object) -> Any:
+    def post_once(self, path: str, payload: object, *, before_sending: Callable[[], object] | None = None) -> Any:
         """POST a JSON value exactly once, on a connection of its own.
 
-        Raises ``OutcomeUnknown`` unless it is certain that nothing was processed; ``failures`` says what is.
+        ``before_sending`` is called between the headers and the body: what it raises comes out, and the server is left with a
+        request that it cannot process. Raises ``OutcomeUnknown`` unless it is certain that nothing was processed; ``failures``
+        says what is.
         """
         content = dumps(payload)
-        return once(lambda: self._json("POST", path, must_be_certain=True, content=content, headers=_JSON))
+
+        def body() -> Iterator[bytes]:
+            if before_sending is not None:
+                before_sending()
+            yield content
+
+        headers = {**_JSON, "Content-Length": str(len(content))}
+        return once(lambda: self._json("POST", path, must_be_certain=True, content=body(), headers=headers))
 
     def delete(self, path: str) -> None:
         """DELETE; repeated on trouble. Any 2xx will do, whatever its body."""
@@ -269,6 +279,8 @@ def _new_client(
         limits=httpx.Limits(max_connections=1),
         follow_redirects=False,
         verify=verify,
+        # None is kept: the API needs none, and one that is no ASCII would break every later request.
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         # A proxy from the environment would get to see the key that must not leave this machine.
         trust_env=not is_loopback(base_url.host),
     )

@@ -31,12 +31,16 @@ from batchkit.provider.headers import parse_duration
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_LARGEST_COUNT = 2**31 - 1
+# Two of them still add up within 32 bits, as a database does it.
+_LARGEST_COUNT = 1_000_000_000
 _LARGEST_SIZE = 2**63 - 1
 _LATEST_TIME = 253_402_300_799  # the last second of the year 9999
 _LONGEST_PROBLEM_CHARS = 1_000
+_LONGEST_STATUS_CHARS = 100
 _KNOWN_STATUSES = frozenset(BatchStatus)
 _TRY_AGAIN = re.compile(r"try again in ((?:[0-9.]+[a-z\u00b5]+)+)", re.IGNORECASE)
+
+_NOT_FOUND = re.compile(r"not[ _]found|\bno (?:such )?batch\b|does not exist", re.IGNORECASE)
 
 _HINTS: dict[int, str] = {
     HTTPStatus.UNAUTHORIZED: "the key is missing, wrong or revoked: check GROQ_API_KEY (console.groq.com/keys)",
@@ -81,6 +85,15 @@ def explain(status: int, payload: object) -> Refusal:
         hint=hint,
         retry_after_seconds=_wait_in_words(message),
     )
+
+
+def says_not_found(payload: object) -> bool:
+    """Whether a reply is an error object that denies what was asked for: some servers send it with status 200."""
+    error = payload.get("error") if isinstance(payload, Mapping) else None
+    if not isinstance(error, Mapping):
+        return False
+    words = (text(error.get(name)) for name in ("code", "type", "message"))
+    return any(word is not None and _NOT_FOUND.search(word) for word in words)
 
 
 def page(payload: object) -> Page | None:
@@ -187,7 +200,7 @@ def _status(value: object) -> str:
     if word is None:
         return "unknown"
     known = word.strip().lower()
-    return known if known in _KNOWN_STATUSES else word
+    return known if known in _KNOWN_STATUSES else word[:_LONGEST_STATUS_CHARS]
 
 
 def _integer(value: object) -> int | None:

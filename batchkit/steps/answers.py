@@ -49,6 +49,7 @@ class Tally:
     failed: int = 0
     cancelled: int = 0
     expired: int = 0
+    unmentioned: int = 0
     again: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -150,6 +151,7 @@ class AnswerReader:
             outcome = self._outcomes[index]
             if outcome is None:
                 problem = named.get(index + 1)
+                self.tally.unmentioned += problem is None
                 outcome = _UNANSWERED[unanswered] if problem is None else _refused_by(problem)
             self._decide(index, rider, outcome)
         return self.tally
@@ -192,7 +194,7 @@ class AnswerReader:
 
 
 def _refused_by(problem: BatchProblem) -> Outcome:
-    code = jsonl.storable_text(problem.code) or "invalid_line"
+    code = jsonl.storable_word(problem.code) or "invalid_line"
     return Outcome(OutcomeKind.REFUSED, None, code, jsonl.storable_text(problem.message))
 
 
@@ -204,7 +206,7 @@ def _facts_of(body: Any) -> tuple[str | None, int | None, int | None, int | None
     choices = body.get("choices")
     if isinstance(choices, list) and choices and isinstance(choices[0], dict):
         reason = choices[0].get("finish_reason")
-        finish_reason = reason if isinstance(reason, str) and reason.isascii() and "\x00" not in reason else None
+        finish_reason = jsonl.storable_word(reason) if isinstance(reason, str) else None
     usage = body.get("usage")
     if not isinstance(usage, dict):
         return finish_reason, None, None, None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batchkit import jsonl, preflight, sources
 from batchkit.errors import InputInvalid, Problem
+from batchkit.preflight.findings import describe
 from batchkit.sharding import MAX_FILE_BYTES
 from batchkit.uniqueness import SeenIds
 
@@ -124,7 +125,7 @@ class InputCheck:
             if shown < SHOWN_PROBLEMS:
                 shown += 1
                 where = f"{first_seen[custom_id][0]}:{first_seen[custom_id][1]}"
-                reason = f"custom_id {custom_id!r} is used already at {where}; every request needs its own"
+                reason = f"custom_id {describe(custom_id)} is used already at {where}; every request needs its own"
                 self._add_problem(path, number, reason, position=position)
             else:
                 self._problem_count += 1

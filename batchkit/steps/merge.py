@@ -118,7 +118,9 @@ def _fetch_now(context: StepContext, workload: Workload, shard_id: ShardId) -> _
 
 
 def _hides_a_file(batch: Batch) -> bool:
-    """Whether the provider counted answers for which it names no file: file ids may appear later than the end."""
+    """Whether there are answers for which the provider names no file: file ids may appear later than the end."""
+    if batch.status == BatchStatus.COMPLETED and batch.output_file_id is None and batch.error_file_id is None:
+        return True
     return bool(
         (batch.counts.completed and batch.output_file_id is None)
         or (batch.counts.failed and batch.error_file_id is None)
@@ -172,9 +174,12 @@ def _merge_once(context: StepContext, workload: Workload, fetched: _Fetched, *, 
             values, report = _settle_failed_batch(connection, context, workload, shard, batch)
         else:
             tally = _read_answers(connection, workload, fetched)
-            if not believe and _looks_torn(tally, batch):
+            is_torn = _looks_torn(tally, fetched)
+            if is_torn and not believe:
                 raise _TornError
             values, report = _store(connection, workload, shard, batch, tally)
+            if is_torn:
+                report += StepReport({}, (_last_words(batch, tally),))
         shards.transition(
             connection,
             shard,
@@ -223,9 +228,27 @@ def _named_lines(batch: Batch) -> dict[int, BatchProblem]:
     return {problem.line: problem for problem in batch.problems if problem.line is not None}
 
 
-def _looks_torn(tally: Tally, batch: Batch) -> bool:
-    """Whether the file ends in the middle of a line, or holds fewer lines than the provider counted answers."""
-    return tally.ends_torn or tally.lines < batch.counts.completed + batch.counts.failed
+def _looks_torn(tally: Tally, fetched: _Fetched) -> bool:
+    """Whether a file may lack its end: it stops in mid-line, or has fewer lines than were counted, or than were to come.
+
+    A batch that ended early may say nothing of requests that it did not reach, but then its counts tell how many it did.
+    """
+    if fetched.output is None and fetched.error is None:
+        return False
+    counts = fetched.batch.counts
+    if tally.ends_torn or tally.lines < counts.completed + counts.failed:
+        return True
+    may_be_silent = _meaning_of_silence(fetched.batch) is not OutcomeKind.MISSING and counts.total > 0
+    return tally.unmentioned > 0 and not may_be_silent
+
+
+def _last_words(batch: Batch, tally: Tally) -> str:
+    """Say what it means that files are believed although they still look torn."""
+    what = f"batch {batch.id}: its files look torn, and did so in each of {_FETCHES} downloads; what they hold is kept"
+    if not tally.again:
+        return what
+    again = "1 request is" if tally.again == 1 else f"{tally.again:,} requests are"
+    return f"{what}, {again} sent again, and what was answered beyond the tear is paid for twice"
 
 
 def _store(
@@ -246,6 +269,7 @@ def _store(
         "next_lines": workload.shard_lines,
         "next_completion_window": shard.window,
         "not_before": 0,
+        "refusals": 0,
         "waits": 0,
     }
     if tally.expired:
@@ -285,7 +309,12 @@ def _settle_failed_batch(
     message = first.message if first else "the provider refused the batch without a reason"
     half = max(shard.line_count // 2, 1)
     alone = shards.open_count(connection, workload.id) <= 1
-    values: dict[str, Any] = {"next_lines": shard.next_lines, "next_completion_window": shard.window, "not_before": 0}
+    values: dict[str, Any] = {
+        "next_lines": shard.next_lines,
+        "next_completion_window": shard.window,
+        "not_before": 0,
+        "refusals": 0,
+    }
     named = _named_riders(connection, shard, batch)
     failed = len(named)
     if named:
@@ -295,7 +324,7 @@ def _settle_failed_batch(
         values["waits"] = shard.waits + 1
         values["next_lines"] = half if alone else shard.next_lines
     else:
-        values["refusals"] = shard.refusals + 1
+        values["refusals"] = 1
         values["next_lines"] = half
         if halving_ends(connection, shard):
             failed = shard.line_count

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batchkit.errors import StateConflict
-from batchkit.jsonl import storable_text
+from batchkit.jsonl import storable_text, storable_word
 from batchkit.models import RequestState, ShardState
 from batchkit.store import requests, shards
 from batchkit.store.bulk import bulk_for
@@ -63,10 +63,15 @@ def step_aside(context: StepContext, shard: Shard) -> None:
         return
 
 
-def withdraw(context: StepContext, shard: Shard, *, code: str, message: str, status_code: int | None) -> None:
-    """Give up a shard that the provider will never take: its requests ride again in halves, or one by one fail for good."""
+def withdraw(
+    context: StepContext, shard: Shard, *, code: str, message: str, status_code: int | None, is_too_large: bool = False
+) -> None:
+    """Give up a shard that the provider will never take: its requests ride again in halves, or one by one fail for good.
+
+    However many shards are too large, that says nothing against their lines.
+    """
     with context.store.write() as connection:
-        final = halving_ends(connection, shard)
+        final = shard.line_count == 1 if is_too_large else halving_ends(connection, shard)
         if final:
             fail_all(connection, shard, code=code, message=message, status_code=status_code)
         else:
@@ -78,7 +83,7 @@ def withdraw(context: StepContext, shard: Shard, *, code: str, message: str, sta
             at=context.clock(),
             owner=context.owner,
             detail=f"{code}: {message}"[:500],
-            refusals=shard.refusals + 1,
+            refusals=0 if is_too_large else 1,
             failed=shard.line_count if final else 0,
             next_lines=max(shard.line_count // 2, 1),
             next_completion_window=shard.window,
@@ -116,7 +121,7 @@ def fail(
                 rider.attempts,
                 status_code,
                 None,
-                storable_text(code),
+                storable_word(code),
                 storable_text(message),
                 None,
                 None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from batchkit import preflight, sources
 from batchkit.errors import StateConflict, WorkloadConflict
+from batchkit.jsonl import storable_text
 from batchkit.models import RetryPolicy
 from batchkit.sharding import default_shard_lines, is_full
 from batchkit.spool import directory_name
@@ -200,7 +201,8 @@ def _begin(
         if not workloads.add(
             connection,
             name=name,
-            source=", ".join(str(path) for path in paths),
+            # A file's name may be bytes that are no text.
+            source=storable_text(", ".join(str(path) for path in paths)) or "",
             directory=directory_name(name, uuid.uuid4().hex[:8]),
             window=options.window or defaults.window,
             max_window=options.max_window or defaults.max_window,

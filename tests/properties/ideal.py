@@ -1,0 +1,108 @@
+"""What must come out of a history, by the promises alone: a dictionary of requests, and no file, database or JSON.
+
+Written from the rules: matching is by custom_id alone; a success wins over everything else that a batch says of a request,
+otherwise its first line stands; what was not executed has a budget of its own; nothing is sent once the user wants no more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+class Says(Enum):
+    """What one line says of its request."""
+
+    ANSWER = auto()
+    REFUSAL = auto()
+    TROUBLE = auto()
+    EXPIRED = auto()
+    STOPPED = auto()
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a batch's files, as it was meant; ``answer`` is the response body of a success."""
+
+    custom_id: str
+    says: Says
+    answer: Any = None
+
+
+@dataclass
+class Fate:
+    """Where one request is: ``state`` is open, succeeded, failed or cancelled. ``lost`` counts rides without an answer."""
+
+    state: str = "open"
+    attempts: int = 0
+    expiries: int = 0
+    lost: int = 0
+    answer: Any = None
+
+
+@dataclass
+class Ideal:
+    """All requests of a workload by custom_id, in input order."""
+
+    max_attempts: int
+    max_expiries: int
+    fates: dict[str, Fate] = field(default_factory=dict)
+    is_cancelling: bool = False
+
+    def in_state(self, state: str) -> set[str]:
+        """Name the requests in a state."""
+        return {custom_id for custom_id, fate in self.fates.items() if fate.state == state}
+
+    def batch_ran(self, riders: Sequence[str], lines: Iterable[Line], silence: Says, named: Iterable[int] = ()) -> None:
+        """A batch ran with ``riders``: ``lines`` came back, and ``named`` are the places, from 1, that its errors name."""
+        best: dict[str, Line] = {}
+        for line in lines:
+            if line.custom_id not in best or (
+                line.says is Says.ANSWER and best[line.custom_id].says is not Says.ANSWER
+            ):
+                best[line.custom_id] = line
+        refused = {riders[place - 1] for place in named if 0 < place <= len(riders)}
+        for custom_id in riders:
+            silent = Line(custom_id, Says.REFUSAL if custom_id in refused else silence)
+            self._ride(self.fates[custom_id], best.get(custom_id, silent))
+
+    def _ride(self, fate: Fate, line: Line) -> None:
+        assert fate.state == "open"
+        says = line.says
+        fate.attempts += 1
+        fate.lost += says is not Says.ANSWER
+        fate.expiries += says in (Says.EXPIRED, Says.STOPPED)
+        if says is Says.ANSWER:
+            fate.state, fate.answer = "succeeded", line.answer
+        elif says is Says.REFUSAL or (says is Says.TROUBLE and fate.attempts - fate.expiries >= self.max_attempts):
+            fate.state = "failed"
+        elif self.is_cancelling:
+            fate.state = "cancelled"
+        elif fate.expiries >= self.max_expiries and says is not Says.TROUBLE:
+            fate.state = "failed"
+
+    def batch_was_refused(self, riders: Sequence[str], failing: Iterable[str]) -> None:
+        """A batch failed validation: nothing ran and no ride counts; ``failing`` are those that its refusal condemns."""
+        condemned = set(failing)
+        for custom_id in riders:
+            if custom_id in condemned:
+                self.fates[custom_id].state = "failed"
+            elif self.is_cancelling:
+                self.fates[custom_id].state = "cancelled"
+
+    def cancel(self, at_the_provider: set[str]) -> None:
+        """The user wants no more: what is not at the provider ends here."""
+        self.is_cancelling = True
+        for custom_id in self.in_state("open") - at_the_provider:
+            self.fates[custom_id].state = "cancelled"
+
+    def reopen(self, *, failed: bool) -> None:
+        """The user wants the lost ones after all, with fresh budgets."""
+        self.is_cancelling = False
+        for state in ("cancelled", "failed") if failed else ("cancelled",):
+            for custom_id in self.in_state(state):
+                self.fates[custom_id] = Fate(lost=self.fates[custom_id].lost)

@@ -1,0 +1,186 @@
+"""A batch API in memory that hands out exactly the files it was given: no HTTP, no lines of its own making."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from batchkit.errors import NotFound, OutcomeUnknown
+from batchkit.models import Batch, BatchId, BatchProblem, BatchStatus, Download, FileId, RemoteFile, RequestCounts
+from batchkit.provider.base import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from batchkit.models import RemoteModel
+
+# Across all providers, because a database knows a batch by its id.
+_numbers = itertools.count(1)
+
+
+@dataclass
+class Ending:
+    """How a batch ends: its last status and its files, None where it has none.
+
+    ``late`` looks at the batch name no file yet; ``away`` downloads say 404 and ``broken`` ones fail in passing; ``torn``
+    downloads bring the first ``torn_at`` bytes only. ``gone`` files stay away for good, and a batch that ``vanishes`` is
+    forgotten as a whole.
+    """
+
+    status: str = BatchStatus.COMPLETED
+    output: bytes | None = None
+    error: bytes | None = None
+    counts: RequestCounts = field(default_factory=RequestCounts)
+    problems: Sequence[BatchProblem] = ()
+    late: int = 0
+    away: int = 0
+    broken: int = 0
+    torn: int = 0
+    torn_at: int = 0
+    gone: frozenset[str] = frozenset()
+    vanishes: bool = False
+
+
+def not_found(what: str) -> NotFound:
+    """Make the refusal of an unknown id."""
+    return NotFound(f"no such {what}", status=404)
+
+
+class ScriptedProvider:
+    """Implements ``batchkit.provider.base.Provider``. ``bought`` counts creations by shard key."""
+
+    limits = Limits(max_lines=50_000, max_bytes=200_000_000, ids_per_status_call=200)
+
+    def __init__(self, on_create: Callable[[bytes], None] = lambda _data: None) -> None:
+        self.files: dict[FileId, bytes] = {}
+        self.batches: dict[BatchId, Batch] = {}
+        self.endings: dict[BatchId, Ending] = {}
+        self.bought: Counter[str] = Counter()
+        self._on_create = on_create
+
+    def input_of(self, batch_id: BatchId) -> bytes:
+        """Give the file that a batch was made of."""
+        file_id = self.batches[batch_id].input_file_id
+        assert file_id is not None
+        return self.files[file_id]
+
+    def running(self) -> list[BatchId]:
+        """Name the batches that have not ended."""
+        return [batch_id for batch_id in self.batches if batch_id not in self.endings]
+
+    def end(self, batch_id: BatchId, ending: Ending) -> None:
+        """End a batch."""
+        self.endings[batch_id] = ending
+        for kind, data in (("output", ending.output), ("error", ending.error)):
+            if data is not None:
+                self.files[FileId(f"{kind}-{batch_id}")] = data
+        self.batches[batch_id] = replace(
+            self.batches[batch_id], status=ending.status, counts=ending.counts, problems=tuple(ending.problems)
+        )
+
+    # The protocol
+
+    def upload_file(self, path: Path, filename: str) -> RemoteFile:
+        """Take in a shard file."""
+        file_id = FileId(f"file-{next(_numbers)}")
+        data = self.files[file_id] = path.read_bytes()
+        return RemoteFile(file_id, filename, len(data), "batch")
+
+    def create_batch(
+        self,
+        *,
+        input_file_id: FileId,
+        endpoint: str,
+        window: str,
+        metadata: Mapping[str, str],
+        before_sending: Callable[[], object] | None = None,
+    ) -> Batch:
+        """Create a batch, and count what was bought."""
+        if before_sending is not None:
+            before_sending()
+        self._on_create(self.files[input_file_id])
+        self.bought[metadata["batchkit_key"]] += 1
+        batch_id = BatchId(f"batch-{input_file_id}")
+        self.batches[batch_id] = Batch(
+            batch_id,
+            BatchStatus.IN_PROGRESS,
+            endpoint=endpoint,
+            input_file_id=input_file_id,
+            completion_window=window,
+            metadata=dict(metadata),
+        )
+        return self.batches[batch_id]
+
+    def get_batches(self, ids: Sequence[BatchId]) -> dict[BatchId, Batch]:
+        """Read the batches that have not vanished, as they would stand in a list."""
+        return {batch_id: self._seen(batch_id) for batch_id in ids if not self._has_vanished(batch_id)}
+
+    def get_batch(self, batch_id: BatchId) -> Batch:
+        """Read one batch; each call brings late file names nearer."""
+        if self._has_vanished(batch_id):
+            raise not_found("batch")
+        ending = self.endings.get(batch_id)
+        if ending is not None and ending.late:
+            ending.late -= 1
+        return self._seen(batch_id)
+
+    def _has_vanished(self, batch_id: BatchId) -> bool:
+        return batch_id in self.endings and self.endings[batch_id].vanishes
+
+    def _seen(self, batch_id: BatchId) -> Batch:
+        batch, ending = self.batches[batch_id], self.endings.get(batch_id)
+        if ending is None or ending.late:
+            return batch
+        return replace(
+            batch,
+            output_file_id=None if ending.output is None else FileId(f"output-{batch_id}"),
+            error_file_id=None if ending.error is None else FileId(f"error-{batch_id}"),
+        )
+
+    def list_batches(self) -> Iterator[Batch]:
+        """Read every batch."""
+        return iter([self._seen(batch_id) for batch_id in self.batches])
+
+    def cancel_batch(self, batch_id: BatchId) -> Batch:
+        """Note the wish of a running batch."""
+        if batch_id not in self.endings:
+            self.batches[batch_id] = replace(self.batches[batch_id], status=BatchStatus.CANCELLING)
+        return self._seen(batch_id)
+
+    def download_file(self, file_id: FileId, path: Path) -> Download:
+        """Give a file, or the trouble that its batch's ending has in store first."""
+        kind, _, batch_id = file_id.partition("-")
+        ending = self.endings[BatchId(batch_id)]
+        data = self.files[file_id]
+        if kind in ending.gone:
+            raise not_found("file")
+        if ending.away:
+            ending.away -= 1
+            raise not_found("file")
+        if ending.broken:
+            ending.broken -= 1
+            raise OutcomeUnknown("the connection broke off")
+        if ending.torn:
+            ending.torn -= 1
+            data = data[: ending.torn_at]
+        path.write_bytes(data)
+        return Download(path, len(data), hashlib.sha256(data).hexdigest())
+
+    def list_files(self) -> Iterator[RemoteFile]:
+        """Read every file."""
+        return iter([RemoteFile(file_id, file_id, len(data), "batch") for file_id, data in self.files.items()])
+
+    def delete_file(self, file_id: FileId) -> None:
+        """Delete a file."""
+        self.files.pop(file_id, None)
+
+    def list_models(self) -> list[RemoteModel]:
+        """Know no models."""
+        return []
+
+    def close(self) -> None:
+        """Hold nothing."""

@@ -1,0 +1,351 @@
+"""Whatever comes back, in whatever order, however often, and whoever dies over it: the merge ends where the promises say."""
+
+from __future__ import annotations
+
+import csv
+import json  # noqa: TID251 - reads with other eyes than the code under test
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from batchkit.models import ShardState
+from batchkit.steps import cancel, resubmit
+from batchkit.steps.refusal import MAX_WAITS
+from batchkit.store import shards, workloads
+from tests.properties.accidents import Accidents
+from tests.properties.endings import Script, scripts
+from tests.properties.ideal import Fate, Ideal, Line, Says
+from tests.properties.lab import LONG, Lab, content
+from tests.properties.scripted import Ending, ScriptedProvider
+from tests.properties.wording import TOKENS, chat_body, write
+from tests.workloads import audio_line, chat_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from batchkit.models import BatchId
+    from batchkit.store.engine import Store
+
+#: Near misses of each other, and what careless matching would fold, trim, or take for numbers.
+IDS = (
+    *(
+        "a",
+        "A",
+        " a",
+        "a ",
+        "\u00e9",
+        "e\u0301",
+        "0",
+        "00",
+        "1",
+        "1.0",
+        "true",
+        "null",
+        "\ufeffa",
+        "\u6f22\u5b57",
+        "\U0001f388",
+    ),
+    *(
+        '"',
+        "\\",
+        "'",
+        "%",
+        "a\u2028b",
+        "a/b",
+        "x" * 64,
+        "x" * 512,
+        "\u212a",
+        "k",
+        "stra\u00dfe",
+        "strasse",
+        "row-1",
+        "row-10",
+    ),
+)
+#: More rounds than any history needs to end once everything is answered.
+ROUNDS = 60
+
+inputs = st.lists(
+    st.tuples(st.sampled_from(IDS), st.booleans()), min_size=1, max_size=9, unique_by=lambda pair: pair[0]
+)
+owners = st.sampled_from("ab")
+deaths = st.tuples(st.just("death"), st.integers(0, 25))
+accidents = deaths | st.tuples(st.just("turn"), st.integers(0, 5))
+
+
+class History(RuleBasedStateMachine):
+    """Rules do the same to the real parts and to the ideal ones; the invariants compare the two."""
+
+    def __init__(self, store: Store, folder: Path, accidents: Accidents) -> None:
+        super().__init__()
+        self.accidents = accidents
+        self.lab = Lab(store, folder, ScriptedProvider(self._may_be_bought))
+        self.ideal = Ideal(1, 1)
+        self.lines: dict[str, bytes] = {}
+        self.scripts: dict[BatchId, Script] = {}
+        self.merged: set[BatchId] = set()
+        self.capacity_refusals = 0
+        self.whole_refusals = 0
+        self.steps = 0
+
+    @initialize(
+        lines=inputs,
+        shard_lines=st.integers(1, 5),
+        shard_bytes=st.sampled_from([1_500, 100_000_000]),
+        budgets=st.tuples(st.integers(1, 3), st.integers(1, 4)),
+        death=st.none() | deaths,
+    )
+    def split(self, lines, shard_lines, shard_bytes, budgets, death) -> None:
+        """Cut the input, at the second try if the first one dies."""
+        self.ideal = Ideal(*budgets)
+        for custom_id, is_audio in lines:
+            self.ideal.fates[custom_id] = Fate()
+            record = audio_line(custom_id) if is_audio else chat_line(custom_id)
+            self.lines[custom_id] = json.dumps(record).encode()
+        options = {
+            "shard_lines": shard_lines,
+            "shard_bytes": shard_bytes,
+            "max_attempts": budgets[0],
+            "max_expiries": budgets[1],
+        }
+        self._with_accident(death, "a", lambda owner: self.lab.split(content(self.lines.values()), owner, **options))
+        self.lab.clock.advance(61)
+        assert self.lab.split(content(self.lines.values()), "b", **options) is not None
+
+    def _may_be_bought(self, data: bytes) -> None:
+        for line in data.splitlines():
+            custom_id = json.loads(line)["custom_id"]
+            assert line == self.lines[custom_id]
+            assert self.ideal.fates[custom_id].state == "open"
+
+    @rule(owner=owners, limit=st.integers(1, 9), cut=st.none() | accidents)
+    def go_on(self, owner, limit, cut) -> None:
+        """Cut what must ride again, perhaps with an accident in it, and bring some shards to the provider."""
+        self._with_accident(cut, owner, self.lab.resubmit)
+        self.lab.send(owner, limit)
+
+    @precondition(lambda self: self.lab.provider.running())
+    @rule(data=st.data(), most=st.integers(1, 4))
+    def end(self, data, most) -> None:
+        """Let some batches end, each in any way."""
+        for batch_id in self.lab.provider.running()[:most]:
+            riders = self.riders(batch_id)
+            misses = [f" {riders[0]}", f"{riders[0]} ", riders[0].swapcase(), "nobody"]
+            foreign = sorted({*self.lines, *misses} - set(riders))
+            script = data.draw(scripts(riders, foreign, batch_id))
+            if script.refusal == "token_limit_exceeded":
+                # After eight in a row it counts as another kind of refusal; the waits for room have tests of their own.
+                if self.capacity_refusals == MAX_WAITS - 1:
+                    continue
+                self.capacity_refusals += 1
+            self.scripts[batch_id] = script
+            self.lab.provider.end(batch_id, script.ending)
+
+    @precondition(lambda self: self.lab.provider.endings)
+    @rule(owner=owners)
+    def merge(self, owner) -> None:
+        """Notice and merge all that has ended."""
+        self.lab.look(owner)
+        self.lab.merge(owner)
+        self._note_merged()
+
+    @rule(owner=owners, data=st.data())
+    def round(self, owner, data) -> None:
+        """Go once all the way round, so that some requests ride often."""
+        self.go_on(owner, 9, None)
+        self.end(data, 9)
+        self.lab.clock.advance(LONG)
+        self.merge(owner)
+
+    @precondition(lambda self: len(self.lab.provider.endings) > len(self.merged))
+    @rule(owner=owners, accident=accidents)
+    def merge_with_an_accident(self, owner, accident) -> None:
+        """Die in the middle of a merge, or be overtaken in it by another runner whose lease has begun since."""
+        self.lab.look(owner)
+        # One shard at a time: where in its work a thread is when another one dies cannot be repeated.
+        ids = self.lab.claim(owner, ShardState.ENDED, 1)
+        self._with_accident(accident, owner, lambda owner: self.lab.merge(owner, ids))
+        self._note_merged()
+
+    def _with_accident(self, accident: tuple[str, int] | None, owner: str, work: Callable[[str], object]) -> None:
+        match accident:
+            case None:
+                work(owner)
+            case ("death", moment):
+                with self.accidents.death_after(moment):
+                    work(owner)
+            case (_, moment):
+                with self.accidents.turn_after(moment, lambda: self._overtake("a" if owner == "b" else "b")):
+                    work(owner)
+
+    def _overtake(self, other: str) -> None:
+        self.lab.clock.advance(61)
+        self.lab.merge(other)
+        self._note_merged()
+        self.lab.resubmit(other)
+        self.lab.send(other)
+
+    @precondition(lambda self: self.merged)
+    @rule(owner=owners)
+    def merge_again(self, owner) -> None:
+        """Merge what is merged: nothing happens."""
+        merged = [shard.id for shard in self.lab.shards(ShardState.MERGED)]
+        before = self.lab.everything()
+        self.lab.merge(owner, merged)
+        assert self.lab.everything() == before
+
+    @rule(seconds=st.sampled_from([61.0, LONG]))
+    def wait(self, seconds) -> None:
+        """Let time pass."""
+        self.lab.clock.advance(seconds)
+
+    @precondition(lambda self: self.steps > 8 and not self.ideal.is_cancelling)
+    @rule(sure=st.integers(0, 3))
+    def cancel(self, sure) -> None:
+        """The user wants no more (now and then)."""
+        if sure:
+            return
+        with self.lab.store.write() as connection:
+            cancel.request(connection, self.lab.workload(), at=self.lab.clock())
+        cancel.cancel(self.lab.contexts["a"], self.lab.id)
+        out = (self.riders(batch_id) for batch_id in self.lab.provider.batches if batch_id not in self.merged)
+        self.ideal.cancel({custom_id for riders in out for custom_id in riders})
+
+    @precondition(lambda self: self.ideal.in_state("cancelled") or self.ideal.in_state("failed"))
+    @rule(failed=st.booleans())
+    def reopen(self, failed) -> None:
+        """The user wants the lost ones after all."""
+        with self.lab.store.write() as connection:
+            resubmit.reopen(connection, self.lab.workload(), failed=failed, at=self.lab.clock())
+        self.ideal.reopen(failed=failed)
+
+    def riders(self, batch_id: BatchId) -> list[str]:
+        """Name the requests of a batch, by its line."""
+        return [json.loads(line)["custom_id"] for line in self.lab.provider.input_of(batch_id).splitlines()]
+
+    def _note_merged(self) -> None:
+        """Do to the ideal what the scripts mean of the batches that were merged since."""
+        for shard in self.lab.shards(ShardState.MERGED):
+            assert shard.batch_id is not None
+            if shard.batch_id in self.merged:
+                continue
+            self.merged.add(shard.batch_id)
+            riders, script = self.riders(shard.batch_id), self.scripts[shard.batch_id]
+            if script.refusal is None:
+                self.ideal.batch_ran(riders, script.lines, script.silence, script.named)
+                continue
+            failing = [riders[place - 1] for place in script.named if place <= len(riders)]
+            if not failing and script.refusal != "token_limit_exceeded":
+                self.whole_refusals += 1
+                failing = riders if len(riders) == 1 else []
+            self.ideal.batch_was_refused(riders, failing)
+
+    @invariant()
+    def promises_hold(self) -> None:
+        """After every step."""
+        self.steps += 1
+        self._check_buckets()
+        self._check_counters()
+        assert not self.lab.provider.bought or max(self.lab.provider.bought.values()) == 1
+
+    def _check_buckets(self) -> None:
+        """Every request is in one bucket, and it is the right one, with the right answer."""
+        rows = self.lab.rows()
+        assert [row.custom_id for row in rows] == list(self.ideal.fates)
+        for row, fate in zip(rows, self.ideal.fates.values(), strict=True):
+            state = "open" if row.state in ("pending", "in_flight") else row.state
+            assert (row.custom_id, state) == (row.custom_id, fate.state)
+            assert (row.result_shard_id is not None) == (state in ("succeeded", "failed"))
+            if state == "succeeded":
+                assert row.body is not None
+                assert json.loads(row.body) == fate.answer
+            if state == "failed":
+                assert row.error_code
+        with self.lab.store.read() as connection:
+            counts = workloads.count_requests(connection, self.lab.workload())
+            spent = workloads.usage(connection, self.lab.id)
+            assert shards.refused_count(connection, self.lab.id) == self.whole_refusals
+        buckets = Counter(fate.state for fate in self.ideal.fates.values())
+        assert counts.total == len(self.ideal.fates)
+        assert counts.pending + counts.in_flight + counts.succeeded + counts.failed + counts.cancelled == counts.total
+        assert counts.unresolved == buckets["open"]
+        assert (counts.succeeded, counts.failed, counts.cancelled) == tuple(
+            buckets[state] for state in ("succeeded", "failed", "cancelled")
+        )
+        assert (spent.prompt_tokens, spent.completion_tokens) == tuple(buckets["succeeded"] * part for part in TOKENS)
+
+    def _check_counters(self) -> None:
+        """Rides and expiries are counted as they were, within both budgets, and each failed one is noted once."""
+        counters = self.lab.counters()
+        assert counters == {custom_id: (fate.attempts, fate.expiries) for custom_id, fate in self.ideal.fates.items()}
+        for attempts, expiries in counters.values():
+            assert attempts - expiries <= self.ideal.max_attempts
+            assert expiries <= self.ideal.max_expiries
+        lost = Counter(self.lab.lost_rides())
+        assert [lost[seq] for seq in range(len(self.ideal.fates))] == [fate.lost for fate in self.ideal.fates.values()]
+
+    def teardown(self) -> None:
+        """From anywhere the workload gets to its end, and the export tells what happened."""
+        if self.lab.workload_id is None:
+            return
+        for _ in range(ROUNDS):
+            self.lab.resubmit()
+            self.lab.send()
+            for batch_id in self.lab.provider.running():
+                self._answer_all(batch_id)
+            self.lab.clock.advance(LONG)
+            self.lab.look("b")
+            self.lab.merge("b")
+            self._note_merged()
+            if not self.ideal.in_state("open"):
+                break
+        self.promises_hold()
+        assert not self.ideal.in_state("open")
+        self._check_exports()
+
+    def _answer_all(self, batch_id: BatchId) -> None:
+        lines = [Line(custom_id, Says.ANSWER, chat_body(f"last {custom_id}")) for custom_id in self.riders(batch_id)]
+        script = Script(Ending(output=content(write(line, 0) for line in reversed(lines))), lines)
+        self.scripts[batch_id] = script
+        self.lab.provider.end(batch_id, script.ending)
+
+    def _check_exports(self) -> None:
+        told = [(custom_id, fate.state, fate.answer) for custom_id, fate in self.ideal.fates.items()]
+        lines = self.lab.exported_lines()
+        assert told == [
+            (
+                line["custom_id"],
+                line["status"],
+                line["response"]["body"] if line["status"] == "succeeded" else None,
+            )
+            for line in lines
+        ]
+        with self.lab.exported(".csv").open(encoding="utf-8", newline="") as handle:
+            cells = [(row["custom_id"], row["status"], row["answer"]) for row in csv.DictReader(handle)]
+        assert [cell[:2] for cell in cells] == [of_one[:2] for of_one in told]
+        for (_, state, text), (_, _, answer) in zip(cells, told, strict=True):
+            assert text == (answer["choices"][0]["message"]["content"] if state == "succeeded" else "")
+
+
+def test_every_history_ends_as_promised(store, folder, effort):
+    """Any cut, order, repetition and loss of lines, any end of a batch, any death and any overlap of two runners."""
+    accidents = Accidents(store.engine)
+    chosen = effort(quick=14, deep=600, steps=20) if store.is_sqlite else effort(quick=3, deep=100, steps=20)
+
+    class Here(History):
+        """A history in this store."""
+
+        def __init__(self) -> None:
+            super().__init__(store, folder, accidents)
+
+    run_state_machine_as_test(Here, settings=chosen)

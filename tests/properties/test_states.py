@@ -1,0 +1,106 @@
+"""Whatever is asked of a shard, only the drawn roads are open; whatever a line says, there is one verdict on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchkit.errors import StateConflict
+from batchkit.lifecycle import classify, decide
+from batchkit.models import OutcomeKind, OutputLine, RequestState, RetryPolicy, ShardState
+from batchkit.store import shards
+from tests.factories import NOW, add_shard, add_workload
+from tests.properties.odd_json import texts, values
+
+#: The picture in the design, edge by edge.
+ROADS = {
+    ("planned", "uploaded"),
+    ("uploaded", "submitting"),
+    ("uploaded", "planned"),
+    ("submitting", "submitted"),
+    ("submitting", "uploaded"),
+    ("submitted", "ended"),
+    ("ended", "merged"),
+    ("planned", "withdrawn"),
+    ("uploaded", "withdrawn"),
+}
+COLUMNS: dict[str, Any] = {"input_file_id": "file", "submitting_since": NOW, "merged_at": NOW}
+
+
+def test_only_the_drawn_roads_are_open(store, effort):
+    """A walk in any direction: a legal step is made once, any other one is a conflict that changes nothing."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+
+    @effort(quick=8, deep=1_000)
+    @given(targets=st.lists(st.sampled_from(ShardState), max_size=25))
+    def holds(targets: list[ShardState]) -> None:
+        with store.write() as connection:
+            shard = add_shard(connection, workload, lines=1)
+            for target in targets:
+                before = shards.get(connection, shard.id)
+                legal = (before.state, target) in ROADS
+                try:
+                    shards.transition(connection, before, target, at=NOW, batch_id=f"batch-{shard.id}", **COLUMNS)
+                except StateConflict:
+                    assert not legal
+                    assert shards.get(connection, shard.id) == before
+                    continue
+                assert legal
+                after = shards.get(connection, shard.id)
+                assert after.state is target
+                # Somebody who still believes in the old state comes too late.
+                try:
+                    shards.transition(connection, before, target, at=NOW)
+                except StateConflict:
+                    assert shards.get(connection, shard.id) == after
+                else:
+                    raise AssertionError("the same step was made twice")
+
+    holds()
+
+
+lines = st.builds(
+    OutputLine,
+    custom_id=texts,
+    status_code=st.none() | st.integers(0, 999),
+    request_id=st.none() | texts,
+    body=values,
+    error_code=st.none() | texts,
+    error_message=st.none() | texts,
+    has_error=st.booleans(),
+)
+
+
+def test_every_line_has_one_verdict(effort):
+    """A success has all that a success needs, any other line has words, and what follows is a legal state."""
+
+    @effort(quick=60, deep=5_000)
+    @given(
+        line=lines,
+        counts=st.tuples(st.integers(0, 9), st.integers(0, 9)),
+        budgets=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+        cancelling=st.booleans(),
+    )
+    def holds(line: OutputLine, counts: tuple[int, int], budgets: tuple[int, int], cancelling: bool) -> None:
+        outcome = classify(line)
+        is_success = bool(line.body) and not line.has_error and line.status_code in range(200, 300)
+        named = line.error_code in ("batch_expired", "expired", "batch_cancelled", "cancelled", "canceled")
+        assert (outcome.kind is OutcomeKind.SUCCEEDED) == (is_success and not named)
+        assert outcome.kind is OutcomeKind.SUCCEEDED or outcome.code
+        verdict = decide(
+            outcome.kind,
+            attempts=sum(counts),
+            expiries=counts[1],
+            policy=RetryPolicy(*budgets),
+            cancelling=cancelling,
+        )
+        assert verdict.attempts == sum(counts) + 1
+        assert verdict.expiries - counts[1] in (0, 1)
+        assert verdict.state is not RequestState.IN_FLIGHT
+        assert (verdict.state is RequestState.SUCCEEDED) == (outcome.kind is OutcomeKind.SUCCEEDED)
+        assert verdict.state is not RequestState.PENDING or not cancelling
+
+    holds()
