@@ -9,12 +9,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from batchkit import jsonl, runner  # noqa: F401 - what a command needs is imported once, here, and not in each child
 from batchkit.cli.app import run_command
+from batchkit.cli.driving import leave
 from tests.proof import plants
 from tests.proof.points import Point, Watch, install
 
@@ -80,7 +80,7 @@ def _main(launch: Launch) -> None:
     _redirect(launch.output_path)
     if launch.plant is not None:
         plants.PLANTS[launch.plant].apply()
-    sys.exit(_traced(launch) if launch.traced else run_command(launch.words))
+    leave(_traced(launch) if launch.traced else run_command(launch.words))
 
 
 def _traced(launch: Launch) -> int:

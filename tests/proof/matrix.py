@@ -29,12 +29,13 @@ class Extent:
     points: int | None
     pairs: int
     points_per_trouble: int
+    points_through_prefect: int
     storms: int
     seed: int = 0
 
 
-FULL = Extent(points=None, pairs=200, points_per_trouble=30, storms=200)
-QUICK = Extent(points=12, pairs=3, points_per_trouble=1, storms=2)
+FULL = Extent(points=None, pairs=200, points_per_trouble=30, points_through_prefect=30, storms=200)
+QUICK = Extent(points=12, pairs=3, points_per_trouble=1, points_through_prefect=2, storms=2)
 
 
 @dataclass
@@ -127,6 +128,10 @@ def _programme(backends: Sequence[Backend], extent: Extent) -> Iterator[tuple[st
             if story is stories.RUN:
                 twice = _plays(story, backend, pairs(usual, extent.pairs, extent.seed), usual)
                 yield f"{backend.name}: {story.name}, two deaths", twice, len(usual.points)
+        usual = measure(stories.PREFECT, backend)
+        chosen = sampled(usual, extent.points_through_prefect, extent.seed)
+        work = _plays(stories.PREFECT, backend, chosen, usual)
+        yield f"{backend.name}: {stories.PREFECT.name}", work, len(usual.points)
         plays: list[_Play] = []
         points = 0
         for number, trouble in enumerate(stories.TROUBLES):

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from batchkit.models import ShardState
 from batchkit.provider.groq import GroqProvider
-from batchkit.steps import answers, merge, submit
-from batchkit.steps.context import StepReport
+from batchkit.steps import adopt, answers, merge, submit
 from batchkit.store import shards
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from batchkit.steps.context import StepReport
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,7 @@ def _create_first_and_write_it_down_later() -> None:
                 submitting_since=now,
             )
             shard = shards.get(connection, shard.id)
-        submit.adopt(context, shard, batch, detail=batch.id)
-        return StepReport({"submitted": 1})
+        return adopt.adopt(context, shard, batch, detail=batch.id, count="submitted")
 
     submit._create = eager
 

@@ -71,6 +71,16 @@ _RUN = _command(f"run {_INPUT} --name w --no-prefect --shard-lines 4 --output {O
 
 RUN = Story("run", (_RUN,), _requests(), _LIFE, failing={"row-1": "bad_thing"}, rides={"row-2": 2})
 
+#: The same through Prefect, with a temporary server that has to be found and ended by the next start.
+PREFECT = Story(
+    "run through Prefect",
+    (_command(f"run {_INPUT} --name w --shard-lines 4 --output {OUTPUT}", 3),),
+    _requests(),
+    _LIFE,
+    failing=RUN.failing,
+    rides=RUN.rides,
+)
+
 VERBS = Story(
     "submit, cancel, resubmit, export, clean",
     (

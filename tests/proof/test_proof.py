@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from rich.console import Console
 
@@ -28,6 +30,19 @@ def test_death_at_points_spread_over_a_life(backend, story, count):
     for deaths in sampled(usual, count, seed=1):
         outcome = play(story, backend, deaths, usual)
         assert outcome.verdict.is_clean, f"{deaths}: {outcome.verdict}"
+
+
+def test_a_file_is_on_the_disk_before_it_gets_its_name():
+    """What a power cut leaves is whole: bytes are synced before the rename, and the folder after it."""
+    labels = [point.label for _, point in measure(stories.RUN, Backend("SQLite")).points]
+    renames = [number for number, label in enumerate(labels) if label.startswith("file replace ") and "before" in label]
+
+    for number in renames:
+        part = labels[number].removeprefix("file replace ").removesuffix(", before")
+        assert f"file fsync {part}, after" in labels[:number], part
+        assert f"file fsync {Path(part).parent!s}, before" in labels[number:], part
+    assert {Path(labels[number]).suffixes[-1] for number in renames} == {".part, before"}
+    assert len(renames) >= 3
 
 
 def test_two_deaths_in_a_row(backend):
