@@ -14,6 +14,8 @@ import orjson
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.routing import Route
 
 from batchkit.emulator import admin, batch_store, file_store, synchronous
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from starlette.requests import Request
-    from starlette.responses import Response
 
     from batchkit.emulator.faults import Call, HttpFault
     from batchkit.emulator.replies import Connections
@@ -57,7 +58,11 @@ def _endpoint(
     world: World, operation: str, handler: Handler, api_key: str | None
 ) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        response = await _answer(world, operation, handler, api_key, request)
+        try:
+            response = await _answer(world, operation, handler, api_key, request)
+        except ClientDisconnect:
+            # A client that dies in the middle of its request is nothing special here, and reads no answer.
+            return Response(status_code=400)
         now = world.clock.now()
         response.headers.setdefault("x-request-id", new_request_id(now))
         response.headers.setdefault("x-groq-region", "emulator")

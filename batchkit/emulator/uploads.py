@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.requests import ClientDisconnect
 
 from batchkit.emulator.replies import ApiError
 
@@ -118,6 +117,4 @@ async def read_form(request: Request, target: Path, *, limit_bytes: int) -> Form
             parser.finalize()
         except ValueError as error:
             raise ApiError(400, f"malformed multipart body: {error}") from None
-        except ClientDisconnect:
-            raise ApiError(400, "the client hung up before the end of its upload") from None
     return reader.form

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -193,3 +194,16 @@ def test_bytes_after_the_last_newline_are_a_line(client):
     data = jsonl([chat_line("last-1"), chat_line("last-2")])[:-1]
     batch = client.wait(client.create(client.post_file(data).json()["id"])["id"])
     assert batch["request_counts"]["completed"] == 2
+
+
+def test_a_client_that_dies_in_mid_request_is_no_error(capfd):
+    """Half a request, then silence: the emulator says nothing of it and answers the next one."""
+    with Emulator(speed=FAST) as emulator, Client(emulator) as client:
+        address = urlsplit(emulator.base_url)
+        for path, kind in (("files", "multipart/form-data; boundary=b"), ("batches", "application/json")):
+            head = f"POST {address.path}/{path} HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {emulator.api_key}"
+            with socket.create_connection((str(address.hostname), address.port or 0)) as half:
+                half.sendall(f"{head}\r\nContent-Type: {kind}\r\nContent-Length: 100\r\n\r\n--b\r\n".encode())
+
+        assert client.upload(chat_lines(1))
+    assert "Traceback" not in capfd.readouterr().err

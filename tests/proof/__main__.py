@@ -54,6 +54,8 @@ def main(
             def show(row: Row, done: int, total: int) -> None:
                 if row.what not in bars:
                     bars[row.what] = progress.add_task(row.what, total=total)
+                    if not err.is_terminal:
+                        err.print(f"{row.what}: {total} runs")
                 progress.update(bars[row.what], completed=done)  # type: ignore[arg-type]
 
             for row in prove(backends, replace(QUICK if quick else FULL, seed=seed), jobs=jobs, show=show):
