@@ -8,19 +8,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, assert_never
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar, assert_never
 
-from batchkit.errors import ProviderUnreachable
+from batchkit.errors import ProviderUnreachable, StoreUnavailable
 from batchkit.models import ShardId, ShardState, WorkloadId
+from batchkit.patience import Outage, StorePatience
 from batchkit.progress import Progress, read_progress
 from batchkit.steps import cancel, merge, poll, resubmit, settle, submit
 from batchkit.steps.context import StepReport
 from batchkit.store import shards, workloads
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from batchkit.steps.context import StepContext
+
+R = TypeVar("R")
 
 #: Shards uploaded and created, and shards merged, in one wave.
 SUBMIT_WAVE_SHARDS = 200
@@ -28,6 +32,8 @@ MERGE_WAVE_SHARDS = 50
 
 _SHORTEST_WAIT_SECONDS = 1.0
 _POLL_BACKOFF = 1.5
+#: By less than this a clock is corrected, by more it was set.
+_SET_BACK_SECONDS = 60.0
 #: A pass that did any of these has not met a dead provider, whatever else went wrong.
 _SIGNS_OF_LIFE = ("uploaded", "submitted", "adopted", "looked at", "merged")
 
@@ -51,10 +57,13 @@ class Wave:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing is due until ``until`` (Unix seconds); ``progress`` is the picture now, ``notes`` what the pass has to say."""
+    """Nothing is due until ``until`` (Unix seconds); ``notes`` is what the pass has to say.
+
+    ``progress`` is the picture now, None while the database cannot be read.
+    """
 
     until: float
-    progress: Progress
+    progress: Progress | None
     notes: tuple[str, ...]
 
 
@@ -88,28 +97,47 @@ class Driver:
         self._context = context
         self._pacing = pacing
         self._paces: dict[WorkloadId, _PollPace] = {}
+        self._seen_at: dict[WorkloadId, float] = {}
 
     def drive(
-        self, workload_id: WorkloadId, *, until: DriveUntil, deadline: float | None
+        self, workload_id: WorkloadId, *, begin: Callable[[], object], until: DriveUntil, deadline: float | None
     ) -> Generator[Wave | Wait, StepReport | None, Progress]:
-        """See ``Runner.drive``."""
-        outage_since: float | None = None
+        """See ``Runner.drive``; ``begin`` is called before anything else."""
+        clock = self._context.clock
+        provider_away = Outage()
+        patience = self._store_patience()
+        is_begun = False
         while True:
-            report = yield from self._pass(workload_id)
-            now = self._context.clock()
-            progress = self._progress(workload_id)
-            if progress.is_finished or until is DriveUntil.ONE_PASS or _is_reached(until, progress):
-                return progress
+            try:
+                if not is_begun:
+                    begin()
+                    is_begun = True
+                report = yield from self._pass(workload_id)
+                now = clock()
+                progress = self._progress(workload_id)
+                if progress.is_finished or until is DriveUntil.ONE_PASS or _is_reached(until, progress):
+                    return progress
+                due = self._next_due(workload_id, now)
+            except StoreUnavailable as error:
+                # Whatever was or was not committed then: every transition is guarded, so the next pass finds out by looking.
+                if until is DriveUntil.ONE_PASS:
+                    raise
+                due = patience.wait_seconds(error) + clock()
+                if deadline is not None and due > deadline:
+                    raise
+                yield Wait(due, None, (f"{error.message}; the work waits for it",))
+                continue
+            patience.end()
             if any(report.counts.get(name) for name in _SIGNS_OF_LIFE):
-                outage_since = None
+                provider_away.end()
             elif report.outage is not None:
-                outage_since = now if outage_since is None else outage_since
-                if now - outage_since >= self._pacing.outage_seconds:
+                away_seconds = provider_away.meet(now)
+                if away_seconds >= self._pacing.outage_seconds:
                     raise ProviderUnreachable(
-                        f"the provider could not be reached for {now - outage_since:.0f} s: {report.outage}",
+                        f"the provider could not be reached for {away_seconds:.0f} s: {report.outage}",
                         hint="nothing is lost: run the same command again later",
                     )
-            due = self._next_due(workload_id, now)
+                provider_away.wait(due - now)
             if deadline is not None and due > deadline:
                 return progress
             yield Wait(due, progress, report.notes)
@@ -126,12 +154,19 @@ class Driver:
             case _ as never:
                 assert_never(never)
 
+    def _store_patience(self) -> StorePatience:
+        shortest = min(_SHORTEST_WAIT_SECONDS, self._pacing.poll_interval_seconds)
+        return StorePatience(
+            self._context.clock, limit_seconds=self._pacing.outage_seconds, first_wait_seconds=shortest
+        )
+
     def _progress(self, workload_id: WorkloadId) -> Progress:
         with self._context.store.read() as connection:
             return read_progress(connection, workloads.get(connection, workload_id), now=self._context.clock())
 
     def _pass(self, workload_id: WorkloadId) -> Generator[Wave, StepReport | None, StepReport]:
         """One look at a workload, and a wave for everything that is due."""
+        self._mind_the_clock(workload_id)
         total = settle.settle(self._context, workload_id)
         total += cancel.cancel(self._context, workload_id)
         total += self._poll(workload_id)
@@ -144,6 +179,13 @@ class Driver:
         if total.counts.get("submitted") or total.counts.get("adopted"):
             self._pace_anew(workload_id)
         return total
+
+    def _mind_the_clock(self, workload_id: WorkloadId) -> None:
+        now = self._context.clock()
+        if now < self._seen_at.get(workload_id, now) - _SET_BACK_SECONDS:
+            with self._context.store.write() as connection:
+                shards.end_waits(connection, workload_id, now=now)
+        self._seen_at[workload_id] = now
 
     def _claim(self, workload_id: WorkloadId, states: Sequence[ShardState], limit: int) -> tuple[ShardId, ...]:
         taken: list[ShardId] = []
@@ -164,7 +206,8 @@ class Driver:
     def _poll(self, workload_id: WorkloadId) -> StepReport:
         """Poll when it is time; the wait grows while no status changes."""
         pace = self._paces.get(workload_id)
-        if pace is not None and self._context.clock() < pace.due_at:
+        # Before the wait began is no time to wait for its end: the clock has been set back.
+        if pace is not None and pace.due_at - pace.interval_seconds <= self._context.clock() < pace.due_at:
             return StepReport({})
         report = poll.poll(self._context, workload_id)
         shortest = self._pacing.poll_interval_seconds
@@ -196,6 +239,33 @@ class Driver:
             if pending is not None:
                 due.append(pending)
         return max(min(due), now + min(_SHORTEST_WAIT_SECONDS, self._pacing.poll_interval_seconds))
+
+
+def until_wait(
+    drive: Generator[Wave | Wait, StepReport | None, R],
+    run_wave: Callable[[Wave], StepReport],
+    on_wave: Callable[[Wave, StepReport], object],
+) -> Wait | R:
+    """Do the waves that a drive asks for until it wants to wait, or ends; gives the wait, or what the drive returned.
+
+    The error of a wave goes to the drive, which decides whether it ends there.
+    """
+    answer: Callable[[], Wave | Wait] = partial(next, drive)
+    while True:
+        try:
+            action = answer()
+        except StopIteration as stop:
+            value: R = stop.value
+            return value
+        if isinstance(action, Wait):
+            return action
+        try:
+            report = run_wave(action)
+        except Exception as error:  # noqa: BLE001 - see above
+            answer = partial(drive.throw, error)
+        else:
+            on_wave(action, report)
+            answer = partial(drive.send, report)
 
 
 def _is_reached(until: DriveUntil, progress: Progress) -> bool:

@@ -185,8 +185,8 @@ class Shard:
     """A row of ``shards``. Times are Unix seconds (float); ``path`` is relative to the spool.
 
     ``key`` is ours alone and travels in the batch's metadata, so that a batch whose creation was not answered can be
-    found again. ``refusals`` counts how often the provider turned the shard away, ``waits`` how often
-    in a row its requests, in whichever shard, found no room. ``next_lines`` and
+    found again. ``refusals`` counts how often the provider turned the shard away (while ``submitted``: how often its batch
+    was found overdue), ``waits`` how often in a row its requests, in whichever shard, found no room. ``next_lines`` and
     ``next_window`` are what its merge learned for the requests that must ride again.
     """
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self, assert_never
+from typing import TYPE_CHECKING, Self
 
-from batchkit.drive import Driver, DriveUntil, Pacing, Wait, Wave
-from batchkit.errors import ConfigurationError, StoreError, UnknownWorkload
+from batchkit.drive import Driver, DriveUntil, Pacing, Wait, until_wait
+from batchkit.errors import ConfigurationError, StoreError, StoreUnavailable, UnknownWorkload
 from batchkit.leases import LeaseKeeper, dead_among, new_owner
+from batchkit.models import ShardState
+from batchkit.patience import StorePatience
 from batchkit.progress import Progress, read_progress
 from batchkit.provider.groq import GroqProvider, credential_digest
 from batchkit.spool import Spool
@@ -23,12 +26,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
+    from batchkit.drive import Wave
     from batchkit.models import Workload, WorkloadId
     from batchkit.provider.base import Provider
     from batchkit.settings import Settings
     from batchkit.steps.split import SplitOptions, SplitPlan
 
+logger = logging.getLogger(__name__)
+
 _SPLIT_WAIT_SECONDS = 1.0
+#: A workload whose shards are all in these states has nothing at the provider: not a file, not a batch.
+_NEVER_SENT = frozenset({ShardState.PLANNED, ShardState.WITHDRAWN})
 
 
 class Runner:
@@ -131,18 +139,31 @@ class Runner:
         """Make sure that the workload exists and is split whole; the same input again is a no-op.
 
         ``advance`` is told how many more lines were read; ``waiting`` is called while another runner is splitting.
-        Raises ``InputInvalid`` and ``WorkloadConflict``; nothing is sent.
+        A database that goes away is waited for, and the split begun anew. Raises ``InputInvalid`` and ``WorkloadConflict``,
+        and ``StoreUnavailable`` after an outage of ``outage_seconds``; nothing is sent.
         """
         self._hold_leases()
+        patience = StorePatience(
+            self.clock,
+            limit_seconds=self.settings.outage_seconds,
+            first_wait_seconds=min(_SPLIT_WAIT_SECONDS, self.settings.poll_interval_seconds),
+        )
         while True:
-            workload = split.split(
-                self._context(),
-                sources,
-                name=name,
-                options=options,
-                defaults=self._split_defaults(),
-                advance=advance,
-            )
+            try:
+                workload = split.split(
+                    self._context(),
+                    sources,
+                    name=name,
+                    options=options,
+                    defaults=self._split_defaults(),
+                    advance=advance,
+                )
+            except StoreUnavailable as error:
+                wait = patience.wait_seconds(error)
+                logger.warning("%s; the work waits for it", error.message)
+                self._wait(wait)
+                continue
+            patience.end()
             if workload is not None:
                 return workload
             waiting()
@@ -161,9 +182,11 @@ class Runner:
         with self.store.write() as connection:
             return resubmit.reopen(connection, workload, failed=failed, at=self.clock())
 
-    def export(self, name: str, target: Path, *, advance: Callable[[int], None] = lambda _rows: None) -> int:
+    def export(
+        self, name: str, target: Path, *, raw_csv: bool = False, advance: Callable[[int], None] = lambda _rows: None
+    ) -> int:
         """Write one line per request in input order to ``.jsonl`` or ``.csv``; returns how many."""
-        return export.export(self.store, self.find(name), target, advance=advance)
+        return export.export(self.store, self.find(name), target, raw_csv=raw_csv, advance=advance)
 
     def clean(self, name: str, *, keep_results: bool) -> StepReport:
         """Delete a finished workload's files here and at the provider, and its rows unless ``keep_results``."""
@@ -177,11 +200,15 @@ class Runner:
         """Yield what is to be done for a workload, until it is finished, submitted, or ``deadline`` (Unix seconds) is reached.
 
         A ``Wave`` is answered with its report (``send``), a ``Wait`` with nothing. Returns the last picture. Raises
-        ``Unauthorized`` and ``Forbidden`` at once, ``ProviderUnreachable`` after an outage of ``outage_seconds``.
+        ``Unauthorized`` and ``Forbidden`` at once, ``ProviderUnreachable`` and ``StoreUnavailable`` after an outage of
+        ``outage_seconds``.
         """
-        self._hold_leases()
-        self._check_credential(workload_id)
-        return (yield from self._the_driver().drive(workload_id, until=until, deadline=deadline))
+
+        def begin() -> None:
+            self._hold_leases()
+            self._check_credential(workload_id)
+
+        return (yield from self._the_driver().drive(workload_id, begin=begin, until=until, deadline=deadline))
 
     def run_wave(self, wave: Wave) -> StepReport:
         """Do one wave that ``drive`` has yielded. May be called in any thread."""
@@ -199,23 +226,10 @@ class Runner:
     ) -> Progress:
         """Drive a workload in a plain loop, without Prefect."""
         drive = self.drive(workload_id, until=until, deadline=deadline)
-        report: StepReport | None = None
-        while True:
-            try:
-                action = drive.send(report)
-            except StopIteration as stop:
-                progress: Progress = stop.value
-                return progress
-            report = None
-            match action:
-                case Wave():
-                    report = self.run_wave(action)
-                    on_wave(action, report)
-                case Wait():
-                    on_wait(action)
-                    self._wait(max(action.until - self.clock(), 0))
-                case _ as never:
-                    assert_never(never)
+        while isinstance(step := until_wait(drive, self.run_wave, on_wave), Wait):
+            on_wait(step)
+            self._wait(max(step.until - self.clock(), 0))
+        return step
 
     # Inside
 
@@ -288,7 +302,10 @@ class Runner:
         digest = credential_digest(self.settings.base_url, key.get_secret_value() if key else "")
         with self.store.write() as connection:
             workload = workloads.get(connection, workload_id)
-            if workload.credential is None or (workload.credential != digest and self.settings.accept_other_key):
+            may_change = self.settings.accept_other_key or not (
+                shards.count_by_state(connection, workload_id).keys() - _NEVER_SENT
+            )
+            if workload.credential is None or (workload.credential != digest and may_change):
                 workloads.set_values(connection, workload_id, credential=digest)
             elif workload.credential != digest:
                 raise ConfigurationError(

@@ -89,7 +89,8 @@ class Settings(BaseSettings):
         default=60, description="First wait after the provider refused for want of capacity; doubles each time."
     )
     outage_seconds: PositiveFloat = Field(
-        default=900, description="How long the provider may be unreachable before the command gives up for now."
+        default=900,
+        description="How long the provider or the database may be away before the command gives up for now.",
     )
     http_attempts: PositiveInt = Field(default=5, description="Tries of one call that may be repeated.")
     http_timeout_seconds: PositiveFloat = Field(default=120, description="Longest silence within one reply.")

@@ -6,6 +6,7 @@ begin it while Prefect is still starting, a flow takes it over, and the plain lo
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -78,6 +79,7 @@ class Job(Generic[R]):
         self._on_wave = on_wave
         self._on_wait = on_wait
         self._action: Wave | Wait | None = None
+        self._wait_ends = 0.0
         self._ending: Callable[[], R] | None = None
         #: The error of the last wave that failed: tells it from one of the engine that runs the waves.
         self.trouble: Exception | None = None
@@ -94,9 +96,11 @@ class Job(Generic[R]):
         return self._ending()
 
     @property
-    def pending(self) -> Wave | Wait | None:
-        """What was asked for last and is not answered yet; starts nothing."""
-        return self._action
+    def left_seconds(self) -> float:
+        """How long the present wait still goes on: no longer than it was meant to when the clock is set back."""
+        if not isinstance(self._action, Wait):
+            return 0.0
+        return max(min(self._action.until - self.runner.clock(), self._wait_ends - time.monotonic()), 0.0)
 
     def action(self) -> Wave | Wait | None:
         """Say what is to be done now, None when the drive is over; starts the drive."""
@@ -141,6 +145,7 @@ class Job(Generic[R]):
         except Exception as error:  # noqa: BLE001 - kept whole, for whoever asks for the result
             self._ending = partial(_throw, error)
         if isinstance(self._action, Wait):
+            self._wait_ends = time.monotonic() + self._action.until - self.runner.clock()
             self._on_wait(self._action)
 
 
@@ -217,7 +222,7 @@ async def _follow(
                         watcher.picture(picture)
             case Wait():
                 watcher.wait(action)
-                while (left := action.until - job.runner.clock()) > 0:
+                while (left := job.left_seconds) > 0:
                     if hands.withdrawn:
                         raise HandsWithdrawn
                     await sleep(min(left, _LONGEST_NAP_SECONDS))

@@ -30,7 +30,7 @@ R = TypeVar("R")
 
 _LONGEST_NAP_SECONDS = 1.0
 #: How long the flow may take from one request to the next beyond what it was told to wait. A wave that is tried again
-#: after trouble with the database is silent for up to 30 s.
+#: after trouble with the machine is silent for up to 30 s.
 STALL_SECONDS = 90.0
 
 
@@ -148,15 +148,10 @@ class Foreground:
     def _timeout(self, job: Job[Any]) -> float:
         now = time.monotonic()
         if self._leads:
-            return STALL_SECONDS + self._left(job)
+            return STALL_SECONDS + job.left_seconds
         if self._begin_by > now:
             return self._begin_by - now
-        return min(self._left(job), _LONGEST_NAP_SECONDS)
-
-    @staticmethod
-    def _left(job: Job[Any]) -> float:
-        action = job.pending
-        return max(action.until - job.runner.clock(), 0.0) if isinstance(action, Wait) else 0.0
+        return min(job.left_seconds, _LONGEST_NAP_SECONDS)
 
     def _step(self, job: Job[Any]) -> None:
         """Do what is due, without a flow."""
@@ -170,7 +165,7 @@ class Foreground:
                     job.refuse(error)
                 else:
                     job.answer(report)
-            case Wait() as wait if wait.until <= job.runner.clock():
+            case Wait() if job.left_seconds <= 0:
                 job.answer(None)
 
     def _lose_patience(self) -> None:

@@ -124,7 +124,7 @@ class Reporter:
         """Take note of a wait that begins."""
         for note in wait.notes:
             self._say(note)
-        if self.wants_picture():
+        if wait.progress is not None and self.wants_picture():
             self.picture(wait.progress)
 
     def wants_picture(self) -> bool:

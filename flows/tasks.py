@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
 
 from batchkit.drive import Wave, WaveKind
-from batchkit.errors import BatchkitError, StoreUnavailable
+from batchkit.errors import BatchkitError
 from batchkit.models import ShardId, WorkloadId
 
 from . import pictures
@@ -32,11 +32,9 @@ def _name() -> str:
 
 
 async def is_infrastructure(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Whether a wave failed for want of the machine or the database, and not by a decision of ours."""
+    """Whether a wave failed for want of the machine; what ours is, the database's absence too, the drive deals with."""
     error = await state.aresult(raise_on_failure=False)
-    if isinstance(error, BatchkitError):
-        return isinstance(error, StoreUnavailable)
-    return isinstance(error, OSError)
+    return isinstance(error, OSError) and not isinstance(error, BatchkitError)
 
 
 @task(

@@ -59,7 +59,9 @@ def _end(context: StepContext, shard: Shard, batch: Batch, *, detail: str) -> St
     try:
         with context.store.write() as connection:
             batches.see(connection, batch, seen_at=context.clock())
-            shards.transition(connection, shard, ShardState.ENDED, at=context.clock(), detail=detail, not_before=0)
+            shards.transition(
+                connection, shard, ShardState.ENDED, at=context.clock(), detail=detail, not_before=0, refusals=0
+            )
     except StateConflict:
         return StepReport({})
     return StepReport({"looked at": 1, "ended": 1, "changed": 1})
@@ -81,23 +83,28 @@ def _not_known(context: StepContext, shard: Shard, last: Batch) -> StepReport:
 def _overdue(context: StepContext, shard: Shard, batch: Batch) -> StepReport:
     """A batch that does not end is asked to cancel, and given up with whatever files it has when that does not help.
 
-    ``not_before`` of the submitted shard remembers until when the cancellation is waited for.
+    Before each of the two ``stuck_seconds`` pass, the first of them in case that it is our clock that is wrong: what runs is
+    paid for. ``not_before`` of the submitted shard remembers until when, ``refusals`` how many of them have begun.
     """
     now = context.clock()
     if batch.expires_at is None or now < batch.expires_at + context.timing.stuck_seconds:
         return StepReport({})
-    late = f"batch {batch.id} is still {batch.status} {now - batch.expires_at:.0f} s past its expiry"
-    if not shard.not_before:
-        _cancel_quietly(context, batch.id)
-        note = f"{late}; it was asked to cancel"
-        with context.store.write() as connection:
-            shards.wait_until(connection, shard, now + context.timing.stuck_seconds)
-            events.record(connection, shard.workload_id, "overdue", at=now, shard_id=shard.id, detail=note)
-        return StepReport({}, (note,))
-    if now < shard.not_before:
+    if shard.refusals and now < shard.not_before:
         return StepReport({})
-    note = f"{late} and does not cancel; what it has is merged and the rest is sent again"
-    return _end(context, shard, batch, detail=note) + StepReport({}, (note,))
+    late = f"batch {batch.id} is still {batch.status} {now - batch.expires_at:.0f} s past its expiry"
+    match shard.refusals:
+        case 0:
+            note = f"{late} by the clock of this machine; if it stays so, it will be asked to cancel"
+        case 1:
+            _cancel_quietly(context, batch.id)
+            note = f"{late}; it was asked to cancel"
+        case _:
+            note = f"{late} and does not cancel; what it has is merged and the rest is sent again"
+            return _end(context, shard, batch, detail=note) + StepReport({}, (note,))
+    with context.store.write() as connection:
+        shards.wait_until(connection, shard, now + context.timing.stuck_seconds, refusals=shard.refusals + 1)
+        events.record(connection, shard.workload_id, "overdue", at=now, shard_id=shard.id, detail=note)
+    return StepReport({}, (note,))
 
 
 def _cancel_quietly(context: StepContext, batch_id: BatchId) -> None:

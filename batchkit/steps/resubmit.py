@@ -122,8 +122,13 @@ def _cut_shard(
                 break
             shard.add(request.seq, request.custom_id, line)
         shard.publish()
-        _commit(context, workload, shard)
     except BaseException:
+        shard.discard()
+        raise
+    try:
+        _commit(context, workload, shard)
+    except StateConflict:
+        # After any other trouble the row may be there although the answer to its commit was lost, and needs its file.
         shard.discard()
         raise
     return len(shard.rows)

@@ -4,42 +4,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batchkit.errors import Forbidden, ProviderError, StateConflict, Unauthorized
+from batchkit.errors import Forbidden, ProviderError, ProviderRefused, StateConflict, Unauthorized
 from batchkit.models import ShardState
+from batchkit.steps.adopt import adopt, cancel_surplus
 from batchkit.steps.context import StepReport
 from batchkit.steps.refusal import postpone, step_aside
-from batchkit.steps.submit import LOOKS_PER_SETTLE, adopt
-from batchkit.store import shards
+from batchkit.steps.submit import LOOKS_PER_SETTLE
+from batchkit.store import events, shards
 
 if TYPE_CHECKING:
     from batchkit.models import Batch, Shard, WorkloadId
     from batchkit.steps.context import StepContext
 
 _SHARDS_PER_LOOK = 10_000
+_TAKEN_OVER = "taken over"
 
 
 def settle(context: StepContext, workload_id: WorkloadId) -> StepReport:
     """Look for the batches of all due shards in ``submitting`` with one reading of the whole list.
 
     Found by our key in the metadata, or by the input file: adopted. Not found in a complete list that was begun after the
-    grace period: the shard goes back to ``uploaded``. In any other case it stays, to be looked for again.
+    grace period: no batch exists, and the shard goes back. In any other case it stays, to be looked for again.
     """
-    with context.store.write() as connection:
-        lost = shards.claim(
-            connection,
-            workload_id,
-            ShardState.SUBMITTING,
-            owner=context.owner,
-            now=context.clock(),
-            lease_seconds=context.timing.lease_seconds,
-            limit=_SHARDS_PER_LOOK,
-        )
+    lost = _take(context, workload_id)
     if not lost:
         return StepReport({})
-    began = context.clock()
-    pause = context.timing.settle_seconds / LOOKS_PER_SETTLE
     try:
-        found = _look(context, lost)
+        report, unborn = _look(context, lost)
+        if unborn:
+            report += _go_back(context, unborn)
     except (Unauthorized, Forbidden):
         with context.store.write() as connection:
             shards.release(connection, context.owner, [shard.id for shard in lost])
@@ -47,50 +40,125 @@ def settle(context: StepContext, workload_id: WorkloadId) -> StepReport:
     except ProviderError as error:
         for shard in lost:
             step_aside(context, shard)
-        note = f"{len(lost)} shards wait to be settled: the list of batches could not be read ({error})"
+        note = f"{len(lost)} shards wait to be settled: the provider could not be asked ({error})"
         return StepReport({"unsettled": len(lost)}, (note,), outage=str(error))
-    report = StepReport({})
-    for shard in lost:
-        try:
-            report += _decide(context, shard, found.get(shard.key), began=began, pause=pause)
-        except StateConflict:
-            continue
     return report
 
 
-def _look(context: StepContext, lost: list[Shard]) -> dict[str, Batch]:
-    """Read the whole list; map keys of lost shards to their batches, the oldest if there should be several."""
+def _take(context: StepContext, workload_id: WorkloadId) -> list[Shard]:
+    """Take the shards that are due. Where the last holder has not said how its sending ended, the grace starts anew.
+
+    Such a holder may be a process that was stopped just before it sent, and goes on at any time.
+    """
+    now = context.clock()
+    with context.store.write() as connection:
+        for shard_id, holder in shards.take_over_submitting(connection, workload_id, owner=context.owner, now=now):
+            if holder != context.owner:
+                events.record(connection, workload_id, _TAKEN_OVER, at=now, shard_id=shard_id, detail="submitting")
+        return shards.claim(
+            connection,
+            workload_id,
+            ShardState.SUBMITTING,
+            owner=context.owner,
+            now=now,
+            lease_seconds=context.timing.lease_seconds,
+            limit=_SHARDS_PER_LOOK,
+        )
+
+
+def _look(context: StepContext, lost: list[Shard]) -> tuple[StepReport, list[Shard]]:
+    """Read the whole list and adopt what is found; returns the shards that certainly have no batch as well."""
+    began = context.clock()
+    pause = context.timing.settle_seconds / LOOKS_PER_SETTLE
+    found = _batches_of(context, lost)
+    report = StepReport({})
+    unborn: list[Shard] = []
+    for shard in lost:
+        own = [batch for batch in found.get(shard.key, ()) if batch.input_file_id in {None, shard.input_file_id}]
+        surplus = [batch for batch in found.get(shard.key, ()) if batch not in own[:1]]
+        grace_ends = (shard.submitting_since or 0.0) + context.timing.settle_seconds
+        try:
+            if own:
+                adopted = adopt(context, shard, own[0], detail=f"{own[0].id}, found in the list", count="adopted")
+                note = f"shard {shard.number}: its batch {own[0].id} exists and was adopted"
+                report += adopted + StepReport({}, (note,) if adopted.counts.get("adopted") else ())
+            elif began < grace_ends:
+                postpone(context, shard, min(pause, max(grace_ends - context.clock(), 0.0)))
+                report += StepReport({"unsettled": 1})
+            else:
+                unborn.append(shard)
+        except StateConflict:
+            continue
+        for batch in surplus:
+            if batch.metadata.get("batchkit_key") == shard.key and not batch.is_terminal:
+                report += cancel_surplus(context, shard, batch)
+    return report, unborn
+
+
+def _batches_of(context: StepContext, lost: list[Shard]) -> dict[str, list[Batch]]:
+    """Read the whole list; map keys of lost shards to their batches, oldest first."""
     by_key = {shard.key for shard in lost}
     by_file = {shard.input_file_id: shard.key for shard in lost if shard.input_file_id is not None}
-    found: dict[str, Batch] = {}
+    found: dict[str, list[Batch]] = {}
     for batch in context.provider.list_batches():
         key = batch.metadata.get("batchkit_key")
         if key not in by_key:
             key = by_file.get(batch.input_file_id) if batch.input_file_id is not None else None
-        if key is None:
-            continue
-        known = found.get(key)
-        if known is None or (batch.created_at or 0) < (known.created_at or 0):
-            found[key] = batch
+        if key is not None:
+            found.setdefault(key, []).append(batch)
+    for several in found.values():
+        several.sort(key=lambda batch: batch.created_at or 0)
     return found
 
 
-def _decide(context: StepContext, shard: Shard, batch: Batch | None, *, began: float, pause: float) -> StepReport:
-    if batch is not None:
-        adopt(context, shard, batch, detail=f"{batch.id}, found in the list")
-        return StepReport({"adopted": 1}, (f"shard {shard.number}: its batch {batch.id} exists and was adopted",))
-    grace_ends = (shard.submitting_since or 0.0) + context.timing.settle_seconds
-    if began < grace_ends:
-        postpone(context, shard, min(pause, max(grace_ends - context.clock(), 0.0)))
-        return StepReport({"unsettled": 1})
+def _go_back(context: StepContext, unborn: list[Shard]) -> StepReport:
+    """Make shards without a batch ready to be submitted again.
+
+    Where the last holder may be stopped just before its sending, its input file is deleted first: a request that names a file
+    that is gone buys nothing, however late it comes. Then the list is looked through once more.
+    """
+    with context.store.read() as connection:
+        fenced = [shard for shard in unborn if events.exists(connection, shard.workload_id, shard.id, _TAKEN_OVER)]
+    report = StepReport({})
+    if fenced:
+        for shard in fenced:
+            _delete_input(context, shard)
+        report, still_unborn = _look(context, fenced)
+        unborn = [shard for shard in unborn if shard not in fenced or shard in still_unborn]
+    for shard in unborn:
+        try:
+            _reopen(context, shard, upload_again=shard in fenced)
+        except StateConflict:
+            continue
+        report += StepReport({"not created": 1}, (f"shard {shard.number}: no batch was created, it will be submitted",))
+    return report
+
+
+def _delete_input(context: StepContext, shard: Shard) -> None:
+    if shard.input_file_id is None:
+        return
+    try:
+        context.provider.delete_file(shard.input_file_id)
+    except Unauthorized:
+        raise
+    except ProviderRefused:
+        # A provider that keeps its files leaves us with the check just before sending, and with cancelling what is surplus.
+        return
+
+
+def _reopen(context: StepContext, shard: Shard, *, upload_again: bool) -> None:
+    now = context.clock()
     with context.store.write() as connection:
         shards.transition(
             connection,
             shard,
             ShardState.UPLOADED,
-            at=context.clock(),
+            at=now,
             owner=context.owner,
             detail="no batch exists",
             not_before=0,
         )
-    return StepReport({"not created": 1}, (f"shard {shard.number}: no batch was created, it will be submitted",))
+        if upload_again:
+            shard = shards.get(connection, shard.id)
+            detail = "its file was deleted, so that no request that is still on its way becomes a batch"
+            shards.transition(connection, shard, ShardState.PLANNED, at=now, detail=detail, input_file_id=None)

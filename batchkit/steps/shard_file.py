@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from batchkit.sharding import is_full
@@ -96,7 +97,10 @@ class ShardFile:
         )
 
     def discard(self) -> None:
-        """Forget the shard and delete what was written of it."""
-        self._handle.close()
+        """Forget the shard and delete what was written of it, as far as the disk lets us: what it refused is told already."""
+        # Closing writes what is still in the buffer, which a full disk refuses once more.
+        with suppress(OSError):
+            self._handle.close()
         for path in (part_of(self._path), self._path):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()

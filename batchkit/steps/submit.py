@@ -24,14 +24,15 @@ from batchkit.errors import (
 )
 from batchkit.lifecycle import is_capacity_refusal
 from batchkit.models import ShardState
+from batchkit.steps.adopt import adopt
 from batchkit.steps.context import StepReport
 from batchkit.steps.refusal import MAX_WAITS, pause_seconds, postpone, step_aside, wait_seconds, withdraw
-from batchkit.store import batches, shards, workloads
+from batchkit.store import shards, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from batchkit.models import Batch, Shard, ShardId, Workload, WorkloadId
+    from batchkit.models import Shard, ShardId, Workload, WorkloadId
     from batchkit.steps.context import StepContext
 
 #: After this many refusals for a missing input file, the file is uploaded again.
@@ -116,7 +117,7 @@ def _upload(context: StepContext, workload: Workload, shard: Shard) -> StepRepor
     except RateLimited as error:
         return _wait_for_room(context, shard, error.retry_after_seconds, error)
     except TooLarge as error:
-        withdraw(context, shard, code="file_too_large", message=str(error), status_code=error.status)
+        withdraw(context, shard, code="file_too_large", message=str(error), status_code=error.status, is_too_large=True)
         return StepReport({"cut smaller": 1}, (f"shard {shard.number}: the provider takes no file that large",))
     except ProviderRefused as error:
         return _refused(context, shard, error)
@@ -142,8 +143,8 @@ def _create(context: StepContext, workload: Workload, shard: Shard) -> StepRepor
     file_id = shard.input_file_id
     if file_id is None:
         raise StateConflict(f"shard {shard.number} has no input file")
-    since = context.clock()
     with context.store.write() as connection:
+        since = context.clock()
         shards.transition(
             connection,
             shard,
@@ -156,15 +157,13 @@ def _create(context: StepContext, workload: Workload, shard: Shard) -> StepRepor
             not_before=since + context.timing.settle_seconds / LOOKS_PER_SETTLE,
         )
         shard = shards.get(connection, shard.id)
-    if context.clock() - since > context.timing.settle_seconds / 2:
-        # This process was stopped in between; by now another one may have settled that no batch exists.
-        raise StateConflict(f"shard {shard.number} was left for too long before it was sent")
     try:
         batch = context.provider.create_batch(
             input_file_id=file_id,
             endpoint=shard.endpoint,
             window=shard.window,
             metadata=metadata_of(workload, shard),
+            before_sending=lambda: _refuse_when_late(context, shard, since),
         )
     except OutcomeUnknown as error:
         _leave_to_settle(context, shard)
@@ -172,8 +171,16 @@ def _create(context: StepContext, workload: Workload, shard: Shard) -> StepRepor
         return StepReport({"to be settled": 1}, (note,))
     except ProviderError as error:
         return _not_created(context, workload, shard, error)
-    adopt(context, shard, batch, detail=batch.id)
-    return StepReport({"submitted": 1})
+    return adopt(context, shard, batch, detail=batch.id, count="submitted")
+
+
+def _refuse_when_late(context: StepContext, shard: Shard, since: float) -> None:
+    """Raise ``StateConflict`` when this process was stopped since it said that it would send.
+
+    By then another one may have settled that no batch exists.
+    """
+    if not 0 <= context.clock() - since <= context.timing.settle_seconds / 2:
+        raise StateConflict(f"shard {shard.number} was left for too long before it was sent")
 
 
 def _leave_to_settle(context: StepContext, shard: Shard) -> None:
@@ -189,23 +196,6 @@ def _leave_to_settle(context: StepContext, shard: Shard) -> None:
             lease_owner=None,
             lease_until=None,
         )
-
-
-def adopt(context: StepContext, shard: Shard, batch: Batch, *, detail: str) -> None:
-    """Tie a batch that certainly is the shard's own to it: ``submitting`` becomes ``submitted``."""
-    with context.store.write() as connection:
-        shards.transition(
-            connection,
-            shard,
-            ShardState.SUBMITTED,
-            at=context.clock(),
-            owner=context.owner,
-            detail=detail,
-            batch_id=batch.id,
-            not_before=0,
-            refusals=0,
-        )
-        batches.add(connection, batch, workload_id=shard.workload_id, shard_id=shard.id, seen_at=context.clock())
 
 
 def _not_created(context: StepContext, workload: Workload, shard: Shard, error: ProviderError) -> StepReport:

@@ -27,6 +27,13 @@ _WAL_PAUSE_SECONDS = 0.02
 _PRIMARY_CODE = 0xFF  # of a SQLite error; the bits above tell more about it
 _CACHE_KIBIBYTES = 8_000
 _INSUFFICIENT_PRIVILEGE = "42501"  # Postgres' code; every other state of its class is a mistake of ours
+_SQLITE_REMEDIES = {
+    sqlite3.SQLITE_BUSY: "end the other program that holds the file",
+    sqlite3.SQLITE_FULL: "make room on its disk",
+    sqlite3.SQLITE_IOERR: "make room on its disk, or mend it",
+    sqlite3.SQLITE_READONLY: "make it and its folder writable",
+    sqlite3.SQLITE_CANTOPEN: "make it and its folder writable",
+}
 _SECRET_OPTIONS = ("password", "sslpassword")
 
 
@@ -51,7 +58,17 @@ def parse_url(database_url: str) -> URL:
         raise ConfigurationError(
             "an in-memory database would lose paid results", hint="name a file: sqlite:///batchkit.db"
         )
+    if url.get_backend_name() == "postgresql" and database_url.partition("://")[2].partition(":")[2].count("@") > 1:
+        # The reader takes a password to end at its first @: the rest would pass for a host or a name, and be shown.
+        raise ConfigurationError(
+            "the database URL has an @ too many", hint="write every @ but the one before the host as %40"
+        )
     return url
+
+
+def displayed(url: URL) -> str:
+    """Write a database URL without its password, wherever it has it."""
+    return url.difference_update_query(_SECRET_OPTIONS).render_as_string(hide_password=True)
 
 
 def _open_engine(url: URL) -> Engine:
@@ -146,7 +163,7 @@ class Store:
     @property
     def display_url(self) -> str:
         """The database URL without its password."""
-        return self.url.difference_update_query(_SECRET_OPTIONS).render_as_string(hide_password=True)
+        return displayed(self.url)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -175,7 +192,7 @@ class Store:
                 raise
             raise StoreUnavailable(
                 f"the database {self.display_url} cannot be used: {_first_line(error)}",
-                hint="nothing is lost: run the same command again when the database is back, `batchkit doctor` looks closer",
+                hint=f"nothing is lost: {_remedy(error)}, then run the same command again; `batchkit doctor` looks closer",
             ) from error
 
     def close(self) -> None:
@@ -190,6 +207,11 @@ def _is_the_databases_trouble(error: DBAPIError) -> bool:
         or type(error) is DatabaseError  # a file that is damaged or is no database
         or getattr(error.orig, "sqlstate", None) == _INSUFFICIENT_PRIVILEGE
     )
+
+
+def _remedy(error: DBAPIError) -> str:
+    code = getattr(error.orig, "sqlite_errorcode", 0) & _PRIMARY_CODE
+    return _SQLITE_REMEDIES.get(code, "wait until the database is back")
 
 
 def _first_line(error: DBAPIError) -> str:

@@ -44,6 +44,14 @@ def record(
     connection.execute(insert(events), values)
 
 
+def exists(connection: Connection, workload_id: WorkloadId, shard_id: ShardId, kind: str) -> bool:
+    """Say whether an event of this kind was ever written of a shard. Reads the workload's whole journal."""
+    query = select(events.c.id).where(
+        events.c.workload_id == workload_id, events.c.shard_id == shard_id, events.c.kind == kind
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
 def newest(connection: Connection, workload_id: WorkloadId, *, limit: int) -> list[Event]:
     """Read the newest events of a workload, newest first."""
     query = (

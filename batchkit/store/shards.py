@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, insert, or_, select, update
+from sqlalchemy import and_, func, insert, or_, select, update
 
 from batchkit.errors import StateConflict
 from batchkit.lifecycle import OPEN_SHARD_STATES, SHARD_TRANSITIONS
@@ -125,6 +125,31 @@ def claim(
     return sorted((_shard(row) for row in connection.execute(taken)), key=lambda shard: shard.number)
 
 
+def take_over_submitting(
+    connection: Connection, workload_id: WorkloadId, *, owner: str, now: float
+) -> list[tuple[ShardId, str]]:
+    """Free the shards in ``submitting`` that are still held although nobody is at work on them; returns them with their holders.
+
+    Those are shards whose lease ran out, and the owner's own: whoever ends a creation in order gives its shard back. Their
+    ``submitting_since`` becomes ``now``.
+    """
+    held = (
+        select(shards.c.id, shards.c.lease_owner)
+        .where(
+            shards.c.workload_id == workload_id,
+            shards.c.state == ShardState.SUBMITTING.value,
+            or_(shards.c.lease_until < now, shards.c.lease_owner == owner),
+        )
+        .with_for_update(skip_locked=True)
+    )
+    found = [(ShardId(row.id), str(row.lease_owner)) for row in connection.execute(held)]
+    if found:
+        values = {"submitting_since": now, "not_before": 0, "lease_owner": None, "lease_until": None}
+        ids = [shard_id for shard_id, _ in found]
+        connection.execute(update(shards).where(shards.c.id.in_(ids)).values(values))
+    return found
+
+
 def transition(
     connection: Connection,
     shard: Shard,
@@ -162,11 +187,25 @@ def set_values(connection: Connection, shard: Shard, *, owner: str, **values: An
         raise StateConflict(f"shard {shard.number} is no longer ours")
 
 
-def wait_until(connection: Connection, shard: Shard, at: float) -> None:
-    """Set when a shard that nobody holds is to be looked at again (Unix seconds)."""
+def wait_until(connection: Connection, shard: Shard, at: float, *, refusals: int) -> None:
+    """Set when a shard that nobody holds is to be looked at again (Unix seconds), and how often it was."""
     connection.execute(
-        update(shards).where(shards.c.id == shard.id, shards.c.state == shard.state.value).values(not_before=at)
+        update(shards)
+        .where(shards.c.id == shard.id, shards.c.state == shard.state.value)
+        .values(not_before=at, refusals=refusals)
     )
+
+
+def end_waits(connection: Connection, workload_id: WorkloadId, *, now: float) -> None:
+    """After the clock was set back: let nothing wait for a time that was read from the clock as it was.
+
+    The batches that run stay as they are: their ``not_before`` is about giving them up.
+    """
+    own = shards.c.workload_id == workload_id
+    waiting = and_(own, shards.c.not_before > now, shards.c.state != ShardState.SUBMITTED.value)
+    connection.execute(update(shards).where(waiting).values(not_before=0))
+    for column in (shards.c.submitting_since, shards.c.merged_at):
+        connection.execute(update(shards).where(own, column > now).values({column: now}))
 
 
 def release(connection: Connection, owner: str, shard_ids: Sequence[ShardId] | None = None) -> None:
@@ -234,8 +273,15 @@ def paths(connection: Connection, workload_id: WorkloadId) -> dict[ShardId, str]
 
 
 def refused_count(connection: Connection, workload_id: WorkloadId) -> int:
-    """Count the shards that the provider turned away whole without naming a line."""
-    query = select(func.count()).where(shards.c.workload_id == workload_id, shards.c.refusals > 0)
+    """Count the shards that the provider turned away whole, and for good, without naming a line.
+
+    In any other state ``refusals`` counts waits, which say nothing of the lines.
+    """
+    query = select(func.count()).where(
+        shards.c.workload_id == workload_id,
+        shards.c.state.in_([ShardState.MERGED.value, ShardState.WITHDRAWN.value]),
+        shards.c.refusals > 0,
+    )
     return int(connection.execute(query).scalar_one())
 
 

@@ -130,7 +130,7 @@ def test_withdrawn_hands_end_a_flow_but_not_its_job(clock):
     with pytest.raises(HandsWithdrawn):
         follow_here(job, clock, hands=hands)
 
-    assert job.pending == make_wait(60)
+    assert job.action() == make_wait(60)
 
 
 def test_a_flow_that_comes_late_finds_the_result(clock):

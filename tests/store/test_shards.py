@@ -495,12 +495,15 @@ def test_batches_paths_and_refusals_of_a_workload(store):
     """The maps cover every shard of the workload and none of another; only refused shards are counted as refused."""
     with store.write() as connection:
         workload = add_workload(connection)
-        planned = add_shard(connection, workload, refusals=2)
+        waiting = add_shard(connection, workload, refusals=2)
         merged = add_shard(connection, workload, state=ShardState.MERGED)
-        add_shard(connection, add_workload(connection, "other"), refusals=1)
-        assert shards.batch_ids(connection, workload.id) == {planned.id: None, merged.id: merged.batch_id}
-        assert shards.paths(connection, workload.id) == {planned.id: planned.path, merged.id: merged.path}
-        assert shards.refused_count(connection, workload.id) == 1
+        refused = add_shard(connection, workload, state=ShardState.WITHDRAWN, refusals=1)
+        failed = add_shard(connection, workload, state=ShardState.MERGED, refusals=1)
+        add_shard(connection, add_workload(connection, "other"), state=ShardState.WITHDRAWN, refusals=1)
+        every = (waiting, merged, refused, failed)
+        assert shards.batch_ids(connection, workload.id) == {shard.id: shard.batch_id for shard in every}
+        assert shards.paths(connection, workload.id) == {shard.id: shard.path for shard in every}
+        assert shards.refused_count(connection, workload.id) == 2
 
 
 def test_cleaned_shards_are_marked(store):

@@ -1,0 +1,67 @@
+"""adopt: a batch that exists is tied to its shard; a second one of the same shard is cancelled at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from batchkit.errors import Forbidden, ProviderError, StateConflict, Unauthorized
+from batchkit.models import ShardState
+from batchkit.steps.context import StepReport
+from batchkit.store import batches, events, shards
+
+if TYPE_CHECKING:
+    from batchkit.models import Batch, Shard
+    from batchkit.steps.context import StepContext
+
+
+def adopt(context: StepContext, shard: Shard, batch: Batch, *, detail: str, count: str) -> StepReport:
+    """Tie a batch that was made of the shard's file to it: ``submitting`` becomes ``submitted``, counted as ``count``.
+
+    Asks for no lease: that the batch exists is a fact, whoever holds the shard by now. When the shard has moved on without
+    it, the batch is surplus.
+    """
+    try:
+        _tie(context, shard, batch, detail=detail)
+    except StateConflict:
+        with context.store.read() as connection:
+            now = shards.get(connection, shard.id)
+        if now.batch_id == batch.id:
+            return StepReport({"taken over": 1})
+        return cancel_surplus(context, now, batch)
+    return StepReport({count: 1})
+
+
+def _tie(context: StepContext, shard: Shard, batch: Batch, *, detail: str) -> None:
+    with context.store.write() as connection:
+        if shards.get(connection, shard.id).input_file_id != shard.input_file_id:
+            raise StateConflict(f"shard {shard.number} was uploaded anew")
+        shards.transition(
+            connection,
+            shard,
+            ShardState.SUBMITTED,
+            at=context.clock(),
+            detail=detail,
+            batch_id=batch.id,
+            not_before=0,
+            refusals=0,
+        )
+        batches.add(connection, batch, workload_id=shard.workload_id, shard_id=shard.id, seen_at=context.clock())
+
+
+def cancel_surplus(context: StepContext, shard: Shard, batch: Batch) -> StepReport:
+    """Cancel a batch that its shard has no use for, and record it. Raises ``Unauthorized`` and ``Forbidden``."""
+    note = f"shard {shard.number}: batch {batch.id} is one too many"
+    if shard.batch_id is not None:
+        note += f" beside {shard.batch_id}"
+    try:
+        context.provider.cancel_batch(batch.id)
+        note += "; it was cancelled"
+    except (Unauthorized, Forbidden):
+        raise
+    except ProviderError as error:
+        note += f" and could not be cancelled ({error}): cancel it by hand, nobody reads its answers"
+    with context.store.write() as connection:
+        events.record(
+            connection, shard.workload_id, "surplus batch", at=context.clock(), shard_id=shard.id, detail=note
+        )
+    return StepReport({"surplus": 1}, (note,))

@@ -1,0 +1,17 @@
+"""The command, in a process whose files may not grow over a size: a full disk, for root and everybody else.
+
+Started as ``python -m tests.surroundings.limited BYTES run ...``.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+
+from batchkit.cli import main
+
+if __name__ == "__main__":
+    most = int(sys.argv.pop(1))
+    # Python ignores SIGXFSZ, so that a write over the limit is an error of its own (EFBIG).
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    main()

@@ -1,0 +1,162 @@
+"""The clock jumps by hours while a run is under way, as after a laptop's sleep or when somebody sets it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from batchkit.flows.adapter import Job
+
+from batchkit.drive import Outage, Wait
+from batchkit.emulator.faults import batches, calls, lines
+from batchkit.models import WorkloadId
+from batchkit.runner import Runner
+from batchkit.steps.split import SplitOptions
+from tests.flows.support import ScriptedRunner, make_wait
+from tests.surroundings.proofs import Meddled, assert_bought_once, assert_complete
+from tests.workloads import write_mixed
+
+REQUESTS = 60
+HOUR = 3_600.0
+
+
+class SetClock:
+    """The real time, and what somebody has set it forward or back by."""
+
+    def __init__(self, ahead: float = 0.0) -> None:
+        self.ahead = ahead
+
+    def __call__(self) -> float:
+        """Read the time in Unix seconds."""
+        return time.time() + self.ahead
+
+
+@pytest.fixture
+def open_jumping(open_bench):
+    """Give a function that opens a bench with a runner whose clock is set when one of its calls is made the n-th time."""
+    opened: list[Runner] = []
+
+    def start(*faults, jumps=None, speed=432_000.0, **overrides):
+        bench = open_bench(*faults, speed=speed)
+        clock = SetClock()
+        settings = bench.open_runner(**overrides).settings
+        runner = Runner(settings, clock=clock)
+        opened.append(runner)
+        left = dict(jumps or {})
+        seen: dict[str, int] = {}
+        lock = threading.Lock()
+
+        def meddle(moment):
+            with lock:
+                seen[moment] = seen.get(moment, 0) + 1
+                clock.ahead += left.pop((moment, seen[moment]), 0.0)
+
+        runner._given_provider = Meddled(runner.provider, meddle)
+        bench.runner = runner
+        return bench, clock, left
+
+    yield start
+    for runner in opened:
+        runner.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("hours", [5, -5])
+@pytest.mark.parametrize("sending", ["<upload_file", ">create_batch", "<create_batch"])
+def test_a_jump_at_any_moment_is_survived(open_jumping, hours, sending):
+    """Set by hours while sending, back while polling and again while fetching, the run ends as if nothing had happened."""
+    jumps = {(sending, 3): hours * HOUR, (">get_batches", 2): -hours * HOUR, ("<download_file", 2): hours * HOUR}
+    bench, _clock, left = open_jumping(
+        lines.ExpireLines(fraction=0.3, attempts=1), jumps=jumps, settle_seconds=0.3, speed=100_000.0
+    )
+
+    progress = bench.run(REQUESTS)
+
+    assert left == {}
+    assert progress.all_succeeded
+    assert_bought_once(bench.emulator, REQUESTS)
+    assert_complete(bench.export(), REQUESTS)
+
+
+@pytest.mark.timeout(30)
+def test_a_clock_that_is_set_back_does_not_make_anything_wait(open_jumping):
+    """After a clock was set back by hours, uploads are tried and batches asked for again as usual and not hours later."""
+    away = calls.DropConnection(on=("files.create",), times=2)
+    bench, clock, _left = open_jumping(away, speed=50_000.0, http_attempts=1)
+    workload = bench.split(write_mixed(bench.home.parent / "input.jsonl", REQUESTS), shard_lines=20)
+
+    def wait_and_set_back(seconds):
+        threading.Event().wait(seconds)
+        clock.ahead -= HOUR
+
+    bench.runner._wait = wait_and_set_back
+    progress = bench.runner.process(workload.id)
+
+    assert progress.all_succeeded
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(30)
+def test_a_clock_that_runs_ahead_for_a_while_costs_no_batch(open_jumping):
+    """A batch that looks overdue because our clock was set days ahead is not cancelled while it runs."""
+    jumps = {(">get_batches", 2): 200 * HOUR, (">get_batches", 5): -200 * HOUR}
+    bench, _clock, left = open_jumping(
+        batches.SlowBatches(seconds_per_line=2_000), jumps=jumps, speed=20_000.0, stuck_seconds=60.0
+    )
+
+    progress = bench.run(20)
+
+    assert left == {}
+    assert progress.all_succeeded
+    assert "batches.cancel" not in bench.emulator.ledger().calls
+    assert_bought_once(bench.emulator, 20)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(30)
+def test_runners_whose_clocks_differ_by_hours_share_a_workload(open_bench, tmp_path):
+    """To the runner that is ahead every lease of the other has run out: both end well, and nothing is bought twice."""
+    bench = open_bench(lines.ExpireLines(fraction=0.3, attempts=1))
+    source = write_mixed(tmp_path / "input.jsonl", REQUESTS)
+    bench.split(source, shard_lines=5)
+    ahead = Runner(bench.runner.settings, clock=SetClock(5 * HOUR))
+
+    def work(runner):
+        workload = runner.split([source], name="work", options=SplitOptions(shard_lines=5))
+        return runner.process(workload.id)
+
+    with ahead, ThreadPoolExecutor(2) as pool:
+        pictures = list(pool.map(work, [bench.runner, ahead]))
+
+    assert all(progress.all_succeeded for progress in pictures)
+    assert_bought_once(bench.emulator, REQUESTS)
+    assert_complete(bench.export(), REQUESTS)
+
+
+def test_a_wait_in_a_flow_is_not_made_longer(clock):
+    """A flow that waits while the clock is set back waits no longer than it was told."""
+    runner: Any = ScriptedRunner(clock, [make_wait(20)])
+    job = Job(runner, runner.drive(WorkloadId(1)), names={})
+    assert isinstance(job.action(), Wait)
+
+    clock.now -= 5 * HOUR
+    longest = job.left_seconds
+    clock.now += 6 * HOUR
+
+    assert 0 < longest <= 20
+    assert job.left_seconds == 0
+
+
+def test_a_sleep_does_not_count_as_an_outage():
+    """Of hours between two looks only what a pass may take counts; a clock that was set back counts nothing."""
+    outage = Outage()
+    outage.meet(1_000)
+    outage.wait(10)
+    assert outage.meet(1_020) == 20
+    outage.wait(10)
+    assert outage.meet(1_020 + 8 * HOUR) == 20 + 310
+    assert outage.meet(1_000) == 20 + 310

@@ -1,0 +1,130 @@
+"""A runner that stands still past its lease while another one does its work: what it then does late is harmless.
+
+The same with real processes that are stopped is in ``test_stopped``.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from batchkit.emulator.faults import calls
+from batchkit.models import ShardState
+from tests.surroundings.proofs import Meddled, assert_bought_once, assert_complete
+from tests.workloads import write_mixed
+
+REQUESTS = 30
+SHORT = {"lease_seconds": 0.2, "settle_seconds": 0.3}
+PATIENCE_SECONDS = 30.0
+
+
+class Standstill:
+    """A moment at which a runner stands still, with the thread that renews its leases, until it is let go."""
+
+    def __init__(self, moment: str) -> None:
+        self._moment = moment
+        self._once = threading.Lock()
+        self._come = threading.Event()
+        self._go = threading.Event()
+
+    def of(self, runner):
+        """Have a runner stand still when it comes to the moment."""
+
+        def meddle(moment):
+            if moment == self._moment and self._once.acquire(blocking=False):
+                runner._keeper.close()
+                self._come.set()
+                assert self._go.wait(PATIENCE_SECONDS)
+
+        runner._given_provider = Meddled(runner.provider, meddle)
+        return runner
+
+    def until_reached(self):
+        """Wait for the runner to come there."""
+        assert self._come.wait(PATIENCE_SECONDS)
+
+    def let_go(self):
+        """Let it go on."""
+        self._go.set()
+
+
+def _finish_while_another_stands_still(bench, moment):
+    """Run a workload with a runner that stands still, let another finish it, and the first go on; returns the calls in between."""
+    standstill = Standstill(moment)
+    late = standstill.of(bench.open_runner(transfers=1, **SHORT))
+    other = bench.open_runner(**SHORT)
+    workload = bench.split(write_mixed(bench.home.parent / "input.jsonl", REQUESTS), shard_lines=10)
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(late.process, workload.id)
+        try:
+            standstill.until_reached()
+            assert other.process(workload.id).all_succeeded
+            before = bench.emulator.ledger()
+        finally:
+            standstill.let_go()
+        assert working.result(PATIENCE_SECONDS).all_succeeded
+    return before, other
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(">upload_file", marks=pytest.mark.slow),
+        ">create_batch",
+        pytest.param("<create_batch", marks=pytest.mark.slow),
+        pytest.param("<download_file", marks=pytest.mark.slow),
+    ],
+)
+def test_what_another_has_done_is_not_undone(open_bench, moment):
+    """Uploading, creating and merging too late changes nothing: no second batch, every request executed once, all in place."""
+    bench = open_bench()
+
+    before, other = _finish_while_another_stands_still(bench, moment)
+
+    assert bench.emulator.ledger().totals.batches == before.totals.batches
+    assert_bought_once(bench.emulator, REQUESTS)
+    assert_complete(bench.export(), REQUESTS)
+    assert other.progress(other.find("work").id).shards == {ShardState.MERGED: 4}
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        pytest.param([], id="fails later"),
+        pytest.param([calls.UnknownFileRefused()], id="refused at once", marks=pytest.mark.slow),
+    ],
+)
+def test_a_creation_that_was_checked_and_is_sent_too_late_buys_nothing(open_bench, refusal):
+    """Between the last check and the sending nothing can be checked: the late creation names a file that was deleted meanwhile."""
+    bench = open_bench(*refusal)
+
+    before, other = _finish_while_another_stands_still(bench, "!create_batch")
+
+    after = bench.emulator.ledger()
+    assert after.totals.batches == before.totals.batches + (not refusal)
+    assert after.totals.requests_executed == before.totals.requests_executed == REQUESTS
+    assert_complete(bench.export(), REQUESTS)
+    assert _surplus(other) == ([] if refusal else [after.batches[-1].id])
+
+
+@pytest.mark.slow
+def test_a_second_batch_is_cancelled_at_once(open_bench):
+    """Where a provider keeps its files, a creation that comes too late makes a second batch: it is cancelled and recorded."""
+    bench = open_bench(calls.RefuseCalls(on=("files.delete",), status=403))
+
+    before, other = _finish_while_another_stands_still(bench, "!create_batch")
+
+    ledger = bench.emulator.ledger()
+    assert ledger.totals.batches == before.totals.batches + 1
+    assert ledger.calls["batches.cancel"] == 1
+    assert_complete(bench.export(), REQUESTS)
+    assert _surplus(other) == [ledger.batches[-1].id]
+
+
+def _surplus(runner):
+    """Name the batches that were recorded as surplus and cancelled."""
+    with runner.store.read() as connection:
+        told = connection.exec_driver_sql("SELECT detail FROM events WHERE kind = 'surplus batch'").scalars()
+        return [detail.split()[3] for detail in told if detail.endswith("; it was cancelled")]

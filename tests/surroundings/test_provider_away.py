@@ -1,0 +1,285 @@
+"""The provider is unreachable, revokes the key, or somebody else meddles with what is ours there."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from batchkit.drive import DriveUntil
+from batchkit.emulator import Emulator, Scenario
+from batchkit.emulator.faults import batches, calls
+from batchkit.errors import ProviderUnreachable
+from batchkit.models import FileId
+from tests.flows.support import wait_until
+from tests.steps.conftest import Bench
+from tests.surroundings.proofs import Meddled, assert_bought_once, assert_complete
+from tests.workloads import read_lines, write_mixed
+
+# A server that is stopped while it is asked leaves connections to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+
+REQUESTS = 60
+
+
+@pytest.fixture
+def once():
+    """Give a function that makes an act happen at one moment only, the first time."""
+
+    def at(moment, act):
+        first = threading.Lock()
+
+        def meddle(now):
+            if now == moment and first.acquire(blocking=False):
+                act()
+
+        return meddle
+
+    return at
+
+
+# Unreachable
+
+
+class Interrupted:
+    """An emulator that can go away and come back at the same address, with everything that it has."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self.emulator = emulator
+        self._is_there = True
+        self._back: threading.Timer | None = None
+
+    def go(self, *, for_seconds: float | None = None) -> None:
+        """Go away; for some seconds or until ``come_back``."""
+        self.emulator.__exit__(None, None, None)
+        self._is_there = False
+        if for_seconds is not None:
+            self._back = threading.Timer(for_seconds, self.come_back)
+            self._back.start()
+
+    def come_back(self) -> None:
+        """Serve again."""
+        self.emulator.__enter__()
+        self._is_there = True
+
+    def close(self) -> None:
+        """End for good."""
+        if self._back is not None:
+            self._back.join()
+        if self._is_there:
+            self.emulator.__exit__(None, None, None)
+
+
+@pytest.fixture
+def open_interrupted(database_url, tmp_path):
+    """Give a function that opens a bench on an emulator that may go away, with what that one can do."""
+    with ExitStack() as stack:
+
+        def start(**overrides):
+            # Clients that try an address of the system's own choice again and again may come to take it themselves.
+            port = next(port for port in range(20_000 + os.getpid() % 5_000, 30_000) if _is_free(port))
+            interrupted = Interrupted(Emulator(tmp_path / "emulator", speed=SPEED, port=port))
+            interrupted.come_back()
+            stack.callback(interrupted.close)
+            bench = Bench(interrupted.emulator, database_url, tmp_path / "home", stack)
+            quick = {"http_attempts": 1, "http_timeout_seconds": 2, "settle_seconds": 0.2}
+            bench.runner = bench.open_runner(**quick, **overrides)
+            return bench, interrupted
+
+        yield start
+    # Found here, and not in a test that has nothing to do with it.
+    gc.collect()
+
+
+def _is_free(port):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+#: A provider hour passes in 0.36 s.
+SPEED = 10_000.0
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param("<upload_file", marks=pytest.mark.slow),
+        pytest.param("<create_batch", marks=pytest.mark.slow),
+        ">get_batches",
+        pytest.param(">download_file", marks=pytest.mark.slow),
+    ],
+)
+def test_an_hour_without_the_provider_is_waited_for(open_interrupted, once, moment):
+    """A provider that goes away in mid-run, and comes back after an hour of its clock, ends nothing and sells nothing twice."""
+    bench, provider = open_interrupted(outage_seconds=20.0)
+    go = once(moment, lambda: provider.go(for_seconds=3_600 / SPEED))
+    bench.runner._given_provider = Meddled(bench.runner.provider, go)
+
+    progress = bench.run(REQUESTS)
+
+    assert progress.all_succeeded
+    assert_bought_once(bench.emulator, REQUESTS)
+    assert_complete(bench.export(), REQUESTS)
+
+
+@pytest.mark.slow
+def test_a_provider_that_stays_away_ends_the_run_for_now(open_interrupted, once):
+    """Away for longer than ``outage_seconds`` in mid-run, the run ends and says so; when it is back, the next goes on."""
+    bench, provider = open_interrupted(outage_seconds=0.3)
+    bench.runner._given_provider = Meddled(bench.runner.provider, once("<create_batch", provider.go))
+
+    with pytest.raises(ProviderUnreachable, match="could not be reached for") as caught:
+        bench.run(REQUESTS)
+
+    provider.come_back()
+    assert caught.value.exit_code == 4
+    assert "run the same command again" in str(caught.value.hint)
+    bench.runner = bench.open_runner(settle_seconds=0.2)
+    assert bench.run(REQUESTS).all_succeeded
+    assert_bought_once(bench.emulator, REQUESTS)
+    assert_complete(bench.export(), REQUESTS)
+
+
+# The key
+
+
+@pytest.mark.usefixtures("own_folder")
+def test_a_key_that_is_revoked_in_mid_run(batchkit, open_emulator, source):
+    """The command stops at once, says what the provider said, with exit code 4; with the key valid again it goes on."""
+    emulator = open_emulator(batches.SlowBatches(seconds_per_line=50_000))
+    words = ("run", source, "--name", "work", "--no-prefect", "--shard-lines", "10", "--output", "out.jsonl")
+
+    def revoke_in_mid_run():
+        assert wait_until(lambda: emulator.ledger().totals.batches == 4)
+        emulator.set_scenario(Scenario(faults=(calls.BadKey(),)))
+
+    with ThreadPoolExecutor(1) as pool:
+        revoking = pool.submit(revoke_in_mid_run)
+        ended = batchkit(*words)
+        revoking.result()
+    emulator.set_scenario("clean")
+    again = batchkit(*words)
+
+    assert ended.code == 4, ended.err
+    assert "Invalid API Key" in ended.err
+    assert "bug" not in ended.err
+    assert again.code == 0, again.err
+    assert_bought_once(emulator, 30)
+    assert_complete(read_lines(Path("out.jsonl")), 30)
+
+
+@pytest.mark.usefixtures("own_folder")
+def test_another_key_in_mid_run_sends_nothing(batchkit, open_emulator, source, monkeypatch):
+    """With a key that did not submit the command is refused before any call, and says which settings are meant."""
+    emulator = open_emulator(speed=1)
+    batchkit("submit", source, "--name", "work", "--no-prefect")
+    before = emulator.ledger().calls
+    monkeypatch.setenv("GROQ_API_KEY", "gsk_of_another_organisation")
+
+    ended = batchkit("run", source, "--name", "work", "--no-prefect")
+
+    assert ended.code == 2, ended.err
+    assert "another key" in ended.err
+    assert "GROQ_API_KEY" in ended.err
+    assert "gsk_of_another_organisation" not in ended.err
+    assert emulator.ledger().calls == before
+
+
+# Somebody else
+
+
+@pytest.fixture
+def open_meddled(open_bench, once):
+    """Give a function that opens a bench where somebody else does something to what is ours at a moment, with a client of his own."""
+
+    def start(*faults, moment, act, **overrides):
+        bench = open_bench(*faults)
+        runner = bench.runner = bench.open_runner(settle_seconds=0.1, **overrides)
+        other = bench.open_runner().provider
+        runner._given_provider = Meddled(runner.provider, once(moment, lambda: act(bench, other)))
+        return bench
+
+    return start
+
+
+def _cancel_all(bench, other):
+    for batch in bench.emulator.ledger().batches:
+        other.cancel_batch(batch.id)
+
+
+def _delete_inputs(bench, other):
+    for upload in bench.emulator.ledger().uploads:
+        other.delete_file(upload.id)
+
+
+def _delete_answers(bench, other):
+    for batch in bench.emulator.ledger().batches:
+        for file_id in (batch.output_file_id, batch.error_file_id):
+            if file_id is not None:
+                other.delete_file(FileId(file_id))
+
+
+def test_batches_that_somebody_else_cancels(open_meddled):
+    """Requests of a batch that was cancelled behind our back ride again; those it had answered do not."""
+    bench = open_meddled(batches.SlowBatches(seconds_per_line=2_000), moment=">get_batches", act=_cancel_all)
+
+    progress = bench.run(REQUESTS)
+
+    assert progress.all_succeeded
+    assert bench.emulator.ledger().totals.bought_twice == 0
+    assert_complete(bench.export(), REQUESTS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("faults", [[], [calls.UnknownFileRefused()]], ids=["fails later", "refused at once"])
+@pytest.mark.parametrize("moment", [">create_batch", ">get_batches"])
+def test_input_files_that_somebody_else_deletes(open_meddled, faults, moment):
+    """Input files that are gone before or after their batch was created are uploaded again, and nothing is bought twice."""
+    bench = open_meddled(*faults, moment=moment, act=_delete_inputs)
+
+    progress = bench.run(REQUESTS)
+
+    assert progress.all_succeeded
+    assert bench.emulator.ledger().totals.bought_twice == 0
+    assert_complete(bench.export(), REQUESTS)
+
+
+@pytest.mark.slow
+def test_answers_that_somebody_else_deletes(open_meddled):
+    """Answers that are gone before they were fetched are looked for, then only those requests are sent again."""
+    bench = open_meddled(moment=">download_file", act=_delete_answers)
+
+    progress = bench.run(REQUESTS)
+
+    ledger = bench.emulator.ledger()
+    assert progress.all_succeeded
+    assert 0 < ledger.totals.bought_twice == ledger.totals.requests_executed - REQUESTS
+    assert_complete(bench.export(), REQUESTS)
+
+
+@pytest.mark.slow
+def test_a_batch_that_is_gone_is_told_apart_from_one_that_runs(open_meddled):
+    """Everything of ours deleted at the provider between submitting and polling: the run says so, and ends well."""
+    bench = open_meddled(
+        batches.GoneBatches(batches=frozenset({1, 2})), moment=">get_batches", act=_delete_inputs, stuck_seconds=0.3
+    )
+    workload = bench.split(write_mixed(bench.home.parent / "input.jsonl", REQUESTS), shard_lines=20)
+    bench.runner.process(workload.id, until=DriveUntil.SUBMITTED)
+    notes: list[str] = []
+
+    progress = bench.runner.process(workload.id, on_wait=lambda wait: notes.extend(wait.notes))
+
+    assert progress.all_succeeded
+    assert any("is gone at the provider" in note for note in notes)
+    assert_complete(bench.export(), REQUESTS)

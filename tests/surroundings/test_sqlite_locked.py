@@ -1,0 +1,125 @@
+"""Another program holds SQLite's file: a run waits for it, and when that takes too long the next one goes on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+
+import pytest
+
+from batchkit.errors import StoreUnavailable
+from batchkit.store import engine
+from tests.surroundings.proofs import Meddled, assert_bought_once, assert_complete
+from tests.workloads import write_mixed
+
+_HOLDER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
+connection.execute("BEGIN EXCLUSIVE")
+print("locked", flush=True)
+sys.stdin.readline()
+"""
+
+#: The moments at which the file is taken: while uploading, creating, polling and fetching.
+MOMENTS = ("<upload_file", "<create_batch", "<get_batches", "<download_file")
+
+
+class Holder:
+    """Another program that holds the file, in a process of its own, from ``take`` to ``give_back``."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._process: subprocess.Popen[str] | None = None
+
+    def take(self) -> None:
+        """Hold the file."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-S", "-c", _HOLDER, self._path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "locked\n"
+
+    def give_back(self) -> None:
+        """Let the file go."""
+        if self._process is not None:
+            self._process.communicate("\n")
+            self._process = None
+
+
+@pytest.fixture
+def database_url(sqlite_url):
+    """Only SQLite has one file that anybody can hold."""
+    return sqlite_url
+
+
+@pytest.fixture
+def holder(database_url):
+    """Give a program that can hold the file."""
+    holding = Holder(database_url.removeprefix("sqlite:///"))
+    yield holding
+    holding.give_back()
+
+
+@contextmanager
+def short_patience(monkeypatch, seconds):
+    """Let connections that are opened now wait for the file no longer than this."""
+    monkeypatch.setattr(engine, "_BUSY_TIMEOUT_MILLISECONDS", int(seconds * 1_000))
+    yield
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("busy_seconds", [20, 0.1], ids=["shorter than the busy timeout", "longer"])
+def test_a_file_that_is_held_for_a_while_is_waited_for(open_bench, holder, monkeypatch, busy_seconds):
+    """A run outlives another program's hold on its file, whether a statement or the run itself does the waiting."""
+    with short_patience(monkeypatch, busy_seconds):
+        bench = open_bench()
+        left = list(MOMENTS)
+        lock = threading.Lock()
+        timers: list[threading.Timer] = []
+
+        def hold_for_a_while(moment):
+            with lock:
+                if moment not in left or any(timer.is_alive() for timer in timers):
+                    return
+                left.remove(moment)
+                holder.take()
+                timers.append(threading.Timer(0.3, holder.give_back))
+                timers[-1].start()
+
+        bench.runner._given_provider = Meddled(bench.runner.provider, hold_for_a_while)
+        progress = bench.run(60)
+        for timer in timers:
+            timer.join()
+
+    assert left == []
+    assert progress.all_succeeded
+    assert_bought_once(bench.emulator, 60)
+    assert_complete(bench.export(), 60)
+
+
+def test_a_file_that_stays_held_ends_the_run_for_now(open_bench, holder, monkeypatch, tmp_path):
+    """After the time for outages the run says that the file is locked; when it is free again, the same run goes on."""
+    with short_patience(monkeypatch, 0.1):
+        bench = open_bench()
+        runner = bench.runner = bench.open_runner(outage_seconds=0.3)
+        once = threading.Lock()
+
+        def hold(moment):
+            if moment == "<create_batch" and once.acquire(blocking=False):
+                holder.take()
+
+        runner._given_provider = Meddled(runner.provider, hold)
+        workload = bench.split(write_mixed(tmp_path / "input.jsonl", 60), shard_lines=20)
+
+        with pytest.raises(StoreUnavailable, match="locked") as caught:
+            runner.process(workload.id)
+
+        holder.give_back()
+        assert caught.value.exit_code == 4
+        assert "end the other program" in str(caught.value.hint)
+        assert "run the same command again" in str(caught.value.hint)
+        assert runner.process(workload.id).all_succeeded
+    assert_bought_once(bench.emulator, 60)
+    assert_complete(bench.export(), 60)

@@ -1,0 +1,96 @@
+"""A process that is stopped in the middle, past its lease, and goes on when another one has done its work: it does no harm."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from batchkit.emulator.faults import calls, lines
+from tests.surroundings.proofs import assert_bought_once, assert_complete
+from tests.workloads import read_lines, write_mixed
+
+# A process takes its time; what it comes to is shown in ``test_late_writers`` too, and there in every run of the suite.
+pytestmark = pytest.mark.slow
+
+REQUESTS = 60
+RUN = ("run", "input.jsonl", "--no-prefect", "--shard-lines", "10", "--output", "out.jsonl")
+ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def stopped(command, moment):
+    """Start the command, and give it when it has stopped itself at a moment; it never outlives the test."""
+    command.environment |= {"BATCHKIT_LEASE_SECONDS": "0.6", "PYTHONPATH": str(ROOT)}
+    # One transfer at a time, so that none of its threads is stopped in a transaction: that would hold up everybody else.
+    environment = {**command.environment, "BATCHKIT_TRANSFERS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.surroundings.stopping", moment, *RUN[:-1], "late.jsonl"],
+        cwd=command.folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        end = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        assert end is not None
+        assert end.si_code == os.CLD_STOPPED, process.communicate()
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def go_on(process):
+    """Let a stopped process go on to its end."""
+    process.send_signal(signal.SIGCONT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    return err
+
+
+@pytest.mark.parametrize("moment", ["before an upload", "before the last check", "after the answer", "before a merge"])
+def test_a_late_writer_does_no_harm(start_command, moment):
+    """What a stopped process held is finished by another; when it goes on, it sees that, and buys nothing a second time."""
+    command = start_command([lines.ExpireLines(fraction=0.3, attempts=1)])
+    write_mixed(command.folder / "input.jsonl", REQUESTS)
+
+    with stopped(command, moment) as late:
+        done = command.run(*RUN)
+        before = command.emulator.ledger().totals.batches
+        go_on(late)
+
+    assert done.returncode == 0, done.stderr
+    assert command.emulator.ledger().totals.batches == before
+    assert_bought_once(command.emulator, REQUESTS)
+    assert_complete(read_lines(command.folder / "out.jsonl"), REQUESTS)
+    assert_complete(read_lines(command.folder / "late.jsonl"), REQUESTS)
+
+
+@pytest.mark.parametrize("refusal", [[], [calls.UnknownFileRefused()]], ids=["fails later", "refused at once"])
+def test_a_creation_that_is_sent_too_late_buys_nothing(start_command, refusal):
+    """A process that was stopped between its last check and its sending sends in vain: the file that it names is gone."""
+    command = start_command(refusal)
+    write_mixed(command.folder / "input.jsonl", REQUESTS)
+
+    with stopped(command, "after the last check") as late:
+        done = command.run(*RUN)
+        before = command.emulator.ledger().totals
+        err = go_on(late)
+
+    after = command.emulator.ledger().totals
+    assert done.returncode == 0, done.stderr
+    assert after.requests_executed == before.requests_executed == REQUESTS
+    assert after.bought_twice == 0
+    assert_complete(read_lines(command.folder / "out.jsonl"), REQUESTS)
+    assert_complete(read_lines(command.folder / "late.jsonl"), REQUESTS)
+    assert after.batches == before.batches + (not refusal), err
+    if not refusal:
+        assert "is one too many" in err
+        assert command.count("SELECT count(*) FROM events WHERE kind = 'surplus batch'") == 1
