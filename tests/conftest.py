@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from contextlib import ExitStack
@@ -16,11 +17,15 @@ from batchkit.store.engine import Store
 from tests.clock import FakeClock
 from tests.commands import Command
 from tests.postgres import PostgresServer, running_server
+from tests.room import roomy_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+
+# pytest's own folders too; who sets the variable has chosen already.
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(roomy_folder()))
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("batchkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -33,6 +38,18 @@ def _own_environment(monkeypatch):
     for name in os.environ:
         if name == "GROQ_API_KEY" or name.startswith("BATCHKIT_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """Undo what a command that ran in this process has made of the loggers: it owns them, a test does not."""
+    before = [
+        (logger, logger.level, list(logger.handlers)) for logger in map(logging.getLogger, ("batchkit", "stamina"))
+    ]
+    yield
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers = handlers
 
 
 @pytest.fixture

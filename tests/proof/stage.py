@@ -19,6 +19,7 @@ from batchkit.store.engine import Store
 from tests.commands import QUICK
 from tests.proof import child
 from tests.proof.child import Launch
+from tests.room import roomy_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,7 +35,7 @@ KILLED = -9
 #: A day of the provider passes in a tenth of a second.
 _SPEED = 864_000.0
 _LONGEST_COMMAND_SECONDS = 60
-_SETTLE_SECONDS = 0.3
+_SETTLE_SECONDS = 0.5
 _PATIENT_SETTLE_SECONDS = 2.5
 _WAITS = {
     **QUICK,
@@ -56,7 +57,7 @@ class Stage:
         self._given_url = database_url
 
     def __enter__(self) -> Self:
-        self.root = Path(tempfile.mkdtemp(prefix="batchkit-proof-"))
+        self.root = Path(tempfile.mkdtemp(prefix="batchkit-proof-", dir=roomy_folder()))
         self.folder = self.root / "work"
         self.folder.mkdir()
         self.database_url = self._given_url or f"sqlite:///{self.folder / '.batchkit' / 'batchkit.db'}"
@@ -125,7 +126,7 @@ class Stage:
         if not source.exists() or not source.stat().st_size:
             yield None
             return
-        with tempfile.TemporaryDirectory(prefix="batchkit-proof-copy-") as copy:
+        with tempfile.TemporaryDirectory(prefix="batchkit-proof-copy-", dir=roomy_folder()) as copy:
             for suffix in ("", "-wal"):
                 if (part := source.with_name(source.name + suffix)).exists():
                     shutil.copy(part, copy)

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-_MEMORY = Path("/dev/shm")  # noqa: S108 - used through a temporary directory only
-_ENOUGH_MEMORY_BYTES = 2 << 30
+    from pathlib import Path
 
 
 class Effort(Protocol):
@@ -46,14 +40,6 @@ def effort(request) -> Effort:
         )
 
     return choose
-
-
-@pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """Give a folder in memory where there is room: thousands of commits need not wait for a disk."""
-    has_room = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _ENOUGH_MEMORY_BYTES
-    with tempfile.TemporaryDirectory(prefix="batchkit-properties-", dir=_MEMORY if has_room else None) as name:
-        yield Path(name)
 
 
 @pytest.fixture

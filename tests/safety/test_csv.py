@@ -54,7 +54,7 @@ def row(seq, *texts):
     custom_id, answer, code, message, reason = texts
     answered = jsonl.dumps({"choices": [{"message": {"content": answer}}]}).decode()
     return ExportRow(
-        seq=seq, custom_id=custom_id, state=RequestState.FAILED, attempts=3, shard_id=ShardId(1), result_shard_id=None,
+        seq=seq, custom_id=custom_id, state=RequestState.SUCCEEDED, attempts=3, shard_id=ShardId(1), result_shard_id=None,
         status_code=-1, request_id=None, error_code=code, error_message=message, finish_reason=reason,
         prompt_tokens=-7, completion_tokens=0, total_tokens=12, body=answered,
     )  # fmt: skip

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from batchkit.flows.adapter import Job
 
-from batchkit.drive import Outage, Wait
+from batchkit.drive import Wait
 from batchkit.emulator.faults import batches, calls, lines
 from batchkit.models import WorkloadId
+from batchkit.patience import Outage
 from batchkit.runner import Runner
 from batchkit.steps.split import SplitOptions
 from tests.flows.support import ScriptedRunner, make_wait
