@@ -9,6 +9,7 @@ from sqlalchemy import func, insert, or_, select, update
 from batchkit import jsonl
 from batchkit.models import (
     GONE,
+    TERMINAL_STATUSES,
     Batch,
     BatchId,
     BatchProblem,
@@ -56,8 +57,15 @@ def add(connection: Connection, batch: Batch, *, workload_id: WorkloadId, shard_
 
 
 def see(connection: Connection, batch: Batch, *, seen_at: float) -> None:
-    """Write what the provider says of a batch now."""
-    connection.execute(update(batches).where(batches.c.id == batch.id).values(**_values(batch, seen_at)))
+    """Write what the provider says of a batch now.
+
+    A picture of a running batch never replaces one of a batch that has ended: it was taken earlier, by a runner that was slow
+    to write it down, and the merge of the other picture's files may be under way.
+    """
+    statement = update(batches).where(batches.c.id == batch.id)
+    if not batch.is_terminal:
+        statement = statement.where(batches.c.status.not_in([*TERMINAL_STATUSES, GONE]))
+    connection.execute(statement.values(**_values(batch, seen_at)))
 
 
 def mark_missing(connection: Connection, batch_id: BatchId, *, at: float) -> float:

@@ -8,7 +8,16 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from batchkit.models import BatchId, BatchProblem, BatchStatus, FileId, RequestCounts, ShardState
+from batchkit.models import (
+    GONE,
+    TERMINAL_STATUSES,
+    BatchId,
+    BatchProblem,
+    BatchStatus,
+    FileId,
+    RequestCounts,
+    ShardState,
+)
 from batchkit.store import batches
 from batchkit.store.tables import batches as batch_rows
 from tests.factories import NOW, add_batch, add_shard, add_workload, file_id, make_batch
@@ -104,6 +113,20 @@ def test_what_is_seen_replaces_what_was_seen(store):
         assert batches.get(connection, other.batch_id) == untouched
         query = select(batch_rows.c.seen_at).where(batch_rows.c.id == shard.batch_id)
         assert connection.execute(query).scalar_one() == NOW + 7
+
+
+@pytest.mark.parametrize("ended", [*TERMINAL_STATUSES, GONE])
+def test_a_late_picture_of_a_running_batch_replaces_no_end(store, ended):
+    """What a slow runner saw before the end is dropped: the file ids of the end are what the merge goes by."""
+    with store.write() as connection:
+        shard = submitted(connection, add_workload(connection), status=ended, output_file_id=FileId("out"))
+        assert shard.batch_id is not None
+        late = make_batch(shard.batch_id, status=BatchStatus.IN_PROGRESS, output_file_id=None)
+
+        batches.see(connection, late, seen_at=NOW + 1)
+
+        found = batches.get(connection, shard.batch_id)
+    assert (found.status, found.output_file_id) == (ended, FileId("out"))
 
 
 def test_missing_batch_remembers_since_when(store):

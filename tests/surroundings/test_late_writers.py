@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
+from batchkit.drive import DriveUntil
 from batchkit.emulator.faults import calls
-from batchkit.models import ShardState
+from batchkit.models import BatchStatus, RequestCounts, ShardState
+from batchkit.steps import poll
 from tests.surroundings.proofs import Meddled, assert_bought_once, assert_complete
 from tests.workloads import write_mixed
 
@@ -128,3 +131,29 @@ def _surplus(runner):
     with runner.store.read() as connection:
         told = connection.exec_driver_sql("SELECT detail FROM events WHERE kind = 'surplus batch'").scalars()
         return [detail.split()[3] for detail in told if detail.endswith("; it was cancelled")]
+
+
+def test_a_picture_that_is_written_down_late_hides_no_answers(open_bench):
+    """A runner sees a batch run, another one sees it end, and only then the first one writes: the answers are merged all the same."""
+    bench = open_bench()
+    other, workload = (
+        bench.open_runner(),
+        bench.split(write_mixed(bench.home.parent / "input.jsonl", 8), shard_lines=50),
+    )
+    bench.runner.process(workload.id, until=DriveUntil.SUBMITTED)
+
+    class Slow(Meddled):
+        def get_batches(self, ids):
+            running = {
+                batch_id: replace(batch, status=BatchStatus.IN_PROGRESS, counts=RequestCounts(), output_file_id=None)
+                for batch_id, batch in self._provider.get_batches(ids).items()
+            }
+            while not any("ended" in poll.poll(other._context(), workload.id).counts for _ in ids):
+                pass
+            return running
+
+    late = replace(bench.runner._context(), provider=Slow(bench.runner.provider, lambda _moment: None))
+    poll.poll(late, workload.id)
+
+    assert other.process(workload.id).all_succeeded
+    assert_bought_once(bench.emulator, 8)
