@@ -115,7 +115,7 @@ def test_what_is_seen_replaces_what_was_seen(store):
         assert connection.execute(query).scalar_one() == NOW + 7
 
 
-@pytest.mark.parametrize("ended", [*TERMINAL_STATUSES, GONE])
+@pytest.mark.parametrize("ended", [*sorted(TERMINAL_STATUSES), GONE])
 def test_a_late_picture_of_a_running_batch_replaces_no_end(store, ended):
     """What a slow runner saw before the end is dropped: the file ids of the end are what the merge goes by."""
     with store.write() as connection:
