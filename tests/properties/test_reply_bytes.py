@@ -194,8 +194,8 @@ def test_no_bytes_break_a_call(api, tmp_path, effort):
 @pytest.mark.parametrize(
     ("encoding", "body"),
     [
-        ("gzip", gzip.compress(written(BATCH))),
-        ("gzip", gzip.compress(written(BATCH))[:-5]),
+        ("gzip", gzip.compress(written(BATCH), mtime=0)),
+        ("gzip", gzip.compress(written(BATCH), mtime=0)[:-5]),
         ("gzip", b"\x1f\x8b garbage"),
         ("deflate", b"garbage"),
         ("zstd", zstandard.compress(written(BATCH))),
