@@ -204,7 +204,7 @@ def _watch_files(watch: Watch) -> None:
     create = os.open
 
     def os_open(path: Any, flags: int, *arguments: Any, **options: Any) -> int:
-        if not flags & _NEW_FILE or not watch.is_ours(path) or (flags & os.O_EXCL and os.path.exists(path)):  # noqa: PTH110
+        if not flags & _NEW_FILE or not watch.is_ours(path) or (flags & os.O_EXCL and os.path.exists(path)):  # noqa: PTH110 - Path would come back here
             return create(path, flags, *arguments, **options)
         label = f"file create {watch.name_of(path)}"
         return int(watch.around(label, lambda: create(path, flags, *arguments, **options)))

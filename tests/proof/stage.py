@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from sqlalchemy import select
+from sqlalchemy import inspect, select
 from sqlalchemy.engine import make_url
 
 from batchkit.emulator import Emulator, Scenario
@@ -174,6 +174,4 @@ def take_picture(stage: Stage) -> Picture:
 
 
 def _table_names(connection: Any) -> list[str]:
-    from sqlalchemy import inspect  # noqa: PLC0415
-
     return list(inspect(connection).get_table_names())
