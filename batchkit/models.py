@@ -187,7 +187,8 @@ class Shard:
     ``key`` is ours alone and travels in the batch's metadata, so that a batch whose creation was not answered can be
     found again. ``refusals`` counts how often the provider turned the shard away (while ``submitted``: how often its batch
     was found overdue), ``waits`` how often in a row its requests, in whichever shard, found no room. ``next_lines`` and
-    ``next_window`` are what its merge learned for the requests that must ride again.
+    ``next_window`` are what its merge learned for the requests that must ride again. ``looks`` counts how often since
+    ``submitting_since`` the whole list of batches was read without its batch in it.
     """
 
     id: ShardId
@@ -211,6 +212,7 @@ class Shard:
     waits: int
     next_lines: int
     next_window: str
+    looks: int
 
 
 @dataclass(frozen=True, slots=True)

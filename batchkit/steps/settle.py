@@ -8,13 +8,16 @@ from batchkit.errors import Forbidden, ProviderError, ProviderRefused, StateConf
 from batchkit.models import ShardState
 from batchkit.steps.adopt import adopt, cancel_surplus
 from batchkit.steps.context import StepReport
-from batchkit.steps.refusal import postpone, step_aside
+from batchkit.steps.refusal import step_aside
 from batchkit.steps.submit import LOOKS_PER_SETTLE
 from batchkit.store import events, shards
 
 if TYPE_CHECKING:
     from batchkit.models import Batch, Shard, WorkloadId
     from batchkit.steps.context import StepContext
+
+#: How often the whole list must have been read without a batch in it, however much time has passed (a sleeping laptop's too).
+LEAST_LOOKS = 4
 
 _SHARDS_PER_LOOK = 10_000
 _TAKEN_OVER = "taken over"
@@ -23,8 +26,9 @@ _TAKEN_OVER = "taken over"
 def settle(context: StepContext, workload_id: WorkloadId) -> StepReport:
     """Look for the batches of all due shards in ``submitting`` with one reading of the whole list.
 
-    Found by our key in the metadata, or by the input file: adopted. Not found in a complete list that was begun after the
-    grace period: no batch exists, and the shard goes back. In any other case it stays, to be looked for again.
+    Found by our key in the metadata, or by the input file: adopted. Not found in ``LEAST_LOOKS`` complete lists, of which the
+    last was begun after the grace period: no batch exists, and the shard goes back. In any other case it stays, to be
+    looked for again.
     """
     lost = _take(context, workload_id)
     if not lost:
@@ -69,7 +73,6 @@ def _take(context: StepContext, workload_id: WorkloadId) -> list[Shard]:
 def _look(context: StepContext, lost: list[Shard]) -> tuple[StepReport, list[Shard]]:
     """Read the whole list and adopt what is found; returns the shards that certainly have no batch as well."""
     began = context.clock()
-    pause = context.timing.settle_seconds / LOOKS_PER_SETTLE
     found = _batches_of(context, lost)
     report = StepReport({})
     unborn: list[Shard] = []
@@ -82,8 +85,8 @@ def _look(context: StepContext, lost: list[Shard]) -> tuple[StepReport, list[Sha
                 adopted = adopt(context, shard, own[0], detail=f"{own[0].id}, found in the list", count="adopted")
                 note = f"shard {shard.number}: its batch {own[0].id} exists and was adopted"
                 report += adopted + StepReport({}, (note,) if adopted.counts.get("adopted") else ())
-            elif began < grace_ends:
-                postpone(context, shard, min(pause, max(grace_ends - context.clock(), 0.0)))
+            elif began < grace_ends or shard.looks + 1 < LEAST_LOOKS:
+                _look_again(context, shard, grace_ends)
                 report += StepReport({"unsettled": 1})
             else:
                 unborn.append(shard)
@@ -93,6 +96,22 @@ def _look(context: StepContext, lost: list[Shard]) -> tuple[StepReport, list[Sha
             if batch.metadata.get("batchkit_key") == shard.key and not batch.is_terminal:
                 report += cancel_surplus(context, shard, batch)
     return report, unborn
+
+
+def _look_again(context: StepContext, shard: Shard, grace_ends: float) -> None:
+    """Count a look that found nothing, and give the shard back until the next one."""
+    now = context.clock()
+    pause = context.timing.settle_seconds / LOOKS_PER_SETTLE
+    with context.store.write() as connection:
+        shards.set_values(
+            connection,
+            shard,
+            owner=context.owner,
+            looks=shard.looks + 1,
+            not_before=now + (min(pause, grace_ends - now) if now < grace_ends else pause),
+            lease_owner=None,
+            lease_until=None,
+        )
 
 
 def _batches_of(context: StepContext, lost: list[Shard]) -> dict[str, list[Batch]]:

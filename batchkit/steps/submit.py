@@ -154,6 +154,7 @@ def _create(context: StepContext, workload: Workload, shard: Shard) -> StepRepor
             detail=file_id,
             keep_lease=True,
             submitting_since=since,
+            looks=0,
             not_before=since + context.timing.settle_seconds / LOOKS_PER_SETTLE,
         )
         shard = shards.get(connection, shard.id)
@@ -192,6 +193,7 @@ def _leave_to_settle(context: StepContext, shard: Shard) -> None:
             shard,
             owner=context.owner,
             submitting_since=now,
+            looks=0,
             not_before=now + context.timing.settle_seconds / LOOKS_PER_SETTLE,
             lease_owner=None,
             lease_until=None,

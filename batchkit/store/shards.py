@@ -131,7 +131,7 @@ def take_over_submitting(
     """Free the shards in ``submitting`` that are still held although nobody is at work on them; returns them with their holders.
 
     Those are shards whose lease ran out, and the owner's own: whoever ends a creation in order gives its shard back. Their
-    ``submitting_since`` becomes ``now``.
+    ``submitting_since`` becomes ``now``, and no look at the list counts any more.
     """
     held = (
         select(shards.c.id, shards.c.lease_owner)
@@ -144,7 +144,7 @@ def take_over_submitting(
     )
     found = [(ShardId(row.id), str(row.lease_owner)) for row in connection.execute(held)]
     if found:
-        values = {"submitting_since": now, "not_before": 0, "lease_owner": None, "lease_until": None}
+        values = {"submitting_since": now, "looks": 0, "not_before": 0, "lease_owner": None, "lease_until": None}
         ids = [shard_id for shard_id, _ in found]
         connection.execute(update(shards).where(shards.c.id.in_(ids)).values(values))
     return found

@@ -111,6 +111,7 @@ shards = Table(
     Column("completion_tokens", BigInteger, nullable=False, server_default=text("0")),
     Column("next_lines", Integer, nullable=False),
     Column("next_completion_window", Text, nullable=False),
+    Column("looks", Integer, nullable=False, server_default=text("0")),
     CheckConstraint(_one_of("state", ShardState), name="state"),
     CheckConstraint("line_count > 0", name="not_empty"),
     CheckConstraint(

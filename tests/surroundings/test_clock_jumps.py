@@ -100,6 +100,23 @@ def test_a_clock_that_is_set_back_does_not_make_anything_wait(open_jumping):
     assert progress.all_succeeded
 
 
+@pytest.mark.timeout(30)
+def test_a_grace_that_was_slept_through_decides_nothing(open_jumping):
+    """Time alone does not say that no batch exists: a list that lags by some reads is read several times before that."""
+    bench, clock, _left = open_jumping(calls.LoseReply(on=("batches.create",)), batches.ListLag(calls=2))
+    workload = bench.split(write_mixed(bench.home.parent / "input.jsonl", REQUESTS), shard_lines=20)
+
+    def sleep(seconds):
+        threading.Event().wait(min(seconds, 0.1))
+        clock.ahead += HOUR
+
+    bench.runner._wait = sleep
+    progress = bench.runner.process(workload.id)
+
+    assert progress.all_succeeded
+    assert_bought_once(bench.emulator, REQUESTS)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(30)
 def test_a_clock_that_runs_ahead_for_a_while_costs_no_batch(open_jumping):
