@@ -29,6 +29,7 @@ class Databases(StrEnum):
 def main(
     database: Annotated[Databases, typer.Option(help="On which databases.")] = Databases.BOTH,
     quick: Annotated[bool, typer.Option("--quick", help="A sample of everything, in a minute.")] = False,
+    only: Annotated[str, typer.Option(help="Only lines whose name holds this, such as 'storms'.")] = "",
     jobs: Annotated[int, typer.Option(help="How many runs at the same time.")] = os.cpu_count() or 1,
     seed: Annotated[int, typer.Option(help="Draws the samples, pairs and storms.")] = 0,
     storm: Annotated[int | None, typer.Option(help="Repeat only the storm of this seed.")] = None,
@@ -58,7 +59,7 @@ def main(
                         err.print(f"{row.what}: {total} runs")
                 progress.update(bars[row.what], completed=done)  # type: ignore[arg-type]
 
-            for row in prove(backends, replace(QUICK if quick else FULL, seed=seed), jobs=jobs, show=show):
+            for row in prove(backends, replace(QUICK if quick else FULL, seed=seed), only=only, jobs=jobs, show=show):
                 rows.append(row)
                 for failure in row.failures:
                     err.print(f"{row.what}: {failure}", markup=False, style="red")

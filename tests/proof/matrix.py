@@ -6,6 +6,7 @@ import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -90,18 +91,31 @@ class _Storm:
         return weather_storm(self.seed, self.backend)
 
 
+@dataclass(frozen=True)
+class _Plan:
+    work: Sequence[_Play | _Storm]
+    points: int
+
+
 def prove(
-    backends: Sequence[Backend], extent: Extent, *, jobs: int, show: Callable[[Row, int, int], None]
+    backends: Sequence[Backend],
+    extent: Extent,
+    *,
+    only: str = "",
+    jobs: int,
+    show: Callable[[Row, int, int], None],
 ) -> Iterator[Row]:
-    """Play everything and give the lines of the matrix as they are done; ``show`` is told a row, and runs done and to do."""
+    """Play the lines whose name holds ``only`` and give them as they are done; ``show`` is told a row, and runs done and to do."""
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for what, work, points in _programme(backends, extent):
-            row = Row(what, points)
+        for what, plan_of in _programme(backends, extent):
+            if only not in what:
+                continue
             began = time.monotonic()
-            futures = {pool.submit(_do, item): item for item in work}
-            for future in as_completed(futures):
+            plan = plan_of()
+            row = Row(what, plan.points)
+            for future in as_completed([pool.submit(_do, item) for item in plan.work]):
                 _count(row, future.result())
-                show(row, row.runs, len(work))
+                show(row, row.runs, len(plan.work))
             row.seconds = time.monotonic() - began
             yield row
 
@@ -118,31 +132,50 @@ def _count(row: Row, done: Outcome | Passage) -> None:
         row.add(str(done.weather), done.died, done.verdict)
 
 
-def _programme(backends: Sequence[Backend], extent: Extent) -> Iterator[tuple[str, Sequence[_Play | _Storm], int]]:
-    """Give each line's name, its runs, and how many points its stories have."""
+def _programme(backends: Sequence[Backend], extent: Extent) -> Iterator[tuple[str, Callable[[], _Plan]]]:
+    """Give each line's name, and how its runs are found."""
     for backend in backends:
         for story in (stories.RUN, stories.VERBS):
-            usual = measure(story, backend)
-            chosen = each_once(usual) if extent.points is None else sampled(usual, extent.points, extent.seed)
-            yield f"{backend.name}: {story.name}", _plays(story, backend, chosen, usual), len(usual.points)
+            yield f"{backend.name}: {story.name}", partial(_each_point, story, backend, extent)
             if story is stories.RUN:
-                twice = _plays(story, backend, pairs(usual, extent.pairs, extent.seed), usual)
-                yield f"{backend.name}: {story.name}, two deaths", twice, len(usual.points)
-        usual = measure(stories.PREFECT, backend)
-        chosen = sampled(usual, extent.points_through_prefect, extent.seed)
-        work = _plays(stories.PREFECT, backend, chosen, usual)
-        yield f"{backend.name}: {stories.PREFECT.name}", work, len(usual.points)
-        plays: list[_Play] = []
-        points = 0
-        for number, trouble in enumerate(stories.TROUBLES):
-            story = stories.under(trouble)
-            usual = measure(story, backend)
-            points += len(usual.points)
-            chosen = sampled(usual, extent.points_per_trouble, extent.seed + number)
-            plays += _plays(story, backend, chosen, usual)
-        yield f"{backend.name}: run, {len(stories.TROUBLES)} kinds of trouble", plays, points
-        storms = [_Storm(extent.seed + number, backend) for number in range(extent.storms)]
-        yield f"{backend.name}: storms, two runners", storms, 0
+                yield f"{backend.name}: {story.name}, two deaths", partial(_pairs, story, backend, extent)
+        yield f"{backend.name}: {stories.PREFECT.name}", partial(_through_prefect, backend, extent)
+        troubles = f"{backend.name}: run, {len(stories.TROUBLES)} kinds of trouble"
+        yield troubles, partial(_under_trouble, backend, extent)
+        yield f"{backend.name}: storms, two runners", partial(_storms, backend, extent)
+
+
+def _each_point(story: Story, backend: Backend, extent: Extent) -> _Plan:
+    usual = measure(story, backend)
+    chosen = each_once(usual) if extent.points is None else sampled(usual, extent.points, extent.seed)
+    return _Plan(_plays(story, backend, chosen, usual), len(usual.points))
+
+
+def _pairs(story: Story, backend: Backend, extent: Extent) -> _Plan:
+    usual = measure(story, backend)
+    return _Plan(_plays(story, backend, pairs(usual, extent.pairs, extent.seed), usual), len(usual.points))
+
+
+def _through_prefect(backend: Backend, extent: Extent) -> _Plan:
+    usual = measure(stories.PREFECT, backend)
+    chosen = sampled(usual, extent.points_through_prefect, extent.seed)
+    return _Plan(_plays(stories.PREFECT, backend, chosen, usual), len(usual.points))
+
+
+def _under_trouble(backend: Backend, extent: Extent) -> _Plan:
+    plays: list[_Play] = []
+    points = 0
+    for number, trouble in enumerate(stories.TROUBLES):
+        story = stories.under(trouble)
+        usual = measure(story, backend)
+        points += len(usual.points)
+        chosen = sampled(usual, extent.points_per_trouble, extent.seed + number)
+        plays += _plays(story, backend, chosen, usual)
+    return _Plan(plays, points)
+
+
+def _storms(backend: Backend, extent: Extent) -> _Plan:
+    return _Plan([_Storm(extent.seed + number, backend) for number in range(extent.storms)], 0)
 
 
 def _plays(story: Story, backend: Backend, chosen: Sequence[tuple[Death, ...]], usual: Measured) -> list[_Play]:
