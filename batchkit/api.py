@@ -97,7 +97,7 @@ def status(name: str | None = None, *, settings: Settings | None = None) -> list
 
 
 def export(name: str, target: Source, *, raw_csv: bool = False, settings: Settings | None = None) -> int:
-    """Write one line per request in input order to a ``.jsonl`` or ``.csv`` file; returns how many.
+    """Write one line per request in input order to a ``.jsonl``, ``.csv`` or ``.parquet`` file; returns how many.
 
     In a ``.csv`` a text that a spreadsheet would run as a formula gets an apostrophe in front, unless ``raw_csv``.
     """

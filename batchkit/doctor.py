@@ -1,4 +1,7 @@
-"""What batchkit needs, looked at one thing after the other. Nothing is changed, nothing that costs anything is sent."""
+"""What batchkit needs, looked at one thing after the other. Nothing is changed, nothing that costs anything is sent.
+
+A spool at a URL is tried with a small file, which is deleted again.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from batchkit import __version__, jsonl
 from batchkit.errors import BatchkitError, ListingIncomplete, ProviderError
 from batchkit.models import WorkloadId
+from batchkit.remote_files import RemoteFiles
 from batchkit.runner import Runner
 from batchkit.settings import KEY_VARIABLES, Settings, environment_for_others, load_settings
 from batchkit.store import migrate, workloads
@@ -83,6 +87,8 @@ def examine(flags: Mapping[str, Any], *, clock: Callable[[], float] = time.time)
         return
     yield _origins(settings, flags)
     yield from _guarded("disk", lambda: [_disk(settings)])
+    if url := settings.spool_url:
+        yield from _guarded("spool", lambda: [_spool(url)])
     yield from _guarded("database", lambda: _database(settings))
     yield from _guarded("provider", lambda: _provider(settings, clock))
     yield from _guarded("prefect", lambda: [_prefect()])
@@ -170,6 +176,12 @@ def _disk(settings: Settings) -> Finding:
         if free < _LOW_DISK_BYTES
         else Finding("disk", Level.OK, message)
     )
+
+
+def _spool(url: str) -> Finding:
+    remote = RemoteFiles(url, attempts=1)
+    remote.try_out()
+    return Finding("spool", Level.OK, f"{remote.display_url} takes a file, gives it back and deletes it")
 
 
 def _database(settings: Settings) -> Iterator[Finding]:

@@ -1,7 +1,8 @@
 """Deciding what is due: the one loop there is.
 
-``Driver.drive`` yields what to do next, a wave of work or a wait, and somebody else does it: the plain loop of
+``Driver.drive`` yields what to do next, waves of work or a wait, and somebody else does it: the plain loop of
 ``Runner.process``, or Prefect flows that run each wave as a task. Both therefore do the same things in the same order.
+Waves that are yielded together are done at the same time: merging needs the processor and the database, submitting the network.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 from batchkit.errors import ProviderUnreachable, StoreUnavailable
 from batchkit.models import ShardId, ShardState, WorkloadId
@@ -26,16 +27,27 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-#: Shards uploaded and created, and shards merged, in one wave.
-SUBMIT_WAVE_SHARDS = 200
-MERGE_WAVE_SHARDS = 50
-
 _SHORTEST_WAIT_SECONDS = 1.0
 _POLL_BACKOFF = 1.5
 #: By less than this a clock is corrected, by more it was set.
 _SET_BACK_SECONDS = 60.0
 #: A pass that did any of these has not met a dead provider, whatever else went wrong.
 _SIGNS_OF_LIFE = ("uploaded", "submitted", "adopted", "looked at", "merged")
+
+
+@dataclass(frozen=True, slots=True)
+class _WaveSize:
+    """How many shards a wave takes: one in ``_WAVE_SHARE`` of those that are due, within these bounds."""
+
+    least: int
+    most: int
+
+
+#: Shards uploaded and created, and shards merged, in one wave.
+SUBMIT_WAVE = _WaveSize(least=16, most=64)
+MERGE_WAVE = _WaveSize(least=2, most=50)
+#: What one wave leaves is there for the runners beside it; near the end waves get small, so that all end together.
+_WAVE_SHARE = 4
 
 
 class WaveKind(StrEnum):
@@ -53,6 +65,10 @@ class Wave:
     kind: WaveKind
     workload_id: WorkloadId
     shard_ids: tuple[ShardId, ...] = ()
+
+
+#: Waves that do not get in each other's way: they are done at the same time.
+Waves = tuple[Wave, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +107,21 @@ class Pacing:
 
 
 class Driver:
-    """Drives workloads, any number of them, one after the other or in several threads."""
+    """Drives workloads, any number of them, one after the other or in several threads.
 
-    def __init__(self, context: StepContext, pacing: Pacing) -> None:
+    ``parallel_waves`` is how many waves of merging are yielded together.
+    """
+
+    def __init__(self, context: StepContext, pacing: Pacing, *, parallel_waves: int) -> None:
         self._context = context
         self._pacing = pacing
+        self._parallel_waves = parallel_waves
         self._paces: dict[WorkloadId, _PollPace] = {}
         self._seen_at: dict[WorkloadId, float] = {}
 
     def drive(
         self, workload_id: WorkloadId, *, begin: Callable[[], object], until: DriveUntil, deadline: float | None
-    ) -> Generator[Wave | Wait, StepReport | None, Progress]:
+    ) -> Generator[Waves | Wait, StepReport | None, Progress]:
         """See ``Runner.drive``; ``begin`` is called before anything else."""
         clock = self._context.clock
         provider_away = Outage()
@@ -164,21 +184,43 @@ class Driver:
         with self._context.store.read() as connection:
             return read_progress(connection, workloads.get(connection, workload_id), now=self._context.clock())
 
-    def _pass(self, workload_id: WorkloadId) -> Generator[Wave, StepReport | None, StepReport]:
-        """One look at a workload, and a wave for everything that is due."""
+    def _pass(self, workload_id: WorkloadId) -> Generator[Waves, StepReport | None, StepReport]:
+        """One look at a workload, and waves for everything that is due."""
         self._mind_the_clock(workload_id)
         total = settle.settle(self._context, workload_id)
         total += cancel.cancel(self._context, workload_id)
         total += self._poll(workload_id)
-        while ids := self._claim(workload_id, (ShardState.ENDED,), MERGE_WAVE_SHARDS):
-            total += (yield Wave(WaveKind.MERGE, workload_id, ids)) or StepReport({})
-        if resubmit.is_due(self._context, workload_id):
-            total += (yield Wave(WaveKind.RESUBMIT, workload_id)) or StepReport({})
-        while ids := self._claim(workload_id, (ShardState.PLANNED, ShardState.UPLOADED), SUBMIT_WAVE_SHARDS):
-            total += (yield Wave(WaveKind.SUBMIT, workload_id, ids)) or StepReport({})
+        submits = self._submits(workload_id)
+        is_resubmitted = False
+        while True:
+            waves = self._merges(workload_id)
+            # What the merges still return shares the shards that are cut.
+            if not waves and not is_resubmitted and resubmit.is_due(self._context, workload_id):
+                is_resubmitted = True
+                waves = (Wave(WaveKind.RESUBMIT, workload_id),)
+            waves += submits
+            if not waves:
+                break
+            total += (yield waves) or StepReport({})
+            submits = self._submits(workload_id)
+            if submits and waves[-1].kind is WaveKind.SUBMIT:
+                # To submit everything may take hours, in which batches end and users change their minds.
+                total += cancel.cancel(self._context, workload_id)
+                total += self._poll(workload_id)
         if total.counts.get("submitted") or total.counts.get("adopted"):
             self._pace_anew(workload_id)
         return total
+
+    def _merges(self, workload_id: WorkloadId) -> Waves:
+        """Take shards that have ended, for as many waves as may be done at the same time."""
+        ids = self._claim(workload_id, (ShardState.ENDED,), MERGE_WAVE, waves=self._parallel_waves)
+        parts = (ids[start :: self._parallel_waves] for start in range(self._parallel_waves))
+        return tuple(Wave(WaveKind.MERGE, workload_id, part) for part in parts if part)
+
+    def _submits(self, workload_id: WorkloadId) -> Waves:
+        """Take shards that have no batch yet, for one wave: it does several transfers at a time by itself."""
+        ids = self._claim(workload_id, (ShardState.PLANNED, ShardState.UPLOADED), SUBMIT_WAVE)
+        return (Wave(WaveKind.SUBMIT, workload_id, ids),) if ids else ()
 
     def _mind_the_clock(self, workload_id: WorkloadId) -> None:
         now = self._context.clock()
@@ -187,16 +229,23 @@ class Driver:
                 shards.end_waits(connection, workload_id, now=now)
         self._seen_at[workload_id] = now
 
-    def _claim(self, workload_id: WorkloadId, states: Sequence[ShardState], limit: int) -> tuple[ShardId, ...]:
+    def _claim(
+        self, workload_id: WorkloadId, states: Sequence[ShardState], size: _WaveSize, *, waves: int = 1
+    ) -> tuple[ShardId, ...]:
         taken: list[ShardId] = []
+        owner = self._context.owner
         with self._context.store.write() as connection:
-            for state in states:
+            now = self._context.clock()
+            enough = _WAVE_SHARE * waves * size.most
+            due = shards.count_claimable(connection, workload_id, states, owner=owner, now=now, at_most=enough)
+            limit = waves * min(max(-(-due // (_WAVE_SHARE * waves)), size.least), size.most)
+            for state in states if due else ():
                 claimed = shards.claim(
                     connection,
                     workload_id,
                     state,
-                    owner=self._context.owner,
-                    now=self._context.clock(),
+                    owner=owner,
+                    now=now,
                     lease_seconds=self._context.timing.lease_seconds,
                     limit=limit - len(taken),
                 )
@@ -204,16 +253,20 @@ class Driver:
         return tuple(taken)
 
     def _poll(self, workload_id: WorkloadId) -> StepReport:
-        """Poll when it is time; the wait grows while no status changes."""
+        """Poll when it is time; the wait grows while no status changes, and with the calls that one look takes.
+
+        Of thousands of batches some status has always changed: without the latter they would be asked for without a pause.
+        """
         pace = self._paces.get(workload_id)
         # Before the wait began is no time to wait for its end: the clock has been set back.
         if pace is not None and pace.due_at - pace.interval_seconds <= self._context.clock() < pace.due_at:
             return StepReport({})
         report = poll.poll(self._context, workload_id)
         shortest = self._pacing.poll_interval_seconds
-        interval = shortest
+        longest = max(self._pacing.max_poll_interval_seconds, shortest)
+        interval = min(shortest * max(report.counts.get("status calls", 0), 1), longest)
         if pace is not None and not report.counts.get("changed"):
-            interval = min(pace.interval_seconds * _POLL_BACKOFF, max(self._pacing.max_poll_interval_seconds, shortest))
+            interval = min(max(pace.interval_seconds * _POLL_BACKOFF, interval), longest)
         self._paces[workload_id] = _PollPace(interval, self._context.clock() + interval)
         return report
 
@@ -242,15 +295,16 @@ class Driver:
 
 
 def until_wait(
-    drive: Generator[Wave | Wait, StepReport | None, R],
-    run_wave: Callable[[Wave], StepReport],
+    drive: Generator[Waves | Wait, StepReport | None, R],
+    run_waves: Callable[[Waves], Sequence[StepReport | Exception]],
     on_wave: Callable[[Wave, StepReport], object],
 ) -> Wait | R:
     """Do the waves that a drive asks for until it wants to wait, or ends; gives the wait, or what the drive returned.
 
-    The error of a wave goes to the drive, which decides whether it ends there.
+    ``run_waves`` says of each wave what it did or what it failed with. The first error goes to the drive, which decides
+    whether it ends there.
     """
-    answer: Callable[[], Wave | Wait] = partial(next, drive)
+    answer: Callable[[], Waves | Wait] = partial(next, drive)
     while True:
         try:
             action = answer()
@@ -259,13 +313,30 @@ def until_wait(
             return value
         if isinstance(action, Wait):
             return action
-        try:
-            report = run_wave(action)
-        except Exception as error:  # noqa: BLE001 - see above
-            answer = partial(drive.throw, error)
-        else:
-            on_wave(action, report)
-            answer = partial(drive.send, report)
+        outcomes = run_waves(action)
+        tell(action, outcomes, on_wave)
+        answer = reply(drive, outcomes)
+
+
+def tell(
+    waves: Waves, outcomes: Sequence[StepReport | Exception], on_wave: Callable[[Wave, StepReport], object]
+) -> None:
+    """Call ``on_wave`` for each wave that was done."""
+    for wave, outcome in zip(waves, outcomes, strict=True):
+        if isinstance(outcome, StepReport):
+            on_wave(wave, outcome)
+
+
+def reply(
+    drive: Generator[Waves | Wait, StepReport | None, Any], outcomes: Sequence[StepReport | Exception]
+) -> Callable[[], Waves | Wait]:
+    """Make the call that tells a drive what became of its waves, all of which have ended."""
+    total = StepReport({})
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            return partial(drive.throw, outcome)
+        total += outcome
+    return partial(drive.send, total)
 
 
 def _is_reached(until: DriveUntil, progress: Progress) -> bool:

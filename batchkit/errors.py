@@ -31,7 +31,7 @@ Exit codes are those of the command line: 2 nothing was sent, 4 not finished and
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +46,16 @@ class BatchkitError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What is asked for at the making of a subclass is not what it is made of again in another process.
+        return _made_again, (type(self), self.args, self.__dict__)
+
+
+def _made_again(kind: type[BatchkitError], args: tuple[Any, ...], attributes: dict[str, Any]) -> BatchkitError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class UsageError(BatchkitError):

@@ -5,15 +5,21 @@ from __future__ import annotations
 import json  # noqa: TID251 - this is the module that owns JSON
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
 import orjson
 
 from batchkit.models import OutputLine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+T = TypeVar("T")
+
+_first_byte = itemgetter(0)
+_last_byte = itemgetter(-1)
 _MAX_STATUS_CODE = 999
 _LONGEST_WORD_CHARS = 200
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -45,6 +51,38 @@ def loads_leniently(data: bytes) -> Any:
             return json.loads(data)
         except (ValueError, RecursionError) as error:
             raise MalformedJson(str(error)) from error
+
+
+#: What typed readers raise.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def typed_reader(kind: type[T]) -> Callable[[bytes | msgspec.Raw], T]:
+    """Give a reader of one JSON value straight into a type: faster than ``loads``, and as strict for the text that it decodes.
+
+    Of members that the type does not name everything but the UTF-8 is checked. The reader raises ``UNREADABLE``.
+    """
+    return msgspec.json.Decoder(kind).decode
+
+
+def typed_lines_reader(kind: type[T]) -> Callable[[bytes], list[T]]:
+    r"""Give a reader of values that ``\n`` separates; it takes two in a line, and one that goes on in the next line, as well."""
+    return msgspec.json.Decoder(kind).decode_lines
+
+
+def read_typed_lines(reader: Callable[[bytes], list[T]], block: bytes, lines: list[bytes]) -> list[T] | None:
+    r"""Read a block that is made of ``lines``, each with a ``\n`` behind it.
+
+    None unless every line is exactly one object of the reader's type, without blanks around it.
+    """
+    try:
+        # Inside of a value no line end stands between } and {: so no object goes on, and as many objects as lines is one each.
+        if set(map(_first_byte, lines)) != {ord("{")} or set(map(_last_byte, lines)) != {ord("}")}:
+            return None
+        objects = reader(block)
+    except (IndexError, *UNREADABLE):
+        return None
+    return objects if len(objects) == len(lines) else None
 
 
 def dumps(value: Any) -> bytes:
@@ -151,6 +189,47 @@ def read_output_line(record: Any) -> OutputLine | None:
     return OutputLine(custom_id, status, request_id, body, code, message, has_error=error is not None)
 
 
-def fragment(text: str) -> orjson.Fragment:
-    """Wrap JSON text so that ``dumps`` puts it in as it stands."""
-    return orjson.Fragment(text)
+class _Message(msgspec.Struct):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message | None = None
+
+
+class _Answer(msgspec.Struct):
+    choices: list[_Choice] | None = None
+    text: str | None = None
+
+
+_read_answer = msgspec.json.Decoder(_Answer).decode
+
+
+def answer_text(body: bytes | None) -> str | None:
+    """Pick the text of a stored answer: a chat message's content, or a transcript; None when it has none.
+
+    An answer of the usual shape is not parsed whole, which takes a third of the time.
+    """
+    if body is None:
+        return None
+    try:
+        answer = _read_answer(body)
+    except (msgspec.DecodeError, RecursionError):
+        return _odd_answer_text(body)
+    if not answer.choices:
+        return answer.text
+    message = answer.choices[0].message
+    return None if message is None else message.content
+
+
+def _odd_answer_text(body: bytes) -> str | None:
+    value = loads_leniently(body)
+    if not isinstance(value, dict):
+        return value if isinstance(value, str) else None
+    choices = value.get("choices")
+    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+        message = choices[0].get("message")
+        content = message.get("content") if isinstance(message, dict) else None
+        return content if isinstance(content, str) else None
+    text = value.get("text")
+    return text if isinstance(text, str) else None

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from batchkit.models import ShardState
+from batchkit.models import ShardState, Usage
 from batchkit.store import batches, shards, workloads
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-    from batchkit.models import Batch, FailureReason, RequestCountsByState, Usage, Workload
+    from batchkit.models import Batch, FailureReason, RequestCountsByState, Workload
 
 
 class WorkloadState(StrEnum):
@@ -63,21 +63,24 @@ _ATTENTION_LIMIT = 50
 
 def read_progress(connection: Connection, workload: Workload, *, now: float) -> Progress:
     """Read the picture of one workload; indexed queries only."""
-    counts = workloads.count_requests(connection, workload)
-    by_state = shards.count_by_state(connection, workload.id)
+    totals = shards.totals_by_state(connection, workload.id)
+    counts = workloads.count_requests(connection, workload, totals)
+    prompt_tokens = sum(total.prompt_tokens for total in totals.values())
+    completion_tokens = sum(total.completion_tokens for total in totals.values())
+    merges = [total.last_merged_at for total in totals.values() if total.last_merged_at is not None]
     open_batches = batches.open_statuses(connection, workload.id)
     return Progress(
         workload=workload,
         state=_state(workload, counts),
         counts=counts,
-        shards={state: by_state[state][0] for state in ShardState if state in by_state},
+        shards={state: totals[state].shards for state in ShardState if state in totals},
         batches={status: count for status, count, _ in open_batches},
         remote_done=sum(done for _, _, done in open_batches),
         failures=tuple(workloads.failure_reasons(connection, workload.id)),
-        usage=workloads.usage(connection, workload.id),
-        expired_rides=workloads.expired_count(connection, workload.id),
+        usage=Usage(prompt_tokens, completion_tokens, prompt_tokens + completion_tokens),
+        expired_rides=sum(total.expired for total in totals.values()),
         attention=tuple(batches.troubled(connection, workload.id, limit=_ATTENTION_LIMIT)),
-        last_merged_at=shards.last_merged_at(connection, workload.id),
+        last_merged_at=max(merges, default=None),
         read_at=now,
     )
 

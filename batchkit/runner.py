@@ -6,15 +6,20 @@ import logging
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
+from batchkit.crew import Crew
 from batchkit.drive import Driver, DriveUntil, Pacing, Wait, until_wait
 from batchkit.errors import ConfigurationError, StoreError, StoreUnavailable, UnknownWorkload
-from batchkit.leases import LeaseKeeper, dead_among, new_owner
+from batchkit.leases import LeaseKeeper, dead_among, is_certainly_dead, new_owner
 from batchkit.models import ShardState
 from batchkit.patience import StorePatience
 from batchkit.progress import Progress, read_progress
 from batchkit.provider.groq import GroqProvider, credential_digest
+from batchkit.remote_files import RemoteFiles
+from batchkit.shared_spool import SharedSpool
 from batchkit.spool import Spool
 from batchkit.steps import cancel, clean, export, resubmit, split
 from batchkit.steps.context import StepContext, StepReport, Timing
@@ -26,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
-    from batchkit.drive import Wave
+    from batchkit.drive import Wave, Waves
     from batchkit.models import Workload, WorkloadId
     from batchkit.provider.base import Provider
     from batchkit.settings import Settings
@@ -35,8 +40,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SPLIT_WAIT_SECONDS = 1.0
-#: A workload whose shards are all in these states has nothing at the provider: not a file, not a batch.
-_NEVER_SENT = frozenset({ShardState.PLANNED, ShardState.WITHDRAWN})
+#: A workload that has no shard in any of these states has nothing at the provider: not a file, not a batch.
+_SENT = tuple(state for state in ShardState if state not in {ShardState.PLANNED, ShardState.WITHDRAWN})
 
 
 class Runner:
@@ -62,7 +67,9 @@ class Runner:
         self._keeper: LeaseKeeper | None = None
         self._driver: Driver | None = None
         self.owner = new_owner()
-        self.spool = Spool(settings.home)
+        #: Does the waves that go on at the same time.
+        self.crew = Crew()
+        self.spool = _open_spool(settings, self.owner)
         self.store = Store(settings.resolved_database_url)
         migrate.upgrade(self.store)
 
@@ -82,6 +89,7 @@ class Runner:
                 workloads.release_lease(connection, self.owner)
         if self._own_provider is not None:
             self._own_provider.close()
+        self.spool.close()
         self.store.close()
 
     @property
@@ -185,21 +193,22 @@ class Runner:
     def export(
         self, name: str, target: Path, *, raw_csv: bool = False, advance: Callable[[int], None] = lambda _rows: None
     ) -> int:
-        """Write one line per request in input order to ``.jsonl`` or ``.csv``; returns how many."""
+        """Write one line per request in input order to ``.jsonl``, ``.csv`` or ``.parquet``; returns how many."""
         return export.export(self.store, self.find(name), target, raw_csv=raw_csv, advance=advance)
 
     def clean(self, name: str, *, keep_results: bool) -> StepReport:
-        """Delete a finished workload's files here and at the provider, and its rows unless ``keep_results``."""
+        """Delete a finished workload's files in the spool and at the provider, and its rows unless ``keep_results``."""
         return clean.clean(self._context(), self.find(name), keep_results=keep_results)
 
     # Driving
 
     def drive(
         self, workload_id: WorkloadId, *, until: DriveUntil = DriveUntil.FINISHED, deadline: float | None = None
-    ) -> Generator[Wave | Wait, StepReport | None, Progress]:
+    ) -> Generator[Waves | Wait, StepReport | None, Progress]:
         """Yield what is to be done for a workload, until it is finished, submitted, or ``deadline`` (Unix seconds) is reached.
 
-        A ``Wave`` is answered with its report (``send``), a ``Wait`` with nothing. Returns the last picture. Raises
+        Waves, which may be done at the same time, are answered with the sum of their reports when all have ended (``send``), or
+        with an error (``throw``); a ``Wait`` is answered with nothing. Returns the last picture. Raises
         ``Unauthorized`` and ``Forbidden`` at once, ``ProviderUnreachable`` and ``StoreUnavailable`` after an outage of
         ``outage_seconds``.
         """
@@ -215,6 +224,40 @@ class Runner:
         self._hold_leases()
         return self._the_driver().run_wave(wave)
 
+    def run_wave_for(self, wave: Wave, *, owner: str, directory: str) -> StepReport:
+        """Do a wave that another process's runner, ``owner``, has taken; its shards become ours first, as far as it still holds them.
+
+        ``directory`` is the workload's, which tells whether both look at the same database. Raises ``ConfigurationError``
+        when they do not, or when the key is another one.
+        """
+        self._hold_leases()
+        with self.store.read() as connection:
+            names = {workload.id: workload.directory for workload in workloads.open_workloads(connection)}
+        if names.get(wave.workload_id) != directory:
+            raise ConfigurationError(
+                f"a process that is to do work finds no such workload in {self.store.display_url}",
+                hint="set the same BATCHKIT_DATABASE_URL in the environment of every worker",
+            )
+        self._check_credential(wave.workload_id)
+        with self.store.write() as connection:
+            ids = shards.hand_over(
+                connection,
+                wave.shard_ids,
+                owner=owner,
+                to=self.owner,
+                until=self.clock() + self.settings.lease_seconds,
+            )
+        if wave.shard_ids and not ids:
+            return StepReport({"taken over": len(wave.shard_ids)})
+        return self.run_wave(replace(wave, shard_ids=ids))
+
+    def run_waves(self, waves: Waves) -> list[StepReport | Exception]:
+        """Do waves that ``drive`` has yielded together: the first in this thread, the others beside it.
+
+        Gives what each did, or the error that it ended with, when all have ended.
+        """
+        return self.crew.do([partial(self.run_wave, wave) for wave in waves])
+
     def process(
         self,
         workload_id: WorkloadId,
@@ -226,7 +269,7 @@ class Runner:
     ) -> Progress:
         """Drive a workload in a plain loop, without Prefect."""
         drive = self.drive(workload_id, until=until, deadline=deadline)
-        while isinstance(step := until_wait(drive, self.run_wave, on_wave), Wait):
+        while isinstance(step := until_wait(drive, self.run_waves, on_wave), Wait):
             on_wait(step)
             self._wait(max(step.until - self.clock(), 0))
         return step
@@ -256,6 +299,7 @@ class Runner:
                         max_poll_interval_seconds=self.settings.max_poll_interval_seconds,
                         outage_seconds=self.settings.outage_seconds,
                     ),
+                    parallel_waves=self.settings.resolved_parallel_waves,
                 )
             return self._driver
 
@@ -275,6 +319,7 @@ class Runner:
                 capacity_wait_seconds=settings.capacity_wait_seconds,
             ),
             transfers=settings.transfers,
+            stopping=self.crew.stopping,
         )
 
     def _hold_leases(self) -> None:
@@ -283,6 +328,7 @@ class Runner:
             if self._keeper is not None:
                 return
             self._keeper = LeaseKeeper(self._renew_leases, self.settings.lease_seconds / 3)
+        self.spool.sweep(is_certainly_dead)
         with self.store.write() as connection:
             for owner in dead_among(shards.lease_owners(connection) | workloads.lease_owners(connection)):
                 shards.release(connection, owner)
@@ -302,17 +348,23 @@ class Runner:
         digest = credential_digest(self.settings.base_url, key.get_secret_value() if key else "")
         with self.store.write() as connection:
             workload = workloads.get(connection, workload_id)
-            may_change = self.settings.accept_other_key or not (
-                shards.count_by_state(connection, workload_id).keys() - _NEVER_SENT
-            )
-            if workload.credential is None or (workload.credential != digest and may_change):
+            if workload.credential == digest:
+                return
+            was_sent = shards.has_any(connection, workload_id, _SENT)
+            if workload.credential is None or self.settings.accept_other_key or not was_sent:
                 workloads.set_values(connection, workload_id, credential=digest)
-            elif workload.credential != digest:
+            else:
                 raise ConfigurationError(
                     f"workload {workload.name!r} was submitted with another key or address than the present one",
                     hint="set the GROQ_API_KEY and BATCHKIT_BASE_URL that submitted it; if both belong to the same"
                     " organisation, say so with --accept-other-key",
                 )
+
+
+def _open_spool(settings: Settings, owner: str) -> Spool:
+    if not settings.spool_url:
+        return Spool(settings.home)
+    return SharedSpool(settings.home, RemoteFiles(settings.spool_url), owner=owner)
 
 
 def _build_provider(settings: Settings) -> GroqProvider:

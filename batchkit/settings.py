@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AliasChoices, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -56,6 +56,11 @@ class Settings(BaseSettings):
         repr=False,  # it may hold a password
         description="The results store: sqlite:///file.db or postgresql+psycopg://user:password@host/name.",
     )
+    spool_url: str | None = Field(
+        default=None,
+        repr=False,  # as above
+        description="Where machines that share no disk find the shard files: s3://bucket/folder, any fsspec URL.",
+    )
 
     window: Window = Field(default="24h", description="Completion window of a first try: 24h to 7d.")
     max_window: Window = Field(
@@ -73,7 +78,7 @@ class Settings(BaseSettings):
     )
 
     poll_interval_seconds: PositiveFloat = Field(default=15, description="First wait between two status calls.")
-    max_poll_interval_seconds: PositiveFloat = Field(default=300, description="Longest wait while nothing changes.")
+    max_poll_interval_seconds: PositiveFloat = Field(default=300, description="Longest wait between two status calls.")
     lease_seconds: PositiveFloat = Field(default=60, description="How long a silent runner keeps what it has taken.")
     settle_seconds: PositiveFloat = Field(
         default=120, description="How long a batch whose creation was not answered may stay out of the list."
@@ -96,6 +101,25 @@ class Settings(BaseSettings):
     http_timeout_seconds: PositiveFloat = Field(default=120, description="Longest silence within one reply.")
     connect_timeout_seconds: PositiveFloat = Field(default=10, description="Longest wait for a connection.")
     transfers: PositiveInt = Field(default=8, le=64, description="Uploads and downloads at the same time.")
+    task_runner: Literal["threads", "dask", "ray"] = Field(
+        default="threads",
+        description="Where a flow's waves are done: in threads of its process, or on a Dask or Ray cluster.",
+    )
+    task_runner_address: str | None = Field(
+        default=None, description="The Dask scheduler or Ray head to use; by default a cluster for each flow run."
+    )
+    parallel_waves: PositiveInt | None = Field(
+        default=None,
+        le=64,
+        description="Waves of merging at the same time: by default 1 in threads, and on a cluster one for each core here.",
+    )
+
+    @property
+    def resolved_parallel_waves(self) -> int:
+        """How many waves of merging are done at the same time. Threads of one process parse no faster than one."""
+        if self.parallel_waves is not None:
+            return self.parallel_waves
+        return 1 if self.task_runner == "threads" else os.cpu_count() or 1
 
     @property
     def resolved_database_url(self) -> str:

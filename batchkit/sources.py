@@ -27,7 +27,7 @@ import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, Protocol
 
 import zstandard
 
@@ -109,6 +109,14 @@ class Scan:
     sha256: str
 
 
+class Block(NamedTuple):
+    r"""Some whole lines of a file, each ended by ``\n``; ``file`` counts the files from 0."""
+
+    file: int
+    path: Path
+    data: bytes
+
+
 def scan(paths: Sequence[Path]) -> Scan:
     """Measure and digest the content of the files in one pass. Raises ``InputUnreadable``."""
     digest = hashlib.sha256()
@@ -120,13 +128,33 @@ def scan(paths: Sequence[Path]) -> Scan:
     return Scan(line_count, byte_count, digest.hexdigest())
 
 
-def count_lines(paths: Sequence[Path]) -> tuple[int, int]:
-    """Count the lines and bytes of the content: ``scan`` without the digest, and faster. Raises ``InputUnreadable``."""
-    line_count = byte_count = 0
-    for block in _content(paths):
-        line_count += block.count(b"\n")
-        byte_count += len(block)
-    return line_count, byte_count
+def size_of(paths: Sequence[Path]) -> int:
+    """Give the bytes of the files as they lie on disk; one that cannot be found counts as none."""
+    total = 0
+    for path in paths:
+        with contextlib.suppress(OSError, ValueError):
+            total += path.stat().st_size
+    return total
+
+
+def estimate_lines(paths: Sequence[Path]) -> int:
+    """Say about how many lines the content has: from the beginning of large plain files, from the whole of others.
+
+    Raises ``InputUnreadable``.
+    """
+    return sum(_estimate(path, blocks) for path, blocks in _files(paths))
+
+
+def _estimate(path: Path, blocks: Iterator[bytes]) -> int:
+    with _open(path) as file, _reading(path):
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        is_plain = _compression(file.read(_MAGIC_BYTES)) is None
+    first = next(blocks, b"")
+    lines = first.count(b"\n")
+    if not is_plain or not lines or size <= _BLOCK_BYTES:
+        return lines + sum(block.count(b"\n") for block in blocks)
+    return max(round(size / len(first) * lines), lines)
 
 
 def read_lines(
@@ -137,21 +165,42 @@ def read_lines(
 ) -> Iterator[tuple[Path, int, bytes]]:
     r"""Give every line as (file, line number in that file from 1, line without its end), in order.
 
-    As many as ``scan`` counts. One carriage return before the ``\n`` is dropped too: files written on Windows end
-    their lines with both. Lines are given as they are otherwise, empty and blank ones included; only the nothing that
-    follows a final newline is not a line. The final newline is optional.
+    As many as ``scan`` counts, and the lines of ``read_blocks``, cut. Only the nothing that follows a final newline is not
+    a line. A line longer than ``max_line_bytes`` is given as its first ``max_line_bytes + 1`` bytes.
+    """
+    file = -1
+    number = 0
+    for block in read_blocks(paths, max_line_bytes=max_line_bytes, digest=digest):
+        if block.file != file:
+            file, number = block.file, 0
+        # Iterating over a buffer makes one line at a time, which stays in the processor's cache; split() makes all of a
+        # block's and takes nearly twice as long.
+        for number, line in enumerate(io.BytesIO(block.data), number + 1):  # noqa: B020 - it counts on
+            yield block.path, number, line[:-1][: max_line_bytes + 1]
 
-    A line longer than ``max_line_bytes`` is never held whole: its first ``max_line_bytes + 1`` bytes are given, so
-    that ``len(line) > max_line_bytes`` tells it, and the next line follows.
+
+def read_blocks(
+    paths: Sequence[Path],
+    *,
+    max_line_bytes: int,
+    digest: Digest | None = None,
+) -> Iterator[Block]:
+    r"""Give the content in blocks of whole lines, about a megabyte each, in order.
+
+    One carriage return before a ``\n`` is dropped: files written on Windows end their lines with both. Lines are given as
+    they are otherwise, empty and blank ones included.
+
+    A line longer than ``max_line_bytes`` is never held whole when it is longer than a block, too: of such a line at least
+    ``max_line_bytes + 1`` bytes are given, and the next line follows.
 
     ``digest`` is fed with the bytes that ``scan`` digests, in blocks ahead of the lines: it is complete when the
     iterator is exhausted, and equals ``Scan.sha256`` if the files have not changed in between.
 
     Raises ``InputUnreadable`` at the first step for files that cannot be opened, later for those found damaged.
     """
-    for path, blocks in _files(paths):
-        for number, line in enumerate(_split(_fed(blocks, digest), max_line_bytes), 1):
-            yield path, number, line
+    for file, (path, blocks) in enumerate(_files(paths)):
+        for data in _whole_lines(_fed(blocks, digest), max_line_bytes):
+            yield Block(file, path, data)
 
 
 def spool_stdin(stream: Readable, directory: Path) -> Path:
@@ -255,24 +304,22 @@ def _fed(blocks: Iterator[bytes], digest: Digest | None) -> Iterator[bytes]:
         yield block
 
 
-def _split(blocks: Iterable[bytes], max_line_bytes: int) -> Iterator[bytes]:
-    r"""Cut content, which ends with ``\n`` or is empty, into lines; see ``read_lines``."""
+def _whole_lines(blocks: Iterable[bytes], max_line_bytes: int) -> Iterator[bytes]:
+    r"""Cut content, which ends with ``\n`` or is empty, at ends of lines; see ``read_blocks``."""
     kept_bytes = max_line_bytes + 1
     held = bytearray()  # the start of a line whose end has not come
     for block in blocks:
         end = block.rfind(b"\n") + 1
-        start = 0
-        if held and end:
-            start = block.find(b"\n") + 1
-            held += block[:start]
-            length = len(held) - (2 if held.endswith(b"\r\n") else 1)
-            yield bytes(held[: min(length, kept_bytes)])
-            held.clear()
-        # Iterating over a buffer makes one line at a time, which stays in the processor's cache; split() makes all of a
-        # block's and takes nearly twice as long.
-        for line in io.BytesIO(block[start:end]):
-            text = line[:-2] if line.endswith(b"\r\n") else line[:-1]
-            yield text if len(text) <= kept_bytes else text[:kept_bytes]
+        if end:
+            if len(held) > kept_bytes:
+                # Something of this line is missing by now: what follows of it is dropped as well.
+                yield bytes(held[:kept_bytes]) + b"\n"
+                lines = block[block.find(b"\n") + 1 : end]
+            else:
+                lines = b"".join((held, memoryview(block)[:end]))
+            if lines:
+                yield lines.replace(b"\r\n", b"\n") if b"\r" in lines else lines
+            held = bytearray()
         # One byte more than is given, because the last one held may be taken for the carriage return of the line's end.
         held += block[end:][: kept_bytes + 1 - len(held)]
 

@@ -12,8 +12,10 @@ from typing import IO, TYPE_CHECKING
 from batchkit.errors import SpoolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from batchkit.models import Shard
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 
@@ -25,7 +27,7 @@ def directory_name(workload_name: str, key: str) -> str:
 
 
 @contextmanager
-def disk_errors(action: str, path: Path) -> Iterator[None]:
+def disk_errors(action: str, path: Path | str) -> Iterator[None]:
     """Turn the operating system's error into one that says what to do."""
     try:
         yield
@@ -33,7 +35,7 @@ def disk_errors(action: str, path: Path) -> Iterator[None]:
         raise disk_error(action, path, error) from error
 
 
-def disk_error(action: str, path: Path, error: OSError) -> SpoolError:
+def disk_error(action: str, path: Path | str, error: OSError) -> SpoolError:
     """Say what the operating system refused, where, and what to do."""
     return SpoolError(
         f"cannot {action} {path}: {error.strerror or error}",
@@ -58,7 +60,7 @@ def make_private_folder(folder: Path) -> None:
 
 
 class Spool:
-    """The folder ``BATCHKIT_HOME/spool``. Paths in the store are relative to it."""
+    """The folder ``BATCHKIT_HOME/spool``. Paths in the store are relative to it, and everything stays until ``clean``."""
 
     def __init__(self, home: Path) -> None:
         self.root = home.absolute() / "spool"
@@ -82,6 +84,35 @@ class Spool:
         with disk_errors("write", part):
             return os.fdopen(os.open(part, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb", buffering=1 << 20)
 
+    @contextmanager
+    def reading(self, shard: Shard) -> Iterator[Path]:
+        """Give a shard's file, which may be gone after the ``with`` block. Raises ``SpoolError`` when it is lost or changed."""
+        path = self.inside(shard.path)
+        if not self.holds(shard):
+            raise lost_shard(shard, path)
+        yield path
+
+    def holds(self, shard: Shard) -> bool:
+        """Whether a shard's file lies here, as long as it was written. Raises ``SpoolError``."""
+        path = self.inside(shard.path)
+        with disk_errors("read", path):
+            return path.is_file() and path.stat().st_size == shard.byte_count
+
+    def open_shard(self, shard: Shard) -> IO[bytes]:
+        """Open a shard's file for reading. Raises ``SpoolError`` as ``reading`` does."""
+        # An open file can be read to its end, also when its name is gone.
+        with self.reading(shard) as path, disk_errors("read", path):
+            return path.open("rb")
+
+    def done_with(self, answers: Path) -> None:
+        """Note that a downloaded file is merged; here it stays for whoever wants to look at it."""
+
+    def sweep(self, is_dead: Callable[[str], bool]) -> None:
+        """Delete what processes left that ended in mid-work; ``is_dead`` knows owners. Here nothing is any process's own."""
+
+    def close(self) -> None:
+        """Delete what is of use to this process only. Here nothing is."""
+
     def remove_tree(self, directory: str) -> int:
         """Delete a workload's folder; returns the bytes that this freed."""
         root = self.inside(directory)
@@ -103,6 +134,15 @@ class Spool:
                 hint="somebody has changed the database by hand: put it back as it was",
             )
         return path
+
+
+def lost_shard(shard: Shard, place: object) -> SpoolError:
+    """Say that the file of a shard is not where it was, or not what it was."""
+    return SpoolError(
+        f"the file of shard {shard.number} ({place}) is missing or was changed",
+        hint="put BATCHKIT_HOME back as it was, or set the BATCHKIT_SPOOL_URL that the workload was split with, then run the"
+        " same command again; if the file is lost, `batchkit cancel` the workload and start a new one",
+    )
 
 
 def part_of(final: Path) -> Path:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from array import array
+from typing import TYPE_CHECKING
 
-_BUCKETS = 256
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class SeenIds:
@@ -15,20 +17,20 @@ class SeenIds:
     """
 
     def __init__(self) -> None:
-        self._buckets = tuple(array("q") for _ in range(_BUCKETS))
+        self._hashes = array("q")
 
-    def add(self, custom_id: str) -> None:
-        """Remember an id."""
-        number = hash(custom_id)
-        self._buckets[number & (_BUCKETS - 1)].append(number)
+    def update(self, custom_ids: Iterable[str]) -> None:
+        """Remember some ids."""
+        self._hashes.extend(map(hash, custom_ids))
 
     def suspects(self) -> set[int]:
         """Give the values of ``hash`` that occurred more than once."""
-        found: set[int] = set()
-        for bucket in self._buckets:
-            seen: set[int] = set()
-            for number in bucket if len(set(bucket)) < len(bucket) else ():
-                if number in seen:
-                    found.add(number)
-                seen.add(number)
-        return found
+        if not self._hashes:
+            return set()
+        # Imported here, because no other verb has to wait for it.
+        import numpy as np  # noqa: PLC0415 - as said
+
+        hashes = np.frombuffer(self._hashes, np.int64)
+        hashes.sort()
+        repeated: list[int] = hashes[1:][hashes[1:] == hashes[:-1]].tolist()
+        return set(repeated)

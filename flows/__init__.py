@@ -1,6 +1,6 @@
 """The Prefect side: thin async flows around ``Runner.drive``. Prefect is the view, the schedule and the workers.
 
-Importing this package only sets defaults in the environment, which Prefect reads at its own import: no telemetry, no
+Importing this package only sets defaults in the environment, which Prefect, and Ray, read at their own import: no telemetry, no
 adverts, no noise on the terminal. A value that the user has set stays.
 """
 
@@ -8,6 +8,7 @@ import os
 
 _DEFAULTS = {
     "DO_NOT_TRACK": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     # At ERROR it would print a traceback for each failure that the command explains by itself.

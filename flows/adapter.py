@@ -6,6 +6,7 @@ begin it while Prefect is still starting, a flow takes it over, and the plain lo
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -14,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import anyio
 import anyio.to_thread
 
-from batchkit.drive import DriveUntil, Wait, Wave
+from batchkit.drive import DriveUntil, Wait, reply, tell
 from batchkit.errors import BatchkitError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Mapping
+    from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 
+    from batchkit.drive import Wave, Waves
     from batchkit.models import Workload, WorkloadId
     from batchkit.progress import Progress
     from batchkit.runner import Runner
@@ -43,8 +45,11 @@ class Hands(Protocol):
         """Whether ``do`` will raise."""
         ...
 
-    async def do(self, call: Callable[[], T]) -> T:
-        """Do a blocking call in another thread. Raises what it raises, and ``HandsWithdrawn``."""
+    async def do(self, call: Callable[[], T], *, beside: bool = False) -> T:
+        """Do a blocking call in another thread. Raises what it raises, and ``HandsWithdrawn``.
+
+        Calls are done one after the other, but for those that may be done ``beside`` the others.
+        """
         ...
 
 
@@ -53,13 +58,13 @@ class WorkerThreads:
 
     withdrawn = False
 
-    async def do(self, call: Callable[[], T]) -> T:
+    async def do(self, call: Callable[[], T], *, beside: bool = False) -> T:  # noqa: ARG002 - all are done beside each other
         """Do a blocking call in a worker thread."""
         return await anyio.to_thread.run_sync(call)
 
 
 class Job(Generic[R]):
-    """One drive: what it asks for now, and how it ended. One thread at a time may use it.
+    """One drive: what it asks for now, and how it ended. One thread at a time may use it; ``run`` may be called in several.
 
     ``names`` are those of the workloads that it is about; a drive may add to them as it comes to others. ``on_wave`` is told each wave's report, ``on_wait`` each wait once.
     """
@@ -67,7 +72,7 @@ class Job(Generic[R]):
     def __init__(
         self,
         runner: Runner,
-        drive: Generator[Wave | Wait, StepReport | None, R],
+        drive: Generator[Waves | Wait, StepReport | None, R],
         *,
         names: Mapping[WorkloadId, str],
         on_wave: Callable[[Wave, StepReport], None] = lambda _wave, _report: None,
@@ -78,11 +83,10 @@ class Job(Generic[R]):
         self._drive = drive
         self._on_wave = on_wave
         self._on_wait = on_wait
-        self._action: Wave | Wait | None = None
+        self._action: Waves | Wait | None = None
         self._wait_ends = 0.0
         self._ending: Callable[[], R] | None = None
-        #: The error of the last wave that failed: tells it from one of the engine that runs the waves.
-        self.trouble: Exception | None = None
+        self._troubles: list[Exception] = []
 
     @property
     def is_over(self) -> bool:
@@ -102,31 +106,41 @@ class Job(Generic[R]):
             return 0.0
         return max(min(self._action.until - self.runner.clock(), self._wait_ends - time.monotonic()), 0.0)
 
-    def action(self) -> Wave | Wait | None:
+    def action(self) -> Waves | Wait | None:
         """Say what is to be done now, None when the drive is over; starts the drive."""
         if self._action is None and not self.is_over:
             self._advance(lambda: self._drive.send(None))
         return self._action
 
-    def answer(self, report: StepReport | None) -> Wave | Wait | None:
-        """Answer the present action and say what comes next."""
-        self._advance(lambda: self._drive.send(report))
-        return self._action
+    def go_on(self) -> None:
+        """End the present wait."""
+        self._advance(lambda: self._drive.send(None))
 
-    def refuse(self, error: Exception) -> Wave | Wait | None:
-        """Tell the drive that the present wave failed for good, and say what comes next."""
-        self._advance(lambda: self._drive.throw(error))
-        return self._action
+    def answer(self, outcomes: Sequence[StepReport | Exception]) -> None:
+        """Tell ``on_wave`` and the drive what became of the present waves, each done or failed for good."""
+        if isinstance(self._action, tuple):
+            tell(self._action, outcomes, self._on_wave)
+        self._advance(reply(self._drive, outcomes))
 
     def run(self, wave: Wave) -> StepReport:
-        """Do one wave and tell ``on_wave``."""
+        """Do one of the present waves. Raises what it raises."""
         try:
-            report = self.runner.run_wave(wave)
+            return self.runner.run_wave(wave)
         except Exception as error:
-            self.trouble = error
+            self.blame(error)
             raise
-        self._on_wave(wave, report)
-        return report
+
+    def blame(self, error: Exception) -> None:
+        """Take an error for that of a present wave, and not of the engine that runs the waves."""
+        self._troubles.append(error)
+
+    def is_trouble(self, error: BaseException) -> bool:
+        """Whether an error is that of a present wave."""
+        return any(error is trouble for trouble in self._troubles)
+
+    def is_beside(self, wave: Wave) -> bool:
+        """Whether a wave is to be done beside another of the present ones."""
+        return isinstance(self._action, tuple) and wave != self._action[0]
 
     def picture(self, workload_id: WorkloadId) -> Progress | None:
         """Read where a workload stands, for showing only: None when it cannot be read now."""
@@ -135,8 +149,9 @@ class Job(Generic[R]):
         except BatchkitError:
             return None
 
-    def _advance(self, step: Callable[[], Wave | Wait]) -> None:
+    def _advance(self, step: Callable[[], Waves | Wait]) -> None:
         self._action = None
+        self._troubles = []
         try:
             self._action = step()
         except StopIteration as stop:
@@ -183,9 +198,9 @@ async def follow(
 ) -> R:
     """Do what a drive asks for until it is over; gives its result or raises its error.
 
-    ``run_wave`` does a wave by calling ``job.run`` through ``hands``; an error of the wave goes to the drive, which
-    decides. Any other error is the engine's and is raised, with the drive as it was. Sleeps in steps of at most a second.
-    Raises ``HandsWithdrawn``.
+    ``run_wave`` does a wave by calling ``job.run`` through ``hands``; waves that the drive yields together are done at the
+    same time. An error of a wave goes to the drive, which decides. Any other error is the engine's and is raised when all
+    waves have ended, with the drive as it was. Sleeps in steps of at most a second. Raises ``HandsWithdrawn``.
     """
     try:
         await _follow(job, hands, run_wave, watcher, sleep)
@@ -206,18 +221,12 @@ async def _follow(
     while not job.is_over:
         action = await hands.do(job.action)
         match action:
-            case Wave():
-                try:
-                    report = await run_wave(action)
-                except Exception as error:
-                    if error is not job.trouble:
-                        raise
-                    await hands.do(partial(job.refuse, error))
-                    continue
-                watcher.wave(action, report)
-                await hands.do(partial(job.answer, report))
+            case tuple() as waves:
+                outcomes = await _run_together(job, waves, run_wave)
+                tell(waves, outcomes, watcher.wave)
+                await hands.do(partial(job.answer, outcomes))
                 if watcher.wants_picture():
-                    picture = await hands.do(partial(job.picture, action.workload_id))
+                    picture = await hands.do(partial(job.picture, waves[0].workload_id))
                     if picture is not None:
                         watcher.picture(picture)
             case Wait():
@@ -226,7 +235,19 @@ async def _follow(
                     if hands.withdrawn:
                         raise HandsWithdrawn
                     await sleep(min(left, _LONGEST_NAP_SECONDS))
-                await hands.do(partial(job.answer, None))
+                await hands.do(job.go_on)
+
+
+async def _run_together(
+    job: Job[Any], waves: Waves, run_wave: Callable[[Wave], Awaitable[StepReport]]
+) -> list[StepReport | Exception]:
+    results = await asyncio.gather(*map(run_wave, waves), return_exceptions=True)
+    outcomes: list[StepReport | Exception] = []
+    for result in results:
+        if isinstance(result, BaseException) and not (isinstance(result, Exception) and job.is_trouble(result)):
+            raise result
+        outcomes.append(result)
+    return outcomes
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +258,7 @@ class Pass:
     problems: tuple[tuple[Workload, BatchkitError], ...]
 
 
-def one_pass(runner: Runner, names: dict[WorkloadId, str]) -> Generator[Wave | Wait, StepReport | None, Pass]:
+def one_pass(runner: Runner, names: dict[WorkloadId, str]) -> Generator[Waves | Wait, StepReport | None, Pass]:
     """Drive every open workload through one pass, and enter its name; trouble with one does not keep the others from theirs."""
     pictures: list[Progress] = []
     problems: list[tuple[Workload, BatchkitError]] = []

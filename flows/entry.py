@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .adapter import Job
+from .clusters import check_task_runner
 from .engine import Engine
 from .foreground import Foreground
 from .serving import Schedule
@@ -54,8 +55,9 @@ def process(
 
     ``deadline`` is in Unix seconds. All callbacks are called in this thread. With a server configured the work begins with
     the flow; without one a temporary server is started, and the work begins at once. Prefect, whatever becomes of it, is a
-    note. Call ``leave`` at the end of the process.
+    note. Call ``leave`` at the end of the process. Raises ``ConfigurationError`` without the task runner of the settings.
     """
+    check_task_runner(runner.settings)
     job = Job(
         runner,
         runner.drive(workload.id, until=until, deadline=deadline),
@@ -63,7 +65,7 @@ def process(
         on_wave=on_wave,
         on_wait=on_wait,
     )
-    foreground = Foreground(on_note, patience_seconds=_PATIENCE_SECONDS)
+    foreground = Foreground(on_note, runner.crew, patience_seconds=_PATIENCE_SECONDS)
     load_flow = partial(_load_process_workload, int(workload.id), workload.name, until.value)
     _engine(runner.settings.home, verbose=verbose).start(job, foreground, load_flow)
     foreground.work(job)
@@ -77,8 +79,10 @@ def serve(
 
     A pass is an ``advance_workloads`` flow in this process; where nothing is open there is none. An outage of the provider,
     the database or the Prefect server is a note, and the next pass comes all the same. The first Ctrl-C or SIGTERM lets the
-    present wave end; the second is a ``KeyboardInterrupt``. Raises what opening a ``Runner`` raises.
+    present waves end; the second is a ``KeyboardInterrupt``. Raises what opening a ``Runner`` raises, and
+    ``ConfigurationError`` without the task runner of the settings.
     """
+    check_task_runner(settings)
     engine = _engine(settings.home, verbose=False)
     Schedule(settings, engine, interval_seconds=interval_seconds, on_note=on_note).run(ticks)
 

@@ -1,7 +1,7 @@
 """The calling thread's side of a flow that runs in this process.
 
 The engine runs in a thread of its own, because it may hang for minutes at its end when the server is gone; the work is
-done here, in the thread that called. So the verdict is known here first, Ctrl-C meets the work as in the plain loop, and
+done here, in the thread that called and beside it. So the verdict is known here first, Ctrl-C meets the work as in the plain loop, and
 a flow that does not begin, fails or stalls costs nothing: the plain loop goes on with the same drive.
 """
 
@@ -14,14 +14,17 @@ import time
 from concurrent.futures import Future
 from contextvars import Context, copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from batchkit.drive import Wait, Wave
+from batchkit.drive import Wait
 
 from .adapter import HandsWithdrawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from batchkit.crew import Crew
 
     from .adapter import Job
 
@@ -61,14 +64,15 @@ class _News:
 
 
 class Foreground:
-    """Hands for a flow in another thread of this process: whoever calls ``work``.
+    """Hands for a flow in another thread of this process: whoever calls ``work``, and the threads of ``crew``.
 
     ``on_note`` is told, in that thread, sentences for the user. ``patience_seconds`` is how long work waits for a flow to
     begin before it starts by itself.
     """
 
-    def __init__(self, on_note: Callable[[str], None], *, patience_seconds: float) -> None:
+    def __init__(self, on_note: Callable[[str], None], crew: Crew, *, patience_seconds: float) -> None:
         self._on_note = on_note
+        self._crew = crew
         self._begin_by = time.monotonic() + patience_seconds
         self._inbox: queue.SimpleQueue[_Request[Any] | _News] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -83,13 +87,16 @@ class Foreground:
         """Whether ``do`` will raise."""
         return self._withdrawn
 
-    async def do(self, call: Callable[[], T]) -> T:
-        """Have a call done in the working thread, in this context. Raises what it raises, and ``HandsWithdrawn``."""
+    async def do(self, call: Callable[[], T], *, beside: bool = False) -> T:
+        """Have a call done in the working thread or ``beside`` it, in this context. Raises what it raises, and ``HandsWithdrawn``."""
         answer: Future[T] = Future()
         with self._lock:
             if self._withdrawn:
                 raise HandsWithdrawn
-            self._inbox.put(_Request(call, copy_context(), answer))
+            if beside:
+                answer = self._crew.begin(partial(copy_context().run, call))
+            else:
+                self._inbox.put(_Request(call, copy_context(), answer))
         return await asyncio.wrap_future(answer)
 
     def note(self, text: str) -> None:
@@ -107,7 +114,7 @@ class Foreground:
     # For signal handlers and other threads
 
     def stop(self) -> None:
-        """Make ``work`` return after the present call; safe in a signal handler."""
+        """Make ``work`` return after the present calls; safe in a signal handler."""
         self._stopping = True
         self._inbox.put(_News(lambda: None))
 
@@ -116,14 +123,17 @@ class Foreground:
     def work(self, job: Job[R]) -> R | None:
         """Work until the job is over: as the flow asks, or by itself while there is none.
 
-        Gives the job's result or raises its error; None when stopped before. A ``KeyboardInterrupt`` ends it at once.
+        Gives the job's result or raises its error; None when stopped before. A ``KeyboardInterrupt`` ends it as soon as what
+        is done beside can end.
         """
         try:
             while not job.is_over and not self._stopping:
                 if not self._serve_one(job) and not self._leads:
                     self._step(job)
-        finally:
             self._withdraw()
+        except BaseException:
+            self._withdraw(stopping=True)
+            raise
         return job.result() if job.is_over else None
 
     def _serve_one(self, job: Job[Any]) -> bool:
@@ -132,6 +142,8 @@ class Foreground:
         try:
             item = self._inbox.get(timeout=timeout) if timeout > 0 else self._inbox.get_nowait()
         except queue.Empty:
+            if self._leads and self._crew.is_busy:
+                return True
             if self._leads:
                 self._on_note("Prefect has stalled; the work goes on without it")
                 self._take_over()
@@ -158,15 +170,10 @@ class Foreground:
         if time.monotonic() < self._begin_by:
             return
         match job.action():
-            case Wave() as wave:
-                try:
-                    report = job.run(wave)
-                except Exception as error:  # noqa: BLE001 - the drive decides what ends it
-                    job.refuse(error)
-                else:
-                    job.answer(report)
+            case tuple() as waves:
+                job.answer(job.runner.run_waves(waves))
             case Wait() if job.left_seconds <= 0:
-                job.answer(None)
+                job.go_on()
 
     def _lose_patience(self) -> None:
         self._begin_by = 0.0
@@ -176,7 +183,8 @@ class Foreground:
         self._leads = False
         self._withdraw()
 
-    def _withdraw(self) -> None:
+    def _withdraw(self, *, stopping: bool = False) -> None:
+        """Do nothing more for the flow; what is done for it beside comes to its end first, a quick one when ``stopping``."""
         with self._lock:
             self._withdrawn = True
             waiting: list[_Request[Any]] = []
@@ -189,3 +197,7 @@ class Foreground:
                     waiting.append(item)
         for request in waiting:
             request.answer.set_exception(HandsWithdrawn())
+        if stopping:
+            self._crew.stop()
+        else:
+            self._crew.wait()

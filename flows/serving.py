@@ -77,7 +77,7 @@ class Schedule:
     def _pass(self, runner: Runner) -> None:
         names: dict[WorkloadId, str] = {}
         job: Job[Pass] = Job(runner, one_pass(runner, names), names=names)
-        self._foreground = Foreground(self._note, patience_seconds=_PATIENCE_SECONDS)
+        self._foreground = Foreground(self._note, runner.crew, patience_seconds=_PATIENCE_SECONDS)
         if self._stopping:
             return
         self._engine.start(job, self._foreground, lambda: _load_advance_workloads(self._interval_seconds))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio.to_thread
 from prefect.context import FlowRunContext
@@ -15,6 +15,7 @@ from batchkit.runner import Runner
 from batchkit.settings import load_settings
 
 from .adapter import Job, WorkerThreads
+from .clusters import open_cluster
 from .prefect_sink import PrefectSink
 from .reporting import Reporter
 
@@ -24,14 +25,16 @@ if TYPE_CHECKING:
     from batchkit.models import WorkloadId
 
     from .adapter import Hands
+    from .clusters import Cluster
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A job, and who does its work."""
+    """A job, and who does its work; with a ``cluster`` the waves are done there."""
 
     job: Job[Any]
     hands: Hands
+    cluster: Cluster | None = None
 
 
 #: Set by the command that runs a flow in its own process; empty in a worker.
@@ -45,20 +48,19 @@ flow_session: ContextVar[Session] = ContextVar("flow_session")
 async def open_session(make_job: Callable[[Runner], Job[Any]]) -> AsyncIterator[Session]:
     """Give the session of this process, or open a runner from the settings and close it afterwards.
 
-    Raises what opening a ``Runner`` raises.
+    Raises what opening a ``Runner`` raises, and ``ConfigurationError`` without the task runner that the settings ask for.
     """
     given = given_session.get()
-    if given is not None:
-        flow_session.set(given)
-        yield given
-        return
-    runner = await anyio.to_thread.run_sync(lambda: Runner(load_settings()))
+    runner = await anyio.to_thread.run_sync(lambda: Runner(load_settings())) if given is None else None
     try:
-        session = Session(make_job(runner), WorkerThreads())
-        flow_session.set(session)
-        yield session
+        session = given or Session(make_job(cast("Runner", runner)), WorkerThreads())
+        async with open_cluster(session.job.runner.settings) as cluster:
+            session = replace(session, cluster=cluster)
+            flow_session.set(session)
+            yield session
     finally:
-        await anyio.to_thread.run_sync(runner.close)
+        if runner is not None:
+            await anyio.to_thread.run_sync(runner.close)
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import uuid
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -154,6 +155,29 @@ def postgres_store(postgres_url) -> Iterator[Store]:
     opened = Store(postgres_url)
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """Start one S3 server for the session, when the first test asks for it; gives its address."""
+    from tests.s3 import running_s3  # noqa: PLC0415 - takes half a second to load, for a few tests
+
+    with running_s3() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def s3_url(s3_server, monkeypatch) -> str:
+    """Give the URL of a folder in a bucket of the test's own, with what it takes to reach it in the environment."""
+    from tests.s3 import ENVIRONMENT, make_bucket  # noqa: PLC0415 - as above
+
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL_S3": s3_server}.items():
+        monkeypatch.setenv(name, value)
+    bucket = f"bucket-{uuid.uuid4().hex}"
+    make_bucket(s3_server, bucket)
+    return f"s3://{bucket}/some/folder"
 
 
 @pytest.fixture

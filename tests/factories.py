@@ -118,7 +118,7 @@ def add_shard(
         at=at,
     )
     bulk_for(connection).add_requests(
-        workload.id, shard_id, [(seq, custom_id(seq), 100 * place, 99) for place, seq in enumerate(seqs)]
+        workload.id, [(shard_id, seq, custom_id(seq), 100 * place, 99) for place, seq in enumerate(seqs)]
     )
     _grow(connection, workload.id, len(seqs))
     values: dict[str, Any] = {"state": state.value}

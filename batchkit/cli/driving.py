@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from batchkit.cli.live import Reporter
-    from batchkit.drive import Wave
+    from batchkit.drive import Wave, Waves
     from batchkit.models import Workload
     from batchkit.progress import Progress
     from batchkit.runner import Runner
@@ -94,9 +94,9 @@ class Drive:
         return [done[workload.id] for workload in workloads]
 
     def _until_wait(
-        self, runner: Runner, drive: Generator[Wave | Wait, StepReport | None, Progress]
+        self, runner: Runner, drive: Generator[Waves | Wait, StepReport | None, Progress]
     ) -> Wait | Progress:
-        step = until_wait(drive, runner.run_wave, self._on_wave)
+        step = until_wait(drive, runner.run_waves, self._on_wave)
         if isinstance(step, Wait):
             self._tell(step.notes)
         return step

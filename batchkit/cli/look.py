@@ -13,7 +13,9 @@ MaybeName = Annotated[
     str | None,
     typer.Argument(metavar="NAME", help="The workload's name (default all, a line each).", show_default=False),
 ]
-Target = Annotated[Path, typer.Argument(metavar="OUT", help="The file to write: .jsonl or .csv.", show_default=False)]
+Target = Annotated[
+    Path, typer.Argument(metavar="OUT", help="The file to write: .jsonl, .csv or .parquet.", show_default=False)
+]
 
 
 def status(
@@ -75,11 +77,11 @@ def export(
     home: options.Home = None,
     database_url: options.DatabaseUrl = None,
 ) -> None:
-    """Write one line per request, in input order: .jsonl in the provider's line shape, or .csv.
+    """Write one line per request, in input order: .jsonl in the provider's line shape, .csv or .parquet.
 
     The file appears whole or not at all. Requests without a final result are written with the status pending or in_flight.
     A .jsonl line has custom_id, status, response, error, attempts and batch_id; a .csv row has the answer's text instead
-    of the whole response.
+    of the whole response; a .parquet row has both, in typed columns, with tokens (pip install 'groq-batchkit[parquet]').
 
     A spreadsheet runs a cell that begins with = + - @ as a formula, and answers, error messages and custom_ids may come from
     strangers. So in a .csv such a text gets an apostrophe in front, unless it is a plain number such as -1. To join by
@@ -89,6 +91,7 @@ def export(
 
         batchkit export nightly nightly.jsonl
         batchkit export nightly nightly.csv
+        batchkit export nightly nightly.parquet
     """
     from batchkit.cli import chores, job  # noqa: PLC0415 - --help need not wait for the database
 

@@ -97,7 +97,7 @@ def clean(
     database_url: options.DatabaseUrl = None,
     base_url: options.BaseUrl = None,
 ) -> None:
-    """Delete a finished workload: its files at the provider, its files here, and its results.
+    """Delete a finished workload: its files at the provider, here and at the spool's URL, and its results.
 
     Asks first. Refuses a workload that is not finished. Exported files are yours and stay. Afterwards the name is free again,
     unless the results are kept.

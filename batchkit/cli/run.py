@@ -24,7 +24,7 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help="Where the results go, .jsonl or .csv (default NAME.results.jsonl in the working directory).",
+        help="Where the results go, .jsonl, .csv or .parquet (default NAME.results.jsonl in the working directory).",
         show_default=False,
     ),
 ]

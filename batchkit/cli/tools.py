@@ -55,9 +55,10 @@ def doctor(
     database_url: options.DatabaseUrl = None,
     base_url: options.BaseUrl = None,
 ) -> None:
-    """Check what batchkit needs: versions, settings, key and plan, database, disk space, Prefect, clock.
+    """Check what batchkit needs: versions, settings, key and plan, database, disk space, spool, Prefect, clock.
 
-    Changes nothing and sends no request that costs anything. Secrets are not printed.
+    Changes nothing and sends no request that costs anything; a spool at a URL is tried with a small file, which is deleted
+    again. Secrets are not printed.
 
     Exit codes: 0 nothing failed (warnings are allowed); 4 something did.
 

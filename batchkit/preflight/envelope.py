@@ -42,7 +42,7 @@ _forbidden_in_id: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]").searc
 _new: Final = tuple.__new__
 _PLAIN_ROLES: Final = frozenset({"system", "user", "assistant"})
 # Models with rules of their own go the long way.
-_PARTICULAR_MODELS: Final = GUARD_MODELS | {model for model, urls in MODEL_ENDPOINTS.items() if CHAT not in urls}
+PARTICULAR_MODELS: Final = GUARD_MODELS | {model for model, urls in MODEL_ENDPOINTS.items() if CHAT not in urls}
 
 
 def inspect(record: Any, line_bytes: int) -> Inspection:
@@ -68,7 +68,7 @@ def inspect(record: Any, line_bytes: int) -> Inspection:
             and messages
             and model
             and _portable_id(custom_id)
-            and model.lower() not in _PARTICULAR_MODELS
+            and model.lower() not in PARTICULAR_MODELS
             and chat.PLAIN_PARAMETERS.issuperset(body)
         ):
             for message in messages:

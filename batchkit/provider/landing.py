@@ -7,16 +7,22 @@ import errno
 import hashlib
 import os
 import secrets
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from batchkit.errors import SpoolError
 from batchkit.models import Download
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
     from pathlib import Path
     from types import TracebackType
     from typing import Self
 
+_BLOCK_BYTES = 1 << 19
+#: A disk that is further behind than this holds up the transfer, so that memory stays flat.
+_BLOCKS_BEHIND = 4
 _HINTS = {
     errno.ENOSPC: "free some space; the same command goes on",
     errno.EDQUOT: "the disk quota is used up; free some space, the same command goes on",
@@ -31,13 +37,17 @@ class Landing:
     """Takes the bytes of one file. Unless ``commit`` was reached, leaving the ``with`` block removes every trace.
 
     The temporary neighbour ends in ``.part`` and has a name of its own, so that two runners that fetch the same file do not
-    write into each other. Every method raises ``SpoolError`` when the disk refuses.
+    write into each other. Blocks are written and digested in a thread of their own, so that receiving does not wait for them;
+    a file of less than a block needs none. Every method raises ``SpoolError`` when the disk refuses, if only at the next call.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
         self._sha256 = hashlib.sha256()
+        self._block = bytearray()
+        self._writer: ThreadPoolExecutor | None = None
+        self._behind: deque[Future[None]] = deque()
         self._is_committed = False
         self.size_bytes = 0
         try:
@@ -56,6 +66,8 @@ class Landing:
         _error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
+        if self._writer is not None:
+            self._writer.shutdown(cancel_futures=True)
         if self._is_committed:
             return
         # What stopped us is already on its way up; a second complaint of the disk would hide it.
@@ -66,16 +78,21 @@ class Landing:
 
     def write(self, chunk: bytes) -> None:
         """Append ``chunk``."""
-        try:
-            self._handle.write(chunk)
-        except OSError as error:
-            raise _spool_error(self._path, error) from error
-        self._sha256.update(chunk)
+        self._block += chunk
         self.size_bytes += len(chunk)
+        if len(self._block) < _BLOCK_BYTES:
+            return
+        if self._writer is None:
+            self._writer = ThreadPoolExecutor(1, thread_name_prefix="batchkit-landing")
+        block, self._block = self._block, bytearray()
+        self._behind.append(self._writer.submit(self._keep, block))
+        self._catch_up(_BLOCKS_BEHIND)
 
     def commit(self) -> Download:
         """Sync the bytes to the disk, move them into place, and sync the folder so that the name survives a power cut."""
+        self._catch_up(0)
         try:
+            self._keep(self._block)
             self._handle.flush()
             os.fsync(self._handle.fileno())
             self._handle.close()
@@ -85,6 +102,18 @@ class Landing:
             raise _spool_error(self._path, error) from error
         self._is_committed = True
         return Download(path=self._path, size_bytes=self.size_bytes, sha256=self._sha256.hexdigest())
+
+    def _keep(self, block: bytearray) -> None:
+        self._handle.write(block)
+        self._sha256.update(block)
+
+    def _catch_up(self, blocks: int) -> None:
+        """Wait until at most so many blocks are still to be kept."""
+        try:
+            while len(self._behind) > blocks:
+                self._behind.popleft().result()
+        except OSError as error:
+            raise _spool_error(self._path, error) from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -12,20 +12,25 @@ from batchkit import jsonl
 from batchkit.lifecycle import classify, decide, outranks
 from batchkit.models import Outcome, OutcomeKind, RequestState
 from batchkit.spool import disk_errors
+from batchkit.steps.plain_answers import plain_answers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from batchkit.lifecycle import Verdict
     from batchkit.models import BatchProblem, OutputLine, RetryPolicy, ShardId
-    from batchkit.store.bulk import AttemptRow, Bulk, ResultRow, StateRow
+    from batchkit.steps.plain_answers import PlainAnswers
+    from batchkit.store.bulk import AttemptRow, Bulk, ResultRow, StateRow, SuccessRow
     from batchkit.store.requests import Rider
 
 _CHUNK_BYTES = 1_000_000
+_BLOCK_BYTES = 1 << 18
 _MAX_TOKENS = 2**31 - 1
 _MAX_STORED_MESSAGE = 2_000
 
+#: Of requests whose result is complete as soon as their line is read.
+_PLAIN_SUCCESS = Outcome(OutcomeKind.SUCCEEDED, 200)
 _UNANSWERED = {
     OutcomeKind.MISSING: Outcome(
         OutcomeKind.MISSING, None, "missing", "the provider returned no line for this request"
@@ -39,7 +44,10 @@ _UNANSWERED = {
 
 @dataclass(slots=True)
 class Tally:
-    """What a batch's files held, and what it means for the requests; the rows are ready for the store."""
+    """What a batch's files held, and what it means for the requests; the rows are ready for the store.
+
+    ``successes`` and ``results`` have no request in common.
+    """
 
     lines: int = 0
     malformed: int = 0
@@ -55,6 +63,7 @@ class Tally:
     completion_tokens: int = 0
     ends_torn: bool = False
     states: list[StateRow] = field(default_factory=list)
+    successes: list[SuccessRow] = field(default_factory=list)
     results: list[ResultRow] = field(default_factory=list)
     attempts: list[AttemptRow] = field(default_factory=list)
 
@@ -85,18 +94,54 @@ class AnswerReader:
 
     def read(self, path: Path) -> None:
         """Read an output or error file. Lines that are broken, name nobody, or repeat an answer are counted."""
-        with disk_errors("read", path), path.open("rb", buffering=1 << 20) as handle:
-            for line in handle:
-                if line.isspace():
-                    continue
-                self.tally.lines += 1
-                try:
-                    record = jsonl.loads_leniently(line)
-                except jsonl.MalformedJson:
-                    self.tally.malformed += 1
-                    self.tally.ends_torn |= not line.endswith(b"\n")
-                    continue
-                self._take(record)
+        with disk_errors("read", path):
+            for block in _blocks(path):
+                whole = block.rfind(b"\n") + 1
+                answers = plain_answers(block[:whole]) if whole else None
+                if answers is None or not self._take_plain(answers):
+                    for line in block[:whole].split(b"\n"):
+                        self._take_line(line, is_torn=False)
+                # Behind the last newline, if anything, is a line as well: the end of a file that may be torn.
+                self._take_line(block[whole:], is_torn=True)
+
+    def _take_plain(self, answers: PlainAnswers) -> bool:
+        """Take successes, each the first answer to its request; False, and nothing taken, when any is not."""
+        outcomes, riders, tally = self._outcomes, self._riders, self.tally
+        indices = [self._by_id.get(custom_id, -1) for custom_id in answers.custom_ids]
+        if -1 in indices or any(outcomes[index] is not None for index in indices) or len(set(indices)) < len(indices):
+            return False
+        for index in indices:
+            outcomes[index] = _PLAIN_SUCCESS
+        seqs = [riders[index].seq for index in indices]
+        self._bulk.add_bodies(self._shard_id, list(zip(seqs, answers.bodies, strict=True)))
+        tally.successes += zip(
+            seqs,
+            [riders[index].attempts for index in indices],
+            answers.request_ids,
+            answers.finish_reasons,
+            answers.prompt_tokens,
+            answers.completion_tokens,
+            answers.total_tokens,
+            strict=True,
+        )
+        tally.prompt_tokens += sum(filter(None, answers.prompt_tokens))
+        tally.completion_tokens += sum(filter(None, answers.completion_tokens))
+        tally.lines += len(indices)
+        tally.succeeded += len(indices)
+        return True
+
+    def _take_line(self, line: bytes, *, is_torn: bool) -> None:
+        """Take any line, ``is_torn`` when no newline ended it."""
+        if not line or line.isspace():
+            return
+        self.tally.lines += 1
+        try:
+            record = jsonl.loads_leniently(line)
+        except jsonl.MalformedJson:
+            self.tally.malformed += 1
+            self.tally.ends_torn |= is_torn
+        else:
+            self._take(record)
 
     def _take(self, record: Any) -> None:
         answer = jsonl.read_output_line(record)
@@ -149,6 +194,8 @@ class AnswerReader:
         self._flush()
         for index, rider in enumerate(self._riders):
             outcome = self._outcomes[index]
+            if outcome is _PLAIN_SUCCESS:
+                continue
             if outcome is None:
                 problem = named.get(index + 1)
                 self.tally.unmentioned += problem is None
@@ -191,6 +238,20 @@ class AnswerReader:
                 total,
             )
         )
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    r"""Give a file in blocks of whole lines, about a megabyte each; the last one may lack its ``\n``."""
+    held = bytearray()
+    with path.open("rb", buffering=0) as handle:
+        while chunk := handle.read(_BLOCK_BYTES):
+            end = chunk.rfind(b"\n") + 1
+            if end:
+                yield b"".join((held, memoryview(chunk)[:end]))
+                held = bytearray()
+            held += chunk[end:]
+    if held:
+        yield bytes(held)
 
 
 def _refused_by(problem: BatchProblem) -> Outcome:

@@ -1,4 +1,4 @@
-"""clean: a finished workload's files are deleted, here and at the provider, and its rows unless they are to be kept."""
+"""clean: a finished workload's files are deleted, in the spool and at the provider, and its rows unless they are to be kept."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def clean(context: StepContext, workload: Workload, *, keep_results: bool) -> St
     context.spool.inside(workload.directory)
     with context.store.read() as connection:
         counts = workloads.count_requests(connection, workload)
-        if workload.request_count is not None and (counts.unresolved or shards.open_count(connection, workload.id)):
+        if workload.request_count is not None and (
+            counts.unresolved or shards.open_count(connection, workload.id, at_most=1)
+        ):
             raise UsageError(
                 f"workload {workload.name!r} has {counts.unresolved:,} unresolved requests",
                 hint=f"finish it with `batchkit watch {workload.name}`, or `batchkit cancel {workload.name}` first",

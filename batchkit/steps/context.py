@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Event
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
-    """Parts and numbers for the steps. ``owner`` signs the leases, ``clock`` gives Unix seconds, ``transfers`` counts threads."""
+    """Parts and numbers for the steps. ``owner`` signs the leases, ``clock`` gives Unix seconds, ``transfers`` counts threads.
+
+    ``stopping`` is set when the user does not want to wait: a step then ends as soon as what it has begun is done.
+    """
 
     store: Store
     provider: Provider
@@ -35,6 +39,7 @@ class StepContext:
     clock: Callable[[], float]
     timing: Timing
     transfers: int
+    stopping: Event = field(default_factory=Event)
 
 
 @dataclass(frozen=True, slots=True)

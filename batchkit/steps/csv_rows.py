@@ -59,7 +59,7 @@ def render(
             (
                 text(row.custom_id),
                 row.state,
-                text(answer_text(row.body)) if row.state == RequestState.SUCCEEDED else None,
+                text(jsonl.answer_text(row.body)) if row.state == RequestState.SUCCEEDED else None,
                 text(row.finish_reason),
                 row.status_code,
                 text(row.error_code),
@@ -86,19 +86,3 @@ def without_formula(text: str | None) -> str | None:
 
 def _unchanged(text: str | None) -> str | None:
     return text
-
-
-def answer_text(body: str | None) -> str | None:
-    """Pick the text of an answer: a chat message's content, or a transcript; None when it has none."""
-    if body is None:
-        return None
-    value = jsonl.loads_leniently(body.encode())
-    if not isinstance(value, dict):
-        return value if isinstance(value, str) else None
-    choices = value.get("choices")
-    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
-        message = choices[0].get("message")
-        content = message.get("content") if isinstance(message, dict) else None
-        return content if isinstance(content, str) else None
-    text = value.get("text")
-    return text if isinstance(text, str) else None

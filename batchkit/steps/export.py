@@ -1,4 +1,4 @@
-"""export: one line per request, in input order, in the provider's own line shape plus ours."""
+"""export: one line per request, in input order, in the provider's own line shape plus ours, or as a table."""
 
 from __future__ import annotations
 
@@ -6,63 +6,71 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from importlib.util import find_spec
+from typing import IO, TYPE_CHECKING
 
-from batchkit import jsonl
 from batchkit.errors import UsageError
-from batchkit.models import RequestState
 from batchkit.spool import disk_errors, part_of, sync_directory
 from batchkit.steps import csv_rows
+from batchkit.steps.jsonl_rows import LineWriter
 from batchkit.store import results, shards
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
-    from typing import IO
 
-    from batchkit.models import ShardId, Workload
+    from sqlalchemy.engine import Connection
+
+    from batchkit.models import ShardId, Workload, WorkloadId
     from batchkit.store.engine import Store
     from batchkit.store.results import ExportRow
 
-_ROWS_PER_ADVANCE = 2_000
+    BatchIds = Mapping[ShardId, str | None]
 
-Render = Callable[[Iterator["ExportRow"], Callable[["ExportRow"], str | None]], Iterator[bytes]]
+_ROWS_PER_ADVANCE = 2_000
+_WRITE_BACK_BYTES = 8_000_000
+
+#: Writes all requests into a file, and yields the number of rows as they are written.
+Write = Callable[["Connection", "WorkloadId", "BatchIds", IO[bytes]], Iterator[int]]
 
 
 def export(
     store: Store, workload: Workload, target: Path, *, raw_csv: bool = False, advance: Callable[[int], None]
 ) -> int:
-    """Write all requests of a workload to ``target`` (``.jsonl`` or ``.csv``); returns how many.
+    """Write all requests of a workload to ``target`` (``.jsonl``, ``.csv`` or ``.parquet``); returns how many.
 
     The file appears whole, by a rename, or not at all. It is the user's own: a new one gets the rights that any new file
     gets, one that is replaced keeps those it had. A request that is not done yet has the status ``pending`` or
     ``in_flight``. ``raw_csv`` leaves in a ``.csv`` what a spreadsheet would run as a formula (see ``csv_rows``). Memory does
     not grow with the workload. Raises ``UsageError`` for another file type, ``SpoolError``.
     """
-    render = _renderer(target, raw_csv=raw_csv)
+    write = _writer(target, raw_csv=raw_csv)
     part = part_of(target)
-    count = 0
+    count = told = 0
     with store.read() as connection:
         batch_ids = shards.batch_ids(connection, workload.id)
         with disk_errors("write", target):
             target.absolute().parent.mkdir(parents=True, exist_ok=True)
             with part.open("wb", buffering=1 << 20) as handle:
                 _keep_rights(target, handle)
-                for data in render(results.stream(connection, workload.id), partial(_batch_id, batch_ids)):
-                    handle.write(data)
-                    count += 1
-                    if count % _ROWS_PER_ADVANCE == 0:
-                        advance(_ROWS_PER_ADVANCE)
+                write_back = _WriteBack(handle)
+                for rows in write(connection, workload.id, batch_ids, handle):
+                    count += rows
+                    if count - told >= _ROWS_PER_ADVANCE:
+                        advance(count - told)
+                        told = count
+                        write_back.begin()
                 handle.flush()
                 os.fsync(handle.fileno())
             part.replace(target)
             sync_directory(target.absolute().parent)
-    advance(count % _ROWS_PER_ADVANCE)
+    advance(count - told)
     return count
 
 
 def check_target(target: Path) -> None:
     """Raise ``UsageError`` when ``target`` is of no type that ``export`` writes."""
-    _renderer(target)
+    _writer(target)
 
 
 def _keep_rights(target: Path, handle: IO[bytes]) -> None:
@@ -70,42 +78,67 @@ def _keep_rights(target: Path, handle: IO[bytes]) -> None:
         os.fchmod(handle.fileno(), stat.S_IMODE(target.stat().st_mode))
 
 
-def _renderer(target: Path, *, raw_csv: bool = False) -> Render:
+class _WriteBack:
+    """Has the disk begin early with what is written already, so that the last sync has little to wait for."""
+
+    def __init__(self, handle: IO[bytes]) -> None:
+        self._handle = handle
+        self._done = 0
+
+    def begin(self) -> None:
+        """Hand over what was written since the last time, if it is worth it."""
+        size = self._handle.tell() - self._done
+        # On Linux this advice starts writing and does not wait; where there is none the last sync does it all.
+        if size >= _WRITE_BACK_BYTES and hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._handle.fileno(), self._done, size, os.POSIX_FADV_DONTNEED)
+            self._done += size
+
+
+def _writer(target: Path, *, raw_csv: bool = False) -> Write:
     match target.suffix.lower():
         case ".jsonl" | ".ndjson":
-            return _as_jsonl
+            return _write_jsonl
         case ".csv":
-            return partial(csv_rows.render, raw=raw_csv)
+            return partial(_write_csv, raw=raw_csv)
+        case ".parquet":
+            if find_spec("pyarrow") is None:
+                raise UsageError(
+                    f"cannot export to {target}: what writes Parquet is not installed",
+                    hint="pip install 'groq-batchkit[parquet]'",
+                )
+            return _write_parquet
         case other:
             raise UsageError(
                 f"cannot export to {target}: {other or 'no file type'} is not written",
-                hint="name a file that ends in .jsonl or .csv",
+                hint="name a file that ends in .jsonl, .csv or .parquet",
             )
 
 
-def _batch_id(batch_ids: dict[ShardId, str | None], row: ExportRow) -> str | None:
-    """The batch that gave the result; the last one that carried the request when there is none."""
-    return batch_ids.get(row.shard_id if row.result_shard_id is None else row.result_shard_id)
+def _write_jsonl(
+    connection: Connection, workload_id: WorkloadId, batch_ids: BatchIds, handle: IO[bytes]
+) -> Iterator[int]:
+    lines = LineWriter(batch_ids)
+    for rows in results.stream_lines(connection, workload_id):
+        handle.write(lines.render(rows))
+        yield len(rows)
 
 
-def _as_jsonl(rows: Iterator[ExportRow], batch_id_of: Callable[[ExportRow], str | None]) -> Iterator[bytes]:
-    for row in rows:
-        response: dict[str, Any] | None = None
-        if row.status_code is not None or row.body is not None:
-            response = {
-                "status_code": row.status_code,
-                "request_id": row.request_id,
-                "body": None if row.body is None else jsonl.fragment(row.body),
-            }
-        error = None
-        if row.state == RequestState.FAILED:
-            error = {"code": row.error_code, "message": row.error_message}
-        line = {
-            "custom_id": row.custom_id,
-            "status": row.state,
-            "response": response,
-            "error": error,
-            "attempts": row.attempts,
-            "batch_id": batch_id_of(row),
-        }
-        yield jsonl.dumps(line) + b"\n"
+def _write_csv(
+    connection: Connection, workload_id: WorkloadId, batch_ids: BatchIds, handle: IO[bytes], *, raw: bool
+) -> Iterator[int]:
+    rows = results.stream(connection, workload_id)
+
+    def batch_id(row: ExportRow) -> str | None:
+        return batch_ids.get(row.shard_id if row.result_shard_id is None else row.result_shard_id)
+
+    for data in csv_rows.render(rows, batch_id, raw=raw):
+        handle.write(data)
+        yield 1
+
+
+def _write_parquet(
+    connection: Connection, workload_id: WorkloadId, batch_ids: BatchIds, handle: IO[bytes]
+) -> Iterator[int]:
+    from batchkit.steps import parquet_rows  # noqa: PLC0415 - half a second, and an extra
+
+    return parquet_rows.write(results.stream_table(connection, workload_id), batch_ids, handle)

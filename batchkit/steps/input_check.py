@@ -1,4 +1,4 @@
-"""The input, line by line: checked, counted, and refused as a whole with all that is wrong with it."""
+"""The input: checked, counted, and refused as a whole with all that is wrong with it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from batchkit import jsonl, preflight, sources
 from batchkit.errors import InputInvalid, Problem
 from batchkit.preflight.findings import describe
 from batchkit.sharding import MAX_FILE_BYTES
+from batchkit.steps.block_check import read_line
+from batchkit.steps.block_stream import checked_blocks
 from batchkit.uniqueness import SeenIds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from batchkit.steps.block_check import BlockVerdict
 
 #: How many problems are shown; all are counted.
 SHOWN_PROBLEMS = 20
@@ -32,8 +36,24 @@ class CheckedLine(NamedTuple):
     warnings: tuple[str, ...]
 
 
+class CheckedBlock(NamedTuple):
+    r"""Lines that may be sent, one after the other: ``data`` has them with their ``\n``, ``lengths`` in bytes without.
+
+    ``endpoints`` is empty when all lines go to ``preflight.PLAIN_ENDPOINT``, else as long as the other lists.
+    """
+
+    first_seq: int
+    data: bytes
+    custom_ids: list[str]
+    lengths: list[int]
+    endpoints: list[str]
+
+
 class InputCheck:
-    """One pass over the input. ``digest`` is complete, and ``line_count`` final, when ``lines`` is exhausted."""
+    """One pass over the input: ``blocks``, or ``lines`` with all that is known of each.
+
+    ``digest`` is complete, and ``line_count`` final, when the pass has come to its end.
+    """
 
     def __init__(
         self,
@@ -52,11 +72,30 @@ class InputCheck:
         self._seen = SeenIds()
         self.line_count = 0
 
-    def lines(self) -> Iterator[CheckedLine]:
-        """Yield the lines while there is no problem; read on to the end in any case.
+    def blocks(self) -> Iterator[CheckedBlock]:
+        """Yield the lines in blocks while there is no problem; read on to the end in any case.
 
         Raises ``InputInvalid`` at the end when there were problems, and ``InputUnreadable``.
         """
+        file = -1
+        lines_before = 0
+        blocks = sources.read_blocks(self._paths, max_line_bytes=self._max_line_bytes, digest=self._digest)
+        for block, verdict in checked_blocks(
+            blocks, max_line_bytes=self._max_line_bytes, input_bytes=sources.size_of(self._paths)
+        ):
+            if block.file != file:
+                file, lines_before = block.file, self.line_count
+            if verdict.problems:
+                self._add_problems(block.path, self.line_count - lines_before + 1, verdict)
+            self._seen.update(filter(None, verdict.custom_ids) if verdict.endpoints else verdict.custom_ids)
+            if not self._problem_count:
+                yield CheckedBlock(self.line_count, block.data, verdict.custom_ids, verdict.lengths, verdict.endpoints)
+            self.line_count += len(verdict.lengths)
+            self._advance(len(verdict.lengths))
+        self._conclude()
+
+    def lines(self) -> Iterator[CheckedLine]:
+        """Yield the lines one by one as ``blocks`` does; slower."""
         unreported = 0
         for path, number, line in sources.read_lines(
             self._paths, max_line_bytes=self._max_line_bytes, digest=self._digest
@@ -70,6 +109,9 @@ class InputCheck:
             if checked is not None and not self._problem_count:
                 yield checked
         self._advance(unreported)
+        self._conclude()
+
+    def _conclude(self) -> None:
         suspects = self._seen.suspects()
         if suspects:
             self._find_repeated(suspects)
@@ -80,30 +122,32 @@ class InputCheck:
             raise InputInvalid([Problem(_names(self._paths), 1, "the input is empty: there is nothing to do")], 1)
 
     def _check(self, path: Path, number: int, line: bytes) -> CheckedLine | None:
-        if len(line) > self._max_line_bytes:
-            self._add_problem(
-                path, number, f"the line is longer than a shard file may be ({self._max_line_bytes + 1:,} bytes)"
-            )
-            return None
         try:
-            record = jsonl.loads(line)
+            record = read_line(line, self._max_line_bytes)
         except jsonl.MalformedJson as error:
-            reason = "the line is blank" if not line.strip() else f"not a JSON object: {error}"
-            self._add_problem(path, number, reason)
+            self._add_problem(path, number, str(error), self.line_count)
             return None
         found = preflight.inspect(record, len(line))
-        if found.custom_id is not None:
-            self._seen.add(found.custom_id)
+        if found.custom_id:
+            self._seen.update((found.custom_id,))
         for reason in found.reasons:
-            self._add_problem(path, number, reason)
+            self._add_problem(path, number, reason, self.line_count)
         if found.reasons or found.custom_id is None or found.endpoint is None or found.model is None:
             return None
         return CheckedLine(found.custom_id, found.endpoint, found.model, line, record, found.warnings)
 
-    def _add_problem(self, path: Path, number: int, reason: str, *, position: int | None = None) -> None:
+    def _add_problems(self, path: Path, first_number: int, verdict: BlockVerdict) -> None:
+        for index, reason in verdict.problems:
+            self._add_problem(path, first_number + index, reason, self.line_count + index + 1)
+
+    def _add_problem(self, path: Path, number: int, reason: str, position: int, *, is_late: bool = False) -> None:
+        """Count a problem, and keep it as one of the first, or because it is found late and may belong before them.
+
+        ``position`` counts the lines of all files from 1.
+        """
         self._problem_count += 1
-        if len(self._problems) < SHOWN_PROBLEMS or position is not None:
-            self._problems.append((position or self.line_count, Problem(str(path), number, reason)))
+        if len(self._problems) < SHOWN_PROBLEMS or is_late:
+            self._problems.append((position, Problem(str(path), number, reason)))
 
     def _find_repeated(self, suspects: set[int]) -> None:
         """Read the input again for the few ids that may be repeated, by their text."""
@@ -126,7 +170,7 @@ class InputCheck:
                 shown += 1
                 where = f"{first_seen[custom_id][0]}:{first_seen[custom_id][1]}"
                 reason = f"custom_id {describe(custom_id)} is used already at {where}; every request needs its own"
-                self._add_problem(path, number, reason, position=position)
+                self._add_problem(path, number, reason, position, is_late=True)
             else:
                 self._problem_count += 1
 

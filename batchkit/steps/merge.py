@@ -71,11 +71,12 @@ def merge(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[Sha
         futures = [pool.submit(_fetch, context, workload, shard_id) for shard_id in shard_ids]
         try:
             for future in as_completed(futures):
+                if context.stopping.is_set():
+                    break
                 fetched = future.result()
                 report += fetched if isinstance(fetched, StepReport) else _merge_whole(context, workload, fetched)
-        except BaseException:
+        finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            raise
     return report
 
 
@@ -90,8 +91,8 @@ def _fetch(context: StepContext, workload: Workload, shard_id: ShardId) -> _Fetc
 def _fetch_now(context: StepContext, workload: Workload, shard_id: ShardId) -> _Fetched | StepReport:
     with context.store.read() as connection:
         shard = shards.get(connection, shard_id)
-        if shard.batch_id is None:
-            raise StateConflict(f"shard {shard.number} has no batch")
+        if shard.state is not ShardState.ENDED or shard.batch_id is None:
+            raise StateConflict(f"shard {shard.number} is {shard.state}: there is nothing to merge")
         batch = batches.get(connection, shard.batch_id)
     try:
         if _hides_a_file(batch) and shard.refusals < _LOOKS:
@@ -148,7 +149,7 @@ def _merge_whole(context: StepContext, workload: Workload, fetched: _Fetched) ->
     """Merge, and fetch again while the files look torn."""
     for fetch in range(_FETCHES):
         try:
-            return _merge_once(context, workload, fetched, believe=fetch == _FETCHES - 1)
+            report = _merge_once(context, workload, fetched, believe=fetch == _FETCHES - 1)
         except StateConflict:
             step_aside(context, fetched.shard)
             return StepReport({"taken over": 1})
@@ -156,6 +157,11 @@ def _merge_whole(context: StepContext, workload: Workload, fetched: _Fetched) ->
             for download in (fetched.output, fetched.error):
                 if download is not None:
                     download.path.unlink(missing_ok=True)
+        else:
+            for download in (fetched.output, fetched.error):
+                if download is not None:
+                    context.spool.done_with(download.path)
+            return report
         again = _fetch(context, workload, fetched.shard.id)
         if isinstance(again, StepReport):
             return again
@@ -258,6 +264,7 @@ def _store(
     bulk.set_states(workload.id, tally.states)
     if requests.mark_succeeded(connection, shard) != tally.succeeded:
         raise StateConflict(f"the requests of shard {shard.number} changed while it was merged")
+    bulk.add_successes(workload.id, shard.id, tally.successes)
     bulk.add_results(workload.id, shard.id, tally.results)
     bulk.add_attempts(workload.id, shard.id, tally.attempts)
     values: dict[str, Any] = {
@@ -308,7 +315,7 @@ def _settle_failed_batch(
     code = (first.code if first else None) or "batch_failed"
     message = first.message if first else "the provider refused the batch without a reason"
     half = max(shard.line_count // 2, 1)
-    alone = shards.open_count(connection, workload.id) <= 1
+    alone = shards.open_count(connection, workload.id, at_most=2) <= 1
     values: dict[str, Any] = {
         "next_lines": shard.next_lines,
         "next_completion_window": shard.window,

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import os
+from itertools import groupby
+from operator import attrgetter
 from typing import IO, TYPE_CHECKING, Self
 
 from batchkit.errors import SpoolError, StateConflict
 from batchkit.models import RequestState
 from batchkit.spool import disk_errors
 from batchkit.steps.context import StepReport
-from batchkit.steps.shard_file import ShardFile
+from batchkit.steps.shard_file import RequestLines, ShardFile
 from batchkit.store import events, requests, shards, workloads
 from batchkit.store.bulk import bulk_for
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from sqlalchemy.engine import Connection
 
     from batchkit.models import ShardId, Workload, WorkloadId
@@ -21,6 +25,9 @@ if TYPE_CHECKING:
     from batchkit.store.requests import PendingRequest, ResubmitGroup
 
 _OPEN_FILES = 64
+_PIECE_BYTES = 1 << 22
+#: A commit waits for the disk, however little it writes.
+_LINES_PER_COMMIT = 50_000
 
 
 def reopen(connection: Connection, workload: Workload, *, failed: bool, at: float) -> int:
@@ -43,7 +50,7 @@ def next_due(connection: Connection, context: StepContext, workload_id: Workload
     if earliest is None:
         return None
     workload = workloads.get(connection, workload_id)
-    if not shards.open_count(connection, workload_id):
+    if not shards.open_count(connection, workload_id, at_most=1):
         return earliest
     if requests.pending_count(connection, workload_id, at_most=workload.shard_lines) >= workload.shard_lines:
         return earliest
@@ -74,11 +81,10 @@ def resubmit(context: StepContext, workload_id: WorkloadId) -> StepReport:
         ):
             return StepReport({})
         groups = requests.resubmit_groups(connection, workload_id, now=context.clock())
-        paths = shards.paths(connection, workload_id)
     report = StepReport({})
     try:
         for group in groups:
-            report += _cut_group(context, workload, group, paths)
+            report += _cut_group(context, workload, group)
     except StateConflict:
         return report
     finally:
@@ -87,95 +93,140 @@ def resubmit(context: StepContext, workload_id: WorkloadId) -> StepReport:
     return report
 
 
-def _cut_group(context: StepContext, workload: Workload, group: ResubmitGroup, paths: dict[ShardId, str]) -> StepReport:
+def _cut_group(context: StepContext, workload: Workload, group: ResubmitGroup) -> StepReport:
     report = StepReport({})
     after_seq = -1
-    with _Lines(context, paths) as lines:
-        while True:
+    with _OldShards(context) as old:
+        while made := _make_shards(context, workload, group, old, after_seq=after_seq):
+            try:
+                _commit(context, workload, made)
+            except StateConflict:
+                # After any other trouble the rows may be there although the answer to their commit was lost, and need their files.
+                _discard(made)
+                raise
+            after_seq = made[-1].seqs[-1]
+            report += StepReport({"resubmitted": _line_count(made), "shards cut": len(made)})
+    return report
+
+
+def _make_shards(
+    context: StepContext, workload: Workload, group: ResubmitGroup, old: _OldShards, *, after_seq: int
+) -> list[ShardFile]:
+    """Write the files of the next shards, as many as are worth a transaction; none when nothing is pending any more."""
+    made: list[ShardFile] = []
+    try:
+        while _line_count(made) < _LINES_PER_COMMIT:
             with context.store.read() as connection:
                 pending = requests.pending_after(
                     connection, workload.id, shard_ids=group.shard_ids, after_seq=after_seq, limit=group.lines
                 )
             if not pending:
-                return report
-            cut = _cut_shard(context, workload, group, pending, lines)
-            after_seq = pending[cut - 1].seq
-            report += StepReport({"resubmitted": cut, "shards cut": 1})
-
-
-def _cut_shard(
-    context: StepContext, workload: Workload, group: ResubmitGroup, pending: list[PendingRequest], lines: _Lines
-) -> int:
-    """Make one shard of as many of the pending requests as fit; returns how many."""
-    shard = ShardFile(
-        context.spool,
-        workload,
-        endpoint=group.endpoint,
-        window=group.window,
-        max_lines=max(group.lines, 1),
-        waits=group.waits,
-    )
-    try:
-        for request in pending:
-            line = lines.read(request)
-            if not shard.has_room_for(line):
                 break
-            shard.add(request.seq, request.custom_id, line)
-        shard.publish()
+            shard = ShardFile(
+                context.spool,
+                workload,
+                endpoint=group.endpoint,
+                window=group.window,
+                max_lines=max(group.lines, 1),
+                waits=group.waits,
+            )
+            made.append(shard)
+            # As many of the pending requests as fit.
+            for lines in old.lines_of(pending):
+                if shard.add(lines, 0, len(lines)) < len(lines):
+                    break
+            shard.publish()
+            after_seq = shard.seqs[-1]
     except BaseException:
-        shard.discard()
+        _discard(made)
         raise
-    try:
-        _commit(context, workload, shard)
-    except StateConflict:
-        # After any other trouble the row may be there although the answer to its commit was lost, and needs its file.
-        shard.discard()
-        raise
-    return len(shard.rows)
+    return made
 
 
-def _commit(context: StepContext, workload: Workload, shard: ShardFile) -> None:
+def _commit(context: StepContext, workload: Workload, made: Sequence[ShardFile]) -> None:
     with context.store.write() as connection:
         if not workloads.holds_lease(connection, workload.id, context.owner):
             raise StateConflict(f"another runner resubmits {workload.name!r}")
-        shard_id = shard.commit(connection, at=context.clock())
-        moved = bulk_for(connection).move_to_shard(
-            workload.id, shard_id, [(seq, offset, length) for seq, _, offset, length in shard.rows]
-        )
-        if moved != len(shard.rows):
-            raise StateConflict("some of the requests are not pending any more")
+        bulk = bulk_for(connection)
+        first_number = shards.next_number(connection, workload.id)
+        for number, shard in enumerate(made, first_number):
+            shard_id = shard.commit(connection, number=number, at=context.clock())
+            moved = bulk.move_to_shard(
+                workload.id, shard_id, list(zip(shard.seqs, shard.offsets, shard.lengths, strict=True))
+            )
+            if moved != len(shard.seqs):
+                raise StateConflict("some of the requests are not pending any more")
 
 
-class _Lines:
+def _discard(made: Sequence[ShardFile]) -> None:
+    for shard in made:
+        shard.discard()
+
+
+def _line_count(made: Sequence[ShardFile]) -> int:
+    return sum(len(shard.seqs) for shard in made)
+
+
+class _OldShards:
     """Reads request lines out of old shard files, a few of which stay open."""
 
-    def __init__(self, context: StepContext, paths: dict[ShardId, str]) -> None:
+    def __init__(self, context: StepContext) -> None:
         self._context = context
-        self._paths = paths
         self._handles: dict[ShardId, IO[bytes]] = {}
-        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self._stack.close()
+        for handle in self._handles.values():
+            handle.close()
 
-    def read(self, request: PendingRequest) -> bytes:
-        """Read the request's line. Raises ``SpoolError``."""
-        path = self._context.spool.path(self._paths[request.shard_id])
-        with disk_errors("read", path):
-            handle = self._handles.get(request.shard_id)
-            if handle is None:
-                if len(self._handles) >= _OPEN_FILES:
-                    self._stack.close()
-                    self._handles.clear()
-                handle = self._handles[request.shard_id] = self._stack.enter_context(path.open("rb"))
-            handle.seek(request.line_offset)
-            line = handle.read(request.line_length)
-        if len(line) != request.line_length:
-            raise SpoolError(
-                f"{path} is shorter than it was written",
-                hint="put BATCHKIT_HOME back as it was, then run the same command again",
-            )
-        return line
+    def lines_of(self, pending: Sequence[PendingRequest]) -> Iterator[RequestLines]:
+        """Read the requests' lines, in their order, some megabytes at a time. Raises ``SpoolError``."""
+        lines: list[bytes] = []
+        size = start = 0
+        for shard_id, requests_of_shard in groupby(pending, key=attrgetter("shard_id")):
+            handle = self._open(shard_id)
+            descriptor = handle.fileno()
+            with disk_errors("read", handle.name):
+                for request in requests_of_shard:
+                    # With its newline: lines that follow each other are a piece of the new file.
+                    line = os.pread(descriptor, request.line_length + 1, request.line_offset)
+                    if len(line) <= request.line_length:
+                        raise _too_short(handle.name)
+                    lines.append(line)
+                    size += len(line)
+                    if size >= _PIECE_BYTES:
+                        yield _piece(pending[start : start + len(lines)], lines)
+                        start += len(lines)
+                        lines, size = [], 0
+        if lines:
+            yield _piece(pending[start:], lines)
+
+    def _open(self, shard_id: ShardId) -> IO[bytes]:
+        handle = self._handles.pop(shard_id, None)
+        if handle is None:
+            if len(self._handles) >= _OPEN_FILES:
+                self._handles.pop(next(iter(self._handles))).close()
+            with self._context.store.read() as connection:
+                shard = shards.get(connection, shard_id)
+            handle = self._context.spool.open_shard(shard)
+        # At the end stands what was read last; what was not read for the longest time is closed first.
+        self._handles[shard_id] = handle
+        return handle
+
+
+def _piece(pending: Sequence[PendingRequest], lines: list[bytes]) -> RequestLines:
+    return RequestLines(
+        [request.seq for request in pending],
+        [request.custom_id for request in pending],
+        [request.line_length for request in pending],
+        b"".join(lines),
+    )
+
+
+def _too_short(name: str) -> SpoolError:
+    return SpoolError(
+        f"{name} is shorter than it was written",
+        hint="put BATCHKIT_HOME back as it was, then run the same command again",
+    )

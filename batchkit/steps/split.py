@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain, groupby
 from typing import TYPE_CHECKING
 
 from batchkit import preflight, sources
-from batchkit.errors import StateConflict, WorkloadConflict
+from batchkit.errors import SpoolError, StateConflict, WorkloadConflict
 from batchkit.jsonl import storable_text
 from batchkit.models import RetryPolicy
 from batchkit.sharding import default_shard_lines, is_full
 from batchkit.spool import directory_name
+from batchkit.steps.disk_thread import DiskThread
 from batchkit.steps.input_check import InputCheck
-from batchkit.steps.shard_file import ShardFile
-from batchkit.store import workloads
+from batchkit.steps.shard_file import RequestLines, ShardFile
+from batchkit.store import shards, workloads
 from batchkit.store.bulk import bulk_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from sqlalchemy.engine import Connection
 
     from batchkit.models import Workload
     from batchkit.steps.context import StepContext
+    from batchkit.steps.input_check import CheckedBlock
+
+
+#: Few enough for the reading ahead to go on meanwhile, and enough to make small shards cost no more than large ones.
+_ROWS_PER_COMMIT = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +87,7 @@ def plan(
     paths: Sequence[Path], *, options: SplitOptions, defaults: SplitDefaults, advance: Callable[[int], None]
 ) -> SplitPlan:
     """Check the input and cut it on paper only. Raises ``InputInvalid`` and ``InputUnreadable``."""
-    total, _ = sources.count_lines(paths)
-    max_lines = options.shard_lines or defaults.shard_lines or default_shard_lines(total)
+    max_lines = _shard_lines(paths, options, defaults)
     max_bytes = options.shard_bytes or defaults.shard_bytes
     check = InputCheck(paths, max_line_bytes=max_bytes, digest=None, advance=advance)
     open_cuts: dict[str, tuple[int, int]] = {}
@@ -139,15 +146,18 @@ def split(
         existing = workloads.find(connection, name)
     if existing is not None and existing.request_count is not None:
         return _same_workload(context, existing, paths, options)
-    total, _ = sources.count_lines(paths)
-    workload = _begin(context, paths, name=name, options=options, defaults=defaults, total=total)
+    workload = _begin(context, paths, name=name, options=options, defaults=defaults)
     if workload is None:
         return None
     digest = hashlib.sha256()
     check = InputCheck(paths, max_line_bytes=workload.shard_bytes, digest=digest, advance=advance)
     try:
-        _write_shards(context, workload, check)
+        with DiskThread() as disk:
+            _write_shards(context, workload, check, disk)
     except StateConflict:
+        # Who took over has deleted our folder, but perhaps before our last file was in it.
+        with suppress(SpoolError):
+            context.spool.remove_tree(workload.directory)
         return None
     except BaseException:
         _abandon(context, workload)
@@ -189,13 +199,23 @@ def _begin(
     name: str,
     options: SplitOptions,
     defaults: SplitDefaults,
-    total: int,
 ) -> Workload | None:
     """Insert the workload, in place of an unfinished split if there is one, with the lease; None when another runner has it."""
+    shard_lines = _shard_lines(paths, options, defaults)
     with context.store.write() as connection:
         found = workloads.find(connection, name)
         if found is not None:
             if found.request_count is not None or not _take_lease(context, connection, found):
+                return None
+            if workloads.get(connection, found.id).request_count is not None:
+                # Its runner finished while we waited for the row: its batches may exist already.
+                workloads.release_lease(connection, context.owner)
+                return None
+    if found is not None:
+        _remove_files(context, found.directory)
+    with context.store.write() as connection:
+        if found is not None:
+            if not workloads.holds_lease(connection, found.id, context.owner):
                 return None
             workloads.remove(connection, found.id)
         if not workloads.add(
@@ -206,7 +226,7 @@ def _begin(
             directory=directory_name(name, uuid.uuid4().hex[:8]),
             window=options.window or defaults.window,
             max_window=options.max_window or defaults.max_window,
-            shard_lines=options.shard_lines or defaults.shard_lines or default_shard_lines(total),
+            shard_lines=shard_lines,
             shard_bytes=options.shard_bytes or defaults.shard_bytes,
             policy=RetryPolicy(
                 max_attempts=options.max_attempts or defaults.max_attempts,
@@ -218,9 +238,12 @@ def _begin(
         workload = workloads.find(connection, name)
         if workload is None or not _take_lease(context, connection, workload):
             return None
-    if found is not None:
-        context.spool.remove_tree(found.directory)
     return workload
+
+
+def _shard_lines(paths: Sequence[Path], options: SplitOptions, defaults: SplitDefaults) -> int:
+    given = options.shard_lines or defaults.shard_lines
+    return given or default_shard_lines(sources.estimate_lines(paths))
 
 
 def _take_lease(context: StepContext, connection: Connection, workload: Workload) -> bool:
@@ -233,38 +256,83 @@ def _take_lease(context: StepContext, connection: Connection, workload: Workload
     )
 
 
-def _write_shards(context: StepContext, workload: Workload, check: InputCheck) -> None:
+def _write_shards(context: StepContext, workload: Workload, check: InputCheck, disk: DiskThread) -> None:
     """Cut the input: one open shard per endpoint, because a batch has one endpoint."""
+    full = _FullShards(context, workload, disk)
     open_shards: dict[str, ShardFile] = {}
+
+    def shard_for(endpoint: str) -> ShardFile:
+        if endpoint not in open_shards:
+            open_shards[endpoint] = ShardFile(
+                context.spool,
+                workload,
+                endpoint=endpoint,
+                window=workload.window,
+                max_lines=workload.shard_lines,
+                disk=disk,
+            )
+        return open_shards[endpoint]
+
     try:
-        for seq, line in enumerate(check.lines()):
-            shard = open_shards.get(line.endpoint)
-            if shard is not None and not shard.has_room_for(line.line):
-                _finish_shard(context, workload, open_shards.pop(line.endpoint))
-                shard = None
-            if shard is None:
-                shard = open_shards[line.endpoint] = ShardFile(
-                    context.spool,
-                    workload,
-                    endpoint=line.endpoint,
-                    window=workload.window,
-                    max_lines=workload.shard_lines,
-                )
-            shard.add(seq, line.custom_id, line.line)
+        for block in check.blocks():
+            seqs = range(block.first_seq, block.first_seq + len(block.lengths))
+            lines = RequestLines(seqs, block.custom_ids, block.lengths, block.data)
+            for endpoint, start, stop in _runs(block):
+                while (start := shard_for(endpoint).add(lines, start, stop)) < stop:
+                    full.add(open_shards.pop(endpoint))
         for endpoint in list(open_shards):
-            _finish_shard(context, workload, open_shards.pop(endpoint))
+            full.add(open_shards.pop(endpoint))
+        full.commit()
     finally:
-        for shard in open_shards.values():
+        # After trouble pieces may be under way, and full shards whose files are still open.
+        disk.close()
+        for shard in (*open_shards.values(), *full.uncommitted):
             shard.discard()
 
 
-def _finish_shard(context: StepContext, workload: Workload, shard: ShardFile) -> None:
-    shard.publish()
-    with context.store.write() as connection:
-        if not workloads.holds_lease(connection, workload.id, context.owner):
-            raise StateConflict(f"another runner is splitting {workload.name!r}")
-        shard_id = shard.commit(connection, at=context.clock())
-        bulk_for(connection).add_requests(workload.id, shard_id, shard.rows)
+class _FullShards:
+    """Shards that get no more lines, committed together: small shards cost no more than large ones."""
+
+    def __init__(self, context: StepContext, workload: Workload, disk: DiskThread) -> None:
+        self._context = context
+        self._workload = workload
+        self._disk = disk
+        self.uncommitted: list[ShardFile] = []
+
+    def add(self, shard: ShardFile) -> None:
+        """Take a shard, and commit if enough have come together. Raises as ``commit``."""
+        self.uncommitted.append(shard)
+        self._disk.do(shard.publish)
+        if sum(len(shard.seqs) for shard in self.uncommitted) >= _ROWS_PER_COMMIT:
+            self.commit()
+
+    def commit(self) -> None:
+        """Enter the shards, whose files are on the disk by then. Raises ``SpoolError`` and ``StateConflict``."""
+        self._disk.finish()
+        with self._context.store.write() as connection:
+            if not workloads.holds_lease(connection, self._workload.id, self._context.owner):
+                raise StateConflict(f"another runner is splitting {self._workload.name!r}")
+            first = shards.next_number(connection, self._workload.id)
+            now = self._context.clock()
+            ids = [
+                shard.commit(connection, number=first + place, at=now) for place, shard in enumerate(self.uncommitted)
+            ]
+            rows = chain.from_iterable(
+                shard.rows(shard_id) for shard, shard_id in zip(self.uncommitted, ids, strict=True)
+            )
+            bulk_for(connection).add_requests(self._workload.id, rows)
+        self.uncommitted.clear()
+
+
+def _runs(block: CheckedBlock) -> Iterator[tuple[str, int, int]]:
+    """Give the lines of a block that follow each other to one endpoint: (endpoint, first line, line behind the last)."""
+    if not block.endpoints:
+        yield preflight.PLAIN_ENDPOINT, 0, len(block.lengths)
+        return
+    stop = 0
+    for endpoint, run in groupby(block.endpoints):
+        start, stop = stop, stop + len(list(run))
+        yield endpoint, start, stop
 
 
 def _abandon(context: StepContext, workload: Workload) -> None:
@@ -272,5 +340,19 @@ def _abandon(context: StepContext, workload: Workload) -> None:
     with context.store.write() as connection:
         if not workloads.holds_lease(connection, workload.id, context.owner):
             return
-        workloads.remove(connection, workload.id)
-    context.spool.remove_tree(workload.directory)
+    # What ended the split is on its way up already.
+    with suppress(SpoolError):
+        _remove_files(context, workload.directory)
+    with context.store.write() as connection:
+        if workloads.holds_lease(connection, workload.id, context.owner):
+            workloads.remove(connection, workload.id)
+
+
+def _remove_files(context: StepContext, directory: str) -> None:
+    """Delete what a split has written. While that fails its row must stay, which alone names the folder: the lease is given up."""
+    try:
+        context.spool.remove_tree(directory)
+    except SpoolError:
+        with context.store.write() as connection:
+            workloads.release_lease(connection, context.owner)
+        raise

@@ -61,7 +61,7 @@ def submit(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[Sh
     stop = threading.Event()
 
     def one(shard_id: ShardId) -> StepReport:
-        if stop.is_set():
+        if stop.is_set() or context.stopping.is_set():
             _give_back(context, shard_id)
             return StepReport({})
         try:
@@ -104,14 +104,9 @@ def _submit_one(context: StepContext, workload: Workload, shard_id: ShardId) -> 
 
 
 def _upload(context: StepContext, workload: Workload, shard: Shard) -> StepReport:
-    path = context.spool.path(shard.path)
-    if not path.is_file() or path.stat().st_size != shard.byte_count:
-        raise SpoolError(
-            f"the file of shard {shard.number} ({path}) is missing or was changed",
-            hint="put BATCHKIT_HOME back as it was; if it is lost, `batchkit cancel` the workload and start a new one",
-        )
     try:
-        remote = context.provider.upload_file(path, remote_filename(workload, shard))
+        with context.spool.reading(shard) as path:
+            remote = context.provider.upload_file(path, remote_filename(workload, shard))
     except (Unauthorized, Forbidden):
         raise
     except RateLimited as error:

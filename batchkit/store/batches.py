@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, insert, or_, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 
 from batchkit import jsonl
 from batchkit.models import (
@@ -13,8 +13,6 @@ from batchkit.models import (
     Batch,
     BatchId,
     BatchProblem,
-    BatchStatus,
-    FileId,
     RequestCounts,
     Shard,
     ShardId,
@@ -22,9 +20,11 @@ from batchkit.models import (
     WorkloadId,
 )
 from batchkit.store import shards as shard_rows
-from batchkit.store.tables import batches, shards
+from batchkit.store.tables import TROUBLED, batches, shards
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.engine import Connection
 
 
@@ -56,16 +56,19 @@ def add(connection: Connection, batch: Batch, *, workload_id: WorkloadId, shard_
     )
 
 
-def see(connection: Connection, batch: Batch, *, seen_at: float) -> None:
-    """Write what the provider says of a batch now.
+def see(connection: Connection, *seen: Batch, seen_at: float) -> None:
+    """Write what the provider says of some batches now.
 
     A picture of a running batch never replaces one of a batch that has ended: it was taken earlier, by a runner that was slow
     to write it down, and the merge of the other picture's files may be under way.
     """
-    statement = update(batches).where(batches.c.id == batch.id)
-    if not batch.is_terminal:
-        statement = statement.where(batches.c.status.not_in([*TERMINAL_STATUSES, GONE]))
-    connection.execute(statement.values(**_values(batch, seen_at)))
+    own = update(batches).where(batches.c.id == bindparam("batch_id"))
+    # One comparison each: a list cannot be bound for many rows at a time.
+    still_running = own.where(*(batches.c.status != ended for ended in (*sorted(TERMINAL_STATUSES), GONE)))
+    for statement, is_terminal in ((own, True), (still_running, False)):
+        rows = [{"batch_id": batch.id, **_values(batch, seen_at)} for batch in seen if batch.is_terminal is is_terminal]
+        if rows:
+            connection.execute(statement, rows)
 
 
 def mark_missing(connection: Connection, batch_id: BatchId, *, at: float) -> float:
@@ -81,26 +84,47 @@ def set_values(connection: Connection, batch_id: BatchId, **values: Any) -> None
     connection.execute(update(batches).where(batches.c.id == batch_id).values(**values))
 
 
-def _batch(row: Any) -> Batch:
+#: What a ``Batch`` is read from.
+_COLUMNS = (
+    batches.c.id,
+    batches.c.status,
+    shards.c.endpoint,
+    shards.c.completion_window,
+    shards.c.input_file_id,
+    batches.c.output_file_id,
+    batches.c.error_file_id,
+    batches.c.created_at,
+    batches.c.expires_at,
+    batches.c.total,
+    batches.c.completed,
+    batches.c.failed,
+    batches.c.problems,
+    batches.c.raw,
+)
+
+
+def _batch(row: Sequence[Any]) -> Batch:
+    """Make a batch of its ``_COLUMNS``: ten thousand of them are read in every poll."""
+    batch_id, status, endpoint, window, input_file_id, output_file_id, error_file_id, *rest = row
+    created_at, expires_at, total, completed, failed, problems, raw = rest
     return Batch(
-        id=BatchId(row.id),
-        status=row.status,
-        endpoint=row.endpoint,
-        completion_window=row.completion_window,
-        input_file_id=FileId(row.input_file_id) if row.input_file_id else None,
-        output_file_id=FileId(row.output_file_id) if row.output_file_id else None,
-        error_file_id=FileId(row.error_file_id) if row.error_file_id else None,
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        counts=RequestCounts(total=row.total, completed=row.completed, failed=row.failed),
-        problems=tuple(BatchProblem(**problem) for problem in jsonl.loads(row.problems)),
-        raw=jsonl.loads_leniently(row.raw.encode()),
+        id=batch_id,
+        status=status,
+        endpoint=endpoint,
+        completion_window=window,
+        input_file_id=input_file_id or None,
+        output_file_id=output_file_id or None,
+        error_file_id=error_file_id or None,
+        created_at=created_at,
+        expires_at=expires_at,
+        counts=RequestCounts(total=total, completed=completed, failed=failed),
+        problems=tuple(BatchProblem(**problem) for problem in jsonl.loads(problems)),
+        raw=jsonl.loads_leniently(raw.encode()),
     )
 
 
-_QUERY = select(batches, shards.c.input_file_id, shards.c.endpoint, shards.c.completion_window).join(
-    shards, shards.c.id == batches.c.shard_id
-)
+_OF_SHARD = shards.c.id == batches.c.shard_id
+_QUERY = select(*_COLUMNS).join_from(batches, shards, _OF_SHARD)
 
 
 def get(connection: Connection, batch_id: BatchId) -> Batch:
@@ -110,20 +134,25 @@ def get(connection: Connection, batch_id: BatchId) -> Batch:
 
 def of_workload(connection: Connection, workload_id: WorkloadId) -> list[tuple[ShardId, Batch]]:
     """Read the workload's batches as last seen, in the order of their shards."""
-    query = _QUERY.where(batches.c.workload_id == workload_id).order_by(batches.c.shard_id)
-    return [(ShardId(row.shard_id), _batch(row)) for row in connection.execute(query)]
+    query = (
+        select(batches.c.shard_id, *_COLUMNS)
+        .join_from(batches, shards, _OF_SHARD)
+        .where(batches.c.workload_id == workload_id)
+        .order_by(batches.c.shard_id)
+    )
+    return [(ShardId(row[0]), _batch(row[1:])) for row in connection.execute(query)]
 
 
 def open_of_workload(connection: Connection, workload_id: WorkloadId) -> list[tuple[Shard, Batch]]:
     """Read the workload's submitted shards with their batches as last seen, by number."""
-    found = {
-        row.id: _batch(row)
-        for row in connection.execute(
-            _QUERY.where(batches.c.workload_id == workload_id, shards.c.state == ShardState.SUBMITTED.value)
-        )
-    }
-    submitted = shard_rows.in_states(connection, workload_id, (ShardState.SUBMITTED,))
-    return [(shard, found[shard.batch_id]) for shard in submitted if shard.batch_id in found]
+    query = (
+        select(*shard_rows.COLUMNS, *_COLUMNS)
+        .join_from(shards, batches, _OF_SHARD)
+        .where(shards.c.workload_id == workload_id, shards.c.state == ShardState.SUBMITTED.value)
+        .order_by(shards.c.number)
+    )
+    width = len(shard_rows.COLUMNS)
+    return [(shard_rows.read_row(row[:width]), _batch(row[width:])) for row in connection.execute(query)]
 
 
 def open_statuses(connection: Connection, workload_id: WorkloadId) -> list[tuple[str, int, int]]:
@@ -131,7 +160,7 @@ def open_statuses(connection: Connection, workload_id: WorkloadId) -> list[tuple
     query = (
         select(batches.c.status, func.count(), func.sum(batches.c.completed + batches.c.failed))
         .join(shards, shards.c.id == batches.c.shard_id)
-        .where(batches.c.workload_id == workload_id, shards.c.state == ShardState.SUBMITTED.value)
+        .where(shards.c.workload_id == workload_id, shards.c.state == ShardState.SUBMITTED.value)
         .group_by(batches.c.status)
         .order_by(batches.c.status)
     )
@@ -140,12 +169,12 @@ def open_statuses(connection: Connection, workload_id: WorkloadId) -> list[tuple
 
 def troubled(connection: Connection, workload_id: WorkloadId, *, limit: int) -> list[Batch]:
     """Read the batches that ended otherwise than completed or report errors, newest shard first."""
-    query = _QUERY.where(
-        batches.c.workload_id == workload_id,
-        or_(
-            batches.c.status.in_([BatchStatus.FAILED, BatchStatus.EXPIRED, BatchStatus.CANCELLED, GONE]),
-            batches.c.missing_since.is_not(None),
-            batches.c.problems != "[]",
-        ),
+    chosen = (
+        select(batches.c.shard_id)
+        .where(batches.c.workload_id == workload_id, TROUBLED)
+        .order_by(batches.c.shard_id.desc())
+        .limit(limit)
+        .subquery("chosen")
     )
-    return [_batch(row) for row in connection.execute(query.order_by(batches.c.shard_id.desc()).limit(limit))]
+    query = _QUERY.join(chosen, chosen.c.shard_id == batches.c.shard_id).order_by(batches.c.shard_id.desc())
+    return [_batch(row) for row in connection.execute(query)]

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from batchkit.models import ShardId, WorkloadId
 
-#: (seq, custom_id, line offset, line length)
-RequestRow = tuple[int, str, int, int]
+#: (shard, seq, custom_id, line offset, line length)
+RequestRow = tuple[int, int, str, int, int]
 #: (seq, state, attempts, expiries)
 StateRow = tuple[int, str, int, int]
 #: (seq, line offset, line length)
@@ -41,10 +41,14 @@ ResultRow = tuple[
     int | None,
 ]
 
+#: (seq, attempt, request id, finish reason, three token counts) of a success with status 200
+SuccessRow = tuple[int, int, str | None, str | None, int | None, int | None, int | None]
+
 _RESULT_COLUMNS = (
     "seq, state, attempt, status_code, request_id, error_code, error_message, finish_reason,"
     " prompt_tokens, completion_tokens, total_tokens"
 )
+_SUCCESS_COLUMNS = "seq, attempt, request_id, finish_reason, prompt_tokens, completion_tokens, total_tokens"
 _RESULT_UPSERT = (
     "ON CONFLICT (workload_id, seq) DO UPDATE SET state = excluded.state, shard_id = excluded.shard_id,"
     " attempt = excluded.attempt, status_code = excluded.status_code, request_id = excluded.request_id,"
@@ -55,11 +59,14 @@ _RESULT_UPSERT = (
 )
 
 
+_RESULT_TYPES = ("int8", "text", "int2", "int2", "text", "text", "text", "text", "int4", "int4", "int4")
+
+
 class Bulk(Protocol):
     """What both databases can do quickly. Rows are tuples; their columns are named beside the types above."""
 
-    def add_requests(self, workload_id: WorkloadId, shard_id: ShardId, rows: Sequence[RequestRow]) -> None:
-        """Insert the requests of a new shard, in flight."""
+    def add_requests(self, workload_id: WorkloadId, rows: Iterable[RequestRow]) -> None:
+        """Insert the requests of new shards, in flight."""
         ...
 
     def set_states(self, workload_id: WorkloadId, rows: Sequence[StateRow]) -> None:
@@ -82,6 +89,10 @@ class Bulk(Protocol):
         """Store final results; a success that stands already is left alone."""
         ...
 
+    def add_successes(self, workload_id: WorkloadId, shard_id: ShardId, rows: Sequence[SuccessRow]) -> None:
+        """Store successes with status 200, which is what most results are; one that stands already is left alone."""
+        ...
+
 
 def bulk_for(connection: Connection) -> Bulk:
     """Choose the fast path of the connection's database."""
@@ -92,7 +103,7 @@ class SqliteBulk:
     """Multi-row VALUES: fewer statements and fewer bound values are what SQLite rewards."""
 
     # A few sizes only: every size is a statement of its own, and prepared statements of many rows are large.
-    _rows_per_statement = (256, 32, 4, 1)
+    _rows_per_statement = (256, 64, 16, 4, 1)
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -114,13 +125,13 @@ class SqliteBulk:
     def _update(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> int:
         return self._connection.exec_driver_sql(sql, list(rows)).rowcount if rows else 0
 
-    def add_requests(self, workload_id: WorkloadId, shard_id: ShardId, rows: Sequence[RequestRow]) -> None:
-        """Insert the requests of a new shard, in flight."""
+    def add_requests(self, workload_id: WorkloadId, rows: Iterable[RequestRow]) -> None:
+        """Insert the requests of new shards, in flight."""
         self._insert(
-            "requests (workload_id, shard_id, state, seq, custom_id, line_offset, line_length)",
-            (workload_id, shard_id, "in_flight"),
-            4,
-            rows,
+            "requests (workload_id, state, shard_id, seq, custom_id, line_offset, line_length)",
+            (workload_id, "in_flight"),
+            5,
+            list(rows),
         )
 
     def set_states(self, workload_id: WorkloadId, rows: Sequence[StateRow]) -> None:
@@ -132,11 +143,19 @@ class SqliteBulk:
 
     def move_to_shard(self, workload_id: WorkloadId, shard_id: ShardId, rows: Sequence[MoveRow]) -> int:
         """Put pending requests into a new shard, in flight; returns how many were still pending."""
-        return self._update(
-            "UPDATE requests SET state = 'in_flight', shard_id = ?, line_offset = ?, line_length = ?"
-            " WHERE workload_id = ? AND seq = ? AND state = 'pending'",
-            [(shard_id, offset, length, workload_id, seq) for seq, offset, length in rows],
-        )
+        moved = start = 0
+        for size in self._rows_per_statement:
+            # The rows come first and find their requests by the primary key, one after the other (see the query plans' tests).
+            sql = (
+                "UPDATE requests SET state = 'in_flight', shard_id = ?, line_offset = moves.column2,"  # noqa: S608 - constants
+                f" line_length = moves.column3 FROM (VALUES {', '.join(['(?, ?, ?)'] * size)}) AS moves"
+                " WHERE workload_id = ? AND seq = moves.column1 AND state = 'pending'"
+            )
+            while len(rows) - start >= size:
+                values = (shard_id, *chain.from_iterable(rows[start : start + size]), workload_id)
+                moved += self._connection.exec_driver_sql(sql, values).rowcount
+                start += size
+        return moved
 
     def add_bodies(self, shard_id: ShardId, rows: Sequence[BodyRow]) -> None:
         """Store answers; a second one for the same request of the same shard replaces the first."""
@@ -167,9 +186,22 @@ class SqliteBulk:
             _RESULT_UPSERT,
         )
 
+    def add_successes(self, workload_id: WorkloadId, shard_id: ShardId, rows: Sequence[SuccessRow]) -> None:
+        """Store successes with status 200, which is what most results are; one that stands already is left alone."""
+        self._insert(
+            f"results (workload_id, shard_id, state, status_code, {_SUCCESS_COLUMNS})",
+            (workload_id, shard_id, "succeeded", 200),
+            7,
+            rows,
+            _RESULT_UPSERT,
+        )
+
 
 class PostgresBulk:
-    """Binary COPY: straight in where nothing can collide, else into a temporary table and one set-based statement."""
+    """Binary COPY straight in, or into a temporary table where something collides; updates join with arrays.
+
+    Of an array the planner knows the length, so it looks rows up one by one; a temporary table it would join with a scan.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -184,45 +216,63 @@ class PostgresBulk:
             for row in rows:
                 copy.write_row(row)
 
+    def _copy_new(self, target: str, columns: str, types: Sequence[str], rows: Iterable[Sequence[Any]]) -> bool:
+        """Copy rows straight in; False, and nothing is changed, when one of them is there already."""
+        # Imported here: the driver is an extra, but who comes here has it.
+        from psycopg.errors import UniqueViolation  # noqa: PLC0415 - as said
+
+        savepoint = self._connection.begin_nested()
+        try:
+            self._copy(target, columns, types, rows)
+        except UniqueViolation:
+            savepoint.rollback()
+            return False
+        savepoint.commit()
+        return True
+
     def _stage(self, name: str, columns: str, types: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         pairs = ", ".join(f"{column} {kind}" for column, kind in zip(columns.split(", "), types, strict=True))
         self._connection.exec_driver_sql(f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({pairs}) ON COMMIT DELETE ROWS")
         self._connection.exec_driver_sql(f"TRUNCATE {name}")
         self._copy(name, columns, types, rows)
 
-    def add_requests(self, workload_id: WorkloadId, shard_id: ShardId, rows: Sequence[RequestRow]) -> None:
-        """Insert the requests of a new shard, in flight."""
+    def add_requests(self, workload_id: WorkloadId, rows: Iterable[RequestRow]) -> None:
+        """Insert the requests of new shards, in flight."""
         self._copy(
             "requests",
-            "workload_id, shard_id, state, seq, custom_id, line_offset, line_length",
-            ("int8", "int8", "text", "int8", "text", "int8", "int4"),
-            ((workload_id, shard_id, "in_flight", *row) for row in rows),
+            "workload_id, state, shard_id, seq, custom_id, line_offset, line_length",
+            ("int8", "text", "int8", "int8", "text", "int8", "int4"),
+            ((workload_id, "in_flight", *row) for row in rows),
         )
 
     def set_states(self, workload_id: WorkloadId, rows: Sequence[StateRow]) -> None:
         """Write the state and counters of requests."""
         if not rows:
             return
-        self._stage("stage_states", "seq, state, attempts, expiries", ("int8", "text", "int2", "int2"), rows)
         self._connection.exec_driver_sql(
-            "UPDATE requests SET state = stage.state, attempts = stage.attempts, expiries = stage.expiries"
-            " FROM stage_states AS stage WHERE requests.workload_id = %s AND requests.seq = stage.seq",
-            (workload_id,),
+            "UPDATE requests SET state = given.state, attempts = given.attempts, expiries = given.expiries"
+            " FROM unnest(%s::int8[], %s::text[], %s::int2[], %s::int2[]) AS given (seq, state, attempts, expiries)"
+            " WHERE requests.workload_id = %s AND requests.seq = given.seq",
+            (*map(list, zip(*rows, strict=True)), workload_id),
         )
 
     def move_to_shard(self, workload_id: WorkloadId, shard_id: ShardId, rows: Sequence[MoveRow]) -> int:
         """Put pending requests into a new shard, in flight; returns how many were still pending."""
-        self._stage("stage_moves", "seq, line_offset, line_length", ("int8", "int8", "int4"), rows)
+        if not rows:
+            return 0
         return self._connection.exec_driver_sql(
-            "UPDATE requests SET state = 'in_flight', shard_id = %s, line_offset = stage.line_offset,"
-            " line_length = stage.line_length FROM stage_moves AS stage"
-            " WHERE requests.workload_id = %s AND requests.seq = stage.seq AND requests.state = 'pending'",
-            (shard_id, workload_id),
+            "UPDATE requests SET state = 'in_flight', shard_id = %s, line_offset = given.line_offset,"
+            " line_length = given.line_length"
+            " FROM unnest(%s::int8[], %s::int8[], %s::int4[]) AS given (seq, line_offset, line_length)"
+            " WHERE requests.workload_id = %s AND requests.seq = given.seq AND requests.state = 'pending'",
+            (shard_id, *map(list, zip(*rows, strict=True)), workload_id),
         ).rowcount
 
     def add_bodies(self, shard_id: ShardId, rows: Sequence[BodyRow]) -> None:
         """Store answers; a second one for the same request of the same shard replaces the first."""
-        if not rows:
+        if not rows or self._copy_new(
+            "bodies", "shard_id, seq, body", ("int8", "int8", "text"), ((shard_id, *row) for row in rows)
+        ):
             return
         self._stage("stage_bodies", "seq, body", ("int8", "text"), rows)
         self._connection.exec_driver_sql(
@@ -244,12 +294,41 @@ class PostgresBulk:
 
     def add_results(self, workload_id: WorkloadId, shard_id: ShardId, rows: Sequence[ResultRow]) -> None:
         """Store final results; a success that stands already is left alone."""
-        if not rows:
+        self._add_results(
+            workload_id, shard_id, rows, columns=_RESULT_COLUMNS, types=_RESULT_TYPES, stage="stage_results"
+        )
+
+    def add_successes(self, workload_id: WorkloadId, shard_id: ShardId, rows: Sequence[SuccessRow]) -> None:
+        """Store successes with status 200, which is what most results are; one that stands already is left alone."""
+        self._add_results(
+            workload_id,
+            shard_id,
+            [("succeeded", 200, *row) for row in rows],
+            columns=f"state, status_code, {_SUCCESS_COLUMNS}",
+            types=("text", "int2", "int8", "int2", "text", "text", "int4", "int4", "int4"),
+            stage="stage_successes",
+        )
+
+    def _add_results(
+        self,
+        workload_id: WorkloadId,
+        shard_id: ShardId,
+        rows: Sequence[Sequence[Any]],
+        *,
+        columns: str,
+        types: Sequence[str],
+        stage: str,
+    ) -> None:
+        if not rows or self._copy_new(
+            "results",
+            f"workload_id, shard_id, {columns}",
+            ("int8", "int8", *types),
+            ((workload_id, shard_id, *row) for row in rows),
+        ):
             return
-        types = ("int8", "text", "int2", "int2", "text", "text", "text", "text", "int4", "int4", "int4")
-        self._stage("stage_results", _RESULT_COLUMNS, types, rows)
+        self._stage(stage, columns, types, rows)
         self._connection.exec_driver_sql(
-            f"INSERT INTO results (workload_id, shard_id, {_RESULT_COLUMNS})"  # noqa: S608 - constants of this file
-            f" SELECT %s, %s, {_RESULT_COLUMNS} FROM stage_results {_RESULT_UPSERT}",
+            f"INSERT INTO results (workload_id, shard_id, {columns})"  # noqa: S608 - constants of this file
+            f" SELECT %s, %s, {columns} FROM {stage} {_RESULT_UPSERT}",
             (workload_id, shard_id),
         )

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InternalError, NoSuchModuleError, OperationalError
 
 from batchkit.errors import ConfigurationError, StoreUnavailable
+from batchkit.store.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -154,6 +155,7 @@ class Store:
     def __init__(self, database_url: str) -> None:
         self.url = parse_url(database_url)
         self.engine = _open_engine(self.url)
+        self._turns = Turns() if self.is_sqlite else None
 
     @property
     def is_sqlite(self) -> bool:
@@ -175,8 +177,12 @@ class Store:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """Open a write transaction, committed at the end, rolled back on any error."""
+        """Open a write transaction, committed at the end, rolled back on any error. Not to be nested.
+
+        On SQLite, which has one writer at a time, the threads of this process get theirs in the order in which they ask.
+        """
         with (
+            self._turns.turn(_BUSY_TIMEOUT_MILLISECONDS / 1_000) if self._turns is not None else nullcontext(),
             self._translated(),
             self.engine.connect().execution_options(batchkit_writes=True) as connection,
             connection.begin(),

@@ -70,7 +70,7 @@ def of_shard(connection: Connection, shard: Shard) -> list[Rider]:
         )
         .order_by(requests.c.seq)
     )
-    return [Rider(*row) for row in connection.execute(query)]
+    return list(map(Rider._make, connection.execute(query).all()))
 
 
 def mark_succeeded(connection: Connection, shard: Shard) -> int:
@@ -179,7 +179,7 @@ def pending_after(
         .join(chosen, and_(requests.c.workload_id == workload_id, requests.c.seq == chosen.c.seq))
         .order_by(requests.c.seq)
     )
-    return [PendingRequest(*row) for row in connection.execute(query)]
+    return [PendingRequest(*row) for row in connection.execute(query).all()]
 
 
 def pending_count(connection: Connection, workload_id: WorkloadId, *, at_most: int) -> int:

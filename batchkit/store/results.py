@@ -1,25 +1,96 @@
-"""Results, read back: the stream that an export is made of."""
+"""Results, read back: the streams that exports are made of.
+
+Like ``bulk`` this goes to the driver itself and knows which database it is: SQLAlchemy's rows cost more than all the rest
+of an export. Bodies come as bytes, because nobody here looks into them as text.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import closing, contextmanager
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import and_, select
+from sqlalchemy.exc import DBAPIError
 
-from batchkit.store.tables import bodies, requests, results
+from batchkit.models import RequestState, ShardId
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy.engine import Connection
 
-    from batchkit.models import ShardId, WorkloadId
+    from batchkit.models import WorkloadId
 
-_ROWS_PER_FETCH = 1_000
+#: So few that a block of ordinary rows stays below the 128 kB from which on the C library gives memory back to the system:
+#: to take it again costs two page faults a row, more than all else.
+_ROWS_PER_BLOCK = 16
+_ROWS_PER_MESSAGE = 256
+
+# The likeliest first: the database compares them one by one.
+_STATES = tuple(sorted(RequestState, key=lambda state: state != RequestState.SUCCEEDED))
+_ATTEMPTS_BASE = 1 << 16
+_STATES_BASE = 1 << 3
+_CODES_BASE = 1 << 10
+
+_SHARD = "coalesce(results.shard_id, requests.shard_id)"
+_STATE_NUMBER = "CASE requests.state" + "".join(f" WHEN '{state}' THEN {n}" for n, state in enumerate(_STATES)) + " END"
+_KEY = (
+    f"(({_SHARD} * {_CODES_BASE} + coalesce(results.status_code + 1, 0)) * {_STATES_BASE} + {_STATE_NUMBER})"
+    f" * {_ATTEMPTS_BASE} + requests.attempts"
+)
+_LINE_COLUMNS = f"requests.custom_id, results.request_id, {_KEY}, results.error_code, results.error_message"
+_FACT_COLUMNS = "results.finish_reason, results.prompt_tokens, results.completion_tokens, results.total_tokens"
+_ROW_COLUMNS = (
+    "requests.seq, requests.custom_id, requests.state, requests.attempts, requests.shard_id, results.shard_id,"
+    f" results.status_code, results.request_id, results.error_code, results.error_message, {_FACT_COLUMNS}"
+)
+_TABLES = (
+    "requests LEFT JOIN results ON results.workload_id = requests.workload_id AND results.seq = requests.seq"
+    " LEFT JOIN bodies ON bodies.shard_id = results.shard_id AND bodies.seq = results.seq"
+)
+# Without sorting the planner goes along the primary keys of requests and results side by side and looks into bodies for each:
+# nothing is gathered on the server first. Left to itself it hashes and sorts all bodies, because it counts on giving out all.
+_NO_DETOURS = ("enable_sort", "max_parallel_workers_per_gather", "jit")
+
+#: (custom_id, request id, key of its ``Circumstances``, error code, error message, body)
+LineRow = tuple[str, str | None, int, str | None, str | None, bytes | None]
+#: The same, and before the body: (finish reason, prompt tokens, completion tokens, total tokens)
+TableRow = tuple[
+    str,
+    str | None,
+    int,
+    str | None,
+    str | None,
+    str | None,
+    int | None,
+    int | None,
+    int | None,
+    bytes | None,
+]
+
+
+class Circumstances(NamedTuple):
+    """What many requests have in common: how they ended, after how many attempts, and in which shard.
+
+    That is the shard that gave the result; when there is none, the last one that carried the request.
+    """
+
+    state: RequestState
+    status_code: int | None
+    attempts: int
+    shard_id: ShardId
+
+    @classmethod
+    def of(cls, key: int) -> Circumstances:
+        """Read the number that stands for them in a ``LineRow``."""
+        rest, attempts = divmod(key, _ATTEMPTS_BASE)
+        rest, state = divmod(rest, _STATES_BASE)
+        shard_id, code = divmod(rest, _CODES_BASE)
+        return cls(_STATES[state], code - 1 if code else None, attempts, ShardId(shard_id))
 
 
 class ExportRow(NamedTuple):
-    """One request with its result, if it has one; ``body`` is the answer as JSON text."""
+    """One request with its result, if it has one; ``body`` is the answer as JSON in UTF-8."""
 
     seq: int
     custom_id: str
@@ -35,37 +106,79 @@ class ExportRow(NamedTuple):
     prompt_tokens: int | None
     completion_tokens: int | None
     total_tokens: int | None
-    body: str | None
+    body: bytes | None
 
 
 def stream(connection: Connection, workload_id: WorkloadId) -> Iterator[ExportRow]:
-    """Stream every request of a workload in input order, in constant memory."""
-    query = (
-        select(
-            requests.c.seq,
-            requests.c.custom_id,
-            requests.c.state,
-            requests.c.attempts,
-            requests.c.shard_id,
-            results.c.shard_id,
-            results.c.status_code,
-            results.c.request_id,
-            results.c.error_code,
-            results.c.error_message,
-            results.c.finish_reason,
-            results.c.prompt_tokens,
-            results.c.completion_tokens,
-            results.c.total_tokens,
-            bodies.c.body,
-        )
-        .outerjoin(results, and_(results.c.workload_id == requests.c.workload_id, results.c.seq == requests.c.seq))
-        .outerjoin(bodies, and_(bodies.c.shard_id == results.c.shard_id, bodies.c.seq == results.c.seq))
-        .where(requests.c.workload_id == workload_id)
-        .order_by(requests.c.seq)
-        .execution_options(stream_results=True, yield_per=_ROWS_PER_FETCH)
+    """Stream every request of a workload in input order, in constant memory.
+
+    On Postgres nothing else can be asked in a transaction whose stream is not read to its end.
+    """
+    return map(ExportRow._make, chain.from_iterable(_blocks(connection, workload_id, _ROW_COLUMNS)))
+
+
+def stream_lines(connection: Connection, workload_id: WorkloadId) -> Iterator[list[LineRow]]:
+    """Stream what a line of an export needs, in blocks; otherwise as ``stream``, for half its time."""
+    return _blocks(connection, workload_id, _LINE_COLUMNS)
+
+
+def stream_table(connection: Connection, workload_id: WorkloadId) -> Iterator[list[TableRow]]:
+    """Stream what a table needs; otherwise as ``stream_lines``."""
+    return _blocks(connection, workload_id, f"{_LINE_COLUMNS}, {_FACT_COLUMNS}")
+
+
+def statement(connection: Connection, columns: str = _ROW_COLUMNS) -> str:
+    """Write the query of a stream for the connection's database; its one parameter is the workload's id."""
+    body, parameter = (
+        ("CAST(bodies.body AS BLOB)", "?")
+        if connection.dialect.name == "sqlite"
+        else ("convert_to(bodies.body, 'UTF8')", "%s")
     )
+    return f"SELECT {columns}, {body} FROM {_TABLES} WHERE requests.workload_id = {parameter} ORDER BY requests.seq"  # noqa: S608 - constants of this file
+
+
+def _blocks(connection: Connection, workload_id: WorkloadId, columns: str) -> Iterator[list[Any]]:
+    sql = statement(connection, columns)
+    read = _sqlite_blocks if connection.dialect.name == "sqlite" else _postgres_blocks
+    with _driver_errors(connection, sql):
+        yield from read(connection, sql, workload_id)
+
+
+def _sqlite_blocks(connection: Connection, sql: str, workload_id: WorkloadId) -> Iterator[list[Any]]:
+    driver: Any = connection.connection.driver_connection
     # Whoever stops reading in the middle must not leave a cursor open.
-    with connection.execute(query) as found:
-        for part in found.partitions():
-            for row in part:
-                yield ExportRow._make(row)
+    with closing(driver.cursor()) as cursor:
+        cursor.execute(sql, (workload_id,))
+        while block := cursor.fetchmany(_ROWS_PER_BLOCK):
+            yield block
+
+
+def _postgres_blocks(connection: Connection, sql: str, workload_id: WorkloadId) -> Iterator[list[Any]]:
+    for setting in _NO_DETOURS:
+        connection.exec_driver_sql(f"SET LOCAL {setting} = 0")
+    dbapi: Any = connection.dialect.dbapi
+    driver: Any = connection.connection.driver_connection
+    # One statement whose rows arrive while earlier ones are written: fetching from a cursor would let client and server wait
+    # for each other in turns. A libpq before 17 hands rows over one by one.
+    size = _ROWS_PER_MESSAGE if dbapi.capabilities.has_stream_chunked() else 1
+    with (
+        driver.cursor(binary=True) as cursor,
+        closing(cursor.stream(sql, (workload_id,), binary=True, size=size)) as rows,
+    ):
+        while block := list(islice(rows, _ROWS_PER_BLOCK)):
+            yield block
+
+
+@contextmanager
+def _driver_errors(connection: Connection, sql: str) -> Iterator[None]:
+    """Raise the driver's errors as SQLAlchemy's, which is what the store's callers are told."""
+    dbapi: Any = connection.dialect.dbapi
+    try:
+        yield
+    except dbapi.Error as error:
+        is_lost = connection.dialect.is_disconnect(error, connection.connection.dbapi_connection, None)
+        if is_lost:
+            connection.invalidate(error)
+        raise DBAPIError.instance(
+            sql, None, error, dbapi.Error, connection_invalidated=is_lost, dialect=connection.dialect
+        ) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import and_, func, insert, or_, select, update
 
@@ -13,19 +13,25 @@ from batchkit.store import events
 from batchkit.store.tables import shards
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Connection
 
 # "window" is a reserved word of SQL, so the columns carry the provider's whole name.
 _RENAMED = {"window": "completion_window", "next_window": "next_completion_window"}
-_COLUMNS = tuple(shards.c[_RENAMED.get(name, name)].label(name) for name in Shard.__dataclass_fields__)
+#: What a ``Shard`` is read from, in the order of its fields.
+COLUMNS = tuple(shards.c[_RENAMED.get(name, name)].label(name) for name in Shard.__dataclass_fields__)
 
 
-def _shard(row: Any) -> Shard:
-    values = dict(row._mapping)  # noqa: SLF001 - the documented way to a row's mapping
-    values["state"] = ShardState(values["state"])
-    return Shard(**values)
+_STATE = list(Shard.__dataclass_fields__).index("state")
+
+
+def read_row(row: Sequence[Any]) -> Shard:
+    """Make a shard of its ``COLUMNS``."""
+    values = list(row)
+    values[_STATE] = ShardState(values[_STATE])
+    return Shard(*values)
 
 
 def add(
@@ -78,17 +84,17 @@ def next_number(connection: Connection, workload_id: WorkloadId) -> int:
 
 def get(connection: Connection, shard_id: ShardId) -> Shard:
     """Read one shard."""
-    return _shard(connection.execute(select(*_COLUMNS).where(shards.c.id == shard_id)).one())
+    return read_row(connection.execute(select(*COLUMNS).where(shards.c.id == shard_id)).one())
 
 
 def in_states(connection: Connection, workload_id: WorkloadId, states: Sequence[ShardState]) -> list[Shard]:
     """Read the workload's shards in the given states, by number."""
     query = (
-        select(*_COLUMNS)
+        select(*COLUMNS)
         .where(shards.c.workload_id == workload_id, shards.c.state.in_([state.value for state in states]))
         .order_by(shards.c.number)
     )
-    return [_shard(row) for row in connection.execute(query)]
+    return [read_row(row) for row in connection.execute(query)]
 
 
 def claim(
@@ -105,12 +111,7 @@ def claim(
     # A plain subquery might be run again for every row, and find others behind those that this statement has taken by then.
     candidates = (
         select(shards.c.id)
-        .where(
-            shards.c.workload_id == workload_id,
-            shards.c.state == state.value,
-            shards.c.not_before <= now,
-            or_(shards.c.lease_until.is_(None), shards.c.lease_until < now, shards.c.lease_owner == owner),
-        )
+        .where(_claimable(workload_id, (state,), owner=owner, now=now))
         .order_by(shards.c.number)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -120,9 +121,32 @@ def claim(
         update(shards)
         .where(shards.c.id.in_(select(candidates.c.id)))
         .values(lease_owner=owner, lease_until=now + lease_seconds)
-        .returning(*_COLUMNS)
+        .returning(*COLUMNS)
     )
-    return sorted((_shard(row) for row in connection.execute(taken)), key=lambda shard: shard.number)
+    return sorted((read_row(row) for row in connection.execute(taken)), key=lambda shard: shard.number)
+
+
+def count_claimable(
+    connection: Connection,
+    workload_id: WorkloadId,
+    states: Sequence[ShardState],
+    *,
+    owner: str,
+    now: float,
+    at_most: int,
+) -> int:
+    """Count the shards that ``claim`` could take, but no further than ``at_most``."""
+    claimable = select(shards.c.id).where(_claimable(workload_id, states, owner=owner, now=now)).limit(at_most)
+    return int(connection.execute(select(func.count()).select_from(claimable.subquery())).scalar_one())
+
+
+def _claimable(workload_id: WorkloadId, states: Sequence[ShardState], *, owner: str, now: float) -> ColumnElement[bool]:
+    return and_(
+        shards.c.workload_id == workload_id,
+        shards.c.state.in_([state.value for state in states]),
+        shards.c.not_before <= now,
+        or_(shards.c.lease_until.is_(None), shards.c.lease_until < now, shards.c.lease_owner == owner),
+    )
 
 
 def take_over_submitting(
@@ -216,6 +240,19 @@ def release(connection: Connection, owner: str, shard_ids: Sequence[ShardId] | N
     connection.execute(statement.values(lease_owner=None, lease_until=None))
 
 
+def hand_over(
+    connection: Connection, shard_ids: Sequence[ShardId], *, owner: str, to: str, until: float
+) -> tuple[ShardId, ...]:
+    """Make those of the shards that ``owner`` still holds the leases of another, by number; returns them."""
+    given = (
+        update(shards)
+        .where(shards.c.id.in_(shard_ids), shards.c.lease_owner == owner)
+        .values(lease_owner=to, lease_until=until)
+        .returning(shards.c.number, shards.c.id)
+    )
+    return tuple(shard_id for _, shard_id in sorted(tuple(row) for row in connection.execute(given)))
+
+
 def renew_leases(connection: Connection, owner: str, until: float) -> None:
     """Extend every lease of the owner."""
     connection.execute(update(shards).where(shards.c.lease_owner == owner).values(lease_until=until))
@@ -226,14 +263,40 @@ def lease_owners(connection: Connection) -> set[str]:
     return set(connection.scalars(select(shards.c.lease_owner).where(shards.c.lease_owner.is_not(None)).distinct()))
 
 
-def count_by_state(connection: Connection, workload_id: WorkloadId) -> dict[ShardState, tuple[int, int]]:
-    """Count shards and their lines by state."""
+class ShardTotals(NamedTuple):
+    """What shards come to: how many, and the sums of what they hold and of what their merges counted.
+
+    ``last_merged_at`` is None before the first merge.
+    """
+
+    shards: int
+    lines: int
+    expired: int
+    prompt_tokens: int
+    completion_tokens: int
+    last_merged_at: float | None
+
+
+def totals_by_state(connection: Connection, workload_id: WorkloadId) -> dict[ShardState, ShardTotals]:
+    """Add up the workload's shards by state, all in one reading of them; states without a shard do not appear."""
+    summed = (shards.c.line_count, shards.c.expired, shards.c.prompt_tokens, shards.c.completion_tokens)
     query = (
-        select(shards.c.state, func.count(), func.sum(shards.c.line_count))
+        select(shards.c.state, func.count(), *map(func.sum, summed), func.max(shards.c.merged_at))
         .where(shards.c.workload_id == workload_id)
         .group_by(shards.c.state)
     )
-    return {ShardState(state): (count, int(lines)) for state, count, lines in connection.execute(query)}
+    return {
+        ShardState(state): ShardTotals(count, int(lines), int(expired), int(prompt), int(completion), last_merged_at)
+        for state, count, lines, expired, prompt, completion, last_merged_at in connection.execute(query)
+    }
+
+
+def has_any(connection: Connection, workload_id: WorkloadId, states: Iterable[ShardState]) -> bool:
+    """Say whether the workload has a shard in one of the given states."""
+    query = select(shards.c.id).where(
+        shards.c.workload_id == workload_id, shards.c.state.in_([state.value for state in states])
+    )
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def next_due(connection: Connection, workload_id: WorkloadId, state: ShardState) -> float | None:
@@ -245,12 +308,15 @@ def next_due(connection: Connection, workload_id: WorkloadId, state: ShardState)
     return due
 
 
-def open_count(connection: Connection, workload_id: WorkloadId) -> int:
-    """Count the shards that still owe answers."""
-    query = select(func.count()).where(
-        shards.c.workload_id == workload_id, shards.c.state.in_([state.value for state in OPEN_SHARD_STATES])
+def open_count(connection: Connection, workload_id: WorkloadId, *, at_most: int) -> int:
+    """Count the shards that still owe answers, but no further than ``at_most``."""
+    still_open = (
+        select(shards.c.id)
+        .where(shards.c.workload_id == workload_id, shards.c.state.in_([state.value for state in OPEN_SHARD_STATES]))
+        .limit(at_most)
+        .subquery()
     )
-    return int(connection.execute(query).scalar_one())
+    return int(connection.execute(select(func.count()).select_from(still_open)).scalar_one())
 
 
 def last_merged_at(connection: Connection, workload_id: WorkloadId) -> float | None:
@@ -264,12 +330,6 @@ def batch_ids(connection: Connection, workload_id: WorkloadId) -> dict[ShardId, 
     """Map the workload's shards to their batches."""
     query = select(shards.c.id, shards.c.batch_id).where(shards.c.workload_id == workload_id)
     return {shard_id: batch_id for shard_id, batch_id in connection.execute(query)}  # noqa: C416 - rows are not pairs to dict()
-
-
-def paths(connection: Connection, workload_id: WorkloadId) -> dict[ShardId, str]:
-    """Map the workload's shards to their files in the spool."""
-    query = select(shards.c.id, shards.c.path).where(shards.c.workload_id == workload_id)
-    return {shard_id: path for shard_id, path in connection.execute(query)}  # noqa: C416 - rows are not pairs to dict()
 
 
 def refused_count(connection: Connection, workload_id: WorkloadId) -> int:

@@ -124,9 +124,13 @@ shards = Table(
         name="has_batch",
     ),
     Index(None, "workload_id", "number", unique=True),
-    Index("shards_workload_id_state", "workload_id", "state"),
+    # The number lets a claim of 200 stop after 200, however many wait in that state.
+    Index("shards_workload_id_state_number", "workload_id", "state", "number"),
     sqlite_autoincrement=True,
 )
+
+LEASED = text("lease_owner IS NOT NULL")
+Index("shards_leased", shards.c.lease_owner, postgresql_where=LEASED, sqlite_where=LEASED)
 
 requests = Table(
     "requests",
@@ -181,6 +185,18 @@ batches = Table(
     Index("batches_workload_id_status", "workload_id", "status"),
 )
 
+# Those that did not simply complete are few, and looked for with every picture.
+TROUBLED = text(
+    "(status IN ('failed', 'expired', 'cancelled', 'gone') OR missing_since IS NOT NULL OR problems <> '[]')"
+)
+Index(
+    "batches_troubled",
+    batches.c.workload_id,
+    batches.c.shard_id,
+    postgresql_where=TROUBLED,
+    sqlite_where=TROUBLED,
+)
+
 results = Table(
     "results",
     metadata,
@@ -207,6 +223,7 @@ Index(
     results.c.workload_id,
     results.c.error_code,
     results.c.seq,
+    results.c.state,
     postgresql_where=FAILED,
     sqlite_where=FAILED,
 )

@@ -14,8 +14,6 @@ from batchkit.models import (
     RequestCountsByState,
     RequestState,
     RetryPolicy,
-    ShardState,
-    Usage,
     Workload,
     WorkloadId,
 )
@@ -25,7 +23,12 @@ from batchkit.store.tables import FAILED, UNFINISHED, attempts, batches, bodies,
 from batchkit.store.tables import events as event_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy.engine import Connection
+
+    from batchkit.models import ShardState
+    from batchkit.store.shards import ShardTotals
 
 
 def _workload(row: Any) -> Workload:
@@ -165,20 +168,24 @@ def finish_split(
 def remove(connection: Connection, workload_id: WorkloadId) -> None:
     """Remove a workload with everything that belongs to it."""
     own_shards = select(shards.c.id).where(shards.c.workload_id == workload_id)
-    connection.execute(delete(bodies).where(bodies.c.shard_id.in_(own_shards)))
-    for table in (results, attempts, requests, batches, event_rows, shards):
+    for table in (bodies, attempts):  # their keys begin with the shard
+        connection.execute(delete(table).where(table.c.shard_id.in_(own_shards)))
+    for table in (results, requests, batches, event_rows, shards):
         connection.execute(delete(table).where(table.c.workload_id == workload_id))
     connection.execute(delete(workloads).where(workloads.c.id == workload_id))
 
 
-def count_requests(connection: Connection, workload: Workload) -> RequestCountsByState:
+def count_requests(
+    connection: Connection, workload: Workload, totals: Mapping[ShardState, ShardTotals] | None = None
+) -> RequestCountsByState:
     """Count the workload's requests by state without reading them.
 
     In flight are exactly the lines of unmerged shards; pending, failed and cancelled stand in a partial index; the rest
-    has succeeded.
+    has succeeded. ``totals`` are those of the workload's shards, for who has read them already.
     """
-    in_states = shard_rows.count_by_state(connection, workload.id)
-    in_flight = sum(in_states[state][1] for state in OPEN_SHARD_STATES if state in in_states)
+    if totals is None:
+        totals = shard_rows.totals_by_state(connection, workload.id)
+    in_flight = sum(totals[state].lines for state in OPEN_SHARD_STATES if state in totals)
     unfinished = {
         state: connection.execute(
             select(func.count()).where(
@@ -222,20 +229,3 @@ def failure_reasons(connection: Connection, workload_id: WorkloadId, *, limit: i
         FailureReason(code=code, status_code=status, count=count, sample=sample or "")
         for code, status, count, sample in connection.execute(query)
     ]
-
-
-def usage(connection: Connection, workload_id: WorkloadId) -> Usage:
-    """Add up the tokens of all merged shards: what was bought."""
-    query = select(
-        func.coalesce(func.sum(shards.c.prompt_tokens), 0), func.coalesce(func.sum(shards.c.completion_tokens), 0)
-    ).where(shards.c.workload_id == workload_id)
-    prompt, completion = connection.execute(query).one()
-    return Usage(int(prompt), int(completion), int(prompt) + int(completion))
-
-
-def expired_count(connection: Connection, workload_id: WorkloadId) -> int:
-    """Count the rides that came back unexecuted (expired, missing, cancelled by the provider)."""
-    query = select(func.coalesce(func.sum(shards.c.expired), 0)).where(
-        shards.c.workload_id == workload_id, shards.c.state == ShardState.MERGED.value
-    )
-    return int(connection.execute(query).scalar_one())

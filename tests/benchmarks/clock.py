@@ -1,102 +1,193 @@
-"""Timing one thing in a process of its own: wall and CPU seconds, and the peak of its memory."""
+"""Timing one thing in a process of its own: wall and CPU seconds, and what it needs of memory."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import resource
-import shutil
 import statistics
 import time
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-from tests.benchmarks.parts import PARTS
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from multiprocessing.connection import Connection
 
-    from tests.benchmarks.lab import Lab
     from tests.benchmarks.parts import Part
+
+Unit = Literal["x", "s", "MB"]
+
+MEGABYTE = 1_000_000
+_RESET_PEAK = "5"
+
+
+class Ground(Protocol):
+    """Where a part is measured."""
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie."""
+
+    @property
+    def lines(self) -> int:
+        """How many requests there are."""
+
+    @property
+    def database(self) -> str:
+        """The kind of database, a dash for none."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One timing: seconds on the wall and of this process's CPU, and peak memory in bytes."""
+    """One timing: seconds on the wall and of CPU (its children's too), the peak of memory in bytes, and its growth to it."""
 
     seconds: float
     cpu_seconds: float
     peak_bytes: int
+    grown_bytes: int
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A part on a database: medians of some rounds, in each of which floor and work ran back to back."""
+    """A part on a database: medians of some rounds, in each of which floor and work ran back to back.
+
+    ``value`` is what the goal is about: in ``unit`` x the ratio to the floor, in s the seconds, in MB the growth of memory.
+    ``lowest`` and ``highest`` are its spread. ``note`` says what else is to be known, ``failure`` why there are no numbers.
+    """
 
     part: str
     database: str
     lines: int
-    floor_name: str
-    floor_seconds: float
-    seconds: float
-    cpu_seconds: float
-    ratio: float
-    lowest: float
-    highest: float
-    goal: float
-    peak_bytes: int
+    floor_name: str = ""
+    size_bytes: int = 0
+    floor_seconds: float | None = None
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    value: float = 0.0
+    lowest: float = 0.0
+    highest: float = 0.0
+    unit: Unit = "x"
+    goal: float | None = None
+    peak_bytes: int = 0
+    grown_bytes: int = 0
+    note: str = ""
+    failure: str = ""
 
 
-def measure(part: Part, lab: Lab, *, rounds: int) -> Figure:
-    """Run floor and work in turns."""
+def measure(part: Part, ground: Ground, *, rounds: int, alone: bool = True) -> Figure:
+    """Run floor and work in turns, the one that comes first changing from round to round; ``alone`` in a process of its own."""
+    take: Callable[..., Sample | str] = _in_a_process if alone else sample
     floors: list[Sample] = []
     works: list[Sample] = []
-    for _ in range(rounds):
-        floors.append(_in_a_process(part.name, lab, is_floor=True))
-        works.append(_in_a_process(part.name, lab, is_floor=False))
-    ratios = [work.seconds / floor.seconds for work, floor in zip(works, floors, strict=True)]
-    return Figure(
-        part=part.name,
-        database=lab.database,
-        lines=lab.lines,
-        floor_name=part.floor_name,
-        floor_seconds=statistics.median(sample.seconds for sample in floors),
-        seconds=statistics.median(sample.seconds for sample in works),
-        cpu_seconds=statistics.median(sample.cpu_seconds for sample in works),
-        ratio=statistics.median(ratios),
-        lowest=min(ratios),
-        highest=max(ratios),
-        goal=part.goals[lab.database],
-        peak_bytes=max(sample.peak_bytes for sample in works),
+    for number in range(rounds):
+        turns = [True, False] if part.floor is not None else [False]
+        for is_floor in turns if number % 2 == 0 else reversed(turns):
+            taken = take(part, ground, is_floor=is_floor)
+            if isinstance(taken, str):
+                return Figure(part.name, ground.database, ground.lines, part.floor_name, failure=taken)
+            (floors if is_floor else works).append(taken)
+    return figure_of(
+        Figure(
+            part.name,
+            ground.database,
+            ground.lines // part.one_in,
+            part.floor_name,
+            size_bytes=part.size(ground),
+            unit="x" if floors else "s",
+            goal=part.goals.get(ground.database),
+        ),
+        works,
+        floors,
     )
 
 
-def _in_a_process(name: str, lab: Lab, *, is_floor: bool) -> Sample:
-    context = multiprocessing.get_context("spawn")
+def figure_of(about: Figure, works: Sequence[Sample], floors: Sequence[Sample]) -> Figure:
+    """Fill in the numbers: the median and the spread of the paired ratios, or of the seconds where there is no floor."""
+    match about.unit:
+        case "x":
+            values = [work.seconds / floor.seconds for work, floor in zip(works, floors, strict=True)]
+        case "s":
+            values = [work.seconds for work in works]
+        case "MB":
+            values = [work.grown_bytes / MEGABYTE for work in works]
+    numbers = {
+        "floor_seconds": statistics.median(floor.seconds for floor in floors) if floors else None,
+        "seconds": statistics.median(work.seconds for work in works),
+        "cpu_seconds": statistics.median(work.cpu_seconds for work in works),
+        "value": statistics.median(values),
+        "lowest": min(values),
+        "highest": max(values),
+        "peak_bytes": max(work.peak_bytes for work in works),
+        "grown_bytes": max(work.grown_bytes for work in works),
+    }
+    return Figure(**vars(about) | numbers)
+
+
+def sample(part: Part, ground: Ground, *, is_floor: bool) -> Sample | str:
+    """Take one timing in this process, or say what is missing for it."""
+    try:
+        if not is_floor:
+            with part.ready(ground) as ready:
+                return timed(lambda: part.work(ready, ground))
+        floor = part.floor
+        assert floor is not None
+        with part.floor_ready(ground) as ready:
+            return timed(lambda: floor(ground, ready))
+    except ImportError as error:
+        return f"{error.name or error} is not installed"
+
+
+def timed(work: Callable[[], object]) -> Sample:
+    """Call ``work`` and say what it took of this process and of the children that ended meanwhile."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text(_RESET_PEAK)
+    before = memory_bytes("VmRSS")
+    children = _children_seconds()
+    began, cpu = time.perf_counter(), time.process_time()
+    work()
+    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
+    peak = memory_bytes("VmHWM")
+    return Sample(seconds, cpu_seconds + _children_seconds() - children, peak, max(peak - before, 0))
+
+
+def memory_bytes(name: str, process: int | str = "self") -> int:
+    """Read a line of the kernel's record of a process, in bytes; unlike ``getrusage`` it does not count who forked it."""
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def process_seconds(process: int) -> float:
+    """Read the CPU seconds that a living process has used, user and system."""
+    # The name, in parentheses, may hold anything.
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _children_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _in_a_process(part: Part, ground: Ground, *, is_floor: bool) -> Sample | str:
+    # Each timing is a fork of one process that has imported everything and done nothing.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.benchmarks.transfers", "tests.benchmarks.parts"])
     here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_timed, args=(name, lab, is_floor, there))
+    process = context.Process(target=_answer, args=(part, ground, is_floor, there))
     process.start()
     there.close()
     try:
-        sample: Sample = here.recv()
-    finally:
-        process.join()
-    return sample
+        taken: Sample | str = here.recv()
+    except EOFError:
+        taken = "its process failed, see above"
+    process.join()
+    return taken
 
 
-def _timed(name: str, lab: Lab, is_floor: bool, answer: Connection[Any, Any]) -> None:
-    part = next(part for part in PARTS if part.name == name)
-    if is_floor:
-        folder = lab.folder / "floor"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        began, cpu = time.perf_counter(), time.process_time()
-        part.floor(lab, folder)
-        seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
-        shutil.rmtree(folder)
-    else:
-        with part.ready(lab) as runner:
-            began, cpu = time.perf_counter(), time.process_time()
-            part.work(runner, lab)
-            seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    answer.send(Sample(seconds, cpu_seconds, peak))
+def _answer(part: Part, ground: Ground, is_floor: bool, answer: Connection[Any, Any]) -> None:
+    answer.send(sample(part, ground, is_floor=is_floor))

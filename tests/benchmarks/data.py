@@ -57,9 +57,10 @@ def write_requests(path: Path, count: int, *, seed: int = 7) -> None:
 
 def _request(rng: random.Random, number: int) -> dict[str, Any]:
     words = _WORDS + _FOREIGN if number % 4 == 0 else _WORDS
-    text = " ".join(rng.choices(words, k=rng.randint(38, 70)))
+    text = " ".join(rng.choices(words, k=rng.randint(42, 66)))
     return {
-        "custom_id": f"review-{number:09d}-{rng.getrandbits(32):08x}",
+        # In no order: what an index costs shows only then.
+        "custom_id": f"review-{rng.getrandbits(80):020x}",
         "method": "POST",
         "url": "/v1/chat/completions",
         "body": {

@@ -1,4 +1,4 @@
-"""The ground that benchmarks stand on: one input, and for each database a store that is ready to be split, merged or exported."""
+"""The ground that benchmarks stand on: one input, and for each database stores that are ready to be split, merged or exported."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from batchkit.models import Batch, BatchStatus, RequestCounts, ShardState
 from batchkit.runner import Runner
 from batchkit.settings import load_settings
-from batchkit.steps import merge
+from batchkit.sharding import default_shard_lines
 from batchkit.steps.split import SplitOptions
 from batchkit.store import batches, shards
 from tests.benchmarks.data import write_answers, write_requests
@@ -22,25 +23,30 @@ from tests.postgres import PostgresServer
 from tests.properties.scripted import ScriptedProvider
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from batchkit.models import Shard, Workload
 
 NAME = "bench"
-STAGES = ("split", "ended", "merged")
 #: The file in a golden store that names its Postgres database.
 _MARKER = "database"
-_LINES_PER_SHARD_AT_MOST = 50_000
-_MERGE_WAVE = 50
+#: One request in ten, in no order, waits for another ride.
+_RETURNED = "(seq * 7919) % 1000 < 100"
+#: 15,000 of 1,000,000, in no order.
+_UNRESOLVED = "(seq * 7919) % 1000 < 15"
 
 
 @dataclass(frozen=True)
 class Lab:
-    """Where one benchmark runs: ``lines`` requests, a folder for everything, and a Postgres server or None for SQLite."""
+    """Where one benchmark runs: ``lines`` requests, a folder for everything, and a Postgres server or None for SQLite.
+
+    ``lines_per_shard`` None cuts as the default does.
+    """
 
     folder: Path
     lines: int
     server_url: str | None = None
+    lines_per_shard: int | None = None
 
     @property
     def database(self) -> str:
@@ -54,27 +60,48 @@ class Lab:
 
     @property
     def shard_lines(self) -> int:
-        """How large shards are: as the default is, but never so few that one shard is all."""
-        return min(max(self.lines // 20, 1_000), _LINES_PER_SHARD_AT_MOST)
+        """How large shards are: as the default is, but never so large that one shard is all."""
+        return min(self.lines_per_shard or default_shard_lines(self.lines), -(-self.lines // 2))
+
+    @property
+    def answers(self) -> Path:
+        """The folder of the answers, the same ones for each database."""
+        return self.folder / f"answers-{self.lines}-{self.shard_lines}"
+
+    @property
+    def tenth(self) -> Lab:
+        """A lab of a tenth of the lines, cut alike."""
+        return replace(self, lines=self.lines // 10, lines_per_shard=self.shard_lines)
 
     def golden(self, stage: str) -> Path:
         """Where a store of one of the ``STAGES`` is kept, to be copied."""
         return self.folder / f"golden-{self.database}-{self.lines}-{stage}"
 
-    def prepare(self) -> None:
-        """Write the input, and make the golden stores."""
+    def prepare(self, stages: Iterable[str]) -> None:
+        """Write the input, and make the golden stores of these stages and of those that they are made of."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.write_source()
+        for stage in stages:
+            self._make(stage)
+
+    def write_source(self) -> None:
+        """Write the input unless it is there."""
         if not self.source.exists():
-            write_requests(self.source, self.lines)
-        with self.fresh("preparation", keep="split") as runner:
-            split(runner, self)
-        with self.fresh("preparation", copy_of="split", keep="ended") as runner:
-            _end_all(runner)
-        with self.fresh("preparation", copy_of="ended", keep="merged") as runner:
-            merge_all(runner)
+            part = self.source.with_suffix(".part")
+            write_requests(part, self.lines)
+            part.rename(self.source)
+
+    def _make(self, stage: str) -> None:
+        if self.golden(stage).exists():
+            return
+        origin, change = STAGES[stage]
+        if origin is not None:
+            self._make(origin)
+        with self.fresh("preparation", copy_of=origin, keep=stage) as runner:
+            change(runner, self)
 
     def clear(self) -> None:
-        """Remove the golden stores; the input stays."""
+        """Remove the golden stores; input and answers stay."""
         for stage in STAGES:
             home = self.golden(stage)
             if self.server_url is not None and (home / _MARKER).exists():
@@ -92,15 +119,29 @@ class Lab:
             home.mkdir()
         else:
             shutil.copytree(self.golden(copy_of), home, copy_function=_copy)
-        with self._database(home, copy_of, keep) as url:
-            settings = load_settings(home=home, database_url=url, api_key="gsk_none", shard_lines=self.shard_lines)
-            with Runner(settings, provider=ScriptedProvider()) as runner:
-                yield runner
+        with self._database(home, copy_of, keep) as url, self._runner(home, url) as runner:
+            yield runner
         if keep is not None:
             shutil.rmtree(self.golden(keep), ignore_errors=True)
             home.rename(self.golden(keep))
         else:
             shutil.rmtree(home)
+
+    @contextmanager
+    def looking(self, stage: str) -> Iterator[Runner]:
+        """Open a runner on a golden store itself, for what changes nothing."""
+        home = self.golden(stage)
+        url = f"sqlite:///{home / 'batchkit.db'}"
+        if self.server_url is not None:
+            server = PostgresServer(make_url(self.server_url))
+            url = server.url_of((home / _MARKER).read_text())
+            server.close()
+        with self._runner(home, url) as runner:
+            yield runner
+
+    def _runner(self, home: Path, url: str) -> Runner:
+        settings = load_settings(home=home, database_url=url, api_key="gsk_none", shard_lines=self.shard_lines)
+        return Runner(settings, provider=ScriptedProvider())
 
     @contextmanager
     def _database(self, home: Path, copy_of: str | None, keep: str | None) -> Iterator[str]:
@@ -122,12 +163,10 @@ class Lab:
 
 def _copy(source: str, target: str) -> None:
     """Copy a database, link anything else: nobody changes a shard or an answer."""
-    if ".db" in Path(source).name:
+    if ".db" in Path(source).name or Path(source).name == _MARKER:
         shutil.copyfile(source, target)
-    elif Path(source).name != _MARKER:
-        os.link(source, target)
     else:
-        shutil.copyfile(source, target)
+        os.link(source, target)
 
 
 def split(runner: Runner, lab: Lab) -> Workload:
@@ -135,25 +174,29 @@ def split(runner: Runner, lab: Lab) -> Workload:
     return runner.split([lab.source], name=NAME, options=SplitOptions(shard_lines=lab.shard_lines))
 
 
-def _end_all(runner: Runner) -> None:
-    """Let every shard's batch have run: its answers lie here, nothing is merged."""
-    workload = runner.find(NAME)
+def _split_and_end(runner: Runner, lab: Lab) -> None:
+    """Split, and let every shard's batch have run: its answers lie here, nothing is merged."""
+    workload = split(runner, lab)
     with runner.store.read() as connection:
         every = shards.in_states(connection, workload.id, (ShardState.PLANNED,))
+    lab.answers.mkdir(exist_ok=True)
     for shard in every:
-        _end(runner, workload, shard)
+        _end(runner, lab, workload, shard)
 
 
-def _end(runner: Runner, workload: Workload, shard: Shard) -> None:
-    answers = runner.spool.path(f"{workload.directory}/answers/{shard.key}.output.jsonl")
-    refusals = answers.with_name(f"{shard.key}.error.jsonl")
-    with runner.spool.path(shard.path).open("rb", buffering=1 << 20) as handle:
-        completed, failed = write_answers(handle, answers, refusals, seed=shard.number)
+def _end(runner: Runner, lab: Lab, workload: Workload, shard: Shard) -> None:
+    output, error = (lab.answers / f"{shard.number}.{kind}.jsonl" for kind in ("output", "error"))
+    if not error.exists():
+        with runner.spool.path(shard.path).open("rb", buffering=1 << 20) as handle:
+            write_answers(handle, output, error, seed=shard.number)
+    counts = [_count(path) for path in (output, error)]
+    for kind, path in (("output", output), ("error", error)):
+        os.link(path, runner.spool.path(f"{workload.directory}/answers/{shard.key}.{kind}.jsonl"))
     batch = replace(
         Batch(f"batch_{shard.key}", BatchStatus.COMPLETED),  # type: ignore[arg-type] # an id is a string with a name
         output_file_id="file-output",  # type: ignore[arg-type]
         error_file_id="file-error",  # type: ignore[arg-type]
-        counts=RequestCounts(total=completed + failed, completed=completed, failed=failed),
+        counts=RequestCounts(total=sum(counts), completed=counts[0], failed=counts[1]),
     )
     with runner.store.write() as connection:
         for state, values in (
@@ -167,9 +210,44 @@ def _end(runner: Runner, workload: Workload, shard: Shard) -> None:
         batches.add(connection, batch, workload_id=workload.id, shard_id=shard.id, seen_at=0.0)
 
 
-def merge_all(runner: Runner) -> None:
+def _count(path: Path) -> int:
+    with path.open("rb", buffering=1 << 20) as handle:
+        return sum(1 for _ in handle)
+
+
+def merge_all(runner: Runner, _lab: Lab) -> None:
     """Merge everything that has ended, wave by wave, as a drive does."""
     workload = runner.find(NAME)
-    driver = runner._the_driver()
-    while ids := driver._claim(workload.id, (ShardState.ENDED,), _MERGE_WAVE):
-        merge.merge(runner._context(), workload.id, ids)
+    while waves := runner._the_driver()._merges(workload.id):
+        for wave in waves:
+            runner.run_wave(wave)
+
+
+def _return_some(runner: Runner, _lab: Lab) -> None:
+    _leave(runner, _RETURNED)
+
+
+def _leave_few(runner: Runner, _lab: Lab) -> None:
+    _leave(runner, _UNRESOLVED)
+
+
+def _leave(runner: Runner, pending: str) -> None:
+    """Let all batches be merged, with these requests back among the pending; what they were answered is not looked at."""
+    with runner.store.write() as connection:
+        connection.execute(text("UPDATE shards SET state = 'merged', merged_at = 0"))
+        connection.execute(
+            text(f"UPDATE requests SET attempts = 1, state = CASE WHEN {pending} THEN 'pending' ELSE 'succeeded' END")  # noqa: S608 - a constant of this file
+        )
+    if not runner.store.is_sqlite:
+        # Its own housekeeping does this within a minute.
+        with runner.store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("VACUUM ANALYZE")
+
+
+#: For each stage the one that it is made of, and what is done to that.
+STAGES: dict[str, tuple[str | None, Callable[[Runner, Lab], object]]] = {
+    "ended": (None, _split_and_end),
+    "merged": ("ended", merge_all),
+    "returned": ("ended", _return_some),
+    "unresolved": ("ended", _leave_few),
+}

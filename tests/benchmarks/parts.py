@@ -1,59 +1,98 @@
-"""What is measured, each beside its floor: what the same bytes cost when nothing of what batchkit does is done to them."""
+"""What is measured in one process, each beside its floor: what the same bytes cost when nothing of what batchkit does is done to them."""
 
 from __future__ import annotations
 
 import hashlib
 import sqlite3
-from dataclasses import dataclass
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import psycopg
 from sqlalchemy.engine import make_url
 
+from batchkit.cli import stores
+from batchkit.drive import Wave, WaveKind
+from batchkit.models import ShardState
+from batchkit.steps import resubmit
+from batchkit.store import requests, shards
 from tests.benchmarks import lab as labs
 from tests.postgres import PostgresServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from batchkit.runner import Runner
+    from tests.benchmarks.clock import Ground
     from tests.benchmarks.lab import Lab
 
 _ROWS_PER_STATEMENT = 10_000
 
 
+@contextmanager
+def in_a_folder(ground: Ground) -> Iterator[Path]:
+    """Give a folder for a while, on the disk of everything else."""
+    with tempfile.TemporaryDirectory(prefix="while-", dir=ground.folder) as folder:
+        yield Path(folder)
+
+
+def input_bytes(lab: Lab) -> int:
+    """Count the bytes of the input."""
+    return lab.source.stat().st_size
+
+
+def answer_bytes(lab: Lab) -> int:
+    """Count the bytes of the answers."""
+    return sum(path.stat().st_size for path in _answers(lab))
+
+
 @dataclass(frozen=True)
 class Part:
-    """One figure: the work of a runner on a store of some stage, its floor, and the goal for their ratio."""
+    """One figure: the work on what ``ready`` opens, its floor (None for a figure in seconds), and the goals by database.
+
+    ``work`` is called with what was opened and the lab, ``floor`` with the lab and what ``floor_ready`` opened; neither
+    opening counts. ``size`` is in bytes, for MB/s; one of so many lines is worked on (``one_in``). Everything is named in its module, so that another process finds it.
+    """
 
     name: str
     stage: str | None
-    work: Callable[[Runner, Lab], object]
+    work: Callable[[Any, Any], object]
     floor_name: str
-    floor: Callable[[Lab, Path], object]
-    goals: dict[str, float]
+    floor: Callable[[Any, Any], object] | None
+    goals: dict[str, float] = field(default_factory=dict)
+    size: Callable[[Any], int] = input_bytes
+    changes_nothing: bool = False
+    one_in: int = 1
+    floor_ready: Callable[[Any], AbstractContextManager[Any]] = in_a_folder
 
-    def ready(self, lab: Lab) -> AbstractContextManager[Runner]:
+    def ready(self, lab: Any) -> AbstractContextManager[Any]:
         """Open the store that the work needs."""
-        return lab.fresh("work", copy_of=self.stage)
+        store: AbstractContextManager[Any]
+        if self.changes_nothing and self.stage is not None:
+            store = lab.looking(self.stage)
+        else:
+            store = lab.fresh("work", copy_of=self.stage)
+        return store
 
 
-def _parse(paths: Iterator[Path]) -> None:
+def parse(paths: Iterable[Path]) -> None:
+    """Parse files of lines and keep nothing."""
     for path in paths:
         with path.open("rb", buffering=1 << 20) as handle:
             for line in handle:
                 orjson.loads(line)
 
 
-def _answers(lab: Lab) -> Iterator[Path]:
-    return lab.golden("ended").rglob("answers/*.jsonl")
+def _answers(lab: Lab) -> list[Path]:
+    return sorted(lab.answers.glob("*.jsonl"))
 
 
-def _answer_rows(lab: Lab) -> Iterator[tuple[str, str]]:
-    for path in _answers(lab):
+def _rows(paths: Iterable[Path]) -> Iterator[tuple[str, str]]:
+    for path in paths:
         with path.open("rb", buffering=1 << 20) as handle:
             for line in handle:
                 yield orjson.loads(line)["custom_id"], line.decode()
@@ -61,12 +100,12 @@ def _answer_rows(lab: Lab) -> Iterator[tuple[str, str]]:
 
 def parse_requests(lab: Lab, _folder: Path) -> None:
     """Parse the input once."""
-    _parse(iter([lab.source]))
+    parse([lab.source])
 
 
 def parse_answers(lab: Lab, _folder: Path) -> None:
     """Parse the answers once."""
-    _parse(_answers(lab))
+    parse(_answers(lab))
 
 
 def digest_answers(lab: Lab, _folder: Path) -> None:
@@ -76,17 +115,38 @@ def digest_answers(lab: Lab, _folder: Path) -> None:
             hashlib.file_digest(handle, "sha256")
 
 
-def insert_answers(lab: Lab, folder: Path) -> None:
-    """Parse the answers and insert (id, line) into a bare table; on Postgres by binary COPY."""
-    if lab.server_url is not None:
-        _copy_answers(lab)
+@contextmanager
+def bare_database(lab: Lab) -> Iterator[str]:
+    """Make a database without any table; gives its URL, of a server, or the path of its file."""
+    if lab.server_url is None:
+        with in_a_folder(lab) as folder:
+            yield str(folder / "floor.db")
         return
-    connection = sqlite3.connect(folder / "floor.db", isolation_level=None)
+    server = PostgresServer(make_url(lab.server_url))
+    name = server.create()
+    try:
+        yield make_url(server.url_of(name)).set(drivername="postgresql").render_as_string(hide_password=False)
+    finally:
+        server.drop(name)
+        server.close()
+
+
+def insert_answers(lab: Lab, database: str) -> None:
+    """Parse the answers and insert (id, line) into a bare table; on Postgres by binary COPY."""
+    insert(_answers(lab), database)
+
+
+def insert(paths: Iterable[Path], database: str) -> None:
+    """Parse lines and insert (id, line) into a bare table of a new database."""
+    if database.startswith("postgresql:"):
+        _copy(paths, database)
+        return
+    connection = sqlite3.connect(database, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("CREATE TABLE lines (id INTEGER PRIMARY KEY, custom_id TEXT, line TEXT)")
     rows: list[Any] = []
     connection.execute("BEGIN")
-    for row in _answer_rows(lab):
+    for row in _rows(paths):
         rows.append(row)
         if len(rows) == _ROWS_PER_STATEMENT:
             connection.executemany("INSERT INTO lines (custom_id, line) VALUES (?, ?)", rows)
@@ -96,27 +156,88 @@ def insert_answers(lab: Lab, folder: Path) -> None:
     connection.close()
 
 
-def _copy_answers(lab: Lab) -> None:
-    server = PostgresServer(make_url(str(lab.server_url)))
-    name = server.create()
-    url = make_url(server.url_of(name)).set(drivername="postgresql").render_as_string(hide_password=False)
+def _copy(paths: Iterable[Path], url: str) -> None:
     with psycopg.connect(url) as connection:
         connection.execute("CREATE TABLE lines (custom_id text, line text)")
         with connection.cursor() as cursor, cursor.copy("COPY lines FROM STDIN (FORMAT BINARY)") as copy:
             copy.set_types(("text", "text"))
-            for row in _answer_rows(lab):
+            for row in _rows(paths):
                 copy.write_row(row)
-    server.drop(name)
-    server.close()
 
 
-def export_jsonl(runner: Runner, _lab: Lab) -> None:
+def merge_again(runner: Runner, _lab: Lab) -> None:
+    """Merge what is merged: a runner that took these shards, and was stopped for longer than its lease, goes on."""
+    workload = runner.find(labs.NAME)
+    with runner.store.read() as connection:
+        merged = shards.in_states(connection, workload.id, (ShardState.MERGED,))
+    runner.run_wave(Wave(WaveKind.MERGE, workload.id, tuple(shard.id for shard in merged)))
+
+
+def export_jsonl(runner: Runner, lab: Lab) -> None:
     """Export everything as JSONL."""
-    runner.export(labs.NAME, runner.settings.home / "out.jsonl")
+    with in_a_folder(lab) as folder:
+        runner.export(labs.NAME, folder / "out.jsonl")
 
 
-def _merge_all(runner: Runner, _lab: Lab) -> None:
-    labs.merge_all(runner)
+def export_parquet(runner: Runner, lab: Lab) -> None:
+    """Export everything as Parquet."""
+    with in_a_folder(lab) as folder:
+        runner.export(labs.NAME, folder / "out.parquet")
+
+
+def find_unresolved(runner: Runner, lab: Lab) -> None:
+    """Find every request that waits for another ride, with the place of its line, as resubmission does."""
+    workload = runner.find(labs.NAME)
+    with runner.store.read() as connection:
+        found = sum(
+            len(
+                requests.pending_after(
+                    connection, workload.id, shard_ids=group.shard_ids, after_seq=-1, limit=workload.request_count or 0
+                )
+            )
+            for group in requests.resubmit_groups(connection, workload.id, now=0.0)
+        )
+    assert found == lab.lines * 15 // 1_000, found
+
+
+def resubmit_tenth(runner: Runner, lab: Lab) -> None:
+    """Cut what has returned, a tenth of all, into new shards."""
+    report = resubmit.resubmit(runner._context(), runner.find(labs.NAME).id)
+    assert report.counts["resubmitted"] == lab.lines // 10, report
+
+
+@contextmanager
+def ready_to_split_a_tenth(lab: Lab) -> Iterator[Runner]:
+    """Open an empty store, and an input of as many lines as are resubmitted."""
+    lab.tenth.write_source()
+    with lab.tenth.fresh("floor") as runner:
+        yield runner
+
+
+def split_tenth(lab: Lab, runner: Runner) -> None:
+    """Split as many lines as are resubmitted."""
+    labs.split(runner, lab.tenth)
+
+
+def tenth_bytes(lab: Lab) -> int:
+    """Count the bytes of what is resubmitted, as good as."""
+    return input_bytes(lab) // 10
+
+
+def look_at_status(runner: Runner, _lab: Lab) -> None:
+    """Read what `batchkit status`, its form with a name, and its history show."""
+    (picture,) = stores.pictures(runner.settings, labs.NAME)
+    stores.pictures(runner.settings, None)
+    stores.history(runner.settings, picture, limit=20)
+
+
+def nothing(_lab: Lab) -> int:
+    """Say that no bytes are worked on."""
+    return 0
+
+
+def _both(goal: float) -> dict[str, float]:
+    return {"SQLite": goal, "Postgres": goal}
 
 
 PARTS = (
@@ -131,18 +252,54 @@ PARTS = (
     Part(
         "merge",
         "ended",
-        _merge_all,
+        labs.merge_all,
         "`orjson.loads` and a bare insert (SQLite), binary COPY (Postgres)",
         insert_answers,
-        {"SQLite": 1.3, "Postgres": 1.3},
+        _both(1.3),
+        answer_bytes,
+        floor_ready=bare_database,
     ),
-    Part("second merge", "merged", _merge_all, "sha256 of the files", digest_answers, {"SQLite": 1.5, "Postgres": 1.5}),
+    Part("second merge", "merged", merge_again, "sha256 of the files", digest_answers, _both(1.5), answer_bytes),
     Part(
         "export to JSONL",
         "merged",
         export_jsonl,
         "`orjson.loads` over the answers",
         parse_answers,
-        {"SQLite": 1.2, "Postgres": 1.2},
+        _both(1.2),
+        answer_bytes,
+        changes_nothing=True,
     ),
+    Part(
+        "export to Parquet",
+        "merged",
+        export_parquet,
+        "`orjson.loads` over the answers",
+        parse_answers,
+        _both(2.5),
+        answer_bytes,
+        changes_nothing=True,
+    ),
+    Part(
+        "resubmit a tenth",
+        "returned",
+        resubmit_tenth,
+        "the split of as many lines",
+        split_tenth,
+        _both(1.2),
+        tenth_bytes,
+        one_in=10,
+        floor_ready=ready_to_split_a_tenth,
+    ),
+    Part(
+        "find 1.5 % unresolved",
+        "unresolved",
+        find_unresolved,
+        "",
+        None,
+        _both(0.05),
+        nothing,
+        changes_nothing=True,
+    ),
+    Part("status", "merged", look_at_status, "", None, {}, nothing, changes_nothing=True),
 )

@@ -1,40 +1,112 @@
-"""The table that a run of the benchmarks prints."""
+"""The table that a run of the benchmarks prints, and the one of how it grows."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from tests.benchmarks.clock import MEGABYTE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tests.benchmarks.clock import Figure
 
-    Earlier = Mapping[tuple[str, str], Mapping[str, float]]
+    Earlier = Mapping[tuple[str, str], Mapping[str, Any]]
 
-_MEGABYTE = 1_000_000
+_HEAD = (
+    "| Part | Database | Floor | Floor s | Ours s | Ratio (spread) | Goal | Rows/s | MB/s | CPU s | Peak MB (grown) |"
+)
+_RULE = "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|"
+_GROWTH_GOAL = 1.1
+#: Below this, what every run costs once hides what a line costs.
+_ENOUGH_LINES = 10_000
 
 
 def as_table(figures: Sequence[Figure], earlier: Earlier) -> str:
-    """Write the figures as a Markdown table."""
-    head = "| Part | Floor | s / floor s | Ratio (spread) | Goal | Lines/s | Peak memory |"
-    rule = "|---|---|---:|---:|---:|---:|---:|"
-    if earlier:
-        head, rule = f"{head} Before |", f"{rule}---:|"
-    return "\n".join([head, rule, *(as_row(figure, earlier) for figure in figures)])
+    """Write the figures as a Markdown table, and below it what is to be known about some of them."""
+    head, rule = (f"{_HEAD} Before |", f"{_RULE}---:|") if earlier else (_HEAD, _RULE)
+    notes = [f"- {figure.part}, {figure.database}: {figure.note}" for figure in figures if figure.note]
+    table = [head, rule, *(as_row(figure, earlier) for figure in figures)]
+    return "\n".join([*table, *([""] if notes else []), *notes])
 
 
 def as_row(figure: Figure, earlier: Earlier) -> str:
     """Write one figure as a line of the table."""
-    cells = [
-        f"{figure.part}, {figure.database}",
-        figure.floor_name,
-        f"{figure.seconds:.2f} / {figure.floor_seconds:.2f}",
-        f"{figure.ratio:.2f} ({figure.lowest:.2f}-{figure.highest:.2f})",
-        f"{figure.goal:g}",
-        f"{figure.lines / figure.seconds:,.0f}",
-        f"{figure.peak_bytes / _MEGABYTE:.0f} MB",
-    ]
+    cells = [figure.part, figure.database, figure.floor_name or "-"]
+    if figure.failure:
+        cells += ["-", "-", f"not measured: {figure.failure}", *["-"] * 5]
+    else:
+        cells += [
+            "-" if figure.floor_seconds is None else _seconds(figure.floor_seconds),
+            _seconds(figure.seconds),
+            _value(figure),
+            _goal(figure),
+            "-" if figure.floor_seconds is None else f"{figure.lines / figure.seconds:,.0f}",
+            f"{figure.size_bytes / MEGABYTE / figure.seconds:,.0f}" if figure.size_bytes else "-",
+            _seconds(figure.cpu_seconds),
+            f"{figure.peak_bytes / MEGABYTE:.0f} (+{figure.grown_bytes / MEGABYTE:.0f})",
+        ]
     if earlier:
-        before = earlier.get((figure.part, figure.database))
-        cells.append("-" if before is None else f"{before['ratio']:.2f}")
+        cells.append(_before(figure, earlier.get((figure.part, figure.database))))
     return f"| {' | '.join(cells)} |"
+
+
+def growth_table(steps: Sequence[Sequence[Figure]]) -> str:
+    """Write how the time per line, in units of the floor, goes from each number of lines to the next."""
+    rows = ["| Part | Database | Lines | Floor us/line | Ours us/line | Ratio | To the step before | Goal |"]
+    rows.append("|---|---|---:|---:|---:|---:|---:|---:|")
+    for figures in zip(*steps, strict=True):
+        before: Figure | None = None
+        for figure in figures:
+            factor = figure.value / before.value if before is not None and before.value else None
+            cells = [
+                figure.part,
+                figure.database,
+                f"{figure.lines:,}",
+                f"{(figure.floor_seconds or 0) / figure.lines * 1e6:.2f}",
+                f"{figure.seconds / figure.lines * 1e6:.2f}",
+                f"{figure.value:.2f}",
+                "-" if factor is None else f"{factor:.2f}",
+                "-" if factor is None else _judged(_GROWTH_GOAL, is_met=factor <= _GROWTH_GOAL),
+            ]
+            rows.append(f"| {' | '.join(cells)} |")
+            before = figure
+    return "\n".join(rows)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2f}" if seconds >= 1 else f"{seconds:.3f}"
+
+
+def _number(figure: Figure, value: float) -> str:
+    match figure.unit:
+        case "x":
+            return f"{value:.2f}"
+        case "s":
+            return f"{value:.3f} s"
+        case "MB":
+            return f"{value:.0f} MB"
+
+
+def _value(figure: Figure) -> str:
+    spread = f"{_number(figure, figure.lowest).partition(' ')[0]}-{_number(figure, figure.highest).partition(' ')[0]}"
+    return f"{_number(figure, figure.value)} ({spread})"
+
+
+def _goal(figure: Figure) -> str:
+    is_met = figure.goal is None or figure.value <= figure.goal or figure.lines < _ENOUGH_LINES
+    return "-" if figure.goal is None else _judged(figure.goal, is_met=is_met)
+
+
+def _judged(goal: float, *, is_met: bool) -> str:
+    return f"{goal:g}" if is_met else f"{goal:g}, missed"
+
+
+def _before(figure: Figure, before: Mapping[str, Any] | None) -> str:
+    """Say what it was for as many lines, and whether it changed by more than both spreads."""
+    if before is None or figure.failure or before["failure"] or before["lines"] != figure.lines:
+        return "-"
+    was = _number(figure, before["value"])
+    if figure.highest < before["lowest"]:
+        return f"{was}, better"
+    return f"{was}, worse" if figure.lowest > before["highest"] else f"{was}, same"

@@ -140,6 +140,34 @@ def test_a_folder_that_cannot_be_written_fails(monkeypatch):
     assert findings["database"].level == "failed"
 
 
+def test_a_spool_at_a_url_is_tried(tmp_path, monkeypatch):
+    """Only when there is one; nothing stays of the file that was written."""
+    for nothing in ({}, {"spool_url": ""}):
+        assert "spool" not in found(**nothing)
+    monkeypatch.setenv("BATCHKIT_SPOOL_URL", f"file://{tmp_path}/shared")
+    finding = found()["spool"]
+    assert finding.level == "ok"
+    assert str(tmp_path / "shared") in finding.message
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("file:///proc/no/such/folder", "cannot write, read and delete file:///proc/no/such/folder"),
+        ("nonsense://me:p%40ss@host/folder", "(nonsense://***@host/folder) cannot be used"),
+    ],
+)
+def test_a_spool_that_cannot_be_used_fails(monkeypatch, url, words):
+    """With the place, without the password, and with what to do."""
+    monkeypatch.setenv("BATCHKIT_SPOOL_URL", url)
+    finding = found()["spool"]
+    assert finding.level == "failed"
+    assert words in finding.message
+    assert "ss@" not in finding.message
+    assert finding.advice
+
+
 def test_a_database_that_is_not_there_yet_is_fine():
     """The first run makes it."""
     assert "the first run makes it" in found()["database"].message

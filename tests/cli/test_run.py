@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
+from pyarrow import parquet as pq
 
 from batchkit import jsonl
 from batchkit.cli.app import run_command
@@ -469,6 +470,20 @@ def test_export_writes_what_is_there(batchkit, open_emulator, source):
     assert "30 requests without a final result" in ended.err
     assert ids("now.jsonl") == ids(source)
     assert batchkit("export", "input", "now.txt").code == 2
+
+
+def test_results_as_a_table(batchkit, open_emulator, source):
+    """``run`` writes Parquet as ``export`` does: a row for each line, in input order."""
+    open_emulator()
+    ended = batchkit("run", source, *RUN, "--output", "out.parquet")
+    assert ended.code == 0, ended.err
+    assert "results:   out.parquet" in ended.out
+    table = pq.read_table("out.parquet")
+    assert table.column("custom_id").to_pylist() == ids(source)
+    assert set(table.column("status").to_pylist()) == {"succeeded"}
+    assert all(table.column("text").to_pylist())
+    assert batchkit("export", "input", "again.parquet").code == 0
+    assert Path("again.parquet").read_bytes() == Path("out.parquet").read_bytes()
 
 
 def test_flags_beat_the_environment(batchkit, open_emulator, source, monkeypatch):

@@ -193,10 +193,10 @@ def test_help_and_status_load_only_what_they_need(words, forbidden):
         "import sys\n"
         "from batchkit.cli.app import run_command\n"
         f"run_command([{words!r}])\n"
-        f"heavy = set(sys.modules) & set('prefect|uvicorn|fastapi|{forbidden}'.split('|'))\n"
+        f"heavy = set(sys.modules) & set('prefect|uvicorn|fastapi|fsspec|{forbidden}'.split('|'))\n"
         "sys.exit(', '.join(heavy) or 0)\n"
     )
-    ended = start("-c", code)
+    ended = start("-c", code, BATCHKIT_SPOOL_URL="s3://bucket/folder")
     assert (ended.returncode, ended.stderr.replace(_HINT, "")) == (0, "")
 
 

@@ -106,6 +106,21 @@ def a_lost_spool(place: Place) -> Any:
     return place.batchkit(*RUN)
 
 
+def a_strange_spool_url(place: Place) -> Any:
+    """The shared spool is at an address of a kind that nobody knows."""
+    place.open_emulator()
+    place.environment.setenv("BATCHKIT_SPOOL_URL", "nonsense://bucket/folder")
+    return place.batchkit(*RUN)
+
+
+def a_spool_that_refuses(place: Place) -> Any:
+    """Where the shared spool is to lie, nothing can be written."""
+    place.open_emulator()
+    Path("taken").touch()
+    place.environment.setenv("BATCHKIT_SPOOL_URL", f"file://{Path('taken').absolute()}/spool")
+    return place.batchkit(*RUN)
+
+
 def out_of_time(place: Place) -> Any:
     """The batches take longer than the user wants to wait."""
     place.open_emulator(batches.StuckBatches())
@@ -141,6 +156,8 @@ SYMPTOMS: dict[str, tuple[Callable[[Place], Any], int]] = {
     "the provider could not be reached": (nobody_answers, 4),
     "cannot be used: connection failed": (no_database, 4),
     "is missing or was changed": (a_lost_spool, 4),
+    "cannot be used: Protocol not known": (a_strange_spool_url, 2),
+    "cannot write file://": (a_spool_that_refuses, 4),
 }
 
 

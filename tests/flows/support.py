@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from batchkit.crew import Crew
 from batchkit.drive import Wait, Wave, WaveKind
 from batchkit.models import (
     Batch,
@@ -27,6 +29,8 @@ from batchkit.steps.context import StepReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
+
+    from batchkit.drive import Waves
 
 NOW = 1_750_000_000.0
 
@@ -87,7 +91,7 @@ def make_wait(seconds: float) -> Wait:
 
 
 class ScriptedRunner:
-    """Yields what the script says, per workload, and keeps a diary of what was done.
+    """Yields what the script says, per workload, and keeps a diary of what was done; a lone wave is yielded as a group of one.
 
     ``outcomes`` are what the waves do, in order: a report, or an error to raise; afterwards every wave succeeds. ``clock``
     is a clock in the test's hand.
@@ -96,7 +100,7 @@ class ScriptedRunner:
     def __init__(
         self,
         clock: Callable[[], float],
-        script: Sequence[Wave | Wait],
+        script: Sequence[Wave | Waves | Wait],
         *,
         home: Path = Path("unused"),
         outcomes: Sequence[StepReport | BaseException] = (),
@@ -104,7 +108,8 @@ class ScriptedRunner:
         ending: BaseException | None = None,
     ) -> None:
         self.clock = clock
-        self.settings = SimpleNamespace(home=home)
+        self.settings = SimpleNamespace(home=home, task_runner="threads")
+        self.crew = Crew()
         self.diary: list[object] = []
         self._script = script
         self._outcomes = list(outcomes)
@@ -121,11 +126,11 @@ class ScriptedRunner:
 
     def drive(
         self, workload_id: WorkloadId, *, until: object = None, deadline: float | None = None
-    ) -> Generator[Wave | Wait, StepReport | None, Progress]:
+    ) -> Generator[Waves | Wait, StepReport | None, Progress]:
         """Yield the script's actions; ends with its ending."""
         self.diary.append(("drive", int(workload_id), until and str(until), deadline))
         for action in self._script:
-            answer = yield action
+            answer = yield (action,) if isinstance(action, Wave) else action
             self.diary.append(("answer", answer and answer.counts))
         if self._ending is not None:
             raise self._ending
@@ -138,6 +143,10 @@ class ScriptedRunner:
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
+
+    def run_waves(self, waves: Waves) -> list[StepReport | Exception]:
+        """Do waves as the real runner does."""
+        return self.crew.do([partial(self.run_wave, wave) for wave in waves])
 
 
 class SilentWatcher:

@@ -10,7 +10,9 @@ from batchkit.flows import foreground as foreground_module
 from batchkit.flows.adapter import HandsWithdrawn, Job, follow
 from batchkit.flows.foreground import Foreground
 
+from batchkit.drive import WaveKind
 from batchkit.models import WorkloadId
+from batchkit.steps.context import StepReport
 from tests.flows.support import ScriptedRunner, SilentWatcher, make_wait, make_wave
 
 LONG = 30.0
@@ -48,7 +50,7 @@ def flow(job, hands, endings):
     """Follow a job as a flow does, in a thread of its own."""
 
     async def run_wave(wave):
-        return await hands.do(partial(job.run, wave))
+        return await hands.do(partial(job.run, wave), beside=job.is_beside(wave))
 
     try:
         endings.append(asyncio.run(follow(job, hands, run_wave=run_wave, watcher=SilentWatcher())))
@@ -63,7 +65,7 @@ def test_the_work_is_done_in_the_calling_thread(clock, notes, start_flow):
     threads: list[str] = []
     runner = ScriptedRunner(clock, [make_wave(), make_wave()])
     job = job_on(runner, on_wave=lambda _wave, _report: threads.append(threading.current_thread().name))
-    hands = Foreground(notes.append, patience_seconds=LONG)
+    hands = Foreground(notes.append, job.runner.crew, patience_seconds=LONG)
     endings: list[Any] = []
     start_flow(flow, job, hands, endings)
 
@@ -74,11 +76,35 @@ def test_the_work_is_done_in_the_calling_thread(clock, notes, start_flow):
     assert threads == [threading.current_thread().name] * 2
 
 
+@pytest.mark.parametrize("with_flow", [True, False])
+def test_waves_of_a_group_are_done_at_the_same_time(clock, notes, start_flow, with_flow):
+    """Each wave of a group is under way while the other is; their callbacks come in the thread that called."""
+    group = (make_wave(WaveKind.MERGE), make_wave(WaveKind.SUBMIT))
+    runner = ScriptedRunner(clock, [group])
+    both = threading.Barrier(2, timeout=LONG)
+    do_wave = runner.run_wave
+    threads = []
+
+    def together(wave):
+        both.wait()
+        return do_wave(wave)
+
+    runner.run_wave = together  # type: ignore[method-assign]
+    job = job_on(runner, on_wave=lambda _wave, _report: threads.append(threading.current_thread()))
+    hands = Foreground(notes.append, runner.crew, patience_seconds=LONG if with_flow else 0)
+    if with_flow:
+        start_flow(flow, job, hands, [])
+
+    assert hands.work(job) is not None
+    assert threads == [threading.current_thread()] * 2
+    assert ("answer", {"merged": 4}) in runner.diary
+
+
 def test_without_a_flow_the_work_begins_by_itself(clock, notes):
     """When no flow begins within the patience, the work is done all the same."""
     runner = ScriptedRunner(clock, [make_wave(), make_wait(0), make_wave()])
 
-    Foreground(notes.append, patience_seconds=0).work(job_on(runner))
+    Foreground(notes.append, runner.crew, patience_seconds=0).work(job_on(runner))
 
     assert len([entry for entry in runner.diary if entry[0] == "wave"]) == 2  # type: ignore[index]
 
@@ -86,7 +112,7 @@ def test_without_a_flow_the_work_begins_by_itself(clock, notes):
 def test_a_flow_takes_over_in_the_middle(clock, notes, start_flow):
     """Work that began without a flow goes on through it once it is there, without doing anything twice."""
     runner = ScriptedRunner(clock, [make_wave(shards=1), make_wait(LONG), make_wave(shards=2)])
-    hands = Foreground(notes.append, patience_seconds=0)
+    hands = Foreground(notes.append, runner.crew, patience_seconds=0)
     endings: list[Any] = []
 
     def begin_flow(_wait):
@@ -103,11 +129,12 @@ def test_a_flow_that_ends_early_is_replaced_by_the_plain_loop(clock, notes, star
     """When Prefect fails in the middle, the same drive is finished without it."""
     runner = ScriptedRunner(clock, [make_wave(shards=1), make_wave(shards=2)])
     job = job_on(runner)
-    hands = Foreground(notes.append, patience_seconds=LONG)
+    hands = Foreground(notes.append, job.runner.crew, patience_seconds=LONG)
 
     async def half_a_flow():
-        await hands.do(partial(job.run, await hands.do(job.action)))
-        await hands.do(partial(job.answer, None))
+        (wave,) = await hands.do(job.action)
+        report = await hands.do(partial(job.run, wave))
+        await hands.do(partial(job.answer, [report]))
 
     def engine():
         asyncio.run(half_a_flow())
@@ -126,7 +153,7 @@ def test_a_flow_that_stalls_is_replaced_by_the_plain_loop(clock, notes, start_fl
     monkeypatch.setattr(foreground_module, "STALL_SECONDS", 0.05)
     runner = ScriptedRunner(clock, [make_wave()])
     job = job_on(runner)
-    hands = Foreground(notes.append, patience_seconds=LONG)
+    hands = Foreground(notes.append, job.runner.crew, patience_seconds=LONG)
     worked = threading.Event()
     seen: list[bool] = []
 
@@ -143,11 +170,60 @@ def test_a_flow_that_stalls_is_replaced_by_the_plain_loop(clock, notes, start_fl
     assert notes == ["Prefect has stalled; the work goes on without it"]
 
 
+def test_a_long_wave_beside_is_no_stall(clock, notes, start_flow, monkeypatch):
+    """A flow is silent for as long as a wave takes that is done for it in another thread."""
+    monkeypatch.setattr(foreground_module, "STALL_SECONDS", 1.0)
+    runner = ScriptedRunner(clock, [(make_wave(WaveKind.MERGE), make_wave(WaveKind.SUBMIT))])
+    do_wave = runner.run_wave
+
+    def takes_its_time(wave):
+        if wave.kind is WaveKind.SUBMIT:
+            threading.Event().wait(1.8)
+        return do_wave(wave)
+
+    runner.run_wave = takes_its_time  # type: ignore[method-assign]
+    job = job_on(runner)
+    hands = Foreground(notes.append, runner.crew, patience_seconds=LONG)
+    start_flow(flow, job, hands, [])
+
+    assert hands.work(job) is not None
+    assert notes == []
+    assert len([entry for entry in runner.diary if entry[0] == "wave"]) == 2  # type: ignore[index]
+
+
+def test_an_interrupt_ends_what_is_done_beside(clock, notes, start_flow):
+    """Ctrl-C during one wave asks the other to end, and is raised when it has."""
+    runner = ScriptedRunner(clock, [(make_wave(WaveKind.MERGE), make_wave(WaveKind.SUBMIT))])
+    begun = threading.Event()
+    ended = []
+
+    def interrupted(wave):
+        if wave.kind is WaveKind.MERGE:
+            assert begun.wait(LONG)
+            raise KeyboardInterrupt
+        begun.set()
+        ended.append(runner.crew.stopping.wait(LONG))
+        return StepReport({})
+
+    runner.run_wave = interrupted  # type: ignore[method-assign]
+    job = job_on(runner)
+    hands = Foreground(notes.append, runner.crew, patience_seconds=LONG)
+    endings: list[Any] = []
+    thread = start_flow(flow, job, hands, endings)
+
+    with pytest.raises(KeyboardInterrupt):
+        hands.work(job)
+
+    assert ended == [True]
+    thread.join(LONG)
+    assert [type(ending) for ending in endings] == [HandsWithdrawn]
+
+
 def test_an_interrupt_stays_an_interrupt(clock, notes, start_flow):
     """Ctrl-C during a wave is raised where the work was called, and the flow learns that it is not needed any more."""
     runner = ScriptedRunner(clock, [make_wave(), make_wave()], outcomes=[KeyboardInterrupt()])
     job = job_on(runner)
-    hands = Foreground(notes.append, patience_seconds=LONG)
+    hands = Foreground(notes.append, job.runner.crew, patience_seconds=LONG)
     endings: list[Any] = []
     thread = start_flow(flow, job, hands, endings)
 
@@ -161,7 +237,7 @@ def test_an_interrupt_stays_an_interrupt(clock, notes, start_flow):
 def test_stop_ends_the_work_after_the_present_wave(clock, notes):
     """Work that is told to stop during a wave finishes that wave and begins no other."""
     runner = ScriptedRunner(clock, [make_wave(), make_wave()])
-    hands = Foreground(notes.append, patience_seconds=0)
+    hands = Foreground(notes.append, runner.crew, patience_seconds=0)
     job = job_on(runner, on_wave=lambda _wave, _report: hands.stop())
 
     assert hands.work(job) is None
@@ -172,7 +248,7 @@ def test_an_error_of_the_drive_is_raised_as_it_is(clock, notes, start_flow):
     """What ends the drive is what the caller gets, the same with a flow as without."""
     trouble = ValueError("out of the drive")
     job = job_on(ScriptedRunner(clock, [make_wave()], ending=trouble))
-    hands = Foreground(notes.append, patience_seconds=LONG)
+    hands = Foreground(notes.append, job.runner.crew, patience_seconds=LONG)
 
     def flow_that_fails():
         with pytest.raises(ValueError, match="out of the drive"):

@@ -159,7 +159,7 @@ class Lab:
     def everything(self) -> list[Any]:
         """Read all that a merge may change, to see that nothing did."""
         with self.store.read() as connection:
-            spent = workloads.usage(connection, self.id)
+            spent = shards.totals_by_state(connection, self.id)
         return [self.rows(), self.shards(), self.counters(), sorted(self.lost_rides()), spent]
 
     def exported(self, suffix: str = ".jsonl") -> Path:

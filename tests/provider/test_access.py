@@ -200,7 +200,8 @@ def test_plain_text_behind_https(server: ScriptedServer, connect: Callable[..., 
     )
     with pytest.raises(ProviderUnreachable, match=r"Connect(Error|Timeout)"):
         provider.get_batch(BatchId("batch_1"))
-    assert server.seen == []
+    # The random bytes of a greeting may look like a line of three words to it.
+    assert not [seen for seen in server.seen if seen.method == "GET"]
 
 
 def test_many_threads_share_a_provider(server: ScriptedServer, connect: Callable[..., GroqProvider]) -> None:

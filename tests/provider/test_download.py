@@ -295,8 +295,11 @@ def test_a_full_disk_is_not_the_providers_fault(
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_a_disk_that_fills_up_while_writing(server: ScriptedServer, provider: GroqProvider, tmp_path: Path) -> None:
-    """Bytes that do not fit are a ``SpoolError``, too; /dev/full refuses like a full disk."""
+@pytest.mark.parametrize("size_bytes", [1_000, 20 << 20], ids=["at the end", "on the way"])
+def test_a_disk_that_fills_up_while_writing(
+    server: ScriptedServer, provider: GroqProvider, tmp_path: Path, size_bytes: int
+) -> None:
+    """Bytes that do not fit are a ``SpoolError``, too, whichever thread writes them; /dev/full refuses like a full disk."""
 
     class FullLanding(landing.Landing):
         def __init__(self, path: Path) -> None:
@@ -304,7 +307,7 @@ def test_a_disk_that_fills_up_while_writing(server: ScriptedServer, provider: Gr
             self._handle.close()
             self._handle = Path("/dev/full").open("wb")  # noqa: SIM115 - closed by the landing itself
 
-    serve(server, answer(BODY * 10), about=file_object(None))
+    serve(server, answer(b"x" * size_bytes), about=file_object(None))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("batchkit.provider.http.Landing", FullLanding)
         with pytest.raises(SpoolError, match="No space left"):

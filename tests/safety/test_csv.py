@@ -52,7 +52,7 @@ def back(cell):
 def row(seq, *texts):
     """Make a row whose texts are these, its answer's among them."""
     custom_id, answer, code, message, reason = texts
-    answered = jsonl.dumps({"choices": [{"message": {"content": answer}}]}).decode()
+    answered = jsonl.dumps({"choices": [{"message": {"content": answer}}]})
     return ExportRow(
         seq=seq, custom_id=custom_id, state=RequestState.SUCCEEDED, attempts=3, shard_id=ShardId(1), result_shard_id=None,
         status_code=-1, request_id=None, error_code=code, error_message=message, finish_reason=reason,

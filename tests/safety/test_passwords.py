@@ -88,7 +88,9 @@ def test_children_that_need_no_secret_get_none(monkeypatch):
 
 def test_settings_do_not_show_their_secrets():
     """Not when they are printed, nor as a variable of a traceback that shows them."""
-    settings = load_settings(api_key="gsk_made_up_key", database_url=URLS["before the host"])
+    settings = load_settings(
+        api_key="gsk_made_up_key", database_url=URLS["before the host"], spool_url=f"sftp://me:{PASSWORD}@host/folder"
+    )
     shown = f"{settings} {settings!r}"
     assert "home=" in shown
     assert "gsk_made_up_key" not in shown

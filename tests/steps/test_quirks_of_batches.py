@@ -210,8 +210,8 @@ def test_quirk_23_a_stuck_batch_is_cancelled_then_given_up(open_bench, status):
 
 
 def test_quirk_36_a_full_queue_is_waited_for(open_bench):
-    """A batch that fails for want of room was no attempt: its requests wait, ride again whole, and all succeed."""
-    seen = run(open_bench(batches.FailBatches(batches=FIRST)))
+    """A batch that fails for want of room was no attempt: its requests wait for our other batch, ride again whole, and succeed."""
+    seen = run(open_bench(batches.FailBatches(batches=FIRST), batches.SlowBatches(seconds_per_line=4_000)))
 
     seen.check_all_succeeded()
     assert seen.noted("was refused: token_limit_exceeded: Enqueued token limit reached")

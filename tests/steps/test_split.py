@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from batchkit.errors import InputInvalid, WorkloadConflict
 from batchkit.models import ShardState
 from batchkit.steps.split import SplitOptions
 from batchkit.store import shards as shard_rows
 from batchkit.store import tables
+from batchkit.store import workloads as workload_rows
 from tests.workloads import chat_line, mixed_line, write_lines, write_mixed
 
 
@@ -190,3 +193,40 @@ def test_several_files_are_one_input(open_bench, tmp_path):
     workload = bench.runner.split(parts, name="work", options=SplitOptions())
 
     assert workload.request_count == 60
+
+
+def test_a_split_that_is_finished_while_another_runner_waits_to_take_it_over_is_kept(open_bench, tmp_path):
+    """Who had to wait for the row of an unfinished split looks again: a split that is whole by then is never begun anew."""
+    bench = open_bench()
+    source = write_mixed(tmp_path / "input.jsonl", 20)
+    workload = bench.split(source)
+    with bench.runner.store.write() as connection:
+        workload_rows.set_values(
+            connection, workload.id, input_sha256=None, request_count=None, lease_owner="slow", lease_until=1.0
+        )
+    other = bench.open_runner()
+
+    with ThreadPoolExecutor(1) as pool, bench.runner.store.write() as connection:
+        digest = str(workload.input_sha256)
+        workload_rows.finish_split(connection, workload.id, sha256=digest, request_count=20, at=0.0)
+        workload_rows.release_lease(connection, "slow")
+        second = pool.submit(other.split, [source], name="work", options=SplitOptions())
+        _wait_for_a_lock(bench.runner.store)
+    found = second.result()
+
+    assert found == workload
+
+
+def _wait_for_a_lock(store):
+    """Wait until another connection waits for a row; SQLite's writers queue by themselves, and cannot be watched."""
+    if store.is_sqlite:
+        return
+    query = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    for _ in range(1_000):
+        with store.read() as connection:
+            if connection.execute(query).scalar_one():
+                return
+        threading.Event().wait(0.01)
+    raise AssertionError("nobody waits for the row")

@@ -157,6 +157,21 @@ def test_batches_of_a_workload_come_in_the_order_of_their_shards(store):
     assert found == [(made[0].id, made[0].batch_id), (made[2].id, made[2].batch_id)]
 
 
+def test_several_batches_are_seen_at_once(store):
+    """Each gets what is said of it, whether it runs or has ended; one that had ended before stays as it is."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        before = (BatchStatus.IN_PROGRESS, BatchStatus.IN_PROGRESS, BatchStatus.EXPIRED)
+        made = [submitted(connection, workload, status=status) for status in before]
+        told = (BatchStatus.FINALIZING, BatchStatus.COMPLETED, BatchStatus.FINALIZING)
+        ids = [str(shard.batch_id) for shard in made]
+        seen = [make_batch(name, status=status) for name, status in zip(ids, told, strict=True)]
+        batches.see(connection, *seen, seen_at=NOW + 7)
+        batches.see(connection, seen_at=NOW + 8)
+        found = {batch.id: batch.status for _, batch in batches.of_workload(connection, workload.id)}
+    assert found == dict(zip(ids, ("finalizing", "completed", "expired"), strict=True))
+
+
 def test_open_batches_are_those_of_submitted_shards(store):
     """Whatever its status says, a batch is open until its shard has moved on; shards come by number."""
     with store.write() as connection:

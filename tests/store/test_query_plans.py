@@ -11,7 +11,9 @@ import pytest
 from sqlalchemy import event, text
 
 from batchkit.models import RequestState, ShardState
-from batchkit.store import batches, requests, shards, workloads
+from batchkit.progress import read_progress
+from batchkit.store import batches, events, requests, results, shards, workloads
+from batchkit.store.bulk import bulk_for
 from batchkit.store.engine import Store
 from tests.factories import NOW, add_shard, add_workload
 
@@ -135,6 +137,13 @@ CALLS: dict[str, tuple[Callable[[Loaded], Callable[[Connection], object]], str |
         None,
     ),
     "open batches": (lambda on: lambda c: batches.open_of_workload(c, on.workload.id), None),
+    # What `batchkit status` shows: of one workload, of all, and the history of one.
+    "status": (lambda on: lambda c: read_progress(c, on.workload, now=NOW), "requests_unfinished"),
+    "status of all": (
+        lambda _: lambda c: [read_progress(c, workload, now=NOW) for workload in workloads.every(c)],
+        "requests_unfinished",
+    ),
+    "status with history": (lambda on: lambda c: events.newest(c, on.workload.id, limit=20), None),
     "the view progress": (lambda _: lambda c: c.execute(text("SELECT * FROM progress")).all(), "requests_unfinished"),
     "the view failed": (lambda _: lambda c: c.execute(text("SELECT * FROM failed")).all(), "results_failed"),
 }
@@ -161,6 +170,28 @@ def test_riders_are_found_by_their_range(loaded):
         assert f"seq <= '{loaded.open_shard.last_seq}'" in plan
 
 
+def test_requests_that_move_are_found_one_by_one(loaded):
+    """Each row of a statement finds its request by seq; any other order would read all requests."""
+    seqs = range(loaded.pending_shard.first_seq, loaded.pending_shard.last_seq + 1)
+    rows = [(seq, 100 * place, 99) for place, seq in enumerate(seqs)]
+
+    def move(connection: Connection) -> None:
+        bulk = bulk_for(connection)
+        bulk.move_to_shard(loaded.workload.id, loaded.open_shard.id, rows)
+        if not loaded.store.is_sqlite:
+            bulk.set_states(loaded.workload.id, [(seq, "failed", 1, 0) for seq in seqs])
+
+    explained = plans(loaded, move)
+
+    for plan in explained:
+        if loaded.store.is_sqlite:
+            *_, scan, search = plan.split("\n")
+            assert scan == "SCAN moves"
+            assert re.search(r"SEARCH requests USING .*\(workload_id=\? AND .*seq=\?\)", search)
+        else:
+            assert not reads_everything(plan)
+
+
 @pytest.mark.parametrize(
     "query", ["SELECT * FROM requests WHERE attempts > 1", "SELECT count(attempt) FROM results WHERE attempt > 1"]
 )
@@ -168,3 +199,20 @@ def test_a_full_scan_would_be_noticed(loaded, query):
     """The guard itself tells a scan from a search."""
     (plan,) = plans(loaded, lambda connection: connection.execute(text(query)))
     assert reads_everything(plan)
+
+
+def test_exports_go_along_the_primary_keys(loaded):
+    """Rows come in input order without a sort, and without reading all bodies before the first: memory stays what it is."""
+    with loaded.store.read() as connection:
+        assert len(list(results.stream(connection, loaded.workload.id))) == SHARDS * LINES + 220
+        explain = "EXPLAIN QUERY PLAN" if loaded.store.is_sqlite else "EXPLAIN"
+        found = connection.exec_driver_sql(f"{explain} {results.statement(connection)}", (loaded.workload.id,))
+        plan = "\n".join(row[-1] for row in found)
+    if loaded.store.is_sqlite:
+        assert "TEMP B-TREE" not in plan
+        assert "SEARCH requests USING PRIMARY KEY (workload_id=?)" in plan
+        assert "SEARCH results USING PRIMARY KEY (workload_id=? AND seq=?)" in plan
+        assert "SEARCH bodies USING INDEX sqlite_autoindex_bodies_1 (shard_id=? AND seq=?)" in plan
+    else:
+        assert re.search("Sort|Hash|Gather|Bitmap|Seq Scan", plan) is None, plan
+        assert [name for name in ("requests_pkey", "results_pkey", "bodies_pkey") if name not in plan] == []

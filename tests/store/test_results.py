@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+from itertools import chain
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
 from batchkit import jsonl
+from batchkit.errors import StoreUnavailable
 from batchkit.models import RequestState, ShardState
 from batchkit.store import results, workloads
 from batchkit.store.bulk import bulk_for
-from batchkit.store.results import ExportRow
+from batchkit.store.results import Circumstances, ExportRow
 from batchkit.store.tables import attempts as attempt_rows
 from batchkit.store.tables import bodies as body_rows
 from batchkit.store.tables import requests as request_rows
 from batchkit.store.tables import results as result_rows
-from tests.factories import add_shard, add_workload, failure, settle, success
+from tests.factories import add_shard, add_workload, chat_body, failure, settle, success
 
 MANY = 3_217
 AWKWARD = [
@@ -50,7 +57,7 @@ def test_many_requests_with_awkward_names_arrive_unchanged(store):
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload, seqs=[MANY])
-        bulk_for(connection).add_requests(workload.id, shard.id, rows)
+        bulk_for(connection).add_requests(workload.id, [(shard.id, *row) for row in rows])
     with store.read() as connection:
         query = select(
             request_rows.c.seq,
@@ -193,7 +200,7 @@ def test_nothing_to_write_is_nothing_written(store):
         workload = add_workload(connection)
         shard = add_shard(connection, workload)
         bulk = bulk_for(connection)
-        bulk.add_requests(workload.id, shard.id, [])
+        bulk.add_requests(workload.id, [])
         bulk.set_states(workload.id, [])
         bulk.add_bodies(shard.id, [])
         bulk.add_attempts(workload.id, shard.id, [])
@@ -256,7 +263,7 @@ def test_export_gives_every_request_in_input_order(store):
         (4, "row-4", "in_flight", open_.id, None),
     ]
     assert rows[0].body is not None
-    assert "answer 0" in rows[0].body
+    assert b"answer 0" in rows[0].body
     assert rows[1] == ExportRow(
         1,
         "row-1",
@@ -272,7 +279,7 @@ def test_export_gives_every_request_in_input_order(store):
         None,
         None,
         None,
-        '{"error":{}}',
+        b'{"error":{}}',
     )
     assert rows[2][6:14] == (200, "req-2", None, None, "stop", 10, 5, 15)
     assert rows[3][5:] == (None,) * 10
@@ -289,7 +296,7 @@ def test_export_takes_the_answer_of_the_winning_ride(store):
         row = next(results.stream(connection, workload.id))
     assert row.result_shard_id == second.id
     assert row.body is not None
-    assert "answer 0" in row.body
+    assert b"answer 0" in row.body
 
 
 def test_export_of_many_rows_streams_and_may_be_left_early(store):
@@ -305,3 +312,61 @@ def test_export_of_many_rows_streams_and_may_be_left_early(store):
             break
     with store.write() as connection:
         assert workloads.count_requests(connection, workloads.get(connection, workload.id)).succeeded == MANY
+
+
+def test_the_streams_agree(store):
+    """What a line and a table need is what the rows have, in the same order, whatever became of a request."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        for state in RequestState:
+            add_shard(connection, workload, lines=20, state=ShardState.SUBMITTED, request_state=state)
+    with store.read() as connection:
+        rows = list(results.stream(connection, workload.id))
+    with store.read() as connection:
+        lines = list(chain.from_iterable(results.stream_lines(connection, workload.id)))
+    with store.read() as connection:
+        table = list(chain.from_iterable(results.stream_table(connection, workload.id)))
+    assert len(rows) == 20 * len(RequestState)
+    for row, line, cells in zip(rows, lines, table, strict=True):
+        common = (RequestState(row.state), row.status_code, row.attempts, row.shard_id)
+        assert Circumstances.of(line[2]) == Circumstances.of(cells[2]) == common
+        assert line[:2] + line[3:] == (row.custom_id, row.request_id, row.error_code, row.error_message, row.body)
+        facts = (row.finish_reason, row.prompt_tokens, row.completion_tokens, row.total_tokens)
+        assert cells == (*line[:5], *facts, line[5])
+
+
+@given(
+    state=st.sampled_from(RequestState),
+    status_code=st.none() | st.integers(0, 999),
+    attempts=st.integers(0, 2**15 - 1),
+    shard_id=st.integers(1, 2**33),
+)
+def test_circumstances_are_read_from_their_key(state, status_code, attempts, shard_id):
+    """The database's arithmetic keeps the four apart, at every value that they can have."""
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.execute("CREATE TABLE requests (state, attempts, shard_id)")
+        database.execute("CREATE TABLE results (status_code, shard_id)")
+        database.execute("INSERT INTO requests VALUES (?, ?, ?)", (state.value, attempts, shard_id))
+        database.execute("INSERT INTO results VALUES (?, ?)", (status_code, shard_id))
+        (key,) = database.execute(f"SELECT {results._KEY} FROM requests, results").fetchone()  # noqa: S608 - a constant
+    assert Circumstances.of(key) == (state, status_code, attempts, shard_id)
+
+
+def test_a_stream_that_breaks_off_is_the_databases_trouble(store, postgres_server):
+    """A connection that is lost, or refuses, in the middle of a stream is told like any other; the store works on afterwards."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        shard = add_shard(connection, workload, lines=400, state=ShardState.MERGED)
+        bulk_for(connection).add_bodies(shard.id, [(seq, chat_body("x" * 50_000)) for seq in range(400)])
+
+    def read_and_break_off(connection):
+        for row in results.stream(connection, workload.id):
+            if row.seq == 10 and store.is_sqlite:
+                connection.connection.dbapi_connection.interrupt()
+            elif row.seq == 10:
+                postgres_server.cut_connections(store.url.database)
+
+    with pytest.raises(StoreUnavailable, match="cannot be used"), store.read() as connection:
+        read_and_break_off(connection)
+    with store.read() as connection:
+        assert len(list(results.stream(connection, workload.id))) == 400

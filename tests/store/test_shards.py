@@ -15,6 +15,7 @@ from batchkit.errors import StateConflict
 from batchkit.lifecycle import SHARD_TRANSITIONS
 from batchkit.models import ShardState
 from batchkit.store import events, shards
+from batchkit.store.shards import ShardTotals
 from batchkit.store.tables import shards as shard_rows
 from tests.factories import AUDIO, NOW, add_shard, add_workload
 
@@ -445,18 +446,43 @@ def test_shards_are_read_by_state_in_order(store):
         assert shards.in_states(connection, workload.id, ()) == []
 
 
-def test_counts_by_state_give_shards_and_lines(store):
-    """States without a shard do not appear."""
+def test_totals_by_state_add_up_what_shards_hold_and_merges_counted(store):
+    """Lines, expired rides and tokens, beyond 32 bits too, and the newest merge; states without a shard do not appear."""
     with store.write() as connection:
         workload = add_workload(connection)
-        assert shards.count_by_state(connection, workload.id) == {}
+        assert shards.totals_by_state(connection, workload.id) == {}
         add_shard(connection, workload, lines=2)
         add_shard(connection, workload, lines=3)
-        add_shard(connection, workload, lines=7, state=ShardState.MERGED)
-        assert shards.count_by_state(connection, workload.id) == {
-            ShardState.PLANNED: (2, 5),
-            ShardState.MERGED: (1, 7),
+        for owner, at, prompt, completion, expired in (
+            (workload, NOW + 9, 2**33, 5, 2),
+            (workload, NOW + 4, 1, 2, 1),
+            (add_workload(connection, "other"), NOW, 100, 100, 100),
+        ):
+            add_shard(
+                connection,
+                owner,
+                lines=7,
+                state=ShardState.MERGED,
+                at=at,
+                prompt_tokens=prompt,
+                completion_tokens=completion,
+                expired=expired,
+            )
+        assert shards.totals_by_state(connection, workload.id) == {
+            ShardState.PLANNED: ShardTotals(2, 5, 0, 0, 0, None),
+            ShardState.MERGED: ShardTotals(2, 14, 3, 2**33 + 1, 7, NOW + 9),
         }
+
+
+def test_a_shard_in_some_states_is_found(store):
+    """One shard in one of the states is enough; another workload's is not."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        add_shard(connection, workload)
+        add_shard(connection, add_workload(connection, "other"), state=ShardState.MERGED)
+        assert shards.has_any(connection, workload.id, (ShardState.MERGED, ShardState.PLANNED))
+        assert not shards.has_any(connection, workload.id, (ShardState.MERGED, ShardState.ENDED))
+        assert not shards.has_any(connection, workload.id, ())
 
 
 def test_next_due_is_the_earliest_of_a_state(store):
@@ -472,12 +498,13 @@ def test_next_due_is_the_earliest_of_a_state(store):
 
 
 def test_open_shards_are_those_that_owe_answers(store):
-    """Merged and withdrawn shards owe nothing; all others count."""
+    """Merged and withdrawn shards owe nothing; all others count, as far as is asked for."""
     with store.write() as connection:
         workload = add_workload(connection)
         for state in ShardState:
             add_shard(connection, workload, state=state)
-        assert shards.open_count(connection, workload.id) == len(ShardState) - 2
+        assert shards.open_count(connection, workload.id, at_most=100) == len(ShardState) - 2
+        assert shards.open_count(connection, workload.id, at_most=2) == 2
 
 
 def test_last_merge_is_the_newest(store):
@@ -491,8 +518,8 @@ def test_last_merge_is_the_newest(store):
         assert shards.last_merged_at(connection, workload.id) == NOW + 9
 
 
-def test_batches_paths_and_refusals_of_a_workload(store):
-    """The maps cover every shard of the workload and none of another; only refused shards are counted as refused."""
+def test_batches_and_refusals_of_a_workload(store):
+    """The map covers every shard of the workload and none of another; only refused shards are counted as refused."""
     with store.write() as connection:
         workload = add_workload(connection)
         waiting = add_shard(connection, workload, refusals=2)
@@ -502,7 +529,6 @@ def test_batches_paths_and_refusals_of_a_workload(store):
         add_shard(connection, add_workload(connection, "other"), state=ShardState.WITHDRAWN, refusals=1)
         every = (waiting, merged, refused, failed)
         assert shards.batch_ids(connection, workload.id) == {shard.id: shard.batch_id for shard in every}
-        assert shards.paths(connection, workload.id) == {shard.id: shard.path for shard in every}
         assert shards.refused_count(connection, workload.id) == 2
 
 

@@ -15,7 +15,6 @@ from batchkit.models import (
     RequestState,
     RetryPolicy,
     ShardState,
-    Usage,
     WorkloadId,
 )
 from batchkit.store import events, shards, workloads
@@ -277,21 +276,6 @@ def test_failure_reasons_are_grouped_most_frequent_first(store):
         FailureReason("unknown", None, 2, ""),
         FailureReason("rare", 422, 1, "zzz"),
     ]
-
-
-def test_usage_and_expired_rides_add_up_over_merged_shards(store):
-    """Tokens and expired rides are the sums of what the merges counted, beyond 32 bits too."""
-    with store.write() as connection:
-        workload = add_workload(connection)
-        other = add_workload(connection, "other")
-        assert workloads.usage(connection, workload.id) == Usage()
-        assert workloads.expired_count(connection, workload.id) == 0
-        big = 2**33
-        add_shard(connection, workload, state=ShardState.MERGED, prompt_tokens=big, completion_tokens=5, expired=2)
-        add_shard(connection, workload, state=ShardState.MERGED, prompt_tokens=1, completion_tokens=2, expired=1)
-        add_shard(connection, other, state=ShardState.MERGED, prompt_tokens=100, completion_tokens=100, expired=100)
-        assert workloads.usage(connection, workload.id) == Usage(big + 1, 7, big + 8)
-        assert workloads.expired_count(connection, workload.id) == 3
 
 
 def _rows(connection):

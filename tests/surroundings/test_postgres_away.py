@@ -100,13 +100,13 @@ def test_a_shard_whose_commit_was_not_answered_keeps_its_file(
     with LossyPostgres(own_postgres.url_of(own_database), step=1) as lossy:
         runner = open_runner(lossy.url)
 
-        def run_wave(wave):
-            lossy.is_losing = wave.kind is WaveKind.RESUBMIT and lossy.lost < 4
-            return runner.run_wave(wave)
+        def run_waves(waves):
+            lossy.is_losing = waves[0].kind is WaveKind.RESUBMIT and lossy.lost < 4
+            return runner.run_waves(waves)
 
         workload = _split(runner, tmp_path)
         drive = runner.drive(workload.id)
-        while isinstance(step := until_wait(drive, run_wave, lambda _wave, _report: None), Wait):
+        while isinstance(step := until_wait(drive, run_waves, lambda _wave, _report: None), Wait):
             lossy.is_losing = False
             runner._wait(max(step.until - runner.clock(), 0))
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from batchkit.jsonl import (
     MalformedJson,
+    answer_text,
     dumps,
-    fragment,
     loads,
     loads_leniently,
     read_output_line,
@@ -168,13 +168,6 @@ def test_value_of_ours_that_is_no_json_is_a_bug():
             dumps(value)
 
 
-def test_text_may_stand_in_for_its_value():
-    """JSON text is put in as it stands, also beside what takes the slow way."""
-    body = fragment('{"a": 1}')
-    assert dumps({"body": body}) == b'{"body":{"a": 1}}'
-    assert dumps({"id": "\ud800", "body": body}) == '{"id":"\ufffd","body":{"a": 1}}'.encode()
-
-
 @given(st.lists(json_values, max_size=6))
 def test_written_lines_are_read_back(values):
     """Records written one to a line come back one by one, whatever is in them."""
@@ -299,3 +292,41 @@ def test_no_line_breaks_the_reader(status, body, error, request_id):
     assert read is not None
     for text in (read.request_id, read.error_code, read.error_message):
         assert text is None or ("\x00" not in text and text.encode())
+
+
+contents = (
+    st.none() | st.text() | st.integers() | st.lists(st.text(), max_size=2) | st.dictionaries(st.text(), st.text())
+)
+messages = st.none() | st.text() | st.dictionaries(st.sampled_from(["content", "role"]), contents)
+choices = (
+    st.none()
+    | st.text()
+    | st.integers()
+    | st.dictionaries(st.sampled_from(["message", "index", "finish_reason"]), messages, max_size=2)
+)
+answers = (
+    st.fixed_dictionaries({}, optional={"choices": st.lists(choices, max_size=2) | choices, "text": contents})
+    | contents
+    | json_values
+)
+
+
+@given(answers)
+def test_the_text_of_an_answer_is_its_first_message_or_its_transcript(value):
+    """Whatever else an answer holds, and however odd it is: the first choice's content, else its text, else itself."""
+    expected = value if isinstance(value, str) else None
+    if isinstance(value, dict):
+        first = value.get("choices")
+        if isinstance(first, list) and first and isinstance(first[0], dict):
+            message = first[0].get("message")
+            expected = message.get("content") if isinstance(message, dict) else None
+        else:
+            expected = value.get("text")
+    assert answer_text(dumps(value)) == (expected if isinstance(expected, str) else None)
+
+
+def test_without_a_body_there_is_no_text():
+    """What has no answer has no text; nor has one that is deeper than any parser goes."""
+    assert answer_text(None) is None
+    with pytest.raises(MalformedJson):
+        answer_text(b"[" * BOTTOMLESS + b"]" * BOTTOMLESS)

@@ -1,0 +1,132 @@
+"""Blocks of an input with their verdicts: read ahead by a thread, and for a large input checked by a process beside us.
+
+Parsing is what a split computes most; the database is what it waits for. On two cores both go on at once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager, suppress
+from queue import SimpleQueue
+from typing import IO, TYPE_CHECKING
+
+from batchkit.steps.block_check import BlockVerdict, check_block
+from batchkit.steps.check_worker import receive_verdict, send
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from batchkit.sources import Block
+
+#: Below this a second process takes longer to start than it saves.
+WORKER_FROM_BYTES = 50_000_000
+
+#: More lines than one commit of the split takes: the worker must not wait for it.
+_BLOCKS_AHEAD = 32
+_PIPE_BYTES = 1 << 20
+
+
+def checked_blocks(
+    blocks: Iterator[Block], *, max_line_bytes: int, input_bytes: int
+) -> Iterator[tuple[Block, BlockVerdict]]:
+    """Give every block with its verdict, in order. Raises what ``blocks`` raises.
+
+    A worker process that cannot be started, or ends early, is done without: what it was to check is checked here.
+    """
+    worker = _start_worker(max_line_bytes) if input_bytes >= WORKER_FROM_BYTES and _cores() > 1 else None
+    if worker is None:
+        for block in blocks:
+            yield block, check_block(block.data, max_line_bytes=max_line_bytes)
+        return
+    with _sent_ahead(blocks, worker) as (arrived, taken):
+        is_alive = True
+        while (item := arrived.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            verdict = receive_verdict(_pipe(worker.stdout)) if is_alive else None
+            is_alive = verdict is not None
+            yield item, check_block(item.data, max_line_bytes=max_line_bytes) if verdict is None else verdict
+            taken.release()
+
+
+@contextmanager
+def _sent_ahead(
+    blocks: Iterator[Block], worker: subprocess.Popen[bytes]
+) -> Iterator[tuple[SimpleQueue[Block | BaseException | None], threading.Semaphore]]:
+    """Read in a thread, a few blocks ahead of whoever releases the semaphore, and send everything to the worker.
+
+    Gives the queue of the blocks, which ends with None or with the error that reading raised.
+    """
+    arrived: SimpleQueue[Block | BaseException | None] = SimpleQueue()
+    taken = threading.Semaphore(_BLOCKS_AHEAD)
+    stop = threading.Event()
+
+    def read() -> None:
+        is_alive = True
+        try:
+            for block in blocks:
+                taken.acquire()
+                if stop.is_set():
+                    return
+                arrived.put(block)
+                if is_alive:
+                    try:
+                        send(_pipe(worker.stdin), block.data)
+                    except OSError:
+                        is_alive = False
+            arrived.put(None)
+        except BaseException as error:  # noqa: BLE001 - raised where the blocks are taken
+            arrived.put(error)
+
+    reader = threading.Thread(target=read, name="batchkit-split-reader", daemon=True)
+    reader.start()
+    try:
+        yield arrived, taken
+    finally:
+        stop.set()
+        taken.release()
+        worker.kill()
+        worker.wait()
+        reader.join()
+        _pipe(worker.stdout).close()
+        with suppress(OSError):  # what is left in its buffer goes nowhere
+            _pipe(worker.stdin).close()
+
+
+def _start_worker(max_line_bytes: int) -> subprocess.Popen[bytes] | None:
+    try:
+        worker = subprocess.Popen(  # noqa: S603 - our own module
+            [sys.executable, "-m", "batchkit.steps.check_worker", str(max_line_bytes)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            # Ctrl-C is for us: the worker ends when its input does.
+            process_group=0,
+            env=_environment(),
+        )
+    except OSError:
+        return None
+    for stream in (worker.stdin, worker.stdout):
+        with suppress(AttributeError, OSError):  # Linux only, and within what the administrator allows
+            fcntl.fcntl(_pipe(stream), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    return worker
+
+
+def _environment() -> dict[str, str]:
+    """Give what an interpreter needs to start and to find this package, and no secret of ours."""
+    needed = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PATH", "PYTHONHOME") if name in os.environ}
+    return {**needed, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:
+        raise RuntimeError("the worker was started without pipes")
+    return stream

@@ -1,0 +1,53 @@
+"""The process that checks blocks of lines for a split: ``python -m batchkit.steps.check_worker MAX_LINE_BYTES``.
+
+It reads blocks from standard input and answers each with its verdict on standard output, both with their length (8 bytes,
+big-endian) before them. It ends when its input does, however its parent came to its end, and knows no secret.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import IO
+
+import msgspec
+
+from batchkit.steps.block_check import BlockVerdict, check_block
+
+_LENGTH_BYTES = 8
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(BlockVerdict).decode
+
+
+def send(stream: IO[bytes], data: bytes) -> None:
+    """Write one message."""
+    stream.write(len(data).to_bytes(_LENGTH_BYTES, "big"))
+    stream.write(data)
+    stream.flush()
+
+
+def receive(stream: IO[bytes]) -> bytes | None:
+    """Read one message; None when there is no whole one left."""
+    head = stream.read(_LENGTH_BYTES)
+    if len(head) < _LENGTH_BYTES:
+        return None
+    length = int.from_bytes(head, "big")
+    data = stream.read(length)
+    return data if len(data) == length else None
+
+
+def receive_verdict(stream: IO[bytes]) -> BlockVerdict | None:
+    """Read one verdict; None when there is no whole one left."""
+    data = receive(stream)
+    return None if data is None else _decode(data)
+
+
+def main() -> None:
+    """Check blocks until there are no more."""
+    max_line_bytes = int(sys.argv[1])
+    while (block := receive(sys.stdin.buffer)) is not None:
+        send(sys.stdout.buffer, _encode(check_block(block, max_line_bytes=max_line_bytes)))
+
+
+if __name__ == "__main__":
+    main()

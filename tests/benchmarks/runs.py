@@ -1,0 +1,205 @@
+"""The whole command against an emulator, each in a process of its own: end to end, Prefect's share, and memory."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from sqlalchemy.engine import make_url
+
+from tests.benchmarks import parts
+from tests.benchmarks.clock import MEGABYTE, Figure, Sample, figure_of, memory_bytes, process_seconds, timed
+from tests.postgres import PostgresServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from tests.benchmarks.lab import Lab
+
+END_TO_END = "end to end: `run`"
+PLAIN = "end to end: `run --no-prefect`"
+PREFECTS_SHARE = "Prefect's share of `run`"
+MEMORY = "memory of `run` above `import prefect`"
+RUNS = (END_TO_END, PLAIN, PREFECTS_SHARE, MEMORY)
+
+_GOALS = {END_TO_END: 2.0, PLAIN: 2.0, PREFECTS_SHARE: 1.15, MEMORY: 300.0}
+_LOOK_SECONDS = 0.02
+#: Seconds between two looks at 200 batches: a user's are longer, and more of them would be what is measured.
+_PACE = {"BATCHKIT_POLL_INTERVAL_SECONDS": "1", "BATCHKIT_MAX_POLL_INTERVAL_SECONDS": "1"}
+#: As many as one status call covers; the default of a million lines.
+_BATCHES = 200
+_FEWEST_LINES = 100
+#: Provider seconds in a real one: a batch is done when the emulator has worked it off.
+_SPEED = 10_000_000
+_MEMORY_OF_PREFECT = (
+    "import prefect; print(next(line.split()[1] for line in open('/proc/self/status') if line[:6] == 'VmHWM:'))"
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run took, and the floors of splitting and merging its very files.
+
+    The CPU seconds of the command include its children's, the emulator's stand apart, and a database server's nowhere.
+    """
+
+    sample: Sample
+    floor: Sample
+    emulator_seconds: float
+
+
+def figures(lab: Lab, names: Sequence[str], *, rounds: int) -> list[Figure]:
+    """Run the command with Prefect and without, as the names ask for, and say what became of it."""
+    kinds = [
+        kind
+        for kind, asking in ((True, {END_TO_END, PREFECTS_SHARE, MEMORY}), (False, {PLAIN, PREFECTS_SHARE}))
+        if asking & set(names)
+    ]
+    taken: dict[bool, list[Run]] = {True: [], False: []}
+    for number in range(rounds):
+        for is_with_prefect in kinds if number % 2 == 0 else reversed(kinds):
+            taken[is_with_prefect].append(_run(lab, prefect=is_with_prefect))
+    makers = {
+        END_TO_END: lambda about: _end_to_end(about, taken[True]),
+        PLAIN: lambda about: _end_to_end(about, taken[False]),
+        PREFECTS_SHARE: lambda about: figure_of(
+            replace(about, floor_name="`run --no-prefect`"),
+            [run.sample for run in taken[True]],
+            [run.sample for run in taken[False]],
+        ),
+        MEMORY: lambda about: _memory(about, taken[True]),
+    }
+    return [
+        makers[name](Figure(name, lab.database, lab.lines, goal=_GOALS[name], size_bytes=parts.input_bytes(lab)))
+        for name in RUNS
+        if name in names
+    ]
+
+
+def _end_to_end(about: Figure, taken: Sequence[Run]) -> Figure:
+    emulator = statistics.median(run.emulator_seconds for run in taken)
+    own = statistics.median(run.sample.cpu_seconds / run.floor.cpu_seconds for run in taken)
+    note = (
+        f"the emulator took {emulator:.1f} s of CPU beside the command's own;"
+        f" by CPU seconds, the emulator's left out, the command is at {own:.2f} times the floor"
+    )
+    about = replace(about, floor_name="the floors of split and merge", note=note)
+    return figure_of(about, [run.sample for run in taken], [run.floor for run in taken])
+
+
+def _memory(about: Figure, taken: Sequence[Run]) -> Figure:
+    bare_bytes = _memory_of_prefect()
+    works = [replace(run.sample, grown_bytes=run.sample.peak_bytes - bare_bytes) for run in taken]
+    note = f"`import prefect` alone peaks at {bare_bytes / MEGABYTE:.0f} MB"
+    return figure_of(replace(about, unit="MB", note=note), works, [])
+
+
+def _memory_of_prefect() -> int:
+    done = subprocess.run([sys.executable, "-c", _MEMORY_OF_PREFECT], check=True, capture_output=True, text=True)
+    return int(done.stdout) * 1024
+
+
+def _run(lab: Lab, *, prefect: bool) -> Run:
+    """Run the command to its end, and its floor at once afterwards."""
+    home = lab.folder / f"run-{os.getpid()}"
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir()
+    try:
+        with _database(lab, home) as url, _emulator(home / "emulator") as (emulator, base_url):
+            environment = {
+                **{name: value for name, value in os.environ.items() if not name.startswith(("BATCHKIT_", "PREFECT_"))},
+                **_PACE,
+                "GROQ_API_KEY": "gsk_none",
+                "BATCHKIT_BASE_URL": base_url,
+                "BATCHKIT_DATABASE_URL": url,
+                "BATCHKIT_HOME": str(home),
+                "BATCHKIT_SHARD_LINES": str(max(-(-lab.lines // _BATCHES), _FEWEST_LINES)),
+            }
+            before = process_seconds(emulator.pid)
+            taken = _command(lab, home, environment, () if prefect else ("--no-prefect",))
+            spent = process_seconds(emulator.pid) - before
+        return Run(taken, _floor(lab, sorted(home.glob("spool/*/answers/*.jsonl"))), spent)
+    finally:
+        shutil.rmtree(home)
+
+
+@contextmanager
+def _database(lab: Lab, home: Path) -> Iterator[str]:
+    if lab.server_url is None:
+        yield f"sqlite:///{home / 'batchkit.db'}"
+        return
+    server = PostgresServer(make_url(lab.server_url))
+    name = server.create()
+    try:
+        yield server.url_of(name)
+    finally:
+        server.drop(name)
+        server.close()
+
+
+@contextmanager
+def _emulator(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start an emulator without faults; gives its process and its base URL."""
+    command = ("emulator", "--port", "0", "--speed", str(_SPEED), "--directory", str(folder))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "batchkit", *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        assert process.stdout is not None
+        yield process, process.stdout.readline().strip()
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def _command(lab: Lab, home: Path, environment: dict[str, str], flags: Sequence[str]) -> Sample:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    began = time.perf_counter()
+    output = ("--name", "bench", "--output", str(home / "out.jsonl"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "batchkit", "run", str(lab.source), *output, *flags],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    peaks = [0]
+    watcher = threading.Thread(target=_watch, args=(process, peaks))
+    watcher.start()
+    _, err = process.communicate()
+    seconds = time.perf_counter() - began
+    watcher.join()
+    if process.returncode != 0:
+        raise RuntimeError(f"the run ended with {process.returncode}: {err[-2_000:]}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_seconds = after.ru_utime + after.ru_stime - children.ru_utime - children.ru_stime
+    return Sample(seconds, cpu_seconds, max(peaks), 0)
+
+
+def _watch(process: subprocess.Popen[str], peaks: list[int]) -> None:
+    pause = threading.Event()
+    with suppress(OSError):
+        while process.poll() is None:
+            peaks.append(memory_bytes("VmHWM", process.pid))
+            pause.wait(_LOOK_SECONDS)
+
+
+def _floor(lab: Lab, answers: Sequence[Path]) -> Sample:
+    """Parse the input, then parse and insert the very answers that this run has merged."""
+    with parts.bare_database(lab) as database:
+
+        def least() -> None:
+            parts.parse([lab.source])
+            parts.insert(answers, database)
+
+        return timed(least)

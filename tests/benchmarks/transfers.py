@@ -1,0 +1,135 @@
+"""Uploads and downloads beside curl: the same file, the same server, back to back."""
+
+from __future__ import annotations
+
+import http.client
+import shutil
+import subprocess
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from batchkit.models import FileId
+from batchkit.provider.groq import LIMITS, GroqProvider
+from tests.benchmarks.data import write_requests
+from tests.benchmarks.parts import Part, in_a_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+#: The largest file that the API takes, as good as; a request has some 720 bytes.
+LARGEST_LINES = LIMITS.max_bytes // 730
+_FILE_ID = "file_1"
+_BLOCK_BYTES = 1 << 20
+_CURL = shutil.which("curl")
+
+
+@dataclass(frozen=True)
+class Line:
+    """Where transfers are measured: ``file`` goes up to the server at ``url``, and comes down from it."""
+
+    folder: Path
+    file: Path
+    url: str
+    lines: int
+    database: str = "-"
+
+
+@dataclass(frozen=True)
+class Transfer(Part):
+    """A transfer needs a provider and a folder, and no store."""
+
+    def ready(self, lab: Any) -> AbstractContextManager[Any]:
+        """Open a provider, whose connection is not made yet, and a folder."""
+        return _ready(lab)
+
+
+@contextmanager
+def _ready(line: Line) -> Iterator[tuple[GroqProvider, Path]]:
+    with in_a_folder(line) as folder, GroqProvider(api_key="gsk_none", base_url=line.url) as provider:
+        yield provider, folder
+
+
+def largest_file(folder: Path, lines: int) -> Path:
+    """Write a file of request lines, unless it is there."""
+    file = folder / f"upload-{lines}.jsonl"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not file.exists():
+        write_requests(file, lines)
+    return file
+
+
+def _upload(ready: tuple[GroqProvider, Path], line: Line) -> None:
+    ready[0].upload_file(line.file, "bench.jsonl")
+
+
+def _download(ready: tuple[GroqProvider, Path], line: Line) -> None:
+    download = ready[0].download_file(FileId(_FILE_ID), ready[1] / "answers.jsonl")
+    assert download.size_bytes == line.file.stat().st_size
+
+
+def _curl_up(line: Line, _folder: Path) -> None:
+    # Without its wait for a leave to send, which costs a second with some servers.
+    form = ("-H", "Expect:", "-F", "purpose=batch", "-F", f"file=@{line.file}")
+    subprocess.run([str(_CURL), "-sSf", *form, f"{line.url}/files"], check=True, stdout=subprocess.DEVNULL)
+
+
+def _curl_down(line: Line, folder: Path) -> None:
+    subprocess.run(
+        [str(_CURL), "-sSf", f"{line.url}/files/{_FILE_ID}/content", "-o", str(folder / "answers.jsonl")], check=True
+    )
+
+
+def _plain_up(line: Line, _folder: Path) -> None:
+    """Upload as a small C program would: blocks from the file to the socket."""
+    connection, path = _connect(line)
+    with line.file.open("rb") as handle:
+        connection.request("POST", f"{path}/files", handle, {"Content-Length": str(line.file.stat().st_size)})
+    connection.getresponse().read()
+    connection.close()
+
+
+def _plain_down(line: Line, folder: Path) -> None:
+    """Download as a small C program would: blocks from the socket to the file."""
+    connection, path = _connect(line)
+    connection.request("GET", f"{path}/files/{_FILE_ID}/content")
+    response = connection.getresponse()
+    block = memoryview(bytearray(_BLOCK_BYTES))
+    with (folder / "answers.jsonl").open("wb", buffering=0) as handle:
+        while count := response.readinto(block):
+            handle.write(block[:count])
+    connection.close()
+
+
+def _connect(line: Line) -> tuple[http.client.HTTPConnection, str]:
+    parts = urlsplit(line.url)
+    return http.client.HTTPConnection(str(parts.hostname), parts.port, blocksize=_BLOCK_BYTES), parts.path
+
+
+def _file_bytes(line: Line) -> int:
+    return line.file.stat().st_size
+
+
+TRANSFERS = (
+    Transfer(
+        "upload",
+        None,
+        _upload,
+        "`curl -F` of the same file" if _CURL else "a plain socket, for want of curl",
+        _curl_up if _CURL else _plain_up,
+        {"-": 1.0},
+        _file_bytes,
+    ),
+    Transfer(
+        "download (digested, synced)",
+        None,
+        _download,
+        "`curl -o` of the same file" if _CURL else "a plain socket, for want of curl",
+        _curl_down if _CURL else _plain_down,
+        {"-": 1.2},
+        _file_bytes,
+    ),
+)

@@ -1,0 +1,167 @@
+"""``python -m tests.benchmarks.workers``: how much faster two worker processes merge one workload on Postgres than one does.
+
+All share the machine with the Postgres server, so its CPU seconds are measured too: where the server takes a third of the
+work, two workers on two cores cannot be twice as fast.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from sqlalchemy import text
+
+from batchkit.models import ShardState
+from batchkit.runner import Runner
+from tests.benchmarks.lab import NAME, Lab
+from tests.postgres import running_server
+from tests.properties.scripted import ScriptedProvider
+
+if TYPE_CHECKING:
+    from multiprocessing.queues import Queue
+    from multiprocessing.synchronize import Barrier
+
+    from batchkit.settings import Settings
+
+_PARENT_FIELD, _FIRST_TIME_FIELD = (
+    1,
+    11,
+)  # of /proc/PID/stat, behind the command's closing bracket (proc(5): ppid, utime)
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What one worker did: shards merged, and its CPU seconds."""
+
+    shards: int
+    cpu_seconds: float
+
+
+@dataclass(frozen=True)
+class Round:
+    """One merge of the whole workload: seconds on the wall, and CPU seconds of the workers and of the server."""
+
+    seconds: float
+    workers: tuple[Merged, ...]
+    server_cpu_seconds: float
+
+
+def main(
+    lines: Annotated[int, typer.Option(help="How many requests.")] = 400_000,
+    rounds: Annotated[int, typer.Option(help="How often each number of workers is measured, in turns.")] = 3,
+    workers: Annotated[int, typer.Option(help="How many workers are compared with one.")] = 2,
+    folder: Annotated[Path | None, typer.Option(help="Where the data lies, to be used again.")] = None,
+) -> None:
+    """Compare the time that some workers take with that of one."""
+    out = Console(width=200)
+    with ExitStack() as stack:
+        place = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="batchkit-bench-")))
+        lab = Lab(place, lines, stack.enter_context(running_server()).server_url)
+        lab.prepare(["ended"])
+        stack.callback(lab.clear)
+        alone, together = [], []
+        for _ in range(rounds):
+            alone.append(merge_with(lab, 1))
+            together.append(merge_with(lab, workers))
+            for taken in (alone[-1], together[-1]):
+                out.print(_row(taken, lines), markup=False)
+    ratios = [one.seconds / several.seconds for one, several in zip(alone, together, strict=True)]
+    out.print(
+        f"{workers} workers are {statistics.median(ratios):.2f} times as fast [{min(ratios):.2f}-{max(ratios):.2f}]"
+    )
+    cpu = statistics.median(_all_cpu(several) for several in together)
+    cores = os.cpu_count() or 1
+    out.print(f"the work takes {cpu:.1f} CPU seconds, {cpu / cores:.1f} s on {cores} cores that do nothing else")
+
+
+def merge_with(lab: Lab, workers: int) -> Round:
+    """Merge everything that has ended with so many processes, which begin at the same moment."""
+    spawn = multiprocessing.get_context("spawn")
+    with lab.fresh("workers", copy_of="ended") as runner:
+        begin = spawn.Barrier(workers + 1)
+        ends: Queue[Merged] = spawn.Queue()
+        processes = [
+            spawn.Process(target=_merge, args=(runner.settings, begin, ends), daemon=True) for _ in range(workers)
+        ]
+        for process in processes:
+            process.start()
+        server = _server_of(runner)
+        begin.wait()
+        began, server_before = time.perf_counter(), _cpu_seconds_of_tree(server)
+        done = tuple(ends.get() for _ in processes)
+        seconds, server_after = time.perf_counter() - began, _cpu_seconds_of_tree(server)
+        for process in processes:
+            process.join()
+        _check(runner)
+    return Round(seconds, done, server_after - server_before)
+
+
+def _merge(settings: Settings, begin: Barrier, ends: Queue[Merged]) -> None:
+    with Runner(settings, provider=ScriptedProvider()) as runner:
+        workload = runner.find(NAME)
+        runner._hold_leases()
+        begin.wait()
+        before = time.process_time()
+        merged = 0
+        while waves := runner._the_driver()._merges(workload.id):
+            for report in runner.run_waves(waves):
+                if isinstance(report, Exception):
+                    raise report
+                merged += report.counts["merged"]
+        ends.put(Merged(merged, time.process_time() - before))
+
+
+def _check(runner: Runner) -> None:
+    states = runner.progress(runner.find(NAME).id).shards
+    assert set(states) == {ShardState.MERGED}, states
+
+
+def _server_of(runner: Runner) -> int:
+    """Find the process that is the parent of all of the server's."""
+    with runner.store.read() as connection:
+        backend = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+    return int(_stat(backend)[_PARENT_FIELD])
+
+
+def _stat(pid: int | str) -> list[bytes]:
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+
+
+def _cpu_seconds_of_tree(server: int) -> float:
+    """Add up the CPU seconds of a process, of its children, and of those that have ended."""
+    ticks = sum(map(int, _stat(server)[_FIRST_TIME_FIELD : _FIRST_TIME_FIELD + 4]))
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = _stat(path.name)
+        except OSError:
+            continue
+        if int(fields[_PARENT_FIELD]) == server:
+            ticks += sum(map(int, fields[_FIRST_TIME_FIELD : _FIRST_TIME_FIELD + 2]))
+    return ticks / _TICKS_PER_SECOND
+
+
+def _all_cpu(taken: Round) -> float:
+    return sum(worker.cpu_seconds for worker in taken.workers) + taken.server_cpu_seconds
+
+
+def _row(taken: Round, lines: int) -> str:
+    shares = ", ".join(f"{worker.shards} shards with {worker.cpu_seconds:.1f} s" for worker in taken.workers)
+    busy = _all_cpu(taken) / taken.seconds
+    return (
+        f"{len(taken.workers)} worker(s): {taken.seconds:.1f} s, {lines / taken.seconds:,.0f} rows/s; CPU: {shares};"
+        f" Postgres {taken.server_cpu_seconds:.1f} s; {busy:.2f} cores busy"
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,153 @@
+"""Waves in other processes, without Prefect: what travels, who holds the shards, and what a late one may do."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import threading
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from batchkit.flows.errand import WaveFailed, errand_of, run_errand
+
+from batchkit.drive import Wait, until_wait
+from batchkit.errors import ConfigurationError
+from batchkit.models import ShardState
+from batchkit.store import shards
+from tests.surroundings.proofs import Meddled, assert_bought_once, assert_complete
+from tests.workloads import write_mixed
+
+REQUESTS = 30
+LONG = 30.0
+
+
+@pytest.fixture
+def bench(open_bench, monkeypatch, tmp_path):
+    """Give a bench with a workload of 30 requests; the environment is that of a worker that belongs to it."""
+    opened = open_bench()
+    monkeypatch.setenv("GROQ_API_KEY", opened.emulator.api_key)
+    monkeypatch.setenv("BATCHKIT_DATABASE_URL", opened.database_url)
+    opened.split(write_mixed(tmp_path / "input.jsonl", REQUESTS), shard_lines=10)
+    return opened
+
+
+def first_errand(runner):
+    """Write down the first wave: everything is to be submitted."""
+    (wave,) = next(runner.drive(runner.find("work").id))
+    return errand_of(runner, wave)
+
+
+def test_another_process_does_the_waves(bench):
+    """A workload of which every wave is done in another process ends as it should; here nothing is even asked for a provider."""
+    sender = bench.runner
+
+    def here(moment):
+        assert moment.strip("<>") in {"get_batches", "list_batches"}
+
+    sender._given_provider = Meddled(sender.provider, here)
+    workload = sender.find("work")
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+
+        def elsewhere(waves):
+            return [pool.submit(run_errand, errand_of(sender, wave)).result(LONG) for wave in waves]
+
+        drive = sender.drive(workload.id)
+        while isinstance(step := until_wait(drive, elsewhere, lambda _wave, _report: None), Wait):
+            sender._wait(max(step.until - sender.clock(), 0))
+
+    assert step.all_succeeded
+    assert_bought_once(bench.emulator, REQUESTS)
+    assert_complete(bench.export(), REQUESTS)
+
+
+def test_no_secret_travels(bench):
+    """Neither the key nor a database or its password is in what is sent."""
+    secret = "s3cr3t-of-the-database"
+    runner = bench.runner
+    given = {"database_url": f"postgresql://me:{secret}@host/db", "spool_url": f"s3://me:{secret}@bucket"}
+    runner.settings = runner.settings.model_copy(update=given)
+
+    sent = pickle.dumps(first_errand(runner))
+
+    assert runner.settings.base_url.encode() in sent
+    assert secret.encode() not in sent
+    assert bench.emulator.api_key.encode() not in sent
+
+
+def test_what_a_process_knows_by_itself_counts(bench, monkeypatch, tmp_path):
+    """A folder that a worker is given in its environment is where it works, wherever the sender has it."""
+    bench.home.rename(tmp_path / "elsewhere")
+    monkeypatch.setenv("BATCHKIT_HOME", str(tmp_path / "elsewhere"))
+
+    report = run_errand(first_errand(bench.runner))
+
+    assert report.counts["submitted"] == 4
+
+
+def test_a_process_with_another_database_does_nothing(bench, monkeypatch, tmp_path):
+    """A worker that looks at another database says so, also when a workload has the same number there."""
+    errand = first_errand(bench.runner)
+    monkeypatch.setenv("BATCHKIT_DATABASE_URL", f"sqlite:///{tmp_path / 'other.db'}")
+
+    with pytest.raises(WaveFailed) as caught:
+        run_errand(errand)
+    with pytest.raises(WaveFailed):
+        run_errand(replace(errand, directory="work-of-somebody-else"))
+
+    assert isinstance(caught.value.error, ConfigurationError)
+    assert "BATCHKIT_DATABASE_URL" in str(caught.value.error.hint)
+    assert bench.emulator.ledger().totals.batches == 0
+
+
+def test_a_process_with_another_key_does_nothing(bench, monkeypatch):
+    """A worker with another key would not see the batches: the error is ours, and survives the way back."""
+    first = first_errand(bench.runner)
+    run_errand(replace(first, wave=replace(first.wave, shard_ids=first.wave.shard_ids[:1])))
+    monkeypatch.setenv("GROQ_API_KEY", "gsk_another")
+
+    with pytest.raises(WaveFailed) as caught:
+        run_errand(first)
+
+    arrived = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own bytes
+    assert isinstance(arrived.error, ConfigurationError)
+    assert "another key" in arrived.error.message
+
+
+def test_what_the_sender_does_not_hold_any_more_is_left_alone(bench):
+    """Shards that were taken over before the wave began belong to somebody else."""
+    errand = first_errand(bench.runner)
+    with bench.runner.store.write() as connection:
+        shards.release(connection, bench.runner.owner)
+    assert len(next(bench.open_runner().drive(bench.runner.find("work").id))[0].shard_ids) == 4
+
+    assert run_errand(errand).counts == {"taken over": 4}
+    assert bench.emulator.ledger().totals.batches == 0
+
+
+def test_a_wave_outlives_its_sender(bench):
+    """When the sender is gone in the middle of a wave, the shards stay with who is at work on them, and nobody buys them too."""
+    sender, other = bench.open_runner(), bench.open_runner()
+    workload = sender.find("work")
+    (wave,) = next(sender.drive(workload.id))
+    worker = bench.open_runner(transfers=1, settle_seconds=60)
+    under_way, go_on = threading.Event(), threading.Event()
+
+    def meddle(moment):
+        if moment == ">create_batch":
+            under_way.set()
+            assert go_on.wait(LONG)
+
+    worker._given_provider = Meddled(worker.provider, meddle)
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(worker.run_wave_for, wave, owner=sender.owner, directory=workload.directory)
+        assert under_way.wait(LONG)
+        sender.close()
+        drive = other.drive(workload.id)
+        assert isinstance(next(drive), Wait)
+        go_on.set()
+        assert working.result(LONG).counts["submitted"] == 4
+
+    assert other.process(workload.id).all_succeeded
+    assert other.progress(workload.id).shards == {ShardState.MERGED: 4}
+    assert_bought_once(bench.emulator, REQUESTS)

@@ -1,0 +1,171 @@
+"""The fast readers of plain lines: whatever they take, the careful readers take as well, and understand alike."""
+
+from __future__ import annotations
+
+import json  # noqa: TID251 - reads with other eyes than the code under test
+from typing import Any
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from batchkit import jsonl, preflight
+from batchkit.lifecycle import classify
+from batchkit.models import Outcome, OutcomeKind
+from batchkit.steps.plain_answers import plain_answers
+from tests.properties.odd_json import changed, mutations, nearly_json, numbers, texts, written
+from tests.properties.test_output_bytes import answer
+from tests.properties.wording import chat_body
+from tests.workloads import audio_line, chat_line
+
+PLAIN_REQUEST = written(chat_line("row-1", temperature=0.5, max_completion_tokens=9, seed=3, reasoning_effort="low"))
+PLAIN_ANSWER = written(answer("row-1", chat_body("Lima, naïve \u2028 \U0001f600")))
+
+parameters = st.dictionaries(
+    st.sampled_from(
+        [
+            "temperature",
+            "top_p",
+            "frequency_penalty",
+            "presence_penalty",
+            "max_completion_tokens",
+            "max_tokens",
+            "seed",
+            "reasoning_effort",
+            "stop",
+            "n",
+            "logprobs",
+            "stream",
+        ]
+    ),
+    numbers | texts | st.none() | st.booleans(),
+    max_size=3,
+)
+models = st.sampled_from(
+    ["openai/gpt-oss-20b", "whisper-large-v3", "Meta-Llama/Llama-Guard-4-12B", "playai-tts", "", "new"]
+)
+custom_ids = st.sampled_from(["row-1", "", "a b", "é", "x" * 64, "x" * 65, "a\x00", "a\n", "\uff58"]) | texts
+
+
+@st.composite
+def request_lines(draw: st.DrawFn) -> bytes:
+    """Draw a request: plain, or with something in it that needs a closer look."""
+    record: dict[str, Any] = draw(st.sampled_from([chat_line, chat_line, audio_line]))(draw(custom_ids))
+    record["body"] |= draw(parameters)
+    if draw(st.booleans()):
+        record["body"]["model"] = draw(models)
+    return draw(_as_sent(record))
+
+
+@st.composite
+def answer_lines(draw: st.DrawFn) -> bytes:
+    """Draw an answer: plain, or with something in it that needs a closer look."""
+    body = draw(st.builds(chat_body, texts) | st.fixed_dictionaries({"text": texts}))
+    record = answer(draw(custom_ids), body)
+    record["response"]["request_id"] = draw(st.sampled_from(["req_1", "", None, "x" * 300, "a\x00b"]))
+    return draw(_as_sent(record))
+
+
+@st.composite
+def _as_sent(draw: st.DrawFn, record: dict[str, Any]) -> bytes:
+    match draw(st.integers(0, 9)):
+        case 0:
+            return draw(mutations(written(record)))
+        case 1:
+            return written(draw(changed(record)))
+        case 2:
+            return draw(nearly_json)
+        case 3:
+            return json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        case _:
+            return written(record)
+
+
+def block_of(lines: list[bytes]) -> bytes:
+    """Write lines, each with its end."""
+    return b"".join(line + b"\n" for line in lines)
+
+
+def test_a_plain_request_is_one_without_a_reason_or_a_warning(effort):
+    """A block is taken at once only if each line alone passes every check without a word, and its ids are the lines'."""
+
+    @effort(quick=150, deep=20_000)
+    @given(lines=st.lists(request_lines(), min_size=1, max_size=3))
+    @example(lines=[PLAIN_REQUEST, PLAIN_REQUEST * 2, b""])
+    @example(lines=[PLAIN_REQUEST, b" "])
+    @example(lines=[PLAIN_REQUEST[:-1], b"}" + PLAIN_REQUEST])
+    @example(lines=[PLAIN_REQUEST.replace(b"Peru", b"\xff")])
+    @example(lines=[PLAIN_REQUEST.replace(b"Peru", b"\\ud800")])
+    def holds(lines) -> None:
+        found = preflight.plain_ids(block_of(lines), lines)
+
+        if found is not None:
+            inspected = [preflight.inspect(jsonl.loads(line), len(line)) for line in lines]
+            assert [(item.reasons, item.warnings) for item in inspected] == [((), ())] * len(lines)
+            assert [item.custom_id for item in inspected] == found
+            assert {item.endpoint for item in inspected} == {preflight.PLAIN_ENDPOINT}
+
+    holds()
+
+
+def test_a_plain_answer_is_a_success_with_the_same_facts(effort):
+    """A block is taken at once only if each answer is a success to the careful reader, which reads the same out of it.
+
+    Bytes that are no text outside of what is read are no reason to refuse an answer that was paid for.
+    """
+
+    @effort(quick=150, deep=20_000)
+    @given(lines=st.lists(answer_lines(), min_size=1, max_size=3))
+    @example(lines=[PLAIN_ANSWER * 2, b""])
+    @example(lines=[PLAIN_ANSWER.replace(b"Lima", b"\\ud800")])
+    @example(lines=[PLAIN_ANSWER.replace(b"Lima", b"\xff")])
+    @example(lines=[written(answer("row-1", {}))])
+    @example(lines=[written(answer("row-1", chat_body("x") | {"error": {"code": "hidden"}}))])
+    def holds(lines) -> None:
+        found = plain_answers(block_of(lines))
+
+        if found is not None:
+            records = list(_objects(block_of(lines).decode(errors="replace")))
+            assert found.custom_ids == [record["custom_id"] for record in records]
+            for place, record in enumerate(records):
+                read = jsonl.read_output_line(record)
+                assert read is not None
+                assert classify(read) == Outcome(OutcomeKind.SUCCEEDED, 200)
+                assert found.request_ids[place] == read.request_id
+                assert json.loads(found.bodies[place]) == read.body
+                assert "\n" not in found.bodies[place]
+                usage = read.body.get("usage") or {}
+                choices = read.body.get("choices") or [{}]
+                assert found.finish_reasons[place] == choices[0].get("finish_reason")
+                assert found.prompt_tokens[place] == usage.get("prompt_tokens")
+                assert found.completion_tokens[place] == usage.get("completion_tokens")
+                assert found.total_tokens[place] == usage.get("total_tokens")
+
+    holds()
+
+
+def _objects(text: str) -> Any:
+    decoder = json.JSONDecoder()
+    place = 0
+    while (rest := text[place:].lstrip(" \n\r\t")) != "":
+        value, end = decoder.raw_decode(rest)
+        place = len(text) - len(rest) + end
+        yield value
+
+
+def test_plain_lines_are_recognised():
+    """What most lines of most inputs and outputs look like does not go the long way."""
+    requests = [
+        PLAIN_REQUEST,
+        written(chat_line("row-2")),
+        json.dumps(chat_line("row-3", "größe"), ensure_ascii=False).encode(),
+    ]
+    answers = [
+        PLAIN_ANSWER,
+        written(answer("row-2", {"text": "spoken"})),
+        written(answer("row-3", chat_body("x") | {"usage": None})),
+    ]
+
+    assert preflight.plain_ids(block_of(requests), requests) == ["row-1", "row-2", "row-3"]
+    found = plain_answers(block_of(answers))
+    assert found is not None
+    assert found.custom_ids == ["row-1", "row-2", "row-3"]

@@ -1,0 +1,132 @@
+"""A whole workload in fake time: the real runner, steps and store, and a provider whose days pass in moments.
+
+Real are all shards with their files, the batches, every call, transition, event, wait and merge. Not real is how many requests a
+shard holds: ``lines`` instead of a thousand or fifty thousand, so that what requests cost is left to the benchmarks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select
+
+from batchkit import jsonl
+from batchkit.runner import Runner
+from batchkit.settings import load_settings
+from batchkit.steps.split import SplitOptions
+from batchkit.store.tables import batches as batch_rows
+from batchkit.store.tables import events, shards
+from tests.clock import FakeClock
+from tests.scale.clockwork import ClockworkProvider
+from tests.scale.ground import weigh
+from tests.workloads import chat_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from batchkit.drive import Wait, Wave
+    from batchkit.progress import Progress
+    from batchkit.steps.context import StepReport
+    from tests.scale.ground import Ground, Weight
+
+_NAME = "scale"
+
+
+@dataclass
+class Figures:
+    """What a simulated workload came to: of ``shards`` as cut at first were made ``batches`` in all. Seconds are of this process's processor, hours of the fake clock.
+
+    ``idle_seconds`` are passes that found nothing to do but look, ``busy_seconds`` those with a wave of work.
+    """
+
+    database: str
+    shards: int
+    progress: Progress
+    batches: int
+    split_seconds: float
+    total_seconds: float
+    hours: float
+    calls: Counter[str]
+    events: Counter[str]
+    weights: dict[str, Weight]
+    idle_seconds: list[float] = field(default_factory=list)
+    busy_seconds: list[float] = field(default_factory=list)
+
+    @property
+    def transitions(self) -> int:
+        """How often a shard went from one state to another."""
+        return sum(count for kind, count in self.events.items() if "->" in kind)
+
+    @property
+    def bytes_per_batch(self) -> float:
+        """What one batch with its shard and journal weighs, without its requests."""
+        own = (self.weights[name] for name in ("shards", "batches", "events"))
+        return sum(weight.rows + weight.indexes for weight in own) / self.batches
+
+
+class _Stopwatch:
+    """Sorts passes by whether there was a wave in them."""
+
+    def __init__(self) -> None:
+        self.idle: list[float] = []
+        self.busy: list[float] = []
+        self._began = time.process_time()
+        self._is_busy = False
+
+    def wave(self, _wave: Wave, _report: StepReport) -> None:
+        """Note that this pass works."""
+        self._is_busy = True
+
+    def wait(self, _wait: Wait) -> None:
+        """Note the end of a pass."""
+        now = time.process_time()
+        (self.busy if self._is_busy else self.idle).append(now - self._began)
+        self._began, self._is_busy = now, False
+
+
+def simulate(ground: Ground, *, batches: int, lines: int, poll_seconds: float | None = None, seed: int = 1) -> Figures:
+    """Run a workload of ``batches`` shards to its end; polls come every ``poll_seconds``, by default as in real life."""
+    source = _write_input(ground.folder / "input.jsonl", batches * lines)
+    clock = FakeClock()
+    provider = ClockworkProvider(clock, seed)
+    settings = load_settings(
+        home=ground.folder / "home",
+        database_url=ground.url,
+        api_key="gsk_none",
+        poll_interval_seconds=poll_seconds,
+        max_poll_interval_seconds=poll_seconds,
+    )
+    with Runner(settings, provider=provider, clock=clock, wait=clock.advance) as runner:
+        began = time.process_time()
+        workload = runner.split([source], name=_NAME, options=SplitOptions(shard_lines=lines))
+        split_at, from_hour = time.process_time(), clock()
+        watch = _Stopwatch()
+        progress = runner.process(workload.id, on_wave=watch.wave, on_wait=watch.wait)
+        ended_at = time.process_time()
+        with runner.store.read() as connection:
+            kinds = connection.execute(select(events.c.kind, func.count()).group_by(events.c.kind)).all()
+            made = connection.execute(select(func.count()).select_from(batch_rows)).scalar_one()
+            assert made == connection.execute(select(func.count(shards.c.batch_id))).scalar_one()
+        return Figures(
+            database=ground.database,
+            shards=batches,
+            progress=progress,
+            batches=made,
+            split_seconds=split_at - began,
+            total_seconds=ended_at - split_at,
+            hours=(clock() - from_hour) / 3_600,
+            calls=provider.calls,
+            events=Counter({kind: count for kind, count in kinds}),  # noqa: C416 - rows are not pairs to Counter()
+            weights=weigh(runner.store),
+            idle_seconds=watch.idle,
+            busy_seconds=watch.busy,
+        )
+
+
+def _write_input(path: Path, count: int) -> Path:
+    with path.open("wb") as handle:
+        handle.writelines(jsonl.dumps(chat_line(f"request-{number:09d}")) + b"\n" for number in range(count))
+    return path

@@ -1,0 +1,116 @@
+"""``python -m tests.scale.status``: how long the questions of ``status`` and of every pass take on a store of ten million requests."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from batchkit.models import ShardState
+from batchkit.progress import read_progress
+from batchkit.store import batches, migrate, requests, shards, workloads
+from batchkit.store.engine import Store
+from tests.factories import NOW
+from tests.scale.fill import Filling, fill
+from tests.scale.ground import DATABASES, ground, vacuum
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.engine import Connection
+
+    from batchkit.models import WorkloadId
+
+#: Of 1,000 shards, so many are under way and so many not yet sent; of 1,000 merged requests, so many are pending.
+SUBMITTED, PLANNED, PENDING = 20, 10, 15
+
+
+def filling_of(requests_in_all: int, lines: int) -> Filling:
+    """Plan a store that is mostly done: 1 % of the requests failed, 1.5 % wait for another ride."""
+    count = requests_in_all // lines
+    submitted, planned = max(count * SUBMITTED // 1_000, 1), max(count * PLANNED // 1_000, 1)
+    return Filling(count - submitted - planned, submitted, planned, lines=lines, pending_per_mille=PENDING)
+
+
+def _status(connection: Connection, workload_id: WorkloadId) -> object:
+    return read_progress(connection, workloads.get(connection, workload_id), now=NOW)
+
+
+def _all(connection: Connection, _: WorkloadId) -> object:
+    return [read_progress(connection, workload, now=NOW) for workload in workloads.every(connection)]
+
+
+def _first_pending(connection: Connection, workload_id: WorkloadId) -> object:
+    among = requests.resubmit_groups(connection, workload_id, now=NOW)[0].shard_ids
+    return requests.pending_after(connection, workload_id, shard_ids=among, after_seq=-1, limit=1_000)
+
+
+def _next_due(connection: Connection, workload_id: WorkloadId) -> object:
+    return [shards.next_due(connection, workload_id, state) for state in (ShardState.PLANNED, ShardState.ENDED)]
+
+
+def _claim(connection: Connection, own: WorkloadId) -> object:
+    return shards.claim(connection, own, ShardState.PLANNED, owner="a", now=NOW, lease_seconds=9, limit=200)
+
+
+#: Each by the name that the table shows.
+QUESTIONS: dict[str, Callable[[Connection, WorkloadId], object]] = {
+    "status NAME": _status,
+    "status": _all,
+    "requests by state": lambda c, own: workloads.count_requests(c, workloads.get(c, own)),
+    "reasons of failure": workloads.failure_reasons,
+    "open workloads": lambda c, _: workloads.open_workloads(c),
+    "open batches": batches.open_of_workload,
+    "next_due": _next_due,
+    "next_resubmit_due": requests.next_resubmit_due,
+    "resubmit_groups": lambda c, own: requests.resubmit_groups(c, own, now=NOW),
+    "the first 1,000 pending": _first_pending,
+    "claim 200": _claim,
+    "renew leases": lambda c, _: shards.renew_leases(c, "nobody", NOW),
+}
+
+
+def ask(store: Store, workload_id: WorkloadId, *, rounds: int) -> dict[str, float]:
+    """Ask every question a few times, and take nothing over; returns the seconds of the quickest answer."""
+    seconds: dict[str, float] = {}
+    for name, question in QUESTIONS.items():
+        for _ in range(rounds):
+            with store.engine.connect() as connection, connection.begin() as transaction:
+                began = time.perf_counter()
+                question(connection, workload_id)
+                took = time.perf_counter() - began
+                transaction.rollback()
+            seconds[name] = min(took, seconds.get(name, took))
+    return seconds
+
+
+def main(
+    requests_in_all: Annotated[int, typer.Option("--requests", help="Requests in the store.")] = 10_000_000,
+    lines: Annotated[int, typer.Option(help="Requests in each shard.")] = 1_000,
+    rounds: Annotated[int, typer.Option(help="How often each question is asked; the quickest answer counts.")] = 3,
+) -> None:
+    """Fill a store on each kind of database, ask, and print a Markdown table of milliseconds."""
+    console = Console(width=10_000)
+    for line in (f"| {requests_in_all:,} requests | {' | '.join(QUESTIONS)} |", f"|{'---|' * (len(QUESTIONS) + 1)}"):
+        console.print(line, markup=False, highlight=False)
+    for database in DATABASES:
+        with ground(database) as place:
+            store = Store(place.url)
+            migrate.upgrade(store)
+            workload_id = fill(store, filling_of(requests_in_all, lines))
+            console.print(_row(database, ask(store, workload_id, rounds=rounds)), markup=False, highlight=False)
+            if database == "postgres":  # which does so by itself after a while
+                vacuum(store)
+                seconds = ask(store, workload_id, rounds=rounds)
+                console.print(_row("postgres, vacuumed", seconds), markup=False, highlight=False)
+            store.close()
+
+
+def _row(database: str, seconds: dict[str, float]) -> str:
+    return f"| {database} | {' | '.join(f'{1_000 * seconds[name]:.1f}' for name in QUESTIONS)} |"
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,192 @@
+"""A pass over thousands of open batches costs one call for each 200 of them, and a commit only for what is new."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from sqlalchemy import event, select
+
+from batchkit.drive import Wait
+from batchkit.errors import OutcomeUnknown
+from batchkit.models import Batch, ShardState, WorkloadId
+from batchkit.runner import Runner
+from batchkit.settings import load_settings
+from batchkit.store import shards
+from batchkit.store.tables import batches as batch_rows
+from tests.clock import FakeClock
+from tests.factories import NOW, add_shard, add_workload, make_batch
+from tests.properties.scripted import ScriptedProvider
+from tests.scale.fill import Filling, fill
+from tests.scale.idle import one_idle_pass, open_store, status_server
+
+_CALLS = 3
+_BATCHES = 200 * _CALLS
+
+
+@pytest.fixture
+def ask(database_url, tmp_path):
+    """Give a function that makes one idle pass over real HTTP."""
+    with status_server() as server:
+        yield lambda: one_idle_pass(database_url, tmp_path / "home", server)
+
+
+@pytest.mark.parametrize("count", [_BATCHES, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_an_idle_pass_asks_for_200_batches_in_one_call_and_writes_nothing(ask, database_url, count):
+    """No call, no statement and no row is for one batch alone, and nothing is yielded that would be a task run."""
+    open_store(database_url, workloads=1, batches=count)
+    ask()  # the first one notes whose key it is
+
+    done = ask()
+
+    assert done.calls == {"GET /batches": count // 200}
+    assert done.rows_written == 0
+    assert done.statements < 40
+
+
+def test_each_open_workload_costs_one_call_at_least(ask, database_url):
+    """Workloads are asked about one by one, each with its own call and the same few statements."""
+    open_store(database_url, workloads=3, batches=50)
+    ask()
+
+    done = ask()
+
+    assert done.calls == {"GET /batches": 3}
+    assert done.rows_written == 0
+
+
+class Telling(ScriptedProvider):
+    """Says in a list of batches what the test has it say, and nothing of a batch by itself."""
+
+    def __init__(self, told: dict[str, Batch]) -> None:
+        super().__init__()
+        self.told = told
+        self.asked = 0
+
+    def get_batches(self, ids):
+        """Tell."""
+        self.asked += 1
+        return {batch_id: self.told[batch_id] for batch_id in ids if batch_id in self.told}
+
+    def get_batch(self, _batch_id):
+        """Be away."""
+        raise OutcomeUnknown("the connection broke off")
+
+
+@pytest.fixture
+def open_runner(database_url, tmp_path):
+    """Give a function that opens a runner whose provider tells what it is given."""
+    runners = []
+
+    def opened(told: dict[str, Batch] | None = None, **settings) -> Runner:
+        values = {"home": tmp_path / "home", "database_url": database_url, "api_key": "gsk_anything", **settings}
+        runners.append(Runner(load_settings(**values), provider=Telling(told or {}), clock=FakeClock(NOW)))
+        return runners[-1]
+
+    yield opened
+    for runner in runners:
+        runner.close()
+
+
+def ids_of(store) -> list[str]:
+    """Name all batches by the order of their shards."""
+    with store.read() as connection:
+        return list(connection.scalars(select(batch_rows.c.id).order_by(batch_rows.c.shard_id)))
+
+
+def first_wait(runner: Runner, workload_id: WorkloadId) -> float:
+    """Make a pass that finds no work; returns the seconds until the next one."""
+    action = next(runner.drive(workload_id))
+    assert isinstance(action, Wait)
+    return action.until - runner.clock()
+
+
+def test_what_running_batches_tell_anew_is_committed_once_for_each_call(store, open_runner):
+    """Counts that move in every batch at every look are no reason to sync the disk for every batch."""
+    workload_id = fill(store, Filling(submitted=_BATCHES, lines=1))
+    runner = open_runner()
+    runner.provider.told.update({name: make_batch(name, status="validating") for name in ids_of(store)})
+    written: Counter[str] = Counter()
+
+    def note(_connection, _cursor, statement, _parameters, _context, _many) -> None:
+        written.update([" ".join(statement.split()[:2])])
+
+    event.listen(runner.store.engine, "after_cursor_execute", note)
+    first_wait(runner, workload_id)
+
+    assert written["UPDATE batches"] == runner.provider.asked == _CALLS
+    with store.read() as connection:
+        assert set(connection.scalars(select(batch_rows.c.status))) == {"validating"}
+
+
+def test_a_shard_that_another_runner_has_ended_does_not_hold_up_the_others(store, open_runner):
+    """Of the batches that one call found ended, each ends its own shard, also when that of one is ended already."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        mine = [add_shard(connection, workload, lines=1, state=ShardState.SUBMITTED) for _ in range(3)]
+    runner = open_runner({str(shard.batch_id): make_batch(str(shard.batch_id), status="completed") for shard in mine})
+    tell = runner.provider.get_batches
+
+    def overtaken(ids):
+        with store.write() as connection:
+            shards.transition(connection, mine[1], ShardState.ENDED, at=NOW, detail="by another runner")
+        return tell(ids)
+
+    runner.provider.get_batches = overtaken
+    next(runner.drive(workload.id))
+
+    with store.read() as connection:
+        assert [shards.get(connection, shard.id).state for shard in mine] == [ShardState.ENDED] * 3
+        statuses = dict(connection.execute(select(batch_rows.c.shard_id, batch_rows.c.status)).all())
+    assert statuses == {mine[0].id: "completed", mine[1].id: "in_progress", mine[2].id: "completed"}
+
+
+def test_batches_that_ended_are_kept_when_another_one_cannot_be_asked(store, open_runner):
+    """One batch is not in the answer and looked for by itself: whatever comes of that, its neighbours have ended."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        mine = [add_shard(connection, workload, lines=1, state=ShardState.SUBMITTED) for _ in range(3)]
+    told = {str(shard.batch_id): make_batch(str(shard.batch_id), status="completed") for shard in mine[:2]}
+    runner = open_runner(told)
+
+    next(runner.drive(workload.id))
+
+    with store.read() as connection:
+        states = [shards.get(connection, shard.id).state for shard in mine]
+    assert states == [ShardState.ENDED, ShardState.ENDED, ShardState.SUBMITTED]
+
+
+@pytest.mark.parametrize(("batches", "seconds"), [(1, 15.0), (200, 15.0), (401, 45.0)])
+def test_the_wait_between_polls_grows_with_the_calls_that_one_takes(sqlite_store, tmp_path, batches, seconds):
+    """Of thousands of batches some status has always changed; they are asked for at no higher rate than a few."""
+    workload_id = fill(sqlite_store, Filling(submitted=batches, lines=1))
+    settings = load_settings(
+        home=tmp_path,
+        database_url=sqlite_store.url.render_as_string(),
+        api_key="gsk_anything",
+        poll_interval_seconds=15,
+    )
+    told = {name: make_batch(name, status="validating") for name in ids_of(sqlite_store)}
+    with Runner(settings, provider=Telling(told), clock=FakeClock(NOW)) as runner:
+        assert first_wait(runner, workload_id) == seconds
+
+
+def test_the_wait_between_polls_is_never_longer_than_is_allowed(sqlite_store, tmp_path):
+    """The longest poll interval holds, however many calls a look takes."""
+    workload_id = fill(sqlite_store, Filling(submitted=401, lines=1))
+    settings = load_settings(
+        home=tmp_path,
+        database_url=sqlite_store.url.render_as_string(),
+        api_key="gsk_anything",
+        poll_interval_seconds=15,
+        max_poll_interval_seconds=20,
+    )
+    provider = Telling({name: make_batch(name, status="validating") for name in ids_of(sqlite_store)})
+    clock = FakeClock(NOW)
+    with Runner(settings, provider=provider, clock=clock) as runner:
+        drive = runner.drive(workload_id)
+        assert isinstance(next(drive), Wait)
+        clock.advance(20)
+        next(drive)
+
+    assert provider.asked == 2 * _CALLS

@@ -1,0 +1,85 @@
+"""A Postgres database that is partitioned by workload, as the script says, serves as one that is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import func, select, text
+
+from batchkit.runner import Runner
+from batchkit.settings import load_settings
+from batchkit.store.tables import bodies, metadata, requests, results, workloads
+from tests.factories import add_workload
+from tests.scale.clockwork import ClockworkProvider
+from tests.scale.ground import Ground
+from tests.scale.simulation import simulate
+
+SCRIPT = Path(__file__).parents[2] / "migrations/partition_by_workload.sql"
+_SHARDS, _LINES = 6, 5
+
+
+def partition(store) -> None:
+    """Run the script."""
+    with store.write() as connection:
+        # As psql would: nothing in it is a parameter.
+        connection.connection.driver_connection.execute(SCRIPT.read_text())
+
+
+@pytest.mark.slow
+def test_a_workload_runs_on_partitions_and_leaves_with_them(postgres_store, postgres_url, tmp_path):
+    """Split, merge, status and the rows of the results are as ever; dropping the partitions takes the workload's rows away."""
+    partition(postgres_store)
+
+    figures = simulate(
+        Ground("postgres", postgres_url, tmp_path), batches=_SHARDS, lines=_LINES, poll_seconds=7_200, seed=209
+    )
+
+    assert figures.progress.is_finished
+    workload = figures.progress.workload
+    with postgres_store.read() as connection:
+        for table, parts in ((requests, "requests_1"), (results, "results_1"), (bodies, "bodies_1")):
+            whole = connection.execute(select(func.count()).select_from(table)).scalar_one()
+            assert whole == connection.execute(text(f"SELECT count(*) FROM {parts}")).scalar_one() > 0  # noqa: S608 - a name of this test
+        seen = connection.execute(text("SELECT requests, succeeded, failed FROM progress")).one()
+        assert tuple(seen) == (_SHARDS * _LINES, figures.progress.counts.succeeded, figures.progress.counts.failed)
+
+    with postgres_store.write() as connection:
+        connection.execute(text(f"DROP TABLE requests_{workload.id}, results_{workload.id}"))
+    settings = load_settings(home=tmp_path / "home", database_url=postgres_url, api_key="gsk_none")
+    with Runner(settings, provider=ClockworkProvider(lambda: 0.0)) as runner:
+        runner.clean(workload.name, keep_results=False)
+        assert runner.all_workloads() == []
+    with postgres_store.read() as connection:
+        assert connection.execute(select(func.count()).select_from(bodies)).scalar_one() == 0
+
+
+@pytest.mark.slow
+def test_partitions_change_nothing_that_a_later_migration_would_miss(postgres_store):
+    """Tables, keys and indexes have the names that the code and the history believe in."""
+    partition(postgres_store)
+
+    with postgres_store.read() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"include_name": lambda name, kind, _: kind != "table" or name in metadata.tables}
+        )
+        assert compare_metadata(context, metadata) == []
+        inherited = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'requests'::regclass"
+        assert connection.execute(text(inherited)).scalar_one() == 201
+
+
+@pytest.mark.slow
+def test_a_database_with_workloads_is_left_alone(postgres_store):
+    """What is in use is not partitioned, and stays as it is."""
+    with postgres_store.write() as connection:
+        add_workload(connection)
+
+    with pytest.raises(psycopg.errors.RaiseException, match="only an empty database"):
+        partition(postgres_store)
+
+    with postgres_store.read() as connection:
+        assert connection.execute(select(func.count()).select_from(workloads)).scalar_one() == 1
+        assert connection.execute(text("SELECT count(*) FROM pg_partitioned_table")).scalar_one() == 0

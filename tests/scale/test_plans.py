@@ -1,0 +1,104 @@
+"""Query plans with thousands of shards: what a pass asks for is found in an index, however much of the workload is done."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from batchkit.models import ShardState
+from batchkit.store import batches, shards, workloads
+from batchkit.store.engine import Store
+from tests.factories import NOW
+from tests.scale.fill import Filling, analyse, fill
+from tests.store.test_query_plans import plans
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy.engine import Connection
+
+    from batchkit.models import WorkloadId
+
+
+@dataclass
+class Filled:
+    """A store with one large workload that is mostly done."""
+
+    store: Store
+    workload_id: WorkloadId
+
+
+@pytest.fixture(scope="module", params=["sqlite", "sqlite analysed", "postgres analysed"])
+def filled(request, tmp_path_factory) -> Iterator[Filled]:
+    """Fill a database once for all plans. Nobody analyses a user's SQLite file, so plans must hold without, too."""
+    kind, _, analysed = request.param.partition(" ")
+    server = None
+    if kind == "sqlite":
+        path = tmp_path_factory.mktemp("plans") / "batchkit.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        url = f"sqlite:///{path}"
+    else:
+        server = request.getfixturevalue("postgres_server")
+        name = server.create(template=request.getfixturevalue("postgres_template"))
+        url = server.url_of(name)
+    store = Store(url)
+    for number in range(4):
+        fill(store, Filling(merged=500, lines=1), name=f"done-{number}")
+    workload_id = fill(store, Filling(merged=6_000, submitted=100, planned=2_000, lines=1))
+    if analysed:
+        analyse(store)
+    yield Filled(store, workload_id)
+    store.close()
+    if server is not None:
+        server.drop(name)
+
+
+BY_STATE = "shards_workload_id_state_number"
+
+CALLS: dict[str, tuple[Callable[[Connection, WorkloadId], object], str]] = {
+    "claim": (
+        lambda c, own: shards.claim(c, own, ShardState.PLANNED, owner="a", now=NOW, lease_seconds=9, limit=20),
+        BY_STATE,
+    ),
+    "count_claimable": (
+        lambda c, own: shards.count_claimable(c, own, (ShardState.ENDED,), owner="a", now=NOW, at_most=200),
+        BY_STATE,
+    ),
+    "next_due": (lambda c, own: shards.next_due(c, own, ShardState.ENDED), BY_STATE),
+    "has_any": (lambda c, own: shards.has_any(c, own, (ShardState.ENDED, ShardState.SUBMITTING)), BY_STATE),
+    "open batches": (batches.open_of_workload, BY_STATE),
+    "open statuses": (batches.open_statuses, BY_STATE),
+    "lease owners": (lambda c, _: shards.lease_owners(c), "shards_leased"),
+    "renew leases": (lambda c, _: shards.renew_leases(c, "a", NOW), "shards_leased"),
+    "release": (lambda c, _: shards.release(c, "a"), "shards_leased"),
+    "troubled": (lambda c, own: batches.troubled(c, own, limit=50), "batches_troubled"),
+    "failure reasons": (workloads.failure_reasons, "results_failed"),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_what_is_done_is_not_read_again(filled, name):
+    """Each question has an index that holds little more than the answer."""
+    call, index = CALLS[name]
+
+    explained = plans(filled, lambda connection: call(connection, filled.workload_id))
+
+    assert any(index in plan for plan in explained), explained
+    assert not [
+        plan
+        for plan in explained
+        if re.search(r"SCAN (shards|batches)$|Seq Scan on (shards|batches)\b", plan, re.MULTILINE)
+    ]
+
+
+def test_a_claim_stops_when_it_has_enough(filled):
+    """The index gives the shards of a state by number, so that the thousands behind the first few are not sorted for each claim."""
+    (plan,) = plans(filled, lambda connection: CALLS["claim"][0](connection, filled.workload_id))
+
+    candidates = plan.split("CTE candidates")[-1]
+    assert "TEMP B-TREE FOR ORDER BY" not in candidates
+    assert "Sort" not in candidates

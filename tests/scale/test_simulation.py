@@ -1,0 +1,89 @@
+"""The commands of this folder work, at sizes at which they say nothing about speed."""
+
+from __future__ import annotations
+
+import pytest
+from typer import Typer
+from typer.testing import CliRunner
+
+from batchkit.models import RequestCountsByState
+from batchkit.progress import read_progress
+from batchkit.store import workloads
+from tests.factories import NOW
+from tests.scale import __main__ as command
+from tests.scale.fill import fill
+from tests.scale.ground import Ground
+from tests.scale.simulation import simulate
+from tests.scale.sizes import TABLES, weigh_workload
+from tests.scale.status import QUESTIONS, ask, filling_of
+
+_SHARDS, _LINES = 30, 4
+#: With this lot one batch expires, two fail, and one is created without an answer.
+_SEED = 209
+
+
+@pytest.fixture
+def place(request, database_url, tmp_path) -> Ground:
+    """Give the ground of a measurement, once on each kind of database."""
+    return Ground(request.node.callspec.params["database_url"], database_url, tmp_path)
+
+
+def test_a_workload_goes_its_whole_way_in_fake_time(place):
+    """Two days pass in seconds: every request has its result, no batch is made twice, and the figures add up."""
+    figures = simulate(place, batches=_SHARDS, lines=_LINES, poll_seconds=1_800, seed=_SEED)
+
+    assert figures.progress.is_finished
+    assert figures.progress.counts.total == _SHARDS * _LINES
+    assert figures.progress.expired_rides == _LINES // 2
+    assert figures.batches == _SHARDS + 3  # the rest of what expired, and of what failed, rides again
+    assert figures.calls["create"] == figures.calls["upload"] == figures.batches
+    assert figures.calls["list page"] == 1
+    assert figures.events["submitting -> submitted"] == figures.events["ended -> merged"] == figures.batches
+    assert figures.transitions == 6 * figures.batches
+    assert figures.hours > 24
+    assert figures.calls["status call"] <= len(figures.idle_seconds) + len(figures.busy_seconds) + 1
+    assert figures.bytes_per_batch > 500
+
+
+def test_the_command_prints_a_table():
+    """A head, a line and a row for each database, all of as many cells."""
+    told = CliRunner().invoke(
+        _app(command.main), ["--batches", "3", "--lines", "2", "--database", "sqlite", "--poll", "7200"]
+    )
+
+    assert told.exit_code == 0, told.output
+    head, line, row = told.output.splitlines()
+    assert head.count("|") == line.count("|") == row.count("|")
+    assert row.startswith("| 3 | sqlite | ")
+
+
+def test_every_question_is_answered(store):
+    """Each question of the table can be asked of a filled store, which is as it was afterwards."""
+    workload_id = fill(store, filling_of(3_000, 100))
+    with store.read() as connection:
+        before = read_progress(connection, workloads.get(connection, workload_id), now=NOW)
+
+    seconds = ask(store, workload_id, rounds=1)
+
+    assert seconds.keys() == QUESTIONS.keys()
+    assert before.counts == RequestCountsByState(
+        total=3_000, pending=45, in_flight=200, failed=28, succeeded=3_000 - 45 - 200 - 28
+    )
+    with store.read() as connection:
+        assert read_progress(connection, workloads.get(connection, workload_id), now=NOW) == before
+
+
+def test_a_store_is_weighed_table_by_table(place):
+    """Bodies weigh at least what they hold, and nothing else comes near."""
+    weights = weigh_workload(place, requests=2_000, lines=100, body_bytes=1_000)
+
+    assert set(TABLES) <= weights.keys()
+    assert 2_000 * 1_000 < weights["bodies"].rows < 2_000 * 1_500
+    assert 2_000 * 40 < weights["requests"].rows < 2_000 * 500
+    assert weights["requests"].indexes < weights["requests"].rows
+
+
+def _app(main) -> Typer:
+    app = Typer()
+    app.command()(main)
+    return app

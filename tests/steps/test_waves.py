@@ -1,0 +1,109 @@
+"""What is done at the same time, and how runners share what is due."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from batchkit.drive import Wait, Wave, WaveKind, Waves, until_wait
+from batchkit.models import WorkloadId
+from batchkit.steps.context import StepReport
+from tests.surroundings.proofs import Meddled, assert_bought_once, assert_complete
+from tests.workloads import write_mixed
+
+LONG = 20.0
+
+
+def waves_of(drive, runner):
+    """Do what a drive asks for to its end; returns the groups of waves."""
+    groups: list[Waves] = []
+    answer = None
+    while True:
+        try:
+            action = drive.send(answer)
+        except StopIteration:
+            return groups
+        answer = None
+        if isinstance(action, Wait):
+            runner._wait(max(action.until - runner.clock(), 0))
+            continue
+        groups.append(action)
+        for report in runner.run_waves(action):
+            answer = report if answer is None else answer + report
+
+
+def test_merging_goes_on_while_others_are_uploaded(open_bench, tmp_path):
+    """An answer file is fetched while a shard is uploaded: each waits for the other to begin, and both go on."""
+    bench = open_bench(speed=20_000_000)
+    runner = bench.open_runner(transfers=1, poll_interval_seconds=0.001)
+    fetching, uploading = threading.Event(), threading.Event()
+    met = []
+
+    def meddle(moment):
+        if moment == ">download_file" and not fetching.is_set():
+            fetching.set()
+            met.append(uploading.wait(LONG))
+        elif moment == ">upload_file" and fetching.is_set():
+            uploading.set()
+
+    runner._given_provider = Meddled(runner.provider, meddle)
+    workload = bench.split(write_mixed(tmp_path / "input.jsonl", 48), shard_lines=1)
+
+    progress = runner.process(workload.id)
+
+    assert met == [True]
+    assert progress.all_succeeded
+    assert_bought_once(bench.emulator, 48)
+    assert_complete(bench.export(), 48)
+
+
+def test_a_wave_leaves_something_for_the_runners_beside_it(open_bench, tmp_path):
+    """The first wave takes a quarter of what is due, and never so few that transfers idle; two runners take different shards."""
+    bench = open_bench()
+    other = bench.open_runner()
+    workload = bench.split(write_mixed(tmp_path / "input.jsonl", 100), shard_lines=1)
+
+    ((mine,),) = [next(bench.runner.drive(workload.id))]
+    ((theirs,),) = [next(other.drive(workload.id))]
+
+    assert (mine.kind, theirs.kind) == (WaveKind.SUBMIT, WaveKind.SUBMIT)
+    assert len(mine.shard_ids) == 25
+    assert len(theirs.shard_ids) == 19
+    assert not set(mine.shard_ids) & set(theirs.shard_ids)
+
+
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_merges_are_done_at_the_same_time_when_the_settings_say_so(open_bench, tmp_path, parallel):
+    """So many waves of merging come together as are wanted, of different shards, and all is well at the end."""
+    bench = open_bench()
+    runner = bench.open_runner(parallel_waves=parallel)
+    workload = bench.split(write_mixed(tmp_path / "input.jsonl", 30), shard_lines=2)
+
+    groups = waves_of(runner.drive(workload.id), runner)
+
+    merges = [[wave for wave in group if wave.kind is WaveKind.MERGE] for group in groups]
+    assert max(map(len, merges)) == parallel
+    for group in merges:
+        ids = [shard_id for wave in group for shard_id in wave.shard_ids]
+        assert len(set(ids)) == len(ids)
+    assert_bought_once(bench.emulator, 30)
+    assert_complete(bench.export(), 30)
+
+
+def test_an_error_of_one_wave_reaches_the_drive_when_all_have_ended():
+    """Of a group of which some waves fail the others are told, and then the drive gets the first error."""
+    waves = tuple(Wave(WaveKind.MERGE, WorkloadId(number)) for number in range(3))
+    troubles = [ValueError("first"), ValueError("second")]
+    outcomes: list[StepReport | Exception] = [StepReport({"merged": 1}), *troubles]
+    told = []
+
+    def drive():
+        with pytest.raises(ValueError, match="first"):
+            yield waves
+        return "over"
+
+    over = until_wait(drive(), lambda _waves: outcomes, lambda wave, report: told.append((wave, report)))
+
+    assert over == "over"
+    assert told == [(waves[0], outcomes[0])]

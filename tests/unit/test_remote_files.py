@@ -1,0 +1,308 @@
+"""Files at a URL: whole or not there, compared when fetched, deleted by folder; trouble told without secrets."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import uuid
+from pathlib import Path
+
+import pytest
+import stamina
+from fsspec.implementations.memory import MemoryFileSystem
+
+from batchkit.errors import ConfigurationError, SpoolError
+from batchkit.remote_files import RemoteFiles, displayed
+
+LINES = b"a line\n" * 1_000
+DIGEST = hashlib.sha256(LINES).hexdigest()
+NO_NAMES = [
+    "..",
+    "../x",
+    "a/../x",
+    "/",
+    "/etc",
+    "",
+    ".",
+    "a//b",
+    "*",
+    "a/*",
+    "a?",
+    "[a]",
+    "a b",
+    "a\n",
+    "~",
+    "s3://x/y",
+]
+
+
+class Moving(MemoryFileSystem):  # type: ignore[misc]  # fsspec brings no types
+    """A service in memory that knows no atomic put, and fails when a test says so."""
+
+    protocol = "moving"
+    store: dict[str, object] = {}  # noqa: RUF012 - as the class above has it
+    pseudo_dirs = [""]  # noqa: RUF012 - as above
+    trouble: list[Exception] = []  # noqa: RUF012 - taken from its end, one for each put
+    puts = 0
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.removeprefix("moving://"))
+
+    def put_file(self, lpath, rpath, **more):
+        """Copy the first half, and the rest unless there is trouble."""
+        type(self).puts += 1
+        if self.trouble:
+            self.pipe_file(rpath, Path(lpath).read_bytes()[:100])
+            raise self.trouble.pop()
+        super().put_file(lpath, rpath, **more)
+
+
+@pytest.fixture
+def moving(monkeypatch):
+    """Give the class of a service whose files are moved into place, empty."""
+    from fsspec import register_implementation  # noqa: PLC0415 - beside what it is undone with
+
+    register_implementation("moving", Moving, clobber=True)
+    for name, value in {"store": {}, "pseudo_dirs": [""], "trouble": [], "puts": 0}.items():
+        monkeypatch.setattr(Moving, name, value)
+    return Moving
+
+
+@pytest.fixture(autouse=True)
+def _at_once():
+    """Let no retry wait."""
+    stamina.set_testing(testing=True, attempts=8, cap=True)
+    yield
+    stamina.set_testing(testing=False)
+
+
+@pytest.fixture(params=["file", "memory", "moving", "s3"])
+def url(request, tmp_path) -> str:
+    """Name an empty folder on each kind of service."""
+    if request.param == "s3":
+        s3_url: str = request.getfixturevalue("s3_url")
+        return s3_url
+    if request.param == "file":
+        return f"file://{tmp_path}/shared/folder"
+    if request.param == "moving":
+        request.getfixturevalue("moving")
+    return f"{request.param}://{uuid.uuid4().hex}/folder"
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    """Give a local file."""
+    path: Path = tmp_path / "source"
+    path.write_bytes(LINES)
+    return path
+
+
+def fetch(remote, name, target):
+    """Fetch what was put from ``source``."""
+    return remote.get(name, target, size_bytes=len(LINES), sha256=DIGEST)
+
+
+def test_what_was_put_is_fetched_by_another_machine(url, source, tmp_path):
+    """The same bytes, for their owner only; what is not there is said to be not there."""
+    RemoteFiles(url).put(source, "evals-1/shards/a.jsonl")
+    target = tmp_path / "target"
+    other = RemoteFiles(url)
+    assert fetch(other, "evals-1/shards/a.jsonl", target)
+    assert target.read_bytes() == LINES
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert not fetch(other, "evals-1/shards/b.jsonl", target)
+
+
+def test_a_folder_is_deleted_with_all_below_it_and_nothing_beside_it(url, source, tmp_path):
+    """The freed bytes are told; neighbours whose names begin alike stay; deleting again frees nothing."""
+    remote = RemoteFiles(url)
+    for name in ("evals-1/shards/a.jsonl", "evals-1/shards/b.jsonl", "evals-10/shards/a.jsonl", "evals/a.jsonl"):
+        remote.put(source, name)
+    assert RemoteFiles(url).remove_tree("evals-1") == 2 * len(LINES)
+    assert not fetch(remote, "evals-1/shards/a.jsonl", tmp_path / "target")
+    assert fetch(remote, "evals-10/shards/a.jsonl", tmp_path / "target")
+    assert fetch(remote, "evals/a.jsonl", tmp_path / "target")
+    assert remote.remove_tree("evals-1") == 0
+
+
+def test_a_second_put_replaces_the_first(url, source, tmp_path):
+    """As an upload does that is tried again."""
+    remote = RemoteFiles(url)
+    longer = tmp_path / "longer"
+    longer.write_bytes(LINES * 2)
+    remote.put(longer, "evals-1/a")
+    remote.put(source, "evals-1/a")
+    assert fetch(remote, "evals-1/a", tmp_path / "target")
+
+
+def test_trying_out_leaves_nothing(url):
+    """A file is written, read and deleted."""
+    remote = RemoteFiles(url, attempts=1)
+    remote.try_out()
+    files, base = remote._open()
+    assert files.find(base) == []
+
+
+@pytest.mark.parametrize("name", NO_NAMES)
+def test_names_that_lead_elsewhere_are_refused(tmp_path, source, name):
+    """Neither a way out of the folder nor a pattern gets as far as the service."""
+    remote = RemoteFiles(f"file://{tmp_path}/shared")
+    remote.put(source, "evals-1/a")
+    for use in (
+        lambda: remote.put(source, name),
+        lambda: fetch(remote, name, tmp_path / "target"),
+        lambda: remote.remove_tree(name),
+    ):
+        with pytest.raises(SpoolError, match="nothing was touched") as caught:
+            use()
+        assert caught.value.hint
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["a", "source"]
+
+
+def test_a_shared_folder_is_for_its_owner_only(tmp_path, source):
+    """Whatever the umask."""
+    before = os.umask(0)
+    try:
+        RemoteFiles(f"file://{tmp_path}/shared/folder").put(source, "evals-1/a")
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "shared").rglob("*")}
+    assert modes == {"folder": 0o700, "evals-1": 0o700, "a": 0o600}
+
+
+@pytest.mark.parametrize("other", [LINES[:-1], LINES + b"x", LINES.replace(b"a", b"b")])
+def test_other_bytes_than_were_written_are_not_taken(tmp_path, source, other):
+    """Shorter, longer, or others of the same length."""
+    remote = RemoteFiles(f"file://{tmp_path}/shared", attempts=3)
+    remote.put(source, "evals-1/a")
+    (tmp_path / "shared" / "evals-1" / "a").write_bytes(other)
+    with pytest.raises(SpoolError, match="is not what was written") as caught:
+        fetch(remote, "evals-1/a", tmp_path / "target")
+    assert caught.value.hint
+
+
+def test_trouble_that_passes_is_not_noticed(moving, source, tmp_path):
+    """A put that failed half-way is made again, and until it is whole there is nothing of that name."""
+    moving.trouble = [TimeoutError("slow"), ConnectionResetError("gone"), OSError(errno.EREMOTEIO, "InternalError")]
+    remote = RemoteFiles("moving://x/folder")
+    remote.put(source, "evals-1/a")
+    assert moving.puts == 4
+    assert fetch(remote, "evals-1/a", tmp_path / "target")
+    assert [path.rpartition("/")[2] for path in remote._open()[0].find("/x")] == ["a"]
+
+
+def test_trouble_that_stays_is_told(moving, source):
+    """What was tried, where, the library's words, and what to do; a half file has no name that anybody reads."""
+    moving.trouble = [TimeoutError("slow")] * 9
+    remote = RemoteFiles("moving://x/folder", attempts=3)
+    with pytest.raises(SpoolError) as caught:
+        remote.put(source, "evals-1/a")
+    assert caught.value.message == "cannot write moving://x/folder/evals-1/a: slow"
+    assert "same command again" in (caught.value.hint or "")
+    assert caught.value.exit_code == 4
+    assert isinstance(caught.value.__cause__, TimeoutError)
+    assert moving.puts == 3
+    assert remote._open()[0].find("/x") == []
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (PermissionError("Access Denied"), "credentials"),
+        (FileNotFoundError("The specified bucket does not exist"), "BATCHKIT_SPOOL_URL"),
+        (OSError(errno.ENOSPC, "No space left"), "nothing is lost"),
+    ],
+)
+def test_trouble_that_waits_for_a_person_is_told_at_once(moving, source, error, words):
+    """Nothing is tried again."""
+    moving.trouble = [error] * 9
+    with pytest.raises(SpoolError) as caught:
+        RemoteFiles("moving://x/folder").put(source, "evals-1/a")
+    assert words in (caught.value.hint or "")
+    assert moving.puts == 1
+
+
+def test_a_service_that_takes_half_is_not_believed(moving, source, monkeypatch):
+    """What arrived is counted before it gets its name."""
+    monkeypatch.setattr(moving, "put_file", lambda self, _lpath, rpath, **_: self.pipe_file(rpath, LINES[:100]))
+    with pytest.raises(SpoolError, match="only 100 bytes"):
+        RemoteFiles("moving://x/folder", attempts=2).put(source, "evals-1/a")
+
+
+SECRET = "p%40ss:w/o@rd"
+URLS = {
+    f"sftp://me:{SECRET}@host/folder": "sftp://***@host/folder",
+    f"s3://{SECRET}@bucket/folder": "s3://***@bucket/folder",
+    "https://host/folder?token=abc&sig=def": "https://host/folder?token=***&sig=***",
+    "s3://bucket/folder": "s3://bucket/folder",
+    "/mnt/shared": "/mnt/shared",
+}
+
+
+@pytest.mark.parametrize(("given", "shown"), URLS.items(), ids=range(len(URLS)))
+def test_what_may_be_secret_in_a_url_is_not_shown(given, shown):
+    """Who signs in, and the values of options."""
+    assert displayed(given) == shown
+    assert RemoteFiles(given).display_url == shown
+
+
+def test_errors_do_not_repeat_what_the_url_hides(moving, source, caplog):
+    """Not in the message, nor in the causes, which a traceback would print, nor in the log."""
+    url = "moving://me:p%40ss-word@host/folder"
+    words = f"cannot sign in to {url} with p@ss-word"
+    for error in (PermissionError(words), TimeoutError(words)):
+        moving.trouble = [error] * 9
+        with caplog.at_level("DEBUG", logger="batchkit"), pytest.raises(SpoolError) as caught:
+            RemoteFiles(url, attempts=2).put(source, "evals-1/a")
+        causes: list[BaseException] = [caught.value]
+        while before := causes[-1].__cause__ or (None if causes[-1].__suppress_context__ else causes[-1].__context__):
+            causes.append(before)
+        said = " ".join(map(str, causes)) + caplog.text
+        assert "ss-word" not in said
+        assert "moving://***@host/folder" in said
+
+
+@pytest.mark.parametrize("url", ["nonsense://bucket/folder", "s3://", "memory://", "file:///", "s3://bucket/a*"])
+def test_a_url_that_cannot_be_used_is_refused(url, source):
+    """With a hint, and before anything is written."""
+    with pytest.raises(ConfigurationError, match="BATCHKIT_SPOOL_URL") as caught:
+        RemoteFiles(url).put(source, "evals-1/a")
+    assert caught.value.hint
+
+
+def test_a_missing_library_is_named(source, monkeypatch):
+    """With the extra that brings it."""
+
+    def missing(*_arguments, **_more):
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", missing)
+    with pytest.raises(ConfigurationError, match="s3fs") as caught:
+        RemoteFiles("s3://bucket/folder").put(source, "evals-1/a")
+    assert "groq-batchkit[s3]" in (caught.value.hint or "")
+
+
+def test_s3_without_credentials_or_bucket(s3_url, source, monkeypatch):
+    """Told at once, with what to do."""
+    with pytest.raises(SpoolError) as caught:
+        RemoteFiles(s3_url.replace("bucket-", "no-bucket-")).put(source, "evals-1/a")
+    assert "bucket must exist" in (caught.value.hint or "")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(SpoolError) as caught:
+        RemoteFiles(f"{s3_url}/other").put(source, "evals-1/a")
+    assert "credentials" in (caught.value.hint or "")
+
+
+@pytest.mark.slow
+def test_s3_takes_large_files_in_parts(s3_url, tmp_path):
+    """Larger than what the library would put at once; the parts make the same bytes."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    data = os.urandom(1 << 20) * 33
+    source.write_bytes(data)
+    remote = RemoteFiles(s3_url)
+    remote.put(source, "evals-1/a")
+    assert remote.get("evals-1/a", target, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
