@@ -144,14 +144,19 @@ requests = Table(
     Column("state", Text, nullable=False),
     Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
     Column("expiries", SmallInteger, nullable=False, server_default=text("0")),
-    CheckConstraint(_one_of("state", RequestState), name="state"),
+    # For each row that is written SQLite makes a little index of an IN (...) of more than two: that took half of the time of
+    # an insert. OR does not, the likeliest first.
+    CheckConstraint(
+        "(state = 'in_flight' OR state = 'succeeded' OR state = 'pending' OR state = 'failed' OR state = 'cancelled')",
+        name="state",
+    ),
     CheckConstraint("expiries <= attempts", name="counters"),
     sqlite_with_rowid=False,
 )
 
 # Only what is not done well stays in this index, so it is small when a workload is. SQLite takes a partial index only for a
 # query that repeats its condition word for word, and prefers it to the primary key only when it holds every column asked for.
-UNFINISHED = text("state IN ('pending', 'failed', 'cancelled')")
+UNFINISHED = text("(state = 'pending' OR state = 'failed' OR state = 'cancelled')")
 Index(
     "requests_unfinished",
     requests.c.workload_id,

@@ -29,7 +29,7 @@ def _views(dialect: str) -> Mapping[str, str]:
     # The list repeats the condition of the partial index, which SQLite asks for.
     unfinished = (
         "(SELECT count(*) FROM requests WHERE requests.workload_id = workloads.id AND requests.state = '{}'"
-        " AND requests.state IN ('pending', 'failed', 'cancelled'))"
+        " AND (requests.state = 'pending' OR requests.state = 'failed' OR requests.state = 'cancelled'))"
     )
     open_lines = (
         "(SELECT coalesce(sum(line_count), 0) FROM shards WHERE shards.workload_id = workloads.id"
@@ -118,7 +118,8 @@ def upgrade() -> None:
         sa.Column("attempts", sa.SmallInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("expiries", sa.SmallInteger(), server_default=sa.text("0"), nullable=False),
         sa.CheckConstraint(
-            "state IN ('pending', 'in_flight', 'succeeded', 'failed', 'cancelled')", name=op.f("requests_state")
+            "(state = 'in_flight' OR state = 'succeeded' OR state = 'pending' OR state = 'failed' OR state = 'cancelled')",
+            name=op.f("requests_state"),
         ),
         sa.CheckConstraint("expiries <= attempts", name=op.f("requests_counters")),
         sa.PrimaryKeyConstraint("workload_id", "seq", name="requests_pkey"),
@@ -129,8 +130,8 @@ def upgrade() -> None:
         "requests",
         ["workload_id", "state", "seq", "shard_id"],
         unique=False,
-        postgresql_where=sa.text("state IN ('pending', 'failed', 'cancelled')"),
-        sqlite_where=sa.text("state IN ('pending', 'failed', 'cancelled')"),
+        postgresql_where=sa.text("(state = 'pending' OR state = 'failed' OR state = 'cancelled')"),
+        sqlite_where=sa.text("(state = 'pending' OR state = 'failed' OR state = 'cancelled')"),
     )
 
     op.create_table(
