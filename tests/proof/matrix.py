@@ -36,7 +36,7 @@ class Extent:
 
 
 FULL = Extent(points=None, pairs=200, points_per_trouble=20, points_through_prefect=20, storms=200)
-QUICK = Extent(points=12, pairs=3, points_per_trouble=1, points_through_prefect=2, storms=2)
+QUICK = Extent(points=12, pairs=3, points_per_trouble=1, points_through_prefect=1, storms=1)
 
 
 @dataclass

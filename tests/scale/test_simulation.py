@@ -28,6 +28,7 @@ def place(request, database_url, tmp_path) -> Ground:
     return Ground(request.node.callspec.params["database_url"], database_url, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_workload_goes_its_whole_way_in_fake_time(place):
     """Two days pass in seconds: every request has its result, no batch is made twice, and the figures add up."""
     figures = simulate(place, batches=_SHARDS, lines=_LINES, poll_seconds=1_800, seed=_SEED)
