@@ -83,6 +83,9 @@ def test_what_a_process_knows_by_itself_counts(bench, monkeypatch, tmp_path):
     report = run_errand(first_errand(bench.runner))
 
     assert report.counts["submitted"]
+    bench.home = tmp_path / "elsewhere"
+    assert bench.open_runner().process(bench.runner.find("work").id).all_succeeded
+    assert len(bench.emulator.ledger().batches) == 4
 
 
 def test_a_process_with_another_database_does_nothing(bench, monkeypatch, tmp_path):
