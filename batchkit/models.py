@@ -233,7 +233,8 @@ class Workload:
 
     ``request_count`` is None until the split has been committed whole. ``directory`` is its folder in the spool. ``window``
     and ``max_window`` are the provider's spellings (``24h``, ``7d``): the first try, and the longest the user allows.
-    ``credential`` is a digest of the key that submitted, never the key.
+    ``credential`` is a digest of the key that submitted, never the key. ``answer_rules`` says as JSON what an answer must be to
+    count (see ``batchkit.answers``), ``recipe`` what the requests were made of; both are None for a workload made of requests.
     """
 
     id: WorkloadId
@@ -250,6 +251,8 @@ class Workload:
     policy: RetryPolicy
     credential: str | None
     cancel_requested_at: float | None
+    answer_rules: str | None = None
+    recipe: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

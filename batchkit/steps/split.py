@@ -41,7 +41,7 @@ class SplitOptions:
     """How a workload is cut and retried; None means not given: the default, or what the workload has already.
 
     ``window`` and ``max_window`` are completion windows such as ``24h``; ``shard_bytes`` is in bytes; the two budgets
-    start at 1.
+    start at 1. ``answer_rules`` and ``recipe`` are those of the workload (see ``Workload``).
     """
 
     window: str | None = None
@@ -50,6 +50,8 @@ class SplitOptions:
     shard_bytes: int | None = None
     max_attempts: int | None = None
     max_expiries: int | None = None
+    answer_rules: str | None = None
+    recipe: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +235,8 @@ def _begin(
                 max_expiries=options.max_expiries or defaults.max_expiries,
             ),
             at=context.clock(),
+            answer_rules=options.answer_rules,
+            recipe=options.recipe,
         ):
             return None
         workload = workloads.find(connection, name)

@@ -69,6 +69,8 @@ workloads = Table(
     Column("max_expiries", Integer, nullable=False),
     Column("credential", Text),
     Column("cancel_requested_at", Float),
+    Column("answer_rules", Text),
+    Column("recipe", Text),
     Column("lease_owner", Text),
     Column("lease_until", Float),
     CheckConstraint("request_count IS NULL OR input_sha256 IS NOT NULL", name="split_whole"),

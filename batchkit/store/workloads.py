@@ -47,6 +47,8 @@ def _workload(row: Any) -> Workload:
         policy=RetryPolicy(max_attempts=row.max_attempts, max_expiries=row.max_expiries),
         credential=row.credential,
         cancel_requested_at=row.cancel_requested_at,
+        answer_rules=row.answer_rules,
+        recipe=row.recipe,
     )
 
 
@@ -62,6 +64,8 @@ def add(
     shard_bytes: int,
     policy: RetryPolicy,
     at: float,
+    answer_rules: str | None = None,
+    recipe: str | None = None,
 ) -> bool:
     """Insert a workload unless the name is taken; says whether it did."""
     values = {
@@ -75,6 +79,8 @@ def add(
         "shard_bytes": shard_bytes,
         "max_attempts": policy.max_attempts,
         "max_expiries": policy.max_expiries,
+        "answer_rules": answer_rules,
+        "recipe": recipe,
     }
     try:
         with connection.begin_nested():

@@ -1,0 +1,1 @@
+"""Tables in, tables out: whatever holds rows, read and written in bounded memory."""
