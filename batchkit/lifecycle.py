@@ -126,6 +126,9 @@ def decide(kind: OutcomeKind, *, attempts: int, expiries: int, policy: RetryPoli
         case OutcomeKind.TRANSIENT:
             if attempts - expiries >= policy.max_attempts:
                 return Verdict(RequestState.FAILED, attempts, expiries)
+        case OutcomeKind.INVALID:
+            if attempts - expiries >= min(policy.max_invalid, policy.max_attempts):
+                return Verdict(RequestState.FAILED, attempts, expiries)
         case OutcomeKind.EXPIRED | OutcomeKind.CANCELLED | OutcomeKind.MISSING:
             expiries += 1
             if not cancelling and expiries >= policy.max_expiries:

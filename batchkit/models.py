@@ -152,6 +152,7 @@ class OutcomeKind(StrEnum):
     EXPIRED = "expired"
     CANCELLED = "cancelled"
     MISSING = "missing"
+    INVALID = "invalid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,11 +221,13 @@ class RetryPolicy:
     """How often one request may ride.
 
     ``max_attempts`` counts rides that the model answered with an error, ``max_expiries`` rides that were not executed
-    (expired, missing, cancelled by the provider). Both start at 1.
+    (expired, missing, cancelled by the provider). Both start at 1. ``max_invalid`` is ``max_attempts`` for a ride whose answer broke the
+    workload's own rules: each such answer is paid for.
     """
 
     max_attempts: int = 5
     max_expiries: int = 10
+    max_invalid: int = 3
 
 
 @dataclass(frozen=True, slots=True)

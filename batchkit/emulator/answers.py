@@ -7,7 +7,7 @@ console.groq.com/docs/api-reference and, for ``usage``, ``x_groq`` and ``service
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -16,6 +16,9 @@ from batchkit.emulator.ids import completion_id, id_suffix, stable_hash
 from batchkit.emulator.refusals import RequestRefused, refused
 from batchkit.emulator.schema_answers import SchemaUnsupported, conforming
 from batchkit.emulator.validation import CHAT
+
+if TYPE_CHECKING:
+    from batchkit.emulator.scenario import Reply
 
 _ECHO_CHARACTERS = 4_000
 _FLAGGED = (
@@ -29,7 +32,10 @@ _WRONG_TYPES = (AttributeError, IndexError, KeyError, RecursionError, TypeError,
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request to answer: ``entropy`` makes its ids, ``created`` is the provider's time in Unix seconds."""
+    """One request to answer: ``entropy`` makes its ids, ``created`` is the provider's time in Unix seconds.
+
+    ``replies`` are what the scenario has models say.
+    """
 
     url: str
     body: dict[str, Any]
@@ -37,6 +43,7 @@ class Asked:
     request_id: str
     created: int
     service_tier: str
+    replies: tuple[Reply, ...] = ()
 
 
 def answer(asked: Asked) -> tuple[int, Any]:
@@ -65,7 +72,7 @@ def chat_body(asked: Asked) -> dict[str, Any]:
     body = asked.body
     check_chat(body)
     prompt = _last_user_text(body["messages"])
-    draft = _draft(body, prompt, asked.entropy)
+    draft = _draft(body, prompt, asked)
     _cut_to_limits(draft, body)
     message: dict[str, Any] = {"role": "assistant"}
     if draft.content is not None:
@@ -89,18 +96,21 @@ def chat_body(asked: Asked) -> dict[str, Any]:
     }
 
 
-def _draft(body: dict[str, Any], prompt: str, entropy: int) -> _Draft:
+def _draft(body: dict[str, Any], prompt: str, asked: Asked) -> _Draft:
     model = body["model"].lower()
     if "llama-guard" in model:
         return _Draft(_safety(prompt))
     reasoning = ""
     if model.startswith(_REASONING_MODELS) and body.get("reasoning_effort") != "none":
         reasoning = f"The user wants an answer to: {prompt[:200]}"
+    scripted = next((reply.content for reply in asked.replies if reply.says(body["model"], prompt)), None)
+    if scripted is not None:
+        return _Draft(scripted, reasoning)
     tool = _tool_to_call(body)
     if tool is not None:
         arguments = conforming_or_refused(tool.get("parameters") or {"type": "object"}, prompt, "tool_use_failed")
         function = {"name": tool["name"], "arguments": orjson.dumps(arguments).decode()}
-        call = {"id": f"call_{id_suffix(entropy)[:10]}", "type": "function", "function": function}
+        call = {"id": f"call_{id_suffix(asked.entropy)[:10]}", "type": "function", "function": function}
         return _Draft(None, reasoning, [call], "tool_calls")
     wanted = body.get("response_format") or {}
     if wanted.get("type") == "json_object":

@@ -77,7 +77,10 @@ def execute(world: World, batch: sqlite3.Row, chunk: Chunk, when: float) -> Exec
             custom_id = request["custom_id"]
             entropy = stable_hash(batch_salt, number)
             request_id = f"req_{prefix}{id_suffix(entropy ^ batch_salt)}"
-            status, body = answer(Asked(request["url"], request["body"], entropy, request_id, int(when), "batch"))
+            asked = Asked(
+                request["url"], request["body"], entropy, request_id, int(when), "batch", world.script.replies
+            )
+            status, body = answer(asked)
             outcome = Outcome(f"batch_req_out_{prefix}{id_suffix(entropy)}", custom_id, request_id, status, body)
             outcome.settle()
             if faults:

@@ -10,6 +10,10 @@ A scenario file is TOML, or JSON of the same shape; every key may be left out::
     [limits]
     max_bytes = 100_000_000
 
+    [[replies]]                 # what models say to prompts that match; the first that does
+    match = "(?i)love|great"
+    content = "positive"
+
     [[faults]]
     fault = "expire-lines"
     fraction = 0.3
@@ -20,6 +24,7 @@ A scenario file is TOML, or JSON of the same shape; every key may be left out::
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -60,6 +65,27 @@ class Limits(_Section):
     errors_shown: int = Field(default=500, ge=1)
 
 
+class Reply(_Section):
+    """What chat models say when their last user message matches; ``models`` empty means all of them."""
+
+    match: str
+    content: str
+    models: frozenset[str] = frozenset()
+
+    @field_validator("match")
+    @classmethod
+    def _is_pattern(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        return value
+
+    def says(self, model: str, prompt: str) -> bool:
+        """Whether this is the reply of a model to a prompt."""
+        return (not self.models or model in self.models) and re.search(self.match, prompt) is not None
+
+
 class Scenario(_Section):
     """A script for the emulator. ``seed`` decides every choice that a fault makes by share."""
 
@@ -68,6 +94,7 @@ class Scenario(_Section):
     seed: int = 0
     timing: Timing = Timing()
     limits: Limits = Limits()
+    replies: tuple[Reply, ...] = ()
     faults: tuple[SerializeAsAny[Fault], ...] = ()
 
     @field_validator("faults", mode="before")

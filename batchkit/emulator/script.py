@@ -23,6 +23,7 @@ class Script:
         self.scenario = scenario
         self.seed = scenario.seed
         self.limits = scenario.limits
+        self.replies = scenario.replies
         self.lines = self._of_kind(LineFault)
         self._batches = self._of_kind(BatchFault)
         self._calls = self._of_kind(HttpFault)

@@ -47,7 +47,7 @@ async def chat(world: World, _request: Request, call: Call, _faults: Sequence[Ht
 
 def _asked(world: World, url: str, body: dict[str, Any], tier: str) -> Asked:
     now = world.clock.now()
-    return Asked(url, body, fresh_entropy(), new_request_id(now), int(now), tier)
+    return Asked(url, body, fresh_entropy(), new_request_id(now), int(now), tier, world.script.replies)
 
 
 def _events(body: dict[str, Any], asked: Asked) -> Iterator[bytes]:

@@ -5,10 +5,11 @@ One shard at a time. The answers go to the store in chunks as they are read; wha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from batchkit import jsonl
+from batchkit.answers import reason_of_refusal
 from batchkit.lifecycle import classify, decide, outranks
 from batchkit.models import Outcome, OutcomeKind, RequestState
 from batchkit.spool import disk_errors
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from batchkit.answers import AnswerCheck, Reading
     from batchkit.lifecycle import Verdict
     from batchkit.models import BatchProblem, OutputLine, RetryPolicy, ShardId
     from batchkit.steps.plain_answers import PlainAnswers
@@ -79,6 +81,7 @@ class AnswerReader:
         bulk: Bulk,
         policy: RetryPolicy,
         cancelling: bool,
+        check: AnswerCheck | None = None,
     ) -> None:
         self._riders = riders
         self._by_id = {rider.custom_id: index for index, rider in enumerate(riders)}
@@ -86,8 +89,9 @@ class AnswerReader:
         self._facts: dict[int, tuple[Any, ...]] = {}
         self._shard_id = shard_id
         self._bulk = bulk
-        self._policy = policy
+        self._policy = policy if check is None else replace(policy, max_invalid=check.rules.tries)
         self._cancelling = cancelling
+        self._check = check
         self._chunk: dict[int, str] = {}
         self._chunk_bytes = 0
         self.tally = Tally()
@@ -98,18 +102,44 @@ class AnswerReader:
             for block in _blocks(path):
                 whole = block.rfind(b"\n") + 1
                 answers = plain_answers(block[:whole]) if whole else None
-                if answers is None or not self._take_plain(answers):
+                if answers is None or not self._take_answers(answers):
                     for line in block[:whole].split(b"\n"):
                         self._take_line(line, is_torn=False)
                 # Behind the last newline, if anything, is a line as well: the end of a file that may be torn.
                 self._take_line(block[whole:], is_torn=True)
 
-    def _take_plain(self, answers: PlainAnswers) -> bool:
-        """Take successes, each the first answer to its request; False, and nothing taken, when any is not."""
-        outcomes, riders, tally = self._outcomes, self._riders, self.tally
+    def _take_answers(self, answers: PlainAnswers) -> bool:
+        """Take plain answers, each the first one to its request; False, and nothing taken, when any is not."""
+        outcomes = self._outcomes
         indices = [self._by_id.get(custom_id, -1) for custom_id in answers.custom_ids]
         if -1 in indices or any(outcomes[index] is not None for index in indices) or len(set(indices)) < len(indices):
             return False
+        if self._check is None:
+            self._take_successes(answers, indices)
+            return True
+        readings = list(map(self._check.read, answers.bodies))
+        for place, reading in enumerate(readings):
+            if reading.code is not None:
+                self._take_breach(answers, place, indices[place], reading)
+        good = [place for place, reading in enumerate(readings) if reading.code is None]
+        self._take_successes(answers.chosen(good), [indices[place] for place in good])
+        return True
+
+    def _take_breach(self, answers: PlainAnswers, place: int, index: int, reading: Reading) -> None:
+        """Take an answer that breaks the workload's rules: it was paid for, and is kept."""
+        self.tally.lines += 1
+        self._outcomes[index] = Outcome(OutcomeKind.INVALID, 200, reading.code, reading.message)
+        self._facts[index] = (
+            answers.request_ids[place],
+            answers.finish_reasons[place],
+            answers.prompt_tokens[place],
+            answers.completion_tokens[place],
+            answers.total_tokens[place],
+        )
+        self._put(index, answers.bodies[place])
+
+    def _take_successes(self, answers: PlainAnswers, indices: list[int]) -> None:
+        outcomes, riders, tally = self._outcomes, self._riders, self.tally
         for index in indices:
             outcomes[index] = _PLAIN_SUCCESS
         seqs = [riders[index].seq for index in indices]
@@ -128,7 +158,6 @@ class AnswerReader:
         tally.completion_tokens += sum(filter(None, answers.completion_tokens))
         tally.lines += len(indices)
         tally.succeeded += len(indices)
-        return True
 
     def _take_line(self, line: bytes, *, is_torn: bool) -> None:
         """Take any line, ``is_torn`` when no newline ended it."""
@@ -149,15 +178,30 @@ class AnswerReader:
         if answer is None or index is None:
             self.tally.unknown += 1
             return
-        outcome = classify(answer)
+        outcome = self._by_the_rules(classify(answer), answer)
         known = self._outcomes[index]
         if known is not None:
             self.tally.duplicate += 1
             if not outranks(outcome.kind, known.kind):
                 return
         self._outcomes[index] = outcome
-        if self._verdict(index, outcome).state in {RequestState.SUCCEEDED, RequestState.FAILED}:
+        is_paid = outcome.kind is OutcomeKind.INVALID
+        if is_paid or self._verdict(index, outcome).state in {RequestState.SUCCEEDED, RequestState.FAILED}:
             self._keep(index, answer)
+
+    def _by_the_rules(self, outcome: Outcome, answer: OutputLine) -> Outcome:
+        """Look whether a success is one by the workload's own rules, and whether a refusal was the model's failure."""
+        if self._check is None:
+            return outcome
+        if outcome.kind is OutcomeKind.SUCCEEDED:
+            reading = self._check.read(jsonl.dumps(answer.body))
+            if reading.code is None:
+                return outcome
+            return Outcome(OutcomeKind.INVALID, outcome.status_code, reading.code, reading.message)
+        reason = reason_of_refusal(outcome.status_code, outcome.code, outcome.message)
+        if reason is None:
+            return outcome
+        return Outcome(OutcomeKind.INVALID, outcome.status_code, reason, outcome.message)
 
     def _verdict(self, index: int, outcome: Outcome) -> Verdict:
         rider = self._riders[index]
@@ -175,7 +219,9 @@ class AnswerReader:
         self._facts[index] = (answer.request_id, *_facts_of(body))
         if body is None:
             return
-        text = jsonl.dumps(body).decode()
+        self._put(index, jsonl.dumps(body).decode())
+
+    def _put(self, index: int, text: str) -> None:
         self._chunk[self._riders[index].seq] = text
         self._chunk_bytes += len(text)
         if self._chunk_bytes >= _CHUNK_BYTES:
@@ -208,10 +254,11 @@ class AnswerReader:
         verdict = self._verdict(index, outcome)
         request_id, finish_reason, prompt, completion, total = self._facts.get(index, (None, None, None, None, None))
         message = outcome.message[:_MAX_STORED_MESSAGE] if outcome.message else None
-        if verdict.state is RequestState.SUCCEEDED:
-            tally.succeeded += 1
+        if outcome.kind in {OutcomeKind.SUCCEEDED, OutcomeKind.INVALID}:
             tally.prompt_tokens += prompt or 0
             tally.completion_tokens += completion or 0
+        if verdict.state is RequestState.SUCCEEDED:
+            tally.succeeded += 1
         else:
             tally.states.append((rider.seq, verdict.state.value, verdict.attempts, verdict.expiries))
             tally.attempts.append(

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from batchkit.answers import check_for
 from batchkit.errors import Forbidden, NotFound, ProviderError, StateConflict, Unauthorized
 from batchkit.lifecycle import is_capacity_refusal
 from batchkit.models import BatchStatus, Download, FileId, OutcomeKind, RequestState, ShardState
@@ -212,6 +213,7 @@ def _read_answers(connection: Connection, workload: Workload, fetched: _Fetched)
         bulk=bulk_for(connection),
         policy=workload.policy,
         cancelling=workload.cancel_requested_at is not None,
+        check=None if workload.answer_rules is None else check_for(workload.answer_rules),
     )
     for download in (fetched.output, fetched.error):
         if download is not None:

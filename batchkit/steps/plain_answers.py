@@ -57,6 +57,13 @@ class PlainAnswers(Struct, array_like=True, gc=False):
     completion_tokens: list[int | None]
     total_tokens: list[int | None]
 
+    def chosen(self, places: list[int]) -> PlainAnswers:
+        """Give those at some places, in that order."""
+        if len(places) == len(self.custom_ids):
+            return self
+        columns = (getattr(self, name) for name in self.__struct_fields__)
+        return PlainAnswers(*[[column[place] for place in places] for column in columns])
+
 
 _NO_USAGE: Final = _Usage()
 _NO_CHOICE: Final = _Choice()

@@ -7,6 +7,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import IO, TYPE_CHECKING, Self
 
+from batchkit.answers import amended, load_rules
 from batchkit.errors import SpoolError, StateConflict
 from batchkit.models import RequestState
 from batchkit.spool import disk_errors
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+    from batchkit.answers import AnswerRules
     from batchkit.models import ShardId, Workload, WorkloadId
     from batchkit.steps.context import StepContext
     from batchkit.store.requests import PendingRequest, ResubmitGroup
@@ -96,7 +98,7 @@ def resubmit(context: StepContext, workload_id: WorkloadId) -> StepReport:
 def _cut_group(context: StepContext, workload: Workload, group: ResubmitGroup) -> StepReport:
     report = StepReport({})
     after_seq = -1
-    with _OldShards(context) as old:
+    with _OldShards(context, load_rules(workload.answer_rules)) as old:
         while made := _make_shards(context, workload, group, old, after_seq=after_seq):
             try:
                 _commit(context, workload, made)
@@ -168,10 +170,14 @@ def _line_count(made: Sequence[ShardFile]) -> int:
 
 
 class _OldShards:
-    """Reads request lines out of old shard files, a few of which stay open."""
+    """Reads request lines out of old shard files, a few of which stay open.
 
-    def __init__(self, context: StepContext) -> None:
+    With ``rules``, a request whose last answer broke them is asked differently.
+    """
+
+    def __init__(self, context: StepContext, rules: AnswerRules | None) -> None:
         self._context = context
+        self._rules = rules
         self._handles: dict[ShardId, IO[bytes]] = {}
 
     def __enter__(self) -> Self:
@@ -183,6 +189,7 @@ class _OldShards:
 
     def lines_of(self, pending: Sequence[PendingRequest]) -> Iterator[RequestLines]:
         """Read the requests' lines, in their order, some megabytes at a time. Raises ``SpoolError``."""
+        breaches = self._breaches_of(pending)
         lines: list[bytes] = []
         size = start = 0
         for shard_id, requests_of_shard in groupby(pending, key=attrgetter("shard_id")):
@@ -194,6 +201,8 @@ class _OldShards:
                     line = os.pread(descriptor, request.line_length + 1, request.line_offset)
                     if len(line) <= request.line_length:
                         raise _too_short(handle.name)
+                    if self._rules is not None and (reason := breaches.get((shard_id, request.seq))):
+                        line = amended(line, reason, self._rules, ride=shard_id) + b"\n"
                     lines.append(line)
                     size += len(line)
                     if size >= _PIECE_BYTES:
@@ -202,6 +211,12 @@ class _OldShards:
                         lines, size = [], 0
         if lines:
             yield _piece(pending[start:], lines)
+
+    def _breaches_of(self, pending: Sequence[PendingRequest]) -> dict[tuple[ShardId, int], str]:
+        if self._rules is None:
+            return {}
+        with self._context.store.read() as connection:
+            return requests.breaches_of(connection, pending)
 
     def _open(self, shard_id: ShardId) -> IO[bytes]:
         handle = self._handles.pop(shard_id, None)
@@ -220,7 +235,7 @@ def _piece(pending: Sequence[PendingRequest], lines: list[bytes]) -> RequestLine
     return RequestLines(
         [request.seq for request in pending],
         [request.custom_id for request in pending],
-        [request.line_length for request in pending],
+        [len(line) - 1 for line in lines],
         b"".join(lines),
     )
 

@@ -22,7 +22,7 @@ from batchkit.store import shards, workloads
 from batchkit.store.bulk import bulk_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from sqlalchemy.engine import Connection
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from batchkit.models import Workload
     from batchkit.steps.context import StepContext
     from batchkit.steps.input_check import CheckedBlock
+    from batchkit.store.engine import Store
 
 
 #: Few enough for the reading ahead to go on meanwhile, and enough to make small shards cost no more than large ones.
@@ -138,10 +139,11 @@ def split(
     options: SplitOptions,
     defaults: SplitDefaults,
     advance: Callable[[int], None],
+    keep: Mapping[str, Path] | None = None,
 ) -> Workload | None:
     """Split the input under ``name``, or find that this was done; None while another runner is splitting it.
 
-    What an interrupted split left is removed first. Raises ``WorkloadConflict`` when the name belongs to another input,
+    ``keep`` are files that the workload is to keep in its folder, by their names there. What an interrupted split left is removed first. Raises ``WorkloadConflict`` when the name belongs to another input,
     ``InputInvalid`` and ``InputUnreadable`` for the input; in all three cases nothing is stored.
     """
     with context.store.read() as connection:
@@ -156,6 +158,8 @@ def split(
     try:
         with DiskThread() as disk:
             _write_shards(context, workload, check, disk)
+        for relative, path in (keep or {}).items():
+            context.spool.keep(path, f"{workload.directory}/{relative}")
     except StateConflict:
         # Who took over has deleted our folder, but perhaps before our last file was in it.
         with suppress(SpoolError):
@@ -165,30 +169,44 @@ def split(
         _abandon(context, workload)
         raise
     with context.store.write() as connection:
-        if not workloads.holds_lease(connection, workload.id, context.owner):
-            return None
-        workloads.finish_split(
-            connection, workload.id, sha256=digest.hexdigest(), request_count=check.line_count, at=context.clock()
-        )
-        workloads.release_lease(connection, context.owner)
-        return workloads.get(connection, workload.id)
+        if workloads.holds_lease(connection, workload.id, context.owner):
+            workloads.finish_split(
+                connection, workload.id, sha256=digest.hexdigest(), request_count=check.line_count, at=context.clock()
+            )
+            workloads.release_lease(connection, context.owner)
+            return workloads.get(connection, workload.id)
+    if keep:
+        # As above: who took over may have deleted our folder before the last of these was in it.
+        with suppress(SpoolError):
+            context.spool.remove_tree(workload.directory)
+    return None
 
 
 def _same_workload(context: StepContext, workload: Workload, paths: Sequence[Path], options: SplitOptions) -> Workload:
     """Make sure that the input is the one that the workload was made of, and take over changed policies."""
+    if (options.answer_rules, options.recipe) != (workload.answer_rules, workload.recipe):
+        raise WorkloadConflict(
+            f"workload {workload.name!r} was made in another way: its answers would be read by other rules than these",
+            hint="choose another --name, or `batchkit clean` the old workload first",
+        )
     if sources.scan(paths).sha256 != workload.input_sha256:
         raise WorkloadConflict(
             f"workload {workload.name!r} was made of a different input ({workload.source});"
             " its requests would get answers to other questions",
             hint="choose another --name, or `batchkit clean` the old workload first",
         )
+    return change_policies(context.store, workload, options)
+
+
+def change_policies(store: Store, workload: Workload, options: SplitOptions) -> Workload:
+    """Take over the policies that the options give anew, for a workload that is split already."""
     given = {
         "max_completion_window": options.max_window,
         "max_attempts": options.max_attempts,
         "max_expiries": options.max_expiries,
     }
     changed = {column: value for column, value in given.items() if value is not None}
-    with context.store.write() as connection:
+    with store.write() as connection:
         if changed:
             workloads.set_values(connection, workload.id, **changed)
         return workloads.get(connection, workload.id)

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import and_, bindparam, delete, func, select, update
 
-from batchkit.models import RequestState, Shard, ShardId, ShardState, WorkloadId
-from batchkit.store.tables import FAILED, UNFINISHED, requests, results, shards
+from batchkit.models import OutcomeKind, RequestState, Shard, ShardId, ShardState, WorkloadId
+from batchkit.store.tables import FAILED, UNFINISHED, attempts, requests, results, shards
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import BindParameter, ColumnElement
     from sqlalchemy.engine import Connection
 
@@ -180,6 +182,20 @@ def pending_after(
         .order_by(requests.c.seq)
     )
     return [PendingRequest(*row) for row in connection.execute(query).all()]
+
+
+def breaches_of(connection: Connection, pending: Sequence[PendingRequest]) -> dict[tuple[ShardId, int], str]:
+    """Name what was wrong with the last answers of pending requests that broke their workload's rules: by shard and seq."""
+    if not pending:
+        return {}
+    shard_ids = tuple({request.shard_id for request in pending})
+    among: BindParameter[tuple[ShardId, ...]] = bindparam("among", shard_ids, expanding=True, literal_execute=True)
+    query = select(attempts.c.shard_id, attempts.c.seq, attempts.c.error_code).where(
+        attempts.c.shard_id.in_(among),
+        attempts.c.seq.between(pending[0].seq, pending[-1].seq),
+        attempts.c.kind == OutcomeKind.INVALID.value,
+    )
+    return {(shard_id, seq): code for shard_id, seq, code in connection.execute(query)}
 
 
 def pending_count(connection: Connection, workload_id: WorkloadId, *, at_most: int) -> int:

@@ -264,3 +264,38 @@ class TestSelection:
         wanted = frozenset(ids_of(lines_in)[:4])
         client = emulate(lines.FailLines(custom_ids=wanted, count=5))
         assert set(ids_of(client.results(client.run(lines_in))[1])) < wanted
+
+
+def test_garbled_answers_look_complete(emulate):
+    """A garbled answer is a success that stopped by itself, and is neither what was asked for nor JSON."""
+    client: Client = emulate(lines.GarbleAnswers())
+    wanted = {"type": "json_object"}
+    output, _ = client.results(client.run([chat_line("a", "Say it in JSON", response_format=wanted)]))
+    choice = output[0]["response"]["body"]["choices"][0]
+    assert choice["finish_reason"] == "stop"
+    with pytest.raises(orjson.JSONDecodeError):
+        orjson.loads(choice["message"]["content"])
+
+
+def test_wrong_answers_become_the_next_of_those_given(emulate):
+    """What a model says becomes the next of the contents, so that no right answer stays right."""
+    client: Client = emulate(lines.WrongAnswers(contents=("Echo: yes", "Echo: no")))
+    output, _ = client.results(client.run([chat_line("a", "yes"), chat_line("b", "no"), chat_line("c", "maybe")]))
+    said = {line["custom_id"]: line["response"]["body"]["choices"][0]["message"]["content"] for line in output}
+    assert said == {"a": "Echo: no", "b": "Echo: yes", "c": "Echo: yes"}
+
+
+@pytest.mark.parametrize(
+    ("sign", "number"),
+    [("low_confidence", "avg_logprob"), ("repetitive", "compression_ratio"), ("no_speech", "no_speech_prob")],
+)
+def test_blurred_segments_give_themselves_away(emulate, sign, number):
+    """One number of a transcript's last segment is out of its usual range."""
+    body = {"model": "whisper-large-v3", "url": "https://example.com/a.mp3", "response_format": "verbose_json"}
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/audio/transcriptions", "body": body}
+    numbers = []
+    for faults in ((), (lines.BlurSegments(sign=sign),)):
+        client: Client = emulate(*faults)
+        output, _ = client.results(client.run([line]))
+        numbers.append(output[0]["response"]["body"]["segments"][-1][number])
+    assert numbers[0] != numbers[1]

@@ -6,7 +6,7 @@ import pytest
 from batchkit.emulator import Scenario, ScenarioError, fault_catalogue, load_scenario, scenario_names
 from batchkit.emulator.faults import Fault, FaultInfo
 from batchkit.errors import BatchkitError
-from tests.emulator.support import chat_lines
+from tests.emulator.support import chat_line, chat_lines
 
 TOML = """
 name = "rough-day"
@@ -127,3 +127,24 @@ def test_every_fault_is_explained():
         for parameter, meaning in info.parameters.items():
             assert re.match(r".+ \((required|default .*)\)$", meaning, re.DOTALL), (info.name, parameter)
             assert not meaning.startswith("("), (info.name, parameter)
+
+
+def test_replies_are_what_models_say_to_prompts_that_match(client, tmp_path):
+    """The first reply whose pattern is found in the last user message is the content; a reply may belong to some models only."""
+    path = tmp_path / "replies.toml"
+    path.write_text(
+        '[[replies]]\nmatch = "(?i)love"\ncontent = "negative"\nmodels = ["llama-3.1-8b-instant"]\n'
+        '[[replies]]\nmatch = "(?i)love"\ncontent = "positive"\n'
+    )
+    client.emulator.set_scenario(load_scenario(path))
+    requests = [
+        chat_line("a", "I LOVE it"),
+        chat_line("b", "I love it", model="llama-3.1-8b-instant"),
+        chat_line("c", "Meh"),
+    ]
+    output, _ = client.results(client.run(requests))
+    said = {line["custom_id"]: line["response"]["body"]["choices"][0]["message"]["content"] for line in output}
+    assert said == {"a": "positive", "b": "negative", "c": "Echo: Meh"}
+    path.write_text('[[replies]]\nmatch = "("\ncontent = "x"\n')
+    with pytest.raises(ScenarioError, match="not a regular expression"):
+        load_scenario(path)

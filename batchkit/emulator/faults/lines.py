@@ -260,6 +260,55 @@ class EmptyAnswers(LineFault):
             message["content"] = None
 
 
+class GarbleAnswers(LineFault):
+    """Answers are successful and complete, but not what was asked for: text around half of them."""
+
+    name: ClassVar[str] = "garble-answers"
+
+    def apply(self, outcome: Outcome) -> None:
+        """Put words around the first half of the content."""
+        message = _message(outcome)
+        if message is not None:
+            content = message.get("content") or ""
+            message["content"] = f"Well, let me see: {content[: len(content) // 2]} ..."
+
+
+class WrongAnswers(LineFault):
+    """Answers are well-formed and wrong: another one of the contents given here."""
+
+    name: ClassVar[str] = "wrong-answers"
+    contents: tuple[str, ...] = Field(
+        min_length=2, description="what a model may say; an answer becomes the next of them"
+    )
+
+    def apply(self, outcome: Outcome) -> None:
+        """Replace the content by the one behind it."""
+        message = _message(outcome)
+        if message is not None:
+            said = message.get("content")
+            place = self.contents.index(said) + 1 if said in self.contents else 0
+            message["content"] = self.contents[place % len(self.contents)]
+
+
+class BlurSegments(LineFault):
+    """Transcripts have a segment that is not to be trusted: unsure, repeated, or silence taken for words."""
+
+    name: ClassVar[str] = "blur-segments"
+    sign: Literal["low_confidence", "repetitive", "no_speech"] = Field(
+        default="low_confidence", description="what gives it away"
+    )
+
+    def apply(self, outcome: Outcome) -> None:
+        """Change the numbers of the last segment."""
+        segments = outcome.body.get("segments") if isinstance(outcome.body, dict) else None
+        if outcome.succeeded and segments:
+            segments[-1] |= {
+                "low_confidence": {"avg_logprob": -0.9},
+                "repetitive": {"compression_ratio": 3.1},
+                "no_speech": {"no_speech_prob": 0.93},
+            }[self.sign]
+
+
 class SplitAnswers(LineFault):
     """Answers come in several items, of which the first is cut off and the last is whole."""
 

@@ -1,0 +1,273 @@
+"""Reading an answer: its value, or the reason why it does not count."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+
+from batchkit import jsonl
+from batchkit.answers.importing import import_by_path
+from batchkit.answers.transcripts import read_transcript
+from batchkit.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from batchkit.answers.rules import AnswerRules
+
+_MAX_MESSAGE_CHARS: Final = 500
+_THOUGHTS: Final = re.compile(r"\s*<think>.*?</think>\s*", re.DOTALL)
+_FENCE: Final = re.compile(r"\s*```[A-Za-z]*\n(.*?)\n?```\s*", re.DOTALL)
+_NUMBER: Final = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
+_INTEGER: Final = re.compile(r"[-+]?\d{1,18}", re.ASCII)
+_AROUND: Final = " \t\r\n.\"'`*"
+_CATEGORY: Final = re.compile(r"S\d{1,2}", re.ASCII)
+
+
+class Reason(StrEnum):
+    """Why an answer does not count; the error code of its attempt."""
+
+    TRUNCATED = "answer_truncated"
+    INVALID = "answer_invalid"
+    EMPTY = "answer_empty"
+    GENERATION_FAILED = "generation_failed"
+
+
+class Reading(NamedTuple):
+    """What an answer says: its ``value``, or the ``code`` (a ``Reason``) and message for why it does not count.
+
+    By the rules' format the value is: ``any`` and ``pattern`` a text; ``json`` the parsed document; ``choice`` one of the choices as
+    the rules spell it; ``number`` an int or float; ``tools`` a list of ``{"name", "arguments"}``; ``transcript`` see
+    ``read_transcript``; ``safety`` ``{"safe": bool, "categories": ["S1", ...]}``.
+    """
+
+    value: Any
+    code: str | None = None
+    message: str = ""
+
+
+class _Function(msgspec.Struct):
+    name: str
+    arguments: str = "{}"
+
+
+class _ToolCall(msgspec.Struct):
+    function: _Function
+
+
+class _Message(msgspec.Struct):
+    content: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message | None = None
+    finish_reason: str | None = None
+
+
+class _Chat(msgspec.Struct):
+    choices: list[_Choice]
+
+
+_read_chat: Final = jsonl.typed_reader(_Chat)
+
+
+class _BreachError(ValueError):
+    """An answer is not what the rules ask for; the message says what is wrong."""
+
+    def __init__(self, message: str, reason: Reason = Reason.INVALID) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class AnswerCheck:
+    """Reads answers by rules. Raises ``ConfigurationError`` when the schema is none, or the model cannot be imported."""
+
+    def __init__(self, rules: AnswerRules) -> None:
+        self.rules = rules
+        self._choices = {choice.strip().casefold(): choice for choice in rules.choices}
+        self._pattern = re.compile(rules.pattern) if rules.pattern is not None else None
+        self._validate = _validator(rules)
+
+    def read(self, body: bytes | str) -> Reading:
+        """Read the body of a response, JSON as the provider sent it."""
+        data = body.encode() if isinstance(body, str) else body
+        try:
+            return Reading(self._read(data))
+        except _BreachError as breach:
+            said = jsonl.storable_text(str(breach)) or ""
+            return Reading(None, breach.reason, said[:_MAX_MESSAGE_CHARS])
+
+    def _read(self, data: bytes) -> Any:
+        if self.rules.format == "transcript":
+            return _transcript(data)
+        message = _complete_message(data)
+        if self.rules.format == "tools":
+            return _tool_calls(message)
+        text = _without_thoughts(message.content or "")
+        if text.strip():
+            return self._value(text)
+        if self.rules.format == "any" and message.tool_calls:
+            return message.content
+        raise _BreachError("the answer is empty", Reason.EMPTY)
+
+    def _value(self, text: str) -> Any:
+        match self.rules.format:
+            case "json":
+                return self._document(text)
+            case "choice":
+                chosen = self._choices.get(text.strip(_AROUND).casefold())
+                if chosen is None:
+                    raise _BreachError(f"{_quoted(text)} is none of: {', '.join(self.rules.choices)}")
+                return chosen
+            case "pattern":
+                if self._pattern is not None and self._pattern.fullmatch(text.strip()) is None:
+                    raise _BreachError(f"{_quoted(text)} does not match {self.rules.pattern}")
+                return text.strip()
+            case "number":
+                return self._number(text)
+            case "safety":
+                return _safety(text)
+            case _:
+                return text
+
+    def _document(self, text: str) -> Any:
+        fenced = _FENCE.fullmatch(text)
+        try:
+            value = jsonl.loads(fenced[1] if fenced else text)
+        except jsonl.MalformedJson as error:
+            raise _BreachError(f"not JSON: {error}") from None
+        return self._validate(value)
+
+    def _number(self, text: str) -> int | float:
+        word = text.strip(" \t\r\n\"'`*").rstrip(".")
+        if _NUMBER.fullmatch(word) is None:
+            raise _BreachError(f"{_quoted(text)} is not a number")
+        value = int(word) if _INTEGER.fullmatch(word) else float(word)
+        low, high = self.rules.minimum, self.rules.maximum
+        if (low is not None and value < low) or (high is not None and value > high) or abs(value) == float("inf"):
+            raise _BreachError(f"{word} is not between {low} and {high}")
+        return value
+
+
+def reason_of_refusal(status_code: int | None, code: str | None, message: str | None) -> Reason | None:
+    """Say whether a refused request is one whose answer the provider could not make sense of, and why.
+
+    Groq answers 400 with these codes when what the model wrote is no JSON, or no call of a tool (console.groq.com/docs/text-chat,
+    /docs/tool-use); it does so too when the token limit cut the JSON off.
+    """
+    if status_code != 400 or code not in {"json_validate_failed", "tool_use_failed"}:  # noqa: PLR2004 - bad request
+        return None
+    return Reason.TRUNCATED if "max completion tokens" in (message or "").lower() else Reason.GENERATION_FAILED
+
+
+def _validator(rules: AnswerRules) -> Callable[[Any], Any]:
+    """Make what checks a parsed document: by the user's model, else by the schema; it raises ``_BreachError``."""
+    if rules.model_path is not None:
+        return _model_validator(rules.model_path)
+    if rules.json_schema is None:
+        return lambda value: value
+    return _schema_validator(rules.json_schema)
+
+
+def _schema_validator(schema: dict[str, Any]) -> Callable[[Any], Any]:
+    try:
+        import jsonschema_rs  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise ConfigurationError(
+            "what checks answers against a schema is not installed", hint="pip install 'groq-batchkit[annotate]'"
+        ) from None
+    try:
+        validator = jsonschema_rs.validator_for(schema)
+    except ValueError as error:
+        raise ConfigurationError(f"the schema of the answers is not a JSON Schema: {error}") from None
+
+    def validate(value: Any) -> Any:
+        if not validator.is_valid(value):
+            first = next(iter(validator.iter_errors(value)))
+            where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first.instance_path)
+            raise _BreachError(f"{where.lstrip('.') or 'the document'}: {first.message}")
+        return value
+
+    return validate
+
+
+def _model_validator(path: str) -> Callable[[Any], Any]:
+    from pydantic import BaseModel, TypeAdapter, ValidationError  # noqa: PLC0415 - only where a model is used
+
+    found = import_by_path(path)
+    if not isinstance(found, type):
+        raise ConfigurationError(f"{path} is no type", hint="name a pydantic model or another type that pydantic knows")
+    adapter: TypeAdapter[Any] = TypeAdapter(found)
+
+    def validate(value: Any) -> Any:
+        try:
+            made = adapter.validate_python(value)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"])) or "the document"
+            raise _BreachError(f"{where}: {first['msg']}") from None
+        return made.model_dump(mode="json") if isinstance(made, BaseModel) else adapter.dump_python(made, mode="json")
+
+    return validate
+
+
+def _without_thoughts(text: str) -> str:
+    """Leave out what a reasoning model thought aloud (console.groq.com/docs/reasoning, ``reasoning_format: raw``)."""
+    thoughts = _THOUGHTS.match(text)
+    return text[thoughts.end() :] if thoughts else text
+
+
+def _quoted(text: str) -> str:
+    stripped = " ".join(text.split())
+    return repr(stripped if len(stripped) <= 80 else stripped[:79] + "…")  # noqa: PLR2004 - a line of a terminal
+
+
+def _tool_calls(message: _Message) -> list[dict[str, Any]]:
+    if not message.tool_calls:
+        raise _BreachError("the model called no tool")
+    calls = []
+    for call in message.tool_calls:
+        try:
+            arguments = jsonl.loads(call.function.arguments or "{}")
+        except jsonl.MalformedJson as error:
+            raise _BreachError(f"the arguments of {call.function.name} are not JSON: {error}") from None
+        calls.append({"name": call.function.name, "arguments": arguments})
+    return calls
+
+
+def _safety(text: str) -> dict[str, Any]:
+    """Read Llama Guard's verdict: ``safe``, or ``unsafe`` and a line of categories (console.groq.com/docs/content-moderation)."""
+    first, *rest = text.split(maxsplit=1)
+    if first == "safe" and not rest:
+        return {"safe": True, "categories": []}
+    categories = [word.strip() for word in rest[0].split(",")] if rest else []
+    if first != "unsafe" or not all(_CATEGORY.fullmatch(category) for category in categories):
+        raise _BreachError(f"{_quoted(text)} is neither safe nor unsafe with its categories")
+    return {"safe": False, "categories": categories}
+
+
+def _complete_message(data: bytes) -> _Message:
+    try:
+        choices = _read_chat(data).choices
+    except jsonl.UNREADABLE:
+        raise _BreachError("the answer is not a chat completion") from None
+    if not choices or (message := choices[0].message) is None:
+        raise _BreachError("the answer holds no message", Reason.EMPTY)
+    if choices[0].finish_reason == "length":
+        raise _BreachError("the answer was cut off at its token limit", Reason.TRUNCATED)
+    return message
+
+
+def _transcript(data: bytes) -> dict[str, Any]:
+    try:
+        body = jsonl.loads_leniently(data)
+    except jsonl.MalformedJson as error:
+        raise _BreachError(f"not JSON: {error}") from None
+    transcript = read_transcript(body)
+    if transcript is None:
+        raise _BreachError("the answer is not a transcript")
+    return transcript

@@ -1,0 +1,177 @@
+"""What an answer says under each kind of rules, and why it does not count."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from batchkit import jsonl
+from batchkit.answers import AnswerCheck, AnswerRules, Reading, reason_of_refusal
+from batchkit.errors import ConfigurationError
+
+LABEL = {
+    "type": "object",
+    "properties": {"label": {"enum": ["good", "bad"]}, "scores": {"type": "array", "items": {"type": "integer"}}},
+    "required": ["label"],
+    "additionalProperties": False,
+}
+
+
+def said(content, *, finish_reason="stop", **message) -> bytes:
+    """Write the body of a chat completion."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": content, **message}}
+    return jsonl.dumps({"id": "1", "choices": [{**choice, "finish_reason": finish_reason}]})
+
+
+def read(body: bytes, **rules) -> Reading:
+    """Read a body by rules."""
+    return AnswerCheck(AnswerRules(**rules)).read(body)
+
+
+GOOD = {
+    "any text": ({}, "anything", "anything"),
+    "a document": ({"format": "json"}, '{"a": [1, 2]}', {"a": [1, 2]}),
+    "a document by its schema": ({"format": "json", "json_schema": LABEL}, '{"label":"good"}', {"label": "good"}),
+    "a document in a code fence": ({"format": "json"}, '```json\n{"a": 1}\n```', {"a": 1}),
+    "a document behind thoughts": ({"format": "json"}, '<think>\nhm {"a": 2}\n</think>\n{"a": 1}', {"a": 1}),
+    "a choice": ({"format": "choice", "choices": ("Good", "Bad")}, "bad", "Bad"),
+    "a choice in quotes with a full stop": ({"format": "choice", "choices": ("Good", "Bad")}, '"GOOD."\n', "Good"),
+    "a pattern": ({"format": "pattern", "pattern": r"[A-Z]{2}\d"}, " AB1 ", "AB1"),
+    "a whole number": ({"format": "number"}, "42", 42),
+    "a number": ({"format": "number", "minimum": 0, "maximum": 10}, "7.5.", 7.5),
+    "safe": ({"format": "safety"}, "safe", {"safe": True, "categories": []}),
+    "unsafe": ({"format": "safety"}, "unsafe\nS2,S14", {"safe": False, "categories": ["S2", "S14"]}),
+}
+
+
+@pytest.mark.parametrize(("rules", "content", "value"), GOOD.values(), ids=GOOD)
+def test_good_answers_have_a_value(rules, content, value):
+    """What the rules ask for is read into a value of its kind, however the model dressed it."""
+    reading = read(said(content), **rules)
+    assert reading == Reading(value)
+    assert type(reading.value) is type(value)
+
+
+BAD = {
+    "not JSON": ({"format": "json"}, "Sure! Here it is", "not JSON"),
+    "half a document": ({"format": "json"}, '{"a": [1', "not JSON"),
+    "NaN": ({"format": "json"}, '{"a": NaN}', "not JSON"),
+    "not by the schema": ({"format": "json", "json_schema": LABEL}, '{"label":"so-so"}', "label: "),
+    "deep inside": ({"format": "json", "json_schema": LABEL}, '{"label":"good","scores":[1,"2"]}', "scores[1]: "),
+    "more than the schema": ({"format": "json", "json_schema": LABEL}, '{"label":"good","x":1}', "the document: "),
+    "no choice": ({"format": "choice", "choices": ("Good", "Bad")}, "Good and bad", "is none of: Good, Bad"),
+    "half a match": ({"format": "pattern", "pattern": r"\d+"}, "12 apples", "does not match"),
+    "words for a number": ({"format": "number"}, "forty-two", "is not a number"),
+    "a number out of range": ({"format": "number", "minimum": 0, "maximum": 10}, "11", "is not between"),
+    "an endless number": ({"format": "number"}, "1e999", "is not between"),
+    "other digits": ({"format": "number"}, "٤٢", "is not a number"),
+    "no tool": ({"format": "tools"}, "I would call it", "called no tool"),
+    "a verdict of another kind": ({"format": "safety"}, "I think it is safe", "neither safe nor unsafe"),
+    "odd categories": ({"format": "safety"}, "unsafe\nviolence", "neither safe nor unsafe"),
+}
+
+
+@pytest.mark.parametrize(("rules", "content", "words"), BAD.values(), ids=BAD)
+def test_bad_answers_are_invalid_and_say_why(rules, content, words):
+    """An answer that the rules do not take has no value; the message says where and what."""
+    reading = read(said(content), **rules)
+    assert (reading.value, reading.code) == (None, "answer_invalid")
+    assert words in reading.message
+
+
+@pytest.mark.parametrize("form", ["any", "json", "number", "safety"])
+@pytest.mark.parametrize("content", [None, "", " \n\t", "<think>\nonly thoughts\n</think>\n"], ids=repr)
+def test_empty_answers_have_their_own_reason(form, content):
+    """Nothing, blanks, and thoughts without a word behind them are no answer."""
+    assert read(said(content), format=form).code == "answer_empty"
+
+
+def test_answers_that_were_cut_off_have_their_own_reason():
+    """A model that ran into its token limit has not answered, even if what it said happens to fit the rules."""
+    assert read(said('{"label":"good"}', finish_reason="length"), format="json").code == "answer_truncated"
+    assert read(said("half a sen", finish_reason="length")).code == "answer_truncated"
+
+
+def test_tool_calls_are_parsed():
+    """Each call has its name and its arguments as a value; arguments that are not JSON make the answer invalid."""
+
+    def calling(arguments):
+        return said(
+            None, tool_calls=[{"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}]
+        )
+
+    assert read(calling('{"x": 1}'), format="tools") == Reading([{"name": "f", "arguments": {"x": 1}}])
+    broken = read(calling('{"x": '), format="tools")
+    assert broken.code == "answer_invalid"
+    assert "the arguments of f" in broken.message
+
+
+def test_a_message_of_any_length_is_cut_in_the_reason():
+    """What a model said at length does not fill the database a second time as an error message."""
+    assert len(read(said("x" * 100_000), format="choice", choices=("a", "b")).message) <= 500
+    text = read(said(jsonl.dumps({"label": "y" * 100_000}).decode()), format="json", json_schema=LABEL).message
+    assert len(text) <= 500
+
+
+def test_bodies_that_are_no_chat_are_invalid():
+    """Whatever else lies in the body, it is no answer, and no crash."""
+    for body in (
+        b"null",
+        b'"text"',
+        b"[]",
+        b"{}",
+        b'{"choices":1}',
+        b"\xff",
+        b'{"choices":[{"message":{"content":["a"]}}]}',
+    ):
+        assert read(body).code in {"answer_invalid", "answer_empty"}
+    assert read(b'{"choices":[]}').code == "answer_empty"
+
+
+def test_a_models_own_checks_have_the_last_word(tmp_path, monkeypatch):
+    """A pydantic model named by its path checks what a schema cannot say, and the value is what it makes of the answer."""
+    (tmp_path / "my_labels_of_a_test.py").write_text(
+        "import pydantic\n"
+        "class Span(pydantic.BaseModel):\n"
+        "    start: int\n"
+        "    end: int\n"
+        "    note: str = 'none'\n"
+        "    @pydantic.model_validator(mode='after')\n"
+        "    def ordered(self):\n"
+        "        if self.end < self.start:\n"
+        "            raise ValueError('the end is before the start')\n"
+        "        return self\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    rules = {"format": "json", "model_path": "my_labels_of_a_test:Span"}
+    assert read(said('{"start":1,"end":2}'), **rules).value == {"start": 1, "end": 2, "note": "none"}
+    reading = read(said('{"start":3,"end":2}'), **rules)
+    assert reading.code == "answer_invalid"
+    assert "the end is before the start" in reading.message
+    with pytest.raises(ConfigurationError, match="cannot be imported"):
+        AnswerCheck(AnswerRules(format="json", model_path="my_labels_of_a_test:Nothing"))
+
+
+def test_rules_that_make_no_sense_are_refused():
+    """Bad rules are found when they are written, not when the first answer comes."""
+    for bad in (
+        {"format": "choice"},
+        {"format": "choice", "choices": ("a", " A ")},
+        {"format": "pattern"},
+        {"format": "pattern", "pattern": "("},
+        {"format": "number", "minimum": 2, "maximum": 1},
+    ):
+        with pytest.raises(ValidationError):
+            AnswerRules(**bad)
+    with pytest.raises(ConfigurationError, match="not a JSON Schema"):
+        AnswerCheck(AnswerRules(format="json", json_schema={"type": "nothing"}))
+
+
+def test_refusals_that_are_the_models_failure_are_told_from_others():
+    """Only a 400 with Groq's two codes is a failed generation; one for want of tokens asks for more of them."""
+    assert reason_of_refusal(400, "json_validate_failed", "Failed to validate JSON.") == "generation_failed"
+    assert reason_of_refusal(400, "tool_use_failed", None) == "generation_failed"
+    cut = "Failed to generate JSON: max completion tokens reached before generating a valid document."
+    assert reason_of_refusal(400, "json_validate_failed", cut) == "answer_truncated"
+    assert reason_of_refusal(400, "invalid_request_error", "no") is None
+    assert reason_of_refusal(500, "json_validate_failed", "no") is None
