@@ -12,7 +12,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchkit import sources
+from batchkit import input_files, sources
 from batchkit.errors import InputUnreadable, SpoolError, UsageError
 from batchkit.sources import Scan, estimate_lines, read_lines, scan, spool_stdin
 
@@ -299,7 +299,7 @@ class TestUnreadable:
             def read(self, _size=-1):
                 raise OSError(5, "Input/output error")
 
-        monkeypatch.setattr(sources, "_open", lambda _: Failing())
+        monkeypatch.setattr(input_files, "open_file", lambda _: Failing())
         assert "Input/output error" in self.refusal(path).message
 
 
