@@ -10,7 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from batchkit.api import cancel, clean, export, resubmit, run, status, submit, watch
+    from batchkit.api import (
+        annotate,
+        cancel,
+        clean,
+        export,
+        moderate,
+        report,
+        resubmit,
+        run,
+        status,
+        submit,
+        transcribe,
+        watch,
+    )
     from batchkit.errors import BatchkitError, InputInvalid
     from batchkit.progress import Progress, WorkloadState
     from batchkit.settings import Settings, load_settings
@@ -26,19 +39,26 @@ __all__ = [
     "SplitOptions",
     "WorkloadState",
     "__version__",
+    "annotate",
     "cancel",
     "clean",
     "export",
     "load_settings",
+    "moderate",
+    "report",
     "resubmit",
     "run",
     "status",
     "submit",
+    "transcribe",
     "watch",
 ]
 
 _HOMES = {
-    "batchkit.api": ("cancel", "clean", "export", "resubmit", "run", "status", "submit", "watch"),
+    "batchkit.api": (
+        *("annotate", "cancel", "clean", "export", "moderate", "report", "resubmit", "run", "status", "submit"),
+        *("transcribe", "watch"),
+    ),
     "batchkit.errors": ("BatchkitError", "InputInvalid"),
     "batchkit.progress": ("Progress", "WorkloadState"),
     "batchkit.settings": ("Settings", "load_settings"),

@@ -12,10 +12,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
+from batchkit.datasets import require_extra
 from batchkit.drive import DriveUntil
 from batchkit.runner import Runner
 from batchkit.settings import load_settings
@@ -25,6 +27,8 @@ from batchkit.steps.split import SplitOptions
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from batchkit.annotation.recipe import Recipe
+    from batchkit.datasets import Table
     from batchkit.progress import Progress
     from batchkit.settings import Settings
     from batchkit.steps.context import StepReport
@@ -83,6 +87,87 @@ def submit(
         return _process(runner, workload.name, DriveUntil.SUBMITTED, None)
 
 
+def annotate(
+    table: Source | Sequence[Source],
+    prompt: str,
+    *,
+    models: str | Sequence[str],
+    query: str | None = None,
+    name: str | None = None,
+    output: Source | None = None,
+    review: Source | None = None,
+    raw_csv: bool = False,
+    options: SplitOptions | None = None,
+    settings: Settings | None = None,
+    timeout_seconds: float | None = None,
+    **recipe: Any,
+) -> Progress:
+    """Ask every row of a table; needs the extra ``annotate``. The same call again carries on.
+
+    ``recipe`` is as for ``batchkit.annotation.presets.annotation``: ``schema`` (also a pydantic model), ``choices``, ``samples``, ...
+    ``output`` gets the table with the answers, ``review`` the rows whose annotators disagree; both may be ``table:NAME``. ``query``
+    belongs to a table that is a database URL. Returns the last picture: unfinished when ``timeout_seconds`` ran out. Raises
+    ``BatchkitError``; ``InputInvalid`` with all bad rows before anything is sent.
+    """
+    require_extra()
+    from batchkit.annotation import presets  # noqa: PLC0415 - an extra
+
+    asked = presets.annotation(prompt, models=[models] if isinstance(models, str) else models, **recipe)
+    order = _TableOrder(_words(table), query, asked, name, output, review, raw_csv=raw_csv)
+    return _ask(order, options, settings, timeout_seconds)
+
+
+def transcribe(
+    table: Source | Sequence[Source],
+    audio: str,
+    *,
+    query: str | None = None,
+    name: str | None = None,
+    output: Source | None = None,
+    raw_csv: bool = False,
+    options: SplitOptions | None = None,
+    settings: Settings | None = None,
+    timeout_seconds: float | None = None,
+    **recipe: Any,
+) -> Progress:
+    """Transcribe the audio whose addresses are in the column ``audio``; else as ``annotate``.
+
+    ``recipe`` is as for ``batchkit.annotation.presets.transcription``: ``model``, ``translate``, ``language``, ...
+    """
+    require_extra()
+    from batchkit.annotation import presets  # noqa: PLC0415 - an extra
+
+    asked = presets.transcription(audio, **recipe)
+    order = _TableOrder(_words(table), query, asked, name, output, None, raw_csv=raw_csv)
+    return _ask(order, options, settings, timeout_seconds)
+
+
+def moderate(
+    table: Source | Sequence[Source],
+    text: str,
+    *,
+    query: str | None = None,
+    name: str | None = None,
+    output: Source | None = None,
+    only: Literal["safe", "unsafe"] | None = None,
+    raw_csv: bool = False,
+    options: SplitOptions | None = None,
+    settings: Settings | None = None,
+    timeout_seconds: float | None = None,
+    **recipe: Any,
+) -> Progress:
+    """Have a guard model look at the texts in the column ``text``; else as ``annotate``. ``only`` leaves out the other rows.
+
+    ``recipe`` is as for ``batchkit.annotation.presets.moderation``: ``model``, ``is_answer``, ``prompt_column``, ...
+    """
+    require_extra()
+    from batchkit.annotation import presets  # noqa: PLC0415 - an extra
+
+    asked = presets.moderation(text, **recipe)
+    order = _TableOrder(_words(table), query, asked, name, output, None, raw_csv=raw_csv, only=only)
+    return _ask(order, options, settings, timeout_seconds)
+
+
 def watch(name: str, *, settings: Settings | None = None, timeout_seconds: float | None = None) -> Progress:
     """Carry a workload on until it is finished. Raises ``UnknownWorkload``."""
     with _open(settings) as runner:
@@ -103,6 +188,19 @@ def export(name: str, target: Source, *, raw_csv: bool = False, settings: Settin
     """
     with _open(settings) as runner:
         return runner.export(name, Path(target), raw_csv=raw_csv)
+
+
+def report(name: str, target: Source | None = None, *, rows: int = 500, settings: Settings | None = None) -> Path:
+    """Write one self-contained HTML page about a workload or an evaluation run; needs the extra ``annotate``.
+
+    ``target`` is by default ``NAME.report.html`` in the working directory; ``rows`` says how many requests it shows, the worst
+    first, up to 2,000. Gives the whole path of the page. Raises ``UnknownWorkload``.
+    """
+    require_extra()
+    from batchkit.reports.writing import default_target, write_report  # noqa: PLC0415 - an extra
+
+    with _open(settings) as runner:
+        return write_report(runner, name, default_target(name) if target is None else Path(target), rows=rows)
 
 
 def cancel(name: str, *, settings: Settings | None = None, timeout_seconds: float | None = None) -> Progress:
@@ -130,3 +228,42 @@ def _process(runner: Runner, name: str, until: DriveUntil, timeout_seconds: floa
         return runner.progress(workload.id)
     deadline = None if timeout_seconds is None else runner.clock() + timeout_seconds
     return runner.process(workload.id, until=until, deadline=deadline)
+
+
+@dataclass(frozen=True, slots=True)
+class _TableOrder:
+    words: Sequence[str]
+    query: str | None
+    recipe: Recipe
+    name: str | None
+    output: Source | None
+    review: Source | None
+    raw_csv: bool = False
+    only: str | None = None
+
+
+def _words(table: Source | Sequence[Source]) -> list[str]:
+    return [str(table)] if isinstance(table, (str, PathLike)) else [str(part) for part in table]
+
+
+def _ask(
+    order: _TableOrder, options: SplitOptions | None, settings: Settings | None, timeout_seconds: float | None
+) -> Progress:
+    from batchkit.annotation.gather import write_annotated  # noqa: PLC0415 - an extra
+    from batchkit.annotation.orders import check_outputs, ensure_workload, folder_of  # noqa: PLC0415 - as above
+    from batchkit.datasets import open_table  # noqa: PLC0415 - as above
+
+    output, review = (None if target is None else str(target) for target in (order.output, order.review))
+    check_outputs(order.recipe, output=output, review=review)
+    with _open(settings) as runner:
+        table: Table = open_table(order.words, query=order.query)
+        workload = ensure_workload(
+            runner, table, order.recipe, name=order.name, options=options, folder=folder_of(order.words)
+        )
+        progress = _process(runner, workload.name, DriveUntil.FINISHED, timeout_seconds)
+        if progress.is_finished:
+            if output is not None:
+                write_annotated(runner, workload, output, raw_csv=order.raw_csv, where=order.only)
+            if review is not None:
+                write_annotated(runner, workload, review, raw_csv=order.raw_csv, review_only=True)
+        return progress

@@ -105,10 +105,11 @@ class RemoteFiles:
         """Copy a local file to ``name``: it appears there whole, or not at all."""
         self._call("write", name, lambda files, target: _put(files, source, target))
 
-    def get(self, name: str, target: Path, *, size_bytes: int, sha256: str) -> bool:
+    def get(self, name: str, target: Path, *, size_bytes: int | None = None, sha256: str | None = None) -> bool:
         """Copy ``name`` to a local file, for its owner only; False when there is no such file.
 
-        Raises ``SpoolError`` when its bytes are not those that were put; whatever lies at ``target`` then is nobody's.
+        Raises ``SpoolError`` when its bytes are not those that were put, as far as size and digest are given; whatever lies at
+        ``target`` then is nobody's.
         """
 
         def get(files: Any, source: str) -> bool:
@@ -117,9 +118,7 @@ class RemoteFiles:
                 files.get_file(source, str(target), **_get_options(files))
             except FileNotFoundError:
                 return False
-            with target.open("rb") as handle:
-                digest = hashlib.file_digest(handle, "sha256").hexdigest()
-            if target.stat().st_size != size_bytes or digest != sha256:
+            if size_bytes not in (None, target.stat().st_size) or sha256 not in (None, _sha256_of(target)):
                 raise _TryAgain(
                     SpoolError(
                         f"{self.display_url}/{name} is not what was written there",
@@ -243,6 +242,11 @@ class RemoteFiles:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return displayed(text)
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def displayed(url: str) -> str:

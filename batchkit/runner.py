@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Self
@@ -20,7 +20,7 @@ from batchkit.progress import Progress, read_progress
 from batchkit.provider.groq import GroqProvider, credential_digest
 from batchkit.remote_files import RemoteFiles
 from batchkit.shared_spool import SharedSpool
-from batchkit.spool import Spool
+from batchkit.spool import Spool, scratch_folder
 from batchkit.steps import cancel, clean, export, resubmit, split
 from batchkit.steps.context import StepContext, StepReport, Timing
 from batchkit.steps.split import SplitDefaults
@@ -28,7 +28,7 @@ from batchkit.store import migrate, shards, workloads
 from batchkit.store.engine import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from batchkit.drive import Wave, Waves
@@ -143,10 +143,12 @@ class Runner:
         options: SplitOptions,
         advance: Callable[[int], None] = lambda _lines: None,
         waiting: Callable[[], None] = lambda: None,
+        keep: Mapping[str, Path] | None = None,
     ) -> Workload:
         """Make sure that the workload exists and is split whole; the same input again is a no-op.
 
-        ``advance`` is told how many more lines were read; ``waiting`` is called while another runner is splitting.
+        ``advance`` is told how many more lines were read; ``waiting`` is called while another runner is splitting. ``keep`` are
+        files that the workload keeps until it is cleaned, by the names that ``kept_file`` finds them by.
         A database that goes away is waited for, and the split begun anew. Raises ``InputInvalid`` and ``WorkloadConflict``,
         and ``StoreUnavailable`` after an outage of ``outage_seconds``; nothing is sent.
         """
@@ -165,6 +167,7 @@ class Runner:
                     options=options,
                     defaults=self._split_defaults(),
                     advance=advance,
+                    keep=keep,
                 )
             except StoreUnavailable as error:
                 wait = patience.wait_seconds(error)
@@ -176,6 +179,20 @@ class Runner:
                 return workload
             waiting()
             self._wait(_SPLIT_WAIT_SECONDS)
+
+    def change_policies(self, workload: Workload, options: SplitOptions) -> Workload:
+        """Take over the retry policies that ``options`` give anew, for a workload that is split already."""
+        return split.change_policies(self.store, workload, options)
+
+    def kept_file(self, workload: Workload, name: str) -> Path:
+        """Find a file that the workload keeps. Raises ``SpoolError`` when it is lost."""
+        return self.spool.kept(f"{workload.directory}/{name}")
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Give a folder for files that are needed no more after the ``with`` block; what a killed process left there is deleted."""
+        with scratch_folder(self.settings.home, self.owner, is_dead=is_certainly_dead) as folder:
+            yield folder
 
     def request_cancel(self, name: str) -> Workload:
         """Note that the user wants no more of a workload; the next pass acts on it."""

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-from batchkit.spool import Spool, disk_errors, lost_shard
+from batchkit.spool import Spool, disk_errors, lost_file, lost_shard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,6 +62,20 @@ class SharedSpool(Spool):
         finally:
             with suppress(OSError):
                 path.unlink()
+
+    def kept(self, relative: str) -> Path:
+        """Fetch a file that ``keep`` was given, once. Raises ``SpoolError`` when it is lost."""
+        before = self._before.inside(relative)
+        if before.is_file():
+            return before
+        path = self.path(relative)
+        if not path.is_file():
+            part = self.path(f"{relative}.{secrets.token_hex(4)}")
+            if not self._remote.get(relative, part):
+                raise lost_file(f"{self._remote.display_url}/{relative}")
+            with disk_errors("write", path):
+                part.replace(path)
+        return path
 
     def done_with(self, answers: Path) -> None:
         """Delete a downloaded file that is merged. Raises ``SpoolError``."""

@@ -6,14 +6,17 @@ import hashlib
 import os
 import re
 import shutil
-from contextlib import contextmanager
+import stat
+import tempfile
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
+from urllib.parse import quote, unquote
 
 from batchkit.errors import SpoolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from batchkit.models import Shard
 
@@ -59,6 +62,29 @@ def make_private_folder(folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
+@contextmanager
+def scratch_folder(home: Path, owner: str, *, is_dead: Callable[[str], bool]) -> Iterator[Path]:
+    """Give a folder of ``owner``'s own below ``home`` until the ``with`` block ends; those of dead owners are deleted.
+
+    Raises ``SpoolError``.
+    """
+    root = home.absolute() / "scratch"
+    # As for a workbench: a name that can be read back, and whose signs mean nothing to a file system.
+    mine = root / quote(owner, safe="")
+    with disk_errors("create a folder in", root):
+        make_private_folder(mine)
+        for folder in root.iterdir():
+            if folder != mine and is_dead(unquote(folder.name)):
+                shutil.rmtree(folder, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(dir=mine))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            mine.rmdir()
+
+
 class Spool:
     """The folder ``BATCHKIT_HOME/spool``. Paths in the store are relative to it, and everything stays until ``clean``."""
 
@@ -91,6 +117,25 @@ class Spool:
         if not self.holds(shard):
             raise lost_shard(shard, path)
         yield path
+
+    def keep(self, source: Path, relative: str) -> None:
+        """Keep a copy of a finished file under a name: it appears there whole, and from then on is never changed."""
+        final = self.path(relative)
+        part = part_of(final)
+        with disk_errors("write", part):
+            part.unlink(missing_ok=True)
+            shutil.copyfile(source, part)
+            part.chmod(0o600)
+            with part.open("rb") as handle:
+                os.fsync(handle.fileno())
+        self.publish(part, final)
+
+    def kept(self, relative: str) -> Path:
+        """Find a file that ``keep`` was given, for reading, until this spool is closed. Raises ``SpoolError`` when it is lost."""
+        path = self.inside(relative)
+        if not path.is_file():
+            raise lost_file(path)
+        return path
 
     def holds(self, shard: Shard) -> bool:
         """Whether a shard's file lies here, as long as it was written. Raises ``SpoolError``."""
@@ -143,6 +188,41 @@ def lost_shard(shard: Shard, place: object) -> SpoolError:
         hint="put BATCHKIT_HOME back as it was, or set the BATCHKIT_SPOOL_URL that the workload was split with, then run the"
         " same command again; if the file is lost, `batchkit cancel` the workload and start a new one",
     )
+
+
+def lost_file(place: object) -> SpoolError:
+    """Say that a file that belongs to a workload is not where it was."""
+    return SpoolError(
+        f"{place} is missing",
+        hint="put BATCHKIT_HOME back as it was, or set the BATCHKIT_SPOOL_URL that the workload was made with, then run the"
+        " same command again",
+    )
+
+
+@contextmanager
+def whole_file(target: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
+    """Open a file for writing that appears whole, by a rename at the end, or not at all.
+
+    It is the user's own: a new one gets the rights that any new file gets, one that is replaced keeps those it had; a
+    ``private`` one may be read by its owner only.
+    """
+    part = part_of(target)
+    if not private:
+        target.absolute().parent.mkdir(parents=True, exist_ok=True)
+    part.unlink(missing_ok=True)
+    try:
+        mode = 0o600 if private else 0o666
+        with os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "wb", buffering=1 << 20) as handle:
+            if not private and target.exists():
+                os.fchmod(handle.fileno(), stat.S_IMODE(target.stat().st_mode))
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        part.replace(target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    sync_directory(target.absolute().parent)
 
 
 def part_of(final: Path) -> Path:

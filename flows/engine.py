@@ -31,7 +31,7 @@ class Engine:
     """
 
     def __init__(self, home: Path) -> None:
-        self._home = home
+        self.home = home
         self._lock = threading.Lock()
         self._server: ServerChoice | None = None
         self._threads: list[threading.Thread] = []
@@ -85,7 +85,7 @@ class Engine:
 
         with self._lock:
             if self._server is None:
-                self._server = ServerChoice(self._home)
+                self._server = ServerChoice(self.home)
             return self._server
 
 

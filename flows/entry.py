@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .adapter import Job
 from .clusters import check_task_runner
+from .collecting import Finding, finished, is_due
 from .engine import Engine
 from .foreground import Foreground
-from .serving import Schedule
+from .serving import Schedule, load_collect_evaluations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from pathlib import Path
 
     from batchkit.drive import DriveUntil, Wait, Wave
+    from batchkit.evaluation.results import EvaluationSummary
     from batchkit.models import Workload
     from batchkit.progress import Progress
     from batchkit.runner import Runner
@@ -36,6 +38,9 @@ _LEAVE_INTERRUPTED_SECONDS = 3.0
 _INTERRUPTED = 130
 #: How long the work waits for the flow to begin. Beside a running server that takes 3 s; nobody waits for a temporary one.
 _PATIENCE_SECONDS = 20.0
+
+#: A flow that shows what is known already is never late.
+_ANNOUNCE_SECONDS = 3_600.0
 
 _engines: list[Engine] = []
 
@@ -77,14 +82,39 @@ def serve(
 ) -> None:
     """Take every open workload one pass further every ``interval_seconds``, until Ctrl-C or SIGTERM, or for ``ticks``.
 
-    A pass is an ``advance_workloads`` flow in this process; where nothing is open there is none. An outage of the provider,
+    A pass is an ``advance_workloads`` flow in this process; where nothing is open there is none. Runs of suites whose answers are all
+    there are scored after it, in a ``collect_evaluations`` flow. An outage of the provider,
     the database or the Prefect server is a note, and the next pass comes all the same. The first Ctrl-C or SIGTERM lets the
     present waves end; the second is a ``KeyboardInterrupt``. Raises what opening a ``Runner`` raises, and
     ``ConfigurationError`` without the task runner of the settings.
     """
     check_task_runner(settings)
     engine = _engine(settings.home, verbose=False)
-    Schedule(settings, engine, interval_seconds=interval_seconds, on_note=on_note).run(ticks)
+    schedule = Schedule(settings, engine, interval_seconds=interval_seconds, on_note=on_note, has_evaluations=is_due)
+    schedule.run(ticks)
+
+
+def announce(runner: Runner, found: EvaluationSummary, report: Path | None, *, verbose: bool) -> None:
+    """Show a run that this command has finished: artifacts, and the event of a fall. Prefect may be gone; then nothing is shown.
+
+    Returns at once where no server is configured; ``leave`` gives what is still on its way its time.
+    """
+    job = Job(runner, finished(Finding(found.run, found, report)), names={})
+    foreground = Foreground(lambda _note: None, runner.crew, patience_seconds=_PATIENCE_SECONDS)
+    _engine(runner.settings.home, verbose=verbose).start(
+        job, foreground, lambda: load_collect_evaluations(_ANNOUNCE_SECONDS)
+    )
+    foreground.work(job)
+
+
+def deploy(folder: Path, *, pool: str) -> list[str]:
+    """Give every suite of a folder that has a schedule its deployment on a work pool; says what was done, a line each.
+
+    Raises ``InputInvalid`` with what is wrong in a suite, and ``ConfigurationError`` when the Prefect server cannot be reached.
+    """
+    from .deployments import deploy_suites  # noqa: PLC0415 - imports Prefect
+
+    return deploy_suites(folder, pool=pool)
 
 
 def leave(exit_code: int) -> NoReturn:
@@ -111,9 +141,12 @@ def _engine(home: Path, *, verbose: bool) -> Engine:
     else:
         # Prefect writes "Error logging to API" straight to stderr when its server is gone, unless this is off.
         logging.raiseExceptions = False
-    engine = Engine(home)
-    _engines.append(engine)
-    return engine
+    # A command may run several flows one after the other: they share a server.
+    known = next((engine for engine in _engines if engine.home == home), None)
+    if known is None:
+        known = Engine(home)
+        _engines.append(known)
+    return known
 
 
 def _load_process_workload(workload_id: int, workload_name: str, until: str) -> Callable[[], Coroutine[Any, Any, None]]:

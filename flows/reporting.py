@@ -10,6 +10,11 @@ Events, with ``prefect.resource.id = batchkit.workload.<name>``:
 - ``batchkit.workload.failed``: a run ended with an error before that; the same command goes on.
 - ``batchkit.requests.expired``: rides that came back unexecuted were merged.
 - ``batchkit.requests.resubmitted``: new shards were cut for requests that ride again.
+
+With ``prefect.resource.id = batchkit.eval.<suite>``, and the run's name in the label ``batchkit.run``:
+
+- ``batchkit.eval.finished``: a run of a suite was scored; the label ``batchkit.verdict`` is ``passed`` or ``regressed``.
+- ``batchkit.eval.regressed``: an alarm went off in it; the payload has each with its metric before and after.
 """
 
 from __future__ import annotations
@@ -24,12 +29,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from batchkit.errors import BatchkitError
 
-from . import pictures
+from . import pictures, scorecards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from batchkit.drive import Wait, Wave
+    from batchkit.evaluation.results import EvaluationSummary
     from batchkit.models import WorkloadId
     from batchkit.progress import Progress
     from batchkit.steps.context import StepReport
@@ -152,6 +159,27 @@ class Reporter:
         outcome = "succeeded" if progress.all_succeeded else "some-failed"
         payload = pictures.finished_payload(progress)
         self._event("batchkit.workload.finished", name, payload, {"batchkit.outcome": outcome})
+
+    def evaluated(self, found: EvaluationSummary, report: Path | None) -> None:
+        """Show what came of a run of a suite, and tell of a fall; ``report`` is its page."""
+        key = f"batchkit-eval-{pictures.key_part(found.suite)}"
+        rows, text = scorecards.metric_rows(found), scorecards.text(found, report)
+        self._say(f"{found.run}: {found.verdict}")
+        self._put(
+            lambda sink: sink.table(f"{key}-metrics", rows, f"Metrics of {found.run}", every_seconds=0), matters=True
+        )
+        self._put(lambda sink: sink.markdown(key, text, f"What became of {found.run}"), matters=True)
+        resource = {
+            "prefect.resource.id": f"batchkit.eval.{found.suite}",
+            "prefect.resource.name": found.suite,
+            "batchkit.run": found.run,
+            "batchkit.verdict": found.verdict,
+        }
+        finished = scorecards.finished_payload(found)
+        self._put(lambda sink: sink.event("batchkit.eval.finished", resource, finished), matters=True)
+        if found.verdict == "regressed":
+            payload = scorecards.regressed_payload(found)
+            self._put(lambda sink: sink.event("batchkit.eval.regressed", resource, payload), matters=True)
 
     def failed(self, name: str, error: Exception) -> None:
         """Tell that a run ended with an error; of an unexpected one only the kind, as its text may hold anything."""

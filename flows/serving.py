@@ -22,6 +22,7 @@ from batchkit.errors import BatchkitError
 from batchkit.runner import Runner
 
 from .adapter import Job, Pass, one_pass
+from .collecting import collecting
 from .foreground import Foreground
 
 if TYPE_CHECKING:
@@ -37,15 +38,25 @@ _PATIENCE_SECONDS = 10.0
 
 
 class Schedule:
-    """Runs passes until it is stopped; ``interval_seconds`` lie between the starts of two, or the longer of the two."""
+    """Runs passes until it is stopped; ``interval_seconds`` lie between the starts of two, or the longer of the two.
+
+    ``has_evaluations`` says whether runs of suites wait to be scored: that is then done after the pass.
+    """
 
     def __init__(
-        self, settings: Settings, engine: Engine, *, interval_seconds: float, on_note: Callable[[str], None]
+        self,
+        settings: Settings,
+        engine: Engine,
+        *,
+        interval_seconds: float,
+        on_note: Callable[[str], None],
+        has_evaluations: Callable[[Runner], bool] = lambda _runner: False,
     ) -> None:
         self._settings = settings
         self._engine = engine
         self._interval_seconds = interval_seconds
         self._on_note = on_note
+        self._has_evaluations = has_evaluations
         self._said: set[str] = set()
         self._saying: set[str] = set()
         # Not an Event: a signal handler may only use what it cannot find locked.
@@ -70,6 +81,8 @@ class Schedule:
         try:
             if runner.open_workloads():
                 self._pass(runner)
+            if not self._stopping and self._has_evaluations(runner):
+                self._collect(runner)
         except Exception as error:  # noqa: BLE001 - the next tick comes, whatever this one met
             self._note(f"this pass could not be finished: {_words(error)}")
         self._said = self._saying
@@ -89,6 +102,16 @@ class Schedule:
                 self._on_note(f"{progress.workload.name}: finished, {progress.counts.succeeded:,} succeeded")
         for workload, error in came_to.problems:
             self._note(f"{workload.name}: {_words(error)}")
+
+    def _collect(self, runner: Runner) -> None:
+        job = Job(runner, collecting(runner), names={})
+        self._foreground = Foreground(self._note, runner.crew, patience_seconds=_PATIENCE_SECONDS)
+        self._engine.start(job, self._foreground, lambda: load_collect_evaluations(self._interval_seconds))
+        for found in self._foreground.work(job) or ():
+            if found.summary is not None:
+                self._on_note(f"{found.run}: {found.summary.verdict}")
+            elif found.error is not None:
+                self._note(f"{found.run}: {_words(found.error)}")
 
     def _note(self, text: str) -> None:
         """Tell the user, but not at every tick the same."""
@@ -129,6 +152,16 @@ def _load_advance_workloads(interval_seconds: float) -> Callable[[], Coroutine[A
 
     async def call() -> None:
         await advance_workloads(interval_seconds, return_state=True)
+
+    return call
+
+
+def load_collect_evaluations(interval_seconds: float) -> Callable[[], Coroutine[Any, Any, None]]:
+    """Give what calls the flow that collects evaluations; loads Prefect."""
+    from .evaluate import collect_evaluations  # noqa: PLC0415 - imports Prefect
+
+    async def call() -> None:
+        await collect_evaluations(interval_seconds, return_state=True)
 
     return call
 

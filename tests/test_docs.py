@@ -114,6 +114,7 @@ def test_a_wheel_carries_everything_and_needs_nothing_beside_it(tmp_path):
         "assert batchkit.__file__.startswith(sys.argv[1]), batchkit.__file__\n"
         "assert batchkit.flows.__file__.startswith(sys.argv[1]), batchkit.flows.__file__\n"
         "assert str(migrate.migrations_directory()).startswith(sys.argv[1])\n"
+        "import batchkit.reports.page as page; page._environment().get_template('page.html')\n"
         "sys.argv = ['batchkit', 'db', 'upgrade']; main()\n"
     )
     done = subprocess.run(

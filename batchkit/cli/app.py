@@ -11,7 +11,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import batchkit
-from batchkit.cli import console, db, exits, look, manage, run, tools, watch
+from batchkit.cli import (
+    annotate,
+    console,
+    db,
+    evaluate,
+    exits,
+    look,
+    manage,
+    moderate,
+    report,
+    run,
+    tools,
+    transcribe,
+    watch,
+)
 from batchkit.cli.helptext import help_of
 from batchkit.cli.options import COMMAND_LINE
 from batchkit.errors import BatchkitError
@@ -21,7 +35,8 @@ if TYPE_CHECKING:
 
 _VERBOSE_FLAGS = frozenset({"-v", "--verbose", "--debug"})
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Workloads": (run.run, run.submit, watch.watch, look.status, look.export),
+    "Workloads": (run.run, run.submit, watch.watch, look.status, look.export, report.report),
+    "Tables": (annotate.annotate, transcribe.transcribe, moderate.moderate),
     "Changing a workload": (manage.cancel, manage.resubmit, manage.clean),
     "Around it": (tools.serve, tools.doctor, tools.demo, tools.emulator),
 }
@@ -36,6 +51,8 @@ app = typer.Typer(
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
         app.command(help=help_of(_command), rich_help_panel=_panel)(_command)
+# The name of a function of Python's own.
+app.command("eval", help=help_of(evaluate.evaluate), rich_help_panel="Workloads")(evaluate.evaluate)
 app.add_typer(db.app, name="db", rich_help_panel="Around it")
 
 

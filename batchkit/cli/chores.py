@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import typer
 from rich.text import Text
 
-from batchkit.cli import console, display, driving, exits, options, outcome, stores, words
+from batchkit import words
+from batchkit.cli import console, display, driving, exits, options, outcome, stores
 from batchkit.cli.job import Desk, Manner, print_outcome
 from batchkit.drive import DriveUntil
 from batchkit.errors import UsageError

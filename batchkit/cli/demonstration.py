@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from batchkit import demo
-from batchkit.cli import console, display, driving, exits, job, options, outcome, words
+from batchkit import demo, words
+from batchkit.cli import console, display, driving, exits, job, options, outcome
 from batchkit.runner import Runner
 from batchkit.steps.split import SplitOptions
 

@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from batchkit.cli import words
+from batchkit import words
 from batchkit.cli.bar import StateBar, StateLegend
 from batchkit.models import BatchStatus, ShardState
 from batchkit.progress import WorkloadState

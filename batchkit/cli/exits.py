@@ -12,5 +12,7 @@ USAGE: Final = 2
 SOME_FAILED: Final = 3
 #: Not finished, and the same command goes on.
 NOT_FINISHED: Final = 4
+#: An evaluation finished, and an alarm of its suite went off.
+REGRESSED: Final = 5
 #: Ctrl-C.
 INTERRUPTED: Final = 130

@@ -63,6 +63,11 @@ class Desk:
         self.workload: Workload | None = None
         console.log_to(err, verbose=manner.verbose)
 
+    @property
+    def shows_bars(self) -> bool:
+        """Whether bars that are redrawn in place have a reader."""
+        return not self.manner.is_for_machines and console.is_live(self.err)
+
     def fulfil(self, order: Order, paths: Sequence[Path], name: str, output: Path | None) -> Progress:
         """Split, drive, and export what is finished; returns the last picture."""
         workload = self.split(order, paths, name)
@@ -80,8 +85,7 @@ class Desk:
                 said.append(name)
                 console.say(self.err, f"another command is splitting {name!r}; waiting for it")
 
-        is_shown = not self.manner.is_for_machines and console.is_live(self.err)
-        with live.counting(self.err, "checking the input", total=None, is_shown=is_shown) as advance:
+        with live.counting(self.err, "checking the input", total=None, is_shown=self.shows_bars) as advance:
             self.workload = self.runner.split(paths, name=name, options=order.options, advance=advance, waiting=waiting)
         return self.workload
 
@@ -114,8 +118,7 @@ class Desk:
     def export(self, workload: Workload, target: Path, *, raw_csv: bool = False) -> int:
         """Write the results, with a bar; returns how many lines."""
         total = workload.request_count
-        is_shown = not self.manner.is_for_machines and console.is_live(self.err)
-        with live.counting(self.err, f"writing {target.name}", total=total, is_shown=is_shown) as advance:
+        with live.counting(self.err, f"writing {target.name}", total=total, is_shown=self.shows_bars) as advance:
             return self.runner.export(workload.name, target, raw_csv=raw_csv, advance=advance)
 
     def picture(self) -> Progress | None:

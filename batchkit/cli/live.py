@@ -228,3 +228,26 @@ def counting(console: Console, label: str, *, total: int | None, is_shown: bool)
     with CountingBar(*columns, console=console, transient=True) as bar:
         task = bar.add_task(label, total=total)
         yield lambda more: bar.advance(task, more)
+
+
+@contextmanager
+def counting_stages(
+    console: Console, labels: Sequence[str], *, is_shown: bool
+) -> Iterator[tuple[Callable[[int], None], ...]]:
+    """Count what is done in stages: one function for each label, which appears when its stage begins."""
+    if not is_shown:
+        yield tuple(lambda _more: None for _ in labels)
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TextColumn("{task.completed:,}"))
+    with CountingBar(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
+
+        def stage(label: str) -> Callable[[int], None]:
+            task = bar.add_task(label, total=None, visible=False, start=False)
+
+            def advance(more: int) -> None:
+                bar.start_task(task)
+                bar.update(task, advance=more, visible=True)
+
+            return advance
+
+        yield tuple(stage(label) for label in labels)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from batchkit.cli import display, exits, words
+from batchkit import words
+from batchkit.cli import display, exits
 from batchkit.progress import WorkloadState
 
 if TYPE_CHECKING:

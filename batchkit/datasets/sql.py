@@ -1,3 +1,199 @@
 """A table that is the answer to an SQL query on a database of the user."""
 
-import sqlalchemy  # noqa: F401
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import pyarrow as pa
+from sqlalchemy import create_engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from batchkit.datasets.rows import is_json, json_field, json_texts
+from batchkit.datasets.table import Table
+from batchkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from sqlalchemy.engine import URL, Connection, CursorResult
+
+_ROWS_FOR_TYPES: Final = 10_000
+_CONNECT_SECONDS: Final = 10
+_SHOWN_CHARS: Final = 40
+_SECRET_OPTIONS: Final = ("password", "sslpassword")
+#: Python's types that Arrow has one for. Decimals are none of them: as text they keep all their digits.
+_TYPES: Final[dict[type, pa.DataType]] = {
+    bool: pa.bool_(),
+    int: pa.int64(),
+    float: pa.float64(),
+    str: pa.string(),
+    bytes: pa.binary(),
+    dt.date: pa.date32(),
+    dt.time: pa.time64("us"),
+    dt.timedelta: pa.duration("us"),
+}
+
+
+class SqlTable(Table):
+    """The rows of one query, streamed from the server; it is asked again for every pass.
+
+    Types are learned from the first 10,000 rows; a later value of another type is a ``UsageError`` that names row and column.
+    Decimals, UUIDs and the like are text with all their digits, objects and lists are columns of JSON (see ``rows``). The query
+    only reads: the database refuses to write. Without ``order by`` the order of the rows is the database's own choice.
+    """
+
+    def __init__(self, url: str, query: str) -> None:
+        self._url = _parse(url)
+        database = Path(self._url.database or "query")
+        super().__init__(database.stem if self._url.get_backend_name() == "sqlite" else database.name)
+        self._query = query.strip().rstrip(";")
+
+    def _find_schema(self) -> pa.Schema:
+        with self._result(_ROWS_FOR_TYPES) as result:
+            names = list(result.keys())
+            repeated = sorted({name for name in names if names.count(name) > 1})
+            if repeated:
+                raise UsageError(
+                    f"the query gives {repeated[0]!r} twice", hint="name the columns apart: select ... as ..."
+                )
+            block = result.fetchmany(_ROWS_FOR_TYPES if self.limit is None else min(_ROWS_FOR_TYPES, self.limit))
+            columns = zip(*block, strict=True) if block else ((),) * len(names)
+            found = [{_type_of(value) for value in column if value is not None} for column in columns]
+        return pa.schema(list(map(_field, names, found)))
+
+    def _read(self, rows: int) -> Iterator[pa.RecordBatch]:
+        schema = self.schema
+        start = 1
+        with self._result(rows) as result:
+            while block := result.fetchmany(rows if self.limit is None else min(rows, self.limit + 1 - start)):
+                columns = zip(*block, strict=True)
+                yield pa.RecordBatch.from_arrays(
+                    [_array(field, values, start) for field, values in zip(schema, columns, strict=True)], schema=schema
+                )
+                start += len(block)
+
+    def _content_digest(self) -> str:
+        return hashlib.sha256(f"sql\n{self._shown_url}\n{self._query}".encode()).hexdigest()
+
+    @property
+    def _shown_url(self) -> str:
+        return self._url.difference_update_query(_SECRET_OPTIONS)._replace(password=None).render_as_string()
+
+    @contextmanager
+    def _result(self, rows: int) -> Iterator[CursorResult[Any]]:
+        try:
+            patience = {} if self._url.get_backend_name() == "sqlite" else {"connect_timeout": _CONNECT_SECONDS}
+            engine = create_engine(self._url, poolclass=NullPool, connect_args=patience)
+        except (ModuleNotFoundError, NoSuchModuleError) as error:
+            raise UsageError(
+                f"what speaks to {self._url.get_backend_name()} is not installed",
+                hint="for Postgres: pip install 'groq-batchkit[postgres]'",
+            ) from error
+        try:
+            with engine.connect() as connection:
+                _only_read(connection)
+                # A % or a : of the query means nothing else.
+                options = {"no_parameters": True, "stream_results": True, "max_row_buffer": rows}
+                result = connection.execution_options(**options).exec_driver_sql(self._query)
+                if not result.returns_rows:
+                    raise UsageError("the query gives no rows", hint="begin it with select")
+                with closing(result):
+                    yield result
+        except DBAPIError as error:
+            reason = str(error.orig).strip().partition("\n")[0]
+            raise UsageError(
+                f"{self._shown_url} cannot be asked: {reason}", hint="check the address and the query"
+            ) from error
+        except SQLAlchemyError as error:
+            raise UsageError(f"{self._shown_url} cannot be asked", hint="check the address and the query") from error
+        finally:
+            engine.dispose()
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        # The cause quotes what it stumbled over, which may be a password.
+        raise UsageError(
+            "the database URL cannot be read", hint="use sqlite:///file.db or postgresql://user:password@host/database"
+        ) from None
+    if parsed.get_backend_name() in {"postgres", "postgresql"}:
+        return parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() != "sqlite":
+        raise UsageError(
+            f"{parsed.get_backend_name()} is not a database that is read",
+            hint="use sqlite:///file.db or postgresql://user:password@host/database, or export the rows to a file",
+        )
+    if not Path(parsed.database or "").is_file():
+        # The driver would make an empty one.
+        raise UsageError(
+            f"there is no database file {parsed.database}", hint="check the name and the working directory"
+        )
+    return parsed
+
+
+def _only_read(connection: Connection) -> None:
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA query_only = ON")
+    elif connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+
+
+def _type_of(value: Any) -> pa.DataType:
+    """Give the type of a value; a value of JSON has ``null``, one that Arrow has no type for is text."""
+    if isinstance(value, dt.datetime):
+        return pa.timestamp("us", None if value.tzinfo is None else "UTC")
+    if isinstance(value, (dict, list, tuple)):
+        return pa.null()
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        return pa.string()
+    return _TYPES.get(type(value), pa.string())
+
+
+def _field(name: str, found: set[pa.DataType]) -> pa.Field:
+    """Choose the column for the types that were seen in it; what does not go together is text."""
+    if pa.null() in found:
+        return json_field(name)
+    if found == {pa.int64(), pa.float64()}:
+        return pa.field(name, pa.float64())
+    return pa.field(name, next(iter(found)) if len(found) == 1 else pa.string())
+
+
+def _array(field: pa.Field, values: Sequence[Any], first_row: int) -> pa.Array:
+    if is_json(field):
+        return pa.array(json_texts(_json_value(value) for value in values), pa.string())
+    if field.type == pa.string():
+        return pa.array([value if value is None else _text(value) for value in values], pa.string())
+    also = pa.int64() if field.type == pa.float64() else field.type
+    for row, value in enumerate(values, first_row):
+        if value is not None and _type_of(value) not in {field.type, also}:
+            _fail(field, row, value)
+    return pa.array(values, field.type)
+
+
+def _fail(field: pa.Field, row: int, value: Any) -> NoReturn:
+    shown = repr(value)[:_SHOWN_CHARS]
+    raise UsageError(
+        f"row {row:,} of the query has {shown} in the column {field.name!r}, whose first {_ROWS_FOR_TYPES:,} values are"
+        f" {field.type}",
+        hint=f"convert it in the query: cast({field.name} as text) as {field.name}",
+    )
+
+
+def _text(value: Any) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _json_value(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, dict):
+        return {str(name): _json_value(member) for name, member in value.items()}
+    return [_json_value(item) for item in value] if isinstance(value, (list, tuple)) else _text(value)

@@ -1,11 +1,12 @@
 """Reading a batch's files: every line finds its request by custom_id, and each request keeps its best line.
 
-One shard at a time. The answers go to the store in chunks as they are read; what stays in memory is a few numbers per request.
+One shard at a time. The answers go to the store some megabytes at a time; what stays in memory is a few numbers per request.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from batchkit import jsonl
@@ -16,20 +17,23 @@ from batchkit.spool import disk_errors
 from batchkit.steps.plain_answers import plain_answers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from batchkit.answers import AnswerCheck, Reading
     from batchkit.lifecycle import Verdict
     from batchkit.models import BatchProblem, OutputLine, RetryPolicy, ShardId
     from batchkit.steps.plain_answers import PlainAnswers
-    from batchkit.store.bulk import AttemptRow, Bulk, ResultRow, StateRow, SuccessRow
-    from batchkit.store.requests import Rider
+    from batchkit.store.bulk import AttemptRow, BodyRow, Bulk, ResultRow, StateRow, SuccessRow
+    from batchkit.store.requests import Riders
 
-_CHUNK_BYTES = 1_000_000
+#: So much of answers waits in memory to be stored in input order; an export finds them side by side then.
+_HELD_BYTES = 16_000_000
 _BLOCK_BYTES = 1 << 18
 _MAX_TOKENS = 2**31 - 1
 _MAX_STORED_MESSAGE = 2_000
+
+_first = itemgetter(0)
 
 #: Of requests whose result is complete as soon as their line is read.
 _PLAIN_SUCCESS = Outcome(OutcomeKind.SUCCEEDED, 200)
@@ -75,7 +79,7 @@ class AnswerReader:
 
     def __init__(
         self,
-        riders: list[Rider],
+        riders: Riders,
         *,
         shard_id: ShardId,
         bulk: Bulk,
@@ -84,16 +88,16 @@ class AnswerReader:
         check: AnswerCheck | None = None,
     ) -> None:
         self._riders = riders
-        self._by_id = {rider.custom_id: index for index, rider in enumerate(riders)}
-        self._outcomes: list[Outcome | None] = [None] * len(riders)
+        self._by_id = dict(zip(riders.custom_ids, range(len(riders.seqs)), strict=True))
+        self._outcomes: list[Outcome | None] = [None] * len(riders.seqs)
         self._facts: dict[int, tuple[Any, ...]] = {}
         self._shard_id = shard_id
         self._bulk = bulk
         self._policy = policy if check is None else replace(policy, max_invalid=check.rules.tries)
         self._cancelling = cancelling
         self._check = check
-        self._chunk: dict[int, str] = {}
-        self._chunk_bytes = 0
+        self._bodies: dict[int, str] = {}
+        self._held_bytes = 0
         self.tally = Tally()
 
     def read(self, path: Path) -> None:
@@ -139,14 +143,14 @@ class AnswerReader:
         self._put(index, answers.bodies[place])
 
     def _take_successes(self, answers: PlainAnswers, indices: list[int]) -> None:
-        outcomes, riders, tally = self._outcomes, self._riders, self.tally
+        outcomes, tally = self._outcomes, self.tally
         for index in indices:
             outcomes[index] = _PLAIN_SUCCESS
-        seqs = [riders[index].seq for index in indices]
-        self._bulk.add_bodies(self._shard_id, list(zip(seqs, answers.bodies, strict=True)))
+        seqs = list(map(self._riders.seqs.__getitem__, indices))
+        self._hold(zip(seqs, answers.bodies, strict=True), sum(map(len, answers.bodies)))
         tally.successes += zip(
             seqs,
-            [riders[index].attempts for index in indices],
+            map(self._riders.attempts.__getitem__, indices),
             answers.request_ids,
             answers.finish_reasons,
             answers.prompt_tokens,
@@ -204,11 +208,10 @@ class AnswerReader:
         return Outcome(OutcomeKind.INVALID, outcome.status_code, reason, outcome.message)
 
     def _verdict(self, index: int, outcome: Outcome) -> Verdict:
-        rider = self._riders[index]
         return decide(
             outcome.kind,
-            attempts=rider.attempts,
-            expiries=rider.expiries,
+            attempts=self._riders.attempts[index],
+            expiries=self._riders.expiries[index],
             policy=self._policy,
             cancelling=self._cancelling,
         )
@@ -222,15 +225,18 @@ class AnswerReader:
         self._put(index, jsonl.dumps(body).decode())
 
     def _put(self, index: int, text: str) -> None:
-        self._chunk[self._riders[index].seq] = text
-        self._chunk_bytes += len(text)
-        if self._chunk_bytes >= _CHUNK_BYTES:
+        self._hold(((self._riders.seqs[index], text),), len(text))
+
+    def _hold(self, bodies: Iterable[BodyRow], size: int) -> None:
+        self._bodies.update(bodies)
+        self._held_bytes += size
+        if self._held_bytes >= _HELD_BYTES:
             self._flush()
 
     def _flush(self) -> None:
-        self._bulk.add_bodies(self._shard_id, list(self._chunk.items()))
-        self._chunk.clear()
-        self._chunk_bytes = 0
+        self._bulk.add_bodies(self._shard_id, sorted(self._bodies.items(), key=_first))
+        self._bodies.clear()
+        self._held_bytes = 0
 
     def conclude(self, *, unanswered: OutcomeKind, named: Mapping[int, BatchProblem]) -> Tally:
         """Decide every request. Those without a line count as ``unanswered``, unless the batch's errors name their line.
@@ -238,19 +244,19 @@ class AnswerReader:
         ``named`` maps line numbers of the shard file, from 1, to the provider's words.
         """
         self._flush()
-        for index, rider in enumerate(self._riders):
-            outcome = self._outcomes[index]
-            if outcome is _PLAIN_SUCCESS:
-                continue
+        for index, outcome in enumerate(self._outcomes):
             if outcome is None:
                 problem = named.get(index + 1)
                 self.tally.unmentioned += problem is None
-                outcome = _UNANSWERED[unanswered] if problem is None else _refused_by(problem)
-            self._decide(index, rider, outcome)
+                self._decide(index, _UNANSWERED[unanswered] if problem is None else _refused_by(problem))
+            elif outcome is not _PLAIN_SUCCESS:
+                self._decide(index, outcome)
+        # Answers come in any order; in that of the table each of its pages is written once.
+        self.tally.successes.sort(key=_first)
         return self.tally
 
-    def _decide(self, index: int, rider: Rider, outcome: Outcome) -> None:
-        tally = self.tally
+    def _decide(self, index: int, outcome: Outcome) -> None:
+        tally, seq = self.tally, self._riders.seqs[index]
         verdict = self._verdict(index, outcome)
         request_id, finish_reason, prompt, completion, total = self._facts.get(index, (None, None, None, None, None))
         message = outcome.message[:_MAX_STORED_MESSAGE] if outcome.message else None
@@ -260,11 +266,11 @@ class AnswerReader:
         if verdict.state is RequestState.SUCCEEDED:
             tally.succeeded += 1
         else:
-            tally.states.append((rider.seq, verdict.state.value, verdict.attempts, verdict.expiries))
+            tally.states.append((seq, verdict.state.value, verdict.attempts, verdict.expiries))
             tally.attempts.append(
-                (rider.seq, verdict.attempts - 1, outcome.kind.value, outcome.status_code, outcome.code, message)
+                (seq, verdict.attempts - 1, outcome.kind.value, outcome.status_code, outcome.code, message)
             )
-            tally.expired += verdict.expiries - rider.expiries
+            tally.expired += verdict.expiries - self._riders.expiries[index]
             tally.failed += verdict.state is RequestState.FAILED
             tally.cancelled += verdict.state is RequestState.CANCELLED
             tally.again += verdict.state is RequestState.PENDING
@@ -272,7 +278,7 @@ class AnswerReader:
                 return
         tally.results.append(
             (
-                rider.seq,
+                seq,
                 verdict.state.value,
                 verdict.attempts - 1,
                 outcome.status_code,
@@ -288,7 +294,7 @@ class AnswerReader:
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
-    r"""Give a file in blocks of whole lines, about a megabyte each; the last one may lack its ``\n``."""
+    r"""Give a file in blocks of whole lines, about a quarter of a megabyte each; the last one may lack its ``\n``."""
     held = bytearray()
     with path.open("rb", buffering=0) as handle:
         while chunk := handle.read(_BLOCK_BYTES):

@@ -1,21 +1,13 @@
-"""Results as rows of a CSV file, of which no cell is a formula to a spreadsheet.
-
-A spreadsheet runs a cell that begins with ``=``, ``+``, ``-``, ``@`` and their like as a formula, and a custom_id, an answer or
-an error message may be written by a stranger (CWE-1236; OWASP, "CSV Injection"). Such a cell gets an apostrophe in front,
-which makes a spreadsheet take it as text. A plain number stays as it is: it computes nothing.
-
-A cell that already begins with apostrophes before such a sign gets one more, so that two texts never become one cell.
-Hence the way back: of a cell that begins with apostrophes and then such a sign, take off the first apostrophe.
-"""
+"""Results as rows of a CSV file, of which no cell is a formula to a spreadsheet (see ``batchkit.datasets.formulas``)."""
 
 from __future__ import annotations
 
 import csv
 import io
-import re
 from typing import TYPE_CHECKING
 
 from batchkit import jsonl
+from batchkit.datasets.formulas import without_formula
 from batchkit.models import RequestState
 
 if TYPE_CHECKING:
@@ -37,10 +29,6 @@ COLUMNS = (
     "attempts",
     "batch_id",
 )
-
-# The last four are what East Asian input methods make of the first four; spreadsheets take them for the same.
-_FORMULA = re.compile("'*[=+\\-@\t\r\n\x00\uff1d\uff0b\uff0d\uff20]")
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 def render(
@@ -75,13 +63,6 @@ def render(
         yield buffer.getvalue().encode()
         buffer.seek(0)
         buffer.truncate()
-
-
-def without_formula(text: str | None) -> str | None:
-    """Put an apostrophe in front of a text that a spreadsheet would run."""
-    if not text or _FORMULA.match(text) is None or _NUMBER.fullmatch(text) is not None:
-        return text
-    return f"'{text}"
 
 
 def _unchanged(text: str | None) -> str | None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
 from typing import IO, TYPE_CHECKING
 
 from batchkit.errors import UsageError
-from batchkit.spool import disk_errors, part_of, sync_directory
+from batchkit.spool import disk_errors, whole_file
 from batchkit.steps import csv_rows
 from batchkit.steps.jsonl_rows import LineWriter
 from batchkit.store import results, shards
@@ -45,25 +44,17 @@ def export(
     not grow with the workload. Raises ``UsageError`` for another file type, ``SpoolError``.
     """
     write = _writer(target, raw_csv=raw_csv)
-    part = part_of(target)
     count = told = 0
     with store.read() as connection:
         batch_ids = shards.batch_ids(connection, workload.id)
-        with disk_errors("write", target):
-            target.absolute().parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb", buffering=1 << 20) as handle:
-                _keep_rights(target, handle)
-                write_back = _WriteBack(handle)
-                for rows in write(connection, workload.id, batch_ids, handle):
-                    count += rows
-                    if count - told >= _ROWS_PER_ADVANCE:
-                        advance(count - told)
-                        told = count
-                        write_back.begin()
-                handle.flush()
-                os.fsync(handle.fileno())
-            part.replace(target)
-            sync_directory(target.absolute().parent)
+        with disk_errors("write", target), whole_file(target) as handle:
+            write_back = _WriteBack(handle)
+            for rows in write(connection, workload.id, batch_ids, handle):
+                count += rows
+                if count - told >= _ROWS_PER_ADVANCE:
+                    advance(count - told)
+                    told = count
+                    write_back.begin()
     advance(count - told)
     return count
 
@@ -71,11 +62,6 @@ def export(
 def check_target(target: Path) -> None:
     """Raise ``UsageError`` when ``target`` is of no type that ``export`` writes."""
     _writer(target)
-
-
-def _keep_rights(target: Path, handle: IO[bytes]) -> None:
-    if target.exists():
-        os.fchmod(handle.fileno(), stat.S_IMODE(target.stat().st_mode))
 
 
 class _WriteBack:

@@ -62,7 +62,7 @@ class LineWriter:
 
     def render(self, rows: Iterable[LineRow]) -> bytes:
         """Write a block of rows."""
-        frames, dumps = self._frames, jsonl.dumps
+        frames, dumps = self._frames, jsonl.dumps_text
         pieces: list[bytes] = []
         for custom_id, request_id, key, code, message, body in rows:
             frame = frames[key]

@@ -208,7 +208,7 @@ def _merge_once(context: StepContext, workload: Workload, fetched: _Fetched, *, 
 
 def _read_answers(connection: Connection, workload: Workload, fetched: _Fetched) -> Tally:
     reader = AnswerReader(
-        requests.of_shard(connection, fetched.shard),
+        requests.riders(connection, fetched.shard),
         shard_id=fetched.shard.id,
         bulk=bulk_for(connection),
         policy=workload.policy,

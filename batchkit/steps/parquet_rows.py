@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from batchkit.store.results import TableRow
 
 #: A group is what a reader takes in at once. Here two lie in memory: one is gathered while the last is compressed.
-_GROUP_ROWS = 25_000
-_GROUP_BYTES = 32_000_000
+_GROUP_ROWS = 10_000
+_GROUP_BYTES = 16_000_000
 _ROWS_PER_BATCH = 256
 
 _SCHEMA = pa.schema(

@@ -78,14 +78,15 @@ def plain_answers(block: bytes) -> PlainAnswers | None:
     """
     try:
         responses = _read_lines(block)
-        raw_bodies = [line.response.body for line in responses]
+        answered = [line.response for line in responses]
+        raw_bodies = [response.body for response in answered]
         bodies = list(map(_read_body, raw_bodies))
         texts = [str(raw, "utf-8") for raw in raw_bodies]
     except jsonl.UNREADABLE:
         return None
     if any(not body.choices and body.text is None for body in bodies):
         return None
-    request_ids = [line.response.request_id for line in responses]
+    request_ids = [response.request_id for response in answered]
     if not _are_words(request_ids):
         return None
     usages = [body.usage or _NO_USAGE for body in bodies]

@@ -42,7 +42,8 @@ class SplitOptions:
     """How a workload is cut and retried; None means not given: the default, or what the workload has already.
 
     ``window`` and ``max_window`` are completion windows such as ``24h``; ``shard_bytes`` is in bytes; the two budgets
-    start at 1. ``answer_rules`` and ``recipe`` are those of the workload (see ``Workload``).
+    start at 1. ``source`` tells people what the requests were made of (default the input's files), ``answer_rules`` and ``recipe``
+    are those of the workload (see ``Workload``).
     """
 
     window: str | None = None
@@ -51,6 +52,7 @@ class SplitOptions:
     shard_bytes: int | None = None
     max_attempts: int | None = None
     max_expiries: int | None = None
+    source: str | None = None
     answer_rules: str | None = None
     recipe: str | None = None
 
@@ -143,8 +145,9 @@ def split(
 ) -> Workload | None:
     """Split the input under ``name``, or find that this was done; None while another runner is splitting it.
 
-    ``keep`` are files that the workload is to keep in its folder, by their names there. What an interrupted split left is removed first. Raises ``WorkloadConflict`` when the name belongs to another input,
-    ``InputInvalid`` and ``InputUnreadable`` for the input; in all three cases nothing is stored.
+    ``keep`` are files that the workload is to keep in its folder, by their names there. What an interrupted split left is
+    removed first. Raises ``WorkloadConflict`` when the name belongs to another input, ``InputInvalid`` and ``InputUnreadable``
+    for the input; in all three cases nothing is stored.
     """
     with context.store.read() as connection:
         existing = workloads.find(connection, name)
@@ -204,6 +207,7 @@ def change_policies(store: Store, workload: Workload, options: SplitOptions) -> 
         "max_completion_window": options.max_window,
         "max_attempts": options.max_attempts,
         "max_expiries": options.max_expiries,
+        "answer_rules": options.answer_rules,
     }
     changed = {column: value for column, value in given.items() if value is not None}
     with store.write() as connection:
@@ -242,7 +246,7 @@ def _begin(
             connection,
             name=name,
             # A file's name may be bytes that are no text.
-            source=storable_text(", ".join(str(path) for path in paths)) or "",
+            source=storable_text(options.source or ", ".join(str(path) for path in paths)) or "",
             directory=directory_name(name, uuid.uuid4().hex[:8]),
             window=options.window or defaults.window,
             max_window=options.max_window or defaults.max_window,

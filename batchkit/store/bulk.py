@@ -9,8 +9,13 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sqlalchemy.exc import IntegrityError
+
+from batchkit.store import binary
+from batchkit.store.driver import driver_errors
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from sqlalchemy.engine import Connection
 
@@ -206,25 +211,18 @@ class PostgresBulk:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def _copy(self, target: str, columns: str, types: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    def _copy(self, target: str, columns: str, write: Callable[[Any], None]) -> None:
+        sql = f"COPY {target} ({columns}) FROM STDIN (FORMAT BINARY)"
         driver: Any = self._connection.connection.driver_connection
-        with (
-            driver.cursor() as cursor,
-            cursor.copy(f"COPY {target} ({columns}) FROM STDIN (FORMAT BINARY)") as copy,
-        ):
-            copy.set_types(types)
-            for row in rows:
-                copy.write_row(row)
+        with driver_errors(self._connection, sql), driver.cursor() as cursor, cursor.copy(sql) as copy:
+            write(copy)
 
-    def _copy_new(self, target: str, columns: str, types: Sequence[str], rows: Iterable[Sequence[Any]]) -> bool:
+    def _copy_new(self, target: str, columns: str, write: Callable[[Any], None]) -> bool:
         """Copy rows straight in; False, and nothing is changed, when one of them is there already."""
-        # Imported here: the driver is an extra, but who comes here has it.
-        from psycopg.errors import UniqueViolation  # noqa: PLC0415 - as said
-
         savepoint = self._connection.begin_nested()
         try:
-            self._copy(target, columns, types, rows)
-        except UniqueViolation:
+            self._copy(target, columns, write)
+        except IntegrityError:
             savepoint.rollback()
             return False
         savepoint.commit()
@@ -234,15 +232,14 @@ class PostgresBulk:
         pairs = ", ".join(f"{column} {kind}" for column, kind in zip(columns.split(", "), types, strict=True))
         self._connection.exec_driver_sql(f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({pairs}) ON COMMIT DELETE ROWS")
         self._connection.exec_driver_sql(f"TRUNCATE {name}")
-        self._copy(name, columns, types, rows)
+        self._copy(name, columns, binary.rows(types, rows))
 
     def add_requests(self, workload_id: WorkloadId, rows: Iterable[RequestRow]) -> None:
         """Insert the requests of new shards, in flight."""
         self._copy(
             "requests",
             "workload_id, state, shard_id, seq, custom_id, line_offset, line_length",
-            ("int8", "text", "int8", "int8", "text", "int8", "int4"),
-            ((workload_id, "in_flight", *row) for row in rows),
+            binary.requests(workload_id, rows),
         )
 
     def set_states(self, workload_id: WorkloadId, rows: Sequence[StateRow]) -> None:
@@ -270,9 +267,7 @@ class PostgresBulk:
 
     def add_bodies(self, shard_id: ShardId, rows: Sequence[BodyRow]) -> None:
         """Store answers; a second one for the same request of the same shard replaces the first."""
-        if not rows or self._copy_new(
-            "bodies", "shard_id, seq, body", ("int8", "int8", "text"), ((shard_id, *row) for row in rows)
-        ):
+        if not rows or self._copy_new("bodies", "shard_id, seq, body", binary.bodies(shard_id, rows)):
             return
         self._stage("stage_bodies", "seq, body", ("int8", "text"), rows)
         self._connection.exec_driver_sql(
@@ -288,47 +283,36 @@ class PostgresBulk:
         self._copy(
             "attempts",
             "workload_id, shard_id, seq, attempt, kind, status_code, error_code, error_message",
-            ("int8", "int8", "int8", "int2", "text", "int2", "text", "text"),
-            ((workload_id, shard_id, *row) for row in rows),
+            binary.rows(
+                ("int8", "int8", "int8", "int2", "text", "int2", "text", "text"),
+                ((workload_id, shard_id, *row) for row in rows),
+            ),
         )
 
     def add_results(self, workload_id: WorkloadId, shard_id: ShardId, rows: Sequence[ResultRow]) -> None:
         """Store final results; a success that stands already is left alone."""
-        self._add_results(
-            workload_id, shard_id, rows, columns=_RESULT_COLUMNS, types=_RESULT_TYPES, stage="stage_results"
+        if not rows or self._copy_new(
+            "results",
+            f"workload_id, shard_id, {_RESULT_COLUMNS}",
+            binary.rows(("int8", "int8", *_RESULT_TYPES), ((workload_id, shard_id, *row) for row in rows)),
+        ):
+            return
+        self._stage("stage_results", _RESULT_COLUMNS, _RESULT_TYPES, rows)
+        self._connection.exec_driver_sql(
+            f"INSERT INTO results (workload_id, shard_id, {_RESULT_COLUMNS})"  # noqa: S608 - constants of this file
+            f" SELECT %s, %s, {_RESULT_COLUMNS} FROM stage_results {_RESULT_UPSERT}",
+            (workload_id, shard_id),
         )
 
     def add_successes(self, workload_id: WorkloadId, shard_id: ShardId, rows: Sequence[SuccessRow]) -> None:
         """Store successes with status 200, which is what most results are; one that stands already is left alone."""
-        self._add_results(
-            workload_id,
-            shard_id,
-            [("succeeded", 200, *row) for row in rows],
-            columns=f"state, status_code, {_SUCCESS_COLUMNS}",
-            types=("text", "int2", "int8", "int2", "text", "text", "int4", "int4", "int4"),
-            stage="stage_successes",
-        )
-
-    def _add_results(
-        self,
-        workload_id: WorkloadId,
-        shard_id: ShardId,
-        rows: Sequence[Sequence[Any]],
-        *,
-        columns: str,
-        types: Sequence[str],
-        stage: str,
-    ) -> None:
-        if not rows or self._copy_new(
-            "results",
-            f"workload_id, shard_id, {columns}",
-            ("int8", "int8", *types),
-            ((workload_id, shard_id, *row) for row in rows),
-        ):
-            return
-        self._stage(stage, columns, types, rows)
-        self._connection.exec_driver_sql(
-            f"INSERT INTO results (workload_id, shard_id, {columns})"  # noqa: S608 - constants of this file
-            f" SELECT %s, %s, {columns} FROM {stage} {_RESULT_UPSERT}",
-            (workload_id, shard_id),
-        )
+        target = f"workload_id, shard_id, state, status_code, {_SUCCESS_COLUMNS}"
+        if rows and not self._copy_new("results", target, binary.successes(workload_id, shard_id, rows)):
+            self.add_results(
+                workload_id,
+                shard_id,
+                [
+                    (seq, "succeeded", attempt, 200, request_id, None, None, reason, prompt, completion, total)
+                    for seq, attempt, request_id, reason, prompt, completion, total in rows
+                ],
+            )

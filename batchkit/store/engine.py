@@ -27,6 +27,8 @@ _BUSY_TIMEOUT_MILLISECONDS = 60_000
 _WAL_PAUSE_SECONDS = 0.02
 _PRIMARY_CODE = 0xFF  # of a SQLite error; the bits above tell more about it
 _CACHE_KIBIBYTES = 8_000
+#: Answers have a kilobyte or more: of SQLite's own 4 kB a fifth would stay empty, and a log of 1,000 pages be at its end with every shard.
+_PAGE_BYTES = 16_384
 _INSUFFICIENT_PRIVILEGE = "42501"  # Postgres' code; every other state of its class is a mistake of ours
 _SQLITE_REMEDIES = {
     sqlite3.SQLITE_BUSY: "end the other program that holds the file",
@@ -117,6 +119,7 @@ def _configure_sqlite(engine: Engine) -> None:
         # FULL and not NORMAL: the intent to submit must survive a power cut, else the batch is bought again.
         for pragma in (
             f"busy_timeout = {_BUSY_TIMEOUT_MILLISECONDS}",
+            f"page_size = {_PAGE_BYTES}",  # of a file that is still empty
             "synchronous = FULL",
             f"cache_size = -{_CACHE_KIBIBYTES}",
             "foreign_keys = ON",

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import and_, bindparam, delete, func, select, update
 
 from batchkit.models import OutcomeKind, RequestState, Shard, ShardId, ShardState, WorkloadId
+from batchkit.store.driver import rows_of
 from batchkit.store.tables import FAILED, UNFINISHED, attempts, requests, results, shards
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import BindParameter, ColumnElement
+    from sqlalchemy import BindParameter, ColumnElement, Select
     from sqlalchemy.engine import Connection
 
 
@@ -25,6 +26,15 @@ class Rider(NamedTuple):
     line_length: int
     attempts: int
     expiries: int
+
+
+class Riders(NamedTuple):
+    """The same, column by column and without the places of their lines: what a merge needs of a whole shard."""
+
+    seqs: Sequence[int]
+    custom_ids: Sequence[str]
+    attempts: Sequence[int]
+    expiries: Sequence[int]
 
 
 class PendingRequest(NamedTuple):
@@ -55,15 +65,21 @@ def of_shard(connection: Connection, shard: Shard) -> list[Rider]:
 
     The range of seq and the primary key do the search: no index on shards is kept up for ten million rows.
     """
-    query = (
-        select(
-            requests.c.seq,
-            requests.c.custom_id,
-            requests.c.line_offset,
-            requests.c.line_length,
-            requests.c.attempts,
-            requests.c.expiries,
-        )
+    columns = (requests.c.line_offset, requests.c.line_length)
+    query = _riding(shard, requests.c.seq, requests.c.custom_id, *columns, requests.c.attempts, requests.c.expiries)
+    return list(map(Rider._make, connection.execute(query).all()))
+
+
+def riders(connection: Connection, shard: Shard) -> Riders:
+    """Read as ``of_shard`` does, for a quarter of its time."""
+    query = _riding(shard, requests.c.seq, requests.c.custom_id, requests.c.attempts, requests.c.expiries)
+    rows = rows_of(connection, query)
+    return Riders(*([row[place] for row in rows] for place in range(4)))
+
+
+def _riding(shard: Shard, *columns: ColumnElement[Any]) -> Select[Any]:
+    return (
+        select(*columns)
         .where(
             requests.c.workload_id == shard.workload_id,
             requests.c.seq.between(shard.first_seq, shard.last_seq),
@@ -72,7 +88,6 @@ def of_shard(connection: Connection, shard: Shard) -> list[Rider]:
         )
         .order_by(requests.c.seq)
     )
-    return list(map(Rider._make, connection.execute(query).all()))
 
 
 def mark_succeeded(connection: Connection, shard: Shard) -> int:
@@ -158,18 +173,6 @@ def pending_after(
     """Read pending requests that last rode in the given shards, in input order, from behind ``after_seq``."""
     # Written into the statement: a database takes only some ten thousand values beside it.
     among: BindParameter[tuple[ShardId, ...]] = bindparam("among", shard_ids, expanding=True, literal_execute=True)
-    # The index knows which, the primary key then finds the rest of them.
-    chosen = (
-        select(requests.c.seq)
-        .where(
-            _unfinished(workload_id, RequestState.PENDING),
-            requests.c.seq > after_seq,
-            requests.c.shard_id.in_(among),
-        )
-        .order_by(requests.c.seq)
-        .limit(limit)
-        .subquery("chosen")
-    )
     query = (
         select(
             requests.c.seq,
@@ -178,10 +181,15 @@ def pending_after(
             requests.c.line_offset,
             requests.c.line_length,
         )
-        .join(chosen, and_(requests.c.workload_id == workload_id, requests.c.seq == chosen.c.seq))
+        .where(
+            _unfinished(workload_id, RequestState.PENDING),
+            requests.c.seq > after_seq,
+            requests.c.shard_id.in_(among),
+        )
         .order_by(requests.c.seq)
+        .limit(limit)
     )
-    return [PendingRequest(*row) for row in connection.execute(query).all()]
+    return list(map(PendingRequest._make, rows_of(connection, query)))
 
 
 def breaches_of(connection: Connection, pending: Sequence[PendingRequest]) -> dict[tuple[ShardId, int], str]:

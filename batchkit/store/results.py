@@ -6,13 +6,12 @@ of an export. Bodies come as bytes, because nobody here looks into them as text.
 
 from __future__ import annotations
 
-from contextlib import closing, contextmanager
+from contextlib import closing
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy.exc import DBAPIError
-
 from batchkit.models import RequestState, ShardId
+from batchkit.store.driver import driver_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,7 +139,7 @@ def statement(connection: Connection, columns: str = _ROW_COLUMNS) -> str:
 def _blocks(connection: Connection, workload_id: WorkloadId, columns: str) -> Iterator[list[Any]]:
     sql = statement(connection, columns)
     read = _sqlite_blocks if connection.dialect.name == "sqlite" else _postgres_blocks
-    with _driver_errors(connection, sql):
+    with driver_errors(connection, sql):
         yield from read(connection, sql, workload_id)
 
 
@@ -167,18 +166,3 @@ def _postgres_blocks(connection: Connection, sql: str, workload_id: WorkloadId) 
     ):
         while block := list(islice(rows, _ROWS_PER_BLOCK)):
             yield block
-
-
-@contextmanager
-def _driver_errors(connection: Connection, sql: str) -> Iterator[None]:
-    """Raise the driver's errors as SQLAlchemy's, which is what the store's callers are told."""
-    dbapi: Any = connection.dialect.dbapi
-    try:
-        yield
-    except dbapi.Error as error:
-        is_lost = connection.dialect.is_disconnect(error, connection.connection.dbapi_connection, None)
-        if is_lost:
-            connection.invalidate(error)
-        raise DBAPIError.instance(
-            sql, None, error, dbapi.Error, connection_invalidated=is_lost, dialect=connection.dialect
-        ) from error

@@ -69,10 +69,10 @@ workloads = Table(
     Column("max_expiries", Integer, nullable=False),
     Column("credential", Text),
     Column("cancel_requested_at", Float),
-    Column("answer_rules", Text),
-    Column("recipe", Text),
     Column("lease_owner", Text),
     Column("lease_until", Float),
+    Column("answer_rules", Text),
+    Column("recipe", Text),
     CheckConstraint("request_count IS NULL OR input_sha256 IS NOT NULL", name="split_whole"),
     CheckConstraint("shard_lines > 0 AND shard_bytes > 0", name="shard_size"),
     CheckConstraint("max_attempts > 0 AND max_expiries > 0", name="budgets"),
@@ -157,7 +157,8 @@ requests = Table(
 )
 
 # Only what is not done well stays in this index, so it is small when a workload is. SQLite takes a partial index only for a
-# query that repeats its condition word for word, and prefers it to the primary key only when it holds every column asked for.
+# query that repeats its condition word for word, and prefers it to the primary key only when it holds every column asked for:
+# here everything that resubmission asks for, which else would search the table for each request once more.
 UNFINISHED = text("(state = 'pending' OR state = 'failed' OR state = 'cancelled')")
 Index(
     "requests_unfinished",
@@ -165,6 +166,9 @@ Index(
     requests.c.state,
     requests.c.seq,
     requests.c.shard_id,
+    requests.c.custom_id,
+    requests.c.line_offset,
+    requests.c.line_length,
     postgresql_where=UNFINISHED,
     sqlite_where=UNFINISHED,
 )
@@ -267,4 +271,73 @@ events = Table(
     Column("kind", Text, nullable=False),
     Column("detail", Text),
     Index("events_workload_id_id", "workload_id", "id"),
+)
+
+# One run of a suite. ``definition`` is the suite as it was, so that whoever finishes the run needs nothing but this database.
+evaluations = Table(
+    "evaluations",
+    metadata,
+    Column("id", _RowId, primary_key=True),
+    Column("suite", Text, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("name", Text, nullable=False, unique=True),
+    Column("suite_version", Text, nullable=False),
+    Column("definition", Text, nullable=False),
+    Column("workload", Text, nullable=False),
+    Column("arm_count", Integer, nullable=False),
+    Column("samples", Integer, nullable=False),
+    Column("scheduled_for", Float),
+    Column("started_at", Float, nullable=False),
+    Column("finished_at", Float),
+    Column("verdict", Text),
+    Column("summary", Text),
+    CheckConstraint("arm_count > 0 AND samples > 0", name="shape"),
+    CheckConstraint("verdict IS NULL OR verdict IN ('passed', 'regressed')", name="verdict"),
+    CheckConstraint(
+        "(finished_at IS NULL AND verdict IS NULL AND summary IS NULL)"
+        " OR (finished_at IS NOT NULL AND verdict IS NOT NULL AND summary IS NOT NULL)",
+        name="finished_whole",
+    ),
+    Index("evaluations_suite_number", "suite", "number", unique=True),
+    # A schedule that fires twice for one moment makes one run.
+    Index("evaluations_suite_scheduled_for", "suite", "scheduled_for", unique=True),
+    sqlite_autoincrement=True,
+)
+
+RUNNING = text("finished_at IS NULL")
+Index("evaluations_running", evaluations.c.id, postgresql_where=RUNNING, sqlite_where=RUNNING)
+
+# What is compared within a run: a prompt with a model. That of a request is ``(seq / samples) % arm_count``.
+evaluation_arms = Table(
+    "evaluation_arms",
+    metadata,
+    Column("evaluation_id", _RowId, ForeignKey("evaluations.id"), primary_key=True, autoincrement=False),
+    Column("arm", Integer, primary_key=True, autoincrement=False),
+    Column("prompt", Text, nullable=False),
+    Column("prompt_digest", Text, nullable=False),
+    Column("model", Text, nullable=False),
+)
+
+# The rows of the dataset as the run saw them; ``key`` pairs them with those of other runs, NULL where rows have no name.
+evaluation_rows = Table(
+    "evaluation_rows",
+    metadata,
+    Column("evaluation_id", _RowId, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", Text),
+    Column("slices", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+scores = Table(
+    "scores",
+    metadata,
+    Column("evaluation_id", _RowId, primary_key=True, autoincrement=False),
+    Column("scorer", Text, primary_key=True),
+    Column("seq", _RowId, primary_key=True, autoincrement=False),
+    Column("score", Float),
+    Column("reason", Text),
+    Column("detail", Text),
+    CheckConstraint("(score IS NULL) <> (reason IS NULL)", name="scored_or_not"),
+    sqlite_with_rowid=False,
 )

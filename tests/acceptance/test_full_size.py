@@ -5,15 +5,11 @@ Minutes, not seconds: ``pytest -m slow tests/acceptance``.
 
 from __future__ import annotations
 
-import threading
-import time
-from contextlib import suppress
-from pathlib import Path
-
 import pytest
 
 from batchkit import jsonl
 from batchkit.emulator.faults import batches, lines
+from tests.acceptance.memory import peak_megabytes
 from tests.acceptance.test_killed import MOMENTS
 from tests.workloads import mixed_line, write_mixed
 
@@ -79,31 +75,11 @@ def test_a_hundred_thousand_requests_killed_five_times(start_command):
 
 
 def _peak_megabytes(command, name, requests):
-    """Run a workload of its own name and give the peak of the command's own process.
-
-    Read from the kernel while it runs: what it reports at the end counts the test process that it was forked from, too.
-    """
+    """Run a workload of its own name and give the peak of the command's own process."""
     write_mixed(command.folder / f"{name}.jsonl", requests)
-    process = command.start("run", f"{name}.jsonl", "--output", f"{name}.out.jsonl")
-    peak = [0]
-
-    def watch():
-        with suppress(OSError, StopIteration):
-            while process.poll() is None:
-                peak.append(_high_water_kilobytes(process.pid))
-                time.sleep(0.05)  # noqa: TID251 - looks while another process works
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    _, err = process.communicate()
-    watcher.join()
-    assert process.returncode == 3, err
-    return max(peak) / 1024
-
-
-def _high_water_kilobytes(pid):
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+    peak, exit_code, said = peak_megabytes(command, "run", f"{name}.jsonl", "--output", f"{name}.out.jsonl")
+    assert exit_code == 3, said
+    return peak
 
 
 def test_memory_does_not_grow_with_the_workload(start_command):

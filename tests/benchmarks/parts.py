@@ -7,18 +7,20 @@ import sqlite3
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import psycopg
+from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
 from batchkit.cli import stores
 from batchkit.drive import Wave, WaveKind
 from batchkit.models import ShardState
 from batchkit.steps import resubmit
-from batchkit.store import requests, shards
+from batchkit.store import requests, shards, tables
 from tests.benchmarks import lab as labs
 from tests.postgres import PostgresServer
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from tests.benchmarks.lab import Lab
 
 _ROWS_PER_STATEMENT = 10_000
+_RESULT_TYPES = ("int8", "int8", "text", "int8", "int2", "int2", *("text",) * 4, *("int4",) * 3)
 
 
 @contextmanager
@@ -93,9 +96,14 @@ def _answers(lab: Lab) -> list[Path]:
 
 def _rows(paths: Iterable[Path]) -> Iterator[tuple[str, str]]:
     for path in paths:
-        with path.open("rb", buffering=1 << 20) as handle:
-            for line in handle:
-                yield orjson.loads(line)["custom_id"], line.decode()
+        for record, line in _lines(path):
+            yield record["custom_id"], line
+
+
+def _lines(path: Path) -> Iterator[tuple[Any, str]]:
+    with path.open("rb", buffering=1 << 20) as handle:
+        for line in handle:
+            yield orjson.loads(line), line.decode()
 
 
 def parse_requests(lab: Lab, _folder: Path) -> None:
@@ -132,12 +140,16 @@ def bare_database(lab: Lab) -> Iterator[str]:
 
 
 def insert_answers(lab: Lab, database: str) -> None:
-    """Parse the answers and insert (id, line) into a bare table; on Postgres by binary COPY."""
+    """Parse the answers and insert what has to be kept of them, see ``insert``."""
     insert(_answers(lab), database)
 
 
 def insert(paths: Iterable[Path], database: str) -> None:
-    """Parse lines and insert (id, line) into a bare table of a new database."""
+    """Parse lines and insert them into a new database.
+
+    SQLite gets (id, line) in a table without any key but the rowid; Postgres the rows of a merge by binary COPY, into the very
+    tables with their keys and checks. Nowhere is there a request whose state changes, or a row that could be there already.
+    """
     if database.startswith("postgresql:"):
         _copy(paths, database)
         return
@@ -157,12 +169,38 @@ def insert(paths: Iterable[Path], database: str) -> None:
 
 
 def _copy(paths: Iterable[Path], url: str) -> None:
+    kept = (tables.results, tables.bodies)
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
+    tables.metadata.create_all(engine, tables=kept)
+    engine.dispose()
+    seqs = count()
     with psycopg.connect(url) as connection:
-        connection.execute("CREATE TABLE lines (custom_id text, line text)")
-        with connection.cursor() as cursor, cursor.copy("COPY lines FROM STDIN (FORMAT BINARY)") as copy:
-            copy.set_types(("text", "text"))
-            for row in _rows(paths):
-                copy.write_row(row)
+        for shard, path in enumerate(paths):
+            bodies, results = [], []
+            for seq, (record, line) in zip(seqs, _lines(path), strict=False):
+                bodies.append((shard, seq, line))
+                results.append((1, seq, "succeeded", shard, 0, *_facts(record)))
+            _copy_into(connection, "bodies", ("int8", "int8", "text"), bodies)
+            _copy_into(connection, "results", _RESULT_TYPES, results)
+
+
+def _copy_into(
+    connection: psycopg.Connection[Any], table: str, types: Iterable[str], rows: Iterable[Iterable[Any]]
+) -> None:
+    with connection.cursor() as cursor, cursor.copy(f"COPY {table} FROM STDIN (FORMAT BINARY)".encode()) as copy:
+        copy.set_types(tuple(types))
+        for row in rows:
+            copy.write_row(tuple(row))
+
+
+def _facts(record: Any) -> tuple[Any, ...]:
+    """Read what a result has beside its place: status code, request id, no error, finish reason, tokens."""
+    response = record["response"]
+    body = response["body"]
+    usage = body.get("usage", {})
+    tokens = (usage.get(name) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
+    reason = body["choices"][0]["finish_reason"] if "choices" in body else None
+    return (response["status_code"], response["request_id"], None, None, reason, *tokens)
 
 
 def merge_again(runner: Runner, _lab: Lab) -> None:
@@ -253,7 +291,7 @@ PARTS = (
         "merge",
         "ended",
         labs.merge_all,
-        "`orjson.loads` and a bare insert (SQLite), binary COPY (Postgres)",
+        "`orjson.loads` and a bare insert (SQLite), binary COPY of the same rows (Postgres)",
         insert_answers,
         _both(1.3),
         answer_bytes,

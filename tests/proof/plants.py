@@ -59,19 +59,19 @@ def _create_first_and_write_it_down_later() -> None:
 
 
 def _match_by_position() -> None:
-    take, take_plain = answers.AnswerReader._take, answers.AnswerReader._take_plain
+    take, take_plain = answers.AnswerReader._take, answers.AnswerReader._take_answers
 
     def misplaced_block(reader: Any, block: Any) -> bool:
-        ids = [rider.custom_id for rider in reader._riders]
+        ids = reader._riders.custom_ids
         places = range(reader.tally.lines, reader.tally.lines + len(block.custom_ids))
         return take_plain(reader, structs.replace(block, custom_ids=[ids[place % len(ids)] for place in places]))
 
     def misplaced(reader: Any, record: Any) -> None:
-        place = (reader.tally.lines - 1) % len(reader._riders)
-        take(reader, {**record, "custom_id": reader._riders[place].custom_id})
+        ids = reader._riders.custom_ids
+        take(reader, {**record, "custom_id": ids[(reader.tally.lines - 1) % len(ids)]})
 
     answers.AnswerReader._take = misplaced  # type: ignore[assignment,method-assign]
-    answers.AnswerReader._take_plain = misplaced_block  # type: ignore[assignment,method-assign]
+    answers.AnswerReader._take_answers = misplaced_block  # type: ignore[assignment,method-assign]
 
 
 def _let_later_errors_win() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import batchkit as package
 from batchkit import jsonl
+from batchkit.datasets.formulas import without_formula
 from batchkit.emulator.faults.lines import FailLines
 from batchkit.models import RequestState, ShardId
 from batchkit.steps import csv_rows
@@ -89,19 +90,19 @@ def test_raw_cells_are_the_exact_text(words):
 @given(TEXTS, TEXTS)
 def test_two_custom_ids_never_become_one(first, second):
     """A join by custom_id stays possible: different ones stay different."""
-    assert (csv_rows.without_formula(first) == csv_rows.without_formula(second)) is (first == second)
+    assert (without_formula(first) == without_formula(second)) is (first == second)
 
 
 @pytest.mark.parametrize("text", ["-1", "+3.5", "-.5", "-1e-9", "+0", "-12.", "plain", "a=1", "", None])
 def test_what_computes_nothing_stays(text):
     """A score of -1 is a number in every tool that reads the file."""
-    assert csv_rows.without_formula(text) == text
+    assert without_formula(text) == text
 
 
 @pytest.mark.parametrize("text", ["-1+1", "+1 2", "-", "--1", "-1e", "- 1", "=1", "@1", "-\u0661", "+1,5", "-1\n"])
 def test_what_only_looks_like_a_number_does_not(text):
     """Whatever could be computed is text."""
-    assert csv_rows.without_formula(text) == f"'{text}"
+    assert without_formula(text) == f"'{text}"
 
 
 HOSTILE = ("=HYPERLINK(1)", "-x", "@SUM", "plain")

@@ -182,6 +182,12 @@ def test_cut_connection_is_unavailable_and_the_next_works(postgres_store):
         assert connection.execute(text("SELECT count(*) FROM requests")).scalar_one() == 1
 
 
+def test_a_new_file_has_pages_for_whole_answers(sqlite_store):
+    """Answers of a kilobyte or more fill pages of 16 kB better than smaller ones."""
+    with sqlite_store.read() as connection:
+        assert connection.execute(text("PRAGMA page_size")).scalar_one() == 16_384
+
+
 def test_write_is_kept_whole_or_not_at_all(store):
     """An error in the middle takes everything back; without one everything is there for the next reader."""
 

@@ -24,7 +24,7 @@ from batchkit.store.migrate import SchemaState
 from batchkit.store.tables import metadata
 from tests.factories import add_shard, add_workload
 
-VIEWS = {"failed", "progress", "succeeded", "usage"}
+VIEWS = {"failed", "progress", "scored", "succeeded", "usage"}
 
 
 @pytest.fixture

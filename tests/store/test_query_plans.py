@@ -12,7 +12,7 @@ from sqlalchemy import event, text
 
 from batchkit.models import RequestState, ShardState
 from batchkit.progress import read_progress
-from batchkit.store import batches, events, requests, results, shards, workloads
+from batchkit.store import batches, events, report_rows, requests, results, shards, workloads
 from batchkit.store.bulk import bulk_for
 from batchkit.store.engine import Store
 from tests.factories import NOW, add_shard, add_workload
@@ -56,7 +56,9 @@ def loaded(request, tmp_path_factory) -> Iterator[Loaded]:
     with store.write() as connection:
         workload = add_workload(connection)
         for _ in range(SHARDS):
-            add_shard(connection, workload, lines=LINES, state=ShardState.MERGED)
+            merged = add_shard(connection, workload, lines=LINES, state=ShardState.MERGED)
+            rides = [(seq, 0, "expired", None, None, None) for seq in range(merged.first_seq, merged.last_seq + 1)]
+            bulk_for(connection).add_attempts(workload.id, merged.id, rides)
         add_shard(connection, workload, lines=10, state=ShardState.MERGED, request_state=RequestState.FAILED)
         pending_shard = add_shard(
             connection, workload, lines=10, state=ShardState.MERGED, request_state=RequestState.PENDING
@@ -128,6 +130,7 @@ CALLS: dict[str, tuple[Callable[[Loaded], Callable[[Connection], object]], str |
     ),
     "cancel_pending": (lambda on: lambda c: requests.cancel_pending(c, on.workload.id), "requests_unfinished"),
     "of_shard": (lambda on: lambda c: requests.of_shard(c, on.open_shard), None),
+    "riders": (lambda on: lambda c: requests.riders(c, on.open_shard), None),
     "mark_succeeded": (lambda on: lambda c: requests.mark_succeeded(c, on.open_shard), None),
     "move_back": (lambda on: lambda c: requests.move_back(c, on.open_shard, RequestState.PENDING), None),
     "claim": (
@@ -144,6 +147,22 @@ CALLS: dict[str, tuple[Callable[[Loaded], Callable[[Connection], object]], str |
         "requests_unfinished",
     ),
     "status with history": (lambda on: lambda c: events.newest(c, on.workload.id, limit=20), None),
+    # What a report reads.
+    "shards of a report": (lambda on: lambda c: list(report_rows.shard_rows(c, on.workload.id)), None),
+    "rides of a report": (lambda on: lambda c: report_rows.ride_reasons(c, on.workload.id, limit=9, most=200), None),
+    "worst requests": (
+        lambda on: lambda c: report_rows.worst_seqs(c, on.workload.id, limit=50, most_rides=200),
+        "results_failed",
+    ),
+    "rows of a report": (lambda on: lambda c: list(report_rows.report_rows(c, on.workload.id, [1, 5, 9_000])), None),
+    "sample of answers": (
+        lambda on: lambda c: list(report_rows.answer_sample(c, on.workload.id, 20_000, size=16)),
+        None,
+    ),
+    "sample of attempts": (
+        lambda on: lambda c: report_rows.attempts_histogram(c, on.workload.id, 20_000, whole_below=1_000),
+        None,
+    ),
     "the view progress": (lambda _: lambda c: c.execute(text("SELECT * FROM progress")).all(), "requests_unfinished"),
     "the view failed": (lambda _: lambda c: c.execute(text("SELECT * FROM failed")).all(), "results_failed"),
 }
@@ -161,13 +180,30 @@ def test_no_pass_reads_every_request(loaded, name):
 
 def test_riders_are_found_by_their_range(loaded):
     """The primary key is searched between the shard's first and last seq, in either direction no further."""
-    (plan,) = plans(loaded, lambda connection: requests.of_shard(connection, loaded.open_shard))
+    (plan,) = plans(loaded, lambda connection: requests.riders(connection, loaded.open_shard))
     if loaded.store.is_sqlite:
         assert "SEARCH requests USING PRIMARY KEY (workload_id=? AND seq>? AND seq<?)" in plan
     else:
         assert "requests_pkey" in plan
         assert f"seq >= '{loaded.open_shard.first_seq}'" in plan
         assert f"seq <= '{loaded.open_shard.last_seq}'" in plan
+
+
+def test_pending_requests_are_read_from_their_index_alone(loaded):
+    """What resubmission asks for lies in the small index: no request is looked up once more, and none is sorted."""
+    (plan,) = plans(
+        loaded,
+        lambda connection: requests.pending_after(
+            connection, loaded.workload.id, shard_ids=(loaded.pending_shard.id,), after_seq=-1, limit=5
+        ),
+    )
+    if loaded.store.is_sqlite:
+        assert re.search(
+            r"SEARCH requests USING COVERING INDEX requests_unfinished \(workload_id=\? AND state=\? AND seq>\?", plan
+        )
+    else:
+        assert "using requests_unfinished on requests" in plan
+        assert "Sort" not in plan
 
 
 def test_requests_that_move_are_found_one_by_one(loaded):

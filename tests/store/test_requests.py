@@ -42,6 +42,21 @@ def test_riders_come_in_input_order_with_their_counters(store):
         ]
 
 
+def test_the_columns_of_riders_say_the_same(store):
+    """What a merge reads of a whole shard are the same riders, and nothing at all of a shard that is done."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        shard = add_shard(connection, workload, seqs=[7, 3, 5], state=ShardState.ENDED)
+        settle(connection, shard, [3], RequestState.SUCCEEDED)
+        bulk_for(connection).set_states(workload.id, [(5, "in_flight", 2, 1)])
+
+        found = requests.riders(connection, shard)
+
+        assert list(zip(*found, strict=True)) == [(5, "row-5", 2, 1), (7, "row-7", 0, 0)]
+        settle(connection, shard, [5, 7], RequestState.SUCCEEDED)
+        assert list(map(list, requests.riders(connection, shard))) == [[], [], [], []]
+
+
 def test_interleaved_shards_keep_their_own_riders(store):
     """Two endpoints cut over the same range of seq share no request, nor do other workloads with the same seqs."""
     with store.write() as connection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from itertools import chain
+from itertools import chain, cycle
 
 import pytest
 from hypothesis import given
@@ -370,3 +370,35 @@ def test_a_stream_that_breaks_off_is_the_databases_trouble(store, postgres_serve
         read_and_break_off(connection)
     with store.read() as connection:
         assert len(list(results.stream(connection, workload.id))) == 400
+
+
+def test_successes_arrive_unchanged(store):
+    """The quick way of plain successes keeps every column, also what is not told, and more of them than one piece holds."""
+    rows = [
+        (seq, seq % 3, None if seq % 5 == 0 else text_of(seq), (None, "stop", "größe")[seq % 3], seq, *tokens)
+        for seq, tokens in zip(range(MANY), cycle([(1, 2), (None, 2), (2**31 - 1, None)]), strict=False)
+    ]
+    with store.write() as connection:
+        workload = add_workload(connection)
+        shard = add_shard(connection, workload)
+        bulk_for(connection).add_successes(workload.id, shard.id, rows)
+    with store.read() as connection:
+        assert read_results(connection, workload) == [
+            (workload.id, seq, "succeeded", shard.id, attempt, 200, request_id, None, None, reason, *tokens)
+            for seq, attempt, request_id, reason, *tokens in rows
+        ]
+
+
+def test_successes_leave_what_stands(store):
+    """Among many, one that is there already stays as it is, a failure is replaced, and the others arrive."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        first, second = (add_shard(connection, workload) for _ in range(2))
+        bulk_for(connection).add_results(workload.id, first.id, [success(1), failure(2)])
+        bulk_for(connection).add_successes(
+            workload.id, second.id, [(seq, 7, "new", "stop", 1, 1, 2) for seq in range(4)]
+        )
+    with store.read() as connection:
+        found = {row[1]: (row[2], row[3], row[6]) for row in read_results(connection, workload)}
+    new = ("succeeded", second.id, "new")
+    assert found == {0: new, 1: ("succeeded", first.id, success(1)[4]), 2: new, 3: new}

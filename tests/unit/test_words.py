@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from batchkit.cli import words
+from batchkit import words
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,230 @@
+"""A workload that was made of a table, back as a table: each row with its answers.
+
+The rows come from the snapshot that was taken when they became requests, the answers from the store, both as streams in the order
+of the requests. They are put together by custom_id: a place in the order alone is not believed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from batchkit.annotation.annotated import AnnotatedColumns
+from batchkit.annotation.ids import RequestIds
+from batchkit.annotation.orders import snapshot_path
+from batchkit.annotation.pricing import price, price_audio
+from batchkit.annotation.recipe import load_recipe
+from batchkit.answers import AnswerCheck
+from batchkit.datasets import Snapshot, TableWriter, rows_of, table_name_of
+from batchkit.errors import SpoolError, UsageError
+from batchkit.jsonl import answer_text
+from batchkit.models import RequestState
+from batchkit.store import results, shards
+from batchkit.store.outputs import OutputTable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    import pyarrow as pa
+
+    from batchkit.annotation.recipe import Recipe
+    from batchkit.models import ShardId, Workload
+    from batchkit.runner import Runner
+    from batchkit.store.results import ExportRow
+
+#: So many answers lie in memory at once; a transcript is as large as a hundred labels.
+_ANSWERS_AT_ONCE: Final = 4_096
+_TRANSCRIPTS_AT_ONCE: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of one request of a row.
+
+    ``seq`` is its place in the workload from 0, ``sample`` starts at 1. ``status`` is the request's state. ``value`` is what the
+    answer says, as ``batchkit.answers.Reading`` gives it, None unless the request succeeded; ``text`` is what the model wrote, also of
+    an answer that was refused. ``cost_usd`` is that of this answer alone at batch prices, None when it is not known.
+    """
+
+    custom_id: str
+    seq: int
+    prompt: str
+    model: str
+    sample: int
+    status: str
+    value: Any
+    text: str | None
+    error_code: str | None
+    error_message: str | None
+    finish_reason: str | None
+    attempts: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cost_usd: float | None
+    batch_id: str | None
+    shard_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredRow:
+    """A row of the table, ``number`` starting at 1, with its answers: by prompt, then model, then sample."""
+
+    number: int
+    row: dict[str, Any]
+    answers: tuple[Answer, ...]
+
+
+def answered_rows(runner: Runner, workload: Workload) -> Iterator[AnsweredRow]:
+    """Stream the rows of a workload that was made of a table, in order, each with all its answers, in bounded memory.
+
+    Raises ``UsageError`` when it was not, or is not split yet, ``SpoolError`` when the snapshot is lost or not that of its requests.
+    """
+    number = 0
+    for batch, answers in _answered_batches(runner, workload, _recipe_of(workload)):
+        for number, (row, of_row) in enumerate(zip(rows_of(batch), answers, strict=True), number + 1):  # noqa: B020 - it counts on
+            yield AnsweredRow(number, row, of_row)
+
+
+def write_annotated(
+    runner: Runner,
+    workload: Workload,
+    target: str | Path,
+    *,
+    raw_csv: bool = False,
+    review_only: bool = False,
+    where: str | None = None,
+    advance: Callable[[int], None] = lambda _rows: None,
+) -> int:
+    """Write the table with its answers, one row for each of the input in its order; returns how many were written.
+
+    ``target`` is a file (see ``TableWriter``), or ``table:NAME`` for a table in the results database (see ``OutputTable``). The
+    columns are those of ``AnnotatedColumns``. ``review_only`` keeps the rows whose annotators disagree, ``where`` those that are ``safe`` or
+    ``unsafe``. ``advance`` is told how many more rows were looked at. Raises as ``answered_rows``, and ``UsageError`` for the target and for a
+    filter that these answers do not know.
+    """
+    recipe = _recipe_of(workload)
+    snapshot = Snapshot.open(snapshot_path(runner, workload))
+    columns = AnnotatedColumns(recipe, snapshot.schema)
+    wanted = columns.chooser(review_only=review_only, where=where)
+    written = 0
+    with _open(runner, target, columns.schema, raw_csv=raw_csv) as writer:
+        for batch, answers in _answered_batches(runner, workload, recipe):
+            annotated = wanted(columns.annotated(batch, answers))
+            if len(annotated):
+                writer.write(annotated)
+                written += len(annotated)
+            advance(len(batch))
+    return written
+
+
+def _open(runner: Runner, target: str | Path, schema: pa.Schema, *, raw_csv: bool) -> TableWriter | OutputTable:
+    name = table_name_of(target)
+    return (
+        TableWriter(Path(target), schema, raw_csv=raw_csv) if name is None else OutputTable(runner.store, name, schema)
+    )
+
+
+def _recipe_of(workload: Workload) -> Recipe:
+    if workload.recipe is None:
+        raise UsageError(
+            f"the workload {workload.name!r} was made of requests and not of a table",
+            hint="`batchkit export` writes its results",
+        )
+    if workload.request_count is None:
+        raise UsageError(
+            f"the workload {workload.name!r} is not prepared yet", hint="run the command that made it again"
+        )
+    return load_recipe(workload.recipe)
+
+
+def _answered_batches(
+    runner: Runner, workload: Workload, recipe: Recipe
+) -> Iterator[tuple[pa.RecordBatch, list[tuple[Answer, ...]]]]:
+    """Give the rows a batch at a time, with the answers of each."""
+    at_once = _TRANSCRIPTS_AT_ONCE if recipe.rules.format == "transcript" else _ANSWERS_AT_ONCE
+    per_row = recipe.requests_per_row
+    snapshot = Snapshot.open(snapshot_path(runner, workload))
+    ids = RequestIds(recipe)
+    number = 0
+    with runner.store.read() as connection:
+        reader = _AnswerReader(recipe, shards.batch_ids(connection, workload.id))
+        stream = results.stream(connection, workload.id)
+        for batch in snapshot.batches(rows=max(at_once // per_row, 1)):
+            answers = []
+            for key in _keys(batch, ids, recipe, number + 1):
+                number += 1
+                of_row = list(islice(stream, per_row))
+                expected = ids.of_key(key)
+                if [found.custom_id for found in of_row] != expected:
+                    raise _foreign(workload, number)
+                answers.append(tuple(reader.read(found, place) for place, found in enumerate(of_row)))
+            yield batch, answers
+        if next(stream, None) is not None:
+            raise _foreign(workload, number + 1)
+
+
+def _keys(batch: pa.RecordBatch, ids: RequestIds, recipe: Recipe, first: int) -> Iterator[str]:
+    if recipe.key is None:
+        return (ids.key_of(None, number) for number in range(first, first + len(batch)))
+    rows = rows_of(batch.select([recipe.key]))
+    return (ids.key_of(row, number) for number, row in enumerate(rows, first))
+
+
+def _foreign(workload: Workload, number: int) -> SpoolError:
+    return SpoolError(
+        f"the table that is kept for the workload {workload.name!r} is not the one that its requests were made of (row {number:,})",
+        hint="put BATCHKIT_HOME back as it was; `batchkit export` writes the results without the table",
+    )
+
+
+class _AnswerReader:
+    """Reads the stored results of a recipe's requests."""
+
+    def __init__(self, recipe: Recipe, batch_ids: Mapping[ShardId, str | None]) -> None:
+        self._check = AnswerCheck(recipe.rules)
+        self._batch_ids = batch_ids
+        self._is_audio = recipe.audio is not None
+        self._askers = [
+            (prompt.name, model, sample)
+            for prompt in recipe.prompts
+            for model in recipe.models
+            for sample in range(1, recipe.samples + 1)
+        ]
+
+    def read(self, row: ExportRow, place: int) -> Answer:
+        """Read the result of a row's ``place``-th request, counted from 0."""
+        prompt, model, sample = self._askers[place]
+        value, code, message = None, row.error_code, row.error_message
+        if row.state == RequestState.SUCCEEDED and row.body is not None:
+            reading = self._check.read(row.body)
+            value, code, message = reading.value, reading.code, reading.message or None
+        shard_id = row.shard_id if row.result_shard_id is None else row.result_shard_id
+        return Answer(
+            row.custom_id,
+            row.seq,
+            prompt,
+            model,
+            sample,
+            row.state,
+            value,
+            value if isinstance(value, str) else answer_text(row.body),
+            code,
+            message,
+            row.finish_reason,
+            row.attempts,
+            row.prompt_tokens,
+            row.completion_tokens,
+            self._cost(row, model, value),
+            self._batch_ids.get(shard_id),
+            shard_id,
+        )
+
+    def _cost(self, row: ExportRow, model: str, value: Any) -> float | None:
+        if self._is_audio:
+            seconds = value["duration"] if value is not None else None
+            return None if seconds is None else price_audio(model, seconds)
+        if row.prompt_tokens is None or row.completion_tokens is None:
+            return None
+        return price(model, row.prompt_tokens, row.completion_tokens)

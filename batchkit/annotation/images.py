@@ -1,0 +1,206 @@
+"""Images of a row: addresses, files and bytes, within the limits of console.groq.com/docs/vision.
+
+How many bytes and pixels lie behind an address (20 MB, 33 megapixels) cannot be known without fetching it, so it is not checked.
+The page names no formats; those that are sent as they are, are the ones that every server of this API takes.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import warnings
+from dataclasses import dataclass, replace
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from batchkit.preflight.facts import MAX_BASE64_REQUEST_BYTES, MAX_IMAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from PIL import Image
+
+MAX_PIXELS = 33_177_600
+_MIMES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
+#: What a part of a message takes beside the encoded image.
+_PART_BYTES = 100
+_JPEG_QUALITY = 85
+_MOST_STEPS = 20
+_SMALLEST_STEP = 0.9
+#: A file that is larger than this is not even looked into.
+_MAX_FILE_BYTES = 500_000_000
+
+
+class ImageTrouble(ValueError):
+    """An image of a row that cannot be sent; ``column`` says which, the message why."""
+
+    def __init__(self, column: str, why: str) -> None:
+        super().__init__(why)
+        self.column = column
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One image: an ``address``, or its bytes with their media type."""
+
+    column: str
+    address: str = ""
+    data: bytes = b""
+    mime: str = ""
+
+    @property
+    def encoded_bytes(self) -> int:
+        """How much of the request its bytes take in base64."""
+        return (len(self.data) + 2) // 3 * 4 if self.data else 0
+
+    def part(self) -> dict[str, Any]:
+        """Write it as a part of a message."""
+        url = self.address or f"data:{self.mime};base64,{base64.b64encode(self.data).decode()}"
+        return {"type": "image_url", "image_url": {"url": url}}
+
+
+class Images:
+    """Reads the image ``columns`` of rows; relative paths lie in ``folder``. With ``shrink`` what is too large is scaled down."""
+
+    def __init__(self, columns: Sequence[str], *, folder: Path, shrink: bool) -> None:
+        self._columns = columns
+        self._folder = folder
+        self._shrink = shrink
+
+    def parts(self, row: Mapping[str, Any], *, other_bytes: int) -> list[dict[str, Any]]:
+        """Give the images of a row as parts of a message; ``other_bytes`` is what else its request takes.
+
+        An image that a row does not have is left out. Raises ``ImageTrouble``.
+        """
+        found = [self._picture(column, value) for column in self._columns for value in _values(row[column])]
+        if not found:
+            raise ImageTrouble(", ".join(self._columns), "there is no image")
+        if len(found) > MAX_IMAGES:
+            why = f"there are {len(found)} images; at most {MAX_IMAGES} go in one request"
+            raise ImageTrouble(found[MAX_IMAGES].column, why)
+        return [picture.part() for picture in self._fitted(found, other_bytes)]
+
+    def _picture(self, column: str, value: Any) -> Picture:
+        if isinstance(value, str) and value[:8].lower().startswith(("http://", "https://")):
+            return Picture(column, address=value)
+        return self._checked(Picture(column, data=self._bytes_of(column, value)))
+
+    def _bytes_of(self, column: str, value: Any) -> bytes:
+        if isinstance(value, dict):
+            # As Hugging Face's datasets keep an image.
+            value = value.get("bytes") or value.get("path")
+        if isinstance(value, bytes):
+            return value
+        if not isinstance(value, str):
+            raise ImageTrouble(column, f"an image is an address, a path or bytes, not {type(value).__name__}")
+        if value[:5].lower() == "data:":
+            return _from_data_url(column, value)
+        path = self._folder / value.removeprefix("file://")
+        try:
+            size = path.stat().st_size
+            if size > _MAX_FILE_BYTES:
+                raise ImageTrouble(column, f"{value} has {size:,} bytes")
+            return path.read_bytes()
+        except OSError as error:
+            raise ImageTrouble(column, f"{value} cannot be read: {error.strerror or error}") from None
+        except ValueError:
+            raise ImageTrouble(column, "the path holds a NUL byte") from None
+
+    def _checked(self, picture: Picture) -> Picture:
+        """Look at an image's head: what it is, and how many pixels it has."""
+        with _opened(picture) as image:
+            pixels = image.width * image.height
+            mime = _MIMES.get(image.format or "")
+            if mime is not None and pixels <= MAX_PIXELS:
+                return replace(picture, mime=mime)
+            if self._shrink:
+                return _shrunk(picture, image, MAX_BASE64_REQUEST_BYTES // 4 * 3)
+        if mime is None:
+            raise ImageTrouble(
+                picture.column,
+                f"the image is {image.format}; give {', '.join(_MIMES)}, or convert with --shrink-images",
+            )
+        raise ImageTrouble(
+            picture.column,
+            f"the image has {pixels:,} pixels; at most {MAX_PIXELS:,} are taken (--shrink-images scales it down)",
+        )
+
+    def _fitted(self, pictures: list[Picture], other_bytes: int) -> list[Picture]:
+        """Bring the images of a request below its limit: small ones stay as they are, and large ones share what they leave."""
+        taken = sum(picture.encoded_bytes for picture in pictures)
+        room = MAX_BASE64_REQUEST_BYTES - other_bytes - _PART_BYTES * len(pictures)
+        if not taken or taken <= room:
+            return pictures
+        largest = max(pictures, key=lambda picture: picture.encoded_bytes)
+        if not self._shrink or room <= 0:
+            raise ImageTrouble(
+                largest.column,
+                f"the request would have {taken + other_bytes:,} bytes with its images in base64; at most"
+                f" {MAX_BASE64_REQUEST_BYTES:,} are taken (--shrink-images scales them down, addresses take no room)",
+            )
+        fitted = list(pictures)
+        by_size = sorted((picture.encoded_bytes, place) for place, picture in enumerate(pictures) if picture.data)
+        for left, (size, place) in zip(range(len(by_size), 0, -1), by_size, strict=True):
+            share = room // left
+            if size > share:
+                with _opened(fitted[place]) as image:
+                    fitted[place] = _shrunk(fitted[place], image, share // 4 * 3)
+            room -= fitted[place].encoded_bytes
+        return fitted
+
+
+def _values(value: Any) -> Iterator[Any]:
+    for item in value if isinstance(value, list) else (value,):
+        if item is not None and item not in ("", b""):
+            yield item
+
+
+def _from_data_url(column: str, url: str) -> bytes:
+    head, comma, encoded = url.partition(",")
+    if not comma or not head.lower().endswith(";base64"):
+        raise ImageTrouble(column, "the data: address is not in base64")
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise ImageTrouble(column, "the data: address is damaged") from None
+
+
+def _opened(picture: Picture) -> Image.Image:
+    """Read an image's head; a file that would unfold to a hundred megapixels and more is refused."""
+    from PIL import Image  # noqa: PLC0415 - most tables have no images
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return Image.open(BytesIO(picture.data))
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise ImageTrouble(picture.column, "the image has far too many pixels to be opened safely") from None
+    except (OSError, SyntaxError, ValueError):
+        raise ImageTrouble(picture.column, "this is no image that can be read") from None
+
+
+def _shrunk(picture: Picture, image: Image.Image, most_bytes: int) -> Picture:
+    """Scale an image down until it has at most ``most_bytes``: a PNG where it is transparent, else a JPEG."""
+    from PIL import Image, ImageOps  # noqa: PLC0415 - as above
+
+    try:
+        upright = ImageOps.exif_transpose(image)
+        is_transparent = "A" in upright.getbands() or "transparency" in upright.info
+        whole = upright.convert("RGBA" if is_transparent else "RGB")
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageTrouble(picture.column, f"the image is damaged: {error}") from None
+    scale = min(1.0, (MAX_PIXELS / (whole.width * whole.height)) ** 0.5)
+    for _ in range(_MOST_STEPS):
+        size = (max(int(whole.width * scale), 1), max(int(whole.height * scale), 1))
+        scaled = whole if size == whole.size else whole.resize(size, Image.Resampling.LANCZOS)
+        target = BytesIO()
+        if is_transparent:
+            scaled.save(target, "PNG", optimize=True)
+        else:
+            scaled.save(target, "JPEG", quality=_JPEG_QUALITY)
+        data = target.getvalue()
+        if len(data) <= most_bytes:
+            return replace(picture, data=data, mime="image/png" if is_transparent else "image/jpeg")
+        scale *= min(_SMALLEST_STEP, (most_bytes / len(data)) ** 0.5 * 0.95)
+    raise ImageTrouble(picture.column, f"the image cannot be scaled down to {most_bytes:,} bytes")

@@ -1,0 +1,82 @@
+"""The parameters of a chat request that a recipe fixes for all rows, and what Groq makes of them model by model."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+#: console.groq.com/docs/structured-outputs (read 2026-02): constrained decoding, which takes only schemas that name every
+#: property as required and allow no others; and models that take a schema without such a guarantee.
+STRICT_SCHEMA_MODELS = frozenset({"openai/gpt-oss-20b", "openai/gpt-oss-120b"})
+SCHEMA_MODELS = STRICT_SCHEMA_MODELS | {
+    "meta-llama/llama-4-maverick-17b-128e-instruct",
+    "meta-llama/llama-4-scout-17b-16e-instruct",
+    "moonshotai/kimi-k2-instruct",
+    "moonshotai/kimi-k2-instruct-0905",
+    "openai/gpt-oss-safeguard-20b",
+}
+#: console.groq.com/docs/models (read 2025-07): the most tokens that a model writes, where that is less than its context.
+MAX_COMPLETION_TOKENS = {
+    "gemma2-9b-it": 8_192,
+    "llama-3.3-70b-versatile": 32_768,
+    "meta-llama/llama-4-maverick-17b-128e-instruct": 8_192,
+    "meta-llama/llama-4-scout-17b-16e-instruct": 8_192,
+    "meta-llama/llama-guard-4-12b": 1_024,
+    "moonshotai/kimi-k2-instruct": 16_384,
+    "qwen/qwen3-32b": 40_960,
+}
+
+ResponseFormat = Literal["text", "json_object", "json_schema"]
+
+
+class Parameters(BaseModel):
+    """Parameters of /v1/chat/completions (console.groq.com/docs/api-reference); None means not sent: the model's default.
+
+    ``max_completion_tokens`` counts tokens, those of the model's reasoning among them. ``seed`` is that of the first sample;
+    each further sample of a row gets the next one. ``response_format`` None leaves it to the answer rules and the model.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_completion_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    tools: tuple[dict[str, Any], ...] = ()
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+    reasoning_format: str | None = None
+    reasoning_effort: str | None = None
+    include_reasoning: bool | None = None
+
+    def body(self, *, sample: int = 1) -> dict[str, Any]:
+        """Give the members of a request's body, without ``response_format``, for the ``sample``-th answer (starts at 1)."""
+        given = self.model_dump(exclude_none=True, exclude={"response_format"})
+        for name in ("stop", "tools"):
+            if given[name]:
+                given[name] = list(given[name])
+            else:
+                del given[name]
+        if self.seed is not None:
+            given["seed"] = self.seed + sample - 1
+        return given
+
+
+class Audio(BaseModel):
+    """How audio is transcribed (console.groq.com/docs/speech-to-text).
+
+    ``column`` holds the addresses. ``language`` is an ISO-639-1 code, ``prompt`` a template of at most 224 tokens, ``temperature``
+    from 0 to 1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    column: str
+    translate: bool = False
+    language: str | None = None
+    prompt: str | None = None
+    timestamps: tuple[Literal["segment", "word"], ...] = Field(default=("segment",), min_length=1)
+    temperature: float | None = None

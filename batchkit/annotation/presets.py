@@ -1,0 +1,220 @@
+"""Recipes for what people come for: labels and extractions, transcripts, moderation."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from batchkit import jsonl
+from batchkit.annotation.parameters import MAX_COMPLETION_TOKENS, Audio, Parameters
+from batchkit.annotation.recipe import Prompt, Recipe
+from batchkit.answers import AnswerCheck, AnswerRules
+from batchkit.answers.importing import import_by_path
+from batchkit.errors import UsageError
+from batchkit.preflight.facts import GUARD_MODELS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    Schema = str | PathLike[str] | Mapping[str, Any] | type
+
+GUARD_MODEL = min(GUARD_MODELS)
+TRANSCRIPTION_MODEL = "whisper-large-v3-turbo"
+#: console.groq.com/docs/speech-to-text: the only model that translates.
+TRANSLATION_MODEL = "whisper-large-v3"
+
+
+def annotation(
+    prompt: str,
+    *,
+    models: Sequence[str],
+    system: str | None = None,
+    prefill: str | None = None,
+    schema: Schema | None = None,
+    choices: Sequence[str] = (),
+    pattern: str | None = None,
+    number: tuple[float | None, float | None] | None = None,
+    tools: Sequence[Mapping[str, Any]] = (),
+    parameters: Parameters | None = None,
+    samples: int = 1,
+    tries: int = 3,
+    **more: Any,
+) -> Recipe:
+    """Make the recipe of a question to every row; ``prompt``, ``system`` and ``prefill`` are templates.
+
+    The answer is free text, or what one of ``schema``, ``choices``, ``pattern``, ``number`` (its bounds) and ``tools`` says.
+    ``schema`` is a JSON Schema, a file that holds one, or a pydantic model, also by its import path (``package.module:Model``).
+    ``more`` are fields of ``Recipe``. Raises ``UsageError``.
+    """
+    given = {
+        "--schema": schema is not None,
+        "--choices": bool(choices),
+        "--pattern": pattern is not None,
+        "--number": number is not None,
+        "--tools": bool(tools),
+    }
+    chosen = [flag for flag, is_given in given.items() if is_given]
+    if len(chosen) > 1:
+        raise UsageError(f"{' and '.join(chosen)} exclude each other: an answer is one thing", hint="keep one of them")
+    rules: dict[str, Any] = {"tries": tries, "model_caps": _caps(models)}
+    if schema is not None:
+        rules |= {"format": "json", **_schema_rules(schema)}
+    elif choices:
+        rules |= {"format": "choice", "choices": tuple(choices)}
+    elif pattern is not None:
+        rules |= {"format": "pattern", "pattern": pattern}
+    elif number is not None:
+        rules |= {"format": "number", "minimum": number[0], "maximum": number[1]}
+    elif tools:
+        rules["format"] = "tools"
+        parameters = (parameters or Parameters()).model_copy(update={"tools": tuple(map(dict, tools))})
+    return made_recipe(
+        kind="annotate",
+        prompts=(Prompt(system=system, user=prompt, prefill=prefill),),
+        models=tuple(models),
+        samples=samples,
+        parameters=parameters or Parameters(),
+        rules=made_rules(**rules),
+        **more,
+    )
+
+
+def transcription(
+    column: str,
+    *,
+    model: str | None = None,
+    translate: bool = False,
+    language: str | None = None,
+    prompt: str | None = None,
+    timestamps: Sequence[str] = ("segment",),
+    temperature: float | None = None,
+    tries: int = 3,
+    **more: Any,
+) -> Recipe:
+    """Make the recipe of a transcript, or with ``translate`` an English translation, of the audio whose address is in ``column``.
+
+    Raises ``UsageError``.
+    """
+    try:
+        audio = Audio.model_validate(
+            {
+                "column": column,
+                "translate": translate,
+                "language": language,
+                "prompt": prompt,
+                "timestamps": tuple(timestamps),
+                "temperature": temperature,
+            }
+        )
+    except ValidationError as error:
+        raise _as_usage(error) from None
+    return made_recipe(
+        kind="transcribe",
+        models=(model or (TRANSLATION_MODEL if translate else TRANSCRIPTION_MODEL),),
+        audio=audio,
+        rules=made_rules(format="transcript", tries=tries),
+        **more,
+    )
+
+
+def moderation(
+    column: str,
+    *,
+    model: str = GUARD_MODEL,
+    is_answer: bool = False,
+    prompt_column: str | None = None,
+    tries: int = 3,
+    **more: Any,
+) -> Recipe:
+    """Make the recipe of a safety check of the texts in ``column`` (console.groq.com/docs/content-moderation).
+
+    With ``is_answer`` they are looked at as an assistant's messages, behind the user's in ``prompt_column`` if there is one.
+    Raises ``UsageError``.
+    """
+    if prompt_column is not None and not is_answer:
+        raise UsageError("a column of prompts belongs to texts that are answers", hint="add --as answer")
+    text = _whole(column)
+    asked = _whole(prompt_column) if prompt_column is not None else ""
+    prompt = Prompt(user=asked, prefill=text) if is_answer else Prompt(user=text)
+    return made_recipe(
+        kind="moderate",
+        prompts=(prompt,),
+        models=(model,),
+        rules=made_rules(format="safety", tries=tries),
+        **more,
+    )
+
+
+def made_recipe(**fields: Any) -> Recipe:
+    """Make a recipe. Raises ``UsageError`` for what does not fit together."""
+    try:
+        return Recipe(**fields)
+    except ValidationError as error:
+        raise _as_usage(error) from None
+
+
+def made_rules(**fields: Any) -> AnswerRules:
+    """Make answer rules that can be checked by. Raises ``UsageError``."""
+    try:
+        rules = AnswerRules(**fields)
+    except ValidationError as error:
+        raise _as_usage(error) from None
+    AnswerCheck(rules)
+    return rules
+
+
+def _caps(models: Sequence[str]) -> dict[str, int]:
+    return {model: MAX_COMPLETION_TOKENS[model] for model in models if model in MAX_COMPLETION_TOKENS}
+
+
+def _whole(column: str) -> str:
+    return "{{ row[" + jsonl.dumps(column).decode() + "] }}"
+
+
+def _schema_rules(schema: Schema) -> dict[str, Any]:
+    if isinstance(schema, (str, PathLike)):
+        path = Path(schema)
+        if isinstance(schema, str) and ":" in schema and not path.exists():
+            return {"json_schema": _schema_of(import_by_path(schema), schema), "model_path": schema}
+        return {"json_schema": _schema_in(path)}
+    if isinstance(schema, type):
+        path_of_model = f"{schema.__module__}:{schema.__qualname__}"
+        return {"json_schema": _schema_of(schema, path_of_model), "model_path": path_of_model}
+    return {"json_schema": dict(schema)}
+
+
+def _schema_of(model: Any, path: str) -> dict[str, Any]:
+    try:
+        return TypeAdapter(model).json_schema()
+    except Exception as error:  # a type of the user's own may fail in any way
+        raise UsageError(f"{path} has no JSON Schema: {error}", hint="name a pydantic model") from error
+
+
+def _schema_in(path: Path) -> dict[str, Any]:
+    schema = read_json(path, "--schema")
+    if not isinstance(schema, dict):
+        raise UsageError(f"{path} holds no JSON Schema, which is an object", hint="name another --schema")
+    return schema
+
+
+def read_json(path: Path, flag: str) -> Any:
+    """Read a small file of JSON that a flag names. Raises ``UsageError``."""
+    try:
+        return jsonl.loads(path.read_bytes())
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be read: {error.strerror or error}", hint=f"name a file with {flag}"
+        ) from error
+    except jsonl.MalformedJson as error:
+        raise UsageError(f"{path} is not JSON: {error}", hint=f"name a file of JSON with {flag}") from error
+
+
+def _as_usage(error: ValidationError) -> UsageError:
+    told = []
+    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+        where = ".".join(map(str, problem["loc"]))
+        told.append(f"{where}: {problem['msg']}" if where else problem["msg"].removeprefix("Value error, "))
+    return UsageError("; ".join(told))

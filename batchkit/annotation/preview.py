@@ -1,0 +1,81 @@
+"""What an order would ask, and about what it would cost: every row is looked at, nothing is stored or sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from batchkit import jsonl, preflight
+from batchkit.annotation.orders import Problems, default_name, in_users_words, rendered, with_table
+from batchkit.annotation.render import Renderer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from batchkit.annotation.recipe import Recipe
+    from batchkit.datasets import Table
+
+
+@dataclass(slots=True)
+class ModelShare:
+    """What one model would be asked; tokens are estimates, ``completion_tokens`` None where an answer has no limit."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int | None = 0
+
+
+@dataclass(slots=True)
+class Preview:
+    """``shown`` are the requests of the first rows, as they would be sent; ``warnings`` of all requests are counted."""
+
+    name: str
+    rows: int = 0
+    requests: int = 0
+    shown: list[dict[str, Any]] = field(default_factory=list)
+    models: dict[str, ModelShare] = field(default_factory=dict)
+    warnings: dict[str, int] = field(default_factory=dict)
+
+
+def preview(
+    table: Table,
+    recipe: Recipe,
+    *,
+    name: str | None = None,
+    folder: Path | None = None,
+    shown_rows: int = 3,
+    advance: Callable[[int], None] = lambda _rows: None,
+) -> Preview:
+    """Render a whole table. Raises as ``orders.ensure_workload``; that keys are unique is not looked at."""
+    whole = with_table(recipe, table)
+    taken = table if whole.limit is None else table.head(whole.limit)
+    found = Preview(name or default_name(table, whole), models={model: ModelShare() for model in whole.models})
+    problems = Problems(table.name)
+    for batch, made in rendered(taken, Renderer(whole, taken.columns, folder=folder), problems):
+        for lines in made:
+            records = [jsonl.loads(line) for line in lines]
+            if found.rows < shown_rows:
+                found.shown += records
+            found.rows += 1
+            found.requests += len(records)
+            for record, line in zip(records, lines, strict=True):
+                inspection = preflight.inspect(record, len(line) - 1)
+                for reason in inspection.reasons:
+                    problems.add(found.rows, "", in_users_words(reason))
+                for warning in map(in_users_words, inspection.warnings):
+                    found.warnings[warning] = found.warnings.get(warning, 0) + 1
+                _add(found.models[record["body"]["model"]], record)
+        advance(batch.num_rows)
+    problems.report()
+    return found
+
+
+def _add(share: ModelShare, record: dict[str, Any]) -> None:
+    estimate = preflight.estimate_tokens(record)
+    share.requests += 1
+    share.prompt_tokens += estimate.prompt
+    if estimate.max_completion is None:
+        share.completion_tokens = None
+    elif share.completion_tokens is not None:
+        share.completion_tokens += estimate.max_completion

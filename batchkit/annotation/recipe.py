@@ -1,0 +1,94 @@
+"""The recipe: everything that the requests of a workload are made of, besides the rows themselves."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from batchkit import jsonl
+from batchkit.annotation.parameters import Audio, Parameters
+from batchkit.answers.rules import AnswerRules
+from batchkit.errors import UsageError
+
+Kind = Literal["annotate", "transcribe", "moderate", "evaluate"]
+#: What a recipe says beside what the requests are: how the table is called, and how bad answers are asked for again.
+_NO_REQUEST = AnswerRules().model_dump(include={"tries", "max_tokens_cap", "model_caps"})
+
+
+class Prompt(BaseModel):
+    """The messages of one request as Jinja2 templates over the row's columns.
+
+    ``user`` may be empty: then there is no user message (a guard model can look at an assistant's message alone). ``prefill`` is
+    the beginning of the answer (console.groq.com/docs/prefilling), or the message that a guard model is to look at.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = "prompt"
+    system: str | None = None
+    user: str = ""
+    prefill: str | None = None
+
+
+class Recipe(BaseModel):
+    """What the requests are made of, kept with the workload as JSON.
+
+    Requests are row-major: for each row, each prompt, each model, ``samples`` requests; ``key`` is the column whose values name
+    the rows, None their numbers (starting at 1). ``images`` are columns. ``table`` tells people what was read, ``table_digest``
+    is its SHA-256, ``limit`` the number of rows that were taken of it, None all. With ``instruct`` the system message says what
+    the rules demand wherever the request cannot demand it otherwise.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Kind
+    prompts: tuple[Prompt, ...] = Field(default=(Prompt(),), min_length=1)
+    models: tuple[str, ...] = Field(min_length=1)
+    samples: int = Field(default=1, ge=1)
+    key: str | None = None
+    parameters: Parameters = Parameters()
+    images: tuple[str, ...] = ()
+    shrink_images: bool = False
+    audio: Audio | None = None
+    rules: AnswerRules = AnswerRules()
+    instruct: bool = True
+    table: str = ""
+    table_digest: str = ""
+    limit: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        for what, names in (("prompt", [prompt.name for prompt in self.prompts]), ("model", self.models)):
+            repeated = sorted({name for name in names if list(names).count(name) > 1})
+            if repeated:
+                raise ValueError(f"the {what} {repeated[0]!r} is there twice")
+        return self
+
+    @property
+    def requests_per_row(self) -> int:
+        """How many requests a row becomes."""
+        return len(self.prompts) * len(self.models) * self.samples
+
+    def digest(self) -> str:
+        """Name the content: SHA-256 in hex over all that decides what the requests are.
+
+        What is left at its default does not count, so that a later version with more to choose gives the same names.
+        """
+        chosen = self.essence().model_dump(mode="json", exclude_defaults=True)
+        return hashlib.sha256(jsonl.dumps(chosen)).hexdigest()
+
+    def essence(self) -> Self:
+        """Give the recipe without what plays no part in any request: what two recipes of the same requests have in common."""
+        return self.model_copy(update={"table": "", "rules": self.rules.model_copy(update=_NO_REQUEST)})
+
+
+def load_recipe(text: str) -> Recipe:
+    """Read the recipe that a workload keeps. Raises ``UsageError`` for one that this version cannot read."""
+    try:
+        return Recipe.model_validate_json(text)
+    except ValueError as error:
+        raise UsageError(
+            "what this workload was made of cannot be read", hint="it was made by another version of batchkit"
+        ) from error

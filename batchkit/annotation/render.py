@@ -1,0 +1,196 @@
+"""From a row to its requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from batchkit import jsonl
+from batchkit.annotation.audio import AudioTrouble, audio_body, endpoint_of
+from batchkit.annotation.demands import demand_of
+from batchkit.annotation.ids import RequestIds
+from batchkit.annotation.images import Images, ImageTrouble
+from batchkit.annotation.template import Template, Unrendered, unknown_column
+from batchkit.errors import Problem, UsageError
+from batchkit.preflight.facts import CHAT, METHOD
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from batchkit.annotation.recipe import Prompt, Recipe
+
+#: What a line takes beside its messages, at most, where that matters: ids, parameters, names.
+_LINE_BYTES = 2_000
+
+
+class RowProblem(ValueError):
+    """A row that no request can be made of: ``number`` starts at 1, ``column`` is empty where it is about no single one."""
+
+    def __init__(self, number: int, column: str, why: str) -> None:
+        super().__init__(f"row {number:,}, {column}: {why}" if column else f"row {number:,}: {why}")
+        self.number = number
+        self.column = column
+        self.why = why
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow(Problem):
+    """A problem of a row, as it is shown; ``line`` is the row's number."""
+
+    def __str__(self) -> str:
+        return f"{self.source}, row {self.line:,}: {self.reason}"
+
+
+def _is_blank(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+class _Messages:
+    """The messages of one prompt, checked against the columns; ``texts`` are its templates by role.
+
+    With ``is_about_text`` a row whose columns are all empty is nothing to ask about.
+    """
+
+    def __init__(self, prompt: Prompt, columns: Sequence[str], *, is_named: bool, is_about_text: bool) -> None:
+        of_which = f" of the prompt {prompt.name!r}" if is_named else ""
+        given = {"system": prompt.system, "user": prompt.user or None, "assistant": prompt.prefill}
+        titles = {"system": "system message", "user": "prompt", "assistant": "prefilled answer"}
+        self.texts = {
+            role: Template(text, columns, title=titles[role] + of_which)
+            for role, text in given.items()
+            if text is not None
+        }
+        self.columns = {column for template in self.texts.values() for column in template.columns}
+        self._is_about_text = is_about_text and bool(self.columns)
+
+    def render(self, row: Mapping[str, Any]) -> dict[str, str]:
+        """Give each message's text by its role. Raises ``Unrendered``, also for a message without any word of the row."""
+        if self._is_about_text and all(_is_blank(row[column]) for column in self.columns):
+            raise Unrendered(f"nothing is in {' and '.join(sorted(self.columns))}, so there is nothing to ask about")
+        rendered = {role: template.render(row) for role, template in self.texts.items()}
+        for role, text in rendered.items():
+            if not text.strip():
+                raise Unrendered(f"the {self.texts[role].title} is empty")
+        return rendered
+
+
+class Renderer:
+    """Makes the requests of rows by a recipe. ``folder`` is where relative paths of images begin.
+
+    ``columns`` are those that it reads of a row, in the table's order. Raises ``UsageError`` for templates and columns that do not
+    fit the table's ``columns``.
+    """
+
+    def __init__(self, recipe: Recipe, columns: Sequence[str], *, folder: Path | None = None) -> None:
+        self.recipe = recipe
+        self._ids = RequestIds(recipe)
+        self._audio_prompt = _audio_prompt(recipe, columns)
+        is_named = len(recipe.prompts) > 1
+        self._prompts = [
+            _Messages(prompt, columns, is_named=is_named, is_about_text=not recipe.images) for prompt in recipe.prompts
+        ]
+        self._images = Images(recipe.images, folder=folder or Path(), shrink=recipe.shrink_images)
+        self._requests = [self._bodies(prompt) for prompt in recipe.prompts]
+        read = self._columns_read()
+        for column, what in _named_columns(recipe):
+            if column not in columns:
+                raise unknown_column(column, columns, reader=what)
+            read.add(column)
+        self.columns = tuple(column for column in columns if column in read)
+
+    def key_of(self, row: dict[str, Any] | None, number: int) -> str:
+        """Give the part of the custom_ids that names a row."""
+        return self._ids.key_of(row, number)
+
+    def requests(self, row: dict[str, Any], number: int) -> list[bytes]:
+        r"""Give a row's requests as lines with their ``\n``, in the order of ``Recipe``; ``number`` starts at 1.
+
+        Raises ``RowProblem``.
+        """
+        if self.recipe.key is not None and row[self.recipe.key] in (None, ""):
+            raise RowProblem(number, self.recipe.key, "the key is empty")
+        ids = iter(self._ids.of_key(self._ids.key_of(row, number)))
+        try:
+            bodies = self._audio(row) if self.recipe.audio is not None else self._chats(row)
+        except Unrendered as trouble:
+            raise RowProblem(number, "", str(trouble)) from None
+        except ImageTrouble as trouble:
+            raise RowProblem(number, trouble.column, str(trouble)) from None
+        except AudioTrouble as trouble:
+            raise RowProblem(number, self.recipe.audio.column if self.recipe.audio else "", str(trouble)) from None
+        url = CHAT if self.recipe.audio is None else endpoint_of(self.recipe.audio)
+        return [
+            jsonl.dumps({"custom_id": next(ids), "method": METHOD, "url": url, "body": body}) + b"\n" for body in bodies
+        ]
+
+    def _columns_read(self) -> set[str]:
+        read = {column for messages in self._prompts for column in messages.columns}
+        if self._audio_prompt is not None:
+            read |= self._audio_prompt.columns
+        if not read and not self.recipe.images and self.recipe.audio is None:
+            raise UsageError(
+                "the prompt names no column, so that every row would get the same question",
+                hint="write {{ column }} where the row's own text is to stand",
+            )
+        return read
+
+    def _bodies(self, prompt: Prompt) -> list[tuple[dict[str, Any], str | None]]:
+        """Prepare what the requests of a prompt have in common: body without messages, and what the system message adds."""
+        prepared = []
+        for model in self.recipe.models:
+            demand = demand_of(self.recipe, model, has_prefill=prompt.prefill is not None)
+            for sample in range(1, self.recipe.samples + 1):
+                parameters = self.recipe.parameters.body(sample=sample)
+                body = {"model": model, "messages": [], **parameters, **demand.members}
+                prepared.append((body, demand.words))
+        return prepared
+
+    def _chats(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+        texts = [messages.render(row) for messages in self._prompts]
+        parts: list[dict[str, Any]] = []
+        if self.recipe.images:
+            said = max(sum(len(text.encode()) for text in texts_of.values()) for texts_of in texts)
+            fixed = max(len(jsonl.dumps(body)) + len(words or "") for made in self._requests for body, words in made)
+            parts = self._images.parts(row, other_bytes=2 * said + fixed + _LINE_BYTES)
+        return [
+            {**body, "messages": _messages(texts_of, words, parts)}
+            for texts_of, made in zip(texts, self._requests, strict=True)
+            for body, words in made
+        ]
+
+    def _audio(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+        audio = self.recipe.audio
+        assert audio is not None  # noqa: S101 - asked by the caller
+        prompt = None if self._audio_prompt is None else self._audio_prompt.render(row)
+        body = audio_body(audio, row[audio.column], prompt)
+        return [{"model": made["model"], **body} for prepared in self._requests for made, _ in prepared]
+
+
+def _messages(texts: Mapping[str, str], words: str | None, images: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    system = "\n\n".join(text for text in (texts.get("system"), words) if text)
+    messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
+    user = texts.get("user")
+    if images:
+        content = [{"type": "text", "text": user}, *images] if user else images
+        messages.append({"role": "user", "content": content})
+    elif user is not None:
+        messages.append({"role": "user", "content": user})
+    if "assistant" in texts:
+        messages.append({"role": "assistant", "content": texts["assistant"]})
+    return messages
+
+
+def _audio_prompt(recipe: Recipe, columns: Sequence[str]) -> Template | None:
+    if recipe.audio is None or recipe.audio.prompt is None:
+        return None
+    return Template(recipe.audio.prompt, columns, title="prompt")
+
+
+def _named_columns(recipe: Recipe) -> list[tuple[str, str]]:
+    named = [(column, "--image") for column in recipe.images]
+    if recipe.audio is not None:
+        named.append((recipe.audio.column, "--audio"))
+    if recipe.key is not None:
+        named.append((recipe.key, "--key"))
+    return named

@@ -1,0 +1,137 @@
+"""Prompt templates: Jinja2 in a sandbox, strict about what a row does not have."""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import StrictUndefined, TemplateError, meta, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from batchkit import jsonl
+from batchkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+#: Names the whole row in a template, for columns whose names are no identifiers: ``{{ row["unit price"] }}``.
+ROW = "row"
+_SHOWN_COLUMNS = 12
+
+
+class Unrendered(ValueError):
+    """A template could not be rendered with one row; the message says why."""
+
+
+class Template:
+    """One template, checked against the columns of a table.
+
+    ``title`` names it in messages. ``columns`` are those that it reads. A null is rendered as nothing, and a list or an object as
+    JSON. Raises ``UsageError`` for a mistake in the template, an unknown column, and whatever would leave the sandbox.
+    """
+
+    def __init__(self, text: str, columns: Sequence[str], *, title: str) -> None:
+        self.title = title
+        environment = _environment()
+        try:
+            tree = environment.parse(text)
+            self._template = environment.from_string(text)
+        except TemplateError as error:
+            line = getattr(error, "lineno", None)
+            where = f" in line {line}" if line else ""
+            raise UsageError(
+                f"the {title} is not a template{where}: {error.message or error}",
+                hint="columns are written as {{ column }}; for a literal {{ write {{ '{{' }}",
+            ) from None
+        _keep_inside(tree, title)
+        self.columns = frozenset(_columns_read(tree, columns, title))
+
+    def render(self, row: Mapping[str, Any]) -> str:
+        """Fill in a row, which has at least ``columns``. Raises ``Unrendered``."""
+        try:
+            return self._template.render({ROW: row, **row})
+        except Exception as error:  # noqa: BLE001 - a template is a program: it may fail in any way
+            raise Unrendered(f"the {self.title} cannot be rendered: {error}") from None
+
+
+@cache
+def _environment() -> ImmutableSandboxedEnvironment:
+    # What is rendered is a prompt and no page: < and & are to stay as they are.
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, finalize=_shown)
+    environment.filters["tojson"] = _json
+    # The same row is to give the same request every time.
+    del environment.filters["random"], environment.globals["lipsum"]
+    return environment
+
+
+def _shown(value: Any) -> Any:
+    if value is None:
+        return ""
+    return _json(value) if isinstance(value, (dict, list)) else value
+
+
+def _json(value: Any) -> str:
+    return jsonl.dumps(value).decode()
+
+
+def _keep_inside(tree: nodes.Template, title: str) -> None:
+    """Refuse what the sandbox would stop only when the first row is rendered."""
+    for node in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
+        raise UsageError(f"the {title} loads another template in line {node.lineno}", hint="write it in one file")
+    for name, line in _attributes(tree):
+        if name.startswith("_"):
+            raise UsageError(
+                f"the {title} reads {name!r} in line {line}, which no column has: a template reads data only",
+                hint='a column of such a name is read as {{ row["_name"] }}',
+            )
+
+
+def _attributes(tree: nodes.Template) -> Iterator[tuple[str, int]]:
+    for read in tree.find_all(nodes.Getattr):
+        yield read.attr, read.lineno
+    for applied in tree.find_all(nodes.Filter):
+        if applied.name in {"attr", "map"}:
+            for word in (*applied.args, *(named.value for named in applied.kwargs)):
+                if isinstance(text := _constant(word), str):
+                    yield text, applied.lineno
+
+
+def _columns_read(tree: nodes.Template, columns: Sequence[str], title: str) -> Iterator[str]:
+    """Give the columns that a template reads, all of them where it takes the row as a whole. Raises ``UsageError``."""
+    for name in sorted(meta.find_undeclared_variables(tree)):
+        if name == ROW and ROW not in columns:
+            yield from _columns_of_row(tree, columns, title)
+        elif name in columns:
+            yield name
+        elif name not in _environment().globals:
+            raise unknown_column(name, columns, reader=f"the {title}")
+
+
+def _columns_of_row(tree: nodes.Template, columns: Sequence[str], title: str) -> Iterator[str]:
+    named = 0
+    reads: list[tuple[nodes.Expr, Any]] = [(read.node, read.attr) for read in tree.find_all(nodes.Getattr)]
+    reads += [(read.node, _constant(read.arg)) for read in tree.find_all(nodes.Getitem)]
+    for of_what, name in reads:
+        if not (isinstance(of_what, nodes.Name) and of_what.name == ROW and isinstance(name, str)):
+            continue
+        if name not in columns:
+            raise unknown_column(name, columns, reader=f"the {title}")
+        named += 1
+        yield name
+    if named < sum(name.name == ROW for name in tree.find_all(nodes.Name)):
+        yield from columns
+
+
+def _constant(node: nodes.Node) -> Any:
+    return node.value if isinstance(node, nodes.Const) else None
+
+
+def unknown_column(name: str, columns: Sequence[str], *, reader: str) -> UsageError:
+    """Say that a table has no such column, and which one may be meant."""
+    close = difflib.get_close_matches(name, columns, n=1)
+    shown = ", ".join(columns[:_SHOWN_COLUMNS]) + (", ..." if len(columns) > _SHOWN_COLUMNS else "")
+    hint = f"did you mean {close[0]!r}? The" if close else "the"
+    return UsageError(
+        f"{reader} asks for the column {name!r}, which the table does not have", hint=f"{hint} columns are: {shown}"
+    )

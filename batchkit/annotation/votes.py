@@ -1,0 +1,76 @@
+"""What several annotators say together: the majority, and how far they agree."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from batchkit.answers import AnswerRules
+
+
+class Vote(NamedTuple):
+    """What most say: ``value``, None when several values share the lead or nobody said anything.
+
+    ``agreement`` is the share (0 to 1) of those who say what most say; in a tie that of each leader, None without voters.
+    """
+
+    value: Any
+    agreement: float | None
+
+
+def majority(values: Iterable[Any]) -> Vote:
+    """Count equal values; of numbers 1 and 1.0 are equal, of objects the order of the names plays no part."""
+    voters = list(values)
+    if not voters:
+        return Vote(None, None)
+    keys = [_key(value) for value in voters]
+    (leader, most), *others = Counter(keys).most_common(2)
+    is_tie = bool(others) and others[0][1] == most
+    return Vote(None if is_tie else voters[keys.index(leader)], most / len(voters))
+
+
+def majority_of_objects(values: Sequence[Mapping[str, Any]], names: Sequence[str], labels: Sequence[str] = ()) -> Vote:
+    """Vote on each property by itself; a missing one counts as null. ``agreement`` is the mean over ``labels``, by default all.
+
+    The value is an object with all ``names``; None without voters.
+    """
+    if not values:
+        return Vote(None, None)
+    votes = {name: majority(value.get(name) for value in values) for name in names}
+    shares = [share for name in labels or names if (share := votes[name].agreement) is not None]
+    return Vote({name: vote.value for name, vote in votes.items()}, sum(shares) / len(shares) if shares else None)
+
+
+def label_properties(rules: AnswerRules) -> tuple[str, ...]:
+    """Name the properties of a schema that annotators can be expected to agree in: enumerations and yes or no.
+
+    Empty where there are none, or where the answer is no object: then the answer as a whole is what they agree in.
+    """
+    schema = rules.json_schema or {}
+    properties = schema.get("properties")
+    if rules.format != "json" or not isinstance(properties, dict):
+        return ()
+    return tuple(name for name, part in properties.items() if _is_label(part, schema))
+
+
+def _is_label(part: Any, schema: dict[str, Any]) -> bool:
+    if not isinstance(part, dict):
+        return False
+    reference = part.get("$ref")
+    if isinstance(reference, str):
+        part = schema.get("$defs", {}).get(reference.rpartition("/")[2], {})
+    return "enum" in part or "const" in part or part.get("type") == "boolean"
+
+
+def _key(value: Any) -> Any:
+    """Give what equal values share and others do not; true is not 1."""
+    if isinstance(value, bool):
+        return (bool, value)
+    if isinstance(value, dict):
+        return (dict, frozenset((name, _key(member)) for name, member in value.items()))
+    if isinstance(value, list):
+        return (list, tuple(map(_key, value)))
+    return value

@@ -1,0 +1,136 @@
+"""``annotate``: a question to every row of a table."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import typer
+
+from batchkit.cli import options, table_words
+from batchkit.cli import table_options as tables
+from batchkit.datasets import require_extra
+
+
+def annotate(
+    table: tables.Tables,
+    *,
+    prompt: tables.Prompt,
+    model: tables.Models = None,
+    system: tables.System = None,
+    prefill: tables.Prefill = None,
+    samples: tables.Samples = 1,
+    image: tables.Image = None,
+    shrink_images: tables.ShrinkImages = False,
+    schema: tables.Schema = None,
+    choices: tables.Choices = None,
+    pattern: tables.Pattern = None,
+    number: tables.Number = None,
+    tools: tables.Tools = None,
+    tool_choice: tables.ToolChoice = None,
+    tries: tables.Tries = 3,
+    no_instruct: tables.NoInstruct = False,
+    temperature: tables.Temperature = None,
+    top_p: tables.TopP = None,
+    max_completion_tokens: tables.MaxCompletionTokens = None,
+    stop: tables.Stop = None,
+    seed: tables.Seed = None,
+    response_format: tables.ResponseFormat = None,
+    reasoning_format: tables.ReasoningFormat = None,
+    reasoning_effort: tables.ReasoningEffort = None,
+    include_reasoning: tables.IncludeReasoning = None,
+    query: tables.Query = None,
+    key: tables.Key = None,
+    limit: tables.Limit = None,
+    name: tables.Name = None,
+    output: tables.Output = None,
+    review: tables.Review = None,
+    raw_csv: options.RawCsv = False,
+    dry_run: tables.DryRun = False,
+    submit_only: tables.SubmitOnly = False,
+    json: options.Json = False,
+    no_prefect: options.NoPrefect = False,
+    verbose: options.Verbose = False,
+    window: options.Window = None,
+    max_window: options.MaxWindow = None,
+    shard_lines: options.ShardLines = None,
+    shard_bytes: options.ShardBytes = None,
+    max_attempts: options.MaxAttempts = None,
+    max_expiries: options.MaxExpiries = None,
+    poll_interval: options.PollInterval = None,
+    timeout: options.Timeout = None,
+    home: options.Home = None,
+    database_url: options.DatabaseUrl = None,
+    base_url: options.BaseUrl = None,
+    accept_other_key: options.AcceptOtherKey = False,
+) -> None:
+    """Ask a question about every row of TABLE, and write the table again with the answers as columns.
+
+    Every row is rendered and checked before anything is sent; then it is a workload like that of `run`. An answer that is not
+    what it must be (--schema, --choices, --pattern, --number, --tools), is cut off or empty, is asked for again. The output has
+    one row per input row, in order, with status, error, attempts, tokens and cost. Several models or samples are several
+    annotators: their majority is the answer, and their agreement is printed.
+
+    The same command carries on. A changed table, prompt, schema, model or parameter is a new workload, unless --name names one:
+    then it is refused.
+
+    Exit codes: 0 every request succeeded; 2 bad usage or input, nothing was sent; 3 finished, but some requests failed;
+    4 not finished, and the same command goes on; 130 interrupted.
+
+    For example:
+
+        batchkit annotate reviews.csv --prompt "Is this kind? {{ text }}" --choices yes,no --model openai/gpt-oss-20b
+        batchkit annotate mails.parquet --prompt @ask.j2 --schema order.json -m openai/gpt-oss-120b -o orders.parquet
+        batchkit annotate reviews.csv --prompt @ask.j2 --schema label.json --models openai/gpt-oss-20b,openai/gpt-oss-120b
+        batchkit annotate reviews.csv --prompt @ask.j2 --schema label.json --model openai/gpt-oss-20b --limit 20 --dry-run
+    """
+    require_extra()
+    from batchkit.annotation import presets  # noqa: PLC0415 - --help need not wait for what tables need
+    from batchkit.cli.job import Manner  # noqa: PLC0415 - as above
+    from batchkit.steps.split import SplitOptions  # noqa: PLC0415 - as above
+
+    where = options.Where(home, database_url, base_url, accept_other_key)
+    recipe = presets.annotation(
+        table_words.text_of(prompt, "--prompt"),
+        system=None if system is None else table_words.text_of(system, "--system"),
+        prefill=prefill,
+        models=table_words.models_of(model),
+        schema=schema,
+        choices=table_words.listed(choices),
+        pattern=pattern,
+        number=None if number is None else table_words.bounds_of(number),
+        tools=table_words.tools_in(tools),
+        parameters=table_words.parameters_of(
+            temperature=temperature,
+            top_p=top_p,
+            max_completion_tokens=max_completion_tokens,
+            stop=tuple(stop or ()),
+            seed=seed,
+            tool_choice=table_words.tool_choice_of(tool_choice),
+            response_format=response_format,
+            reasoning_format=reasoning_format,
+            reasoning_effort=reasoning_effort,
+            include_reasoning=include_reasoning,
+        ),
+        samples=samples,
+        tries=tries,
+        instruct=not no_instruct,
+        images=tuple(image or ()),
+        shrink_images=shrink_images,
+        key=key,
+        limit=limit,
+    )
+    cut = SplitOptions(window, max_window, shard_lines, shard_bytes, max_attempts, max_expiries)
+    order = table_words.order_of(
+        table,
+        query,
+        recipe,
+        cut,
+        name=name,
+        output=output,
+        review=review,
+        raw_csv=raw_csv,
+        submit_only=submit_only,
+    )
+    manner = Manner(where, not no_prefect, verbose, json, timeout)
+    settings = where.settings(poll_interval_seconds=poll_interval, **asdict(cut))
+    raise typer.Exit(table_words.carry_out(order, settings, manner, dry_run=dry_run))

@@ -1,0 +1,167 @@
+"""``moderate``: texts of a table, or answers of a workload, are safe or not."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from batchkit.cli import options, table_words
+from batchkit.cli import table_options as tables
+from batchkit.datasets import require_extra
+from batchkit.errors import UsageError
+
+LOOKED_AT = "What is looked at"
+
+
+class Side(StrEnum):
+    """Who wrote a text."""
+
+    PROMPT = "prompt"
+    ANSWER = "answer"
+
+
+class Verdict(StrEnum):
+    """What a filter lets through."""
+
+    SAFE = "safe"
+    UNSAFE = "unsafe"
+
+
+Tables = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[TABLE]...", help="As for annotate; not with --workload.", show_default=False),
+]
+TextColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--text", metavar="COLUMN", help="The column with the texts.", rich_help_panel=LOOKED_AT, show_default=False
+    ),
+]
+OfWorkload = Annotated[
+    str | None,
+    typer.Option(
+        "--workload",
+        metavar="NAME",
+        help="Look at the answers of a finished workload instead of a table.",
+        rich_help_panel=LOOKED_AT,
+        show_default=False,
+    ),
+]
+As = Annotated[
+    Side,
+    typer.Option(
+        "--as",
+        help="Whether the texts are what users ask or what an assistant answers.",
+        rich_help_panel=LOOKED_AT,
+    ),
+]
+PromptColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt-column",
+        metavar="COLUMN",
+        help="With --as answer: the column with what the user had asked.",
+        rich_help_panel=LOOKED_AT,
+        show_default=False,
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", "-m", metavar="MODEL", help="The guard model (default Llama Guard 4).", show_default=False),
+]
+Only = Annotated[
+    Verdict | None,
+    typer.Option("--only", help="Write only the rows with this verdict.", show_default=False),
+]
+
+
+def moderate(
+    table: Tables = None,
+    *,
+    text: TextColumn = None,
+    workload: OfWorkload = None,
+    side: As = Side.PROMPT,
+    prompt_column: PromptColumn = None,
+    only: Only = None,
+    model: Model = None,
+    tries: tables.Tries = 3,
+    query: tables.Query = None,
+    key: tables.Key = None,
+    limit: tables.Limit = None,
+    name: tables.Name = None,
+    output: tables.Output = None,
+    raw_csv: options.RawCsv = False,
+    dry_run: tables.DryRun = False,
+    submit_only: tables.SubmitOnly = False,
+    json: options.Json = False,
+    no_prefect: options.NoPrefect = False,
+    verbose: options.Verbose = False,
+    window: options.Window = None,
+    max_window: options.MaxWindow = None,
+    shard_lines: options.ShardLines = None,
+    shard_bytes: options.ShardBytes = None,
+    max_attempts: options.MaxAttempts = None,
+    max_expiries: options.MaxExpiries = None,
+    poll_interval: options.PollInterval = None,
+    timeout: options.Timeout = None,
+    home: options.Home = None,
+    database_url: options.DatabaseUrl = None,
+    base_url: options.BaseUrl = None,
+    accept_other_key: options.AcceptOtherKey = False,
+) -> None:
+    """Have Llama Guard look at the texts of a table, or at the answers of a workload.
+
+    The output says of each row whether it is safe, and which categories it violates (S1 to S14), with their names. Of a
+    workload those requests are looked at that have an answer; the output's rows carry their custom_id.
+
+    The same command carries on; exit codes are those of `annotate`.
+
+    For example:
+
+        batchkit moderate prompts.csv --text prompt --output flagged.csv --only unsafe
+        batchkit moderate chats.parquet --text answer --as answer --prompt-column question
+        batchkit moderate --workload nightly
+    """
+    require_extra()
+    from batchkit.annotation import presets  # noqa: PLC0415 - --help need not wait for what tables need
+    from batchkit.cli.job import Manner  # noqa: PLC0415 - as above
+    from batchkit.steps.split import SplitOptions  # noqa: PLC0415 - as above
+
+    _check_source(table, text, workload)
+    where = options.Where(home, database_url, base_url, accept_other_key)
+    cut = SplitOptions(window, max_window, shard_lines, shard_bytes, max_attempts, max_expiries)
+    settings = where.settings(poll_interval_seconds=poll_interval, **asdict(cut))
+    recipe = presets.moderation(
+        text or table_words.ANSWER_COLUMN,
+        model=model or presets.GUARD_MODEL,
+        is_answer=workload is not None or side is Side.ANSWER,
+        prompt_column=prompt_column,
+        tries=tries,
+        key=key,
+        limit=limit,
+    )
+    more: dict[str, Any] = {
+        "name": name,
+        "output": output,
+        "raw_csv": raw_csv,
+        "submit_only": submit_only,
+        "only": only,
+    }
+    if workload is None:
+        order = table_words.order_of(table or (), query, recipe, cut, **more)
+    else:
+        order = table_words.order_of_answers(workload, settings, recipe, cut, **more)
+    manner = Manner(where, not no_prefect, verbose, json, timeout)
+    raise typer.Exit(table_words.carry_out(order, settings, manner, dry_run=dry_run))
+
+
+def _check_source(table: list[str] | None, text: str | None, workload: str | None) -> None:
+    if bool(table) == bool(workload):
+        raise UsageError("give either a TABLE or --workload", hint="see `batchkit moderate --help`")
+    if table and text is None:
+        raise UsageError("which column holds the texts is not said", hint="name it with --text")
+    if workload and text is not None:
+        raise UsageError("--text names a column of a table, and a workload has none", hint="leave it out")

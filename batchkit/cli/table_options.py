@@ -1,0 +1,294 @@
+"""The options of the verbs that begin with a table, each with its unit and default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ASKING = "What is asked"
+ANSWERS = "What an answer must be"
+MODEL = "Parameters of the model"
+
+Tables = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="TABLE",
+        help="CSV, JSON Lines (both also .gz, .zst), Parquet or Arrow files, a folder of them, a dataset saved by Hugging Face's"
+        " library, or a database URL with --query.",
+        show_default=False,
+    ),
+]
+Query = Annotated[
+    str | None,
+    typer.Option("--query", metavar="SQL", help="The rows to take, where TABLE is a database URL.", show_default=False),
+]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        "--key",
+        metavar="COLUMN",
+        help="A column whose values name the rows, each its own (default the row's number).",
+        show_default=False,
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option("--limit", metavar="N", min=1, help="Take only the first N rows.", show_default=False),
+]
+Name = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        metavar="NAME",
+        help="The workload's name (default the table's with a digest of everything that makes the requests).",
+        show_default=False,
+    ),
+]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Where the table goes: .parquet, .csv, .jsonl, .arrow, or table:NAME in the results database"
+        " (default NAME.annotated.parquet in the working directory).",
+        show_default=False,
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        metavar="",
+        help="Check every row, show the requests of the first ones and what all would cost; send nothing.",
+    ),
+]
+SubmitOnly = Annotated[
+    bool,
+    typer.Option("--submit-only", metavar="", help="Return once everything is submitted; the same command collects."),
+]
+Tries = Annotated[
+    int,
+    typer.Option(
+        "--tries",
+        metavar="N",
+        min=1,
+        help="How often a request is asked before a bad answer is its last: with more tokens when it was cut off, else with"
+        " another seed.",
+        rich_help_panel=ANSWERS,
+    ),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        "--models",
+        "-m",
+        metavar="MODEL",
+        help="Who is asked; several, by commas or by repeating it, are as many annotators.",
+        rich_help_panel=ASKING,
+        show_default=False,
+    ),
+]
+Prompt = Annotated[
+    str,
+    typer.Option(
+        "--prompt",
+        "-p",
+        metavar="TEXT",
+        help="The user message, a Jinja2 template: {{ column }} is the row's own; @FILE reads it from a file.",
+        rich_help_panel=ASKING,
+        show_default=False,
+    ),
+]
+System = Annotated[
+    str | None,
+    typer.Option(
+        "--system",
+        metavar="TEXT",
+        help="The system message, a template as well; @FILE reads it from a file.",
+        rich_help_panel=ASKING,
+        show_default=False,
+    ),
+]
+Prefill = Annotated[
+    str | None,
+    typer.Option(
+        "--prefill",
+        metavar="TEXT",
+        help="How the answer begins, as a template; best with --stop.",
+        rich_help_panel=ASKING,
+        show_default=False,
+    ),
+]
+Samples = Annotated[
+    int,
+    typer.Option(
+        "--samples",
+        metavar="N",
+        min=1,
+        help="Answers per row and model; each counts as an annotator.",
+        rich_help_panel=ASKING,
+    ),
+]
+Image = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--image",
+        metavar="COLUMN",
+        help="A column of images (addresses, paths beside the table, or bytes; lists too); up to 5 images go with a row.",
+        rich_help_panel=ASKING,
+        show_default=False,
+    ),
+]
+ShrinkImages = Annotated[
+    bool,
+    typer.Option(
+        "--shrink-images",
+        metavar="",
+        help="Scale images down that are over 33 megapixels, or do not fit into a request of 4 MB.",
+        rich_help_panel=ASKING,
+    ),
+]
+NoInstruct = Annotated[
+    bool,
+    typer.Option(
+        "--no-instruct",
+        metavar="",
+        help="Do not tell the model in the system message what the answer must be, where it takes no schema.",
+        rich_help_panel=ANSWERS,
+    ),
+]
+Schema = Annotated[
+    str | None,
+    typer.Option(
+        "--schema",
+        metavar="FILE",
+        help="JSON that a JSON Schema describes: a file, or a pydantic model by its path, package.module:Model.",
+        rich_help_panel=ANSWERS,
+        show_default=False,
+    ),
+]
+Choices = Annotated[
+    str | None,
+    typer.Option("--choices", metavar="A,B,C", help="One of these words.", rich_help_panel=ANSWERS, show_default=False),
+]
+Pattern = Annotated[
+    str | None,
+    typer.Option(
+        "--pattern",
+        metavar="REGEX",
+        help="A text that a regular expression matches as a whole.",
+        rich_help_panel=ANSWERS,
+        show_default=False,
+    ),
+]
+Number = Annotated[
+    str | None,
+    typer.Option(
+        "--number",
+        metavar="MIN..MAX",
+        help="A number within bounds, either of which may be left out.",
+        rich_help_panel=ANSWERS,
+        show_default=False,
+    ),
+]
+Tools = Annotated[
+    Path | None,
+    typer.Option(
+        "--tools",
+        metavar="FILE",
+        help="Calls of tools: a JSON file with the list of tools, as the API takes it.",
+        rich_help_panel=ANSWERS,
+        show_default=False,
+    ),
+]
+ToolChoice = Annotated[
+    str | None,
+    typer.Option(
+        "--tool-choice",
+        metavar="WORD",
+        help="auto, required, none, or the name of a tool.",
+        rich_help_panel=ANSWERS,
+        show_default=False,
+    ),
+]
+Review = Annotated[
+    str | None,
+    typer.Option(
+        "--review",
+        metavar="FILE",
+        help="Write the rows whose annotators disagree to a file of their own as well.",
+        show_default=False,
+    ),
+]
+Temperature = Annotated[
+    float | None,
+    typer.Option("--temperature", metavar="X", help="0 to 2.", rich_help_panel=MODEL, show_default=False),
+]
+TopP = Annotated[
+    float | None, typer.Option("--top-p", metavar="X", help="0 to 1.", rich_help_panel=MODEL, show_default=False)
+]
+MaxCompletionTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-completion-tokens",
+        metavar="N",
+        help="The longest answer in tokens, those of its reasoning among them.",
+        rich_help_panel=MODEL,
+        show_default=False,
+    ),
+]
+Stop = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--stop", metavar="TEXT", help="Where an answer ends; up to 4.", rich_help_panel=MODEL, show_default=False
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        "--seed",
+        metavar="N",
+        help="The seed of the first sample; the next samples get the next ones.",
+        rich_help_panel=MODEL,
+        show_default=False,
+    ),
+]
+ResponseFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--response-format",
+        metavar="WORD",
+        help="text, json_object or json_schema (default by the schema and what the model takes).",
+        rich_help_panel=MODEL,
+        show_default=False,
+    ),
+]
+ReasoningFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--reasoning-format", metavar="WORD", help="parsed, raw or hidden.", rich_help_panel=MODEL, show_default=False
+    ),
+]
+ReasoningEffort = Annotated[
+    str | None,
+    typer.Option(
+        "--reasoning-effort",
+        metavar="WORD",
+        help="none or default (Qwen 3), low, medium or high (gpt-oss).",
+        rich_help_panel=MODEL,
+        show_default=False,
+    ),
+]
+IncludeReasoning = Annotated[
+    bool | None,
+    typer.Option(
+        "--include-reasoning/--no-include-reasoning",
+        help="Whether the reasoning comes with the answer; excludes --reasoning-format.",
+        rich_help_panel=MODEL,
+        show_default=False,
+    ),
+]

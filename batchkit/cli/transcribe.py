@@ -1,0 +1,148 @@
+"""``transcribe``: the audio that a table points to becomes text."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from batchkit.cli import options, table_words
+from batchkit.cli import table_options as tables
+from batchkit.datasets import require_extra
+
+SOUND = "How it is transcribed"
+
+AudioColumn = Annotated[
+    str,
+    typer.Option(
+        "--audio",
+        metavar="COLUMN",
+        help="The column with the addresses of the audio: http(s)://, or data: with the audio itself.",
+        rich_help_panel=SOUND,
+        show_default=False,
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help="Who listens (default whisper-large-v3-turbo, with --translate whisper-large-v3).",
+        rich_help_panel=SOUND,
+        show_default=False,
+    ),
+]
+Translate = Annotated[
+    bool, typer.Option("--translate", metavar="", help="Translate into English.", rich_help_panel=SOUND)
+]
+Language = Annotated[
+    str | None,
+    typer.Option(
+        "--language",
+        metavar="CODE",
+        help="What is spoken, as ISO 639-1 (en, tr, ...): more exact and faster.",
+        rich_help_panel=SOUND,
+        show_default=False,
+    ),
+]
+Prompt = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt",
+        metavar="TEXT",
+        help="Style and spelling of rare words, a template as for annotate; @FILE reads it from a file; at most 224 tokens.",
+        rich_help_panel=SOUND,
+        show_default=False,
+    ),
+]
+Timestamps = Annotated[
+    str,
+    typer.Option(
+        "--timestamps",
+        metavar="WORDS",
+        help="segment, word, or both with a comma; quality is judged by segments.",
+        rich_help_panel=SOUND,
+    ),
+]
+Temperature = Annotated[
+    float | None,
+    typer.Option("--temperature", metavar="X", help="0 to 1; 0 is best.", rich_help_panel=SOUND, show_default=False),
+]
+
+
+def transcribe(
+    table: tables.Tables,
+    *,
+    audio: AudioColumn,
+    model: Model = None,
+    translate: Translate = False,
+    language: Language = None,
+    prompt: Prompt = None,
+    timestamps: Timestamps = "segment",
+    temperature: Temperature = None,
+    tries: tables.Tries = 3,
+    query: tables.Query = None,
+    key: tables.Key = None,
+    limit: tables.Limit = None,
+    name: tables.Name = None,
+    output: tables.Output = None,
+    raw_csv: options.RawCsv = False,
+    dry_run: tables.DryRun = False,
+    submit_only: tables.SubmitOnly = False,
+    json: options.Json = False,
+    no_prefect: options.NoPrefect = False,
+    verbose: options.Verbose = False,
+    window: options.Window = None,
+    max_window: options.MaxWindow = None,
+    shard_lines: options.ShardLines = None,
+    shard_bytes: options.ShardBytes = None,
+    max_attempts: options.MaxAttempts = None,
+    max_expiries: options.MaxExpiries = None,
+    poll_interval: options.PollInterval = None,
+    timeout: options.Timeout = None,
+    home: options.Home = None,
+    database_url: options.DatabaseUrl = None,
+    base_url: options.BaseUrl = None,
+    accept_other_key: options.AcceptOtherKey = False,
+) -> None:
+    """Transcribe or translate the audio that each row of TABLE points to, and write the table again with the text.
+
+    The output has the text, its language and duration, and the segments with what tells good ones from bad ones
+    (avg_logprob, no_speech_prob, compression_ratio), summed up in a quality column. The Batch API takes no files: the audio
+    must lie where the provider can fetch it.
+
+    The same command carries on; exit codes are those of `annotate`.
+
+    For example:
+
+        batchkit transcribe calls.csv --audio url --language en --output calls.parquet
+        batchkit transcribe calls.csv --audio url --translate
+        batchkit transcribe talks.parquet --audio link --prompt "A talk by {{ speaker }}" --timestamps segment,word
+    """
+    require_extra()
+    from batchkit.annotation import presets  # noqa: PLC0415 - --help need not wait for what tables need
+    from batchkit.cli.job import Manner  # noqa: PLC0415 - as above
+    from batchkit.steps.split import SplitOptions  # noqa: PLC0415 - as above
+
+    where = options.Where(home, database_url, base_url, accept_other_key)
+    recipe = presets.transcription(
+        audio,
+        model=model,
+        translate=translate,
+        language=language,
+        prompt=None if prompt is None else table_words.text_of(prompt, "--prompt"),
+        timestamps=table_words.listed(timestamps),
+        temperature=temperature,
+        tries=tries,
+        key=key,
+        limit=limit,
+    )
+    cut = SplitOptions(window, max_window, shard_lines, shard_bytes, max_attempts, max_expiries)
+    order = table_words.order_of(
+        table, query, recipe, cut, name=name, output=output, raw_csv=raw_csv, submit_only=submit_only
+    )
+    manner = Manner(where, not no_prefect, verbose, json, timeout)
+    settings = where.settings(poll_interval_seconds=poll_interval, **asdict(cut))
+    raise typer.Exit(table_words.carry_out(order, settings, manner, dry_run=dry_run))

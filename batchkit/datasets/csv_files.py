@@ -1,0 +1,203 @@
+"""CSV files as a table.
+
+Python's own reader, because it alone says where what is wrong: polars fills short lines with nulls, Arrow takes a quote
+that is never closed for the end of the file, and neither knows the number of a line.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from contextlib import contextmanager
+from itertools import chain, islice
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+
+import pyarrow as pa
+
+from batchkit.datasets.streams import digest_of, open_bytes, reading
+from batchkit.datasets.table import Table, check_same_columns
+from batchkit.errors import InputUnreadable, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+# Python's limit of a cell is made for its own tests: documents are longer.
+csv.field_size_limit(1 << 30)
+
+_ROWS_PER_LOOK: Final = 10_000
+_integer: Final = re.compile(r"-?[1-9][0-9]{0,17}|0").fullmatch
+# No more digits than a double keeps.
+_decimal: Final = re.compile(
+    r"(?!(?:[^0-9]*[0-9]){16})-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-][0-9]{1,2})?"
+).fullmatch
+_boolean: Final = re.compile("true|false").fullmatch
+
+
+class _Kind(NamedTuple):
+    """A type that a column may have: what its cells look like, and how they are read."""
+
+    type: pa.DataType
+    fits: Callable[[str], Any]
+    read: Callable[[str], Any]
+
+
+#: The narrowest first.
+_KINDS: Final = (
+    _Kind(pa.int64(), _integer, int),
+    _Kind(pa.float64(), _decimal, float),
+    _Kind(pa.bool_(), _boolean, lambda cell: cell == "true"),
+)
+
+
+class CsvTable(Table):
+    """Rows of CSV files (RFC 4180, in UTF-8, with a line of names); all files have the same columns, in any order.
+
+    Columns are separated by commas, or by semicolons or tabs where the line of names has no comma. A column is of whole
+    numbers, decimals or true and false only when every cell of it is plainly one or empty, which takes a first pass over the files:
+    what has leading zeros, a plus sign or more digits than a double keeps, is text. An empty cell is null in a
+    column of those, and an empty text in one of text. Blank lines are skipped.
+    """
+
+    def __init__(self, name: str, paths: Sequence[Path]) -> None:
+        super().__init__(name)
+        self._paths = tuple(paths)
+
+    def _find_schema(self) -> pa.Schema:
+        names: list[str] | None = None
+        candidates: list[list[_Kind]] = []
+        has_values: list[bool] = []
+        for columns in self._text_columns(_ROWS_PER_LOOK, self.limit):
+            if names is None:
+                names = list(columns)
+                candidates = [list(_KINDS) for _ in names]
+                has_values = [False] * len(names)
+            for place, cells in enumerate(columns.values()):
+                if candidates[place]:
+                    filled = list(filter(None, cells))
+                    has_values[place] |= bool(filled)
+                    candidates[place] = [kind for kind in candidates[place] if all(map(kind.fits, filled))]
+        types = [
+            kinds[0].type if kinds and has else pa.string() for kinds, has in zip(candidates, has_values, strict=True)
+        ]
+        return pa.schema(list(zip(names or (), types, strict=True)))
+
+    def _read(self, rows: int) -> Iterator[pa.RecordBatch]:
+        schema = self.schema
+        readers = [next((kind.read for kind in _KINDS if kind.type == field.type), None) for field in schema]
+        for columns in self._text_columns(rows, self.limit):
+            try:
+                arrays = [
+                    pa.array(cells if read is None else [read(cell) if cell else None for cell in cells], field.type)
+                    for cells, read, field in zip(columns.values(), readers, schema, strict=True)
+                ]
+            except ValueError as error:
+                raise UsageError(f"{self.name} was changed while it was read: {error}", hint="run it again") from error
+            batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
+            if len(batch):
+                yield batch
+
+    def _content_digest(self) -> str:
+        return digest_of("csv", self._paths)
+
+    def _text_columns(self, rows: int, limit: int | None) -> Iterator[dict[str, Sequence[str]]]:
+        """Give the cells by column, a batch of rows at a time, in the order of the first file's columns; one batch at least."""
+        names: list[str] | None = None
+        for path in self._paths:
+            with open_bytes(path) as handle:
+                records = _Records(path, handle)
+                if names is None:
+                    names = records.names
+                    yield dict.fromkeys(names, ())
+                order = _order(names, records.names, self._paths[0], path)
+                while block := list(islice(records, rows if limit is None else min(rows, limit))):
+                    columns = list(zip(*block, strict=True))
+                    yield {name: columns[place] for name, place in zip(names, order, strict=True)}
+                    limit = None if limit is None else limit - len(block)
+                    if limit == 0:
+                        return
+
+
+class _Records:
+    """The records of one file behind its line of names; each has as many cells as there are names."""
+
+    def __init__(self, path: Path, handle: IO[bytes]) -> None:
+        self._path = path
+        text = io.TextIOWrapper(handle, "utf-8-sig", newline="")
+        with self._telling():
+            first = text.readline()
+        if not first.strip():
+            reason = "line 1 is blank" if first else "is empty"
+            raise InputUnreadable(path, reason, "the first line must name the columns")
+        self._reader = csv.reader(chain([first], text), delimiter=_delimiter(first), strict=True)
+        with self._telling():
+            self.names = _names(path, next(self._reader))
+
+    def __iter__(self) -> Iterator[list[str]]:
+        width = len(self.names)
+        with self._telling():
+            for record in self._reader:
+                if len(record) == width:
+                    yield record
+                elif record:
+                    self._fail(f"{_count(len(record), 'cell')} where line 1 names {_count(width, 'column')}")
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Turn what reading may raise into an error with the line."""
+        with reading(self._path):
+            try:
+                yield
+            except UnicodeDecodeError:
+                self._fail(
+                    "not UTF-8", _first_undecodable(self._path), "save the file as UTF-8, or convert it with iconv"
+                )
+            except csv.Error as error:
+                # The reader counts lines as it takes them in, and takes in everything behind a quote that is not closed.
+                is_open = "unexpected end" in str(error)
+                self._fail("a quote is never closed" if is_open else str(error))
+
+    def _fail(self, reason: str, line: int | None = None, hint: str | None = None) -> NoReturn:
+        line = self._reader.line_num if line is None else line
+        raise InputUnreadable(
+            self._path,
+            f"line {line:,}: {reason}",
+            hint or "put cells with separators, quotes or line ends in double quotes",
+        )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _delimiter(first_line: str) -> str:
+    if "," not in first_line:
+        for sign in ";\t":
+            if sign in first_line:
+                return sign
+    return ","
+
+
+def _names(path: Path, cells: list[str]) -> list[str]:
+    # A column without a name is what many programs make of their row numbers.
+    names = [cell.strip() or f"column_{number}" for number, cell in enumerate(cells, 1)]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise InputUnreadable(path, f"line 1 names the column {repeated[0]!r} twice", "give each column its own name")
+    return names
+
+
+def _order(names: list[str], found: list[str], first: Path, path: Path) -> list[int]:
+    check_same_columns(names, found, first, path)
+    return [found.index(name) for name in names]
+
+
+def _first_undecodable(path: Path) -> int:
+    with open_bytes(path) as handle:
+        for number, line in enumerate(handle, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return 1

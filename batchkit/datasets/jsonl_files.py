@@ -1,0 +1,96 @@
+"""JSON Lines files as a table.
+
+Read with our own parser and not by polars or Arrow: those learn the types from the first lines, and of a later line that does not
+fit they drop members or make nulls.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+
+from batchkit import jsonl
+from batchkit.datasets.kinds import Kind
+from batchkit.datasets.rows import is_json, json_field, json_texts
+from batchkit.datasets.streams import digest_of, open_bytes, reading
+from batchkit.datasets.table import Table
+from batchkit.errors import InputUnreadable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+
+
+class JsonlTable(Table):
+    r"""Rows of files with one JSON object a line.
+
+    The columns are all names that occur, in the order of their first occurrence; an object that lacks one has a null there. Types
+    are learned from all lines in a first pass; a column with values of several kinds is one of JSON (see ``rows``).
+    Objects become structs and lists lists. A line ends with ``\n`` and nothing else; blank ones are skipped.
+    """
+
+    def __init__(self, name: str, paths: Sequence[Path]) -> None:
+        super().__init__(name)
+        self._paths = tuple(paths)
+
+    def _find_schema(self) -> pa.Schema:
+        kinds: dict[str, Kind] = {}
+        for record in islice(self._records(), self.limit):
+            for name, value in record.items():
+                kind = kinds.get(name)
+                if kind is None:
+                    kind = kinds[name] = Kind()
+                kind.see(value)
+        if not kinds:
+            raise InputUnreadable(self._paths[0], "has no row", "write one JSON object a line")
+        types = {name: kind.arrow() for name, kind in kinds.items()}
+        return pa.schema(
+            [json_field(name) if found is None else pa.field(name, found) for name, found in types.items()]
+        )
+
+    def _read(self, rows: int) -> Iterator[pa.RecordBatch]:
+        schema = self.schema
+        records = islice(self._records(), self.limit)
+        while block := list(islice(records, rows)):
+            yield pa.RecordBatch.from_arrays(
+                [_array(field, [record.get(field.name) for record in block]) for field in schema], schema=schema
+            )
+
+    def _content_digest(self) -> str:
+        return digest_of("jsonl", self._paths)
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        for path in self._paths:
+            with open_bytes(path) as handle, reading(path):
+                for number, line in enumerate(handle, 1):
+                    data = (line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line).strip()
+                    if data:
+                        yield _record(path, number, data)
+
+
+def _record(path: Path, number: int, data: bytes) -> dict[str, Any]:
+    hint = "write one JSON object a line"
+    if number == 1 and data[:1] in b"[{":
+        hint += "; of a list, or of a document that goes over many lines, `jq -c '.[]'` makes such"
+    try:
+        value = jsonl.loads(data)
+    except jsonl.MalformedJson as error:
+        raise InputUnreadable(path, f"line {number:,}: not JSON: {error}", hint) from error
+    if not isinstance(value, dict):
+        raise InputUnreadable(path, f"line {number:,}: {_word(value)} where an object is needed", hint)
+    return value
+
+
+def _word(value: Any) -> str:
+    words = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return words.get(type(value), "a number")
+
+
+def _array(field: pa.Field, values: list[Any]) -> pa.Array:
+    if is_json(field):
+        return pa.array(json_texts(values), pa.string())
+    return pa.array(values, field.type)

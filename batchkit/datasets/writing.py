@@ -1,0 +1,251 @@
+"""Tables out: a file of rows that appears whole, or not at all."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import re
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol, Self
+
+import pyarrow as pa
+import zstandard
+from pyarrow import ipc
+from pyarrow import parquet as pq
+
+from batchkit import jsonl
+from batchkit.datasets.arrow_files import ArrowTable
+from batchkit.datasets.formulas import without_formula
+from batchkit.datasets.rows import json_texts, readable, values_of
+from batchkit.errors import UsageError
+from batchkit.spool import disk_errors, make_private_folder, whole_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from types import TracebackType
+
+    from batchkit.datasets.table import Table
+
+#: A group of a Parquet file is what its reader takes in at once.
+_GROUP_ROWS: Final = 50_000
+_GROUP_BYTES: Final = 32_000_000
+_COMPRESSED: Final = (".gz", ".zst", ".zstd")
+_WRITTEN: Final = "name a file that ends in .jsonl, .csv (both also .gz or .zst), .parquet, .arrow or .feather"
+
+
+_TABLE_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,47}")
+
+
+class _Encoder(Protocol):
+    """Writes batches of one schema in one format."""
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Write some rows."""
+        ...
+
+    def close(self) -> None:
+        """Write what stands behind the last row; the file below stays open."""
+        ...
+
+
+def check_target(target: str | Path) -> None:
+    """Raise ``UsageError`` when ``target`` is neither a file of a type that a ``TableWriter`` writes nor ``table:NAME``."""
+    if table_name_of(target) is None:
+        _endings(Path(target))
+
+
+def table_name_of(target: str | Path) -> str | None:
+    """Give NAME of a ``table:NAME``; None for a file. Raises ``UsageError`` for a name that no database takes unquoted."""
+    word, colon, name = str(target).partition(":")
+    if word != "table" or not colon:
+        return None
+    if _TABLE_NAME.fullmatch(name) is None:
+        raise UsageError(
+            f"{name!r} cannot be the name of a table", hint="letters, digits and _, a letter first, at most 48 in all"
+        )
+    return name
+
+
+class TableWriter:
+    """Writes batches of ``schema`` into a file, by its ending: JSON Lines, CSV, Parquet or Arrow (``.arrow``, ``.feather``).
+
+    A context manager: the file appears by a rename when the ``with`` block ends well, and not at all otherwise. It is the user's
+    own: a new one gets the rights that any new file gets, one that is replaced keeps those it had; a ``private`` one is its
+    owner's only. A cell of CSV that a spreadsheet would run is kept from it unless ``raw_csv`` (see ``formulas``); there
+    nested values are JSON, and null is an empty cell. Bytes become base64 in CSV and JSON. Raises ``UsageError`` for another ending, ``SpoolError``.
+    """
+
+    def __init__(self, target: Path, schema: pa.Schema, *, raw_csv: bool = False, private: bool = False) -> None:
+        self._target = target
+        self._schema = schema
+        self._raw_csv = raw_csv
+        self._private = private
+        self._kind, self._compression = _endings(target)
+        self._stack = ExitStack()
+        self._encoder: _Encoder | None = None
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(disk_errors("write", self._target))
+            handle = stack.enter_context(whole_file(self._target, private=self._private))
+            handle = stack.enter_context(_compressed(handle, self._compression))
+            self._encoder = self._open(handle)
+            stack.push(self._finish)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return self._stack.__exit__(kind, error, traceback)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Write some rows, which have the writer's schema."""
+        assert self._encoder is not None  # noqa: S101 - a mistake of ours, not of the user
+        with disk_errors("write", self._target):
+            self._encoder.write(batch)
+
+    def _finish(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        if self._encoder is None:
+            return
+        # A Parquet writer that is left open writes its end into a closed file when it is collected.
+        with nullcontext() if kind is None else suppress(Exception):
+            self._encoder.close()
+
+    def _open(self, handle: IO[bytes]) -> _Encoder:
+        match self._kind:
+            case "jsonl":
+                return _JsonlEncoder(handle)
+            case "csv":
+                return _CsvEncoder(handle, self._schema, raw=self._raw_csv)
+            case "parquet":
+                return _ParquetEncoder(handle, self._schema)
+            case _:
+                return _ArrowEncoder(handle, self._schema)
+
+
+class Snapshot:
+    """The rows of a table as they were when they became requests: a Parquet file in the spool."""
+
+    @staticmethod
+    def writer(path: Path, schema: pa.Schema) -> TableWriter:
+        """Give what writes one; only its owner may read it."""
+        with disk_errors("create the folder of", path):
+            make_private_folder(path.parent)
+        return TableWriter(path, schema, private=True)
+
+    @staticmethod
+    def open(path: Path) -> Table:
+        """Read one. Raises ``InputUnreadable``."""
+        return ArrowTable(path.stem, [path], "parquet")
+
+
+def _endings(target: Path) -> tuple[str, str | None]:
+    """Give format and compression. Raises ``UsageError``."""
+    compression = target.suffix.lower() if target.suffix.lower() in _COMPRESSED else None
+    ending = (target.with_suffix("") if compression else target).suffix.lower()
+    kinds = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
+    if compression is None:
+        kinds |= {".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow"}
+    if ending not in kinds:
+        raise UsageError(f"cannot write {target}: {target.suffix or 'no file type'} is not written", hint=_WRITTEN)
+    return kinds[ending], compression
+
+
+def _compressed(handle: IO[bytes], compression: str | None) -> AbstractContextManager[Any]:
+    match compression:
+        case None:
+            return nullcontext(handle)
+        case ".gz":
+            # Without name and time the same rows make the same bytes.
+            return gzip.GzipFile(filename="", fileobj=handle, mode="wb", compresslevel=6, mtime=0)
+        case _:
+            return zstandard.ZstdCompressor().stream_writer(handle, closefd=False)
+
+
+class _JsonlEncoder:
+    def __init__(self, handle: IO[bytes]) -> None:
+        self._handle = handle
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        names = batch.schema.names
+        columns = map(readable, batch.schema, values_of(batch))
+        lines = [jsonl.dumps(dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
+        self._handle.write(b"\n".join([*lines, b""]))
+
+    def close(self) -> None:
+        pass
+
+
+class _CsvEncoder:
+    def __init__(self, handle: IO[bytes], schema: pa.Schema, *, raw: bool) -> None:
+        self._handle = handle
+        self._text: Callable[[str], str | None] = str if raw else without_formula
+        self._write([[self._text(name) for name in schema.names]])
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        cells = [self._cells(field, column) for field, column in zip(batch.schema, batch.columns, strict=True)]
+        self._write(zip(*cells, strict=True))
+
+    def close(self) -> None:
+        pass
+
+    def _write(self, rows: Iterable[Sequence[Any]]) -> None:
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows(rows)
+        self._handle.write(text.getvalue().encode())
+
+    def _cells(self, field: pa.Field, column: pa.Array) -> list[Any]:
+        kind = field.type
+        if pa.types.is_boolean(kind):
+            return [None if value is None else str(value).lower() for value in column.to_pylist()]
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+            return column.to_pylist()  # type: ignore[no-any-return]
+        values = readable(field, column.to_pylist())
+        if pa.types.is_nested(kind):
+            values = json_texts(values)
+        elif pa.types.is_temporal(kind):
+            values = [value.isoformat() if hasattr(value, "isoformat") else value for value in values]
+        return [self._text(value) if isinstance(value, str) else value for value in values]
+
+
+class _ParquetEncoder:
+    """Gathers rows until there are enough for a group."""
+
+    def __init__(self, handle: IO[bytes], schema: pa.Schema) -> None:
+        self._schema = schema
+        self._writer = pq.ParquetWriter(handle, schema, compression="zstd")
+        self._batches: list[pa.RecordBatch] = []
+        self._rows = self._bytes = 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        self._batches.append(batch)
+        self._rows += len(batch)
+        self._bytes += batch.nbytes
+        if self._rows >= _GROUP_ROWS or self._bytes >= _GROUP_BYTES:
+            self._write_group()
+
+    def close(self) -> None:
+        if self._batches:
+            self._write_group()
+        self._writer.close()
+
+    def _write_group(self) -> None:
+        self._writer.write_table(pa.Table.from_batches(self._batches, self._schema))
+        self._batches, self._rows, self._bytes = [], 0, 0
+
+
+class _ArrowEncoder:
+    def __init__(self, handle: IO[bytes], schema: pa.Schema) -> None:
+        # What Feather has by default, which every reader of it knows.
+        self._writer = ipc.new_file(handle, schema, options=ipc.IpcWriteOptions(compression="lz4"))
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        self._writer.write_batch(batch)
+
+    def close(self) -> None:
+        self._writer.close()

@@ -1,0 +1,189 @@
+"""The judge's workload: the answers of a run as a table, with the row that each is about, put to another model."""
+
+from __future__ import annotations
+
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+from batchkit.annotation.gather import answered_rows
+from batchkit.annotation.orders import ensure_workload, snapshot_path
+from batchkit.annotation.recipe import Recipe
+from batchkit.datasets import Snapshot, open_table, rows_of
+from batchkit.errors import UnknownWorkload
+from batchkit.evaluation.results import JudgeAgreement
+from batchkit.evaluation.scorers import (
+    JUDGE_COLUMNS,
+    JUDGED,
+    MODEL_ANSWER,
+    MODEL_NAME,
+    PROMPT_NAME,
+    Score,
+    as_text,
+    pick,
+)
+from batchkit.stats.agreement import agreement
+from batchkit.stats.intervals import mean_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import pyarrow as pa
+
+    from batchkit.annotation.gather import Answer
+    from batchkit.evaluation.scorers import Judge
+    from batchkit.models import Workload
+    from batchkit.runner import Runner
+    from batchkit.steps.split import SplitOptions
+    from batchkit.store.evaluations import Evaluation
+
+_ROWS_PER_BATCH = 1_000
+
+
+def workload_name(evaluation: Evaluation, judge: Judge) -> str:
+    """Name the workload of a judge."""
+    return f"{evaluation.workload}.{judge.label}"
+
+
+def ensure_judge_workload(
+    runner: Runner, evaluation: Evaluation, judge: Judge, options: SplitOptions | None
+) -> Workload | None:
+    """Make sure that the judge is asked of every answer of a finished workload; None when there is nothing to judge.
+
+    Raises as ``ensure_workload``.
+    """
+    name = workload_name(evaluation, judge)
+    existing = find_workload(runner, name)
+    if existing is not None and existing.request_count is not None:
+        return existing
+    main = runner.find(evaluation.workload)
+    with runner.scratch() as scratch:
+        path = scratch / "judged.parquet"
+        if not _write_table(runner, main, judge, path):
+            return None
+        table = open_table([str(path)])
+        recipe = judge_recipe(judge, table=f"the answers of {main.name}", table_digest=table.digest())
+        return ensure_workload(runner, table, recipe, name=name, options=options)
+
+
+def judge_recipe(judge: Judge, *, table: str = "", table_digest: str = "") -> Recipe:
+    """Make the recipe of a judge's requests."""
+    return Recipe(
+        kind="evaluate",
+        prompts=(judge.prompt.named(judge.label),),
+        models=(judge.model,),
+        key=JUDGED,
+        parameters=judge.parameters,
+        rules=judge.answers.rules(),
+        table=table,
+        table_digest=table_digest,
+    )
+
+
+def find_workload(runner: Runner, name: str) -> Workload | None:
+    """Read a workload by name; None when there is none."""
+    try:
+        return runner.find(name)
+    except UnknownWorkload:
+        return None
+
+
+class Judgements:
+    """What a judge said, asked for in the order of the requests that it was about."""
+
+    def __init__(self, runner: Runner, evaluation: Evaluation, judge: Judge) -> None:
+        self._judge = judge
+        workload = find_workload(runner, workload_name(evaluation, judge))
+        self._left = _judgements(runner, workload, "a") if workload is not None else iter(())
+        self._next = next(self._left, None)
+
+    def score(self, seq: int) -> Score | None:
+        """Give the judge's score of the answer to a request; None when it was not asked about it."""
+        while self._next is not None and self._next[0] < seq:
+            self._next = next(self._left, None)
+        if self._next is None or self._next[0] != seq:
+            return None
+        return self._judge.worth(self._next[2])
+
+
+def agreement_with_people(runner: Runner, evaluation: Evaluation, judge: Judge) -> JudgeAgreement | None:
+    """Compare the judge with the people who labelled a sample; None without one."""
+    workload = find_workload(runner, workload_name(evaluation, judge))
+    if judge.human is None or workload is None:
+        return None
+    pairs = [
+        (as_text(row[judge.human.label]).strip(), word)
+        for _, row, answer in _judgements(runner, workload, "h")
+        if (word := judge.word(answer)) is not None
+    ]
+    interval = mean_interval([float(label == judged) for label, judged in pairs])
+    if interval is None:
+        return None
+    cohen = agreement(pairs).cohen[0, 1]
+    return JudgeAgreement(
+        judge.label, len(pairs), interval.mean, interval.low, interval.high, cohen.value, cohen.reason
+    )
+
+
+def _judgements(runner: Runner, workload: Workload, mark: str) -> Iterator[tuple[int, dict[str, Any], Answer]]:
+    for answered in answered_rows(runner, workload):
+        name = answered.row[JUDGED]
+        if name[0] == mark:
+            yield int(name[1:]), answered.row, answered.answers[0]
+        elif mark == "h":
+            return  # they stand before all others
+
+
+def _write_table(runner: Runner, main: Workload, judge: Judge, path: Any) -> int:
+    """Write what is to be judged, the sample of the people first; returns how many rows."""
+    import pyarrow as pa  # noqa: PLC0415 - only where there is a judge
+
+    source = Snapshot.open(snapshot_path(runner, main))
+    schema = pa.schema([*source.schema, *((name, pa.string()) for name in JUDGE_COLUMNS)])
+    rows = chain(
+        _labelled(enumerate((row for batch in source.batches() for row in rows_of(batch)), 1), judge),
+        _answers(runner, main, judge),
+    )
+    written = 0
+    with Snapshot.writer(path, schema) as writer:
+        while chunk := list(islice(rows, _ROWS_PER_BATCH)):
+            writer.write(_batch(chunk, schema))
+            written += len(chunk)
+    return written
+
+
+def _batch(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
+    import pyarrow as pa  # noqa: PLC0415 - as above
+
+    return pa.RecordBatch.from_pylist(rows, schema=schema)
+
+
+def _labelled(rows: Iterable[tuple[int, dict[str, Any]]], judge: Judge) -> Iterator[dict[str, Any]]:
+    if judge.human is None:
+        return
+    for number, row in rows:
+        answer, label = row[judge.human.answer], row[judge.human.label]
+        if answer not in (None, "") and label not in (None, ""):
+            yield {**row, JUDGED: f"h{number}", MODEL_ANSWER: as_text(answer), MODEL_NAME: "", PROMPT_NAME: ""}
+
+
+def _answers(runner: Runner, main: Workload, judge: Judge) -> Iterator[dict[str, Any]]:
+    for answered in answered_rows(runner, main):
+        for answer in answered.answers:
+            text = _judged_text(answer, judge)
+            if text is not None:
+                own = {
+                    JUDGED: f"a{answer.seq}",
+                    MODEL_ANSWER: text,
+                    MODEL_NAME: answer.model,
+                    PROMPT_NAME: answer.prompt,
+                }
+                yield {**answered.row, **own}
+
+
+def _judged_text(answer: Answer, judge: Judge) -> str | None:
+    if answer.status != "succeeded" or answer.value is None:
+        return None
+    if judge.field is None:
+        return as_text(answer.value)
+    found = pick(answer.value, judge.field)
+    return as_text(found.value) if found.is_there else None

@@ -1,0 +1,122 @@
+"""Parts of a suite that several others are made of: texts of prompts, what an answer must be, schemas in files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from batchkit import jsonl
+from batchkit.annotation.recipe import Prompt
+from batchkit.answers.importing import import_by_path
+from batchkit.answers.rules import AnswerRules
+from batchkit.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from pydantic import ValidationInfo
+
+
+def _schema_of(value: Any, info: ValidationInfo) -> Any:
+    """Read a schema from its file, relative to the suite's folder, and see that it is one."""
+    schema = _from_file(value, (info.context or {}).get("folder", ".")) if isinstance(value, str) else value
+    if isinstance(schema, dict):
+        import jsonschema_rs  # noqa: PLC0415 - an extra, and only where a schema is used
+
+        try:
+            jsonschema_rs.validator_for(schema)
+        except ValueError as error:
+            raise ValueError(f"this is no JSON Schema: {error}") from None
+    return schema
+
+
+def _from_file(name: str, folder: str) -> Any:
+    path = Path(folder) / name
+    try:
+        return jsonl.loads(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except jsonl.MalformedJson as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+
+
+read_schema = BeforeValidator(_schema_of)
+
+
+def _schema_of_model(path: str | None) -> dict[str, Any] | None:
+    """Describe a pydantic model of the user's, so that the request can ask for it."""
+    if path is None:
+        return None
+    try:
+        return TypeAdapter(import_by_path(path)).json_schema()
+    except ConfigurationError as error:
+        raise ValueError(error.message) from None
+
+
+class PromptMessages(BaseModel):
+    """The messages of a request as Jinja2 templates over the row's columns."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    system: str | None = None
+    user: str = Field(min_length=1)
+    prefill: str | None = None
+
+    def named(self, name: str) -> Prompt:
+        """Make a recipe's prompt of it."""
+        return Prompt(name=name, system=self.system, user=self.user, prefill=self.prefill)
+
+
+#: A text alone is the user's message.
+PromptText = Annotated[
+    PromptMessages, BeforeValidator(lambda value: {"user": value} if isinstance(value, str) else value)
+]
+
+
+class Answers(BaseModel):
+    """What an answer must be to count; see ``answers.AnswerRules``. The format follows from what is given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    format: Literal["any", "json", "choice", "pattern", "number", "tools"] | None = None
+    json_schema: Annotated[dict[str, Any] | None, read_schema] = Field(default=None, alias="schema")
+    model_path: str | None = Field(default=None, alias="pydantic")
+    choices: tuple[str, ...] = ()
+    pattern: str | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    tries: int = Field(default=3, ge=1)
+
+    @model_validator(mode="after")
+    def _make_sense(self) -> Self:
+        try:
+            self.rules()
+        except ValidationError as error:
+            raise ValueError(
+                "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
+            ) from None
+        return self
+
+    def rules(self) -> AnswerRules:
+        """Make the rules of a workload of it."""
+        return AnswerRules(
+            format=self.format or self._implied(),
+            json_schema=self.json_schema or _schema_of_model(self.model_path),
+            model_path=self.model_path,
+            choices=self.choices,
+            pattern=self.pattern,
+            minimum=self.minimum,
+            maximum=self.maximum,
+            tries=self.tries,
+        )
+
+    def _implied(self) -> Literal["any", "json", "choice", "pattern", "number"]:
+        if self.choices:
+            return "choice"
+        if self.json_schema is not None or self.model_path is not None:
+            return "json"
+        if self.pattern is not None:
+            return "pattern"
+        return "any" if self.minimum is None and self.maximum is None else "number"

@@ -1,0 +1,238 @@
+"""What came of a run, as reports and scripts read it. A finished run's summary was written once and never changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from batchkit.annotation.gather import answered_rows
+from batchkit.errors import UnknownWorkload
+from batchkit.evaluation.measure import Pairing, ScoreTable, load_rows, load_scores
+from batchkit.evaluation.scorers import as_text
+from batchkit.evaluation.suite import Suite
+from batchkit.store import evaluations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from batchkit.annotation.gather import Answer
+    from batchkit.runner import Runner
+    from batchkit.store.evaluations import Evaluation
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """The mean of a scorer over rows, for a prompt with a model; a row with several samples counts once, with their mean.
+
+    ``slice`` is ``column=value``, None for all rows. ``count`` is the number of rows in the mean, ``unscored`` that of the answers that got
+    no score of their own (failed answers, which are in the mean as 0 unless the suite ignores them; rows without an expected
+    value; scorers that could not tell). ``low`` and ``high`` are bounds by ``method``.
+    """
+
+    scorer: str
+    prompt: str
+    model: str
+    slice: str | None
+    count: int
+    mean: float
+    low: float
+    high: float
+    method: str
+    unscored: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A metric beside that of the run before, over the rows that both have.
+
+    ``low`` and ``high`` bound ``difference`` (after minus before) with 95 % confidence. ``p_value`` is two-sided.
+    ``fall_p_value``, where an alarm watches, asks only whether it fell, and is corrected (Holm) for all that the suite's alarms
+    ask; ``threshold`` is that alarm's ``fall``. ``flipped_down`` and ``flipped_up`` count the rows whose score moved.
+    """
+
+    scorer: str
+    prompt: str
+    model: str
+    before: float
+    after: float
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    method: str
+    pairs: int
+    is_alarm: bool
+    threshold: float | None
+    flipped_down: int
+    flipped_up: int
+    fall_p_value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeAgreement:
+    """How far a judge says what people said of the same answers: the share of ``rows`` that are the same, and Cohen's kappa.
+
+    ``kappa`` is None, with a ``reason``, where it does not exist.
+    """
+
+    scorer: str
+    rows: int
+    same: float
+    low: float
+    high: float
+    kappa: float | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSummary:
+    """A run in numbers. Times are Unix seconds; ``previous`` is the run that it was compared with. ``notes`` are for people."""
+
+    suite: str
+    run: str
+    previous: str | None
+    suite_version: str
+    workload_names: tuple[str, ...]
+    started_at: float
+    finished_at: float | None
+    metrics: tuple[Metric, ...]
+    changes: tuple[Change, ...]
+    judge_agreement: tuple[JudgeAgreement, ...]
+    verdict: Literal["passed", "regressed", "unfinished"]
+    failed_answers: int = 0
+    table_digest: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRow:
+    """An answer with its scores; ``flipped`` says whether the first scorer that moved since the previous run fell or rose."""
+
+    custom_id: str
+    seq: int
+    row: dict[str, Any]
+    prompt: str
+    model: str
+    sample: int
+    answer_text: str | None
+    expected: Any
+    scores: dict[str, float | None]
+    status: str
+    error: str | None
+    flipped: Literal["down", "up"] | None
+
+
+SUMMARY: TypeAdapter[EvaluationSummary] = TypeAdapter(EvaluationSummary)
+
+
+def find_run(runner: Runner, name: str) -> Evaluation:
+    """Read a run by its name. Raises ``UnknownWorkload``."""
+    with runner.store.read() as connection:
+        found = evaluations.find(connection, name)
+    if found is None:
+        raise UnknownWorkload(
+            f"there is no evaluation {name!r} in {runner.store.display_url}", hint="its name is SUITE-NUMBER"
+        )
+    return found
+
+
+def is_run(runner: Runner, name: str) -> bool:
+    """Whether an evaluation has this name."""
+    with runner.store.read() as connection:
+        return evaluations.find(connection, name) is not None
+
+
+def summary(runner: Runner, run_name: str) -> EvaluationSummary:
+    """Read what came of a run; one that is not finished has no metrics yet. Raises ``UnknownWorkload``."""
+    evaluation = find_run(runner, run_name)
+    if evaluation.summary is not None:
+        return SUMMARY.validate_json(evaluation.summary)
+    return EvaluationSummary(
+        suite=evaluation.suite,
+        run=evaluation.name,
+        previous=None,
+        suite_version=evaluation.suite_version,
+        workload_names=(evaluation.workload,),
+        started_at=evaluation.started_at,
+        finished_at=None,
+        metrics=(),
+        changes=(),
+        judge_agreement=(),
+        verdict="unfinished",
+    )
+
+
+def scored_rows(runner: Runner, run_name: str) -> Iterator[ScoredRow]:
+    """Stream a run's answers with their scores, in the order of the requests.
+
+    The scores of the run, and of the one that it was compared with, are in memory: eight bytes each. Raises ``UnknownWorkload``,
+    also when the workload with the answers was cleaned away.
+    """
+    evaluation = find_run(runner, run_name)
+    found = summary(runner, run_name)
+    suite = Suite.model_validate_json(evaluation.definition)
+    labels = [scorer.label for scorer in suite.scorers]
+    with runner.store.read() as connection:
+        rows = load_rows(connection, evaluation)
+        tables = {label: load_scores(connection, evaluation, label, len(rows.keys), suite.missing) for label in labels}
+    moves = _moves(runner, evaluation, found, tables, suite)
+    for answered in answered_rows(runner, runner.find(evaluation.workload)):
+        for answer in answered.answers:
+            yield _scored(suite, answered.row, answer, tables, moves)
+
+
+def _scored(
+    suite: Suite,
+    row: dict[str, Any],
+    answer: Answer,
+    tables: Mapping[str, ScoreTable],
+    moves: Mapping[str, np.ndarray[Any, Any]],
+) -> ScoredRow:
+    scores: dict[str, float | None] = {}
+    for label, table in tables.items():
+        value = table.flat[answer.seq] if answer.seq < table.flat.size else np.nan
+        scores[label] = None if np.isnan(value) else float(value)
+    moved = next((float(move.flat[answer.seq]) for move in moves.values() if move.flat[answer.seq]), 0.0)
+    column = suite.expected or next((scorer.expected for scorer in suite.scorers if scorer.expected), None)
+    failed = (
+        None if answer.status == "succeeded" else ": ".join(filter(None, (answer.error_code, answer.error_message)))
+    )
+    return ScoredRow(
+        custom_id=answer.custom_id,
+        seq=answer.seq,
+        row=row,
+        prompt=answer.prompt,
+        model=answer.model,
+        sample=answer.sample,
+        answer_text=answer.text if answer.text is not None or answer.value is None else as_text(answer.value),
+        expected=None if column is None else row.get(column),
+        scores=scores,
+        status=answer.status,
+        error=failed,
+        flipped=None if not moved else "down" if moved < 0 else "up",
+    )
+
+
+def _moves(
+    runner: Runner, evaluation: Evaluation, found: EvaluationSummary, tables: Mapping[str, ScoreTable], suite: Suite
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Say for each scorer and answer how far its score moved; 0 where there is nothing to compare with."""
+    if found.previous is None or not is_run(runner, found.previous):
+        return {}
+    previous = find_run(runner, found.previous)
+    then = summary(runner, previous.name)
+    with runner.store.read() as connection:
+        rows, earlier_rows = load_rows(connection, evaluation), load_rows(connection, previous)
+        pairing = Pairing(rows, earlier_rows, is_same_table=found.table_digest == then.table_digest)
+        return {
+            label: pairing.moves(
+                evaluation,
+                previous,
+                table,
+                load_scores(connection, previous, label, len(earlier_rows.keys), suite.missing),
+            )
+            for label, table in tables.items()
+        }

@@ -1,0 +1,317 @@
+"""A run from its beginning to its verdict. Every step may be done again, by anybody, at any time.
+
+``begin`` notes the run; ``next_workload`` makes sure of the workload that must be driven next, first the suite's and then those of
+its judges, until there is none; ``conclude`` scores, compares, and declares the run finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from batchkit import jsonl
+from batchkit.annotation.orders import ensure_workload
+from batchkit.annotation.recipe import load_recipe
+from batchkit.annotation.render import Renderer
+from batchkit.datasets import open_table
+from batchkit.errors import BatchkitError, UsageError, WorkloadConflict
+from batchkit.evaluation.judging import (
+    agreement_with_people,
+    ensure_judge_workload,
+    find_workload,
+    judge_recipe,
+    workload_name,
+)
+from batchkit.evaluation.open_runs import open_runs
+from batchkit.evaluation.results import SUMMARY, EvaluationSummary, find_run, is_run, summary
+from batchkit.evaluation.scorers import JUDGE_COLUMNS, Judge
+from batchkit.evaluation.scoring import score_answers
+from batchkit.evaluation.suite import Suite
+from batchkit.evaluation.verdict import compare, measure, verdict_of
+from batchkit.store import evaluations
+from batchkit.store.evaluations import Arm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from batchkit.evaluation.suite_file import SuiteFile
+    from batchkit.models import Workload
+    from batchkit.runner import Runner
+    from batchkit.steps.split import SplitOptions
+    from batchkit.store.evaluations import Evaluation
+
+_TRIES = 20
+
+
+def begin(
+    runner: Runner, file: SuiteFile, *, name: str | None = None, scheduled_for: float | None = None
+) -> Evaluation:
+    """Give the run that a command or a schedule means, and note it if it is new.
+
+    That is the one called ``name``; the suite's for the moment ``scheduled_for`` (Unix seconds); or else the unfinished one of
+    this version of the suite, or a new one. Raises ``InputInvalid`` for columns that the table does not have, and
+    ``WorkloadConflict`` when ``name`` belongs to something else; nothing is sent.
+    """
+    suite = file.suite
+    found = _meant(runner, suite, name, scheduled_for)
+    if found is not None:
+        return found
+    table = open_table(suite.table_words(), query=suite.dataset.query)
+    complaint = file.complaint(suite.unknown_columns(table.columns))
+    if complaint is not None:
+        raise complaint
+    _check_scorers(suite, table.columns)
+    for _ in range(_TRIES):
+        begun = _begin(runner, suite, name, scheduled_for)
+        if begun is not None:
+            return begun
+        # Somebody else was quicker: it may be the very run that we meant.
+        found = _meant(runner, suite, name, scheduled_for)
+        if found is not None:
+            return found
+    raise WorkloadConflict(f"no run of {suite.name!r} can be begun: its next name is taken", hint="name it with --run")
+
+
+def next_workload(
+    runner: Runner,
+    evaluation: Evaluation,
+    *,
+    options: SplitOptions | None = None,
+    advance: Callable[[int], None] = lambda _rows: None,
+) -> Workload | None:
+    """Give the workload that must be driven before the run can go on, made if it is not there; None when all are finished.
+
+    Raises as ``ensure_workload``; a run that nothing can be sent for is forgotten.
+    """
+    suite = suite_of(evaluation)
+    main = find_workload(runner, evaluation.workload)
+    if main is None or main.request_count is None:
+        main = _make_main(runner, evaluation, suite, options, advance)
+    _check_is_ours(evaluation, main)
+    if not runner.progress(main.id).is_finished:
+        return main
+    for judge in suite.judges:
+        workload = ensure_judge_workload(runner, evaluation, judge, options)
+        if workload is not None and not runner.progress(workload.id).is_finished:
+            return workload
+    return None
+
+
+def conclude(
+    runner: Runner,
+    evaluation: Evaluation,
+    *,
+    against: str | None = None,
+    advance: Callable[[int], None] = lambda _rows: None,
+) -> Conclusion:
+    """Score, measure and compare a run whose workloads are finished, and say how it ended; once, whoever does it.
+
+    ``against`` names the run to compare with, by default what the suite says.
+    """
+    suite = suite_of(evaluation)
+    failed = score_answers(runner, evaluation, suite, advance=advance)
+    previous, notes = _previous(runner, evaluation, against or suite.against)
+    digest = _table_digest(runner, evaluation, suite)
+    before = None if previous is None else summary(runner, previous.name)
+    is_same_table = before is not None and bool(digest) and before.table_digest == digest
+    with runner.store.read() as connection:
+        metrics = measure(connection, evaluation, suite)
+        changes = (
+            compare(connection, evaluation, previous, suite, is_same_table=is_same_table)
+            if previous is not None
+            else ()
+        )
+    if previous is not None and not changes:
+        notes += (_why_nothing_compares(previous.name, suite),)
+    judges = [agreement_with_people(runner, evaluation, judge) for judge in suite.judges]
+    workloads = [workload_name(evaluation, judge) for judge in suite.judges]
+    finished_at = runner.clock()
+    found = EvaluationSummary(
+        suite=evaluation.suite,
+        run=evaluation.name,
+        previous=None if previous is None else previous.name,
+        suite_version=evaluation.suite_version,
+        workload_names=(evaluation.workload, *(name for name in workloads if find_workload(runner, name))),
+        started_at=evaluation.started_at,
+        finished_at=finished_at,
+        metrics=metrics,
+        changes=changes,
+        judge_agreement=tuple(agreed for agreed in judges if agreed is not None),
+        verdict=verdict_of(changes),
+        failed_answers=failed,
+        table_digest=digest,
+        notes=notes,
+    )
+    text = SUMMARY.dump_json(found).decode()
+    with runner.store.write() as connection:
+        is_ours = evaluations.finish(connection, evaluation.id, verdict=found.verdict, summary=text, at=finished_at)
+    return Conclusion(found if is_ours else summary(runner, evaluation.name), is_ours)
+
+
+class Conclusion(NamedTuple):
+    """How a run ended; ``is_ours`` is False when somebody else had said so before."""
+
+    summary: EvaluationSummary
+    is_ours: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What became of a run that was due: its summary when it is finished now, or what is in its way."""
+
+    evaluation: Evaluation
+    summary: EvaluationSummary | None = None
+    error: BatchkitError | None = None
+
+
+def due_runs(runner: Runner) -> list[Evaluation]:
+    """Read the unfinished runs that wait for nobody but us: no workload of theirs is on its way."""
+    return [evaluation for evaluation in open_runs(runner) if _is_due(runner, evaluation)]
+
+
+def collect(runner: Runner) -> Iterator[Collected]:
+    """Take every run that is due as far as it can go without waiting: to its next judge, or to its verdict.
+
+    The workloads themselves are advanced by whoever advances all. Trouble with one run does not keep the others from theirs.
+    """
+    for evaluation in due_runs(runner):
+        try:
+            if next_workload(runner, evaluation) is None:
+                conclusion = conclude(runner, evaluation)
+                if conclusion.is_ours:
+                    yield Collected(evaluation, conclusion.summary)
+        except BatchkitError as error:
+            yield Collected(evaluation, error=error)
+
+
+def _is_due(runner: Runner, evaluation: Evaluation) -> bool:
+    main = find_workload(runner, evaluation.workload)
+    if main is None or main.request_count is None:
+        return False  # whoever began the run makes its workload
+    names = [workload_name(evaluation, judge) for judge in suite_of(evaluation).judges]
+    begun = [workload for name in names if (workload := find_workload(runner, name)) is not None]
+    return all(runner.progress(workload.id).is_finished for workload in (main, *begun))
+
+
+def suite_of(evaluation: Evaluation) -> Suite:
+    """Read the suite as it was when the run began. Raises ``UsageError`` for one that this version cannot read."""
+    try:
+        return Suite.model_validate_json(evaluation.definition)
+    except ValueError as error:
+        raise UsageError(
+            f"the suite of {evaluation.name!r} cannot be read", hint="it was written by another version of batchkit"
+        ) from error
+
+
+def report_path(evaluation: Evaluation) -> Path | None:
+    """Say where the suite wants its report, ``{run}`` standing for the run's name; None when it wants none."""
+    suite = suite_of(evaluation)
+    return None if suite.report is None else Path(suite.folder) / suite.report.replace("{run}", evaluation.name)
+
+
+def _meant(runner: Runner, suite: Suite, name: str | None, scheduled_for: float | None) -> Evaluation | None:
+    with runner.store.read() as connection:
+        if name is not None:
+            found = evaluations.find(connection, name)
+            if found is not None and (found.suite, found.suite_version) != (suite.name, suite.version()):
+                raise WorkloadConflict(
+                    f"the run {name!r} is of another suite, or of another version of this one",
+                    hint="choose another --run; what is asked and how it is scored makes the version",
+                )
+            return found
+        if scheduled_for is not None:
+            return evaluations.scheduled(connection, suite.name, scheduled_for)
+        return evaluations.unfinished(connection, suite.name, suite.version())
+
+
+def _check_scorers(suite: Suite, columns: tuple[str, ...]) -> None:
+    """See that every scorer can do its work, before anything is paid for. Raises ``UsageError``."""
+    for scorer in suite.scorers:
+        scorer.prepared()
+        if isinstance(scorer, Judge):
+            Renderer(judge_recipe(scorer), (*columns, *JUDGE_COLUMNS))
+
+
+def _begin(runner: Runner, suite: Suite, name: str | None, scheduled_for: float | None) -> Evaluation | None:
+    if name is None and scheduled_for is not None:
+        name = f"{suite.name}-{datetime.fromtimestamp(scheduled_for, UTC):%Y%m%dT%H%M%SZ}"
+    recipe = suite.recipe(table="", table_digest="")
+    digests = [hashlib.sha256(jsonl.dumps(prompt.model_dump(mode="json"))).hexdigest() for prompt in recipe.prompts]
+    arms = [
+        Arm(prompt.name, digest, model)
+        for prompt, digest in zip(recipe.prompts, digests, strict=True)
+        for model in recipe.models
+    ]
+    with runner.store.write() as connection:
+        return evaluations.begin(
+            connection,
+            suite=suite.name,
+            suite_version=suite.version(),
+            definition=suite.model_dump_json(by_alias=True),
+            arms=arms,
+            samples=suite.samples,
+            name=name,
+            scheduled_for=scheduled_for,
+            at=runner.clock(),
+        )
+
+
+def _make_main(
+    runner: Runner,
+    evaluation: Evaluation,
+    suite: Suite,
+    options: SplitOptions | None,
+    advance: Callable[[int], None],
+) -> Workload:
+    try:
+        table = open_table(suite.table_words(), query=suite.dataset.query)
+        recipe = suite.recipe(table=table.name, table_digest=table.digest())
+        return ensure_workload(
+            runner,
+            table,
+            recipe,
+            name=evaluation.workload,
+            options=options,
+            folder=Path(suite.folder),
+            advance=advance,
+        )
+    except UsageError:
+        with runner.store.write() as connection:
+            evaluations.forget(connection, evaluation.id)
+        raise
+
+
+def _check_is_ours(evaluation: Evaluation, main: Workload) -> None:
+    if main.recipe is None or load_recipe(main.recipe).kind != "evaluate":
+        raise WorkloadConflict(
+            f"the workload {main.name!r} is not that of the evaluation {evaluation.name!r}",
+            hint="name the run with --run",
+        )
+
+
+def _table_digest(runner: Runner, evaluation: Evaluation, suite: Suite) -> str:
+    """Name the content of the table; of a query only the text is known, which says nothing of its rows."""
+    recipe = runner.find(evaluation.workload).recipe
+    return load_recipe(recipe).table_digest if recipe is not None and suite.dataset.query is None else ""
+
+
+def _previous(runner: Runner, evaluation: Evaluation, against: str) -> tuple[Evaluation | None, tuple[str, ...]]:
+    if against in {"previous", "passed"}:
+        with runner.store.read() as connection:
+            found = evaluations.before(connection, evaluation, only_passed=against == "passed")
+        return found, () if found is not None else ("nothing to compare with: this is the first run",)
+    if not is_run(runner, against):
+        return None, (f"nothing to compare with: there is no evaluation {against!r}",)
+    named = find_run(runner, against)
+    if named.finished_at is None or named.id == evaluation.id:
+        return None, (f"nothing to compare with: {against!r} is not finished",)
+    return named, ()
+
+
+def _why_nothing_compares(name: str, suite: Suite) -> str:
+    if suite.dataset.key is None:
+        return f"no row can be paired with {name}: the dataset has changed and names no `key`"
+    return f"no row, prompt and model is also in {name}"

@@ -1,0 +1,83 @@
+"""Scoring a run: every answer by every scorer, streamed. What is there already stays, so it may be done again."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from batchkit import jsonl
+from batchkit.annotation.gather import answered_rows
+from batchkit.evaluation.judging import Judgements
+from batchkit.evaluation.scorers import NO_ANSWER, Judge, Score, as_text
+from batchkit.store import evaluations
+from batchkit.store.evaluations import RowOf, ScoreOf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from batchkit.annotation.gather import Answer, AnsweredRow
+    from batchkit.evaluation.suite import Suite
+    from batchkit.runner import Runner
+    from batchkit.store.evaluations import Evaluation
+
+_ROWS_PER_COMMIT = 500
+
+
+def score_answers(
+    runner: Runner, evaluation: Evaluation, suite: Suite, *, advance: Callable[[int], None] = lambda _rows: None
+) -> int:
+    """Write the scores of a run whose workloads are finished; returns how many answers failed.
+
+    ``advance`` is told how many more rows are scored. Raises ``ConfigurationError`` for a function that cannot be imported.
+    """
+    scorers = {
+        scorer.label: _judge(runner, evaluation, scorer) if isinstance(scorer, Judge) else scorer.prepared()
+        for scorer in suite.scorers
+    }
+    rows = answered_rows(runner, runner.find(evaluation.workload))
+    failed = 0
+    while chunk := list(islice(rows, _ROWS_PER_COMMIT)):
+        failed += sum(answer.status != "succeeded" for row in chunk for answer in row.answers)
+        # Before the transaction: a function of the user's may take its time.
+        found = [
+            ScoreOf(label, answer.seq, *_stored(score(row.row, answer, suite.expected)))
+            for row in chunk
+            for answer in row.answers
+            for label, score in scorers.items()
+        ]
+        with runner.store.write() as connection:
+            evaluations.add_rows(connection, evaluation.id, [_row(row, suite) for row in chunk])
+            evaluations.add_scores(connection, evaluation.id, found)
+        advance(len(chunk))
+    return failed
+
+
+def _stored(score: Score) -> tuple[float | None, str | None, str | None]:
+    return score.value, score.reason, jsonl.storable_text(score.detail)
+
+
+def _row(row: AnsweredRow, suite: Suite) -> RowOf:
+    key = None if suite.dataset.key is None else _text(row.row[suite.dataset.key])
+    slices = {column: _text(row.row[column]) for column in suite.slices}
+    return RowOf(row.number, key, jsonl.dumps(slices).decode())
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else jsonl.storable_text(as_text(value)) or ""
+
+
+def _judge(
+    runner: Runner, evaluation: Evaluation, judge: Judge
+) -> Callable[[Mapping[str, Any], Answer, str | None], Score]:
+    judgements = Judgements(runner, evaluation, judge)
+
+    def score(_row: Mapping[str, Any], answer: Answer, _expected: str | None) -> Score:
+        said = judgements.score(answer.seq)
+        if said is not None:
+            return said
+        if answer.status == "succeeded":
+            return Score(0.0, None, f"the answer has no {judge.field}")
+        return Score(None, NO_ANSWER, answer.error_code or answer.status)
+
+    return score

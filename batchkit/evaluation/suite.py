@@ -1,0 +1,214 @@
+"""A suite: which questions are put to which models, how the answers are scored, and when somebody must hear of a fall."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from batchkit import jsonl
+from batchkit.annotation.parameters import Parameters
+from batchkit.annotation.recipe import Recipe
+from batchkit.evaluation.parts import Answers, PromptText
+from batchkit.evaluation.scorers import JUDGE_COLUMNS, Judge, Scorer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+#: Changing these changes neither a request nor a score, so it makes no new version.
+_OUTSIDE_THE_VERSION = {"folder", "schedule", "alarms", "report", "against", "slices", "missing"}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_CRON_FIELD = re.compile(r"[\d*/,A-Za-z#?-]+")
+_CRON_FIELDS = 5
+#: Where something stands in a suite, as pydantic names places: keys and positions.
+Place = tuple[str | int, ...]
+
+
+def _as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _cron(value: str) -> str:
+    fields = value.split()
+    if len(fields) != _CRON_FIELDS or not all(map(_CRON_FIELD.fullmatch, fields)):
+        raise ValueError("a cron expression has five fields: minute hour day month weekday")
+    return value
+
+
+def _timezone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"there is no time zone {value!r}; write one like Europe/Berlin") from None
+    return value
+
+
+def _slug(value: str) -> str:
+    if _NAME.fullmatch(value) is None:
+        raise ValueError("a name is made of letters, digits, dots, dashes and underscores")
+    return value
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Dataset(_Part):
+    """The table: files, folders or a database URL with a ``query``; the column whose values name the rows; how many rows."""
+
+    path: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(min_length=1)
+    query: str | None = None
+    key: str | None = None
+    limit: int | None = Field(default=None, ge=1)
+
+
+class Schedule(_Part):
+    """When it runs by itself: five fields of cron, in a time zone."""
+
+    cron: Annotated[str, AfterValidator(_cron)]
+    timezone: Annotated[str, AfterValidator(_timezone)] = "UTC"
+
+
+class Alarm(_Part):
+    """A fall of a scorer's mean that somebody must hear of: by more than ``fall``, and not by chance at ``level``.
+
+    It is looked for in each prompt with each model, or in those that are named.
+    """
+
+    scorer: str
+    fall: float = Field(ge=0)
+    level: float = Field(default=0.01, gt=0, lt=1)
+    model: str | None = None
+    prompt: str | None = None
+
+    def concerns(self, scorer: str, prompt: str, model: str) -> bool:
+        """Whether it watches this metric."""
+        return self.scorer == scorer and self.prompt in {None, prompt} and self.model in {None, model}
+
+
+class Suite(_Part):
+    """A suite as it is written in YAML; paths are relative to ``folder``, where its file lies.
+
+    ``missing`` says what a failed answer counts as: ``zero``, a wrong answer, or ``ignore``, none. ``against`` is what a run is compared
+    with: the ``previous`` finished run, the last that ``passed``, or one by name.
+    """
+
+    name: Annotated[str, AfterValidator(_slug)] = Field(max_length=60)
+    dataset: Annotated[
+        Dataset, BeforeValidator(lambda value: {"path": value} if isinstance(value, str | list) else value)
+    ]
+    prompt: PromptText | None = None
+    prompts: dict[str, PromptText] = Field(default_factory=dict)
+    models: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(min_length=1)
+    samples: int = Field(default=1, ge=1)
+    images: tuple[str, ...] = ()
+    parameters: Parameters = Parameters()
+    answers: Answers = Answers()
+    expected: str | None = None
+    slices: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
+    missing: Literal["zero", "ignore"] = "zero"
+    scorers: Annotated[
+        tuple[
+            Annotated[Scorer, BeforeValidator(lambda value: {"kind": value} if isinstance(value, str) else value)], ...
+        ],
+        Field(min_length=1),
+    ]
+    alarms: tuple[Alarm, ...] = ()
+    against: str = "previous"
+    schedule: Schedule | None = None
+    report: str | None = None
+    folder: str = "."
+
+    @property
+    def judges(self) -> tuple[Judge, ...]:
+        """The scorers that ask a model."""
+        return tuple(scorer for scorer in self.scorers if isinstance(scorer, Judge))
+
+    def version(self) -> str:
+        """Name what is asked and how it is scored: SHA-256 in hex, the same wherever the file lies."""
+        content = self.model_dump(mode="json", exclude=_OUTSIDE_THE_VERSION, by_alias=True)
+        return hashlib.sha256(jsonl.dumps(content)).hexdigest()
+
+    def table_words(self) -> list[str]:
+        """Say where the table is; paths of files as this process finds them."""
+        return [word if "://" in word else str(Path(self.folder) / word) for word in self.dataset.path]
+
+    def recipe(self, *, table: str, table_digest: str) -> Recipe:
+        """Make the recipe of a run's requests."""
+        named = {"prompt": self.prompt} if self.prompt is not None else self.prompts
+        return Recipe(
+            kind="evaluate",
+            prompts=tuple(prompt.named(name) for name, prompt in named.items()),
+            models=self.models,
+            samples=self.samples,
+            key=self.dataset.key,
+            parameters=self.parameters,
+            images=self.images,
+            rules=self.answers.rules(),
+            table=table,
+            table_digest=table_digest,
+            limit=self.dataset.limit,
+        )
+
+    def contradictions(self) -> Iterator[tuple[Place, str]]:
+        """Find what each part by itself allows but the whole does not, with the place of each."""
+        if (self.prompt is None) == (not self.prompts):
+            yield ("prompts",), "a suite has either `prompt`, or `prompts` by name"
+        labels = [scorer.label for scorer in self.scorers]
+        names = {"prompt"} if self.prompt is not None else set(self.prompts)
+        for name in self.prompts:
+            if _NAME.fullmatch(name) is None:
+                yield ("prompts", name), "a prompt's name is made of letters, digits, dots, dashes and underscores"
+        for place, model in enumerate(self.models):
+            if model in self.models[:place]:
+                yield ("models", place), f"the model {model!r} is there twice"
+        for place, scorer in enumerate(self.scorers):
+            yield from self._contradictions_of(place, scorer, labels)
+        for place, alarm in enumerate(self.alarms):
+            for field, value, known in (
+                ("scorer", alarm.scorer, labels),
+                ("prompt", alarm.prompt, sorted(names)),
+                ("model", alarm.model, self.models),
+            ):
+                if value is not None and value not in known:
+                    yield ("alarms", place, field), f"there is no {field} {value!r}; there are: {', '.join(known)}"
+
+    def _contradictions_of(self, place: int, scorer: Scorer, labels: Sequence[str]) -> Iterator[tuple[Place, str]]:
+        where: Place = ("scorers", place)
+        if scorer.label in labels[:place]:
+            yield where, f"two scorers are called {scorer.label!r}: give one of them another `name`"
+        has_own_text = getattr(scorer, "text", None) is not None
+        if scorer.needs_expected and not has_own_text and (scorer.expected or self.expected) is None:
+            yield where, f"{scorer.kind} compares: say with which column (`expected`)"
+        if isinstance(scorer, Judge):
+            rules = scorer.answers.rules()
+            if rules.format not in {"choice", "number", "json"}:
+                yield (
+                    (*where, "answers"),
+                    "a judge answers with one of `choices`, a number from `minimum` to `maximum`, or JSON",
+                )
+            elif (rules.format == "json") != (scorer.verdict is not None):
+                yield where, "`verdict` says where in the judge's JSON its verdict stands; both belong together"
+            elif rules.format == "choice" and set(scorer.scores) != set(rules.choices):
+                yield (*where, "scores"), f"say what each choice is worth: {', '.join(rules.choices)}"
+
+    def unknown_columns(self, columns: Sequence[str]) -> Iterator[tuple[Place, str]]:
+        """Find columns that the suite names and the table does not have."""
+        named: list[tuple[Place, str | None]] = [(("dataset", "key"), self.dataset.key), (("expected",), self.expected)]
+        named += [(("slices", place), column) for place, column in enumerate(self.slices)]
+        for place, scorer in enumerate(self.scorers):
+            named.append((("scorers", place, "expected"), scorer.expected))
+            if isinstance(scorer, Judge) and scorer.human is not None:
+                named.append((("scorers", place, "human", "answer"), scorer.human.answer))
+                named.append((("scorers", place, "human", "label"), scorer.human.label))
+        for where, column in named:
+            if column is not None and column not in columns:
+                yield where, f"the table has no column {column!r}; it has: {', '.join(columns)}"
+        taken = [column for column in columns if column in JUDGE_COLUMNS]
+        if taken and self.judges:
+            place = self.scorers.index(self.judges[0])
+            yield ("scorers", place), f"the table's column {taken[0]!r} is what a judge calls its own: rename it"

@@ -1,0 +1,63 @@
+"""The first words of a page: how a workload stands, and what scripts are told of it."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, NamedTuple
+
+from batchkit import words
+from batchkit.progress import WorkloadState
+
+if TYPE_CHECKING:
+    from batchkit.progress import Progress
+
+
+class Headline(NamedTuple):
+    """How a workload stands: one word, the colour of it, one sentence, and what scripts are told."""
+
+    word: str
+    tone: str
+    verdict: str
+    meaning: str
+    command: str = ""
+
+
+def headline(progress: Progress) -> Headline:
+    """Say how a workload stands, and with which exit code `batchkit status --exit-code` says so."""
+    counts = progress.counts
+    name = shlex.quote(progress.workload.name)
+    if progress.state is WorkloadState.SPLITTING:
+        return Headline(
+            "splitting",
+            "open",
+            "The input is still being cut into shards; nothing was sent yet.",
+            "Exit code 4: not finished. The command that began it carries on.",
+        )
+    if not progress.is_finished:
+        return Headline(
+            progress.state.value,
+            "open",
+            f"{counts.total - counts.unresolved:,} of {words.counted(counts.total, 'request')} have their result; "
+            f"{counts.unresolved:,} {'is' if counts.unresolved == 1 else 'are'} still without one.",
+            "Exit code 4: not finished. This carries on:",
+            f"batchkit watch {name}",
+        )
+    if progress.all_succeeded:
+        return Headline(
+            "succeeded",
+            "good",
+            f"All {words.counted(counts.total, 'request')} succeeded.",
+            "Exit code 0: every request has its answer.",
+        )
+    lost = [
+        f"{count:,} {word}"
+        for count, word in ((counts.failed, "failed for good"), (counts.cancelled, "cancelled"))
+        if count
+    ]
+    return Headline(
+        "finished with failures" if counts.failed else "cancelled",
+        "bad" if counts.failed else "void",
+        f"{counts.succeeded:,} of {words.counted(counts.total, 'request')} succeeded; {' and '.join(lost)}.",
+        "Exit code 3: finished, but not every request succeeded. This sends the others again:",
+        f"batchkit resubmit {name}{' --failed' if counts.failed else ''}",
+    )

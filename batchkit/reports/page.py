@@ -1,0 +1,88 @@
+"""The page: one file that needs nothing but itself.
+
+Whatever comes from a model or a provider goes through Jinja2's autoescape and nowhere else: there is no JSON in the page, no address
+made of such a text, and no script but ours, which reads the page and writes no HTML. The policy in the page's head
+(Content-Security-Policy, w3.org/TR/CSP3) names our style sheet and our script by their digests, and forbids every request and
+everything else that could run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+import batchkit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from batchkit.reports.evaluated import EvaluationView
+    from batchkit.reports.rows import ShownRow
+    from batchkit.reports.views import WorkloadView
+
+
+def render(
+    *,
+    title: str,
+    workloads: Sequence[WorkloadView],
+    evaluation: EvaluationView | None,
+    rows: Sequence[ShownRow],
+    rows_title: str,
+    rows_note: str,
+    kinds: Sequence[tuple[str, str, int]],
+) -> str:
+    """Write the page of a workload, or of an evaluation with the workloads that it is made of."""
+    style, script = _asset("page.css"), _asset("page.js")
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            title=title,
+            workloads=workloads,
+            evaluation=evaluation,
+            rows=rows,
+            rows_title=rows_title,
+            rows_note=rows_note,
+            kinds=kinds,
+            style=Markup(style),  # noqa: S704 - our own file
+            script=Markup(script),  # noqa: S704 - as above
+            policy=policy(style, script),
+            version=batchkit.__version__,
+        )
+    )
+
+
+def policy(style: str, script: str) -> str:
+    """Write the Content-Security-Policy that allows one style sheet and one script, and nothing else."""
+    return (
+        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}';"
+        " base-uri 'none'; form-action 'none'"
+    )
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+@cache
+def _asset(name: str) -> str:
+    return files("batchkit.reports").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FunctionLoader(_asset), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["thousands"] = _thousands
+    return environment
+
+
+def _thousands(value: Any) -> str:
+    return f"{value:,}"

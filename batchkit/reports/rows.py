@@ -1,0 +1,235 @@
+"""The requests that a report shows one by one: the worst first, with what was asked and what was answered, cut to fit."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, Self
+
+from batchkit import jsonl, words
+from batchkit.errors import SpoolError
+from batchkit.reports.text import Cut, cut, escaped_bytes
+from batchkit.store import report_rows, shards
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from batchkit.models import ShardId, Workload
+    from batchkit.runner import Runner
+    from batchkit.store.report_rows import ReportRow
+
+#: Texts of a page share so many bytes, and no text takes up more than its own limit.
+TEXT_BYTES = 900_000
+_LONGEST_TEXT_BYTES = 4_000
+_SHORTEST_TEXT_BYTES = 160
+_ID_BYTES = 300
+#: Shard files that lie at a URL are fetched whole, so only so many of them.
+_FETCHED_FILES = 4
+_OPEN_FILES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class ShownRow:
+    """A request as the page shows it. ``place`` is its line in the input, starting at 1.
+
+    ``prompt`` is None when the shard's file is not at hand.
+    """
+
+    place: int
+    custom_id: Cut
+    state: str
+    attempts: int
+    prompt: Cut | None
+    answer: Cut
+    error: Cut
+    facts: tuple[str, ...]
+    model: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    scores: tuple[tuple[str, str], ...] = ()
+    expected: Cut | None = None
+    flipped: str | None = None
+
+    @property
+    def texts(self) -> Iterator[str]:
+        """Everything in the row that strangers wrote."""
+        for text in (self.custom_id, self.prompt, self.answer, self.error, self.expected):
+            if text is not None:
+                yield text.text
+        yield self.model
+        yield from self.facts
+        for name, value in self.scores:
+            yield name + value
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The words that the row can be chosen by."""
+        return (self.state,) if self.flipped is None else (self.state, self.flipped)
+
+
+def worst_rows(runner: Runner, workload: Workload, *, limit: int) -> list[ShownRow]:
+    """Read up to ``limit`` requests, the worst first (see ``report_rows.worst_seqs``)."""
+    if limit <= 0:
+        return []
+    with runner.store.read() as connection:
+        seqs = report_rows.worst_seqs(connection, workload.id, limit=limit)
+    return rows_of(runner, workload, seqs)
+
+
+def rows_of(runner: Runner, workload: Workload, seqs: Sequence[int]) -> list[ShownRow]:
+    """Read requests by their places in the input, in the given order."""
+    each = text_limit(len(seqs))
+    with runner.store.read() as connection, _ShardFiles(runner) as files:
+        lines = _Lines(connection, files)
+        return [_shown(row, lines.read(row), each) for row in report_rows.report_rows(connection, workload.id, seqs)]
+
+
+def text_limit(rows: int) -> int:
+    """Say how many bytes each of the two texts of a row may take up when there are so many rows."""
+    return min(max(TEXT_BYTES // max(2 * rows, 1), _SHORTEST_TEXT_BYTES), _LONGEST_TEXT_BYTES)
+
+
+def prompt_of(line: Any) -> str | None:
+    """Pick what a request asks: the last user message, or the recording's address; None for what is no request."""
+    body = line.get("body") if isinstance(line, dict) else None
+    if not isinstance(body, dict):
+        return None
+    messages = body.get("messages")
+    if isinstance(messages, list):
+        asked = [message for message in messages if isinstance(message, dict) and message.get("role") == "user"]
+        chosen = asked or [message for message in messages if isinstance(message, dict)]
+        return _content(chosen[-1].get("content")) if chosen else ""
+    parts = [body[name] for name in ("url", "prompt") if isinstance(body.get(name), str)]
+    return "\n".join(parts)
+
+
+def answer_of(body: bytes | None) -> str:
+    """Pick what a model answered: its text, or else its tool calls as JSON."""
+    text = jsonl.answer_text(body)
+    if text or body is None:
+        return text or ""
+    value = jsonl.loads_leniently(body)
+    choices = value.get("choices") if isinstance(value, dict) else None
+    first = choices[0] if isinstance(choices, list) and choices else None
+    message = first.get("message") if isinstance(first, dict) else None
+    calls = message.get("tool_calls") if isinstance(message, dict) else None
+    return jsonl.dumps(calls).decode() if calls else ""
+
+
+def _content(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return ""
+    return "\n".join(_part(part) for part in content if isinstance(part, dict))
+
+
+def _part(part: dict[str, Any]) -> str:
+    if isinstance(part.get("text"), str):
+        return str(part["text"])
+    image = part.get("image_url")
+    url = image.get("url") if isinstance(image, dict) else None
+    if not isinstance(url, str):
+        return f"[{part.get('type')}]"
+    return "[image]" if url.startswith("data:") else f"[image {url}]"
+
+
+def _shown(row: ReportRow, line: Any, each: int) -> ShownRow:
+    prompt = prompt_of(line)
+    body = line.get("body") if isinstance(line, dict) else None
+    model = body.get("model") if isinstance(body, dict) else None
+    facts = []
+    if row.finish_reason not in {None, "stop"}:
+        facts.append(f"ended by {row.finish_reason}")
+    if row.expiries:
+        facts.append(f"unanswered {words.counted(row.expiries, 'time')}")
+    return ShownRow(
+        place=row.seq + 1,
+        custom_id=cut(row.custom_id, _ID_BYTES),
+        state=row.state,
+        attempts=row.attempts,
+        prompt=None if prompt is None else cut(prompt, each),
+        answer=cut(answer_of(row.body), each),
+        error=cut(error_text(row.status_code, row.error_code, row.error_message), min(each, 1_000)),
+        facts=tuple(cut(fact, _ID_BYTES).text for fact in facts),
+        model=cut(model, _ID_BYTES).text if isinstance(model, str) else "",
+        prompt_tokens=row.prompt_tokens,
+        completion_tokens=row.completion_tokens,
+    )
+
+
+def error_text(status_code: int | None, code: str | None, message: str | None) -> str:
+    """Write an error in one line: status, code and the provider's words; empty when there is none."""
+    if code is None and message is None:
+        return ""
+    name = " ".join(str(part) for part in (status_code, code) if part is not None)
+    return f"{name}: {message}" if name and message else name or message or ""
+
+
+def within(rows: Iterable[ShownRow], most_bytes: int, overhead: int) -> list[ShownRow]:
+    """Take rows from the front until their texts, with ``overhead`` bytes each, would take up more than ``most_bytes``."""
+    kept: list[ShownRow] = []
+    used = 0
+    for row in rows:
+        used += overhead + sum(map(escaped_bytes, row.texts))
+        if used > most_bytes:
+            break
+        kept.append(row)
+    return kept
+
+
+class _Lines:
+    """Reads lines of requests back from the shard files that they were sent in."""
+
+    def __init__(self, connection: Any, files: _ShardFiles) -> None:
+        self._connection = connection
+        self._files = files
+
+    def read(self, row: ReportRow) -> Any:
+        """Give the request's line; None when its shard's file is not at hand."""
+        handle = self._files.open(self._connection, row.shard_id)
+        if handle is None:
+            return None
+        handle.seek(row.line_offset)
+        try:
+            return jsonl.loads_leniently(handle.read(row.line_length))
+        except jsonl.MalformedJson:
+            return None
+
+
+class _ShardFiles:
+    """Shard files, opened once each and closed together; those that lie elsewhere are fetched, but only a few."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._spool = runner.spool
+        self._stack = ExitStack()
+        self._open: dict[ShardId, IO[bytes] | None] = {}
+        self._fetched = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._stack.close()
+
+    def open(self, connection: Any, shard_id: ShardId) -> IO[bytes] | None:
+        """Give a shard's file, or None."""
+        if shard_id not in self._open:
+            if len(self._open) >= _OPEN_FILES:
+                self._stack.close()
+                self._open.clear()
+            self._open[shard_id] = self._try(connection, shard_id)
+        return self._open[shard_id]
+
+    def _try(self, connection: Any, shard_id: ShardId) -> IO[bytes] | None:
+        shard = shards.get(connection, shard_id)
+        try:
+            if not self._spool.holds(shard):
+                if self._fetched >= _FETCHED_FILES:
+                    return None
+                self._fetched += 1
+            return self._stack.enter_context(self._spool.open_shard(shard))
+        except SpoolError:
+            # What is lost or away now is so for the next one too: nobody waits for each.
+            self._fetched = _FETCHED_FILES
+            return None

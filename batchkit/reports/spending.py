@@ -1,0 +1,154 @@
+"""Tokens and what they cost, by model: exact where that is cheap to know, from a sample and said so where it is not.
+
+The store counts tokens by shard and by request, and knows no models. Of a workload made of a recipe the models take turns in a known
+order. Of any other one a sample of the answers names the model that gave each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from batchkit import jsonl
+from batchkit.annotation import pricing
+from batchkit.annotation.recipe import load_recipe
+from batchkit.store import report_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.engine import Connection
+
+    from batchkit.models import Usage, Workload
+
+#: So many answers are looked into.
+_SAMPLE = 400
+_BILLION = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpending:
+    """The tokens of one model, whose name is empty when the answers do not tell it; ``cost_usd`` is None when its price is not known."""
+
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What a workload's answers took up.
+
+    ``sampled`` is None where the split by model is exact, else the number of answers that it is estimated from. ``request_seconds``
+    holds what the provider says single requests took, of the sample, in order; ``queue_seconds`` what they waited.
+    """
+
+    models: tuple[ModelSpending, ...]
+    usage: Usage
+    sampled: int | None
+    request_seconds: tuple[float, ...]
+    queue_seconds: tuple[float, ...]
+
+    @property
+    def is_estimate(self) -> bool:
+        """Whether the split by model, and with it the cost, is judged by a sample."""
+        return self.sampled is not None
+
+    @property
+    def cost_usd(self) -> float | None:
+        """US dollars for all models; None when one of them is not known."""
+        costs = [spent.cost_usd for spent in self.models]
+        known = [cost for cost in costs if cost is not None]
+        return sum(known) if known and len(known) == len(costs) else None
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What the sample of answers said of one model."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+def read_spending(connection: Connection, workload: Workload, usage: Usage) -> Spending:
+    """Share a workload's tokens among its models."""
+    total = workload.request_count or 0
+    seen: dict[str, _Seen] = {}
+    seconds: list[float] = []
+    queued: list[float] = []
+    sampled = 0
+    for answer in report_rows.answer_sample(connection, workload.id, total, size=_SAMPLE):
+        body = _object(answer.body)
+        sampled += 1
+        of_model = seen.setdefault(_word(body.get("model")), _Seen())
+        of_model.prompt_tokens += answer.prompt_tokens
+        of_model.completion_tokens += answer.completion_tokens
+        times = body.get("usage")
+        if isinstance(times, dict):
+            seconds += _seconds(times.get("total_time"))
+            queued += _seconds(times.get("queue_time"))
+    exact = _of_recipe(connection, workload, usage)
+    is_whole = exact is not None or total <= _SAMPLE
+    return Spending(
+        models=_by_model(seen, usage) if exact is None else exact,
+        usage=usage,
+        sampled=None if is_whole else sampled,
+        request_seconds=tuple(sorted(seconds)),
+        queue_seconds=tuple(sorted(queued)),
+    )
+
+
+def _of_recipe(connection: Connection, workload: Workload, usage: Usage) -> tuple[ModelSpending, ...] | None:
+    """Read the models from what the requests were made of; they take turns, each with its samples in a row."""
+    if workload.recipe is None:
+        return None
+    recipe = load_recipe(workload.recipe)
+    if len(recipe.models) == 1:
+        return (_spending(recipe.models[0], usage.prompt_tokens, usage.completion_tokens),)
+    turns = report_rows.tokens_by_turn(
+        connection, workload.id, workload.request_count or 0, turns=len(recipe.models), repeats=recipe.samples
+    )
+    if turns is None:
+        return None
+    return tuple(_spending(model, *tokens) for model, tokens in zip(recipe.models, turns, strict=True))
+
+
+def _by_model(seen: dict[str, _Seen], usage: Usage) -> tuple[ModelSpending, ...]:
+    """Share all tokens as those of the sample are shared."""
+    used = {model: of_model for model, of_model in seen.items() if of_model.prompt_tokens or of_model.completion_tokens}
+    into = _shares([of_model.prompt_tokens for of_model in used.values()], usage.prompt_tokens)
+    out = _shares([of_model.completion_tokens for of_model in used.values()], usage.completion_tokens)
+    found = [_spending(model, *tokens) for model, *tokens in zip(used, into, out, strict=True)]
+    return tuple(sorted(found, key=lambda spent: (-spent.prompt_tokens - spent.completion_tokens, spent.model)))
+
+
+def _shares(parts: Sequence[int], whole: int) -> list[int]:
+    """Cut a whole in the proportion of the parts, so that it adds up."""
+    total = sum(parts)
+    shares = [whole * part // total if total else 0 for part in parts]
+    if total and shares:
+        shares[0] += whole - sum(shares)
+    return shares
+
+
+def _spending(model: str, prompt_tokens: int, completion_tokens: int) -> ModelSpending:
+    return ModelSpending(
+        model, prompt_tokens, completion_tokens, pricing.price(model, prompt_tokens, completion_tokens)
+    )
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        value = jsonl.loads_leniently(data)
+    except jsonl.MalformedJson:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) and value else ""
+
+
+def _seconds(value: Any) -> list[float]:
+    return [float(value)] if isinstance(value, int | float) and 0 <= value < _BILLION else []

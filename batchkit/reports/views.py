@@ -1,0 +1,366 @@
+"""From facts to what stands on the page: titles that say what is seen, figures in words, pictures. The template only arranges them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from batchkit import words
+from batchkit.annotation import pricing
+from batchkit.models import BatchStatus, OutcomeKind, RequestState
+from batchkit.reports import charts, pictures
+from batchkit.reports.headline import Headline, headline
+from batchkit.reports.text import cut
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from markupsafe import Markup
+
+    from batchkit.models import FailureReason, RequestCountsByState
+    from batchkit.progress import Progress
+    from batchkit.reports.facts import WorkloadFacts
+    from batchkit.reports.rows import ShownRow
+
+_SAMPLE_BYTES = 600
+_CENT = 0.01
+_ATTENTION = 12
+_KINDS: dict[str, str] = {
+    "down": "score fell",
+    "up": "score rose",
+    RequestState.FAILED: "failed",
+    RequestState.CANCELLED: "cancelled",
+    RequestState.PENDING: "pending",
+    RequestState.IN_FLIGHT: "in flight",
+    RequestState.SUCCEEDED: "succeeded",
+}
+_RIDES_IN_WORDS: dict[str, str] = {
+    OutcomeKind.REFUSED: "refused for good",
+    OutcomeKind.TRANSIENT: "error that may pass",
+    OutcomeKind.EXPIRED: "expired",
+    OutcomeKind.CANCELLED: "cancelled",
+    OutcomeKind.MISSING: "in neither file",
+    OutcomeKind.INVALID: "answer that breaks the rules",
+}
+
+
+class Figure(NamedTuple):
+    """A number that stands out, what it is, and a remark."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+class Legend(NamedTuple):
+    """What a colour means, and how much of it there is."""
+
+    tone: str
+    label: str
+    value: str
+
+
+class Counted(NamedTuple):
+    """A line of a table with a bar: ``cells`` stand before it."""
+
+    cells: tuple[str, ...]
+    bar: Markup
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """A table of counted things; ``note`` says what was looked at."""
+
+    title: str
+    columns: tuple[str, ...]
+    lines: tuple[Counted, ...]
+    note: str = ""
+    value_name: str = "Count"
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """A line of the table of tokens and costs."""
+
+    model: str
+    prompt_tokens: str
+    completion_tokens: str
+    cost: str
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """Tokens and costs by model, and what the figures rest on."""
+
+    title: str
+    lines: tuple[Spent, ...]
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadView:
+    """A workload as the template wants it; a section that has nothing to show is None or empty."""
+
+    name: str
+    headline: Headline
+    facts_line: str
+    bar: Markup
+    legend: tuple[Legend, ...]
+    figures: tuple[Figure, ...]
+    failures: Counts | None
+    rides: Counts | None
+    progress: pictures.Picture | None
+    timeline: pictures.Timeline | None
+    durations: pictures.Picture | None
+    attempts: pictures.Picture | None
+    expiry: Counts | None
+    money: Money | None
+    attention: tuple[tuple[str, ...], ...]
+    attention_more: int
+    about: tuple[tuple[str, str], ...]
+
+
+def workload_view(facts: WorkloadFacts) -> WorkloadView:
+    """Put a workload's facts into words and pictures."""
+    progress = facts.progress
+    counts = progress.counts
+    tones = _tones(counts, progress.remote_done)
+    return WorkloadView(
+        name=progress.workload.name,
+        headline=headline(progress),
+        facts_line=_facts_line(facts),
+        bar=charts.bar([charts.Part(tone, amount) for tone, _, amount in tones], counts.total, height=14),
+        legend=tuple(
+            Legend(tone, label, f"{amount:,} ({words.percent(amount, counts.total)})")
+            for tone, label, amount in tones
+            if amount
+        ),
+        figures=tuple(_figures(facts)),
+        failures=_failures(progress),
+        rides=_rides(facts),
+        progress=pictures.progress(facts),
+        timeline=pictures.timeline(facts),
+        durations=pictures.durations(facts),
+        attempts=pictures.attempts(facts),
+        expiry=_expiry(facts),
+        money=_money(facts),
+        attention=tuple(_attention(progress)),
+        attention_more=max(len(progress.attention) - _ATTENTION, 0),
+        about=tuple(_about(facts)),
+    )
+
+
+def usd(amount: float | None) -> str:
+    """Write an amount of US dollars so that small ones are not lost; ``unknown`` rather than wrong."""
+    if amount is None:
+        return "unknown"
+    if 0 < amount < _CENT:
+        return f"${amount:.2g}" if amount >= 0.0001 else "less than $0.0001"  # noqa: PLR2004 - no smaller amount is of use
+    return f"${amount:,.2f}"
+
+
+def _tones(counts: RequestCountsByState, remote_done: int) -> list[tuple[str, str, int]]:
+    there = min(remote_done, counts.in_flight)
+    return [
+        ("fill-good", "succeeded", counts.succeeded),
+        ("fill-bad", "failed", counts.failed),
+        ("fill-void", "cancelled", counts.cancelled),
+        ("fill-near", "answered, not fetched yet", there),
+        ("fill-open", "in a batch", counts.in_flight - there),
+        ("fill-idle", "waiting for another ride", counts.pending),
+    ]
+
+
+def _facts_line(facts: WorkloadFacts) -> str:
+    workload, progress = facts.workload, facts.progress
+    took = words.duration(facts.ended_at - workload.created_at)
+    end = f"finished after {took}" if progress.is_finished else f"running for {took}"
+    return f"Started {words.moment(workload.created_at)} UTC, {end}; seen {words.moment(progress.read_at)} UTC"
+
+
+def _figures(facts: WorkloadFacts) -> list[Figure]:
+    progress = facts.progress
+    counts, usage = progress.counts, progress.usage
+    batches = sum(facts.shards.statuses.values())
+    found = [
+        Figure("Succeeded", words.percent(counts.succeeded, counts.total), f"{counts.succeeded:,} of {counts.total:,}")
+    ]
+    if counts.failed or counts.cancelled:
+        note = f"{counts.failed:,} failed" + (f", {counts.cancelled:,} cancelled" if counts.cancelled else "")
+        found.append(Figure("Without an answer", f"{counts.failed + counts.cancelled:,}", note))
+    if counts.unresolved:
+        note = f"{counts.in_flight:,} in flight, {counts.pending:,} to be sent again"
+        found.append(Figure("Not done yet", f"{counts.unresolved:,}", note))
+    if usage.total_tokens or facts.shards.has_recordings:
+        found.append(_cost(facts))
+    if usage.total_tokens:
+        tokens = f"{words.short_count(usage.prompt_tokens)} in, {words.short_count(usage.completion_tokens)} out"
+        found.append(Figure("Tokens", words.short_count(usage.total_tokens), tokens))
+    took = words.duration(facts.ended_at - facts.workload.created_at)
+    found.append(Figure("Time", took, "from the input to the last merge" if progress.is_finished else "so far"))
+    ended = facts.shards.statuses.get(BatchStatus.COMPLETED, 0)
+    found.append(Figure("Batches", f"{batches:,}", f"{ended:,} completed"))
+    if progress.expired_rides:
+        found.append(
+            Figure("Rides unanswered", f"{progress.expired_rides:,}", "expired or lost, sent again unless cancelled")
+        )
+    return found
+
+
+def _cost(facts: WorkloadFacts) -> Figure:
+    spending = facts.spending
+    if not spending.usage.total_tokens:
+        return Figure("Cost", "unknown", "recordings are billed by the second")
+    if spending.cost_usd is None:
+        return Figure("Cost", "unknown", "no price for every model")
+    remarks = ["at batch prices"]
+    if spending.is_estimate:
+        remarks.append("an estimate")
+    if facts.shards.has_recordings:
+        remarks.append("without the recordings")
+    return Figure("Cost", usd(spending.cost_usd), ", ".join(remarks))
+
+
+def _failures(progress: Progress) -> Counts | None:
+    reasons = progress.failures
+    if not reasons:
+        return None
+    failed = progress.counts.failed
+    first = reasons[0]
+    lead = "all" if len(reasons) == 1 else f"{words.percent(first.count, failed)} of them"
+    lines = [_failure(reason, failed) for reason in reasons]
+    rest = failed - sum(reason.count for reason in reasons)
+    if rest > 0:
+        lines.append(Counted(("other codes", ""), charts.bar([charts.Part("fill-bad", rest)], failed), f"{rest:,}"))
+    return Counts(
+        f"{words.counted(failed, 'request')} failed, {lead} with {_brief(first.code)}",
+        ("Reason", "For example"),
+        tuple(lines),
+    )
+
+
+def _failure(reason: FailureReason, failed: int) -> Counted:
+    name = reason.code if reason.status_code is None else f"{reason.status_code} {reason.code}"
+    picture = charts.bar([charts.Part("fill-bad", reason.count)], failed)
+    return Counted((_brief(name), cut(reason.sample, _SAMPLE_BYTES).text), picture, f"{reason.count:,}")
+
+
+def _rides(facts: WorkloadFacts) -> Counts | None:
+    if not facts.reasons:
+        return None
+    most = max(reason.rides for reason in facts.reasons)
+    lines = [
+        Counted(
+            (
+                _RIDES_IN_WORDS.get(reason.kind, reason.kind),
+                cut(" ".join(filter(None, (reason.code, reason.sample))), _SAMPLE_BYTES).text,
+            ),
+            charts.bar([charts.Part("fill-late", reason.rides)], most),
+            f"{reason.rides:,}",
+        )
+        for reason in facts.reasons
+    ]
+    seen = facts.rides_seen
+    title = f"{words.counted(seen.looked_at, 'ride')} brought no answer that counts"
+    note = ""
+    if not seen.is_whole:
+        title = f"About {words.counted(seen.total, 'ride')} brought no answer that counts"
+        note = f"The latest {seen.looked_at:,} of them were looked at."
+    return Counts(title, ("What happened", "Code and message"), tuple(lines), note)
+
+
+def _expiry(facts: WorkloadFacts) -> Counts | None:
+    rows = facts.shards.expiry
+    expired, rides = sum(row.expired for row in rows), sum(row.rides for row in rows)
+    if not expired:
+        return None
+    lines = [
+        Counted(
+            (row.window, f"up to {row.lines:,}", f"{row.shards:,}", f"{row.expired:,} of {row.rides:,}"),
+            charts.bar([charts.Part("fill-late", row.expired)], row.rides),
+            words.percent(row.expired, row.rides),
+        )
+        for row in rows
+    ]
+    return Counts(
+        f"{words.percent(expired, rides)} of all rides came back unanswered: by window and size of the shard",
+        ("Window", "Requests a shard", "Shards", "Unanswered"),
+        tuple(lines),
+        "A ride is unanswered when its batch expired, was cancelled, or said nothing of it.",
+        "Share",
+    )
+
+
+def _money(facts: WorkloadFacts) -> Money | None:
+    spending = facts.spending
+    if not spending.usage.total_tokens:
+        return None
+    lines = tuple(
+        Spent(
+            _brief(spent.model) or "(not named in the answers)",
+            f"{spent.prompt_tokens:,}",
+            f"{spent.completion_tokens:,}",
+            usd(spent.cost_usd),
+        )
+        for spent in spending.models
+    )
+    total = spending.usage
+    if len(lines) > 1:
+        lines += (
+            Spent("all models", f"{total.prompt_tokens:,}", f"{total.completion_tokens:,}", usd(spending.cost_usd)),
+        )
+    cost = spending.cost_usd
+    known = f"about {usd(cost)}" if spending.is_estimate else usd(cost)
+    tokens = f"{words.short_count(total.total_tokens)} tokens"
+    title = f"{tokens}, {known}" if cost is not None else f"{tokens}; what they cost is not known"
+    basis = [
+        f"Prices of {pricing.PRICES_AS_OF}, with the Batch API's discount of 50 %; the provider's bill is what counts."
+    ]
+    if spending.sampled is not None:
+        basis.append(
+            f"The store knows tokens, not models: {words.counted(spending.sampled, 'answer')} from all over the input tell"
+            f" {'how the models share them' if len(spending.models) > 1 else 'that it was this one'}."
+        )
+    if facts.shards.has_recordings:
+        basis.append("Recordings are billed by the second, and are not in these figures.")
+    return Money(title, lines, " ".join(basis))
+
+
+def _attention(progress: Progress) -> list[tuple[str, ...]]:
+    return [
+        (
+            _brief(batch.id),
+            _brief(batch.status),
+            f"{batch.counts.completed:,} of {batch.counts.total:,}",
+            cut(batch.problems[0].message, _SAMPLE_BYTES).text
+            if batch.problems
+            else ("the window ran out" if batch.status == BatchStatus.EXPIRED else ""),
+        )
+        for batch in progress.attention[:_ATTENTION]
+    ]
+
+
+def _about(facts: WorkloadFacts) -> list[tuple[str, str]]:
+    workload = facts.workload
+    policy = workload.policy
+    return [
+        ("Input", _brief(workload.source)),
+        ("Created", f"{words.moment(workload.created_at, to_the_second=True)} UTC"),
+        ("Seen", f"{words.moment(facts.progress.read_at, to_the_second=True)} UTC"),
+        ("Window", f"{workload.window}, after expiry up to {workload.max_window}"),
+        ("Cut", f"up to {words.counted(workload.shard_lines, 'request')} a shard"),
+        ("Patience", f"{policy.max_attempts} tries after errors, {policy.max_expiries} rides that expire"),
+        ("Digest of the input", (workload.input_sha256 or "")[:16]),
+    ]
+
+
+def row_kinds(rows: Sequence[ShownRow]) -> list[tuple[str, str, int]]:
+    """Count the kinds of rows on the page that a reader may want alone: (word in the row, label, count), the worst first."""
+    counted = Counter(kind for row in rows for kind in row.kinds)
+    return [(kind, label, counted[kind]) for kind, label in _KINDS.items() if counted[kind]]
+
+
+def _brief(text: str) -> str:
+    return cut(text, 200).text

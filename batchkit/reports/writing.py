@@ -1,0 +1,135 @@
+"""A report, written: a name in, one HTML file out."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from batchkit import words
+from batchkit.errors import UnknownWorkload, UsageError
+from batchkit.evaluation.results import is_run, summary
+from batchkit.reports import page
+from batchkit.reports.evaluated import evaluation_view, worst_scored
+from batchkit.reports.facts import read_facts
+from batchkit.reports.rows import within, worst_rows
+from batchkit.reports.views import row_kinds, workload_view
+from batchkit.spool import disk_errors, part_of, sync_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from batchkit.models import Workload
+    from batchkit.reports.rows import ShownRow
+    from batchkit.runner import Runner
+
+#: More rows than this make a page that a phone cannot hold.
+MOST_ROWS = 2_000
+#: What the rows of a page take up at most; the rest of it is far smaller.
+_ROWS_BYTES = 1_600_000
+_ROW_MARKUP_BYTES = 700
+_UNSAFE = re.compile(r"[^\w.-]+")
+_WORST_FIRST = (
+    "Failed ones first (of each reason some, when there are many), then cancelled and waiting ones, then those that rode most"
+    " often, then the first of the input. Long texts are cut."
+)
+_LOWEST_FIRST = (
+    "Those whose score fell since the run before first, then failed ones, then the lowest scores; at the end some whose score"
+    " rose. Long texts are cut."
+)
+
+
+def write_report(runner: Runner, name: str, target: Path, *, rows: int) -> Path:
+    """Write the page of an evaluation run of that name, or else of a workload, with up to ``rows`` of its requests.
+
+    Gives the whole path of ``target``. The file appears whole, by a rename, or not at all. Raises ``UnknownWorkload``, ``UsageError`` for more than ``MOST_ROWS``
+    rows, ``SpoolError``.
+    """
+    if not 0 <= rows <= MOST_ROWS:
+        raise UsageError(
+            f"a report has 0 to {MOST_ROWS:,} rows, not {rows:,}", hint="`batchkit export` writes all of them"
+        )
+    is_evaluation = is_run(runner, name)
+    text = (
+        evaluation_page(runner, name, rows=rows)
+        if is_evaluation
+        else workload_page(runner, runner.find(name), rows=rows)
+    )
+    target = target.absolute()
+    part = part_of(target)
+    with disk_errors("write", target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8")
+        part.replace(target)
+        sync_directory(target.parent)
+    return target
+
+
+def default_target(name: str) -> Path:
+    """Name the page of a workload or a run in the working directory: a name may hold what no file's name can."""
+    return Path(f"{_UNSAFE.sub('-', name).strip('.-') or 'batchkit'}.report.html")
+
+
+def workload_page(runner: Runner, workload: Workload, *, rows: int) -> str:
+    """Write the page of a workload."""
+    facts = read_facts(runner, workload)
+    shown = _fitting(worst_rows(runner, workload, limit=rows))
+    total = facts.progress.counts.total
+    return page.render(
+        title=f"{workload.name}: {facts.progress.state.value} - batchkit",
+        workloads=[workload_view(facts)],
+        evaluation=None,
+        rows=shown,
+        rows_title=_rows_title(shown, total) if rows else "",
+        rows_note=f"{_WORST_FIRST} {_left_out(shown, total, workload.name)}",
+        kinds=row_kinds(shown),
+    )
+
+
+def evaluation_page(runner: Runner, name: str, *, rows: int) -> str:
+    """Write the page of an evaluation run, with the workloads that are still there."""
+    found = summary(runner, name)
+    workloads = [workload for workload in map(partial(_find, runner), found.workload_names) if workload is not None]
+    facts = [read_facts(runner, workload) for workload in workloads]
+    answers = next((workload for workload in workloads if workload.name == found.workload_names[0]), None)
+    shown: list[ShownRow] = []
+    order = _WORST_FIRST
+    if answers is not None and found.verdict == "unfinished":
+        shown = _fitting(worst_rows(runner, answers, limit=rows))
+    elif answers is not None and rows:
+        shown = _fitting(worst_scored(runner, answers, name, limit=rows))
+        order = _LOWEST_FIRST
+    total = facts[0].progress.counts.total if answers is not None else 0
+    return page.render(
+        title=f"{name}: {found.verdict} - batchkit",
+        workloads=[workload_view(of) for of in facts],
+        evaluation=evaluation_view(found),
+        rows=shown,
+        rows_title=_rows_title(shown, total) if rows else "",
+        rows_note=f"{order} {_left_out(shown, total, found.workload_names[0])}",
+        kinds=row_kinds(shown),
+    )
+
+
+def _find(runner: Runner, name: str) -> Workload | None:
+    try:
+        return runner.find(name)
+    except UnknownWorkload:
+        return None
+
+
+def _fitting(rows: list[ShownRow]) -> list[ShownRow]:
+    return within(rows, _ROWS_BYTES, _ROW_MARKUP_BYTES)
+
+
+def _rows_title(shown: Sequence[ShownRow], total: int) -> str:
+    if len(shown) >= total:
+        return "All requests, the worst first" if total else "No requests yet"
+    return f"The worst {len(shown):,} of {words.counted(total, 'request')}"
+
+
+def _left_out(shown: Sequence[ShownRow], total: int, name: str) -> str:
+    if len(shown) >= total:
+        return ""
+    return f"{total - len(shown):,} more are not on this page: batchkit export {name} has all of them."

@@ -1,0 +1,39 @@
+"""Going to the database driver itself, where SQLAlchemy's rows would cost more than all the rest."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import DBAPIError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Select
+    from sqlalchemy.engine import Connection
+
+
+def rows_of(connection: Connection, query: Select[Any]) -> list[tuple[Any, ...]]:
+    """Run a query, and give its rows as the driver gives them: no types of ours are known to it."""
+    result = connection.execute(query)
+    with driver_errors(connection, str(query)):
+        cursor: Any = result.cursor
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    result.close()
+    return rows
+
+
+@contextmanager
+def driver_errors(connection: Connection, sql: str) -> Iterator[None]:
+    """Raise the driver's errors as SQLAlchemy's, which is what the store's callers are told."""
+    dbapi: Any = connection.dialect.dbapi
+    try:
+        yield
+    except dbapi.Error as error:
+        is_lost = connection.dialect.is_disconnect(error, connection.connection.dbapi_connection, None)
+        if is_lost:
+            connection.invalidate(error)
+        raise DBAPIError.instance(
+            sql, None, error, dbapi.Error, connection_invalidated=is_lost, dialect=connection.dialect
+        ) from error

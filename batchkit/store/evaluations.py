@@ -1,0 +1,247 @@
+"""Runs of suites and their scores. A score is written once; a run is begun and finished once, whoever else is at it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import delete, func, insert, select, text, update
+from sqlalchemy.exc import IntegrityError
+
+from batchkit.store.tables import RUNNING, evaluation_arms, evaluation_rows, evaluations, scores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from sqlalchemy.engine import Connection
+
+_ROWS_PER_STATEMENT = 1_000
+_ADD_ROWS = text(
+    "INSERT INTO evaluation_rows (evaluation_id, number, key, slices) VALUES (:evaluation_id, :number, :key, :slices)"
+    " ON CONFLICT (evaluation_id, number) DO NOTHING"
+)
+_ADD_SCORES = text(
+    "INSERT INTO scores (evaluation_id, scorer, seq, score, reason, detail)"
+    " VALUES (:evaluation_id, :scorer, :seq, :score, :reason, :detail)"
+    " ON CONFLICT (evaluation_id, scorer, seq) DO NOTHING"
+)
+
+
+class Arm(NamedTuple):
+    """A prompt with a model; its place in the run's arms is ``(seq / samples) % arm_count``."""
+
+    prompt: str
+    prompt_digest: str
+    model: str
+
+
+class RowOf(NamedTuple):
+    """A row of the dataset: ``number`` from 1, its ``key`` if it has one, its slices as a JSON object."""
+
+    number: int
+    key: str | None
+    slices: str
+
+
+class ScoreOf(NamedTuple):
+    """What one scorer made of one answer: a score, or the reason why there is none."""
+
+    scorer: str
+    seq: int
+    score: float | None
+    reason: str | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A row of ``evaluations``; times are Unix seconds.
+
+    ``workload`` is the name of the one that holds the answers. ``scheduled_for`` is the moment that a schedule meant.
+    ``verdict`` is ``passed`` or ``regressed``, and with ``summary`` (JSON) there when it is finished.
+    """
+
+    id: int
+    suite: str
+    number: int
+    name: str
+    suite_version: str
+    definition: str
+    workload: str
+    arms: tuple[Arm, ...]
+    samples: int
+    scheduled_for: float | None
+    started_at: float
+    finished_at: float | None
+    verdict: str | None
+    summary: str | None
+
+
+def begin(
+    connection: Connection,
+    *,
+    suite: str,
+    suite_version: str,
+    definition: str,
+    arms: Sequence[Arm],
+    samples: int,
+    name: str | None,
+    scheduled_for: float | None,
+    at: float,
+) -> Evaluation | None:
+    """Insert the suite's next run, called ``name`` or ``SUITE-NUMBER``; None when somebody else was quicker: look again."""
+    number = (
+        connection.execute(
+            select(func.coalesce(func.max(evaluations.c.number), 0)).where(evaluations.c.suite == suite)
+        ).scalar_one()
+        + 1
+    )
+    called = name or f"{suite}-{number}"
+    values = {
+        "suite": suite,
+        "number": number,
+        "name": called,
+        "suite_version": suite_version,
+        "definition": definition,
+        "workload": called,
+        "arm_count": len(arms),
+        "samples": samples,
+        "scheduled_for": scheduled_for,
+        "started_at": at,
+    }
+    try:
+        with connection.begin_nested():
+            evaluation_id = connection.execute(insert(evaluations).returning(evaluations.c.id), values).scalar_one()
+    except IntegrityError:
+        return None
+    rows = [{"evaluation_id": evaluation_id, "arm": place, **arm._asdict()} for place, arm in enumerate(arms)]
+    connection.execute(insert(evaluation_arms), rows)
+    return find(connection, called)
+
+
+def forget(connection: Connection, evaluation_id: int) -> None:
+    """Remove a run that nothing was sent for; one that is finished stays."""
+    is_running = select(evaluations.c.id).where(evaluations.c.id == evaluation_id, RUNNING)
+    for table in (scores, evaluation_rows, evaluation_arms):
+        connection.execute(delete(table).where(table.c.evaluation_id.in_(is_running)))
+    connection.execute(delete(evaluations).where(evaluations.c.id == evaluation_id, RUNNING))
+
+
+def find(connection: Connection, name: str) -> Evaluation | None:
+    """Read a run by its name."""
+    return _first(connection, evaluations.c.name == name)
+
+
+def scheduled(connection: Connection, suite: str, scheduled_for: float) -> Evaluation | None:
+    """Read a suite's run for a moment of its schedule."""
+    return _first(connection, evaluations.c.suite == suite, evaluations.c.scheduled_for == scheduled_for)
+
+
+def unfinished(connection: Connection, suite: str, suite_version: str) -> Evaluation | None:
+    """Read the newest run of a version of a suite that is not finished and that no schedule began."""
+    return _first(
+        connection,
+        evaluations.c.suite == suite,
+        evaluations.c.suite_version == suite_version,
+        evaluations.c.scheduled_for.is_(None),
+        RUNNING,
+    )
+
+
+def before(connection: Connection, evaluation: Evaluation, *, only_passed: bool = False) -> Evaluation | None:
+    """Read the suite's last finished run that was begun before another one."""
+    conditions = [
+        evaluations.c.suite == evaluation.suite,
+        evaluations.c.number < evaluation.number,
+        evaluations.c.finished_at.is_not(None),
+    ]
+    if only_passed:
+        conditions.append(evaluations.c.verdict == "passed")
+    return _first(connection, *conditions)
+
+
+def running(connection: Connection) -> list[Evaluation]:
+    """Read the runs that are not finished, oldest first."""
+    return list(_read(connection, RUNNING, order=evaluations.c.id))
+
+
+def runs_of(connection: Connection, suite: str) -> list[Evaluation]:
+    """Read a suite's runs, oldest first."""
+    return list(_read(connection, evaluations.c.suite == suite, order=evaluations.c.number))
+
+
+def add_rows(connection: Connection, evaluation_id: int, rows: Iterable[RowOf]) -> None:
+    """Note rows of the dataset; those that are there stay as they are."""
+    _add(connection, _ADD_ROWS, ({"evaluation_id": evaluation_id, **row._asdict()} for row in rows))
+
+
+def add_scores(connection: Connection, evaluation_id: int, found: Iterable[ScoreOf]) -> None:
+    """Write scores; those that are there stay as they are."""
+    _add(connection, _ADD_SCORES, ({"evaluation_id": evaluation_id, **score._asdict()} for score in found))
+
+
+def finish(connection: Connection, evaluation_id: int, *, verdict: str, summary: str, at: float) -> bool:
+    """Declare a run finished; False when it was already, and then nothing has changed."""
+    done = connection.execute(
+        update(evaluations)
+        .where(evaluations.c.id == evaluation_id, RUNNING)
+        .values(verdict=verdict, summary=summary, finished_at=at)
+    )
+    return done.rowcount == 1
+
+
+def rows_of(connection: Connection, evaluation_id: int) -> Iterator[RowOf]:
+    """Read the rows of a run, in order."""
+    query = (
+        select(evaluation_rows.c.number, evaluation_rows.c.key, evaluation_rows.c.slices)
+        .where(evaluation_rows.c.evaluation_id == evaluation_id)
+        .order_by(evaluation_rows.c.number)
+    )
+    return (RowOf(*row) for row in connection.execute(query))
+
+
+def scores_of(connection: Connection, evaluation_id: int, scorer: str) -> Iterator[ScoreOf]:
+    """Read what one scorer made of a run's answers, in the order of the requests."""
+    columns = (scores.c.scorer, scores.c.seq, scores.c.score, scores.c.reason, scores.c.detail)
+    query = (
+        select(*columns)
+        .where(scores.c.evaluation_id == evaluation_id, scores.c.scorer == scorer)
+        .order_by(scores.c.seq)
+    )
+    return (ScoreOf(*row) for row in connection.execute(query))
+
+
+def _add(connection: Connection, statement: Any, values: Iterable[dict[str, Any]]) -> None:
+    left = iter(values)
+    while chunk := list(islice(left, _ROWS_PER_STATEMENT)):
+        connection.execute(statement, chunk)
+
+
+def _first(connection: Connection, *conditions: Any) -> Evaluation | None:
+    return next(_read(connection, *conditions, order=evaluations.c.id.desc(), limit=1), None)
+
+
+def _read(connection: Connection, *conditions: Any, order: Any, limit: int | None = None) -> Iterator[Evaluation]:
+    rows = connection.execute(select(evaluations).where(*conditions).order_by(order).limit(limit)).all()
+    arms: dict[int, list[Arm]] = {row.id: [] for row in rows}
+    query = select(evaluation_arms).where(evaluation_arms.c.evaluation_id.in_(arms)).order_by(evaluation_arms.c.arm)
+    for arm in connection.execute(query):
+        arms[arm.evaluation_id].append(Arm(arm.prompt, arm.prompt_digest, arm.model))
+    for row in rows:
+        yield Evaluation(
+            id=row.id,
+            suite=row.suite,
+            number=row.number,
+            name=row.name,
+            suite_version=row.suite_version,
+            definition=row.definition,
+            workload=row.workload,
+            arms=tuple(arms[row.id]),
+            samples=row.samples,
+            scheduled_for=row.scheduled_for,
+            started_at=row.started_at,
+            finished_at=row.finished_at,
+            verdict=row.verdict,
+            summary=row.summary,
+        )

@@ -1,0 +1,157 @@
+"""Annotated tables in the results database: typed tables of their own, beside those of batchkit.
+
+Each carries a constraint by which it is known again: only a table with that mark is ever replaced or dropped, because the database may
+hold tables of others.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import pyarrow as pa
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Date,
+    DateTime,
+    Double,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    Table,
+    Text,
+    Time,
+    insert,
+    inspect,
+    text,
+)
+
+from batchkit.datasets.rows import json_texts, readable
+from batchkit.errors import UsageError
+from batchkit.jsonl import storable_text
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+    from sqlalchemy.types import TypeEngine
+
+    from batchkit.store.engine import Store
+
+_MARK: Final = "written_by_batchkit"
+_MOST_NAME_BYTES: Final = 63  # of Postgres, which cuts longer ones without a word
+
+
+class OutputTable:
+    """Writes batches of ``schema`` into the table ``name`` (in lower case), in place of one that was written here before.
+
+    A context manager like ``TableWriter``: the rows go into a table ``NAME_new`` in transactions of a batch each, and at the end of a ``with`` block that ends
+    well it takes the name over in one transaction; otherwise nothing changes but that ``NAME_new``, which a killed process may leave, is begun anew the next time.
+    Nested values and columns of JSON are JSON text, times with a zone are UTC. A column ``row_number``, or ``batchkit_row`` where the table has such a one, keeps the order, from 1.
+    Raises ``UsageError`` when the name belongs to a table of somebody else, and ``StoreUnavailable``.
+    """
+
+    def __init__(self, store: Store, name: str, schema: pa.Schema) -> None:
+        self._store = store
+        self._name = name = name.lower()
+        self._schema = schema
+        self._count = 0
+        _check_columns(schema, name)
+        self._numbers = "batchkit_row" if "row_number" in {column.lower() for column in schema.names} else "row_number"
+        self._new = Table(
+            f"{name}_new",
+            MetaData(),
+            # SQLite makes its own row number of exactly this type.
+            Column(self._numbers, BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+            *(Column(field.name, _sql_type(field.type)) for field in schema),
+            CheckConstraint("1 = 1", name=_MARK),
+        )
+
+    def __enter__(self) -> Self:
+        with self._store.write() as connection:
+            for name in (self._name, self._new.name):
+                _check_ours(connection, name)
+            self._new.drop(connection, checkfirst=True)
+            self._new.create(connection)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
+        with self._store.write() as connection:
+            if kind is not None:
+                self._new.drop(connection, checkfirst=True)
+                return
+            quoted = connection.dialect.identifier_preparer.quote
+            _check_ours(connection, self._name)
+            connection.execute(text(f"DROP TABLE IF EXISTS {quoted(self._name)}"))
+            connection.execute(text(f"ALTER TABLE {quoted(self._new.name)} RENAME TO {quoted(self._name)}"))
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Write some rows, which have the writer's schema."""
+        columns = [_cells(field, column) for field, column in zip(batch.schema, batch.columns, strict=True)]
+        names = [self._numbers, *self._schema.names]
+        numbers = range(self._count + 1, self._count + len(batch) + 1)
+        rows = [dict(zip(names, row, strict=True)) for row in zip(numbers, *columns, strict=True)]
+        with self._store.write() as connection:
+            connection.execute(insert(self._new), rows)
+        self._count += len(batch)
+
+
+def _check_columns(schema: pa.Schema, name: str) -> None:
+    seen: dict[str, str] = {}
+    for column in schema.names:
+        # SQLite takes names that differ in case for the same.
+        if (other := seen.setdefault(column.lower(), column)) != column:
+            raise UsageError(
+                f"the columns {other!r} and {column!r} differ only in case, which a database table cannot have",
+                hint="write a file, or rename one",
+            )
+        if len(column.encode()) > _MOST_NAME_BYTES or not column.isprintable():
+            raise UsageError(
+                f"{column!r} cannot be the name of a column of the table {name!r}", hint="write a file, or rename it"
+            )
+
+
+def _check_ours(connection: Connection, name: str) -> None:
+    """Raise ``UsageError`` when something has the name that was not written by an ``OutputTable``."""
+    inspector = inspect(connection)
+    if not inspector.has_table(name):
+        return
+    # SQLite finds a table in whatever case it was named, but not what is known of it. A view is among no tables.
+    tables = [found for found in inspector.get_table_names() if found == name or found.lower() == name]
+    marks = (constraint["name"] for found in tables for constraint in inspector.get_check_constraints(found))
+    if _MARK not in marks:
+        raise UsageError(
+            f"the database has a table {name!r} that is no annotated table; it was not touched",
+            hint="choose another name: table:NAME",
+        )
+
+
+def _sql_type(kind: pa.DataType) -> TypeEngine[Any]:
+    types = pa.types
+    choices: tuple[tuple[bool, TypeEngine[Any]], ...] = (
+        (types.is_boolean(kind), Boolean()),
+        (types.is_uint64(kind), Numeric(20, 0)),
+        (types.is_integer(kind), BigInteger()),
+        (types.is_floating(kind) or types.is_duration(kind), Double()),
+        (types.is_timestamp(kind), DateTime(timezone=types.is_timestamp(kind) and kind.tz is not None)),
+        (types.is_date(kind), Date()),
+        (types.is_time(kind), Time()),
+        (types.is_binary(kind), LargeBinary()),
+    )
+    return next((chosen for is_it, chosen in choices if is_it), Text())
+
+
+def _cells(field: pa.Field, column: pa.Array) -> list[Any]:
+    values: list[Any] = column.to_pylist()
+    kind = field.type
+    if pa.types.is_string(kind):
+        return [storable_text(value) if value else value for value in values]
+    if pa.types.is_nested(kind):
+        return [storable_text(value) for value in json_texts(readable(field, values))]
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
+        return [None if value is None else value.astimezone(UTC) for value in values]
+    if pa.types.is_duration(kind) or pa.types.is_decimal(kind):
+        return readable(field, values)
+    return values

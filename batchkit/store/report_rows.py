@@ -1,0 +1,365 @@
+"""What a report reads: shards with their batches, rides, and a bounded choice of requests.
+
+Nothing here goes through all requests of a large workload, nor through all answers: where that would be needed, a sample is
+looked at, and the caller is told how large it was. All is found through the primary keys and the partial indexes.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import and_, bindparam, func, select
+
+from batchkit.models import RequestState, ShardId, ShardState
+from batchkit.store.tables import FAILED, UNFINISHED, attempts, batches, bodies, events, requests, results, shards
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from sqlalchemy import BindParameter, ColumnElement
+    from sqlalchemy.engine import Connection
+
+    from batchkit.models import WorkloadId
+
+#: Workloads up to this size are counted whole where a count has no index: a second for a million rows.
+WHOLE_BELOW = 1_000_000
+#: Of larger ones so many ranges are looked at, spread evenly over the input.
+_RANGES = 200
+_ROWS_PER_RANGE = 500
+#: About so many rides without an answer are looked at, those of the latest shards.
+RIDES_READ = 200_000
+#: Answers are read so many at a time: each may have a megabyte.
+_ANSWERS_PER_READ = 16
+
+#: Multiples of the golden ratio, of which only the fraction is taken, never repeat themselves (Knuth, TAOCP 3, 6.4).
+_SCATTER, _SCATTER_BASE = 2_654_435_769, 1 << 32
+
+_MOMENTS = ("submitting -> submitted", "submitted -> ended", "ended -> merged")
+
+
+class ShardRow(NamedTuple):
+    """A shard that became a batch, or is to become one, with what its merge counted.
+
+    ``batch_status`` and ``batch_raw`` (the provider's object as JSON) are None before there is a batch.
+    """
+
+    number: int
+    state: str
+    endpoint: str
+    window: str
+    lines: int
+    succeeded: int
+    failed: int
+    expired: int
+    merged_at: float | None
+    batch_status: str | None
+    batch_raw: str | None
+
+
+class Moments(NamedTuple):
+    """When a shard became a batch, was seen to have ended, and was merged: Unix seconds of our own clock, None for not yet."""
+
+    number: int
+    submitted_at: float
+    ended_at: float | None
+    merged_at: float | None
+
+
+class RideReason(NamedTuple):
+    """Why rides brought no answer that counts; ``kind`` is the outcome's word."""
+
+    kind: str
+    code: str | None
+    rides: int
+    sample: str | None
+
+
+class Sampled(NamedTuple):
+    """A count of what was looked at, of how many there are."""
+
+    looked_at: int
+    total: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing was left out."""
+        return self.looked_at >= self.total
+
+
+class ReportRow(NamedTuple):
+    """One request, its result if it has one, and where its line lies; ``body`` is the answer as JSON in UTF-8."""
+
+    seq: int
+    custom_id: str
+    state: str
+    attempts: int
+    expiries: int
+    shard_id: ShardId
+    line_offset: int
+    line_length: int
+    status_code: int | None
+    error_code: str | None
+    error_message: str | None
+    finish_reason: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    body: bytes | None
+
+
+class AnswerSample(NamedTuple):
+    """The tokens and the body of one answer."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    body: bytes
+
+
+def shard_rows(connection: Connection, workload_id: WorkloadId) -> Iterator[ShardRow]:
+    """Read the workload's shards by number, without those that were withdrawn."""
+    query = (
+        select(
+            shards.c.number,
+            shards.c.state,
+            shards.c.endpoint,
+            shards.c.completion_window,
+            shards.c.line_count,
+            shards.c.succeeded,
+            shards.c.failed,
+            shards.c.expired,
+            shards.c.merged_at,
+            batches.c.status,
+            batches.c.raw,
+        )
+        .outerjoin(batches, batches.c.shard_id == shards.c.id)
+        .where(shards.c.workload_id == workload_id, shards.c.state != "withdrawn")
+        .order_by(shards.c.number)
+    )
+    return (ShardRow(*row) for row in connection.execute(query))
+
+
+def moments(connection: Connection, workload_id: WorkloadId) -> list[Moments]:
+    """Read from the journal when each shard was submitted, had ended and was merged, by number."""
+    query = (
+        select(shards.c.number, events.c.kind, func.max(events.c.at))
+        .join(shards, shards.c.id == events.c.shard_id)
+        .where(events.c.workload_id == workload_id, events.c.kind.in_(_MOMENTS))
+        .group_by(shards.c.number, events.c.kind)
+    )
+    found: dict[int, dict[str, float]] = {}
+    for number, kind, at in connection.execute(query):
+        found.setdefault(number, {})[kind] = at
+    submitted, ended, merged = _MOMENTS
+    return [
+        Moments(number, at[submitted], at.get(ended), at.get(merged))
+        for number, at in sorted(found.items())
+        if submitted in at
+    ]
+
+
+def ride_reasons(
+    connection: Connection, workload_id: WorkloadId, *, limit: int, most: int = RIDES_READ
+) -> tuple[list[RideReason], Sampled]:
+    """Group the rides that brought no answer by outcome and code, most frequent first.
+
+    Also says how many were looked at, and how many shards' counts say there are. ``sample`` is one of the provider's messages.
+    """
+    shard_ids, total = _late_shards(connection, workload_id, most)
+    among = attempts.c.shard_id.in_(_written(shard_ids))
+    count = func.count()
+    groups = (
+        select(attempts.c.kind, attempts.c.error_code, count, func.min(attempts.c.error_message))
+        .where(among)
+        .group_by(attempts.c.kind, attempts.c.error_code)
+        .order_by(count.desc(), attempts.c.kind, attempts.c.error_code)
+        .limit(limit)
+    )
+    looked_at = int(connection.execute(select(count).select_from(attempts).where(among)).scalar_one())
+    return [RideReason(*row) for row in connection.execute(groups)], Sampled(looked_at, max(total, looked_at))
+
+
+def attempts_histogram(
+    connection: Connection, workload_id: WorkloadId, request_count: int, *, whole_below: int = WHOLE_BELOW
+) -> tuple[dict[int, int], Sampled]:
+    """Count requests by the number of their rides: all of a workload up to ``whole_below``, else evenly spread ranges."""
+    counts: dict[int, int] = {}
+    for first, last in _ranges(request_count, whole_below):
+        query = (
+            select(requests.c.attempts, func.count())
+            .where(requests.c.workload_id == workload_id, requests.c.seq.between(first, last))
+            .group_by(requests.c.attempts)
+        )
+        for rides, count in connection.execute(query):
+            counts[rides] = counts.get(rides, 0) + count
+    return dict(sorted(counts.items())), Sampled(sum(counts.values()), request_count)
+
+
+def tokens_by_turn(
+    connection: Connection, workload_id: WorkloadId, request_count: int, *, turns: int, repeats: int
+) -> list[tuple[int, int]] | None:
+    """Add up the tokens of requests that take turns, ``repeats`` in a row at each turn.
+
+    Gives (prompt tokens, completion tokens) for each turn; None for a workload that is too large to be read whole.
+    """
+    if request_count > WHOLE_BELOW:
+        return None
+    turn = (results.c.seq // repeats) % turns
+    query = (
+        select(turn, func.sum(results.c.prompt_tokens), func.sum(results.c.completion_tokens))
+        .where(results.c.workload_id == workload_id, results.c.seq.between(0, request_count))
+        .group_by(turn)
+    )
+    found = {int(number): (int(into or 0), int(out or 0)) for number, into, out in connection.execute(query)}
+    return [found.get(number, (0, 0)) for number in range(turns)]
+
+
+def worst_seqs(
+    connection: Connection, workload_id: WorkloadId, *, limit: int, most_rides: int = RIDES_READ
+) -> list[int]:
+    """Choose up to ``limit`` requests, the worst first.
+
+    First the failed, of each reason some when there are more than fit; then the cancelled; then those that wait for another
+    ride; then those that rode most often, as far as the latest shards tell; then the first of the input.
+    """
+    chosen: dict[int, None] = {}
+    chosen.update(dict.fromkeys(_failed_seqs(connection, workload_id, limit)))
+    for state in (RequestState.CANCELLED, RequestState.PENDING):
+        in_state = and_(requests.c.workload_id == workload_id, requests.c.state == state.value, UNFINISHED)
+        query = select(requests.c.seq).where(in_state).order_by(requests.c.seq).limit(limit)
+        chosen.update(dict.fromkeys(connection.scalars(query)))
+    shard_ids, _ = _late_shards(connection, workload_id, most_rides)
+    rides = (
+        select(attempts.c.seq)
+        .where(attempts.c.shard_id.in_(_written(shard_ids)))
+        .group_by(attempts.c.seq)
+        .order_by(func.max(attempts.c.attempt).desc(), attempts.c.seq)
+        .limit(limit)
+    )
+    chosen.update(dict.fromkeys(connection.scalars(rides)))
+    first = select(requests.c.seq).where(requests.c.workload_id == workload_id, requests.c.seq.between(0, limit - 1))
+    chosen.update(dict.fromkeys(connection.scalars(first.order_by(requests.c.seq))))
+    return list(chosen)[:limit]
+
+
+def report_rows(connection: Connection, workload_id: WorkloadId, seqs: Sequence[int]) -> Iterator[ReportRow]:
+    """Read requests with their results and answers, in the order of ``seqs``, a few at a time."""
+    columns = (
+        requests.c.seq,
+        requests.c.custom_id,
+        requests.c.state,
+        requests.c.attempts,
+        requests.c.expiries,
+        requests.c.shard_id,
+        requests.c.line_offset,
+        requests.c.line_length,
+        results.c.status_code,
+        results.c.error_code,
+        results.c.error_message,
+        results.c.finish_reason,
+        results.c.prompt_tokens,
+        results.c.completion_tokens,
+        bodies.c.body,
+    )
+    for start in range(0, len(seqs), _ANSWERS_PER_READ):
+        some = seqs[start : start + _ANSWERS_PER_READ]
+        query = (
+            select(*columns)
+            .outerjoin(results, and_(results.c.workload_id == workload_id, results.c.seq == requests.c.seq))
+            .outerjoin(bodies, _IS_ANSWER)
+            .where(requests.c.workload_id == workload_id, requests.c.seq.in_(some))
+        )
+        found = {row[0]: row for row in connection.execute(query)}
+        for seq in some:
+            if seq in found:
+                *rest, body = found.pop(seq)
+                yield ReportRow._make([*rest, None if body is None else body.encode()])
+
+
+def answer_sample(
+    connection: Connection, workload_id: WorkloadId, request_count: int, *, size: int
+) -> Iterator[AnswerSample]:
+    """Read the answers of up to ``size`` requests that succeeded, from places spread over all of the input, a few at a time."""
+    places = spread_places(request_count, size)
+    for start in range(0, len(places), _ANSWERS_PER_READ):
+        some = places[start : start + _ANSWERS_PER_READ]
+        query = (
+            select(results.c.prompt_tokens, results.c.completion_tokens, bodies.c.body)
+            .join(bodies, _IS_ANSWER)
+            .where(
+                results.c.workload_id == workload_id,
+                results.c.seq.in_(some),
+                results.c.state == RequestState.SUCCEEDED.value,
+            )
+            .order_by(results.c.seq)
+        )
+        for into, out, body in connection.execute(query):
+            yield AnswerSample(into or 0, out or 0, body.encode())
+
+
+def spread_places(count: int, size: int) -> list[int]:
+    """Choose ``size`` of the places below ``count``, always the same: one of each stretch, but not always its first.
+
+    Inputs repeat themselves, as when models take turns: whoever looks at every hundredth place may see one model only.
+    """
+    if count <= size:
+        return list(range(count))
+    edges = [count * number // size for number in range(size + 1)]
+    return [
+        start + (number * _SCATTER % _SCATTER_BASE) * (end - start) // _SCATTER_BASE
+        for number, (start, end) in enumerate(pairwise(edges))
+    ]
+
+
+_IS_ANSWER: ColumnElement[bool] = and_(bodies.c.shard_id == results.c.shard_id, bodies.c.seq == results.c.seq)
+
+
+def _late_shards(connection: Connection, workload_id: WorkloadId, most: int) -> tuple[tuple[ShardId, ...], int]:
+    """Choose the latest merged shards with up to ``most`` rides that brought no answer; also says how many such rides all have.
+
+    Whatever rode often rode last in those. At least one shard is chosen, where there is one.
+    """
+    lost = shards.c.line_count - shards.c.succeeded
+    query = (
+        select(shards.c.id, lost)
+        .where(shards.c.workload_id == workload_id, shards.c.state == ShardState.MERGED.value, lost > 0)
+        .order_by(shards.c.id.desc())
+    )
+    chosen: list[ShardId] = []
+    total = 0
+    for shard_id, rides in connection.execute(query):
+        if not chosen or total + rides <= most:
+            chosen.append(shard_id)
+        total += rides
+    return tuple(chosen), total
+
+
+def _written(shard_ids: tuple[ShardId, ...]) -> BindParameter[tuple[ShardId, ...]]:
+    """Write ids into the statement: a database takes only some ten thousand values beside it."""
+    return bindparam("among", shard_ids, expanding=True, literal_execute=True)
+
+
+def _failed_seqs(connection: Connection, workload_id: WorkloadId, limit: int) -> list[int]:
+    """Choose failed requests in input order; when there are too many, as many of each frequent reason as of the next."""
+    failed = and_(results.c.workload_id == workload_id, FAILED)
+    codes = connection.execute(
+        select(results.c.error_code, func.count()).where(failed).group_by(results.c.error_code)
+    ).all()
+    share = limit if sum(count for _, count in codes) <= limit else max(limit // max(len(codes), 1), 1)
+    found: list[int] = []
+    for code, _ in sorted(codes, key=lambda group: (-group[1], group[0] or "")):
+        is_code = results.c.error_code.is_(None) if code is None else results.c.error_code == code
+        query = select(results.c.seq).where(failed, is_code).order_by(results.c.seq).limit(share)
+        found += connection.scalars(query)
+        if len(found) >= limit:
+            break
+    return sorted(found)[:limit]
+
+
+def _ranges(request_count: int, whole_below: int) -> Iterator[tuple[int, int]]:
+    """Cut the input into the ranges of seq that are looked at, both ends included."""
+    if request_count <= whole_below:
+        yield 0, max(request_count - 1, 0)
+        return
+    step = request_count // _RANGES
+    for number in range(_RANGES):
+        yield number * step, number * step + min(_ROWS_PER_RANGE, step) - 1

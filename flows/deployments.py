@@ -1,0 +1,120 @@
+"""Suites in a folder become deployments of ``evaluate``, each with its own cron; the same again brings them up to date.
+
+::
+
+    export PREFECT_API_URL=http://127.0.0.1:4200/api
+    batchkit eval --deploy suites --pool batchkit          # or: python -m batchkit.flows.deployments suites --pool batchkit
+
+The workers need the suites, and what they name, under the same absolute paths. Beside them the deployments of ``prefect.yaml``, or one
+``batchkit serve``, move the batches and collect the answers. A suite that has left the folder keeps its deployment until it is deleted:
+``prefect deployment delete evaluate/NAME``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefect.deployments.runner import RunnerDeployment
+from prefect.schedules import Cron
+from prefect.settings import PREFECT_API_URL
+from prefect.types.entrypoint import EntrypointType
+
+from batchkit.errors import BatchkitError, ConfigurationError, UsageError
+
+from .evaluate import evaluate
+
+if TYPE_CHECKING:
+    from batchkit.evaluation.suite_file import SuiteFile
+
+_ENDINGS = {".yaml", ".yml"}
+
+
+def deploy_suites(folder: Path, *, pool: str) -> list[str]:
+    """Give every suite of a folder that has a schedule its deployment; says what was done, a line for each suite.
+
+    All suites are checked before the first is deployed. Raises ``InputInvalid`` for a suite, ``UsageError`` for the folder and for two
+    suites of one name, ``ConfigurationError`` where Prefect refuses.
+    """
+    suites = find_suites(folder)
+    if not PREFECT_API_URL.value():
+        raise ConfigurationError(
+            "no Prefect server is configured",
+            hint="export PREFECT_API_URL=http://127.0.0.1:4200/api (`prefect server start`)",
+        )
+    made = [(file, deployment_of(file, pool) if file.suite.schedule is not None else None) for file in suites]
+    return [_deployed(file, deployment) for file, deployment in made]
+
+
+def find_suites(folder: Path) -> list[SuiteFile]:
+    """Read and check the suites of a folder, in the order of their names. Raises as ``deploy_suites``."""
+    from batchkit.evaluation.suite_file import load_suite  # noqa: PLC0415 - an extra
+
+    paths = sorted(path for path in folder.glob("*") if path.suffix in _ENDINGS) if folder.is_dir() else []
+    if not paths:
+        raise UsageError(f"there is no suite in {folder}", hint="suites are .yaml files right in this folder")
+    suites = [load_suite(path) for path in paths]
+    by_name: dict[str, Path] = {}
+    for file in suites:
+        if file.suite.name in by_name:
+            raise UsageError(
+                f"{by_name[file.suite.name]} and {file.path} are both called {file.suite.name!r}",
+                hint="give one of them another name",
+            )
+        by_name[file.suite.name] = file.path
+    return suites
+
+
+def deployment_of(file: SuiteFile, pool: str) -> RunnerDeployment:
+    """Make the deployment of a suite that has a schedule. Raises ``ConfigurationError`` for a cron that Prefect cannot read."""
+    schedule = file.suite.schedule
+    if schedule is None:
+        raise ValueError("a suite without a schedule has no deployment")
+    try:
+        return RunnerDeployment.from_flow(
+            evaluate,
+            name=file.suite.name,
+            description=f"The suite {file.path.name}, at {schedule.cron} ({schedule.timezone}).",
+            schedule=Cron(schedule.cron, timezone=schedule.timezone, slug="suite"),
+            parameters={"suite": str(file.path.absolute())},
+            tags=["batchkit"],
+            work_pool_name=pool,
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"{file.path}: {error}", hint="correct the suite's schedule") from error
+
+
+def _deployed(file: SuiteFile, deployment: RunnerDeployment | None) -> str:
+    if deployment is None:
+        return f"{file.path}: no schedule, not deployed"
+    try:
+        deployment.apply()
+    except Exception as error:  # its client's own errors are not all Prefect's
+        raise ConfigurationError(
+            f"Prefect refuses the deployment of {file.suite.name!r}: {error}",
+            hint="check PREFECT_API_URL, and that the pool exists: `prefect work-pool create batchkit --type process`",
+        ) from error
+    return f"{file.path}: evaluate/{file.suite.name} in the pool {deployment.work_pool_name}"
+
+
+def main(words: list[str]) -> int:
+    """Deploy from the command line of ``python -m``; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m batchkit.flows.deployments", description=deploy_suites.__doc__)
+    parser.add_argument("folder", type=Path, help="where the suites lie")
+    parser.add_argument("--pool", default="batchkit", help="the Prefect work pool (default batchkit)")
+    given = parser.parse_args(words)
+    try:
+        lines = deploy_suites(given.folder, pool=given.pool)
+    except BatchkitError as error:
+        problems = [str(problem) for problem in getattr(error, "problems", ())]
+        sys.stderr.write("\n".join([*problems, f"error: {error.message}", *filter(None, (error.hint,))]) + "\n")
+        return error.exit_code
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

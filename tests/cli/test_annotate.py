@@ -1,0 +1,216 @@
+"""``annotate``, ``transcribe`` and ``moderate`` against an emulator, with the tables of ``tests/data/annotate``."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from pyarrow import parquet as pq
+
+from batchkit.emulator.faults import lines
+from batchkit.emulator.scenario import load_scenario
+from tests.workloads import read_lines
+
+DATA = Path(__file__).parents[1] / "data" / "annotate"
+MODEL = "openai/gpt-oss-20b"
+MODELS = f"{MODEL},openai/gpt-oss-120b,moonshotai/kimi-k2-instruct"
+REVIEWS = ("annotate", DATA / "reviews.csv", "--prompt", f"@{DATA / 'sentiment.j2'}")
+LABELS = (*REVIEWS, "--schema", DATA / "label.json", "--key", "id", "--no-prefect")
+KIND = ("annotate", "reviews.csv", "--prompt", "Kind? {{ text }}", "--model", MODEL, "--no-prefect")
+
+
+def rows_of(path):
+    """Read a CSV file."""
+    with Path(path).open(newline="", encoding="utf-8") as handle:
+        return list(csv.DictReader(handle))
+
+
+@pytest.fixture
+def provider(open_emulator):
+    """Start the emulator that the examples are made for."""
+    scenario = load_scenario(DATA / "provider.toml")
+    return open_emulator(*scenario.faults, replies=scenario.replies, seed=scenario.seed)
+
+
+@pytest.fixture
+def nobody(monkeypatch, sqlite_template):
+    """Point the environment to a provider that is not there."""
+    Path(".batchkit").mkdir()
+    shutil.copy(sqlite_template, ".batchkit/batchkit.db")
+    monkeypatch.setenv("GROQ_API_KEY", "gsk_test")
+    monkeypatch.setenv("BATCHKIT_BASE_URL", "http://127.0.0.1:9/openai/v1")
+
+
+@pytest.fixture
+def reviews():
+    """Write a small table into the working directory."""
+    Path("reviews.csv").write_text("id,text\na,good\nb,bad\nc,so so\n")
+
+
+def test_three_annotators_label_a_table_and_their_agreement_is_told(batchkit, provider):
+    """Majority per row in the order of the input, disputed rows in a file of their own, bad answers asked again."""
+    ended = batchkit(*LABELS, "--models", MODELS, "--output", "labelled.csv", "--review", "disputed.csv")
+    assert ended.code == 0, ended.err
+    assert "all 90 requests succeeded" in ended.out
+    assert "5 rows have annotators who disagree" in ended.out
+    assert re.search(r"answers that did not count: \d+ answer_\w+, \d+ answer_\w+", ended.out)
+    assert "sentiment" in ended.out
+    assert "83.3%" in ended.out
+    labelled = rows_of("labelled.csv")
+    assert [row["text"] for row in labelled] == [row["text"] for row in rows_of(DATA / "reviews.csv")]
+    said = {row["id"]: (row["sentiment"], row["mentions_price"]) for row in labelled}
+    assert (said["r01"], said["r04"], said["r12"]) == (
+        ("positive", "false"),
+        ("positive", "true"),
+        ("negative", "true"),
+    )
+    assert [row["id"] for row in rows_of("disputed.csv")] == ["r15", "r19", "r23", "r25", "r28"]
+    assert sum(int(row["attempts"]) for row in labelled) > 90
+    assert provider.ledger().totals.requests_executed == sum(int(row["attempts"]) for row in labelled)
+
+
+def test_a_nested_schema_becomes_typed_columns_and_the_second_run_sends_nothing(batchkit, provider):
+    """What the schema says is what Parquet gets; the same command writes the same table."""
+    words = (
+        *("annotate", DATA / "mails.jsonl", "--prompt", "The order: {{ body }}", "--schema", DATA / "order.json"),
+        *("--model", MODEL, "--no-prefect"),
+    )
+    assert batchkit(*words, "-o", "orders.parquet").code == 0
+    table = pq.read_table("orders.parquet")
+    assert table.column("number").to_pylist() == list(range(1, 13))
+    assert str(table.schema.field("urgent").type) == "bool"
+    assert str(table.schema.field("customer").type) == "struct<name: string, city: string>"
+    assert str(table.schema.field("items").type).startswith("list<")
+    assert table.column("status").to_pylist() == ["succeeded"] * 12
+    bought = provider.ledger().totals
+    assert batchkit(*words, "-o", "again.parquet").code == 0
+    assert provider.ledger().totals == bought
+    assert pq.read_table("again.parquet").equals(table)
+
+
+def test_transcripts_with_bad_segments_are_flagged(batchkit, provider):
+    """The three that were planted, and no other."""
+    ended = batchkit(
+        *("transcribe", DATA / "calls.csv", "--audio", "recording", "--key", "call", "--language", "en"),
+        *("--prompt", "A call about {{ topic }}", "--output", "calls.csv", "--no-prefect"),
+    )
+    assert ended.code == 0, ended.err
+    heard = rows_of("calls.csv")
+    assert heard[0]["text"] == "Transcript of https://media.example.com/calls/01.mp3"
+    doubtful = {row["call"]: row["quality"] for row in heard if row["quality"] != "ok"}
+    assert doubtful == {"c03": "low_confidence", "c07": "no_speech", "c09": "low_confidence"}
+    assert provider.ledger().totals.requests_executed == 12
+
+
+def test_unsafe_prompts_are_found_and_named(batchkit, provider):
+    """The filter writes them alone, with the names of what they violate."""
+    ended = batchkit(
+        *("moderate", DATA / "prompts.csv", "--text", "prompt", "--key", "id", "--only", "unsafe"),
+        *("--output", "flagged.csv", "--no-prefect"),
+    )
+    assert ended.code == 0, ended.err
+    flagged = rows_of("flagged.csv")
+    assert [row["id"] for row in flagged] == ["3", "5", "7", "9"]
+    assert flagged[1]["category_names"] == '["Indiscriminate Weapons"]'
+    assert provider.ledger().totals.requests_executed >= 12
+
+
+@pytest.mark.usefixtures("reviews")
+def test_answers_of_a_workload_are_moderated_as_answers(batchkit, open_emulator):
+    """Requests without an answer are left out; the others keep their custom_id."""
+    open_emulator(lines.FailLines(custom_ids={"2:gpt-oss-20b:1"}))
+    assert batchkit(*KIND, "--name", "kind").code == 3
+    ended = batchkit("moderate", "--workload", "kind", "--output", "safe.jsonl", "--no-prefect")
+    assert ended.code == 0, ended.err
+    looked_at = read_lines(Path("safe.jsonl"))
+    assert [row["custom_id"] for row in looked_at] == ["1:gpt-oss-20b:1", "3:gpt-oss-20b:1"]
+    assert [row["text"] for row in looked_at] == ["Echo: Kind? good", "Echo: Kind? so so"]
+    assert [row["safe"] for row in looked_at] == [True, True]
+
+
+@pytest.mark.usefixtures("reviews")
+def test_rows_that_failed_are_told_by_the_exit_code_and_in_their_row(batchkit, open_emulator):
+    """An answer that is none of the choices is asked for again, and then has failed with what it was."""
+    open_emulator()
+    ended = batchkit(*KIND, "--choices", "yes,no", "--tries", "2", "--output", "kind.csv", "--json")
+    assert ended.code == 3
+    assert (ended.json["exit_code"], ended.json["rows"], ended.json["output"]) == (3, 3, "kind.csv")
+    assert ended.json["agreement"] == {}
+    assert ended.json["bad_answers"] == {"answer_invalid": 6}
+    assert ended.json["cost_usd"] is not None
+    first = rows_of("kind.csv")[0]
+    assert (first["status"], first["error"], first["attempts"], first["answer"]) == (
+        "failed",
+        "answer_invalid",
+        "2",
+        "",
+    )
+    assert "is none of: yes, no" in first["error_message"]
+
+
+@pytest.mark.usefixtures("reviews")
+def test_a_dry_run_shows_the_requests_and_needs_neither_key_nor_database(batchkit):
+    """Nothing is sent and nothing is written."""
+    ended = batchkit(*KIND, "--system", "Be brief.", "--temperature", "0", "--limit", "2", "--dry-run")
+    assert ended.code == 0, ended.err
+    for told in ("1:gpt-oss-20b:1", "system: Be brief.", "user: Kind? good", "user: Kind? bad", "temperature: 0.0"):
+        assert told in ended.out
+    assert "2 rows, 2 requests; nothing was sent" in ended.out
+    assert "so so" not in ended.out
+    assert [path.name for path in Path().iterdir()] == ["reviews.csv"]
+    shown = batchkit(*KIND, "--max-completion-tokens", "50", "--dry-run", "--json", "--reasoning-effort", "lots").json
+    assert list(shown["warnings"].values()) == [3]
+    assert (shown["rows"], shown["requests"], len(shown["shown"])) == (3, 3, 3)
+    assert shown["models"][MODEL]["max_completion_tokens"] == 150
+
+
+@pytest.mark.usefixtures("reviews")
+def test_submitting_lets_go_and_the_same_command_collects(batchkit, open_emulator):
+    """Only the second one writes a table."""
+    open_emulator()
+    ended = batchkit(*KIND, "--submit-only", "--name", "kind")
+    assert ended.code == 0, ended.err
+    assert not Path("kind.annotated.parquet").exists()
+    assert batchkit(*KIND, "--name", "kind").code == 0
+    assert pq.read_table("kind.annotated.parquet").column("answer").to_pylist() == [
+        f"Echo: Kind? {text}" for text in ("good", "bad", "so so")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--key", "ids"), "did you mean 'id'?"),
+        (("--system", "@nothing.j2"), "nothing.j2 cannot be read"),
+        (("--schema", "nothing.json"), "nothing.json cannot be read"),
+        (("--schema", "reviews.csv"), "reviews.csv is not JSON"),
+        (("--schema", "no.such:Model"), "no.such:Model cannot be imported"),
+        (("--choices", "a,b", "--pattern", "x"), "--choices and --pattern exclude each other"),
+        (("--number", "one"), "--number one is no range"),
+        (("--pattern", "("), "not a regular expression"),
+        (("--response-format", "yaml"), "--response-format: "),
+        (("--temperature", "7"), "temperature is 7"),
+        (("--output", "out.xls"), "out.xls"),
+        (("--output", "missing/out.csv"), "there is no such folder"),
+        (("--review", "review.csv"), "one annotator cannot disagree"),
+        (("--image", "text"), "row 1: text: good cannot be read"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+@pytest.mark.usefixtures("nobody", "reviews")
+def test_what_cannot_be_done_is_told_before_anything_is_sent(batchkit, words, told):
+    """Exit code 2, which comes before the provider is looked for; the words name the flag, the column or the row."""
+    ended = batchkit(*KIND, *words)
+    assert ended.code == 2, ended.err
+    assert told in ended.err.replace("\n", " ")
+
+
+@pytest.mark.usefixtures("nobody", "reviews")
+def test_moderation_wants_to_know_what_to_look_at(batchkit):
+    """A table with its column, or a workload; not both."""
+    for words in ((), ("reviews.csv",), ("reviews.csv", "--workload", "x"), ("--workload", "x", "--text", "y")):
+        assert batchkit("moderate", *words).code == 2
+    assert "there is no workload 'x'" in batchkit("moderate", "--workload", "x").err

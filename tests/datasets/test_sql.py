@@ -1,0 +1,189 @@
+"""A query as a table, on both kinds of database."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+
+from batchkit.datasets import TableWriter, open_table, rows_of
+from batchkit.errors import UsageError
+from tests.workloads import read_lines
+
+ASK = "select * from reviews order by id"
+
+
+@pytest.fixture
+def ask(empty_database_url):
+    """Give a function that fills a table of the user's and opens a query on its database."""
+    engine = create_engine(empty_database_url)
+
+    def start(columns, rows, query=ASK):
+        names = [column.split()[0] for column in columns]
+        with engine.begin() as connection:
+            connection.execute(text(f"create table reviews ({', '.join(columns)})"))
+            bound = ", ".join(f":{name}" for name in names)
+            connection.execute(
+                text(f"insert into reviews values ({bound})"),  # noqa: S608 - the test's own words
+                [dict(zip(names, row, strict=True)) for row in rows],
+            )
+        return open_table([empty_database_url], query=query)
+
+    yield start
+    engine.dispose()
+
+
+def read(table, rows=10_000):
+    """Read a table's rows."""
+    return [row for batch in table.batches(rows=rows) for row in rows_of(batch)]
+
+
+def test_rows_come_typed_and_in_order(ask):
+    """Numbers, texts and nulls have their types; a pass can be made again, in batches of any size, or over the first rows."""
+    rows = [(n, f"text {n} %s :x é\u2028", n / 2, None if n % 2 else n) for n in range(1, 26)]
+    table = ask(["id integer", "body text", "half double precision", "odd integer"], rows)
+    expected = [{"id": n, "body": body, "half": half, "odd": odd} for n, body, half, odd in rows]
+    assert {field.name: str(field.type) for field in table.schema} == {
+        "id": "int64",
+        "body": "string",
+        "half": "double",
+        "odd": "int64",
+    }
+    assert read(table) == read(table, rows=4) == expected
+    assert read(table.head(7), rows=4) == expected[:7]
+
+
+def test_query_means_what_it_says(ask):
+    """A per cent sign, a colon and a semicolon at the end are the query's own."""
+    query = "select id, ':name' as colon, 5 % 3 as rest from reviews where body like 'a%' order by id;"
+    table = ask(["id integer", "body text"], [(1, "ab"), (2, "b"), (3, "a%")], query)
+    assert read(table) == [{"id": 1, "colon": ":name", "rest": 2}, {"id": 3, "colon": ":name", "rest": 2}]
+
+
+def test_query_only_reads(ask, empty_database_url):
+    """A statement that would change the database is refused by it."""
+    table = ask(["id integer"], [(1,)], "delete from reviews returning id")
+    with pytest.raises(UsageError, match="cannot be asked"):
+        read(table)
+    assert read(open_table([empty_database_url], query=ASK)) == [{"id": 1}]
+
+
+@pytest.mark.parametrize("query", ["select nothing from nowhere", "select 1 as a, 2 as a"])
+def test_queries_that_cannot_be_are_refused(ask, query):
+    """The database's own words for a mistake, and a hint."""
+    table = ask(["id integer"], [(1,)], query)
+    with pytest.raises(UsageError) as caught:
+        read(table)
+    assert caught.value.hint
+
+
+def test_table_without_rows_has_its_columns(ask):
+    """No row is no reason not to know the names."""
+    table = ask(["id integer", "body text"], [(1, "x")], "select * from reviews where id > 1")
+    assert (table.columns, read(table)) == (("id", "body"), [])
+
+
+def test_digest_knows_query_and_place_but_no_password():
+    """Two passwords make one table; another query, another."""
+    url = "postgresql://me{}@127.0.0.1:1/reviews?application_name=x"
+    first, *others = [open_table([url.format(word)], query=ASK).digest() for word in (":secret", ":other", "")]
+    assert others == [first, first]
+    assert open_table([url.format("")], query="select 1").digest() != first
+    assert open_table([url.format("").replace("reviews", "others")], query=ASK).digest() != first
+    assert open_table([url.format("")], query=ASK).name == "reviews"
+
+
+def test_password_is_in_no_error():
+    """A database that is not there is named without the password."""
+    table = open_table(["postgresql://me:hunter2@127.0.0.1:1/reviews"], query=ASK)
+    with pytest.raises(UsageError) as caught:
+        read(table)
+    assert "127.0.0.1" in caught.value.message
+    assert "hunter2" not in f"{caught.value.message}{caught.value.hint}"
+    with pytest.raises(UsageError) as caught:
+        open_table(["postgresql://me:hunter2@[::1/reviews"], query=ASK)
+    assert "hunter2" not in f"{caught.value.message}{caught.value.hint}"
+
+
+@pytest.mark.parametrize("url", ["mysql://127.0.0.1/shop", "s3://bucket/rows.csv"])
+def test_other_databases_are_not_read(url):
+    """Only of SQLite and Postgres it is certain that a query cannot write."""
+    with pytest.raises(UsageError, match="is not a database that is read"):
+        open_table([url], query=ASK)
+
+
+def test_missing_database_file_is_not_made(tmp_path):
+    """A typing error in the name of a file leaves no empty database behind."""
+    with pytest.raises(UsageError, match="no database file"):
+        open_table([f"sqlite:///{tmp_path / 'typo.db'}"], query=ASK)
+    assert not list(tmp_path.iterdir())
+
+
+def lite(path, statement, rows):
+    """Fill a table of SQLite, where any column takes any value."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("create table reviews (id, x)")
+        connection.executemany(statement, rows)
+    return open_table([f"sqlite:///{path}"], query=ASK)
+
+
+def test_late_value_of_another_type_is_told(tmp_path):
+    """Behind the rows that the types are learned from: a row that does not fit is named; a text column takes anything."""
+    rows = [(n, n) for n in range(1, 10_001)]
+    table = lite(tmp_path / "a.db", "insert into reviews values (?, ?)", [*rows, (10_001, 0.5)])
+    with pytest.raises(UsageError, match=r"row 10,001 of the query has 0\.5 in the column 'x'") as caught:
+        read(table)
+    assert "cast(x as text)" in (caught.value.hint or "")
+    assert len(read(table.head(10_000), rows=9_999)) == 10_000
+    texts = lite(tmp_path / "b.db", "insert into reviews values (?, ?)", [*((n, "t") for n, _ in rows), (10_001, 5)])
+    assert read(texts)[-1] == {"id": 10_001, "x": "5"}
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [([1, 0.5], "double"), ([1, "one"], "string"), ([b"\x00\xff", None], "binary"), ([None, None], "string")],
+)
+def test_mixed_columns_are_wide_enough(tmp_path, values, kind):
+    """Whole numbers with decimals are decimals, anything else together is text."""
+    table = lite(tmp_path / "a.db", "insert into reviews values (?, ?)", list(enumerate(values)))
+    assert str(table.schema.field("x").type) == kind
+    found = [row["x"] for row in read(table)]
+    assert found == (["1", "one"] if kind == "string" and values[0] else values)
+
+
+def test_types_of_postgres(empty_postgres_url, tmp_path):
+    """Decimals keep their digits as text, times are times, arrays and JSON are JSON, a UUID is text."""
+    query = (
+        "select 1.50::numeric as price, '2024-05-01'::date as day, '2024-05-01T12:00:00+02:00'::timestamptz as at,"
+        " array['a', 'b'] as tags, '{\"n\": [1, null]}'::jsonb as meta, true as yes,"
+        " '00000000-0000-0000-0000-000000000001'::uuid as key, '\\x00ff'::bytea as raw"
+    )
+    table = open_table([empty_postgres_url], query=query)
+    assert [str(field.type) for field in table.schema] == [
+        "string",
+        "date32[day]",
+        "timestamp[us, tz=UTC]",
+        "string",
+        "string",
+        "bool",
+        "string",
+        "binary",
+    ]
+    with TableWriter(tmp_path / "t.jsonl", table.schema) as writer:
+        for batch in table.batches():
+            writer.write(batch)
+    (row,) = read_lines(tmp_path / "t.jsonl")
+    assert row == {
+        "price": "1.50",
+        "day": "2024-05-01",
+        "at": "2024-05-01T10:00:00+00:00",
+        "tags": ["a", "b"],
+        "meta": {"n": [1, None]},
+        "yes": True,
+        "key": "00000000-0000-0000-0000-000000000001",
+        "raw": "AP8=",
+    }
+    assert make_url(empty_postgres_url).database == table.name

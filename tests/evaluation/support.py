@@ -1,0 +1,82 @@
+"""Answers, suites and tables for tests of evaluations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from batchkit.annotation.gather import Answer
+from batchkit.emulator.schema_answers import conforming
+from batchkit.evaluation.suite_file import load_suite
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from batchkit.evaluation.suite_file import SuiteFile
+
+GUESS = {"type": "object", "properties": {"label": {"enum": ["positive", "negative"]}}, "required": ["label"]}
+SMALL, LARGE = "openai/gpt-oss-20b", "openai/gpt-oss-120b"
+
+REVIEWS = """
+name: reviews
+dataset: {path: reviews.csv, key: id}
+prompt: "Is this review positive or negative? {{ text }}"
+models: [openai/gpt-oss-20b, openai/gpt-oss-120b]
+answers:
+  schema: {type: object, properties: {label: {enum: [positive, negative]}}, required: [label], additionalProperties: false}
+expected: label
+slices: [language]
+scorers:
+  - {kind: choice, name: accuracy, field: label}
+alarms:
+  - {scorer: accuracy, fall: 0.05}
+"""
+
+
+def make_answer(value: Any = None, **values: Any) -> Answer:
+    """Make an answer that succeeded, or whatever the values say."""
+    given: dict[str, Any] = {
+        "custom_id": "1:gpt-oss-20b:1",
+        "seq": 0,
+        "prompt": "prompt",
+        "model": SMALL,
+        "sample": 1,
+        "status": "succeeded",
+        "value": value,
+        "text": value if isinstance(value, str) else None,
+        "error_code": None,
+        "error_message": None,
+        "finish_reason": "stop",
+        "attempts": 1,
+        "prompt_tokens": 10,
+        "completion_tokens": 5,
+        "cost_usd": None,
+        "batch_id": "batch_1",
+        "shard_id": 1,
+    }
+    return Answer(**{**given, **values})
+
+
+def write_suite(folder: Path, text: str = REVIEWS, name: str = "reviews.yaml") -> Path:
+    """Write a suite."""
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def write_reviews(folder: Path, count: int = 24) -> Path:
+    """Write reviews whose labels are what the emulator answers, so that it is right about all of them."""
+    path = folder / "reviews.csv"
+    lines = ["id,text,language,label,seen,judged"]
+    for number in range(count):
+        text = f"review number {number}"
+        label = conforming(GUESS, f"Is this review positive or negative? {text}")["label"]
+        seen, judged = ("some answer", "fair") if number < 4 else ("", "")
+        lines.append(f"r{number},{text},{'de' if number % 3 else 'en'},{label},{seen},{judged}")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def reviews_suite(folder: Path, count: int = 24, text: str = REVIEWS) -> SuiteFile:
+    """Write a suite with its table, and load it."""
+    write_reviews(folder, count)
+    return load_suite(write_suite(folder, text))

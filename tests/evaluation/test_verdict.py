@@ -1,0 +1,120 @@
+"""Alarms: a planted fall is found, noise is not, at the rates that the level promises."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from batchkit.evaluation.suite import Alarm
+from batchkit.evaluation.verdict import judged, verdict_of
+from batchkit.stats.paired import Comparison, compare_pairs
+from batchkit.store.evaluations import Arm
+
+ARMS = [Arm("prompt", "0" * 64, model) for model in ("small", "large", "larger", "largest")]
+ALARM = Alarm(scorer="accuracy", fall=0.05)
+ROWS = 300
+
+
+def compared(difference, fall_p_value):
+    """Make a comparison that moved so far, with this evidence for a fall."""
+    return Comparison(0.9, 0.9 + difference, difference, 0, 0, 0.5, fall_p_value, "by hand", ROWS, 1, 0)
+
+
+def compare(before, after):
+    """Compare scores of two nights."""
+    found = compare_pairs(before, after)
+    assert found is not None
+    return found
+
+
+def draw(random, mean):
+    """Draw a night of right and wrong answers."""
+    return (random.random(ROWS) < mean).astype(float)
+
+
+def nights(random, *, before, after, arms=1):
+    """Draw two nights for each arm, of which the first may change, and say whether its alarm, or any where none did, goes off."""
+    means = [after, *[before] * (arms - 1)]
+    found = [
+        ("accuracy", arm, compare(draw(random, before), draw(random, mean)))
+        for arm, mean in zip(ARMS, means, strict=False)
+    ]
+    changes = judged(found, [ALARM])
+    return changes[0].is_alarm if before != after else verdict_of(changes) == "regressed"
+
+
+def graded_nights(random, *, fall):
+    """Draw two nights of scores between 0 and 1, the second one lower by ``fall``, and judge them."""
+    skill = random.beta(6, 2, ROWS)
+    first = np.clip(skill + random.normal(0, 0.1, ROWS), 0, 1)
+    second = np.clip(skill - fall + random.normal(0, 0.1, ROWS), 0, 1)
+    return verdict_of(judged([("accuracy", ARMS[0], compare(first, second))], [ALARM])) == "regressed"
+
+
+def test_a_fall_must_be_large_and_no_chance():
+    """An alarm goes off for a fall that is both; for neither alone, and never for a rise."""
+    for difference, p_value, expected in (
+        (-0.06, 0.001, True),
+        (-0.06, 0.02, False),
+        (-0.04, 0.001, False),
+        (0.06, 0.001, False),
+    ):
+        (change,) = judged([("accuracy", ARMS[0], compared(difference, p_value))], [ALARM])
+        assert (change.is_alarm, change.threshold) == (expected, 0.05)
+        assert verdict_of([change]) == ("regressed" if expected else "passed")
+
+
+def test_what_no_alarm_watches_sets_none_off():
+    """An alarm is about its scorer, and about one model or prompt if it says so."""
+    moved = [("accuracy", arm, compared(-0.2, 1e-6)) for arm in ARMS[:2]] + [("other", ARMS[0], compared(-0.2, 1e-6))]
+    changes = judged(moved, [Alarm(scorer="accuracy", fall=0.05, model="large")])
+    assert [change.is_alarm for change in changes] == [False, True, False]
+    assert [change.fall_p_value is None for change in changes] == [True, False, True]
+
+
+def test_the_level_holds_for_the_whole_suite():
+    """With four models the smallest p-value counts four times: Holm's correction."""
+    moved = [("accuracy", arm, compared(-0.1, p)) for arm, p in zip(ARMS, (0.004, 0.002, 0.5, 0.5), strict=True)]
+    changes = judged(moved, [ALARM])
+    assert [change.fall_p_value for change in changes] == pytest.approx([0.012, 0.008, 1.0, 1.0])
+    assert [change.is_alarm for change in changes] == [False, True, False, False]
+
+
+def test_of_two_alarms_on_one_metric_the_one_that_goes_off_is_shown():
+    """Asking the same twice is asked once, and corrected for once."""
+    alarms = [Alarm(scorer="accuracy", fall=0.5), Alarm(scorer="accuracy", fall=0.05)]
+    (change,) = judged([("accuracy", ARMS[0], compared(-0.1, 0.009))], alarms)
+    assert (change.is_alarm, change.threshold, change.fall_p_value) == (True, 0.05, 0.009)
+
+
+def test_a_sample_of_planted_falls_is_found_and_noise_is_not():
+    """Ten nights of each kind; the slow tests have the rates."""
+    random = np.random.default_rng(1)
+    assert sum(nights(random, before=0.9, after=0.75) for _ in range(10)) == 10
+    assert sum(nights(random, before=0.9, after=0.9) for _ in range(10)) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_200)
+@pytest.mark.parametrize("arms", [1, 4])
+def test_planted_falls_are_found_at_the_rate_that_theory_gives(arms):
+    """Of 100 falls from 0.90 to 0.75 on 300 rows at least 95 are found, in one model alone and in one of four."""
+    found = [nights(np.random.default_rng(seed), before=0.9, after=0.75, arms=arms) for seed in range(100)]
+    assert sum(found) >= 95
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_200)
+@pytest.mark.parametrize("arms", [1, 4])
+def test_noise_sets_off_no_more_alarms_than_the_level_allows(arms):
+    """Of 100 pairs of nights without any fall at most 3 end with an alarm at level 1 %, with one model and with four."""
+    found = [nights(np.random.default_rng(seed), before=0.85, after=0.85, arms=arms) for seed in range(100)]
+    assert sum(found) <= 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_200)
+def test_graded_scores_keep_the_same_promises():
+    """A fall of 0.08 in scores from 0 to 1 is found at least 95 times of 100; without a fall there is an alarm at most 3 times."""
+    assert sum(graded_nights(np.random.default_rng(seed), fall=0.08) for seed in range(100)) >= 95
+    assert sum(graded_nights(np.random.default_rng(seed), fall=0.0) for seed in range(100)) <= 3

@@ -1,0 +1,96 @@
+"""Charts: numbers in, markup out."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from batchkit.reports import charts
+from batchkit.reports.charts import Domain, Part
+
+
+def shapes(picture, tag):
+    """Find the shapes of a kind, with their attributes."""
+    # The pictures are our own, so that no hostile XML is read.
+    return [element.attrib for element in ET.fromstring(str(picture)).iter() if element.tag == tag]  # noqa: S314
+
+
+def test_a_bar_has_its_parts_behind_each_other():
+    """Widths are shares of the whole, each part begins where the one before ends, and nothing is drawn for nothing."""
+    drawn = shapes(charts.bar([Part("good", 30), Part("none", 0), Part("bad", 10)], 40), "rect")
+
+    assert [(part["class"], part["x"], part["width"]) for part in drawn] == [
+        ("good", "0%", "75%"),
+        ("bad", "75%", "25%"),
+    ]
+
+
+def test_a_bar_of_nothing_is_empty():
+    """A whole of zero draws no part, and fails at no division."""
+    assert shapes(charts.bar([Part("good", 0)], 0), "rect") == []
+
+
+def test_labels_are_escaped():
+    """A label that is markup is shown as it is written."""
+    picture = str(charts.columns([("<script>alert(1)</script>", 3)], says='a "quoted" & <told> story'))
+
+    assert "<script>" not in picture
+    assert "&lt;script&gt;" in picture
+    assert 'aria-label="a &#34;quoted&#34; &amp; &lt;told&gt; story"' in picture
+
+
+def test_a_histogram_is_as_high_as_its_counts():
+    """The highest column fills the plot, half the count is half as high, and a column of one can still be seen."""
+    heights = [
+        float(column["height"])
+        for column in shapes(charts.columns([("a", 1_000), ("b", 500), ("c", 1), ("d", 0)], says=""), "rect")
+    ]
+
+    assert heights[0] == 2 * heights[1]
+    assert heights[2] == 1.5
+    assert heights[3] == 0
+
+
+def test_a_whisker_lies_where_its_numbers_are():
+    """The dot is on the mean, the line from the lower to the upper bound, what is beyond the scale on its edge."""
+    picture = charts.whisker(Domain(-1, 1), -3, 0, 0.5)
+
+    assert shapes(picture, "circle")[0]["cx"] == "50%"
+    interval = next(line for line in shapes(picture, "line") if line["class"] == "whisker")
+    assert (interval["x1"], interval["x2"]) == ("0%", "75%")
+
+
+def test_a_staircase_rises_at_its_moments():
+    """The line goes along at the old count until a moment, and then up to the new one."""
+    picture = charts.staircase(Domain(0, 100), [("main", [(50, 10.0), (75, 20.0)])], 20, says="")
+    (line,) = [path["d"] for path in shapes(picture, "path") if path["class"] == "line main"]
+
+    assert re.fullmatch(r"M0 130H500\.0V65\.0H750\.0V0\.0H1000", line)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "labels"),
+    [
+        (20, ["00:00:00", "00:00:05", "00:00:10", "00:00:15", "00:00:20"]),
+        (3_600, ["00:00", "00:10", "00:20", "00:30", "00:40", "00:50", "01:00"]),
+        (
+            86_400 * 3,
+            ["1 Jan 00:00", "1 Jan 12:00", "2 Jan 00:00", "2 Jan 12:00", "3 Jan 00:00", "3 Jan 12:00", "4 Jan 00:00"],
+        ),
+        (86_400 * 30, ["1 Jan", "8 Jan", "15 Jan", "22 Jan", "29 Jan"]),
+        (0, ["00:00:00"]),
+    ],
+)
+def test_times_on_an_axis_are_round(seconds, labels):
+    """Steps are those of clocks and calendars, and there are few of them."""
+    assert [tick.label for tick in charts.time_ticks(Domain(0, seconds))] == labels
+
+
+@pytest.mark.parametrize(
+    ("most", "labels"), [(1, ["0", "1"]), (964, ["0", "500"]), (20_000, ["0", "5,000", "10k", "15k", "20k"])]
+)
+def test_counts_on_an_axis_are_round(most, labels):
+    """Steps are 1, 2 or 5 of a power of ten, and never parts of one."""
+    assert [tick.label for tick in charts.number_ticks(most)] == labels

@@ -1,0 +1,126 @@
+"""Tables in the results database: typed, swapped whole, and never in the place of somebody else's."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+
+import pyarrow as pa
+import pytest
+from sqlalchemy import inspect, text
+
+from batchkit.datasets.rows import json_field
+from batchkit.errors import UsageError
+from batchkit.store.outputs import OutputTable
+
+SCHEMA = pa.schema([("id", pa.int64()), ("text", pa.string())])
+
+
+def write(store, name, batches, schema=SCHEMA):
+    """Write batches of rows into a table."""
+    with OutputTable(store, name, schema) as output:
+        for rows in batches:
+            output.write(pa.RecordBatch.from_pylist(rows, schema=schema))
+
+
+def read(store, query):
+    """Read rows as tuples."""
+    with store.read() as connection:
+        return [tuple(row) for row in connection.execute(text(query))]
+
+
+def test_rows_are_in_order_and_the_same_again_takes_their_place(store):
+    """Numbered from 1 over all batches; a second write leaves nothing of the first, nor a table of its own."""
+    awkward = 'é "q" \n%s :x'
+    write(store, "labels", [[{"id": 7, "text": awkward}, {"id": 5, "text": None}], [{"id": 6, "text": "\x00a"}]])
+    assert read(store, "select * from labels order by row_number") == [(1, 7, awkward), (2, 5, None), (3, 6, "\ufffda")]
+    write(store, "labels", [[{"id": 1, "text": "new"}]])
+    assert read(store, "select * from labels") == [(1, 1, "new")]
+    with store.read() as connection:
+        assert not inspect(connection).has_table("labels_new")
+
+
+def test_values_have_types_of_the_database(store):
+    """Numbers, truth, times and bytes as such; what is nested, or JSON, as JSON; decimals with all their digits."""
+    row = {
+        "n": 2**62,
+        "score": 0.5,
+        "yes": True,
+        "at": dt.datetime(2024, 5, 1, 14, 30, tzinfo=dt.timezone(dt.timedelta(hours=2))),
+        "day": dt.date(2024, 5, 1),
+        "raw": b"\x00\xff",
+        "tags": ["a", "é"],
+        "price": Decimal("1.50"),
+        "took": dt.timedelta(seconds=1.5),
+    }
+    inferred = pa.RecordBatch.from_pylist([row])
+    schema = pa.schema([*inferred.schema, json_field("any")])
+    write(store, "typed", [[{**row, "any": '{"a":1}'}, dict.fromkeys(schema.names)]], schema)
+    with store.read() as connection:
+        kinds = {column["name"]: str(column["type"]) for column in inspect(connection).get_columns("typed")}
+    assert [kinds[name] for name in ("n", "yes", "tags", "any")] == ["BIGINT", "BOOLEAN", "TEXT", "TEXT"]
+    assert kinds["score"].startswith("DOUBLE")
+    first, second = read(store, 'select n, score, yes, tags, price, took, "any", raw from typed order by row_number')
+    assert first == (2**62, 0.5, True, '["a","é"]', "1.50", 1.5, '{"a":1}', b"\x00\xff")
+    assert second == (None,) * 8
+    (moment,) = read(store, "select cast(at as varchar(40)), cast(day as varchar(40)) from typed where n is not null")
+    assert moment[0].startswith("2024-05-01 12:30:00")
+    assert moment[1] == "2024-05-01"
+
+
+def test_tables_of_others_are_not_touched(store):
+    """A table without our mark, one of batchkit's own, a view: refused, before and at the swap."""
+    with store.write() as connection:
+        connection.execute(text("create table orders (id integer)"))
+        connection.execute(text("insert into orders values (1)"))
+        connection.execute(text("create table later_new (id integer)"))
+    for name in ("orders", "workloads", "succeeded", "later", *(["Orders"] if store.is_sqlite else [])):
+        with pytest.raises(UsageError, match="not touched"):
+            write(store, name, [[{"id": 1, "text": "x"}]])
+    assert read(store, "select * from orders") == [(1,)]
+
+    def overtaken():
+        with OutputTable(store, "mine", SCHEMA) as output:
+            output.write(pa.RecordBatch.from_pylist([{"id": 1, "text": "x"}], schema=SCHEMA))
+            with store.write() as connection:
+                connection.execute(text("create table mine (id integer)"))
+
+    with pytest.raises(UsageError, match="not touched"):
+        overtaken()
+    assert read(store, "select * from mine") == []
+
+
+def test_failure_in_the_middle_changes_nothing(store):
+    """The old table stays; what a killed process leaves is begun anew."""
+    write(store, "labels", [[{"id": 1, "text": "old"}]])
+
+    def break_off():
+        with OutputTable(store, "labels", SCHEMA) as output:
+            output.write(pa.RecordBatch.from_pylist([{"id": 2, "text": "new"}], schema=SCHEMA))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        break_off()
+    assert read(store, "select id, text from labels") == [(1, "old")]
+    OutputTable(store, "labels", SCHEMA).__enter__().write(
+        pa.RecordBatch.from_pylist([{"id": 3, "text": "left"}], schema=SCHEMA)
+    )
+    write(store, "labels", [[{"id": 4, "text": "whole"}]])
+    assert read(store, "select id, text from labels") == [(4, "whole")]
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [(["Text", "text"], "differ only in case"), (["x" * 64], "name of a column"), (["a\nb"], "column")],
+)
+def test_columns_that_no_database_takes_are_refused(sqlite_store, names, words):
+    """Names that differ only in case, are too long, or are no line of text."""
+    with pytest.raises(UsageError, match=words):
+        OutputTable(sqlite_store, "labels", pa.schema([(name, pa.string()) for name in names]))
+
+
+def test_column_of_row_numbers_is_the_users_own(store):
+    """Ours has another name then."""
+    schema = pa.schema([("row_number", pa.int64())])
+    write(store, "labels", [[{"row_number": 40}, {"row_number": 30}]], schema)
+    assert read(store, "select row_number from labels order by batchkit_row") == [(40,), (30,)]
