@@ -14,8 +14,8 @@
         output="/data/today.labelled.parquet",
     )
 
-A deployment of ``batchkit.flows.annotate.annotate`` takes the same as parameters. With ``until="submitted"`` it lets go as soon as everything is on its way; the same flow run again, later, finds the answers and writes
-the output.
+A deployment of ``batchkit.flows.annotate.annotate`` takes the same as parameters. With ``until="submitted"`` it lets go as soon as
+everything is on its way; the same flow run again, later, finds the answers and writes the output.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Any
 from prefect import flow
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
+from pydantic import ValidationError
 
 from batchkit.drive import DriveUntil
-from batchkit.errors import BatchkitError
+from batchkit.errors import BatchkitError, UsageError
 
 from . import pictures
 from .adapter import HandsWithdrawn, Job, follow
@@ -74,7 +75,13 @@ async def annotate(
         from batchkit.annotation.recipe import Recipe  # noqa: PLC0415 - as above
         from batchkit.datasets import open_table  # noqa: PLC0415 - as above
 
-        made = Recipe.model_validate({"kind": "annotate", **recipe})
+        try:
+            made = Recipe.model_validate({"kind": "annotate", **recipe})
+        except ValidationError as error:
+            problems = [f"{'.'.join(map(str, item['loc'])) or 'recipe'}: {item['msg']}" for item in error.errors()]
+            raise UsageError(
+                f"the recipe is wrong: {'; '.join(problems)}", hint="correct the parameter `recipe` of the flow run"
+            ) from None
         workload = ensure_workload(runner, open_table(tables, query=query), made, name=name)
         names[workload.id] = workload.name
         progress = runner.progress(workload.id)

@@ -24,6 +24,4 @@ def downgrade() -> None:
 
 def _index(columns: list[str]) -> None:
     op.drop_index("requests_unfinished", table_name="requests")
-    op.create_index(
-        "requests_unfinished", "requests", columns, postgresql_where=_UNFINISHED, sqlite_where=_UNFINISHED
-    )
+    op.create_index("requests_unfinished", "requests", columns, postgresql_where=_UNFINISHED, sqlite_where=_UNFINISHED)

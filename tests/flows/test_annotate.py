@@ -1,0 +1,62 @@
+"""A table annotated by a flow: begun and let go, finished by the same flow run again, and refused with words for a person."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+from typing import Any
+
+import pytest
+
+from batchkit.emulator import Emulator, Scenario
+from batchkit.emulator.scenario import Reply
+from batchkit.runner import Runner
+from batchkit.settings import load_settings
+from tests.flows.support import wait_until
+
+# As for the other tests with a real engine.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+
+KIND = Scenario(replies=(Reply(match="(?i)love", content="kind"), Reply(match=".", content="unkind")))
+
+
+def test_a_flow_annotates_a_table_and_lets_go_in_between(prefect_api, prefect_server, tmp_path, monkeypatch):
+    """The first run only submits, the next one finds the answers and writes every row; a wrong recipe costs nothing."""
+    from batchkit.flows.annotate import annotate  # noqa: PLC0415 - imports Prefect
+
+    table, output = tmp_path / "reviews.csv", tmp_path / "labelled.csv"
+    table.write_text("text\nI love it\nIt broke\n")
+    recipe: dict[str, Any] = {
+        "prompts": [{"user": "Is this kind? {{ text }}"}],
+        "models": ["openai/gpt-oss-20b"],
+        "rules": {"format": "choice", "choices": ["kind", "unkind"]},
+    }
+
+    def state_of(given: dict[str, Any], until: str) -> Any:
+        return asyncio.run(annotate([str(table)], given, output=str(output), until=until, return_state=True))
+
+    with Emulator(tmp_path / "emulator", scenario=KIND, speed=432_000.0) as emulator:
+        prefect_api(prefect_server.api_url)
+        for name, value in {
+            "GROQ_API_KEY": emulator.api_key,
+            "BATCHKIT_BASE_URL": emulator.base_url,
+            "BATCHKIT_HOME": str(tmp_path / "home"),
+            "BATCHKIT_POLL_INTERVAL_SECONDS": "0.05",
+        }.items():
+            monkeypatch.setenv(name, value)
+
+        wrong = state_of({**recipe, "models": [], "sample": 2}, "finished")
+        assert wrong.is_failed()
+        assert "models: " in wrong.message
+        assert "sample: " in wrong.message
+        assert not emulator.ledger().batches
+
+        assert state_of(recipe, "submitted").name == "Unfinished"
+        assert not output.exists()
+        with Runner(load_settings()) as runner:
+            (workload,) = runner.all_workloads()
+            assert wait_until(lambda: state_of(recipe, "finished").name == "Completed")
+            assert runner.all_workloads() == [runner.find(workload.name)]
+        assert emulator.ledger().totals.requests_executed == 2
+    with output.open() as rows:
+        assert [row["answer"] for row in csv.DictReader(rows)] == ["kind", "unkind"]
