@@ -6,6 +6,7 @@ of the requests. They are put together by custom_id: a place in the order alone 
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,7 +22,7 @@ from batchkit.datasets import Snapshot, TableWriter, rows_of, table_name_of
 from batchkit.errors import SpoolError, UsageError
 from batchkit.jsonl import answer_text
 from batchkit.models import RequestState
-from batchkit.store import results, shards
+from batchkit.store import attempts, results, shards
 from batchkit.store.outputs import OutputTable
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from batchkit.annotation.recipe import Recipe
     from batchkit.models import ShardId, Workload
     from batchkit.runner import Runner
+    from batchkit.store.attempts import Spent
     from batchkit.store.results import ExportRow
 
 #: So many answers lie in memory at once; a transcript is as large as a hundred labels.
@@ -45,7 +47,8 @@ class Answer:
 
     ``seq`` is its place in the workload from 0, ``sample`` starts at 1. ``status`` is the request's state. ``value`` is what the
     answer says, as ``batchkit.answers.Reading`` gives it, None unless the request succeeded; ``text`` is what the model wrote, also of
-    an answer that was refused. ``cost_usd`` is that of this answer alone at batch prices, None when it is not known.
+    an answer that was refused. The tokens are those of all answers to the request, also of those that did not count and were asked
+    for again; ``cost_usd`` is what they cost at batch prices, None when it is not known.
     """
 
     custom_id: str
@@ -148,8 +151,14 @@ def _answered_batches(
     snapshot = Snapshot.open(snapshot_path(runner, workload))
     ids = RequestIds(recipe)
     number = 0
-    with runner.store.read() as connection:
+    # Two connections, because two streams are read at the same time.
+    with (
+        runner.store.read() as connection,
+        runner.store.read() as beside,
+        closing(attempts.spent_on_bad_answers(beside, workload.id)) as on_bad_answers,
+    ):
         reader = _AnswerReader(recipe, shards.batch_ids(connection, workload.id))
+        spent = _SpentTokens(on_bad_answers)
         stream = results.stream(connection, workload.id)
         for batch in snapshot.batches(rows=max(at_once // per_row, 1)):
             answers = []
@@ -159,7 +168,7 @@ def _answered_batches(
                 expected = ids.of_key(key)
                 if [found.custom_id for found in of_row] != expected:
                     raise _foreign(workload, number)
-                answers.append(tuple(reader.read(found, place) for place, found in enumerate(of_row)))
+                answers.append(tuple(reader.read(found, place, spent) for place, found in enumerate(of_row)))
             yield batch, answers
         if next(stream, None) is not None:
             raise _foreign(workload, number + 1)
@@ -179,6 +188,24 @@ def _foreign(workload: Workload, number: int) -> SpoolError:
     )
 
 
+class _SpentTokens:
+    """What answers that did not count have cost; asked for in input order."""
+
+    def __init__(self, stream: Iterator[Spent]) -> None:
+        self._stream = stream
+        self._next = next(stream, None)
+
+    def of(self, row: ExportRow) -> tuple[int | None, int | None]:
+        """Give all tokens of a request (prompt, completion): those of its success, if it has one, and of every bad answer."""
+        success = row.state == RequestState.SUCCEEDED
+        prompt, completion = (row.prompt_tokens, row.completion_tokens) if success else (None, None)
+        while self._next is not None and self._next.seq < row.seq:
+            self._next = next(self._stream, None)
+        if self._next is None or self._next.seq != row.seq:
+            return prompt, completion
+        return (prompt or 0) + self._next.prompt_tokens, (completion or 0) + self._next.completion_tokens
+
+
 class _AnswerReader:
     """Reads the stored results of a recipe's requests."""
 
@@ -193,13 +220,14 @@ class _AnswerReader:
             for sample in range(1, recipe.samples + 1)
         ]
 
-    def read(self, row: ExportRow, place: int) -> Answer:
+    def read(self, row: ExportRow, place: int, spent: _SpentTokens) -> Answer:
         """Read the result of a row's ``place``-th request, counted from 0."""
         prompt, model, sample = self._askers[place]
         value, code, message = None, row.error_code, row.error_message
         if row.state == RequestState.SUCCEEDED and row.body is not None:
             reading = self._check.read(row.body)
             value, code, message = reading.value, reading.code, reading.message or None
+        prompt_tokens, completion_tokens = spent.of(row)
         shard_id = row.shard_id if row.result_shard_id is None else row.result_shard_id
         return Answer(
             row.custom_id,
@@ -214,17 +242,17 @@ class _AnswerReader:
             message,
             row.finish_reason,
             row.attempts,
-            row.prompt_tokens,
-            row.completion_tokens,
-            self._cost(row, model, value),
+            prompt_tokens,
+            completion_tokens,
+            self._cost(model, prompt_tokens, completion_tokens, value),
             self._batch_ids.get(shard_id),
             shard_id,
         )
 
-    def _cost(self, row: ExportRow, model: str, value: Any) -> float | None:
+    def _cost(self, model: str, prompt_tokens: int | None, completion_tokens: int | None, value: Any) -> float | None:
         if self._is_audio:
             seconds = value["duration"] if value is not None else None
             return None if seconds is None else price_audio(model, seconds)
-        if row.prompt_tokens is None or row.completion_tokens is None:
+        if prompt_tokens is None or completion_tokens is None:
             return None
-        return price(model, row.prompt_tokens, row.completion_tokens)
+        return price(model, prompt_tokens, completion_tokens)

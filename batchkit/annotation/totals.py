@@ -28,7 +28,7 @@ _ANSWER = "answer"
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """``cost_usd`` is that of the answers that were kept, None where a price is not known; ``bad_answers`` counts others by reason.
+    """``cost_usd`` is that of all answers, None where a price is not known; ``bad_answers`` counts those that did not count, by reason.
 
     ``annotators`` are named by prompt, model and sample; ``agreement`` has a report for each property that is a label, or one for
     the answer as a whole; ``disputed`` counts the rows whose annotators disagree in one of them.
@@ -64,7 +64,7 @@ def _of_annotators(runner: Runner, workload: Workload, recipe: Recipe) -> Totals
     disputed = 0
     for row in answered_rows(runner, workload):
         for answer in row.answers:
-            if answer.status == RequestState.SUCCEEDED:
+            if answer.status == RequestState.SUCCEEDED or answer.prompt_tokens is not None:
                 cost = None if cost is None or answer.cost_usd is None else cost + answer.cost_usd
         ratings = [tuple(_rating(answer.value, label) for answer in row.answers) for label in labels]
         for label, rated in zip(labels, ratings, strict=True):

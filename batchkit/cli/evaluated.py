@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -17,7 +18,6 @@ from batchkit.evaluation.results import scored_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from batchkit.evaluation.results import Change, EvaluationSummary, Metric, ScoredRow
     from batchkit.progress import Progress
@@ -145,7 +145,7 @@ def last_words(found: EvaluationSummary, flips: Sequence[ScoredRow], *, report: 
         yield Text(note, style="dim")
     yield _verdict(found)
     if report is not None:
-        yield outcome.next_step("report", str(report))
+        yield outcome.next_step("report", _from_here(report))
 
 
 def _verdict(found: EvaluationSummary) -> Text:
@@ -160,3 +160,8 @@ def _verdict(found: EvaluationSummary) -> Text:
         return Text.assemble(f"{run}: ", ("regressed", "bold red"), f": {said}")
     failed = f"; {words.counted(found.failed_answers, 'answer')} failed" if found.failed_answers else ""
     return Text.assemble(f"{run}: ", ("passed", "green"), failed)
+
+
+def _from_here(path: Path) -> str:
+    """Write a path as one would type it in the working directory."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

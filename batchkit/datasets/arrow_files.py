@@ -102,7 +102,8 @@ class _Parquet:
         self.schema = file.schema_arrow
 
     def batches(self, rows: int) -> Iterator[pa.RecordBatch]:
-        return self._file.iter_batches(rows, use_threads=False)  # type: ignore[no-any-return]
+        batches: Iterator[pa.RecordBatch] = self._file.iter_batches(rows, use_threads=False)
+        return batches
 
 
 class _ArrowFile:

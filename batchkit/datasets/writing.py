@@ -204,7 +204,8 @@ class _CsvEncoder:
         if pa.types.is_boolean(kind):
             return [None if value is None else str(value).lower() for value in column.to_pylist()]
         if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-            return column.to_pylist()  # type: ignore[no-any-return]
+            plain: list[Any] = column.to_pylist()
+            return plain
         values = readable(field, column.to_pylist())
         if pa.types.is_nested(kind):
             values = json_texts(values)

@@ -268,7 +268,16 @@ class AnswerReader:
         else:
             tally.states.append((seq, verdict.state.value, verdict.attempts, verdict.expiries))
             tally.attempts.append(
-                (seq, verdict.attempts - 1, outcome.kind.value, outcome.status_code, outcome.code, message)
+                (
+                    seq,
+                    verdict.attempts - 1,
+                    outcome.kind.value,
+                    outcome.status_code,
+                    outcome.code,
+                    message,
+                    prompt,
+                    completion,
+                )
             )
             tally.expired += verdict.expiries - self._riders.expiries[index]
             tally.failed += verdict.state is RequestState.FAILED

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import func, select
 
+from batchkit.models import OutcomeKind
 from batchkit.store.tables import attempts, shards
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from sqlalchemy.engine import Connection
 
     from batchkit.models import WorkloadId
 
-_INVALID = "invalid"
+_ROWS_AT_ONCE = 1_000
+_INVALID = attempts.c.kind == OutcomeKind.INVALID.value
+
+
+class Spent(NamedTuple):
+    """Tokens of a request's answers that did not count."""
+
+    seq: int
+    prompt_tokens: int
+    completion_tokens: int
 
 
 def count_bad_answers(connection: Connection, workload_id: WorkloadId) -> dict[str, int]:
@@ -22,8 +34,26 @@ def count_bad_answers(connection: Connection, workload_id: WorkloadId) -> dict[s
     query = (
         select(attempts.c.error_code, count)
         .join(shards, shards.c.id == attempts.c.shard_id)
-        .where(shards.c.workload_id == workload_id, attempts.c.kind == _INVALID)
+        .where(shards.c.workload_id == workload_id, _INVALID)
         .group_by(attempts.c.error_code)
         .order_by(count.desc(), attempts.c.error_code)
     )
     return {str(code): int(found) for code, found in connection.execute(query)}
+
+
+def spent_on_bad_answers(connection: Connection, workload_id: WorkloadId) -> Generator[Spent, None, None]:
+    """Stream what answers that did not count have cost in tokens, added up by request, in input order.
+
+    On Postgres nothing else can be asked on the connection meanwhile.
+    """
+    query = (
+        select(attempts.c.seq, func.sum(attempts.c.prompt_tokens), func.sum(attempts.c.completion_tokens))
+        .join(shards, shards.c.id == attempts.c.shard_id)
+        .where(shards.c.workload_id == workload_id, _INVALID)
+        .group_by(attempts.c.seq)
+        .order_by(attempts.c.seq)
+    )
+    # Whoever stops reading in the middle must not leave a cursor open.
+    with connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query) as rows:
+        for seq, prompt_tokens, completion_tokens in rows:
+            yield Spent(seq, int(prompt_tokens or 0), int(completion_tokens or 0))

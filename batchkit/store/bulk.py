@@ -29,8 +29,8 @@ StateRow = tuple[int, str, int, int]
 MoveRow = tuple[int, int, int]
 #: (seq, body as JSON text)
 BodyRow = tuple[int, str]
-#: (seq, attempt, kind, status code, error code, error message)
-AttemptRow = tuple[int, int, str, int | None, str | None, str | None]
+#: (seq, attempt, kind, status code, error code, error message, prompt tokens, completion tokens)
+AttemptRow = tuple[int, int, str, int | None, str | None, str | None, int | None, int | None]
 #: (seq, state, attempt, status code, request id, error code, error message, finish reason, three token counts)
 ResultRow = tuple[
     int,
@@ -53,6 +53,7 @@ _RESULT_COLUMNS = (
     "seq, state, attempt, status_code, request_id, error_code, error_message, finish_reason,"
     " prompt_tokens, completion_tokens, total_tokens"
 )
+_ATTEMPT_COLUMNS = "seq, attempt, kind, status_code, error_code, error_message, prompt_tokens, completion_tokens"
 _SUCCESS_COLUMNS = "seq, attempt, request_id, finish_reason, prompt_tokens, completion_tokens, total_tokens"
 _RESULT_UPSERT = (
     "ON CONFLICT (workload_id, seq) DO UPDATE SET state = excluded.state, shard_id = excluded.shard_id,"
@@ -175,9 +176,9 @@ class SqliteBulk:
     def add_attempts(self, workload_id: WorkloadId, shard_id: ShardId, rows: Sequence[AttemptRow]) -> None:
         """Store failed rides."""
         self._insert(
-            "attempts (workload_id, shard_id, seq, attempt, kind, status_code, error_code, error_message)",
+            f"attempts (workload_id, shard_id, {_ATTEMPT_COLUMNS})",
             (workload_id, shard_id),
-            6,
+            8,
             rows,
         )
 
@@ -282,9 +283,9 @@ class PostgresBulk:
             return
         self._copy(
             "attempts",
-            "workload_id, shard_id, seq, attempt, kind, status_code, error_code, error_message",
+            f"workload_id, shard_id, {_ATTEMPT_COLUMNS}",
             binary.rows(
-                ("int8", "int8", "int8", "int2", "text", "int2", "text", "text"),
+                ("int8", "int8", "int8", "int2", "text", "int2", "text", "text", "int4", "int4"),
                 ((workload_id, shard_id, *row) for row in rows),
             ),
         )

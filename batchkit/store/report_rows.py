@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import and_, bindparam, func, select
 
 from batchkit.models import RequestState, ShardId, ShardState
+from batchkit.store.attempts import spent_on_bad_answers
 from batchkit.store.tables import FAILED, UNFINISHED, attempts, batches, bodies, events, requests, results, shards
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def attempts_histogram(
 def tokens_by_turn(
     connection: Connection, workload_id: WorkloadId, request_count: int, *, turns: int, repeats: int
 ) -> list[tuple[int, int]] | None:
-    """Add up the tokens of requests that take turns, ``repeats`` in a row at each turn.
+    """Add up the tokens of requests that take turns, ``repeats`` in a row at each turn, with those of answers that did not count.
 
     Gives (prompt tokens, completion tokens) for each turn; None for a workload that is too large to be read whole.
     """
@@ -206,11 +207,21 @@ def tokens_by_turn(
     turn = (results.c.seq // repeats) % turns
     query = (
         select(turn, func.sum(results.c.prompt_tokens), func.sum(results.c.completion_tokens))
-        .where(results.c.workload_id == workload_id, results.c.seq.between(0, request_count))
+        .where(
+            results.c.workload_id == workload_id,
+            results.c.seq.between(0, request_count),
+            # The tokens of a failed one stand with its rides.
+            results.c.state == RequestState.SUCCEEDED.value,
+        )
         .group_by(turn)
     )
-    found = {int(number): (int(into or 0), int(out or 0)) for number, into, out in connection.execute(query)}
-    return [found.get(number, (0, 0)) for number in range(turns)]
+    found = [(0, 0)] * turns
+    for number, into, out in connection.execute(query):
+        found[number] = (int(into or 0), int(out or 0))
+    for seq, into, out in spent_on_bad_answers(connection, workload_id):
+        before = found[seq // repeats % turns]
+        found[seq // repeats % turns] = (before[0] + into, before[1] + out)
+    return found
 
 
 def worst_seqs(

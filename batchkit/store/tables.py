@@ -258,6 +258,9 @@ attempts = Table(
     Column("status_code", SmallInteger),
     Column("error_code", Text),
     Column("error_message", Text),
+    # Of a ride that was paid for: its answer broke the workload's rules.
+    Column("prompt_tokens", Integer),
+    Column("completion_tokens", Integer),
     sqlite_with_rowid=False,
 )
 

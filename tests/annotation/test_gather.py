@@ -71,6 +71,7 @@ class Table:
                 if isinstance(outcome, tuple):
                     row = (seq, "failed", 1, 200, "req", *outcome, "length", 10, 5, 15)
                     bulk.add_results(workload.id, shard_id, [row])
+                    bulk.add_attempts(workload.id, shard_id, [(seq, 1, "invalid", 200, *outcome, 10, 5)])
                     bulk.add_bodies(shard_id, [(seq, body("half an ans"))])
                 else:
                     bulk.add_successes(workload.id, shard_id, [(seq, 0, "req", "stop", 100, 20, 120)])

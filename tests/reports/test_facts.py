@@ -162,9 +162,9 @@ def test_rides_are_counted_and_explained(store):
         first = add_shard(connection, workload, state=ShardState.MERGED, lines=5, succeeded=2)
         second = add_shard(connection, workload, state=ShardState.MERGED, lines=1)
         bulk_for(connection).set_states(workload.id, [(4, "succeeded", 3, 2), (5, "in_flight", 0, 0)])
-        expired = [(seq, 0, "expired", None, "batch_expired", "too late") for seq in range(3)]
+        expired = [(seq, 0, "expired", None, "batch_expired", "too late", None, None) for seq in range(3)]
         bulk_for(connection).add_attempts(workload.id, first.id, expired)
-        bulk_for(connection).add_attempts(workload.id, second.id, [(5, 0, "refused", 400, "bad", "no")])
+        bulk_for(connection).add_attempts(workload.id, second.id, [(5, 0, "refused", 400, "bad", "no", None, None)])
 
         counts, seen = report_rows.attempts_histogram(connection, workload.id, 6)
         reasons, looked_at = report_rows.ride_reasons(connection, workload.id, limit=9)
@@ -190,7 +190,7 @@ def test_the_worst_come_first(store):
         add_shard(connection, workload, state=ShardState.MERGED, lines=2, request_state=RequestState.FAILED)
         add_shard(connection, workload, state=ShardState.MERGED, lines=1, request_state=RequestState.PENDING)
         add_shard(connection, workload, state=ShardState.MERGED, lines=1, request_state=RequestState.CANCELLED)
-        rides = [(7, 0, "expired", None, None, None), (8, 2, "expired", None, None, None)]
+        rides = [(7, 0, "expired", None, None, None, None, None), (8, 2, "expired", None, None, None, None, None)]
         bulk_for(connection).add_attempts(workload.id, merged.id, rides)
 
         assert report_rows.worst_seqs(connection, workload.id, limit=9) == [10, 11, 13, 12, 8, 7, 0, 1, 2]

@@ -57,7 +57,10 @@ def loaded(request, tmp_path_factory) -> Iterator[Loaded]:
         workload = add_workload(connection)
         for _ in range(SHARDS):
             merged = add_shard(connection, workload, lines=LINES, state=ShardState.MERGED)
-            rides = [(seq, 0, "expired", None, None, None) for seq in range(merged.first_seq, merged.last_seq + 1)]
+            rides = [
+                (seq, 0, "expired", None, None, None, None, None)
+                for seq in range(merged.first_seq, merged.last_seq + 1)
+            ]
             bulk_for(connection).add_attempts(workload.id, merged.id, rides)
         add_shard(connection, workload, lines=10, state=ShardState.MERGED, request_state=RequestState.FAILED)
         pending_shard = add_shard(

@@ -178,19 +178,19 @@ def test_results_of_workloads_do_not_collide(store):
 
 def test_many_attempts_are_kept_by_shard(store):
     """Each ride of a request in another shard is another row."""
-    rows = [(seq, 0, "transient", 500, text_of(seq), text_of(seq)) for seq in range(MANY)]
+    rows = [(seq, 0, "transient", 500, text_of(seq), text_of(seq), seq, None) for seq in range(MANY)]
     with store.write() as connection:
         workload = add_workload(connection)
         first, second = add_shard(connection, workload), add_shard(connection, workload)
         bulk_for(connection).add_attempts(workload.id, first.id, rows)
-        bulk_for(connection).add_attempts(workload.id, second.id, [(0, 1, "expired", None, None, None)])
+        bulk_for(connection).add_attempts(workload.id, second.id, [(0, 1, "expired", None, None, None, None, None)])
     with store.read() as connection:
         found = [
             tuple(row)
             for row in connection.execute(select(attempt_rows).order_by(attempt_rows.c.shard_id, attempt_rows.c.seq))
         ]
     assert found == [(first.id, seq, workload.id, *rest) for seq, *rest in rows] + [
-        (second.id, 0, workload.id, 1, "expired", None, None, None)
+        (second.id, 0, workload.id, 1, "expired", None, None, None, None, None)
     ]
 
 

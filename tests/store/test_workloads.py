@@ -282,6 +282,8 @@ def _rows(connection):
     return {
         table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
         for table in metadata.sorted_tables
+        # How a run of an evaluation ended is kept when its workload is cleaned away.
+        if not table.name.startswith(("evaluation", "scores"))
     }
 
 
@@ -295,7 +297,9 @@ def test_removed_workload_leaves_no_row_anywhere(store):
         gone = add_workload(connection, "gone")
         for state in ShardState:
             shard = add_shard(connection, gone, state=state)
-            bulk_for(connection).add_attempts(gone.id, shard.id, [(0, 0, "transient", 500, "code", "words")])
+            bulk_for(connection).add_attempts(
+                gone.id, shard.id, [(0, 0, "transient", 500, "code", "words", None, None)]
+            )
         add_shard(connection, gone, state=ShardState.MERGED, request_state=RequestState.FAILED)
         assert all(count > before[table] for table, count in _rows(connection).items())
         workloads.remove(connection, gone.id)

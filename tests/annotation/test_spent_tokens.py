@@ -1,0 +1,54 @@
+"""Every answer that was paid for is in the sums: also those that did not count, whether asked for again with success or not."""
+
+from __future__ import annotations
+
+import pyarrow.parquet as pq
+import pytest
+
+from batchkit.annotation import presets
+from batchkit.annotation.gather import answered_rows, write_annotated
+from batchkit.annotation.orders import ensure_workload
+from batchkit.annotation.totals import totals
+from batchkit.datasets import open_table
+from batchkit.emulator.faults import lines
+from batchkit.reports.spending import read_spending
+
+MODELS = ["openai/gpt-oss-20b", "openai/gpt-oss-120b"]
+ROWS = 20
+SCHEMA = {
+    "type": "object",
+    "properties": {"label": {"enum": ["a", "b"]}},
+    "required": ["label"],
+    "additionalProperties": False,
+}
+
+
+def test_bad_answers_are_in_tokens_and_cost(open_bench, tmp_path):
+    """The tokens of rows, of models and of the workload are the same; a healed and a failed request count each ride once."""
+    bench = open_bench(
+        lines.GarbleAnswers(fraction=0.3, attempts=1), lines.GarbleAnswers(custom_ids=frozenset({"7:gpt-oss-20b:1"}))
+    )
+    (tmp_path / "table.csv").write_text("text\n" + "".join(f"text {number}\n" for number in range(1, ROWS + 1)))
+    recipe = presets.annotation("What is it? {{ text }}", models=MODELS, schema=SCHEMA)
+    workload = ensure_workload(bench.runner, open_table([str(tmp_path / "table.csv")]), recipe)
+
+    progress = bench.runner.process(workload.id)
+
+    assert (progress.counts.failed, progress.counts.succeeded) == (1, 2 * ROWS - 1)
+    answers = [answer for row in answered_rows(bench.runner, workload) for answer in row.answers]
+    assert sum(answer.attempts for answer in answers) > len(answers) + 5
+    usage = progress.usage
+    told = [(answer.prompt_tokens or 0, answer.completion_tokens or 0) for answer in answers]
+    assert (sum(into for into, _ in told), sum(out for _, out in told)) == (
+        usage.prompt_tokens,
+        usage.completion_tokens,
+    )
+    with bench.runner.store.read() as connection:
+        spending = read_spending(connection, bench.runner.find(workload.name), usage)
+    assert sum(spent.prompt_tokens for spent in spending.models) == usage.prompt_tokens
+    assert sum(spent.completion_tokens for spent in spending.models) == usage.completion_tokens
+    assert totals(bench.runner, workload).cost_usd == pytest.approx(spending.cost_usd)
+    write_annotated(bench.runner, workload, tmp_path / "out.parquet")
+    written = pq.read_table(tmp_path / "out.parquet").to_pydict()
+    assert sum(written["prompt_tokens"]) == usage.prompt_tokens
+    assert sum(written["cost_usd"]) == pytest.approx(spending.cost_usd)
