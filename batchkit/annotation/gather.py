@@ -156,10 +156,10 @@ def _answered_batches(
         runner.store.read() as connection,
         runner.store.read() as beside,
         closing(attempts.spent_on_bad_answers(beside, workload.id)) as on_bad_answers,
+        closing(results.stream(connection, workload.id)) as stream,
     ):
         reader = _AnswerReader(recipe, shards.batch_ids(connection, workload.id))
         spent = _SpentTokens(on_bad_answers)
-        stream = results.stream(connection, workload.id)
         for batch in snapshot.batches(rows=max(at_once // per_row, 1)):
             answers = []
             for key in _keys(batch, ids, recipe, number + 1):

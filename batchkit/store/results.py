@@ -7,14 +7,14 @@ of an export. Bodies come as bytes, because nobody here looks into them as text.
 from __future__ import annotations
 
 from contextlib import closing
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batchkit.models import RequestState, ShardId
 from batchkit.store.driver import driver_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from sqlalchemy.engine import Connection
 
@@ -108,12 +108,15 @@ class ExportRow(NamedTuple):
     body: bytes | None
 
 
-def stream(connection: Connection, workload_id: WorkloadId) -> Iterator[ExportRow]:
+def stream(connection: Connection, workload_id: WorkloadId) -> Generator[ExportRow, None, None]:
     """Stream every request of a workload in input order, in constant memory.
 
-    On Postgres nothing else can be asked in a transaction whose stream is not read to its end.
+    Whoever stops reading in the middle closes it before the connection. On Postgres nothing else can be asked in a transaction
+    whose stream is not read to its end.
     """
-    return map(ExportRow._make, chain.from_iterable(_blocks(connection, workload_id, _ROW_COLUMNS)))
+    with closing(_blocks(connection, workload_id, _ROW_COLUMNS)) as blocks:
+        for block in blocks:
+            yield from map(ExportRow._make, block)
 
 
 def stream_lines(connection: Connection, workload_id: WorkloadId) -> Iterator[list[LineRow]]:
@@ -136,7 +139,7 @@ def statement(connection: Connection, columns: str = _ROW_COLUMNS) -> str:
     return f"SELECT {columns}, {body} FROM {_TABLES} WHERE requests.workload_id = {parameter} ORDER BY requests.seq"  # noqa: S608 - constants of this file
 
 
-def _blocks(connection: Connection, workload_id: WorkloadId, columns: str) -> Iterator[list[Any]]:
+def _blocks(connection: Connection, workload_id: WorkloadId, columns: str) -> Generator[list[Any], None, None]:
     sql = statement(connection, columns)
     read = _sqlite_blocks if connection.dialect.name == "sqlite" else _postgres_blocks
     with driver_errors(connection, sql):

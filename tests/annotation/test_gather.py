@@ -318,3 +318,17 @@ def test_table_in_the_results_database(table):
             ("r 2", '{"n":null}', None, None, "failed"),
             ("r-3", None, None, None, "in_flight"),
         ]
+
+
+def test_rows_that_nobody_reads_to_the_end_leave_nothing_open(table):
+    """Who stops in the middle, by an error for one, leaves neither a stream nor a connection behind."""
+    workload = table.annotation()
+    table.settle(workload, ["one", "two", "three"])
+
+    def stop_early():
+        for row in answered_rows(table.runner, workload):
+            raise LookupError(row.number)
+
+    with pytest.raises(LookupError):
+        stop_early()
+    assert [row.answers[0].text for row in answered_rows(table.runner, workload)] == ["one", "two", "three"]
