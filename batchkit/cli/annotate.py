@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import typer
 
 from batchkit.cli import options, table_words
 from batchkit.cli import table_options as tables
+from batchkit.cli.flags import CutFlags, DriveFlags, spread
 from batchkit.datasets import require_extra
 
 
+@spread
 def annotate(
     table: tables.Tables,
     *,
@@ -47,21 +47,8 @@ def annotate(
     raw_csv: options.RawCsv = False,
     dry_run: tables.DryRun = False,
     submit_only: tables.SubmitOnly = False,
-    json: options.Json = False,
-    no_prefect: options.NoPrefect = False,
-    verbose: options.Verbose = False,
-    window: options.Window = None,
-    max_window: options.MaxWindow = None,
-    shard_lines: options.ShardLines = None,
-    shard_bytes: options.ShardBytes = None,
-    max_attempts: options.MaxAttempts = None,
-    max_expiries: options.MaxExpiries = None,
-    poll_interval: options.PollInterval = None,
-    timeout: options.Timeout = None,
-    home: options.Home = None,
-    database_url: options.DatabaseUrl = None,
-    base_url: options.BaseUrl = None,
-    accept_other_key: options.AcceptOtherKey = False,
+    cut: CutFlags,
+    flags: DriveFlags,
 ) -> None:
     """Ask a question about every row of TABLE, and write the table again with the answers as columns.
 
@@ -85,10 +72,7 @@ def annotate(
     """
     require_extra()
     from batchkit.annotation import presets  # noqa: PLC0415 - --help need not wait for what tables need
-    from batchkit.cli.job import Manner  # noqa: PLC0415 - as above
-    from batchkit.steps.split import SplitOptions  # noqa: PLC0415 - as above
 
-    where = options.Where(home, database_url, base_url, accept_other_key)
     recipe = presets.annotation(
         table_words.text_of(prompt, "--prompt"),
         system=None if system is None else table_words.text_of(system, "--system"),
@@ -119,18 +103,15 @@ def annotate(
         key=key,
         limit=limit,
     )
-    cut = SplitOptions(window, max_window, shard_lines, shard_bytes, max_attempts, max_expiries)
     order = table_words.order_of(
         table,
         query,
         recipe,
-        cut,
+        cut.options(),
         name=name,
         output=output,
         review=review,
         raw_csv=raw_csv,
         submit_only=submit_only,
     )
-    manner = Manner(where, not no_prefect, verbose, json, timeout)
-    settings = where.settings(poll_interval_seconds=poll_interval, **asdict(cut))
-    raise typer.Exit(table_words.carry_out(order, settings, manner, dry_run=dry_run))
+    raise typer.Exit(table_words.carry_out(order, flags.settings(cut), flags.manner(), dry_run=dry_run))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from batchkit.cli import options
+from batchkit.cli.flags import CutFlags, DriveFlags, spread
 from batchkit.errors import UsageError
 
 _PANEL = "Schedules"
@@ -63,6 +62,7 @@ Pool = Annotated[
 ]
 
 
+@spread
 def evaluate(
     suite: SuitePath = None,
     *,
@@ -72,21 +72,8 @@ def evaluate(
     report: Report = None,
     deploy: Deploy = None,
     pool: Pool = "batchkit",
-    json: options.Json = False,
-    no_prefect: options.NoPrefect = False,
-    verbose: options.Verbose = False,
-    window: options.Window = None,
-    max_window: options.MaxWindow = None,
-    shard_lines: options.ShardLines = None,
-    shard_bytes: options.ShardBytes = None,
-    max_attempts: options.MaxAttempts = None,
-    max_expiries: options.MaxExpiries = None,
-    poll_interval: options.PollInterval = None,
-    timeout: options.Timeout = None,
-    home: options.Home = None,
-    database_url: options.DatabaseUrl = None,
-    base_url: options.BaseUrl = None,
-    accept_other_key: options.AcceptOtherKey = False,
+    cut: CutFlags,
+    flags: DriveFlags,
 ) -> None:
     """Put the questions of SUITE to its models, score the answers, and compare them with the last time.
 
@@ -107,18 +94,17 @@ def evaluate(
     from batchkit.datasets import require_extra  # noqa: PLC0415 - --help need not wait for the database and the provider
 
     require_extra()
-    if (suite is None) == (deploy is None):
-        raise UsageError("name either a suite or --deploy with a folder of suites", hint="see `batchkit eval --help`")
-    from batchkit.cli import evaluation_job, job  # noqa: PLC0415 - as above
-    from batchkit.steps.split import SplitOptions  # noqa: PLC0415 - as above
+    from batchkit.cli import evaluation_job  # noqa: PLC0415 - as above
 
-    if deploy is not None:
-        raise typer.Exit(evaluation_job.deploy(deploy, pool))
-    assert suite is not None  # noqa: S101 - one of the two is given
-    where = options.Where(home, database_url, base_url, accept_other_key)
-    cut = SplitOptions(window, max_window, shard_lines, shard_bytes, max_attempts, max_expiries)
-    order = evaluation_job.EvaluationOrder(suite, run, against, cut, is_submit_only=submit_only, report=report)
-    settings = where.settings(poll_interval_seconds=poll_interval, **asdict(cut))
-    raise typer.Exit(
-        evaluation_job.carry_out(order, settings, job.Manner(where, not no_prefect, verbose, json, timeout))
-    )
+    match suite, deploy:
+        case Path(), None:
+            order = evaluation_job.EvaluationOrder(
+                suite, run, against, cut.options(), is_submit_only=submit_only, report=report
+            )
+            raise typer.Exit(evaluation_job.carry_out(order, flags.settings(cut), flags.manner()))
+        case None, Path():
+            raise typer.Exit(evaluation_job.deploy(deploy, pool))
+        case _:
+            raise UsageError(
+                "name either a suite or --deploy with a folder of suites", hint="see `batchkit eval --help`"
+            )

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from batchkit.cli import options
+from batchkit.cli.flags import DriveFlags, spread
 
 
 def cancel(
@@ -44,6 +45,7 @@ def cancel(
     raise typer.Exit(chores.cancel(name, where.settings(), manner, stay=wait))
 
 
+@spread
 def resubmit(
     name: options.Name,
     *,
@@ -56,15 +58,7 @@ def resubmit(
             "--no-wait", metavar="", help="Only make them pending again; `batchkit watch` or `serve` sends them."
         ),
     ] = False,
-    json: options.Json = False,
-    no_prefect: options.NoPrefect = False,
-    verbose: options.Verbose = False,
-    poll_interval: options.PollInterval = None,
-    timeout: options.Timeout = None,
-    home: options.Home = None,
-    database_url: options.DatabaseUrl = None,
-    base_url: options.BaseUrl = None,
-    accept_other_key: options.AcceptOtherKey = False,
+    flags: DriveFlags,
 ) -> None:
     """Send again what has no answer: cancelled requests, and with --failed those that failed for good.
 
@@ -77,12 +71,9 @@ def resubmit(
 
         batchkit resubmit nightly --failed
     """
-    from batchkit.cli import chores, job  # noqa: PLC0415 - --help need not wait for the database and the provider
+    from batchkit.cli import chores  # noqa: PLC0415 - --help need not wait for the database and the provider
 
-    where = options.Where(home, database_url, base_url, accept_other_key)
-    manner = job.Manner(where, not no_prefect, verbose, json, timeout)
-    settings = where.settings(poll_interval_seconds=poll_interval)
-    raise typer.Exit(chores.resubmit(name, settings, manner, failed=failed, stay=not no_wait))
+    raise typer.Exit(chores.resubmit(name, flags.settings(), flags.manner(), failed=failed, stay=not no_wait))
 
 
 def clean(

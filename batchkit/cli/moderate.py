@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from batchkit.cli import options, table_words
 from batchkit.cli import table_options as tables
+from batchkit.cli.flags import CutFlags, DriveFlags, spread
 from batchkit.datasets import require_extra
 from batchkit.errors import UsageError
 
@@ -78,6 +78,7 @@ Only = Annotated[
 ]
 
 
+@spread
 def moderate(
     table: Tables = None,
     *,
@@ -96,21 +97,8 @@ def moderate(
     raw_csv: options.RawCsv = False,
     dry_run: tables.DryRun = False,
     submit_only: tables.SubmitOnly = False,
-    json: options.Json = False,
-    no_prefect: options.NoPrefect = False,
-    verbose: options.Verbose = False,
-    window: options.Window = None,
-    max_window: options.MaxWindow = None,
-    shard_lines: options.ShardLines = None,
-    shard_bytes: options.ShardBytes = None,
-    max_attempts: options.MaxAttempts = None,
-    max_expiries: options.MaxExpiries = None,
-    poll_interval: options.PollInterval = None,
-    timeout: options.Timeout = None,
-    home: options.Home = None,
-    database_url: options.DatabaseUrl = None,
-    base_url: options.BaseUrl = None,
-    accept_other_key: options.AcceptOtherKey = False,
+    cut: CutFlags,
+    flags: DriveFlags,
 ) -> None:
     """Have Llama Guard look at the texts of a table, or at the answers of a workload.
 
@@ -127,13 +115,9 @@ def moderate(
     """
     require_extra()
     from batchkit.annotation import presets  # noqa: PLC0415 - --help need not wait for what tables need
-    from batchkit.cli.job import Manner  # noqa: PLC0415 - as above
-    from batchkit.steps.split import SplitOptions  # noqa: PLC0415 - as above
 
     _check_source(table, text, workload)
-    where = options.Where(home, database_url, base_url, accept_other_key)
-    cut = SplitOptions(window, max_window, shard_lines, shard_bytes, max_attempts, max_expiries)
-    settings = where.settings(poll_interval_seconds=poll_interval, **asdict(cut))
+    settings = flags.settings(cut)
     recipe = presets.moderation(
         text or table_words.ANSWER_COLUMN,
         model=model or presets.GUARD_MODEL,
@@ -151,11 +135,10 @@ def moderate(
         "only": only,
     }
     if workload is None:
-        order = table_words.order_of(table or (), query, recipe, cut, **more)
+        order = table_words.order_of(table or (), query, recipe, cut.options(), **more)
     else:
-        order = table_words.order_of_answers(workload, settings, recipe, cut, **more)
-    manner = Manner(where, not no_prefect, verbose, json, timeout)
-    raise typer.Exit(table_words.carry_out(order, settings, manner, dry_run=dry_run))
+        order = table_words.order_of_answers(workload, settings, recipe, cut.options(), **more)
+    raise typer.Exit(table_words.carry_out(order, settings, flags.manner(), dry_run=dry_run))
 
 
 def _check_source(table: list[str] | None, text: str | None, workload: str | None) -> None:

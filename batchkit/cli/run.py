@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from batchkit.cli import options
+from batchkit.cli.flags import CutFlags, DriveFlags, spread
 
 Sources = Annotated[
     list[str],
@@ -38,6 +38,7 @@ DryRun = Annotated[
 ]
 
 
+@spread
 def run(
     sources: Sources,
     *,
@@ -45,21 +46,8 @@ def run(
     output: Output = None,
     raw_csv: options.RawCsv = False,
     dry_run: DryRun = False,
-    json: options.Json = False,
-    no_prefect: options.NoPrefect = False,
-    verbose: options.Verbose = False,
-    window: options.Window = None,
-    max_window: options.MaxWindow = None,
-    shard_lines: options.ShardLines = None,
-    shard_bytes: options.ShardBytes = None,
-    max_attempts: options.MaxAttempts = None,
-    max_expiries: options.MaxExpiries = None,
-    poll_interval: options.PollInterval = None,
-    timeout: options.Timeout = None,
-    home: options.Home = None,
-    database_url: options.DatabaseUrl = None,
-    base_url: options.BaseUrl = None,
-    accept_other_key: options.AcceptOtherKey = False,
+    cut: CutFlags,
+    flags: DriveFlags,
 ) -> None:
     """Bring every request of SOURCE to one final result, and write the results in input order.
 
@@ -78,37 +66,20 @@ def run(
         zcat big.jsonl.gz | batchkit run - --name big --json
     """
     from batchkit.cli import job  # noqa: PLC0415 - --help need not wait for the database and the provider
-    from batchkit.steps.split import SplitOptions  # noqa: PLC0415 - as above
 
-    where = options.Where(home, database_url, base_url, accept_other_key)
-    cut = SplitOptions(window, max_window, shard_lines, shard_bytes, max_attempts, max_expiries)
-    order = job.Order(sources, name, output, cut, raw_csv=raw_csv)
-    manner = job.Manner(where, not no_prefect, verbose, json, timeout)
-    settings = where.settings(poll_interval_seconds=poll_interval, **asdict(cut))
+    order = job.Order(sources, name, output, cut.options(), raw_csv=raw_csv)
     carry_out = job.show_plan if dry_run else job.carry_out
-    raise typer.Exit(carry_out(order, settings, manner))
+    raise typer.Exit(carry_out(order, flags.settings(cut), flags.manner()))
 
 
+@spread
 def submit(
     sources: Sources,
     *,
     name: options.WorkloadName = None,
     dry_run: DryRun = False,
-    json: options.Json = False,
-    no_prefect: options.NoPrefect = False,
-    verbose: options.Verbose = False,
-    window: options.Window = None,
-    max_window: options.MaxWindow = None,
-    shard_lines: options.ShardLines = None,
-    shard_bytes: options.ShardBytes = None,
-    max_attempts: options.MaxAttempts = None,
-    max_expiries: options.MaxExpiries = None,
-    poll_interval: options.PollInterval = None,
-    timeout: options.Timeout = None,
-    home: options.Home = None,
-    database_url: options.DatabaseUrl = None,
-    base_url: options.BaseUrl = None,
-    accept_other_key: options.AcceptOtherKey = False,
+    cut: CutFlags,
+    flags: DriveFlags,
 ) -> None:
     """Do what `run` does until everything is submitted, then return.
 
@@ -125,12 +96,7 @@ def submit(
     """
     from batchkit.cli import job  # noqa: PLC0415 - as for run
     from batchkit.drive import DriveUntil  # noqa: PLC0415 - as for run
-    from batchkit.steps.split import SplitOptions  # noqa: PLC0415 - as for run
 
-    where = options.Where(home, database_url, base_url, accept_other_key)
-    cut = SplitOptions(window, max_window, shard_lines, shard_bytes, max_attempts, max_expiries)
-    order = job.Order(sources, name, None, cut, until=DriveUntil.SUBMITTED)
-    manner = job.Manner(where, not no_prefect, verbose, json, timeout)
-    settings = where.settings(poll_interval_seconds=poll_interval, **asdict(cut))
+    order = job.Order(sources, name, None, cut.options(), until=DriveUntil.SUBMITTED)
     carry_out = job.show_plan if dry_run else job.carry_out
-    raise typer.Exit(carry_out(order, settings, manner))
+    raise typer.Exit(carry_out(order, flags.settings(cut), flags.manner()))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from batchkit.cli import options, table_words
 from batchkit.cli import table_options as tables
+from batchkit.cli.flags import CutFlags, DriveFlags, spread
 from batchkit.datasets import require_extra
 
 SOUND = "How it is transcribed"
@@ -72,6 +72,7 @@ Temperature = Annotated[
 ]
 
 
+@spread
 def transcribe(
     table: tables.Tables,
     *,
@@ -91,21 +92,8 @@ def transcribe(
     raw_csv: options.RawCsv = False,
     dry_run: tables.DryRun = False,
     submit_only: tables.SubmitOnly = False,
-    json: options.Json = False,
-    no_prefect: options.NoPrefect = False,
-    verbose: options.Verbose = False,
-    window: options.Window = None,
-    max_window: options.MaxWindow = None,
-    shard_lines: options.ShardLines = None,
-    shard_bytes: options.ShardBytes = None,
-    max_attempts: options.MaxAttempts = None,
-    max_expiries: options.MaxExpiries = None,
-    poll_interval: options.PollInterval = None,
-    timeout: options.Timeout = None,
-    home: options.Home = None,
-    database_url: options.DatabaseUrl = None,
-    base_url: options.BaseUrl = None,
-    accept_other_key: options.AcceptOtherKey = False,
+    cut: CutFlags,
+    flags: DriveFlags,
 ) -> None:
     """Transcribe or translate the audio that each row of TABLE points to, and write the table again with the text.
 
@@ -123,10 +111,7 @@ def transcribe(
     """
     require_extra()
     from batchkit.annotation import presets  # noqa: PLC0415 - --help need not wait for what tables need
-    from batchkit.cli.job import Manner  # noqa: PLC0415 - as above
-    from batchkit.steps.split import SplitOptions  # noqa: PLC0415 - as above
 
-    where = options.Where(home, database_url, base_url, accept_other_key)
     recipe = presets.transcription(
         audio,
         model=model,
@@ -139,10 +124,7 @@ def transcribe(
         key=key,
         limit=limit,
     )
-    cut = SplitOptions(window, max_window, shard_lines, shard_bytes, max_attempts, max_expiries)
     order = table_words.order_of(
-        table, query, recipe, cut, name=name, output=output, raw_csv=raw_csv, submit_only=submit_only
+        table, query, recipe, cut.options(), name=name, output=output, raw_csv=raw_csv, submit_only=submit_only
     )
-    manner = Manner(where, not no_prefect, verbose, json, timeout)
-    settings = where.settings(poll_interval_seconds=poll_interval, **asdict(cut))
-    raise typer.Exit(table_words.carry_out(order, settings, manner, dry_run=dry_run))
+    raise typer.Exit(table_words.carry_out(order, flags.settings(cut), flags.manner(), dry_run=dry_run))

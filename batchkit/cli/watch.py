@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from batchkit.cli import options
+from batchkit.cli.flags import DriveFlags, spread
 
 MaybeName = Annotated[
     str | None,
@@ -14,18 +14,11 @@ MaybeName = Annotated[
 ]
 
 
+@spread
 def watch(
     name: MaybeName = None,
     *,
-    json: options.Json = False,
-    no_prefect: options.NoPrefect = False,
-    verbose: options.Verbose = False,
-    poll_interval: options.PollInterval = None,
-    timeout: options.Timeout = None,
-    home: options.Home = None,
-    database_url: options.DatabaseUrl = None,
-    base_url: options.BaseUrl = None,
-    accept_other_key: options.AcceptOtherKey = False,
+    flags: DriveFlags,
 ) -> None:
     """Drive a workload until it is done, with live progress. Without NAME all open workloads, in turn.
 
@@ -43,6 +36,4 @@ def watch(
     """
     from batchkit.cli import job  # noqa: PLC0415 - --help need not wait for the database and the provider
 
-    where = options.Where(home, database_url, base_url, accept_other_key)
-    manner = job.Manner(where, not no_prefect, verbose, json, timeout)
-    raise typer.Exit(job.watch(name, where.settings(poll_interval_seconds=poll_interval), manner))
+    raise typer.Exit(job.watch(name, flags.settings(), flags.manner()))
