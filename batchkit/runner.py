@@ -104,10 +104,14 @@ class Runner:
 
     # Reading
 
+    def known(self, name: str) -> Workload | None:
+        """Read a workload by name; None when there is none."""
+        with self.store.read() as connection:
+            return workloads.find(connection, name)
+
     def find(self, name: str) -> Workload:
         """Read a workload by name. Raises ``UnknownWorkload``."""
-        with self.store.read() as connection:
-            workload = workloads.find(connection, name)
+        workload = self.known(name)
         if workload is None:
             raise UnknownWorkload(
                 f"there is no workload {name!r} in {self.store.display_url}", hint="`batchkit status` lists them"

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from batchkit.steps.context import StepReport
     from batchkit.store.evaluations import Evaluation
 
-#: How many rows a report shows.
-_REPORT_ROWS = 500
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -72,6 +69,6 @@ def write_report(runner: Runner, evaluation: Evaluation) -> Path | None:
 
     target = report_path(evaluation)
     try:
-        return None if target is None else write(runner, evaluation.name, target, rows=_REPORT_ROWS)
+        return None if target is None else write(runner, evaluation.name, target)
     except BatchkitError:
         return None

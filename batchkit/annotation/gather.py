@@ -84,10 +84,13 @@ def answered_rows(runner: Runner, workload: Workload) -> Iterator[AnsweredRow]:
 
     Raises ``UsageError`` when it was not, or is not split yet, ``SpoolError`` when the snapshot is lost or not that of its requests.
     """
-    number = 0
-    for batch, answers in _answered_batches(runner, workload, _recipe_of(workload)):
-        for number, (row, of_row) in enumerate(zip(rows_of(batch), answers, strict=True), number + 1):  # noqa: B020 - it counts on
-            yield AnsweredRow(number, row, of_row)
+    rows = (
+        answered
+        for batch, answers in _answered_batches(runner, workload, _recipe_of(workload))
+        for answered in zip(rows_of(batch), answers, strict=True)
+    )
+    for number, (row, of_row) in enumerate(rows, 1):
+        yield AnsweredRow(number, row, of_row)
 
 
 def write_annotated(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from batchkit import jsonl, preflight, sources
 from batchkit.annotation.recipe import load_recipe
 from batchkit.annotation.render import BadRow, Renderer, RowProblem
-from batchkit.errors import InputInvalid, Problem, UnknownWorkload, UsageError, WorkloadConflict
+from batchkit.errors import InputInvalid, Problem, UsageError, WorkloadConflict
 from batchkit.spool import disk_errors
 from batchkit.steps.split import SplitOptions
 from batchkit.uniqueness import SeenIds
@@ -60,7 +60,7 @@ def ensure_workload(
     options = options or SplitOptions()
     existing = _existing(runner, chosen, whole)
     if existing is not None and existing.request_count is not None:
-        return runner.change_policies(existing, replace(options, answer_rules=whole.rules.model_dump_json()))
+        return runner.change_policies(existing, replace(options, answer_rules=whole.answer_rules().model_dump_json()))
     renderer = Renderer(whole, taken.columns, folder=folder)
     with runner.scratch() as scratch:
         requests, snapshot = scratch / "requests.jsonl", scratch / SNAPSHOT
@@ -72,7 +72,7 @@ def ensure_workload(
                 options=replace(
                     options,
                     source=whole.table,
-                    answer_rules=whole.rules.model_dump_json(),
+                    answer_rules=whole.answer_rules().model_dump_json(),
                     recipe=whole.model_dump_json(),
                 ),
                 advance=checked,
@@ -188,9 +188,8 @@ def rendered(
 
 
 def _existing(runner: Runner, name: str, recipe: Recipe) -> Workload | None:
-    try:
-        workload = runner.find(name)
-    except UnknownWorkload:
+    workload = runner.known(name)
+    if workload is None:
         return None
     if workload.recipe is None:
         raise WorkloadConflict(

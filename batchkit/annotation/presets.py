@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from batchkit import jsonl
-from batchkit.annotation.parameters import MAX_COMPLETION_TOKENS, Audio, Parameters
+from batchkit.annotation.parameters import Audio, Parameters
 from batchkit.annotation.recipe import Prompt, Recipe
 from batchkit.answers import AnswerCheck, AnswerRules
 from batchkit.answers.importing import import_by_path
@@ -59,7 +59,7 @@ def annotation(
     chosen = [flag for flag, is_given in given.items() if is_given]
     if len(chosen) > 1:
         raise UsageError(f"{' and '.join(chosen)} exclude each other: an answer is one thing", hint="keep one of them")
-    rules: dict[str, Any] = {"tries": tries, "model_caps": _caps(models)}
+    rules: dict[str, Any] = {"tries": tries}
     if schema is not None:
         rules |= {"format": "json", **_schema_rules(schema)}
     elif choices:
@@ -166,10 +166,6 @@ def made_rules(**fields: Any) -> AnswerRules:
     return rules
 
 
-def _caps(models: Sequence[str]) -> dict[str, int]:
-    return {model: MAX_COMPLETION_TOKENS[model] for model in models if model in MAX_COMPLETION_TOKENS}
-
-
 def _whole(column: str) -> str:
     return "{{ row[" + jsonl.dumps(column).decode() + "] }}"
 
@@ -178,12 +174,17 @@ def _schema_rules(schema: Schema) -> dict[str, Any]:
     if isinstance(schema, (str, PathLike)):
         path = Path(schema)
         if isinstance(schema, str) and ":" in schema and not path.exists():
-            return {"json_schema": _schema_of(import_by_path(schema), schema), "model_path": schema}
+            return {"json_schema": schema_of_model(schema), "model_path": schema}
         return {"json_schema": _schema_in(path)}
     if isinstance(schema, type):
         path_of_model = f"{schema.__module__}:{schema.__qualname__}"
         return {"json_schema": _schema_of(schema, path_of_model), "model_path": path_of_model}
     return {"json_schema": dict(schema)}
+
+
+def schema_of_model(path: str) -> dict[str, Any]:
+    """Describe a pydantic model, named by its import path, so that a request can ask for it. Raises ``UsageError``."""
+    return _schema_of(import_by_path(path), path)
 
 
 def _schema_of(model: Any, path: str) -> dict[str, Any]:

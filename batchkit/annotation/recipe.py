@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from batchkit import jsonl
-from batchkit.annotation.parameters import Audio, Parameters
+from batchkit.annotation.parameters import MAX_COMPLETION_TOKENS, Audio, Parameters
 from batchkit.answers.rules import AnswerRules
 from batchkit.errors import UsageError
 
@@ -65,6 +65,11 @@ class Recipe(BaseModel):
             if repeated:
                 raise ValueError(f"the {what} {repeated[0]!r} is there twice")
         return self
+
+    def answer_rules(self) -> AnswerRules:
+        """Give the rules as the workload keeps them: with what each of the models writes at most."""
+        known = {model: MAX_COMPLETION_TOKENS[model] for model in self.models if model in MAX_COMPLETION_TOKENS}
+        return self.rules.model_copy(update={"model_caps": {**known, **self.rules.model_caps}})
 
     @property
     def requests_per_row(self) -> int:

@@ -18,6 +18,7 @@ from batchkit.preflight.facts import CHAT, METHOD
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from batchkit.annotation.parameters import Audio
     from batchkit.annotation.recipe import Prompt, Recipe
 
 #: What a line takes beside its messages, at most, where that matters: ids, parameters, names.
@@ -112,7 +113,7 @@ class Renderer:
             raise RowProblem(number, self.recipe.key, "the key is empty")
         ids = iter(self._ids.of_key(self._ids.key_of(row, number)))
         try:
-            bodies = self._audio(row) if self.recipe.audio is not None else self._chats(row)
+            bodies = self._chats(row) if self.recipe.audio is None else self._recordings(row, self.recipe.audio)
         except Unrendered as trouble:
             raise RowProblem(number, "", str(trouble)) from None
         except ImageTrouble as trouble:
@@ -159,9 +160,7 @@ class Renderer:
             for body, words in made
         ]
 
-    def _audio(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
-        audio = self.recipe.audio
-        assert audio is not None  # noqa: S101 - asked by the caller
+    def _recordings(self, row: Mapping[str, Any], audio: Audio) -> list[dict[str, Any]]:
         prompt = None if self._audio_prompt is None else self._audio_prompt.render(row)
         body = audio_body(audio, row[audio.column], prompt)
         return [{"model": made["model"], **body} for prepared in self._requests for made, _ in prepared]

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from batchkit.answers.rules import AnswerRules
 
 _MAX_MESSAGE_CHARS: Final = 500
+_QUOTED_CHARS: Final = 80
+_BAD_REQUEST: Final = 400
 _THOUGHTS: Final = re.compile(r"\s*<think>.*?</think>\s*", re.DOTALL)
 _FENCE: Final = re.compile(r"\s*```[A-Za-z]*\n(.*?)\n?```\s*", re.DOTALL)
 _NUMBER: Final = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
@@ -159,7 +161,7 @@ def reason_of_refusal(status_code: int | None, code: str | None, message: str | 
     Groq answers 400 with these codes when what the model wrote is no JSON, or no call of a tool (console.groq.com/docs/text-chat,
     /docs/tool-use); it does so too when the token limit cut the JSON off.
     """
-    if status_code != 400 or code not in {"json_validate_failed", "tool_use_failed"}:  # noqa: PLR2004 - bad request
+    if status_code != _BAD_REQUEST or code not in {"json_validate_failed", "tool_use_failed"}:
         return None
     return Reason.TRUNCATED if "max completion tokens" in (message or "").lower() else Reason.GENERATION_FAILED
 
@@ -173,7 +175,8 @@ def _validator(rules: AnswerRules) -> Callable[[Any], Any]:
     return _schema_validator(rules.json_schema)
 
 
-def _schema_validator(schema: dict[str, Any]) -> Callable[[Any], Any]:
+def compiled_schema(schema: dict[str, Any]) -> Any:
+    """Compile a JSON Schema for ``jsonschema_rs``. Raises ``ConfigurationError``."""
     try:
         import jsonschema_rs  # noqa: PLC0415 - an extra
     except ImportError:
@@ -181,9 +184,13 @@ def _schema_validator(schema: dict[str, Any]) -> Callable[[Any], Any]:
             "what checks answers against a schema is not installed", hint="pip install 'groq-batchkit[annotate]'"
         ) from None
     try:
-        validator = jsonschema_rs.validator_for(schema)
+        return jsonschema_rs.validator_for(schema)
     except ValueError as error:
-        raise ConfigurationError(f"the schema of the answers is not a JSON Schema: {error}") from None
+        raise ConfigurationError(f"this is no JSON Schema: {error}") from None
+
+
+def _schema_validator(schema: dict[str, Any]) -> Callable[[Any], Any]:
+    validator = compiled_schema(schema)
 
     def validate(value: Any) -> Any:
         if not validator.is_valid(value):
@@ -223,7 +230,7 @@ def _without_thoughts(text: str) -> str:
 
 def _quoted(text: str) -> str:
     stripped = " ".join(text.split())
-    return repr(stripped if len(stripped) <= 80 else stripped[:79] + "…")  # noqa: PLR2004 - a line of a terminal
+    return repr(stripped if len(stripped) <= _QUOTED_CHARS else stripped[: _QUOTED_CHARS - 1] + "…")
 
 
 def _tool_calls(message: _Message) -> list[dict[str, Any]]:

@@ -19,6 +19,10 @@ def _pattern(value: str) -> str:
     return value
 
 
+#: A text that compiles.
+Pattern = Annotated[str, AfterValidator(_pattern)]
+
+
 class AnswerRules(BaseModel):
     """What an answer must be.
 
@@ -35,7 +39,7 @@ class AnswerRules(BaseModel):
     json_schema: dict[str, Any] | None = None
     model_path: str | None = None
     choices: tuple[str, ...] = ()
-    pattern: Annotated[str, AfterValidator(_pattern)] | None = None
+    pattern: Pattern | None = None
     minimum: float | None = None
     maximum: float | None = None
     max_tokens_cap: PositiveInt = 16_384

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from batchkit.steps.split import SplitOptions
     from batchkit.store.evaluations import Evaluation
 
-#: How many rows a report shows.
-REPORT_ROWS = 500
-
 
 @dataclass(frozen=True, slots=True)
 class EvaluationOrder:
@@ -93,7 +90,7 @@ def _report(desk: Desk, evaluation: Evaluation, order: EvaluationOrder) -> Path 
     from batchkit.reports.writing import write_report  # noqa: PLC0415 - only where a page is wanted
 
     try:
-        return write_report(desk.runner, evaluation.name, target, rows=REPORT_ROWS)
+        return write_report(desk.runner, evaluation.name, target)
     except BatchkitError as error:
         console.complain(desk.err, error)
         return None

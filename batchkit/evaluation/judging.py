@@ -9,7 +9,6 @@ from batchkit.annotation.gather import answered_rows
 from batchkit.annotation.orders import ensure_workload, snapshot_path
 from batchkit.annotation.recipe import Recipe
 from batchkit.datasets import Snapshot, open_table, rows_of
-from batchkit.errors import UnknownWorkload
 from batchkit.evaluation.results import JudgeAgreement
 from batchkit.evaluation.scorers import (
     JUDGE_COLUMNS,
@@ -52,7 +51,7 @@ def ensure_judge_workload(
     Raises as ``ensure_workload``.
     """
     name = workload_name(evaluation, judge)
-    existing = find_workload(runner, name)
+    existing = runner.known(name)
     if existing is not None and existing.request_count is not None:
         return existing
     main = runner.find(evaluation.workload)
@@ -79,20 +78,12 @@ def judge_recipe(judge: Judge, *, table: str = "", table_digest: str = "") -> Re
     )
 
 
-def find_workload(runner: Runner, name: str) -> Workload | None:
-    """Read a workload by name; None when there is none."""
-    try:
-        return runner.find(name)
-    except UnknownWorkload:
-        return None
-
-
 class Judgements:
     """What a judge said, asked for in the order of the requests that it was about."""
 
     def __init__(self, runner: Runner, evaluation: Evaluation, judge: Judge) -> None:
         self._judge = judge
-        workload = find_workload(runner, workload_name(evaluation, judge))
+        workload = runner.known(workload_name(evaluation, judge))
         self._left = _judgements(runner, workload, "a") if workload is not None else iter(())
         self._next = next(self._left, None)
 
@@ -107,7 +98,7 @@ class Judgements:
 
 def agreement_with_people(runner: Runner, evaluation: Evaluation, judge: Judge) -> JudgeAgreement | None:
     """Compare the judge with the people who labelled a sample; None without one."""
-    workload = find_workload(runner, workload_name(evaluation, judge))
+    workload = runner.known(workload_name(evaluation, judge))
     if judge.human is None or workload is None:
         return None
     pairs = [

@@ -5,41 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from batchkit import jsonl
+from batchkit.annotation.presets import made_rules, read_json, schema_of_model
 from batchkit.annotation.recipe import Prompt
-from batchkit.answers.importing import import_by_path
-from batchkit.answers.rules import AnswerRules
-from batchkit.errors import ConfigurationError
+from batchkit.answers.check import compiled_schema
+from batchkit.errors import UsageError
 
 if TYPE_CHECKING:
     from typing import Self
 
     from pydantic import ValidationInfo
 
+    from batchkit.answers.rules import AnswerRules
+
 
 def _schema_of(value: Any, info: ValidationInfo) -> Any:
     """Read a schema from its file, relative to the suite's folder, and see that it is one."""
-    schema = _from_file(value, (info.context or {}).get("folder", ".")) if isinstance(value, str) else value
-    if isinstance(schema, dict):
-        import jsonschema_rs  # noqa: PLC0415 - an extra, and only where a schema is used
-
-        try:
-            jsonschema_rs.validator_for(schema)
-        except ValueError as error:
-            raise ValueError(f"this is no JSON Schema: {error}") from None
-    return schema
-
-
-def _from_file(name: str, folder: str) -> Any:
-    path = Path(folder) / name
     try:
-        return jsonl.loads(path.read_bytes())
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    except jsonl.MalformedJson as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+        if isinstance(value, str):
+            value = read_json(Path((info.context or {}).get("folder", ".")) / value, "schema")
+        if isinstance(value, dict):
+            compiled_schema(value)
+    except UsageError as error:
+        raise ValueError(error.message) from None
+    return value
 
 
 read_schema = BeforeValidator(_schema_of)
@@ -47,11 +37,9 @@ read_schema = BeforeValidator(_schema_of)
 
 def _schema_of_model(path: str | None) -> dict[str, Any] | None:
     """Describe a pydantic model of the user's, so that the request can ask for it."""
-    if path is None:
-        return None
     try:
-        return TypeAdapter(import_by_path(path)).json_schema()
-    except ConfigurationError as error:
+        return None if path is None else schema_of_model(path)
+    except UsageError as error:
         raise ValueError(error.message) from None
 
 
@@ -93,15 +81,13 @@ class Answers(BaseModel):
     def _make_sense(self) -> Self:
         try:
             self.rules()
-        except ValidationError as error:
-            raise ValueError(
-                "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
-            ) from None
+        except UsageError as error:
+            raise ValueError(error.message) from None
         return self
 
     def rules(self) -> AnswerRules:
         """Make the rules of a workload of it."""
-        return AnswerRules(
+        return made_rules(
             format=self.format or self._implied(),
             json_schema=self.json_schema or _schema_of_model(self.model_path),
             model_path=self.model_path,

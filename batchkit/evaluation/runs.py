@@ -21,7 +21,6 @@ from batchkit.errors import BatchkitError, UsageError, WorkloadConflict
 from batchkit.evaluation.judging import (
     agreement_with_people,
     ensure_judge_workload,
-    find_workload,
     judge_recipe,
     workload_name,
 )
@@ -87,7 +86,7 @@ def next_workload(
     Raises as ``ensure_workload``; a run that nothing can be sent for is forgotten.
     """
     suite = suite_of(evaluation)
-    main = find_workload(runner, evaluation.workload)
+    main = runner.known(evaluation.workload)
     if main is None or main.request_count is None:
         main = _make_main(runner, evaluation, suite, options, advance)
     _check_is_ours(evaluation, main)
@@ -134,7 +133,7 @@ def conclude(
         run=evaluation.name,
         previous=None if previous is None else previous.name,
         suite_version=evaluation.suite_version,
-        workload_names=(evaluation.workload, *(name for name in workloads if find_workload(runner, name))),
+        workload_names=(evaluation.workload, *(name for name in workloads if runner.known(name))),
         started_at=evaluation.started_at,
         finished_at=finished_at,
         metrics=metrics,
@@ -188,11 +187,11 @@ def collect(runner: Runner) -> Iterator[Collected]:
 
 
 def _is_due(runner: Runner, evaluation: Evaluation) -> bool:
-    main = find_workload(runner, evaluation.workload)
+    main = runner.known(evaluation.workload)
     if main is None or main.request_count is None:
         return False  # whoever began the run makes its workload
     names = [workload_name(evaluation, judge) for judge in suite_of(evaluation).judges]
-    begun = [workload for name in names if (workload := find_workload(runner, name)) is not None]
+    begun = [workload for name in names if (workload := runner.known(name)) is not None]
     return all(runner.progress(workload.id).is_finished for workload in (main, *begun))
 
 

@@ -12,11 +12,13 @@ import string
 import unicodedata
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from batchkit import jsonl
 from batchkit.annotation.parameters import Parameters
+from batchkit.answers.check import compiled_schema
 from batchkit.answers.importing import import_by_path
+from batchkit.answers.rules import Pattern
 from batchkit.evaluation.parts import Answers, PromptText, read_schema
 
 if TYPE_CHECKING:
@@ -94,14 +96,6 @@ def read_number(text: str, which: Literal["whole", "first", "last"]) -> float | 
 
 def _as_number(word: str) -> float:
     return float(word.replace(",", ""))
-
-
-def _pattern(value: str) -> str:
-    try:
-        re.compile(value)
-    except re.error as error:
-        raise ValueError(f"not a regular expression: {error}") from None
-    return value
 
 
 class ScorerBase(BaseModel):
@@ -209,7 +203,7 @@ class Regex(ScorerBase):
 
     kind: Literal["regex"] = "regex"
     needs_expected: ClassVar[bool] = False
-    pattern: Annotated[str, AfterValidator(_pattern)]
+    pattern: Pattern
     whole: bool = False
     ignore_case: bool = False
 
@@ -257,9 +251,7 @@ class SchemaValid(ScorerBase):
 
     def prepared(self) -> Callable[[Mapping[str, Any], Answer, str | None], Score]:
         """Compile the schema."""
-        import jsonschema_rs  # noqa: PLC0415 - only where a schema is used
-
-        validator = jsonschema_rs.validator_for(self.json_schema)
+        validator = compiled_schema(self.json_schema)
 
         def score(_row: Mapping[str, Any], answer: Answer, _expected: str | None) -> Score:
             if answer.status != "succeeded" and (answer.error_code or "").partition("_")[0] not in {

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchkit import words
-from batchkit.errors import UnknownWorkload, UsageError
+from batchkit.errors import UsageError
 from batchkit.evaluation.results import is_run, summary
 from batchkit.reports import page
 from batchkit.reports.evaluated import evaluation_view, worst_scored
 from batchkit.reports.facts import read_facts
 from batchkit.reports.rows import within, worst_rows
 from batchkit.reports.views import row_kinds, workload_view
-from batchkit.spool import disk_errors, part_of, sync_directory
+from batchkit.spool import disk_errors, whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from batchkit.reports.rows import ShownRow
     from batchkit.runner import Runner
 
+DEFAULT_ROWS = 500
 #: More rows than this make a page that a phone cannot hold.
 MOST_ROWS = 2_000
 #: What the rows of a page take up at most; the rest of it is far smaller.
@@ -40,7 +40,7 @@ _LOWEST_FIRST = (
 )
 
 
-def write_report(runner: Runner, name: str, target: Path, *, rows: int) -> Path:
+def write_report(runner: Runner, name: str, target: Path, *, rows: int = DEFAULT_ROWS) -> Path:
     """Write the page of an evaluation run of that name, or else of a workload, with up to ``rows`` of its requests.
 
     Gives the whole path of ``target``. The file appears whole, by a rename, or not at all. Raises ``UnknownWorkload``, ``UsageError`` for more than ``MOST_ROWS``
@@ -57,12 +57,8 @@ def write_report(runner: Runner, name: str, target: Path, *, rows: int) -> Path:
         else workload_page(runner, runner.find(name), rows=rows)
     )
     target = target.absolute()
-    part = part_of(target)
-    with disk_errors("write", target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(target)
-        sync_directory(target.parent)
+    with disk_errors("write", target), whole_file(target) as handle:
+        handle.write(text.encode())
     return target
 
 
@@ -90,7 +86,7 @@ def workload_page(runner: Runner, workload: Workload, *, rows: int) -> str:
 def evaluation_page(runner: Runner, name: str, *, rows: int) -> str:
     """Write the page of an evaluation run, with the workloads that are still there."""
     found = summary(runner, name)
-    workloads = [workload for workload in map(partial(_find, runner), found.workload_names) if workload is not None]
+    workloads = [workload for workload in map(runner.known, found.workload_names) if workload is not None]
     facts = [read_facts(runner, workload) for workload in workloads]
     answers = next((workload for workload in workloads if workload.name == found.workload_names[0]), None)
     shown: list[ShownRow] = []
@@ -110,13 +106,6 @@ def evaluation_page(runner: Runner, name: str, *, rows: int) -> str:
         rows_note=f"{order} {_left_out(shown, total, found.workload_names[0])}",
         kinds=row_kinds(shown),
     )
-
-
-def _find(runner: Runner, name: str) -> Workload | None:
-    try:
-        return runner.find(name)
-    except UnknownWorkload:
-        return None
 
 
 def _fitting(rows: list[ShownRow]) -> list[ShownRow]:

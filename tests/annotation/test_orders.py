@@ -10,7 +10,7 @@ from batchkit import jsonl
 from batchkit.annotation import orders, presets
 from batchkit.annotation.orders import ensure_workload, snapshot_path
 from batchkit.annotation.parameters import Parameters
-from batchkit.annotation.recipe import load_recipe
+from batchkit.annotation.recipe import Prompt, Recipe, load_recipe
 from batchkit.answers.rules import load_rules
 from batchkit.datasets import Snapshot, open_table, rows_of
 from batchkit.errors import InputInvalid, SpoolError, UsageError, WorkloadConflict
@@ -267,3 +267,13 @@ def test_every_answer_comes_back_to_its_own_row(open_bench, table):
         for line in read_lines(bench.home.parent / "out.jsonl")
     ]
     assert said == [f"Echo: r{number} good {number}" for number in range(1, 31)]
+
+
+def test_a_truncated_answer_is_never_asked_for_with_more_than_its_model_writes(open_runner, tmp_path):
+    """Whoever made the recipe, the workload knows what each of its models writes at most: beyond it the provider refuses."""
+    small = "meta-llama/llama-4-scout-17b-16e-instruct"
+    recipe = Recipe(kind="evaluate", prompts=(Prompt(user="{{ text }}"),), models=(small, MODEL))
+    workload = ensure_workload(open_runner(), write_table(tmp_path / "t.csv", 2), recipe)
+    rules = load_rules(workload.answer_rules)
+    assert rules is not None
+    assert (rules.cap_for(small), rules.cap_for(MODEL)) == (8_192, rules.max_tokens_cap)
