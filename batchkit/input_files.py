@@ -17,7 +17,7 @@ import zstandard
 from batchkit.errors import InputUnreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
 BLOCK_BYTES: Final = 1 << 20
@@ -37,7 +37,7 @@ _RUN_BLOCK: Final = 1
 
 # First bytes that no JSON line can have, and what the file is then.
 _UNSUPPORTED: Final = (
-    (b"PK\x03\x04", "a zip archive", "unpack it first"),
+    (b"PK\x03\x04", "a zip archive or a spreadsheet", "unpack it, or save the sheet as text"),
     (b"BZh", "compressed with bzip2", "unpack it, or compress it with gzip or zstandard"),
     (b"\xfd7zXZ\x00", "compressed with xz", "unpack it, or compress it with gzip or zstandard"),
     (b"\xff\xfe", "text in UTF-16", "save it as UTF-8"),
@@ -45,8 +45,8 @@ _UNSUPPORTED: Final = (
 )
 
 
-def open_file(path: Path) -> BinaryIO:
-    """Open a regular file unbuffered. Raises ``InputUnreadable``."""
+def open_file(path: Path, *, instead: str = "pipe it in and name it -") -> BinaryIO:
+    """Open a regular file unbuffered; ``instead`` is the way for what is none. Raises ``InputUnreadable``."""
     try:
         # Not blocking, so that a named pipe is refused and not waited for.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -63,7 +63,7 @@ def open_file(path: Path) -> BinaryIO:
     os.close(descriptor)
     if stat.S_ISDIR(mode):
         raise InputUnreadable(path, "is a directory", "name the files in it")
-    raise InputUnreadable(path, "is not a regular file and could be read only once", "pipe it in and name it -")
+    raise InputUnreadable(path, "is not a regular file and could be read only once", instead)
 
 
 def compression_of(first: bytes) -> str | None:
@@ -79,13 +79,13 @@ def _is_skippable(first: bytes) -> bool:
     return first[1:4] == _SKIPPABLE_REST and first[0] in _SKIPPABLE_FIRST
 
 
-def check_file(path: Path) -> None:
-    """Refuse what can be known to be unreadable from the start of a file."""
-    with open_file(path) as file, reading(path):
+def check_file(path: Path, *, wanted: str = "JSON Lines", instead: str = "pipe it in and name it -") -> None:
+    """Refuse what can be known to be unreadable from the start of a file, which is to be ``wanted``."""
+    with open_file(path, instead=instead) as file, reading(path):
         first = file.read(MAGIC_BYTES)
     for magic, what, hint in _UNSUPPORTED:
         if first.startswith(magic):
-            raise InputUnreadable(path, f"is {what}, not JSON Lines", hint)
+            raise InputUnreadable(path, f"is {what}, not {wanted}", hint)
 
 
 @contextlib.contextmanager
@@ -102,7 +102,7 @@ def reading(path: Path) -> Iterator[None]:
         raise InputUnreadable(path, f"cannot be read: {error.strerror or error}", again) from error
 
 
-def blocks_of(path: Path) -> Iterator[bytes]:
+def blocks_of(path: Path) -> Generator[bytes, None, None]:
     """Give the decompressed bytes of a file in blocks of at most 1 MiB, none of them empty."""
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(open_file(path))

@@ -299,7 +299,7 @@ class TestUnreadable:
             def read(self, _size=-1):
                 raise OSError(5, "Input/output error")
 
-        monkeypatch.setattr(input_files, "open_file", lambda _: Failing())
+        monkeypatch.setattr(input_files, "open_file", lambda _path, **_more: Failing())
         assert "Input/output error" in self.refusal(path).message
 
 
