@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from batchkit import flows
+from batchkit.emulator.faults import calls
 from batchkit.models import ShardState
 from batchkit.runner import Runner
 from batchkit.store import shards
@@ -46,7 +47,8 @@ def started(command, folder, environment):
 @pytest.mark.timeout(300)
 def test_workers_of_a_pool_share_a_workload(prefect_server, open_bench, tmp_path):
     """The commands of the README: a pool, the deployments, two workers; passes on both bring one workload to its end."""
-    bench = open_bench(speed=40_000)
+    # Uploads so slow that the first worker is still at it when the second one has started.
+    bench = open_bench(calls.SlowReplies(on=("files.create",), seconds=0.5), speed=40_000)
     bench.split(write_mixed(tmp_path / "input.jsonl", REQUESTS), shard_lines=2)
     environment = {
         **os.environ,
