@@ -94,12 +94,11 @@ class InputInvalid(UsageError):
     ``problems`` holds the first ones by line, ``count`` how many there are in all.
     """
 
-    def __init__(self, problems: list[Problem], count: int) -> None:
+    def __init__(
+        self, problems: list[Problem], count: int, *, hint: str = "correct the lines and run the same command again"
+    ) -> None:
         noun = "problem" if count == 1 else "problems"
-        super().__init__(
-            f"the input has {count:,} {noun}; nothing was sent",
-            hint="correct the lines and run the same command again",
-        )
+        super().__init__(f"the input has {count:,} {noun}; nothing was sent", hint=hint)
         self.problems = problems
         self.count = count
 

@@ -11,7 +11,9 @@ from batchkit.cli import console, exits, options
 
 Output = Annotated[
     Path | None,
-    typer.Option("--output", metavar="FILE", help="The page to write (default NAME.report.html).", show_default=False),
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="The page to write (default NAME.report.html).", show_default=False
+    ),
 ]
 Rows = Annotated[
     int, typer.Option("--rows", metavar="N", help="How many requests to show, the worst first: up to 2000.")

@@ -10,6 +10,11 @@ _UNSUPPORTED = ("logprobs", "logit_bias", "top_logprobs")
 _MAX_TOOLS = 128
 _MAX_IMAGES = 5
 _MAX_STOPS = 4
+_EFFORTS = {
+    "openai/gpt-oss-20b": ("low", "medium", "high"),
+    "openai/gpt-oss-120b": ("low", "medium", "high"),
+    "qwen/qwen3-32b": ("none", "default"),
+}
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 
@@ -83,6 +88,11 @@ def _check_response_format(wanted: Any) -> None:
 
 
 def _check_reasoning(body: dict[str, Any]) -> None:
+    effort, words = body.get("reasoning_effort"), _EFFORTS.get(body["model"])
+    if effort is not None and words is not None and effort not in words:
+        raise refused(
+            400, f"reasoning_effort must be one of {', '.join(words[:-1])} or {words[-1]}", param="reasoning_effort"
+        )
     shape = body.get("reasoning_format")
     if shape is None:
         return

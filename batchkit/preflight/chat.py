@@ -21,6 +21,7 @@ from batchkit.preflight.facts import (
     RANGES,
     REASONING,
     REASONING_EFFORTS,
+    REASONING_EFFORTS_OF_MODELS,
     REASONING_FORMATS,
     RESPONSE_FORMATS,
     ROLES,
@@ -52,7 +53,7 @@ PLAIN_PARAMETERS: Final = frozenset(
 
 
 def are_plain(body: dict[str, Any]) -> bool:
-    """Whether the parameters are plainly in order, all of them in ``PLAIN_PARAMETERS`` and ``messages`` checked already.
+    """Whether the parameters are plainly in order, all of them in ``PLAIN_PARAMETERS``, ``model`` and ``messages`` checked already.
 
     False only asks for the closer look of ``check``.
     """
@@ -65,7 +66,7 @@ def are_plain(body: dict[str, Any]) -> bool:
             if type(value) is not int or value < 1:
                 return False
         elif name == "reasoning_effort":
-            if value not in REASONING_EFFORTS:
+            if value not in REASONING_EFFORTS_OF_MODELS.get(body["model"].lower(), REASONING_EFFORTS):
                 return False
         elif name == "response_format" and not _is_plain_format(value, body):
             return False
@@ -102,6 +103,7 @@ def check(body: dict[str, Any], model: str | None, line_bytes: int, findings: Fi
     _check_stop(body, findings)
     has_tools = _check_tools(body, findings)
     is_json = _check_response_format(body, findings)
+    _check_effort(body.get("reasoning_effort"), model, findings)
     _check_reasoning(body, has_tools=has_tools, is_json=is_json, findings=findings)
 
 
@@ -290,12 +292,20 @@ def _ask_for_json(body: dict[str, Any]) -> bool:
     return any("JSON" in text or "json" in text or "json" in text.lower() for text in texts(body.get("messages")))
 
 
-def _check_reasoning(body: dict[str, Any], *, has_tools: bool, is_json: bool, findings: Findings) -> None:
-    effort = body.get("reasoning_effort")
-    if effort is not None and not isinstance(effort, str):
-        findings.refuse(f"body.reasoning_effort is {describe(effort)}; give {one_of(REASONING_EFFORTS)} ({REASONING})")
-    elif effort is not None and effort not in REASONING_EFFORTS:
+def _check_effort(effort: Any, model: str | None, findings: Findings) -> None:
+    if effort is None:
+        return
+    known = REASONING_EFFORTS_OF_MODELS.get((model or "").lower())
+    if not isinstance(effort, str) or (known is not None and effort in REASONING_EFFORTS and effort not in known):
+        whose = f" for {model}" if known is not None else ""
+        findings.refuse(
+            f"body.reasoning_effort is {describe(effort)}; give {one_of(known or REASONING_EFFORTS)}{whose} ({REASONING})"
+        )
+    elif effort not in REASONING_EFFORTS:
         findings.warn(f"body.reasoning_effort is none of {', '.join(REASONING_EFFORTS)}")
+
+
+def _check_reasoning(body: dict[str, Any], *, has_tools: bool, is_json: bool, findings: Findings) -> None:
     wanted = body.get("reasoning_format")
     if wanted is None:
         return

@@ -51,8 +51,16 @@ MAX_STOP: Final = 4
 MAX_TOOLS: Final = 128
 TOOL_CHOICES: Final = ("none", "auto", "required")
 NAME: Final = r"[A-Za-z0-9_-]{1,64}"
-# Which of these a model takes differs by model and has grown over time: a word outside the list is a warning.
+# The words have grown over time: one outside the list is a warning.
 REASONING_EFFORTS: Final = ("none", "default", "low", "medium", "high")
+# The official client names them model by model; others are answered with 400 ("reasoning_effort must be one of none or
+# default": earendil-works/pi#1745).
+_OF_GPT_OSS: Final = ("low", "medium", "high")
+REASONING_EFFORTS_OF_MODELS: Final = {
+    "openai/gpt-oss-20b": _OF_GPT_OSS,
+    "openai/gpt-oss-120b": _OF_GPT_OSS,
+    "qwen/qwen3-32b": ("none", "default"),
+}
 
 # console.groq.com/docs/reasoning: "raw" with JSON mode or tools is answered with 400.
 REASONING: Final = "console.groq.com/docs/reasoning"

@@ -13,10 +13,11 @@ from msgspec import Meta, Struct
 
 from batchkit import jsonl
 from batchkit.preflight.envelope import PARTICULAR_MODELS
-from batchkit.preflight.facts import CHAT
+from batchkit.preflight.facts import CHAT, REASONING_EFFORTS_OF_MODELS
 
 _MAX_ID_CHARS: Final = 64
 _ID_BYTES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:-"
+_EFFORTS: Final = {model: {None, *words} for model, words in REASONING_EFFORTS_OF_MODELS.items()}
 _Positive = Annotated[int, Meta(ge=1, le=2**62)]
 
 
@@ -35,7 +36,7 @@ class _Body(Struct, forbid_unknown_fields=True, gc=False):
     max_completion_tokens: _Positive = 1
     max_tokens: _Positive = 1
     seed: _Positive = 1
-    reasoning_effort: Literal["none", "default", "low", "medium", "high"] = "none"
+    reasoning_effort: Literal["none", "default", "low", "medium", "high"] | None = None
 
 
 class PlainChat(Struct, forbid_unknown_fields=True, gc=False):
@@ -63,12 +64,15 @@ def plain_ids(block: bytes, lines: list[bytes]) -> list[str] | None:
         return None
     custom_ids = [chat.custom_id for chat in chats]
     lengths = set(map(len, custom_ids))
-    models = {model.lower() for model in {chat.body.model for chat in chats}}
+    efforts: dict[str, set[str | None]] = {}
+    for model, effort in {(chat.body.model, chat.body.reasoning_effort) for chat in chats}:
+        efforts.setdefault(model.lower(), {None}).add(effort)
     are_plain = (
         min(lengths) > 0
         and max(lengths) <= _MAX_ID_CHARS
         and not "".join(custom_ids).encode().translate(None, _ID_BYTES)
-        and "" not in models
-        and models.isdisjoint(PARTICULAR_MODELS)
+        and "" not in efforts
+        and efforts.keys().isdisjoint(PARTICULAR_MODELS)
+        and all(words.issubset(_EFFORTS.get(model, words)) for model, words in efforts.items())
     )
     return custom_ids if are_plain else None

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 #: How many problems are shown; all are counted.
 SHOWN_PROBLEMS = 20
 
+_TABLES = (".csv", ".tsv", ".parquet", ".arrow", ".feather")
+_ASK_ABOUT_ROWS = "this takes requests as JSON Lines; `batchkit annotate` makes them from the rows of a table"
 _LINES_PER_ADVANCE = 2_000
 
 
@@ -117,7 +119,10 @@ class InputCheck:
             self._find_repeated(suspects)
         if self._problem_count:
             first = nsmallest(SHOWN_PROBLEMS, self._problems, key=lambda entry: entry[0])
-            raise InputInvalid([problem for _, problem in first], self._problem_count)
+            problems = [problem for _, problem in first]
+            if problems[0].source.lower().endswith(_TABLES):
+                raise InputInvalid(problems, self._problem_count, hint=_ASK_ABOUT_ROWS)
+            raise InputInvalid(problems, self._problem_count)
         if not self.line_count:
             raise InputInvalid([Problem(_names(self._paths), 1, "the input is empty: there is nothing to do")], 1)
 

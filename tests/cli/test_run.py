@@ -168,6 +168,16 @@ def test_a_malformed_input_is_reported_whole_and_nothing_is_sent(batchkit, open_
     assert not Path("bad.results.jsonl").exists()
 
 
+@pytest.mark.parametrize("name", ["reviews.csv", "reviews.Parquet"])
+def test_a_table_is_pointed_to_annotate(batchkit, open_emulator, tmp_path, name):
+    """Whoever has rows and not requests is told which verb makes the one from the other."""
+    open_emulator()
+    (tmp_path / name).write_text("id,text\n1,Kind words\n")
+    ended = batchkit("run", tmp_path / name, *RUN)
+    assert ended.code == 2
+    assert "`batchkit annotate` makes them from the rows of a table" in ended.err
+
+
 def test_problems_of_a_pipe_are_those_of_stdin(batchkit, open_emulator, monkeypatch):
     """The name of the temporary copy would help nobody."""
     open_emulator()

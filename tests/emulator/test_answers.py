@@ -190,6 +190,8 @@ def test_stop_sequences_end_the_answer():
         {"reasoning_format": "raw", "response_format": {"type": "json_object"}},
         {"reasoning_format": "parsed", "include_reasoning": True},
         {"reasoning_format": "loud"},
+        {"model": "openai/gpt-oss-20b", "reasoning_effort": "none"},
+        {"model": "qwen/qwen3-32b", "reasoning_effort": "low"},
         {"stop": ["a", "b", "c", "d", "e"]},
     ],
 )

@@ -37,11 +37,19 @@ parameters = st.dictionaries(
             "stream",
         ]
     ),
-    numbers | texts | st.none() | st.booleans(),
+    numbers | texts | st.none() | st.booleans() | st.sampled_from(["none", "default", "low", "high"]),
     max_size=3,
 )
 models = st.sampled_from(
-    ["openai/gpt-oss-20b", "whisper-large-v3", "Meta-Llama/Llama-Guard-4-12B", "playai-tts", "", "new"]
+    [
+        "openai/gpt-oss-20b",
+        "Qwen/qwen3-32b",
+        "whisper-large-v3",
+        "Meta-Llama/Llama-Guard-4-12B",
+        "playai-tts",
+        "",
+        "new",
+    ]
 )
 custom_ids = st.sampled_from(["row-1", "", "a b", "é", "x" * 64, "x" * 65, "a\x00", "a\n", "\uff58"]) | texts
 
@@ -95,6 +103,7 @@ def test_a_plain_request_is_one_without_a_reason_or_a_warning(effort):
     @example(lines=[PLAIN_REQUEST[:-1], b"}" + PLAIN_REQUEST])
     @example(lines=[PLAIN_REQUEST.replace(b"Peru", b"\xff")])
     @example(lines=[PLAIN_REQUEST.replace(b"Peru", b"\\ud800")])
+    @example(lines=[PLAIN_REQUEST, PLAIN_REQUEST.replace(b'"low"', b'"none"')])
     def holds(lines) -> None:
         found = preflight.plain_ids(block_of(lines), lines)
 

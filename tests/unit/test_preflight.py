@@ -242,6 +242,14 @@ REFUSED: dict[str, tuple[Any, list[str]]] = {
     "raw with a schema": (chat(reasoning_format="raw", response_format=schema_format()), ["'raw'", "JSON mode"]),
     "raw with tools": (chat(reasoning_format="raw", tools=[tool()]), ["'raw'", "tools", "400"]),
     "number as effort": (chat(reasoning_effort=3), ["body.reasoning_effort is 3"]),
+    "effort of another model": (
+        chat(model="openai/gpt-oss-20b", reasoning_effort="none"),
+        ["body.reasoning_effort is 'none'", "low, medium or high for openai/gpt-oss-20b"],
+    ),
+    "effort that Qwen does not grade": (
+        chat(model="Qwen/Qwen3-32B", reasoning_effort="high"),
+        ["body.reasoning_effort is 'high'", "none or default for Qwen/Qwen3-32B"],
+    ),
     "audio without url": (audio(url=GONE), ["body.url is missing"]),
     "audio with an empty url": (audio(url=""), ["body.url is an empty string"]),
     "audio with a list as url": (audio(url=["https://example.org/a.wav"]), ["body.url is a list"]),
