@@ -91,6 +91,8 @@ def main(
         if growth > 1:
             factors = (0.1, 1, 10)[:growth]
             steps = [_growth_step(order, int(order.lines * factor), server_url, err.print) for factor in factors]
+    if not figures and not steps:
+        raise typer.BadParameter("no part of this name on this database", param_hint="--only, --database")
     tables = [as_table(figures, earlier)] if figures else []
     tables += [growth_table(steps)] if steps else []
     report = "\n\n".join([f"{order.lines:,} lines; {machine.in_a_sentence(known)}.", *tables])

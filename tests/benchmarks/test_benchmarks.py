@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
@@ -204,3 +206,11 @@ def test_figures_survive_their_file(postgres_server):
 
     assert Figure(**again["figures"][0]) == FIGURE
     assert known["postgres"] in machine.in_a_sentence(again["machine"])
+
+
+def test_a_benchmark_of_nothing_says_so():
+    """An empty table would look as if all were measured."""
+    command = [sys.executable, "-m", "tests.benchmarks", "--lines", "1000", "--only", "slpit", "--database", "sqlite"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "no part of this name" in ended.stderr

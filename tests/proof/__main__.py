@@ -63,6 +63,8 @@ def main(
                 rows.append(row)
                 for failure in row.failures:
                     err.print(f"{row.what}: {failure}", markup=False, style="red")
+    if not rows:
+        raise typer.BadParameter(f"no line's name holds {only!r}", param_hint="--only")
     out.print(as_table(rows))
     raise typer.Exit(not all(row.is_clean for row in rows))
 

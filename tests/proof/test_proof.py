@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,3 +101,11 @@ def test_the_whole_proof(postgres_server, capsys):
     with capsys.disabled():
         Console(width=140).print(as_table(rows))
     assert all(row.is_clean for row in rows), [failure for row in rows for failure in row.failures]
+
+
+def test_a_proof_of_nothing_is_no_proof():
+    """Whoever names a line that there is not learns so, and does not read an empty table as good news."""
+    command = [sys.executable, "-m", "tests.proof", "--only", "strom", "--database", "sqlite"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "no line's name holds 'strom'" in ended.stderr
