@@ -135,7 +135,7 @@ def _count(row: Row, done: Outcome | Passage) -> None:
 def _programme(backends: Sequence[Backend], extent: Extent) -> Iterator[tuple[str, Callable[[], _Plan]]]:
     """Give each line's name, and how its runs are found."""
     for backend in backends:
-        for story in (stories.RUN, stories.VERBS):
+        for story in (stories.RUN, stories.VERBS, stories.ANNOTATE):
             yield f"{backend.name}: {story.name}", partial(_each_point, story, backend, extent)
             if story is stories.RUN:
                 yield f"{backend.name}: {story.name}, two deaths", partial(_pairs, story, backend, extent)

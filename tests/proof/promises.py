@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import inspect
 
 from tests.proof.stage import KEY, take_picture
-from tests.proof.stories import OUTPUT
+from tests.proof.stories import LABELLED, OUTPUT
 from tests.workloads import read_lines
 
 if TYPE_CHECKING:
@@ -45,11 +45,16 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Ideal:
-    """What must come out: the input in order, who fails for good (None: whom the ledger never answered), and exact rides."""
+    """What must come out: the input in order, who fails for good (None: whom the ledger never answered), and exact rides.
+
+    ``answers`` says of whom more than one answer is to be bought, because the first are bad, and how many. ``rows`` are those of the table, one for each request, where the input was one.
+    """
 
     requests: Sequence[dict[str, Any]]
     failing: Mapping[str, str] | None
     rides: Mapping[str, int] | None
+    answers: Mapping[str, int] = field(default_factory=dict)
+    rows: Sequence[dict[str, Any]] = ()
 
 
 def judge(stage: Stage, ideal: Ideal, before: Sequence[Picture]) -> Verdict:
@@ -62,6 +67,8 @@ def judge(stage: Stage, ideal: Ideal, before: Sequence[Picture]) -> Verdict:
         failing = {custom_id: "" for custom_id in ledger.executed if not ledger.successes.get(custom_id)}
     _one_result_each(verdict, ideal.requests, exported, failing)
     _right_rows(verdict, ideal.requests, exported)
+    if ideal.rows:
+        _same_in_the_table(verdict, stage, ideal.rows, exported)
     after = take_picture(stage)
     _no_success_changed(verdict, before, after)
     _bought_once(verdict, stage, ideal)
@@ -97,6 +104,20 @@ def _right_rows(verdict: Verdict, requests: Sequence[dict[str, Any]], exported: 
             verdict.wrong_rows += 1
 
 
+def _same_in_the_table(
+    verdict: Verdict, stage: Stage, rows: Sequence[dict[str, Any]], exported: Sequence[dict[str, Any]]
+) -> None:
+    path = stage.folder / LABELLED
+    labelled = read_lines(path) if path.exists() else []
+    if [{name: line[name] for name in rows[0]} for line in labelled] != list(rows):
+        verdict.breach(1, f"the table has {len(labelled)} rows, and not each of {len(rows)} in input order")
+    for row, line in zip(labelled, exported, strict=False):
+        answer = answer_of(line) if line["status"] == "succeeded" else None
+        error = line["error"]["code"] if line["error"] else None
+        if (row["answer"], row["status"], row["error"]) != (answer, line["status"], error):
+            verdict.wrong_rows += 1
+
+
 def question_of(request: dict[str, Any]) -> str:
     """Pick what an answer of the emulator repeats, and what no other request says."""
     body = request["body"]
@@ -122,7 +143,8 @@ def _no_success_changed(verdict: Verdict, before: Sequence[Picture], after: Pict
 
 def _bought_once(verdict: Verdict, stage: Stage, ideal: Ideal) -> None:
     ledger = stage.ledger()
-    verdict.bought_twice += ledger.totals.bought_twice
+    for custom_id, bought in ledger.successes.items():
+        verdict.bought_twice += max(bought - ideal.answers.get(custom_id, 1), 0)
     keys = [(batch.metadata or {}).get("batchkit_key") for batch in ledger.batches]
     if len(set(keys)) != len(keys):
         verdict.breach(4, f"{len(keys) - len(set(keys))} shards were bought as two batches")

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 _INPUT = "input.jsonl"
 OUTPUT = "out.jsonl"
+_ROWS = "rows.jsonl"
+#: Where a story that begins with a table has its answers.
+LABELLED = "labelled.jsonl"
+_MODEL = "openai/gpt-oss-20b"
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,10 @@ def _command(words: str, *codes: int) -> Command:
 class Story:
     """Commands that are played in a row; one that dies is given again, then the next one follows.
 
-    ``requests`` are the input; ``failing`` maps the custom_ids that fail for good to the provider's code. ``rides`` maps a
-    custom_id to how often it must have been executed, where that is not once; None leaves it to the promises alone.
+    ``requests`` are the input, or what must become of the ``rows`` of a table, one each; ``failing`` maps the custom_ids that
+    fail for good to the code of their error. ``rides`` maps a custom_id to how often it must have been executed, where that is
+    not once; None leaves it to the promises alone. ``answers`` maps one to how many answers of it are to be bought, where that
+    is more than one because the first are bad.
     """
 
     name: str
@@ -44,6 +50,8 @@ class Story:
     faults: tuple[Fault, ...] = ()
     failing: dict[str, str] = field(default_factory=dict)
     rides: dict[str, int] | None = field(default_factory=dict)
+    answers: dict[str, int] = field(default_factory=dict)
+    rows: tuple[dict[str, Any], ...] = ()
 
     def scenario(self) -> Scenario:
         """Say how the provider misbehaves."""
@@ -51,7 +59,14 @@ class Story:
 
     def prepare(self, folder: Path) -> None:
         """Write the input."""
-        write_lines(folder / _INPUT, self.requests)
+        if self.rows:
+            write_lines(folder / _ROWS, self.rows)
+        else:
+            write_lines(folder / _INPUT, self.requests)
+
+
+def _asked(row: dict[str, Any]) -> str:
+    return f"{row['id']}:{_MODEL.rpartition('/')[2]}:1"
 
 
 def _requests() -> tuple[dict[str, Any], ...]:
@@ -97,6 +112,34 @@ VERBS = Story(
     ),
     failing={"row-1": "bad_thing"},
     rides=None,
+)
+
+_TABLE = tuple({"id": f"r{number}", "text": f"Is {number} naïve \u2028 or 日本語?"} for number in range(8))
+_ANSWERS = {_asked(_TABLE[2]): 2, _asked(_TABLE[4]): 2, _asked(_TABLE[6]): 3}
+#: A table and its answers, of which some are not what they must be: they are asked again, differently, and one has to give up.
+ANNOTATE = Story(
+    "annotate, export",
+    (
+        _command(
+            f"annotate {_ROWS} --name w --key id --prompt {{{{text}}}} --model {_MODEL} --pattern (?s).*\\? "
+            f"--no-prefect --shard-lines 4 --output {LABELLED}",
+            3,
+        ),
+        _command(f"export w {OUTPUT}", 0),
+    ),
+    tuple(chat_line(_asked(row), row["text"]) for row in _TABLE),
+    (
+        lines.FailLines(custom_ids=frozenset({_asked(_TABLE[1])}), code="bad_thing"),
+        lines.GarbleAnswers(custom_ids=frozenset({_asked(_TABLE[2])}), attempts=1),
+        lines.CutAnswers(custom_ids=frozenset({_asked(_TABLE[4])}), attempts=1),
+        lines.ExpireLines(custom_ids=frozenset({_asked(_TABLE[5])}), attempts=1),
+        lines.EmptyAnswers(custom_ids=frozenset({_asked(_TABLE[6])})),
+        batches.ShuffleOutput(),
+    ),
+    failing={_asked(_TABLE[1]): "bad_thing", _asked(_TABLE[6]): "answer_empty"},
+    rides=_ANSWERS,
+    answers=_ANSWERS,
+    rows=_TABLE,
 )
 
 #: Troubles under which the first story is played again, dying at points that are drawn from their own lists.

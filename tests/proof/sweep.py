@@ -118,7 +118,7 @@ def play(
 
 
 def _ideal(story: Story) -> Ideal:
-    return Ideal(story.requests, story.failing, story.rides)
+    return Ideal(story.requests, story.failing, story.rides, story.answers, story.rows)
 
 
 def each_once(measured: Measured) -> list[tuple[Death, ...]]:
