@@ -12,10 +12,15 @@ def main() -> None:
 
         outlive_readers()
         from batchkit.cli.app import run_command  # noqa: PLC0415 - as above
+        from batchkit.cli.interrupts import insistent  # noqa: PLC0415 - as above
 
-        exit_code = run_command(sys.argv[1:])
+        with insistent():
+            exit_code = run_command(sys.argv[1:])
     except KeyboardInterrupt:
         exit_code = 130
+    # Python would end `python -m batchkit` by SIGINT for an interrupt that met text compiled by a library, until it next
+    # compiles some (run_eval_code_obj in its pythonrun.c).
+    exec("")  # noqa: S102 - nothing
     if "batchkit.flows.entry" in sys.modules:
         from batchkit.cli.driving import leave  # noqa: PLC0415 - only needed when it has been loaded
 
