@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from batchkit.cli import options, table_words
 from batchkit.cli import table_options as tables
-from batchkit.cli.flags import CutFlags, DriveFlags, spread
+from batchkit.cli import table_words
+from batchkit.cli.flags import CutFlags, DriveFlags, TableFlags, spread
 from batchkit.datasets import require_extra
 
 
@@ -38,15 +38,8 @@ def annotate(
     reasoning_format: tables.ReasoningFormat = None,
     reasoning_effort: tables.ReasoningEffort = None,
     include_reasoning: tables.IncludeReasoning = None,
-    query: tables.Query = None,
-    key: tables.Key = None,
-    limit: tables.Limit = None,
-    name: tables.Name = None,
-    output: tables.Output = None,
     review: tables.Review = None,
-    raw_csv: options.RawCsv = False,
-    dry_run: tables.DryRun = False,
-    submit_only: tables.SubmitOnly = False,
+    rows: TableFlags,
     cut: CutFlags,
     flags: DriveFlags,
 ) -> None:
@@ -100,18 +93,8 @@ def annotate(
         instruct=not no_instruct,
         images=tuple(image or ()),
         shrink_images=shrink_images,
-        key=key,
-        limit=limit,
+        key=rows.key,
+        limit=rows.limit,
     )
-    order = table_words.order_of(
-        table,
-        query,
-        recipe,
-        cut.options(),
-        name=name,
-        output=output,
-        review=review,
-        raw_csv=raw_csv,
-        submit_only=submit_only,
-    )
-    raise typer.Exit(table_words.carry_out(order, flags.settings(cut), flags.manner(), dry_run=dry_run))
+    order = table_words.order_of(table, recipe, rows, cut, review=review)
+    raise typer.Exit(table_words.carry_out(order, flags.settings(cut), flags.manner(), dry_run=rows.dry_run))

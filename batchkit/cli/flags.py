@@ -1,6 +1,6 @@
 """The options that go together, declared once as dataclasses, and how they become a verb's own.
 
-A verb that takes a ``DriveFlags`` or ``CutFlags`` is decorated with ``spread``: each field is then an option of its command line.
+A verb that takes one of them is decorated with ``spread``: each field is then an option of its command line.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from batchkit.cli import options
+from batchkit.cli import table_options as tables
 
 if TYPE_CHECKING:
     from batchkit.cli.job import Manner
@@ -37,6 +38,20 @@ class CutFlags:
         from batchkit.steps.split import SplitOptions  # noqa: PLC0415 - --help need not wait for the database
 
         return SplitOptions(**asdict(self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableFlags:
+    """Which rows of a table are taken, and where they go with their answers."""
+
+    query: tables.Query = None
+    key: tables.Key = None
+    limit: tables.Limit = None
+    name: tables.Name = None
+    output: tables.Output = None
+    raw_csv: options.RawCsv = False
+    dry_run: tables.DryRun = False
+    submit_only: tables.SubmitOnly = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from batchkit.cli import options, table_words
 from batchkit.cli import table_options as tables
-from batchkit.cli.flags import CutFlags, DriveFlags, spread
+from batchkit.cli import table_words
+from batchkit.cli.flags import CutFlags, DriveFlags, TableFlags, spread
 from batchkit.datasets import require_extra
 from batchkit.errors import UsageError
 
@@ -89,14 +89,7 @@ def moderate(
     only: Only = None,
     model: Model = None,
     tries: tables.Tries = 3,
-    query: tables.Query = None,
-    key: tables.Key = None,
-    limit: tables.Limit = None,
-    name: tables.Name = None,
-    output: tables.Output = None,
-    raw_csv: options.RawCsv = False,
-    dry_run: tables.DryRun = False,
-    submit_only: tables.SubmitOnly = False,
+    rows: TableFlags,
     cut: CutFlags,
     flags: DriveFlags,
 ) -> None:
@@ -116,7 +109,7 @@ def moderate(
     require_extra()
     from batchkit.annotation import presets  # noqa: PLC0415 - --help need not wait for what tables need
 
-    _check_source(table, text, workload)
+    _check_source(table, text, workload, rows.query)
     settings = flags.settings(cut)
     recipe = presets.moderation(
         text or table_words.ANSWER_COLUMN,
@@ -124,27 +117,22 @@ def moderate(
         is_answer=workload is not None or side is Side.ANSWER,
         prompt_column=prompt_column,
         tries=tries,
-        key=key,
-        limit=limit,
+        key=rows.key,
+        limit=rows.limit,
     )
-    more: dict[str, Any] = {
-        "name": name,
-        "output": output,
-        "raw_csv": raw_csv,
-        "submit_only": submit_only,
-        "only": only,
-    }
     if workload is None:
-        order = table_words.order_of(table or (), query, recipe, cut.options(), **more)
+        order = table_words.order_of(table or (), recipe, rows, cut, only=only)
     else:
-        order = table_words.order_of_answers(workload, settings, recipe, cut.options(), **more)
-    raise typer.Exit(table_words.carry_out(order, settings, flags.manner(), dry_run=dry_run))
+        order = table_words.order_of_answers(workload, settings, recipe, rows, cut, only=only)
+    raise typer.Exit(table_words.carry_out(order, settings, flags.manner(), dry_run=rows.dry_run))
 
 
-def _check_source(table: list[str] | None, text: str | None, workload: str | None) -> None:
+def _check_source(table: list[str] | None, text: str | None, workload: str | None, query: str | None) -> None:
     if bool(table) == bool(workload):
         raise UsageError("give either a TABLE or --workload", hint="see `batchkit moderate --help`")
     if table and text is None:
         raise UsageError("which column holds the texts is not said", hint="name it with --text")
     if workload and text is not None:
         raise UsageError("--text names a column of a table, and a workload has none", hint="leave it out")
+    if workload and query is not None:
+        raise UsageError("--query asks a database, and the rows are a workload's answers", hint="leave it out")

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 from batchkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from batchkit.annotation.parameters import Parameters
     from batchkit.annotation.recipe import Recipe
+    from batchkit.cli.flags import CutFlags, TableFlags
     from batchkit.cli.job import Manner
     from batchkit.cli.table_job import TableOrder
     from batchkit.datasets import Table
     from batchkit.settings import Settings
-    from batchkit.steps.split import SplitOptions
 
 #: The column of a workload's answers.
 ANSWER_COLUMN = "text"
@@ -100,45 +101,54 @@ def parameters_of(**given: Any) -> Parameters:
         raise UsageError(f"{flag}: {first['msg']}", hint="see `batchkit annotate --help`") from None
 
 
-def order_of(
-    words: Sequence[str],
-    query: str | None,
-    recipe: Recipe,
-    cut: SplitOptions,
-    *,
-    submit_only: bool = False,
-    **more: Any,
-) -> TableOrder:
+def order_of(words: Sequence[str], recipe: Recipe, rows: TableFlags, cut: CutFlags, **more: Any) -> TableOrder:
     """Make the order of a command whose rows are read from ``words``; ``more`` are fields of ``TableOrder``."""
     from batchkit.annotation.orders import folder_of  # noqa: PLC0415 - as above
-    from batchkit.cli.table_job import TableOrder  # noqa: PLC0415 - as above
     from batchkit.datasets import open_table  # noqa: PLC0415 - as above
-    from batchkit.drive import DriveUntil  # noqa: PLC0415 - as above
 
     @contextmanager
     def opened() -> Iterator[Table]:
-        yield open_table(words, query=query)
+        yield open_table(words, query=rows.query)
 
-    until = DriveUntil.SUBMITTED if submit_only else DriveUntil.FINISHED
-    return TableOrder(recipe, opened, cut, until=until, folder=folder_of(words), **more)
+    return _order(recipe, opened, rows, cut, folder=folder_of(words), **more)
 
 
 def order_of_answers(
-    workload: str, settings: Settings, recipe: Recipe, cut: SplitOptions, *, submit_only: bool = False, **more: Any
+    workload: str, settings: Settings, recipe: Recipe, rows: TableFlags, cut: CutFlags, **more: Any
 ) -> TableOrder:
     """Make the order of a command whose rows are the answers of a workload; ``more`` as for ``order_of``."""
     from batchkit.annotation.answered import answers_as_table  # noqa: PLC0415 - as above
     from batchkit.cli import stores  # noqa: PLC0415 - as above
-    from batchkit.cli.table_job import TableOrder  # noqa: PLC0415 - as above
-    from batchkit.drive import DriveUntil  # noqa: PLC0415 - as above
 
     @contextmanager
     def opened() -> Iterator[Table]:
         with stores.open_runner(settings) as runner, answers_as_table(runner, workload) as table:
             yield table
 
-    until = DriveUntil.SUBMITTED if submit_only else DriveUntil.FINISHED
-    return TableOrder(recipe, opened, cut, until=until, **more)
+    return _order(recipe, opened, rows, cut, **more)
+
+
+def _order(
+    recipe: Recipe,
+    opened: Callable[[], AbstractContextManager[Table]],
+    rows: TableFlags,
+    cut: CutFlags,
+    **more: Any,
+) -> TableOrder:
+    from batchkit.cli.table_job import TableOrder  # noqa: PLC0415 - as above
+    from batchkit.drive import DriveUntil  # noqa: PLC0415 - as above
+
+    until = DriveUntil.SUBMITTED if rows.submit_only else DriveUntil.FINISHED
+    return TableOrder(
+        recipe,
+        opened,
+        cut.options(),
+        name=rows.name,
+        output=rows.output,
+        raw_csv=rows.raw_csv,
+        until=until,
+        **more,
+    )
 
 
 def carry_out(order: TableOrder, settings: Settings, manner: Manner, *, dry_run: bool) -> int:

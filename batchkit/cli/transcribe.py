@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from batchkit.cli import options, table_words
 from batchkit.cli import table_options as tables
-from batchkit.cli.flags import CutFlags, DriveFlags, spread
+from batchkit.cli import table_words
+from batchkit.cli.flags import CutFlags, DriveFlags, TableFlags, spread
 from batchkit.datasets import require_extra
 
 SOUND = "How it is transcribed"
@@ -84,14 +84,7 @@ def transcribe(
     timestamps: Timestamps = "segment",
     temperature: Temperature = None,
     tries: tables.Tries = 3,
-    query: tables.Query = None,
-    key: tables.Key = None,
-    limit: tables.Limit = None,
-    name: tables.Name = None,
-    output: tables.Output = None,
-    raw_csv: options.RawCsv = False,
-    dry_run: tables.DryRun = False,
-    submit_only: tables.SubmitOnly = False,
+    rows: TableFlags,
     cut: CutFlags,
     flags: DriveFlags,
 ) -> None:
@@ -121,10 +114,8 @@ def transcribe(
         timestamps=table_words.listed(timestamps),
         temperature=temperature,
         tries=tries,
-        key=key,
-        limit=limit,
+        key=rows.key,
+        limit=rows.limit,
     )
-    order = table_words.order_of(
-        table, query, recipe, cut.options(), name=name, output=output, raw_csv=raw_csv, submit_only=submit_only
-    )
-    raise typer.Exit(table_words.carry_out(order, flags.settings(cut), flags.manner(), dry_run=dry_run))
+    order = table_words.order_of(table, recipe, rows, cut)
+    raise typer.Exit(table_words.carry_out(order, flags.settings(cut), flags.manner(), dry_run=rows.dry_run))
