@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sqlalchemy.exc import IntegrityError
 
 from batchkit.store import binary
-from batchkit.store.driver import driver_errors
+from batchkit.store.driver import copy_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -213,10 +213,7 @@ class PostgresBulk:
         self._connection = connection
 
     def _copy(self, target: str, columns: str, write: Callable[[Any], None]) -> None:
-        sql = f"COPY {target} ({columns}) FROM STDIN (FORMAT BINARY)"
-        driver: Any = self._connection.connection.driver_connection
-        with driver_errors(self._connection, sql), driver.cursor() as cursor, cursor.copy(sql) as copy:
-            write(copy)
+        copy_in(self._connection, f"COPY {target} ({columns}) FROM STDIN (FORMAT BINARY)", write)
 
     def _copy_new(self, target: str, columns: str, write: Callable[[Any], None]) -> bool:
         """Copy rows straight in; False, and nothing is changed, when one of them is there already."""

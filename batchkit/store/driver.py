@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import DBAPIError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Select
     from sqlalchemy.engine import Connection
@@ -22,6 +22,13 @@ def rows_of(connection: Connection, query: Select[Any]) -> list[tuple[Any, ...]]
         rows: list[tuple[Any, ...]] = cursor.fetchall()
     result.close()
     return rows
+
+
+def copy_in(connection: Connection, sql: str, write: Callable[[Any], None]) -> None:
+    """Run a ``COPY ... FROM STDIN`` on Postgres; ``write`` is given psycopg's copy to put the rows into."""
+    driver: Any = connection.connection.driver_connection
+    with driver_errors(connection, sql), driver.cursor() as cursor, cursor.copy(sql) as copy:
+        write(copy)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from sqlalchemy import (
     Table,
     Text,
     Time,
+    TypeDecorator,
     insert,
     inspect,
     text,
@@ -33,9 +34,12 @@ from sqlalchemy import (
 from batchkit.datasets.rows import json_texts, readable
 from batchkit.errors import UsageError
 from batchkit.jsonl import storable_text
+from batchkit.store.driver import copy_in
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
+    from collections.abc import Sequence
+
+    from sqlalchemy.engine import Connection, Dialect
     from sqlalchemy.types import TypeEngine
 
     from batchkit.store.engine import Store
@@ -44,12 +48,27 @@ _MARK: Final = "written_by_batchkit"
 _MOST_NAME_BYTES: Final = 63  # of Postgres, which cuts longer ones without a word
 
 
+class _Unsigned(TypeDecorator[int]):
+    """Whole numbers up to 2**64 - 1, as text on SQLite, which rounds the large ones."""
+
+    impl = Numeric(20, 0)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else Numeric(20, 0))
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> Any:
+        return str(value) if value is not None and dialect.name == "sqlite" else value
+
+
 class OutputTable:
     """Writes batches of ``schema`` into the table ``name`` (in lower case), in place of one that was written here before.
 
-    A context manager like ``TableWriter``: the rows go into a table ``NAME_new`` in transactions of a batch each, and at the end of a ``with`` block that ends
-    well it takes the name over in one transaction; otherwise nothing changes but that ``NAME_new``, which a killed process may leave, is begun anew the next time.
-    Nested values and columns of JSON are JSON text, times with a zone are UTC. A column ``row_number``, or ``batchkit_row`` where the table has such a one, keeps the order, from 1.
+    A context manager like ``TableWriter``: the rows go into a table ``NAME_new`` in transactions of a batch each, and at the end
+    of a ``with`` block that ends well it takes the name over in one transaction; otherwise nothing changes but that ``NAME_new``,
+    which a killed process may leave, is begun anew the next time. Nested values and columns of JSON are JSON text, times with a
+    zone are UTC, whole numbers without a sign are text on SQLite. A column ``row_number``, or ``batchkit_row`` where the table has
+    such a one, keeps the order, from 1.
     Raises ``UsageError`` when the name belongs to a table of somebody else, and ``StoreUnavailable``.
     """
 
@@ -90,12 +109,30 @@ class OutputTable:
     def write(self, batch: pa.RecordBatch) -> None:
         """Write some rows, which have the writer's schema."""
         columns = [_cells(field, column) for field, column in zip(batch.schema, batch.columns, strict=True)]
-        names = [self._numbers, *self._schema.names]
         numbers = range(self._count + 1, self._count + len(batch) + 1)
-        rows = [dict(zip(names, row, strict=True)) for row in zip(numbers, *columns, strict=True)]
+        rows = list(zip(numbers, *columns, strict=True))
         with self._store.write() as connection:
-            connection.execute(insert(self._new), rows)
+            if connection.dialect.name == "postgresql":
+                _copy(connection, self._new, rows)
+            else:
+                names = self._new.columns.keys()
+                connection.execute(insert(self._new), [dict(zip(names, row, strict=True)) for row in rows])
         self._count += len(batch)
+
+
+def _copy(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    names = ", ".join(map(_quoted, table.columns.keys()))
+
+    def write(copy: Any) -> None:
+        for row in rows:
+            copy.write_row(row)
+
+    copy_in(connection, f"COPY {_quoted(table.name)} ({names}) FROM STDIN", write)
+
+
+def _quoted(name: str) -> str:
+    # SQLAlchemy's own way doubles a % as well, for statements with parameters.
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _check_columns(schema: pa.Schema, name: str) -> None:
@@ -132,7 +169,7 @@ def _sql_type(kind: pa.DataType) -> TypeEngine[Any]:
     types = pa.types
     choices: tuple[tuple[bool, TypeEngine[Any]], ...] = (
         (types.is_boolean(kind), Boolean()),
-        (types.is_uint64(kind), Numeric(20, 0)),
+        (types.is_uint64(kind), _Unsigned()),
         (types.is_integer(kind), BigInteger()),
         (types.is_floating(kind) or types.is_duration(kind), Double()),
         (types.is_timestamp(kind), DateTime(timezone=types.is_timestamp(kind) and kind.tz is not None)),

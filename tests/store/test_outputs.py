@@ -124,3 +124,19 @@ def test_column_of_row_numbers_is_the_users_own(store):
     schema = pa.schema([("row_number", pa.int64())])
     write(store, "labels", [[{"row_number": 40}, {"row_number": 30}]], schema)
     assert read(store, "select row_number from labels order by batchkit_row") == [(40,), (30,)]
+
+
+def test_names_of_columns_are_taken_as_they_are(store):
+    """Signs that mean something to a database or its driver mean nothing in a name, and no value is changed on its way."""
+    names = ['say "hi"', "100 %s", ":x", "Order", "naïve", "a\\b"]
+    row = dict(zip(names, ["\t\\N\r\n", "\\.", "{}", "", "'", "\\x00"], strict=True)) | {
+        "nan": float("nan"),
+        "big": 2**64 - 1,
+    }
+    schema = pa.schema([*[(name, pa.string()) for name in names], ("nan", pa.float64()), ("big", pa.uint64())])
+    write(store, "odd", [[row]], schema)
+    ((number, *values),) = read(store, "select * from odd")
+    assert number == 1
+    assert values[:6] == [row[name] for name in names]
+    assert values[6] is None or values[6] != values[6]
+    assert int(values[7]) == 2**64 - 1
