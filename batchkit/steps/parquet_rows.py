@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _GROUP_ROWS = 10_000
 _GROUP_BYTES = 16_000_000
 _ROWS_PER_BATCH = 256
+#: Arrow's usual one keeps 40 MB more of what many small columns have left.
+_POOL = pa.system_memory_pool()
 
 _SCHEMA = pa.schema(
     [
@@ -64,7 +66,12 @@ def write(
     statistics = [name for name in _SCHEMA.names if name not in _LONG]
     with (
         pq.ParquetWriter(
-            handle, _SCHEMA, compression="zstd", use_dictionary=_REPEATED, write_statistics=statistics
+            handle,
+            _SCHEMA,
+            compression="zstd",
+            use_dictionary=_REPEATED,
+            write_statistics=statistics,
+            memory_pool=_POOL,
         ) as writer,
         ThreadPoolExecutor(1, thread_name_prefix="batchkit-parquet") as compressor,
     ):
@@ -126,7 +133,7 @@ class _Gatherer:
             for status, body in zip(statuses, bodies, strict=True)
         ]
         # The database gave UTF-8: nobody need look at every byte again.
-        responses = pa.array(bodies, pa.binary()).view(pa.string())
+        responses = pa.array(bodies, pa.binary(), memory_pool=_POOL).view(pa.string())
         columns = {
             "custom_id": custom_ids,
             "status": statuses,
@@ -134,7 +141,6 @@ class _Gatherer:
             "request_id": request_ids,
             "finish_reason": reasons,
             "text": texts,
-            "response": responses,
             "error_code": codes,
             "error_message": messages,
             "attempts": attempts,
@@ -143,6 +149,10 @@ class _Gatherer:
             "total_tokens": total,
             "batch_id": batch_ids,
         }
-        self._batches.append(pa.RecordBatch.from_pydict(columns, schema=_SCHEMA))
+        arrays = [
+            responses if field.name == "response" else pa.array(columns[field.name], field.type, memory_pool=_POOL)
+            for field in _SCHEMA
+        ]
+        self._batches.append(pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA))
         self._rows += len(rows)
         self._bytes += responses.nbytes
