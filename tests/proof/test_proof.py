@@ -25,7 +25,7 @@ def backend(request) -> Backend:
 
 
 @pytest.mark.parametrize(
-    ("story", "count"), [(stories.RUN, 5), (stories.VERBS, 3), (stories.ANNOTATE, 3)], ids=lambda value: str(value)[:8]
+    ("story", "count"), [(stories.RUN, 5), (stories.VERBS, 3), (stories.ANNOTATE, 2)], ids=lambda value: str(value)[:8]
 )
 def test_death_at_points_spread_over_a_life(backend, story, count):
     """Wherever a command dies, the same command again ends as if it had not: nothing lost, bought twice or misplaced."""

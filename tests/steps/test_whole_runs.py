@@ -7,6 +7,7 @@ import pytest
 from batchkit.emulator.faults import calls, lines
 from batchkit.errors import ProviderUnreachable
 from tests.provider.test_access import tls_server as tls_server  # noqa: PLC0414 - a fixture
+from tests.steps.conftest import SPEED
 from tests.steps.seen import COUNT, run, taking_turns
 from tests.workloads import chat_line
 
@@ -24,7 +25,10 @@ def test_a_plain_run(open_bench, count):
     """Nothing goes wrong: one batch per shard, one ride per request, one line per request in input order."""
     requests = [chat_line(f"row-{number}", f"Line {number}") for number in range(count)]
 
-    seen = run(open_bench(), requests, shard_lines=20)
+    # A day of the provider takes seconds here, so that a machine that stalls for one does not look like trouble of the provider.
+    bench = open_bench(speed=SPEED / 20)
+    bench.runner = bench.open_runner(stuck_seconds=60, settle_seconds=20)
+    seen = run(bench, requests, shard_lines=20)
 
     seen.check_all_succeeded()
     assert {line["attempts"] for line in seen.lines} == {1}
