@@ -14,6 +14,7 @@ from batchkit.models import ShardState
 from batchkit.progress import WorkloadState
 from batchkit.steps.split import SplitOptions
 from batchkit.store import tables
+from tests.steps.conftest import SPEED
 from tests.workloads import write_mixed
 
 
@@ -36,7 +37,8 @@ def test_submitting_ends_when_every_batch_exists(open_bench):
 
 def test_cancelling_keeps_what_was_answered_and_ends_the_rest(open_bench):
     """After a cancel every request is succeeded, failed or cancelled, and no new batch is created."""
-    bench = open_bench(batches.SlowBatches(seconds_per_line=20_000))
+    # The window has to outlast a machine that stalls: what expires before the cancel is rightly sent again.
+    bench = open_bench(batches.SlowBatches(seconds_per_line=2_000), speed=SPEED / 20)
     workload = _submitted(bench)
 
     bench.runner.request_cancel("work")
