@@ -23,6 +23,7 @@ from batchkit.store import shards, workloads
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
+    from batchkit.models import Trouble
     from batchkit.steps.context import StepContext
 
 R = TypeVar("R")
@@ -73,14 +74,15 @@ Waves = tuple[Wave, ...]
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing is due until ``until`` (Unix seconds); ``notes`` is what the pass has to say.
+    """No work is pending before ``until`` (Unix seconds); ``notes`` are sentences about the pass.
 
-    ``progress`` is the picture now, None while the database cannot be read.
+    ``progress`` is a snapshot of now, None while the database cannot be read. ``trouble`` is set during an outage.
     """
 
     until: float
     progress: Progress | None
     notes: tuple[str, ...]
+    trouble: Trouble | None = None
 
 
 class DriveUntil(StrEnum):
@@ -118,6 +120,11 @@ class Driver:
         self._parallel_waves = parallel_waves
         self._paces: dict[WorkloadId, _PollPace] = {}
         self._seen_at: dict[WorkloadId, float] = {}
+        self._troubles: dict[WorkloadId, Trouble] = {}
+
+    def trouble(self, workload_id: WorkloadId) -> Trouble | None:
+        """Return what keeps the work on a workload from going on now; None when nothing does. May be called in any thread."""
+        return self._troubles.get(workload_id) or self._context.provider.trouble()
 
     def drive(
         self, workload_id: WorkloadId, *, begin: Callable[[], object], until: DriveUntil, deadline: float | None

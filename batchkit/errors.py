@@ -5,6 +5,7 @@
     BatchkitError
     ├── UsageError                what the user gave cannot be used; nothing was sent        exit 2
     │   ├── ConfigurationError    a setting is missing or contradicts another
+    │   │   └── WrongAddress      what answers at the base URL is no batch API
     │   ├── InputUnreadable       a file of the input is missing, damaged or of an unknown format
     │   ├── InputInvalid          lines of the input, all problems together
     │   ├── UnknownWorkload
@@ -19,8 +20,9 @@
         ├── TornDownload          fewer or other bytes than promised
         ├── ListingIncomplete     a list could not be read to its end
         └── ProviderRefused       a readable refusal: status, code, type and the provider's words
-            ├── Unauthorized      401
-            ├── Forbidden         403, among them ``not_available_for_plan``
+            ├── AccountRefused    402, blocked access, spend limits: nothing that the account sends will be taken
+            │   ├── Unauthorized  401
+            │   └── Forbidden     403, among them ``not_available_for_plan``
             ├── NotFound          404, 410
             ├── TooLarge          413
             └── RateLimited       429 and 498, with ``retry_after_seconds`` when given
@@ -66,6 +68,10 @@ class UsageError(BatchkitError):
 
 class ConfigurationError(UsageError):
     """A setting is missing, malformed or contradicts another."""
+
+
+class WrongAddress(ConfigurationError):
+    """What answers at the base URL is no batch API."""
 
 
 class UnknownWorkload(UsageError):
@@ -177,11 +183,15 @@ class ProviderRefused(ProviderError):
         self.param = param
 
 
-class Unauthorized(ProviderRefused):
+class AccountRefused(ProviderRefused):
+    """The account may not do this (key, plan, billing, spend limit, blocked access): whatever it sends is refused alike."""
+
+
+class Unauthorized(AccountRefused):
     """401: the key is missing, wrong or revoked."""
 
 
-class Forbidden(ProviderRefused):
+class Forbidden(AccountRefused):
     """403: the organisation may not do this; code ``not_available_for_plan`` on the free plan."""
 
 

@@ -107,6 +107,20 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that the work needs is away. Times are Unix seconds of this machine.
+
+    ``what`` is a sentence without a full stop ("the provider cannot be reached: connection refused"). ``tries`` counts failed
+    tries from 1. ``gives_up_at`` is when the command ends with exit code 4 if it lasts; None when that is not known yet.
+    """
+
+    what: str
+    since: float
+    tries: int
+    gives_up_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RemoteFile:
     """A file at the provider; ``size_bytes`` is None when it was not told."""
 
@@ -143,6 +157,19 @@ class Usage:
     total_tokens: int = 0
 
 
+class RefusalKind(StrEnum):
+    """What a refusal of the provider concerns. Decided by the provider's package; steps act on the kind alone."""
+
+    #: The account: key, plan, billing, spend limit, blocked access. Nothing that it sends will be taken.
+    ACCOUNT = "account"
+    #: The provider cannot find the input file of a batch; a new upload helps.
+    LOST_FILE = "lost_file"
+    #: There is no room now (rate, queue, capacity); the same file is taken later, or a smaller one.
+    NO_ROOM = "no_room"
+    #: Anything else. It speaks of the file or of a line as a whole and will be repeated for the same bytes.
+    CONTENT = "content"
+
+
 class OutcomeKind(StrEnum):
     """What came back for one request of a batch."""
 
@@ -153,6 +180,7 @@ class OutcomeKind(StrEnum):
     CANCELLED = "cancelled"
     MISSING = "missing"
     INVALID = "invalid"
+    ACCOUNT = "account"
 
 
 @dataclass(frozen=True, slots=True)

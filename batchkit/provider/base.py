@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from batchkit.models import Batch, BatchId, Download, FileId, RemoteFile, RemoteModel
+    from batchkit.models import Batch, BatchId, Download, FileId, RefusalKind, RemoteFile, RemoteModel, Trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,28 @@ class Provider(Protocol):
 
     def list_models(self) -> list[RemoteModel]:
         """Read the models that the key may use."""
+        ...
+
+    def refusal_kind(
+        self, *, status: int | None, code: str | None, message: str | None, param: str | None = None
+    ) -> RefusalKind:
+        """Return what a refusal concerns: of a call, of a whole batch, or of one line of its output."""
+        ...
+
+    def now(self) -> float | None:
+        """Return the provider's own time in Unix seconds, by the ``Date`` of its last reply; None before the first one."""
+        ...
+
+    def trouble(self) -> Trouble | None:
+        """Return the trouble that calls are meeting now, known from the first failed try on; None after any reply of the API."""
+        ...
+
+    def check(self) -> str | None:
+        """Ask whether a batch API answers at this address and takes this key; nothing is changed by it.
+
+        Returns a warning worth telling, None when all is well. Raises ``WrongAddress`` when something else answers there,
+        ``AccountRefused`` when the account may not use it, and what any call raises when nothing can be known now.
+        """
         ...
 
     def close(self) -> None:

@@ -36,6 +36,7 @@ from http import HTTPStatus
 import httpx
 
 from batchkit.errors import (
+    AccountRefused,
     Forbidden,
     NotFound,
     OutcomeUnknown,
@@ -47,7 +48,9 @@ from batchkit.errors import (
     Unauthorized,
 )
 from batchkit.jsonl import MalformedJson, loads_leniently
+from batchkit.models import RefusalKind
 from batchkit.provider.headers import rate_limit_reset, retry_after
+from batchkit.provider.refusals import refusal_kind
 from batchkit.provider.retry import TryAgain
 
 _NEVER_SENT = (
@@ -170,6 +173,9 @@ def from_response(
         )
         return TryAgain(limited, after_seconds=after)
     refused = _KINDS.get(status, ProviderRefused)
+    about = refusal_kind(status=status, code=refusal.code, message=refusal.message, param=refusal.param)
+    if about is RefusalKind.ACCOUNT and not issubclass(refused, AccountRefused):
+        refused = AccountRefused
     hint = refusal.hint
     if status < HTTPStatus.BAD_REQUEST:
         hint = "redirects are not followed, so that the key stays with its host: correct the base URL"

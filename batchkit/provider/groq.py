@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 
 from batchkit.errors import (
+    AccountRefused,
     NotFound,
     OutcomeUnknown,
     ProviderRefused,
     RateLimited,
     SpoolError,
     TooLarge,
-    Unauthorized,
 )
 from batchkit.models import Batch, BatchId, BatchStatus, Download, FileId, RemoteFile, RemoteModel
 from batchkit.provider import wire
@@ -26,12 +26,15 @@ from batchkit.provider.access import credential_digest
 from batchkit.provider.base import Limits
 from batchkit.provider.http import ApiClient
 from batchkit.provider.listing import read_all
+from batchkit.provider.refusals import refusal_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pydantic import SecretStr
+
+    from batchkit.models import RefusalKind
 
 __all__ = ["BASE_URL", "LIMITS", "GroqProvider", "credential_digest"]
 
@@ -268,11 +271,17 @@ class GroqProvider:
         models = (wire.model(entry) for entry in page.entries)
         return [model for model in models if model is not None]
 
+    def refusal_kind(
+        self, *, status: int | None, code: str | None, message: str | None, param: str | None = None
+    ) -> RefusalKind:
+        """See ``refusals.refusal_kind``."""
+        return refusal_kind(status=status, code=code, message=message, param=param)
+
     def _announced_size(self, segment: str) -> tuple[int | None, bool]:
         """Return what the file object says of its size, and whether a body without a length may be believed."""
         try:
             file = wire.remote_file(self._http.get(f"{_FILES}/{segment}"))
-        except (Unauthorized, RateLimited):
+        except (AccountRefused, RateLimited):
             # The content would be refused in the same way.
             raise
         except ProviderRefused:

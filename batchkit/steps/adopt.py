@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batchkit.errors import Forbidden, ProviderError, StateConflict, Unauthorized
+from batchkit.errors import AccountRefused, ProviderError, StateConflict
 from batchkit.models import ShardState
 from batchkit.steps.context import StepReport
 from batchkit.store import batches, events, shards
@@ -49,14 +49,14 @@ def _tie(context: StepContext, shard: Shard, batch: Batch, *, detail: str) -> No
 
 
 def cancel_surplus(context: StepContext, shard: Shard, batch: Batch) -> StepReport:
-    """Cancel a batch that its shard has no use for, and record it. Raises ``Unauthorized`` and ``Forbidden``."""
+    """Cancel a batch that its shard has no use for, and record it. Raises ``AccountRefused``."""
     note = f"shard {shard.number}: batch {batch.id} is one too many"
     if shard.batch_id is not None:
         note += f" beside {shard.batch_id}"
     try:
         context.provider.cancel_batch(batch.id)
         note += "; it was cancelled"
-    except (Unauthorized, Forbidden):
+    except AccountRefused:
         raise
     except ProviderError as error:
         note += f" and could not be cancelled ({error}): cancel it by hand, nobody reads its answers"

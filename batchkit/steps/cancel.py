@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batchkit.errors import Forbidden, ProviderError, StateConflict, Unauthorized
+from batchkit.errors import AccountRefused, ProviderError, StateConflict
 from batchkit.models import BatchStatus, RequestState, ShardState
 from batchkit.steps.context import StepReport
 from batchkit.store import batches, events, requests, shards, workloads
@@ -51,7 +51,7 @@ def cancel(context: StepContext, workload_id: WorkloadId) -> StepReport:
             continue
         try:
             seen = context.provider.cancel_batch(batch.id)
-        except (Unauthorized, Forbidden):
+        except AccountRefused:
             raise
         except ProviderError as error:
             return report + StepReport({}, (f"batch {batch.id} could not be cancelled: {error}",), outage=str(error))

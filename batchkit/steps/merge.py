@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from batchkit.answers import check_for
-from batchkit.errors import Forbidden, NotFound, ProviderError, StateConflict, Unauthorized
+from batchkit.errors import AccountRefused, NotFound, ProviderError, StateConflict
 from batchkit.lifecycle import is_capacity_refusal
 from batchkit.models import BatchStatus, Download, FileId, OutcomeKind, RequestState, ShardState
 from batchkit.sharding import longer_window, smaller_shard
@@ -63,7 +63,7 @@ class _TornError(Exception):
 def merge(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[ShardId]) -> StepReport:
     """Merge claimed shards: files arrive in parallel, shards are merged one after the other as they are complete.
 
-    Raises ``Unauthorized``, ``Forbidden`` and ``SpoolError``; other trouble gives the shard back for later.
+    Raises ``AccountRefused`` and ``SpoolError``; other trouble gives the shard back for later.
     """
     with context.store.read() as connection:
         workload = workloads.get(connection, workload_id)
@@ -109,7 +109,7 @@ def _fetch_now(context: StepContext, workload: Workload, shard_id: ShardId) -> _
             _fetch_file(context, workload, shard, "output", batch.output_file_id),
             _fetch_file(context, workload, shard, "error", batch.error_file_id),
         )
-    except (Unauthorized, Forbidden):
+    except AccountRefused:
         raise
     except NotFound as error:
         postpone(context, shard, pause_seconds(context, shard.refusals), refused=True)

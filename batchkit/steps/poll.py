@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from batchkit.errors import Forbidden, NotFound, ProviderError, StateConflict, Unauthorized
+from batchkit.errors import AccountRefused, NotFound, ProviderError, StateConflict
 from batchkit.models import GONE, ShardState
 from batchkit.steps.context import StepReport
 from batchkit.store import batches, events, shards
@@ -22,7 +22,7 @@ def poll(context: StepContext, workload_id: WorkloadId) -> StepReport:
     """Read the state of every submitted batch; terminal ones end their shard.
 
     ``looked at`` in the report counts batches, ``changed`` those whose status is another than last time, ``status calls`` what
-    it took to ask. Raises ``Unauthorized`` and ``Forbidden``; any other trouble is reported as an outage, and what was read until then is kept.
+    it took to ask. Raises ``AccountRefused``; any other trouble is reported as an outage, and what was read until then is kept.
     """
     with context.store.read() as connection:
         watched = batches.open_of_workload(connection, workload_id)
@@ -53,7 +53,7 @@ def _poll_some(context: StepContext, part: Sequence[tuple[Shard, Batch]]) -> Ste
         seen = context.provider.get_batches([batch.id for _, batch in part])
         for shard, last in part:
             report += _look_at(context, shard, last, seen.get(last.id), news)
-    except (Unauthorized, Forbidden):
+    except AccountRefused:
         raise
     except ProviderError as error:
         report += StepReport({}, (f"the provider cannot be asked: {error}",), outage=str(error))

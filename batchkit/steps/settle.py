@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batchkit.errors import Forbidden, ProviderError, ProviderRefused, StateConflict, Unauthorized
+from batchkit.errors import AccountRefused, ProviderError, ProviderRefused, StateConflict, Unauthorized
 from batchkit.models import ShardState
 from batchkit.steps.adopt import adopt, cancel_surplus
 from batchkit.steps.context import StepReport
@@ -37,7 +37,7 @@ def settle(context: StepContext, workload_id: WorkloadId) -> StepReport:
         report, unborn = _look(context, lost)
         if unborn:
             report += _go_back(context, unborn)
-    except (Unauthorized, Forbidden):
+    except AccountRefused:
         with context.store.write() as connection:
             shards.release(connection, context.owner, [shard.id for shard in lost])
         raise

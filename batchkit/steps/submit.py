@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from batchkit.errors import (
-    Forbidden,
+    AccountRefused,
     NotFound,
     OutcomeUnknown,
     ProviderError,
@@ -20,7 +20,6 @@ from batchkit.errors import (
     SpoolError,
     StateConflict,
     TooLarge,
-    Unauthorized,
 )
 from batchkit.lifecycle import is_capacity_refusal
 from batchkit.models import ShardState
@@ -54,7 +53,7 @@ def remote_filename(workload: Workload, shard: Shard) -> str:
 def submit(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[ShardId]) -> StepReport:
     """Bring claimed shards as far as they go; what cannot go now is given back with a time to try again.
 
-    Raises ``Unauthorized`` and ``Forbidden`` (after the transfers under way have ended), which concern every shard.
+    Raises ``AccountRefused`` (after the transfers under way have ended), which concern every shard.
     """
     with context.store.read() as connection:
         workload = workloads.get(connection, workload_id)
@@ -71,7 +70,7 @@ def submit(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[Sh
                 shard = shards.get(connection, shard_id)
             step_aside(context, shard)
             return StepReport({"taken over": 1})
-        except (Unauthorized, Forbidden, SpoolError):
+        except (AccountRefused, SpoolError):
             stop.set()
             _give_back(context, shard_id)
             raise
@@ -107,7 +106,7 @@ def _upload(context: StepContext, workload: Workload, shard: Shard) -> StepRepor
     try:
         with context.spool.reading(shard) as path:
             remote = context.provider.upload_file(path, remote_filename(workload, shard))
-    except (Unauthorized, Forbidden):
+    except AccountRefused:
         raise
     except RateLimited as error:
         return _wait_for_room(context, shard, error.retry_after_seconds, error)
@@ -208,7 +207,7 @@ def _not_created(context: StepContext, workload: Workload, shard: Shard, error: 
             keep_lease=True,
         )
         shard = shards.get(connection, shard.id)
-    if isinstance(error, (Unauthorized, Forbidden)):
+    if isinstance(error, AccountRefused):
         raise error
     if isinstance(error, ProviderUnreachable):
         postpone(context, shard, pause_seconds(context))
