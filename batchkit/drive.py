@@ -7,21 +7,27 @@ Waves that are yielded together are done at the same time: merging needs the pro
 
 from __future__ import annotations
 
+from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
-from batchkit.errors import ProviderUnreachable, StoreUnavailable
+from batchkit.errors import (
+    AccountRefused,
+    ProviderError,
+    Unauthorized,
+)
 from batchkit.models import ShardId, ShardState, WorkloadId
-from batchkit.patience import Outage, StorePatience
+from batchkit.patience import DriveHealth
 from batchkit.progress import Progress, read_progress
-from batchkit.steps import cancel, merge, poll, resubmit, settle, submit
+from batchkit.steps import cancel, clocks, merge, poll, resubmit, settle, submit
 from batchkit.steps.context import StepReport
 from batchkit.store import shards, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
+    from concurrent.futures import Future
 
     from batchkit.models import Trouble
     from batchkit.steps.context import StepContext
@@ -30,10 +36,9 @@ R = TypeVar("R")
 
 _SHORTEST_WAIT_SECONDS = 1.0
 _POLL_BACKOFF = 1.5
-#: By less than this a clock is corrected, by more it was set.
-_SET_BACK_SECONDS = 60.0
-#: A pass that did any of these has not met a dead provider, whatever else went wrong.
-_SIGNS_OF_LIFE = ("uploaded", "submitted", "adopted", "looked at", "merged")
+_CHECK_WAITS_SECONDS = 300.0
+#: How long a pass waits for the list of batches to be read, before it goes to its other work.
+_SETTLE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +116,28 @@ class Pacing:
 class Driver:
     """Drives workloads, any number of them, one after the other or in several threads.
 
-    ``parallel_waves`` is how many waves of merging are yielded together.
+    ``parallel_waves`` is how many waves of merging are yielded together. ``begin`` starts a call in a thread that the process
+    need not wait for.
     """
 
-    def __init__(self, context: StepContext, pacing: Pacing, *, parallel_waves: int) -> None:
+    def __init__(
+        self,
+        context: StepContext,
+        pacing: Pacing,
+        *,
+        parallel_waves: int,
+        begin: Callable[[Callable[[], StepReport]], Future[StepReport]],
+    ) -> None:
         self._context = context
         self._pacing = pacing
         self._parallel_waves = parallel_waves
         self._paces: dict[WorkloadId, _PollPace] = {}
         self._seen_at: dict[WorkloadId, float] = {}
-        self._troubles: dict[WorkloadId, Trouble] = {}
+        self._waits_checked_at: dict[WorkloadId, float] = {}
+        self._troubles: dict[WorkloadId, Trouble | None] = {}
+        self._begin = begin
+        self._settling: dict[WorkloadId, Future[StepReport]] = {}
+        self._is_checked = False
 
     def trouble(self, workload_id: WorkloadId) -> Trouble | None:
         """Return what keeps the work on a workload from going on now; None when nothing does. May be called in any thread."""
@@ -130,9 +147,16 @@ class Driver:
         self, workload_id: WorkloadId, *, begin: Callable[[], object], until: DriveUntil, deadline: float | None
     ) -> Generator[Waves | Wait, StepReport | None, Progress]:
         """See ``Runner.drive``; ``begin`` is called before anything else."""
+        try:
+            return (yield from self._drive(workload_id, begin=begin, until=until, deadline=deadline))
+        finally:
+            self._troubles.pop(workload_id, None)
+
+    def _drive(
+        self, workload_id: WorkloadId, *, begin: Callable[[], object], until: DriveUntil, deadline: float | None
+    ) -> Generator[Waves | Wait, StepReport | None, Progress]:
         clock = self._context.clock
-        provider_away = Outage()
-        patience = self._store_patience()
+        health = self._new_health()
         is_begun = False
         while True:
             try:
@@ -145,29 +169,22 @@ class Driver:
                 if progress.is_finished or until is DriveUntil.ONE_PASS or _is_reached(until, progress):
                     return progress
                 due = self._next_due(workload_id, now)
-            except StoreUnavailable as error:
-                # Whatever was or was not committed then: every transition is guarded, so the next pass finds out by looking.
+            except Exception as error:
+                # Whatever was or was not committed then: every transition is guarded, so the next pass reads it anew.
                 if until is DriveUntil.ONE_PASS:
                     raise
-                due = patience.wait_seconds(error) + clock()
+                wait, note = health.after_error(error)
+                due = clock() + wait
                 if deadline is not None and due > deadline:
                     raise
-                yield Wait(due, None, (f"{error.message}; the work waits for it",))
+                self._troubles[workload_id] = health.trouble
+                yield Wait(due, None, note, health.trouble)
                 continue
-            patience.end()
-            if any(report.counts.get(name) for name in _SIGNS_OF_LIFE):
-                provider_away.end()
-            elif report.outage is not None:
-                away_seconds = provider_away.meet(now)
-                if away_seconds >= self._pacing.outage_seconds:
-                    raise ProviderUnreachable(
-                        f"the provider could not be reached for {away_seconds:.0f} s: {report.outage}",
-                        hint="nothing is lost: run the same command again later",
-                    )
-                provider_away.wait(due - now)
+            health.after_pass(report, now, wait_seconds=due - now)
+            self._troubles[workload_id] = health.trouble
             if deadline is not None and due > deadline:
                 return progress
-            yield Wait(due, progress, report.notes)
+            yield Wait(due, progress, report.notes, health.trouble)
 
     def run_wave(self, wave: Wave) -> StepReport:
         """Do one wave. May be called in any thread."""
@@ -181,34 +198,46 @@ class Driver:
             case _ as never:
                 assert_never(never)
 
-    def _store_patience(self) -> StorePatience:
+    def _new_health(self) -> DriveHealth:
         shortest = min(_SHORTEST_WAIT_SECONDS, self._pacing.poll_interval_seconds)
-        return StorePatience(
-            self._context.clock, limit_seconds=self._pacing.outage_seconds, first_wait_seconds=shortest
-        )
+        return DriveHealth(self._context.clock, limit_seconds=self._pacing.outage_seconds, first_wait_seconds=shortest)
 
     def _progress(self, workload_id: WorkloadId) -> Progress:
         with self._context.store.read() as connection:
             return read_progress(connection, workloads.get(connection, workload_id), now=self._context.clock())
 
     def _pass(self, workload_id: WorkloadId) -> Generator[Waves, StepReport | None, StepReport]:
-        """One look at a workload, and waves for everything that is due."""
-        self._mind_the_clock(workload_id)
-        total = settle.settle(self._context, workload_id)
+        """Probe a workload once, and yield waves for all pending work.
+
+        Once the provider has refused the account, what has ended is still merged, and nothing more is sent.
+        """
+        self._end_impossible_waits(workload_id)
+        total = self._settle(workload_id)
         total += cancel.cancel(self._context, workload_id)
         total += self._poll(workload_id)
         submits = self._submits(workload_id)
         is_resubmitted = False
         while True:
             waves = self._merges(workload_id)
-            # What the merges still return shares the shards that are cut.
-            if not waves and not is_resubmitted and resubmit.is_due(self._context, workload_id):
-                is_resubmitted = True
-                waves = (Wave(WaveKind.RESUBMIT, workload_id),)
-            waves += submits
+            if total.refused is None:
+                if submits and not self._is_checked:
+                    total += self._check_provider()
+                    submits = submits if self._is_checked else ()
+                # After the merges, so that the requests which they return join the same new shards.
+                if not waves and not is_resubmitted and resubmit.is_due(self._context, workload_id):
+                    is_resubmitted = True
+                    waves = (Wave(WaveKind.RESUBMIT, workload_id),)
+                waves += submits
             if not waves:
                 break
-            total += (yield waves) or StepReport({})
+            try:
+                total += (yield waves) or StepReport({})
+            except AccountRefused as error:
+                if total.refused is not None or isinstance(error, Unauthorized):
+                    raise
+                total += StepReport({}, refused=error)
+            if total.refused is not None:
+                continue
             submits = self._submits(workload_id)
             if submits and waves[-1].kind is WaveKind.SUBMIT:
                 # To submit everything may take hours, in which batches end and users change their minds.
@@ -217,6 +246,34 @@ class Driver:
         if total.counts.get("submitted") or total.counts.get("adopted"):
             self._pace_anew(workload_id)
         return total
+
+    def _settle(self, workload_id: WorkloadId) -> StepReport:
+        """Settle lost creations in a thread of its own: to read a long list must not keep the pass from its other work."""
+        known = self._settling.pop(workload_id, None)
+        if known is None:
+            with self._context.store.read() as connection:
+                if not shards.has_any(connection, workload_id, (ShardState.SUBMITTING,)):
+                    return StepReport({})
+        running = known or self._begin(partial(settle.settle, self._context, workload_id))
+        done, _ = wait_for([running], timeout=_SETTLE_SECONDS if known is None else 0)
+        if done:
+            return running.result()
+        self._settling[workload_id] = running
+        return StepReport({})
+
+    def _check_provider(self) -> StepReport:
+        """Ask, before the first upload of this process, whether a batch API answers there that takes this account.
+
+        Raises ``WrongAddress`` and ``AccountRefused``.
+        """
+        try:
+            warning = self._context.provider.check()
+        except AccountRefused:
+            raise
+        except ProviderError as error:
+            return StepReport({}, outage=str(error))
+        self._is_checked = True
+        return StepReport({}, () if warning is None else (warning,))
 
     def _merges(self, workload_id: WorkloadId) -> Waves:
         """Take shards that have ended, for as many waves as may be done at the same time."""
@@ -229,12 +286,15 @@ class Driver:
         ids = self._claim(workload_id, (ShardState.PLANNED, ShardState.UPLOADED), SUBMIT_WAVE)
         return (Wave(WaveKind.SUBMIT, workload_id, ids),) if ids else ()
 
-    def _mind_the_clock(self, workload_id: WorkloadId) -> None:
+    def _end_impossible_waits(self, workload_id: WorkloadId) -> None:
+        """End waits that a wrong clock wrote: at first, every few minutes, and when this machine's clock is set back."""
         now = self._context.clock()
-        if now < self._seen_at.get(workload_id, now) - _SET_BACK_SECONDS:
-            with self._context.store.write() as connection:
-                shards.end_waits(connection, workload_id, now=now)
+        seen_at = self._seen_at.get(workload_id, now)
+        was_set_back = now < seen_at - clocks.SET_BACK_SECONDS
         self._seen_at[workload_id] = now
+        if was_set_back or now >= self._waits_checked_at.get(workload_id, 0.0) + _CHECK_WAITS_SECONDS:
+            self._waits_checked_at[workload_id] = now
+            clocks.end_impossible_waits(self._context, workload_id, was_set_back=was_set_back)
 
     def _claim(
         self, workload_id: WorkloadId, states: Sequence[ShardState], size: _WaveSize, *, waves: int = 1

@@ -11,6 +11,8 @@
     │   ├── UnknownWorkload
     │   └── WorkloadConflict      the name is taken by a different input
     ├── StoreError                the results store cannot be used now                       exit 4
+    │   ├── BatchIdTaken          the provider gave a batch an id that belongs to another one
+    │   ├── RowsHeld              somebody else holds a lock for too long
     │   ├── StateConflict         a guarded transition hit no row: somebody else moved on
     │   └── StoreUnavailable
     ├── SpoolError                a file of ours cannot be written or read                   exit 4
@@ -129,6 +131,14 @@ class StoreUnavailable(StoreError):
 
 class StateConflict(StoreError):
     """A guarded transition hit no row: another runner has moved the object on."""
+
+
+class RowsHeld(StoreError):
+    """A lock was not given in time, because somebody else holds it; the message says who."""
+
+
+class BatchIdTaken(StoreError):
+    """The provider gave a batch an id that this database has for another one."""
 
 
 class SpoolError(BatchkitError):

@@ -84,6 +84,7 @@ class Batch:
     """The provider's object as it last told us. Times are Unix seconds, None when absent.
 
     ``status`` is a plain string: a word we do not know is kept and treated as running. ``raw`` is the object as received.
+    ``missing_since`` is set on a batch read from the store that the provider did not know when it was asked last.
     """
 
     id: BatchId
@@ -99,6 +100,7 @@ class Batch:
     metadata: Mapping[str, str] = field(default_factory=dict)
     problems: Sequence[BatchProblem] = ()
     raw: Mapping[str, Any] = field(default_factory=dict)
+    missing_since: float | None = None
 
     @property
     def is_terminal(self) -> bool:
@@ -166,8 +168,10 @@ class RefusalKind(StrEnum):
     LOST_FILE = "lost_file"
     #: There is no room now (rate, queue, capacity); the same file is taken later, or a smaller one.
     NO_ROOM = "no_room"
-    #: Anything else. It speaks of the file or of a line as a whole and will be repeated for the same bytes.
+    #: What the file's lines say: the same bytes will be refused again.
     CONTENT = "content"
+    #: A refusal whose words say nothing that is known. It proves nothing against a line.
+    UNCLEAR = "unclear"
 
 
 class OutcomeKind(StrEnum):

@@ -230,7 +230,7 @@ class Runner:
 
         Waves, which may be done at the same time, are answered with the sum of their reports when all have ended (``send``), or
         with an error (``throw``); a ``Wait`` is answered with nothing. Returns the last picture. Raises
-        ``Unauthorized`` and ``Forbidden`` at once, ``ProviderUnreachable`` and ``StoreUnavailable`` after an outage of
+        ``AccountRefused`` and ``WrongAddress`` at once, ``ProviderUnreachable`` and ``StoreUnavailable`` after an outage of
         ``outage_seconds``.
         """
 
@@ -321,6 +321,7 @@ class Runner:
                         outage_seconds=self.settings.outage_seconds,
                     ),
                     parallel_waves=self.settings.resolved_parallel_waves,
+                    begin=self.crew.begin,
                 )
             return self._driver
 

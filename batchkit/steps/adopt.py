@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batchkit.errors import AccountRefused, ProviderError, StateConflict
+from batchkit.errors import AccountRefused, BatchIdTaken, ProviderError, StateConflict
 from batchkit.models import ShardState
 from batchkit.steps.context import StepReport
 from batchkit.store import batches, events, shards
@@ -18,7 +18,7 @@ def adopt(context: StepContext, shard: Shard, batch: Batch, *, detail: str, coun
     """Tie a batch that was made of the shard's file to it: ``submitting`` becomes ``submitted``, counted as ``count``.
 
     Asks for no lease: that the batch exists is a fact, whoever holds the shard by now. When the shard has moved on without
-    it, the batch is surplus.
+    it, the batch is surplus. Raises ``BatchIdTaken`` when this database has the id for another shard.
     """
     try:
         _tie(context, shard, batch, detail=detail)
@@ -35,6 +35,9 @@ def _tie(context: StepContext, shard: Shard, batch: Batch, *, detail: str) -> No
     with context.store.write() as connection:
         if shards.get(connection, shard.id).input_file_id != shard.input_file_id:
             raise StateConflict(f"shard {shard.number} was uploaded anew")
+        holder = batches.holder_of(connection, batch.id)
+        if holder is not None and holder.shard_id != shard.id:
+            raise _taken(shard, batch, holder)
         shards.transition(
             connection,
             shard,
@@ -46,6 +49,15 @@ def _tie(context: StepContext, shard: Shard, batch: Batch, *, detail: str) -> No
             refusals=0,
         )
         batches.add(connection, batch, workload_id=shard.workload_id, shard_id=shard.id, seen_at=context.clock())
+
+
+def _taken(shard: Shard, batch: Batch, holder: batches.Holder) -> BatchIdTaken:
+    return BatchIdTaken(
+        f"the provider gave the batch of shard {shard.number} the id {batch.id}, which belongs to shard"
+        f" {holder.shard_number} of workload {holder.workload_name!r} already",
+        hint="a server that was reset counts its ids anew: give it a database of its own (BATCHKIT_DATABASE_URL), or"
+        f" `batchkit clean {holder.workload_name}` and run the same command again",
+    )
 
 
 def cancel_surplus(context: StepContext, shard: Shard, batch: Batch) -> StepReport:

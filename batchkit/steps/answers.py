@@ -17,7 +17,7 @@ from batchkit.spool import disk_errors
 from batchkit.steps.plain_answers import plain_answers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from batchkit.answers import AnswerCheck, Reading
@@ -52,7 +52,8 @@ _UNANSWERED = {
 class Tally:
     """What a batch's files held, and what it means for the requests; the rows are ready for the store.
 
-    ``successes`` and ``results`` have no request in common.
+    ``successes`` and ``results`` have no request in common. ``account_refusal`` is what the first line said that was refused
+    because of the account.
     """
 
     lines: int = 0
@@ -68,6 +69,7 @@ class Tally:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     ends_torn: bool = False
+    account_refusal: str | None = None
     states: list[StateRow] = field(default_factory=list)
     successes: list[SuccessRow] = field(default_factory=list)
     results: list[ResultRow] = field(default_factory=list)
@@ -86,6 +88,7 @@ class AnswerReader:
         policy: RetryPolicy,
         cancelling: bool,
         check: AnswerCheck | None = None,
+        is_of_the_account: Callable[[OutputLine], bool] = lambda _line: False,
     ) -> None:
         self._riders = riders
         self._by_id = dict(zip(riders.custom_ids, range(len(riders.seqs)), strict=True))
@@ -96,6 +99,7 @@ class AnswerReader:
         self._policy = policy if check is None else replace(policy, max_invalid=check.rules.tries)
         self._cancelling = cancelling
         self._check = check
+        self._is_of_the_account = is_of_the_account
         self._bodies: dict[int, str] = {}
         self._held_bytes = 0
         self.tally = Tally()
@@ -182,7 +186,7 @@ class AnswerReader:
         if answer is None or index is None:
             self.tally.unknown += 1
             return
-        outcome = self._by_the_rules(classify(answer), answer)
+        outcome = self._by_the_account(self._by_the_rules(classify(answer), answer), answer)
         known = self._outcomes[index]
         if known is not None:
             self.tally.duplicate += 1
@@ -206,6 +210,15 @@ class AnswerReader:
         if reason is None:
             return outcome
         return Outcome(OutcomeKind.INVALID, outcome.status_code, reason, outcome.message)
+
+    def _by_the_account(self, outcome: Outcome, answer: OutputLine) -> Outcome:
+        """Take an account's refusal for what it is: it says nothing about the request."""
+        is_error = outcome.kind in {OutcomeKind.REFUSED, OutcomeKind.TRANSIENT}
+        if not is_error or not self._is_of_the_account(answer):
+            return outcome
+        if self.tally.account_refusal is None:
+            self.tally.account_refusal = f"{outcome.code}: {outcome.message}"
+        return Outcome(OutcomeKind.ACCOUNT, outcome.status_code, outcome.code, outcome.message)
 
     def _verdict(self, index: int, outcome: Outcome) -> Verdict:
         return decide(
@@ -279,7 +292,8 @@ class AnswerReader:
                     completion,
                 )
             )
-            tally.expired += verdict.expiries - self._riders.expiries[index]
+            if outcome.kind is not OutcomeKind.ACCOUNT:
+                tally.expired += verdict.expiries - self._riders.expiries[index]
             tally.failed += verdict.state is RequestState.FAILED
             tally.cancelled += verdict.state is RequestState.CANCELLED
             tally.again += verdict.state is RequestState.PENDING

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from batchkit.errors import AccountRefused, ProviderError, StateConflict
+from batchkit.errors import AccountRefused, NotFound, ProviderError, StateConflict
 from batchkit.models import BatchStatus, RequestState, ShardState
 from batchkit.steps.context import StepReport
+from batchkit.steps.isolation import is_of_one_shard, leave_for_later
 from batchkit.store import batches, events, requests, shards, workloads
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-    from batchkit.models import Workload, WorkloadId
+    from batchkit.models import Batch, Shard, Workload, WorkloadId
     from batchkit.steps.context import StepContext
 
 _ENDING = frozenset({BatchStatus.CANCELLING, BatchStatus.CANCELLED, BatchStatus.FINALIZING})
@@ -38,23 +40,46 @@ def cancel(context: StepContext, workload_id: WorkloadId) -> StepReport:
         running = batches.open_of_workload(connection, workload_id)
     with context.store.write() as connection:
         cancelled = requests.cancel_pending(connection, workload_id)
+    report = StepReport({"cancelled": cancelled})
     for shard in unsent:
         try:
-            with context.store.write() as connection:
-                cancelled += requests.move_back(connection, shard, RequestState.CANCELLED)
-                shards.transition(connection, shard, ShardState.WITHDRAWN, at=context.clock(), detail="cancelled")
+            report += _withdraw(context, shard)
         except StateConflict:
             continue  # it is on its way; the next pass finds it as a batch
-    report = StepReport({"cancelled": cancelled})
-    for _shard, batch in running:
+        except Exception as error:
+            if not is_of_one_shard(error):
+                raise
+            report += leave_for_later(context, shard.id, error, work="cancelling")
+    for shard, batch in running:
         if batch.status in _ENDING:
             continue
         try:
-            seen = context.provider.cancel_batch(batch.id)
+            _stop_batch(context, shard, batch)
+        except NotFound as error:
+            report += StepReport({}, (f"batch {batch.id} could not be cancelled: {error}",))
         except AccountRefused:
             raise
         except ProviderError as error:
-            return report + StepReport({}, (f"batch {batch.id} could not be cancelled: {error}",), outage=str(error))
-        with context.store.write() as connection:
-            batches.see(connection, seen, seen_at=context.clock())
+            return report + StepReport({}, outage=f"batch {batch.id} could not be cancelled: {error}")
+        except Exception as error:
+            if not is_of_one_shard(error):
+                raise
+            report += leave_for_later(context, shard.id, error, work="cancelling")
     return report
+
+
+def _withdraw(context: StepContext, shard: Shard) -> StepReport:
+    with context.store.write() as connection:
+        count = requests.move_back(connection, shard, RequestState.CANCELLED)
+        shards.transition(connection, shard, ShardState.WITHDRAWN, at=context.clock(), detail="cancelled")
+    return StepReport({"cancelled": count})
+
+
+def _stop_batch(context: StepContext, shard: Shard, batch: Batch) -> None:
+    """Ask the provider to stop a batch. A reply that says that it has ended ends its shard, whatever the list says later."""
+    seen = context.provider.cancel_batch(batch.id)
+    now = context.clock()
+    with context.store.write() as connection, suppress(StateConflict):
+        if seen.is_terminal:
+            shards.transition(connection, shard, ShardState.ENDED, at=now, detail=seen.status, not_before=0, refusals=0)
+        batches.see(connection, seen, seen_at=now)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from batchkit.steps.memory import BackgroundCalls, FailureMemory, ProbeMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from batchkit.errors import AccountRefused
     from batchkit.provider.base import Provider
     from batchkit.spool import Spool
     from batchkit.store.engine import Store
@@ -29,7 +32,8 @@ class Timing:
 class StepContext:
     """Parts and numbers for the steps. ``owner`` signs the leases, ``clock`` gives Unix seconds, ``transfers`` counts threads.
 
-    ``stopping`` is set when the user does not want to wait: a step then ends as soon as what it has begun is done.
+    ``stopping`` is set when the user does not want to wait: a step then ends as soon as what it has begun is done. ``probes``,
+    ``failures`` and ``fetches`` are what this process remembers between passes (see ``memory``).
     """
 
     store: Store
@@ -40,20 +44,44 @@ class StepContext:
     timing: Timing
     transfers: int
     stopping: Event = field(default_factory=Event)
+    probes: ProbeMemory = field(default_factory=ProbeMemory)
+    failures: FailureMemory = field(default_factory=FailureMemory)
+    fetches: BackgroundCalls[Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fetches", BackgroundCalls(self.transfers))
+
+    def provider_now(self) -> float:
+        """Return the provider's time in Unix seconds, by which its batches expire; this machine's before the first reply."""
+        now = self.provider.now()
+        return self.clock() if now is None else now
 
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
     """What one call of a step did: counts by name, and sentences for a person.
 
-    ``outage`` is the provider's or network's last trouble when some work could not be done now and waits.
+    ``outage`` is the provider's or network's last trouble when some work could not be done now and waits. ``refused`` is a
+    refusal that concerns everything the workload sends, met where it could not be raised: nothing more may be sent.
+    ``error`` is an error that nobody expected, of one shard, which was left for later. ``waits_until`` (Unix seconds) is set when
+    the provider asked to wait.
     """
 
     counts: dict[str, int]
     notes: tuple[str, ...] = ()
     outage: str | None = None
+    refused: AccountRefused | None = None
+    error: Exception | None = None
+    waits_until: float | None = None
 
     def __add__(self, other: StepReport) -> StepReport:
         names = [*self.counts, *(name for name in other.counts if name not in self.counts)]
         counts = {name: self.counts.get(name, 0) + other.counts.get(name, 0) for name in names}
-        return StepReport(counts, self.notes + other.notes, other.outage or self.outage)
+        return StepReport(
+            counts,
+            self.notes + other.notes,
+            other.outage or self.outage,
+            self.refused or other.refused,
+            other.error or self.error,
+            other.waits_until or self.waits_until,
+        )

@@ -5,26 +5,33 @@ A torn file is not a missing answer: it is fetched again before anything missing
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from batchkit.answers import check_for
 from batchkit.errors import AccountRefused, NotFound, ProviderError, StateConflict
-from batchkit.lifecycle import is_capacity_refusal
-from batchkit.models import BatchStatus, Download, FileId, OutcomeKind, RequestState, ShardState
+from batchkit.models import BatchStatus, Download, FileId, OutcomeKind, RefusalKind, RequestState, ShardState
 from batchkit.sharding import longer_window, smaller_shard
 from batchkit.spool import sha256_of
 from batchkit.steps.answers import AnswerReader, Tally
 from batchkit.steps.context import StepReport
+from batchkit.steps.isolation import is_of_one_shard, leave_for_later
 from batchkit.steps.refusal import (
+    MAX_LOST_FILES,
     MAX_WAITS,
+    everything_is_refused,
     fail,
     fail_all,
+    files_are_lost,
     halving_ends,
     pause_seconds,
     postpone,
+    proves_nothing,
     step_aside,
+    unproven_ends,
     wait_seconds,
 )
 from batchkit.store import batches, requests, shards, workloads
@@ -32,10 +39,11 @@ from batchkit.store.bulk import bulk_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from concurrent.futures import Future
 
     from sqlalchemy.engine import Connection
 
-    from batchkit.models import Batch, BatchProblem, Shard, ShardId, Workload, WorkloadId
+    from batchkit.models import Batch, BatchProblem, OutputLine, Shard, ShardId, Workload, WorkloadId
     from batchkit.steps.context import StepContext
     from batchkit.store.requests import Rider
 
@@ -44,6 +52,8 @@ _FETCHES = 3
 #: How often a file that should exist is looked for, with growing pauses, before it counts as gone. To give it up is to
 #: pay for its answers again.
 _LOOKS = 5
+#: When no file has come for so long, the call ends without those that are still on their way.
+_SLOW_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +73,49 @@ class _TornError(Exception):
 def merge(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[ShardId]) -> StepReport:
     """Merge claimed shards: files arrive in parallel, shards are merged one after the other as they are complete.
 
-    Raises ``AccountRefused`` and ``SpoolError``; other trouble gives the shard back for later.
+    A file that takes far longer than the others is not waited for: its transfer continues, and a later call for its shard
+    finds it. Raises ``AccountRefused`` and ``SpoolError``; other trouble gives the shard back for later.
     """
     with context.store.read() as connection:
         workload = workloads.get(connection, workload_id)
     report = StepReport({})
-    with ThreadPoolExecutor(context.transfers, thread_name_prefix="batchkit-merge") as pool:
-        futures = [pool.submit(_fetch, context, workload, shard_id) for shard_id in shard_ids]
-        try:
-            for future in as_completed(futures):
-                if context.stopping.is_set():
-                    break
-                fetched = future.result()
-                report += fetched if isinstance(fetched, StepReport) else _merge_whole(context, workload, fetched)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    coming: dict[Future[_Fetched | StepReport], ShardId] = {
+        context.fetches.begin(shard_id, partial(_fetch, context, workload, shard_id)): shard_id
+        for shard_id in shard_ids
+    }
+    while coming and not context.stopping.is_set():
+        arrived, _ = wait(coming, timeout=_SLOW_SECONDS, return_when=FIRST_COMPLETED)
+        if not arrived:
+            return report + _leave_running(context, list(coming.values()))
+        for future in arrived:
+            if context.stopping.is_set():
+                break
+            shard_id = coming.pop(future)
+            context.fetches.take(shard_id)
+            report += _merge_fetched(context, workload, shard_id, future)
+    return report
+
+
+def _leave_running(context: StepContext, shard_ids: Sequence[ShardId]) -> StepReport:
+    """Keep the leases of shards whose files are still on their way, and ask for them again a little later."""
+    with context.store.write() as connection:
+        for shard_id in shard_ids:
+            shards.delay(connection, context.owner, shard_id, context.clock() + _SLOW_SECONDS)
+    noun = "file is" if len(shard_ids) == 1 else "files are"
+    return StepReport({"still fetching": len(shard_ids)}, (f"{len(shard_ids)} slow {noun} still on the way",))
+
+
+def _merge_fetched(
+    context: StepContext, workload: Workload, shard_id: ShardId, future: Future[_Fetched | StepReport]
+) -> StepReport:
+    try:
+        fetched = future.result()
+        report = fetched if isinstance(fetched, StepReport) else _merge_whole(context, workload, fetched)
+    except Exception as error:
+        if not is_of_one_shard(error):
+            raise
+        return leave_for_later(context, shard_id, error, work="merging")
+    context.failures.end(shard_id)
     return report
 
 
@@ -180,11 +218,13 @@ def _merge_once(context: StepContext, workload: Workload, fetched: _Fetched, *, 
         if never_ran:
             values, report = _settle_failed_batch(connection, context, workload, shard, batch)
         else:
-            tally = _read_answers(connection, workload, fetched)
+            tally = _read_answers(connection, context, workload, fetched)
             is_torn = _looks_torn(tally, fetched)
             if is_torn and not believe:
                 raise _TornError
             values, report = _store(connection, workload, shard, batch, tally)
+            if tally.account_refusal is not None:
+                report += StepReport({}, refused=_account_refused(tally.account_refusal))
             if is_torn:
                 report += StepReport({}, (_last_words(batch, tally),))
         shards.transition(
@@ -206,7 +246,20 @@ def _merge_once(context: StepContext, workload: Workload, fetched: _Fetched, *, 
     return report
 
 
-def _read_answers(connection: Connection, workload: Workload, fetched: _Fetched) -> Tally:
+def _account_refused(words: str) -> AccountRefused:
+    return AccountRefused(
+        f"the provider refuses what this account sends: {words}",
+        status=HTTPStatus.FORBIDDEN,
+        hint="the requests that it refused were not executed and are not failed: mend it (billing, spend limit, plan, access:"
+        " console.groq.com/settings), then run the same command again",
+    )
+
+
+def _read_answers(connection: Connection, context: StepContext, workload: Workload, fetched: _Fetched) -> Tally:
+    def is_of_the_account(line: OutputLine) -> bool:
+        kind = context.provider.refusal_kind(status=line.status_code, code=line.error_code, message=line.error_message)
+        return kind is RefusalKind.ACCOUNT
+
     reader = AnswerReader(
         requests.riders(connection, fetched.shard),
         shard_id=fetched.shard.id,
@@ -214,6 +267,7 @@ def _read_answers(connection: Connection, workload: Workload, fetched: _Fetched)
         policy=workload.policy,
         cancelling=workload.cancel_requested_at is not None,
         check=None if workload.answer_rules is None else check_for(workload.answer_rules),
+        is_of_the_account=is_of_the_account,
     )
     for download in (fetched.output, fetched.error):
         if download is not None:
@@ -308,42 +362,82 @@ def _oddities(batch: Batch, tally: Tally) -> list[str]:
 def _settle_failed_batch(
     connection: Connection, context: StepContext, workload: Workload, shard: Shard, batch: Batch
 ) -> tuple[dict[str, Any], StepReport]:
-    """A batch that failed validation never ran, so no ride is counted.
+    """A batch that failed validation never ran, so no attempt is counted.
 
-    Lines that it names fail with the provider's words and the rest go again; a want of capacity waits for our own batches,
-    or shrinks when there are none; and when nothing is named, halves find the culprit.
+    Lines that it names fail with the provider's words and the rest go again. Otherwise the kind of the refusal decides: the
+    account's ends the command, a lost file is uploaded again, a want of capacity waits for our own batches or shrinks when
+    there are none; and for any other reason halves find the culprit.
     """
-    first = batch.problems[0] if batch.problems else None
-    code = (first.code if first else None) or "batch_failed"
-    message = first.message if first else "the provider refused the batch without a reason"
-    half = max(shard.line_count // 2, 1)
-    alone = shards.open_count(connection, workload.id, at_most=2) <= 1
+    problem = next((problem for problem in batch.problems if problem.line is None), None) or next(
+        iter(batch.problems), None
+    )
+    code = (problem.code if problem else None) or "batch_failed"
+    message = problem.message if problem else "the provider refused the batch without a reason"
+    named = _named_riders(connection, shard, batch)
     values: dict[str, Any] = {
         "next_lines": shard.next_lines,
         "next_completion_window": shard.window,
         "not_before": 0,
         "refusals": 0,
+        "waits": shard.waits,
     }
-    named = _named_riders(connection, shard, batch)
-    failed = len(named)
+    failed, refused = len(named), None
     if named:
         fail(connection, shard, named)
-    elif is_capacity_refusal(code, message) and not (alone and shard.waits >= MAX_WAITS):
-        values["not_before"] = context.clock() + wait_seconds(context, shard.waits)
-        values["waits"] = shard.waits + 1
-        values["next_lines"] = half if alone else shard.next_lines
     else:
-        values["refusals"] = 1
-        values["next_lines"] = half
-        if halving_ends(connection, shard):
-            failed = shard.line_count
-            fail_all(connection, shard, code=code, message=message, status_code=None)
+        kind = _kind(context, problem)
+        if kind is RefusalKind.ACCOUNT:
+            refused = _account_refused(f"{code}: {message}")
+        elif kind is RefusalKind.LOST_FILE:
+            refused = _upload_again(context, shard, message, values)
+        elif kind is RefusalKind.NO_ROOM and not (shard.waits >= MAX_WAITS and _is_alone(connection, workload)):
+            _wait_for_room(connection, context, workload, shard, values)
+        elif proves_nothing(connection, shard, kind):
+            values["waits"] = shard.waits + 1
+            values["next_lines"] = shard.line_count
+            if unproven_ends(connection, shard):
+                refused = everything_is_refused(message)
+            else:
+                values["not_before"] = context.clock() + wait_seconds(context, shard.waits)
+        else:
+            values["refusals"] = 1
+            values["next_lines"] = max(shard.line_count // 2, 1)
+            if halving_ends(connection, shard):
+                failed = shard.line_count
+                fail_all(connection, shard, code=code, message=message, status_code=None)
     cancelling = workload.cancel_requested_at is not None
     moved = requests.move_back(connection, shard, RequestState.CANCELLED if cancelling else RequestState.PENDING)
     values["failed"] = failed
     name = "cancelled" if cancelling else "to be sent again"
     note = f"batch {batch.id} was refused: {code}: {message}"
-    return values, StepReport({"merged": 1, "failed": failed, name: moved}, (note,))
+    return values, StepReport({"merged": 1, "failed": failed, name: moved}, (note,), refused=refused)
+
+
+def _kind(context: StepContext, problem: BatchProblem | None) -> RefusalKind:
+    if problem is None:
+        return RefusalKind.UNCLEAR
+    return context.provider.refusal_kind(status=None, code=problem.code, message=problem.message, param=problem.param)
+
+
+def _upload_again(context: StepContext, shard: Shard, message: str, values: dict[str, Any]) -> AccountRefused | None:
+    """Send the same lines again with a new upload: the first time at once, then after growing pauses."""
+    values["waits"] = shard.waits + 1
+    if shard.waits:
+        values["not_before"] = context.clock() + pause_seconds(context, shard.waits - 1)
+    return files_are_lost(message) if shard.waits + 1 >= MAX_LOST_FILES else None
+
+
+def _wait_for_room(
+    connection: Connection, context: StepContext, workload: Workload, shard: Shard, values: dict[str, Any]
+) -> None:
+    values["not_before"] = context.clock() + wait_seconds(context, shard.waits)
+    values["waits"] = shard.waits + 1
+    if _is_alone(connection, workload):
+        values["next_lines"] = max(shard.line_count // 2, 1)
+
+
+def _is_alone(connection: Connection, workload: Workload) -> bool:
+    return shards.open_count(connection, workload.id, at_most=2) <= 1
 
 
 def _named_riders(connection: Connection, shard: Shard, batch: Batch) -> list[tuple[Rider, str, str]]:

@@ -1,4 +1,7 @@
-"""poll: ask how the batches are, up to 200 in one call, and note which have ended."""
+"""poll: ask for the status of all submitted batches, up to 200 in one call, and end the shards of those that have ended.
+
+A batch is read by itself before it is cancelled or given up: the list may be behind.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import TYPE_CHECKING
 from batchkit.errors import AccountRefused, NotFound, ProviderError, StateConflict
 from batchkit.models import GONE, ShardState
 from batchkit.steps.context import StepReport
+from batchkit.steps.isolation import is_of_one_shard, leave_for_later
 from batchkit.store import batches, events, shards
 
 if TYPE_CHECKING:
@@ -17,12 +21,16 @@ if TYPE_CHECKING:
     from batchkit.models import Batch, BatchId, Shard, WorkloadId
     from batchkit.steps.context import StepContext
 
+#: A batch counts as unknown for ``stuck_seconds`` only after as many intervals between two probes.
+_LEAST_ABSENCES = 4
+
 
 def poll(context: StepContext, workload_id: WorkloadId) -> StepReport:
-    """Read the state of every submitted batch; terminal ones end their shard.
+    """Read the status of every submitted batch; terminal ones end their shard.
 
-    ``looked at`` in the report counts batches, ``changed`` those whose status is another than last time, ``status calls`` what
-    it took to ask. Raises ``AccountRefused``; any other trouble is reported as an outage, and what was read until then is kept.
+    ``looked at`` in the report counts batches, ``changed`` those whose status is another than last time, ``status calls`` the
+    calls for lists of them. Raises ``AccountRefused``; any other trouble is reported as an outage, and what was
+    read until then is kept.
     """
     with context.store.read() as connection:
         watched = batches.open_of_workload(connection, workload_id)
@@ -30,60 +38,107 @@ def poll(context: StepContext, workload_id: WorkloadId) -> StepReport:
     size = context.provider.limits.ids_per_status_call
     for start in range(0, len(watched), size):
         report += _poll_some(context, watched[start : start + size]) + StepReport({"status calls": 1})
-        if report.outage is not None:
+        if report.outage is not None and report.error is None:
             break
     return report
 
 
 @dataclass(slots=True)
 class _News:
-    """What one status call brought, to be written down together: a batch by itself would be a sync of the disk by itself.
+    """What one status call and the reads beside it brought, to be written in two transactions: each is a sync of the disk.
 
-    ``running`` has batches that tell something new, ``ended`` those that end their shard, with a word for the journal.
+    ``running`` has batches that tell something new, ``relieved`` shards whose batch is not overdue any more, ``ended`` those
+    that end their shard, with a word for the journal. ``reads_left`` is how many batches may still be read by themselves
+    because the list is not believed alone.
     """
 
+    reads_left: int
     running: list[Batch] = field(default_factory=list)
+    relieved: list[Shard] = field(default_factory=list)
     ended: list[tuple[Shard, Batch, str]] = field(default_factory=list)
 
 
 def _poll_some(context: StepContext, part: Sequence[tuple[Shard, Batch]]) -> StepReport:
-    news = _News()
+    news = _News(context.probes.reads_per_call)
     report = StepReport({})
     try:
-        seen = context.provider.get_batches([batch.id for _, batch in part])
+        listed = context.provider.get_batches([batch.id for _, batch in part])
         for shard, last in part:
-            report += _look_at(context, shard, last, seen.get(last.id), news)
+            try:
+                report += _judge(context, shard, last, listed.get(last.id), news)
+            except Exception as error:
+                if not is_of_one_shard(error):
+                    raise
+                report += leave_for_later(context, shard.id, error, work="polling")
     except AccountRefused:
         raise
     except ProviderError as error:
-        report += StepReport({}, (f"the provider cannot be asked: {error}",), outage=str(error))
+        report += StepReport({}, outage=f"the provider cannot be asked: {error}")
     return report + _write_down(context, news)
 
 
-def _look_at(context: StepContext, shard: Shard, last: Batch, seen: Batch | None, news: _News) -> StepReport:
-    if seen is None:
+def _judge(context: StepContext, shard: Shard, last: Batch, listed: Batch | None, news: _News) -> StepReport:
+    """Decide what the reply to a status call means for one batch."""
+    if listed is None:
         try:
             seen = context.provider.get_batch(last.id)
         except NotFound:
             return _not_known(context, shard, last, news)
+    elif _needs_own_read(context, last, listed, news):
+        try:
+            seen = context.provider.get_batch(last.id)
+        except AccountRefused:
+            raise
+        except ProviderError:
+            # The list says that it exists; what it is to be decided by has to wait for a reply.
+            return StepReport({"looked at": 1})
+        context.probes.read_alone(last.id, list_was_wrong=_differs(seen, listed) and _differs(seen, last))
+    else:
+        seen = listed
     if seen.is_terminal:
-        news.ended.append((shard, replace(seen, id=last.id), seen.status))
-        return StepReport({})
-    is_given_up, note = _overdue(context, shard, seen)
-    notes = () if note is None else (note,)
-    if is_given_up:
-        news.ended.append((shard, seen, note or seen.status))
-        return StepReport({}, notes)
-    if (seen.status, seen.counts, seen.expires_at) != (last.status, last.counts, last.expires_at):
+        return _end(context, shard, replace(seen, id=last.id), seen.status, news)
+    has_changed = _differs(seen, last) or seen.expires_at != last.expires_at
+    context.probes.saw(last.id, changed=has_changed)
+    is_overdue = _is_overdue(context, seen)
+    if shard.refusals and (has_changed or not is_overdue):
+        # Whatever shows that it is alive begins the waits of an overdue batch anew.
+        news.relieved.append(shard)
+    elif is_overdue:
+        return _handle_overdue(context, shard, seen, news)
+    if has_changed or last.missing_since is not None:
         news.running.append(seen)
-    return StepReport({"looked at": 1, "changed": int(seen.status != last.status)}, notes)
+    return StepReport({"looked at": 1, "changed": int(seen.status != last.status)})
+
+
+def _needs_own_read(context: StepContext, last: Batch, listed: Batch, news: _News) -> bool:
+    """Whether the list is not believed alone: it contradicts the last reply, asks for a decision, or has not changed for long."""
+    if listed.is_terminal:
+        return False
+    if last.is_terminal or _is_overdue(context, listed):
+        return True
+    if news.reads_left and context.probes.is_due(last.id) and not _differs(listed, last):
+        news.reads_left -= 1
+        return True
+    return False
+
+
+def _differs(one: Batch, other: Batch) -> bool:
+    return (one.status, one.counts) != (other.status, other.counts)
+
+
+def _end(context: StepContext, shard: Shard, batch: Batch, detail: str, news: _News) -> StepReport:
+    context.probes.forget(batch.id)
+    news.ended.append((shard, batch, detail))
+    return StepReport({})
 
 
 def _write_down(context: StepContext, news: _News) -> StepReport:
     """Write what is new in two transactions, each in the order of the shards, so that runners never wait for each other in a circle."""
     now = context.clock()
-    if news.running:
+    if news.running or news.relieved:
         with context.store.write() as connection:
+            for shard in news.relieved:
+                shards.wait_until(connection, shard, 0, refusals=0)
             batches.see(connection, *news.running, seen_at=now)
     ended = 0
     if news.ended:
@@ -102,46 +157,63 @@ def _write_down(context: StepContext, news: _News) -> StepReport:
 def _not_known(context: StepContext, shard: Shard, last: Batch, news: _News) -> StepReport:
     """A batch may be unknown for a while; one that stays so is gone, and its requests count as missing.
 
-    To give it up is to pay for its answers again, so the wait is long.
+    To give it up is to pay for its answers again, so the wait is long, and the time between two probes counts only in part.
     """
+    stuck_seconds = context.timing.stuck_seconds
     with context.store.write() as connection:
-        since = batches.mark_missing(connection, last.id, at=context.clock())
-    if context.clock() - since < context.timing.stuck_seconds:
+        now = context.clock()
+        since = batches.mark_missing(connection, last.id, at=now, longest_gap=stuck_seconds / _LEAST_ABSENCES)
+    if now - since < stuck_seconds:
         return StepReport({}, (f"batch {last.id} is not known to the provider; it will be looked for again",))
     note = f"batch {last.id} is gone at the provider; its requests are sent again"
-    news.ended.append((shard, replace(last, status=GONE), note))
-    return StepReport({}, (note,))
+    return _end(context, shard, replace(last, status=GONE), note, news) + StepReport({}, (note,))
 
 
-def _overdue(context: StepContext, shard: Shard, batch: Batch) -> tuple[bool, str | None]:
-    """A batch that does not end is asked to cancel, and given up with whatever files it has when that does not help.
+def _is_overdue(context: StepContext, batch: Batch) -> bool:
+    """Whether a batch runs on ``stuck_seconds`` after its expiry, both by the provider's clock."""
+    expires_at = batch.expires_at
+    return expires_at is not None and context.provider_now() >= expires_at + context.timing.stuck_seconds
 
-    Before each of the two ``stuck_seconds`` pass, the first of them in case that it is our clock that is wrong: what runs is
-    paid for. ``not_before`` of the submitted shard remembers until when, ``refusals`` how many of them have begun. Returns
-    whether it is given up now, and what there is to say.
+
+def _handle_overdue(context: StepContext, shard: Shard, batch: Batch, news: _News) -> StepReport:
+    """Ask an overdue batch to cancel, and give it up with whatever files it has when that does not help.
+
+    Before each of the two ``stuck_seconds`` pass: what runs is paid for. ``not_before`` of the submitted shard holds until
+    when, ``refusals`` how many of these waits have begun.
     """
-    now = context.clock()
-    if batch.expires_at is None or now < batch.expires_at + context.timing.stuck_seconds:
-        return False, None
-    if shard.refusals and now < shard.not_before:
-        return False, None
-    late = f"batch {batch.id} is still {batch.status} {now - batch.expires_at:.0f} s past its expiry"
+    now, stuck_seconds = context.clock(), context.timing.stuck_seconds
+    # A wait that ends later than any of these waits can was set by a clock that was wrong.
+    if shard.refusals and now < shard.not_before <= now + stuck_seconds:
+        return StepReport({"looked at": 1})
+    late_seconds = context.provider_now() - (batch.expires_at or 0)
+    late = f"batch {batch.id} is still {batch.status} {late_seconds:.0f} s past its expiry"
     match shard.refusals:
         case 0:
-            note = f"{late} by the clock of this machine; if it stays so, it will be asked to cancel"
+            note = f"{late}; if it stays so, it will be asked to cancel"
         case 1:
-            _cancel_quietly(context, batch.id)
+            replied = _cancel_quietly(context, batch.id)
+            if replied is not None and replied.is_terminal:
+                return _end(context, shard, replied, replied.status, news)
+            if replied is not None:
+                news.running.append(replied)
             note = f"{late}; it was asked to cancel"
         case _:
-            return True, f"{late} and does not cancel; what it has is merged and the rest is sent again"
+            note = f"{late} and does not cancel; what it has is merged and the rest is sent again"
+            return _end(context, shard, batch, note, news) + StepReport({}, (note,))
     with context.store.write() as connection:
-        shards.wait_until(connection, shard, now + context.timing.stuck_seconds, refusals=shard.refusals + 1)
+        shards.wait_until(connection, shard, now + stuck_seconds, refusals=shard.refusals + 1)
         events.record(connection, shard.workload_id, "overdue", at=now, shard_id=shard.id, detail=note)
-    return False, note
+    return StepReport({"looked at": 1}, (note,))
 
 
-def _cancel_quietly(context: StepContext, batch_id: BatchId) -> None:
+def _cancel_quietly(context: StepContext, batch_id: BatchId) -> Batch | None:
+    """Ask for a cancel; returns what the provider says of the batch, None when it could not be asked.
+
+    The wait for the batch ends whether or not it could be asked. Raises ``AccountRefused``.
+    """
     try:
-        context.provider.cancel_batch(batch_id)
+        return context.provider.cancel_batch(batch_id)
+    except AccountRefused:
+        raise
     except ProviderError:
-        return  # the wait for it ends whether or not it could be asked
+        return None

@@ -6,11 +6,12 @@ many whole refusals before the rest of them count as final.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
-from batchkit.errors import StateConflict
+from batchkit.errors import AccountRefused, StateConflict
 from batchkit.jsonl import storable_text, storable_word
-from batchkit.models import RequestState, ShardState
+from batchkit.models import RefusalKind, RequestState, ShardState
 from batchkit.store import requests, shards
 from batchkit.store.bulk import bulk_for
 
@@ -27,18 +28,37 @@ if TYPE_CHECKING:
 MAX_WAITS = 8
 #: How many shards of a workload may be refused whole before halving stops.
 MAX_REFUSED_SHARDS = 200
+#: How many shards of a workload of which no file was taken yet may be refused for reasons that are not clear.
+MAX_UNPROVEN_REFUSALS = 6
+#: How often in a row the same requests may be refused so, while others are under way.
+MAX_UNPROVEN_WAITS = 3
+#: How often in a row the same requests may find their input file lost before the command ends.
+MAX_LOST_FILES = 8
 
-_LONGEST_WAIT_SECONDS = 3_600.0
+#: No shard waits longer than this before it is tried again.
+LONGEST_WAIT_SECONDS = 3_600.0
+
+
+def asked_wait_seconds(context: StepContext, asked: float | None, refusals: int) -> float:
+    """How long to wait when the provider asks to, for ``asked`` seconds or without saying how long (None).
+
+    At least a twelfth of ``capacity_wait_seconds``, doubling with ``refusals``, because a server may ask for nothing or
+    keep refusing; at most an hour, after which it is asked again.
+    """
+    if asked is None:
+        return wait_seconds(context, refusals)
+    floor = context.timing.capacity_wait_seconds / 12 * 2.0 ** min(refusals, 16)
+    return min(max(asked, floor), LONGEST_WAIT_SECONDS)
 
 
 def wait_seconds(context: StepContext, refusals: int) -> float:
     """How long to wait after the ``refusals``-th refusal (starts at 0): doubling, up to an hour."""
-    return min(context.timing.capacity_wait_seconds * 2.0 ** min(refusals, 16), _LONGEST_WAIT_SECONDS)
+    return min(context.timing.capacity_wait_seconds * 2.0 ** min(refusals, 16), LONGEST_WAIT_SECONDS)
 
 
 def pause_seconds(context: StepContext, tries: int = 0) -> float:
     """How long to wait for what should be over soon (an outage, a file not visible yet): doubling with ``tries``."""
-    return min(context.timing.settle_seconds / 6 * 2.0 ** min(tries, 16), _LONGEST_WAIT_SECONDS)
+    return min(context.timing.settle_seconds / 6 * 2.0 ** min(tries, 16), LONGEST_WAIT_SECONDS)
 
 
 def postpone(context: StepContext, shard: Shard, seconds: float, *, refused: bool = False) -> None:
@@ -64,36 +84,110 @@ def step_aside(context: StepContext, shard: Shard) -> None:
 
 
 def withdraw(
-    context: StepContext, shard: Shard, *, code: str, message: str, status_code: int | None, is_too_large: bool = False
-) -> None:
-    """Give up a shard that the provider will never take: its requests ride again in halves, or one by one fail for good.
+    context: StepContext, shard: Shard, kind: RefusalKind, *, code: str, message: str, status_code: int | None
+) -> AccountRefused | None:
+    """Give up a shard that the provider will never take: its requests are sent again in halves, or fail one by one.
 
-    However many shards are too large, that says nothing against their lines.
+    Returns an error to end with when the refusal proves nothing against the lines (see ``proves_nothing``).
     """
     with context.store.write() as connection:
-        final = shard.line_count == 1 if is_too_large else halving_ends(connection, shard)
+        unproven = proves_nothing(connection, shard, kind)
+        ends = unproven and unproven_ends(connection, shard)
+        final = not unproven and halving_ends(connection, shard)
         if final:
             fail_all(connection, shard, code=code, message=message, status_code=status_code)
         else:
             requests.move_back(connection, shard, RequestState.PENDING)
-        shards.transition(
+        _withdraw(
             connection,
+            context,
             shard,
-            ShardState.WITHDRAWN,
-            at=context.clock(),
-            owner=context.owner,
-            detail=f"{code}: {message}"[:500],
-            refusals=0 if is_too_large else 1,
+            detail=f"{code}: {message}",
+            refusals=0 if unproven else 1,
             failed=shard.line_count if final else 0,
-            next_lines=max(shard.line_count // 2, 1),
-            next_completion_window=shard.window,
-            not_before=0,
+            waits=shard.waits + 1 if unproven else shard.waits,
+            not_before=context.clock() + wait_seconds(context, shard.waits) if unproven and not ends else 0,
+            next_lines=shard.line_count if unproven else max(shard.line_count // 2, 1),
         )
+    return everything_is_refused(message) if ends else None
+
+
+def withdraw_too_large(context: StepContext, shard: Shard, *, message: str, status_code: int | None) -> None:
+    """Give up a shard that is too large for the provider: its requests are sent again in halves.
+
+    However many shards are too large, that says nothing against their lines; only one that stands alone fails.
+    """
+    code, final = "file_too_large", shard.line_count == 1
+    with context.store.write() as connection:
+        if final:
+            fail_all(connection, shard, code=code, message=message, status_code=status_code)
+        else:
+            requests.move_back(connection, shard, RequestState.PENDING)
+        _withdraw(
+            connection,
+            context,
+            shard,
+            detail=f"{code}: {message}",
+            refusals=0,
+            failed=int(final),
+            not_before=0,
+            next_lines=max(shard.line_count // 2, 1),
+        )
+
+
+def _withdraw(connection: Connection, context: StepContext, shard: Shard, *, detail: str, **values: Any) -> None:
+    shards.transition(
+        connection,
+        shard,
+        ShardState.WITHDRAWN,
+        at=context.clock(),
+        owner=context.owner,
+        detail=detail[:500],
+        next_completion_window=shard.window,
+        **values,
+    )
 
 
 def halving_ends(connection: Connection, shard: Shard) -> bool:
     """Whether the culprit stands alone, or the workload has been refused so often that no single line can be the cause."""
     return shard.line_count == 1 or shards.refused_count(connection, shard.workload_id) >= MAX_REFUSED_SHARDS
+
+
+def proves_nothing(connection: Connection, shard: Shard, kind: RefusalKind) -> bool:
+    """Whether a refusal of a whole file says nothing against its lines, so that no request may fail by it.
+
+    So it is when its words say nothing that is known, and no file of the workload was ever taken: after a few such refusals,
+    or when halving would fail a request, the reason is not in a line.
+    """
+    if kind is not RefusalKind.UNCLEAR or shards.any_accepted(connection, shard.workload_id):
+        return False
+    refused = shards.refused_count(connection, shard.workload_id)
+    return shard.line_count == 1 or refused >= MAX_UNPROVEN_REFUSALS
+
+
+def unproven_ends(connection: Connection, shard: Shard) -> bool:
+    """Whether nothing is left that could still be taken and show that a refusal was about its lines."""
+    is_alone = shards.open_count(connection, shard.workload_id, at_most=2) <= 1
+    return is_alone or shard.waits >= MAX_UNPROVEN_WAITS
+
+
+def everything_is_refused(message: str) -> AccountRefused:
+    """Make the error of a workload of which the provider has taken no file."""
+    return AccountRefused(
+        f"the provider takes no file of this workload, and its words name no line: {message}",
+        status=HTTPStatus.BAD_REQUEST,
+        hint="nothing failed and nothing more was sent: ask the provider, then run the same command again, or"
+        " `batchkit cancel` the workload",
+    )
+
+
+def files_are_lost(message: str) -> AccountRefused:
+    """Make the error of a provider that again and again does not find the files that were uploaded to it."""
+    return AccountRefused(
+        f"the provider did not find the input file of a batch {MAX_LOST_FILES} times in a row: {message}",
+        status=HTTPStatus.NOT_FOUND,
+        hint="nothing failed: run the same command again later; if it stays so, ask the provider",
+    )
 
 
 def fail_all(connection: Connection, shard: Shard, *, code: str, message: str, status_code: int | None) -> None:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batchkit.errors import AccountRefused, ProviderError, ProviderRefused, StateConflict, Unauthorized
+from batchkit.errors import (
+    AccountRefused,
+    ListingIncomplete,
+    ProviderError,
+    ProviderRefused,
+    StateConflict,
+    Unauthorized,
+)
 from batchkit.models import ShardState
 from batchkit.steps.adopt import adopt, cancel_surplus
 from batchkit.steps.context import StepReport
+from batchkit.steps.isolation import is_of_one_shard, leave_for_later
 from batchkit.steps.refusal import step_aside
 from batchkit.steps.submit import LOOKS_PER_SETTLE
 from batchkit.store import events, shards
@@ -44,8 +52,8 @@ def settle(context: StepContext, workload_id: WorkloadId) -> StepReport:
     except ProviderError as error:
         for shard in lost:
             step_aside(context, shard)
-        note = f"{len(lost)} shards wait to be settled: the provider could not be asked ({error})"
-        return StepReport({"unsettled": len(lost)}, (note,), outage=str(error))
+        what = f"{len(lost)} batch creations were not answered, and the list of batches cannot be read"
+        return StepReport({"unsettled": len(lost)}, outage=f"{what}: {error}")
     return report
 
 
@@ -92,6 +100,11 @@ def _look(context: StepContext, lost: list[Shard]) -> tuple[StepReport, list[Sha
                 unborn.append(shard)
         except StateConflict:
             continue
+        except Exception as error:
+            if not is_of_one_shard(error):
+                raise
+            report += leave_for_later(context, shard.id, error, work="settling")
+            continue
         for batch in surplus:
             if batch.metadata.get("batchkit_key") == shard.key and not batch.is_terminal:
                 report += cancel_surplus(context, shard, batch)
@@ -120,6 +133,8 @@ def _batches_of(context: StepContext, lost: list[Shard]) -> dict[str, list[Batch
     by_file = {shard.input_file_id: shard.key for shard in lost if shard.input_file_id is not None}
     found: dict[str, list[Batch]] = {}
     for batch in context.provider.list_batches():
+        if context.stopping.is_set():
+            raise ListingIncomplete("the list of batches was not read to its end: the command is stopping")
         key = batch.metadata.get("batchkit_key")
         if key not in by_key:
             key = by_file.get(batch.input_file_id) if batch.input_file_id is not None else None

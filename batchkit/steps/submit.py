@@ -17,15 +17,25 @@ from batchkit.errors import (
     ProviderRefused,
     ProviderUnreachable,
     RateLimited,
-    SpoolError,
     StateConflict,
     TooLarge,
 )
-from batchkit.lifecycle import is_capacity_refusal
-from batchkit.models import ShardState
+from batchkit.models import RefusalKind, ShardState
 from batchkit.steps.adopt import adopt
 from batchkit.steps.context import StepReport
-from batchkit.steps.refusal import MAX_WAITS, pause_seconds, postpone, step_aside, wait_seconds, withdraw
+from batchkit.steps.isolation import is_of_one_shard, leave_for_later
+from batchkit.steps.refusal import (
+    MAX_LOST_FILES,
+    MAX_WAITS,
+    asked_wait_seconds,
+    files_are_lost,
+    pause_seconds,
+    postpone,
+    step_aside,
+    wait_seconds,
+    withdraw,
+    withdraw_too_large,
+)
 from batchkit.store import shards, workloads
 
 if TYPE_CHECKING:
@@ -34,6 +44,8 @@ if TYPE_CHECKING:
     from batchkit.models import Shard, ShardId, Workload, WorkloadId
     from batchkit.steps.context import StepContext
 
+#: What a server answers where no batch API is (OpenAI's word, which others repeat).
+_NO_SUCH_ADDRESS = frozenset({"unknown_url"})
 #: After this many refusals for a missing input file, the file is uploaded again.
 _MISSING_FILE_PATIENCE = 4
 #: How often a batch is looked for within the time that it may stay out of the list.
@@ -53,27 +65,40 @@ def remote_filename(workload: Workload, shard: Shard) -> str:
 def submit(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[ShardId]) -> StepReport:
     """Bring claimed shards as far as they go; what cannot go now is given back with a time to try again.
 
-    Raises ``AccountRefused`` (after the transfers under way have ended), which concern every shard.
+    Raises ``AccountRefused`` (after the transfers under way have ended): it concerns every shard. Once the provider
+    asks to wait, the shards of this call that were not sent yet wait as well.
     """
     with context.store.read() as connection:
         workload = workloads.get(connection, workload_id)
     stop = threading.Event()
+    rest_waits_until: list[float] = []
 
     def one(shard_id: ShardId) -> StepReport:
         if stop.is_set() or context.stopping.is_set():
             _give_back(context, shard_id)
             return StepReport({})
+        if rest_waits_until:
+            _give_back(context, shard_id, not_before=rest_waits_until[0])
+            return StepReport({"postponed": 1})
         try:
-            return _submit_one(context, workload, shard_id)
+            report = _submit_one(context, workload, shard_id, stop)
         except StateConflict:
             with context.store.read() as connection:
                 shard = shards.get(connection, shard_id)
             step_aside(context, shard)
             return StepReport({"taken over": 1})
-        except (AccountRefused, SpoolError):
+        except Exception as error:
+            if is_of_one_shard(error):
+                return leave_for_later(context, shard_id, error, work="submitting")
             stop.set()
             _give_back(context, shard_id)
             raise
+        if report.refused is not None:
+            stop.set()
+        if report.waits_until is not None:
+            rest_waits_until.append(report.waits_until)
+        context.failures.end(shard_id)
+        return report
 
     with ThreadPoolExecutor(context.transfers, thread_name_prefix="batchkit-submit") as pool:
         futures = [pool.submit(one, shard_id) for shard_id in shard_ids]
@@ -84,12 +109,14 @@ def submit(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[Sh
             raise
 
 
-def _give_back(context: StepContext, shard_id: ShardId) -> None:
+def _give_back(context: StepContext, shard_id: ShardId, *, not_before: float = 0.0) -> None:
     with context.store.write() as connection:
+        if not_before:
+            shards.delay(connection, context.owner, shard_id, not_before)
         shards.release(connection, context.owner, [shard_id])
 
 
-def _submit_one(context: StepContext, workload: Workload, shard_id: ShardId) -> StepReport:
+def _submit_one(context: StepContext, workload: Workload, shard_id: ShardId, stop: threading.Event) -> StepReport:
     with context.store.read() as connection:
         shard = shards.get(connection, shard_id)
     report = StepReport({})
@@ -98,6 +125,9 @@ def _submit_one(context: StepContext, workload: Workload, shard_id: ShardId) -> 
         with context.store.read() as connection:
             shard = shards.get(connection, shard_id)
     if shard.state is ShardState.UPLOADED and not report.outage:
+        if stop.is_set():
+            _give_back(context, shard_id)
+            return report
         report += _create(context, workload, shard)
     return report
 
@@ -111,7 +141,7 @@ def _upload(context: StepContext, workload: Workload, shard: Shard) -> StepRepor
     except RateLimited as error:
         return _wait_for_room(context, shard, error.retry_after_seconds, error)
     except TooLarge as error:
-        withdraw(context, shard, code="file_too_large", message=str(error), status_code=error.status, is_too_large=True)
+        withdraw_too_large(context, shard, message=str(error), status_code=error.status)
         return StepReport({"cut smaller": 1}, (f"shard {shard.number}: the provider takes no file that large",))
     except ProviderRefused as error:
         return _refused(context, shard, error)
@@ -207,7 +237,7 @@ def _not_created(context: StepContext, workload: Workload, shard: Shard, error: 
             keep_lease=True,
         )
         shard = shards.get(connection, shard.id)
-    if isinstance(error, AccountRefused):
+    if isinstance(error, AccountRefused) or (isinstance(error, ProviderRefused) and error.code in _NO_SUCH_ADDRESS):
         raise error
     if isinstance(error, ProviderUnreachable):
         postpone(context, shard, pause_seconds(context))
@@ -216,7 +246,7 @@ def _not_created(context: StepContext, workload: Workload, shard: Shard, error: 
         return _wait_for_room(context, shard, error.retry_after_seconds, error)
     if not isinstance(error, ProviderRefused):
         raise error
-    if isinstance(error, NotFound) or error.param == "input_file_id":
+    if isinstance(error, NotFound) or _kind(context, error) is RefusalKind.LOST_FILE:
         return _file_not_visible(context, shard, error)
     if error.param == "completion_window" and shard.window != workload.window:
         with context.store.write() as connection:
@@ -229,10 +259,15 @@ def _not_created(context: StepContext, workload: Workload, shard: Shard, error: 
 
 
 def _file_not_visible(context: StepContext, shard: Shard, error: ProviderRefused) -> StepReport:
-    """A fresh upload may take a moment to be seen; one that stays unseen is uploaded again."""
+    """A fresh upload may take a moment to be seen; one that stays unseen is uploaded again, ``MAX_LOST_FILES`` times in a row.
+
+    Raises ``ProviderRefused`` after that: it says nothing against the lines.
+    """
     if shard.refusals < _MISSING_FILE_PATIENCE:
         postpone(context, shard, pause_seconds(context, shard.refusals), refused=True)
         return StepReport({"postponed": 1})
+    if shard.waits >= MAX_LOST_FILES:
+        raise files_are_lost(str(error))
     with context.store.write() as connection:
         shards.transition(
             connection,
@@ -242,6 +277,7 @@ def _file_not_visible(context: StepContext, shard: Shard, error: ProviderRefused
             owner=context.owner,
             detail=str(error)[:500],
             input_file_id=None,
+            waits=shard.waits + 1,
             not_before=context.clock() + pause_seconds(context),
         )
     return StepReport(
@@ -251,15 +287,23 @@ def _file_not_visible(context: StepContext, shard: Shard, error: ProviderRefused
 
 def _wait_for_room(context: StepContext, shard: Shard, seconds: float | None, error: ProviderError) -> StepReport:
     """Asked to wait: that is not an attempt."""
-    postpone(context, shard, wait_seconds(context, shard.refusals) if seconds is None else seconds, refused=True)
-    return StepReport({"postponed": 1}, (f"the provider asks to wait: {error}",))
+    wait = asked_wait_seconds(context, seconds, shard.refusals)
+    postpone(context, shard, wait, refused=True)
+    note = f"the provider asks to wait, the next try is in {wait:.0f} s: {error}"
+    return StepReport({"postponed": 1}, (note,), waits_until=context.clock() + wait)
 
 
 def _refused(context: StepContext, shard: Shard, error: ProviderRefused) -> StepReport:
     """A refusal of this shard: for want of room it waits, for any other reason it is tried a few times, then withdrawn."""
-    patient = is_capacity_refusal(error.code, str(error))
-    if shard.refusals < (MAX_WAITS if patient else 2):
+    kind = _kind(context, error)
+    if shard.refusals < (MAX_WAITS if kind is RefusalKind.NO_ROOM else 2):
         postpone(context, shard, wait_seconds(context, shard.refusals), refused=True)
         return StepReport({"postponed": 1}, (f"shard {shard.number} was refused: {error}",))
-    withdraw(context, shard, code=error.code or f"http_{error.status}", message=str(error), status_code=error.status)
-    return StepReport({"refused": 1}, (f"shard {shard.number} was refused for good: {error}",))
+    code = error.code or f"http_{error.status}"
+    refused = withdraw(context, shard, kind, code=code, message=str(error), status_code=error.status)
+    note = f"shard {shard.number} was refused permanently: {error}"
+    return StepReport({"refused": 1}, (note,), refused=refused)
+
+
+def _kind(context: StepContext, error: ProviderRefused) -> RefusalKind:
+    return context.provider.refusal_kind(status=error.status, code=error.code, message=error.message, param=error.param)

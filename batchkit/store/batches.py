@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import bindparam, func, insert, select, update
 
@@ -20,7 +20,7 @@ from batchkit.models import (
     WorkloadId,
 )
 from batchkit.store import shards as shard_rows
-from batchkit.store.tables import TROUBLED, batches, shards
+from batchkit.store.tables import TROUBLED, batches, shards, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +46,7 @@ def _values(batch: Batch, seen_at: float) -> dict[str, Any]:
         "raw": jsonl.dumps(dict(batch.raw)).decode(),
         "seen_at": seen_at,
         "missing_since": None,
+        "absent_at": None,
     }
 
 
@@ -71,12 +72,19 @@ def see(connection: Connection, *seen: Batch, seen_at: float) -> None:
             connection.execute(statement, rows)
 
 
-def mark_missing(connection: Connection, batch_id: BatchId, *, at: float) -> float:
-    """Note that the provider does not know the batch; returns since when."""
-    connection.execute(
-        update(batches).where(batches.c.id == batch_id, batches.c.missing_since.is_(None)).values(missing_since=at)
-    )
-    return float(connection.execute(select(batches.c.missing_since).where(batches.c.id == batch_id)).scalar_one())
+def mark_missing(connection: Connection, batch_id: BatchId, *, at: float, longest_gap: float) -> float:
+    """Record that the provider did not know the batch at ``at`` (Unix seconds); returns since when it has been unknown.
+
+    Between two probes at most ``longest_gap`` seconds count, so that a machine that slept in between proves nothing:
+    ``missing_since`` is moved forward by the rest.
+    """
+    query = select(batches.c.missing_since, batches.c.absent_at).where(batches.c.id == batch_id)
+    since, absent_at = connection.execute(query).one()
+    last = since if absent_at is None else absent_at
+    absent_seconds = 0.0 if since is None else last - since + min(max(at - last, 0.0), longest_gap)
+    since = at - absent_seconds
+    set_values(connection, batch_id, missing_since=since, absent_at=at)
+    return float(since)
 
 
 def set_values(connection: Connection, batch_id: BatchId, **values: Any) -> None:
@@ -100,13 +108,14 @@ _COLUMNS = (
     batches.c.failed,
     batches.c.problems,
     batches.c.raw,
+    batches.c.missing_since,
 )
 
 
 def _batch(row: Sequence[Any]) -> Batch:
     """Make a batch of its ``_COLUMNS``: ten thousand of them are read in every poll."""
     batch_id, status, endpoint, window, input_file_id, output_file_id, error_file_id, *rest = row
-    created_at, expires_at, total, completed, failed, problems, raw = rest
+    created_at, expires_at, total, completed, failed, problems, raw, missing_since = rest
     return Batch(
         id=batch_id,
         status=status,
@@ -120,6 +129,7 @@ def _batch(row: Sequence[Any]) -> Batch:
         counts=RequestCounts(total=total, completed=completed, failed=failed),
         problems=tuple(BatchProblem(**problem) for problem in jsonl.loads(problems)),
         raw=jsonl.loads_leniently(raw.encode()),
+        missing_since=missing_since,
     )
 
 
@@ -130,6 +140,26 @@ _QUERY = select(*_COLUMNS).join_from(batches, shards, _OF_SHARD)
 def get(connection: Connection, batch_id: BatchId) -> Batch:
     """Read one batch as last seen."""
     return _batch(connection.execute(_QUERY.where(batches.c.id == batch_id)).one())
+
+
+class Holder(NamedTuple):
+    """Where a batch is recorded: the shard that it belongs to."""
+
+    shard_id: ShardId
+    shard_number: int
+    workload_name: str
+
+
+def holder_of(connection: Connection, batch_id: BatchId) -> Holder | None:
+    """Return the shard that a batch of this id is recorded for; None when the id is new."""
+    query = (
+        select(batches.c.shard_id, shards.c.number, workloads.c.name)
+        .join(shards, _OF_SHARD)
+        .join(workloads, workloads.c.id == batches.c.workload_id)
+        .where(batches.c.id == batch_id)
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None else Holder(*row)
 
 
 def of_workload(connection: Connection, workload_id: WorkloadId) -> list[tuple[ShardId, Batch]]:

@@ -8,9 +8,9 @@ from sqlalchemy import and_, func, insert, or_, select, update
 
 from batchkit.errors import StateConflict
 from batchkit.lifecycle import OPEN_SHARD_STATES, SHARD_TRANSITIONS
-from batchkit.models import Shard, ShardId, ShardState, WorkloadId
+from batchkit.models import BatchStatus, Shard, ShardId, ShardState, WorkloadId
 from batchkit.store import events
-from batchkit.store.tables import shards
+from batchkit.store.tables import batches, shards
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -220,16 +220,43 @@ def wait_until(connection: Connection, shard: Shard, at: float, *, refusals: int
     )
 
 
-def end_waits(connection: Connection, workload_id: WorkloadId, *, now: float) -> None:
-    """After the clock was set back: let nothing wait for a time that was read from the clock as it was.
+class LongestWaits(NamedTuple):
+    """How far ahead (seconds) the times of shards can lie that a right clock wrote: what lies further ahead is over."""
 
-    The batches that run stay as they are: their ``not_before`` is about giving them up.
+    not_before: float
+    lease: float
+    past: float
+
+
+def end_impossible_waits(connection: Connection, workload_id: WorkloadId, *, now: float, longest: LongestWaits) -> None:
+    """End the waits and leases that were written by a clock ahead of ours. Takes no lock where there are none.
+
+    The ``not_before`` of batches that run is about giving them up and stays as it is.
     """
+    rules = _impossible(now, longest)
     own = shards.c.workload_id == workload_id
-    waiting = and_(own, shards.c.not_before > now, shards.c.state != ShardState.SUBMITTED.value)
-    connection.execute(update(shards).where(waiting).values(not_before=0))
-    for column in (shards.c.submitting_since, shards.c.merged_at):
-        connection.execute(update(shards).where(own, column > now).values({column: now}))
+    any_of_them = select(shards.c.id).where(own, or_(*(condition for condition, _ in rules))).limit(1)
+    if connection.execute(any_of_them).first() is None:
+        return
+    for condition, values in rules:
+        connection.execute(update(shards).where(own, condition).values(values))
+
+
+def _impossible(now: float, longest: LongestWaits) -> tuple[tuple[ColumnElement[bool], dict[str, Any]], ...]:
+    waits = and_(shards.c.not_before > now + longest.not_before, shards.c.state != ShardState.SUBMITTED.value)
+    past = now + longest.past
+    return (
+        (waits, {"not_before": 0}),
+        (shards.c.lease_until > now + longest.lease, {"lease_owner": None, "lease_until": None}),
+        (shards.c.submitting_since > past, {"submitting_since": now, "looks": 0}),
+        (shards.c.merged_at > past, {"merged_at": now}),
+    )
+
+
+def delay(connection: Connection, owner: str, shard_id: ShardId, until: float) -> None:
+    """Let a shard that the owner holds wait until a time (Unix seconds); one that it lost is left alone."""
+    statement = update(shards).where(shards.c.id == shard_id, shards.c.lease_owner == owner)
+    connection.execute(statement.values(not_before=until))
 
 
 def release(connection: Connection, owner: str, shard_ids: Sequence[ShardId] | None = None) -> None:
@@ -343,6 +370,34 @@ def refused_count(connection: Connection, workload_id: WorkloadId) -> int:
         shards.c.refusals > 0,
     )
     return int(connection.execute(query).scalar_one())
+
+
+def any_accepted(connection: Connection, workload_id: WorkloadId) -> bool:
+    """Whether the provider has taken any file of the workload: a batch of it runs, or brought something for its requests."""
+    own = shards.c.workload_id == workload_id
+    merged = and_(
+        own,
+        shards.c.state == ShardState.MERGED.value,
+        shards.c.refusals == 0,
+        or_(shards.c.succeeded > 0, shards.c.failed > 0, shards.c.expired > 0),
+    )
+    runs = and_(
+        own,
+        or_(
+            and_(
+                shards.c.state == ShardState.SUBMITTED.value,
+                or_(
+                    batches.c.status == BatchStatus.IN_PROGRESS.value, batches.c.status == BatchStatus.FINALIZING.value
+                ),
+            ),
+            and_(shards.c.state == ShardState.ENDED.value, batches.c.completed + batches.c.failed > 0),
+        ),
+    )
+    queries = (
+        select(shards.c.id).where(merged),
+        select(shards.c.id).join(batches, batches.c.shard_id == shards.c.id).where(runs),
+    )
+    return any(connection.execute(query.limit(1)).first() is not None for query in queries)
 
 
 def mark_cleaned(connection: Connection, workload_id: WorkloadId, *, at: float) -> None:

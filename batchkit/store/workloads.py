@@ -140,6 +140,12 @@ def take_lease(
     return connection.execute(statement.values(lease_owner=owner, lease_until=now + lease_seconds)).rowcount == 1
 
 
+def end_impossible_lease(connection: Connection, workload_id: WorkloadId, *, beyond: float) -> None:
+    """Free the workload from a lease that ends after ``beyond`` (Unix seconds): a clock ahead of ours wrote it."""
+    statement = update(workloads).where(workloads.c.id == workload_id, workloads.c.lease_until > beyond)
+    connection.execute(statement.values(lease_owner=None, lease_until=None))
+
+
 def holds_lease(connection: Connection, workload_id: WorkloadId, owner: str) -> bool:
     """Say whether the owner still has the lease, and lock the row until the transaction ends."""
     query = select(workloads.c.lease_owner).where(workloads.c.id == workload_id).with_for_update()

@@ -1,0 +1,50 @@
+"""An error that nobody expected in the work on one shard is that shard's: it waits, and the others do not."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from batchkit.errors import BatchkitError, RowsHeld
+from batchkit.steps.context import StepReport
+from batchkit.steps.refusal import postpone
+from batchkit.store import shards
+
+if TYPE_CHECKING:
+    from batchkit.models import ShardId
+    from batchkit.steps.context import StepContext
+
+logger = logging.getLogger(__name__)
+
+
+def is_of_one_shard(error: Exception) -> bool:
+    """Whether an error says nothing about other shards: rows that somebody holds, or anything that is not raised on purpose."""
+    return isinstance(error, RowsHeld) or not isinstance(error, BatchkitError)
+
+
+def leave_for_later(context: StepContext, shard_id: ShardId, error: Exception, *, work: str) -> StepReport:
+    """Give a shard back after an error that ``is_of_one_shard``, to be tried again after a growing pause.
+
+    ``work`` says what was being done ("merging"). The traceback goes to the log, a sentence into the report.
+    """
+    pause = context.failures.pause_seconds(shard_id)
+    number = _postpone(context, shard_id, pause)
+    name = f"shard {shard_id}" if number is None else f"shard {number}"
+    if isinstance(error, RowsHeld):
+        what = f"{work} {name} waits: {error.message}"
+        return StepReport({"postponed": 1}, (f"{what}; tried again in {pause:.0f} s",), outage=what, error=error)
+    logger.error("%s %s failed", work, name, exc_info=error)
+    what = f"{work} {name} failed with an unexpected error ({type(error).__name__}: {error})"
+    note = f"{what}; the other shards continue, this one is tried again in {pause:.0f} s"
+    return StepReport({"postponed": 1}, (note,), outage=what, error=error)
+
+
+def _postpone(context: StepContext, shard_id: ShardId, seconds: float) -> int | None:
+    """Postpone the shard if it can be reached and is still ours; returns its number."""
+    try:
+        with context.store.read() as connection:
+            shard = shards.get(connection, shard_id)
+        postpone(context, shard, seconds)
+    except Exception:  # noqa: BLE001 - what failed on the shard may fail here as well: its lease then says who is next
+        return None
+    return shard.number

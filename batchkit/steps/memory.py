@@ -1,0 +1,101 @@
+"""What one process remembers between passes. A new process begins without it: no promise depends on it."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from batchkit.models import BatchId, ShardId
+
+T = TypeVar("T")
+
+_FIRST_PAUSE_SECONDS = 5.0
+_LONGEST_PAUSE_SECONDS = 3_600.0
+#: A list that shows a batch unchanged so often is not believed alone: the batch is read by itself.
+_UNCHANGED_PROBES = 8
+#: A server is not asked for every batch by itself in one pass: so many for each status call, and so many once the list is known to be stale.
+_READS_PER_CALL = 4
+_READS_PER_CALL_WHEN_STALE = 50
+
+
+class BackgroundCalls(Generic[T]):
+    """Calls in daemon threads, one for each key, at most ``at_most`` at a time; their results wait until they are taken."""
+
+    def __init__(self, at_most: int) -> None:
+        self._free = threading.BoundedSemaphore(at_most)
+        self._lock = threading.Lock()
+        self._calls: dict[ShardId, Future[T]] = {}
+
+    def begin(self, key: ShardId, call: Callable[[], T]) -> Future[T]:
+        """Start a call, or return the one that was started for this key and whose result was not taken yet."""
+        with self._lock:
+            known = self._calls.get(key)
+            if known is not None:
+                return known
+            future = self._calls[key] = Future()
+        threading.Thread(target=self._run, args=(future, call), name="batchkit-fetch", daemon=True).start()
+        return future
+
+    def take(self, key: ShardId) -> None:
+        """Forget the call of a key, whose result the caller has."""
+        with self._lock:
+            self._calls.pop(key, None)
+
+    def _run(self, future: Future[T], call: Callable[[], T]) -> None:
+        with self._free:
+            try:
+                result = call()
+            except BaseException as error:  # noqa: BLE001 - belongs to whoever asks for the result
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+
+class ProbeMemory:
+    """How often in a row the list of batches showed each batch unchanged."""
+
+    def __init__(self) -> None:
+        self._unchanged: dict[BatchId, int] = {}
+        self.list_is_stale = False
+
+    @property
+    def reads_per_call(self) -> int:
+        """How many batches may be read by themselves beside one status call."""
+        return _READS_PER_CALL_WHEN_STALE if self.list_is_stale else _READS_PER_CALL
+
+    def is_due(self, batch_id: BatchId) -> bool:
+        """Whether a batch has been unchanged for so long that the list is not believed alone."""
+        return self._unchanged.get(batch_id, 0) >= (1 if self.list_is_stale else _UNCHANGED_PROBES)
+
+    def saw(self, batch_id: BatchId, *, changed: bool) -> None:
+        """Record what the list said of a running batch."""
+        self._unchanged[batch_id] = 0 if changed else self._unchanged.get(batch_id, 0) + 1
+
+    def read_alone(self, batch_id: BatchId, *, list_was_wrong: bool) -> None:
+        """Record that a batch was read by itself, and whether that told something that the list did not."""
+        self._unchanged[batch_id] = 0
+        self.list_is_stale |= list_was_wrong
+
+    def forget(self, batch_id: BatchId) -> None:
+        """Forget a batch that has ended."""
+        self._unchanged.pop(batch_id, None)
+
+
+class FailureMemory:
+    """How often in a row the work on each shard ended in an error that nobody expected."""
+
+    def __init__(self) -> None:
+        self._counts: dict[ShardId, int] = {}
+
+    def pause_seconds(self, shard_id: ShardId) -> float:
+        """Record one more failure; returns how long to leave the shard alone: 5 s, doubling up to an hour."""
+        count = self._counts[shard_id] = self._counts.get(shard_id, 0) + 1
+        return min(_FIRST_PAUSE_SECONDS * 2.0 ** min(count - 1, 16), _LONGEST_PAUSE_SECONDS)
+
+    def end(self, shard_id: ShardId) -> None:
+        """Record that the work on a shard went well."""
+        self._counts.pop(shard_id, None)
