@@ -49,6 +49,7 @@ class _WaveSize:
     most: int
 
 
+_UNSENT = (ShardState.PLANNED, ShardState.UPLOADED)
 #: Shards uploaded and created, and shards merged, in one wave.
 SUBMIT_WAVE = _WaveSize(least=16, most=64)
 MERGE_WAVE = _WaveSize(least=2, most=50)
@@ -215,14 +216,12 @@ class Driver:
         total = self._settle(workload_id)
         total += cancel.cancel(self._context, workload_id)
         total += self._poll(workload_id)
+        total += self._check_provider(workload_id)
         submits = self._submits(workload_id)
         is_resubmitted = False
         while True:
             waves = self._merges(workload_id)
             if total.refused is None:
-                if submits and not self._is_checked:
-                    total += self._check_provider()
-                    submits = submits if self._is_checked else ()
                 # After the merges, so that the requests which they return join the same new shards.
                 if not waves and not is_resubmitted and resubmit.is_due(self._context, workload_id):
                     is_resubmitted = True
@@ -261,11 +260,16 @@ class Driver:
         self._settling[workload_id] = running
         return StepReport({})
 
-    def _check_provider(self) -> StepReport:
+    def _check_provider(self, workload_id: WorkloadId) -> StepReport:
         """Ask, before the first upload of this process, whether a batch API answers there that takes this account.
 
         Raises ``WrongAddress`` and ``AccountRefused``.
         """
+        if self._is_checked:
+            return StepReport({})
+        with self._context.store.read() as connection:
+            if not shards.has_any(connection, workload_id, _UNSENT):
+                return StepReport({})
         try:
             warning = self._context.provider.check()
         except AccountRefused:
@@ -283,7 +287,7 @@ class Driver:
 
     def _submits(self, workload_id: WorkloadId) -> Waves:
         """Take shards that have no batch yet, for one wave: it does several transfers at a time by itself."""
-        ids = self._claim(workload_id, (ShardState.PLANNED, ShardState.UPLOADED), SUBMIT_WAVE)
+        ids = self._claim(workload_id, _UNSENT, SUBMIT_WAVE) if self._is_checked else ()
         return (Wave(WaveKind.SUBMIT, workload_id, ids),) if ids else ()
 
     def _end_impossible_waits(self, workload_id: WorkloadId) -> None:

@@ -11,6 +11,7 @@ from batchkit.emulator import Emulator, Scenario
 from batchkit.runner import Runner
 from batchkit.settings import load_settings
 from batchkit.steps.split import SplitOptions
+from tests.steps.timed import TimedRun
 from tests.workloads import read_lines, write_mixed
 
 if TYPE_CHECKING:
@@ -67,6 +68,13 @@ class Bench:
         target = self.home.parent / "out.jsonl"
         self.runner.export(name, target)
         return read_lines(target)
+
+
+@pytest.fixture
+def timed(database_url, tmp_path) -> Iterator[TimedRun]:
+    """Give a workload on a clock of the test's, once on each kind of database."""
+    with ExitStack() as stack:
+        yield TimedRun(stack, database_url, tmp_path)
 
 
 @pytest.fixture

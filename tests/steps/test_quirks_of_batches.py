@@ -157,8 +157,7 @@ def test_quirk_18_a_create_that_is_refused_for_its_file_is_tried_again(open_benc
     seen = run(bench)
 
     seen.check_all_succeeded()
-    # A 400 blames the file's contents, too: that shard rides again in halves.
-    assert len(seen.ledger.batches) == (2 if status == 404 else 3)
+    assert len(seen.ledger.batches) == 2
     assert [upload.id for upload in seen.ledger.uploads if upload.deleted] == spoilt
 
 

@@ -175,7 +175,7 @@ def test_quirk_34_a_file_above_the_providers_limit_is_cut_smaller(open_bench, st
     seen.check_all_succeeded()
     assert max(upload.bytes for upload in seen.ledger.uploads) <= limit
     assert len(seen.ledger.batches) > 2
-    assert seen.noted("takes no file that large" if status == 413 else "refused for good")
+    assert seen.noted("takes no file that large" if status == 413 else "refused permanently")
 
 
 def test_quirk_34_a_file_above_the_emulators_own_limit_is_cut_smaller(open_bench):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from sqlalchemy import select
@@ -129,15 +130,31 @@ def test_a_late_picture_of_a_running_batch_replaces_no_end(store, ended):
     assert (found.status, found.output_file_id) == (ended, FileId("out"))
 
 
-def test_missing_batch_remembers_since_when(store):
-    """The first miss is kept over later ones, until the batch is seen again."""
+def test_a_missing_batch_has_been_missing_since_the_first_probe(store):
+    """Probes that follow each other add up; to be seen ends it, and the next absence begins anew."""
     with store.write() as connection:
         shard = submitted(connection, add_workload(connection))
         assert shard.batch_id is not None
-        assert batches.mark_missing(connection, shard.batch_id, at=NOW + 1) == NOW + 1
-        assert batches.mark_missing(connection, shard.batch_id, at=NOW + 9) == NOW + 1
+        mark = partial(batches.mark_missing, connection, shard.batch_id, longest_gap=60)
+        assert mark(at=NOW + 1) == NOW + 1
+        assert mark(at=NOW + 9) == NOW + 1
+        assert batches.get(connection, shard.batch_id).missing_since == NOW + 1
         batches.see(connection, make_batch(shard.batch_id), seen_at=NOW + 10)
-        assert batches.mark_missing(connection, shard.batch_id, at=NOW + 20) == NOW + 20
+        assert batches.get(connection, shard.batch_id).missing_since is None
+        assert mark(at=NOW + 20) == NOW + 20
+
+
+def test_time_without_a_probe_hardly_counts_as_absence(store):
+    """A machine that slept for a day between two probes has seen two moments; a clock set back takes nothing away."""
+    with store.write() as connection:
+        shard = submitted(connection, add_workload(connection))
+        assert shard.batch_id is not None
+        mark = partial(batches.mark_missing, connection, shard.batch_id, longest_gap=60)
+        mark(at=NOW)
+        mark(at=NOW + 50)
+        assert mark(at=NOW + 86_450) == NOW + 86_450 - 110
+        assert mark(at=NOW + 100) == NOW + 100 - 110
+        assert mark(at=NOW + 130) == NOW + 130 - 140
 
 
 def test_batches_of_a_workload_come_in_the_order_of_their_shards(store):
@@ -213,7 +230,7 @@ def test_troubled_batches_come_newest_first(store):
         trouble.append(submitted(connection, workload, problems=(BatchProblem("a line"),)))
         missing = submitted(connection, workload)
         assert missing.batch_id is not None
-        batches.mark_missing(connection, missing.batch_id, at=NOW)
+        batches.mark_missing(connection, missing.batch_id, at=NOW, longest_gap=60)
         trouble.append(missing)
         submitted(connection, add_workload(connection, "other"), status=BatchStatus.FAILED)
         found = [batch.id for batch in batches.troubled(connection, workload.id, limit=9)]

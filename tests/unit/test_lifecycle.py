@@ -212,7 +212,8 @@ def test_cancelled_workload_has_no_expired_failures():
 
 
 @given(
-    kinds=st.lists(st.sampled_from(OutcomeKind), min_size=30, max_size=30),
+    # A refusal of the account ends no request: the command stops until the user has acted.
+    kinds=st.lists(st.sampled_from(sorted(set(OutcomeKind) - {OutcomeKind.ACCOUNT})), min_size=30, max_size=30),
     max_attempts=st.integers(1, 10),
     max_expiries=st.integers(1, 10),
     cancelled_from=st.integers(0, 40),
@@ -238,6 +239,17 @@ def test_no_request_rides_for_ever(kinds, max_attempts, max_expiries, cancelled_
             break
     assert verdict.state in FINAL
     assert verdict.attempts <= max_attempts + max_expiries - 1
+
+
+@given(attempts=st.integers(0, 2_000), expiries=st.integers(0, 2_000))
+def test_a_refusal_of_the_account_fails_no_request(attempts, expiries):
+    """However often it comes, the request stays pending, and its budget of errors is as it was; a cancel ends it."""
+    expiries = min(attempts, expiries)
+    policy = RetryPolicy(max_attempts=1, max_expiries=1)
+    kept = decide(OutcomeKind.ACCOUNT, attempts=attempts, expiries=expiries, policy=policy, cancelling=False)
+    assert kept == Verdict(RequestState.PENDING, attempts + 1, expiries + 1)
+    ended = decide(OutcomeKind.ACCOUNT, attempts=attempts, expiries=expiries, policy=policy, cancelling=True)
+    assert ended.state is RequestState.CANCELLED
 
 
 def test_transition_tables_are_closed():

@@ -1,0 +1,199 @@
+"""A batch that seems to be gone or late is not given up, and not bought again, while anything says that it is alive."""
+
+from __future__ import annotations
+
+import pytest
+
+from batchkit.errors import OutcomeUnknown
+from batchkit.models import BatchStatus
+from batchkit.store import batches
+
+STUCK = 3_600.0
+
+
+def test_two_short_absences_far_apart_are_two_short_absences(timed):
+    """The first one is over as soon as the batch is seen again, also when nothing about it has changed."""
+    began = timed.clock()
+    timed.provider.takes_seconds = 5 * STUCK
+    timed.provider.absent = lambda now, _: now - began < 400 or 2 * STUCK < now - began < 2 * STUCK + 400
+    runner = timed.open()
+    timed.split(runner)
+
+    assert timed.process(runner).all_succeeded
+    timed.assert_bought_once()
+    assert len(timed.provider.batches) == 1
+
+
+def test_an_absence_that_is_over_is_forgotten_by_the_next_poll(timed):
+    """Whoever reads the database then finds no trace of it."""
+    began = timed.clock()
+    timed.provider.takes_seconds = 10 * STUCK
+    timed.provider.absent = lambda now, _: now - began < 400
+    runner = timed.open()
+    timed.split(runner)
+    timed.process(runner, seconds=300)
+    with runner.store.read() as connection:
+        [(_, missing)] = batches.open_of_workload(connection, runner.find("work").id)
+    timed.process(runner, seconds=900)
+    with runner.store.read() as connection:
+        [(_, seen)] = batches.open_of_workload(connection, runner.find("work").id)
+
+    assert missing.missing_since is not None
+    assert seen.missing_since is None
+
+
+@pytest.mark.parametrize("sleep_seconds", [2 * STUCK, 86_400.0])
+def test_a_machine_that_sleeps_between_two_absences_gives_nothing_up(timed, sleep_seconds):
+    """What was not asked meanwhile proves nothing, however much time has passed."""
+    began = timed.clock()
+    timed.provider.takes_seconds = sleep_seconds + 3 * STUCK
+    timed.provider.expires_after = 10 * 86_400.0
+    woke_at = began + 300 + sleep_seconds
+    timed.provider.absent = lambda now, _: now - began < 300 or woke_at <= now < woke_at + 300
+    runner = timed.open()
+    timed.split(runner)
+    timed.process(runner, seconds=250)
+    timed.clock.advance(woke_at - timed.clock())
+
+    assert timed.process(runner).all_succeeded
+    timed.assert_bought_once()
+    assert len(timed.provider.batches) == 1
+
+
+def test_a_batch_that_stays_unknown_is_given_up_after_the_time_for_it(timed):
+    """Else a workload whose batch is lost would never end."""
+    runner = timed.open()
+    timed.split(runner)
+    timed.process(runner, seconds=20)
+    [lost] = timed.provider.batches
+    began = timed.clock()
+    timed.provider.absent = lambda _, batch_id: batch_id == lost
+
+    assert timed.process(runner).all_succeeded
+    assert STUCK < timed.clock() - began < 2 * STUCK
+    assert len(timed.provider.batches) == 2
+
+
+def test_a_list_that_is_behind_does_not_make_a_batch_late(timed):
+    """The list shows it as running for ever; read by itself it has ended, and so it is merged, neither cancelled nor given up."""
+    timed.provider.stale_list = True
+    runner = timed.open()
+    timed.split(runner)
+
+    assert timed.process(runner).all_succeeded
+    timed.assert_bought_once()
+    assert timed.provider.calls["cancel"] == 0
+    # Long before its expiry, although the list is the cheaper question.
+    assert timed.clock() - timed.provider.created_at() < STUCK
+
+
+def test_a_list_that_is_known_to_be_behind_is_not_waited_for_again(timed):
+    """Once a batch by itself told more than the list, all others are read by themselves soon."""
+    timed.provider.stale_list = True
+    runner = timed.open()
+    timed.split(runner, 60, shard_lines=1)
+
+    assert timed.process(runner).all_succeeded
+    timed.assert_bought_once()
+    assert timed.clock() - timed.provider.created_at() < 2 * STUCK
+
+
+def test_a_list_that_is_right_is_the_only_question(timed):
+    """Reading batches by themselves stays the exception: a few reads in a day, not one for each poll."""
+    timed.provider.takes_seconds = 80_000.0
+    runner = timed.open()
+    timed.split(runner, 60, shard_lines=1)
+
+    assert timed.process(runner).all_succeeded
+    assert timed.provider.calls["get"] <= 4 * timed.provider.calls["list"]
+    assert timed.provider.calls["list"] < 400
+
+
+@pytest.mark.parametrize("ahead_seconds", [90_000.0, -90_000.0, 30 * 86_400.0])
+def test_a_clock_that_is_wrong_by_days_expires_no_batch(timed, ahead_seconds):
+    """Expiry is judged by the provider's date: a batch that needs two hours gets them, and is bought once."""
+    timed.provider.takes_seconds = 7_200.0
+    timed.provider.ahead_seconds = -ahead_seconds
+    runner = timed.open()
+    timed.split(runner)
+
+    assert timed.process(runner).all_succeeded
+    timed.assert_bought_once()
+    assert timed.provider.calls["cancel"] == 0
+
+
+def test_a_batch_that_does_not_end_is_asked_to_cancel_and_then_given_up(timed):
+    """After its expiry, by the provider's date, and after two waits; what it never answered is bought once more."""
+    timed.provider.takes_seconds = float("inf")
+    runner = timed.open()
+    timed.split(runner)
+    timed.process(runner, seconds=86_400 + 2.5 * STUCK)
+    assert timed.provider.calls["cancel"] == 1
+    timed.provider.takes_seconds = 60.0
+
+    assert timed.process(runner).all_succeeded
+
+
+def test_a_reply_to_a_cancel_that_says_that_the_batch_has_ended_ends_it(timed):
+    """It completes in the moment in which it is asked to cancel, and the list never tells."""
+    timed.provider.takes_seconds = float("inf")
+    runner = timed.open()
+    timed.split(runner)
+    timed.process(runner, seconds=86_400 + 1.5 * STUCK)
+    timed.provider.stale_list = True
+
+    def end_when_cancelled(call):
+        if call == "cancel":
+            timed.provider.takes_seconds = 60.0
+
+    timed.provider.on_call = end_when_cancelled
+
+    assert timed.process(runner).all_succeeded
+    timed.assert_bought_once()
+    assert len(timed.provider.batches) == 1
+
+
+def test_a_cancel_by_the_user_takes_the_answers_of_a_batch_that_has_just_ended(timed):
+    """The reply to the cancel says completed, the list does not: the answers are merged all the same."""
+    runner = timed.open()
+    timed.split(runner)
+    timed.process(runner, seconds=30)
+    timed.provider.stale_list = True
+    timed.clock.advance(600)
+    runner.request_cancel("work")
+
+    progress = timed.process(runner, seconds=120)
+
+    assert progress.all_succeeded
+
+
+def test_a_batch_that_shows_progress_after_its_expiry_is_left_to_end(timed):
+    """Some servers finish what they began: as long as counts change nobody asks it to cancel."""
+    timed.provider.takes_seconds = 86_400 + 6 * STUCK
+    runner = timed.open()
+    timed.split(runner, 20)
+    timed.provider.counts_by_time = True
+
+    assert timed.process(runner).all_succeeded
+    timed.assert_bought_once()
+    assert timed.provider.calls["cancel"] == 0
+
+
+def test_a_batch_that_cannot_be_read_by_itself_is_not_cancelled_on_the_word_of_the_list(timed):
+    """Nothing is decided before it was read, and the other batches are polled meanwhile."""
+    timed.provider.stale_list = True
+    timed.provider.expires_after = 600.0
+    runner = timed.open()
+    timed.split(runner)
+    broken_until = timed.clock() + 600 + 3 * STUCK
+
+    def fail_reads(call):
+        if call == "get" and timed.clock() < broken_until:
+            raise OutcomeUnknown("no answer")
+
+    timed.provider.on_call = fail_reads
+
+    assert timed.process(runner).all_succeeded
+    timed.assert_bought_once()
+    assert timed.provider.calls["cancel"] == 0
+    assert BatchStatus.COMPLETED in {batch.status for batch in timed.provider.batches.values()}

@@ -1,0 +1,200 @@
+"""A whole runner on a clock that only tests move, against a provider whose batches end by that clock."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from batchkit import jsonl
+from batchkit.models import Batch, BatchId, BatchStatus, RequestCounts
+from batchkit.runner import Runner
+from batchkit.settings import load_settings
+from batchkit.steps.split import SplitOptions
+from tests.clock import FakeClock
+from tests.properties.scripted import Ending, ScriptedProvider, not_found
+from tests.workloads import chat_line, write_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import ExitStack
+    from pathlib import Path
+
+    from batchkit.drive import Wait
+    from batchkit.models import FileId, RemoteFile
+    from batchkit.progress import Progress
+
+WINDOW_SECONDS = 86_400
+
+
+class TimedProvider(ScriptedProvider):
+    """Answers every request ``takes_seconds`` after its batch was created, by ``clock``; counts calls by name.
+
+    ``on_call`` is called with the name of each call before it is answered, and may raise. ``absent`` says which
+    batch is unknown when, ``stale_list`` makes lists show every batch as it was when it was created. ``ahead_seconds`` is how far its own
+    clock is ahead of the test's. ``counts_by_time`` lets the counts of a running batch rise with every minute. ``answer`` makes an output line of an input line.
+    """
+
+    def __init__(self, clock: FakeClock, *, takes_seconds: float = 60.0) -> None:
+        super().__init__()
+        self.clock = clock
+        self.takes_seconds = takes_seconds
+        self.calls: Counter[str] = Counter()
+        self.on_call: Callable[[str], object] = lambda _call: None
+        self.absent: Callable[[float, BatchId], bool] = lambda _now, _batch_id: False
+        self.stale_list = False
+        self.ahead_seconds = 0.0
+        self.expires_after = float(WINDOW_SECONDS)
+        self.counts_by_time = False
+        self.answer: Callable[[dict[str, Any]], dict[str, Any]] = succeeded
+        self._created_at: dict[BatchId, float] = {}
+
+    @property
+    def executed(self) -> Counter[str]:
+        """How often each request was executed and paid for."""
+        done: Counter[str] = Counter()
+        for batch_id, ending in self.endings.items():
+            if ending.output is not None:
+                done.update(jsonl.loads(line)["custom_id"] for line in self.input_of(batch_id).splitlines())
+        return done
+
+    def created_at(self) -> float:
+        """Return when the first batch was created."""
+        return min(self._created_at.values())
+
+    def upload_file(self, path: Path, filename: str) -> RemoteFile:
+        """Take in a file."""
+        self._called("upload")
+        return super().upload_file(path, filename)
+
+    def create_batch(
+        self,
+        *,
+        input_file_id: FileId,
+        endpoint: str,
+        window: str,
+        metadata: Mapping[str, str],
+        before_sending: Callable[[], object] | None = None,
+    ) -> Batch:
+        """Create a batch that ends by itself."""
+        self._called("create")
+        made = super().create_batch(
+            input_file_id=input_file_id,
+            endpoint=endpoint,
+            window=window,
+            metadata=metadata,
+            before_sending=before_sending,
+        )
+        now = self._created_at[made.id] = self.clock()
+        self.batches[made.id] = replace(
+            made,
+            created_at=int(now + self.ahead_seconds),
+            expires_at=int(now + self.ahead_seconds + self.expires_after),
+        )
+        return self.batches[made.id]
+
+    def get_batches(self, ids: Sequence[BatchId]) -> dict[BatchId, Batch]:
+        """Read batches by the list."""
+        self._called("list")
+        self._pass_time()
+        known = [batch_id for batch_id in ids if not self.absent(self.clock(), batch_id)]
+        found = super().get_batches(known)
+        return {batch_id: self._stale(batch) for batch_id, batch in found.items()} if self.stale_list else found
+
+    def get_batch(self, batch_id: BatchId) -> Batch:
+        """Read one batch."""
+        self._called("get")
+        self._pass_time()
+        if self.absent(self.clock(), batch_id):
+            raise not_found("batch")
+        return super().get_batch(batch_id)
+
+    def cancel_batch(self, batch_id: BatchId) -> Batch:
+        """Cancel a batch, unless it has ended."""
+        self._called("cancel")
+        self._pass_time()
+        return super().cancel_batch(batch_id)
+
+    def list_batches(self) -> Iterator[Batch]:
+        """Read every batch."""
+        self._called("scan")
+        self._pass_time()
+        return super().list_batches()
+
+    def check(self) -> str | None:
+        """Count the check."""
+        self._called("check")
+        return None
+
+    def now(self) -> float | None:
+        """Return the time of its own clock."""
+        return self.clock() + self.ahead_seconds
+
+    def _called(self, name: str) -> None:
+        self.calls[name] += 1
+        self.on_call(name)
+
+    def _stale(self, batch: Batch) -> Batch:
+        return replace(
+            batch, status=BatchStatus.IN_PROGRESS, counts=RequestCounts(), output_file_id=None, error_file_id=None
+        )
+
+    def _pass_time(self) -> None:
+        for batch_id in self.running():
+            if self.clock() >= self._created_at[batch_id] + self.takes_seconds:
+                lines = [self.answer(jsonl.loads(line)) for line in self.input_of(batch_id).splitlines()]
+                output = b"".join(jsonl.dumps(line) + b"\n" for line in lines)
+                self.end(batch_id, Ending(output=output, counts=RequestCounts(len(lines), len(lines), 0)))
+            elif self.counts_by_time:
+                minutes = int(self.clock() - self._created_at[batch_id]) // 60
+                self.batches[batch_id] = replace(self.batches[batch_id], counts=RequestCounts(10_000, minutes, 0))
+
+
+def succeeded(line: dict[str, Any]) -> dict[str, Any]:
+    """Make the output line of a request that succeeded."""
+    message = {"role": "assistant", "content": f"answer of {line['custom_id']}"}
+    body = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    return {"custom_id": line["custom_id"], "response": {"status_code": 200, "body": body}, "error": None}
+
+
+def refused(line: dict[str, Any], status: int, code: str, message: str) -> dict[str, Any]:
+    """Make the output line of a request that was refused."""
+    body = {"error": {"message": message, "code": code}}
+    return {"custom_id": line["custom_id"], "response": {"status_code": status, "body": body}, "error": None}
+
+
+class TimedRun:
+    """A workload, the runners on it, and what they wait for; ``waits`` holds every wait of every runner."""
+
+    def __init__(self, stack: ExitStack, database_url: str, folder: Path) -> None:
+        self.clock = FakeClock()
+        self.provider = TimedProvider(self.clock)
+        self.waits: list[Wait] = []
+        self._stack = stack
+        self._database_url = database_url
+        self._folder = folder
+
+    def open(self, *, clock: Callable[[], float] | None = None, **settings: Any) -> Runner:
+        """Open a runner, by default on the provider's clock; its waits move that clock."""
+        given = {"home": self._folder / "home", "database_url": self._database_url, "api_key": "gsk_any", **settings}
+        runner = Runner(
+            load_settings(**given),
+            provider=self.provider,
+            clock=clock or self.clock,
+            wait=lambda seconds: self.clock.advance(max(seconds, 0.001)),
+        )
+        return self._stack.enter_context(runner)
+
+    def split(self, runner: Runner, count: int = 20, *, name: str = "work", **options: Any) -> None:
+        """Split an input of so many requests."""
+        source = write_lines(self._folder / f"{name}.jsonl", [chat_line(f"{name}-{number}") for number in range(count)])
+        runner.split([source], name=name, options=SplitOptions(**options))
+
+    def process(self, runner: Runner, *, name: str = "work", seconds: float | None = None) -> Progress:
+        """Drive the workload, for ``seconds`` of the runner's clock at most."""
+        deadline = None if seconds is None else runner.clock() + seconds
+        return runner.process(runner.find(name).id, deadline=deadline, on_wait=self.waits.append)
+
+    def assert_bought_once(self) -> None:
+        """Fail unless every request was executed exactly once."""
+        assert set(self.provider.executed.values()) == {1}
