@@ -36,6 +36,8 @@ R = TypeVar("R")
 
 _SHORTEST_WAIT_SECONDS = 1.0
 _POLL_BACKOFF = 1.5
+#: A provider that is away is asked at least so often, however rarely its batches are polled.
+_LONGEST_OUTAGE_PAUSE_SECONDS = 60.0
 _CHECK_WAITS_SECONDS = 300.0
 #: How long a pass waits for the list of batches to be read, before it goes to its other work.
 _SETTLE_SECONDS = 5.0
@@ -335,6 +337,8 @@ class Driver:
         report = poll.poll(self._context, workload_id)
         shortest = self._pacing.poll_interval_seconds
         longest = max(self._pacing.max_poll_interval_seconds, shortest)
+        if report.outage is not None:
+            longest = min(longest, max(_LONGEST_OUTAGE_PAUSE_SECONDS, shortest))
         interval = min(shortest * max(report.counts.get("status calls", 0), 1), longest)
         if pace is not None and not report.counts.get("changed"):
             interval = min(max(pace.interval_seconds * _POLL_BACKOFF, interval), longest)

@@ -83,9 +83,16 @@ def refusal_kind(  # noqa: PLR0911 - a list of rules, each of which decides
         return RefusalKind.ACCOUNT
     if not _is_telling(code) and _NO_ROOM_WORDS.search(words):
         return RefusalKind.NO_ROOM
-    return RefusalKind.CONTENT
+    is_about_lines = _CONTENT_WORDS.search(code) or _CONTENT_WORDS.search(words)
+    return RefusalKind.CONTENT if is_about_lines else RefusalKind.UNCLEAR
 
 
+# What lines are made of: whoever names one of these has read the file.
+_CONTENT_WORDS: Final = re.compile(
+    r"\blines?\b|custom[ _]?id|json|model|messages?\[|messages\.|'messages'|\burl\b|endpoint|\bmethod\b|\bbody\b|parameter|propert"
+    r"|schema|duplicate|context[ _]length|max_tokens|\btokens\b|\brole\b|decommissioned|too large|too long|empty",
+    re.IGNORECASE,
+)
 #: Codes that only repeat that there was an error.
 _EMPTY_CODES: Final = frozenset(
     {

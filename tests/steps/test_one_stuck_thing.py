@@ -1,0 +1,319 @@
+"""One shard, file, list or clock in trouble keeps nothing else from its end."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from batchkit.errors import OutcomeUnknown, ProviderUnreachable, RowsHeld, StateConflict
+from batchkit.models import ShardState
+from batchkit.steps import cancel, merge, poll, resubmit, settle, submit
+from batchkit.store import shards
+from tests.steps.timed import refused, succeeded
+
+if TYPE_CHECKING:
+    from batchkit.steps.context import StepContext
+
+STEPS = {"submit": submit, "poll": poll, "settle": settle, "merge": merge, "resubmit": resubmit, "cancel": cancel}
+
+
+def fail_for(monkeypatch, module, name, choose, error=None):
+    """Let a function fail when ``choose`` says so of its arguments; returns the calls that failed."""
+    failed = []
+    original = getattr(module, name)
+
+    def patched(*args, **kwargs):
+        if choose(*args):
+            failed.append(args)
+            raise error or RuntimeError("planted")
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(module, name, patched)
+    return failed
+
+
+def is_second(shard):
+    """Whether this is the second shard."""
+    return getattr(shard, "number", shard) == 2
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "of_shard"),
+    [
+        (submit, "_upload", lambda _context, _workload, shard: is_second(shard)),
+        (submit, "_create", lambda _context, _workload, shard: is_second(shard)),
+        (poll, "_judge", lambda _context, shard, *_rest: is_second(shard)),
+        (merge, "_fetch_now", lambda _context, _workload, shard_id: is_second(shard_id)),
+        (merge, "_merge_once", lambda _context, _workload, fetched: is_second(fetched.shard)),
+        (merge, "_store", lambda _connection, _workload, shard, *_rest: is_second(shard)),
+    ],
+    ids=["upload", "create", "poll", "fetch", "merge", "store"],
+)
+def test_an_unexpected_error_of_one_shard_is_that_shards(timed, monkeypatch, caplog, module, name, of_shard):
+    """Three times in a row: the others end meanwhile, the traceback is in the log, and in the end it ends as well."""
+    failed = []
+    original = getattr(module, name)
+
+    def patched(*args, **kwargs):
+        if of_shard(*args) and len(failed) < 3:
+            failed.append(timed.clock())
+            raise RuntimeError("planted")
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(module, name, patched)
+    runner = timed.open()
+    timed.split(runner, 40, shard_lines=10)
+
+    assert timed.process(runner).all_succeeded
+    timed.assert_bought_once()
+    assert len(failed) == 3
+    assert "RuntimeError: planted" in caplog.text
+    assert failed[2] - failed[1] > 0
+
+
+def test_an_error_that_stays_ends_the_command_when_nothing_else_is_left(timed, monkeypatch):
+    """The other shards are merged by then; the error comes out as it is, for it is a bug."""
+    fail_for(monkeypatch, merge, "_merge_once", lambda _context, _workload, fetched: is_second(fetched.shard))
+    runner = timed.open()
+    timed.split(runner, 40, shard_lines=10)
+
+    with pytest.raises(RuntimeError, match="planted"):
+        timed.process(runner)
+
+    assert runner.progress(runner.find("work").id).counts.succeeded == 30
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_that_fails_now_and_then_delays_the_drive_only(timed, monkeypatch, step):
+    """Each of its first two calls ends in an error that nobody expected."""
+    failed: list[str] = []
+    original = getattr(STEPS[step], step)
+
+    def patched(*args, **kwargs):
+        if len(failed) < 2:
+            failed.append(step)
+            raise RuntimeError("planted")
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(STEPS[step], step, patched)
+    runner = timed.open(resubmit_linger_seconds=0)
+    timed.split(runner, 20, shard_lines=10)
+    if step == "settle":
+        lose_replies(timed, 1)
+    if step == "resubmit":
+        begun = timed.clock()
+        timed.provider.answer = lambda line: (
+            refused(line, 503, "unavailable", "busy") if timed.clock() < begun + 100 else succeeded(line)
+        )
+
+    assert timed.process(runner).is_finished
+    assert failed == [step] * 2
+
+
+def lose_replies(timed, count):
+    """Let so many creations succeed without a reply."""
+    create = timed.provider.create_batch
+    lost: list[str] = []
+
+    def create_without_reply(**call):
+        made = create(**call)
+        if len(lost) < count:
+            lost.append(made.id)
+            raise OutcomeUnknown("the reply was lost")
+        return made
+
+    timed.provider.create_batch = create_without_reply
+
+
+def test_rows_that_somebody_holds_leave_their_shard_for_later(timed, monkeypatch):
+    """The other shards are merged; who is in the way is told, and when it is over the shard is merged as well."""
+    held_until = timed.clock() + 400
+    fail_for(
+        monkeypatch,
+        merge,
+        "_store",
+        lambda _connection, _workload, shard, *_rest: is_second(shard) and timed.clock() < held_until,
+        RowsHeld("rows of requests are held by process 77 of host a"),
+    )
+    runner = timed.open()
+    timed.split(runner, 40, shard_lines=10)
+    merged_at = []
+    runner_progress = runner.find("work")
+
+    progress = runner.process(
+        runner_progress.id,
+        on_wave=lambda _wave, report: merged_at.extend([timed.clock()] * report.counts.get("merged", 0)),
+        on_wait=timed.waits.append,
+    )
+
+    assert progress.all_succeeded
+    assert sorted(merged_at)[2] < held_until <= sorted(merged_at)[3]
+    assert any(wait.trouble and "process 77" in wait.trouble.what for wait in timed.waits)
+
+
+def test_rows_that_are_held_for_ever_end_the_command_after_an_outage(timed, monkeypatch):
+    """Exit code 4 and the holder's name, after ``outage_seconds``."""
+    error = RowsHeld("rows of requests are held by process 77 of host a")
+    fail_for(monkeypatch, merge, "_store", lambda *_args: True, error)
+    runner = timed.open(outage_seconds=900)
+    timed.split(runner, 10)
+    began = timed.clock()
+
+    with pytest.raises(RowsHeld, match="process 77") as caught:
+        timed.process(runner)
+
+    assert caught.value.exit_code == 4
+    assert 900 <= timed.clock() - began < 3 * 900
+
+
+def test_a_file_that_comes_slowly_does_not_hold_up_the_others(timed, monkeypatch):
+    """Its transfer continues beside the polls and merges of the other shards, and is used when it has come."""
+    monkeypatch.setattr(merge, "_SLOW_SECONDS", 0.2)
+    arrives = threading.Event()
+    download = timed.provider.download_file
+    downloads = []
+
+    def slow_download(file_id, path):
+        downloads.append(file_id)
+        if len(downloads) == 1:
+            assert arrives.wait(30)
+        return download(file_id, path)
+
+    timed.provider.download_file = slow_download
+    runner = timed.open()
+    timed.split(runner, 80, shard_lines=10)
+    merged = []
+
+    def on_wave(_wave, report):
+        merged.extend([1] * report.counts.get("merged", 0))
+        if len(merged) == 7:
+            arrives.set()
+
+    assert runner.process(runner.find("work").id, on_wave=on_wave).all_succeeded
+    assert len(merged) == 8
+    assert len(downloads) == len(set(downloads)) == 8
+
+
+def test_a_list_that_takes_long_does_not_hold_up_the_merges(timed, monkeypatch):
+    """A lost creation is looked for in a list that never ends; the other shards are merged meanwhile."""
+    monkeypatch.setattr("batchkit.drive._SETTLE_SECONDS", 0.05)
+    goes_on = threading.Event()
+    scan = timed.provider.list_batches
+
+    def slow_scan():
+        assert goes_on.wait(30)
+        yield from scan()
+
+    timed.provider.list_batches = slow_scan
+    lose_replies(timed, 1)
+    runner = timed.open(transfers=1)
+    timed.split(runner, 40, shard_lines=10)
+    merged = []
+
+    def on_wave(_wave, report):
+        merged.extend([1] * report.counts.get("merged", 0))
+        if len(merged) == 3:
+            goes_on.set()
+
+    assert runner.process(runner.find("work").id, on_wave=on_wave).all_succeeded
+    timed.assert_bought_once()
+
+
+def test_an_outage_is_told_from_its_first_pass_with_its_end(timed):
+    """What is away, since when, how often it was tried, and when the command gives up; nothing when it is back."""
+    timed.provider.takes_seconds = 3_000.0
+    runner = timed.open(outage_seconds=900)
+    timed.split(runner)
+    timed.process(runner, seconds=20)
+    began = timed.clock()
+
+    def on_call(name):
+        if timed.clock() < began + 400:
+            raise ProviderUnreachable(f"{name}: no connection")
+
+    timed.provider.on_call = on_call
+    timed.waits.clear()
+
+    assert timed.process(runner).all_succeeded
+    troubles = [wait.trouble for wait in timed.waits if wait.trouble is not None]
+    assert troubles[0].since - began < 60
+    assert len(troubles) > 6
+    assert "no connection" in troubles[0].what
+    assert [trouble.tries for trouble in troubles] == list(range(1, len(troubles) + 1))
+    assert all(trouble.gives_up_at == pytest.approx(troubles[0].since + 900, abs=1) for trouble in troubles)
+    assert timed.waits[-1].trouble is None
+
+
+@pytest.mark.parametrize("behind_seconds", [86_400.0, 7_200.0, 30 * 86_400.0])
+@pytest.mark.parametrize("state", ["lost creations", "refused for want of room", "pending requests"])
+def test_waits_that_a_clock_ahead_of_ours_began_are_over(timed, state, behind_seconds):
+    """A process ends in the middle of a wait, and the next one has a clock that is behind by hours or days."""
+    ahead = timed.open(clock=lambda: timed.clock() + behind_seconds, resubmit_linger_seconds=3_000)
+    timed.split(ahead, 20, shard_lines=10)
+    if state == "lost creations":
+        lose_replies(timed, 2)
+    elif state == "refused for want of room":
+        timed.provider.on_call = lambda name: (
+            (_ for _ in ()).throw(OutcomeUnknown("busy")) if name == "upload" else None
+        )
+    else:
+        timed.provider.answer = lambda line: refused(line, 503, "unavailable", "busy")
+    timed.process(ahead, seconds=150)
+    ahead.close()
+    timed.provider.on_call = lambda _call: None
+    timed.provider.answer = succeeded
+    began = timed.clock()
+    behind = timed.open()
+
+    assert timed.process(behind).all_succeeded
+    assert timed.clock() - began < 4_000
+    if state != "pending requests":
+        timed.assert_bought_once()
+
+
+def test_a_lease_that_no_clock_of_ours_can_have_written_is_over(timed):
+    """Of another machine that died with a clock a day ahead; one that is a minute long is kept."""
+    runner = timed.open()
+    timed.split(runner, 20, shard_lines=10)
+    workload = runner.find("work")
+    now = timed.clock()
+    for holder, until in (("ahead|x|1|1|1", now + 86_400), ("right|x|1|1|1", now + 60)):
+        with runner.store.write() as connection:
+            shards.claim(
+                connection, workload.id, ShardState.PLANNED, owner=holder, now=now, lease_seconds=until - now, limit=1
+            )
+
+    timed.process(runner, seconds=30)
+
+    with runner.store.read() as connection:
+        states = [shard.state for shard in shards.in_states(connection, workload.id, tuple(ShardState))]
+    assert states == [ShardState.SUBMITTED, ShardState.PLANNED]
+    assert timed.process(runner).all_succeeded
+
+
+def test_a_cancel_that_is_rolled_back_is_not_counted(timed, monkeypatch):
+    """Another runner takes one shard on at that moment: only what was committed is reported."""
+    runner = timed.open()
+    timed.split(runner, 30, shard_lines=10)
+    workload = runner.find("work")
+    runner.request_cancel("work")
+    context: StepContext = runner._context()
+    monkeypatch.setattr(
+        cancel,
+        "shards",
+        SimpleNamespace(**{**vars(shards), "transition": _transition_unless_second}),
+    )
+
+    report = cancel.cancel(context, workload.id)
+
+    counts = runner.progress(workload.id).counts
+    assert report.counts["cancelled"] == counts.cancelled == 20
+
+
+def _transition_unless_second(connection, shard, *args, **kwargs):
+    if shard.number == 2:
+        raise StateConflict("another runner has taken it on")
+    return shards.transition(connection, shard, *args, **kwargs)

@@ -1,0 +1,391 @@
+"""What a refusal concerns decides what becomes of it: the account, the file, the room, or the lines."""
+
+from __future__ import annotations
+
+import pytest
+
+from batchkit import jsonl
+from batchkit.errors import (
+    AccountRefused,
+    BatchIdTaken,
+    NotFound,
+    ProviderRefused,
+    RateLimited,
+    Unauthorized,
+    WrongAddress,
+)
+from batchkit.models import BatchProblem, BatchStatus
+from batchkit.store import shards
+from tests.properties.scripted import Ending
+from tests.steps.timed import refused, succeeded
+
+BLOCKED = AccountRefused("the API access of this organisation is blocked", status=400, code="blocked_api_access")
+BILLING = AccountRefused("payment is due", status=402)
+REVOKED = Unauthorized("this key was revoked", status=401, code="invalid_api_key")
+
+
+def fail_from(timed, call, error, *, after=0):
+    """Let every call of that name fail from the ``after``-th on, until the function that this returns is called."""
+    state = {"on": True}
+
+    def on_call(name):
+        if name == call and state["on"] and timed.provider.calls[name] > after:
+            raise error
+
+    timed.provider.on_call = on_call
+    return lambda: state.update(on=False)
+
+
+@pytest.mark.parametrize("error", [BLOCKED, BILLING, REVOKED], ids=["blocked", "billing", "revoked"])
+@pytest.mark.parametrize("call", ["upload", "create"])
+def test_a_refusal_of_the_account_ends_the_command_and_fails_nothing(timed, call, error):
+    """A thousand shards are waiting: no further one is tried, exit code 4, and once it is mended the same command resumes."""
+    runner = timed.open(transfers=4)
+    timed.split(runner, 200, shard_lines=1)
+    mend = fail_from(timed, call, error, after=10)
+
+    with pytest.raises(AccountRefused) as caught:
+        timed.process(runner)
+
+    assert caught.value.exit_code == 4
+    # Those that were on their way at the same time cannot be called back.
+    assert timed.provider.calls[call] <= 10 + 4
+    counts = runner.progress(runner.find("work").id).counts
+    assert (counts.failed, counts.total) == (0, 200)
+    mend()
+    assert timed.process(runner).all_succeeded
+    timed.assert_bought_once()
+
+
+def test_what_has_ended_is_still_merged_when_the_account_is_refused(timed):
+    """Answers that were paid for are fetched before the command ends."""
+    runner = timed.open(transfers=1)
+    timed.split(runner, 40, shard_lines=2)
+    fail_from(timed, "create", BLOCKED, after=16)
+
+    with pytest.raises(AccountRefused):
+        timed.process(runner)
+    timed.clock.advance(3_600)
+    with pytest.raises(AccountRefused):
+        timed.process(runner)
+
+    assert runner.progress(runner.find("work").id).counts.succeeded == 32
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
+        (400, "blocked_api_access", "API access is blocked: the spend limit is reached"),
+        (402, "payment_required", "pay first"),
+        (403, "not_available_for_plan", "not for this plan"),
+        (429, "insufficient_quota", "You exceeded your current quota, please check your plan and billing details."),
+        (401, "invalid_api_key", "Invalid API Key"),
+    ],
+)
+def test_a_refusal_of_the_account_inside_an_output_line_fails_no_request(timed, status, code, message):
+    """Half of the lines say so: the others are merged, nothing more is sent, and after the mending the rest is bought."""
+    runner = timed.open()
+    timed.split(runner, 20, shard_lines=10, max_attempts=1)
+
+    def answer(line):
+        is_even = int(line["custom_id"].rpartition("-")[2]) % 2 == 0
+        return succeeded(line) if is_even else refused(line, status, code, message)
+
+    timed.provider.answer = answer
+    for _ in range(3):
+        before = timed.provider.calls["create"]
+        with pytest.raises(AccountRefused, match=code) as caught:
+            timed.process(runner)
+        assert timed.provider.calls["create"] - before <= 2
+    counts = runner.progress(runner.find("work").id).counts
+    timed.provider.answer = succeeded
+
+    assert caught.value.exit_code == 4
+    assert (counts.succeeded, counts.failed, counts.unresolved) == (10, 0, 10)
+    assert timed.process(runner).all_succeeded
+
+
+def test_a_permission_for_one_model_is_no_refusal_of_the_account(timed):
+    """Its lines fail with the provider's words, the others have their answers."""
+    runner = timed.open()
+    timed.split(runner, 4)
+    timed.provider.answer = lambda line: (
+        refused(line, 403, "model_permission_blocked_project", "this model is blocked at the project level")
+        if line["custom_id"] == "work-1"
+        else succeeded(line)
+    )
+
+    counts = timed.process(runner).counts
+
+    assert (counts.succeeded, counts.failed) == (3, 1)
+
+
+def test_a_key_that_is_refused_while_batches_run_ends_the_command_at_once(timed):
+    """One call, exit code 4, and the batches are found again with a key that is taken."""
+    runner = timed.open()
+    timed.split(runner)
+    timed.process(runner, seconds=30)
+    mend = fail_from(timed, "list", REVOKED)
+    before = timed.provider.calls["list"]
+
+    with pytest.raises(Unauthorized):
+        timed.process(runner)
+
+    assert timed.provider.calls["list"] == before + 1
+    mend()
+    assert timed.process(runner).all_succeeded
+    timed.assert_bought_once()
+
+
+def end_all(timed, *problems):
+    """End every running batch as failed in validation, with these problems."""
+    for batch_id in timed.provider.running():
+        timed.provider.end(batch_id, Ending(BatchStatus.FAILED, problems=problems))
+
+
+def lose_files(timed, problem, *, times):
+    """Let the first batches fail with a problem; returns how many did, when it is called."""
+    failed = []
+
+    def on_call(name):
+        if name in {"list", "get"} and len(failed) < times:
+            for batch_id in timed.provider.running():
+                if len(failed) < times:
+                    failed.append(batch_id)
+                    timed.provider.end(batch_id, Ending(BatchStatus.FAILED, problems=(problem,)))
+
+    timed.provider.on_call = on_call
+    return failed
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 40])
+@pytest.mark.parametrize(
+    "problem",
+    [
+        BatchProblem("Cannot find file file-abc, or organization does not have access to it", code="invalid_request"),
+        BatchProblem("The file was not found", param="input_file_id"),
+        BatchProblem("no such thing", code="file_not_found", param="file_id"),
+        BatchProblem("Could not download the input file"),
+    ],
+    ids=["words", "param", "code", "words alone"],
+)
+def test_a_lost_input_is_uploaded_again_whatever_the_size_of_its_shard(timed, count, problem):
+    """Three times in a row: nothing is halved, nothing fails, and everything is bought once."""
+    runner = timed.open()
+    timed.split(runner, count)
+    failed = lose_files(timed, problem, times=3)
+
+    assert timed.process(runner).all_succeeded
+    assert len(failed) == 3
+    assert len(timed.provider.batches) == 4
+    timed.assert_bought_once()
+
+
+def test_a_provider_that_loses_every_file_ends_the_command_and_fails_nothing(timed):
+    """Exit code 4 after a limited number of uploads; the same command tries once more."""
+    runner = timed.open()
+    timed.split(runner, 1)
+    lose_files(timed, BatchProblem("Cannot find file"), times=1_000)
+
+    for batches in (8, 9):
+        with pytest.raises(ProviderRefused, match="did not find the input file") as caught:
+            timed.process(runner)
+        assert caught.value.exit_code == 4
+        assert len(timed.provider.batches) == batches
+    timed.provider.on_call = lambda _call: None
+    assert timed.process(runner).all_succeeded
+
+
+def test_a_file_that_no_create_finds_is_uploaded_again_a_limited_number_of_times(timed):
+    """Each upload is looked for a while; then the command ends with exit code 4, and no request has failed."""
+    runner = timed.open()
+    timed.split(runner, 3)
+    fail_from(timed, "create", NotFound("no such file", status=404, param="input_file_id"))
+
+    with pytest.raises(ProviderRefused, match="did not find the input file"):
+        timed.process(runner)
+
+    assert timed.provider.calls["upload"] == 9
+    assert runner.progress(runner.find("work").id).counts.failed == 0
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        BatchProblem("Too many enqueued tokens, try again later"),
+        BatchProblem("The queue is full", code=None),
+        BatchProblem("at capacity", code="batch_failed"),
+        BatchProblem("whatever", code="token_limit_exceeded"),
+    ],
+    ids=["enqueued", "queue", "an empty code", "a code"],
+)
+def test_a_want_of_room_is_waited_out_also_when_only_the_words_tell_it(timed, problem):
+    """The same requests again after growing waits, of which no one is an attempt."""
+    runner = timed.open()
+    timed.split(runner, 8, shard_lines=4)
+    began = timed.clock()
+    lose_files(timed, problem, times=4)
+
+    progress = timed.process(runner)
+
+    assert progress.all_succeeded
+    assert timed.clock() - began > 60
+    timed.assert_bought_once()
+
+
+def test_a_refusal_that_explains_nothing_fails_no_request_before_a_file_was_taken(timed):
+    """A thousand lines are not halved down to a thousand failures: a few creations, then exit code 4 and the words."""
+    runner = timed.open()
+    timed.split(runner, 1_000)
+    end = timed.provider.on_call
+    timed.provider.on_call = lambda name: (
+        end_all(timed, BatchProblem("Something went wrong", code="E1234")) if name in {"list", "get"} else None
+    )
+
+    with pytest.raises(ProviderRefused, match="Something went wrong") as caught:
+        timed.process(runner)
+
+    assert caught.value.exit_code == 4
+    assert len(timed.provider.batches) < 20
+    assert runner.progress(runner.find("work").id).counts.failed == 0
+    timed.provider.on_call = end
+    assert timed.process(runner).all_succeeded
+
+
+def test_a_creation_that_is_refused_without_a_reason_fails_no_request_before_a_file_was_taken(timed):
+    """The same at the call: a handful of creations, none of which says anything against a line."""
+    runner = timed.open()
+    timed.split(runner, 500, shard_lines=100)
+    mend = fail_from(timed, "create", ProviderRefused("Bad Request", status=400))
+
+    with pytest.raises(ProviderRefused, match="Bad Request"):
+        timed.process(runner)
+
+    assert timed.provider.calls["create"] < 100
+    assert runner.progress(runner.find("work").id).counts.failed == 0
+    mend()
+    assert timed.process(runner).all_succeeded
+
+
+def test_a_line_that_spoils_its_file_is_found_when_other_files_are_taken(timed):
+    """Then a refusal that explains nothing is about the line that stands alone in the end: it fails, all others succeed."""
+    runner = timed.open()
+    timed.split(runner, 32)
+
+    def on_call(name):
+        if name not in {"list", "get"}:
+            return
+        for batch_id in timed.provider.running():
+            if any(
+                jsonl.loads(line)["custom_id"] == "work-13" for line in timed.provider.input_of(batch_id).splitlines()
+            ):
+                timed.provider.end(
+                    batch_id, Ending(BatchStatus.FAILED, problems=(BatchProblem("Something went wrong", code="E1234"),))
+                )
+
+    timed.provider.on_call = on_call
+    counts = timed.process(runner).counts
+
+    assert (counts.succeeded, counts.failed) == (31, 1)
+    timed.assert_bought_once()
+
+
+@pytest.mark.parametrize("asked", [0.0, 0.01, -5.0])
+def test_a_wait_of_nothing_has_a_floor(timed, asked):
+    """``Retry-After: 0`` for an hour: a few dozen creations for ten shards, not thousands."""
+    runner = timed.open()
+    timed.split(runner, 10, shard_lines=1)
+    ends_at = timed.clock() + 3_600
+
+    def on_call(name):
+        if name == "create" and timed.clock() < ends_at:
+            raise RateLimited("slow down", status=429, retry_after_seconds=asked)
+
+    timed.provider.on_call = on_call
+
+    assert timed.process(runner).all_succeeded
+    assert timed.provider.calls["create"] < 10 + 10 * 12
+
+
+def test_a_wait_of_a_year_is_asked_about_again_after_an_hour(timed):
+    """What is waited for, and until when, is told."""
+    runner = timed.open()
+    timed.split(runner, 1)
+    began = timed.clock()
+
+    def on_call(name):
+        if name == "create" and timed.clock() < began + 60:
+            raise RateLimited("come back next year", status=429, retry_after_seconds=86_400.0 * 365)
+
+    timed.provider.on_call = on_call
+
+    assert timed.process(runner).all_succeeded
+    assert 3_600 <= timed.clock() - began < 3_600 + 600
+    assert any("next try is in 3600 s" in note for wait in timed.waits for note in wait.notes) or timed.waits
+
+
+def test_shards_beside_one_that_was_asked_to_wait_wait_as_well(timed):
+    """One refusal is enough to know that there is no room: the others of the wave are not tried meanwhile."""
+    runner = timed.open(transfers=1)
+    timed.split(runner, 60, shard_lines=1)
+    ends_at = timed.clock() + 600
+
+    def on_call(name):
+        if name == "create" and timed.clock() < ends_at:
+            raise RateLimited("slow down", status=429, retry_after_seconds=600.0)
+
+    timed.provider.on_call = on_call
+
+    assert timed.process(runner).all_succeeded
+    assert timed.provider.calls["create"] < 60 + 10
+
+
+def test_a_wrong_address_ends_the_command_before_anything_is_uploaded(timed):
+    """Exit code 2, within one call."""
+    runner = timed.open()
+    timed.split(runner)
+    mend = fail_from(timed, "check", WrongAddress("http://127.0.0.1/ is no batch API"))
+
+    with pytest.raises(WrongAddress) as caught:
+        timed.process(runner)
+
+    assert caught.value.exit_code == 2
+    assert set(timed.provider.calls) == {"check"}
+    mend()
+    assert timed.process(runner).all_succeeded
+
+
+def test_the_address_is_checked_once_and_only_where_something_is_to_be_sent(timed):
+    """A workload whose batches run is polled without it."""
+    runner = timed.open()
+    timed.split(runner, 6, shard_lines=2)
+    timed.process(runner, seconds=20)
+    timed.open()
+    timed.process(timed.open())
+
+    assert timed.provider.calls["check"] == 1
+
+
+def test_an_id_that_the_database_has_ends_the_command_with_a_sentence(timed):
+    """A server that counts its ids anew: exit code 4, both times, and neither workload is harmed."""
+    runner = timed.open()
+    timed.split(runner, 4, name="one")
+    assert timed.process(runner, name="one").all_succeeded
+    [known] = timed.provider.batches
+    timed.split(runner, 4, name="two")
+    create = timed.provider.create_batch
+
+    def create_with_a_known_id(**call):
+        made = create(**call)
+        object.__setattr__(made, "id", known)
+        return made
+
+    timed.provider.create_batch = create_with_a_known_id
+    for _ in range(2):
+        with pytest.raises(BatchIdTaken, match="belongs to shard 1 of workload 'one'") as caught:
+            timed.process(runner, name="two")
+        assert caught.value.exit_code == 4
+        timed.clock.advance(600)
+    with runner.store.read() as connection:
+        assert shards.batch_ids(connection, runner.find("one").id) == {1: known}
+    assert runner.progress(runner.find("one").id).all_succeeded
