@@ -22,7 +22,7 @@ STEPS = {"submit": submit, "poll": poll, "settle": settle, "merge": merge, "resu
 
 def fail_for(monkeypatch, module, name, choose, error=None):
     """Let a function fail when ``choose`` says so of its arguments; returns the calls that failed."""
-    failed = []
+    failed: list[object] = []
     original = getattr(module, name)
 
     def patched(*args, **kwargs):
@@ -54,7 +54,7 @@ def is_second(shard):
 )
 def test_an_unexpected_error_of_one_shard_is_that_shards(timed, monkeypatch, caplog, module, name, of_shard):
     """Three times in a row: the others end meanwhile, the traceback is in the log, and in the end it ends as well."""
-    failed = []
+    failed: list[float] = []
     original = getattr(module, name)
 
     def patched(*args, **kwargs):

@@ -145,7 +145,7 @@ def end_all(timed, *problems):
 
 def lose_files(timed, problem, *, times):
     """Let the first batches fail with a problem; returns how many did, when it is called."""
-    failed = []
+    failed: list[object] = []
 
     def on_call(name):
         if name in {"list", "get"} and len(failed) < times:
