@@ -8,6 +8,7 @@ ConnectTimeout, PoolTimeout, ProxyError,
 UnsupportedProtocol, InvalidURL
 any other transport error: ReadError, WriteError, ...      ``OutcomeUnknown``: some of it was sent
 408, 425, 499, 5xx, any other unexpected status            ``OutcomeUnknown``
+402, and words about the account with any status           ``AccountRefused``
 429, 498                                                   ``RateLimited``
 no such path: ``unknown_url``, 405 for a POST              ``ProviderUnreachable``: the API is not at this address
 404, 410 with a page for people                            ``OutcomeUnknown``: nothing of the API said that it is gone
@@ -53,7 +54,6 @@ from batchkit.errors import (
 from batchkit.jsonl import MalformedJson, loads_leniently
 from batchkit.models import RefusalKind
 from batchkit.provider.headers import rate_limit_reset, retry_after
-from batchkit.provider.refusals import refusal_kind
 from batchkit.provider.retry import NotTheApi, TryAgain
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Refusal:
     """What an error body says, in the provider's words; None where it says nothing.
 
     ``hint`` is ours: what to do next. ``retry_after_seconds`` is a wait that stands in the words themselves.
-    ``is_unknown_path`` says that the API has no such path at all.
+    ``kind`` is what the refusal concerns; ``is_unknown_path`` says that the API has no such path at all.
     """
 
     message: str | None = None
@@ -101,6 +101,7 @@ class Refusal:
     param: str | None = None
     hint: str | None = None
     retry_after_seconds: float | None = None
+    kind: RefusalKind = RefusalKind.CONTENT
     is_unknown_path: bool = False
 
 
@@ -184,7 +185,7 @@ def from_response(
     if must_be_certain and _is_uncertain(status, payload):
         return TryAgain(OutcomeUnknown(message, hint=refusal.hint))
     code, kind, param = quote.optional(refusal.code), quote.optional(refusal.type), quote.optional(refusal.param)
-    if status in _RATE_LIMITED:
+    if status in _RATE_LIMITED and refusal.kind is not RefusalKind.ACCOUNT:
         after = retry_after(reply.headers, now=now)
         if after is None:
             after = refusal.retry_after_seconds
@@ -195,9 +196,8 @@ def from_response(
         )
         return TryAgain(limited, after_seconds=after)
     refused = _KINDS.get(status, ProviderRefused)
-    about = refusal_kind(status=status, code=refusal.code, message=refusal.message, param=refusal.param)
-    if about is RefusalKind.ACCOUNT and not issubclass(refused, AccountRefused):
-        refused = AccountRefused
+    if (refusal.kind is RefusalKind.ACCOUNT) != issubclass(refused, AccountRefused):
+        refused = AccountRefused if refusal.kind is RefusalKind.ACCOUNT else ProviderRefused
     hint = address_hint if is_page else refusal.hint
     if status < HTTPStatus.BAD_REQUEST:
         hint = "redirects are not followed, so that the key stays with its host: correct the base URL"

@@ -74,7 +74,8 @@ class GroqProvider:
     ``http_attempts`` counts the tries of a call that may be repeated and starts at 1. All times are in seconds: the read and
     write time-outs are the longest silence within a transfer, ``http_total_seconds`` is when a small call stops being
     repeated and ``transfer_total_seconds`` when an upload or download does, ``retry_after_cap_seconds`` is the longest wait
-    asked for by Groq that is spent inside a call: a longer one is raised as ``RateLimited``.
+    asked for by Groq that is spent inside a call: a longer one is raised as ``RateLimited``. No wait inside a call is shorter
+    than the ordinary backoff, whatever was asked for.
 
     Nothing goes on for ever: a reply that takes longer than ``http_total_seconds`` in all, or has more than
     ``max_reply_bytes`` (decoded), is ``OutcomeUnknown``; a download or upload slower than ``lowest_speed`` is given up, tried

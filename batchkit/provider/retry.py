@@ -108,8 +108,10 @@ class Retry:
         return once(lambda: caller(decide, attempt))
 
     def _wait_seconds(self, failures: int, after_seconds: float | None) -> float:
-        if after_seconds:
-            # Never earlier than asked; a little later, so that a crowd turned away together does not return together.
-            return after_seconds + self.jitter() * min(1.0, _POLITENESS * after_seconds)
         backoff = min(_LONGEST_BACKOFF_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(failures - 1, _LAST_DOUBLING))
-        return backoff * (0.5 + 0.5 * self.jitter())
+        backoff *= 0.5 + 0.5 * self.jitter()
+        if after_seconds is None:
+            return backoff
+        # Never earlier than asked; a little later, so that a crowd turned away together does not return together. And never
+        # earlier than without being asked: a wait of nothing would be a hot loop.
+        return max(backoff, after_seconds + self.jitter() * min(1.0, _POLITENESS * after_seconds))
