@@ -214,7 +214,11 @@ class TooLarge(ProviderRefused):
 
 
 class RateLimited(ProviderRefused):
-    """429 or 498: asked to wait; ``retry_after_seconds`` is None when the provider did not say how long."""
+    """429 or 498: asked to wait.
+
+    ``retry_after_seconds`` is what the provider said, from 0 to a day, None when it did not say. A caller that comes back
+    puts a floor below it: 0 is said too.
+    """
 
     def __init__(
         self,

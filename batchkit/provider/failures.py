@@ -8,6 +8,7 @@ ConnectTimeout, PoolTimeout, ProxyError,
 UnsupportedProtocol, InvalidURL
 any other transport error: ReadError, WriteError, ...      ``OutcomeUnknown``: some of it was sent
 408, 425, 499, 5xx, any other unexpected status            ``OutcomeUnknown``
+402, and words about the account with any status           ``AccountRefused``
 429, 498                                                   ``RateLimited``
 no such path: ``unknown_url``, 405 for a POST              ``ProviderUnreachable``: the API is not at this address
 404, 410 with a page for people                            ``OutcomeUnknown``: nothing of the API said that it is gone
@@ -31,9 +32,10 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -52,8 +54,10 @@ from batchkit.errors import (
 from batchkit.jsonl import MalformedJson, loads_leniently
 from batchkit.models import RefusalKind
 from batchkit.provider.headers import rate_limit_reset, retry_after
-from batchkit.provider.refusals import refusal_kind
 from batchkit.provider.retry import NotTheApi, TryAgain
+
+if TYPE_CHECKING:
+    from batchkit.provider.reading import Reply
 
 _NEVER_SENT = (
     httpx.ConnectError,
@@ -88,7 +92,7 @@ class Refusal:
     """What an error body says, in the provider's words; None where it says nothing.
 
     ``hint`` is ours: what to do next. ``retry_after_seconds`` is a wait that stands in the words themselves.
-    ``is_unknown_path`` says that the API has no such path at all.
+    ``kind`` is what the refusal concerns; ``is_unknown_path`` says that the API has no such path at all.
     """
 
     message: str | None = None
@@ -97,6 +101,7 @@ class Refusal:
     param: str | None = None
     hint: str | None = None
     retry_after_seconds: float | None = None
+    kind: RefusalKind = RefusalKind.CONTENT
     is_unknown_path: bool = False
 
 
@@ -147,7 +152,7 @@ def from_transport(error: httpx.RequestError | httpx.InvalidURL, call: str, quot
 
 
 def from_response(
-    response: httpx.Response,
+    reply: Reply,
     call: str,
     *,
     explain: Explain,
@@ -160,38 +165,39 @@ def from_response(
 
     ``address_hint`` is the advice for replies that only a wrong address explains.
     """
-    status = response.status_code
-    payload = parsed(response)
+    status = reply.status
+    payload = parsed(reply)
     refusal = explain(status, payload)
-    words = _words(response, refusal, quote)
+    words = _words(reply, refusal, quote)
     message = f"{call}: HTTP {status}{words}"
     if status in _UNKNOWN_STATUSES or not _is_refusal(status):
-        after = retry_after(response.headers, now=now)
+        after = retry_after(reply.headers, now=now)
         return TryAgain(OutcomeUnknown(message, hint=refusal.hint), after_seconds=after)
     if refusal.is_unknown_path or (status == HTTPStatus.METHOD_NOT_ALLOWED and call.startswith("POST ")):
         nowhere = ProviderUnreachable if isinstance(payload, dict) else OutcomeUnknown
         return NotTheApi(nowhere(message, hint=address_hint), repeats=False)
     # A gateway that finds a body too large means just that.
-    is_page = is_html(response) and status >= HTTPStatus.BAD_REQUEST and status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    is_page = (
+        is_html(reply.headers) and status >= HTTPStatus.BAD_REQUEST and status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    )
     if is_page and (must_be_certain or status in _MISSING):
         return NotTheApi(OutcomeUnknown(message, hint=address_hint), repeats=False)
     if must_be_certain and _is_uncertain(status, payload):
         return TryAgain(OutcomeUnknown(message, hint=refusal.hint))
     code, kind, param = quote.optional(refusal.code), quote.optional(refusal.type), quote.optional(refusal.param)
-    if status in _RATE_LIMITED:
-        after = retry_after(response.headers, now=now)
+    if status in _RATE_LIMITED and refusal.kind is not RefusalKind.ACCOUNT:
+        after = retry_after(reply.headers, now=now)
         if after is None:
             after = refusal.retry_after_seconds
         if after is None:
-            after = rate_limit_reset(response.headers, now=now)
+            after = rate_limit_reset(reply.headers, now=now)
         limited = RateLimited(
             message, status=status, code=code, type=kind, param=param, hint=refusal.hint, retry_after_seconds=after
         )
         return TryAgain(limited, after_seconds=after)
     refused = _KINDS.get(status, ProviderRefused)
-    about = refusal_kind(status=status, code=refusal.code, message=refusal.message, param=refusal.param)
-    if about is RefusalKind.ACCOUNT and not issubclass(refused, AccountRefused):
-        refused = AccountRefused
+    if (refusal.kind is RefusalKind.ACCOUNT) != issubclass(refused, AccountRefused):
+        refused = AccountRefused if refusal.kind is RefusalKind.ACCOUNT else ProviderRefused
     hint = address_hint if is_page else refusal.hint
     if status < HTTPStatus.BAD_REQUEST:
         hint = "redirects are not followed, so that the key stays with its host: correct the base URL"
@@ -199,15 +205,15 @@ def from_response(
     return NotTheApi(error, repeats=False) if is_page else error
 
 
-def unreadable(call: str, response: httpx.Response, quote: Quoter, *, address_hint: str) -> TryAgain:
+def unreadable(call: str, reply: Reply, quote: Quoter, *, address_hint: str) -> TryAgain:
     """Say that a success carries a body that is not JSON."""
-    message = f"{call}: HTTP {response.status_code}, but its body is not JSON{_body_words(response, quote)}"
-    return NotTheApi(OutcomeUnknown(message, hint=address_hint if is_html(response) else None), repeats=True)
+    message = f"{call}: HTTP {reply.status}, but its body is not JSON{_body_words(reply, quote)}"
+    return NotTheApi(OutcomeUnknown(message, hint=address_hint if is_html(reply.headers) else None), repeats=True)
 
 
-def is_html(response: httpx.Response) -> bool:
+def is_html(headers: Mapping[str, str]) -> bool:
     """Whether a page for people came back: the work of a gateway, never of the API."""
-    return "html" in response.headers.get("content-type", "").lower()
+    return "html" in headers.get("content-type", "").lower()
 
 
 def without_frames(error: Exception, quote: Quoter) -> Exception:
@@ -236,27 +242,26 @@ def _is_certificate_error(error: BaseException) -> bool:
     return False
 
 
-def parsed(response: httpx.Response) -> object:
+def parsed(reply: Reply) -> object:
     """Return the JSON of a reply's body; None when it is no JSON."""
     try:
-        payload: object = loads_leniently(response.content)
+        payload: object = loads_leniently(reply.content)
     except MalformedJson:
         return None
     return payload
 
 
-def _words(response: httpx.Response, refusal: Refusal, quote: Quoter) -> str:
-    if response.has_redirect_location:
-        target = response.headers["location"].partition("?")[0]
-        return f", a redirect to {quote(target)}"
+def _words(reply: Reply, refusal: Refusal, quote: Quoter) -> str:
+    if reply.redirect_target is not None:
+        return f", a redirect to {quote(reply.redirect_target.partition('?')[0])}"
     if refusal.message:
         return f": {quote(refusal.message)}" + (f" ({quote(refusal.code)})" if refusal.code else "")
-    return _body_words(response, quote)
+    return _body_words(reply, quote)
 
 
-def _body_words(response: httpx.Response, quote: Quoter) -> str:
-    if not response.content.strip():
+def _body_words(reply: Reply, quote: Quoter) -> str:
+    if not reply.content.strip():
         return ", without a body"
-    if is_html(response):
+    if is_html(reply.headers):
         return ", an HTML page: a gateway answered, not the API"
-    return f": {quote(response.content.decode(errors='replace'))}"
+    return f": {quote(reply.content.decode(errors='replace'))}"

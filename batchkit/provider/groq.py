@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import time
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import quote
 
 from batchkit.errors import (
@@ -27,7 +27,8 @@ from batchkit.provider import wire
 from batchkit.provider.access import credential_digest
 from batchkit.provider.base import Limits
 from batchkit.provider.http import ApiClient
-from batchkit.provider.listing import read_all
+from batchkit.provider.listing import LIST_LIMITS, read_all
+from batchkit.provider.pace import LOWEST_SPEED
 from batchkit.provider.refusals import refusal_kind
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from batchkit.models import RefusalKind, Trouble
+    from batchkit.provider.listing import Identified, ListLimits
+    from batchkit.provider.pace import LowestSpeed
+
+T = TypeVar("T", bound="Identified")
 
 __all__ = ["BASE_URL", "LIMITS", "GroqProvider", "credential_digest"]
 
@@ -69,7 +74,12 @@ class GroqProvider:
     ``http_attempts`` counts the tries of a call that may be repeated and starts at 1. All times are in seconds: the read and
     write time-outs are the longest silence within a transfer, ``http_total_seconds`` is when a small call stops being
     repeated and ``transfer_total_seconds`` when an upload or download does, ``retry_after_cap_seconds`` is the longest wait
-    asked for by Groq that is spent inside a call: a longer one is raised as ``RateLimited``.
+    asked for by Groq that is spent inside a call: a longer one is raised as ``RateLimited``. No wait inside a call is shorter
+    than the ordinary backoff, whatever was asked for.
+
+    Nothing goes on for ever: a reply that takes longer than ``http_total_seconds`` in all, or has more than
+    ``max_reply_bytes`` (decoded), is ``OutcomeUnknown``; a download or upload slower than ``lowest_speed`` is given up, tried
+    once more and then raised (``TornDownload``, ``OutcomeUnknown``); of a list no more is read than ``list_limits``.
 
     ``sleep``, ``clock`` (seconds that only rise), ``now`` (Unix seconds) and ``jitter`` (0 to 1) are passed in by tests.
 
@@ -91,6 +101,9 @@ class GroqProvider:
         http_total_seconds: float = 180.0,
         transfer_total_seconds: float = 3_600.0,
         retry_after_cap_seconds: float = 30.0,
+        max_reply_bytes: int = 64_000_000,
+        lowest_speed: LowestSpeed = LOWEST_SPEED,
+        list_limits: ListLimits = LIST_LIMITS,
         max_connections: int = 64,
         allow_insecure_http: bool = False,
         sleep: Callable[[float], object] = time.sleep,  # noqa: TID251 - the default of a wait that is passed in
@@ -98,6 +111,8 @@ class GroqProvider:
         now: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
     ) -> None:
+        self._list_limits = list_limits
+        self._clock = clock
         self._http = ApiClient(
             base_url,
             api_key,
@@ -111,6 +126,8 @@ class GroqProvider:
             total_seconds=http_total_seconds,
             transfer_seconds=transfer_total_seconds,
             retry_after_cap_seconds=retry_after_cap_seconds,
+            max_reply_bytes=max_reply_bytes,
+            lowest_speed=lowest_speed,
             allow_insecure_http=allow_insecure_http,
             sleep=sleep,
             clock=clock,
@@ -172,7 +189,7 @@ class GroqProvider:
 
     def list_files(self) -> Iterator[RemoteFile]:
         """Read every file of the organisation. Raises ``ListingIncomplete`` when the end cannot be reached."""
-        return read_all(lambda cursor: self._http.get(_FILES, _cursor(cursor)), wire.remote_file, "files")
+        return self._read_all(_FILES, wire.remote_file, "files")
 
     def delete_file(self, file_id: FileId) -> None:
         """Delete a file; one that is gone already counts as deleted."""
@@ -250,7 +267,7 @@ class GroqProvider:
 
         Raises ``ListingIncomplete`` when the end cannot be reached: absence proves nothing then.
         """
-        return read_all(lambda cursor: self._http.get(_BATCHES, _cursor(cursor)), wire.batch, "batches")
+        return self._read_all(_BATCHES, wire.batch, "batches")
 
     def cancel_batch(self, batch_id: BatchId) -> Batch:
         """Ask for cancellation, which takes up to ten minutes; a batch that has ended already is returned as it is.
@@ -339,6 +356,15 @@ class GroqProvider:
                 return None
             reason = f"GET {_MODELS} is not answered with a list"
         return f"the models of requests cannot be compared with those of the provider: {reason}"
+
+    def _read_all(self, path: str, read: Callable[[object], T | None], what: str) -> Iterator[T]:
+        return read_all(
+            lambda cursor: self._http.get(path, _cursor(cursor)),
+            read,
+            what,
+            limits=self._list_limits,
+            clock=self._clock,
+        )
 
     def _announced_size(self, segment: str) -> tuple[int | None, bool]:
         """Return what the file object says of its size, and whether a body without a length may be believed."""

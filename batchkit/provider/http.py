@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-import ssl
 import time
-from http import HTTPStatus
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
@@ -23,18 +20,16 @@ from batchkit.errors import (
     ProviderUnreachable,
     RateLimited,
     SpoolError,
-    TornDownload,
     WrongAddress,
 )
 from batchkit.jsonl import MalformedJson, dumps, loads_leniently
-from batchkit.provider.access import is_loopback, parse_base_url, reveal_key
-from batchkit.provider.connections import Connections
+from batchkit.provider.access import parse_base_url, reveal_key
+from batchkit.provider.connections import Connections, new_client, trust
 from batchkit.provider.failures import (
     Explain,
     Quoter,
     from_response,
     from_transport,
-    is_html,
     parsed,
     unreadable,
     without_frames,
@@ -42,7 +37,10 @@ from batchkit.provider.failures import (
 from batchkit.provider.health import Health
 from batchkit.provider.landing import Landing
 from batchkit.provider.multipart import FileForm
-from batchkit.provider.retry import NotTheApi, Retry, TryAgain, once
+from batchkit.provider.pace import LOWEST_SPEED, LowestSpeed, Pace
+from batchkit.provider.reading import Reply, TooLong, decoded, read_whole
+from batchkit.provider.retry import NotTheApi, Retry, TooSlow, TryAgain, once
+from batchkit.provider.torn import no_file_reason, torn, torn_reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,6 +49,7 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from batchkit.models import Download
+    from batchkit.provider.connections import Connection
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +68,10 @@ class ApiClient:
     repeated is tried ``http_attempts`` times, and no repetition begins after ``total_seconds`` (``transfer_seconds`` for
     uploads and downloads). A wait asked for by the server is spent here up to ``retry_after_cap_seconds``; a longer one is
     raised as ``RateLimited``.
+
+    No try outlasts ``total_seconds`` (an upload or download: ``transfer_seconds`` for its body), however a server spreads its
+    bytes, and no reply that is held in memory is longer than ``max_reply_bytes``, counted decoded: both are ``OutcomeUnknown``.
+    Uploads and downloads that fall below ``lowest_speed`` are given up, and tried once more.
 
     ``explain`` reads the provider's error bodies; ``address_hint`` is the advice where only a wrong address explains a reply.
     ``sleep``, ``clock`` (seconds that only rise), ``now`` (Unix seconds) and
@@ -93,6 +96,8 @@ class ApiClient:
         total_seconds: float = 180.0,
         transfer_seconds: float = 3_600.0,
         retry_after_cap_seconds: float = 30.0,
+        max_reply_bytes: int = 64_000_000,
+        lowest_speed: LowestSpeed = LOWEST_SPEED,
         allow_insecure_http: bool = False,
         sleep: Callable[[float], object] = time.sleep,  # noqa: TID251 - the default of a wait that is passed in
         clock: Callable[[], float] = time.monotonic,
@@ -109,6 +114,8 @@ class ApiClient:
         self.health = Health(clock=clock, now=now)
         self._total_seconds = total_seconds
         self._transfer_seconds = transfer_seconds
+        self._max_reply_bytes = max_reply_bytes
+        self._lowest_speed = lowest_speed
         self._clock = clock
         self._now = now
         self._retry = Retry(
@@ -116,9 +123,9 @@ class ApiClient:
         )
         timeout = httpx.Timeout(connect_timeout_seconds, read=read_timeout_seconds, write=write_timeout_seconds)
         try:
-            verify = _trust(self._base_url)
+            verify = trust(self._base_url)
             self._connections = Connections(
-                lambda: _new_client(self._base_url, api_key, timeout, verify),
+                lambda: new_client(self._base_url, api_key, timeout, verify),
                 most=max_connections,
                 patience_seconds=pool_timeout_seconds,
             )
@@ -192,12 +199,28 @@ class ApiClient:
         ``fields`` come first, then the file under the name ``field``. The file is read as it is sent, a chunk at a time.
         Raises ``SpoolError`` when it cannot be read.
         """
+        call = f"POST {path}"
+
+        def body(form: FileForm, connection: Connection) -> Iterator[bytes]:
+            pace = Pace(self._lowest_speed, self._clock)
+            for chunk in form:
+                yield chunk
+                # Back here, the chunk is with the system; its buffers hide a little of how slow the server is.
+                if pace.is_fast_enough(len(chunk)) is False:
+                    raise TooSlow(OutcomeUnknown(f"{call}: given up, because it took fewer than {self._lowest_speed}"))
+            connection.cut_after(self._total_seconds)
 
         def send() -> Any:
             try:
                 with source.open("rb") as handle:
                     form = FileForm(handle, fields=fields, field=field, filename=filename)
-                    return self._json("POST", path, content=form, headers=form.headers)
+                    return self._json(
+                        "POST",
+                        path,
+                        seconds=self._transfer_seconds,
+                        body=lambda connection: body(form, connection),
+                        headers=form.headers,
+                    )
             except OSError as error:
                 reason = error.strerror or str(error)
             raise SpoolError(f"{source} cannot be read: {reason}", hint="is the spool folder still there?")
@@ -217,23 +240,22 @@ class ApiClient:
         call = f"GET {path}"
         deadline = self._clock() + self._transfer_seconds
 
-        def transfer() -> Download:
-            started = self._clock()
-            with (
-                self._connections.lend() as client,
-                client.stream("GET", path.lstrip("/"), headers=_UNENCODED) as response,
-            ):
-                if not response.is_success:
-                    response.read()
-                self._judge(response, call, started)
-                with Landing(destination) as landing:
-                    self._receive(response, landing, call, deadline)
-                    torn = _torn_reason(response, landing.size_bytes, expected_bytes, accept_unframed)
-                    if torn:
-                        raise _torn(call, torn)
-                    return landing.commit()
+        def receive(response: httpx.Response, connection: Connection) -> Download:
+            if not response.is_success:
+                self._judge(self._read(response, call), call)
+            if reason := no_file_reason(response):
+                raise torn(call, reason)
+            connection.cut_after(max(0.0, deadline - self._clock()))
+            with Landing(destination) as landing:
+                self._receive(response, connection, landing, call, expected_bytes)
+                if reason := torn_reason(response, landing.size_bytes, expected_bytes, accept_unframed):
+                    raise torn(call, reason)
+                return landing.commit()
 
-        download = self._repeat(lambda: self._guarded(call, transfer), self._transfer_seconds)
+        download = self._repeat(
+            lambda: self._exchange("GET", path, receive, seconds=self._total_seconds, headers=_UNENCODED),
+            self._transfer_seconds,
+        )
         self.health.note_answer()
         return download
 
@@ -256,13 +278,32 @@ class ApiClient:
             self.health.note_failure(error)
             raise
 
-    def _guarded(self, call: str, exchange: Callable[[], T]) -> T:
-        """Run ``exchange`` and translate the library's exceptions."""
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        use: Callable[[httpx.Response, Connection], T],
+        *,
+        seconds: float,
+        fresh: bool = False,
+        body: Callable[[Connection], Iterator[bytes]] | None = None,
+        **content: Any,
+    ) -> T:
+        """Send one request, give the response to ``use``, and translate the library's exceptions."""
+        call = f"{method} {path}"
         if self._connections.is_closed:
             raise ProviderUnreachable(f"{call}: not sent, the client is closed")
         started = self._clock()
         try:
-            return exchange()
+            with self._connections.lend(fresh=fresh) as connection:
+                if body is not None:
+                    content["content"] = body(connection)
+                with connection.exchange(method, path, seconds=seconds, **content) as response:
+                    request_id = self._quote(response.headers.get("x-request-id", "-"))
+                    took = self._clock() - started
+                    logger.debug("%s -> %d in %.3f s, x-request-id %s", call, response.status_code, took, request_id)
+                    self.health.note_date(response.headers)
+                    return use(response, connection)
         except (httpx.RequestError, httpx.InvalidURL) as error:
             logger.debug("%s -> %s in %.3f s", call, type(error).__name__, self._clock() - started)
             failure = from_transport(error, call, self._quote)
@@ -270,57 +311,77 @@ class ApiClient:
         # frames whose variables hold the Authorization header.
         raise failure
 
-    def _receive(self, response: httpx.Response, landing: Landing, call: str, deadline: float) -> None:
+    def _receive(
+        self,
+        response: httpx.Response,
+        connection: Connection,
+        landing: Landing,
+        call: str,
+        expected_bytes: int | None,
+    ) -> None:
+        pace = Pace(self._lowest_speed, self._clock)
+        cause: Exception | None = None
         try:
-            for chunk in response.iter_bytes():
-                landing.write(chunk)
-                # The read time-out ends a silence, not a trickle.
-                if self._clock() > deadline:
-                    raise _torn(call, f"it was still going on after {self._transfer_seconds:g} s")
+            for piece in decoded(response):
+                landing.write(piece)
+                if expected_bytes and landing.size_bytes > expected_bytes:
+                    return
+                verdict = pace.is_fast_enough(len(piece))
+                if verdict is False:
+                    raise torn(call, f"given up, because fewer than {self._lowest_speed} came", kind=TooSlow)
+                if verdict:
+                    self.health.note_answer()
         except httpx.RequestError as error:
             cause = without_frames(error, self._quote)
-        else:
-            return
-        raise _torn(call, f"it broke off after {landing.size_bytes:,} bytes ({type(cause).__name__})", cause=cause)
+        if connection.is_cut:
+            raise torn(call, f"it was still going on after {self._transfer_seconds:g} s")
+        if cause is not None:
+            reason = f"it broke off after {landing.size_bytes:,} bytes ({type(cause).__name__})"
+            raise torn(call, reason, cause=cause)
 
-    def _json(self, method: str, path: str, *, must_be_certain: bool = False, **content: Any) -> Any:
-        response = self._send(method, path, must_be_certain=must_be_certain, **content)
+    def _json(self, method: str, path: str, **content: Any) -> Any:
+        reply = self._send(method, path, **content)
         try:
-            value = loads_leniently(response.content)
+            value = loads_leniently(reply.content)
         except MalformedJson:
-            failure = unreadable(f"{method} {path}", response, self._quote, address_hint=self._address_hint)
+            failure = unreadable(f"{method} {path}", reply, self._quote, address_hint=self._address_hint)
         else:
             self.health.note_answer()
             return value
         raise failure
 
-    def _send(self, method: str, path: str, *, must_be_certain: bool = False, **content: Any) -> httpx.Response:
+    def _send(
+        self, method: str, path: str, *, must_be_certain: bool = False, seconds: float | None = None, **content: Any
+    ) -> Reply:
         """Make one attempt. Raises ``TryAgain`` or a ``ProviderError`` unless the reply is a success.
 
         ``must_be_certain`` takes a connection of its own: on a kept-alive one the server may be hanging up at this very
         moment, which would leave an outcome unknown for no reason.
         """
         call = f"{method} {path}"
-        started = self._clock()
+        reply = self._exchange(
+            method,
+            path,
+            lambda response, _connection: self._read(response, call),
+            seconds=self._total_seconds if seconds is None else seconds,
+            fresh=must_be_certain,
+            **content,
+        )
+        self._judge(reply, call, must_be_certain=must_be_certain)
+        return reply
 
-        def exchange() -> httpx.Response:
-            with self._connections.lend(fresh=must_be_certain) as client:
-                # Relative to the base URL, whose own path comes first.
-                return client.request(method, path.lstrip("/"), **content)
+    def _read(self, response: httpx.Response, call: str) -> Reply:
+        try:
+            return read_whole(response, max_bytes=self._max_reply_bytes)
+        except TooLong:
+            message = f"{call}: HTTP {response.status_code}, but its body has more than {self._max_reply_bytes:,} bytes"
+        raise OutcomeUnknown(message, hint="no reply of the API is that long: is another server in between?")
 
-        response = self._guarded(call, exchange)
-        self._judge(response, call, started, must_be_certain=must_be_certain)
-        return response
-
-    def _judge(self, response: httpx.Response, call: str, started: float, *, must_be_certain: bool = False) -> None:
-        seconds = self._clock() - started
-        request_id = self._quote(response.headers.get("x-request-id", "-"))
-        logger.debug("%s -> %d in %.3f s, x-request-id %s", call, response.status_code, seconds, request_id)
-        self.health.note_date(response.headers)
-        if response.is_success:
+    def _judge(self, reply: Reply, call: str, *, must_be_certain: bool = False) -> None:
+        if reply.is_success:
             return
         failure = from_response(
-            response,
+            reply,
             call,
             explain=self._explain,
             quote=self._quote,
@@ -328,58 +389,6 @@ class ApiClient:
             must_be_certain=must_be_certain,
             address_hint=self._address_hint,
         )
-        if isinstance(failure, ProviderRefused) and isinstance(parsed(response), dict):
+        if isinstance(failure, ProviderRefused) and isinstance(parsed(reply), dict):
             self.health.note_answer()
         raise failure
-
-
-def _new_client(
-    base_url: httpx.URL, api_key: SecretStr | str, timeout: httpx.Timeout, verify: ssl.SSLContext
-) -> httpx.Client:
-    return httpx.Client(
-        base_url=base_url,
-        headers={"Authorization": f"Bearer {reveal_key(api_key)}", "User-Agent": "batchkit"},
-        timeout=timeout,
-        limits=httpx.Limits(max_connections=1),
-        follow_redirects=False,
-        verify=verify,
-        # None is kept: the API needs none, and one that is no ASCII would break every later request.
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-        # A proxy from the environment would get to see the key that must not leave this machine.
-        trust_env=not is_loopback(base_url.host),
-    )
-
-
-def _trust(base_url: httpx.URL) -> ssl.SSLContext:
-    if base_url.scheme == "https":
-        return httpx.create_ssl_context()
-    # Plain HTTP needs no certificates, and reading them takes longer than a call; this context trusts nobody.
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
-
-def _torn(call: str, reason: str, *, cause: BaseException | None = None) -> TryAgain:
-    torn = TornDownload(f"{call}: {reason}", hint="nothing was lost at the provider; the same command fetches it again")
-    torn.__cause__ = cause
-    return TryAgain(torn)
-
-
-def _torn_reason(
-    response: httpx.Response, size_bytes: int, expected_bytes: int | None, accept_unframed: bool
-) -> str | None:
-    """Say why ``size_bytes`` bytes are not the whole of a body; None when nothing speaks against it.
-
-    The library has compared the length with Content-Length already (RFC 9112, section 8), so that a body with a length, or in
-    chunks, is as whole as the server meant it. The file object's size is the second witness.
-    """
-    if response.status_code != HTTPStatus.OK:
-        return f"status {response.status_code} does not stand for a whole file"
-    if is_html(response):
-        return "an HTML page came instead of the file"
-    if expected_bytes and size_bytes != expected_bytes:
-        return f"{size_bytes:,} bytes came, the file has {expected_bytes:,}"
-    announced = response.headers.get("content-length")
-    if announced is None and "transfer-encoding" not in response.headers and not (expected_bytes or accept_unframed):
-        return "its length is not known, so that its end cannot be told from a cut"
-    if size_bytes == 0 and announced != "0" and expected_bytes != 0:
-        return "nothing came, and nothing says that the file is empty"
-    return None

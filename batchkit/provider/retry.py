@@ -22,6 +22,7 @@ _LONGEST_BACKOFF_SECONDS = 8.0
 #: 0.5 s times two to the fourth is the longest backoff already; a larger power would only overflow.
 _LAST_DOUBLING = 4
 _POLITENESS = 0.1
+_MOST_SLOW_TRIES = 2
 
 
 class TryAgain(Exception):
@@ -34,6 +35,10 @@ class TryAgain(Exception):
         super().__init__(error)
         self.error = error
         self.after_seconds = after_seconds
+
+
+class TooSlow(TryAgain):
+    """Inside this package: a transfer was given up because too few bytes came or went. Tried once more in a call."""
 
 
 class NotTheApi(TryAgain):
@@ -75,7 +80,7 @@ class Retry:
         No wait begins that would end past ``total_seconds`` after the start; the last error is raised then.
         """
         started = self.clock()
-        failures = 0
+        failures = slow = 0
         wait: float | None = None
 
         def attempt() -> T:
@@ -84,11 +89,12 @@ class Retry:
             return send()
 
         def decide(error: Exception) -> bool | float:
-            nonlocal failures, wait
+            nonlocal failures, slow, wait
             if not isinstance(error, TryAgain) or (isinstance(error, NotTheApi) and not error.repeats):
                 return False
             failures += 1
-            if failures >= self.attempts or (error.after_seconds or 0) > self.cap_seconds:
+            slow += isinstance(error, TooSlow)
+            if slow >= _MOST_SLOW_TRIES or failures >= self.attempts or (error.after_seconds or 0) > self.cap_seconds:
                 return False
             wait = self._wait_seconds(failures, error.after_seconds)
             if self.clock() - started + wait > total_seconds:
@@ -102,8 +108,10 @@ class Retry:
         return once(lambda: caller(decide, attempt))
 
     def _wait_seconds(self, failures: int, after_seconds: float | None) -> float:
-        if after_seconds:
-            # Never earlier than asked; a little later, so that a crowd turned away together does not return together.
-            return after_seconds + self.jitter() * min(1.0, _POLITENESS * after_seconds)
         backoff = min(_LONGEST_BACKOFF_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(failures - 1, _LAST_DOUBLING))
-        return backoff * (0.5 + 0.5 * self.jitter())
+        backoff *= 0.5 + 0.5 * self.jitter()
+        if after_seconds is None:
+            return backoff
+        # Never earlier than asked; a little later, so that a crowd turned away together does not return together. And never
+        # earlier than without being asked: a wait of nothing would be a hot loop.
+        return max(backoff, after_seconds + self.jitter() * min(1.0, _POLITENESS * after_seconds))

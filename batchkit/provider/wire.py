@@ -21,12 +21,14 @@ from batchkit.models import (
     BatchProblem,
     BatchStatus,
     FileId,
+    RefusalKind,
     RemoteFile,
     RemoteModel,
     RequestCounts,
 )
 from batchkit.provider.failures import Refusal
 from batchkit.provider.headers import parse_duration
+from batchkit.provider.refusals import refusal_kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +51,10 @@ _HINTS: dict[int, str] = {
     "base URL lacks its /openai/v1",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "cut the file smaller: 50,000 lines and 200 MB at most",
 }
+_ACCOUNT_HINT = (
+    "the account itself is refused, whatever it sends: check its billing, its spend limit and its restrictions "
+    "(console.groq.com/settings/billing), then run the same command again"
+)
 _UNKNOWN_PATH_CODE = "unknown_url"
 _PLAN_CODE = "not_available_for_plan"
 _PLAN_HINT = (
@@ -76,15 +82,20 @@ def explain(status: int, payload: object) -> Refusal:
     if not isinstance(error, Mapping):
         error = {"message": error}
     message = text(error.get("message")) or text(error.get("detail")) or text(root.get("detail"))
-    code = text(error.get("code"))
+    code, kind_of_error, param = text(error.get("code")), text(error.get("type")), text(error.get("param"))
+    # Some servers give the telling word as the type.
+    kind = refusal_kind(status=status, code=code or kind_of_error, message=message, param=param)
     hint = _PLAN_HINT if code == _PLAN_CODE else _HINTS.get(status)
+    if hint is None and kind is RefusalKind.ACCOUNT:
+        hint = _ACCOUNT_HINT
     return Refusal(
         message=message,
         code=code,
-        type=text(error.get("type")),
-        param=text(error.get("param")),
+        type=kind_of_error,
+        param=param,
         hint=hint,
         retry_after_seconds=_wait_in_words(message),
+        kind=kind,
         is_unknown_path=code == _UNKNOWN_PATH_CODE,
     )
 

@@ -167,6 +167,8 @@ def proves_nothing(connection: Connection, shard: Shard, kind: RefusalKind) -> b
 
 def unproven_ends(connection: Connection, shard: Shard) -> bool:
     """Whether nothing is left that could still be taken and show that a refusal was about its lines."""
+    if shards.refused_count(connection, shard.workload_id) >= MAX_UNPROVEN_REFUSALS:
+        return True
     is_alone = shards.open_count(connection, shard.workload_id, at_most=2) <= 1
     return is_alone or shard.waits >= MAX_UNPROVEN_WAITS
 

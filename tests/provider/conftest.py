@@ -1,9 +1,16 @@
 from __future__ import annotations
 
+import datetime as dt
+import ssl
 from contextlib import ExitStack
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
 from batchkit.provider.groq import GroqProvider
@@ -12,6 +19,7 @@ from .server import ScriptedServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from .server import Reply
 
@@ -84,3 +92,32 @@ def connect(server: ScriptedServer, time: FakeTime) -> Iterator[Callable[..., Gr
 def provider(connect: Callable[..., GroqProvider]) -> GroqProvider:
     """Build a provider with the options of the tests."""
     return connect()
+
+
+@pytest.fixture
+def tls_server(tmp_path: Path) -> Iterator[ScriptedServer]:
+    """Answer TLS with a certificate that nobody has signed; it lies in ``server.pem`` of ``tmp_path``."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    start = dt.datetime(2025, 1, 1, tzinfo=dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(start)
+        .not_valid_after(start + dt.timedelta(days=36_500))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = tmp_path / "server.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    pem.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    with ScriptedServer(wrap=lambda connection: context.wrap_socket(connection, server_side=True)) as server:
+        server.base_url = server.base_url.replace("http://", "https://")
+        yield server

@@ -9,6 +9,7 @@ import struct
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -119,6 +120,32 @@ def sent_then_silence(data: bytes) -> Reply:
     return reply
 
 
+def trickle(head: bytes, piece: bytes, pause_seconds: float) -> Reply:
+    """Send ``head``, then ``piece`` again and again with a pause, until the client hangs up or the test is over."""
+
+    def reply(exchange: Exchange) -> None:
+        exchange.connection.sendall(head)
+        while not exchange.stopped.wait(pause_seconds):
+            exchange.connection.sendall(piece)
+
+    return reply
+
+
+def flood(head: bytes, piece: bytes) -> Reply:
+    """Send ``head``, then ``piece`` again and again as fast as the client reads."""
+    return trickle(head, piece, 0.0)
+
+
+def after(seconds: float, reply: Reply) -> Reply:
+    """Let the client wait for a reply."""
+
+    def wait_and_reply(exchange: Exchange) -> None:
+        exchange.stopped.wait(seconds)
+        reply(exchange)
+
+    return wait_and_reply
+
+
 def big(total_bytes: int, block: bytes) -> Reply:
     """Send a body that is never held in memory."""
 
@@ -167,7 +194,8 @@ class ScriptedServer:
         self._listener.close()
         with self._lock:
             for connection in self._open:
-                connection.shutdown(socket.SHUT_RDWR)
+                with suppress(OSError):  # the client may have cut it
+                    connection.shutdown(socket.SHUT_RDWR)
         self._accepting.join()
         for thread in self._threads:
             thread.join()

@@ -1,17 +1,10 @@
 from __future__ import annotations
 
-import datetime as dt
-import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
 from batchkit.errors import ConfigurationError, ProviderUnreachable
@@ -25,8 +18,7 @@ from .conftest import KEY
 from .server import ScriptedServer, as_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
     from batchkit.provider.base import Provider
 
@@ -155,40 +147,12 @@ def test_a_bad_environment(monkeypatch: pytest.MonkeyPatch, name: str, value: st
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.fixture
-def tls_server(tmp_path: Path) -> Iterator[str]:
-    """Answer TLS with a certificate that nobody has signed."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    start = dt.datetime(2025, 1, 1, tzinfo=dt.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(start)
-        .not_valid_after(start + dt.timedelta(days=36_500))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = tmp_path / "server.pem"
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    pem.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
-    with ScriptedServer(wrap=lambda connection: context.wrap_socket(connection, server_side=True)) as server:
-        yield f"https://127.0.0.1:{server.port}/v1"
-
-
 def test_an_untrusted_certificate_is_final(
-    tls_server: str, connect: Callable[..., GroqProvider], time: FakeTime
+    tls_server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime
 ) -> None:
     """A certificate that is not trusted proves that nothing was sent, and will not be trusted a second later."""
     with pytest.raises(ProviderUnreachable, match="CERTIFICATE_VERIFY_FAILED") as caught:
-        connect(base_url=tls_server).get_batch(BatchId("batch_1"))
+        connect(base_url=tls_server.base_url).get_batch(BatchId("batch_1"))
     assert "SSL_CERT_FILE" in (caught.value.hint or "")
     assert time.slept == []
 

@@ -239,18 +239,6 @@ def test_unreachable(connect: Callable[..., GroqProvider], tmp_path: Path) -> No
         fetch(connect(base_url="http://127.0.0.1:1/v1"), tmp_path)
 
 
-def test_a_trickle_ends(
-    server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime, tmp_path: Path
-) -> None:
-    """A transfer that never falls silent but never ends is given up after the total time."""
-    ticks = iter(range(1_000))
-    provider = connect(transfer_total_seconds=30.0, clock=lambda: 10.0 * next(ticks))
-    serve(server, raw(UNFRAMED + BODY))
-    with pytest.raises(TornDownload, match="still going on after 30 s"):
-        fetch(provider, tmp_path)
-    assert time.slept == []
-
-
 def test_total_time_of_transfers_is_their_own(
     server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime, tmp_path: Path
 ) -> None:

@@ -1,18 +1,24 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from batchkit.errors import Forbidden, ListingIncomplete, OutcomeUnknown, ProviderError, RateLimited
+from batchkit.provider import wire
+from batchkit.provider.listing import LIST_LIMITS, ListLimits, read_all
 
 from .server import answer, as_json, hang_up, refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from batchkit.provider.groq import GroqProvider
 
+    from .conftest import FakeTime
     from .server import Reply, ScriptedServer
 
 
@@ -145,6 +151,75 @@ def test_the_cause_is_kept(
     assert type(caught.value.__cause__) is cause
     assert isinstance(caught.value.__cause__, ProviderError)
     assert caught.value.hint == caught.value.__cause__.hint
+
+
+def endless(server: ScriptedServer, entries: int) -> None:
+    """Answer with new batches and a new cursor for ever."""
+    numbers = count()
+
+    def choose(_seen: object) -> Reply:
+        number = next(numbers)
+        batches = [{"id": f"batch_{number}_{entry}"} for entry in range(entries)]
+        return as_json({"data": batches, "paging": {"next_cursor": f"c{number}"}})
+
+    server.choose = choose
+
+
+@pytest.mark.parametrize(
+    ("limits", "words", "read"),
+    [
+        (ListLimits(pages=7), "after 7 pages with 70 entries", 70),
+        (ListLimits(entries=75), "after 8 pages with 75 entries", 75),
+        (ListLimits(seconds=20.0), "after 4 pages with 40 entries, read in 20 s", 40),
+    ],
+)
+def test_a_list_that_always_has_one_more_page_is_given_up(
+    server: ScriptedServer,
+    connect: Callable[..., GroqProvider],
+    time: FakeTime,
+    *,
+    limits: ListLimits,
+    words: str,
+    read: int,
+) -> None:
+    """After so many pages, entries or seconds; the error says how many, and that there is more."""
+    endless(server, 10)
+    found = []
+
+    def take() -> None:
+        for batch in connect(list_limits=limits).list_batches():
+            found.append(batch.id)
+            time.sleep(0.5)
+
+    with pytest.raises(ListingIncomplete, match=f"has still more {words}"):
+        take()
+    assert len(found) == read
+
+
+def test_a_list_as_long_as_the_limits_is_read(server: ScriptedServer, connect: Callable[..., GroqProvider]) -> None:
+    """The limits are about what would come after them."""
+    server.script(page(1, 2, cursor="a"), page(3, 4))
+    assert len(ids(connect(list_limits=ListLimits(pages=2, entries=4)))) == 4
+
+
+def test_a_hundred_thousand_batches_are_read_by_default() -> None:
+    """In pages of 100, within a few bytes for each."""
+    pages = iter(
+        {
+            "data": [{"id": f"batch_{number:05}_{entry:02}"} for entry in range(100)],
+            "paging": {"next_cursor": str(number)},
+        }
+        for number in range(999)
+    )
+    last = {"data": [{"id": f"batch_last_{entry:02}"} for entry in range(100)]}
+    tracemalloc.start()
+    try:
+        read = read_all(lambda _: next(pages, last), wire.remote_file, "batches", limits=LIST_LIMITS, clock=lambda: 0.0)
+        assert sum(1 for _ in read) == 100_000
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20_000_000
 
 
 def test_files_are_listed_the_same_way(server: ScriptedServer, provider: GroqProvider) -> None:

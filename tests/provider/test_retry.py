@@ -17,7 +17,7 @@ from batchkit.errors import (
     TooLarge,
     Unauthorized,
 )
-from batchkit.models import BatchId
+from batchkit.models import BatchId, FileId
 
 from .conftest import patience
 from .server import Reply, answer, as_json, hang_up, raw, refusal, reset, silence
@@ -141,7 +141,7 @@ def test_total_time_ends_it_first(server: ScriptedServer, connect: Callable[...,
         ("3", 3.3),
         ("2.5", 2.75),
         ("7.66s", 8.426),
-        ("120ms", 0.132),
+        ("120ms", 0.5),
         ("20", 21.0),
         ("Sun, 15 Jun 2025 15:06:45 GMT", 5.5),
     ],
@@ -170,11 +170,52 @@ def test_a_long_503_is_not_waited_for(server: ScriptedServer, provider: GroqProv
     assert (len(server.seen), time.slept) == (1, [])
 
 
-def test_zero_retry_after_still_backs_off(server: ScriptedServer, provider: GroqProvider, time: FakeTime) -> None:
-    """A Retry-After of 0 does not turn the repetition into a hot loop."""
-    server.script(refusal(429, retry_after="0"), as_json(BATCH))
+@pytest.mark.parametrize(
+    "value",
+    [
+        "0",
+        "-5",
+        "-0",
+        "nan",
+        "inf",
+        "1e-9",
+        "0ms",
+        "soon",
+        "Sun, 15 Jun 2025 15:06:39 GMT",
+        "Thu, 01 Jan 1970 00:00:00 GMT",
+    ],
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_wait_of_nothing_is_the_ordinary_one(
+    server: ScriptedServer, provider: GroqProvider, time: FakeTime, status: int, value: str
+) -> None:
+    """No ``Retry-After`` turns the repetition into a hot loop."""
+    server.script(refusal(status, retry_after=value), refusal(status, retry_after=value), as_json(BATCH))
     provider.get_batch(BatchId("batch_1"))
-    assert time.slept == [0.5]
+    assert time.slept == [0.5, 1.0]
+
+
+@pytest.mark.parametrize("value", ["31536000", "1e300", "9" * 300, "Fri, 31 Dec 9999 23:59:59 GMT", "8760h"])
+def test_a_wait_of_a_year_is_a_day_for_the_caller(
+    server: ScriptedServer, provider: GroqProvider, time: FakeTime, value: str
+) -> None:
+    """It is not spent in the call."""
+    server.otherwise = refusal(429, retry_after=value)
+    with pytest.raises(RateLimited) as caught:
+        provider.get_batch(BatchId("batch_1"))
+    assert caught.value.retry_after_seconds == 86_400.0
+    assert (len(server.seen), time.slept) == (1, [])
+
+
+@pytest.mark.parametrize("value", ["0", "-5", "Thu, 01 Jan 1970 00:00:00 GMT"])
+def test_a_wait_of_nothing_is_told_to_the_caller_as_it_was_said(
+    server: ScriptedServer, provider: GroqProvider, value: str
+) -> None:
+    """The caller has a floor of its own."""
+    server.otherwise = refusal(429, retry_after=value)
+    with pytest.raises(RateLimited) as caught:
+        provider.create_batch(input_file_id=FileId("f"), endpoint="/v1", window="24h", metadata={})
+    assert caught.value.retry_after_seconds == 0.0
 
 
 @pytest.mark.parametrize(

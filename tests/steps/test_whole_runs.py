@@ -6,7 +6,7 @@ import pytest
 
 from batchkit.emulator.faults import calls, lines
 from batchkit.errors import ProviderUnreachable
-from tests.provider.test_access import tls_server as tls_server  # noqa: PLC0414 - a fixture
+from tests.provider.conftest import tls_server as tls_server  # noqa: PLC0414 - a fixture
 from tests.steps.conftest import SPEED
 from tests.steps.seen import COUNT, run, taking_turns
 from tests.workloads import chat_line
@@ -108,7 +108,7 @@ def test_after_expiry_shards_are_smaller_and_windows_longer(open_bench):
 def test_an_address_that_cannot_be_reached_safely(open_bench, request, address, reason):
     """The run ends for now (exit code 4) and says why; nothing was sent, and with the right address it goes through."""
     bench = open_bench()
-    right, wrong = bench.runner, address if "://" in address else request.getfixturevalue(address)
+    right, wrong = bench.runner, address if "://" in address else request.getfixturevalue(address).base_url
     bench.runner = bench.open_runner(base_url=wrong, outage_seconds=0.1, http_attempts=1)
 
     with pytest.raises(ProviderUnreachable, match=f"could not be reached .*no connection .*{reason}") as caught:

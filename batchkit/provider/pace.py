@@ -1,0 +1,45 @@
+"""Whether a transfer moves fast enough to be worth waiting for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True, slots=True)
+class LowestSpeed:
+    """Fewer than ``bytes_per_second``, on average over ``window_seconds`` or a little more, are too few."""
+
+    bytes_per_second: float
+    window_seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.bytes_per_second:,.0f} bytes per second over {self.window_seconds:g} s"
+
+
+#: Far below any line that is in use, and long enough for one that recovers.
+LOWEST_SPEED = LowestSpeed(bytes_per_second=1_000.0, window_seconds=30.0)
+
+
+class Pace:
+    """Measures one transfer, window by window; ``clock`` gives seconds that only rise."""
+
+    def __init__(self, lowest: LowestSpeed, clock: Callable[[], float]) -> None:
+        self._lowest = lowest
+        self._clock = clock
+        self._since = clock()
+        self._bytes = 0
+
+    def is_fast_enough(self, size_bytes: int) -> bool | None:
+        """Count bytes that moved; returns the verdict when a window ends with them, None within it."""
+        self._bytes += size_bytes
+        now = self._clock()
+        seconds = now - self._since
+        if seconds < self._lowest.window_seconds:
+            return None
+        verdict = self._bytes >= self._lowest.bytes_per_second * seconds
+        self._since, self._bytes = now, 0
+        return verdict

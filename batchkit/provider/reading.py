@@ -1,0 +1,90 @@
+"""Reads the body of a reply piece by piece, decoded, so that no body fills the memory, however small it travels."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: What a request accepts; anything else that comes is not decoded.
+ENCODINGS = "gzip, deflate"
+
+_PIECE_BYTES = 1 << 20
+_KNOWN_ENCODINGS = frozenset({"gzip", "x-gzip", "deflate"})
+_GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
+_NO_HEADER = -zlib.MAX_WBITS
+
+
+class TooLong(Exception):
+    """Inside this package: a body that should be held in memory is longer than it may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply that was read whole; ``content`` is decoded. Its representation shows nothing that came."""
+
+    status: int
+    headers: httpx.Headers = field(repr=False)
+    content: bytes = field(repr=False)
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is one of 200 to 299."""
+        return self.status // 100 == 2  # noqa: PLR2004 - RFC 9110, section 15.3
+
+    @property
+    def redirect_target(self) -> str | None:
+        """Where a redirect leads to; None for any other reply."""
+        return self.headers.get("location") if self.status // 100 == 3 else None  # noqa: PLR2004 - RFC 9110, section 15.4
+
+
+def read_whole(response: httpx.Response, *, max_bytes: int) -> Reply:
+    """Read a reply into memory. Raises ``TooLong`` for more than ``max_bytes``, counted decoded, and ``httpx.RequestError``."""
+    content = bytearray()
+    for piece in decoded(response) if is_readable(response) else response.iter_raw():
+        content += piece
+        if len(content) > max_bytes:
+            raise TooLong
+    return Reply(response.status_code, response.headers, bytes(content))
+
+
+def is_readable(response: httpx.Response) -> bool:
+    """Whether the body travels in an encoding that ``decoded`` knows, or in none."""
+    encodings = _encodings(response)
+    return not encodings or (len(encodings) == 1 and encodings[0] in _KNOWN_ENCODINGS)
+
+
+def decoded(response: httpx.Response) -> Iterator[bytes]:
+    """Yield the body as it arrives, decoded, in pieces of a megabyte at most. Raises ``httpx.RequestError``."""
+    if not _encodings(response):
+        yield from response.iter_raw()
+        return
+    decoder = zlib.decompressobj(_GZIP_OR_ZLIB)
+    is_begun = False
+    for raw in response.iter_raw():
+        data, piece = raw, b""
+        # A full piece may have more behind it, even when no byte of the input is left.
+        while not decoder.eof and (data or len(piece) == _PIECE_BYTES):
+            try:
+                piece = decoder.decompress(data, _PIECE_BYTES)
+            except zlib.error as error:
+                if is_begun:
+                    raise httpx.DecodingError(str(error)) from error
+                # Some servers take "deflate" for a stream without the header that the word stands for.
+                decoder, is_begun = zlib.decompressobj(_NO_HEADER), True
+                continue
+            is_begun = True
+            data = decoder.unconsumed_tail
+            yield piece
+    if is_begun and not decoder.eof:
+        raise httpx.DecodingError("the encoded body ends too early")
+
+
+def _encodings(response: httpx.Response) -> list[str]:
+    words = response.headers.get("content-encoding", "").lower().split(",")
+    return [word.strip() for word in words if word.strip() not in {"", "identity"}]
