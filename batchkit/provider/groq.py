@@ -78,8 +78,8 @@ class GroqProvider:
     than the ordinary backoff, whatever was asked for.
 
     Nothing goes on for ever: a reply that takes longer than ``http_total_seconds`` in all, or has more than
-    ``max_reply_bytes`` (decoded), is ``OutcomeUnknown``; a download or upload slower than ``lowest_speed`` is given up, tried
-    once more and then raised (``TornDownload``, ``OutcomeUnknown``); of a list no more is read than ``list_limits``.
+    ``max_reply_bytes`` (decoded), is ``OutcomeUnknown``; a download or upload slower than ``lowest_speed`` is given up without
+    a repetition (``TornDownload``, ``OutcomeUnknown``); of a list no more is read than ``list_limits``.
 
     ``sleep``, ``clock`` (seconds that only rise), ``now`` (Unix seconds) and ``jitter`` (0 to 1) are passed in by tests.
 

@@ -39,7 +39,7 @@ from batchkit.provider.landing import Landing
 from batchkit.provider.multipart import FileForm
 from batchkit.provider.pace import LOWEST_SPEED, LowestSpeed, Pace
 from batchkit.provider.reading import Reply, TooLong, decoded, read_whole
-from batchkit.provider.retry import NotTheApi, Retry, TooSlow, TryAgain, once
+from batchkit.provider.retry import NotTheApi, Retry, TryAgain, once
 from batchkit.provider.torn import no_file_reason, torn, torn_reason
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ class ApiClient:
 
     No try outlasts ``total_seconds`` (an upload or download: ``transfer_seconds`` for its body), however a server spreads its
     bytes, and no reply that is held in memory is longer than ``max_reply_bytes``, counted decoded: both are ``OutcomeUnknown``.
-    Uploads and downloads that fall below ``lowest_speed`` are given up, and tried once more.
+    Uploads and downloads that fall below ``lowest_speed`` are given up; the next try is the caller's, so that nothing waits for
+    a transfer that may be as slow again.
 
     ``explain`` reads the provider's error bodies; ``address_hint`` is the advice where only a wrong address explains a reply.
     ``sleep``, ``clock`` (seconds that only rise), ``now`` (Unix seconds) and
@@ -207,7 +208,8 @@ class ApiClient:
                 yield chunk
                 # Back here, the chunk is with the system; its buffers hide a little of how slow the server is.
                 if pace.is_fast_enough(len(chunk)) is False:
-                    raise TooSlow(OutcomeUnknown(f"{call}: given up, because it took fewer than {self._lowest_speed}"))
+                    error = OutcomeUnknown(f"{call}: given up, because it took fewer than {self._lowest_speed}")
+                    raise TryAgain(error, repeats=False)
             connection.cut_after(self._total_seconds)
 
         def send() -> Any:
@@ -328,7 +330,7 @@ class ApiClient:
                     return
                 verdict = pace.is_fast_enough(len(piece))
                 if verdict is False:
-                    raise torn(call, f"given up, because fewer than {self._lowest_speed} came", kind=TooSlow)
+                    raise torn(call, f"given up, because fewer than {self._lowest_speed} came", repeats=False)
                 if verdict:
                     self.health.note_answer()
         except httpx.RequestError as error:

@@ -22,31 +22,24 @@ _LONGEST_BACKOFF_SECONDS = 8.0
 #: 0.5 s times two to the fourth is the longest backoff already; a larger power would only overflow.
 _LAST_DOUBLING = 4
 _POLITENESS = 0.1
-_MOST_SLOW_TRIES = 2
 
 
 class TryAgain(Exception):
     """Inside this package: ``error`` happened in one attempt, and another attempt may do better.
 
-    ``after_seconds`` is the wait that the server asked for, None when it did not.
+    ``after_seconds`` is the wait that the server asked for, None when it did not. ``repeats`` False leaves the other attempt
+    to the caller, for later.
     """
 
-    def __init__(self, error: ProviderError, *, after_seconds: float | None = None) -> None:
+    def __init__(self, error: ProviderError, *, after_seconds: float | None = None, repeats: bool = True) -> None:
         super().__init__(error)
         self.error = error
         self.after_seconds = after_seconds
-
-
-class TooSlow(TryAgain):
-    """Inside this package: a transfer was given up because too few bytes came or went. Tried once more in a call."""
+        self.repeats = repeats
 
 
 class NotTheApi(TryAgain):
-    """Inside this package: something other than the API wrote this reply. ``repeats`` says whether it may pass."""
-
-    def __init__(self, error: ProviderError, *, repeats: bool) -> None:
-        super().__init__(error)
-        self.repeats = repeats
+    """Inside this package: something other than the API wrote this reply."""
 
 
 def once(send: Callable[[], T]) -> T:
@@ -80,7 +73,7 @@ class Retry:
         No wait begins that would end past ``total_seconds`` after the start; the last error is raised then.
         """
         started = self.clock()
-        failures = slow = 0
+        failures = 0
         wait: float | None = None
 
         def attempt() -> T:
@@ -89,12 +82,11 @@ class Retry:
             return send()
 
         def decide(error: Exception) -> bool | float:
-            nonlocal failures, slow, wait
-            if not isinstance(error, TryAgain) or (isinstance(error, NotTheApi) and not error.repeats):
+            nonlocal failures, wait
+            if not isinstance(error, TryAgain) or not error.repeats:
                 return False
             failures += 1
-            slow += isinstance(error, TooSlow)
-            if slow >= _MOST_SLOW_TRIES or failures >= self.attempts or (error.after_seconds or 0) > self.cap_seconds:
+            if failures >= self.attempts or (error.after_seconds or 0) > self.cap_seconds:
                 return False
             wait = self._wait_seconds(failures, error.after_seconds)
             if self.clock() - started + wait > total_seconds:

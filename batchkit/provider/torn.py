@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 _HINT = "nothing was lost at the provider; the same command fetches it again"
 
 
-def torn(call: str, reason: str, *, cause: BaseException | None = None, kind: type[TryAgain] = TryAgain) -> TryAgain:
-    """Make the error of one try; ``kind`` is ``TooSlow`` for one that was given up because of its speed."""
+def torn(call: str, reason: str, *, cause: BaseException | None = None, repeats: bool = True) -> TryAgain:
+    """Make the error of one try; ``repeats`` says whether the next one may follow at once."""
     error = TornDownload(f"{call}: {reason}", hint=_HINT)
     error.__cause__ = cause
-    return kind(error)
+    return TryAgain(error, repeats=repeats)
 
 
 def no_file_reason(response: httpx.Response) -> str | None:

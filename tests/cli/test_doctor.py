@@ -13,7 +13,11 @@ import pytest
 
 from batchkit import doctor, jsonl
 from batchkit.emulator.faults import calls
+from tests.provider.server import ScriptedServer, answer, as_json, refusal
 from tests.workloads import write_mixed
+
+PAGE = answer(b"<html>Welcome</html>", content_type="text/html")
+LIST = as_json({"data": []})
 
 
 class Usage(NamedTuple):
@@ -103,6 +107,28 @@ def test_an_address_that_does_not_answer_is_named(open_emulator):
     finding = found(base_url="http://127.0.0.1:9/openai/v1")["key"]
     assert finding.level == "failed"
     assert "127.0.0.1:9" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("models", "batches", "levels", "words"),
+    [
+        (PAGE, PAGE, {"key": "failed"}, "there is no batch API at http://127.0.0.1"),
+        (LIST, PAGE, {"key": "failed"}, "there is no batch API at http://127.0.0.1"),
+        (PAGE, LIST, {"key": "warning", "plan": "ok"}, "GET /models"),
+        (LIST, LIST, {"key": "ok", "plan": "ok"}, "accepts the key"),
+        (refusal(403), LIST, {"key": "ok", "plan": "failed"}, "accepts the key"),
+        (refusal(401), LIST, {"key": "failed"}, "HTTP 401"),
+    ],
+)
+def test_what_answers_at_the_address_is_told(monkeypatch, models, batches, levels, words):
+    """In the words of the check that a run makes first; a server without models gets a warning."""
+    monkeypatch.setenv("GROQ_API_KEY", "gsk_test")
+    with ScriptedServer(choose=lambda seen: models if seen.path.endswith("/models") else batches) as server:
+        findings = found(base_url=server.base_url)
+    assert {name: findings[name].level for name in ("key", "plan") if name in findings} == levels
+    assert words in findings["key"].message
+    if levels["key"] == "failed":
+        assert findings["key"].advice
 
 
 def test_settings_tell_where_they_come_from(monkeypatch):
