@@ -225,7 +225,7 @@ def test_a_list_that_takes_long_does_not_hold_up_the_merges(timed, monkeypatch):
 def test_an_outage_is_told_from_its_first_pass_with_its_end(timed):
     """What is away, since when, how often it was tried, and when the command gives up; nothing when it is back."""
     timed.provider.takes_seconds = 3_000.0
-    runner = timed.open(outage_seconds=900)
+    runner = timed.open(outage_seconds=900, poll_interval_seconds=15)
     timed.split(runner)
     timed.process(runner, seconds=20)
     began = timed.clock()

@@ -176,7 +176,14 @@ class TimedRun:
 
     def open(self, *, clock: Callable[[], float] | None = None, **settings: Any) -> Runner:
         """Open a runner, by default on the provider's clock; its waits move that clock."""
-        given = {"home": self._folder / "home", "database_url": self._database_url, "api_key": "gsk_any", **settings}
+        given = {
+            "home": self._folder / "home",
+            "database_url": self._database_url,
+            "api_key": "gsk_any",
+            # A day has few passes then.
+            "poll_interval_seconds": 60,
+            **settings,
+        }
         runner = Runner(
             load_settings(**given),
             provider=self.provider,
