@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batchkit.errors import StoreUnavailable
-
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from batchkit.errors import StoreError
 
 _LONGEST_STORE_WAIT_SECONDS = 30.0
 #: What lies longer between two looks, beyond the wait that was meant, is a machine asleep or a clock that was set.
@@ -51,11 +51,11 @@ class StorePatience:
         self._wait_seconds = first_wait_seconds
         self._outage = Outage()
 
-    def wait_seconds(self, error: StoreUnavailable) -> float:
-        """Say how long to wait before the next try. Raises ``StoreUnavailable`` when there have been enough."""
+    def wait_seconds(self, error: StoreError) -> float:
+        """Say how long to wait before the next try. Raises an error of the same class when there have been enough."""
         away_seconds = self._outage.meet(self._clock())
         if away_seconds >= self._limit_seconds:
-            raise StoreUnavailable(f"{error.message}, for {away_seconds:.0f} s now", hint=error.hint) from error
+            raise type(error)(f"{error.message}, for {away_seconds:.0f} s now", hint=error.hint) from error
         wait = self._wait_seconds
         self._outage.wait(wait)
         self._wait_seconds = min(wait * 2, max(_LONGEST_STORE_WAIT_SECONDS, self._first_wait_seconds))
