@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, TypeVar
+
+from batchkit import words
+from batchkit.errors import RowsHeld, StoreUnavailable, StoreUnusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from batchkit.errors import StoreError
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 _LONGEST_STORE_WAIT_SECONDS = 30.0
 #: What lies longer between two looks, beyond the wait that was meant, is a machine asleep or a clock that was set.
@@ -60,6 +68,30 @@ class StorePatience:
         self._outage.wait(wait)
         self._wait_seconds = min(wait * 2, max(_LONGEST_STORE_WAIT_SECONDS, self._first_wait_seconds))
         return wait
+
+    def call(self, call: Callable[[], T], *, wait: Callable[[float], object]) -> T:
+        """Call until the database is there; ``wait`` sleeps for some seconds between two tries.
+
+        One line in the log says that an outage begins, and one that it has ended. Raises ``StoreUnavailable`` and ``RowsHeld`` when
+        there have been enough tries, ``StoreUnusable`` and what else ``call`` raises at once.
+        """
+        is_away = False
+        while True:
+            try:
+                result = call()
+            except StoreUnusable:
+                raise
+            except (StoreUnavailable, RowsHeld) as error:
+                seconds = self.wait_seconds(error)
+                if not is_away:
+                    logger.warning("%s; waiting for it, up to %s", error.message, words.duration(self._limit_seconds))
+                is_away = True
+                wait(seconds)
+                continue
+            if is_away:
+                logger.warning("the database is back; the work continues")
+                self.end()
+            return result
 
     def end(self) -> None:
         """Note that the database is back."""
