@@ -172,6 +172,11 @@ def _check_columns(schema: pa.Schema, name: str) -> None:
             )
 
 
+def check_table(connection: Connection, name: str) -> None:
+    """Raise ``UsageError`` when an ``OutputTable`` of that name would be refused, because somebody else's has it."""
+    _check_ours(connection, name.lower())
+
+
 def _check_ours(connection: Connection, name: str) -> None:
     """Raise ``UsageError`` when something has the name that was not written by an ``OutputTable``."""
     inspector = inspect(connection)
