@@ -41,7 +41,7 @@ _LITERAL: Final = re.compile(
 )
 _WRONG_URL: Final = re.compile(
     r'FATAL: +(?:database "[^"]*" does not exist|no such database|role "[^"]*" does not exist|no such user'
-    r"|password authentication failed|no pg_hba\.conf entry|\w+ authentication failed|auth failed)"
+    r"|bouncer config error|password authentication failed|no pg_hba\.conf entry|\w+ authentication failed|auth failed)"
     r"|no password supplied|failed to resolve host .*\[Errno -[25]\]|could not translate host name .*not known",
     re.DOTALL,
 )

@@ -131,8 +131,8 @@ def _make_orders(url):
 )
 def test_disputed_rows_do_not_go_where_the_table_goes(batchkit, calls, output, review):
     """However the same place is spelt; the default output counts too."""
-    words = ("annotate", "reviews.csv", *CHAT, "--samples", "3", "--name", "w", "--review", review)
-    words += () if output is None else ("--output", output)
+    to = () if output is None else ("--output", output)
+    words = ("annotate", "reviews.csv", *CHAT, "--samples", "3", "--name", "w", "--review", review, *to)
     for more in ((), ("--dry-run",)):
         ended = batchkit(*words, *more)
         assert ended.code == 2, ended.err
@@ -203,7 +203,7 @@ def test_commands_with_one_output_all_end_whole(batchkit):
     assert batchkit("run", "in.jsonl", "--no-prefect").code == 0
     for suffix in ("jsonl", "csv", "parquet"):
         start = threading.Barrier(2, timeout=20)
-        counts = []
+        counts: list[int] = []
 
         def export(target, start=start, counts=counts):
             start.wait()

@@ -98,6 +98,7 @@ class Refusing:
         ("3D000", 'database "name" does not exist'),
         ("08P01", "no such database: name"),
         ("08P01", "no such user: me"),
+        ("08P01", "bouncer config error"),
     ],
 )
 def test_refusal_of_who_connects_is_a_wrong_url(code, message):
