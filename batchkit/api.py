@@ -17,11 +17,14 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from batchkit import existing
 from batchkit.datasets import require_extra
 from batchkit.drive import DriveUntil
+from batchkit.outputs import check_file
 from batchkit.runner import Runner
 from batchkit.settings import load_settings
 from batchkit.sources import check_name, name_of
+from batchkit.steps.export import check_target, input_files
 from batchkit.steps.split import SplitOptions
 
 if TYPE_CHECKING:
@@ -38,6 +41,10 @@ if TYPE_CHECKING:
 
 def _open(settings: Settings | None) -> Runner:
     return Runner(settings or load_settings())
+
+
+def _open_existing(settings: Settings | None) -> Runner:
+    return existing.open_runner(settings or load_settings())
 
 
 def _paths(sources: Source | Sequence[Source]) -> list[Path]:
@@ -62,9 +69,12 @@ def run(
     """Run an input to its end, and write the results to ``output`` if given; the same call again carries on.
 
     ``name`` is by default the first file's name without its endings. ``raw_csv`` is as for ``export``. Returns the last picture: unfinished when
-    ``timeout_seconds`` ran out. Raises ``BatchkitError`` (see ``batchkit.errors``); ``InputInvalid`` before anything is sent.
+    ``timeout_seconds`` ran out. Raises ``BatchkitError`` (see ``batchkit.errors``); ``UsageError`` for an output that cannot be
+    written or is an input, and ``InputInvalid``, before anything is sent.
     """
     paths = _paths(sources)
+    if output is not None:
+        check_target(Path(output), inputs=paths)
     with _open(settings) as runner:
         workload = runner.split(paths, name=_name(name, paths), options=options or SplitOptions())
         progress = _process(runner, workload.name, DriveUntil.FINISHED, timeout_seconds)
@@ -107,7 +117,8 @@ def annotate(
     ``recipe`` is as for ``batchkit.annotation.presets.annotation``: ``schema`` (also a pydantic model), ``choices``, ``samples``, ...
     ``output`` gets the table with the answers, ``review`` the rows whose annotators disagree; both may be ``table:NAME``. ``query``
     belongs to a table that is a database URL. Returns the last picture: unfinished when ``timeout_seconds`` ran out. Raises
-    ``BatchkitError``; ``InputInvalid`` with all bad rows before anything is sent.
+    ``BatchkitError``; ``InputInvalid`` with all bad rows, and ``UsageError`` for outputs that cannot be written or are inputs, before anything
+    is sent.
     """
     require_extra()
     from batchkit.annotation import presets  # noqa: PLC0415 - an extra
@@ -170,23 +181,26 @@ def moderate(
 
 def watch(name: str, *, settings: Settings | None = None, timeout_seconds: float | None = None) -> Progress:
     """Carry a workload on until it is finished. Raises ``UnknownWorkload``."""
-    with _open(settings) as runner:
+    with _open_existing(settings) as runner:
         return _process(runner, name, DriveUntil.FINISHED, timeout_seconds)
 
 
 def status(name: str | None = None, *, settings: Settings | None = None) -> list[Progress]:
-    """Read where a workload stands, or all of them, oldest first; needs no key. Raises ``UnknownWorkload``."""
-    with _open(settings) as runner:
-        found = runner.all_workloads() if name is None else [runner.find(name)]
-        return [runner.progress(workload.id) for workload in found]
+    """Read where a workload stands, or all of them, oldest first; needs no key and creates nothing.
+
+    Raises ``UnknownWorkload``, also when the database does not exist yet.
+    """
+    return existing.pictures(settings or load_settings(), name)
 
 
 def export(name: str, target: Source, *, raw_csv: bool = False, settings: Settings | None = None) -> int:
     """Write one line per request in input order to a ``.jsonl``, ``.csv`` or ``.parquet`` file; returns how many.
 
     In a ``.csv`` a text that a spreadsheet would run as a formula gets an apostrophe in front, unless ``raw_csv``.
+    Raises ``UnknownWorkload``, and ``UsageError`` for a target that cannot be written or is the input.
     """
-    with _open(settings) as runner:
+    with _open_existing(settings) as runner:
+        check_target(Path(target), inputs=input_files(runner.find(name)))
         return runner.export(name, Path(target), raw_csv=raw_csv)
 
 
@@ -199,26 +213,28 @@ def report(name: str, target: Source | None = None, *, rows: int = 500, settings
     require_extra()
     from batchkit.reports.writing import default_target, write_report  # noqa: PLC0415 - an extra
 
-    with _open(settings) as runner:
+    if target is not None:
+        check_file(Path(target), makes_folder=True)
+    with _open_existing(settings) as runner:
         return write_report(runner, name, default_target(name) if target is None else Path(target), rows=rows)
 
 
 def cancel(name: str, *, settings: Settings | None = None, timeout_seconds: float | None = None) -> Progress:
     """Cancel a workload and wait until its batches have stopped (Groq: up to ten minutes); answers until then are kept."""
-    with _open(settings) as runner:
+    with _open_existing(settings) as runner:
         runner.request_cancel(name)
         return _process(runner, name, DriveUntil.FINISHED, timeout_seconds)
 
 
 def resubmit(name: str, *, failed: bool = False, settings: Settings | None = None) -> int:
     """Make cancelled requests, and with ``failed`` failed ones, pending again; returns how many. ``watch`` then sends them."""
-    with _open(settings) as runner:
+    with _open_existing(settings) as runner:
         return runner.reopen(name, failed=failed)
 
 
 def clean(name: str, *, keep_results: bool = False, settings: Settings | None = None) -> StepReport:
     """Delete a finished workload's files here and at the provider, and its rows unless ``keep_results``."""
-    with _open(settings) as runner:
+    with _open_existing(settings) as runner:
         return runner.clean(name, keep_results=keep_results)
 
 
@@ -249,16 +265,18 @@ def _words(table: Source | Sequence[Source]) -> list[str]:
 def _ask(
     order: _TableOrder, options: SplitOptions | None, settings: Settings | None, timeout_seconds: float | None
 ) -> Progress:
+    from batchkit.annotation import orders  # noqa: PLC0415 - as above
     from batchkit.annotation.gather import write_annotated  # noqa: PLC0415 - an extra
-    from batchkit.annotation.orders import check_outputs, ensure_workload, folder_of  # noqa: PLC0415 - as above
     from batchkit.datasets import open_table  # noqa: PLC0415 - as above
 
     output, review = (None if target is None else str(target) for target in (order.output, order.review))
-    check_outputs(order.recipe, output=output, review=review)
+    orders.check_outputs(order.recipe, output=output, review=review, words=order.words)
     with _open(settings) as runner:
+        with runner.store.read() as connection:
+            orders.check_tables(connection, output=output, review=review)
         table: Table = open_table(order.words, query=order.query)
-        workload = ensure_workload(
-            runner, table, order.recipe, name=order.name, options=options, folder=folder_of(order.words)
+        workload = orders.ensure_workload(
+            runner, table, order.recipe, name=order.name, options=options, folder=orders.folder_of(order.words)
         )
         progress = _process(runner, workload.name, DriveUntil.FINISHED, timeout_seconds)
         if progress.is_finished:

@@ -12,9 +12,10 @@
     │   └── WorkloadConflict      the name is taken by a different input
     ├── StoreError                the results store cannot be used now                       exit 4
     │   ├── BatchIdTaken          the provider gave a batch an id that belongs to another one
-    │   ├── RowsHeld              somebody else holds a lock for too long
     │   ├── StateConflict         a guarded transition hit no row: somebody else moved on
-    │   └── StoreUnavailable
+    │   ├── RowsHeld              somebody else holds a lock and does not give it back
+    │   └── StoreUnavailable      an outage
+    │       └── StoreUnusable     nothing that passes by itself: a damaged file, a missing right
     ├── SpoolError                a file of ours cannot be written or read                   exit 4
     └── ProviderError             the batch API                                              exit 4
         ├── ProviderUnreachable   it is certain that the request was not processed
@@ -125,16 +126,20 @@ class StoreError(BatchkitError):
     exit_code = 4
 
 
+class RowsHeld(StoreError):
+    """A lock was not given in time, or two transactions blocked each other; nothing of the transaction was kept."""
+
+
 class StoreUnavailable(StoreError):
-    """The database cannot be reached, is locked, or refuses to write."""
+    """The database cannot be reached, or refuses to write."""
+
+
+class StoreUnusable(StoreUnavailable):
+    """The database answers, and waiting does not mend what is in the way: a damaged file, a full disk, a missing right."""
 
 
 class StateConflict(StoreError):
     """A guarded transition hit no row: another runner has moved the object on."""
-
-
-class RowsHeld(StoreError):
-    """A lock was not given in time, because somebody else holds it; the message says who."""
 
 
 class BatchIdTaken(StoreError):

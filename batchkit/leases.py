@@ -6,7 +6,10 @@ which process it is, and a process that is gone holds nothing.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
+import secrets
 import socket
 import threading
 import uuid
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _FIELDS = 5
+_UNKNOWN = "-"
+_WRITER = re.compile(r"(?P<place>[0-9a-f]{12})_(?P<pid>[0-9]+)_(?P<started>[0-9]+)_[0-9a-f]{8}")
 _START_TIME_FIELD = 19  # of /proc/PID/stat, counted behind the command's closing bracket (proc(5): starttime)
 
 
@@ -50,26 +55,46 @@ def _place() -> str:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         namespace = Path("/proc/self/ns/pid").readlink().name
     except OSError:
-        return f"{socket.gethostname()}|-"
+        return f"{socket.gethostname()}|{_UNKNOWN}"
     return f"{socket.gethostname()}|{boot}/{namespace}"
 
 
 def new_owner() -> str:
     """Make the name of a new owner: host, its boot and process namespace, process, its start, and a random part."""
     pid = os.getpid()
-    return f"{_place()}|{pid}|{_start_time(pid) or '-'}|{uuid.uuid4().hex[:12]}"
+    return f"{_place()}|{pid}|{_start_time(pid) or _UNKNOWN}|{uuid.uuid4().hex[:12]}"
 
 
 def is_certainly_dead(owner: str) -> bool:
     """Whether the owner was a process of this machine that exists no longer. When in doubt: no."""
     parts = owner.split("|")
-    if len(parts) != _FIELDS or "|".join(parts[:2]) != _place() or parts[1] == "-" or parts[3] == "-":
+    if len(parts) != _FIELDS or "|".join(parts[:2]) != _place() or _UNKNOWN in {parts[1], parts[3]}:
         return False
-    if not parts[2].isdecimal():
-        return False
-    started = _start_time(int(parts[2]))
+    return parts[2].isdecimal() and _has_ended(int(parts[2]), parts[3])
+
+
+def _has_ended(pid: int, started: str) -> bool:
+    now = _start_time(pid)
     # Where /proc hides the processes of other users, not to be seen is not to be dead.
-    return started != parts[3] if started is not None else not _exists(int(parts[2]))
+    return now != started if now is not None else not _exists(pid)
+
+
+def new_writer() -> str:
+    """Make a name for one writer of this process: at most 48 lower-case letters, digits and ``_``, fit for files and tables."""
+    pid = os.getpid()
+    return f"{_place_digest()}_{pid}_{_start_time(pid) or 0}_{secrets.token_hex(4)}"
+
+
+def is_writer_dead(writer: str) -> bool:
+    """Whether the process that ``new_writer`` made a name in was one of this machine that exists no longer. When in doubt: no."""
+    parts = _WRITER.fullmatch(writer)
+    if parts is None or parts["place"] != _place_digest() or parts["started"] == "0" or _place().endswith(_UNKNOWN):
+        return False
+    return _has_ended(int(parts["pid"]), parts["started"])
+
+
+def _place_digest() -> str:
+    return hashlib.sha256(_place().encode()).hexdigest()[:12]
 
 
 def dead_among(owners: Iterable[str]) -> list[str]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from batchkit.errors import BatchkitError, ProviderUnreachable, RowsHeld, StoreUnavailable
+from batchkit import words
+from batchkit.errors import BatchkitError, ProviderUnreachable, RowsHeld, StoreUnavailable, StoreUnusable
 from batchkit.models import Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from batchkit.errors import StoreError
     from batchkit.steps.context import StepReport
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -72,8 +76,8 @@ class StorePatience:
         self._wait_seconds = first_wait_seconds
         self._outage = Outage()
 
-    def wait_seconds(self, error: StoreUnavailable | RowsHeld) -> float:
-        """Say how long to wait before the next try. Raises the error, with how long it lasted, when there have been enough."""
+    def wait_seconds(self, error: StoreError) -> float:
+        """Say how long to wait before the next try. Raises an error of the same class when there have been enough."""
         away_seconds = self._outage.meet(self._clock())
         if away_seconds >= self._limit_seconds:
             raise type(error)(f"{error.message}, for {away_seconds:.0f} s now", hint=error.hint) from error
@@ -82,9 +86,33 @@ class StorePatience:
         self._wait_seconds = min(wait * 2, max(_LONGEST_STORE_WAIT_SECONDS, self._first_wait_seconds))
         return wait
 
-    def trouble(self, error: StoreUnavailable | RowsHeld) -> Trouble:
+    def trouble(self, error: StoreError) -> Trouble:
         """Describe the outage now, after ``wait_seconds``."""
         return self._outage.trouble(error.message, self._clock(), limit_seconds=self._limit_seconds)
+
+    def call(self, call: Callable[[], T], *, wait: Callable[[float], object]) -> T:
+        """Call until the database is there; ``wait`` sleeps for some seconds between two tries.
+
+        One line in the log says that an outage begins, and one that it has ended. Raises ``StoreUnavailable`` and ``RowsHeld`` when
+        there have been enough tries, ``StoreUnusable`` and what else ``call`` raises at once.
+        """
+        is_away = False
+        while True:
+            try:
+                result = call()
+            except StoreUnusable:
+                raise
+            except (StoreUnavailable, RowsHeld) as error:
+                seconds = self.wait_seconds(error)
+                if not is_away:
+                    logger.warning("%s; waiting for it, up to %s", error.message, words.duration(self._limit_seconds))
+                is_away = True
+                wait(seconds)
+                continue
+            if is_away:
+                logger.warning("the database is back; the work continues")
+                self.end()
+            return result
 
     def end(self) -> None:
         """Note that the database is back."""

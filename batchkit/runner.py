@@ -8,11 +8,16 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from batchkit.crew import Crew
 from batchkit.drive import Driver, DriveUntil, Pacing, Wait, until_wait
-from batchkit.errors import ConfigurationError, StoreError, StoreUnavailable, UnknownWorkload
+from batchkit.errors import (
+    ConfigurationError,
+    SpoolError,
+    StoreError,
+    UnknownWorkload,
+)
 from batchkit.leases import LeaseKeeper, dead_among, is_certainly_dead, new_owner
 from batchkit.models import ShardState
 from batchkit.patience import StorePatience
@@ -37,6 +42,8 @@ if TYPE_CHECKING:
     from batchkit.settings import Settings
     from batchkit.steps.split import SplitOptions, SplitPlan
 
+T = TypeVar("T")
+
 logger = logging.getLogger(__name__)
 
 _SPLIT_WAIT_SECONDS = 1.0
@@ -47,7 +54,9 @@ _SENT = tuple(state for state in ShardState if state not in {ShardState.PLANNED,
 class Runner:
     """Everything a command or a flow needs; open it once, close it at the end (or use ``with``).
 
-    ``clock`` gives Unix seconds and ``wait`` sleeps for some; tests pass their own.
+    ``clock`` gives Unix seconds and ``wait`` sleeps for some; tests pass their own. A database that is away is waited for, also
+    while a runner is opened. Raises ``ConfigurationError`` for a database that does not exist, ``StoreUnusable``, and after
+    ``outage_seconds`` ``StoreUnavailable`` or ``RowsHeld``.
     """
 
     def __init__(
@@ -65,13 +74,19 @@ class Runner:
         self._own_provider: GroqProvider | None = None
         self._lock = threading.Lock()
         self._keeper: LeaseKeeper | None = None
+        self._are_dead_owners_freed = False
         self._driver: Driver | None = None
         self.owner = new_owner()
         #: Does the waves that go on at the same time.
         self.crew = Crew()
         self.spool = _open_spool(settings, self.owner)
         self.store = Store(settings.resolved_database_url)
-        migrate.upgrade(self.store)
+        try:
+            self._wait_for_store(partial(migrate.upgrade, self.store))
+        except BaseException:
+            self.spool.close()
+            self.store.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -106,8 +121,12 @@ class Runner:
 
     def known(self, name: str) -> Workload | None:
         """Read a workload by name; None when there is none."""
-        with self.store.read() as connection:
-            return workloads.find(connection, name)
+
+        def read() -> Workload | None:
+            with self.store.read() as connection:
+                return workloads.find(connection, name)
+
+        return self._wait_for_store(read)
 
     def find(self, name: str) -> Workload:
         """Read a workload by name. Raises ``UnknownWorkload``."""
@@ -156,15 +175,11 @@ class Runner:
         A database that goes away is waited for, and the split begun anew. Raises ``InputInvalid`` and ``WorkloadConflict``,
         and ``StoreUnavailable`` after an outage of ``outage_seconds``; nothing is sent.
         """
-        self._hold_leases()
-        patience = StorePatience(
-            self.clock,
-            limit_seconds=self.settings.outage_seconds,
-            first_wait_seconds=min(_SPLIT_WAIT_SECONDS, self.settings.poll_interval_seconds),
-        )
+        self._wait_for_store(self._hold_leases)
         while True:
-            try:
-                workload = split.split(
+            workload = self._wait_for_store(
+                partial(
+                    split.split,
                     self._context(),
                     sources,
                     name=name,
@@ -173,12 +188,7 @@ class Runner:
                     advance=advance,
                     keep=keep,
                 )
-            except StoreUnavailable as error:
-                wait = patience.wait_seconds(error)
-                logger.warning("%s; the work waits for it", error.message)
-                self._wait(wait)
-                continue
-            patience.end()
+            )
             if workload is not None:
                 return workload
             waiting()
@@ -297,6 +307,15 @@ class Runner:
 
     # Inside
 
+    def _wait_for_store(self, call: Callable[[], T]) -> T:
+        """Call until the database is there, for ``outage_seconds`` at most; see ``StorePatience.call``."""
+        patience = StorePatience(
+            self.clock,
+            limit_seconds=self.settings.outage_seconds,
+            first_wait_seconds=min(_SPLIT_WAIT_SECONDS, self.settings.poll_interval_seconds),
+        )
+        return patience.call(call, wait=self._wait)
+
     def _split_defaults(self) -> SplitDefaults:
         settings = self.settings
         return SplitDefaults(
@@ -347,14 +366,20 @@ class Runner:
     def _hold_leases(self) -> None:
         """Start renewing our leases, and free those of processes of this machine that are dead."""
         with self._lock:
-            if self._keeper is not None:
-                return
-            self._keeper = LeaseKeeper(self._renew_leases, self.settings.lease_seconds / 3)
-        self.spool.sweep(is_certainly_dead)
+            if self._keeper is None:
+                self._keeper = LeaseKeeper(self._renew_leases, self.settings.lease_seconds / 3)
+        if self._are_dead_owners_freed:
+            return
         with self.store.write() as connection:
             for owner in dead_among(shards.lease_owners(connection) | workloads.lease_owners(connection)):
                 shards.release(connection, owner)
                 workloads.release_lease(connection, owner)
+        self._are_dead_owners_freed = True
+        try:
+            self.spool.sweep(is_certainly_dead)
+        except SpoolError as error:
+            # What others left takes room and is in nobody's way: the next process tries again.
+            logger.warning("%s; the work continues without that", error.message)
 
     def _renew_leases(self) -> None:
         until = self.clock() + self.settings.lease_seconds

@@ -14,12 +14,15 @@ from typing import IO, TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from batchkit.errors import SpoolError
+from batchkit.leases import is_writer_dead, new_writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from batchkit.models import Shard
 
+_PART_SUFFIX = ".part"
+_PART_NAME_BYTES = 160
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -203,31 +206,51 @@ def lost_file(place: object) -> SpoolError:
 def whole_file(target: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
     """Open a file for writing that appears whole, by a rename at the end, or not at all.
 
+    Several writers may have the same target at the same time: each writes a hidden part file of its own beside it, and the last
+    one to end decides what the target holds. Part files of processes that are certainly dead are removed.
     It is the user's own: a new one gets the rights that any new file gets, one that is replaced keeps those it had; a
     ``private`` one may be read by its owner only.
     """
-    part = part_of(target)
     if not private:
         target.absolute().parent.mkdir(parents=True, exist_ok=True)
-    part.unlink(missing_ok=True)
-    try:
-        mode = 0o600 if private else 0o666
-        with os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "wb", buffering=1 << 20) as handle:
-            if not private and target.exists():
-                os.fchmod(handle.fileno(), stat.S_IMODE(target.stat().st_mode))
+    _remove_dead_parts(target)
+    part = target.with_name(f"{_part_prefix(target)}{new_writer()}{_PART_SUFFIX}")
+    mode = 0o600 if private else 0o666
+    with os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "wb", buffering=1 << 20) as handle:
+        try:
+            if not private:
+                with suppress(FileNotFoundError):
+                    os.fchmod(handle.fileno(), stat.S_IMODE(target.stat().st_mode))
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
-        part.replace(target)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+            part.replace(target)
+        except BaseException:
+            with suppress(OSError):
+                part.unlink()
+            raise
     sync_directory(target.absolute().parent)
+
+
+def _part_prefix(target: Path) -> str:
+    """Begin the name of a part file, so short that the whole of it is a file name whatever the target is called."""
+    return f".{os.fsencode(target.name)[:_PART_NAME_BYTES].decode(errors='ignore')}."
+
+
+def _remove_dead_parts(target: Path) -> None:
+    prefix = _part_prefix(target)
+    # A folder that may be written but not listed keeps what was left in it.
+    with suppress(OSError):
+        for path in target.absolute().parent.iterdir():
+            if path.name.startswith(prefix) and path.name.endswith(_PART_SUFFIX):
+                writer = path.name[len(prefix) : -len(_PART_SUFFIX)]
+                if is_writer_dead(writer):
+                    path.unlink(missing_ok=True)
 
 
 def part_of(final: Path) -> Path:
     """Name the temporary neighbour of a file."""
-    return final.with_name(final.name + ".part")
+    return final.with_name(final.name + _PART_SUFFIX)
 
 
 def sha256_of(path: Path) -> str:

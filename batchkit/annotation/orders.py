@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchkit import jsonl, preflight, sources
+from batchkit import jsonl, outputs, preflight, sources
 from batchkit.annotation.recipe import load_recipe
 from batchkit.annotation.render import BadRow, Renderer, RowProblem
 from batchkit.errors import InputInvalid, Problem, UsageError, WorkloadConflict
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     import pyarrow as pa
+    from sqlalchemy.engine import Connection
 
     from batchkit.annotation.recipe import Recipe
     from batchkit.datasets import Table
@@ -109,31 +110,57 @@ def folder_of(words: Sequence[str]) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def check_outputs(recipe: Recipe, *, output: str | Path | None, review: str | Path | None) -> None:
-    """Raise ``UsageError`` for what could not be written in the end: looked at before anything is sent.
+def check_outputs(
+    recipe: Recipe, *, output: str | Path | None, review: str | Path | None, words: Sequence[str] = ()
+) -> None:
+    """Raise ``UsageError`` for what could not be written in the end, or would overwrite the table that ``words`` name.
 
-    ``output`` is where the table goes, ``review`` where its disputed rows go; None: nowhere.
+    ``output`` is where the table goes, ``review`` where its disputed rows go; None: nowhere. Nothing is created.
     """
     for target in (output, review):
         if target is not None:
-            _check_target(target)
+            _check_target(target, words)
+    if output is not None and review is not None and _are_same(output, review):
+        raise UsageError(f"the table and its disputed rows would both be written to {output}", hint="name two outputs")
     if review is not None and recipe.requests_per_row == 1:
         raise UsageError(
             "there is nothing to review: one annotator cannot disagree", hint="ask several models, or --samples 3"
         )
 
 
-def _check_target(target: str | Path) -> None:
-    from batchkit.datasets import check_target, table_name_of  # noqa: PLC0415 - an extra, which no other verb needs
+def check_tables(connection: Connection, *, output: str | Path | None, review: str | Path | None) -> None:
+    """Raise ``UsageError`` when a target ``table:NAME`` has the name of a table of somebody else; nothing is created."""
+    from batchkit.store.outputs import check_table  # noqa: PLC0415 - an extra, which no other verb needs
+
+    for name in tables_among(output, review):
+        check_table(connection, name)
+
+
+def tables_among(*targets: str | Path | None) -> list[str]:
+    """List NAME of each target that is a ``table:NAME``. Raises ``UsageError`` for one that no database takes."""
+    from batchkit.datasets import table_name_of  # noqa: PLC0415 - as above
+
+    names = [table_name_of(target) for target in targets if target is not None]
+    return [name for name in names if name is not None]
+
+
+def _check_target(target: str | Path, words: Sequence[str]) -> None:
+    from batchkit.datasets import check_target, is_among, table_name_of  # noqa: PLC0415 - as above
 
     if table_name_of(target) is not None:
         return
     path = Path(target)
     check_target(path)
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder", hint="name a file")
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"{path} cannot be written: there is no such folder", hint="make the folder first")
+    outputs.check_file(path)
+    if is_among(path, words):
+        raise outputs.overwrites_input(path)
+
+
+def _are_same(one: str | Path, other: str | Path) -> bool:
+    tables = tables_among(one, other)
+    if not tables:
+        return outputs.are_same(Path(one), Path(other))
+    return len(tables) == 2 and tables[0].lower() == tables[1].lower()  # noqa: PLR2004 - both
 
 
 class Problems:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import typer
 from rich.text import Text
 
-from batchkit import words
-from batchkit.cli import console, display, driving, exits, options, outcome, stores
+from batchkit import existing, words
+from batchkit.cli import console, display, driving, exits, options, outcome
 from batchkit.cli.job import Desk, Manner, print_outcome
 from batchkit.drive import DriveUntil
 from batchkit.errors import UsageError
 from batchkit.models import TERMINAL_STATUSES, BatchStatus
-from batchkit.steps.export import check_target
+from batchkit.steps.export import check_target, input_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,11 +28,12 @@ _STOPPING = TERMINAL_STATUSES | {BatchStatus.CANCELLING, BatchStatus.FINALIZING}
 
 
 def export(name: str, target: Path, settings: Settings, manner: Manner, *, raw_csv: bool) -> int:
-    """Write the results as they are now; returns the exit code. Raises ``UsageError`` for another file type."""
+    """Write the results as they are now; returns the exit code. Raises ``UsageError`` for what cannot be written."""
     check_target(target)
-    with stores.open_runner(settings) as runner:
+    with existing.open_runner(settings) as runner:
         desk = Desk(runner, manner, console.stderr())
         workload = runner.find(name)
+        check_target(target, inputs=input_files(workload))
         count = desk.export(workload, target, raw_csv=raw_csv)
         unresolved = runner.progress(workload.id).counts.unresolved
     console.say(console.stdout(), f"{words.counted(count, 'line')} written to {target}")
@@ -45,7 +46,7 @@ def export(name: str, target: Path, settings: Settings, manner: Manner, *, raw_c
 
 def cancel(name: str, settings: Settings, manner: Manner, *, stay: bool) -> int:
     """Have a workload stopped, and with ``stay`` wait for its end; returns the exit code. Raises ``BatchkitError``."""
-    with stores.open_runner(settings) as runner:
+    with existing.open_runner(settings) as runner:
         # One pass is not worth the start of Prefect.
         desk = Desk(runner, manner if stay else replace(manner, use_prefect=False), console.stderr())
         workload = runner.find(name)
@@ -67,7 +68,7 @@ def cancel(name: str, settings: Settings, manner: Manner, *, stay: bool) -> int:
 
 def resubmit(name: str, settings: Settings, manner: Manner, *, failed: bool, stay: bool) -> int:
     """Reopen a workload, and with ``stay`` drive it until it is done; returns the exit code. Raises ``BatchkitError``."""
-    with stores.open_runner(settings) as runner:
+    with existing.open_runner(settings) as runner:
         desk = Desk(runner, manner, console.stderr())
         workload = runner.find(name)
         count = runner.reopen(name, failed=failed)
@@ -87,7 +88,7 @@ def resubmit(name: str, settings: Settings, manner: Manner, *, failed: bool, sta
 
 def clean(name: str, settings: Settings, manner: Manner, *, keep_results: bool, ask: bool) -> int:
     """Delete a finished workload, after a question; returns the exit code. Raises ``UsageError`` when it is refused."""
-    with stores.open_runner(settings) as runner:
+    with existing.open_runner(settings) as runner:
         console.log_to(console.stderr(), verbose=manner.verbose)
         counts = runner.progress(runner.find(name).id).counts
         if ask:

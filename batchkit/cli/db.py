@@ -44,12 +44,12 @@ def check(*, home: options.Home = None, database_url: options.DatabaseUrl = None
 
         batchkit db check
     """
-    from batchkit.cli import stores  # noqa: PLC0415 - --help need not wait for the database
+    from batchkit import existing  # noqa: PLC0415 - --help need not wait for the database
     from batchkit.store import migrate  # noqa: PLC0415 - as above
     from batchkit.store.engine import Store  # noqa: PLC0415 - as above
 
     settings = options.Where(home, database_url).settings()
-    missing = stores.missing_file(settings)
+    missing = existing.missing_file(settings)
     if missing is not None:
         console.say(console.stdout(), f"{missing} does not exist yet")
         raise typer.Exit(exits.NOT_FINISHED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from batchkit import outputs
 from batchkit.cli import console, driving, evaluated, exits, job, live, options, outcome
 from batchkit.drive import DriveUntil
 from batchkit.errors import BatchkitError
@@ -41,6 +42,8 @@ def carry_out(order: EvaluationOrder, settings: Settings, manner: Manner) -> int
     err = console.stderr()
     again = options.same_command()
     file = load_suite(order.suite)
+    if order.report is not None:
+        outputs.check_file(order.report, inputs=[order.suite], makes_folder=True)
     with Runner(settings) as runner:
         desk = job.Desk(runner, manner, err)
         with driving.interruptible(err, lambda: outcome.interrupted(desk.picture(), manner.where, again=again)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import stat
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,21 +65,8 @@ def workload_name(given: str | None, words: Sequence[str], paths: Sequence[Path]
 def output_file(given: Path | None, name: str, paths: Sequence[Path]) -> Path:
     """Choose where the results go: the given file, else ``NAME.results.jsonl`` in the working directory.
 
-    Looked at before anything is sent: raises ``UsageError`` for a type that cannot be written, a folder that does not
-    exist, and a file that is the input.
+    Raises ``UsageError`` for one that cannot be written, or that is the input.
     """
     target = given or Path(f"{_NOT_IN_FILE_NAMES.sub('-', name)}.results.jsonl")
-    check_target(target)
-    try:
-        is_folder = stat.S_ISDIR(target.stat().st_mode)
-    except FileNotFoundError:
-        is_folder = False
-    except OSError as error:
-        raise UsageError(f"{target} cannot be written: {error.strerror}", hint="name another --output") from error
-    if is_folder:
-        raise UsageError(f"{target} is a folder", hint="name a file with --output")
-    if not target.absolute().parent.is_dir():
-        raise UsageError(f"{target} cannot be written: there is no such folder", hint="make the folder first")
-    if any(path.resolve() == target.resolve() for path in paths):
-        raise UsageError(f"{target} is the input; the results would overwrite it", hint="name another --output")
+    check_target(target, inputs=paths)
     return target

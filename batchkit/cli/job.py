@@ -8,7 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from batchkit.cli import console, display, driving, exits, inputs, live, machine, options, outcome, stores
+from batchkit import existing
+from batchkit.cli import console, display, driving, exits, inputs, live, machine, options, outcome
 from batchkit.drive import DriveUntil
 from batchkit.progress import WorkloadState
 from batchkit.runner import Runner
@@ -165,7 +166,7 @@ def carry_out(order: Order, settings: Settings, manner: Manner) -> int:
 
 def watch(name: str | None, settings: Settings, manner: Manner) -> int:
     """Drive one workload, or all open ones, until done; returns the exit code. Raises ``BatchkitError``."""
-    with stores.open_runner(settings) as runner:
+    with existing.open_runner(settings) as runner:
         desk = Desk(runner, manner, console.stderr())
         if name is not None:
             return desk.finish(runner.find(name))
@@ -219,6 +220,8 @@ def show_plan(order: Order, settings: Settings, manner: Manner) -> int:
     err = console.stderr()
     with inputs.opened(order.sources, folder=None) as paths, TemporaryDirectory(prefix="batchkit-plan-") as scratch:
         name = inputs.workload_name(order.name, order.sources, paths)
+        if order.until is DriveUntil.FINISHED:
+            inputs.output_file(order.output, name, paths)
         # A plan needs no database, but a runner does: it gets one that is thrown away.
         aside = settings.model_copy(update={"home": Path(scratch), "database_url": None})
         with Runner(aside) as runner:

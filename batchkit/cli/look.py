@@ -49,22 +49,25 @@ def status(
         batchkit status nightly --json | jq .requests.failed
         batchkit status nightly --history 20
     """
-    from batchkit.cli import display, machine, outcome, stores  # noqa: PLC0415 - --help need not wait for the database
+    from batchkit import existing  # noqa: PLC0415 - --help need not wait for the database
+    from batchkit.cli import display, machine, outcome  # noqa: PLC0415 - as above
 
     settings = options.Where(home, database_url).settings()
-    pictures = stores.pictures(settings, name)
+    pictures = existing.pictures(settings, name)
     code = max((outcome.exit_code(progress) for progress in pictures), default=exits.SUCCEEDED)
     if json:
         console.write_json(machine.status_of_one(pictures[0]) if name is not None else machine.status_of_all(pictures))
     elif name is not None:
         console.show(console.stdout(), display.status_view(pictures[0]))
         if history:
-            console.show(console.stdout(), display.history_table(stores.history(settings, pictures[0], limit=history)))
+            console.show(
+                console.stdout(), display.history_table(existing.history(settings, pictures[0], limit=history))
+            )
     elif pictures:
         console.show(console.stdout(), display.overview(pictures))
     else:
         console.say(console.stdout(), "no workloads yet")
-        console.say(console.stderr(), f"hint: {stores.no_workloads_hint(settings)}")
+        console.say(console.stderr(), f"hint: {existing.no_workloads_hint(settings)}")
     raise typer.Exit(code if use_exit_code else exits.SUCCEEDED)
 
 

@@ -43,14 +43,15 @@ def report(
         batchkit report nightly
         batchkit report nightly --output nightly.html --rows 2000 --open
     """
-    from batchkit.cli import stores  # noqa: PLC0415 - --help need not wait for the database
+    from batchkit import existing, outputs  # noqa: PLC0415 - --help need not wait for the database
     from batchkit.datasets import require_extra  # noqa: PLC0415 - as above
 
     require_extra()
     from batchkit.reports.writing import default_target, write_report  # noqa: PLC0415 - an extra
 
     target = output or default_target(name)
-    with stores.open_runner(options.Where(home, database_url).settings()) as runner:
+    outputs.check_file(target, makes_folder=True)
+    with existing.open_runner(options.Where(home, database_url).settings()) as runner:
         page = write_report(runner, name, target, rows=rows)
     console.say(console.stdout(), f"report written to {target}")
     if open_it:

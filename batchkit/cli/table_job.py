@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from batchkit import existing
 from batchkit.annotation import orders
 from batchkit.annotation.gather import write_annotated
 from batchkit.annotation.preview import preview
@@ -15,7 +17,7 @@ from batchkit.drive import DriveUntil
 from batchkit.runner import Runner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from batchkit.annotation.recipe import Recipe
@@ -31,13 +33,14 @@ if TYPE_CHECKING:
 class TableOrder:
     """What the user orders: ``recipe`` asked of the table that ``opened`` gives.
 
-    ``output`` None is the default file, ``review`` a second one for disputed rows, ``only`` a filter of the rows that are written;
+    ``words`` name that table, where it is files. ``output`` None is the default file, ``review`` a second one for disputed rows, ``only`` a filter of the rows that are written;
     ``folder`` is where relative paths of images begin.
     """
 
     recipe: Recipe
     opened: Callable[[], AbstractContextManager[Table]]
     options: SplitOptions
+    words: Sequence[str] = ()
     name: str | None = None
     output: str | None = None
     raw_csv: bool = False
@@ -51,11 +54,14 @@ def carry_out(order: TableOrder, settings: Settings, manner: Manner) -> int:
     """Bring an order as far as it was asked for; returns the exit code. Raises ``BatchkitError``."""
     err = console.stderr()
     again = options.same_command()
-    orders.check_outputs(order.recipe, output=order.output, review=order.review)
+    _check_outputs(order, order.output)
     with Runner(settings) as runner:
+        with runner.store.read() as connection:
+            orders.check_tables(connection, output=order.output, review=order.review)
         desk = job.Desk(runner, manner, err)
         with driving.interruptible(err, lambda: outcome.interrupted(desk.picture(), manner.where, again=again)):
             with order.opened() as table:
+                order = _with_default_output(order, table)
                 workload = _ensure(desk, table, order)
             progress = desk.drive(workload, until=order.until)
             if not progress.is_finished:
@@ -63,17 +69,35 @@ def carry_out(order: TableOrder, settings: Settings, manner: Manner) -> int:
             return _hand_over(desk, workload, progress, order)
 
 
-def show_requests(order: TableOrder, manner: Manner) -> int:
+def show_requests(order: TableOrder, settings: Settings, manner: Manner) -> int:
     """Print the requests of the first rows and what all would cost; stores and sends nothing. Raises ``BatchkitError``."""
     err = console.stderr()
     is_shown = not manner.is_for_machines and console.is_live(err)
+    _check_outputs(order, order.output)
+    if orders.tables_among(order.output, order.review):
+        existing.read(settings, partial(orders.check_tables, output=order.output, review=order.review))
     with order.opened() as table, live.counting(err, "rendering the rows", total=None, is_shown=is_shown) as advance:
+        order = _with_default_output(order, table)
         found = preview(table, order.recipe, name=order.name, folder=order.folder, advance=advance)
     if manner.is_for_machines:
         console.write_json(annotated.preview_for_machines(found))
     else:
         console.tell(console.stdout(), annotated.preview_lines(found))
     return exits.SUCCEEDED
+
+
+def _check_outputs(order: TableOrder, output: str | None) -> None:
+    orders.check_outputs(order.recipe, output=output, review=order.review, words=order.words)
+
+
+def _with_default_output(order: TableOrder, table: Table) -> TableOrder:
+    """Choose and check the default output, whose name may depend on the table's content. Raises ``UsageError``."""
+    if order.output is not None:
+        return order
+    recipe = orders.with_table(order.recipe, table)
+    output = f"{order.name or orders.default_name(table, recipe)}.annotated.parquet"
+    _check_outputs(order, output)
+    return replace(order, recipe=recipe, output=output)
 
 
 def _ensure(desk: Desk, table: Table, order: TableOrder) -> Workload:
@@ -101,7 +125,7 @@ def _ensure(desk: Desk, table: Table, order: TableOrder) -> Workload:
 
 def _hand_over(desk: Desk, workload: Workload, progress: Progress, order: TableOrder) -> int:
     """Write the tables of a finished workload and say what became of it; returns the exit code."""
-    target = order.output or f"{workload.name}.annotated.parquet"
+    target = str(order.output)
     with live.counting(
         desk.err, f"writing {target}", total=_row_count(workload, order), is_shown=desk.shows_bars
     ) as advance:

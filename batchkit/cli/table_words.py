@@ -110,19 +110,19 @@ def order_of(words: Sequence[str], recipe: Recipe, rows: TableFlags, cut: CutFla
     def opened() -> Iterator[Table]:
         yield open_table(words, query=rows.query)
 
-    return _order(recipe, opened, rows, cut, folder=folder_of(words), **more)
+    return _order(recipe, opened, rows, cut, folder=folder_of(words), words=words, **more)
 
 
 def order_of_answers(
     workload: str, settings: Settings, recipe: Recipe, rows: TableFlags, cut: CutFlags, **more: Any
 ) -> TableOrder:
     """Make the order of a command whose rows are the answers of a workload; ``more`` as for ``order_of``."""
+    from batchkit import existing  # noqa: PLC0415 - as above
     from batchkit.annotation.answered import answers_as_table  # noqa: PLC0415 - as above
-    from batchkit.cli import stores  # noqa: PLC0415 - as above
 
     @contextmanager
     def opened() -> Iterator[Table]:
-        with stores.open_runner(settings) as runner, answers_as_table(runner, workload) as table:
+        with existing.open_runner(settings) as runner, answers_as_table(runner, workload) as table:
             yield table
 
     return _order(recipe, opened, rows, cut, **more)
@@ -155,4 +155,4 @@ def carry_out(order: TableOrder, settings: Settings, manner: Manner, *, dry_run:
     """Do what was ordered, or with ``dry_run`` show it; returns the exit code. Raises ``BatchkitError``."""
     from batchkit.cli import table_job  # noqa: PLC0415 - as above
 
-    return table_job.show_requests(order, manner) if dry_run else table_job.carry_out(order, settings, manner)
+    return table_job.show_requests(order, settings, manner) if dry_run else table_job.carry_out(order, settings, manner)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from batchkit.errors import UsageError
 
 if TYPE_CHECKING:
+    from batchkit.datasets.opening import is_among as is_among
     from batchkit.datasets.opening import open_table as open_table
     from batchkit.datasets.rows import rows_of as rows_of
     from batchkit.datasets.table import Table as Table
@@ -25,6 +26,7 @@ _HOMES = {
     "Table": "table",
     "TableWriter": "writing",
     "check_target": "writing",
+    "is_among": "opening",
     "open_table": "opening",
     "rows_of": "rows",
     "table_name_of": "writing",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +16,7 @@ from batchkit.datasets.jsonl_files import JsonlTable
 from batchkit.datasets.sql import SqlTable
 from batchkit.datasets.streams import check_file, first_bytes, reading
 from batchkit.errors import InputUnreadable, UsageError
+from batchkit.outputs import are_same
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +62,33 @@ def open_table(words: Sequence[str], *, query: str | None = None) -> Table:
     first = Path(words[0])
     name = first.absolute().name if first.is_dir() else _stem(paths[0])
     return _open_files(name, paths)
+
+
+def is_among(path: Path, words: Sequence[str]) -> bool:
+    """Whether a file is one of those that the words name, or would be when it is written. Raises ``UsageError``."""
+    return any(_names(word, path) for word in map(str, words) if not _URL.match(word))
+
+
+def _names(word: str, path: Path) -> bool:
+    place = Path(word)
+    if place.is_dir():
+        saved = _saved_dataset(place)
+        if saved is not None:
+            return any(are_same(path, file) for file in saved)
+        is_read = _ending(path) in _KINDS and not path.name.startswith((".", "_"))
+        return is_read and are_same(path.absolute().parent, place)
+    if not place.exists() and glob.has_magic(word):
+        return _fits(Path(os.path.abspath(path)).parts, Path(os.path.abspath(word)).parts)  # noqa: PTH100 - also where no file is
+    return are_same(path, place)
+
+
+def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether the parts of a path match those of a pattern, in which ``**`` stands for any folders."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_fits(parts[start:], pattern[1:]) for start in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
 
 
 def _open_query(words: Sequence[str], urls: Sequence[str], query: str | None) -> Table:

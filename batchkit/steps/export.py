@@ -6,8 +6,10 @@ import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from batchkit import outputs
 from batchkit.errors import UsageError
 from batchkit.spool import disk_errors, whole_file
 from batchkit.steps import csv_rows
@@ -15,8 +17,7 @@ from batchkit.steps.jsonl_rows import LineWriter
 from batchkit.store import results, shards
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping
 
     from sqlalchemy.engine import Connection
 
@@ -59,9 +60,15 @@ def export(
     return count
 
 
-def check_target(target: Path) -> None:
-    """Raise ``UsageError`` when ``target`` is of no type that ``export`` writes."""
+def check_target(target: Path, *, inputs: Iterable[Path] = ()) -> None:
+    """Raise ``UsageError`` when ``export`` cannot write ``target``, or when that is one of ``inputs``; nothing is created."""
     _writer(target)
+    outputs.check_file(target, inputs=inputs)
+
+
+def input_files(workload: Workload) -> list[Path]:
+    """List the files that a workload was split from, by the paths that its command named."""
+    return [Path(workload.source), *map(Path, workload.source.split(", "))]
 
 
 class _WriteBack:

@@ -8,14 +8,16 @@ import sqlite3
 import threading
 import time
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InternalError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from batchkit.errors import ConfigurationError, StoreUnavailable
+from batchkit.errors import ConfigurationError, RowsHeld, StoreError, StoreUnavailable, StoreUnusable
 from batchkit.store.turns import Turns
 
 if TYPE_CHECKING:
@@ -29,7 +31,10 @@ _PRIMARY_CODE = 0xFF  # of a SQLite error; the bits above tell more about it
 _CACHE_KIBIBYTES = 8_000
 #: Answers have a kilobyte or more: of SQLite's own 4 kB a fifth would stay empty, and a log of 1,000 pages be at its end with every shard.
 _PAGE_BYTES = 16_384
-_INSUFFICIENT_PRIVILEGE = "42501"  # Postgres' code; every other state of its class is a mistake of ours
+#: Postgres' codes. Every other state of the class of the first is a mistake of ours.
+_INSUFFICIENT_PRIVILEGE = "42501"
+_LOCK_NOT_AVAILABLE = "55P03"
+_DEADLOCK = "40P01"
 _SQLITE_REMEDIES = {
     sqlite3.SQLITE_BUSY: "end the other program that holds the file",
     sqlite3.SQLITE_FULL: "make room on its disk",
@@ -37,7 +42,22 @@ _SQLITE_REMEDIES = {
     sqlite3.SQLITE_READONLY: "make it and its folder writable",
     sqlite3.SQLITE_CANTOPEN: "make it and its folder writable",
 }
+_IS_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _SECRET_OPTIONS = ("password", "sslpassword")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Time limits of a transaction on Postgres, in seconds; 0 means none.
+
+    ``lock_seconds`` is how long a statement waits for a lock. ``idle_seconds`` is how long a write transaction may do nothing
+    between two statements: the merge of a large shard parses answers there. ``statement_seconds`` is how long one statement of a
+    write transaction may take, and how long the server may send nothing.
+    """
+
+    lock_seconds: float = 10.0
+    idle_seconds: float = 120.0
+    statement_seconds: float = 600.0
 
 
 def parse_url(database_url: str) -> URL:
@@ -74,16 +94,16 @@ def displayed(url: URL) -> str:
     return url.difference_update_query(_SECRET_OPTIONS).render_as_string(hide_password=True)
 
 
-def _open_engine(url: URL) -> Engine:
+def _open_engine(url: URL, limits: Limits) -> Engine:
     try:
         if url.get_backend_name() == "sqlite":
             _make_private(url.database or "")
             engine = create_engine(url, pool_size=2, max_overflow=64, pool_use_lifo=True)
             _configure_sqlite(engine)
             return engine
-        return create_engine(
-            url, pool_size=5, max_overflow=32, pool_pre_ping=True, connect_args={"connect_timeout": 10}
-        )
+        from batchkit.store import postgres  # noqa: PLC0415 - its driver is an extra
+
+        return postgres.open_engine(url, limits)
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise ConfigurationError(
             "the Postgres driver is not installed", hint="pip install 'groq-batchkit[postgres]'"
@@ -153,12 +173,19 @@ def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
 
 
 class Store:
-    """The results store. Cheap to create; connections are pooled and may be used from several threads, one each."""
+    """The results store. Cheap to create; connections are pooled and may be used from several threads, one each.
 
-    def __init__(self, database_url: str) -> None:
+    Raises ``RowsHeld`` when a lock is not given within ``limits``, ``ConfigurationError`` when the URL names a database, user,
+    password or host that does not exist, ``StoreUnusable`` for what waiting does not mend, and else ``StoreUnavailable``.
+    """
+
+    def __init__(self, database_url: str, *, limits: Limits | None = None) -> None:
         self.url = parse_url(database_url)
-        self.engine = _open_engine(self.url)
+        self.limits = limits or Limits()
+        self.engine = _open_engine(self.url, self.limits)
         self._turns = Turns() if self.is_sqlite else None
+        self._was_connected = False
+        event.listen(self.engine, "connect", self._note_connection)
 
     @property
     def is_sqlite(self) -> bool:
@@ -179,15 +206,17 @@ class Store:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, *, is_upgrade: bool = False) -> Iterator[Connection]:
         """Open a write transaction, committed at the end, rolled back on any error. Not to be nested.
 
         On SQLite, which has one writer at a time, the threads of this process get theirs in the order in which they ask.
+        A statement of an upgrade, which may rewrite a large table, takes as long as it takes.
         """
+        limits = replace(self.limits, statement_seconds=0) if is_upgrade else self.limits
         with (
             self._turns.turn(_BUSY_TIMEOUT_MILLISECONDS / 1_000) if self._turns is not None else nullcontext(),
             self._translated(),
-            self.engine.connect().execution_options(batchkit_writes=True) as connection,
+            self.engine.connect().execution_options(batchkit_writes=True, batchkit_limits=limits) as connection,
             connection.begin(),
         ):
             yield connection
@@ -196,13 +225,66 @@ class Store:
     def _translated(self) -> Iterator[None]:
         try:
             yield
+        except PoolTimeout as error:
+            raise StoreUnavailable(
+                f"the database {self.display_url} cannot be used: all connections of this process are in use",
+                hint="nothing is lost: run the same command again",
+            ) from error
         except DBAPIError as error:
             if not _is_the_databases_trouble(error):
                 raise
-            raise StoreUnavailable(
-                f"the database {self.display_url} cannot be used: {_first_line(error)}",
-                hint=f"nothing is lost: {_remedy(error)}, then run the same command again; `batchkit doctor` looks closer",
-            ) from error
+            raise self._explained(error) from error
+
+    def _explained(self, error: DBAPIError) -> StoreError | ConfigurationError:
+        """Say what a refusal of the database means, and what to do about it."""
+        if self.is_sqlite:
+            return self._explained_by_sqlite(error)
+        from batchkit.store import postgres  # noqa: PLC0415 - its driver is an extra
+
+        place, said = self.display_url, _first_line(error)
+        code = getattr(error.orig, "sqlstate", None)
+        if code in {_LOCK_NOT_AVAILABLE, _DEADLOCK}:
+            return self._held(postgres.holders(self.engine, self.limits), is_deadlock=code == _DEADLOCK)
+        if not self._was_connected and postgres.is_wrong_url(error):
+            return ConfigurationError(
+                f"the database {place} cannot be used: {said}",
+                hint="correct BATCHKIT_DATABASE_URL or --database-url; createdb NAME makes a database that is missing",
+            )
+        if code == _INSUFFICIENT_PRIVILEGE:
+            return StoreUnusable(
+                f"the database {place} cannot be used: {said}",
+                hint="have the database's owner grant this user the missing right, then run the same command again",
+            )
+        return StoreUnavailable(
+            f"the database {place} cannot be used: {said}",
+            hint="nothing is lost: wait until the database is back, then run the same command again;"
+            " `batchkit doctor` looks closer",
+        )
+
+    def _explained_by_sqlite(self, error: DBAPIError) -> StoreError:
+        code = getattr(error.orig, "sqlite_errorcode", 0) & _PRIMARY_CODE
+        remedy = _SQLITE_REMEDIES.get(code, "put the file right")
+        kind = RowsHeld if code in _IS_BUSY else StoreUnusable
+        return kind(
+            f"the database {self.display_url} cannot be used: {_first_line(error)}",
+            hint=f"nothing is lost: {remedy}, then run the same command again; `batchkit doctor` looks closer",
+        )
+
+    def _held(self, holders: list[str], *, is_deadlock: bool) -> RowsHeld:
+        what = (
+            "this command and another one waited for each other's rows"
+            if is_deadlock
+            else f"a lock was not given within {self.limits.lock_seconds:g} s"
+        )
+        by_whom = f"; held by {'; or '.join(holders)}" if holders else ""
+        return RowsHeld(
+            f"the database {self.display_url} is locked: {what}{by_whom}",
+            hint="nothing is lost: end the program that holds them (SELECT pg_terminate_backend(SESSION) does it from the"
+            " database), or run the same command again later",
+        )
+
+    def _note_connection(self, _connection: Any, _record: Any) -> None:
+        self._was_connected = True
 
     def close(self) -> None:
         """Close the pooled connections."""
@@ -216,11 +298,6 @@ def _is_the_databases_trouble(error: DBAPIError) -> bool:
         or type(error) is DatabaseError  # a file that is damaged or is no database
         or getattr(error.orig, "sqlstate", None) == _INSUFFICIENT_PRIVILEGE
     )
-
-
-def _remedy(error: DBAPIError) -> str:
-    code = getattr(error.orig, "sqlite_errorcode", 0) & _PRIMARY_CODE
-    return _SQLITE_REMEDIES.get(code, "wait until the database is back")
 
 
 def _first_line(error: DBAPIError) -> str:

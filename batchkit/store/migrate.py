@@ -17,6 +17,8 @@ import batchkit
 from batchkit.errors import StoreError
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
     from batchkit.store.engine import Store
 
 # Any number will do, as long as every upgrade takes the same lock.
@@ -75,12 +77,19 @@ def upgrade(store: Store) -> SchemaState:
             hint="pip install --upgrade groq-batchkit",
         )
     config = _config()
-    with _ONE_AT_A_TIME, store.write() as connection:
+    with _ONE_AT_A_TIME, store.write(is_upgrade=True) as connection:
         if not store.is_sqlite:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
+            wait_for_upgrades(connection, store)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
     return before
+
+
+def wait_for_upgrades(connection: Connection, store: Store) -> None:
+    """Wait until no other process upgrades a Postgres database, however long that takes; later ones wait for this transaction."""
+    connection.execute(text("SET LOCAL lock_timeout = 0"))
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
+    connection.execute(text(f"SET LOCAL lock_timeout = {round(store.limits.lock_seconds * 1_000)}"))
 
 
 def _known_revisions() -> set[str]:

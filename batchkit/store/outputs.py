@@ -6,6 +6,8 @@ hold tables of others.
 
 from __future__ import annotations
 
+import hashlib
+from contextlib import suppress
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -32,19 +34,23 @@ from sqlalchemy import (
 )
 
 from batchkit.datasets.rows import json_texts, readable
-from batchkit.errors import UsageError
+from batchkit.errors import StoreError, UsageError
 from batchkit.jsonl import storable_text
+from batchkit.leases import is_writer_dead, new_writer
 from batchkit.store.driver import copy_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy.engine import Connection, Dialect
+    from sqlalchemy.engine.reflection import Inspector
     from sqlalchemy.types import TypeEngine
 
     from batchkit.store.engine import Store
 
 _MARK: Final = "written_by_batchkit"
+#: Begins the name of a table that is being written; with the name of its writer behind it, it has less than 63 bytes.
+_UNFINISHED: Final = "batchkit_new_"
 _MOST_NAME_BYTES: Final = 63  # of Postgres, which cuts longer ones without a word
 
 
@@ -64,12 +70,13 @@ class _Unsigned(TypeDecorator[int]):
 class OutputTable:
     """Writes batches of ``schema`` into the table ``name`` (in lower case), in place of one that was written here before.
 
-    A context manager like ``TableWriter``: the rows go into a table ``NAME_new`` in transactions of a batch each, and at the end
-    of a ``with`` block that ends well it takes the name over in one transaction; otherwise nothing changes but that ``NAME_new``,
-    which a killed process may leave, is begun anew the next time. Nested values and columns of JSON are JSON text, times with a
+    A context manager like ``TableWriter``: the rows go into a table of this writer's own in transactions of a batch each. At the
+    end of a ``with`` block that ends well that table replaces the one called ``name`` in one transaction; otherwise it is dropped.
+    Several writers may have the same ``name`` at the same time: the last one to end decides what the table holds. Tables of
+    processes that are certainly dead are dropped. Nested values and columns of JSON are JSON text, times with a
     zone are UTC, whole numbers without a sign are text on SQLite. A column ``row_number``, or ``batchkit_row`` where the table has
     such a one, keeps the order, from 1.
-    Raises ``UsageError`` when the name belongs to a table of somebody else, and ``StoreUnavailable``.
+    Raises ``UsageError`` when the name belongs to a table of somebody else, and ``StoreError``.
     """
 
     def __init__(self, store: Store, name: str, schema: pa.Schema) -> None:
@@ -80,7 +87,7 @@ class OutputTable:
         _check_columns(schema, name)
         self._numbers = "batchkit_row" if "row_number" in {column.lower() for column in schema.names} else "row_number"
         self._new = Table(
-            f"{name}_new",
+            f"{_UNFINISHED}{new_writer()}",
             MetaData(),
             # SQLite makes its own row number of exactly this type.
             Column(self._numbers, BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
@@ -90,21 +97,36 @@ class OutputTable:
 
     def __enter__(self) -> Self:
         with self._store.write() as connection:
-            for name in (self._name, self._new.name):
-                _check_ours(connection, name)
-            self._new.drop(connection, checkfirst=True)
+            _serialize(connection, self._name)
+            _check_ours(connection, self._name)
             self._new.create(connection)
+        # Whatever is in the way of that is in the way of nothing else.
+        with suppress(StoreError), self._store.write() as connection:
+            _drop_tables_of_the_dead(connection)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
-        with self._store.write() as connection:
-            if kind is not None:
-                self._new.drop(connection, checkfirst=True)
+        try:
+            if kind is None:
+                with self._store.write() as connection:
+                    self._publish(connection)
                 return
-            quoted = connection.dialect.identifier_preparer.quote
-            _check_ours(connection, self._name)
-            connection.execute(text(f"DROP TABLE IF EXISTS {quoted(self._name)}"))
-            connection.execute(text(f"ALTER TABLE {quoted(self._new.name)} RENAME TO {quoted(self._name)}"))
+        except BaseException:
+            self._drop()
+            raise
+        self._drop()
+
+    def _publish(self, connection: Connection) -> None:
+        _serialize(connection, self._name)
+        quoted = connection.dialect.identifier_preparer.quote
+        _check_ours(connection, self._name)
+        connection.execute(text(f"DROP TABLE IF EXISTS {quoted(self._name)}"))
+        connection.execute(text(f"ALTER TABLE {quoted(self._new.name)} RENAME TO {quoted(self._name)}"))
+
+    def _drop(self) -> None:
+        # A table that cannot be dropped now is dropped by a later writer, when this process has ended.
+        with suppress(StoreError), self._store.write() as connection:
+            self._new.drop(connection, checkfirst=True)
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Write some rows, which have the writer's schema."""
@@ -150,6 +172,11 @@ def _check_columns(schema: pa.Schema, name: str) -> None:
             )
 
 
+def check_table(connection: Connection, name: str) -> None:
+    """Raise ``UsageError`` when an ``OutputTable`` of that name would be refused, because somebody else's has it."""
+    _check_ours(connection, name.lower())
+
+
 def _check_ours(connection: Connection, name: str) -> None:
     """Raise ``UsageError`` when something has the name that was not written by an ``OutputTable``."""
     inspector = inspect(connection)
@@ -157,12 +184,30 @@ def _check_ours(connection: Connection, name: str) -> None:
         return
     # SQLite finds a table in whatever case it was named, but not what is known of it. A view is among no tables.
     tables = [found for found in inspector.get_table_names() if found == name or found.lower() == name]
-    marks = (constraint["name"] for found in tables for constraint in inspector.get_check_constraints(found))
-    if _MARK not in marks:
+    if not any(_is_ours(inspector, found) for found in tables):
         raise UsageError(
             f"the database has a table {name!r} that is no annotated table; it was not touched",
             hint="choose another name: table:NAME",
         )
+
+
+def _is_ours(inspector: Inspector, table: str) -> bool:
+    return any(constraint["name"] == _MARK for constraint in inspector.get_check_constraints(table))
+
+
+def _drop_tables_of_the_dead(connection: Connection) -> None:
+    inspector = inspect(connection)
+    for name in inspector.get_table_names():
+        is_left = name.startswith(_UNFINISHED) and is_writer_dead(name.removeprefix(_UNFINISHED))
+        if is_left and _is_ours(inspector, name):
+            connection.execute(text(f"DROP TABLE IF EXISTS {_quoted(name)}"))
+
+
+def _serialize(connection: Connection, name: str) -> None:
+    """Wait for whoever looks at or replaces the table ``name`` now; later ones wait for this transaction."""
+    if connection.dialect.name == "postgresql":
+        key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
 
 
 def _sql_type(kind: pa.DataType) -> TypeEngine[Any]:

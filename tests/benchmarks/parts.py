@@ -16,7 +16,7 @@ import psycopg
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
-from batchkit.cli import stores
+from batchkit import existing
 from batchkit.drive import Wave, WaveKind
 from batchkit.models import ShardState
 from batchkit.steps import resubmit
@@ -264,9 +264,9 @@ def tenth_bytes(lab: Lab) -> int:
 
 def look_at_status(runner: Runner, _lab: Lab) -> None:
     """Read what `batchkit status`, its form with a name, and its history show."""
-    (picture,) = stores.pictures(runner.settings, labs.NAME)
-    stores.pictures(runner.settings, None)
-    stores.history(runner.settings, picture, limit=20)
+    (picture,) = existing.pictures(runner.settings, labs.NAME)
+    existing.pictures(runner.settings, None)
+    existing.history(runner.settings, picture, limit=20)
 
 
 def nothing(_lab: Lab) -> int:

@@ -33,7 +33,7 @@ def closed_pipe():
     [
         (("emulator", "--list-faults"), 0),
         (("--help",), 0),
-        (("status", "--json"), 0),
+        (("status", "--json"), 2),
         (("export", "nobody", "x.jsonl"), 2),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

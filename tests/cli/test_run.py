@@ -426,23 +426,37 @@ def test_an_unknown_name_is_exit_code_2(batchkit, open_emulator, source):
         assert "there is no workload 'nobody'" in ended.err
 
 
-@pytest.mark.parametrize("words", [("watch", "a"), ("export", "a", "x.jsonl"), ("cancel", "a"), ("status", "a")])
-def test_looking_at_nothing_creates_nothing(batchkit, words):
-    """Without a database there are no workloads, and there is no database afterwards either."""
-    ended = batchkit(*words)
-    assert ended.code == 2
-    assert "no workloads yet" in ended.err
-    assert list(Path().iterdir()) == []
-
-
-def test_status_without_workloads_is_no_error(batchkit, monkeypatch):
-    """Nothing there is an answer: exit code 0, an empty list for programs."""
-    assert (batchkit("status").code, batchkit("status").out) == (0, "no workloads yet\n")
-    assert batchkit("status", "--json").json == {"schema_version": 1, "workloads": []}
+def test_status_of_a_database_without_workloads_is_no_error(batchkit, monkeypatch):
+    """That there are none is an answer: exit code 0, an empty list for programs."""
     monkeypatch.setenv("BATCHKIT_HOME", "empty")
     Path("empty").mkdir()
     Path("empty/batchkit.db").touch()
     assert (batchkit("status").code, batchkit("status").out) == (0, "no workloads yet\n")
+    assert batchkit("status", "--json").json == {"schema_version": 1, "workloads": []}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status",),
+        ("status", "--json"),
+        ("status", "nightly"),
+        ("export", "nightly", "out.jsonl"),
+        ("report", "nightly"),
+        ("watch",),
+        ("cancel", "nightly"),
+        ("resubmit", "nightly"),
+        ("clean", "nightly", "--yes"),
+    ],
+)
+@pytest.mark.parametrize("where", [(), ("--home", "nowhere"), ("--database-url", "sqlite:///nowhere/batchkit.db")])
+def test_a_database_that_does_not_exist_is_said_and_not_made(batchkit, words, where):
+    """A home that is misspelt is no empty one: exit code 2, with the path, and nothing is created."""
+    ended = batchkit(*words, *where)
+    assert ended.code == 2
+    assert ended.out == ""
+    assert f"{'nowhere' if where else '.batchkit'}/batchkit.db does not exist" in ended.err
+    assert list(Path().iterdir()) == []
 
 
 def test_status_shows_the_last_events_when_asked(batchkit, open_emulator, source):

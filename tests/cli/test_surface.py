@@ -158,7 +158,7 @@ def test_an_error_carries_its_exit_code(batchkit, monkeypatch):
     def fail(*_words, **_more):
         raise StoreUnavailable("the database is away", hint="run it again")
 
-    monkeypatch.setattr("batchkit.cli.stores.read", fail)
+    monkeypatch.setattr("batchkit.existing.pictures", fail)
     ended = batchkit("status")
     assert ended.code == 4
     assert "the database is away" in ended.err
@@ -199,7 +199,7 @@ def start(*words, **environment):
 
 
 @pytest.mark.parametrize(("words", "forbidden"), [("--help", "sqlalchemy|httpx|pydantic"), ("status", "httpx|alembic")])
-def test_help_and_status_load_only_what_they_need(words, forbidden):
+def test_help_and_status_load_only_what_they_need(words, forbidden, sqlite_url):
     """Prefect, the emulator's server and what else takes long to load stay out of quick commands."""
     code = (
         "import sys\n"
@@ -208,11 +208,11 @@ def test_help_and_status_load_only_what_they_need(words, forbidden):
         f"heavy = set(sys.modules) & set('prefect|uvicorn|fastapi|fsspec|{forbidden}'.split('|'))\n"
         "sys.exit(', '.join(heavy) or 0)\n"
     )
-    ended = start("-c", code, BATCHKIT_SPOOL_URL="s3://bucket/folder")
+    ended = start("-c", code, BATCHKIT_SPOOL_URL="s3://bucket/folder", BATCHKIT_DATABASE_URL=sqlite_url)
     assert (ended.returncode, ended.stderr.replace(_HINT, "")) == (0, "")
 
 
-_HINT = "hint: `batchkit run requests.jsonl` starts one (or name the folder of another with --home)\n"
+_HINT = "hint: `batchkit run requests.jsonl` starts one\n"
 
 
 def test_the_package_is_the_command_too():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,6 +100,35 @@ def no_database(place: Place) -> Any:
     return place.batchkit(*RUN)
 
 
+def a_wrong_database(place: Place) -> Any:
+    """The URL names a host that does not exist."""
+    place.open_emulator()
+    place.environment.setenv("BATCHKIT_DATABASE_URL", "postgresql+psycopg://me:secret@no-such-host.invalid/b")
+    return place.batchkit(*RUN)
+
+
+def a_held_database(place: Place) -> Any:
+    """Another program holds the database file."""
+    place.open_emulator()
+    place.environment.setattr("batchkit.store.engine._BUSY_TIMEOUT_MILLISECONDS", 10)
+    place.batchkit(*RUN, "--timeout", "0")
+    with closing(sqlite3.connect(".batchkit/batchkit.db", isolation_level=None)) as holder:
+        holder.execute("PRAGMA journal_mode = DELETE")
+        holder.execute("BEGIN EXCLUSIVE")
+        return place.batchkit(*RUN)
+
+
+def a_misspelt_home(place: Place) -> Any:
+    """There is no such folder."""
+    return place.batchkit("status", "--home", "nowhere")
+
+
+def one_output_twice(place: Place) -> Any:
+    """The results would overwrite their input."""
+    place.open_emulator()
+    return place.batchkit(*RUN, "--output", "./input.jsonl")
+
+
 def a_lost_spool(place: Place) -> Any:
     """Somebody has deleted a shard's file before it was sent."""
     place.open_emulator(calls.GatewayErrors(on=("files.create",)))
@@ -155,6 +186,10 @@ SYMPTOMS: dict[str, tuple[Callable[[Place], Any], int]] = {
     "the free plan has no Batch API": (the_free_plan, 4),
     "the provider could not be reached": (nobody_answers, 4),
     "cannot be used: connection failed": (no_database, 4),
+    "cannot be used: failed to resolve host": (a_wrong_database, 2),
+    "database is locked": (a_held_database, 4),
+    "there are no workloads yet": (a_misspelt_home, 2),
+    "the results would overwrite it": (one_output_twice, 2),
     "is missing or was changed": (a_lost_spool, 4),
     "cannot be used: Protocol not known": (a_strange_spool_url, 2),
     "cannot write file://": (a_spool_that_refuses, 4),

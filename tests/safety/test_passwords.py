@@ -41,6 +41,7 @@ def test_no_verb_shows_the_password_of_a_database_that_is_away(batchkit, monkeyp
     """Every verb says that the database cannot be used, with and without a traceback, and keeps the password to itself."""
     write_mixed(tmp_path / "work" / "input.jsonl", 3)
     monkeypatch.setenv("GROQ_API_KEY", "gsk_made_up")
+    monkeypatch.setenv("BATCHKIT_OUTAGE_SECONDS", "0.01")
     for verb, words in VERBS.items():
         ended = batchkit(*words, "--database-url", url)
         assert ended.code in {2, 4}, ended.err

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
-from batchkit.errors import ConfigurationError, StoreUnavailable
+from batchkit.errors import ConfigurationError, RowsHeld, StoreUnavailable
 from batchkit.store import engine, migrate, workloads
 from batchkit.store.bulk import bulk_for
 from batchkit.store.engine import Store, parse_url
@@ -309,15 +309,17 @@ def test_other_trouble_with_a_new_file_is_told_at_once():
         engine._switch_to_wal(BusyCursor(sqlite3.SQLITE_READONLY, times=1))  # type: ignore[arg-type] # as above
 
 
-def test_file_that_stays_locked_is_unavailable(tmp_path, monkeypatch):
+def test_file_that_stays_locked_is_held(tmp_path, monkeypatch):
     """Waiting for another program's lock ends, and says what the matter is."""
     path = tmp_path / "batchkit.db"
     monkeypatch.setattr(engine, "_BUSY_TIMEOUT_MILLISECONDS", 30)
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     store = Store(f"sqlite:///{path}")
-    with pytest.raises(StoreUnavailable, match="locked"), store.read():
+    with pytest.raises(RowsHeld, match="locked") as caught, store.read():
         pytest.fail("the file is locked")
+    assert caught.value.exit_code == 4
+    assert "end the other program" in (caught.value.hint or "")
     store.close()
     holder.close()
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import pyarrow as pa
@@ -11,6 +15,7 @@ from sqlalchemy import inspect, text
 
 from batchkit.datasets.rows import json_field
 from batchkit.errors import UsageError
+from batchkit.store.engine import Store
 from batchkit.store.outputs import OutputTable
 
 SCHEMA = pa.schema([("id", pa.int64()), ("text", pa.string())])
@@ -29,6 +34,30 @@ def read(store, query):
         return [tuple(row) for row in connection.execute(text(query))]
 
 
+def rows_of(ids):
+    """Make a batch with these ids."""
+    return pa.RecordBatch.from_pylist([{"id": number, "text": "x"} for number in ids], schema=SCHEMA)
+
+
+def summed(store, name):
+    """Count the rows of a table, and give its least and greatest id."""
+    ids = [row[0] for row in read(store, f"select id from {name}")]  # noqa: S608 - a name of the test's
+    return len(ids), min(ids), max(ids)
+
+
+def unfinished(store):
+    """Name the tables that are being written, or were left."""
+    with store.read() as connection:
+        return [name for name in inspect(connection).get_table_names() if name.startswith("batchkit_new_")]
+
+
+def start_python(code, *arguments):
+    """Start another Python with a pipe to it and one back."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
 def test_rows_are_in_order_and_the_same_again_takes_their_place(store):
     """Numbered from 1 over all batches; a second write leaves nothing of the first, nor a table of its own."""
     awkward = 'é "q" \n%s :x'
@@ -36,8 +65,7 @@ def test_rows_are_in_order_and_the_same_again_takes_their_place(store):
     assert read(store, "select * from labels order by row_number") == [(1, 7, awkward), (2, 5, None), (3, 6, "\ufffda")]
     write(store, "labels", [[{"id": 1, "text": "new"}]])
     assert read(store, "select * from labels") == [(1, 1, "new")]
-    with store.read() as connection:
-        assert not inspect(connection).has_table("labels_new")
+    assert unfinished(store) == []
 
 
 def test_values_have_types_of_the_database(store):
@@ -73,8 +101,7 @@ def test_tables_of_others_are_not_touched(store):
     with store.write() as connection:
         connection.execute(text("create table orders (id integer)"))
         connection.execute(text("insert into orders values (1)"))
-        connection.execute(text("create table later_new (id integer)"))
-    for name in ("orders", "workloads", "succeeded", "later", *(["Orders"] if store.is_sqlite else [])):
+    for name in ("orders", "workloads", "succeeded", *(["Orders"] if store.is_sqlite else [])):
         with pytest.raises(UsageError, match="not touched"):
             write(store, name, [[{"id": 1, "text": "x"}]])
     assert read(store, "select * from orders") == [(1,)]
@@ -91,7 +118,7 @@ def test_tables_of_others_are_not_touched(store):
 
 
 def test_failure_in_the_middle_changes_nothing(store):
-    """The old table stays; what a killed process leaves is begun anew."""
+    """The old table stays, and the new one is gone."""
     write(store, "labels", [[{"id": 1, "text": "old"}]])
 
     def break_off():
@@ -102,11 +129,86 @@ def test_failure_in_the_middle_changes_nothing(store):
     with pytest.raises(KeyboardInterrupt):
         break_off()
     assert read(store, "select id, text from labels") == [(1, "old")]
-    OutputTable(store, "labels", SCHEMA).__enter__().write(
-        pa.RecordBatch.from_pylist([{"id": 3, "text": "left"}], schema=SCHEMA)
-    )
-    write(store, "labels", [[{"id": 4, "text": "whole"}]])
-    assert read(store, "select id, text from labels") == [(4, "whole")]
+    assert unfinished(store) == []
+
+
+def test_writers_of_one_table_do_not_meet(store, database_url):
+    """Two that write at the same time both end well, and the last one to end decides what the table holds, whole."""
+    other = Store(database_url)
+    longest = "a" * 48
+    longest = "a" * 48
+    with OutputTable(store, longest, SCHEMA) as one:
+        one.write(rows_of(range(100)))
+        with OutputTable(other, longest, SCHEMA) as two:
+            two.write(rows_of(range(50)))
+            one.write(rows_of(range(100, 200)))
+        assert summed(store, longest) == (50, 0, 49)
+    other.close()
+    assert summed(store, longest) == (200, 0, 199)
+    assert unfinished(store) == []
+
+
+def test_writers_that_end_at_the_same_time_all_end_well(store, database_url):
+    """Whether there was a table before or not, each swap is whole, and nobody is refused."""
+    writers, rounds = 4, 3
+    start = threading.Barrier(writers, timeout=30)
+
+    def write_rows(number: int) -> None:
+        own = Store(database_url)
+        try:
+            for _ in range(rounds):
+                with OutputTable(own, "labels", SCHEMA) as output:
+                    output.write(rows_of(range(number * 100, number * 100 + 10 + number)))
+                    start.wait()
+        finally:
+            own.close()
+
+    with ThreadPoolExecutor(writers) as pool:
+        for done in [pool.submit(write_rows, number) for number in range(writers)]:
+            done.result()
+    count, least, most = summed(store, "labels")
+    assert (count, most) == (10 + least // 100, least + count - 1)
+    assert unfinished(store) == []
+
+
+_WRITER = """
+import sys
+import pyarrow as pa
+from batchkit.store.engine import Store
+from batchkit.store.outputs import OutputTable
+schema = pa.schema([("id", pa.int64()), ("text", pa.string())])
+with OutputTable(Store(sys.argv[1]), "labels", schema) as output:
+    output.write(pa.RecordBatch.from_pylist([{"id": 7, "text": "other"}] * 3, schema=schema))
+    print("written", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_only_tables_of_dead_processes_are_dropped(store, database_url):
+    """What a killed process was writing is dropped by the next writer; what a living one is writing is left to it."""
+    with (
+        start_python(_WRITER, database_url) as killed,
+        start_python(_WRITER, database_url) as living,
+    ):
+        for process in (killed, living):
+            assert process.stdout.readline() == "written\n"
+        killed.kill()
+        killed.wait()
+        assert len(unfinished(store)) == 2
+        write(store, "labels", [[{"id": 1, "text": "mine"}]])
+        assert len(unfinished(store)) == 1
+        living.communicate("\n")
+        assert living.returncode == 0
+    assert read(store, "select id, text from labels") == [(7, "other")] * 3
+    assert unfinished(store) == []
+
+
+def test_table_that_only_has_the_name_of_an_unfinished_one_is_not_dropped(store):
+    """Without the mark it belongs to somebody else."""
+    with store.write() as connection:
+        connection.execute(text("create table batchkit_new_0123456789ab_1_1_01234567 (id integer)"))
+    write(store, "labels", [[{"id": 1, "text": "mine"}]])
+    assert len(unfinished(store)) == 1
 
 
 @pytest.mark.parametrize(

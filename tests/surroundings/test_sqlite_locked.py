@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from batchkit.errors import StoreUnavailable
+from batchkit.errors import RowsHeld
 from batchkit.store import engine
 from tests.surroundings.proofs import Meddled, assert_bought_once, assert_complete
 from tests.workloads import write_mixed
@@ -113,7 +113,7 @@ def test_a_file_that_stays_held_ends_the_run_for_now(open_bench, holder, monkeyp
         runner._given_provider = Meddled(runner.provider, hold)
         workload = bench.split(write_mixed(tmp_path / "input.jsonl", 60), shard_lines=20)
 
-        with pytest.raises(StoreUnavailable, match="locked") as caught:
+        with pytest.raises(RowsHeld, match="locked") as caught:
             runner.process(workload.id)
 
         holder.give_back()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -12,14 +13,15 @@ import pytest
 
 import batchkit
 from batchkit import leases
-from batchkit.leases import LeaseKeeper, dead_among, is_certainly_dead, new_owner
+from batchkit.leases import LeaseKeeper, dead_among, is_certainly_dead, is_writer_dead, new_owner, new_writer
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells when a process started")
 
 _OTHER = """
 import sys
-from batchkit.leases import new_owner
+from batchkit.leases import new_owner, new_writer
 print(new_owner(), flush=True)
+print(new_writer(), flush=True)
 sys.stdin.readline()
 """
 
@@ -227,3 +229,35 @@ def test_forgotten_keeper_does_not_keep_the_process():
         assert thread.daemon
     finally:
         keeper.close()
+
+
+def test_writers_have_short_plain_names_of_their_own():
+    """Fit for the names of files and of tables."""
+    names = {new_writer() for _ in range(3)}
+    assert len(names) == 3
+    assert all(re.fullmatch(r"[0-9a-f_]{1,48}", name) for name in names)
+
+
+@needs_proc
+def test_writer_lives_until_its_process_is_gone(other_process):
+    """As an owner does."""
+    process, _ = other_process
+    writer = process.stdout.readline().strip()
+    assert not is_writer_dead(writer)
+    process.kill()
+    process.wait()
+    assert is_writer_dead(writer)
+
+
+@needs_proc
+def test_writer_of_another_place_is_never_certainly_dead(monkeypatch):
+    """Neither one of another machine or boot, nor a name that no writer has, nor any where the system tells nothing."""
+    place, pid, started, end = new_writer().split("_")
+    dead = f"{place}_{pid}_{int(started) - 1}_{end}"
+    assert is_writer_dead(dead)
+    other = "0" * 12
+    for name in (f"{other}_{pid}_{started}_{end}", f"{place}_{pid}_0_{end}", f"{dead}0", dead[1:], "", "labels"):
+        assert not is_writer_dead(name), name
+    monkeypatch.setattr(leases, "_place", lambda: "host|-")
+    unknown = new_writer().split("_")[0]
+    assert not is_writer_dead(f"{unknown}_{pid}_{int(started) - 1}_{end}")

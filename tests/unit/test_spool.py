@@ -6,6 +6,9 @@ import errno
 import hashlib
 import os
 import stat
+import subprocess
+import sys
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -14,7 +17,7 @@ from hypothesis import strategies as st
 
 from batchkit import spool as spool_module
 from batchkit.errors import SpoolError
-from batchkit.spool import Spool, directory_name, disk_errors, part_of, sha256_of
+from batchkit.spool import Spool, directory_name, disk_errors, part_of, sha256_of, whole_file
 
 OUTSIDE = ["..", "../x", "a/../../x", "a/..", "/", "/etc", "", ".", "./"]
 
@@ -255,3 +258,95 @@ def test_other_errors_pass(tmp_path):
     """A bug inside is not dressed up as a full disk."""
     with pytest.raises(ZeroDivisionError), disk_errors("read", tmp_path):
         raise ZeroDivisionError
+
+
+def names_in(folder):
+    """Name what a folder holds."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def break_off(target):
+    """Begin to write a file, and end in the middle."""
+    with whole_file(target) as handle:
+        handle.write(b"third\n")
+        raise KeyboardInterrupt
+
+
+def test_writers_of_one_file_do_not_meet(tmp_path):
+    """However they overlap, each publishes what it wrote, whole; the last one to end decides."""
+    target = tmp_path / "out.jsonl"
+    with whole_file(target) as first:
+        first.write(b"first\n" * 1_000)
+        with whole_file(target) as second:
+            second.write(b"second\n")
+            with pytest.raises(KeyboardInterrupt):
+                break_off(target)
+            first.write(b"first\n" * 1_000)
+        assert target.read_bytes() == b"second\n"
+    assert target.read_bytes() == b"first\n" * 2_000
+    assert names_in(tmp_path) == ["out.jsonl"]
+
+
+def test_file_of_the_user_beside_the_target_is_not_touched(tmp_path):
+    """Whatever it is called."""
+    names = ["out.jsonl.part", ".out.jsonl.part", ".out.jsonl.0123456789ab_1_1_01234567.part", ".out.jsonl.mine.part"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"the user's own")
+    with whole_file(tmp_path / "out.jsonl") as handle:
+        handle.write(b"x")
+    assert names_in(tmp_path) == sorted([*names, "out.jsonl"])
+    assert {(tmp_path / name).read_bytes() for name in names} == {b"the user's own"}
+
+
+def test_file_with_the_longest_name_can_be_written(tmp_path):
+    """The part file's name is cut, also in the middle of a character."""
+    for name in ("x" * 255, "é" * 127):
+        with whole_file(tmp_path / name) as handle:
+            handle.write(b"x")
+    assert names_in(tmp_path) == ["x" * 255, "é" * 127]
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from batchkit.spool import whole_file
+with whole_file(Path(sys.argv[1])) as handle:
+    handle.write(sys.argv[2].encode() * 100_000)
+    handle.flush()
+    print("written", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells when a process started")
+def test_part_file_of_a_killed_process_is_removed_and_that_of_a_living_one_is_not(tmp_path):
+    """Two processes write one file: one is killed, the other one ends whole, after a third has ended before it."""
+    target = tmp_path / "out.jsonl"
+    target.write_bytes(b"as it was")
+    with ExitStack() as stack:
+        killed, living = (
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", _WRITER, str(target), letter],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            for letter in "kl"
+        )
+        for process in (killed, living):
+            assert process.stdout is not None
+            assert process.stdout.readline() == "written\n"
+        killed.kill()
+        killed.wait()
+        assert target.read_bytes() == b"as it was"
+        assert len(names_in(tmp_path)) == 3
+        with whole_file(target) as handle:
+            handle.write(b"mine")
+        assert target.read_bytes() == b"mine"
+        assert len(names_in(tmp_path)) == 2
+        living.communicate("\n")
+        assert living.returncode == 0
+    assert target.read_bytes() == b"l" * 100_000
+    assert names_in(tmp_path) == ["out.jsonl"]

@@ -1,4 +1,4 @@
-"""Opening what is there: commands that only look must not create a database, nor a folder for one."""
+"""Opening what exists: commands that only read create no database, nor a folder for one."""
 
 from __future__ import annotations
 
@@ -67,7 +67,11 @@ def read(settings: Settings, look: Callable[[Connection], T]) -> T | None:
 
 
 def pictures(settings: Settings, name: str | None, *, clock: Callable[[], float] = time.time) -> list[Progress]:
-    """Read where the named workload stands, or all of them, oldest first. Raises ``UnknownWorkload``, ``StoreError``."""
+    """Read where the named workload stands, or all of them, oldest first; creates and upgrades nothing.
+
+    Raises ``UnknownWorkload``, also when there is no database, and ``StoreError``.
+    """
+    _check_exists(settings)
 
     def look(connection: Connection) -> list[Progress]:
         found = workloads.every(connection) if name is None else [workloads.find(connection, name)]
@@ -75,8 +79,6 @@ def pictures(settings: Settings, name: str | None, *, clock: Callable[[], float]
 
     found = read(settings, look) or []
     if name is not None and not found:
-        if missing_file(settings) is not None:
-            raise UnknownWorkload("no workloads yet", hint=no_workloads_hint(settings))
         place = displayed(parse_url(settings.resolved_database_url))
         raise UnknownWorkload(f"there is no workload {name!r} in {place}", hint="`batchkit status` lists them")
     return found
@@ -92,10 +94,14 @@ def open_runner(settings: Settings) -> Runner:
     """Open a runner on a database that exists. Raises ``UnknownWorkload`` when there is none."""
     from batchkit.runner import Runner  # noqa: PLC0415 - loads the provider and all steps
 
+    _check_exists(settings)
+    return Runner(settings)
+
+
+def _check_exists(settings: Settings) -> None:
     missing = missing_file(settings)
     if missing is not None:
         raise UnknownWorkload(f"there are no workloads yet: {missing} does not exist", hint=no_workloads_hint(settings))
-    return Runner(settings)
 
 
 def _schema(store: Store) -> SchemaState | None:

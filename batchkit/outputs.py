@@ -1,0 +1,60 @@
+"""Where results may go. What could not be written in the end is refused before anything is sent."""
+
+from __future__ import annotations
+
+import stat
+import tempfile
+from typing import TYPE_CHECKING
+
+from batchkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+def check_file(target: Path, *, inputs: Iterable[Path] = (), makes_folder: bool = False) -> None:
+    """Raise ``UsageError`` when no file can be written at ``target``, or when that is one of ``inputs``.
+
+    A folder that does not exist is refused, unless the writer ``makes_folder``. Nothing is created.
+    """
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        mode = None
+    except (OSError, ValueError) as error:
+        raise _not_written(target, getattr(error, "strerror", None) or str(error)) from error
+    if mode is not None and stat.S_ISDIR(mode):
+        raise UsageError(f"{target} is a folder", hint="name a file")
+    if mode is not None and not stat.S_ISREG(mode):
+        raise _not_written(target, "it is no regular file")
+    if any(are_same(target, path) for path in inputs):
+        raise overwrites_input(target)
+    folder = target.absolute().parent
+    while makes_folder and not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise UsageError(f"{target} cannot be written: there is no such folder", hint="make the folder first")
+    try:
+        # Rights alone do not tell what a full or read-only file system refuses. The file has no name, or loses it at once.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _not_written(target, f"{folder}: {error.strerror or error}") from error
+
+
+def overwrites_input(target: Path) -> UsageError:
+    """Make the error of an output that is an input."""
+    return UsageError(f"{target} is the input; the results would overwrite it", hint="name another output")
+
+
+def are_same(one: Path, other: Path) -> bool:
+    """Whether two paths mean the same file, also by a link or another way to its folder, and also when there is none yet."""
+    try:
+        return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
+    except (OSError, RuntimeError, ValueError):
+        return False
+
+
+def _not_written(target: Path, reason: str) -> UsageError:
+    return UsageError(f"{target} cannot be written: {reason}", hint="name another output")
