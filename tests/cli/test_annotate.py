@@ -16,7 +16,7 @@ from tests.workloads import read_lines
 
 DATA = Path(__file__).parents[1] / "data" / "annotate"
 MODEL = "openai/gpt-oss-20b"
-MODELS = f"{MODEL},openai/gpt-oss-120b,moonshotai/kimi-k2-instruct"
+MODELS = f"{MODEL},openai/gpt-oss-120b,meta-llama/llama-4-scout-17b-16e-instruct"
 REVIEWS = ("annotate", DATA / "reviews.csv", "--prompt", f"@{DATA / 'sentiment.j2'}")
 LABELS = (*REVIEWS, "--schema", DATA / "label.json", "--key", "id", "--no-prefect")
 KIND = ("annotate", "reviews.csv", "--prompt", "Kind? {{ text }}", "--model", MODEL, "--no-prefect")
