@@ -110,7 +110,7 @@ def test_a_scenario_file_lists_models_and_is_kept(tmp_path):
     """A TOML file may name them; the directory serves them again later without it."""
     file = tmp_path / "own.toml"
     file.write_text('models = ["mine"]\n', encoding="utf-8")
-    assert load_scenario(file).models == {"mine"}
+    assert load_scenario(file).models == frozenset({"mine"})
     with Emulator(tmp_path / "e", file, speed=FAST) as emulator, Client(emulator) as client:
         assert listed(client) == ["mine"]
     with Emulator(tmp_path / "e", speed=FAST) as emulator, Client(emulator) as client:
