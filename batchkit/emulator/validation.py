@@ -106,7 +106,7 @@ def _check_envelope(request: dict[str, Any], endpoint: str, rules: BatchRules) -
 def _check_body(body: dict[str, Any], url: str, rules: BatchRules) -> Problem | None:
     required = ("model", "messages") if url == CHAT else ("model", "url")
     for key in required:
-        if not body.get(key):
+        if body.get(key) is None:
             param = f"body.{key}"
             return problem("invalid_request", f"Missing required parameter: '{param}'.", param=param)
     if str(body["model"]) in rules.refused_models:

@@ -73,6 +73,14 @@ def test_a_batch_refuses_bad_bodies_line_by_line(client):
     assert client.http.post("/chat/completions", json=bad["body"]).status_code == 400
 
 
+@pytest.mark.parametrize("body", [{"messages": []}, {"messages": "x"}, {"model": ""}, {"model": 5}, {"n": 2}], ids=str)
+def test_a_body_that_is_there_but_wrong_fails_its_own_line_only(client, body):
+    """Only what is missing altogether is found before the batch runs."""
+    batch = client.run([chat_line("one"), chat_line("bad", **body)])
+    assert batch["request_counts"] == {"completed": 1, "failed": 1, "total": 2}
+    assert [error["response"]["status_code"] for error in client.results(batch)[1]] == [400]
+
+
 def test_any_model_is_answered_when_that_is_asked_for(make_client):
     """The constructor's any_model answers whatever the name, in calls and in batches, and shows it when asked by id."""
     client = make_client(any_model=True)
