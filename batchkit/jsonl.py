@@ -54,9 +54,17 @@ def loads_leniently(data: bytes) -> Any:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
         try:
-            return json.loads(data)
+            return json.loads(data, parse_int=_whole_number)
         except (ValueError, RecursionError) as error:
             raise MalformedJson(str(error)) from error
+
+
+def _whole_number(digits: str) -> int | float:
+    try:
+        return int(digits)
+    except ValueError:
+        # Python makes no integer of more than 4,300 digits; the line is worth more than what it would be.
+        return float(digits)
 
 
 #: What typed readers raise.

@@ -90,8 +90,12 @@ class Images:
         if isinstance(value, dict):
             # As Hugging Face's datasets keep an image.
             value = value.get("bytes") or value.get("path")
-        if isinstance(value, str) and value[:8].lower().startswith(("http://", "https://")):
-            return Picture(column, address=value)
+        if isinstance(value, str):
+            address = value.strip()
+            if address[:8].lower().startswith(("http://", "https://")):
+                return Picture(column, address=address)
+            if address[:5].lower() == "data:":
+                return self._checked(Picture(column, data=_from_data_url(column, address)))
         return self._checked(Picture(column, data=self._bytes_of(column, value)))
 
     def _bytes_of(self, column: str, value: Any) -> bytes:
@@ -99,8 +103,6 @@ class Images:
             return value
         if not isinstance(value, str):
             raise ImageTrouble(column, f"an image is an address, a path or bytes, not {type(value).__name__}")
-        if value[:5].lower() == "data:":
-            return _from_data_url(column, value)
         try:
             return self._files.read(value)
         except FileTrouble as trouble:
@@ -160,7 +162,8 @@ def _from_data_url(column: str, url: str) -> bytes:
     if not comma or not head.lower().endswith(";base64"):
         raise ImageTrouble(column, "the data: address is not in base64")
     try:
-        return base64.b64decode(encoded, validate=True)
+        # Many tools break base64 into lines.
+        return base64.b64decode("".join(encoded.split()), validate=True)
     except (binascii.Error, ValueError):
         raise ImageTrouble(column, "the data: address is damaged") from None
 

@@ -184,7 +184,7 @@ def _cut_to_limits(draft: _Draft, body: dict[str, Any]) -> None:
     if draft.content is None:
         return
     stops = body.get("stop") or []
-    for stop in [stops] if isinstance(stops, str) else stops:
+    for stop in filter(None, [stops] if isinstance(stops, str) else stops):
         draft.content = draft.content.partition(stop)[0]
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     if limit is None or count_tokens(draft.content) <= limit:

@@ -86,6 +86,16 @@ def test_what_cannot_be_sent_names_its_column(tmp_path, value, why):
     assert caught.value.column == "photo"
 
 
+def test_blanks_around_an_address_and_line_ends_in_base64_are_left_out(tmp_path):
+    """As spreadsheets, MIME and ``openssl base64`` write them."""
+    encoded = base64.encodebytes(picture(60, 60, is_noisy=True)).decode()
+    assert encoded.count("\n") > 3
+    row = {"a": f" {ADDRESS}\n", "b": f"\tdata:image/png;base64,{encoded}"}
+    first, second = urls(row, tmp_path)
+    assert first == ADDRESS
+    assert decoded(second).size == (60, 60)
+
+
 @pytest.mark.timeout(60)
 def test_too_many_images_of_a_row_are_counted_before_any_is_read(tmp_path):
     """A list may name a file a hundred thousand times."""

@@ -168,6 +168,7 @@ def test_stop_sequences_end_the_answer():
     """The answer ends before the first stop sequence."""
     assert message(text="one STOP two", stop=["STOP"])["content"] == "Echo: one "
     assert message(text="one STOP two", stop="two")["content"] == "Echo: one STOP "
+    assert message(text="one STOP two", stop=["", "two"])["content"] == "Echo: one STOP "
 
 
 @pytest.mark.parametrize(
@@ -339,6 +340,22 @@ def test_wrong_audio_requests_are_refused(body):
     assert ask(TRANSCRIPTIONS, **{"model": "whisper-large-v3", **body})[0] == 400
 
 
+MESSAGES = st.lists(
+    st.dictionaries(
+        st.sampled_from(["role", "content", "name", "tool_calls", "tool_call_id", "reasoning", "x"]),
+        st.sampled_from(["user", "assistant", "tool", "system", "", None, 5, [], {}, [{}], ["x"]])
+        | st.lists(
+            st.dictionaries(
+                st.sampled_from(["type", "text", "image_url", "id", "function"]),
+                st.sampled_from(
+                    ["text", "image_url", "function", None, {}, {"url": "u"}, {"name": "f", "arguments": "{"}]
+                ),
+            ),
+            max_size=2,
+        ),
+    ),
+    max_size=3,
+)
 JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.text(max_size=3)),
     lambda inner: st.one_of(
@@ -360,22 +377,31 @@ FIELDS = st.sampled_from(
         "seed",
         "url",
         "timestamp_granularities",
+        "temperature",
+        "function_call",
+        "reasoning_format",
+        "include_reasoning",
+        "unheard_of",
     ]
 )
 
 
 @settings(max_examples=300, deadline=None)
 @given(
-    endpoint=st.sampled_from([CHAT, TRANSCRIPTIONS, TRANSLATIONS]), changes=st.dictionaries(FIELDS, JSON, max_size=4)
+    endpoint=st.sampled_from([CHAT, TRANSCRIPTIONS, TRANSLATIONS]),
+    changes=st.dictionaries(FIELDS, JSON, max_size=4),
+    messages=st.none() | MESSAGES,
 )
-def test_nonsense_is_answered_with_400(endpoint, changes):
+def test_nonsense_is_answered_with_400(endpoint, changes, messages):
     """Whatever stands in a body, the line is answered or refused; it never stops its batch."""
     body = {
         "model": "openai/gpt-oss-20b",
         "messages": [{"role": "user", "content": "x"}],
-        "url": "https://a/b",
+        **({} if endpoint == CHAT else {"url": "https://a/b"}),
         **changes,
+        **({} if messages is None else {"messages": messages}),
     }
     status, answered = ask(endpoint, **body)
     assert status in {200, 400}
+    assert "wrong type" not in str(answered), "refused by accident, not by a check"
     assert orjson.dumps(answered)
