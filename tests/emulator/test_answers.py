@@ -340,7 +340,7 @@ def test_wrong_audio_requests_are_refused(body):
     assert ask(TRANSCRIPTIONS, **{"model": "whisper-large-v3", **body})[0] == 400
 
 
-MESSAGES = st.lists(
+MESSAGES: st.SearchStrategy[list[dict[str, object]]] = st.lists(
     st.dictionaries(
         st.sampled_from(["role", "content", "name", "tool_calls", "tool_call_id", "reasoning", "x"]),
         st.sampled_from(["user", "assistant", "tool", "system", "", None, 5, [], {}, [{}], ["x"]])

@@ -100,7 +100,7 @@ def test_fewer_lines_than_were_counted_are_a_torn_download_whatever_the_status(s
 
 def lost_creation(store, folder, **script):
     """Send two shards, of which the creation of the first is never answered: no batch exists."""
-    lost = []
+    lost: list[bool] = []
 
     def lose_first(_data):
         if not lost:
