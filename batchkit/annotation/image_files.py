@@ -112,13 +112,14 @@ def _content(path: Path, shown: str) -> bytes:
     _check_regular(path.stat(), shown)
     descriptor = os.open(path, _OPEN_FLAGS)
     with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 - the file is open already
-        _check_regular(os.fstat(descriptor), shown)
-        content = bytearray()
-        while piece := file.read(_PIECE_BYTES):
+        found = os.fstat(descriptor)
+        _check_regular(found, shown)
+        content = file.read(found.st_size + 1)
+        while len(content) <= MAX_FILE_BYTES and (piece := file.read(_PIECE_BYTES)):
             content += piece
-            if len(content) > MAX_FILE_BYTES:
-                raise FileTrouble(f"{shown} has more than {MAX_FILE_BYTES:,} bytes")
-        return bytes(content)
+    if len(content) > MAX_FILE_BYTES:
+        raise FileTrouble(f"{shown} has more than {MAX_FILE_BYTES:,} bytes")
+    return content
 
 
 def _check_regular(found: os.stat_result, shown: str) -> None:
