@@ -23,6 +23,12 @@ _last_byte = itemgetter(-1)
 _MAX_STATUS_CODE = 999
 _LONGEST_WORD_CHARS = 200
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE_ESCAPES = (b"\\ud", b"\\uD")
+#: Every escape of a JSON text, one after the other; the group is a surrogate without its other half.
+_ESCAPES = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u([dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+_NUL_ESCAPES = re.compile(r"\\(?:(u0000)|.)", re.DOTALL)
 
 
 class MalformedJson(ValueError):
@@ -48,9 +54,17 @@ def loads_leniently(data: bytes) -> Any:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
         try:
-            return json.loads(data)
+            return json.loads(data, parse_int=_whole_number)
         except (ValueError, RecursionError) as error:
             raise MalformedJson(str(error)) from error
+
+
+def _whole_number(digits: str) -> int | float:
+    try:
+        return int(digits)
+    except ValueError:
+        # Python makes no integer of more than 4,300 digits; the line is worth more than what it would be.
+        return float(digits)
 
 
 #: What typed readers raise.
@@ -93,7 +107,7 @@ def dumps(value: Any) -> bytes:
     try:
         return orjson.dumps(value)
     except TypeError:
-        return "".join(_pieces(value)).encode()
+        return "".join(_pieces(value, _replaced)).encode()
 
 
 #: Writes a text of the database as JSON, None as null: such a text has no lone surrogates, and needs no second try.
@@ -106,7 +120,7 @@ class _Written(str):
     __slots__ = ()
 
 
-def _pieces(value: Any) -> Iterator[str]:
+def _pieces(value: Any, string: Callable[[str], str]) -> Iterator[str]:
     """Write what orjson refuses: slowly, and without recursion, because what can be parsed must not be too deep to write."""
     todo = [value]
     while todo:
@@ -116,7 +130,7 @@ def _pieces(value: Any) -> Iterator[str]:
         elif isinstance(item, dict):
             todo.append(_Written("}"))
             for place, (key, member) in reversed(list(enumerate(item.items()))):
-                todo += [member, _Written(("," if place else "") + _string(key) + ":")]
+                todo += [member, _Written(("," if place else "") + string(key) + ":")]
             todo.append(_Written("{"))
         elif isinstance(item, list):
             todo.append(_Written("]"))
@@ -124,15 +138,80 @@ def _pieces(value: Any) -> Iterator[str]:
                 todo += [member, _Written("," if place else "")]
             todo.append(_Written("["))
         elif isinstance(item, str):
-            yield _string(item)
+            yield string(item)
         elif type(item) is int:
             yield str(item)
         else:
             yield orjson.dumps(item).decode()
 
 
-def _string(text: str) -> str:
+def _replaced(text: str) -> str:
     return orjson.dumps(_LONE_SURROGATE.sub("\ufffd", text)).decode()
+
+
+def _escaped(text: str) -> str:
+    return _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False))
+
+
+class _RawResponse(msgspec.Struct):
+    body: msgspec.Raw
+
+
+class _RawLine(msgspec.Struct):
+    response: _RawResponse
+
+
+_read_raw_line = msgspec.json.Decoder(_RawLine).decode
+
+
+def body_text(line: bytes, body: Any) -> str:
+    """Give the response body of an output line as text to store; ``body`` is what ``loads_leniently`` makes of it.
+
+    That is the text as the provider wrote it, escapes of lone surrogates too. What no strict reader takes (NaN, bytes that are
+    no UTF-8, very deep nesting) is written anew as by ``dumps``, with lone surrogates as escapes.
+    """
+    mark = b"lone"
+    if _may_have_surrogates(line):
+        # The reader that gives raw text refuses lone surrogates: marks stand for them meanwhile, which the line has not itself.
+        number = 0
+        while (mark := b"lone%d-" % number) in line:
+            number += 1
+        line = _ESCAPES.sub(lambda found: mark + found[1] if found[1] else found[0], line)
+    try:
+        text = str(_read_raw_line(line).response.body, "utf-8")
+    except UNREADABLE:
+        return _written_anew(body)
+    return re.sub(mark.decode() + "([0-9a-fA-F]{4})", r"\\u\1", text) if mark != b"lone" else text
+
+
+def _written_anew(body: Any) -> str:
+    try:
+        return orjson.dumps(body).decode()
+    except TypeError:
+        return "".join(_pieces(body, _escaped))
+
+
+def _may_have_surrogates(data: bytes) -> bool:
+    return any(escape in data for escape in _SURROGATE_ESCAPES)
+
+
+def has_lone_surrogates(data: bytes) -> bool:
+    """Whether a JSON text has an escape of half a surrogate pair, which no text in UTF-8 can hold."""
+    return _may_have_surrogates(data) and any(found[1] for found in _ESCAPES.finditer(data))
+
+
+def without_lone_surrogates(data: bytes) -> bytes:
+    """Put U+FFFD in the place of each lone surrogate of a JSON text, so that every reader takes it; else as it came."""
+    if not _may_have_surrogates(data):
+        return data
+    return _ESCAPES.sub(lambda found: rb"\ufffd" if found[1] else found[0], data)
+
+
+def storable_json(text: str | None) -> str | None:
+    """Put U+FFFD in the place of each NUL of a JSON text: a database takes it, but no value that is made of it."""
+    if text is None or "\\u0000" not in text:
+        return text
+    return _NUL_ESCAPES.sub(lambda found: r"\ufffd" if found[1] else found[0], text)
 
 
 def storable_text(value: Any) -> str | None:
@@ -212,10 +291,11 @@ _read_answer = msgspec.json.Decoder(_Answer).decode
 def answer_text(body: bytes | None) -> str | None:
     """Pick the text of a stored answer: a chat message's content, or a transcript; None when it has none.
 
-    An answer of the usual shape is not parsed whole, which takes a third of the time.
+    Lone surrogates are U+FFFD. An answer of the usual shape is not parsed whole, which takes a third of the time.
     """
     if body is None:
         return None
+    body = without_lone_surrogates(body)
     try:
         answer = _read_answer(body)
     except (msgspec.DecodeError, RecursionError):

@@ -22,6 +22,7 @@ from batchkit.datasets import Snapshot, TableWriter, rows_of, table_name_of
 from batchkit.errors import SpoolError, UsageError
 from batchkit.jsonl import answer_text
 from batchkit.models import RequestState
+from batchkit.steps.replaced import ReplacedHalves
 from batchkit.store import attempts, results, shards
 from batchkit.store.outputs import OutputTable
 
@@ -86,7 +87,7 @@ def answered_rows(runner: Runner, workload: Workload) -> Iterator[AnsweredRow]:
     """
     rows = (
         answered
-        for batch, answers in _answered_batches(runner, workload, _recipe_of(workload))
+        for batch, answers in _answered_batches(runner, workload, _recipe_of(workload), ReplacedHalves())
         for answered in zip(rows_of(batch), answers, strict=True)
     )
     for number, (row, of_row) in enumerate(rows, 1):
@@ -115,13 +116,15 @@ def write_annotated(
     columns = AnnotatedColumns(recipe, snapshot.schema)
     wanted = columns.chooser(review_only=review_only, where=where)
     written = 0
+    replaced = ReplacedHalves()
     with _open(runner, target, columns.schema, raw_csv=raw_csv) as writer:
-        for batch, answers in _answered_batches(runner, workload, recipe):
+        for batch, answers in _answered_batches(runner, workload, recipe, replaced):
             annotated = wanted(columns.annotated(batch, answers))
             if len(annotated):
                 writer.write(annotated)
                 written += len(annotated)
             advance(len(batch))
+    replaced.report(str(target))
     return written
 
 
@@ -146,9 +149,9 @@ def _recipe_of(workload: Workload) -> Recipe:
 
 
 def _answered_batches(
-    runner: Runner, workload: Workload, recipe: Recipe
+    runner: Runner, workload: Workload, recipe: Recipe, replaced: ReplacedHalves
 ) -> Iterator[tuple[pa.RecordBatch, list[tuple[Answer, ...]]]]:
-    """Give the rows a batch at a time, with the answers of each."""
+    """Give the rows a batch at a time, with the answers of each; ``replaced`` counts those that no UTF-8 holds."""
     at_once = _TRANSCRIPTS_AT_ONCE if recipe.rules.format == "transcript" else _ANSWERS_AT_ONCE
     per_row = recipe.requests_per_row
     snapshot = Snapshot.open(snapshot_path(runner, workload))
@@ -171,6 +174,8 @@ def _answered_batches(
                 expected = ids.of_key(key)
                 if [found.custom_id for found in of_row] != expected:
                     raise _foreign(workload, number)
+                for found in of_row:
+                    replaced.note(found.body)
                 answers.append(tuple(reader.read(found, place, spent) for place, found in enumerate(of_row)))
             yield batch, answers
         if next(stream, None) is not None:

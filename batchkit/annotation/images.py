@@ -10,26 +10,30 @@ import base64
 import binascii
 import warnings
 from dataclasses import dataclass, replace
+from functools import cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from batchkit.annotation.image_files import FileTrouble
 from batchkit.preflight.facts import MAX_BASE64_REQUEST_BYTES, MAX_IMAGES
+from batchkit.words import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from PIL import Image
+
+    from batchkit.annotation.image_files import ImageFolder
 
 MAX_PIXELS = 33_177_600
 _MIMES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
 #: What a part of a message takes beside the encoded image.
 _PART_BYTES = 100
 _JPEG_QUALITY = 85
+#: Pixels: the format itself has no longer side.
+_MAX_JPEG_SIDE = 65_500
 _MOST_STEPS = 20
 _SMALLEST_STEP = 0.9
-#: A file that is larger than this is not even looked into.
-_MAX_FILE_BYTES = 500_000_000
 
 
 class ImageTrouble(ValueError):
@@ -61,11 +65,11 @@ class Picture:
 
 
 class Images:
-    """Reads the image ``columns`` of rows; relative paths lie in ``folder``. With ``shrink`` what is too large is scaled down."""
+    """Reads the image ``columns`` of rows; ``files`` reads what they name. With ``shrink`` what is too large is scaled down."""
 
-    def __init__(self, columns: Sequence[str], *, folder: Path, shrink: bool) -> None:
+    def __init__(self, columns: Sequence[str], *, files: ImageFolder, shrink: bool) -> None:
         self._columns = columns
-        self._folder = folder
+        self._files = files
         self._shrink = shrink
 
     def parts(self, row: Mapping[str, Any], *, other_bytes: int) -> list[dict[str, Any]]:
@@ -73,39 +77,36 @@ class Images:
 
         An image that a row does not have is left out. Raises ``ImageTrouble``.
         """
-        found = [self._picture(column, value) for column in self._columns for value in _values(row[column])]
-        if not found:
+        named = [(column, value) for column in self._columns for value in _values(row[column])]
+        if not named:
             raise ImageTrouble(", ".join(self._columns), "there is no image")
-        if len(found) > MAX_IMAGES:
-            why = f"there are {len(found)} images; at most {MAX_IMAGES} go in one request"
-            raise ImageTrouble(found[MAX_IMAGES].column, why)
+        if len(named) > MAX_IMAGES:
+            why = f"there are {len(named)} images; at most {MAX_IMAGES} go in one request"
+            raise ImageTrouble(named[MAX_IMAGES][0], why)
+        found = [self._picture(column, value) for column, value in named]
         return [picture.part() for picture in self._fitted(found, other_bytes)]
 
     def _picture(self, column: str, value: Any) -> Picture:
-        if isinstance(value, str) and value[:8].lower().startswith(("http://", "https://")):
-            return Picture(column, address=value)
-        return self._checked(Picture(column, data=self._bytes_of(column, value)))
-
-    def _bytes_of(self, column: str, value: Any) -> bytes:
         if isinstance(value, dict):
             # As Hugging Face's datasets keep an image.
             value = value.get("bytes") or value.get("path")
+        if isinstance(value, str):
+            address = value.strip()
+            if address[:8].lower().startswith(("http://", "https://")):
+                return Picture(column, address=address)
+            if address[:5].lower() == "data:":
+                return self._checked(Picture(column, data=_from_data_url(column, address)))
+        return self._checked(Picture(column, data=self._bytes_of(column, value)))
+
+    def _bytes_of(self, column: str, value: Any) -> bytes:
         if isinstance(value, bytes):
             return value
         if not isinstance(value, str):
             raise ImageTrouble(column, f"an image is an address, a path or bytes, not {type(value).__name__}")
-        if value[:5].lower() == "data:":
-            return _from_data_url(column, value)
-        path = self._folder / value.removeprefix("file://")
         try:
-            size = path.stat().st_size
-            if size > _MAX_FILE_BYTES:
-                raise ImageTrouble(column, f"{value} has {size:,} bytes")
-            return path.read_bytes()
-        except OSError as error:
-            raise ImageTrouble(column, f"{value} cannot be read: {error.strerror or error}") from None
-        except ValueError:
-            raise ImageTrouble(column, "the path holds a NUL byte") from None
+            return self._files.read(value)
+        except FileTrouble as trouble:
+            raise ImageTrouble(column, str(trouble)) from None
 
     def _checked(self, picture: Picture) -> Picture:
         """Look at an image's head: what it is, and how many pixels it has."""
@@ -161,7 +162,8 @@ def _from_data_url(column: str, url: str) -> bytes:
     if not comma or not head.lower().endswith(";base64"):
         raise ImageTrouble(column, "the data: address is not in base64")
     try:
-        return base64.b64decode(encoded, validate=True)
+        # Many tools break base64 into lines.
+        return base64.b64decode("".join(encoded.split()), validate=True)
     except (binascii.Error, ValueError):
         raise ImageTrouble(column, "the data: address is damaged") from None
 
@@ -172,25 +174,45 @@ def _opened(picture: Picture) -> Image.Image:
 
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return Image.open(BytesIO(picture.data))
+            return Image.open(BytesIO(picture.data), formats=_safe_formats())
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise ImageTrouble(picture.column, "the image has far too many pixels to be opened safely") from None
-    except (OSError, SyntaxError, ValueError):
+    except Exception:  # noqa: BLE001 - a decoder fails in any way on damaged bytes
         raise ImageTrouble(picture.column, "this is no image that can be read") from None
+
+
+@cache
+def _safe_formats() -> tuple[str, ...]:
+    """Name the formats that are read here: EPS is a program, which another program would run."""
+    from PIL import Image  # noqa: PLC0415 - as above
+
+    Image.init()
+    return tuple(kind for kind in Image.OPEN if kind != "EPS")
 
 
 def _shrunk(picture: Picture, image: Image.Image, most_bytes: int) -> Picture:
     """Scale an image down until it has at most ``most_bytes``: a PNG where it is transparent, else a JPEG."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = _scaled_down(image, most_bytes)
+    except Exception as error:  # noqa: BLE001 - as above
+        raise ImageTrouble(picture.column, f"the image is damaged: {printable(str(error), 80)}") from None
+    if made is None:
+        raise ImageTrouble(picture.column, f"the image cannot be scaled down to {most_bytes:,} bytes")
+    data, mime = made
+    return replace(picture, data=data, mime=mime)
+
+
+def _scaled_down(image: Image.Image, most_bytes: int) -> tuple[bytes, str] | None:
     from PIL import Image, ImageOps  # noqa: PLC0415 - as above
 
-    try:
-        upright = ImageOps.exif_transpose(image)
-        is_transparent = "A" in upright.getbands() or "transparency" in upright.info
-        whole = upright.convert("RGBA" if is_transparent else "RGB")
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ImageTrouble(picture.column, f"the image is damaged: {error}") from None
-    scale = min(1.0, (MAX_PIXELS / (whole.width * whole.height)) ** 0.5)
+    upright = ImageOps.exif_transpose(image)
+    is_transparent = "A" in upright.getbands() or "transparency" in upright.info
+    whole = upright.convert("RGBA" if is_transparent else "RGB")
+    scale = min(1.0, (MAX_PIXELS / (whole.width * whole.height)) ** 0.5, _MAX_JPEG_SIDE / max(whole.size))
     for _ in range(_MOST_STEPS):
         size = (max(int(whole.width * scale), 1), max(int(whole.height * scale), 1))
         scaled = whole if size == whole.size else whole.resize(size, Image.Resampling.LANCZOS)
@@ -201,6 +223,6 @@ def _shrunk(picture: Picture, image: Image.Image, most_bytes: int) -> Picture:
             scaled.save(target, "JPEG", quality=_JPEG_QUALITY)
         data = target.getvalue()
         if len(data) <= most_bytes:
-            return replace(picture, data=data, mime="image/png" if is_transparent else "image/jpeg")
+            return data, "image/png" if is_transparent else "image/jpeg"
         scale *= min(_SMALLEST_STEP, (most_bytes / len(data)) ** 0.5 * 0.95)
-    raise ImageTrouble(picture.column, f"the image cannot be scaled down to {most_bytes:,} bytes")
+    return None

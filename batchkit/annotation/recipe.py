@@ -36,8 +36,8 @@ class Recipe(BaseModel):
     """What the requests are made of, kept with the workload as JSON.
 
     Requests are row-major: for each row, each prompt, each model, ``samples`` requests; ``key`` is the column whose values name
-    the rows, None their numbers (starting at 1). ``images`` are columns. ``table`` tells people what was read, ``table_digest``
-    is its SHA-256, ``limit`` the number of rows that were taken of it, None all. With ``instruct`` the system message says what
+    the rows, None their numbers (starting at 1). ``images`` are columns; with ``allow_paths`` the files that they name may lie
+    anywhere, else only below the table's folder. ``table`` tells people what was read, ``table_digest`` is its SHA-256, ``limit`` the number of rows that were taken of it, None all. With ``instruct`` the system message says what
     the rules demand wherever the request cannot demand it otherwise.
     """
 
@@ -51,6 +51,7 @@ class Recipe(BaseModel):
     parameters: Parameters = Parameters()
     images: tuple[str, ...] = ()
     shrink_images: bool = False
+    allow_paths: bool = False
     audio: Audio | None = None
     rules: AnswerRules = AnswerRules()
     instruct: bool = True
@@ -86,7 +87,8 @@ class Recipe(BaseModel):
 
     def essence(self) -> Self:
         """Give the recipe without what plays no part in any request: what two recipes of the same requests have in common."""
-        return self.model_copy(update={"table": "", "rules": self.rules.model_copy(update=_NO_REQUEST)})
+        rules = self.rules.model_copy(update=_NO_REQUEST)
+        return self.model_copy(update={"table": "", "allow_paths": False, "rules": rules})
 
 
 def load_recipe(text: str) -> Recipe:

@@ -10,6 +10,7 @@ from batchkit import jsonl
 from batchkit.annotation.audio import AudioTrouble, audio_body, endpoint_of
 from batchkit.annotation.demands import demand_of
 from batchkit.annotation.ids import RequestIds
+from batchkit.annotation.image_files import ImageFolder
 from batchkit.annotation.images import Images, ImageTrouble
 from batchkit.annotation.template import Template, Unrendered, unknown_column
 from batchkit.errors import Problem, UsageError
@@ -91,7 +92,8 @@ class Renderer:
         self._prompts = [
             _Messages(prompt, columns, is_named=is_named, is_about_text=not recipe.images) for prompt in recipe.prompts
         ]
-        self._images = Images(recipe.images, folder=folder or Path(), shrink=recipe.shrink_images)
+        files = ImageFolder(folder or Path(), allow_outside=recipe.allow_paths)
+        self._images = Images(recipe.images, files=files, shrink=recipe.shrink_images)
         self._requests = [self._bodies(prompt) for prompt in recipe.prompts]
         read = self._columns_read()
         for column, what in _named_columns(recipe):

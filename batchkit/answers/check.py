@@ -95,8 +95,8 @@ class AnswerCheck:
         self._validate = _validator(rules)
 
     def read(self, body: bytes | str) -> Reading:
-        """Read the body of a response, JSON as the provider sent it."""
-        data = body.encode() if isinstance(body, str) else body
+        """Read the body of a response, JSON as the provider sent it; lone surrogates are read as U+FFFD."""
+        data = jsonl.without_lone_surrogates(body.encode() if isinstance(body, str) else body)
         try:
             return Reading(self._read(data))
         except _BreachError as breach:
@@ -139,7 +139,7 @@ class AnswerCheck:
     def _document(self, text: str) -> Any:
         fenced = _FENCE.fullmatch(text)
         try:
-            value = jsonl.loads(fenced[1] if fenced else text)
+            value = jsonl.loads(jsonl.without_lone_surrogates((fenced[1] if fenced else text).encode()))
         except jsonl.MalformedJson as error:
             raise _BreachError(f"not JSON: {error}") from None
         return self._validate(value)
@@ -239,7 +239,7 @@ def _tool_calls(message: _Message) -> list[dict[str, Any]]:
     calls = []
     for call in message.tool_calls:
         try:
-            arguments = jsonl.loads(call.function.arguments or "{}")
+            arguments = jsonl.loads(jsonl.without_lone_surrogates((call.function.arguments or "{}").encode()))
         except jsonl.MalformedJson as error:
             raise _BreachError(f"the arguments of {call.function.name} are not JSON: {error}") from None
         calls.append({"name": call.function.name, "arguments": arguments})

@@ -21,6 +21,7 @@ def annotate(
     samples: tables.Samples = 1,
     image: tables.Image = None,
     shrink_images: tables.ShrinkImages = False,
+    allow_paths: tables.AllowPaths = False,
     schema: tables.Schema = None,
     choices: tables.Choices = None,
     pattern: tables.Pattern = None,
@@ -93,6 +94,7 @@ def annotate(
         instruct=not no_instruct,
         images=tuple(image or ()),
         shrink_images=shrink_images,
+        allow_paths=allow_paths,
         key=rows.key,
         limit=rows.limit,
     )

@@ -63,6 +63,7 @@ def serve_emulator(
     host: str,
     port: int,
     api_key: str | None,
+    any_model: bool,
     verbose: bool,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM. Raises ``EmulatorNotStarted``, ``DirectoryInUse`` and ``ScenarioError``."""
@@ -76,4 +77,13 @@ def serve_emulator(
         console.say(err, f"export BATCHKIT_BASE_URL={emulator.base_url} GROQ_API_KEY={'...' if api_key else 'any'}")
         console.say(err, f"ledger: {emulator.root_url}/_emulator/ledger; files in {emulator.directory}; Ctrl-C ends it")
 
-    serve(directory, scenario, speed=speed, host=host, port=port, api_key=api_key, on_ready=announce)
+    serve(
+        directory,
+        scenario,
+        speed=speed,
+        host=host,
+        port=port,
+        api_key=api_key,
+        any_model=any_model,
+        on_ready=announce,
+    )

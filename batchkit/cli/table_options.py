@@ -138,7 +138,8 @@ Image = Annotated[
     typer.Option(
         "--image",
         metavar="COLUMN",
-        help="A column of images (addresses, paths beside the table, or bytes; lists too); up to 5 images go with a row.",
+        help="A column of images (addresses, paths of files below the table's folder, or bytes; lists too); up to 5 images go"
+        " with a row.",
         rich_help_panel=ASKING,
         show_default=False,
     ),
@@ -149,6 +150,16 @@ ShrinkImages = Annotated[
         "--shrink-images",
         metavar="",
         help="Scale images down that are over 33 megapixels, or do not fit into a request of 4 MB.",
+        rich_help_panel=ASKING,
+    ),
+]
+AllowPaths = Annotated[
+    bool,
+    typer.Option(
+        "--allow-paths",
+        metavar="",
+        help="Read images also from files outside of the table's folder (../, absolute paths, file: addresses, links that lead"
+        " out): only for a table that you trust, because the files are sent to the provider.",
         rich_help_panel=ASKING,
     ),
 ]

@@ -138,6 +138,14 @@ def emulator(
             "--api-key", metavar="KEY", help="The only key that is accepted (default any).", show_default=False
         ),
     ] = None,
+    any_model: Annotated[
+        bool,
+        typer.Option(
+            "--any-model",
+            metavar="",
+            help="Answer requests to any model (default only to those that GET /models lists: Groq's, or the scenario's).",
+        ),
+    ] = False,
     verbose: options.Verbose = False,
     list_scenarios: Annotated[
         bool, typer.Option("--list-scenarios", metavar="", help="List the ready-made scenarios.")
@@ -167,5 +175,12 @@ def emulator(
         emulated.faults()
     else:
         emulated.serve_emulator(
-            directory, scenario, speed=speed, host=host, port=port, api_key=api_key, verbose=verbose
+            directory,
+            scenario,
+            speed=speed,
+            host=host,
+            port=port,
+            api_key=api_key,
+            any_model=any_model,
+            verbose=verbose,
         )

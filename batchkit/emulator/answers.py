@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from batchkit.emulator.chat_requests import check_chat
+from batchkit.emulator.chat_requests import check_chat, check_model_name, check_number
 from batchkit.emulator.ids import completion_id, id_suffix, stable_hash
+from batchkit.emulator.models import no_such_model
 from batchkit.emulator.refusals import RequestRefused, refused
 from batchkit.emulator.schema_answers import SchemaUnsupported, conforming
 from batchkit.emulator.validation import CHAT
@@ -34,7 +35,7 @@ _WRONG_TYPES = (AttributeError, IndexError, KeyError, RecursionError, TypeError,
 class Asked:
     """One request to answer: ``entropy`` makes its ids, ``created`` is the provider's time in Unix seconds.
 
-    ``replies`` are what the scenario has models say.
+    ``replies`` are what the scenario has models say, ``models`` the ids of those that are served; None serves any.
     """
 
     url: str
@@ -44,6 +45,7 @@ class Asked:
     created: int
     service_tier: str
     replies: tuple[Reply, ...] = ()
+    models: frozenset[str] | None = None
 
 
 def answer(asked: Asked) -> tuple[int, Any]:
@@ -71,6 +73,7 @@ def chat_body(asked: Asked) -> dict[str, Any]:
     """Answer a chat completion. Raises ``RequestRefused`` where the provider answers 4xx."""
     body = asked.body
     check_chat(body)
+    _check_served(asked)
     prompt = _last_user_text(body["messages"])
     draft = _draft(body, prompt, asked)
     _cut_to_limits(draft, body)
@@ -94,6 +97,12 @@ def chat_body(asked: Asked) -> dict[str, Any]:
         "x_groq": {"id": asked.request_id, "seed": body.get("seed") or asked.entropy & 0x7FFFFFFF},
         "service_tier": asked.service_tier,
     }
+
+
+def _check_served(asked: Asked) -> None:
+    model = asked.body["model"]
+    if asked.models is not None and model not in asked.models:
+        raise refused(404, no_such_model(model), code="model_not_found")
 
 
 def _draft(body: dict[str, Any], prompt: str, asked: Asked) -> _Draft:
@@ -141,7 +150,9 @@ def _tool_to_call(body: dict[str, Any]) -> dict[str, Any] | None:
     tools, choice = body.get("tools"), body.get("tool_choice", "auto")
     if not tools or choice == "none":
         return None
-    functions: list[dict[str, Any]] = [tool["function"] for tool in tools]
+    functions: list[dict[str, Any]] = [tool["function"] for tool in tools if tool["type"] == "function"]
+    if not functions:
+        return None
     if isinstance(choice, dict):
         name = choice["function"]["name"]
         return next(function for function in functions if function["name"] == name)
@@ -151,8 +162,9 @@ def _tool_to_call(body: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _reasoning_format(body: dict[str, Any]) -> str:
-    if "include_reasoning" in body:
-        return "parsed" if body["include_reasoning"] else "hidden"
+    included = body.get("include_reasoning")
+    if included is not None:
+        return "parsed" if included else "hidden"
     given = body.get("reasoning_format")
     if given is not None:
         return str(given)
@@ -172,7 +184,7 @@ def _cut_to_limits(draft: _Draft, body: dict[str, Any]) -> None:
     if draft.content is None:
         return
     stops = body.get("stop") or []
-    for stop in [stops] if isinstance(stops, str) else stops:
+    for stop in filter(None, [stops] if isinstance(stops, str) else stops):
         draft.content = draft.content.partition(stop)[0]
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     if limit is None or count_tokens(draft.content) <= limit:
@@ -236,17 +248,11 @@ def audio_body(asked: Asked) -> Any:
     Raises ``RequestRefused``. With ``response_format`` text the body is a string.
     """
     body = asked.body
-    source = body.get("url") or body.get("filename")
-    if not source:
-        raise refused(400, "one of `file` or `url` must be provided", code="missing_required_parameter")
+    check_audio(body)
+    _check_served(asked)
+    source = body.get("url") or body["filename"]
     shape = body.get("response_format") or "json"
-    if shape not in {"json", "text", "verbose_json"}:
-        raise refused(
-            400, f"response_format must be one of [json text verbose_json], not {shape!r}", code="invalid_value"
-        )
     granularities = body.get("timestamp_granularities") or ["segment"]
-    if body.get("timestamp_granularities") and shape != "verbose_json":
-        raise refused(400, "timestamp_granularities needs response_format verbose_json", code="invalid_value")
     verb = "Transcript" if asked.url.endswith("transcriptions") else "Translation"
     text = f"{verb} of {str(source)[:_ECHO_CHARACTERS]}"
     if shape == "text":
@@ -262,6 +268,29 @@ def audio_body(asked: Asked) -> Any:
             **_timestamps(text, seconds, granularities),
         }
     return {**answered, "x_groq": {"id": asked.request_id}}
+
+
+def check_audio(body: dict[str, Any]) -> None:
+    """Refuse what Groq refuses in an audio request. Raises ``RequestRefused``."""
+    check_model_name(body)
+    for name in ("url", "language", "prompt", "response_format"):
+        if not isinstance(body.get(name), (str, type(None))):
+            raise refused(400, f"'{name}' : value must be a string", param=name)
+    check_number(body, "temperature", 0, 1)
+    if not body.get("url") and not body.get("filename"):
+        raise refused(400, "one of `file` or `url` must be provided", code="missing_required_parameter")
+    shape = body.get("response_format") or "json"
+    if shape not in {"json", "text", "verbose_json"}:
+        raise refused(
+            400, f"response_format must be one of [json text verbose_json], not {shape!r}", code="invalid_value"
+        )
+    granularities = body.get("timestamp_granularities")
+    if granularities is None:
+        return
+    if not isinstance(granularities, list) or any(item not in ("word", "segment") for item in granularities):
+        raise refused(400, "timestamp_granularities must be an array of word and segment", code="invalid_value")
+    if granularities and shape != "verbose_json":
+        raise refused(400, "timestamp_granularities needs response_format verbose_json", code="invalid_value")
 
 
 def _timestamps(text: str, seconds: float, granularities: list[str]) -> dict[str, Any]:

@@ -70,6 +70,7 @@ def execute(world: World, batch: sqlite3.Row, chunk: Chunk, when: float) -> Exec
     prefix = time_prefix(when)
     batch_salt = stable_hash(batch["id"])
     faults, seed = world.script.lines, world.script.seed
+    served = world.served_models(when)
     carried = _carried(world, chunk) if faults else {}
     with _parts(world, batch) as (output, errors, held):
         pending: tuple[list[bytes], list[bytes], list[bytes]] = ([], [], [])
@@ -78,7 +79,7 @@ def execute(world: World, batch: sqlite3.Row, chunk: Chunk, when: float) -> Exec
             entropy = stable_hash(batch_salt, number)
             request_id = f"req_{prefix}{id_suffix(entropy ^ batch_salt)}"
             asked = Asked(
-                request["url"], request["body"], entropy, request_id, int(when), "batch", world.script.replies
+                request["url"], request["body"], entropy, request_id, int(when), "batch", world.script.replies, served
             )
             status, body = answer(asked)
             outcome = Outcome(f"batch_req_out_{prefix}{id_suffix(entropy)}", custom_id, request_id, status, body)

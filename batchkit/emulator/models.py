@@ -30,28 +30,39 @@ _MODELS = (
 )
 
 
+_BY_ID = {model.id: model for model in _MODELS}
+
+
 def _unix(day: str) -> int:
     return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp())
 
 
-def models_at(when: float) -> list[dict[str, Any]]:
-    """List the model objects at a Unix time, by id; a model is listed until the day it is shut down."""
-    return [
-        {
-            "id": model.id,
-            "object": "model",
-            "created": _unix(model.since),
-            "owned_by": model.owner,
-            "active": True,
-            "context_window": model.context_window,
-            "public_apps": None,
-            "max_completion_tokens": model.max_completion_tokens,
-        }
+def listed_ids(when: float, chosen: frozenset[str] | None = None) -> frozenset[str]:
+    """Name the models that are listed at a Unix time: the ``chosen`` ones, or Groq's until the day they are shut down."""
+    if chosen is not None:
+        return chosen
+    return frozenset(
+        model.id
         for model in _MODELS
         if _unix(model.since) <= when and (model.until is None or when < _unix(model.until))
-    ]
+    )
 
 
-def find_model(model_id: str, when: float) -> dict[str, Any] | None:
-    """Return one model object, or None when no such model is served at a Unix time."""
-    return next((model for model in models_at(when) if model["id"] == model_id), None)
+def model_object(model_id: str) -> dict[str, Any]:
+    """Make the JSON object of a model; one that Groq does not have gets plain values."""
+    model = _BY_ID.get(model_id) or _Model(model_id, "emulator", 131_072, 32_768, "2025-01-01")
+    return {
+        "id": model.id,
+        "object": "model",
+        "created": _unix(model.since),
+        "owned_by": model.owner,
+        "active": True,
+        "context_window": model.context_window,
+        "public_apps": None,
+        "max_completion_tokens": model.max_completion_tokens,
+    }
+
+
+def no_such_model(model_id: str) -> str:
+    """Word the refusal of a model that is not served."""
+    return f"The model `{model_id}` does not exist or you do not have access to it."

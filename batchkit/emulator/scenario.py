@@ -3,6 +3,7 @@
 A scenario file is TOML, or JSON of the same shape; every key may be left out::
 
     seed = 7
+    models = ["openai/gpt-oss-20b", "my/own-model"]  # the models that are served, instead of Groq's
 
     [timing]                    # provider seconds
     seconds_per_line = 0.5
@@ -87,13 +88,19 @@ class Reply(_Section):
 
 
 class Scenario(_Section):
-    """A script for the emulator. ``seed`` decides every choice that a fault makes by share."""
+    """A script for the emulator. ``seed`` decides every choice that a fault makes by share.
+
+    ``models`` are the ids that are listed; None lists Groq's. Requests to others are answered 404 model_not_found, unless
+    ``any_model`` is set.
+    """
 
     name: str = "unnamed"
     description: str = ""
     seed: int = 0
     timing: Timing = Timing()
     limits: Limits = Limits()
+    models: frozenset[str] | None = None
+    any_model: bool = False
     replies: tuple[Reply, ...] = ()
     faults: tuple[SerializeAsAny[Fault], ...] = ()
 

@@ -83,6 +83,7 @@ class Emulator:
     emulator uses a temporary directory that is gone afterwards. ``scenario`` is a ready-made name, a ``.toml`` or ``.json``
     file or a ``Scenario``; None keeps what the directory was last served with, at first ``clean``. ``speed`` is how many
     provider seconds pass in a real second. ``port`` 0 takes a free one. With ``api_key`` None any key is accepted.
+    Requests to models that are not listed are answered 404 model_not_found, unless ``any_model`` is set.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Emulator:
         host: str = "127.0.0.1",
         port: int = 0,
         api_key: str | None = None,
+        any_model: bool = False,
     ) -> None:
         self._given_directory = directory
         self._scenario = None if scenario is None else load_scenario(scenario)
@@ -101,6 +103,7 @@ class Emulator:
         self._host = host
         self._port = port
         self._accepted_key = api_key
+        self._any_model = any_model
         self.api_key = api_key or DEFAULT_KEY
         self._stack = ExitStack()
         self._world: World | None = None
@@ -136,7 +139,7 @@ class Emulator:
             directory = self._given_directory or Path(
                 stack.enter_context(TemporaryDirectory(prefix="batchkit-emulator-"))
             )
-            self._world = World(directory, speed=self._speed, scenario=self._scenario)
+            self._world = World(directory, speed=self._speed, scenario=self._scenario, any_model=self._any_model)
             stack.callback(self._close_world, self._world)
             connections = _OpenConnections()
             engine = Engine(self._world)
@@ -272,6 +275,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 0,
     api_key: str | None = None,
+    any_model: bool = False,
     on_ready: Callable[[Emulator], None] | None = None,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM, then return; must be called from the main thread.
@@ -285,7 +289,9 @@ def serve(
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with Emulator(directory, scenario, speed=speed, host=host, port=port, api_key=api_key) as emulator:
+        with Emulator(
+            directory, scenario, speed=speed, host=host, port=port, api_key=api_key, any_model=any_model
+        ) as emulator:
             if on_ready is not None:
                 on_ready(emulator)
             stopping.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -9,7 +10,7 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 
 from batchkit.emulator.answers import Asked, answer
 from batchkit.emulator.ids import fresh_entropy, new_request_id
-from batchkit.emulator.models import find_model, models_at
+from batchkit.emulator.models import model_object, no_such_model
 from batchkit.emulator.replies import ApiError, json_reply
 from batchkit.emulator.uploads import read_form
 from batchkit.emulator.validation import CHAT, TRANSCRIPTIONS, TRANSLATIONS
@@ -47,7 +48,9 @@ async def chat(world: World, _request: Request, call: Call, _faults: Sequence[Ht
 
 def _asked(world: World, url: str, body: dict[str, Any], tier: str) -> Asked:
     now = world.clock.now()
-    return Asked(url, body, fresh_entropy(), new_request_id(now), int(now), tier, world.script.replies)
+    return Asked(
+        url, body, fresh_entropy(), new_request_id(now), int(now), tier, world.script.replies, world.served_models(now)
+    )
 
 
 def _events(body: dict[str, Any], asked: Asked) -> Iterator[bytes]:
@@ -80,8 +83,6 @@ async def audio(world: World, request: Request, call: Call, _faults: Sequence[Ht
     """Answer a transcription or translation; the audio comes as a multipart file or by ``url``, also in JSON."""
     url = TRANSCRIPTIONS if call.operation == "audio.transcriptions" else TRANSLATIONS
     body = await _audio_request(world, request)
-    if not body.get("model"):
-        raise ApiError(400, "Missing required parameter: 'model'.", code="missing_required_parameter", param="model")
     status, answered = answer(_asked(world, url, body, "on_demand"))
     return PlainTextResponse(answered) if isinstance(answered, str) else json_reply(answered, status=status)
 
@@ -104,18 +105,20 @@ async def _audio_request(world: World, request: Request) -> dict[str, Any]:
         raise ApiError(413, "Request Entity Too Large", code="request_too_large")
     fields: dict[str, Any] = {name: values[0] for name, values in form.fields.items() if not name.endswith("[]")}
     fields |= {name.removesuffix("[]"): values for name, values in form.fields.items() if name.endswith("[]")}
+    with suppress(KeyError, ValueError):
+        fields["temperature"] = float(fields["temperature"])
     return fields | ({"filename": form.filename} if form.filename is not None else {})
 
 
 async def list_models(world: World, _request: Request, _call: Call, _faults: Sequence[HttpFault]) -> Response:
     """List the models that are served at the provider's present time."""
-    return json_reply({"object": "list", "data": models_at(world.clock.now())})
+    ids = sorted(world.listed_models(world.clock.now()))
+    return json_reply({"object": "list", "data": [model_object(model_id) for model_id in ids]})
 
 
 async def get_model(world: World, _request: Request, call: Call, _faults: Sequence[HttpFault]) -> Response:
     """Show one model. Raises ``ApiError`` 404 for an unknown or retired one."""
-    model = find_model(call.object_id, world.clock.now())
-    if model is None:
-        message = f"The model `{call.object_id}` does not exist or you do not have access to it."
-        raise ApiError(404, message, code="model_not_found")
-    return json_reply(model)
+    served = world.served_models(world.clock.now())
+    if served is not None and call.object_id not in served:
+        raise ApiError(404, no_such_model(call.object_id), code="model_not_found")
+    return json_reply(model_object(call.object_id))

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from batchkit.emulator.models import no_such_model
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -104,12 +106,11 @@ def _check_envelope(request: dict[str, Any], endpoint: str, rules: BatchRules) -
 def _check_body(body: dict[str, Any], url: str, rules: BatchRules) -> Problem | None:
     required = ("model", "messages") if url == CHAT else ("model", "url")
     for key in required:
-        if not body.get(key):
+        if body.get(key) is None:
             param = f"body.{key}"
             return problem("invalid_request", f"Missing required parameter: '{param}'.", param=param)
     if str(body["model"]) in rules.refused_models:
-        message = f"The model `{body['model']}` does not exist or you do not have access to it."
-        return problem("model_not_found", message, param="body.model")
+        return problem("model_not_found", no_such_model(str(body["model"])), param="body.model")
     if body.get("stream"):
         return problem("streaming_unsupported", "Streaming is not supported in batch requests.", param="body.stream")
     return None

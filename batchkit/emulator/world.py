@@ -14,6 +14,7 @@ from batchkit.emulator.clock import Clock
 from batchkit.emulator.database import Database
 from batchkit.emulator.faults import OPERATIONS, Call
 from batchkit.emulator.ids import FileId, type_id
+from batchkit.emulator.models import listed_ids
 from batchkit.emulator.scenario import Scenario, ScenarioError, load_scenario, parse_scenario
 from batchkit.emulator.script import Script
 from batchkit.errors import BatchkitError
@@ -39,11 +40,12 @@ class World:
 
     Everything that must outlive the process is in the database and in the files beside it, so a later emulator on the same
     directory goes on where this one stopped, however it stopped. ``scenario`` None keeps the scenario that the directory
-    was last served with, counts of calls included.
+    was last served with, counts of calls included. ``any_model`` serves every model name, whatever the scenario says.
     """
 
-    def __init__(self, directory: Path, *, speed: float, scenario: Scenario | None) -> None:
+    def __init__(self, directory: Path, *, speed: float, scenario: Scenario | None, any_model: bool = False) -> None:
         self.directory = directory
+        self._any_model = any_model
         self.wake = Event()
         for folder in (directory, directory / "files", directory / "parts"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -126,6 +128,14 @@ class World:
         """Count the calls of each operation since the directory exists; operations never called are left out."""
         with self._calls_lock:
             return {operation: total for operation, total in self._totals.items() if total}
+
+    def listed_models(self, when: float) -> frozenset[str]:
+        """Name the models that are listed at a provider time."""
+        return listed_ids(when, self.script.scenario.models)
+
+    def served_models(self, when: float) -> frozenset[str] | None:
+        """Name the models whose requests are answered at a provider time: those listed, or any (None)."""
+        return None if self._any_model or self.script.scenario.any_model else self.listed_models(when)
 
     def file_path(self, file_id: FileId) -> Path:
         """Say where a file's bytes are."""

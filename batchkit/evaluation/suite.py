@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 #: Changing these changes neither a request nor a score, so it makes no new version.
-_OUTSIDE_THE_VERSION = {"folder", "schedule", "alarms", "report", "against", "slices", "missing"}
+_OUTSIDE_THE_VERSION = {"folder", "schedule", "alarms", "report", "against", "slices", "missing", "allow_paths"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _CRON_FIELD = re.compile(r"[\d*/,A-Za-z#?-]+")
 _CRON_FIELDS = 5
@@ -93,6 +93,8 @@ class Alarm(_Part):
 class Suite(_Part):
     """A suite as it is written in YAML; paths are relative to ``folder``, where its file lies.
 
+    Files of ``images`` are read below ``folder`` only, unless ``allow_paths`` is set.
+
     ``missing`` says what a failed answer counts as: ``zero``, a wrong answer, or ``ignore``, none. ``against`` is what a run is compared
     with: the ``previous`` finished run, the last that ``passed``, or one by name.
     """
@@ -106,6 +108,7 @@ class Suite(_Part):
     models: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(min_length=1)
     samples: int = Field(default=1, ge=1)
     images: tuple[str, ...] = ()
+    allow_paths: bool = False
     parameters: Parameters = Parameters()
     answers: Answers = Answers()
     expected: str | None = None
@@ -148,6 +151,7 @@ class Suite(_Part):
             key=self.dataset.key,
             parameters=self.parameters,
             images=self.images,
+            allow_paths=self.allow_paths,
             rules=self.answers.rules(),
             table=table,
             table_digest=table_digest,

@@ -178,9 +178,9 @@ class AnswerReader:
             self.tally.malformed += 1
             self.tally.ends_torn |= is_torn
         else:
-            self._take(record)
+            self._take(record, line)
 
-    def _take(self, record: Any) -> None:
+    def _take(self, record: Any, line: bytes) -> None:
         answer = jsonl.read_output_line(record)
         index = self._by_id.get(answer.custom_id) if answer is not None else None
         if answer is None or index is None:
@@ -195,7 +195,7 @@ class AnswerReader:
         self._outcomes[index] = outcome
         is_paid = outcome.kind is OutcomeKind.INVALID
         if is_paid or self._verdict(index, outcome).state in {RequestState.SUCCEEDED, RequestState.FAILED}:
-            self._keep(index, answer)
+            self._keep(index, answer, line)
 
     def _by_the_rules(self, outcome: Outcome, answer: OutputLine) -> Outcome:
         """Look whether a success is one by the workload's own rules, and whether a refusal was the model's failure."""
@@ -229,13 +229,13 @@ class AnswerReader:
             cancelling=self._cancelling,
         )
 
-    def _keep(self, index: int, answer: OutputLine) -> None:
-        """Put the answer's body into the chunk, and its few numbers aside for the result."""
+    def _keep(self, index: int, answer: OutputLine, line: bytes) -> None:
+        """Put the answer's body into the chunk as its line has it, and its few numbers aside for the result."""
         body = answer.body
         self._facts[index] = (answer.request_id, *_facts_of(body))
         if body is None:
             return
-        self._put(index, jsonl.dumps(body).decode())
+        self._put(index, jsonl.body_text(line, body))
 
     def _put(self, index: int, text: str) -> None:
         self._hold(((self._riders.seqs[index], text),), len(text))

@@ -13,6 +13,7 @@ from batchkit.models import RequestState
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from batchkit.steps.replaced import ReplacedHalves
     from batchkit.store.results import ExportRow
 
 COLUMNS = (
@@ -32,22 +33,30 @@ COLUMNS = (
 
 
 def render(
-    rows: Iterator[ExportRow], batch_id_of: Callable[[ExportRow], str | None], *, raw: bool = False
+    rows: Iterator[ExportRow],
+    batch_id_of: Callable[[ExportRow], str | None],
+    *,
+    raw: bool = False,
+    replaced: ReplacedHalves,
 ) -> Iterator[bytes]:
     """Write one piece of UTF-8 per row, the header together with the first; ``raw`` leaves formulas as they are.
 
-    Only a success has an answer: what a failure has for a body is an error, and stands in the error's columns.
+    Only a success has an answer: what a failure has for a body is an error, and stands in the error's columns. ``replaced`` counts
+    the answers that no UTF-8 holds.
     """
     text = _unchanged if raw else without_formula
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer)
     writer.writerow(COLUMNS)
     for row in rows:
+        has_answer = row.state == RequestState.SUCCEEDED
+        if has_answer:
+            replaced.note(row.body)
         writer.writerow(
             (
                 text(row.custom_id),
                 row.state,
-                text(jsonl.answer_text(row.body)) if row.state == RequestState.SUCCEEDED else None,
+                text(jsonl.answer_text(row.body)) if has_answer else None,
                 text(row.finish_reason),
                 row.status_code,
                 text(row.error_code),

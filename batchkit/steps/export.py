@@ -14,6 +14,7 @@ from batchkit.errors import UsageError
 from batchkit.spool import disk_errors, whole_file
 from batchkit.steps import csv_rows
 from batchkit.steps.jsonl_rows import LineWriter
+from batchkit.steps.replaced import ReplacedHalves
 from batchkit.store import results, shards
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def export(
     ``in_flight``. ``raw_csv`` leaves in a ``.csv`` what a spreadsheet would run as a formula (see ``csv_rows``). Memory does
     not grow with the workload. Raises ``UsageError`` for another file type, ``SpoolError``.
     """
-    write = _writer(target, raw_csv=raw_csv)
+    replaced = ReplacedHalves()
+    write = _writer(target, raw_csv=raw_csv, replaced=replaced)
     count = told = 0
     with store.read() as connection:
         batch_ids = shards.batch_ids(connection, workload.id)
@@ -57,12 +59,13 @@ def export(
                     told = count
                     write_back.begin()
     advance(count - told)
+    replaced.report(str(target))
     return count
 
 
 def check_target(target: Path, *, inputs: Iterable[Path] = ()) -> None:
     """Raise ``UsageError`` when ``export`` cannot write ``target``, or when that is one of ``inputs``; nothing is created."""
-    _writer(target)
+    _writer(target, raw_csv=False, replaced=ReplacedHalves())
     outputs.check_file(target, inputs=inputs)
 
 
@@ -87,19 +90,19 @@ class _WriteBack:
             self._done += size
 
 
-def _writer(target: Path, *, raw_csv: bool = False) -> Write:
+def _writer(target: Path, *, raw_csv: bool, replaced: ReplacedHalves) -> Write:
     match target.suffix.lower():
         case ".jsonl" | ".ndjson":
             return _write_jsonl
         case ".csv":
-            return partial(_write_csv, raw=raw_csv)
+            return partial(_write_csv, raw=raw_csv, replaced=replaced)
         case ".parquet":
             if find_spec("pyarrow") is None:
                 raise UsageError(
                     f"cannot export to {target}: what writes Parquet is not installed",
                     hint="pip install 'groq-batchkit[parquet]'",
                 )
-            return _write_parquet
+            return partial(_write_parquet, replaced=replaced)
         case other:
             raise UsageError(
                 f"cannot export to {target}: {other or 'no file type'} is not written",
@@ -117,21 +120,32 @@ def _write_jsonl(
 
 
 def _write_csv(
-    connection: Connection, workload_id: WorkloadId, batch_ids: BatchIds, handle: IO[bytes], *, raw: bool
+    connection: Connection,
+    workload_id: WorkloadId,
+    batch_ids: BatchIds,
+    handle: IO[bytes],
+    *,
+    raw: bool,
+    replaced: ReplacedHalves,
 ) -> Iterator[int]:
     rows = results.stream(connection, workload_id)
 
     def batch_id(row: ExportRow) -> str | None:
         return batch_ids.get(row.shard_id if row.result_shard_id is None else row.result_shard_id)
 
-    for data in csv_rows.render(rows, batch_id, raw=raw):
+    for data in csv_rows.render(rows, batch_id, raw=raw, replaced=replaced):
         handle.write(data)
         yield 1
 
 
 def _write_parquet(
-    connection: Connection, workload_id: WorkloadId, batch_ids: BatchIds, handle: IO[bytes]
+    connection: Connection,
+    workload_id: WorkloadId,
+    batch_ids: BatchIds,
+    handle: IO[bytes],
+    *,
+    replaced: ReplacedHalves,
 ) -> Iterator[int]:
     from batchkit.steps import parquet_rows  # noqa: PLC0415 - half a second, and an extra
 
-    return parquet_rows.write(results.stream_table(connection, workload_id), batch_ids, handle)
+    return parquet_rows.write(results.stream_table(connection, workload_id), batch_ids, handle, replaced=replaced)

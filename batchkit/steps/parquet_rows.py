@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from batchkit.models import ShardId
+    from batchkit.steps.replaced import ReplacedHalves
     from batchkit.store.results import TableRow
 
 #: A group is what a reader takes in at once. Here two lie in memory: one is gathered while the last is compressed.
@@ -55,13 +56,18 @@ _LONG = frozenset({"text", "response", "error_message"})
 
 
 def write(
-    blocks: Iterable[Sequence[TableRow]], batch_ids: Mapping[ShardId, str | None], handle: IO[bytes]
+    blocks: Iterable[Sequence[TableRow]],
+    batch_ids: Mapping[ShardId, str | None],
+    handle: IO[bytes],
+    *,
+    replaced: ReplacedHalves,
 ) -> Iterator[int]:
     """Write rows into an open file; yields how many, as they are taken up.
 
-    ``text`` is what the assistant said, or a transcript; only a success has one. ``response`` is the whole body as JSON.
+    ``text`` is what the assistant said, or a transcript; only a success has one. ``response`` is the whole body as JSON. Lone
+    surrogates are U+FFFD in both; ``replaced`` counts the bodies that have any.
     """
-    gatherer = _Gatherer(batch_ids)
+    gatherer = _Gatherer(batch_ids, replaced)
     rows = chain.from_iterable(blocks)
     statistics = [name for name in _SCHEMA.names if name not in _LONG]
     with (
@@ -105,8 +111,9 @@ class _Shared(dict[int, tuple[str, int | None, int, str | None]]):
 class _Gatherer:
     """Turns rows into columns, until there are enough for a group."""
 
-    def __init__(self, batch_ids: Mapping[ShardId, str | None]) -> None:
+    def __init__(self, batch_ids: Mapping[ShardId, str | None], replaced: ReplacedHalves) -> None:
         self._shared = _Shared(batch_ids)
+        self._replaced = replaced
         self._batches: list[pa.RecordBatch] = []
         self._rows = 0
         self._bytes = 0
@@ -124,9 +131,10 @@ class _Gatherer:
 
     def add(self, rows: Sequence[TableRow]) -> None:
         """Take up some rows."""
-        custom_ids, request_ids, keys, codes, messages, reasons, prompt, completion, total, bodies = zip(
+        custom_ids, request_ids, keys, codes, messages, reasons, prompt, completion, total, stored = zip(
             *rows, strict=True
         )
+        bodies = [jsonl.without_lone_surrogates(body) if self._replaced.note(body) else body for body in stored]
         statuses, status_codes, attempts, batch_ids = zip(*[self._shared[key] for key in keys], strict=True)
         texts = [
             jsonl.answer_text(body) if status == RequestState.SUCCEEDED else None

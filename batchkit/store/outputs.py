@@ -33,9 +33,9 @@ from sqlalchemy import (
     text,
 )
 
-from batchkit.datasets.rows import json_texts, readable
+from batchkit.datasets.rows import is_json, json_texts, readable
 from batchkit.errors import StoreError, UsageError
-from batchkit.jsonl import storable_text
+from batchkit.jsonl import storable_json, storable_text
 from batchkit.leases import is_writer_dead, new_writer
 from batchkit.store.driver import copy_in
 
@@ -228,10 +228,12 @@ def _sql_type(kind: pa.DataType) -> TypeEngine[Any]:
 def _cells(field: pa.Field, column: pa.Array) -> list[Any]:
     values: list[Any] = column.to_pylist()
     kind = field.type
+    if is_json(field):
+        return [storable_json(value) for value in values]
     if pa.types.is_string(kind):
         return [storable_text(value) if value else value for value in values]
     if pa.types.is_nested(kind):
-        return [storable_text(value) for value in json_texts(readable(field, values))]
+        return [storable_json(value) for value in json_texts(readable(field, values))]
     if pa.types.is_timestamp(kind) and kind.tz is not None:
         return [None if value is None else value.astimezone(UTC) for value in values]
     if pa.types.is_duration(kind) or pa.types.is_decimal(kind):

@@ -11,6 +11,7 @@ import batchkit
 from batchkit.emulator import Emulator, Scenario
 from batchkit.emulator.faults import lines
 from batchkit.errors import InputInvalid, UsageError
+from tests.annotation.test_images import picture
 from tests.steps.conftest import QUICK, SPEED
 from tests.workloads import read_lines
 
@@ -57,6 +58,19 @@ def test_a_model_of_pydantic_makes_and_checks_the_answers(settings, tmp_path):
     assert [row["text"] for row in rows] == ["nice", "not so nice"]
     assert {row["kind"] for row in rows} <= {"praise", "blame", None}
     assert all(len(row["answers"]) == 2 for row in rows)
+
+
+def test_images_may_lie_anywhere_by_permission(settings, tmp_path):
+    """The keyword is that of the option; without it such a row is refused."""
+    (tmp_path / "table").mkdir()
+    (tmp_path / "scan.png").write_bytes(picture())
+    source = tmp_path / "table" / "scans.csv"
+    source.write_text("scan\n../scan.png\n")
+    asked = {"models": "meta-llama/llama-4-scout-17b-16e-instruct", "images": ("scan",), "settings": settings}
+    with pytest.raises(InputInvalid) as refused:
+        batchkit.annotate(source, "What is it?", **asked)
+    assert "row 1: scan: ../scan.png leads out of the table's folder" in str(refused.value.problems[0])
+    assert batchkit.annotate(source, "What is it?", allow_paths=True, **asked).all_succeeded
 
 
 def test_transcripts_and_verdicts_are_a_call_away(settings, tmp_path):

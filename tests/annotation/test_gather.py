@@ -332,3 +332,39 @@ def test_rows_that_nobody_reads_to_the_end_leave_nothing_open(table):
     with pytest.raises(LookupError):
         stop_early()
     assert [row.answers[0].text for row in answered_rows(table.runner, workload)] == ["one", "two", "three"]
+
+
+HALF = r"a\ud83d \udc00"
+
+
+@pytest.mark.parametrize("target", ["out.parquet", "out.csv", "out.jsonl", "out.arrow", "table:odd"])
+def test_half_a_surrogate_pair_is_a_replacement_character_in_every_output(table, tmp_path, caplog, target):
+    """In the answer, inside of a document and in an answer that broke the rules; a note tells how many there were."""
+    document = rf'{{"choices":[{{"message":{{"content":"{{\"label\":\"good\",\"score\":1,\"why\":\"{HALF}\"}}"}},"finish_reason":"stop"}}]}}'
+    inside = document.replace(HALF, HALF.replace("\\", "\\\\"))
+    workload = table.annotation(schema=SCHEMA, key="id")
+    table.settle(workload, ["", "", ("answer_invalid", "no label")])
+    with table.runner.store.write() as connection:
+        for seq, odd in enumerate((document, inside, document)):
+            connection.execute(text("UPDATE bodies SET body = :body WHERE seq = :seq"), {"body": odd, "seq": seq})
+    where = target if target.startswith("table:") else str(tmp_path / target)
+    with caplog.at_level("WARNING", logger="batchkit"):
+        write_annotated(table.runner, workload, where)
+    assert [record.getMessage().partition(": U+FFFD")[0] for record in caplog.records] == [where]
+    assert "in 2 answers" in caplog.text
+    match target:
+        case "out.parquet":
+            found = pq.read_table(where).column("why").to_pylist()
+        case "out.csv":
+            with (tmp_path / target).open(encoding="utf-8", newline="") as handle:
+                found = [row["why"] or None for row in csv.DictReader(handle)]
+        case "out.jsonl":
+            found = [row["why"] for row in read_lines(tmp_path / target)]
+        case "out.arrow":
+            found = pa.ipc.open_file(where).read_all().column("why").to_pylist()
+        case _:
+            with table.runner.store.read() as connection:
+                found = list(connection.execute(text("SELECT why FROM odd ORDER BY row_number")).scalars())
+    assert found == ["a\ufffd \ufffd", "a\ufffd \ufffd", None]
+    answers = [row.answers[0].text for row in answered_rows(table.runner, workload)]
+    assert all(answer is not None and answer.isprintable() for answer in answers)

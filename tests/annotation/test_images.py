@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import base64
+from contextlib import suppress
 from io import BytesIO
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from batchkit.annotation import images
+from batchkit.annotation.image_files import ImageFolder
 from batchkit.annotation.images import MAX_PIXELS, Images, ImageTrouble
 
 ADDRESS = "https://example.com/cat.jpg"
@@ -24,7 +29,7 @@ def picture(width=8, height=8, kind="PNG", mode="RGB", *, is_noisy=False):
 
 def parts(row, folder, *, shrink=False, other_bytes=100):
     """Give the parts of a row, all of whose columns hold images."""
-    return Images(tuple(row), folder=folder, shrink=shrink).parts(row, other_bytes=other_bytes)
+    return Images(tuple(row), files=ImageFolder(folder), shrink=shrink).parts(row, other_bytes=other_bytes)
 
 
 def urls(row, folder, **options):
@@ -46,6 +51,7 @@ def test_addresses_paths_and_bytes_become_parts(tmp_path):
     drawn = picture()
     (tmp_path / "cat.png").write_bytes(drawn)
     encoded = f"data:image/png;base64,{base64.b64encode(drawn).decode()}"
+    assert urls({"g": {"bytes": None, "path": ADDRESS}}, tmp_path) == [ADDRESS]
     row = {
         "a": ADDRESS,
         "b": "cat.png",
@@ -78,6 +84,39 @@ def test_what_cannot_be_sent_names_its_column(tmp_path, value, why):
     with pytest.raises(ImageTrouble, match=why) as caught:
         parts({"photo": value}, tmp_path)
     assert caught.value.column == "photo"
+
+
+def test_blanks_around_an_address_and_line_ends_in_base64_are_left_out(tmp_path):
+    """As spreadsheets, MIME and ``openssl base64`` write them."""
+    encoded = base64.encodebytes(picture(60, 60, is_noisy=True)).decode()
+    assert encoded.count("\n") > 3
+    row = {"a": f" {ADDRESS}\n", "b": f"\tdata:image/png;base64,{encoded}"}
+    first, second = urls(row, tmp_path)
+    assert first == ADDRESS
+    assert decoded(second).size == (60, 60)
+
+
+@pytest.mark.timeout(60)
+def test_too_many_images_of_a_row_are_counted_before_any_is_read(tmp_path):
+    """A list may name a file a hundred thousand times."""
+    (tmp_path / "cat.png").write_bytes(picture() + b" " * 100_000)
+    with pytest.raises(ImageTrouble, match="there are 100000 images; at most 5"):
+        parts({"photo": ["cat.png"] * 100_000}, tmp_path)
+
+
+@pytest.mark.parametrize("shrink", [False, True])
+@given(
+    content=st.binary(max_size=200),
+    kind=st.sampled_from(["PNG", "GIF", "BMP", "TIFF", "WEBP", "JPEG", "PPM"]),
+    at=st.integers(0, 150),
+)
+def test_damaged_bytes_are_a_problem_of_their_row_and_never_a_crash(shrink, content, kind, at):
+    """Whatever bytes a table holds: an image, or a sentence."""
+    damaged = picture(20, 20, kind=kind, is_noisy=True)
+    damaged = damaged[:at] + content + damaged[at + len(content) :]
+    row = {"a": damaged}
+    with suppress(ImageTrouble):
+        parts(row, Path(), shrink=shrink, other_bytes=3_999_000)
 
 
 def test_a_request_over_four_megabytes_is_refused_and_shrinking_is_offered(tmp_path):
@@ -114,6 +153,20 @@ def test_shrinking_keeps_transparency_and_turns_a_photo_upright(monkeypatch, tmp
     target = BytesIO()
     turned.save(target, "TIFF", exif=exif)
     assert decoded(urls({"a": target.getvalue()}, tmp_path, shrink=True)[0]).size == (20, 40)
+
+
+def test_an_image_that_is_longer_than_a_jpeg_can_be_is_scaled_down(tmp_path):
+    """No side of a JPEG has more than 65,500 pixels."""
+    strip = picture(70_000, 3, kind="BMP")
+    assert decoded(urls({"photo": strip}, tmp_path, shrink=True)[0]).size == (65_500, 2)
+
+
+@pytest.mark.parametrize("shrink", [False, True])
+def test_an_image_that_is_a_program_is_not_run(tmp_path, shrink):
+    """PostScript would be given to another program to draw it."""
+    program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+    with pytest.raises(ImageTrouble, match="no image that can be read"):
+        parts({"photo": program}, tmp_path, shrink=shrink)
 
 
 def test_a_damaged_image_that_has_to_be_shrunk_is_a_problem_of_its_row(tmp_path):

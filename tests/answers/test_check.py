@@ -106,6 +106,52 @@ def test_tool_calls_are_parsed():
     assert "the arguments of f" in broken.message
 
 
+CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}
+
+
+@pytest.mark.parametrize("content", [None, "", " \n", "<think>\nonly thoughts\n</think>\n"], ids=repr)
+def test_without_rules_a_call_of_a_tool_is_an_answer(content):
+    """A message that calls a tool need not say anything; what it says beside, if only blanks, is the value."""
+    assert read(said(content, tool_calls=[CALL])) == Reading(content)
+
+
+def test_without_rules_what_is_said_beside_a_call_is_the_value():
+    """Thoughts are left out of it as of any answer, and broken arguments are nobody's business there."""
+    broken = {**CALL, "function": {"name": "f", "arguments": '{"x": '}}
+    assert read(said("I call f.", tool_calls=[broken])) == Reading("I call f.")
+    assert read(said("<think>\nhm\n</think>\nI call f.", tool_calls=[broken])) == Reading("I call f.")
+    assert read(said(None, tool_calls=[broken])) == Reading(None)
+
+
+@pytest.mark.parametrize("calls", [None, []], ids=repr)
+def test_without_rules_no_call_and_no_word_is_empty(calls):
+    """An empty list of calls is no call."""
+    assert read(said(None, tool_calls=calls)).code == "answer_empty"
+    assert read(said("", tool_calls=calls)).code == "answer_empty"
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"format": "json"},
+        {"format": "choice", "choices": ("yes", "no")},
+        {"format": "pattern", "pattern": ".*"},
+        {"format": "number"},
+        {"format": "safety"},
+    ],
+    ids=lambda rules: rules["format"],
+)
+def test_with_rules_a_call_of_a_tool_is_no_answer(rules):
+    """Whoever asked for words of some kind has got none."""
+    assert read(said(None, tool_calls=[CALL]), **rules).code == "answer_empty"
+    assert read(said("", tool_calls=[CALL]), **rules).code == "answer_empty"
+
+
+def test_a_cut_off_call_is_no_answer_without_rules_either():
+    """The token limit cut its arguments."""
+    assert read(said(None, finish_reason="length", tool_calls=[CALL])).code == "answer_truncated"
+
+
 def test_a_message_of_any_length_is_cut_in_the_reason():
     """What a model said at length does not fill the database a second time as an error message."""
     assert len(read(said("x" * 100_000), format="choice", choices=("a", "b")).message) <= 500

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import shutil
 from pathlib import Path
@@ -12,11 +13,12 @@ from pyarrow import parquet as pq
 
 from batchkit.emulator.faults import lines
 from batchkit.emulator.scenario import load_scenario
+from tests.annotation.test_images import picture
 from tests.workloads import read_lines
 
 DATA = Path(__file__).parents[1] / "data" / "annotate"
 MODEL = "openai/gpt-oss-20b"
-MODELS = f"{MODEL},openai/gpt-oss-120b,moonshotai/kimi-k2-instruct"
+MODELS = f"{MODEL},openai/gpt-oss-120b,meta-llama/llama-4-scout-17b-16e-instruct"
 REVIEWS = ("annotate", DATA / "reviews.csv", "--prompt", f"@{DATA / 'sentiment.j2'}")
 LABELS = (*REVIEWS, "--schema", DATA / "label.json", "--key", "id", "--no-prefect")
 KIND = ("annotate", "reviews.csv", "--prompt", "Kind? {{ text }}", "--model", MODEL, "--no-prefect")
@@ -215,3 +217,70 @@ def test_moderation_wants_to_know_what_to_look_at(batchkit):
     for words in ((), ("reviews.csv",), ("reviews.csv", *x), (*x, "--text", "y"), (*x, "--query", "SELECT 1")):
         assert batchkit("moderate", *words).code == 2
     assert "there is no workload 'x'" in batchkit("moderate", "--workload", "x").err
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Write a table of photos into a folder of its own, whose second half names files that it must not."""
+    folder, private = tmp_path / "photos", tmp_path / "private.png"
+    (folder / "inside").mkdir(parents=True)
+    for place in (folder / "ok.png", folder / "inside" / "ok.png", private):
+        place.write_bytes(picture())
+    (folder / "link.png").symlink_to(private)
+    os.mkfifo(folder / "pipe")
+    table = folder / "photos.csv"
+    outside = ["../private.png", str(private), f"file://{private}", "link.png"]
+    table.write_text("\n".join(["photo", "ok.png", "inside/ok.png", *outside, ""]))
+    return table
+
+
+ASK = (
+    "--image",
+    "photo",
+    "--prompt",
+    "What is it?",
+    "--model",
+    "meta-llama/llama-4-scout-17b-16e-instruct",
+    "--no-prefect",
+)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.usefixtures("nobody")
+@pytest.mark.parametrize("flags", [("--dry-run",), ()])
+def test_images_outside_of_the_tables_folder_are_told_together_before_anything_is_sent(batchkit, photos, flags):
+    """Each with the number of its row; nothing of them is read without --allow-paths."""
+    ended = batchkit("annotate", photos, *ASK, *flags)
+    assert ended.code == 2, ended.err
+    told = " ".join(ended.err.split())
+    assert "photos, row 1:" not in told
+    assert "photos, row 2:" not in told
+    for row in (3, 4, 5, 6):
+        assert f"photos, row {row}: photo: " in told
+    assert told.count("--allow-paths") == 4
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.usefixtures("nobody")
+def test_what_is_no_file_is_told_with_permission_too(batchkit, photos):
+    """A device and a pipe are problems of their rows, and nobody waits for them."""
+    photos.write_text("photo\n/dev/zero\npipe\nok.png\n")
+    ended = batchkit("annotate", photos, *ASK, "--allow-paths", "--dry-run")
+    assert ended.code == 2
+    told = " ".join(ended.err.split())
+    assert "row 1: photo: /dev/zero is a device" in told
+    assert "row 2: photo: pipe is a named pipe" in told
+
+
+def test_images_anywhere_are_sent_by_permission_and_the_name_stays(batchkit, open_emulator, photos):
+    """The permission changes no request: the same table with and without it is the same workload."""
+    open_emulator()
+    photos.write_text("photo\nok.png\n")
+    first = batchkit("annotate", photos, *ASK, "-o", "one.jsonl")
+    second = batchkit("annotate", photos, *ASK, "--allow-paths", "-o", "two.jsonl")
+    assert (first.code, second.code) == (0, 0), second.err
+    assert first.out.split(":")[0] == second.out.split(":")[0]
+    photos.write_text(f"photo\n../private.png\nfile://{photos.parent.parent}/private.png\n")
+    ended = batchkit("annotate", photos, *ASK, "--allow-paths", "-o", "three.jsonl")
+    assert ended.code == 0, ended.err
+    assert "all 2 requests succeeded" in ended.out

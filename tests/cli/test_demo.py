@@ -6,6 +6,7 @@ import re
 import signal
 from pathlib import Path
 
+import httpx
 import pytest
 
 from batchkit import demo, jsonl
@@ -120,6 +121,19 @@ def test_the_emulator_announces_its_address_and_ends_on_a_signal():
     assert process.returncode == 0
     assert f"BATCHKIT_BASE_URL={address}" in err
     assert "gsk_mine" not in err
+
+
+@pytest.mark.parametrize(("flags", "status"), [((), 404), (("--any-model",), 200)])
+def test_the_emulator_answers_models_that_are_not_listed_only_when_asked_to(flags, status):
+    """The option is for trying out models that it does not know."""
+    process = start("emulator", "--port", "0", *flags)
+    assert process.stdout is not None
+    address = process.stdout.readline().strip()
+    body = {"model": "my/own-model", "messages": [{"role": "user", "content": "x"}]}
+    reply = httpx.post(f"{address}/chat/completions", json=body, headers={"authorization": "Bearer any"}, timeout=20)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert reply.status_code == status
 
 
 def test_the_emulators_scripts_are_listed(batchkit):

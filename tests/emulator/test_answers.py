@@ -106,7 +106,10 @@ def test_a_tool_result_is_answered_in_words():
     """After a tool's result the model speaks."""
     messages = [
         {"role": "user", "content": "weather?"},
-        {"role": "assistant", "tool_calls": []},
+        {
+            "role": "assistant",
+            "tool_calls": [{"id": "c", "type": "function", "function": {"name": "weather", "arguments": "{}"}}],
+        },
         {"role": "tool", "name": "weather", "tool_call_id": "c", "content": "12"},
     ]
     assert message(messages=messages, tools=[WEATHER])["content"] == "Echo: 12"
@@ -165,26 +168,79 @@ def test_stop_sequences_end_the_answer():
     """The answer ends before the first stop sequence."""
     assert message(text="one STOP two", stop=["STOP"])["content"] == "Echo: one "
     assert message(text="one STOP two", stop="two")["content"] == "Echo: one STOP "
+    assert message(text="one STOP two", stop=["", "two"])["content"] == "Echo: one STOP "
 
 
 @pytest.mark.parametrize(
     "body",
     [
         {"logprobs": True},
+        {"logprobs": False},
         {"logit_bias": {"1": 1}},
+        {"thinking": {"type": "enabled"}},
         {"top_logprobs": 2},
         {"n": 2},
+        {"n": 0},
+        {"n": True},
+        {"temperature": "warm"},
+        {"temperature": 3},
+        {"top_p": -0.5},
+        {"seed": 1.5},
+        {"max_completion_tokens": "64"},
+        {"parallel_tool_calls": "yes"},
+        {"user": 7},
+        {"metadata": ["a"]},
+        {"messages": None},
         {"messages": []},
+        {"messages": {"role": "user", "content": "x"}},
         {"messages": ["x"]},
+        {"messages": [{"content": "x"}]},
+        {"messages": [{"role": None, "content": "x"}]},
+        {"messages": [{"role": ["user"], "content": "x"}]},
+        {"messages": [{"role": "user"}]},
+        {"messages": [{"role": "user", "content": None}]},
+        {"messages": [{"role": "user", "content": 5}]},
+        {"messages": [{"role": "user", "content": {"text": "x"}}]},
+        {"messages": [{"role": "user", "content": []}]},
+        {"messages": [{"role": "user", "content": ["x"]}]},
+        {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": 5}]}]},
+        {"messages": [{"role": "user", "content": [{"text": "x"}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "video", "video": {}}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "https://a/b.png"}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+        {"messages": [{"role": "system", "content": [{"type": "image_url", "image_url": {"url": "u"}}]}]},
+        {"messages": [{"role": "assistant"}]},
+        {"messages": [{"role": "assistant", "content": None, "tool_calls": []}]},
+        {"messages": [{"role": "assistant", "tool_calls": {"id": "c"}}]},
+        {"messages": [{"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": ""}}]}]},
+        {
+            "messages": [
+                {"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f"}}]}
+            ]
+        },
+        {"messages": [{"role": "assistant", "content": "x", "refusal": None}]},
+        {"messages": [{"role": "tool", "content": "12"}]},
+        {"messages": [{"role": "function", "content": "12"}]},
+        {"messages": [{"role": "user", "content": "x", "tool_call_id": "c"}]},
         {"messages": [{"role": "robot", "content": ""}]},
         {"messages": [{"role": "user", "name": "n", "content": ""}]},
         {"messages": [{"role": "user", "content": [{"type": "image_url"}] * 6}]},
         {"model": None},
         {"tools": [CLOCK] * 129},
+        {"tools": {"type": "function"}},
         {"tools": [{}]},
+        {"tools": ["clock"]},
+        {"tools": [{"type": "function", "function": {"name": None}}]},
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": "none"}}]},
+        {"tool_choice": "always"},
+        {"tool_choice": ["auto"]},
         {"tool_choice": "required"},
         {"tools": [CLOCK], "tool_choice": {"type": "function", "function": {"name": "weather"}}},
+        {"response_format": "json_object"},
         {"response_format": {"type": "xml"}},
+        {"response_format": {"type": ["json_object"]}},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": "object"}}},
         {"response_format": {"type": "json_schema"}},
         {"reasoning_format": "raw", "tools": [CLOCK]},
         {"reasoning_format": "raw", "response_format": {"type": "json_object"}},
@@ -193,12 +249,59 @@ def test_stop_sequences_end_the_answer():
         {"model": "openai/gpt-oss-20b", "reasoning_effort": "none"},
         {"model": "qwen/qwen3-32b", "reasoning_effort": "low"},
         {"stop": ["a", "b", "c", "d", "e"]},
+        {"stop": 5},
+        {"stop": ["a", 5]},
     ],
 )
 def test_what_groq_refuses_is_refused(body):
     """Unsupported parameters and contradictions are 400 invalid_request_error."""
     status, answered = chat(**body)
     assert (status, answered["error"]["type"]) == (400, "invalid_request_error")
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (
+            {"messages": [{"role": "user", "content": "x", "rolez": "user"}]},
+            "'messages.0' : for 'role:user' the following must be satisfied[('messages.0' : property 'rolez' is unsupported)]",
+        ),
+        ({"messages": [{"rolez": "user", "content": "x"}]}, "'messages.0.rolez' : property 'rolez' is unsupported"),
+        ({"messages": [{"content": "x"}]}, "'messages.0.role' : property 'role' is missing"),
+        (
+            {"messages": [{"role": "user", "content": "x"}, {"role": "human", "content": "x"}]},
+            "'messages.1' : discriminator property 'role' has invalid value",
+        ),
+        (
+            {"messages": [{"role": "system", "content": None}]},
+            "'messages.0' : for 'role:system' the following must be satisfied[('messages.0.content' : Value is not nullable)]",
+        ),
+        ({"thinking": True}, "property 'thinking' is unsupported"),
+        ({"messages": []}, "'messages' : minimum number of items is 1"),
+        ({"temperature": 2.5}, "'temperature' : number must be at most 2"),
+    ],
+)
+def test_a_refusal_has_groqs_words(body, words):
+    """The message names the place and the property as Groq does, so that whoever reads for them can be tested."""
+    assert chat(**body)[1]["error"]["message"] == words
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"n": 1, "temperature": 0, "top_p": 1, "seed": -1, "user": "u", "store": False, "service_tier": "auto"},
+        {"temperature": None, "logprobs": None, "tools": None, "response_format": None, "stop": None, "n": None},
+        {"include_reasoning": None, "reasoning_format": "parsed"},
+        {"tools": [{"type": "browser_search"}, {"type": "code_interpreter"}], "tool_choice": "required"},
+        {"messages": [{"role": "developer", "content": [{"type": "text", "text": "x"}]}]},
+        {"messages": [{"role": "user", "content": ""}, {"role": "assistant", "content": "Sure:", "reasoning": "r"}]},
+        {"messages": [{"role": "user", "content": "x"}, {"role": "function", "name": "f", "content": None}]},
+        {"messages": [{"role": "user", "content": [{"type": "document", "document": {"data": {}}}]}]},
+    ],
+)
+def test_what_groq_accepts_is_answered(body):
+    """Parameters in order, null ones, tools of the provider's own and each role's members are answered."""
+    assert chat(**body)[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -218,13 +321,41 @@ def test_audio_is_answered_in_every_format(endpoint, words, task):
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"url": "u", "response_format": "srt"}, {"url": "u", "timestamp_granularities": ["word"]}]
+    "body",
+    [
+        {},
+        {"url": "u", "response_format": "srt"},
+        {"url": "u", "timestamp_granularities": ["word"]},
+        {"url": "u", "timestamp_granularities": "word", "response_format": "verbose_json"},
+        {"url": "u", "timestamp_granularities": ["sentence"], "response_format": "verbose_json"},
+        {"url": ["u"]},
+        {"url": "u", "language": 49},
+        {"url": "u", "temperature": "cold"},
+        {"url": "u", "temperature": 2},
+        {"url": "u", "model": None},
+    ],
 )
 def test_wrong_audio_requests_are_refused(body):
-    """No source, an unknown format, and word times without verbose_json are 400."""
-    assert ask(TRANSCRIPTIONS, model="whisper-large-v3", **body)[0] == 400
+    """No source, an unknown format, word times without verbose_json and values of the wrong type are 400."""
+    assert ask(TRANSCRIPTIONS, **{"model": "whisper-large-v3", **body})[0] == 400
 
 
+MESSAGES: st.SearchStrategy[list[dict[str, object]]] = st.lists(
+    st.dictionaries(
+        st.sampled_from(["role", "content", "name", "tool_calls", "tool_call_id", "reasoning", "x"]),
+        st.sampled_from(["user", "assistant", "tool", "system", "", None, 5, [], {}, [{}], ["x"]])
+        | st.lists(
+            st.dictionaries(
+                st.sampled_from(["type", "text", "image_url", "id", "function"]),
+                st.sampled_from(
+                    ["text", "image_url", "function", None, {}, {"url": "u"}, {"name": "f", "arguments": "{"}]
+                ),
+            ),
+            max_size=2,
+        ),
+    ),
+    max_size=3,
+)
 JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.text(max_size=3)),
     lambda inner: st.one_of(
@@ -246,22 +377,31 @@ FIELDS = st.sampled_from(
         "seed",
         "url",
         "timestamp_granularities",
+        "temperature",
+        "function_call",
+        "reasoning_format",
+        "include_reasoning",
+        "unheard_of",
     ]
 )
 
 
 @settings(max_examples=300, deadline=None)
 @given(
-    endpoint=st.sampled_from([CHAT, TRANSCRIPTIONS, TRANSLATIONS]), changes=st.dictionaries(FIELDS, JSON, max_size=4)
+    endpoint=st.sampled_from([CHAT, TRANSCRIPTIONS, TRANSLATIONS]),
+    changes=st.dictionaries(FIELDS, JSON, max_size=4),
+    messages=st.none() | MESSAGES,
 )
-def test_nonsense_is_answered_with_400(endpoint, changes):
+def test_nonsense_is_answered_with_400(endpoint, changes, messages):
     """Whatever stands in a body, the line is answered or refused; it never stops its batch."""
     body = {
         "model": "openai/gpt-oss-20b",
         "messages": [{"role": "user", "content": "x"}],
-        "url": "https://a/b",
+        **({} if endpoint == CHAT else {"url": "https://a/b"}),
         **changes,
+        **({} if messages is None else {"messages": messages}),
     }
     status, answered = ask(endpoint, **body)
     assert status in {200, 400}
+    assert "wrong type" not in str(answered), "refused by accident, not by a check"
     assert orjson.dumps(answered)

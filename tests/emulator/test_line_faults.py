@@ -190,15 +190,15 @@ def test_lines_may_have_extra_fields(emulate):
 def test_models_may_be_retired_line_by_line(emulate):
     """Requests to a retired model are 404 model_not_found in the error file; those to other models are answered."""
     kept, gone = chat_lines(2)
-    gone["body"]["model"] = "old/model"
-    client = emulate(lines.RetireModels(models={"old/model"}))
+    gone["body"]["model"] = "qwen/qwen3-32b"
+    client = emulate(lines.RetireModels(models={"qwen/qwen3-32b"}))
     batch = client.run([kept, gone])
     output, errors = client.results(batch)
     assert batch["status"] == "completed"
     assert ids_of(output) == [kept["custom_id"]]
     assert errors[0]["response"]["status_code"] == 404
     assert errors[0]["response"]["body"]["error"]["code"] == "model_not_found"
-    assert "old/model" in errors[0]["response"]["body"]["error"]["message"]
+    assert "qwen/qwen3-32b" in errors[0]["response"]["body"]["error"]["message"]
 
 
 def test_tool_calls_may_be_broken(emulate):

@@ -133,13 +133,13 @@ def test_replies_are_what_models_say_to_prompts_that_match(client, tmp_path):
     """The first reply whose pattern is found in the last user message is the content; a reply may belong to some models only."""
     path = tmp_path / "replies.toml"
     path.write_text(
-        '[[replies]]\nmatch = "(?i)love"\ncontent = "negative"\nmodels = ["llama-3.1-8b-instant"]\n'
+        '[[replies]]\nmatch = "(?i)love"\ncontent = "negative"\nmodels = ["openai/gpt-oss-20b"]\n'
         '[[replies]]\nmatch = "(?i)love"\ncontent = "positive"\n'
     )
     client.emulator.set_scenario(load_scenario(path))
     requests = [
         chat_line("a", "I LOVE it"),
-        chat_line("b", "I love it", model="llama-3.1-8b-instant"),
+        chat_line("b", "I love it", model="openai/gpt-oss-20b"),
         chat_line("c", "Meh"),
     ]
     output, _ = client.results(client.run(requests))

@@ -99,6 +99,9 @@ def test_a_suite_means_the_same_wherever_it_lies(tmp_path):
     assert here.suite.version() == there.suite.version()
     assert here.suite.table_words() == [str(tmp_path / "reviews.csv")]
     same = load_suite(write_suite(tmp_path, REVIEWS.replace("0.05", "0.2") + 'schedule: {cron: "0 2 * * *"}\n'))
+    allowed = load_suite(write_suite(tmp_path, REVIEWS + "allow_paths: true\n"))
+    assert allowed.suite.version() == here.suite.version()
+    assert allowed.suite.recipe(table="t", table_digest="d").allow_paths
     other = load_suite(write_suite(tmp_path, REVIEWS.replace("Is this", "Was this")))
     assert same.suite.version() == here.suite.version() != other.suite.version()
 

@@ -66,9 +66,9 @@ def _match_by_position() -> None:
         places = range(reader.tally.lines, reader.tally.lines + len(block.custom_ids))
         return take_plain(reader, structs.replace(block, custom_ids=[ids[place % len(ids)] for place in places]))
 
-    def misplaced(reader: Any, record: Any) -> None:
+    def misplaced(reader: Any, record: Any, line: bytes) -> None:
         ids = reader._riders.custom_ids
-        take(reader, {**record, "custom_id": ids[(reader.tally.lines - 1) % len(ids)]})
+        take(reader, {**record, "custom_id": ids[(reader.tally.lines - 1) % len(ids)]}, line)
 
     answers.AnswerReader._take = misplaced  # type: ignore[assignment,method-assign]
     answers.AnswerReader._take_answers = misplaced_block  # type: ignore[assignment,method-assign]

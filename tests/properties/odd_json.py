@@ -48,19 +48,25 @@ values = st.recursive(
 def kept(value: Any) -> Any:
     """What the store keeps of a value: the documented losses, and no others.
 
-    Lone surrogates become U+FFFD, NaN and the infinities null; of integers beyond 64 bits a double's digits count.
+    NaN and the infinities become null; of integers beyond 64 bits a double's digits count. The halves of a surrogate pair that
+    stand side by side are the pair.
     """
     if isinstance(value, dict):
         return {kept(key): kept(member) for key, member in value.items()}
     if isinstance(value, list):
         return [kept(member) for member in value]
     if isinstance(value, str):
-        return "".join("\ufffd" if _FIRST_SURROGATE <= char <= _LAST_SURROGATE else char for char in value)
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, int) and not isinstance(value, bool) and not _SIGNED_64_BITS <= value < _UNSIGNED_64_BITS:
         return float(value)
     return value
+
+
+def in_utf8(text: str) -> str:
+    """What a file of UTF-8 holds of a text: lone surrogates become U+FFFD."""
+    return "".join("\ufffd" if _FIRST_SURROGATE <= char <= _LAST_SURROGATE else char for char in text)
 
 
 def written(value: Any) -> bytes:

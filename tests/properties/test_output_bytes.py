@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from batchkit.provider import wire
 from tests.properties.lab import LONG, Lab, content
-from tests.properties.odd_json import changed, kept, mutations, nearly_json, texts, values, written
+from tests.properties.odd_json import changed, in_utf8, kept, mutations, nearly_json, texts, values, written
 from tests.properties.scripted import Ending
 from tests.properties.wording import NOISE, chat_body
 from tests.workloads import chat_line
@@ -88,7 +88,7 @@ def exported(lab: Lab) -> list[dict[str, Any]]:
     for line, cells in zip(lines, table, strict=True):
         body = (line["response"] or {}).get("body")
         if line["status"] == "succeeded":
-            assert cells["answer"] == (text_of(body) or "")
+            assert cells["answer"] == in_utf8(text_of(body) or "")
         assert cells["error_code"] == ((line["error"] or {}).get("code") or "")
         assert cells["error_message"] == ((line["error"] or {}).get("message") or "")
     return lines

@@ -17,6 +17,7 @@ from batchkit.datasets.formulas import without_formula
 from batchkit.emulator.faults.lines import FailLines
 from batchkit.models import RequestState, ShardId
 from batchkit.steps import csv_rows
+from batchkit.steps.replaced import ReplacedHalves
 from batchkit.store.results import ExportRow
 from tests.workloads import chat_line, write_lines
 
@@ -63,7 +64,7 @@ def row(seq, *texts):
 
 def rendered(rows, batch_id="batch_1", *, raw=False):
     """Write rows as a file and read it again."""
-    return read(b"".join(csv_rows.render(iter(rows), lambda _row: batch_id, raw=raw)))
+    return read(b"".join(csv_rows.render(iter(rows), lambda _row: batch_id, raw=raw, replaced=ReplacedHalves())))
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS, TEXTS, TEXTS, TEXTS), min_size=1, max_size=4), TEXTS)

@@ -25,6 +25,7 @@ from batchkit.models import ShardState
 from batchkit.steps import export as export_step
 from batchkit.steps import parquet_rows
 from batchkit.steps.export import check_target, export
+from batchkit.steps.replaced import ReplacedHalves
 from batchkit.store import shards
 from batchkit.store.bulk import bulk_for
 from batchkit.store.tables import requests as request_rows
@@ -346,7 +347,7 @@ def test_a_group_that_was_refused_is_told_although_later_ones_fit(monkeypatch):
 
     rows = [(f"row-{seq}", None, 0, None, None, None, None, None, None, None) for seq in range(300)]
     with pytest.raises(OSError, match="No space left"):
-        list(parquet_rows.write([rows], {}, FullOnce()))
+        list(parquet_rows.write([rows], {}, FullOnce(), replaced=ReplacedHalves()))
 
 
 def test_without_the_extra_a_table_is_refused_before_anything_is_sent(tmp_path, monkeypatch):

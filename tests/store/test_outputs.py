@@ -242,3 +242,15 @@ def test_names_of_columns_are_taken_as_they_are(store):
     assert values[:6] == [row[name] for name in names]
     assert values[6] is None or values[6] != values[6]
     assert int(values[7]) == 2**64 - 1
+
+
+def test_nul_inside_of_json_is_replaced_too(store):
+    """In members and their names; an escaped backslash before such letters is none."""
+    schema = pa.schema([("tags", pa.list_(pa.string())), json_field("any")])
+    odd = r'{"a\u0000":"\u0000 \\u0000"}'
+    write(store, "odd", [[{"tags": ["a\x00", "\\u0000"], "any": odd}]], schema)
+    assert read(store, 'select tags, "any" from odd') == [(r'["a\ufffd","\\u0000"]', r'{"a\ufffd":"\ufffd \\u0000"}')]
+    if not store.is_sqlite:
+        assert read(store, "select tags::jsonb ->> 0, \"any\"::jsonb ->> 'a\ufffd' from odd") == [
+            ("a\ufffd", "\ufffd \\u0000")
+        ]

@@ -23,9 +23,10 @@ def answers(connection):
 
 
 def answered(connection, bodies):
-    """Insert a merged shard with the given bodies, as a merge writes them."""
+    """Insert a merged shard with the given bodies, as a merge writes them; a text in braces is JSON already."""
     shard = add_shard(connection, add_workload(connection), lines=len(bodies), state=ShardState.MERGED)
-    bulk_for(connection).add_bodies(shard.id, [(seq, jsonl.dumps(body).decode()) for seq, body in enumerate(bodies)])
+    texts = [body if isinstance(body, str) and body[0] == "{" else jsonl.dumps(body).decode() for body in bodies]
+    bulk_for(connection).add_bodies(shard.id, list(enumerate(texts)))
     return shard
 
 
@@ -65,6 +66,13 @@ def test_answers_stand_beside_their_requests(store):
         (chat("a\x00b"), ("a\ufffdb",)),
         (chat("lone \ud800 half"), ("lone \ufffd half",)),
         (chat("literally \\u0000"), ("literally \\ufffd",)),
+        (r'{"choices":[{"message":{"content":"lone \ud800 half"}}]}', ("lone \ufffd half",)),
+        (r'{"choices":[{"message":{"content":"\udfff"}}]}', ("\ufffd",)),
+        (r'{"text":"\uD83D\uDE00 \uDE00\uD83D \ud800\ud83d\ude00"}', ("\U0001f600 \ufffd\ufffd \ufffd\U0001f600",)),
+        (r'{"text":"\\ud800 \\\ud800"}', ("\\ud800 \\\ufffd",)),
+        (r'{"text":"\\ud83d\ude00"}', ("\\ud83d\ufffd",)),
+        (r'{"text":"\ud83d\\ude00 \u0000"}', ("\ufffd\\ude00 \ufffd",)),
+        (r'{"text":"x","\ud800":"\udc00"}', ("x",)),
         (chat(None), (None,)),
         (chat(""), ("",)),
         ({"choices": []}, (None,)),

@@ -93,7 +93,6 @@ def test_everything_parsed_can_be_written_for_everybody(value):
         b"\xff\xfe",
         b'"\xff"',
         b'"a\nb"',
-        b"1" * 5_000,
         b"[" * BOTTOMLESS,
         b"[" * BOTTOMLESS + b"]" * BOTTOMLESS,
         b'{"a":' * BOTTOMLESS + b"1" + b"}" * BOTTOMLESS,
@@ -114,8 +113,9 @@ def test_no_json_is_malformed_for_both_parsers(data):
         (b'["\\udc00\\ud800"]', ["\udc00\ud800"]),
         (b"[Infinity,-Infinity,1e999]", [math.inf, -math.inf, math.inf]),
         (b'\xef\xbb\xbf{"a":1}', {"a": 1}),
+        (b"[" + b"1" * 5_000 + b",-" + b"9" * 4_400 + b"]", [math.inf, -math.inf]),
     ],
-    ids=ascii,
+    ids=lambda value: ascii(value)[:30],
 )
 def test_paid_answers_are_read_leniently_and_inputs_strictly(data, value):
     """What the strict parser refuses in an input is read when it stands in an answer that was paid for."""

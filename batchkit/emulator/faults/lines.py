@@ -8,6 +8,7 @@ import orjson
 from pydantic import Field
 
 from batchkit.emulator.faults.base import LineFault
+from batchkit.emulator.models import no_such_model
 
 if TYPE_CHECKING:
     from batchkit.emulator.outcome import Outcome
@@ -66,8 +67,7 @@ class RetireModels(LineFault):
     def apply(self, outcome: Outcome) -> None:
         """Replace the answer by the error body."""
         model = outcome.body.get("model", "of this request") if isinstance(outcome.body, dict) else "of this request"
-        message = f"The model `{model}` does not exist or you do not have access to it."
-        error = {"message": message, "type": "invalid_request_error", "code": "model_not_found"}
+        error = {"message": no_such_model(model), "type": "invalid_request_error", "code": "model_not_found"}
         _refuse(outcome, 404, error, bare=False)
 
 
