@@ -21,7 +21,7 @@ class LowestSpeed:
 
 
 #: Far below any line that is in use, and long enough for one that recovers.
-LOWEST_SPEED = LowestSpeed(bytes_per_second=1_000.0, window_seconds=30.0)
+LOWEST_SPEED = LowestSpeed(bytes_per_second=1_000.0, window_seconds=20.0)
 
 
 class Pace:

@@ -130,7 +130,11 @@ def _watch_calls(watch: Watch) -> None:
             "receive_response_body.complete": f"{label}, answer read",
         }
 
-        def trace(name: str, _info: dict[str, Any]) -> None:
+        inner = request.extensions.get("trace")
+
+        def trace(name: str, info: dict[str, Any]) -> None:
+            if inner is not None:
+                inner(name, info)
             point = parts.get(name.partition(".")[2])
             if point is not None:
                 watch.reach(point)

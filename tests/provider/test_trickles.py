@@ -6,6 +6,7 @@ import gzip
 import tracemalloc
 import zlib
 from itertools import count
+from threading import Event
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -251,6 +252,16 @@ def test_the_time_of_one_call_is_not_the_next_ones(
     server.otherwise = after(0.2, as_json(BATCH))
     for _ in range(4):
         provider.get_batch(ONE)
+    assert server.connections == 1
+
+
+def test_a_connection_that_is_idle_is_not_cut(server: ScriptedServer, connect: Callable[..., GroqProvider]) -> None:
+    """The time of a call that has ended counts no more."""
+    provider = connect(http_total_seconds=SHORT, http_attempts=1)
+    server.otherwise = as_json(BATCH)
+    provider.get_batch(ONE)
+    Event().wait(1.5 * SHORT)
+    provider.get_batch(ONE)
     assert server.connections == 1
 
 
