@@ -85,6 +85,7 @@ class Runner:
             self._keeper.close()
             # Leases that cannot be given up, because the database is away, run out by themselves.
             with suppress(StoreError), self.store.write() as connection:
+                shards.leave_submitting(connection, self.owner, now=self.clock())
                 shards.release(connection, self.owner)
                 workloads.release_lease(connection, self.owner)
         if self._own_provider is not None:

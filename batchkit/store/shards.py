@@ -179,6 +179,12 @@ def take_over_submitting(
     return found
 
 
+def leave_submitting(connection: Connection, owner: str, *, now: float) -> None:
+    """Begin the grace period of the owner's shards in ``submitting`` anew: it gives up creations whose reply it does not wait for."""
+    held = update(shards).where(shards.c.lease_owner == owner, shards.c.state == ShardState.SUBMITTING.value)
+    connection.execute(held.values(submitting_since=now, looks=0))
+
+
 def transition(
     connection: Connection,
     shard: Shard,

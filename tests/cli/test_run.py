@@ -372,7 +372,7 @@ def test_watch_without_a_name_drives_all_that_are_open(batchkit, open_emulator, 
     assert "a          finished" in ended.out
     assert "b          finished" in ended.out
     assert batchkit("watch").out == "no workload is open\n"
-    assert batchkit("watch", "--json").json == {"schema_version": 1, "exit_code": 0, "workloads": []}
+    assert batchkit("watch", "--json").json == {"schema_version": 1, "exit_code": 0, "errors": [], "workloads": []}
 
 
 def test_watch_without_a_name_takes_the_only_open_one(batchkit, open_emulator, source):
