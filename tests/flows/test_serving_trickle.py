@@ -81,10 +81,9 @@ def lease_owners(bench: Bench) -> set[str]:
     ("words", "number", "code"),
     [
         (("serve", "--interval", "1"), signal.SIGTERM, 0),
-        (("serve", "--interval", "1"), signal.SIGINT, 0),
         (("watch", "--no-prefect"), signal.SIGINT, 130),
     ],
-    ids=["serve-SIGTERM", "serve-SIGINT", "watch-SIGINT"],
+    ids=["serve", "watch"],
 )
 def test_a_transfer_that_does_not_end_keeps_neither_another_workload_nor_the_end_of_the_process(
     open_bench, tmp_path, words, number, code
