@@ -132,7 +132,7 @@ def watch(settings, _stands) -> list[str]:
         Drive(reporter, use_prefect=False, verbose=False).process_all(
             runner, runner.open_workloads(), wait=threading.Event().wait
         )
-    return reporter.notes
+    return list(reporter.notes)
 
 
 @pytest.mark.parametrize("work", [serve, watch])
@@ -200,7 +200,7 @@ def test_a_flow_on_a_worker_advances_the_sound_workload_to_its_end(
 
     def one_pass() -> bool:
         states.append(asyncio.run(advance_workloads(return_state=True)))
-        return stands("b")
+        return bool(stands("b"))
 
     assert wait_until(one_pass, 60)
     assert states[0].is_failed()
