@@ -1,4 +1,4 @@
-"""Doing the work of a command: one workload as a Prefect flow or in the plain loop, or all open ones in turn."""
+"""Doing the work of a command: one workload as a Prefect flow or in the plain loop, or several at the same time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 
 from batchkit.cli import exits, several
 from batchkit.cli.console import tell
-from batchkit.drive import DriveUntil, until_wait
+from batchkit.drive import DriveUntil
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -86,7 +86,7 @@ class Drive:
         return several.drive_all(
             runner,
             workloads,
-            advance=lambda drive: until_wait(drive, runner.run_waves, self._on_wave),
+            on_wave=self._on_wave,
             reporter=self.reporter,
             deadline=self.deadline,
             wait=wait,

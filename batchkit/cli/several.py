@@ -12,7 +12,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from batchkit.drive import Wait
+from batchkit.drive import Wait, until_wait
 from batchkit.errors import BatchkitError
 from batchkit.waits import Countdown, Retries, Slots
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from batchkit.cli.live import Reporter
-    from batchkit.drive import Waves
+    from batchkit.drive import Wave, Waves
     from batchkit.models import Workload, WorkloadId
     from batchkit.progress import Progress
     from batchkit.runner import Runner
@@ -48,16 +48,16 @@ def drive_all(
     runner: Runner,
     workloads: Sequence[Workload],
     *,
-    advance: Callable[[Drive], Wait | Progress],
+    on_wave: Callable[[Wave, StepReport], object],
     reporter: Reporter,
     deadline: float | None,
     wait: Callable[[float], object],
 ) -> list[Progress | Exception]:
     """Drive workloads until each is finished or at the ``deadline`` (Unix seconds), or all that are left fail.
 
-    ``advance`` takes a drive to its next wait or end. ``wait`` sleeps for seconds. Returns each one's end, in their order.
+    ``on_wave`` is told each wave's report, in any thread. ``wait`` sleeps for seconds. Returns each one's end, in their order.
     """
-    return _Several(runner, workloads, advance=advance, reporter=reporter, deadline=deadline, wait=wait).run()
+    return _Several(runner, workloads, on_wave=on_wave, reporter=reporter, deadline=deadline, wait=wait).run()
 
 
 def message_of(workload: Workload, error: Exception) -> str:
@@ -88,14 +88,15 @@ class _Several:
         runner: Runner,
         workloads: Sequence[Workload],
         *,
-        advance: Callable[[Drive], Wait | Progress],
+        on_wave: Callable[[Wave, StepReport], object],
         reporter: Reporter,
         deadline: float | None,
         wait: Callable[[float], object],
     ) -> None:
         self._runner = runner
         self._workloads = {workload.id: workload for workload in workloads}
-        self._advance = advance
+        self._on_wave = on_wave
+        self._is_left = False
         self._reporter = reporter
         self._deadline = deadline
         self._wait = wait
@@ -137,10 +138,15 @@ class _Several:
         try:
             if workload_id not in self._drives:
                 self._drives[workload_id] = self._runner.drive(workload_id, deadline=self._deadline)
-            step = self._advance(self._drives[workload_id])
+            step = until_wait(self._drives[workload_id], self._run_waves, self._on_wave)
         except Exception as error:  # noqa: BLE001 - that workload's, whatever it is
             step = error
         self._steps.put((workload_id, step))
+
+    def _run_waves(self, waves: Waves) -> Sequence[StepReport | Exception]:
+        if self._is_left:
+            raise InterruptedError("nobody waits for this work any more")
+        return self._runner.run_waves(waves)
 
     def _take_steps(self, within_seconds: float | None) -> None:
         """Take what the next thread brings, and whatever others have brought by then."""
@@ -212,6 +218,7 @@ class _Several:
         """Ask what is under way to end, and leave what does not within a moment."""
         if not self._threads:
             return
+        self._is_left = True
         self._runner.crew.stopping.set()
         give_up_at = time.monotonic() + _STOP_SECONDS
         for thread in self._threads.values():
