@@ -97,6 +97,12 @@ def _place_digest() -> str:
     return hashlib.sha256(_place().encode()).hexdigest()[:12]
 
 
+def described(owner: str) -> str:
+    """Name an owner for a person: ``HOST (process N)``."""
+    host, _, *rest = owner.split("|")
+    return f"{host} (process {rest[0]})" if rest else host
+
+
 def dead_among(owners: Iterable[str]) -> list[str]:
     """Pick the owners that are certainly dead."""
     return [owner for owner in owners if is_certainly_dead(owner)]

@@ -7,22 +7,21 @@ begin it while Prefect is still starting, a flow takes it over, and the plain lo
 from __future__ import annotations
 
 import asyncio
-import time
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import anyio
 import anyio.to_thread
 
-from batchkit.drive import DriveUntil, Wait, reply, tell
+from batchkit.drive import Wait, reply, tell
 from batchkit.errors import BatchkitError
+from batchkit.waits import Countdown
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 
     from batchkit.drive import Wave, Waves
-    from batchkit.models import Workload, WorkloadId
+    from batchkit.models import WorkloadId
     from batchkit.progress import Progress
     from batchkit.runner import Runner
     from batchkit.steps.context import StepReport
@@ -52,6 +51,10 @@ class Hands(Protocol):
         """
         ...
 
+    def flow_ended(self) -> None:
+        """Take note that the flow asks for nothing more."""
+        ...
+
 
 class WorkerThreads:
     """Hands for a flow that runs in a process of its own: any worker thread."""
@@ -61,6 +64,9 @@ class WorkerThreads:
     async def do(self, call: Callable[[], T], *, beside: bool = False) -> T:  # noqa: ARG002 - all are done beside each other
         """Do a blocking call in a worker thread."""
         return await anyio.to_thread.run_sync(call)
+
+    def flow_ended(self) -> None:
+        """Change nothing: what the flow leaves, nobody here does."""
 
 
 class Job(Generic[R]):
@@ -84,7 +90,7 @@ class Job(Generic[R]):
         self._on_wave = on_wave
         self._on_wait = on_wait
         self._action: Waves | Wait | None = None
-        self._wait_ends = 0.0
+        self._countdown: Countdown | None = None
         self._ending: Callable[[], R] | None = None
         self._troubles: list[Exception] = []
 
@@ -101,10 +107,8 @@ class Job(Generic[R]):
 
     @property
     def left_seconds(self) -> float:
-        """How long the present wait still goes on: no longer than it was meant to when the clock is set back."""
-        if not isinstance(self._action, Wait):
-            return 0.0
-        return max(min(self._action.until - self.runner.clock(), self._wait_ends - time.monotonic()), 0.0)
+        """How long the present wait still lasts: no longer than it was meant to when the clock is set back."""
+        return 0.0 if self._countdown is None else self._countdown.left_seconds
 
     def action(self) -> Waves | Wait | None:
         """Say what is to be done now, None when the drive is over; starts the drive."""
@@ -151,6 +155,7 @@ class Job(Generic[R]):
 
     def _advance(self, step: Callable[[], Waves | Wait]) -> None:
         self._action = None
+        self._countdown = None
         self._troubles = []
         try:
             self._action = step()
@@ -160,7 +165,7 @@ class Job(Generic[R]):
         except Exception as error:  # noqa: BLE001 - kept whole, for whoever asks for the result
             self._ending = partial(_throw, error)
         if isinstance(self._action, Wait):
-            self._wait_ends = time.monotonic() + self._action.until - self.runner.clock()
+            self._countdown = Countdown(self._action.until, self.runner.clock)
             self._on_wait(self._action)
 
 
@@ -248,24 +253,3 @@ async def _run_together(
             raise result
         outcomes.append(result)
     return outcomes
-
-
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """What one pass over the open workloads came to: where each stands, and what stopped the others."""
-
-    pictures: tuple[Progress, ...]
-    problems: tuple[tuple[Workload, BatchkitError], ...]
-
-
-def one_pass(runner: Runner, names: dict[WorkloadId, str]) -> Generator[Waves | Wait, StepReport | None, Pass]:
-    """Drive every open workload through one pass, and enter its name; trouble with one does not keep the others from theirs."""
-    pictures: list[Progress] = []
-    problems: list[tuple[Workload, BatchkitError]] = []
-    for workload in runner.open_workloads():
-        names[workload.id] = workload.name
-        try:
-            pictures.append((yield from runner.drive(workload.id, until=DriveUntil.ONE_PASS)))
-        except BatchkitError as error:
-            problems.append((workload, error))
-    return Pass(tuple(pictures), tuple(problems))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from batchkit.errors import BatchkitError
 from batchkit.evaluation.open_runs import open_runs
+
+from .passing import log_trouble
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from batchkit.runner import Runner
     from batchkit.steps.context import StepReport
     from batchkit.store.evaluations import Evaluation
+    from batchkit.waits import Retries
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,34 +28,44 @@ class Finding:
     run: str
     summary: EvaluationSummary | None
     report: Path | None = None
-    error: BatchkitError | None = None
+    error: Exception | None = None
 
 
-def is_due(runner: Runner) -> bool:
-    """Whether there is a run to collect; where there is none this costs one query."""
+def is_due(runner: Runner, retries: Retries[str] | None = None) -> bool:
+    """Whether there is a run to collect; where there is none this costs one query.
+
+    ``retries`` knows by their names the runs that failed and wait to be tried again.
+    """
     if not open_runs(runner):
         return False
     from batchkit.evaluation.runs import due_runs  # noqa: PLC0415 - an extra, and slow to load
 
-    return bool(due_runs(runner))
+    return any(retries is None or retries.left_seconds(evaluation.name) <= 0 for evaluation in due_runs(runner))
 
 
-def collecting(runner: Runner) -> Generator[Waves | Wait, StepReport | None, list[Finding]]:
-    """Take every run that is due further, in the shape of a drive that asks for nothing."""
+def collecting(
+    runner: Runner, retries: Retries[str] | None = None
+) -> Generator[Waves | Wait, StepReport | None, list[Finding]]:
+    """Take every run that is due further, in the shape of a drive that asks for nothing.
+
+    Any error of one run is that run's finding. One that waits to be tried again by ``retries`` is left out.
+    """
     yield from ()
     if not open_runs(runner):
         return []
     from batchkit.evaluation.runs import collect  # noqa: PLC0415 - as above
 
-    return [
-        Finding(
-            found.evaluation.name,
-            found.summary,
-            write_report(runner, found.evaluation) if found.summary is not None else None,
-            found.error,
-        )
-        for found in collect(runner)
-    ]
+    def skip(evaluation: Evaluation) -> bool:
+        return retries is not None and retries.left_seconds(evaluation.name) > 0
+
+    findings = []
+    for found in collect(runner, skip=skip):
+        name = found.evaluation.name
+        if found.error is not None:
+            log_trouble(name, found.error)
+        report = write_report(runner, found.evaluation) if found.summary is not None else None
+        findings.append(Finding(name, found.summary, report, found.error))
+    return findings
 
 
 def finished(found: Finding) -> Generator[Waves | Wait, StepReport | None, list[Finding]]:
@@ -70,5 +82,6 @@ def write_report(runner: Runner, evaluation: Evaluation) -> Path | None:
     target = report_path(evaluation)
     try:
         return None if target is None else write(runner, evaluation.name, target)
-    except BatchkitError:
+    except Exception as error:  # noqa: BLE001 - a page that cannot be written keeps no other run from its verdict
+        log_trouble(evaluation.name, error)
         return None

@@ -7,9 +7,10 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from .adapter import Job
@@ -24,6 +25,22 @@ _LOOK_EVERY_SECONDS = 0.5
 _STOP_SHARE = 0.3
 
 
+class FlowOwner(Protocol):
+    """Who began a flow. Each method is called in the flow's thread and returns at once."""
+
+    def note(self, text: str) -> None:
+        """Have the user told something."""
+        ...
+
+    def begin_without(self) -> None:
+        """Let the work begin before the flow does."""
+        ...
+
+    def flow_ended(self) -> None:
+        """Take note that the flow asks for nothing more."""
+        ...
+
+
 class Engine:
     """Runs flows in this process and ends what they leave. Prefect is imported in their threads, beside the work.
 
@@ -32,19 +49,19 @@ class Engine:
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        #: Set when the user does not want to wait for what Prefect still has to send.
+        self.is_stopped = False
         self._lock = threading.Lock()
         self._server: ServerChoice | None = None
         self._threads: list[threading.Thread] = []
 
-    def start(self, job: Job[Any], foreground: Foreground, load_flow: FlowLoader) -> None:
-        """Begin a flow in a thread; its work is asked of ``foreground``.
+    def start(self, jobs: Sequence[tuple[Job[Any], Foreground]], owner: FlowOwner, load_flow: FlowLoader) -> None:
+        """Begin a flow in a thread; the work on each job is asked of the foreground beside it.
 
         ``load_flow`` is called in that thread; it imports the flow and returns what calls it. Whatever goes wrong
-        with Prefect is a note to the user, after which ``foreground`` works without it.
+        with Prefect is a note to the ``owner``, who then works without it.
         """
-        thread = threading.Thread(
-            target=self._run, args=(job, foreground, load_flow), name="batchkit-flow", daemon=True
-        )
+        thread = threading.Thread(target=self._run, args=(jobs, owner, load_flow), name="batchkit-flow", daemon=True)
         self._threads = [known for known in self._threads if known.is_alive()] + [thread]
         thread.start()
 
@@ -70,15 +87,15 @@ class Engine:
                 if thread.is_alive() and self._server is not None and self._server.is_lost():
                     return
 
-    def _run(self, job: Job[Any], foreground: Foreground, load_flow: FlowLoader) -> None:
+    def _run(self, jobs: Sequence[tuple[Job[Any], Foreground]], owner: FlowOwner, load_flow: FlowLoader) -> None:
         try:
             server = self._choose_server()
-            with server.use(on_note=foreground.note, on_slow_start=foreground.begin_without):
-                _run_flow(job, foreground, load_flow)
+            with server.use(on_note=owner.note, on_slow_start=owner.begin_without):
+                _run_flow(jobs, load_flow)
         except BaseException as error:  # noqa: BLE001 - nothing that Prefect does ends the work
-            foreground.note(f"{_words(error)}; the work goes on without Prefect")
+            owner.note(f"{_words(error)}; the work goes on without Prefect")
         finally:
-            foreground.flow_ended()
+            owner.flow_ended()
 
     def _choose_server(self) -> ServerChoice:
         from .server import ServerChoice  # noqa: PLC0415 - imports Prefect, which takes more than a second
@@ -89,11 +106,11 @@ class Engine:
             return self._server
 
 
-def _run_flow(job: Job[Any], foreground: Foreground, load_flow: FlowLoader) -> None:
-    from .session import Session, given_session  # noqa: PLC0415 - as above
+def _run_flow(jobs: Sequence[tuple[Job[Any], Foreground]], load_flow: FlowLoader) -> None:
+    from .session import Session, given_sessions  # noqa: PLC0415 - as above
 
     call = load_flow()
-    given_session.set(Session(job, foreground))
+    given_sessions.set(tuple(Session(job, foreground) for job, foreground in jobs))
     asyncio.run(call())
 
 

@@ -72,7 +72,7 @@ def process(
     )
     foreground = Foreground(on_note, runner.crew, patience_seconds=_PATIENCE_SECONDS)
     load_flow = partial(_load_process_workload, int(workload.id), workload.name, until.value)
-    _engine(runner.settings.home, verbose=verbose).start(job, foreground, load_flow)
+    _engine(runner.settings.home, verbose=verbose).start([(job, foreground)], foreground, load_flow)
     foreground.work(job)
     return job.result()
 
@@ -84,8 +84,9 @@ def serve(
 
     A pass is an ``advance_workloads`` flow in this process; where nothing is open there is none. Runs of suites whose answers are all
     there are scored after it, in a ``collect_evaluations`` flow. An outage of the provider,
-    the database or the Prefect server is a note, and the next pass comes all the same. The first Ctrl-C or SIGTERM lets the
-    present waves end; the second is a ``KeyboardInterrupt``. Raises what opening a ``Runner`` raises, and
+    the database or the Prefect server is a note, and the next pass comes all the same. Any error of one workload is a note, and
+    that workload is tried again after a growing wait. ``on_note`` may be called in any thread. The first Ctrl-C or SIGTERM gives
+    the present waves two seconds to end; the second is a ``KeyboardInterrupt``. Call ``leave`` afterwards. Raises what opening a ``Runner`` raises, and
     ``ConfigurationError`` without the task runner of the settings.
     """
     check_task_runner(settings)
@@ -102,7 +103,7 @@ def announce(runner: Runner, found: EvaluationSummary, report: Path | None, *, v
     job = Job(runner, finished(Finding(found.run, found, report)), names={})
     foreground = Foreground(lambda _note: None, runner.crew, patience_seconds=_PATIENCE_SECONDS)
     _engine(runner.settings.home, verbose=verbose).start(
-        job, foreground, lambda: load_collect_evaluations(_ANNOUNCE_SECONDS)
+        [(job, foreground)], foreground, lambda: load_collect_evaluations(_ANNOUNCE_SECONDS)
     )
     foreground.work(job)
 
@@ -124,9 +125,9 @@ def leave(exit_code: int) -> NoReturn:
     """
     try:
         _flush()
-        within_seconds = _LEAVE_INTERRUPTED_SECONDS if exit_code == _INTERRUPTED else _LEAVE_SECONDS
         for engine in _engines:
-            engine.finish(within_seconds)
+            is_hasty = engine.is_stopped or exit_code == _INTERRUPTED
+            engine.finish(_LEAVE_INTERRUPTED_SECONDS if is_hasty else _LEAVE_SECONDS)
     except KeyboardInterrupt:
         pass  # the second Ctrl-C of somebody in a hurry; the temporary server ends with us
     finally:

@@ -135,6 +135,8 @@ def _ending(findings: list[Finding]) -> State[Any]:
     return Failed(message=message) if troubles else Completed(message=message)
 
 
-def _words(error: BatchkitError) -> str:
+def _words(error: Exception) -> str:
+    if not isinstance(error, BatchkitError):
+        return f"{type(error).__name__}: {error}"
     problems = [str(problem) for problem in getattr(error, "problems", ())]
     return " ".join(filter(None, (f"{error.message}.", *problems, error.hint)))

@@ -11,10 +11,10 @@ import asyncio
 import queue
 import threading
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from batchkit.drive import Wait
@@ -45,17 +45,24 @@ class _Request(Generic[T]):
 
     def serve(self) -> None:
         """Do the call; an interrupt is raised here and withdraws the hands there."""
-        if not self.answer.set_running_or_notify_cancel():
+        if self.answer.done():
             return
         try:
             result = self.context.run(self.call)
         except Exception as error:  # noqa: BLE001 - belongs to the flow that asked
-            self.answer.set_exception(error)
+            _fail(self.answer, error)
         except BaseException:
-            self.answer.set_exception(HandsWithdrawn())
+            _fail(self.answer, HandsWithdrawn())
             raise
         else:
-            self.answer.set_result(result)
+            # The flow may have been told meanwhile that nobody waits for the call.
+            with suppress(InvalidStateError):
+                self.answer.set_result(result)
+
+
+def _fail(answer: Future[Any], error: Exception) -> None:
+    with suppress(InvalidStateError):
+        answer.set_exception(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,7 @@ class Foreground:
         self._begin_by = time.monotonic() + patience_seconds
         self._inbox: queue.SimpleQueue[_Request[Any] | _News] = queue.SimpleQueue()
         self._lock = threading.Lock()
+        self._answers: set[Future[Any]] = set()
         self._withdrawn = False
         self._leads = False
         self._stopping = False
@@ -89,15 +97,19 @@ class Foreground:
 
     async def do(self, call: Callable[[], T], *, beside: bool = False) -> T:
         """Have a call done in the working thread or ``beside`` it, in this context. Raises what it raises, and ``HandsWithdrawn``."""
-        answer: Future[T] = Future()
+        request = _Request(call, copy_context(), Future[T]())
         with self._lock:
             if self._withdrawn:
                 raise HandsWithdrawn
+            self._answers.add(request.answer)
             if beside:
-                answer = self._crew.begin(partial(copy_context().run, call))
+                self._crew.begin(request.serve)
             else:
-                self._inbox.put(_Request(call, copy_context(), answer))
-        return await asyncio.wrap_future(answer)
+                self._inbox.put(request)
+        try:
+            return await asyncio.wrap_future(request.answer)
+        finally:
+            self._answers.discard(request.answer)
 
     def note(self, text: str) -> None:
         """Have the user told something; may be lost when the work is done."""
@@ -117,6 +129,15 @@ class Foreground:
         """Make ``work`` return after the present calls; safe in a signal handler."""
         self._stopping = True
         self._inbox.put(_News(lambda: None))
+
+    def abandon(self) -> None:
+        """Do nothing more for the flow, which is told so at once; a call that goes on is not waited for."""
+        self.stop()
+        with self._lock:
+            self._withdrawn = True
+            answers = list(self._answers)
+        for answer in answers:
+            _fail(answer, HandsWithdrawn())
 
     # For the working thread
 
@@ -196,7 +217,7 @@ class Foreground:
                 if isinstance(item, _Request):
                     waiting.append(item)
         for request in waiting:
-            request.answer.set_exception(HandsWithdrawn())
+            _fail(request.answer, HandsWithdrawn())
         if stopping:
             self._crew.stop()
         else:

@@ -11,6 +11,7 @@ batches that need attention, and a summary at the end.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from prefect import flow
@@ -23,14 +24,22 @@ from batchkit.models import WorkloadId
 
 from . import pictures
 from .adapter import HandsWithdrawn, Job, follow
+from .passing import advancing
 from .session import open_reporter, open_session
 from .tasks import perform
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from prefect.client.schemas.objects import State
 
+    from batchkit.drive import Wait, Waves
+    from batchkit.models import Workload
     from batchkit.progress import Progress
     from batchkit.runner import Runner
+    from batchkit.steps.context import StepReport
+
+_logger = logging.getLogger("batchkit.flows")
 
 
 def _run_name() -> str:
@@ -51,9 +60,8 @@ async def process_workload(
     """
 
     def job_of(runner: Runner) -> Job[Progress]:
-        known = WorkloadId(workload_id)
-        drive = runner.drive(known, until=DriveUntil(until))
-        return Job(runner, drive, names={known: runner.progress(known).workload.name})
+        workload = runner.progress(WorkloadId(workload_id)).workload
+        return Job(runner, _driving(runner, workload, DriveUntil(until)), names={workload.id: workload.name})
 
     async with open_session(job_of) as session, open_reporter(session.job.names) as reporter:
         name = session.job.names[WorkloadId(workload_id)]
@@ -70,6 +78,16 @@ async def process_workload(
             raise
         reporter.finished(progress)
     return _ending(progress)
+
+
+def _driving(
+    runner: Runner, workload: Workload, until: DriveUntil
+) -> Generator[Waves | Wait, StepReport | None, Progress]:
+    """Drive a workload on a worker; the command that runs this flow in its own process handles what it has finished itself."""
+    advanced = yield from advancing(runner, workload, until=until)
+    for note in advanced.notes:
+        _logger.info(note)
+    return advanced.progress
 
 
 def _ending(progress: Progress) -> State[Any]:

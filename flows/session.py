@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 from prefect.context import FlowRunContext
@@ -20,7 +20,8 @@ from .prefect_sink import PrefectSink
 from .reporting import Reporter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from batchkit.models import WorkloadId
 
@@ -37,8 +38,17 @@ class Session:
     cluster: Cluster | None = None
 
 
-#: Set by the command that runs a flow in its own process; empty in a worker.
-given_session: ContextVar[Session | None] = ContextVar("given_session", default=None)
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """What a flow works on: ``names`` are those of the workloads. They ``are_given`` by the command that runs the flow in its process."""
+
+    sessions: tuple[Session, ...]
+    names: Mapping[WorkloadId, str]
+    are_given: bool
+
+
+#: Set by the command that runs a flow in its own process; None in a worker.
+given_sessions: ContextVar[tuple[Session, ...] | None] = ContextVar("given_sessions", default=None)
 
 #: The session of the running flow, for its tasks: what travels as their arguments are ids only.
 flow_session: ContextVar[Session] = ContextVar("flow_session")
@@ -50,17 +60,34 @@ async def open_session(make_job: Callable[[Runner], Job[Any]]) -> AsyncIterator[
 
     Raises what opening a ``Runner`` raises, and ``ConfigurationError`` without the task runner that the settings ask for.
     """
-    given = given_session.get()
+    async with open_sessions(lambda runner: [make_job(runner)]) as opened:
+        (session,) = opened.sessions
+        flow_session.set(session)
+        yield session
+
+
+@asynccontextmanager
+async def open_sessions(make_jobs: Callable[[Runner], Sequence[Job[Any]]]) -> AsyncIterator[Sessions]:
+    """Give the sessions of this process, or one for each job on a runner that is closed afterwards. Raises as ``open_session``."""
+    given = given_sessions.get()
     runner = await anyio.to_thread.run_sync(lambda: Runner(load_settings())) if given is None else None
     try:
-        session = given or Session(make_job(cast("Runner", runner)), WorkerThreads())
-        async with open_cluster(session.job.runner.settings) as cluster:
-            session = replace(session, cluster=cluster)
-            flow_session.set(session)
-            yield session
+        if runner is None:
+            sessions = given or ()
+        else:
+            jobs = await anyio.to_thread.run_sync(make_jobs, runner)
+            sessions = tuple(Session(job, WorkerThreads()) for job in jobs)
+        names = {known: name for session in sessions for known, name in session.job.names.items()}
+        async with _open_cluster(sessions) as cluster:
+            sessions = tuple(replace(session, cluster=cluster) for session in sessions)
+            yield Sessions(sessions, names, are_given=given is not None)
     finally:
         if runner is not None:
             await anyio.to_thread.run_sync(runner.close)
+
+
+def _open_cluster(sessions: Sequence[Session]) -> AbstractAsyncContextManager[Cluster | None]:
+    return open_cluster(sessions[0].job.runner.settings) if sessions else nullcontext()
 
 
 @asynccontextmanager

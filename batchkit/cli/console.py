@@ -121,7 +121,10 @@ class LogToConsole(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
         try:
-            say(self._console, f"{record.levelname.lower()} {record.name}: {record.getMessage()}", at=record.created)
+            text = f"{record.levelname.lower()} {record.name}: {record.getMessage()}"
+            if record.exc_info:
+                text += f"\n{logging.Formatter().formatException(record.exc_info)}"
+            say(self._console, text, at=record.created)
         except Exception:  # noqa: BLE001 - the contract of logging handlers: never raise, report to handleError
             self.handleError(record)
 

@@ -35,12 +35,17 @@ _SAMPLE_CHARS = 300
 UNSENT_STATES = (ShardState.PLANNED, ShardState.UPLOADED, ShardState.SUBMITTING)
 _STATE_STYLES = {
     WorkloadState.SPLITTING: "yellow",
+    WorkloadState.INTERRUPTED: "red",
     WorkloadState.RUNNING: "cyan",
     WorkloadState.CANCELLING: "magenta",
     WorkloadState.FINISHED: "bold",
 }
 
 
+_NOT_SPLIT = {
+    WorkloadState.SPLITTING: "cutting the input into shards",
+    WorkloadState.INTERRUPTED: "its split was interrupted",
+}
 _LEVEL_STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
 
@@ -146,8 +151,8 @@ def activity(progress: Progress, moment: Moment) -> str:
     unsent = sum(shards.get(state, 0) for state in UNSENT_STATES)
     if progress.is_finished:
         return "all done"
-    if progress.state is WorkloadState.SPLITTING:
-        return "cutting the input into shards"
+    if progress.state in _NOT_SPLIT:
+        return _NOT_SPLIT[progress.state]
     if moment.waiting_until is not None and moment.waiting_until > moment.now:
         return f"next look in {words.duration(moment.waiting_until - moment.now + 1)}"
     if shards.get(ShardState.ENDED):

@@ -1,27 +1,28 @@
-"""Doing the work of a command: one workload as a Prefect flow or in the plain loop, or all open ones in turn."""
+"""Doing the work of a command: one workload as a Prefect flow or in the plain loop, or several at the same time."""
 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from batchkit.cli import exits
+from batchkit.cli import exits, several
 from batchkit.cli.console import tell
-from batchkit.drive import DriveUntil, Wait, until_wait
+from batchkit.drive import DriveUntil
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from rich.console import Console
     from rich.text import Text
 
     from batchkit.cli.live import Reporter
-    from batchkit.drive import Wave, Waves
+    from batchkit.drive import Wait, Wave
     from batchkit.models import Workload
     from batchkit.progress import Progress
     from batchkit.runner import Runner
@@ -36,9 +37,14 @@ def flows_entry() -> Any:
 
 
 def leave(exit_code: int) -> NoReturn:
-    """End the process after everything is printed; Prefect, if it was used, may not hold up the exit."""
+    """End the process after everything is printed; neither Prefect, if it was used, nor a call that was left may hold up the exit."""
     if _ENTRY in sys.modules:
         flows_entry().leave(exit_code)
+    if several.has_left_calls():
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(exit_code)
     sys.exit(exit_code)
 
 
@@ -71,35 +77,20 @@ class Drive:
 
     def process_all(
         self, runner: Runner, workloads: Sequence[Workload], *, wait: Callable[[float], object]
-    ) -> list[Progress]:
-        """Drive several workloads in turn, in the plain loop, until all are finished; ``wait`` sleeps for seconds."""
-        drives = {workload.id: runner.drive(workload.id, deadline=self.deadline) for workload in workloads}
-        due = dict.fromkeys(drives, 0.0)
-        done: dict[Any, Progress] = {}
-        while due:
-            soonest = min(due.values())
-            if soonest > runner.clock():
-                self.reporter.waiting(soonest)
-                wait(max(soonest - runner.clock(), 0))
-                self.reporter.waiting(None)
-            # A clock that was set back in the meantime makes nobody wait again.
-            now = max(soonest, runner.clock())
-            for workload_id in [found for found, at in due.items() if at <= now]:
-                step = self._until_wait(runner, drives[workload_id])
-                if isinstance(step, Wait):
-                    due[workload_id] = step.until
-                else:
-                    done[workload_id] = step
-                    del due[workload_id]
-        return [done[workload.id] for workload in workloads]
+    ) -> list[Progress | Exception]:
+        """Drive several workloads at the same time, in plain loops, until all are finished or only failing ones are left.
 
-    def _until_wait(
-        self, runner: Runner, drive: Generator[Waves | Wait, StepReport | None, Progress]
-    ) -> Wait | Progress:
-        step = until_wait(drive, runner.run_waves, self._on_wave)
-        if isinstance(step, Wait):
-            self._tell(step.notes)
-        return step
+        Returns for each where it stands or the error that it ended with, in their order. ``wait`` sleeps for seconds; it is called
+        in this thread, while no workload has work.
+        """
+        return several.drive_all(
+            runner,
+            workloads,
+            on_wave=self._on_wave,
+            reporter=self.reporter,
+            deadline=self.deadline,
+            wait=wait,
+        )
 
     def _on_wave(self, wave: Wave, report: StepReport) -> None:
         if self.verbose:

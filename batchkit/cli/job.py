@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from batchkit import existing
-from batchkit.cli import console, display, driving, exits, inputs, live, machine, options, outcome
+from batchkit.cli import console, display, driving, exits, inputs, live, machine, options, outcome, several
 from batchkit.drive import DriveUntil
-from batchkit.progress import WorkloadState
+from batchkit.errors import BatchkitError
 from batchkit.runner import Runner
 
 if TYPE_CHECKING:
@@ -93,11 +93,11 @@ class Desk:
     def drive(self, workload: Workload, *, until: DriveUntil = DriveUntil.FINISHED) -> Progress:
         """Drive a workload with progress on stderr; returns the last picture.
 
-        One that is finished needs neither key nor network. One that another command is still splitting may not travel yet.
+        One that is finished needs neither key nor network. Raises ``SplitUnfinished`` for one that is not split whole.
         """
         self.workload = workload
         progress = self.runner.progress(workload.id)
-        if progress.is_finished or progress.state is WorkloadState.SPLITTING:
+        if progress.is_finished:
             return progress
         with self._reporter([workload]) as reporter:
             return self._drive(reporter).process(self.runner, workload, until=until)
@@ -111,8 +111,8 @@ class Desk:
             progress = self.drive(workload)
         return conclude(progress, self.manner, output=None, again=again)
 
-    def drive_all(self, workloads: Sequence[Workload]) -> list[Progress]:
-        """Drive several open workloads, in the plain loop."""
+    def drive_all(self, workloads: Sequence[Workload]) -> list[Progress | Exception]:
+        """Drive several open workloads at the same time, in plain loops; returns for each where it stands, or its error."""
         with self._reporter(workloads) as reporter:
             return self._drive(reporter).process_all(self.runner, workloads, wait=threading.Event().wait)
 
@@ -126,9 +126,19 @@ class Desk:
         """Read where the workload at hand stands, None when there is none yet."""
         return None if self.workload is None else self.runner.progress(self.workload.id)
 
+    def read_if_possible(self, workload: Workload) -> Progress | None:
+        """Read where a workload stands; None when it is gone or cannot be read now."""
+        try:
+            return self.runner.progress(workload.id)
+        except BatchkitError:
+            return None
+
     def _reporter(self, workloads: Sequence[Workload]) -> live.Reporter:
         def read() -> list[Progress]:
-            return [self.runner.progress(workload.id) for workload in workloads]
+            if len(workloads) == 1:
+                return [self.runner.progress(workloads[0].id)]
+            # One of several that is gone must not keep the others from being shown.
+            return [progress for found in workloads if (progress := self.read_if_possible(found)) is not None]
 
         return live.reporter(
             self.err, read, is_for_machines=self.manner.is_for_machines, on_terminal=console.is_live(self.err)
@@ -174,8 +184,10 @@ def watch(name: str | None, settings: Settings, manner: Manner) -> int:
         if len(workloads) == 1:
             return desk.finish(workloads[0])
         with driving.interruptible(desk.err, lambda: outcome.interrupted_all(again=options.same_command())):
-            pictures = desk.drive_all(workloads)
-    return conclude_all(pictures, manner)
+            ends = desk.drive_all(workloads)
+            failed = [(found, end) for found, end in zip(workloads, ends, strict=True) if isinstance(end, Exception)]
+            stands = [desk.read_if_possible(found) for found in workloads]
+    return conclude_all([progress for progress in stands if progress is not None], manner, failed=failed)
 
 
 def conclude(
@@ -203,16 +215,34 @@ def print_outcome(
     return code
 
 
-def conclude_all(pictures: Sequence[Progress], manner: Manner) -> int:
-    """Print the last word on several workloads; returns the worst of their exit codes."""
-    code = max((outcome.exit_code(progress) for progress in pictures), default=exits.SUCCEEDED)
+def conclude_all(
+    pictures: Sequence[Progress], manner: Manner, *, failed: Sequence[tuple[Workload, Exception]] = ()
+) -> int:
+    """Print the last word on several workloads, and which of them ``failed``; returns the worst of their exit codes."""
+    names = {workload.name for workload, _ in failed}
+    ended = [outcome.exit_code(progress) for progress in pictures if progress.workload.name not in names]
+    code = _worst(ended, [error for _, error in failed])
+    messages = [several.message_of(workload, error) for workload, error in failed]
+    err = console.stderr()
+    for message in messages:
+        console.say(err, f"error: {message}")
     if manner.is_for_machines:
-        console.write_json(machine.outcome_of_all(pictures, exit_code=code))
+        console.write_json(machine.outcome_of_all(pictures, exit_code=code, errors=messages))
     elif pictures:
         console.show(console.stdout(), display.overview(pictures))
-    else:
+    elif not failed:
         console.say(console.stdout(), "no workload is open")
     return code
+
+
+def _worst(ended: Sequence[int], errors: Sequence[Exception]) -> int:
+    """Choose the exit code: a bug is the worst, then what is not finished; 2 says that nothing was sent for any workload."""
+    codes = [error.exit_code if isinstance(error, BatchkitError) else 1 for error in errors]
+    if 1 in codes:
+        return 1
+    if ended and exits.USAGE in codes:
+        codes = [exits.NOT_FINISHED]
+    return max([*ended, *codes], default=exits.SUCCEEDED)
 
 
 def show_plan(order: Order, settings: Settings, manner: Manner) -> int:

@@ -45,11 +45,12 @@ def outcome(progress: Progress, *, exit_code: int, output: Path | None) -> dict[
     }
 
 
-def outcome_of_all(pictures: Sequence[Progress], *, exit_code: int) -> dict[str, Any]:
-    """Shape the last word of ``watch`` without a name."""
+def outcome_of_all(pictures: Sequence[Progress], *, exit_code: int, errors: Sequence[str] = ()) -> dict[str, Any]:
+    """Shape the last word of ``watch`` without a name; ``errors`` say what ended the work on which workload."""
     return {
         "schema_version": SCHEMA_VERSION,
         "exit_code": exit_code,
+        "errors": list(errors),
         "workloads": [workload(progress) for progress in pictures],
     }
 

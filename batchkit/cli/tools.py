@@ -28,7 +28,9 @@ def serve(
     Each tick that has something to do is one Prefect flow run. Workloads that `batchkit submit` leaves behind are finished
     here; several of these processes may work on one database. For workers on a Prefect work pool see flows/prefect.yaml.
 
-    Exit codes: 0 after Ctrl-C or SIGTERM, which let the present wave end; 130 after a second one.
+    A workload that fails is tried again after a growing wait, and one that takes long keeps no other waiting.
+
+    Exit codes: 0 after Ctrl-C or SIGTERM, which give the present waves two seconds to end; 130 after a second one.
 
     For example:
 
@@ -40,7 +42,7 @@ def serve(
     err = console.stderr()
     console.log_to(err, verbose=verbose)
     settings = options.Where(home, database_url, base_url, accept_other_key).settings()
-    console.say(err, f"advancing every open workload every {interval:g} s; Ctrl-C ends it after the present wave")
+    console.say(err, f"advancing every open workload every {interval:g} s; Ctrl-C ends it")
     with driving.interruptible(err, lambda: outcome.interrupted_all(again=options.same_command())):
         driving.flows_entry().serve(
             settings, interval_seconds=interval, on_note=lambda note: console.log_line(err, note)

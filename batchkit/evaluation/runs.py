@@ -17,7 +17,7 @@ from batchkit.annotation.orders import ensure_workload
 from batchkit.annotation.recipe import load_recipe
 from batchkit.annotation.render import Renderer
 from batchkit.datasets import open_table
-from batchkit.errors import BatchkitError, UsageError, WorkloadConflict
+from batchkit.errors import UsageError, WorkloadConflict
 from batchkit.evaluation.judging import (
     agreement_with_people,
     ensure_judge_workload,
@@ -163,27 +163,38 @@ class Collected:
 
     evaluation: Evaluation
     summary: EvaluationSummary | None = None
-    error: BatchkitError | None = None
+    error: Exception | None = None
 
 
 def due_runs(runner: Runner) -> list[Evaluation]:
-    """Read the unfinished runs that wait for nobody but us: no workload of theirs is on its way."""
-    return [evaluation for evaluation in open_runs(runner) if _is_due(runner, evaluation)]
+    """Read the unfinished runs that wait for nobody but us: no workload of theirs is on its way.
 
-
-def collect(runner: Runner) -> Iterator[Collected]:
-    """Take every run that is due as far as it can go without waiting: to its next judge, or to its verdict.
-
-    The workloads themselves are advanced by whoever advances all. Trouble with one run does not keep the others from theirs.
+    A run of which that cannot be told is among them, so that ``collect`` reports why.
     """
-    for evaluation in due_runs(runner):
+    return [evaluation for evaluation in open_runs(runner) if _may_be_due(runner, evaluation)]
+
+
+def collect(runner: Runner, *, skip: Callable[[Evaluation], bool] = lambda _evaluation: False) -> Iterator[Collected]:
+    """Take every run that is due, but for those to ``skip``, as far as it can go without waiting: to its next judge, or to its verdict.
+
+    The workloads themselves are advanced by whoever advances all. Any error of one run is reported as that run's, and the others
+    are collected.
+    """
+    for evaluation in open_runs(runner):
         try:
-            if next_workload(runner, evaluation) is None:
+            if not skip(evaluation) and _is_due(runner, evaluation) and next_workload(runner, evaluation) is None:
                 conclusion = conclude(runner, evaluation)
                 if conclusion.is_ours:
                     yield Collected(evaluation, conclusion.summary)
-        except BatchkitError as error:
+        except Exception as error:  # noqa: BLE001 - a bug that one run meets must not keep the others from their verdict
             yield Collected(evaluation, error=error)
+
+
+def _may_be_due(runner: Runner, evaluation: Evaluation) -> bool:
+    try:
+        return _is_due(runner, evaluation)
+    except Exception:  # noqa: BLE001 - as above
+        return True
 
 
 def _is_due(runner: Runner, evaluation: Evaluation) -> bool:

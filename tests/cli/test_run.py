@@ -15,6 +15,7 @@ from pyarrow import parquet as pq
 from batchkit import jsonl
 from batchkit.cli.app import run_command
 from batchkit.emulator.faults import batches, calls, lines
+from batchkit.store import workloads as workload_rows
 from batchkit.store.engine import Store
 from tests.factories import add_shard, add_workload
 from tests.workloads import chat_line, mixed_line, read_lines, write_lines, write_mixed
@@ -372,7 +373,37 @@ def test_watch_without_a_name_drives_all_that_are_open(batchkit, open_emulator, 
     assert "a          finished" in ended.out
     assert "b          finished" in ended.out
     assert batchkit("watch").out == "no workload is open\n"
-    assert batchkit("watch", "--json").json == {"schema_version": 1, "exit_code": 0, "workloads": []}
+    assert batchkit("watch", "--json").json == {"schema_version": 1, "exit_code": 0, "errors": [], "workloads": []}
+
+
+def test_watch_names_the_workloads_that_failed_and_ends_with_the_worst_exit_code(batchkit, open_emulator, source):
+    """One that belongs to another key is reported and left; the other one is finished all the same."""
+    open_emulator(batches.StuckBatches())
+    for name in ("foreign", "own"):
+        batchkit("submit", source, *RUN, "--name", name)
+    store = Store("sqlite:///.batchkit/batchkit.db")
+    with store.write() as connection:
+        workload = workload_rows.find(connection, "foreign")
+        assert workload is not None
+        workload_rows.set_values(connection, workload.id, credential="another key's")
+    store.close()
+    ended = batchkit("watch", "--timeout", "0.5", "--json")
+    assert ended.code == 4
+    (message,) = ended.json["errors"]
+    assert message.startswith("foreign: workload 'foreign' was submitted with another key")
+    assert f"error: {message}" in ended.err
+    assert [workload["name"] for workload in ended.json["workloads"]] == ["foreign", "own"]
+
+
+def test_watch_of_several_without_a_key_sends_nothing(batchkit, open_emulator, source, monkeypatch):
+    """Where every workload ends before anything is sent, so does the command: exit code 2."""
+    open_emulator(batches.StuckBatches())
+    for name in ("a", "b"):
+        batchkit("submit", source, *RUN, "--name", name)
+    monkeypatch.delenv("GROQ_API_KEY")
+    ended = batchkit("watch", "--no-prefect")
+    assert ended.code == 2
+    assert ended.err.count("there is no API key") >= 2
 
 
 def test_watch_without_a_name_takes_the_only_open_one(batchkit, open_emulator, source):
@@ -384,8 +415,8 @@ def test_watch_without_a_name_takes_the_only_open_one(batchkit, open_emulator, s
     assert "input: all 30 requests succeeded" in ended.out
 
 
-def test_an_input_that_is_still_being_split_may_not_travel(batchkit, open_emulator):
-    """Watching it sends nothing; the input is needed for that."""
+def test_nothing_of_an_input_whose_split_was_interrupted_is_sent(batchkit, open_emulator):
+    """Watching it says so; the input is needed for that."""
     emulator = open_emulator()
     store = Store("sqlite:///.batchkit/batchkit.db")
     with store.write() as connection:
@@ -394,9 +425,9 @@ def test_an_input_that_is_still_being_split_may_not_travel(batchkit, open_emulat
     store.close()
     ended = batchkit("watch", "half", "--no-prefect")
     assert ended.code == 4
-    assert "not split whole yet" in ended.out
+    assert "its split was interrupted" in ended.err
     assert emulator.ledger().calls == {}
-    assert batchkit("status", "half", "--json").json["state"] == "splitting"
+    assert batchkit("status", "half", "--json").json["state"] == "interrupted"
 
 
 def test_the_deadline_holds_for_several_workloads_too(batchkit, open_emulator, source):

@@ -5,13 +5,14 @@ from functools import partial
 from typing import Any
 
 import pytest
-from batchkit.flows.adapter import HandsWithdrawn, Job, WorkerThreads, follow, one_pass
+from batchkit.flows import passing
+from batchkit.flows.adapter import HandsWithdrawn, Job, WorkerThreads, follow
 
 from batchkit.drive import WaveKind
-from batchkit.errors import ConfigurationError, StoreUnavailable
+from batchkit.errors import StoreUnavailable
 from batchkit.models import WorkloadId
 from batchkit.runner import Runner
-from tests.flows.support import ScriptedRunner, SilentWatcher, make_wait, make_wave, make_workload
+from tests.flows.support import ScriptedRunner, SilentWatcher, make_progress, make_wait, make_wave, make_workload
 
 SCRIPT: list[Any] = [
     make_wave(WaveKind.SUBMIT),
@@ -44,6 +45,9 @@ class Withdrawn:
             raise HandsWithdrawn
         self.left -= 1
         return call()
+
+    def flow_ended(self):
+        """Take no note."""
 
 
 def follow_here(job, clock, *, hands=None, run_wave=None, watcher=None):
@@ -173,24 +177,21 @@ def test_a_picture_is_read_after_a_wave_when_it_is_wanted(clock):
     assert [picture.counts.succeeded for picture in watcher.pictures] == [5, 5]
 
 
-def test_one_pass_goes_on_after_trouble_with_one_workload(clock):
-    """A workload that cannot be advanced is reported, and the pass goes on to the next."""
-    workloads = [make_workload(1, "first"), make_workload(2, "second")]
-    other_key = ConfigurationError("submitted with another key")
-    runner: Any = ScriptedRunner(clock, [make_wave()], outcomes=[other_key], workloads=workloads)
-    names: dict[WorkloadId, str] = {}
-
-    came_to, _naps = follow_here(job_on(runner, one_pass(runner, names)), clock)
-
-    assert came_to.problems == ((workloads[0], other_key),)
-    assert [progress.workload.id for progress in came_to.pictures] == [2]
-    assert list(names.values()) == ["first", "second"]
-
-
 def test_a_pass_with_nothing_to_do_runs_no_wave(clock):
-    """A pass over open workloads of which none has anything due does not run a single wave."""
-    runner: Any = ScriptedRunner(clock, [], workloads=[make_workload()])
+    """A pass over a workload that has nothing due does not run a single wave."""
+    runner: Any = ScriptedRunner(clock, [])
 
-    follow_here(job_on(runner, one_pass(runner, {})), clock)
+    advanced, _naps = follow_here(passing.job_of(runner, make_workload()), clock)
 
     assert [entry for entry in runner.diary if entry[0] == "wave"] == []
+    assert advanced.notes == ("work: finished, 10 succeeded",)
+
+
+def test_what_is_not_finished_after_a_pass_is_not_handled_as_such(clock, monkeypatch):
+    """Only a workload that has its last result is handled as finished."""
+    runner: Any = ScriptedRunner(clock, [make_wave()])
+    monkeypatch.setattr("tests.flows.support.make_progress", partial(make_progress, succeeded=3))
+
+    advanced, _naps = follow_here(passing.job_of(runner, make_workload()), clock)
+
+    assert advanced.notes == ()

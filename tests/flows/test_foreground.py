@@ -259,3 +259,32 @@ def test_an_error_of_the_drive_is_raised_as_it_is(clock, notes, start_flow):
         hands.work(job)
 
     assert caught.value is trouble
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_flow_whose_work_is_abandoned_is_told_at_once(clock, notes, start_flow, beside):
+    """It does not wait for the call that goes on; what that call brings is nobody's any more."""
+    group = (make_wave(WaveKind.MERGE), make_wave(WaveKind.SUBMIT))
+    runner = ScriptedRunner(clock, [group])
+    is_at_work, may_end = threading.Event(), threading.Event()
+
+    def stuck(wave):
+        if (wave == group[1]) is beside:
+            is_at_work.set()
+            may_end.wait(LONG)
+        return StepReport({})
+
+    runner.run_wave = stuck  # type: ignore[method-assign]
+    job = job_on(runner)
+    hands = Foreground(notes.append, runner.crew, patience_seconds=LONG)
+    endings: list[Any] = []
+    following = start_flow(flow, job, hands, endings)
+    working = start_flow(hands.work, job)
+    assert is_at_work.wait(LONG)
+
+    hands.abandon()
+
+    following.join(LONG)
+    assert [type(ending) for ending in endings] == [HandsWithdrawn]
+    assert working.is_alive()
+    may_end.set()

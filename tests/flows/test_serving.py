@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -9,7 +11,8 @@ from batchkit.flows import serving
 from batchkit.flows.serving import Schedule
 
 from batchkit.errors import ConfigurationError, StoreUnavailable
-from tests.flows.support import ScriptedRunner, make_wave, make_workload
+from batchkit.steps.context import StepReport
+from tests.flows.support import ScriptedRunner, make_progress, make_wave, make_workload, wait_until
 
 
 class NoPrefect:
@@ -18,11 +21,11 @@ class NoPrefect:
     def __init__(self):
         self.starts = 0
 
-    def start(self, _job, foreground, _load_flow):
+    def start(self, _jobs, owner, _load_flow):
         """Say that there is no flow."""
         self.starts += 1
-        foreground.note("the Prefect server does not answer")
-        foreground.flow_ended()
+        owner.note("the Prefect server does not answer")
+        owner.flow_ended()
 
 
 class OpenRunner(ScriptedRunner):
@@ -30,11 +33,9 @@ class OpenRunner(ScriptedRunner):
 
     database_troubles: list[Exception]
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_exception):
-        return None
+    def close(self):
+        """Note that it was closed."""
+        self.diary.append("closed")
 
     def open_workloads(self):
         """Read the open workloads, or fail."""
@@ -117,6 +118,7 @@ def test_a_signal_lets_the_present_wave_end(open_schedule, number):
 
     def interrupted(wave):
         os.kill(os.getpid(), number)
+        assert wait_until(lambda: schedule._stopping)
         return do_wave(wave)
 
     runner.run_wave = interrupted
@@ -129,11 +131,97 @@ def test_a_signal_lets_the_present_wave_end(open_schedule, number):
 def test_a_second_signal_ends_at_once(open_schedule):
     """Somebody who presses Ctrl-C twice does not wait for the wave."""
     schedule, runner, _engine, _notes = open_schedule(workloads=[make_workload()])
+    never = threading.Event()
 
     def interrupted(_wave):
         os.kill(os.getpid(), signal.SIGINT)
+        assert wait_until(lambda: schedule._stopping)
         os.kill(os.getpid(), signal.SIGINT)
+        never.wait(20)
 
     runner.run_wave = interrupted
     with pytest.raises(KeyboardInterrupt):
         schedule.run(None)
+    never.set()
+
+
+def test_a_signal_does_not_wait_for_a_wave_that_does_not_end(open_schedule):
+    """What is under way gets two seconds; then the runner is closed, which gives its leases up, and the schedule has ended."""
+    schedule, runner, engine, _notes = open_schedule(workloads=[make_workload()])
+    never = threading.Event()
+
+    def stuck(_wave):
+        os.kill(os.getpid(), signal.SIGTERM)
+        never.wait(20)
+
+    runner.run_wave = stuck
+    began = time.monotonic()
+    schedule.run(None)
+    never.set()
+
+    assert time.monotonic() - began < 8
+    assert runner.diary[-1] == "closed"
+    assert runner.crew.stopping.is_set()
+    assert engine.is_stopped
+
+
+def test_a_workload_whose_wave_does_not_end_keeps_no_other_from_its_passes(open_schedule):
+    """The next passes leave it out until the wave has ended; then it is advanced again."""
+    first, second = make_workload(1, "slow"), make_workload(2, "quick")
+    schedule, runner, _engine, _notes = open_schedule(workloads=[first, second], script=[])
+    waves = {first.id: make_wave(workload=1), second.id: make_wave(workload=2)}
+    done = {first.id: 0, second.id: 0}
+    enough = threading.Event()
+
+    def drive(workload_id, *, until=None, deadline=None):  # noqa: ARG001 - the runner's words
+        yield (waves[workload_id],)
+        return make_progress(first if workload_id == 1 else second, succeeded=3)
+
+    def run_wave(wave):
+        if wave.workload_id == 1:
+            assert enough.wait(20)
+        done[wave.workload_id] += 1
+        if done[second.id] == 3:
+            enough.set()
+        return StepReport({})
+
+    runner.drive, runner.run_wave = drive, run_wave
+    schedule._pass_seconds = 0.2
+    schedule.run(4)
+
+    assert done[first.id] >= 1
+    assert done[second.id] == 4
+
+
+def test_any_error_of_one_workload_is_its_own_and_told_once(open_schedule, caplog):
+    """An error that is not one of ours has its traceback in the log, is not tried at every tick, and the others are advanced."""
+    first, second = make_workload(1, "broken"), make_workload(2, "sound")
+    schedule, runner, _engine, notes = open_schedule(workloads=[first, second], script=[])
+    tries = []
+
+    def drive(workload_id, *, until=None, deadline=None):  # noqa: ARG001 - the runner's words
+        yield from ()
+        tries.append(int(workload_id))
+        if workload_id == 1:
+            raise RuntimeError("a bug")
+        return make_progress(second, succeeded=3)
+
+    runner.drive = drive
+    schedule.run(4)
+
+    assert tries.count(2) == 4
+    assert tries.count(1) == 1
+    assert notes.count("broken: RuntimeError: a bug") == 1
+    (record,) = [record for record in caplog.records if record.exc_info]
+    assert isinstance(record.exc_info[1], RuntimeError)
+
+
+def test_a_database_that_is_away_delays_no_workload(open_schedule):
+    """That is nobody's own trouble: the next pass tries each as usual."""
+    gone = StoreUnavailable("the database is gone")
+    schedule, runner, _engine, notes = open_schedule(workloads=[make_workload(name="mine")], outcomes=[gone, gone])
+
+    schedule.run(3)
+
+    assert waves(runner) == 3
+    assert notes.count("mine: the database is gone") == 1

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 import httpx  # noqa: F401 - what a command needs is imported once, here, and not in each child
 import psycopg  # noqa: F401 - as above
 
+import batchkit
 from batchkit import jsonl, runner  # noqa: F401 - as above
 from batchkit.cli.app import run_command
 from batchkit.cli.driving import leave
+from batchkit.errors import BatchkitError
 from batchkit.settings import load_settings
 from tests.proof import plants
 from tests.proof.points import Point, Watch, install
@@ -36,7 +38,8 @@ load_settings()
 class Launch:
     """One command: its words, where it works, its whole environment, where it shall die, and a bug that is planted in it.
 
-    Only one that is ``traced`` has crash points; of several commands at the same time none is.
+    Only one that is ``traced`` has crash points; of several commands at the same time one is at most. One that is to ``only_stop``
+    is stopped at its point instead. The word ``python`` in front calls a function of the package instead of a command.
     """
 
     words: tuple[str, ...]
@@ -45,6 +48,7 @@ class Launch:
     die_at: Point | int | None = None
     plant: str | None = None
     traced: bool = True
+    only_stop: bool = False
 
     @property
     def trace_path(self) -> Path:
@@ -67,7 +71,8 @@ class Trace:
 
 def start(launch: Launch) -> ForkServerProcess:
     """Start a command and return at once; its exit code is -9 when it died at its point."""
-    launch.trace_path.unlink(missing_ok=True)
+    if launch.traced:
+        launch.trace_path.unlink(missing_ok=True)
     process = _CONTEXT.Process(target=_main, args=(launch,), daemon=True)
     process.start()
     return process
@@ -86,11 +91,22 @@ def _main(launch: Launch) -> None:
     _redirect(launch.output_path)
     if launch.plant is not None:
         plants.PLANTS[launch.plant].apply()
-    leave(_traced(launch) if launch.traced else run_command(launch.words))
+    leave(_traced(launch) if launch.traced else _untraced(launch))
+
+
+def _untraced(launch: Launch) -> int:
+    if launch.words[0] != "python":
+        return run_command(launch.words)
+    function, *arguments = launch.words[1:]
+    try:
+        getattr(batchkit, function)(*arguments)
+    except BatchkitError as error:
+        return error.exit_code
+    return 0
 
 
 def _traced(launch: Launch) -> int:
-    watch = Watch(launch.folder, launch.die_at)
+    watch = Watch(launch.folder, launch.die_at, only_stop=launch.only_stop)
     trace_file = os.open(launch.trace_path.with_suffix(".new"), os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
     install(watch)
     code = run_command(launch.words)

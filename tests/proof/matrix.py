@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from tests.proof import stories
+from tests.proof.beside import Beside, drive_beside, points_of_the_split
 from tests.proof.storm import Passage, weather_storm
 from tests.proof.sweep import Death, Measured, Outcome, each_once, measure, pairs, play, sampled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from tests.proof.points import Point
     from tests.proof.promises import Verdict
     from tests.proof.stories import Story
     from tests.proof.sweep import Backend
@@ -32,11 +34,12 @@ class Extent:
     points_per_trouble: int
     points_through_prefect: int
     storms: int
+    drives_beside: int | None
     seed: int = 0
 
 
-FULL = Extent(points=None, pairs=200, points_per_trouble=20, points_through_prefect=20, storms=200)
-QUICK = Extent(points=12, pairs=3, points_per_trouble=1, points_through_prefect=1, storms=1)
+FULL = Extent(points=None, pairs=200, points_per_trouble=20, points_through_prefect=20, storms=200, drives_beside=None)
+QUICK = Extent(points=12, pairs=3, points_per_trouble=1, points_through_prefect=1, storms=1, drives_beside=4)
 
 
 @dataclass
@@ -92,8 +95,21 @@ class _Storm:
 
 
 @dataclass(frozen=True)
+class _Beside:
+    story: Story
+    backend: Backend
+    point: Point
+
+    def __call__(self) -> Beside:
+        return drive_beside(self.story, self.backend, self.point)
+
+
+_Work = _Play | _Storm | _Beside
+
+
+@dataclass(frozen=True)
 class _Plan:
-    work: Sequence[_Play | _Storm]
+    work: Sequence[_Work]
     points: int
 
 
@@ -120,14 +136,16 @@ def prove(
             yield row
 
 
-def _do(work: _Play | _Storm) -> Outcome | Passage:
+def _do(work: _Work) -> Outcome | Passage | Beside:
     return work()
 
 
-def _count(row: Row, done: Outcome | Passage) -> None:
+def _count(row: Row, done: Outcome | Passage | Beside) -> None:
     if isinstance(done, Outcome):
         deaths = ", then ".join(f"command {death.command + 1} at {death.at}" for death in done.deaths)
         row.add(f"{done.story}: {deaths}", done.died, done.verdict)
+    elif isinstance(done, Beside):
+        row.add(f"{done.story}, driven by others at {done.point}", 0, done.verdict)
     else:
         row.add(str(done.weather), done.died, done.verdict)
 
@@ -139,6 +157,8 @@ def _programme(backends: Sequence[Backend], extent: Extent) -> Iterator[tuple[st
             yield f"{backend.name}: {story.name}", partial(_each_point, story, backend, extent)
             if story is stories.RUN:
                 yield f"{backend.name}: {story.name}, two deaths", partial(_pairs, story, backend, extent)
+                beside = f"{backend.name}: {story.name}, drives beside the split"
+                yield beside, partial(_drives_beside, story, backend, extent)
         yield f"{backend.name}: {stories.PREFECT.name}", partial(_through_prefect, backend, extent)
         troubles = f"{backend.name}: run, {len(stories.TROUBLES)} kinds of trouble"
         yield troubles, partial(_under_trouble, backend, extent)
@@ -154,6 +174,12 @@ def _each_point(story: Story, backend: Backend, extent: Extent) -> _Plan:
 def _pairs(story: Story, backend: Backend, extent: Extent) -> _Plan:
     usual = measure(story, backend)
     return _Plan(_plays(story, backend, pairs(usual, extent.pairs, extent.seed), usual), len(usual.points))
+
+
+def _drives_beside(story: Story, backend: Backend, extent: Extent) -> _Plan:
+    points = points_of_the_split(measure(story, backend))
+    step = 1 if extent.drives_beside is None else max(len(points) // extent.drives_beside, 1)
+    return _Plan([_Beside(story, backend, point) for point in points[extent.seed % step :: step]], len(points))
 
 
 def _through_prefect(backend: Backend, extent: Extent) -> _Plan:

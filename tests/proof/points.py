@@ -51,14 +51,15 @@ class Point:
 
 
 class Watch:
-    """Counts the points as they are passed, and ends the process with SIGKILL at the one that is given.
+    """Counts the points as they are passed, and ends the process with SIGKILL, or stops it with SIGSTOP, at the one that is given.
 
     ``die_at`` is a point, or the number (from 1) of a passage, whatever it is; None only counts.
     """
 
-    def __init__(self, folder: Path, die_at: Point | int | None) -> None:
+    def __init__(self, folder: Path, die_at: Point | int | None, *, only_stop: bool = False) -> None:
         self._folder = str(folder)
         self._die_at = die_at
+        self._signal = signal.SIGSTOP if only_stop else signal.SIGKILL
         self._lock = threading.RLock()
         self._passed: Counter[str] = Counter()
         self.trace: list[Point] = []
@@ -70,7 +71,7 @@ class Watch:
             point = Point(label, self._passed[label])
             self.trace.append(point)
             if self._die_at in (point, len(self.trace)):
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), self._signal)
 
     def around(self, label: str, effect: Callable[[], Any]) -> Any:
         """Pass the points before and after an effect."""

@@ -95,6 +95,10 @@ class Stage:
         """Start one command of several at the same time, and return its process."""
         return child.start(replace(self._launch(words, None), traced=False))
 
+    def start_to_stop(self, words: Sequence[str], at: Point) -> Any:
+        """Start a command that stops at a point, until it gets SIGCONT, and return its process."""
+        return child.start(replace(self._launch(words, at), only_stop=True))
+
     def trace(self) -> Trace:
         """Say what the last command passed, if it ended by itself."""
         return child.read_trace(self._launch((), None))

@@ -84,7 +84,7 @@ def measure(story: Story, backend: Backend, *, plant: str | None = None) -> Meas
             trace = stage.trace()
             points += [(index, point) for point in trace.points]
             peaks.append(trace.peak_bytes)
-        verdict = judge(stage, _ideal(story), [])
+        verdict = judge(stage, ideal_of(story), [])
         assert verdict.is_clean, f"undisturbed: {verdict}"
     return Measured(tuple(points), tuple(peaks))
 
@@ -112,12 +112,13 @@ def play(
                 unfinished.breach(5, f"{' '.join(command.words)} ended with {code}: {stage.output()[-3000:]}")
             elif died:
                 check_memory(unfinished, stage.trace().peak_bytes, usual.peaks[index])
-        verdict = judge(stage, _ideal(story), before)
+        verdict = judge(stage, ideal_of(story), before)
     verdict.broken += unfinished.broken
     return Outcome(story.name, tuple(deaths), died, verdict)
 
 
-def _ideal(story: Story) -> Ideal:
+def ideal_of(story: Story) -> Ideal:
+    """Say what must come of a story."""
     return Ideal(story.requests, story.failing, story.rides, story.answers, story.rows)
 
 

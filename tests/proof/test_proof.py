@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from tests.proof import stories
+from tests.proof.beside import drive_beside, points_of_the_split
 from tests.proof.matrix import FULL, as_table, prove
 from tests.proof.plants import PLANTS
 from tests.proof.storm import weather_storm
@@ -56,6 +57,16 @@ def test_two_deaths_in_a_row(backend):
     for deaths in pairs(usual, 1, seed=2):
         outcome = play(stories.RUN, backend, deaths, usual)
         assert outcome.verdict.is_clean, f"{deaths}: {outcome.verdict}"
+
+
+def test_a_drive_beside_a_split(backend):
+    """While the input is being split nobody else's drive sends anything, wherever the splitter stands."""
+    points = points_of_the_split(measure(stories.RUN, backend))
+
+    # In the middle of the files, and with all shards committed: from there a drive once bought what was then found wrong.
+    for point in (points[len(points) // 2], points[-2]):
+        found = drive_beside(stories.RUN, backend, point)
+        assert found.verdict.is_clean, f"{point}: {found.verdict}"
 
 
 @pytest.mark.parametrize(

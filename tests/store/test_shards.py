@@ -556,3 +556,18 @@ def test_events_are_read_newest_first(store):
             ("kind 1", NOW + 1, "größe\n'"),
         ]
         assert newest[0].shard_number is None
+
+
+def test_a_creation_whose_reply_is_not_waited_for_gets_its_whole_grace(store):
+    """A runner that is closed in the middle of one starts the grace anew, before it gives the lease up; others' stay as they are."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        held: dict[str, Any] = {"looks": 3, "lease_until": NOW + 60}
+        ours = add_shard(connection, workload, state=ShardState.SUBMITTING, lease_owner="us", **held)
+        theirs = add_shard(connection, workload, state=ShardState.SUBMITTING, lease_owner="them", **held)
+        shards.leave_submitting(connection, "us", now=NOW + 50)
+        shards.release(connection, "us")
+        left, kept = shards.get(connection, ours.id), shards.get(connection, theirs.id)
+
+    assert (left.submitting_since, left.looks) == (NOW + 50, 0)
+    assert (kept.submitting_since, kept.looks) == (theirs.submitting_since, 3)

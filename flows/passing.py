@@ -1,0 +1,70 @@
+"""One pass over the open workloads: each is advanced by itself beside the others, so that none waits for another. Needs no Prefect."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from batchkit.drive import DriveUntil
+from batchkit.errors import BatchkitError, StoreUnavailable
+
+from .adapter import Job
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from batchkit.drive import Wait, Waves
+    from batchkit.models import Workload
+    from batchkit.progress import Progress
+    from batchkit.runner import Runner
+    from batchkit.steps.context import StepReport
+
+_logger = logging.getLogger("batchkit.flows")
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """What a pass came to for one workload: where it stands, and sentences for the user."""
+
+    progress: Progress
+    notes: tuple[str, ...] = ()
+
+
+def job_of(runner: Runner, workload: Workload) -> Job[Advanced]:
+    """Make the job of a workload in a pass."""
+    return Job(runner, advancing(runner, workload, until=DriveUntil.ONE_PASS), names={workload.id: workload.name})
+
+
+def advancing(
+    runner: Runner, workload: Workload, *, until: DriveUntil
+) -> Generator[Waves | Wait, StepReport | None, Advanced]:
+    """Drive a workload, and handle it when it is finished. Raises as ``Runner.drive``."""
+    progress = yield from runner.drive(workload.id, until=until)
+    return Advanced(progress, on_finished(runner, progress) if progress.is_finished else ())
+
+
+def on_finished(_runner: Runner, progress: Progress) -> tuple[str, ...]:
+    """Handle a workload that a pass or a worker has finished; the one place for it. Returns sentences for the user.
+
+    Several processes may call it for one workload, at the same time too.
+    """
+    return (f"{progress.workload.name}: finished, {progress.counts.succeeded:,} succeeded",)
+
+
+def is_of_all(error: Exception) -> bool:
+    """Whether an error says nothing about the workload that met it: the next pass then tries it again as usual."""
+    return isinstance(error, StoreUnavailable)
+
+
+def message_of(error: Exception) -> str:
+    """Say what an error is and what to do about it, in one line."""
+    if isinstance(error, BatchkitError):
+        return " ".join(filter(None, (error.message, error.hint and f"({error.hint})")))
+    return f"{type(error).__name__}: {error}"
+
+
+def log_trouble(name: str, error: Exception) -> None:
+    """Write the traceback of an error that is not one of ours to the log."""
+    if not isinstance(error, BatchkitError):
+        _logger.error("%s: %s; it is tried again later", name, message_of(error), exc_info=error)

@@ -1,0 +1,248 @@
+"""Several workloads in one command: each by itself, whatever the clock does and whatever one of them meets."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from batchkit.cli.driving import Drive
+from batchkit.drive import Wait
+from batchkit.errors import AccountRefused, ConfigurationError, StoreUnavailable
+from batchkit.waits import Countdown, Retries, Slots
+from tests.clock import FakeClock
+from tests.flows.support import NOW, make_progress, make_workload
+
+A, B = make_workload(1, "a"), make_workload(2, "b")
+
+
+class Notes:
+    """A reporter that keeps what it is told."""
+
+    def __init__(self):
+        self.notes: list[str] = []
+
+    def note(self, text):
+        """Keep a note."""
+        self.notes.append(text)
+
+    def waiting(self, until):
+        """Show no countdown."""
+
+
+class Scripted:
+    """A runner whose drives do what the test says; ``clock`` may be set by anybody."""
+
+    def __init__(self, clock, drives):
+        self.clock = clock
+        self._drives = drives
+        self.begun = dict.fromkeys(drives, 0)
+
+    def drive(self, workload_id, *, deadline=None):  # noqa: ARG002 - the runner's words
+        """Begin the next drive of a workload."""
+        self.begun[workload_id] += 1
+        yield from ()
+        return (yield from self._drives[workload_id]())
+
+    def run_waves(self, waves):
+        """Do no waves: there are none."""
+        raise AssertionError(waves)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """Give a clock in the test's hand."""
+    return FakeClock(NOW)
+
+
+def drive_all(clock, drives, *, on_wait=lambda _count: None, deadline=None):
+    """Drive A and B; returns their ends, the notes, the waits, and the runner."""
+    reporter = Notes()
+    runner: Any = Scripted(clock, drives)
+    waits: list[float] = []
+
+    def wait(seconds):
+        waits.append(seconds)
+        clock.advance(seconds)
+        on_wait(len(waits))
+
+    drive = Drive(reporter, use_prefect=False, verbose=False, deadline=deadline)  # type: ignore[arg-type]
+    ends = drive.process_all(runner, [A, B], wait=wait)
+    return ends, reporter.notes, waits, runner
+
+
+def waiting(clock, workload, seconds, times):
+    """Make a drive that waits some times for so many seconds and is then finished."""
+
+    def drive():
+        for _ in range(times):
+            yield Wait(clock() + seconds, None, ())
+        return make_progress(workload)
+
+    return drive
+
+
+@pytest.mark.parametrize("days", [-400, -1, 0, 1, 400])
+def test_no_wait_gets_longer_when_the_clock_is_set(clock, days):
+    """While one waits 10 s and the other 15 s, the clock is set by days: all is done within the time that was meant."""
+
+    def on_wait(count):
+        if count == 1:
+            clock.now += days * 86_400
+
+    ends, _notes, waits, _runner = drive_all(
+        clock, {A.id: waiting(clock, A, 10, 2), B.id: waiting(clock, B, 15, 2)}, on_wait=on_wait
+    )
+
+    assert [end.workload.name for end in ends] == ["a", "b"]
+    assert sum(waits) <= 30.1
+    assert max(waits) <= 10.1
+
+
+def failing(*errors, then=None):
+    """Make a drive that raises one error at each beginning, the last one again and again unless there is something to come then."""
+    left = list(errors)
+
+    def drive():
+        yield from ()
+        if len(left) > 1 or (left and then is not None):
+            raise left.pop(0)
+        if left:
+            raise left[0]
+        return then
+
+    return drive
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("a bug"), AccountRefused("no money", status=402), ConfigurationError("another key"), KeyError("row")],
+    ids=lambda error: type(error).__name__,
+)
+def test_any_error_of_one_workload_leaves_the_other_to_its_end(clock, error):
+    """It is told once with the name, tried again with growing waits while the other works, and given back at the end."""
+    ends, notes, _waits, runner = drive_all(clock, {A.id: failing(error), B.id: waiting(clock, B, 600, 6)})
+
+    assert ends[0] is error
+    assert ends[1].is_finished
+    assert len([note for note in notes if note.startswith("a: ")]) == 1
+    # After 30, 90, 210, 450, 930, 1,890 s: an hour has no more in it.
+    assert runner.begun[A.id] == 7
+
+
+def test_a_workload_that_recovers_is_finished_with_the_others(clock):
+    """An error that is gone at the next try leaves nothing behind."""
+    gone = StoreUnavailable("away")
+    drives = {A.id: failing(gone, then=make_progress(A)), B.id: waiting(clock, B, 100, 1)}
+
+    ends, notes, _waits, _runner = drive_all(clock, drives)
+
+    assert all(end.is_finished for end in ends)
+    assert notes == ["a: away"]
+
+
+def test_what_only_fails_ends_at_once(clock):
+    """Where nothing makes progress the command ends, as it does for one workload."""
+    one, other = RuntimeError("one"), RuntimeError("other")
+
+    ends, _notes, waits, _runner = drive_all(clock, {A.id: failing(one), B.id: failing(other)})
+
+    assert ends == [one, other]
+    assert waits == []
+
+
+def test_nobody_is_tried_again_behind_the_deadline(clock):
+    """The time that the user gives holds for tries too."""
+    error = RuntimeError("a bug")
+
+    ends, _notes, waits, runner = drive_all(
+        clock, {A.id: failing(error), B.id: waiting(clock, B, 100, 1)}, deadline=NOW + 60
+    )
+
+    assert ends[0] is error
+    assert runner.begun[A.id] == 2
+    assert sum(waits) <= 100.1
+
+
+def test_a_step_that_takes_long_keeps_no_other_from_its_own(clock):
+    """The other workload comes to its end while the first one is in the middle of a wave."""
+    is_done = threading.Event()
+
+    def slow():
+        yield from ()
+        assert is_done.wait(20)
+        return make_progress(A)
+
+    def quick():
+        for _ in range(3):
+            yield Wait(clock(), None, ())
+        is_done.set()
+        return make_progress(B)
+
+    ends, _notes, _waits, _runner = drive_all(clock, {A.id: slow, B.id: quick})
+
+    assert all(end.is_finished for end in ends)
+
+
+def test_an_interrupt_does_not_wait_for_a_step_that_does_not_end(clock, monkeypatch):
+    """Ctrl-C is met at once; what is under way is asked to stop and left after a moment."""
+    monkeypatch.setattr("batchkit.cli.several._STOP_SECONDS", 0.1)
+    never = threading.Event()
+    runner: Any = Scripted(clock, {A.id: lambda: (yield from _stuck(never)), B.id: waiting(clock, B, 5, 9)})
+    runner.crew = type("Crew", (), {"stopping": threading.Event()})
+    reporter: Any = Notes()
+
+    def interrupted(*_arguments):
+        raise KeyboardInterrupt
+
+    runner.clock = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        Drive(reporter, use_prefect=False, verbose=False).process_all(runner, [A, B], wait=interrupted)
+
+    assert runner.crew.stopping.is_set()
+    never.set()
+
+
+def _stuck(never):
+    yield from ()
+    never.wait(20)
+    return make_progress(A)
+
+
+def test_a_countdown_ends_by_whichever_comes_first(clock):
+    """The clock that was meant, or the seconds that have passed."""
+    timer = FakeClock(0)
+    countdown = Countdown(clock() + 10, clock, timer)
+    clock.advance(4)
+    assert countdown.left_seconds == 6
+    clock.now -= 86_400
+    timer.advance(7)
+    assert countdown.left_seconds == 3
+    clock.advance(100_000)
+    assert countdown.left_seconds == 0
+
+
+def test_waits_for_another_try_double_up_to_an_hour(clock):
+    """And begin anew after a success; each has its own."""
+    retries: Retries[str] = Retries(60, clock)
+    assert [retries.failed("a") for _ in range(8)] == [60, 120, 240, 480, 960, 1_920, 3_600, 3_600]
+    assert retries.left_seconds("b") == 0
+    clock.advance(3_599)
+    assert retries.left_seconds("a") == 1
+    retries.succeeded("a")
+    assert retries.left_seconds("a") == 0
+    assert retries.failed("a") == 60
+
+
+def test_who_is_slow_gives_the_slot_to_the_others(clock):
+    """Eight are worked on at the same time, and more when some of them do not end."""
+    slots: Slots[int] = Slots(clock)
+    assert [slots.take(number) for number in range(9)] == [True] * 8 + [False]
+    clock.advance(6)
+    assert slots.wait_seconds() == 4
+    slots.give_back(3)
+    assert slots.take(8)
+    assert not slots.take(9)
+    clock.advance(4)
+    assert slots.take(9)

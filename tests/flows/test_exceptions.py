@@ -1,0 +1,244 @@
+"""An exception in any step of one workload, thrown by lot or always: the other workload always ends."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from batchkit.flows.serving import Schedule
+
+from batchkit.cli.driving import Drive
+from batchkit.evaluation import runs
+from batchkit.runner import Runner
+from batchkit.steps import submit
+from batchkit.steps.split import SplitOptions
+from batchkit.store import workloads
+from tests.flows.support import wait_until
+from tests.workloads import chat_line, write_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from batchkit.settings import Settings
+
+# Prefect leaves sockets to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+
+STEPS = (
+    "settle.settle",
+    "cancel.cancel",
+    "poll.poll",
+    "merge.merge",
+    "submit.submit",
+    "resubmit.is_due",
+    "resubmit.resubmit",
+    "resubmit.next_due",
+)
+
+
+class NoPrefect:
+    """An engine whose flow is over at once, as when the server is gone."""
+
+    def start(self, _jobs, owner, _load_flow):
+        """Say that there is no flow."""
+        owner.flow_ended()
+
+
+class Notes:
+    """A reporter that keeps what it is told."""
+
+    def __init__(self):
+        self.notes: list[str] = []
+
+    def note(self, text):
+        """Keep a note."""
+        self.notes.append(text)
+
+    def waiting(self, until):
+        """Show no countdown."""
+
+
+@pytest.fixture
+def settings(open_settings, tmp_path) -> Settings:
+    """Split two workloads, ``a``, which is older, and ``b``."""
+    settings: Settings = open_settings()
+    with Runner(settings) as runner:
+        for name in ("a", "b"):
+            source = write_lines(tmp_path / f"{name}.jsonl", [chat_line(f"{name}-{line}") for line in range(12)])
+            runner.split([source], name=name, options=SplitOptions(shard_lines=3))
+    return settings
+
+
+@pytest.fixture
+def throw(monkeypatch, settings) -> Callable[..., list[str]]:
+    """Give a function that makes steps of workload ``a`` raise; it returns where one has been raised so far."""
+    with Runner(settings) as runner:
+        victim = runner.find("a").id
+
+    def plant(steps, chance: Callable[[], bool] = lambda: True) -> list[str]:
+        thrown: list[str] = []
+
+        def breaking(name: str, step: Any) -> Any:
+            def broken(context: Any, *rest: Any) -> Any:
+                if victim in rest and chance():
+                    thrown.append(name)
+                    raise RuntimeError(f"thrown in {name}")
+                return step(context, *rest)
+
+            return broken
+
+        for name in steps:
+            module, _, function = name.partition(".")
+            where = getattr(__import__("batchkit.steps", fromlist=[module]), module)
+            monkeypatch.setattr(where, function, breaking(name, getattr(where, function)))
+        return thrown
+
+    return plant
+
+
+def by_lot(seed: int) -> Callable[[], bool]:
+    """Throw at one in three passages."""
+    lot = random.Random(seed)  # noqa: S311 - a test's lot
+    return lambda: lot.random() < 0.3
+
+
+@pytest.fixture
+def stands(settings) -> Iterator[Callable[[str], bool]]:
+    """Give a function that says whether a workload has ended well."""
+    with Runner(settings) as runner:
+        yield lambda name: runner.progress(runner.find(name).id).all_succeeded
+
+
+def serve(settings, stands) -> list[str]:
+    """Let ``serve`` work until the other workload has ended; returns what it noted."""
+    notes: list[str] = []
+    engine: Any = NoPrefect()
+    schedule = Schedule(settings, engine, interval_seconds=0.05, on_note=notes.append, pass_seconds=1)
+    for _ in range(60):
+        schedule.run(3)
+        if stands("b"):
+            break
+    return notes
+
+
+def watch(settings, _stands) -> list[str]:
+    """Let ``watch`` drive both; returns what it noted."""
+    reporter: Any = Notes()
+    with Runner(settings) as runner:
+        Drive(reporter, use_prefect=False, verbose=False).process_all(
+            runner, runner.open_workloads(), wait=threading.Event().wait
+        )
+    return list(reporter.notes)
+
+
+@pytest.mark.parametrize("work", [serve, watch])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_that_always_raises_for_one_workload_leaves_the_other_to_its_end(settings, throw, stands, work, step):
+    """Whichever step it is: the sound workload ends, and what is wrong with the other is told with its name, once."""
+    thrown = throw([step])
+
+    notes = work(settings, stands)
+
+    assert stands("b")
+    assert notes.count(f"a: RuntimeError: thrown in {step}") == min(len(thrown), 1)
+    assert thrown or stands("a") or step.startswith("resubmit")
+
+
+@pytest.mark.parametrize("work", [serve, watch])
+@pytest.mark.parametrize("seed", range(3))
+def test_exceptions_thrown_by_lot_in_every_step_of_one_workload_leave_the_other_to_its_end(
+    settings, throw, stands, work, seed
+):
+    """An exception here and there, at any step."""
+    throw(STEPS, by_lot(seed))
+
+    work(settings, stands)
+
+    assert stands("b")
+
+
+@pytest.mark.parametrize("work", [serve, watch])
+def test_a_workload_that_vanishes_from_the_database_leaves_the_other_to_its_end(settings, stands, work, monkeypatch):
+    """Somebody deletes a workload's rows in the middle of a pass."""
+    submit_step = submit.submit
+
+    def vanish(context: Any, workload_id: Any, shard_ids: Any) -> Any:
+        with context.store.write() as connection:
+            victim = workloads.find(connection, "a")
+            if victim is not None:
+                workloads.remove(connection, victim.id)
+        return submit_step(context, workload_id, shard_ids)
+
+    monkeypatch.setattr(submit, "submit", vanish)
+
+    work(settings, stands)
+
+    assert stands("b")
+
+
+def test_a_flow_on_a_worker_advances_the_sound_workload_to_its_end(
+    settings, throw, stands, monkeypatch, prefect_server, prefect_api
+):
+    """The flow run is Failed and names the workload; the other one ends all the same."""
+    from batchkit.flows.advance_workloads import advance_workloads  # noqa: PLC0415 - imports Prefect
+
+    prefect_api(prefect_server.api_url)
+    for name, value in {
+        "GROQ_API_KEY": settings.api_key.get_secret_value(),
+        "BATCHKIT_BASE_URL": settings.base_url,
+        "BATCHKIT_HOME": str(settings.home),
+        "BATCHKIT_POLL_INTERVAL_SECONDS": "0.05",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("prefect.runtime.flow_run.get_scheduled_start_time", lambda: datetime.now(UTC))  # noqa: TID251 - Prefect's time
+    throw(["submit.submit"])
+    states = []
+
+    def one_pass() -> bool:
+        states.append(asyncio.run(advance_workloads(return_state=True)))
+        return bool(stands("b"))
+
+    assert wait_until(one_pass, 60)
+    assert states[0].is_failed()
+    assert "a: RuntimeError: thrown in submit.submit" in str(states[0].message)
+    assert "b: " in str(states[0].message)
+
+
+def test_a_run_that_cannot_be_scored_leaves_the_others_to_their_verdict(monkeypatch):
+    """Any error while one run of a suite is collected is that run's; the next one is collected."""
+    first, second = (type("Run", (), {"name": name})() for name in ("broken", "sound"))
+    concluded: list[str] = []
+
+    def conclude(_runner: Any, evaluation: Any) -> Any:
+        if evaluation is first:
+            raise ZeroDivisionError("a scorer's")
+        concluded.append(evaluation.name)
+        return type("Conclusion", (), {"is_ours": True, "summary": None})()
+
+    def is_due(_runner: Any, evaluation: Any) -> bool:
+        if evaluation is third:
+            raise KeyError("a broken suite")
+        return True
+
+    third = type("Run", (), {"name": "unreadable"})()
+    monkeypatch.setattr(runs, "open_runs", lambda _runner: [third, first, second])
+    monkeypatch.setattr(runs, "_is_due", is_due)
+    monkeypatch.setattr(runs, "next_workload", lambda _runner, _evaluation: None)
+    monkeypatch.setattr(runs, "conclude", conclude)
+    runner: Any = None
+
+    found = list(runs.collect(runner))
+
+    assert concluded == ["sound"]
+    assert [(one.evaluation.name, type(one.error)) for one in found] == [
+        ("unreadable", KeyError),
+        ("broken", ZeroDivisionError),
+        ("sound", type(None)),
+    ]
+    (left,) = runs.collect(runner, skip=lambda evaluation: evaluation is not second)
+    assert left.error is None
+    assert runs.due_runs(runner) == [third, first, second]
