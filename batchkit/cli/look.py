@@ -61,7 +61,7 @@ def status(
         if history:
             console.show(console.stdout(), display.history_table(stores.history(settings, pictures[0], limit=history)))
     elif pictures:
-        console.show(console.stdout(), display.overview(pictures))
+        console.show(console.stdout(), display.status_list(pictures))
     else:
         console.say(console.stdout(), "no workloads yet")
         console.say(console.stderr(), f"hint: {stores.no_workloads_hint(settings)}")
