@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from batchkit import __version__, jsonl
-from batchkit.errors import BatchkitError, ListingIncomplete, ProviderError
+from batchkit.errors import AccountRefused, BatchkitError, ProviderError, Unauthorized, WrongAddress
 from batchkit.models import WorkloadId
 from batchkit.remote_files import RemoteFiles
 from batchkit.runner import Runner
@@ -219,44 +219,37 @@ def _provider(settings: Settings, clock: Callable[[], float]) -> Iterator[Findin
         # A runner knows how to build the provider; it gets a database that is thrown away.
         hasty = {"home": Path(scratch), "database_url": None, "http_attempts": 2, "http_timeout_seconds": _HTTP_SECONDS}
         with Runner(settings.model_copy(update=hasty)) as runner:
-            yield from _key_and_plan(runner.provider, settings.base_url, clock)
+            yield from _key_and_plan(runner.provider, settings.base_url)
+            yield from _clock(runner.provider.now(), clock())
 
 
-def _key_and_plan(provider: Provider, base_url: str, clock: Callable[[], float]) -> Iterator[Finding]:
+def _key_and_plan(provider: Provider, base_url: str) -> Iterator[Finding]:
+    accepted = Finding("key", Level.OK, f"{base_url} accepts the key")
     try:
-        models = provider.list_models()
+        warning = provider.check()
+    except WrongAddress as error:
+        yield Finding("key", Level.FAILED, error.message, error.hint)
     except ProviderError as error:
-        yield Finding("key", Level.FAILED, f"{base_url}: {error.message}", error.hint)
+        if isinstance(error, AccountRefused) and not isinstance(error, Unauthorized):
+            yield accepted
+            yield Finding("plan", Level.FAILED, f"the Batch API refuses: {error.message}", error.hint)
+        else:
+            yield Finding("key", Level.FAILED, f"{base_url}: {error.message}", error.hint)
+    else:
+        yield Finding("key", Level.WARNING, warning) if warning else accepted
+        yield Finding("plan", Level.OK, "the plan includes the Batch API")
+
+
+def _clock(provider_now: float | None, now: float) -> Iterator[Finding]:
+    """Compare the clock with the ``Date`` of the provider's last reply; without any reply there is nothing to say."""
+    if provider_now is None:
         return
-    yield Finding("key", Level.OK, f"{base_url} accepts the key and lists {len(models)} models")
-    try:
-        newest = next(iter(provider.list_batches()), None)
-    except ProviderError as error:
-        reason = _reason(error)
-        yield Finding("plan", Level.FAILED, f"the Batch API refuses: {reason.message}", reason.hint)
-        return
-    yield Finding("plan", Level.OK, "the plan includes the Batch API")
-    yield _clock(None if newest is None else newest.created_at, clock())
-
-
-def _reason(error: ProviderError) -> ProviderError:
-    """Look behind a listing that failed: what counts is why."""
-    cause = error.__cause__
-    return cause if isinstance(error, ListingIncomplete) and isinstance(cause, ProviderError) else error
-
-
-def _clock(newest_created_at: int | None, now: float) -> Finding:
-    """Compare the clock with the newest batch, which cannot be of the future."""
-    if newest_created_at is None:
-        message = "not compared: the account has no batch yet whose time could be looked at"
-        return Finding("clock", Level.WARNING, message, "see that the machine keeps its time (NTP)")
-    ahead = newest_created_at - now
-    if ahead > _SKEW_SECONDS:
-        message = f"this machine's clock is at least {ahead:,.0f} s behind the provider's"
-        return Finding(
-            "clock", Level.WARNING, message, "set the clock (NTP): windows and stuck batches are judged by it"
-        )
-    return Finding("clock", Level.OK, "not behind the provider's newest batch")
+    ahead = now - provider_now
+    if abs(ahead) > _SKEW_SECONDS:
+        message = f"this machine's clock is {abs(ahead):,.0f} s {'ahead of' if ahead > 0 else 'behind'} the provider's"
+        yield Finding("clock", Level.WARNING, message, "set the clock (NTP): short waits are measured by it")
+    else:
+        yield Finding("clock", Level.OK, f"within {_SKEW_SECONDS} s of the provider's")
 
 
 def _prefect() -> Finding:

@@ -9,6 +9,8 @@ UnsupportedProtocol, InvalidURL
 any other transport error: ReadError, WriteError, ...      ``OutcomeUnknown``: some of it was sent
 408, 425, 499, 5xx, any other unexpected status            ``OutcomeUnknown``
 429, 498                                                   ``RateLimited``
+no such path: ``unknown_url``, 405 for a POST              ``ProviderUnreachable``: the API is not at this address
+404, 410 with a page for people                            ``OutcomeUnknown``: nothing of the API said that it is gone
 other 4xx, 3xx                                             ``ProviderRefused`` and its kinds
 =========================================================  =====================================================
 
@@ -51,7 +53,7 @@ from batchkit.jsonl import MalformedJson, loads_leniently
 from batchkit.models import RefusalKind
 from batchkit.provider.headers import rate_limit_reset, retry_after
 from batchkit.provider.refusals import refusal_kind
-from batchkit.provider.retry import TryAgain
+from batchkit.provider.retry import NotTheApi, TryAgain
 
 _NEVER_SENT = (
     httpx.ConnectError,
@@ -65,6 +67,7 @@ _CAPACITY_EXCEEDED = 498  # not in the registry; console.groq.com/docs/flex-proc
 _CLIENT_CLOSED_REQUEST = 499  # not in the registry; written by nginx and its kin
 _UNKNOWN_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, _CLIENT_CLOSED_REQUEST})
 _RATE_LIMITED = frozenset({HTTPStatus.TOO_MANY_REQUESTS, _CAPACITY_EXCEEDED})
+_MISSING = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
 _KINDS: dict[int, type[ProviderRefused]] = {
     HTTPStatus.UNAUTHORIZED: Unauthorized,
     HTTPStatus.FORBIDDEN: Forbidden,
@@ -85,6 +88,7 @@ class Refusal:
     """What an error body says, in the provider's words; None where it says nothing.
 
     ``hint`` is ours: what to do next. ``retry_after_seconds`` is a wait that stands in the words themselves.
+    ``is_unknown_path`` says that the API has no such path at all.
     """
 
     message: str | None = None
@@ -93,6 +97,7 @@ class Refusal:
     param: str | None = None
     hint: str | None = None
     retry_after_seconds: float | None = None
+    is_unknown_path: bool = False
 
 
 #: Reads an error body: its status and the parsed JSON, None when it is no JSON. Each provider has its own.
@@ -149,16 +154,27 @@ def from_response(
     quote: Quoter,
     now: float,
     must_be_certain: bool,
+    address_hint: str,
 ) -> ProviderError | TryAgain:
-    """Say what a reply that is not a success proves; its body has been read. ``now`` is in Unix seconds."""
+    """Say what a reply that is not a success proves; its body has been read. ``now`` is in Unix seconds.
+
+    ``address_hint`` is the advice for replies that only a wrong address explains.
+    """
     status = response.status_code
-    payload = _parsed(response)
+    payload = parsed(response)
     refusal = explain(status, payload)
     words = _words(response, refusal, quote)
     message = f"{call}: HTTP {status}{words}"
     if status in _UNKNOWN_STATUSES or not _is_refusal(status):
         after = retry_after(response.headers, now=now)
         return TryAgain(OutcomeUnknown(message, hint=refusal.hint), after_seconds=after)
+    if refusal.is_unknown_path or (status == HTTPStatus.METHOD_NOT_ALLOWED and call.startswith("POST ")):
+        nowhere = ProviderUnreachable if isinstance(payload, dict) else OutcomeUnknown
+        return NotTheApi(nowhere(message, hint=address_hint), repeats=False)
+    # A gateway that finds a body too large means just that.
+    is_page = is_html(response) and status >= HTTPStatus.BAD_REQUEST and status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    if is_page and (must_be_certain or status in _MISSING):
+        return NotTheApi(OutcomeUnknown(message, hint=address_hint), repeats=False)
     if must_be_certain and _is_uncertain(status, payload):
         return TryAgain(OutcomeUnknown(message, hint=refusal.hint))
     code, kind, param = quote.optional(refusal.code), quote.optional(refusal.type), quote.optional(refusal.param)
@@ -176,15 +192,17 @@ def from_response(
     about = refusal_kind(status=status, code=refusal.code, message=refusal.message, param=refusal.param)
     if about is RefusalKind.ACCOUNT and not issubclass(refused, AccountRefused):
         refused = AccountRefused
-    hint = refusal.hint
+    hint = address_hint if is_page else refusal.hint
     if status < HTTPStatus.BAD_REQUEST:
         hint = "redirects are not followed, so that the key stays with its host: correct the base URL"
-    return refused(message, status=status, code=code, type=kind, param=param, hint=hint)
+    error = refused(message, status=status, code=code, type=kind, param=param, hint=hint)
+    return NotTheApi(error, repeats=False) if is_page else error
 
 
-def unreadable(call: str, response: httpx.Response, quote: Quoter, reason: str) -> TryAgain:
-    """Say that a success carries a body that cannot be read."""
-    return TryAgain(OutcomeUnknown(f"{call}: HTTP {response.status_code}, but {reason}{_body_words(response, quote)}"))
+def unreadable(call: str, response: httpx.Response, quote: Quoter, *, address_hint: str) -> TryAgain:
+    """Say that a success carries a body that is not JSON."""
+    message = f"{call}: HTTP {response.status_code}, but its body is not JSON{_body_words(response, quote)}"
+    return NotTheApi(OutcomeUnknown(message, hint=address_hint if is_html(response) else None), repeats=True)
 
 
 def is_html(response: httpx.Response) -> bool:
@@ -218,12 +236,13 @@ def _is_certificate_error(error: BaseException) -> bool:
     return False
 
 
-def _parsed(response: httpx.Response) -> object:
+def parsed(response: httpx.Response) -> object:
+    """Return the JSON of a reply's body; None when it is no JSON."""
     try:
-        parsed: object = loads_leniently(response.content)
+        payload: object = loads_leniently(response.content)
     except MalformedJson:
         return None
-    return parsed
+    return payload
 
 
 def _words(response: httpx.Response, refusal: Refusal, quote: Quoter) -> str:

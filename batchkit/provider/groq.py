@@ -13,12 +13,14 @@ from urllib.parse import quote
 
 from batchkit.errors import (
     AccountRefused,
+    Forbidden,
     NotFound,
     OutcomeUnknown,
     ProviderRefused,
     RateLimited,
     SpoolError,
     TooLarge,
+    WrongAddress,
 )
 from batchkit.models import Batch, BatchId, BatchStatus, Download, FileId, RemoteFile, RemoteModel
 from batchkit.provider import wire
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
     from pydantic import SecretStr
 
-    from batchkit.models import RefusalKind
+    from batchkit.models import RefusalKind, Trouble
 
 __all__ = ["BASE_URL", "LIMITS", "GroqProvider", "credential_digest"]
 
@@ -51,7 +53,12 @@ _FILES = "/files"
 _BATCHES = "/batches"
 _MODELS = "/models"
 _PURPOSE = "batch"
+_NO_SUCH_PATH = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE})
 _CANNOT_CANCEL = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT})
+_ADDRESS_HINT = (
+    f"check the base URL (BATCHKIT_BASE_URL): the one of Groq is {BASE_URL}, and /openai/v1 belongs to it; "
+    "and check that no proxy or login page answers in its place"
+)
 _LOOK_IT_UP = "whether the batch exists is settled by looking at the list of batches, never by sending it again"
 
 
@@ -95,6 +102,7 @@ class GroqProvider:
             base_url,
             api_key,
             explain=wire.explain,
+            address_hint=_ADDRESS_HINT,
             connect_timeout_seconds=connect_timeout_seconds,
             read_timeout_seconds=read_timeout_seconds,
             write_timeout_seconds=write_timeout_seconds,
@@ -202,7 +210,7 @@ class GroqProvider:
         try:
             batch = wire.batch(self._http.post_once(_BATCHES, request, before_sending=before_sending))
         except OutcomeUnknown as error:
-            error.hint = _LOOK_IT_UP
+            error.hint = f"{_LOOK_IT_UP}; {error.hint}" if error.hint else _LOOK_IT_UP
             raise
         if batch is None:
             raise OutcomeUnknown(f"POST {_BATCHES}: the answer carries no batch id", hint=_LOOK_IT_UP)
@@ -277,14 +285,69 @@ class GroqProvider:
         """See ``refusals.refusal_kind``."""
         return refusal_kind(status=status, code=code, message=message, param=param)
 
+    # The provider itself
+
+    def now(self) -> float | None:
+        """Return Groq's time in Unix seconds: the ``Date`` of the last reply and the time since; None before the first one.
+
+        Every reply counts, also a refusal. A ``Date`` is whole seconds and as old as the reply.
+        """
+        return self._http.health.provider_time
+
+    def trouble(self) -> Trouble | None:
+        """Return the trouble that calls are meeting: from the first try that failed until the API itself replies.
+
+        Times are Unix seconds of this machine; tries of all threads are counted together.
+        """
+        return self._http.health.trouble
+
+    def check(self) -> str | None:
+        """Ask for the models and for one page of batches: whether a batch API is there and takes the key.
+
+        Returns a warning when the models are not told, None when all is well. Raises ``WrongAddress`` when something else
+        answers (a page, something that is not JSON, no list of batches, a redirect); that takes no repetition.
+        Raises ``AccountRefused`` for 401, 402, 403 and the like, ``ProviderUnreachable``, ``OutcomeUnknown`` or
+        ``RateLimited`` when nothing can be known now.
+        """
+        warning = self._models_missing()
+        try:
+            answer = self._http.probe(_BATCHES)
+        except (AccountRefused, RateLimited):
+            raise
+        except ProviderRefused as refused:
+            if refused.status not in _NO_SUCH_PATH and refused.status >= HTTPStatus.BAD_REQUEST:
+                raise
+            reason = refused.message
+        else:
+            if wire.page(answer) is not None:
+                return warning
+            reason = f"GET {_BATCHES} is not answered with a list"
+        raise self._http.wrong_address(reason)
+
+    def _models_missing(self) -> str | None:
+        """Return why the models cannot be read, None when they can."""
+        try:
+            answer = self._http.probe(_MODELS)
+        except (AccountRefused, RateLimited):
+            raise
+        except ProviderRefused as refused:
+            reason = refused.message
+        except WrongAddress as wrong:
+            reason = str(wrong.__cause__)
+        else:
+            if wire.page(answer) is not None:
+                return None
+            reason = f"GET {_MODELS} is not answered with a list"
+        return f"the models of requests cannot be compared with those of the provider: {reason}"
+
     def _announced_size(self, segment: str) -> tuple[int | None, bool]:
         """Return what the file object says of its size, and whether a body without a length may be believed."""
         try:
             file = wire.remote_file(self._http.get(f"{_FILES}/{segment}"))
-        except (AccountRefused, RateLimited):
-            # The content would be refused in the same way.
-            raise
-        except ProviderRefused:
+        except ProviderRefused as refused:
+            if isinstance(refused, AccountRefused | RateLimited) and not isinstance(refused, Forbidden):
+                # The content would be refused in the same way.
+                raise
             # Without a file object, the content may still be there: it was paid for.
             return None, True
         except OutcomeUnknown:

@@ -1,4 +1,4 @@
-"""How long a server asks to be left alone, read from its headers."""
+"""The times in a reply's headers: when it was sent, and how long the server asks to wait."""
 
 from __future__ import annotations
 
@@ -47,12 +47,21 @@ def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
     if seconds is None:
         seconds = parse_duration(value)
     if seconds is None:
-        moment = _http_date(value)
+        moment = http_date(value)
         if moment is None:
             return None
-        sent_at = _http_date(headers.get("date", ""))
+        sent_at = http_date(headers.get("date", ""))
         seconds = moment - (now if sent_at is None else sent_at)
     return _bounded(seconds)
+
+
+def http_date(text: str) -> float | None:
+    """Read an HTTP date (RFC 9110, section 5.6.7) in Unix seconds; None when it is none."""
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def rate_limit_reset(headers: Mapping[str, str], *, now: float) -> float | None:
@@ -95,14 +104,6 @@ def _number(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
-
-
-def _http_date(text: str) -> float | None:
-    try:
-        moment = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _bounded(seconds: float) -> float:

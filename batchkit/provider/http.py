@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
-from batchkit.errors import ConfigurationError, ProviderUnreachable, SpoolError, TornDownload
+from batchkit.errors import (
+    ConfigurationError,
+    OutcomeUnknown,
+    ProviderRefused,
+    ProviderUnreachable,
+    RateLimited,
+    SpoolError,
+    TornDownload,
+    WrongAddress,
+)
 from batchkit.jsonl import MalformedJson, dumps, loads_leniently
 from batchkit.provider.access import is_loopback, parse_base_url, reveal_key
 from batchkit.provider.connections import Connections
@@ -26,12 +35,14 @@ from batchkit.provider.failures import (
     from_response,
     from_transport,
     is_html,
+    parsed,
     unreadable,
     without_frames,
 )
+from batchkit.provider.health import Health
 from batchkit.provider.landing import Landing
 from batchkit.provider.multipart import FileForm
-from batchkit.provider.retry import Retry, TryAgain, once
+from batchkit.provider.retry import NotTheApi, Retry, TryAgain, once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,7 +70,8 @@ class ApiClient:
     uploads and downloads). A wait asked for by the server is spent here up to ``retry_after_cap_seconds``; a longer one is
     raised as ``RateLimited``.
 
-    ``explain`` reads the provider's error bodies. ``sleep``, ``clock`` (seconds that only rise), ``now`` (Unix seconds) and
+    ``explain`` reads the provider's error bodies; ``address_hint`` is the advice where only a wrong address explains a reply.
+    ``sleep``, ``clock`` (seconds that only rise), ``now`` (Unix seconds) and
     ``jitter`` (0 to 1) are passed in by tests.
 
     Raises ``ConfigurationError`` for an address, a key or a number that cannot be used.
@@ -71,6 +83,7 @@ class ApiClient:
         api_key: SecretStr | str,
         *,
         explain: Explain,
+        address_hint: str,
         connect_timeout_seconds: float = 10.0,
         read_timeout_seconds: float = 120.0,
         write_timeout_seconds: float = 120.0,
@@ -92,6 +105,8 @@ class ApiClient:
         self._base_url = parse_base_url(base_url, allow_insecure_http=allow_insecure_http)
         self._quote = Quoter(reveal_key(api_key))
         self._explain = explain
+        self._address_hint = address_hint
+        self.health = Health(clock=clock, now=now)
         self._total_seconds = total_seconds
         self._transfer_seconds = transfer_seconds
         self._clock = clock
@@ -123,13 +138,27 @@ class ApiClient:
 
     def get(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Any:
         """GET a JSON value; repeated on trouble. A name may stand in ``query`` several times."""
-        return self._retry.call(
-            lambda: self._json("GET", path, params=list(query) or None), total_seconds=self._total_seconds
-        )
+        return self._repeat(lambda: self._json("GET", path, params=list(query) or None), self._total_seconds)
+
+    def probe(self, path: str) -> Any:
+        """GET a JSON value as ``get`` does, but raise ``WrongAddress`` at once for a reply that no such API gives."""
+
+        def ask() -> Any:
+            try:
+                return self._json("GET", path)
+            except NotTheApi as reply:
+                error = reply.error
+            raise self.wrong_address(error.message) from error
+
+        return self._repeat(ask, self._total_seconds)
+
+    def wrong_address(self, reason: str) -> WrongAddress:
+        """Make the error for an address at which something else answers."""
+        return WrongAddress(f"there is no batch API at {self._base_url}: {reason}", hint=self._address_hint)
 
     def post(self, path: str) -> Any:
         """POST without a body and read JSON; repeated on trouble, so only for calls that may happen twice."""
-        return self._retry.call(lambda: self._json("POST", path), total_seconds=self._total_seconds)
+        return self._repeat(lambda: self._json("POST", path), self._total_seconds)
 
     def post_once(self, path: str, payload: object, *, before_sending: Callable[[], object] | None = None) -> Any:
         """POST a JSON value exactly once, on a connection of its own.
@@ -146,11 +175,16 @@ class ApiClient:
             yield content
 
         headers = {**_JSON, "Content-Length": str(len(content))}
-        return once(lambda: self._json("POST", path, must_be_certain=True, content=body(), headers=headers))
+        return once(
+            lambda: self._watched(
+                lambda: self._json("POST", path, must_be_certain=True, content=body(), headers=headers)
+            )
+        )
 
     def delete(self, path: str) -> None:
         """DELETE; repeated on trouble. Any 2xx will do, whatever its body."""
-        self._retry.call(lambda: self._send("DELETE", path), total_seconds=self._total_seconds)
+        self._repeat(lambda: self._send("DELETE", path), self._total_seconds)
+        self.health.note_answer()
 
     def upload(self, path: str, *, fields: Mapping[str, str], field: str, source: Path, filename: str) -> Any:
         """POST a file as multipart/form-data (RFC 7578) and read JSON; repeated on trouble, each time from the start.
@@ -168,7 +202,7 @@ class ApiClient:
                 reason = error.strerror or str(error)
             raise SpoolError(f"{source} cannot be read: {reason}", hint="is the spool folder still there?")
 
-        return self._retry.call(send, total_seconds=self._transfer_seconds)
+        return self._repeat(send, self._transfer_seconds)
 
     def download(
         self, path: str, destination: Path, *, expected_bytes: int | None, accept_unframed: bool = True
@@ -199,7 +233,28 @@ class ApiClient:
                         raise _torn(call, torn)
                     return landing.commit()
 
-        return self._retry.call(lambda: self._guarded(call, transfer), total_seconds=self._transfer_seconds)
+        download = self._repeat(lambda: self._guarded(call, transfer), self._transfer_seconds)
+        self.health.note_answer()
+        return download
+
+    def _repeat(self, send: Callable[[], T], total_seconds: float) -> T:
+        try:
+            return self._retry.call(lambda: self._watched(send), total_seconds=total_seconds)
+        except RateLimited:
+            # The wait is the caller's from here on.
+            self.health.note_answer()
+            raise
+
+    def _watched(self, send: Callable[[], T]) -> T:
+        """Make one try and note its failure."""
+        try:
+            return send()
+        except TryAgain as again:
+            self.health.note_failure(again.error)
+            raise
+        except (ProviderUnreachable, OutcomeUnknown) as error:
+            self.health.note_failure(error)
+            raise
 
     def _guarded(self, call: str, exchange: Callable[[], T]) -> T:
         """Run ``exchange`` and translate the library's exceptions."""
@@ -231,9 +286,12 @@ class ApiClient:
     def _json(self, method: str, path: str, *, must_be_certain: bool = False, **content: Any) -> Any:
         response = self._send(method, path, must_be_certain=must_be_certain, **content)
         try:
-            return loads_leniently(response.content)
+            value = loads_leniently(response.content)
         except MalformedJson:
-            failure = unreadable(f"{method} {path}", response, self._quote, "its body is not JSON")
+            failure = unreadable(f"{method} {path}", response, self._quote, address_hint=self._address_hint)
+        else:
+            self.health.note_answer()
+            return value
         raise failure
 
     def _send(self, method: str, path: str, *, must_be_certain: bool = False, **content: Any) -> httpx.Response:
@@ -258,15 +316,21 @@ class ApiClient:
         seconds = self._clock() - started
         request_id = self._quote(response.headers.get("x-request-id", "-"))
         logger.debug("%s -> %d in %.3f s, x-request-id %s", call, response.status_code, seconds, request_id)
-        if not response.is_success:
-            raise from_response(
-                response,
-                call,
-                explain=self._explain,
-                quote=self._quote,
-                now=self._now(),
-                must_be_certain=must_be_certain,
-            )
+        self.health.note_date(response.headers)
+        if response.is_success:
+            return
+        failure = from_response(
+            response,
+            call,
+            explain=self._explain,
+            quote=self._quote,
+            now=self._now(),
+            must_be_certain=must_be_certain,
+            address_hint=self._address_hint,
+        )
+        if isinstance(failure, ProviderRefused) and isinstance(parsed(response), dict):
+            self.health.note_answer()
+        raise failure
 
 
 def _new_client(

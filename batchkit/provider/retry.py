@@ -36,6 +36,14 @@ class TryAgain(Exception):
         self.after_seconds = after_seconds
 
 
+class NotTheApi(TryAgain):
+    """Inside this package: something other than the API wrote this reply. ``repeats`` says whether it may pass."""
+
+    def __init__(self, error: ProviderError, *, repeats: bool) -> None:
+        super().__init__(error)
+        self.repeats = repeats
+
+
 def once(send: Callable[[], T]) -> T:
     """Call ``send`` exactly once; a ``TryAgain`` leaves as the error that it carries."""
     try:
@@ -77,7 +85,7 @@ class Retry:
 
         def decide(error: Exception) -> bool | float:
             nonlocal failures, wait
-            if not isinstance(error, TryAgain):
+            if not isinstance(error, TryAgain) or (isinstance(error, NotTheApi) and not error.repeats):
                 return False
             failures += 1
             if failures >= self.attempts or (error.after_seconds or 0) > self.cap_seconds:

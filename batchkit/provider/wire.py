@@ -49,6 +49,7 @@ _HINTS: dict[int, str] = {
     "base URL lacks its /openai/v1",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "cut the file smaller: 50,000 lines and 200 MB at most",
 }
+_UNKNOWN_PATH_CODE = "unknown_url"
 _PLAN_CODE = "not_available_for_plan"
 _PLAN_HINT = (
     "the free plan has no Batch API: upgrade the organisation to the Developer tier "
@@ -84,6 +85,7 @@ def explain(status: int, payload: object) -> Refusal:
         param=text(error.get("param")),
         hint=hint,
         retry_after_seconds=_wait_in_words(message),
+        is_unknown_path=code == _UNKNOWN_PATH_CODE,
     )
 
 

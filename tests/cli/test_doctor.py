@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from batchkit import doctor, jsonl
-from batchkit.emulator.faults import batches, calls
+from batchkit.emulator.faults import calls
 from tests.workloads import write_mixed
 
 
@@ -207,16 +208,19 @@ def test_a_database_that_refuses_to_write_fails(postgres_server):
         postgres_server.drop(name)
 
 
-def test_a_clock_that_is_behind_is_told(batchkit, open_emulator, tmp_path):
-    """The newest batch cannot be of the future; an account without batches cannot tell."""
-    open_emulator(batches.SlowBatches(validating_seconds=3_600), speed=1.0)
-    assert found()["clock"].level == "warning"
-    source = write_mixed(tmp_path / "input.jsonl", 3)
-    batchkit("submit", source, "--no-prefect")
-    assert found()["clock"].level == "ok"
-    late = found(clock=lambda: 1_000_000_000.0)["clock"]
-    assert late.level == "warning"
-    assert "behind" in late.message
+@pytest.mark.parametrize(("skew", "words"), [(-90, "90 s behind"), (90, "90 s ahead of"), (50, "within 60 s")])
+def test_the_clock_is_compared_with_the_date_of_the_replies(open_emulator, skew, words):
+    """No batch is needed for it; a minute of difference does no harm."""
+    open_emulator(speed=1.0)
+    finding = found(clock=lambda: time.time() + skew)["clock"]
+    assert (finding.level == "ok") == (abs(skew) < 60)
+    assert words in finding.message.replace("91 s", "90 s").replace("89 s", "90 s")
+
+
+def test_no_reply_says_nothing_of_the_clock(open_emulator):
+    """There is nothing to compare with."""
+    open_emulator()
+    assert "clock" not in found(base_url="http://127.0.0.1:9/openai/v1")
 
 
 @pytest.mark.parametrize(

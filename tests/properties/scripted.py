@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 from batchkit.errors import NotFound, OutcomeUnknown
 from batchkit.models import Batch, BatchId, BatchProblem, BatchStatus, Download, FileId, RemoteFile, RequestCounts
 from batchkit.provider.base import Limits
+from batchkit.provider.refusals import refusal_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from batchkit.models import RemoteModel
+    from batchkit.models import RefusalKind, RemoteModel, Trouble
 
 # Across all providers, because a database knows a batch by its id.
 _numbers = itertools.count(1)
@@ -181,6 +182,24 @@ class ScriptedProvider:
     def list_models(self) -> list[RemoteModel]:
         """Know no models."""
         return []
+
+    def refusal_kind(
+        self, *, status: int | None, code: str | None, message: str | None, param: str | None = None
+    ) -> RefusalKind:
+        """Judge as the real provider does."""
+        return refusal_kind(status=status, code=code, message=message, param=param)
+
+    def now(self) -> float | None:
+        """Carry no date."""
+        return None
+
+    def trouble(self) -> Trouble | None:
+        """Meet none: there is no wire."""
+        return None
+
+    def check(self) -> str | None:
+        """Be a batch API."""
+        return None
 
     def close(self) -> None:
         """Hold nothing."""

@@ -233,6 +233,7 @@ def test_no_free_connection_proves_that_nothing_was_sent(server: ScriptedServer)
         server.base_url,
         KEY,
         explain=wire.explain,
+        address_hint="check the address",
         max_connections=1,
         pool_timeout_seconds=0.05,
         http_attempts=1,

@@ -14,6 +14,7 @@ from batchkit import jsonl
 from batchkit.errors import NotFound, OutcomeUnknown
 from batchkit.models import Batch, BatchId, BatchProblem, BatchStatus, Download, FileId, RemoteFile, RequestCounts
 from batchkit.provider.base import Limits
+from batchkit.provider.refusals import refusal_kind
 from batchkit.sharding import parse_window
 from tests.factories import chat_body
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from batchkit.models import RemoteModel
+    from batchkit.models import RefusalKind, RemoteModel, Trouble
 
 #: Of 1,000 batches, so many end in each of these ways; the others complete.
 EXPIRED_PER_MILLE = 30
@@ -190,6 +191,24 @@ class ClockworkProvider:
     def list_models(self) -> list[RemoteModel]:
         """Know no models."""
         return []
+
+    def refusal_kind(
+        self, *, status: int | None, code: str | None, message: str | None, param: str | None = None
+    ) -> RefusalKind:
+        """Judge as the real provider does."""
+        return refusal_kind(status=status, code=code, message=message, param=param)
+
+    def now(self) -> float | None:
+        """Tell the time of the test."""
+        return self.clock()
+
+    def trouble(self) -> Trouble | None:
+        """Meet none: there is no wire."""
+        return None
+
+    def check(self) -> str | None:
+        """Be a batch API."""
+        return None
 
     def close(self) -> None:
         """Hold nothing."""
