@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from batchkit.datasets import require_extra
 from batchkit.drive import DriveUntil
+from batchkit.progress import WorkloadState
 from batchkit.runner import Runner
 from batchkit.settings import load_settings
 from batchkit.sources import check_name, name_of
@@ -169,7 +170,7 @@ def moderate(
 
 
 def watch(name: str, *, settings: Settings | None = None, timeout_seconds: float | None = None) -> Progress:
-    """Carry a workload on until it is finished. Raises ``UnknownWorkload``."""
+    """Carry a workload on until it is finished. Raises ``UnknownWorkload``, and ``SplitUnfinished`` while its input is not split whole."""
     with _open(settings) as runner:
         return _process(runner, name, DriveUntil.FINISHED, timeout_seconds)
 
@@ -204,9 +205,16 @@ def report(name: str, target: Source | None = None, *, rows: int = 500, settings
 
 
 def cancel(name: str, *, settings: Settings | None = None, timeout_seconds: float | None = None) -> Progress:
-    """Cancel a workload and wait until its batches have stopped (Groq: up to ten minutes); answers until then are kept."""
+    """Cancel a workload and wait until its batches have stopped (Groq: up to ten minutes); answers until then are kept.
+
+    Of a workload whose split was interrupted nothing was sent: there is nothing to wait for. Raises ``SplitUnfinished`` while
+    another command is splitting it.
+    """
     with _open(settings) as runner:
-        runner.request_cancel(name)
+        workload = runner.request_cancel(name)
+        progress = runner.progress(workload.id)
+        if progress.state is WorkloadState.INTERRUPTED:
+            return progress
         return _process(runner, name, DriveUntil.FINISHED, timeout_seconds)
 
 

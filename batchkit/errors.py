@@ -10,6 +10,7 @@
     │   ├── InputInvalid          lines of the input, all problems together
     │   ├── UnknownWorkload
     │   └── WorkloadConflict      the name is taken by a different input
+    ├── SplitUnfinished           the input is not split whole, so nothing of it may be sent   exit 4
     ├── StoreError                the results store cannot be used now                       exit 4
     │   ├── StateConflict         a guarded transition hit no row: somebody else moved on
     │   └── StoreUnavailable
@@ -80,6 +81,12 @@ class UnknownWorkload(UsageError):
 
 class WorkloadConflict(UsageError):
     """The name belongs to a workload with a different input."""
+
+
+class SplitUnfinished(BatchkitError):
+    """The workload's input is not split whole: another command is splitting it, or its split was interrupted."""
+
+    exit_code = 4
 
 
 @dataclass(frozen=True, slots=True)

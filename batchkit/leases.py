@@ -72,6 +72,12 @@ def is_certainly_dead(owner: str) -> bool:
     return started != parts[3] if started is not None else not _exists(int(parts[2]))
 
 
+def described(owner: str) -> str:
+    """Name an owner for a person: ``HOST (process N)``."""
+    host, _, *rest = owner.split("|")
+    return f"{host} (process {rest[0]})" if rest else host
+
+
 def dead_among(owners: Iterable[str]) -> list[str]:
     """Pick the owners that are certainly dead."""
     return [owner for owner in owners if is_certainly_dead(owner)]

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from batchkit.leases import is_certainly_dead
+from batchkit.errors import SplitUnfinished
+from batchkit.leases import described, is_certainly_dead
 from batchkit.models import ShardState, Usage
 from batchkit.store import batches, requests, runners, shards, waits, workloads
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from batchkit.models import Batch, FailureReason, RequestCountsByState, Workload
+    from batchkit.models import Batch, FailureReason, RequestCountsByState, Workload, WorkloadId
     from batchkit.store.runners import RunnerRow
     from batchkit.store.waits import OpenShards, Refusal
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 class WorkloadState(StrEnum):
     """The workload's state: derived from its requests, stored nowhere.
 
-    Interrupted is a workload whose input was not split whole and whose splitter is gone.
+    ``INTERRUPTED``: whoever was splitting its input ended before that was done; nothing was sent.
     """
 
     SPLITTING = "splitting"
@@ -132,7 +133,7 @@ def read_progress(
     alive, lost = _runners(connection, workload, now)
     return Progress(
         workload=workload,
-        state=_state(workload, counts, now),
+        state=_state(connection, workload, counts, now=now),
         counts=counts,
         shards={state: totals[state].shards for state in ShardState if state in totals},
         batches={status: count for status, count, _ in open_batches},
@@ -159,11 +160,31 @@ def _runners(connection: Connection, workload: Workload, now: float) -> tuple[tu
     return alive, max(lost, key=lambda row: row.seen_at, default=None)
 
 
-def _state(workload: Workload, counts: RequestCountsByState, now: float) -> WorkloadState:
+def check_split(connection: Connection, workload_id: WorkloadId, *, now: float) -> None:
+    """See that the workload's input is split whole at ``now`` (Unix seconds).
+
+    Raises ``SplitUnfinished``, which says who is splitting it or that its split was interrupted, and ``UnknownWorkload``.
+    """
+    name = workloads.get(connection, workload_id).name
+    status = workloads.split_status(connection, workload_id, now=now)
+    if status.is_whole:
+        return
+    if status.owner is not None and not is_certainly_dead(status.owner):
+        raise SplitUnfinished(
+            f"workload {name!r} is being split by {described(status.owner)}; nothing of it is sent before it is split whole",
+            hint="wait for that command, or stop it",
+        )
+    raise SplitUnfinished(
+        f"workload {name!r}: its split was interrupted, and nothing of it was sent",
+        hint=f"run the same `run` command again, which begins the split anew, or remove it with `batchkit clean {name}`",
+    )
+
+
+def _state(connection: Connection, workload: Workload, counts: RequestCountsByState, *, now: float) -> WorkloadState:
     if workload.request_count is None:
-        holder = workload.lease_owner
-        is_held = holder is not None and (workload.lease_until or 0.0) >= now and not is_certainly_dead(holder)
-        return WorkloadState.SPLITTING if is_held else WorkloadState.INTERRUPTED
+        status = workloads.split_status(connection, workload.id, now=now)
+        is_alive = status.owner is not None and not is_certainly_dead(status.owner)
+        return WorkloadState.SPLITTING if status.is_whole or is_alive else WorkloadState.INTERRUPTED
     if counts.unresolved == 0:
         return WorkloadState.FINISHED
     if workload.cancel_requested_at is not None:

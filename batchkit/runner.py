@@ -17,7 +17,7 @@ from batchkit.leases import LeaseKeeper, dead_among, is_certainly_dead, new_owne
 from batchkit.models import ShardState
 from batchkit.patience import StorePatience
 from batchkit.presence import Presence
-from batchkit.progress import Progress, read_progress
+from batchkit.progress import Progress, WorkloadState, check_split, read_progress
 from batchkit.provider.groq import GroqProvider, credential_digest
 from batchkit.remote_files import RemoteFiles
 from batchkit.shared_spool import SharedSpool
@@ -226,15 +226,25 @@ class Runner:
             yield folder
 
     def request_cancel(self, name: str) -> Workload:
-        """Note that the user wants no more of a workload; the next pass acts on it."""
+        """Note that the user wants no more of a workload; the next pass acts on it.
+
+        Of a workload whose split was interrupted nothing was sent, and nothing will be. Raises ``SplitUnfinished`` while another
+        command is splitting it.
+        """
         workload = self.find(name)
+        if self.progress(workload.id).state is not WorkloadState.INTERRUPTED:
+            self._check_split(workload.id)
         with self.store.write() as connection:
             cancel.request(connection, workload, at=self.clock())
         return workload
 
     def reopen(self, name: str, *, failed: bool) -> int:
-        """Make what was cancelled, and with ``failed`` what failed, pending again; returns how many requests."""
+        """Make what was cancelled, and with ``failed`` what failed, pending again; returns how many requests.
+
+        Raises ``SplitUnfinished`` as ``drive``.
+        """
         workload = self.find(name)
+        self._check_split(workload.id)
         with self.store.write() as connection:
             return resubmit.reopen(connection, workload, failed=failed, at=self.clock())
 
@@ -245,8 +255,16 @@ class Runner:
         return export.export(self.store, self.find(name), target, raw_csv=raw_csv, advance=advance)
 
     def clean(self, name: str, *, keep_results: bool) -> StepReport:
-        """Delete a finished workload's files in the spool and at the provider, and its rows unless ``keep_results``."""
-        return clean.clean(self._context(), self.find(name), keep_results=keep_results)
+        """Delete a finished workload's files in the spool and at the provider, and its rows unless ``keep_results``.
+
+        What an interrupted split left is deleted whole. Raises ``SplitUnfinished`` while another command is splitting it.
+        """
+        self._hold_leases()
+        workload = self.find(name)
+        if workload.request_count is None and not self._takes_split(workload.id):
+            self._check_split(workload.id)
+            workload = self.find(name)
+        return clean.clean(self._context(), workload, keep_results=keep_results and workload.request_count is not None)
 
     # Driving
 
@@ -256,7 +274,7 @@ class Runner:
         """Yield what is to be done for a workload, until it is finished, submitted, or ``deadline`` (Unix seconds) is reached.
 
         Waves, which may be done at the same time, are answered with the sum of their reports when all have ended (``send``), or
-        with an error (``throw``); a ``Wait`` is answered with nothing. Returns the last picture. Raises
+        with an error (``throw``); a ``Wait`` is answered with nothing. Returns the last picture. Raises ``SplitUnfinished``,
         ``Unauthorized`` and ``Forbidden`` at once, ``ProviderUnreachable`` and ``StoreUnavailable`` after an outage of
         ``outage_seconds``.
         """
@@ -264,6 +282,7 @@ class Runner:
 
         def begin() -> None:
             self._hold_leases()
+            self._check_split(workload_id)
             self._check_credential(workload_id)
             self._presence.began(workload_id, is_one_pass=is_one_pass)
 
@@ -402,6 +421,22 @@ class Runner:
         with self.store.write() as connection:
             shards.renew_leases(connection, self.owner, until)
             workloads.renew_leases(connection, self.owner, until)
+
+    def _check_split(self, workload_id: WorkloadId) -> None:
+        """See that the input is split whole: of any other workload nothing may be sent."""
+        with self.store.read() as connection:
+            check_split(connection, workload_id, now=self.clock())
+
+    def _takes_split(self, workload_id: WorkloadId) -> bool:
+        """Take an interrupted split from whoever might begin it anew; says whether nobody has it."""
+        with self.store.write() as connection:
+            return workloads.take_lease(
+                connection,
+                workload_id,
+                owner=self.owner,
+                now=self.clock(),
+                lease_seconds=self.settings.lease_seconds,
+            )
 
     def _check_credential(self, workload_id: WorkloadId) -> None:
         """Refuse to go on with another key than the one that submitted: it would not see the batches, and buy them again."""

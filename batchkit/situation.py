@@ -6,7 +6,7 @@ What is waited for, in the order in which it is told; the first line is *the* wa
 state           words                                                              since                 until
 ==============  =================================================================  ====================  =====================
 outage          the provider cannot be reached: ...; tried 5 times                 first failed try      gives up at
-splitting       the input is being split by run on HOST (pid 42)                   created               unknown
+splitting       the input is being split by run on HOST (process 42)               created               unknown
 interrupted     nobody: the split of the input was interrupted, nothing was sent   created               unknown
 stopping        3 batches asked to stop                                            the user's wish       end of the last window
 batches         12 batches at the provider (9 in_progress, 3 finalizing)           oldest creation       end of the last window
@@ -30,6 +30,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from batchkit import words
+from batchkit.leases import described
 from batchkit.models import ShardState
 from batchkit.progress import UNSENT_STATES, WorkloadState
 
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 _CREATION_SECONDS = 60.0
 _REFUSAL_CHARS = 200
 _TROUBLE = re.compile(r"; tried [\d,]+ times?$")
-_OWNER_FIELDS = 5
 
 
 class WaitKind(StrEnum):
@@ -171,19 +171,14 @@ def workers(progress: Progress, now: float) -> str:
         reason = words.printable(workload.stopped_reason or "no reason was written down")
         return f"nobody: stopped {words.duration(now - workload.stopped_at)} ago: {reason}"
     if progress.state is WorkloadState.SPLITTING and workload.lease_owner is not None:
-        return _owner(workload.lease_owner)
+        return words.printable(described(workload.lease_owner))
     return "nobody"
 
 
 def runner_name(row: RunnerRow) -> str:
-    """Write which process a row is: ``watch on HOST (pid 42)``."""
-    pid = "" if row.pid is None else f" (pid {row.pid})"
+    """Write which process a row is: ``watch on HOST (process 42)``."""
+    pid = "" if row.pid is None else f" (process {row.pid})"
     return words.printable(f"{row.verb} on {row.host}{pid}")
-
-
-def _owner(owner: str) -> str:
-    parts = owner.split("|")
-    return words.printable(f"a process on {parts[0]} (pid {parts[2]})" if len(parts) == _OWNER_FIELDS else owner)
 
 
 def _troubles_of_runners(progress: Progress) -> list[Waiting]:
@@ -202,7 +197,7 @@ def _split(progress: Progress) -> Waiting:
             "nobody: the split of the input was interrupted, nothing was sent",
             workload.created_at,
         )
-    by = "" if workload.lease_owner is None else f" by {_owner(workload.lease_owner)}"
+    by = "" if workload.lease_owner is None else f" by {words.printable(described(workload.lease_owner))}"
     return Waiting(WaitKind.SPLITTING, f"the input is being split{by}", workload.created_at)
 
 

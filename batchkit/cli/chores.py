@@ -15,6 +15,7 @@ from batchkit.cli.job import Desk, Manner, print_outcome
 from batchkit.drive import DriveUntil
 from batchkit.errors import UsageError
 from batchkit.models import TERMINAL_STATUSES, BatchStatus
+from batchkit.progress import WorkloadState
 from batchkit.steps.export import check_target
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def cancel(name: str, settings: Settings, manner: Manner, *, stay: bool) -> int:
         progress = runner.progress(workload.id)
         if not progress.is_finished:
             workload = runner.request_cancel(name)
+        if progress.state is WorkloadState.INTERRUPTED:
+            return print_outcome(progress, manner, outcome.never_split(progress, manner.where), code=exits.SUCCEEDED)
         with driving.interruptible(desk.err, lambda: outcome.interrupted(desk.picture(), manner.where, again=again)):
             progress = desk.drive(workload, until=DriveUntil.FINISHED if stay else DriveUntil.ONE_PASS)
     if progress.is_finished:

@@ -42,6 +42,10 @@ _STATE_STYLES = {
 }
 
 
+_NOT_SPLIT = {
+    WorkloadState.SPLITTING: "cutting the input into shards",
+    WorkloadState.INTERRUPTED: "its split was interrupted",
+}
 _LEVEL_STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
 
@@ -171,8 +175,8 @@ def activity(progress: Progress, moment: Moment) -> str:
     unsent = sum(shards.get(state, 0) for state in UNSENT_STATES)
     if progress.is_finished:
         return "all done"
-    if not progress.is_split:
-        return "cutting the input into shards"
+    if progress.state in _NOT_SPLIT:
+        return _NOT_SPLIT[progress.state]
     if moment.waiting_until is not None and moment.waiting_until > moment.now:
         return f"next check in {words.duration(moment.waiting_until - moment.now + 1)}"
     if shards.get(ShardState.ENDED):

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from batchkit.cli import console, display, driving, exits, inputs, live, machine, options, outcome, stores
 from batchkit.drive import DriveUntil
-from batchkit.progress import WorkloadState
 from batchkit.runner import Runner
 
 if TYPE_CHECKING:
@@ -92,11 +91,11 @@ class Desk:
     def drive(self, workload: Workload, *, until: DriveUntil = DriveUntil.FINISHED) -> Progress:
         """Drive a workload with progress on stderr; returns the last picture.
 
-        One that is finished needs neither key nor network. One that another command is still splitting may not travel yet.
+        One that is finished needs neither key nor network. Raises ``SplitUnfinished`` for one that is not split whole.
         """
         self.workload = workload
         progress = self.runner.progress(workload.id)
-        if progress.is_finished or progress.state is WorkloadState.SPLITTING:
+        if progress.is_finished:
             return progress
         with self._reporter([workload]) as reporter:
             return self._drive(reporter).process(self.runner, workload, until=until)

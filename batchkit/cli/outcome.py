@@ -8,7 +8,6 @@ from rich.text import Text
 
 from batchkit import words
 from batchkit.cli import display, exits
-from batchkit.progress import WorkloadState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,16 +62,19 @@ def unfinished(progress: Progress, where: Where, *, again: str) -> Iterator[Text
     """Tell that a workload is not finished, and how to go on with ``again``."""
     counts = progress.counts
     batches = sum(progress.batches.values())
-    if progress.state is WorkloadState.SPLITTING:
-        yield Text(f"{words.printable(progress.workload.name)}: its input is not split whole yet, nothing was sent")
-        yield Text("carry on: `batchkit run` with the input again, unless another command is splitting it now")
-        return
     left = words.counted(counts.unresolved, "request")
     yield Text(f"{words.printable(progress.workload.name)}: {left} of {counts.total:,} still without an answer")
     if batches:
         yield Text(f"{words.counted(batches, 'batch', 'batches')} at the provider: they go on without this command")
     yield next_step("carry on", again)
     yield next_step("look", where.command("status", progress.workload.name))
+
+
+def never_split(progress: Progress, where: Where) -> Iterator[Text]:
+    """Tell that there is nothing to stop of a workload whose split was interrupted."""
+    name = progress.workload.name
+    yield Text(f"{words.printable(name)}: its split was interrupted, nothing of it was sent, and nothing will be")
+    yield next_step("delete it", where.command("clean", name))
 
 
 def interrupted(progress: Progress | None, where: Where, *, again: str) -> Iterator[Text]:

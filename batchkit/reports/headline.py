@@ -33,6 +33,13 @@ def headline(progress: Progress) -> Headline:
             "The input is still being cut into shards; nothing was sent yet.",
             "Exit code 4: not finished. The command that began it carries on.",
         )
+    if progress.state is WorkloadState.INTERRUPTED:
+        return Headline(
+            "interrupted",
+            "open",
+            "The split of the input was interrupted; nothing was sent.",
+            "Exit code 4: not finished. The same run command begins the split anew.",
+        )
     if not progress.is_finished:
         return Headline(
             progress.state.value,

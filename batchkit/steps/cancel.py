@@ -32,7 +32,7 @@ def cancel(context: StepContext, workload_id: WorkloadId) -> StepReport:
     """
     with context.store.read() as connection:
         workload = workloads.get(connection, workload_id)
-        if workload.cancel_requested_at is None:
+        if workload.cancel_requested_at is None or workload.request_count is None:
             return StepReport({})
         unsent = shards.in_states(connection, workload_id, (ShardState.PLANNED, ShardState.UPLOADED))
         running = batches.open_of_workload(connection, workload_id)

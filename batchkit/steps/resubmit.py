@@ -74,7 +74,7 @@ def resubmit(context: StepContext, workload_id: WorkloadId) -> StepReport:
     """
     with context.store.write() as connection:
         workload = workloads.get(connection, workload_id)
-        if not workloads.take_lease(
+        if workload.request_count is None or not workloads.take_lease(
             connection,
             workload_id,
             owner=context.owner,

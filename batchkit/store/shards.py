@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import and_, func, insert, or_, select, update
+from sqlalchemy import and_, exists, func, insert, or_, select, update
 
 from batchkit.errors import StateConflict
 from batchkit.lifecycle import OPEN_SHARD_STATES, SHARD_TRANSITIONS
 from batchkit.models import Shard, ShardId, ShardState, WorkloadId
 from batchkit.store import events
-from batchkit.store.tables import shards
+from batchkit.store.tables import shards, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -107,7 +107,10 @@ def claim(
     lease_seconds: float,
     limit: int,
 ) -> list[Shard]:
-    """Take up to ``limit`` due shards that nobody holds, by number; a lease that ran out is taken over."""
+    """Take up to ``limit`` due shards that nobody holds, by number; a lease that ran out is taken over.
+
+    Takes nothing of a workload that is not split whole.
+    """
     # A plain subquery might be run again for every row, and find others behind those that this statement has taken by then.
     candidates = (
         select(shards.c.id)
@@ -141,7 +144,9 @@ def count_claimable(
 
 
 def _claimable(workload_id: WorkloadId, states: Sequence[ShardState], *, owner: str, now: float) -> ColumnElement[bool]:
+    """Of a workload that is not split whole nothing is claimable: the rest of its input may yet be refused."""
     return and_(
+        exists().where(workloads.c.id == workload_id, workloads.c.request_count.is_not(None)),
         shards.c.workload_id == workload_id,
         shards.c.state.in_([state.value for state in states]),
         shards.c.not_before <= now,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import and_, delete, exists, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
@@ -166,6 +166,23 @@ def release_lease(connection: Connection, owner: str) -> None:
     """Give up the owner's leases on workloads."""
     statement = update(workloads).where(workloads.c.lease_owner == owner)
     connection.execute(statement.values(lease_owner=None, lease_until=None))
+
+
+class SplitStatus(NamedTuple):
+    """Whether a workload's input is split whole, and who holds the lease on the workload, if anybody does."""
+
+    is_whole: bool
+    owner: str | None
+
+
+def split_status(connection: Connection, workload_id: WorkloadId, *, now: float) -> SplitStatus:
+    """Read both in one statement; of a workload that has been cleaned away neither is true."""
+    query = select(workloads.c.request_count, workloads.c.lease_owner, workloads.c.lease_until)
+    row = connection.execute(query.where(workloads.c.id == workload_id)).one_or_none()
+    if row is None:
+        return SplitStatus(is_whole=False, owner=None)
+    holds = row.lease_until is not None and row.lease_until >= now
+    return SplitStatus(row.request_count is not None, row.lease_owner if holds else None)
 
 
 def renew_leases(connection: Connection, owner: str, until: float) -> None:

@@ -384,8 +384,8 @@ def test_watch_without_a_name_takes_the_only_open_one(batchkit, open_emulator, s
     assert "input: all 30 requests succeeded" in ended.out
 
 
-def test_an_input_that_is_still_being_split_may_not_travel(batchkit, open_emulator):
-    """Watching it sends nothing; the input is needed for that."""
+def test_nothing_of_an_input_whose_split_was_interrupted_is_sent(batchkit, open_emulator):
+    """Watching it says so; the input is needed for that."""
     emulator = open_emulator()
     store = Store("sqlite:///.batchkit/batchkit.db")
     with store.write() as connection:
@@ -394,9 +394,9 @@ def test_an_input_that_is_still_being_split_may_not_travel(batchkit, open_emulat
     store.close()
     ended = batchkit("watch", "half", "--no-prefect")
     assert ended.code == 4
-    assert "not split whole yet" in ended.out
+    assert "its split was interrupted" in ended.err
     assert emulator.ledger().calls == {}
-    assert batchkit("status", "half", "--json").json["state"] == "splitting"
+    assert batchkit("status", "half", "--json").json["state"] == "interrupted"
 
 
 def test_the_deadline_holds_for_several_workloads_too(batchkit, open_emulator, source):

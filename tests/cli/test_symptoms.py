@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from batchkit.emulator.faults import batches, calls, lines
+from batchkit.leases import new_owner
+from batchkit.store import workloads
+from batchkit.store.engine import Store
+from tests.factories import add_workload
 from tests.workloads import chat_line, write_lines, write_mixed
 
 if TYPE_CHECKING:
@@ -140,6 +145,29 @@ def unfinished_clean(place: Place) -> Any:
     return place.batchkit("clean", "w", "--yes")
 
 
+def _half_split(owner: str | None) -> None:
+    store = Store("sqlite:///.batchkit/batchkit.db")
+    with store.write() as connection:
+        workload = add_workload(connection, "w", split=False)
+        if owner is not None:
+            workloads.take_lease(connection, workload.id, owner=owner, now=time.time(), lease_seconds=60)
+    store.close()
+
+
+def another_splits(place: Place) -> Any:
+    """Another command is splitting the input."""
+    place.open_emulator()
+    _half_split(new_owner())
+    return place.batchkit("watch", "w", "--no-prefect")
+
+
+def a_dead_splitter(place: Place) -> Any:
+    """The command that was splitting the input is gone."""
+    place.open_emulator()
+    _half_split(None)
+    return place.batchkit("watch", "w", "--no-prefect")
+
+
 #: What the user reads, how it comes about, and the exit code.
 SYMPTOMS: dict[str, tuple[Callable[[Place], Any], int]] = {
     "there is no API key": (no_key, 2),
@@ -158,6 +186,8 @@ SYMPTOMS: dict[str, tuple[Callable[[Place], Any], int]] = {
     "is missing or was changed": (a_lost_spool, 4),
     "cannot be used: Protocol not known": (a_strange_spool_url, 2),
     "cannot write file://": (a_spool_that_refuses, 4),
+    "is being split by": (another_splits, 4),
+    "its split was interrupted": (a_dead_splitter, 4),
 }
 
 
