@@ -58,7 +58,11 @@ class Presence:
         self._is_written = False
 
     def began(self, workload_id: WorkloadId, *, is_one_pass: bool) -> None:
-        """Note that this process drives a workload from now on; a single pass is written down only if something was stopped."""
+        """Note that this process drives a workload from now on.
+
+        A single pass is over in a moment: nothing is written of it, except that the workload is not stopped any more, and by
+        ``serve``, which passes again.
+        """
         with self._store.read() as connection:
             was_stopped = workloads.get(connection, workload_id).stopped_at is not None
         if was_stopped or not is_one_pass:
@@ -68,7 +72,7 @@ class Presence:
                     work_time.drive_began(connection, workload_id, at=self._clock(), by=f"{self._verb} on {self._host}")
         with self._lock:
             self._driven.add(workload_id)
-            if self._thread is None:
+            if self._thread is None and (not is_one_pass or self._verb == SERVE):
                 self._thread = threading.Thread(target=self._run, name="batchkit-presence", daemon=True)
                 self._thread.start()
         self._wake.set()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from batchkit.errors import SplitUnfinished
 from batchkit.leases import described, is_certainly_dead
 from batchkit.models import ShardState, Usage
-from batchkit.store import batches, requests, runners, shards, waits, workloads
+from batchkit.store import batches, requests, runners, shards, waits, work_time, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +46,7 @@ class Progress:
     ``open_work`` has the figures of what is waited for, by the state of the shards, ``refusal`` why some are turned away.
     ``resubmit_at`` is when pending requests will be cut into shards, None when none are pending. ``runners`` are the processes
     that work on it, the one that drives it alone first; ``lost_runner`` is the last one that died without a word.
+    ``worked_seconds`` is in how many seconds a command drove it or a batch ran, read for finished workloads; else None.
     """
 
     workload: Workload
@@ -65,6 +66,7 @@ class Progress:
     resubmit_at: float | None = None
     runners: tuple[RunnerRow, ...] = ()
     lost_runner: RunnerRow | None = None
+    worked_seconds: float | None = None
 
     @property
     def is_split(self) -> bool:
@@ -131,9 +133,13 @@ def read_progress(
         # As ``steps.resubmit.next_due``: few requests wait for others, so that they share a shard.
         resubmit_at = max(resubmit_at, (last_merged_at or 0.0) + linger_seconds)
     alive, lost = _runners(connection, workload, now)
+    state = _state(connection, workload, counts, now=now)
+    worked = None
+    if state is WorkloadState.FINISHED:
+        worked = work_time.work_seconds(connection, workload.id, until=last_merged_at or now, is_driven=False)
     return Progress(
         workload=workload,
-        state=_state(connection, workload, counts, now=now),
+        state=state,
         counts=counts,
         shards={state: totals[state].shards for state in ShardState if state in totals},
         batches={status: count for status, count, _ in open_batches},
@@ -149,6 +155,7 @@ def read_progress(
         resubmit_at=resubmit_at,
         runners=alive,
         lost_runner=lost,
+        worked_seconds=worked,
     )
 
 

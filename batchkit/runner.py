@@ -147,13 +147,17 @@ class Runner:
 
     def work_seconds(self, progress: Progress) -> float:
         """Read how long a workload was worked on: seconds in which a command drove it or a batch ran, up to its end or now."""
+        if progress.worked_seconds is not None:
+            return progress.worked_seconds
         with self.store.read() as connection:
             return work_time.work_seconds(
-                connection,
-                progress.workload.id,
-                until=None if progress.is_finished else self.clock(),
-                is_driven=bool(progress.runners),
+                connection, progress.workload.id, until=self.clock(), is_driven=bool(progress.runners)
             )
+
+    def set_output(self, workload_id: WorkloadId, output: str) -> None:
+        """Store where the results of a workload are to be written (see ``batchkit.remembered``)."""
+        with self.store.write() as connection:
+            workloads.set_values(connection, workload_id, output=output)
 
     def trouble(self, workload_id: WorkloadId) -> Trouble | None:
         """Return what this process knows to be away, so that the work on a workload cannot go on; None when nothing is."""

@@ -15,7 +15,7 @@ not sent        5,000 requests not sent yet                                     
 submitting      2 batches being created; after a minute: whose creation got no     oldest intent         unknown
                 answer: they are looked for
 download        3 ended batches to be downloaded (2,990 answers)                   first seen ended      unknown
-again           120 requests to be sent again                                      unknown               not before
+again           120 requests to send again                                         unknown               not before
 ==============  =================================================================  ====================  =====================
 
 *Answered* requests have an answer or an error, here or at the provider; *downloaded* ones have it here; *not sent* ones were
@@ -119,7 +119,7 @@ def rest_parts(progress: Progress) -> list[str]:
         (counts.cancelled, "cancelled"),
         (counts.in_flight - progress.not_sent - progress.not_fetched, "in flight"),
         (progress.not_sent, "not sent"),
-        (counts.pending, "to be sent again"),
+        (counts.pending, "to send again"),
     )
     return [f"{count:,} {word}" for count, word in found if count]
 
@@ -252,5 +252,5 @@ def _under_way(progress: Progress) -> Iterator[Waiting]:
     if progress.counts.pending:
         again = words.counted(progress.counts.pending, "request")
         yield Waiting(
-            WaitKind.AGAIN, f"{again} to be sent again", until=progress.resubmit_at, count=progress.counts.pending
+            WaitKind.AGAIN, f"{again} to send again", until=progress.resubmit_at, count=progress.counts.pending
         )

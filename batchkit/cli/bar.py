@@ -39,7 +39,7 @@ CANCELLED = Look("cancelled", "magenta", "▞", "/")
 ANSWERED = Look("answered, not downloaded", "cyan", "▓", "+")
 IN_FLIGHT = Look("in flight", "cyan", "▒", "=")
 NOT_SENT = Look("not sent", "bright_black", "·", "-")
-PENDING = Look("to be sent again", "bright_black", "░", ".")
+PENDING = Look("to send again", "bright_black", "░", ".")
 
 
 def by_state(counts: RequestCountsByState, not_fetched: int = 0, not_sent: int = 0) -> list[tuple[Look, int]]:

@@ -52,15 +52,19 @@ def cancel(name: str, settings: Settings, manner: Manner, *, stay: bool) -> int:
         workload = runner.find(name)
         again = options.same_command()
         progress = runner.progress(workload.id)
-        if not progress.is_finished:
-            workload = runner.request_cancel(name)
+        if progress.is_finished:
+            lines = outcome.finished_before(progress, manner.where)
+            return print_outcome(progress, manner, lines, code=exits.SUCCEEDED)
+        workload = runner.request_cancel(name)
         if progress.state is WorkloadState.INTERRUPTED:
             return print_outcome(progress, manner, outcome.never_split(progress, manner.where), code=exits.SUCCEEDED)
         with driving.interruptible(desk.err, lambda: outcome.interrupted(desk.picture(), manner.where, again=again)):
             progress = desk.drive(workload, until=DriveUntil.FINISHED if stay else DriveUntil.ONE_PASS)
+            output = desk.write_remembered(progress)
     if progress.is_finished:
-        lines = outcome.summary(progress, manner.where, output=None)
-    elif _is_stopping(progress) and not stay:
+        lines = outcome.summary(progress, manner.where, output=output)
+        return print_outcome(progress, manner, lines, code=exits.SUCCEEDED, output=output)
+    if _is_stopping(progress) and not stay:
         lines = _being_stopped(progress, manner)
     else:
         lines = outcome.unfinished(progress, manner.where, again=again)

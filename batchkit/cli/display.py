@@ -74,14 +74,11 @@ def live_panel(progress: Progress, moment: Moment, spinner: Spinner) -> Renderab
     return _panel(progress, rows, moment)
 
 
-def status_view(progress: Progress, *, worked_seconds: float | None = None) -> RenderableType:
-    """Draw a workload at rest: everything that ``status NAME`` has to say.
-
-    ``worked_seconds`` is how long it has been worked on; None shows the time since its creation.
-    """
+def status_view(progress: Progress) -> RenderableType:
+    """Draw a workload at rest: everything that ``status NAME`` has to say."""
     workload = progress.workload
     end = _ended_at(progress)
-    moment = Moment(progress.read_at if end is None else end, worked_seconds=worked_seconds)
+    moment = Moment(progress.read_at if end is None else end, worked_seconds=progress.worked_seconds)
     rows = _rows(progress, moment)
     if not progress.is_finished:
         rows.append(("worked on by", Text(situation.workers(progress, progress.read_at))))

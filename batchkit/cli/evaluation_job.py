@@ -41,7 +41,7 @@ def carry_out(order: EvaluationOrder, settings: Settings, manner: Manner) -> int
     err = console.stderr()
     again = options.same_command()
     file = load_suite(order.suite)
-    with Runner(settings) as runner:
+    with Runner(settings, verb=options.verb()) as runner:
         desk = job.Desk(runner, manner, err)
         with driving.interruptible(err, lambda: outcome.interrupted(desk.picture(), manner.where, again=again)):
             evaluation = runs.begin(runner, file, name=order.run)

@@ -2,7 +2,7 @@
 
 A rate is named as what it is, the present one, and only while it can be trusted: at least four steps forward were seen, over half a
 minute; the rest is no longer than four times what was seen; and the silence since the last step is no longer than twice the longest
-one before. While a rate is named, what remains is at most twice what was said plus two of the longest silences, unless answers stop
+one before. After a longer silence, and when requests came back without an answer, the measurement begins anew. While a rate is named, what remains is at most twice what was said plus two of the longest silences, unless answers stop
 coming: then the rate is no longer named within that time. What is said of windows and waits is what provider and store say.
 """
 
@@ -34,6 +34,7 @@ class Pace:
     def __init__(self, window_seconds: float = _WINDOW_SECONDS) -> None:
         self._window_seconds = window_seconds
         self._steps: deque[tuple[float, int]] = deque()
+        self._began_at = 0.0
 
     def see(self, at: float, answered: int) -> None:
         """Note that ``answered`` requests had an answer at ``at`` (Unix seconds).
@@ -41,10 +42,12 @@ class Pace:
         Fewer than before mean that requests came back without one: the measurement begins anew.
         """
         steps = self._steps
-        if not steps or answered < steps[-1][1] or at < steps[-1][0]:
-            steps.clear()
-        elif answered == steps[-1][1]:
+        if steps and answered == steps[-1][1]:
             return
+        is_long_silence = len(steps) > _MIN_RISES and at - steps[-1][0] > _MOST_SILENCES * self._longest_silence()
+        if not steps or answered < steps[-1][1] or at < steps[-1][0] or is_long_silence:
+            steps.clear()
+            self._began_at = at
         steps.append((at, answered))
         while len(steps) > _MIN_RISES + 1 and steps[1][0] <= at - self._window_seconds:
             steps.popleft()
@@ -59,13 +62,14 @@ class Pace:
         if rises < _MIN_RISES or left <= 0:
             return None
         (began, answered_then), (last, answered) = self._steps[0], self._steps[-1]
-        span, silence = last - began, now - last
-        moments = [at for at, _ in self._steps]
-        longest = max(later - earlier for earlier, later in pairwise(moments))
+        span, silence, longest = last - began, now - last, self._longest_silence()
         if span < _MIN_SPAN_SECONDS or not 0 <= silence <= _MOST_SILENCES * longest:
             return None
         rest = max(left * span / (answered - answered_then) - silence, longest)
-        return rest if rest <= _MOST_EXTRAPOLATION * span else None
+        return rest if rest <= _MOST_EXTRAPOLATION * (last - self._began_at) else None
+
+    def _longest_silence(self) -> float:
+        return max(later - earlier for (earlier, _), (later, _) in pairwise(self._steps))
 
 
 def time_left(waits: Sequence[Waiting], pace: Pace, now: float, *, left: int, next_check: float | None = None) -> str:

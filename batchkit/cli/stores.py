@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from batchkit.cli import options
 from batchkit.errors import BatchkitError, StoreError, UnknownWorkload
 from batchkit.progress import read_progress
-from batchkit.store import events, workloads
+from batchkit.store import events, work_time, workloads
 from batchkit.store.engine import Store, displayed, parse_url
 
 if TYPE_CHECKING:
@@ -71,7 +73,13 @@ def pictures(settings: Settings, name: str | None, *, clock: Callable[[], float]
 
     def look(connection: Connection) -> list[Progress]:
         found = workloads.every(connection) if name is None else [workloads.find(connection, name)]
-        return [read_progress(connection, workload, now=clock()) for workload in found if workload is not None]
+        linger = settings.resubmit_linger_seconds
+        pictures = [
+            read_progress(connection, workload, now=clock(), linger_seconds=linger)
+            for workload in found
+            if workload is not None
+        ]
+        return pictures if name is None else [_with_work_time(connection, progress) for progress in pictures]
 
     found = read(settings, look) or []
     if name is not None and not found:
@@ -80,6 +88,15 @@ def pictures(settings: Settings, name: str | None, *, clock: Callable[[], float]
         place = displayed(parse_url(settings.resolved_database_url))
         raise UnknownWorkload(f"there is no workload {name!r} in {place}", hint="`batchkit status` lists them")
     return found
+
+
+def _with_work_time(connection: Connection, progress: Progress) -> Progress:
+    if progress.worked_seconds is not None:
+        return progress
+    worked = work_time.work_seconds(
+        connection, progress.workload.id, until=progress.read_at, is_driven=bool(progress.runners)
+    )
+    return replace(progress, worked_seconds=worked)
 
 
 def history(settings: Settings, progress: Progress, *, limit: int) -> list[Event]:
@@ -95,7 +112,7 @@ def open_runner(settings: Settings) -> Runner:
     missing = missing_file(settings)
     if missing is not None:
         raise UnknownWorkload(f"there are no workloads yet: {missing} does not exist", hint=no_workloads_hint(settings))
-    return Runner(settings)
+    return Runner(settings, verb=options.verb())
 
 
 def _schema(store: Store) -> SchemaState | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import and_, func, or_, select
 
 from batchkit import jsonl
 from batchkit.models import TERMINAL_STATUSES
@@ -38,20 +38,12 @@ def drive_stopped(connection: Connection, workload_id: WorkloadId, *, at: float,
     event_log.record(connection, workload_id, STOPPED, at=at, detail=why)
 
 
-def work_seconds(connection: Connection, workload_id: WorkloadId, *, until: float | None, is_driven: bool) -> float:
-    """Add up the seconds of work, to ``until`` (Unix seconds), or with None to the last thing that happened.
-
-    ``is_driven`` says whether a command drives it now.
-    """
+def work_seconds(connection: Connection, workload_id: WorkloadId, *, until: float, is_driven: bool) -> float:
+    """Add up the seconds of work up to ``until`` (Unix seconds); ``is_driven`` says whether a command drives it then."""
+    own = and_(events.c.workload_id == workload_id, events.c.at <= until)
     earlier = func.lag(events.c.at).over(order_by=events.c.id)
-    steps = (
-        select(events.c.id, events.c.at, events.c.kind, earlier.label("earlier"))
-        .where(events.c.workload_id == workload_id)
-        .subquery("steps")
-    )
-    first, last = connection.execute(
-        select(func.min(events.c.at), func.max(events.c.at)).where(events.c.workload_id == workload_id)
-    ).one()
+    steps = select(events.c.id, events.c.at, events.c.kind, earlier.label("earlier")).where(own).subquery("steps")
+    first, last = connection.execute(select(func.min(events.c.at), func.max(events.c.at)).where(own)).one()
     if first is None:
         return 0.0
     telling = or_(steps.c.at - steps.c.earlier > _GAP_SECONDS, steps.c.kind.in_([DRIVEN, STOPPED]))
@@ -63,10 +55,9 @@ def work_seconds(connection: Connection, workload_id: WorkloadId, *, until: floa
         if before is not None and at - before > _GAP_SECONDS and (driven <= 0 or kind == DRIVEN):
             idle += _without_batch(connection, workload_id, before, at)
         driven = {DRIVEN: max(driven, 0) + 1, STOPPED: driven - 1}.get(kind, driven)
-    end = last if until is None else max(until, last)
-    if end - last > _GAP_SECONDS and not is_driven:
-        idle += _without_batch(connection, workload_id, last, end)
-    return max(float(end - first - idle), 0.0)
+    if until - last > _GAP_SECONDS and not is_driven:
+        idle += _without_batch(connection, workload_id, last, until)
+    return max(float(until - first - idle), 0.0)
 
 
 def _without_batch(connection: Connection, workload_id: WorkloadId, began: float, ended: float) -> float:

@@ -276,7 +276,7 @@ def test_a_run_out_of_time_is_exit_code_4_and_the_same_command_goes_on(batchkit,
     words = ("run", source, *RUN, "--timeout", "0.5")
     ended = batchkit(*words)
     assert ended.code == 4
-    assert "still without an answer" in ended.out
+    assert "without a result here" in ended.out
     assert f"carry on:  batchkit run {source} --no-prefect --shard-lines 10 --timeout 0.5" in ended.out
     assert not Path("input.results.jsonl").exists()
     emulator.set_scenario("clean")
