@@ -13,7 +13,7 @@ batches         12 batches at the provider (9 in_progress, 3 finalizing)        
 refused         5,000 requests not sent: the provider refused 4 times: ...         first refusal         next try: not before
 not sent        5,000 requests not sent yet                                        unknown               unknown
 submitting      2 batches being created; after a minute: whose creation got no     oldest intent         unknown
-                answer: they are looked for
+                answer, being looked for
 download        3 ended batches to be downloaded (2,990 answers)                   first seen ended      unknown
 again           120 requests to send again                                         unknown               not before
 ==============  =================================================================  ====================  =====================
@@ -242,7 +242,7 @@ def _under_way(progress: Progress) -> Iterator[Waiting]:
     if creating is not None:
         batches = words.counted(creating.shards, "batch", "batches")
         is_late = creating.since is not None and progress.read_at - creating.since > _CREATION_SECONDS
-        what = "whose creation got no answer: looking for them" if is_late else "being created"
+        what = "whose creation got no answer, being looked for" if is_late else "being created"
         yield Waiting(WaitKind.SUBMITTING, f"{batches} {what}", creating.since, count=creating.shards)
     ended = progress.open_work.get(ShardState.ENDED)
     if ended is not None:

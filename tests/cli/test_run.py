@@ -97,8 +97,8 @@ def test_progress_goes_to_stderr_and_the_summary_to_stdout(batchkit, open_emulat
     """A pipe of the results is not mixed with progress."""
     open_emulator()
     ended = batchkit("run", source, *RUN)
-    assert "input: 0/30 done" in ended.err
-    assert "done;" not in ended.out
+    assert "input: 0 of 30 answered" in ended.err
+    assert "answered (" not in ended.out
     assert "\x1b" not in ended.out + ended.err
 
 
@@ -451,8 +451,10 @@ def test_status_shows_the_last_events_when_asked(batchkit, open_emulator, source
     batchkit("run", source, "--name", "work", *RUN)
     shown = batchkit("status", "work", "--history", "3").out.splitlines()[-3:]
     assert all(line.startswith("20") for line in shown)
-    assert "ended -> merged" in shown[-1]
-    assert "succeeded" in shown[-1]
+    assert "ended -> merged" in shown[-2]
+    assert "succeeded" in shown[-2]
+    assert "stopped" in shown[-1]
+    assert "finished" in shown[-1]
     assert "ended -> merged" not in batchkit("status", "work").out
 
 
