@@ -30,6 +30,7 @@ _KEEP_SECONDS = 7 * 86_400.0
 _CLOSE_SECONDS = 2.0
 #: What drives every open workload by itself, in passes.
 SERVE = "serve"
+CANCEL = "cancel"
 
 
 class Presence:
@@ -70,20 +71,26 @@ class Presence:
                 workloads.set_values(connection, workload_id, stopped_at=None, stopped_reason=None)
                 if not is_one_pass:
                     work_time.drive_began(connection, workload_id, at=self._clock(), by=f"{self._verb} on {self._host}")
+        if is_one_pass and self._verb != SERVE:
+            return
         with self._lock:
             self._driven.add(workload_id)
-            if self._thread is None and (not is_one_pass or self._verb == SERVE):
+            if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="batchkit-presence", daemon=True)
                 self._thread.start()
         self._wake.set()
 
     def stopped(self, workload_id: WorkloadId, reason: str, *, is_finished: bool, is_one_pass: bool) -> None:
-        """Note that it no longer drives the workload, and why; a database that is away is not waited for."""
+        """Note that it no longer drives the workload, and why; a database that is away is not waited for.
+
+        After a single pass that is told only of ``cancel``, which leaves the batches to the provider.
+        """
         with self._lock:
-            if workload_id not in self._driven:
-                return
+            was_driven = workload_id in self._driven
             self._driven.discard(workload_id)
-        if is_one_pass and self._verb != "cancel":
+        if is_one_pass and (self._verb != CANCEL or is_finished):
+            return
+        if not is_one_pass and not was_driven:
             return
         now = self._clock()
         with suppress(BatchkitError), self._store.write() as connection:
