@@ -21,12 +21,12 @@ _REFUSED = f"{ShardState.SUBMITTING.value} -> {ShardState.UPLOADED.value}"
 
 
 class OpenShards(NamedTuple):
-    """The shards of one open state. Times are Unix seconds, those of batches by the provider's clock.
+    """The shards of one open state. Times are Unix seconds, ``expires_at`` by the provider's clock.
 
     ``done`` counts requests that the provider says it has answered: of batches that ended otherwise than completed only the
     completed ones, because the others include requests that expired. ``refused`` shards were turned away and wait until
     ``refused_until`` at the earliest. ``since`` is: of shards that are being submitted the oldest intent, of submitted ones the
-    creation of the oldest batch, of ended ones when the first end was seen; else None. ``expires_at`` is the end of the last
+    submission of the oldest batch, of ended ones when the first end was seen; else None. ``expires_at`` is the end of the last
     window. ``missing`` batches are not known to the provider now.
     """
 
@@ -55,7 +55,8 @@ def open_shards(connection: Connection, workload_id: WorkloadId) -> dict[ShardSt
     ended_early = batches.c.status.in_(sorted({*TERMINAL_STATUSES} - {BatchStatus.COMPLETED}))
     since = case(
         (shards.c.state == ShardState.SUBMITTING.value, shards.c.submitting_since),
-        (shards.c.state == ShardState.SUBMITTED.value, batches.c.created_at),
+        # By our own clock where it is known: an adopted batch has only the provider's.
+        (shards.c.state == ShardState.SUBMITTED.value, func.coalesce(shards.c.submitting_since, batches.c.created_at)),
         (shards.c.state == ShardState.ENDED.value, batches.c.seen_at),
     )
     done = batches.c.completed + case((ended_early, 0), else_=batches.c.failed)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import update
 
 from batchkit import jsonl
 from batchkit.models import ShardState
 from batchkit.store import batches as batch_rows
 from batchkit.store import events, waits, work_time, workloads
+from batchkit.store.tables import shards as shard_rows
 from tests.factories import NOW, add_shard, add_workload
 
 HOUR = 3_600.0
@@ -29,6 +31,7 @@ def test_open_shards_are_added_up_by_state(store):
         for age, expires in ((HOUR, NOW + 10), (2 * HOUR, NOW + 20)):
             shard = add_shard(connection, workload, state=ShardState.SUBMITTED, lines=10)
             batch_of(connection, shard, created_at=NOW - age, expires_at=expires, completed=4, failed=1)
+            connection.execute(update(shard_rows).where(shard_rows.c.id == shard.id).values(submitting_since=None))
         batch_of(connection, shard, missing_since=NOW)
         ended = add_shard(connection, workload, state=ShardState.ENDED, lines=10)
         batch_of(connection, ended, status="completed", completed=8, failed=2, seen_at=NOW - 9)
