@@ -62,6 +62,9 @@ class WaitKind(StrEnum):
     AGAIN = "again"
 
 
+_STAND_ALONE = frozenset({WaitKind.OUTAGE, WaitKind.SPLITTING})
+
+
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """One thing that is waited for: a phrase without a full stop, and two times in Unix seconds, None when unknown.
@@ -89,6 +92,11 @@ class Waiting:
         if self.until is not None:
             parts.append(self._end(now, utc=utc))
         return ", ".join(parts)
+
+    def sentence(self, now: float, *, utc: bool = False) -> str:
+        """Write the line so that it can stand by itself: ``waiting for 12 batches at the provider, since 13:05``."""
+        line = self.line(now, utc=utc)
+        return line if self.kind in _STAND_ALONE else f"waiting for {line}"
 
     def _end(self, now: float, *, utc: bool) -> str:
         at = words.when(self.until or 0.0, now, utc=utc)

@@ -57,7 +57,7 @@ def progress_line(progress: Progress) -> str:
     parts = [situation.answered_line(progress), *situation.rest_parts(progress)]
     if progress.expired_rides:
         parts.append(f"{progress.expired_rides:,} requests expired and were sent again")
-    parts += [f"waiting for {wait.line(progress.read_at, utc=True)}" for wait in situation.waits(progress)]
+    parts += [wait.sentence(progress.read_at, utc=True) for wait in situation.waits(progress)]
     return "; ".join(parts)
 
 

@@ -140,10 +140,10 @@ def status_list(pictures: Sequence[Progress]) -> RenderableType:
     for progress in pictures:
         waits = situation.waits(progress)
         if waits:
-            line = waits[0].line(progress.read_at)
+            line = waits[0].sentence(progress.read_at)
             by = situation.workers(progress, progress.read_at)
             name = words.printable(progress.workload.name)
-            lines.append(Text.assemble((f"{name}: ", "bold"), f"waiting for {line}; worked on by {by}"))
+            lines.append(Text.assemble((f"{name}: ", "bold"), f"{line}; worked on by {by}"))
     return Group(overview(pictures), *lines)
 
 
@@ -187,8 +187,7 @@ def plain_line(progress: Progress, moment: Moment) -> str:
     """Write everything that matters in one line of plain text, for logs."""
     parts = [situation.answered_line(progress), *situation.rest_parts(progress)]
     waits = situation.waits(progress, moment.trouble)
-    if waits:
-        parts.append("waiting for " + "; for ".join(wait.line(moment.now) for wait in waits))
+    parts += [wait.sentence(moment.now) for wait in waits]
     if moment.time_left is not None and not progress.is_finished:
         parts.append(f"time left: {moment.time_left}")
     return f"{progress.workload.name}: {'; '.join(parts)}"
@@ -221,9 +220,11 @@ def _rows(progress: Progress, moment: Moment) -> list[tuple[str, RenderableType]
         ("shards", Text(_joined({state.value: count for state, count in progress.shards.items()}) or "none yet")),
     ]
     waits = situation.waits(progress, moment.trouble)
+    labels = {"outage": "outage", "": "waiting for"}
     for wait in waits:
-        style = "bold red" if wait.kind is situation.WaitKind.OUTAGE else ""
-        rows.append(("waiting for" if wait is waits[0] else "", Text(wait.line(moment.now), style=style)))
+        is_outage = wait.kind is situation.WaitKind.OUTAGE
+        style = "bold red" if is_outage else ""
+        rows.append((labels.pop("outage" if is_outage else "", ""), Text(wait.line(moment.now), style=style)))
     if progress.expired_rides:
         rows.append(("expired", Text(expired_text(progress))))
     if progress.failures:

@@ -9,6 +9,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.console import Group
@@ -137,7 +138,8 @@ class _Watching(ABC):
     def look(self) -> None:
         """Read the pictures now and have them shown; trouble is left to the command, which meets it too."""
         try:
-            pictures = self._read()
+            # What runners wrote down is older than what this one knows.
+            pictures = [replace(progress, runners=()) for progress in self._read()]
             self._read_worked(pictures)
         except BatchkitError:
             return
@@ -263,8 +265,8 @@ class PlainLines(_Watching):
         now = self._clock()
         for progress in self._pictures:
             moment = self._moment(progress)
-            # What is compared leaves out the estimate: that it moved is no news.
-            news = display.plain_line(progress, display.Moment(progress.read_at, trouble=self._trouble))
+            # What is compared leaves out the estimate and the outage: that they moved is no news.
+            news = display.plain_line(progress, display.Moment(progress.read_at))
             said_at, said = self._said.get(progress.workload.id, (0.0, ""))
             if now - said_at >= (_PLAIN_SECONDS if news != said else _REPEAT_SECONDS):
                 self._said[progress.workload.id] = now, news

@@ -111,7 +111,7 @@ def unfinished(progress: Progress, where: Where, *, again: str) -> Iterator[Text
     yield Text(f"{name}: {left} of {counts.total:,} without a result here")
     yield Text(f"{situation.answered_line(progress)}; {', '.join(situation.rest_parts(progress))}".rstrip("; "))
     for wait in situation.waits(progress):
-        yield Text(f"waiting for {wait.line(progress.read_at)}")
+        yield Text(wait.sentence(progress.read_at))
     if batches:
         yield Text("the batches run on at the provider without this command")
     yield next_step("carry on", again)

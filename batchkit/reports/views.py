@@ -182,7 +182,7 @@ def _facts_line(facts: WorkloadFacts) -> str:
     line = f"Started {words.moment(workload.created_at)} UTC, {end}; seen {words.moment(progress.read_at)} UTC"
     if progress.is_finished:
         return line
-    waits = "; ".join(f"waiting for {wait.line(progress.read_at, utc=True)}" for wait in situation.waits(progress))
+    waits = "; ".join(wait.sentence(progress.read_at, utc=True) for wait in situation.waits(progress))
     return f"{line}. {situation.answered_line(progress)}; {waits}; worked on by {situation.workers(progress, progress.read_at)}"
 
 

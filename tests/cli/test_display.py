@@ -143,7 +143,7 @@ def test_the_plain_line_holds_the_numbers():
     assert line == (
         "nightly: 5,190 of 10,000 answered (51.9 %), 3,990 downloaded; 90 failed; 10 cancelled; 3,800 in flight;"
         f" 1,000 to send again; waiting for 5 batches at the provider (4 in_progress, 1 validating), since {since},"
-        f" at the latest until {until}; for 1,000 requests to send again, not before {due};"
+        f" at the latest until {until}; waiting for 1,000 requests to send again, not before {due};"
         " time left: about 2 min at the present rate"
     )
 

@@ -15,6 +15,7 @@ from batchkit.cli import console as consoles
 from batchkit.cli.live import LivePanel, PlainLines, Quiet, counting, reporter
 from batchkit.errors import StoreUnavailable
 from batchkit.models import RequestCountsByState, Trouble
+from batchkit.store.runners import RunnerRow
 from tests.cli.pictures import NOW, finished, picture, workload
 from tests.clock import FakeClock
 
@@ -137,6 +138,26 @@ def test_an_outage_is_one_line_when_it_begins_and_one_when_it_ends(clock):
         "over after 8 min 20 s: the provider cannot be reached: connection refused; tried 5 times",
         "12 requests expired",
     ]
+
+
+def test_the_tries_of_an_outage_are_no_news_of_their_own(clock):
+    """A log line of an unchanged workload is not repeated because it was tried once more."""
+    tries = [0]
+
+    def trouble():
+        tries[0] += 1
+        return Trouble("the provider cannot be reached: connection refused", NOW, tries[0])
+
+    row = RunnerRow("me", "run", "host", None, NOW, "the provider cannot be reached: connection refused; tried 7 times")
+    console = Console(file=io.StringIO(), width=40)
+    lines = PlainLines(console, lambda: [replace(moved(10), runners=(row,))], clock, trouble=trouble)
+    for _ in range(20):
+        lines.look_for_trouble()
+        lines.look()
+        clock.advance(20)
+    said = lines_of(console.file)
+    assert len(said) == 2
+    assert "tried 7 times" not in " ".join(said)
 
 
 def test_an_outage_is_seen_while_the_database_cannot_be_read(clock):

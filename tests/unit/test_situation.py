@@ -143,6 +143,7 @@ def test_an_outage_comes_first_and_says_when_it_is_given_up():
     )
     first, *rest = situation.waits(picture(), trouble)
     assert (first.kind, first.line(NOW), len(rest)) == (WaitKind.OUTAGE, line, 2)
+    assert (first.sentence(NOW), rest[0].sentence(NOW)) == (line, f"waiting for {rest[0].line(NOW)}")
     row = RunnerRow(OWNER, "watch", "host", None, NOW, first.text, first.since, first.until)
     told, *_ = situation.waits(picture(runners=(row,)))
     assert told == first
