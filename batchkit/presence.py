@@ -6,6 +6,7 @@ waits for it; it is removed at an orderly end. A workload's own row is written o
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 from contextlib import suppress
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from batchkit.models import Trouble, WorkloadId
     from batchkit.store.engine import Store
+
+logger = logging.getLogger(__name__)
 
 _WRITE_SECONDS = 30.0
 #: Rows of processes of other machines that died are kept this long, to tell of them.
@@ -117,9 +120,11 @@ class Presence:
         is_first = True
         while not self._closing.is_set():
             self._wake.clear()
-            with suppress(BatchkitError):
+            try:
                 self._write(is_first=is_first)
                 is_first = False
+            except Exception:
+                logger.debug("who works on what could not be written down", exc_info=True)
             self._wake.wait(_WRITE_SECONDS)
 
     def _write(self, *, is_first: bool) -> None:
