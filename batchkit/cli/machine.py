@@ -166,7 +166,7 @@ def _runner(row: RunnerRow) -> dict[str, Any]:
     return {
         "verb": row.verb,
         "host": row.host,
-        "pid": row.pid,
+        "pid": int(row.pid) if row.pid is not None and row.pid.isdecimal() else None,
         "seen_at": row.seen_at,
         "waiting_for": row.waiting_for,
         "since": row.since,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
+import socket
 from pathlib import Path
 
 import batchkit as package
-from batchkit import remembered
 from batchkit.emulator.faults import batches, lines
 from tests.workloads import read_lines
 
@@ -95,8 +95,8 @@ def test_another_machine_says_who_can_write_it(batchkit, open_emulator, source, 
     """Nothing was written, the host that can, and a command that can be pasted; below a shared folder anybody writes."""
     open_emulator()
     batchkit("submit", source, *RUN, "-o", "far.jsonl")
-    host = remembered.socket.gethostname()
-    monkeypatch.setattr(remembered.socket, "gethostname", lambda: "elsewhere")
+    host = socket.gethostname()
+    monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
     ended = batchkit("watch", "input", "--no-prefect")
     assert ended.code == 0
     assert not Path("far.jsonl").exists()
