@@ -41,6 +41,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SPLIT_WAIT_SECONDS = 1.0
+#: Why a drive that met no error ended before its workload did.
+_REASONS = {
+    DriveUntil.FINISHED: "its time was up",
+    DriveUntil.SUBMITTED: "everything was submitted",
+    DriveUntil.ONE_PASS: "the command waits for no batch",
+}
 #: The exit code of a command after Ctrl-C.
 _INTERRUPTED = 130
 #: A workload that has no shard in any of these states has nothing at the provider: not a file, not a batch.
@@ -299,9 +305,7 @@ class Runner:
         except BaseException as error:
             stopped(_reason(error), is_finished=False)
             raise
-        reason = "finished"
-        if not progress.is_finished:
-            reason = "as far as it was asked for" if until is not DriveUntil.FINISHED else "its time was up"
+        reason = "finished" if progress.is_finished else _REASONS[until]
         stopped(reason, is_finished=progress.is_finished)
         return progress
 

@@ -82,6 +82,10 @@ def status_view(progress: Progress) -> RenderableType:
     rows = _rows(progress, moment)
     if not progress.is_finished:
         rows.append(("worked on by", Text(situation.workers(progress, progress.read_at))))
+    if progress.state is WorkloadState.INTERRUPTED:
+        rows.append(
+            ("what to do", Text("the same command begins the split anew; `batchkit clean` deletes what there is"))
+        )
     rows.append(("input", Text(workload.source)))
     rows.append(("created", Text(f"{words.moment(workload.created_at)} UTC")))
     limits = f"up to {words.counted(workload.shard_lines, 'request')} a shard, window {workload.window}"

@@ -48,7 +48,7 @@ def test_who_drives_is_seen_and_gone_after_an_orderly_end(open_bench, tmp_path):
     bench = open_bench(batches.StuckBatches())
     workload = submitted(bench, tmp_path)
     other = bench.open_runner()
-    assert other.progress(workload.id).workload.stopped_reason == "as far as it was asked for"
+    assert other.progress(workload.id).workload.stopped_reason == "everything was submitted"
     drive = bench.runner.drive(workload.id)
     step = next(drive)
     while not isinstance(step, Wait):
@@ -86,6 +86,19 @@ def test_why_a_command_stopped_is_kept_and_cleared_by_the_next(open_bench, tmp_p
     with bench.runner.store.read() as connection:
         kinds = [event.kind for event in reversed(events.newest(connection, workload.id, limit=1_000))]
     assert [kind for kind in kinds if kind in {"driven", "stopped"}] == ["driven", "stopped"] * 2
+
+
+def test_an_interrupted_command_says_so(open_bench, tmp_path):
+    """Ctrl-C meets the wait, and the runner is closed on the way out."""
+    bench = open_bench(batches.StuckBatches())
+    workload = submitted(bench, tmp_path)
+
+    def interrupt(_seconds):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), Runner(bench.runner.settings, wait=interrupt, verb="watch") as watching:
+        watching.process(workload.id)
+    assert bench.runner.progress(workload.id).workload.stopped_reason == "interrupted"
 
 
 def test_a_single_pass_writes_no_row_unless_it_serves(open_bench, tmp_path):
