@@ -22,6 +22,7 @@ from batchkit.datasets import require_extra
 from batchkit.drive import DriveUntil
 from batchkit.outputs import check_file
 from batchkit.progress import WorkloadState
+from batchkit.remembered import output_here, remember, write_remembered_output
 from batchkit.runner import Runner
 from batchkit.settings import load_settings
 from batchkit.sources import check_name, name_of
@@ -78,6 +79,8 @@ def run(
         check_target(Path(output), inputs=paths)
     with _open(settings) as runner:
         workload = runner.split(paths, name=_name(name, paths), options=options or SplitOptions())
+        if output is not None:
+            remember(runner, workload, output_here(Path(output), raw_csv=raw_csv))
         progress = _process(runner, workload.name, DriveUntil.FINISHED, timeout_seconds)
         if output is not None:
             runner.export(workload.name, Path(output), raw_csv=raw_csv)
@@ -88,13 +91,19 @@ def submit(
     sources: Source | Sequence[Source],
     *,
     name: str | None = None,
+    output: Source | None = None,
+    raw_csv: bool = False,
     options: SplitOptions | None = None,
     settings: Settings | None = None,
 ) -> Progress:
-    """Like ``run``, but return once every shard has become a batch."""
+    """Like ``run``, but return once every shard has become a batch. Whoever finishes the workload here writes ``output``."""
     paths = _paths(sources)
+    if output is not None:
+        check_target(Path(output), inputs=paths)
     with _open(settings) as runner:
         workload = runner.split(paths, name=_name(name, paths), options=options or SplitOptions())
+        if output is not None:
+            remember(runner, workload, output_here(Path(output), raw_csv=raw_csv))
         return _process(runner, workload.name, DriveUntil.SUBMITTED, None)
 
 
@@ -181,9 +190,15 @@ def moderate(
 
 
 def watch(name: str, *, settings: Settings | None = None, timeout_seconds: float | None = None) -> Progress:
-    """Carry a workload on until it is finished. Raises ``UnknownWorkload``, and ``SplitUnfinished`` while its input is not split whole."""
+    """Carry a workload on until it is finished. The output that was named when it was begun is written.
+
+    Raises ``UnknownWorkload``, and ``SplitUnfinished`` while its input is not split whole.
+    """
     with _open_existing(settings) as runner:
-        return _process(runner, name, DriveUntil.FINISHED, timeout_seconds)
+        was_finished = runner.progress(runner.find(name).id).is_finished
+        progress = _process(runner, name, DriveUntil.FINISHED, timeout_seconds)
+        write_remembered_output(runner, progress, is_news=not was_finished)
+        return progress
 
 
 def status(name: str | None = None, *, settings: Settings | None = None) -> list[Progress]:
@@ -231,7 +246,9 @@ def cancel(name: str, *, settings: Settings | None = None, timeout_seconds: floa
         progress = runner.progress(workload.id)
         if progress.state is WorkloadState.INTERRUPTED:
             return progress
-        return _process(runner, name, DriveUntil.FINISHED, timeout_seconds)
+        progress = _process(runner, name, DriveUntil.FINISHED, timeout_seconds)
+        write_remembered_output(runner, progress)
+        return progress
 
 
 def resubmit(name: str, *, failed: bool = False, settings: Settings | None = None) -> int:

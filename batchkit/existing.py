@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from batchkit.errors import BatchkitError, StoreError, UnknownWorkload
 from batchkit.progress import read_progress
-from batchkit.store import events, workloads
+from batchkit.store import events, work_time, workloads
 from batchkit.store.engine import Store, displayed, parse_url
 
 if TYPE_CHECKING:
@@ -75,7 +76,13 @@ def pictures(settings: Settings, name: str | None, *, clock: Callable[[], float]
 
     def look(connection: Connection) -> list[Progress]:
         found = workloads.every(connection) if name is None else [workloads.find(connection, name)]
-        return [read_progress(connection, workload, now=clock()) for workload in found if workload is not None]
+        linger = settings.resubmit_linger_seconds
+        pictures = [
+            read_progress(connection, workload, now=clock(), linger_seconds=linger)
+            for workload in found
+            if workload is not None
+        ]
+        return pictures if name is None else [_with_work_time(connection, progress) for progress in pictures]
 
     found = read(settings, look) or []
     if name is not None and not found:
@@ -84,18 +91,27 @@ def pictures(settings: Settings, name: str | None, *, clock: Callable[[], float]
     return found
 
 
+def _with_work_time(connection: Connection, progress: Progress) -> Progress:
+    if progress.worked_seconds is not None:
+        return progress
+    worked = work_time.work_seconds(
+        connection, progress.workload.id, until=progress.read_at, is_driven=bool(progress.runners)
+    )
+    return replace(progress, worked_seconds=worked)
+
+
 def history(settings: Settings, progress: Progress, *, limit: int) -> list[Event]:
     """Read the last events of a workload, oldest first."""
     found = read(settings, lambda connection: events.newest(connection, progress.workload.id, limit=limit))
     return list(reversed(found or []))
 
 
-def open_runner(settings: Settings) -> Runner:
-    """Open a runner on a database that exists. Raises ``UnknownWorkload`` when there is none."""
+def open_runner(settings: Settings, *, verb: str = "python") -> Runner:
+    """Open a runner for a command ``verb`` on a database that exists. Raises ``UnknownWorkload`` when there is none."""
     from batchkit.runner import Runner  # noqa: PLC0415 - loads the provider and all steps
 
     _check_exists(settings)
-    return Runner(settings)
+    return Runner(settings, verb=verb)
 
 
 def _check_exists(settings: Settings) -> None:

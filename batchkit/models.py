@@ -270,6 +270,8 @@ class Workload:
     and ``max_window`` are the provider's spellings (``24h``, ``7d``): the first try, and the longest the user allows.
     ``credential`` is a digest of the key that submitted, never the key. ``answer_rules`` says as JSON what an answer must be to
     count (see ``batchkit.answers``), ``recipe`` what the requests were made of; both are None for a workload made of requests.
+    ``output`` is where the results are to be written, as JSON (see ``batchkit.remembered``). ``stopped_at`` and
+    ``stopped_reason`` say when and why the last command stopped before the end; both are None while one works.
     """
 
     id: WorkloadId
@@ -288,6 +290,11 @@ class Workload:
     cancel_requested_at: float | None
     answer_rules: str | None = None
     recipe: str | None = None
+    output: str | None = None
+    stopped_at: float | None = None
+    stopped_reason: str | None = None
+    lease_owner: str | None = None
+    lease_until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from batchkit.errors import SplitUnfinished
 from batchkit.leases import described, is_certainly_dead
 from batchkit.models import ShardState, Usage
-from batchkit.store import batches, shards, workloads
+from batchkit.store import batches, requests, runners, shards, waits, work_time, workloads
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy.engine import Connection
 
     from batchkit.models import Batch, FailureReason, RequestCountsByState, Workload, WorkloadId
+    from batchkit.store.runners import RunnerRow
+    from batchkit.store.waits import OpenShards, Refusal
 
 
 class WorkloadState(StrEnum):
@@ -38,6 +42,11 @@ class Progress:
     open batches by the provider's status; ``expired_rides`` rides that came back unexecuted and were or will be sent again.
 
     ``attention`` lists batches that did not simply complete. Times are Unix seconds.
+
+    ``open_work`` has the figures of what is waited for, by the state of the shards, ``refusal`` why some are turned away.
+    ``resubmit_at`` is when pending requests will be cut into shards, None when none are pending. ``runners`` are the processes
+    that work on it, the one that drives it alone first; ``lost_runner`` is the last one that died without a word.
+    ``worked_seconds`` is in how many seconds a command drove it or a batch ran, read for finished workloads; else None.
     """
 
     workload: Workload
@@ -52,6 +61,38 @@ class Progress:
     attention: tuple[Batch, ...]
     last_merged_at: float | None
     read_at: float
+    open_work: Mapping[ShardState, OpenShards] = field(default_factory=dict)
+    refusal: Refusal | None = None
+    resubmit_at: float | None = None
+    runners: tuple[RunnerRow, ...] = ()
+    lost_runner: RunnerRow | None = None
+    worked_seconds: float | None = None
+
+    @property
+    def is_split(self) -> bool:
+        """Whether the input was split whole, so that its requests may be sent."""
+        return self.state not in {WorkloadState.SPLITTING, WorkloadState.INTERRUPTED}
+
+    @property
+    def not_sent(self) -> int:
+        """Requests in shards for which no batch was asked for yet."""
+        return sum(self.open_work[state].requests for state in UNSENT_STATES if state in self.open_work)
+
+    @property
+    def fetched(self) -> int:
+        """Requests whose result is here, be it an answer or an error."""
+        return self.counts.succeeded + self.counts.failed
+
+    @property
+    def not_fetched(self) -> int:
+        """Requests that the provider says it has answered, and whose answers are not here."""
+        ended = self.open_work.get(ShardState.ENDED)
+        return min(self.remote_done + (0 if ended is None else ended.done), self.counts.in_flight - self.not_sent)
+
+    @property
+    def answered(self) -> int:
+        """Requests that have their answer or error, here or at the provider."""
+        return self.fetched + self.not_fetched
 
     @property
     def is_finished(self) -> bool:
@@ -64,20 +105,41 @@ class Progress:
         return self.is_finished and self.counts.succeeded == self.counts.total
 
 
+#: Shards in these states have no batch, and nobody has asked for one.
+UNSENT_STATES = (ShardState.PLANNED, ShardState.UPLOADED)
+#: A process that has not been seen for so long, although it writes every 30 s, does not work any more.
+UNSEEN_SECONDS = 120.0
 _ATTENTION_LIMIT = 50
+_LINGER_SECONDS = 300.0
 
 
-def read_progress(connection: Connection, workload: Workload, *, now: float) -> Progress:
-    """Read the picture of one workload; indexed queries only."""
+def read_progress(
+    connection: Connection, workload: Workload, *, now: float, linger_seconds: float = _LINGER_SECONDS
+) -> Progress:
+    """Read a snapshot of one workload; indexed queries only.
+
+    ``linger_seconds`` is the setting ``resubmit_linger_seconds``.
+    """
     totals = shards.totals_by_state(connection, workload.id)
     counts = workloads.count_requests(connection, workload, totals)
     prompt_tokens = sum(total.prompt_tokens for total in totals.values())
     completion_tokens = sum(total.completion_tokens for total in totals.values())
     merges = [total.last_merged_at for total in totals.values() if total.last_merged_at is not None]
     open_batches = batches.open_statuses(connection, workload.id)
+    open_work = waits.open_shards(connection, workload.id)
+    last_merged_at = max(merges, default=None)
+    resubmit_at = requests.next_resubmit_due(connection, workload.id) if counts.pending else None
+    if resubmit_at is not None and open_work and counts.pending < workload.shard_lines:
+        # As ``steps.resubmit.next_due``: few requests wait for others, so that they share a shard.
+        resubmit_at = max(resubmit_at, (last_merged_at or 0.0) + linger_seconds)
+    alive, lost = _runners(connection, workload, now)
+    state = _state(connection, workload, counts, now=now)
+    worked = None
+    if state is WorkloadState.FINISHED:
+        worked = work_time.work_seconds(connection, workload.id, until=last_merged_at or now, is_driven=False)
     return Progress(
         workload=workload,
-        state=_state(connection, workload, counts, now=now),
+        state=state,
         counts=counts,
         shards={state: totals[state].shards for state in ShardState if state in totals},
         batches={status: count for status, count, _ in open_batches},
@@ -86,9 +148,23 @@ def read_progress(connection: Connection, workload: Workload, *, now: float) -> 
         usage=Usage(prompt_tokens, completion_tokens, prompt_tokens + completion_tokens),
         expired_rides=sum(total.expired for total in totals.values()),
         attention=tuple(batches.troubled(connection, workload.id, limit=_ATTENTION_LIMIT)),
-        last_merged_at=max(merges, default=None),
+        last_merged_at=last_merged_at,
         read_at=now,
+        open_work=open_work,
+        refusal=waits.refusal(connection, workload.id) if any(open_.refused for open_ in open_work.values()) else None,
+        resubmit_at=resubmit_at,
+        runners=alive,
+        lost_runner=lost,
+        worked_seconds=worked,
     )
+
+
+def _runners(connection: Connection, workload: Workload, now: float) -> tuple[tuple[RunnerRow, ...], RunnerRow | None]:
+    """Read who works on a workload, and who died at it since the last orderly stop."""
+    rows = runners.of_workload(connection, workload.id, seen_after=workload.stopped_at or 0.0)
+    alive = tuple(row for row in rows if row.seen_at > now - UNSEEN_SECONDS and not is_certainly_dead(row.owner))
+    lost = [row for row in rows if row not in alive and row.workload_id == workload.id]
+    return alive, max(lost, key=lambda row: row.seen_at, default=None)
 
 
 def check_split(connection: Connection, workload_id: WorkloadId, *, now: float) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from batchkit.crew import Crew
 from batchkit.drive import Driver, DriveUntil, Pacing, Wait, until_wait
 from batchkit.errors import (
+    BatchkitError,
     ConfigurationError,
     SpoolError,
     StoreError,
@@ -21,6 +22,7 @@ from batchkit.errors import (
 from batchkit.leases import LeaseKeeper, dead_among, is_certainly_dead, new_owner
 from batchkit.models import ShardState
 from batchkit.patience import StorePatience
+from batchkit.presence import Presence
 from batchkit.progress import Progress, WorkloadState, check_split, read_progress
 from batchkit.provider.groq import GroqProvider, credential_digest
 from batchkit.remote_files import RemoteFiles
@@ -29,7 +31,7 @@ from batchkit.spool import Spool, scratch_folder
 from batchkit.steps import cancel, clean, export, resubmit, split
 from batchkit.steps.context import StepContext, StepReport, Timing
 from batchkit.steps.split import SplitDefaults
-from batchkit.store import migrate, shards, workloads
+from batchkit.store import migrate, shards, work_time, workloads
 from batchkit.store.engine import Store
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batchkit.drive import Wave, Waves
-    from batchkit.models import Workload, WorkloadId
+    from batchkit.models import Trouble, Workload, WorkloadId
     from batchkit.provider.base import Provider
     from batchkit.settings import Settings
     from batchkit.steps.split import SplitOptions, SplitPlan
@@ -47,6 +49,14 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _SPLIT_WAIT_SECONDS = 1.0
+#: Why a drive that met no error ended before its workload did.
+_REASONS = {
+    DriveUntil.FINISHED: "its time was up",
+    DriveUntil.SUBMITTED: "everything was submitted",
+    DriveUntil.ONE_PASS: "the command waits for no batch",
+}
+#: The exit code of a command after Ctrl-C.
+_INTERRUPTED = 130
 #: A workload that has no shard in any of these states has nothing at the provider: not a file, not a batch.
 _SENT = tuple(state for state in ShardState if state not in {ShardState.PLANNED, ShardState.WITHDRAWN})
 
@@ -54,9 +64,10 @@ _SENT = tuple(state for state in ShardState if state not in {ShardState.PLANNED,
 class Runner:
     """Everything a command or a flow needs; open it once, close it at the end (or use ``with``).
 
-    ``clock`` gives Unix seconds and ``wait`` sleeps for some; tests pass their own. A database that is away is waited for, also
-    while a runner is opened. Raises ``ConfigurationError`` for a database that does not exist, ``StoreUnusable``, and after
-    ``outage_seconds`` ``StoreUnavailable`` or ``RowsHeld``.
+    ``clock`` gives Unix seconds and ``wait`` sleeps for some; tests pass their own. ``verb`` is the command that this process
+    carries out, as others are told who works on a workload. A database that is away is waited for, also while a runner is
+    opened. Raises ``ConfigurationError`` for a database that does not exist, ``StoreUnusable``, and after ``outage_seconds``
+    ``StoreUnavailable`` or ``RowsHeld``.
     """
 
     def __init__(
@@ -66,6 +77,7 @@ class Runner:
         provider: Provider | None = None,
         clock: Callable[[], float] = time.time,
         wait: Callable[[float], object] | None = None,
+        verb: str = "python",
     ) -> None:
         self.settings = settings
         self.clock = clock
@@ -87,15 +99,17 @@ class Runner:
             self.spool.close()
             self.store.close()
             raise
+        self._presence = Presence(self.store, owner=self.owner, verb=verb, clock=clock, trouble=self.trouble)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        self.close(_reason(error))
 
-    def close(self) -> None:
-        """Give up the leases and close the connections."""
+    def close(self, reason: str = "the command ended") -> None:
+        """Give up the leases and close the connections; ``reason`` is told of the workloads that are still driven."""
+        self._presence.close(reason)
         if self._keeper is not None:
             self._keeper.close()
             # Leases that cannot be given up, because the database is away, run out by themselves.
@@ -151,7 +165,31 @@ class Runner:
     def progress(self, workload_id: WorkloadId) -> Progress:
         """Read where a workload stands."""
         with self.store.read() as connection:
-            return read_progress(connection, workloads.get(connection, workload_id), now=self.clock())
+            return read_progress(
+                connection,
+                workloads.get(connection, workload_id),
+                now=self.clock(),
+                linger_seconds=self.settings.resubmit_linger_seconds,
+            )
+
+    def work_seconds(self, progress: Progress) -> float:
+        """Read how long a workload was worked on: seconds in which a command drove it or a batch ran, up to its end or now."""
+        if progress.worked_seconds is not None:
+            return progress.worked_seconds
+        with self.store.read() as connection:
+            return work_time.work_seconds(
+                connection, progress.workload.id, until=self.clock(), is_driven=bool(progress.runners)
+            )
+
+    def set_output(self, workload_id: WorkloadId, output: str) -> None:
+        """Store where the results of a workload are to be written (see ``batchkit.remembered``)."""
+        with self.store.write() as connection:
+            workloads.set_values(connection, workload_id, output=output)
+
+    def trouble(self, workload_id: WorkloadId) -> Trouble | None:
+        """Return what this process knows to be away, so that the work on a workload cannot go on; None when nothing is."""
+        driver = self._driver
+        return None if driver is None else driver.trouble(workload_id)
 
     # The user's verbs
 
@@ -262,13 +300,26 @@ class Runner:
         ``AccountRefused`` and ``WrongAddress`` at once, ``ProviderUnreachable`` and ``StoreUnavailable`` after an outage of
         ``outage_seconds``.
         """
+        is_one_pass = until is DriveUntil.ONE_PASS
 
         def begin() -> None:
             self._hold_leases()
             self._check_split(workload_id)
             self._check_credential(workload_id)
+            self._presence.began(workload_id, is_one_pass=is_one_pass)
 
-        return (yield from self._the_driver().drive(workload_id, begin=begin, until=until, deadline=deadline))
+        stopped = partial(self._presence.stopped, workload_id, is_one_pass=is_one_pass)
+        try:
+            progress = yield from self._the_driver().drive(workload_id, begin=begin, until=until, deadline=deadline)
+        except GeneratorExit:
+            # Whoever drops the drive closes the runner, and knows why.
+            raise
+        except BaseException as error:
+            stopped(_reason(error), is_finished=False)
+            raise
+        reason = "finished" if progress.is_finished else _REASONS[until]
+        stopped(reason, is_finished=progress.is_finished)
+        return progress
 
     def run_wave(self, wave: Wave) -> StepReport:
         """Do one wave that ``drive`` has yielded. May be called in any thread."""
@@ -442,6 +493,20 @@ class Runner:
                     hint="set the GROQ_API_KEY and BATCHKIT_BASE_URL that submitted it; if both belong to the same"
                     " organisation, say so with --accept-other-key",
                 )
+
+
+def _reason(error: BaseException | None) -> str:
+    """Write why a command stopped, for whoever asks for the status later."""
+    if error is None:
+        return "the command ended"
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, BatchkitError):
+        return error.message
+    code = getattr(error, "exit_code", None)
+    if code is None:
+        return f"{type(error).__name__}: {error}"
+    return "interrupted" if code == _INTERRUPTED else "the command ended"
 
 
 def _open_spool(settings: Settings, owner: str) -> Spool:

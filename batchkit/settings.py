@@ -62,6 +62,11 @@ class Settings(BaseSettings):
         description="Where machines that share no disk find the shard files: s3://bucket/folder, any fsspec URL.",
     )
 
+    shared_folder: Path | None = Field(
+        default=None,
+        description="A folder that every machine sees at the same path: outputs in it are written by whoever finishes.",
+    )
+
     window: Window = Field(default="24h", description="Completion window of a first try: 24h to 7d.")
     max_window: Window = Field(
         default="7d", description="The longest window that a resubmission after expiry may take."

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 _MINUTE = 60
 _HOUR = 60 * _MINUTE
 _DAY = 24 * _HOUR
+#: Beyond this the name of a weekday may mean another week.
+_WEEKDAY_IS_ENOUGH = 6 * _DAY
 _KILO = 1000
 _SIZES = ("bytes", "kB", "MB", "GB", "TB", "PB")
 _COUNTS = ("", "k", "M", "G", "T", "P")
@@ -79,6 +81,22 @@ def moment(unix_seconds: float, *, to_the_second: bool = False) -> str:
     return datetime.fromtimestamp(unix_seconds, UTC).strftime(
         "%Y-%m-%d %H:%M:%S" if to_the_second else "%Y-%m-%d %H:%M"
     )
+
+
+def when(unix_seconds: float, now: float, *, utc: bool = False) -> str:
+    """Write a moment near ``now`` as a calendar has it, to the minute: ``14:05``, ``Tue 14:05``, ``Tue 3 Mar 14:05``.
+
+    In local time, or with ``utc`` in UTC and with these letters behind. The date is left out within six days.
+    """
+    zone = UTC if utc else None
+    at, today = (datetime.fromtimestamp(seconds, zone) for seconds in (unix_seconds, now))
+    clock = f"{at:%H:%M}{' UTC' if utc else ''}"
+    if at.date() == today.date():
+        return clock
+    if abs(unix_seconds - now) < _WEEKDAY_IS_ENOUGH:
+        return f"{at:%a} {clock}"
+    year = "" if at.year == today.year else f" {at.year}"
+    return f"{at:%a} {at.day} {at:%b}{year} {clock}"
 
 
 def printable(text: str, limit: int | None = None) -> str:

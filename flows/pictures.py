@@ -10,6 +10,7 @@ import shlex
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from batchkit import situation
 from batchkit.drive import WaveKind
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ _SAMPLE_CHARACTERS = 200
 _KEY_CHARACTERS = 60
 _MINUTE_SECONDS = 60
 _HOUR_SECONDS = 3_600
-_HUNDRED = 100.0
 
 
 def key_part(name: str) -> str:
@@ -48,31 +48,17 @@ def wave_line(wave: Wave, report: StepReport) -> str:
 
 
 def percent(progress: Progress) -> float:
-    """Say how far a workload is, 0 to 100; answers that the provider counts but that are not here yet count too."""
-    counts = progress.counts
-    if not counts.total:
-        return _HUNDRED if progress.is_finished else 0.0
-    done = min(counts.total - counts.unresolved + progress.remote_done, counts.total)
-    share = round(_HUNDRED * done / counts.total, 1)
-    return share if progress.is_finished else min(share, 99.9)
+    """Return how much is answered, 0 to 100; answers that the provider counts but that are not here yet count too."""
+    return situation.answered_percent(progress)
 
 
 def progress_line(progress: Progress) -> str:
-    """Say in a line where a workload stands."""
-    counts = progress.counts
-    parts = [f"{counts.succeeded:,} of {counts.total:,} succeeded"]
-    parts += [
-        f"{count:,} {word}"
-        for count, word in (
-            (counts.failed, "failed"),
-            (counts.cancelled, "cancelled"),
-            (progress.expired_rides, "rides expired and sent again"),
-        )
-        if count
-    ]
-    if not progress.is_finished:
-        parts += [f"{count:,} batches {status}" for status, count in sorted(progress.batches.items())]
-    return ", ".join(parts)
+    """Write in a line where a workload stands, and what it waits for."""
+    parts = [situation.answered_line(progress), *situation.rest_parts(progress)]
+    if progress.expired_rides:
+        parts.append(f"{progress.expired_rides:,} requests expired and were sent again")
+    parts += [wait.sentence(progress.read_at, utc=True) for wait in situation.waits(progress)]
+    return "; ".join(parts)
 
 
 def attention_rows(progress: Progress) -> list[dict[str, Any]]:
@@ -103,7 +89,7 @@ def summary(progress: Progress) -> str:
     lines = [
         f"# {_plain(workload.name)}",
         "",
-        f"{progress_line(progress)}, {_duration(progress.read_at - workload.created_at)} after it was created.",
+        f"{progress_line(progress)}; {_duration(_worked_seconds(progress))} of work.",
         "",
         "| requests | |",
         "|---|---:|",
@@ -150,8 +136,13 @@ def finished_payload(progress: Progress) -> dict[str, Any]:
         "expired_rides": progress.expired_rides,
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
-        "seconds": round(progress.read_at - progress.workload.created_at, 1),
+        "seconds": round(_worked_seconds(progress), 1),
     }
+
+
+def _worked_seconds(progress: Progress) -> float:
+    worked = progress.worked_seconds
+    return progress.read_at - progress.workload.created_at if worked is None else worked
 
 
 def _plain(text: str) -> str:

@@ -28,9 +28,10 @@ BEGIN
     END IF;
 
     -- The views hold on to the tables that are replaced.
-    SELECT array_agg(format('CREATE VIEW %I AS %s', viewname, definition)) INTO views
-        FROM pg_views WHERE schemaname = current_schema() AND viewname IN ('succeeded', 'failed', 'progress');
-    DROP VIEW succeeded, failed, progress;
+    SELECT array_agg(format('CREATE VIEW %I AS %s', relname, pg_get_viewdef(oid)) ORDER BY oid) INTO views
+        FROM pg_class WHERE relkind = 'v' AND relnamespace = current_schema()::regnamespace
+            AND relname IN ('succeeded', 'failed', 'progress', 'scored', 'usage');
+    DROP VIEW succeeded, failed, progress, scored, usage;
 
     FOREACH name IN ARRAY ARRAY['requests', 'results', 'bodies', 'attempts'] LOOP
         SELECT array_agg(definition ORDER BY is_key DESC) INTO statements FROM (

@@ -36,23 +36,24 @@ class Look:
 SUCCEEDED = Look("succeeded", "green", "█", "#")
 FAILED = Look("failed", "red", "▚", "x")
 CANCELLED = Look("cancelled", "magenta", "▞", "/")
-ANSWERED = Look("answered, not fetched", "cyan", "▓", "+")
+ANSWERED = Look("answered, not downloaded", "cyan", "▓", "+")
 IN_FLIGHT = Look("in flight", "cyan", "▒", "=")
-PENDING = Look("pending", "bright_black", "░", ".")
+NOT_SENT = Look("not sent", "bright_black", "·", "-")
+PENDING = Look("to send again", "bright_black", "░", ".")
 
 
-def by_state(counts: RequestCountsByState, remote_done: int = 0) -> list[tuple[Look, int]]:
+def by_state(counts: RequestCountsByState, not_fetched: int = 0, not_sent: int = 0) -> list[tuple[Look, int]]:
     """List all states in the order in which they are drawn: what is done first.
 
-    ``remote_done`` of those in flight have been answered, the provider says.
+    Of those in flight ``not_fetched`` have been answered, the provider says, and ``not_sent`` were never sent.
     """
-    answered = min(remote_done, counts.in_flight)
     return [
         (SUCCEEDED, counts.succeeded),
         (FAILED, counts.failed),
         (CANCELLED, counts.cancelled),
-        (ANSWERED, answered),
-        (IN_FLIGHT, counts.in_flight - answered),
+        (ANSWERED, not_fetched),
+        (IN_FLIGHT, counts.in_flight - not_fetched - not_sent),
+        (NOT_SENT, not_sent),
         (PENDING, counts.pending),
     ]
 
@@ -80,8 +81,10 @@ def share_cells(counts: list[int], width: int) -> list[int]:
 class StateBar:
     """A rich renderable as wide as it is allowed to be."""
 
-    def __init__(self, counts: RequestCountsByState, *, remote_done: int = 0, max_width: int = _MAX_WIDTH) -> None:
-        self._parts = by_state(counts, remote_done)
+    def __init__(
+        self, counts: RequestCountsByState, *, not_fetched: int = 0, not_sent: int = 0, max_width: int = _MAX_WIDTH
+    ) -> None:
+        self._parts = by_state(counts, not_fetched, not_sent)
         self._max_width = max_width
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -101,8 +104,8 @@ class StateBar:
 class StateLegend:
     """The counts behind a ``StateBar``, each with its glyph; states without requests are left out."""
 
-    def __init__(self, counts: RequestCountsByState, *, remote_done: int = 0) -> None:
-        self._parts = by_state(counts, remote_done)
+    def __init__(self, counts: RequestCountsByState, *, not_fetched: int = 0, not_sent: int = 0) -> None:
+        self._parts = by_state(counts, not_fetched, not_sent)
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
         """Write the counts, broken between them only; rich calls this."""

@@ -31,7 +31,7 @@ _STOPPING = TERMINAL_STATUSES | {BatchStatus.CANCELLING, BatchStatus.FINALIZING}
 def export(name: str, target: Path, settings: Settings, manner: Manner, *, raw_csv: bool) -> int:
     """Write the results as they are now; returns the exit code. Raises ``UsageError`` for what cannot be written."""
     check_target(target)
-    with existing.open_runner(settings) as runner:
+    with existing.open_runner(settings, verb=options.verb()) as runner:
         desk = Desk(runner, manner, console.stderr())
         workload = runner.find(name)
         check_target(target, inputs=input_files(workload))
@@ -47,21 +47,25 @@ def export(name: str, target: Path, settings: Settings, manner: Manner, *, raw_c
 
 def cancel(name: str, settings: Settings, manner: Manner, *, stay: bool) -> int:
     """Have a workload stopped, and with ``stay`` wait for its end; returns the exit code. Raises ``BatchkitError``."""
-    with existing.open_runner(settings) as runner:
+    with existing.open_runner(settings, verb=options.verb()) as runner:
         # One pass is not worth the start of Prefect.
         desk = Desk(runner, manner if stay else replace(manner, use_prefect=False), console.stderr())
         workload = runner.find(name)
         again = options.same_command()
         progress = runner.progress(workload.id)
-        if not progress.is_finished:
-            workload = runner.request_cancel(name)
+        if progress.is_finished:
+            lines = outcome.finished_before(progress, manner.where)
+            return print_outcome(progress, manner, lines, code=exits.SUCCEEDED)
+        workload = runner.request_cancel(name)
         if progress.state is WorkloadState.INTERRUPTED:
             return print_outcome(progress, manner, outcome.never_split(progress, manner.where), code=exits.SUCCEEDED)
         with driving.interruptible(desk.err, lambda: outcome.interrupted(desk.picture(), manner.where, again=again)):
             progress = desk.drive(workload, until=DriveUntil.FINISHED if stay else DriveUntil.ONE_PASS)
+            output = desk.write_remembered(progress)
     if progress.is_finished:
-        lines = outcome.summary(progress, manner.where, output=None)
-    elif _is_stopping(progress) and not stay:
+        lines = outcome.summary(progress, manner.where, output=output)
+        return print_outcome(progress, manner, lines, code=exits.SUCCEEDED, output=output)
+    if _is_stopping(progress) and not stay:
         lines = _being_stopped(progress, manner)
     else:
         lines = outcome.unfinished(progress, manner.where, again=again)
@@ -71,7 +75,7 @@ def cancel(name: str, settings: Settings, manner: Manner, *, stay: bool) -> int:
 
 def resubmit(name: str, settings: Settings, manner: Manner, *, failed: bool, stay: bool) -> int:
     """Reopen a workload, and with ``stay`` drive it until it is done; returns the exit code. Raises ``BatchkitError``."""
-    with existing.open_runner(settings) as runner:
+    with existing.open_runner(settings, verb=options.verb()) as runner:
         desk = Desk(runner, manner, console.stderr())
         workload = runner.find(name)
         count = runner.reopen(name, failed=failed)
@@ -91,7 +95,7 @@ def resubmit(name: str, settings: Settings, manner: Manner, *, failed: bool, sta
 
 def clean(name: str, settings: Settings, manner: Manner, *, keep_results: bool, ask: bool) -> int:
     """Delete a finished workload, after a question; returns the exit code. Raises ``UsageError`` when it is refused."""
-    with existing.open_runner(settings) as runner:
+    with existing.open_runner(settings, verb=options.verb()) as runner:
         console.log_to(console.stderr(), verbose=manner.verbose)
         counts = runner.progress(runner.find(name).id).counts
         if ask:

@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from batchkit import words
+from batchkit import situation, words
 from batchkit.cli.bar import StateBar, StateLegend
 from batchkit.models import BatchStatus, ShardState
 from batchkit.progress import WorkloadState
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.spinner import Spinner
 
     from batchkit.doctor import Finding
-    from batchkit.models import FailureReason
+    from batchkit.models import FailureReason, Trouble
     from batchkit.progress import Progress
     from batchkit.steps.split import SplitPlan
     from batchkit.store.events import Event
@@ -51,36 +51,46 @@ _LEVEL_STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What only the running command knows: the time now and of the next look (Unix seconds), and the estimate in seconds.
+    """What only the running command knows: the time now and of the next check (Unix seconds), the time left, the outage.
 
-    ``waiting_until`` is None while work is being done; ``eta_seconds`` is None while there is too little to judge by.
+    ``waiting_until`` is None while work is being done; ``time_left`` is a phrase, None where it is not told; ``trouble`` is None
+    unless something is away. ``worked_seconds`` is how long the workload has been worked on, None to count from its creation.
     """
 
     now: float
     waiting_until: float | None = None
-    eta_seconds: float | None = None
+    time_left: str | None = None
+    trouble: Trouble | None = None
+    worked_seconds: float | None = None
 
 
 def live_panel(progress: Progress, moment: Moment, spinner: Spinner) -> RenderableType:
     """Draw a workload in motion: the panel that is redrawn while a command waits; the spinner shows that it lives."""
     spinner.update(text=activity(progress, moment))
-    rows = _rows(progress)
+    rows = _rows(progress, moment)
     rows.append(("now", spinner))
-    if not progress.is_finished:
-        rows.append(("time left", Text(time_left(moment))))
-    return _panel(progress, rows, elapsed_until=moment.now)
+    if not progress.is_finished and moment.time_left is not None:
+        rows.append(("time left", Text(moment.time_left)))
+    return _panel(progress, rows, moment)
 
 
 def status_view(progress: Progress) -> RenderableType:
     """Draw a workload at rest: everything that ``status NAME`` has to say."""
     workload = progress.workload
-    rows = _rows(progress)
+    end = _ended_at(progress)
+    moment = Moment(progress.read_at if end is None else end, worked_seconds=progress.worked_seconds)
+    rows = _rows(progress, moment)
+    if not progress.is_finished:
+        rows.append(("worked on by", Text(situation.workers(progress, progress.read_at))))
+    if progress.state is WorkloadState.INTERRUPTED:
+        rows.append(
+            ("what to do", Text("the same command begins the split anew; `batchkit clean` deletes what there is"))
+        )
     rows.append(("input", Text(workload.source)))
     rows.append(("created", Text(f"{words.moment(workload.created_at)} UTC")))
     limits = f"up to {words.counted(workload.shard_lines, 'request')} a shard, window {workload.window}"
     rows.append(("cut", Text(f"{limits}, after expiry up to {workload.max_window}")))
-    end = _ended_at(progress)
-    parts: list[RenderableType] = [_panel(progress, rows, elapsed_until=progress.read_at if end is None else end)]
+    parts: list[RenderableType] = [_panel(progress, rows, moment)]
     if progress.attention:
         parts.append(attention_table(progress))
     return Group(*parts)
@@ -108,7 +118,8 @@ def overview(pictures: Sequence[Progress]) -> RenderableType:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("workload", overflow="fold", ratio=3, min_width=8)
     table.add_column("state", no_wrap=True)
-    table.add_column("done", justify="right", no_wrap=True)
+    table.add_column("answered", justify="right", no_wrap=True)
+    table.add_column("downloaded", justify="right", no_wrap=True)
     table.add_column("", ratio=2, min_width=6)
     table.add_column("failed", justify="right", no_wrap=True)
     table.add_column("of", justify="right", no_wrap=True)
@@ -118,12 +129,26 @@ def overview(pictures: Sequence[Progress]) -> RenderableType:
         table.add_row(
             Text(words.printable(progress.workload.name)),
             Text(progress.state.value, style=_STATE_STYLES[progress.state]),
-            words.percent(counts.total - counts.unresolved, counts.total),
-            StateBar(counts, remote_done=progress.remote_done, max_width=24),
+            words.percent(progress.answered, counts.total),
+            words.percent(progress.fetched, counts.total),
+            StateBar(counts, not_fetched=progress.not_fetched, not_sent=progress.not_sent, max_width=24),
             Text(words.short_count(failed), style="red" if failed else "dim"),
             words.short_count(counts.total),
         )
     return table
+
+
+def status_list(pictures: Sequence[Progress]) -> RenderableType:
+    """Draw what ``status`` without a name says: a line each, and what each open workload waits for."""
+    lines = []
+    for progress in pictures:
+        waits = situation.waits(progress)
+        if waits:
+            line = waits[0].sentence(progress.read_at)
+            by = situation.workers(progress, progress.read_at)
+            name = words.printable(progress.workload.name)
+            lines.append(Text.assemble((f"{name}: ", "bold"), f"{line}; worked on by {by}"))
+    return Group(overview(pictures), *lines)
 
 
 def attention_table(progress: Progress) -> Table:
@@ -154,48 +179,33 @@ def activity(progress: Progress, moment: Moment) -> str:
     if progress.state in _NOT_SPLIT:
         return _NOT_SPLIT[progress.state]
     if moment.waiting_until is not None and moment.waiting_until > moment.now:
-        return f"next look in {words.duration(moment.waiting_until - moment.now + 1)}"
+        return f"next check in {words.duration(moment.waiting_until - moment.now + 1)}"
     if shards.get(ShardState.ENDED):
-        return f"fetching results: {shards.get(ShardState.MERGED, 0):,} of {words.counted(total, 'shard')} merged"
+        return f"downloading results: {shards.get(ShardState.MERGED, 0):,} of {words.counted(total, 'shard')} merged"
     if unsent:
         return f"sending: {total - unsent:,} of {words.counted(total, 'shard')} sent"
-    return "looking at the batches"
-
-
-def time_left(moment: Moment) -> str:
-    """Say how long it will still take, or that this is not known; never less than until the next look."""
-    if moment.eta_seconds is None:
-        return "unknown (too little seen so far)"
-    floor = (moment.waiting_until or moment.now) - moment.now
-    return f"about {words.rough_duration(max(moment.eta_seconds, floor))}"
+    return "checking the batches"
 
 
 def plain_line(progress: Progress, moment: Moment) -> str:
-    """Say everything that matters in one line of plain text, for logs."""
-    counts = progress.counts
-    resolved = counts.total - counts.unresolved
-    parts = [f"{resolved:,}/{counts.total:,} done", f"{counts.failed:,} failed"]
-    if counts.cancelled:
-        parts.append(f"{counts.cancelled:,} cancelled")
-    parts.append(f"{counts.in_flight:,} in flight")
-    if counts.pending:
-        parts.append(f"{counts.pending:,} pending")
-    if progress.batches:
-        batches = ", ".join(f"{count:,} {status}" for status, count in sorted(progress.batches.items()))
-        parts.append(f"batches: {batches} ({progress.remote_done:,} answered there)")
-    if moment.eta_seconds is not None and not progress.is_finished:
-        parts.append(f"{time_left(moment)} left")
+    """Write everything that matters in one line of plain text, for logs."""
+    parts = [situation.answered_line(progress), *situation.rest_parts(progress)]
+    waits = situation.waits(progress, moment.trouble)
+    parts += [wait.sentence(moment.now) for wait in waits]
+    if moment.time_left is not None and not progress.is_finished:
+        parts.append(f"time left: {moment.time_left}")
     return f"{progress.workload.name}: {'; '.join(parts)}"
 
 
-def _panel(progress: Progress, rows: list[tuple[str, RenderableType]], *, elapsed_until: float) -> Panel:
+def _panel(progress: Progress, rows: list[tuple[str, RenderableType]], moment: Moment) -> Panel:
     grid = Table.grid(padding=(0, 2), expand=True)
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(ratio=1, overflow="fold")
     for label, value in rows:
         grid.add_row(label, value)
     state = progress.state
-    elapsed = words.duration(elapsed_until - progress.workload.created_at)
+    worked = moment.worked_seconds
+    elapsed = words.duration(moment.now - progress.workload.created_at if worked is None else worked)
     name = escape(words.printable(progress.workload.name))
     return Panel(
         grid,
@@ -205,19 +215,20 @@ def _panel(progress: Progress, rows: list[tuple[str, RenderableType]], *, elapse
     )
 
 
-def _rows(progress: Progress) -> list[tuple[str, RenderableType]]:
+def _rows(progress: Progress, moment: Moment) -> list[tuple[str, RenderableType]]:
     counts = progress.counts
-    done = (
-        f"{words.percent(counts.total - counts.unresolved, counts.total)} of {words.counted(counts.total, 'request')}"
-    )
-    remote_done = progress.remote_done
-    bar, legend = StateBar(counts, remote_done=remote_done), StateLegend(counts, remote_done=remote_done)
+    shares = {"not_fetched": progress.not_fetched, "not_sent": progress.not_sent}
+    bar, legend = StateBar(counts, **shares), StateLegend(counts, **shares)
     rows: list[tuple[str, RenderableType]] = [
-        ("requests", Group(bar, legend, Text(done))),
+        ("requests", Group(bar, legend, Text(situation.answered_line(progress)))),
         ("shards", Text(_joined({state.value: count for state, count in progress.shards.items()}) or "none yet")),
     ]
-    if progress.batches:
-        rows.append(("batches", Text(f"{_joined(progress.batches)}; {remote_done:,} requests answered there")))
+    waits = situation.waits(progress, moment.trouble)
+    labels = {"outage": "outage", "": "waiting for"}
+    for wait in waits:
+        is_outage = wait.kind is situation.WaitKind.OUTAGE
+        style = "bold red" if is_outage else ""
+        rows.append((labels.pop("outage" if is_outage else "", ""), Text(wait.line(moment.now), style=style)))
     if progress.expired_rides:
         rows.append(("expired", Text(expired_text(progress))))
     if progress.failures:

@@ -44,7 +44,7 @@ def carry_out(order: EvaluationOrder, settings: Settings, manner: Manner) -> int
     file = load_suite(order.suite)
     if order.report is not None:
         outputs.check_file(order.report, inputs=[order.suite], makes_folder=True)
-    with Runner(settings) as runner:
+    with Runner(settings, verb=options.verb()) as runner:
         desk = job.Desk(runner, manner, err)
         with driving.interruptible(err, lambda: outcome.interrupted(desk.picture(), manner.where, again=again)):
             evaluation = runs.begin(runner, file, name=order.run)

@@ -12,6 +12,7 @@ from batchkit import existing
 from batchkit.cli import console, display, driving, exits, inputs, live, machine, options, outcome, several
 from batchkit.drive import DriveUntil
 from batchkit.errors import BatchkitError
+from batchkit.remembered import output_here, remember, write_remembered_output
 from batchkit.runner import Runner
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from batchkit.cli.options import Where
-    from batchkit.models import Workload
+    from batchkit.models import Trouble, Workload
     from batchkit.progress import Progress
     from batchkit.settings import Settings
     from batchkit.steps.split import SplitOptions
@@ -72,6 +73,8 @@ class Desk:
     def fulfil(self, order: Order, paths: Sequence[Path], name: str, output: Path | None) -> Progress:
         """Split, drive, and export what is finished; returns the last picture."""
         workload = self.split(order, paths, name)
+        if order.output is not None and output is not None:
+            remember(self.runner, workload, output_here(output, raw_csv=order.raw_csv))
         progress = self.drive(workload, until=order.until)
         if progress.is_finished and output is not None:
             self.export(workload, output, raw_csv=order.raw_csv)
@@ -108,8 +111,18 @@ class Desk:
         with driving.interruptible(
             self.err, lambda: outcome.interrupted(self.picture(), self.manner.where, again=again)
         ):
+            was_finished = self.runner.progress(workload.id).is_finished
             progress = self.drive(workload)
-        return conclude(progress, self.manner, output=None, again=again)
+            output = self.write_remembered(progress, is_news=not was_finished)
+        return conclude(progress, self.manner, output=output, again=again)
+
+    def write_remembered(self, progress: Progress, *, is_news: bool = True) -> Path | None:
+        """Write the results of a finished workload to where they are to go, with a bar; returns where, None when they were not written."""
+        total = progress.workload.request_count
+        is_shown = self.shows_bars and progress.workload.output is not None
+        with live.counting(self.err, "writing the results", total=total, is_shown=is_shown) as advance:
+            output = write_remembered_output(self.runner, progress, is_news=is_news, advance=advance)
+        return None if output is None else Path(output.target)
 
     def drive_all(self, workloads: Sequence[Workload]) -> list[Progress | Exception]:
         """Drive several open workloads at the same time, in plain loops; returns for each where it stands, or its error."""
@@ -140,8 +153,17 @@ class Desk:
             # One of several that is gone must not keep the others from being shown.
             return [progress for found in workloads if (progress := self.read_if_possible(found)) is not None]
 
+        def trouble() -> Trouble | None:
+            found = (self.runner.trouble(workload.id) for workload in workloads)
+            return next((one for one in found if one is not None), None)
+
         return live.reporter(
-            self.err, read, is_for_machines=self.manner.is_for_machines, on_terminal=console.is_live(self.err)
+            self.err,
+            read,
+            is_for_machines=self.manner.is_for_machines,
+            on_terminal=console.is_live(self.err),
+            trouble=trouble,
+            worked=lambda workload_id: self.runner.work_seconds(self.runner.progress(workload_id)),
         )
 
     def _drive(self, reporter: live.Reporter) -> driving.Drive:
@@ -161,11 +183,12 @@ def carry_out(order: Order, settings: Settings, manner: Manner) -> int:
         inputs.opened(order.sources, folder=settings.home) as paths,
     ):
         name = inputs.workload_name(order.name, order.sources, paths)
-        output = inputs.output_file(order.output, name, paths) if order.until is DriveUntil.FINISHED else None
+        writes = order.until is DriveUntil.FINISHED or order.output is not None
+        output = inputs.output_file(order.output, name, paths) if writes else None
         # What came through a pipe cannot be read again, but it is split by then: watching is enough.
         is_piped = inputs.STDIN in order.sources
         again = manner.where.command("watch", name) if is_piped else options.same_command()
-        with Runner(settings) as runner:
+        with Runner(settings, verb=options.verb()) as runner:
             desk = Desk(runner, manner, err)
             with driving.interruptible(err, lambda: outcome.interrupted(desk.picture(), manner.where, again=again)):
                 progress = desk.fulfil(order, paths, name, output)
@@ -176,7 +199,7 @@ def carry_out(order: Order, settings: Settings, manner: Manner) -> int:
 
 def watch(name: str | None, settings: Settings, manner: Manner) -> int:
     """Drive one workload, or all open ones, until done; returns the exit code. Raises ``BatchkitError``."""
-    with existing.open_runner(settings) as runner:
+    with existing.open_runner(settings, verb=options.verb()) as runner:
         desk = Desk(runner, manner, console.stderr())
         if name is not None:
             return desk.finish(runner.find(name))
@@ -186,7 +209,10 @@ def watch(name: str | None, settings: Settings, manner: Manner) -> int:
         with driving.interruptible(desk.err, lambda: outcome.interrupted_all(again=options.same_command())):
             ends = desk.drive_all(workloads)
             failed = [(found, end) for found, end in zip(workloads, ends, strict=True) if isinstance(end, Exception)]
+            written = [desk.write_remembered(end) for end in ends if not isinstance(end, Exception)]
             stands = [desk.read_if_possible(found) for found in workloads]
+        if not manner.is_for_machines:
+            console.tell(console.stdout(), outcome.written(written))
     return conclude_all([progress for progress in stands if progress is not None], manner, failed=failed)
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.console import Group
@@ -17,9 +18,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColu
 from rich.progress import Progress as CountingBar
 from rich.spinner import Spinner
 
+from batchkit import situation, words
 from batchkit.cli import display
 from batchkit.cli.console import say
-from batchkit.cli.pace import Pace
+from batchkit.cli.pace import Pace, time_left
 from batchkit.errors import BatchkitError
 
 if TYPE_CHECKING:
@@ -27,13 +29,15 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-    from batchkit.models import WorkloadId
+    from batchkit.models import Trouble, WorkloadId
     from batchkit.progress import Progress
 
 _READ_SECONDS = 1.0
 #: Reading takes a tenth of the time at most, so that a picture of millions of rows does not slow the work down.
 _READ_REST = 9
 _PLAIN_SECONDS = 10.0
+#: A log that says nothing for longer leaves it open whether anything is still going on.
+_REPEAT_SECONDS = 900.0
 _FRAMES_PER_SECOND = 8
 _SAME_NOTE_SECONDS = 300.0
 
@@ -75,32 +79,54 @@ class Quiet:
 
 
 class _Watching(ABC):
-    """Reads the pictures in a thread of its own, about once a second, and has them shown."""
+    """Reads the pictures in a thread of its own, about once a second, and has them shown.
+
+    ``trouble`` gives what keeps the work on a workload from going on now; it is asked in a second thread, because a
+    database that is away holds up the first. ``worked`` gives how long a workload has been worked on, in seconds.
+    """
 
     def __init__(
-        self, console: Console, read: Callable[[], Sequence[Progress]], clock: Callable[[], float] = time.time
+        self,
+        console: Console,
+        read: Callable[[], Sequence[Progress]],
+        clock: Callable[[], float] = time.time,
+        *,
+        trouble: Callable[[], Trouble | None] = lambda: None,
+        worked: Callable[[WorkloadId], float] | None = None,
     ) -> None:
         self._console = console
         self._read = read
         self._clock = clock
+        self._ask_for_trouble = trouble
+        self._trouble: Trouble | None = None
+        self._worked = worked
+        self._worked_before: dict[WorkloadId, float] = {}
         self._paces: dict[WorkloadId, Pace] = {}
         self._notes: dict[str, float] = {}
         self._waiting_until: float | None = None
         self._pictures: Sequence[Progress] = ()
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="batchkit-progress", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run, name="batchkit-progress", daemon=True),
+            threading.Thread(target=self._watch_for_trouble, name="batchkit-trouble", daemon=True),
+        ]
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *_exception: object) -> None:
         self._closing.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def note(self, text: str) -> None:
-        """Print the note with the time of day, unless it was printed a moment ago."""
+        """Print the note with the time of day, unless it was printed a moment ago, or repeats what the outage is about."""
         now = self._clock()
+        trouble = self._trouble
+        if trouble is not None and _is_about(text, trouble):
+            return
         if now - self._notes.get(text, 0.0) >= _SAME_NOTE_SECONDS:
             self._notes[text] = now
             say(self._console, text, at=now)
@@ -112,14 +138,26 @@ class _Watching(ABC):
     def look(self) -> None:
         """Read the pictures now and have them shown; trouble is left to the command, which meets it too."""
         try:
-            pictures = self._read()
+            # What runners wrote down is older than what this one knows.
+            pictures = [replace(progress, runners=()) for progress in self._read()]
+            self._read_worked(pictures)
         except BatchkitError:
             return
         for progress in pictures:
-            done = progress.counts.total - progress.counts.unresolved + progress.remote_done
-            self._paces.setdefault(progress.workload.id, Pace()).see(progress.read_at, done)
+            self._paces.setdefault(progress.workload.id, Pace()).see(progress.read_at, progress.answered)
         self._pictures = pictures
         self._show()
+
+    def look_for_trouble(self) -> None:
+        """Ask whether something is away, and print a line when that begins and one when it ends."""
+        before, now_away = self._trouble, self._ask_for_trouble()
+        self._trouble = now_away
+        now = self._clock()
+        if before is None and now_away is not None:
+            say(self._console, situation.outage(now_away).line(now), at=now)
+        elif before is not None and now_away is None:
+            lasted = words.duration(now - before.since)
+            say(self._console, f"over after {lasted}: {situation.trouble_text(before)}", at=now)
 
     @abstractmethod
     def _show(self) -> None:
@@ -128,10 +166,28 @@ class _Watching(ABC):
     def _moment(self, progress: Progress) -> display.Moment:
         now = self._clock()
         pace = self._paces[progress.workload.id]
-        left = progress.counts.unresolved - progress.remote_done
+        left = progress.counts.unresolved - progress.not_fetched
+        waits = situation.waits(progress, self._trouble)
+        before = self._worked_before.get(progress.workload.id)
         return display.Moment(
-            now, waiting_until=self._waiting_until, eta_seconds=pace.remaining_seconds(now, max(left, 1))
+            now,
+            waiting_until=self._waiting_until,
+            time_left=time_left(waits, pace, now, left=left, next_check=self._waiting_until),
+            trouble=self._trouble,
+            worked_seconds=None if before is None else before + now,
         )
+
+    def _read_worked(self, pictures: Sequence[Progress]) -> None:
+        """Read how long the workloads were worked on, once: from here on every second is one of work."""
+        if self._worked is None:
+            return
+        for progress in pictures:
+            if progress.workload.id not in self._worked_before:
+                self._worked_before[progress.workload.id] = self._worked(progress.workload.id) - progress.read_at
+
+    def _watch_for_trouble(self) -> None:
+        while not self._closing.wait(_READ_SECONDS):
+            self.look_for_trouble()
 
     def _run(self) -> None:
         pause = 0.0
@@ -145,9 +201,15 @@ class LivePanel(_Watching):
     """A panel at the bottom of a terminal; notes scroll by above it."""
 
     def __init__(
-        self, console: Console, read: Callable[[], Sequence[Progress]], clock: Callable[[], float] = time.time
+        self,
+        console: Console,
+        read: Callable[[], Sequence[Progress]],
+        clock: Callable[[], float] = time.time,
+        *,
+        trouble: Callable[[], Trouble | None] = lambda: None,
+        worked: Callable[[WorkloadId], float] | None = None,
     ) -> None:
-        super().__init__(console, read, clock)
+        super().__init__(console, read, clock, trouble=trouble, worked=worked)
         self._spinner = Spinner("line" if console.options.ascii_only else "dots", style="cyan")
         self._live = Live(
             console=console,
@@ -171,6 +233,9 @@ class LivePanel(_Watching):
     def _render(self) -> RenderableType:
         pictures = self._pictures
         if not pictures:
+            trouble = self._trouble
+            if trouble is not None:
+                self._spinner.update(text=situation.outage(trouble).line(self._clock()))
             return self._spinner
         if len(pictures) == 1:
             panel = display.live_panel(pictures[0], self._moment(pictures[0]), self._spinner)
@@ -185,30 +250,49 @@ class PlainLines(_Watching):
     """A line when something has changed, but not more often than every ten seconds."""
 
     def __init__(
-        self, console: Console, read: Callable[[], Sequence[Progress]], clock: Callable[[], float] = time.time
+        self,
+        console: Console,
+        read: Callable[[], Sequence[Progress]],
+        clock: Callable[[], float] = time.time,
+        *,
+        trouble: Callable[[], Trouble | None] = lambda: None,
+        worked: Callable[[WorkloadId], float] | None = None,
     ) -> None:
-        super().__init__(console, read, clock)
+        super().__init__(console, read, clock, trouble=trouble, worked=worked)
         self._said: dict[WorkloadId, tuple[float, str]] = {}
 
     def _show(self) -> None:
         now = self._clock()
         for progress in self._pictures:
             moment = self._moment(progress)
-            # What is compared leaves out the estimate: that it moved is no news.
-            news = display.plain_line(progress, display.Moment(now))
+            # What is compared leaves out the estimate and the outage: that they moved is no news.
+            news = display.plain_line(progress, display.Moment(progress.read_at))
             said_at, said = self._said.get(progress.workload.id, (0.0, ""))
-            if news != said and now - said_at >= _PLAIN_SECONDS:
+            if now - said_at >= (_PLAIN_SECONDS if news != said else _REPEAT_SECONDS):
                 self._said[progress.workload.id] = now, news
                 say(self._console, display.plain_line(progress, moment), at=now)
 
 
 def reporter(
-    console: Console, read: Callable[[], Sequence[Progress]], *, is_for_machines: bool, on_terminal: bool
+    console: Console,
+    read: Callable[[], Sequence[Progress]],
+    *,
+    is_for_machines: bool,
+    on_terminal: bool,
+    trouble: Callable[[], Trouble | None] = lambda: None,
+    worked: Callable[[WorkloadId], float] | None = None,
 ) -> Reporter:
-    """Choose how to report: nothing with ``--json``, a panel on a terminal, lines elsewhere."""
+    """Choose how to report: nothing with ``--json``, a panel on a terminal, lines elsewhere; else as ``_Watching``."""
     if is_for_machines:
         return Quiet()
-    return LivePanel(console, read) if on_terminal else PlainLines(console, read)
+    kind = LivePanel if on_terminal else PlainLines
+    return kind(console, read, trouble=trouble, worked=worked)
+
+
+def _is_about(text: str, trouble: Trouble) -> bool:
+    """Whether a note repeats the cause of an outage: both end in the same words."""
+    cause = trouble.what.rpartition(": ")[2]
+    return cause in text
 
 
 @contextmanager

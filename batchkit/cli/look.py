@@ -64,7 +64,7 @@ def status(
                 console.stdout(), display.history_table(existing.history(settings, pictures[0], limit=history))
             )
     elif pictures:
-        console.show(console.stdout(), display.overview(pictures))
+        console.show(console.stdout(), display.status_list(pictures))
     else:
         console.say(console.stdout(), "no workloads yet")
         console.say(console.stderr(), f"hint: {existing.no_workloads_hint(settings)}")

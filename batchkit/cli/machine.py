@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from batchkit import situation
 from batchkit.models import ShardState
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from batchkit.doctor import Finding
     from batchkit.models import Batch
     from batchkit.progress import Progress
+    from batchkit.situation import Waiting
     from batchkit.steps.split import SplitPlan
+    from batchkit.store.runners import RunnerRow
 
 SCHEMA_VERSION = 1
 
@@ -90,9 +93,16 @@ def workload(progress: Progress) -> dict[str, Any]:
     ``requests`` sum to ``total``, which only counts what is cut so far while ``state`` is ``splitting``. ``shards`` names
     every state, ``open_batches`` the statuses that occur, in the provider's words. ``remote_done`` is what the
     provider says it has answered in open batches. ``attention`` lists up to 50 batches that did not simply complete.
+
+    ``answered`` requests have their answer or error, here or at the provider; ``fetched`` ones have it here; ``not_sent`` ones were
+    never sent (they are part of ``in_flight``). ``waiting_for`` is the first of ``waits``, with its ``since`` and ``until``: the latest
+    end, or the earliest where ``is_not_before``; null when unknown or finished. ``runners`` work on it now; when nobody does,
+    ``stopped_at`` and ``stopped_reason`` tell of the last command that did.
     """
     own = progress.workload
     counts = progress.counts
+    waits = situation.waits(progress)
+    first = waits[0] if waits else None
     return {
         "name": own.name,
         "state": progress.state.value,
@@ -118,6 +128,16 @@ def workload(progress: Progress) -> dict[str, Any]:
         "shards": {state.value: progress.shards.get(state, 0) for state in ShardState},
         "open_batches": dict(sorted(progress.batches.items())),
         "remote_done": progress.remote_done,
+        "answered": progress.answered,
+        "fetched": progress.fetched,
+        "not_sent": progress.not_sent,
+        "waiting_for": None if first is None else first.text,
+        "since": None if first is None else first.since,
+        "until": None if first is None else first.until,
+        "waits": [_wait(wait) for wait in waits],
+        "runners": [_runner(row) for row in progress.runners],
+        "stopped_at": own.stopped_at,
+        "stopped_reason": own.stopped_reason,
         "expired_rides": progress.expired_rides,
         "failures": [
             {"code": reason.code, "status_code": reason.status_code, "count": reason.count, "sample": reason.sample}
@@ -129,6 +149,29 @@ def workload(progress: Progress) -> dict[str, Any]:
             "total_tokens": progress.usage.total_tokens,
         },
         "attention": [_batch(batch) for batch in progress.attention],
+    }
+
+
+def _wait(wait: Waiting) -> dict[str, Any]:
+    return {
+        "kind": wait.kind.value,
+        "text": wait.text,
+        "count": wait.count,
+        "since": wait.since,
+        "until": wait.until,
+        "is_not_before": wait.is_not_before,
+    }
+
+
+def _runner(row: RunnerRow) -> dict[str, Any]:
+    return {
+        "verb": row.verb,
+        "host": row.host,
+        "pid": int(row.pid) if row.pid is not None and row.pid.isdecimal() else None,
+        "seen_at": row.seen_at,
+        "waiting_for": row.waiting_for,
+        "since": row.since,
+        "until": row.until,
     }
 
 

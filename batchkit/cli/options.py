@@ -5,8 +5,11 @@ What a flag leaves open comes from the environment, then from ``.env``, then fro
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
+import sys
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,7 +212,7 @@ class Where:
 
     def command(self, verb: str, *arguments: str) -> str:
         """Write another command for the same place, ready to be copied into a shell."""
-        words = ["batchkit", verb, *arguments]
+        words = [*executable(), verb, *arguments]
         if self.home is not None:
             words += ["--home", str(self.home)]
         if self.database_url is not None:
@@ -224,4 +227,20 @@ def without_password(text: str) -> str:
 
 def same_command() -> str:
     """Write the command that is running, ready to be copied into a shell."""
-    return shlex.join(["batchkit", *(without_password(word) for word in COMMAND_LINE.get())])
+    return shlex.join([*executable(), *(without_password(word) for word in COMMAND_LINE.get())])
+
+
+def executable() -> list[str]:
+    """Return the words that call this program again: as it was called, where that is not simply ``batchkit``."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py" and called.parent.name == "batchkit":
+        return [sys.executable, "-m", "batchkit"]
+    if called.name != "batchkit" or os.sep not in sys.argv[0]:
+        return ["batchkit"]
+    found = shutil.which("batchkit")
+    return ["batchkit"] if found is not None and Path(found).resolve() == called.resolve() else [sys.argv[0]]
+
+
+def verb() -> str:
+    """Return the verb of the command that is running, as others are told who works on a workload."""
+    return next((word for word in COMMAND_LINE.get() if not word.startswith("-")), "batchkit")

@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from batchkit import words
+from batchkit import situation, words
 from batchkit.cli import display, exits
+from batchkit.remembered import TABLE_PREFIX, remembered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from batchkit.cli.options import Where
     from batchkit.progress import Progress
+    from batchkit.remembered import RememberedOutput
 
 
 _LABEL_WIDTH = 11
@@ -37,11 +39,46 @@ def summary(progress: Progress, where: Where, *, output: Path | None) -> Iterato
     if output is not None:
         yield next_step("results", str(output))
     elif progress.is_finished:
-        yield next_step("results", where.command("export", name, f"{name}.results.jsonl"))
+        yield from _not_written(progress, where)
     if progress.is_finished and progress.counts.failed:
         yield next_step("again", where.command("resubmit", name, "--failed"))
     elif progress.is_finished and progress.counts.cancelled:
         yield next_step("again", where.command("resubmit", name))
+
+
+def finished_before(progress: Progress, where: Where) -> Iterator[Text]:
+    """Tell that there is nothing to cancel, and what became of the workload."""
+    yield Text(f"{words.printable(progress.workload.name)} was finished before: there is nothing to cancel")
+    yield from summary(progress, where, output=None)
+
+
+def written(outputs: Iterable[Path | None]) -> Iterator[Text]:
+    """Tell which files were written."""
+    for output in outputs:
+        if output is not None:
+            yield next_step("results", str(output))
+
+
+def _not_written(progress: Progress, where: Where) -> Iterator[Text]:
+    """Tell that no file was written, who can write the one that was asked for, and what writes one here."""
+    name = progress.workload.name
+    output = remembered(progress.workload)
+    if output is None:
+        yield Text("the results are in the database; no file was written: no command named one with --output")
+    else:
+        targets = " and ".join(words.printable(target) for target in output.targets)
+        yield Text(
+            f"not written: {targets}. `batchkit watch {words.printable(name)}`{_where_writable(output)} writes it"
+        )
+    if progress.workload.recipe is None:
+        yield next_step("results", where.command("export", name, f"{name}.results.jsonl"))
+    else:
+        yield next_step("results", "the command that began it, with -o FILE, writes the table with its answers")
+        yield next_step("answers", where.command("export", name, f"{name}.results.jsonl"))
+
+
+def _where_writable(output: RememberedOutput) -> str:
+    return "" if all(target.startswith(TABLE_PREFIX) for target in output.targets) else f" on {output.host}"
 
 
 def is_submitted(progress: Progress) -> bool:
@@ -55,6 +92,9 @@ def submitted(progress: Progress, where: Where) -> Iterator[Text]:
     batches = words.counted(sum(progress.batches.values()), "batch", "batches")
     requests = words.counted(progress.counts.in_flight, "request")
     yield Text(f"{words.printable(name)}: {batches} with {requests} submitted")
+    output = remembered(progress.workload)
+    if output is not None:
+        yield Text(f"whoever finishes it{_where_writable(output)} writes the results to {' and '.join(output.targets)}")
     yield next_step("carry on", where.command("watch", name))
 
 
@@ -62,10 +102,18 @@ def unfinished(progress: Progress, where: Where, *, again: str) -> Iterator[Text
     """Tell that a workload is not finished, and how to go on with ``again``."""
     counts = progress.counts
     batches = sum(progress.batches.values())
+    name = words.printable(progress.workload.name)
+    if not progress.is_split:
+        yield Text(f"{name}: its input is not split whole yet, nothing was sent")
+        yield Text("carry on: `batchkit run` with the input again, unless another command is splitting it now")
+        return
     left = words.counted(counts.unresolved, "request")
-    yield Text(f"{words.printable(progress.workload.name)}: {left} of {counts.total:,} still without an answer")
+    yield Text(f"{name}: {left} of {counts.total:,} without a result here")
+    yield Text(f"{situation.answered_line(progress)}; {', '.join(situation.rest_parts(progress))}".rstrip("; "))
+    for wait in situation.waits(progress):
+        yield Text(wait.sentence(progress.read_at))
     if batches:
-        yield Text(f"{words.counted(batches, 'batch', 'batches')} at the provider: they go on without this command")
+        yield Text("the batches run on at the provider without this command")
     yield next_step("carry on", again)
     yield next_step("look", where.command("status", progress.workload.name))
 
@@ -115,7 +163,7 @@ def _verdict(progress: Progress) -> Text:
         if count:
             line.append(", ").append(f"{count:,} {word}", style=style)
     if counts.unresolved:
-        line.append(f", {counts.unresolved:,} still without an answer")
+        line.append(f", {counts.unresolved:,} without a result here")
     return line
 
 
@@ -127,7 +175,9 @@ def _facts(progress: Progress) -> Iterator[Text]:
     if progress.expired_rides:
         facts.append(display.expired_text(progress))
     if progress.is_finished and progress.last_merged_at is not None:
-        facts.append(f"done in {words.duration(progress.last_merged_at - progress.workload.created_at)}")
+        worked = progress.worked_seconds
+        took = progress.last_merged_at - progress.workload.created_at if worked is None else worked
+        facts.append(f"done in {words.duration(took)}")
     if facts:
         yield Text("; ".join(facts), style="dim")
 

@@ -1,52 +1,111 @@
-"""How long it will still take, judged by what has been seen: never better than the evidence, often unknown."""
+"""How long it will still take: the measured rate while answers come, the ends of windows and of waits, else unknown and why.
+
+A rate is named as what it is, the present one, and only while it can be trusted: at least four steps forward were seen, over half a
+minute; the rest is no longer than four times what was seen; and the silence since the last step is no longer than twice the longest
+one before. After a longer silence, and when requests came back without an answer, the measurement begins anew. While a rate is named, what remains is at most twice what was said plus two of the longest silences, unless answers stop
+coming: then the rate is no longer named within that time. What is said of windows and waits is what provider and store say.
+"""
 
 from __future__ import annotations
 
 from collections import deque
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from batchkit import words
+from batchkit.situation import WaitKind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from batchkit.situation import Waiting
 
 _WINDOW_SECONDS = 15 * 60.0
-_MIN_SPAN_SECONDS = 5.0
-_MIN_RISES = 2
-#: An estimate beyond the longest window of a batch says nothing.
-_MAX_ESTIMATE_SECONDS = 14 * 86_400.0
+_MIN_SPAN_SECONDS = 30.0
+_MIN_RISES = 4
+_MOST_SILENCES = 2.0
+#: What was seen says nothing of a rest that is longer than so many times that.
+_MOST_EXTRAPOLATION = 4.0
 
 
 class Pace:
-    """The rate at which requests got done over the last quarter of an hour, silence since the last one included.
-
-    Counts are taken as they come: when requests turn out to have expired, what is done shrinks, and the rate with it.
-    """
+    """The rate at which requests were answered lately: over a quarter of an hour, or the last four steps if those took longer."""
 
     def __init__(self, window_seconds: float = _WINDOW_SECONDS) -> None:
         self._window_seconds = window_seconds
-        self._changes: deque[tuple[float, int]] = deque()
-        self._rises = 0
-        self._last_rise_at = 0.0
+        self._steps: deque[tuple[float, int]] = deque()
+        self._began_at = 0.0
 
-    def see(self, at: float, done: int) -> None:
-        """Take note that ``done`` requests were done at ``at`` (Unix seconds)."""
-        if self._changes and self._changes[-1][1] == done:
+    def see(self, at: float, answered: int) -> None:
+        """Note that ``answered`` requests had an answer at ``at`` (Unix seconds).
+
+        Fewer than before mean that requests came back without one: the measurement begins anew.
+        """
+        steps = self._steps
+        if steps and answered == steps[-1][1]:
             return
-        if self._changes and done > self._changes[-1][1]:
-            self._rises += 1
-            self._last_rise_at = at
-        self._changes.append((at, done))
-        # The newest change before the window's start says how much was done when it began.
-        while len(self._changes) > 1 and self._changes[1][0] <= at - self._window_seconds:
-            self._changes.popleft()
+        is_long_silence = len(steps) > _MIN_RISES and at - steps[-1][0] > _MOST_SILENCES * self._longest_silence()
+        if not steps or answered < steps[-1][1] or at < steps[-1][0] or is_long_silence:
+            steps.clear()
+            self._began_at = at
+        steps.append((at, answered))
+        while len(steps) > _MIN_RISES + 1 and steps[1][0] <= at - self._window_seconds:
+            steps.popleft()
 
-    def remaining_seconds(self, now: float, left: int) -> float | None:
-        """Estimate how long ``left`` requests take; None while there is too little to judge by."""
-        if left <= 0:
-            return 0.0
-        if self._rises < _MIN_RISES:
+    def silence_seconds(self, now: float) -> float | None:
+        """Return how long ago the last answers came; None while none were seen to come."""
+        return now - self._steps[-1][0] if len(self._steps) > 1 else None
+
+    def rest_seconds(self, now: float, left: int) -> float | None:
+        """Return how long ``left`` requests take at the present rate; None while there is no rate to be trusted."""
+        rises = len(self._steps) - 1
+        if rises < _MIN_RISES or left <= 0:
             return None
-        began, done_then = self._changes[0]
-        began = max(began, min(now, self._changes[-1][0]) - self._window_seconds)
-        span = now - began
-        gained = self._changes[-1][1] - done_then
-        if span < _MIN_SPAN_SECONDS or gained <= 0:
+        (began, answered_then), (last, answered) = self._steps[0], self._steps[-1]
+        span, silence, longest = last - began, now - last, self._longest_silence()
+        if span < _MIN_SPAN_SECONDS or not 0 <= silence <= _MOST_SILENCES * longest:
             return None
-        # Whoever has been silent for a minute may well be silent for another.
-        estimate = max(left * span / gained, now - self._last_rise_at)
-        return estimate if estimate <= _MAX_ESTIMATE_SECONDS else None
+        rest = max(left * span / (answered - answered_then) - silence, longest)
+        return rest if rest <= _MOST_EXTRAPOLATION * (last - self._began_at) else None
+
+    def _longest_silence(self) -> float:
+        return max(later - earlier for (earlier, _), (later, _) in pairwise(self._steps))
+
+
+def time_left(waits: Sequence[Waiting], pace: Pace, now: float, *, left: int, next_check: float | None = None) -> str:
+    """Write how long a workload will still take, as far as that is known, and else why it is not.
+
+    ``left`` counts the requests that have no answer yet. Nothing is found to be finished before ``next_check`` (Unix seconds).
+    """
+    by_kind = {wait.kind: wait for wait in waits}
+    for kind, reason in (
+        (WaitKind.OUTAGE, "unknown while this lasts"),
+        (WaitKind.SPLITTING, "unknown until the input is split"),
+        (WaitKind.INTERRUPTED, "unknown until the input is split"),
+    ):
+        if kind in by_kind:
+            return reason
+    parts = [_rate_or_reason(waits, pace, now, left=left, next_check=next_check)]
+    batches = by_kind.get(WaitKind.BATCHES) or by_kind.get(WaitKind.STOPPING)
+    if batches is not None and batches.until is not None:
+        end = words.when(batches.until, now)
+        parts.append(
+            f"the batches end at the latest {end}" if batches.until > now else f"the batches are overdue since {end}"
+        )
+    return "; ".join(parts)
+
+
+def _rate_or_reason(waits: Sequence[Waiting], pace: Pace, now: float, *, left: int, next_check: float | None) -> str:
+    not_before = max((wait.until for wait in waits if wait.is_not_before and wait.until is not None), default=0.0)
+    if not_before > now:
+        return f"not before {words.when(not_before, now)}"
+    if left <= 0:
+        return "unknown: every request is answered, the rest is the download"
+    rest = pace.rest_seconds(now, left)
+    if rest is not None:
+        floor = 0.0 if next_check is None else next_check - now
+        return f"about {words.rough_duration(max(rest, floor))} at the present rate"
+    silence = pace.silence_seconds(now)
+    if silence is not None and silence >= _MIN_SPAN_SECONDS:
+        return f"unknown: no answer for {words.duration(silence)}"
+    return "unknown: too few answers seen so far"

@@ -28,6 +28,16 @@ Output = Annotated[
         show_default=False,
     ),
 ]
+RememberedOutput = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Where the results go when the workload is finished: .jsonl, .csv or .parquet (default nowhere).",
+        show_default=False,
+    ),
+]
 DryRun = Annotated[
     bool,
     typer.Option(
@@ -77,26 +87,29 @@ def submit(
     sources: Sources,
     *,
     name: options.WorkloadName = None,
+    output: RememberedOutput = None,
+    raw_csv: options.RawCsv = False,
     dry_run: DryRun = False,
     cut: CutFlags,
     flags: DriveFlags,
 ) -> None:
     """Do what `run` does until everything is submitted, then return.
 
-    The batches go on at the provider. `batchkit watch` or `batchkit run` with the same input carries on from there, and
-    so does a running `batchkit serve`.
+    The batches go on at the provider. `batchkit watch` or `batchkit run` with the same input resumes from there, and
+    so does a running `batchkit serve`. With --output whoever finishes the workload on this machine writes its results there
+    (on any machine, when the file lies in BATCHKIT_SHARED_FOLDER); the same command with another --output changes it.
 
     Exit codes: 0 every shard has its batch; 2 bad usage or input, nothing was sent; 4 some shards could not be submitted
     yet, and the same command goes on; 130 interrupted.
 
     For example:
 
-        batchkit submit requests.jsonl --name nightly
+        batchkit submit requests.jsonl --name nightly --output nightly.csv
         batchkit submit requests.jsonl --window 48h --shard-lines 500
     """
     from batchkit.cli import job  # noqa: PLC0415 - as for run
     from batchkit.drive import DriveUntil  # noqa: PLC0415 - as for run
 
-    order = job.Order(sources, name, None, cut.options(), until=DriveUntil.SUBMITTED)
+    order = job.Order(sources, name, output, cut.options(), until=DriveUntil.SUBMITTED, raw_csv=raw_csv)
     carry_out = job.show_plan if dry_run else job.carry_out
     raise typer.Exit(carry_out(order, flags.settings(cut), flags.manner()))

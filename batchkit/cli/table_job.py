@@ -14,6 +14,7 @@ from batchkit.annotation.preview import preview
 from batchkit.annotation.totals import totals
 from batchkit.cli import annotated, console, driving, exits, job, live, options, outcome
 from batchkit.drive import DriveUntil
+from batchkit.remembered import output_here, remember
 from batchkit.runner import Runner
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def carry_out(order: TableOrder, settings: Settings, manner: Manner) -> int:
     err = console.stderr()
     again = options.same_command()
     _check_outputs(order, order.output)
-    with Runner(settings) as runner:
+    with Runner(settings, verb=options.verb()) as runner:
         with runner.store.read() as connection:
             orders.check_tables(connection, output=order.output, review=order.review)
         desk = job.Desk(runner, manner, err)
@@ -63,6 +64,11 @@ def carry_out(order: TableOrder, settings: Settings, manner: Manner) -> int:
             with order.opened() as table:
                 order = _with_default_output(order, table)
                 workload = _ensure(desk, table, order)
+            if order.output is not None:
+                output = output_here(
+                    order.output, is_annotated=True, raw_csv=order.raw_csv, review=order.review, only=order.only
+                )
+                remember(runner, workload, output)
             progress = desk.drive(workload, until=order.until)
             if not progress.is_finished:
                 return job.conclude(progress, manner, until=order.until, output=None, again=again)

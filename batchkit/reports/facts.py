@@ -90,7 +90,7 @@ class WorkloadFacts:
     """Everything that a report shows of a workload but its single requests.
 
     ``attempts`` counts requests by their rides, in what ``attempts_seen`` says; ``reasons`` explains rides without an answer, of
-    which ``rides_seen`` were looked at.
+    which ``rides_seen`` were looked at. ``worked_seconds`` counts the time in which a command drove it or a batch ran.
     """
 
     progress: Progress
@@ -101,6 +101,7 @@ class WorkloadFacts:
     reasons: list[RideReason]
     rides_seen: Sampled
     spending: Spending
+    worked_seconds: float
 
     @property
     def workload(self) -> Workload:
@@ -116,11 +117,12 @@ class WorkloadFacts:
 
 def read_facts(runner: Runner, workload: Workload) -> WorkloadFacts:
     """Read the facts of a workload in one picture of the store."""
+    worked_seconds = runner.work_seconds(runner.progress(workload.id))
     with runner.store.read() as connection:
-        return _read(connection, workloads.get(connection, workload.id), now=runner.clock())
+        return _read(connection, workloads.get(connection, workload.id), runner.clock(), worked_seconds)
 
 
-def _read(connection: Connection, workload: Workload, *, now: float) -> WorkloadFacts:
+def _read(connection: Connection, workload: Workload, now: float, worked_seconds: float) -> WorkloadFacts:
     progress = read_progress(connection, workload, now=now)
     total = progress.counts.total
     attempts, attempts_seen = report_rows.attempts_histogram(connection, workload.id, total)
@@ -134,6 +136,7 @@ def _read(connection: Connection, workload: Workload, *, now: float) -> Workload
         reasons=reasons,
         rides_seen=rides_seen,
         spending=read_spending(connection, workload, progress.usage),
+        worked_seconds=worked_seconds,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
-from batchkit import words
+from batchkit import situation, words
 from batchkit.progress import WorkloadState
 
 if TYPE_CHECKING:
@@ -44,8 +44,7 @@ def headline(progress: Progress) -> Headline:
         return Headline(
             progress.state.value,
             "open",
-            f"{counts.total - counts.unresolved:,} of {words.counted(counts.total, 'request')} have their result; "
-            f"{counts.unresolved:,} {'is' if counts.unresolved == 1 else 'are'} still without one.",
+            f"{situation.answered_line(progress)}.",
             "Exit code 4: not finished. This carries on:",
             f"batchkit watch {name}",
         )

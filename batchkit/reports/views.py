@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from batchkit import words
+from batchkit import situation, words
 from batchkit.annotation import pricing
 from batchkit.models import BatchStatus, OutcomeKind, RequestState
 from batchkit.reports import charts, pictures
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from markupsafe import Markup
 
-    from batchkit.models import FailureReason, RequestCountsByState
+    from batchkit.models import FailureReason
     from batchkit.progress import Progress
     from batchkit.reports.facts import WorkloadFacts
     from batchkit.reports.rows import ShownRow
@@ -126,7 +126,7 @@ def workload_view(facts: WorkloadFacts) -> WorkloadView:
     """Put a workload's facts into words and pictures."""
     progress = facts.progress
     counts = progress.counts
-    tones = _tones(counts, progress.remote_done)
+    tones = _tones(progress)
     return WorkloadView(
         name=progress.workload.name,
         headline=headline(progress),
@@ -161,23 +161,29 @@ def usd(amount: float | None) -> str:
     return f"${amount:,.2f}"
 
 
-def _tones(counts: RequestCountsByState, remote_done: int) -> list[tuple[str, str, int]]:
-    there = min(remote_done, counts.in_flight)
+def _tones(progress: Progress) -> list[tuple[str, str, int]]:
+    counts = progress.counts
+    in_a_batch = counts.in_flight - progress.not_fetched - progress.not_sent
     return [
         ("fill-good", "succeeded", counts.succeeded),
         ("fill-bad", "failed", counts.failed),
         ("fill-void", "cancelled", counts.cancelled),
-        ("fill-near", "answered, not fetched yet", there),
-        ("fill-open", "in a batch", counts.in_flight - there),
-        ("fill-idle", "waiting for another ride", counts.pending),
+        ("fill-near", "answered, not downloaded", progress.not_fetched),
+        ("fill-open", "in flight", in_a_batch),
+        ("fill-idle", "not sent", progress.not_sent),
+        ("fill-idle", "to send again", counts.pending),
     ]
 
 
 def _facts_line(facts: WorkloadFacts) -> str:
     workload, progress = facts.workload, facts.progress
-    took = words.duration(facts.ended_at - workload.created_at)
-    end = f"finished after {took}" if progress.is_finished else f"running for {took}"
-    return f"Started {words.moment(workload.created_at)} UTC, {end}; seen {words.moment(progress.read_at)} UTC"
+    took = words.duration(facts.worked_seconds)
+    end = f"finished after {took} of work" if progress.is_finished else f"{took} of work so far"
+    line = f"Started {words.moment(workload.created_at)} UTC, {end}; seen {words.moment(progress.read_at)} UTC"
+    if progress.is_finished:
+        return line
+    waits = "; ".join(wait.sentence(progress.read_at, utc=True) for wait in situation.waits(progress))
+    return f"{line}. {situation.answered_line(progress)}; {waits}; worked on by {situation.workers(progress, progress.read_at)}"
 
 
 def _figures(facts: WorkloadFacts) -> list[Figure]:
@@ -191,15 +197,15 @@ def _figures(facts: WorkloadFacts) -> list[Figure]:
         note = f"{counts.failed:,} failed" + (f", {counts.cancelled:,} cancelled" if counts.cancelled else "")
         found.append(Figure("Without an answer", f"{counts.failed + counts.cancelled:,}", note))
     if counts.unresolved:
-        note = f"{counts.in_flight:,} in flight, {counts.pending:,} to be sent again"
-        found.append(Figure("Not done yet", f"{counts.unresolved:,}", note))
+        note = f"{progress.answered:,} of {counts.total:,}, {progress.fetched:,} downloaded"
+        found.append(Figure("Answered", words.percent(progress.answered, counts.total), note))
     if usage.total_tokens or facts.shards.has_recordings:
         found.append(_cost(facts))
     if usage.total_tokens:
         tokens = f"{words.short_count(usage.prompt_tokens)} in, {words.short_count(usage.completion_tokens)} out"
         found.append(Figure("Tokens", words.short_count(usage.total_tokens), tokens))
-    took = words.duration(facts.ended_at - facts.workload.created_at)
-    found.append(Figure("Time", took, "from the input to the last merge" if progress.is_finished else "so far"))
+    took = words.duration(facts.worked_seconds)
+    found.append(Figure("Time", took, "of work, to the last merge" if progress.is_finished else "of work so far"))
     ended = facts.shards.statuses.get(BatchStatus.COMPLETED, 0)
     found.append(Figure("Batches", f"{batches:,}", f"{ended:,} completed"))
     if progress.expired_rides:

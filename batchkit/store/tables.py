@@ -73,6 +73,9 @@ workloads = Table(
     Column("lease_until", Float),
     Column("answer_rules", Text),
     Column("recipe", Text),
+    Column("output", Text),
+    Column("stopped_at", Float),
+    Column("stopped_reason", Text),
     CheckConstraint("request_count IS NULL OR input_sha256 IS NOT NULL", name="split_whole"),
     CheckConstraint("shard_lines > 0 AND shard_bytes > 0", name="shard_size"),
     CheckConstraint("max_attempts > 0 AND max_expiries > 0", name="budgets"),
@@ -275,6 +278,20 @@ events = Table(
     Column("kind", Text, nullable=False),
     Column("detail", Text),
     Index("events_workload_id_id", "workload_id", "id"),
+)
+
+# One row per process that drives workloads; ``workload_id`` is NULL for one that drives all that are open.
+runners = Table(
+    "runners",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("verb", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("workload_id", _RowId),
+    Column("seen_at", Float, nullable=False),
+    Column("waiting_for", Text),
+    Column("since", Float),
+    Column("until", Float),
 )
 
 # One run of a suite. ``definition`` is the suite as it was, so that whoever finishes the run needs nothing but this database.

@@ -19,7 +19,18 @@ from batchkit.models import (
 )
 from batchkit.store import events
 from batchkit.store import shards as shard_rows
-from batchkit.store.tables import FAILED, UNFINISHED, attempts, batches, bodies, requests, results, shards, workloads
+from batchkit.store.tables import (
+    FAILED,
+    UNFINISHED,
+    attempts,
+    batches,
+    bodies,
+    requests,
+    results,
+    runners,
+    shards,
+    workloads,
+)
 from batchkit.store.tables import events as event_rows
 
 if TYPE_CHECKING:
@@ -49,6 +60,11 @@ def _workload(row: Any) -> Workload:
         cancel_requested_at=row.cancel_requested_at,
         answer_rules=row.answer_rules,
         recipe=row.recipe,
+        output=row.output,
+        stopped_at=row.stopped_at,
+        stopped_reason=row.stopped_reason,
+        lease_owner=row.lease_owner,
+        lease_until=row.lease_until,
     )
 
 
@@ -199,7 +215,7 @@ def remove(connection: Connection, workload_id: WorkloadId) -> None:
     own_shards = select(shards.c.id).where(shards.c.workload_id == workload_id)
     for table in (bodies, attempts):  # their keys begin with the shard
         connection.execute(delete(table).where(table.c.shard_id.in_(own_shards)))
-    for table in (results, requests, batches, event_rows, shards):
+    for table in (results, requests, batches, event_rows, shards, runners):
         connection.execute(delete(table).where(table.c.workload_id == workload_id))
     connection.execute(delete(workloads).where(workloads.c.id == workload_id))
 

@@ -17,6 +17,7 @@ from batchkit.models import (
     WorkloadId,
 )
 from batchkit.progress import Progress, WorkloadState
+from batchkit.store.waits import OpenShards
 
 NOW = 1_750_000_000.0
 
@@ -42,6 +43,20 @@ def workload(name: str = "nightly", **fields: Any) -> Workload:
     return Workload(**(values | fields))
 
 
+def open_shards(shards: int = 5, requests: int = 5_000, **fields: Any) -> OpenShards:
+    """Make the figures of open shards of one state, whose batches were created an hour before ``NOW`` with a window of a day."""
+    values: dict[str, Any] = {
+        "done": 1_200,
+        "refused": 0,
+        "refused_requests": 0,
+        "refused_until": None,
+        "since": NOW - 3_600,
+        "expires_at": NOW + 82_800,
+        "missing": 0,
+    }
+    return OpenShards(shards, requests, **(values | fields))
+
+
 def picture(**fields: Any) -> Progress:
     """Make a picture of a workload in mid-flight; ``fields`` replace what is different."""
     values: dict[str, Any] = {
@@ -62,6 +77,8 @@ def picture(**fields: Any) -> Progress:
         "attention": (batch(),),
         "last_merged_at": NOW - 60,
         "read_at": NOW,
+        "open_work": {ShardState.SUBMITTED: open_shards()},
+        "resubmit_at": NOW + 120,
     }
     return Progress(**(values | fields))
 
@@ -79,6 +96,8 @@ def finished(*, failed: int = 0, cancelled: int = 0, total: int = 10_000, **fiel
         "failures": (FailureReason("invalid_request", 400, failed, "max_tokens is too large"),) if failed else (),
         "expired_rides": 0,
         "attention": (),
+        "open_work": {},
+        "resubmit_at": None,
     }
     return picture(**(values | fields))
 

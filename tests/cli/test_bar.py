@@ -43,7 +43,7 @@ def test_cells_follow_the_shares():
 
 def test_each_state_has_a_glyph_of_its_own():
     """Without colour the states can still be told apart."""
-    bar = drawn(StateBar(COUNTS, remote_done=10)).rstrip("\n")
+    bar = drawn(StateBar(COUNTS, not_fetched=10)).rstrip("\n")
     assert len(bar) == 50
     assert len(set(bar)) == 6
 
@@ -58,9 +58,9 @@ def test_a_terminal_without_unicode_gets_ascii():
 @pytest.mark.parametrize("width", [20, 30, 40, 80])
 def test_the_legend_breaks_between_its_entries_only(width):
     """A count and its state stay on one line as long as they fit."""
-    lines = drawn(StateLegend(COUNTS, remote_done=10), width).splitlines()
+    lines = drawn(StateLegend(COUNTS, not_fetched=10), width).splitlines()
     assert all(len(line) <= width for line in lines)
-    for entry in ("35 succeeded", "4 failed", "1 cancelled", "30 in flight", "20 pending"):
+    for entry in ("35 succeeded", "4 failed", "1 cancelled", "30 in flight", "20 to send again"):
         assert sum(entry in line for line in lines) == 1
 
 

@@ -9,12 +9,14 @@ import pytest
 from rich.console import Console
 from rich.spinner import Spinner
 
+from batchkit import situation, words
 from batchkit.cli import display
-from batchkit.models import BatchProblem, FailureReason, RequestCountsByState, ShardState
+from batchkit.models import BatchProblem, FailureReason, RequestCountsByState, ShardState, Trouble
 from batchkit.progress import WorkloadState
 from batchkit.steps.split import SplitPlan
 from batchkit.store.events import Event
-from tests.cli.pictures import NOW, batch, finished, picture, workload
+from batchkit.store.waits import Refusal
+from tests.cli.pictures import NOW, batch, finished, open_shards, picture, workload
 
 WIDTHS = (40, 60, 80, 120, 200)
 
@@ -49,7 +51,7 @@ def test_nothing_is_wider_than_the_terminal(make, width):
 
 def test_the_panel_shows_what_matters():
     """Counts by state, shards, batches, failures, expiries, tokens, what is going on and the estimate are all there."""
-    text = drawn(panel(picture(), display.Moment(NOW, waiting_until=NOW + 11, eta_seconds=600)))
+    text = drawn(panel(picture(), display.Moment(NOW, waiting_until=NOW + 11, time_left="about 10 min")))
     for part in (
         "nightly",
         "running",
@@ -57,16 +59,16 @@ def test_the_panel_shows_what_matters():
         "3,900 succeeded",
         "90 failed",
         "10 cancelled",
-        "1,200 answered, not fetched",
+        "1,200 answered, not downloaded",
         "3,800 in flight",
-        "1,000 pending",
-        "40.0 % of 10,000 requests",
+        "1,000 to send again",
+        "5,190 of 10,000 answered (51.9 %), 3,990 downloaded",
         "5 submitted, 4 merged",
-        "4 in_progress, 1 validating; 1,200 requests answered there",
+        "5 batches at the provider (4 in_progress, 1 validating)",
         "42 rides came back unanswered and were or will be sent again",
         "80  400 invalid_request: max_tokens is too large",
         "1.2M in, 7,654 out",
-        "next look in 12 s",
+        "next check in 12 s",
         "about 10 min",
     ):
         assert part in text
@@ -80,7 +82,7 @@ def test_the_panel_shows_what_matters():
             "37 of 200 shards sent",
         ),
         ({"shards": {ShardState.ENDED: 10, ShardState.MERGED: 30}}, "30 of 40 shards merged"),
-        ({"shards": {ShardState.SUBMITTED: 4}}, "looking at the batches"),
+        ({"shards": {ShardState.SUBMITTED: 4}}, "checking the batches"),
         ({"state": WorkloadState.SPLITTING}, "cutting the input"),
         ({"state": WorkloadState.FINISHED}, "all done"),
     ],
@@ -88,17 +90,6 @@ def test_the_panel_shows_what_matters():
 def test_work_in_progress_is_named(fields, words):
     """A long wave shows how far it is, read from the states of the shards."""
     assert words in display.activity(picture(**fields), display.Moment(NOW))
-
-
-def test_an_unknown_end_is_called_unknown():
-    """Without evidence there is no number."""
-    assert "unknown" in display.time_left(display.Moment(NOW))
-
-
-def test_the_estimate_is_never_sooner_than_the_next_look():
-    """Nothing can be found to be done before it is looked at."""
-    moment = display.Moment(NOW, waiting_until=NOW + 300, eta_seconds=2)
-    assert display.time_left(moment) == "about 5 min"
 
 
 def test_only_the_most_frequent_failures_are_named():
@@ -146,12 +137,68 @@ def test_a_long_list_of_batches_is_cut():
 
 
 def test_the_plain_line_holds_the_numbers():
-    """A log line says what is done, failed, in flight, and what the batches do."""
-    line = display.plain_line(picture(), display.Moment(NOW, eta_seconds=90))
+    """A log line says what is answered, here, failed, in flight and to send again, and what it waits for until when."""
+    line = display.plain_line(picture(), display.Moment(NOW, time_left="about 2 min at the present rate"))
+    since, until, due = (words.when(at, NOW) for at in (NOW - 3_600, NOW + 82_800, NOW + 120))
     assert line == (
-        "nightly: 4,000/10,000 done; 90 failed; 10 cancelled; 5,000 in flight; 1,000 pending;"
-        " batches: 4 in_progress, 1 validating (1,200 answered there); about 2 min left"
+        "nightly: 5,190 of 10,000 answered (51.9 %), 3,990 downloaded; 90 failed; 10 cancelled; 3,800 in flight;"
+        f" 1,000 to send again; waiting for 5 batches at the provider (4 in_progress, 1 validating), since {since},"
+        f" at the latest until {until}; waiting for 1,000 requests to send again, not before {due};"
+        " time left: about 2 min at the present rate"
     )
+
+
+@pytest.mark.parametrize("progress", [picture(), finished(), picture(state=WorkloadState.SPLITTING)])
+def test_nothing_that_is_answered_is_shown_as_nothing(progress):
+    """Panel, status, list and log line say the same figures in the same words."""
+    said = situation.answered_line(progress)
+    for view in (panel(progress), display.status_view(progress)):
+        assert said in " ".join(drawn(view, 120).split())
+    assert said in display.plain_line(progress, display.Moment(NOW))
+
+
+def test_an_outage_is_shown_in_the_panel_at_once():
+    """What is away, since when, how often it was tried, and when the command gives up."""
+    trouble = Trouble("the provider cannot be reached: connection refused", NOW - 60, 5, NOW + 840)
+    text = " ".join(drawn(panel(picture(), display.Moment(NOW, trouble=trouble)), 120).split())
+    assert (
+        f"the provider cannot be reached: connection refused; tried 5 times, since {words.when(NOW - 60, NOW)},"
+        f" gives up at {words.when(NOW + 840, NOW)}" in text
+    )
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_terminal_of_80_columns_hides_no_figure(width):
+    """Long lines are folded and not cut: every figure of every wait can be read."""
+    work = {
+        ShardState.PLANNED: open_shards(
+            20,
+            20_000,
+            done=0,
+            since=None,
+            expires_at=None,
+            refused=20,
+            refused_requests=20_000,
+            refused_until=NOW + 900,
+        ),
+        ShardState.SUBMITTED: open_shards(shards=4),
+        ShardState.SUBMITTING: open_shards(1, 1_000, done=0, expires_at=None),
+        ShardState.ENDED: open_shards(3, 3_000, done=2_990, expires_at=NOW),
+    }
+    refusal = Refusal("429 queue_full: too many batches are enqueued for this organisation, try later", NOW - 500, 4)
+    counts = RequestCountsByState(total=1_234_567, in_flight=29_000, pending=1_000, succeeded=1_204_567)
+    progress = picture(open_work=work, refusal=refusal, counts=counts)
+    waits = situation.waits(progress)
+    assert len(waits) == 5
+    for view in (
+        panel(progress, display.Moment(NOW, time_left="unknown: " + "x " * 50)),
+        display.status_view(progress),
+    ):
+        lines = drawn(view, width).splitlines()
+        assert max(map(len, lines)) <= width
+        told = " ".join(" ".join(lines).replace("│", " ").split())
+        for wait in waits:
+            assert wait.line(NOW) in told
 
 
 def test_a_finished_workload_shows_how_long_it_took():
@@ -163,7 +210,8 @@ def test_the_overview_has_a_line_for_each():
     """Names, states, shares and failures, the small ones exact."""
     text = drawn(display.overview([picture(), finished(workload=workload("other"))]))
     assert "nightly    running" in text
-    assert "40.0 %" in text
+    assert "51.9 %" in text
+    assert "39.9 %" in text
     assert "other      finished" in text
     assert "100 %" in text
 
@@ -206,5 +254,7 @@ def test_a_plan_shows_shards_bytes_endpoints_models_and_tokens():
 
 def test_an_empty_workload_divides_by_nothing():
     """No request at all is drawn, too."""
-    progress = picture(counts=RequestCountsByState(), shards={}, batches={}, failures=(), attention=())
-    assert "0 % of 0 requests" in drawn(panel(progress))
+    progress = picture(
+        counts=RequestCountsByState(), shards={}, batches={}, failures=(), attention=(), open_work={}, remote_done=0
+    )
+    assert "0 of 0 answered (0 %), 0 downloaded" in drawn(panel(progress))

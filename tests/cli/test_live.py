@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 import logging
 import threading
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
+from batchkit import words
 from batchkit.cli import console as consoles
 from batchkit.cli.live import LivePanel, PlainLines, Quiet, counting, reporter
 from batchkit.errors import StoreUnavailable
-from batchkit.models import RequestCountsByState
+from batchkit.models import RequestCountsByState, Trouble
+from batchkit.store.runners import RunnerRow
 from tests.cli.pictures import NOW, finished, picture, workload
 from tests.clock import FakeClock
 
@@ -33,7 +36,8 @@ def plain(read, clock):
 
 def moved(done):
     """Make a picture in which so many requests are done."""
-    return picture(counts=RequestCountsByState(total=100, in_flight=100 - done, succeeded=done))
+    counts = RequestCountsByState(total=100, in_flight=100 - done, succeeded=done)
+    return picture(counts=counts, remote_done=0, open_work={}, resubmit_at=None)
 
 
 def lines_of(file):
@@ -54,7 +58,7 @@ def test_a_plain_line_appears_on_change_and_not_too_often(clock):
     assert len(lines_of(file)) == 1
     clock.advance(5)
     lines.look()
-    assert lines_of(file)[1].startswith("nightly: 10/100 done")
+    assert lines_of(file)[1].startswith("nightly: 10 of 100 answered (10.0 %), 10 downloaded")
     clock.advance(100)
     lines.look()
     assert len(lines_of(file)) == 2
@@ -91,13 +95,80 @@ def test_trouble_with_reading_is_left_to_the_command(clock):
 def test_the_estimate_comes_from_what_was_seen(clock):
     """After two steps forward there is an estimate in the line."""
     done = [0]
-    lines, file = plain(lambda: [picture(counts=moved(done[0]).counts, read_at=clock(), remote_done=0)], clock)
-    for step in range(4):
-        done[0] = step * 20
+    lines, file = plain(lambda: [replace(moved(done[0]), read_at=clock())], clock)
+    for step in range(6):
+        done[0] = step * 10
         lines.look()
         clock.advance(30)
-    assert "about" not in lines_of(file)[1]
-    assert "about 60 s left" in lines_of(file)[3] or "about 1 min left" in lines_of(file)[3]
+    assert "time left: unknown: too few answers seen so far" in lines_of(file)[1]
+    assert "time left: about 3 min at the present rate" in lines_of(file)[5]
+
+
+def test_a_silent_log_repeats_where_the_work_stands(clock):
+    """Every quarter of an hour, although nothing has changed."""
+    lines, file = plain(lambda: [moved(10)], clock)
+    for _ in range(61):
+        lines.look()
+        clock.advance(60)
+    assert len(lines_of(file)) == 5
+
+
+def test_an_outage_is_one_line_when_it_begins_and_one_when_it_ends(clock):
+    """However often it is tried meanwhile, and although every try leaves a note of the same words."""
+    found: list[Trouble | None] = [None]
+    console = Console(file=io.StringIO(), width=40)
+    lines = PlainLines(console, list, clock, trouble=lambda: found[0])
+    lines.look_for_trouble()
+    assert lines_of(console.file) == []
+    began = clock()
+    for tries in range(1, 6):
+        found[0] = Trouble("the provider cannot be reached: connection refused", began, tries, began + 900)
+        lines.look_for_trouble()
+        lines.note(f"the provider cannot be asked: try {tries}: connection refused")
+        clock.advance(100)
+    found[0] = None
+    lines.look_for_trouble()
+    lines.look_for_trouble()
+    lines.note("12 requests expired")
+    assert lines_of(console.file) == [
+        (
+            "the provider cannot be reached: connection refused; tried 1 time,"
+            f" since {words.when(began, began)}, gives up at {words.when(began + 900, began)}"
+        ),
+        "over after 8 min 20 s: the provider cannot be reached: connection refused; tried 5 times",
+        "12 requests expired",
+    ]
+
+
+def test_the_tries_of_an_outage_are_no_news_of_their_own(clock):
+    """A log line of an unchanged workload is not repeated because it was tried once more."""
+    tries = [0]
+
+    def trouble():
+        tries[0] += 1
+        return Trouble("the provider cannot be reached: connection refused", NOW, tries[0])
+
+    row = RunnerRow("me", "run", "host", None, NOW, "the provider cannot be reached: connection refused; tried 7 times")
+    console = Console(file=io.StringIO(), width=40)
+    lines = PlainLines(console, lambda: [replace(moved(10), runners=(row,))], clock, trouble=trouble)
+    for _ in range(20):
+        lines.look_for_trouble()
+        lines.look()
+        clock.advance(20)
+    said = lines_of(console.file)
+    assert len(said) == 2
+    assert "tried 7 times" not in " ".join(said)
+
+
+def test_an_outage_is_seen_while_the_database_cannot_be_read(clock):
+    """What holds up the reading thread does not hold up the news, and the panel shows it without any figures."""
+    console = Console(file=Terminal(), width=100, force_terminal=True)
+    trouble = Trouble("the database is away: connection refused", clock(), 1)
+    panel = LivePanel(console, list, clock, trouble=lambda: trouble)
+    panel.look_for_trouble()
+    with console.capture() as capture:
+        console.print(panel._render())
+    assert "the database is away: connection refused; tried 1 time, since" in capture.get()
 
 
 def test_the_panel_is_redrawn_and_then_gone():
@@ -118,7 +189,7 @@ def test_the_panel_is_redrawn_and_then_gone():
         panel._live.refresh()
         panel.note("a note")
     text = file.getvalue()
-    assert "next look in 12 s" in text
+    assert "next check in 12 s" in text
     assert "a note" in text
     # Erased line by line: the cursor went up over the panel at the end.
     assert "\x1b[1A" in text[text.rindex("a note") :]
@@ -134,7 +205,7 @@ def test_several_workloads_share_the_panel():
         console.print(panel._render())
     assert "nightly" in capture.get()
     assert "second" in capture.get()
-    assert "looking at the batches" in capture.get()
+    assert "checking the batches" in capture.get()
 
 
 @pytest.mark.parametrize(

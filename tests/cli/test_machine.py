@@ -9,7 +9,8 @@ from batchkit.cli import machine
 from batchkit.doctor import Finding, Level
 from batchkit.models import BatchProblem
 from batchkit.steps.split import SplitPlan
-from tests.cli.pictures import NOW, batch, finished, picture
+from batchkit.store.runners import RunnerRow
+from tests.cli.pictures import NOW, batch, finished, picture, workload
 
 WORKLOAD = {
     "name": "nightly",
@@ -44,6 +45,33 @@ WORKLOAD = {
     },
     "open_batches": {"in_progress": 4, "validating": 1},
     "remote_done": 1_200,
+    "answered": 5_190,
+    "fetched": 3_990,
+    "not_sent": 0,
+    "waiting_for": "5 batches at the provider (4 in_progress, 1 validating)",
+    "since": NOW - 3_600,
+    "until": NOW + 82_800,
+    "waits": [
+        {
+            "kind": "batches",
+            "text": "5 batches at the provider (4 in_progress, 1 validating)",
+            "count": 5,
+            "since": NOW - 3_600,
+            "until": NOW + 82_800,
+            "is_not_before": False,
+        },
+        {
+            "kind": "again",
+            "text": "1,000 requests to send again",
+            "count": 1_000,
+            "since": None,
+            "until": NOW + 120,
+            "is_not_before": True,
+        },
+    ],
+    "runners": [],
+    "stopped_at": None,
+    "stopped_reason": None,
     "expired_rides": 42,
     "failures": [
         {"code": "invalid_request", "status_code": 400, "count": 80, "sample": "max_tokens is too large"},
@@ -85,6 +113,26 @@ def test_the_status_of_all_is_a_list():
     """``status --json`` is a list of the same objects."""
     assert written(machine.status_of_all([shown()])) == {"schema_version": 1, "workloads": [WORKLOAD]}
     assert written(machine.status_of_all([])) == {"schema_version": 1, "workloads": []}
+
+
+def test_who_works_on_it_and_why_nobody_does_is_told():
+    """Verb, host and process of each runner; the last reason for a stop."""
+    row = RunnerRow("host|boot|42|7|abc", "watch", "host", None, NOW, "5 batches", NOW - 9, NOW + 9)
+    value = written(
+        machine.status_of_one(picture(runners=(row,), workload=workload(stopped_at=NOW, stopped_reason="x")))
+    )
+    assert value["runners"] == [
+        {
+            "verb": "watch",
+            "host": "host",
+            "pid": 42,
+            "seen_at": NOW,
+            "waiting_for": "5 batches",
+            "since": NOW - 9,
+            "until": NOW + 9,
+        }
+    ]
+    assert (value["stopped_at"], value["stopped_reason"]) == (NOW, "x")
 
 
 def test_an_outcome_adds_the_exit_code_and_the_file():

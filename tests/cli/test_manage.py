@@ -58,6 +58,7 @@ def test_cancelling_what_is_finished_changes_nothing(batchkit, open_emulator, so
     batchkit("run", source, *RUN)
     calls_before = emulator.ledger().calls
     ended = batchkit("cancel", "input")
+    assert "input was finished before: there is nothing to cancel" in ended.out
     assert ended.code == 0
     assert "all 30 requests succeeded" in ended.out
     assert emulator.ledger().calls == calls_before

@@ -66,8 +66,8 @@ def test_a_cancelled_workload_can_be_reopened():
 def test_an_unfinished_workload_tells_how_to_go_on():
     """How much is open, what goes on without us, and the command to carry on."""
     said = text(outcome.unfinished(picture(), WHERE, again="batchkit run x.jsonl"))
-    assert "6,000 requests of 10,000 still without an answer" in said
-    assert "5 batches at the provider: they go on" in said
+    assert "6,000 requests of 10,000 without a result here" in said
+    assert "waiting for 5 batches at the provider" in said
     assert "carry on:  batchkit run x.jsonl" in said
 
 

@@ -1,17 +1,203 @@
-"""How long it will still take."""
+"""How long it will still take: the courses of real runs are played again, and what was said is held against what came."""
 
 from __future__ import annotations
 
-from batchkit.cli.pace import Pace
+import re
+from dataclasses import dataclass
+
+import pytest
+
+from batchkit import words
+from batchkit.cli.pace import Pace, time_left
+from batchkit.situation import Waiting, WaitKind
+
+T0 = 1_750_000_000.0
+DAY = 86_400.0
+STEP = 10.0
+TOTAL = 20_000
+
+
+@dataclass
+class Course:
+    """A run as it went: how many are answered at a second, and what is waited for then; it ends at ``end`` seconds."""
+
+    answered: list[tuple[float, int]]
+    waits: list[tuple[float, tuple[Waiting, ...]]]
+    end: float
+    longest_silence: float
+
+    def answered_at(self, second: float) -> int:
+        """Interpolate nothing: the last figure that was told holds."""
+        return next((count for at, count in reversed(self.answered) if at <= second), 0)
+
+    def waits_at(self, second: float) -> tuple[Waiting, ...]:
+        """Give what was waited for then."""
+        return next((found for at, found in reversed(self.waits) if at <= second), ())
+
+
+def batches(window_end: float, created: float = 0.0) -> Waiting:
+    """Wait for batches whose window ends at a second of the course."""
+    return Waiting(WaitKind.BATCHES, "batches at the provider", T0 + created, T0 + window_end)
+
+
+def ramp(begin: float, end: float, low: int, high: int, every: float) -> list[tuple[float, int]]:
+    """Answer evenly, in steps of so many seconds."""
+    steps = int((end - begin) / every)
+    return [(begin + number * every, low + (high - low) * number // steps) for number in range(steps + 1)]
+
+
+def steady() -> Course:
+    """Two hours, a step a minute."""
+    return Course(ramp(0, 7_200, 0, TOTAL, 60), [(0, (batches(DAY),))], 7_200, 60)
+
+
+def bursts() -> Course:
+    """Whole batches at a time, at uneven distances."""
+    moments = [600, 1_100, 1_900, 2_400, 3_100, 3_500, 4_300, 4_900, 5_600, 6_000]
+    told = [(float(at), 2_000 * number) for number, at in enumerate(moments, 1)]
+    return Course([(0, 0), *told], [(0, (batches(DAY),))], 6_000, 800)
+
+
+def stuck() -> Course:
+    """Nine tenths in an hour, the rest only when the window ends."""
+    told = [*ramp(0, 3_600, 0, 18_000, 60), (DAY, TOTAL)]
+    return Course(told, [(0, (batches(DAY),))], DAY, 60)
+
+
+def expiring() -> Course:
+    """Nine tenths in an hour, then the window runs out, and the rest is sent again with a window of two days."""
+    told = [*ramp(0, 3_600, 0, 18_000, 60), *ramp(DAY + 600, DAY + 1_800, 18_000, TOTAL, 60)]
+    again = Waiting(WaitKind.AGAIN, "2,000 requests to send again", None, T0 + DAY + 300)
+    return Course(told, [(0, (batches(DAY),)), (DAY, (again,)), (DAY + 300, (batches(3 * DAY, DAY),))], DAY + 1_800, 60)
+
+
+def refused() -> Course:
+    """Half is taken at once, the other half is turned away for an hour, twice."""
+    told = [*ramp(0, 1_800, 0, 10_000, 60), *ramp(7_200, 9_000, 10_000, TOTAL, 60)]
+    no_room = [Waiting(WaitKind.REFUSED, "10,000 requests not sent", T0, T0 + until) for until in (3_600, 7_200)]
+    waits = [
+        (0.0, (batches(DAY), no_room[0])),
+        (1_800.0, (no_room[0],)),
+        (3_600.0, (no_room[1],)),
+        (7_200.0, (batches(DAY + 7_200, 7_200),)),
+    ]
+    return Course(told, waits, 9_000, 60)
+
+
+def two_windows() -> Course:
+    """Batches of a day and of two: the later end counts."""
+    told = [*ramp(0, 1_800, 0, 10_000, 60), *ramp(90_000, 93_600, 10_000, TOTAL, 60)]
+    return Course(told, [(0, (batches(2 * DAY),))], 93_600, 60)
+
+
+def outage() -> Course:
+    """Two hours in which nobody could be asked; the provider worked on."""
+    told = [*ramp(0, 1_800, 0, 5_000, 60), (9_000, 18_000), *ramp(9_060, 9_600, 18_200, TOTAL, 60)]
+    away = Waiting(WaitKind.OUTAGE, "the provider cannot be reached; tried 9 times", T0 + 1_860, T0 + 2_760)
+    return Course(told, [(0, (batches(DAY),)), (1_860, (away,)), (9_000, (batches(DAY),))], 9_600, 60)
+
+
+COURSES = {make.__name__: make for make in (steady, bursts, stuck, expiring, refused, two_windows, outage)}
+_ABOUT = re.compile(r"^about (\d+) (s|min|h|days) at the present rate")
+_SECONDS = {"s": 1, "min": 60, "h": 3_600, "days": DAY}
+
+
+def said_seconds(text: str) -> float | None:
+    """Read the number back out of what was said."""
+    found = _ABOUT.match(text)
+    return None if found is None else int(found[1]) * _SECONDS[found[2]]
+
+
+def play(course: Course):
+    """Play a course in steps, as a command would see it; yields the second and what is said."""
+    pace = Pace()
+    second = 0.0
+    while second < course.end:
+        answered = course.answered_at(second)
+        pace.see(T0 + second, answered)
+        yield second, time_left(course.waits_at(second), pace, T0 + second, left=TOTAL - answered)
+        second += STEP
+
+
+def quiet_from(course: Course, second: float) -> float:
+    """Find when answers stopped coming next, for longer than before, or the end."""
+    moments = [at for at, _ in course.answered if at >= second] or [course.end]
+    last = second
+    for at in moments:
+        if at - last > 2 * course.longest_silence:
+            return last
+        last = at
+    return course.end
+
+
+@pytest.mark.parametrize("name", COURSES)
+def test_no_rate_that_is_named_is_disproved_while_answers_come(name):
+    """What remains until the end, or until answers stop coming, is at most twice what was said plus two silences, and not far less."""
+    course = COURSES[name]()
+    for second, text in play(course):
+        said = said_seconds(text)
+        if said is None:
+            continue
+        slack = 2 * course.longest_silence + 60
+        if quiet_from(course, second) >= course.end:
+            assert course.end - second <= 2 * said + slack, (second, text)
+            assert said <= 2 * (course.end - second) + slack, (second, text)
+
+
+@pytest.mark.parametrize("name", COURSES)
+def test_a_rate_is_no_longer_named_when_answers_stop_coming(name):
+    """Within twice the longest silence before, the number is gone, and the silence is told."""
+    course = COURSES[name]()
+    for second, text in play(course):
+        silence = second - max(at for at, _ in course.answered if at <= second)
+        if silence > 2 * course.longest_silence + STEP:
+            assert said_seconds(text) is None, (second, text)
+
+
+@pytest.mark.parametrize("name", COURSES)
+def test_no_latest_end_and_no_earliest_one_is_disproved(name):
+    """Batches have ended at what was said to be the latest, and nothing was over before what was said to be the earliest."""
+    course = COURSES[name]()
+    for second, text in play(course):
+        for wait in course.waits_at(second):
+            if wait.kind is WaitKind.BATCHES and wait.until is not None:
+                assert f"the batches end at the latest {words.when(wait.until, T0 + second)}" in text
+                assert wait.until <= T0 + max(course.end, DAY, wait.until)
+            if wait.is_not_before and wait.until is not None and wait.until > T0 + second:
+                assert text.startswith(f"not before {words.when(wait.until, T0 + second)}")
+                assert T0 + course.end >= wait.until
+
+
+def test_a_long_steady_run_is_told_its_end():
+    """From the first tenth on a rate is named all the time."""
+    told = [said_seconds(text) for second, text in play(steady()) if second > 1_500]
+    assert all(said is not None for said in told)
+
+
+def test_who_is_stuck_is_told_the_end_of_the_window_and_the_silence():
+    """A quarter of an hour after the last answer there is no number of minutes left, but a day and a time of day."""
+    texts = {second: text for second, text in play(stuck()) if second < 5_000}
+    assert texts[4_500.0] == (
+        f"unknown: no answer for 15 min 00 s; the batches end at the latest {words.when(T0 + DAY, T0 + 4_500)}"
+    )
+
+
+def test_during_an_outage_nothing_is_promised():
+    """Not even the present rate."""
+    assert {text for second, text in play(outage()) if 1_860 <= second < 9_000} == {"unknown while this lasts"}
 
 
 def test_without_evidence_nothing_is_promised():
-    """One step forward is no rate."""
+    """Three steps forward are no rate, nor are a few seconds."""
     pace = Pace()
-    pace.see(0, 0)
-    assert pace.remaining_seconds(60, 100) is None
-    pace.see(60, 50)
-    assert pace.remaining_seconds(61, 50) is None
+    for second in range(0, 40, 10):
+        pace.see(second, second)
+    assert pace.rest_seconds(31, 100) is None
+    hasty = Pace()
+    for second in range(10):
+        hasty.see(second, second)
+    assert hasty.rest_seconds(9, 5) is None
+    assert time_left([], Pace(), 0, left=5) == "unknown: too few answers seen so far"
 
 
 def test_the_estimate_follows_the_observed_rate():
@@ -19,17 +205,7 @@ def test_the_estimate_follows_the_observed_rate():
     pace = Pace()
     for second in range(0, 61, 10):
         pace.see(second, second * 10)
-    assert pace.remaining_seconds(60, 600) == 60
-
-
-def test_silence_makes_the_estimate_longer():
-    """Whoever has been silent for ten minutes is not expected back in ten seconds."""
-    pace = Pace()
-    pace.see(0, 0)
-    pace.see(5, 450)
-    pace.see(10, 891)
-    assert pace.remaining_seconds(10, 109) == 109 * 10 / 891
-    assert pace.remaining_seconds(610, 109) == 600
+    assert pace.rest_seconds(60, 600) == 60
 
 
 def test_only_the_last_while_counts():
@@ -39,35 +215,45 @@ def test_only_the_last_while_counts():
         pace.see(second, second * 100)
     for second in range(1_000, 1_101, 10):
         pace.see(second, 4_000 + (second - 1_000))
-    remaining = pace.remaining_seconds(1_100, 100)
-    assert remaining is not None
-    assert 90 <= remaining <= 110
+    rest = pace.rest_seconds(1_100, 100)
+    assert rest is not None
+    assert 90 <= rest <= 110
 
 
-def test_requests_that_have_to_ride_again_lower_the_rate():
-    """What is done can shrink when answers turn out to have expired."""
+def test_requests_that_come_back_unanswered_begin_the_measurement_anew():
+    """A rate that counted them is not a rate of answers."""
     pace = Pace()
-    pace.see(0, 0)
-    pace.see(10, 500)
-    pace.see(20, 1_000)
-    pace.see(30, 600)
-    assert pace.remaining_seconds(30, 600) == 30
+    for second in range(0, 101, 10):
+        pace.see(second, second * 10)
+    assert pace.rest_seconds(100, 500) == 50
+    pace.see(110, 600)
+    assert pace.rest_seconds(110, 900) is None
 
 
-def test_when_nothing_moves_forward_the_end_is_unknown():
-    """No gain, no estimate; and an estimate of weeks says nothing either."""
+def test_a_rest_far_longer_than_what_was_seen_is_not_computed():
+    """A minute of evidence says nothing about tomorrow."""
     pace = Pace()
-    pace.see(0, 100)
-    pace.see(10, 200)
-    pace.see(20, 300)
-    pace.see(30, 100)
-    assert pace.remaining_seconds(40, 10) is None
-    slow = Pace()
-    for second in (0, 100, 200):
-        slow.see(second, second // 100)
-    assert slow.remaining_seconds(200, 1_000_000) is None
+    for second in range(0, 61, 10):
+        pace.see(second, second)
+    assert pace.rest_seconds(60, 240) == 240
+    assert pace.rest_seconds(60, 241) is None
 
 
-def test_nothing_left_takes_no_time():
-    """The last request leaves nothing to wait for."""
-    assert Pace().remaining_seconds(0, 0) == 0
+def test_the_estimate_is_never_sooner_than_the_next_check():
+    """Nothing can be found to be finished before it is asked for."""
+    pace = Pace()
+    for second in range(0, 61, 10):
+        pace.see(second, second * 10)
+    assert time_left([], pace, 60, left=10, next_check=360) == "about 5 min at the present rate"
+
+
+def test_when_every_request_is_answered_only_the_download_is_left():
+    """No rate of answers says how long that takes."""
+    assert time_left([], Pace(), 0, left=0) == "unknown: every request is answered, the rest is the download"
+
+
+def test_batches_past_their_window_are_overdue():
+    """A latest end that has passed is not said again."""
+    assert time_left([batches(10)], Pace(), T0 + 20, left=5) == (
+        f"unknown: too few answers seen so far; the batches are overdue since {words.when(T0 + 10, T0 + 20)}"
+    )

@@ -98,8 +98,8 @@ def test_progress_goes_to_stderr_and_the_summary_to_stdout(batchkit, open_emulat
     """A pipe of the results is not mixed with progress."""
     open_emulator()
     ended = batchkit("run", source, *RUN)
-    assert "input: 0/30 done" in ended.err
-    assert "done;" not in ended.out
+    assert "input: 0 of 30 answered" in ended.err
+    assert "answered (" not in ended.out
     assert "\x1b" not in ended.out + ended.err
 
 
@@ -277,7 +277,7 @@ def test_a_run_out_of_time_is_exit_code_4_and_the_same_command_goes_on(batchkit,
     words = ("run", source, *RUN, "--timeout", "0.5")
     ended = batchkit(*words)
     assert ended.code == 4
-    assert "still without an answer" in ended.out
+    assert "without a result here" in ended.out
     assert f"carry on:  batchkit run {source} --no-prefect --shard-lines 10 --timeout 0.5" in ended.out
     assert not Path("input.results.jsonl").exists()
     emulator.set_scenario("clean")
@@ -496,8 +496,10 @@ def test_status_shows_the_last_events_when_asked(batchkit, open_emulator, source
     batchkit("run", source, "--name", "work", *RUN)
     shown = batchkit("status", "work", "--history", "3").out.splitlines()[-3:]
     assert all(line.startswith("20") for line in shown)
-    assert "ended -> merged" in shown[-1]
-    assert "succeeded" in shown[-1]
+    assert "ended -> merged" in shown[-2]
+    assert "succeeded" in shown[-2]
+    assert "stopped" in shown[-1]
+    assert "finished" in shown[-1]
     assert "ended -> merged" not in batchkit("status", "work").out
 
 

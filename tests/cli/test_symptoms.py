@@ -209,7 +209,7 @@ SYMPTOMS: dict[str, tuple[Callable[[Place], Any], int]] = {
     "was submitted with another key": (another_key, 2),
     "unresolved requests": (unfinished_clean, 2),
     "requests succeeded, 4 failed": (refused_requests, 3),
-    "still without an answer": (out_of_time, 4),
+    "without a result here": (out_of_time, 4),
     "the key is missing, wrong or revoked": (a_revoked_key, 4),
     "the free plan has no Batch API": (the_free_plan, 4),
     "the provider could not be reached": (nobody_answers, 4),

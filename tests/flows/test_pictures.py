@@ -4,9 +4,10 @@ import pytest
 from batchkit.flows import pictures
 
 from batchkit.drive import WaveKind
-from batchkit.models import BatchProblem, FailureReason
+from batchkit.models import BatchProblem, FailureReason, ShardState
 from batchkit.steps.context import StepReport
-from tests.flows.support import make_batch, make_progress, make_wave, make_workload
+from batchkit.store.waits import OpenShards
+from tests.flows.support import NOW, make_batch, make_progress, make_wave, make_workload
 
 
 @pytest.mark.parametrize(
@@ -54,10 +55,19 @@ def test_progress_counts_what_the_provider_has_answered(succeeded, remote_done, 
 
 def test_where_a_workload_stands_is_one_line():
     """The line has the counts that are not zero, and the open batches by status."""
-    progress = make_progress(succeeded=4, failed=1, expired_rides=2, batches={"in_progress": 3})
+    running = OpenShards(3, 5, 0, 0, 0, None, NOW - 3_600, NOW + 86_400, 0)
+    progress = make_progress(
+        succeeded=4,
+        failed=1,
+        expired_rides=2,
+        batches={"in_progress": 3},
+        open_work={ShardState.SUBMITTED: running},
+        read_at=NOW,
+    )
 
     assert pictures.progress_line(progress) == (
-        "4 of 10 succeeded, 1 failed, 2 rides expired and sent again, 3 batches in_progress"
+        "5 of 10 answered (50.0 %), 5 downloaded; 1 failed; 5 in flight; 2 requests expired and were sent again;"
+        " waiting for 3 batches at the provider (3 in_progress), since 14:06 UTC, at the latest until Mon 15:06 UTC"
     )
 
 

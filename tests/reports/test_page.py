@@ -164,7 +164,9 @@ def test_an_unfinished_workload_has_a_page_too(runner, tmp_path, page_text):
         add_shard(connection, workload, state=ShardState.SUBMITTED, lines=5)
     text = page_text(written(runner, "slow", tmp_path))
 
-    assert "3 of 8 requests have their result; 5 are still without one." in text
+    assert "3 of 8 answered (37.5 %), 3 downloaded." in text
+    assert "waiting for 1 batch at the provider" in text
+    assert "worked on by nobody" in text
     assert "Exit code 4: not finished. This carries on: batchkit watch slow" in text
     assert "in flight · line 4" in text
 
@@ -174,7 +176,7 @@ def test_a_workload_that_is_not_split_has_a_page_too(sqlite_runner, tmp_path, pa
     with sqlite_runner.store.write() as connection:
         add_workload(connection, "new", split=False)
 
-    assert "The input is still being cut into shards" in page_text(written(sqlite_runner, "new", tmp_path))
+    assert "The split of the input was interrupted" in page_text(written(sqlite_runner, "new", tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -273,3 +273,80 @@ def test_migrations_are_found_in_a_wheel_and_in_a_checkout(tmp_path, monkeypatch
     monkeypatch.setattr(batchkit, "__file__", str(package / "__init__.py"))
     expected = package / "migrations" if place == "inside" else tmp_path / "migrations"
     assert migrate.migrations_directory() == expected
+
+
+def upgrade_to(store: Store, revision: str) -> None:
+    """Bring an empty database to a former schema."""
+    config = migrate._config()
+    with store.write() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+
+def add_open_workload(store: Store) -> None:
+    """Insert a workload with a planned shard and a request, in the columns that the first schema has."""
+    with store.write() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO workloads (id, name, created_at, source, directory, input_sha256, request_count, completion_window,"
+                " max_completion_window, shard_lines, shard_bytes, max_attempts, max_expiries) VALUES"
+                " (7, 'open', 1.5, 'in.jsonl', 'open-1', 'aa', 1, '24h', '7d', 10, 1000, 5, 10)"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO shards (id, workload_id, number, state, endpoint, completion_window, key, path, sha256, line_count,"
+                " byte_count, first_seq, last_seq, next_lines, next_completion_window) VALUES"
+                " (3, 7, 1, 'planned', '/v1/chat/completions', '24h', 'k', 'p', 's', 1, 9, 0, 0, 10, '24h')"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO requests (workload_id, seq, custom_id, shard_id, line_offset, line_length, state)"
+                " VALUES (7, 0, 'a', 3, 0, 9, 'in_flight')"
+            )
+        )
+
+
+def places_of(store: Store) -> list[object]:
+    """Tell where the large tables lie: a table that was copied lies somewhere else."""
+    queries = (
+        ["SELECT rootpage FROM sqlite_master WHERE name IN ('requests', 'results') ORDER BY name"]
+        if store.is_sqlite
+        else [f"SELECT pg_relation_filenode('{name}')" for name in ("requests", "results")]
+    )
+    with store.read() as connection:
+        return [row[0] for query in queries for row in connection.execute(text(query))]
+
+
+@pytest.mark.parametrize("revision", ["0001", "0007"])
+def test_a_database_with_an_open_workload_is_upgraded_in_place(empty_store, revision):
+    """From the first schema and from the last: the open workload is read whole, and neither requests nor results are copied."""
+    upgrade_to(empty_store, revision)
+    add_open_workload(empty_store)
+    before = places_of(empty_store)
+
+    assert migrate.upgrade(empty_store).current == revision
+
+    assert len(before) == 2
+    assert places_of(empty_store) == before
+    with empty_store.read() as connection:
+        (found,) = workloads.open_workloads(connection)
+        assert (found.name, found.created_at, found.request_count) == ("open", 1.5, 1)
+        assert (found.output, found.stopped_at, found.stopped_reason) == (None, None, None)
+        assert workloads.count_requests(connection, found).in_flight == 1
+
+
+def test_a_partitioned_database_is_upgraded(empty_postgres_url):
+    """The last migration touches no partitioned table."""
+    own = Store(empty_postgres_url)
+    try:
+        upgrade_to(own, "0007")
+        script = migrate.migrations_directory() / "partition_by_workload.sql"
+        with own.write() as connection:
+            # As psql would: nothing in it is a parameter.
+            connection.connection.driver_connection.execute(script.read_text())  # type: ignore[union-attr] # an open one
+        assert not migrate.upgrade(own).is_current
+        assert migrate.check(own).is_current
+    finally:
+        own.close()

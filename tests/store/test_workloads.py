@@ -17,8 +17,9 @@ from batchkit.models import (
     ShardState,
     WorkloadId,
 )
-from batchkit.store import events, shards, workloads
+from batchkit.store import events, runners, shards, workloads
 from batchkit.store.bulk import bulk_for
+from batchkit.store.runners import RunnerRow
 from batchkit.store.tables import metadata
 from tests.factories import NOW, add_shard, add_workload, failure, settle
 
@@ -301,6 +302,7 @@ def test_removed_workload_leaves_no_row_anywhere(store):
                 gone.id, shard.id, [(0, 0, "transient", 500, "code", "words", None, None)]
             )
         add_shard(connection, gone, state=ShardState.MERGED, request_state=RequestState.FAILED)
+        runners.put(connection, RunnerRow("owner", "watch", "host", gone.id, NOW))
         assert all(count > before[table] for table, count in _rows(connection).items())
         workloads.remove(connection, gone.id)
         assert _rows(connection) == before

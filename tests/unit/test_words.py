@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from batchkit import words
@@ -70,3 +72,28 @@ def test_a_strangers_text_cannot_move_the_cursor():
     """Escape sequences and line breaks in a provider's message reach no terminal."""
     assert words.printable("a\n\tb\x1b[31mred\x07", 100) == "a b\ufffd[31mred\ufffd"
     assert words.printable("x" * 50, 10) == "xxxxxxx..."
+
+
+@pytest.mark.parametrize(
+    ("moment", "text"),
+    [
+        ("2026-03-03 14:05", "14:05 UTC"),
+        ("2026-03-04 14:05", "Wed 14:05 UTC"),
+        ("2026-03-02 23:59", "Mon 23:59 UTC"),
+        ("2026-03-09 14:05", "Mon 9 Mar 14:05 UTC"),
+        ("2027-01-01 00:00", "Fri 1 Jan 2027 00:00 UTC"),
+    ],
+)
+def test_a_moment_nearby_is_written_as_a_calendar_has_it(moment, text):
+    """The day is named when it is another one, the date when the weekday might mean another week."""
+    at, now = (
+        datetime.strptime(words_, "%Y-%m-%d %H:%M").replace(tzinfo=UTC).timestamp()
+        for words_ in (moment, "2026-03-03 12:00")
+    )
+    assert words.when(at, now, utc=True) == text
+
+
+def test_a_moment_is_local_unless_it_says_utc():
+    """A terminal shows the time of its own clock."""
+    now = 1_750_000_000.0
+    assert words.when(now, now) == f"{datetime.fromtimestamp(now):%H:%M}"  # noqa: DTZ006 - local time is meant

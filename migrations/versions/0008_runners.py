@@ -1,11 +1,22 @@
-"""The view of answers reads half a surrogate pair, which no database's text holds, as U+FFFD."""
+"""Who works on what, why the last command stopped, where results are written; absences of batches; a view of any text.
 
+The view of answers reads half a surrogate pair, which no database's text holds, as U+FFFD.
+"""
+
+import sqlalchemy as sa
 from alembic import op
 
 revision = "0008"
 down_revision = "0007"
 branch_labels = None
 depends_on = None
+
+COLUMNS = (
+    ("workloads", "output", sa.Text()),
+    ("workloads", "stopped_at", sa.Float()),
+    ("workloads", "stopped_reason", sa.Text()),
+    ("batches", "absent_at", sa.Float()),
+)
 
 _SELECT = (
     "SELECT workloads.name AS workload, results.seq, requests.custom_id, {answer} AS answer, results.finish_reason,"
@@ -57,11 +68,27 @@ def _define(answer: str) -> None:
 
 
 def upgrade() -> None:
-    """Define the view anew."""
+    """Add the table of runners and the columns, and define the view anew."""
+    op.create_table(
+        "runners",
+        sa.Column("owner", sa.Text(), primary_key=True),
+        sa.Column("verb", sa.Text(), nullable=False),
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("workload_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite")),
+        sa.Column("seen_at", sa.Float(), nullable=False),
+        sa.Column("waiting_for", sa.Text()),
+        sa.Column("since", sa.Float()),
+        sa.Column("until", sa.Float()),
+    )
+    for table, name, kind in COLUMNS:
+        op.add_column(table, sa.Column(name, kind))
     _define(_sqlite_answer() if op.get_bind().dialect.name == "sqlite" else _postgres_answer())
 
 
 def downgrade() -> None:
-    """Go back to the view that one odd answer stops."""
+    """Forget them, and go back to the view that one odd answer stops."""
     reader = _sqlite if op.get_bind().dialect.name == "sqlite" else _postgres
     _define(reader(_WITHOUT_NUL))
+    for table, name, _ in COLUMNS:
+        op.drop_column(table, name)
+    op.drop_table("runners")

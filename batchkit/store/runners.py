@@ -1,0 +1,84 @@
+"""The processes that drive workloads: one row each, refreshed while the process works."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, func, insert, or_, select, update
+
+from batchkit.jsonl import storable_text
+from batchkit.store.tables import runners
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy.engine import Connection
+
+    from batchkit.models import WorkloadId
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerRow:
+    """A row of ``runners``. Times are Unix seconds of the process that wrote it.
+
+    ``owner`` is the name under which the process holds leases. ``verb`` is the command (``watch``). ``workload_id`` is None
+    for a process that drives every open workload. ``waiting_for`` is a phrase ("12 batches at the provider"); ``until`` is the
+    latest end of the wait, None when it has none.
+    """
+
+    owner: str
+    verb: str
+    host: str
+    workload_id: WorkloadId | None
+    seen_at: float
+    waiting_for: str | None = None
+    since: float | None = None
+    until: float | None = None
+
+    @property
+    def pid(self) -> str | None:
+        """The process's number on its host, as the owner's name has it."""
+        parts = self.owner.split("|")
+        return parts[2] if len(parts) > 2 else None  # noqa: PLR2004 - see leases.new_owner
+
+
+def put(connection: Connection, row: RunnerRow) -> None:
+    """Write the process's row, in place of its former one."""
+    values = {
+        "verb": row.verb,
+        "host": row.host,
+        "workload_id": row.workload_id,
+        "seen_at": row.seen_at,
+        "waiting_for": storable_text(row.waiting_for),
+        "since": row.since,
+        "until": row.until,
+    }
+    if not connection.execute(update(runners).where(runners.c.owner == row.owner).values(values)).rowcount:
+        connection.execute(insert(runners), {"owner": row.owner, **values})
+
+
+def remove(connection: Connection, owners: Iterable[str]) -> None:
+    """Remove the rows of some processes."""
+    connection.execute(delete(runners).where(runners.c.owner.in_(list(owners))))
+
+
+def remove_unseen(connection: Connection, *, before: float) -> None:
+    """Remove the rows that nobody has refreshed since ``before`` (Unix seconds)."""
+    connection.execute(delete(runners).where(runners.c.seen_at < before))
+
+
+def owners(connection: Connection) -> set[str]:
+    """Read the owners of all rows."""
+    return set(connection.scalars(select(runners.c.owner)))
+
+
+def of_workload(connection: Connection, workload_id: WorkloadId, *, seen_after: float) -> list[RunnerRow]:
+    """Read who was seen driving a workload after ``seen_after``: first those that drive it alone, the latest seen first."""
+    mine = or_(runners.c.workload_id == workload_id, runners.c.workload_id.is_(None))
+    query = (
+        select(runners)
+        .where(mine, runners.c.seen_at > seen_after)
+        .order_by(func.coalesce(runners.c.workload_id, 0).desc(), runners.c.seen_at.desc(), runners.c.owner)
+    )
+    return [RunnerRow(*row) for row in connection.execute(query)]

@@ -1,0 +1,122 @@
+"""What the open shards of a workload wait for, in figures: few rows, whatever the size of the workload."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import and_, case, func, select
+
+from batchkit.lifecycle import OPEN_SHARD_STATES
+from batchkit.models import TERMINAL_STATUSES, BatchStatus, ShardId, ShardState
+from batchkit.store.tables import batches, events, shards
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from batchkit.models import WorkloadId
+
+#: Refusals of one shard beyond this many are not looked through for the first one.
+_MOST_REFUSALS = 50
+_REFUSED = f"{ShardState.SUBMITTING.value} -> {ShardState.UPLOADED.value}"
+
+
+class OpenShards(NamedTuple):
+    """The shards of one open state. Times are Unix seconds, ``expires_at`` by the provider's clock.
+
+    ``done`` counts requests that the provider says it has answered: of batches that ended otherwise than completed only the
+    completed ones, because the others include requests that expired. ``refused`` shards were turned away and wait until
+    ``refused_until`` at the earliest. ``since`` is: of shards that are being submitted the oldest intent, of submitted ones the
+    submission of the oldest batch, of ended ones when the first end was seen; else None. ``expires_at`` is the end of the last
+    window. ``missing`` batches are not known to the provider now.
+    """
+
+    shards: int
+    requests: int
+    done: int
+    refused: int
+    refused_requests: int
+    refused_until: float | None
+    since: float | None
+    expires_at: float | None
+    missing: int
+
+
+class Refusal(NamedTuple):
+    """Why the provider turns shards away: its words, since when (Unix seconds), and how often one shard was refused at most."""
+
+    words: str | None
+    since: float | None
+    times: int
+
+
+def open_shards(connection: Connection, workload_id: WorkloadId) -> dict[ShardState, OpenShards]:
+    """Add up the open shards and their batches by state; states without a shard do not appear."""
+    is_refused = and_(shards.c.state.in_([ShardState.PLANNED.value, ShardState.UPLOADED.value]), shards.c.refusals > 0)
+    ended_early = batches.c.status.in_(sorted({*TERMINAL_STATUSES} - {BatchStatus.COMPLETED}))
+    since = case(
+        (shards.c.state == ShardState.SUBMITTING.value, shards.c.submitting_since),
+        # By our own clock where it is known: an adopted batch has only the provider's.
+        (shards.c.state == ShardState.SUBMITTED.value, func.coalesce(shards.c.submitting_since, batches.c.created_at)),
+        (shards.c.state == ShardState.ENDED.value, batches.c.seen_at),
+    )
+    done = batches.c.completed + case((ended_early, 0), else_=batches.c.failed)
+    query = (
+        select(
+            shards.c.state,
+            func.count(),
+            func.sum(shards.c.line_count),
+            func.coalesce(func.sum(done), 0),
+            func.sum(case((is_refused, 1), else_=0)),
+            func.sum(case((is_refused, shards.c.line_count), else_=0)),
+            func.min(case((is_refused, shards.c.not_before))),
+            func.min(since),
+            func.max(batches.c.expires_at),
+            func.count(batches.c.missing_since),
+        )
+        .join_from(shards, batches, batches.c.shard_id == shards.c.id, isouter=True)
+        .where(shards.c.workload_id == workload_id, shards.c.state.in_([state.value for state in OPEN_SHARD_STATES]))
+        .group_by(shards.c.state)
+    )
+    return {
+        ShardState(state): OpenShards(
+            shards=count,
+            requests=int(lines),
+            done=int(answered),
+            refused=int(refused),
+            refused_requests=int(refused_lines),
+            refused_until=refused_until,
+            since=None if first is None else float(first),
+            expires_at=None if expires_at is None else float(expires_at),
+            missing=int(missing),
+        )
+        for state, count, lines, answered, refused, refused_lines, refused_until, first, expires_at, missing in (
+            connection.execute(query)
+        )
+    }
+
+
+def refusal(connection: Connection, workload_id: WorkloadId) -> Refusal | None:
+    """Read why shards are turned away, from the one that was refused most often; None when none is."""
+    query = (
+        select(shards.c.id, shards.c.refusals)
+        .where(
+            shards.c.workload_id == workload_id,
+            shards.c.state.in_([ShardState.PLANNED.value, ShardState.UPLOADED.value]),
+            shards.c.refusals > 0,
+        )
+        .order_by(shards.c.refusals.desc(), shards.c.id)
+        .limit(1)
+    )
+    found = connection.execute(query).one_or_none()
+    if found is None:
+        return None
+    shard_id, times = found
+    told = connection.execute(
+        select(events.c.at, events.c.detail)
+        .where(events.c.workload_id == workload_id, events.c.shard_id == ShardId(shard_id), events.c.kind == _REFUSED)
+        .order_by(events.c.id.desc())
+        .limit(min(times, _MOST_REFUSALS))
+    ).all()
+    if not told:
+        return Refusal(None, None, times)
+    return Refusal(told[0].detail, float(told[-1].at), times)

@@ -1,0 +1,86 @@
+"""How long a workload was worked on: not the nights in which no command ran and no batch.
+
+Worked on is the time in which a command drove it (from its event ``driven`` to its ``stopped``), or a batch ran by the provider's own
+account, or events followed each other within minutes. Between the events of a running workload lie seconds, so that only the long
+gaps need to be read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, func, or_, select
+
+from batchkit import jsonl
+from batchkit.models import TERMINAL_STATUSES
+from batchkit.store import events as event_log
+from batchkit.store.tables import batches, events, shards
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from batchkit.models import WorkloadId
+
+DRIVEN = "driven"
+STOPPED = "stopped"
+#: Events that lie closer together belong to the same work.
+_GAP_SECONDS = 900.0
+_END_TIMES = ("completed_at", "expired_at", "cancelled_at", "failed_at")
+
+
+def drive_began(connection: Connection, workload_id: WorkloadId, *, at: float, by: str) -> None:
+    """Record that a command begins to drive; ``by`` says which."""
+    event_log.record(connection, workload_id, DRIVEN, at=at, detail=by)
+
+
+def drive_stopped(connection: Connection, workload_id: WorkloadId, *, at: float, why: str) -> None:
+    """Record that a command no longer drives; ``why`` says for which reason."""
+    event_log.record(connection, workload_id, STOPPED, at=at, detail=why)
+
+
+def work_seconds(connection: Connection, workload_id: WorkloadId, *, until: float, is_driven: bool) -> float:
+    """Add up the seconds of work up to ``until`` (Unix seconds); ``is_driven`` says whether a command drives it then."""
+    own = and_(events.c.workload_id == workload_id, events.c.at <= until)
+    earlier = func.lag(events.c.at).over(order_by=events.c.id)
+    steps = select(events.c.id, events.c.at, events.c.kind, earlier.label("earlier")).where(own).subquery("steps")
+    first, last = connection.execute(select(func.min(events.c.at), func.max(events.c.at)).where(own)).one()
+    if first is None:
+        return 0.0
+    telling = or_(steps.c.at - steps.c.earlier > _GAP_SECONDS, steps.c.kind.in_([DRIVEN, STOPPED]))
+    idle = 0.0
+    driven = 0
+    query = select(steps.c.at, steps.c.kind, steps.c.earlier).where(telling).order_by(steps.c.id)
+    for at, kind, before in connection.execute(query).all():
+        # A command that begins while another one is said to drive may have found that one dead.
+        if before is not None and at - before > _GAP_SECONDS and (driven <= 0 or kind == DRIVEN):
+            idle += _without_batch(connection, workload_id, before, at)
+        driven = {DRIVEN: max(driven, 0) + 1, STOPPED: driven - 1}.get(kind, driven)
+    if until - last > _GAP_SECONDS and not is_driven:
+        idle += _without_batch(connection, workload_id, last, until)
+    return max(float(until - first - idle), 0.0)
+
+
+def _without_batch(connection: Connection, workload_id: WorkloadId, began: float, ended: float) -> float:
+    """Return how many seconds between two events no batch ran: those that ran then ran from its beginning on."""
+    query = (
+        select(batches.c.status, batches.c.raw, batches.c.created_at)
+        .join(shards, shards.c.id == batches.c.shard_id)
+        .where(batches.c.workload_id == workload_id, or_(shards.c.merged_at.is_(None), shards.c.merged_at >= ended))
+    )
+    last_end = began
+    for status, raw, created_at in connection.execute(query):
+        if created_at is not None and created_at >= ended:
+            continue
+        end = _end_of(raw)
+        if end is None:
+            end = began if status in TERMINAL_STATUSES else ended
+        last_end = max(last_end, min(end, ended))
+    return ended - last_end
+
+
+def _end_of(raw: str) -> float | None:
+    batch: Any = jsonl.loads_leniently(raw.encode())
+    if not isinstance(batch, dict):
+        return None
+    found = [batch[name] for name in _END_TIMES if isinstance(batch.get(name), int | float) and batch[name] > 0]
+    return float(max(found)) if found else None

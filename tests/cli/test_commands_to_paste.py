@@ -1,0 +1,49 @@
+"""Commands that are printed can be pasted: they call the program as it was called."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from batchkit.cli import options
+
+
+@pytest.mark.parametrize(
+    ("called", "words"),
+    [
+        ("batchkit", ["batchkit"]),
+        (".venv/bin/batchkit", [".venv/bin/batchkit"]),
+        ("/opt/app/bin/batchkit", ["/opt/app/bin/batchkit"]),
+        ("/opt/lib/batchkit/__main__.py", [sys.executable, "-m", "batchkit"]),
+        ("/usr/bin/pytest", ["batchkit"]),
+    ],
+)
+def test_the_program_is_called_as_it_was_called(monkeypatch, called, words):
+    """By its path, by its module, or simply by its name."""
+    monkeypatch.setattr(sys, "argv", [called, "run"])
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert options.executable() == words
+    assert options.Where().command("status", "my run").startswith(" ".join(words))
+
+
+def test_a_program_on_the_path_is_called_by_its_name(monkeypatch, tmp_path):
+    """However the shell found it."""
+    program = tmp_path / "batchkit"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", [str(program), "run"])
+    assert options.executable() == ["batchkit"]
+
+
+@pytest.mark.parametrize(
+    ("line", "verb"), [(("watch", "x"), "watch"), (("-v", "run", "in.jsonl"), "run"), ((), "batchkit")]
+)
+def test_the_verb_is_the_first_word_that_is_no_flag(line, verb):
+    """Others are told which command works on a workload."""
+    token = options.COMMAND_LINE.set(line)
+    try:
+        assert options.verb() == verb
+    finally:
+        options.COMMAND_LINE.reset(token)

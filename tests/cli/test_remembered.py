@@ -1,0 +1,147 @@
+"""The results come: an output that was named at the beginning is written by whoever finishes the workload."""
+
+from __future__ import annotations
+
+import csv
+import socket
+from pathlib import Path
+
+import batchkit as package
+from batchkit.emulator.faults import batches, lines
+from tests.workloads import read_lines
+
+RUN = ("--no-prefect", "--shard-lines", "10")
+
+
+def test_what_submit_was_given_is_written_by_watch(batchkit, open_emulator, source, tmp_path, monkeypatch):
+    """From another working directory, too, and told in the last lines of both commands."""
+    open_emulator()
+    target = Path("results.csv").absolute()
+    ended = batchkit("submit", source, *RUN, "--output", "results.csv")
+    assert ended.code == 0
+    assert f"writes the results to {target}" in ended.out
+    assert not target.exists()
+    home = Path(".batchkit").absolute()
+    monkeypatch.chdir(tmp_path)
+    ended = batchkit("watch", "input", "--no-prefect", "--home", home)
+    assert ended.code == 0
+    assert f"results:   {target}" in ended.out
+    with target.open() as handle:
+        assert sum(1 for _ in csv.reader(handle)) == 31
+
+
+def test_watch_of_all_and_python_write_it_too(batchkit, open_emulator, source):
+    """Whoever finishes it."""
+    open_emulator()
+    for name in ("one", "two"):
+        batchkit("submit", source, *RUN, "--name", name, "-o", f"{name}.jsonl")
+    ended = batchkit("watch", "--no-prefect")
+    assert ended.code == 0
+    assert len(read_lines(Path("one.jsonl"))) == len(read_lines(Path("two.jsonl"))) == 30
+    Path("one.jsonl").unlink()
+    package.watch("one")
+    assert len(read_lines(Path("one.jsonl"))) == 30
+
+
+def test_python_submits_with_an_output(batchkit, open_emulator, source):
+    """And the command line finishes it."""
+    open_emulator()
+    package.submit(source, name="work", output="python.jsonl")
+    assert batchkit("watch", "work", "--no-prefect").code == 0
+    assert len(read_lines(Path("python.jsonl"))) == 30
+
+
+def test_it_is_written_again_after_resubmit(batchkit, open_emulator, source):
+    """The file says then what came of the requests that were sent again."""
+    emulator = open_emulator(lines.FailLines(custom_ids=frozenset({"row-0000001"}), code="bad_thing"))
+    batchkit("submit", source, *RUN, "-o", "out.jsonl")
+    assert batchkit("watch", "input", "--no-prefect").code == 3
+    assert [line["status"] for line in read_lines(Path("out.jsonl"))].count("failed") == 1
+    emulator.set_scenario("clean")
+    assert batchkit("resubmit", "input", "--failed", "--no-prefect").code == 0
+    assert {line["status"] for line in read_lines(Path("out.jsonl"))} == {"succeeded"}
+
+
+def test_the_same_command_with_another_output_changes_it(batchkit, open_emulator, source):
+    """The last one counts; a command without one changes nothing."""
+    open_emulator()
+    batchkit("submit", source, *RUN, "-o", "first.jsonl")
+    batchkit("submit", source, *RUN, "-o", "second.jsonl")
+    batchkit("submit", source, *RUN)
+    batchkit("watch", "input", "--no-prefect")
+    assert not Path("first.jsonl").exists()
+    assert Path("second.jsonl").exists()
+
+
+def test_run_remembers_it_as_well(batchkit, open_emulator, source):
+    """A run that was stopped is finished by watch, with the run's own output."""
+    emulator = open_emulator(batches.StuckBatches())
+    assert batchkit("run", source, *RUN, "-o", "run.jsonl", "--timeout", "0.1").code == 4
+    emulator.set_scenario("clean")
+    assert batchkit("watch", "input", "--no-prefect").code in {0, 4}
+    batchkit("cancel", "input", "--wait", "--no-prefect")
+    assert len(read_lines(Path("run.jsonl"))) == 30
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_sent(batchkit, open_emulator, source):
+    """A wrong ending, a missing folder, the input itself: exit code 2 and no call."""
+    emulator = open_emulator()
+    for target in ("out.txt", "nowhere/out.csv", source):
+        assert batchkit("submit", source, *RUN, "-o", target).code == 2
+    assert emulator.ledger().totals.batches == 0
+
+
+def test_another_machine_says_who_can_write_it(batchkit, open_emulator, source, monkeypatch, tmp_path):
+    """Nothing was written, the host that can, and a command that can be pasted; below a shared folder anybody writes."""
+    open_emulator()
+    batchkit("submit", source, *RUN, "-o", "far.jsonl")
+    host = socket.gethostname()
+    monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
+    ended = batchkit("watch", "input", "--no-prefect")
+    assert ended.code == 0
+    assert not Path("far.jsonl").exists()
+    assert f"not written: {Path('far.jsonl').absolute()}. `batchkit watch input` on {host} writes it" in ended.out
+    assert "batchkit export input input.results.jsonl" in ended.out
+    monkeypatch.setenv("BATCHKIT_SHARED_FOLDER", str(tmp_path))
+    assert batchkit("watch", "input", "--no-prefect").code == 0
+    assert len(read_lines(Path("far.jsonl"))) == 30
+
+
+def test_without_an_output_the_summary_says_that_nothing_was_written(batchkit, open_emulator, source):
+    """And which command writes it."""
+    open_emulator()
+    batchkit("submit", source, *RUN)
+    ended = batchkit("watch", "input", "--no-prefect")
+    assert "no file was written" in ended.out
+    assert "batchkit export input input.results.jsonl" in ended.out
+
+
+def test_a_file_that_is_newer_than_the_answers_is_left_alone(batchkit, open_emulator, source):
+    """Watching a finished workload again does not write again."""
+    open_emulator()
+    batchkit("submit", source, *RUN, "-o", "out.jsonl")
+    batchkit("watch", "input", "--no-prefect")
+    before = Path("out.jsonl").stat()
+    assert batchkit("watch", "input", "--no-prefect").code == 0
+    assert Path("out.jsonl").stat().st_ino == before.st_ino
+
+
+def test_an_annotated_table_is_written_by_whoever_finishes_it(batchkit, open_emulator):
+    """The table with its answers, and not the requests."""
+    open_emulator()
+    Path("rows.csv").write_text("text\n" + "".join(f"line {number}\n" for number in range(5)))
+    asked = (
+        "annotate",
+        "rows.csv",
+        "--prompt",
+        "Is {{ text }} kind?",
+        "-m",
+        "openai/gpt-oss-20b",
+    )
+    ended = batchkit(*asked, "--name", "kind", "--submit-only", "-o", "kind.csv", "--no-prefect")
+    assert ended.code == 0
+    assert batchkit("watch", "kind", "--no-prefect").code == 0
+    with Path("kind.csv").open() as handle:
+        written = list(csv.DictReader(handle))
+    assert [row["text"] for row in written] == [f"line {number}" for number in range(5)]
+    assert {row["status"] for row in written} == {"succeeded"}

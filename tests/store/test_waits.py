@@ -1,0 +1,156 @@
+"""What open shards wait for, and how long a workload was worked on, as the store tells it."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import update
+
+from batchkit import jsonl
+from batchkit.models import ShardState
+from batchkit.store import batches as batch_rows
+from batchkit.store import events, waits, work_time, workloads
+from batchkit.store.tables import shards as shard_rows
+from tests.factories import NOW, add_shard, add_workload
+
+HOUR = 3_600.0
+
+
+def batch_of(connection, shard, **values):
+    """Change columns of a shard's batch."""
+    batch_rows.set_values(connection, shard.batch_id, **values)
+
+
+def test_open_shards_are_added_up_by_state(store):
+    """Counts, the oldest beginning, the last window, and what the provider counts as answered."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        add_shard(connection, workload, state=ShardState.PLANNED, lines=7)
+        add_shard(connection, workload, state=ShardState.UPLOADED, lines=5, refusals=3, not_before=NOW + 60)
+        add_shard(connection, workload, state=ShardState.UPLOADED, lines=4, refusals=1, not_before=NOW + 30)
+        creating = add_shard(connection, workload, state=ShardState.SUBMITTING, lines=2)
+        for age, expires in ((HOUR, NOW + 10), (2 * HOUR, NOW + 20)):
+            shard = add_shard(connection, workload, state=ShardState.SUBMITTED, lines=10)
+            batch_of(connection, shard, created_at=NOW - age, expires_at=expires, completed=4, failed=1)
+            connection.execute(update(shard_rows).where(shard_rows.c.id == shard.id).values(submitting_since=None))
+        batch_of(connection, shard, missing_since=NOW)
+        ended = add_shard(connection, workload, state=ShardState.ENDED, lines=10)
+        batch_of(connection, ended, status="completed", completed=8, failed=2, seen_at=NOW - 9)
+        expired = add_shard(connection, workload, state=ShardState.ENDED, lines=10)
+        batch_of(connection, expired, status="expired", completed=3, failed=7, seen_at=NOW - 7)
+        add_shard(connection, workload, state=ShardState.MERGED)
+        add_shard(connection, add_workload(connection, "other"), state=ShardState.SUBMITTED)
+        found = waits.open_shards(connection, workload.id)
+
+    assert set(found) == {
+        ShardState.PLANNED,
+        ShardState.UPLOADED,
+        ShardState.SUBMITTING,
+        ShardState.SUBMITTED,
+        ShardState.ENDED,
+    }
+    assert (found[ShardState.PLANNED].requests, found[ShardState.PLANNED].refused) == (7, 0)
+    uploaded = found[ShardState.UPLOADED]
+    assert (uploaded.refused, uploaded.refused_requests, uploaded.refused_until) == (2, 9, NOW + 30)
+    assert found[ShardState.SUBMITTING].since == creating.submitting_since
+    submitted = found[ShardState.SUBMITTED]
+    assert (submitted.shards, submitted.requests, submitted.done, submitted.missing) == (2, 20, 10, 1)
+    assert (submitted.since, submitted.expires_at) == (NOW - 2 * HOUR, NOW + 20)
+    # Of a batch that expired the failed ones may be those that expired.
+    assert (found[ShardState.ENDED].done, found[ShardState.ENDED].since) == (13, NOW - 9)
+
+
+def test_the_refusal_that_counts_is_told_with_its_words(store):
+    """Of the shard that was refused most often: how often, since when, and what the provider said last."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        assert waits.refusal(connection, workload.id) is None
+        add_shard(connection, workload, state=ShardState.UPLOADED, refusals=1)
+        shard = add_shard(connection, workload, state=ShardState.UPLOADED, refusals=2)
+        assert waits.refusal(connection, workload.id) == waits.Refusal(None, None, 2)
+        for at, words in ((NOW - 900, "before that"), (NOW - 60, "first words"), (NOW, "last words")):
+            events.record(connection, workload.id, "submitting -> uploaded", at=at, shard_id=shard.id, detail=words)
+        assert waits.refusal(connection, workload.id) == waits.Refusal("last words", NOW - 60, 2)
+
+
+def drive(connection, workload, begin, end, *, step=600.0, stops=True):
+    """Record a command's drive, with something happening every ten minutes; a killed one does not stop."""
+    work_time.drive_began(connection, workload.id, at=begin, by="run on host")
+    at = begin
+    while at < end:
+        events.record(connection, workload.id, "polled", at=at)
+        at += step
+    if stops:
+        work_time.drive_stopped(connection, workload.id, at=end, why="interrupted")
+
+
+def worked(connection, workload, until, *, is_driven=False):
+    """Read the hours of work."""
+    return work_time.work_seconds(connection, workload.id, until=until, is_driven=is_driven) / HOUR
+
+
+def test_a_night_in_which_nobody_worked_is_no_work(store):
+    """Two hours in the evening and one in the morning are three."""
+    with store.write() as connection:
+        workload = add_workload(connection, at=NOW)
+        drive(connection, workload, NOW, NOW + 2 * HOUR)
+        drive(connection, workload, NOW + 14 * HOUR, NOW + 15 * HOUR)
+        assert worked(connection, workload, NOW + 15 * HOUR) == 3
+        assert worked(connection, workload, NOW + 40 * HOUR) == 3
+
+
+def test_a_killed_command_worked_until_its_last_event(store):
+    """What it did not live to write down does not count either."""
+    with store.write() as connection:
+        workload = add_workload(connection, at=NOW)
+        drive(connection, workload, NOW, NOW + 2 * HOUR, stops=False)
+        drive(connection, workload, NOW + 14 * HOUR, NOW + 15 * HOUR)
+        assert worked(connection, workload, NOW + 15 * HOUR) == pytest.approx(3, abs=0.2)
+
+
+def test_a_long_wait_of_a_command_is_work(store):
+    """Whoever waits for room at the provider for hours works on it, also now."""
+    with store.write() as connection:
+        workload = add_workload(connection, at=NOW)
+        drive(connection, workload, NOW, NOW + 5 * HOUR, step=5 * HOUR)
+        assert worked(connection, workload, NOW + 5 * HOUR) == 5
+        work_time.drive_began(connection, workload.id, at=NOW + 5 * HOUR, by="watch on host")
+        assert worked(connection, workload, NOW + 7 * HOUR, is_driven=True) == 7
+        assert worked(connection, workload, NOW + 7 * HOUR, is_driven=False) == 5
+
+
+def test_a_night_in_which_a_batch_ran_is_work_until_it_ended(store):
+    """By the provider's own account; a batch that still runs, runs until now."""
+    with store.write() as connection:
+        workload = add_workload(connection, at=NOW)
+        shard = add_shard(connection, workload, state=ShardState.ENDED, at=NOW)
+        drive(connection, workload, NOW, NOW + HOUR)
+        raw = jsonl.dumps({"created_at": NOW, "completed_at": NOW + 4 * HOUR}).decode()
+        batch_of(connection, shard, status="completed", created_at=NOW, raw=raw)
+        drive(connection, workload, NOW + 14 * HOUR, NOW + 15 * HOUR)
+        assert worked(connection, workload, NOW + 15 * HOUR) == 5
+
+        batch_of(connection, shard, status="in_progress", raw="{}")
+        assert worked(connection, workload, NOW + 15 * HOUR) == 15
+
+
+def test_a_workload_that_is_reopened_days_later_did_not_take_days(store):
+    """What lies between its end and the wish to send some of it again is no work."""
+    with store.write() as connection:
+        workload = add_workload(connection, at=NOW)
+        shard = add_shard(connection, workload, state=ShardState.MERGED, at=NOW)
+        raw = jsonl.dumps({"created_at": NOW, "completed_at": NOW + HOUR}).decode()
+        batch_of(connection, shard, status="completed", created_at=NOW, raw=raw)
+        drive(connection, workload, NOW, NOW + HOUR)
+        later = NOW + 72 * HOUR
+        events.record(connection, workload.id, "reopened", at=later)
+        drive(connection, workload, later, later + HOUR)
+        assert worked(connection, workload, later + HOUR) == 2
+        assert worked(connection, workload, NOW + HOUR) == 1
+
+
+def test_a_workload_without_events_took_no_time(store):
+    """A moment before the first event there is nothing to add up."""
+    with store.write() as connection:
+        workload = add_workload(connection, at=NOW)
+        assert worked(connection, workload, NOW - 5) == 0
+        assert workloads.get(connection, workload.id).stopped_at is None

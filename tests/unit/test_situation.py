@@ -1,0 +1,234 @@
+"""The words for every state that a workload can be in: what is waited for, since when, until when, and by whom."""
+
+from __future__ import annotations
+
+import pytest
+
+from batchkit import situation, words
+from batchkit.models import RequestCountsByState, ShardState, Trouble
+from batchkit.progress import WorkloadState
+from batchkit.situation import WaitKind
+from batchkit.store.runners import RunnerRow
+from batchkit.store.waits import Refusal
+from tests.cli.pictures import NOW, finished, open_shards, picture, workload
+
+OWNER = "host|boot/1|42|7|abc"
+SINCE, UNTIL = NOW - 3_600, NOW + 82_800
+
+
+def at(moment: float) -> str:
+    """Write a moment as the lines do."""
+    return words.when(moment, NOW)
+
+
+def waiting(**fields):
+    """Make a snapshot in which nothing is under way but what ``fields`` say."""
+    values = {
+        "counts": RequestCountsByState(total=20_000, in_flight=20_000),
+        "open_work": {},
+        "batches": {},
+        "remote_done": 0,
+        "resubmit_at": None,
+    }
+    return picture(**(values | fields))
+
+
+CASES = {
+    "splitting": (
+        waiting(
+            state=WorkloadState.SPLITTING, workload=workload(lease_owner=OWNER, request_count=None, created_at=SINCE)
+        ),
+        WaitKind.SPLITTING,
+        f"the input is being split by host (process 42), since {at(SINCE)}",
+    ),
+    "interrupted": (
+        waiting(state=WorkloadState.INTERRUPTED, workload=workload(request_count=None, created_at=SINCE)),
+        WaitKind.INTERRUPTED,
+        f"nobody: the split of the input was interrupted, nothing was sent, since {at(SINCE)}",
+    ),
+    "stopping": (
+        waiting(
+            state=WorkloadState.CANCELLING,
+            workload=workload(cancel_requested_at=NOW - 60),
+            open_work={ShardState.SUBMITTED: open_shards(shards=3)},
+        ),
+        WaitKind.STOPPING,
+        f"3 batches asked to stop, since {at(NOW - 60)}, at the latest until {at(UNTIL)}",
+    ),
+    "batches": (
+        waiting(
+            open_work={ShardState.SUBMITTED: open_shards(shards=12, missing=2)},
+            batches={"in_progress": 9, "finalizing": 3},
+        ),
+        WaitKind.BATCHES,
+        (
+            "12 batches at the provider (3 finalizing, 9 in_progress); 2 not known there now,"
+            f" since {at(SINCE)}, at the latest until {at(UNTIL)}"
+        ),
+    ),
+    "overdue": (
+        waiting(open_work={ShardState.SUBMITTED: open_shards(shards=1, expires_at=NOW - 5)}),
+        WaitKind.BATCHES,
+        f"1 batch at the provider, since {at(SINCE)}, overdue since {at(NOW - 5)}",
+    ),
+    "refused": (
+        waiting(
+            open_work={
+                ShardState.UPLOADED: open_shards(
+                    5,
+                    5_000,
+                    done=0,
+                    since=None,
+                    expires_at=None,
+                    refused=5,
+                    refused_requests=5_000,
+                    refused_until=NOW + 900,
+                )
+            },
+            refusal=Refusal("429 queue_full: no room\nnow", NOW - 600, 4),
+        ),
+        WaitKind.REFUSED,
+        (
+            "5,000 requests not sent: the provider refused 4 times: 429 queue_full: no room now,"
+            f" since {at(NOW - 600)}, not before {at(NOW + 900)}"
+        ),
+    ),
+    "not sent": (
+        waiting(open_work={ShardState.PLANNED: open_shards(5, 5_000, done=0, since=None, expires_at=None)}),
+        WaitKind.NOT_SENT,
+        "5,000 requests not sent yet",
+    ),
+    "being created": (
+        waiting(open_work={ShardState.SUBMITTING: open_shards(2, since=NOW - 60, expires_at=None)}),
+        WaitKind.SUBMITTING,
+        f"2 batches being created, since {at(NOW - 60)}",
+    ),
+    "looked for": (
+        waiting(open_work={ShardState.SUBMITTING: open_shards(1, since=NOW - 61, expires_at=None)}),
+        WaitKind.SUBMITTING,
+        f"1 batch whose creation got no answer, being looked for, since {at(NOW - 61)}",
+    ),
+    "download": (
+        waiting(open_work={ShardState.ENDED: open_shards(3, done=2_990, since=NOW - 30)}),
+        WaitKind.DOWNLOAD,
+        f"3 ended batches to be downloaded (2,990 answers), since {at(NOW - 30)}",
+    ),
+    "again": (
+        waiting(counts=RequestCountsByState(total=200, pending=120, succeeded=80), resubmit_at=NOW + 300),
+        WaitKind.AGAIN,
+        f"120 requests to send again, not before {at(NOW + 300)}",
+    ),
+    "again now": (
+        waiting(counts=RequestCountsByState(total=200, pending=1, succeeded=199), resubmit_at=NOW),
+        WaitKind.AGAIN,
+        "1 request to send again, due now",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_state_has_its_words(name):
+    """What, since when, and until when at the latest, or not before when."""
+    progress, kind, line = CASES[name]
+    (wait,) = situation.waits(progress)
+    assert (wait.kind, wait.line(NOW)) == (kind, line)
+
+
+def test_an_outage_comes_first_and_says_when_it_is_given_up():
+    """Here as this process meets it, elsewhere as another process wrote it down."""
+    trouble = Trouble("the provider cannot be reached: connection refused", NOW - 120, 5, NOW + 780)
+    line = (
+        f"the provider cannot be reached: connection refused; tried 5 times, since {at(NOW - 120)},"
+        f" gives up at {at(NOW + 780)}"
+    )
+    first, *rest = situation.waits(picture(), trouble)
+    assert (first.kind, first.line(NOW), len(rest)) == (WaitKind.OUTAGE, line, 2)
+    assert (first.sentence(NOW), rest[0].sentence(NOW)) == (line, f"waiting for {rest[0].line(NOW)}")
+    row = RunnerRow(OWNER, "watch", "host", None, NOW, first.text, first.since, first.until)
+    told, *_ = situation.waits(picture(runners=(row,)))
+    assert told == first
+    assert situation.outage(Trouble("away", NOW, 1)).line(NOW) == f"away; tried 1 time, since {at(NOW)}"
+
+
+def test_what_a_runner_waits_for_is_told_once():
+    """An ordinary wait that a runner wrote down is known from the store already."""
+    row = RunnerRow(OWNER, "watch", "host", None, NOW, "5 batches at the provider", NOW, UNTIL)
+    assert situation.waits(picture(runners=(row,))) == situation.waits(picture())
+
+
+def test_a_finished_workload_waits_for_nothing():
+    """And nobody needs to work on it."""
+    assert situation.waits(finished()) == []
+    assert situation.workers(finished(), NOW) == ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "words_"),
+    [
+        ({"runners": (RunnerRow(OWNER, "watch", "host", None, NOW),)}, "watch on host (process 42)"),
+        (
+            {"runners": (RunnerRow(OWNER, "run", "host", None, NOW),) * 2},
+            "run on host (process 42) and 1 other process",
+        ),
+        (
+            {"workload": workload(stopped_at=NOW - 240, stopped_reason="the provider could not be reached for 900 s")},
+            "nobody: stopped 4 min 00 s ago: the provider could not be reached for 900 s",
+        ),
+        (
+            {"lost_runner": RunnerRow(OWNER, "run", "host", None, NOW - 300)},
+            "nobody: run on host (process 42) ended without a word, last seen 5 min 00 s ago",
+        ),
+        ({"state": WorkloadState.SPLITTING, "workload": workload(lease_owner=OWNER)}, "host (process 42)"),
+        ({}, "nobody"),
+    ],
+)
+def test_who_works_on_it_is_told_or_why_nobody_does(fields, words_):
+    """By verb, host and process, or since when it stopped and for which reason."""
+    assert situation.workers(picture(**fields), NOW) == words_
+
+
+def test_answered_is_not_downloaded():
+    """The figures of a run of which everything that is answered is still at the provider."""
+    progress = waiting(
+        open_work={ShardState.SUBMITTED: open_shards(20, 20_000)}, remote_done=18_055, batches={"in_progress": 20}
+    )
+    assert situation.answered_line(progress) == "18,055 of 20,000 answered (90.3 %), 0 downloaded"
+    assert situation.answered_percent(progress) == 90.3
+    assert (progress.answered, progress.fetched, progress.not_fetched) == (18_055, 0, 18_055)
+
+
+def test_batches_that_ended_are_answered_before_they_are_downloaded():
+    """Their answers count on between the end of a batch and its merge."""
+    progress = waiting(open_work={ShardState.ENDED: open_shards(20, 20_000, done=19_990)})
+    assert situation.answered_line(progress) == "19,990 of 20,000 answered (100.0 %), 0 downloaded".replace(
+        "100.0", "99.9"
+    )
+
+
+def test_requests_that_were_never_sent_are_not_in_flight():
+    """Planned and uploaded shards are not sent; a batch that is being created may be."""
+    unsent = open_shards(5, 5_000, done=0, since=None, expires_at=None)
+    progress = waiting(
+        open_work={
+            ShardState.PLANNED: unsent,
+            ShardState.UPLOADED: unsent,
+            ShardState.SUBMITTING: open_shards(1, 1_000, done=0, expires_at=None),
+            ShardState.SUBMITTED: open_shards(9, 9_000),
+        },
+        remote_done=500,
+    )
+    assert progress.not_sent == 10_000
+    assert situation.rest_parts(progress) == ["9,500 in flight", "10,000 not sent"]
+
+
+def test_more_answers_than_requests_are_not_believed():
+    """A provider that counts wrong does not make more than everything answered."""
+    progress = waiting(open_work={ShardState.SUBMITTED: open_shards(20, 20_000)}, remote_done=99_999)
+    assert progress.answered == 20_000
+    assert situation.answered_percent(progress) == 99.9
+
+
+def test_a_finished_workload_is_wholly_done():
+    """Also one of which some requests were cancelled."""
+    assert situation.answered_percent(finished(cancelled=50)) == 100.0
+    assert situation.rest_parts(finished(failed=3, cancelled=50)) == ["3 failed", "50 cancelled"]
