@@ -23,7 +23,7 @@ _READS_PER_CALL_WHEN_STALE = 50
 
 
 class BackgroundCalls(Generic[T]):
-    """Calls in daemon threads, one for each key, at most ``at_most`` at a time; their results wait until they are taken."""
+    """Calls in daemon threads, one at a time for each key and ``at_most`` at a time in all."""
 
     def __init__(self, at_most: int) -> None:
         self._free = threading.BoundedSemaphore(at_most)
@@ -31,19 +31,17 @@ class BackgroundCalls(Generic[T]):
         self._calls: dict[ShardId, Future[T]] = {}
 
     def begin(self, key: ShardId, call: Callable[[], T]) -> Future[T]:
-        """Start a call, or return the one that was started for this key and whose result was not taken yet."""
+        """Start a call, or return the one that still runs for this key.
+
+        One that has ended since nobody waited for it is made anew: what it found may be out of date.
+        """
         with self._lock:
             known = self._calls.get(key)
-            if known is not None:
+            if known is not None and not known.done():
                 return known
             future = self._calls[key] = Future()
         threading.Thread(target=self._run, args=(future, call), name="batchkit-fetch", daemon=True).start()
         return future
-
-    def take(self, key: ShardId) -> None:
-        """Forget the call of a key, whose result the caller has."""
-        with self._lock:
-            self._calls.pop(key, None)
 
     def _run(self, future: Future[T], call: Callable[[], T]) -> None:
         with self._free:
@@ -53,6 +51,8 @@ class BackgroundCalls(Generic[T]):
                 future.set_exception(error)
             else:
                 future.set_result(result)
+        with self._lock:
+            self._calls = {key: call for key, call in self._calls.items() if not call.done()}
 
 
 class ProbeMemory:

@@ -90,9 +90,7 @@ def merge(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[Sha
         for future in arrived:
             if context.stopping.is_set():
                 break
-            shard_id = coming.pop(future)
-            context.fetches.take(shard_id)
-            report += _merge_fetched(context, workload, shard_id, future)
+            report += _merge_fetched(context, workload, coming.pop(future), future)
     return report
 
 

@@ -194,9 +194,9 @@ batches = Table(
     Column("raw", Text, nullable=False),
     Column("seen_at", Float, nullable=False),
     Column("missing_since", Float),
-    Column("absent_at", Float),
     Column("output_sha256", Text),
     Column("error_sha256", Text),
+    Column("absent_at", Float),
     Index("batches_workload_id_status", "workload_id", "status"),
 )
 

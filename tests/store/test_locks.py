@@ -173,6 +173,26 @@ def test_stopped_peer_holds_its_rows_for_a_while_only(held_url, where):
         assert peer.communicate("\n")[0] == "StoreUnavailable\n"
 
 
+def test_peer_within_its_time_is_left_alone(held_url):
+    """A COPY that has not taken longer than a statement may take is waited for, and not ended."""
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", _PEER, held_url, UPDATE, "in a statement"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as peer,
+        opened(held_url, Limits(lock_seconds=0.3)) as store,
+    ):
+        assert peer.stdout is not None
+        assert peer.stdout.readline() == "stopped\n"
+        for _ in range(2):
+            with pytest.raises(RowsHeld) as caught:
+                write(store)
+            assert "was ended" not in caught.value.message
+        peer.kill()
+
+
 def test_cut_line_ends_on_both_sides(held_url):
     """When nothing passes any more, without a word, the server frees the rows and the client is told that it is an outage."""
     with CutPostgres(held_url) as line, opened(line.url) as store, opened(held_url) as other:
