@@ -62,7 +62,7 @@ def errand_of(runner: Runner, wave: Wave) -> Errand:
 def run_errand(errand: Errand) -> StepReport:
     """Do a wave for another process. Raises ``WaveFailed`` with what the wave raised."""
     try:
-        with Runner(_settings_here(errand)) as runner:
+        with Runner(_settings_here(errand), verb="worker") as runner:
             return runner.run_wave_for(errand.wave, owner=errand.owner, directory=errand.directory)
     except Exception as error:  # noqa: BLE001 - travels back whole
         raise WaveFailed(_that_travels(error)) from None

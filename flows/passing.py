@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from batchkit.drive import DriveUntil
 from batchkit.errors import BatchkitError, StoreUnavailable
+from batchkit.remembered import write_remembered_output
 
 from .adapter import Job
 
@@ -44,12 +45,22 @@ def advancing(
     return Advanced(progress, on_finished(runner, progress) if progress.is_finished else ())
 
 
-def on_finished(_runner: Runner, progress: Progress) -> tuple[str, ...]:
+def on_finished(runner: Runner, progress: Progress) -> tuple[str, ...]:
     """Handle a workload that a pass or a worker has finished; the one place for it. Returns sentences for the user.
 
-    Several processes may call it for one workload, at the same time too.
+    Its results are written where a command wanted them, if that is possible here. Several processes may call it for one
+    workload, at the same time too.
     """
-    return (f"{progress.workload.name}: finished, {progress.counts.succeeded:,} succeeded",)
+    name = progress.workload.name
+    finished = f"{name}: finished, {progress.counts.succeeded:,} succeeded"
+    try:
+        output = write_remembered_output(runner, progress)
+    except BatchkitError as error:
+        return (
+            finished,
+            f"{name}: the results could not be written: {message_of(error)}; `batchkit watch {name}` tries again",
+        )
+    return (finished,) if output is None else (finished, f"{name}: results written to {output.target}")
 
 
 def is_of_all(error: Exception) -> bool:

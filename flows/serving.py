@@ -136,7 +136,7 @@ class Schedule:
         At the first Ctrl-C or SIGTERM what is under way gets a few seconds to end in order. What takes longer is left as by a
         death of the process, but with its leases given up: the caller must end the process.
         """
-        runner = Runner(self._settings)
+        runner = Runner(self._settings, verb="serve")
         close_within = _CLOSE_SECONDS
         try:
             with self._signals():

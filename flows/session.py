@@ -70,7 +70,7 @@ async def open_session(make_job: Callable[[Runner], Job[Any]]) -> AsyncIterator[
 async def open_sessions(make_jobs: Callable[[Runner], Sequence[Job[Any]]]) -> AsyncIterator[Sessions]:
     """Give the sessions of this process, or one for each job on a runner that is closed afterwards. Raises as ``open_session``."""
     given = given_sessions.get()
-    runner = await anyio.to_thread.run_sync(lambda: Runner(load_settings())) if given is None else None
+    runner = await anyio.to_thread.run_sync(lambda: Runner(load_settings(), verb="worker")) if given is None else None
     try:
         if runner is None:
             sessions = given or ()

@@ -142,7 +142,7 @@ def test_an_outcome_adds_the_exit_code_and_the_file():
     value = written(machine.outcome(finished(), exit_code=0, output=Path("out.jsonl")))
     assert (value["exit_code"], value["output"], value["state"]) == (0, "out.jsonl", "finished")
     value = written(machine.outcome_of_all([shown()], exit_code=3))
-    assert value == {"schema_version": 1, "exit_code": 3, "workloads": [WORKLOAD]}
+    assert value == {"schema_version": 1, "exit_code": 3, "workloads": [WORKLOAD], "errors": []}
 
 
 def test_a_plan_is_stable():

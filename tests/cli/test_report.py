@@ -31,7 +31,7 @@ def test_a_report_needs_no_key_and_no_provider(batchkit, open_emulator, source, 
     monkeypatch.setenv("BATCHKIT_BASE_URL", "http://127.0.0.1:9/openai/v1")
 
     assert batchkit("report", "input").code == exits.SUCCEEDED
-    assert "0 of 30 requests have their result" in Path("input.report.html").read_text()
+    assert "of 30 answered" in Path("input.report.html").read_text()
 
 
 def test_a_name_that_nobody_has_is_exit_code_2(batchkit, open_emulator):

@@ -44,7 +44,7 @@ def test_an_outage_of_a_run_is_two_lines_of_its_log(open_emulator, source):
     process = start("run", source, *RUN, BATCHKIT_OUTAGE_SECONDS="3")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 4
-    said = [line for line in err.splitlines() if "POST /files" in line and not line.startswith("error:")]
+    said = [line for line in err.splitlines() if "GET /models" in line and not line.startswith("error:")]
     said = [line for line in said if "downloaded" not in line]
     assert len(said) == 1, err
     assert "tried" in said[0]

@@ -43,7 +43,7 @@ def test_another_process_does_the_waves(bench):
     sender = bench.runner
 
     def here(moment):
-        assert moment.strip("<>") in {"get_batches", "list_batches"}
+        assert moment.strip("<>") in {"check", "get_batches", "list_batches"}
 
     sender._given_provider = Meddled(sender.provider, here)
     workload = sender.find("work")

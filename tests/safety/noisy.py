@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from contextlib import contextmanager, nullcontext
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from rich import traceback
@@ -18,17 +19,24 @@ from rich import traceback
 from batchkit.cli import driving
 from batchkit.cli.app import run_command
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-def break_once() -> None:
-    """Let the next request end in a bug."""
+
+@contextmanager
+def broken() -> Iterator[None]:
+    """Let every request end in a bug."""
     send = httpx.HTTPTransport.handle_request
 
     def fail(_self: httpx.HTTPTransport, request: httpx.Request) -> Any:
-        httpx.HTTPTransport.handle_request = send  # type: ignore[method-assign] # only the next one
         header = request.headers["authorization"]
         raise RuntimeError(f"a bug beside a header of {len(header)} characters")
 
     httpx.HTTPTransport.handle_request = fail  # type: ignore[method-assign, assignment] # a bug is no method of theirs
+    try:
+        yield
+    finally:
+        httpx.HTTPTransport.handle_request = send  # type: ignore[method-assign] # as it was
 
 
 def main() -> None:
@@ -44,10 +52,10 @@ def main() -> None:
     for is_separator, words in groupby(sys.argv[1:], lambda word: word == ";"):
         if not is_separator:
             command = list(words)
-            if command[0] == "BUG":
-                break_once()
-                command.pop(0)
-            code = run_command(command)
+            is_broken = command[0] == "BUG"
+            with broken() if is_broken else nullcontext():
+                command = command[is_broken:]
+                code = run_command(command)
             print(f"exit code {code}: {command[0]}", flush=True)  # noqa: T201 - the test reads it
     driving.leave(code)
 

@@ -121,7 +121,9 @@ def test_an_idle_pass_writes_no_other_row(open_bench, tmp_path):
     """Between two passes of the schedule no event and no workload changes."""
     bench = open_bench(batches.StuckBatches())
     workload = submitted(bench, tmp_path)
-    with Runner(bench.runner.settings, verb="serve") as serving:
+    # Days of the provider pass: no batch is to become overdue meanwhile.
+    settings = bench.runner.settings.model_copy(update={"stuck_seconds": 1e12})
+    with Runner(settings, verb="serve") as serving:
         serving.process(workload.id, until=DriveUntil.ONE_PASS)
         with serving.store.read() as connection:
             before = events.newest(connection, workload.id, limit=1)

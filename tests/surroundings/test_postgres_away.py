@@ -163,7 +163,6 @@ def test_a_server_that_stays_away_ends_the_command_for_now(
     assert ended.code == 4, ended.err
     assert own_database in ended.err
     assert "cannot be used" in ended.err
-    assert "the work waits for it" in ended.err
     assert "run the same command again" in ended.err
     assert again.code == 0, again.err
     assert_complete(read_lines(Path("out.jsonl")), 30)
