@@ -140,12 +140,3 @@ def decide(kind: OutcomeKind, *, attempts: int, expiries: int, policy: RetryPoli
             assert_never(never)
     state = RequestState.CANCELLED if cancelling else RequestState.PENDING
     return Verdict(state, attempts, expiries)
-
-
-_CAPACITY_WORDS = ("token_limit_exceeded", "too_many_tasks", "rate_limit", "queue", "capacity", "enqueued", "quota")
-
-
-def is_capacity_refusal(code: str | None, message: str) -> bool:
-    """Whether the provider turned a whole file away for want of room: nothing is wrong with it, it has to wait or shrink."""
-    words = (code or message).lower()
-    return any(word in words for word in _CAPACITY_WORDS)

@@ -110,6 +110,8 @@ class Runner:
     def close(self, reason: str = "the command ended") -> None:
         """Give up the leases and close the connections; ``reason`` is told of the workloads that are still driven."""
         self._presence.close(reason)
+        # Whatever still runs in a thread of its own is not waited for, and ends at its next step.
+        self.crew.stopping.set()
         if self._keeper is not None:
             self._keeper.close()
             # Leases that cannot be given up, because the database is away, run out by themselves.

@@ -8,31 +8,21 @@ from __future__ import annotations
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
 from functools import partial
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from batchkit.answers import check_for
 from batchkit.errors import AccountRefused, NotFound, ProviderError, StateConflict
-from batchkit.models import BatchStatus, Download, FileId, OutcomeKind, RefusalKind, RequestState, ShardState
+from batchkit.models import BatchStatus, Download, FileId, OutcomeKind, RefusalKind, ShardState
 from batchkit.sharding import longer_window, smaller_shard
 from batchkit.spool import sha256_of
 from batchkit.steps.answers import AnswerReader, Tally
 from batchkit.steps.context import StepReport
+from batchkit.steps.failed_batch import account_refused, named_lines, settle_failed_batch
 from batchkit.steps.isolation import is_of_one_shard, leave_for_later
 from batchkit.steps.refusal import (
-    MAX_LOST_FILES,
-    MAX_WAITS,
-    everything_is_refused,
-    fail,
-    fail_all,
-    files_are_lost,
-    halving_ends,
     pause_seconds,
     postpone,
-    proves_nothing,
     step_aside,
-    unproven_ends,
-    wait_seconds,
 )
 from batchkit.store import batches, requests, shards, workloads
 from batchkit.store.bulk import bulk_for
@@ -43,9 +33,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from batchkit.models import Batch, BatchProblem, OutputLine, Shard, ShardId, Workload, WorkloadId
+    from batchkit.models import Batch, OutputLine, Shard, ShardId, Workload, WorkloadId
     from batchkit.steps.context import StepContext
-    from batchkit.store.requests import Rider
 
 #: How often a file that looks torn is fetched before what it holds is believed.
 _FETCHES = 3
@@ -214,7 +203,7 @@ def _merge_once(context: StepContext, workload: Workload, fetched: _Fetched, *, 
         workload = workloads.get(connection, workload.id)
         never_ran = batch.status == BatchStatus.FAILED and fetched.output is None and fetched.error is None
         if never_ran:
-            values, report = _settle_failed_batch(connection, context, workload, shard, batch)
+            values, report = settle_failed_batch(connection, context, workload, shard, batch)
         else:
             tally = _read_answers(connection, context, workload, fetched)
             is_torn = _looks_torn(tally, fetched)
@@ -222,7 +211,7 @@ def _merge_once(context: StepContext, workload: Workload, fetched: _Fetched, *, 
                 raise _TornError
             values, report = _store(connection, workload, shard, batch, tally)
             if tally.account_refusal is not None:
-                report += StepReport({}, refused=_account_refused(tally.account_refusal))
+                report += StepReport({}, refused=account_refused(tally.account_refusal))
             if is_torn:
                 report += StepReport({}, (_last_words(batch, tally),))
         shards.transition(
@@ -244,15 +233,6 @@ def _merge_once(context: StepContext, workload: Workload, fetched: _Fetched, *, 
     return report
 
 
-def _account_refused(words: str) -> AccountRefused:
-    return AccountRefused(
-        f"the provider refuses what this account sends: {words}",
-        status=HTTPStatus.FORBIDDEN,
-        hint="the requests that it refused were not executed and are not failed: mend it (billing, spend limit, plan, access:"
-        " console.groq.com/settings), then run the same command again",
-    )
-
-
 def _read_answers(connection: Connection, context: StepContext, workload: Workload, fetched: _Fetched) -> Tally:
     def is_of_the_account(line: OutputLine) -> bool:
         kind = context.provider.refusal_kind(status=line.status_code, code=line.error_code, message=line.error_message)
@@ -270,7 +250,7 @@ def _read_answers(connection: Connection, context: StepContext, workload: Worklo
     for download in (fetched.output, fetched.error):
         if download is not None:
             reader.read(download.path)
-    return reader.conclude(unanswered=_meaning_of_silence(fetched.batch), named=_named_lines(fetched.batch))
+    return reader.conclude(unanswered=_meaning_of_silence(fetched.batch), named=named_lines(fetched.batch))
 
 
 def _meaning_of_silence(batch: Batch) -> OutcomeKind:
@@ -282,10 +262,6 @@ def _meaning_of_silence(batch: Batch) -> OutcomeKind:
             return OutcomeKind.CANCELLED
         case _:
             return OutcomeKind.MISSING
-
-
-def _named_lines(batch: Batch) -> dict[int, BatchProblem]:
-    return {problem.line: problem for problem in batch.problems if problem.line is not None}
 
 
 def _looks_torn(tally: Tally, fetched: _Fetched) -> bool:
@@ -355,100 +331,6 @@ def _oddities(batch: Batch, tally: Tally) -> list[str]:
         (tally.duplicate, "repeated answers"),
     )
     return [f"batch {batch.id}: {count} {what}" for count, what in found if count]
-
-
-def _settle_failed_batch(
-    connection: Connection, context: StepContext, workload: Workload, shard: Shard, batch: Batch
-) -> tuple[dict[str, Any], StepReport]:
-    """A batch that failed validation never ran, so no attempt is counted.
-
-    Lines that it names fail with the provider's words and the rest go again. Otherwise the kind of the refusal decides: the
-    account's ends the command, a lost file is uploaded again, a want of capacity waits for our own batches or shrinks when
-    there are none; and for any other reason halves find the culprit.
-    """
-    problem = next((problem for problem in batch.problems if problem.line is None), None) or next(
-        iter(batch.problems), None
-    )
-    code = (problem.code if problem else None) or "batch_failed"
-    message = problem.message if problem else "the provider refused the batch without a reason"
-    named = _named_riders(connection, shard, batch)
-    values: dict[str, Any] = {
-        "next_lines": shard.next_lines,
-        "next_completion_window": shard.window,
-        "not_before": 0,
-        "refusals": 0,
-        "waits": shard.waits,
-    }
-    failed, refused = len(named), None
-    if named:
-        fail(connection, shard, named)
-    else:
-        kind = _kind(context, problem)
-        if kind is RefusalKind.ACCOUNT:
-            refused = _account_refused(f"{code}: {message}")
-        elif kind is RefusalKind.LOST_FILE:
-            refused = _upload_again(context, shard, message, values)
-        elif kind is RefusalKind.NO_ROOM and not (shard.waits >= MAX_WAITS and _is_alone(connection, workload)):
-            _wait_for_room(connection, context, workload, shard, values)
-        elif proves_nothing(connection, shard, kind):
-            values["waits"] = shard.waits + 1
-            values["next_lines"] = shard.line_count
-            if unproven_ends(connection, shard):
-                refused = everything_is_refused(message)
-            else:
-                values["not_before"] = context.clock() + wait_seconds(context, shard.waits)
-        else:
-            values["refusals"] = 1
-            values["next_lines"] = max(shard.line_count // 2, 1)
-            if halving_ends(connection, shard):
-                failed = shard.line_count
-                fail_all(connection, shard, code=code, message=message, status_code=None)
-    cancelling = workload.cancel_requested_at is not None
-    moved = requests.move_back(connection, shard, RequestState.CANCELLED if cancelling else RequestState.PENDING)
-    values["failed"] = failed
-    name = "cancelled" if cancelling else "to be sent again"
-    note = f"batch {batch.id} was refused: {code}: {message}"
-    return values, StepReport({"merged": 1, "failed": failed, name: moved}, (note,), refused=refused)
-
-
-def _kind(context: StepContext, problem: BatchProblem | None) -> RefusalKind:
-    if problem is None:
-        return RefusalKind.UNCLEAR
-    return context.provider.refusal_kind(status=None, code=problem.code, message=problem.message, param=problem.param)
-
-
-def _upload_again(context: StepContext, shard: Shard, message: str, values: dict[str, Any]) -> AccountRefused | None:
-    """Send the same lines again with a new upload: the first time at once, then after growing pauses."""
-    values["waits"] = shard.waits + 1
-    if shard.waits:
-        values["not_before"] = context.clock() + pause_seconds(context, shard.waits - 1)
-    return files_are_lost(message) if shard.waits + 1 >= MAX_LOST_FILES else None
-
-
-def _wait_for_room(
-    connection: Connection, context: StepContext, workload: Workload, shard: Shard, values: dict[str, Any]
-) -> None:
-    values["not_before"] = context.clock() + wait_seconds(context, shard.waits)
-    values["waits"] = shard.waits + 1
-    if _is_alone(connection, workload):
-        values["next_lines"] = max(shard.line_count // 2, 1)
-
-
-def _is_alone(connection: Connection, workload: Workload) -> bool:
-    return shards.open_count(connection, workload.id, at_most=2) <= 1
-
-
-def _named_riders(connection: Connection, shard: Shard, batch: Batch) -> list[tuple[Rider, str, str]]:
-    """Find the requests whose lines the batch's errors name, with the provider's words."""
-    named = _named_lines(batch)
-    if not named:
-        return []
-    riders = requests.of_shard(connection, shard)
-    return [
-        (riders[line - 1], problem.code or "invalid_line", problem.message)
-        for line, problem in sorted(named.items())
-        if 0 < line <= len(riders)
-    ]
 
 
 def _in_words(report: StepReport) -> str:

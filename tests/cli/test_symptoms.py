@@ -6,7 +6,7 @@ import re
 import sqlite3
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ import pytest
 
 from batchkit.emulator.faults import batches, calls, lines
 from batchkit.leases import new_owner
+from batchkit.models import Batch, BatchId
+from batchkit.provider import wire
 from batchkit.store import workloads
 from batchkit.store.engine import Store
 from tests.factories import add_workload
@@ -95,6 +97,47 @@ def nobody_answers(place: Place) -> Any:
     """The provider, or the network, is away."""
     place.open_emulator()
     place.environment.setenv("BATCHKIT_BASE_URL", "http://127.0.0.1:9/openai/v1")
+    return place.batchkit(*RUN)
+
+
+def no_batch_api(place: Place) -> Any:
+    """The address lacks its end."""
+    emulator = place.open_emulator()
+    place.environment.setenv("BATCHKIT_BASE_URL", emulator.base_url.removesuffix("/openai/v1"))
+    return place.batchkit(*RUN)
+
+
+def a_spend_limit(place: Place) -> Any:
+    """The account may not go on, which Groq says in the lines of an output file."""
+    place.open_emulator(lines.FailLines(count=3, status=400, code="blocked_api_access"))
+    return place.batchkit(*RUN)
+
+
+def files_that_nobody_takes(place: Place) -> Any:
+    """Every batch fails in validation, for a reason that says nothing."""
+    place.open_emulator(batches.FailBatches(code="E1234", message="Something went wrong."))
+    return place.batchkit(*RUN)
+
+
+def files_that_are_lost(place: Place) -> Any:
+    """No batch finds its file."""
+    place.open_emulator(batches.LostInput())
+    place.environment.setenv("BATCHKIT_SETTLE_SECONDS", "0.01")
+    return place.batchkit(*RUN)
+
+
+def ids_anew(place: Place) -> Any:
+    """Two servers that know nothing of each other give the same ids."""
+    place.open_emulator()
+    read = wire.batch
+
+    def with_the_same_id(payload: object) -> Batch | None:
+        batch = read(payload)
+        return None if batch is None else replace(batch, id=BatchId("batch_0"))
+
+    place.environment.setattr("batchkit.provider.wire.batch", with_the_same_id)
+    write_lines(Path("other.jsonl"), [chat_line("other")])
+    place.batchkit("submit", "other.jsonl", "--name", "w2", "--no-prefect")
     return place.batchkit(*RUN)
 
 
@@ -213,6 +256,11 @@ SYMPTOMS: dict[str, tuple[Callable[[Place], Any], int]] = {
     "the key is missing, wrong or revoked": (a_revoked_key, 4),
     "the free plan has no Batch API": (the_free_plan, 4),
     "the provider could not be reached": (nobody_answers, 4),
+    "there is no batch API at": (no_batch_api, 2),
+    "the provider refuses what this account sends": (a_spend_limit, 4),
+    "takes no file of this workload": (files_that_nobody_takes, 4),
+    "did not find the input file of a batch": (files_that_are_lost, 4),
+    "which belongs to shard": (ids_anew, 4),
     "cannot be used: connection failed": (no_database, 4),
     "cannot be used: failed to resolve host": (a_wrong_database, 2),
     "database is locked": (a_held_database, 4),

@@ -1,0 +1,140 @@
+"""What becomes of a batch that failed validation: it never ran, and the kind of its refusal decides."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from batchkit.errors import AccountRefused
+from batchkit.models import RefusalKind, RequestState
+from batchkit.steps.context import StepReport
+from batchkit.steps.refusal import (
+    MAX_LOST_FILES,
+    MAX_WAITS,
+    everything_is_refused,
+    fail,
+    fail_all,
+    files_are_lost,
+    halving_ends,
+    pause_seconds,
+    proves_nothing,
+    unproven_ends,
+    wait_seconds,
+)
+from batchkit.store import requests, shards
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from batchkit.models import Batch, BatchProblem, Shard, Workload
+    from batchkit.steps.context import StepContext
+    from batchkit.store.requests import Rider
+
+
+def settle_failed_batch(
+    connection: Connection, context: StepContext, workload: Workload, shard: Shard, batch: Batch
+) -> tuple[dict[str, Any], StepReport]:
+    """A batch that failed validation never ran, so no attempt is counted.
+
+    Lines that it names fail with the provider's words and the rest go again. Otherwise the kind of the refusal decides: the
+    account's ends the command, a lost file is uploaded again, a want of capacity waits for our own batches or shrinks when
+    there are none; and for any other reason halves find the culprit.
+    """
+    problem = next((problem for problem in batch.problems if problem.line is None), None) or next(
+        iter(batch.problems), None
+    )
+    code = (problem.code if problem else None) or "batch_failed"
+    message = problem.message if problem else "the provider refused the batch without a reason"
+    named = _named_riders(connection, shard, batch)
+    values: dict[str, Any] = {
+        "next_lines": shard.next_lines,
+        "next_completion_window": shard.window,
+        "not_before": 0,
+        "refusals": 0,
+        "waits": shard.waits,
+    }
+    failed, refused = len(named), None
+    if named:
+        fail(connection, shard, named)
+    else:
+        kind = _kind(context, problem)
+        if kind is RefusalKind.ACCOUNT:
+            refused = account_refused(f"{code}: {message}")
+        elif kind is RefusalKind.LOST_FILE:
+            refused = _upload_again(context, shard, message, values)
+        elif kind is RefusalKind.NO_ROOM and not (shard.waits >= MAX_WAITS and _is_alone(connection, workload)):
+            _wait_for_room(connection, context, workload, shard, values)
+        elif proves_nothing(connection, shard, kind):
+            values["waits"] = shard.waits + 1
+            values["next_lines"] = shard.line_count
+            if unproven_ends(connection, shard):
+                refused = everything_is_refused(message)
+            else:
+                values["not_before"] = context.clock() + wait_seconds(context, shard.waits)
+        else:
+            values["refusals"] = 1
+            values["next_lines"] = max(shard.line_count // 2, 1)
+            if halving_ends(connection, shard):
+                failed = shard.line_count
+                fail_all(connection, shard, code=code, message=message, status_code=None)
+    cancelling = workload.cancel_requested_at is not None
+    moved = requests.move_back(connection, shard, RequestState.CANCELLED if cancelling else RequestState.PENDING)
+    values["failed"] = failed
+    name = "cancelled" if cancelling else "to be sent again"
+    note = f"batch {batch.id} was refused: {code}: {message}"
+    return values, StepReport({"merged": 1, "failed": failed, name: moved}, (note,), refused=refused)
+
+
+def _kind(context: StepContext, problem: BatchProblem | None) -> RefusalKind:
+    if problem is None:
+        return RefusalKind.UNCLEAR
+    return context.provider.refusal_kind(status=None, code=problem.code, message=problem.message, param=problem.param)
+
+
+def _upload_again(context: StepContext, shard: Shard, message: str, values: dict[str, Any]) -> AccountRefused | None:
+    """Send the same lines again with a new upload: the first time at once, then after growing pauses."""
+    values["waits"] = shard.waits + 1
+    if shard.waits:
+        values["not_before"] = context.clock() + pause_seconds(context, shard.waits - 1)
+    return files_are_lost(message) if shard.waits + 1 >= MAX_LOST_FILES else None
+
+
+def _wait_for_room(
+    connection: Connection, context: StepContext, workload: Workload, shard: Shard, values: dict[str, Any]
+) -> None:
+    values["not_before"] = context.clock() + wait_seconds(context, shard.waits)
+    values["waits"] = shard.waits + 1
+    if _is_alone(connection, workload):
+        values["next_lines"] = max(shard.line_count // 2, 1)
+
+
+def _is_alone(connection: Connection, workload: Workload) -> bool:
+    return shards.open_count(connection, workload.id, at_most=2) <= 1
+
+
+def _named_riders(connection: Connection, shard: Shard, batch: Batch) -> list[tuple[Rider, str, str]]:
+    """Find the requests whose lines the batch's errors name, with the provider's words."""
+    named = named_lines(batch)
+    if not named:
+        return []
+    riders = requests.of_shard(connection, shard)
+    return [
+        (riders[line - 1], problem.code or "invalid_line", problem.message)
+        for line, problem in sorted(named.items())
+        if 0 < line <= len(riders)
+    ]
+
+
+def account_refused(words: str) -> AccountRefused:
+    """Make the error of a refusal of the account that came as a line of an output file or as the end of a batch."""
+    return AccountRefused(
+        f"the provider refuses what this account sends: {words}",
+        status=HTTPStatus.FORBIDDEN,
+        hint="the requests that it refused were not executed and are not failed: mend it (billing, spend limit, plan, access:"
+        " console.groq.com/settings), then run the same command again",
+    )
+
+
+def named_lines(batch: Batch) -> dict[int, BatchProblem]:
+    """Map the lines that a batch's errors name, from 1, to what they say."""
+    return {problem.line: problem for problem in batch.problems if problem.line is not None}
