@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 from batchkit.errors import (
     AccountRefused,
     ProviderError,
+    RowsHeld,
     Unauthorized,
 )
 from batchkit.models import ShardId, ShardState, WorkloadId
@@ -169,7 +170,10 @@ class Driver:
                 report = yield from self._pass(workload_id)
                 now = clock()
                 progress = self._progress(workload_id)
-                if progress.is_finished or until is DriveUntil.ONE_PASS or _is_reached(until, progress):
+                if progress.is_finished:
+                    return progress
+                _raise_refusal(report)
+                if until is DriveUntil.ONE_PASS or _is_reached(until, progress):
                     return progress
                 due = self._next_due(workload_id, now)
             except Exception as error:
@@ -214,11 +218,9 @@ class Driver:
 
         Once the provider has refused the account, what has ended is still merged, and nothing more is sent.
         """
-        self._end_impossible_waits(workload_id)
-        total = self._settle(workload_id)
-        total += cancel.cancel(self._context, workload_id)
-        total += self._poll(workload_id)
-        total += self._check_provider(workload_id)
+        total = StepReport({})
+        for step in (self._end_impossible_waits, self._settle, self._cancel, self._poll, self._check_provider):
+            total += self._unless_held(step, workload_id)
         submits = self._submits(workload_id)
         is_resubmitted = False
         while True:
@@ -242,11 +244,21 @@ class Driver:
             submits = self._submits(workload_id)
             if submits and waves[-1].kind is WaveKind.SUBMIT:
                 # To submit everything may take hours, in which batches end and users change their minds.
-                total += cancel.cancel(self._context, workload_id)
-                total += self._poll(workload_id)
+                total += self._unless_held(self._cancel, workload_id)
+                total += self._unless_held(self._poll, workload_id)
         if total.counts.get("submitted") or total.counts.get("adopted"):
             self._pace_anew(workload_id)
         return total
+
+    def _unless_held(self, step: Callable[[WorkloadId], StepReport], workload_id: WorkloadId) -> StepReport:
+        """Do a step of the pass; rows that somebody holds keep the pass from this step, not from the others."""
+        try:
+            return step(workload_id)
+        except RowsHeld as error:
+            return StepReport({}, (error.message,), outage=error.message, error=error)
+
+    def _cancel(self, workload_id: WorkloadId) -> StepReport:
+        return cancel.cancel(self._context, workload_id)
 
     def _settle(self, workload_id: WorkloadId) -> StepReport:
         """Settle lost creations in a thread of its own: to read a long list must not keep the pass from its other work."""
@@ -292,7 +304,7 @@ class Driver:
         ids = self._claim(workload_id, _UNSENT, SUBMIT_WAVE) if self._is_checked else ()
         return (Wave(WaveKind.SUBMIT, workload_id, ids),) if ids else ()
 
-    def _end_impossible_waits(self, workload_id: WorkloadId) -> None:
+    def _end_impossible_waits(self, workload_id: WorkloadId) -> StepReport:
         """End waits that a wrong clock wrote: at first, every few minutes, and when this machine's clock is set back."""
         now = self._context.clock()
         seen_at = self._seen_at.get(workload_id, now)
@@ -301,6 +313,7 @@ class Driver:
         if was_set_back or now >= self._waits_checked_at.get(workload_id, 0.0) + _CHECK_WAITS_SECONDS:
             self._waits_checked_at[workload_id] = now
             clocks.end_impossible_waits(self._context, workload_id, was_set_back=was_set_back)
+        return StepReport({})
 
     def _claim(
         self, workload_id: WorkloadId, states: Sequence[ShardState], size: _WaveSize, *, waves: int = 1
@@ -412,6 +425,11 @@ def reply(
             return partial(drive.throw, outcome)
         total += outcome
     return partial(drive.send, total)
+
+
+def _raise_refusal(report: StepReport) -> None:
+    if report.refused is not None:
+        raise report.refused
 
 
 def _is_reached(until: DriveUntil, progress: Progress) -> bool:

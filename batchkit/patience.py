@@ -153,13 +153,10 @@ class DriveHealth:
     def after_pass(self, report: StepReport, now: float, *, wait_seconds: float) -> None:
         """Take note of a pass that ended at ``now``, and of the wait until the next one.
 
-        Raises the refusal that it met, the error that keeps it from its last shards, and ``ProviderUnreachable`` after an outage of
-        ``limit_seconds``.
+        Raises the error that keeps the drive from its last shards, and ``ProviderUnreachable`` after an outage of ``limit_seconds``.
         """
         self._store.end()
         self.trouble = None
-        if report.refused is not None:
-            raise report.refused
         if any(report.counts.get(name) for name in _SIGNS_OF_LIFE):
             self._provider_away.end()
             self._failed_passes = 0
@@ -171,16 +168,11 @@ class DriveHealth:
         if report.outage is not None:
             away_seconds = self._provider_away.meet(now)
             if away_seconds >= self._limit_seconds:
-                raise self._given_up(report, away_seconds)
+                raise report.error or ProviderUnreachable(
+                    f"the provider could not be reached for {away_seconds:.0f} s: {report.outage}",
+                    hint="nothing is lost: run the same command again later",
+                )
             self._provider_away.wait(wait_seconds)
             self._outage = report.outage
         if self._provider_away.since is not None:
             self.trouble = self._provider_away.trouble(self._outage, now, limit_seconds=self._limit_seconds)
-
-    def _given_up(self, report: StepReport, away_seconds: float) -> BatchkitError:
-        if isinstance(report.error, RowsHeld):
-            return report.error
-        return ProviderUnreachable(
-            f"the provider could not be reached for {away_seconds:.0f} s: {report.outage}",
-            hint="nothing is lost: run the same command again later",
-        )

@@ -26,10 +26,11 @@ _logger = logging.getLogger("batchkit.flows")
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
-    """What a pass came to for one workload: where it stands, and sentences for the user."""
+    """What a pass came to for one workload: where it stands, sentences for the user, and what is away, if anything."""
 
     progress: Progress
     notes: tuple[str, ...] = ()
+    trouble: str | None = None
 
 
 def job_of(runner: Runner, workload: Workload) -> Job[Advanced]:
@@ -42,7 +43,10 @@ def advancing(
 ) -> Generator[Waves | Wait, StepReport | None, Advanced]:
     """Drive a workload, and handle it when it is finished. Raises as ``Runner.drive``."""
     progress = yield from runner.drive(workload.id, until=until)
-    return Advanced(progress, on_finished(runner, progress) if progress.is_finished else ())
+    if progress.is_finished:
+        return Advanced(progress, on_finished(runner, progress))
+    trouble = runner.trouble(workload.id)
+    return Advanced(progress, trouble=None if trouble is None else trouble.what)
 
 
 def on_finished(runner: Runner, progress: Progress) -> tuple[str, ...]:

@@ -297,14 +297,20 @@ class Schedule:
                 self._retries.failed(task.key)
             self._trouble(task.name, ended.error)
         elif ended.result is not None:
-            self._troubles.pop(task.name, None)
             if task.key is None:
+                self._troubles.pop(task.name, None)
                 self._collected(ended.result)
             else:
-                self._advanced(task.key, ended.result)
+                self._advanced(task, task.key, ended.result)
 
-    def _advanced(self, key: WorkloadId, advanced: Advanced) -> None:
+    def _advanced(self, task: _Task, key: WorkloadId, advanced: Advanced) -> None:
         self._retries.succeeded(key)
+        before = self._troubles.pop(task.name, None)
+        if advanced.trouble is not None:
+            # The next pass comes as usual: what is away for a pass is no failure of the workload.
+            self._troubles[task.name] = advanced.trouble
+            if before != advanced.trouble:
+                self._on_note(f"{task.name}: {advanced.trouble}")
         for note in advanced.notes:
             self._on_note(note)
 

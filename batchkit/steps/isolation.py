@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_LONGEST_HELD_PAUSE_SECONDS = 60.0
+
 
 def is_of_one_shard(error: Exception) -> bool:
     """Whether an error says nothing about other shards: rows that somebody holds, or anything that is not raised on purpose."""
@@ -28,6 +30,9 @@ def leave_for_later(context: StepContext, shard_id: ShardId, error: Exception, *
     ``work`` says what was being done ("merging"). The traceback goes to the log, a sentence into the report.
     """
     pause = context.failures.pause_seconds(shard_id)
+    if isinstance(error, RowsHeld):
+        # Whoever holds them may be gone at any time.
+        pause = min(pause, _LONGEST_HELD_PAUSE_SECONDS)
     number = _postpone(context, shard_id, pause)
     name = f"shard {shard_id}" if number is None else f"shard {number}"
     if isinstance(error, RowsHeld):

@@ -133,17 +133,24 @@ def _end(context: StepContext, shard: Shard, batch: Batch, detail: str, news: _N
 
 
 def _write_down(context: StepContext, news: _News) -> StepReport:
-    """Write what is new in two transactions, each in the order of the shards, so that runners never wait for each other in a circle."""
+    """Write what is new in two transactions. Rows that another process holds are left to the next poll, and nobody is waited for."""
     now = context.clock()
     if news.running or news.relieved:
         with context.store.write() as connection:
+            free_shards = shards.unheld(connection, [shard.id for shard in news.relieved])
             for shard in news.relieved:
-                shards.wait_until(connection, shard, 0, refusals=0)
-            batches.see(connection, *news.running, seen_at=now)
+                if shard.id in free_shards:
+                    shards.wait_until(connection, shard, 0, refusals=0)
+            free = batches.unheld(connection, [batch.id for batch in news.running])
+            batches.see(connection, *(batch for batch in news.running if batch.id in free), seen_at=now)
     ended = 0
     if news.ended:
         with context.store.write() as connection:
+            free_shards = shards.unheld(connection, [shard.id for shard, _, _ in news.ended])
+            free = batches.unheld(connection, [batch.id for _, batch, _ in news.ended])
             for shard, batch, detail in news.ended:
+                if shard.id not in free_shards or batch.id not in free:
+                    continue
                 # What another runner has taken on is found out before anything is written of it.
                 with suppress(StateConflict):
                     shards.transition(

@@ -72,6 +72,12 @@ def see(connection: Connection, *seen: Batch, seen_at: float) -> None:
             connection.execute(statement, rows)
 
 
+def unheld(connection: Connection, batch_ids: Sequence[BatchId]) -> set[BatchId]:
+    """Lock the rows of the batches that nobody else has locked; returns which these are. Waits for nobody."""
+    query = select(batches.c.id).where(batches.c.id.in_(batch_ids)).with_for_update(skip_locked=True)
+    return set(connection.scalars(query))
+
+
 def mark_missing(connection: Connection, batch_id: BatchId, *, at: float, longest_gap: float) -> float:
     """Record that the provider did not know the batch at ``at`` (Unix seconds); returns since when it has been unknown.
 

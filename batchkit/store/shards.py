@@ -222,6 +222,12 @@ def set_values(connection: Connection, shard: Shard, *, owner: str, **values: An
         raise StateConflict(f"shard {shard.number} is no longer ours")
 
 
+def unheld(connection: Connection, shard_ids: Sequence[ShardId]) -> set[ShardId]:
+    """Lock the rows of the shards that nobody else has locked; returns which these are. Waits for nobody."""
+    query = select(shards.c.id).where(shards.c.id.in_(shard_ids)).with_for_update(skip_locked=True)
+    return set(connection.scalars(query))
+
+
 def wait_until(connection: Connection, shard: Shard, at: float, *, refusals: int) -> None:
     """Set when a shard that nobody holds is to be looked at again (Unix seconds), and how often it was."""
     connection.execute(

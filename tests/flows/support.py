@@ -20,6 +20,7 @@ from batchkit.models import (
     RequestCountsByState,
     RetryPolicy,
     ShardId,
+    Trouble,
     Usage,
     Workload,
     WorkloadId,
@@ -115,10 +116,15 @@ class ScriptedRunner:
         self._outcomes = list(outcomes)
         self._workloads = list(workloads)
         self._ending = ending
+        self.away: Trouble | None = None
 
     def open_workloads(self) -> list[Workload]:
         """Read the workloads that the script is for."""
         return self._workloads
+
+    def trouble(self, _workload_id: WorkloadId) -> Trouble | None:
+        """Know nothing to be away."""
+        return self.away
 
     def progress(self, workload_id: WorkloadId) -> Progress:
         """Read a picture in the middle."""
@@ -134,7 +140,7 @@ class ScriptedRunner:
             self.diary.append(("answer", answer and answer.counts))
         if self._ending is not None:
             raise self._ending
-        return make_progress(make_workload(int(workload_id)))
+        return make_progress(make_workload(int(workload_id)), succeeded=10 if self.away is None else 5)
 
     def run_wave(self, wave: Wave) -> StepReport:
         """Do as the next outcome says."""

@@ -11,6 +11,7 @@ from batchkit.flows import serving
 from batchkit.flows.serving import Schedule
 
 from batchkit.errors import ConfigurationError, StoreUnavailable
+from batchkit.models import Trouble
 from batchkit.steps.context import StepReport
 from tests.flows.support import ScriptedRunner, make_progress, make_wave, make_workload, wait_until
 
@@ -51,7 +52,7 @@ def open_schedule(clock, monkeypatch):
     def make(*, troubles=(), **runner):
         opened: Any = OpenRunner(clock, **{"script": [make_wave()], **runner})
         opened.database_troubles = list(troubles)
-        monkeypatch.setattr(serving, "Runner", lambda _settings: opened)
+        monkeypatch.setattr(serving, "Runner", lambda _settings, **_given: opened)
         notes: list[str] = []
         engine: Any = NoPrefect()
         settings: Any = opened.settings
@@ -225,3 +226,14 @@ def test_a_database_that_is_away_delays_no_workload(open_schedule):
 
     assert waves(runner) == 3
     assert notes.count("mine: the database is gone") == 1
+
+
+def test_what_is_away_for_a_pass_is_told_once_and_the_next_pass_comes_as_usual(open_schedule):
+    """A provider that cannot be reached is no failure of the workload; another trouble is told again."""
+    schedule, runner, _engine, notes = open_schedule(workloads=[make_workload()])
+    runner.away = Trouble("the provider cannot be reached", since=0.0, tries=1)
+
+    schedule.run(3)
+
+    assert waves(runner) == 3
+    assert notes.count("work: the provider cannot be reached") == 1

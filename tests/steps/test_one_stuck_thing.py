@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import text
 
 from batchkit.errors import OutcomeUnknown, ProviderUnreachable, RowsHeld, StateConflict
 from batchkit.models import ShardState
 from batchkit.steps import cancel, merge, poll, resubmit, settle, submit
 from batchkit.store import shards
-from tests.steps.timed import refused, succeeded
+from batchkit.store.engine import Store
+from tests.steps.timed import TimedRun, refused, succeeded
 
 if TYPE_CHECKING:
     from batchkit.steps.context import StepContext
@@ -317,3 +321,42 @@ def _transition_unless_second(connection, shard, *args, **kwargs):
     if shard.number == 2:
         raise StateConflict("another runner has taken it on")
     return shards.transition(connection, shard, *args, **kwargs)
+
+
+def test_rows_that_are_held_in_one_step_keep_no_other_step_from_its_work(timed, monkeypatch):
+    """While the status of a batch cannot be written, what has ended is merged and what is planned is sent."""
+    runner = timed.open()
+    timed.split(runner, 20, shard_lines=10)
+    timed.process(runner, seconds=100)
+    timed.split(runner, 5, name="other")
+    held = fail_for(monkeypatch, poll, "poll", lambda *_args: True, RowsHeld("held by process 77 of host a"))
+
+    timed.process(runner, name="other", seconds=400)
+
+    assert held
+    assert timed.provider.calls["create"] == 3
+
+
+@pytest.mark.parametrize("table", ["shards", "batches", "requests"])
+def test_a_row_that_another_session_holds_keeps_no_other_shard_from_its_end(postgres_url, tmp_path, table):
+    """Of Postgres: the batch of one shard can be neither polled nor merged, all others are, and then that one is."""
+    with ExitStack() as stack:
+        timed = TimedRun(stack, postgres_url, tmp_path)
+        runner = timed.open()
+        runner.store.limits = replace(runner.store.limits, lock_seconds=0.2)
+        timed.split(runner, 40, shard_lines=10)
+        timed.process(runner, seconds=30)
+        other = Store(postgres_url)
+        stack.callback(other.close)
+        column = "id" if table == "shards" else "shard_id"
+        with other.write() as holder:
+            number = holder.execute(text("SELECT min(id) FROM shards")).scalar_one()
+            held = f"SELECT * FROM {table} WHERE {column} = :number FOR UPDATE"  # noqa: S608 - names of this test
+            assert holder.execute(text(held), {"number": number}).all()
+            timed.process(runner, seconds=600)
+            counts = runner.progress(runner.find("work").id).counts
+            holder.rollback()
+
+        assert counts.succeeded == 30
+        assert timed.process(runner).all_succeeded
+        timed.assert_bought_once()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from batchkit import jsonl
+from batchkit.drive import DriveUntil
 from batchkit.errors import (
     AccountRefused,
     BatchIdTaken,
@@ -388,3 +389,20 @@ def test_an_id_that_the_database_has_ends_the_command_with_a_sentence(timed):
     with runner.store.read() as connection:
         assert shards.batch_ids(connection, runner.find("one").id) == {1: known}
     assert runner.progress(runner.find("one").id).all_succeeded
+
+
+def test_a_refusal_of_the_account_ends_a_single_pass_as_well(timed):
+    """A schedule hears of it, and tries the workload again later: at a call, and inside an output line."""
+    runner = timed.open()
+    timed.split(runner, 4)
+    mend = fail_from(timed, "create", BLOCKED)
+    with pytest.raises(AccountRefused):
+        runner.process(runner.find("work").id, until=DriveUntil.ONE_PASS)
+    mend()
+    timed.clock.advance(600)
+    timed.process(runner, seconds=30)
+    timed.provider.answer = lambda line: refused(line, 402, "payment_required", "pay first")
+    timed.clock.advance(600)
+
+    with pytest.raises(AccountRefused):
+        runner.process(runner.find("work").id, until=DriveUntil.ONE_PASS)
