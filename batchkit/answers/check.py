@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -27,6 +28,9 @@ _NUMBER: Final = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?", re
 _INTEGER: Final = re.compile(r"[-+]?\d{1,18}", re.ASCII)
 _AROUND: Final = " \t\r\n.\"'`*"
 _CATEGORY: Final = re.compile(r"S\d{1,2}", re.ASCII)
+
+
+logger = logging.getLogger(__name__)
 
 
 class Reason(StrEnum):
@@ -93,15 +97,24 @@ class AnswerCheck:
         self._choices = {choice.strip().casefold(): choice for choice in rules.choices}
         self._pattern = re.compile(rules.pattern) if rules.pattern is not None else None
         self._validate = _validator(rules)
+        self._has_failed = False
 
     def read(self, body: bytes | str) -> Reading:
-        """Read the body of a response, JSON as the provider sent it; lone surrogates are read as U+FFFD."""
-        data = jsonl.without_lone_surrogates(body.encode() if isinstance(body, str) else body)
+        """Read the body of a response, JSON as the provider sent it; lone surrogates are read as U+FFFD.
+
+        Whatever a check raises, the user's own model among them, is about this one answer: it does not count.
+        """
         try:
+            data = jsonl.without_lone_surrogates(body.encode() if isinstance(body, str) else body)
             return Reading(self._read(data))
         except _BreachError as breach:
-            said = jsonl.storable_text(str(breach)) or ""
-            return Reading(None, breach.reason, said[:_MAX_MESSAGE_CHARS])
+            return Reading(None, breach.reason, _message(str(breach)))
+        except Exception as error:
+            if not self._has_failed:
+                # Once: a million answers may meet the same error.
+                self._has_failed = True
+                logger.warning("an answer could not be checked; further ones are not logged", exc_info=error)
+            return Reading(None, Reason.INVALID, _message(f"checking it failed: {type(error).__name__}: {error}"))
 
     def _read(self, data: bytes) -> Any:
         if self.rules.format == "transcript":
@@ -220,6 +233,10 @@ def _model_validator(path: str) -> Callable[[Any], Any]:
         return made.model_dump(mode="json") if isinstance(made, BaseModel) else adapter.dump_python(made, mode="json")
 
     return validate
+
+
+def _message(text: str) -> str:
+    return (jsonl.storable_text(text) or "")[:_MAX_MESSAGE_CHARS]
 
 
 def _without_thoughts(text: str) -> str:

@@ -198,6 +198,37 @@ def test_a_models_own_checks_have_the_last_word(tmp_path, monkeypatch):
         AnswerCheck(AnswerRules(format="json", model_path="my_labels_of_a_test:Nothing"))
 
 
+@pytest.mark.parametrize(
+    ("check", "answer", "words"),
+    [
+        ("{'red': 1}[self.word]", '{"word":"green"}', "KeyError: 'green'"),
+        ("1 / len(self.word)", '{"word":""}', "ZeroDivisionError"),
+        ("self.word.nothing", '{"word":"a"}', "AttributeError"),
+        ("self.possible()", '{"word":"a"}', "RecursionError"),
+    ],
+)
+def test_what_a_models_own_check_raises_concerns_its_answer_only(tmp_path, monkeypatch, caplog, check, answer, words):
+    """The answer does not count, its reason has the error's name, and the log has one traceback for all such answers."""
+    name = f"failing_model_{len(check)}"
+    (tmp_path / f"{name}.py").write_text(
+        "import pydantic\n"
+        "class Look(pydantic.BaseModel):\n"
+        "    word: str\n"
+        "    @pydantic.model_validator(mode='after')\n"
+        "    def possible(self):\n"
+        f"        {check}\n"
+        "        return self\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    rules = AnswerCheck(AnswerRules(format="json", model_path=f"{name}:Look"))
+
+    readings = [rules.read(said(answer)) for _ in range(3)]
+
+    assert {reading.code for reading in readings} == {"answer_invalid"}
+    assert all(words in reading.message for reading in readings)
+    assert caplog.text.count("could not be checked") == 1
+
+
 def test_rules_that_make_no_sense_are_refused():
     """Bad rules are found when they are written, not when the first answer comes."""
     for bad in (
