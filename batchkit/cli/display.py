@@ -79,7 +79,7 @@ def status_view(progress: Progress) -> RenderableType:
     workload = progress.workload
     end = _ended_at(progress)
     moment = Moment(progress.read_at if end is None else end, worked_seconds=progress.worked_seconds)
-    rows = _rows(progress, moment)
+    rows = _rows(progress, moment, known=situation.known_words(progress))
     if not progress.is_finished:
         rows.append(("worked on by", Text(situation.workers(progress, progress.read_at))))
     if progress.state is WorkloadState.INTERRUPTED:
@@ -147,13 +147,15 @@ def status_list(pictures: Sequence[Progress]) -> RenderableType:
             line = waits[0].sentence(progress.read_at)
             by = situation.workers(progress, progress.read_at)
             name = words.printable(progress.workload.name)
-            lines.append(Text.assemble((f"{name}: ", "bold"), f"{line}; worked on by {by}"))
+            known = situation.known_words(progress)
+            figures = f"; the figures are {known}" if known else ""
+            lines.append(Text.assemble((f"{name}: ", "bold"), f"{line}; worked on by {by}{figures}"))
     return Group(overview(pictures), *lines)
 
 
 def attention_table(progress: Progress) -> Table:
     """Draw the batches that did not simply complete, the newest first."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, title="batches worth a look", title_justify="left")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, title="batches with problems", title_justify="left")
     table.add_column("batch", overflow="fold")
     table.add_column("status", no_wrap=True)
     table.add_column("answered", justify="right", no_wrap=True)
@@ -215,12 +217,13 @@ def _panel(progress: Progress, rows: list[tuple[str, RenderableType]], moment: M
     )
 
 
-def _rows(progress: Progress, moment: Moment) -> list[tuple[str, RenderableType]]:
+def _rows(progress: Progress, moment: Moment, *, known: str = "") -> list[tuple[str, RenderableType]]:
     counts = progress.counts
+    answered = ", ".join(filter(None, (situation.answered_line(progress), known)))
     shares = {"not_fetched": progress.not_fetched, "not_sent": progress.not_sent}
     bar, legend = StateBar(counts, **shares), StateLegend(counts, **shares)
     rows: list[tuple[str, RenderableType]] = [
-        ("requests", Group(bar, legend, Text(situation.answered_line(progress)))),
+        ("requests", Group(bar, legend, Text(answered))),
         ("shards", Text(_joined({state.value: count for state, count in progress.shards.items()}) or "none yet")),
     ]
     waits = situation.waits(progress, moment.trouble)
@@ -279,12 +282,11 @@ def finding_line(finding: Finding) -> RenderableType:
 
 
 def expired_text(progress: Progress) -> str:
-    """Say how many rides were not executed, and what becomes of what they carried."""
-    rides = f"{words.counted(progress.expired_rides, 'ride')} came back unanswered"
+    """Write how many attempts expired without an answer, and what becomes of their requests."""
+    expired = f"{words.counted(progress.expired_rides, 'attempt')} expired without an answer"
     if progress.workload.cancel_requested_at is not None:
-        return rides
-    sent = "was" if progress.expired_rides == 1 else "were"
-    return f"{rides} and {sent if progress.is_finished else f'{sent} or will be'} sent again"
+        return expired
+    return f"{expired}; {'the requests were' if progress.is_finished else 'the requests were or will be'} sent again"
 
 
 def failures_text(failures: Sequence[FailureReason]) -> Text:

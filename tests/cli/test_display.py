@@ -65,7 +65,7 @@ def test_the_panel_shows_what_matters():
         "5,190 of 10,000 answered (51.9 %), 3,990 downloaded",
         "5 submitted, 4 merged",
         "5 batches at the provider (4 in_progress, 1 validating)",
-        "42 rides came back unanswered and were or will be sent again",
+        "42 attempts expired without an answer; the requests were or will be sent",
         "80  400 invalid_request: max_tokens is too large",
         "1.2M in, 7,654 out",
         "next check in 12 s",
@@ -219,8 +219,11 @@ def test_the_overview_has_a_line_for_each():
 def test_a_cancelled_workload_is_not_said_to_be_sent_again():
     """What the user stopped is not promised to go on."""
     progress = picture(workload=workload(cancel_requested_at=NOW))
-    assert display.expired_text(progress) == "42 rides came back unanswered"
-    assert display.expired_text(finished(expired_rides=1)) == "1 ride came back unanswered and was sent again"
+    assert display.expired_text(progress) == "42 attempts expired without an answer"
+    assert (
+        display.expired_text(finished(expired_rides=1))
+        == "1 attempt expired without an answer; the requests were sent again"
+    )
 
 
 def test_a_plan_shows_shards_bytes_endpoints_models_and_tokens():
