@@ -286,7 +286,7 @@ def expired_text(progress: Progress) -> str:
     expired = f"{words.counted(progress.expired_rides, 'attempt')} expired without an answer"
     if progress.workload.cancel_requested_at is not None:
         return expired
-    return f"{expired}; {'the requests were' if progress.is_finished else 'the requests were or will be'} sent again"
+    return f"{expired}; the requests were {'or will be ' if progress.counts.pending else ''}sent again"
 
 
 def failures_text(failures: Sequence[FailureReason]) -> Text:

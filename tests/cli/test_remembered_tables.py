@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import column, select, table
@@ -31,8 +32,8 @@ def table_rows(database_url: str, name: str) -> list[tuple[object, ...]]:
     store = Store(database_url)
     try:
         with store.read() as connection:
-            found = connection.execute(select(column("text"), column("status")).select_from(table(name)))
-            return [tuple(row) for row in found]
+            columns: tuple[Any, ...] = column("text"), column("status")
+            return [tuple(row) for row in connection.execute(select(*columns).select_from(table(name)))]
     finally:
         store.close()
 
