@@ -46,10 +46,10 @@ def summary(progress: Progress, where: Where, *, output: Path | None) -> Iterato
         yield next_step("again", where.command("resubmit", name))
 
 
-def finished_before(progress: Progress, where: Where) -> Iterator[Text]:
+def finished_before(progress: Progress, where: Where, *, output: Path | None) -> Iterator[Text]:
     """Tell that there is nothing to cancel, and what became of the workload."""
     yield Text(f"{words.printable(progress.workload.name)} was finished before: there is nothing to cancel")
-    yield from summary(progress, where, output=None)
+    yield from summary(progress, where, output=output)
 
 
 def written(outputs: Iterable[Path | None]) -> Iterator[Text]:

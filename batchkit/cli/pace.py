@@ -37,7 +37,8 @@ class Pace:
         self._window_seconds = window_seconds
         self._steps: deque[tuple[float, int]] = deque()
         self._began_at = 0.0
-        self._is_known_since = False
+        self._is_current = False
+        self._answered_at: float | None = None
 
     def see(self, at: float, answered: int) -> None:
         """Note that ``answered`` requests had an answer at ``at`` (Unix seconds).
@@ -49,8 +50,10 @@ class Pace:
         if steps and answered == steps[-1][1]:
             return
         is_long_silence = len(steps) > _MIN_RISES and at - steps[-1][0] > _MOST_SILENCES * self._longest_silence()
-        is_first_change = bool(steps) and not self._is_known_since
-        self._is_known_since |= is_first_change
+        if steps and answered > steps[-1][1]:
+            self._answered_at = at
+        is_first_change = bool(steps) and not self._is_current
+        self._is_current |= is_first_change
         if not steps or answered < steps[-1][1] or at < steps[-1][0] or is_long_silence or is_first_change:
             steps.clear()
             self._began_at = at
@@ -60,7 +63,7 @@ class Pace:
 
     def silence_seconds(self, now: float) -> float | None:
         """Return how long ago the last answers came; None while none were seen to come."""
-        return now - self._steps[-1][0] if len(self._steps) > 1 else None
+        return None if self._answered_at is None else now - self._answered_at
 
     def rest_seconds(self, now: float, left: int) -> float | None:
         """Return how long ``left`` requests take at the present rate; None while there is no rate to be trusted."""
@@ -122,6 +125,8 @@ def _rate_or_reason(waits: Sequence[Waiting], pace: Pace, now: float, *, left: i
         floor = 0.0 if next_check is None else next_check - now
         return f"{ESTIMATE}{words.rough_duration(max(rest, floor))} at the present rate"
     silence = pace.silence_seconds(now)
-    if silence is not None and silence >= _MIN_SPAN_SECONDS:
+    if silence is None:
+        return "unknown: no new answer seen yet"
+    if silence >= _MIN_SPAN_SECONDS:
         return f"unknown: no answer for {words.duration(silence)}"
     return "unknown: too early to tell from the answers so far"

@@ -216,7 +216,7 @@ def test_without_evidence_nothing_is_promised():
     for second in range(10):
         hasty.see(second, second)
     assert hasty.rest_seconds(9, 5) is None
-    assert time_left([], Pace(), 0, left=5) == "unknown: too early to tell from the answers so far"
+    assert time_left([], Pace(), 0, left=5) == "unknown: no new answer seen yet"
 
 
 def test_the_estimate_follows_the_observed_rate():
@@ -274,5 +274,5 @@ def test_when_every_request_is_answered_only_the_download_is_left():
 def test_batches_past_their_window_are_overdue():
     """A latest end that has passed is not said again."""
     assert time_left([batches(10)], Pace(), T0 + 20, left=5) == (
-        f"unknown: too early to tell from the answers so far; the batches are overdue since {words.when(T0 + 10, T0 + 20)}"
+        f"unknown: no new answer seen yet; the batches are overdue since {words.when(T0 + 10, T0 + 20)}"
     )

@@ -214,7 +214,8 @@ def test_another_input_under_a_used_name_is_refused(batchkit, open_emulator, sou
     [
         ("out.xlsx", ".xlsx"),
         ("nowhere/out.jsonl", "no such folder"),
-        (".", "no file type"),
+        (".", "is a folder"),
+        ("out", "the name has no ending"),
         ("SOURCE", "is the input"),
     ],
 )
