@@ -172,9 +172,7 @@ class _Watching(ABC):
         return display.Moment(
             now,
             waiting_until=self._waiting_until,
-            time_left=time_left(
-                waits, pace, now, left=left, next_check=self._waiting_until, may_expire=progress.expired_rides > 0
-            ),
+            time_left=time_left(waits, pace, now, left=left, next_check=self._waiting_until),
             trouble=self._trouble,
             worked_seconds=None if before is None else before + now,
         )

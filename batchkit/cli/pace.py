@@ -88,12 +88,10 @@ def time_left(
     *,
     left: int,
     next_check: float | None = None,
-    may_expire: bool = False,
 ) -> str:
     """Write how long a workload will still take, as far as that is known, and else why it is not.
 
     ``left`` counts the requests that have no answer yet. Nothing is found to be finished before ``next_check`` (Unix seconds).
-    With ``may_expire`` some expired before: what is left may wait for the end of its window, whatever the rate.
     """
     by_kind = {wait.kind: wait for wait in waits}
     for kind, reason in (
@@ -103,8 +101,7 @@ def time_left(
     ):
         if kind in by_kind:
             return reason
-    rate = _rate_or_reason(waits, pace, now, left=left, next_check=next_check)
-    parts = [f"{rate} if no more requests expire" if may_expire and rate.startswith(ESTIMATE) else rate]
+    parts = [_rate_or_reason(waits, pace, now, left=left, next_check=next_check)]
     batches = by_kind.get(WaitKind.BATCHES) or by_kind.get(WaitKind.STOPPING)
     if batches is not None and batches.until is not None:
         end = words.when(batches.until, now)
@@ -123,7 +120,8 @@ def _rate_or_reason(waits: Sequence[Waiting], pace: Pace, now: float, *, left: i
     rest = pace.rest_seconds(now, left)
     if rest is not None:
         floor = 0.0 if next_check is None else next_check - now
-        return f"{ESTIMATE}{words.rough_duration(max(rest, floor))} at the present rate"
+        # Or more: some batches are slower than others, and what expires waits for the end of its window.
+        return f"{ESTIMATE}{words.rough_duration(max(rest, floor))} or more at the present rate"
     silence = pace.silence_seconds(now)
     if silence is None:
         return "unknown: no new answer seen yet"

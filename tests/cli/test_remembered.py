@@ -161,6 +161,17 @@ def test_the_default_file_of_a_run_is_written_by_whoever_finishes_it(
     assert not Path("input.results.jsonl").exists()
 
 
+def test_cancel_of_a_finished_run_names_the_file_that_is_there(batchkit, open_emulator, source):
+    """It was written, so nothing says that it was not; the file is left as it is."""
+    open_emulator()
+    batchkit("run", source, *RUN)
+    before = Path("input.results.jsonl").stat()
+    ended = batchkit("cancel", "input")
+    assert "not written" not in ended.out
+    assert f"results:   {Path('input.results.jsonl').absolute()}" in ended.out
+    assert Path("input.results.jsonl").stat().st_ino == before.st_ino
+
+
 def test_the_default_file_does_not_replace_an_output_that_was_named(batchkit, open_emulator, source):
     """Both are written, and the second one is told."""
     open_emulator()
