@@ -79,7 +79,7 @@ def status_view(progress: Progress) -> RenderableType:
     workload = progress.workload
     end = _ended_at(progress)
     moment = Moment(progress.read_at if end is None else end, worked_seconds=progress.worked_seconds)
-    rows = _rows(progress, moment, known=situation.known_words(progress))
+    rows = _rows(progress, moment, is_live=False)
     if not progress.is_finished:
         rows.append(("worked on by", Text(situation.workers(progress, progress.read_at))))
     if progress.state is WorkloadState.INTERRUPTED:
@@ -217,8 +217,10 @@ def _panel(progress: Progress, rows: list[tuple[str, RenderableType]], moment: M
     )
 
 
-def _rows(progress: Progress, moment: Moment, *, known: str = "") -> list[tuple[str, RenderableType]]:
+def _rows(progress: Progress, moment: Moment, *, is_live: bool = True) -> list[tuple[str, RenderableType]]:
+    """List what a panel tells; one that is not live tells of when its figures are, and the whole words of failures."""
     counts = progress.counts
+    known = "" if is_live else situation.known_words(progress)
     answered = ", ".join(filter(None, (situation.answered_line(progress), known)))
     shares = {"not_fetched": progress.not_fetched, "not_sent": progress.not_sent}
     bar, legend = StateBar(counts, **shares), StateLegend(counts, **shares)
@@ -235,7 +237,7 @@ def _rows(progress: Progress, moment: Moment, *, known: str = "") -> list[tuple[
     if progress.expired_rides:
         rows.append(("expired", Text(expired_text(progress))))
     if progress.failures:
-        rows.append(("failures", failures_text(progress.failures)))
+        rows.append(("failures", failures_text(progress.failures, is_cut=is_live)))
     usage = progress.usage
     if usage.total_tokens:
         tokens = f"{words.short_count(usage.prompt_tokens)} in, {words.short_count(usage.completion_tokens)} out"
@@ -289,8 +291,8 @@ def expired_text(progress: Progress) -> str:
     return f"{expired}; the requests were {'or will be ' if progress.counts.pending else ''}sent again"
 
 
-def failures_text(failures: Sequence[FailureReason]) -> Text:
-    """Name the most frequent reasons, a line each, cut where the terminal ends."""
+def failures_text(failures: Sequence[FailureReason], *, is_cut: bool = True) -> Text:
+    """Name the most frequent reasons, a line each, which ``is_cut`` where the terminal ends."""
     lines = []
     for reason in failures[:_TOP_FAILURES]:
         sample = words.printable(reason.sample, _SAMPLE_CHARS)
@@ -300,8 +302,9 @@ def failures_text(failures: Sequence[FailureReason]) -> Text:
     if len(failures) > _TOP_FAILURES:
         rest = sum(reason.count for reason in failures[_TOP_FAILURES:])
         lines.append(Text(f"{rest:,}  with other codes", style="dim"))
-    text = Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
-    text.no_wrap, text.overflow = True, "ellipsis"
+    text = Text("\n").join(lines)
+    if is_cut:
+        text.no_wrap, text.overflow = True, "ellipsis"
     return text
 
 

@@ -108,6 +108,14 @@ def test_a_long_message_does_not_grow_the_panel():
     assert len(long.splitlines()) == len(short.splitlines())
 
 
+def test_the_status_tells_a_long_message_whole():
+    """It is not redrawn in place, so that it may grow."""
+    reason = FailureReason("a", 400, 1, " ".join(f"word{number}" for number in range(30)))
+    text = drawn(display.status_view(picture(failures=(reason,))), 80)
+    assert "word29" in text
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+
+
 def test_a_hostile_message_stays_text():
     """Neither markup nor escape sequences of a provider or of a name have an effect."""
     bad = "[red]\x1b[2Jboo"

@@ -72,6 +72,7 @@ TABLE = {
     "out.xls": "no format ends in .xls",
     "nowhere/out.csv": "no such folder",
     "folder.csv": "is a folder",
+    ".": "is a folder",
     "/proc/out.parquet": "cannot be written",
     "table:no-name": "name of a table",
     "table:orders": "not touched",
