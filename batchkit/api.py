@@ -303,6 +303,12 @@ def _ask(
         workload = orders.ensure_workload(
             runner, table, order.recipe, name=order.name, options=options, folder=orders.folder_of(order.words)
         )
+        if output is not None:
+            remember(
+                runner,
+                workload,
+                output_here(output, is_annotated=True, raw_csv=order.raw_csv, review=review, only=order.only),
+            )
         progress = _process(runner, workload.name, DriveUntil.FINISHED, timeout_seconds)
         if progress.is_finished:
             if output is not None:

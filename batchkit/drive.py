@@ -8,7 +8,7 @@ Waves that are yielded together are done at the same time: merging needs the pro
 from __future__ import annotations
 
 from concurrent.futures import wait as wait_for
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never
@@ -145,7 +145,11 @@ class Driver:
 
     def trouble(self, workload_id: WorkloadId) -> Trouble | None:
         """Return what keeps the work on a workload from going on now; None when nothing does. May be called in any thread."""
-        return self._troubles.get(workload_id) or self._context.provider.trouble()
+        of_passes, of_calls = self._troubles.get(workload_id), self._context.provider.trouble()
+        if of_passes is None or of_calls is None:
+            return of_passes or of_calls
+        # One outage with one count: that of the calls, of which a pass makes several; only the passes know when it is given up.
+        return replace(of_calls, since=min(of_calls.since, of_passes.since), gives_up_at=of_passes.gives_up_at)
 
     def drive(
         self, workload_id: WorkloadId, *, begin: Callable[[], object], until: DriveUntil, deadline: float | None

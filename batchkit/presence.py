@@ -1,7 +1,7 @@
 """Who works on what: a process that drives workloads says so in the store, and why it stopped.
 
-One row of ``runners`` for the process, written by a thread when it begins and every half minute after that, so that the work never
-waits for it; it is removed at an orderly end. A workload's own row is written only when a command begins or stops.
+One row of ``runners`` for the process, written by a thread when it begins, when trouble begins or ends, and every half minute, so that the
+work never waits for it; it is removed at an orderly end. A workload's own row is written only when a command begins or stops.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _WRITE_SECONDS = 30.0
+#: That trouble begins or ends is written at once: it is asked for so often, which costs nothing.
+_TROUBLE_SECONDS = 1.0
 #: Rows of processes of other machines that died are kept this long, to tell of them.
 _KEEP_SECONDS = 7 * 86_400.0
 _CLOSE_SECONDS = 2.0
@@ -120,12 +123,29 @@ class Presence:
         is_first = True
         while not self._closing.is_set():
             self._wake.clear()
+            stage = self._stage_of_trouble()
             try:
                 self._write(is_first=is_first)
                 is_first = False
             except Exception:
                 logger.debug("who works on what could not be written down", exc_info=True)
-            self._wake.wait(_WRITE_SECONDS)
+            self._wait(stage)
+
+    def _wait(self, stage: tuple[bool, bool]) -> None:
+        """Wait until the row is to be written again: for half a minute, until the stage of trouble changes, or until it is woken."""
+        until = time.monotonic() + _WRITE_SECONDS
+        while time.monotonic() < until and not self._wake.wait(_TROUBLE_SECONDS):
+            if self._stage_of_trouble() != stage:
+                return
+
+    def _stage_of_trouble(self) -> tuple[bool, bool]:
+        """Return whether something is away, and whether it is known when that is given up."""
+        trouble = self._current_trouble()
+        return trouble is not None, trouble is not None and trouble.gives_up_at is not None
+
+    def _current_trouble(self) -> Trouble | None:
+        found = (self._trouble(workload_id) for workload_id in list(self._driven))
+        return next((trouble for trouble in found if trouble is not None), None)
 
     def _write(self, *, is_first: bool) -> None:
         now = self._clock()
@@ -156,10 +176,9 @@ class Presence:
         self._is_written = True
 
     def _waiting(self, driven: set[WorkloadId], now: float) -> situation.Waiting | None:
-        for workload_id in driven:
-            trouble = self._trouble(workload_id)
-            if trouble is not None:
-                return situation.outage(trouble)
+        trouble = self._current_trouble()
+        if trouble is not None:
+            return situation.outage(trouble)
         if len(driven) != 1:
             return None
         with self._store.read() as connection:

@@ -31,7 +31,8 @@ class RememberedOutput:
     """Where results go: ``target`` is an absolute path of ``host``, or ``table:NAME``.
 
     ``is_annotated`` means the table with its answers, of which ``review`` gets the disputed rows and ``only`` is a filter; else it is one
-    line per request, as ``export`` writes it. ``raw_csv`` is as for ``export``.
+    line per request, as ``export`` writes it. ``raw_csv`` is as for ``export``. ``is_default``: no command named it; it is where the
+    command writes that was given no output.
     """
 
     target: str
@@ -40,6 +41,7 @@ class RememberedOutput:
     raw_csv: bool = False
     review: str | None = None
     only: str | None = None
+    is_default: bool = False
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -54,6 +56,7 @@ def output_here(
     raw_csv: bool = False,
     review: str | None = None,
     only: str | None = None,
+    is_default: bool = False,
 ) -> RememberedOutput:
     """Make the output that a command of this machine names; relative paths are those of its working directory."""
     return RememberedOutput(
@@ -63,11 +66,15 @@ def output_here(
         raw_csv=raw_csv,
         review=None if review is None else _absolute(review),
         only=only,
+        is_default=is_default,
     )
 
 
 def remember(runner: Runner, workload: Workload, output: RememberedOutput) -> None:
-    """Store where the results of a workload go, in place of what was stored before."""
+    """Store where the results of a workload go, in place of what was stored before; a default never replaces a named output."""
+    before = remembered(workload)
+    if output.is_default and before is not None and not before.is_default:
+        return
     text = jsonl.dumps(asdict(output)).decode()
     if workload.output != text:
         runner.set_output(workload.id, text)

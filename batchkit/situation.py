@@ -183,6 +183,23 @@ def workers(progress: Progress, now: float) -> str:
     return "nobody"
 
 
+def known_at(progress: Progress) -> float | None:
+    """Return when the provider was last asked about the batches of a workload that nobody works on, in Unix seconds.
+
+    None while somebody works on it, and where nothing is at the provider: the figures are then those of now.
+    """
+    if progress.is_finished or progress.runners or ShardState.SUBMITTED not in progress.open_work:
+        return None
+    lost = progress.lost_runner
+    return progress.workload.stopped_at if lost is None else lost.seen_at
+
+
+def known_words(progress: Progress, *, utc: bool = False) -> str:
+    """Write of when the figures are, where they are not those of now; else nothing."""
+    at = known_at(progress)
+    return "" if at is None else f"as known at {words.when(at, progress.read_at, utc=utc)}"
+
+
 def runner_name(row: RunnerRow) -> str:
     """Write which process a row is: ``watch on HOST (process 42)``."""
     pid = "" if row.pid is None else f" (process {row.pid})"

@@ -150,8 +150,8 @@ def _check_target(target: str | Path, words: Sequence[str]) -> None:
     if table_name_of(target) is not None:
         return
     path = Path(target)
-    check_target(path)
     outputs.check_file(path)
+    check_target(path)
     if is_among(path, words):
         raise outputs.overwrites_input(path)
 

@@ -59,10 +59,11 @@ def annotate(
 
     For example:
 
-        batchkit annotate reviews.csv --prompt "Is this kind? {{ text }}" --choices yes,no --model openai/gpt-oss-20b
-        batchkit annotate mails.parquet --prompt @ask.j2 --schema order.json -m openai/gpt-oss-120b -o orders.parquet
-        batchkit annotate reviews.csv --prompt @ask.j2 --schema label.json --models openai/gpt-oss-20b,openai/gpt-oss-120b
-        batchkit annotate reviews.csv --prompt @ask.j2 --schema label.json --model openai/gpt-oss-20b --limit 20 --dry-run
+        export MODEL=openai/gpt-oss-20b
+        batchkit annotate a.csv --prompt "{{ text }}?" --choices yes,no -m $MODEL
+        batchkit annotate a.csv --prompt @ask.j2 --schema a.json -m $MODEL -o b.csv
+        batchkit annotate a.csv --prompt @ask.j2 --models $MODEL,openai/gpt-oss-120b
+        batchkit annotate a.csv --prompt @ask.j2 -m $MODEL --limit 20 --dry-run
     """
     require_extra()
     from batchkit.annotation import presets  # noqa: PLC0415 - --help need not wait for what tables need

@@ -54,8 +54,9 @@ def cancel(name: str, settings: Settings, manner: Manner, *, stay: bool) -> int:
         again = options.same_command()
         progress = runner.progress(workload.id)
         if progress.is_finished:
-            lines = outcome.finished_before(progress, manner.where)
-            return print_outcome(progress, manner, lines, code=exits.SUCCEEDED)
+            output = desk.write_remembered(progress, is_news=False)
+            lines = outcome.finished_before(progress, manner.where, output=output)
+            return print_outcome(progress, manner, lines, code=exits.SUCCEEDED, output=output)
         workload = runner.request_cancel(name)
         if progress.state is WorkloadState.INTERRUPTED:
             return print_outcome(progress, manner, outcome.never_split(progress, manner.where), code=exits.SUCCEEDED)
@@ -130,7 +131,9 @@ def _being_stopped(progress: Progress, manner: Manner) -> Iterator[Text]:
 
 def _confirm(question: str) -> None:
     if not sys.stdin.isatty():
-        raise UsageError("there is nobody to ask; nothing was deleted", hint="say --yes to go ahead without a question")
+        raise UsageError(
+            "not a terminal, so nobody can be asked; nothing was deleted", hint="--yes deletes without a question"
+        )
     try:
         is_sure = typer.confirm(question, err=True)
     except typer.Abort:

@@ -64,8 +64,16 @@ def say(console: Console, text: str, *, at: float | None = None) -> None:
     line = Text(text)
     if at is not None:
         line = Text.assemble((f"{datetime.fromtimestamp(at).astimezone():%H:%M:%S} ", "dim"), line)
-    # A line in a log is one line, however narrow rich believes the file to be.
-    console.print(line, soft_wrap=True)
+    _print_line(console, line)
+
+
+def _print_line(console: Console, line: Text) -> None:
+    """Print a line: on a terminal broken between words, unless it holds something to be copied (``no_wrap``, or a command in backticks).
+
+    In a file it is one line, however narrow rich believes the file to be.
+    """
+    is_whole = bool(line.no_wrap) or "`" in line.plain or not is_live(console)
+    console.print(line, soft_wrap=is_whole)
 
 
 def log_line(console: Console, text: str) -> None:
@@ -79,9 +87,9 @@ def show(console: Console, renderable: RenderableType) -> None:
 
 
 def tell(console: Console, lines: Iterable[Text]) -> None:
-    """Print lines and leave breaking them to the terminal, so that commands and paths can be copied."""
+    """Print lines; those with a command or a path are broken by the terminal alone, so that they can be copied."""
     for line in lines:
-        console.print(line, soft_wrap=True)
+        _print_line(console, line)
 
 
 def write_json(value: object) -> None:
@@ -95,7 +103,7 @@ def write_json(value: object) -> None:
 def complain(console: Console, error: BatchkitError) -> None:
     """Print an error with all that it knows, and what to do next."""
     for line in _complaint(error):
-        console.print(line, soft_wrap=True)
+        _print_line(console, line)
 
 
 def _complaint(error: BatchkitError) -> Iterator[Text]:

@@ -79,7 +79,7 @@ def status_view(progress: Progress) -> RenderableType:
     workload = progress.workload
     end = _ended_at(progress)
     moment = Moment(progress.read_at if end is None else end, worked_seconds=progress.worked_seconds)
-    rows = _rows(progress, moment)
+    rows = _rows(progress, moment, is_live=False)
     if not progress.is_finished:
         rows.append(("worked on by", Text(situation.workers(progress, progress.read_at))))
     if progress.state is WorkloadState.INTERRUPTED:
@@ -147,13 +147,15 @@ def status_list(pictures: Sequence[Progress]) -> RenderableType:
             line = waits[0].sentence(progress.read_at)
             by = situation.workers(progress, progress.read_at)
             name = words.printable(progress.workload.name)
-            lines.append(Text.assemble((f"{name}: ", "bold"), f"{line}; worked on by {by}"))
+            known = situation.known_words(progress)
+            figures = f"; the figures are {known}" if known else ""
+            lines.append(Text.assemble((f"{name}: ", "bold"), f"{line}; worked on by {by}{figures}"))
     return Group(overview(pictures), *lines)
 
 
 def attention_table(progress: Progress) -> Table:
     """Draw the batches that did not simply complete, the newest first."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, title="batches worth a look", title_justify="left")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, title="batches with problems", title_justify="left")
     table.add_column("batch", overflow="fold")
     table.add_column("status", no_wrap=True)
     table.add_column("answered", justify="right", no_wrap=True)
@@ -215,12 +217,15 @@ def _panel(progress: Progress, rows: list[tuple[str, RenderableType]], moment: M
     )
 
 
-def _rows(progress: Progress, moment: Moment) -> list[tuple[str, RenderableType]]:
+def _rows(progress: Progress, moment: Moment, *, is_live: bool = True) -> list[tuple[str, RenderableType]]:
+    """List what a panel tells; one that is not live tells of when its figures are, and the whole words of failures."""
     counts = progress.counts
+    known = "" if is_live else situation.known_words(progress)
+    answered = ", ".join(filter(None, (situation.answered_line(progress), known)))
     shares = {"not_fetched": progress.not_fetched, "not_sent": progress.not_sent}
     bar, legend = StateBar(counts, **shares), StateLegend(counts, **shares)
     rows: list[tuple[str, RenderableType]] = [
-        ("requests", Group(bar, legend, Text(situation.answered_line(progress)))),
+        ("requests", Group(bar, legend, Text(answered))),
         ("shards", Text(_joined({state.value: count for state, count in progress.shards.items()}) or "none yet")),
     ]
     waits = situation.waits(progress, moment.trouble)
@@ -232,7 +237,7 @@ def _rows(progress: Progress, moment: Moment) -> list[tuple[str, RenderableType]
     if progress.expired_rides:
         rows.append(("expired", Text(expired_text(progress))))
     if progress.failures:
-        rows.append(("failures", failures_text(progress.failures)))
+        rows.append(("failures", failures_text(progress.failures, is_cut=is_live)))
     usage = progress.usage
     if usage.total_tokens:
         tokens = f"{words.short_count(usage.prompt_tokens)} in, {words.short_count(usage.completion_tokens)} out"
@@ -279,16 +284,15 @@ def finding_line(finding: Finding) -> RenderableType:
 
 
 def expired_text(progress: Progress) -> str:
-    """Say how many rides were not executed, and what becomes of what they carried."""
-    rides = f"{words.counted(progress.expired_rides, 'ride')} came back unanswered"
+    """Write how many attempts expired without an answer, and what becomes of their requests."""
+    expired = f"{words.counted(progress.expired_rides, 'attempt')} expired without an answer"
     if progress.workload.cancel_requested_at is not None:
-        return rides
-    sent = "was" if progress.expired_rides == 1 else "were"
-    return f"{rides} and {sent if progress.is_finished else f'{sent} or will be'} sent again"
+        return expired
+    return f"{expired}; the requests were {'or will be ' if progress.counts.pending else ''}sent again"
 
 
-def failures_text(failures: Sequence[FailureReason]) -> Text:
-    """Name the most frequent reasons, a line each, cut where the terminal ends."""
+def failures_text(failures: Sequence[FailureReason], *, is_cut: bool = True) -> Text:
+    """Name the most frequent reasons, a line each, which ``is_cut`` where the terminal ends."""
     lines = []
     for reason in failures[:_TOP_FAILURES]:
         sample = words.printable(reason.sample, _SAMPLE_CHARS)
@@ -298,8 +302,9 @@ def failures_text(failures: Sequence[FailureReason]) -> Text:
     if len(failures) > _TOP_FAILURES:
         rest = sum(reason.count for reason in failures[_TOP_FAILURES:])
         lines.append(Text(f"{rest:,}  with other codes", style="dim"))
-    text = Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
-    text.no_wrap, text.overflow = True, "ellipsis"
+    text = Text("\n").join(lines)
+    if is_cut:
+        text.no_wrap, text.overflow = True, "ellipsis"
     return text
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from batchkit import existing
 from batchkit.cli import console, display, driving, exits, inputs, live, machine, options, outcome, several
 from batchkit.drive import DriveUntil
-from batchkit.errors import BatchkitError
-from batchkit.remembered import output_here, remember, write_remembered_output
+from batchkit.errors import BatchkitError, StoreError
+from batchkit.remembered import output_here, remember, remembered, write_remembered_output
 from batchkit.runner import Runner
 
 if TYPE_CHECKING:
@@ -73,11 +73,14 @@ class Desk:
     def fulfil(self, order: Order, paths: Sequence[Path], name: str, output: Path | None) -> Progress:
         """Split, drive, and export what is finished; returns the last picture."""
         workload = self.split(order, paths, name)
-        if order.output is not None and output is not None:
-            remember(self.runner, workload, output_here(output, raw_csv=order.raw_csv))
+        if output is not None:
+            is_default = order.output is None
+            remember(self.runner, workload, output_here(output, raw_csv=order.raw_csv, is_default=is_default))
+        was_finished = self.runner.progress(workload.id).is_finished
         progress = self.drive(workload, until=order.until)
         if progress.is_finished and output is not None:
             self.export(workload, output, raw_csv=order.raw_csv)
+            self.write_other(progress, str(output), is_news=not was_finished)
         return progress
 
     def split(self, order: Order, paths: Sequence[Path], name: str) -> Workload:
@@ -102,8 +105,20 @@ class Desk:
         progress = self.runner.progress(workload.id)
         if progress.is_finished:
             return progress
-        with self._reporter([workload]) as reporter:
-            return self._drive(reporter).process(self.runner, workload, until=until)
+        try:
+            with self._reporter([workload]) as reporter:
+                return self._drive(reporter).process(self.runner, workload, until=until)
+        except BatchkitError as error:
+            self._tell_what_is_left(workload, error)
+            raise
+
+    def _tell_what_is_left(self, workload: Workload, error: BatchkitError) -> None:
+        """Tell where a workload stands that ``error`` has stopped, unless the database is what is away."""
+        if error.exit_code != exits.NOT_FINISHED or self.manner.is_for_machines or isinstance(error, StoreError):
+            return
+        progress = self.read_if_possible(workload)
+        if progress is not None and progress.is_split and not progress.is_finished:
+            console.tell(self.err, outcome.left(progress, self.manner.where))
 
     def finish(self, workload: Workload) -> int:
         """Drive a workload until it is done and print the last word; returns the exit code."""
@@ -123,6 +138,22 @@ class Desk:
         with live.counting(self.err, "writing the results", total=total, is_shown=is_shown) as advance:
             output = write_remembered_output(self.runner, progress, is_news=is_news, advance=advance)
         return None if output is None else Path(output.target)
+
+    def write_other(self, progress: Progress, written: str, *, is_news: bool) -> None:
+        """Write the results of a finished workload also where an earlier command named another output than ``written``.
+
+        That it cannot be written is told and no error: this command's own output is there.
+        """
+        other = remembered(progress.workload)
+        if other is None or other.target == output_here(written).target:
+            return
+        try:
+            path = self.write_remembered(progress, is_news=is_news)
+        except BatchkitError as error:
+            console.say(self.err, f"warning: {other.target}, which an earlier command named, is not written: {error}")
+        else:
+            if path is not None:
+                console.say(self.err, f"results also written to {path}, which an earlier command named")
 
     def drive_all(self, workloads: Sequence[Workload]) -> list[Progress | Exception]:
         """Drive several open workloads at the same time, in plain loops; returns for each where it stands, or its error."""

@@ -21,7 +21,7 @@ from rich.spinner import Spinner
 from batchkit import situation, words
 from batchkit.cli import display
 from batchkit.cli.console import say
-from batchkit.cli.pace import Pace, time_left
+from batchkit.cli.pace import ESTIMATE, Pace, time_left
 from batchkit.errors import BatchkitError
 
 if TYPE_CHECKING:
@@ -265,8 +265,9 @@ class PlainLines(_Watching):
         now = self._clock()
         for progress in self._pictures:
             moment = self._moment(progress)
-            # What is compared leaves out the estimate and the outage: that they moved is no news.
-            news = display.plain_line(progress, display.Moment(progress.read_at))
+            # What is compared leaves out the outage, and of the estimate all but whether there is one: that they moved is no news.
+            is_estimated = moment.time_left is not None and moment.time_left.startswith(ESTIMATE)
+            news = f"{display.plain_line(progress, display.Moment(progress.read_at))}{is_estimated}"
             said_at, said = self._said.get(progress.workload.id, (0.0, ""))
             if now - said_at >= (_PLAIN_SECONDS if news != said else _REPEAT_SECONDS):
                 self._said[progress.workload.id] = now, news

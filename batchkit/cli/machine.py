@@ -95,7 +95,8 @@ def workload(progress: Progress) -> dict[str, Any]:
     provider says it has answered in open batches. ``attention`` lists up to 50 batches that did not simply complete.
 
     ``answered`` requests have their answer or error, here or at the provider; ``fetched`` ones have it here; ``not_sent`` ones were
-    never sent (they are part of ``in_flight``). ``waiting_for`` is the first of ``waits``, with its ``since`` and ``until``: the latest
+    never sent (they are part of ``in_flight``). These figures are of ``as_of``: of ``read_at`` while somebody works on it, else of when the
+    provider was asked last. ``waiting_for`` is the first of ``waits``, with its ``since`` and ``until``: the latest
     end, or the earliest where ``is_not_before``; null when unknown or finished. ``runners`` work on it now; when nobody does,
     ``stopped_at`` and ``stopped_reason`` tell of the last command that did.
     """
@@ -108,6 +109,7 @@ def workload(progress: Progress) -> dict[str, Any]:
         "state": progress.state.value,
         "created_at": own.created_at,
         "read_at": progress.read_at,
+        "as_of": situation.known_at(progress) or progress.read_at,
         "last_merged_at": progress.last_merged_at,
         "cancel_requested_at": own.cancel_requested_at,
         "source": own.source,

@@ -102,8 +102,8 @@ def moderate(
 
     For example:
 
-        batchkit moderate prompts.csv --text prompt --output flagged.csv --only unsafe
-        batchkit moderate chats.parquet --text answer --as answer --prompt-column question
+        batchkit moderate prompts.csv --text prompt --only unsafe -o flagged.csv
+        batchkit moderate chats.csv --text said --as answer --prompt-column asked
         batchkit moderate --workload nightly
     """
     require_extra()

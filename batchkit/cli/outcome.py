@@ -46,10 +46,10 @@ def summary(progress: Progress, where: Where, *, output: Path | None) -> Iterato
         yield next_step("again", where.command("resubmit", name))
 
 
-def finished_before(progress: Progress, where: Where) -> Iterator[Text]:
+def finished_before(progress: Progress, where: Where, *, output: Path | None) -> Iterator[Text]:
     """Tell that there is nothing to cancel, and what became of the workload."""
     yield Text(f"{words.printable(progress.workload.name)} was finished before: there is nothing to cancel")
-    yield from summary(progress, where, output=None)
+    yield from summary(progress, where, output=output)
 
 
 def written(outputs: Iterable[Path | None]) -> Iterator[Text]:
@@ -118,6 +118,17 @@ def unfinished(progress: Progress, where: Where, *, again: str) -> Iterator[Text
     yield next_step("look", where.command("status", progress.workload.name))
 
 
+def left(progress: Progress, where: Where) -> Iterator[Text]:
+    """Tell where a workload stands that an error has stopped; the error itself and what to do are told elsewhere."""
+    batches = sum(progress.batches.values())
+    parts = [situation.answered_line(progress), *situation.rest_parts(progress)]
+    yield Text(f"{words.printable(progress.workload.name)}: {'; '.join(parts)}")
+    if batches:
+        verb = "runs" if batches == 1 else "run"
+        yield Text(f"{words.counted(batches, 'batch', 'batches')} {verb} on at the provider without this command")
+    yield next_step("status", where.command("status", progress.workload.name))
+
+
 def never_split(progress: Progress, where: Where) -> Iterator[Text]:
     """Tell that there is nothing to stop of a workload whose split was interrupted."""
     name = progress.workload.name
@@ -184,4 +195,4 @@ def _facts(progress: Progress) -> Iterator[Text]:
 
 def next_step(label: str, command: str) -> Text:
     """Name a command that may come next, or a place to look at."""
-    return Text.assemble(f"{label + ':':<{_LABEL_WIDTH}}", (command, "bold"))
+    return Text.assemble(f"{label + ':':<{_LABEL_WIDTH}}", (command, "bold"), no_wrap=True)

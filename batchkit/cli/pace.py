@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from batchkit.situation import Waiting
 
+#: So begins what is said while there is a rate to be trusted.
+ESTIMATE = "about "
 _WINDOW_SECONDS = 15 * 60.0
 _MIN_SPAN_SECONDS = 30.0
 _MIN_RISES = 4
@@ -35,17 +37,24 @@ class Pace:
         self._window_seconds = window_seconds
         self._steps: deque[tuple[float, int]] = deque()
         self._began_at = 0.0
+        self._is_current = False
+        self._answered_at: float | None = None
 
     def see(self, at: float, answered: int) -> None:
         """Note that ``answered`` requests had an answer at ``at`` (Unix seconds).
 
-        Fewer than before mean that requests came back without one: the measurement begins anew.
+        Fewer than before mean that requests came back without one: the measurement begins anew. So it does at the first change: nobody
+        knows how old the figure before it is.
         """
         steps = self._steps
         if steps and answered == steps[-1][1]:
             return
         is_long_silence = len(steps) > _MIN_RISES and at - steps[-1][0] > _MOST_SILENCES * self._longest_silence()
-        if not steps or answered < steps[-1][1] or at < steps[-1][0] or is_long_silence:
+        if steps and answered > steps[-1][1]:
+            self._answered_at = at
+        is_first_change = bool(steps) and not self._is_current
+        self._is_current |= is_first_change
+        if not steps or answered < steps[-1][1] or at < steps[-1][0] or is_long_silence or is_first_change:
             steps.clear()
             self._began_at = at
         steps.append((at, answered))
@@ -54,7 +63,7 @@ class Pace:
 
     def silence_seconds(self, now: float) -> float | None:
         """Return how long ago the last answers came; None while none were seen to come."""
-        return now - self._steps[-1][0] if len(self._steps) > 1 else None
+        return None if self._answered_at is None else now - self._answered_at
 
     def rest_seconds(self, now: float, left: int) -> float | None:
         """Return how long ``left`` requests take at the present rate; None while there is no rate to be trusted."""
@@ -72,7 +81,14 @@ class Pace:
         return max(later - earlier for (earlier, _), (later, _) in pairwise(self._steps))
 
 
-def time_left(waits: Sequence[Waiting], pace: Pace, now: float, *, left: int, next_check: float | None = None) -> str:
+def time_left(
+    waits: Sequence[Waiting],
+    pace: Pace,
+    now: float,
+    *,
+    left: int,
+    next_check: float | None = None,
+) -> str:
     """Write how long a workload will still take, as far as that is known, and else why it is not.
 
     ``left`` counts the requests that have no answer yet. Nothing is found to be finished before ``next_check`` (Unix seconds).
@@ -104,8 +120,11 @@ def _rate_or_reason(waits: Sequence[Waiting], pace: Pace, now: float, *, left: i
     rest = pace.rest_seconds(now, left)
     if rest is not None:
         floor = 0.0 if next_check is None else next_check - now
-        return f"about {words.rough_duration(max(rest, floor))} at the present rate"
+        # Or more: some batches are slower than others, and what expires waits for the end of its window.
+        return f"{ESTIMATE}{words.rough_duration(max(rest, floor))} or more at the present rate"
     silence = pace.silence_seconds(now)
-    if silence is not None and silence >= _MIN_SPAN_SECONDS:
+    if silence is None:
+        return "unknown: no new answer seen yet"
+    if silence >= _MIN_SPAN_SECONDS:
         return f"unknown: no answer for {words.duration(silence)}"
-    return "unknown: too few answers seen so far"
+    return "unknown: too early to tell from the answers so far"

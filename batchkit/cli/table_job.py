@@ -61,18 +61,26 @@ def carry_out(order: TableOrder, settings: Settings, manner: Manner) -> int:
             orders.check_tables(connection, output=order.output, review=order.review)
         desk = job.Desk(runner, manner, err)
         with driving.interruptible(err, lambda: outcome.interrupted(desk.picture(), manner.where, again=again)):
+            is_default = order.output is None and order.review is None
             with order.opened() as table:
                 order = _with_default_output(order, table)
                 workload = _ensure(desk, table, order)
-            if order.output is not None:
-                output = output_here(
-                    order.output, is_annotated=True, raw_csv=order.raw_csv, review=order.review, only=order.only
-                )
-                remember(runner, workload, output)
+            output = output_here(
+                str(order.output),
+                is_annotated=True,
+                raw_csv=order.raw_csv,
+                review=order.review,
+                only=order.only,
+                is_default=is_default,
+            )
+            remember(runner, workload, output)
+            was_finished = runner.progress(workload.id).is_finished
             progress = desk.drive(workload, until=order.until)
             if not progress.is_finished:
                 return job.conclude(progress, manner, until=order.until, output=None, again=again)
-            return _hand_over(desk, workload, progress, order)
+            code = _hand_over(desk, workload, progress, order)
+            desk.write_other(progress, str(order.output), is_news=not was_finished)
+            return code
 
 
 def show_requests(order: TableOrder, settings: Settings, manner: Manner) -> int:

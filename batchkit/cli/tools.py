@@ -35,7 +35,7 @@ def serve(
     For example:
 
         batchkit serve
-        batchkit serve --interval 300 --database-url postgresql+psycopg://user@host/batchkit
+        batchkit serve --interval 300
     """
     from batchkit.cli import driving, outcome  # noqa: PLC0415 - --help need not wait for the provider
 
@@ -167,7 +167,8 @@ def emulator(
     For example:
 
         batchkit emulator --scenario expire-30
-        GROQ_API_KEY=any BATCHKIT_BASE_URL=http://127.0.0.1:8765/openai/v1 batchkit run requests.jsonl
+        export GROQ_API_KEY=any BATCHKIT_BASE_URL=http://127.0.0.1:8765/openai/v1
+        batchkit run requests.jsonl
     """
     from batchkit.cli import emulated  # noqa: PLC0415 - --help need not wait for the emulator
 

@@ -98,9 +98,10 @@ def transcribe(
 
     For example:
 
-        batchkit transcribe calls.csv --audio url --language en --output calls.parquet
+        batchkit transcribe calls.csv --audio url --language en -o calls.parquet
         batchkit transcribe calls.csv --audio url --translate
-        batchkit transcribe talks.parquet --audio link --prompt "A talk by {{ speaker }}" --timestamps segment,word
+        batchkit transcribe calls.csv --audio url --prompt "A call by {{ name }}"
+        batchkit transcribe talks.parquet --audio link --timestamps segment,word
     """
     require_extra()
     from batchkit.annotation import presets  # noqa: PLC0415 - --help need not wait for what tables need

@@ -152,7 +152,8 @@ def _endings(target: Path) -> tuple[str, str | None]:
     if compression is None:
         kinds |= {".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow"}
     if ending not in kinds:
-        raise UsageError(f"cannot write {target}: {target.suffix or 'no file type'} is not written", hint=_WRITTEN)
+        reason = f"no format ends in {target.suffix}" if target.suffix else "the name has no ending"
+        raise UsageError(f"cannot write {target}: {reason}", hint=_WRITTEN)
     return kinds[ending], compression
 
 

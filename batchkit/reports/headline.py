@@ -44,7 +44,7 @@ def headline(progress: Progress) -> Headline:
         return Headline(
             progress.state.value,
             "open",
-            f"{situation.answered_line(progress)}.",
+            f"{', '.join(filter(None, (situation.answered_line(progress), situation.known_words(progress, utc=True))))}.",
             "Exit code 4: not finished. This carries on:",
             f"batchkit watch {name}",
         )

@@ -65,8 +65,8 @@ def export(
 
 def check_target(target: Path, *, inputs: Iterable[Path] = ()) -> None:
     """Raise ``UsageError`` when ``export`` cannot write ``target``, or when that is one of ``inputs``; nothing is created."""
-    _writer(target, raw_csv=False, replaced=ReplacedHalves())
     outputs.check_file(target, inputs=inputs)
+    _writer(target, raw_csv=False, replaced=ReplacedHalves())
 
 
 def input_files(workload: Workload) -> list[Path]:
@@ -105,7 +105,7 @@ def _writer(target: Path, *, raw_csv: bool, replaced: ReplacedHalves) -> Write:
             return partial(_write_parquet, replaced=replaced)
         case other:
             raise UsageError(
-                f"cannot export to {target}: {other or 'no file type'} is not written",
+                f"cannot export to {target}: {f'no format ends in {other}' if other else 'the name has no ending'}",
                 hint="name a file that ends in .jsonl, .csv or .parquet",
             )
 

@@ -65,7 +65,7 @@ def test_the_panel_shows_what_matters():
         "5,190 of 10,000 answered (51.9 %), 3,990 downloaded",
         "5 submitted, 4 merged",
         "5 batches at the provider (4 in_progress, 1 validating)",
-        "42 rides came back unanswered and were or will be sent again",
+        "42 attempts expired without an answer; the requests were or will be sent",
         "80  400 invalid_request: max_tokens is too large",
         "1.2M in, 7,654 out",
         "next check in 12 s",
@@ -108,6 +108,14 @@ def test_a_long_message_does_not_grow_the_panel():
     assert len(long.splitlines()) == len(short.splitlines())
 
 
+def test_the_status_tells_a_long_message_whole():
+    """It is not redrawn in place, so that it may grow."""
+    reason = FailureReason("a", 400, 1, " ".join(f"word{number}" for number in range(30)))
+    text = drawn(display.status_view(picture(failures=(reason,))), 80)
+    assert "word29" in text
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+
+
 def test_a_hostile_message_stays_text():
     """Neither markup nor escape sequences of a provider or of a name have an effect."""
     bad = "[red]\x1b[2Jboo"
@@ -138,13 +146,13 @@ def test_a_long_list_of_batches_is_cut():
 
 def test_the_plain_line_holds_the_numbers():
     """A log line says what is answered, here, failed, in flight and to send again, and what it waits for until when."""
-    line = display.plain_line(picture(), display.Moment(NOW, time_left="about 2 min at the present rate"))
+    line = display.plain_line(picture(), display.Moment(NOW, time_left="about 2 min or more at the present rate"))
     since, until, due = (words.when(at, NOW) for at in (NOW - 3_600, NOW + 82_800, NOW + 120))
     assert line == (
         "nightly: 5,190 of 10,000 answered (51.9 %), 3,990 downloaded; 90 failed; 10 cancelled; 3,800 in flight;"
         f" 1,000 to send again; waiting for 5 batches at the provider (4 in_progress, 1 validating), since {since},"
         f" at the latest until {until}; waiting for 1,000 requests to send again, not before {due};"
-        " time left: about 2 min at the present rate"
+        " time left: about 2 min or more at the present rate"
     )
 
 
@@ -219,8 +227,11 @@ def test_the_overview_has_a_line_for_each():
 def test_a_cancelled_workload_is_not_said_to_be_sent_again():
     """What the user stopped is not promised to go on."""
     progress = picture(workload=workload(cancel_requested_at=NOW))
-    assert display.expired_text(progress) == "42 rides came back unanswered"
-    assert display.expired_text(finished(expired_rides=1)) == "1 ride came back unanswered and was sent again"
+    assert display.expired_text(progress) == "42 attempts expired without an answer"
+    assert (
+        display.expired_text(finished(expired_rides=1))
+        == "1 attempt expired without an answer; the requests were sent again"
+    )
 
 
 def test_a_plan_shows_shards_bytes_endpoints_models_and_tokens():

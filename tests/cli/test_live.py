@@ -100,8 +100,24 @@ def test_the_estimate_comes_from_what_was_seen(clock):
         done[0] = step * 10
         lines.look()
         clock.advance(30)
-    assert "time left: unknown: too few answers seen so far" in lines_of(file)[1]
-    assert "time left: about 3 min at the present rate" in lines_of(file)[5]
+    assert "time left: unknown: too early to tell from the answers so far" in lines_of(file)[1]
+    assert "time left: about 3 min or more at the present rate" in lines_of(file)[5]
+
+
+def test_an_estimate_that_does_not_hold_any_more_is_taken_back_in_the_log(clock):
+    """Although nothing else has changed: the last line would promise an end that does not come."""
+    done = [0]
+    lines, file = plain(lambda: [replace(moved(done[0]), read_at=clock())], clock)
+    for step in range(7):
+        done[0] = step * 10
+        lines.look()
+        clock.advance(30)
+    assert "time left: about" in lines_of(file)[-1]
+    for _ in range(3):
+        clock.advance(30)
+        lines.look()
+    assert "time left: unknown: no answer for" in lines_of(file)[-1]
+    assert "60 of 100" in lines_of(file)[-1]
 
 
 def test_a_silent_log_repeats_where_the_work_stands(clock):

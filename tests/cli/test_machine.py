@@ -17,6 +17,7 @@ WORKLOAD = {
     "state": "running",
     "created_at": NOW - 3_600,
     "read_at": NOW,
+    "as_of": NOW,
     "last_merged_at": NOW - 60,
     "cancel_requested_at": None,
     "source": "nightly.jsonl",

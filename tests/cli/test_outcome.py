@@ -51,7 +51,7 @@ def test_failures_come_with_reasons_and_the_next_command():
     said = text(outcome.summary(finished(failed=12, expired_rides=2), WHERE, output=None))
     assert "nightly: 9,988 of 10,000 requests succeeded, 12 failed" in said
     assert "12  400 invalid_request: max_tokens is too large" in said
-    assert "2 rides came back unanswered and were sent again" in said
+    assert "2 attempts expired without an answer; the requests were sent again" in said
     assert "batchkit export nightly nightly.results.jsonl --home elsewhere" in said
     assert "batchkit resubmit nightly --failed --home elsewhere" in said
 

@@ -35,6 +35,15 @@ class Course:
         return next((found for at, found in reversed(self.waits) if at <= second), ())
 
 
+def test_answers_that_came_before_the_command_began_are_no_rate():
+    """The first check finds what came in the hours in which nobody asked."""
+    pace = Pace()
+    pace.see(T0, 0)
+    for second in range(5, 45, 5):
+        pace.see(T0 + second, 7_000 + 100 * second)
+    assert pace.rest_seconds(T0 + 41, 2_000) == pytest.approx(20, abs=6)
+
+
 def batches(window_end: float, created: float = 0.0) -> Waiting:
     """Wait for batches whose window ends at a second of the course."""
     return Waiting(WaitKind.BATCHES, "batches at the provider", T0 + created, T0 + window_end)
@@ -98,7 +107,7 @@ def outage() -> Course:
 
 
 COURSES = {make.__name__: make for make in (steady, bursts, stuck, expiring, refused, two_windows, outage)}
-_ABOUT = re.compile(r"^about (\d+) (s|min|h|days) at the present rate")
+_ABOUT = re.compile(r"^about (\d+) (s|min|h|days) or more at the present rate")
 _SECONDS = {"s": 1, "min": 60, "h": 3_600, "days": DAY}
 
 
@@ -197,7 +206,7 @@ def test_without_evidence_nothing_is_promised():
     for second in range(10):
         hasty.see(second, second)
     assert hasty.rest_seconds(9, 5) is None
-    assert time_left([], Pace(), 0, left=5) == "unknown: too few answers seen so far"
+    assert time_left([], Pace(), 0, left=5) == "unknown: no new answer seen yet"
 
 
 def test_the_estimate_follows_the_observed_rate():
@@ -211,10 +220,10 @@ def test_the_estimate_follows_the_observed_rate():
 def test_only_the_last_while_counts():
     """A fast beginning an hour ago is no promise for the rest."""
     pace = Pace(window_seconds=100)
-    for second in range(0, 50, 10):
+    for second in range(0, 60, 10):
         pace.see(second, second * 100)
     for second in range(1_000, 1_101, 10):
-        pace.see(second, 4_000 + (second - 1_000))
+        pace.see(second, 5_000 + (second - 1_000))
     rest = pace.rest_seconds(1_100, 100)
     assert rest is not None
     assert 90 <= rest <= 110
@@ -233,10 +242,10 @@ def test_requests_that_come_back_unanswered_begin_the_measurement_anew():
 def test_a_rest_far_longer_than_what_was_seen_is_not_computed():
     """A minute of evidence says nothing about tomorrow."""
     pace = Pace()
-    for second in range(0, 61, 10):
+    for second in range(0, 71, 10):
         pace.see(second, second)
-    assert pace.rest_seconds(60, 240) == 240
-    assert pace.rest_seconds(60, 241) is None
+    assert pace.rest_seconds(70, 240) == 240
+    assert pace.rest_seconds(70, 241) is None
 
 
 def test_the_estimate_is_never_sooner_than_the_next_check():
@@ -244,7 +253,7 @@ def test_the_estimate_is_never_sooner_than_the_next_check():
     pace = Pace()
     for second in range(0, 61, 10):
         pace.see(second, second * 10)
-    assert time_left([], pace, 60, left=10, next_check=360) == "about 5 min at the present rate"
+    assert time_left([], pace, 60, left=10, next_check=360) == "about 5 min or more at the present rate"
 
 
 def test_when_every_request_is_answered_only_the_download_is_left():
@@ -255,5 +264,5 @@ def test_when_every_request_is_answered_only_the_download_is_left():
 def test_batches_past_their_window_are_overdue():
     """A latest end that has passed is not said again."""
     assert time_left([batches(10)], Pace(), T0 + 20, left=5) == (
-        f"unknown: too few answers seen so far; the batches are overdue since {words.when(T0 + 10, T0 + 20)}"
+        f"unknown: no new answer seen yet; the batches are overdue since {words.when(T0 + 10, T0 + 20)}"
     )

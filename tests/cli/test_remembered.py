@@ -145,3 +145,78 @@ def test_an_annotated_table_is_written_by_whoever_finishes_it(batchkit, open_emu
         written = list(csv.DictReader(handle))
     assert [row["text"] for row in written] == [f"line {number}" for number in range(5)]
     assert {row["status"] for row in written} == {"succeeded"}
+
+
+def test_the_default_file_of_a_run_is_written_by_whoever_finishes_it(
+    batchkit, open_emulator, source, monkeypatch, tmp_path
+):
+    """In the working directory of the run, not in that of the command that finishes it."""
+    open_emulator(batches.StuckBatches())
+    assert batchkit("run", source, *RUN, "--timeout", "0.1").code == 4
+    target, home = Path("input.results.jsonl").absolute(), Path(".batchkit").absolute()
+    monkeypatch.chdir(tmp_path)
+    ended = batchkit("cancel", "input", "--wait", "--no-prefect", "--home", home)
+    assert f"results:   {target}" in ended.out
+    assert len(read_lines(target)) == 30
+    assert not Path("input.results.jsonl").exists()
+
+
+def test_cancel_of_a_finished_run_names_the_file_that_is_there(batchkit, open_emulator, source):
+    """It was written, so nothing says that it was not; the file is left as it is."""
+    open_emulator()
+    batchkit("run", source, *RUN)
+    before = Path("input.results.jsonl").stat()
+    ended = batchkit("cancel", "input")
+    assert "not written" not in ended.out
+    assert f"results:   {Path('input.results.jsonl').absolute()}" in ended.out
+    assert Path("input.results.jsonl").stat().st_ino == before.st_ino
+
+
+def test_the_default_file_does_not_replace_an_output_that_was_named(batchkit, open_emulator, source):
+    """Both are written, and the second one is told."""
+    open_emulator()
+    named = Path("named.csv").absolute()
+    batchkit("submit", source, *RUN, "-o", "named.csv")
+    ended = batchkit("run", source, *RUN)
+    assert ended.code == 0
+    assert "results:   input.results.jsonl" in ended.out
+    assert f"results also written to {named}" in ended.err
+    assert len(read_lines(Path("input.results.jsonl"))) == 30
+    assert named.exists()
+
+
+def test_a_named_output_that_cannot_be_written_does_not_spoil_the_default_file(batchkit, open_emulator, source):
+    """It is told, and the exit code is that of the workload."""
+    open_emulator()
+    folder = Path("gone")
+    folder.mkdir()
+    batchkit("submit", source, *RUN, "-o", folder / "named.csv")
+    folder.rmdir()
+    folder.write_text("a file where the folder was")
+    ended = batchkit("run", source, *RUN)
+    assert ended.code == 0
+    assert f"warning: {folder.absolute() / 'named.csv'}, which an earlier command named, is not written" in ended.err
+    assert len(read_lines(Path("input.results.jsonl"))) == 30
+
+
+def test_the_default_table_does_not_replace_an_output_that_was_named(batchkit, open_emulator):
+    """As for requests."""
+    open_emulator()
+    Path("rows.csv").write_text("text\nfine\nbad\n")
+    asked = (
+        "annotate",
+        "rows.csv",
+        "--prompt",
+        "Is {{ text }} kind?",
+        "-m",
+        "openai/gpt-oss-20b",
+        "--name",
+        "kind",
+        "--no-prefect",
+    )
+    assert batchkit(*asked, "--submit-only", "-o", "named.csv").code == 0
+    ended = batchkit(*asked)
+    assert ended.code == 0
+    assert Path("kind.annotated.parquet").exists()
+    assert f"results also written to {Path('named.csv').absolute()}" in ended.err
+    assert Path("named.csv").exists()

@@ -71,7 +71,7 @@ def test_expired_requests_are_sent_again_by_themselves(batchkit, open_emulator, 
     emulator = open_emulator(lines.ExpireLines(fraction=0.5, attempts=1))
     ended = batchkit("run", source, *RUN)
     assert ended.code == 0
-    assert "came back unanswered and were sent again" in ended.out
+    assert "expired without an answer; the requests were sent again" in ended.out
     assert emulator.ledger().totals.bought_twice == 0
 
 
@@ -214,7 +214,8 @@ def test_another_input_under_a_used_name_is_refused(batchkit, open_emulator, sou
     [
         ("out.xlsx", ".xlsx"),
         ("nowhere/out.jsonl", "no such folder"),
-        (".", "no file type"),
+        (".", "is a folder"),
+        ("out", "the name has no ending"),
         ("SOURCE", "is the input"),
     ],
 )

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.text import Text
 from typer.main import get_command
 
 import batchkit as package
@@ -74,6 +75,14 @@ def test_every_verb_explains_itself_and_its_options(batchkit, verb):
     assert f"batchkit {verb}" in ended.out
     for option in PROMISED[verb]:
         assert option in ended.out
+
+
+def test_the_examples_of_the_help_can_be_pasted_from_a_terminal_of_80_columns():
+    """None of them is broken, in which case a shell would take it for two commands."""
+    root = get_command(command_line.app)
+    for name, verb in root.commands.items():  # type: ignore[attr-defined] # the root is a group
+        for example in (line for line in verb.help.splitlines() if line.startswith("  [cyan]")):
+            assert len(Text.from_markup(example)) < 79, (name, example)
 
 
 @pytest.mark.parametrize("width", ["40", "80", "120"])

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
+from batchkit import words
 from batchkit.emulator.faults import batches, calls
 from batchkit.models import RetryPolicy
 from batchkit.runner import Runner
@@ -73,3 +77,48 @@ def test_an_interrupted_split_says_what_to_do(batchkit, open_emulator):
     assert "half interrupted" in shown
     assert "the split of the input was interrupted, nothing was sent" in shown
     assert "the same command begins the split anew; `batchkit clean` deletes what there is" in shown
+
+
+def test_figures_that_nobody_brings_up_to_date_say_of_when_they_are(batchkit, open_emulator, source):
+    """After submit the provider is asked no more: what it has answered since is not known here."""
+    open_emulator(batches.StuckBatches())
+    batchkit("submit", source, *RUN)
+    at = words.when(batchkit("status", "input", "--json").json["stopped_at"], time.time())
+    assert f"0 of 30 answered (0 %), 0 downloaded, as known at {at}" in flat(batchkit("status", "input").out)
+    assert f"everything was submitted; the figures are as known at {at}" in flat(batchkit("status").out)
+    value = batchkit("status", "input", "--json").json
+    assert value["as_of"] == value["stopped_at"] < value["read_at"]
+
+
+def test_a_command_that_the_provider_stops_says_where_the_work_stands(batchkit, open_emulator, source):
+    """What is at the provider runs on, and what was not sent waits for the user."""
+    refusal = calls.RefuseCalls(
+        on=("batches.create",), skip=1, status=400, code="blocked_api_access", message="spend limit"
+    )
+    open_emulator(refusal, batches.StuckBatches())
+    ended = batchkit("run", source, *RUN, "--shard-lines", "10")
+    assert ended.code == 4
+    assert "input: 0 of 30 answered (0 %), 0 downloaded; " in ended.err
+    assert " in flight; " in ended.err
+    assert " not sent" in ended.err
+    assert "1 batch runs on at the provider without this command" in ended.err
+    assert "status:    batchkit status input" in ended.err
+    assert ended.err.index("status:") < ended.err.index("error:")
+
+
+def test_an_outage_has_one_count(open_emulator, source):
+    """The line of its end counts no fewer tries than the line of its beginning, and both name the same trouble."""
+    emulator = open_emulator(calls.DropConnection(on=("*",)))
+    process = start("run", source, *RUN, BATCHKIT_OUTAGE_SECONDS="60", BATCHKIT_HTTP_ATTEMPTS="3")
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if "; tried" in line and "downloaded" not in line:
+            break
+    threading.Timer(2.0, emulator.set_scenario, ["clean"]).start()
+    _, err = process.communicate(timeout=60)
+    began, ended = said[-1], next(line for line in err.splitlines() if "over after" in line)
+    counts = [int(line.rpartition("; tried ")[2].split()[0]) for line in (began, ended)]
+    assert counts[0] <= counts[1]
+    assert ended.split(": ", 1)[1].split(";")[0] in began

@@ -362,7 +362,7 @@ def test_without_the_extra_a_table_is_refused_before_anything_is_sent(tmp_path, 
 @pytest.mark.parametrize("name", ["out", "out.xlsx", "out.parquet.gz"])
 def test_another_type_is_refused_with_those_there_are(name):
     """The hint names every type that can be written."""
-    with pytest.raises(UsageError, match="is not written") as caught:
+    with pytest.raises(UsageError, match=r"no format ends in|the name has no ending") as caught:
         check_target(Path(name))
     assert caught.value.hint == "name a file that ends in .jsonl, .csv or .parquet"
 

@@ -11,6 +11,7 @@ import pytest
 from batchkit.drive import DriveUntil, Wait
 from batchkit.emulator.faults import batches, calls
 from batchkit.errors import ProviderUnreachable
+from batchkit.models import Trouble
 from batchkit.presence import Presence
 from batchkit.runner import Runner
 from batchkit.store import events, runners
@@ -66,6 +67,32 @@ def test_who_drives_is_seen_and_gone_after_an_orderly_end(open_bench, tmp_path):
     assert (progress.runners, progress.lost_runner, rows_of(other)) == ((), None, set())
     assert progress.workload.stopped_reason == "its time was up"
     assert progress.workload.stopped_at == pytest.approx(progress.read_at, abs=60)
+
+
+def test_trouble_is_written_at_once_when_it_begins_and_when_it_ends(open_bench, tmp_path):
+    """Others need not wait half a minute to learn of an outage, or of its end."""
+    bench = open_bench(batches.StuckBatches())
+    workload = submitted(bench, tmp_path)
+    troubles: list[Trouble] = []
+    presence = Presence(
+        bench.runner.store,
+        owner="me",
+        verb="watch",
+        clock=bench.runner.clock,
+        trouble=lambda _workload_id: troubles[0] if troubles else None,
+    )
+
+    def told():
+        with bench.runner.store.read() as connection:
+            return [row.waiting_for or "" for row in runners.of_workload(connection, workload.id, seen_after=0.0)]
+
+    presence.began(workload.id, is_one_pass=False)
+    wait_for(lambda: any("at the provider" in text for text in told()))
+    troubles.append(Trouble("the provider cannot be reached", since=1.0, tries=2, gives_up_at=900.0))
+    wait_for(lambda: told() == ["the provider cannot be reached; tried 2 times"])
+    troubles.clear()
+    wait_for(lambda: any("at the provider" in text for text in told()))
+    presence.close("over")
 
 
 def test_why_a_command_stopped_is_kept_and_cleared_by_the_next(open_bench, tmp_path):
