@@ -34,7 +34,7 @@ from batchkit.steps.refusal import (
     unproven_ends,
     wait_seconds,
 )
-from batchkit.store import batches, requests, shards, workloads
+from batchkit.store import batches, events, requests, shards, workloads
 from batchkit.store.bulk import bulk_for
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ _FETCHES = 3
 _LOOKS = 5
 #: When no file has come for so long, the call ends without those that are still on their way.
 _SLOW_SECONDS = 10.0
+_ACCOUNT_REFUSED = "account refused"
+_SUBMITTED = f"{ShardState.SUBMITTING} -> {ShardState.SUBMITTED}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +224,7 @@ def _merge_once(context: StepContext, workload: Workload, fetched: _Fetched, *, 
                 raise _TornError
             values, report = _store(connection, workload, shard, batch, tally)
             if tally.account_refusal is not None:
-                report += StepReport({}, refused=_account_refused(tally.account_refusal))
+                report += StepReport({}, refused=_account_refused(connection, shard, tally.account_refusal, at=now))
             if is_torn:
                 report += StepReport({}, (_last_words(batch, tally),))
         shards.transition(
@@ -244,7 +246,17 @@ def _merge_once(context: StepContext, workload: Workload, fetched: _Fetched, *, 
     return report
 
 
-def _account_refused(words: str) -> AccountRefused:
+def _account_refused(connection: Connection, shard: Shard, words: str, *, at: float) -> AccountRefused | None:
+    """Make the error to end with; None when a refusal ended a command after the shard was sent.
+
+    What ran before the account was mended says nothing about the account now.
+    """
+    is_known = events.happened_since(
+        connection, shard.workload_id, _ACCOUNT_REFUSED, shard_id=shard.id, since=_SUBMITTED
+    )
+    if is_known:
+        return None
+    events.record(connection, shard.workload_id, _ACCOUNT_REFUSED, at=at, shard_id=shard.id, detail=words)
     return AccountRefused(
         f"the provider refuses what this account sends: {words}",
         status=HTTPStatus.FORBIDDEN,
@@ -385,7 +397,7 @@ def _settle_failed_batch(
     else:
         kind = _kind(context, problem)
         if kind is RefusalKind.ACCOUNT:
-            refused = _account_refused(f"{code}: {message}")
+            refused = _account_refused(connection, shard, f"{code}: {message}", at=context.clock())
         elif kind is RefusalKind.LOST_FILE:
             refused = _upload_again(context, shard, message, values)
         elif kind is RefusalKind.NO_ROOM and not (shard.waits >= MAX_WAITS and _is_alone(connection, workload)):

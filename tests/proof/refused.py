@@ -60,7 +60,7 @@ class Refused:
     def fault(self) -> Fault:
         """The fault that refuses."""
         if self.operation is None:
-            return lines.FailLines(custom_ids=frozenset({"row-3"}), **self.refusal)
+            return lines.FailLines(custom_ids=frozenset({"row-3", "row-5"}), **self.refusal)
         return calls.RefuseCalls(on=(self.operation,), skip=self.skip, type="invalid_request_error", **self.refusal)
 
 
