@@ -185,8 +185,12 @@ class Runner:
 
     def set_output(self, workload_id: WorkloadId, output: str) -> None:
         """Store where the results of a workload are to be written (see ``batchkit.remembered``)."""
-        with self.store.write() as connection:
-            workloads.set_values(connection, workload_id, output=output)
+
+        def write() -> None:
+            with self.store.write() as connection:
+                workloads.set_values(connection, workload_id, output=output)
+
+        self._wait_for_store(write)
 
     def trouble(self, workload_id: WorkloadId) -> Trouble | None:
         """Return what this process knows to be away, so that the work on a workload cannot go on; None when nothing is."""

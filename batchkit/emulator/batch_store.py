@@ -147,10 +147,15 @@ def get_batch(world: World, batch_id: str) -> dict[str, Any]:
 
 def _visible(world: World, batch_id: str) -> sqlite3.Row:
     row = world.database.row("SELECT * FROM batches WHERE id = ?", (batch_id,))
-    if row is None or world.script.hides(world.ordinal(row), row["status"], None):
+    if row is None or _is_hidden(world, row, in_list=False):
         rules = world.script.rules(0 if row is None else world.ordinal(row))
         raise no_such_batch(batch_id, rules.gone_status)
     return row
+
+
+def _is_hidden(world: World, row: sqlite3.Row, *, in_list: bool) -> bool:
+    listings = world.calls().get("batches.list", 0) - row["listings_before"]
+    return world.script.hides(world.ordinal(row), row["status"], listings, in_list=in_list)
 
 
 def cancel_batch(world: World, batch_id: str) -> dict[str, Any]:
@@ -195,7 +200,7 @@ def batches_by_id(world: World, ids: Sequence[str], call: Call) -> dict[str, Any
         )
     marks = ", ".join("?" * len(ids))
     rows = world.database.rows(f"SELECT * FROM batches WHERE id IN ({marks})", ids)  # noqa: S608 - placeholders
-    found = [row for row in rows if not world.script.hides(world.ordinal(row), row["status"], None)]
+    found = [row for row in rows if not _is_hidden(world, row, in_list=False)]
     found.sort(key=lambda row: stable_hash(world.script.seed, call.ordinal, row["id"]))
     return {"object": "list", "data": [batch_object(world, row) for row in found]}
 
@@ -225,17 +230,12 @@ def list_batches(world: World, cursor: str | None, faults: Sequence[HttpFault]) 
 
 def _page(world: World, before: int | None, size: int) -> tuple[list[sqlite3.Row], bool]:
     """Read ``size`` visible rows below the sequence ``before``, and say whether there are more."""
-    listings = world.calls().get("batches.list", 0)
     visible: list[sqlite3.Row] = []
     position = _ABOVE_ALL if before is None else before
     query = "SELECT * FROM batches WHERE sequence < ? ORDER BY sequence DESC LIMIT ?"
     while len(visible) <= size and (rows := world.database.rows(query, (position, size + 1))):
         position = rows[-1]["sequence"]
-        visible += (
-            row
-            for row in rows
-            if not world.script.hides(world.ordinal(row), row["status"], listings - row["listings_before"])
-        )
+        visible += (row for row in rows if not _is_hidden(world, row, in_list=True))
     return visible[:size], len(visible) > size
 
 

@@ -50,9 +50,9 @@ class Script:
             fault.show(shown)
         return shown
 
-    def hides(self, ordinal: int, status: str, listings: int | None) -> bool:
+    def hides(self, ordinal: int, status: str, listings: int, *, in_list: bool) -> bool:
         """Say whether a batch is not to be found."""
-        return any(fault.hides(status, listings) for fault in self._hitting(ordinal))
+        return any(fault.hides(status, listings, in_list=in_list) for fault in self._hitting(ordinal))
 
     def _hitting(self, ordinal: int) -> Iterator[BatchFault]:
         return (fault for fault in self._batches if fault.hits(ordinal, self.seed))

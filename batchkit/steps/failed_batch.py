@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from batchkit.errors import AccountRefused
-from batchkit.models import RefusalKind, RequestState
+from batchkit.models import RefusalKind, RequestState, ShardState
 from batchkit.steps.context import StepReport
 from batchkit.steps.refusal import (
     MAX_LOST_FILES,
@@ -21,7 +21,7 @@ from batchkit.steps.refusal import (
     unproven_ends,
     wait_seconds,
 )
-from batchkit.store import requests, shards
+from batchkit.store import events, requests, shards
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from batchkit.models import Batch, BatchProblem, Shard, Workload
     from batchkit.steps.context import StepContext
     from batchkit.store.requests import Rider
+
+_ACCOUNT_REFUSED = "account refused"
+_SUBMITTED = f"{ShardState.SUBMITTING} -> {ShardState.SUBMITTED}"
 
 
 def settle_failed_batch(
@@ -59,7 +62,7 @@ def settle_failed_batch(
     else:
         kind = _kind(context, problem)
         if kind is RefusalKind.ACCOUNT:
-            refused = account_refused(f"{code}: {message}")
+            refused = account_refused(connection, shard, f"{code}: {message}", at=context.clock())
         elif kind is RefusalKind.LOST_FILE:
             refused = _upload_again(context, shard, message, values)
         elif kind is RefusalKind.NO_ROOM and not (shard.waits >= MAX_WAITS and _is_alone(connection, workload)):
@@ -125,8 +128,18 @@ def _named_riders(connection: Connection, shard: Shard, batch: Batch) -> list[tu
     ]
 
 
-def account_refused(words: str) -> AccountRefused:
-    """Make the error of a refusal of the account that came as a line of an output file or as the end of a batch."""
+def account_refused(connection: Connection, shard: Shard, words: str, *, at: float) -> AccountRefused | None:
+    """Make the error to end with after a refusal of the account in an output line or at the end of a batch.
+
+    None when a refusal ended a command after the shard was sent: what ran before the account was mended says nothing about
+    the account now.
+    """
+    is_known = events.happened_since(
+        connection, shard.workload_id, _ACCOUNT_REFUSED, shard_id=shard.id, since=_SUBMITTED
+    )
+    if is_known:
+        return None
+    events.record(connection, shard.workload_id, _ACCOUNT_REFUSED, at=at, shard_id=shard.id, detail=words)
     return AccountRefused(
         f"the provider refuses what this account sends: {words}",
         status=HTTPStatus.FORBIDDEN,

@@ -211,7 +211,7 @@ def _merge_once(context: StepContext, workload: Workload, fetched: _Fetched, *, 
                 raise _TornError
             values, report = _store(connection, workload, shard, batch, tally)
             if tally.account_refusal is not None:
-                report += StepReport({}, refused=account_refused(tally.account_refusal))
+                report += StepReport({}, refused=account_refused(connection, shard, tally.account_refusal, at=now))
             if is_torn:
                 report += StepReport({}, (_last_words(batch, tally),))
         shards.transition(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 
 from batchkit.jsonl import storable_text
 from batchkit.store.tables import events, shards
@@ -49,6 +49,16 @@ def exists(connection: Connection, workload_id: WorkloadId, shard_id: ShardId, k
     query = select(events.c.id).where(
         events.c.workload_id == workload_id, events.c.shard_id == shard_id, events.c.kind == kind
     )
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def happened_since(
+    connection: Connection, workload_id: WorkloadId, kind: str, *, shard_id: ShardId, since: str
+) -> bool:
+    """Say whether an event of ``kind`` was written of a workload after the last event ``since`` of one of its shards."""
+    own = events.c.workload_id == workload_id
+    last = select(func.max(events.c.id)).where(own, events.c.shard_id == shard_id, events.c.kind == since)
+    query = select(events.c.id).where(own, events.c.kind == kind, events.c.id > last.scalar_subquery())
     return connection.execute(query.limit(1)).first() is not None
 
 

@@ -312,3 +312,14 @@ class TestListing:
         listed = [batch_id in [shown["id"] for shown in client.http.get("/batches").json()["data"]] for _ in range(3)]
         assert listed == [False, False, True]
         assert client.batch(batch_id)["id"] == batch_id
+
+    def test_a_batch_can_be_absent_for_a_moment(self, emulate):
+        """It is hidden from the chosen list calls, by id too, and from reads by its id until the next list call."""
+        client: Client = emulate(batches.AbsentBatches(listings={2, 4}))
+        batch_id = client.create(client.upload(chat_lines(1)))["id"]
+        seen = []
+        for query in ({}, {"id": batch_id}, {"id": batch_id}, {}, {}):
+            listed = client.http.get("/batches", params=query).json()["data"]
+            status = client.http.get(f"/batches/{batch_id}").status_code
+            seen.append((batch_id in [shown["id"] for shown in listed], status))
+        assert seen == [(True, 200), (False, 404), (True, 200), (False, 404), (True, 200)]

@@ -47,10 +47,10 @@ def main(
             for passage in passages:
                 out.print(f"{passage.weather}: {passage.verdict}", markup=False)
             raise typer.Exit(any(not passage.verdict.is_clean for passage in passages))
-        rows = []
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=err) as progress:
             bars: dict[str, int] = {}
+            shown: set[str] = set()
 
             def show(row: Row, done: int, total: int) -> None:
                 if row.what not in bars:
@@ -58,11 +58,12 @@ def main(
                     if not err.is_terminal:
                         err.print(f"{row.what}: {total} runs")
                 progress.update(bars[row.what], completed=done)  # type: ignore[arg-type]
+                if row.failures and row.failures[-1] not in shown:
+                    shown.add(row.failures[-1])
+                    err.print(f"{row.what}: {row.failures[-1]}", markup=False, style="red")
 
-            for row in prove(backends, replace(QUICK if quick else FULL, seed=seed), only=only, jobs=jobs, show=show):
-                rows.append(row)
-                for failure in row.failures:
-                    err.print(f"{row.what}: {failure}", markup=False, style="red")
+            extent = replace(QUICK if quick else FULL, seed=seed)
+            rows = list(prove(backends, extent, only=only, jobs=jobs, show=show))
     if not rows:
         raise typer.BadParameter(f"no line's name holds {only!r}", param_hint="--only")
     out.print(as_table(rows))

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
-import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from tests.proof.child import is_stopped, wait_until
 from tests.proof.promises import Verdict, judge
-from tests.proof.stage import Stage
-from tests.proof.sweep import ideal_of
+from tests.proof.sweep import ideal_of, stage_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from tests.proof.points import Point
+    from tests.proof.stage import Stage
     from tests.proof.stories import Story
     from tests.proof.sweep import Backend, Measured
 
@@ -57,10 +55,12 @@ def drive_beside(story: Story, backend: Backend, point: Point) -> Beside:
     """Stop the first command of a story at a point of its split, and let others try to drive; then let it end, and judge."""
     found = Verdict()
     (command,) = story.commands
-    with backend.database() as url, Stage(url, story.scenario()) as stage:
+    with backend.database() as url, stage_of(story, url) as stage:
         story.prepare(stage.folder)
         splitter = stage.start_to_stop(command.words, point)
-        if not _wait(lambda: splitter.exitcode is not None or _is_stopped(splitter), _LONGEST_COMMAND_SECONDS):
+        if not wait_until(
+            lambda: splitter.exitcode is not None or is_stopped(splitter), within_seconds=_LONGEST_COMMAND_SECONDS
+        ):
             found.breach(5, "the splitter came neither to its point nor to its end")
         for words, code in _try_all(stage):
             if code is not None and code not in _REFUSED:
@@ -82,28 +82,10 @@ def drive_beside(story: Story, backend: Backend, point: Point) -> Beside:
 def _try_all(stage: Stage) -> list[tuple[Sequence[str], int | None]]:
     """Let all try at the same time; returns their exit codes, None for those that wait for a lock."""
     tries = [(words, stage.start(words)) for words in BESIDE]
-    _wait(lambda: all(process.exitcode is not None for _, process in tries), _LONGEST_TRY_SECONDS)
+    wait_until(lambda: all(process.exitcode is not None for _, process in tries), within_seconds=_LONGEST_TRY_SECONDS)
     codes: list[tuple[Sequence[str], int | None]] = []
     for words, process in tries:
         codes.append((words, process.exitcode))
         process.kill()
         process.join()
     return codes
-
-
-def _is_stopped(process: Any) -> bool:
-    try:
-        stat = Path(f"/proc/{process.pid}/stat").read_bytes()
-    except OSError:
-        return False
-    return stat.rpartition(b")")[2].split()[0] == b"T"
-
-
-def _wait(condition: Callable[[], bool], within_seconds: float) -> bool:
-    give_up_at = time.monotonic() + within_seconds
-    moment = threading.Event()
-    while not condition():
-        if time.monotonic() > give_up_at:
-            return False
-        moment.wait(0.02)
-    return True

@@ -1,4 +1,4 @@
-"""Processes that run one command of batchkit and may be told to die at a point.
+"""Processes that run one command of batchkit and may be told to die, to stop or to meet an error at a point.
 
 They are forked from a server process that has imported everything and opened nothing, so that hundreds of them can be started a
 minute; their death is a real one.
@@ -9,8 +9,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
+import threading
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import httpx  # noqa: F401 - what a command needs is imported once, here, and not in each child
 import psycopg  # noqa: F401 - as above
@@ -21,34 +24,41 @@ from batchkit.cli.app import run_command
 from batchkit.cli.driving import leave
 from batchkit.errors import BatchkitError
 from batchkit.settings import load_settings
+from batchkit.steps import memory
+from batchkit.store import engine
 from tests.proof import plants
-from tests.proof.points import Point, Watch, install
+from tests.proof.points import Harm, Point, Watch, install
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from multiprocessing.context import ForkServerProcess
-    from pathlib import Path
+
+    from batchkit.store.engine import Limits
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.proof.child"])
 # Reading settings fills caches of pydantic that every child would fill anew.
 load_settings()
+#: The first pause of a shard after an error that nobody expected: 5 s outside of the proof.
+_FIRST_PAUSE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
 class Launch:
-    """One command: its words, where it works, its whole environment, where it shall die, and a bug that is planted in it.
+    """One command: its words, where it works, its whole environment, which ``harm`` it meets where, and a bug that is planted in it.
 
-    Only one that is ``traced`` has crash points; of several commands at the same time one is at most. One that is to ``only_stop``
-    is stopped at its point instead. The word ``python`` in front calls a function of the package instead of a command.
+    Only one that is ``traced`` has crash points; of several commands at the same time one is at most. ``limits`` are those of its
+    transactions, None the usual ones. The word ``python`` in front calls a function of the package instead of a command.
     """
 
     words: tuple[str, ...]
     folder: Path
     environment: dict[str, str]
-    die_at: Point | int | None = None
+    at: Point | int | None = None
+    harm: Harm = Harm.DEATH
     plant: str | None = None
     traced: bool = True
-    only_stop: bool = False
+    limits: Limits | None = None
 
     @property
     def trace_path(self) -> Path:
@@ -84,11 +94,35 @@ def read_trace(launch: Launch) -> Trace:
     return Trace(tuple(Point(label, nth) for label, nth in found["points"]), found["peak_bytes"])
 
 
+def is_stopped(process: Any) -> bool:
+    """Whether a process is stopped by SIGSTOP."""
+    try:
+        stat = Path(f"/proc/{process.pid}/stat").read_bytes()
+    except OSError:
+        return False
+    return stat.rpartition(b")")[2].split()[0] == b"T"
+
+
+def wait_until(condition: Callable[[], bool], *, within_seconds: float) -> bool:
+    """Wait until a condition holds; says whether it came to hold in time."""
+    give_up_at = time.monotonic() + within_seconds
+    moment = threading.Event()
+    while not condition():
+        if time.monotonic() > give_up_at:
+            return False
+        moment.wait(0.02)
+    return True
+
+
 def _main(launch: Launch) -> None:
     os.chdir(launch.folder)
     os.environ.clear()
     os.environ.update(launch.environment)
     _redirect(launch.output_path)
+    memory._FIRST_PAUSE_SECONDS = _FIRST_PAUSE_SECONDS
+    if launch.limits is not None:
+        limits = launch.limits
+        engine.Limits = lambda: limits  # type: ignore[assignment,misc]
     if launch.plant is not None:
         plants.PLANTS[launch.plant].apply()
     leave(_traced(launch) if launch.traced else _untraced(launch))
@@ -106,7 +140,7 @@ def _untraced(launch: Launch) -> int:
 
 
 def _traced(launch: Launch) -> int:
-    watch = Watch(launch.folder, launch.die_at, only_stop=launch.only_stop)
+    watch = Watch(launch.folder, launch.at, launch.harm)
     trace_file = os.open(launch.trace_path.with_suffix(".new"), os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
     install(watch)
     code = run_command(launch.words)

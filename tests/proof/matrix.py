@@ -7,14 +7,17 @@ import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.table import Table
 
 from tests.proof import stories
 from tests.proof.beside import Beside, drive_beside, points_of_the_split
+from tests.proof.peer import Stopped, commits, stop_peer
+from tests.proof.points import Harm
+from tests.proof.refused import Refused, RefusedOutcome, every_refusal, play_refused
 from tests.proof.storm import Passage, weather_storm
-from tests.proof.sweep import Death, Measured, Outcome, each_once, measure, pairs, play, sampled
+from tests.proof.sweep import Death, Measured, Outcome, between_absences, each_once, measure, pairs, play, sampled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
     from tests.proof.promises import Verdict
     from tests.proof.stories import Story
     from tests.proof.sweep import Backend
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,11 +41,34 @@ class Extent:
     points_through_prefect: int
     storms: int
     drives_beside: int | None
+    points_per_lost_input: int
+    refusals: int | None
+    commits: int | None
     seed: int = 0
 
 
-FULL = Extent(points=None, pairs=200, points_per_trouble=20, points_through_prefect=20, storms=200, drives_beside=None)
-QUICK = Extent(points=12, pairs=3, points_per_trouble=1, points_through_prefect=1, storms=1, drives_beside=4)
+FULL = Extent(
+    points=None,
+    pairs=200,
+    points_per_trouble=20,
+    points_through_prefect=20,
+    storms=200,
+    drives_beside=None,
+    points_per_lost_input=40,
+    refusals=None,
+    commits=None,
+)
+QUICK = Extent(
+    points=12,
+    pairs=3,
+    points_per_trouble=1,
+    points_through_prefect=1,
+    storms=1,
+    drives_beside=4,
+    points_per_lost_input=1,
+    refusals=4,
+    commits=4,
+)
 
 
 @dataclass
@@ -104,7 +133,27 @@ class _Beside:
         return drive_beside(self.story, self.backend, self.point)
 
 
-_Work = _Play | _Storm | _Beside
+@dataclass(frozen=True)
+class _Refused:
+    refused: Refused
+    backend: Backend
+
+    def __call__(self) -> RefusedOutcome:
+        return play_refused(self.refused, self.backend)
+
+
+@dataclass(frozen=True)
+class _Stopped:
+    backend: Backend
+    point: Point
+    is_ended: bool
+
+    def __call__(self) -> Stopped:
+        return stop_peer(stories.RUN, self.backend, self.point, is_ended=self.is_ended)
+
+
+_Work = _Play | _Storm | _Beside | _Refused | _Stopped
+_Done = Outcome | Passage | Beside | RefusedOutcome | Stopped
 
 
 @dataclass(frozen=True)
@@ -136,16 +185,21 @@ def prove(
             yield row
 
 
-def _do(work: _Work) -> Outcome | Passage | Beside:
+def _do(work: _Work) -> _Done:
     return work()
 
 
-def _count(row: Row, done: Outcome | Passage | Beside) -> None:
+def _count(row: Row, done: _Done) -> None:
     if isinstance(done, Outcome):
-        deaths = ", then ".join(f"command {death.command + 1} at {death.at}" for death in done.deaths)
+        deaths = ", then ".join(f"command {death.command + 1}, {death.harm} at {death.at}" for death in done.deaths)
         row.add(f"{done.story}: {deaths}", done.died, done.verdict)
     elif isinstance(done, Beside):
         row.add(f"{done.story}, driven by others at {done.point}", 0, done.verdict)
+    elif isinstance(done, RefusedOutcome):
+        row.add(str(done.refused), 0, done.verdict)
+    elif isinstance(done, Stopped):
+        ended = "its session ended soon" if done.is_ended else "its session kept"
+        row.add(f"{done.story}, a peer stopped at {done.point}, {ended}", 0, done.verdict)
     else:
         row.add(str(done.weather), done.died, done.verdict)
 
@@ -155,6 +209,9 @@ def _programme(backends: Sequence[Backend], extent: Extent) -> Iterator[tuple[st
     for backend in backends:
         for story in (stories.RUN, stories.VERBS, stories.ANNOTATE):
             yield f"{backend.name}: {story.name}", partial(_each_point, story, backend, extent)
+            if story is not stories.ANNOTATE:
+                errors = f"{backend.name}: {story.name}, an unexpected error"
+                yield errors, partial(_each_point, story, backend, extent, Harm.ERROR)
             if story is stories.RUN:
                 yield f"{backend.name}: {story.name}, two deaths", partial(_pairs, story, backend, extent)
                 beside = f"{backend.name}: {story.name}, drives beside the split"
@@ -162,13 +219,54 @@ def _programme(backends: Sequence[Backend], extent: Extent) -> Iterator[tuple[st
         yield f"{backend.name}: {stories.PREFECT.name}", partial(_through_prefect, backend, extent)
         troubles = f"{backend.name}: run, {len(stories.TROUBLES)} kinds of trouble"
         yield troubles, partial(_under_trouble, backend, extent)
+        yield f"{backend.name}: {stories.ABSENT.name}", partial(_while_absent, backend, extent)
+        yield f"{backend.name}: run, lost inputs", partial(_lost_inputs, backend, extent)
+        yield f"{backend.name}: account refusals", partial(_refusals, backend, extent)
+        if backend.server_url is not None:
+            yield f"{backend.name}: run, a peer stopped", partial(_peers, backend, extent)
         yield f"{backend.name}: storms, two runners", partial(_storms, backend, extent)
 
 
-def _each_point(story: Story, backend: Backend, extent: Extent) -> _Plan:
+def _each_point(story: Story, backend: Backend, extent: Extent, harm: Harm = Harm.DEATH) -> _Plan:
     usual = measure(story, backend)
-    chosen = each_once(usual) if extent.points is None else sampled(usual, extent.points, extent.seed)
+    chosen = each_once(usual, harm) if extent.points is None else sampled(usual, extent.points, extent.seed, harm)
     return _Plan(_plays(story, backend, chosen, usual), len(usual.points))
+
+
+def _while_absent(backend: Backend, extent: Extent) -> _Plan:
+    """Die at each point from the first probe that does not find a batch to the last one, and nowhere."""
+    usual = measure(stories.ABSENT, backend)
+    between = between_absences(usual)
+    chosen = each_once(between) if extent.points is None else sampled(between, extent.points, extent.seed)
+    return _Plan(_plays(stories.ABSENT, backend, [(), *chosen], usual), len(between.points))
+
+
+def _lost_inputs(backend: Backend, extent: Extent) -> _Plan:
+    plays: list[_Play] = []
+    points = 0
+    for number, story in enumerate(stories.LOST_INPUTS):
+        usual = measure(story, backend)
+        points += len(usual.points)
+        chosen = sampled(usual, extent.points_per_lost_input, extent.seed + number)
+        plays += _plays(story, backend, [(), *chosen], usual)
+    return _Plan(plays, points)
+
+
+def _refusals(backend: Backend, extent: Extent) -> _Plan:
+    every = every_refusal()
+    chosen = _spread(every, extent.refusals, extent.seed)
+    return _Plan([_Refused(refused, backend) for refused in chosen], len(every))
+
+
+def _peers(backend: Backend, extent: Extent) -> _Plan:
+    points = commits(measure(stories.RUN, backend))
+    chosen = _spread(points, extent.commits, extent.seed)
+    return _Plan([_Stopped(backend, point, is_ended) for point in chosen for is_ended in (True, False)], len(points))
+
+
+def _spread(every: Sequence[T], count: int | None, seed: int) -> Sequence[T]:
+    step = 1 if count is None else max(len(every) // count, 1)
+    return every[seed % step :: step]
 
 
 def _pairs(story: Story, backend: Backend, extent: Extent) -> _Plan:
@@ -178,8 +276,8 @@ def _pairs(story: Story, backend: Backend, extent: Extent) -> _Plan:
 
 def _drives_beside(story: Story, backend: Backend, extent: Extent) -> _Plan:
     points = points_of_the_split(measure(story, backend))
-    step = 1 if extent.drives_beside is None else max(len(points) // extent.drives_beside, 1)
-    return _Plan([_Beside(story, backend, point) for point in points[extent.seed % step :: step]], len(points))
+    chosen = _spread(points, extent.drives_beside, extent.seed)
+    return _Plan([_Beside(story, backend, point) for point in chosen], len(points))
 
 
 def _through_prefect(backend: Backend, extent: Extent) -> _Plan:

@@ -7,23 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
-from batchkit.models import ShardState
+from batchkit.models import RefusalKind, ShardState
 from batchkit.provider.groq import GroqProvider
 from batchkit.steps import adopt, answers, merge, submit
-from batchkit.store import shards
+from batchkit.store import batches, shards
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from sqlalchemy.engine import Connection
 
     from batchkit.steps.context import StepReport
 
 
 @dataclass(frozen=True)
 class Plant:
-    """How a bug is planted, which count of the verdict it shows in, and in which trouble and death."""
+    """How a bug is planted, which count of the verdict it shows in, and in which trouble and death, or which other story by name."""
 
     apply: Callable[[], None]
     shows_as: str
+    story: str | None = None
     trouble: str | None = None
     dies_at: str | None = None
 
@@ -83,7 +86,24 @@ def _believe_torn_files() -> None:
     GroqProvider._announced_size = lambda _provider, _segment: (None, True)  # type: ignore[assignment,method-assign]
 
 
+def _believe_one_absence() -> None:
+    def mark_missing(_connection: Connection, _batch_id: str, *, at: float, longest_gap: float) -> float:
+        return at - 100 * longest_gap
+
+    batches.mark_missing = mark_missing  # type: ignore[assignment]
+
+
+def _blame_the_lines_for_a_lost_file() -> None:
+    GroqProvider.refusal_kind = lambda _provider, **_said: RefusalKind.CONTENT  # type: ignore[method-assign]
+
+
 PLANTS = {
+    "a batch that is unknown once counts as gone": Plant(
+        _believe_one_absence, "bought_twice", story="run, batches unknown for moments"
+    ),
+    "a lost input file counts against its lines": Plant(
+        _blame_the_lines_for_a_lost_file, "lost", story="run, inputs of 1 line lost"
+    ),
     "a lost reply is answered by sending again": Plant(
         _see_nothing_in_the_list, "bought_twice", trouble="create answers 500 after accepting"
     ),

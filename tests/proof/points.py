@@ -1,6 +1,6 @@
 """Crash points: every effect that a process of batchkit has on the world outside, found by looking over its shoulder.
 
-Installed in the process that is going to die. An effect is a commit, a call of the provider, or a change of a file; there is a
+Installed in the process that is going to die, to be stopped or to meet an error. An effect is a commit, a call of the provider, or a change of a file; there is a
 point before it and one after it, and in the middle where it has a middle (a write of which half has reached the file, a request
 that is sent and not answered). A point is named by what it is and where the code stands, and counted, so that the n-th passage of
 one place is found again in another process although threads and polls come in another order.
@@ -16,6 +16,7 @@ import sys
 import threading
 from collections import Counter
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,28 +51,43 @@ class Point:
         return f"{self.label} #{self.nth}"
 
 
-class Watch:
-    """Counts the points as they are passed, and ends the process with SIGKILL, or stops it with SIGSTOP, at the one that is given.
+class Harm(StrEnum):
+    """What happens to a process at a point."""
 
-    ``die_at`` is a point, or the number (from 1) of a passage, whatever it is; None only counts.
+    DEATH = "death"
+    STOP = "stop"
+    ERROR = "error"
+
+
+class Unforeseen(RuntimeError):
+    """An error that no code expects, raised at a point."""
+
+
+class Watch:
+    """Counts the points as they are passed, and does ``harm`` at the one that is given: SIGKILL, SIGSTOP, or an error raised there.
+
+    ``at`` is a point, or the number (from 1) of a passage, whatever it is; None only counts.
     """
 
-    def __init__(self, folder: Path, die_at: Point | int | None, *, only_stop: bool = False) -> None:
+    def __init__(self, folder: Path, at: Point | int | None, harm: Harm = Harm.DEATH) -> None:
         self._folder = str(folder)
-        self._die_at = die_at
-        self._signal = signal.SIGSTOP if only_stop else signal.SIGKILL
+        self._at = at
+        self._harm = harm
         self._lock = threading.RLock()
         self._passed: Counter[str] = Counter()
         self.trace: list[Point] = []
 
     def reach(self, label: str) -> None:
-        """Pass a point, or die there."""
+        """Pass a point, or come to harm there. Raises ``Unforeseen``."""
         with self._lock:
             self._passed[label] += 1
             point = Point(label, self._passed[label])
             self.trace.append(point)
-            if self._die_at in (point, len(self.trace)):
-                os.kill(os.getpid(), self._signal)
+            if self._at not in (point, len(self.trace)):
+                return
+            if self._harm is Harm.ERROR:
+                raise Unforeseen(f"raised at {point}")
+            os.kill(os.getpid(), signal.SIGSTOP if self._harm is Harm.STOP else signal.SIGKILL)
 
     def around(self, label: str, effect: Callable[[], Any]) -> Any:
         """Pass the points before and after an effect."""

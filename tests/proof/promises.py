@@ -57,8 +57,11 @@ class Ideal:
     rows: Sequence[dict[str, Any]] = ()
 
 
-def judge(stage: Stage, ideal: Ideal, before: Sequence[Picture]) -> Verdict:
-    """Look at everything that a finished workload left; ``before`` are the pictures that were taken after each death."""
+def judge(stage: Stage, ideal: Ideal, before: Sequence[Picture], *, with_errors: bool = False) -> Verdict:
+    """Look at everything that a finished workload left; ``before`` are the pictures that were taken after each death.
+
+    ``with_errors`` says that errors were raised on purpose, so that tracebacks were shown.
+    """
     verdict = Verdict()
     exported = read_lines(stage.folder / OUTPUT) if (stage.folder / OUTPUT).exists() else []
     ledger = stage.ledger()
@@ -74,7 +77,8 @@ def judge(stage: Stage, ideal: Ideal, before: Sequence[Picture]) -> Verdict:
     _bought_once(verdict, stage, ideal)
     _all_is_done(verdict, stage)
     _no_key(verdict, stage, after)
-    _no_bug(verdict, stage)
+    if not with_errors:
+        _no_bug(verdict, stage)
     return verdict
 
 
@@ -143,9 +147,11 @@ def _no_success_changed(verdict: Verdict, before: Sequence[Picture], after: Pict
 
 def _bought_once(verdict: Verdict, stage: Stage, ideal: Ideal) -> None:
     ledger = stage.ledger()
-    for custom_id, bought in ledger.successes.items():
-        verdict.bought_twice += max(bought - ideal.answers.get(custom_id, 1), 0)
-    keys = [(batch.metadata or {}).get("batchkit_key") for batch in ledger.batches]
+    for custom_id, times in ledger.successes.items():
+        verdict.bought_twice += max(times - ideal.answers.get(custom_id, 1), 0)
+    # A batch that failed validation executed nothing, such as one that a peer creates of an input file that was deleted before.
+    bought = [batch for batch in ledger.batches if batch.status != "failed"]
+    keys = [(batch.metadata or {}).get("batchkit_key") for batch in bought]
     if len(set(keys)) != len(keys):
         verdict.breach(4, f"{len(keys) - len(set(keys))} shards were bought as two batches")
     if ideal.rides is not None:

@@ -19,13 +19,15 @@ from batchkit.store.engine import Store
 from tests.commands import QUICK
 from tests.proof import child
 from tests.proof.child import Launch
+from tests.proof.points import Harm
 from tests.room import roomy_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
     from batchkit.emulator import Ledger
+    from batchkit.store.engine import Limits
     from tests.proof.child import Trace
     from tests.proof.points import Point
 
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 KEY = "gsk_TheKeyThatMustBeNowhere7261"
 KILLED = -9
 #: A day of the provider passes in a tenth of a second.
-_SPEED = 864_000.0
+SPEED = 864_000.0
 _LONGEST_COMMAND_SECONDS = 60
 _SETTLE_SECONDS = 0.5
 _PATIENT_SETTLE_SECONDS = 2.5
@@ -46,14 +48,30 @@ _WAITS = {
 
 
 class Stage:
-    """Where a story is played. ``database_url`` is an empty or migrated database of its own."""
+    """Where a story is played. ``database_url`` is an empty or migrated database of its own.
 
-    def __init__(self, database_url: str | None, scenario: Scenario, *, plant: str | None = None) -> None:
+    ``speed`` is that of the provider's clock, ``waits`` are variables of the commands' environment beside the usual ones, ``limits``
+    those of their transactions.
+    """
+
+    def __init__(
+        self,
+        database_url: str | None,
+        scenario: Scenario,
+        *,
+        plant: str | None = None,
+        speed: float = SPEED,
+        waits: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
+    ) -> None:
         self._scenario = scenario
         # A list that lags for some calls must be looked at so often that it has caught up before it is believed.
         lags = any(isinstance(fault, ListLag) for fault in scenario.faults)
         self._settle_seconds = _PATIENT_SETTLE_SECONDS if lags else _SETTLE_SECONDS
         self._plant = plant
+        self._speed = speed
+        self._waits = dict(waits or {})
+        self._limits = limits
         self._given_url = database_url
 
     def __enter__(self) -> Self:
@@ -61,11 +79,12 @@ class Stage:
         self.folder = self.root / "work"
         self.folder.mkdir()
         self.database_url = self._given_url or f"sqlite:///{self.folder / '.batchkit' / 'batchkit.db'}"
-        self._emulator = Emulator(self.root / "emulator", self._scenario, speed=_SPEED, api_key=KEY)
+        self._emulator = Emulator(self.root / "emulator", self._scenario, speed=self._speed, api_key=KEY)
         self._emulator.__enter__()
         self.environment = {
             **_WAITS,
             "BATCHKIT_SETTLE_SECONDS": str(self._settle_seconds),
+            **self._waits,
             "PATH": "/usr/bin:/bin",
             "HOME": str(self.folder),
             "COLUMNS": "100",
@@ -81,9 +100,9 @@ class Stage:
         self._emulator.__exit__(kind, error, trace)
         shutil.rmtree(self.root)
 
-    def play(self, words: Sequence[str], *, die_at: Point | int | None = None) -> int | None:
+    def play(self, words: Sequence[str], *, at: Point | int | None = None, harm: Harm = Harm.DEATH) -> int | None:
         """Run one command to its end; returns its exit code, -9 when it died, None when it had to be ended by us."""
-        process = child.start(self._launch(words, die_at))
+        process = child.start(self._launch(words, at, harm))
         process.join(_LONGEST_COMMAND_SECONDS)
         if process.exitcode is None:
             process.kill()
@@ -93,18 +112,22 @@ class Stage:
 
     def start(self, words: Sequence[str]) -> Any:
         """Start one command of several at the same time, and return its process."""
-        return child.start(replace(self._launch(words, None), traced=False))
+        return child.start(replace(self._launch(words), traced=False))
 
     def start_to_stop(self, words: Sequence[str], at: Point) -> Any:
         """Start a command that stops at a point, until it gets SIGCONT, and return its process."""
-        return child.start(replace(self._launch(words, at), only_stop=True))
+        return child.start(self._launch(words, at, Harm.STOP))
 
     def trace(self) -> Trace:
         """Say what the last command passed, if it ended by itself."""
-        return child.read_trace(self._launch((), None))
+        return child.read_trace(self._launch(()))
 
-    def _launch(self, words: Sequence[str], die_at: Point | int | None) -> Launch:
-        return Launch(tuple(words), self.folder, self.environment, die_at, self._plant)
+    def _launch(self, words: Sequence[str], at: Point | int | None = None, harm: Harm = Harm.DEATH) -> Launch:
+        return Launch(tuple(words), self.folder, self.environment, at, harm, self._plant, limits=self._limits)
+
+    def change(self, scenario: Scenario) -> None:
+        """Let the provider behave in another way from now on."""
+        self._emulator.set_scenario(scenario)
 
     def ledger(self) -> Ledger:
         """Say what was bought."""
@@ -112,7 +135,7 @@ class Stage:
 
     def output(self) -> str:
         """Everything that the commands have printed."""
-        path = self._launch((), None).output_path
+        path = self._launch(()).output_path
         return path.read_text(errors="replace") if path.exists() else ""
 
     @contextmanager

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchkit.emulator import Scenario
 from batchkit.emulator.faults import batches, calls, lines
+from tests.proof.stage import SPEED
 from tests.workloads import audio_line, chat_line, write_lines
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Story:
     ``requests`` are the input, or what must become of the ``rows`` of a table, one each; ``failing`` maps the custom_ids that
     fail for good to the code of their error. ``rides`` maps a custom_id to how often it must have been executed, where that is
     not once; None leaves it to the promises alone. ``answers`` maps one to how many answers of it are to be bought, where that
-    is more than one because the first are bad.
+    is more than one because the first are bad. ``speed`` is that of the provider's clock, ``waits`` are settings of the commands.
     """
 
     name: str
@@ -52,6 +53,8 @@ class Story:
     rides: dict[str, int] | None = field(default_factory=dict)
     answers: dict[str, int] = field(default_factory=dict)
     rows: tuple[dict[str, Any], ...] = ()
+    speed: float = SPEED
+    waits: dict[str, str] = field(default_factory=dict)
 
     def scenario(self) -> Scenario:
         """Say how the provider misbehaves."""
@@ -141,6 +144,53 @@ ANNOTATE = Story(
     answers=_ANSWERS,
     rows=_TABLE,
 )
+
+#: Batches run long enough to be cancelled.
+CANCELLED = Story(
+    "submit, cancel, resubmit, export, clean, slowly",
+    VERBS.commands,
+    VERBS.requests,
+    (*VERBS.faults, batches.SlowBatches(validating_seconds=80_000)),
+    VERBS.failing,
+    rides=None,
+    speed=20_000.0,
+)
+
+#: The provider's day takes two seconds here, so that batches live for some dozens of probes, and ``stuck_seconds`` are few of them.
+_SLOWLY = 43_200.0
+_PROBES = {"BATCHKIT_STUCK_SECONDS": "0.4"}
+_FLAPPING = frozenset(range(4, 40, 3))
+#: Batches that are unknown to the provider at one probe, at two that lie further apart than ``stuck_seconds``, and again and again.
+ABSENT = Story(
+    "run, batches unknown for moments",
+    (_command(f"run {_INPUT} --name w --no-prefect --shard-lines 2 --output {OUTPUT}", 0),),
+    tuple(chat_line(f"row-{number}", f"Question {number}") for number in range(6)),
+    (
+        batches.SlowBatches(finalizing_seconds=50_000),
+        batches.AbsentBatches(batches=frozenset({1}), listings=frozenset({2})),
+        batches.AbsentBatches(batches=frozenset({2}), listings=frozenset({2, 9})),
+        batches.AbsentBatches(batches=frozenset({3}), listings=_FLAPPING),
+    ),
+    speed=_SLOWLY,
+    waits=_PROBES,
+)
+
+
+def losing_inputs(lines_per_shard: int) -> Story:
+    """Play a run whose first two batches do not find their input files, each of so many lines."""
+    return Story(
+        f"run, inputs of {lines_per_shard} {'line' if lines_per_shard == 1 else 'lines'} lost",
+        (_command(f"run {_INPUT} --name w --no-prefect --shard-lines {lines_per_shard} --output {OUTPUT}", 0),),
+        tuple(chat_line(f"row-{number}", f"Question {number}") for number in range(lines_per_shard * 2 + 1)),
+        (batches.LostInput(batches=frozenset({1, 2})),),
+    )
+
+
+#: One line, two, and many.
+LOST_INPUTS = tuple(losing_inputs(count) for count in (1, 2, 20))
+
+#: Stories that are played on their own, by name.
+STORIES = {story.name: story for story in (RUN, VERBS, ANNOTATE, CANCELLED, ABSENT, *LOST_INPUTS)}
 
 #: Troubles under which the first story is played again, dying at points that are drawn from their own lists.
 TROUBLES: dict[str, tuple[Fault, ...]] = {

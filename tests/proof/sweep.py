@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import random
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import make_url
 
 from tests.postgres import PostgresServer
+from tests.proof.points import Harm
 from tests.proof.promises import Ideal, Verdict, check_memory, judge
 from tests.proof.stage import KILLED, Stage, take_picture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from batchkit.store.engine import Limits
     from tests.proof.points import Point
     from tests.proof.stage import Picture
     from tests.proof.stories import Story
 
 #: A command that is killed is given again; one that would go on dying has a bug.
 _MOST_TRIES = 10
+#: A batch that is not in the list is read by itself.
+_READ_ALONE = "call GET /batches/*, before"
+#: A command that meets an unexpected error ends it by itself, or with one of these and is given again.
+_AFTER_AN_ERROR = {1, 4}
 
 
 @dataclass(frozen=True)
@@ -48,10 +54,11 @@ class Backend:
 
 @dataclass(frozen=True)
 class Death:
-    """During the command with this index (from 0): at a point, or at the so many-th passage of any."""
+    """During the command with this index (from 0): at a point, or at the so many-th passage of any. Or another harm in its place."""
 
     command: int
     at: Point | int
+    harm: Harm = Harm.DEATH
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one play went: which deaths it was to die, how many it died, and what was found afterwards."""
+    """How one play went: which deaths it was to die, how many it died (or met its error), and what was found afterwards."""
 
     story: str
     deaths: tuple[Death, ...]
@@ -76,7 +83,7 @@ def measure(story: Story, backend: Backend, *, plant: str | None = None) -> Meas
     """Play a story undisturbed. Raises ``AssertionError`` when not even that keeps the promises."""
     points: list[tuple[int, Point]] = []
     peaks: list[int] = []
-    with backend.database() as url, Stage(url, story.scenario(), plant=plant) as stage:
+    with backend.database() as url, stage_of(story, url, plant=plant) as stage:
         story.prepare(stage.folder)
         for index, command in enumerate(story.commands):
             code = stage.play(command.words)
@@ -97,24 +104,40 @@ def play(
     died = 0
     before: list[Picture] = []
     unfinished = Verdict()
-    with backend.database() as url, Stage(url, story.scenario(), plant=plant) as stage:
+    with backend.database() as url, stage_of(story, url, plant=plant) as stage:
         story.prepare(stage.folder)
         for index, command in enumerate(story.commands):
             code: int | None = KILLED
             for _ in range(_MOST_TRIES):
-                death = left.pop(0).at if left and left[0].command == index else None
-                code = stage.play(command.words, die_at=death)
-                if code != KILLED:
+                death = left.pop(0) if left and left[0].command == index else None
+                harm = Harm.DEATH if death is None else death.harm
+                code = stage.play(command.words, at=None if death is None else death.at, harm=harm)
+                if death is not None:
+                    died += code == KILLED or (code is not None and death.at in stage.trace().points)
+                if code != KILLED and not (harm is Harm.ERROR and code in _AFTER_AN_ERROR):
                     break
-                died += 1
                 before.append(take_picture(stage))
             if code not in command.codes:
                 unfinished.breach(5, f"{' '.join(command.words)} ended with {code}: {stage.output()[-3000:]}")
             elif died:
                 check_memory(unfinished, stage.trace().peak_bytes, usual.peaks[index])
-        verdict = judge(stage, ideal_of(story), before)
+        with_errors = any(death.harm is Harm.ERROR for death in deaths)
+        verdict = judge(stage, ideal_of(story), before, with_errors=with_errors)
     verdict.broken += unfinished.broken
     return Outcome(story.name, tuple(deaths), died, verdict)
+
+
+def stage_of(
+    story: Story,
+    url: str | None,
+    *,
+    plant: str | None = None,
+    limits: Limits | None = None,
+    waits: Mapping[str, str] | None = None,
+) -> Stage:
+    """Make the stage of a story; ``waits`` are settings beside its own."""
+    waits = {**story.waits, **(waits or {})}
+    return Stage(url, story.scenario(), plant=plant, speed=story.speed, waits=waits, limits=limits)
 
 
 def ideal_of(story: Story) -> Ideal:
@@ -122,14 +145,20 @@ def ideal_of(story: Story) -> Ideal:
     return Ideal(story.requests, story.failing, story.rides, story.answers, story.rows)
 
 
-def each_once(measured: Measured) -> list[tuple[Death, ...]]:
-    """One death at each point."""
-    return [(Death(index, point),) for index, point in measured.points]
+def each_once(measured: Measured, harm: Harm = Harm.DEATH) -> list[tuple[Death, ...]]:
+    """One death, or another harm, at each point."""
+    return [(Death(index, point, harm),) for index, point in measured.points]
 
 
-def sampled(measured: Measured, count: int, seed: int) -> list[tuple[Death, ...]]:
-    """One death at each of ``count`` points, spread evenly over the life of the story from a seeded start."""
-    every = each_once(measured)
+def between_absences(measured: Measured) -> Measured:
+    """Keep the points from the first probe that did not find a batch in the list to the last one."""
+    places = [place for place, (_, point) in enumerate(measured.points) if point.label == _READ_ALONE]
+    return replace(measured, points=measured.points[places[0] : places[-1] + 1])
+
+
+def sampled(measured: Measured, count: int, seed: int, harm: Harm = Harm.DEATH) -> list[tuple[Death, ...]]:
+    """One death, or another harm, at each of ``count`` points, spread evenly over the life of the story from a seeded start."""
+    every = each_once(measured, harm)
     step = max(len(every) / count, 1.0)
     start = random.Random(seed).random() * step  # noqa: S311 - a sample, not a secret
     return [every[int(start + number * step)] for number in range(min(count, len(every)))]

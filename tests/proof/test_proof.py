@@ -12,9 +12,12 @@ from rich.console import Console
 from tests.proof import stories
 from tests.proof.beside import drive_beside, points_of_the_split
 from tests.proof.matrix import FULL, as_table, prove
+from tests.proof.peer import commits, stop_peer
 from tests.proof.plants import PLANTS
+from tests.proof.points import Harm
+from tests.proof.refused import every_refusal, play_refused
 from tests.proof.storm import weather_storm
-from tests.proof.sweep import Backend, Death, measure, pairs, play, sampled
+from tests.proof.sweep import Backend, Death, between_absences, measure, pairs, play, sampled
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -82,6 +85,57 @@ def test_death_while_the_provider_misbehaves(backend, trouble):
         assert outcome.verdict.is_clean, f"{deaths}: {outcome.verdict}"
 
 
+@pytest.mark.parametrize(("story", "count"), [(stories.RUN, 2), (stories.VERBS, 1)], ids=lambda value: str(value)[:8])
+def test_an_unexpected_error_at_points_spread_over_a_life(backend, story, count):
+    """Wherever an error is raised that no code expects, the command or its repetition ends as if nothing had happened."""
+    usual = measure(story, backend)
+
+    for errors in sampled(usual, count, 4, Harm.ERROR):
+        outcome = play(story, backend, errors, usual)
+        assert outcome.verdict.is_clean, f"{errors}: {outcome.verdict}"
+
+
+def test_batches_that_are_unknown_for_moments():
+    """Batches that the provider does not know at single probes are not given up, also with a death between two of them."""
+    sqlite = Backend("SQLite")
+    usual = measure(stories.ABSENT, sqlite)
+
+    for deaths in sampled(between_absences(usual), 1, seed=5):
+        outcome = play(stories.ABSENT, sqlite, deaths, usual)
+        assert outcome.verdict.is_clean, f"{deaths}: {outcome.verdict}"
+
+
+@pytest.mark.parametrize("story", stories.LOST_INPUTS, ids=lambda story: story.name)
+def test_input_files_that_are_lost(story):
+    """Batches that do not find their input files fail no request, however few lines they have; also with a death."""
+    sqlite = Backend("SQLite")
+    usual = measure(story, sqlite)
+
+    for deaths in sampled(usual, 1, seed=6):
+        outcome = play(story, sqlite, deaths, usual)
+        assert outcome.verdict.is_clean, f"{deaths}: {outcome.verdict}"
+
+
+@pytest.mark.parametrize("number", [3, 34, 52, 75])
+def test_refusals_of_the_account(number):
+    """A command whose account is refused ends with 4; when that is mended the same command ends, with nothing failed or bought twice."""
+    refused = every_refusal()[number]
+
+    verdict = play_refused(refused, Backend("SQLite")).verdict
+
+    assert verdict.is_clean, f"{refused}: {verdict}"
+
+
+def test_a_peer_that_is_stopped_at_a_commit(postgres_server):
+    """Beside a peer that is stopped in the middle of a merge's transaction another runner does the rest, and the peer changes nothing."""
+    postgres = Backend("Postgres", postgres_server.server_url)
+    points = [point for point in commits(measure(stories.RUN, postgres)) if "merge" in point.label]
+
+    found = stop_peer(stories.RUN, postgres, points[0], is_ended=True)
+
+    assert found.verdict.is_clean, f"{found.point}: {found.verdict}"
+
+
 def test_a_storm(backend):
     """Two runners, killed at random instants under faults drawn by lot, end with one and the same result."""
     passage = weather_storm(4, backend)
@@ -93,9 +147,11 @@ def test_a_storm(backend):
 def test_the_proof_finds_bugs(plant):
     """Each bug that is planted on purpose is found: the proof can fail."""
     found = PLANTS[plant]
-    story = stories.under(found.trouble) if found.trouble else stories.RUN
+    story = stories.under(found.trouble) if found.trouble else stories.STORIES[found.story or stories.RUN.name]
     sqlite = Backend("SQLite")
-    usual = measure(stories.RUN, sqlite)  # without the bug: it shows where to die, and how much memory is usual
+    usual = measure(
+        story if found.story else stories.RUN, sqlite
+    )  # without the bug: it shows where to die, and how much memory is usual
     deaths = [Death(0, point) for _, point in usual.points if point.label == found.dies_at][:1]
 
     outcome = play(story, sqlite, deaths, usual, plant=plant)

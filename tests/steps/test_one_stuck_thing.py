@@ -14,7 +14,7 @@ from sqlalchemy import text
 from batchkit.errors import OutcomeUnknown, ProviderUnreachable, RowsHeld, StateConflict
 from batchkit.models import ShardState
 from batchkit.steps import cancel, merge, poll, resubmit, settle, submit
-from batchkit.store import shards
+from batchkit.store import shards, workloads
 from batchkit.store.engine import Store
 from tests.steps.timed import TimedRun, refused, succeeded
 
@@ -156,6 +156,20 @@ def test_rows_that_somebody_holds_leave_their_shard_for_later(timed, monkeypatch
     assert progress.all_succeeded
     assert sorted(merged_at)[2] < held_until <= sorted(merged_at)[3]
     assert any(wait.trouble and "process 77" in wait.trouble.what for wait in timed.waits)
+
+
+def test_a_row_that_somebody_holds_is_waited_for_when_an_output_is_noted(timed, monkeypatch):
+    """Where to write the results is noted before the work begins: that waits for the row as the work itself does."""
+    runner = timed.open()
+    timed.split(runner, 10)
+    held_until = timed.clock() + 100
+    held = RowsHeld("rows of workloads are held by process 77 of host a")
+    fail_for(monkeypatch, workloads, "set_values", lambda *_rest: timed.clock() < held_until, held)
+
+    runner.set_output(runner.find("work").id, "results.jsonl")
+
+    assert timed.clock() >= held_until
+    assert runner.find("work").output == "results.jsonl"
 
 
 def test_rows_that_are_held_for_ever_end_the_command_after_an_outage(timed, monkeypatch):

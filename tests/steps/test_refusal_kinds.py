@@ -106,6 +106,52 @@ def test_a_refusal_of_the_account_inside_an_output_line_fails_no_request(timed, 
     assert timed.process(runner).all_succeeded
 
 
+def test_a_refusal_that_ended_a_command_is_not_told_again_by_batches_that_ran_before(timed):
+    """A batch that was sent before the account was mended has its refused requests sent again, and does not end the next command."""
+    runner = timed.open()
+    timed.provider.takes_seconds = 3_600
+    timed.split(runner, 20, shard_lines=10, max_attempts=1)
+    answered = set()
+
+    def answer(line):
+        is_first = line["custom_id"] not in answered
+        answered.add(line["custom_id"])
+        return refused(line, 402, "payment_required", "pay first") if is_first else succeeded(line)
+
+    timed.provider.answer = answer
+    timed.process(runner, seconds=30)
+    early = timed.provider.running()[0]
+    lines = [jsonl.dumps(answer(jsonl.loads(line))) for line in timed.provider.input_of(early).splitlines()]
+    timed.provider.end(early, Ending(output=b"\n".join(lines) + b"\n"))
+    with pytest.raises(AccountRefused):
+        timed.process(runner)
+
+    assert timed.process(runner).all_succeeded
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["sent before the refusal", "sent after it"])
+def test_a_batch_that_the_account_failed_ends_a_command_unless_it_was_sent_before_the_last_refusal(timed, is_late):
+    """Only what was sent after a refusal that ended a command says that the account is still refused."""
+    runner = timed.open()
+    timed.provider.takes_seconds = 3_600
+    timed.split(runner, 20, shard_lines=10)
+    timed.process(runner, seconds=30)
+    early, late = timed.provider.running()
+    blocked = Ending(BatchStatus.FAILED, problems=(BatchProblem("the spend limit is reached", "blocked_api_access"),))
+    timed.provider.end(early, blocked)
+    with pytest.raises(AccountRefused):
+        timed.process(runner)
+    if is_late:
+        timed.process(runner, seconds=90)
+        late = timed.provider.running()[-1]
+    timed.provider.end(late, blocked)
+
+    if is_late:
+        with pytest.raises(AccountRefused):
+            timed.process(runner)
+    assert timed.process(runner).all_succeeded
+
+
 def test_a_permission_for_one_model_is_no_refusal_of_the_account(timed):
     """Its lines fail with the provider's words, the others have their answers."""
     runner = timed.open()

@@ -132,8 +132,11 @@ class BatchFault(Fault):
     def show(self, shown: dict[str, Any]) -> None:
         """Change the JSON object that a client sees."""
 
-    def hides(self, status: str, listings: int | None) -> bool:  # noqa: ARG002 - the hook's signature
-        """Say whether a batch is not to be found; ``listings`` counts list calls since its creation, None outside a list."""
+    def hides(self, status: str, listings: int, *, in_list: bool) -> bool:  # noqa: ARG002 - the hook's signature
+        """Say whether a batch is not to be found; ``listings`` counts list calls since its creation, by id or of everything.
+
+        ``in_list`` says whether it would be shown in a list of everything, and not by its id.
+        """
         return False
 
 

@@ -353,9 +353,23 @@ class GoneBatches(BatchFault):
         """Change the answer."""
         return replace(rules, gone_status=self.status)
 
-    def hides(self, status: str, listings: int | None) -> bool:  # noqa: ARG002 - the hook's signature
+    def hides(self, status: str, listings: int, *, in_list: bool) -> bool:  # noqa: ARG002 - the hook's signature
         """Hide the batch."""
         return status in self.statuses
+
+
+class AbsentBatches(BatchFault):
+    """A batch is not found for a moment, by id or in the list, and is there again afterwards."""
+
+    name: ClassVar[str] = "absent-batches"
+    listings: frozenset[int] = Field(
+        default=frozenset({1}),
+        description="hidden from the n-th list call (from 1) after its creation until the next list call",
+    )
+
+    def hides(self, status: str, listings: int, *, in_list: bool) -> bool:  # noqa: ARG002 - the hook's signature
+        """Hide the batch in the moments that are given."""
+        return listings in self.listings
 
 
 class ListLag(BatchFault):
@@ -364,9 +378,9 @@ class ListLag(BatchFault):
     name: ClassVar[str] = "list-lag"
     calls: int = Field(default=1, ge=1, description="so many list calls after its creation do not show it")
 
-    def hides(self, status: str, listings: int | None) -> bool:  # noqa: ARG002 - the hook's signature
+    def hides(self, status: str, listings: int, *, in_list: bool) -> bool:  # noqa: ARG002 - the hook's signature
         """Hide the batch from the first list calls."""
-        return listings is not None and listings <= self.calls
+        return in_list and listings <= self.calls
 
 
 class CancelEnded(BatchFault):
