@@ -130,8 +130,8 @@ def decide(kind: OutcomeKind, *, attempts: int, expiries: int, policy: RetryPoli
             if attempts - expiries >= min(policy.max_invalid, policy.max_attempts):
                 return Verdict(RequestState.FAILED, attempts, expiries)
         case OutcomeKind.ACCOUNT:
-            # It says nothing about the request: however often the account is refused, the request is sent when it is not.
-            expiries += 1
+            # It says nothing about the request: however often the account is refused, both budgets stay as they are.
+            attempts -= 1
         case OutcomeKind.EXPIRED | OutcomeKind.CANCELLED | OutcomeKind.MISSING:
             expiries += 1
             if not cancelling and expiries >= policy.max_expiries:

@@ -84,7 +84,8 @@ class Batch:
     """The provider's object as it last told us. Times are Unix seconds, None when absent.
 
     ``status`` is a plain string: a word we do not know is kept and treated as running. ``raw`` is the object as received.
-    ``missing_since`` is set on a batch read from the store that the provider did not know when it was asked last.
+    Of a batch read from the store, ``missing_since`` is set when the provider did not know it when it was asked last, and
+    ``seen_at`` is when something new was written of it.
     """
 
     id: BatchId
@@ -101,6 +102,7 @@ class Batch:
     problems: Sequence[BatchProblem] = ()
     raw: Mapping[str, Any] = field(default_factory=dict)
     missing_since: float | None = None
+    seen_at: float | None = None
 
     @property
     def is_terminal(self) -> bool:

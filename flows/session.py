@@ -81,6 +81,9 @@ async def open_sessions(make_jobs: Callable[[Runner], Sequence[Job[Any]]]) -> As
         async with _open_cluster(sessions) as cluster:
             sessions = tuple(replace(session, cluster=cluster) for session in sessions)
             yield Sessions(sessions, names, are_given=given is not None)
+        if runner is not None:
+            # A single pass has left the reading of a long list to its thread; the process must not end before it.
+            await anyio.to_thread.run_sync(runner.crew.wait)
     finally:
         if runner is not None:
             await anyio.to_thread.run_sync(runner.close)

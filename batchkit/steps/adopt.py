@@ -52,11 +52,15 @@ def _tie(context: StepContext, shard: Shard, batch: Batch, *, detail: str) -> No
 
 
 def _taken(shard: Shard, batch: Batch, holder: batches.Holder) -> BatchIdTaken:
+    remedy = ""
+    if holder.workload_id != shard.workload_id:
+        remedy = (
+            f", or `batchkit clean {holder.workload_name}`, which deletes its answers, and run the same command again"
+        )
     return BatchIdTaken(
         f"the provider gave the batch of shard {shard.number} the id {batch.id}, which belongs to shard"
         f" {holder.shard_number} of workload {holder.workload_name!r} already",
-        hint="a server that was reset counts its ids anew: give it a database of its own (BATCHKIT_DATABASE_URL), or"
-        f" `batchkit clean {holder.workload_name}` and run the same command again",
+        hint=f"a server that was reset counts its ids anew: give it a database of its own (BATCHKIT_DATABASE_URL){remedy}",
     )
 
 

@@ -89,6 +89,7 @@ class AnswerReader:
         cancelling: bool,
         check: AnswerCheck | None = None,
         is_of_the_account: Callable[[OutputLine], bool] = lambda _line: False,
+        keep_alive: Callable[[], object] = lambda: None,
     ) -> None:
         self._riders = riders
         self._by_id = dict(zip(riders.custom_ids, range(len(riders.seqs)), strict=True))
@@ -100,6 +101,7 @@ class AnswerReader:
         self._cancelling = cancelling
         self._check = check
         self._is_of_the_account = is_of_the_account
+        self._keep_alive = keep_alive
         self._bodies: dict[int, str] = {}
         self._held_bytes = 0
         self.tally = Tally()
@@ -108,6 +110,8 @@ class AnswerReader:
         """Read an output or error file. Lines that are broken, name nobody, or repeat an answer are counted."""
         with disk_errors("read", path):
             for block in _blocks(path):
+                # Answers that are slow to check must not look like a process that stands still.
+                self._keep_alive()
                 whole = block.rfind(b"\n") + 1
                 answers = plain_answers(block[:whole]) if whole else None
                 if answers is None or not self._take_answers(answers):
@@ -283,7 +287,7 @@ class AnswerReader:
             tally.attempts.append(
                 (
                     seq,
-                    verdict.attempts - 1,
+                    self._riders.attempts[index],
                     outcome.kind.value,
                     outcome.status_code,
                     outcome.code,
@@ -292,8 +296,7 @@ class AnswerReader:
                     completion,
                 )
             )
-            if outcome.kind is not OutcomeKind.ACCOUNT:
-                tally.expired += verdict.expiries - self._riders.expiries[index]
+            tally.expired += verdict.expiries - self._riders.expiries[index]
             tally.failed += verdict.state is RequestState.FAILED
             tally.cancelled += verdict.state is RequestState.CANCELLED
             tally.again += verdict.state is RequestState.PENDING

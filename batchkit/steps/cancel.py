@@ -12,10 +12,15 @@ from batchkit.steps.isolation import is_of_one_shard, leave_for_later
 from batchkit.store import batches, events, requests, shards, workloads
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.engine import Connection
 
     from batchkit.models import Batch, Shard, Workload, WorkloadId
     from batchkit.steps.context import StepContext
+
+#: So many batches that cannot be cancelled are a provider that is away; fewer keep no other batch from being cancelled.
+_MOST_FAILURES = 3
 
 _ENDING = frozenset({BatchStatus.CANCELLING, BatchStatus.CANCELLED, BatchStatus.FINALIZING})
 
@@ -50,6 +55,13 @@ def cancel(context: StepContext, workload_id: WorkloadId) -> StepReport:
             if not is_of_one_shard(error):
                 raise
             report += leave_for_later(context, shard.id, error, work="cancelling")
+    return report + _stop_batches(context, running)
+
+
+def _stop_batches(context: StepContext, running: Sequence[tuple[Shard, Batch]]) -> StepReport:
+    """Ask for the cancel of every batch that is not ending already; one that cannot be asked keeps no other from it."""
+    report = StepReport({})
+    failures = 0
     for shard, batch in running:
         if batch.status in _ENDING:
             continue
@@ -60,7 +72,10 @@ def cancel(context: StepContext, workload_id: WorkloadId) -> StepReport:
         except AccountRefused:
             raise
         except ProviderError as error:
-            return report + StepReport({}, outage=f"batch {batch.id} could not be cancelled: {error}")
+            report += StepReport({}, outage=f"batch {batch.id} could not be cancelled: {error}")
+            failures += 1
+            if failures >= _MOST_FAILURES:
+                break
         except Exception as error:
             if not is_of_one_shard(error):
                 raise

@@ -17,14 +17,14 @@ SET_BACK_SECONDS = 60.0
 
 #: Others may have set longer leases than ours: one is impossible beyond so many of ours, and at least so many seconds ahead.
 _LEASE_SHARE = 10
-_LONGEST_LEASE_SECONDS = 600.0
+_LONGEST_LEASE_SECONDS = 3_600.0
 
 
 def end_impossible_waits(context: StepContext, workload_id: WorkloadId, *, was_set_back: bool) -> None:
     """End the waits of a workload that no right clock can have begun.
 
     ``was_set_back`` says that this machine's clock was set back while the process ran: then no wait is believed that is
-    not over, whoever began it. Leases are kept, for their holders may be alive.
+    not over, whoever began it. Leases are judged alike in both cases, for their holders may be alive.
     """
     now, timing = context.clock(), context.timing
     waits = (LONGEST_WAIT_SECONDS, timing.settle_seconds, timing.capacity_wait_seconds, timing.resubmit_linger_seconds)

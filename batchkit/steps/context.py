@@ -11,7 +11,7 @@ from batchkit.steps.memory import BackgroundCalls, FailureMemory, ProbeMemory
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from batchkit.errors import AccountRefused
+    from batchkit.errors import BatchkitError
     from batchkit.provider.base import Provider
     from batchkit.spool import Spool
     from batchkit.store.engine import Store
@@ -61,8 +61,8 @@ class StepContext:
 class StepReport:
     """What one call of a step did: counts by name, and sentences for a person.
 
-    ``outage`` is the provider's or network's last trouble when some work could not be done now and waits. ``refused`` is a
-    refusal that concerns everything the workload sends, met where it could not be raised: nothing more may be sent.
+    ``outage`` is the provider's or network's last trouble when some work could not be done now and waits. ``refused`` is what
+    the command ends with once what has ended is merged, and after which nothing more may be sent.
     ``error`` is an error that nobody expected, of one shard, which was left for later. ``waits_until`` (Unix seconds) is set when
     the provider asked to wait.
     """
@@ -70,7 +70,7 @@ class StepReport:
     counts: dict[str, int]
     notes: tuple[str, ...] = ()
     outage: str | None = None
-    refused: AccountRefused | None = None
+    refused: BatchkitError | None = None
     error: Exception | None = None
     waits_until: float | None = None
 

@@ -16,6 +16,7 @@ from batchkit.steps.refusal import (
     fail_all,
     files_are_lost,
     halving_ends,
+    no_room,
     pause_seconds,
     proves_nothing,
     unproven_ends,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from batchkit.steps.context import StepContext
     from batchkit.store.requests import Rider
 
+#: How often a line that stands alone is sent again after a refusal that explains nothing.
+_MOST_UNCLEAR = 2
 _ACCOUNT_REFUSED = "account refused"
 _SUBMITTED = f"{ShardState.SUBMITTING} -> {ShardState.SUBMITTED}"
 
@@ -65,8 +68,8 @@ def settle_failed_batch(
             refused = account_refused(connection, shard, f"{code}: {message}", at=context.clock())
         elif kind is RefusalKind.LOST_FILE:
             refused = _upload_again(context, shard, message, values)
-        elif kind is RefusalKind.NO_ROOM and not (shard.waits >= MAX_WAITS and _is_alone(connection, workload)):
-            _wait_for_room(connection, context, workload, shard, values)
+        elif kind is RefusalKind.NO_ROOM:
+            refused = _wait_for_room(connection, context, shard, message, values)
         elif proves_nothing(connection, shard, kind):
             values["waits"] = shard.waits + 1
             values["next_lines"] = shard.line_count
@@ -74,6 +77,10 @@ def settle_failed_batch(
                 refused = everything_is_refused(message)
             else:
                 values["not_before"] = context.clock() + wait_seconds(context, shard.waits)
+        elif kind is RefusalKind.UNCLEAR and shard.line_count == 1 and shard.waits < _MOST_UNCLEAR:
+            # It may pass: a line fails by it only when it says so again and again.
+            values["waits"] = shard.waits + 1
+            values["not_before"] = context.clock() + wait_seconds(context, shard.waits)
         else:
             values["refusals"] = 1
             values["next_lines"] = max(shard.line_count // 2, 1)
@@ -96,23 +103,32 @@ def _kind(context: StepContext, problem: BatchProblem | None) -> RefusalKind:
 
 def _upload_again(context: StepContext, shard: Shard, message: str, values: dict[str, Any]) -> AccountRefused | None:
     """Send the same lines again with a new upload: the first time at once, then after growing pauses."""
+    if shard.waits + 1 >= MAX_LOST_FILES:
+        # The next command begins to count anew.
+        values["waits"] = 0
+        return files_are_lost(message)
     values["waits"] = shard.waits + 1
     if shard.waits:
         values["not_before"] = context.clock() + pause_seconds(context, shard.waits - 1)
-    return files_are_lost(message) if shard.waits + 1 >= MAX_LOST_FILES else None
+    return None
 
 
 def _wait_for_room(
-    connection: Connection, context: StepContext, workload: Workload, shard: Shard, values: dict[str, Any]
-) -> None:
+    connection: Connection,
+    context: StepContext,
+    shard: Shard,
+    message: str,
+    values: dict[str, Any],
+) -> AccountRefused | None:
+    """Wait for our own batches to end, or shrink when there are none; a request that stands alone ends the command after some waits."""
+    is_alone = shards.open_count(connection, shard.workload_id, at_most=2) <= 1
+    if is_alone and shard.line_count == 1 and shard.waits >= MAX_WAITS:
+        return no_room(message)
     values["not_before"] = context.clock() + wait_seconds(context, shard.waits)
     values["waits"] = shard.waits + 1
-    if _is_alone(connection, workload):
+    if is_alone:
         values["next_lines"] = max(shard.line_count // 2, 1)
-
-
-def _is_alone(connection: Connection, workload: Workload) -> bool:
-    return shards.open_count(connection, workload.id, at_most=2) <= 1
+    return None
 
 
 def _named_riders(connection: Connection, shard: Shard, batch: Batch) -> list[tuple[Rider, str, str]]:

@@ -47,6 +47,8 @@ def leave_for_later(context: StepContext, shard_id: ShardId, error: Exception, *
 def _postpone(context: StepContext, shard_id: ShardId, seconds: float) -> int | None:
     """Postpone the shard if it can be reached and is still ours; returns its number."""
     try:
+        with context.store.write() as connection:
+            shards.leave_submitting(connection, context.owner, now=context.clock(), shard_ids=[shard_id])
         with context.store.read() as connection:
             shard = shards.get(connection, shard_id)
         postpone(context, shard, seconds)

@@ -1,15 +1,16 @@
-"""What one process remembers between passes. A new process begins without it: no promise depends on it."""
+"""What one process remembers between passes. A new process begins without it, so that nothing is bought or given up by it."""
 
 from __future__ import annotations
 
+import random
 import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from batchkit.models import BatchId, ShardId
+    from batchkit.models import Batch, BatchId, ShardId
 
 T = TypeVar("T")
 
@@ -17,6 +18,8 @@ _FIRST_PAUSE_SECONDS = 5.0
 _LONGEST_PAUSE_SECONDS = 3_600.0
 #: A list that shows a batch unchanged so often is not believed alone: the batch is read by itself.
 _UNCHANGED_PROBES = 8
+#: The same for processes that do one pass each: nothing new was written of the batch for so long.
+_UNCHANGED_SECONDS = 1_800.0
 #: A server is not asked for every batch by itself in one pass: so many for each status call, and so many once the list is known to be stale.
 _READS_PER_CALL = 4
 _READS_PER_CALL_WHEN_STALE = 50
@@ -56,20 +59,30 @@ class BackgroundCalls(Generic[T]):
 
 
 class ProbeMemory:
-    """How often in a row the list of batches showed each batch unchanged."""
+    """How often in a row the list showed each batch unchanged, and which batches were read by themselves, the last ones last."""
 
     def __init__(self) -> None:
         self._unchanged: dict[BatchId, int] = {}
+        self._read: dict[BatchId, int] = {}
+        self._reads = 0
         self.list_is_stale = False
 
-    @property
-    def reads_per_call(self) -> int:
-        """How many batches may be read by themselves beside one status call."""
-        return _READS_PER_CALL_WHEN_STALE if self.list_is_stale else _READS_PER_CALL
+    def choose(self, watched: Sequence[Batch], *, now: float) -> set[BatchId]:
+        """Choose the batches of one status call that are read by themselves although the list shows them: a few at most.
 
-    def is_due(self, batch_id: BatchId) -> bool:
-        """Whether a batch has been unchanged for so long that the list is not believed alone."""
-        return self._unchanged.get(batch_id, 0) >= (1 if self.list_is_stale else _UNCHANGED_PROBES)
+        Those are batches that the list has shown unchanged for long, also to earlier processes (``now`` in Unix seconds). Those
+        that were not read for the longest time come first, in an order of chance among those that this process never read.
+        """
+        limit = _READS_PER_CALL_WHEN_STALE if self.list_is_stale else _READS_PER_CALL
+        due = [batch.id for batch in watched if self._is_due(batch, now)]
+        random.shuffle(due)
+        return set(sorted(due, key=lambda batch_id: self._read.get(batch_id, 0))[:limit])
+
+    def _is_due(self, batch: Batch, now: float) -> bool:
+        if self.list_is_stale or self._unchanged.get(batch.id, 0) >= _UNCHANGED_PROBES:
+            return True
+        was_read = batch.id in self._read
+        return not was_read and batch.seen_at is not None and now - batch.seen_at >= _UNCHANGED_SECONDS
 
     def saw(self, batch_id: BatchId, *, changed: bool) -> None:
         """Record what the list said of a running batch."""
@@ -77,12 +90,15 @@ class ProbeMemory:
 
     def read_alone(self, batch_id: BatchId, *, list_was_wrong: bool) -> None:
         """Record that a batch was read by itself, and whether that told something that the list did not."""
+        self._reads += 1
+        self._read[batch_id] = self._reads
         self._unchanged[batch_id] = 0
         self.list_is_stale |= list_was_wrong
 
     def forget(self, batch_id: BatchId) -> None:
         """Forget a batch that has ended."""
         self._unchanged.pop(batch_id, None)
+        self._read.pop(batch_id, None)
 
 
 class FailureMemory:

@@ -26,6 +26,7 @@ from batchkit.steps.refusal import (
 )
 from batchkit.store import batches, requests, shards, workloads
 from batchkit.store.bulk import bulk_for
+from batchkit.store.engine import keeps_alive
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -246,6 +247,7 @@ def _read_answers(connection: Connection, context: StepContext, workload: Worklo
         cancelling=workload.cancel_requested_at is not None,
         check=None if workload.answer_rules is None else check_for(workload.answer_rules),
         is_of_the_account=is_of_the_account,
+        keep_alive=keeps_alive(connection),
     )
     for download in (fetched.output, fetched.error):
         if download is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from batchkit.errors import AccountRefused, NotFound, ProviderError, StateConflict
-from batchkit.models import GONE, ShardState
+from batchkit.models import GONE, BatchStatus, ShardState
 from batchkit.steps.context import StepReport
 from batchkit.steps.isolation import is_of_one_shard, leave_for_later
 from batchkit.store import batches, events, shards
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: A batch counts as unknown for ``stuck_seconds`` only after as many intervals between two probes.
 _LEAST_ABSENCES = 4
+#: So many calls in a row that fail are a provider that is away; fewer keep no other batch from being polled.
+_MOST_FAILURES = 2
 
 
 def poll(context: StepContext, workload_id: WorkloadId) -> StepReport:
@@ -35,10 +37,13 @@ def poll(context: StepContext, workload_id: WorkloadId) -> StepReport:
     with context.store.read() as connection:
         watched = batches.open_of_workload(connection, workload_id)
     report = StepReport({})
+    failures = 0
     size = context.provider.limits.ids_per_status_call
     for start in range(0, len(watched), size):
-        report += _poll_some(context, watched[start : start + size]) + StepReport({"status calls": 1})
-        if report.outage is not None and report.error is None:
+        part = _poll_some(context, watched[start : start + size])
+        report += part + StepReport({"status calls": 1})
+        failures = 0 if part.counts.get("looked at") else failures + (part.outage is not None)
+        if failures >= _MOST_FAILURES:
             break
     return report
 
@@ -48,18 +53,19 @@ class _News:
     """What one status call and the reads beside it brought, to be written in two transactions: each is a sync of the disk.
 
     ``running`` has batches that tell something new, ``relieved`` shards whose batch is not overdue any more, ``ended`` those
-    that end their shard, with a word for the journal. ``reads_left`` is how many batches may still be read by themselves
-    because the list is not believed alone.
+    that end their shard, with a word for the journal. ``own_reads`` are batches that are read by themselves because the list is
+    not believed alone; ``failed_reads`` counts reads of batches that the list lacks which got no answer.
     """
 
-    reads_left: int
+    own_reads: set[BatchId]
+    failed_reads: int = 0
     running: list[Batch] = field(default_factory=list)
     relieved: list[Shard] = field(default_factory=list)
     ended: list[tuple[Shard, Batch, str]] = field(default_factory=list)
 
 
 def _poll_some(context: StepContext, part: Sequence[tuple[Shard, Batch]]) -> StepReport:
-    news = _News(context.probes.reads_per_call)
+    news = _News(context.probes.choose([batch for _, batch in part], now=context.clock()))
     report = StepReport({})
     try:
         listed = context.provider.get_batches([batch.id for _, batch in part])
@@ -79,28 +85,15 @@ def _poll_some(context: StepContext, part: Sequence[tuple[Shard, Batch]]) -> Ste
 
 def _judge(context: StepContext, shard: Shard, last: Batch, listed: Batch | None, news: _News) -> StepReport:
     """Decide what the reply to a status call means for one batch."""
-    if listed is None:
-        try:
-            seen = context.provider.get_batch(last.id)
-        except NotFound:
-            return _not_known(context, shard, last, news)
-    elif _needs_own_read(context, last, listed, news):
-        try:
-            seen = context.provider.get_batch(last.id)
-        except AccountRefused:
-            raise
-        except ProviderError:
-            # The list says that it exists; what it is to be decided by has to wait for a reply.
-            return StepReport({"looked at": 1})
-        context.probes.read_alone(last.id, list_was_wrong=_differs(seen, listed) and _differs(seen, last))
-    else:
-        seen = listed
+    seen = _read_missing(context, shard, last, news) if listed is None else _read_where_due(context, last, listed, news)
+    if isinstance(seen, StepReport):
+        return seen
     if seen.is_terminal:
         return _end(context, shard, replace(seen, id=last.id), seen.status, news)
     has_changed = _differs(seen, last) or seen.expires_at != last.expires_at
     context.probes.saw(last.id, changed=has_changed)
     is_overdue = _is_overdue(context, seen)
-    if shard.refusals and (has_changed or not is_overdue):
+    if shard.refusals and (_shows_progress(seen, last) or not is_overdue):
         # Whatever shows that it is alive begins the waits of an overdue batch anew.
         news.relieved.append(shard)
     elif is_overdue:
@@ -110,20 +103,53 @@ def _judge(context: StepContext, shard: Shard, last: Batch, listed: Batch | None
     return StepReport({"looked at": 1, "changed": int(seen.status != last.status)})
 
 
+def _read_missing(context: StepContext, shard: Shard, last: Batch, news: _News) -> Batch | StepReport:
+    """Read a batch that the list lacks, or report why nothing is decided of it now. Raises ``AccountRefused``."""
+    if news.failed_reads >= _MOST_FAILURES:
+        return StepReport({})
+    try:
+        return context.provider.get_batch(last.id)
+    except NotFound:
+        return _not_known(context, shard, last, news)
+    except AccountRefused:
+        raise
+    except ProviderError as error:
+        news.failed_reads += 1
+        return StepReport({}, outage=f"batch {last.id} cannot be read: {error}")
+
+
+def _read_where_due(context: StepContext, last: Batch, listed: Batch, news: _News) -> Batch | StepReport:
+    """Read a batch by itself where the list is not believed alone. Raises ``AccountRefused``."""
+    if not _needs_own_read(context, last, listed, news):
+        return listed
+    try:
+        seen = context.provider.get_batch(last.id)
+    except AccountRefused:
+        raise
+    except ProviderError:
+        # The list says that it exists; what it is to be decided by has to wait for a reply.
+        return StepReport({"looked at": 1})
+    context.probes.read_alone(last.id, list_was_wrong=_differs(seen, listed) and _differs(seen, last))
+    return seen
+
+
 def _needs_own_read(context: StepContext, last: Batch, listed: Batch, news: _News) -> bool:
     """Whether the list is not believed alone: it contradicts the last reply, asks for a decision, or has not changed for long."""
     if listed.is_terminal:
         return False
     if last.is_terminal or _is_overdue(context, listed):
         return True
-    if news.reads_left and context.probes.is_due(last.id) and not _differs(listed, last):
-        news.reads_left -= 1
-        return True
-    return False
+    return last.id in news.own_reads and not _differs(listed, last)
 
 
 def _differs(one: Batch, other: Batch) -> bool:
     return (one.status, one.counts) != (other.status, other.counts)
+
+
+def _shows_progress(seen: Batch, last: Batch) -> bool:
+    """Whether something was done since the last reply. A cancel that we asked for, and a list that does not show it, are none."""
+    is_about_a_cancel = BatchStatus.CANCELLING in {seen.status, last.status}
+    return seen.counts != last.counts or (seen.status != last.status and not is_about_a_cancel)
 
 
 def _end(context: StepContext, shard: Shard, batch: Batch, detail: str, news: _News) -> StepReport:

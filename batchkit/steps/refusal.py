@@ -61,8 +61,13 @@ def pause_seconds(context: StepContext, tries: int = 0) -> float:
     return min(context.timing.settle_seconds / 6 * 2.0 ** min(tries, 16), LONGEST_WAIT_SECONDS)
 
 
-def postpone(context: StepContext, shard: Shard, seconds: float, *, refused: bool = False) -> None:
-    """Leave a shard where it is for some seconds and give it back; ``refused`` counts as one of its waits."""
+def postpone(
+    context: StepContext, shard: Shard, seconds: float, *, refused: bool = False, no_room: bool = False
+) -> None:
+    """Leave a shard where it is for some seconds and give it back.
+
+    ``refused`` counts one more of its refusals, ``no_room`` one more wait for want of room, which is nobody's fault.
+    """
     with context.store.write() as connection:
         shards.set_values(
             connection,
@@ -70,6 +75,7 @@ def postpone(context: StepContext, shard: Shard, seconds: float, *, refused: boo
             owner=context.owner,
             not_before=context.clock() + seconds,
             refusals=shard.refusals + 1 if refused else shard.refusals,
+            waits=shard.waits + 1 if no_room else shard.waits,
             lease_owner=None,
             lease_until=None,
         )
@@ -110,6 +116,32 @@ def withdraw(
             next_lines=shard.line_count if unproven else max(shard.line_count // 2, 1),
         )
     return everything_is_refused(message) if ends else None
+
+
+def cut_for_room(context: StepContext, shard: Shard, *, message: str) -> None:
+    """Give up a shard for which there was no room again and again: its requests are sent again in halves."""
+    with context.store.write() as connection:
+        requests.move_back(connection, shard, RequestState.PENDING)
+        _withdraw(
+            connection,
+            context,
+            shard,
+            detail=f"no room: {message}",
+            refusals=0,
+            waits=0,
+            failed=0,
+            not_before=context.clock() + wait_seconds(context, 0),
+            next_lines=max(shard.line_count // 2, 1),
+        )
+
+
+def no_room(message: str) -> AccountRefused:
+    """Make the error of a request for which there was no room again and again although it stands alone."""
+    return AccountRefused(
+        f"the provider had no room for a single request in {MAX_WAITS} tries: {message}",
+        status=HTTPStatus.TOO_MANY_REQUESTS,
+        hint="nothing failed: run the same command again when there is room (limits: console.groq.com/settings/limits)",
+    )
 
 
 def withdraw_too_large(context: StepContext, shard: Shard, *, message: str, status_code: int | None) -> None:
@@ -186,7 +218,7 @@ def everything_is_refused(message: str) -> AccountRefused:
 def files_are_lost(message: str) -> AccountRefused:
     """Make the error of a provider that again and again does not find the files that were uploaded to it."""
     return AccountRefused(
-        f"the provider did not find the input file of a batch {MAX_LOST_FILES} times in a row: {message}",
+        f"the provider did not find the input file of a batch, however often it was uploaded: {message}",
         status=HTTPStatus.NOT_FOUND,
         hint="nothing failed: run the same command again later; if it stays so, ask the provider",
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from batchkit.errors import (
     AccountRefused,
+    BatchIdTaken,
     ListingIncomplete,
     ProviderError,
     ProviderRefused,
@@ -99,6 +100,10 @@ def _look(context: StepContext, lost: list[Shard]) -> tuple[StepReport, list[Sha
             else:
                 unborn.append(shard)
         except StateConflict:
+            continue
+        except BatchIdTaken as error:
+            step_aside(context, shard)
+            report += StepReport({}, refused=error)
             continue
         except Exception as error:
             if not is_of_one_shard(error):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from batchkit.errors import (
     AccountRefused,
+    BatchIdTaken,
     NotFound,
     OutcomeUnknown,
     ProviderError,
@@ -28,7 +29,9 @@ from batchkit.steps.refusal import (
     MAX_LOST_FILES,
     MAX_WAITS,
     asked_wait_seconds,
+    cut_for_room,
     files_are_lost,
+    no_room,
     pause_seconds,
     postpone,
     step_aside,
@@ -48,6 +51,8 @@ if TYPE_CHECKING:
 _NO_SUCH_ADDRESS = frozenset({"unknown_url"})
 #: After this many refusals for a missing input file, the file is uploaded again.
 _MISSING_FILE_PATIENCE = 4
+#: How often a shard that is refused for a reason of its own is tried again before its requests are sent in halves.
+_MOST_TRIES = 2
 #: How often a batch is looked for within the time that it may stay out of the list.
 LOOKS_PER_SETTLE = 6
 
@@ -87,6 +92,10 @@ def submit(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[Sh
                 shard = shards.get(connection, shard_id)
             step_aside(context, shard)
             return StepReport({"taken over": 1})
+        except BatchIdTaken as error:
+            stop.set()
+            _give_back(context, shard_id)
+            return StepReport({}, refused=error)
         except Exception as error:
             if is_of_one_shard(error):
                 return leave_for_later(context, shard_id, error, work="submitting")
@@ -111,6 +120,8 @@ def submit(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[Sh
 
 def _give_back(context: StepContext, shard_id: ShardId, *, not_before: float = 0.0) -> None:
     with context.store.write() as connection:
+        # A creation may have been answered, and its answer not been written: the list may take as long again to show it.
+        shards.leave_submitting(connection, context.owner, now=context.clock(), shard_ids=[shard_id])
         if not_before:
             shards.delay(connection, context.owner, shard_id, not_before)
         shards.release(connection, context.owner, [shard_id])
@@ -261,13 +272,12 @@ def _not_created(context: StepContext, workload: Workload, shard: Shard, error: 
 def _file_not_visible(context: StepContext, shard: Shard, error: ProviderRefused) -> StepReport:
     """A fresh upload may take a moment to be seen; one that stays unseen is uploaded again, ``MAX_LOST_FILES`` times in a row.
 
-    Raises ``ProviderRefused`` after that: it says nothing against the lines.
+    After that the command ends: it says nothing against the lines.
     """
     if shard.refusals < _MISSING_FILE_PATIENCE:
         postpone(context, shard, pause_seconds(context, shard.refusals), refused=True)
         return StepReport({"postponed": 1})
-    if shard.waits >= MAX_LOST_FILES:
-        raise files_are_lost(str(error))
+    is_last = shard.waits + 1 >= MAX_LOST_FILES
     with context.store.write() as connection:
         shards.transition(
             connection,
@@ -277,9 +287,12 @@ def _file_not_visible(context: StepContext, shard: Shard, error: ProviderRefused
             owner=context.owner,
             detail=str(error)[:500],
             input_file_id=None,
-            waits=shard.waits + 1,
-            not_before=context.clock() + pause_seconds(context),
+            # The next command begins to count anew.
+            waits=0 if is_last else shard.waits + 1,
+            not_before=0.0 if is_last else context.clock() + pause_seconds(context),
         )
+    if is_last:
+        return StepReport({"postponed": 1}, refused=files_are_lost(str(error)))
     return StepReport(
         {"postponed": 1}, (f"shard {shard.number}: its file is gone at the provider, it is uploaded again",)
     )
@@ -287,8 +300,8 @@ def _file_not_visible(context: StepContext, shard: Shard, error: ProviderRefused
 
 def _wait_for_room(context: StepContext, shard: Shard, seconds: float | None, error: ProviderError) -> StepReport:
     """Asked to wait: that is not an attempt."""
-    wait = asked_wait_seconds(context, seconds, shard.refusals)
-    postpone(context, shard, wait, refused=True)
+    wait = asked_wait_seconds(context, seconds, shard.waits)
+    postpone(context, shard, wait, no_room=True)
     note = f"the provider asks to wait, the next try is in {wait:.0f} s: {error}"
     return StepReport({"postponed": 1}, (note,), waits_until=context.clock() + wait)
 
@@ -296,13 +309,27 @@ def _wait_for_room(context: StepContext, shard: Shard, seconds: float | None, er
 def _refused(context: StepContext, shard: Shard, error: ProviderRefused) -> StepReport:
     """A refusal of this shard: for want of room it waits, for any other reason it is tried a few times, then withdrawn."""
     kind = _kind(context, error)
-    if shard.refusals < (MAX_WAITS if kind is RefusalKind.NO_ROOM else 2):
+    if kind is RefusalKind.NO_ROOM:
+        return _no_room(context, shard, error)
+    if shard.refusals < _MOST_TRIES:
         postpone(context, shard, wait_seconds(context, shard.refusals), refused=True)
         return StepReport({"postponed": 1}, (f"shard {shard.number} was refused: {error}",))
     code = error.code or f"http_{error.status}"
     refused = withdraw(context, shard, kind, code=code, message=str(error), status_code=error.status)
     note = f"shard {shard.number} was refused permanently: {error}"
     return StepReport({"refused": 1}, (note,), refused=refused)
+
+
+def _no_room(context: StepContext, shard: Shard, error: ProviderRefused) -> StepReport:
+    """A want of room says nothing against the lines: the shard waits, then it is cut smaller; a request alone ends the command."""
+    if shard.waits < MAX_WAITS:
+        postpone(context, shard, wait_seconds(context, shard.waits), no_room=True)
+        return StepReport({"postponed": 1}, (f"shard {shard.number} was refused for want of room: {error}",))
+    if shard.line_count > 1:
+        cut_for_room(context, shard, message=str(error))
+        return StepReport({"cut smaller": 1}, (f"shard {shard.number} finds no room; it is cut smaller",))
+    postpone(context, shard, 0)
+    return StepReport({"postponed": 1}, refused=no_room(str(error)))
 
 
 def _kind(context: StepContext, error: ProviderRefused) -> RefusalKind:

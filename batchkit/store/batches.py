@@ -115,13 +115,14 @@ _COLUMNS = (
     batches.c.problems,
     batches.c.raw,
     batches.c.missing_since,
+    batches.c.seen_at,
 )
 
 
 def _batch(row: Sequence[Any]) -> Batch:
     """Make a batch of its ``_COLUMNS``: ten thousand of them are read in every poll."""
     batch_id, status, endpoint, window, input_file_id, output_file_id, error_file_id, *rest = row
-    created_at, expires_at, total, completed, failed, problems, raw, missing_since = rest
+    created_at, expires_at, total, completed, failed, problems, raw, missing_since, seen_at = rest
     return Batch(
         id=batch_id,
         status=status,
@@ -136,6 +137,7 @@ def _batch(row: Sequence[Any]) -> Batch:
         problems=tuple(BatchProblem(**problem) for problem in jsonl.loads(problems)),
         raw=jsonl.loads_leniently(raw.encode()),
         missing_since=missing_since,
+        seen_at=seen_at,
     )
 
 
@@ -153,13 +155,14 @@ class Holder(NamedTuple):
 
     shard_id: ShardId
     shard_number: int
+    workload_id: WorkloadId
     workload_name: str
 
 
 def holder_of(connection: Connection, batch_id: BatchId) -> Holder | None:
     """Return the shard that a batch of this id is recorded for; None when the id is new."""
     query = (
-        select(batches.c.shard_id, shards.c.number, workloads.c.name)
+        select(batches.c.shard_id, shards.c.number, workloads.c.id, workloads.c.name)
         .join(shards, _OF_SHARD)
         .join(workloads, workloads.c.id == batches.c.workload_id)
         .where(batches.c.id == batch_id)

@@ -21,7 +21,7 @@ from batchkit.errors import ConfigurationError, RowsHeld, StoreError, StoreUnava
 from batchkit.store.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy.engine import URL, Connection, Engine
 
@@ -58,6 +58,23 @@ class Limits:
     lock_seconds: float = 10.0
     idle_seconds: float = 120.0
     statement_seconds: float = 600.0
+
+
+def keeps_alive(
+    connection: Connection, *, every_seconds: float = 5.0, timer: Callable[[], float] = time.monotonic
+) -> Callable[[], None]:
+    """Return what a long pause between two statements of a transaction calls now and then, so that Postgres does not end it as idle."""
+    if connection.dialect.name != "postgresql":
+        return lambda: None
+    last = timer()
+
+    def keep_alive() -> None:
+        nonlocal last
+        if timer() - last >= every_seconds:
+            connection.exec_driver_sql("SELECT 1")
+            last = timer()
+
+    return keep_alive
 
 
 def parse_url(database_url: str) -> URL:

@@ -179,9 +179,16 @@ def take_over_submitting(
     return found
 
 
-def leave_submitting(connection: Connection, owner: str, *, now: float) -> None:
-    """Begin the grace period of the owner's shards in ``submitting`` anew: it gives up creations whose reply it does not wait for."""
+def leave_submitting(
+    connection: Connection, owner: str, *, now: float, shard_ids: Sequence[ShardId] | None = None
+) -> None:
+    """Begin the grace period anew of the owner's shards in ``submitting``, or of some of them.
+
+    It gives up creations whose reply it does not wait for, or could not write down.
+    """
     held = update(shards).where(shards.c.lease_owner == owner, shards.c.state == ShardState.SUBMITTING.value)
+    if shard_ids is not None:
+        held = held.where(shards.c.id.in_(shard_ids))
     connection.execute(held.values(submitting_since=now, looks=0))
 
 
@@ -264,7 +271,8 @@ def _impossible(now: float, longest: LongestWaits) -> tuple[tuple[ColumnElement[
     past = now + longest.past
     return (
         (waits, {"not_before": 0}),
-        (shards.c.lease_until > now + longest.lease, {"lease_owner": None, "lease_until": None}),
+        # Its holder stays known, so that whoever takes the shard over knows of somebody who may still send.
+        (shards.c.lease_until > now + longest.lease, {"lease_until": 0.0}),
         (shards.c.submitting_since > past, {"submitting_since": now, "looks": 0}),
         (shards.c.merged_at > past, {"merged_at": now}),
     )
@@ -277,10 +285,12 @@ def delay(connection: Connection, owner: str, shard_id: ShardId, until: float) -
 
 
 def release(connection: Connection, owner: str, shard_ids: Sequence[ShardId] | None = None) -> None:
-    """Give up leases: the given shards', or all of the owner's."""
-    statement = update(shards).where(shards.c.lease_owner == owner)
+    """Give up leases: the given shards', or all of the owner's. A row that somebody else has locked keeps its lease until it ends."""
+    query = select(shards.c.id).where(shards.c.lease_owner == owner)
     if shard_ids is not None:
-        statement = statement.where(shards.c.id.in_(shard_ids))
+        query = query.where(shards.c.id.in_(shard_ids))
+    own = query.with_for_update(skip_locked=True).cte("own")
+    statement = update(shards).where(shards.c.id.in_(select(own.c.id)))
     connection.execute(statement.values(lease_owner=None, lease_until=None))
 
 
@@ -298,8 +308,9 @@ def hand_over(
 
 
 def renew_leases(connection: Connection, owner: str, until: float) -> None:
-    """Extend every lease of the owner."""
-    connection.execute(update(shards).where(shards.c.lease_owner == owner).values(lease_until=until))
+    """Extend every lease of the owner; a row that somebody else has locked is left out, so that the others do not wait."""
+    own = select(shards.c.id).where(shards.c.lease_owner == owner).with_for_update(skip_locked=True).cte("own")
+    connection.execute(update(shards).where(shards.c.id.in_(select(own.c.id))).values(lease_until=until))
 
 
 def lease_owners(connection: Connection) -> set[str]:

@@ -169,8 +169,9 @@ def holds_lease(connection: Connection, workload_id: WorkloadId, owner: str) -> 
 
 
 def release_lease(connection: Connection, owner: str) -> None:
-    """Give up the owner's leases on workloads."""
-    statement = update(workloads).where(workloads.c.lease_owner == owner)
+    """Give up the owner's leases on workloads. A row that somebody else has locked keeps its lease until it ends."""
+    own = select(workloads.c.id).where(workloads.c.lease_owner == owner).with_for_update(skip_locked=True).cte("own")
+    statement = update(workloads).where(workloads.c.id.in_(select(own.c.id)))
     connection.execute(statement.values(lease_owner=None, lease_until=None))
 
 
@@ -192,8 +193,9 @@ def split_status(connection: Connection, workload_id: WorkloadId, *, now: float)
 
 
 def renew_leases(connection: Connection, owner: str, until: float) -> None:
-    """Extend every lease of the owner."""
-    connection.execute(update(workloads).where(workloads.c.lease_owner == owner).values(lease_until=until))
+    """Extend every lease of the owner; a row that somebody else has locked is left out, so that the others do not wait."""
+    own = select(workloads.c.id).where(workloads.c.lease_owner == owner).with_for_update(skip_locked=True).cte("own")
+    connection.execute(update(workloads).where(workloads.c.id.in_(select(own.c.id))).values(lease_until=until))
 
 
 def lease_owners(connection: Connection) -> set[str]:
