@@ -176,6 +176,27 @@ def test_the_tries_of_an_outage_are_no_news_of_their_own(clock):
     assert "tried 7 times" not in " ".join(said)
 
 
+def test_figures_that_move_as_an_outage_ends_are_told_after_its_end(clock):
+    """No line says that answers have come and that the provider does not answer."""
+    found: list[Trouble | None] = [None]
+    done = [10]
+    console = Console(file=io.StringIO(), width=40)
+    lines = PlainLines(console, lambda: [moved(done[0])], clock, trouble=lambda: found[0])
+    lines.look()
+    found[0] = Trouble("the provider cannot be reached: connection refused", clock(), 1)
+    lines.look_for_trouble()
+    done[0] = 50
+    clock.advance(20)
+    lines.look()
+    found[0] = None
+    lines.look_for_trouble()
+    lines.look()
+    said = lines_of(console.file)
+    assert len(said) == 4
+    assert "50 of 100 answered" in said[3]
+    assert "cannot be reached" not in said[3]
+
+
 def test_an_outage_is_seen_while_the_database_cannot_be_read(clock):
     """What holds up the reading thread does not hold up the news, and the panel shows it without any figures."""
     console = Console(file=Terminal(), width=100, force_terminal=True)
