@@ -44,6 +44,16 @@ def test_answers_that_came_before_the_command_began_are_no_rate():
     assert pace.rest_seconds(T0 + 41, 2_000) == pytest.approx(20, abs=6)
 
 
+def test_no_rate_is_named_that_reaches_beyond_the_window():
+    """What the window leaves is sent again, and new batches have another rate."""
+    pace = Pace()
+    for second in range(0, 101, 10):
+        pace.see(T0 + second, second)
+    within, beyond = (time_left([batches(100 + end)], pace, T0 + 100, left=100) for end in (110, 90))
+    assert within.startswith("about 2 min or more at the present rate; the batches end at the latest ")
+    assert beyond.startswith("unknown: the present rate does not answer all of them within the window; the batches end")
+
+
 def batches(window_end: float, created: float = 0.0) -> Waiting:
     """Wait for batches whose window ends at a second of the course."""
     return Waiting(WaitKind.BATCHES, "batches at the provider", T0 + created, T0 + window_end)
