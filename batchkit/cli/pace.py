@@ -125,8 +125,8 @@ def _rate_or_reason(waits: Sequence[Waiting], pace: Pace, now: float, *, left: i
         # What is left then is sent again, in batches that have another rate.
         return "unknown: the present rate does not answer all of them within the window"
     floor = 0.0 if next_check is None else next_check - now
-    # Or more: some batches are slower than others, and what expires waits for the end of its window.
-    return f"{ESTIMATE}{words.rough_duration(max(rest, floor))} or more at the present rate"
+    # It need not last: some batches are slower than others, new ones begin, and what expires waits for the end of its window.
+    return f"{ESTIMATE}{words.rough_duration(max(rest, floor))} if the present rate lasts"
 
 
 def _why_unknown(pace: Pace, now: float) -> str:

@@ -101,7 +101,7 @@ def test_the_estimate_comes_from_what_was_seen(clock):
         lines.look()
         clock.advance(30)
     assert "time left: unknown: too early to tell from the answers so far" in lines_of(file)[1]
-    assert "time left: about 3 min or more at the present rate" in lines_of(file)[5]
+    assert "time left: about 3 min if the present rate lasts" in lines_of(file)[5]
 
 
 def test_an_estimate_that_does_not_hold_any_more_is_taken_back_in_the_log(clock):

@@ -50,7 +50,7 @@ def test_no_rate_is_named_that_reaches_beyond_the_window():
     for second in range(0, 101, 10):
         pace.see(T0 + second, second)
     within, beyond = (time_left([batches(100 + end)], pace, T0 + 100, left=100) for end in (110, 90))
-    assert within.startswith("about 2 min or more at the present rate; the batches end at the latest ")
+    assert within.startswith("about 2 min if the present rate lasts; the batches end at the latest ")
     assert beyond.startswith("unknown: the present rate does not answer all of them within the window; the batches end")
 
 
@@ -117,7 +117,7 @@ def outage() -> Course:
 
 
 COURSES = {make.__name__: make for make in (steady, bursts, stuck, expiring, refused, two_windows, outage)}
-_ABOUT = re.compile(r"^about (\d+) (s|min|h|days) or more at the present rate")
+_ABOUT = re.compile(r"^about (\d+) (s|min|h|days) if the present rate lasts")
 _SECONDS = {"s": 1, "min": 60, "h": 3_600, "days": DAY}
 
 
@@ -263,7 +263,7 @@ def test_the_estimate_is_never_sooner_than_the_next_check():
     pace = Pace()
     for second in range(0, 61, 10):
         pace.see(second, second * 10)
-    assert time_left([], pace, 60, left=10, next_check=360) == "about 5 min or more at the present rate"
+    assert time_left([], pace, 60, left=10, next_check=360) == "about 5 min if the present rate lasts"
 
 
 def test_when_every_request_is_answered_only_the_download_is_left():
