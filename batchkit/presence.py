@@ -124,13 +124,14 @@ class Presence:
         is_first = True
         while not self._closing.is_set():
             self._wake.clear()
-            stage = self._stage_of_trouble()
             try:
+                stage = self._stage_of_trouble()
                 self._write(is_first=is_first)
                 is_first = False
+                self._wait(stage)
             except Exception:
                 logger.debug("who works on what could not be written down", exc_info=True)
-            self._wait(stage)
+                self._wake.wait(_WRITE_SECONDS)
 
     def _wait(self, stage: tuple[bool, bool]) -> None:
         """Wait until the row is to be written again: for half a minute, until the stage of trouble changes, or until it is woken."""

@@ -269,7 +269,9 @@ class PlainLines(_Watching):
             is_estimated = moment.time_left is not None and moment.time_left.startswith(ESTIMATE)
             news = f"{display.plain_line(progress, display.Moment(progress.read_at))}{is_estimated}"
             said_at, said = self._said.get(progress.workload.id, (0.0, ""))
-            if now - said_at >= (_PLAIN_SECONDS if news != said else _REPEAT_SECONDS):
+            # During an outage its own line is the news; when it is over the figures are those of now again.
+            is_news = news != said and (moment.trouble is None or not said)
+            if now - said_at >= (_PLAIN_SECONDS if is_news else _REPEAT_SECONDS):
                 self._said[progress.workload.id] = now, news
                 say(self._console, display.plain_line(progress, moment), at=now)
 

@@ -118,13 +118,21 @@ def _rate_or_reason(waits: Sequence[Waiting], pace: Pace, now: float, *, left: i
     if left <= 0:
         return "unknown: every request is answered, the rest is the download"
     rest = pace.rest_seconds(now, left)
-    if rest is not None:
-        floor = 0.0 if next_check is None else next_check - now
-        # Or more: some batches are slower than others, and what expires waits for the end of its window.
-        return f"{ESTIMATE}{words.rough_duration(max(rest, floor))} or more at the present rate"
+    if rest is None:
+        return f"unknown: {_why_unknown(pace, now)}"
+    window_ends = max((wait.until for wait in waits if wait.kind is WaitKind.BATCHES and wait.until), default=None)
+    if window_ends is not None and now + rest > window_ends > now:
+        # What is left then is sent again, in batches that have another rate.
+        return "unknown: the present rate does not answer all of them within the window"
+    floor = 0.0 if next_check is None else next_check - now
+    # It need not last: some batches are slower than others, new ones begin, and what expires waits for the end of its window.
+    return f"{ESTIMATE}{words.rough_duration(max(rest, floor))} if the present rate lasts"
+
+
+def _why_unknown(pace: Pace, now: float) -> str:
     silence = pace.silence_seconds(now)
     if silence is None:
-        return "unknown: no new answer seen yet"
+        return "no new answer seen yet"
     if silence >= _MIN_SPAN_SECONDS:
-        return f"unknown: no answer for {words.duration(silence)}"
-    return "unknown: too early to tell from the answers so far"
+        return f"no answer for {words.duration(silence)}"
+    return "too early to tell from the answers so far"

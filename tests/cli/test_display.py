@@ -146,13 +146,13 @@ def test_a_long_list_of_batches_is_cut():
 
 def test_the_plain_line_holds_the_numbers():
     """A log line says what is answered, here, failed, in flight and to send again, and what it waits for until when."""
-    line = display.plain_line(picture(), display.Moment(NOW, time_left="about 2 min or more at the present rate"))
+    line = display.plain_line(picture(), display.Moment(NOW, time_left="about 2 min if the present rate lasts"))
     since, until, due = (words.when(at, NOW) for at in (NOW - 3_600, NOW + 82_800, NOW + 120))
     assert line == (
         "nightly: 5,190 of 10,000 answered (51.9 %), 3,990 downloaded; 90 failed; 10 cancelled; 3,800 in flight;"
         f" 1,000 to send again; waiting for 5 batches at the provider (4 in_progress, 1 validating), since {since},"
         f" at the latest until {until}; waiting for 1,000 requests to send again, not before {due};"
-        " time left: about 2 min or more at the present rate"
+        " time left: about 2 min if the present rate lasts"
     )
 
 

@@ -101,7 +101,7 @@ def test_the_estimate_comes_from_what_was_seen(clock):
         lines.look()
         clock.advance(30)
     assert "time left: unknown: too early to tell from the answers so far" in lines_of(file)[1]
-    assert "time left: about 3 min or more at the present rate" in lines_of(file)[5]
+    assert "time left: about 3 min if the present rate lasts" in lines_of(file)[5]
 
 
 def test_an_estimate_that_does_not_hold_any_more_is_taken_back_in_the_log(clock):
@@ -174,6 +174,27 @@ def test_the_tries_of_an_outage_are_no_news_of_their_own(clock):
     said = lines_of(console.file)
     assert len(said) == 2
     assert "tried 7 times" not in " ".join(said)
+
+
+def test_figures_that_move_as_an_outage_ends_are_told_after_its_end(clock):
+    """No line says that answers have come and that the provider does not answer."""
+    found: list[Trouble | None] = [None]
+    done = [10]
+    console = Console(file=io.StringIO(), width=40)
+    lines = PlainLines(console, lambda: [moved(done[0])], clock, trouble=lambda: found[0])
+    lines.look()
+    found[0] = Trouble("the provider cannot be reached: connection refused", clock(), 1)
+    lines.look_for_trouble()
+    done[0] = 50
+    clock.advance(20)
+    lines.look()
+    found[0] = None
+    lines.look_for_trouble()
+    lines.look()
+    said = lines_of(console.file)
+    assert len(said) == 4
+    assert "50 of 100 answered" in said[3]
+    assert "cannot be reached" not in said[3]
 
 
 def test_an_outage_is_seen_while_the_database_cannot_be_read(clock):

@@ -44,6 +44,16 @@ def test_answers_that_came_before_the_command_began_are_no_rate():
     assert pace.rest_seconds(T0 + 41, 2_000) == pytest.approx(20, abs=6)
 
 
+def test_no_rate_is_named_that_reaches_beyond_the_window():
+    """What the window leaves is sent again, and new batches have another rate."""
+    pace = Pace()
+    for second in range(0, 101, 10):
+        pace.see(T0 + second, second)
+    within, beyond = (time_left([batches(100 + end)], pace, T0 + 100, left=100) for end in (110, 90))
+    assert within.startswith("about 2 min if the present rate lasts; the batches end at the latest ")
+    assert beyond.startswith("unknown: the present rate does not answer all of them within the window; the batches end")
+
+
 def batches(window_end: float, created: float = 0.0) -> Waiting:
     """Wait for batches whose window ends at a second of the course."""
     return Waiting(WaitKind.BATCHES, "batches at the provider", T0 + created, T0 + window_end)
@@ -107,7 +117,7 @@ def outage() -> Course:
 
 
 COURSES = {make.__name__: make for make in (steady, bursts, stuck, expiring, refused, two_windows, outage)}
-_ABOUT = re.compile(r"^about (\d+) (s|min|h|days) or more at the present rate")
+_ABOUT = re.compile(r"^about (\d+) (s|min|h|days) if the present rate lasts")
 _SECONDS = {"s": 1, "min": 60, "h": 3_600, "days": DAY}
 
 
@@ -253,7 +263,7 @@ def test_the_estimate_is_never_sooner_than_the_next_check():
     pace = Pace()
     for second in range(0, 61, 10):
         pace.see(second, second * 10)
-    assert time_left([], pace, 60, left=10, next_check=360) == "about 5 min or more at the present rate"
+    assert time_left([], pace, 60, left=10, next_check=360) == "about 5 min if the present rate lasts"
 
 
 def test_when_every_request_is_answered_only_the_download_is_left():
