@@ -9,6 +9,7 @@ import pytest
 
 from batchkit.drive import DriveUntil
 from batchkit.emulator.faults import batches, calls, lines
+from batchkit.errors import AccountRefused
 from batchkit.models import TERMINAL_STATUSES
 from tests.steps.seen import COUNT, run, taking_turns
 from tests.workloads import chat_line, write_mixed
@@ -219,15 +220,17 @@ def test_quirk_36_a_full_queue_is_waited_for(open_bench):
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_quirk_36_a_queue_that_stays_full_ends(open_bench):
-    """A request that is alone, and turned away again and again, fails in the end with the provider's words."""
+def test_quirk_36_a_queue_that_stays_full_ends_the_command(open_bench):
+    """A request that is alone, and turned away again and again, does not fail: exit code 4 with the provider's words."""
     bench = open_bench(batches.FailBatches())
     bench.runner = bench.open_runner(capacity_wait_seconds=0.001)
 
-    seen = run(bench, [chat_line("one")])
+    with pytest.raises(AccountRefused, match="no room for a single request .*Enqueued token limit") as caught:
+        run(bench, [chat_line("one")])
 
-    seen.check_failed(1, "token_limit_exceeded")
-    assert seen.ledger.totals.requests_executed == 0
+    assert caught.value.exit_code == 4
+    assert bench.runner.progress(bench.runner.find("work").id).counts.failed == 0
+    assert bench.emulator.ledger().totals.requests_executed == 0
 
 
 def test_quirk_37_a_clock_that_is_off_changes_nothing_for_a_batch_that_runs(open_bench):

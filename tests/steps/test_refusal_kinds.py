@@ -229,12 +229,12 @@ def test_a_lost_input_is_uploaded_again_whatever_the_size_of_its_shard(timed, co
 
 
 def test_a_provider_that_loses_every_file_ends_the_command_and_fails_nothing(timed):
-    """Exit code 4 after a limited number of uploads; the same command tries once more."""
+    """Exit code 4 after a limited number of uploads; the same command tries as often again."""
     runner = timed.open()
     timed.split(runner, 1)
     lose_files(timed, BatchProblem("Cannot find file"), times=1_000)
 
-    for batches in (8, 9):
+    for batches in (8, 16):
         with pytest.raises(ProviderRefused, match="did not find the input file") as caught:
             timed.process(runner)
         assert caught.value.exit_code == 4
@@ -252,7 +252,7 @@ def test_a_file_that_no_create_finds_is_uploaded_again_a_limited_number_of_times
     with pytest.raises(ProviderRefused, match="did not find the input file"):
         timed.process(runner)
 
-    assert timed.provider.calls["upload"] == 9
+    assert timed.provider.calls["upload"] == 8
     assert runner.progress(runner.find("work").id).counts.failed == 0
 
 
