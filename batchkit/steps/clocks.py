@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 #: By less than this a clock is corrected, by more it was set.
 SET_BACK_SECONDS = 60.0
 
-#: Others may have set longer leases than ours: one is impossible beyond so many of ours, and at least so many seconds ahead.
+#: Others may have set longer leases than ours, and may live with a clock that is hours ahead: to take a shard from the living
+#: costs more than to wait for the dead.
 _LEASE_SHARE = 10
-_LONGEST_LEASE_SECONDS = 3_600.0
+_LONGEST_LEASE_SECONDS = 43_200.0
 
 
 def end_impossible_waits(context: StepContext, workload_id: WorkloadId, *, was_set_back: bool) -> None:

@@ -6,6 +6,7 @@ many whole refusals before the rest of them count as final.
 
 from __future__ import annotations
 
+import math
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ def asked_wait_seconds(context: StepContext, asked: float | None, refusals: int)
     At least a twelfth of ``capacity_wait_seconds``, doubling with ``refusals``, because a server may ask for nothing or
     keep refusing; at most an hour, after which it is asked again.
     """
-    if asked is None:
+    if asked is None or not math.isfinite(asked):
         return wait_seconds(context, refusals)
     floor = context.timing.capacity_wait_seconds / 12 * 2.0 ** min(refusals, 16)
     return min(max(asked, floor), LONGEST_WAIT_SECONDS)

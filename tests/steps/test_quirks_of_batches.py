@@ -225,7 +225,7 @@ def test_quirk_36_a_queue_that_stays_full_ends_the_command(open_bench):
     bench = open_bench(batches.FailBatches())
     bench.runner = bench.open_runner(capacity_wait_seconds=0.001)
 
-    with pytest.raises(AccountRefused, match="no room for a single request .*Enqueued token limit") as caught:
+    with pytest.raises(AccountRefused, match=r"no room for a single request .*Enqueued token limit") as caught:
         run(bench, [chat_line("one")])
 
     assert caught.value.exit_code == 4

@@ -337,7 +337,7 @@ def test_a_line_that_spoils_its_file_is_found_when_other_files_are_taken(timed):
     timed.assert_bought_once()
 
 
-@pytest.mark.parametrize("asked", [0.0, 0.01, -5.0])
+@pytest.mark.parametrize("asked", [0.0, 0.01, -5.0, float("nan")])
 def test_a_wait_of_nothing_has_a_floor(timed, asked):
     """``Retry-After: 0`` for an hour: a few dozen creations for four shards, not thousands."""
     runner = timed.open()
