@@ -110,7 +110,7 @@ def _create_again_after_any_error() -> None:
         except RuntimeError:
             return create(provider, **call)
 
-    GroqProvider.create_batch = create_batch  # type: ignore[method-assign]
+    GroqProvider.create_batch = create_batch  # type: ignore[assignment,method-assign]
 
 
 PLANTS = {
