@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -41,6 +41,7 @@ class Extent:
     points_through_prefect: int
     storms: int
     drives_beside: int | None
+    points_between_absences: int
     points_per_lost_input: int
     refusals: int | None
     commits: int | None
@@ -54,7 +55,8 @@ FULL = Extent(
     points_through_prefect=20,
     storms=200,
     drives_beside=None,
-    points_per_lost_input=40,
+    points_between_absences=60,
+    points_per_lost_input=20,
     refusals=None,
     commits=None,
 )
@@ -65,6 +67,7 @@ QUICK = Extent(
     points_through_prefect=1,
     storms=1,
     drives_beside=4,
+    points_between_absences=2,
     points_per_lost_input=1,
     refusals=4,
     commits=4,
@@ -199,7 +202,7 @@ def _count(row: Row, done: _Done) -> None:
         row.add(str(done.refused), 0, done.verdict)
     elif isinstance(done, Stopped):
         ended = "its session ended soon" if done.is_ended else "its session kept"
-        row.add(f"{done.story}, a peer stopped at {done.point}, {ended}", 0, done.verdict)
+        row.add(f"{done.story}, a peer stopped at {done.point}, {ended}", done.was_stopped, done.verdict)
     else:
         row.add(str(done.weather), done.died, done.verdict)
 
@@ -211,7 +214,7 @@ def _programme(backends: Sequence[Backend], extent: Extent) -> Iterator[tuple[st
             yield f"{backend.name}: {story.name}", partial(_each_point, story, backend, extent)
             if story is not stories.ANNOTATE:
                 errors = f"{backend.name}: {story.name}, an unexpected error"
-                yield errors, partial(_each_point, story, backend, extent, Harm.ERROR)
+                yield errors, partial(_each_error, story, backend, extent)
             if story is stories.RUN:
                 yield f"{backend.name}: {story.name}, two deaths", partial(_pairs, story, backend, extent)
                 beside = f"{backend.name}: {story.name}, drives beside the split"
@@ -227,17 +230,29 @@ def _programme(backends: Sequence[Backend], extent: Extent) -> Iterator[tuple[st
         yield f"{backend.name}: storms, two runners", partial(_storms, backend, extent)
 
 
-def _each_point(story: Story, backend: Backend, extent: Extent, harm: Harm = Harm.DEATH) -> _Plan:
+def _each_point(story: Story, backend: Backend, extent: Extent) -> _Plan:
     usual = measure(story, backend)
-    chosen = each_once(usual, harm) if extent.points is None else sampled(usual, extent.points, extent.seed, harm)
+    chosen = each_once(usual) if extent.points is None else sampled(usual, extent.points, extent.seed)
     return _Plan(_plays(story, backend, chosen, usual), len(usual.points))
 
 
+def _each_error(story: Story, backend: Backend, extent: Extent) -> _Plan:
+    """Raise an error at each point of the steps; the first command of several submits, as ``run`` does, and is left out."""
+    usual = measure(story, backend)
+    points = replace(usual, points=usual.points if story is stories.RUN else _after_the_first(usual))
+    count = len(points.points) if extent.points is None else extent.points
+    return _Plan(_plays(story, backend, sampled(points, count, extent.seed, Harm.ERROR), usual), len(points.points))
+
+
+def _after_the_first(usual: Measured) -> tuple[tuple[int, Point], ...]:
+    return tuple((index, point) for index, point in usual.points if index)
+
+
 def _while_absent(backend: Backend, extent: Extent) -> _Plan:
-    """Die at each point from the first probe that does not find a batch to the last one, and nowhere."""
+    """Die at points spread from the first probe that does not find a batch to the last one, and nowhere."""
     usual = measure(stories.ABSENT, backend)
     between = between_absences(usual)
-    chosen = each_once(between) if extent.points is None else sampled(between, extent.points, extent.seed)
+    chosen = sampled(between, extent.points_between_absences, extent.seed)
     return _Plan(_plays(stories.ABSENT, backend, [(), *chosen], usual), len(between.points))
 
 

@@ -33,11 +33,12 @@ _NAMES_THE_HOLDER = ("held by session", "is being split by")
 
 @dataclass(frozen=True)
 class Stopped:
-    """How one play went: where the peer was stopped, whether the server ended its session, and what was found in the end."""
+    """How one play went: where the peer was to be stopped and whether it was, whether the server ended its session, and what was found."""
 
     story: str
     point: Point
     is_ended: bool
+    was_stopped: bool
     verdict: Verdict
 
 
@@ -63,6 +64,7 @@ def stop_peer(story: Story, backend: Backend, point: Point, *, is_ended: bool) -
         ):
             found.breach(5, "the peer came neither to its point nor to its end")
         said = len(stage.output())
+        was_stopped = peer.exitcode is None
         other = _play_beside(stage, command.words)
         if other == _NOT_FINISHED and not is_ended:
             if not any(words in stage.output()[said:] for words in _NAMES_THE_HOLDER):
@@ -81,7 +83,7 @@ def stop_peer(story: Story, backend: Backend, point: Point, *, is_ended: bool) -
             found.breach(5, f"the same command again ended with {code}: {stage.output()[-2000:]}")
         verdict = judge(stage, ideal_of(story), [])
     verdict.broken += found.broken
-    return Stopped(story.name, point, is_ended, verdict)
+    return Stopped(story.name, point, is_ended, was_stopped, verdict)
 
 
 def _play_beside(stage: Stage, words: Sequence[str]) -> int | None:

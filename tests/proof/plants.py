@@ -22,13 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plant:
-    """How a bug is planted, which count of the verdict it shows in, and in which trouble and death, or which other story by name."""
+    """How a bug is planted, which count of the verdict it shows in, in which trouble or other story, and where a command dies.
+
+    With ``meets_error`` an error is raised there in place of the death.
+    """
 
     apply: Callable[[], None]
     shows_as: str
     story: str | None = None
     trouble: str | None = None
     dies_at: str | None = None
+    meets_error: bool = False
 
 
 def _see_nothing_in_the_list() -> None:
@@ -97,7 +101,22 @@ def _blame_the_lines_for_a_lost_file() -> None:
     GroqProvider.refusal_kind = lambda _provider, **_said: RefusalKind.CONTENT  # type: ignore[method-assign]
 
 
+def _create_again_after_any_error() -> None:
+    create = GroqProvider.create_batch
+
+    def create_batch(provider: GroqProvider, **call: Any) -> Any:
+        try:
+            return create(provider, **call)
+        except RuntimeError:
+            return create(provider, **call)
+
+    GroqProvider.create_batch = create_batch  # type: ignore[assignment,method-assign]
+
+
 PLANTS = {
+    "a creation is repeated after an unexpected error": Plant(
+        _create_again_after_any_error, "bought_twice", dies_at="call POST /batches, answer read", meets_error=True
+    ),
     "a batch that is unknown once counts as gone": Plant(
         _believe_one_absence, "bought_twice", story="run, batches unknown for moments"
     ),

@@ -152,7 +152,8 @@ def test_the_proof_finds_bugs(plant):
     usual = measure(
         story if found.story else stories.RUN, sqlite
     )  # without the bug: it shows where to die, and how much memory is usual
-    deaths = [Death(0, point) for _, point in usual.points if point.label == found.dies_at][:1]
+    harm = Harm.ERROR if found.meets_error else Harm.DEATH
+    deaths = [Death(0, point, harm) for _, point in usual.points if point.label == found.dies_at][:1]
 
     outcome = play(story, sqlite, deaths, usual, plant=plant)
 
