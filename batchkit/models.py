@@ -101,8 +101,8 @@ class Batch:
     metadata: Mapping[str, str] = field(default_factory=dict)
     problems: Sequence[BatchProblem] = ()
     raw: Mapping[str, Any] = field(default_factory=dict)
-    missing_since: float | None = None
-    seen_at: float | None = None
+    missing_since: float | None = field(default=None, compare=False)
+    seen_at: float | None = field(default=None, compare=False)
 
     @property
     def is_terminal(self) -> bool:

@@ -116,10 +116,13 @@ class _Watching(ABC):
             thread.start()
         return self
 
-    def __exit__(self, *_exception: object) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._closing.set()
         for thread in self._threads:
             thread.join()
+        if exception[0] is None:
+            # An outage that ended a moment ago is over for the reader, too.
+            self.look_for_trouble()
 
     def note(self, text: str) -> None:
         """Print the note with the time of day, unless it was printed a moment ago, or repeats what the outage is about."""

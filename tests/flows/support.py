@@ -140,7 +140,8 @@ class ScriptedRunner:
             self.diary.append(("answer", answer and answer.counts))
         if self._ending is not None:
             raise self._ending
-        return make_progress(make_workload(int(workload_id)), succeeded=10 if self.away is None else 5)
+        workload = make_workload(int(workload_id))
+        return make_progress(workload) if self.away is None else make_progress(workload, succeeded=5)
 
     def run_wave(self, wave: Wave) -> StepReport:
         """Do as the next outcome says."""
