@@ -163,8 +163,12 @@ def split(
             _write_shards(context, workload, check, disk)
         for relative, path in (keep or {}).items():
             context.spool.keep(path, f"{workload.directory}/{relative}")
-    except StateConflict:
-        # Who took over has deleted our folder, but perhaps before our last file was in it.
+    except (StateConflict, SpoolError) as error:
+        # Whoever took over has deleted our folder, so that a write may fail before the lost lease is met.
+        if isinstance(error, SpoolError) and _is_ours(context, workload):
+            _abandon(context, workload)
+            raise
+        # That may have been before our last file was in it.
         with suppress(SpoolError):
             context.spool.remove_tree(workload.directory)
         return None
@@ -183,6 +187,11 @@ def split(
         with suppress(SpoolError):
             context.spool.remove_tree(workload.directory)
     return None
+
+
+def _is_ours(context: StepContext, workload: Workload) -> bool:
+    with context.store.write() as connection:
+        return workloads.holds_lease(connection, workload.id, context.owner)
 
 
 def _same_workload(context: StepContext, workload: Workload, paths: Sequence[Path], options: SplitOptions) -> Workload:
