@@ -24,8 +24,8 @@ if TYPE_CHECKING:
         transcribe,
         watch,
     )
+    from batchkit.engine.progress import Progress, WorkloadState
     from batchkit.errors import BatchkitError, InputInvalid
-    from batchkit.progress import Progress, WorkloadState
     from batchkit.settings import Settings, load_settings
     from batchkit.steps.split import SplitOptions
 
@@ -60,7 +60,7 @@ _HOMES = {
         *("transcribe", "watch"),
     ),
     "batchkit.errors": ("BatchkitError", "InputInvalid"),
-    "batchkit.progress": ("Progress", "WorkloadState"),
+    "batchkit.engine.progress": ("Progress", "WorkloadState"),
     "batchkit.settings": ("Settings", "load_settings"),
     "batchkit.steps.split": ("SplitOptions",),
 }

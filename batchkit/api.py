@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from batchkit import existing
 from batchkit.datasets import require_extra
-from batchkit.drive import DriveUntil
-from batchkit.outputs import check_file
-from batchkit.progress import WorkloadState
+from batchkit.engine.driver import DriveUntil
+from batchkit.engine.progress import WorkloadState
+from batchkit.engine.runtime import Runner
+from batchkit.files.outputs import check_file
+from batchkit.files.sources import check_name, name_of
 from batchkit.remembered import output_here, remember, write_remembered_output
-from batchkit.runner import Runner
 from batchkit.settings import load_settings
-from batchkit.sources import check_name, name_of
 from batchkit.steps.export import check_target, input_files
 from batchkit.steps.split import SplitOptions
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from batchkit.annotation.recipe import Recipe
     from batchkit.datasets import Table
-    from batchkit.progress import Progress
+    from batchkit.engine.progress import Progress
     from batchkit.settings import Settings
     from batchkit.steps.context import StepReport
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from batchkit import jsonl
 from batchkit.emulator import DirectoryInUse, Emulator
+from batchkit.engine.runtime import Runner
 from batchkit.errors import SpoolError, UsageError
-from batchkit.runner import Runner
+from batchkit.files import jsonl
 from batchkit.settings import Settings, load_settings
 
 if TYPE_CHECKING:

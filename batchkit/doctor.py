@@ -19,11 +19,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from batchkit import __version__, jsonl
+from batchkit import __version__
+from batchkit.engine.runtime import Runner
 from batchkit.errors import AccountRefused, BatchkitError, ProviderError, Unauthorized, WrongAddress
+from batchkit.files import jsonl
+from batchkit.files.remote import RemoteFiles
 from batchkit.models import WorkloadId
-from batchkit.remote_files import RemoteFiles
-from batchkit.runner import Runner
 from batchkit.settings import KEY_VARIABLES, Settings, environment_for_others, load_settings
 from batchkit.store import migrate, workloads
 from batchkit.store.engine import Store, parse_url

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from batchkit.engine.progress import read_progress
 from batchkit.errors import BatchkitError, StoreError, UnknownWorkload
-from batchkit.progress import read_progress
 from batchkit.store import events, work_time, workloads
 from batchkit.store.engine import Store, displayed, parse_url
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from batchkit.progress import Progress
-    from batchkit.runner import Runner
+    from batchkit.engine.progress import Progress
+    from batchkit.engine.runtime import Runner
     from batchkit.settings import Settings
     from batchkit.store.events import Event
     from batchkit.store.migrate import SchemaState
@@ -108,7 +108,7 @@ def history(settings: Settings, progress: Progress, *, limit: int) -> list[Event
 
 def open_runner(settings: Settings, *, verb: str = "python") -> Runner:
     """Open a runner for a command ``verb`` on a database that exists. Raises ``UnknownWorkload`` when there is none."""
-    from batchkit.runner import Runner  # noqa: PLC0415 - loads the provider and all steps
+    from batchkit.engine.runtime import Runner  # noqa: PLC0415 - loads the provider and all steps
 
     _check_exists(settings)
     return Runner(settings, verb=verb)

@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchkit import jsonl
+from batchkit.files import jsonl
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from batchkit.engine.progress import Progress
+    from batchkit.engine.runtime import Runner
     from batchkit.models import Workload
-    from batchkit.progress import Progress
-    from batchkit.runner import Runner
     from batchkit.settings import Settings
 
 #: A target that begins so is a table of the results database.

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import anyio
 import anyio.to_thread
 
-from batchkit.drive import Wait, reply, tell
+from batchkit.engine.driver import Wait, reply, tell
+from batchkit.engine.waits import Countdown
 from batchkit.errors import BatchkitError
-from batchkit.waits import Countdown
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 
-    from batchkit.drive import Wave, Waves
+    from batchkit.engine.driver import Wave, Waves
+    from batchkit.engine.progress import Progress
+    from batchkit.engine.runtime import Runner
     from batchkit.models import WorkloadId
-    from batchkit.progress import Progress
-    from batchkit.runner import Runner
     from batchkit.steps.context import StepReport
 
 T = TypeVar("T")

@@ -27,7 +27,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 from pydantic import ValidationError
 
-from batchkit.drive import DriveUntil
+from batchkit.engine.driver import DriveUntil
 from batchkit.errors import BatchkitError, UsageError
 
 from . import pictures
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 
     from prefect.client.schemas.objects import State
 
-    from batchkit.drive import Wait, Waves
+    from batchkit.engine.driver import Wait, Waves
+    from batchkit.engine.progress import Progress
+    from batchkit.engine.runtime import Runner
     from batchkit.models import WorkloadId
-    from batchkit.progress import Progress
-    from batchkit.runner import Runner
     from batchkit.steps.context import StepReport
 
 

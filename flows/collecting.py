@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from batchkit.drive import Wait, Waves
+    from batchkit.engine.driver import Wait, Waves
+    from batchkit.engine.runtime import Runner
+    from batchkit.engine.waits import Retries
     from batchkit.evaluation.results import EvaluationSummary
-    from batchkit.runner import Runner
     from batchkit.steps.context import StepReport
     from batchkit.store.evaluations import Evaluation
-    from batchkit.waits import Retries
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from pathlib import Path
 
-    from batchkit.drive import DriveUntil, Wait, Wave
+    from batchkit.engine.driver import DriveUntil, Wait, Wave
+    from batchkit.engine.progress import Progress
+    from batchkit.engine.runtime import Runner
     from batchkit.evaluation.results import EvaluationSummary
     from batchkit.models import Workload
-    from batchkit.progress import Progress
-    from batchkit.runner import Runner
     from batchkit.settings import Settings
     from batchkit.steps.context import StepReport
 

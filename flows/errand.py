@@ -12,11 +12,11 @@ import pickle
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from batchkit.runner import Runner
+from batchkit.engine.runtime import Runner
 from batchkit.settings import load_settings
 
 if TYPE_CHECKING:
-    from batchkit.drive import Wave
+    from batchkit.engine.driver import Wave
     from batchkit.settings import Settings
     from batchkit.steps.context import StepReport
 

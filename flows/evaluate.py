@@ -15,7 +15,7 @@ from prefect.runtime import flow_run
 from prefect.server.schemas.schedules import CronSchedule
 from prefect.states import Cancelled, Completed, Failed
 
-from batchkit.drive import DriveUntil
+from batchkit.engine.driver import DriveUntil
 from batchkit.errors import BatchkitError
 
 from .adapter import HandsWithdrawn, Job, follow
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
     from prefect.client.schemas.objects import State
 
-    from batchkit.drive import Wait, Waves
+    from batchkit.engine.driver import Wait, Waves
+    from batchkit.engine.runtime import Runner
     from batchkit.evaluation.suite import Schedule
     from batchkit.evaluation.suite_file import SuiteFile
     from batchkit.models import WorkloadId
-    from batchkit.runner import Runner
     from batchkit.steps.context import StepReport
 
     from .collecting import Finding

@@ -17,14 +17,14 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from batchkit.drive import Wait
+from batchkit.engine.driver import Wait
 
 from .adapter import HandsWithdrawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from batchkit.crew import Crew
+    from batchkit.engine.threads import Crew
 
     from .adapter import Job
 

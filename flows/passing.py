@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from batchkit.drive import DriveUntil
+from batchkit.engine.driver import DriveUntil
 from batchkit.errors import BatchkitError, StoreUnavailable
 from batchkit.remembered import write_remembered_output
 
@@ -15,10 +15,10 @@ from .adapter import Job
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from batchkit.drive import Wait, Waves
+    from batchkit.engine.driver import Wait, Waves
+    from batchkit.engine.progress import Progress
+    from batchkit.engine.runtime import Runner
     from batchkit.models import Workload
-    from batchkit.progress import Progress
-    from batchkit.runner import Runner
     from batchkit.steps.context import StepReport
 
 _logger = logging.getLogger("batchkit.flows")

@@ -10,13 +10,13 @@ import shlex
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from batchkit import situation
-from batchkit.drive import WaveKind
+from batchkit.engine import situation
+from batchkit.engine.driver import WaveKind
 
 if TYPE_CHECKING:
-    from batchkit.drive import Wave
+    from batchkit.engine.driver import Wave
+    from batchkit.engine.progress import Progress
     from batchkit.models import Batch
-    from batchkit.progress import Progress
     from batchkit.steps.context import StepReport
 
 _SAMPLE_CHARACTERS = 200

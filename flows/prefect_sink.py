@@ -12,7 +12,7 @@ from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCol
 from prefect.events import emit_event
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from batchkit import jsonl
+from batchkit.files import jsonl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,7 +18,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
-from batchkit.drive import DriveUntil
+from batchkit.engine.driver import DriveUntil
 from batchkit.errors import BatchkitError
 from batchkit.models import WorkloadId
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
     from prefect.client.schemas.objects import State
 
-    from batchkit.drive import Wait, Waves
+    from batchkit.engine.driver import Wait, Waves
+    from batchkit.engine.progress import Progress
+    from batchkit.engine.runtime import Runner
     from batchkit.models import Workload
-    from batchkit.progress import Progress
-    from batchkit.runner import Runner
     from batchkit.steps.context import StepReport
 
 _logger = logging.getLogger("batchkit.flows")

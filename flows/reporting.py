@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from batchkit.drive import Wait, Wave
+    from batchkit.engine.driver import Wait, Wave
+    from batchkit.engine.progress import Progress
     from batchkit.evaluation.results import EvaluationSummary
     from batchkit.models import WorkloadId
-    from batchkit.progress import Progress
     from batchkit.steps.context import StepReport
 
 _PROGRESS_EVERY_SECONDS = 10.0

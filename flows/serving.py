@@ -21,9 +21,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from batchkit.crew import Crew
-from batchkit.runner import Runner
-from batchkit.waits import Retries, Slots
+from batchkit.engine.runtime import Runner
+from batchkit.engine.threads import Crew
+from batchkit.engine.waits import Retries, Slots
 
 from .adapter import Job
 from .collecting import collecting

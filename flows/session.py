@@ -11,7 +11,7 @@ import anyio.to_thread
 from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 
-from batchkit.runner import Runner
+from batchkit.engine.runtime import Runner
 from batchkit.settings import load_settings
 
 from .adapter import Job, WorkerThreads

@@ -9,7 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
 
-from batchkit.drive import Wave, WaveKind
+from batchkit.engine.driver import Wave, WaveKind
 from batchkit.errors import BatchkitError
 from batchkit.models import ShardId, WorkloadId
 

@@ -19,9 +19,9 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from batchkit.files.spool import make_private_folder
 from batchkit.leases import is_certainly_dead, new_owner
 from batchkit.settings import environment_for_others
-from batchkit.spool import make_private_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

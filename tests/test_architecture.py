@@ -16,16 +16,20 @@ ROOT = Path(__file__).parent.parent
 BREACHES = {
     "a step that reads settings": ("batchkit/steps/poll.py", "import batchkit.settings", "layers"),
     "a store that asks the provider": ("batchkit/store/batches.py", "import batchkit.provider.base", "layers"),
-    "a provider that writes to the store": ("batchkit/provider/wire.py", "import batchkit.store.events", "layers"),
+    "a provider that writes to the store": ("batchkit/provider/groq/wire.py", "import batchkit.store.events", "layers"),
     "rules that look into the database": ("batchkit/lifecycle.py", "import batchkit.store.shards", "layers"),
-    "an emulator that borrows our parser": ("batchkit/emulator/rules.py", "import batchkit.jsonl", "layers"),
+    "an emulator that borrows our parser": (
+        "batchkit/emulator/contract/rules.py",
+        "import batchkit.files.jsonl",
+        "layers",
+    ),
     "a module that stands nowhere": ("batchkit/helpers.py", "", "layers"),
     "a step that calls the provider past its seam": ("batchkit/steps/poll.py", "import httpx", "http"),
-    "a report with a query of its own": ("batchkit/progress.py", "import sqlalchemy", "sql"),
+    "a report with a query of its own": ("batchkit/engine/progress.py", "import sqlalchemy", "sql"),
     "another parser": ("batchkit/steps/answers.py", "import orjson", "json"),
-    "a runner that needs Prefect": ("batchkit/runner.py", "import prefect", "prefect"),
-    "a flow that polls by itself": ("flows/tasks.py", "import batchkit.provider.groq", "flows"),
-    "a run that ends in the emulator": ("batchkit/runner.py", "import batchkit.emulator.app", "emulator"),
+    "a runner that needs Prefect": ("batchkit/engine/runtime.py", "import prefect", "prefect"),
+    "a flow that polls by itself": ("flows/tasks.py", "import batchkit.provider.groq.client", "flows"),
+    "a run that ends in the emulator": ("batchkit/engine/runtime.py", "import batchkit.emulator.http.app", "emulator"),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from batchkit import jsonl
+from batchkit.files import jsonl
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

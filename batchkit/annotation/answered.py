@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from batchkit.errors import UsageError
-from batchkit.spool import directory_name
+from batchkit.files.spool import directory_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from batchkit.datasets import Table
-    from batchkit.runner import Runner
+    from batchkit.engine.runtime import Runner
 
 _COLUMNS = ["custom_id", "text"]
 

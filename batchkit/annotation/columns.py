@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pyarrow as pa
 
-from batchkit import jsonl
 from batchkit.datasets.rows import is_json, json_field, json_texts
+from batchkit.files import jsonl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from batchkit import jsonl
 from batchkit.annotation.parameters import SCHEMA_MODELS, STRICT_SCHEMA_MODELS
+from batchkit.files import jsonl
 
 if TYPE_CHECKING:
     from batchkit.annotation.parameters import ResponseFormat

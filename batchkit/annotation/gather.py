@@ -20,7 +20,7 @@ from batchkit.annotation.recipe import load_recipe
 from batchkit.answers import AnswerCheck
 from batchkit.datasets import Snapshot, TableWriter, rows_of, table_name_of
 from batchkit.errors import SpoolError, UsageError
-from batchkit.jsonl import answer_text
+from batchkit.files.jsonl import answer_text
 from batchkit.models import RequestState
 from batchkit.steps.replaced import ReplacedHalves
 from batchkit.store import attempts, results, shards
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from batchkit.annotation.recipe import Recipe
+    from batchkit.engine.runtime import Runner
     from batchkit.models import ShardId, Workload
-    from batchkit.runner import Runner
     from batchkit.store.attempts import Spent
     from batchkit.store.results import ExportRow
 

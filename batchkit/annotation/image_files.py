@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
 
-from batchkit.words import printable
+from batchkit.formatting import printable
 
 #: A file that is larger than this is not read.
 MAX_FILE_BYTES: Final = 500_000_000

@@ -15,8 +15,8 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from batchkit.annotation.image_files import FileTrouble
+from batchkit.formatting import printable
 from batchkit.preflight.facts import MAX_BASE64_REQUEST_BYTES, MAX_IMAGES
-from batchkit.words import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

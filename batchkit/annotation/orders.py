@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchkit import jsonl, outputs, preflight, sources
+from batchkit import preflight
 from batchkit.annotation.recipe import load_recipe
 from batchkit.annotation.render import BadRow, Renderer, RowProblem
 from batchkit.errors import InputInvalid, Problem, UsageError, WorkloadConflict
-from batchkit.spool import disk_errors
+from batchkit.files import jsonl, outputs, sources
+from batchkit.files.spool import disk_errors
+from batchkit.files.uniqueness import SeenIds
 from batchkit.steps.split import SplitOptions
-from batchkit.uniqueness import SeenIds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
     from batchkit.annotation.recipe import Recipe
     from batchkit.datasets import Table
+    from batchkit.engine.runtime import Runner
     from batchkit.models import Workload
-    from batchkit.runner import Runner
 
 #: The table as it was when the requests were made, in the folder of its workload.
 SNAPSHOT = "table.parquet"

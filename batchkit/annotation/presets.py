@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from batchkit import jsonl
 from batchkit.annotation.parameters import Audio, Parameters
 from batchkit.annotation.recipe import Prompt, Recipe
 from batchkit.answers import AnswerCheck, AnswerRules
 from batchkit.answers.importing import import_by_path
 from batchkit.errors import UsageError
+from batchkit.files import jsonl
 from batchkit.preflight.facts import GUARD_MODELS
 
 if TYPE_CHECKING:

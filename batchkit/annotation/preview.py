@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from batchkit import jsonl, preflight
+from batchkit import preflight
 from batchkit.annotation.orders import Problems, default_name, in_users_words, rendered, with_table
 from batchkit.annotation.render import Renderer
+from batchkit.files import jsonl
 
 if TYPE_CHECKING:
     from collections.abc import Callable

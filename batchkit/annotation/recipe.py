@@ -7,10 +7,10 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from batchkit import jsonl
 from batchkit.annotation.parameters import MAX_COMPLETION_TOKENS, Audio, Parameters
 from batchkit.answers.rules import AnswerRules
 from batchkit.errors import UsageError
+from batchkit.files import jsonl
 
 Kind = Literal["annotate", "transcribe", "moderate", "evaluate"]
 #: What a recipe says beside what the requests are: how the table is called, and how bad answers are asked for again.

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batchkit import jsonl
 from batchkit.annotation.audio import AudioTrouble, audio_body, endpoint_of
 from batchkit.annotation.demands import demand_of
 from batchkit.annotation.ids import RequestIds
@@ -14,6 +13,7 @@ from batchkit.annotation.image_files import ImageFolder
 from batchkit.annotation.images import Images, ImageTrouble
 from batchkit.annotation.template import Template, Unrendered, unknown_column
 from batchkit.errors import Problem, UsageError
+from batchkit.files import jsonl
 from batchkit.preflight.facts import CHAT, METHOD
 
 if TYPE_CHECKING:

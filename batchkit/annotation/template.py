@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import StrictUndefined, TemplateError, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from batchkit import jsonl
 from batchkit.errors import UsageError
+from batchkit.files import jsonl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -6,19 +6,19 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from batchkit import jsonl
 from batchkit.annotation.gather import answered_rows
 from batchkit.annotation.pricing import price
 from batchkit.annotation.recipe import load_recipe
 from batchkit.annotation.votes import label_properties
 from batchkit.errors import UsageError
+from batchkit.files import jsonl
 from batchkit.models import RequestState
 from batchkit.store import attempts
 
 if TYPE_CHECKING:
     from batchkit.annotation.recipe import Recipe
+    from batchkit.engine.runtime import Runner
     from batchkit.models import Workload
-    from batchkit.runner import Runner
     from batchkit.stats.agreement import AgreementReport
 
 #: Formats whose answers can be the same: free text never is, and a transcript has one annotator.

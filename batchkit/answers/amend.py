@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, Final
 
-from batchkit import jsonl
 from batchkit.answers.check import Reason
+from batchkit.files import jsonl
 
 if TYPE_CHECKING:
     from batchkit.answers.rules import AnswerRules

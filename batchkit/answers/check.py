@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from batchkit import jsonl
 from batchkit.answers.importing import import_by_path
 from batchkit.answers.transcripts import read_transcript
 from batchkit.errors import ConfigurationError
+from batchkit.files import jsonl
 
 if TYPE_CHECKING:
     from collections.abc import Callable

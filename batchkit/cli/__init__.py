@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Run ``batchkit`` with the words of the command line and leave with its exit code."""
     try:
-        from batchkit.cli.pipes import outlive_readers  # noqa: PLC0415 - an early Ctrl-C is not worth a traceback
+        from batchkit.cli.render.pipes import outlive_readers  # noqa: PLC0415 - an early Ctrl-C is not worth a traceback
 
         outlive_readers()
         from batchkit.cli.app import run_command  # noqa: PLC0415 - as above

@@ -11,23 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import batchkit
-from batchkit.cli import (
-    annotate,
-    console,
-    db,
-    evaluate,
-    exits,
-    look,
-    manage,
-    moderate,
-    report,
-    run,
-    tools,
-    transcribe,
-    watch,
-)
-from batchkit.cli.helptext import help_of
-from batchkit.cli.options import COMMAND_LINE
+from batchkit.cli.options.common import COMMAND_LINE
+from batchkit.cli.options.helptext import help_of
+from batchkit.cli.render import console, exits
+from batchkit.cli.verbs import annotate, db, evaluate, manage, moderate, report, run, status, tools, transcribe, watch
 from batchkit.errors import BatchkitError
 
 if TYPE_CHECKING:
@@ -35,7 +22,7 @@ if TYPE_CHECKING:
 
 _VERBOSE_FLAGS = frozenset({"-v", "--verbose", "--debug"})
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Workloads": (run.run, run.submit, watch.watch, look.status, look.export, report.report),
+    "Workloads": (run.run, run.submit, watch.watch, status.status, status.export, report.report),
     "Tables": (annotate.annotate, transcribe.transcribe, moderate.moderate),
     "Changing a workload": (manage.cancel, manage.resubmit, manage.clean),
     "Around it": (tools.serve, tools.doctor, tools.demo, tools.emulator),

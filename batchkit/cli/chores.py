@@ -9,20 +9,22 @@ from typing import TYPE_CHECKING
 import typer
 from rich.text import Text
 
-from batchkit import existing, words
-from batchkit.cli import console, display, driving, exits, options, outcome
+from batchkit import existing, formatting
+from batchkit.cli import driving
 from batchkit.cli.job import Desk, Manner, print_outcome
-from batchkit.drive import DriveUntil
+from batchkit.cli.options import common
+from batchkit.cli.render import console, display, exits, outcome
+from batchkit.engine.driver import DriveUntil
+from batchkit.engine.progress import WorkloadState
 from batchkit.errors import UsageError
 from batchkit.models import TERMINAL_STATUSES, BatchStatus
-from batchkit.progress import WorkloadState
 from batchkit.steps.export import check_target, input_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from batchkit.progress import Progress
+    from batchkit.engine.progress import Progress
     from batchkit.settings import Settings
 
 _STOPPING = TERMINAL_STATUSES | {BatchStatus.CANCELLING, BatchStatus.FINALIZING}
@@ -31,27 +33,27 @@ _STOPPING = TERMINAL_STATUSES | {BatchStatus.CANCELLING, BatchStatus.FINALIZING}
 def export(name: str, target: Path, settings: Settings, manner: Manner, *, raw_csv: bool) -> int:
     """Write the results as they are now; returns the exit code. Raises ``UsageError`` for what cannot be written."""
     check_target(target)
-    with existing.open_runner(settings, verb=options.verb()) as runner:
+    with existing.open_runner(settings, verb=common.verb()) as runner:
         desk = Desk(runner, manner, console.stderr())
         workload = runner.find(name)
         check_target(target, inputs=input_files(workload))
         count = desk.export(workload, target, raw_csv=raw_csv)
         unresolved = runner.progress(workload.id).counts.unresolved
-    console.say(console.stdout(), f"{words.counted(count, 'line')} written to {target}")
+    console.say(console.stdout(), f"{formatting.counted(count, 'line')} written to {target}")
     if unresolved:
         console.say(
-            desk.err, f"note: {words.counted(unresolved, 'request')} without a final result, pending or in flight"
+            desk.err, f"note: {formatting.counted(unresolved, 'request')} without a final result, pending or in flight"
         )
     return exits.SUCCEEDED
 
 
 def cancel(name: str, settings: Settings, manner: Manner, *, stay: bool) -> int:
     """Have a workload stopped, and with ``stay`` wait for its end; returns the exit code. Raises ``BatchkitError``."""
-    with existing.open_runner(settings, verb=options.verb()) as runner:
+    with existing.open_runner(settings, verb=common.verb()) as runner:
         # One pass is not worth the start of Prefect.
         desk = Desk(runner, manner if stay else replace(manner, use_prefect=False), console.stderr())
         workload = runner.find(name)
-        again = options.same_command()
+        again = common.same_command()
         progress = runner.progress(workload.id)
         if progress.is_finished:
             output = desk.write_remembered(progress, is_news=False)
@@ -76,15 +78,15 @@ def cancel(name: str, settings: Settings, manner: Manner, *, stay: bool) -> int:
 
 def resubmit(name: str, settings: Settings, manner: Manner, *, failed: bool, stay: bool) -> int:
     """Reopen a workload, and with ``stay`` drive it until it is done; returns the exit code. Raises ``BatchkitError``."""
-    with existing.open_runner(settings, verb=options.verb()) as runner:
+    with existing.open_runner(settings, verb=common.verb()) as runner:
         desk = Desk(runner, manner, console.stderr())
         workload = runner.find(name)
         count = runner.reopen(name, failed=failed)
         progress = runner.progress(workload.id)
         if not manner.is_for_machines:
-            console.say(desk.err, f"{words.counted(count, 'request')} to be sent again")
+            console.say(desk.err, f"{formatting.counted(count, 'request')} to be sent again")
             if progress.counts.failed:
-                more = words.counted(progress.counts.failed, "failed request")
+                more = formatting.counted(progress.counts.failed, "failed request")
                 console.say(desk.err, f"hint: --failed also sends {more} again")
         if stay:
             return desk.finish(workload)
@@ -96,22 +98,22 @@ def resubmit(name: str, settings: Settings, manner: Manner, *, failed: bool, sta
 
 def clean(name: str, settings: Settings, manner: Manner, *, keep_results: bool, ask: bool) -> int:
     """Delete a finished workload, after a question; returns the exit code. Raises ``UsageError`` when it is refused."""
-    with existing.open_runner(settings, verb=options.verb()) as runner:
+    with existing.open_runner(settings, verb=common.verb()) as runner:
         console.log_to(console.stderr(), verbose=manner.verbose)
         counts = runner.progress(runner.find(name).id).counts
         if ask:
             what = (
                 "the files"
                 if keep_results
-                else f"the files and the results of {words.counted(counts.total, 'request')}"
+                else f"the files and the results of {formatting.counted(counts.total, 'request')}"
             )
-            _confirm(f"Delete {what} of {words.printable(name)!r}, here and at the provider?")
+            _confirm(f"Delete {what} of {formatting.printable(name)!r}, here and at the provider?")
         report = runner.clean(name, keep_results=keep_results)
-    freed = words.size(report.counts.get("bytes freed", 0))
-    remote = words.counted(report.counts.get("remote files deleted", 0), "file")
+    freed = formatting.size(report.counts.get("bytes freed", 0))
+    remote = formatting.counted(report.counts.get("remote files deleted", 0), "file")
     kept = "; the results are kept" if keep_results else ""
     console.say(
-        console.stdout(), f"{words.printable(name)}: {remote} deleted at the provider, {freed} freed here{kept}"
+        console.stdout(), f"{formatting.printable(name)}: {remote} deleted at the provider, {freed} freed here{kept}"
     )
     return exits.SUCCEEDED
 
@@ -123,8 +125,8 @@ def _is_stopping(progress: Progress) -> bool:
 
 def _being_stopped(progress: Progress, manner: Manner) -> Iterator[Text]:
     name = progress.workload.name
-    batches = words.counted(sum(progress.batches.values()), "batch", "batches")
-    yield Text(f"{words.printable(name)}: {batches} asked to stop, which may take ten minutes")
+    batches = formatting.counted(sum(progress.batches.values()), "batch", "batches")
+    yield Text(f"{formatting.printable(name)}: {batches} asked to stop, which may take ten minutes")
     yield Text(display.plain_line(progress, display.Moment(progress.read_at)), style="dim")
     yield outcome.next_step("see it through", manner.where.command("watch", name))
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from batchkit.cli import exits, several
-from batchkit.cli.console import tell
-from batchkit.drive import DriveUntil
+from batchkit.cli import several
+from batchkit.cli.render import exits
+from batchkit.cli.render.console import tell
+from batchkit.engine.driver import DriveUntil
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from batchkit.cli.live import Reporter
-    from batchkit.drive import Wait, Wave
+    from batchkit.cli.render.live import Reporter
+    from batchkit.engine.driver import Wait, Wave
+    from batchkit.engine.progress import Progress
+    from batchkit.engine.runtime import Runner
     from batchkit.models import Workload
-    from batchkit.progress import Progress
-    from batchkit.runner import Runner
     from batchkit.steps.context import StepReport
 
 _ENTRY = "batchkit.flows.entry"

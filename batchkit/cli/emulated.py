@@ -9,9 +9,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from batchkit.cli import console
+from batchkit.cli.render import console
 from batchkit.emulator import Emulator, fault_catalogue, fault_families, scenario_names, serve
-from batchkit.emulator.scenario import load_scenario
+from batchkit.emulator.scenarios.scenario import load_scenario
 
 if TYPE_CHECKING:
     from pathlib import Path

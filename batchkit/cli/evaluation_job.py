@@ -5,21 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from batchkit import outputs
-from batchkit.cli import console, driving, evaluated, exits, job, live, options, outcome
-from batchkit.drive import DriveUntil
+from batchkit.cli import driving, job
+from batchkit.cli.options import common
+from batchkit.cli.render import console, evaluated, exits, live, outcome
+from batchkit.engine.driver import DriveUntil
+from batchkit.engine.runtime import Runner
 from batchkit.errors import BatchkitError
 from batchkit.evaluation import runs
 from batchkit.evaluation.results import summary
 from batchkit.evaluation.suite_file import load_suite
-from batchkit.runner import Runner
+from batchkit.files import outputs
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from batchkit.cli.job import Desk, Manner
+    from batchkit.engine.progress import Progress
     from batchkit.evaluation.results import EvaluationSummary
-    from batchkit.progress import Progress
     from batchkit.settings import Settings
     from batchkit.steps.split import SplitOptions
     from batchkit.store.evaluations import Evaluation
@@ -40,11 +42,11 @@ class EvaluationOrder:
 def carry_out(order: EvaluationOrder, settings: Settings, manner: Manner) -> int:
     """Bring a run as far as it was asked for; returns the exit code. Raises ``BatchkitError``."""
     err = console.stderr()
-    again = options.same_command()
+    again = common.same_command()
     file = load_suite(order.suite)
     if order.report is not None:
         outputs.check_file(order.report, inputs=[order.suite], makes_folder=True)
-    with Runner(settings, verb=options.verb()) as runner:
+    with Runner(settings, verb=common.verb()) as runner:
         desk = job.Desk(runner, manner, err)
         with driving.interruptible(err, lambda: outcome.interrupted(desk.picture(), manner.where, again=again)):
             evaluation = runs.begin(runner, file, name=order.run)

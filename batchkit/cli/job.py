@@ -9,11 +9,13 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from batchkit import existing
-from batchkit.cli import console, display, driving, exits, inputs, live, machine, options, outcome, several
-from batchkit.drive import DriveUntil
+from batchkit.cli import driving, several
+from batchkit.cli.options import common, inputs
+from batchkit.cli.render import console, display, exits, live, machine, outcome
+from batchkit.engine.driver import DriveUntil
+from batchkit.engine.runtime import Runner
 from batchkit.errors import BatchkitError, StoreError
 from batchkit.remembered import output_here, remember, remembered, write_remembered_output
-from batchkit.runner import Runner
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,9 +23,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from batchkit.cli.options import Where
+    from batchkit.cli.options.common import Where
+    from batchkit.engine.progress import Progress
     from batchkit.models import Trouble, Workload
-    from batchkit.progress import Progress
     from batchkit.settings import Settings
     from batchkit.steps.split import SplitOptions
 
@@ -122,7 +124,7 @@ class Desk:
 
     def finish(self, workload: Workload) -> int:
         """Drive a workload until it is done and print the last word; returns the exit code."""
-        again = options.same_command()
+        again = common.same_command()
         with driving.interruptible(
             self.err, lambda: outcome.interrupted(self.picture(), self.manner.where, again=again)
         ):
@@ -210,7 +212,7 @@ def carry_out(order: Order, settings: Settings, manner: Manner) -> int:
     """Bring an order as far as it was asked for; returns the exit code. Raises ``BatchkitError``."""
     err = console.stderr()
     with (
-        driving.interruptible(err, lambda: outcome.interrupted(None, manner.where, again=options.same_command())),
+        driving.interruptible(err, lambda: outcome.interrupted(None, manner.where, again=common.same_command())),
         inputs.opened(order.sources, folder=settings.home) as paths,
     ):
         name = inputs.workload_name(order.name, order.sources, paths)
@@ -218,8 +220,8 @@ def carry_out(order: Order, settings: Settings, manner: Manner) -> int:
         output = inputs.output_file(order.output, name, paths) if writes else None
         # What came through a pipe cannot be read again, but it is split by then: watching is enough.
         is_piped = inputs.STDIN in order.sources
-        again = manner.where.command("watch", name) if is_piped else options.same_command()
-        with Runner(settings, verb=options.verb()) as runner:
+        again = manner.where.command("watch", name) if is_piped else common.same_command()
+        with Runner(settings, verb=common.verb()) as runner:
             desk = Desk(runner, manner, err)
             with driving.interruptible(err, lambda: outcome.interrupted(desk.picture(), manner.where, again=again)):
                 progress = desk.fulfil(order, paths, name, output)
@@ -230,14 +232,14 @@ def carry_out(order: Order, settings: Settings, manner: Manner) -> int:
 
 def watch(name: str | None, settings: Settings, manner: Manner) -> int:
     """Drive one workload, or all open ones, until done; returns the exit code. Raises ``BatchkitError``."""
-    with existing.open_runner(settings, verb=options.verb()) as runner:
+    with existing.open_runner(settings, verb=common.verb()) as runner:
         desk = Desk(runner, manner, console.stderr())
         if name is not None:
             return desk.finish(runner.find(name))
         workloads = runner.open_workloads()
         if len(workloads) == 1:
             return desk.finish(workloads[0])
-        with driving.interruptible(desk.err, lambda: outcome.interrupted_all(again=options.same_command())):
+        with driving.interruptible(desk.err, lambda: outcome.interrupted_all(again=common.same_command())):
             ends = desk.drive_all(workloads)
             failed = [(found, end) for found, end in zip(workloads, ends, strict=True) if isinstance(end, Exception)]
             written = [desk.write_remembered(end) for end in ends if not isinstance(end, Exception)]

@@ -12,18 +12,18 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from batchkit.drive import Wait, until_wait
+from batchkit.engine.driver import Wait, until_wait
+from batchkit.engine.waits import Countdown, Retries, Slots
 from batchkit.errors import BatchkitError
-from batchkit.waits import Countdown, Retries, Slots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from batchkit.cli.live import Reporter
-    from batchkit.drive import Wave, Waves
+    from batchkit.cli.render.live import Reporter
+    from batchkit.engine.driver import Wave, Waves
+    from batchkit.engine.progress import Progress
+    from batchkit.engine.runtime import Runner
     from batchkit.models import Workload, WorkloadId
-    from batchkit.progress import Progress
-    from batchkit.runner import Runner
     from batchkit.steps.context import StepReport
 
     #: What one workload asks for next: a wait, its end, or its error.

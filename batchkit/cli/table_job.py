@@ -12,10 +12,12 @@ from batchkit.annotation import orders
 from batchkit.annotation.gather import write_annotated
 from batchkit.annotation.preview import preview
 from batchkit.annotation.totals import totals
-from batchkit.cli import annotated, console, driving, exits, job, live, options, outcome
-from batchkit.drive import DriveUntil
+from batchkit.cli import driving, job
+from batchkit.cli.options import common
+from batchkit.cli.render import annotated, console, exits, live, outcome
+from batchkit.engine.driver import DriveUntil
+from batchkit.engine.runtime import Runner
 from batchkit.remembered import output_here, remember
-from batchkit.runner import Runner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
     from batchkit.annotation.recipe import Recipe
     from batchkit.cli.job import Desk, Manner
     from batchkit.datasets import Table
+    from batchkit.engine.progress import Progress
     from batchkit.models import Workload
-    from batchkit.progress import Progress
     from batchkit.settings import Settings
     from batchkit.steps.split import SplitOptions
 
@@ -54,9 +56,9 @@ class TableOrder:
 def carry_out(order: TableOrder, settings: Settings, manner: Manner) -> int:
     """Bring an order as far as it was asked for; returns the exit code. Raises ``BatchkitError``."""
     err = console.stderr()
-    again = options.same_command()
+    again = common.same_command()
     _check_outputs(order, order.output)
-    with Runner(settings, verb=options.verb()) as runner:
+    with Runner(settings, verb=common.verb()) as runner:
         with runner.store.read() as connection:
             orders.check_tables(connection, output=order.output, review=order.review)
         desk = job.Desk(runner, manner, err)

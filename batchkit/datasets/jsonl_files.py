@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from batchkit import jsonl
 from batchkit.datasets.kinds import Kind
 from batchkit.datasets.rows import is_json, json_field, json_texts
 from batchkit.datasets.streams import digest_of, open_bytes, reading
 from batchkit.datasets.table import Table
 from batchkit.errors import InputUnreadable
+from batchkit.files import jsonl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,14 +9,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from batchkit import jsonl
 from batchkit.datasets.arrow_files import ArrowTable
 from batchkit.datasets.csv_files import CsvTable
 from batchkit.datasets.jsonl_files import JsonlTable
 from batchkit.datasets.sql import SqlTable
 from batchkit.datasets.streams import check_file, first_bytes, reading
 from batchkit.errors import InputUnreadable, UsageError
-from batchkit.outputs import are_same
+from batchkit.files import jsonl
+from batchkit.files.outputs import are_same
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

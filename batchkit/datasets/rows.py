@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from batchkit import jsonl
 from batchkit.errors import UsageError
+from batchkit.files import jsonl
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

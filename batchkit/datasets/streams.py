@@ -9,8 +9,8 @@ from typing import IO, TYPE_CHECKING
 
 import pyarrow as pa
 
-from batchkit import input_files
 from batchkit.errors import InputUnreadable
+from batchkit.files import compressed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turn what reading, decompressing and Arrow may raise into ``InputUnreadable``."""
-    with input_files.reading(path):
+    with compressed.reading(path):
         try:
             yield
         except pa.ArrowException as error:
@@ -35,19 +35,19 @@ def reading(path: Path) -> Iterator[None]:
 
 def check_file(path: Path) -> None:
     """Refuse what can be known to be unreadable from the start of a file. Raises ``InputUnreadable``."""
-    input_files.check_file(path, wanted="a table", instead="save what it gives as a file")
+    compressed.check_file(path, wanted="a table", instead="save what it gives as a file")
 
 
 def first_bytes(path: Path) -> bytes:
     """Give what a file begins with, as it lies on disk. Raises ``InputUnreadable``."""
-    with input_files.open_file(path) as file, reading(path):
-        return file.read(input_files.MAGIC_BYTES)
+    with compressed.open_file(path) as file, reading(path):
+        return file.read(compressed.MAGIC_BYTES)
 
 
 @contextmanager
 def open_bytes(path: Path) -> Iterator[IO[bytes]]:
     """Open a file of text; gzip and zstandard are told by the first bytes. Raises ``InputUnreadable``."""
-    with io.BufferedReader(_Decompressed(path), input_files.BLOCK_BYTES) as handle:
+    with io.BufferedReader(_Decompressed(path), compressed.BLOCK_BYTES) as handle:
         yield handle
 
 
@@ -55,7 +55,7 @@ class _Decompressed(io.RawIOBase):
     """A file's bytes, decompressed, for those who read files."""
 
     def __init__(self, path: Path) -> None:
-        self._blocks = input_files.blocks_of(path)
+        self._blocks = compressed.blocks_of(path)
         self._left = memoryview(b"")
 
     def readable(self) -> bool:

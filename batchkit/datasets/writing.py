@@ -15,12 +15,12 @@ import zstandard
 from pyarrow import ipc
 from pyarrow import parquet as pq
 
-from batchkit import jsonl
 from batchkit.datasets.arrow_files import ArrowTable
 from batchkit.datasets.formulas import without_formula
 from batchkit.datasets.rows import json_texts, readable, values_of
 from batchkit.errors import UsageError
-from batchkit.spool import disk_errors, make_private_folder, whole_file
+from batchkit.files import jsonl
+from batchkit.files.spool import disk_errors, make_private_folder, whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -17,10 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from batchkit.emulator.faults import FamilyInfo, FaultInfo, fault_catalogue, fault_families
-    from batchkit.emulator.ledger import Ledger, LedgerBatch, LedgerUpload, Totals
-    from batchkit.emulator.scenario import Limits, Scenario, ScenarioError, Timing, load_scenario, scenario_names
-    from batchkit.emulator.server import DEFAULT_SPEED, Emulator, EmulatorNotStarted, serve
-    from batchkit.emulator.world import DirectoryInUse
+    from batchkit.emulator.http.server import DEFAULT_SPEED, Emulator, EmulatorNotStarted, serve
+    from batchkit.emulator.scenarios.scenario import (
+        Limits,
+        Scenario,
+        ScenarioError,
+        Timing,
+        load_scenario,
+        scenario_names,
+    )
+    from batchkit.emulator.state.ledger import Ledger, LedgerBatch, LedgerUpload, Totals
+    from batchkit.emulator.state.world import DirectoryInUse
 
 __all__ = [
     "DEFAULT_SPEED",

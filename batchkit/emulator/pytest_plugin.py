@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from batchkit.emulator.scenario import Scenario
-    from batchkit.emulator.server import Emulator
+    from batchkit.emulator.http.server import Emulator
+    from batchkit.emulator.scenarios.scenario import Scenario
 
 _MARK = "groq_emulator"
 
@@ -41,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def groq_emulator_factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorFactory]:
     """Start as many emulators as the test needs."""
     # Every pytest run loads this plugin; only a test that uses an emulator should pay for the HTTP server.
-    from batchkit.emulator.server import Emulator  # noqa: PLC0415 - as said
+    from batchkit.emulator.http.server import Emulator  # noqa: PLC0415 - as said
 
     with ExitStack() as stack:
 

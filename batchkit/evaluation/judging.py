@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from batchkit.annotation.gather import Answer
+    from batchkit.engine.runtime import Runner
     from batchkit.evaluation.scorers import Judge
     from batchkit.models import Workload
-    from batchkit.runner import Runner
     from batchkit.steps.split import SplitOptions
     from batchkit.store.evaluations import Evaluation
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from batchkit import jsonl
 from batchkit.evaluation.scorers import NO_ANSWER
+from batchkit.files import jsonl
 from batchkit.store import evaluations
 
 if TYPE_CHECKING:

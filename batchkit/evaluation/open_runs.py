@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from batchkit.store import evaluations
 
 if TYPE_CHECKING:
-    from batchkit.runner import Runner
+    from batchkit.engine.runtime import Runner
     from batchkit.store.evaluations import Evaluation
 
 

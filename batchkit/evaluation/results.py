@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from batchkit.annotation.gather import Answer
-    from batchkit.runner import Runner
+    from batchkit.engine.runtime import Runner
     from batchkit.store.evaluations import Evaluation
 
 

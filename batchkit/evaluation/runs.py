@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from batchkit import jsonl
 from batchkit.annotation.orders import ensure_workload
 from batchkit.annotation.recipe import load_recipe
 from batchkit.annotation.render import Renderer
@@ -30,15 +29,16 @@ from batchkit.evaluation.scorers import JUDGE_COLUMNS, Judge
 from batchkit.evaluation.scoring import score_answers
 from batchkit.evaluation.suite import Suite
 from batchkit.evaluation.verdict import compare, measure, verdict_of
+from batchkit.files import jsonl
 from batchkit.store import evaluations
 from batchkit.store.evaluations import Arm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from batchkit.engine.runtime import Runner
     from batchkit.evaluation.suite_file import SuiteFile
     from batchkit.models import Workload
-    from batchkit.runner import Runner
     from batchkit.steps.split import SplitOptions
     from batchkit.store.evaluations import Evaluation
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from batchkit import jsonl
 from batchkit.annotation.parameters import Parameters
 from batchkit.answers.check import compiled_schema
 from batchkit.answers.importing import import_by_path
 from batchkit.answers.rules import Pattern
 from batchkit.evaluation.parts import Answers, PromptText, read_schema
+from batchkit.files import jsonl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from batchkit import jsonl
 from batchkit.annotation.gather import answered_rows
 from batchkit.evaluation.judging import Judgements
 from batchkit.evaluation.scorers import NO_ANSWER, Judge, Score, as_text
+from batchkit.files import jsonl
 from batchkit.store import evaluations
 from batchkit.store.evaluations import RowOf, ScoreOf
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from batchkit.annotation.gather import Answer, AnsweredRow
+    from batchkit.engine.runtime import Runner
     from batchkit.evaluation.suite import Suite
-    from batchkit.runner import Runner
     from batchkit.store.evaluations import Evaluation
 
 _ROWS_PER_COMMIT = 500

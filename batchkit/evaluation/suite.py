@@ -10,11 +10,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from batchkit import jsonl
 from batchkit.annotation.parameters import Parameters
 from batchkit.annotation.recipe import Recipe
 from batchkit.evaluation.parts import Answers, PromptText
 from batchkit.evaluation.scorers import JUDGE_COLUMNS, Judge, Scorer
+from batchkit.files import jsonl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from batchkit import jsonl
+from batchkit.files import jsonl
 from batchkit.preflight.envelope import PARTICULAR_MODELS
 from batchkit.preflight.facts import CHAT, REASONING_EFFORTS_OF_MODELS
 

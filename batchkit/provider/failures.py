@@ -51,7 +51,7 @@ from batchkit.errors import (
     TooLarge,
     Unauthorized,
 )
-from batchkit.jsonl import MalformedJson, loads_leniently
+from batchkit.files.jsonl import MalformedJson, loads_leniently
 from batchkit.models import RefusalKind
 from batchkit.provider.headers import rate_limit_reset, retry_after
 from batchkit.provider.retry import NotTheApi, TryAgain

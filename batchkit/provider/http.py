@@ -22,7 +22,7 @@ from batchkit.errors import (
     SpoolError,
     WrongAddress,
 )
-from batchkit.jsonl import MalformedJson, dumps, loads_leniently
+from batchkit.files.jsonl import MalformedJson, dumps, loads_leniently
 from batchkit.provider.access import parse_base_url, reveal_key
 from batchkit.provider.connections import Connections, new_client, trust
 from batchkit.provider.failures import (

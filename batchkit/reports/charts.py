@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from markupsafe import Markup
 
-from batchkit import words
+from batchkit import formatting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -106,7 +106,7 @@ def columns(bins: Sequence[tuple[str, int]], *, says: str, every: int = 1) -> Ma
         left, top = number * width, _TOP_SPACE + plot - height
         pieces.append(_rect(left + width * 0.08, width * 0.84, top, height, "fill-main"))
         if count:
-            pieces.append(_text(left + width / 2, top - 4, words.short_count(count), "middle", "value"))
+            pieces.append(_text(left + width / 2, top - 4, formatting.short_count(count), "middle", "value"))
         if number % every == 0:
             pieces.append(_text(left + width / 2, _PLOT_HEIGHT - 6, label, "middle", "tick"))
     pieces.append(_line(0, 1, _TOP_SPACE + plot, _TOP_SPACE + plot, "axis"))
@@ -182,7 +182,7 @@ def number_ticks(most: float, *, about: int = 4) -> list[Tick]:
     """Choose round counts from 0 up to ``most``."""
     step = nice_step(most / about)
     values = [number * step for number in range(int(most / step) + 1)]
-    return [Tick(value, words.short_count(round(value)).replace(".0", "")) for value in values]
+    return [Tick(value, formatting.short_count(round(value)).replace(".0", "")) for value in values]
 
 
 def nice_step(least: float) -> float:

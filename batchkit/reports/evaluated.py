@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from batchkit import jsonl, words
+from batchkit import formatting
 from batchkit.evaluation.results import scored_rows
+from batchkit.files import jsonl
 from batchkit.reports import charts
 from batchkit.reports.headline import Headline
 from batchkit.reports.rows import rows_of
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 
     from markupsafe import Markup
 
+    from batchkit.engine.runtime import Runner
     from batchkit.evaluation.results import Change, EvaluationSummary, Metric, ScoredRow
     from batchkit.models import Workload
     from batchkit.reports.rows import ShownRow
-    from batchkit.runner import Runner
 
 _EXPECTED_BYTES = 400
 _NAME_BYTES = 200
@@ -125,7 +126,7 @@ def evaluation_view(summary: EvaluationSummary) -> EvaluationView:
             JudgeLine(
                 _brief(judge.scorer),
                 charts.whisker(charts.Domain(0, 1), judge.low, judge.same, judge.high),
-                f"{words.percent(round(judge.same * judge.rows), judge.rows)} ({judge.low:.3f} to {judge.high:.3f})",
+                f"{formatting.percent(round(judge.same * judge.rows), judge.rows)} ({judge.low:.3f} to {judge.high:.3f})",
                 judge.reason or "undefined" if judge.kappa is None else f"{judge.kappa:.3f}",
                 f"{judge.rows:,}",
             )
@@ -211,7 +212,7 @@ def _headline(summary: EvaluationSummary) -> Headline:
             if first is None
             else f": {_brief(first.scorer)} fell from {first.before:.3f} to {first.after:.3f} ({_arm(first)})"
         )
-        counted = words.counted(len(alarms), "alarm")
+        counted = formatting.counted(len(alarms), "alarm")
         return Headline(
             "regressed",
             "bad",
@@ -228,11 +229,9 @@ def _headline(summary: EvaluationSummary) -> Headline:
 
 
 def _facts_line(summary: EvaluationSummary) -> str:
-    text = (
-        f"Suite {summary.suite}, version {summary.suite_version[:12]}, started {words.moment(summary.started_at)} UTC"
-    )
+    text = f"Suite {summary.suite}, version {summary.suite_version[:12]}, started {formatting.moment(summary.started_at)} UTC"
     if summary.finished_at is not None:
-        text += f", finished after {words.duration(summary.finished_at - summary.started_at)}"
+        text += f", finished after {formatting.duration(summary.finished_at - summary.started_at)}"
     return text
 
 
@@ -332,7 +331,7 @@ def _comparison(summary: EvaluationSummary) -> Comparison | None:
     domain = charts.Domain(-widest, widest)
     alarms = sum(change.is_alarm for change in changes)
     title = (
-        f"Compared with {summary.previous}: {words.counted(alarms, 'alarm')}"
+        f"Compared with {summary.previous}: {formatting.counted(alarms, 'alarm')}"
         if alarms
         else f"Compared with {summary.previous}: no alarm"
     )

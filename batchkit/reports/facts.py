@@ -8,9 +8,9 @@ from itertools import accumulate
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from batchkit import jsonl
+from batchkit.engine.progress import Progress, read_progress
+from batchkit.files import jsonl
 from batchkit.models import BatchStatus, ShardState
-from batchkit.progress import Progress, read_progress
 from batchkit.reports.spending import Spending, read_spending
 from batchkit.store import report_rows, workloads
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+    from batchkit.engine.runtime import Runner
     from batchkit.models import Workload
-    from batchkit.runner import Runner
     from batchkit.store.report_rows import Moments, RideReason, Sampled, ShardRow
 
 #: Up to so many lines are drawn in the timeline; more batches share them.

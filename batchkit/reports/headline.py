@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
-from batchkit import situation, words
-from batchkit.progress import WorkloadState
+from batchkit import formatting
+from batchkit.engine import situation
+from batchkit.engine.progress import WorkloadState
 
 if TYPE_CHECKING:
-    from batchkit.progress import Progress
+    from batchkit.engine.progress import Progress
 
 
 class Headline(NamedTuple):
@@ -52,7 +53,7 @@ def headline(progress: Progress) -> Headline:
         return Headline(
             "succeeded",
             "good",
-            f"All {words.counted(counts.total, 'request')} succeeded.",
+            f"All {formatting.counted(counts.total, 'request')} succeeded.",
             "Exit code 0: every request has its answer.",
         )
     lost = [
@@ -63,7 +64,7 @@ def headline(progress: Progress) -> Headline:
     return Headline(
         "finished with failures" if counts.failed else "cancelled",
         "bad" if counts.failed else "void",
-        f"{counts.succeeded:,} of {words.counted(counts.total, 'request')} succeeded; {' and '.join(lost)}.",
+        f"{counts.succeeded:,} of {formatting.counted(counts.total, 'request')} succeeded; {' and '.join(lost)}.",
         "Exit code 3: finished, but not every request succeeded. This sends the others again:",
         f"batchkit resubmit {name}{' --failed' if counts.failed else ''}",
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from markupsafe import Markup
 
-from batchkit import words
+from batchkit import formatting
 from batchkit.reports import charts
 from batchkit.reports.facts import percentile
 
@@ -60,13 +60,13 @@ def progress(facts: WorkloadFacts) -> Picture | None:
     failed = [(step.at, float(step.failed)) for step in steps]
     half = next((at for at, count in done if count >= total / 2), None)
     title = (
-        f"Half of the results were in after {words.duration(half - start)}"
+        f"Half of the results were in after {formatting.duration(half - start)}"
         if half is not None
-        else f"{words.percent(int(done[-1][1]), total)} of the results are in"
+        else f"{formatting.percent(int(done[-1][1]), total)} of the results are in"
     )
     lines = [("main", done)] + ([("bad", failed)] if failed[-1][1] else [])
     says = (
-        f"Results over time: {done[-1][1]:,.0f} of {total:,} within {words.duration(domain.high - domain.low)},"
+        f"Results over time: {done[-1][1]:,.0f} of {total:,} within {formatting.duration(domain.high - domain.low)},"
         f" of which {failed[-1][1]:,.0f} failed."
     )
     note = "Results as they were merged (UTC)" + ("; in red those that failed." if failed[-1][1] else ".")
@@ -83,7 +83,7 @@ def timeline(facts: WorkloadFacts) -> Timeline | None:
     domain = charts.Domain(
         min(stretch.first_at for stretch in stretches), max(stretch.last_at for stretch in stretches) or 1.0
     )
-    counted = words.counted(batches, "batch", "batches")
+    counted = formatting.counted(batches, "batch", "batches")
     title = f"{counted}, {open_batches:,} of them still running" if open_batches else f"{counted} over time"
     return Timeline(
         title,
@@ -98,7 +98,7 @@ def _timeline_line(stretch: Stretch, domain: charts.Domain) -> TimelineLine:
     label = f"{stretch.first_number}" if is_one else f"{stretch.first_number}-{stretch.last_number}"
     tone = "fill-open" if stretch.open_batches else "fill-main"
     pieces = [("fill-track", stretch.first_at, stretch.last_at), (tone, stretch.submitted_at, stretch.ended_at)]
-    took = words.duration(stretch.ended_at - stretch.submitted_at)
+    took = formatting.duration(stretch.ended_at - stretch.submitted_at)
     return TimelineLine(label, charts.span(domain, pieces), f"{took} so far" if stretch.open_batches else took)
 
 
@@ -107,12 +107,14 @@ def durations(facts: WorkloadFacts) -> Picture | None:
     seconds = facts.shards.durations
     if not seconds:
         return None
-    middle, late = (words.duration(percentile(seconds, share)) for share in (0.5, 0.95))
+    middle, late = (formatting.duration(percentile(seconds, share)) for share in (0.5, 0.95))
     title = f"Half of the batches ended within {middle}, 95 % within {late}"
     if middle == late:
         title = f"The batch took {middle}" if len(seconds) == 1 else f"95 % of the batches ended within {late}"
-    says = f"{title}; the quickest took {words.duration(seconds[0])}, the slowest {words.duration(seconds[-1])}."
-    note = f"From creation to end by the provider's clock; {words.counted(len(seconds), 'batch', 'batches')}. {_requests(facts)}"
+    says = (
+        f"{title}; the quickest took {formatting.duration(seconds[0])}, the slowest {formatting.duration(seconds[-1])}."
+    )
+    note = f"From creation to end by the provider's clock; {formatting.counted(len(seconds), 'batch', 'batches')}. {_requests(facts)}"
     bins = duration_bins(seconds)
     if len(bins) == 1:  # one column says nothing
         return Picture(title, Markup(), note.strip())
@@ -130,7 +132,7 @@ def duration_bins(ordered: Sequence[float]) -> list[tuple[str, int]]:
     counts = [0] * (math.floor(high / width) - first + 1)
     for value in ordered:
         counts[math.floor(value / width) - first] += 1
-    return [(words.duration((first + place) * width), count) for place, count in enumerate(counts)]
+    return [(formatting.duration((first + place) * width), count) for place, count in enumerate(counts)]
 
 
 def _requests(facts: WorkloadFacts) -> str:
@@ -139,7 +141,7 @@ def _requests(facts: WorkloadFacts) -> str:
     if not seconds:
         return ""
     text = f"A request itself took {percentile(seconds, 0.5):.2f} s in the middle, {percentile(seconds, 0.95):.2f} s at the 95th percentile"
-    return f"{text} (of {words.counted(len(seconds), 'answer')} from all over the input)."
+    return f"{text} (of {formatting.counted(len(seconds), 'answer')} from all over the input)."
 
 
 def attempts(facts: WorkloadFacts) -> Picture | None:
@@ -153,7 +155,7 @@ def attempts(facts: WorkloadFacts) -> Picture | None:
     beyond = sum(count for rides, count in ridden.items() if rides > last)
     if beyond:
         bins.append((f"{last + 1}+", beyond))
-    share = words.percent(more, once + more)
+    share = formatting.percent(more, once + more)
     title = f"{share} of the requests rode more than once"
     seen = facts.attempts_seen
     note = "Rides of a request in batches that ran."

@@ -6,16 +6,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Self
 
-from batchkit import jsonl, words
+from batchkit import formatting
 from batchkit.errors import SpoolError
+from batchkit.files import jsonl
 from batchkit.reports.text import Cut, cut, escaped_bytes
 from batchkit.store import report_rows, shards
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from batchkit.engine.runtime import Runner
     from batchkit.models import ShardId, Workload
-    from batchkit.runner import Runner
     from batchkit.store.report_rows import ReportRow
 
 #: Texts of a page share so many bytes, and no text takes up more than its own limit.
@@ -142,7 +143,7 @@ def _shown(row: ReportRow, line: Any, each: int) -> ShownRow:
     if row.finish_reason not in {None, "stop"}:
         facts.append(f"ended by {row.finish_reason}")
     if row.expiries:
-        facts.append(f"unanswered {words.counted(row.expiries, 'time')}")
+        facts.append(f"unanswered {formatting.counted(row.expiries, 'time')}")
     return ShownRow(
         place=row.seq + 1,
         custom_id=cut(row.custom_id, _ID_BYTES),

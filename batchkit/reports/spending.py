@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from batchkit import jsonl
 from batchkit.annotation import pricing
 from batchkit.annotation.recipe import load_recipe
+from batchkit.files import jsonl
 from batchkit.store import report_rows
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from batchkit import situation, words
+from batchkit import formatting
 from batchkit.annotation import pricing
+from batchkit.engine import situation
 from batchkit.models import BatchStatus, OutcomeKind, RequestState
 from batchkit.reports import charts, pictures
 from batchkit.reports.headline import Headline, headline
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
     from markupsafe import Markup
 
+    from batchkit.engine.progress import Progress
     from batchkit.models import FailureReason
-    from batchkit.progress import Progress
     from batchkit.reports.facts import WorkloadFacts
     from batchkit.reports.rows import ShownRow
 
@@ -133,7 +134,7 @@ def workload_view(facts: WorkloadFacts) -> WorkloadView:
         facts_line=_facts_line(facts),
         bar=charts.bar([charts.Part(tone, amount) for tone, _, amount in tones], counts.total, height=14),
         legend=tuple(
-            Legend(tone, label, f"{amount:,} ({words.percent(amount, counts.total)})")
+            Legend(tone, label, f"{amount:,} ({formatting.percent(amount, counts.total)})")
             for tone, label, amount in tones
             if amount
         ),
@@ -177,9 +178,11 @@ def _tones(progress: Progress) -> list[tuple[str, str, int]]:
 
 def _facts_line(facts: WorkloadFacts) -> str:
     workload, progress = facts.workload, facts.progress
-    took = words.duration(facts.worked_seconds)
+    took = formatting.duration(facts.worked_seconds)
     end = f"finished after {took} of work" if progress.is_finished else f"{took} of work so far"
-    line = f"Started {words.moment(workload.created_at)} UTC, {end}; seen {words.moment(progress.read_at)} UTC"
+    line = (
+        f"Started {formatting.moment(workload.created_at)} UTC, {end}; seen {formatting.moment(progress.read_at)} UTC"
+    )
     if progress.is_finished:
         return line
     waits = "; ".join(wait.sentence(progress.read_at, utc=True) for wait in situation.waits(progress))
@@ -191,20 +194,24 @@ def _figures(facts: WorkloadFacts) -> list[Figure]:
     counts, usage = progress.counts, progress.usage
     batches = sum(facts.shards.statuses.values())
     found = [
-        Figure("Succeeded", words.percent(counts.succeeded, counts.total), f"{counts.succeeded:,} of {counts.total:,}")
+        Figure(
+            "Succeeded", formatting.percent(counts.succeeded, counts.total), f"{counts.succeeded:,} of {counts.total:,}"
+        )
     ]
     if counts.failed or counts.cancelled:
         note = f"{counts.failed:,} failed" + (f", {counts.cancelled:,} cancelled" if counts.cancelled else "")
         found.append(Figure("Without an answer", f"{counts.failed + counts.cancelled:,}", note))
     if counts.unresolved:
         note = f"{progress.answered:,} of {counts.total:,}, {progress.fetched:,} downloaded"
-        found.append(Figure("Answered", words.percent(progress.answered, counts.total), note))
+        found.append(Figure("Answered", formatting.percent(progress.answered, counts.total), note))
     if usage.total_tokens or facts.shards.has_recordings:
         found.append(_cost(facts))
     if usage.total_tokens:
-        tokens = f"{words.short_count(usage.prompt_tokens)} in, {words.short_count(usage.completion_tokens)} out"
-        found.append(Figure("Tokens", words.short_count(usage.total_tokens), tokens))
-    took = words.duration(facts.worked_seconds)
+        tokens = (
+            f"{formatting.short_count(usage.prompt_tokens)} in, {formatting.short_count(usage.completion_tokens)} out"
+        )
+        found.append(Figure("Tokens", formatting.short_count(usage.total_tokens), tokens))
+    took = formatting.duration(facts.worked_seconds)
     found.append(Figure("Time", took, "of work, to the last merge" if progress.is_finished else "of work so far"))
     ended = facts.shards.statuses.get(BatchStatus.COMPLETED, 0)
     found.append(Figure("Batches", f"{batches:,}", f"{ended:,} completed"))
@@ -235,13 +242,13 @@ def _failures(progress: Progress) -> Counts | None:
         return None
     failed = progress.counts.failed
     first = reasons[0]
-    lead = "all" if len(reasons) == 1 else f"{words.percent(first.count, failed)} of them"
+    lead = "all" if len(reasons) == 1 else f"{formatting.percent(first.count, failed)} of them"
     lines = [_failure(reason, failed) for reason in reasons]
     rest = failed - sum(reason.count for reason in reasons)
     if rest > 0:
         lines.append(Counted(("other codes", ""), charts.bar([charts.Part("fill-bad", rest)], failed), f"{rest:,}"))
     return Counts(
-        f"{words.counted(failed, 'request')} failed, {lead} with {_brief(first.code)}",
+        f"{formatting.counted(failed, 'request')} failed, {lead} with {_brief(first.code)}",
         ("Reason", "For example"),
         tuple(lines),
     )
@@ -269,10 +276,10 @@ def _rides(facts: WorkloadFacts) -> Counts | None:
         for reason in facts.reasons
     ]
     seen = facts.rides_seen
-    title = f"{words.counted(seen.looked_at, 'ride')} brought no answer that counts"
+    title = f"{formatting.counted(seen.looked_at, 'ride')} brought no answer that counts"
     note = ""
     if not seen.is_whole:
-        title = f"About {words.counted(seen.total, 'ride')} brought no answer that counts"
+        title = f"About {formatting.counted(seen.total, 'ride')} brought no answer that counts"
         note = f"The latest {seen.looked_at:,} of them were looked at."
     return Counts(title, ("What happened", "Code and message"), tuple(lines), note)
 
@@ -286,12 +293,12 @@ def _expiry(facts: WorkloadFacts) -> Counts | None:
         Counted(
             (row.window, f"up to {row.lines:,}", f"{row.shards:,}", f"{row.expired:,} of {row.rides:,}"),
             charts.bar([charts.Part("fill-late", row.expired)], row.rides),
-            words.percent(row.expired, row.rides),
+            formatting.percent(row.expired, row.rides),
         )
         for row in rows
     ]
     return Counts(
-        f"{words.percent(expired, rides)} of all rides came back unanswered: by window and size of the shard",
+        f"{formatting.percent(expired, rides)} of all rides came back unanswered: by window and size of the shard",
         ("Window", "Requests a shard", "Shards", "Unanswered"),
         tuple(lines),
         "A ride is unanswered when its batch expired, was cancelled, or said nothing of it.",
@@ -319,14 +326,14 @@ def _money(facts: WorkloadFacts) -> Money | None:
         )
     cost = spending.cost_usd
     known = f"about {usd(cost)}" if spending.is_estimate else usd(cost)
-    tokens = f"{words.short_count(total.total_tokens)} tokens"
+    tokens = f"{formatting.short_count(total.total_tokens)} tokens"
     title = f"{tokens}, {known}" if cost is not None else f"{tokens}; what they cost is not known"
     basis = [
         f"Prices of {pricing.PRICES_AS_OF}, with the Batch API's discount of 50 %; the provider's bill is what counts."
     ]
     if spending.sampled is not None:
         basis.append(
-            f"The store knows tokens, not models: {words.counted(spending.sampled, 'answer')} from all over the input tell"
+            f"The store knows tokens, not models: {formatting.counted(spending.sampled, 'answer')} from all over the input tell"
             f" {'how the models share them' if len(spending.models) > 1 else 'that it was this one'}."
         )
     if facts.shards.has_recordings:
@@ -353,10 +360,10 @@ def _about(facts: WorkloadFacts) -> list[tuple[str, str]]:
     policy = workload.policy
     return [
         ("Input", _brief(workload.source)),
-        ("Created", f"{words.moment(workload.created_at, to_the_second=True)} UTC"),
-        ("Seen", f"{words.moment(facts.progress.read_at, to_the_second=True)} UTC"),
+        ("Created", f"{formatting.moment(workload.created_at, to_the_second=True)} UTC"),
+        ("Seen", f"{formatting.moment(facts.progress.read_at, to_the_second=True)} UTC"),
         ("Window", f"{workload.window}, after expiry up to {workload.max_window}"),
-        ("Cut", f"up to {words.counted(workload.shard_lines, 'request')} a shard"),
+        ("Cut", f"up to {formatting.counted(workload.shard_lines, 'request')} a shard"),
         ("Patience", f"{policy.max_attempts} tries after errors, {policy.max_expiries} rides that expire"),
         ("Digest of the input", (workload.input_sha256 or "")[:16]),
     ]

@@ -6,22 +6,22 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchkit import words
+from batchkit import formatting
 from batchkit.errors import UsageError
 from batchkit.evaluation.results import is_run, summary
+from batchkit.files.spool import disk_errors, whole_file
 from batchkit.reports import page
 from batchkit.reports.evaluated import evaluation_view, worst_scored
 from batchkit.reports.facts import read_facts
 from batchkit.reports.rows import within, worst_rows
 from batchkit.reports.views import row_kinds, workload_view
-from batchkit.spool import disk_errors, whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from batchkit.engine.runtime import Runner
     from batchkit.models import Workload
     from batchkit.reports.rows import ShownRow
-    from batchkit.runner import Runner
 
 DEFAULT_ROWS = 500
 #: More rows than this make a page that a phone cannot hold.
@@ -115,7 +115,7 @@ def _fitting(rows: list[ShownRow]) -> list[ShownRow]:
 def _rows_title(shown: Sequence[ShownRow], total: int) -> str:
     if len(shown) >= total:
         return "All requests, the worst first" if total else "No requests yet"
-    return f"The worst {len(shown):,} of {words.counted(total, 'request')}"
+    return f"The worst {len(shown):,} of {formatting.counted(total, 'request')}"
 
 
 def _left_out(shown: Sequence[ShownRow], total: int, name: str) -> str:

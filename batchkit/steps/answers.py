@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from batchkit import jsonl
 from batchkit.answers import reason_of_refusal
+from batchkit.files import jsonl
+from batchkit.files.spool import disk_errors
 from batchkit.lifecycle import classify, decide, outranks
 from batchkit.models import Outcome, OutcomeKind, RequestState
-from batchkit.spool import disk_errors
 from batchkit.steps.plain_answers import plain_answers
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from batchkit import jsonl, preflight
+from batchkit import preflight
+from batchkit.files import jsonl
 
 
 class BlockVerdict(Struct, array_like=True, gc=False):

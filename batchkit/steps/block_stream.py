@@ -20,7 +20,7 @@ from batchkit.steps.check_worker import receive_verdict, send
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from batchkit.sources import Block
+    from batchkit.files.sources import Block
 
 #: Below this a second process takes longer to start than it saves.
 WORKER_FROM_BYTES = 50_000_000

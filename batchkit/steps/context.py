@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from batchkit.errors import BatchkitError
+    from batchkit.files.spool import Spool
     from batchkit.provider.base import Provider
-    from batchkit.spool import Spool
     from batchkit.store.engine import Store
 
 

@@ -6,8 +6,8 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
-from batchkit import jsonl
 from batchkit.datasets.formulas import without_formula
+from batchkit.files import jsonl
 from batchkit.models import RequestState
 
 if TYPE_CHECKING:

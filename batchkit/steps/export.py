@@ -9,9 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from batchkit import outputs
 from batchkit.errors import UsageError
-from batchkit.spool import disk_errors, whole_file
+from batchkit.files import outputs
+from batchkit.files.spool import disk_errors, whole_file
 from batchkit.steps import csv_rows
 from batchkit.steps.jsonl_rows import LineWriter
 from batchkit.steps.replaced import ReplacedHalves

@@ -5,13 +5,14 @@ from __future__ import annotations
 from heapq import nsmallest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from batchkit import jsonl, preflight, sources
+from batchkit import preflight
 from batchkit.errors import InputInvalid, Problem
+from batchkit.files import jsonl, sources
+from batchkit.files.uniqueness import SeenIds
 from batchkit.preflight.findings import describe
 from batchkit.sharding import MAX_FILE_BYTES
 from batchkit.steps.block_check import read_line
 from batchkit.steps.block_stream import checked_blocks
-from batchkit.uniqueness import SeenIds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from batchkit import jsonl
+from batchkit.files import jsonl
 from batchkit.models import RequestState
 from batchkit.store.results import Circumstances
 

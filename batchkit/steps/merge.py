@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from batchkit.answers import check_for
 from batchkit.errors import AccountRefused, NotFound, ProviderError, StateConflict
+from batchkit.files.spool import sha256_of
 from batchkit.models import BatchStatus, Download, FileId, OutcomeKind, RefusalKind, ShardState
 from batchkit.sharding import longer_window, smaller_shard
-from batchkit.spool import sha256_of
 from batchkit.steps.answers import AnswerReader, Tally
 from batchkit.steps.context import StepReport
 from batchkit.steps.failed_batch import account_refused, named_lines, settle_failed_batch

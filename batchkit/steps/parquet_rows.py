@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 import pyarrow as pa
 from pyarrow import parquet as pq
 
-from batchkit import jsonl
+from batchkit.files import jsonl
 from batchkit.models import RequestState
 from batchkit.store.results import Circumstances
 

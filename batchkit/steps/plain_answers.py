@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Raw, Struct
 
-from batchkit import jsonl
+from batchkit.files import jsonl
 
 _MAX_WORD_CHARS: Final = 200
 

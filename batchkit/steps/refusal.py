@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from batchkit.errors import AccountRefused, StateConflict
-from batchkit.jsonl import storable_text, storable_word
+from batchkit.files.jsonl import storable_text, storable_word
 from batchkit.models import RefusalKind, RequestState, ShardState
 from batchkit.store import requests, shards
 from batchkit.store.bulk import bulk_for

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from batchkit import jsonl
+from batchkit.files import jsonl
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from typing import IO, TYPE_CHECKING, Self
 
 from batchkit.answers import amended, load_rules
 from batchkit.errors import SpoolError, StateConflict
+from batchkit.files.spool import disk_errors
 from batchkit.models import RequestState
-from batchkit.spool import disk_errors
 from batchkit.steps.context import StepReport
 from batchkit.steps.shard_file import RequestLines, ShardFile
 from batchkit.store import events, requests, shards, workloads

@@ -12,7 +12,7 @@ from itertools import accumulate, repeat
 from operator import add
 from typing import TYPE_CHECKING
 
-from batchkit.spool import disk_error, disk_errors, part_of
+from batchkit.files.spool import disk_error, disk_errors, part_of
 from batchkit.store import shards
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+    from batchkit.files.spool import Spool
     from batchkit.models import ShardId, Workload, WorkloadId
-    from batchkit.spool import Spool
     from batchkit.steps.disk_thread import DiskThread
     from batchkit.store.bulk import RequestRow
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from itertools import chain, groupby
 from typing import TYPE_CHECKING
 
-from batchkit import preflight, sources
+from batchkit import preflight
 from batchkit.errors import SpoolError, StateConflict, WorkloadConflict
-from batchkit.jsonl import storable_text
+from batchkit.files import sources
+from batchkit.files.jsonl import storable_text
+from batchkit.files.spool import directory_name
 from batchkit.models import RetryPolicy
 from batchkit.sharding import default_shard_lines, is_full
-from batchkit.spool import directory_name
 from batchkit.steps.disk_thread import DiskThread
 from batchkit.steps.input_check import InputCheck
 from batchkit.steps.shard_file import RequestLines, ShardFile

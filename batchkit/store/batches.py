@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import bindparam, func, insert, select, update
 
-from batchkit import jsonl
+from batchkit.files import jsonl
 from batchkit.models import (
     GONE,
     TERMINAL_STATUSES,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, insert, select
 
-from batchkit.jsonl import storable_text
+from batchkit.files.jsonl import storable_text
 from batchkit.store.tables import events, shards
 
 if TYPE_CHECKING:

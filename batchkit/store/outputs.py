@@ -35,7 +35,7 @@ from sqlalchemy import (
 
 from batchkit.datasets.rows import is_json, json_texts, readable
 from batchkit.errors import StoreError, UsageError
-from batchkit.jsonl import storable_json, storable_text
+from batchkit.files.jsonl import storable_json, storable_text
 from batchkit.leases import is_writer_dead, new_writer
 from batchkit.store.driver import copy_in
 

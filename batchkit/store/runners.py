@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, func, insert, or_, select, update
 
-from batchkit.jsonl import storable_text
+from batchkit.files.jsonl import storable_text
 from batchkit.store.tables import runners
 
 if TYPE_CHECKING:

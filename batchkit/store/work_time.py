@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, func, or_, select
 
-from batchkit import jsonl
+from batchkit.files import jsonl
 from batchkit.models import TERMINAL_STATUSES
 from batchkit.store import events as event_log
 from batchkit.store.tables import batches, events, shards

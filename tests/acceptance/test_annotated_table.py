@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet as pq
 
-from batchkit import jsonl
 from batchkit.emulator.faults import batches, lines
+from batchkit.files import jsonl
 from tests.acceptance.memory import peak_megabytes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]

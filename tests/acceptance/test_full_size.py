@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from batchkit import jsonl
 from batchkit.emulator.faults import batches, lines
+from batchkit.files import jsonl
 from tests.acceptance.memory import peak_megabytes
 from tests.acceptance.test_killed import MOMENTS
 from tests.workloads import mixed_line, write_mixed

@@ -11,13 +11,13 @@ import pytest
 from pyarrow import parquet as pq
 from sqlalchemy import select, text
 
-from batchkit import jsonl
 from batchkit.annotation import presets
 from batchkit.annotation.gather import answered_rows, write_annotated
 from batchkit.annotation.orders import ensure_workload, snapshot_path
 from batchkit.datasets import open_table
+from batchkit.engine.runtime import Runner
 from batchkit.errors import SpoolError, UsageError
-from batchkit.runner import Runner
+from batchkit.files import jsonl
 from batchkit.settings import load_settings
 from batchkit.store.bulk import bulk_for
 from batchkit.store.tables import shards

@@ -6,15 +6,15 @@ from contextlib import ExitStack
 
 import pytest
 
-from batchkit import jsonl
 from batchkit.annotation import orders, presets
 from batchkit.annotation.orders import ensure_workload, snapshot_path
 from batchkit.annotation.parameters import Parameters
 from batchkit.annotation.recipe import Prompt, Recipe, load_recipe
 from batchkit.answers.rules import load_rules
 from batchkit.datasets import Snapshot, open_table, rows_of
+from batchkit.engine.runtime import Runner
 from batchkit.errors import InputInvalid, SpoolError, UsageError, WorkloadConflict
-from batchkit.runner import Runner
+from batchkit.files import jsonl
 from batchkit.settings import load_settings
 from batchkit.steps.split import SplitOptions
 from tests.workloads import read_lines, write_mixed

@@ -6,12 +6,13 @@ from itertools import product
 
 import pytest
 
-from batchkit import jsonl, preflight
+from batchkit import preflight
 from batchkit.annotation import presets
 from batchkit.annotation.parameters import Parameters
 from batchkit.annotation.recipe import Prompt, Recipe, load_recipe
 from batchkit.annotation.render import Renderer, RowProblem
 from batchkit.errors import UsageError
+from batchkit.files import jsonl
 from tests.annotation.test_images import picture
 
 MODEL = "openai/gpt-oss-20b"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from batchkit import jsonl
 from batchkit.answers import AnswerRules, amended
+from batchkit.files import jsonl
 from tests.workloads import audio_line, chat_line
 
 RULES = AnswerRules(max_tokens_cap=1_000, model_caps={"small": 300})

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from batchkit import jsonl
 from batchkit.answers import AnswerCheck, AnswerRules, Reading, reason_of_refusal
 from batchkit.errors import ConfigurationError
+from batchkit.files import jsonl
 
 LABEL = {
     "type": "object",

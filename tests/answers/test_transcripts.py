@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from batchkit import jsonl
 from batchkit.answers import AnswerCheck, AnswerRules
 from batchkit.answers.transcripts import read_transcript
+from batchkit.files import jsonl
 
 FINE = {
     "start": 0.0,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from batchkit import jsonl
+from batchkit.files import jsonl
 from tests.benchmarks import machine, runs
 from tests.benchmarks.clock import Figure, measure
 from tests.benchmarks.file_server import serving

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchkit import jsonl
+from batchkit.files import jsonl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

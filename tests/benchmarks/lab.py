@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
+from batchkit.engine.runtime import Runner
 from batchkit.models import Batch, BatchStatus, RequestCounts, ShardState
-from batchkit.runner import Runner
 from batchkit.settings import load_settings
 from batchkit.sharding import default_shard_lines
 from batchkit.steps.split import SplitOptions

@@ -17,7 +17,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
 from batchkit import existing
-from batchkit.drive import Wave, WaveKind
+from batchkit.engine.driver import Wave, WaveKind
 from batchkit.models import ShardState
 from batchkit.steps import resubmit
 from batchkit.store import requests, shards, tables
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
-    from batchkit.runner import Runner
+    from batchkit.engine.runtime import Runner
     from tests.benchmarks.clock import Ground
     from tests.benchmarks.lab import Lab
 

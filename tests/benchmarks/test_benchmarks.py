@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from batchkit import jsonl
+from batchkit.files import jsonl
 from batchkit.models import FileId
-from batchkit.provider.groq import GroqProvider
+from batchkit.provider.groq.client import GroqProvider
 from tests.benchmarks import lab as labs
 from tests.benchmarks import machine, runs, transfers
 from tests.benchmarks.clock import Figure, Sample, figure_of, measure

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from batchkit.models import FileId
-from batchkit.provider.groq import LIMITS, GroqProvider
+from batchkit.provider.groq.client import LIMITS, GroqProvider
 from tests.benchmarks.data import write_requests
 from tests.benchmarks.parts import Part, in_a_folder
 

@@ -20,8 +20,8 @@ import typer
 from rich.console import Console
 from sqlalchemy import text
 
+from batchkit.engine.runtime import Runner
 from batchkit.models import ShardState
-from batchkit.runner import Runner
 from tests.benchmarks.lab import NAME, Lab
 from tests.postgres import running_server
 from tests.properties.scripted import ScriptedProvider

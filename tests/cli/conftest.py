@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from batchkit import jsonl
 from batchkit.cli.app import run_command
 from batchkit.emulator import Emulator, Scenario
+from batchkit.files import jsonl
 from tests.workloads import write_mixed
 
 if TYPE_CHECKING:

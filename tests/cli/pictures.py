@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from batchkit.engine.progress import Progress, WorkloadState
 from batchkit.models import (
     Batch,
     BatchId,
@@ -16,7 +17,6 @@ from batchkit.models import (
     Workload,
     WorkloadId,
 )
-from batchkit.progress import Progress, WorkloadState
 from batchkit.store.waits import OpenShards
 
 NOW = 1_750_000_000.0

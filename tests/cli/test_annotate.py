@@ -12,7 +12,7 @@ import pytest
 from pyarrow import parquet as pq
 
 from batchkit.emulator.faults import lines
-from batchkit.emulator.scenario import load_scenario
+from batchkit.emulator.scenarios.scenario import load_scenario
 from tests.annotation.test_images import picture
 from tests.workloads import read_lines
 

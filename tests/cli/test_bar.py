@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from batchkit.cli.bar import StateBar, StateLegend, share_cells
+from batchkit.cli.render.bar import StateBar, StateLegend, share_cells
 from batchkit.models import RequestCountsByState
 
 COUNTS = RequestCountsByState(total=100, pending=20, in_flight=40, succeeded=35, failed=4, cancelled=1)

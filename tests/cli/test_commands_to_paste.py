@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from batchkit.cli import options
+from batchkit.cli.options import common
 
 
 @pytest.mark.parametrize(
@@ -23,8 +23,8 @@ def test_the_program_is_called_as_it_was_called(monkeypatch, called, words):
     """By its path, by its module, or simply by its name."""
     monkeypatch.setattr(sys, "argv", [called, "run"])
     monkeypatch.setenv("PATH", "/nowhere")
-    assert options.executable() == words
-    assert options.Where().command("status", "my run").startswith(" ".join(words))
+    assert common.executable() == words
+    assert common.Where().command("status", "my run").startswith(" ".join(words))
 
 
 def test_a_program_on_the_path_is_called_by_its_name(monkeypatch, tmp_path):
@@ -34,7 +34,7 @@ def test_a_program_on_the_path_is_called_by_its_name(monkeypatch, tmp_path):
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "argv", [str(program), "run"])
-    assert options.executable() == ["batchkit"]
+    assert common.executable() == ["batchkit"]
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,8 @@ def test_a_program_on_the_path_is_called_by_its_name(monkeypatch, tmp_path):
 )
 def test_the_verb_is_the_first_word_that_is_no_flag(line, verb):
     """Others are told which command works on a workload."""
-    token = options.COMMAND_LINE.set(line)
+    token = common.COMMAND_LINE.set(line)
     try:
-        assert options.verb() == verb
+        assert common.verb() == verb
     finally:
-        options.COMMAND_LINE.reset(token)
+        common.COMMAND_LINE.reset(token)

@@ -9,8 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from batchkit import demo, jsonl
+from batchkit import demo
 from batchkit.emulator.faults import batches
+from batchkit.files import jsonl
 from batchkit.preflight import inspect
 from tests.cli.test_driving import interrupt_when, start
 from tests.workloads import read_lines

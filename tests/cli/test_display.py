@@ -9,10 +9,11 @@ import pytest
 from rich.console import Console
 from rich.spinner import Spinner
 
-from batchkit import situation, words
-from batchkit.cli import display
+from batchkit import formatting
+from batchkit.cli.render import display
+from batchkit.engine import situation
+from batchkit.engine.progress import WorkloadState
 from batchkit.models import BatchProblem, FailureReason, RequestCountsByState, ShardState, Trouble
-from batchkit.progress import WorkloadState
 from batchkit.steps.split import SplitPlan
 from batchkit.store.events import Event
 from batchkit.store.waits import Refusal
@@ -147,7 +148,7 @@ def test_a_long_list_of_batches_is_cut():
 def test_the_plain_line_holds_the_numbers():
     """A log line says what is answered, here, failed, in flight and to send again, and what it waits for until when."""
     line = display.plain_line(picture(), display.Moment(NOW, time_left="about 2 min if the present rate lasts"))
-    since, until, due = (words.when(at, NOW) for at in (NOW - 3_600, NOW + 82_800, NOW + 120))
+    since, until, due = (formatting.when(at, NOW) for at in (NOW - 3_600, NOW + 82_800, NOW + 120))
     assert line == (
         "nightly: 5,190 of 10,000 answered (51.9 %), 3,990 downloaded; 90 failed; 10 cancelled; 3,800 in flight;"
         f" 1,000 to send again; waiting for 5 batches at the provider (4 in_progress, 1 validating), since {since},"
@@ -170,8 +171,8 @@ def test_an_outage_is_shown_in_the_panel_at_once():
     trouble = Trouble("the provider cannot be reached: connection refused", NOW - 60, 5, NOW + 840)
     text = " ".join(drawn(panel(picture(), display.Moment(NOW, trouble=trouble)), 120).split())
     assert (
-        f"the provider cannot be reached: connection refused; tried 5 times, since {words.when(NOW - 60, NOW)},"
-        f" gives up at {words.when(NOW + 840, NOW)}" in text
+        f"the provider cannot be reached: connection refused; tried 5 times, since {formatting.when(NOW - 60, NOW)},"
+        f" gives up at {formatting.when(NOW + 840, NOW)}" in text
     )
 
 

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import pytest
 
-from batchkit import doctor, jsonl
+from batchkit import doctor
 from batchkit.emulator.faults import calls
+from batchkit.files import jsonl
 from tests.provider.server import ScriptedServer, answer, as_json, refusal
 from tests.workloads import write_mixed
 

@@ -14,8 +14,8 @@ import pytest
 
 import batchkit as package
 from batchkit.cli import driving
-from batchkit.drive import DriveUntil
 from batchkit.emulator.faults import batches
+from batchkit.engine.driver import DriveUntil
 
 RUN = ("--shard-lines", "10")
 

@@ -15,7 +15,7 @@ import pytest
 from pyarrow import csv, types
 from pyarrow import parquet as pq
 
-from batchkit.emulator.scenario import load_scenario
+from batchkit.emulator.scenarios.scenario import load_scenario
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from batchkit import words
-from batchkit.cli import console as consoles
-from batchkit.cli.live import LivePanel, PlainLines, Quiet, counting, reporter
+from batchkit import formatting
+from batchkit.cli.render import console as consoles
+from batchkit.cli.render.live import LivePanel, PlainLines, Quiet, counting, reporter
 from batchkit.errors import StoreUnavailable
 from batchkit.models import RequestCountsByState, Trouble
 from batchkit.store.runners import RunnerRow
@@ -149,7 +149,7 @@ def test_an_outage_is_one_line_when_it_begins_and_one_when_it_ends(clock):
     assert lines_of(console.file) == [
         (
             "the provider cannot be reached: connection refused; tried 1 time,"
-            f" since {words.when(began, began)}, gives up at {words.when(began + 900, began)}"
+            f" since {formatting.when(began, began)}, gives up at {formatting.when(began + 900, began)}"
         ),
         "over after 8 min 20 s: the provider cannot be reached: connection refused; tried 5 times",
         "12 requests expired",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from batchkit import jsonl
-from batchkit.cli import machine
+from batchkit.cli.render import machine
 from batchkit.doctor import Finding, Level
+from batchkit.files import jsonl
 from batchkit.models import BatchProblem
 from batchkit.steps.split import SplitPlan
 from batchkit.store.runners import RunnerRow

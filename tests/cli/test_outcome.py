@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from batchkit.cli import outcome
-from batchkit.cli.options import COMMAND_LINE, Where, same_command, without_password
+from batchkit.cli.options.common import COMMAND_LINE, Where, same_command, without_password
+from batchkit.cli.render import outcome
+from batchkit.engine.progress import WorkloadState
 from batchkit.models import RequestCountsByState, ShardState
-from batchkit.progress import WorkloadState
 from tests.cli.pictures import finished, picture
 
 WHERE = Where(home=Path("elsewhere"))

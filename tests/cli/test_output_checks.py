@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import batchkit as library
-from batchkit import outputs
 from batchkit.datasets import is_among
 from batchkit.errors import UsageError
+from batchkit.files import outputs
 from tests.workloads import write_mixed
 
 MODEL = "openai/gpt-oss-20b"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from batchkit import words
-from batchkit.cli.pace import Pace, time_left
-from batchkit.situation import Waiting, WaitKind
+from batchkit import formatting
+from batchkit.cli.render.pace import Pace, time_left
+from batchkit.engine.situation import Waiting, WaitKind
 
 T0 = 1_750_000_000.0
 DAY = 86_400.0
@@ -180,10 +180,10 @@ def test_no_latest_end_and_no_earliest_one_is_disproved(name):
     for second, text in play(course):
         for wait in course.waits_at(second):
             if wait.kind is WaitKind.BATCHES and wait.until is not None:
-                assert f"the batches end at the latest {words.when(wait.until, T0 + second)}" in text
+                assert f"the batches end at the latest {formatting.when(wait.until, T0 + second)}" in text
                 assert wait.until <= T0 + max(course.end, DAY, wait.until)
             if wait.is_not_before and wait.until is not None and wait.until > T0 + second:
-                assert text.startswith(f"not before {words.when(wait.until, T0 + second)}")
+                assert text.startswith(f"not before {formatting.when(wait.until, T0 + second)}")
                 assert T0 + course.end >= wait.until
 
 
@@ -197,7 +197,7 @@ def test_who_is_stuck_is_told_the_end_of_the_window_and_the_silence():
     """A quarter of an hour after the last answer there is no number of minutes left, but a day and a time of day."""
     texts = {second: text for second, text in play(stuck()) if second < 5_000}
     assert texts[4_500.0] == (
-        f"unknown: no answer for 15 min 00 s; the batches end at the latest {words.when(T0 + DAY, T0 + 4_500)}"
+        f"unknown: no answer for 15 min 00 s; the batches end at the latest {formatting.when(T0 + DAY, T0 + 4_500)}"
     )
 
 
@@ -274,5 +274,5 @@ def test_when_every_request_is_answered_only_the_download_is_left():
 def test_batches_past_their_window_are_overdue():
     """A latest end that has passed is not said again."""
     assert time_left([batches(10)], Pace(), T0 + 20, left=5) == (
-        f"unknown: no new answer seen yet; the batches are overdue since {words.when(T0 + 10, T0 + 20)}"
+        f"unknown: no new answer seen yet; the batches are overdue since {formatting.when(T0 + 10, T0 + 20)}"
     )

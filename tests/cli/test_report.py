@@ -6,7 +6,7 @@ import webbrowser
 from pathlib import Path
 
 import batchkit as package
-from batchkit.cli import exits
+from batchkit.cli.render import exits
 
 
 def test_a_report_is_written_where_it_is_wanted(batchkit, open_emulator, source):

@@ -12,9 +12,9 @@ import pytest
 import zstandard
 from pyarrow import parquet as pq
 
-from batchkit import jsonl
 from batchkit.cli.app import run_command
 from batchkit.emulator.faults import batches, calls, lines
+from batchkit.files import jsonl
 from batchkit.store import workloads as workload_rows
 from batchkit.store.engine import Store
 from tests.factories import add_shard, add_workload

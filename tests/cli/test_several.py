@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from batchkit.cli.driving import Drive
-from batchkit.drive import Wait
+from batchkit.engine.driver import Wait
+from batchkit.engine.waits import Countdown, Retries, Slots
 from batchkit.errors import AccountRefused, ConfigurationError, StoreUnavailable
-from batchkit.waits import Countdown, Retries, Slots
 from tests.clock import FakeClock
 from tests.flows.support import NOW, make_progress, make_workload
 

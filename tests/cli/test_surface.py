@@ -13,7 +13,8 @@ from typer.main import get_command
 
 import batchkit as package
 from batchkit.cli import app as command_line
-from batchkit.cli import console, options
+from batchkit.cli.options import common
+from batchkit.cli.render import console
 from batchkit.errors import ConfigurationError, InputInvalid, Problem, StoreUnavailable
 from batchkit.settings import Settings
 
@@ -176,7 +177,7 @@ def test_an_error_carries_its_exit_code(batchkit, monkeypatch):
 def test_a_bug_is_exit_code_1_with_its_traceback_in_a_file(batchkit, monkeypatch, tmp_path):
     """The terminal gets a short message, the file the whole story."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(options, "Where", None)
+    monkeypatch.setattr(common, "Where", None)
     ended = batchkit("status")
     assert ended.code == 1
     assert "this is a bug in batchkit: TypeError" in ended.err
@@ -189,7 +190,7 @@ def test_a_bug_is_exit_code_1_with_its_traceback_in_a_file(batchkit, monkeypatch
 
 def test_a_bug_shows_its_traceback_when_asked(batchkit, monkeypatch):
     """With -v the traceback is on the terminal."""
-    monkeypatch.setattr(options, "Where", None)
+    monkeypatch.setattr(common, "Where", None)
     ended = batchkit("export", "a", "b.jsonl", "-v")
     assert ended.code == 1
     assert "Traceback" in ended.err

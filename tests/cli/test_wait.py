@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 
-from batchkit import words
+from batchkit import formatting
 from batchkit.emulator.faults import batches, calls
+from batchkit.engine.runtime import Runner
 from batchkit.models import RetryPolicy
-from batchkit.runner import Runner
 from batchkit.settings import load_settings
 from batchkit.store import workloads
 from tests.cli.test_driving import start
@@ -83,7 +83,7 @@ def test_figures_that_nobody_brings_up_to_date_say_of_when_they_are(batchkit, op
     """After submit the provider is asked no more: what it has answered since is not known here."""
     open_emulator(batches.StuckBatches())
     batchkit("submit", source, *RUN)
-    at = words.when(batchkit("status", "input", "--json").json["stopped_at"], time.time())
+    at = formatting.when(batchkit("status", "input", "--json").json["stopped_at"], time.time())
     assert f"0 of 30 answered (0 %), 0 downloaded, as known at {at}" in flat(batchkit("status", "input").out)
     assert f"everything was submitted; the figures are as known at {at}" in flat(batchkit("status").out)
     value = batchkit("status", "input", "--json").json

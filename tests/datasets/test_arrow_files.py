@@ -10,9 +10,9 @@ import pytest
 from pyarrow import feather, ipc
 from pyarrow import parquet as pq
 
-from batchkit import jsonl
 from batchkit.datasets import open_table, rows_of
 from batchkit.errors import InputUnreadable, UsageError
+from batchkit.files import jsonl
 
 ROWS = pa.table(
     {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from batchkit import jsonl
 from batchkit.datasets import TableWriter, open_table, rows_of
 from batchkit.errors import InputUnreadable
+from batchkit.files import jsonl
 from tests.workloads import read_lines, write_lines
 
 

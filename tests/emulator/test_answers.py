@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchkit.emulator.answers import Asked, answer, count_tokens
-from batchkit.emulator.validation import CHAT, TRANSCRIPTIONS, TRANSLATIONS
+from batchkit.emulator.answers.answers import Asked, answer, count_tokens
+from batchkit.emulator.requests.validation import CHAT, TRANSCRIPTIONS, TRANSLATIONS
 
 WEATHER = {
     "type": "function",

@@ -3,7 +3,7 @@
 import pytest
 
 from batchkit.emulator import Emulator
-from batchkit.emulator.scenario import load_scenario
+from batchkit.emulator.scenarios.scenario import load_scenario
 from tests.emulator.support import FAST, Client, chat_line, ids_of
 
 ABSENT = "somebody/never-listed"

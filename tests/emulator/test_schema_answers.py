@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchkit.emulator.patterns import PatternUnsupported, matching
-from batchkit.emulator.schema_answers import SchemaUnsupported, conforming
+from batchkit.emulator.answers.patterns import PatternUnsupported, matching
+from batchkit.emulator.answers.schema_answers import SchemaUnsupported, conforming
 
 TREE = {
     "type": "object",

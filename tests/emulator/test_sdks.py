@@ -5,8 +5,8 @@ import pytest
 from groq import ConflictError, Groq
 from openai import OpenAI
 
+from batchkit.emulator.contract.models import listed_ids
 from batchkit.emulator.faults import calls
-from batchkit.emulator.models import listed_ids
 from tests.emulator.support import CHAT, chat_lines, ids_of, jsonl
 
 

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from batchkit.emulator import Emulator, EmulatorNotStarted, Scenario, ScenarioError, Timing
-from batchkit.emulator.clock import Clock
-from batchkit.emulator.ids import completion_id, fraction_of, new_batch_id, new_file_id
-from batchkit.emulator.windows import window_seconds
+from batchkit.emulator.contract.ids import completion_id, fraction_of, new_batch_id, new_file_id
+from batchkit.emulator.contract.windows import window_seconds
+from batchkit.emulator.state.clock import Clock
 from tests.emulator.support import FAST, Client, chat_line, chat_lines, jsonl
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from batchkit.annotation.gather import Answer
-from batchkit.emulator.schema_answers import conforming
+from batchkit.emulator.answers.schema_answers import conforming
 from batchkit.evaluation.suite_file import load_suite
 
 if TYPE_CHECKING:

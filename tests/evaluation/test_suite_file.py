@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from batchkit import jsonl
 from batchkit.errors import InputInvalid, InputUnreadable
 from batchkit.evaluation.suite import Suite
 from batchkit.evaluation.suite_file import load_suite
+from batchkit.files import jsonl
 from tests.evaluation.support import REVIEWS, write_suite
 
 #: The line of the good suite that says what an answer is.
@@ -70,8 +70,8 @@ def test_everything_that_is_wrong_is_told_with_its_line_and_column(tmp_path):
         ("prompt: ", "prompts: {plain: 'x {{ text }}'}\nprompt: ", "either `prompt`, or `prompts` by name"),
         ("  - {kind: choice, name", "  - {kind: exact, name: accuracy}\n  - {kind: choice, name", "two scorers are called"),
         ("enum: [positive, negative]", "enum: 3", "no JSON Schema"),
-        (SCHEMA, "pydantic: batchkit.jsonl:UNREADABLE", "batchkit.jsonl:UNREADABLE has no JSON Schema"),
-        (SCHEMA, "pydantic: batchkit.jsonl:loads", "batchkit.jsonl:loads is no type"),
+        (SCHEMA, "pydantic: batchkit.files.jsonl:UNREADABLE", "batchkit.files.jsonl:UNREADABLE has no JSON Schema"),
+        (SCHEMA, "pydantic: batchkit.files.jsonl:loads", "batchkit.files.jsonl:loads is no type"),
         ("models: [openai/gpt-oss-20b, openai/gpt-oss-120b]", "models: [openai/gpt-oss-20b, yes]", "put it in quotes"),
     ],
 )  # fmt: skip

@@ -10,8 +10,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from batchkit.crew import Crew
-from batchkit.drive import Wait, Wave, WaveKind
+from batchkit.engine.driver import Wait, Wave, WaveKind
+from batchkit.engine.progress import Progress, WorkloadState
+from batchkit.engine.threads import Crew
 from batchkit.models import (
     Batch,
     BatchId,
@@ -25,13 +26,12 @@ from batchkit.models import (
     Workload,
     WorkloadId,
 )
-from batchkit.progress import Progress, WorkloadState
 from batchkit.steps.context import StepReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from batchkit.drive import Waves
+    from batchkit.engine.driver import Waves
 
 NOW = 1_750_000_000.0
 

@@ -8,10 +8,10 @@ import pytest
 from batchkit.flows import passing
 from batchkit.flows.adapter import HandsWithdrawn, Job, WorkerThreads, follow
 
-from batchkit.drive import WaveKind
+from batchkit.engine.driver import WaveKind
+from batchkit.engine.runtime import Runner
 from batchkit.errors import StoreUnavailable
 from batchkit.models import WorkloadId
-from batchkit.runner import Runner
 from tests.flows.support import ScriptedRunner, SilentWatcher, make_progress, make_wait, make_wave, make_workload
 
 SCRIPT: list[Any] = [

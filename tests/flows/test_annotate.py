@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from batchkit.emulator import Emulator, Scenario
-from batchkit.emulator.scenario import Reply
-from batchkit.runner import Runner
+from batchkit.emulator.scenarios.scenario import Reply
+from batchkit.engine.runtime import Runner
 from batchkit.settings import load_settings
 from tests.flows.support import wait_until
 

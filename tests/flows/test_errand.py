@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from batchkit.flows.errand import WaveFailed, errand_of, run_errand
 
-from batchkit.drive import Wait, until_wait
+from batchkit.engine.driver import Wait, until_wait
 from batchkit.errors import ConfigurationError
 from batchkit.models import ShardState
 from batchkit.store import shards

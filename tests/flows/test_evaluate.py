@@ -12,12 +12,12 @@ from batchkit.flows.collecting import Finding, collecting, finished, is_due
 from batchkit.flows.reporting import Reporter
 
 from batchkit.emulator import Emulator
+from batchkit.engine.runtime import Runner
 from batchkit.errors import UsageError
 from batchkit.evaluation import runs
 from batchkit.evaluation.open_runs import open_runs
 from batchkit.evaluation.results import Change, EvaluationSummary, Metric, summary
 from batchkit.evaluation.suite import Schedule
-from batchkit.runner import Runner
 from batchkit.settings import load_settings
 from tests.evaluation.support import REVIEWS, reviews_suite, write_reviews, write_suite
 from tests.flows.support import wait_until

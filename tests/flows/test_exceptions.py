@@ -12,8 +12,8 @@ import pytest
 from batchkit.flows.serving import Schedule
 
 from batchkit.cli.driving import Drive
+from batchkit.engine.runtime import Runner
 from batchkit.evaluation import runs
-from batchkit.runner import Runner
 from batchkit.steps import submit
 from batchkit.steps.split import SplitOptions
 from batchkit.store import workloads

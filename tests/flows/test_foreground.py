@@ -10,7 +10,7 @@ from batchkit.flows import foreground as foreground_module
 from batchkit.flows.adapter import HandsWithdrawn, Job, follow
 from batchkit.flows.foreground import Foreground
 
-from batchkit.drive import WaveKind
+from batchkit.engine.driver import WaveKind
 from batchkit.models import WorkloadId
 from batchkit.steps.context import StepReport
 from tests.flows.support import ScriptedRunner, SilentWatcher, make_wait, make_wave

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from batchkit.flows.reporting import Reporter
 
-from batchkit.drive import WaveKind
+from batchkit.engine.driver import WaveKind
 from batchkit.errors import ProviderUnreachable
 from batchkit.models import WorkloadId
 from batchkit.steps.context import StepReport

@@ -19,10 +19,10 @@ import pytest
 from batchkit.flows import entry
 from batchkit.flows.temporary_server import TemporaryServer
 
-from batchkit.drive import DriveUntil, Wave
 from batchkit.emulator import Emulator
+from batchkit.engine.driver import DriveUntil, Wave
+from batchkit.engine.runtime import Runner
 from batchkit.models import WorkloadId
-from batchkit.runner import Runner
 from batchkit.settings import load_settings
 from batchkit.steps.split import SplitOptions
 from tests.flows.support import wait_until

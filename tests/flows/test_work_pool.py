@@ -12,8 +12,8 @@ import pytest
 
 from batchkit import flows
 from batchkit.emulator.faults import calls
+from batchkit.engine.runtime import Runner
 from batchkit.models import ShardState
-from batchkit.runner import Runner
 from batchkit.store import shards
 from tests.flows.support import wait_until
 from tests.surroundings.proofs import assert_bought_once, assert_complete

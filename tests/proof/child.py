@@ -19,10 +19,11 @@ import httpx  # noqa: F401 - what a command needs is imported once, here, and no
 import psycopg  # noqa: F401 - as above
 
 import batchkit
-from batchkit import jsonl, runner  # noqa: F401 - as above
 from batchkit.cli.app import run_command
 from batchkit.cli.driving import leave
+from batchkit.engine import runtime  # noqa: F401 - as above
 from batchkit.errors import BatchkitError
+from batchkit.files import jsonl
 from batchkit.settings import load_settings
 from batchkit.steps import memory
 from batchkit.store import engine

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import structs
 
 from batchkit.models import RefusalKind, ShardState
-from batchkit.provider.groq import GroqProvider
+from batchkit.provider.groq.client import GroqProvider
 from batchkit.steps import adopt, answers, merge, submit
 from batchkit.store import batches, shards
 

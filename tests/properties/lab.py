@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from batchkit import jsonl
+from batchkit.files import jsonl
+from batchkit.files.spool import Spool
 from batchkit.models import ShardState
-from batchkit.spool import Spool
 from batchkit.steps import export, merge, poll, resubmit, split, submit
 from batchkit.steps.context import StepContext, Timing
 from batchkit.steps.split import SplitDefaults, SplitOptions

@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from batchkit import jsonl, preflight
+from batchkit import preflight
 from batchkit.answers import AnswerCheck, AnswerRules, Reason, amended
+from batchkit.files import jsonl
 from tests.properties.odd_json import nearly_json, texts, values, written
 from tests.workloads import chat_line
 

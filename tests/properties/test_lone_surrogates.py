@@ -11,8 +11,8 @@ from hypothesis import given
 from pyarrow import parquet as pq
 from sqlalchemy import text
 
-from batchkit import jsonl
 from batchkit.answers import AnswerCheck, AnswerRules
+from batchkit.files import jsonl
 from tests.properties.lab import content
 from tests.properties.odd_json import kept, mutations, values, written
 from tests.properties.test_output_bytes import answer, merged, row

@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from batchkit import jsonl, preflight
+from batchkit import preflight
+from batchkit.files import jsonl
 from batchkit.lifecycle import classify
 from batchkit.models import Outcome, OutcomeKind
 from batchkit.steps.plain_answers import plain_answers

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchkit.errors import ProviderError
-from batchkit.jsonl import dumps
+from batchkit.files.jsonl import dumps
 from batchkit.models import BatchId, FileId, ShardState
-from batchkit.provider.groq import GroqProvider
+from batchkit.provider.groq.client import GroqProvider
 from batchkit.store import batches
 from tests.factories import add_shard, add_workload
 from tests.properties.odd_json import changed, nearly_json, texts, values, written

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
-from batchkit.provider.groq import GroqProvider
+from batchkit.provider.groq.client import GroqProvider
 
 from .server import ScriptedServer
 

@@ -9,9 +9,9 @@ from pydantic import SecretStr
 
 from batchkit.errors import ConfigurationError, ProviderUnreachable
 from batchkit.models import BatchId
-from batchkit.provider import wire
 from batchkit.provider.access import credential_digest, is_loopback
-from batchkit.provider.groq import BASE_URL, GroqProvider
+from batchkit.provider.groq import wire
+from batchkit.provider.groq.client import BASE_URL, GroqProvider
 from batchkit.provider.http import ApiClient
 
 from .conftest import KEY

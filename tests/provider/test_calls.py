@@ -6,12 +6,12 @@ import pytest
 
 from batchkit.errors import NotFound, OutcomeUnknown, ProviderRefused, Unauthorized
 from batchkit.models import BatchId, FileId, RemoteModel
-from batchkit.provider.groq import LIMITS
+from batchkit.provider.groq.client import LIMITS
 
 from .server import answer, as_json, hang_up, refusal
 
 if TYPE_CHECKING:
-    from batchkit.provider.groq import GroqProvider
+    from batchkit.provider.groq.client import GroqProvider
 
     from .server import ScriptedServer
 

@@ -23,7 +23,7 @@ from .server import answer, as_json, hang_up, refusal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from batchkit.provider.groq import GroqProvider
+    from batchkit.provider.groq.client import GroqProvider
 
     from .conftest import FakeTime
     from .server import Reply, ScriptedServer

@@ -24,7 +24,7 @@ from .server import Reply, answer, as_json, hang_up, raw, refusal, reset, sent_t
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from batchkit.provider.groq import GroqProvider
+    from batchkit.provider.groq.client import GroqProvider
 
     from .conftest import FakeTime
     from .server import ScriptedServer

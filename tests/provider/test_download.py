@@ -30,7 +30,7 @@ from .server import Reply, answer, as_json, hang_up, raw, refusal, sent_then_sil
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from batchkit.provider.groq import GroqProvider
+    from batchkit.provider.groq.client import GroqProvider
 
     from .conftest import FakeTime
     from .server import ScriptedServer

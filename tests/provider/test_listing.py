@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from batchkit.errors import Forbidden, ListingIncomplete, OutcomeUnknown, ProviderError, RateLimited
-from batchkit.provider import wire
-from batchkit.provider.listing import LIST_LIMITS, ListLimits, read_all
+from batchkit.provider.groq import wire
+from batchkit.provider.groq.listing import LIST_LIMITS, ListLimits, read_all
 
 from .server import answer, as_json, hang_up, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from batchkit.provider.groq import GroqProvider
+    from batchkit.provider.groq.client import GroqProvider
 
     from .conftest import FakeTime
     from .server import Reply, ScriptedServer

@@ -13,7 +13,7 @@ from batchkit.provider.refusals import refusal_kind
 from .server import as_json, refusal
 
 if TYPE_CHECKING:
-    from batchkit.provider.groq import GroqProvider
+    from batchkit.provider.groq.client import GroqProvider
 
     from .conftest import FakeTime
     from .server import Reply, ScriptedServer

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from batchkit.errors import BatchkitError, ConfigurationError, ProviderError
 from batchkit.models import BatchId, FileId
 from batchkit.provider.failures import Quoter
-from batchkit.provider.groq import GroqProvider
+from batchkit.provider.groq.client import GroqProvider
 
 from .conftest import KEY, patience
 from .server import ScriptedServer, Seen, answer, as_json, hang_up, raw, refusal, reset, silence

@@ -10,7 +10,7 @@ import pytest
 
 from batchkit.errors import OutcomeUnknown, ProviderRefused, SpoolError, TooLarge
 from batchkit.models import FileId, RemoteFile
-from batchkit.provider.groq import LIMITS
+from batchkit.provider.groq.client import LIMITS
 
 from .server import Seen, answer, as_json, big, hang_up, refusal, reset
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from batchkit.provider.groq import GroqProvider
+    from batchkit.provider.groq.client import GroqProvider
 
     from .conftest import FakeTime
     from .server import ScriptedServer

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchkit.errors import ListingIncomplete, OutcomeUnknown, ProviderError
-from batchkit.jsonl import dumps, loads_leniently
+from batchkit.files.jsonl import dumps, loads_leniently
 from batchkit.models import Batch, BatchId, BatchProblem, FileId, RequestCounts
-from batchkit.provider import wire
-from batchkit.provider.groq import GroqProvider
+from batchkit.provider.groq import wire
+from batchkit.provider.groq.client import GroqProvider
 
 from .conftest import KEY
 from .server import ScriptedServer, answer

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from batchkit.emulator import Emulator, Scenario
-from batchkit.runner import Runner
+from batchkit.engine.runtime import Runner
 from batchkit.settings import load_settings
 from tests.steps.conftest import QUICK, SPEED
 

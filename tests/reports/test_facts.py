@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from batchkit import jsonl
+from batchkit.files import jsonl
 from batchkit.models import BatchStatus, RequestState, ShardState, Usage
 from batchkit.reports import facts
 from batchkit.reports.facts import Stretch, read_facts, read_shards, timeline

@@ -10,7 +10,7 @@ from importlib.resources import files
 
 import pytest
 
-from batchkit.cli import outcome
+from batchkit.cli.render import outcome
 from batchkit.emulator.faults import lines
 from batchkit.errors import UnknownWorkload, UsageError
 from batchkit.models import RequestState, ShardState

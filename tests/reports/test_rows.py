@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from batchkit import jsonl
+from batchkit.files import jsonl
 from batchkit.reports.rows import ShownRow, answer_of, error_text, prompt_of, text_limit, within, worst_rows
 from batchkit.reports.text import Cut
 from batchkit.steps.split import SplitOptions

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from batchkit.engine.runtime import Runner
 from batchkit.errors import ConfigurationError, ProviderRefused, ProviderUnreachable
 from batchkit.models import BatchId, FileId
-from batchkit.provider.groq import GroqProvider
-from batchkit.runner import Runner
+from batchkit.provider.groq.client import GroqProvider
 from batchkit.settings import load_settings
 from tests.provider.conftest import KEY
 from tests.provider.conftest import connect as connect  # noqa: PLC0414 - a fixture

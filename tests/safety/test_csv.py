@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import batchkit as package
-from batchkit import jsonl
 from batchkit.datasets.formulas import without_formula
 from batchkit.emulator.faults.lines import FailLines
+from batchkit.files import jsonl
 from batchkit.models import RequestState, ShardId
 from batchkit.steps import csv_rows
 from batchkit.steps.replaced import ReplacedHalves

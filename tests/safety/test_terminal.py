@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from batchkit.cli import console
+from batchkit.cli.render import console
 from batchkit.emulator.faults.batches import FailBatches, RenameStatus
 from batchkit.emulator.faults.calls import RefuseCalls
 from batchkit.emulator.faults.lines import FailLines

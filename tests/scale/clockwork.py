@@ -10,8 +10,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from batchkit import jsonl
 from batchkit.errors import NotFound, OutcomeUnknown
+from batchkit.files import jsonl
 from batchkit.models import Batch, BatchId, BatchProblem, BatchStatus, Download, FileId, RemoteFile, RequestCounts
 from batchkit.provider.base import Limits
 from batchkit.provider.refusals import refusal_kind

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from batchkit import jsonl
+from batchkit.files import jsonl
 from batchkit.store import workloads
 from tests.factories import NOW, add_workload, chat_body
 

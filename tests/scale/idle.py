@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from sqlalchemy import event
 
-from batchkit.runner import Runner
+from batchkit.engine.runtime import Runner
 from batchkit.settings import load_settings
 from batchkit.store import migrate
 from batchkit.store.engine import Store

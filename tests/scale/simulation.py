@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
-from batchkit import jsonl
-from batchkit.runner import Runner
+from batchkit.engine.runtime import Runner
+from batchkit.files import jsonl
 from batchkit.settings import load_settings
 from batchkit.steps.split import SplitOptions
 from batchkit.store.tables import batches as batch_rows
@@ -27,8 +27,8 @@ from tests.workloads import chat_line
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from batchkit.drive import Wait, Wave
-    from batchkit.progress import Progress
+    from batchkit.engine.driver import Wait, Wave
+    from batchkit.engine.progress import Progress
     from batchkit.steps.context import StepReport
     from tests.scale.ground import Ground, Weight
 

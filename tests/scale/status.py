@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from batchkit.engine.progress import read_progress
 from batchkit.models import ShardState
-from batchkit.progress import read_progress
 from batchkit.store import batches, migrate, requests, shards, workloads
 from batchkit.store.engine import Store
 from tests.factories import NOW

@@ -7,10 +7,10 @@ from collections import Counter
 import pytest
 from sqlalchemy import event, select
 
-from batchkit.drive import Wait
+from batchkit.engine.driver import Wait
+from batchkit.engine.runtime import Runner
 from batchkit.errors import OutcomeUnknown
 from batchkit.models import Batch, ShardState, WorkloadId
-from batchkit.runner import Runner
 from batchkit.settings import load_settings
 from batchkit.store import shards
 from batchkit.store.tables import batches as batch_rows

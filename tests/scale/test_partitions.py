@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import func, select, text
 
-from batchkit.runner import Runner
+from batchkit.engine.runtime import Runner
 from batchkit.settings import load_settings
 from batchkit.store.tables import bodies, metadata, requests, results, workloads
 from tests.factories import add_workload

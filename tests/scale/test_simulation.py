@@ -6,8 +6,8 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
+from batchkit.engine.progress import read_progress
 from batchkit.models import RequestCountsByState
-from batchkit.progress import read_progress
 from batchkit.store import workloads
 from tests.factories import NOW
 from tests.scale import __main__ as command

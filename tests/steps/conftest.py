@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from batchkit.emulator import Emulator, Scenario
-from batchkit.runner import Runner
+from batchkit.engine.runtime import Runner
 from batchkit.settings import load_settings
 from batchkit.steps.split import SplitOptions
 from tests.steps.timed import TimedRun
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from batchkit.engine.progress import Progress
     from batchkit.models import Workload
-    from batchkit.progress import Progress
 
 #: A day of the provider passes in a fifth of a second.
 SPEED = 432_000.0

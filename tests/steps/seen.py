@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from batchkit.cli.outcome import exit_code
+from batchkit.cli.render.outcome import exit_code
 from batchkit.store import events
 from tests.workloads import mixed_line, write_lines
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from batchkit.emulator import Ledger
-    from batchkit.progress import Progress
+    from batchkit.engine.progress import Progress
     from tests.steps.conftest import Bench
 
 #: Two shards, one for chat and one for audio: the smallest workload that is a mixed one.

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from batchkit import jsonl
 from batchkit.answers import AnswerRules
 from batchkit.emulator.faults import lines
 from batchkit.errors import WorkloadConflict
+from batchkit.files import jsonl
 from tests.workloads import chat_line, read_lines
 
 COUNT = 40

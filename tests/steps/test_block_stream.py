@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from batchkit import sources
 from batchkit.errors import InputUnreadable
+from batchkit.files import sources
 from batchkit.steps.block_check import check_block
 from batchkit.steps.block_stream import WORKER_FROM_BYTES, checked_blocks
 from tests.workloads import audio_line, chat_line, write_lines

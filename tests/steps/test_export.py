@@ -19,8 +19,8 @@ import pytest
 from pyarrow import parquet as pq
 from sqlalchemy import update
 
-from batchkit import jsonl
 from batchkit.errors import SpoolError, UsageError
+from batchkit.files import jsonl
 from batchkit.models import ShardState
 from batchkit.steps import export as export_step
 from batchkit.steps import parquet_rows
@@ -370,7 +370,7 @@ def test_another_type_is_refused_with_those_there_are(name):
 def test_nobody_pays_for_parquet_who_does_not_write_it():
     """Half a second and its memory are spent where such a file is written and nowhere else."""
     script = (
-        "import sys, batchkit.cli.app, batchkit.runner, batchkit.steps.export as e; from pathlib import Path;"
+        "import sys, batchkit.cli.app, batchkit.engine.runtime, batchkit.steps.export as e; from pathlib import Path;"
         "e.check_target(Path('a.jsonl')); e.check_target(Path('a.parquet')); print('pyarrow' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)

@@ -217,7 +217,7 @@ def test_a_file_that_comes_slowly_does_not_hold_up_the_others(timed, monkeypatch
 
 def test_a_list_that_takes_long_does_not_hold_up_the_merges(timed, monkeypatch):
     """A lost creation is looked for in a list that never ends; the other shards are merged meanwhile."""
-    monkeypatch.setattr("batchkit.drive._SETTLE_SECONDS", 0.05)
+    monkeypatch.setattr("batchkit.engine.driver._SETTLE_SECONDS", 0.05)
     goes_on = threading.Event()
     scan = timed.provider.list_batches
 

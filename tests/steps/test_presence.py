@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from batchkit.drive import DriveUntil, Wait
 from batchkit.emulator.faults import batches, calls
+from batchkit.engine.driver import DriveUntil, Wait
+from batchkit.engine.presence import Presence
+from batchkit.engine.runtime import Runner
 from batchkit.errors import ProviderUnreachable
 from batchkit.models import Trouble
-from batchkit.presence import Presence
-from batchkit.runner import Runner
 from batchkit.store import events, runners
 from batchkit.store.runners import RunnerRow
 from tests.workloads import write_mixed

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from batchkit.drive import DriveUntil
 from batchkit.emulator.faults import batches, calls, lines
+from batchkit.engine.driver import DriveUntil
 from batchkit.errors import AccountRefused
 from batchkit.models import TERMINAL_STATUSES
 from tests.steps.seen import COUNT, run, taking_turns

@@ -9,7 +9,7 @@ import pytest
 
 from batchkit.emulator.faults import batches, calls
 from batchkit.errors import Forbidden, ProviderUnreachable
-from batchkit.provider.groq import LIMITS
+from batchkit.provider.groq.client import LIMITS
 from tests.steps.seen import COUNT, run, taking_turns
 from tests.workloads import chat_line
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from batchkit.drive import DriveUntil
+from batchkit.engine.driver import DriveUntil
 from batchkit.errors import (
     BatchIdTaken,
     NotFound,

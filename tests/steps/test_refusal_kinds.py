@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from batchkit import jsonl
-from batchkit.drive import DriveUntil
+from batchkit.engine.driver import DriveUntil
 from batchkit.errors import (
     AccountRefused,
     BatchIdTaken,
@@ -15,6 +14,7 @@ from batchkit.errors import (
     Unauthorized,
     WrongAddress,
 )
+from batchkit.files import jsonl
 from batchkit.models import BatchProblem, BatchStatus
 from batchkit.store import shards
 from tests.properties.scripted import Ending

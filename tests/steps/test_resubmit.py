@@ -16,8 +16,8 @@ from tests.benchmarks.lab import NAME, Lab
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from batchkit.engine.runtime import Runner
     from batchkit.models import Shard
-    from batchkit.runner import Runner
 
 LINES = 1_000
 RETURNED = 100

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from batchkit.drive import DriveUntil
 from batchkit.emulator.faults import batches, lines
+from batchkit.engine.driver import DriveUntil
+from batchkit.engine.runtime import Runner
 from batchkit.errors import SpoolError
+from batchkit.files.remote import RemoteFiles
 from batchkit.models import ShardState
-from batchkit.remote_files import RemoteFiles
-from batchkit.runner import Runner
 from batchkit.settings import load_settings
 from batchkit.steps.shard_file import ShardFile
 from batchkit.steps.split import SplitOptions

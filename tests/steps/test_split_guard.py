@@ -17,9 +17,9 @@ import pytest
 
 import batchkit as package
 from batchkit.emulator import Emulator
+from batchkit.engine.progress import WorkloadState
 from batchkit.errors import SplitUnfinished
 from batchkit.models import ShardState
-from batchkit.progress import WorkloadState
 from batchkit.store import shards as shard_rows
 from batchkit.store import workloads as workload_rows
 from tests.steps.conftest import SPEED, Bench
@@ -33,7 +33,7 @@ LINES = 120
 SPLITTER = """
 import sys
 from pathlib import Path
-from batchkit.runner import Runner
+from batchkit.engine.runtime import Runner
 from batchkit.settings import load_settings
 from batchkit.steps import split
 from batchkit.store import workloads

@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import func, select
 
-from batchkit.drive import DriveUntil
 from batchkit.emulator.faults import batches, calls, lines
+from batchkit.engine.driver import DriveUntil
+from batchkit.engine.progress import WorkloadState
 from batchkit.errors import ConfigurationError, Forbidden, ProviderUnreachable, Unauthorized, UsageError
 from batchkit.models import ShardState
-from batchkit.progress import WorkloadState
 from batchkit.steps.split import SplitOptions
 from batchkit.store import tables
 from tests.steps.conftest import SPEED

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from batchkit.drive import Wait, Wave, WaveKind, Waves, until_wait
+from batchkit.engine.driver import Wait, Wave, WaveKind, Waves, until_wait
 from batchkit.models import WorkloadId
 from batchkit.steps.context import StepReport
 from tests.surroundings.proofs import Meddled, assert_bought_once, assert_complete

@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from batchkit import jsonl
+from batchkit.engine.runtime import Runner
+from batchkit.files import jsonl
 from batchkit.models import Batch, BatchId, BatchStatus, RequestCounts
-from batchkit.runner import Runner
 from batchkit.settings import load_settings
 from batchkit.steps.split import SplitOptions
 from tests.clock import FakeClock
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
     from pathlib import Path
 
-    from batchkit.drive import Wait
+    from batchkit.engine.driver import Wait
+    from batchkit.engine.progress import Progress
     from batchkit.models import FileId, RemoteFile
-    from batchkit.progress import Progress
 
 WINDOW_SECONDS = 86_400
 

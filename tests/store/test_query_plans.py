@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import event, text
 
+from batchkit.engine.progress import read_progress
 from batchkit.models import RequestState, ShardState
-from batchkit.progress import read_progress
 from batchkit.store import batches, events, report_rows, requests, results, shards, workloads
 from batchkit.store.bulk import bulk_for
 from batchkit.store.engine import Store

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
-from batchkit import jsonl
 from batchkit.errors import StoreUnavailable
+from batchkit.files import jsonl
 from batchkit.models import RequestState, ShardState
 from batchkit.store import results, workloads
 from batchkit.store.bulk import bulk_for

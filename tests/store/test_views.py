@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from batchkit import jsonl
+from batchkit.files import jsonl
 from batchkit.models import RequestState, ShardState
 from batchkit.store.bulk import bulk_for
 from tests.factories import AUDIO, add_shard, add_workload, chat_body, failure, settle, success

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import update
 
-from batchkit import jsonl
+from batchkit.files import jsonl
 from batchkit.models import ShardState
 from batchkit.store import batches as batch_rows
 from batchkit.store import events, waits, work_time, workloads

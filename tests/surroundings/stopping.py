@@ -12,8 +12,8 @@ import threading
 from typing import Any
 
 from batchkit.cli import main
-from batchkit.provider.groq import GroqProvider
-from batchkit.runner import Runner
+from batchkit.engine.runtime import Runner
+from batchkit.provider.groq.client import GroqProvider
 from batchkit.steps import merge, submit
 
 #: Where each moment is: the place of a function, its name, and whether it is before or after it.

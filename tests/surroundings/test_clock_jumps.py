@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from batchkit.flows.adapter import Job
 
-from batchkit.drive import Wait
 from batchkit.emulator.faults import batches, calls, lines
+from batchkit.engine.driver import Wait
+from batchkit.engine.outage import Outage
+from batchkit.engine.runtime import Runner
 from batchkit.models import WorkloadId
-from batchkit.patience import Outage
-from batchkit.runner import Runner
 from batchkit.steps.split import SplitOptions
 from tests.flows.support import ScriptedRunner, make_wait
 from tests.surroundings.proofs import Meddled, assert_bought_once, assert_complete

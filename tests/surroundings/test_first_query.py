@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from batchkit.engine.runtime import Runner
 from batchkit.errors import ConfigurationError, RowsHeld, SpoolError, StoreUnavailable, StoreUnusable
-from batchkit.runner import Runner
 from batchkit.settings import load_settings
 from batchkit.store import engine, shards
 from batchkit.store.engine import Store
@@ -56,7 +56,7 @@ def test_server_that_comes_back_is_waited_for(own_postgres, own_database, settin
     finally:
         own_postgres.start()
     assert waits.seconds == [1, 2, 4]
-    began, ended = [record.getMessage() for record in caplog.records if record.name == "batchkit.patience"]
+    began, ended = [record.getMessage() for record in caplog.records if record.name == "batchkit.engine.outage"]
     assert own_database in began
     assert "waiting for it, up to 1 min" in began
     assert "is back" in ended

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import pytest
 
-from batchkit.drive import DriveUntil
 from batchkit.emulator.faults import calls
+from batchkit.engine.driver import DriveUntil
 from batchkit.models import BatchStatus, RequestCounts, ShardState
 from batchkit.steps import poll
 from tests.surroundings.proofs import Meddled, assert_bought_once, assert_complete

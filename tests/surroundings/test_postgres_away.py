@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from batchkit.drive import Wait, WaveKind, until_wait
 from batchkit.emulator import Emulator, Scenario
 from batchkit.emulator.faults import calls, lines
-from batchkit.runner import Runner
+from batchkit.engine.driver import Wait, WaveKind, until_wait
+from batchkit.engine.runtime import Runner
 from batchkit.settings import load_settings
 from batchkit.steps.split import SplitOptions
 from tests.flows.support import wait_until

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from batchkit.drive import DriveUntil
 from batchkit.emulator import Emulator, Scenario
 from batchkit.emulator.faults import batches, calls
+from batchkit.engine.driver import DriveUntil
 from batchkit.errors import ProviderUnreachable
 from batchkit.models import FileId
 from tests.flows.support import wait_until

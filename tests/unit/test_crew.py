@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from batchkit.crew import Crew
+from batchkit.engine.threads import Crew
 
 LONG = 20.0
 

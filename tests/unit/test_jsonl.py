@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchkit.jsonl import (
+from batchkit.files.jsonl import (
     MalformedJson,
     answer_text,
     dumps,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchkit.jsonl import read_output_line
+from batchkit.files.jsonl import read_output_line
 from batchkit.lifecycle import (
     OPEN_SHARD_STATES,
     REQUEST_TRANSITIONS,

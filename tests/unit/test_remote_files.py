@@ -14,7 +14,7 @@ import stamina
 from fsspec.implementations.memory import MemoryFileSystem
 
 from batchkit.errors import ConfigurationError, SpoolError
-from batchkit.remote_files import RemoteFiles, displayed
+from batchkit.files.remote import RemoteFiles, displayed
 
 LINES = b"a line\n" * 1_000
 DIGEST = hashlib.sha256(LINES).hexdigest()

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from batchkit.errors import SpoolError
+from batchkit.files.remote import RemoteFiles
+from batchkit.files.shared_spool import SharedSpool
+from batchkit.files.spool import Spool, part_of
 from batchkit.leases import is_certainly_dead, new_owner
 from batchkit.models import Shard, ShardId, ShardState, WorkloadId
-from batchkit.remote_files import RemoteFiles
-from batchkit.shared_spool import SharedSpool
-from batchkit.spool import Spool, part_of
 
 if TYPE_CHECKING:
     from pathlib import Path

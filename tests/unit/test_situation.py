@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from batchkit import situation, words
+from batchkit import formatting
+from batchkit.engine import situation
+from batchkit.engine.progress import WorkloadState
+from batchkit.engine.situation import WaitKind
 from batchkit.models import RequestCountsByState, ShardState, Trouble
-from batchkit.progress import WorkloadState
-from batchkit.situation import WaitKind
 from batchkit.store.runners import RunnerRow
 from batchkit.store.waits import Refusal
 from tests.cli.pictures import NOW, finished, open_shards, picture, workload
@@ -18,7 +19,7 @@ SINCE, UNTIL = NOW - 3_600, NOW + 82_800
 
 def at(moment: float) -> str:
     """Write a moment as the lines do."""
-    return words.when(moment, NOW)
+    return formatting.when(moment, NOW)
 
 
 def waiting(**fields):

@@ -12,9 +12,9 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchkit import input_files, sources
 from batchkit.errors import InputUnreadable, SpoolError, UsageError
-from batchkit.sources import Scan, estimate_lines, read_lines, scan, spool_stdin
+from batchkit.files import compressed, sources
+from batchkit.files.sources import Scan, estimate_lines, read_lines, scan, spool_stdin
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -299,7 +299,7 @@ class TestUnreadable:
             def read(self, _size=-1):
                 raise OSError(5, "Input/output error")
 
-        monkeypatch.setattr(input_files, "open_file", lambda _path, **_more: Failing())
+        monkeypatch.setattr(compressed, "open_file", lambda _path, **_more: Failing())
         assert "Input/output error" in self.refusal(path).message
 
 

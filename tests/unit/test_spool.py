@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchkit import spool as spool_module
 from batchkit.errors import SpoolError
-from batchkit.spool import Spool, directory_name, disk_errors, part_of, sha256_of, whole_file
+from batchkit.files import spool as spool_module
+from batchkit.files.spool import Spool, directory_name, disk_errors, part_of, sha256_of, whole_file
 
 OUTSIDE = ["..", "../x", "a/../../x", "a/..", "/", "/etc", "", ".", "./"]
 
@@ -309,7 +309,7 @@ def test_file_with_the_longest_name_can_be_written(tmp_path):
 _WRITER = """
 import sys
 from pathlib import Path
-from batchkit.spool import whole_file
+from batchkit.files.spool import whole_file
 with whole_file(Path(sys.argv[1])) as handle:
     handle.write(sys.argv[2].encode() * 100_000)
     handle.flush()

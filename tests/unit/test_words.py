@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from batchkit import words
+from batchkit import formatting
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from batchkit import words
 )
 def test_a_duration_has_the_two_units_that_matter(seconds, text):
     """Seconds become the two largest units, rounded down."""
-    assert words.duration(seconds) == text
+    assert formatting.duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_a_duration_has_the_two_units_that_matter(seconds, text):
 )
 def test_an_estimate_is_rounded_up(seconds, text):
     """What is only estimated is never promised to the second, nor too early."""
-    assert words.rough_duration(seconds) == text
+    assert formatting.rough_duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_an_estimate_is_rounded_up(seconds, text):
 )
 def test_a_size_is_in_powers_of_a_thousand(count, text):
     """Bytes are counted as the provider counts them."""
-    assert words.size(count) == text
+    assert formatting.size(count) == text
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_size_is_in_powers_of_a_thousand(count, text):
 )
 def test_large_counts_are_short(count, text):
     """Up to 9,999 a count is exact, then it has three digits."""
-    assert words.short_count(count) == text
+    assert formatting.short_count(count) == text
 
 
 @pytest.mark.parametrize(
@@ -58,20 +58,20 @@ def test_large_counts_are_short(count, text):
 )
 def test_a_percentage_says_all_and_nothing_only_when_it_is_true(part, whole, text):
     """One request that is left keeps a million from being 100 %."""
-    assert words.percent(part, whole) == text
+    assert formatting.percent(part, whole) == text
 
 
 def test_nouns_agree_with_their_counts():
     """One request, two requests, three batches."""
-    assert words.counted(1, "request") == "1 request"
-    assert words.counted(2_000, "request") == "2,000 requests"
-    assert words.counted(3, "batch", "batches") == "3 batches"
+    assert formatting.counted(1, "request") == "1 request"
+    assert formatting.counted(2_000, "request") == "2,000 requests"
+    assert formatting.counted(3, "batch", "batches") == "3 batches"
 
 
 def test_a_strangers_text_cannot_move_the_cursor():
     """Escape sequences and line breaks in a provider's message reach no terminal."""
-    assert words.printable("a\n\tb\x1b[31mred\x07", 100) == "a b\ufffd[31mred\ufffd"
-    assert words.printable("x" * 50, 10) == "xxxxxxx..."
+    assert formatting.printable("a\n\tb\x1b[31mred\x07", 100) == "a b\ufffd[31mred\ufffd"
+    assert formatting.printable("x" * 50, 10) == "xxxxxxx..."
 
 
 @pytest.mark.parametrize(
@@ -90,10 +90,10 @@ def test_a_moment_nearby_is_written_as_a_calendar_has_it(moment, text):
         datetime.strptime(words_, "%Y-%m-%d %H:%M").replace(tzinfo=UTC).timestamp()
         for words_ in (moment, "2026-03-03 12:00")
     )
-    assert words.when(at, now, utc=True) == text
+    assert formatting.when(at, now, utc=True) == text
 
 
 def test_a_moment_is_local_unless_it_says_utc():
     """A terminal shows the time of its own clock."""
     now = 1_750_000_000.0
-    assert words.when(now, now) == f"{datetime.fromtimestamp(now):%H:%M}"  # noqa: DTZ006 - local time is meant
+    assert formatting.when(now, now) == f"{datetime.fromtimestamp(now):%H:%M}"  # noqa: DTZ006 - local time is meant

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-from batchkit.emulator.ids import fraction_of
+from batchkit.emulator.contract.ids import fraction_of
 
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-    from batchkit.emulator.outcome import Outcome
-    from batchkit.emulator.rules import BatchRules
+    from batchkit.emulator.contract.outcome import Outcome
+    from batchkit.emulator.contract.rules import BatchRules
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from batchkit.emulator.faults.base import BatchFault
 
 if TYPE_CHECKING:
-    from batchkit.emulator.rules import BatchRules
+    from batchkit.emulator.contract.rules import BatchRules
 
 _TERMINAL = ("completed", "failed", "expired", "cancelled")
 _FILE_KEYS = ("output_file_id", "error_file_id")

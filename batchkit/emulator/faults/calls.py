@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import orjson
 from pydantic import Field
 
+from batchkit.emulator.contract.replies import ApiError, CutMode, Download, HangUp, html_reply, is_refusal, json_reply
 from batchkit.emulator.faults.base import Call, Fraction, HttpFault
-from batchkit.emulator.replies import ApiError, CutMode, Download, HangUp, html_reply, is_refusal, json_reply
 
 if TYPE_CHECKING:
     from starlette.responses import Response

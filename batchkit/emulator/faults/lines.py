@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import orjson
 from pydantic import Field
 
+from batchkit.emulator.contract.models import no_such_model
 from batchkit.emulator.faults.base import LineFault
-from batchkit.emulator.models import no_such_model
 
 if TYPE_CHECKING:
-    from batchkit.emulator.outcome import Outcome
+    from batchkit.emulator.contract.outcome import Outcome
 
 RAW_SEPARATORS = "\u2028\u2029\u0085"
 

@@ -1,0 +1,1 @@
+"""The options that verbs share, and how their values are read."""

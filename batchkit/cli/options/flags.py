@@ -1,0 +1,121 @@
+"""The options that go together, declared once as dataclasses, and how they become a verb's own.
+
+A verb that takes one of them is decorated with ``spread``: each field is then an option of its command line.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from batchkit.cli.options import common, tables
+
+if TYPE_CHECKING:
+    from batchkit.cli.job import Manner
+    from batchkit.settings import Settings
+    from batchkit.steps.split import SplitOptions
+
+Verb = Callable[..., None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutFlags:
+    """How a workload is cut and retried."""
+
+    window: common.Window = None
+    max_window: common.MaxWindow = None
+    shard_lines: common.ShardLines = None
+    shard_bytes: common.ShardBytes = None
+    max_attempts: common.MaxAttempts = None
+    max_expiries: common.MaxExpiries = None
+
+    def options(self) -> SplitOptions:
+        """Say it as the split is told."""
+        from batchkit.steps.split import SplitOptions  # noqa: PLC0415 - --help need not wait for the database
+
+        return SplitOptions(**asdict(self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableFlags:
+    """Which rows of a table are taken, and where they go with their answers."""
+
+    query: tables.Query = None
+    key: tables.Key = None
+    limit: tables.Limit = None
+    name: tables.Name = None
+    output: tables.Output = None
+    raw_csv: common.RawCsv = False
+    dry_run: tables.DryRun = False
+    submit_only: tables.SubmitOnly = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriveFlags:
+    """How a command drives workloads, where they are, and for whom it prints."""
+
+    json: common.Json = False
+    no_prefect: common.NoPrefect = False
+    verbose: common.Verbose = False
+    poll_interval: common.PollInterval = None
+    timeout: common.Timeout = None
+    home: common.Home = None
+    database_url: common.DatabaseUrl = None
+    base_url: common.BaseUrl = None
+    accept_other_key: common.AcceptOtherKey = False
+
+    @property
+    def where(self) -> common.Where:
+        """Where things are."""
+        return common.Where(self.home, self.database_url, self.base_url, self.accept_other_key)
+
+    def manner(self) -> Manner:
+        """Say how the command behaves."""
+        from batchkit.cli.job import Manner  # noqa: PLC0415 - --help need not wait for the database and the provider
+
+        return Manner(self.where, not self.no_prefect, self.verbose, self.json, self.timeout)
+
+    def settings(self, cut: CutFlags | None = None) -> Settings:
+        """Read the settings under these flags. Raises ``ConfigurationError``."""
+        given = {} if cut is None else asdict(cut)
+        return self.where.settings(poll_interval_seconds=self.poll_interval, **given)
+
+
+def spread(verb: Verb) -> Verb:
+    """Make the fields of a verb's dataclass parameters options of their own, in their place."""
+    signature = inspect.signature(verb, eval_str=True)
+    groups: dict[str, type[Any]] = {
+        name: taken.annotation
+        for name, taken in signature.parameters.items()
+        if isinstance(taken.annotation, type) and is_dataclass(taken.annotation)
+    }
+    parameters = [
+        parameter
+        for name, taken in signature.parameters.items()
+        for parameter in (_options_of(groups[name]) if name in groups else (taken,))
+    ]
+
+    @wraps(verb)
+    def command(**given: Any) -> None:
+        grouped = {
+            name: kind(**{field.name: given.pop(field.name) for field in fields(kind)}) for name, kind in groups.items()
+        }
+        verb(**given, **grouped)
+
+    # What a reader of signatures, Typer for one, is to see.
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined] # read by inspect
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def _options_of(group: type[Any]) -> list[inspect.Parameter]:
+    kinds = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=kinds[field.name]
+        )
+        for field in fields(group)
+    ]

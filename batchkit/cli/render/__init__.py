@@ -1,0 +1,1 @@
+"""What the terminal shows: panels, lines, reports, JSON."""

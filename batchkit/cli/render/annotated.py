@@ -1,0 +1,172 @@
+"""How requests of a table, and what became of them, are shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from batchkit import formatting
+from batchkit.annotation.pricing import PRICES_AS_OF, price
+from batchkit.cli.render import machine
+from batchkit.cli.render.outcome import next_step
+from batchkit.files import jsonl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from batchkit.annotation.preview import Preview
+    from batchkit.annotation.totals import Totals
+    from batchkit.engine.progress import Progress
+    from batchkit.stats.agreement import Coefficient
+
+_SHOWN_CHARS = 2_000
+_SHOWN_URL_CHARS = 100
+_SMALLEST_DOLLARS = 0.0001
+_TOLD_ELSEWHERE = frozenset({"messages", "model"})
+
+
+def preview_lines(preview: Preview) -> Iterator[Text]:
+    """Write requests as people read them, and what all of them come to."""
+    for record in preview.shown:
+        body = record["body"]
+        yield Text.assemble((record["custom_id"], "bold"), (f"  {body['model']}  {record['url']}", "dim"))
+        for message in body.get("messages", ()):
+            yield from _message(message)
+        for name, value in body.items():
+            if name not in _TOLD_ELSEWHERE:
+                yield Text.assemble((f"  {name}: ", "cyan"), _shown(value))
+        yield Text()
+    if preview.requests > len(preview.shown):
+        yield Text(f"... and {preview.requests - len(preview.shown):,} more", style="dim")
+    yield Text(
+        f"{preview.name}: {formatting.counted(preview.rows, 'row')}, {formatting.counted(preview.requests, 'request')};"
+        " nothing was sent"
+    )
+    for warning, count in preview.warnings.items():
+        yield Text(f"warning: {warning} ({formatting.counted(count, 'request')})", style="yellow")
+    for model, share in preview.models.items():
+        limit = "without a limit" if share.completion_tokens is None else f"at most {share.completion_tokens:,}"
+        yield Text(f"{model}: about {share.prompt_tokens:,} tokens in, {limit} out; {_estimated_cost(preview, model)}")
+
+
+def preview_for_machines(preview: Preview) -> dict[str, Any]:
+    """Shape the answer of ``--dry-run --json``; tokens and cost are estimates."""
+    return {
+        "schema_version": machine.SCHEMA_VERSION,
+        "name": preview.name,
+        "rows": preview.rows,
+        "requests": preview.requests,
+        "shown": preview.shown,
+        "warnings": preview.warnings,
+        "models": {
+            model: {
+                "requests": share.requests,
+                "prompt_tokens": share.prompt_tokens,
+                "max_completion_tokens": share.completion_tokens,
+                "cost_usd_at_least": price(model, share.prompt_tokens, 0),
+            }
+            for model, share in preview.models.items()
+        },
+    }
+
+
+def totals_lines(totals: Totals, *, review: str | None) -> Iterator[Text]:
+    """Write what a finished workload cost, and where the disputed rows are."""
+    if totals.bad_answers:
+        reasons = ", ".join(f"{count:,} {code}" for code, count in totals.bad_answers.items())
+        yield Text(f"answers that did not count: {reasons}")
+    cost = totals.cost_usd
+    yield next_step("cost", "unknown" if cost is None else f"{_dollars(cost)} at the batch prices of {PRICES_AS_OF}")
+    if totals.agreement:
+        verb = "has" if totals.disputed == 1 else "have"
+        yield Text(f"{formatting.counted(totals.disputed, 'row')} {verb} annotators who disagree")
+    if review is not None:
+        yield next_step("review", review)
+
+
+def agreement_table(totals: Totals) -> Table:
+    """Draw how far annotators agree, one line per label; alpha is Krippendorff's."""
+    table = Table(title=f"agreement of {len(totals.annotators)} annotators", title_justify="left")
+    table.add_column("label")
+    for title in ("rows", "unanimous", "Cohen's kappa", "Fleiss' kappa", "alpha"):
+        table.add_column(title, justify="right")
+    for label, report in totals.agreement.items():
+        unanimous = "-" if report.unanimous is None else f"{report.unanimous:.1%}"
+        table.add_row(
+            label,
+            f"{report.rated_by_two:,}",
+            unanimous,
+            _coefficient(report.mean_cohen),
+            _coefficient(report.fleiss),
+            _coefficient(report.alpha),
+        )
+    return table
+
+
+def for_machines(progress: Progress, totals: Totals, *, exit_code: int, output: str, rows: int) -> dict[str, Any]:
+    """Shape the last word for ``--json``: what ``run`` prints, and what is added up."""
+    return {
+        **machine.outcome(progress, exit_code=exit_code, output=Path(output)),
+        "rows": rows,
+        "cost_usd": totals.cost_usd,
+        "bad_answers": totals.bad_answers,
+        "annotators": list(totals.annotators),
+        "disputed_rows": totals.disputed,
+        "agreement": {
+            label: {
+                "rows": report.rated_by_two,
+                "unanimous": report.unanimous,
+                "cohen_kappa": report.mean_cohen.value,
+                "fleiss_kappa": report.fleiss.value,
+                "krippendorff_alpha": report.alpha.value,
+            }
+            for label, report in totals.agreement.items()
+        },
+    }
+
+
+def _coefficient(coefficient: Coefficient) -> str:
+    return "-" if coefficient.value is None else f"{coefficient.value:.3f}"
+
+
+def _estimated_cost(preview: Preview, model: str) -> str:
+    share = preview.models[model]
+    least = price(model, share.prompt_tokens, 0)
+    if least is None:
+        return "cost unknown"
+    if share.completion_tokens is None:
+        return f"{_dollars(least)} and what the answers take"
+    most = price(model, share.prompt_tokens, share.completion_tokens)
+    return _dollars(least) if most is None else f"{_dollars(least)} to {_dollars(most)}"
+
+
+def _dollars(amount: float) -> str:
+    return f"${amount:,.4f}" if amount >= _SMALLEST_DOLLARS or not amount else f"under ${_SMALLEST_DOLLARS}"
+
+
+def _message(message: dict[str, Any]) -> Iterator[Text]:
+    content = message["content"]
+    parts: list[dict[str, Any]] = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    for part in parts:
+        if part["type"] == "text":
+            yield Text.assemble((f"  {message['role']}: ", "cyan"), _cut(part["text"], _SHOWN_CHARS))
+        else:
+            yield Text.assemble((f"  {message['role']}: ", "cyan"), f"[image: {_address(part['image_url']['url'])}]")
+
+
+def _address(url: str) -> str:
+    if url.startswith("data:"):
+        return f"{url[5:].partition(';')[0]}, {len(url):,} bytes in base64"
+    return _cut(url, _SHOWN_URL_CHARS)
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else jsonl.dumps(value).decode()
+    return _address(text) if text.startswith("data:") else _cut(text, _SHOWN_CHARS)
+
+
+def _cut(text: str, most_chars: int) -> str:
+    return text if len(text) <= most_chars else f"{text[:most_chars]}... ({len(text):,} characters)"

@@ -1,0 +1,330 @@
+"""What a workload looks like on a terminal: pure functions from pictures to renderables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.box import ROUNDED, SIMPLE_HEAD
+from rich.console import Group
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from batchkit import formatting
+from batchkit.cli.render.bar import StateBar, StateLegend
+from batchkit.engine import situation
+from batchkit.engine.progress import WorkloadState
+from batchkit.models import BatchStatus, ShardState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import RenderableType
+    from rich.spinner import Spinner
+
+    from batchkit.doctor import Finding
+    from batchkit.engine.progress import Progress
+    from batchkit.models import FailureReason, Trouble
+    from batchkit.steps.split import SplitPlan
+    from batchkit.store.events import Event
+
+_TOP_FAILURES = 5
+_TOP_ATTENTION = 10
+_SAMPLE_CHARS = 300
+UNSENT_STATES = (ShardState.PLANNED, ShardState.UPLOADED, ShardState.SUBMITTING)
+_STATE_STYLES = {
+    WorkloadState.SPLITTING: "yellow",
+    WorkloadState.INTERRUPTED: "red",
+    WorkloadState.RUNNING: "cyan",
+    WorkloadState.CANCELLING: "magenta",
+    WorkloadState.FINISHED: "bold",
+}
+
+
+_NOT_SPLIT = {
+    WorkloadState.SPLITTING: "cutting the input into shards",
+    WorkloadState.INTERRUPTED: "its split was interrupted",
+}
+_LEVEL_STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What only the running command knows: the time now and of the next check (Unix seconds), the time left, the outage.
+
+    ``waiting_until`` is None while work is being done; ``time_left`` is a phrase, None where it is not told; ``trouble`` is None
+    unless something is away. ``worked_seconds`` is how long the workload has been worked on, None to count from its creation.
+    """
+
+    now: float
+    waiting_until: float | None = None
+    time_left: str | None = None
+    trouble: Trouble | None = None
+    worked_seconds: float | None = None
+
+
+def live_panel(progress: Progress, moment: Moment, spinner: Spinner) -> RenderableType:
+    """Draw a workload in motion: the panel that is redrawn while a command waits; the spinner shows that it lives."""
+    spinner.update(text=activity(progress, moment))
+    rows = _rows(progress, moment)
+    rows.append(("now", spinner))
+    if not progress.is_finished and moment.time_left is not None:
+        rows.append(("time left", Text(moment.time_left)))
+    return _panel(progress, rows, moment)
+
+
+def status_view(progress: Progress) -> RenderableType:
+    """Draw a workload at rest: everything that ``status NAME`` has to say."""
+    workload = progress.workload
+    end = _ended_at(progress)
+    moment = Moment(progress.read_at if end is None else end, worked_seconds=progress.worked_seconds)
+    rows = _rows(progress, moment, is_live=False)
+    if not progress.is_finished:
+        rows.append(("worked on by", Text(situation.workers(progress, progress.read_at))))
+    if progress.state is WorkloadState.INTERRUPTED:
+        rows.append(
+            ("what to do", Text("the same command begins the split anew; `batchkit clean` deletes what there is"))
+        )
+    rows.append(("input", Text(workload.source)))
+    rows.append(("created", Text(f"{formatting.moment(workload.created_at)} UTC")))
+    limits = f"up to {formatting.counted(workload.shard_lines, 'request')} a shard, window {workload.window}"
+    rows.append(("cut", Text(f"{limits}, after expiry up to {workload.max_window}")))
+    parts: list[RenderableType] = [_panel(progress, rows, moment)]
+    if progress.attention:
+        parts.append(attention_table(progress))
+    return Group(*parts)
+
+
+def history_table(events: Sequence[Event]) -> Table:
+    """Draw events, a line each, in the order given."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("UTC", no_wrap=True)
+    table.add_column("shard", justify="right", no_wrap=True)
+    table.add_column("what happened", no_wrap=True)
+    table.add_column("", overflow="fold", style="dim")
+    for event in events:
+        table.add_row(
+            formatting.moment(event.at, to_the_second=True),
+            "" if event.shard_number is None else str(event.shard_number),
+            Text(formatting.printable(event.kind)),
+            Text(formatting.printable(event.detail or "")),
+        )
+    return table
+
+
+def overview(pictures: Sequence[Progress]) -> RenderableType:
+    """Draw all workloads, a line each."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("workload", overflow="fold", ratio=3, min_width=8)
+    table.add_column("state", no_wrap=True)
+    table.add_column("answered", justify="right", no_wrap=True)
+    table.add_column("downloaded", justify="right", no_wrap=True)
+    table.add_column("", ratio=2, min_width=6)
+    table.add_column("failed", justify="right", no_wrap=True)
+    table.add_column("of", justify="right", no_wrap=True)
+    for progress in pictures:
+        counts = progress.counts
+        failed = counts.failed + counts.cancelled
+        table.add_row(
+            Text(formatting.printable(progress.workload.name)),
+            Text(progress.state.value, style=_STATE_STYLES[progress.state]),
+            formatting.percent(progress.answered, counts.total),
+            formatting.percent(progress.fetched, counts.total),
+            StateBar(counts, not_fetched=progress.not_fetched, not_sent=progress.not_sent, max_width=24),
+            Text(formatting.short_count(failed), style="red" if failed else "dim"),
+            formatting.short_count(counts.total),
+        )
+    return table
+
+
+def status_list(pictures: Sequence[Progress]) -> RenderableType:
+    """Draw what ``status`` without a name says: a line each, and what each open workload waits for."""
+    lines = []
+    for progress in pictures:
+        waits = situation.waits(progress)
+        if waits:
+            line = waits[0].sentence(progress.read_at)
+            by = situation.workers(progress, progress.read_at)
+            name = formatting.printable(progress.workload.name)
+            known = situation.known_words(progress)
+            figures = f"; the figures are {known}" if known else ""
+            lines.append(Text.assemble((f"{name}: ", "bold"), f"{line}; worked on by {by}{figures}"))
+    return Group(overview(pictures), *lines)
+
+
+def attention_table(progress: Progress) -> Table:
+    """Draw the batches that did not simply complete, the newest first."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, title="batches with problems", title_justify="left")
+    table.add_column("batch", overflow="fold")
+    table.add_column("status", no_wrap=True)
+    table.add_column("answered", justify="right", no_wrap=True)
+    table.add_column("what the provider says", overflow="fold", ratio=1)
+    for batch in progress.attention[:_TOP_ATTENTION]:
+        fallback = "the window ran out" if batch.status == BatchStatus.EXPIRED else ""
+        problem = formatting.printable(batch.problems[0].message, _SAMPLE_CHARS) if batch.problems else fallback
+        more = f" (and {len(batch.problems) - 1} more)" if len(batch.problems) > 1 else ""
+        answered = f"{batch.counts.completed:,}/{batch.counts.total:,}"
+        table.add_row(Text(batch.id), Text(formatting.printable(batch.status)), answered, Text(problem + more))
+    if len(progress.attention) > _TOP_ATTENTION:
+        table.caption = f"and {len(progress.attention) - _TOP_ATTENTION} more: `status --json` lists up to 50"
+    return table
+
+
+def activity(progress: Progress, moment: Moment) -> str:
+    """Say in a few words what is going on."""
+    shards = progress.shards
+    total = sum(count for state, count in shards.items() if state is not ShardState.WITHDRAWN)
+    unsent = sum(shards.get(state, 0) for state in UNSENT_STATES)
+    if progress.is_finished:
+        return "all done"
+    if progress.state in _NOT_SPLIT:
+        return _NOT_SPLIT[progress.state]
+    if moment.waiting_until is not None and moment.waiting_until > moment.now:
+        return f"next check in {formatting.duration(moment.waiting_until - moment.now + 1)}"
+    if shards.get(ShardState.ENDED):
+        return (
+            f"downloading results: {shards.get(ShardState.MERGED, 0):,} of {formatting.counted(total, 'shard')} merged"
+        )
+    if unsent:
+        return f"sending: {total - unsent:,} of {formatting.counted(total, 'shard')} sent"
+    return "checking the batches"
+
+
+def plain_line(progress: Progress, moment: Moment) -> str:
+    """Write everything that matters in one line of plain text, for logs."""
+    parts = [situation.answered_line(progress), *situation.rest_parts(progress)]
+    waits = situation.waits(progress, moment.trouble)
+    parts += [wait.sentence(moment.now) for wait in waits]
+    if moment.time_left is not None and not progress.is_finished:
+        parts.append(f"time left: {moment.time_left}")
+    return f"{progress.workload.name}: {'; '.join(parts)}"
+
+
+def _panel(progress: Progress, rows: list[tuple[str, RenderableType]], moment: Moment) -> Panel:
+    grid = Table.grid(padding=(0, 2), expand=True)
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(ratio=1, overflow="fold")
+    for label, value in rows:
+        grid.add_row(label, value)
+    state = progress.state
+    worked = moment.worked_seconds
+    elapsed = formatting.duration(moment.now - progress.workload.created_at if worked is None else worked)
+    name = escape(formatting.printable(progress.workload.name))
+    return Panel(
+        grid,
+        box=ROUNDED,
+        title=f"[bold]{name}[/bold]  [{_STATE_STYLES[state]}]{state.value}[/]  [dim]{elapsed}[/dim]",
+        title_align="left",
+    )
+
+
+def _rows(progress: Progress, moment: Moment, *, is_live: bool = True) -> list[tuple[str, RenderableType]]:
+    """List what a panel tells; one that is not live tells of when its figures are, and the whole words of failures."""
+    counts = progress.counts
+    known = "" if is_live else situation.known_words(progress)
+    answered = ", ".join(filter(None, (situation.answered_line(progress), known)))
+    shares = {"not_fetched": progress.not_fetched, "not_sent": progress.not_sent}
+    bar, legend = StateBar(counts, **shares), StateLegend(counts, **shares)
+    rows: list[tuple[str, RenderableType]] = [
+        ("requests", Group(bar, legend, Text(answered))),
+        ("shards", Text(_joined({state.value: count for state, count in progress.shards.items()}) or "none yet")),
+    ]
+    waits = situation.waits(progress, moment.trouble)
+    labels = {"outage": "outage", "": "waiting for"}
+    for wait in waits:
+        is_outage = wait.kind is situation.WaitKind.OUTAGE
+        style = "bold red" if is_outage else ""
+        rows.append((labels.pop("outage" if is_outage else "", ""), Text(wait.line(moment.now), style=style)))
+    if progress.expired_rides:
+        rows.append(("expired", Text(expired_text(progress))))
+    if progress.failures:
+        rows.append(("failures", failures_text(progress.failures, is_cut=is_live)))
+    usage = progress.usage
+    if usage.total_tokens:
+        tokens = (
+            f"{formatting.short_count(usage.prompt_tokens)} in, {formatting.short_count(usage.completion_tokens)} out"
+        )
+        rows.append(("tokens", Text(tokens)))
+    return rows
+
+
+def plan_view(name: str, plan: SplitPlan) -> RenderableType:
+    """Draw how an input would be cut, for ``--dry-run``."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    shards = formatting.counted(len(plan.shards), "shard")
+    grid.add_row("requests", f"{plan.requests:,} ({formatting.size(plan.bytes)})")
+    grid.add_row("shards", f"{shards} of up to {formatting.counted(plan.shard_lines, 'request')}, window {plan.window}")
+    for endpoint, count in sorted(plan.endpoints.items()):
+        own = [(lines, size) for shard_endpoint, lines, size in plan.shards if shard_endpoint == endpoint]
+        largest = formatting.size(max(size for _, size in own))
+        text = (
+            f"{formatting.counted(count, 'request')} in {formatting.counted(len(own), 'shard')}, the largest {largest}"
+        )
+        grid.add_row("endpoint", f"{endpoint}: {text}")
+    for model, count in sorted(plan.models.items(), key=lambda item: -item[1]):
+        grid.add_row("model", Text(f"{formatting.printable(model)}: {formatting.counted(count, 'request')}"))
+    prompt, completion = formatting.short_count(plan.prompt_tokens), formatting.short_count(plan.completion_tokens)
+    answers = (
+        f"at most {completion} out by the requests' own limits" if plan.completion_tokens else "no limit on those out"
+    )
+    grid.add_row("tokens", f"about {prompt} in, {answers} (an estimate)")
+    for warning, count in sorted(plan.warnings.items(), key=lambda item: -item[1]):
+        grid.add_row(
+            "[yellow]warning[/yellow]", Text(f"{formatting.counted(count, 'request')}: {formatting.printable(warning)}")
+        )
+    return Group(Text.assemble((formatting.printable(name), "bold"), ": nothing was sent"), grid)
+
+
+def finding_line(finding: Finding) -> RenderableType:
+    """Draw one finding of the doctor."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, min_width=7)
+    grid.add_column(no_wrap=True, min_width=8)
+    grid.add_column(overflow="fold")
+    text = Text(formatting.printable(finding.message))
+    if finding.advice:
+        text.append(f"\n{formatting.printable(finding.advice)}", style="bold")
+    grid.add_row(Text(finding.level.value, style=_LEVEL_STYLES[finding.level.value]), finding.check, text)
+    return grid
+
+
+def expired_text(progress: Progress) -> str:
+    """Write how many attempts expired without an answer, and what becomes of their requests."""
+    expired = f"{formatting.counted(progress.expired_rides, 'attempt')} expired without an answer"
+    if progress.workload.cancel_requested_at is not None:
+        return expired
+    return f"{expired}; the requests were {'or will be ' if progress.counts.pending else ''}sent again"
+
+
+def failures_text(failures: Sequence[FailureReason], *, is_cut: bool = True) -> Text:
+    """Name the most frequent reasons, a line each, which ``is_cut`` where the terminal ends."""
+    lines = []
+    for reason in failures[:_TOP_FAILURES]:
+        sample = formatting.printable(reason.sample, _SAMPLE_CHARS)
+        lines.append(
+            Text.assemble((f"{reason.count:,}", "red"), f"  {_code(reason)}", (f": {sample}" if sample else "", "dim"))
+        )
+    if len(failures) > _TOP_FAILURES:
+        rest = sum(reason.count for reason in failures[_TOP_FAILURES:])
+        lines.append(Text(f"{rest:,}  with other codes", style="dim"))
+    text = Text("\n").join(lines)
+    if is_cut:
+        text.no_wrap, text.overflow = True, "ellipsis"
+    return text
+
+
+def _code(reason: FailureReason) -> str:
+    code = formatting.printable(reason.code)
+    return code if reason.status_code is None else f"{reason.status_code} {code}"
+
+
+def _joined(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {word}" for word, count in counts.items() if count)
+
+
+def _ended_at(progress: Progress) -> float | None:
+    return progress.last_merged_at if progress.is_finished else None

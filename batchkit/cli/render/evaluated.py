@@ -1,0 +1,167 @@
+"""What came of an evaluation, on a terminal and for machines: pure functions from a summary."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from batchkit import formatting
+from batchkit.cli.render import exits, outcome
+from batchkit.cli.render.machine import SCHEMA_VERSION
+from batchkit.evaluation.results import scored_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from batchkit.engine.progress import Progress
+    from batchkit.engine.runtime import Runner
+    from batchkit.evaluation.results import Change, EvaluationSummary, Metric, ScoredRow
+
+_FLIPPED_ROWS = 5
+_ANSWER_CHARACTERS = 60
+_LEAST_P = 0.001
+
+
+def exit_code(found: EvaluationSummary) -> int:
+    """Say in one number how a finished run ended."""
+    if found.verdict == "regressed":
+        return exits.REGRESSED
+    return exits.SOME_FAILED if found.failed_answers else exits.SUCCEEDED
+
+
+def for_machines(found: EvaluationSummary, *, exit_code: int, report: Path | None) -> dict[str, Any]:
+    """Shape the last word of ``eval`` (see ``machine``): the summary, with ``exit_code`` and the ``report`` or null."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "exit_code": exit_code,
+        "report": None if report is None else str(report),
+        **asdict(found),
+    }
+
+
+def metrics_table(found: EvaluationSummary) -> Table:
+    """Draw every metric with its interval."""
+    has_unscored = any(metric.unscored for metric in found.metrics)
+    table = _table(found.run, found.metrics, "rows of")
+    for column in ("rows", "mean", "95 %", *(("unscored",) if has_unscored else ())):
+        table.add_column(column, justify="right", no_wrap=True)
+    name = _namer(found.metrics)
+    for metric in found.metrics:
+        numbers = [f"{metric.count:,}", f"{metric.mean:.3f}", f"{metric.low:.3f} - {metric.high:.3f}"]
+        if has_unscored:
+            numbers.append(f"{metric.unscored:,}" if metric.unscored else "")
+        table.add_row(*name(metric), Text(metric.slice or "all"), *numbers)
+    return table
+
+
+def changes_table(found: EvaluationSummary) -> Table:
+    """Draw what changed since the run before; ``fell`` and ``rose`` count rows."""
+    table = _table(f"compared with {found.previous}", found.changes)
+    for column in ("before", "after", "change", "fell", "rose", "p"):
+        table.add_column(column, justify="right", no_wrap=True)
+    name = _namer(found.changes)
+    for change in found.changes:
+        style = "bold red" if change.is_alarm else ""
+        table.add_row(*name(change), *_moved(change), style=style)
+    return table
+
+
+def _table(title: str, shown: Sequence[Metric | Change], *more: str) -> Table:
+    table = Table(box=SIMPLE_HEAD, title=Text(title, style="bold"), title_justify="left", pad_edge=False)
+    for column in ("metric", *(("prompt",) if _has_prompts(shown) else ()), "model", *more):
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _has_prompts(shown: Sequence[Metric | Change]) -> bool:
+    return len({entry.prompt for entry in shown}) > 1
+
+
+def _namer(shown: Sequence[Metric | Change]) -> Callable[[Metric | Change], tuple[Text, ...]]:
+    """Name a line by its scorer, its prompt where there are several, and its model without its maker where that is enough."""
+    models = {entry.model for entry in shown}
+    short = {model: model.rpartition("/")[2] for model in models}
+    if len(set(short.values())) < len(models):
+        short = {model: model for model in models}
+    has_prompts = _has_prompts(shown)
+
+    def name(entry: Metric | Change) -> tuple[Text, ...]:
+        prompt = (Text(entry.prompt),) if has_prompts else ()
+        return Text(entry.scorer), *prompt, Text(short[entry.model])
+
+    return name
+
+
+def _moved(change: Change) -> tuple[str, ...]:
+    return (
+        f"{change.before:.3f}",
+        f"{change.after:.3f}",
+        f"{change.difference:+.3f}",
+        f"{change.flipped_down:,}",
+        f"{change.flipped_up:,}",
+        p_text(change.p_value),
+    )
+
+
+def p_text(p_value: float) -> str:
+    """Write a p-value no finer than it is worth."""
+    return "<0.001" if p_value < _LEAST_P else f"{p_value:.3f}"
+
+
+def flipped_rows(runner: Runner, found: EvaluationSummary) -> list[ScoredRow]:
+    """Read the first answers whose score fell."""
+    return list(islice((row for row in scored_rows(runner, found.run) if row.flipped == "down"), _FLIPPED_ROWS))
+
+
+def submitted(progress: Progress, *, again: str) -> Iterator[Text]:
+    """Tell that everything is on its way, and which command collects it."""
+    batches = formatting.counted(sum(progress.batches.values()), "batch", "batches")
+    requests = formatting.counted(progress.counts.in_flight, "request")
+    yield Text(f"{formatting.printable(progress.workload.name)}: {batches} with {requests} submitted")
+    yield outcome.next_step("collect", again)
+
+
+def last_words(found: EvaluationSummary, flips: Sequence[ScoredRow], *, report: Path | None) -> Iterator[Text]:
+    """Say how the run ended, line by line."""
+    for agreed in found.judge_agreement:
+        kappa = f"kappa {agreed.kappa:.2f}" if agreed.kappa is not None else agreed.reason or ""
+        yield Text(
+            f"the judge {agreed.scorer!r} says what people said of {agreed.same:.0%} of"
+            f" {formatting.counted(agreed.rows, 'answer')} ({agreed.low:.0%} to {agreed.high:.0%}); {kappa}"
+        )
+    if flips:
+        yield Text("rows that fell:")
+    for row in flips:
+        answer = " ".join((row.answer_text or row.error or "").split())
+        shown = answer if len(answer) <= _ANSWER_CHARACTERS else answer[: _ANSWER_CHARACTERS - 1] + "…"
+        yield Text(f"  {row.custom_id}: {shown!r}, expected {str(row.expected)[:_ANSWER_CHARACTERS]!r}")
+    for note in found.notes:
+        yield Text(note, style="dim")
+    yield _verdict(found)
+    if report is not None:
+        yield outcome.next_step("report", _from_here(report))
+
+
+def _verdict(found: EvaluationSummary) -> Text:
+    run = formatting.printable(found.run)
+    alarms = [change for change in found.changes if change.is_alarm]
+    if alarms:
+        said = "; ".join(
+            f"{change.scorer} of {change.model} fell by {-change.difference:.3f}"
+            f" (alarm at {change.threshold:.3f}, p {p_text(change.fall_p_value if change.fall_p_value is not None else 1.0)})"
+            for change in alarms
+        )
+        return Text.assemble(f"{run}: ", ("regressed", "bold red"), f": {said}")
+    failed = f"; {formatting.counted(found.failed_answers, 'answer')} failed" if found.failed_answers else ""
+    return Text.assemble(f"{run}: ", ("passed", "green"), failed)
+
+
+def _from_here(path: Path) -> str:
+    """Write a path as one would type it in the working directory."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -1,0 +1,344 @@
+"""Progress while a command runs: a panel that is redrawn on a terminal, a line now and then elsewhere, or nothing.
+
+All of it goes to stderr and is read from the store, so that it shows the truth also when another process does the work.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol, Self
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as CountingBar
+from rich.spinner import Spinner
+
+from batchkit import formatting
+from batchkit.cli.render import display
+from batchkit.cli.render.console import say
+from batchkit.cli.render.pace import ESTIMATE, Pace, time_left
+from batchkit.engine import situation
+from batchkit.errors import BatchkitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from rich.console import Console, RenderableType
+
+    from batchkit.engine.progress import Progress
+    from batchkit.models import Trouble, WorkloadId
+
+_READ_SECONDS = 1.0
+#: Reading takes a tenth of the time at most, so that a picture of millions of rows does not slow the work down.
+_READ_REST = 9
+_PLAIN_SECONDS = 10.0
+#: A log that says nothing for longer leaves it open whether anything is still going on.
+_REPEAT_SECONDS = 900.0
+_FRAMES_PER_SECOND = 8
+_SAME_NOTE_SECONDS = 300.0
+
+
+class Reporter(Protocol):
+    """Where a running command reports; the methods may be called from any thread."""
+
+    def __enter__(self) -> Self:
+        """Begin to show progress."""
+        ...
+
+    def __exit__(self, *exception: object) -> None:
+        """Stop showing progress."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Tell the user something that is worth a line."""
+        ...
+
+    def waiting(self, until: float | None) -> None:
+        """Take note that nothing is due before ``until`` (Unix seconds); None when work begins."""
+        ...
+
+
+class Quiet:
+    """Shows nothing: for ``--json``, whose reader is a program."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        """Drop the note."""
+
+    def waiting(self, until: float | None) -> None:
+        """Show no countdown."""
+
+
+class _Watching(ABC):
+    """Reads the pictures in a thread of its own, about once a second, and has them shown.
+
+    ``trouble`` gives what keeps the work on a workload from going on now; it is asked in a second thread, because a
+    database that is away holds up the first. ``worked`` gives how long a workload has been worked on, in seconds.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        read: Callable[[], Sequence[Progress]],
+        clock: Callable[[], float] = time.time,
+        *,
+        trouble: Callable[[], Trouble | None] = lambda: None,
+        worked: Callable[[WorkloadId], float] | None = None,
+    ) -> None:
+        self._console = console
+        self._read = read
+        self._clock = clock
+        self._ask_for_trouble = trouble
+        self._trouble: Trouble | None = None
+        self._worked = worked
+        self._worked_before: dict[WorkloadId, float] = {}
+        self._paces: dict[WorkloadId, Pace] = {}
+        self._notes: dict[str, float] = {}
+        self._waiting_until: float | None = None
+        self._pictures: Sequence[Progress] = ()
+        self._closing = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, name="batchkit-progress", daemon=True),
+            threading.Thread(target=self._watch_for_trouble, name="batchkit-trouble", daemon=True),
+        ]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._closing.set()
+        for thread in self._threads:
+            thread.join()
+        if exception[0] is None:
+            # An outage that ended a moment ago is over for the reader, too.
+            self.look_for_trouble()
+
+    def note(self, text: str) -> None:
+        """Print the note with the time of day, unless it was printed a moment ago, or repeats what the outage is about."""
+        now = self._clock()
+        trouble = self._trouble
+        if trouble is not None and _is_about(text, trouble):
+            return
+        if now - self._notes.get(text, 0.0) >= _SAME_NOTE_SECONDS:
+            self._notes[text] = now
+            say(self._console, text, at=now)
+
+    def waiting(self, until: float | None) -> None:
+        """Count down to ``until``."""
+        self._waiting_until = until
+
+    def look(self) -> None:
+        """Read the pictures now and have them shown; trouble is left to the command, which meets it too."""
+        try:
+            # What runners wrote down is older than what this one knows.
+            pictures = [replace(progress, runners=()) for progress in self._read()]
+            self._read_worked(pictures)
+        except BatchkitError:
+            return
+        for progress in pictures:
+            self._paces.setdefault(progress.workload.id, Pace()).see(progress.read_at, progress.answered)
+        self._pictures = pictures
+        self._show()
+
+    def look_for_trouble(self) -> None:
+        """Ask whether something is away, and print a line when that begins and one when it ends."""
+        before, now_away = self._trouble, self._ask_for_trouble()
+        self._trouble = now_away
+        now = self._clock()
+        if before is None and now_away is not None:
+            say(self._console, situation.outage(now_away).line(now), at=now)
+        elif before is not None and now_away is None:
+            lasted = formatting.duration(now - before.since)
+            say(self._console, f"over after {lasted}: {situation.trouble_text(before)}", at=now)
+
+    @abstractmethod
+    def _show(self) -> None:
+        """Put the pictures where they can be seen."""
+
+    def _moment(self, progress: Progress) -> display.Moment:
+        now = self._clock()
+        pace = self._paces[progress.workload.id]
+        left = progress.counts.unresolved - progress.not_fetched
+        waits = situation.waits(progress, self._trouble)
+        before = self._worked_before.get(progress.workload.id)
+        return display.Moment(
+            now,
+            waiting_until=self._waiting_until,
+            time_left=time_left(waits, pace, now, left=left, next_check=self._waiting_until),
+            trouble=self._trouble,
+            worked_seconds=None if before is None else before + now,
+        )
+
+    def _read_worked(self, pictures: Sequence[Progress]) -> None:
+        """Read how long the workloads were worked on, once: from here on every second is one of work."""
+        if self._worked is None:
+            return
+        for progress in pictures:
+            if progress.workload.id not in self._worked_before:
+                self._worked_before[progress.workload.id] = self._worked(progress.workload.id) - progress.read_at
+
+    def _watch_for_trouble(self) -> None:
+        while not self._closing.wait(_READ_SECONDS):
+            self.look_for_trouble()
+
+    def _run(self) -> None:
+        pause = 0.0
+        while not self._closing.wait(pause):
+            began = time.monotonic()
+            self.look()
+            pause = max(_READ_SECONDS, (time.monotonic() - began) * _READ_REST)
+
+
+class LivePanel(_Watching):
+    """A panel at the bottom of a terminal; notes scroll by above it."""
+
+    def __init__(
+        self,
+        console: Console,
+        read: Callable[[], Sequence[Progress]],
+        clock: Callable[[], float] = time.time,
+        *,
+        trouble: Callable[[], Trouble | None] = lambda: None,
+        worked: Callable[[WorkloadId], float] | None = None,
+    ) -> None:
+        super().__init__(console, read, clock, trouble=trouble, worked=worked)
+        self._spinner = Spinner("line" if console.options.ascii_only else "dots", style="cyan")
+        self._live = Live(
+            console=console,
+            get_renderable=self._render,
+            refresh_per_second=_FRAMES_PER_SECOND,
+            transient=True,
+            vertical_overflow="crop",
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return super().__enter__()
+
+    def __exit__(self, *exception: object) -> None:
+        super().__exit__(*exception)
+        self._live.stop()
+
+    def _show(self) -> None:
+        """Leave it to the next frame."""
+
+    def _render(self) -> RenderableType:
+        pictures = self._pictures
+        if not pictures:
+            trouble = self._trouble
+            if trouble is not None:
+                self._spinner.update(text=situation.outage(trouble).line(self._clock()))
+            return self._spinner
+        if len(pictures) == 1:
+            panel = display.live_panel(pictures[0], self._moment(pictures[0]), self._spinner)
+            # Ends with an empty line: the ^C that a terminal echoes there cannot push the panel out of place.
+            return Group(panel, "")
+        unfinished = next((progress for progress in pictures if not progress.is_finished), pictures[0])
+        self._spinner.update(text=display.activity(unfinished, self._moment(unfinished)))
+        return Group(display.overview(pictures), self._spinner, "")
+
+
+class PlainLines(_Watching):
+    """A line when something has changed, but not more often than every ten seconds."""
+
+    def __init__(
+        self,
+        console: Console,
+        read: Callable[[], Sequence[Progress]],
+        clock: Callable[[], float] = time.time,
+        *,
+        trouble: Callable[[], Trouble | None] = lambda: None,
+        worked: Callable[[WorkloadId], float] | None = None,
+    ) -> None:
+        super().__init__(console, read, clock, trouble=trouble, worked=worked)
+        self._said: dict[WorkloadId, tuple[float, str]] = {}
+
+    def _show(self) -> None:
+        now = self._clock()
+        for progress in self._pictures:
+            moment = self._moment(progress)
+            # What is compared leaves out the outage, and of the estimate all but whether there is one: that they moved is no news.
+            is_estimated = moment.time_left is not None and moment.time_left.startswith(ESTIMATE)
+            news = f"{display.plain_line(progress, display.Moment(progress.read_at))}{is_estimated}"
+            said_at, said = self._said.get(progress.workload.id, (0.0, ""))
+            # During an outage its own line is the news; when it is over the figures are those of now again.
+            is_news = news != said and (moment.trouble is None or not said)
+            if now - said_at >= (_PLAIN_SECONDS if is_news else _REPEAT_SECONDS):
+                self._said[progress.workload.id] = now, news
+                say(self._console, display.plain_line(progress, moment), at=now)
+
+
+def reporter(
+    console: Console,
+    read: Callable[[], Sequence[Progress]],
+    *,
+    is_for_machines: bool,
+    on_terminal: bool,
+    trouble: Callable[[], Trouble | None] = lambda: None,
+    worked: Callable[[WorkloadId], float] | None = None,
+) -> Reporter:
+    """Choose how to report: nothing with ``--json``, a panel on a terminal, lines elsewhere; else as ``_Watching``."""
+    if is_for_machines:
+        return Quiet()
+    kind = LivePanel if on_terminal else PlainLines
+    return kind(console, read, trouble=trouble, worked=worked)
+
+
+def _is_about(text: str, trouble: Trouble) -> bool:
+    """Whether a note repeats the cause of an outage: both end in the same words."""
+    cause = trouble.what.rpartition(": ")[2]
+    return cause in text
+
+
+@contextmanager
+def counting(console: Console, label: str, *, total: int | None, is_shown: bool) -> Iterator[Callable[[int], None]]:
+    """Show a bar that the yielded function moves on by so many; without ``total`` it only counts."""
+    if not is_shown:
+        yield lambda _more: None
+        return
+    columns = (
+        SpinnerColumn(),
+        # A file's name is not markup.
+        TextColumn("{task.description}", markup=False),
+        *((BarColumn(),) if total else ()),
+        MofNCompleteColumn() if total else TextColumn("{task.completed:,}"),
+        TimeElapsedColumn(),
+    )
+    with CountingBar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda more: bar.advance(task, more)
+
+
+@contextmanager
+def counting_stages(
+    console: Console, labels: Sequence[str], *, is_shown: bool
+) -> Iterator[tuple[Callable[[int], None], ...]]:
+    """Count what is done in stages: one function for each label, which appears when its stage begins."""
+    if not is_shown:
+        yield tuple(lambda _more: None for _ in labels)
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TextColumn("{task.completed:,}"))
+    with CountingBar(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
+
+        def stage(label: str) -> Callable[[int], None]:
+            task = bar.add_task(label, total=None, visible=False, start=False)
+
+            def advance(more: int) -> None:
+                bar.start_task(task)
+                bar.update(task, advance=more, visible=True)
+
+            return advance
+
+        yield tuple(stage(label) for label in labels)

@@ -1,0 +1,192 @@
+"""What ``--json`` prints: the shapes that scripts depend on.
+
+A workload is the same object everywhere. ``status NAME`` prints it with ``schema_version`` in front, ``status`` prints
+``{"schema_version", "workloads": [...]}``, and ``run``, ``submit``, ``watch NAME``, ``cancel`` and ``resubmit`` print it with
+``schema_version``, ``exit_code`` and ``output`` (the exported file or null). ``watch`` without a name prints
+``{"schema_version", "exit_code", "workloads": [...]}``. Keys may be added under the same version;
+removing one, or changing what it means, makes a new one. Times are Unix seconds or null.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from batchkit.engine import situation
+from batchkit.models import ShardState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from batchkit.doctor import Finding
+    from batchkit.engine.progress import Progress
+    from batchkit.engine.situation import Waiting
+    from batchkit.models import Batch
+    from batchkit.steps.split import SplitPlan
+    from batchkit.store.runners import RunnerRow
+
+SCHEMA_VERSION = 1
+
+
+def status_of_one(progress: Progress) -> dict[str, Any]:
+    """Shape the answer of ``status NAME``."""
+    return {"schema_version": SCHEMA_VERSION, **workload(progress)}
+
+
+def status_of_all(pictures: Sequence[Progress]) -> dict[str, Any]:
+    """Shape the answer of ``status``; the oldest workload comes first."""
+    return {"schema_version": SCHEMA_VERSION, "workloads": [workload(progress) for progress in pictures]}
+
+
+def outcome(progress: Progress, *, exit_code: int, output: Path | None) -> dict[str, Any]:
+    """Shape the last word of a command that drove a workload."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "exit_code": exit_code,
+        "output": None if output is None else str(output),
+        **workload(progress),
+    }
+
+
+def outcome_of_all(pictures: Sequence[Progress], *, exit_code: int, errors: Sequence[str] = ()) -> dict[str, Any]:
+    """Shape the last word of ``watch`` without a name; ``errors`` say what ended the work on which workload."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "exit_code": exit_code,
+        "errors": list(errors),
+        "workloads": [workload(progress) for progress in pictures],
+    }
+
+
+def plan(name: str, plan: SplitPlan) -> dict[str, Any]:
+    """Shape the answer of ``--dry-run``; sizes are in bytes, tokens are estimates."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "name": name,
+        "requests": plan.requests,
+        "bytes": plan.bytes,
+        "shard_lines": plan.shard_lines,
+        "window": plan.window,
+        "shards": [{"endpoint": endpoint, "lines": lines, "bytes": size} for endpoint, lines, size in plan.shards],
+        "endpoints": plan.endpoints,
+        "models": plan.models,
+        "prompt_tokens": plan.prompt_tokens,
+        "max_completion_tokens": plan.completion_tokens,
+        "warnings": plan.warnings,
+    }
+
+
+def findings(found: Sequence[Finding]) -> dict[str, Any]:
+    """Shape the answer of ``doctor``; ``level`` is ok, warning or failed."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "findings": [
+            {"check": one.check, "level": one.level.value, "message": one.message, "advice": one.advice}
+            for one in found
+        ],
+    }
+
+
+def workload(progress: Progress) -> dict[str, Any]:
+    """Shape one workload.
+
+    ``requests`` sum to ``total``, which only counts what is cut so far while ``state`` is ``splitting``. ``shards`` names
+    every state, ``open_batches`` the statuses that occur, in the provider's words. ``remote_done`` is what the
+    provider says it has answered in open batches. ``attention`` lists up to 50 batches that did not simply complete.
+
+    ``answered`` requests have their answer or error, here or at the provider; ``fetched`` ones have it here; ``not_sent`` ones were
+    never sent (they are part of ``in_flight``). These figures are of ``as_of``: of ``read_at`` while somebody works on it, else of when the
+    provider was asked last. ``waiting_for`` is the first of ``waits``, with its ``since`` and ``until``: the latest
+    end, or the earliest where ``is_not_before``; null when unknown or finished. ``runners`` work on it now; when nobody does,
+    ``stopped_at`` and ``stopped_reason`` tell of the last command that did.
+    """
+    own = progress.workload
+    counts = progress.counts
+    waits = situation.waits(progress)
+    first = waits[0] if waits else None
+    return {
+        "name": own.name,
+        "state": progress.state.value,
+        "created_at": own.created_at,
+        "read_at": progress.read_at,
+        "as_of": situation.known_at(progress) or progress.read_at,
+        "last_merged_at": progress.last_merged_at,
+        "cancel_requested_at": own.cancel_requested_at,
+        "source": own.source,
+        "window": own.window,
+        "max_window": own.max_window,
+        "shard_lines": own.shard_lines,
+        "shard_bytes": own.shard_bytes,
+        "max_attempts": own.policy.max_attempts,
+        "max_expiries": own.policy.max_expiries,
+        "requests": {
+            "total": counts.total,
+            "pending": counts.pending,
+            "in_flight": counts.in_flight,
+            "succeeded": counts.succeeded,
+            "failed": counts.failed,
+            "cancelled": counts.cancelled,
+        },
+        "shards": {state.value: progress.shards.get(state, 0) for state in ShardState},
+        "open_batches": dict(sorted(progress.batches.items())),
+        "remote_done": progress.remote_done,
+        "answered": progress.answered,
+        "fetched": progress.fetched,
+        "not_sent": progress.not_sent,
+        "waiting_for": None if first is None else first.text,
+        "since": None if first is None else first.since,
+        "until": None if first is None else first.until,
+        "waits": [_wait(wait) for wait in waits],
+        "runners": [_runner(row) for row in progress.runners],
+        "stopped_at": own.stopped_at,
+        "stopped_reason": own.stopped_reason,
+        "expired_rides": progress.expired_rides,
+        "failures": [
+            {"code": reason.code, "status_code": reason.status_code, "count": reason.count, "sample": reason.sample}
+            for reason in progress.failures
+        ],
+        "usage": {
+            "prompt_tokens": progress.usage.prompt_tokens,
+            "completion_tokens": progress.usage.completion_tokens,
+            "total_tokens": progress.usage.total_tokens,
+        },
+        "attention": [_batch(batch) for batch in progress.attention],
+    }
+
+
+def _wait(wait: Waiting) -> dict[str, Any]:
+    return {
+        "kind": wait.kind.value,
+        "text": wait.text,
+        "count": wait.count,
+        "since": wait.since,
+        "until": wait.until,
+        "is_not_before": wait.is_not_before,
+    }
+
+
+def _runner(row: RunnerRow) -> dict[str, Any]:
+    return {
+        "verb": row.verb,
+        "host": row.host,
+        "pid": int(row.pid) if row.pid is not None and row.pid.isdecimal() else None,
+        "seen_at": row.seen_at,
+        "waiting_for": row.waiting_for,
+        "since": row.since,
+        "until": row.until,
+    }
+
+
+def _batch(batch: Batch) -> dict[str, Any]:
+    return {
+        "id": batch.id,
+        "status": batch.status,
+        "created_at": batch.created_at,
+        "expires_at": batch.expires_at,
+        "total": batch.counts.total,
+        "completed": batch.counts.completed,
+        "failed": batch.counts.failed,
+        "problems": [
+            {"code": problem.code, "message": problem.message, "line": problem.line} for problem in batch.problems
+        ],
+    }

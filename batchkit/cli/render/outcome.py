@@ -1,0 +1,199 @@
+"""The last word of a command: what became of the workload, and the exit code that says so to scripts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from batchkit import formatting
+from batchkit.cli.render import display, exits
+from batchkit.engine import situation
+from batchkit.remembered import TABLE_PREFIX, remembered
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from batchkit.cli.options.common import Where
+    from batchkit.engine.progress import Progress
+    from batchkit.remembered import RememberedOutput
+
+
+_LABEL_WIDTH = 11
+
+
+def exit_code(progress: Progress) -> int:
+    """Say in one number how a workload stands."""
+    if not progress.is_finished:
+        return exits.NOT_FINISHED
+    return exits.SUCCEEDED if progress.all_succeeded else exits.SOME_FAILED
+
+
+def summary(progress: Progress, where: Where, *, output: Path | None) -> Iterator[Text]:
+    """Tell what became of a workload, line by line; ``output`` is the file that its results were exported to."""
+    name = progress.workload.name
+    yield _verdict(progress)
+    if progress.failures:
+        yield display.failures_text(progress.failures)
+    yield from _facts(progress)
+    if output is not None:
+        yield next_step("results", str(output))
+    elif progress.is_finished:
+        yield from _not_written(progress, where)
+    if progress.is_finished and progress.counts.failed:
+        yield next_step("again", where.command("resubmit", name, "--failed"))
+    elif progress.is_finished and progress.counts.cancelled:
+        yield next_step("again", where.command("resubmit", name))
+
+
+def finished_before(progress: Progress, where: Where, *, output: Path | None) -> Iterator[Text]:
+    """Tell that there is nothing to cancel, and what became of the workload."""
+    yield Text(f"{formatting.printable(progress.workload.name)} was finished before: there is nothing to cancel")
+    yield from summary(progress, where, output=output)
+
+
+def written(outputs: Iterable[Path | None]) -> Iterator[Text]:
+    """Tell which files were written."""
+    for output in outputs:
+        if output is not None:
+            yield next_step("results", str(output))
+
+
+def _not_written(progress: Progress, where: Where) -> Iterator[Text]:
+    """Tell that no file was written, who can write the one that was asked for, and what writes one here."""
+    name = progress.workload.name
+    output = remembered(progress.workload)
+    if output is None:
+        yield Text("the results are in the database; no file was written: no command named one with --output")
+    else:
+        targets = " and ".join(formatting.printable(target) for target in output.targets)
+        yield Text(
+            f"not written: {targets}. `batchkit watch {formatting.printable(name)}`{_where_writable(output)} writes it"
+        )
+    if progress.workload.recipe is None:
+        yield next_step("results", where.command("export", name, f"{name}.results.jsonl"))
+    else:
+        yield next_step("results", "the command that began it, with -o FILE, writes the table with its answers")
+        yield next_step("answers", where.command("export", name, f"{name}.results.jsonl"))
+
+
+def _where_writable(output: RememberedOutput) -> str:
+    return "" if all(target.startswith(TABLE_PREFIX) for target in output.targets) else f" on {output.host}"
+
+
+def is_submitted(progress: Progress) -> bool:
+    """Whether every shard has its batch."""
+    return not any(progress.shards.get(state) for state in display.UNSENT_STATES)
+
+
+def submitted(progress: Progress, where: Where) -> Iterator[Text]:
+    """Tell that everything is on its way."""
+    name = progress.workload.name
+    batches = formatting.counted(sum(progress.batches.values()), "batch", "batches")
+    requests = formatting.counted(progress.counts.in_flight, "request")
+    yield Text(f"{formatting.printable(name)}: {batches} with {requests} submitted")
+    output = remembered(progress.workload)
+    if output is not None:
+        yield Text(f"whoever finishes it{_where_writable(output)} writes the results to {' and '.join(output.targets)}")
+    yield next_step("carry on", where.command("watch", name))
+
+
+def unfinished(progress: Progress, where: Where, *, again: str) -> Iterator[Text]:
+    """Tell that a workload is not finished, and how to go on with ``again``."""
+    counts = progress.counts
+    batches = sum(progress.batches.values())
+    name = formatting.printable(progress.workload.name)
+    if not progress.is_split:
+        yield Text(f"{name}: its input is not split whole yet, nothing was sent")
+        yield Text("carry on: `batchkit run` with the input again, unless another command is splitting it now")
+        return
+    left = formatting.counted(counts.unresolved, "request")
+    yield Text(f"{name}: {left} of {counts.total:,} without a result here")
+    yield Text(f"{situation.answered_line(progress)}; {', '.join(situation.rest_parts(progress))}".rstrip("; "))
+    for wait in situation.waits(progress):
+        yield Text(wait.sentence(progress.read_at))
+    if batches:
+        yield Text("the batches run on at the provider without this command")
+    yield next_step("carry on", again)
+    yield next_step("look", where.command("status", progress.workload.name))
+
+
+def left(progress: Progress, where: Where) -> Iterator[Text]:
+    """Tell where a workload stands that an error has stopped; the error itself and what to do are told elsewhere."""
+    batches = sum(progress.batches.values())
+    parts = [situation.answered_line(progress), *situation.rest_parts(progress)]
+    yield Text(f"{formatting.printable(progress.workload.name)}: {'; '.join(parts)}")
+    if batches:
+        verb = "runs" if batches == 1 else "run"
+        yield Text(f"{formatting.counted(batches, 'batch', 'batches')} {verb} on at the provider without this command")
+    yield next_step("status", where.command("status", progress.workload.name))
+
+
+def never_split(progress: Progress, where: Where) -> Iterator[Text]:
+    """Tell that there is nothing to stop of a workload whose split was interrupted."""
+    name = progress.workload.name
+    yield Text(f"{formatting.printable(name)}: its split was interrupted, nothing of it was sent, and nothing will be")
+    yield next_step("delete it", where.command("clean", name))
+
+
+def interrupted(progress: Progress | None, where: Where, *, again: str) -> Iterator[Text]:
+    """Tell what Ctrl-C stopped, what it did not, and how to come back with ``again``."""
+    if progress is None:
+        yield Text("interrupted before anything was sent")
+        yield next_step("once more", again)
+        return
+    batches = sum(progress.batches.values())
+    if progress.is_finished:
+        yield Text("interrupted: all answers are in, nothing is lost")
+    elif batches:
+        verb = "goes" if batches == 1 else "go"
+        yield Text(
+            f"interrupted: {formatting.counted(batches, 'batch', 'batches')} {verb} on at the provider, nothing is lost"
+        )
+    else:
+        yield Text("interrupted: no batch is running at the provider, and what was done so far is kept")
+    yield next_step("come back", again)
+    yield next_step("look", where.command("status", progress.workload.name))
+    if not progress.is_finished:
+        yield next_step("stop it", where.command("cancel", progress.workload.name))
+
+
+def interrupted_all(*, again: str) -> Iterator[Text]:
+    """Tell what Ctrl-C did not stop when several workloads were driven."""
+    yield Text("interrupted: the batches go on at the provider, nothing is lost")
+    yield next_step("come back", again)
+
+
+def _verdict(progress: Progress) -> Text:
+    counts = progress.counts
+    name = formatting.printable(progress.workload.name)
+    if progress.all_succeeded:
+        return Text.assemble(f"{name}: ", (f"all {formatting.counted(counts.total, 'request')} succeeded", "green"))
+    line = Text.assemble(f"{name}: {counts.succeeded:,} of {formatting.counted(counts.total, 'request')} succeeded")
+    for count, word, style in ((counts.failed, "failed", "red"), (counts.cancelled, "cancelled", "magenta")):
+        if count:
+            line.append(", ").append(f"{count:,} {word}", style=style)
+    if counts.unresolved:
+        line.append(f", {counts.unresolved:,} without a result here")
+    return line
+
+
+def _facts(progress: Progress) -> Iterator[Text]:
+    usage = progress.usage
+    facts = []
+    if usage.total_tokens:
+        facts.append(f"{usage.prompt_tokens:,} tokens in, {usage.completion_tokens:,} out")
+    if progress.expired_rides:
+        facts.append(display.expired_text(progress))
+    if progress.is_finished and progress.last_merged_at is not None:
+        worked = progress.worked_seconds
+        took = progress.last_merged_at - progress.workload.created_at if worked is None else worked
+        facts.append(f"done in {formatting.duration(took)}")
+    if facts:
+        yield Text("; ".join(facts), style="dim")
+
+
+def next_step(label: str, command: str) -> Text:
+    """Name a command that may come next, or a place to look at."""
+    return Text.assemble(f"{label + ':':<{_LABEL_WIDTH}}", (command, "bold"), no_wrap=True)

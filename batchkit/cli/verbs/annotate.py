@@ -1,0 +1,102 @@
+"""``annotate``: a question to every row of a table."""
+
+from __future__ import annotations
+
+import typer
+
+from batchkit.cli.options import parsing, tables
+from batchkit.cli.options.flags import CutFlags, DriveFlags, TableFlags, spread
+from batchkit.datasets import require_extra
+
+
+@spread
+def annotate(
+    table: tables.Tables,
+    *,
+    prompt: tables.Prompt,
+    model: tables.Models = None,
+    system: tables.System = None,
+    prefill: tables.Prefill = None,
+    samples: tables.Samples = 1,
+    image: tables.Image = None,
+    shrink_images: tables.ShrinkImages = False,
+    allow_paths: tables.AllowPaths = False,
+    schema: tables.Schema = None,
+    choices: tables.Choices = None,
+    pattern: tables.Pattern = None,
+    number: tables.Number = None,
+    tools: tables.Tools = None,
+    tool_choice: tables.ToolChoice = None,
+    tries: tables.Tries = 3,
+    no_instruct: tables.NoInstruct = False,
+    temperature: tables.Temperature = None,
+    top_p: tables.TopP = None,
+    max_completion_tokens: tables.MaxCompletionTokens = None,
+    stop: tables.Stop = None,
+    seed: tables.Seed = None,
+    response_format: tables.ResponseFormat = None,
+    reasoning_format: tables.ReasoningFormat = None,
+    reasoning_effort: tables.ReasoningEffort = None,
+    include_reasoning: tables.IncludeReasoning = None,
+    review: tables.Review = None,
+    rows: TableFlags,
+    cut: CutFlags,
+    flags: DriveFlags,
+) -> None:
+    """Ask a question about every row of TABLE, and write the table again with the answers as columns.
+
+    Every row is rendered and checked before anything is sent; then it is a workload like that of `run`. An answer that is not
+    what it must be (--schema, --choices, --pattern, --number, --tools), is cut off or empty, is asked for again. The output has
+    one row per input row, in order, with status, error, attempts, tokens and cost. Several models or samples are several
+    annotators: their majority is the answer, and their agreement is printed.
+
+    The same command carries on. A changed table, prompt, schema, model or parameter is a new workload, unless --name names one:
+    then it is refused.
+
+    Exit codes: 0 every request succeeded; 2 bad usage or input, nothing was sent; 3 finished, but some requests failed;
+    4 not finished, and the same command goes on; 130 interrupted.
+
+    For example:
+
+        export MODEL=openai/gpt-oss-20b
+        batchkit annotate a.csv --prompt "{{ text }}?" --choices yes,no -m $MODEL
+        batchkit annotate a.csv --prompt @ask.j2 --schema a.json -m $MODEL -o b.csv
+        batchkit annotate a.csv --prompt @ask.j2 --models $MODEL,openai/gpt-oss-120b
+        batchkit annotate a.csv --prompt @ask.j2 -m $MODEL --limit 20 --dry-run
+    """
+    require_extra()
+    from batchkit.annotation import presets  # noqa: PLC0415 - --help need not wait for what tables need
+
+    recipe = presets.annotation(
+        parsing.text_of(prompt, "--prompt"),
+        system=None if system is None else parsing.text_of(system, "--system"),
+        prefill=prefill,
+        models=parsing.models_of(model),
+        schema=schema,
+        choices=parsing.listed(choices),
+        pattern=pattern,
+        number=None if number is None else parsing.bounds_of(number),
+        tools=parsing.tools_in(tools),
+        parameters=parsing.parameters_of(
+            temperature=temperature,
+            top_p=top_p,
+            max_completion_tokens=max_completion_tokens,
+            stop=tuple(stop or ()),
+            seed=seed,
+            tool_choice=parsing.tool_choice_of(tool_choice),
+            response_format=response_format,
+            reasoning_format=reasoning_format,
+            reasoning_effort=reasoning_effort,
+            include_reasoning=include_reasoning,
+        ),
+        samples=samples,
+        tries=tries,
+        instruct=not no_instruct,
+        images=tuple(image or ()),
+        shrink_images=shrink_images,
+        allow_paths=allow_paths,
+        key=rows.key,
+        limit=rows.limit,
+    )
+    order = parsing.order_of(table, recipe, rows, cut, review=review)
+    raise typer.Exit(parsing.carry_out(order, flags.settings(cut), flags.manner(), dry_run=rows.dry_run))

@@ -1,0 +1,77 @@
+"""``demo``: the same steps as ``run``, on the stage of ``batchkit/demo.py``, and a report of what happened."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from batchkit import demo, formatting
+from batchkit.cli import driving, job
+from batchkit.cli.options import common
+from batchkit.cli.render import console, display, exits, outcome
+from batchkit.engine.runtime import Runner
+from batchkit.steps.split import SplitOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from batchkit.engine.progress import Progress
+
+
+def run(home: Path, *, use_prefect: bool, verbose: bool) -> int:
+    """Run a demo in ``home``; returns the exit code: 0 as soon as it ran to its end as it should."""
+    err = console.stderr()
+    where = common.Where(home=home)
+    manner = job.Manner(where, use_prefect=use_prefect, verbose=verbose)
+    with (
+        driving.interruptible(err, lambda: [Text("interrupted"), outcome.next_step("go on", common.same_command())]),
+        demo.stage(home) as stage,
+        Runner(stage.settings) as runner,
+    ):
+        console.say(err, _opening(stage))
+        desk = job.Desk(runner, manner, err)
+        order = job.Order([str(stage.source)], stage.name, stage.output, SplitOptions())
+        progress = desk.fulfil(order, [stage.source], stage.name, stage.output)
+        evidence = stage.evidence()
+    console.tell(console.stdout(), _story(progress, evidence, stage, _place(where, stage)))
+    is_as_planned = progress.is_finished and evidence.bought_twice == 0
+    return exits.SUCCEEDED if is_as_planned else outcome.exit_code(progress)
+
+
+def _place(where: common.Where, stage: demo.Stage) -> common.Where:
+    """Say where the demo can be looked at: a database that the environment names would get in the way of its own."""
+    is_enough = where.settings().resolved_database_url == stage.settings.resolved_database_url
+    return where if is_enough else replace(where, database_url=stage.settings.resolved_database_url)
+
+
+def _opening(stage: demo.Stage) -> str:
+    verb = "going on with" if stage.is_resumed else "starting"
+    return f"{verb} {stage.name}: an emulated Groq Batch API at {stage.emulator.base_url}; nothing leaves this machine"
+
+
+def _story(progress: Progress, evidence: demo.Evidence, stage: demo.Stage, where: common.Where) -> Iterator[Text]:
+    counts = progress.counts
+    yield Text.assemble(
+        (f"{counts.succeeded:,}", "green"), f" of {formatting.counted(counts.total, 'request')} succeeded"
+    )
+    yield Text.assemble((f"{counts.failed:,}", "red"), " failed for good, as the scenario wants it:")
+    yield display.failures_text(progress.failures)
+    yield Text(
+        f"{formatting.counted(progress.expired_rides, 'ride')} expired unanswered and were sent again, without anything to do"
+    )
+    yield Text(
+        f"the provider's ledger: {formatting.counted(evidence.batches, 'batch', 'batches')},"
+        f" {formatting.counted(evidence.executed, 'request')} executed, {evidence.bought_twice:,} bought twice"
+    )
+    yield Text(f"database: {where.home}/batchkit.db")
+    yield Text(f"results:  {stage.output}")
+    yield Text("look further:")
+    csv = stage.output.with_suffix("").with_suffix(".csv")
+    query = f"SELECT custom_id, error_message FROM failed WHERE workload = '{stage.name}' LIMIT 5"  # noqa: S608 - to be read
+    look_inside = f'sqlite3 {shlex.quote(str(where.home))}/batchkit.db "{query}"'
+    for command in (where.command("status", stage.name), where.command("export", stage.name, str(csv)), look_inside):
+        yield Text.assemble("  ", (command, "bold"))

@@ -1,0 +1,137 @@
+"""``moderate``: texts of a table, or answers of a workload, are safe or not."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from batchkit.cli.options import parsing, tables
+from batchkit.cli.options.flags import CutFlags, DriveFlags, TableFlags, spread
+from batchkit.datasets import require_extra
+from batchkit.errors import UsageError
+
+LOOKED_AT = "What is looked at"
+
+
+class Side(StrEnum):
+    """Who wrote a text."""
+
+    PROMPT = "prompt"
+    ANSWER = "answer"
+
+
+class Verdict(StrEnum):
+    """What a filter lets through."""
+
+    SAFE = "safe"
+    UNSAFE = "unsafe"
+
+
+Tables = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[TABLE]...", help="As for annotate; not with --workload.", show_default=False),
+]
+TextColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--text", metavar="COLUMN", help="The column with the texts.", rich_help_panel=LOOKED_AT, show_default=False
+    ),
+]
+OfWorkload = Annotated[
+    str | None,
+    typer.Option(
+        "--workload",
+        metavar="NAME",
+        help="Look at the answers of a finished workload instead of a table.",
+        rich_help_panel=LOOKED_AT,
+        show_default=False,
+    ),
+]
+As = Annotated[
+    Side,
+    typer.Option(
+        "--as",
+        help="Whether the texts are what users ask or what an assistant answers.",
+        rich_help_panel=LOOKED_AT,
+    ),
+]
+PromptColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt-column",
+        metavar="COLUMN",
+        help="With --as answer: the column with what the user had asked.",
+        rich_help_panel=LOOKED_AT,
+        show_default=False,
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", "-m", metavar="MODEL", help="The guard model (default Llama Guard 4).", show_default=False),
+]
+Only = Annotated[
+    Verdict | None,
+    typer.Option("--only", help="Write only the rows with this verdict.", show_default=False),
+]
+
+
+@spread
+def moderate(
+    table: Tables = None,
+    *,
+    text: TextColumn = None,
+    workload: OfWorkload = None,
+    side: As = Side.PROMPT,
+    prompt_column: PromptColumn = None,
+    only: Only = None,
+    model: Model = None,
+    tries: tables.Tries = 3,
+    rows: TableFlags,
+    cut: CutFlags,
+    flags: DriveFlags,
+) -> None:
+    """Have Llama Guard look at the texts of a table, or at the answers of a workload.
+
+    The output says of each row whether it is safe, and which categories it violates (S1 to S14), with their names. Of a
+    workload those requests are looked at that have an answer; the output's rows carry their custom_id.
+
+    The same command carries on; exit codes are those of `annotate`.
+
+    For example:
+
+        batchkit moderate prompts.csv --text prompt --only unsafe -o flagged.csv
+        batchkit moderate chats.csv --text said --as answer --prompt-column asked
+        batchkit moderate --workload nightly
+    """
+    require_extra()
+    from batchkit.annotation import presets  # noqa: PLC0415 - --help need not wait for what tables need
+
+    _check_source(table, text, workload, rows.query)
+    settings = flags.settings(cut)
+    recipe = presets.moderation(
+        text or parsing.ANSWER_COLUMN,
+        model=model or presets.GUARD_MODEL,
+        is_answer=workload is not None or side is Side.ANSWER,
+        prompt_column=prompt_column,
+        tries=tries,
+        key=rows.key,
+        limit=rows.limit,
+    )
+    if workload is None:
+        order = parsing.order_of(table or (), recipe, rows, cut, only=only)
+    else:
+        order = parsing.order_of_answers(workload, settings, recipe, rows, cut, only=only)
+    raise typer.Exit(parsing.carry_out(order, settings, flags.manner(), dry_run=rows.dry_run))
+
+
+def _check_source(table: list[str] | None, text: str | None, workload: str | None, query: str | None) -> None:
+    if bool(table) == bool(workload):
+        raise UsageError("give either a TABLE or --workload", hint="see `batchkit moderate --help`")
+    if table and text is None:
+        raise UsageError("which column holds the texts is not said", hint="name it with --text")
+    if workload and text is not None:
+        raise UsageError("--text names a column of a table, and a workload has none", hint="leave it out")
+    if workload and query is not None:
+        raise UsageError("--query asks a database, and the rows are a workload's answers", hint="leave it out")

@@ -1,0 +1,64 @@
+"""``report``: a page to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from batchkit.cli.options import common
+from batchkit.cli.render import console, exits
+
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="The page to write (default NAME.report.html).", show_default=False
+    ),
+]
+Rows = Annotated[
+    int, typer.Option("--rows", metavar="N", help="How many requests to show, the worst first: up to 2000.")
+]
+OpenIt = Annotated[bool, typer.Option("--open", metavar="", help="Open the page in a browser.")]
+
+
+def report(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of a workload or of an evaluation run.")],
+    *,
+    output: Output = None,
+    rows: Rows = 500,
+    open_it: OpenIt = False,
+    home: common.Home = None,
+    database_url: common.DatabaseUrl = None,
+) -> None:
+    """Write one HTML page about a workload or an evaluation run, also of one that is not finished.
+
+    How far it is, why requests failed, when batches ran, what expired, tokens and cost, and the worst requests with what was asked and
+    answered; of an evaluation also its metrics with their intervals and what changed since the run before. The page holds all
+    it shows: it loads nothing, sends nothing, and runs nothing of what models wrote. Like an export it holds prompts and answers.
+
+    It only reads the results database and the shard files; it needs no key. Needs pip install 'groq-batchkit[annotate]'.
+
+    For example:
+
+        batchkit report nightly
+        batchkit report nightly --output nightly.html --rows 2000 --open
+    """
+    from batchkit import existing  # noqa: PLC0415 - --help need not wait for the database
+    from batchkit.datasets import require_extra  # noqa: PLC0415 - as above
+    from batchkit.files import outputs  # noqa: PLC0415 - --help need not wait for the database
+
+    require_extra()
+    from batchkit.reports.writing import default_target, write_report  # noqa: PLC0415 - an extra
+
+    target = output or default_target(name)
+    outputs.check_file(target, makes_folder=True)
+    with existing.open_runner(common.Where(home, database_url).settings()) as runner:
+        page = write_report(runner, name, target, rows=rows)
+    console.say(console.stdout(), f"report written to {target}")
+    if open_it:
+        import webbrowser  # noqa: PLC0415 - who does not open it need not load it
+
+        if not webbrowser.open(page.as_uri()):
+            console.say(console.stderr(), f"no browser could be opened: look at {page.as_uri()}")
+    raise typer.Exit(exits.SUCCEEDED)

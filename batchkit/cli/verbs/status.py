@@ -1,0 +1,103 @@
+"""``status`` and ``export``: looking at what is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from batchkit.cli.options import common
+from batchkit.cli.render import console, exits
+
+MaybeName = Annotated[
+    str | None,
+    typer.Argument(metavar="NAME", help="The workload's name (default all, a line each).", show_default=False),
+]
+Target = Annotated[
+    Path, typer.Argument(metavar="OUT", help="The file to write: .jsonl, .csv or .parquet.", show_default=False)
+]
+
+
+def status(
+    name: MaybeName = None,
+    *,
+    json: Annotated[
+        bool, typer.Option("--json", metavar="", help="Print one line of JSON on stdout, with a schema_version.")
+    ] = False,
+    use_exit_code: Annotated[
+        bool,
+        typer.Option(
+            "--exit-code",
+            metavar="",
+            help="Exit with 0 all succeeded, 3 some failed, 4 not finished; of several the worst.",
+        ),
+    ] = False,
+    history: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="Also show the last N events of the workload NAME.", show_default=False),
+    ] = 0,
+    home: common.Home = None,
+    database_url: common.DatabaseUrl = None,
+) -> None:
+    """Show where a workload stands, or a line for each.
+
+    Only reads the results database: it needs no key, asks the provider nothing, and creates nothing.
+
+    For example:
+
+        batchkit status
+        batchkit status nightly --json | jq .requests.failed
+        batchkit status nightly --history 20
+    """
+    from batchkit import existing  # noqa: PLC0415 - --help need not wait for the database
+    from batchkit.cli.render import display, machine, outcome  # noqa: PLC0415 - as above
+
+    settings = common.Where(home, database_url).settings()
+    pictures = existing.pictures(settings, name)
+    code = max((outcome.exit_code(progress) for progress in pictures), default=exits.SUCCEEDED)
+    if json:
+        console.write_json(machine.status_of_one(pictures[0]) if name is not None else machine.status_of_all(pictures))
+    elif name is not None:
+        console.show(console.stdout(), display.status_view(pictures[0]))
+        if history:
+            console.show(
+                console.stdout(), display.history_table(existing.history(settings, pictures[0], limit=history))
+            )
+    elif pictures:
+        console.show(console.stdout(), display.status_list(pictures))
+    else:
+        console.say(console.stdout(), "no workloads yet")
+        console.say(console.stderr(), f"hint: {existing.no_workloads_hint(settings)}")
+    raise typer.Exit(code if use_exit_code else exits.SUCCEEDED)
+
+
+def export(
+    name: common.Name,
+    target: Target,
+    *,
+    raw_csv: common.RawCsv = False,
+    verbose: common.Verbose = False,
+    home: common.Home = None,
+    database_url: common.DatabaseUrl = None,
+) -> None:
+    """Write one line per request, in input order: .jsonl in the provider's line shape, .csv or .parquet.
+
+    The file appears whole or not at all. Requests without a final result are written with the status pending or in_flight.
+    A .jsonl line has custom_id, status, response, error, attempts and batch_id; a .csv row has the answer's text instead
+    of the whole response; a .parquet row has both, in typed columns, with tokens (pip install 'groq-batchkit[parquet]').
+
+    A spreadsheet runs a cell that begins with = + - @ as a formula, and answers, error messages and custom_ids may come from
+    strangers. So in a .csv such a text gets an apostrophe in front, unless it is a plain number such as -1. To join by
+    custom_ids that begin so, take the apostrophe off, use --raw-csv, or read the .jsonl.
+
+    For example:
+
+        batchkit export nightly nightly.jsonl
+        batchkit export nightly nightly.csv
+        batchkit export nightly nightly.parquet
+    """
+    from batchkit.cli import chores, job  # noqa: PLC0415 - --help need not wait for the database
+
+    where = common.Where(home, database_url)
+    raise typer.Exit(chores.export(name, target, where.settings(), job.Manner(where, verbose=verbose), raw_csv=raw_csv))

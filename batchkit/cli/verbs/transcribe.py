@@ -1,0 +1,121 @@
+"""``transcribe``: the audio that a table points to becomes text."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from batchkit.cli.options import parsing, tables
+from batchkit.cli.options.flags import CutFlags, DriveFlags, TableFlags, spread
+from batchkit.datasets import require_extra
+
+SOUND = "How it is transcribed"
+
+AudioColumn = Annotated[
+    str,
+    typer.Option(
+        "--audio",
+        metavar="COLUMN",
+        help="The column with the addresses of the audio: http(s)://, or data: with the audio itself.",
+        rich_help_panel=SOUND,
+        show_default=False,
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help="Who listens (default whisper-large-v3-turbo, with --translate whisper-large-v3).",
+        rich_help_panel=SOUND,
+        show_default=False,
+    ),
+]
+Translate = Annotated[
+    bool, typer.Option("--translate", metavar="", help="Translate into English.", rich_help_panel=SOUND)
+]
+Language = Annotated[
+    str | None,
+    typer.Option(
+        "--language",
+        metavar="CODE",
+        help="What is spoken, as ISO 639-1 (en, tr, ...): more exact and faster.",
+        rich_help_panel=SOUND,
+        show_default=False,
+    ),
+]
+Prompt = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt",
+        metavar="TEXT",
+        help="Style and spelling of rare words, a template as for annotate; @FILE reads it from a file; at most 224 tokens.",
+        rich_help_panel=SOUND,
+        show_default=False,
+    ),
+]
+Timestamps = Annotated[
+    str,
+    typer.Option(
+        "--timestamps",
+        metavar="WORDS",
+        help="segment, word, or both with a comma; quality is judged by segments.",
+        rich_help_panel=SOUND,
+    ),
+]
+Temperature = Annotated[
+    float | None,
+    typer.Option("--temperature", metavar="X", help="0 to 1; 0 is best.", rich_help_panel=SOUND, show_default=False),
+]
+
+
+@spread
+def transcribe(
+    table: tables.Tables,
+    *,
+    audio: AudioColumn,
+    model: Model = None,
+    translate: Translate = False,
+    language: Language = None,
+    prompt: Prompt = None,
+    timestamps: Timestamps = "segment",
+    temperature: Temperature = None,
+    tries: tables.Tries = 3,
+    rows: TableFlags,
+    cut: CutFlags,
+    flags: DriveFlags,
+) -> None:
+    """Transcribe or translate the audio that each row of TABLE points to, and write the table again with the text.
+
+    The output has the text, its language and duration, and the segments with what tells good ones from bad ones
+    (avg_logprob, no_speech_prob, compression_ratio), summed up in a quality column. The Batch API takes no files: the audio
+    must lie where the provider can fetch it.
+
+    The same command carries on; exit codes are those of `annotate`.
+
+    For example:
+
+        batchkit transcribe calls.csv --audio url --language en -o calls.parquet
+        batchkit transcribe calls.csv --audio url --translate
+        batchkit transcribe calls.csv --audio url --prompt "A call by {{ name }}"
+        batchkit transcribe talks.parquet --audio link --timestamps segment,word
+    """
+    require_extra()
+    from batchkit.annotation import presets  # noqa: PLC0415 - --help need not wait for what tables need
+
+    recipe = presets.transcription(
+        audio,
+        model=model,
+        translate=translate,
+        language=language,
+        prompt=None if prompt is None else parsing.text_of(prompt, "--prompt"),
+        timestamps=parsing.listed(timestamps),
+        temperature=temperature,
+        tries=tries,
+        key=rows.key,
+        limit=rows.limit,
+    )
+    order = parsing.order_of(table, recipe, rows, cut)
+    raise typer.Exit(parsing.carry_out(order, flags.settings(cut), flags.manner(), dry_run=rows.dry_run))

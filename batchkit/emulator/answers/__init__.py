@@ -1,0 +1,1 @@
+"""Made-up answers: texts, JSON that fits a schema, tool calls, transcripts."""

@@ -1,0 +1,320 @@
+"""Deterministic answers to chat and audio requests: the same body always gets the same words.
+
+Plain chat echoes the last user message, so that a test can see which request an answer belongs to. Bodies follow
+console.groq.com/docs/api-reference and, for ``usage``, ``x_groq`` and ``service_tier``, Groq's own recorded replies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from batchkit.emulator.answers.schema_answers import SchemaUnsupported, conforming
+from batchkit.emulator.contract.ids import completion_id, id_suffix, stable_hash
+from batchkit.emulator.contract.models import no_such_model
+from batchkit.emulator.contract.refusals import RequestRefused, refused
+from batchkit.emulator.requests.chat_requests import check_chat, check_model_name, check_number
+from batchkit.emulator.requests.validation import CHAT
+
+if TYPE_CHECKING:
+    from batchkit.emulator.scenarios.scenario import Reply
+
+_ECHO_CHARACTERS = 4_000
+_FLAGGED = (
+    ("kill", "S1"), ("hack", "S2"), ("steal", "S2"), ("libel", "S5"), ("home address", "S7"), ("bomb", "S9"), ("nerve gas", "S9"),
+    ("suicide", "S11"),
+)  # fmt: skip
+_REASONING_MODELS = ("openai/gpt-oss", "qwen/qwen3", "deepseek-r1")
+_MINUTES_30_SECONDS = 1_800
+_WRONG_TYPES = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError, OverflowError)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request to answer: ``entropy`` makes its ids, ``created`` is the provider's time in Unix seconds.
+
+    ``replies`` are what the scenario has models say, ``models`` the ids of those that are served; None serves any.
+    """
+
+    url: str
+    body: dict[str, Any]
+    entropy: int
+    request_id: str
+    created: int
+    service_tier: str
+    replies: tuple[Reply, ...] = ()
+    models: frozenset[str] | None = None
+
+
+def answer(asked: Asked) -> tuple[int, Any]:
+    """Return the HTTP status and the response body of a request; refusals are 4xx bodies, not exceptions."""
+    try:
+        return 200, chat_body(asked) if asked.url == CHAT else audio_body(asked)
+    except RequestRefused as refusal:
+        return refusal.status, {"error": refusal.error}
+    except _WRONG_TYPES:
+        # Where every field is looked at by name, a value of the wrong type shows only when it is used.
+        return 400, {"error": refused(400, "the request body has a value of the wrong type").error}
+
+
+@dataclass(slots=True)
+class _Draft:
+    """What the model "writes": content or tool calls, its reasoning, and why it stopped."""
+
+    content: str | None
+    reasoning: str = ""
+    tool_calls: list[dict[str, Any]] | None = None
+    finish_reason: str = "stop"
+
+
+def chat_body(asked: Asked) -> dict[str, Any]:
+    """Answer a chat completion. Raises ``RequestRefused`` where the provider answers 4xx."""
+    body = asked.body
+    check_chat(body)
+    _check_served(asked)
+    prompt = _last_user_text(body["messages"])
+    draft = _draft(body, prompt, asked)
+    _cut_to_limits(draft, body)
+    message: dict[str, Any] = {"role": "assistant"}
+    if draft.content is not None:
+        message["content"] = _with_thoughts(draft, body)
+    if draft.reasoning and _reasoning_format(body) == "parsed":
+        message["reasoning"] = draft.reasoning
+    if draft.tool_calls:
+        message["tool_calls"] = draft.tool_calls
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": draft.finish_reason}
+    return {
+        "id": completion_id(asked.entropy * 3),
+        "object": "chat.completion",
+        "created": asked.created,
+        "model": body["model"],
+        "choices": [choice],
+        "usage": _usage(body, draft),
+        "usage_breakdown": None,
+        "system_fingerprint": f"fp_{stable_hash(body['model']) & 0xFFFFFFFFFF:010x}",
+        "x_groq": {"id": asked.request_id, "seed": body.get("seed") or asked.entropy & 0x7FFFFFFF},
+        "service_tier": asked.service_tier,
+    }
+
+
+def _check_served(asked: Asked) -> None:
+    model = asked.body["model"]
+    if asked.models is not None and model not in asked.models:
+        raise refused(404, no_such_model(model), code="model_not_found")
+
+
+def _draft(body: dict[str, Any], prompt: str, asked: Asked) -> _Draft:
+    model = body["model"].lower()
+    if "llama-guard" in model:
+        return _Draft(_safety(prompt))
+    reasoning = ""
+    if model.startswith(_REASONING_MODELS) and body.get("reasoning_effort") != "none":
+        reasoning = f"The user wants an answer to: {prompt[:200]}"
+    scripted = next((reply.content for reply in asked.replies if reply.says(body["model"], prompt)), None)
+    if scripted is not None:
+        return _Draft(scripted, reasoning)
+    tool = _tool_to_call(body)
+    if tool is not None:
+        arguments = conforming_or_refused(tool.get("parameters") or {"type": "object"}, prompt, "tool_use_failed")
+        function = {"name": tool["name"], "arguments": orjson.dumps(arguments).decode()}
+        call = {"id": f"call_{id_suffix(asked.entropy)[:10]}", "type": "function", "function": function}
+        return _Draft(None, reasoning, [call], "tool_calls")
+    wanted = body.get("response_format") or {}
+    if wanted.get("type") == "json_object":
+        return _Draft(orjson.dumps({"echo": prompt[:_ECHO_CHARACTERS]}).decode(), reasoning)
+    if wanted.get("type") == "json_schema":
+        value = conforming_or_refused(wanted["json_schema"].get("schema") or {}, prompt, "json_validate_failed")
+        return _Draft(orjson.dumps(value).decode(), reasoning)
+    return _Draft(f"Echo: {prompt[:_ECHO_CHARACTERS]}", reasoning)
+
+
+def conforming_or_refused(schema: Any, prompt: str, code: str) -> Any:
+    """Make a value for a schema, or refuse as a model does that cannot. Raises ``RequestRefused``."""
+    try:
+        return conforming(schema, prompt)
+    except SchemaUnsupported as error:
+        message = f"Failed to generate a value for the schema ({error}). See 'failed_generation' for more details."
+        raise refused(400, message, code=code, failed_generation="") from None
+
+
+def _safety(prompt: str) -> str:
+    lowered = prompt.lower()
+    category = next((category for word, category in _FLAGGED if word in lowered), None)
+    return "safe" if category is None else f"unsafe\n{category}"
+
+
+def _tool_to_call(body: dict[str, Any]) -> dict[str, Any] | None:
+    """Choose the tool to call: the one that is demanded, or the first one unless a tool's result is already there."""
+    tools, choice = body.get("tools"), body.get("tool_choice", "auto")
+    if not tools or choice == "none":
+        return None
+    functions: list[dict[str, Any]] = [tool["function"] for tool in tools if tool["type"] == "function"]
+    if not functions:
+        return None
+    if isinstance(choice, dict):
+        name = choice["function"]["name"]
+        return next(function for function in functions if function["name"] == name)
+    if choice != "required" and body["messages"][-1].get("role") == "tool":
+        return None
+    return functions[0]
+
+
+def _reasoning_format(body: dict[str, Any]) -> str:
+    included = body.get("include_reasoning")
+    if included is not None:
+        return "parsed" if included else "hidden"
+    given = body.get("reasoning_format")
+    if given is not None:
+        return str(given)
+    structured = body.get("tools") or (body.get("response_format") or {}).get("type", "text") != "text"
+    # gpt-oss models have a separate reasoning field always; the others think aloud unless the content must be JSON.
+    return "parsed" if structured or body["model"].startswith("openai/gpt-oss") else "raw"
+
+
+def _with_thoughts(draft: _Draft, body: dict[str, Any]) -> str | None:
+    if draft.reasoning and _reasoning_format(body) == "raw":
+        return f"<think>\n{draft.reasoning}\n</think>\n{draft.content}"
+    return draft.content
+
+
+def _cut_to_limits(draft: _Draft, body: dict[str, Any]) -> None:
+    """Apply ``stop`` and the token limit; JSON that the limit cuts is a failure, as in Groq's JSON mode."""
+    if draft.content is None:
+        return
+    stops = body.get("stop") or []
+    for stop in filter(None, [stops] if isinstance(stops, str) else stops):
+        draft.content = draft.content.partition(stop)[0]
+    limit = body.get("max_completion_tokens") or body.get("max_tokens")
+    if limit is None or count_tokens(draft.content) <= limit:
+        return
+    kept = draft.content.encode()[: limit * 4].decode(errors="ignore")
+    if (body.get("response_format") or {}).get("type", "text") != "text":
+        message = "Failed to generate JSON: max completion tokens reached before generating a valid document."
+        raise refused(400, message, code="json_validate_failed", failed_generation=kept)
+    draft.content, draft.finish_reason = kept, "length"
+
+
+def count_tokens(text: str) -> int:
+    """Estimate tokens as a quarter of the UTF-8 bytes, rounded up."""
+    return (len(text.encode()) + 3) // 4
+
+
+def _usage(body: dict[str, Any], draft: _Draft) -> dict[str, Any]:
+    prompt_tokens = sum(4 + count_tokens(_text(message.get("content"))) for message in body["messages"])
+    reasoning_tokens = count_tokens(draft.reasoning)
+    written = (
+        draft.content
+        if draft.content is not None
+        else draft.tool_calls[0]["function"]["arguments"]
+        if draft.tool_calls
+        else ""
+    )
+    completion_tokens = max(1, count_tokens(written)) + reasoning_tokens
+    prompt_seconds, completion_seconds = prompt_tokens / 10_000, completion_tokens / 500
+    usage: dict[str, Any] = {
+        "queue_time": 0.01,
+        "prompt_tokens": prompt_tokens,
+        "prompt_time": prompt_seconds,
+        "completion_tokens": completion_tokens,
+        "completion_time": completion_seconds,
+        "total_tokens": prompt_tokens + completion_tokens,
+        "total_time": prompt_seconds + completion_seconds,
+    }
+    if reasoning_tokens:
+        usage["completion_tokens_details"] = {"reasoning_tokens": reasoning_tokens}
+    return usage
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "".join(part.get("text") or "" for part in content if isinstance(part, dict))
+    return ""
+
+
+def _last_user_text(messages: list[dict[str, Any]]) -> str:
+    for message in reversed(messages):
+        if message.get("role") in {"user", "tool"}:
+            return _text(message.get("content"))
+    return _text(messages[-1].get("content"))
+
+
+def audio_body(asked: Asked) -> Any:
+    """Answer a transcription or translation (console.groq.com/docs/speech-to-text).
+
+    Raises ``RequestRefused``. With ``response_format`` text the body is a string.
+    """
+    body = asked.body
+    check_audio(body)
+    _check_served(asked)
+    source = body.get("url") or body["filename"]
+    shape = body.get("response_format") or "json"
+    granularities = body.get("timestamp_granularities") or ["segment"]
+    verb = "Transcript" if asked.url.endswith("transcriptions") else "Translation"
+    text = f"{verb} of {str(source)[:_ECHO_CHARACTERS]}"
+    if shape == "text":
+        return text
+    answered: dict[str, Any] = {"text": text}
+    if shape == "verbose_json":
+        seconds = float(10 + stable_hash(str(source)) % _MINUTES_30_SECONDS)
+        answered = {
+            "task": "transcribe" if verb == "Transcript" else "translate",
+            "language": body.get("language") or "en",
+            "duration": seconds,
+            **answered,
+            **_timestamps(text, seconds, granularities),
+        }
+    return {**answered, "x_groq": {"id": asked.request_id}}
+
+
+def check_audio(body: dict[str, Any]) -> None:
+    """Refuse what Groq refuses in an audio request. Raises ``RequestRefused``."""
+    check_model_name(body)
+    for name in ("url", "language", "prompt", "response_format"):
+        if not isinstance(body.get(name), (str, type(None))):
+            raise refused(400, f"'{name}' : value must be a string", param=name)
+    check_number(body, "temperature", 0, 1)
+    if not body.get("url") and not body.get("filename"):
+        raise refused(400, "one of `file` or `url` must be provided", code="missing_required_parameter")
+    shape = body.get("response_format") or "json"
+    if shape not in {"json", "text", "verbose_json"}:
+        raise refused(
+            400, f"response_format must be one of [json text verbose_json], not {shape!r}", code="invalid_value"
+        )
+    granularities = body.get("timestamp_granularities")
+    if granularities is None:
+        return
+    if not isinstance(granularities, list) or any(item not in ("word", "segment") for item in granularities):
+        raise refused(400, "timestamp_granularities must be an array of word and segment", code="invalid_value")
+    if granularities and shape != "verbose_json":
+        raise refused(400, "timestamp_granularities needs response_format verbose_json", code="invalid_value")
+
+
+def _timestamps(text: str, seconds: float, granularities: list[str]) -> dict[str, Any]:
+    stamped: dict[str, Any] = {}
+    if "word" in granularities:
+        words = text.split()
+        step = seconds / len(words)
+        stamped["words"] = [
+            {"word": word, "start": round(index * step, 2), "end": round((index + 1) * step, 2)}
+            for index, word in enumerate(words)
+        ]
+    if "segment" in granularities:
+        stamped["segments"] = [
+            {
+                "id": 0,
+                "seek": 0,
+                "start": 0.0,
+                "end": seconds,
+                "text": text,
+                "tokens": [],
+                "temperature": 0,
+                "avg_logprob": -0.1,
+                "compression_ratio": 1.2,
+                "no_speech_prob": 0.01,
+            }
+        ]
+    return stamped

@@ -1,0 +1,1 @@
+"""What the emulated API says and demands: objects, ids, models, refusals, replies, limits."""

@@ -1,0 +1,1 @@
+"""The emulator's HTTP server: its routes and uploads."""

@@ -1,0 +1,300 @@
+"""The emulator as a running server: in a thread for tests, or in the foreground for the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import threading
+import time
+from contextlib import ExitStack
+from ipaddress import ip_address
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from batchkit.emulator.http.app import make_app
+from batchkit.emulator.scenarios.scenario import Scenario, load_scenario
+from batchkit.emulator.state.execution import Engine
+from batchkit.emulator.state.ledger import Ledger, take_ledger
+from batchkit.emulator.state.world import World
+from batchkit.errors import BatchkitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType, TracebackType
+
+    from starlette.types import Scope
+
+_log = logging.getLogger(__name__)
+
+DEFAULT_SPEED = 3_600.0
+"""A provider hour passes in a real second, a 24h window in 24 seconds."""
+
+DEFAULT_KEY = "gsk_emulator"
+_START_SECONDS = 30.0
+_GRACEFUL_SECONDS = 1.0
+_SHUTDOWN_TICK_SECONDS = 0.002
+_STOP_SECONDS = 10.0
+
+
+class EmulatorNotStarted(BatchkitError):
+    """The address cannot be used, or the server did not come up."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class _OpenConnections:
+    """The transports of the open connections, so that a fault can break one."""
+
+    def __init__(self) -> None:
+        self._by_client: dict[tuple[str, int], asyncio.Transport] = {}
+
+    def transport(self, scope: Scope) -> asyncio.Transport | None:
+        client = scope.get("client")
+        return None if client is None else self._by_client.get((client[0], client[1]))
+
+    def protocol(self) -> type[H11Protocol]:
+        """Make a protocol class that enters its connections here."""
+        by_client = self._by_client
+
+        class TrackedProtocol(H11Protocol):
+            def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn narrows asyncio's type the same way
+                super().connection_made(transport)
+                if self.client is not None:
+                    by_client[self.client] = transport
+
+            def connection_lost(self, exc: Exception | None) -> None:
+                if self.client is not None:
+                    by_client.pop(self.client, None)
+                super().connection_lost(exc)
+
+        return TrackedProtocol
+
+
+class Emulator:
+    """A Groq Batch API on loopback, served from a thread between ``__enter__`` and ``__exit__``.
+
+    ``directory`` keeps everything, so that another emulator on the same directory goes on from there; without one the
+    emulator uses a temporary directory that is gone afterwards. ``scenario`` is a ready-made name, a ``.toml`` or ``.json``
+    file or a ``Scenario``; None keeps what the directory was last served with, at first ``clean``. ``speed`` is how many
+    provider seconds pass in a real second. ``port`` 0 takes a free one. With ``api_key`` None any key is accepted.
+    Requests to models that are not listed are answered 404 model_not_found, unless ``any_model`` is set.
+    """
+
+    def __init__(
+        self,
+        directory: Path | None = None,
+        scenario: Scenario | str | Path | None = None,
+        *,
+        speed: float = DEFAULT_SPEED,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        api_key: str | None = None,
+        any_model: bool = False,
+    ) -> None:
+        self._given_directory = directory
+        self._scenario = None if scenario is None else load_scenario(scenario)
+        self._speed = speed
+        self._host = host
+        self._port = port
+        self._accepted_key = api_key
+        self._any_model = any_model
+        self.api_key = api_key or DEFAULT_KEY
+        self._stack = ExitStack()
+        self._world: World | None = None
+
+    @property
+    def world(self) -> World:
+        """The state behind the server; only there while it runs."""
+        if self._world is None:
+            raise EmulatorNotStarted("the emulator is not running")
+        return self._world
+
+    @property
+    def directory(self) -> Path:
+        """Where everything is kept."""
+        return self.world.directory
+
+    @property
+    def root_url(self) -> str:
+        """The base URL for the groq SDK, which adds ``/openai/v1`` itself."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._port}"
+
+    @property
+    def base_url(self) -> str:
+        """The base URL of the API, for the openai SDK and plain HTTP clients."""
+        return f"{self.root_url}/openai/v1"
+
+    def __enter__(self) -> Self:
+        """Start serving. Raises ``EmulatorNotStarted`` or ``DirectoryInUse``."""
+        with ExitStack() as stack:
+            listener = stack.enter_context(_listen(self._host, self._port))
+            self._port = listener.getsockname()[1]
+            directory = self._given_directory or Path(
+                stack.enter_context(TemporaryDirectory(prefix="batchkit-emulator-"))
+            )
+            self._world = World(directory, speed=self._speed, scenario=self._scenario, any_model=self._any_model)
+            stack.callback(self._close_world, self._world)
+            connections = _OpenConnections()
+            engine = Engine(self._world)
+            engine.start()
+            stack.callback(engine.stop)
+            server = _make_server(make_app(self._world, connections, self._accepted_key), connections)
+            _serve_in_thread(server, listener, stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop serving; what is committed stays in the directory."""
+        self._stack.close()
+
+    def _close_world(self, world: World) -> None:
+        self._world = None
+        world.close()
+
+    def ledger(self, *, with_executions: bool = True) -> Ledger:
+        """Take a snapshot of what was bought; leave the executions out when there are millions."""
+        return take_ledger(self.world, with_executions=with_executions)
+
+    def set_scenario(self, scenario: Scenario | str | Path | None) -> None:
+        """Put another scenario in force from now on. Raises ``ScenarioError``."""
+        self.world.set_scenario(load_scenario(scenario))
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        if not _is_loopback(host):
+            _log.warning(
+                "the emulator listens on %s: anyone who can reach this address can use it and read what it holds", host
+            )
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        # asyncio turns Nagle's delay off only for sockets that name TCP; with it every small answer takes 40 ms.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise EmulatorNotStarted(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    return listener
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class _Server(uvicorn.Server):
+    """A server that says when it accepts connections, and that another thread can stop at once."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.accepting = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop_asked = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._loop = asyncio.get_running_loop()
+        self.accepting.set()
+
+    async def main_loop(self) -> None:
+        # uvicorn looks ten times a second whether it should end; a test-suite with many emulators feels that.
+        await self.on_tick(0)
+        await self._stop_asked.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # For the same reason: uvicorn sleeps a tenth of a second here, busy or not.
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        state = self.server_state
+        for connection in list(state.connections):
+            connection.shutdown()
+        give_up = time.monotonic() + _GRACEFUL_SECONDS
+        while (state.connections or state.tasks) and time.monotonic() < give_up:  # noqa: ASYNC110 - uvicorn tells nobody
+            await asyncio.sleep(_SHUTDOWN_TICK_SECONDS)
+        for task in state.tasks:
+            task.cancel()
+
+    def stop(self) -> None:
+        """End the server, from any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stop_asked.set)
+
+
+def _make_server(app: object, connections: _OpenConnections) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            app,  # type: ignore[arg-type] # uvicorn names ASGI's types by its own stubs
+            http=connections.protocol(),
+            loop="asyncio",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=60,
+        )
+    )
+
+
+def _serve_in_thread(server: _Server, listener: socket.socket, stack: ExitStack) -> None:
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="emulator-http", daemon=True)
+    thread.start()
+
+    def stop() -> None:
+        server.stop()
+        thread.join(_STOP_SECONDS)
+
+    stack.callback(stop)
+    if not server.accepting.wait(_START_SECONDS):
+        raise EmulatorNotStarted("the HTTP server did not come up")
+
+
+def serve(
+    directory: Path | None = None,
+    scenario: Scenario | str | Path | None = None,
+    *,
+    speed: float = DEFAULT_SPEED,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    api_key: str | None = None,
+    any_model: bool = False,
+    on_ready: Callable[[Emulator], None] | None = None,
+) -> None:
+    """Serve until Ctrl-C or SIGTERM, then return; must be called from the main thread.
+
+    ``on_ready`` gets the running emulator once it answers. The rest is as for ``Emulator``.
+    """
+    stopping = threading.Event()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with Emulator(
+            directory, scenario, speed=speed, host=host, port=port, api_key=api_key, any_model=any_model
+        ) as emulator:
+            if on_ready is not None:
+                on_ready(emulator)
+            stopping.wait()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

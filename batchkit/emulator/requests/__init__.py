@@ -1,0 +1,1 @@
+"""What Groq refuses in a request: in an uploaded line, and in a call."""

@@ -1,0 +1,157 @@
+"""What all parts of one emulator share: its directory, database, clock, scenario in force and count of calls."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from contextlib import contextmanager
+from threading import Event, Lock
+from typing import TYPE_CHECKING, ClassVar
+
+import orjson
+
+from batchkit.emulator.contract.ids import FileId, type_id
+from batchkit.emulator.contract.models import listed_ids
+from batchkit.emulator.faults import OPERATIONS, Call
+from batchkit.emulator.scenarios.scenario import Scenario, ScenarioError, load_scenario, parse_scenario
+from batchkit.emulator.scenarios.script import Script
+from batchkit.emulator.state.clock import Clock
+from batchkit.emulator.state.database import Database
+from batchkit.errors import BatchkitError
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import Any
+
+
+_DATABASE = "emulator.sqlite3"
+
+
+class DirectoryInUse(BatchkitError):
+    """Another emulator serves the same directory."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class World:
+    """The shared state of an emulator that serves ``directory``.
+
+    Everything that must outlive the process is in the database and in the files beside it, so a later emulator on the same
+    directory goes on where this one stopped, however it stopped. ``scenario`` None keeps the scenario that the directory
+    was last served with, counts of calls included. ``any_model`` serves every model name, whatever the scenario says.
+    """
+
+    def __init__(self, directory: Path, *, speed: float, scenario: Scenario | None, any_model: bool = False) -> None:
+        self.directory = directory
+        self._any_model = any_model
+        self.wake = Event()
+        for folder in (directory, directory / "files", directory / "parts"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # What it holds is what its users sent: for the owner only, also in a folder that is open to others.
+        for file in (directory / "emulator.lock", directory / _DATABASE):
+            file.touch(mode=0o600)
+        self._lock_file = (directory / "emulator.lock").open("wb")
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock_file.close()
+            raise DirectoryInUse(f"another emulator serves {directory}") from None
+        self.database = Database(directory / _DATABASE)
+        stored = {row["key"]: row["value"] for row in self.database.rows("SELECT key, value FROM meta")}
+        self.clock = Clock(speed=speed, start=max(time.time(), float(stored.get("clock", 0))))
+        self.project_id = stored.get("project_id") or type_id("project", self.clock.now(), 0x5EED)
+        self.batch_baseline = int(stored.get("batch_baseline", 0))
+        self._calls_lock = Lock()
+        self._totals: dict[str, int] = dict.fromkeys(OPERATIONS, 0)
+        self._baselines: dict[str, int] = dict.fromkeys(OPERATIONS, 0)
+        self._object_calls: dict[tuple[str, str], int] = {}
+        for row in self.database.rows("SELECT operation, total, baseline FROM calls"):
+            self._totals[row["operation"]] = row["total"]
+            self._baselines[row["operation"]] = row["baseline"]
+        self._restore_scenario(stored.get("scenario"), scenario)
+
+    def _restore_scenario(self, stored: str | None, given: Scenario | None) -> None:
+        previous: Scenario | None = None
+        if stored is not None:
+            try:
+                previous = parse_scenario(orjson.loads(stored), "stored scenario")
+            except ScenarioError:
+                # An older version of the emulator knew other faults; that must not lock anybody out of the directory.
+                previous = None
+        chosen = given or previous or load_scenario(None)
+        self.script = Script(chosen)
+        if previous is None or chosen != previous:
+            self.set_scenario(chosen)
+
+    def set_scenario(self, scenario: Scenario) -> None:
+        """Put a scenario in force: calls and batches are counted from here, and batches that were stuck go on."""
+        with self._calls_lock:
+            self._baselines = dict(self._totals)
+            self._object_calls.clear()
+        self.script = Script(scenario)
+        with self.write() as connection:
+            (self.batch_baseline,) = connection.execute("SELECT coalesce(max(sequence), 0) FROM batches").fetchone()
+            entries = {
+                "scenario": scenario.model_dump_json(),
+                "batch_baseline": str(self.batch_baseline),
+                "project_id": self.project_id,
+            }
+            connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", entries.items())
+            connection.execute(
+                "UPDATE batches SET due_at = ? WHERE due_at IS NULL AND status IN ('validating', 'in_progress', 'finalizing')",
+                (self.clock.now(),),
+            )
+        self.wake.set()
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Open a transaction; the time of day and the counts of calls are saved with it."""
+        with self.database.write() as connection:
+            yield connection
+            with self._calls_lock:
+                counts = [(name, total, self._baselines[name]) for name, total in self._totals.items() if total]
+            connection.executemany("INSERT OR REPLACE INTO calls VALUES (?, ?, ?)", counts)
+            connection.execute("INSERT OR REPLACE INTO meta VALUES ('clock', ?)", (repr(self.clock.now()),))
+
+    def arrive(self, operation: str, object_id: str, body: dict[str, Any]) -> Call:
+        """Count a call."""
+        with self._calls_lock:
+            self._totals[operation] += 1
+            key = (operation, object_id)
+            self._object_calls[key] = self._object_calls.get(key, 0) + 1
+            ordinal = self._totals[operation] - self._baselines[operation]
+            return Call(operation, ordinal, object_id, self._object_calls[key], body, self.clock.now())
+
+    def calls(self) -> dict[str, int]:
+        """Count the calls of each operation since the directory exists; operations never called are left out."""
+        with self._calls_lock:
+            return {operation: total for operation, total in self._totals.items() if total}
+
+    def listed_models(self, when: float) -> frozenset[str]:
+        """Name the models that are listed at a provider time."""
+        return listed_ids(when, self.script.scenario.models)
+
+    def served_models(self, when: float) -> frozenset[str] | None:
+        """Name the models whose requests are answered at a provider time: those listed, or any (None)."""
+        return None if self._any_model or self.script.scenario.any_model else self.listed_models(when)
+
+    def file_path(self, file_id: FileId) -> Path:
+        """Say where a file's bytes are."""
+        return self.directory / "files" / file_id
+
+    def part_path(self, batch_id: str, kind: str) -> Path:
+        """Say where a batch keeps the unfinished ``kind`` of its result files."""
+        return self.directory / "parts" / f"{batch_id}.{kind}"
+
+    def ordinal(self, batch: sqlite3.Row) -> int:
+        """Count a batch among those created since the scenario was set; earlier ones are below 1."""
+        return int(batch["sequence"]) - self.batch_baseline
+
+    def close(self) -> None:
+        """Save the counts and close the database."""
+        with self.write():
+            pass
+        self.database.close()
+        self._lock_file.close()

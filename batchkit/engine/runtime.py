@@ -1,0 +1,537 @@
+"""The composition root: builds store, provider and spool from the settings, and offers the user's verbs on them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from batchkit.engine.driver import Driver, DriveUntil, Pacing, Wait, until_wait
+from batchkit.engine.outage import StorePatience
+from batchkit.engine.presence import Presence
+from batchkit.engine.progress import Progress, WorkloadState, check_split, read_progress
+from batchkit.engine.threads import Crew
+from batchkit.errors import (
+    BatchkitError,
+    ConfigurationError,
+    SpoolError,
+    StoreError,
+    UnknownWorkload,
+)
+from batchkit.files.remote import RemoteFiles
+from batchkit.files.shared_spool import SharedSpool
+from batchkit.files.spool import Spool, scratch_folder
+from batchkit.leases import LeaseKeeper, dead_among, is_certainly_dead, new_owner
+from batchkit.models import ShardState
+from batchkit.provider.groq.client import GroqProvider, credential_digest
+from batchkit.steps import cancel, clean, export, resubmit, split
+from batchkit.steps.context import StepContext, StepReport, Timing
+from batchkit.steps.split import SplitDefaults
+from batchkit.store import migrate, shards, work_time, workloads
+from batchkit.store.engine import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from batchkit.engine.driver import Wave, Waves
+    from batchkit.models import Trouble, Workload, WorkloadId
+    from batchkit.provider.base import Provider
+    from batchkit.settings import Settings
+    from batchkit.steps.split import SplitOptions, SplitPlan
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+_SPLIT_WAIT_SECONDS = 1.0
+#: Why a drive that met no error ended before its workload did.
+_REASONS = {
+    DriveUntil.FINISHED: "its time was up",
+    DriveUntil.SUBMITTED: "everything was submitted",
+    DriveUntil.ONE_PASS: "the command waits for no batch",
+}
+#: The exit code of a command after Ctrl-C.
+_INTERRUPTED = 130
+#: A workload that has no shard in any of these states has nothing at the provider: not a file, not a batch.
+_SENT = tuple(state for state in ShardState if state not in {ShardState.PLANNED, ShardState.WITHDRAWN})
+
+
+class Runner:
+    """Everything a command or a flow needs; open it once, close it at the end (or use ``with``).
+
+    ``clock`` gives Unix seconds and ``wait`` sleeps for some; tests pass their own. ``verb`` is the command that this process
+    carries out, as others are told who works on a workload. A database that is away is waited for, also while a runner is
+    opened. Raises ``ConfigurationError`` for a database that does not exist, ``StoreUnusable``, and after ``outage_seconds``
+    ``StoreUnavailable`` or ``RowsHeld``.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        provider: Provider | None = None,
+        clock: Callable[[], float] = time.time,
+        wait: Callable[[float], object] | None = None,
+        verb: str = "python",
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self._wait = wait or threading.Event().wait
+        self._given_provider = provider
+        self._own_provider: GroqProvider | None = None
+        self._lock = threading.Lock()
+        self._keeper: LeaseKeeper | None = None
+        self._are_dead_owners_freed = False
+        self._driver: Driver | None = None
+        self.owner = new_owner()
+        #: Does the waves that go on at the same time.
+        self.crew = Crew()
+        self.spool = _open_spool(settings, self.owner)
+        self.store = Store(settings.resolved_database_url)
+        try:
+            self._wait_for_store(partial(migrate.upgrade, self.store))
+        except BaseException:
+            self.spool.close()
+            self.store.close()
+            raise
+        self._presence = Presence(self.store, owner=self.owner, verb=verb, clock=clock, trouble=self.trouble)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        self.close(_reason(error))
+
+    def close(self, reason: str = "the command ended") -> None:
+        """Give up the leases and close the connections; ``reason`` is told of the workloads that are still driven."""
+        self._presence.close(reason)
+        # Whatever still runs in a thread of its own is not waited for, and ends at its next step.
+        self.crew.stopping.set()
+        if self._keeper is not None:
+            self._keeper.close()
+            # Leases that cannot be given up, because the database is away, run out by themselves.
+            with suppress(StoreError), self.store.write() as connection:
+                shards.leave_submitting(connection, self.owner, now=self.clock())
+                shards.release(connection, self.owner)
+                workloads.release_lease(connection, self.owner)
+        if self._own_provider is not None:
+            self._own_provider.close()
+        self.spool.close()
+        self.store.close()
+
+    @property
+    def provider(self) -> Provider:
+        """The batch API. Raises ``ConfigurationError`` when there is no key."""
+        if self._given_provider is not None:
+            return self._given_provider
+        with self._lock:
+            if self._own_provider is None:
+                self._own_provider = _build_provider(self.settings)
+            return self._own_provider
+
+    # Reading
+
+    def known(self, name: str) -> Workload | None:
+        """Read a workload by name; None when there is none."""
+
+        def read() -> Workload | None:
+            with self.store.read() as connection:
+                return workloads.find(connection, name)
+
+        return self._wait_for_store(read)
+
+    def find(self, name: str) -> Workload:
+        """Read a workload by name. Raises ``UnknownWorkload``."""
+        workload = self.known(name)
+        if workload is None:
+            raise UnknownWorkload(
+                f"there is no workload {name!r} in {self.store.display_url}", hint="`batchkit status` lists them"
+            )
+        return workload
+
+    def all_workloads(self) -> list[Workload]:
+        """Read every workload, oldest first."""
+        with self.store.read() as connection:
+            return workloads.every(connection)
+
+    def open_workloads(self) -> list[Workload]:
+        """Read the workloads that still owe answers, oldest first."""
+        with self.store.read() as connection:
+            return workloads.open_workloads(connection)
+
+    def progress(self, workload_id: WorkloadId) -> Progress:
+        """Read where a workload stands."""
+        with self.store.read() as connection:
+            return read_progress(
+                connection,
+                workloads.get(connection, workload_id),
+                now=self.clock(),
+                linger_seconds=self.settings.resubmit_linger_seconds,
+            )
+
+    def work_seconds(self, progress: Progress) -> float:
+        """Read how long a workload was worked on: seconds in which a command drove it or a batch ran, up to its end or now."""
+        if progress.worked_seconds is not None:
+            return progress.worked_seconds
+        with self.store.read() as connection:
+            return work_time.work_seconds(
+                connection, progress.workload.id, until=self.clock(), is_driven=bool(progress.runners)
+            )
+
+    def set_output(self, workload_id: WorkloadId, output: str) -> None:
+        """Store where the results of a workload are to be written (see ``batchkit.remembered``)."""
+
+        def write() -> None:
+            with self.store.write() as connection:
+                workloads.set_values(connection, workload_id, output=output)
+
+        self._wait_for_store(write)
+
+    def trouble(self, workload_id: WorkloadId) -> Trouble | None:
+        """Return what this process knows to be away, so that the work on a workload cannot go on; None when nothing is."""
+        driver = self._driver
+        return None if driver is None else driver.trouble(workload_id)
+
+    # The user's verbs
+
+    def plan(self, sources: Sequence[Path], options: SplitOptions, *, advance: Callable[[int], None]) -> SplitPlan:
+        """Check the input and say how it would be cut; stores and sends nothing. ``advance`` is told lines read."""
+        return split.plan(sources, options=options, defaults=self._split_defaults(), advance=advance)
+
+    def split(
+        self,
+        sources: Sequence[Path],
+        *,
+        name: str,
+        options: SplitOptions,
+        advance: Callable[[int], None] = lambda _lines: None,
+        waiting: Callable[[], None] = lambda: None,
+        keep: Mapping[str, Path] | None = None,
+    ) -> Workload:
+        """Make sure that the workload exists and is split whole; the same input again is a no-op.
+
+        ``advance`` is told how many more lines were read; ``waiting`` is called while another runner is splitting. ``keep`` are
+        files that the workload keeps until it is cleaned, by the names that ``kept_file`` finds them by.
+        A database that goes away is waited for, and the split begun anew. Raises ``InputInvalid`` and ``WorkloadConflict``,
+        and ``StoreUnavailable`` after an outage of ``outage_seconds``; nothing is sent.
+        """
+        self._wait_for_store(self._hold_leases)
+        while True:
+            workload = self._wait_for_store(
+                partial(
+                    split.split,
+                    self._context(),
+                    sources,
+                    name=name,
+                    options=options,
+                    defaults=self._split_defaults(),
+                    advance=advance,
+                    keep=keep,
+                )
+            )
+            if workload is not None:
+                return workload
+            waiting()
+            self._wait(_SPLIT_WAIT_SECONDS)
+
+    def change_policies(self, workload: Workload, options: SplitOptions) -> Workload:
+        """Take over the retry policies that ``options`` give anew, for a workload that is split already."""
+        return split.change_policies(self.store, workload, options)
+
+    def kept_file(self, workload: Workload, name: str) -> Path:
+        """Find a file that the workload keeps. Raises ``SpoolError`` when it is lost."""
+        return self.spool.kept(f"{workload.directory}/{name}")
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Give a folder for files that are needed no more after the ``with`` block; what a killed process left there is deleted."""
+        with scratch_folder(self.settings.home, self.owner, is_dead=is_certainly_dead) as folder:
+            yield folder
+
+    def request_cancel(self, name: str) -> Workload:
+        """Note that the user wants no more of a workload; the next pass acts on it.
+
+        Of a workload whose split was interrupted nothing was sent, and nothing will be. Raises ``SplitUnfinished`` while another
+        command is splitting it.
+        """
+        workload = self.find(name)
+        if self.progress(workload.id).state is not WorkloadState.INTERRUPTED:
+            self._check_split(workload.id)
+        with self.store.write() as connection:
+            cancel.request(connection, workload, at=self.clock())
+        return workload
+
+    def reopen(self, name: str, *, failed: bool) -> int:
+        """Make what was cancelled, and with ``failed`` what failed, pending again; returns how many requests.
+
+        Raises ``SplitUnfinished`` as ``drive``.
+        """
+        workload = self.find(name)
+        self._check_split(workload.id)
+        with self.store.write() as connection:
+            return resubmit.reopen(connection, workload, failed=failed, at=self.clock())
+
+    def export(
+        self, name: str, target: Path, *, raw_csv: bool = False, advance: Callable[[int], None] = lambda _rows: None
+    ) -> int:
+        """Write one line per request in input order to ``.jsonl``, ``.csv`` or ``.parquet``; returns how many."""
+        return export.export(self.store, self.find(name), target, raw_csv=raw_csv, advance=advance)
+
+    def clean(self, name: str, *, keep_results: bool) -> StepReport:
+        """Delete a finished workload's files in the spool and at the provider, and its rows unless ``keep_results``.
+
+        What an interrupted split left is deleted whole. Raises ``SplitUnfinished`` while another command is splitting it.
+        """
+        self._hold_leases()
+        workload = self.find(name)
+        if workload.request_count is None and not self._takes_split(workload.id):
+            self._check_split(workload.id)
+            workload = self.find(name)
+        return clean.clean(self._context(), workload, keep_results=keep_results and workload.request_count is not None)
+
+    # Driving
+
+    def drive(
+        self, workload_id: WorkloadId, *, until: DriveUntil = DriveUntil.FINISHED, deadline: float | None = None
+    ) -> Generator[Waves | Wait, StepReport | None, Progress]:
+        """Yield what is to be done for a workload, until it is finished, submitted, or ``deadline`` (Unix seconds) is reached.
+
+        Waves, which may be done at the same time, are answered with the sum of their reports when all have ended (``send``), or
+        with an error (``throw``); a ``Wait`` is answered with nothing. Returns the last picture. Raises ``SplitUnfinished``,
+        ``AccountRefused`` and ``WrongAddress`` at once, ``ProviderUnreachable`` and ``StoreUnavailable`` after an outage of
+        ``outage_seconds``.
+        """
+        is_one_pass = until is DriveUntil.ONE_PASS
+
+        def begin() -> None:
+            self._hold_leases()
+            self._check_split(workload_id)
+            self._check_credential(workload_id)
+            self._presence.began(workload_id, is_one_pass=is_one_pass)
+
+        stopped = partial(self._presence.stopped, workload_id, is_one_pass=is_one_pass)
+        try:
+            progress = yield from self._the_driver().drive(workload_id, begin=begin, until=until, deadline=deadline)
+        except GeneratorExit:
+            # Whoever drops the drive closes the runner, and knows why.
+            raise
+        except BaseException as error:
+            stopped(_reason(error), is_finished=False)
+            raise
+        reason = "finished" if progress.is_finished else _REASONS[until]
+        stopped(reason, is_finished=progress.is_finished)
+        return progress
+
+    def run_wave(self, wave: Wave) -> StepReport:
+        """Do one wave that ``drive`` has yielded. May be called in any thread."""
+        self._hold_leases()
+        return self._the_driver().run_wave(wave)
+
+    def run_wave_for(self, wave: Wave, *, owner: str, directory: str) -> StepReport:
+        """Do a wave that another process's runner, ``owner``, has taken; its shards become ours first, as far as it still holds them.
+
+        ``directory`` is the workload's, which tells whether both look at the same database. Raises ``ConfigurationError``
+        when they do not, or when the key is another one.
+        """
+        self._hold_leases()
+        with self.store.read() as connection:
+            names = {workload.id: workload.directory for workload in workloads.open_workloads(connection)}
+        if names.get(wave.workload_id) != directory:
+            raise ConfigurationError(
+                f"a process that is to do work finds no such workload in {self.store.display_url}",
+                hint="set the same BATCHKIT_DATABASE_URL in the environment of every worker",
+            )
+        self._check_credential(wave.workload_id)
+        with self.store.write() as connection:
+            ids = shards.hand_over(
+                connection,
+                wave.shard_ids,
+                owner=owner,
+                to=self.owner,
+                until=self.clock() + self.settings.lease_seconds,
+            )
+        if wave.shard_ids and not ids:
+            return StepReport({"taken over": len(wave.shard_ids)})
+        return self.run_wave(replace(wave, shard_ids=ids))
+
+    def run_waves(self, waves: Waves) -> list[StepReport | Exception]:
+        """Do waves that ``drive`` has yielded together: the first in this thread, the others beside it.
+
+        Gives what each did, or the error that it ended with, when all have ended.
+        """
+        return self.crew.do([partial(self.run_wave, wave) for wave in waves])
+
+    def process(
+        self,
+        workload_id: WorkloadId,
+        *,
+        until: DriveUntil = DriveUntil.FINISHED,
+        deadline: float | None = None,
+        on_wave: Callable[[Wave, StepReport], None] = lambda _wave, _report: None,
+        on_wait: Callable[[Wait], None] = lambda _wait: None,
+    ) -> Progress:
+        """Drive a workload in a plain loop, without Prefect."""
+        drive = self.drive(workload_id, until=until, deadline=deadline)
+        while isinstance(step := until_wait(drive, self.run_waves, on_wave), Wait):
+            on_wait(step)
+            self._wait(max(step.until - self.clock(), 0))
+        return step
+
+    # Inside
+
+    def _wait_for_store(self, call: Callable[[], T]) -> T:
+        """Call until the database is there, for ``outage_seconds`` at most; see ``StorePatience.call``."""
+        patience = StorePatience(
+            self.clock,
+            limit_seconds=self.settings.outage_seconds,
+            first_wait_seconds=min(_SPLIT_WAIT_SECONDS, self.settings.poll_interval_seconds),
+        )
+        return patience.call(call, wait=self._wait)
+
+    def _split_defaults(self) -> SplitDefaults:
+        settings = self.settings
+        return SplitDefaults(
+            window=settings.window,
+            max_window=settings.max_window,
+            shard_lines=settings.shard_lines,
+            shard_bytes=settings.shard_bytes,
+            max_attempts=settings.max_attempts,
+            max_expiries=settings.max_expiries,
+        )
+
+    def _the_driver(self) -> Driver:
+        """The one driver: it remembers how often each workload is polled."""
+        context = self._context()
+        with self._lock:
+            if self._driver is None:
+                self._driver = Driver(
+                    context,
+                    Pacing(
+                        poll_interval_seconds=self.settings.poll_interval_seconds,
+                        max_poll_interval_seconds=self.settings.max_poll_interval_seconds,
+                        outage_seconds=self.settings.outage_seconds,
+                    ),
+                    parallel_waves=self.settings.resolved_parallel_waves,
+                    begin=self.crew.begin,
+                )
+            return self._driver
+
+    def _context(self) -> StepContext:
+        settings = self.settings
+        return StepContext(
+            store=self.store,
+            provider=self.provider,
+            spool=self.spool,
+            owner=self.owner,
+            clock=self.clock,
+            timing=Timing(
+                lease_seconds=settings.lease_seconds,
+                settle_seconds=settings.settle_seconds,
+                stuck_seconds=settings.stuck_seconds,
+                resubmit_linger_seconds=settings.resubmit_linger_seconds,
+                capacity_wait_seconds=settings.capacity_wait_seconds,
+            ),
+            transfers=settings.transfers,
+            stopping=self.crew.stopping,
+        )
+
+    def _hold_leases(self) -> None:
+        """Start renewing our leases, and free those of processes of this machine that are dead."""
+        with self._lock:
+            if self._keeper is None:
+                self._keeper = LeaseKeeper(self._renew_leases, self.settings.lease_seconds / 3)
+        if self._are_dead_owners_freed:
+            return
+        with self.store.write() as connection:
+            for owner in dead_among(shards.lease_owners(connection) | workloads.lease_owners(connection)):
+                shards.release(connection, owner)
+                workloads.release_lease(connection, owner)
+        self._are_dead_owners_freed = True
+        try:
+            self.spool.sweep(is_certainly_dead)
+        except SpoolError as error:
+            # What others left takes room and is in nobody's way: the next process tries again.
+            logger.warning("%s; the work continues without that", error.message)
+
+    def _renew_leases(self) -> None:
+        until = self.clock() + self.settings.lease_seconds
+        with self.store.write() as connection:
+            shards.renew_leases(connection, self.owner, until)
+            workloads.renew_leases(connection, self.owner, until)
+
+    def _check_split(self, workload_id: WorkloadId) -> None:
+        """See that the input is split whole: of any other workload nothing may be sent."""
+        with self.store.read() as connection:
+            check_split(connection, workload_id, now=self.clock())
+
+    def _takes_split(self, workload_id: WorkloadId) -> bool:
+        """Take an interrupted split from whoever might begin it anew; says whether nobody has it."""
+        with self.store.write() as connection:
+            return workloads.take_lease(
+                connection,
+                workload_id,
+                owner=self.owner,
+                now=self.clock(),
+                lease_seconds=self.settings.lease_seconds,
+            )
+
+    def _check_credential(self, workload_id: WorkloadId) -> None:
+        """Refuse to go on with another key than the one that submitted: it would not see the batches, and buy them again."""
+        if self._given_provider is not None:
+            return
+        key = self.settings.api_key
+        digest = credential_digest(self.settings.base_url, key.get_secret_value() if key else "")
+        with self.store.write() as connection:
+            workload = workloads.get(connection, workload_id)
+            if workload.credential == digest:
+                return
+            was_sent = shards.has_any(connection, workload_id, _SENT)
+            if workload.credential is None or self.settings.accept_other_key or not was_sent:
+                workloads.set_values(connection, workload_id, credential=digest)
+            else:
+                raise ConfigurationError(
+                    f"workload {workload.name!r} was submitted with another key or address than the present one",
+                    hint="set the GROQ_API_KEY and BATCHKIT_BASE_URL that submitted it; if both belong to the same"
+                    " organisation, say so with --accept-other-key",
+                )
+
+
+def _reason(error: BaseException | None) -> str:
+    """Write why a command stopped, for whoever asks for the status later."""
+    if error is None:
+        return "the command ended"
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, BatchkitError):
+        return error.message
+    code = getattr(error, "exit_code", None)
+    if code is None:
+        return f"{type(error).__name__}: {error}"
+    return "interrupted" if code == _INTERRUPTED else "the command ended"
+
+
+def _open_spool(settings: Settings, owner: str) -> Spool:
+    if not settings.spool_url:
+        return Spool(settings.home)
+    return SharedSpool(settings.home, RemoteFiles(settings.spool_url), owner=owner)
+
+
+def _build_provider(settings: Settings) -> GroqProvider:
+    if settings.api_key is None or not settings.api_key.get_secret_value():
+        raise ConfigurationError(
+            "there is no API key",
+            hint="set GROQ_API_KEY (console.groq.com/keys), or try everything without one: `batchkit demo`",
+        )
+    return GroqProvider(
+        base_url=settings.base_url,
+        api_key=settings.api_key,
+        read_timeout_seconds=settings.http_timeout_seconds,
+        connect_timeout_seconds=settings.connect_timeout_seconds,
+        http_attempts=settings.http_attempts,
+        allow_insecure_http=settings.allow_insecure_http,
+    )

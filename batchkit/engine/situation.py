@@ -1,0 +1,289 @@
+"""The words and figures of where a workload stands: for terminals, logs, JSON, reports and Prefect alike. Pure functions.
+
+What is waited for, in the order in which it is told; the first line is *the* wait:
+
+==============  =================================================================  ====================  =====================
+state           words                                                              since                 until
+==============  =================================================================  ====================  =====================
+outage          the provider cannot be reached: ...; tried 5 times                 first failed try      gives up at
+splitting       the input is being split by run on HOST (process 42)               created               unknown
+interrupted     nobody: the split of the input was interrupted, nothing was sent   created               unknown
+stopping        3 batches asked to stop                                            the user's wish       end of the last window
+batches         12 batches at the provider (9 in_progress, 3 finalizing)           oldest creation       end of the last window
+refused         5,000 requests not sent: the provider refused 4 times: ...         first refusal         next try: not before
+not sent        5,000 requests not sent yet                                        unknown               unknown
+submitting      2 batches being created; after a minute: whose creation got no     oldest intent         unknown
+                answer, being looked for
+download        3 ended batches to be downloaded (2,990 answers)                   first seen ended      unknown
+again           120 requests to send again                                         unknown               not before
+==============  =================================================================  ====================  =====================
+
+*Answered* requests have an answer or an error, here or at the provider; *downloaded* ones have it here; *not sent* ones were
+never sent. A cancelled request is none of these.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from batchkit import formatting
+from batchkit.engine.progress import UNSENT_STATES, WorkloadState
+from batchkit.leases import described
+from batchkit.models import ShardState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from batchkit.engine.progress import Progress
+    from batchkit.models import Trouble
+    from batchkit.store.runners import RunnerRow
+
+#: A creation takes seconds; without an answer after so many it is looked for.
+_CREATION_SECONDS = 60.0
+_REFUSAL_CHARS = 200
+_TROUBLE = re.compile(r"; tried [\d,]+ times?$")
+
+
+class WaitKind(StrEnum):
+    """What a workload waits for; see the table of this module."""
+
+    OUTAGE = "outage"
+    SPLITTING = "splitting"
+    INTERRUPTED = "interrupted"
+    STOPPING = "stopping"
+    BATCHES = "batches"
+    REFUSED = "refused"
+    NOT_SENT = "not_sent"
+    SUBMITTING = "submitting"
+    DOWNLOAD = "download"
+    AGAIN = "again"
+
+
+_STAND_ALONE = frozenset({WaitKind.OUTAGE, WaitKind.SPLITTING})
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One thing that is waited for: a phrase without a full stop, and two times in Unix seconds, None when unknown.
+
+    ``until`` is the latest end, but for what ``is_not_before`` it is the earliest. ``count`` is of requests or batches, as the
+    phrase has it.
+    """
+
+    kind: WaitKind
+    text: str
+    since: float | None = None
+    until: float | None = None
+    count: int | None = None
+
+    @property
+    def is_not_before(self) -> bool:
+        """Whether ``until`` is the earliest end and not the latest."""
+        return self.kind in {WaitKind.REFUSED, WaitKind.AGAIN}
+
+    def line(self, now: float, *, utc: bool = False) -> str:
+        """Write the phrase with its times: ``12 batches at the provider, since 13:05, at the latest until Tue 13:05``."""
+        parts = [self.text]
+        if self.since is not None:
+            parts.append(f"since {formatting.when(self.since, now, utc=utc)}")
+        if self.until is not None:
+            parts.append(self._end(now, utc=utc))
+        return ", ".join(parts)
+
+    def sentence(self, now: float, *, utc: bool = False) -> str:
+        """Write the line so that it can stand by itself: ``waiting for 12 batches at the provider, since 13:05``."""
+        line = self.line(now, utc=utc)
+        return line if self.kind in _STAND_ALONE else f"waiting for {line}"
+
+    def _end(self, now: float, *, utc: bool) -> str:
+        at = formatting.when(self.until or 0.0, now, utc=utc)
+        if self.kind is WaitKind.OUTAGE:
+            return f"gives up at {at}"
+        if self.is_not_before:
+            return f"not before {at}" if (self.until or 0.0) > now else "due now"
+        return f"at the latest until {at}" if (self.until or 0.0) > now else f"overdue since {at}"
+
+
+def answered_line(progress: Progress) -> str:
+    """Write how many requests have an answer, and how many of these are here."""
+    counts = progress.counts
+    if not progress.is_split:
+        return f"{formatting.counted(counts.in_flight, 'request')} split so far, 0 sent"
+    share = formatting.percent(progress.answered, counts.total)
+    parts = [f"{progress.answered:,} of {counts.total:,} answered ({share})", f"{progress.fetched:,} downloaded"]
+    return ", ".join(parts)
+
+
+def rest_parts(progress: Progress) -> list[str]:
+    """Write the counts that ``answered_line`` leaves out, those that are not zero."""
+    counts = progress.counts
+    if not progress.is_split:
+        return []
+    found = (
+        (counts.failed, "failed"),
+        (counts.cancelled, "cancelled"),
+        (counts.in_flight - progress.not_sent - progress.not_fetched, "in flight"),
+        (progress.not_sent, "not sent"),
+        (counts.pending, "to send again"),
+    )
+    return [f"{count:,} {word}" for count, word in found if count]
+
+
+def answered_percent(progress: Progress) -> float:
+    """Give the share of the requests that have an answer, 0 to 100; below 100 until the workload is finished, then 100."""
+    if progress.is_finished:
+        return 100.0
+    total = progress.counts.total
+    return min(round(100.0 * progress.answered / total, 1), 99.9) if total else 0.0
+
+
+def trouble_text(trouble: Trouble) -> str:
+    """Write what is away and how often it was tried."""
+    return f"{trouble.what}; tried {formatting.counted(trouble.tries, 'time')}"
+
+
+def outage(trouble: Trouble) -> Waiting:
+    """Make the wait for the end of an outage."""
+    return Waiting(WaitKind.OUTAGE, trouble_text(trouble), trouble.since, trouble.gives_up_at)
+
+
+def waits(progress: Progress, trouble: Trouble | None = None) -> list[Waiting]:
+    """List what a workload waits for, the first thing first; nothing for a finished one.
+
+    ``trouble`` is what this process knows; without it, what other processes wrote about theirs.
+    """
+    if progress.is_finished:
+        return []
+    found = [outage(trouble)] if trouble is not None else _troubles_of_runners(progress)
+    if not progress.is_split:
+        return [*found, _split(progress)]
+    return [*found, *_at_the_provider(progress), *_unsent(progress), *_under_way(progress)]
+
+
+def workers(progress: Progress, now: float) -> str:
+    """Write who works on a workload, or since when and why nobody does; empty for a finished one."""
+    workload = progress.workload
+    if progress.is_finished:
+        return ""
+    if progress.runners:
+        others = len(progress.runners) - 1
+        more = f" and {formatting.counted(others, 'other process', 'other processes')}" if others else ""
+        return f"{runner_name(progress.runners[0])}{more}"
+    lost = progress.lost_runner
+    if lost is not None:
+        return (
+            f"nobody: {runner_name(lost)} ended without a word, last seen {formatting.duration(now - lost.seen_at)} ago"
+        )
+    if workload.stopped_at is not None:
+        reason = formatting.printable(workload.stopped_reason or "no reason was written down")
+        return f"nobody: stopped {formatting.duration(now - workload.stopped_at)} ago: {reason}"
+    if progress.state is WorkloadState.SPLITTING and workload.lease_owner is not None:
+        return formatting.printable(described(workload.lease_owner))
+    return "nobody"
+
+
+def known_at(progress: Progress) -> float | None:
+    """Return when the provider was last asked about the batches of a workload that nobody works on, in Unix seconds.
+
+    None while somebody works on it, and where nothing is at the provider: the figures are then those of now.
+    """
+    if progress.is_finished or progress.runners or ShardState.SUBMITTED not in progress.open_work:
+        return None
+    lost = progress.lost_runner
+    return progress.workload.stopped_at if lost is None else lost.seen_at
+
+
+def known_words(progress: Progress, *, utc: bool = False) -> str:
+    """Write of when the figures are, where they are not those of now; else nothing."""
+    at = known_at(progress)
+    return "" if at is None else f"as known at {formatting.when(at, progress.read_at, utc=utc)}"
+
+
+def runner_name(row: RunnerRow) -> str:
+    """Write which process a row is: ``watch on HOST (process 42)``."""
+    pid = "" if row.pid is None else f" (process {row.pid})"
+    return formatting.printable(f"{row.verb} on {row.host}{pid}")
+
+
+def _troubles_of_runners(progress: Progress) -> list[Waiting]:
+    return [
+        Waiting(WaitKind.OUTAGE, formatting.printable(row.waiting_for), row.since, row.until)
+        for row in progress.runners
+        if row.waiting_for is not None and _TROUBLE.search(row.waiting_for)
+    ][:1]
+
+
+def _split(progress: Progress) -> Waiting:
+    workload = progress.workload
+    if progress.state is WorkloadState.INTERRUPTED:
+        return Waiting(
+            WaitKind.INTERRUPTED,
+            "nobody: the split of the input was interrupted, nothing was sent",
+            workload.created_at,
+        )
+    by = "" if workload.lease_owner is None else f" by {formatting.printable(described(workload.lease_owner))}"
+    return Waiting(WaitKind.SPLITTING, f"the input is being split{by}", workload.created_at)
+
+
+def _at_the_provider(progress: Progress) -> Iterator[Waiting]:
+    running = progress.open_work.get(ShardState.SUBMITTED)
+    if running is None:
+        return
+    batches = formatting.counted(running.shards, "batch", "batches")
+    missing = f"; {running.missing:,} not known there now" if running.missing else ""
+    wish = progress.workload.cancel_requested_at
+    if wish is not None:
+        yield Waiting(
+            WaitKind.STOPPING, f"{batches} asked to stop{missing}", wish, running.expires_at, count=running.shards
+        )
+        return
+    statuses = ", ".join(
+        f"{count:,} {formatting.printable(status)}" for status, count in sorted(progress.batches.items())
+    )
+    of_status = f" ({statuses})" if statuses else ""
+    text = f"{batches} at the provider{of_status}{missing}"
+    yield Waiting(WaitKind.BATCHES, text, running.since, running.expires_at, count=running.shards)
+
+
+def _unsent(progress: Progress) -> Iterator[Waiting]:
+    open_ = [progress.open_work[state] for state in UNSENT_STATES if state in progress.open_work]
+    refused = sum(of_state.refused_requests for of_state in open_)
+    if refused:
+        again = min(of_state.refused_until for of_state in open_ if of_state.refused_until is not None)
+        why, since, times = "", None, 1
+        if progress.refusal is not None:
+            since, times = progress.refusal.since, progress.refusal.times
+            why = f": {formatting.printable(progress.refusal.words, _REFUSAL_CHARS)}" if progress.refusal.words else ""
+        refusals = f"the provider refused {formatting.counted(times, 'time')}{why}"
+        yield Waiting(
+            WaitKind.REFUSED,
+            f"{formatting.counted(refused, 'request')} not sent: {refusals}",
+            since,
+            again,
+            count=refused,
+        )
+    rest = progress.not_sent - refused
+    if rest > 0:
+        yield Waiting(WaitKind.NOT_SENT, f"{formatting.counted(rest, 'request')} not sent yet", count=rest)
+
+
+def _under_way(progress: Progress) -> Iterator[Waiting]:
+    creating = progress.open_work.get(ShardState.SUBMITTING)
+    if creating is not None:
+        batches = formatting.counted(creating.shards, "batch", "batches")
+        is_late = creating.since is not None and progress.read_at - creating.since > _CREATION_SECONDS
+        what = "whose creation got no answer, being looked for" if is_late else "being created"
+        yield Waiting(WaitKind.SUBMITTING, f"{batches} {what}", creating.since, count=creating.shards)
+    ended = progress.open_work.get(ShardState.ENDED)
+    if ended is not None:
+        batches = formatting.counted(ended.shards, "ended batch", "ended batches")
+        answers = formatting.counted(ended.done, "answer")
+        yield Waiting(WaitKind.DOWNLOAD, f"{batches} to be downloaded ({answers})", ended.since, count=ended.shards)
+    if progress.counts.pending:
+        again = formatting.counted(progress.counts.pending, "request")
+        yield Waiting(
+            WaitKind.AGAIN, f"{again} to send again", until=progress.resubmit_at, count=progress.counts.pending
+        )

@@ -1,0 +1,318 @@
+"""Files at a URL that fsspec knows (S3, Google Storage, a mounted folder, ...): put whole, fetched and compared, deleted by folder.
+
+fsspec and what speaks to the service load with the first call, so that commands that touch no file do not wait for them.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import re
+import secrets
+import shutil
+import threading
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote
+
+import stamina
+
+from batchkit.errors import ConfigurationError, SpoolError
+from batchkit.files.spool import make_private_folder, sync_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_PATIENCE_SECONDS = 60.0
+#: What speaks to the service of a URL, by URL and process: to make it takes S3's library a third of a second.
+_OPENED: dict[tuple[str, int], tuple[Any, str]] = {}
+_LOCK = threading.Lock()
+
+#: Services whose puts are atomic: an object has its new content or its old one. Elsewhere a file is put under another name
+#: and then moved.
+_ATOMIC = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"})
+#: What the libraries hold in memory of one file is a few of these.
+_CHUNK_BYTES = 16 << 20
+_CHUNKS_AT_ONCE = 2
+#: What our names consist of: no way out, and nothing that fsspec would read as a pattern.
+_NAME = re.compile(r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*")
+_PATTERN_SIGNS = frozenset("*?[")
+
+_PERMANENT = (
+    PermissionError,
+    FileNotFoundError,
+    FileExistsError,
+    NotADirectoryError,
+    IsADirectoryError,
+    ImportError,
+    ValueError,
+    TypeError,
+    NotImplementedError,
+)
+_PERMANENT_NUMBERS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EINVAL, errno.ENAMETOOLONG, errno.ENOSYS, errno.EPERM}
+)
+#: botocore's, by name: it need not be installed. They wait for a person, not for the network.
+_PERMANENT_NAMES = frozenset(
+    {
+        "NoCredentialsError",
+        "PartialCredentialsError",
+        "CredentialRetrievalError",
+        "ProfileNotFound",
+        "ParamValidationError",
+    }
+)
+_EXTRAS = {"s3": "s3", "s3a": "s3"}
+
+_HINT_AGAIN = "look at the service and the way to it, then run the same command again: nothing is lost"
+_HINT_RIGHTS = (
+    "give this process the service's usual credentials (for S3: AWS_ACCESS_KEY_ID, AWS_PROFILE, ...), and them"
+    " the right to read, write, list and delete there"
+)
+_HINT_PLACE = "is BATCHKIT_SPOOL_URL spelled right? A bucket must exist already"
+
+
+class _TryAgain(Exception):
+    """Carries an error, secrets left out, that another try may not meet."""
+
+    def __init__(self, error: SpoolError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class RemoteFiles:
+    """The files below a URL. Names are relative, with ``/``; every method raises ``SpoolError`` for names of other shapes.
+
+    Trouble that may pass is tried again, up to ``attempts`` times within a minute, beyond what the libraries try by
+    themselves: every call may be repeated. May be used in any thread.
+    """
+
+    def __init__(self, url: str, *, attempts: int = 8) -> None:
+        self._url = url
+        self._attempts = attempts
+        self._secrets = _secrets_in(url)
+        self.display_url = displayed(url).rstrip("/")
+
+    def put(self, source: Path, name: str) -> None:
+        """Copy a local file to ``name``: it appears there whole, or not at all."""
+        self._call("write", name, lambda files, target: _put(files, source, target))
+
+    def get(self, name: str, target: Path, *, size_bytes: int | None = None, sha256: str | None = None) -> bool:
+        """Copy ``name`` to a local file, for its owner only; False when there is no such file.
+
+        Raises ``SpoolError`` when its bytes are not those that were put, as far as size and digest are given; whatever lies at
+        ``target`` then is nobody's.
+        """
+
+        def get(files: Any, source: str) -> bool:
+            os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600))
+            try:
+                files.get_file(source, str(target), **_get_options(files))
+            except FileNotFoundError:
+                return False
+            if size_bytes not in (None, target.stat().st_size) or sha256 not in (None, _sha256_of(target)):
+                raise _TryAgain(
+                    SpoolError(
+                        f"{self.display_url}/{name} is not what was written there",
+                        hint="put it back; if it is lost, `batchkit cancel` the workload and start a new one",
+                    )
+                )
+            return True
+
+        return self._call("read", name, get)
+
+    def remove_tree(self, name: str) -> int:
+        """Delete everything below ``name``; returns the bytes that this freed."""
+
+        def remove(files: Any, folder: str) -> int:
+            try:
+                found = files.find(folder, detail=True)
+                if not found:
+                    return 0
+                files.rm(folder, recursive=True)
+            except FileNotFoundError:
+                return 0
+            return sum(int(info.get("size") or 0) for info in found.values())
+
+        return self._call("delete", name, remove)
+
+    def try_out(self) -> None:
+        """Write, read back and delete a small file."""
+        name = f"batchkit-doctor-{secrets.token_hex(8)}"
+
+        def try_out(files: Any, path: str) -> bytes:
+            with TemporaryDirectory(prefix="batchkit-doctor-") as scratch:
+                source = Path(scratch) / "file"
+                source.write_bytes(name.encode())
+                _put(files, source, path)
+            try:
+                return bytes(files.cat_file(path))
+            finally:
+                files.rm_file(path)
+
+        if self._call("write, read and delete", name, try_out) != name.encode():
+            raise SpoolError(f"{self.display_url} does not give back what was written there", hint=_HINT_AGAIN)
+
+    def _call(self, action: str, name: str, act: Callable[[Any, str], T]) -> T:
+        if not _NAME.fullmatch(name) or {".", ".."}.intersection(name.split("/")):
+            raise SpoolError(
+                f"{name!r} in the database is no name of a file of ours; nothing was touched",
+                hint="somebody has changed the database by hand: put it back as it was",
+            )
+
+        def once(*, will_wait: bool) -> T:
+            files, base = self._open()
+            try:
+                return act(files, f"{base}/{name}")
+            except _TryAgain:
+                raise
+            except Exception as error:  # noqa: BLE001 - every library has errors of its own
+                told = self._told(action, name, error)
+                # The libraries' words may hold what the URL holds.
+                cause = None if self._secrets else error
+                if _is_permanent(error):
+                    raise told from cause
+                if will_wait:
+                    logger.warning("%s; it is tried again", told.message)
+                raise _TryAgain(told) from cause
+
+        try:
+            for attempt in stamina.retry_context(
+                on=_TryAgain, attempts=self._attempts, timeout=_PATIENCE_SECONDS, wait_initial=0.5, wait_max=8.0
+            ):
+                with attempt:
+                    return once(will_wait=attempt.num == 1 < self._attempts)
+        except _TryAgain as again:
+            told, cause = again.error, again.__cause__
+        raise told from cause
+
+    def _open(self) -> tuple[Any, str]:
+        """Load the library of the URL's service, once in a process. Raises ``ConfigurationError``."""
+        # The libraries keep threads, which a forked process has not.
+        key = (self._url, os.getpid())
+        with _LOCK:
+            if key not in _OPENED:
+                _OPENED[key] = self._load()
+            return _OPENED[key]
+
+    def _load(self) -> tuple[Any, str]:
+        from fsspec.core import url_to_fs  # noqa: PLC0415 - most commands touch no file
+
+        protocol = self._url.partition("://")[0]
+        try:
+            # Listings of this process's past say nothing of what others have done since.
+            files, base = url_to_fs(self._url, use_listings_cache=False, skip_instance_cache=True)
+        except ImportError as error:
+            extra = _EXTRAS.get(protocol)
+            hint = f"pip install 'groq-batchkit[{extra}]'" if extra else "pip install what fsspec names for it"
+            raise ConfigurationError(f"{protocol}:// needs a library that is missing: {error}", hint=hint) from None
+        except Exception as error:  # noqa: BLE001 - as above, and all of them are about the URL
+            raise ConfigurationError(
+                f"BATCHKIT_SPOOL_URL ({self.display_url}) cannot be used: {self._without_secrets(str(error))}",
+                hint="name a place that fsspec knows, such as s3://bucket/folder",
+            ) from None
+        base = str(base).rstrip("/")
+        if not base.strip("/") or _PATTERN_SIGNS.intersection(base):
+            raise ConfigurationError(
+                f"BATCHKIT_SPOOL_URL ({self.display_url}) names no folder",
+                hint="name a bucket or a folder of one, such as s3://bucket/folder, without *, ? and [",
+            )
+        return files, base
+
+    def _told(self, action: str, name: str, error: Exception) -> SpoolError:
+        words = self._without_secrets(str(error)) or type(error).__name__
+        match error:
+            case PermissionError():
+                hint = _HINT_RIGHTS
+            case FileNotFoundError():
+                hint = _HINT_PLACE
+            case _:
+                hint = _HINT_RIGHTS if type(error).__name__ in _PERMANENT_NAMES else _HINT_AGAIN
+        return SpoolError(f"cannot {action} {self.display_url}/{name}: {words}", hint=hint)
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return displayed(text)
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def displayed(url: str) -> str:
+    """Write a URL without what may be secret in it: who signs in, and the values of its options."""
+    return re.sub(r"([?&][^=&\s]+=)[^&\s]*", r"\1***", re.sub(r"://\S*@", "://***@", url))
+
+
+def _secrets_in(url: str) -> list[str]:
+    """Find what may be secret in a URL, as it is written and as it is meant; the longest first."""
+    signed_in = re.search(r"://(\S*)@", url)
+    words = signed_in.group(1).split(":", 1) if signed_in else []
+    words += re.findall(r"[?&][^=&\s]+=([^&\s]*)", url)
+    return sorted({form for word in words for form in (word, unquote(word)) if form}, key=len, reverse=True)
+
+
+def _is_permanent(error: Exception) -> bool:
+    if isinstance(error, TimeoutError):
+        return False
+    if isinstance(error, _PERMANENT) or type(error).__name__ in _PERMANENT_NAMES:
+        return True
+    return isinstance(error, OSError) and error.errno in _PERMANENT_NUMBERS
+
+
+def _protocols(files: Any) -> tuple[str, ...]:
+    protocol = files.protocol
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+
+
+def _put_options(files: Any) -> dict[str, int]:
+    """Say how S3's library cuts a file on its way there: left to itself it reads up to 100 MB at once."""
+    return {"chunksize": _CHUNK_BYTES, "max_concurrency": _CHUNKS_AT_ONCE} if "s3" in _protocols(files) else {}
+
+
+def _get_options(files: Any) -> dict[str, int]:
+    """Have S3's library stream: several parts at once would each be held whole in memory."""
+    return {"max_concurrency": 1} if "s3" in _protocols(files) else {}
+
+
+def _put(files: Any, source: Path, target: str) -> None:
+    if _ATOMIC.intersection(_protocols(files)):
+        files.put_file(str(source), target, **_put_options(files))
+        return
+    part = f"{target}.{secrets.token_hex(4)}.part"
+    try:
+        _put_by_moving(files, source, part, target)
+    except BaseException:
+        with suppress(Exception):
+            files.rm_file(part)
+        raise
+
+
+def _put_by_moving(files: Any, source: Path, part: str, target: str) -> None:
+    """Put a file where puts are not atomic; a disk also gets it synced, and readable by its owner only."""
+    if "file" in _protocols(files):
+        make_private_folder(Path(target).parent)
+        descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with os.fdopen(descriptor, "wb") as handle, source.open("rb") as original:
+            shutil.copyfileobj(original, handle, 1 << 20)
+            handle.flush()
+            os.fsync(handle.fileno())
+        Path(part).replace(target)
+        sync_directory(Path(target).parent)
+        return
+    files.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
+    files.put_file(str(source), part)
+    size = files.info(part)["size"]
+    if size != source.stat().st_size:
+        raise OSError(f"only {size:,} bytes arrived")
+    files.mv(part, target)

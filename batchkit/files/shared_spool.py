@@ -1,0 +1,105 @@
+"""A spool at a URL, shared by machines that share no disk.
+
+What must outlive a process is there before the database says so: a shard's file is put before its row is committed, so a
+committed row always has its file, and a crash in between leaves one that nobody reads until ``clean`` deletes the workload's
+folder. The disk of this machine is a workbench: a shard lies on it while it is written and while it is read, and nothing stays.
+
+Answers are not put there. They are merged right after they arrive, in one transaction that stores their bodies; until then the
+provider keeps them for everybody, so a machine that dies with a downloaded file loses nothing that another cannot fetch. To
+put them first would cost a transfer per batch and save none.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
+
+from batchkit.files.spool import Spool, disk_errors, lost_file, lost_shard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from batchkit.files.remote import RemoteFiles
+    from batchkit.models import Shard
+
+
+class SharedSpool(Spool):
+    """A spool whose shards lie in ``remote``. ``owner`` names the process, whose workbench is a folder of its own below ``home``.
+
+    Shards that were cut before there was a URL are still read from, and cleaned out of, the local spool.
+    """
+
+    def __init__(self, home: Path, remote: RemoteFiles, *, owner: str) -> None:
+        super().__init__(home)
+        self._before = Spool(home)
+        self._remote = remote
+        self._workbenches = home.absolute() / "workbench"
+        # A name that can be read back, and whose signs mean nothing to a file system.
+        self.root = self._workbenches / quote(owner, safe="")
+
+    def publish(self, part: Path, final: Path) -> None:
+        """Put a finished file to where every machine finds it, and take it off the workbench. Raises ``SpoolError``."""
+        self._remote.put(part, final.relative_to(self.root).as_posix())
+        with disk_errors("delete", part):
+            part.unlink()
+
+    @contextmanager
+    def reading(self, shard: Shard) -> Iterator[Path]:
+        """Fetch a shard's file for as long as the ``with`` block. Raises ``SpoolError`` when it is lost or changed."""
+        if self._before.holds(shard):
+            with self._before.reading(shard) as path:
+                yield path
+            return
+        path = self.path(f"{shard.path}.{secrets.token_hex(4)}")
+        try:
+            if not self._remote.get(shard.path, path, size_bytes=shard.byte_count, sha256=shard.sha256):
+                raise lost_shard(shard, f"{self._remote.display_url}/{shard.path}")
+            yield path
+        finally:
+            with suppress(OSError):
+                path.unlink()
+
+    def kept(self, relative: str) -> Path:
+        """Fetch a file that ``keep`` was given, once. Raises ``SpoolError`` when it is lost."""
+        before = self._before.inside(relative)
+        if before.is_file():
+            return before
+        path = self.path(relative)
+        if not path.is_file():
+            part = self.path(f"{relative}.{secrets.token_hex(4)}")
+            if not self._remote.get(relative, part):
+                raise lost_file(f"{self._remote.display_url}/{relative}")
+            with disk_errors("write", path):
+                part.replace(path)
+        return path
+
+    def done_with(self, answers: Path) -> None:
+        """Delete a downloaded file that is merged. Raises ``SpoolError``."""
+        with disk_errors("delete", answers):
+            answers.unlink(missing_ok=True)
+
+    def sweep(self, is_dead: Callable[[str], bool]) -> None:
+        """Delete the workbenches of dead processes. Raises ``SpoolError``."""
+        with disk_errors("delete the left-overs in", self._workbenches):
+            left = list(self._workbenches.iterdir()) if self._workbenches.is_dir() else []
+            for folder in left:
+                if is_dead(unquote(folder.name)):
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Delete this process's workbench; what the disk refuses is left to a later ``sweep``."""
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def remove_tree(self, directory: str) -> int:
+        """Delete a workload's folder, here and at the URL; returns the bytes that this freed. Raises ``SpoolError``."""
+        return sum(
+            (
+                super().remove_tree(directory),
+                self._before.remove_tree(directory),
+                self._remote.remove_tree(directory),
+            )
+        )

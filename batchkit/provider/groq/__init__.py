@@ -1,0 +1,1 @@
+"""Groq: its client and its wire format."""

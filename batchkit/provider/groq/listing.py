@@ -1,0 +1,127 @@
+"""Reads a paged list to its end, or says that it could not: from an incomplete list nothing may be concluded."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from batchkit.errors import ListingIncomplete, ProviderError
+from batchkit.provider.groq import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+#: How many pages in a row may bring nothing new, yet name a next one.
+MAX_IDLE_PAGES = 100
+
+_HINT = "nothing was changed; the same command asks again"
+
+
+@dataclass(frozen=True, slots=True)
+class ListLimits:
+    """How much of one list is read. ``seconds`` count from the first page and include what the reader does with the entries."""
+
+    pages: int = 10_000
+    entries: int = 250_000
+    seconds: float = 900.0
+
+
+LIST_LIMITS = ListLimits()
+
+
+class Identified(Protocol):
+    """An entry of a list."""
+
+    @property
+    def id(self) -> str:
+        """Its id at the provider."""
+        ...
+
+
+T = TypeVar("T", bound=Identified)
+
+
+def read_all(
+    fetch: Callable[[str | None], object],
+    read: Callable[[object], T | None],
+    what: str,
+    *,
+    limits: ListLimits,
+    clock: Callable[[], float],
+) -> Iterator[T]:
+    """Yield every entry once, in the provider's order, fetching a page when the one before it is used up.
+
+    ``fetch`` gets a cursor (None for the first page) and returns the reply's JSON; ``read`` reads an entry and returns None
+    for what it cannot recognise. Pages may overlap, and an empty page may be followed by a full one. ``clock`` gives seconds
+    that only rise. Of an entry, a page and a cursor no more than a digest is remembered.
+
+    Raises ``ListingIncomplete`` when a page fails (the error is its cause), is not a list, holds an entry without an id, or
+    when the pages go round in circles: a cursor or a whole page comes again, or ``MAX_IDLE_PAGES`` pages bring nothing new;
+    and when there is still more after ``limits``.
+    """
+    ends_at = clock() + limits.seconds
+    seen_ids: set[bytes] = set()
+    seen_cursors: set[bytes] = set()
+    seen_pages: set[bytes] = set()
+    cursor: str | None = None
+    number = idle = 0
+    while True:
+        number += 1
+        if number > limits.pages or clock() >= ends_at:
+            raise _given_up(what, number - 1, len(seen_ids), limits.seconds + clock() - ends_at)
+        page = _fetch_page(fetch, cursor, f"page {number} of the list of {what}")
+        page_digest = _digest()
+        known_before = len(seen_ids)
+        for entry in page.entries:
+            item = read(entry)
+            if item is None:
+                raise ListingIncomplete(f"page {number} of the list of {what} has an entry without an id", hint=_HINT)
+            digest = _digest(item.id).digest()
+            page_digest.update(digest)
+            if digest not in seen_ids:
+                if len(seen_ids) >= limits.entries:
+                    raise _given_up(what, number, len(seen_ids), limits.seconds + clock() - ends_at)
+                seen_ids.add(digest)
+                yield item
+        if page.entries:
+            # Even a last page: a server that lost the cursor answers with its first page, and the rest stays unseen.
+            _refuse_repeat(page_digest.digest(), seen_pages, f"the list of {what} came round to the same page again")
+        if page.has_unreachable_rest:
+            raise ListingIncomplete(
+                f"the list of {what} has more pages, but does not say how to ask for them", hint=_HINT
+            )
+        cursor = page.next_cursor
+        if cursor is None:
+            return
+        _refuse_repeat(_digest(cursor).digest(), seen_cursors, f"the list of {what} gave the same cursor again")
+        idle = idle + 1 if len(seen_ids) == known_before else 0
+        if idle >= MAX_IDLE_PAGES:
+            raise ListingIncomplete(f"{idle} pages of the list of {what} brought nothing new", hint=_HINT)
+
+
+def _fetch_page(fetch: Callable[[str | None], object], cursor: str | None, name: str) -> wire.Page:
+    try:
+        page = wire.page(fetch(cursor))
+    except ProviderError as error:
+        raise ListingIncomplete(f"{name} could not be read: {error.message}", hint=error.hint) from error
+    if page is None:
+        raise ListingIncomplete(f"{name} is not a list", hint=_HINT)
+    return page
+
+
+def _given_up(what: str, pages: int, entries: int, seconds: float) -> ListingIncomplete:
+    return ListingIncomplete(
+        f"the list of {what} has still more after {pages:,} pages with {entries:,} entries, read in {seconds:,.0f} s",
+        hint=f"{_HINT}; if the account has that many {what}, delete old ones",
+    )
+
+
+def _digest(text: str = "") -> hashlib.blake2b:
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16)
+
+
+def _refuse_repeat(key: bytes, seen: set[bytes], message: str) -> None:
+    if key in seen:
+        raise ListingIncomplete(message, hint=_HINT)
+    seen.add(key)

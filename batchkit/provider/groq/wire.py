@@ -1,0 +1,281 @@
+"""Groq's words: its JSON read leniently. Pure; nothing here raises for any JSON value in any place.
+
+Sources: console.groq.com/docs/batch, /docs/api-reference, /docs/errors and /docs/rate-limits. Where the documents contradict
+each other or differ from what servers of the same shape send, every reading is accepted.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from batchkit.files.jsonl import dumps
+from batchkit.models import (
+    Batch,
+    BatchId,
+    BatchProblem,
+    BatchStatus,
+    FileId,
+    RefusalKind,
+    RemoteFile,
+    RemoteModel,
+    RequestCounts,
+)
+from batchkit.provider.failures import Refusal
+from batchkit.provider.headers import parse_duration
+from batchkit.provider.refusals import refusal_kind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Two of them still add up within 32 bits, as a database does it.
+_LARGEST_COUNT = 1_000_000_000
+_LARGEST_SIZE = 2**63 - 1
+_LATEST_TIME = 253_402_300_799  # the last second of the year 9999
+_LONGEST_PROBLEM_CHARS = 1_000
+_LONGEST_STATUS_CHARS = 100
+_KNOWN_STATUSES = frozenset(BatchStatus)
+_TRY_AGAIN = re.compile(r"try again in ((?:[0-9.]+[a-z\u00b5]+)+)", re.IGNORECASE)
+
+_NOT_FOUND = re.compile(r"not[ _]found|\bno (?:such )?batch\b|does not exist", re.IGNORECASE)
+
+_HINTS: dict[int, str] = {
+    HTTPStatus.UNAUTHORIZED: "the key is missing, wrong or revoked: check GROQ_API_KEY (console.groq.com/keys)",
+    HTTPStatus.FORBIDDEN: "this key may not do that: check its project and its permissions (console.groq.com)",
+    HTTPStatus.NOT_FOUND: "it is gone (files are kept for 30 days), it belongs to another key's organisation, or the "
+    "base URL lacks its /openai/v1",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "cut the file smaller: 50,000 lines and 200 MB at most",
+}
+_ACCOUNT_HINT = (
+    "the account itself is refused, whatever it sends: check its billing, its spend limit and its restrictions "
+    "(console.groq.com/settings/billing), then run the same command again"
+)
+_UNKNOWN_PATH_CODE = "unknown_url"
+_PLAN_CODE = "not_available_for_plan"
+_PLAN_HINT = (
+    "the free plan has no Batch API: upgrade the organisation to the Developer tier "
+    "(console.groq.com/settings/billing) or use a key of one that has it"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a list. ``next_cursor`` is None on the last one.
+
+    ``has_unreachable_rest`` says that there is more, but not how to ask for it.
+    """
+
+    entries: Sequence[object]
+    next_cursor: str | None
+    has_unreachable_rest: bool
+
+
+def explain(status: int, payload: object) -> Refusal:
+    """Read an error body: ``{"error": {message, type, code, param}}`` (console.groq.com/docs/errors), or what is near it."""
+    root = payload if isinstance(payload, Mapping) else {}
+    error = root.get("error", root)
+    if not isinstance(error, Mapping):
+        error = {"message": error}
+    message = text(error.get("message")) or text(error.get("detail")) or text(root.get("detail"))
+    code, kind_of_error, param = text(error.get("code")), text(error.get("type")), text(error.get("param"))
+    # Some servers give the telling word as the type.
+    kind = refusal_kind(status=status, code=code or kind_of_error, message=message, param=param)
+    hint = _PLAN_HINT if code == _PLAN_CODE else _HINTS.get(status)
+    if hint is None and kind is RefusalKind.ACCOUNT:
+        hint = _ACCOUNT_HINT
+    return Refusal(
+        message=message,
+        code=code,
+        type=kind_of_error,
+        param=param,
+        hint=hint,
+        retry_after_seconds=_wait_in_words(message),
+        kind=kind,
+        is_unknown_path=code == _UNKNOWN_PATH_CODE,
+    )
+
+
+def says_not_found(payload: object) -> bool:
+    """Whether a reply is an error object that denies what was asked for: some servers send it with status 200."""
+    error = payload.get("error") if isinstance(payload, Mapping) else None
+    if not isinstance(error, Mapping):
+        return False
+    words = (text(error.get(name)) for name in ("code", "type", "message"))
+    return any(word is not None and _NOT_FOUND.search(word) for word in words)
+
+
+def page(payload: object) -> Page | None:
+    """Read ``{"object": "list", "data": [...], "paging": {"next_cursor": ...}}``; None when it is no list.
+
+    ``data`` null is an empty list, as some servers write it. On the last page ``paging`` or its cursor may be absent or null
+    (console.groq.com/docs/batch). Anything else in their place may mean that there is more.
+    """
+    if not isinstance(payload, Mapping) or "data" not in payload:
+        return None
+    entries = payload["data"]
+    if entries is None:
+        entries = []
+    if not isinstance(entries, list):
+        return None
+    paging = payload.get("paging")
+    cursor = paging.get("next_cursor") if isinstance(paging, Mapping) else paging
+    next_cursor = text(cursor) if cursor and isinstance(paging, Mapping) else None
+    # ``has_more`` is OpenAI's word; its pages are asked for in another way.
+    rest = payload.get("has_more") is True or bool(cursor)
+    return Page(entries=entries, next_cursor=next_cursor, has_unreachable_rest=rest and next_cursor is None)
+
+
+def batch(payload: object) -> Batch | None:
+    """Read a batch object; None when it has no id. An unknown status is kept, an absent one is ``unknown``."""
+    if not isinstance(payload, Mapping):
+        return None
+    batch_id = text(payload.get("id"))
+    if batch_id is None:
+        return None
+    return Batch(
+        id=BatchId(batch_id),
+        status=_status(payload.get("status")),
+        endpoint=text(payload.get("endpoint")) or "",
+        input_file_id=_file_id(payload.get("input_file_id")),
+        output_file_id=_file_id(payload.get("output_file_id")),
+        error_file_id=_file_id(payload.get("error_file_id")),
+        completion_window=text(payload.get("completion_window")) or "",
+        created_at=_time(payload.get("created_at")),
+        expires_at=_time(payload.get("expires_at")),
+        counts=_counts(payload.get("request_counts")),
+        metadata=_metadata(payload.get("metadata")),
+        problems=problems(payload.get("errors")),
+        raw=payload,
+    )
+
+
+def problems(errors: object) -> tuple[BatchProblem, ...]:
+    """Read a batch's ``errors``: null, {}, a bare list (Groq's guide), {"data": [...]} (its reference), strings."""
+    if isinstance(errors, Mapping) and "data" in errors:
+        errors = errors["data"]
+    if not errors or isinstance(errors, bool):
+        return ()
+    entries = errors if isinstance(errors, list) else [errors]
+    return tuple(_problem(entry) for entry in entries if entry)
+
+
+def remote_file(payload: object) -> RemoteFile | None:
+    """Read a file object; None when it has no id."""
+    if not isinstance(payload, Mapping):
+        return None
+    file_id = _file_id(payload.get("id"))
+    if file_id is None:
+        return None
+    size = _integer(payload.get("bytes"))
+    return RemoteFile(
+        id=file_id,
+        filename=text(payload.get("filename")) or "",
+        size_bytes=size if size is not None and 0 <= size <= _LARGEST_SIZE else None,
+        purpose=text(payload.get("purpose")) or "",
+        created_at=_time(payload.get("created_at")),
+    )
+
+
+def model(payload: object) -> RemoteModel | None:
+    """Read an entry of GET /models; None when it has no id. Only an ``active`` that is false says that a model is shut down."""
+    if not isinstance(payload, Mapping):
+        return None
+    model_id = text(payload.get("id"))
+    if model_id is None:
+        return None
+    return RemoteModel(id=model_id, active=payload.get("active") is not False)
+
+
+def text(value: object) -> str | None:
+    """Read a word: a string that is not blank, or a number written out; None for anything else.
+
+    What no database stores as text (U+0000, lone surrogates) becomes a replacement character.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str) or not value.strip():
+        return None
+    return value.replace("\x00", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _file_id(value: object) -> FileId | None:
+    word = text(value)
+    return None if word is None else FileId(word)
+
+
+def _status(value: object) -> str:
+    word = text(value)
+    if word is None:
+        return "unknown"
+    known = word.strip().lower()
+    return known if known in _KNOWN_STATUSES else word[:_LONGEST_STATUS_CHARS]
+
+
+def _integer(value: object) -> int | None:
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    return int(value) if isinstance(value, float) and math.isfinite(value) else None
+
+
+def _time(value: object) -> int | None:
+    """Read Unix seconds: a number, a number as a string, or an ISO 8601 moment. Zero and less mean that nothing was set."""
+    seconds = _integer(value)
+    if seconds is None and isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+            seconds = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+        except (ValueError, OverflowError):
+            return None
+    return seconds if seconds is not None and 0 < seconds <= _LATEST_TIME else None
+
+
+def _counts(value: object) -> RequestCounts:
+    counts = value if isinstance(value, Mapping) else {}
+    total, completed, failed = (
+        min(max(_integer(counts.get(name)) or 0, 0), _LARGEST_COUNT) for name in ("total", "completed", "failed")
+    )
+    return RequestCounts(total=total, completed=completed, failed=failed)
+
+
+def _metadata(value: object) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        return {}
+    words = ((text(key), text(word)) for key, word in value.items())
+    return {key: word for key, word in words if key is not None and word is not None}
+
+
+def _problem(entry: object) -> BatchProblem:
+    if not isinstance(entry, Mapping):
+        return BatchProblem(message=_cut(text(entry) or _written(entry)))
+    line = _integer(entry.get("line"))
+    code = text(entry.get("code"))
+    return BatchProblem(
+        message=_cut(text(entry.get("message")) or code or _written(entry)),
+        code=code,
+        line=line if line is not None and 0 < line <= _LARGEST_COUNT else None,
+        param=text(entry.get("param")),
+    )
+
+
+def _written(value: object) -> str:
+    return dumps(value).decode(errors="replace").replace("\x00", "\ufffd")
+
+
+def _cut(message: str) -> str:
+    return message if len(message) <= _LONGEST_PROBLEM_CHARS else message[: _LONGEST_PROBLEM_CHARS - 3] + "..."
+
+
+def _wait_in_words(message: str | None) -> float | None:
+    """Read ``Please try again in 9m38.016s``, for a 429 that says so nowhere else."""
+    found = _TRY_AGAIN.search(message) if message else None
+    return parse_duration(found[1].rstrip(".")) if found else None
