@@ -53,10 +53,10 @@ __all__ = [
 
 _HOMES = {
     "faults": ("FamilyInfo", "FaultInfo", "fault_catalogue", "fault_families"),
-    "ledger": ("Ledger", "LedgerBatch", "LedgerUpload", "Totals"),
-    "scenario": ("Limits", "Scenario", "ScenarioError", "Timing", "load_scenario", "scenario_names"),
-    "server": ("DEFAULT_SPEED", "Emulator", "EmulatorNotStarted", "serve"),
-    "world": ("DirectoryInUse",),
+    "state.ledger": ("Ledger", "LedgerBatch", "LedgerUpload", "Totals"),
+    "scenarios.scenario": ("Limits", "Scenario", "ScenarioError", "Timing", "load_scenario", "scenario_names"),
+    "http.server": ("DEFAULT_SPEED", "Emulator", "EmulatorNotStarted", "serve"),
+    "state.world": ("DirectoryInUse",),
 }
 
 
