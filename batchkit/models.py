@@ -272,7 +272,7 @@ class Workload:
     and ``max_window`` are the provider's spellings (``24h``, ``7d``): the first try, and the longest the user allows.
     ``credential`` is a digest of the key that submitted, never the key. ``answer_rules`` says as JSON what an answer must be to
     count (see ``batchkit.answers``), ``recipe`` what the requests were made of; both are None for a workload made of requests.
-    ``output`` is where the results are to be written, as JSON (see ``batchkit.remembered``). ``stopped_at`` and
+    ``output`` is where the results are to be written, as JSON (see ``batchkit.api.remembered``). ``stopped_at`` and
     ``stopped_reason`` say when and why the last command stopped before the end; both are None while one works.
     """
 

@@ -7,31 +7,37 @@ are advanced at the same time; the flow run ends with the last of them. A pass t
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 from prefect.runtime import flow_run
-from prefect.states import Cancelled, Completed, Failed
+from prefect.states import Completed, Failed
+
+from batchkit.api.finishing import log_trouble, message_of, on_finished
+from batchkit.engine.waves import DriveUntil
 
 from . import pictures
-from .adapter import HandsWithdrawn, follow
-from .passing import Advanced, job_of, log_trouble, message_of
-from .session import flow_session, open_reporter, open_sessions
-from .tasks import perform
+from .leading import open_lead
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from prefect.client.schemas.objects import State
 
-    from .reporting import Reporter
-    from .session import Session
+    from batchkit.engine.progress import Progress
+    from batchkit.models import Workload
+
+    from .leading import Lead
+
+_logger = logging.getLogger("batchkit.flows")
 
 #: A scheduled run that starts this many intervals late does nothing: a later one does its work.
 LATE_INTERVALS = 2
-#: So many workloads are advanced at the same time by a worker; in ``serve`` the command decides.
+#: So many workloads are advanced at the same time by a worker.
 _MOST_AT_ONCE = 16
 
 
@@ -45,64 +51,44 @@ async def advance_workloads(interval_seconds: float = 60) -> State[Any]:
     late = seconds_late(flow_run.get_scheduled_start_time())
     if late > LATE_INTERVALS * interval_seconds:
         return Completed(name="Skipped", message=f"{late:.0f} s late; a later run does the work")
-
-    async with (
-        open_sessions(lambda runner: [job_of(runner, workload) for workload in runner.open_workloads()]) as opened,
-        open_reporter(opened.names) as reporter,
-    ):
-        reporter.tag("batchkit")
-        slots = asyncio.Semaphore(len(opened.sessions) if opened.are_given else _MOST_AT_ONCE)
-        outcomes = await asyncio.gather(
-            *(_advance(session, reporter, slots) for session in opened.sessions), return_exceptions=True
-        )
+    async with open_lead() as lead:
+        workloads = await lead.call(lead.runner.open_workloads)
+        slots = asyncio.Semaphore(_MOST_AT_ONCE)
+        outcomes = await asyncio.gather(*(_advance(lead, workload, slots) for workload in workloads))
     return _ending(outcomes)
 
 
 def seconds_late(scheduled: datetime) -> float:
-    """Say how many seconds ago a run should have started."""
+    """Return how many seconds ago a run should have started."""
     return (datetime.now(UTC) - scheduled).total_seconds()  # noqa: TID251 - compared with Prefect's clock, not with ours
 
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What became of one workload: a line for the flow run's message, None when somebody else goes on with it."""
+    """What became of one workload: a line for the flow run's message."""
 
-    line: str | None
+    line: str
     failed: bool = False
 
 
-async def _advance(session: Session, reporter: Reporter, slots: asyncio.Semaphore) -> _Outcome:
-    """Follow the job of one workload. An error of the job is that workload's outcome; one of Prefect's is raised."""
-    # This runs in a context of its own, so that the tasks of each workload find its session.
-    flow_session.set(session)
-    job = session.job
-    (name,) = job.names.values()
+async def _advance(lead: Lead, workload: Workload, slots: asyncio.Semaphore) -> _Outcome:
+    """Take one workload one pass further. Any error is that workload's outcome."""
     try:
         async with slots:
-            advanced: Advanced = await follow(job, session.hands, run_wave=perform, watcher=reporter)
-    except HandsWithdrawn:
-        return _Outcome(None)
-    except Exception as error:
-        if not job.is_over:
-            raise
-        log_trouble(name, error)
-        reporter.failed(name, error)
-        return _Outcome(f"{name}: {message_of(error)}", failed=True)
-    finally:
-        session.hands.flow_ended()
-    if advanced.progress.is_finished:
-        reporter.finished(advanced.progress)
-    return _Outcome(f"{name}: {pictures.progress_line(advanced.progress)}")
+            progress = await lead.drive(workload, DriveUntil.ONE_PASS)
+            await _finish(lead, progress)
+    except Exception as error:  # noqa: BLE001 - the other workloads are advanced all the same
+        log_trouble(workload.name, error)
+        return _Outcome(f"{workload.name}: {message_of(error)}", failed=True)
+    return _Outcome(f"{workload.name}: {pictures.progress_line(progress)}")
 
 
-def _ending(outcomes: Sequence[_Outcome | BaseException]) -> State[Any]:
-    for outcome in outcomes:
-        if isinstance(outcome, BaseException):
-            raise outcome
-    known = [outcome for outcome in outcomes if isinstance(outcome, _Outcome)]
-    message = "; ".join(outcome.line for outcome in known if outcome.line is not None) or "No workload is open."
-    if any(outcome.failed for outcome in known):
-        return Failed(message=message)
-    if any(outcome.line is None for outcome in known):
-        return Cancelled(message="The pass was interrupted or goes on without Prefect.")
-    return Completed(message=message)
+async def _finish(lead: Lead, progress: Progress) -> None:
+    if progress.is_finished:
+        for note in await lead.call(partial(on_finished, lead.runner, progress)):
+            _logger.info(note)
+
+
+def _ending(outcomes: Sequence[_Outcome]) -> State[Any]:
+    message = "; ".join(outcome.line for outcome in outcomes) or "No workload is open."
+    return Failed(message=message) if any(outcome.failed for outcome in outcomes) else Completed(message=message)

@@ -20,7 +20,7 @@ import anyio.to_thread
 from batchkit.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from prefect import Task
     from prefect.futures import PrefectFuture
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from batchkit.settings import Settings
 
 _PACKAGES = {"dask": "prefect_dask", "ray": "prefect_ray"}
-_BEAT_SECONDS = 15.0
 
 
 def check_task_runner(settings: Settings) -> None:
@@ -50,22 +49,13 @@ class Cluster:
         self._lock = asyncio.Lock()
         self._runner: TaskRunner[Any] | None = None
 
-    async def run(
-        self, task: Task[..., Any], parameters: dict[str, Any], *, beat: Callable[[], Awaitable[object]]
-    ) -> Any:
-        """Have a task run elsewhere and give its result, or raise its error; ``beat`` is awaited every so often meanwhile."""
+    async def run(self, task: Task[..., Any], parameters: dict[str, Any]) -> Any:
+        """Have a task run elsewhere; returns its result, or raises its error."""
         async with self._lock:
             if self._runner is None:
                 self._runner = await anyio.to_thread.run_sync(_start, self._settings)
         future = await anyio.to_thread.run_sync(_submit, self._runner, task, parameters)
-        result = asyncio.create_task(anyio.to_thread.run_sync(future.result, abandon_on_cancel=True))
-        try:
-            while not (await asyncio.wait({result}, timeout=_BEAT_SECONDS))[0]:
-                await beat()
-        except BaseException:
-            result.cancel()
-            raise
-        return result.result()
+        return await anyio.to_thread.run_sync(future.result, abandon_on_cancel=True)
 
     async def close(self) -> None:
         """End what was started."""

@@ -1,115 +1,105 @@
-"""What the command line calls: a workload as a Prefect flow in this process, the schedule in one process, and the way out.
-
-Importing this does not import Prefect; that happens beside the work.
-"""
+"""What the command line calls of the Prefect side. Importing this does not import Prefect; that happens beside the work."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
 import sys
-from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+import threading
+from typing import TYPE_CHECKING, NoReturn
 
-from .adapter import Job
+from batchkit.engine.observer import Observer, Observers
+
 from .clusters import check_task_runner
-from .collecting import Finding, finished, is_due
-from .engine import Engine
-from .foreground import Foreground
-from .serving import Schedule, load_collect_evaluations
+from .mirror import Mirror
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
     from pathlib import Path
 
-    from batchkit.engine.driver import DriveUntil, Wait, Wave
     from batchkit.engine.progress import Progress
     from batchkit.engine.runtime import Runner
-    from batchkit.evaluation.results import EvaluationSummary
-    from batchkit.models import Workload
+    from batchkit.engine.waves import DriveUntil
+    from batchkit.models import Workload, WorkloadId
     from batchkit.settings import Settings
-    from batchkit.steps.context import StepReport
 
-#: How long a command may wait for Prefect when its own work is done.
-_LEAVE_SECONDS = 10.0
-#: How long when the user has interrupted it, and waits at the prompt.
-_LEAVE_INTERRUPTED_SECONDS = 3.0
-_INTERRUPTED = 130
-#: How long the work waits for the flow to begin. Beside a running server that takes 3 s; nobody waits for a temporary one.
-_PATIENCE_SECONDS = 20.0
-
-#: A flow that shows what is known already is never late.
-_ANNOUNCE_SECONDS = 3_600.0
-
-_engines: list[Engine] = []
+#: By home: a command that drives several workloads shows them through one.
+_mirrors: dict[Path, Mirror] = {}
 
 
-def process(
+def open_mirror(
+    settings: Settings,
+    *,
+    on_note: Callable[[str], None],
+    read: Callable[[WorkloadId], Progress | None] = lambda _workload_id: None,
+    until: DriveUntil | None = None,
+    interval_seconds: float | None = None,
+    verbose: bool = False,
+) -> Observer:
+    """Return the observer that shows the work of this process in Prefect; see ``Mirror``. ``leave`` ends it.
+
+    Raises ``ConfigurationError`` without the task runner of the settings.
+    """
+    check_task_runner(settings)
+    _quieten(verbose=verbose)
+    if settings.home not in _mirrors:
+        _mirrors[settings.home] = Mirror(
+            settings.home, on_note=on_note, read=read, until=until, interval_seconds=interval_seconds
+        )
+    return _mirrors[settings.home]
+
+
+def leads(settings: Settings) -> bool:
+    """Whether a flow has to lead in the foreground: waves of a cluster are tasks of a flow."""
+    return settings.task_runner != "threads"
+
+
+def lead(
     runner: Runner,
     workload: Workload,
     *,
     until: DriveUntil,
-    deadline: float | None,
-    on_wave: Callable[[Wave, StepReport], None],
-    on_wait: Callable[[Wait], None],
+    stop_at: float | None,
+    observer: Observer,
     on_note: Callable[[str], None],
-    verbose: bool,
+    verbose: bool = False,
 ) -> Progress:
-    """Drive a workload as a ``process_workload`` flow; the same as ``runner.process`` in result and exceptions.
-
-    ``deadline`` is in Unix seconds. All callbacks are called in this thread. With a server configured the work begins with
-    the flow; without one a temporary server is started, and the work begins at once. Prefect, whatever becomes of it, is a
-    note. Call ``leave`` at the end of the process. Raises ``ConfigurationError`` without the task runner of the settings.
-    """
+    """Drive a workload as a ``process_workload`` flow whose waves are done in a cluster; else as ``batchkit.api.driving.drive``."""
     check_task_runner(runner.settings)
-    job = Job(
-        runner,
-        runner.drive(workload.id, until=until, deadline=deadline),
-        names={workload.id: workload.name},
-        on_wave=on_wave,
-        on_wait=on_wait,
-    )
-    foreground = Foreground(on_note, runner.crew, patience_seconds=_PATIENCE_SECONDS)
-    load_flow = partial(_load_process_workload, int(workload.id), workload.name, until.value)
-    _engine(runner.settings.home, verbose=verbose).start([(job, foreground)], foreground, load_flow)
-    foreground.work(job)
-    return job.result()
+    _quieten(verbose=verbose)
+    from batchkit.api.driving import drive  # noqa: PLC0415 - loads the engine
 
+    from .leading import Given, given  # noqa: PLC0415 - imports Prefect
+    from .process_workload import process_workload  # noqa: PLC0415 - as above
+    from .server import NoServer, ServerChoice  # noqa: PLC0415 - as above
 
-def serve(
-    settings: Settings, *, interval_seconds: float, on_note: Callable[[str], None], ticks: int | None = None
-) -> None:
-    """Take every open workload one pass further every ``interval_seconds``, until Ctrl-C or SIGTERM, or for ``ticks``.
+    async def run() -> None:
+        await process_workload(int(workload.id), workload.name, until.value, return_state=True)
 
-    A pass is an ``advance_workloads`` flow in this process; where nothing is open there is none. Runs of suites whose answers are all
-    there are scored after it, in a ``collect_evaluations`` flow. An outage of the provider,
-    the database or the Prefect server is a note, and the next pass comes all the same. Any error of one workload is a note, and
-    that workload is tried again after a growing wait. ``on_note`` may be called in any thread. The first Ctrl-C or SIGTERM gives
-    the present waves two seconds to end; the second is a ``KeyboardInterrupt``. Call ``leave`` afterwards. Raises what opening a ``Runner`` raises, and
-    ``ConfigurationError`` without the task runner of the settings.
-    """
-    check_task_runner(settings)
-    engine = _engine(settings.home, verbose=False)
-    schedule = Schedule(settings, engine, interval_seconds=interval_seconds, on_note=on_note, has_evaluations=is_due)
-    schedule.run(ticks)
-
-
-def announce(runner: Runner, found: EvaluationSummary, report: Path | None, *, verbose: bool) -> None:
-    """Show a run that this command has finished: artifacts, and the event of a fall. Prefect may be gone; then nothing is shown.
-
-    Returns at once where no server is configured; ``leave`` gives what is still on its way its time.
-    """
-    job = Job(runner, finished(Finding(found.run, found, report)), names={})
-    foreground = Foreground(lambda _note: None, runner.crew, patience_seconds=_PATIENCE_SECONDS)
-    _engine(runner.settings.home, verbose=verbose).start(
-        [(job, foreground)], foreground, lambda: load_collect_evaluations(_ANNOUNCE_SECONDS)
-    )
-    foreground.work(job)
+    ending = _Ending()
+    server = ServerChoice(runner.settings.home)
+    trouble = "Prefect failed"
+    try:
+        with server.use(on_note=on_note, is_leaving=threading.Event()):
+            given.set(Given(runner, Observers(observer, ending), stop_at))
+            asyncio.run(run())
+    except NoServer as error:
+        trouble = str(error)
+    except Exception as error:  # noqa: BLE001 - what Prefect does must not end the work
+        trouble = f"Prefect failed ({type(error).__name__})"
+    finally:
+        server.close()
+    progress = ending.result()
+    if progress is None:
+        on_note(f"{trouble}; the work continues without Prefect")
+        return drive(runner, workload, until=until, stop_at=stop_at, observer=observer)
+    return progress
 
 
 def deploy(folder: Path, *, pool: str) -> list[str]:
-    """Give every suite of a folder that has a schedule its deployment on a work pool; says what was done, a line each.
+    """Give every suite of a folder that has a schedule its deployment on a work pool; returns what was done, a line each.
 
     Raises ``InputInvalid`` with what is wrong in a suite, and ``ConfigurationError`` when the Prefect server cannot be reached.
     """
@@ -119,44 +109,47 @@ def deploy(folder: Path, *, pool: str) -> list[str]:
 
 
 def leave(exit_code: int) -> NoReturn:
-    """End the process with this code; Prefect gets at most 10 s to send what is queued, and its temporary server ends.
-
-    After an interrupt (130) it gets 3 s.
-    """
+    """End the process with this code; the last reports get a second or two to be written."""
     try:
         _flush()
-        for engine in _engines:
-            is_hasty = engine.is_stopped or exit_code == _INTERRUPTED
-            engine.finish(_LEAVE_INTERRUPTED_SECONDS if is_hasty else _LEAVE_SECONDS)
+        for mirror in _mirrors.values():
+            mirror.close()
     except KeyboardInterrupt:
         pass  # the second Ctrl-C of somebody in a hurry; the temporary server ends with us
     finally:
         _flush()
-        # Not sys.exit: at a normal exit Prefect waits for its queues, for minutes when the server is gone.
+        # Not sys.exit: a thread that is still importing Prefect, or waiting for its server, must not hold up the exit.
         os._exit(exit_code)
 
 
-def _engine(home: Path, *, verbose: bool) -> Engine:
+class _Ending(Observer):
+    """Keeps how a drive ended: a flow's own result is a state of Prefect's."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._error: Exception | None = None
+
+    def finished(self, progress: Progress) -> None:
+        """Keep the last snapshot."""
+        self._progress = progress
+
+    def failed(self, workload: Workload, error: Exception) -> None:  # noqa: ARG002 - there is one workload
+        """Keep the error."""
+        self._error = error
+
+    def result(self) -> Progress | None:
+        """Return the last snapshot, or raise the error that ended the drive; None when Prefect failed before that."""
+        if self._error is not None:
+            raise self._error
+        return self._progress
+
+
+def _quieten(*, verbose: bool) -> None:
     if verbose:
         os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "INFO"
     else:
         # Prefect writes "Error logging to API" straight to stderr when its server is gone, unless this is off.
         logging.raiseExceptions = False
-    # A command may run several flows one after the other: they share a server.
-    known = next((engine for engine in _engines if engine.home == home), None)
-    if known is None:
-        known = Engine(home)
-        _engines.append(known)
-    return known
-
-
-def _load_process_workload(workload_id: int, workload_name: str, until: str) -> Callable[[], Coroutine[Any, Any, None]]:
-    from .process_workload import process_workload  # noqa: PLC0415 - imports Prefect
-
-    async def call() -> None:
-        await process_workload(workload_id, workload_name, until, return_state=True)
-
-    return call
 
 
 def _flush() -> None:

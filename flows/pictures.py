@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from batchkit.engine import situation
-from batchkit.engine.driver import WaveKind
+from batchkit.engine.waves import WaveKind
 
 if TYPE_CHECKING:
-    from batchkit.engine.driver import Wave
     from batchkit.engine.progress import Progress
+    from batchkit.engine.waves import Wave
     from batchkit.models import Batch
     from batchkit.steps.context import StepReport
 

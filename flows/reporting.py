@@ -1,15 +1,15 @@
-"""The one place from which a workload is shown in Prefect; it can neither block nor fail the work.
+"""Prefect as an observer: what is shown of a flow run, sent by a thread that can neither block nor fail the work.
 
-Everything goes through a short queue to a thread of its own. What fails is swallowed, and what is only of passing interest
-is left out for a while after a failure; a full queue drops what comes. The database has the truth, this is the view.
+Everything goes through a bounded queue. What fails is dropped, and what is only of passing interest is left out for a while after
+a failure; a full queue drops what comes. The database has the truth, this is the view.
 
 Events, with ``prefect.resource.id = batchkit.workload.<name>``:
 
 - ``batchkit.workload.finished``: every request has its final state; the label ``batchkit.outcome`` is ``succeeded`` or
   ``some-failed``, the payload has the counts.
-- ``batchkit.workload.failed``: a run ended with an error before that; the same command goes on.
-- ``batchkit.requests.expired``: rides that came back unexecuted were merged.
-- ``batchkit.requests.resubmitted``: new shards were cut for requests that ride again.
+- ``batchkit.workload.failed``: a run ended with an error before that; the same command resumes.
+- ``batchkit.requests.expired``: requests that came back unexecuted were merged.
+- ``batchkit.requests.resubmitted``: new shards were cut for requests that are sent again.
 
 With ``prefect.resource.id = batchkit.eval.<suite>``, and the run's name in the label ``batchkit.run``:
 
@@ -27,6 +27,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from batchkit.engine.observer import Observer
 from batchkit.errors import BatchkitError
 
 from . import pictures, scorecards
@@ -35,15 +36,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from batchkit.engine.driver import Wait, Wave
+    from batchkit.engine.driver import Outcome
     from batchkit.engine.progress import Progress
+    from batchkit.engine.waves import Wait, Wave
     from batchkit.evaluation.results import EvaluationSummary
-    from batchkit.models import WorkloadId
-    from batchkit.steps.context import StepReport
+    from batchkit.models import Workload, WorkloadId
 
 _PROGRESS_EVERY_SECONDS = 10.0
 _ATTENTION_EVERY_SECONDS = 600.0
-_QUEUE_LENGTH = 64
+#: Waves that ended while a server was still starting are shown once it answers.
+_QUEUE_LENGTH = 256
 _FIRST_PAUSE_SECONDS = 5.0
 _LONGEST_PAUSE_SECONDS = 300.0
 _CLOSE_SECONDS = 5.0
@@ -78,32 +80,18 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    send: Callable[[Sink], None]
+    send: Callable[[], object]
     matters: bool
 
 
-class Reporter:
-    """Shows what one flow run does. Every method returns at once and never raises, except ``close``, which may wait.
+class ReportThread:
+    """Sends reports one after the other in a daemon thread. ``put`` returns at once and never raises.
 
-    ``names`` are those of the workloads that the run is about. ``log`` takes lines for the run's log. ``clock`` counts
-    seconds.
+    ``clock`` counts seconds.
     """
 
-    def __init__(
-        self,
-        sink: Sink,
-        names: Mapping[WorkloadId, str],
-        *,
-        log: Callable[[str], object] = lambda _line: None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._sink = sink
-        self._log = log
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._names = names
-        self._shown: tuple[str, float, str] | None = None
-        self._next_progress = 0.0
-        self._next_attention = 0.0
         self._quiet_until = 0.0
         self._pause = _FIRST_PAUSE_SECONDS
         self._queue: queue.Queue[_Report | None] = queue.Queue(_QUEUE_LENGTH)
@@ -113,37 +101,86 @@ class Reporter:
         )
         self._thread.start()
 
+    def put(self, send: Callable[[], object], *, matters: bool) -> None:
+        """Have something sent; what does not matter is left out for a while after a failure."""
+        try:
+            self._queue.put_nowait(_Report(send, matters))
+        except queue.Full:
+            _logger.debug("a report was dropped: the queue is full")
+
+    def close(self, within_seconds: float = _CLOSE_SECONDS) -> None:
+        """Wait until everything is sent, at most ``within_seconds``."""
+        try:
+            self._queue.put_nowait(None)
+        except queue.Full:
+            return
+        self._thread.join(within_seconds)
+
+    def _work(self) -> None:
+        while (report := self._queue.get()) is not None:
+            if not report.matters and self._clock() < self._quiet_until:
+                continue
+            try:
+                report.send()
+            except Exception:
+                _logger.debug("a report could not be sent", exc_info=True)
+                self._quiet_until = self._clock() + self._pause
+                self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)
+            else:
+                self._pause = _FIRST_PAUSE_SECONDS
+
+
+class PrefectObserver(Observer):
+    """Shows what one flow run does. Every method returns at once and never raises.
+
+    ``names`` are those of the workloads that the run is about, and may grow. ``log`` takes lines for the run's log; it is called at once.
+    ``read`` reads where a workload stands, in the thread that sends. ``clock`` counts seconds.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        thread: ReportThread,
+        names: Mapping[WorkloadId, str],
+        *,
+        log: Callable[[str], object] = lambda _line: None,
+        read: Callable[[WorkloadId], Progress | None] = lambda _workload_id: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sink = sink
+        self._thread = thread
+        self._log = log
+        self._read = read
+        self._clock = clock
+        self._names = names
+        self._shown: tuple[str, float, str] | None = None
+        self._next_progress = 0.0
+        self._next_attention = 0.0
+
     def tag(self, *tags: str) -> None:
         """Add tags to the flow run."""
         self._put(lambda sink: sink.tag(list(tags)), matters=True)
 
-    def wave(self, wave: Wave, report: StepReport) -> None:
-        """Take note of a wave that was done."""
-        self._say(pictures.wave_line(wave, report))
-        for note in report.notes:
+    def wave_ended(self, wave: Wave, outcome: Outcome) -> None:
+        """Log what a wave did, tell of expired and resubmitted requests, and show where the workload stands now and then."""
+        if isinstance(outcome, Exception):
+            return
+        self._say(pictures.wave_line(wave, outcome))
+        for note in outcome.notes:
             self._say(note)
         for event in ("expired", "resubmitted"):
-            if count := report.counts.get(event):
+            if count := outcome.counts.get(event):
                 name = self._names.get(wave.workload_id, str(wave.workload_id))
                 self._event(f"batchkit.requests.{event}", name, {"workload": name, "requests": count})
+        if self._is_time():
+            self._put(lambda sink: self._read_and_show(wave.workload_id, sink), matters=False)
 
-    def wait(self, wait: Wait) -> None:
-        """Take note of a wait that begins."""
+    def waiting(self, workload_id: WorkloadId, wait: Wait) -> None:  # noqa: ARG002 - the snapshot names it
+        """Log the notes of a pass, and show where the workload stands now and then."""
         for note in wait.notes:
             self._say(note)
-        if wait.progress is not None and self.wants_picture():
-            self.picture(wait.progress)
-
-    def wants_picture(self) -> bool:
-        """Whether the last picture is old enough for a new one."""
-        return self._clock() >= self._next_progress
-
-    def picture(self, progress: Progress) -> None:
-        """Show where a workload stands."""
-        self._next_progress = self._clock() + _PROGRESS_EVERY_SECONDS
-        self._show(progress, matters=False)
-        if progress.attention and self._clock() >= self._next_attention:
-            self._show_attention(progress, matters=False)
+        if wait.progress is not None and self._is_time():
+            self._show_now_and_then(wait.progress)
 
     def finished(self, progress: Progress) -> None:
         """Show how a workload ended, or how far a run that ends now has brought it."""
@@ -160,54 +197,74 @@ class Reporter:
         payload = pictures.finished_payload(progress)
         self._event("batchkit.workload.finished", name, payload, {"batchkit.outcome": outcome})
 
-    def evaluated(self, found: EvaluationSummary, report: Path | None) -> None:
-        """Show what came of a run of a suite, and tell of a fall; ``report`` is its page."""
-        key = f"batchkit-eval-{pictures.key_part(found.suite)}"
-        rows, text = scorecards.metric_rows(found), scorecards.text(found, report)
-        self._say(f"{found.run}: {found.verdict}")
-        self._put(
-            lambda sink: sink.table(f"{key}-metrics", rows, f"Metrics of {found.run}", every_seconds=0), matters=True
-        )
-        self._put(lambda sink: sink.markdown(key, text, f"What became of {found.run}"), matters=True)
-        resource = {
-            "prefect.resource.id": f"batchkit.eval.{found.suite}",
-            "prefect.resource.name": found.suite,
-            "batchkit.run": found.run,
-            "batchkit.verdict": found.verdict,
-        }
-        finished = scorecards.finished_payload(found)
-        self._put(lambda sink: sink.event("batchkit.eval.finished", resource, finished), matters=True)
-        if found.verdict == "regressed":
-            payload = scorecards.regressed_payload(found)
-            self._put(lambda sink: sink.event("batchkit.eval.regressed", resource, payload), matters=True)
+    def failed(self, workload: Workload, error: Exception) -> None:
+        """Tell that a drive ended with an error."""
+        self.named_failed(workload.name, error)
 
-    def failed(self, name: str, error: Exception) -> None:
-        """Tell that a run ended with an error; of an unexpected one only the kind, as its text may hold anything."""
+    def named_failed(self, name: str, error: Exception) -> None:
+        """Tell that something ended with an error; of an unexpected one only the kind, as its text may hold anything."""
         message = error.message if isinstance(error, BatchkitError) else ""
         payload = {"workload": name, "error": type(error).__name__, "message": message}
         self._event("batchkit.workload.failed", name, payload)
 
-    def close(self, within_seconds: float = _CLOSE_SECONDS) -> None:
-        """Wait until everything is sent, at most ``within_seconds``."""
-        try:
-            self._queue.put_nowait(None)
-        except queue.Full:
-            return
-        self._thread.join(within_seconds)
+    def evaluated(self, summary: EvaluationSummary, report: Path | None) -> None:
+        """Show what came of a run of a suite, and tell of a fall; ``report`` is its page."""
+        key = f"batchkit-eval-{pictures.key_part(summary.suite)}"
+        rows, text = scorecards.metric_rows(summary), scorecards.text(summary, report)
+        self._say(f"{summary.run}: {summary.verdict}")
+        self._put(
+            lambda sink: sink.table(f"{key}-metrics", rows, f"Metrics of {summary.run}", every_seconds=0), matters=True
+        )
+        self._put(lambda sink: sink.markdown(key, text, f"What became of {summary.run}"), matters=True)
+        resource = {
+            "prefect.resource.id": f"batchkit.eval.{summary.suite}",
+            "prefect.resource.name": summary.suite,
+            "batchkit.run": summary.run,
+            "batchkit.verdict": summary.verdict,
+        }
+        finished = scorecards.finished_payload(summary)
+        self._put(lambda sink: sink.event("batchkit.eval.finished", resource, finished), matters=True)
+        if summary.verdict == "regressed":
+            payload = scorecards.regressed_payload(summary)
+            self._put(lambda sink: sink.event("batchkit.eval.regressed", resource, payload), matters=True)
+
+    def _is_time(self) -> bool:
+        """Whether the last snapshot is old enough for a new one."""
+        if self._clock() < self._next_progress:
+            return False
+        self._next_progress = self._clock() + _PROGRESS_EVERY_SECONDS
+        return True
+
+    def _read_and_show(self, workload_id: WorkloadId, sink: Sink) -> None:
+        """Read where a workload stands and send it, in the thread that sends."""
+        progress = self._read(workload_id)
+        if progress is not None and (shown := self._news_of(progress)) is not None:
+            sink.progress(*shown)
+
+    def _show_now_and_then(self, progress: Progress) -> None:
+        self._show(progress, matters=False)
+        if progress.attention and self._clock() >= self._next_attention:
+            self._show_attention(progress, matters=False)
 
     def _show(self, progress: Progress, *, matters: bool) -> None:
+        if (shown := self._news_of(progress)) is not None:
+            self._put(lambda sink: sink.progress(*shown), matters=matters)
+
+    def _news_of(self, progress: Progress) -> tuple[str, float, str] | None:
+        """Return key, percent and line of a progress artifact; None when the last one said the same."""
         key = f"batchkit-progress-{pictures.key_part(progress.workload.name)}"
         shown = (key, pictures.percent(progress), pictures.progress_line(progress))
-        if shown != self._shown:
-            self._shown = shown
-            self._put(lambda sink: sink.progress(*shown), matters=matters)
+        if shown == self._shown:
+            return None
+        self._shown = shown
+        return shown
 
     def _show_attention(self, progress: Progress, *, matters: bool) -> None:
         name = progress.workload.name
         self._next_attention = self._clock() + _ATTENTION_EVERY_SECONDS
         key = f"batchkit-attention-{pictures.key_part(name)}"
         rows = pictures.attention_rows(progress)
-        description = f"Batches of {name} that did not simply complete"
+        description = f"Batches of {name} with problems"
         every = 0 if matters else _ATTENTION_EVERY_SECONDS
         self._put(lambda sink: sink.table(key, rows, description, every_seconds=every), matters=matters)
 
@@ -221,21 +278,5 @@ class Reporter:
         except Exception:
             _logger.debug("a line could not be logged", exc_info=True)
 
-    def _put(self, send: Callable[[Sink], None], *, matters: bool) -> None:
-        try:
-            self._queue.put_nowait(_Report(send, matters))
-        except queue.Full:
-            _logger.debug("a report was dropped: the queue is full")
-
-    def _work(self) -> None:
-        while (report := self._queue.get()) is not None:
-            if not report.matters and self._clock() < self._quiet_until:
-                continue
-            try:
-                report.send(self._sink)
-            except Exception:
-                _logger.debug("a report could not be sent", exc_info=True)
-                self._quiet_until = self._clock() + self._pause
-                self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)
-            else:
-                self._pause = _FIRST_PAUSE_SECONDS
+    def _put(self, send: Callable[[Sink], object], *, matters: bool) -> None:
+        self._thread.put(lambda: send(self._sink), matters=matters)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -14,15 +12,18 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 from .temporary_server import TemporaryServer, TemporaryServerFailed
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _HEALTHY_WITHIN_SECONDS = 2.0
 _READY_WITHIN_SECONDS = 90.0
-_HOW_TO_KEEP = (
+_HINT = (
     "Prefect: no server is configured, so a temporary one records this run. To watch runs in a lasting UI:"
     " `prefect server start`, then `export PREFECT_API_URL=http://127.0.0.1:4200/api`"
 )
+#: Says that the hint was given in this home.
+_HINT_GIVEN = "prefect-hint-given"
 
 
 class NoServer(Exception):
@@ -30,7 +31,7 @@ class NoServer(Exception):
 
 
 class ServerChoice:
-    """The server of this process: found at first use, and looked at again each time.
+    """The server of this process: the configured one, or a temporary one, which is started at first use.
 
     ``home`` is where the record of a temporary one is kept.
     """
@@ -38,51 +39,47 @@ class ServerChoice:
     def __init__(self, home: Path) -> None:
         self._home = home
         self._temporary: TemporaryServer | None = None
-        self._lock = threading.Lock()
         self._given_up = False
 
     @contextmanager
-    def use(self, *, on_note: Callable[[str], None], on_slow_start: Callable[[], None]) -> Iterator[None]:
-        """Set the server for what runs within. Blocks until it answers.
+    def use(self, *, on_note: Callable[[str], None], is_leaving: threading.Event) -> Iterator[None]:
+        """Set the server for what runs within. Blocks until it answers, or ``is_leaving`` is set.
 
-        ``on_note`` is told what the user should know; ``on_slow_start`` is called before a wait of many seconds. Raises
-        ``NoServer``.
+        ``on_note`` is told what the user should know. Raises ``NoServer``.
         """
         if url := PREFECT_API_URL.value():
             if not anyio.run(_is_healthy):
                 raise NoServer(f"the Prefect server at {_without_password(url)} does not answer")
             yield
             return
-        on_slow_start()
-        with self._lock:
-            temporary = self._start(on_note)
+        temporary = self._start(on_note, is_leaving)
         with temporary_settings({PREFECT_API_URL: temporary.api_url}):
             yield
 
-    def is_lost(self) -> bool:
-        """Whether nothing more can be told to the server; one that is still starting is not lost."""
-        if PREFECT_API_URL.value():
-            return not anyio.run(_is_healthy)
-        return self._temporary is None or not self._temporary.is_running
-
-    def close(self, within_seconds: float) -> None:
+    def close(self) -> None:
         """End the temporary server, if there is one."""
         if self._temporary is not None:
-            self._temporary.stop(within_seconds)
+            self._temporary.stop(0)
 
-    def _start(self, on_note: Callable[[str], None]) -> TemporaryServer:
+    def _start(self, on_note: Callable[[str], None], is_leaving: threading.Event) -> TemporaryServer:
         """Start the temporary server, once in this process."""
         if self._given_up:
             raise NoServer("the temporary Prefect server is gone")
         try:
             if self._temporary is None:
                 self._temporary = TemporaryServer.start(self._home)
-                on_note(_HOW_TO_KEEP)
-            self._temporary.wait_until_ready(_READY_WITHIN_SECONDS, sleep=time.sleep)  # noqa: TID251 - waits for a process
+                self._give_hint(on_note)
+            self._temporary.wait_until_ready(_READY_WITHIN_SECONDS, sleep=is_leaving.wait)
         except TemporaryServerFailed as error:
             self._given_up = True
             raise NoServer(f"a temporary Prefect server could not be started: {error}") from error
         return self._temporary
+
+    def _give_hint(self, on_note: Callable[[str], None]) -> None:
+        """Tell once per home how to get a lasting server."""
+        with suppress(OSError):
+            (self._home / _HINT_GIVEN).touch(exist_ok=False)
+            on_note(_HINT)
 
 
 async def _is_healthy() -> bool:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import typer
 from rich.text import Text
 
-from batchkit import existing, formatting
+from batchkit import formatting
+from batchkit.api import existing
 from batchkit.cli import driving
 from batchkit.cli.job import Desk, Manner, print_outcome
 from batchkit.cli.options import common
 from batchkit.cli.render import console, display, exits, outcome
-from batchkit.engine.driver import DriveUntil
 from batchkit.engine.progress import WorkloadState
+from batchkit.engine.waves import DriveUntil
 from batchkit.errors import UsageError
 from batchkit.models import TERMINAL_STATUSES, BatchStatus
 from batchkit.steps.export import check_target, input_files

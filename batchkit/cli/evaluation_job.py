@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from batchkit.cli import driving, job
 from batchkit.cli.options import common
 from batchkit.cli.render import console, evaluated, exits, live, outcome
-from batchkit.engine.driver import DriveUntil
 from batchkit.engine.runtime import Runner
+from batchkit.engine.waves import DriveUntil
 from batchkit.errors import BatchkitError
 from batchkit.evaluation import runs
 from batchkit.evaluation.results import summary
@@ -56,7 +56,8 @@ def carry_out(order: EvaluationOrder, settings: Settings, manner: Manner) -> int
             found, is_ours = _conclude(desk, evaluation, order)
             report = _report(desk, evaluation, order)
             if is_ours and manner.use_prefect:
-                driving.flows_entry().announce(runner, found, report, verbose=manner.verbose)
+                mirror = driving.mirror_of(runner, on_note=lambda _note: None, verbose=manner.verbose)
+                mirror.evaluated(found, report)
         return _say(desk, found, report)
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from batchkit import existing
-from batchkit.cli import driving, several
+from batchkit.api import existing, several
+from batchkit.api.remembered import output_here, remember, remembered, write_remembered_output
+from batchkit.cli import driving
 from batchkit.cli.options import common, inputs
 from batchkit.cli.render import console, display, exits, live, machine, outcome
-from batchkit.engine.driver import DriveUntil
 from batchkit.engine.runtime import Runner
+from batchkit.engine.waves import DriveUntil
 from batchkit.errors import BatchkitError, StoreError
-from batchkit.remembered import output_here, remember, remembered, write_remembered_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -40,8 +40,8 @@ class Manner:
     is_for_machines: bool = False
     timeout_seconds: float | None = None
 
-    def deadline(self, runner: Runner) -> float | None:
-        """Say when to stop watching, in Unix seconds."""
+    def stop_at(self, runner: Runner) -> float | None:
+        """Return when to stop watching, in Unix seconds; None when there is no limit."""
         return None if self.timeout_seconds is None else runner.clock() + self.timeout_seconds
 
 
@@ -109,7 +109,7 @@ class Desk:
             return progress
         try:
             with self._reporter([workload]) as reporter:
-                return self._drive(reporter).process(self.runner, workload, until=until)
+                return self._driving(reporter).drive(self.runner, workload, until=until)
         except BatchkitError as error:
             self._tell_what_is_left(workload, error)
             raise
@@ -160,7 +160,7 @@ class Desk:
     def drive_all(self, workloads: Sequence[Workload]) -> list[Progress | Exception]:
         """Drive several open workloads at the same time, in plain loops; returns for each where it stands, or its error."""
         with self._reporter(workloads) as reporter:
-            return self._drive(reporter).process_all(self.runner, workloads, wait=threading.Event().wait)
+            return self._driving(reporter).drive_all(self.runner, workloads, wait=threading.Event().wait)
 
     def export(self, workload: Workload, target: Path, *, raw_csv: bool = False) -> int:
         """Write the results, with a bar; returns how many lines."""
@@ -199,12 +199,12 @@ class Desk:
             worked=lambda workload_id: self.runner.work_seconds(self.runner.progress(workload_id)),
         )
 
-    def _drive(self, reporter: live.Reporter) -> driving.Drive:
-        return driving.Drive(
+    def _driving(self, reporter: live.Reporter) -> driving.Driving:
+        return driving.Driving(
             reporter,
             use_prefect=self.manner.use_prefect,
             verbose=self.manner.verbose,
-            deadline=self.manner.deadline(self.runner),
+            stop_at=self.manner.stop_at(self.runner),
         )
 
 

@@ -7,17 +7,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchkit import existing
 from batchkit.annotation import orders
 from batchkit.annotation.gather import write_annotated
 from batchkit.annotation.preview import preview
 from batchkit.annotation.totals import totals
+from batchkit.api import existing
+from batchkit.api.remembered import output_here, remember
 from batchkit.cli import driving, job
 from batchkit.cli.options import common
 from batchkit.cli.render import annotated, console, exits, live, outcome
-from batchkit.engine.driver import DriveUntil
 from batchkit.engine.runtime import Runner
-from batchkit.remembered import output_here, remember
+from batchkit.engine.waves import DriveUntil
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -1,441 +1,224 @@
-"""Deciding what is due: the one loop there is.
+"""Driving one workload: the state machine that decides what is done next.
 
-``Driver.drive`` yields what to do next, waves of work or a wait, and somebody else does it: the plain loop of
-``Runner.process``, or Prefect flows that run each wave as a task. Both therefore do the same things in the same order.
-Waves that are yielded together are done at the same time: merging needs the processor and the database, submitting the network.
+``Drive.next`` returns waves of work, a wait, or that the drive has ended; somebody else does the waves: the plain loop of
+``Runner.process``, or a Prefect flow that runs each wave as a task. Both therefore do the same things in the same order::
+
+    drive = runner.drive(workload_id)
+    while not isinstance(action := drive.next(), Done):
+        if isinstance(action, Wait):
+            sleep(action.until - clock())
+        else:
+            drive.report(runner.run_waves(action))
+
+Waves that come together are done at the same time: merging needs the processor and the database, submitting the network.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import wait as wait_for
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, assert_never
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from batchkit.engine.outage import DriveHealth
-from batchkit.engine.progress import Progress, read_progress
-from batchkit.errors import (
-    AccountRefused,
-    ProviderError,
-    RowsHeld,
-    Unauthorized,
-)
-from batchkit.models import ShardId, ShardState, WorkloadId
-from batchkit.steps import cancel, clocks, merge, poll, resubmit, settle, submit
+from batchkit.engine.waves import Done, DriveUntil, Wait, WaveKind, Waves
+from batchkit.errors import AccountRefused, Unauthorized
+from batchkit.models import ShardState
 from batchkit.steps.context import StepReport
-from batchkit.store import shards, workloads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
-    from concurrent.futures import Future
+    from collections.abc import Callable, Sequence
 
-    from batchkit.models import Trouble
-    from batchkit.steps.context import StepContext
+    from batchkit.engine.pending import PendingWork
+    from batchkit.engine.progress import Progress
+    from batchkit.models import WorkloadId
 
-R = TypeVar("R")
+#: What a wave came to: its report, or the error that it ended with.
+Outcome = StepReport | Exception
 
-_SHORTEST_WAIT_SECONDS = 1.0
-_POLL_BACKOFF = 1.5
-#: A provider that is away is asked at least so often, however rarely its batches are polled.
-_LONGEST_OUTAGE_PAUSE_SECONDS = 60.0
-_CHECK_WAITS_SECONDS = 300.0
-#: How long a pass waits for the list of batches to be read, before it goes to its other work.
-_SETTLE_SECONDS = 5.0
+_UNSENT = (ShardState.PLANNED, ShardState.UPLOADED, ShardState.SUBMITTING)
 
 
 @dataclass(frozen=True, slots=True)
-class _WaveSize:
-    """How many shards a wave takes: one in ``_WAVE_SHARE`` of those that are due, within these bounds."""
+class _PassEnd:
+    """What a pass that left the workload unfinished came to; ``now`` and ``next_at`` are Unix seconds."""
 
-    least: int
-    most: int
-
-
-_UNSENT = (ShardState.PLANNED, ShardState.UPLOADED)
-#: Shards uploaded and created, and shards merged, in one wave.
-SUBMIT_WAVE = _WaveSize(least=16, most=64)
-MERGE_WAVE = _WaveSize(least=2, most=50)
-#: What one wave leaves is there for the runners beside it; near the end waves get small, so that all end together.
-_WAVE_SHARE = 4
+    report: StepReport
+    progress: Progress
+    now: float
+    next_at: float
 
 
-class WaveKind(StrEnum):
-    """The kinds of work that are worth a task of their own."""
+class Drive:
+    """One workload on its way to its end, in passes. One thread at a time may use it.
 
-    MERGE = "merge"
-    RESUBMIT = "resubmit"
-    SUBMIT = "submit"
-
-
-@dataclass(frozen=True, slots=True)
-class Wave:
-    """Work that is due now: ids only, so that it travels anywhere."""
-
-    kind: WaveKind
-    workload_id: WorkloadId
-    shard_ids: tuple[ShardId, ...] = ()
-
-
-#: Waves that do not get in each other's way: they are done at the same time.
-Waves = tuple[Wave, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """No work is pending before ``until`` (Unix seconds); ``notes`` are sentences about the pass.
-
-    ``progress`` is a snapshot of now, None while the database cannot be read. ``trouble`` is set during an outage.
-    """
-
-    until: float
-    progress: Progress | None
-    notes: tuple[str, ...]
-    trouble: Trouble | None = None
-
-
-class DriveUntil(StrEnum):
-    """When a drive ends by itself."""
-
-    FINISHED = "finished"
-    SUBMITTED = "submitted"
-    ONE_PASS = "one_pass"  # noqa: S105 - a pass, not a password
-
-
-@dataclass(slots=True)
-class _PollPace:
-    interval_seconds: float
-    due_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Pacing:
-    """Waits in seconds; see the settings of the same names."""
-
-    poll_interval_seconds: float
-    max_poll_interval_seconds: float
-    outage_seconds: float
-
-
-class Driver:
-    """Drives workloads, any number of them, one after the other or in several threads.
-
-    ``parallel_waves`` is how many waves of merging are yielded together. ``begin`` starts a call in a thread that the process
-    need not wait for.
+    It ends ``until`` the workload is finished, or submitted, or after one pass, and before any wait that would last beyond
+    ``stop_at`` (Unix seconds). ``pending`` is shared by the drives of a process. ``begin`` is called before the first pass, again
+    until it has succeeded; what it raises is handled like an error of a pass. ``ended`` is called once: with the last snapshot, or with
+    the error that ended the drive.
     """
 
     def __init__(
         self,
-        context: StepContext,
-        pacing: Pacing,
+        workload_id: WorkloadId,
+        pending: PendingWork,
         *,
-        parallel_waves: int,
-        begin: Callable[[Callable[[], StepReport]], Future[StepReport]],
+        until: DriveUntil,
+        stop_at: float | None,
+        begin: Callable[[], object],
+        ended: Callable[[Progress | None, BaseException | None], object],
     ) -> None:
-        self._context = context
-        self._pacing = pacing
-        self._parallel_waves = parallel_waves
-        self._paces: dict[WorkloadId, _PollPace] = {}
-        self._seen_at: dict[WorkloadId, float] = {}
-        self._waits_checked_at: dict[WorkloadId, float] = {}
-        self._troubles: dict[WorkloadId, Trouble | None] = {}
+        self.workload_id = workload_id
+        self._pending = pending
         self._begin = begin
-        self._settling: dict[WorkloadId, Future[StepReport]] = {}
-        self._is_checked = False
+        self._tell_end = ended
+        self._until = until
+        self._stop_at = stop_at
+        self._health = pending.new_health()
+        self._is_begun = False
+        self._pass: _Pass | None = None
+        self._ended: Done | BaseException | None = None
 
-    def trouble(self, workload_id: WorkloadId) -> Trouble | None:
-        """Return what keeps the work on a workload from going on now; None when nothing does. May be called in any thread."""
-        of_passes, of_calls = self._troubles.get(workload_id), self._context.provider.trouble()
-        if of_passes is None or of_calls is None:
-            return of_passes or of_calls
-        # One outage with one count: that of the calls, of which a pass makes several; only the passes know when it is given up.
-        return replace(of_calls, since=min(of_calls.since, of_passes.since), gives_up_at=of_passes.gives_up_at)
+    def next(self) -> Waves | Wait | Done:
+        """Decide what is done next: waves, which are answered by ``report``; a wait; or the end.
 
-    def drive(
-        self, workload_id: WorkloadId, *, begin: Callable[[], object], until: DriveUntil, deadline: float | None
-    ) -> Generator[Waves | Wait, StepReport | None, Progress]:
-        """See ``Runner.drive``; ``begin`` is called before anything else."""
-        try:
-            return (yield from self._drive(workload_id, begin=begin, until=until, deadline=deadline))
-        finally:
-            self._troubles.pop(workload_id, None)
-
-    def _drive(
-        self, workload_id: WorkloadId, *, begin: Callable[[], object], until: DriveUntil, deadline: float | None
-    ) -> Generator[Waves | Wait, StepReport | None, Progress]:
-        clock = self._context.clock
-        health = self._new_health()
-        is_begun = False
-        while True:
-            try:
-                if not is_begun:
-                    begin()
-                    is_begun = True
-                report = yield from self._pass(workload_id)
-                now = clock()
-                progress = self._progress(workload_id)
-                if progress.is_finished:
-                    return progress
-                _raise_refusal(report)
-                if until is DriveUntil.ONE_PASS or _is_reached(until, progress):
-                    return progress
-                due = self._next_due(workload_id, now)
-            except Exception as error:
-                # Whatever was or was not committed then: every transition is guarded, so the next pass reads it anew.
-                if until is DriveUntil.ONE_PASS:
-                    raise
-                wait, note = health.after_error(error)
-                due = clock() + wait
-                if deadline is not None and due > deadline:
-                    raise
-                self._troubles[workload_id] = health.trouble
-                yield Wait(due, None, note, health.trouble)
-                continue
-            health.after_pass(report, now, wait_seconds=due - now)
-            self._troubles[workload_id] = health.trouble
-            if deadline is not None and due > deadline:
-                return progress
-            yield Wait(due, progress, report.notes, health.trouble)
-
-    def run_wave(self, wave: Wave) -> StepReport:
-        """Do one wave. May be called in any thread."""
-        match wave.kind:
-            case WaveKind.MERGE:
-                return merge.merge(self._context, wave.workload_id, wave.shard_ids)
-            case WaveKind.RESUBMIT:
-                return resubmit.resubmit(self._context, wave.workload_id)
-            case WaveKind.SUBMIT:
-                return submit.submit(self._context, wave.workload_id, wave.shard_ids)
-            case _ as never:
-                assert_never(never)
-
-    def _new_health(self) -> DriveHealth:
-        shortest = min(_SHORTEST_WAIT_SECONDS, self._pacing.poll_interval_seconds)
-        return DriveHealth(self._context.clock, limit_seconds=self._pacing.outage_seconds, first_wait_seconds=shortest)
-
-    def _progress(self, workload_id: WorkloadId) -> Progress:
-        with self._context.store.read() as connection:
-            return read_progress(connection, workloads.get(connection, workload_id), now=self._context.clock())
-
-    def _pass(self, workload_id: WorkloadId) -> Generator[Waves, StepReport | None, StepReport]:
-        """Probe a workload once, and yield waves for all pending work.
-
-        Once the provider has refused the account, what has ended is still merged, and nothing more is sent.
+        Raises what ends the drive, and raises it again when called again: ``SplitUnfinished``, ``AccountRefused`` and ``WrongAddress``
+        at once, ``ProviderUnreachable`` and ``StoreUnavailable`` after an outage of ``outage_seconds``.
         """
-        total = StepReport({})
-        for step in (self._end_impossible_waits, self._settle, self._cancel, self._poll, self._check_provider):
-            total += self._unless_held(step, workload_id)
-        submits = self._submits(workload_id)
-        is_resubmitted = False
-        while True:
-            waves = self._merges(workload_id)
-            if total.refused is None:
-                # After the merges, so that the requests which they return join the same new shards.
-                if not waves and not is_resubmitted and resubmit.is_due(self._context, workload_id):
-                    is_resubmitted = True
-                    waves = (Wave(WaveKind.RESUBMIT, workload_id),)
-                waves += submits
-            if not waves:
-                break
-            try:
-                total += (yield waves) or StepReport({})
-            except AccountRefused as error:
-                if total.refused is not None or isinstance(error, Unauthorized):
-                    raise
-                total += StepReport({}, refused=error)
-            if total.refused is not None:
-                continue
-            submits = self._submits(workload_id)
-            if submits and waves[-1].kind is WaveKind.SUBMIT:
-                # To submit everything may take hours, in which batches end and users change their minds.
-                total += self._unless_held(self._cancel, workload_id)
-                total += self._unless_held(self._poll, workload_id)
-        if total.counts.get("submitted") or total.counts.get("adopted"):
-            self._pace_anew(workload_id)
-        return total
-
-    def _unless_held(self, step: Callable[[WorkloadId], StepReport], workload_id: WorkloadId) -> StepReport:
-        """Do a step of the pass; rows that somebody holds keep the pass from this step, not from the others."""
+        if isinstance(self._ended, BaseException):
+            raise self._ended
+        if self._ended is not None:
+            return self._ended
+        if self._pass is not None and self._pass.outcomes is None:
+            raise RuntimeError("the waves of the last call have not been reported")
         try:
-            return step(workload_id)
-        except RowsHeld as error:
-            return StepReport({}, (error.message,), outage=error.message, error=error)
-
-    def _cancel(self, workload_id: WorkloadId) -> StepReport:
-        return cancel.cancel(self._context, workload_id)
-
-    def _settle(self, workload_id: WorkloadId) -> StepReport:
-        """Settle lost creations in a thread of its own: to read a long list must not keep the pass from its other work."""
-        known = self._settling.pop(workload_id, None)
-        if known is None:
-            with self._context.store.read() as connection:
-                if not shards.has_any(connection, workload_id, (ShardState.SUBMITTING,)):
-                    return StepReport({})
-        running = known or self._begin(partial(settle.settle, self._context, workload_id))
-        done, _ = wait_for([running], timeout=_SETTLE_SECONDS if known is None else 0)
-        if done:
-            return running.result()
-        self._settling[workload_id] = running
-        return StepReport({})
-
-    def _check_provider(self, workload_id: WorkloadId) -> StepReport:
-        """Ask, before the first upload of this process, whether a batch API answers there that takes this account.
-
-        Raises ``WrongAddress`` and ``AccountRefused``.
-        """
-        if self._is_checked:
-            return StepReport({})
-        with self._context.store.read() as connection:
-            if not shards.has_any(connection, workload_id, _UNSENT):
-                return StepReport({})
-        try:
-            warning = self._context.provider.check()
-        except AccountRefused:
+            action = self._next()
+        except BaseException as error:
+            self._end(error)
+            self._tell_end(None, error)
             raise
-        except ProviderError as error:
-            return StepReport({}, outage=str(error))
-        self._is_checked = True
-        return StepReport({}, () if warning is None else (warning,))
+        if isinstance(action, Done):
+            self._end(action)
+            self._tell_end(action.progress, None)
+        return action
 
-    def _merges(self, workload_id: WorkloadId) -> Waves:
-        """Take shards that have ended, for as many waves as may be done at the same time."""
-        ids = self._claim(workload_id, (ShardState.ENDED,), MERGE_WAVE, waves=self._parallel_waves)
-        parts = (ids[start :: self._parallel_waves] for start in range(self._parallel_waves))
-        return tuple(Wave(WaveKind.MERGE, workload_id, part) for part in parts if part)
+    def report(self, outcomes: Sequence[Outcome]) -> None:
+        """Take what each wave of the last ``next`` came to, in their order, when all have ended. Raises nothing of theirs."""
+        if self._pass is None:
+            raise RuntimeError("no waves are under way")
+        self._pass.outcomes = outcomes
 
-    def _submits(self, workload_id: WorkloadId) -> Waves:
-        """Take shards that have no batch yet, for one wave: it does several transfers at a time by itself."""
-        ids = self._claim(workload_id, _UNSENT, SUBMIT_WAVE) if self._is_checked else ()
-        return (Wave(WaveKind.SUBMIT, workload_id, ids),) if ids else ()
+    def _end(self, ending: Done | BaseException) -> None:
+        self._ended = ending
+        self._pass = None
+        if isinstance(ending, Done) and (ending.progress.is_finished or self._until is DriveUntil.ONE_PASS):
+            # An outage that the drive ended in is not over.
+            self._pending.note_trouble(self.workload_id, None)
 
-    def _end_impossible_waits(self, workload_id: WorkloadId) -> StepReport:
-        """End waits that a wrong clock wrote: at first, every few minutes, and when this machine's clock is set back."""
-        now = self._context.clock()
-        seen_at = self._seen_at.get(workload_id, now)
-        was_set_back = now < seen_at - clocks.SET_BACK_SECONDS
-        self._seen_at[workload_id] = now
-        if was_set_back or now >= self._waits_checked_at.get(workload_id, 0.0) + _CHECK_WAITS_SECONDS:
-            self._waits_checked_at[workload_id] = now
-            clocks.end_impossible_waits(self._context, workload_id, was_set_back=was_set_back)
-        return StepReport({})
-
-    def _claim(
-        self, workload_id: WorkloadId, states: Sequence[ShardState], size: _WaveSize, *, waves: int = 1
-    ) -> tuple[ShardId, ...]:
-        taken: list[ShardId] = []
-        owner = self._context.owner
-        with self._context.store.write() as connection:
-            now = self._context.clock()
-            enough = _WAVE_SHARE * waves * size.most
-            due = shards.count_claimable(connection, workload_id, states, owner=owner, now=now, at_most=enough)
-            limit = waves * min(max(-(-due // (_WAVE_SHARE * waves)), size.least), size.most)
-            for state in states if due else ():
-                claimed = shards.claim(
-                    connection,
-                    workload_id,
-                    state,
-                    owner=owner,
-                    now=now,
-                    lease_seconds=self._context.timing.lease_seconds,
-                    limit=limit - len(taken),
-                )
-                taken.extend(shard.id for shard in claimed)
-        return tuple(taken)
-
-    def _poll(self, workload_id: WorkloadId) -> StepReport:
-        """Poll when it is time; the wait grows while no status changes, and with the calls that one look takes.
-
-        Of thousands of batches some status has always changed: without the latter they would be asked for without a pause.
-        """
-        pace = self._paces.get(workload_id)
-        # Before the wait began is no time to wait for its end: the clock has been set back.
-        if pace is not None and pace.due_at - pace.interval_seconds <= self._context.clock() < pace.due_at:
-            return StepReport({})
-        report = poll.poll(self._context, workload_id)
-        shortest = self._pacing.poll_interval_seconds
-        longest = max(self._pacing.max_poll_interval_seconds, shortest)
-        if report.outage is not None:
-            longest = min(longest, max(_LONGEST_OUTAGE_PAUSE_SECONDS, shortest))
-        interval = min(shortest * max(report.counts.get("status calls", 0), 1), longest)
-        if pace is not None and not report.counts.get("changed"):
-            interval = min(max(pace.interval_seconds * _POLL_BACKOFF, interval), longest)
-        self._paces[workload_id] = _PollPace(interval, self._context.clock() + interval)
-        return report
-
-    def _pace_anew(self, workload_id: WorkloadId) -> None:
-        """Fresh batches are looked at soon, however long the wait for the old ones had grown."""
-        shortest = self._pacing.poll_interval_seconds
-        pace = self._paces.get(workload_id)
-        due_at = self._context.clock() + shortest
-        self._paces[workload_id] = _PollPace(shortest, due_at if pace is None else min(pace.due_at, due_at))
-
-    def _next_due(self, workload_id: WorkloadId, now: float) -> float:
-        """Say when something is due next; never sooner than a moment, never later than the longest poll interval."""
-        pace = self._paces.get(workload_id)
-        due = [now + self._pacing.max_poll_interval_seconds]
-        if pace is not None:
-            due.append(pace.due_at)
-        with self._context.store.read() as connection:
-            for state in (ShardState.PLANNED, ShardState.UPLOADED, ShardState.SUBMITTING, ShardState.ENDED):
-                at = shards.next_due(connection, workload_id, state)
-                if at is not None:
-                    due.append(at)
-            pending = resubmit.next_due(connection, self._context, workload_id)
-            if pending is not None:
-                due.append(pending)
-        return max(min(due), now + min(_SHORTEST_WAIT_SECONDS, self._pacing.poll_interval_seconds))
-
-
-def until_wait(
-    drive: Generator[Waves | Wait, StepReport | None, R],
-    run_waves: Callable[[Waves], Sequence[StepReport | Exception]],
-    on_wave: Callable[[Wave, StepReport], object],
-) -> Wait | R:
-    """Do the waves that a drive asks for until it wants to wait, or ends; gives the wait, or what the drive returned.
-
-    ``run_waves`` says of each wave what it did or what it failed with. The first error goes to the drive, which decides
-    whether it ends there.
-    """
-    answer: Callable[[], Waves | Wait] = partial(next, drive)
-    while True:
+    def _next(self) -> Waves | Wait | Done:
         try:
-            action = answer()
-        except StopIteration as stop:
-            value: R = stop.value
-            return value
-        if isinstance(action, Wait):
-            return action
-        outcomes = run_waves(action)
-        tell(action, outcomes, on_wave)
-        answer = reply(drive, outcomes)
+            waves = self._next_waves()
+            if waves:
+                return waves
+            ended = self._end_of_pass()
+        except Exception as error:  # noqa: BLE001 - raised again, unless the next pass may do better
+            # Whatever was or was not committed then: every transition is guarded, so the next pass reads it anew.
+            self._pass = None
+            return self._wait_after(error)
+        return ended if isinstance(ended, Done) else self._wait_for(ended)
+
+    def _next_waves(self) -> Waves:
+        if not self._is_begun:
+            self._begin()
+            self._is_begun = True
+        if self._pass is None:
+            self._pass = _Pass(self.workload_id, self._pending)
+        return self._pass.next()
+
+    def _end_of_pass(self) -> Done | _PassEnd:
+        report = StepReport({}) if self._pass is None else self._pass.total
+        self._pass = None
+        now = self._pending.clock()
+        progress = self._pending.progress(self.workload_id)
+        if progress.is_finished:
+            return Done(progress)
+        if report.refused is not None:
+            raise report.refused
+        if self._until is DriveUntil.ONE_PASS or self._is_submitted(progress):
+            return Done(progress)
+        return _PassEnd(report, progress, now, self._pending.next_at(self.workload_id, now))
+
+    def _wait_for(self, ended: _PassEnd) -> Wait | Done:
+        self._health.after_pass(ended.report, ended.now, wait_seconds=ended.next_at - ended.now)
+        self._pending.note_trouble(self.workload_id, self._health.trouble)
+        if self._stop_at is not None and ended.next_at > self._stop_at:
+            return Done(ended.progress)
+        return Wait(ended.next_at, ended.progress, ended.report.notes, self._health.trouble)
+
+    def _wait_after(self, error: Exception) -> Wait:
+        """Decide how long to wait after an error; raises it when it ends the drive."""
+        if self._until is DriveUntil.ONE_PASS:
+            raise error
+        seconds, notes = self._health.after_error(error)
+        until = self._pending.clock() + seconds
+        if self._stop_at is not None and until > self._stop_at:
+            raise error
+        self._pending.note_trouble(self.workload_id, self._health.trouble)
+        return Wait(until, None, notes, self._health.trouble)
+
+    def _is_submitted(self, progress: Progress) -> bool:
+        return self._until is DriveUntil.SUBMITTED and not any(progress.shards.get(state) for state in _UNSENT)
 
 
-def tell(
-    waves: Waves, outcomes: Sequence[StepReport | Exception], on_wave: Callable[[Wave, StepReport], object]
-) -> None:
-    """Call ``on_wave`` for each wave that was done."""
-    for wave, outcome in zip(waves, outcomes, strict=True):
-        if isinstance(outcome, StepReport):
-            on_wave(wave, outcome)
+class _Pass:
+    """One pass over a workload: the probes, then waves until nothing is pending.
 
+    Once the provider has refused the account, what has ended is still merged, and nothing more is sent.
+    """
 
-def reply(
-    drive: Generator[Waves | Wait, StepReport | None, Any], outcomes: Sequence[StepReport | Exception]
-) -> Callable[[], Waves | Wait]:
-    """Make the call that tells a drive what became of its waves, all of which have ended."""
-    total = StepReport({})
-    for outcome in outcomes:
-        if isinstance(outcome, Exception):
-            return partial(drive.throw, outcome)
-        total += outcome
-    return partial(drive.send, total)
+    def __init__(self, workload_id: WorkloadId, pending: PendingWork) -> None:
+        self._workload_id = workload_id
+        self._pending = pending
+        self.total = pending.probe(workload_id)
+        #: What the waves of the last ``next`` came to; None before they have ended.
+        self.outcomes: Sequence[Outcome] | None = None
+        self._waves: Waves = ()
+        self._submits = pending.submits(workload_id)
+        self._is_resubmitted = False
 
+    def next(self) -> Waves:
+        """Return the next waves; empty when the pass is over. Raises the error of a wave that ends the pass."""
+        if self._waves:
+            self._take_outcomes()
+        self._waves = self._next_waves()
+        if not self._waves and (self.total.counts.get("submitted") or self.total.counts.get("adopted")):
+            self._pending.poll_soon(self._workload_id)
+        return self._waves
 
-def _raise_refusal(report: StepReport) -> None:
-    if report.refused is not None:
-        raise report.refused
+    def _next_waves(self) -> Waves:
+        waves = self._pending.merges(self._workload_id)
+        if self.total.refused is not None:
+            return waves
+        if not waves and not self._is_resubmitted:
+            # After the merges, so that requests which they return join the same new shards.
+            waves = self._pending.resubmits(self._workload_id)
+            self._is_resubmitted = bool(waves)
+        return waves + self._submits
 
+    def _take_outcomes(self) -> None:
+        outcomes, self.outcomes = self.outcomes or (), None
+        for outcome in outcomes:
+            if isinstance(outcome, StepReport):
+                self.total += outcome
+        error = next((outcome for outcome in outcomes if isinstance(outcome, Exception)), None)
+        if error is not None:
+            self.total += self._refusal_of(error)
+        if self.total.refused is not None:
+            return
+        did_submit = self._waves[-1].kind is WaveKind.SUBMIT
+        self._submits = self._pending.submits(self._workload_id)
+        if self._submits and did_submit:
+            self.total += self._pending.probe_between_submits(self._workload_id)
 
-def _is_reached(until: DriveUntil, progress: Progress) -> bool:
-    unsent = (ShardState.PLANNED, ShardState.UPLOADED, ShardState.SUBMITTING)
-    return until is DriveUntil.SUBMITTED and not any(progress.shards.get(state) for state in unsent)
+    def _refusal_of(self, error: Exception) -> StepReport:
+        """Turn a first refusal of the account into a report; any other error of a wave ends the pass."""
+        if not isinstance(error, AccountRefused) or isinstance(error, Unauthorized) or self.total.refused is not None:
+            raise error
+        return StepReport({}, refused=error)

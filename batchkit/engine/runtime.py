@@ -10,11 +10,14 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from batchkit.engine.driver import Driver, DriveUntil, Pacing, Wait, until_wait
+from batchkit.engine.driver import Drive
+from batchkit.engine.observer import DO_NOTHING, Observer
 from batchkit.engine.outage import StorePatience
+from batchkit.engine.pending import Pacing, PendingWork
 from batchkit.engine.presence import Presence
 from batchkit.engine.progress import Progress, WorkloadState, check_split, read_progress
-from batchkit.engine.threads import Crew
+from batchkit.engine.threads import ThreadGroup, WorkStopped
+from batchkit.engine.waves import Done, DriveUntil, Wait
 from batchkit.errors import (
     BatchkitError,
     ConfigurationError,
@@ -35,10 +38,10 @@ from batchkit.store import migrate, shards, work_time, workloads
 from batchkit.store.engine import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from batchkit.engine.driver import Wave, Waves
+    from batchkit.engine.waves import Wave, Waves
     from batchkit.models import Trouble, Workload, WorkloadId
     from batchkit.provider.base import Provider
     from batchkit.settings import Settings
@@ -87,10 +90,10 @@ class Runner:
         self._lock = threading.Lock()
         self._keeper: LeaseKeeper | None = None
         self._are_dead_owners_freed = False
-        self._driver: Driver | None = None
+        self._pending: PendingWork | None = None
         self.owner = new_owner()
-        #: Does the waves that go on at the same time.
-        self.crew = Crew()
+        #: Does the waves that run at the same time.
+        self.threads = ThreadGroup()
         self.spool = _open_spool(settings, self.owner)
         self.store = Store(settings.resolved_database_url)
         try:
@@ -111,7 +114,7 @@ class Runner:
         """Give up the leases and close the connections; ``reason`` is told of the workloads that are still driven."""
         self._presence.close(reason)
         # Whatever still runs in a thread of its own is not waited for, and ends at its next step.
-        self.crew.stopping.set()
+        self.threads.stopping.set()
         if self._keeper is not None:
             self._keeper.close()
             # Leases that cannot be given up, because the database is away, run out by themselves.
@@ -184,7 +187,7 @@ class Runner:
             )
 
     def set_output(self, workload_id: WorkloadId, output: str) -> None:
-        """Store where the results of a workload are to be written (see ``batchkit.remembered``)."""
+        """Store where the results of a workload are to be written (see ``batchkit.api.remembered``)."""
 
         def write() -> None:
             with self.store.write() as connection:
@@ -194,8 +197,7 @@ class Runner:
 
     def trouble(self, workload_id: WorkloadId) -> Trouble | None:
         """Return what this process knows to be away, so that the work on a workload cannot go on; None when nothing is."""
-        driver = self._driver
-        return None if driver is None else driver.trouble(workload_id)
+        return None if self._pending is None else self._pending.trouble(workload_id)
 
     # The user's verbs
 
@@ -297,15 +299,9 @@ class Runner:
     # Driving
 
     def drive(
-        self, workload_id: WorkloadId, *, until: DriveUntil = DriveUntil.FINISHED, deadline: float | None = None
-    ) -> Generator[Waves | Wait, StepReport | None, Progress]:
-        """Yield what is to be done for a workload, until it is finished, submitted, or ``deadline`` (Unix seconds) is reached.
-
-        Waves, which may be done at the same time, are answered with the sum of their reports when all have ended (``send``), or
-        with an error (``throw``); a ``Wait`` is answered with nothing. Returns the last picture. Raises ``SplitUnfinished``,
-        ``AccountRefused`` and ``WrongAddress`` at once, ``ProviderUnreachable`` and ``StoreUnavailable`` after an outage of
-        ``outage_seconds``.
-        """
+        self, workload_id: WorkloadId, *, until: DriveUntil = DriveUntil.FINISHED, stop_at: float | None = None
+    ) -> Drive:
+        """Begin to drive a workload until it is finished, submitted, or ``stop_at`` (Unix seconds) is reached; see ``Drive``."""
         is_one_pass = until is DriveUntil.ONE_PASS
 
         def begin() -> None:
@@ -314,23 +310,17 @@ class Runner:
             self._check_credential(workload_id)
             self._presence.began(workload_id, is_one_pass=is_one_pass)
 
-        stopped = partial(self._presence.stopped, workload_id, is_one_pass=is_one_pass)
-        try:
-            progress = yield from self._the_driver().drive(workload_id, begin=begin, until=until, deadline=deadline)
-        except GeneratorExit:
-            # Whoever drops the drive closes the runner, and knows why.
-            raise
-        except BaseException as error:
-            stopped(_reason(error), is_finished=False)
-            raise
-        reason = "finished" if progress.is_finished else _REASONS[until]
-        stopped(reason, is_finished=progress.is_finished)
-        return progress
+        def ended(progress: Progress | None, error: BaseException | None) -> None:
+            is_finished = progress is not None and progress.is_finished
+            reason = _reason(error) if progress is None else "finished" if is_finished else _REASONS[until]
+            self._presence.stopped(workload_id, reason, is_finished=is_finished, is_one_pass=is_one_pass)
+
+        return Drive(workload_id, self._pending_work(), until=until, stop_at=stop_at, begin=begin, ended=ended)
 
     def run_wave(self, wave: Wave) -> StepReport:
-        """Do one wave that ``drive`` has yielded. May be called in any thread."""
+        """Do one wave of a drive. May be called in any thread."""
         self._hold_leases()
-        return self._the_driver().run_wave(wave)
+        return self._pending_work().run_wave(wave)
 
     def run_wave_for(self, wave: Wave, *, owner: str, directory: str) -> StepReport:
         """Do a wave that another process's runner, ``owner``, has taken; its shards become ours first, as far as it still holds them.
@@ -360,27 +350,45 @@ class Runner:
         return self.run_wave(replace(wave, shard_ids=ids))
 
     def run_waves(self, waves: Waves) -> list[StepReport | Exception]:
-        """Do waves that ``drive`` has yielded together: the first in this thread, the others beside it.
+        """Do waves of a drive at the same time: the first in this thread, the others beside it.
 
-        Gives what each did, or the error that it ended with, when all have ended.
+        Returns what each did, or the error that it ended with, in their order, when all have ended.
         """
-        return self.crew.do([partial(self.run_wave, wave) for wave in waves])
+        return self.threads.do([partial(self.run_wave, wave) for wave in waves])
 
     def process(
         self,
         workload_id: WorkloadId,
         *,
         until: DriveUntil = DriveUntil.FINISHED,
-        deadline: float | None = None,
-        on_wave: Callable[[Wave, StepReport], None] = lambda _wave, _report: None,
-        on_wait: Callable[[Wait], None] = lambda _wait: None,
+        stop_at: float | None = None,
+        observer: Observer = DO_NOTHING,
     ) -> Progress:
-        """Drive a workload in a plain loop, without Prefect."""
-        drive = self.drive(workload_id, until=until, deadline=deadline)
-        while isinstance(step := until_wait(drive, self.run_waves, on_wave), Wait):
-            on_wait(step)
-            self._wait(max(step.until - self.clock(), 0))
-        return step
+        """Drive a workload in a plain loop; returns the last snapshot. Raises as ``Drive.next``."""
+        drive = self.drive(workload_id, until=until, stop_at=stop_at)
+        while True:
+            action = self.work(drive, observer)
+            if isinstance(action, Done):
+                return action.progress
+            self._wait(max(action.until - self.clock(), 0))
+
+    def work(self, drive: Drive, observer: Observer) -> Wait | Done:
+        """Do the waves of a drive until it wants to wait, or has ended.
+
+        Raises as ``Drive.next``, and ``WorkStopped`` in place of further waves when ``threads.stopping`` is set.
+        """
+        while isinstance(action := drive.next(), tuple):
+            if self.threads.stopping.is_set():
+                raise WorkStopped
+            for wave in action:
+                observer.wave_started(wave)
+            outcomes = self.run_waves(action)
+            for wave, outcome in zip(action, outcomes, strict=True):
+                observer.wave_ended(wave, outcome)
+            drive.report(outcomes)
+        if isinstance(action, Wait):
+            observer.waiting(drive.workload_id, action)
+        return action
 
     # Inside
 
@@ -404,12 +412,12 @@ class Runner:
             max_expiries=settings.max_expiries,
         )
 
-    def _the_driver(self) -> Driver:
-        """The one driver: it remembers how often each workload is polled."""
+    def _pending_work(self) -> PendingWork:
+        """Return the one there is: it remembers how often each workload is polled."""
         context = self._context()
         with self._lock:
-            if self._driver is None:
-                self._driver = Driver(
+            if self._pending is None:
+                self._pending = PendingWork(
                     context,
                     Pacing(
                         poll_interval_seconds=self.settings.poll_interval_seconds,
@@ -417,9 +425,9 @@ class Runner:
                         outage_seconds=self.settings.outage_seconds,
                     ),
                     parallel_waves=self.settings.resolved_parallel_waves,
-                    begin=self.crew.begin,
+                    begin=self.threads.begin,
                 )
-            return self._driver
+            return self._pending
 
     def _context(self) -> StepContext:
         settings = self.settings
@@ -437,7 +445,7 @@ class Runner:
                 capacity_wait_seconds=settings.capacity_wait_seconds,
             ),
             transfers=settings.transfers,
-            stopping=self.crew.stopping,
+            stopping=self.threads.stopping,
         )
 
     def _hold_leases(self) -> None:

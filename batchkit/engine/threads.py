@@ -12,21 +12,20 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Crew:
-    """Threads that a calling thread can wait for, and ask to come to an end.
+class WorkStopped(Exception):
+    """The work was told to stop: nobody waits for it any more."""
 
-    ``stopping`` is set for as long as they are asked to: what they do is expected to look at it.
+
+class ThreadGroup:
+    """Threads that a calling thread can wait for, and tell to stop.
+
+    ``stopping`` is set while they are told to stop: what they do is expected to check it.
     """
 
     def __init__(self) -> None:
         self.stopping = threading.Event()
         self._lock = threading.Lock()
         self._under_way: set[Future[Any]] = set()
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether something that ``begin`` began has not ended."""
-        return bool(self._under_way)
 
     def begin(self, call: Callable[[], T]) -> Future[T]:
         """Do a call in a thread of its own."""
@@ -49,10 +48,10 @@ class Crew:
         return future
 
     def do(self, calls: Sequence[Callable[[], T]]) -> list[T | Exception]:
-        """Do all calls; gives what each returned or raised, when the last has ended.
+        """Do all calls; returns what each returned or raised, in their order, when the last has ended.
 
-        An interrupt is met in the first call or in the wait for the others: it asks them to end, waits until they have,
-        and is raised.
+        An interrupt arrives in the first call or in the wait for the others: it tells them to stop, waits until they have
+        ended, and is raised.
         """
         first, *others = calls
         futures = [self.begin(call) for call in others]
@@ -63,13 +62,13 @@ class Crew:
             raise
 
     def wait(self) -> None:
-        """Wait until everything that was begun has ended."""
+        """Wait until every call that was begun has ended."""
         with self._lock:
             under_way = list(self._under_way)
         wait(under_way)
 
     def stop(self) -> None:
-        """Ask everything that was begun to end as soon as it can, and wait until it has."""
+        """Signal all running calls to stop, then wait for them."""
         self.stopping.set()
         try:
             self.wait()
@@ -80,5 +79,5 @@ class Crew:
 def _outcome(call: Callable[[], T]) -> T | Exception:
     try:
         return call()
-    except Exception as error:  # noqa: BLE001 - handed over, for the caller to judge
+    except Exception as error:  # noqa: BLE001 - returned for the caller to judge
         return error

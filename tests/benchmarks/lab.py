@@ -218,7 +218,7 @@ def _count(path: Path) -> int:
 def merge_all(runner: Runner, _lab: Lab) -> None:
     """Merge everything that has ended, wave by wave, as a drive does."""
     workload = runner.find(NAME)
-    while waves := runner._the_driver()._merges(workload.id):
+    while waves := runner._pending_work().merges(workload.id):
         for wave in waves:
             runner.run_wave(wave)
 

@@ -16,8 +16,8 @@ import psycopg
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
-from batchkit import existing
-from batchkit.engine.driver import Wave, WaveKind
+from batchkit.api import existing
+from batchkit.engine.waves import Wave, WaveKind
 from batchkit.models import ShardState
 from batchkit.steps import resubmit
 from batchkit.store import requests, shards, tables

@@ -113,7 +113,7 @@ def _merge(settings: Settings, begin: Barrier, ends: Queue[Merged]) -> None:
         begin.wait()
         before = time.process_time()
         merged = 0
-        while waves := runner._the_driver()._merges(workload.id):
+        while waves := runner._pending_work().merges(workload.id):
             for report in runner.run_waves(waves):
                 if isinstance(report, Exception):
                     raise report

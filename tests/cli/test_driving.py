@@ -13,45 +13,53 @@ from typing import Any
 import pytest
 
 import batchkit as package
+from batchkit.api import serving
 from batchkit.cli import driving
 from batchkit.emulator.faults import batches
-from batchkit.engine.driver import DriveUntil
+from batchkit.engine.observer import Observer
+from batchkit.engine.waves import DriveUntil
+from batchkit.models import WorkloadId
 
 RUN = ("--shard-lines", "10")
 
 
 @pytest.fixture
 def entry(monkeypatch):
-    """Stand in for the Prefect side: does the work in the plain loop and remembers what it was asked for."""
+    """Stand in for the Prefect side: shows nothing, and remembers what it was asked for and told."""
     asked: list[tuple[Any, ...]] = []
 
-    def process(runner, workload, *, on_note, verbose, **more):
-        asked.append((workload.name, more["until"], verbose))
-        on_note("a note of Prefect's")
-        return runner.process(workload.id, **more)
+    class Shown(Observer):
+        def began(self, workload):
+            asked.append(("began", workload.name))
 
-    def serve(settings, *, interval_seconds, on_note, ticks=None):
-        asked.append(("serve", settings.home, interval_seconds, ticks))
-        on_note("a tick")
+        def finished(self, progress):
+            asked.append(("finished", progress.counts.succeeded))
+
+    def open_mirror(_settings, *, on_note, until=None, verbose=False, interval_seconds=None, read=None):
+        asked.append(("mirror", until, verbose, interval_seconds))
+        assert read is None or read(WorkloadId(404)) is None
+        on_note("a note of Prefect's")
+        return Shown()
 
     def leave(exit_code):
         asked.append(("leave", exit_code))
         raise SystemExit(exit_code)
 
-    module = types.SimpleNamespace(process=process, serve=serve, leave=leave, asked=asked)
+    module = types.SimpleNamespace(open_mirror=open_mirror, leads=lambda _settings: False, leave=leave, asked=asked)
     monkeypatch.setitem(sys.modules, "batchkit.flows.entry", module)
     return module
 
 
-def test_a_run_is_a_flow_unless_it_is_not_wanted(batchkit, open_emulator, source, entry):
-    """Prefect's side gets the workload, and its notes reach the user."""
+def test_a_run_is_shown_in_prefect_unless_that_is_not_wanted(batchkit, open_emulator, source, entry):
+    """Prefect's side is told that the drive begins and how it ends, and its notes reach the user."""
     open_emulator()
     ended = batchkit("run", source, *RUN)
     assert ended.code == 0
-    assert entry.asked == [("input", DriveUntil.FINISHED, False)]
+    shown = [("mirror", DriveUntil.FINISHED, False, None), ("began", "input"), ("finished", 30)]
+    assert entry.asked == shown
     assert "a note of Prefect's" in ended.err
     assert batchkit("run", source, *RUN, "--name", "plain", "--no-prefect").code == 0
-    assert len(entry.asked) == 1
+    assert entry.asked == shown
 
 
 def test_what_is_finished_needs_no_flow(batchkit, open_emulator, source, entry):
@@ -67,18 +75,27 @@ def test_a_single_pass_is_not_worth_a_flow(batchkit, open_emulator, source, entr
     """A cancellation returns at once; only with --wait it is a flow."""
     open_emulator(batches.StuckBatches())
     assert batchkit("submit", source, *RUN, "-v").code == 0
-    assert entry.asked == [("input", DriveUntil.SUBMITTED, True)]
+    assert entry.asked[0] == ("mirror", DriveUntil.SUBMITTED, True, None)
+    count = len(entry.asked)
     batchkit("cancel", "input")
-    assert len(entry.asked) == 1
+    assert len(entry.asked) == count
 
 
-def test_serve_hands_over_its_settings(batchkit, entry):
-    """The schedule belongs to Prefect's side; its notes come with the time of day."""
+def test_serve_is_shown_in_prefect_pass_by_pass(batchkit, entry, monkeypatch):
+    """The schedule gets its settings and an observer; its notes come with the time of day."""
+    asked = []
+
+    def serve(settings, *, interval_seconds, on_note, observer):
+        asked.append((settings.home, interval_seconds, type(observer).__name__))
+        on_note("a tick")
+
+    monkeypatch.setattr(serving, "serve", serve)
     ended = batchkit("serve", "--interval", "5", "--home", "here")
     assert ended.code == 0
-    assert entry.asked == [("serve", Path("here"), 5.0, None)]
+    assert asked == [(Path("here"), 5.0, "Shown")]
+    assert entry.asked == [("mirror", None, False, 5.0)]
     assert "a tick" in ended.err
-    assert "the batches go on" in ended.err
+    assert "the batches continue" in ended.err
 
 
 def test_leaving_goes_through_prefect_only_when_it_was_used(entry, monkeypatch):

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from batchkit.cli.driving import Drive
-from batchkit.engine.driver import Wait
+from batchkit.cli.driving import Driving
 from batchkit.engine.waits import Countdown, Retries, Slots
+from batchkit.engine.waves import Wait
 from batchkit.errors import AccountRefused, ConfigurationError, StoreUnavailable
 from tests.clock import FakeClock
 from tests.flows.support import NOW, make_progress, make_workload
+from tests.observing import ScriptedDrive
 
 A, B = make_workload(1, "a"), make_workload(2, "b")
 
@@ -39,15 +40,17 @@ class Scripted:
         self._drives = drives
         self.begun = dict.fromkeys(drives, 0)
 
-    def drive(self, workload_id, *, deadline=None):  # noqa: ARG002 - the runner's words
+    def drive(self, workload_id, *, stop_at=None):  # noqa: ARG002 - the runner's words
         """Begin the next drive of a workload."""
         self.begun[workload_id] += 1
-        yield from ()
-        return (yield from self._drives[workload_id]())
+        return ScriptedDrive(workload_id, self._drives[workload_id])
 
-    def run_waves(self, waves):
+    def work(self, drive, observer):
         """Do no waves: there are none."""
-        raise AssertionError(waves)
+        action = drive.next()
+        if isinstance(action, Wait):
+            observer.waiting(drive.workload_id, action)
+        return action
 
 
 @pytest.fixture
@@ -56,7 +59,7 @@ def clock() -> FakeClock:
     return FakeClock(NOW)
 
 
-def drive_all(clock, drives, *, on_wait=lambda _count: None, deadline=None):
+def drive_all(clock, drives, *, on_wait=lambda _count: None, stop_at=None):
     """Drive A and B; returns their ends, the notes, the waits, and the runner."""
     reporter = Notes()
     runner: Any = Scripted(clock, drives)
@@ -67,8 +70,8 @@ def drive_all(clock, drives, *, on_wait=lambda _count: None, deadline=None):
         clock.advance(seconds)
         on_wait(len(waits))
 
-    drive = Drive(reporter, use_prefect=False, verbose=False, deadline=deadline)  # type: ignore[arg-type]
-    ends = drive.process_all(runner, [A, B], wait=wait)
+    driving = Driving(reporter, use_prefect=False, verbose=False, stop_at=stop_at)  # type: ignore[arg-type]
+    ends = driving.drive_all(runner, [A, B], wait=wait)
     return ends, reporter.notes, waits, runner
 
 
@@ -157,7 +160,7 @@ def test_nobody_is_tried_again_behind_the_deadline(clock):
     error = RuntimeError("a bug")
 
     ends, _notes, waits, runner = drive_all(
-        clock, {A.id: failing(error), B.id: waiting(clock, B, 100, 1)}, deadline=NOW + 60
+        clock, {A.id: failing(error), B.id: waiting(clock, B, 100, 1)}, stop_at=NOW + 60
     )
 
     assert ends[0] is error
@@ -187,10 +190,10 @@ def test_a_step_that_takes_long_keeps_no_other_from_its_own(clock):
 
 def test_an_interrupt_does_not_wait_for_a_step_that_does_not_end(clock, monkeypatch):
     """Ctrl-C is met at once; what is under way is asked to stop and left after a moment."""
-    monkeypatch.setattr("batchkit.cli.several._STOP_SECONDS", 0.1)
+    monkeypatch.setattr("batchkit.api.several._STOP_SECONDS", 0.1)
     never = threading.Event()
     runner: Any = Scripted(clock, {A.id: lambda: (yield from _stuck(never)), B.id: waiting(clock, B, 5, 9)})
-    runner.crew = type("Crew", (), {"stopping": threading.Event()})
+    runner.threads = type("ThreadGroup", (), {"stopping": threading.Event()})
     reporter: Any = Notes()
 
     def interrupted(*_arguments):
@@ -198,9 +201,9 @@ def test_an_interrupt_does_not_wait_for_a_step_that_does_not_end(clock, monkeypa
 
     runner.clock = interrupted
     with pytest.raises(KeyboardInterrupt):
-        Drive(reporter, use_prefect=False, verbose=False).process_all(runner, [A, B], wait=interrupted)
+        Driving(reporter, use_prefect=False, verbose=False).drive_all(runner, [A, B], wait=interrupted)
 
-    assert runner.crew.stopping.is_set()
+    assert runner.threads.stopping.is_set()
     never.set()
 
 

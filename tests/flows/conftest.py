@@ -72,7 +72,7 @@ def prefect_api(monkeypatch) -> Iterator[Callable[[str], None]]:
     for logger, handlers, level, propagate in before:
         logger.handlers[:] = handlers
         logger.level, logger.propagate = level, propagate
-    entry._engines.clear()
+    entry._mirrors.clear()
     # What Prefect leaves to the garbage collector is found here, and not in a test that has nothing to do with it.
     gc.collect()
 

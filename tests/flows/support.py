@@ -10,9 +10,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from batchkit.engine.driver import Wait, Wave, WaveKind
+from batchkit.engine.observer import DO_NOTHING, Observer
 from batchkit.engine.progress import Progress, WorkloadState
-from batchkit.engine.threads import Crew
+from batchkit.engine.runtime import Runner
+from batchkit.engine.threads import ThreadGroup
+from batchkit.engine.waves import Wait, Wave, WaveKind
 from batchkit.models import (
     Batch,
     BatchId,
@@ -27,11 +29,13 @@ from batchkit.models import (
     WorkloadId,
 )
 from batchkit.steps.context import StepReport
+from tests.observing import ScriptedDrive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from batchkit.engine.driver import Waves
+    from batchkit.engine.driver import Outcome
+    from batchkit.engine.waves import Done, Waves
 
 NOW = 1_750_000_000.0
 
@@ -110,7 +114,7 @@ class ScriptedRunner:
     ) -> None:
         self.clock = clock
         self.settings = SimpleNamespace(home=home, task_runner="threads")
-        self.crew = Crew()
+        self.threads = ThreadGroup()
         self.diary: list[object] = []
         self._script = script
         self._outcomes = list(outcomes)
@@ -130,18 +134,29 @@ class ScriptedRunner:
         """Read a picture in the middle."""
         return make_progress(make_workload(int(workload_id)), succeeded=5)
 
-    def drive(
-        self, workload_id: WorkloadId, *, until: object = None, deadline: float | None = None
-    ) -> Generator[Waves | Wait, StepReport | None, Progress]:
-        """Yield the script's actions; ends with its ending."""
-        self.diary.append(("drive", int(workload_id), until and str(until), deadline))
+    def drive(self, workload_id: WorkloadId, *, until: object = None, stop_at: float | None = None) -> ScriptedDrive:
+        """Begin a drive that asks for the script's actions; ends with its ending."""
+        self.diary.append(("drive", int(workload_id), until and str(until), stop_at))
+        return ScriptedDrive(workload_id, self._actions(workload_id))
+
+    def work(self, drive: Any, observer: Observer) -> Wait | Done:
+        """Do waves as the real runner does."""
+        runner: Any = self
+        return Runner.work(runner, drive, observer)
+
+    def _actions(self, workload_id: WorkloadId) -> Iterator[Waves | Wait]:
         for action in self._script:
-            answer = yield (action,) if isinstance(action, Wave) else action
-            self.diary.append(("answer", answer and answer.counts))
+            outcomes = yield (action,) if isinstance(action, Wave) else action
+            self.diary.append(("outcomes", outcomes))
+            # As the real drive: an error of a wave ends it, here at once.
+            for outcome in outcomes or ():
+                if isinstance(outcome, Exception):
+                    raise outcome
         if self._ending is not None:
             raise self._ending
         workload = make_workload(int(workload_id))
-        return make_progress(workload) if self.away is None else make_progress(workload, succeeded=5)
+        progress = make_progress(workload) if self.away is None else make_progress(workload, succeeded=5)
+        return progress
 
     def run_wave(self, wave: Wave) -> StepReport:
         """Do as the next outcome says."""
@@ -153,29 +168,75 @@ class ScriptedRunner:
 
     def run_waves(self, waves: Waves) -> list[StepReport | Exception]:
         """Do waves as the real runner does."""
-        return self.crew.do([partial(self.run_wave, wave) for wave in waves])
+        return self.threads.do([partial(self.run_wave, wave) for wave in waves])
 
 
-class SilentWatcher:
-    """Watches without a word."""
+class Watched(Observer):
+    """Keeps what it is told, in order."""
 
     def __init__(self) -> None:
-        self.pictures: list[Progress] = []
-        self.wants = False
+        self.told: list[tuple[Any, ...]] = []
 
-    def wave(self, wave: Wave, report: StepReport) -> None:
-        """Take no note."""
+    def began(self, workload: Workload) -> None:
+        """Keep it."""
+        self.told.append(("began", workload.name))
 
-    def wait(self, wait: Wait) -> None:
-        """Take no note."""
+    def wave_started(self, wave: Wave) -> None:
+        """Keep it."""
+        self.told.append(("wave_started", wave))
 
-    def wants_picture(self) -> bool:
-        """Say what the test wants."""
-        return self.wants
+    def wave_ended(self, wave: Wave, outcome: Outcome) -> None:
+        """Keep it."""
+        self.told.append(("wave_ended", wave, outcome))
 
-    def picture(self, progress: Progress) -> None:
-        """Keep the picture."""
-        self.pictures.append(progress)
+    def waiting(self, workload_id: WorkloadId, wait: Wait) -> None:
+        """Keep it."""
+        self.told.append(("waiting", workload_id, wait))
+
+    def finished(self, progress: Progress) -> None:
+        """Keep it."""
+        self.told.append(("finished", progress))
+
+    def failed(self, workload: Workload, error: Exception) -> None:
+        """Keep it."""
+        self.told.append(("failed", workload.name, error))
+
+    def pass_began(self, workloads: Sequence[Workload]) -> None:
+        """Keep it."""
+        self.told.append(("pass_began", *(workload.name for workload in workloads)))
+
+    def pass_ended(self) -> None:
+        """Keep it."""
+        self.told.append(("pass_ended",))
+
+
+class Kept:
+    """A sink that keeps what it is given: the name of each call, its arguments and keywords; raises ``trouble`` while there is one."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+        self.trouble: BaseException | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any, **keywords: Any) -> None:
+            self.calls.append((name, arguments, keywords))
+            if self.trouble is not None:
+                raise self.trouble
+
+        return call
+
+    def of(self, name: str) -> list[tuple[Any, ...]]:
+        """Return the arguments of the calls of a name."""
+        return [arguments for called, arguments, _keywords in self.calls if called == name]
+
+
+def lead_on(runner: Any, observer: Observer = DO_NOTHING) -> Any:
+    """Make the lead of a flow, without a flow."""
+    from batchkit.flows.leading import Lead  # noqa: PLC0415 - imports Prefect
+    from batchkit.flows.reporting import PrefectObserver, ReportThread  # noqa: PLC0415 - as above
+
+    sink: Any = Kept()
+    return Lead(runner, None, PrefectObserver(sink, ReportThread(), {}), observer)
 
 
 def wait_until(condition: Callable[[], object], within_seconds: float = 20.0) -> bool:

@@ -24,7 +24,7 @@ def test_a_task_runner_that_is_not_installed_is_named_before_anything_is_done(mo
     settings = open_settings(task_runner=kind)
 
     with pytest.raises(ConfigurationError) as caught:
-        entry.serve(settings, interval_seconds=1, on_note=print)
+        entry.open_mirror(settings, on_note=print)
     with pytest.raises(ConfigurationError):
         open_cluster(settings).__aenter__().send(None)
 

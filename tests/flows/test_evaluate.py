@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from batchkit.flows import entry, scorecards
-from batchkit.flows.collecting import Finding, collecting, finished, is_due
-from batchkit.flows.reporting import Reporter
+from batchkit.flows.reporting import PrefectObserver, ReportThread
 
+from batchkit.api.collecting import collect, is_due
+from batchkit.api.serving import serve
 from batchkit.emulator import Emulator
 from batchkit.engine.runtime import Runner
 from batchkit.errors import UsageError
@@ -20,7 +20,7 @@ from batchkit.evaluation.results import Change, EvaluationSummary, Metric, summa
 from batchkit.evaluation.suite import Schedule
 from batchkit.settings import load_settings
 from tests.evaluation.support import REVIEWS, reviews_suite, write_reviews, write_suite
-from tests.flows.support import wait_until
+from tests.flows.support import Kept, wait_until
 
 SCHEDULED = REVIEWS + 'schedule: {cron: "0 2 * * *", timezone: Europe/Berlin}\n'
 
@@ -50,36 +50,17 @@ def make_summary(*, is_alarm: bool) -> EvaluationSummary:
     )  # fmt: skip
 
 
-class Kept:
-    """A sink that keeps what it is sent."""
-
-    def __init__(self):
-        self.sent: list[tuple[str, Any]] = []
-
-    def table(self, key, rows, _description, *, every_seconds):
-        """Keep a table."""
-        self.sent.append((key, (rows, every_seconds)))
-
-    def markdown(self, key, text, _description):
-        """Keep a text."""
-        self.sent.append((key, text))
-
-    def event(self, name, resource, payload):
-        """Keep an event."""
-        self.sent.append((name, (resource, payload)))
-
-
 @pytest.mark.parametrize("is_alarm", [True, False])
 def test_a_run_is_shown_with_its_metrics_and_a_fall_is_told(tmp_path, is_alarm):
     """A table of metrics, a text with the link to the report, an event; the event of a fall only when there is one."""
-    sink: Any = Kept()
-    reporter = Reporter(sink, {})
-    reporter.evaluated(make_summary(is_alarm=is_alarm), tmp_path / "report.html")
-    reporter.close()
-    sent = dict(sink.sent)
+    sink = Kept()
+    thread = ReportThread()
+    PrefectObserver(sink, thread, {}).evaluated(make_summary(is_alarm=is_alarm), tmp_path / "report.html")
+    thread.close()
+    sent = {arguments[0]: arguments[1:] for _name, arguments, _keywords in sink.calls}
     assert sent["batchkit-eval-reviews-metrics"][0][0]["mean"] == 0.75
-    assert (tmp_path / "report.html").as_uri() in sent["batchkit-eval-reviews"]
-    assert "m x" in sent["batchkit-eval-reviews"]
+    assert (tmp_path / "report.html").as_uri() in sent["batchkit-eval-reviews"][0]
+    assert "m x" in sent["batchkit-eval-reviews"][0]
     resource, payload = sent["batchkit.eval.finished"]
     assert (resource["prefect.resource.id"], payload["verdict"]) == (
         "batchkit.eval.reviews",
@@ -100,34 +81,23 @@ def test_collecting_asks_nothing_of_a_store_without_runs(open_settings):
     """An idle tick costs one query."""
     with Runner(open_settings()) as runner:
         assert not is_due(runner)
-        with pytest.raises(StopIteration) as ended:
-            next(collecting(runner))
-    assert ended.value.value == []
+        assert collect(runner) == []
 
 
-def test_serve_scores_what_is_there(open_settings, tmp_path, monkeypatch):
+def test_serve_scores_what_is_there(open_settings, tmp_path):
     """One tick moves the batches, a later one says how the run ended; a run that waits for its batches waits."""
-    monkeypatch.setattr(entry, "_engine", lambda _home, **_more: NoPrefect())
     settings = open_settings()
     file = reviews_suite(tmp_path, 4)
     with Runner(settings) as runner:
         runs.next_workload(runner, runs.begin(runner, file))
         notes: list[str] = []
-        entry.serve(settings, interval_seconds=0.1, on_note=notes.append, ticks=1)
+        serve(settings, interval_seconds=0.1, on_note=notes.append, ticks=1)
         assert [run.name for run in open_runs(runner)] == ["reviews-1"]
         assert wait_until(
-            lambda: entry.serve(settings, interval_seconds=0.1, on_note=notes.append, ticks=1) or not open_runs(runner)
+            lambda: serve(settings, interval_seconds=0.1, on_note=notes.append, ticks=1) or not open_runs(runner)
         )
         assert summary(runner, "reviews-1").verdict == "passed"
     assert "reviews-1: passed" in notes
-
-
-class NoPrefect:
-    """An engine whose flow is over at once, as when the server is gone."""
-
-    def start(self, _job, foreground, _load_flow):
-        """Say that there is no flow."""
-        foreground.flow_ended()
 
 
 @pytest.mark.parametrize(
@@ -215,10 +185,3 @@ def test_a_folder_that_cannot_be_deployed_says_why(tmp_path, capsys):
     write_suite(tmp_path, SCHEDULED, "copy.yaml")
     with pytest.raises(UsageError, match="both called 'reviews'"):
         find_suites(tmp_path)
-
-
-def test_what_a_command_has_finished_is_shown_without_scoring_again():
-    """The flow that announces is given what is known."""
-    with pytest.raises(StopIteration) as ended:
-        next(finished(Finding("reviews-2", make_summary(is_alarm=False))))
-    assert [found.run for found in ended.value.value] == ["reviews-2"]

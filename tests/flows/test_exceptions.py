@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from batchkit.flows.serving import Schedule
 
-from batchkit.cli.driving import Drive
+from batchkit.api.serving import Schedule
+from batchkit.cli.driving import Driving
 from batchkit.engine.runtime import Runner
 from batchkit.evaluation import runs
 from batchkit.steps import submit
@@ -38,14 +38,6 @@ STEPS = (
     "resubmit.resubmit",
     "resubmit.next_due",
 )
-
-
-class NoPrefect:
-    """An engine whose flow is over at once, as when the server is gone."""
-
-    def start(self, _jobs, owner, _load_flow):
-        """Say that there is no flow."""
-        owner.flow_ended()
 
 
 class Notes:
@@ -116,8 +108,7 @@ def stands(settings) -> Iterator[Callable[[str], bool]]:
 def serve(settings, stands) -> list[str]:
     """Let ``serve`` work until the other workload has ended; returns what it noted."""
     notes: list[str] = []
-    engine: Any = NoPrefect()
-    schedule = Schedule(settings, engine, interval_seconds=0.05, on_note=notes.append, pass_seconds=1)
+    schedule = Schedule(settings, interval_seconds=0.05, on_note=notes.append, pass_seconds=1)
     for _ in range(60):
         schedule.run(3)
         if stands("b"):
@@ -129,7 +120,7 @@ def watch(settings, _stands) -> list[str]:
     """Let ``watch`` drive both; returns what it noted."""
     reporter: Any = Notes()
     with Runner(settings) as runner:
-        Drive(reporter, use_prefect=False, verbose=False).process_all(
+        Driving(reporter, use_prefect=False, verbose=False).drive_all(
             runner, runner.open_workloads(), wait=threading.Event().wait
         )
     return list(reporter.notes)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from batchkit.flows import pictures
 
-from batchkit.engine.driver import WaveKind
+from batchkit.engine.waves import WaveKind
 from batchkit.models import BatchProblem, FailureReason, ShardState
 from batchkit.steps.context import StepReport
 from batchkit.store.waits import OpenShards

@@ -2,38 +2,18 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any
+from dataclasses import replace
 
 import pytest
-from batchkit.flows.reporting import Reporter
+from batchkit.flows.reporting import PrefectObserver, ReportThread
 
-from batchkit.engine.driver import WaveKind
+from batchkit.engine.waves import WaveKind
 from batchkit.errors import ProviderUnreachable
 from batchkit.models import WorkloadId
 from batchkit.steps.context import StepReport
-from tests.flows.support import make_batch, make_progress, make_wait, make_wave
+from tests.flows.support import Kept, make_batch, make_progress, make_wait, make_wave, make_workload
 
 NAMES = {WorkloadId(1): "work"}
-
-
-class RecordingSink:
-    """Keeps what it is given; raises ``trouble`` while there is one."""
-
-    def __init__(self):
-        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
-        self.trouble: Exception | None = None
-
-    def __getattr__(self, name):
-        def call(*arguments, **keywords):
-            self.calls.append((name, arguments, keywords))
-            if self.trouble is not None:
-                raise self.trouble
-
-        return call
-
-    def of(self, name):
-        """Give the arguments of the calls of a name."""
-        return [arguments for called, arguments, _keywords in self.calls if called == name]
 
 
 class HangingSink:
@@ -49,22 +29,23 @@ class HangingSink:
 def say_everything(reporter):
     """Call every method that reports."""
     reporter.tag("batchkit")
-    reporter.wave(make_wave(), StepReport({"merged": 2, "expired": 3}, ("odd",)))
-    reporter.wait(make_wait(5))
-    reporter.picture(make_progress(succeeded=4))
-    reporter.failed("work", ProviderUnreachable("no connection"))
+    reporter.wave_ended(make_wave(), StepReport({"merged": 2, "expired": 3}, ("odd",)))
+    reporter.wave_ended(make_wave(), ValueError("a wave that failed"))
+    reporter.waiting(WorkloadId(1), make_wait(5))
+    reporter.named_failed("work", ProviderUnreachable("no connection"))
     reporter.finished(make_progress(attention=(make_batch(),)))
 
 
 def test_a_sink_that_hangs_holds_up_nothing():
     """Reports to a server that does not answer return at once, however many, and closing takes no longer than allowed."""
     sink = HangingSink()
-    reporter = Reporter(sink, NAMES)
+    thread = ReportThread()
+    reporter = PrefectObserver(sink, thread, NAMES)
     started = time.monotonic()
 
     for _ in range(100):
         say_everything(reporter)
-    reporter.close(0.05)
+    thread.close(0.05)
 
     assert time.monotonic() - started < 2
     sink.let_go.set()
@@ -73,12 +54,13 @@ def test_a_sink_that_hangs_holds_up_nothing():
 @pytest.mark.parametrize("trouble", [ConnectionError("refused"), RuntimeError("anything"), RecursionError()])
 def test_a_sink_that_raises_is_not_heard_of(trouble):
     """Whatever the sink raises stays in the reporter's thread, which goes on."""
-    sink = RecordingSink()
+    sink = Kept()
     sink.trouble = trouble
-    reporter = Reporter(sink, NAMES)
+    thread = ReportThread()
+    reporter = PrefectObserver(sink, thread, NAMES)
 
     say_everything(reporter)
-    reporter.close()
+    thread.close()
 
     assert len(sink.of("event")) == 3
 
@@ -89,20 +71,22 @@ def test_a_log_that_raises_is_not_heard_of():
     def broken(_line):
         raise ValueError("closed file")
 
-    reporter = Reporter(RecordingSink(), NAMES, log=broken)
+    thread = ReportThread()
+    reporter = PrefectObserver(Kept(), thread, NAMES, log=broken)
     say_everything(reporter)
-    reporter.close()
+    thread.close()
 
 
 def test_progress_pauses_after_a_failure(clock):
     """After a failure, passing reports are left out for a while; those that matter are tried all the same."""
-    sink = RecordingSink()
+    sink = Kept()
     sink.trouble = ConnectionError("refused")
-    reporter = Reporter(sink, NAMES, clock=clock)
+    thread = ReportThread(clock=clock)
+    reporter = PrefectObserver(sink, thread, NAMES, clock=clock)
     reporter.tag("batchkit")
-    reporter.picture(make_progress(succeeded=1))
+    reporter.waiting(WorkloadId(1), make_wait(5))
     reporter.finished(make_progress())
-    reporter.close()
+    thread.close()
 
     assert [name for name, _arguments, _keywords in sink.calls] == ["tag", "progress", "markdown", "event"]
     assert sink.of("progress")[0][1] == 100
@@ -110,39 +94,62 @@ def test_progress_pauses_after_a_failure(clock):
 
 def test_progress_is_shown_now_and_then(clock):
     """Pictures are wanted every ten seconds, not at every wait, and one that says the same is not shown again."""
-    sink = RecordingSink()
-    reporter = Reporter(sink, NAMES, clock=clock)
+    sink = Kept()
+    thread = ReportThread(clock=clock)
+    reporter = PrefectObserver(sink, thread, NAMES, clock=clock)
 
     for _ in range(30):
-        reporter.wait(make_wait(5))
+        reporter.waiting(WorkloadId(1), make_wait(5))
         clock.advance(1)
-    reporter.picture(make_progress(succeeded=9))
-    reporter.close()
+    thread.close()
 
-    assert [percent for _key, percent, _line in sink.of("progress")] == [30, 90]
+    assert [percent for _key, percent, _line in sink.of("progress")] == [30]
+
+
+def test_where_a_workload_stands_is_read_after_a_wave_now_and_then(clock):
+    """While waves follow each other without a wait, a snapshot is read every ten seconds, by the thread that sends."""
+    sink = Kept()
+    thread = ReportThread(clock=clock)
+    read_in: list[str] = []
+
+    def read(workload_id):
+        read_in.append(threading.current_thread().name)
+        return make_progress(make_workload(int(workload_id)), succeeded=len(read_in))
+
+    reporter = PrefectObserver(sink, thread, NAMES, read=read, clock=clock)
+    for _ in range(25):
+        reporter.wave_ended(make_wave(), StepReport({"merged": 2}))
+        clock.advance(1)
+    thread.close()
+
+    assert [percent for _key, percent, _line in sink.of("progress")] == [10, 20, 30]
+    assert set(read_in) == {"batchkit-reporting"}
 
 
 def test_batches_that_need_attention_are_shown_seldom(clock):
     """The table of troubled batches is written at most every ten minutes, and at the end."""
-    sink = RecordingSink()
-    reporter = Reporter(sink, NAMES, clock=clock)
+    sink = Kept()
+    thread = ReportThread(clock=clock)
+    reporter = PrefectObserver(sink, thread, NAMES, clock=clock)
 
     for minute in range(15):
-        reporter.picture(make_progress(succeeded=4, attention=(make_batch(expires_at=minute),)))
+        progress = make_progress(succeeded=4, attention=(make_batch(expires_at=minute),))
+        reporter.waiting(WorkloadId(1), replace(make_wait(5), progress=progress))
         clock.advance(60)
     reporter.finished(make_progress(attention=(make_batch(),)))
-    reporter.close()
+    thread.close()
 
     assert [key for key, _rows, _description in sink.of("table")] == ["batchkit-attention-work"] * 3
 
 
 def test_expiry_and_resubmission_are_events():
     """What expired and what was resubmitted is told as events that name the workload."""
-    sink = RecordingSink()
-    reporter = Reporter(sink, NAMES)
-    reporter.wave(make_wave(), StepReport({"merged": 2, "expired": 7}))
-    reporter.wave(make_wave(WaveKind.RESUBMIT, 0), StepReport({"resubmitted": 7, "shards cut": 1}))
-    reporter.close()
+    sink = Kept()
+    thread = ReportThread()
+    reporter = PrefectObserver(sink, thread, NAMES)
+    reporter.wave_ended(make_wave(), StepReport({"merged": 2, "expired": 7}))
+    reporter.wave_ended(make_wave(WaveKind.RESUBMIT, 0), StepReport({"resubmitted": 7, "shards cut": 1}))
+    thread.close()
 
     assert [
         (name, resource["prefect.resource.id"], payload["requests"]) for name, resource, payload in sink.of("event")
@@ -155,10 +162,11 @@ def test_expiry_and_resubmission_are_events():
 @pytest.mark.parametrize(("failed", "outcome"), [(0, "succeeded"), (2, "some-failed")])
 def test_a_finished_workload_is_an_event_and_a_summary(failed, outcome):
     """The end of a workload is told with its counts and how it came out."""
-    sink = RecordingSink()
-    reporter = Reporter(sink, NAMES)
+    sink = Kept()
+    thread = ReportThread()
+    reporter = PrefectObserver(sink, thread, NAMES)
     reporter.finished(make_progress(succeeded=10 - failed, failed=failed))
-    reporter.close()
+    thread.close()
 
     ((name, resource, payload),) = sink.of("event")
     assert (name, resource["batchkit.outcome"]) == ("batchkit.workload.finished", outcome)
@@ -168,20 +176,22 @@ def test_a_finished_workload_is_an_event_and_a_summary(failed, outcome):
 
 def test_a_run_that_stops_early_is_not_told_as_finished():
     """A run that ends with the workload unfinished shows how far it came and nothing more."""
-    sink = RecordingSink()
-    reporter = Reporter(sink, NAMES)
+    sink = Kept()
+    thread = ReportThread()
+    reporter = PrefectObserver(sink, thread, NAMES)
     reporter.finished(make_progress(succeeded=4))
-    reporter.close()
+    thread.close()
 
     assert [name for name, _arguments, _keywords in sink.calls] == ["progress"]
 
 
 def test_the_words_of_an_unexpected_error_stay_here():
     """An error that was not meant for the user is told by its kind only: its text may hold anything."""
-    sink = RecordingSink()
-    reporter = Reporter(sink, NAMES)
-    reporter.failed("work", RuntimeError("postgresql://me:secret@host"))
-    reporter.failed("work", ProviderUnreachable("no connection"))
-    reporter.close()
+    sink = Kept()
+    thread = ReportThread()
+    reporter = PrefectObserver(sink, thread, NAMES)
+    reporter.named_failed("work", RuntimeError("postgresql://me:secret@host"))
+    reporter.named_failed("work", ProviderUnreachable("no connection"))
+    thread.close()
 
     assert [payload["message"] for _name, _resource, payload in sink.of("event")] == ["", "no connection"]

@@ -7,26 +7,14 @@ import time
 from typing import Any
 
 import pytest
-from batchkit.flows import serving
-from batchkit.flows.serving import Schedule
 
+from batchkit.api import serving
+from batchkit.api.serving import Schedule
 from batchkit.errors import ConfigurationError, StoreUnavailable
 from batchkit.models import Trouble
 from batchkit.steps.context import StepReport
-from tests.flows.support import ScriptedRunner, make_progress, make_wave, make_workload, wait_until
-
-
-class NoPrefect:
-    """An engine whose flow is over at once, as when the server is gone."""
-
-    def __init__(self):
-        self.starts = 0
-
-    def start(self, _jobs, owner, _load_flow):
-        """Say that there is no flow."""
-        self.starts += 1
-        owner.note("the Prefect server does not answer")
-        owner.flow_ended()
+from tests.flows.support import ScriptedRunner, Watched, make_progress, make_wave, make_workload, wait_until
+from tests.observing import ScriptedDrive
 
 
 class OpenRunner(ScriptedRunner):
@@ -47,16 +35,18 @@ class OpenRunner(ScriptedRunner):
 
 @pytest.fixture
 def open_schedule(clock, monkeypatch):
-    """Give a function that makes a schedule on a scripted runner, with its engine and what it notes."""
+    """Give a function that makes a schedule on a scripted runner, with its observer and what it notes."""
 
     def make(*, troubles=(), **runner):
         opened: Any = OpenRunner(clock, **{"script": [make_wave()], **runner})
         opened.database_troubles = list(troubles)
         monkeypatch.setattr(serving, "Runner", lambda _settings, **_given: opened)
+        monkeypatch.setattr(serving, "is_due", lambda _runner, _retries: False)
         notes: list[str] = []
-        engine: Any = NoPrefect()
+        observer = Watched()
         settings: Any = opened.settings
-        return Schedule(settings, engine, interval_seconds=0, on_note=notes.append), opened, engine, notes
+        schedule = Schedule(settings, interval_seconds=0, on_note=notes.append, observer=observer)
+        return schedule, opened, observer, notes
 
     return make
 
@@ -66,30 +56,48 @@ def waves(runner):
     return len([entry for entry in runner.diary if entry[0] == "wave"])
 
 
-def test_nothing_open_means_no_flow(open_schedule):
-    """A tick that finds no open workload starts no flow run."""
-    schedule, _runner, engine, notes = open_schedule()
+def test_nothing_open_means_no_pass_to_show(open_schedule):
+    """A tick that finds no open workload is told to nobody."""
+    schedule, _runner, observer, notes = open_schedule()
 
     schedule.run(3)
 
-    assert engine.starts == 0
+    assert observer.told == []
     assert notes == []
 
 
-def test_passes_go_on_without_prefect(open_schedule):
-    """While the Prefect server is gone every tick does its work all the same, and the user is told once."""
-    schedule, runner, engine, notes = open_schedule(workloads=[make_workload()])
+def test_an_observer_is_told_of_each_pass(open_schedule):
+    """That it begins and with which workloads, each wave, how far the workload is, and that it has ended."""
+    schedule, runner, observer, _notes = open_schedule(workloads=[make_workload()])
 
-    schedule.run(3)
+    schedule.run(2)
 
-    assert (engine.starts, waves(runner)) == (3, 3)
-    assert notes.count("the Prefect server does not answer") == 1
+    told = ["pass_began", "began", "wave_started", "wave_ended", "finished", "pass_ended"]
+    assert [entry[0] for entry in observer.told] == told * 2
+    assert observer.told[0] == ("pass_began", "work")
+    assert waves(runner) == 2
+
+
+def test_an_observer_that_raises_holds_up_nothing(open_schedule, caplog):
+    """Its error is in the log; the work is done."""
+    schedule, runner, observer, notes = open_schedule(workloads=[make_workload()])
+
+    def broken(*_arguments):
+        raise RuntimeError("an observer's bug")
+
+    for method in ("pass_began", "began", "wave_started", "wave_ended", "finished", "pass_ended"):
+        setattr(observer, method, broken)
+    schedule.run(2)
+
+    assert waves(runner) == 2
+    assert not any("bug" in note for note in notes)
+    assert "an observer failed" in caplog.text
 
 
 def test_a_database_that_is_gone_is_told_once_and_waited_for(open_schedule):
     """Ticks that meet no database are told once; the first that finds it again does the work, and a later outage is news."""
     gone = StoreUnavailable("the database is gone")
-    schedule, runner, _engine, notes = open_schedule(workloads=[make_workload()], troubles=[gone, gone])
+    schedule, runner, _observer, notes = open_schedule(workloads=[make_workload()], troubles=[gone, gone])
     schedule.run(3)
     runner.database_troubles = [gone]
     schedule.run(1)
@@ -101,7 +109,7 @@ def test_a_database_that_is_gone_is_told_once_and_waited_for(open_schedule):
 def test_a_workload_that_cannot_be_advanced_is_named(open_schedule):
     """Trouble with one workload is told with its name and what to do about it."""
     trouble = ConfigurationError("another key", hint="use the first one")
-    schedule, _runner, _engine, notes = open_schedule(
+    schedule, _runner, _observer, notes = open_schedule(
         workloads=[make_workload(name="mine")], outcomes=[trouble, trouble]
     )
 
@@ -114,7 +122,7 @@ def test_a_workload_that_cannot_be_advanced_is_named(open_schedule):
 def test_a_signal_lets_the_present_wave_end(open_schedule, number):
     """Ctrl-C or SIGTERM during a wave ends the schedule after that wave, and the handlers are as before."""
     before = signal.getsignal(number)
-    schedule, runner, _engine, _notes = open_schedule(workloads=[make_workload()], script=[make_wave(), make_wave()])
+    schedule, runner, _observer, _notes = open_schedule(workloads=[make_workload()], script=[make_wave(), make_wave()])
     do_wave = runner.run_wave
 
     def interrupted(wave):
@@ -131,7 +139,7 @@ def test_a_signal_lets_the_present_wave_end(open_schedule, number):
 
 def test_a_second_signal_ends_at_once(open_schedule):
     """Somebody who presses Ctrl-C twice does not wait for the wave."""
-    schedule, runner, _engine, _notes = open_schedule(workloads=[make_workload()])
+    schedule, runner, _observer, _notes = open_schedule(workloads=[make_workload()])
     never = threading.Event()
 
     def interrupted(_wave):
@@ -148,7 +156,7 @@ def test_a_second_signal_ends_at_once(open_schedule):
 
 def test_a_signal_does_not_wait_for_a_wave_that_does_not_end(open_schedule):
     """What is under way gets two seconds; then the runner is closed, which gives its leases up, and the schedule has ended."""
-    schedule, runner, engine, _notes = open_schedule(workloads=[make_workload()])
+    schedule, runner, _observer, _notes = open_schedule(workloads=[make_workload()])
     never = threading.Event()
 
     def stuck(_wave):
@@ -162,21 +170,23 @@ def test_a_signal_does_not_wait_for_a_wave_that_does_not_end(open_schedule):
 
     assert time.monotonic() - began < 8
     assert runner.diary[-1] == "closed"
-    assert runner.crew.stopping.is_set()
-    assert engine.is_stopped
+    assert runner.threads.stopping.is_set()
 
 
 def test_a_workload_whose_wave_does_not_end_keeps_no_other_from_its_passes(open_schedule):
     """The next passes leave it out until the wave has ended; then it is advanced again."""
     first, second = make_workload(1, "slow"), make_workload(2, "quick")
-    schedule, runner, _engine, _notes = open_schedule(workloads=[first, second], script=[])
+    schedule, runner, _observer, _notes = open_schedule(workloads=[first, second], script=[])
     waves = {first.id: make_wave(workload=1), second.id: make_wave(workload=2)}
     done = {first.id: 0, second.id: 0}
     enough = threading.Event()
 
-    def drive(workload_id, *, until=None, deadline=None):  # noqa: ARG001 - the runner's words
+    def actions(workload_id):
         yield (waves[workload_id],)
         return make_progress(first if workload_id == 1 else second, succeeded=3)
+
+    def drive(workload_id, *, until=None, stop_at=None):  # noqa: ARG001 - the runner's words
+        return ScriptedDrive(workload_id, actions(workload_id))
 
     def run_wave(wave):
         if wave.workload_id == 1:
@@ -197,15 +207,18 @@ def test_a_workload_whose_wave_does_not_end_keeps_no_other_from_its_passes(open_
 def test_any_error_of_one_workload_is_its_own_and_told_once(open_schedule, caplog):
     """An error that is not one of ours has its traceback in the log, is not tried at every tick, and the others are advanced."""
     first, second = make_workload(1, "broken"), make_workload(2, "sound")
-    schedule, runner, _engine, notes = open_schedule(workloads=[first, second], script=[])
+    schedule, runner, _observer, notes = open_schedule(workloads=[first, second], script=[])
     tries = []
 
-    def drive(workload_id, *, until=None, deadline=None):  # noqa: ARG001 - the runner's words
+    def actions(workload_id):
         yield from ()
         tries.append(int(workload_id))
         if workload_id == 1:
             raise RuntimeError("a bug")
         return make_progress(second, succeeded=3)
+
+    def drive(workload_id, *, until=None, stop_at=None):  # noqa: ARG001 - the runner's words
+        return ScriptedDrive(workload_id, actions(workload_id))
 
     runner.drive = drive
     schedule.run(4)
@@ -220,7 +233,7 @@ def test_any_error_of_one_workload_is_its_own_and_told_once(open_schedule, caplo
 def test_a_database_that_is_away_delays_no_workload(open_schedule):
     """That is nobody's own trouble: the next pass tries each as usual."""
     gone = StoreUnavailable("the database is gone")
-    schedule, runner, _engine, notes = open_schedule(workloads=[make_workload(name="mine")], outcomes=[gone, gone])
+    schedule, runner, _observer, notes = open_schedule(workloads=[make_workload(name="mine")], outcomes=[gone, gone])
 
     schedule.run(3)
 
@@ -230,7 +243,7 @@ def test_a_database_that_is_away_delays_no_workload(open_schedule):
 
 def test_what_is_away_for_a_pass_is_told_once_and_the_next_pass_comes_as_usual(open_schedule):
     """A provider that cannot be reached is no failure of the workload; another trouble is told again."""
-    schedule, runner, _engine, notes = open_schedule(workloads=[make_workload()])
+    schedule, runner, _observer, notes = open_schedule(workloads=[make_workload()])
     runner.away = Trouble("the provider cannot be reached", since=0.0, tries=1)
 
     schedule.run(3)

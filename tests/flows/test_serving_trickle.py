@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import batchkit as package
-from batchkit.engine.driver import DriveUntil
+from batchkit.engine.waves import DriveUntil
 from batchkit.steps.split import SplitOptions
 from batchkit.store import shards, workloads
 from tests.flows.support import wait_until

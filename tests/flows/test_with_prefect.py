@@ -19,13 +19,18 @@ import pytest
 from batchkit.flows import entry
 from batchkit.flows.temporary_server import TemporaryServer
 
+from batchkit.api.driving import drive
+from batchkit.api.serving import serve
 from batchkit.emulator import Emulator
-from batchkit.engine.driver import DriveUntil, Wave
+from batchkit.engine.observer import Observers
 from batchkit.engine.runtime import Runner
+from batchkit.engine.waves import DriveUntil, Wave
+from batchkit.errors import Unauthorized
 from batchkit.models import WorkloadId
 from batchkit.settings import load_settings
 from batchkit.steps.split import SplitOptions
 from tests.flows.support import wait_until
+from tests.observing import Watching
 from tests.workloads import chat_line, write_lines
 
 if TYPE_CHECKING:
@@ -39,7 +44,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 @dataclass
 class Told:
-    """What a run has told its caller."""
+    """What a run has told its caller, and every name that this process looks up."""
 
     waves: list[Wave]
     notes: list[str]
@@ -60,16 +65,17 @@ def split(runner, folder, name="work"):
 
 def process(runner, workload, told):
     """Run a workload as the command line does."""
-    return entry.process(
-        runner,
-        workload,
-        until=DriveUntil.FINISHED,
-        deadline=None,
-        on_wave=lambda wave, _report: told.waves.append(wave),
-        on_wait=lambda _wait: None,
-        on_note=told.notes.append,
-        verbose=False,
-    )
+    mirror = entry.open_mirror(runner.settings, on_note=told.notes.append, until=DriveUntil.FINISHED)
+    watching = Watching(on_wave=lambda wave, _report: told.waves.append(wave))
+    return drive(runner, workload, until=DriveUntil.FINISHED, observer=Observers(watching, mirror))
+
+
+def leave():
+    """Let the last reports be written, as at the end of a command; returns how long that took."""
+    began = time.monotonic()
+    for mirror in entry._mirrors.values():
+        mirror.close()
+    return time.monotonic() - began
 
 
 @pytest.fixture
@@ -110,7 +116,7 @@ def test_a_run_is_shown_in_prefect(prefect_server, prefect_api, open_settings, t
     with Runner(open_settings()) as runner:
         workload = split(runner, tmp_path, "tea & cakes {x}")
         progress = process(runner, workload, told)
-    entry._engines[0].finish(10)
+    leave()
 
     assert progress.all_succeeded
     assert told.notes == []
@@ -157,43 +163,62 @@ def test_a_configured_server_that_is_down_is_told_and_done_without(prefect_api, 
         prefect_api(f"http://me:hunter2@127.0.0.1:{unused.getsockname()[1]}/api")
         with Runner(open_settings()) as runner:
             progress = process(runner, split(runner, tmp_path), told)
-        entry._engines[0].finish(1)
+        leave()
 
     assert progress.all_succeeded
     assert len(told.notes) == 1
-    assert "does not answer; the work goes on without Prefect" in told.notes[0]
+    assert "does not answer; the work continues without Prefect" in told.notes[0]
     assert "hunter2" not in told.notes[0]
 
 
-def test_an_error_stays_itself_and_infrastructure_is_tried_again(
+def test_a_task_run_has_the_times_and_the_end_of_its_wave(
     prefect_server, prefect_api, open_settings, tmp_path, told, monkeypatch
 ):
-    """A wave is done again after trouble with the machine; an error of ours is raised to the caller as it is, at once."""
-    from batchkit.flows import tasks  # noqa: PLC0415 - imports Prefect
-
-    from batchkit.errors import StoreUnavailable, Unauthorized  # noqa: PLC0415
-
+    """Each task run begins and ends when its wave did, whenever it was written; one that failed is Failed, as is the run."""
     prefect_api(prefect_server.api_url)
-    monkeypatch.setattr(tasks.run_wave, "retry_delay_seconds", [0.01, 0.01])
-    monkeypatch.setattr(tasks.run_wave, "retry_jitter_factor", None)
-    ours = Unauthorized("wrong key", status=401)
-    troubles: list[Exception] = [StoreUnavailable("locked"), OSError("disk"), ours]
+    trouble = Unauthorized("wrong key", status=401)
     with Runner(open_settings()) as runner:
         workload = split(runner, tmp_path, "failing")
+        began_at: list[float] = []
 
         def fails(_wave: Wave) -> StepReport:
-            raise troubles.pop(0)
+            began_at.append(time.time())
+            raise trouble
 
         monkeypatch.setattr(runner, "run_wave", fails)
         with pytest.raises(Unauthorized) as caught:
             process(runner, workload, told)
-    entry._engines[0].finish(10)
+    leave()
 
-    assert caught.value is ours
-    assert troubles == []
+    assert caught.value is trouble
     (run,) = ask("/flow_runs/filter", flow_runs={"name": {"any_": ["run failing"]}})
     assert run["state_type"] == "FAILED"
     assert run["state"]["message"] == "wrong key."
+    (task,) = ask("/task_runs/filter", flow_runs={"id": {"any_": [run["id"]]}})
+    assert (task["state_type"], task["state"]["message"]) == ("FAILED", "wrong key.")
+    assert abs(datetime.fromisoformat(task["start_time"]).timestamp() - began_at[0]) < 0.5
+    assert abs(datetime.fromisoformat(task["end_time"]).timestamp() - began_at[0]) < 0.5
+
+
+def test_a_run_that_is_interrupted_is_shown_as_cancelled(prefect_server, prefect_api, open_settings, tmp_path, told):
+    """Ctrl-C ends the flow run, and says how to resume."""
+    prefect_api(prefect_server.api_url)
+
+    def interrupt(_wait):
+        raise KeyboardInterrupt
+
+    with Runner(open_settings(speed=1)) as runner:
+        workload = split(runner, tmp_path, "interrupted")
+        mirror = entry.open_mirror(runner.settings, on_note=told.notes.append)
+        mirror.began(workload)
+        runner._wait = interrupt
+        with pytest.raises(KeyboardInterrupt):
+            runner.process(workload.id, observer=mirror)
+    leave()
+
+    (run,) = ask("/flow_runs/filter", flow_runs={"name": {"any_": ["run interrupted"]}})
+    assert run["state_type"] == "CANCELLED"
+    assert "the same command resumes" in run["state"]["message"]
 
 
 def test_a_pass_on_a_worker_opens_its_own_runner(prefect_server, prefect_api, open_settings, tmp_path, monkeypatch):
@@ -233,7 +258,7 @@ def test_a_pass_on_a_worker_opens_its_own_runner(prefect_server, prefect_api, op
 def test_serve_advances_what_is_open_until_it_is_told_to_end(
     prefect_server, prefect_api, open_settings, tmp_path, told
 ):
-    """The schedule in one process brings a workload to its end, one flow run a tick, and SIGTERM ends it cleanly."""
+    """The schedule in one process brings a workload to its end, one flow run a pass, and SIGTERM ends it cleanly."""
     prefect_api(prefect_server.api_url)
     settings = open_settings()
     with Runner(settings) as runner:
@@ -244,14 +269,45 @@ def test_serve_advances_what_is_open_until_it_is_told_to_end(
         told.notes.append(text)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    entry.serve(settings, interval_seconds=0.1, on_note=note)
-    entry._engines[0].finish(10)
+    mirror = entry.open_mirror(settings, on_note=note, interval_seconds=0.1)
+    serve(settings, interval_seconds=0.1, on_note=note, observer=mirror)
+    leave()
 
     assert told.notes == ["work: finished, 40 succeeded"]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     with Runner(settings) as runner:
         assert runner.progress(workload.id).all_succeeded
-    assert ask("/flow_runs/count", flows={"name": {"any_": ["advance_workloads"]}}) > before
+    runs = ask("/flow_runs/filter", flows={"name": {"any_": ["advance_workloads"]}})
+    assert len(runs) > before
+    assert {run["state_type"] for run in runs} <= {"COMPLETED"}
+    assert any("work: " in run["state"]["message"] for run in runs)
+
+
+def test_a_server_that_hangs_holds_up_neither_the_work_nor_its_end(prefect_api, open_settings, tmp_path, told):
+    """A server that takes connections and never answers costs reports only: the end of the command comes within two seconds."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        prefect_api(f"http://127.0.0.1:{silent.getsockname()[1]}/api")
+        with Runner(open_settings()) as runner:
+            progress = process(runner, split(runner, tmp_path), told)
+        seconds = leave()
+
+    assert progress.all_succeeded
+    assert seconds < 3
+
+
+def test_a_short_run_starts_no_server_of_its_own(prefect_api, open_settings, tmp_path, told):
+    """Without a configured server a run of a moment is over before a temporary server is worth its start."""
+    prefect_api("")
+    with Runner(open_settings()) as runner:
+        progress = process(runner, split(runner, tmp_path), told)
+        seconds = leave()
+        assert not list((runner.settings.home / "prefect-servers").glob("*"))
+
+    assert progress.all_succeeded
+    assert told.notes == []
+    assert seconds < 1.5
 
 
 def test_a_server_killed_in_mid_run_changes_nothing(tmp_path):
@@ -287,4 +343,4 @@ def test_a_server_killed_in_mid_run_changes_nothing(tmp_path):
         progress = runner.progress(runner.find("work").id)
     assert progress.all_succeeded
     assert progress.last_merged_at is not None
-    assert ended_at - progress.last_merged_at < 15
+    assert ended_at - progress.last_merged_at < 5

@@ -20,7 +20,6 @@ from batchkit.engine.runtime import Runner
 from batchkit.settings import load_settings
 from batchkit.store import migrate
 from batchkit.store.engine import Store
-from flows.passing import job_of
 from tests.clock import FakeClock
 from tests.factories import NOW
 from tests.provider.server import Reply, ScriptedServer, Seen, as_json
@@ -96,7 +95,9 @@ def one_idle_pass(url: str, home: Path, server: ScriptedServer) -> IdlePass:
     with Runner(settings, clock=FakeClock(NOW)) as runner:
         opened = time.thread_time()
         with _counted(runner.store) as counts:
-            waves = [job.action() for job in [job_of(runner, workload) for workload in runner.open_workloads()]]
+            actions = [
+                runner.drive(workload.id, until=DriveUntil.ONE_PASS).next() for workload in runner.open_workloads()
+            ]
         ended = time.thread_time()
     assert set(waves) <= {None}, "every wave would be a task run"
     return IdlePass(Counter(server.calls()), counts["statements"], counts["rows"], opened - began, ended - opened)

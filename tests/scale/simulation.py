@@ -20,6 +20,7 @@ from batchkit.steps.split import SplitOptions
 from batchkit.store.tables import batches as batch_rows
 from batchkit.store.tables import events, shards
 from tests.clock import FakeClock
+from tests.observing import Watching
 from tests.scale.clockwork import ClockworkProvider
 from tests.scale.ground import weigh
 from tests.workloads import chat_line
@@ -27,8 +28,8 @@ from tests.workloads import chat_line
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from batchkit.engine.driver import Wait, Wave
     from batchkit.engine.progress import Progress
+    from batchkit.engine.waves import Wait, Wave
     from batchkit.steps.context import StepReport
     from tests.scale.ground import Ground, Weight
 
@@ -104,7 +105,7 @@ def simulate(ground: Ground, *, batches: int, lines: int, poll_seconds: float | 
         workload = runner.split([source], name=_NAME, options=SplitOptions(shard_lines=lines))
         split_at, from_hour = time.process_time(), clock()
         watch = _Stopwatch()
-        progress = runner.process(workload.id, on_wave=watch.wave, on_wait=watch.wait)
+        progress = runner.process(workload.id, observer=Watching(on_wave=watch.wave, on_wait=watch.wait))
         ended_at = time.process_time()
         with runner.store.read() as connection:
             kinds = connection.execute(select(events.c.kind, func.count()).group_by(events.c.kind)).all()

@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 from sqlalchemy import event, select
 
-from batchkit.engine.driver import Wait
 from batchkit.engine.runtime import Runner
+from batchkit.engine.waves import Wait
 from batchkit.errors import OutcomeUnknown
 from batchkit.models import Batch, ShardState, WorkloadId
 from batchkit.settings import load_settings
@@ -96,7 +96,7 @@ def ids_of(store) -> list[str]:
 
 def first_wait(runner: Runner, workload_id: WorkloadId) -> float:
     """Make a pass that finds no work; returns the seconds until the next one."""
-    action = next(runner.drive(workload_id))
+    action = runner.drive(workload_id).next()
     assert isinstance(action, Wait)
     return action.until - runner.clock()
 
@@ -133,7 +133,7 @@ def test_a_shard_that_another_runner_has_ended_does_not_hold_up_the_others(store
         return tell(ids)
 
     runner.provider.get_batches = overtaken
-    next(runner.drive(workload.id))
+    runner.drive(workload.id).next()
 
     with store.read() as connection:
         assert [shards.get(connection, shard.id).state for shard in mine] == [ShardState.ENDED] * 3
@@ -149,7 +149,7 @@ def test_batches_that_ended_are_kept_when_another_one_cannot_be_asked(store, ope
     told = {str(shard.batch_id): make_batch(str(shard.batch_id), status="completed") for shard in mine[:2]}
     runner = open_runner(told)
 
-    next(runner.drive(workload.id))
+    runner.drive(workload.id).next()
 
     with store.read() as connection:
         states = [shards.get(connection, shard.id).state for shard in mine]
@@ -185,8 +185,8 @@ def test_the_wait_between_polls_is_never_longer_than_is_allowed(sqlite_store, tm
     clock = FakeClock(NOW)
     with Runner(settings, provider=provider, clock=clock) as runner:
         drive = runner.drive(workload_id)
-        assert isinstance(next(drive), Wait)
+        assert isinstance(drive.next(), Wait)
         clock.advance(20)
-        next(drive)
+        drive.next()
 
     assert provider.asked == 2 * _CALLS

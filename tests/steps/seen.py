@@ -9,6 +9,7 @@ import pytest
 
 from batchkit.cli.render.outcome import exit_code
 from batchkit.store import events
+from tests.observing import Watching
 from tests.workloads import mixed_line, write_lines
 
 if TYPE_CHECKING:
@@ -97,18 +98,19 @@ def taking_turns(arguments: str, rows: Mapping[str, Any]) -> pytest.MarkDecorato
 
 
 def run(
-    bench: Bench, requests: Sequence[dict[str, Any]] | None = None, *, deadline: float | None = None, **options: Any
+    bench: Bench, requests: Sequence[dict[str, Any]] | None = None, *, stop_at: float | None = None, **options: Any
 ) -> Seen:
-    """Run requests, by default a small mixed workload, to their end (or ``deadline``), and look at everything."""
+    """Run requests, by default a small mixed workload, to their end (or ``stop_at``), and look at everything."""
     sent = [mixed_line(number) for number in range(COUNT)] if requests is None else list(requests)
     source = write_lines(bench.home.parent / "input.jsonl", sent)
     workload = bench.split(source, **{"shard_lines": 50, **options})
     notes: list[str] = []
     progress = bench.runner.process(
         workload.id,
-        deadline=deadline,
-        on_wave=lambda _wave, report: notes.extend(report.notes),
-        on_wait=lambda wait: notes.extend(wait.notes),
+        stop_at=stop_at,
+        observer=Watching(
+            on_wave=lambda _wave, report: notes.extend(report.notes), on_wait=lambda wait: notes.extend(wait.notes)
+        ),
     )
     with bench.runner.store.read() as connection:
         journal = [event.detail or "" for event in events.newest(connection, workload.id, limit=1_000)]

@@ -16,6 +16,7 @@ from batchkit.models import ShardState
 from batchkit.steps import cancel, merge, poll, resubmit, settle, submit
 from batchkit.store import shards, workloads
 from batchkit.store.engine import Store
+from tests.observing import Watching
 from tests.steps.timed import TimedRun, refused, succeeded
 
 if TYPE_CHECKING:
@@ -149,8 +150,10 @@ def test_rows_that_somebody_holds_leave_their_shard_for_later(timed, monkeypatch
 
     progress = runner.process(
         runner_progress.id,
-        on_wave=lambda _wave, report: merged_at.extend([timed.clock()] * report.counts.get("merged", 0)),
-        on_wait=timed.waits.append,
+        observer=Watching(
+            on_wave=lambda _wave, report: merged_at.extend([timed.clock()] * report.counts.get("merged", 0)),
+            on_wait=timed.waits.append,
+        ),
     )
 
     assert progress.all_succeeded
@@ -210,14 +213,14 @@ def test_a_file_that_comes_slowly_does_not_hold_up_the_others(timed, monkeypatch
         if len(merged) == 7:
             arrives.set()
 
-    assert runner.process(runner.find("work").id, on_wave=on_wave).all_succeeded
+    assert runner.process(runner.find("work").id, observer=Watching(on_wave=on_wave)).all_succeeded
     assert len(merged) == 8
     assert len(downloads) == len(set(downloads)) == 8
 
 
 def test_a_list_that_takes_long_does_not_hold_up_the_merges(timed, monkeypatch):
     """A lost creation is looked for in a list that never ends; the other shards are merged meanwhile."""
-    monkeypatch.setattr("batchkit.engine.driver._SETTLE_SECONDS", 0.05)
+    monkeypatch.setattr("batchkit.engine.pending._SETTLE_SECONDS", 0.05)
     goes_on = threading.Event()
     scan = timed.provider.list_batches
 
@@ -236,7 +239,7 @@ def test_a_list_that_takes_long_does_not_hold_up_the_merges(timed, monkeypatch):
         if len(merged) == 3:
             goes_on.set()
 
-    assert runner.process(runner.find("work").id, on_wave=on_wave).all_succeeded
+    assert runner.process(runner.find("work").id, observer=Watching(on_wave=on_wave)).all_succeeded
     timed.assert_bought_once()
 
 

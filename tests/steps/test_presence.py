@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from batchkit.emulator.faults import batches, calls
-from batchkit.engine.driver import DriveUntil, Wait
 from batchkit.engine.presence import Presence
 from batchkit.engine.runtime import Runner
+from batchkit.engine.waves import DriveUntil, Wait
 from batchkit.errors import ProviderUnreachable
 from batchkit.models import Trouble
 from batchkit.store import events, runners
@@ -51,7 +51,7 @@ def test_who_drives_is_seen_and_gone_after_an_orderly_end(open_bench, tmp_path):
     other = bench.open_runner()
     assert other.progress(workload.id).workload.stopped_reason == "everything was submitted"
     drive = bench.runner.drive(workload.id)
-    step = next(drive)
+    step = drive.next()
     while not isinstance(step, Wait):
         step = drive.send(bench.runner.run_waves(step)[0])
     wait_for(lambda: other.progress(workload.id).runners)

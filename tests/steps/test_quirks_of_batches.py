@@ -8,9 +8,10 @@ import time
 import pytest
 
 from batchkit.emulator.faults import batches, calls, lines
-from batchkit.engine.driver import DriveUntil
+from batchkit.engine.waves import DriveUntil
 from batchkit.errors import AccountRefused
 from batchkit.models import TERMINAL_STATUSES
+from tests.observing import Watching
 from tests.steps.seen import COUNT, run, taking_turns
 from tests.workloads import chat_line, write_mixed
 
@@ -50,7 +51,7 @@ def test_quirk_14_a_slow_cancellation_keeps_every_answer(open_bench, ends_as, li
         if wait.progress.remote_done == COUNT - 2:
             bench.runner.request_cancel("work")
 
-    progress = bench.runner.process(workload.id, on_wait=cancel_in_the_middle)
+    progress = bench.runner.process(workload.id, observer=Watching(on_wait=cancel_in_the_middle))
 
     totals = bench.emulator.ledger().totals
     counts = progress.counts

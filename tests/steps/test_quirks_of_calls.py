@@ -145,7 +145,7 @@ def test_quirk_27_a_long_wait_is_left_to_a_later_run(open_bench, waits):
     bench.runner = bench.open_runner(poll_interval_seconds=1_000, max_poll_interval_seconds=1_000)
 
     # Not waited for, because nothing is due before it.
-    seen = run(bench, deadline=time.time() + 500)
+    seen = run(bench, stop_at=time.time() + 500)
 
     assert seen.exit_code == 4
     assert seen.ledger.calls["batches.create"] == 2

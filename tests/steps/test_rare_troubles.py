@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from batchkit.engine.driver import DriveUntil
+from batchkit.engine.waves import DriveUntil
 from batchkit.errors import (
     BatchIdTaken,
     NotFound,
@@ -154,7 +154,7 @@ def test_own_reads_of_a_stale_list_go_round(timed):
     timed.provider.takes_seconds = 72_000.0
     for batch_id in list(timed.provider.batches)[50:]:
         timed.provider._created_at[batch_id] -= 72_000
-    runner._the_driver()._context.probes.list_is_stale = True
+    runner._pending_work()._context.probes.list_is_stale = True
     timed.process(runner, seconds=3_600)
 
     assert runner.progress(runner.find("work").id).counts.succeeded == 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from batchkit.engine.driver import DriveUntil
+from batchkit.engine.waves import DriveUntil
 from batchkit.errors import (
     AccountRefused,
     BatchIdTaken,

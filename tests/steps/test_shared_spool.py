@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from batchkit.emulator.faults import batches, lines
-from batchkit.engine.driver import DriveUntil
 from batchkit.engine.runtime import Runner
+from batchkit.engine.waves import DriveUntil
 from batchkit.errors import SpoolError
 from batchkit.files.remote import RemoteFiles
 from batchkit.models import ShardState

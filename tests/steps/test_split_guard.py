@@ -18,6 +18,7 @@ import pytest
 import batchkit as package
 from batchkit.emulator import Emulator
 from batchkit.engine.progress import WorkloadState
+from batchkit.engine.waves import DriveUntil
 from batchkit.errors import SplitUnfinished
 from batchkit.models import ShardState
 from batchkit.store import shards as shard_rows
@@ -264,19 +265,12 @@ def test_a_shard_of_what_is_being_split_can_be_claimed_by_nobody(open_bench, tmp
 
 
 def test_a_flow_of_a_workload_that_is_being_split_fails_with_the_sentence(sqlite_bench, tmp_path):
-    """What ``follow`` raises is the sentence for the user, before any wave is run."""
-    from batchkit.flows.adapter import Job, WorkerThreads, follow  # noqa: PLC0415 - only here
-
-    from tests.flows.support import SilentWatcher  # noqa: PLC0415 - as above
+    """What a flow that leads raises is the sentence for the user, before any wave is run."""
+    from tests.flows.support import lead_on  # noqa: PLC0415 - imports Prefect
 
     bench = sqlite_bench
     with splitting(bench, tmp_path, 2):
         runner = bench.runner
-        job: Job[Any] = Job(runner, runner.drive(runner.find("work").id), names={})
-
-        async def no_wave(_wave: Any) -> Any:
-            pytest.fail("a wave was run")
-
         with pytest.raises(SplitUnfinished, match="is being split by"):
-            asyncio.run(follow(job, WorkerThreads(), run_wave=no_wave, watcher=SilentWatcher()))
+            asyncio.run(lead_on(runner).drive(runner.find("work"), DriveUntil.FINISHED))
     assert calls(bench) == {}

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import func, select
 
 from batchkit.emulator.faults import batches, calls, lines
-from batchkit.engine.driver import DriveUntil
 from batchkit.engine.progress import WorkloadState
+from batchkit.engine.waves import DriveUntil
 from batchkit.errors import ConfigurationError, Forbidden, ProviderUnreachable, Unauthorized, UsageError
 from batchkit.models import ShardState
 from batchkit.steps.split import SplitOptions

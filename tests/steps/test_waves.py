@@ -6,9 +6,8 @@ import threading
 
 import pytest
 
-from batchkit.engine.driver import Wait, Wave, WaveKind, Waves, until_wait
-from batchkit.models import WorkloadId
-from batchkit.steps.context import StepReport
+from batchkit.engine.waves import Wait, WaveKind, Waves
+from tests.observing import to_the_end
 from tests.surroundings.proofs import Meddled, assert_bought_once, assert_complete
 from tests.workloads import write_mixed
 
@@ -18,19 +17,13 @@ LONG = 20.0
 def waves_of(drive, runner):
     """Do what a drive asks for to its end; returns the groups of waves."""
     groups: list[Waves] = []
-    answer = None
-    while True:
-        try:
-            action = drive.send(answer)
-        except StopIteration:
-            return groups
-        answer = None
-        if isinstance(action, Wait):
-            runner._wait(max(action.until - runner.clock(), 0))
-            continue
-        groups.append(action)
-        for report in runner.run_waves(action):
-            answer = report if answer is None else answer + report
+
+    def run_waves(waves):
+        groups.append(waves)
+        return runner.run_waves(waves)
+
+    to_the_end(drive, runner, run_waves=run_waves)
+    return groups
 
 
 def test_merging_goes_on_while_others_are_uploaded(open_bench, tmp_path):
@@ -64,8 +57,8 @@ def test_a_wave_leaves_something_for_the_runners_beside_it(open_bench, tmp_path)
     other = bench.open_runner()
     workload = bench.split(write_mixed(tmp_path / "input.jsonl", 100), shard_lines=1)
 
-    ((mine,),) = [next(bench.runner.drive(workload.id))]
-    ((theirs,),) = [next(other.drive(workload.id))]
+    ((mine,),) = [bench.runner.drive(workload.id).next()]
+    ((theirs,),) = [other.drive(workload.id).next()]
 
     assert (mine.kind, theirs.kind) == (WaveKind.SUBMIT, WaveKind.SUBMIT)
     assert len(mine.shard_ids) == 25
@@ -91,19 +84,21 @@ def test_merges_are_done_at_the_same_time_when_the_settings_say_so(open_bench, t
     assert_complete(bench.export(), 30)
 
 
-def test_an_error_of_one_wave_reaches_the_drive_when_all_have_ended():
-    """Of a group of which some waves fail the others are told, and then the drive gets the first error."""
-    waves = tuple(Wave(WaveKind.MERGE, WorkloadId(number)) for number in range(3))
-    troubles = [ValueError("first"), ValueError("second")]
-    outcomes: list[StepReport | Exception] = [StepReport({"merged": 1}), *troubles]
-    told = []
+def test_an_error_of_one_wave_reaches_the_drive_when_all_have_ended(open_bench, tmp_path):
+    """The observer is told of each wave, and the drive gets the error: it waits, and the same waves come again."""
+    bench = open_bench()
+    runner = bench.open_runner(parallel_waves=2)
+    workload = bench.split(write_mixed(tmp_path / "input.jsonl", 20), shard_lines=5)
+    drive = runner.drive(workload.id)
+    first = drive.next()
+    assert isinstance(first, tuple)
 
-    def drive():
-        with pytest.raises(ValueError, match="first"):
-            yield waves
-        return "over"
+    with pytest.raises(RuntimeError, match="have not been reported"):
+        drive.next()
+    drive.report([ValueError("a bug"), *runner.run_waves(first)[1:]])
+    wait = drive.next()
 
-    over = until_wait(drive(), lambda _waves: outcomes, lambda wave, report: told.append((wave, report)))
-
-    assert over == "over"
-    assert told == [(waves[0], outcomes[0])]
+    assert isinstance(wait, Wait)
+    assert "ValueError: a bug" in wait.notes[0]
+    assert to_the_end(drive, runner, run_waves=runner.run_waves).all_succeeded
+    assert_bought_once(bench.emulator, 20)

@@ -12,6 +12,7 @@ from batchkit.models import Batch, BatchId, BatchStatus, RequestCounts
 from batchkit.settings import load_settings
 from batchkit.steps.split import SplitOptions
 from tests.clock import FakeClock
+from tests.observing import Watching
 from tests.properties.scripted import Ending, ScriptedProvider, not_found
 from tests.workloads import chat_line, write_lines
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
     from pathlib import Path
 
-    from batchkit.engine.driver import Wait
     from batchkit.engine.progress import Progress
+    from batchkit.engine.waves import Wait
     from batchkit.models import FileId, RemoteFile
 
 WINDOW_SECONDS = 86_400
@@ -199,8 +200,8 @@ class TimedRun:
 
     def process(self, runner: Runner, *, name: str = "work", seconds: float | None = None) -> Progress:
         """Drive the workload, for ``seconds`` of the runner's clock at most."""
-        deadline = None if seconds is None else runner.clock() + seconds
-        return runner.process(runner.find(name).id, deadline=deadline, on_wait=self.waits.append)
+        stop_at = None if seconds is None else runner.clock() + seconds
+        return runner.process(runner.find(name).id, stop_at=stop_at, observer=Watching(on_wait=self.waits.append))
 
     def assert_bought_once(self) -> None:
         """Fail unless every request was executed exactly once."""

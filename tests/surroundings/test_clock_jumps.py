@@ -5,18 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
-from batchkit.flows.adapter import Job
 
 from batchkit.emulator.faults import batches, calls, lines
-from batchkit.engine.driver import Wait
 from batchkit.engine.outage import Outage
 from batchkit.engine.runtime import Runner
-from batchkit.models import WorkloadId
 from batchkit.steps.split import SplitOptions
-from tests.flows.support import ScriptedRunner, make_wait
 from tests.surroundings.proofs import Meddled, assert_bought_once, assert_complete
 from tests.workloads import write_mixed
 
@@ -153,20 +148,6 @@ def test_runners_whose_clocks_differ_by_hours_share_a_workload(open_bench, tmp_p
     assert all(progress.all_succeeded for progress in pictures)
     assert_bought_once(bench.emulator, REQUESTS)
     assert_complete(bench.export(), REQUESTS)
-
-
-def test_a_wait_in_a_flow_is_not_made_longer(clock):
-    """A flow that waits while the clock is set back waits no longer than it was told."""
-    runner: Any = ScriptedRunner(clock, [make_wait(20)])
-    job = Job(runner, runner.drive(WorkloadId(1)), names={})
-    assert isinstance(job.action(), Wait)
-
-    clock.now -= 5 * HOUR
-    longest = job.left_seconds
-    clock.now += 6 * HOUR
-
-    assert 0 < longest <= 20
-    assert job.left_seconds == 0
 
 
 def test_a_sleep_does_not_count_as_an_outage():

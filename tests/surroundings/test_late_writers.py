@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from batchkit.emulator.faults import calls
-from batchkit.engine.driver import DriveUntil
+from batchkit.engine.waves import DriveUntil
 from batchkit.models import BatchStatus, RequestCounts, ShardState
 from batchkit.steps import poll
 from tests.surroundings.proofs import Meddled, assert_bought_once, assert_complete

@@ -10,11 +10,12 @@ import pytest
 
 from batchkit.emulator import Emulator, Scenario
 from batchkit.emulator.faults import calls, lines
-from batchkit.engine.driver import Wait, WaveKind, until_wait
 from batchkit.engine.runtime import Runner
+from batchkit.engine.waves import Wait, WaveKind
 from batchkit.settings import load_settings
 from batchkit.steps.split import SplitOptions
 from tests.flows.support import wait_until
+from tests.observing import work
 from tests.steps.conftest import QUICK, SPEED
 from tests.surroundings.lossy_postgres import LossyPostgres
 from tests.surroundings.proofs import Meddled, Times, assert_bought_once, assert_complete
@@ -106,12 +107,12 @@ def test_a_shard_whose_commit_was_not_answered_keeps_its_file(
 
         workload = _split(runner, tmp_path)
         drive = runner.drive(workload.id)
-        while isinstance(step := until_wait(drive, run_waves, lambda _wave, _report: None), Wait):
+        while isinstance(step := work(drive, run_waves), Wait):
             lossy.is_losing = False
             runner._wait(max(step.until - runner.clock(), 0))
 
     assert lossy.lost >= 3
-    assert step.all_succeeded
+    assert step.progress.all_succeeded
     assert_bought_once(emulator, REQUESTS)
 
 

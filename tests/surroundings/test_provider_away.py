@@ -14,10 +14,11 @@ import pytest
 
 from batchkit.emulator import Emulator, Scenario
 from batchkit.emulator.faults import batches, calls
-from batchkit.engine.driver import DriveUntil
+from batchkit.engine.waves import DriveUntil
 from batchkit.errors import ProviderUnreachable
 from batchkit.models import FileId
 from tests.flows.support import wait_until
+from tests.observing import Watching
 from tests.steps.conftest import Bench
 from tests.surroundings.proofs import Meddled, assert_bought_once, assert_complete
 from tests.workloads import read_lines, write_mixed
@@ -278,7 +279,7 @@ def test_a_batch_that_is_gone_is_told_apart_from_one_that_runs(open_meddled):
     bench.runner.process(workload.id, until=DriveUntil.SUBMITTED)
     notes: list[str] = []
 
-    progress = bench.runner.process(workload.id, on_wait=lambda wait: notes.extend(wait.notes))
+    progress = bench.runner.process(workload.id, observer=Watching(on_wait=lambda wait: notes.extend(wait.notes)))
 
     assert progress.all_succeeded
     assert any("is gone at the provider" in note for note in notes)

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from batchkit.engine.threads import Crew
+from batchkit.engine.threads import ThreadGroup
 
 LONG = 20.0
 
@@ -19,7 +19,7 @@ def test_calls_are_done_at_the_same_time():
         threads.append(threading.current_thread())
         return len(threads)
 
-    outcomes = Crew().do([call, call, call])
+    outcomes = ThreadGroup().do([call, call, call])
 
     assert set(outcomes) == {1, 2, 3}
     assert threading.current_thread() in threads
@@ -35,13 +35,13 @@ def test_an_error_leaves_the_others_to_their_end():
         failed.set()
         raise trouble
 
-    assert Crew().do([fails, lambda: failed.wait(LONG)]) == [trouble, True]
-    assert Crew().do([lambda: 1, fails]) == [1, trouble]
+    assert ThreadGroup().do([fails, lambda: failed.wait(LONG)]) == [trouble, True]
+    assert ThreadGroup().do([lambda: 1, fails]) == [1, trouble]
 
 
 def test_an_interrupt_asks_the_others_to_end_and_waits_for_them():
     """Ctrl-C in the first call: the others see that they are to stop, and have stopped when it is raised."""
-    crew = Crew()
+    crew = ThreadGroup()
     begun = threading.Event()
     ended = []
 

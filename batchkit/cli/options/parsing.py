@@ -117,8 +117,8 @@ def order_of_answers(
     workload: str, settings: Settings, recipe: Recipe, rows: TableFlags, cut: CutFlags, **more: Any
 ) -> TableOrder:
     """Make the order of a command whose rows are the answers of a workload; ``more`` as for ``order_of``."""
-    from batchkit import existing  # noqa: PLC0415 - as above
     from batchkit.annotation.answered import answers_as_table  # noqa: PLC0415 - as above
+    from batchkit.api import existing  # noqa: PLC0415 - as above
 
     @contextmanager
     def opened() -> Iterator[Table]:
@@ -136,7 +136,7 @@ def _order(
     **more: Any,
 ) -> TableOrder:
     from batchkit.cli.table_job import TableOrder  # noqa: PLC0415 - as above
-    from batchkit.engine.driver import DriveUntil  # noqa: PLC0415 - as above
+    from batchkit.engine.waves import DriveUntil  # noqa: PLC0415 - as above
 
     until = DriveUntil.SUBMITTED if rows.submit_only else DriveUntil.FINISHED
     return TableOrder(

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from batchkit import formatting
+from batchkit.api.remembered import TABLE_PREFIX, remembered
 from batchkit.cli.render import display, exits
 from batchkit.engine import situation
-from batchkit.remembered import TABLE_PREFIX, remembered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from batchkit.api.remembered import RememberedOutput
     from batchkit.cli.options.common import Where
     from batchkit.engine.progress import Progress
-    from batchkit.remembered import RememberedOutput
 
 
 _LABEL_WIDTH = 11

@@ -45,7 +45,7 @@ def check(*, home: common.Home = None, database_url: common.DatabaseUrl = None) 
 
         batchkit db check
     """
-    from batchkit import existing  # noqa: PLC0415 - --help need not wait for the database
+    from batchkit.api import existing  # noqa: PLC0415 - --help need not wait for the database
     from batchkit.store import migrate  # noqa: PLC0415 - as above
     from batchkit.store.engine import Store  # noqa: PLC0415 - as above
 

@@ -44,7 +44,7 @@ def report(
         batchkit report nightly
         batchkit report nightly --output nightly.html --rows 2000 --open
     """
-    from batchkit import existing  # noqa: PLC0415 - --help need not wait for the database
+    from batchkit.api import existing  # noqa: PLC0415 - --help need not wait for the database
     from batchkit.datasets import require_extra  # noqa: PLC0415 - as above
     from batchkit.files import outputs  # noqa: PLC0415 - --help need not wait for the database
 

@@ -108,7 +108,7 @@ def submit(
         batchkit submit requests.jsonl --window 48h --shard-lines 500
     """
     from batchkit.cli import job  # noqa: PLC0415 - as for run
-    from batchkit.engine.driver import DriveUntil  # noqa: PLC0415 - as for run
+    from batchkit.engine.waves import DriveUntil  # noqa: PLC0415 - as for run
 
     order = job.Order(sources, name, output, cut.options(), until=DriveUntil.SUBMITTED, raw_csv=raw_csv)
     carry_out = job.show_plan if dry_run else job.carry_out

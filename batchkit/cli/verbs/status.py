@@ -50,7 +50,7 @@ def status(
         batchkit status nightly --json | jq .requests.failed
         batchkit status nightly --history 20
     """
-    from batchkit import existing  # noqa: PLC0415 - --help need not wait for the database
+    from batchkit.api import existing  # noqa: PLC0415 - --help need not wait for the database
     from batchkit.cli.render import display, machine, outcome  # noqa: PLC0415 - as above
 
     settings = common.Where(home, database_url).settings()

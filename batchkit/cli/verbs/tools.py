@@ -38,7 +38,8 @@ def serve(
         batchkit serve
         batchkit serve --interval 300
     """
-    from batchkit.cli import driving  # noqa: PLC0415 - --help need not wait for the provider
+    from batchkit.api import serving  # noqa: PLC0415 - --help need not wait for the provider
+    from batchkit.cli import driving  # noqa: PLC0415 - as above
     from batchkit.cli.render import outcome  # noqa: PLC0415 - --help need not wait for the provider
 
     err = console.stderr()
@@ -46,10 +47,13 @@ def serve(
     settings = common.Where(home, database_url, base_url, accept_other_key).settings()
     console.say(err, f"advancing every open workload every {interval:g} s; Ctrl-C ends it")
     with driving.interruptible(err, lambda: outcome.interrupted_all(again=common.same_command())):
-        driving.flows_entry().serve(
-            settings, interval_seconds=interval, on_note=lambda note: console.log_line(err, note)
-        )
-    console.say(err, "stopped; the batches go on at the provider")
+
+        def note(text: str) -> None:
+            console.log_line(err, text)
+
+        mirror = driving.flows_entry().open_mirror(settings, on_note=note, interval_seconds=interval)
+        serving.serve(settings, interval_seconds=interval, on_note=note, observer=mirror)
+    console.say(err, "stopped; the batches continue at the provider")
 
 
 def doctor(

@@ -1,28 +1,24 @@
-"""Collecting evaluations: what a pass does for runs whose workloads are finished. Needs no Prefect."""
+"""Collecting evaluations: what a pass does for runs whose workloads are finished."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from batchkit.api.finishing import log_trouble
 from batchkit.evaluation.open_runs import open_runs
 
-from .passing import log_trouble
-
 if TYPE_CHECKING:
-    from collections.abc import Generator
     from pathlib import Path
 
-    from batchkit.engine.driver import Wait, Waves
     from batchkit.engine.runtime import Runner
     from batchkit.engine.waits import Retries
     from batchkit.evaluation.results import EvaluationSummary
-    from batchkit.steps.context import StepReport
     from batchkit.store.evaluations import Evaluation
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Collected:
     """What became of a run: ``summary`` when this pass finished it, with its ``report`` if there is one; else what is in its way."""
 
     run: str
@@ -43,35 +39,26 @@ def is_due(runner: Runner, retries: Retries[str] | None = None) -> bool:
     return any(retries is None or retries.left_seconds(evaluation.name) <= 0 for evaluation in due_runs(runner))
 
 
-def collecting(
-    runner: Runner, retries: Retries[str] | None = None
-) -> Generator[Waves | Wait, StepReport | None, list[Finding]]:
-    """Take every run that is due further, in the shape of a drive that asks for nothing.
+def collect(runner: Runner, retries: Retries[str] | None = None) -> list[Collected]:
+    """Take every run that is due further; returns what became of each.
 
-    Any error of one run is that run's finding. One that waits to be tried again by ``retries`` is left out.
+    Any error of one run is that run's. One that waits to be tried again by ``retries`` is left out.
     """
-    yield from ()
     if not open_runs(runner):
         return []
-    from batchkit.evaluation.runs import collect  # noqa: PLC0415 - as above
+    from batchkit.evaluation import runs  # noqa: PLC0415 - as above
 
     def skip(evaluation: Evaluation) -> bool:
         return retries is not None and retries.left_seconds(evaluation.name) > 0
 
-    findings = []
-    for found in collect(runner, skip=skip):
+    collected = []
+    for found in runs.collect(runner, skip=skip):
         name = found.evaluation.name
         if found.error is not None:
             log_trouble(name, found.error)
         report = write_report(runner, found.evaluation) if found.summary is not None else None
-        findings.append(Finding(name, found.summary, report, found.error))
-    return findings
-
-
-def finished(found: Finding) -> Generator[Waves | Wait, StepReport | None, list[Finding]]:
-    """Give what is found already, in the shape of ``collecting``."""
-    yield from ()
-    return [found]
+        collected.append(Collected(name, found.summary, report, found.error))
+    return collected
 
 
 def write_report(runner: Runner, evaluation: Evaluation) -> Path | None:

@@ -1,15 +1,15 @@
-"""Reports as Prefect shows them: artifacts, tags and events of one flow run."""
+"""Where reports go: the artifacts, tags and events of one flow run, over Prefect's API."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
-from prefect.events import emit_event
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from batchkit.files import jsonl
@@ -18,21 +18,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from uuid import UUID
 
-    from prefect.client.schemas.objects import FlowRun
-
 _TIMEOUT_SECONDS = 10.0
 
 
-class PrefectSink:
-    """One flow run's artifacts and events.
+class FlowRunSink:
+    """One flow run's artifacts, tags and events. Calls are not repeated: the next report is newer.
 
-    The run's id travels with each artifact, because reports are sent from a thread that Prefect did not start. Calls are
-    not repeated: the next report is newer.
+    The run's id travels with each of them, because reports are sent from a thread that Prefect did not start.
     """
 
-    def __init__(self, flow_run: FlowRun) -> None:
-        self._flow_run_id: UUID = flow_run.id
-        self._tags = set(flow_run.tags)
+    def __init__(self, flow_run_id: UUID, tags: list[str]) -> None:
+        self._flow_run_id = flow_run_id
+        self._tags = set(tags)
         self._progress_ids: dict[str, UUID] = {}
 
     def tag(self, tags: list[str]) -> None:
@@ -42,12 +39,12 @@ class PrefectSink:
         is limited, which fails the task when the server is gone.
         """
         self._tags |= set(tags)
-        with _client() as client:
+        with open_client() as client:
             client.update_flow_run(self._flow_run_id, tags=sorted(self._tags)).raise_for_status()
 
     def progress(self, key: str, percent: float, description: str) -> None:
         """Show progress: the first time in a new artifact, from then on in the same."""
-        with _client() as client:
+        with open_client() as client:
             known = self._progress_ids.get(key)
             if known is None:
                 self._progress_ids[key] = self._create(client, "progress", key, percent, description)
@@ -61,7 +58,7 @@ class PrefectSink:
         follows any other, as each pass on a worker is another run, sooner than ``every_seconds``.
         """
         data = jsonl.dumps(rows).decode()
-        with _client() as client:
+        with open_client() as client:
             wanted = ArtifactCollectionFilter(key=ArtifactCollectionFilterKey(any_=[key]))
             for last in client.read_latest_artifacts(artifact_filter=wanted, limit=1):
                 age = datetime.now(UTC) - last.updated if last.updated else timedelta.max  # noqa: TID251 - the server's time
@@ -72,12 +69,26 @@ class PrefectSink:
 
     def markdown(self, key: str, text: str, description: str) -> None:
         """Show a text, as a new version of the artifact of this key."""
-        with _client() as client:
+        with open_client() as client:
             self._create(client, "markdown", key, text, description)
 
     def event(self, name: str, resource: dict[str, str], payload: dict[str, Any]) -> None:
-        """Hand an event to Prefect's own queue; the run is added as a related resource there."""
-        emit_event(name, resource, payload=payload)
+        """Write an event, with the run as a related resource."""
+        event = {
+            "id": str(uuid4()),
+            "occurred": datetime.now(UTC).isoformat(),  # noqa: TID251 - Prefect's feed is in real time
+            "event": name,
+            "resource": resource,
+            "related": [
+                {
+                    "prefect.resource.id": f"prefect.flow-run.{self._flow_run_id}",
+                    "prefect.resource.role": "flow-run",
+                }
+            ],
+            "payload": payload,
+        }
+        with open_client() as client:
+            client.request("POST", "/events", json=[event]).raise_for_status()
 
     def _create(self, client: SyncPrefectClient, kind: str, key: str, data: float | str, description: str) -> UUID:
         artifact = ArtifactCreate(type=kind, key=key, description=description, data=data, flow_run_id=self._flow_run_id)
@@ -85,7 +96,7 @@ class PrefectSink:
 
 
 @contextmanager
-def _client() -> Iterator[SyncPrefectClient]:
+def open_client() -> Iterator[SyncPrefectClient]:
     """Open a client that gives up soon: one try, a short wait."""
     with (
         temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),

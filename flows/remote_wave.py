@@ -16,7 +16,7 @@ from batchkit.engine.runtime import Runner
 from batchkit.settings import load_settings
 
 if TYPE_CHECKING:
-    from batchkit.engine.driver import Wave
+    from batchkit.engine.waves import Wave
     from batchkit.settings import Settings
     from batchkit.steps.context import StepReport
 
@@ -32,7 +32,7 @@ _STAYS_HERE = {
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class RemoteWave:
     """A wave to be done for ``owner``, who holds its shards, on the workload whose folder is ``directory``.
 
     ``settings`` are the sender's, without secrets.
@@ -52,26 +52,26 @@ class WaveFailed(Exception):
         self.error = error
 
 
-def errand_of(runner: Runner, wave: Wave) -> Errand:
+def remote_wave_of(runner: Runner, wave: Wave) -> RemoteWave:
     """Write down a wave of a runner for another process."""
     settings = runner.settings.model_dump(mode="json", exclude=_STAYS_HERE)
     settings["home"] = str(runner.settings.home.absolute())
-    return Errand(wave, runner.owner, runner.progress(wave.workload_id).workload.directory, settings)
+    return RemoteWave(wave, runner.owner, runner.progress(wave.workload_id).workload.directory, settings)
 
 
-def run_errand(errand: Errand) -> StepReport:
+def run_remote_wave(remote: RemoteWave) -> StepReport:
     """Do a wave for another process. Raises ``WaveFailed`` with what the wave raised."""
     try:
-        with Runner(_settings_here(errand), verb="worker") as runner:
-            return runner.run_wave_for(errand.wave, owner=errand.owner, directory=errand.directory)
+        with Runner(_settings_here(remote), verb="worker") as runner:
+            return runner.run_wave_for(remote.wave, owner=remote.owner, directory=remote.directory)
     except Exception as error:  # noqa: BLE001 - travels back whole
         raise WaveFailed(_that_travels(error)) from None
 
 
-def _settings_here(errand: Errand) -> Settings:
+def _settings_here(remote: RemoteWave) -> Settings:
     """Take the sender's settings, but for those that this process has been given for itself."""
     given = load_settings().model_fields_set
-    return load_settings(**{name: value for name, value in errand.settings.items() if name not in given})
+    return load_settings(**{name: value for name, value in remote.settings.items() if name not in given})
 
 
 def _that_travels(error: Exception) -> Exception:

@@ -12,23 +12,22 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from batchkit.engine.driver import Wait, until_wait
+from batchkit.engine.threads import WorkStopped
 from batchkit.engine.waits import Countdown, Retries, Slots
+from batchkit.engine.waves import Done, Wait
 from batchkit.errors import BatchkitError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Sequence
 
-    from batchkit.cli.render.live import Reporter
-    from batchkit.engine.driver import Wave, Waves
+    from batchkit.engine.driver import Drive
+    from batchkit.engine.observer import Observer
     from batchkit.engine.progress import Progress
     from batchkit.engine.runtime import Runner
     from batchkit.models import Workload, WorkloadId
-    from batchkit.steps.context import StepReport
 
-    #: What one workload asks for next: a wait, its end, or its error.
-    Step = Wait | Progress | Exception
-    Drive = Generator[Waves | Wait, StepReport | None, Progress]
+    #: What one workload came to for now: a wait, its end, or its error.
+    Step = Wait | Done | Exception
 
 _logger = logging.getLogger(__name__)
 
@@ -48,16 +47,17 @@ def drive_all(
     runner: Runner,
     workloads: Sequence[Workload],
     *,
-    on_wave: Callable[[Wave, StepReport], object],
-    reporter: Reporter,
-    deadline: float | None,
+    observer: Observer,
+    stop_at: float | None,
     wait: Callable[[float], object],
+    idle_until: Callable[[float | None], object] = lambda _until: None,
 ) -> list[Progress | Exception]:
-    """Drive workloads until each is finished or at the ``deadline`` (Unix seconds), or all that are left fail.
+    """Drive workloads until each is finished or at ``stop_at`` (Unix seconds), or all that are left fail.
 
-    ``on_wave`` is told each wave's report, in any thread. ``wait`` sleeps for seconds. Returns each one's end, in their order.
+    ``wait`` sleeps for seconds, in this thread, while no workload has work; ``idle_until`` is told until when (Unix seconds), and None
+    when that is over. Returns each one's end, in their order.
     """
-    return _Several(runner, workloads, on_wave=on_wave, reporter=reporter, deadline=deadline, wait=wait).run()
+    return _Several(runner, workloads, observer=observer, stop_at=stop_at, wait=wait, idle_until=idle_until).run()
 
 
 def message_of(workload: Workload, error: Exception) -> str:
@@ -88,18 +88,17 @@ class _Several:
         runner: Runner,
         workloads: Sequence[Workload],
         *,
-        on_wave: Callable[[Wave, StepReport], object],
-        reporter: Reporter,
-        deadline: float | None,
+        observer: Observer,
+        stop_at: float | None,
         wait: Callable[[float], object],
+        idle_until: Callable[[float | None], object],
     ) -> None:
         self._runner = runner
         self._workloads = {workload.id: workload for workload in workloads}
-        self._on_wave = on_wave
-        self._is_left = False
-        self._reporter = reporter
-        self._deadline = deadline
+        self._observer = observer
+        self._stop_at = stop_at
         self._wait = wait
+        self._idle_until = idle_until
         self._timer = _Timer()
         self._slots: Slots[WorkloadId] = Slots(self._timer)
         self._retries: Retries[WorkloadId] = Retries(_FIRST_RETRY_SECONDS, self._timer)
@@ -137,16 +136,14 @@ class _Several:
         step: Step
         try:
             if workload_id not in self._drives:
-                self._drives[workload_id] = self._runner.drive(workload_id, deadline=self._deadline)
-            step = until_wait(self._drives[workload_id], self._run_waves, self._on_wave)
+                self._drives[workload_id] = self._runner.drive(workload_id, stop_at=self._stop_at)
+                self._observer.began(self._workloads[workload_id])
+            step = self._runner.work(self._drives[workload_id], self._observer)
+        except WorkStopped:
+            return
         except Exception as error:  # noqa: BLE001 - that workload's, whatever it is
             step = error
         self._steps.put((workload_id, step))
-
-    def _run_waves(self, waves: Waves) -> Sequence[StepReport | Exception]:
-        if self._is_left:
-            raise InterruptedError("nobody waits for this work any more")
-        return self._runner.run_waves(waves)
 
     def _take_steps(self, within_seconds: float | None) -> None:
         """Take what the next thread brings, and whatever others have brought by then."""
@@ -166,24 +163,24 @@ class _Several:
         self._failing.pop(workload_id, None)
         self._retries.succeeded(workload_id)
         if isinstance(step, Wait):
-            for note in step.notes:
-                self._reporter.note(note)
             self._waiting[workload_id] = Countdown(step.until, self._runner.clock, self._timer)
         else:
-            self._ended[workload_id] = step
+            self._observer.finished(step.progress)
+            self._ended[workload_id] = step.progress
 
     def _fail(self, workload_id: WorkloadId, error: Exception) -> None:
         message = message_of(self._workloads[workload_id], error)
         before = self._failing.get(workload_id)
         if before is None or message_of(self._workloads[workload_id], before) != message:
-            self._reporter.note(message)
+            self._observer.note(message)
             if not isinstance(error, BatchkitError):
                 _logger.error("%s; it is tried again later", message, exc_info=error)
+        self._observer.failed(self._workloads[workload_id], error)
         # A drive that has raised is over.
         self._drives.pop(workload_id, None)
         self._failing[workload_id] = error
         due_at = self._runner.clock() + self._retries.failed(workload_id)
-        if self._deadline is not None and due_at > self._deadline:
+        if self._stop_at is not None and due_at > self._stop_at:
             self._ended[workload_id] = error
         else:
             self._waiting[workload_id] = Countdown(due_at, self._runner.clock, self._timer)
@@ -205,9 +202,9 @@ class _Several:
 
     def _sleep(self, seconds: float) -> None:
         if seconds > 0:
-            self._reporter.waiting(self._runner.clock() + seconds)
+            self._idle_until(self._runner.clock() + seconds)
             self._timer.wait(seconds, self._wait)
-            self._reporter.waiting(None)
+            self._idle_until(None)
 
     def _wake_up(self) -> None:
         for workload_id in [found for found, countdown in self._waiting.items() if countdown.left_seconds <= 0]:
@@ -218,8 +215,7 @@ class _Several:
         """Ask what is under way to end, and leave what does not within a moment."""
         if not self._threads:
             return
-        self._is_left = True
-        self._runner.crew.stopping.set()
+        self._runner.threads.stopping.set()
         give_up_at = time.monotonic() + _STOP_SECONDS
         for thread in self._threads.values():
             thread.join(max(give_up_at - time.monotonic(), 0))

@@ -1,13 +1,7 @@
-"""The schedule in one process: a pass over the open workloads every so often, as a flow when Prefect is there.
-
-Beside a schedule of Prefect's with workers, this costs a sixth of a CPU second for a pass instead of two, cannot fall
-behind, and writes nothing to Prefect while no workload is open::
-
-    export PREFECT_API_URL=http://127.0.0.1:4200/api    # `prefect server start`; optional
-    batchkit serve --interval 60
+"""The schedule in one process: a pass over the open workloads every so often.
 
 Each workload is advanced in a thread of its own. One whose wave takes long is left out of the next passes until it ends, and
-one that failed until its next try: neither keeps the others waiting. For several machines see ``prefect.yaml``.
+one that failed until its next try: neither keeps the others waiting. For several machines see ``flows/prefect.yaml``.
 """
 
 from __future__ import annotations
@@ -19,53 +13,66 @@ import time
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
+from batchkit.api.collecting import Collected, collect, is_due
+from batchkit.api.finishing import is_about_all, log_trouble, message_of, on_finished
+from batchkit.engine.observer import DO_NOTHING, Observer, Observers
 from batchkit.engine.runtime import Runner
-from batchkit.engine.threads import Crew
+from batchkit.engine.threads import WorkStopped
 from batchkit.engine.waits import Retries, Slots
-
-from .adapter import Job
-from .collecting import collecting
-from .foreground import Foreground
-from .passing import is_of_all, job_of, log_trouble, message_of
+from batchkit.engine.waves import Done, DriveUntil
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from batchkit.models import WorkloadId
+    from batchkit.engine.progress import Progress
+    from batchkit.models import Workload, WorkloadId
     from batchkit.settings import Settings
 
-    from .collecting import Finding
-    from .engine import Engine
-    from .passing import Advanced
-
-#: How long a pass waits for its flow to begin.
-_PATIENCE_SECONDS = 10.0
 #: How long a pass waits for its workloads, if the interval is not longer: those that take longer continue beside the next one.
 _PASS_SECONDS = 5.0
-#: How long what is under way gets to end in order when the schedule is stopped; then it is left, and how long the leases get.
+#: How long running work gets to end in order when the schedule is stopped; then it is left, and how long the leases get.
 _STOP_SECONDS = 2.0
 _CLOSE_SECONDS = 2.0
 _FIRST_RETRY_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """What one thread does in a pass: advance the workload ``key``, or collect evaluations when that is None."""
+def serve(
+    settings: Settings,
+    *,
+    interval_seconds: float,
+    on_note: Callable[[str], None],
+    observer: Observer = DO_NOTHING,
+    ticks: int | None = None,
+) -> None:
+    """Take every open workload one pass further every ``interval_seconds``, until Ctrl-C or SIGTERM, or for ``ticks`` passes.
 
-    key: WorkloadId | None
-    name: str
-    job: Job[Any]
-    foreground: Foreground
+    Runs of suites whose answers are all there are scored after a pass. An outage of the provider or of the database is a note, and the
+    next pass comes all the same. Any error of one workload is a note, and that workload is tried again after a growing wait.
+    ``on_note`` and ``observer`` may be called in any thread. The first Ctrl-C or SIGTERM gives running waves two seconds to end;
+    the second is a ``KeyboardInterrupt``. Raises what opening a ``Runner`` raises.
+    """
+    Schedule(settings, interval_seconds=interval_seconds, on_note=on_note, observer=observer).run(ticks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Advanced:
+    """What a pass came to for one workload: where it stands, sentences for the user, and what is away, if anything."""
+
+    progress: Progress
+    notes: tuple[str, ...] = ()
+    trouble: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """How a task ended; ``result`` is None when it was stopped before."""
+    """How a thread of a pass ended: ``key`` is the workload, None for evaluations; ``result`` is None when it was stopped before."""
 
-    task: _Task
-    result: Any = None
+    key: WorkloadId | None
+    name: str
+    result: _Advanced | list[Collected] | None = None
     error: Exception | None = None
 
 
@@ -76,44 +83,22 @@ class _LoopEnded:
     error: Exception | None
 
 
-class _FlowOwner:
-    """Passes on to all tasks of a pass what its one flow says."""
-
-    def __init__(self, note: Callable[[str], None], foregrounds: Sequence[Foreground]) -> None:
-        self.note = note
-        self._foregrounds = foregrounds
-
-    def begin_without(self) -> None:
-        for foreground in self._foregrounds:
-            foreground.begin_without()
-
-    def flow_ended(self) -> None:
-        for foreground in self._foregrounds:
-            foreground.flow_ended()
-
-
 class Schedule:
-    """Runs passes until it is stopped; ``interval_seconds`` lie between the starts of two.
-
-    ``has_evaluations`` says whether runs of suites wait to be scored, but for those that wait for their next try: that is then
-    done after the pass. ``on_note`` may be called in any thread.
-    """
+    """Runs passes until it is stopped; ``interval_seconds`` lie between the starts of two. See ``serve``."""
 
     def __init__(
         self,
         settings: Settings,
-        engine: Engine,
         *,
         interval_seconds: float,
         on_note: Callable[[str], None],
-        has_evaluations: Callable[[Runner, Retries[str]], bool] = lambda _runner, _retries: False,
+        observer: Observer = DO_NOTHING,
         pass_seconds: float = _PASS_SECONDS,
     ) -> None:
         self._settings = settings
-        self._engine = engine
         self._interval_seconds = interval_seconds
         self._on_note = on_note
-        self._has_evaluations = has_evaluations
+        self._observer = Observers(observer)
         self._pass_seconds = pass_seconds
         first_retry = max(interval_seconds, _FIRST_RETRY_SECONDS)
         self._retries: Retries[WorkloadId] = Retries(first_retry)
@@ -123,8 +108,8 @@ class Schedule:
         self._saying: set[str] = set()
         self._lock = threading.Lock()
         self._slots: Slots[WorkloadId | None] = Slots()
-        self._under_way: dict[WorkloadId | None, _Task] = {}
-        #: For the thread of the passes: tasks that have ended, None to stop.
+        self._under_way: set[WorkloadId | None] = set()
+        #: For the thread of the passes: threads that have ended, None to stop.
         self._ended: queue.SimpleQueue[_Ended | None] = queue.SimpleQueue()
         # Not an Event: a signal handler may only use what it cannot find locked. None is a wish to end, else it has ended.
         self._news: queue.SimpleQueue[_LoopEnded | None] = queue.SimpleQueue()
@@ -157,22 +142,15 @@ class Schedule:
     # In the main thread
 
     def _stop_all(self, runner: Runner) -> None:
-        self._engine.is_stopped = True
-        runner.crew.stopping.set()
+        runner.threads.stopping.set()
         self._ended.put(None)
-        with self._lock:
-            under_way = list(self._under_way.values())
-        for task in under_way:
-            task.foreground.stop()
         give_up_at = time.monotonic() + _STOP_SECONDS
         while (left := give_up_at - time.monotonic()) > 0:
             try:
                 if self._news.get(timeout=left) is not None:
                     return
             except queue.Empty:
-                break
-        for task in under_way:
-            task.foreground.abandon()
+                return
 
     def _stop(self, _number: int, _frame: object) -> None:
         if self._stopping:
@@ -225,56 +203,62 @@ class Schedule:
             self._note(f"this pass could not be finished: {message_of(error)}")
 
     def _pass(self, runner: Runner, give_up_at: float) -> None:
-        tasks = [
-            self._task(workload.id, workload.name, job_of(runner, workload))
+        workloads = [
+            workload
             for workload in runner.open_workloads()
             if workload.id not in self._under_way and self._retries.left_seconds(workload.id) <= 0
         ]
-        if not tasks:
+        if not workloads:
             return
-        self._start_flow(tasks, lambda: _load_advance_workloads(self._interval_seconds))
-        waiting = deque(tasks)
+        self._observer.pass_began(workloads)
+        waiting = deque(workloads)
         while waiting and not self._stopping:
-            if self._slots.take(waiting[0].key):
-                self._begin(waiting.popleft())
+            if self._slots.take(waiting[0].id):
+                workload = waiting.popleft()
+                self._begin(workload.id, workload.name, partial(self._advance, runner, workload))
             else:
                 self._handle_until(
                     time.monotonic() + self._slots.wait_seconds(), lambda: self._slots.wait_seconds() <= 0
                 )
-        for task in waiting:
-            task.foreground.abandon()
-        self._handle_until(give_up_at, lambda: not any(task is self._under_way.get(task.key) for task in tasks))
+        ids = {workload.id for workload in workloads}
+        self._handle_until(give_up_at, lambda: not ids & self._under_way)
+        self._observer.pass_ended()
 
     def _collect(self, runner: Runner, give_up_at: float) -> None:
-        if not self._has_evaluations(runner, self._evaluation_retries):
+        if not is_due(runner, self._evaluation_retries):
             return
-        task = self._task(None, "evaluations", Job(runner, collecting(runner, self._evaluation_retries), names={}))
-        self._start_flow([task], lambda: load_collect_evaluations(self._interval_seconds))
-        self._begin(task)
+        self._begin(None, "evaluations", lambda: collect(runner, self._evaluation_retries))
         self._handle_until(give_up_at, lambda: None not in self._under_way)
 
-    def _task(self, key: WorkloadId | None, name: str, job: Job[Any]) -> _Task:
-        # With threads of its own: what it waits for at its end must not be another workload's.
-        return _Task(key, name, job, Foreground(self._note, Crew(), patience_seconds=_PATIENCE_SECONDS))
+    def _begin(self, key: WorkloadId | None, name: str, call: Callable[[], _Advanced | list[Collected] | None]) -> None:
+        def work() -> None:
+            try:
+                self._ended.put(_Ended(key, name, call()))
+            except Exception as error:  # noqa: BLE001 - that workload's, whatever it is
+                self._ended.put(_Ended(key, name, error=error))
 
-    def _start_flow(
-        self, tasks: Sequence[_Task], load_flow: Callable[[], Callable[[], Coroutine[Any, Any, None]]]
-    ) -> None:
-        owner = _FlowOwner(self._note, [task.foreground for task in tasks])
-        self._engine.start([(task.job, task.foreground) for task in tasks], owner, load_flow)
+        self._under_way.add(key)
+        threading.Thread(target=work, name="batchkit-advance", daemon=True).start()
 
-    def _begin(self, task: _Task) -> None:
-        with self._lock:
-            self._under_way[task.key] = task
-            if self._stopping:
-                task.foreground.stop()
-        threading.Thread(target=self._work, args=(task,), name="batchkit-advance", daemon=True).start()
-
-    def _work(self, task: _Task) -> None:
+    def _advance(self, runner: Runner, workload: Workload) -> _Advanced | None:
+        """Take a workload one pass further; None when that was stopped."""
+        self._observer.began(workload)
+        drive = runner.drive(workload.id, until=DriveUntil.ONE_PASS)
         try:
-            self._ended.put(_Ended(task, task.foreground.work(task.job)))
-        except Exception as error:  # noqa: BLE001 - that workload's, whatever it is
-            self._ended.put(_Ended(task, error=error))
+            action = runner.work(drive, self._observer)
+        except WorkStopped:
+            return None
+        except Exception as error:
+            self._observer.failed(workload, error)
+            raise
+        if not isinstance(action, Done):
+            raise TypeError("a single pass does not wait")
+        progress = action.progress
+        self._observer.finished(progress)
+        if progress.is_finished:
+            return _Advanced(progress, on_finished(runner, progress))
+        trouble = runner.trouble(workload.id)
+        return _Advanced(progress, trouble=None if trouble is None else trouble.what)
 
     def _handle_until(self, moment: float, is_over: Callable[[], bool] = lambda: False) -> None:
         """Handle tasks as they end, until ``is_over``, a moment of ``time.monotonic``, or the wish to end."""
@@ -287,41 +271,39 @@ class Schedule:
     def _handle(self, ended: _Ended | None) -> None:
         if ended is None:
             return
-        task = ended.task
-        with self._lock:
-            del self._under_way[task.key]
-        if task.key is not None:
-            self._slots.give_back(task.key)
+        self._under_way.discard(ended.key)
+        if ended.key is not None:
+            self._slots.give_back(ended.key)
         if ended.error is not None:
-            if task.key is not None and not is_of_all(ended.error):
-                self._retries.failed(task.key)
-            self._trouble(task.name, ended.error)
-        elif ended.result is not None:
-            if task.key is None:
-                self._troubles.pop(task.name, None)
-                self._collected(ended.result)
-            else:
-                self._advanced(task, task.key, ended.result)
+            if ended.key is not None and not is_about_all(ended.error):
+                self._retries.failed(ended.key)
+            self._trouble(ended.name, ended.error)
+        elif isinstance(ended.result, list):
+            self._troubles.pop(ended.name, None)
+            self._collected(ended.result)
+        elif ended.result is not None and ended.key is not None:
+            self._advanced(ended.name, ended.key, ended.result)
 
-    def _advanced(self, task: _Task, key: WorkloadId, advanced: Advanced) -> None:
+    def _advanced(self, name: str, key: WorkloadId, advanced: _Advanced) -> None:
         self._retries.succeeded(key)
-        before = self._troubles.pop(task.name, None)
+        before = self._troubles.pop(name, None)
         if advanced.trouble is not None:
             # The next pass comes as usual: what is away for a pass is no failure of the workload.
-            self._troubles[task.name] = advanced.trouble
+            self._troubles[name] = advanced.trouble
             if before != advanced.trouble:
-                self._on_note(f"{task.name}: {advanced.trouble}")
+                self._on_note(f"{name}: {advanced.trouble}")
         for note in advanced.notes:
             self._on_note(note)
 
-    def _collected(self, findings: Sequence[Finding]) -> None:
-        for found in findings:
+    def _collected(self, collected: Sequence[Collected]) -> None:
+        for found in collected:
             if found.error is not None:
                 self._evaluation_retries.failed(found.run)
                 self._trouble(found.run, found.error)
                 continue
             self._evaluation_retries.succeeded(found.run)
             if found.summary is not None:
+                self._observer.evaluated(found.summary, found.report)
                 self._on_note(f"{found.run}: {found.summary.verdict}")
 
     def _trouble(self, name: str, error: Exception) -> None:
@@ -340,22 +322,3 @@ class Schedule:
             self._said.add(text)
         if not is_known:
             self._on_note(text)
-
-
-def _load_advance_workloads(interval_seconds: float) -> Callable[[], Coroutine[Any, Any, None]]:
-    from .advance_workloads import advance_workloads  # noqa: PLC0415 - imports Prefect
-
-    async def call() -> None:
-        await advance_workloads(interval_seconds, return_state=True)
-
-    return call
-
-
-def load_collect_evaluations(interval_seconds: float) -> Callable[[], Coroutine[Any, Any, None]]:
-    """Give what calls the flow that collects evaluations; loads Prefect."""
-    from .evaluate import collect_evaluations  # noqa: PLC0415 - imports Prefect
-
-    async def call() -> None:
-        await collect_evaluations(interval_seconds, return_state=True)
-
-    return call

@@ -9,12 +9,13 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from batchkit.flows.errand import WaveFailed, errand_of, run_errand
+from batchkit.flows.remote_wave import WaveFailed, remote_wave_of, run_remote_wave
 
-from batchkit.engine.driver import Wait, until_wait
+from batchkit.engine.waves import Wait
 from batchkit.errors import ConfigurationError
 from batchkit.models import ShardState
 from batchkit.store import shards
+from tests.observing import to_the_end
 from tests.surroundings.proofs import Meddled, assert_bought_once, assert_complete
 from tests.workloads import write_mixed
 
@@ -32,10 +33,10 @@ def bench(open_bench, monkeypatch, tmp_path):
     return opened
 
 
-def first_errand(runner):
+def first_wave(runner):
     """Write down the first wave: everything is to be submitted."""
-    (wave,) = next(runner.drive(runner.find("work").id))
-    return errand_of(runner, wave)
+    (wave,) = runner.drive(runner.find("work").id).next()
+    return remote_wave_of(runner, wave)
 
 
 def test_another_process_does_the_waves(bench):
@@ -50,13 +51,11 @@ def test_another_process_does_the_waves(bench):
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
 
         def elsewhere(waves):
-            return [pool.submit(run_errand, errand_of(sender, wave)).result(LONG) for wave in waves]
+            return [pool.submit(run_remote_wave, remote_wave_of(sender, wave)).result(LONG) for wave in waves]
 
-        drive = sender.drive(workload.id)
-        while isinstance(step := until_wait(drive, elsewhere, lambda _wave, _report: None), Wait):
-            sender._wait(max(step.until - sender.clock(), 0))
+        progress = to_the_end(sender.drive(workload.id), sender, run_waves=elsewhere)
 
-    assert step.all_succeeded
+    assert progress.all_succeeded
     assert_bought_once(bench.emulator, REQUESTS)
     assert_complete(bench.export(), REQUESTS)
 
@@ -68,7 +67,7 @@ def test_no_secret_travels(bench):
     given = {"database_url": f"postgresql://me:{secret}@host/db", "spool_url": f"s3://me:{secret}@bucket"}
     runner.settings = runner.settings.model_copy(update=given)
 
-    sent = pickle.dumps(first_errand(runner))
+    sent = pickle.dumps(first_wave(runner))
 
     assert runner.settings.base_url.encode() in sent
     assert secret.encode() not in sent
@@ -80,7 +79,7 @@ def test_what_a_process_knows_by_itself_counts(bench, monkeypatch, tmp_path):
     bench.home.rename(tmp_path / "elsewhere")
     monkeypatch.setenv("BATCHKIT_HOME", str(tmp_path / "elsewhere"))
 
-    report = run_errand(first_errand(bench.runner))
+    report = run_remote_wave(first_wave(bench.runner))
 
     assert report.counts["submitted"]
     bench.home = tmp_path / "elsewhere"
@@ -90,13 +89,13 @@ def test_what_a_process_knows_by_itself_counts(bench, monkeypatch, tmp_path):
 
 def test_a_process_with_another_database_does_nothing(bench, monkeypatch, tmp_path):
     """A worker that looks at another database says so, also when a workload has the same number there."""
-    errand = first_errand(bench.runner)
+    remote = first_wave(bench.runner)
     monkeypatch.setenv("BATCHKIT_DATABASE_URL", f"sqlite:///{tmp_path / 'other.db'}")
 
     with pytest.raises(WaveFailed) as caught:
-        run_errand(errand)
+        run_remote_wave(remote)
     with pytest.raises(WaveFailed):
-        run_errand(replace(errand, directory="work-of-somebody-else"))
+        run_remote_wave(replace(remote, directory="work-of-somebody-else"))
 
     assert isinstance(caught.value.error, ConfigurationError)
     assert "BATCHKIT_DATABASE_URL" in str(caught.value.error.hint)
@@ -105,12 +104,12 @@ def test_a_process_with_another_database_does_nothing(bench, monkeypatch, tmp_pa
 
 def test_a_process_with_another_key_does_nothing(bench, monkeypatch):
     """A worker with another key would not see the batches: the error is ours, and survives the way back."""
-    first = first_errand(bench.runner)
-    run_errand(replace(first, wave=replace(first.wave, shard_ids=first.wave.shard_ids[:1])))
+    first = first_wave(bench.runner)
+    run_remote_wave(replace(first, wave=replace(first.wave, shard_ids=first.wave.shard_ids[:1])))
     monkeypatch.setenv("GROQ_API_KEY", "gsk_another")
 
     with pytest.raises(WaveFailed) as caught:
-        run_errand(first)
+        run_remote_wave(first)
 
     arrived = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own bytes
     assert isinstance(arrived.error, ConfigurationError)
@@ -119,12 +118,12 @@ def test_a_process_with_another_key_does_nothing(bench, monkeypatch):
 
 def test_what_the_sender_does_not_hold_any_more_is_left_alone(bench):
     """Shards that were taken over before the wave began belong to somebody else."""
-    errand = first_errand(bench.runner)
+    remote = first_wave(bench.runner)
     with bench.runner.store.write() as connection:
         shards.release(connection, bench.runner.owner)
-    assert len(next(bench.open_runner().drive(bench.runner.find("work").id))[0].shard_ids) == 4
+    assert len(bench.open_runner().drive(bench.runner.find("work").id).next()[0].shard_ids) == 4
 
-    assert run_errand(errand).counts == {"taken over": 4}
+    assert run_remote_wave(remote).counts == {"taken over": 4}
     assert bench.emulator.ledger().totals.batches == 0
 
 
@@ -132,7 +131,7 @@ def test_a_wave_outlives_its_sender(bench):
     """When the sender is gone in the middle of a wave, the shards stay with who is at work on them, and nobody buys them too."""
     sender, other = bench.open_runner(), bench.open_runner()
     workload = sender.find("work")
-    (wave,) = next(sender.drive(workload.id))
+    (wave,) = sender.drive(workload.id).next()
     worker = bench.open_runner(transfers=1, settle_seconds=60)
     under_way, go_on = threading.Event(), threading.Event()
 
@@ -147,7 +146,7 @@ def test_a_wave_outlives_its_sender(bench):
         assert under_way.wait(LONG)
         sender.close()
         drive = other.drive(workload.id)
-        assert isinstance(next(drive), Wait)
+        assert isinstance(drive.next(), Wait)
         go_on.set()
         assert working.result(LONG).counts["submitted"] == 4
 

@@ -1,0 +1,52 @@
+"""Reading workloads: status, export, report. Nothing here drives or sends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from batchkit.api import existing
+from batchkit.api.opening import open_existing
+from batchkit.datasets import require_extra
+from batchkit.files.outputs import check_file
+from batchkit.settings import load_settings
+from batchkit.steps.export import check_target, input_files
+
+if TYPE_CHECKING:
+    from batchkit.api.opening import Source
+    from batchkit.engine.progress import Progress
+    from batchkit.settings import Settings
+
+
+def status(name: str | None = None, *, settings: Settings | None = None) -> list[Progress]:
+    """Read where a workload stands, or all of them, oldest first; needs no key and creates nothing.
+
+    Raises ``UnknownWorkload``, also when the database does not exist yet.
+    """
+    return existing.pictures(settings or load_settings(), name)
+
+
+def export(name: str, target: Source, *, raw_csv: bool = False, settings: Settings | None = None) -> int:
+    """Write one line per request in input order to a ``.jsonl``, ``.csv`` or ``.parquet`` file; returns how many.
+
+    In a ``.csv`` a text that a spreadsheet would run as a formula gets an apostrophe in front, unless ``raw_csv``.
+    Raises ``UnknownWorkload``, and ``UsageError`` for a target that cannot be written or is the input.
+    """
+    with open_existing(settings) as runner:
+        check_target(Path(target), inputs=input_files(runner.find(name)))
+        return runner.export(name, Path(target), raw_csv=raw_csv)
+
+
+def report(name: str, target: Source | None = None, *, rows: int = 500, settings: Settings | None = None) -> Path:
+    """Write one self-contained HTML page about a workload or an evaluation run; needs the extra ``annotate``.
+
+    ``target`` is by default ``NAME.report.html`` in the working directory; ``rows`` says how many requests it shows, the worst
+    first, up to 2,000. Gives the whole path of the page. Raises ``UnknownWorkload``.
+    """
+    require_extra()
+    from batchkit.reports.writing import default_target, write_report  # noqa: PLC0415 - an extra
+
+    if target is not None:
+        check_file(Path(target), makes_folder=True)
+    with open_existing(settings) as runner:
+        return write_report(runner, name, default_target(name) if target is None else Path(target), rows=rows)

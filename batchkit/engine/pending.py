@@ -1,0 +1,289 @@
+"""Finding what is pending: the probes of a pass, the waves that can be taken, and when something is pending next.
+
+One ``PendingWork`` serves all drives of a process: it remembers how often each workload is polled.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import wait as wait_for
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, assert_never
+
+from batchkit.engine.outage import DriveHealth
+from batchkit.engine.progress import Progress, read_progress
+from batchkit.engine.waves import Wave, WaveKind, Waves
+from batchkit.errors import AccountRefused, ProviderError, RowsHeld
+from batchkit.models import ShardId, ShardState, WorkloadId
+from batchkit.steps import cancel, clocks, merge, poll, resubmit, settle, submit
+from batchkit.steps.context import StepReport
+from batchkit.store import shards, workloads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
+
+    from batchkit.models import Trouble
+    from batchkit.steps.context import StepContext
+
+_SHORTEST_WAIT_SECONDS = 1.0
+_POLL_BACKOFF = 1.5
+#: A provider that is away is asked at least so often, however rarely its batches are polled.
+_LONGEST_OUTAGE_PAUSE_SECONDS = 60.0
+_CHECK_WAITS_SECONDS = 300.0
+#: How long a pass waits for the list of batches to be read, before it goes to its other work.
+_SETTLE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _WaveSize:
+    """How many shards a wave takes: one in ``_WAVE_SHARE`` of those that are pending, within these bounds."""
+
+    least: int
+    most: int
+
+
+_UNSENT = (ShardState.PLANNED, ShardState.UPLOADED)
+#: Shards uploaded and created, and shards merged, in one wave.
+_SUBMIT_WAVE = _WaveSize(least=16, most=64)
+_MERGE_WAVE = _WaveSize(least=2, most=50)
+#: What one wave leaves is there for the processes beside it; near the end waves get small, so that all end together.
+_WAVE_SHARE = 4
+
+
+@dataclass(slots=True)
+class _PollPace:
+    interval_seconds: float
+    due_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pacing:
+    """Waits in seconds; see the settings of the same names."""
+
+    poll_interval_seconds: float
+    max_poll_interval_seconds: float
+    outage_seconds: float
+
+    @property
+    def shortest_wait_seconds(self) -> float:
+        """The shortest wait between two passes."""
+        return min(_SHORTEST_WAIT_SECONDS, self.poll_interval_seconds)
+
+
+class PendingWork:
+    """Finds the pending work of workloads, any number of them; each may be asked for in a thread of its own.
+
+    ``parallel_waves`` is how many waves of merging are taken together. ``begin`` starts a call in a thread that the process
+    need not wait for.
+    """
+
+    def __init__(
+        self,
+        context: StepContext,
+        pacing: Pacing,
+        *,
+        parallel_waves: int,
+        begin: Callable[[Callable[[], StepReport]], Future[StepReport]],
+    ) -> None:
+        self._context = context
+        self._pacing = pacing
+        self._parallel_waves = parallel_waves
+        self._paces: dict[WorkloadId, _PollPace] = {}
+        self._seen_at: dict[WorkloadId, float] = {}
+        self._waits_checked_at: dict[WorkloadId, float] = {}
+        self._troubles: dict[WorkloadId, Trouble] = {}
+        self._begin = begin
+        self._settling: dict[WorkloadId, Future[StepReport]] = {}
+        self._is_checked = False
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Gives Unix seconds."""
+        return self._context.clock
+
+    def note_trouble(self, workload_id: WorkloadId, trouble: Trouble | None) -> None:
+        """Remember what the passes over a workload met; None when nothing is in their way, or the drive has ended."""
+        if trouble is None:
+            self._troubles.pop(workload_id, None)
+        else:
+            self._troubles[workload_id] = trouble
+
+    def trouble(self, workload_id: WorkloadId) -> Trouble | None:
+        """Return what keeps the work on a workload from going on now; None when nothing does. May be called in any thread."""
+        of_passes, of_calls = self._troubles.get(workload_id), self._context.provider.trouble()
+        if of_passes is None or of_calls is None:
+            return of_passes or of_calls
+        # One outage with one count: that of the calls, of which a pass makes several; only the passes know when it is given up.
+        return replace(of_calls, since=min(of_calls.since, of_passes.since), gives_up_at=of_passes.gives_up_at)
+
+    def run_wave(self, wave: Wave) -> StepReport:
+        """Do one wave. May be called in any thread."""
+        match wave.kind:
+            case WaveKind.MERGE:
+                return merge.merge(self._context, wave.workload_id, wave.shard_ids)
+            case WaveKind.RESUBMIT:
+                return resubmit.resubmit(self._context, wave.workload_id)
+            case WaveKind.SUBMIT:
+                return submit.submit(self._context, wave.workload_id, wave.shard_ids)
+            case _ as never:
+                assert_never(never)
+
+    def new_health(self) -> DriveHealth:
+        """Make what one drive remembers of its errors and outages."""
+        return DriveHealth(
+            self._context.clock,
+            limit_seconds=self._pacing.outage_seconds,
+            first_wait_seconds=self._pacing.shortest_wait_seconds,
+        )
+
+    def progress(self, workload_id: WorkloadId) -> Progress:
+        """Read where a workload stands."""
+        with self._context.store.read() as connection:
+            return read_progress(connection, workloads.get(connection, workload_id), now=self._context.clock())
+
+    def probe(self, workload_id: WorkloadId) -> StepReport:
+        """Do what begins a pass: settle, cancel, poll, and before the first upload ask whether a batch API answers."""
+        total = StepReport({})
+        for step in (self._end_impossible_waits, self._settle, self._cancel, self._poll, self._check_provider):
+            total += self._unless_held(step, workload_id)
+        return total
+
+    def probe_between_submits(self, workload_id: WorkloadId) -> StepReport:
+        """Cancel and poll between two waves of submitting: to submit everything may take hours, in which batches end."""
+        return self._unless_held(self._cancel, workload_id) + self._unless_held(self._poll, workload_id)
+
+    def merges(self, workload_id: WorkloadId) -> Waves:
+        """Take shards that have ended, for as many waves as may be done at the same time."""
+        ids = self._claim(workload_id, (ShardState.ENDED,), _MERGE_WAVE, waves=self._parallel_waves)
+        parts = (ids[start :: self._parallel_waves] for start in range(self._parallel_waves))
+        return tuple(Wave(WaveKind.MERGE, workload_id, part) for part in parts if part)
+
+    def submits(self, workload_id: WorkloadId) -> Waves:
+        """Take shards that have no batch yet, for one wave: it does several transfers at a time by itself."""
+        ids = self._claim(workload_id, _UNSENT, _SUBMIT_WAVE) if self._is_checked else ()
+        return (Wave(WaveKind.SUBMIT, workload_id, ids),) if ids else ()
+
+    def resubmits(self, workload_id: WorkloadId) -> Waves:
+        """Return the wave that cuts new shards, when requests are pending for it."""
+        return (Wave(WaveKind.RESUBMIT, workload_id),) if resubmit.is_due(self._context, workload_id) else ()
+
+    def _unless_held(self, step: Callable[[WorkloadId], StepReport], workload_id: WorkloadId) -> StepReport:
+        """Do a step of the pass; rows that somebody holds keep the pass from this step, not from the others."""
+        try:
+            return step(workload_id)
+        except RowsHeld as error:
+            return StepReport({}, (error.message,), outage=error.message, error=error)
+
+    def _cancel(self, workload_id: WorkloadId) -> StepReport:
+        return cancel.cancel(self._context, workload_id)
+
+    def _settle(self, workload_id: WorkloadId) -> StepReport:
+        """Settle lost creations in a thread of its own: to read a long list must not keep the pass from its other work."""
+        known = self._settling.pop(workload_id, None)
+        if known is None:
+            with self._context.store.read() as connection:
+                if not shards.has_any(connection, workload_id, (ShardState.SUBMITTING,)):
+                    return StepReport({})
+        running = known or self._begin(partial(settle.settle, self._context, workload_id))
+        done, _ = wait_for([running], timeout=_SETTLE_SECONDS if known is None else 0)
+        if done:
+            return running.result()
+        self._settling[workload_id] = running
+        return StepReport({})
+
+    def _check_provider(self, workload_id: WorkloadId) -> StepReport:
+        """Ask, before the first upload of this process, whether a batch API answers there that takes this account.
+
+        Raises ``WrongAddress`` and ``AccountRefused``.
+        """
+        if self._is_checked:
+            return StepReport({})
+        with self._context.store.read() as connection:
+            if not shards.has_any(connection, workload_id, _UNSENT):
+                return StepReport({})
+        try:
+            warning = self._context.provider.check()
+        except AccountRefused:
+            raise
+        except ProviderError as error:
+            return StepReport({}, outage=str(error))
+        self._is_checked = True
+        return StepReport({}, () if warning is None else (warning,))
+
+    def _end_impossible_waits(self, workload_id: WorkloadId) -> StepReport:
+        """End waits that a wrong clock wrote: at first, every few minutes, and when this machine's clock is set back."""
+        now = self._context.clock()
+        seen_at = self._seen_at.get(workload_id, now)
+        was_set_back = now < seen_at - clocks.SET_BACK_SECONDS
+        self._seen_at[workload_id] = now
+        if was_set_back or now >= self._waits_checked_at.get(workload_id, 0.0) + _CHECK_WAITS_SECONDS:
+            self._waits_checked_at[workload_id] = now
+            clocks.end_impossible_waits(self._context, workload_id, was_set_back=was_set_back)
+        return StepReport({})
+
+    def _claim(
+        self, workload_id: WorkloadId, states: Sequence[ShardState], size: _WaveSize, *, waves: int = 1
+    ) -> tuple[ShardId, ...]:
+        taken: list[ShardId] = []
+        owner = self._context.owner
+        with self._context.store.write() as connection:
+            now = self._context.clock()
+            enough = _WAVE_SHARE * waves * size.most
+            due = shards.count_claimable(connection, workload_id, states, owner=owner, now=now, at_most=enough)
+            limit = waves * min(max(-(-due // (_WAVE_SHARE * waves)), size.least), size.most)
+            for state in states if due else ():
+                claimed = shards.claim(
+                    connection,
+                    workload_id,
+                    state,
+                    owner=owner,
+                    now=now,
+                    lease_seconds=self._context.timing.lease_seconds,
+                    limit=limit - len(taken),
+                )
+                taken.extend(shard.id for shard in claimed)
+        return tuple(taken)
+
+    def _poll(self, workload_id: WorkloadId) -> StepReport:
+        """Poll when it is time; the wait grows while no status changes, and with the calls that one poll takes.
+
+        Of thousands of batches some status has always changed: without the latter they would be asked for without a pause.
+        """
+        pace = self._paces.get(workload_id)
+        # A time before the wait began means that the clock was set back.
+        if pace is not None and pace.due_at - pace.interval_seconds <= self._context.clock() < pace.due_at:
+            return StepReport({})
+        report = poll.poll(self._context, workload_id)
+        shortest = self._pacing.poll_interval_seconds
+        longest = max(self._pacing.max_poll_interval_seconds, shortest)
+        if report.outage is not None:
+            longest = min(longest, max(_LONGEST_OUTAGE_PAUSE_SECONDS, shortest))
+        interval = min(shortest * max(report.counts.get("status calls", 0), 1), longest)
+        if pace is not None and not report.counts.get("changed"):
+            interval = min(max(pace.interval_seconds * _POLL_BACKOFF, interval), longest)
+        self._paces[workload_id] = _PollPace(interval, self._context.clock() + interval)
+        return report
+
+    def poll_soon(self, workload_id: WorkloadId) -> None:
+        """Poll new batches soon, however long the wait for the old ones has grown."""
+        shortest = self._pacing.poll_interval_seconds
+        pace = self._paces.get(workload_id)
+        due_at = self._context.clock() + shortest
+        self._paces[workload_id] = _PollPace(shortest, due_at if pace is None else min(pace.due_at, due_at))
+
+    def next_at(self, workload_id: WorkloadId, now: float) -> float:
+        """Return when work is pending next, in Unix seconds: at least the shortest wait from ``now``, at most the longest poll interval."""
+        pace = self._paces.get(workload_id)
+        due = [now + self._pacing.max_poll_interval_seconds]
+        if pace is not None:
+            due.append(pace.due_at)
+        with self._context.store.read() as connection:
+            for state in (ShardState.PLANNED, ShardState.UPLOADED, ShardState.SUBMITTING, ShardState.ENDED):
+                at = shards.next_due(connection, workload_id, state)
+                if at is not None:
+                    due.append(at)
+            pending = resubmit.next_due(connection, self._context, workload_id)
+            if pending is not None:
+                due.append(pending)
+        return max(min(due), now + self._pacing.shortest_wait_seconds)

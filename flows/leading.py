@@ -1,0 +1,198 @@
+"""Flows that lead: on a worker, and in the foreground with a cluster, a flow does what a drive asks for, each wave as a task run."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+import anyio.to_thread
+from prefect.context import FlowRunContext
+from prefect.logging import get_run_logger
+from prefect.states import Completed, Failed
+
+from batchkit.engine.observer import Observer, Observers
+from batchkit.engine.runtime import Runner
+from batchkit.engine.waits import Countdown
+from batchkit.engine.waves import Done, DriveUntil, Wait
+from batchkit.errors import BatchkitError
+from batchkit.settings import load_settings
+
+from . import pictures
+from .clusters import open_cluster
+from .remote_wave import WaveFailed
+from .reporting import PrefectObserver, ReportThread
+from .sink import FlowRunSink
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from typing import Any
+
+    from prefect.client.schemas.objects import State
+
+    from batchkit.engine.driver import Drive, Outcome
+    from batchkit.engine.progress import Progress
+    from batchkit.engine.waves import Wave, Waves
+    from batchkit.models import Workload, WorkloadId
+
+    from .clusters import Cluster
+
+T = TypeVar("T")
+
+_LONGEST_NAP_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a command that runs a flow in its own process gives it: a runner, whom to tell, and when to stop (Unix seconds)."""
+
+    runner: Runner
+    observer: Observer
+    stop_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """What a leading flow works with; with a ``cluster`` the waves are done there. ``names`` are those of its workloads."""
+
+    runner: Runner
+    cluster: Cluster | None
+    prefect: PrefectObserver
+    observer: Observer
+    names: dict[WorkloadId, str] = field(default_factory=dict)
+    stop_at: float | None = None
+    is_foreground: bool = False
+
+    async def call(self, call: Callable[[], T]) -> T:
+        """Do a blocking call in a worker thread."""
+        return await anyio.to_thread.run_sync(call)
+
+    async def drive(self, workload: Workload, until: DriveUntil) -> Progress:
+        """Drive a workload, each wave as a task run; returns the last snapshot. Raises as ``Drive.next``."""
+        self.names[workload.id] = workload.name
+        self.observer.began(workload)
+        drive = self.runner.drive(workload.id, until=until, stop_at=self.stop_at)
+        try:
+            progress = await self._follow(drive)
+        except Exception as error:
+            self.observer.failed(workload, error)
+            raise
+        self.observer.finished(progress)
+        return progress
+
+    async def _follow(self, drive: Drive) -> Progress:
+        while True:
+            action = await self.call(drive.next)
+            if isinstance(action, Done):
+                return action.progress
+            if isinstance(action, Wait):
+                self.observer.waiting(drive.workload_id, action)
+                countdown = Countdown(action.until, self.runner.clock)
+                # In steps: the clock may be set while it sleeps.
+                while (left := countdown.left_seconds) > 0:  # noqa: ASYNC110 - as said
+                    await anyio.sleep(min(left, _LONGEST_NAP_SECONDS))
+            else:
+                drive.report(await self._run_together(action))
+
+    async def _run_together(self, waves: Waves) -> list[Outcome]:
+        """Run waves at the same time. What the engine raises, and not a wave, is raised when all have ended."""
+        from .tasks import perform  # noqa: PLC0415 - needs what is defined here
+
+        for wave in waves:
+            self.observer.wave_started(wave)
+        results = await asyncio.gather(*map(perform, waves), return_exceptions=True)
+        outcomes = [_outcome(result) for result in results]
+        for wave, outcome in zip(waves, outcomes, strict=True):
+            self.observer.wave_ended(wave, outcome)
+        return outcomes
+
+    def run_wave(self, wave: Wave) -> Any:
+        """Do a wave in this thread. Raises ``WaveFailed`` with what it raised."""
+        try:
+            return self.runner.run_wave(wave)
+        except Exception as error:
+            raise WaveFailed(error) from error
+
+
+#: What the command that runs a flow in its own process gives it; None on a worker.
+given: ContextVar[Given | None] = ContextVar("given", default=None)
+#: The lead of the running flow, for its tasks: what travels as their arguments are ids only.
+current_lead: ContextVar[Lead] = ContextVar("current_lead")
+
+
+@asynccontextmanager
+async def open_lead(*tags: str) -> AsyncIterator[Lead]:
+    """Open what the running flow leads with, and close it afterwards; the flow run gets ``tags``.
+
+    Raises what opening a ``Runner`` raises, and ``ConfigurationError`` without the task runner that the settings ask for.
+    """
+    command = given.get()
+    runner = (
+        command.runner if command else await anyio.to_thread.run_sync(partial(Runner, load_settings(), verb="worker"))
+    )
+    names: dict[WorkloadId, str] = {}
+    thread = ReportThread()
+    try:
+        prefect = _prefect_observer(runner, thread, names)
+        prefect.tag("batchkit", *tags)
+        async with open_cluster(runner.settings) as cluster:
+            lead = Lead(
+                runner,
+                cluster,
+                prefect,
+                Observers(prefect, command.observer) if command else Observers(prefect),
+                names,
+                stop_at=command.stop_at if command else None,
+                is_foreground=command is not None,
+            )
+            current_lead.set(lead)
+            yield lead
+        if command is None:
+            # A single pass has left the reading of a long list to its thread; the process must not end before it.
+            await anyio.to_thread.run_sync(runner.threads.wait)
+    finally:
+        await anyio.to_thread.run_sync(thread.close)
+        if command is None:
+            await anyio.to_thread.run_sync(runner.close)
+
+
+def failed(error: BatchkitError) -> State[Any]:
+    """Make the final state of a flow run that ended with an error that is meant for the user."""
+    problems = [str(problem) for problem in getattr(error, "problems", ())]
+    return Failed(message=" ".join(filter(None, (f"{error.message}.", *problems, error.hint))))
+
+
+def ended(progress: Progress) -> State[Any]:
+    """Make the final state of a flow run about one workload."""
+    line = pictures.progress_line(progress)
+    if not progress.is_finished:
+        return Completed(name="Unfinished", message=f"{line}. The same command resumes.")
+    return Completed(message=line) if progress.all_succeeded else Completed(name="SomeFailed", message=line)
+
+
+def _prefect_observer(runner: Runner, thread: ReportThread, names: dict[WorkloadId, str]) -> PrefectObserver:
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        raise RuntimeError("this is called by flows, when they run")
+
+    def read(workload_id: WorkloadId) -> Progress | None:
+        try:
+            return runner.progress(workload_id)
+        except BatchkitError:
+            return None
+
+    sink = FlowRunSink(context.flow_run.id, list(context.flow_run.tags))
+    return PrefectObserver(sink, thread, names, log=get_run_logger().info, read=read)
+
+
+def _outcome(result: Any) -> Outcome:
+    if isinstance(result, WaveFailed):
+        return result.error
+    if isinstance(result, BaseException):
+        raise result
+    outcome: Outcome = result
+    return outcome

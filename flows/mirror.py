@@ -1,0 +1,353 @@
+"""The work of this process shown in Prefect: flow runs and task runs that tell what was done, when, and how it ended.
+
+Nothing of it leads or holds up the work. A ``Mirror`` is an observer: what it is told goes through a bounded queue to a thread that writes
+it to Prefect's API. Prefect that is slow, gone, killed or restarted costs reports, never work. Prefect itself is imported in that thread.
+
+Without a configured server a temporary one is started, but only once the work has lasted ``_LASTING_SECONDS``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from batchkit.engine.observer import Observer
+from batchkit.errors import BatchkitError
+
+from . import configured, pictures
+from .reporting import PrefectObserver, ReportThread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from batchkit.engine.driver import Outcome
+    from batchkit.engine.progress import Progress
+    from batchkit.engine.waves import DriveUntil, Wait, Wave
+    from batchkit.evaluation.results import EvaluationSummary
+    from batchkit.models import Workload, WorkloadId
+
+    from .recording import RecordedRun
+    from .server import ServerChoice
+
+#: A run that is shorter than this is not worth a temporary server, whose start takes many seconds of processor time.
+_LASTING_SECONDS = 5.0
+#: How long the end of a command waits until the last reports are written: to a configured server, and to a temporary one.
+_LEAVE_SECONDS = 1.5
+_LEAVE_TEMPORARY_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """How a flow run ended: ``kind`` is Prefect's (COMPLETED, FAILED, CANCELLED), ``name`` None the kind's own."""
+
+    kind: str
+    message: str
+    name: str | None = None
+
+
+class Mirror(Observer):
+    """Shows workloads that this process drives, a flow run each; or the passes of ``serve``, a flow run each.
+
+    ``home`` is where the record of a temporary server is kept. ``on_note`` is told, in a thread of its own, what the user should know
+    about Prefect. ``read`` reads where a workload stands, in that thread. ``until`` is a parameter of the flow runs.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        on_note: Callable[[str], None],
+        read: Callable[[WorkloadId], Progress | None] = lambda _workload_id: None,
+        until: DriveUntil | None = None,
+        interval_seconds: float | None = None,
+        lasting_seconds: float = _LASTING_SECONDS,
+    ) -> None:
+        self._read = read
+        self._until = until
+        self._interval_seconds = interval_seconds
+        self._is_configured = configured.may_be_configured()
+        self._server = _Server(home, on_note, wait_seconds=0.0 if self._is_configured else lasting_seconds)
+        self._thread = ReportThread()
+        self._runs: dict[WorkloadId, _ShownRun] = {}
+        self._pass: _ShownRun | None = None
+        self._names: dict[WorkloadId, str] = {}
+        self._lock = threading.Lock()
+
+    def began(self, workload: Workload) -> None:
+        """Show a flow run under the workload's name; in ``serve`` the pass is the flow run."""
+        with self._lock:
+            self._names[workload.id] = workload.name
+            if self._pass is None and self._interval_seconds is None:
+                parameters: dict[str, Any] = {"workload_id": int(workload.id), "workload_name": workload.name}
+                if self._until is not None:
+                    parameters["until"] = self._until.value
+                tags = ["batchkit", f"workload:{workload.name}"]
+                self._runs[workload.id] = self._open("process_workload", f"run {workload.name}", parameters, tags)
+
+    def pass_began(self, workloads: Sequence[Workload]) -> None:
+        """Show a flow run for the pass."""
+        with self._lock:
+            self._names.update({workload.id: workload.name for workload in workloads})
+            self._pass = self._open(
+                "advance_workloads",
+                "advance open workloads",
+                {"interval_seconds": self._interval_seconds},
+                ["batchkit"],
+            )
+
+    def pass_ended(self) -> None:
+        """End the flow run of the pass."""
+        with self._lock:
+            shown, self._pass = self._pass, None
+        if shown is not None:
+            shown.end(shown.ending_of_pass())
+
+    def wave_started(self, wave: Wave) -> None:
+        """Show a task run that begins."""
+        if (shown := self._run_of(wave.workload_id)) is not None:
+            shown.wave_started(wave)
+
+    def wave_ended(self, wave: Wave, outcome: Outcome) -> None:
+        """Show how a task run ended, and what the wave did."""
+        if (shown := self._run_of(wave.workload_id)) is not None:
+            shown.wave_ended(wave, outcome)
+
+    def waiting(self, workload_id: WorkloadId, wait: Wait) -> None:
+        """Show where the workload stands now and then."""
+        if (shown := self._run_of(workload_id)) is not None:
+            shown.observer.waiting(workload_id, wait)
+
+    def finished(self, progress: Progress) -> None:
+        """Show how the workload ended, or how far it is."""
+        shown = self._run_of(progress.workload.id)
+        if shown is None:
+            return
+        shown.observer.finished(progress)
+        line = pictures.progress_line(progress)
+        shown.lines.append(f"{progress.workload.name}: {line}")
+        self._end(progress.workload.id, _ending_of(progress, line))
+
+    def failed(self, workload: Workload, error: Exception) -> None:
+        """Show the error that ended the drive."""
+        shown = self._run_of(workload.id)
+        if shown is None:
+            return
+        shown.observer.failed(workload, error)
+        message = _message(error)
+        shown.lines.append(f"{workload.name}: {message}")
+        shown.has_failed = True
+        self._end(workload.id, _Ending("FAILED", message))
+
+    def evaluated(self, summary: EvaluationSummary, report: Path | None) -> None:
+        """Show what came of a run of a suite, in a flow run of its own."""
+        shown = self._open("collect_evaluations", "collect evaluations", {}, ["batchkit", f"suite:{summary.suite}"])
+        shown.observer.evaluated(summary, report)
+        shown.end(_Ending("COMPLETED", f"{summary.run}: {summary.verdict}"))
+
+    def close(self) -> None:
+        """Write what is still queued, for a second or two at most; runs that have not ended are shown as cancelled."""
+        interrupted = _Ending("CANCELLED", "The command was interrupted; the same command resumes.")
+        with self._lock:
+            open_runs = [*self._runs.values(), *([self._pass] if self._pass is not None else [])]
+            self._runs.clear()
+        for shown in open_runs:
+            shown.end(interrupted)
+        self._server.leave()
+        self._thread.close(_LEAVE_SECONDS if self._is_configured else _LEAVE_TEMPORARY_SECONDS)
+        self._server.close()
+
+    def _run_of(self, workload_id: WorkloadId) -> _ShownRun | None:
+        with self._lock:
+            return self._runs.get(workload_id) or self._pass
+
+    def _end(self, workload_id: WorkloadId, ending: _Ending) -> None:
+        with self._lock:
+            shown = self._runs.pop(workload_id, None)
+        if shown is not None:
+            shown.end(ending)
+
+    def _open(self, flow: str, name: str, parameters: dict[str, Any], tags: list[str]) -> _ShownRun:
+        sink = _LazySink(self._server, flow, name, parameters, tags, began_at=time.time())
+        return _ShownRun(sink, self._thread, self._names, self._read)
+
+
+class _ShownRun:
+    """One flow run: its waves become task runs, its reports artifacts, events and log lines."""
+
+    def __init__(
+        self,
+        sink: _LazySink,
+        thread: ReportThread,
+        names: dict[WorkloadId, str],
+        read: Callable[[WorkloadId], Progress | None],
+    ) -> None:
+        self._sink = sink
+        self._thread = thread
+        self._keys: dict[Wave, str] = {}
+        self._numbers = itertools.count()
+        #: What became of each workload of a pass, a line each.
+        self.lines: list[str] = []
+        self.has_failed = False
+        self.observer = PrefectObserver(sink, thread, names, log=self._log, read=read)
+        thread.put(sink.begin, matters=True)
+
+    def wave_started(self, wave: Wave) -> None:
+        key, at = str(next(self._numbers)), time.time()
+        self._keys[wave] = key
+        name = pictures.wave_name(wave.kind, len(wave.shard_ids))
+        self._thread.put(lambda: self._sink.wave_started(key, name, at), matters=True)
+
+    def wave_ended(self, wave: Wave, outcome: Outcome) -> None:
+        key, at = self._keys.pop(wave, None), time.time()
+        if key is not None:
+            has_failed = isinstance(outcome, Exception)
+            message = _message(outcome) if isinstance(outcome, Exception) else pictures.counts_line(outcome.counts)
+            self._thread.put(lambda: self._sink.wave_ended(key, message, at, has_failed=has_failed), matters=True)
+        self.observer.wave_ended(wave, outcome)
+
+    def end(self, ending: _Ending) -> None:
+        at = time.time()
+        for key in self._keys.values():
+            message = "continues after this flow run"
+            self._thread.put(partial(self._sink.wave_ended, key, message, at, has_failed=False), matters=True)
+        self._keys.clear()
+        self._thread.put(lambda: self._sink.end(ending.kind, ending.name, ending.message, at), matters=True)
+
+    def ending_of_pass(self) -> _Ending:
+        message = "; ".join(self.lines) or "The workloads are worked on beside the next pass."
+        return _Ending("FAILED" if self.has_failed else "COMPLETED", message)
+
+    def _log(self, line: str) -> None:
+        at = time.time()
+        self._thread.put(lambda: self._sink.log(line, at), matters=True)
+
+
+class _LazySink:
+    """A recorded run that is made in Prefect when the first report is sent."""
+
+    def __init__(
+        self, server: _Server, flow: str, name: str, parameters: dict[str, Any], tags: list[str], *, began_at: float
+    ) -> None:
+        self._server = server
+        self._flow = flow
+        self._name = name
+        self._parameters = parameters
+        self._tags = tags
+        self._began_at = began_at
+        self._run: RecordedRun | None = None
+
+    def begin(self) -> None:
+        """Make the run in Prefect."""
+        self._recorded()
+
+    def wave_started(self, key: str, name: str, at: float) -> None:
+        self._recorded().wave_started(key, name, at)
+
+    def wave_ended(self, key: str, message: str, at: float, *, has_failed: bool) -> None:
+        self._recorded().wave_ended(key, message, at, has_failed=has_failed)
+
+    def log(self, line: str, at: float) -> None:
+        self._recorded().log(line, at)
+
+    def tag(self, tags: list[str]) -> None:
+        self._recorded().tag(tags)
+
+    def progress(self, key: str, percent: float, description: str) -> None:
+        self._recorded().progress(key, percent, description)
+
+    def table(self, key: str, rows: list[dict[str, Any]], description: str, *, every_seconds: float) -> None:
+        self._recorded().table(key, rows, description, every_seconds=every_seconds)
+
+    def markdown(self, key: str, text: str, description: str) -> None:
+        self._recorded().markdown(key, text, description)
+
+    def event(self, name: str, resource: dict[str, str], payload: dict[str, Any]) -> None:
+        self._recorded().event(name, resource, payload)
+
+    def end(self, kind: str, name: str | None, message: str, at: float) -> None:
+        self._recorded().end(kind, name, message, at)
+
+    def _recorded(self) -> RecordedRun:
+        self._server.connect()
+        if self._run is None:
+            from .recording import RecordedRun  # noqa: PLC0415 - imports Prefect
+
+            self._run = RecordedRun.begin(self._flow, self._name, self._parameters, self._tags, began_at=self._began_at)
+        return self._run
+
+
+class _Server:
+    """The Prefect server that reports go to: chosen when the first one is sent, in the thread that sends."""
+
+    def __init__(self, home: Path, on_note: Callable[[str], None], *, wait_seconds: float) -> None:
+        self._home = home
+        self._on_note = on_note
+        self._begin_at = time.monotonic() + wait_seconds
+        self._leaving = threading.Event()
+        self._choice: ServerChoice | None = None
+        self._stack: ExitStack | None = None
+        self._said: set[str] = set()
+
+    def connect(self) -> None:
+        """Wait until there is a server to report to. Raises ``NotShown`` when there is none."""
+        if self._stack is not None:
+            return
+        if (left := self._begin_at - time.monotonic()) > 0 and self._leaving.wait(left):
+            raise NotShown("the work was over before a temporary server was worth its start")
+        stack = ExitStack()
+        try:
+            from .server import ServerChoice  # noqa: PLC0415 - imports Prefect, which takes more than a second
+
+            if self._choice is None:
+                self._choice = ServerChoice(self._home)
+            stack.enter_context(self._choice.use(on_note=self._say, is_leaving=self._leaving))
+        except BaseException as error:
+            stack.close()
+            self._say_trouble(error)
+            raise
+        self._stack = stack
+
+    def leave(self) -> None:
+        """Start no server any more."""
+        self._leaving.set()
+
+    def close(self) -> None:
+        """End the temporary server, if there is one."""
+        if self._choice is not None:
+            self._choice.close()
+
+    def _say(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._on_note(text)
+
+    def _say_trouble(self, error: BaseException) -> None:
+        if self._leaving.is_set():
+            return
+        from .server import NoServer  # noqa: PLC0415 - as above
+
+        reason = str(error) if isinstance(error, NoServer) else f"Prefect failed ({type(error).__name__})"
+        self._say(f"{reason}; the work continues without Prefect")
+
+
+class NotShown(Exception):
+    """A report has nowhere to go."""
+
+
+def _ending_of(progress: Progress, line: str) -> _Ending:
+    if not progress.is_finished:
+        return _Ending("COMPLETED", f"{line}. The same command resumes.", "Unfinished")
+    return _Ending("COMPLETED", line, None if progress.all_succeeded else "SomeFailed")
+
+
+def _message(error: Exception) -> str:
+    """Return an error's text for a state: of an unexpected one only the kind, as its text may hold anything."""
+    if isinstance(error, BatchkitError):
+        return " ".join(filter(None, (f"{error.message}.", error.hint)))
+    return type(error).__name__
