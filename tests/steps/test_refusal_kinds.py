@@ -365,7 +365,7 @@ def test_a_refusal_that_explains_nothing_is_not_waited_out_for_ever_beside_a_bat
     timed.provider.create_batch = create_unless_first
 
     with pytest.raises(ProviderRefused, match="takes no file of this workload") as caught:
-        timed.process(runner, seconds=80_000)
+        timed.process(runner, seconds=5_000)
 
     assert caught.value.exit_code == 4
     assert len(set(sent)) == 4
