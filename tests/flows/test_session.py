@@ -7,7 +7,7 @@ import threading
 
 from batchkit.flows.session import open_sessions
 
-from batchkit.runner import Runner
+from batchkit.engine.runtime import Runner
 
 
 def test_a_worker_closes_its_runner_only_when_a_list_that_is_read_beside_the_pass_has_been_read(tmp_path, monkeypatch):

@@ -243,7 +243,7 @@ def test_a_list_that_takes_long_does_not_hold_up_the_merges(timed, monkeypatch):
 @pytest.mark.parametrize("kind", ["ends", "fails"])
 def test_a_list_that_was_read_slowly_is_read_anew_when_it_did_not_settle_everything(timed, monkeypatch, kind):
     """The first reading, beside a pass, ends without the batch or with an error that nobody expected; the next one finds the batch."""
-    monkeypatch.setattr("batchkit.drive._SETTLE_SECONDS", 0.05)
+    monkeypatch.setattr("batchkit.engine.driver._SETTLE_SECONDS", 0.05)
     goes_on = threading.Event()
     scan = timed.provider.list_batches
     scans = []
