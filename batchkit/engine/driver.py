@@ -188,8 +188,10 @@ class _Pass:
         if self._waves:
             self._take_outcomes()
         self._waves = self._next_waves()
-        if not self._waves and (self.total.counts.get("submitted") or self.total.counts.get("adopted")):
-            self._pending.poll_soon(self._workload_id)
+        if not self._waves:
+            if self.total.counts.get("submitted") or self.total.counts.get("adopted"):
+                self._pending.poll_soon(self._workload_id)
+            self.total += self._pending.passed_over(self._workload_id)
         return self._waves
 
     def _next_waves(self) -> Waves:

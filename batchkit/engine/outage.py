@@ -163,9 +163,9 @@ class DriveHealth:
             self._provider_away.end()
             self._failed_passes = 0
             return
-        if report.error is not None:
+        if report.error is not None and not isinstance(report.error, RowsHeld):
             self._failed_passes += 1
-            if self._failed_passes >= _MOST_FAILED_PASSES and not isinstance(report.error, RowsHeld):
+            if self._failed_passes >= _MOST_FAILED_PASSES:
                 raise report.error
         if report.outage is not None:
             away_seconds = self._provider_away.meet(now)

@@ -17,6 +17,7 @@ from batchkit.errors import AccountRefused, ProviderError, RowsHeld
 from batchkit.models import ShardId, ShardState, WorkloadId
 from batchkit.steps import cancel, clocks, merge, poll, resubmit, settle, submit
 from batchkit.steps.context import StepReport
+from batchkit.steps.isolation import report_held
 from batchkit.store import shards, workloads
 
 if TYPE_CHECKING:
@@ -167,6 +168,15 @@ class PendingWork:
     def resubmits(self, workload_id: WorkloadId) -> Waves:
         """Return the wave that cuts new shards, when requests are pending for it."""
         return (Wave(WaveKind.RESUBMIT, workload_id),) if resubmit.is_due(self._context, workload_id) else ()
+
+    def passed_over(self, workload_id: WorkloadId) -> StepReport:
+        """Report who holds shards that are still pending although a pass has taken all that could be taken."""
+        # Those that are being settled beside the pass are ours.
+        states = (ShardState.ENDED, *_UNSENT, *(() if workload_id in self._settling else (ShardState.SUBMITTING,)))
+        with self._context.store.read() as connection:
+            owner, now = self._context.owner, self._context.clock()
+            due = shards.count_claimable(connection, workload_id, states, owner=owner, now=now, at_most=1)
+        return report_held(self._context) if due else StepReport({})
 
     def _unless_held(self, step: Callable[[WorkloadId], StepReport], workload_id: WorkloadId) -> StepReport:
         """Do a step of the pass; rows that somebody holds keep the pass from this step, not from the others."""

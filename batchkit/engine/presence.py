@@ -74,7 +74,8 @@ class Presence:
             was_stopped = workloads.get(connection, workload_id).stopped_at is not None
         if was_stopped or not is_one_pass:
             with self._store.write() as connection:
-                if was_stopped:
+                # Whoever holds the row is not waited for: with a process at work that is newer nobody takes it for stopped.
+                if was_stopped and workloads.is_unheld(connection, workload_id):
                     workloads.set_values(connection, workload_id, stopped_at=None, stopped_reason=None)
                 if not is_one_pass:
                     work_time.drive_began(connection, workload_id, at=self._clock(), by=f"{self._verb} on {self._host}")

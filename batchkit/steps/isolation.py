@@ -44,6 +44,12 @@ def leave_for_later(context: StepContext, shard_id: ShardId, error: Exception, *
     return StepReport({"postponed": 1}, (note,), outage=what, error=error)
 
 
+def report_held(context: StepContext) -> StepReport:
+    """Report who holds shards that are due and that were passed over as locked; empty when nobody has held any for long."""
+    held = context.store.held_for_long("shards")
+    return StepReport({}) if held is None else StepReport({}, outage=held.message, error=held)
+
+
 def _postpone(context: StepContext, shard_id: ShardId, seconds: float) -> int | None:
     """Postpone the shard if it can be reached and is still ours; returns its number."""
     try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from batchkit.errors import AccountRefused, NotFound, ProviderError, StateConflict
 from batchkit.models import GONE, BatchStatus, ShardState
 from batchkit.steps.context import StepReport
-from batchkit.steps.isolation import is_of_one_shard, leave_for_later
+from batchkit.steps.isolation import is_of_one_shard, leave_for_later, report_held
 from batchkit.store import batches, events, shards
 
 if TYPE_CHECKING:
@@ -159,7 +159,10 @@ def _end(context: StepContext, shard: Shard, batch: Batch, detail: str, news: _N
 
 
 def _write_down(context: StepContext, news: _News) -> StepReport:
-    """Write what is new in two transactions. Rows that another process holds are left to the next poll, and nobody is waited for."""
+    """Write what is new in two transactions. Rows that another process holds are left to the next poll, and nobody is waited for.
+
+    Who keeps a batch that has ended from being written down is reported.
+    """
     now = context.clock()
     if news.running or news.relieved:
         with context.store.write() as connection:
@@ -169,13 +172,14 @@ def _write_down(context: StepContext, news: _News) -> StepReport:
                     shards.wait_until(connection, shard, 0, refusals=0)
             free = batches.unheld(connection, [batch.id for batch in news.running])
             batches.see(connection, *(batch for batch in news.running if batch.id in free), seen_at=now)
-    ended = 0
+    ended = passed_over = 0
     if news.ended:
         with context.store.write() as connection:
             free_shards = shards.unheld(connection, [shard.id for shard, _, _ in news.ended])
             free = batches.unheld(connection, [batch.id for _, batch, _ in news.ended])
             for shard, batch, detail in news.ended:
                 if shard.id not in free_shards or batch.id not in free:
+                    passed_over += 1
                     continue
                 # What another runner has taken on is found out before anything is written of it.
                 with suppress(StateConflict):
@@ -184,7 +188,8 @@ def _write_down(context: StepContext, news: _News) -> StepReport:
                     )
                     batches.see(connection, batch, seen_at=now)
                     ended += 1
-    return StepReport({"looked at": ended, "ended": ended, "changed": ended} if ended else {})
+    report = StepReport({"looked at": ended, "ended": ended, "changed": ended} if ended else {})
+    return report + report_held(context) if passed_over else report
 
 
 def _not_known(context: StepContext, shard: Shard, last: Batch, news: _News) -> StepReport:

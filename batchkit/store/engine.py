@@ -238,6 +238,18 @@ class Store:
         ):
             yield connection
 
+    def held_for_long(self, table: str) -> RowsHeld | None:
+        """Find out who has held rows of a table for longer than a statement waits for one; None when nobody has.
+
+        For whoever passes over rows that are locked, and so never waits for them. Returned, not raised.
+        """
+        if self.is_sqlite:
+            return None
+        from batchkit.store import postgres  # noqa: PLC0415 - its driver is an extra
+
+        holders = postgres.holders(self.engine, self.limits, table=table)
+        return self._held(f"rows of {table} that are due cannot be taken", holders) if holders else None
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
@@ -261,7 +273,12 @@ class Store:
         place, said = self.display_url, _first_line(error)
         code = getattr(error.orig, "sqlstate", None)
         if code in {_LOCK_NOT_AVAILABLE, _DEADLOCK}:
-            return self._held(postgres.holders(self.engine, self.limits), is_deadlock=code == _DEADLOCK)
+            what = (
+                "this command and another one waited for each other's rows"
+                if code == _DEADLOCK
+                else f"a lock was not given within {self.limits.lock_seconds:g} s"
+            )
+            return self._held(what, postgres.holders(self.engine, self.limits))
         if not self._was_connected and postgres.is_wrong_url(error):
             return ConfigurationError(
                 f"the database {place} cannot be used: {said}",
@@ -287,12 +304,7 @@ class Store:
             hint=f"nothing is lost: {remedy}, then run the same command again; `batchkit doctor` looks closer",
         )
 
-    def _held(self, holders: list[str], *, is_deadlock: bool) -> RowsHeld:
-        what = (
-            "this command and another one waited for each other's rows"
-            if is_deadlock
-            else f"a lock was not given within {self.limits.lock_seconds:g} s"
-        )
+    def _held(self, what: str, holders: list[str]) -> RowsHeld:
         by_whom = f"; held by {'; or '.join(holders)}" if holders else ""
         return RowsHeld(
             f"the database {self.display_url} is locked: {what}{by_whom}",

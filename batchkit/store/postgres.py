@@ -137,20 +137,23 @@ _HOLDERS = text("""
     FROM pg_stat_activity a JOIN pg_locks l USING (pid)
     WHERE l.granted AND l.locktype IN ('relation', 'advisory') AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
         AND a.pid <> pg_backend_pid() AND a.wait_event_type IS DISTINCT FROM 'Lock' AND a.xact_start <= now() - make_interval(secs => :seconds)
+        AND (CAST(:table AS text) IS NULL OR (l.relation = to_regclass(:table) AND l.mode <> 'AccessShareLock'))
     GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, a.xact_start
     ORDER BY bool_or(l.mode <> 'AccessShareLock') DESC, a.wait_event IS DISTINCT FROM 'ClientRead', a.xact_start
     LIMIT :limit
 """)
 
 
-def holders(engine: Engine, limits: Limits) -> list[str]:
+def holders(engine: Engine, limits: Limits, *, table: str | None = None) -> list[str]:
     """Describe the sessions that may hold what was waited for in vain until now, the likeliest first.
 
-    Those are the ones whose transaction is as old as the wait. One of ours that is stuck in a COPY for longer than a statement may
-    take is ended: the server does not enforce that limit while it waits for data. Empty when nothing can be found out.
+    Those are the ones whose transaction is as old as the wait; with ``table`` only those that may have locked rows of it. One of
+    ours that is stuck in a COPY for longer than a statement may take is ended: the server does not enforce that limit while it
+    waits for data. Empty when nothing can be found out.
     """
+    values = {"seconds": limits.lock_seconds * 0.9, "table": table, "limit": _SHOWN_HOLDERS}
     with suppress(DBAPIError, PoolTimeout), engine.connect() as connection, connection.begin():
-        rows = connection.execute(_HOLDERS, {"seconds": limits.lock_seconds * 0.9, "limit": _SHOWN_HOLDERS}).all()
+        rows = connection.execute(_HOLDERS, values).all()
         # Without a writer among them it is a reader that is in the way, of a change of the table itself.
         writers = [row for row in rows if row.writes] or rows
         return [_description(connection, row, limits) for row in writers]

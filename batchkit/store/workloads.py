@@ -147,6 +147,12 @@ def set_values(connection: Connection, workload_id: WorkloadId, **values: Any) -
     connection.execute(update(workloads).where(workloads.c.id == workload_id).values(**values))
 
 
+def is_unheld(connection: Connection, workload_id: WorkloadId) -> bool:
+    """Lock the row of a workload unless somebody else has locked it; returns whether that was done. Waits for nobody."""
+    query = select(workloads.c.id).where(workloads.c.id == workload_id)
+    return connection.execute(query.with_for_update(key_share=True, skip_locked=True)).first() is not None
+
+
 def take_lease(
     connection: Connection, workload_id: WorkloadId, *, owner: str, now: float, lease_seconds: float
 ) -> bool:

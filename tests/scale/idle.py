@@ -17,6 +17,7 @@ from rich.console import Console
 from sqlalchemy import event
 
 from batchkit.engine.runtime import Runner
+from batchkit.engine.waves import Done, DriveUntil
 from batchkit.settings import load_settings
 from batchkit.store import migrate
 from batchkit.store.engine import Store
@@ -99,7 +100,7 @@ def one_idle_pass(url: str, home: Path, server: ScriptedServer) -> IdlePass:
                 runner.drive(workload.id, until=DriveUntil.ONE_PASS).next() for workload in runner.open_workloads()
             ]
         ended = time.thread_time()
-    assert set(waves) <= {None}, "every wave would be a task run"
+    assert all(isinstance(action, Done) for action in actions), "every wave would be a task run"
     return IdlePass(Counter(server.calls()), counts["statements"], counts["rows"], opened - began, ended - opened)
 
 

@@ -243,6 +243,67 @@ def test_a_list_that_takes_long_does_not_hold_up_the_merges(timed, monkeypatch):
     timed.assert_bought_once()
 
 
+@pytest.mark.parametrize("kind", ["ends", "fails"])
+def test_a_list_that_was_read_slowly_is_read_anew_when_it_did_not_settle_everything(timed, monkeypatch, kind):
+    """The first reading, beside a pass, ends without the batch or with an error that nobody expected; the next one finds the batch."""
+    monkeypatch.setattr("batchkit.engine.pending._SETTLE_SECONDS", 0.05)
+    goes_on = threading.Event()
+    scan = timed.provider.list_batches
+    scans = []
+
+    def slow_scan():
+        scans.append(timed.clock())
+        if len(scans) > 1:
+            yield from scan()
+            return
+        assert goes_on.wait(30)
+        if kind == "fails":
+            raise RuntimeError("planted")
+
+    timed.provider.list_batches = slow_scan
+    lose_replies(timed, 1)
+    runner = timed.open()
+    timed.split(runner, 10)
+
+    def on_wait(_wait):
+        if scans:
+            goes_on.set()
+
+    stop_at = timed.clock() + 300
+    watching = Watching(on_wait=on_wait)
+    assert runner.process(runner.find("work").id, stop_at=stop_at, observer=watching).all_succeeded
+    timed.assert_bought_once()
+
+
+def test_a_shard_whose_file_is_slow_is_not_asked_for_again_at_once(timed, monkeypatch):
+    """The pass ends, and the next wave for it comes after a pause in which the transfer continues."""
+    monkeypatch.setattr(merge, "_SLOW_SECONDS", 0.2)
+    arrives = threading.Event()
+    download = timed.provider.download_file
+
+    def slow_download(file_id, path):
+        assert arrives.wait(30)
+        return download(file_id, path)
+
+    timed.provider.download_file = slow_download
+    runner = timed.open()
+    timed.split(runner, 10)
+    told = []
+
+    def on_wave(_wave, report):
+        if report.counts.get("still fetching"):
+            told.append("still fetching")
+            if told.count("still fetching") == 3:
+                arrives.set()
+
+    assert runner.process(
+        runner.find("work").id,
+        observer=Watching(on_wave=on_wave, on_wait=lambda _wait: told.append("wait")),
+    ).all_succeeded
+    first = told.index("still fetching")
+    assert told[first : first + 5] == ["still fetching", "wait"] * 2 + ["still fetching"]
+
+
 def test_an_outage_is_told_from_its_first_pass_with_its_end(timed):
     """What is away, since when, how often it was tried, and when the command gives up; nothing when it is back."""
     timed.provider.takes_seconds = 3_000.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from batchkit.engine.waves import DriveUntil
@@ -334,6 +336,61 @@ def test_a_line_that_spoils_its_file_is_found_when_other_files_are_taken(timed):
     counts = timed.process(runner).counts
 
     assert (counts.succeeded, counts.failed) == (31, 1)
+    timed.assert_bought_once()
+
+
+@pytest.mark.parametrize("where", ["batch", "create"])
+def test_a_refusal_that_explains_nothing_is_not_waited_out_for_ever_beside_a_batch_that_tells_nothing(timed, where):
+    """As long as another file may still be taken it is tried again, but four times at most; then the command ends with exit code 4."""
+    runner = timed.open(transfers=1)
+    timed.provider.takes_seconds = float("inf")
+    timed.split(runner, 2, shard_lines=1)
+    create = timed.provider.create_batch
+    sent: list[str] = []
+
+    def create_unless_first(**call):
+        file_id = call["input_file_id"]
+        if b"work-1" in timed.provider.files[file_id]:
+            made = create(**call)
+            timed.provider.batches[made.id] = replace(made, status=BatchStatus.VALIDATING)
+            return timed.provider.batches[made.id]
+        sent.append(file_id)
+        if where == "create":
+            raise ProviderRefused("Something went wrong", status=400)
+        made = create(**call)
+        problems = (BatchProblem("Something went wrong", code="E1234"),)
+        timed.provider.end(made.id, Ending(BatchStatus.FAILED, problems=problems))
+        return made
+
+    timed.provider.create_batch = create_unless_first
+
+    with pytest.raises(ProviderRefused, match="takes no file of this workload") as caught:
+        timed.process(runner, seconds=5_000)
+
+    assert caught.value.exit_code == 4
+    assert len(set(sent)) == 4
+    assert runner.progress(runner.find("work").id).counts.failed == 0
+
+
+def test_a_file_for_which_a_creation_finds_no_room_again_and_again_is_cut_smaller(timed):
+    """The queue takes two requests at a time: after eight waits, which are no attempts, four become two and two, and none fails."""
+    runner = timed.open(capacity_wait_seconds=1)
+    timed.split(runner, 4, max_attempts=1)
+    create = timed.provider.create_batch
+    tried: list[int] = []
+
+    def create_if_small(**call):
+        tried.append(timed.provider.files[call["input_file_id"]].count(b"\n"))
+        if tried[-1] > 2:
+            raise ProviderRefused("The batch queue is full", status=429, code="token_limit_exceeded")
+        return create(**call)
+
+    timed.provider.create_batch = create_if_small
+
+    progress = timed.process(runner)
+
+    assert (progress.counts.succeeded, progress.counts.failed) == (4, 0)
+    assert tried == [4] * 9 + [2, 2]
     timed.assert_bought_once()
 
 

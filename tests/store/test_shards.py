@@ -571,3 +571,28 @@ def test_a_creation_whose_reply_is_not_waited_for_gets_its_whole_grace(store):
 
     assert (left.submitting_since, left.looks) == (NOW + 50, 0)
     assert (kept.submitting_since, kept.looks) == (theirs.submitting_since, 3)
+
+
+def test_impossible_times_of_a_submitted_shard_end_but_not_its_wait_for_an_overdue_batch(store):
+    """A lease and an intent that a clock ahead of ours wrote are over also while a batch runs; to end the wait would be to give it up."""
+    longest = shards.LongestWaits(not_before=0, lease=600, past=60)
+    with store.write() as connection:
+        workload = add_workload(connection)
+        ahead: dict[str, Any] = {
+            "not_before": NOW + 3_000,
+            "refusals": 1,
+            "lease_owner": "them",
+            "lease_until": NOW + 86_400,
+            "submitting_since": NOW + 86_400,
+            "looks": 3,
+        }
+        late = add_shard(connection, workload, state=ShardState.SUBMITTED, **ahead)
+        ended = add_shard(connection, workload, state=ShardState.ENDED, not_before=NOW + 3_000)
+        shards.end_impossible_waits(connection, workload.id, now=NOW, longest=longest)
+        late, ended = shards.get(connection, late.id), shards.get(connection, ended.id)
+        lease = select(shard_rows.c.lease_owner, shard_rows.c.lease_until).where(shard_rows.c.id == late.id)
+        assert tuple(connection.execute(lease).one()) == ("them", 0)
+
+    assert (late.not_before, late.refusals) == (NOW + 3_000, 1)
+    assert (late.submitting_since, late.looks) == (NOW, 0)
+    assert ended.not_before == 0
