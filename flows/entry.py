@@ -69,6 +69,8 @@ def lead(
     """Drive a workload as a ``process_workload`` flow whose waves are done in a cluster; else as ``batchkit.api.driving.drive``."""
     check_task_runner(runner.settings)
     _quieten(verbose=verbose)
+    from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: PLC0415 - takes more than a second
+
     from batchkit.api.driving import drive  # noqa: PLC0415 - loads the engine
 
     from .leading import Given, given  # noqa: PLC0415 - imports Prefect
@@ -82,7 +84,8 @@ def lead(
     server = ServerChoice(runner.settings.home)
     trouble = "Prefect failed"
     try:
-        with server.use(on_note=on_note, is_leaving=threading.Event()):
+        url = server.choose(on_note=on_note, is_leaving=threading.Event())
+        with temporary_settings({PREFECT_API_URL: url}):
             given.set(Given(runner, Observers(observer, ending), stop_at))
             asyncio.run(run())
     except NoServer as error:

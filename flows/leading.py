@@ -26,7 +26,7 @@ from . import pictures
 from .clusters import open_cluster
 from .remote_wave import WaveFailed
 from .reporting import PrefectObserver, ReportThread
-from .sink import FlowRunSink
+from .sink import FlowRunSink, PrefectApi
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -185,7 +185,7 @@ def _prefect_observer(runner: Runner, thread: ReportThread, names: dict[Workload
         except BatchkitError:
             return None
 
-    sink = FlowRunSink(context.flow_run.id, list(context.flow_run.tags))
+    sink = FlowRunSink(PrefectApi(), context.flow_run.id, list(context.flow_run.tags))
     return PrefectObserver(sink, thread, names, log=get_run_logger().info, read=read)
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
     from .recording import RecordedRun
     from .server import ServerChoice
+    from .sink import PrefectApi
 
 #: A run that is shorter than this is not worth a temporary server, whose start takes many seconds of processor time.
 _LASTING_SECONDS = 5.0
@@ -150,8 +150,8 @@ class Mirror(Observer):
         shown.observer.evaluated(summary, report)
         shown.end(_Ending("COMPLETED", f"{summary.run}: {summary.verdict}"))
 
-    def close(self) -> None:
-        """Write what is still queued, for a second or two at most; runs that have not ended are shown as cancelled."""
+    def close(self, within_seconds: float | None = None) -> None:
+        """Write what is still queued, by default for a second or two at most; runs that have not ended are shown as cancelled."""
         interrupted = _Ending("CANCELLED", "The command was interrupted; the same command resumes.")
         with self._lock:
             open_runs = [*self._runs.values(), *([self._pass] if self._pass is not None else [])]
@@ -159,7 +159,9 @@ class Mirror(Observer):
         for shown in open_runs:
             shown.end(interrupted)
         self._server.leave()
-        self._thread.close(_LEAVE_SECONDS if self._is_configured else _LEAVE_TEMPORARY_SECONDS)
+        if within_seconds is None:
+            within_seconds = _LEAVE_SECONDS if self._is_configured else _LEAVE_TEMPORARY_SECONDS
+        self._thread.close(within_seconds)
         self._server.close()
 
     def _run_of(self, workload_id: WorkloadId) -> _ShownRun | None:
@@ -274,11 +276,13 @@ class _LazySink:
         self._recorded().end(kind, name, message, at)
 
     def _recorded(self) -> RecordedRun:
-        self._server.connect()
+        api = self._server.connect()
         if self._run is None:
             from .recording import RecordedRun  # noqa: PLC0415 - imports Prefect
 
-            self._run = RecordedRun.begin(self._flow, self._name, self._parameters, self._tags, began_at=self._began_at)
+            self._run = RecordedRun.begin(
+                api, self._flow, self._name, self._parameters, self._tags, began_at=self._began_at
+            )
         return self._run
 
 
@@ -291,27 +295,26 @@ class _Server:
         self._begin_at = time.monotonic() + wait_seconds
         self._leaving = threading.Event()
         self._choice: ServerChoice | None = None
-        self._stack: ExitStack | None = None
+        self._api: PrefectApi | None = None
         self._said: set[str] = set()
 
-    def connect(self) -> None:
-        """Wait until there is a server to report to. Raises ``NotShown`` when there is none."""
-        if self._stack is not None:
-            return
+    def connect(self) -> PrefectApi:
+        """Wait until there is a server to report to. Raises ``NotShown`` and ``NoServer`` when there is none."""
+        if self._api is not None:
+            return self._api
         if (left := self._begin_at - time.monotonic()) > 0 and self._leaving.wait(left):
             raise NotShown("the work was over before a temporary server was worth its start")
-        stack = ExitStack()
         try:
             from .server import ServerChoice  # noqa: PLC0415 - imports Prefect, which takes more than a second
+            from .sink import PrefectApi  # noqa: PLC0415 - as above
 
             if self._choice is None:
                 self._choice = ServerChoice(self._home)
-            stack.enter_context(self._choice.use(on_note=self._say, is_leaving=self._leaving))
+            self._api = PrefectApi(self._choice.choose(on_note=self._say, is_leaving=self._leaving))
         except BaseException as error:
-            stack.close()
             self._say_trouble(error)
             raise
-        self._stack = stack
+        return self._api
 
     def leave(self) -> None:
         """Start no server any more."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -13,7 +13,7 @@ from .temporary_server import TemporaryServer, TemporaryServerFailed
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 _HEALTHY_WITHIN_SECONDS = 2.0
@@ -41,20 +41,17 @@ class ServerChoice:
         self._temporary: TemporaryServer | None = None
         self._given_up = False
 
-    @contextmanager
-    def use(self, *, on_note: Callable[[str], None], is_leaving: threading.Event) -> Iterator[None]:
-        """Set the server for what runs within. Blocks until it answers, or ``is_leaving`` is set.
+    def choose(self, *, on_note: Callable[[str], None], is_leaving: threading.Event) -> str:
+        """Return the address of the server's API. Blocks until it answers, or ``is_leaving`` is set.
 
         ``on_note`` is told what the user should know. Raises ``NoServer``.
         """
-        if url := PREFECT_API_URL.value():
-            if not anyio.run(_is_healthy):
-                raise NoServer(f"the Prefect server at {_without_password(url)} does not answer")
-            yield
-            return
-        temporary = self._start(on_note, is_leaving)
-        with temporary_settings({PREFECT_API_URL: temporary.api_url}):
-            yield
+        url: str | None = PREFECT_API_URL.value()
+        if not url:
+            return self._start(on_note, is_leaving).api_url
+        if not anyio.run(_is_healthy):
+            raise NoServer(f"the Prefect server at {_without_password(url)} does not answer")
+        return url
 
     def close(self) -> None:
         """End the temporary server, if there is one."""

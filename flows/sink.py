@@ -10,7 +10,7 @@ from uuid import uuid4
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from batchkit.files import jsonl
 
@@ -21,13 +21,42 @@ if TYPE_CHECKING:
 _TIMEOUT_SECONDS = 10.0
 
 
+class PrefectApi:
+    """One client for all reports of a thread: to open one takes longer than a call. It gives up soon: one try, a short wait.
+
+    ``url`` is that of the server, None the one of Prefect's settings.
+    """
+
+    def __init__(self, url: str | None = None) -> None:
+        self._url = url
+        self._client: SyncPrefectClient | None = None
+
+    @contextmanager
+    def client(self) -> Iterator[SyncPrefectClient]:
+        """Give the client, which is opened at first use."""
+        chosen: dict[Any, Any] = {PREFECT_CLIENT_MAX_RETRIES: 0}
+        if self._url is not None:
+            chosen[PREFECT_API_URL] = self._url
+        with temporary_settings(chosen):
+            if self._client is None:
+                client = get_client(httpx_settings={"timeout": _TIMEOUT_SECONDS}, sync_client=True)
+                self._client = client.__enter__()
+            yield self._client
+
+    def emit(self, event: dict[str, Any]) -> None:
+        """Write an event."""
+        with self.client() as client:
+            client.request("POST", "/events", json=[event]).raise_for_status()
+
+
 class FlowRunSink:
     """One flow run's artifacts, tags and events. Calls are not repeated: the next report is newer.
 
     The run's id travels with each of them, because reports are sent from a thread that Prefect did not start.
     """
 
-    def __init__(self, flow_run_id: UUID, tags: list[str]) -> None:
+    def __init__(self, api: PrefectApi, flow_run_id: UUID, tags: list[str]) -> None:
+        self._api = api
         self._flow_run_id = flow_run_id
         self._tags = set(tags)
         self._progress_ids: dict[str, UUID] = {}
@@ -39,12 +68,12 @@ class FlowRunSink:
         is limited, which fails the task when the server is gone.
         """
         self._tags |= set(tags)
-        with open_client() as client:
+        with self._api.client() as client:
             client.update_flow_run(self._flow_run_id, tags=sorted(self._tags)).raise_for_status()
 
     def progress(self, key: str, percent: float, description: str) -> None:
         """Show progress: the first time in a new artifact, from then on in the same."""
-        with open_client() as client:
+        with self._api.client() as client:
             known = self._progress_ids.get(key)
             if known is None:
                 self._progress_ids[key] = self._create(client, "progress", key, percent, description)
@@ -58,7 +87,7 @@ class FlowRunSink:
         follows any other, as each pass on a worker is another run, sooner than ``every_seconds``.
         """
         data = jsonl.dumps(rows).decode()
-        with open_client() as client:
+        with self._api.client() as client:
             wanted = ArtifactCollectionFilter(key=ArtifactCollectionFilterKey(any_=[key]))
             for last in client.read_latest_artifacts(artifact_filter=wanted, limit=1):
                 age = datetime.now(UTC) - last.updated if last.updated else timedelta.max  # noqa: TID251 - the server's time
@@ -69,37 +98,27 @@ class FlowRunSink:
 
     def markdown(self, key: str, text: str, description: str) -> None:
         """Show a text, as a new version of the artifact of this key."""
-        with open_client() as client:
+        with self._api.client() as client:
             self._create(client, "markdown", key, text, description)
 
     def event(self, name: str, resource: dict[str, str], payload: dict[str, Any]) -> None:
         """Write an event, with the run as a related resource."""
-        event = {
-            "id": str(uuid4()),
-            "occurred": datetime.now(UTC).isoformat(),  # noqa: TID251 - Prefect's feed is in real time
-            "event": name,
-            "resource": resource,
-            "related": [
-                {
-                    "prefect.resource.id": f"prefect.flow-run.{self._flow_run_id}",
-                    "prefect.resource.role": "flow-run",
-                }
-            ],
-            "payload": payload,
-        }
-        with open_client() as client:
-            client.request("POST", "/events", json=[event]).raise_for_status()
+        self._api.emit(
+            {
+                "id": str(uuid4()),
+                "occurred": datetime.now(UTC).isoformat(),  # noqa: TID251 - Prefect's feed is in real time
+                "event": name,
+                "resource": resource,
+                "related": self._related,
+                "payload": payload,
+            }
+        )
+
+    @property
+    def _related(self) -> list[dict[str, str]]:
+        """The flow run, as a related resource of an event."""
+        return [{"prefect.resource.id": f"prefect.flow-run.{self._flow_run_id}", "prefect.resource.role": "flow-run"}]
 
     def _create(self, client: SyncPrefectClient, kind: str, key: str, data: float | str, description: str) -> UUID:
         artifact = ArtifactCreate(type=kind, key=key, description=description, data=data, flow_run_id=self._flow_run_id)
         return client.create_artifact(artifact).id
-
-
-@contextmanager
-def open_client() -> Iterator[SyncPrefectClient]:
-    """Open a client that gives up soon: one try, a short wait."""
-    with (
-        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
-        get_client(httpx_settings={"timeout": _TIMEOUT_SECONDS}, sync_client=True) as client,
-    ):
-        yield client
