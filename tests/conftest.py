@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
 import uuid
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
 # pytest's own folders too; who sets the variable has chosen already.
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(roomy_folder()))
+
+# Compiled code is kept, whatever the environment says: else every worker rewrites all tests again, and each of the hundreds of
+# commands that tests start compiles the package again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("batchkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -1,108 +1,202 @@
-"""What the README says is run: its commands, what they print, and what a wheel carries."""
+"""The READMEs: their links, the names that they use, what they say about the code, and what a wheel carries of them.
+
+Their commands run in ``tests/cli/test_examples.py``.
+"""
 
 from __future__ import annotations
 
-import os
+import email
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
+import tomllib
 import zipfile
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import typer
 
-from batchkit.cli.app import run_command
-from tests.workloads import chat_line, write_lines
+from batchkit.cli.app import app
+from batchkit.emulator import Emulator
+from batchkit.emulator.scenarios.scenario import parse_scenario
+from batchkit.models import RequestState, ShardState
+from batchkit.settings import Settings
+from tests.readmes import ROOT, anchors, blocks, code, inline_commands, links, name_of, prose, readmes, table
 
 if TYPE_CHECKING:
-    from tests.commands import Command
+    from batchkit.store.engine import Store
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-
-
-def _blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+TEXTS = {name_of(readme): readme.read_text() for readme in readmes()}
+FRONT_TEXT = TEXTS["README.md"]
+#: A newcomer reads the front page to its end; everything else stands beside what it describes.
+MAX_FRONT_LINES, MAX_FRONT_BYTES = 215, 12_500
 
 
 def test_two_lines_do_all_the_setting_up():
-    """The README's first two commands each make their own environment: one runs the demo, one the tests."""
-    demo, tests = (block.strip() for block in _blocks("sh")[:2])
+    """The front page's first and last set-up commands each make their own environment: one runs the demo, one the tests."""
+    lines = [line for block in blocks(FRONT_TEXT, "sh") for line in block.text.splitlines() if "-m venv" in line]
 
-    assert demo == "python3 -m venv .venv && .venv/bin/pip install -q . && .venv/bin/batchkit demo"
-    assert tests == "python3 -m venv .venv && .venv/bin/pip install -q -e '.[test]' && .venv/bin/pytest"
+    assert lines == [
+        "python3 -m venv .venv && .venv/bin/pip install -q . && .venv/bin/batchkit demo",
+        "python3 -m venv .venv && .venv/bin/pip install -q -e '.[test]' && .venv/bin/pytest",
+    ]
 
 
-def test_the_demo_prints_what_the_readme_shows(tmp_path, monkeypatch):
-    """The demo's last words are the README's, line by line; only a run's own timing may differ."""
-    monkeypatch.chdir(tmp_path)
-    # On the path, as in an environment that is active: the commands that it prints begin as this one does.
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+def test_the_demo_prints_what_the_readme_shows(tmp_path):
+    """The demo's last lines are those of the front page, and the commands among them work as pasted."""
+    shown = blocks(FRONT_TEXT, "text")[0].text
+    (tmp_path / ".venv").symlink_to(Path(sys.executable).parents[1])
 
-    done = subprocess.run(["batchkit", "demo"], capture_output=True, text=True, timeout=110, check=False)
+    def paste(line: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False
+        )
+
+    done = paste(".venv/bin/batchkit demo")
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == _blocks("text")[0].split()
+    assert done.stdout.split() == shown.split()
+    for line in shown.splitlines():
+        match shlex.split(line) if line.startswith("  ") else []:
+            case ["sqlite3", file, query]:
+                with closing(sqlite3.connect(tmp_path / file)) as connection:
+                    assert connection.execute(query).fetchall()
+            case [_, *_]:
+                assert paste(line).returncode == 0, line
+    assert (tmp_path / "batchkit-demo" / "demo.csv").exists()
 
 
-def _commands() -> list[list[str]]:
-    """Find every command that the README's table and shell blocks name."""
-    in_table = re.findall(r"`((?:zcat [^`]*)?batchkit [^`]+)`", README)
-    in_blocks = [line for block in _blocks("sh") for line in block.splitlines() if line.startswith("batchkit ")]
-    return [shlex.split(text.replace("\\|", "|").split("|")[-1]) for text in in_table + in_blocks]
+def test_the_front_page_is_short():
+    """What is not needed at first stands in another README."""
+    assert len(FRONT_TEXT.splitlines()) <= MAX_FRONT_LINES
+    assert len(FRONT_TEXT.encode()) <= MAX_FRONT_BYTES
 
 
-@pytest.mark.parametrize("command", _commands(), ids=" ".join)
-def test_every_command_of_the_readme_is_one(command, capfd):
-    """Each verb and option that the README names exists."""
-    words = [word for word in command[1:] if not word.startswith("-")]
-    verbs = words[:2] if words[0] == "db" else words[:1]
-
-    assert run_command([*verbs, "--help"]) == 0
-
-    told = capfd.readouterr().out
-    for option in [word for word in command if word.startswith("--")]:
-        assert option in told, f"{option} is not an option of {verbs}"
-
-
-def test_the_commands_of_the_readme_work_one_after_the_other(start_command):
-    """A newcomer who types the README's table from top to bottom gets through."""
-    command: Command = start_command()
-    write_lines(command.folder / "requests.jsonl", [chat_line(f"row-{number}") for number in range(30)])
-
-    expected = {
-        "run requests.jsonl --dry-run": 0,
-        "submit requests.jsonl --no-prefect": 0,
-        "watch requests --no-prefect": 0,
-        "run requests.jsonl --no-prefect": 0,
-        "status": 0,
-        "status requests --json": 0,
-        "export requests results.csv": 0,
-        "resubmit requests --failed --no-prefect": 0,
-        "cancel requests --no-prefect": 0,
-        "db check": 0,
-        "db upgrade": 0,
-        "clean requests --yes": 0,
-    }
-    for line, code in expected.items():
-        done = command.run(*shlex.split(line))
-        assert done.returncode == code, f"batchkit {line}: {done.stdout}{done.stderr}"
-    assert (command.folder / "results.csv").read_text().count("succeeded") == 30
+@pytest.mark.parametrize("name", TEXTS)
+def test_no_link_is_dead(name):
+    """Each link to a file or a folder finds it, and each anchor a heading."""
+    for link in links(TEXTS[name]):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (ROOT / name).parent / path if path else ROOT / name
+        assert target.exists(), link
+        assert target.resolve().is_relative_to(ROOT), link
+        if anchor:
+            assert anchor in anchors(target.read_text()), link
 
 
-def test_a_wheel_carries_everything_and_needs_nothing_beside_it(tmp_path):
-    """From an unpacked wheel the database is set up and the flows are found, whatever lies in the working directory."""
+def test_the_front_page_leads_to_every_readme():
+    """Its last table has a row for each of the others."""
+    listed = [code_or_link for cells in table(FRONT_TEXT, "| README ") for code_or_link in links(cells[0])]
+    assert sorted(listed) == sorted(set(TEXTS) - {"README.md"})
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_command_in_the_text_is_one(name):
+    """Each verb and option that a README names between backticks exists."""
+    for text in inline_commands(TEXTS[name]):
+        words = text.rpartition("| ")[2].split()[1:]
+        command: Any = typer.main.get_command(app)
+        while words and words[0] in getattr(command, "commands", {}):
+            command = command.commands[words.pop(0)]
+        assert not hasattr(command, "commands") or words == ["--version"], text
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words if re.match(r"-\w|--\w", word)} <= known, text
+
+
+def test_every_setting_in_the_text_is_one():
+    """Each variable that a README names is read, and a default that stands beside it is the default."""
+    fields = Settings.model_fields
+    for name, text in TEXTS.items():
+        for variable in set(re.findall(r"BATCHKIT_\w+", text)):
+            assert variable.removeprefix("BATCHKIT_").lower() in fields, (name, variable)
+        for variable, number in re.findall(r"`?BATCHKIT_(\w+)`?(?: \| | \()([\d,]+)(?: \||\))", text):
+            assert fields[variable.lower()].default == int(number.replace(",", "")), (name, variable)
+
+
+def test_every_room_of_the_package_is_in_the_table():
+    """Each folder of the package has a row, and the rows stand in the order of the layers."""
+    rows = table(TEXTS["batchkit/README.md"], "| Room ")
+    named = [Path(Path(link).parts[0]).stem for cells in rows for link in links(cells[0])]
+    (layers,) = (
+        contract["layers"]
+        for contract in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+        if contract["id"] == "layers"
+    )
+    heights = {room: height for height, layer in enumerate(layers) for room in layer.split(" | ")}
+
+    assert {path.parent.name for path in (ROOT / "batchkit").glob("*/__init__.py")} <= set(named)
+    assert named == sorted(named, key=heights.__getitem__)
+
+
+def test_the_states_are_those_of_the_diagram():
+    """The README of the package draws every state of a shard and of a request."""
+    drawn = set(re.findall(r"\w+", blocks(TEXTS["batchkit/README.md"], "text")[0].text))
+    assert {state.value for state in [*ShardState, *RequestState]} <= drawn
+
+
+def test_the_files_that_readmes_show_are_read_by_the_program():
+    """The scenario is one, and the suite is the one that the three nights run."""
+    (scenario,) = blocks(TEXTS["batchkit/emulator/README.md"], "toml")
+    parse_scenario(tomllib.loads(scenario.text), "README.md")
+    (suite,) = blocks(TEXTS["batchkit/evaluation/README.md"], "yaml")
+    assert suite.text == (ROOT / "tests" / "data" / "nightly" / "reviews.yaml").read_text()
+
+
+def test_the_views_and_tables_are_those_of_the_database(sqlite_store: Store):
+    """The README of the store has each table and each view, and the columns of those views that it spells out."""
+    text = TEXTS["batchkit/store/README.md"]
+    with sqlite_store.read() as connection:
+        found = connection.exec_driver_sql(
+            "SELECT name, type FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%'"
+        ).all()
+        names = {
+            kind: {name for name, type_ in found if type_ == kind} - {"alembic_version"} for kind in ("table", "view")
+        }
+        assert {name for cells in table(text, "| Table ") for name in code(cells[0])} == names["table"]
+        views = {code(cells[0])[0]: code(cells[2]) for cells in table(text, "| View ")}
+        assert set(views) == names["view"]
+        for view, columns in views.items():
+            there = list(connection.exec_driver_sql(f"SELECT * FROM {view}").keys())  # noqa: S608 - a name of ours
+            assert columns in ([], there), view
+
+
+def test_the_python_of_the_emulator_runs():
+    """Its README's test passes on an emulator of the kind that the test asks for, and the other block does as it stands."""
+    in_pytest, alone = blocks(TEXTS["batchkit/emulator/README.md"], "python")
+
+    namespace: dict[str, Any] = {}
+    exec(in_pytest.text, namespace)  # noqa: S102 - our own text
+    test = namespace["test_my_pipeline"]
+    with Emulator(**test.pytestmark[0].kwargs) as emulator:
+        test(emulator)
+    exec(alone.text, {})  # noqa: S102 - as above
+
+
+def _wheel(folder: Path) -> zipfile.ZipFile:
     subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
         cwd=ROOT,
         check=True,
         capture_output=True,
     )
+    return zipfile.ZipFile(next(folder.glob("*.whl")))
+
+
+def test_a_wheel_carries_everything_and_needs_nothing_beside_it(tmp_path):
+    """From an unpacked wheel the database is set up and the flows are found, whatever lies in the working directory.
+
+    Its page has the text of the front page without links that lead nowhere there; the other READMEs stay in the repository.
+    """
     site, work = tmp_path / "site", tmp_path / "work"
-    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+    with _wheel(tmp_path) as wheel:
         wheel.extractall(site)
+        names = wheel.namelist()
     for name in ("flows", "migrations"):
         (work / name).mkdir(parents=True)
         (work / name / "__init__.py").write_text("raise RuntimeError('the wrong folder')\n")
@@ -124,3 +218,12 @@ def test_a_wheel_carries_everything_and_needs_nothing_beside_it(tmp_path):
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert (work / ".batchkit" / "batchkit.db").exists()
+    for needed in ("flows/prefect.yaml", "migrations/partition_by_workload.sql", "py.typed"):
+        assert f"batchkit/{needed}" in names
+    assert not [name for name in names if name.endswith("README.md")]
+    page = email.message_from_string(next(site.glob("*.dist-info/METADATA")).read_text()).get_payload()
+    assert isinstance(page, str)
+    assert blocks(page) == blocks(FRONT_TEXT)
+    assert "batchkit/annotation/README.md" in prose(page)
+    assert [link for link in links(page) if not link.startswith("https://")] == []
+    assert "https://console.groq.com/docs/batch" in links(page)

@@ -1,10 +1,13 @@
-"""The README's examples with tables and evaluations: quickly, command by command, and as pasted into a shell."""
+"""The commands of all READMEs: one by one in this process, and some as pasted into a shell.
+
+Each README is walked through from top to bottom, in one folder, on one emulator and one database. What only a user's machine has
+(a Prefect server, a cluster, a browser) is not there: such commands are parsed by the program that they call, and run in other tests.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import socket
 import subprocess
@@ -15,71 +18,27 @@ import pytest
 from pyarrow import csv, types
 from pyarrow import parquet as pq
 
-from batchkit.emulator.scenarios.scenario import load_scenario
+from batchkit.emulator.scenarios.scenario import Reply, Scenario
+from tests.cli.walk import Walk, shows
+from tests.readmes import FRONT, ROOT, blocks, code, inline_commands, readmes, table
+from tests.workloads import chat_line, write_lines
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+ANNOTATE, EVALUATE = (ROOT / "batchkit" / folder / "README.md" for folder in ("annotation", "evaluation"))
+STORE, FLOWS = ROOT / "batchkit" / "store" / "README.md", ROOT / "flows" / "README.md"
 PORT = "8765"
-ANNOTATE, EVALUATE = "Ask every row of a table", "Evaluate, every night"
-
-
-def _section(heading: str) -> str:
-    return README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-
-
-def _example(heading: str) -> str:
-    """Give the section's commands from the one that fetches its data on, as far as they need nothing but the emulator."""
-    blocks: list[str] = re.findall(r"^```sh\n(.*?)^```", _section(heading), re.MULTILINE | re.DOTALL)
-    start = next(place for place, block in enumerate(blocks) if block.startswith("cp -r tests/data/"))
-    return "".join(block for block in blocks[start:] if "--deploy" not in block)
-
-
-def _printed(heading: str) -> list[str]:
-    (shown,) = re.findall(r"^```text\n(.*?)^```", _section(heading), re.MULTILINE | re.DOTALL)
-    return _words(shown)
-
-
-def _words(text: str) -> list[str]:
-    # Time is the machine's own, and the prices are those of whichever genai-prices is installed.
-    return re.sub(r"cost: .*", "cost", re.sub(r"done in \d+ s", "done", text)).split()
-
-
-def _shows(out: str, heading: str) -> bool:
-    words, part = _words(out), _printed(heading)
-    return any(words[place : place + len(part)] == part for place in range(len(words)))
 
 
 @pytest.fixture
-def step_through(batchkit, open_emulator, monkeypatch):
-    """Give a function that does a section's commands one by one in this process, without Prefect; gives what they print."""
-    monkeypatch.setenv("BATCHKIT_POLL_INTERVAL_SECONDS", "0.05")
+def walk(batchkit, open_emulator, monkeypatch) -> Walk:
+    """Begin a walk in a folder of its own."""
+    monkeypatch.setattr("webbrowser.open", lambda _: True)
     emulator = open_emulator()
+    return Walk(batchkit, emulator, monkeypatch)
 
-    def run(heading: str) -> str:
-        out = []
-        for command in re.split(r"\n|;|&&|& sleep \d+", _example(heading)):
-            words = shlex.split(os.path.expandvars(command), comments=True)
-            match words:
-                case ["cp", "-r", folder, "."]:
-                    shutil.copytree(ROOT / folder, Path(folder).name)
-                case ["cd", folder]:
-                    monkeypatch.chdir(folder)
-                case ["export", *settings]:
-                    for name, value in (setting.split("=", 1) for setting in settings):
-                        if name == "MODELS":
-                            monkeypatch.setenv(name, value)
-                case ["batchkit", "emulator", "--scenario", file, *_]:
-                    emulator.set_scenario(load_scenario(file))
-                case ["batchkit", *rest]:
-                    ended = batchkit(*rest, "--no-prefect")
-                    out.append(f"{ended.out}exit code {ended.code}\n")
-                case [] | ["kill", _] | ["echo", "exit code $?"]:
-                    pass
-                case _:
-                    raise AssertionError(f"this test does not know how to do {command!r}")
-        return "".join(out)
 
-    return run
+def _write_input(walk: Walk) -> None:
+    write_lines(Path("requests.jsonl"), [chat_line(f"row-{number}") for number in range(30)])
+    walk.line("batchkit run requests.jsonl")
 
 
 def _check_annotated(folder: Path) -> None:
@@ -98,30 +57,93 @@ def _check_annotated(folder: Path) -> None:
     assert all(flagged["category_names"])
 
 
-def test_the_examples_of_annotating_work(step_through):
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_the_front_page_works(walk, kind, request, monkeypatch):
+    """Its blocks and the commands of its table, one after the other, on either database."""
+    if kind == "postgres":
+        monkeypatch.setenv("BATCHKIT_DATABASE_URL", request.getfixturevalue("postgres_url"))
+    for name in ("reviews.csv", "reviews.yaml"):
+        shutil.copy(ROOT / "tests" / "data" / "nightly" / name, name)
+    write_lines(Path("part-1.jsonl"), [chat_line(f"row-{number}") for number in range(30)])
+    subprocess.run(["gzip", "-k", "part-1.jsonl"], check=True)
+    Path("part-1.jsonl.gz").rename("big.gz")
+    Path("part-1.jsonl").rename("part-1.jsonl.zst")  # how an input is compressed is seen in its bytes
+    before, _, after = FRONT.read_text().partition("| You want | Command |")
+    commands, _, rest = after.partition("\n\n")
+
+    walk.through(before.partition("Run your own requests")[2])
+    for command in inline_commands(commands):
+        walk.line(command)
+        walk.end()
+    walk.play(Scenario(replies=(Reply(match="Is this review kind", content="yes"),)))
+    walk.through(rest)
+
+    assert Path("results.csv").read_text().count("succeeded") == 200
+    columns = [name for row in table((ROOT / "batchkit/README.md").read_text(), "| Column ") for name in code(row[0])]
+    assert sorted(pq.read_schema("results.parquet").names) == sorted(columns)
+    assert pq.read_table("kind.parquet").num_rows == 300
+    assert Path("requests.html").stat().st_size > 10_000
+
+
+def test_the_examples_of_annotating_work(walk):
     """Each ends well, prints what the README shows, and writes what it says."""
-    out = step_through(ANNOTATE)
-    assert set(re.findall(r"exit code (\d+)", out)) == {"0"}
-    assert _shows(out, ANNOTATE), out
+    walk.through(ANNOTATE.read_text())
     _check_annotated(Path())
 
 
-def test_the_nightly_suite_works(step_through):
+def test_the_nightly_suite_works(walk):
     """The planted noise passes, the planted regression is found with its own exit code, and the pages are written."""
-    out = step_through(EVALUATE)
-    assert re.findall(r"exit code (\d+)", out) == ["0", "0", "5"], out
-    assert _shows(out, EVALUATE), out
+    walk.through(EVALUATE.read_text())
+    assert re.findall(r"exit code (\d+)", walk.out)[:3] == ["0", "0", "5"], walk.out
     for number in (1, 2, 3):
         assert Path(f"reviews-{number}.html").stat().st_size > 10_000
 
 
-def _paste(heading: str, folder: Path) -> str:
-    """Paste a section's commands into a shell in a folder beside the tests' data; gives what is printed."""
+def test_the_commands_of_the_store_work_with_a_shared_spool(walk, postgres_url, monkeypatch, tmp_path):
+    """The query on SQLite, and then the commands of machines that share no disk, on Postgres and a folder at a URL."""
+    _write_input(walk)
+    text = STORE.read_text()
+    alone, heading, shared = text.partition("## Machines that share no disk")
+    walk.through(alone)
+    monkeypatch.setenv("BATCHKIT_DATABASE_URL", postgres_url)
+    monkeypatch.setenv("BATCHKIT_SPOOL_URL", (tmp_path / "spool").as_uri())
+
+    walk.through(heading + shared)
+
+    assert list((tmp_path / "spool").rglob("*.jsonl"))
+
+
+def test_the_deployments_are_where_the_readme_finds_them():
+    """The path that the shell puts together for ``prefect deploy`` is that of a file."""
+    (expression,) = re.findall(r'"(\$\(python .*prefect\.yaml)"', FLOWS.read_text())
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    subprocess.run(["bash", "-c", f'test -f "{expression}"'], env={**os.environ, "PATH": path}, check=True)
+
+
+@pytest.mark.parametrize(
+    "readme",
+    [readme for readme in readmes() if readme not in {FRONT, ANNOTATE, EVALUATE, STORE}],
+    ids=lambda readme: readme.parent.name,
+)
+def test_the_commands_of_the_other_readmes_work(walk, readme):
+    """Each does what it can do beside an emulator and a workload named ``requests``."""
+    text = readme.read_text()
+    if "requests" in "".join(block.text for block in blocks(text, "sh")):
+        _write_input(walk)
+    walk.through("\n".join(f"```sh\n{block.text}```\n" for block in blocks(text, "sh")))
+
+
+def _paste(readme: Path, folder: Path, begin: str, end: str) -> str:
+    """Paste a part of a README into a shell in a folder beside the tests' data; returns what is printed."""
+    text = readme.read_text()
+    part = text[text.index(begin) :].partition(end)[0]
     shutil.copytree(ROOT / "tests" / "data", folder / "tests" / "data")
+    (folder / ".venv").symlink_to(Path(sys.executable).parents[1])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    script = _example(heading).replace(PORT, port).replace("batchkit emulator", f"batchkit emulator --port {port}")
+    script = "".join(block.text for block in blocks(part, "sh"))
+    script = script.replace(PORT, port).replace("batchkit emulator", f"batchkit emulator --port {port}")
     away = ("BATCHKIT_", "PREFECT_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(away)}
     environment |= {"PATH": f"{Path(sys.executable).parent}:{environment['PATH']}", "COLUMNS": "100"}
@@ -136,15 +158,24 @@ def _paste(heading: str, folder: Path) -> str:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    for block in blocks(part, "text"):
+        assert shows(done.stdout, block.text), done.stdout
     return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_first_workload_works_as_pasted(tmp_path):
+    """With Prefect, in a shell of its own, word for word."""
+    _paste(FRONT, tmp_path, "Run your own requests", "Run the tests")
+    assert (tmp_path / "requests.results.jsonl").read_text().count('"succeeded"') == 200
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_examples_of_annotating_work_as_pasted(tmp_path):
     """With Prefect, in a shell of its own, word for word."""
-    out = _paste(ANNOTATE, tmp_path)
-    assert _shows(out, ANNOTATE), out
+    _paste(ANNOTATE, tmp_path, "The examples run as they are", "From Python")
     _check_annotated(tmp_path / "annotate")
 
 
@@ -152,6 +183,5 @@ def test_the_examples_of_annotating_work_as_pasted(tmp_path):
 @pytest.mark.timeout(900)
 def test_the_nightly_suite_works_as_pasted(tmp_path):
     """With Prefect, in a shell of its own, word for word."""
-    out = _paste(EVALUATE, tmp_path)
+    out = _paste(EVALUATE, tmp_path, "Three nights in a checkout", "The same command resumes")
     assert re.findall(r"exit code (\d+)", out) == ["0", "0", "5"], out
-    assert _shows(out, EVALUATE), out

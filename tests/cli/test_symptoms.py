@@ -1,4 +1,4 @@
-"""The README's table from what a user sees to what it means: each row is brought about, and says what it is said to say."""
+"""The READMEs' tables from what a user sees to what it means: each row is brought about, and says what it is said to say."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ from batchkit.provider.groq import wire
 from batchkit.store import workloads
 from batchkit.store.engine import Store
 from tests.factories import add_workload
+from tests.readmes import FRONT, ROOT
 from tests.workloads import chat_line, write_lines, write_mixed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-README = (Path(__file__).parent.parent.parent / "README.md").read_text()
+#: The common messages stand on the front page, the others in the README of the package.
+READMES = FRONT.read_text() + (ROOT / "batchkit" / "README.md").read_text()
 RUN = ("run", "input.jsonl", "--name", "w", "--no-prefect", "--shard-lines", "10")
 
 
@@ -275,15 +277,15 @@ SYMPTOMS: dict[str, tuple[Callable[[Place], Any], int]] = {
 
 
 def _row_of(words: str) -> list[str]:
-    """Find the README's line for what a user reads; a number in it stands for any number."""
+    """Find the line of the READMEs for what a user reads; a number in it stands for any number."""
     shown = re.sub(r"\d+", "N", words)
-    rows = [line.strip("|").split("|") for line in README.splitlines() if line.startswith("| `")]
+    rows = [line.strip("|").split("|") for line in READMES.splitlines() if line.startswith("| `")]
     return next(([cell.strip() for cell in row] for row in rows if shown in row[0]), [])
 
 
 @pytest.mark.parametrize("words", SYMPTOMS)
 def test_what_the_readme_says_one_sees_is_what_one_sees(batchkit, open_emulator, monkeypatch, words):
-    """The words and the exit code of the README's table are those of the command."""
+    """The words and the exit code of the READMEs' tables are those of the command."""
     write_mixed(Path("input.jsonl"), 30)
     situation, code = SYMPTOMS[words]
 

@@ -1,7 +1,7 @@
 """The quirks of the API and of servers like it: each has faults that show it and a test that says what batchkit does.
 
 The tests stand in the files named here, each named after its quirk (``test_quirk_07_...``); those that a run simply survives
-are rows of ``SURVIVED``. The numbers are those of the table in the README.
+are rows of ``SURVIVED``. The numbers are those of the table in the provider's README.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ _HEADING = "## Quirks of the API, and what batchkit does"
 
 def test_the_readme_has_every_quirk():
     """Each number from 1 to 38 has a row, which names faults of the catalogue, among them those that show the quirk."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    readme = (Path(__file__).parents[2] / "batchkit" / "provider" / "README.md").read_text()
     section = readme.partition(f"{_HEADING}\n")[2].partition("\n## ")[0]
     rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in section.splitlines() if "| " in line]
     named = {int(cells[0]): set(re.findall(r"`([^`]+)`", cells[2])) for cells in rows if cells[0].isdecimal()}
