@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
+from rich import filesize
+
 _MINUTE = 60
 _HOUR = 60 * _MINUTE
 _DAY = 24 * _HOUR
 #: Beyond this the name of a weekday may mean another week.
 _WEEKDAY_IS_ENOUGH = 6 * _DAY
 _KILO = 1000
-_SIZES = ("bytes", "kB", "MB", "GB", "TB", "PB")
 _COUNTS = ("", "k", "M", "G", "T", "P")
 _EXACT_BELOW = 10_000
 
@@ -41,8 +42,8 @@ def rough_duration(seconds: float) -> str:
 
 def size(count_bytes: float) -> str:
     """Write bytes in powers of 1,000, as the provider counts them: ``512 bytes``, ``1.4 MB``."""
-    amount, power = _scaled(count_bytes)
-    return f"{amount:.1f} {_SIZES[power]}" if power else f"{amount:,.0f} bytes"
+    # Four digits are enough; with more of them 999,960 would be "1,000.0 kB".
+    return filesize.decimal(int(float(f"{count_bytes:.4g}")))
 
 
 def short_count(count: int) -> str:
@@ -56,7 +57,7 @@ def short_count(count: int) -> str:
 def _scaled(amount: float) -> tuple[float, int]:
     """Divide by 1,000 until one decimal place shows less than 1,000; says how often."""
     amount, power = float(amount), 0
-    while amount >= _KILO - 0.05 and power < len(_SIZES) - 1:
+    while amount >= _KILO - 0.05 and power < len(_COUNTS) - 1:
         amount, power = amount / _KILO, power + 1
     return amount, power
 

@@ -6,15 +6,19 @@ which process it is, and a process that is gone holds nothing.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
 import secrets
 import socket
+import subprocess
 import threading
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -22,17 +26,24 @@ if TYPE_CHECKING:
 _FIELDS = 5
 _UNKNOWN = "-"
 _WRITER = re.compile(r"(?P<place>[0-9a-f]{12})_(?P<pid>[0-9]+)_(?P<started>[0-9]+)_[0-9a-f]{8}")
-_START_TIME_FIELD = 19  # of /proc/PID/stat, counted behind the command's closing bracket (proc(5): starttime)
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_PROCESS_NAMESPACE = Path("/proc/self/ns/pid")
+_SYSCTL = "/usr/sbin/sysctl"
+_SYSCTL_SECONDS = 5.0
+_HUNDREDTHS = 100
 
 
 def _start_time(pid: int) -> str | None:
-    """When a process started, in the kernel's ticks: with the pid it names a process for good. None when unknown."""
+    """Return when a process started, in hundredths of a second: with the pid, the name of one process. None when unknown.
+
+    Counted from the boot on Linux, where they are the kernel's ticks, and from 1970 elsewhere.
+    """
     try:
-        # Between the brackets stands whatever bytes the command calls itself.
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
+        # The public create_time() changes when the system's clock is set, and a living owner would seem to be another one.
+        started = psutil.Process(pid)._ident[1]  # noqa: SLF001 - as said
+    except (psutil.Error, OSError):
         return None
-    return stat.rpartition(b")")[2].split()[_START_TIME_FIELD].decode()
+    return None if started is None else str(round(started * _HUNDREDTHS))
 
 
 def _exists(pid: int) -> bool:
@@ -46,17 +57,31 @@ def _exists(pid: int) -> bool:
 
 
 def _place() -> str:
-    """This run of this machine, and its process namespace.
+    """Return the host's name, and which boot of it this is, with its process namespace; ``-`` when that is unknown.
 
-    Host names repeat, and so do the numbers of namespaces; the boot id does not. Containers on one machine share it, but
-    not their process numbers.
+    Host names repeat, and so do the numbers of namespaces; the name of a boot does not. Containers on one machine share
+    it, but not their process numbers.
     """
+    return f"{socket.gethostname()}|{_boot_of_linux() or _boot_of_macos() or _UNKNOWN}"
+
+
+def _boot_of_linux() -> str | None:
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        namespace = Path("/proc/self/ns/pid").readlink().name
+        return f"{_BOOT_ID.read_text().strip()}/{_PROCESS_NAMESPACE.readlink().name}"
     except OSError:
-        return f"{socket.gethostname()}|{_UNKNOWN}"
-    return f"{socket.gethostname()}|{boot}/{namespace}"
+        return None
+
+
+@functools.cache
+def _boot_of_macos() -> str | None:
+    command = [_SYSCTL, "-n", "kern.bootsessionuuid"]
+    try:
+        told = subprocess.run(  # noqa: S603 - nothing of it comes from outside
+            command, stdin=subprocess.DEVNULL, capture_output=True, check=True, text=True, timeout=_SYSCTL_SECONDS
+        )
+        return str(uuid.UUID(told.stdout.strip()))
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
 
 
 def new_owner() -> str:
@@ -75,7 +100,7 @@ def is_certainly_dead(owner: str) -> bool:
 
 def _has_ended(pid: int, started: str) -> bool:
     now = _start_time(pid)
-    # Where /proc hides the processes of other users, not to be seen is not to be dead.
+    # Where the system hides the processes of other users, not to be seen is not to be dead.
     return now != started if now is not None else not _exists(pid)
 
 

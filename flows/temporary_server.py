@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
 import select
-import signal
 import subprocess
 import sys
 import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import psutil
 
 from batchkit.files.spool import make_private_folder
 from batchkit.leases import is_certainly_dead, new_owner
@@ -154,19 +154,14 @@ def end_leftovers(home: Path) -> int:
 
 def _kill_if_ours(pid: int, token: str) -> bool:
     try:
-        # A handle on the process, so that its number cannot pass to another one between the look and the blow.
-        handle = os.pidfd_open(pid)
-    except OSError:
-        return False
-    try:
-        if token.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+        # From here on a process that takes the number over is told from this one by its start.
+        server = psutil.Process(pid)
+        if token not in server.cmdline():
             return False
-        signal.pidfd_send_signal(handle, signal.SIGKILL)
-        # Until it is gone: who asks for leftovers afterwards finds none.
-        select.select([handle], [], [], _PROBE_SECONDS)
-    except OSError:
+        server.kill()
+    except psutil.Error:
         return False
-    else:
-        return True
-    finally:
-        os.close(handle)
+    # Until it is gone: who asks for leftovers afterwards finds none.
+    with contextlib.suppress(psutil.TimeoutExpired):
+        server.wait(_PROBE_SECONDS)
+    return True

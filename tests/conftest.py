@@ -50,13 +50,11 @@ def _own_environment(monkeypatch):
 @pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
     """Undo what a command that ran in this process has made of the loggers: it owns them, a test does not."""
-    before = [
-        (logger, logger.level, list(logger.handlers)) for logger in map(logging.getLogger, ("batchkit", "stamina"))
-    ]
+    logger = logging.getLogger("batchkit")
+    level, handlers = logger.level, list(logger.handlers)
     yield
-    for logger, level, handlers in before:
-        logger.setLevel(level)
-        logger.handlers = handlers
+    logger.setLevel(level)
+    logger.handlers = handlers
 
 
 @pytest.fixture

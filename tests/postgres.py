@@ -23,6 +23,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
 
+from tests.processes import has_argument
 from tests.room import MEMORY, roomy_folder
 
 if TYPE_CHECKING:
@@ -262,5 +263,5 @@ def _stop_leftover(data: Path) -> None:
     with suppress(OSError, ValueError, IndexError):
         pid = int((data / "postmaster.pid").read_text().splitlines()[0])
         # By now the number may belong to another process.
-        if str(data).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if has_argument(pid, str(data)):
             os.kill(pid, signal.SIGQUIT)

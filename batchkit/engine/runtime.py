@@ -31,6 +31,7 @@ from batchkit.files.spool import Spool, scratch_folder
 from batchkit.leases import LeaseKeeper, dead_among, is_certainly_dead, new_owner
 from batchkit.models import ShardState
 from batchkit.provider.groq.client import GroqProvider, credential_digest
+from batchkit.provider.options import HttpOptions
 from batchkit.steps import cancel, clean, export, resubmit, split
 from batchkit.steps.context import StepContext, StepReport, Timing
 from batchkit.steps.split import SplitDefaults
@@ -538,8 +539,10 @@ def _build_provider(settings: Settings) -> GroqProvider:
     return GroqProvider(
         base_url=settings.base_url,
         api_key=settings.api_key,
-        read_timeout_seconds=settings.http_timeout_seconds,
-        connect_timeout_seconds=settings.connect_timeout_seconds,
-        http_attempts=settings.http_attempts,
-        allow_insecure_http=settings.allow_insecure_http,
+        options=HttpOptions(
+            connect_timeout_seconds=settings.connect_timeout_seconds,
+            read_timeout_seconds=settings.http_timeout_seconds,
+            attempts=settings.http_attempts,
+            allow_insecure_http=settings.allow_insecure_http,
+        ),
     )

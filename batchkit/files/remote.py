@@ -9,18 +9,19 @@ import errno
 import hashlib
 import logging
 import os
+import random
 import re
 import secrets
 import shutil
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
-import stamina
-
+from batchkit.backoff import backoff_seconds
 from batchkit.errors import ConfigurationError, SpoolError
 from batchkit.files.spool import make_private_folder, sync_directory
 
@@ -92,12 +93,24 @@ class RemoteFiles:
     """The files below a URL. Names are relative, with ``/``; every method raises ``SpoolError`` for names of other shapes.
 
     Trouble that may pass is tried again, up to ``attempts`` times within a minute, beyond what the libraries try by
-    themselves: every call may be repeated. May be used in any thread.
+    themselves: every call may be repeated. May be used in any thread. ``sleep`` waits for seconds, ``clock`` gives seconds
+    that only rise, ``jitter`` a number from 0 to 1; tests pass them in.
     """
 
-    def __init__(self, url: str, *, attempts: int = 8) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        attempts: int = 8,
+        sleep: Callable[[float], object] = time.sleep,  # noqa: TID251 - the default of a wait that is passed in
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
         self._url = url
         self._attempts = attempts
+        self._sleep = sleep
+        self._clock = clock
+        self._jitter = jitter
         self._secrets = _secrets_in(url)
         self.display_url = displayed(url).rstrip("/")
 
@@ -168,31 +181,35 @@ class RemoteFiles:
                 hint="somebody has changed the database by hand: put it back as it was",
             )
 
-        def once(*, will_wait: bool) -> T:
-            files, base = self._open()
+        started = self._clock()
+        failures = 0
+        while True:
             try:
-                return act(files, f"{base}/{name}")
-            except _TryAgain:
-                raise
-            except Exception as error:  # noqa: BLE001 - every library has errors of its own
-                told = self._told(action, name, error)
-                # The libraries' words may hold what the URL holds.
-                cause = None if self._secrets else error
-                if _is_permanent(error):
-                    raise told from cause
-                if will_wait:
-                    logger.warning("%s; it is tried again", told.message)
-                raise _TryAgain(told) from cause
+                return self._try_once(action, name, act)
+            except _TryAgain as again:
+                told, cause = again.error, again.__cause__
+            failures += 1
+            wait = backoff_seconds(failures, self._jitter())
+            if failures >= self._attempts or self._clock() - started + wait > _PATIENCE_SECONDS:
+                # Raised out here, so that the wrapper does not show up as its context.
+                raise told from cause
+            if failures == 1:
+                logger.warning("%s; it is tried again", told.message)
+            self._sleep(wait)
 
+    def _try_once(self, action: str, name: str, act: Callable[[Any, str], T]) -> T:
+        files, base = self._open()
         try:
-            for attempt in stamina.retry_context(
-                on=_TryAgain, attempts=self._attempts, timeout=_PATIENCE_SECONDS, wait_initial=0.5, wait_max=8.0
-            ):
-                with attempt:
-                    return once(will_wait=attempt.num == 1 < self._attempts)
-        except _TryAgain as again:
-            told, cause = again.error, again.__cause__
-        raise told from cause
+            return act(files, f"{base}/{name}")
+        except _TryAgain:
+            raise
+        except Exception as error:  # noqa: BLE001 - every library has errors of its own
+            told = self._told(action, name, error)
+            # The libraries' words may hold what the URL holds.
+            cause = None if self._secrets else error
+            if _is_permanent(error):
+                raise told from cause
+            raise _TryAgain(told) from cause
 
     def _open(self) -> tuple[Any, str]:
         """Load the library of the URL's service, once in a process. Raises ``ConfigurationError``."""

@@ -7,8 +7,6 @@ of the HTTP library. Safe to use from several threads.
 from __future__ import annotations
 
 import logging
-import random
-import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
@@ -37,7 +35,7 @@ from batchkit.provider.failures import (
 from batchkit.provider.health import Health
 from batchkit.provider.landing import Landing
 from batchkit.provider.multipart import FileForm
-from batchkit.provider.pace import LOWEST_SPEED, LowestSpeed, Pace
+from batchkit.provider.pace import Pace
 from batchkit.provider.reading import Reply, TooLong, decoded, read_whole
 from batchkit.provider.retry import NotTheApi, Retry, TryAgain, once
 from batchkit.provider.torn import no_file_reason, torn, torn_reason
@@ -50,6 +48,7 @@ if TYPE_CHECKING:
 
     from batchkit.models import Download
     from batchkit.provider.connections import Connection
+    from batchkit.provider.options import HttpOptions
 
 logger = logging.getLogger(__name__)
 
@@ -63,22 +62,9 @@ _UNENCODED = {"Accept": "application/octet-stream", "Accept-Encoding": "identity
 class ApiClient:
     """One API and one key, for any number of threads.
 
-    All times are in seconds. ``read_timeout_seconds`` and ``write_timeout_seconds`` are the longest silence within one
-    transfer, not its length. ``pool_timeout_seconds`` is the longest wait for one of ``max_connections``. A call that may be
-    repeated is tried ``http_attempts`` times, and no repetition begins after ``total_seconds`` (``transfer_seconds`` for
-    uploads and downloads). A wait asked for by the server is spent here up to ``retry_after_cap_seconds``; a longer one is
-    raised as ``RateLimited``.
-
-    No try outlasts ``total_seconds`` (an upload or download: ``transfer_seconds`` for its body), however a server spreads its
-    bytes, and no reply that is held in memory is longer than ``max_reply_bytes``, counted decoded: both are ``OutcomeUnknown``.
-    Uploads and downloads that fall below ``lowest_speed`` are given up; the next try is the caller's, so that nothing waits for
-    a transfer that may be as slow again.
-
     ``explain`` reads the provider's error bodies; ``address_hint`` is the advice where only a wrong address explains a reply.
-    ``sleep``, ``clock`` (seconds that only rise), ``now`` (Unix seconds) and
-    ``jitter`` (0 to 1) are passed in by tests.
 
-    Raises ``ConfigurationError`` for an address, a key or a number that cannot be used.
+    Raises ``ConfigurationError`` for an address or a key that cannot be used.
     """
 
     def __init__(
@@ -88,47 +74,31 @@ class ApiClient:
         *,
         explain: Explain,
         address_hint: str,
-        connect_timeout_seconds: float = 10.0,
-        read_timeout_seconds: float = 120.0,
-        write_timeout_seconds: float = 120.0,
-        pool_timeout_seconds: float = 300.0,
-        max_connections: int = 64,
-        http_attempts: int = 5,
-        total_seconds: float = 180.0,
-        transfer_seconds: float = 3_600.0,
-        retry_after_cap_seconds: float = 30.0,
-        max_reply_bytes: int = 64_000_000,
-        lowest_speed: LowestSpeed = LOWEST_SPEED,
-        allow_insecure_http: bool = False,
-        sleep: Callable[[float], object] = time.sleep,  # noqa: TID251 - the default of a wait that is passed in
-        clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], float] = time.time,
-        jitter: Callable[[], float] = random.random,
+        options: HttpOptions,
     ) -> None:
-        times = (connect_timeout_seconds, read_timeout_seconds, write_timeout_seconds, pool_timeout_seconds)
-        if min(times) <= 0 or http_attempts < 1 or max_connections < 1:
-            raise ConfigurationError("time-outs, attempts and connections must be greater than zero")
-        self._base_url = parse_base_url(base_url, allow_insecure_http=allow_insecure_http)
+        self._base_url = parse_base_url(base_url, allow_insecure_http=options.allow_insecure_http)
         self._quote = Quoter(reveal_key(api_key))
         self._explain = explain
         self._address_hint = address_hint
-        self.health = Health(clock=clock, now=now)
-        self._total_seconds = total_seconds
-        self._transfer_seconds = transfer_seconds
-        self._max_reply_bytes = max_reply_bytes
-        self._lowest_speed = lowest_speed
-        self._clock = clock
-        self._now = now
+        self._options = options
+        self._clock = options.clock
+        self.health = Health(clock=options.clock, now=options.now)
         self._retry = Retry(
-            attempts=http_attempts, cap_seconds=retry_after_cap_seconds, sleep=sleep, clock=clock, jitter=jitter
+            attempts=options.attempts,
+            cap_seconds=options.retry_after_cap_seconds,
+            sleep=options.sleep,
+            clock=options.clock,
+            jitter=options.jitter,
         )
-        timeout = httpx.Timeout(connect_timeout_seconds, read=read_timeout_seconds, write=write_timeout_seconds)
+        timeout = httpx.Timeout(
+            options.connect_timeout_seconds, read=options.read_timeout_seconds, write=options.write_timeout_seconds
+        )
         try:
             verify = trust(self._base_url)
             self._connections = Connections(
                 lambda: new_client(self._base_url, api_key, timeout, verify),
-                most=max_connections,
-                patience_seconds=pool_timeout_seconds,
+                most=options.max_connections,
+                patience_seconds=options.pool_timeout_seconds,
             )
         except (OSError, ValueError, ImportError, httpx.InvalidURL):
             # What the environment says may hold a proxy's password, so it is not quoted.
@@ -146,7 +116,7 @@ class ApiClient:
 
     def get(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Any:
         """GET a JSON value; repeated on trouble. A name may stand in ``query`` several times."""
-        return self._repeat(lambda: self._json("GET", path, params=list(query) or None), self._total_seconds)
+        return self._repeat(lambda: self._json("GET", path, params=list(query) or None), self._options.total_seconds)
 
     def probe(self, path: str) -> Any:
         """GET a JSON value as ``get`` does, but raise ``WrongAddress`` at once for a reply that no such API gives."""
@@ -158,7 +128,7 @@ class ApiClient:
                 error = reply.error
             raise self.wrong_address(error.message) from error
 
-        return self._repeat(ask, self._total_seconds)
+        return self._repeat(ask, self._options.total_seconds)
 
     def wrong_address(self, reason: str) -> WrongAddress:
         """Make the error for an address at which something else answers."""
@@ -166,7 +136,7 @@ class ApiClient:
 
     def post(self, path: str) -> Any:
         """POST without a body and read JSON; repeated on trouble, so only for calls that may happen twice."""
-        return self._repeat(lambda: self._json("POST", path), self._total_seconds)
+        return self._repeat(lambda: self._json("POST", path), self._options.total_seconds)
 
     def post_once(self, path: str, payload: object, *, before_sending: Callable[[], object] | None = None) -> Any:
         """POST a JSON value exactly once, on a connection of its own.
@@ -191,7 +161,7 @@ class ApiClient:
 
     def delete(self, path: str) -> None:
         """DELETE; repeated on trouble. Any 2xx will do, whatever its body."""
-        self._repeat(lambda: self._send("DELETE", path), self._total_seconds)
+        self._repeat(lambda: self._send("DELETE", path), self._options.total_seconds)
         self.health.note_answer()
 
     def upload(self, path: str, *, fields: Mapping[str, str], field: str, source: Path, filename: str) -> Any:
@@ -203,14 +173,14 @@ class ApiClient:
         call = f"POST {path}"
 
         def body(form: FileForm, connection: Connection) -> Iterator[bytes]:
-            pace = Pace(self._lowest_speed, self._clock)
+            pace = Pace(self._options.lowest_speed, self._clock)
             for chunk in form:
                 yield chunk
                 # Back here, the chunk is with the system; its buffers hide a little of how slow the server is.
                 if pace.is_fast_enough(len(chunk)) is False:
-                    error = OutcomeUnknown(f"{call}: given up, because it took fewer than {self._lowest_speed}")
+                    error = OutcomeUnknown(f"{call}: given up, because it took fewer than {self._options.lowest_speed}")
                     raise TryAgain(error, repeats=False)
-            connection.cut_after(self._total_seconds)
+            connection.cut_after(self._options.total_seconds)
 
         def send() -> Any:
             try:
@@ -219,7 +189,7 @@ class ApiClient:
                     return self._json(
                         "POST",
                         path,
-                        seconds=self._transfer_seconds,
+                        seconds=self._options.transfer_seconds,
                         body=lambda connection: body(form, connection),
                         headers=form.headers,
                     )
@@ -227,7 +197,7 @@ class ApiClient:
                 reason = error.strerror or str(error)
             raise SpoolError(f"{source} cannot be read: {reason}", hint="is the spool folder still there?")
 
-        return self._repeat(send, self._transfer_seconds)
+        return self._repeat(send, self._options.transfer_seconds)
 
     def download(
         self, path: str, destination: Path, *, expected_bytes: int | None, accept_unframed: bool = True
@@ -240,7 +210,7 @@ class ApiClient:
         Raises ``TornDownload`` when no attempt brought the whole body, ``SpoolError`` when the disk refuses.
         """
         call = f"GET {path}"
-        deadline = self._clock() + self._transfer_seconds
+        deadline = self._clock() + self._options.transfer_seconds
 
         def receive(response: httpx.Response, connection: Connection) -> Download:
             if not response.is_success:
@@ -255,8 +225,8 @@ class ApiClient:
                 return landing.commit()
 
         download = self._repeat(
-            lambda: self._exchange("GET", path, receive, seconds=self._total_seconds, headers=_UNENCODED),
-            self._transfer_seconds,
+            lambda: self._exchange("GET", path, receive, seconds=self._options.total_seconds, headers=_UNENCODED),
+            self._options.transfer_seconds,
         )
         self.health.note_answer()
         return download
@@ -321,7 +291,7 @@ class ApiClient:
         call: str,
         expected_bytes: int | None,
     ) -> None:
-        pace = Pace(self._lowest_speed, self._clock)
+        pace = Pace(self._options.lowest_speed, self._clock)
         cause: Exception | None = None
         try:
             for piece in decoded(response):
@@ -330,13 +300,13 @@ class ApiClient:
                     return
                 verdict = pace.is_fast_enough(len(piece))
                 if verdict is False:
-                    raise torn(call, f"given up, because fewer than {self._lowest_speed} came", repeats=False)
+                    raise torn(call, f"given up, because fewer than {self._options.lowest_speed} came", repeats=False)
                 if verdict:
                     self.health.note_answer()
         except httpx.RequestError as error:
             cause = without_frames(error, self._quote)
         if connection.is_cut:
-            raise torn(call, f"it was still going on after {self._transfer_seconds:g} s")
+            raise torn(call, f"it was still going on after {self._options.transfer_seconds:g} s")
         if cause is not None:
             reason = f"it broke off after {landing.size_bytes:,} bytes ({type(cause).__name__})"
             raise torn(call, reason, cause=cause)
@@ -365,7 +335,7 @@ class ApiClient:
             method,
             path,
             lambda response, _connection: self._read(response, call),
-            seconds=self._total_seconds if seconds is None else seconds,
+            seconds=self._options.total_seconds if seconds is None else seconds,
             fresh=must_be_certain,
             **content,
         )
@@ -374,9 +344,9 @@ class ApiClient:
 
     def _read(self, response: httpx.Response, call: str) -> Reply:
         try:
-            return read_whole(response, max_bytes=self._max_reply_bytes)
+            return read_whole(response, max_bytes=self._options.max_reply_bytes)
         except TooLong:
-            message = f"{call}: HTTP {response.status_code}, but its body has more than {self._max_reply_bytes:,} bytes"
+            message = f"{call}: HTTP {response.status_code}, but its body has more than {self._options.max_reply_bytes:,} bytes"
         raise OutcomeUnknown(message, hint="no reply of the API is that long: is another server in between?")
 
     def _judge(self, reply: Reply, call: str, *, must_be_certain: bool = False) -> None:
@@ -387,7 +357,7 @@ class ApiClient:
             call,
             explain=self._explain,
             quote=self._quote,
-            now=self._now(),
+            now=self._options.now(),
             must_be_certain=must_be_certain,
             address_hint=self._address_hint,
         )

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-import stamina
+from batchkit.backoff import backoff_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,10 +17,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_FIRST_WAIT_SECONDS = 0.5
-_LONGEST_BACKOFF_SECONDS = 8.0
-#: 0.5 s times two to the fourth is the longest backoff already; a larger power would only overflow.
-_LAST_DOUBLING = 4
 _POLITENESS = 0.1
 
 
@@ -74,34 +70,23 @@ class Retry:
         """
         started = self.clock()
         failures = 0
-        wait: float | None = None
-
-        def attempt() -> T:
-            if wait is not None:
-                self.sleep(wait)
-            return send()
-
-        def decide(error: Exception) -> bool | float:
-            nonlocal failures, wait
-            if not isinstance(error, TryAgain) or not error.repeats:
-                return False
+        while True:
+            try:
+                return send()
+            except TryAgain as again:
+                error, after_seconds, repeats = again.error, again.after_seconds, again.repeats
             failures += 1
-            if failures >= self.attempts or (error.after_seconds or 0) > self.cap_seconds:
-                return False
-            wait = self._wait_seconds(failures, error.after_seconds)
-            if self.clock() - started + wait > total_seconds:
-                return False
-            logger.debug("attempt %d failed: %s; next one in %.2f s", failures, type(error.error).__name__, wait)
-            # The wait is ours, before the next attempt: the library would spend it with a sleep that cannot be passed in.
-            return 0.0
-
-        # The total time is judged above, by the passed-in clock and before a wait instead of after it.
-        caller = stamina.RetryingCaller(attempts=self.attempts, timeout=None)
-        return once(lambda: caller(decide, attempt))
+            wait = self._wait_seconds(failures, after_seconds)
+            is_last = not repeats or failures >= self.attempts or (after_seconds or 0) > self.cap_seconds
+            # The total time is judged before a wait, not after it.
+            if is_last or self.clock() - started + wait > total_seconds:
+                # Raised out here, so that the wrapper does not show up as its context.
+                raise error
+            logger.debug("attempt %d failed: %s; next one in %.2f s", failures, type(error).__name__, wait)
+            self.sleep(wait)
 
     def _wait_seconds(self, failures: int, after_seconds: float | None) -> float:
-        backoff = min(_LONGEST_BACKOFF_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(failures - 1, _LAST_DOUBLING))
-        backoff *= 0.5 + 0.5 * self.jitter()
+        backoff = backoff_seconds(failures, self.jitter())
         if after_seconds is None:
             return backoff
         # Never earlier than asked; a little later, so that a crowd turned away together does not return together. And never

@@ -1,8 +1,7 @@
 """Do several annotators say the same? Cohen's and Fleiss' kappa, Krippendorff's alpha, for labels without an order.
 
 Everything is computed from how often each combination of labels occurs, so that ten million rows cost no more than the few
-hundred combinations in them; that is why the two that no library takes with such weights are written out here. They are
-tested against statsmodels and krippendorff.
+hundred combinations in them. They are tested against statsmodels and krippendorff.
 
 Sources: Cohen 1960; Fleiss 1971 (https://doi.org/10.1037/h0031619); Krippendorff 2011, "Computing Krippendorff's
 Alpha-Reliability".
@@ -17,7 +16,6 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from statsmodels.stats.inter_rater import cohens_kappa
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -111,7 +109,9 @@ def _cohen(counts: Mapping[Labels, int], first: int, second: int) -> Coefficient
     table = np.zeros((len(names), len(names)))
     for (one, other), count in both.items():
         table[place[one], place[other]] = count
-    return Coefficient(float(cohens_kappa(table, return_results=False)), rows)
+    observed = float(np.trace(table)) / rows
+    by_chance = float(table.sum(axis=0) @ table.sum(axis=1)) / rows**2
+    return Coefficient((observed - by_chance) / (1 - by_chance), rows)
 
 
 def _mean(cohen: Mapping[tuple[int, int], Coefficient], rows: int) -> Coefficient:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy import stats
-from statsmodels.stats.proportion import proportion_confint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,13 +48,22 @@ def mean_interval(values: Sequence[float] | NDArray[np.float64]) -> Interval | N
         return None
     mean = float(array.mean())
     if is_binary(array):
-        low, high = proportion_confint(int(array.sum()), array.size, alpha=1 - CONFIDENCE, method="wilson")
+        low, high = _wilson(mean, array.size)
         # At 0 and at 1 rounding would put the mean outside.
-        return Interval(mean, min(float(low), mean), max(float(high), mean), "Wilson 95 %")
+        return Interval(mean, min(low, mean), max(high, mean), "Wilson 95 %")
     if float(np.ptp(array)) == 0.0:
         return Interval(mean, mean, mean, "no spread")
     low, high, method = spread_of_mean(array)
     return Interval(mean, low, high, method)
+
+
+def _wilson(share: float, count: int) -> tuple[float, float]:
+    """Compute the bounds of a share of ``count`` values (Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953)."""
+    z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+    shrink = 1 + z**2 / count
+    middle = (share + z**2 / (2 * count)) / shrink
+    half = z * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2) / shrink
+    return middle - half, middle + half
 
 
 def spread_of_mean(array: NDArray[np.float64]) -> tuple[float, float, str]:

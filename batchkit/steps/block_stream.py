@@ -110,10 +110,16 @@ def _start_worker(max_line_bytes: int) -> subprocess.Popen[bytes] | None:
         )
     except OSError:
         return None
-    for stream in (worker.stdin, worker.stdout):
-        with suppress(AttributeError, OSError):  # Linux only, and within what the administrator allows
-            fcntl.fcntl(_pipe(stream), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    _widen(worker.stdin, worker.stdout)
     return worker
+
+
+def _widen(*pipes: IO[bytes] | None) -> None:
+    """Have pipes hold more, where the system can and the administrator allows it: the two processes wait less often."""
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        for pipe in pipes:
+            with suppress(OSError):
+                fcntl.fcntl(_pipe(pipe), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def _environment() -> dict[str, str]:

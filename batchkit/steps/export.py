@@ -84,9 +84,11 @@ class _WriteBack:
     def begin(self) -> None:
         """Hand over what was written since the last time, if it is worth it."""
         size = self._handle.tell() - self._done
-        # On Linux this advice starts writing and does not wait; where there is none the last sync does it all.
-        if size >= _WRITE_BACK_BYTES and hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._handle.fileno(), self._done, size, os.POSIX_FADV_DONTNEED)
+        if size >= _WRITE_BACK_BYTES:
+            # On Linux this advice starts writing and does not wait; where there is none the last sync does it all.
+            advice = getattr(os, "POSIX_FADV_DONTNEED", None)
+            if advice is not None and hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(self._handle.fileno(), self._done, size, advice)
             self._done += size
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+import psutil
+
+from tests.processes import peak_bytes
 
 if TYPE_CHECKING:
     from tests.commands import Command
@@ -21,18 +24,13 @@ def peak_megabytes(command: Command, *arguments: str) -> tuple[float, int, str]:
     peak = [0]
 
     def watch() -> None:
-        with suppress(OSError, StopIteration):
+        with suppress(psutil.NoSuchProcess):
             while process.poll() is None:
-                peak.append(_high_water_kilobytes(process.pid))
+                peak.append(peak_bytes(process.pid))
                 time.sleep(0.05)  # noqa: TID251 - looks while another process works
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     out, err = process.communicate()
     watcher.join()
-    return max(peak) / 1024, process.returncode, out + err
-
-
-def _high_water_kilobytes(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+    return max(peak) / (1 << 20), process.returncode, out + err

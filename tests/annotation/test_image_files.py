@@ -113,6 +113,12 @@ def test_only_regular_files_are_read_and_nothing_is_waited_for(table, allow_outs
     for cell in ("/dev/zero", "zero.png", "file:///dev/zero", "loop.png", "secrets.png", "/proc/self/environ"):
         refusal(table, cell, allow_outside=allow_outside)
     assert "is a device" in refusal(table, "zero.png", allow_outside=True)
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="this system has no such files")
+def test_files_that_the_kernel_makes_up_are_not_read(table):
+    """By their own path or by a link, permission or not."""
+    (table / "secrets.png").symlink_to("/proc/self/environ")
     assert "is no file of a disk" in refusal(table, "/proc/self/environ", allow_outside=True)
     assert "is no file of a disk" in refusal(table, "secrets.png", allow_outside=True)
 

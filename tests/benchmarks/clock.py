@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import resource
 import statistics
 import time
@@ -11,6 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import psutil
+
+from tests.processes import memory_bytes, peak_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -144,28 +147,19 @@ def timed(work: Callable[[], object]) -> Sample:
     """Call ``work`` and say what it took of this process and of the children that ended meanwhile."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text(_RESET_PEAK)
-    before = memory_bytes("VmRSS")
+    before = memory_bytes()
     children = _children_seconds()
     began, cpu = time.perf_counter(), time.process_time()
     work()
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
-    peak = memory_bytes("VmHWM")
+    peak = peak_bytes()
     return Sample(seconds, cpu_seconds + _children_seconds() - children, peak, max(peak - before, 0))
-
-
-def memory_bytes(name: str, process: int | str = "self") -> int:
-    """Read a line of the kernel's record of a process, in bytes; unlike ``getrusage`` it does not count who forked it."""
-    for line in Path(f"/proc/{process}/status").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024
-    return 0
 
 
 def process_seconds(process: int) -> float:
     """Read the CPU seconds that a living process has used, user and system."""
-    # The name, in parentheses, may hold anything.
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    taken = psutil.Process(process).cpu_times()
+    return float(taken.user + taken.system)
 
 
 def _children_seconds() -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sqlite3
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ _PACKAGES = ("httpx", "orjson", "prefect", "psycopg", "sqlalchemy")
 def facts(server_url: str | None) -> dict[str, Any]:
     """Describe the machine; the load average tells whether it was quiet."""
     return {
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "processor": _processor(),
         "system": platform.platform(),
         "load": [round(load, 1) for load in os.getloadavg()],
@@ -40,9 +41,10 @@ def in_a_sentence(known: dict[str, Any]) -> str:
 
 
 def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
     return platform.machine()
 
 

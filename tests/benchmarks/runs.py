@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy.engine import make_url
 
 from tests.benchmarks import parts
-from tests.benchmarks.clock import MEGABYTE, Figure, Sample, figure_of, memory_bytes, process_seconds, timed
+from tests.benchmarks.clock import MEGABYTE, Figure, Sample, figure_of, process_seconds, timed
 from tests.postgres import PostgresServer
+from tests.processes import peak_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,9 +42,7 @@ _BATCHES = 200
 _FEWEST_LINES = 100
 #: Provider seconds in a real one: a batch is done when the emulator has worked it off.
 _SPEED = 10_000_000
-_MEMORY_OF_PREFECT = (
-    "import prefect; print(next(line.split()[1] for line in open('/proc/self/status') if line[:6] == 'VmHWM:'))"
-)
+_MEMORY_OF_PREFECT = "import prefect; from tests.processes import peak_bytes; print(peak_bytes())"
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def _memory(about: Figure, taken: Sequence[Run]) -> Figure:
 
 def _memory_of_prefect() -> int:
     done = subprocess.run([sys.executable, "-c", _MEMORY_OF_PREFECT], check=True, capture_output=True, text=True)
-    return int(done.stdout) * 1024
+    return int(done.stdout)
 
 
 def _run(lab: Lab, *, prefect: bool) -> Run:
@@ -190,7 +189,7 @@ def _watch(process: subprocess.Popen[str], peaks: list[int]) -> None:
     pause = threading.Event()
     with suppress(OSError):
         while process.poll() is None:
-            peaks.append(memory_bytes("VmHWM", process.pid))
+            peaks.append(peak_bytes(process.pid))
             pause.wait(_LOOK_SECONDS)
 
 

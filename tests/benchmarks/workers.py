@@ -11,17 +11,19 @@ import os
 import statistics
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import psutil
 import typer
 from rich.console import Console
 from sqlalchemy import text
 
 from batchkit.engine.runtime import Runner
 from batchkit.models import ShardState
+from tests.benchmarks.clock import process_seconds
 from tests.benchmarks.lab import NAME, Lab
 from tests.postgres import running_server
 from tests.properties.scripted import ScriptedProvider
@@ -31,12 +33,6 @@ if TYPE_CHECKING:
     from multiprocessing.synchronize import Barrier
 
     from batchkit.settings import Settings
-
-_PARENT_FIELD, _FIRST_TIME_FIELD = (
-    1,
-    11,
-)  # of /proc/PID/stat, behind the command's closing bracket (proc(5): ppid, utime)
-_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -130,24 +126,18 @@ def _server_of(runner: Runner) -> int:
     """Find the process that is the parent of all of the server's."""
     with runner.store.read() as connection:
         backend = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
-    return int(_stat(backend)[_PARENT_FIELD])
-
-
-def _stat(pid: int | str) -> list[bytes]:
-    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    return int(psutil.Process(backend).ppid())
 
 
 def _cpu_seconds_of_tree(server: int) -> float:
     """Add up the CPU seconds of a process, of its children, and of those that have ended."""
-    ticks = sum(map(int, _stat(server)[_FIRST_TIME_FIELD : _FIRST_TIME_FIELD + 4]))
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = _stat(path.name)
-        except OSError:
-            continue
-        if int(fields[_PARENT_FIELD]) == server:
-            ticks += sum(map(int, fields[_FIRST_TIME_FIELD : _FIRST_TIME_FIELD + 2]))
-    return ticks / _TICKS_PER_SECOND
+    process = psutil.Process(server)
+    taken = process.cpu_times()
+    seconds = taken.user + taken.system + taken.children_user + taken.children_system
+    for child in process.children():
+        with suppress(psutil.NoSuchProcess):
+            seconds += process_seconds(child.pid)
+    return float(seconds)
 
 
 def _all_cpu(taken: Round) -> float:

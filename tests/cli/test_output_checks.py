@@ -50,6 +50,8 @@ def calls(open_emulator):
     return lambda: emulator.ledger().calls
 
 
+#: A folder of the system, in which nobody may make a file.
+SYSTEM = "/proc" if Path("/proc").is_dir() else "/dev"
 RUN = {
     "in.jsonl": "is the input",
     "./in.jsonl": "is the input",
@@ -61,7 +63,7 @@ RUN = {
     "reviews.csv/out.jsonl": "cannot be written",
     "folder.jsonl": "is a folder",
     "pipe.jsonl": "no regular file",
-    "/proc/out.jsonl": "cannot be written",
+    f"{SYSTEM}/out.jsonl": "cannot be written",
     f"{'x' * 300}.jsonl": "cannot be written",
 }
 TABLE = {
@@ -73,7 +75,7 @@ TABLE = {
     "nowhere/out.csv": "no such folder",
     "folder.csv": "is a folder",
     ".": "is a folder",
-    "/proc/out.parquet": "cannot be written",
+    f"{SYSTEM}/out.parquet": "cannot be written",
     "table:no-name": "name of a table",
     "table:orders": "not touched",
 }

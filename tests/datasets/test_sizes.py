@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from batchkit.datasets import TableWriter
 
+ROOT = Path(__file__).parents[2]
 SCHEMA = pa.schema([("id", pa.int64()), ("text", pa.string()), ("stars", pa.float64())])
 FEW, MANY = 200_000, 2_000_000
 #: A growth by this is noise: what allocators keep, and the metadata of a Parquet file's groups.
@@ -19,6 +21,7 @@ COPY = """
 import sys
 from pathlib import Path
 from batchkit.datasets import TableWriter, open_table
+from tests.processes import peak_bytes
 
 table = open_table([sys.argv[1]])
 count = 0
@@ -26,9 +29,7 @@ with TableWriter(Path(sys.argv[2]), table.schema) as writer:
     for batch in table.batches():
         writer.write(batch)
         count += len(batch)
-# Of this process alone: what getrusage tells begins with the parent's.
-peak = next(line.split()[1] for line in open('/proc/self/status') if line[:6] == 'VmHWM:')
-print(count, int(peak) // 1024)
+print(count, peak_bytes() >> 20)
 """
 
 
@@ -43,7 +44,9 @@ def write_rows(path, count):
 
 def peak_mb(source, target, count):
     """Copy a table in a process of its own; gives the most memory that it had."""
-    done = subprocess.run([sys.executable, "-c", COPY, source, target], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", COPY, source, target], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     copied, peak = map(int, done.stdout.split())
     assert copied == count
     return peak

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx  # noqa: F401 - what a command needs is imported once, here, and not in each child
@@ -27,12 +25,14 @@ from batchkit.files import jsonl
 from batchkit.settings import load_settings
 from batchkit.steps import memory
 from batchkit.store import engine
+from tests import processes
 from tests.proof import plants
 from tests.proof.points import Harm, Point, Watch, install
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.context import ForkServerProcess
+    from pathlib import Path
 
     from batchkit.store.engine import Limits
 
@@ -97,11 +97,7 @@ def read_trace(launch: Launch) -> Trace:
 
 def is_stopped(process: Any) -> bool:
     """Whether a process is stopped by SIGSTOP."""
-    try:
-        stat = Path(f"/proc/{process.pid}/stat").read_bytes()
-    except OSError:
-        return False
-    return stat.rpartition(b")")[2].split()[0] == b"T"
+    return processes.is_stopped(process.pid)
 
 
 def wait_until(condition: Callable[[], bool], *, within_seconds: float) -> bool:
@@ -145,7 +141,7 @@ def _traced(launch: Launch) -> int:
     trace_file = os.open(launch.trace_path.with_suffix(".new"), os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
     install(watch)
     code = run_command(launch.words)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = processes.own_peak_bytes()
     passed = [(point.label, point.nth) for point in watch.trace]
     os.write(trace_file, jsonl.dumps({"points": passed, "peak_bytes": peak}))
     os.close(trace_file)

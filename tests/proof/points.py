@@ -24,6 +24,7 @@ import httpx
 from sqlalchemy.engine import Connection
 
 import batchkit
+from tests.processes import path_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -203,7 +204,7 @@ class _WatchedFile(io.FileIO):
 
 def _path_of(path: Any) -> str | None:
     if isinstance(path, int):
-        return str(Path(f"/proc/self/fd/{path}").readlink())
+        return path_of(path)
     return os.path.abspath(os.fspath(path)) if isinstance(path, (str, os.PathLike)) else None  # noqa: PTH100 - no file is touched
 
 

@@ -234,18 +234,19 @@ def test_bomb_is_refused_in_little_memory(sqlite_store, folder, pack):
 
 
 _PEAK = """
-import resource, sys
+import sys
 from pathlib import Path
 from batchkit.errors import InputInvalid
 from batchkit.steps.split import SplitDefaults, SplitOptions, plan
+from tests.processes import own_peak_bytes
 defaults = SplitDefaults("24h", "7d", None, int(sys.argv[2]), 5, 10)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = own_peak_bytes()
 try:
     plan([Path(sys.argv[1])], options=SplitOptions(), defaults=defaults, advance=lambda lines: None)
     print("planned")
 except InputInvalid:
     print("refused")
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+print(own_peak_bytes() - before)
 """
 
 
@@ -259,7 +260,11 @@ def test_line_of_a_hundred_megabytes_is_held_a_few_times(tmp_path, limit_bytes, 
     source = tmp_path / "long"
     source.write_bytes(GOOD.replace(b"Peru", b"P" * 99_000_000) + b"\n" + OTHER)
     done = subprocess.run(
-        [sys.executable, "-c", _PEAK, str(source), str(limit_bytes)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", _PEAK, str(source), str(limit_bytes)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
     )
     words = done.stdout.split()
     assert words[0] == outcome

@@ -16,6 +16,7 @@ from batchkit.errors import ProviderError
 from batchkit.files.jsonl import dumps
 from batchkit.models import BatchId, FileId, ShardState
 from batchkit.provider.groq.client import GroqProvider
+from batchkit.provider.options import HttpOptions
 from batchkit.store import batches
 from tests.factories import add_shard, add_workload
 from tests.properties.odd_json import changed, nearly_json, texts, values, written
@@ -97,11 +98,7 @@ def api() -> Iterator[tuple[ScriptedServer, GroqProvider]]:
         GroqProvider(
             base_url=server.base_url,
             api_key=KEY,
-            http_attempts=2,
-            read_timeout_seconds=5,
-            sleep=time.sleep,
-            clock=time.clock,
-            now=time.now,
+            options=HttpOptions(attempts=2, read_timeout_seconds=5, sleep=time.sleep, clock=time.clock, now=time.now),
         ) as provider,
     ):
         yield server, provider

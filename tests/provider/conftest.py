@@ -14,6 +14,7 @@ from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
 from batchkit.provider.groq.client import GroqProvider
+from batchkit.provider.options import HttpOptions
 
 from .server import ScriptedServer
 
@@ -70,20 +71,22 @@ def connect(server: ScriptedServer, time: FakeTime) -> Iterator[Callable[..., Gr
     """Build providers that talk to ``server`` and wait in fake time."""
     with ExitStack() as stack:
 
-        def build(**options: Any) -> GroqProvider:
+        def build(base_url: str = server.base_url, api_key: str = KEY, **changed: Any) -> GroqProvider:
+            own = {"list_limits": changed.pop("list_limits")} if "list_limits" in changed else {}
             values: dict[str, Any] = {
-                "base_url": server.base_url,
-                "api_key": SecretStr(KEY),
                 "connect_timeout_seconds": 2.0,
                 "read_timeout_seconds": 10.0,
                 "write_timeout_seconds": 10.0,
-                "http_attempts": 3,
+                "attempts": 3,
                 "sleep": time.sleep,
                 "clock": time.clock,
                 "now": time.now,
                 "jitter": lambda: 1.0,
             }
-            return stack.enter_context(GroqProvider(**values | options))
+            options = HttpOptions(**values | changed)
+            return stack.enter_context(
+                GroqProvider(base_url=base_url, api_key=SecretStr(api_key), options=options, **own)
+            )
 
         yield build
 

@@ -13,6 +13,7 @@ from batchkit.provider.access import credential_digest, is_loopback
 from batchkit.provider.groq import wire
 from batchkit.provider.groq.client import BASE_URL, GroqProvider
 from batchkit.provider.http import ApiClient
+from batchkit.provider.options import HttpOptions
 
 from .conftest import KEY
 from .server import ScriptedServer, as_json
@@ -78,7 +79,7 @@ def test_addresses_that_are_taken(base_url: str) -> None:
 
 def test_insecure_http_can_be_allowed() -> None:
     """Whoever says so may use plain HTTP to another host."""
-    GroqProvider(api_key=KEY, base_url="http://10.0.0.8/v1", allow_insecure_http=True).close()
+    GroqProvider(api_key=KEY, base_url="http://10.0.0.8/v1", options=HttpOptions(allow_insecure_http=True)).close()
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_a_proxy_that_refuses_proves_that_nothing_was_sent(
 ) -> None:
     """A proxy that opens no tunnel is like a connection that was not made."""
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.port}")
-    provider = connect(base_url="https://batchkit.invalid/v1", http_attempts=1)
+    provider = connect(base_url="https://batchkit.invalid/v1", attempts=1)
     with pytest.raises(ProviderUnreachable, match="ProxyError"):
         provider.get_batch(BatchId("batch_1"))
     assert [seen.method for seen in server.seen] == ["CONNECT"]
@@ -159,9 +160,7 @@ def test_an_untrusted_certificate_is_final(
 
 def test_plain_text_behind_https(server: ScriptedServer, connect: Callable[..., GroqProvider]) -> None:
     """A server that speaks no TLS never gets to see the request."""
-    provider = connect(
-        base_url=server.base_url.replace("http://", "https://"), http_attempts=1, connect_timeout_seconds=0.2
-    )
+    provider = connect(base_url=server.base_url.replace("http://", "https://"), attempts=1, connect_timeout_seconds=0.2)
     with pytest.raises(ProviderUnreachable, match=r"Connect(Error|Timeout)"):
         provider.get_batch(BatchId("batch_1"))
     # The random bytes of a greeting may look like a line of three words to it.
@@ -172,7 +171,7 @@ def test_many_threads_share_a_provider(server: ScriptedServer, connect: Callable
     """Calls from many threads wait for one of the few connections, and each gets its own answer at the first attempt."""
     barrier = threading.Barrier(8)
     server.choose = lambda seen: as_json({"id": seen.path.rpartition("/")[2]})
-    provider = connect(max_connections=2, read_timeout_seconds=10.0, http_attempts=1)
+    provider = connect(max_connections=2, read_timeout_seconds=10.0, attempts=1)
 
     def ask(number: int) -> bool:
         if number < 8:
@@ -198,9 +197,7 @@ def test_no_free_connection_proves_that_nothing_was_sent(server: ScriptedServer)
         KEY,
         explain=wire.explain,
         address_hint="check the address",
-        max_connections=1,
-        pool_timeout_seconds=0.05,
-        http_attempts=1,
+        options=HttpOptions(max_connections=1, pool_timeout_seconds=0.05, attempts=1),
     )
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(client.get, "/batches/batch_1")

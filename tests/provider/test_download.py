@@ -244,7 +244,7 @@ def test_total_time_of_transfers_is_their_own(
 ) -> None:
     """A transfer may be repeated long after a small call would have been given up."""
     serve(server, raw(UNFRAMED + BODY[:1]), WHOLE)
-    assert fetch(connect(http_total_seconds=0.1), tmp_path).size_bytes == len(BODY)
+    assert fetch(connect(total_seconds=0.1), tmp_path).size_bytes == len(BODY)
     assert time.slept == [0.5]
 
 

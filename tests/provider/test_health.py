@@ -38,7 +38,7 @@ def test_every_reply_tells_the_time(
     server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime, reply: Reply
 ) -> None:
     """The time goes on from the last reply, by the seconds that pass here."""
-    provider = connect(http_attempts=1)
+    provider = connect(attempts=1)
     server.script(reply)
     assert provider.now() is None
     with suppress(ProviderError):
@@ -80,7 +80,7 @@ def test_trouble_is_known_while_a_call_still_tries(
         known.append(provider.trouble())
         time.sleep(seconds)
 
-    provider = connect(sleep=wait, http_attempts=4)
+    provider = connect(sleep=wait, attempts=4)
     began = time.now()
     server.script(hang_up, refusal(503), answer(b"<html>", 502, content_type="text/html"), as_json(BATCH))
     assert provider.trouble() is None
@@ -113,7 +113,7 @@ def test_nobody_there_is_trouble(connect: Callable[..., GroqProvider]) -> None:
     """The sentence says so."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    provider = connect(base_url=f"http://127.0.0.1:{port}/openai/v1", http_attempts=1)
+    provider = connect(base_url=f"http://127.0.0.1:{port}/openai/v1", attempts=1)
     with pytest.raises(ProviderUnreachable):
         provider.get_batch(ONE)
     trouble = provider.trouble()

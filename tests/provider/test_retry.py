@@ -62,7 +62,7 @@ def test_passing_trouble_is_tried_again(
 
 @pytest.mark.parametrize("trouble", PASSING.values(), ids=PASSING.keys())
 def test_attempts_end(server: ScriptedServer, connect: Callable[..., GroqProvider], trouble: Reply) -> None:
-    """After ``http_attempts`` calls the last error is raised."""
+    """After ``attempts`` calls the last error is raised."""
     server.otherwise = trouble
     with pytest.raises((OutcomeUnknown, RateLimited)):
         connect(**patience(trouble)).get_batch(BatchId("batch_1"))
@@ -107,7 +107,7 @@ def test_unreachable_is_tried_again(connect: Callable[..., GroqProvider], time: 
 
 def test_an_unknown_host_is_unreachable(connect: Callable[..., GroqProvider]) -> None:
     """A name that does not resolve proves that nothing was sent (RFC 6761 keeps .invalid empty)."""
-    provider = connect(base_url="https://batchkit.invalid/openai/v1", http_attempts=1)
+    provider = connect(base_url="https://batchkit.invalid/openai/v1", attempts=1)
     with pytest.raises(ProviderUnreachable):
         provider.get_batch(BatchId("batch_1"))
 
@@ -118,11 +118,11 @@ def test_backoff_grows_to_its_limit(
     """The waits double from half a second to eight, and jitter takes up to half of them away."""
     server.otherwise = refusal(500)
     with pytest.raises(OutcomeUnknown):
-        connect(http_attempts=8).get_batch(BatchId("batch_1"))
+        connect(attempts=8).get_batch(BatchId("batch_1"))
     assert time.slept == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
     time.slept.clear()
     with pytest.raises(OutcomeUnknown):
-        connect(http_attempts=3, jitter=lambda: 0.0).get_batch(BatchId("batch_1"))
+        connect(attempts=3, jitter=lambda: 0.0).get_batch(BatchId("batch_1"))
     assert time.slept == [0.25, 0.5]
 
 
@@ -130,7 +130,7 @@ def test_total_time_ends_it_first(server: ScriptedServer, connect: Callable[...,
     """No wait begins that would end past the total time, however many attempts are left."""
     server.otherwise = refusal(500)
     with pytest.raises(OutcomeUnknown):
-        connect(http_attempts=100, http_total_seconds=10.0).get_batch(BatchId("batch_1"))
+        connect(attempts=100, total_seconds=10.0).get_batch(BatchId("batch_1"))
     assert time.slept == [0.5, 1.0, 2.0, 4.0]
     assert len(server.seen) == 5
 
@@ -306,16 +306,14 @@ def test_the_cause_is_kept_without_frames(server: ScriptedServer, connect: Calla
     """The library's exception stays visible as the cause, but not its frames, whose variables hold the key."""
     server.otherwise = hang_up
     with pytest.raises(OutcomeUnknown) as caught:
-        connect(http_attempts=1).get_batch(BatchId("batch_1"))
+        connect(attempts=1).get_batch(BatchId("batch_1"))
     cause = caught.value.__cause__
     assert type(cause).__name__ == "RemoteProtocolError"
     assert cause is not None
     assert (cause.__traceback__, cause.__cause__, cause.__context__) == (None, None, None)
 
 
-@pytest.mark.parametrize(
-    "option", ["connect_timeout_seconds", "read_timeout_seconds", "http_attempts", "max_connections"]
-)
+@pytest.mark.parametrize("option", ["connect_timeout_seconds", "read_timeout_seconds", "attempts", "max_connections"])
 def test_numbers_must_be_positive(connect: Callable[..., GroqProvider], option: str) -> None:
     """A zero where a positive number is needed is a ``ConfigurationError``."""
     with pytest.raises(ConfigurationError):

@@ -83,7 +83,7 @@ def test_the_key_shows_up_nowhere(
         server.choose = reply
     shard = tmp_path / "shard.jsonl"
     shard.write_bytes(b"{}\n")
-    provider = connect(http_attempts=1 if reply is silence else 2, **patience(reply))
+    provider = connect(attempts=1 if reply is silence else 2, **patience(reply))
     calls = [
         lambda: provider.get_batch(BatchId("batch_1")),
         lambda: list(provider.list_batches()),

@@ -212,7 +212,7 @@ def test_a_reply_that_trickles_ends_after_the_total_time(
 ) -> None:
     """Wherever the bytes are, in any call; what came until then is not believed, even if it can be read."""
     server.otherwise = reply
-    provider = connect(http_total_seconds=SHORT, http_attempts=1)
+    provider = connect(total_seconds=SHORT, attempts=1)
     calls = every_call(provider, shard)
     for number in (READ, CREATE) if reply is not SLOW["chunks"] else (READ, CANCEL, UPLOAD, CREATE):
         error = outcome(calls[number])
@@ -226,7 +226,7 @@ def test_a_download_waits_no_longer_for_what_is_not_the_file(
 ) -> None:
     """The time of transfers is for the bytes of the file alone."""
     server.choose = lambda seen: reply if seen.path.endswith("/content") else as_json({"id": "file_1"})
-    provider = connect(http_total_seconds=SHORT, transfer_total_seconds=3_600.0, http_attempts=1)
+    provider = connect(total_seconds=SHORT, transfer_seconds=3_600.0, attempts=1)
     error = outcome(every_call(provider, shard)[DOWNLOAD])
     assert f"no complete reply within {SHORT} s" in error.message
 
@@ -237,7 +237,7 @@ def test_a_trickle_over_tls_ends_too(
     """The connection is cut below the encryption."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "server.pem"))
     tls_server.script(as_json(BATCH), SLOW["chunks"], SLOW["no headers"], as_json(BATCH))
-    provider = connect(base_url=tls_server.base_url, http_total_seconds=SHORT, http_attempts=1)
+    provider = connect(base_url=tls_server.base_url, total_seconds=SHORT, attempts=1)
     assert provider.get_batch(ONE).id == ONE
     for _ in range(2):
         assert "no complete reply" in outcome(lambda: provider.get_batch(ONE)).message
@@ -248,7 +248,7 @@ def test_the_time_of_one_call_is_not_the_next_ones(
     server: ScriptedServer, connect: Callable[..., GroqProvider]
 ) -> None:
     """On a connection that is kept, each call has its own."""
-    provider = connect(http_total_seconds=0.5, http_attempts=1)
+    provider = connect(total_seconds=0.5, attempts=1)
     server.otherwise = after(0.2, as_json(BATCH))
     for _ in range(4):
         provider.get_batch(ONE)
@@ -257,7 +257,7 @@ def test_the_time_of_one_call_is_not_the_next_ones(
 
 def test_a_connection_that_is_idle_is_not_cut(server: ScriptedServer, connect: Callable[..., GroqProvider]) -> None:
     """The time of a call that has ended counts no more."""
-    provider = connect(http_total_seconds=SHORT, http_attempts=1)
+    provider = connect(total_seconds=SHORT, attempts=1)
     server.otherwise = as_json(BATCH)
     provider.get_batch(ONE)
     Event().wait(1.5 * SHORT)
@@ -269,7 +269,7 @@ def test_a_call_that_was_cut_does_not_harm_the_next_one(
     server: ScriptedServer, connect: Callable[..., GroqProvider]
 ) -> None:
     """Its connection is not used again."""
-    provider = connect(http_total_seconds=SHORT, http_attempts=1)
+    provider = connect(total_seconds=SHORT, attempts=1)
     server.script(as_json(BATCH), SLOW["chunks"], as_json(BATCH))
     provider.get_batch(ONE)
     outcome(lambda: provider.get_batch(ONE))
@@ -312,7 +312,7 @@ def test_a_download_that_trickles_is_given_up_at_once(
     """However many attempts there are: the next try is for later, so that nothing waits for it. Nothing stays of it."""
     serve(server, reply)
     with pytest.raises(TornDownload, match=r"fewer than 1,000 bytes per second over 0\.1 s came"):
-        connect(lowest_speed=SLOWEST, http_attempts=9, clock=monotonic).download_file(
+        connect(lowest_speed=SLOWEST, attempts=9, clock=monotonic).download_file(
             FileId("file_1"), tmp_path / "output.jsonl"
         )
     assert transfers(server) == 1
@@ -336,7 +336,7 @@ def test_a_download_ends_after_the_total_time_of_transfers(
     """Also one that is fast enough all the time, and also one whose end nobody has announced."""
     for reply in (flood(b"HTTP/1.1 200 OK\r\n\r\n", FILE), FILE_TRICKLES["until the end"]):
         serve(server, reply, size=None)
-        provider = connect(transfer_total_seconds=SHORT, http_attempts=1)
+        provider = connect(transfer_seconds=SHORT, attempts=1)
         with pytest.raises(TornDownload, match=r"still going on after 0\.2 s"):
             provider.download_file(FileId("file_1"), tmp_path / "output.jsonl")
 
@@ -388,7 +388,7 @@ def test_an_upload_that_trickles_is_given_up_at_once(
     """A server that reads far too slowly is like one that does not answer."""
     server.early = lambda _seen: slow_reader
     provider = connect(
-        lowest_speed=LowestSpeed(bytes_per_second=100e6, window_seconds=0.2), http_attempts=9, clock=monotonic
+        lowest_speed=LowestSpeed(bytes_per_second=100e6, window_seconds=0.2), attempts=9, clock=monotonic
     )
     with pytest.raises(OutcomeUnknown, match=r"it took fewer than 100,000,000 bytes per second over 0\.2 s"):
         provider.upload_file(big_shard(tmp_path, 30), "big.jsonl")
@@ -415,7 +415,7 @@ def test_the_reply_to_an_upload_has_the_time_of_a_small_call(
 ) -> None:
     """The hour is for the bytes of the file alone."""
     server.otherwise = SLOW["chunks"]
-    provider = connect(http_total_seconds=SHORT, transfer_total_seconds=3_600.0, http_attempts=1)
+    provider = connect(total_seconds=SHORT, transfer_seconds=3_600.0, attempts=1)
     assert f"within {SHORT} s" in outcome(lambda: provider.upload_file(shard, "shard.jsonl")).message
 
 
@@ -424,7 +424,7 @@ def test_silence_within_a_file_is_left_to_the_read_timeout(
 ) -> None:
     """It is a torn transfer, repeated like any other."""
     serve(server, sent_then_silence(b"HTTP/1.1 200 OK\r\nContent-Length: 1800\r\n\r\nabc"))
-    provider = connect(read_timeout_seconds=0.1, lowest_speed=SLOWEST, http_attempts=3, clock=monotonic)
+    provider = connect(read_timeout_seconds=0.1, lowest_speed=SLOWEST, attempts=3, clock=monotonic)
     with pytest.raises(TornDownload, match=r"broke off after 3 bytes \(ReadTimeout\)"):
         provider.download_file(FileId("file_1"), tmp_path / "output.jsonl")
     assert transfers(server) == 3

@@ -12,6 +12,7 @@ from batchkit.files.jsonl import dumps, loads_leniently
 from batchkit.models import Batch, BatchId, BatchProblem, FileId, RequestCounts
 from batchkit.provider.groq import wire
 from batchkit.provider.groq.client import GroqProvider
+from batchkit.provider.options import HttpOptions
 
 from .conftest import KEY
 from .server import ScriptedServer, answer
@@ -300,7 +301,7 @@ def echo() -> Iterator[tuple[ScriptedServer, GroqProvider]]:
         GroqProvider(
             base_url=server.base_url,
             api_key=KEY,
-            http_attempts=1,
+            options=HttpOptions(attempts=1),
         ) as provider,
     ):
         yield server, provider

@@ -29,9 +29,8 @@ _NOISY = Path(__file__).with_name("noisy.py")
 _NOTE = """
 import os, sys
 with open(os.path.join(os.environ["NOTES"], str(os.getpid())), "wb") as note:
-    for part in ("cmdline", "environ"):
-        with open(f"/proc/self/{part}", "rb") as given:
-            note.write(given.read() + b"\\n")
+    for given in (*sys.orig_argv, *(f"{name}={value}" for name, value in os.environ.items())):
+        note.write(os.fsencode(given) + b"\\n")
 """
 
 

@@ -68,7 +68,7 @@ def test_no_redirect_takes_the_key_along(server, connect, tmp_path, status):
     with ScriptedServer(otherwise=as_json({"id": "stolen"})) as other:
         storage = f"http://localhost:{other.port}/bucket/file"
         server.otherwise = answer(b"", status, location=f"{storage}?signature=abc")
-        provider = connect(http_attempts=1)
+        provider = connect(attempts=1)
         calls = {
             "a read": lambda: provider.get_batch(BatchId("batch_1")),
             "an upload": lambda: provider.upload_file(shard, "shard.jsonl"),
@@ -117,7 +117,7 @@ def test_a_proxys_password_is_not_shown(monkeypatch, server, connect):
     """A proxy that refuses is named by its reason; what the environment told us to send to it stays unsaid."""
     monkeypatch.setenv("HTTPS_PROXY", f"http://me:hunter2@127.0.0.1:{server.port}")
     server.otherwise = answer(b"", 407)
-    provider = connect(base_url="https://batchkit.invalid/v1", http_attempts=1)
+    provider = connect(base_url="https://batchkit.invalid/v1", attempts=1)
     with pytest.raises(ProviderUnreachable, match="407") as caught:
         provider.get_batch(BatchId("batch_1"))
     assert [seen.method for seen in server.seen] == ["CONNECT"]

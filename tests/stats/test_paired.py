@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
 
 from batchkit.stats.intervals import LARGEST_RESAMPLED
 from batchkit.stats.paired import compare_pairs, holm
@@ -76,3 +77,12 @@ def test_p_values_that_are_asked_together_are_corrected():
     """Holm's correction, by hand: the smallest times how many there are, the next times one fewer, never falling."""
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([]) == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_corrected_p_values_are_those_of_the_library(seed):
+    """Holm's correction as statsmodels has it, for values that are small, equal, 0 and 1."""
+    random = np.random.default_rng(seed)
+    p_values = [*random.random(6) ** 4, 0.0, 1.0, 0.02, 0.02]
+    random.shuffle(p_values)
+    assert holm(p_values) == pytest.approx(list(multipletests(p_values, method="holm")[1]), abs=1e-15)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import threading
-from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from batchkit.errors import InputUnreadable
 from batchkit.files import sources
+from batchkit.steps import block_stream
 from batchkit.steps.block_check import check_block
 from batchkit.steps.block_stream import WORKER_FROM_BYTES, checked_blocks
+from tests.processes import has_argument
 from tests.workloads import audio_line, chat_line, write_lines
 
 LONGEST = 100_000
@@ -29,10 +32,13 @@ def source(tmp_path):
     return write_lines(tmp_path / "input.jsonl", rows)
 
 
+_cores = block_stream._cores
+
+
 @pytest.fixture(autouse=True)
 def _two_cores(monkeypatch):
     """Let the worker be started also where there is one core only."""
-    monkeypatch.setattr("batchkit.steps.block_stream._cores", lambda: 2)
+    monkeypatch.setattr(block_stream, "_cores", lambda: 2)
 
 
 def stream(source):
@@ -51,15 +57,38 @@ def expected(source):
 
 def children():
     """Name the processes that this one has started and not buried, the tests' database server aside."""
-    pids = Path(f"/proc/{os.getpid()}/task").glob("*/children")
-    found = [int(pid) for path in pids for pid in path.read_text().split()]
-    return [pid for pid in found if b"check_worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [child.pid for child in psutil.Process().children() if has_argument(child.pid, "check_worker")]
 
 
 def test_a_worker_gives_the_same_verdicts(source):
     """Checked in another process, each block gets the verdict that it gets here, in order."""
     assert list(stream(source)) == expected(source)
     assert children() == []
+
+
+def test_a_worker_needs_no_wide_pipes(source, monkeypatch):
+    """Where their size cannot be set, as on macOS, the verdicts are the same."""
+    monkeypatch.delattr(fcntl, "F_SETPIPE_SZ", raising=False)
+    assert list(stream(source)) == expected(source)
+
+
+def test_pipes_that_may_not_be_widened_stay_as_they_are(source, monkeypatch):
+    """The administrator has limited them."""
+
+    def refuse(*_arguments):
+        raise PermissionError
+
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    assert list(stream(source)) == expected(source)
+
+
+def test_cores_are_counted_where_none_can_be_reserved(monkeypatch):
+    """Where nobody says which ones this process may use, as on macOS, all count; where they are not counted, one."""
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert _cores() == 6
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert _cores() == 1
 
 
 def test_a_worker_that_is_killed_is_done_without(source):

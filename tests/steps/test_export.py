@@ -314,6 +314,16 @@ def test_a_death_before_the_rename_leaves_the_old_file(exported, suffix, monkeyp
     assert not list(target.parent.glob(".*.part"))
 
 
+@pytest.mark.parametrize("name", ["posix_fadvise", "POSIX_FADV_DONTNEED"])
+def test_a_system_that_takes_no_advice_gets_the_same_file(exported, monkeypatch, name):
+    """Where the disk cannot be told to begin early, as on macOS, the last sync does it all."""
+    monkeypatch.setattr(export_step, "_ROWS_PER_ADVANCE", 1)
+    monkeypatch.setattr(export_step, "_WRITE_BACK_BYTES", 1)
+    expected = exported(".csv").read_bytes()
+    monkeypatch.delattr(os, name, raising=False)
+    assert exported(".csv").read_bytes() == expected
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_full_disk_is_told_and_leaves_the_old_file(exported, suffix):
     """Whichever byte does not fit, the error says what to do, and what was there stays."""

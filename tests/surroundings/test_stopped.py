@@ -38,9 +38,8 @@ def stopped(command, moment):
         text=True,
     )
     try:
-        end = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-        assert end is not None
-        assert end.si_code == os.CLD_STOPPED, process.communicate()
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status), process.communicate()
         yield process
     finally:
         process.kill()

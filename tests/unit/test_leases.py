@@ -9,28 +9,51 @@ import sys
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
 import batchkit
 from batchkit import leases
 from batchkit.leases import LeaseKeeper, dead_among, is_certainly_dead, is_writer_dead, new_owner, new_writer
 
-needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells when a process started")
+only_linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux has /proc")
 
 _OTHER = """
 import sys
-from batchkit.leases import new_owner, new_writer
-print(new_owner(), flush=True)
-print(new_writer(), flush=True)
+from pathlib import Path
+from batchkit import leases
+leases._BOOT_ID, leases._SYSCTL = Path(sys.argv[1]), sys.argv[2]
+print(leases.new_owner(), flush=True)
+print(leases.new_writer(), flush=True)
 sys.stdin.readline()
 """
+_BOOT = "7A5F1C52-93C1-4D0E-8F5B-2C1D6E0B9A11"
+
+
+def sysctl(folder: Path, line: str) -> str:
+    """Write a command that answers as that of macOS does when it is asked for the boot's name."""
+    command = folder / "sysctl"
+    command.write_text(f"#!/bin/sh\n[ \"$*\" = '-n kern.bootsessionuuid' ] || exit 1\n{line}\n")
+    command.chmod(0o700)
+    return str(command)
+
+
+@pytest.fixture(params=["here", "macos"])
+def system(request, tmp_path, monkeypatch):
+    """Give the system that the tests run on, then macOS, which has no /proc and whose sysctl names the boot."""
+    leases._boot_of_macos.cache_clear()
+    if request.param == "macos":
+        monkeypatch.setattr(leases, "_BOOT_ID", tmp_path / "none")
+        monkeypatch.setattr(leases, "_SYSCTL", sysctl(tmp_path, f"echo {_BOOT}"))
+    yield request.param
+    leases._boot_of_macos.cache_clear()
 
 
 @pytest.fixture
-def other_process():
-    """Start another process; gives it and the name that it signs with."""
+def other_process(system):  # noqa: ARG001 - that of the other process, too
+    """Start another process of the system; gives it and the name that it signs with."""
     with subprocess.Popen(
-        [sys.executable, "-c", _OTHER],
+        [sys.executable, "-c", _OTHER, leases._BOOT_ID, leases._SYSCTL],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -58,7 +81,6 @@ def test_own_process_is_alive():
     assert not is_certainly_dead(new_owner())
 
 
-@needs_proc
 def test_another_process_is_alive_until_it_is_gone(other_process):
     """A process of this machine holds its leases while it lives, and nothing once it has been killed."""
     process, owner = other_process
@@ -68,7 +90,7 @@ def test_another_process_is_alive_until_it_is_gone(other_process):
     assert is_certainly_dead(owner)
 
 
-@needs_proc
+@pytest.mark.usefixtures("system")
 def test_reused_number_is_not_mistaken_for_its_last_owner():
     """A living process with the number of a dead one started at another time: the owner is dead all the same."""
     owner = new_owner()
@@ -77,7 +99,6 @@ def test_reused_number_is_not_mistaken_for_its_last_owner():
     assert not is_certainly_dead(owner)
 
 
-@needs_proc
 @pytest.mark.parametrize(
     ("place", "value"), [(0, "another-host"), (1, "another-boot/pid:[4026531836]"), (1, "pid:[4026531836]")]
 )
@@ -90,14 +111,60 @@ def test_owner_elsewhere_is_never_dead(other_process, place, value):
     assert not is_certainly_dead(altered(owner, place, value))
 
 
-@needs_proc
+@only_linux
 def test_machines_that_share_a_name_are_told_apart():
     """Cloned machines have the same host name and the same namespace number; the boot they run in is their own."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     assert boot in new_owner()
 
 
-@needs_proc
+@pytest.mark.parametrize("system", ["macos"], indirect=True)
+def test_macs_that_share_a_name_are_told_apart(system):
+    """As a thousand laptops of the same model do, which are all named after it."""
+    assert system == "macos"
+    assert new_owner().split("|")[1] == _BOOT.lower()
+
+
+@only_linux
+def test_names_of_owners_are_those_that_older_versions_wrote():
+    """Boot and namespace, the number, and the kernel's ticks: owners of before an upgrade are judged by the same."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    namespace = Path("/proc/self/ns/pid").readlink().name
+    ticks = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+    assert new_owner().split("|")[1:4] == [f"{boot}/{namespace}", str(os.getpid()), ticks]
+
+
+@pytest.mark.parametrize("older", ["{host}|-|{pid}|-|0123456789ab", "{host}|pid:[4026531836]|{pid}|12345|0123456789ab"])
+@pytest.mark.parametrize("system", ["macos"], indirect=True)
+def test_owners_that_older_versions_wrote_on_a_mac_are_alive(system, older):
+    """They could not tell their boot; their leases end in time."""
+    assert system == "macos"
+    assert not is_certainly_dead(older.format(host=new_owner().split("|")[0], pid=2**22 - 1))
+
+
+@pytest.mark.parametrize("line", ["exit 1", "echo", "echo nonsense", "kill -9 $$"])
+def test_system_that_does_not_name_its_boot_declares_nobody_dead(tmp_path, monkeypatch, line):
+    """Whatever the command answers, or when there is none, owners have names all the same."""
+    monkeypatch.setattr(leases, "_BOOT_ID", tmp_path / "none")
+    for command in (sysctl(tmp_path, line), str(tmp_path / "no-such-command")):
+        monkeypatch.setattr(leases, "_SYSCTL", command)
+        leases._boot_of_macos.cache_clear()
+        owner = new_owner()
+        assert owner.split("|")[1] == "-"
+        assert not is_certainly_dead(altered(owner, 3, "1"))
+    leases._boot_of_macos.cache_clear()
+
+
+@pytest.mark.usefixtures("system")
+def test_clock_that_is_set_declares_nobody_dead(monkeypatch):
+    """The start of a process is told apart from the time of day, which moves it on some systems."""
+    owner = new_owner()
+    create_time = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: create_time(process) + 3_600)
+    monkeypatch.setattr(psutil, "boot_time", lambda: 0.0)
+    assert not is_certainly_dead(owner)
+
+
 @pytest.mark.parametrize("place", [1, 3])
 def test_unknown_part_means_alive(other_process, place):
     """An owner that could not tell its namespace or its start is never declared dead."""
@@ -107,7 +174,6 @@ def test_unknown_part_means_alive(other_process, place):
     assert not is_certainly_dead(altered(owner, place, "-"))
 
 
-@needs_proc
 def test_machine_that_cannot_tell_its_namespace_declares_nobody_dead(other_process, monkeypatch):
     """Without the namespace a number may belong to another container's process."""
     process, owner = other_process
@@ -118,7 +184,7 @@ def test_machine_that_cannot_tell_its_namespace_declares_nobody_dead(other_proce
     assert not is_certainly_dead(altered(owner, 1, "-"))
 
 
-@needs_proc
+@pytest.mark.usefixtures("system")
 @pytest.mark.parametrize(
     "name",
     ["", "somebody", "|", "||||", "a|b|c|d|e", "{place}|x|1|e", "{place}|-5|1|e", "{place}|" + "9" * 40 + "|1|e"],
@@ -130,7 +196,7 @@ def test_name_that_is_not_ours_means_alive(name):
 
 
 def test_process_that_may_not_be_looked_at_is_alive(monkeypatch):
-    """Where /proc hides other users' processes, one that cannot be seen but exists is alive."""
+    """Where the system hides other users' processes, one that cannot be seen but exists is alive."""
     owner = altered(new_owner(), 3, "12345")
     monkeypatch.setattr(leases, "_start_time", lambda _pid: None)
     assert not is_certainly_dead(owner)
@@ -148,7 +214,7 @@ def test_process_of_another_user_exists(monkeypatch):
     assert not is_certainly_dead(owner)
 
 
-@needs_proc
+@only_linux
 @pytest.mark.parametrize("command", [b"a) R 1 2 (b", b"\xff\xfe", b") )", b"(", b"a b"], ids=repr)
 def test_any_command_name_is_read_over(command):
     """A process may call itself what it likes, brackets, blanks and broken letters included."""
@@ -161,20 +227,21 @@ def test_any_command_name_is_read_over(command):
         own.write_bytes(before.strip())
 
 
-def test_machine_without_proc_declares_nobody_dead(monkeypatch):
-    """Where the kernel tells nothing, owners have names all the same, and all of them live."""
+@pytest.mark.parametrize("error", [psutil.AccessDenied(1), psutil.NoSuchProcess(1), psutil.ZombieProcess(1), OSError()])
+def test_machine_that_tells_nothing_declares_nobody_dead(tmp_path, monkeypatch, error):
+    """Where the kernel tells neither boot nor start, owners have names all the same, and all of them live."""
 
-    def nothing(_path: Path, *_arguments: object) -> bytes:
-        raise FileNotFoundError
+    def nothing(*_arguments: object) -> psutil.Process:
+        raise error
 
-    monkeypatch.setattr(Path, "read_bytes", nothing)
-    monkeypatch.setattr(Path, "read_text", nothing)
+    monkeypatch.setattr(psutil, "Process", nothing)
+    monkeypatch.setattr(leases, "_BOOT_ID", tmp_path / "none")
+    monkeypatch.setattr(leases, "_SYSCTL", str(tmp_path / "none"))
     owner = new_owner()
     assert owner.split("|")[1] == owner.split("|")[3] == "-"
     assert not is_certainly_dead(owner)
 
 
-@needs_proc
 def test_dead_are_picked_out(other_process):
     """Of several owners only the certainly dead are named."""
     process, owner = other_process
@@ -238,7 +305,6 @@ def test_writers_have_short_plain_names_of_their_own():
     assert all(re.fullmatch(r"[0-9a-f_]{1,48}", name) for name in names)
 
 
-@needs_proc
 def test_writer_lives_until_its_process_is_gone(other_process):
     """As an owner does."""
     process, _ = other_process
@@ -249,7 +315,7 @@ def test_writer_lives_until_its_process_is_gone(other_process):
     assert is_writer_dead(writer)
 
 
-@needs_proc
+@pytest.mark.usefixtures("system")
 def test_writer_of_another_place_is_never_certainly_dead(monkeypatch):
     """Neither one of another machine or boot, nor a name that no writer has, nor any where the system tells nothing."""
     place, pid, started, end = new_writer().split("_")

@@ -7,15 +7,18 @@ import hashlib
 import os
 import stat
 import uuid
+from functools import partial
 from pathlib import Path
 
 import pytest
-import stamina
 from fsspec.implementations.memory import MemoryFileSystem
 
 from batchkit.errors import ConfigurationError, SpoolError
-from batchkit.files.remote import RemoteFiles, displayed
+from batchkit.files import remote as remote_module
+from batchkit.files.remote import displayed
 
+#: Nobody here waits before a repetition.
+RemoteFiles = partial(remote_module.RemoteFiles, sleep=lambda _seconds: None)
 LINES = b"a line\n" * 1_000
 DIGEST = hashlib.sha256(LINES).hexdigest()
 NO_NAMES = [
@@ -69,14 +72,6 @@ def moving(monkeypatch):
     for name, value in {"store": {}, "pseudo_dirs": [""], "trouble": [], "puts": 0}.items():
         monkeypatch.setattr(Moving, name, value)
     return Moving
-
-
-@pytest.fixture(autouse=True)
-def _at_once():
-    """Let no retry wait."""
-    stamina.set_testing(testing=True, attempts=8, cap=True)
-    yield
-    stamina.set_testing(testing=False)
 
 
 @pytest.fixture(params=["file", "memory", "moving", "s3"])
@@ -186,7 +181,7 @@ def test_other_bytes_than_were_written_are_not_taken(tmp_path, source, other):
 
 def test_trouble_that_passes_is_not_noticed(moving, source, tmp_path):
     """A put that failed half-way is made again, and until it is whole there is nothing of that name."""
-    moving.trouble = [TimeoutError("slow"), ConnectionResetError("gone"), OSError(errno.EREMOTEIO, "InternalError")]
+    moving.trouble = [TimeoutError("slow"), ConnectionResetError("gone"), OSError(errno.EIO, "InternalError")]
     remote = RemoteFiles("moving://x/folder")
     remote.put(source, "evals-1/a")
     assert moving.puts == 4
@@ -206,6 +201,20 @@ def test_trouble_that_stays_is_told(moving, source):
     assert isinstance(caught.value.__cause__, TimeoutError)
     assert moving.puts == 3
     assert remote._open()[0].find("/x") == []
+
+
+def test_trouble_is_tried_again_after_waits_that_double(moving, source, caplog):
+    """From half a second up to eight, and told once; no wait begins that would end a minute after the start."""
+    moving.trouble = [TimeoutError("slow")] * 20
+    waited: list[float] = []
+    remote = RemoteFiles(
+        "moving://x/folder", attempts=20, sleep=waited.append, clock=lambda: sum(waited), jitter=lambda: 1.0
+    )
+    with pytest.raises(SpoolError, match="slow"):
+        remote.put(source, "evals-1/a")
+    assert waited == [0.5, 1, 2, 4, 8, 8, 8, 8, 8, 8]
+    assert moving.puts == len(waited) + 1
+    assert caplog.text.count("it is tried again") == 1
 
 
 @pytest.mark.parametrize(

@@ -318,7 +318,6 @@ with whole_file(Path(sys.argv[1])) as handle:
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells when a process started")
 def test_part_file_of_a_killed_process_is_removed_and_that_of_a_living_one_is_not(tmp_path):
     """Two processes write one file: one is killed, the other one ends whole, after a third has ended before it."""
     target = tmp_path / "out.jsonl"

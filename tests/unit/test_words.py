@@ -37,7 +37,15 @@ def test_an_estimate_is_rounded_up(seconds, text):
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0 bytes"), (999, "999 bytes"), (1_000, "1.0 kB"), (999_960, "1.0 MB"), (1_234_567_890, "1.2 GB")],
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (999, "999 bytes"),
+        (1_000, "1.0 kB"),
+        (999_940, "999.9 kB"),
+        (999_960, "1.0 MB"),
+        (1_234_567_890, "1.2 GB"),
+    ],
 )
 def test_a_size_is_in_powers_of_a_thousand(count, text):
     """Bytes are counted as the provider counts them."""

@@ -146,8 +146,6 @@ def log_to(console: Console, *, verbose: bool) -> None:
     logger.addHandler(handler)
     # Prefect shows a run's log, if it is there: what it gets must not depend on what the terminal wants.
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
-    # It announces every retry with a warning; what is worth knowing of those is a note of the step that made the call.
-    logging.getLogger("stamina").setLevel(logging.ERROR)
 
 
 def survive_odd_terminals() -> None:

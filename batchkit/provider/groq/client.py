@@ -5,8 +5,6 @@ With ``wire.py``, which reads its JSON, the only place that knows Groq's words.
 
 from __future__ import annotations
 
-import random
-import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import quote
@@ -28,7 +26,7 @@ from batchkit.provider.base import Limits
 from batchkit.provider.groq import wire
 from batchkit.provider.groq.listing import LIST_LIMITS, read_all
 from batchkit.provider.http import ApiClient
-from batchkit.provider.pace import LOWEST_SPEED
+from batchkit.provider.options import HTTP_OPTIONS
 from batchkit.provider.refusals import refusal_kind
 
 if TYPE_CHECKING:
@@ -39,7 +37,7 @@ if TYPE_CHECKING:
 
     from batchkit.models import RefusalKind, Trouble
     from batchkit.provider.groq.listing import Identified, ListLimits
-    from batchkit.provider.pace import LowestSpeed
+    from batchkit.provider.options import HttpOptions
 
 T = TypeVar("T", bound="Identified")
 
@@ -71,20 +69,10 @@ class GroqProvider:
     """The Groq Batch API as a ``Provider``; one instance serves many threads, and ``with`` closes it.
 
     ``base_url`` ends in ``/openai/v1``. ``api_key`` is sent in the Authorization header and shows up nowhere else.
-    ``http_attempts`` counts the tries of a call that may be repeated and starts at 1. All times are in seconds: the read and
-    write time-outs are the longest silence within a transfer, ``http_total_seconds`` is when a small call stops being
-    repeated and ``transfer_total_seconds`` when an upload or download does, ``retry_after_cap_seconds`` is the longest wait
-    asked for by Groq that is spent inside a call: a longer one is raised as ``RateLimited``. No wait inside a call is shorter
-    than the ordinary backoff, whatever was asked for.
-
-    Nothing goes on for ever: a reply that takes longer than ``http_total_seconds`` in all, or has more than
-    ``max_reply_bytes`` (decoded), is ``OutcomeUnknown``; a download or upload slower than ``lowest_speed`` is given up without
-    a repetition (``TornDownload``, ``OutcomeUnknown``); of a list no more is read than ``list_limits``.
-
-    ``sleep``, ``clock`` (seconds that only rise), ``now`` (Unix seconds) and ``jitter`` (0 to 1) are passed in by tests.
+    Of a list no more is read than ``list_limits``. Nothing goes on for ever: see ``HttpOptions``.
 
     Raises ``ConfigurationError`` for an address or a key that cannot be used, such as ``http://`` to another machine
-    without ``allow_insecure_http``.
+    that ``options`` do not allow.
     """
 
     limits: Limits = LIMITS
@@ -94,46 +82,12 @@ class GroqProvider:
         *,
         api_key: SecretStr | str,
         base_url: str = BASE_URL,
-        connect_timeout_seconds: float = 10.0,
-        read_timeout_seconds: float = 120.0,
-        write_timeout_seconds: float = 120.0,
-        http_attempts: int = 5,
-        http_total_seconds: float = 180.0,
-        transfer_total_seconds: float = 3_600.0,
-        retry_after_cap_seconds: float = 30.0,
-        max_reply_bytes: int = 64_000_000,
-        lowest_speed: LowestSpeed = LOWEST_SPEED,
+        options: HttpOptions = HTTP_OPTIONS,
         list_limits: ListLimits = LIST_LIMITS,
-        max_connections: int = 64,
-        allow_insecure_http: bool = False,
-        sleep: Callable[[float], object] = time.sleep,  # noqa: TID251 - the default of a wait that is passed in
-        clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], float] = time.time,
-        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._list_limits = list_limits
-        self._clock = clock
-        self._http = ApiClient(
-            base_url,
-            api_key,
-            explain=wire.explain,
-            address_hint=_ADDRESS_HINT,
-            connect_timeout_seconds=connect_timeout_seconds,
-            read_timeout_seconds=read_timeout_seconds,
-            write_timeout_seconds=write_timeout_seconds,
-            max_connections=max_connections,
-            http_attempts=http_attempts,
-            total_seconds=http_total_seconds,
-            transfer_seconds=transfer_total_seconds,
-            retry_after_cap_seconds=retry_after_cap_seconds,
-            max_reply_bytes=max_reply_bytes,
-            lowest_speed=lowest_speed,
-            allow_insecure_http=allow_insecure_http,
-            sleep=sleep,
-            clock=clock,
-            now=now,
-            jitter=jitter,
-        )
+        self._clock = options.clock
+        self._http = ApiClient(base_url, api_key, explain=wire.explain, address_hint=_ADDRESS_HINT, options=options)
 
     def __repr__(self) -> str:
         return f"GroqProvider({self._http!r})"

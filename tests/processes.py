@@ -1,0 +1,69 @@
+"""Other processes as any system shows them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import sys
+from pathlib import Path
+
+import psutil
+
+#: What ``ru_maxrss`` counts in (getrusage(2) of each system).
+_MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
+_LONGEST_PATH_BYTES = 1024
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is a process of this number that is more than a name in the table."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped by SIGSTOP."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def has_argument(pid: int, argument: str) -> bool:
+    """Whether a process was started with an argument that holds this text."""
+    try:
+        return any(argument in word for word in psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return False
+
+
+def path_of(descriptor: int) -> str:
+    """Return the path of a file that this process has open."""
+    if hasattr(fcntl, "F_GETPATH"):
+        return os.fsdecode(fcntl.fcntl(descriptor, fcntl.F_GETPATH, bytes(_LONGEST_PATH_BYTES)).rstrip(b"\0"))
+    return str(Path(f"/proc/self/fd/{descriptor}").readlink())
+
+
+def own_peak_bytes() -> int:
+    """Return the most memory that this process has had, or on Linux the one that forked it."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_BYTES
+
+
+def peak_bytes(pid: int | None = None) -> int:
+    """Return the most memory that a process has had, its parent's not counted; for another than this one without Linux: has.
+
+    None is this process. Raises ``psutil.NoSuchProcess``.
+    """
+    number = os.getpid() if pid is None else pid
+    try:
+        lines = Path(f"/proc/{number}/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
+    except (OSError, StopIteration):
+        return own_peak_bytes() if pid is None else memory_bytes(number)
+
+
+def memory_bytes(pid: int | None = None) -> int:
+    """Return the memory that a process has now; None is this process. Raises ``psutil.NoSuchProcess``."""
+    return int(psutil.Process(pid).memory_info().rss)
