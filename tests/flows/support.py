@@ -32,7 +32,7 @@ from batchkit.steps.context import StepReport
 from tests.observing import ScriptedDrive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from batchkit.engine.driver import Outcome
     from batchkit.engine.waves import Done, Waves
@@ -144,7 +144,7 @@ class ScriptedRunner:
         runner: Any = self
         return Runner.work(runner, drive, observer)
 
-    def _actions(self, workload_id: WorkloadId) -> Iterator[Waves | Wait]:
+    def _actions(self, workload_id: WorkloadId) -> Generator[Waves | Wait, Sequence[Outcome] | None, Progress]:
         for action in self._script:
             outcomes = yield (action,) if isinstance(action, Wave) else action
             self.diary.append(("outcomes", outcomes))

@@ -93,9 +93,12 @@ def test_serve_scores_what_is_there(open_settings, tmp_path):
         notes: list[str] = []
         serve(settings, interval_seconds=0.1, on_note=notes.append, ticks=1)
         assert [run.name for run in open_runs(runner)] == ["reviews-1"]
-        assert wait_until(
-            lambda: serve(settings, interval_seconds=0.1, on_note=notes.append, ticks=1) or not open_runs(runner)
-        )
+
+        def is_scored() -> bool:
+            serve(settings, interval_seconds=0.1, on_note=notes.append, ticks=1)
+            return not open_runs(runner)
+
+        assert wait_until(is_scored)
         assert summary(runner, "reviews-1").verdict == "passed"
     assert "reviews-1: passed" in notes
 

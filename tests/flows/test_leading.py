@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -46,15 +47,16 @@ def lead(clock, monkeypatch):
         try:
             asyncio.run(made.drive(make_workload(), DriveUntil.FINISHED))
         finally:
-            run.told = observer.told
+            everything.extend(observer.told)
         return observer.told, naps
 
-    return run
+    everything: list[tuple[Any, ...]] = []
+    return SimpleNamespace(drive=run, told=everything)
 
 
 def test_a_flow_does_what_the_plain_loop_does(clock, lead):
     """A led drive does the same things in the same order and tells the same as the plain loop."""
-    told, _naps = lead(ScriptedRunner(clock, SCRIPT))
+    told, _naps = lead.drive(ScriptedRunner(clock, SCRIPT))
     clock.now = 1_750_000_000.0
     plain: Any = ScriptedRunner(clock, SCRIPT)
     plain._wait = clock.advance
@@ -68,7 +70,7 @@ def test_a_flow_does_what_the_plain_loop_does(clock, lead):
 
 def test_waits_are_slept_in_short_steps(clock, lead):
     """A wait is slept in steps of at most a second, and no longer than it was meant when the clock is set back."""
-    _told, naps = lead(ScriptedRunner(clock, [make_wait(2.5)]))
+    _told, naps = lead.drive(ScriptedRunner(clock, [make_wait(2.5)]))
 
     assert naps == [1.0, 1.0, 0.5]
 
@@ -79,7 +81,7 @@ def test_an_error_of_a_wave_goes_to_the_drive(clock, lead):
     group = (make_wave(WaveKind.MERGE), make_wave(WaveKind.SUBMIT))
 
     with pytest.raises(StoreUnavailable) as caught:
-        lead(ScriptedRunner(clock, [group], outcomes=[trouble]))
+        lead.drive(ScriptedRunner(clock, [group], outcomes=[trouble]))
 
     assert caught.value is trouble
     outcomes = [entry[2] for entry in lead.told if entry[0] == "wave_ended"]
@@ -96,6 +98,6 @@ def test_an_error_of_prefect_around_a_wave_is_no_error_of_the_wave(clock, lead):
         raise RuntimeError("an engine's own")
 
     with pytest.raises(RuntimeError, match="an engine's own"):
-        lead(runner, perform=engine_fails)
+        lead.drive(runner, perform=engine_fails)
 
     assert [entry for entry in runner.diary if entry[0] == "outcomes"] == []  # type: ignore[index]
