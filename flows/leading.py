@@ -136,8 +136,9 @@ async def open_lead(*tags: str) -> AsyncIterator[Lead]:
     )
     names: dict[WorkloadId, str] = {}
     thread = ReportThread()
+    api = PrefectApi()
     try:
-        prefect = _prefect_observer(runner, thread, names)
+        prefect = _prefect_observer(runner, api, thread, names)
         prefect.tag("batchkit", *tags)
         async with open_cluster(runner.settings) as cluster:
             lead = Lead(
@@ -155,6 +156,7 @@ async def open_lead(*tags: str) -> AsyncIterator[Lead]:
             # A single pass has left the reading of a long list to its thread; the process must not end before it.
             await anyio.to_thread.run_sync(runner.threads.wait)
     finally:
+        thread.put(api.close, matters=True)
         await anyio.to_thread.run_sync(thread.close)
         if command is None:
             await anyio.to_thread.run_sync(runner.close)
@@ -174,7 +176,9 @@ def ended(progress: Progress) -> State[Any]:
     return Completed(message=line) if progress.all_succeeded else Completed(name="SomeFailed", message=line)
 
 
-def _prefect_observer(runner: Runner, thread: ReportThread, names: dict[WorkloadId, str]) -> PrefectObserver:
+def _prefect_observer(
+    runner: Runner, api: PrefectApi, thread: ReportThread, names: dict[WorkloadId, str]
+) -> PrefectObserver:
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         raise RuntimeError("this is called by flows, when they run")
@@ -185,7 +189,7 @@ def _prefect_observer(runner: Runner, thread: ReportThread, names: dict[Workload
         except BatchkitError:
             return None
 
-    sink = FlowRunSink(PrefectApi(), context.flow_run.id, list(context.flow_run.tags))
+    sink = FlowRunSink(api, context.flow_run.id, list(context.flow_run.tags))
     return PrefectObserver(sink, thread, names, log=get_run_logger().info, read=read)
 
 

@@ -159,6 +159,7 @@ class Mirror(Observer):
         for shown in open_runs:
             shown.end(interrupted)
         self._server.leave()
+        self._thread.put(self._server.close_client, matters=True)
         if within_seconds is None:
             within_seconds = _LEAVE_SECONDS if self._is_configured else _LEAVE_TEMPORARY_SECONDS
         self._thread.close(within_seconds)
@@ -319,6 +320,11 @@ class _Server:
     def leave(self) -> None:
         """Start no server any more."""
         self._leaving.set()
+
+    def close_client(self) -> None:
+        """Close the connection, in the thread that sends."""
+        if self._api is not None:
+            self._api.close()
 
     def close(self) -> None:
         """End the temporary server, if there is one."""

@@ -43,6 +43,12 @@ class PrefectApi:
                 self._client = client.__enter__()
             yield self._client
 
+    def close(self) -> None:
+        """Close the client; the next report opens another."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.__exit__(None, None, None)
+
     def emit(self, event: dict[str, Any]) -> None:
         """Write an event."""
         with self.client() as client:
