@@ -53,6 +53,7 @@ As = Annotated[
     Side,
     typer.Option(
         "--as",
+        metavar="prompt|answer",
         help="Whether the texts are what users ask or what an assistant answers.",
         rich_help_panel=LOOKED_AT,
     ),
@@ -73,7 +74,7 @@ Model = Annotated[
 ]
 Only = Annotated[
     Verdict | None,
-    typer.Option("--only", help="Write only the rows with this verdict.", show_default=False),
+    typer.Option("--only", metavar="safe|unsafe", help="Write only the rows with this verdict.", show_default=False),
 ]
 
 
