@@ -61,8 +61,9 @@ def root(
 ) -> None:
     """Run bulk workloads on the Groq Batch API: durably, without buying an answer twice.
 
-    Settings come from flags, from the environment (GROQ_API_KEY, BATCHKIT_HOME, BATCHKIT_DATABASE_URL, BATCHKIT_BASE_URL)
-    and from a .env file in the working directory, in this order.
+    Settings come from flags, from the environment (GROQ_API_KEY, BATCHKIT_HOME, BATCHKIT_DATABASE_URL, BATCHKIT_BASE_URL),
+    from a .env file in the working directory and from a batchkit.toml there or in a folder above; the first one that has a
+    setting counts. `batchkit doctor` shows where each comes from.
 
     For example:
 

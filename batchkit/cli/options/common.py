@@ -1,6 +1,6 @@
 """The options that several verbs share, each with its unit and default, and how they become settings.
 
-What a flag leaves open comes from the environment, then from ``.env``, then from the defaults of ``settings.py``.
+What a flag leaves open comes from the environment, ``.env``, ``batchkit.toml`` or the defaults of ``settings.py``.
 """
 
 from __future__ import annotations
