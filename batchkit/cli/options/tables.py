@@ -69,15 +69,31 @@ SubmitOnly = Annotated[
     bool,
     typer.Option("--submit-only", metavar="", help="Return once everything is submitted; the same command collects."),
 ]
+RecipeFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--recipe",
+        metavar="FILE",
+        help="Take from a YAML file what these options say; options that are given beat it.",
+        show_default=False,
+    ),
+]
+PrintRecipe = Annotated[
+    bool,
+    typer.Option(
+        "--print-recipe", metavar="", help="Print the options of this command as a file for --recipe; send nothing."
+    ),
+]
 Tries = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--tries",
         metavar="N",
         min=1,
         help="How often a request is asked before a bad answer is its last: with more tokens when it was cut off, else with"
-        " another seed.",
+        " another seed (default 3).",
         rich_help_panel=ANSWERS,
+        show_default=False,
     ),
 ]
 Models = Annotated[
@@ -93,12 +109,13 @@ Models = Annotated[
     ),
 ]
 Prompt = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--prompt",
         "-p",
         metavar="TEXT",
-        help="The user message, a Jinja2 template: {{ column }} is the row's own; @FILE reads it from a file.",
+        help="The user message, a Jinja2 template: {{ column }} is the row's own; @FILE reads it from a file. Needed, here or"
+        " in the recipe.",
         rich_help_panel=ASKING,
         show_default=False,
     ),
@@ -124,13 +141,14 @@ Prefill = Annotated[
     ),
 ]
 Samples = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--samples",
         metavar="N",
         min=1,
-        help="Answers per row and model; each counts as an annotator.",
+        help="Answers per row and model; each counts as an annotator (default 1).",
         rich_help_panel=ASKING,
+        show_default=False,
     ),
 ]
 Image = Annotated[
