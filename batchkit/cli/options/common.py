@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from batchkit.cli.options import completion
+
 if TYPE_CHECKING:
     from batchkit.settings import Settings
 
@@ -30,7 +32,12 @@ WHERE = "Where things are"
 CUTTING = "Cutting and retrying"
 WAITING = "Waiting"
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The workload's name.", show_default=False)]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="The workload's name.", show_default=False, autocompletion=completion.workload_names
+    ),
+]
 
 Home = Annotated[
     Path | None,
@@ -125,6 +132,7 @@ WorkloadName = Annotated[
         metavar="NAME",
         help="The workload's name: the same name again carries on (default the first file's name without its ending).",
         show_default=False,
+        autocompletion=completion.workload_names,
     ),
 ]
 Window = Annotated[

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from batchkit.cli.options import completion
+
 ASKING = "What is asked"
 ANSWERS = "What an answer must be"
 MODEL = "Parameters of the model"
@@ -44,6 +46,7 @@ Name = Annotated[
         metavar="NAME",
         help="The workload's name (default the table's with a digest of everything that makes the requests).",
         show_default=False,
+        autocompletion=completion.workload_names,
     ),
 ]
 Output = Annotated[
@@ -106,6 +109,7 @@ Models = Annotated[
         help="Who is asked; several, by commas or by repeating it, are as many annotators.",
         rich_help_panel=ASKING,
         show_default=False,
+        autocompletion=completion.chat_models,
     ),
 ]
 Prompt = Annotated[

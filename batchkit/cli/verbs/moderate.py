@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from batchkit.cli.options import parsing, tables
+from batchkit.cli.options import completion, parsing, tables
 from batchkit.cli.options.flags import CutFlags, DriveFlags, TableFlags, spread
 from batchkit.datasets import require_extra
 from batchkit.errors import UsageError
@@ -47,6 +47,7 @@ OfWorkload = Annotated[
         help="Look at the answers of a finished workload instead of a table.",
         rich_help_panel=LOOKED_AT,
         show_default=False,
+        autocompletion=completion.workload_names,
     ),
 ]
 As = Annotated[
@@ -71,7 +72,14 @@ PromptColumn = Annotated[
 ]
 Model = Annotated[
     str | None,
-    typer.Option("--model", "-m", metavar="MODEL", help="The guard model (default Llama Guard 4).", show_default=False),
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help="The guard model (default Llama Guard 4).",
+        show_default=False,
+        autocompletion=completion.guard_models,
+    ),
 ]
 Only = Annotated[
     Verdict | None,

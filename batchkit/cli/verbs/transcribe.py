@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from batchkit.cli.options import parsing, tables
+from batchkit.cli.options import completion, parsing, tables
 from batchkit.cli.options.flags import CutFlags, DriveFlags, TableFlags, spread
 from batchkit.datasets import require_extra
 
@@ -32,6 +32,7 @@ Model = Annotated[
         help="Who listens (default whisper-large-v3-turbo, with --translate whisper-large-v3).",
         rich_help_panel=SOUND,
         show_default=False,
+        autocompletion=completion.speech_models,
     ),
 ]
 Translate = Annotated[
