@@ -291,7 +291,7 @@ def _warn_about_unknown_variables(sources: _Sources) -> None:
                 _warned.add(name)
                 near = get_close_matches(own, known, n=1)
                 hint = f"; did you mean {_ENV_PREFIX}{near[0]}?" if near else ""
-                logger.warning("%s in %s is no setting of batchkit and has no effect%s", name, place, hint)
+                logger.warning("%s in %s is not a batchkit setting and has no effect%s", name, place, hint)
 
 
 def _key_for_file(sources: _Sources, base_url: str) -> dict[str, SecretStr]:
@@ -306,8 +306,8 @@ def _key_for_file(sources: _Sources, base_url: str) -> dict[str, SecretStr]:
         return {"api_key": key}
     if sources.file is not None and sources.variable("api_key") is not None:
         raise ConfigurationError(
-            f"{sources.file.place_of('base_url')}: the key in {KEY_VARIABLES[0]} is one of Groq's, and base_url names another"
-            " server; nothing was sent",
+            f"{sources.file.place_of('base_url')}: {KEY_VARIABLES[0]} is a key for Groq, but base_url names another server;"
+            " nothing was sent",
             hint=f"set {KEY_VARIABLES[1]} to a key of that server, or give the address with --base-url or BATCHKIT_BASE_URL",
         )
     return {}

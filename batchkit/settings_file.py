@@ -25,7 +25,7 @@ _MAIN = "batchkit"
 _NOTIFY = "notify"
 _NOTIFY_PREFIX = "notify_"
 #: Settings that the file may not give, with what to do instead.
-_REFUSED = {"api_key": "the file holds no key: set GROQ_API_KEY in the environment or in .env"}
+_REFUSED = {"api_key": "this file must not hold a key: set GROQ_API_KEY in the environment or in .env"}
 _PATHS = ("home", "shared_folder")
 _RELATIVE_SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)(?=[^/])(.*)")
 _PASSWORD = re.compile(r"://[^:/@\s]*:\S*@")
@@ -154,7 +154,7 @@ def _collect(file: SettingsFile, tables: dict[str, dict[str, str]]) -> Iterator[
 def _unknown_table(table: str, content: Any, tables: dict[str, dict[str, str]]) -> str:
     if not isinstance(content, dict):
         return _unknown_key("", table, tables)
-    return f"there is no table {table!r}{_or_rather(table, tables)}; there are: {', '.join(tables)}"
+    return f"there is no table {table!r} (there are: {', '.join(tables)}){_or_rather(table, tables)}"
 
 
 def _unknown_key(table: str, key: str, tables: dict[str, dict[str, str]]) -> str:
@@ -180,7 +180,7 @@ def _secret_in(name: str, value: Any) -> str | None:
     if not isinstance(value, str):
         return None
     if _PASSWORD.search(value) or (not name.startswith(_NOTIFY_PREFIX) and _SECRET_OPTION.search(value)):
-        return f"{name}: the file holds no password: set BATCHKIT_{name.upper()} in the environment or in .env"
+        return f"{name}: this file must not hold a password: set BATCHKIT_{name.upper()} in the environment or in .env"
     return None
 
 

@@ -189,7 +189,7 @@ def test_the_file_holds_no_secret(folder, entry):
     file = write(folder, f"[batchkit]\ntransfers = 3\n{entry}\n")
     (line,) = refusal()
     assert line.startswith(f"{file}:3: ")
-    assert "the file holds no" in line
+    assert "this file must not hold a" in line
     assert "in the environment or in .env" in line
     assert "needle" not in line
 
@@ -215,7 +215,7 @@ def test_the_address_of_the_file_never_gets_the_key_of_groq(folder, monkeypatch)
     assert load_settings().base_url == ELSEWHERE, "without a key there is nothing to protect"
     monkeypatch.setenv("GROQ_API_KEY", "gsk_groqs")
     (line,) = refusal()
-    assert line.startswith(f"{file}:2: the key in GROQ_API_KEY is one of Groq's")
+    assert line.startswith(f"{file}:2: GROQ_API_KEY is a key for Groq")
     assert "gsk_groqs" not in line
     Path(".env").write_text("BATCHKIT_API_KEY=its_own\n")
     settings = load_settings()
@@ -230,7 +230,7 @@ def test_an_address_that_only_looks_like_groqs_is_another(folder, monkeypatch, a
     """Unencrypted, or with Groq's name before the @."""
     write(folder, f'[batchkit]\nbase_url = "{address}"\n')
     monkeypatch.setenv("GROQ_API_KEY", "gsk_groqs")
-    assert "one of Groq's" in refusal()[0]
+    assert "a key for Groq" in refusal()[0]
 
 
 def test_an_address_that_the_user_gives_is_the_users_own_choice(folder, monkeypatch):
@@ -256,9 +256,9 @@ def test_a_variable_that_is_no_setting_is_told_once_with_the_nearest_name(monkey
         load_settings()
         load_settings()
     assert sorted(record.getMessage() for record in caplog.records) == [
-        "BATCHKIT_HOEM in .env is no setting of batchkit and has no effect; did you mean BATCHKIT_HOME?",
-        "BATCHKIT_QQQ in the environment is no setting of batchkit and has no effect",
-        "BATCHKIT_WINDWO in the environment is no setting of batchkit and has no effect; did you mean BATCHKIT_WINDOW?",
+        "BATCHKIT_HOEM in .env is not a batchkit setting and has no effect; did you mean BATCHKIT_HOME?",
+        "BATCHKIT_QQQ in the environment is not a batchkit setting and has no effect",
+        "BATCHKIT_WINDWO in the environment is not a batchkit setting and has no effect; did you mean BATCHKIT_WINDOW?",
     ]
 
 

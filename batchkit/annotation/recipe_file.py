@@ -7,6 +7,7 @@ working directory, as from the command line.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -31,6 +32,8 @@ RecipeKind = Literal["annotate", "transcribe", "moderate"]
 #: The keys that say what an answer must be; an answer is one thing.
 ANSWER_KEYS = ("schema", "choices", "pattern", "number", "tools")
 _LINE_WIDTH = 120
+#: Line ends and marks that a YAML reader changes unless they are escaped.
+_OTHER_BREAKS = re.compile("[\r\x85\u2028\u2029\ufeff]")
 
 
 def _listed(value: Any) -> Any:
@@ -131,7 +134,10 @@ class _RecipeDumper(yaml.SafeDumper):  # type: ignore[misc] # it brings no types
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    style = "|" if "\n" in text else None
+    if _OTHER_BREAKS.search(text):
+        style = '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _RecipeDumper.add_representer(str, _represent_text)

@@ -89,7 +89,7 @@ def read_yaml(path: Path, *, what: str, example: str) -> tuple[YamlFile, list[Fl
         mark = getattr(error, "problem_mark", None)
         said = getattr(error, "problem", None) or str(error)
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise invalid([Flaw(str(path), line, f"this is no YAML: {said}", column)]) from None
+        raise invalid([Flaw(str(path), line, f"not valid YAML: {said}", column)]) from None
     if root is None or not isinstance(document, dict):
         raise invalid([Flaw(str(path), 1, f"{what} is a mapping: {example}")])
     file = YamlFile(path, root, document)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batchkit.annotation.parameters import Parameters
@@ -115,7 +115,7 @@ def test_what_is_no_recipe_at_all_says_so(tmp_path):
     with pytest.raises(InputUnreadable, match="cannot be read"):
         read_recipe_file(tmp_path / "nowhere.yaml", "annotate")
     assert "a recipe is a mapping" in problems(recipe(tmp_path, "- a\n"))["1:1"]
-    assert "no YAML" in problems(recipe(tmp_path, "prompt: [a\nkey: b"))["2:4"]
+    assert "not valid YAML" in problems(recipe(tmp_path, "prompt: [a\nkey: b"))["2:4"]
 
 
 def test_a_schema_lies_beside_its_recipe(tmp_path, monkeypatch):
@@ -165,6 +165,7 @@ KEYWORDS = st.fixed_dictionaries(
 
 
 @given(KEYWORDS)
+@example({"prompt": "\x85", "models": ("a\u2028b", "c\r\nd", "\ufeffe\n")})
 def test_what_is_written_is_read_back_the_same(keywords):
     """Whatever a prompt holds: line ends, quotes, control characters, words that YAML takes for something else."""
     assert yaml.safe_load(recipe_text(keywords, "annotate")).keys() == keywords.keys()

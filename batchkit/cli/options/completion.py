@@ -1,7 +1,6 @@
 """Shell completion of names: workloads, scenarios of the emulator, models.
 
-Completion runs at a keystroke: it creates nothing, prints nothing but names, and gives up in silence when something is in the
-way.
+A shell runs this at a keystroke: it creates nothing and prints only names, and an error gives no names.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def scenario_names(incomplete: str) -> list[str]:
 
 
 def chat_models(incomplete: str) -> list[str]:
-    """List the known models that answer chats; of several with commas the last one is completed."""
+    """List the known chat models; after a comma, complete the next model."""
     before, comma, last = incomplete.rpartition(",")
     return [f"{before}{comma}{model}" for model in _matching(_chat_models, last)]
 

@@ -77,7 +77,7 @@ RecipeFile = Annotated[
     typer.Option(
         "--recipe",
         metavar="FILE",
-        help="Take from a YAML file what these options say; options that are given beat it.",
+        help="Read options from a YAML file; options on the command line beat it.",
         show_default=False,
     ),
 ]
@@ -118,7 +118,7 @@ Prompt = Annotated[
         "--prompt",
         "-p",
         metavar="TEXT",
-        help="The user message, a Jinja2 template: {{ column }} is the row's own; @FILE reads it from a file. Needed, here or"
+        help="The user message, a Jinja2 template: {{ column }} is the row's own; @FILE reads it from a file. Required here or"
         " in the recipe.",
         rich_help_panel=ASKING,
         show_default=False,

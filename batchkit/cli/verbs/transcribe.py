@@ -17,8 +17,8 @@ AudioColumn = Annotated[
     typer.Option(
         "--audio",
         metavar="COLUMN",
-        help="The column with the addresses of the audio: http(s)://, or data: with the audio itself. Needed, here"
-        " or in the recipe.",
+        help="The column with the addresses of the audio: http(s)://, or data: with the audio itself. Required"
+        " here or in the recipe.",
         rich_help_panel=SOUND,
         show_default=False,
     ),
