@@ -299,8 +299,7 @@ def _key_for_file(sources: _Sources, base_url: str) -> dict[str, SecretStr]:
 
     Whoever wrote the file chose the address, so Groq's key goes only to Groq. Raises ``ConfigurationError`` when there is no other.
     """
-    address = urlsplit(base_url)
-    if (address.scheme, address.netloc) == _GROQ:
+    if _is_groqs(base_url):
         return {}
     if key := _OwnKey().key:
         return {"api_key": key}
@@ -311,6 +310,14 @@ def _key_for_file(sources: _Sources, base_url: str) -> dict[str, SecretStr]:
             hint=f"set {KEY_VARIABLES[1]} to a key of that server, or give the address with --base-url or BATCHKIT_BASE_URL",
         )
     return {}
+
+
+def _is_groqs(address: str) -> bool:
+    try:
+        found = urlsplit(address)
+    except ValueError:
+        return False
+    return (found.scheme, found.netloc) == _GROQ
 
 
 def _problem(found: Any, given: Mapping[str, Any], sources: _Sources) -> str:

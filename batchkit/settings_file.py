@@ -27,7 +27,7 @@ _NOTIFY_PREFIX = "notify_"
 #: Settings that the file may not give, with what to do instead.
 _REFUSED = {"api_key": "this file must not hold a key: set GROQ_API_KEY in the environment or in .env"}
 _PATHS = ("home", "shared_folder")
-_RELATIVE_SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)(?=[^/])(.*)")
+_RELATIVE_SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!/|:memory:)(.+)")
 _PASSWORD = re.compile(r"://[^:/@\s]*:\S*@")
 _SECRET_OPTION = re.compile(r"[?&][^=&]*(?:password|secret|token|credential|api_key|account_key)[^=&]*=", re.IGNORECASE)
 _SYNTAX = re.compile(r"(?P<reason>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)", re.DOTALL)

@@ -88,6 +88,8 @@ def test_relative_paths_begin_in_the_folder_of_the_file(folder, monkeypatch):
     assert settings.home == folder / "work"
     assert settings.shared_folder == Path("/mnt/all")
     assert settings.resolved_database_url == f"sqlite:///{folder}/db/results.db"
+    write(folder, '[batchkit]\ndatabase_url = "sqlite:///:memory:"\n')
+    assert load_settings().database_url == "sqlite:///:memory:", "its refusal is the store's"
     write(folder, '[batchkit]\nhome = "~/work"\ndatabase_url = "sqlite:////data/results.db"\n')
     monkeypatch.setenv("HOME", "/home/somebody")
     settings = load_settings()
@@ -225,9 +227,11 @@ def test_the_address_of_the_file_never_gets_the_key_of_groq(folder, monkeypatch)
     assert key_of(load_settings(api_key="given")) == "given"
 
 
-@pytest.mark.parametrize("address", ["http://api.groq.com/openai/v1", "https://api.groq.com@evil.example/v1"])
+@pytest.mark.parametrize(
+    "address", ["http://api.groq.com/openai/v1", "https://api.groq.com@evil.example/v1", "https://[api.groq.com/v1"]
+)
 def test_an_address_that_only_looks_like_groqs_is_another(folder, monkeypatch, address):
-    """Unencrypted, or with Groq's name before the @."""
+    """Unencrypted, with Groq's name before the @, or no address at all."""
     write(folder, f'[batchkit]\nbase_url = "{address}"\n')
     monkeypatch.setenv("GROQ_API_KEY", "gsk_groqs")
     assert "a key for Groq" in refusal()[0]
