@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from inspect import signature
+
 import pytest
 import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import batchkit
 from batchkit.annotation.parameters import Parameters
-from batchkit.annotation.presets import annotation, transcription
-from batchkit.annotation.recipe_file import combined, read_recipe_file, recipe_text
+from batchkit.annotation.presets import annotation, moderation, transcription
+from batchkit.annotation.recipe_file import _MODELS, combined, read_recipe_file, recipe_text
 from batchkit.errors import InputInvalid, InputUnreadable
 
 FULL = """\
@@ -108,6 +111,22 @@ def test_each_verb_has_its_own_keys(tmp_path):
         "is_answer": True,
         "only": "unsafe",
     }
+
+
+#: Arguments of the functions that belong to the machine and the moment, or name the table.
+NOT_IN_A_RECIPE = {"table", "options", "settings", "timeout_seconds", "recipe", "more", "column"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "preset"), [("annotate", annotation), ("transcribe", transcription), ("moderate", moderation)]
+)
+def test_the_keys_are_the_keyword_arguments_of_the_function(kind, preset):
+    """All of them, under the same names: a new argument of the one belongs into the other."""
+    of_function = {*signature(getattr(batchkit, kind)).parameters, *signature(preset).parameters}
+    of_all_recipes = {"key", "limit"}
+    of_chats = {"instruct", "images", "shrink_images", "allow_paths"} if kind == "annotate" else set()
+    expected = (of_function | of_all_recipes | of_chats) - NOT_IN_A_RECIPE
+    assert {field.alias or name for name, field in _MODELS[kind].model_fields.items()} == expected
 
 
 def test_what_is_no_recipe_at_all_says_so(tmp_path):
