@@ -25,7 +25,7 @@ from batchkit.errors import AccountRefused, BatchkitError, ProviderError, Unauth
 from batchkit.files import jsonl
 from batchkit.files.remote import RemoteFiles
 from batchkit.models import WorkloadId
-from batchkit.settings import KEY_VARIABLES, Settings, environment_for_others, load_settings
+from batchkit.settings import Settings, environment_for_others, load_settings, origins_of_settings
 from batchkit.store import migrate, workloads
 from batchkit.store.engine import Store, parse_url
 
@@ -128,35 +128,10 @@ def _version(package: str) -> str:
 
 def _origins(settings: Settings, flags: Mapping[str, Any]) -> Finding:
     """Say where each setting comes from; of the key only whether it is there."""
-    dotenv = _names_in_dotenv()
-    parts = []
-    for name in Settings.model_fields:
-        origin = _origin(name, flags, dotenv)
-        if name == "api_key":
-            parts.append(f"key {f'present ({origin})' if settings.api_key else 'absent'}")
-        elif origin is not None:
-            parts.append(f"{name} from {origin}")
+    origins = origins_of_settings(flags)
+    parts = [f"key present ({origins.get('api_key')})" if settings.api_key else "key absent"]
+    parts += [f"{name} from {origin}" for name, origin in origins.items() if name != "api_key"]
     return Finding("settings", Level.OK, f"{', '.join(parts)}; everything else at its default")
-
-
-def _origin(name: str, flags: Mapping[str, Any], dotenv: frozenset[str]) -> str | None:
-    variables = KEY_VARIABLES if name == "api_key" else (f"BATCHKIT_{name.upper()}",)
-    if name in flags:
-        return "a flag"
-    environment = {variable.upper() for variable in os.environ}
-    if any(variable in environment for variable in variables):
-        return "the environment"
-    return ".env" if any(variable in dotenv for variable in variables) else None
-
-
-def _names_in_dotenv() -> frozenset[str]:
-    """Read the names, not the values, that ``.env`` in the working directory sets."""
-    try:
-        lines = Path(".env").read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return frozenset()
-    names = (line.strip().removeprefix("export ").partition("=")[0].strip() for line in lines if "=" in line)
-    return frozenset(name.upper() for name in names if not name.startswith("#"))
 
 
 def _existing_parent(path: Path) -> Path:

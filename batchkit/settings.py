@@ -1,21 +1,40 @@
-"""Settings: one frozen model. A flag beats the environment, which beats ``.env`` in the working directory."""
+"""Settings: one frozen model.
+
+A flag beats the environment, which beats ``.env`` in the working directory, which beats ``batchkit.toml`` there or above.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
+from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AliasChoices, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from batchkit.errors import ConfigurationError
+from batchkit.settings_file import SettingsFile, read_settings_file
 from batchkit.sharding import parse_window
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+logger = logging.getLogger(__name__)
 
 GROQ_BASE_URL = "https://api.groq.com/openai/v1"
 
+_GROQ = ("https", urlsplit(GROQ_BASE_URL).netloc)
+
 _ENV_PREFIX = "BATCHKIT_"
+#: The first is a key of Groq's; the second belongs to whatever server the settings name.
 KEY_VARIABLES = ("GROQ_API_KEY", "BATCHKIT_API_KEY")
+_DOTENV = ".env"
+#: The unknown variables that were told in this process.
+_warned: set[str] = set()
 
 
 def _window(value: str) -> str:
@@ -26,12 +45,22 @@ def _window(value: str) -> str:
 Window = Annotated[str, AfterValidator(_window)]
 
 
+def _web_address(value: str) -> str:
+    address = urlsplit(value)
+    if address.scheme not in {"http", "https"} or not address.hostname:
+        raise ValueError("write an address that begins with https:// or http://")
+    return value
+
+
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+
+
 class Settings(BaseSettings):
     """Everything that can be set. Environment names are ``BATCHKIT_`` and the field's name; the key is ``GROQ_API_KEY``."""
 
     model_config = SettingsConfigDict(
         env_prefix=_ENV_PREFIX,
-        env_file=".env",
+        env_file=_DOTENV,
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
@@ -119,6 +148,15 @@ class Settings(BaseSettings):
         description="Waves of merging at the same time: by default 1 in threads, and on a cluster one for each core here.",
     )
 
+    notify_url: WebAddress | None = Field(
+        default=None,
+        repr=False,  # such addresses hold their own key
+        description="Where events are sent with POST: a web hook of yours, or Slack's.",
+    )
+    notify_format: Literal["json", "slack"] = Field(
+        default="json", description="What is sent: JSON with all fields, or a text that Slack shows."
+    )
+
     @property
     def resolved_parallel_waves(self) -> int:
         """How many waves of merging are done at the same time. Threads of one process parse no faster than one."""
@@ -145,12 +183,146 @@ def environment_for_others() -> dict[str, str]:
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Read the settings; overrides that are None count as not given. Raises ``ConfigurationError``."""
+    """Read the settings; overrides that are None count as not given.
+
+    Logs a warning for each variable that is called like a setting and is none. Raises ``ConfigurationError``; for a wrong
+    ``batchkit.toml`` it tells the line of each problem.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    sources = _read_sources()
+    _warn_about_unknown_variables(sources)
+    used = {name: value for name, value in sources.in_file.items() if name not in given and not sources.variable(name)}
+    if "base_url" in used and "api_key" not in given:
+        used |= _key_for_file(sources, used["base_url"])
     try:
-        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+        return Settings(**used, **given)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg'].removeprefix('Value error, ')}"
-            for problem in error.errors()
-        )
+        problems = "; ".join(_problem(found, given, sources) for found in error.errors(include_url=False))
         raise ConfigurationError(f"a setting is wrong: {problems}", hint="see `batchkit run --help`") from None
+
+
+def origins_of_settings(flags: Mapping[str, Any]) -> dict[str, str]:
+    """Return for each setting that is not at its default where it comes from, in the order of the fields.
+
+    ``flags`` are those of the command line. Raises ``ConfigurationError`` for a wrong ``batchkit.toml``.
+    """
+    sources = _read_sources()
+    found: dict[str, str] = {}
+    for name in Settings.model_fields:
+        variable = sources.variable(name)
+        if name in flags:
+            found[name] = "a flag"
+        elif variable is not None:
+            found[name] = variable[1]
+        elif sources.file is not None and name in sources.in_file:
+            found[name] = sources.file.place_of(name)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """What gives settings besides flags: names of variables in upper case by place, the first place first; and the file."""
+
+    variables: dict[str, list[str]]
+    file: SettingsFile | None
+
+    @property
+    def in_file(self) -> dict[str, Any]:
+        return {} if self.file is None else self.file.values
+
+    def variable(self, name: str) -> tuple[str, str] | None:
+        """Return the variable that gives a setting and its place, None when there is none."""
+        wanted = KEY_VARIABLES if name == "api_key" else (f"{_ENV_PREFIX}{name.upper()}",)
+        return next(
+            ((variable, place) for place, names in self.variables.items() for variable in wanted if variable in names),
+            None,
+        )
+
+
+class _FileSettings(Settings):
+    """Checks values without reading anything else."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the framework's signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+class _OwnKey(BaseSettings):
+    """The key of the server that the settings name, whoever runs it."""
+
+    model_config = SettingsConfigDict(env_file=_DOTENV, extra="ignore", hide_input_in_errors=True)
+
+    key: SecretStr | None = Field(default=None, validation_alias=KEY_VARIABLES[1])
+
+
+def _read_sources() -> _Sources:
+    variables = {"the environment": [name.upper() for name in os.environ], _DOTENV: _names_in_dotenv()}
+    file = read_settings_file(Settings.model_fields, check=lambda values: _FileSettings(**values))
+    return _Sources(variables, file)
+
+
+def _names_in_dotenv() -> list[str]:
+    """Read the names, not the values, that ``.env`` in the working directory sets."""
+    try:
+        lines = Path(_DOTENV).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{_DOTENV} is not text in UTF-8", hint="save the file as UTF-8") from None
+    names = (line.strip().removeprefix("export ").partition("=")[0].strip() for line in lines if "=" in line)
+    return [name.upper() for name in names if not name.startswith("#")]
+
+
+def _warn_about_unknown_variables(sources: _Sources) -> None:
+    """Log each variable that is called like a setting and is none, once per process."""
+    # Compared without their prefix, which would make any two names alike.
+    known = [name.upper() for name in Settings.model_fields]
+    for place, names in sources.variables.items():
+        for name in names:
+            own = name.removeprefix(_ENV_PREFIX)
+            if own != name and own not in known and name not in {*KEY_VARIABLES, *_warned}:
+                _warned.add(name)
+                near = get_close_matches(own, known, n=1)
+                hint = f"; did you mean {_ENV_PREFIX}{near[0]}?" if near else ""
+                logger.warning("%s in %s is not a batchkit setting and has no effect%s", name, place, hint)
+
+
+def _key_for_file(sources: _Sources, base_url: str) -> dict[str, SecretStr]:
+    """Return the key to use with an address of ``batchkit.toml``, where it is another one than usual.
+
+    Whoever wrote the file chose the address, so Groq's key goes only to Groq. Raises ``ConfigurationError`` when there is no other.
+    """
+    if _is_groqs(base_url):
+        return {}
+    if key := _OwnKey().key:
+        return {"api_key": key}
+    if sources.file is not None and sources.variable("api_key") is not None:
+        raise ConfigurationError(
+            f"{sources.file.place_of('base_url')}: {KEY_VARIABLES[0]} is a key for Groq, but base_url names another server;"
+            " nothing was sent",
+            hint=f"set {KEY_VARIABLES[1]} to a key of that server, or give the address with --base-url or BATCHKIT_BASE_URL",
+        )
+    return {}
+
+
+def _is_groqs(address: str) -> bool:
+    try:
+        found = urlsplit(address)
+    except ValueError:
+        return False
+    return (found.scheme, found.netloc) == _GROQ
+
+
+def _problem(found: Any, given: Mapping[str, Any], sources: _Sources) -> str:
+    """Write what is wrong with a setting, with the variable that gives it."""
+    name = ".".join(map(str, found["loc"]))
+    variable = None if name in given else sources.variable(name)
+    where = f" ({variable[0]} in {variable[1]})" if variable else ""
+    return f"{name}{where}: {found['msg'].removeprefix('Value error, ')}"

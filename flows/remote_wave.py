@@ -25,6 +25,7 @@ _STAYS_HERE = {
     "api_key",
     "database_url",
     "spool_url",
+    "notify_url",
     "task_runner",
     "task_runner_address",
     "parallel_waves",

@@ -22,6 +22,7 @@ from batchkit.models import (
 )
 from batchkit.store import batches, shards, workloads
 from batchkit.store.bulk import bulk_for
+from batchkit.store.rows import AnswerFacts, AttemptRow, ResultRow
 from batchkit.store.tables import requests as request_rows
 from batchkit.store.tables import shards as shard_rows
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from batchkit.models import Shard, ShardId, Workload, WorkloadId
-    from batchkit.store.bulk import ResultRow
 
 CHAT = "/v1/chat/completions"
 AUDIO = "/v1/audio/transcriptions"
@@ -118,7 +118,7 @@ def add_shard(
         at=at,
     )
     bulk_for(connection).add_requests(
-        workload.id, [(shard_id, seq, custom_id(seq), 100 * place, 99) for place, seq in enumerate(seqs)]
+        workload.id, [(seq, custom_id(seq), shard_id, 100 * place, 99) for place, seq in enumerate(seqs)]
     )
     _grow(connection, workload.id, len(seqs))
     values: dict[str, Any] = {"state": state.value}
@@ -145,10 +145,10 @@ def settle(connection: Connection, shard: Shard, seqs: Iterable[int], state: Req
     if state is not RequestState.IN_FLIGHT:
         bulk_for(connection).set_states(shard.workload_id, [(seq, state.value, 1, 0) for seq in seqs])
     if state is RequestState.SUCCEEDED:
-        bulk_for(connection).add_results(shard.workload_id, shard.id, [success(seq) for seq in seqs])
+        bulk_for(connection).add_results([success(shard, seq) for seq in seqs])
         bulk_for(connection).add_bodies(shard.id, [(seq, chat_body(f"answer {seq}")) for seq in seqs])
     if state is RequestState.FAILED:
-        bulk_for(connection).add_results(shard.workload_id, shard.id, [failure(seq) for seq in seqs])
+        bulk_for(connection).add_results([failure(shard, seq) for seq in seqs])
 
 
 def add_batch(connection: Connection, shard: Shard, *, at: float = NOW, **fields: Any) -> Batch:
@@ -175,17 +175,32 @@ def custom_id(seq: int) -> str:
     return f"row-{seq}"
 
 
-def success(seq: int, *, attempt: int = 0, prompt: int = 10, completion: int = 5) -> ResultRow:
+def success(
+    shard: Shard, seq: int, *, attempt: int = 0, prompt: int = 10, completion: int = 5, **facts: str | None
+) -> ResultRow:
     """Make a result row of an answered request."""
-    total = prompt + completion
-    return (seq, "succeeded", attempt, 200, f"req-{seq}", None, None, "stop", prompt, completion, total)
+    told = AnswerFacts("stop", prompt, completion, prompt + completion, **facts)
+    return ResultRow(
+        shard.workload_id, seq, "succeeded", shard.id, attempt, status_code=200, request_id=f"req-{seq}", facts=told
+    )
 
 
 def failure(
-    seq: int, *, code: str | None = "http_400", status: int | None = 400, message: str | None = "no", attempt: int = 0
+    shard: Shard,
+    seq: int,
+    *,
+    code: str | None = "http_400",
+    status: int | None = 400,
+    message: str | None = "no",
+    attempt: int = 0,
 ) -> ResultRow:
-    """Make a result row of a request that failed for good."""
-    return (seq, "failed", attempt, status, f"req-{seq}", code, message, None, None, None, None)
+    """Make a result row of a request that failed permanently."""
+    return ResultRow(shard.workload_id, seq, "failed", shard.id, attempt, status, f"req-{seq}", code, message)
+
+
+def lost_attempt(shard: Shard, seq: int, kind: str = "expired", *, attempt: int = 0, **columns: Any) -> AttemptRow:
+    """Make the row of an attempt that did not end well."""
+    return AttemptRow(shard.id, seq, shard.workload_id, attempt, kind, **columns)
 
 
 def chat_body(content: str) -> str:

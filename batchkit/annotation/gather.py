@@ -206,7 +206,7 @@ class _SpentTokens:
     def of(self, row: ExportRow) -> tuple[int | None, int | None]:
         """Give all tokens of a request (prompt, completion): those of its success, if it has one, and of every bad answer."""
         success = row.state == RequestState.SUCCEEDED
-        prompt, completion = (row.prompt_tokens, row.completion_tokens) if success else (None, None)
+        prompt, completion = (row.facts.prompt_tokens, row.facts.completion_tokens) if success else (None, None)
         while self._next is not None and self._next.seq < row.seq:
             self._next = next(self._stream, None)
         if self._next is None or self._next.seq != row.seq:
@@ -248,7 +248,7 @@ class _AnswerReader:
             value if isinstance(value, str) else answer_text(row.body),
             code,
             message,
-            row.finish_reason,
+            row.facts.finish_reason,
             row.attempts,
             prompt_tokens,
             completion_tokens,

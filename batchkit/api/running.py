@@ -7,7 +7,7 @@ For example::
     progress = batchkit.run("reviews.jsonl", output="labelled.jsonl")
     print(progress.counts.succeeded, progress.failures)
 
-``settings`` defaults to the environment and ``.env``; make one with ``batchkit.load_settings(database_url=..., ...)``. ``observer`` is told
+``settings`` defaults to the environment, ``.env`` and ``batchkit.toml``; make one with ``batchkit.load_settings(database_url=..., ...)``. ``observer`` is told
 what happens on the way.
 """
 

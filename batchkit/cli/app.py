@@ -14,6 +14,7 @@ import batchkit
 from batchkit.cli.options.common import COMMAND_LINE
 from batchkit.cli.options.helptext import help_of
 from batchkit.cli.render import console, exits
+from batchkit.cli.render.help_pages import VerbCommand, VerbGroup
 from batchkit.cli.verbs import annotate, db, evaluate, manage, moderate, report, run, status, tools, transcribe, watch
 from batchkit.errors import BatchkitError
 
@@ -30,6 +31,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
 
 app = typer.Typer(
     name="batchkit",
+    cls=VerbGroup,
     rich_markup_mode="rich",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -37,9 +39,9 @@ app = typer.Typer(
 )
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
-        app.command(help=help_of(_command), rich_help_panel=_panel)(_command)
+        app.command(cls=VerbCommand, help=help_of(_command), rich_help_panel=_panel)(_command)
 # The name of a function of Python's own.
-app.command("eval", help=help_of(evaluate.evaluate), rich_help_panel="Workloads")(evaluate.evaluate)
+app.command("eval", cls=VerbCommand, help=help_of(evaluate.evaluate), rich_help_panel="Workloads")(evaluate.evaluate)
 app.add_typer(db.app, name="db", rich_help_panel="Around it")
 
 
@@ -59,8 +61,9 @@ def root(
 ) -> None:
     """Run bulk workloads on the Groq Batch API: durably, without buying an answer twice.
 
-    Settings come from flags, from the environment (GROQ_API_KEY, BATCHKIT_HOME, BATCHKIT_DATABASE_URL, BATCHKIT_BASE_URL)
-    and from a .env file in the working directory, in this order.
+    Settings come from flags, from the environment (GROQ_API_KEY, BATCHKIT_HOME, BATCHKIT_DATABASE_URL, BATCHKIT_BASE_URL),
+    from a .env file in the working directory and from a batchkit.toml there or in a folder above; the first one that has a
+    setting counts. `batchkit doctor` shows where each comes from.
 
     For example:
 

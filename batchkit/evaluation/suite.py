@@ -19,13 +19,13 @@ from batchkit.files import jsonl
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from batchkit.files.checked_yaml import Place
+
 #: Changing these changes neither a request nor a score, so it makes no new version.
 _OUTSIDE_THE_VERSION = {"folder", "schedule", "alarms", "report", "against", "slices", "missing", "allow_paths"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _CRON_FIELD = re.compile(r"[\d*/,A-Za-z#?-]+")
 _CRON_FIELDS = 5
-#: Where something stands in a suite, as pydantic names places: keys and positions.
-Place = tuple[str | int, ...]
 
 
 def _as_tuple(value: Any) -> Any:

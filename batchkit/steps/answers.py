@@ -14,7 +14,10 @@ from batchkit.files import jsonl
 from batchkit.files.spool import disk_errors
 from batchkit.lifecycle import classify, decide, outranks
 from batchkit.models import Outcome, OutcomeKind, RequestState
+from batchkit.steps.answer_facts import facts_of
 from batchkit.steps.plain_answers import plain_answers
+from batchkit.store.bulk import Successes
+from batchkit.store.rows import AnswerFacts, AttemptRow, ResultRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,21 +25,18 @@ if TYPE_CHECKING:
 
     from batchkit.answers import AnswerCheck, Reading
     from batchkit.lifecycle import Verdict
-    from batchkit.models import BatchProblem, OutputLine, RetryPolicy, ShardId
+    from batchkit.models import BatchProblem, OutputLine, RetryPolicy, Shard
     from batchkit.steps.plain_answers import PlainAnswers
-    from batchkit.store.bulk import AttemptRow, BodyRow, Bulk, ResultRow, StateRow, SuccessRow
+    from batchkit.store.bulk import Bulk, NewBody, StateChange
     from batchkit.store.requests import Riders
 
 #: So much of answers waits in memory to be stored in input order; an export finds them side by side then.
 _HELD_BYTES = 16_000_000
 _BLOCK_BYTES = 1 << 18
-_MAX_TOKENS = 2**31 - 1
 _MAX_STORED_MESSAGE = 2_000
 
 _first = itemgetter(0)
 
-#: Of requests whose result is complete as soon as their line is read.
-_PLAIN_SUCCESS = Outcome(OutcomeKind.SUCCEEDED, 200)
 _UNANSWERED = {
     OutcomeKind.MISSING: Outcome(
         OutcomeKind.MISSING, None, "missing", "the provider returned no line for this request"
@@ -70,20 +70,24 @@ class Tally:
     completion_tokens: int = 0
     ends_torn: bool = False
     account_refusal: str | None = None
-    states: list[StateRow] = field(default_factory=list)
-    successes: list[SuccessRow] = field(default_factory=list)
+    states: list[StateChange] = field(default_factory=list)
+    successes: Successes = field(default_factory=Successes)
     results: list[ResultRow] = field(default_factory=list)
     attempts: list[AttemptRow] = field(default_factory=list)
 
 
 class AnswerReader:
-    """Sorts the lines of one shard's batch to its requests. Call ``read`` for each file, then ``conclude`` once."""
+    """Sorts the lines of one shard's batch to its requests. Call ``read`` for each file, then ``conclude`` once.
+
+    A request is known by its place in the shard. Of a plain success the result is complete as soon as its line is read: such
+    places are in ``_settled``. What the best line means of the others waits in ``_outcomes`` for the end.
+    """
 
     def __init__(
         self,
         riders: Riders,
         *,
-        shard_id: ShardId,
+        shard: Shard,
         bulk: Bulk,
         policy: RetryPolicy,
         cancelling: bool,
@@ -93,9 +97,10 @@ class AnswerReader:
     ) -> None:
         self._riders = riders
         self._by_id = dict(zip(riders.custom_ids, range(len(riders.seqs)), strict=True))
-        self._outcomes: list[Outcome | None] = [None] * len(riders.seqs)
-        self._facts: dict[int, tuple[Any, ...]] = {}
-        self._shard_id = shard_id
+        self._settled: set[int] = set()
+        self._outcomes: dict[int, Outcome] = {}
+        self._told: dict[int, tuple[str | None, AnswerFacts]] = {}
+        self._shard = shard
         self._bulk = bulk
         self._policy = policy if check is None else replace(policy, max_invalid=check.rules.tries)
         self._cancelling = cancelling
@@ -122,9 +127,11 @@ class AnswerReader:
 
     def _take_answers(self, answers: PlainAnswers) -> bool:
         """Take plain answers, each the first one to its request; False, and nothing taken, when any is not."""
-        outcomes = self._outcomes
         indices = [self._by_id.get(custom_id, -1) for custom_id in answers.custom_ids]
-        if -1 in indices or any(outcomes[index] is not None for index in indices) or len(set(indices)) < len(indices):
+        fresh = set(indices)
+        if -1 in fresh or len(fresh) < len(indices) or not fresh.isdisjoint(self._settled):
+            return False
+        if not fresh.isdisjoint(self._outcomes):
             return False
         if self._check is None:
             self._take_successes(answers, indices)
@@ -141,35 +148,20 @@ class AnswerReader:
         """Take an answer that breaks the workload's rules: it was paid for, and is kept."""
         self.tally.lines += 1
         self._outcomes[index] = Outcome(OutcomeKind.INVALID, 200, reading.code, reading.message)
-        self._facts[index] = (
+        self._told[index] = (
             answers.request_ids[place],
-            answers.finish_reasons[place],
-            answers.prompt_tokens[place],
-            answers.completion_tokens[place],
-            answers.total_tokens[place],
+            AnswerFacts(*(column[place] for column in answers.facts)),
         )
         self._put(index, answers.bodies[place])
 
     def _take_successes(self, answers: PlainAnswers, indices: list[int]) -> None:
-        outcomes, tally = self._outcomes, self.tally
-        for index in indices:
-            outcomes[index] = _PLAIN_SUCCESS
+        self._settled.update(indices)
         seqs = list(map(self._riders.seqs.__getitem__, indices))
         self._hold(zip(seqs, answers.bodies, strict=True), sum(map(len, answers.bodies)))
-        tally.successes += zip(
-            seqs,
-            map(self._riders.attempts.__getitem__, indices),
-            answers.request_ids,
-            answers.finish_reasons,
-            answers.prompt_tokens,
-            answers.completion_tokens,
-            answers.total_tokens,
-            strict=True,
-        )
-        tally.prompt_tokens += sum(filter(None, answers.prompt_tokens))
-        tally.completion_tokens += sum(filter(None, answers.completion_tokens))
-        tally.lines += len(indices)
-        tally.succeeded += len(indices)
+        attempts = list(map(self._riders.attempts.__getitem__, indices))
+        self.tally.successes.extend(Successes(seqs, attempts, answers.request_ids, answers.facts))
+        self.tally.lines += len(indices)
+        self.tally.succeeded += len(indices)
 
     def _take_line(self, line: bytes, *, is_torn: bool) -> None:
         """Take any line, ``is_torn`` when no newline ended it."""
@@ -191,10 +183,10 @@ class AnswerReader:
             self.tally.unknown += 1
             return
         outcome = self._by_the_account(self._by_the_rules(classify(answer), answer), answer)
-        known = self._outcomes[index]
-        if known is not None:
+        known = self._outcomes.get(index)
+        if known is not None or index in self._settled:
             self.tally.duplicate += 1
-            if not outranks(outcome.kind, known.kind):
+            if known is None or not outranks(outcome.kind, known.kind):
                 return
         self._outcomes[index] = outcome
         is_paid = outcome.kind is OutcomeKind.INVALID
@@ -235,23 +227,21 @@ class AnswerReader:
 
     def _keep(self, index: int, answer: OutputLine, line: bytes) -> None:
         """Put the answer's body into the chunk as its line has it, and its few numbers aside for the result."""
-        body = answer.body
-        self._facts[index] = (answer.request_id, *_facts_of(body))
-        if body is None:
-            return
-        self._put(index, jsonl.body_text(line, body))
+        self._told[index] = (answer.request_id, facts_of(answer.body))
+        if answer.body is not None:
+            self._put(index, jsonl.body_text(line, answer.body))
 
     def _put(self, index: int, text: str) -> None:
         self._hold(((self._riders.seqs[index], text),), len(text))
 
-    def _hold(self, bodies: Iterable[BodyRow], size: int) -> None:
+    def _hold(self, bodies: Iterable[NewBody], size: int) -> None:
         self._bodies.update(bodies)
         self._held_bytes += size
         if self._held_bytes >= _HELD_BYTES:
             self._flush()
 
     def _flush(self) -> None:
-        self._bulk.add_bodies(self._shard_id, sorted(self._bodies.items(), key=_first))
+        self._bulk.add_bodies(self._shard.id, sorted(self._bodies.items(), key=_first))
         self._bodies.clear()
         self._held_bytes = 0
 
@@ -261,39 +251,44 @@ class AnswerReader:
         ``named`` maps line numbers of the shard file, from 1, to the provider's words.
         """
         self._flush()
-        for index, outcome in enumerate(self._outcomes):
+        for index in range(len(self._riders.seqs)):
+            if index in self._settled:
+                continue
+            outcome = self._outcomes.get(index)
             if outcome is None:
                 problem = named.get(index + 1)
                 self.tally.unmentioned += problem is None
-                self._decide(index, _UNANSWERED[unanswered] if problem is None else _refused_by(problem))
-            elif outcome is not _PLAIN_SUCCESS:
-                self._decide(index, outcome)
-        # Answers come in any order; in that of the table each of its pages is written once.
-        self.tally.successes.sort(key=_first)
+                outcome = _UNANSWERED[unanswered] if problem is None else _refused_by(problem)
+            self._decide(index, outcome)
+        facts = dict(zip(AnswerFacts._fields, self.tally.successes.facts, strict=True))
+        self.tally.prompt_tokens += sum(filter(None, facts["prompt_tokens"]))
+        self.tally.completion_tokens += sum(filter(None, facts["completion_tokens"]))
         return self.tally
 
     def _decide(self, index: int, outcome: Outcome) -> None:
         tally, seq = self.tally, self._riders.seqs[index]
         verdict = self._verdict(index, outcome)
-        request_id, finish_reason, prompt, completion, total = self._facts.get(index, (None, None, None, None, None))
+        request_id, facts = self._told.get(index, (None, AnswerFacts()))
         message = outcome.message[:_MAX_STORED_MESSAGE] if outcome.message else None
         if outcome.kind in {OutcomeKind.SUCCEEDED, OutcomeKind.INVALID}:
-            tally.prompt_tokens += prompt or 0
-            tally.completion_tokens += completion or 0
+            tally.prompt_tokens += facts.prompt_tokens or 0
+            tally.completion_tokens += facts.completion_tokens or 0
         if verdict.state is RequestState.SUCCEEDED:
             tally.succeeded += 1
         else:
             tally.states.append((seq, verdict.state.value, verdict.attempts, verdict.expiries))
             tally.attempts.append(
-                (
-                    seq,
-                    self._riders.attempts[index],
-                    outcome.kind.value,
-                    outcome.status_code,
-                    outcome.code,
-                    message,
-                    prompt,
-                    completion,
+                AttemptRow(
+                    shard_id=self._shard.id,
+                    seq=seq,
+                    workload_id=self._shard.workload_id,
+                    attempt=self._riders.attempts[index],
+                    kind=outcome.kind.value,
+                    status_code=outcome.status_code,
+                    error_code=outcome.code,
+                    error_message=message,
+                    prompt_tokens=facts.prompt_tokens,
+                    completion_tokens=facts.completion_tokens,
                 )
             )
             tally.expired += verdict.expiries - self._riders.expiries[index]
@@ -303,18 +298,17 @@ class AnswerReader:
             if verdict.state is not RequestState.FAILED:
                 return
         tally.results.append(
-            (
-                seq,
-                verdict.state.value,
-                verdict.attempts - 1,
-                outcome.status_code,
-                request_id,
-                outcome.code,
-                message,
-                finish_reason,
-                prompt,
-                completion,
-                total,
+            ResultRow(
+                workload_id=self._shard.workload_id,
+                seq=seq,
+                state=verdict.state.value,
+                shard_id=self._shard.id,
+                attempt=verdict.attempts - 1,
+                status_code=outcome.status_code,
+                request_id=request_id,
+                error_code=outcome.code,
+                error_message=message,
+                facts=facts,
             )
         )
 
@@ -336,27 +330,3 @@ def _blocks(path: Path) -> Iterator[bytes]:
 def _refused_by(problem: BatchProblem) -> Outcome:
     code = jsonl.storable_word(problem.code) or "invalid_line"
     return Outcome(OutcomeKind.REFUSED, None, code, jsonl.storable_text(problem.message))
-
-
-def _facts_of(body: Any) -> tuple[str | None, int | None, int | None, int | None]:
-    """Read finish reason and tokens (prompt, completion, total) out of an answer, as far as it has them."""
-    if not isinstance(body, dict):
-        return None, None, None, None
-    finish_reason: str | None = None
-    choices = body.get("choices")
-    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
-        reason = choices[0].get("finish_reason")
-        finish_reason = jsonl.storable_word(reason) if isinstance(reason, str) else None
-    usage = body.get("usage")
-    if not isinstance(usage, dict):
-        return finish_reason, None, None, None
-    return (
-        finish_reason,
-        _tokens(usage.get("prompt_tokens")),
-        _tokens(usage.get("completion_tokens")),
-        _tokens(usage.get("total_tokens")),
-    )
-
-
-def _tokens(value: Any) -> int | None:
-    return value if type(value) is int and 0 <= value <= _MAX_TOKENS else None

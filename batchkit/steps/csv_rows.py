@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from batchkit.datasets.formulas import without_formula
 from batchkit.files import jsonl
 from batchkit.models import RequestState
+from batchkit.steps.export_columns import CSV_COLUMNS
+from batchkit.store.rows import AnswerFacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -16,20 +19,19 @@ if TYPE_CHECKING:
     from batchkit.steps.replaced import ReplacedHalves
     from batchkit.store.results import ExportRow
 
-COLUMNS = (
+#: Where the cells come from, in the order in which a row is taken apart.
+_SOURCES = (
     "custom_id",
     "status",
     "answer",
-    "finish_reason",
     "status_code",
     "error_code",
     "error_message",
-    "prompt_tokens",
-    "completion_tokens",
-    "total_tokens",
     "attempts",
     "batch_id",
+    *AnswerFacts._fields,
 )
+_in_order = itemgetter(*map(_SOURCES.index, CSV_COLUMNS))
 
 
 def render(
@@ -47,32 +49,28 @@ def render(
     text = _unchanged if raw else without_formula
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer)
-    writer.writerow(COLUMNS)
+    writer.writerow(CSV_COLUMNS)
     for row in rows:
         has_answer = row.state == RequestState.SUCCEEDED
         if has_answer:
             replaced.note(row.body)
-        writer.writerow(
-            (
-                text(row.custom_id),
-                row.state,
-                text(jsonl.answer_text(row.body)) if has_answer else None,
-                text(row.finish_reason),
-                row.status_code,
-                text(row.error_code),
-                text(row.error_message),
-                row.prompt_tokens,
-                row.completion_tokens,
-                row.total_tokens,
-                row.attempts,
-                text(batch_id_of(row)),
-            )
+        cells = (
+            row.custom_id,
+            row.state,
+            jsonl.answer_text(row.body) if has_answer else None,
+            row.status_code,
+            row.error_code,
+            row.error_message,
+            row.attempts,
+            batch_id_of(row),
+            *row.facts,
         )
+        writer.writerow([text(cell) if isinstance(cell, str) else cell for cell in _in_order(cells)])
         # One row at a time: the caller counts what it is given.
         yield buffer.getvalue().encode()
         buffer.seek(0)
         buffer.truncate()
 
 
-def _unchanged(text: str | None) -> str | None:
+def _unchanged(text: str) -> str:
     return text

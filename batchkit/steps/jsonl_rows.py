@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from batchkit.files import jsonl
 from batchkit.models import RequestState
-from batchkit.store.results import Circumstances
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from batchkit.models import ShardId
     from batchkit.store.results import LineRow
+
+    #: State, status code, attempts and shard.
+    _Ending = tuple[str, int | None, int, ShardId]
 
 _NULL = b"null"
 
@@ -35,22 +37,22 @@ class _Frame(NamedTuple):
     rest: bytes
 
 
-class _Frames(dict[int, _Frame]):
-    """The frame for each key of ``Circumstances``, made when it is first asked for."""
+class _Frames(dict["_Ending", _Frame]):
+    """The frame for each way in which requests ended, made when it is first asked for."""
 
     def __init__(self, batch_ids: Mapping[ShardId, str | None]) -> None:
         super().__init__()
         self._batch_ids = batch_ids
 
-    def __missing__(self, key: int) -> _Frame:
-        common = Circumstances.of(key)
-        status = b',"status":' + jsonl.dumps(common.state)
-        response = status + b',"response":{"status_code":' + jsonl.dumps(common.status_code) + b',"request_id":'
-        batch_id = jsonl.dumps(self._batch_ids.get(common.shard_id))
-        end = b',"attempts":%d,"batch_id":%b}\n' % (common.attempts, batch_id)
-        is_failed = common.state == RequestState.FAILED
-        frame = _Frame(status, response, common.status_code is not None, is_failed, end, b'},"error":null' + end)
-        self[key] = frame
+    def __missing__(self, ending: _Ending) -> _Frame:
+        state, status_code, attempts, shard_id = ending
+        status = b',"status":' + jsonl.dumps(state)
+        response = status + b',"response":{"status_code":' + jsonl.dumps(status_code) + b',"request_id":'
+        batch_id = jsonl.dumps(self._batch_ids.get(shard_id))
+        end = b',"attempts":%d,"batch_id":%b}\n' % (attempts, batch_id)
+        is_failed = state == RequestState.FAILED
+        frame = _Frame(status, response, status_code is not None, is_failed, end, b'},"error":null' + end)
+        self[ending] = frame
         return frame
 
 
@@ -64,10 +66,11 @@ class LineWriter:
         """Write a block of rows."""
         frames, dumps = self._frames, jsonl.dumps_text
         pieces: list[bytes] = []
-        for custom_id, request_id, key, code, message, body in rows:
-            frame = frames[key]
+        for row in rows:
+            custom_id, request_id, state, status_code, attempts, shard_id, _, _, body = row
+            frame = frames[state, status_code, attempts, shard_id]
             if body is None or frame.is_failed:
-                pieces += self._seldom((custom_id, request_id, key, code, message, body), frame)
+                pieces += self._seldom(row, frame)
             else:
                 pieces += (
                     b'{"custom_id":',
@@ -82,7 +85,7 @@ class LineWriter:
 
     @staticmethod
     def _seldom(row: LineRow, frame: _Frame) -> tuple[bytes, ...]:
-        custom_id, request_id, _, code, message, body = row
+        custom_id, request_id, _, _, _, _, code, message, body = row
         head = b'{"custom_id":' + jsonl.dumps(custom_id)
         error = jsonl.dumps({"code": code, "message": message}) if frame.is_failed else _NULL
         if body is None and not frame.is_answered:

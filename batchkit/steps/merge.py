@@ -241,7 +241,7 @@ def _read_answers(connection: Connection, context: StepContext, workload: Worklo
 
     reader = AnswerReader(
         requests.riders(connection, fetched.shard),
-        shard_id=fetched.shard.id,
+        shard=fetched.shard,
         bulk=bulk_for(connection),
         policy=workload.policy,
         cancelling=workload.cancel_requested_at is not None,
@@ -297,8 +297,8 @@ def _store(
     if requests.mark_succeeded(connection, shard) != tally.succeeded:
         raise StateConflict(f"the requests of shard {shard.number} changed while it was merged")
     bulk.add_successes(workload.id, shard.id, tally.successes)
-    bulk.add_results(workload.id, shard.id, tally.results)
-    bulk.add_attempts(workload.id, shard.id, tally.attempts)
+    bulk.add_results(tally.results)
+    bulk.add_attempts(tally.attempts)
     values: dict[str, Any] = {
         "succeeded": tally.succeeded,
         "failed": tally.failed,

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pyarrow import parquet as pq
 
 from batchkit.files import jsonl
 from batchkit.models import RequestState
-from batchkit.store.results import Circumstances
+from batchkit.steps.export_columns import ALWAYS_THERE, PARQUET_COLUMNS, REPEATED
+from batchkit.store.results import TABLE_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,24 +34,10 @@ _POOL = pa.system_memory_pool()
 
 _SCHEMA = pa.schema(
     [
-        pa.field("custom_id", pa.string(), nullable=False),
-        pa.field("status", pa.string(), nullable=False),
-        pa.field("status_code", pa.int16()),
-        pa.field("request_id", pa.string()),
-        pa.field("finish_reason", pa.string()),
-        pa.field("text", pa.string()),
-        pa.field("response", pa.string()),
-        pa.field("error_code", pa.string()),
-        pa.field("error_message", pa.string()),
-        pa.field("attempts", pa.int32(), nullable=False),
-        pa.field("prompt_tokens", pa.int32()),
-        pa.field("completion_tokens", pa.int32()),
-        pa.field("total_tokens", pa.int32()),
-        pa.field("batch_id", pa.string()),
+        pa.field(name, pa.type_for_alias(kind), nullable=name not in ALWAYS_THERE)
+        for name, kind in PARQUET_COLUMNS.items()
     ]
 )
-#: Columns of few different values: worth a dictionary.
-_REPEATED = ["status", "status_code", "finish_reason", "error_code", "error_message", "attempts", "batch_id"]
 #: Of long texts nobody asks for the least and the greatest.
 _LONG = frozenset({"text", "response", "error_message"})
 
@@ -75,7 +62,7 @@ def write(
             handle,
             _SCHEMA,
             compression="zstd",
-            use_dictionary=_REPEATED,
+            use_dictionary=list(REPEATED),
             write_statistics=statistics,
             memory_pool=_POOL,
         ) as writer,
@@ -94,25 +81,11 @@ def write(
         writer.write_table(gatherer.take())
 
 
-class _Shared(dict[int, tuple[str, int | None, int, str | None]]):
-    """Status, status code, attempts and batch of each key of ``Circumstances``, found when it is first asked for."""
-
-    def __init__(self, batch_ids: Mapping[ShardId, str | None]) -> None:
-        super().__init__()
-        self._batch_ids = batch_ids
-
-    def __missing__(self, key: int) -> tuple[str, int | None, int, str | None]:
-        common = Circumstances.of(key)
-        found = (common.state.value, common.status_code, common.attempts, self._batch_ids.get(common.shard_id))
-        self[key] = found
-        return found
-
-
 class _Gatherer:
     """Turns rows into columns, until there are enough for a group."""
 
     def __init__(self, batch_ids: Mapping[ShardId, str | None], replaced: ReplacedHalves) -> None:
-        self._shared = _Shared(batch_ids)
+        self._batch_ids = batch_ids
         self._replaced = replaced
         self._batches: list[pa.RecordBatch] = []
         self._rows = 0
@@ -131,32 +104,20 @@ class _Gatherer:
 
     def add(self, rows: Sequence[TableRow]) -> None:
         """Take up some rows."""
-        custom_ids, request_ids, keys, codes, messages, reasons, prompt, completion, total, stored = zip(
-            *rows, strict=True
-        )
-        bodies = [jsonl.without_lone_surrogates(body) if self._replaced.note(body) else body for body in stored]
-        statuses, status_codes, attempts, batch_ids = zip(*[self._shared[key] for key in keys], strict=True)
-        texts = [
-            jsonl.answer_text(body) if status == RequestState.SUCCEEDED else None
-            for status, body in zip(statuses, bodies, strict=True)
+        columns: dict[str, Sequence[Any]] = dict(zip(TABLE_COLUMNS, zip(*rows, strict=True), strict=True))
+        bodies = [
+            jsonl.without_lone_surrogates(body) if self._replaced.note(body) else body for body in columns["body"]
         ]
+        columns |= {
+            "status": columns["state"],
+            "batch_id": list(map(self._batch_ids.get, columns["last_shard_id"])),
+            "text": [
+                jsonl.answer_text(body) if state == RequestState.SUCCEEDED else None
+                for state, body in zip(columns["state"], bodies, strict=True)
+            ],
+        }
         # The database gave UTF-8: nobody need look at every byte again.
         responses = pa.array(bodies, pa.binary(), memory_pool=_POOL).view(pa.string())
-        columns = {
-            "custom_id": custom_ids,
-            "status": statuses,
-            "status_code": status_codes,
-            "request_id": request_ids,
-            "finish_reason": reasons,
-            "text": texts,
-            "error_code": codes,
-            "error_message": messages,
-            "attempts": attempts,
-            "prompt_tokens": prompt,
-            "completion_tokens": completion,
-            "total_tokens": total,
-            "batch_id": batch_ids,
-        }
         arrays = [
             responses if field.name == "response" else pa.array(columns[field.name], field.type, memory_pool=_POOL)
             for field in _SCHEMA

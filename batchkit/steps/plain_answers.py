@@ -6,32 +6,12 @@ facts; a property test compares the two. What stays in doubt is read the long wa
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Any, Final, Literal
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Raw, Struct
 
 from batchkit.files import jsonl
-
-_MAX_WORD_CHARS: Final = 200
-
-_Tokens = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-
-
-class _Usage(Struct, gc=False):
-    prompt_tokens: _Tokens | None = None
-    completion_tokens: _Tokens | None = None
-    total_tokens: _Tokens | None = None
-
-
-class _Choice(Struct, gc=False):
-    finish_reason: Literal["stop", "length", "tool_calls", "function_call", "content_filter"] | None = None
-
-
-class _Body(Struct, gc=False):
-    choices: list[_Choice] = []
-    text: str | None = None
-    usage: _Usage | None = None
-    error: None = None
+from batchkit.steps.answer_facts import PlainBody, are_words, fact_columns
 
 
 class _Response(Struct, gc=False):
@@ -47,28 +27,26 @@ class _Line(Struct, gc=False):
 
 
 class PlainAnswers(Struct, array_like=True, gc=False):
-    """Successes with status 200, column by column: the bodies are JSON text as it came, the tokens are as far as they are told."""
+    """Successes with status 200, column by column: the bodies are JSON text as it came; ``facts`` are as ``fact_columns`` has them."""
 
     custom_ids: list[str]
     request_ids: list[str | None]
     bodies: list[str]
-    finish_reasons: list[str | None]
-    prompt_tokens: list[int | None]
-    completion_tokens: list[int | None]
-    total_tokens: list[int | None]
+    facts: tuple[list[Any], ...]
 
     def chosen(self, places: list[int]) -> PlainAnswers:
-        """Give those at some places, in that order."""
+        """Return those at some places, in that order."""
         if len(places) == len(self.custom_ids):
             return self
-        columns = (getattr(self, name) for name in self.__struct_fields__)
-        return PlainAnswers(*[[column[place] for place in places] for column in columns])
+
+        def of(column: list[Any]) -> list[Any]:
+            return [column[place] for place in places]
+
+        return PlainAnswers(of(self.custom_ids), of(self.request_ids), of(self.bodies), tuple(map(of, self.facts)))
 
 
-_NO_USAGE: Final = _Usage()
-_NO_CHOICE: Final = _Choice()
 _read_lines: Final = jsonl.typed_lines_reader(_Line)
-_read_body: Final = jsonl.typed_reader(_Body)
+_read_body: Final = jsonl.typed_reader(PlainBody)
 
 
 def plain_answers(block: bytes) -> PlainAnswers | None:
@@ -84,25 +62,8 @@ def plain_answers(block: bytes) -> PlainAnswers | None:
         texts = [str(raw, "utf-8") for raw in raw_bodies]
     except jsonl.UNREADABLE:
         return None
-    if any(not body.choices and body.text is None for body in bodies):
-        return None
     request_ids = [response.request_id for response in answered]
-    if not _are_words(request_ids):
+    facts = fact_columns(bodies)
+    if facts is None or not are_words(request_ids):
         return None
-    usages = [body.usage or _NO_USAGE for body in bodies]
-    return PlainAnswers(
-        [line.custom_id for line in responses],
-        request_ids,
-        texts,
-        [(body.choices or (_NO_CHOICE,))[0].finish_reason for body in bodies],
-        [usage.prompt_tokens for usage in usages],
-        [usage.completion_tokens for usage in usages],
-        [usage.total_tokens for usage in usages],
-    )
-
-
-def _are_words(words: list[str | None]) -> bool:
-    """Whether each of these is stored as it is: see ``jsonl.storable_word``."""
-    given = [word for word in words if word is not None]
-    lengths = set(map(len, given)) or {1}
-    return min(lengths) > 0 and max(lengths) <= _MAX_WORD_CHARS and "".join(given).isprintable()
+    return PlainAnswers([line.custom_id for line in responses], request_ids, texts, facts)

@@ -15,6 +15,7 @@ from batchkit.files.jsonl import storable_text, storable_word
 from batchkit.models import RefusalKind, RequestState, ShardState
 from batchkit.store import requests, shards
 from batchkit.store.bulk import bulk_for
+from batchkit.store.rows import ResultRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -241,21 +242,16 @@ def fail(
         [(rider.seq, failed, rider.attempts, rider.expiries) for rider, _, _ in refused],
     )
     bulk.add_results(
-        shard.workload_id,
-        shard.id,
         [
-            (
-                rider.seq,
-                failed,
-                rider.attempts,
-                status_code,
-                None,
-                storable_word(code),
-                storable_text(message),
-                None,
-                None,
-                None,
-                None,
+            ResultRow(
+                workload_id=shard.workload_id,
+                seq=rider.seq,
+                state=failed,
+                shard_id=shard.id,
+                attempt=rider.attempts,
+                status_code=status_code,
+                error_code=storable_word(code),
+                error_message=storable_text(message),
             )
             for rider, code, message in refused
         ],

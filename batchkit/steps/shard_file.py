@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from batchkit.files.spool import Spool
     from batchkit.models import ShardId, Workload, WorkloadId
     from batchkit.steps.disk_thread import DiskThread
-    from batchkit.store.bulk import RequestRow
+    from batchkit.store.bulk import NewRequest
 
 
 class RequestLines:
@@ -113,9 +113,9 @@ class ShardFile:
             raise disk_error("write", self._path, error) from error
         self._digest.update(data)
 
-    def rows(self, shard_id: ShardId) -> Iterator[RequestRow]:
-        """Give the rows of the shard's requests."""
-        return zip(repeat(shard_id), self.seqs, self.custom_ids, self.offsets, self.lengths, strict=False)
+    def rows(self, shard_id: ShardId) -> Iterator[NewRequest]:
+        """Return the rows of the shard's requests."""
+        return zip(self.seqs, self.custom_ids, repeat(shard_id), self.offsets, self.lengths, strict=False)
 
     def publish(self) -> None:
         """Sync the file to disk and give it its name. Raises ``SpoolError``."""

@@ -1,123 +1,115 @@
-"""Rows in the binary format of Postgres' COPY, put together here where there are millions of them.
+"""Rows in the binary format of Postgres' COPY, put together here because there are millions of them.
 
-The driver's way, row by row, takes three to four times as long. Each function gives what writes its rows into a COPY.
+The driver's way, row by row, takes three to four times as long. How a column is written follows from its ``Kind``.
 """
 
 from __future__ import annotations
 
-from functools import partial
+import struct
 from itertools import chain, islice, repeat
-from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from batchkit.models import ShardId, WorkloadId
-    from batchkit.store.bulk import BodyRow, RequestRow, SuccessRow
+    from batchkit.store.rows import Field, Layout
 
 #: A file of COPY's binary format (postgresql.org/docs/current/sql-copy.html): a signature, flags, an extension that is
-#: empty; rows; and a row of -1 columns.
+#: empty; rows; and a row of -1 columns. A row is the number of its columns, then each one's length in bytes and its value.
 _COPY_BEGIN: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_END: Final = b"\xff\xff"
-#: A row of ``bodies`` up to its body: the number of columns, then each one's length in bytes and its value.
-_BODY_HEAD: Final = Struct(">hiqiqi")
-#: The same for a row of ``requests``, up to the custom_id and behind it.
-_REQUEST_HEAD: Final = Struct(">hiqi9siqiqi")
-_REQUEST_TAIL: Final = Struct(">iqii")
-#: The same for a row of ``results`` that is a success: what all of a shard have in common, seq and attempt, and the tokens.
-_SUCCESS_COMMON: Final = Struct(">hiqiqi9sih")
-_SUCCESS_PLACE: Final = Struct(">iqih")
-_TOKENS: Final = Struct(">iiiiii")
-_LENGTH: Final = Struct(">i")
-_NULL: Final = _LENGTH.pack(-1)
-#: Few enough for a piece to stay below what the C library fetches from the system each time anew.
-_BODIES_PER_WRITE: Final = 64
+_COLUMN_COUNT: Final = struct.Struct(">h")
+_LENGTH: Final = struct.Struct(">i")
+_NULL_LENGTH: Final = -1
+_NULL: Final = _LENGTH.pack(_NULL_LENGTH)
+#: The letters of ``struct`` for integers, and their lengths in bytes.
+_INTEGERS: Final = {"int2": ("h", 2), "int4": ("i", 4), "int8": ("q", 8)}
+#: So many rows are written as one piece. Of bodies so few that it stays below what the C library fetches from the system each time
+#: anew.
 _ROWS_PER_WRITE: Final = 500
+_BODIES_PER_WRITE: Final = 64
 
 
-def rows(types: Sequence[str], given: Iterable[Sequence[Any]]) -> Callable[[Any], None]:
-    """Give what writes rows of these types into a COPY."""
-
-    def write(copy: Any) -> None:
-        copy.set_types(types)
-        write_row = copy.write_row
-        for row in given:
-            write_row(row)
-
-    return write
-
-
-def requests(workload_id: WorkloadId, given: Iterable[RequestRow]) -> Callable[[Any], None]:
-    """Do the same for new requests, in flight: put together here, for a third of the time."""
+def rows(layout: Layout, common: Mapping[str, Any], given: Iterable[Sequence[Any]]) -> Callable[[Any], None]:
+    """Return what writes rows into a COPY of ``layout.names``; each of ``given`` is the row's own columns."""
+    head = _COLUMN_COUNT.pack(len(layout.common) + len(layout.own))
+    head += b"".join(chain(*_pieces(_segments(layout.common), [(common[field.name],) for field in layout.common])))
+    segments = _segments(layout.own)
+    rows_per_write = _BODIES_PER_WRITE if layout.table == "bodies" else _ROWS_PER_WRITE
 
     def write(copy: Any) -> None:
-        head, tail = partial(_REQUEST_HEAD.pack, 7, 8, workload_id, 9, b"in_flight", 8), _REQUEST_TAIL.pack
         copy.write(_COPY_BEGIN)
         left = iter(given)
-        while block := list(islice(left, _ROWS_PER_WRITE)):
-            pieces: list[bytes] = []
-            for shard_id, seq, custom_id, offset, length in block:
-                name = custom_id.encode()
-                pieces += (head(shard_id, 8, seq, len(name)), name, tail(8, offset, 4, length))
-            copy.write(b"".join(pieces))
+        while block := list(islice(left, rows_per_write)):
+            pieces = _pieces(segments, list(zip(*block, strict=True)))
+            copy.write(b"".join(chain.from_iterable(zip(repeat(head, len(block)), *pieces, strict=True))))
         copy.write(_COPY_END)
 
     return write
 
 
-def bodies(shard_id: ShardId, given: Sequence[BodyRow]) -> Callable[[Any], None]:
-    """Do the same for ``bodies``, which are most of what is ever copied."""
-
-    def write(copy: Any) -> None:
-        texts = [body.encode() for _, body in given]
-        heads = map(
-            _BODY_HEAD.pack,
-            repeat(3),
-            repeat(8),
-            repeat(shard_id),
-            repeat(8),
-            [seq for seq, _ in given],
-            map(len, texts),
-        )
-        pieces = chain.from_iterable(zip(heads, texts, strict=False))
-        copy.write(_COPY_BEGIN)
-        while block := b"".join(islice(pieces, 2 * _BODIES_PER_WRITE)):
-            copy.write(block)
-        copy.write(_COPY_END)
-
-    return write
+def _pieces(segments: Sequence[_Segment], columns: Sequence[Sequence[Any]]) -> Iterator[Iterable[bytes]]:
+    """Write columns of some rows: sequences with a piece for each row, in the order in which a row has them."""
+    start = 0
+    for segment in segments:
+        yield from segment.pieces(columns[start : start + segment.width])
+        start += segment.width
 
 
-def successes(workload_id: WorkloadId, shard_id: ShardId, given: Sequence[SuccessRow]) -> Callable[[Any], None]:
-    """Do the same for results that are successes with status 200."""
-
-    def write(copy: Any) -> None:
-        common = _SUCCESS_COMMON.pack(11, 8, workload_id, 8, shard_id, 9, b"succeeded", 2, 200)
-        reasons = {reason: _text(reason) for reason in {row[3] for row in given}}
-        place, tokens = _SUCCESS_PLACE.pack, _TOKENS.pack
-        copy.write(_COPY_BEGIN)
-        left = iter(given)
-        while block := list(islice(left, _ROWS_PER_WRITE)):
-            pieces: list[bytes] = []
-            for seq, attempt, request_id, reason, prompt, completion, total in block:
-                pieces += (common, place(8, seq, 2, attempt), _text(request_id), reasons[reason])
-                if prompt is None or completion is None or total is None:
-                    pieces += map(_number, (prompt, completion, total))
-                else:
-                    pieces.append(tokens(4, prompt, 4, completion, 4, total))
-            copy.write(b"".join(pieces))
-        copy.write(_COPY_END)
-
-    return write
+def _segments(fields: Sequence[Field]) -> list[_Segment]:
+    """Cut columns behind each text."""
+    found: list[_Segment] = []
+    start = 0
+    for end, field in enumerate(fields, start=1):
+        if field.kind.copy not in _INTEGERS or end == len(fields):
+            found.append(_Segment(fields[start:end]))
+            start = end
+    return found
 
 
-def _text(value: str | None) -> bytes:
-    if value is None:
-        return _NULL
-    data = value.encode()
-    return _LENGTH.pack(len(data)) + data
+class _Segment:
+    """Integers side by side and the text behind them, if there is one: all but the text's bytes is packed in one call."""
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        self.width = len(fields)
+        self._text = fields[-1] if fields[-1].kind.copy not in _INTEGERS else None
+        self._integers = fields if self._text is None else fields[:-1]
+        self._formats = [_INTEGERS[field.kind.copy] for field in self._integers]
+        lengths = "i" if self._text is not None else ""
+        self._pack = struct.Struct(">" + "".join(f"i{letter}" for letter, _ in self._formats) + lengths).pack
+
+    def pieces(self, columns: Sequence[Sequence[Any]]) -> Iterator[Iterable[bytes]]:
+        """Write the segment's columns."""
+        lengths: list[Iterable[int]] = []
+        texts: list[Sequence[bytes]] = []
+        if self._text is not None:
+            encoded, sizes = _texts(self._text, columns[-1])
+            texts.append(encoded)
+            lengths.append(sizes)
+        nullable = (column for field, column in zip(self._integers, columns, strict=False) if field.is_nullable)
+        if any(None in column for column in nullable):
+            yield from self._with_nulls(columns)
+            yield from (map(_LENGTH.pack, sizes) for sizes in lengths)
+        else:
+            sized = ((repeat(size), column) for (_, size), column in zip(self._formats, columns, strict=False))
+            yield map(self._pack, *chain.from_iterable(sized), *lengths)
+        yield from texts
+
+    def _with_nulls(self, columns: Sequence[Sequence[Any]]) -> Iterator[Iterable[bytes]]:
+        for (letter, size), column in zip(self._formats, columns, strict=False):
+            pack = struct.Struct(f">i{letter}").pack
+            yield [_NULL if value is None else pack(size, value) for value in column]
 
 
-def _number(value: int | None) -> bytes:
-    return _NULL if value is None else _LENGTH.pack(4) + _LENGTH.pack(value)
+def _texts(field: Field, column: Sequence[str | None]) -> tuple[Sequence[bytes], Iterable[int]]:
+    """Encode a column of texts: their bytes, and their lengths."""
+    if field.kind.repeats:
+        encoded = {value: b"" if value is None else value.encode() for value in set(column)}
+        lengths = {value: _NULL_LENGTH if value is None else len(data) for value, data in encoded.items()}
+        return list(map(encoded.__getitem__, column)), map(lengths.__getitem__, column)
+    if field.is_nullable and None in column:
+        texts = [b"" if value is None else value.encode() for value in column]
+        sizes = zip(texts, column, strict=True)
+        return texts, [_NULL_LENGTH if value is None else len(data) for data, value in sizes]
+    texts = [value.encode() for value in column if value is not None]
+    return texts, map(len, texts)

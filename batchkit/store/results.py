@@ -8,41 +8,32 @@ from __future__ import annotations
 
 from contextlib import closing
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from batchkit.models import RequestState, ShardId
+from batchkit.store import names
 from batchkit.store.driver import driver_errors
+from batchkit.store.rows import AnswerFacts, RequestRow, ResultRow, fields_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from sqlalchemy.engine import Connection
 
-    from batchkit.models import WorkloadId
+    from batchkit.models import ShardId, WorkloadId
 
 #: So few that a block of ordinary rows stays below the 128 kB from which on the C library gives memory back to the system:
 #: to take it again costs two page faults a row, more than all else.
 _ROWS_PER_BLOCK = 16
 _ROWS_PER_MESSAGE = 256
 
-# The likeliest first: the database compares them one by one.
-_STATES = tuple(sorted(RequestState, key=lambda state: state != RequestState.SUCCEEDED))
-_ATTEMPTS_BASE = 1 << 16
-_STATES_BASE = 1 << 3
-_CODES_BASE = 1 << 10
-
-_SHARD = "coalesce(results.shard_id, requests.shard_id)"
-_STATE_NUMBER = "CASE requests.state" + "".join(f" WHEN '{state}' THEN {n}" for n, state in enumerate(_STATES)) + " END"
-_KEY = (
-    f"(({_SHARD} * {_CODES_BASE} + coalesce(results.status_code + 1, 0)) * {_STATES_BASE} + {_STATE_NUMBER})"
-    f" * {_ATTEMPTS_BASE} + requests.attempts"
-)
-_LINE_COLUMNS = f"requests.custom_id, results.request_id, {_KEY}, results.error_code, results.error_message"
-_FACT_COLUMNS = "results.finish_reason, results.prompt_tokens, results.completion_tokens, results.total_tokens"
-_ROW_COLUMNS = (
-    "requests.seq, requests.custom_id, requests.state, requests.attempts, requests.shard_id, results.shard_id,"
-    f" results.status_code, results.request_id, results.error_code, results.error_message, {_FACT_COLUMNS}"
-)
+#: Where the columns of a stream come from.
+_SOURCES: Final = {
+    **{field.name: f"results.{field.name}" for field in fields_of(ResultRow)},
+    **{field.name: f"requests.{field.name}" for field in fields_of(RequestRow)},
+    "result_shard_id": "results.shard_id",
+    "last_shard_id": "coalesce(results.shard_id, requests.shard_id)",
+}
+_NAMED: Final = frozenset(field.name for field in fields_of(ResultRow) if field.kind.is_name)
 _TABLES = (
     "requests LEFT JOIN results ON results.workload_id = requests.workload_id AND results.seq = requests.seq"
     " LEFT JOIN bodies ON bodies.shard_id = results.shard_id AND bodies.seq = results.seq"
@@ -51,41 +42,16 @@ _TABLES = (
 # nothing is gathered on the server first. Left to itself it hashes and sorts all bodies, because it counts on giving out all.
 _NO_DETOURS = ("enable_sort", "max_parallel_workers_per_gather", "jit")
 
-#: (custom_id, request id, key of its ``Circumstances``, error code, error message, body)
-LineRow = tuple[str, str | None, int, str | None, str | None, bytes | None]
-#: The same, and before the body: (finish reason, prompt tokens, completion tokens, total tokens)
-TableRow = tuple[
-    str,
-    str | None,
-    int,
-    str | None,
-    str | None,
-    str | None,
-    int | None,
-    int | None,
-    int | None,
-    bytes | None,
-]
+#: What ``stream_lines`` reads of each request. ``last_shard_id`` is the shard that gave the result; when there is none, the last
+#: one that carried the request. ``body`` is the answer as JSON in UTF-8.
+LINE_COLUMNS: Final = (
+    "custom_id", "request_id", "state", "status_code", "attempts", "last_shard_id", "error_code", "error_message", "body",
+)  # fmt: skip
+#: The same for ``stream_table``.
+TABLE_COLUMNS: Final = (*LINE_COLUMNS, *AnswerFacts._fields)
 
-
-class Circumstances(NamedTuple):
-    """What many requests have in common: how they ended, after how many attempts, and in which shard.
-
-    That is the shard that gave the result; when there is none, the last one that carried the request.
-    """
-
-    state: RequestState
-    status_code: int | None
-    attempts: int
-    shard_id: ShardId
-
-    @classmethod
-    def of(cls, key: int) -> Circumstances:
-        """Read the number that stands for them in a ``LineRow``."""
-        rest, attempts = divmod(key, _ATTEMPTS_BASE)
-        rest, state = divmod(rest, _STATES_BASE)
-        shard_id, code = divmod(rest, _CODES_BASE)
-        return cls(_STATES[state], code - 1 if code else None, attempts, ShardId(shard_id))
+LineRow = tuple[str, str | None, str, int | None, int, "ShardId", str | None, str | None, bytes | None]
+TableRow = tuple[Any, ...]
 
 
 class ExportRow(NamedTuple):
@@ -101,11 +67,12 @@ class ExportRow(NamedTuple):
     request_id: str | None
     error_code: str | None
     error_message: str | None
-    finish_reason: str | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    total_tokens: int | None
     body: bytes | None
+    facts: AnswerFacts = AnswerFacts()
+
+
+_OWN_COLUMNS: Final = ExportRow._fields[:-1]
+_ROW_COLUMNS: Final = (*_OWN_COLUMNS, *AnswerFacts._fields)
 
 
 def stream(connection: Connection, workload_id: WorkloadId) -> Generator[ExportRow, None, None]:
@@ -114,32 +81,51 @@ def stream(connection: Connection, workload_id: WorkloadId) -> Generator[ExportR
     Whoever stops reading in the middle closes it before the connection. On Postgres nothing else can be asked in a transaction
     whose stream is not read to its end.
     """
-    with closing(_blocks(connection, workload_id, _ROW_COLUMNS)) as blocks:
+    with closing(_named_blocks(connection, workload_id, _ROW_COLUMNS)) as blocks:
         for block in blocks:
-            yield from map(ExportRow._make, block)
+            for row in block:
+                yield ExportRow._make((*row[: len(_OWN_COLUMNS)], AnswerFacts._make(row[len(_OWN_COLUMNS) :])))
 
 
 def stream_lines(connection: Connection, workload_id: WorkloadId) -> Iterator[list[LineRow]]:
-    """Stream what a line of an export needs, in blocks; otherwise as ``stream``, for half its time."""
-    return _blocks(connection, workload_id, _LINE_COLUMNS)
+    """Stream ``LINE_COLUMNS`` in blocks; otherwise as ``stream``, for half its time."""
+    return _blocks(connection, workload_id, LINE_COLUMNS)
 
 
 def stream_table(connection: Connection, workload_id: WorkloadId) -> Iterator[list[TableRow]]:
-    """Stream what a table needs; otherwise as ``stream_lines``."""
-    return _blocks(connection, workload_id, f"{_LINE_COLUMNS}, {_FACT_COLUMNS}")
+    """Stream ``TABLE_COLUMNS``; otherwise as ``stream_lines``."""
+    return _named_blocks(connection, workload_id, TABLE_COLUMNS)
 
 
-def statement(connection: Connection, columns: str = _ROW_COLUMNS) -> str:
+def statement(connection: Connection, columns: Iterable[str] = _ROW_COLUMNS) -> str:
     """Write the query of a stream for the connection's database; its one parameter is the workload's id."""
     body, parameter = (
         ("CAST(bodies.body AS BLOB)", "?")
         if connection.dialect.name == "sqlite"
         else ("convert_to(bodies.body, 'UTF8')", "%s")
     )
-    return f"SELECT {columns}, {body} FROM {_TABLES} WHERE requests.workload_id = {parameter} ORDER BY requests.seq"  # noqa: S608 - constants of this file
+    sources = _SOURCES | {"body": body}
+    read = ", ".join(sources[name] for name in columns)
+    return f"SELECT {read} FROM {_TABLES} WHERE requests.workload_id = {parameter} ORDER BY requests.seq"  # noqa: S608 - constants of this file
 
 
-def _blocks(connection: Connection, workload_id: WorkloadId, columns: str) -> Generator[list[Any], None, None]:
+def _named_blocks(
+    connection: Connection, workload_id: WorkloadId, columns: Sequence[str]
+) -> Generator[list[Any], None, None]:
+    """Read blocks with names for the numbers: a look-up here costs half of what one in the database does."""
+    name_of = names.every(connection).get
+    places = [place for place, column in enumerate(columns) if column in _NAMED]
+    with closing(_blocks(connection, workload_id, columns)) as blocks:
+        for block in blocks:
+            read: list[Iterable[Any]] = list(zip(*block, strict=True))
+            for place in places:
+                read[place] = map(name_of, read[place])
+            yield list(zip(*read, strict=True))
+
+
+def _blocks(
+    connection: Connection, workload_id: WorkloadId, columns: Iterable[str]
+) -> Generator[list[Any], None, None]:
     sql = statement(connection, columns)
     read = _sqlite_blocks if connection.dialect.name == "sqlite" else _postgres_blocks
     with driver_errors(connection, sql):

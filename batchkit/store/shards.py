@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import and_, exists, func, insert, or_, select, update
@@ -21,17 +22,13 @@ if TYPE_CHECKING:
 # "window" is a reserved word of SQL, so the columns carry the provider's whole name.
 _RENAMED = {"window": "completion_window", "next_window": "next_completion_window"}
 #: What a ``Shard`` is read from, in the order of its fields.
-COLUMNS = tuple(shards.c[_RENAMED.get(name, name)].label(name) for name in Shard.__dataclass_fields__)
-
-
-_STATE = list(Shard.__dataclass_fields__).index("state")
+COLUMNS = tuple(shards.c[_RENAMED.get(field.name, field.name)].label(field.name) for field in fields(Shard))
 
 
 def read_row(row: Sequence[Any]) -> Shard:
     """Make a shard of its ``COLUMNS``."""
-    values = list(row)
-    values[_STATE] = ShardState(values[_STATE])
-    return Shard(*values)
+    shard_id, workload_id, number, state, *others = row
+    return Shard(shard_id, workload_id, number, ShardState(state), *others)
 
 
 def add(

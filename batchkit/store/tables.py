@@ -1,7 +1,7 @@
 """The tables, as SQLAlchemy Core. ``migrations/`` creates them; a test proves that both say the same.
 
 ``requests`` and ``results`` stay narrow because they are queried by state and upserted; the answers themselves lie in
-``bodies``, which only ever grows. ``shards`` keeps what its merge counted, so that a report reads hundreds of rows, not millions.
+``bodies``, which only ever grows. The columns of the tables with a row per request are those of ``batchkit.store.rows``. ``shards`` keeps what its merge counted, so that a report reads hundreds of rows, not millions.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 
 from batchkit.models import RequestState, ShardState
+from batchkit.store.rows import ROW_ID, columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,9 +40,6 @@ metadata = MetaData(
     },
 )
 
-# SQLite numbers rows by itself only for a column of exactly this type.
-_RowId = BigInteger().with_variant(Integer, "sqlite")
-
 
 def _one_of(column: str, states: Iterable[StrEnum]) -> str:
     return f"{column} IN ({', '.join(repr(state.value) for state in states)})"
@@ -54,7 +52,7 @@ def _implies(states: Iterable[StrEnum], condition: str) -> str:
 workloads = Table(
     "workloads",
     metadata,
-    Column("id", _RowId, primary_key=True),
+    Column("id", ROW_ID, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("created_at", Float, nullable=False),
     Column("source", Text, nullable=False),
@@ -85,8 +83,8 @@ workloads = Table(
 shards = Table(
     "shards",
     metadata,
-    Column("id", _RowId, primary_key=True),
-    Column("workload_id", _RowId, ForeignKey("workloads.id"), nullable=False),
+    Column("id", ROW_ID, primary_key=True),
+    Column("workload_id", ROW_ID, ForeignKey("workloads.id"), nullable=False),
     Column("number", Integer, nullable=False),
     Column("state", Text, nullable=False),
     Column("endpoint", Text, nullable=False),
@@ -140,15 +138,7 @@ Index("shards_leased", shards.c.lease_owner, postgresql_where=LEASED, sqlite_whe
 requests = Table(
     "requests",
     metadata,
-    Column("workload_id", _RowId, primary_key=True, autoincrement=False),
-    Column("seq", _RowId, primary_key=True, autoincrement=False),
-    Column("custom_id", Text, nullable=False),
-    Column("shard_id", _RowId, nullable=False),
-    Column("line_offset", BigInteger, nullable=False),
-    Column("line_length", Integer, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
-    Column("expiries", SmallInteger, nullable=False, server_default=text("0")),
+    *columns("requests"),
     # For each row that is written SQLite makes a little index of an IN (...) of more than two: that took half of the time of
     # an insert. OR does not, the likeliest first.
     CheckConstraint(
@@ -180,8 +170,8 @@ batches = Table(
     "batches",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("workload_id", _RowId, ForeignKey("workloads.id"), nullable=False),
-    Column("shard_id", _RowId, ForeignKey("shards.id"), nullable=False, unique=True),
+    Column("workload_id", ROW_ID, ForeignKey("workloads.id"), nullable=False),
+    Column("shard_id", ROW_ID, ForeignKey("shards.id"), nullable=False, unique=True),
     Column("status", Text, nullable=False),
     Column("created_at", BigInteger),
     Column("expires_at", BigInteger),
@@ -215,19 +205,7 @@ Index(
 results = Table(
     "results",
     metadata,
-    Column("workload_id", _RowId, primary_key=True, autoincrement=False),
-    Column("seq", _RowId, primary_key=True, autoincrement=False),
-    Column("state", Text, nullable=False),
-    Column("shard_id", _RowId, nullable=False),
-    Column("attempt", SmallInteger, nullable=False),
-    Column("status_code", SmallInteger),
-    Column("request_id", Text),
-    Column("error_code", Text),
-    Column("error_message", Text),
-    Column("finish_reason", Text),
-    Column("prompt_tokens", Integer),
-    Column("completion_tokens", Integer),
-    Column("total_tokens", Integer),
+    *columns("results"),
     CheckConstraint(_one_of("state", (RequestState.SUCCEEDED, RequestState.FAILED)), name="state"),
     sqlite_with_rowid=False,
 )
@@ -243,38 +221,25 @@ Index(
     sqlite_where=FAILED,
 )
 
-bodies = Table(
-    "bodies",
+# What ``results`` calls by number: see ``batchkit.store.names``.
+names = Table(
+    "names",
     metadata,
-    Column("shard_id", _RowId, primary_key=True, autoincrement=False),
-    Column("seq", _RowId, primary_key=True, autoincrement=False),
-    Column("body", Text, nullable=False),
-)
-
-attempts = Table(
-    "attempts",
-    metadata,
-    Column("shard_id", _RowId, primary_key=True, autoincrement=False),
-    Column("seq", _RowId, primary_key=True, autoincrement=False),
-    Column("workload_id", _RowId, nullable=False),
-    Column("attempt", SmallInteger, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("status_code", SmallInteger),
-    Column("error_code", Text),
-    Column("error_message", Text),
-    # Of a ride that was paid for: its answer broke the workload's rules.
-    Column("prompt_tokens", Integer),
-    Column("completion_tokens", Integer),
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False, unique=True),
     sqlite_with_rowid=False,
 )
+
+bodies = Table("bodies", metadata, *columns("bodies"))
+attempts = Table("attempts", metadata, *columns("attempts"), sqlite_with_rowid=False)
 
 events = Table(
     "events",
     metadata,
-    Column("id", _RowId, primary_key=True),
+    Column("id", ROW_ID, primary_key=True),
     Column("at", Float, nullable=False),
-    Column("workload_id", _RowId, nullable=False),
-    Column("shard_id", _RowId),
+    Column("workload_id", ROW_ID, nullable=False),
+    Column("shard_id", ROW_ID),
     Column("kind", Text, nullable=False),
     Column("detail", Text),
     Index("events_workload_id_id", "workload_id", "id"),
@@ -287,7 +252,7 @@ runners = Table(
     Column("owner", Text, primary_key=True),
     Column("verb", Text, nullable=False),
     Column("host", Text, nullable=False),
-    Column("workload_id", _RowId),
+    Column("workload_id", ROW_ID),
     Column("seen_at", Float, nullable=False),
     Column("waiting_for", Text),
     Column("since", Float),
@@ -298,7 +263,7 @@ runners = Table(
 evaluations = Table(
     "evaluations",
     metadata,
-    Column("id", _RowId, primary_key=True),
+    Column("id", ROW_ID, primary_key=True),
     Column("suite", Text, nullable=False),
     Column("number", Integer, nullable=False),
     Column("name", Text, nullable=False, unique=True),
@@ -332,7 +297,7 @@ Index("evaluations_running", evaluations.c.id, postgresql_where=RUNNING, sqlite_
 evaluation_arms = Table(
     "evaluation_arms",
     metadata,
-    Column("evaluation_id", _RowId, ForeignKey("evaluations.id"), primary_key=True, autoincrement=False),
+    Column("evaluation_id", ROW_ID, ForeignKey("evaluations.id"), primary_key=True, autoincrement=False),
     Column("arm", Integer, primary_key=True, autoincrement=False),
     Column("prompt", Text, nullable=False),
     Column("prompt_digest", Text, nullable=False),
@@ -343,7 +308,7 @@ evaluation_arms = Table(
 evaluation_rows = Table(
     "evaluation_rows",
     metadata,
-    Column("evaluation_id", _RowId, primary_key=True, autoincrement=False),
+    Column("evaluation_id", ROW_ID, primary_key=True, autoincrement=False),
     Column("number", BigInteger, primary_key=True, autoincrement=False),
     Column("key", Text),
     Column("slices", Text, nullable=False),
@@ -353,9 +318,9 @@ evaluation_rows = Table(
 scores = Table(
     "scores",
     metadata,
-    Column("evaluation_id", _RowId, primary_key=True, autoincrement=False),
+    Column("evaluation_id", ROW_ID, primary_key=True, autoincrement=False),
     Column("scorer", Text, primary_key=True),
-    Column("seq", _RowId, primary_key=True, autoincrement=False),
+    Column("seq", ROW_ID, primary_key=True, autoincrement=False),
     Column("score", Float),
     Column("reason", Text),
     Column("detail", Text),

@@ -128,6 +128,11 @@ def every(connection: Connection) -> list[Workload]:
     return [_workload(row) for row in connection.execute(select(workloads).order_by(workloads.c.id))]
 
 
+def names(connection: Connection) -> list[str]:
+    """Read the names of all workloads, newest first."""
+    return list(connection.scalars(select(workloads.c.name).order_by(workloads.c.id.desc())))
+
+
 def open_workloads(connection: Connection) -> list[Workload]:
     """Read the workloads that are split and still owe answers, oldest first."""
     owes = or_(

@@ -19,7 +19,8 @@ from batchkit.engine.runtime import Runner
 from batchkit.errors import SpoolError, UsageError
 from batchkit.files import jsonl
 from batchkit.settings import load_settings
-from batchkit.store.bulk import bulk_for
+from batchkit.store.bulk import Successes, bulk_for
+from batchkit.store.rows import AnswerFacts, AttemptRow, ResultRow
 from batchkit.store.tables import shards
 from tests.workloads import read_lines, write_lines
 
@@ -69,12 +70,17 @@ class Table:
                 state = "failed" if isinstance(outcome, tuple) else "succeeded"
                 bulk.set_states(workload.id, [(seq, state, 2 if state == "failed" else 1, 0)])
                 if isinstance(outcome, tuple):
-                    row = (seq, "failed", 1, 200, "req", *outcome, "length", 10, 5, 15)
-                    bulk.add_results(workload.id, shard_id, [row])
-                    bulk.add_attempts(workload.id, shard_id, [(seq, 1, "invalid", 200, *outcome, 10, 5)])
+                    code, message = outcome
+                    facts = AnswerFacts("length", 10, 5, 15)
+                    bulk.add_results(
+                        [ResultRow(workload.id, seq, "failed", shard_id, 1, 200, "req", code, message, facts)]
+                    )
+                    bulk.add_attempts([AttemptRow(shard_id, seq, workload.id, 1, "invalid", 200, code, message, 10, 5)])
                     bulk.add_bodies(shard_id, [(seq, body("half an ans"))])
                 else:
-                    bulk.add_successes(workload.id, shard_id, [(seq, 0, "req", "stop", 100, 20, 120)])
+                    facts = AnswerFacts("stop", 100, 20, 120)
+                    columns = tuple([fact] for fact in facts)
+                    bulk.add_successes(workload.id, shard_id, Successes([seq], [0], ["req"], columns))
                     bulk.add_bodies(shard_id, [(seq, body(outcome))])
 
 

@@ -133,12 +133,14 @@ def test_what_answers_at_the_address_is_told(monkeypatch, models, batches, level
 
 
 def test_settings_tell_where_they_come_from(monkeypatch):
-    """A flag, the environment, .env, or the default; of the key only that it is there."""
+    """A flag, the environment, .env, batchkit.toml, or the default; of the key only that it is there."""
     Path(".env").write_text("# a comment=x\nexport BATCHKIT_LEASE_SECONDS=30\nGROQ_API_KEY=gsk_from_dotenv\n")
     monkeypatch.setenv("BATCHKIT_BASE_URL", "http://127.0.0.1:9/openai/v1")
+    Path("batchkit.toml").write_text('[batchkit]\nlease_seconds = 20\nwindow = "48h"\n')
     message = found(home=Path("here"))["settings"].message
     assert message == (
-        "key present (.env), base_url from the environment, home from a flag, lease_seconds from .env;"
+        "key present (.env), base_url from the environment, home from a flag, window from batchkit.toml:3,"
+        " lease_seconds from .env;"
         " everything else at its default"
     )
 

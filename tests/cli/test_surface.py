@@ -51,10 +51,10 @@ PROMISED = {
     "annotate": (
         *("--prompt", "--system", "--schema", "--choices", "--pattern", "--number", "--tools", "--model", "--samples"),
         *("--image", "--shrink-images", "--key", "--limit", "--query", "--tries", "--review", "--dry-run", "--output"),
-        *("--submit-only", "--no-prefect", "--timeout", "--json", *WHERE),
+        *("--submit-only", "--no-prefect", "--timeout", "--json", "--recipe", "--print-recipe", *WHERE),
     ),
-    "transcribe": ("--audio", "--translate", "--language", "--timestamps", "--dry-run", "--output", *WHERE),
-    "moderate": ("--text", "--workload", "--only", "--as", "--dry-run", "--output", *WHERE),
+    "transcribe": ("--recipe", "--audio", "--translate", "--language", "--timestamps", "--dry-run", "--output", *WHERE),
+    "moderate": ("--recipe", "--text", "--workload", "--only", "--as", "--dry-run", "--output", *WHERE),
     "cancel": ("--wait", "--json", *WHERE),
     "resubmit": ("--failed", "--no-wait", "--json", *WHERE),
     "clean": ("--keep-results", "--yes", *WHERE),

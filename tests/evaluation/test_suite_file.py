@@ -85,7 +85,7 @@ def test_parts_that_contradict_each_other_are_told_where_they_stand(tmp_path, be
 
 def test_what_is_no_suite_at_all_says_so(tmp_path):
     """YAML that does not parse has its place; a list is no suite; a missing file is named."""
-    assert problems(write_suite(tmp_path, "name: [a\nmodels: b"))[0].startswith("2:7: this is no YAML")
+    assert problems(write_suite(tmp_path, "name: [a\nmodels: b"))[0].startswith("2:7: not valid YAML")
     assert "a suite is a mapping" in problems(write_suite(tmp_path, "- a"))[0]
     with pytest.raises(InputUnreadable, match="cannot be read"):
         load_suite(tmp_path / "nowhere.yaml")

@@ -64,7 +64,11 @@ def test_no_secret_travels(bench):
     """Neither the key nor a database or its password is in what is sent."""
     secret = "s3cr3t-of-the-database"
     runner = bench.runner
-    given = {"database_url": f"postgresql://me:{secret}@host/db", "spool_url": f"s3://me:{secret}@bucket"}
+    given = {
+        "database_url": f"postgresql://me:{secret}@host/db",
+        "spool_url": f"s3://me:{secret}@bucket",
+        "notify_url": f"https://hooks.example.org/{secret}",
+    }
     runner.settings = runner.settings.model_copy(update=given)
 
     sent = pickle.dumps(first_wave(runner))

@@ -12,7 +12,9 @@ from batchkit import preflight
 from batchkit.files import jsonl
 from batchkit.lifecycle import classify
 from batchkit.models import Outcome, OutcomeKind
+from batchkit.steps.answer_facts import facts_of
 from batchkit.steps.plain_answers import plain_answers
+from batchkit.store.rows import AnswerFacts
 from tests.properties.odd_json import changed, mutations, nearly_json, numbers, texts, written
 from tests.properties.test_output_bytes import answer
 from tests.properties.wording import chat_body
@@ -68,8 +70,11 @@ def request_lines(draw: st.DrawFn) -> bytes:
 @st.composite
 def answer_lines(draw: st.DrawFn) -> bytes:
     """Draw an answer: plain, or with something in it that needs a closer look."""
-    body = draw(st.builds(chat_body, texts) | st.fixed_dictionaries({"text": texts}))
+    body: dict[str, Any] = draw(st.builds(chat_body, texts) | st.fixed_dictionaries({"text": texts}))
     record = answer(draw(custom_ids), body)
+    for name in ("model", "service_tier"):
+        if draw(st.booleans()):
+            body[name] = draw(st.sampled_from(["openai/gpt-oss-20b", "batch", "", None, 7, "x" * 300, "a\x00b", []]))
     record["response"]["request_id"] = draw(st.sampled_from(["req_1", "", None, "x" * 300, "a\x00b"]))
     return draw(_as_sent(record))
 
@@ -143,12 +148,7 @@ def test_a_plain_answer_is_a_success_with_the_same_facts(effort):
                 assert found.request_ids[place] == read.request_id
                 assert json.loads(found.bodies[place]) == read.body
                 assert "\n" not in found.bodies[place]
-                usage = read.body.get("usage") or {}
-                choices = read.body.get("choices") or [{}]
-                assert found.finish_reasons[place] == choices[0].get("finish_reason")
-                assert found.prompt_tokens[place] == usage.get("prompt_tokens")
-                assert found.completion_tokens[place] == usage.get("completion_tokens")
-                assert found.total_tokens[place] == usage.get("total_tokens")
+                assert AnswerFacts(*(column[place] for column in found.facts)) == facts_of(read.body)
 
     holds()
 

@@ -12,7 +12,7 @@ from batchkit.reports.spending import read_spending
 from batchkit.store import report_rows, tables, workloads
 from batchkit.store.bulk import bulk_for
 from batchkit.store.report_rows import Moments, ShardRow
-from tests.factories import NOW, add_shard, add_workload, failure
+from tests.factories import NOW, add_shard, add_workload, failure, lost_attempt
 
 
 def shard(
@@ -162,9 +162,9 @@ def test_rides_are_counted_and_explained(store):
         first = add_shard(connection, workload, state=ShardState.MERGED, lines=5, succeeded=2)
         second = add_shard(connection, workload, state=ShardState.MERGED, lines=1)
         bulk_for(connection).set_states(workload.id, [(4, "succeeded", 3, 2), (5, "in_flight", 0, 0)])
-        expired = [(seq, 0, "expired", None, "batch_expired", "too late", None, None) for seq in range(3)]
-        bulk_for(connection).add_attempts(workload.id, first.id, expired)
-        bulk_for(connection).add_attempts(workload.id, second.id, [(5, 0, "refused", 400, "bad", "no", None, None)])
+        expired = [lost_attempt(first, seq, error_code="batch_expired", error_message="too late") for seq in range(3)]
+        refused = lost_attempt(second, 5, "refused", status_code=400, error_code="bad", error_message="no")
+        bulk_for(connection).add_attempts([*expired, refused])
 
         counts, seen = report_rows.attempts_histogram(connection, workload.id, 6)
         reasons, looked_at = report_rows.ride_reasons(connection, workload.id, limit=9)
@@ -190,8 +190,7 @@ def test_the_worst_come_first(store):
         add_shard(connection, workload, state=ShardState.MERGED, lines=2, request_state=RequestState.FAILED)
         add_shard(connection, workload, state=ShardState.MERGED, lines=1, request_state=RequestState.PENDING)
         add_shard(connection, workload, state=ShardState.MERGED, lines=1, request_state=RequestState.CANCELLED)
-        rides = [(7, 0, "expired", None, None, None, None, None), (8, 2, "expired", None, None, None, None, None)]
-        bulk_for(connection).add_attempts(workload.id, merged.id, rides)
+        bulk_for(connection).add_attempts([lost_attempt(merged, 7), lost_attempt(merged, 8, attempt=2)])
 
         assert report_rows.worst_seqs(connection, workload.id, limit=9) == [10, 11, 13, 12, 8, 7, 0, 1, 2]
         assert report_rows.worst_seqs(connection, workload.id, limit=1) == [10]
@@ -205,9 +204,7 @@ def test_a_rare_reason_is_not_crowded_out(store):
         results = tables.results
         connection.execute(results.delete())
         codes = ["common"] * 29 + ["rare"]
-        bulk_for(connection).add_results(
-            workload.id, made.id, [failure(seq, code=code) for seq, code in enumerate(codes)]
-        )
+        bulk_for(connection).add_results([failure(made, seq, code=code) for seq, code in enumerate(codes)])
 
         assert 29 in report_rows.worst_seqs(connection, workload.id, limit=10)
 

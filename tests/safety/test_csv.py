@@ -19,6 +19,7 @@ from batchkit.models import RequestState, ShardId
 from batchkit.steps import csv_rows
 from batchkit.steps.replaced import ReplacedHalves
 from batchkit.store.results import ExportRow
+from batchkit.store.rows import AnswerFacts
 from tests.workloads import chat_line, write_lines
 
 RUN = ("--no-prefect", "-o", "out.csv")
@@ -53,12 +54,12 @@ def back(cell):
 
 def row(seq, *texts):
     """Make a row whose texts are these, its answer's among them."""
-    custom_id, answer, code, message, reason = texts
+    custom_id, answer, code, message, reason, model = texts
     answered = jsonl.dumps({"choices": [{"message": {"content": answer}}]})
     return ExportRow(
         seq=seq, custom_id=custom_id, state=RequestState.SUCCEEDED, attempts=3, shard_id=ShardId(1), result_shard_id=None,
-        status_code=-1, request_id=None, error_code=code, error_message=message, finish_reason=reason,
-        prompt_tokens=-7, completion_tokens=0, total_tokens=12, body=answered,
+        status_code=-1, request_id=None, error_code=code, error_message=message, body=answered,
+        facts=AnswerFacts(reason, -7, 0, 12, model, model),
     )  # fmt: skip
 
 
@@ -67,24 +68,24 @@ def rendered(rows, batch_id="batch_1", *, raw=False):
     return read(b"".join(csv_rows.render(iter(rows), lambda _row: batch_id, raw=raw, replaced=ReplacedHalves())))
 
 
-@given(st.lists(st.tuples(TEXTS, TEXTS, TEXTS, TEXTS, TEXTS), min_size=1, max_size=4), TEXTS)
+@given(st.lists(st.tuples(TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS), min_size=1, max_size=4), TEXTS)
 def test_no_cell_is_a_formula(texts, batch_id):
     """After a round trip no cell begins with a sign that a spreadsheet runs, but for plain numbers; and there is a way back."""
     rows = rendered([row(seq, *words) for seq, words in enumerate(texts)], batch_id)
     assert len(rows) == len(texts)
     for words, found in zip(texts, rows, strict=True):
         assert [cell for cell in found.values() if cell[:1] in set(DANGEROUS) and cell and not is_number(cell)] == []
-        names = ("custom_id", "answer", "error_code", "error_message", "finish_reason")
+        names = ("custom_id", "answer", "error_code", "error_message", "finish_reason", "model")
         assert tuple(back(found[name]) for name in names) == words
         assert back(found["batch_id"]) == batch_id
         assert (found["status_code"], found["prompt_tokens"], found["attempts"]) == ("-1", "-7", "3")
 
 
-@given(st.tuples(TEXTS, TEXTS, TEXTS, TEXTS, TEXTS))
+@given(st.tuples(TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS))
 def test_raw_cells_are_the_exact_text(words):
     """Who asks for it gets every text as it is."""
     (found,) = rendered([row(0, *words)], raw=True)
-    names = ("custom_id", "answer", "error_code", "error_message", "finish_reason")
+    names = ("custom_id", "answer", "error_code", "error_message", "finish_reason", "model")
     assert tuple(found[name] for name in names) == words
 
 

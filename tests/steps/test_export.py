@@ -28,6 +28,8 @@ from batchkit.steps.export import check_target, export
 from batchkit.steps.replaced import ReplacedHalves
 from batchkit.store import shards
 from batchkit.store.bulk import bulk_for
+from batchkit.store.results import TABLE_COLUMNS
+from batchkit.store.rows import AnswerFacts, ResultRow
 from batchkit.store.tables import requests as request_rows
 from tests.factories import add_shard, add_workload
 from tests.workloads import read_lines
@@ -48,6 +50,8 @@ TYPES = {
     "completion_tokens": pa.int32(),
     "total_tokens": pa.int32(),
     "batch_id": pa.string(),
+    "model": pa.string(),
+    "service_tier": pa.string(),
 }
 
 
@@ -66,6 +70,8 @@ class Case:
     tokens: tuple[int | None, int | None, int | None] = (10, 5, 15)
     body: Any = None
     text: str | None = None
+    model: str | None = "openai/gpt-oss-20b"
+    tier: str | None = "batch"
 
     @property
     def has_result(self) -> bool:
@@ -101,7 +107,8 @@ CASES = (
     Case("text as body", body="only text", text="only text", reason=None),
     Case("number as body", body=2**63, reason=None),
     Case("another code", status_code=201, attempts=3, body=chat("created"), text="created"),
-    Case("no code", status_code=None, request_id=None, body=chat("no code"), text="no code"),
+    Case("another model", model="größe", tier=None, body=chat("x"), text="x"),
+    Case("no code", model=None, status_code=None, request_id=None, body=chat("no code"), text="no code"),
     Case("large", body=chat("größe " * 20_000), text="größe " * 20_000),
     Case(
         "refused",
@@ -122,7 +129,7 @@ CASES = (
 )  # fmt: skip
 #: Of three shards, the one that a case is in; the last never became a batch.
 OWNERS = [0 if number % 2 else 1 for number in range(len(CASES))]
-OWNERS[21] = 2
+OWNERS[22] = 2
 
 
 @pytest.fixture
@@ -146,22 +153,21 @@ def _settle(connection, shard, seqs):
     ended = [(seq, CASES[seq]) for seq in seqs if CASES[seq].has_result]
     bulk = bulk_for(connection)
     bulk.add_results(
-        shard.workload_id,
-        shard.id,
         [
-            (
+            ResultRow(
+                shard.workload_id,
                 seq,
                 case.state,
+                shard.id,
                 case.attempts - 1,
                 case.status_code,
                 case.request_id,
                 case.code,
                 case.message,
-                case.reason,
-                *case.tokens,
+                AnswerFacts._make((case.reason, *case.tokens, case.model, case.tier)),
             )
             for seq, case in ended
-        ],
+        ]
     )
     bodies = [(seq, jsonl.dumps(case.body).decode()) for seq, case in ended if case.body is not None]
     bulk.add_bodies(shard.id, bodies)
@@ -236,15 +242,21 @@ def test_a_table_holds_what_the_lines_hold(exported):
             "completion_tokens": completion,
             "total_tokens": total,
             "batch_id": line["batch_id"],
+            "model": case.model if case.has_result else None,
+            "service_tier": case.tier if case.has_result else None,
         }
 
 
 def test_csv_cells_are_the_texts(exported):
-    """The answer of a success, and nobody else's, is in its cell whatever it holds."""
+    """The answer of a success, and nobody else's, is in its cell whatever it holds; what it says of itself is in its own cells."""
     with exported(".csv").open(encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert [(row["custom_id"], row["status"], row["answer"]) for row in rows] == [
         (case.custom_id, case.state, case.text or "") for case in CASES
+    ]
+    told = [(case.reason, *case.tokens, case.model, case.tier) if case.has_result else () for case in CASES]
+    assert [[row[name] for name in AnswerFacts._fields] for row in rows] == [
+        ["" if fact is None else str(fact) for fact in facts or [None] * len(AnswerFacts._fields)] for facts in told
     ]
 
 
@@ -267,7 +279,7 @@ def test_a_table_is_written_in_groups(exported, monkeypatch):
     def sizes(file):
         return [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
 
-    assert sizes(by_rows) == [112, 112, 98]
+    assert sizes(by_rows) == [112, 112, 99]
     assert sizes(by_bytes)[0] < 100
     assert by_rows.read().column("custom_id").to_pylist() == [case.custom_id for case in CASES]
     assert by_bytes.read().equals(by_rows.read())
@@ -355,7 +367,7 @@ def test_a_group_that_was_refused_is_told_although_later_ones_fit(monkeypatch):
                 raise OSError(errno.ENOSPC, "No space left on device")
             return super().write(data)
 
-    rows = [(f"row-{seq}", None, 0, None, None, None, None, None, None, None) for seq in range(300)]
+    rows = [(f"row-{seq}", None, "pending", None, 0, 1, *[None] * (len(TABLE_COLUMNS) - 6)) for seq in range(300)]
     with pytest.raises(OSError, match="No space left"):
         list(parquet_rows.write([rows], {}, FullOnce(), replaced=ReplacedHalves()))
 

@@ -124,9 +124,7 @@ class Walk:
         assert requests.mark_succeeded(self.connection, shard) == len(won)
         failed = [seq for seq, state in verdicts.items() if state is RequestState.FAILED]
         bulk.add_results(
-            self.workload.id,
-            shard.id,
-            [success(seq) for seq in won] + [failure(seq, code=f"code-{seq % 3}") for seq in failed],
+            [success(shard, seq) for seq in won] + [failure(shard, seq, code=f"code-{seq % 3}") for seq in failed]
         )
         shards.transition(
             self.connection,

@@ -174,7 +174,7 @@ def test_cut_connection_is_unavailable_and_the_next_works(postgres_store):
             pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
             with store.write() as other:
                 other.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
-            bulk_for(connection).add_requests(workload.id, [(shard.id, seq, "x", 0, 1) for seq in range(10, 5_000)])
+            bulk_for(connection).add_requests(workload.id, [(seq, "x", shard.id, 0, 1) for seq in range(10, 5_000)])
 
     with pytest.raises(StoreUnavailable):
         write_and_be_cut()

@@ -18,11 +18,13 @@ from sqlalchemy.exc import DBAPIError
 
 import batchkit
 from batchkit.errors import StoreError, StoreUnavailable
+from batchkit.models import ShardState
 from batchkit.store import migrate, workloads
+from batchkit.store.bulk import bulk_for
 from batchkit.store.engine import Store
 from batchkit.store.migrate import SchemaState
 from batchkit.store.tables import metadata
-from tests.factories import add_shard, add_workload
+from tests.factories import add_requests, add_shard, add_workload, success
 
 VIEWS = {"failed", "progress", "scored", "succeeded", "usage"}
 
@@ -169,6 +171,7 @@ def test_threads_may_upgrade_different_databases(empty_sqlite_url, empty_postgre
 _UPGRADER = """
 import sys
 from batchkit.store import migrate
+from batchkit.store.bulk import bulk_for
 from batchkit.store.engine import Store
 store = Store(sys.argv[1])
 print("ready", flush=True)
@@ -308,6 +311,24 @@ def add_open_workload(store: Store) -> None:
         )
 
 
+def add_old_results(store: Store) -> None:
+    """Add a success and a failure of that workload, in the columns that the first schema has."""
+    with store.write() as connection:
+        for seq, state in enumerate(("succeeded", "failed"), start=1):
+            connection.execute(
+                text(
+                    "INSERT INTO requests (workload_id, seq, custom_id, shard_id, line_offset, line_length, state)"
+                    " VALUES (7, :seq, :state, 3, 0, 9, :state)"
+                ),
+                {"seq": seq, "state": state},
+            )
+            connection.execute(
+                text("INSERT INTO results (workload_id, seq, state, shard_id, attempt) VALUES (7, :seq, :state, 3, 0)"),
+                {"seq": seq, "state": state},
+            )
+            connection.execute(text('INSERT INTO bodies VALUES (3, :seq, \'{"text":"old"}\')'), {"seq": seq})
+
+
 def places_of(store: Store) -> list[object]:
     """Tell where the large tables lie: a table that was copied lies somewhere else."""
     queries = (
@@ -319,11 +340,12 @@ def places_of(store: Store) -> list[object]:
         return [row[0] for query in queries for row in connection.execute(text(query))]
 
 
-@pytest.mark.parametrize("revision", ["0001", "0007"])
+@pytest.mark.parametrize("revision", ["0001", "0007", "0008"])
 def test_a_database_with_an_open_workload_is_upgraded_in_place(empty_store, revision):
     """From the first schema and from the last: the open workload is read whole, and neither requests nor results are copied."""
     upgrade_to(empty_store, revision)
     add_open_workload(empty_store)
+    add_old_results(empty_store)
     before = places_of(empty_store)
 
     assert migrate.upgrade(empty_store).current == revision
@@ -335,10 +357,16 @@ def test_a_database_with_an_open_workload_is_upgraded_in_place(empty_store, revi
         assert (found.name, found.created_at, found.request_count) == ("open", 1.5, 1)
         assert (found.output, found.stopped_at, found.stopped_reason) == (None, None, None)
         assert workloads.count_requests(connection, found).in_flight == 1
+        columns = {"succeeded": "custom_id, answer, model, service_tier", "failed": "custom_id, model, service_tier"}
+        views = {
+            view: [tuple(row) for row in connection.execute(text(f"SELECT {names} FROM {view}"))]  # noqa: S608 - names of this test
+            for view, names in columns.items()
+        }
+    assert views == {"succeeded": [("succeeded", "old", None, None)], "failed": [("failed", None, None)]}
 
 
 def test_a_partitioned_database_is_upgraded(empty_postgres_url):
-    """The last migration touches no partitioned table."""
+    """The later migrations reach every partition, and what is written there afterwards is found in the views."""
     own = Store(empty_postgres_url)
     try:
         upgrade_to(own, "0007")
@@ -348,5 +376,13 @@ def test_a_partitioned_database_is_upgraded(empty_postgres_url):
             connection.connection.driver_connection.execute(script.read_text())  # type: ignore[union-attr] # an open one
         assert not migrate.upgrade(own).is_current
         assert migrate.check(own).is_current
+        with own.write() as connection:
+            merged = add_shard(connection, add_workload(connection), lines=1, state=ShardState.MERGED)
+            bulk_for(connection).add_results([success(merged, 1, model="m", service_tier="batch")])
+            connection.execute(text("INSERT INTO bodies VALUES (:shard, 1, '{}')"), {"shard": merged.id})
+            add_requests(connection, merged.workload_id, merged.id, [{"seq": 1, "state": "succeeded"}])
+            found = connection.execute(text("SELECT model, service_tier FROM succeeded WHERE seq = 1")).one()
+            parts = connection.execute(text("SELECT count(*) FROM results_1")).scalar_one()
+        assert (tuple(found), parts) == (("m", "batch"), 2)
     finally:
         own.close()

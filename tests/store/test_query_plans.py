@@ -15,7 +15,7 @@ from batchkit.models import RequestState, ShardState
 from batchkit.store import batches, events, report_rows, requests, results, shards, workloads
 from batchkit.store.bulk import bulk_for
 from batchkit.store.engine import Store
-from tests.factories import NOW, add_shard, add_workload
+from tests.factories import NOW, add_shard, add_workload, lost_attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,11 +57,8 @@ def loaded(request, tmp_path_factory) -> Iterator[Loaded]:
         workload = add_workload(connection)
         for _ in range(SHARDS):
             merged = add_shard(connection, workload, lines=LINES, state=ShardState.MERGED)
-            rides = [
-                (seq, 0, "expired", None, None, None, None, None)
-                for seq in range(merged.first_seq, merged.last_seq + 1)
-            ]
-            bulk_for(connection).add_attempts(workload.id, merged.id, rides)
+            lost = [lost_attempt(merged, seq) for seq in range(merged.first_seq, merged.last_seq + 1)]
+            bulk_for(connection).add_attempts(lost)
         add_shard(connection, workload, lines=10, state=ShardState.MERGED, request_state=RequestState.FAILED)
         pending_shard = add_shard(
             connection, workload, lines=10, state=ShardState.MERGED, request_state=RequestState.PENDING

@@ -359,6 +359,6 @@ def test_same_seq_is_refused_twice(store):
         workload = add_workload(connection)
         shard = add_shard(connection, workload, seqs=[1])
     with pytest.raises(Exception, match=r"(?i)unique|duplicate"), store.write() as connection:
-        bulk_for(connection).add_requests(workload.id, [(shard.id, 1, "again", 0, 1)])
+        bulk_for(connection).add_requests(workload.id, [(1, "again", shard.id, 0, 1)])
     with store.read() as connection:
         assert workloads.count_requests(connection, workloads.get(connection, workload.id)).total == 1

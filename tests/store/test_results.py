@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, cycle
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import IntegrityError
 
 from batchkit.errors import StoreUnavailable
 from batchkit.files import jsonl
 from batchkit.models import RequestState, ShardState
 from batchkit.store import results, workloads
-from batchkit.store.bulk import bulk_for
-from batchkit.store.results import Circumstances, ExportRow
+from batchkit.store.bulk import Successes, bulk_for
+from batchkit.store.names import MOST_NAMES
+from batchkit.store.results import LINE_COLUMNS, TABLE_COLUMNS, ExportRow
+from batchkit.store.rows import AnswerFacts, AttemptRow, ResultRow
 from batchkit.store.tables import attempts as attempt_rows
 from batchkit.store.tables import bodies as body_rows
+from batchkit.store.tables import names
 from batchkit.store.tables import requests as request_rows
 from batchkit.store.tables import results as result_rows
 from tests.factories import add_shard, add_workload, chat_body, failure, settle, success
@@ -53,22 +54,22 @@ def stored_bodies(connection, shard):
 
 def test_many_requests_with_awkward_names_arrive_unchanged(store):
     """Thousands of requests, more than one statement takes, keep names and places to the letter."""
-    rows = [(seq, text_of(seq), seq * 2**33, seq) for seq in range(MANY)]
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload, seqs=[MANY])
-        bulk_for(connection).add_requests(workload.id, [(shard.id, *row) for row in rows])
+        rows = [(seq, text_of(seq), shard.id, seq * 2**33, seq) for seq in range(MANY)]
+        bulk_for(connection).add_requests(workload.id, rows)
     with store.read() as connection:
         query = select(
             request_rows.c.seq,
             request_rows.c.custom_id,
+            request_rows.c.shard_id,
             request_rows.c.line_offset,
             request_rows.c.line_length,
-            request_rows.c.shard_id,
             request_rows.c.state,
         ).where(request_rows.c.workload_id == workload.id, request_rows.c.seq < MANY)
         found = sorted(tuple(row) for row in connection.execute(query))
-    assert found == [(*row, shard.id, "in_flight") for row in rows]
+    assert found == [(*row, "in_flight") for row in rows]
 
 
 def test_many_states_are_written_to_their_own_rows(store):
@@ -117,27 +118,38 @@ def test_second_body_replaces_the_first(store):
 
 
 def read_results(connection, workload):
-    """Read every column of a workload's results, by seq."""
+    """Read every column of a workload's results, by seq, with the names that stand for numbers."""
+    known = dict(map(tuple, connection.execute(select(names.c.id, names.c.name))))
     query = select(result_rows).where(result_rows.c.workload_id == workload.id).order_by(result_rows.c.seq)
-    return [tuple(row) for row in connection.execute(query)]
+    return [
+        ResultRow._make((*row[:9], AnswerFacts._make((*row[9:13], *(known.get(number) for number in row[13:])))))
+        for row in connection.execute(query)
+    ]
 
 
 def test_many_results_arrive_unchanged(store):
     """Successes and failures of all kinds keep every column, and nothing becomes something."""
-    rows = [
-        (*success(seq, prompt=seq, completion=2**31 - 1 - seq)[:-1], None)
-        if seq % 2
-        else failure(seq, code=text_of(seq), status=None if seq % 3 else 0, message=text_of(seq), attempt=seq % 7)
-        for seq in range(MANY)
-    ]
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload)
-        bulk_for(connection).add_results(workload.id, shard.id, rows)
+        rows = [
+            success(
+                shard,
+                seq,
+                prompt=seq,
+                completion=2**31 - 1 - seq,
+                model=(None, "größe", "b")[seq % 3],
+                service_tier=(None, "b", "flex", "batch")[seq % 4],
+            )
+            if seq % 2
+            else failure(
+                shard, seq, code=text_of(seq), status=None if seq % 3 else 0, message=text_of(seq), attempt=seq % 7
+            )
+            for seq in range(MANY)
+        ]
+        bulk_for(connection).add_results(rows)
     with store.read() as connection:
-        found = read_results(connection, workload)
-    # The table's order is workload_id, seq, state, shard_id, and then that of the rows.
-    assert found == [(workload.id, row[0], row[1], shard.id, *row[2:]) for row in rows]
+        assert read_results(connection, workload) == rows
 
 
 @pytest.mark.parametrize("later", ["failure", "another success"])
@@ -146,24 +158,29 @@ def test_success_is_never_overwritten(store, later):
     with store.write() as connection:
         workload = add_workload(connection)
         first, second = add_shard(connection, workload), add_shard(connection, workload)
-        bulk_for(connection).add_results(workload.id, first.id, [success(0, prompt=1)])
+        bulk_for(connection).add_results([success(first, 0, prompt=1)])
         before = read_results(connection, workload)
-        row = failure(0, attempt=3) if later == "failure" else success(0, prompt=99, attempt=3)
-        bulk_for(connection).add_results(workload.id, second.id, [row, success(1)])
+        row = failure(second, 0, attempt=3) if later == "failure" else success(second, 0, prompt=99, attempt=3)
+        bulk_for(connection).add_results([row, success(second, 1)])
         after = read_results(connection, workload)
     assert after[0] == before[0]
-    assert [row[1] for row in after] == [0, 1]
+    assert [row.seq for row in after] == [0, 1]
 
 
-@pytest.mark.parametrize("later", [success(0, attempt=3), failure(0, code="other", attempt=3)], ids=["won", "lost"])
+@pytest.mark.parametrize("later", ["won", "lost"])
 def test_failure_gives_way_whole(store, later):
     """A failed result is replaced in every column by what a later ride brought."""
     with store.write() as connection:
         workload = add_workload(connection)
         first, second = add_shard(connection, workload), add_shard(connection, workload)
-        bulk_for(connection).add_results(workload.id, first.id, [failure(0, status=422, message="old words")])
-        bulk_for(connection).add_results(workload.id, second.id, [later])
-        assert read_results(connection, workload) == [(workload.id, 0, later[1], second.id, *later[2:])]
+        before = failure(first, 0, status=422, message="old words")._replace(
+            facts=AnswerFacts("length", 1, 1, 2, "m", "t")
+        )
+        bulk_for(connection).add_results([before])
+        won = success(second, 0, attempt=3, model="another")
+        after = won if later == "won" else failure(second, 0, code="other", attempt=3)
+        bulk_for(connection).add_results([after])
+        assert read_results(connection, workload) == [after]
 
 
 def test_results_of_workloads_do_not_collide(store):
@@ -172,26 +189,28 @@ def test_results_of_workloads_do_not_collide(store):
         for name in ("first", "second"):
             workload = add_workload(connection, name)
             shard = add_shard(connection, workload)
-            bulk_for(connection).add_results(workload.id, shard.id, [success(0)])
+            bulk_for(connection).add_results([success(shard, 0)])
             assert len(read_results(connection, workload)) == 1
 
 
 def test_many_attempts_are_kept_by_shard(store):
     """Each ride of a request in another shard is another row."""
-    rows = [(seq, 0, "transient", 500, text_of(seq), text_of(seq), seq, None) for seq in range(MANY)]
     with store.write() as connection:
         workload = add_workload(connection)
         first, second = add_shard(connection, workload), add_shard(connection, workload)
-        bulk_for(connection).add_attempts(workload.id, first.id, rows)
-        bulk_for(connection).add_attempts(workload.id, second.id, [(0, 1, "expired", None, None, None, None, None)])
+        rows = [
+            AttemptRow(first.id, seq, workload.id, 0, "transient", 500, text_of(seq), text_of(seq), seq)
+            for seq in range(MANY)
+        ]
+        other = AttemptRow(second.id, 0, workload.id, 1, "expired")
+        bulk_for(connection).add_attempts(rows)
+        bulk_for(connection).add_attempts([other])
     with store.read() as connection:
         found = [
             tuple(row)
             for row in connection.execute(select(attempt_rows).order_by(attempt_rows.c.shard_id, attempt_rows.c.seq))
         ]
-    assert found == [(first.id, seq, workload.id, *rest) for seq, *rest in rows] + [
-        (second.id, 0, workload.id, 1, "expired", None, None, None, None, None)
-    ]
+    assert found == [*rows, other]
 
 
 def test_nothing_to_write_is_nothing_written(store):
@@ -203,8 +222,9 @@ def test_nothing_to_write_is_nothing_written(store):
         bulk.add_requests(workload.id, [])
         bulk.set_states(workload.id, [])
         bulk.add_bodies(shard.id, [])
-        bulk.add_attempts(workload.id, shard.id, [])
-        bulk.add_results(workload.id, shard.id, [])
+        bulk.add_attempts([])
+        bulk.add_results([])
+        bulk.add_successes(workload.id, shard.id, Successes())
         assert bulk.move_to_shard(workload.id, shard.id, []) == 0
         assert stored_bodies(connection, shard) == {}
         assert read_results(connection, workload) == []
@@ -221,7 +241,7 @@ def test_bulk_rows_go_with_their_transaction(store):
             bulk = bulk_for(connection)
             bulk.set_states(workload.id, [(0, "failed", 1, 0)])
             bulk.add_bodies(shard.id, [(0, '"x"')])
-            bulk.add_results(workload.id, shard.id, [failure(0)])
+            bulk.add_results([failure(shard, 0)])
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
@@ -229,8 +249,8 @@ def test_bulk_rows_go_with_their_transaction(store):
     with store.write() as connection:
         assert stored_bodies(connection, shard) == {}
         assert read_results(connection, workload) == []
-        bulk_for(connection).add_results(workload.id, shard.id, [success(1)])
-        assert [row[1] for row in read_results(connection, workload)] == [1]
+        bulk_for(connection).add_results([success(shard, 1)])
+        assert [row.seq for row in read_results(connection, workload)] == [1]
         assert workloads.count_requests(connection, workloads.get(connection, workload.id)).in_flight == 2
 
 
@@ -275,14 +295,11 @@ def test_export_gives_every_request_in_input_order(store):
         "req-1",
         "http_400",
         "no",
-        None,
-        None,
-        None,
-        None,
         b'{"error":{}}',
     )
-    assert rows[2][6:14] == (200, "req-2", None, None, "stop", 10, 5, 15)
-    assert rows[3][5:] == (None,) * 10
+    assert rows[2][6:10] == (200, "req-2", None, None)
+    assert rows[2].facts == AnswerFacts("stop", 10, 5, 15)
+    assert rows[3][5:] == (None,) * 6 + (AnswerFacts(),)
 
 
 def test_export_takes_the_answer_of_the_winning_ride(store):
@@ -328,28 +345,11 @@ def test_the_streams_agree(store):
         table = list(chain.from_iterable(results.stream_table(connection, workload.id)))
     assert len(rows) == 20 * len(RequestState)
     for row, line, cells in zip(rows, lines, table, strict=True):
-        common = (RequestState(row.state), row.status_code, row.attempts, row.shard_id)
-        assert Circumstances.of(line[2]) == Circumstances.of(cells[2]) == common
-        assert line[:2] + line[3:] == (row.custom_id, row.request_id, row.error_code, row.error_message, row.body)
-        facts = (row.finish_reason, row.prompt_tokens, row.completion_tokens, row.total_tokens)
-        assert cells == (*line[:5], *facts, line[5])
-
-
-@given(
-    state=st.sampled_from(RequestState),
-    status_code=st.none() | st.integers(0, 999),
-    attempts=st.integers(0, 2**15 - 1),
-    shard_id=st.integers(1, 2**33),
-)
-def test_circumstances_are_read_from_their_key(state, status_code, attempts, shard_id):
-    """The database's arithmetic keeps the four apart, at every value that they can have."""
-    with closing(sqlite3.connect(":memory:")) as database:
-        database.execute("CREATE TABLE requests (state, attempts, shard_id)")
-        database.execute("CREATE TABLE results (status_code, shard_id)")
-        database.execute("INSERT INTO requests VALUES (?, ?, ?)", (state.value, attempts, shard_id))
-        database.execute("INSERT INTO results VALUES (?, ?)", (status_code, shard_id))
-        (key,) = database.execute(f"SELECT {results._KEY} FROM requests, results").fetchone()  # noqa: S608 - a constant
-    assert Circumstances.of(key) == (state, status_code, attempts, shard_id)
+        named = dict(zip(TABLE_COLUMNS, cells, strict=True))
+        assert dict(zip(LINE_COLUMNS, line, strict=True)).items() <= named.items()
+        assert named.pop("last_shard_id") == row.shard_id
+        assert AnswerFacts(*(named.pop(name) for name in AnswerFacts._fields)) == row.facts
+        assert named.items() <= row._asdict().items()
 
 
 def test_a_stream_that_breaks_off_is_the_databases_trouble(store, postgres_server):
@@ -372,33 +372,128 @@ def test_a_stream_that_breaks_off_is_the_databases_trouble(store, postgres_serve
         assert len(list(results.stream(connection, workload.id))) == 400
 
 
+TOLD = AnswerFacts("stop", 1, 1, 2)
+
+
+def successes_of(seqs, *, facts=TOLD):
+    """Make successes of some requests, all alike."""
+    given = list(seqs)
+    columns = tuple([fact] * len(given) for fact in facts)
+    return Successes(given, [7] * len(given), ["new"] * len(given), columns)
+
+
 def test_successes_arrive_unchanged(store):
     """The quick way of plain successes keeps every column, also what is not told, and more of them than one piece holds."""
-    rows = [
-        (seq, seq % 3, None if seq % 5 == 0 else text_of(seq), (None, "stop", "größe")[seq % 3], seq, *tokens)
-        for seq, tokens in zip(range(MANY), cycle([(1, 2), (None, 2), (2**31 - 1, None)]), strict=False)
+    tokens = [token for token, _ in zip(cycle([(1, 2), (None, 2), (2**31 - 1, None)]), range(MANY), strict=False)]
+    facts = [
+        AnswerFacts((None, "stop", "größe")[seq % 3], seq, *token, (None, "a", "größe")[seq % 3], ("a", None)[seq % 2])
+        for seq, token in enumerate(tokens)
     ]
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload)
-        bulk_for(connection).add_successes(workload.id, shard.id, rows)
-    with store.read() as connection:
-        assert read_results(connection, workload) == [
-            (workload.id, seq, "succeeded", shard.id, attempt, 200, request_id, None, None, reason, *tokens)
-            for seq, attempt, request_id, reason, *tokens in rows
+        expected = [
+            ResultRow(
+                workload.id,
+                seq,
+                "succeeded",
+                shard.id,
+                seq % 3,
+                200,
+                None if seq % 5 == 0 else text_of(seq),
+                facts=told,
+            )
+            for seq, told in enumerate(facts)
         ]
+        given = list(reversed(expected))
+        bulk_for(connection).add_successes(
+            workload.id,
+            shard.id,
+            Successes(
+                [row.seq for row in given],
+                [row.attempt for row in given],
+                [row.request_id for row in given],
+                tuple(map(list, zip(*(row.facts for row in given), strict=True))),
+            ),
+        )
+    with store.read() as connection:
+        assert read_results(connection, workload) == expected
 
 
 def test_successes_leave_what_stands(store):
-    """Among many, one that is there already stays as it is, a failure is replaced, and the others arrive."""
+    """Among many, one that is there already stays as it is, a failure is replaced whole, and the others arrive."""
     with store.write() as connection:
         workload = add_workload(connection)
         first, second = (add_shard(connection, workload) for _ in range(2))
-        bulk_for(connection).add_results(workload.id, first.id, [success(1), failure(2)])
-        bulk_for(connection).add_successes(
-            workload.id, second.id, [(seq, 7, "new", "stop", 1, 1, 2) for seq in range(4)]
-        )
+        bulk_for(connection).add_results([success(first, 1), failure(first, 2)])
+        bulk_for(connection).add_successes(workload.id, second.id, successes_of(range(4)))
     with store.read() as connection:
-        found = {row[1]: (row[2], row[3], row[6]) for row in read_results(connection, workload)}
-    new = ("succeeded", second.id, "new")
-    assert found == {0: new, 1: ("succeeded", first.id, success(1)[4]), 2: new, 3: new}
+        found = read_results(connection, workload)
+    new = [ResultRow(workload.id, seq, "succeeded", second.id, 7, 200, "new", facts=TOLD) for seq in range(4)]
+    assert found == [new[0], success(first, 1), *new[2:]]
+
+
+def test_a_name_is_kept_once_and_found_again(store):
+    """Models and tiers of all workloads share their names; the columns hold small numbers."""
+    for number in range(3):
+        with store.write() as connection:
+            workload = add_workload(connection, f"run-{number}")
+            shard = add_shard(connection, workload)
+            told = AnswerFacts(model="openai/gpt-oss-20b", service_tier=("batch", "flex")[number % 2])
+            bulk_for(connection).add_successes(workload.id, shard.id, successes_of([0], facts=told))
+            bulk_for(connection).add_results([success(shard, 1, model=told.model, service_tier=told.service_tier)])
+            assert [row.facts[-2:] for row in read_results(connection, workload)] == [told[-2:], told[-2:]]
+    with store.read() as connection:
+        known = [tuple(row) for row in connection.execute(select(names).order_by(names.c.id))]
+    assert known == [(1, "batch"), (2, "openai/gpt-oss-20b"), (3, "flex")]
+
+
+def test_a_flood_of_names_ends_at_a_bound(store):
+    """A server that answers with another model each time fills the table and no more: what comes then has none, and is kept."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        shard = add_shard(connection, workload)
+        bulk = bulk_for(connection)
+        bulk.add_results([success(shard, 0, model="known")])
+        bulk.add_results([success(shard, seq, model=f"model-{seq:05}") for seq in range(1, MOST_NAMES + 500)])
+        bulk.add_results([success(shard, MOST_NAMES + 500, model="late", service_tier="known")])
+    with store.read() as connection:
+        rows = read_results(connection, workload)
+        assert connection.execute(select(func.count()).select_from(names)).scalar_one() == MOST_NAMES
+    assert [row.facts.model for row in rows[:2]] == ["known", "model-00001"]
+    assert [row.facts.model for row in rows[MOST_NAMES - 1 : MOST_NAMES + 1]] == [f"model-{MOST_NAMES - 1:05}", None]
+    assert (rows[-1].facts.model, rows[-1].facts.service_tier, rows[-1].facts.finish_reason) == (None, "known", "stop")
+
+
+def test_two_that_add_names_at_once_add_each_once(postgres_store):
+    """The second waits until the first has committed, and finds what it added."""
+    with postgres_store.write() as connection:
+        workload = add_workload(connection)
+        shard = add_shard(connection, workload)
+
+    def second() -> None:
+        with postgres_store.write() as connection:
+            bulk_for(connection).add_results([success(shard, 1, model="new", service_tier="other")])
+
+    with ThreadPoolExecutor(1) as pool, postgres_store.write() as connection:
+        bulk_for(connection).add_results([success(shard, 0, model="new")])
+        running = pool.submit(second)
+        wait_for_a_lock(postgres_store)
+    running.result()
+
+    with postgres_store.read() as connection:
+        assert [(row.seq, row.facts.model) for row in read_results(connection, workload)] == [(0, "new"), (1, "new")]
+        assert sorted(connection.scalars(select(names.c.name))) == ["new", "other"]
+
+
+def wait_for_a_lock(store):
+    """Wait until another connection waits for a lock."""
+    query = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    for _ in range(1_000):
+        with store.read() as connection:
+            if connection.execute(query).scalar_one():
+                return
+        threading.Event().wait(0.01)
+    raise AssertionError("nobody waits for a lock")

@@ -100,7 +100,7 @@ def test_answer_of_the_ride_that_won_is_shown(store):
         bulk_for(connection).add_bodies(first.id, [(0, chat_body("of the first ride"))])
         second = add_shard(connection, workload, seqs=[1], state=ShardState.MERGED)
         bulk_for(connection).add_bodies(second.id, [(0, chat_body("of the second ride"))])
-        bulk_for(connection).add_results(workload.id, second.id, [success(0, attempt=1)])
+        bulk_for(connection).add_results([success(second, 0, attempt=1)])
         assert read(connection, "succeeded", "seq", "answer", "attempt")[0] == (0, "of the second ride", 1)
         assert read(connection, "failed", "seq", "error_code") == []
 
@@ -114,9 +114,7 @@ def test_failures_show_the_providers_words(store):
         broken = add_shard(connection, workload, seqs=[5], state=ShardState.MERGED)
         bulk_for(connection).set_states(workload.id, [(5, "failed", 4, 2)])
         connection.execute(text("DELETE FROM results WHERE seq = 5"))
-        bulk_for(connection).add_results(
-            workload.id, broken.id, [failure(5, code="too_long", status=413, message="größe")]
-        )
+        bulk_for(connection).add_results([failure(broken, 5, code="too_long", status=413, message="größe")])
         rows = read(
             connection,
             "failed",

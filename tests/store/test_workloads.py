@@ -21,7 +21,7 @@ from batchkit.store import events, runners, shards, workloads
 from batchkit.store.bulk import bulk_for
 from batchkit.store.runners import RunnerRow
 from batchkit.store.tables import metadata
-from tests.factories import NOW, add_shard, add_workload, failure, settle
+from tests.factories import NOW, add_shard, add_workload, failure, lost_attempt, settle
 
 OPEN_STATES = [state for state in ShardState if state not in {ShardState.MERGED, ShardState.WITHDRAWN}]
 
@@ -259,15 +259,13 @@ def test_failure_reasons_are_grouped_most_frequent_first(store):
         workload = add_workload(connection)
         shard = add_shard(connection, workload, lines=9, state=ShardState.MERGED, request_state=RequestState.PENDING)
         bulk_for(connection).add_results(
-            workload.id,
-            shard.id,
             [
-                failure(0, code="rare", status=422, message="zzz"),
-                failure(1, code="often", status=400, message="first words"),
-                failure(2, code="often", status=499, message="other words"),
-                failure(3, code="often", status=None, message=None),
-                failure(4, code=None, status=None, message=None),
-                failure(5, code=None, status=413, message="too large"),
+                failure(shard, 0, code="rare", status=422, message="zzz"),
+                failure(shard, 1, code="often", status=400, message="first words"),
+                failure(shard, 2, code="often", status=499, message="other words"),
+                failure(shard, 3, code="often", status=None, message=None),
+                failure(shard, 4, code=None, status=None, message=None),
+                failure(shard, 5, code=None, status=413, message="too large"),
             ],
         )
         reasons = workloads.failure_reasons(connection, workload.id)
@@ -283,8 +281,8 @@ def _rows(connection):
     return {
         table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
         for table in metadata.sorted_tables
-        # How a run of an evaluation ended is kept when its workload is cleaned away.
-        if not table.name.startswith(("evaluation", "scores"))
+        # How a run of an evaluation ended is kept when its workload is cleaned away, and names are everybody's.
+        if not table.name.startswith(("evaluation", "scores", "names"))
     }
 
 
@@ -298,9 +296,7 @@ def test_removed_workload_leaves_no_row_anywhere(store):
         gone = add_workload(connection, "gone")
         for state in ShardState:
             shard = add_shard(connection, gone, state=state)
-            bulk_for(connection).add_attempts(
-                gone.id, shard.id, [(0, 0, "transient", 500, "code", "words", None, None)]
-            )
+            bulk_for(connection).add_attempts([lost_attempt(shard, 0, "transient")])
         add_shard(connection, gone, state=ShardState.MERGED, request_state=RequestState.FAILED)
         runners.put(connection, RunnerRow("owner", "watch", "host", gone.id, NOW))
         assert all(count > before[table] for table, count in _rows(connection).items())

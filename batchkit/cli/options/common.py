@@ -1,6 +1,6 @@
 """The options that several verbs share, each with its unit and default, and how they become settings.
 
-What a flag leaves open comes from the environment, then from ``.env``, then from the defaults of ``settings.py``.
+What a flag leaves open comes from the environment, ``.env``, ``batchkit.toml`` or the defaults of ``settings.py``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from batchkit.cli.options.common import completion
+
 if TYPE_CHECKING:
     from batchkit.settings import Settings
 
@@ -30,7 +32,12 @@ WHERE = "Where things are"
 CUTTING = "Cutting and retrying"
 WAITING = "Waiting"
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The workload's name.", show_default=False)]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="The workload's name.", show_default=False, autocompletion=completion.workload_names
+    ),
+]
 
 Home = Annotated[
     Path | None,
@@ -125,6 +132,7 @@ WorkloadName = Annotated[
         metavar="NAME",
         help="The workload's name: the same name again carries on (default the first file's name without its ending).",
         show_default=False,
+        autocompletion=completion.workload_names,
     ),
 ]
 Window = Annotated[

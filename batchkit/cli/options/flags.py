@@ -41,8 +41,10 @@ class CutFlags:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableFlags:
-    """Which rows of a table are taken, and where they go with their answers."""
+    """Which rows of a table are taken, and where they go with their answers; and the file that holds what other flags say."""
 
+    recipe: tables.RecipeFile = None
+    print_recipe: tables.PrintRecipe = False
     query: tables.Query = None
     key: tables.Key = None
     limit: tables.Limit = None

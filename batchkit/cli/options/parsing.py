@@ -50,11 +50,8 @@ def listed(word: str | None) -> tuple[str, ...]:
 
 
 def models_of(words: Sequence[str] | None) -> tuple[str, ...]:
-    """Read the models. Raises ``UsageError`` when there is none."""
-    models = tuple(model for word in words or () for model in listed(word))
-    if not models:
-        raise UsageError("no model is named", hint="for example --model openai/gpt-oss-20b")
-    return models
+    """Read the models."""
+    return tuple(model for word in words or () for model in listed(word))
 
 
 def bounds_of(word: str) -> tuple[float | None, float | None]:
@@ -87,14 +84,15 @@ def tool_choice_of(word: str | None) -> str | dict[str, Any] | None:
     return {"type": "function", "function": {"name": word}}
 
 
-def parameters_of(**given: Any) -> Parameters:
-    """Make the parameters. Raises ``UsageError``, in the words of the flags."""
+def parameters_of(**flags: Any) -> Parameters | None:
+    """Make the parameters of the flags that are not None; None when there is none. Raises ``UsageError``, in the words of the flags."""
     from pydantic import ValidationError  # noqa: PLC0415 - as above
 
     from batchkit.annotation.parameters import Parameters  # noqa: PLC0415 - as above
 
+    given = {name: value for name, value in flags.items() if value is not None}
     try:
-        return Parameters(**given)
+        return Parameters(**given) if given else None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         flag = f"--{str(first['loc'][0]).replace('_', '-')}"

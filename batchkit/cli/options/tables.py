@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from batchkit.cli.options.common import completion
+
 ASKING = "What is asked"
 ANSWERS = "What an answer must be"
 MODEL = "Parameters of the model"
@@ -44,6 +46,7 @@ Name = Annotated[
         metavar="NAME",
         help="The workload's name (default the table's with a digest of everything that makes the requests).",
         show_default=False,
+        autocompletion=completion.workload_names,
     ),
 ]
 Output = Annotated[
@@ -69,15 +72,31 @@ SubmitOnly = Annotated[
     bool,
     typer.Option("--submit-only", metavar="", help="Return once everything is submitted; the same command collects."),
 ]
+RecipeFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--recipe",
+        metavar="FILE",
+        help="Read options from a YAML file; options on the command line beat it.",
+        show_default=False,
+    ),
+]
+PrintRecipe = Annotated[
+    bool,
+    typer.Option(
+        "--print-recipe", metavar="", help="Print the options of this command as a file for --recipe; send nothing."
+    ),
+]
 Tries = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--tries",
         metavar="N",
         min=1,
         help="How often a request is asked before a bad answer is its last: with more tokens when it was cut off, else with"
-        " another seed.",
+        " another seed (default 3).",
         rich_help_panel=ANSWERS,
+        show_default=False,
     ),
 ]
 Models = Annotated[
@@ -90,15 +109,17 @@ Models = Annotated[
         help="Who is asked; several, by commas or by repeating it, are as many annotators.",
         rich_help_panel=ASKING,
         show_default=False,
+        autocompletion=completion.chat_models,
     ),
 ]
 Prompt = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--prompt",
         "-p",
         metavar="TEXT",
-        help="The user message, a Jinja2 template: {{ column }} is the row's own; @FILE reads it from a file.",
+        help="The user message, a Jinja2 template: {{ column }} is the row's own; @FILE reads it from a file. Required here or"
+        " in the recipe.",
         rich_help_panel=ASKING,
         show_default=False,
     ),
@@ -124,13 +145,14 @@ Prefill = Annotated[
     ),
 ]
 Samples = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--samples",
         metavar="N",
         min=1,
-        help="Answers per row and model; each counts as an annotator.",
+        help="Answers per row and model; each counts as an annotator (default 1).",
         rich_help_panel=ASKING,
+        show_default=False,
     ),
 ]
 Image = Annotated[

@@ -13,11 +13,11 @@ from batchkit.datasets import require_extra
 def annotate(
     table: tables.Tables,
     *,
-    prompt: tables.Prompt,
+    prompt: tables.Prompt = None,
     model: tables.Models = None,
     system: tables.System = None,
     prefill: tables.Prefill = None,
-    samples: tables.Samples = 1,
+    samples: tables.Samples = None,
     image: tables.Image = None,
     shrink_images: tables.ShrinkImages = False,
     allow_paths: tables.AllowPaths = False,
@@ -27,7 +27,7 @@ def annotate(
     number: tables.Number = None,
     tools: tables.Tools = None,
     tool_choice: tables.ToolChoice = None,
-    tries: tables.Tries = 3,
+    tries: tables.Tries = None,
     no_instruct: tables.NoInstruct = False,
     temperature: tables.Temperature = None,
     top_p: tables.TopP = None,
@@ -63,12 +63,17 @@ def annotate(
         batchkit annotate a.csv --prompt @ask.j2 --schema a.json -m $MODEL -o b.csv
         batchkit annotate a.csv --prompt @ask.j2 --models $MODEL,openai/gpt-oss-120b
         batchkit annotate a.csv --prompt @ask.j2 -m $MODEL --limit 20 --dry-run
+        batchkit annotate a.csv --prompt @ask.j2 -m $MODEL --print-recipe > a.yaml
+        batchkit annotate b.csv --recipe a.yaml
     """
     require_extra()
     from batchkit.annotation import presets  # noqa: PLC0415 - --help need not wait for what tables need
+    from batchkit.cli.options.common import recipes  # noqa: PLC0415 - as above
 
-    recipe = presets.annotation(
-        parsing.text_of(prompt, "--prompt"),
+    asked = recipes.asked(
+        "annotate",
+        rows,
+        prompt=None if prompt is None else parsing.text_of(prompt, "--prompt"),
         system=None if system is None else parsing.text_of(system, "--system"),
         prefill=prefill,
         models=parsing.models_of(model),
@@ -76,12 +81,12 @@ def annotate(
         choices=parsing.listed(choices),
         pattern=pattern,
         number=None if number is None else parsing.bounds_of(number),
-        tools=parsing.tools_in(tools),
+        tools=tuple(parsing.tools_in(tools)),
         parameters=parsing.parameters_of(
             temperature=temperature,
             top_p=top_p,
             max_completion_tokens=max_completion_tokens,
-            stop=tuple(stop or ()),
+            stop=tuple(stop) if stop else None,
             seed=seed,
             tool_choice=parsing.tool_choice_of(tool_choice),
             response_format=response_format,
@@ -91,12 +96,16 @@ def annotate(
         ),
         samples=samples,
         tries=tries,
-        instruct=not no_instruct,
+        instruct=False if no_instruct else None,
         images=tuple(image or ()),
-        shrink_images=shrink_images,
-        allow_paths=allow_paths,
-        key=rows.key,
-        limit=rows.limit,
+        shrink_images=shrink_images or None,
+        allow_paths=allow_paths or None,
+        review=review,
     )
-    order = parsing.order_of(table, recipe, rows, cut, review=review)
+    asked.require("prompt", "--prompt")
+    asked.require("models", "--model")
+    recipe = presets.annotation(**asked.of_requests)
+    if rows.print_recipe:
+        raise typer.Exit(asked.print())
+    order = parsing.order_of(table, recipe, asked.rows, cut, review=asked.everything.get("review"))
     raise typer.Exit(parsing.carry_out(order, flags.settings(cut), flags.manner(), dry_run=rows.dry_run))

@@ -7,8 +7,10 @@ import typer
 from batchkit.cli.options import common
 from batchkit.cli.options.helptext import help_of
 from batchkit.cli.render import console, exits
+from batchkit.cli.render.help_pages import VerbCommand, VerbGroup
 
 app = typer.Typer(
+    cls=VerbGroup,
     no_args_is_help=True,
     help="Look after the results database: `run` and its like upgrade it by themselves, others may want to do it first.",
 )
@@ -65,4 +67,4 @@ def check(*, home: common.Home = None, database_url: common.DatabaseUrl = None) 
 
 
 for command in (upgrade, check):
-    app.command(help=help_of(command))(command)
+    app.command(cls=VerbCommand, help=help_of(command))(command)

@@ -44,7 +44,9 @@ def run(home: Path, *, use_prefect: bool, verbose: bool) -> int:
 
 def _place(where: common.Where, stage: demo.Stage) -> common.Where:
     """Say where the demo can be looked at: a database that the environment names would get in the way of its own."""
-    is_enough = where.settings().resolved_database_url == stage.settings.resolved_database_url
+    # Under the emulator's address: a key that does not fit that of the project must not end the demo.
+    found = replace(where, base_url=stage.settings.base_url).settings()
+    is_enough = found.resolved_database_url == stage.settings.resolved_database_url
     return where if is_enough else replace(where, database_url=stage.settings.resolved_database_url)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from batchkit.cli.options import parsing, tables
+from batchkit.cli.options.common import completion, parsing, tables
 from batchkit.cli.options.flags import CutFlags, DriveFlags, TableFlags, spread
 from batchkit.datasets import require_extra
 from batchkit.errors import UsageError
@@ -47,14 +47,17 @@ OfWorkload = Annotated[
         help="Look at the answers of a finished workload instead of a table.",
         rich_help_panel=LOOKED_AT,
         show_default=False,
+        autocompletion=completion.workload_names,
     ),
 ]
 As = Annotated[
-    Side,
+    Side | None,
     typer.Option(
         "--as",
-        help="Whether the texts are what users ask or what an assistant answers.",
+        metavar="prompt|answer",
+        help="Whether the texts are what users ask or what an assistant answers (default prompt).",
         rich_help_panel=LOOKED_AT,
+        show_default=False,
     ),
 ]
 PromptColumn = Annotated[
@@ -69,11 +72,18 @@ PromptColumn = Annotated[
 ]
 Model = Annotated[
     str | None,
-    typer.Option("--model", "-m", metavar="MODEL", help="The guard model (default Llama Guard 4).", show_default=False),
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help="The guard model (default Llama Guard 4).",
+        show_default=False,
+        autocompletion=completion.guard_models,
+    ),
 ]
 Only = Annotated[
     Verdict | None,
-    typer.Option("--only", help="Write only the rows with this verdict.", show_default=False),
+    typer.Option("--only", metavar="safe|unsafe", help="Write only the rows with this verdict.", show_default=False),
 ]
 
 
@@ -83,11 +93,11 @@ def moderate(
     *,
     text: TextColumn = None,
     workload: OfWorkload = None,
-    side: As = Side.PROMPT,
+    side: As = None,
     prompt_column: PromptColumn = None,
     only: Only = None,
     model: Model = None,
-    tries: tables.Tries = 3,
+    tries: tables.Tries = None,
     rows: TableFlags,
     cut: CutFlags,
     flags: DriveFlags,
@@ -107,22 +117,31 @@ def moderate(
     """
     require_extra()
     from batchkit.annotation import presets  # noqa: PLC0415 - --help need not wait for what tables need
+    from batchkit.cli.options.common import recipes  # noqa: PLC0415 - as above
 
-    _check_source(table, text, workload, rows.query)
-    settings = flags.settings(cut)
-    recipe = presets.moderation(
-        text or parsing.ANSWER_COLUMN,
-        model=model or presets.GUARD_MODEL,
-        is_answer=workload is not None or side is Side.ANSWER,
+    asked = recipes.asked(
+        "moderate",
+        rows,
+        text=text,
+        model=model,
+        is_answer=None if side is None else side is Side.ANSWER,
         prompt_column=prompt_column,
+        only=only,
         tries=tries,
-        key=rows.key,
-        limit=rows.limit,
     )
+    arguments, rows = asked.of_requests, asked.rows
+    _check_source(table, arguments.get("text"), workload, rows.query)
+    if workload is not None:
+        arguments |= {"text": parsing.ANSWER_COLUMN, "is_answer": True}
+    recipe = presets.moderation(arguments.pop("text"), **arguments)
+    if rows.print_recipe:
+        raise typer.Exit(asked.print())
+    only_these = asked.everything.get("only")
+    settings = flags.settings(cut)
     if workload is None:
-        order = parsing.order_of(table or (), recipe, rows, cut, only=only)
+        order = parsing.order_of(table or (), recipe, rows, cut, only=only_these)
     else:
-        order = parsing.order_of_answers(workload, settings, recipe, rows, cut, only=only)
+        order = parsing.order_of_answers(workload, settings, recipe, rows, cut, only=only_these)
     raise typer.Exit(parsing.carry_out(order, settings, flags.manner(), dry_run=rows.dry_run))
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from batchkit.cli.options import common
+from batchkit.cli.options import common, completion
 from batchkit.cli.render import console, exits
 
 Output = Annotated[
@@ -23,7 +23,14 @@ OpenIt = Annotated[bool, typer.Option("--open", metavar="", help="Open the page 
 
 
 def report(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of a workload or of an evaluation run.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="The name of a workload or of an evaluation run.",
+            autocompletion=completion.workload_names,
+        ),
+    ],
     *,
     output: Output = None,
     rows: Rows = 500,

@@ -7,12 +7,17 @@ from typing import Annotated
 
 import typer
 
-from batchkit.cli.options import common
+from batchkit.cli.options import common, completion
 from batchkit.cli.render import console, exits
 
 MaybeName = Annotated[
     str | None,
-    typer.Argument(metavar="NAME", help="The workload's name (default all, a line each).", show_default=False),
+    typer.Argument(
+        metavar="NAME",
+        help="The workload's name (default all, a line each).",
+        show_default=False,
+        autocompletion=completion.workload_names,
+    ),
 ]
 Target = Annotated[
     Path, typer.Argument(metavar="OUT", help="The file to write: .jsonl, .csv or .parquet.", show_default=False)

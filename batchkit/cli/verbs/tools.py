@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from batchkit.cli.options import common
+from batchkit.cli.options import common, completion
 from batchkit.cli.render import console, exits
 
 _DEMO_HOME = Path("batchkit-demo")
@@ -126,6 +126,7 @@ def emulator(
             help="A ready-made scenario, or a .toml or .json file (default what the directory was last served with, at"
             " first clean).",
             show_default=False,
+            autocompletion=completion.scenario_names,
         ),
     ] = None,
     speed: Annotated[

@@ -6,18 +6,19 @@ from typing import Annotated
 
 import typer
 
-from batchkit.cli.options import parsing, tables
+from batchkit.cli.options.common import completion, parsing, tables
 from batchkit.cli.options.flags import CutFlags, DriveFlags, TableFlags, spread
 from batchkit.datasets import require_extra
 
 SOUND = "How it is transcribed"
 
 AudioColumn = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--audio",
         metavar="COLUMN",
-        help="The column with the addresses of the audio: http(s)://, or data: with the audio itself.",
+        help="The column with the addresses of the audio: http(s)://, or data: with the audio itself. Required"
+        " here or in the recipe.",
         rich_help_panel=SOUND,
         show_default=False,
     ),
@@ -31,6 +32,7 @@ Model = Annotated[
         help="Who listens (default whisper-large-v3-turbo, with --translate whisper-large-v3).",
         rich_help_panel=SOUND,
         show_default=False,
+        autocompletion=completion.speech_models,
     ),
 ]
 Translate = Annotated[
@@ -57,12 +59,13 @@ Prompt = Annotated[
     ),
 ]
 Timestamps = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--timestamps",
         metavar="WORDS",
-        help="segment, word, or both with a comma; quality is judged by segments.",
+        help="segment, word, or both with a comma; quality is judged by segments (default segment).",
         rich_help_panel=SOUND,
+        show_default=False,
     ),
 ]
 Temperature = Annotated[
@@ -75,14 +78,14 @@ Temperature = Annotated[
 def transcribe(
     table: tables.Tables,
     *,
-    audio: AudioColumn,
+    audio: AudioColumn = None,
     model: Model = None,
     translate: Translate = False,
     language: Language = None,
     prompt: Prompt = None,
-    timestamps: Timestamps = "segment",
+    timestamps: Timestamps = None,
     temperature: Temperature = None,
-    tries: tables.Tries = 3,
+    tries: tables.Tries = None,
     rows: TableFlags,
     cut: CutFlags,
     flags: DriveFlags,
@@ -104,18 +107,24 @@ def transcribe(
     """
     require_extra()
     from batchkit.annotation import presets  # noqa: PLC0415 - --help need not wait for what tables need
+    from batchkit.cli.options.common import recipes  # noqa: PLC0415 - as above
 
-    recipe = presets.transcription(
-        audio,
+    asked = recipes.asked(
+        "transcribe",
+        rows,
+        audio=audio,
         model=model,
-        translate=translate,
+        translate=translate or None,
         language=language,
         prompt=None if prompt is None else parsing.text_of(prompt, "--prompt"),
         timestamps=parsing.listed(timestamps),
         temperature=temperature,
         tries=tries,
-        key=rows.key,
-        limit=rows.limit,
     )
-    order = parsing.order_of(table, recipe, rows, cut)
+    asked.require("audio", "--audio")
+    arguments = asked.of_requests
+    recipe = presets.transcription(arguments.pop("audio"), **arguments)
+    if rows.print_recipe:
+        raise typer.Exit(asked.print())
+    order = parsing.order_of(table, recipe, asked.rows, cut)
     raise typer.Exit(parsing.carry_out(order, flags.settings(cut), flags.manner(), dry_run=rows.dry_run))

@@ -6,11 +6,17 @@ from typing import Annotated
 
 import typer
 
+from batchkit.cli.options.common import completion
 from batchkit.cli.options.flags import DriveFlags, spread
 
 MaybeName = Annotated[
     str | None,
-    typer.Argument(metavar="NAME", help="The workload's name (default all that are open).", show_default=False),
+    typer.Argument(
+        metavar="NAME",
+        help="The workload's name (default all that are open).",
+        show_default=False,
+        autocompletion=completion.workload_names,
+    ),
 ]
 
 

@@ -1,0 +1,202 @@
+"""Recipe files: what the options of ``annotate``, ``transcribe`` and ``moderate`` say, as YAML.
+
+The keys are the keyword arguments of the Python functions of these names, so the same content makes the same requests and the
+same default name, wherever it comes from. A path of a schema begins in the file's folder; outputs are written relative to the
+working directory, as from the command line.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from batchkit.annotation.parameters import Parameters
+from batchkit.annotation.presets import read_json
+from batchkit.answers.check import compiled_schema
+from batchkit.answers.rules import Pattern
+from batchkit.errors import UsageError
+from batchkit.files.checked_yaml import invalid, read_yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pydantic import ValidationInfo
+
+    from batchkit.files.checked_yaml import Place
+
+RecipeKind = Literal["annotate", "transcribe", "moderate"]
+#: The keys that say what an answer must be; an answer is one thing.
+ANSWER_KEYS = ("schema", "choices", "pattern", "number", "tools")
+_LINE_WIDTH = 120
+#: Line ends and marks that a YAML reader changes unless they are escaped.
+_OTHER_BREAKS = re.compile("[\r\x85\u2028\u2029\ufeff]")
+
+
+def _listed(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _schema(value: Any, info: ValidationInfo) -> Any:
+    """Read a schema from its file; the path of a pydantic model stays as it is."""
+    if isinstance(value, str) and info.context is not None:
+        path = Path(info.context["folder"]) / value
+        if ":" in value and not path.exists():
+            return value
+        try:
+            value = read_json(path, "schema")
+        except UsageError as error:
+            raise ValueError(error.message) from None
+    if isinstance(value, dict):
+        try:
+            compiled_schema(value)
+        except UsageError as error:
+            raise ValueError(error.message) from None
+    return value
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _TableRecipe(BaseModel):
+    """What the three have in common. None is the same as a key that is not there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    query: str | None = None
+    key: str | None = None
+    limit: Count | None = None
+    name: str | None = None
+    output: str | None = None
+    raw_csv: bool | None = None
+    tries: Count | None = None
+
+
+class AnnotateRecipe(_TableRecipe):
+    """What ``annotate`` is told."""
+
+    prompt: str | None = None
+    models: Texts | None = None
+    system: str | None = None
+    prefill: str | None = None
+    samples: Count | None = None
+    images: Texts | None = None
+    shrink_images: bool | None = None
+    allow_paths: bool | None = None
+    schema_: Annotated[dict[str, Any] | str | None, BeforeValidator(_schema)] = Field(default=None, alias="schema")
+    choices: Texts | None = None
+    pattern: Pattern | None = None
+    number: tuple[float | None, float | None] | None = None
+    tools: Annotated[tuple[dict[str, Any], ...], Field(min_length=1)] | None = None
+    instruct: bool | None = None
+    parameters: Parameters | None = None
+    review: str | None = None
+
+
+class TranscribeRecipe(_TableRecipe):
+    """What ``transcribe`` is told."""
+
+    audio: str | None = None
+    model: str | None = None
+    translate: bool | None = None
+    language: str | None = None
+    prompt: str | None = None
+    timestamps: Annotated[tuple[Literal["segment", "word"], ...], BeforeValidator(_listed)] | None = None
+    temperature: float | None = None
+
+
+class ModerateRecipe(_TableRecipe):
+    """What ``moderate`` is told."""
+
+    text: str | None = None
+    model: str | None = None
+    is_answer: bool | None = None
+    prompt_column: str | None = None
+    only: Literal["safe", "unsafe"] | None = None
+
+
+_MODELS: dict[RecipeKind, type[_TableRecipe]] = {
+    "annotate": AnnotateRecipe,
+    "transcribe": TranscribeRecipe,
+    "moderate": ModerateRecipe,
+}
+
+
+class _RecipeDumper(yaml.SafeDumper):  # type: ignore[misc] # it brings no types
+    """Writes texts of several lines as blocks, which can be edited, and everything where it belongs."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the name is the library's
+        return True
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    style = "|" if "\n" in text else None
+    if _OTHER_BREAKS.search(text):
+        style = '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_RecipeDumper.add_representer(str, _represent_text)
+
+
+def read_recipe_file(path: Path, kind: RecipeKind) -> dict[str, Any]:
+    """Read a recipe; returns the keyword arguments that it gives, ``parameters`` as ``Parameters``, a schema's file as its content.
+
+    Raises ``InputInvalid`` with every problem by line and column, and ``InputUnreadable``.
+    """
+    model = _MODELS[kind]
+    file, flaws = read_yaml(path, what="a recipe", example="`prompt: ...`, `models: [...]`")
+    try:
+        recipe = model.model_validate(file.document, context={"folder": path.absolute().parent})
+    except ValidationError as error:
+        raise invalid([*flaws, *file.flaws_of(error, model)]) from None
+    keywords = _given(recipe)
+    flaws += [file.flaw(place, reason, points_at_key=True) for place, reason in _contradictions(keywords)]
+    if flaws:
+        raise invalid(flaws)
+    return keywords
+
+
+def combined(recipe: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Combine keyword arguments of a recipe with those of flags, which win; ``parameters`` are combined one by one.
+
+    A flag that says what an answer must be takes the place of whatever the recipe says about that.
+    """
+    says_answer = any(key in flags for key in ANSWER_KEYS)
+    kept = {key: value for key, value in recipe.items() if not (says_answer and key in ANSWER_KEYS)}
+    both = {**kept, **flags}
+    if "parameters" in recipe and "parameters" in flags:
+        given = flags["parameters"]
+        update = {name: getattr(given, name) for name in given.model_fields_set}
+        both["parameters"] = recipe["parameters"].model_copy(update=update)
+    return both
+
+
+def recipe_text(keywords: Mapping[str, Any], kind: RecipeKind) -> str:
+    """Write keyword arguments as a recipe file that stands by itself: texts and schemas are in it, not their files.
+
+    Raises ``UsageError`` for a schema that cannot be read.
+    """
+    try:
+        recipe = _MODELS[kind].model_validate(dict(keywords), context={"folder": Path.cwd()})
+    except ValidationError as error:
+        found = error.errors(include_url=False)[0]
+        raise UsageError(f"{'.'.join(map(str, found['loc']))}: {found['msg'].removeprefix('Value error, ')}") from None
+    content = recipe.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+    return str(yaml.dump(content, Dumper=_RecipeDumper, sort_keys=False, allow_unicode=True, width=_LINE_WIDTH))
+
+
+def _given(recipe: BaseModel) -> dict[str, Any]:
+    """Return what a file says, by the names of the keyword arguments."""
+    named = {field.alias or name: getattr(recipe, name) for name, field in type(recipe).model_fields.items()}
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _contradictions(keywords: Mapping[str, Any]) -> Iterator[tuple[Place, str]]:
+    first, *others = [key for key in ANSWER_KEYS if key in keywords] or [""]
+    for key in others:
+        yield (key,), f"`{first}` and `{key}` exclude each other: an answer is one thing"

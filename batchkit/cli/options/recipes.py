@@ -1,0 +1,73 @@
+"""What a command asks of a table: its flags, and the recipe file that they beat."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from batchkit.annotation.recipe_file import combined, read_recipe_file, recipe_text
+from batchkit.cli.render import exits
+from batchkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from batchkit.annotation.recipe_file import RecipeKind
+    from batchkit.cli.options.flags import TableFlags
+
+#: What belongs to the run and not to its requests.
+_OF_THE_RUN = ("query", "name", "output", "raw_csv", "review", "only")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What flags and recipe say together, by the keyword arguments of the Python function ``kind``."""
+
+    kind: RecipeKind
+    everything: Mapping[str, Any]
+    flags: TableFlags
+
+    @property
+    def of_requests(self) -> dict[str, Any]:
+        """What the requests are made of: the arguments of a preset."""
+        return {name: value for name, value in self.everything.items() if name not in _OF_THE_RUN}
+
+    @property
+    def rows(self) -> TableFlags:
+        """The flags of the table, with what the recipe says about it."""
+        said = self.everything
+        return replace(
+            self.flags,
+            query=said.get("query"),
+            key=said.get("key"),
+            limit=said.get("limit"),
+            name=said.get("name"),
+            output=said.get("output"),
+            raw_csv=said.get("raw_csv", False),
+        )
+
+    def require(self, name: str, flag: str) -> None:
+        """Raise ``UsageError`` when neither flag nor recipe gives a value."""
+        if not self.everything.get(name):
+            raise UsageError(f"{flag} is missing", hint=f"give {flag}, or `{name}:` in the file of --recipe")
+
+    def print(self) -> int:
+        """Print it as a recipe file; returns the exit code. Raises ``UsageError``."""
+        head = f"# batchkit {self.kind} TABLE --recipe FILE\n"
+        sys.stdout.flush()
+        sys.stdout.buffer.write((head + recipe_text(self.everything, self.kind)).encode())
+        sys.stdout.buffer.flush()
+        return exits.SUCCEEDED
+
+
+def asked(kind: RecipeKind, rows: TableFlags, **flags: Any) -> Asked:
+    """Read the recipe that the flags name, and combine it with them; a flag that is None or empty was not given.
+
+    Raises ``InputInvalid`` and ``InputUnreadable`` for the recipe.
+    """
+    of_table = {"query": rows.query, "key": rows.key, "limit": rows.limit, "name": rows.name, "output": rows.output}
+    told = {**of_table, "raw_csv": rows.raw_csv or None, **flags}
+    given = {name: value for name, value in told.items() if value is not None and value != ()}
+    recipe = {} if rows.recipe is None else read_recipe_file(rows.recipe, kind)
+    return Asked(kind, combined(recipe, given), rows)

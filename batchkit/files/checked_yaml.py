@@ -1,0 +1,168 @@
+"""YAML files that a pydantic model describes: everything that is wrong in one is found at once, with line and column."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, get_args
+
+import yaml
+from pydantic import BaseModel
+
+from batchkit.errors import InputInvalid, InputUnreadable, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from pydantic import ValidationError
+
+#: Where something stands in a document, as pydantic names places: keys and positions.
+Place = tuple[str | int, ...]
+_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw(Problem):
+    """A problem of a document; ``line`` and ``column`` start at 1."""
+
+    column: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line}:{self.column}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class YamlFile:
+    """A mapping that was read from a file, and where everything in it stands."""
+
+    path: Path
+    root: yaml.Node
+    document: dict[Any, Any]
+
+    def flaw(self, place: Place, reason: str, *, points_at_key: bool = False) -> Flaw:
+        """Return a problem at a place; where the place is not written, at the mapping or list that it should be in."""
+        mark = _mark(self.root, place, points_at_key=points_at_key)
+        return Flaw(str(self.path), mark.line + 1, reason, mark.column + 1)
+
+    def unknown_key(self, place: Place, known: Iterable[str]) -> Flaw:
+        """Return the problem of a key that is none of the ``known`` ones."""
+        return self.flaw(place, f"there is no key {str(place[-1])!r}{or_rather(place[-1], known)}", points_at_key=True)
+
+    def flaws_of(self, error: ValidationError, model: type[BaseModel], *, hidden: Iterable[str] = ()) -> list[Flaw]:
+        """Return the problems that the model found; ``hidden`` are names of fields that no file has."""
+        return [self._flaw_of(found, model, set(hidden)) for found in error.errors(include_url=False)]
+
+    def _flaw_of(self, error: Any, model: type[BaseModel], hidden: set[str]) -> Flaw:
+        place: Place = error["loc"]
+        if error["type"] == "extra_forbidden":
+            return self.unknown_key(place, _keys_at(place, model) - hidden)
+        if error["type"] == "missing":
+            return self.flaw(place, f"the key {str(place[-1])!r} is missing")
+        reason = error["msg"].removeprefix("Value error, ")
+        if error["type"] == "string_type" and isinstance(error["input"], bool):
+            reason = "YAML takes this for true or false: put it in quotes"
+        shown = [str(part) for part in place if isinstance(part, str)]
+        if error["type"] == "union_tag_invalid":
+            kind, kinds = error["input"].get("kind"), error["ctx"]["expected_tags"]
+            near = or_rather(kind, kinds.replace("'", "").split(", "))
+            # The list is called by the plural of what it holds.
+            reason = f"there is no {shown[-1].removesuffix('s')} {kind!r}{near} ({kinds})"
+        return self.flaw(place, f"{shown[-1]}: {reason}" if shown else reason)
+
+
+def read_yaml(path: Path, *, what: str, example: str) -> tuple[YamlFile, list[Flaw]]:
+    """Read a file that holds a mapping; returns it with its repeated keys.
+
+    ``what`` names such a file in an error ("a suite"), ``example`` is the beginning of one. Raises ``InputInvalid`` with the
+    place, and ``InputUnreadable``.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise InputUnreadable(path, f"cannot be read: {reason}", f"name the YAML file of {what}") from error
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        said = getattr(error, "problem", None) or str(error)
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        raise invalid([Flaw(str(path), line, f"not valid YAML: {said}", column)]) from None
+    if root is None or not isinstance(document, dict):
+        raise invalid([Flaw(str(path), 1, f"{what} is a mapping: {example}")])
+    file = YamlFile(path, root, document)
+    return file, _repeated_keys(path, root)
+
+
+def invalid(flaws: Iterable[Flaw]) -> InputInvalid:
+    """Make the error of problems, in the order of the file."""
+    ordered = sorted(flaws, key=lambda flaw: (flaw.line, flaw.column))
+    return InputInvalid(list(ordered[:_SHOWN]), len(ordered))
+
+
+def or_rather(name: object, known: Iterable[str]) -> str:
+    """Return the nearest known name as the end of a sentence, "" when none is near."""
+    near = get_close_matches(str(name), sorted(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _mark(node: yaml.Node, place: Place, *, points_at_key: bool) -> yaml.Mark:
+    mark = node.start_mark
+    for part in place:
+        if isinstance(node, yaml.MappingNode):
+            entry = next(((key, value) for key, value in node.value if key.value == str(part)), None)
+            if entry is not None:
+                key, node = entry
+                mark = key.start_mark if points_at_key else node.start_mark
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            mark = node.start_mark
+    return mark
+
+
+def _repeated_keys(path: Path, node: yaml.Node) -> list[Flaw]:
+    """Find keys that a mapping has twice: YAML's reader keeps the last one without a word."""
+    found: list[Flaw] = []
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            found += _repeated_keys(path, item)
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                mark = key.start_mark
+                found.append(Flaw(str(path), mark.line + 1, f"the key {key.value!r} is there twice", mark.column + 1))
+            seen.add(str(key.value))
+            found += _repeated_keys(path, value)
+    return found
+
+
+def _keys_at(place: Place, model: type[BaseModel]) -> set[str]:
+    """Name the keys that could stand where one stands that could not."""
+    models: list[type[BaseModel]] = [model]
+    for part in place[:-1]:
+        if not isinstance(part, str):
+            continue
+        tagged = [model for model in models if part in _kinds(model)]
+        inside = [
+            found
+            for model in models
+            for name, field in model.model_fields.items()
+            if part in {name, field.alias}
+            for found in _models_in(field.annotation)
+        ]
+        models = tagged or inside or models
+    return {field.alias or name for model in models for name, field in model.model_fields.items()}
+
+
+def _kinds(model: type[BaseModel]) -> tuple[Any, ...]:
+    kind = model.model_fields.get("kind")
+    return get_args(kind.annotation) if kind is not None else ()
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _models_in(part)]

@@ -1,0 +1,112 @@
+"""What an answer says about itself, read in two ways: with the careful reader, and by the million for answers of the usual shape.
+
+This is the one place of the merge that knows the members of a body that become columns of ``results``. A property test compares
+the two readers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+from msgspec import Meta, Struct
+
+from batchkit.files import jsonl
+from batchkit.store.rows import AnswerFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_MAX_TOKENS: Final = 2**31 - 1
+_MAX_WORD_CHARS: Final = 200
+
+_Tokens = Annotated[int, Meta(ge=0, le=_MAX_TOKENS)]
+
+
+class _Usage(Struct, gc=False):
+    prompt_tokens: _Tokens | None = None
+    completion_tokens: _Tokens | None = None
+    total_tokens: _Tokens | None = None
+
+
+class _Choice(Struct, gc=False):
+    finish_reason: Literal["stop", "length", "tool_calls", "function_call", "content_filter"] | None = None
+
+
+class PlainBody(Struct, gc=False):
+    """A body of the usual shape; one that has neither choices nor a text is no answer."""
+
+    choices: list[_Choice] = []
+    text: str | None = None
+    usage: _Usage | None = None
+    error: None = None
+    model: str | None = None
+    service_tier: str | None = None
+
+
+_NO_USAGE: Final = _Usage()
+_NO_CHOICES: Final = [_Choice()]
+
+
+def fact_columns(bodies: list[PlainBody]) -> tuple[list[Any], ...] | None:
+    """Read the facts of answers: a column for each of ``AnswerFacts``.
+
+    None when one of the bodies has neither a choice nor a text, or a name that cannot be stored as it is.
+    """
+    choices = [body.choices for body in bodies]
+    if not all(choices):
+        if any(not body.choices and body.text is None for body in bodies):
+            return None
+        choices = [body.choices or _NO_CHOICES for body in bodies]
+    usages = [body.usage or _NO_USAGE for body in bodies]
+    models = _shared([body.model for body in bodies])
+    tiers = _shared([body.service_tier for body in bodies])
+    if not are_words({*models, *tiers}):
+        return None
+    columns: dict[str, list[Any]] = {
+        "finish_reason": [of_body[0].finish_reason for of_body in choices],
+        "prompt_tokens": [usage.prompt_tokens for usage in usages],
+        "completion_tokens": [usage.completion_tokens for usage in usages],
+        "total_tokens": [usage.total_tokens for usage in usages],
+        "model": models,
+        "service_tier": tiers,
+    }
+    return tuple(columns[name] for name in AnswerFacts._fields)
+
+
+def facts_of(body: Any) -> AnswerFacts:
+    """Read the facts of any body, as far as it has them."""
+    if not isinstance(body, dict):
+        return AnswerFacts()
+    choices = body.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    usage = body.get("usage")
+    return AnswerFacts(
+        finish_reason=_word(choice, "finish_reason"),
+        prompt_tokens=_tokens(usage, "prompt_tokens"),
+        completion_tokens=_tokens(usage, "completion_tokens"),
+        total_tokens=_tokens(usage, "total_tokens"),
+        model=_word(body, "model"),
+        service_tier=_word(body, "service_tier"),
+    )
+
+
+def are_words(words: Iterable[str | None]) -> bool:
+    """Whether each of these is stored as it is: see ``jsonl.storable_word``."""
+    given = [word for word in words if word is not None]
+    lengths = set(map(len, given)) or {1}
+    return min(lengths) > 0 and max(lengths) <= _MAX_WORD_CHARS and "".join(given).isprintable()
+
+
+def _shared(words: list[str | None]) -> list[str | None]:
+    """Let all rows hold the same text where all have an equal one, as they mostly do: a shard's facts wait in memory."""
+    return words[:1] * len(words) if len(set(words)) == 1 else words
+
+
+def _word(value: Any, name: str) -> str | None:
+    word = value.get(name) if isinstance(value, dict) else None
+    return jsonl.storable_word(word) if isinstance(word, str) else None
+
+
+def _tokens(value: Any, name: str) -> int | None:
+    count = value.get(name) if isinstance(value, dict) else None
+    return count if type(count) is int and 0 <= count <= _MAX_TOKENS else None

@@ -1,0 +1,195 @@
+"""One row type for each table that holds a row per request; everything else that is to be known of its columns is derived.
+
+A field is a column, in the table's order; its annotation says what the column holds, ``| None`` that it may be NULL, a default of 0
+that the database has it, too. A field that is itself a row type stands for the columns of that type. ``tables`` makes its columns
+of these, ``bulk`` its statements, ``binary`` the format of a COPY, and ``results`` what it reads back: a new column of ``results``
+is a field here, the merge that fills it and the export that shows it (besides its migration).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+from sqlalchemy import BigInteger, Column, Integer, SmallInteger, Text, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from sqlalchemy.types import TypeEngine
+
+#: SQLite numbers rows by itself only for a column of exactly this type.
+ROW_ID: Final = BigInteger().with_variant(Integer, "sqlite")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a column holds: its type in the schema, and the one that a COPY of Postgres calls it by.
+
+    ``repeats`` says that many rows have the same few values; ``is_name`` that rows hold a name where the table has its number
+    in ``names``.
+    """
+
+    sql: TypeEngine[Any]
+    copy: str
+    is_key: bool = False
+    repeats: bool = False
+    is_name: bool = False
+
+
+Key = Annotated[int, Kind(ROW_ID, "int8", is_key=True)]
+Id = Annotated[int, Kind(ROW_ID, "int8")]
+Place = Annotated[int, Kind(BigInteger(), "int8")]
+Count = Annotated[int, Kind(Integer(), "int4")]
+Small = Annotated[int, Kind(SmallInteger(), "int2")]
+Word = Annotated[str, Kind(Text(), "text", repeats=True)]
+Words = Annotated[str, Kind(Text(), "text")]
+Name = Annotated[str, Kind(SmallInteger(), "int2", is_name=True)]
+
+
+class RequestRow(NamedTuple):
+    """A row of ``requests``: one input line, with the place of its line (in bytes) in the file of its last shard."""
+
+    workload_id: Key
+    seq: Key
+    custom_id: Words
+    shard_id: Id
+    line_offset: Place
+    line_length: Count
+    state: Word
+    attempts: Small = 0
+    expiries: Small = 0
+
+
+class AnswerFacts(NamedTuple):
+    """What an answer says about itself; None where it does not. ``model`` is the one that the provider says answered."""
+
+    finish_reason: Word | None = None
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
+    total_tokens: Count | None = None
+    model: Name | None = None
+    service_tier: Name | None = None
+
+
+class ResultRow(NamedTuple):
+    """A row of ``results``: the final result of a request, from the answer of ``shard_id``; ``attempt`` counts from 0."""
+
+    workload_id: Key
+    seq: Key
+    state: Word
+    shard_id: Id
+    attempt: Small
+    status_code: Small | None = None
+    request_id: Words | None = None
+    error_code: Word | None = None
+    error_message: Words | None = None
+    facts: AnswerFacts = AnswerFacts()
+
+
+class BodyRow(NamedTuple):
+    """A row of ``bodies``: an answer, as JSON text."""
+
+    shard_id: Key
+    seq: Key
+    body: Words
+
+
+class AttemptRow(NamedTuple):
+    """A row of ``attempts``: one that did not end well; ``attempt`` counts from 0, ``kind`` is the outcome's word.
+
+    It has tokens when it was paid for: its answer broke the workload's rules.
+    """
+
+    shard_id: Key
+    seq: Key
+    workload_id: Id
+    attempt: Small
+    kind: Word
+    status_code: Small | None = None
+    error_code: Word | None = None
+    error_message: Words | None = None
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
+
+
+#: The row types, by the names of their tables.
+_TYPES: Final[dict[str, type[Any]]] = {
+    "requests": RequestRow,
+    "results": ResultRow,
+    "bodies": BodyRow,
+    "attempts": AttemptRow,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A column of a table."""
+
+    name: str
+    kind: Kind
+    is_nullable: bool
+    default: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The columns of a table that a bulk statement writes: ``common`` have one value for all rows, ``own`` one for each."""
+
+    table: str
+    common: tuple[Field, ...]
+    own: tuple[Field, ...]
+
+    @property
+    def names(self) -> str:
+        """The columns as SQL lists them, the common ones first."""
+        return ", ".join(field.name for field in (*self.common, *self.own))
+
+    @property
+    def replacing(self) -> str:
+        """What an upsert sets: every column but the key, to the value of the row that was to be inserted."""
+        replaced = (field.name for field in (*self.common, *self.own) if not field.kind.is_key)
+        return ", ".join(f"{name} = excluded.{name}" for name in replaced)
+
+
+def fields_of(row_type: type[Any]) -> tuple[Field, ...]:
+    """List the columns that a row type stands for, in order."""
+    found: list[Field] = []
+    defaults = row_type._field_defaults
+    for name, hint in get_type_hints(row_type, include_extras=True).items():
+        is_nullable = get_origin(hint) in {Union, UnionType}
+        (inner,) = (part for part in get_args(hint) if part is not type(None)) if is_nullable else (hint,)
+        if get_origin(inner) is Annotated:
+            default = None if is_nullable else defaults.get(name)
+            found.append(Field(name, inner.__metadata__[0], is_nullable, default))
+        else:
+            found += fields_of(inner)
+    return tuple(found)
+
+
+def columns(table: str) -> Iterator[Column[Any]]:
+    """Make the columns of a table."""
+    for field in fields_of(_TYPES[table]):
+        yield Column(
+            field.name,
+            field.kind.sql,
+            primary_key=field.kind.is_key,
+            autoincrement=False if field.kind.is_key else "auto",
+            nullable=field.is_nullable,
+            server_default=None if field.default is None else text(str(field.default)),
+        )
+
+
+def layout(table: str, *, common: Iterable[str] = (), without: Iterable[str] = ()) -> Layout:
+    """Choose what a statement writes: all columns of a table but ``without``, of which some have one value for all rows."""
+    every = {field.name: field for field in fields_of(_TYPES[table])}
+    shared = tuple(every.pop(name) for name in common)
+    for name in without:
+        del every[name]
+    return Layout(table, shared, tuple(every.values()))
+
+
+def flat(rows: Iterable[ResultRow]) -> list[Sequence[Any]]:
+    """Write results out column by column, as their table has them."""
+    return [(*row[:-1], *row.facts) for row in rows]

@@ -1,0 +1,300 @@
+"""Settings: where each comes from, what ``batchkit.toml`` may hold, and where in it a mistake is."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchkit import settings as settings_module
+from batchkit.errors import ConfigurationError
+from batchkit.settings import Settings, load_settings, origins_of_settings
+from batchkit.settings_file import SettingsFile
+
+ELSEWHERE = "https://llm.example.org/v1"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Work in a folder two levels below the one where a test writes its file."""
+    work = tmp_path / "project" / "data" / "march"
+    work.mkdir(parents=True)
+    monkeypatch.chdir(work)
+    monkeypatch.setattr(settings_module, "_warned", set())
+    return tmp_path / "project"
+
+
+def write(folder, text):
+    """Write the file of a project; returns its path."""
+    path = folder / "batchkit.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refusal(**flags):
+    """Load settings that are wrong; returns the error's lines."""
+    with pytest.raises(ConfigurationError) as raised:
+        load_settings(**flags)
+    assert raised.value.exit_code == 2
+    assert raised.value.hint
+    return raised.value.message.splitlines()
+
+
+def key_of(settings):
+    """Return the key of settings that have one."""
+    assert settings.api_key is not None
+    return settings.api_key.get_secret_value()
+
+
+def test_a_flag_beats_the_environment_which_beats_dotenv_which_beats_the_file(folder, monkeypatch):
+    """Each source gives what those before it leave open."""
+    file = write(folder, "[batchkit]\ntransfers = 1\nmax_attempts = 1\nhttp_attempts = 1\nmax_expiries = 1\n")
+    Path(".env").write_text("BATCHKIT_TRANSFERS=2\nBATCHKIT_MAX_ATTEMPTS=2\nBATCHKIT_HTTP_ATTEMPTS=2\n")
+    monkeypatch.setenv("BATCHKIT_TRANSFERS", "3")
+    monkeypatch.setenv("BATCHKIT_MAX_ATTEMPTS", "3")
+    settings = load_settings(transfers=4, poll_interval_seconds=None)
+    found = (settings.transfers, settings.max_attempts, settings.http_attempts, settings.max_expiries)
+    assert found == (4, 3, 2, 1)
+    assert origins_of_settings({"transfers": 4}) == {
+        "transfers": "a flag",
+        "max_attempts": "the environment",
+        "http_attempts": ".env",
+        "max_expiries": f"{file}:5",
+    }
+
+
+def test_without_a_file_everything_is_as_before():
+    """No file, no variables: the defaults."""
+    assert load_settings() == Settings()
+    assert origins_of_settings({}) == {}
+
+
+def test_the_nearest_file_counts_and_only_it(folder):
+    """Files are not combined; one in the working directory is named without its folder."""
+    write(folder, "[batchkit]\ntransfers = 3\nmax_attempts = 3\n")
+    Path("batchkit.toml").write_text("[batchkit]\ntransfers = 5\n")
+    settings = load_settings()
+    assert (settings.transfers, settings.max_attempts) == (5, 5)
+    assert origins_of_settings({}) == {"transfers": "batchkit.toml:2"}
+
+
+def test_relative_paths_begin_in_the_folder_of_the_file(folder, monkeypatch):
+    """Absolute ones and addresses stay as they are; ``~`` is the user's own folder, since no shell reads the file."""
+    write(folder, '[batchkit]\nhome = "work"\nshared_folder = "/mnt/all"\ndatabase_url = "sqlite:///db/results.db"\n')
+    settings = load_settings()
+    assert settings.home == folder / "work"
+    assert settings.shared_folder == Path("/mnt/all")
+    assert settings.resolved_database_url == f"sqlite:///{folder}/db/results.db"
+    write(folder, '[batchkit]\ndatabase_url = "sqlite:///:memory:"\n')
+    assert load_settings().database_url == "sqlite:///:memory:", "its refusal is the store's"
+    write(folder, '[batchkit]\nhome = "~/work"\ndatabase_url = "sqlite:////data/results.db"\n')
+    monkeypatch.setenv("HOME", "/home/somebody")
+    settings = load_settings()
+    assert settings.home == Path("/home/somebody/work")
+    assert settings.database_url == "sqlite:////data/results.db"
+
+
+def test_notifications_have_a_table_of_their_own(folder, monkeypatch):
+    """Its keys are settings too, so the environment beats them; the address is not shown."""
+    write(folder, '[notify]\nurl = "https://hooks.example.org/T1/secret-part"\nformat = "slack"\n')
+    settings = load_settings()
+    assert (settings.notify_url, settings.notify_format) == ("https://hooks.example.org/T1/secret-part", "slack")
+    assert "secret-part" not in f"{settings} {settings!r}"
+    monkeypatch.setenv("BATCHKIT_NOTIFY_URL", "https://other.example.org/")
+    assert load_settings().notify_url == "https://other.example.org/"
+
+
+WRONG = """\
+transfers = 3
+[batchkit]
+widnow = "24h"
+window = "1h"
+shard_lines = [
+  1,
+]
+max-window = "7d"
+BATCHKIT_HOME = "x"
+notify_format = "slack"
+poll_interval_seconds = -1
+[notify]
+url = "ftp://hooks.example.org/secret-part"
+fromat = "json"
+[notfy]
+"""
+
+
+def test_every_mistake_is_told_with_its_line(folder):
+    """Unknown tables and keys with the nearest name, wrong values with the reason; in one go, in the file's order."""
+    file = write(folder, WRONG)
+    lines = refusal()
+    said = dict(line.removeprefix(f"{file}:").split(": ", 1) for line in lines)
+    assert list(said) == ["1", "3", "4", "5", "8", "9", "10", "11", "13", "14", "15"]
+    assert said["1"] == "transfers does not belong here: write transfers below [batchkit]"
+    assert said["3"] == "there is no setting 'widnow'; did you mean 'window'?"
+    assert said["4"].startswith("window: a completion window is 24h to 7d")
+    assert said["5"].startswith("shard_lines: ")
+    assert "did you mean 'max_window'?" in said["8"]
+    assert "did you mean 'home'?" in said["9"]
+    assert said["10"] == "notify_format does not belong here: write format below [notify]"
+    assert said["11"].startswith("poll_interval_seconds: ")
+    assert said["13"].startswith("url: write an address")
+    assert "did you mean 'format'?" in said["14"]
+    assert "did you mean 'notify'?" in said["15"]
+    assert "secret-part" not in "".join(lines)
+
+
+def test_the_file_is_checked_also_where_something_else_beats_it(folder, monkeypatch):
+    """A mistake is told to whoever makes it, and not to the one whose variable is missing some day."""
+    file = write(folder, '[batchkit]\ntransfers = "many"\n')
+    monkeypatch.setenv("BATCHKIT_TRANSFERS", "3")
+    assert refusal(transfers=3)[0].startswith(f"{file}:2: transfers: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"[batchkit]\nwindow = 24h\n", ":2:"),
+        (b'[batchkit]\nwindow = """\n24h\n', ":3: not valid TOML"),
+        (b"[batchkit]\nhome = 1\nhome = 2\n", ":3:"),
+        (b"batchkit = 3\n", ":1: batchkit is a table: write its entries below [batchkit]"),
+        (b"[[batchkit]]\nhome = 'x'\n", ":1: batchkit is a table"),
+        (b"[batchkit]\nhome = '\xff'\n", " is not text in UTF-8"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_where(folder, text, said):
+    """Line and column of what is not TOML."""
+    path = folder / "batchkit.toml"
+    path.write_bytes(text)
+    (line,) = refusal()
+    assert line.startswith(f"{path}{said}")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        'api_key = "gsk_needle"',
+        'GROQ_API_KEY = "gsk_needle"',
+        'BATCHKIT_API_KEY = "gsk_needle"',
+        'database_url = "postgresql+psycopg://me:gsk_needle@host/name"',
+        'database_url = "postgresql://host/name?user=me&password=gsk_needle"',
+        'database_url = "postgresql://me@host/name?sslpassword=gsk_needle"',
+        'spool_url = "sftp://me:gsk_needle@host/folder"',
+        'spool_url = "az://box/folder?sas_token=gsk_needle"',
+        'base_url = "https://me:gsk_needle@host/v1"',
+    ],
+)
+def test_the_file_holds_no_secret(folder, entry):
+    """It may be shared. The refusal says where else to put the secret, and does not repeat it."""
+    file = write(folder, f"[batchkit]\ntransfers = 3\n{entry}\n")
+    (line,) = refusal()
+    assert line.startswith(f"{file}:3: ")
+    assert "this file must not hold a" in line
+    assert "in the environment or in .env" in line
+    assert "needle" not in line
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        'database_url = "postgresql+psycopg://me@host:5432/name?connect_timeout=3"',
+        'spool_url = "s3://bucket/folder"',
+        'task_runner_address = "tcp://host:8786"',
+    ],
+)
+def test_addresses_without_a_password_may_stand_in_the_file(folder, entry):
+    """Ports and options are no secrets."""
+    write(folder, f"[batchkit]\n{entry}\n")
+    name, value = entry.replace('"', "").split(" = ")
+    assert getattr(load_settings(), name) == value
+
+
+def test_the_address_of_the_file_never_gets_the_key_of_groq(folder, monkeypatch):
+    """Whoever wrote the file chose the address: only a key that was set for it goes there, wherever that is set."""
+    file = write(folder, f'[batchkit]\nbase_url = "{ELSEWHERE}"\n')
+    assert load_settings().base_url == ELSEWHERE, "without a key there is nothing to protect"
+    monkeypatch.setenv("GROQ_API_KEY", "gsk_groqs")
+    (line,) = refusal()
+    assert line.startswith(f"{file}:2: GROQ_API_KEY is a key for Groq")
+    assert "gsk_groqs" not in line
+    Path(".env").write_text("BATCHKIT_API_KEY=its_own\n")
+    settings = load_settings()
+    assert (settings.base_url, key_of(settings)) == (ELSEWHERE, "its_own")
+    monkeypatch.setenv("BATCHKIT_API_KEY", "its_new")
+    assert key_of(load_settings()) == "its_new"
+    assert key_of(load_settings(api_key="given")) == "given"
+
+
+@pytest.mark.parametrize(
+    "address", ["http://api.groq.com/openai/v1", "https://api.groq.com@evil.example/v1", "https://[api.groq.com/v1"]
+)
+def test_an_address_that_only_looks_like_groqs_is_another(folder, monkeypatch, address):
+    """Unencrypted, with Groq's name before the @, or no address at all."""
+    write(folder, f'[batchkit]\nbase_url = "{address}"\n')
+    monkeypatch.setenv("GROQ_API_KEY", "gsk_groqs")
+    assert "a key for Groq" in refusal()[0]
+
+
+def test_an_address_that_the_user_gives_is_the_users_own_choice(folder, monkeypatch):
+    """A flag or a variable beats the file, also for the key; Groq's own address is always Groq's."""
+    write(folder, f'[batchkit]\nbase_url = "{ELSEWHERE}"\n')
+    monkeypatch.setenv("GROQ_API_KEY", "gsk_groqs")
+    assert key_of(load_settings(base_url="https://third.example/v1")) == "gsk_groqs"
+    monkeypatch.setenv("BATCHKIT_BASE_URL", "https://third.example/v1")
+    assert key_of(load_settings()) == "gsk_groqs"
+    monkeypatch.delenv("BATCHKIT_BASE_URL")
+    write(folder, '[batchkit]\nbase_url = "https://api.groq.com/openai/v1"\n')
+    assert key_of(load_settings()) == "gsk_groqs"
+
+
+def test_a_variable_that_is_no_setting_is_told_once_with_the_nearest_name(monkeypatch, caplog):
+    """A misspelt setting would silently have no effect; those of others are left alone."""
+    monkeypatch.setenv("BATCHKIT_WINDWO", "48h")
+    monkeypatch.setenv("BATCHKIT_QQQ", "1")
+    monkeypatch.setenv("BATCHKIT_TRANSFERS", "3")
+    monkeypatch.setenv("BATCHKITX", "1")
+    Path(".env").write_text("BATCHKIT_HOEM=x\nOTHERS=1\nBATCHKIT_API_KEY=k\n")
+    with caplog.at_level(logging.WARNING, "batchkit"):
+        load_settings()
+        load_settings()
+    assert sorted(record.getMessage() for record in caplog.records) == [
+        "BATCHKIT_HOEM in .env is not a batchkit setting and has no effect; did you mean BATCHKIT_HOME?",
+        "BATCHKIT_QQQ in the environment is not a batchkit setting and has no effect",
+        "BATCHKIT_WINDWO in the environment is not a batchkit setting and has no effect; did you mean BATCHKIT_WINDOW?",
+    ]
+
+
+def test_a_variable_with_a_wrong_value_is_named(monkeypatch):
+    """With its place; a flag is called by its setting alone."""
+    monkeypatch.setenv("BATCHKIT_LEASE_SECONDS", "soon")
+    assert "lease_seconds (BATCHKIT_LEASE_SECONDS in the environment): " in refusal()[0]
+    assert refusal(lease_seconds="soon")[0].startswith("a setting is wrong: lease_seconds: ")
+
+
+KEYS = st.sampled_from(["home", "window", "transfers", "spool_url"])
+FORMS = {
+    "plain": '{key} = "{value}"',
+    "quoted key": "'{key}' = '{value}'",
+    "several lines": '{key} = """\n{value}\n\n"""',
+    "with a comment": '{key}   =   "{value}"  # = [x]\n',
+    "list": "{key} = [\n  1, # one\n\n  2,\n]",
+}
+
+
+@given(
+    st.lists(st.tuples(KEYS, st.sampled_from(sorted(FORMS))), unique_by=lambda entry: entry[0]),
+    st.lists(st.sampled_from(["", "# [notify]", "# home = 1"]), min_size=8, max_size=8),
+)
+def test_the_line_of_an_entry_is_where_it_begins(entries, between):
+    """However an entry is written, and whatever comments stand around it; the text within values is no entry."""
+    lines = ["[batchkit]"]
+    begins = {}
+    for (key, form), extra in zip(entries, between, strict=False):
+        lines += [extra]
+        begins[key] = len(lines) + 1
+        lines += FORMS[form].format(key=key, value="home = 3").split("\n")
+    places = {key: ("batchkit", key) for key in begins}
+    file = SettingsFile(Path("f"), "\n".join(lines), {}, {}, places)
+    assert {key: file.place_of(key) for key in begins} == {key: f"f:{line}" for key, line in begins.items()}
