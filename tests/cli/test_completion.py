@@ -14,7 +14,7 @@ from typer.main import get_command
 
 import batchkit as package
 from batchkit.cli import app as command_line
-from batchkit.cli.options.common import completion
+from batchkit.cli.options import completion
 from batchkit.emulator import scenario_names
 from batchkit.store.engine import Store
 from tests import factories

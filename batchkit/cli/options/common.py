@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from batchkit.cli.options.common import completion
+from batchkit.cli.options import completion
 
 if TYPE_CHECKING:
     from batchkit.settings import Settings

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from batchkit.cli.options.common import completion
+from batchkit.cli.options import completion
 
 ASKING = "What is asked"
 ANSWERS = "What an answer must be"

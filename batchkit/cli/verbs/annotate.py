@@ -68,7 +68,7 @@ def annotate(
     """
     require_extra()
     from batchkit.annotation import presets  # noqa: PLC0415 - --help need not wait for what tables need
-    from batchkit.cli.options.common import recipes  # noqa: PLC0415 - as above
+    from batchkit.cli.options import recipes  # noqa: PLC0415 - as above
 
     asked = recipes.asked(
         "annotate",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from batchkit.cli.options.common import completion, parsing, tables
+from batchkit.cli.options import completion, parsing, tables
 from batchkit.cli.options.flags import CutFlags, DriveFlags, TableFlags, spread
 from batchkit.datasets import require_extra
 from batchkit.errors import UsageError
@@ -117,7 +117,7 @@ def moderate(
     """
     require_extra()
     from batchkit.annotation import presets  # noqa: PLC0415 - --help need not wait for what tables need
-    from batchkit.cli.options.common import recipes  # noqa: PLC0415 - as above
+    from batchkit.cli.options import recipes  # noqa: PLC0415 - as above
 
     asked = recipes.asked(
         "moderate",

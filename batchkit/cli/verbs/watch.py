@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from batchkit.cli.options.common import completion
+from batchkit.cli.options import completion
 from batchkit.cli.options.flags import DriveFlags, spread
 
 MaybeName = Annotated[
