@@ -10,16 +10,17 @@ splitting       the input is being split by run on HOST (process 42)            
 interrupted     nobody: the split of the input was interrupted, nothing was sent   created               unknown
 stopping        3 batches asked to stop                                            the user's wish       end of the last window
 batches         12 batches at the provider (9 in_progress, 3 finalizing)           oldest creation       end of the last window
-refused         5,000 requests not sent: the provider refused 4 times: ...         first refusal         next try: not before
-not sent        5,000 requests not sent yet                                        unknown               unknown
+refused         5,000 requests to be sent; the provider refused 4 times: ...       first refusal         next try: not before
+not sent        5,000 requests to be sent                                          unknown               unknown
 submitting      2 batches being created; after a minute: whose creation got no     oldest intent         unknown
                 answer, being looked for
 download        3 ended batches to be downloaded (2,990 answers)                   first seen ended      unknown
-again           120 requests to send again                                         unknown               not before
+again           120 requests to be sent again                                      unknown               not before
 ==============  =================================================================  ====================  =====================
 
 *Answered* requests have an answer or an error, here or at the provider; *downloaded* ones have it here; *not sent* ones were
-never sent. A cancelled request is none of these.
+never sent, those *to send again* were and are in no batch now. *Unanswered in ended batches* are requests of a batch that has ended and
+is not merged yet, without an answer that the provider counts. A cancelled request is none of these.
 """
 
 from __future__ import annotations
@@ -125,11 +126,26 @@ def rest_parts(progress: Progress) -> list[str]:
     found = (
         (counts.failed, "failed"),
         (counts.cancelled, "cancelled"),
-        (counts.in_flight - progress.not_sent - progress.not_fetched, "in flight"),
-        (progress.not_sent, "not sent"),
-        (counts.pending, "to send again"),
+        (progress.in_flight, "in flight"),
+        (progress.unanswered, "unanswered in ended batches"),
+        (progress.never_sent, "not sent"),
+        (progress.to_send_again, "to send again"),
     )
     return [f"{count:,} {word}" for count, word in found if count]
+
+
+def expired_words(progress: Progress) -> str:
+    """Write how many attempts expired without an answer, and what became of their requests."""
+    expired = f"{formatting.counted(progress.expired_rides, 'attempt')} expired without an answer"
+    if progress.workload.cancel_requested_at is not None:
+        return expired
+    waiting = min(progress.to_send_again, progress.expired_rides)
+    if not waiting:
+        return f"{expired}; the requests were sent again"
+    if not progress.resubmitted.sent:
+        return f"{expired}; the requests wait to be sent again"
+    # What waits may have another cause than its expiry.
+    return f"{expired}; the requests were sent again, except for at most {waiting:,} that wait for it"
 
 
 def answered_percent(progress: Progress) -> float:
@@ -260,14 +276,17 @@ def _unsent(progress: Progress) -> Iterator[Waiting]:
         refusals = f"the provider refused {formatting.counted(times, 'time')}{why}"
         yield Waiting(
             WaitKind.REFUSED,
-            f"{formatting.counted(refused, 'request')} not sent: {refusals}",
+            f"{formatting.counted(refused, 'request')} to be sent; {refusals}",
             since,
             again,
             count=refused,
         )
     rest = progress.not_sent - refused
     if rest > 0:
-        yield Waiting(WaitKind.NOT_SENT, f"{formatting.counted(rest, 'request')} not sent yet", count=rest)
+        again = min(progress.not_sent - progress.never_sent, rest)
+        of_them = "" if again in {0, rest} else f", {again:,} of them again"
+        to_send = "to be sent again" if again == rest else f"to be sent{of_them}"
+        yield Waiting(WaitKind.NOT_SENT, f"{formatting.counted(rest, 'request')} {to_send}", count=rest)
 
 
 def _under_way(progress: Progress) -> Iterator[Waiting]:
@@ -285,5 +304,5 @@ def _under_way(progress: Progress) -> Iterator[Waiting]:
     if progress.counts.pending:
         again = formatting.counted(progress.counts.pending, "request")
         yield Waiting(
-            WaitKind.AGAIN, f"{again} to send again", until=progress.resubmit_at, count=progress.counts.pending
+            WaitKind.AGAIN, f"{again} to be sent again", until=progress.resubmit_at, count=progress.counts.pending
         )

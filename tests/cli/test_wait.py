@@ -33,7 +33,7 @@ def test_status_says_why_a_command_stopped(batchkit, open_emulator, source):
     value = batchkit("status", "input", "--json").json
     assert value["stopped_reason"].startswith("the provider could not be reached")
     assert (value["not_sent"], value["answered"], value["fetched"], value["runners"]) == (30, 0, 0, [])
-    assert value["waiting_for"] == "30 requests not sent yet"
+    assert value["waiting_for"] == "30 requests to be sent"
 
     emulator.set_scenario("clean")
     assert batchkit("run", source, *RUN).code == 0
