@@ -63,6 +63,7 @@ class WaitKind(StrEnum):
     AGAIN = "again"
 
 
+_AT_THE_PROVIDER = (ShardState.SUBMITTED, ShardState.ENDED)
 _STAND_ALONE = frozenset({WaitKind.OUTAGE, WaitKind.SPLITTING})
 
 
@@ -198,24 +199,26 @@ def workers(progress: Progress, now: float) -> str:
         return f"nobody: stopped {formatting.duration(now - workload.stopped_at)} ago: {reason}"
     if progress.state is WorkloadState.SPLITTING and workload.lease_owner is not None:
         return formatting.printable(described(workload.lease_owner))
-    return "nobody"
+    # Between its split and its first pass nothing tells of a command.
+    return "nobody, unless a command is just starting"
 
 
 def known_at(progress: Progress) -> float | None:
-    """Return when the provider was last asked about the batches of a workload that nobody works on, in Unix seconds.
+    """Return when the provider last told something new of the batches of a workload, in Unix seconds, when it is not asked now.
 
-    None while somebody works on it, and where nothing is at the provider: the figures are then those of now.
+    None while somebody works on it and reaches the provider, and where nothing is at the provider: the figures are then those of now.
     """
-    if progress.is_finished or progress.runners or ShardState.SUBMITTED not in progress.open_work:
+    is_asked = bool(progress.runners) and not _troubles_of_runners(progress)
+    if progress.is_finished or is_asked or ShardState.SUBMITTED not in progress.open_work:
         return None
-    lost = progress.lost_runner
-    return progress.workload.stopped_at if lost is None else lost.seen_at
+    news = (progress.open_work[state].news_at for state in _AT_THE_PROVIDER if state in progress.open_work)
+    return max((at for at in news if at is not None), default=None)
 
 
 def known_words(progress: Progress, *, utc: bool = False) -> str:
     """Write of when the figures are, where they are not those of now; else nothing."""
     at = known_at(progress)
-    return "" if at is None else f"as known at {formatting.when(at, progress.read_at, utc=utc)}"
+    return "" if at is None else f"last news from the provider at {formatting.when(at, progress.read_at, utc=utc)}"
 
 
 def runner_name(row: RunnerRow) -> str:

@@ -57,7 +57,7 @@ def settle(context: StepContext, workload_id: WorkloadId) -> StepReport:
         creations = formatting.counted(len(lost), "batch creation")
         was = "was" if len(lost) == 1 else "were"
         what = f"{creations} {was} not answered, and the list of batches cannot be read"
-        return StepReport({"unsettled": len(lost)}, outage=f"{what}: {error}")
+        return context.outage(error, what=what, counts={"unsettled": len(lost)})
     return report
 
 

@@ -68,7 +68,7 @@ def test_an_unfinished_workload_tells_how_to_go_on():
     said = text(outcome.unfinished(picture(), WHERE, again="batchkit run x.jsonl"))
     assert "6,000 requests of 10,000 without a result here" in said
     assert "waiting for 5 batches at the provider" in said
-    assert "carry on:  batchkit run x.jsonl" in said
+    assert "resume:    batchkit run x.jsonl" in said
 
 
 def test_an_input_that_is_not_split_whole_was_not_sent():
@@ -83,8 +83,8 @@ def test_an_interrupted_command_tells_what_goes_on():
     said = text(outcome.interrupted(picture(), WHERE, again="batchkit run x.jsonl --name nightly"))
     assert said.splitlines() == [
         "interrupted: 5 batches run on at the provider, nothing is lost",
-        "come back: batchkit run x.jsonl --name nightly",
-        "look:      batchkit status nightly --home elsewhere",
+        "resume:    batchkit run x.jsonl --name nightly",
+        "status:    batchkit status nightly --home elsewhere",
         "stop it:   batchkit cancel nightly --home elsewhere",
     ]
     assert "1 batch runs on" in text(outcome.interrupted(picture(batches={"in_progress": 1}), WHERE, again=""))

@@ -181,7 +181,7 @@ def test_a_finished_workload_waits_for_nothing():
             "nobody: run on host (process 42) ended without a word, last seen 5 min 00 s ago",
         ),
         ({"state": WorkloadState.SPLITTING, "workload": workload(lease_owner=OWNER)}, "host (process 42)"),
-        ({}, "nobody"),
+        ({}, "nobody, unless a command is just starting"),
     ],
 )
 def test_who_works_on_it_is_told_or_why_nobody_does(fields, words_):
@@ -221,6 +221,28 @@ def test_requests_that_were_never_sent_are_not_in_flight():
     )
     assert progress.not_sent == 10_000
     assert situation.rest_parts(progress) == ["9,500 in flight", "10,000 not sent"]
+
+
+def test_figures_of_an_outage_are_those_of_the_last_news():
+    """Neither of the moment at which the command gave up, nor of now while it still tries."""
+    work = {
+        ShardState.SUBMITTED: open_shards(5, news_at=NOW - 940),
+        ShardState.ENDED: open_shards(1, news_at=NOW - 930),
+        ShardState.MERGED: open_shards(1, news_at=NOW),
+    }
+    outage = RunnerRow(OWNER, "run", "host", None, NOW, "the provider cannot be reached; tried 5 times", NOW - 900, NOW)
+    lost = RunnerRow(OWNER, "run", "host", None, NOW - 300)
+    for fields in (
+        {"workload": workload(stopped_at=NOW - 20, stopped_reason="the provider could not be reached for 900 s")},
+        {"runners": (outage,)},
+        {"lost_runner": lost},
+    ):
+        progress = waiting(open_work=work, **fields)
+        assert situation.known_at(progress) == NOW - 930
+        assert situation.known_words(progress) == f"last news from the provider at {at(NOW - 930)}"
+    works = RunnerRow(OWNER, "run", "host", None, NOW, "5 batches at the provider", NOW - 900, NOW)
+    assert situation.known_at(waiting(open_work=work, runners=(works,))) is None
+    assert situation.known_words(waiting(open_work={ShardState.ENDED: open_shards(1, news_at=NOW)})) == ""
 
 
 EXPIRED = "1,974 attempts expired without an answer; the requests "

@@ -107,14 +107,16 @@ def complain(console: Console, error: BatchkitError) -> None:
 
 
 def _complaint(error: BatchkitError) -> Iterator[Text]:
-    from batchkit.errors import InputInvalid  # noqa: PLC0415 - this module is loaded before anything can go wrong
+    from batchkit.errors import InputInvalid, ProviderRefused  # noqa: PLC0415 - this module is loaded before anything can go wrong
 
     if isinstance(error, InputInvalid):
         shown = error.problems[:_SHOWN_PROBLEMS]
         yield from (Text(str(problem)) for problem in shown)
         if error.count > len(shown):
             yield Text(f"... and {error.count - len(shown):,} more")
-    yield Text.assemble(("error: ", "bold red"), error.message)
+    # Its words are in the message: without a subject they read as ours.
+    whose = "the provider refused: " if isinstance(error, ProviderRefused) else ""
+    yield Text.assemble(("error: ", "bold red"), f"{whose}{error.message}")
     if error.hint:
         yield Text.assemble(("hint: ", "bold"), error.hint)
 

@@ -149,7 +149,7 @@ def status_list(pictures: Sequence[Progress]) -> RenderableType:
             by = situation.workers(progress, progress.read_at)
             name = formatting.printable(progress.workload.name)
             known = situation.known_words(progress)
-            figures = f"; the figures are {known}" if known else ""
+            figures = f"; {known}" if known else ""
             lines.append(Text.assemble((f"{name}: ", "bold"), f"{line}; worked on by {by}{figures}"))
     return Group(overview(pictures), *lines)
 

@@ -96,7 +96,7 @@ def submitted(progress: Progress, where: Where) -> Iterator[Text]:
     output = remembered(progress.workload)
     if output is not None:
         yield Text(f"whoever finishes it{_where_writable(output)} writes the results to {' and '.join(output.targets)}")
-    yield next_step("carry on", where.command("watch", name))
+    yield next_step("resume", where.command("watch", name))
 
 
 def unfinished(progress: Progress, where: Where, *, again: str) -> Iterator[Text]:
@@ -106,7 +106,7 @@ def unfinished(progress: Progress, where: Where, *, again: str) -> Iterator[Text
     name = formatting.printable(progress.workload.name)
     if not progress.is_split:
         yield Text(f"{name}: its input is not split whole yet, nothing was sent")
-        yield Text("carry on: `batchkit run` with the input again, unless another command is splitting it now")
+        yield Text("resume: `batchkit run` with the input again, unless another command is splitting it now")
         return
     left = formatting.counted(counts.unresolved, "request")
     yield Text(f"{name}: {left} of {counts.total:,} without a result here")
@@ -115,8 +115,8 @@ def unfinished(progress: Progress, where: Where, *, again: str) -> Iterator[Text
         yield Text(wait.sentence(progress.read_at))
     if batches:
         yield Text("the batches run on at the provider without this command")
-    yield next_step("carry on", again)
-    yield next_step("look", where.command("status", progress.workload.name))
+    yield next_step("resume", again)
+    yield next_step("status", where.command("status", progress.workload.name))
 
 
 def left(progress: Progress, where: Where) -> Iterator[Text]:
@@ -159,8 +159,8 @@ def interrupted(progress: Progress | None, where: Where, *, again: str) -> Itera
         yield Text("interrupted: no batch is running at the provider, and what was done so far is kept")
     if creations := _creations(progress):
         yield Text(creations)
-    yield next_step("come back", again)
-    yield next_step("look", where.command("status", progress.workload.name))
+    yield next_step("resume", again)
+    yield next_step("status", where.command("status", progress.workload.name))
     if not progress.is_finished:
         yield next_step("stop it", where.command("cancel", progress.workload.name))
 
@@ -179,8 +179,8 @@ def _creations(progress: Progress) -> str:
 
 def interrupted_all(*, again: str) -> Iterator[Text]:
     """Tell what Ctrl-C did not stop when several workloads were driven."""
-    yield Text("interrupted: the batches go on at the provider, nothing is lost")
-    yield next_step("come back", again)
+    yield Text("interrupted: the batches run on at the provider, nothing is lost")
+    yield next_step("resume", again)
 
 
 def _verdict(progress: Progress) -> Text:
