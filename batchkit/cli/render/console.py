@@ -115,7 +115,8 @@ def _complaint(error: BatchkitError) -> Iterator[Text]:
         if error.count > len(shown):
             yield Text(f"... and {error.count - len(shown):,} more")
     # Its words are in the message: without a subject they read as ours.
-    whose = "the provider refused: " if isinstance(error, ProviderRefused) else ""
+    has_subject = not isinstance(error, ProviderRefused) or error.message.startswith("the provider ")
+    whose = "" if has_subject else "the provider refused: "
     yield Text.assemble(("error: ", "bold red"), f"{whose}{error.message}")
     if error.hint:
         yield Text.assemble(("hint: ", "bold"), error.hint)
