@@ -220,6 +220,23 @@ def test_an_outage_is_seen_while_the_database_cannot_be_read(clock):
     assert "the database is away: connection refused; tried 1 time, since" in capture.get()
 
 
+def test_a_terminal_is_not_blank_before_the_first_figures(clock):
+    """Loading and reading are told, and make room for what comes."""
+    console = Console(file=Terminal(), width=80, force_terminal=True)
+    with console.capture() as capture:
+        console.print(LivePanel(console, list, clock)._render())
+    assert "reading where the work stands" in capture.get()
+    file = Terminal()
+    with consoles.busy(Console(file=file, width=80, force_terminal=True), "loading"):
+        pass
+    # The cursor goes up over it at the end.
+    assert "\x1b[1A\x1b[2K" in file.getvalue().partition("loading")[2]
+    log = io.StringIO()
+    with consoles.busy(Console(file=log), "loading"):
+        pass
+    assert log.getvalue() == ""
+
+
 def test_the_panel_is_redrawn_and_then_gone():
     """The panel counts down, notes stand above it, and at the end it makes room for the summary."""
     clock = FakeClock(NOW)

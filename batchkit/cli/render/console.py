@@ -6,6 +6,7 @@ import logging
 import re
 import sys
 import time
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -79,6 +80,16 @@ def _print_line(console: Console, line: Text) -> None:
 def log_line(console: Console, text: str) -> None:
     """Print a line with the time of day."""
     say(console, text, at=time.time())
+
+
+@contextmanager
+def busy(console: Console, text: str) -> Iterator[None]:
+    """Show on a terminal that something goes on in the block; the line is gone afterwards."""
+    if not is_live(console):
+        yield
+        return
+    with console.status(text):
+        yield
 
 
 def show(console: Console, renderable: RenderableType) -> None:

@@ -237,8 +237,8 @@ class LivePanel(_Watching):
         pictures = self._pictures
         if not pictures:
             trouble = self._trouble
-            if trouble is not None:
-                self._spinner.update(text=situation.outage(trouble).line(self._clock()))
+            away = None if trouble is None else situation.outage(trouble).line(self._clock())
+            self._spinner.update(text=away or "reading where the work stands")
             return self._spinner
         if len(pictures) == 1:
             panel = display.live_panel(pictures[0], self._moment(pictures[0]), self._spinner)
