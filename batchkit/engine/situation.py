@@ -13,7 +13,8 @@ batches         12 batches at the provider (9 in_progress, 3 finalizing)        
 refused         5,000 requests to be sent; the provider refused 4 times: ...       first refusal         next try: not before
 not sent        5,000 requests to be sent                                          unknown               unknown
 submitting      2 batches being created; after a minute: whose creation got no     oldest intent         unknown
-                answer, being looked for
+                answer, being looked for; after their command ended: that may have
+                been created, to be looked for
 download        3 ended batches to be downloaded (2,990 answers)                   first seen ended      unknown
 again           120 requests to be sent again                                      unknown               not before
 ==============  =================================================================  ====================  =====================
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 #: A creation takes seconds; without an answer after so many it is looked for.
 _CREATION_SECONDS = 60.0
 _REFUSAL_CHARS = 200
+#: What another process wrote down is told with its age when it is older.
+_FRESH_SECONDS = 5.0
 _TROUBLE = re.compile(r"; tried [\d,]+ times?$")
 
 
@@ -228,11 +231,12 @@ def runner_name(row: RunnerRow) -> str:
 
 
 def _troubles_of_runners(progress: Progress) -> list[Waiting]:
-    return [
-        Waiting(WaitKind.OUTAGE, formatting.printable(row.waiting_for), row.since, row.until)
-        for row in progress.runners
-        if row.waiting_for is not None and _TROUBLE.search(row.waiting_for)
-    ][:1]
+    for row in progress.runners:
+        if row.waiting_for is not None and _TROUBLE.search(row.waiting_for):
+            age = progress.read_at - row.seen_at
+            told = f", as of {formatting.duration(age)} ago" if age >= _FRESH_SECONDS else ""
+            return [Waiting(WaitKind.OUTAGE, f"{formatting.printable(row.waiting_for)}{told}", row.since, row.until)]
+    return []
 
 
 def _split(progress: Progress) -> Waiting:
@@ -298,6 +302,11 @@ def _under_way(progress: Progress) -> Iterator[Waiting]:
         batches = formatting.counted(creating.shards, "batch", "batches")
         is_late = creating.since is not None and progress.read_at - creating.since > _CREATION_SECONDS
         what = "whose creation got no answer, being looked for" if is_late else "being created"
+        stopped_at = progress.workload.stopped_at
+        if not progress.runners and (
+            progress.lost_runner is not None or (stopped_at is not None and (creating.since or 0.0) <= stopped_at)
+        ):
+            what = "that may have been created, to be looked for"
         yield Waiting(WaitKind.SUBMITTING, f"{batches} {what}", creating.since, count=creating.shards)
     ended = progress.open_work.get(ShardState.ENDED)
     if ended is not None:

@@ -152,6 +152,34 @@ def test_an_outage_comes_first_and_says_when_it_is_given_up():
     assert situation.outage(Trouble("away", NOW, 1)).line(NOW) == f"away; tried 1 time, since {at(NOW)}"
 
 
+def test_the_tries_of_another_process_come_with_their_age():
+    """It writes them down every half minute."""
+    words_ = "the provider cannot be reached; tried 5 times"
+    for seen_at, told in ((NOW - 4, words_), (NOW - 28, f"{words_}, as of 28 s ago")):
+        row = RunnerRow(OWNER, "run", "host", None, seen_at, words_, NOW - 60, NOW + 840)
+        first, *_ = situation.waits(picture(runners=(row,)))
+        assert (first.kind, first.text) == (WaitKind.OUTAGE, told)
+
+
+@pytest.mark.parametrize(
+    ("fields", "what"),
+    [
+        ({"workload": workload(stopped_at=NOW - 1)}, "that may have been created, to be looked for"),
+        ({"lost_runner": RunnerRow(OWNER, "run", "host", None, NOW)}, "that may have been created, to be looked for"),
+        ({"workload": workload(stopped_at=NOW - 9)}, "being created"),
+        (
+            {"workload": workload(stopped_at=NOW - 1), "runners": (RunnerRow(OWNER, "run", "host", None, NOW),)},
+            "being created",
+        ),
+    ],
+)
+def test_nothing_is_being_created_by_a_command_that_has_ended(fields, what):
+    """Its batch may exist; whoever comes next looks for it."""
+    work = {ShardState.SUBMITTING: open_shards(1, since=NOW - 5, expires_at=None)}
+    (wait,) = [one for one in situation.waits(waiting(open_work=work, **fields)) if one.kind is WaitKind.SUBMITTING]
+    assert wait.text == f"1 batch {what}"
+
+
 def test_what_a_runner_waits_for_is_told_once():
     """An ordinary wait that a runner wrote down is known from the store already."""
     row = RunnerRow(OWNER, "watch", "host", None, NOW, "5 batches at the provider", NOW, UNTIL)
