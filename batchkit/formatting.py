@@ -31,7 +31,7 @@ def duration(seconds: float) -> str:
 
 def rough_duration(seconds: float) -> str:
     """Write an estimate in seconds no finer than it can be meant, rounded up."""
-    if seconds < _MINUTE:
+    if seconds <= _MINUTE - 10:
         return f"{max(math.ceil(seconds / 10), 1) * 10} s"
     if seconds < 2 * _HOUR:
         return f"{math.ceil(seconds / _MINUTE)} min"

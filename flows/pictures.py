@@ -56,7 +56,7 @@ def progress_line(progress: Progress) -> str:
     """Write in a line where a workload stands, and what it waits for."""
     parts = [situation.answered_line(progress), *situation.rest_parts(progress)]
     if progress.expired_rides:
-        parts.append(f"{progress.expired_rides:,} requests expired and were sent again")
+        parts.append(situation.expired_words(progress))
     parts += [wait.sentence(progress.read_at, utc=True) for wait in situation.waits(progress)]
     return "; ".join(parts)
 

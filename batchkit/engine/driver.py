@@ -147,10 +147,14 @@ class Drive:
 
     def _wait_for(self, ended: _PassEnd) -> Wait | Done:
         self._health.after_pass(ended.report, ended.now, wait_seconds=ended.next_at - ended.now)
-        self._pending.note_trouble(self.workload_id, self._health.trouble)
-        if self._stop_at is not None and ended.next_at > self._stop_at:
+        trouble, until = self._health.trouble, ended.next_at
+        if trouble is not None and trouble.gives_up_at is not None:
+            # Tried once more when the limit is reached, not long after it.
+            until = min(until, max(trouble.gives_up_at, ended.now + self._pending.shortest_wait_seconds))
+        self._pending.note_trouble(self.workload_id, trouble)
+        if self._stop_at is not None and until > self._stop_at:
             return Done(ended.progress)
-        return Wait(ended.next_at, ended.progress, ended.report.notes, self._health.trouble)
+        return Wait(until, ended.progress, ended.report.notes, trouble)
 
     def _wait_after(self, error: Exception) -> Wait:
         """Decide how long to wait after an error; raises it when it ends the drive."""

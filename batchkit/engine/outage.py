@@ -43,11 +43,15 @@ class Outage:
         since = now if self.since is None else self.since
         return Trouble(what, since, self.tries, gives_up_at=now + max(limit_seconds - self.seconds, 0.0))
 
-    def meet(self, now: float) -> float:
-        """Note that it is away at ``now`` (Unix seconds); returns for how many seconds it has been."""
+    def meet(self, now: float, *, since: float | None = None) -> float:
+        """Note that it is away at ``now`` (Unix seconds); returns for how many seconds it has been.
+
+        ``since`` is when the first call failed, None when only ``now`` is known: calls are tried for a while before a pass ends.
+        """
         self.tries += 1
         if self._met_at is None:
-            self.since = now
+            self.seconds = min(max(now - (now if since is None else since), 0.0), _LONGEST_PASS_SECONDS)
+            self.since = now - self.seconds
         else:
             self.seconds += min(max(now - self._met_at, 0.0), self._wait_seconds + _LONGEST_PASS_SECONDS)
         self._met_at, self._wait_seconds = now, 0.0
@@ -168,13 +172,17 @@ class DriveHealth:
             if self._failed_passes >= _MOST_FAILED_PASSES:
                 raise report.error
         if report.outage is not None:
-            away_seconds = self._provider_away.meet(now)
+            away_seconds = self._provider_away.meet(now, since=report.outage_since)
             if away_seconds >= self._limit_seconds:
+                did = "did not answer as it should" if report.is_reached else "could not be reached"
                 raise report.error or ProviderUnreachable(
-                    f"the provider could not be reached for {away_seconds:.0f} s: {report.outage}",
+                    f"the provider {did} for {away_seconds:.0f} s: {report.outage}",
                     hint="nothing is lost: run the same command again later",
                 )
             self._provider_away.wait(wait_seconds)
             self._outage = report.outage
+            if report.error is None:
+                does = "does not answer as it should" if report.is_reached else "cannot be reached"
+                self._outage = f"the provider {does}: {report.outage}"
         if self._provider_away.since is not None:
             self.trouble = self._provider_away.trouble(self._outage, now, limit_seconds=self._limit_seconds)

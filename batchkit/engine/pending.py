@@ -103,6 +103,11 @@ class PendingWork:
         """Gives Unix seconds."""
         return self._context.clock
 
+    @property
+    def shortest_wait_seconds(self) -> float:
+        """The shortest wait between two passes."""
+        return self._pacing.shortest_wait_seconds
+
     def note_trouble(self, workload_id: WorkloadId, trouble: Trouble | None) -> None:
         """Remember what the passes over a workload met; None when nothing is in their way, or the drive has ended."""
         if trouble is None:
@@ -113,9 +118,11 @@ class PendingWork:
     def trouble(self, workload_id: WorkloadId) -> Trouble | None:
         """Return what keeps the work on a workload from going on now; None when nothing does. May be called in any thread."""
         of_passes, of_calls = self._troubles.get(workload_id), self._context.provider.trouble()
-        if of_passes is None or of_calls is None:
-            return of_passes or of_calls
-        # One outage with one count: that of the calls, of which a pass makes several; only the passes know when it is given up.
+        if of_calls is None:
+            return of_passes
+        if of_passes is None:
+            return replace(of_calls, gives_up_at=of_calls.since + self._pacing.outage_seconds)
+        # One outage with one count: that of the calls, of which a pass makes several; the passes know better when it is given up.
         return replace(of_calls, since=min(of_calls.since, of_passes.since), gives_up_at=of_passes.gives_up_at)
 
     def run_wave(self, wave: Wave) -> StepReport:
@@ -217,7 +224,7 @@ class PendingWork:
         except AccountRefused:
             raise
         except ProviderError as error:
-            return StepReport({}, outage=str(error))
+            return self._context.outage(error)
         self._is_checked = True
         return StepReport({}, () if warning is None else (warning,))
 

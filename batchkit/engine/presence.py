@@ -1,7 +1,7 @@
 """Who works on what: a process that drives workloads says so in the store, and why it stopped.
 
-One row of ``runners`` for the process, written by a thread when it begins, when trouble begins or ends, and every half minute, so that the
-work never waits for it; it is removed at an orderly end. A workload's own row is written only when a command begins or stops.
+One row of ``runners`` for the process, written when it begins, and then by a thread when trouble begins or ends, and every half minute, so
+that the work never waits for it; it is removed at an orderly end. A workload's own row is written only when a command begins or stops.
 """
 
 from __future__ import annotations
@@ -78,7 +78,12 @@ class Presence:
                 if was_stopped and workloads.is_unheld(connection, workload_id):
                     workloads.set_values(connection, workload_id, stopped_at=None, stopped_reason=None)
                 if not is_one_pass:
-                    work_time.drive_began(connection, workload_id, at=self._clock(), by=f"{self._verb} on {self._host}")
+                    now = self._clock()
+                    work_time.drive_began(connection, workload_id, at=now, by=f"{self._verb} on {self._host}")
+                    if self._thread is None:
+                        # At once: the thread may come to it late, and until then nobody would seem to work on it.
+                        runners.put(connection, RunnerRow(self._owner, self._verb, self._host, workload_id, now))
+                        self._is_written = True
         if is_one_pass and self._verb != SERVE:
             return
         with self._lock:

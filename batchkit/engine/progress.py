@@ -10,6 +10,7 @@ from batchkit.errors import SplitUnfinished
 from batchkit.leases import described, is_certainly_dead
 from batchkit.models import ShardState, Usage
 from batchkit.store import batches, requests, runners, shards, waits, work_time, workloads
+from batchkit.store.shards import Resubmitted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from batchkit.models import Batch, FailureReason, RequestCountsByState, Workload, WorkloadId
     from batchkit.store.runners import RunnerRow
     from batchkit.store.waits import OpenShards, Refusal
+
+
+_NOTHING_RESUBMITTED = Resubmitted(0, 0)
 
 
 class WorkloadState(StrEnum):
@@ -47,6 +51,7 @@ class Progress:
     ``resubmit_at`` is when pending requests will be cut into shards, None when none are pending. ``runners`` are the processes
     that work on it, the one that drives it alone first; ``lost_runner`` is the last one that died without a word.
     ``worked_seconds`` is in how many seconds a command drove it or a batch ran, read for finished workloads; else None.
+    ``resubmitted`` counts the requests of the shards that were cut for what returned, read while some of them wait.
     """
 
     workload: Workload
@@ -67,6 +72,7 @@ class Progress:
     runners: tuple[RunnerRow, ...] = ()
     lost_runner: RunnerRow | None = None
     worked_seconds: float | None = None
+    resubmitted: Resubmitted = _NOTHING_RESUBMITTED
 
     @property
     def is_split(self) -> bool:
@@ -77,6 +83,29 @@ class Progress:
     def not_sent(self) -> int:
         """Requests in shards for which no batch was asked for yet."""
         return sum(self.open_work[state].requests for state in UNSENT_STATES if state in self.open_work)
+
+    @property
+    def never_sent(self) -> int:
+        """Requests of ``not_sent`` that were in no batch before."""
+        return max(self.not_sent - self.resubmitted.unsent, 0)
+
+    @property
+    def to_send_again(self) -> int:
+        """Requests that were in a batch and wait for the next one."""
+        return self.counts.pending + self.not_sent - self.never_sent
+
+    @property
+    def unanswered(self) -> int:
+        """Requests of ended batches, not merged yet, that the provider does not count as answered."""
+        ended = self.open_work.get(ShardState.ENDED)
+        if ended is None:
+            return 0
+        return max(min(ended.requests - ended.done, self.counts.in_flight - self.not_sent - self.not_fetched), 0)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests of batches that have not ended, or are being created, and have no answer yet."""
+        return self.counts.in_flight - self.not_sent - self.not_fetched - self.unanswered
 
     @property
     def fetched(self) -> int:
@@ -134,6 +163,10 @@ def read_progress(
         resubmit_at = max(resubmit_at, (last_merged_at or 0.0) + linger_seconds)
     alive, lost = _runners(connection, workload, now)
     state = _state(connection, workload, counts, now=now)
+    expired = sum(total.expired for total in totals.values())
+    resubmitted = _NOTHING_RESUBMITTED
+    if workload.request_count is not None and (counts.pending or any(state in totals for state in UNSENT_STATES)):
+        resubmitted = shards.resubmitted(connection, workload.id, request_count=workload.request_count)
     worked = None
     if state is WorkloadState.FINISHED:
         worked = work_time.work_seconds(connection, workload.id, until=last_merged_at or now, is_driven=False)
@@ -146,7 +179,7 @@ def read_progress(
         remote_done=sum(done for _, _, done in open_batches),
         failures=tuple(workloads.failure_reasons(connection, workload.id)),
         usage=Usage(prompt_tokens, completion_tokens, prompt_tokens + completion_tokens),
-        expired_rides=sum(total.expired for total in totals.values()),
+        expired_rides=expired,
         attention=tuple(batches.troubled(connection, workload.id, limit=_ATTENTION_LIMIT)),
         last_merged_at=last_merged_at,
         read_at=now,
@@ -156,6 +189,7 @@ def read_progress(
         runners=alive,
         lost_runner=lost,
         worked_seconds=worked,
+        resubmitted=resubmitted,
     )
 
 

@@ -10,16 +10,18 @@ splitting       the input is being split by run on HOST (process 42)            
 interrupted     nobody: the split of the input was interrupted, nothing was sent   created               unknown
 stopping        3 batches asked to stop                                            the user's wish       end of the last window
 batches         12 batches at the provider (9 in_progress, 3 finalizing)           oldest creation       end of the last window
-refused         5,000 requests not sent: the provider refused 4 times: ...         first refusal         next try: not before
-not sent        5,000 requests not sent yet                                        unknown               unknown
+refused         5,000 requests to be sent; the provider refused 4 times: ...       first refusal         next try: not before
+not sent        5,000 requests to be sent                                          unknown               unknown
 submitting      2 batches being created; after a minute: whose creation got no     oldest intent         unknown
-                answer, being looked for
+                answer, being looked for; after their command ended: that may have
+                been created, to be looked for
 download        3 ended batches to be downloaded (2,990 answers)                   first seen ended      unknown
-again           120 requests to send again                                         unknown               not before
+again           120 requests to be sent again                                      unknown               not before
 ==============  =================================================================  ====================  =====================
 
 *Answered* requests have an answer or an error, here or at the provider; *downloaded* ones have it here; *not sent* ones were
-never sent. A cancelled request is none of these.
+never sent, those *to send again* were and are in no batch now. *Unanswered in ended batches* are requests of a batch that has ended and
+is not merged yet, without an answer that the provider counts. A cancelled request is none of these.
 """
 
 from __future__ import annotations
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 #: A creation takes seconds; without an answer after so many it is looked for.
 _CREATION_SECONDS = 60.0
 _REFUSAL_CHARS = 200
+#: What another process wrote down is told with its age when it is older.
+_FRESH_SECONDS = 5.0
 _TROUBLE = re.compile(r"; tried [\d,]+ times?$")
 
 
@@ -62,6 +66,7 @@ class WaitKind(StrEnum):
     AGAIN = "again"
 
 
+_AT_THE_PROVIDER = (ShardState.SUBMITTED, ShardState.ENDED)
 _STAND_ALONE = frozenset({WaitKind.OUTAGE, WaitKind.SPLITTING})
 
 
@@ -125,11 +130,26 @@ def rest_parts(progress: Progress) -> list[str]:
     found = (
         (counts.failed, "failed"),
         (counts.cancelled, "cancelled"),
-        (counts.in_flight - progress.not_sent - progress.not_fetched, "in flight"),
-        (progress.not_sent, "not sent"),
-        (counts.pending, "to send again"),
+        (progress.in_flight, "in flight"),
+        (progress.unanswered, "unanswered in ended batches"),
+        (progress.never_sent, "not sent"),
+        (progress.to_send_again, "to send again"),
     )
     return [f"{count:,} {word}" for count, word in found if count]
+
+
+def expired_words(progress: Progress) -> str:
+    """Write how many attempts expired without an answer, and what became of their requests."""
+    expired = f"{formatting.counted(progress.expired_rides, 'attempt')} expired without an answer"
+    if progress.workload.cancel_requested_at is not None:
+        return expired
+    waiting = min(progress.to_send_again, progress.expired_rides)
+    if not waiting:
+        return f"{expired}; the requests were sent again"
+    if not progress.resubmitted.sent:
+        return f"{expired}; the requests wait to be sent again"
+    # What waits may have another cause than its expiry.
+    return f"{expired}; the requests were sent again, except for at most {waiting:,} that wait for it"
 
 
 def answered_percent(progress: Progress) -> float:
@@ -182,24 +202,26 @@ def workers(progress: Progress, now: float) -> str:
         return f"nobody: stopped {formatting.duration(now - workload.stopped_at)} ago: {reason}"
     if progress.state is WorkloadState.SPLITTING and workload.lease_owner is not None:
         return formatting.printable(described(workload.lease_owner))
-    return "nobody"
+    # Between its split and its first pass nothing tells of a command.
+    return "nobody, unless a command is just starting"
 
 
 def known_at(progress: Progress) -> float | None:
-    """Return when the provider was last asked about the batches of a workload that nobody works on, in Unix seconds.
+    """Return when the provider last told something new of the batches of a workload, in Unix seconds, when it is not asked now.
 
-    None while somebody works on it, and where nothing is at the provider: the figures are then those of now.
+    None while somebody works on it and reaches the provider, and where nothing is at the provider: the figures are then those of now.
     """
-    if progress.is_finished or progress.runners or ShardState.SUBMITTED not in progress.open_work:
+    is_asked = bool(progress.runners) and not _troubles_of_runners(progress)
+    if progress.is_finished or is_asked or ShardState.SUBMITTED not in progress.open_work:
         return None
-    lost = progress.lost_runner
-    return progress.workload.stopped_at if lost is None else lost.seen_at
+    news = (progress.open_work[state].news_at for state in _AT_THE_PROVIDER if state in progress.open_work)
+    return max((at for at in news if at is not None), default=None)
 
 
 def known_words(progress: Progress, *, utc: bool = False) -> str:
     """Write of when the figures are, where they are not those of now; else nothing."""
     at = known_at(progress)
-    return "" if at is None else f"as known at {formatting.when(at, progress.read_at, utc=utc)}"
+    return "" if at is None else f"last news from the provider at {formatting.when(at, progress.read_at, utc=utc)}"
 
 
 def runner_name(row: RunnerRow) -> str:
@@ -209,11 +231,12 @@ def runner_name(row: RunnerRow) -> str:
 
 
 def _troubles_of_runners(progress: Progress) -> list[Waiting]:
-    return [
-        Waiting(WaitKind.OUTAGE, formatting.printable(row.waiting_for), row.since, row.until)
-        for row in progress.runners
-        if row.waiting_for is not None and _TROUBLE.search(row.waiting_for)
-    ][:1]
+    for row in progress.runners:
+        if row.waiting_for is not None and _TROUBLE.search(row.waiting_for):
+            age = progress.read_at - row.seen_at
+            told = f", as of {formatting.duration(age)} ago" if age >= _FRESH_SECONDS else ""
+            return [Waiting(WaitKind.OUTAGE, f"{formatting.printable(row.waiting_for)}{told}", row.since, row.until)]
+    return []
 
 
 def _split(progress: Progress) -> Waiting:
@@ -260,14 +283,17 @@ def _unsent(progress: Progress) -> Iterator[Waiting]:
         refusals = f"the provider refused {formatting.counted(times, 'time')}{why}"
         yield Waiting(
             WaitKind.REFUSED,
-            f"{formatting.counted(refused, 'request')} not sent: {refusals}",
+            f"{formatting.counted(refused, 'request')} to be sent; {refusals}",
             since,
             again,
             count=refused,
         )
     rest = progress.not_sent - refused
     if rest > 0:
-        yield Waiting(WaitKind.NOT_SENT, f"{formatting.counted(rest, 'request')} not sent yet", count=rest)
+        again = min(progress.not_sent - progress.never_sent, rest)
+        of_them = "" if again in {0, rest} else f", {again:,} of them again"
+        to_send = "to be sent again" if again == rest else f"to be sent{of_them}"
+        yield Waiting(WaitKind.NOT_SENT, f"{formatting.counted(rest, 'request')} {to_send}", count=rest)
 
 
 def _under_way(progress: Progress) -> Iterator[Waiting]:
@@ -276,6 +302,11 @@ def _under_way(progress: Progress) -> Iterator[Waiting]:
         batches = formatting.counted(creating.shards, "batch", "batches")
         is_late = creating.since is not None and progress.read_at - creating.since > _CREATION_SECONDS
         what = "whose creation got no answer, being looked for" if is_late else "being created"
+        stopped_at = progress.workload.stopped_at
+        if not progress.runners and (
+            progress.lost_runner is not None or (stopped_at is not None and (creating.since or 0.0) <= stopped_at)
+        ):
+            what = "that may have been created, to be looked for"
         yield Waiting(WaitKind.SUBMITTING, f"{batches} {what}", creating.since, count=creating.shards)
     ended = progress.open_work.get(ShardState.ENDED)
     if ended is not None:
@@ -285,5 +316,5 @@ def _under_way(progress: Progress) -> Iterator[Waiting]:
     if progress.counts.pending:
         again = formatting.counted(progress.counts.pending, "request")
         yield Waiting(
-            WaitKind.AGAIN, f"{again} to send again", until=progress.resubmit_at, count=progress.counts.pending
+            WaitKind.AGAIN, f"{again} to be sent again", until=progress.resubmit_at, count=progress.counts.pending
         )

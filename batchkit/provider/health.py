@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
 
 from batchkit.errors import ProviderUnreachable, RateLimited, TornDownload
 from batchkit.models import Trouble
 from batchkit.provider.headers import http_date
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from batchkit.errors import ProviderError
 
@@ -20,6 +21,16 @@ _SENTENCES: dict[type[ProviderError], str] = {
     TornDownload: "a download from the provider is not complete",
 }
 _OTHERWISE = "the provider does not answer as it should"
+#: An answer takes a moment; one that has not come whole after so many seconds is worth a word.
+_SLOW_SECONDS = 15.0
+
+
+class _Call(NamedTuple):
+    """A call that waits for its answer, since ``began`` by the clock that only rises, for ``seconds`` at most."""
+
+    name: str
+    began: float
+    seconds: float
 
 
 class Health:
@@ -34,6 +45,20 @@ class Health:
         self._lock = threading.Lock()
         self._ahead: float | None = None
         self._trouble: Trouble | None = None
+        self._answered = clock()
+        self._calls: dict[object, _Call] = {}
+
+    @contextmanager
+    def awaiting(self, name: str, *, seconds: float) -> Iterator[None]:
+        """Note that a call (``GET /batches``) waits for its answer, for ``seconds`` at most, until the block ends."""
+        key = object()
+        with self._lock:
+            self._calls[key] = _Call(name, self._clock(), seconds)
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._calls[key]
 
     def note_date(self, headers: Mapping[str, str]) -> None:
         """Note the ``Date`` of a reply, whoever wrote it; one that cannot be read is ignored."""
@@ -41,20 +66,26 @@ class Health:
         if moment is not None:
             self._ahead = moment - self._clock()
 
-    def note_failure(self, error: ProviderError) -> None:
-        """Note a try that failed: it begins a trouble, or counts as one more try of the present one."""
+    def note_failure(self, error: ProviderError, *, began: float | None = None) -> None:
+        """Note a try that failed: it begins a trouble, or counts as one more try of the present one.
+
+        The trouble lasts since the try ``began`` (by the clock that only rises), but for what was answered since then; since now for
+        a transfer, of which bytes may have come.
+        """
         sentence = next((text for kind, text in _SENTENCES.items() if isinstance(error, kind)), _OTHERWISE)
         what = f"{sentence}: {error.message}".rstrip(".")
         with self._lock:
             before = self._trouble
+            since = self._now() if began is None else self._since(began)
             self._trouble = Trouble(
-                what, since=before.since if before else self._now(), tries=before.tries + 1 if before else 1
+                what, since=before.since if before else since, tries=before.tries + 1 if before else 1
             )
 
     def note_answer(self) -> None:
         """Note a reply that the API itself wrote, be it a refusal: any trouble is over."""
         with self._lock:
             self._trouble = None
+            self._answered = self._clock()
 
     @property
     def provider_time(self) -> float | None:
@@ -64,5 +95,17 @@ class Health:
 
     @property
     def trouble(self) -> Trouble | None:
-        """The present trouble; None when the last reply came from the API."""
-        return self._trouble
+        """The present trouble; None when the last reply came from the API, and no call waits long for its own."""
+        with self._lock:
+            oldest = next(iter(self._calls.values()), None)
+            if self._trouble is not None or oldest is None:
+                return self._trouble
+            if self._clock() - max(oldest.began, self._answered) < _SLOW_SECONDS:
+                return None
+            limit = f"it is waited for up to {oldest.seconds:g} s"
+            what = f"the provider has not finished its answer to {oldest.name}: {limit}"
+            return Trouble(what, since=self._since(oldest.began), tries=1)
+
+    def _since(self, began: float) -> float:
+        """Return in Unix seconds when a try began, or the last answer came, if that was later."""
+        return self._now() - (self._clock() - max(began, self._answered))

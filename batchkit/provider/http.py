@@ -116,7 +116,7 @@ class ApiClient:
 
     def get(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Any:
         """GET a JSON value; repeated on trouble. A name may stand in ``query`` several times."""
-        return self._repeat(lambda: self._json("GET", path, params=list(query) or None), self._options.total_seconds)
+        return self._repeat(lambda: self._json("GET", path, params=list(query) or None))
 
     def probe(self, path: str) -> Any:
         """GET a JSON value as ``get`` does, but raise ``WrongAddress`` at once for a reply that no such API gives."""
@@ -128,7 +128,7 @@ class ApiClient:
                 error = reply.error
             raise self.wrong_address(error.message) from error
 
-        return self._repeat(ask, self._options.total_seconds)
+        return self._repeat(ask)
 
     def wrong_address(self, reason: str) -> WrongAddress:
         """Make the error for an address at which something else answers."""
@@ -136,7 +136,7 @@ class ApiClient:
 
     def post(self, path: str) -> Any:
         """POST without a body and read JSON; repeated on trouble, so only for calls that may happen twice."""
-        return self._repeat(lambda: self._json("POST", path), self._options.total_seconds)
+        return self._repeat(lambda: self._json("POST", path))
 
     def post_once(self, path: str, payload: object, *, before_sending: Callable[[], object] | None = None) -> Any:
         """POST a JSON value exactly once, on a connection of its own.
@@ -161,7 +161,7 @@ class ApiClient:
 
     def delete(self, path: str) -> None:
         """DELETE; repeated on trouble. Any 2xx will do, whatever its body."""
-        self._repeat(lambda: self._send("DELETE", path), self._options.total_seconds)
+        self._repeat(lambda: self._send("DELETE", path))
         self.health.note_answer()
 
     def upload(self, path: str, *, fields: Mapping[str, str], field: str, source: Path, filename: str) -> Any:
@@ -197,7 +197,7 @@ class ApiClient:
                 reason = error.strerror or str(error)
             raise SpoolError(f"{source} cannot be read: {reason}", hint="is the spool folder still there?")
 
-        return self._repeat(send, self._options.transfer_seconds)
+        return self._repeat(send, is_transfer=True)
 
     def download(
         self, path: str, destination: Path, *, expected_bytes: int | None, accept_unframed: bool = True
@@ -226,28 +226,30 @@ class ApiClient:
 
         download = self._repeat(
             lambda: self._exchange("GET", path, receive, seconds=self._options.total_seconds, headers=_UNENCODED),
-            self._options.transfer_seconds,
+            is_transfer=True,
         )
         self.health.note_answer()
         return download
 
-    def _repeat(self, send: Callable[[], T], total_seconds: float) -> T:
+    def _repeat(self, send: Callable[[], T], *, is_transfer: bool = False) -> T:
+        total_seconds = self._options.transfer_seconds if is_transfer else self._options.total_seconds
         try:
-            return self._retry.call(lambda: self._watched(send), total_seconds=total_seconds)
+            return self._retry.call(lambda: self._watched(send, is_transfer=is_transfer), total_seconds=total_seconds)
         except RateLimited:
             # The wait is the caller's from here on.
             self.health.note_answer()
             raise
 
-    def _watched(self, send: Callable[[], T]) -> T:
+    def _watched(self, send: Callable[[], T], *, is_transfer: bool = False) -> T:
         """Make one try and note its failure."""
+        began = None if is_transfer else self._clock()
         try:
             return send()
         except TryAgain as again:
-            self.health.note_failure(again.error)
+            self.health.note_failure(again.error, began=began)
             raise
         except (ProviderUnreachable, OutcomeUnknown) as error:
-            self.health.note_failure(error)
+            self.health.note_failure(error, began=began)
             raise
 
     def _exchange(
@@ -312,7 +314,12 @@ class ApiClient:
             raise torn(call, reason, cause=cause)
 
     def _json(self, method: str, path: str, **content: Any) -> Any:
-        reply = self._send(method, path, **content)
+        if "body" in content:
+            # An upload takes as long as it takes.
+            reply = self._send(method, path, **content)
+        else:
+            with self.health.awaiting(f"{method} {path}", seconds=self._options.total_seconds):
+                reply = self._send(method, path, **content)
         try:
             value = loads_leniently(reply.content)
         except MalformedJson:

@@ -164,15 +164,15 @@ def usd(amount: float | None) -> str:
 
 def _tones(progress: Progress) -> list[tuple[str, str, int]]:
     counts = progress.counts
-    in_a_batch = counts.in_flight - progress.not_fetched - progress.not_sent
     return [
         ("fill-good", "succeeded", counts.succeeded),
         ("fill-bad", "failed", counts.failed),
         ("fill-void", "cancelled", counts.cancelled),
         ("fill-near", "answered, not downloaded", progress.not_fetched),
-        ("fill-open", "in flight", in_a_batch),
-        ("fill-idle", "not sent", progress.not_sent),
-        ("fill-idle", "to send again", counts.pending),
+        ("fill-open", "in flight", progress.in_flight),
+        ("fill-idle", "unanswered in ended batches", progress.unanswered),
+        ("fill-idle", "not sent", progress.never_sent),
+        ("fill-idle", "to send again", progress.to_send_again),
     ]
 
 
@@ -347,9 +347,9 @@ def _attention(progress: Progress) -> list[tuple[str, ...]]:
             _brief(batch.id),
             _brief(batch.status),
             f"{batch.counts.completed:,} of {batch.counts.total:,}",
-            cut(batch.problems[0].message, _SAMPLE_BYTES).text
+            f"The provider says: {cut(batch.problems[0].message, _SAMPLE_BYTES).text}"
             if batch.problems
-            else ("the window ran out" if batch.status == BatchStatus.EXPIRED else ""),
+            else ("Its window ran out" if batch.status == BatchStatus.EXPIRED else ""),
         )
         for batch in progress.attention[:_ATTENTION]
     ]

@@ -72,7 +72,7 @@ def _stop_batches(context: StepContext, running: Sequence[tuple[Shard, Batch]]) 
         except AccountRefused:
             raise
         except ProviderError as error:
-            report += StepReport({}, outage=f"batch {batch.id} could not be cancelled: {error}")
+            report += context.outage(error, what=f"batch {batch.id} could not be cancelled")
             failures += 1
             if failures >= _MOST_FAILURES:
                 break

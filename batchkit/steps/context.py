@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from batchkit.errors import ProviderUnreachable
 from batchkit.steps.memory import BackgroundCalls, FailureMemory, ProbeMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from batchkit.errors import BatchkitError
+    from batchkit.errors import BatchkitError, ProviderError
     from batchkit.files.spool import Spool
     from batchkit.provider.base import Provider
     from batchkit.store.engine import Store
@@ -56,12 +57,32 @@ class StepContext:
         now = self.provider.now()
         return self.clock() if now is None else now
 
+    def outage(
+        self,
+        error: ProviderError,
+        *,
+        what: str = "",
+        counts: Mapping[str, int] | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> StepReport:
+        """Report that work waits because of ``error``, and since when calls have failed; ``what`` says which work, in front of it."""
+        trouble = self.provider.trouble()
+        return StepReport(
+            dict(counts or {}),
+            notes,
+            outage=f"{what}: {error}" if what else str(error),
+            outage_since=None if trouble is None else trouble.since,
+            is_reached=not isinstance(error, ProviderUnreachable),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
     """What one call of a step did: counts by name, and sentences for a person.
 
-    ``outage`` is the provider's or network's last trouble when some work could not be done now and waits. ``refused`` is what
+    ``outage`` is the provider's or network's last trouble when some work could not be done now and waits; ``outage_since`` (Unix
+    seconds) is when the first call failed, None when that is not known, and ``is_reached`` whether the provider was reached all the
+    same. ``refused`` is what
     the command ends with once what has ended is merged, and after which nothing more may be sent.
     ``error`` is an error that nobody expected, of one shard, which was left for later. ``waits_until`` (Unix seconds) is set when
     the provider asked to wait.
@@ -73,10 +94,13 @@ class StepReport:
     refused: BatchkitError | None = None
     error: Exception | None = None
     waits_until: float | None = None
+    outage_since: float | None = None
+    is_reached: bool = False
 
     def __add__(self, other: StepReport) -> StepReport:
         names = [*self.counts, *(name for name in other.counts if name not in self.counts)]
         counts = {name: self.counts.get(name, 0) + other.counts.get(name, 0) for name in names}
+        sinces = [report.outage_since for report in (self, other) if report.outage_since is not None]
         return StepReport(
             counts,
             self.notes + other.notes,
@@ -84,4 +108,6 @@ class StepReport:
             self.refused or other.refused,
             other.error or self.error,
             other.waits_until or self.waits_until,
+            min(sinces, default=None),
+            (other if other.outage else self).is_reached,
         )

@@ -142,7 +142,8 @@ def _fetch_now(context: StepContext, workload: Workload, shard_id: ShardId) -> _
         return StepReport({"postponed": 1}, (f"a file of batch {batch.id} is not there (yet): {error}",))
     except ProviderError as error:
         postpone(context, shard, pause_seconds(context))
-        return StepReport({"postponed": 1}, (f"batch {batch.id} cannot be fetched now: {error}",), outage=str(error))
+        note = f"batch {batch.id} cannot be fetched now: {error}"
+        return context.outage(error, counts={"postponed": 1}, notes=(note,))
 
 
 def _hides_a_file(batch: Batch) -> bool:

@@ -79,7 +79,7 @@ def _poll_some(context: StepContext, part: Sequence[tuple[Shard, Batch]]) -> Ste
     except AccountRefused:
         raise
     except ProviderError as error:
-        report += StepReport({}, outage=f"the provider cannot be asked: {error}")
+        report += context.outage(error)
     return report + _write_down(context, news)
 
 
@@ -115,7 +115,7 @@ def _read_missing(context: StepContext, shard: Shard, last: Batch, news: _News) 
         raise
     except ProviderError as error:
         news.failed_reads += 1
-        return StepReport({}, outage=f"batch {last.id} cannot be read: {error}")
+        return context.outage(error, what=f"batch {last.id} cannot be read")
 
 
 def _read_where_due(context: StepContext, last: Batch, listed: Batch, news: _News) -> Batch | StepReport:

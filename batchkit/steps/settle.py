@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from batchkit import formatting
 from batchkit.errors import (
     AccountRefused,
     BatchIdTaken,
@@ -53,8 +54,10 @@ def settle(context: StepContext, workload_id: WorkloadId) -> StepReport:
     except ProviderError as error:
         for shard in lost:
             step_aside(context, shard)
-        what = f"{len(lost)} batch creations were not answered, and the list of batches cannot be read"
-        return StepReport({"unsettled": len(lost)}, outage=f"{what}: {error}")
+        creations = formatting.counted(len(lost), "batch creation")
+        was = "was" if len(lost) == 1 else "were"
+        what = f"{creations} {was} not answered, and the list of batches cannot be read"
+        return context.outage(error, what=what, counts={"unsettled": len(lost)})
     return report
 
 

@@ -158,7 +158,7 @@ def _upload(context: StepContext, workload: Workload, shard: Shard) -> StepRepor
         return _refused(context, shard, error)
     except ProviderError as error:
         postpone(context, shard, pause_seconds(context))
-        return StepReport({"postponed": 1}, outage=str(error))
+        return context.outage(error, counts={"postponed": 1})
     with context.store.write() as connection:
         shards.transition(
             connection,
@@ -252,7 +252,7 @@ def _not_created(context: StepContext, workload: Workload, shard: Shard, error: 
         raise error
     if isinstance(error, ProviderUnreachable):
         postpone(context, shard, pause_seconds(context))
-        return StepReport({"postponed": 1}, outage=str(error))
+        return context.outage(error, counts={"postponed": 1})
     if isinstance(error, RateLimited):
         return _wait_for_room(context, shard, error.retry_after_seconds, error)
     if not isinstance(error, ProviderRefused):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import and_, exists, func, insert, or_, select, update
+from sqlalchemy import and_, case, exists, func, insert, or_, select, update
 
 from batchkit.errors import StateConflict
 from batchkit.lifecycle import OPEN_SHARD_STATES, SHARD_TRANSITIONS
@@ -341,6 +341,29 @@ def totals_by_state(connection: Connection, workload_id: WorkloadId) -> dict[Sha
         ShardState(state): ShardTotals(count, int(lines), int(expired), int(prompt), int(completion), last_merged_at)
         for state, count, lines, expired, prompt, completion, last_merged_at in connection.execute(query)
     }
+
+
+class Resubmitted(NamedTuple):
+    """Requests of shards that hold requests of earlier shards: in shards without a batch, and in shards that have or had one."""
+
+    unsent: int
+    sent: int
+
+
+def resubmitted(connection: Connection, workload_id: WorkloadId, *, request_count: int) -> Resubmitted:
+    """Count the requests of the shards that were cut after the first ``request_count`` requests, which are the input."""
+    so_far = func.sum(shards.c.line_count).over(order_by=shards.c.number)
+    every = (
+        select(shards.c.state, shards.c.line_count, so_far.label("so_far"))
+        .where(shards.c.workload_id == workload_id)
+        .subquery("numbered")
+    )
+    unsent = every.c.state.in_([ShardState.PLANNED.value, ShardState.UPLOADED.value])
+    query = select(
+        func.coalesce(func.sum(case((unsent, every.c.line_count), else_=0)), 0),
+        func.coalesce(func.sum(case((unsent, 0), else_=every.c.line_count)), 0),
+    ).where(every.c.so_far > request_count, every.c.state != ShardState.WITHDRAWN.value)
+    return Resubmitted(*map(int, connection.execute(query).one()))
 
 
 def has_any(connection: Connection, workload_id: WorkloadId, states: Iterable[ShardState]) -> bool:

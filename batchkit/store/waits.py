@@ -27,7 +27,7 @@ class OpenShards(NamedTuple):
     completed ones, because the others include requests that expired. ``refused`` shards were turned away and wait until
     ``refused_until`` at the earliest. ``since`` is: of shards that are being submitted the oldest intent, of submitted ones the
     submission of the oldest batch, of ended ones when the first end was seen; else None. ``expires_at`` is the end of the last
-    window. ``missing`` batches are not known to the provider now.
+    window. ``missing`` batches are not known to the provider now. ``news_at`` is when something new of a batch was read last.
     """
 
     shards: int
@@ -39,6 +39,7 @@ class OpenShards(NamedTuple):
     since: float | None
     expires_at: float | None
     missing: int
+    news_at: float | None = None
 
 
 class Refusal(NamedTuple):
@@ -72,6 +73,7 @@ def open_shards(connection: Connection, workload_id: WorkloadId) -> dict[ShardSt
             func.min(since),
             func.max(batches.c.expires_at),
             func.count(batches.c.missing_since),
+            func.max(batches.c.seen_at),
         )
         .join_from(shards, batches, batches.c.shard_id == shards.c.id, isouter=True)
         .where(shards.c.workload_id == workload_id, shards.c.state.in_([state.value for state in OPEN_SHARD_STATES]))
@@ -88,8 +90,9 @@ def open_shards(connection: Connection, workload_id: WorkloadId) -> dict[ShardSt
             since=None if first is None else float(first),
             expires_at=None if expires_at is None else float(expires_at),
             missing=int(missing),
+            news_at=None if news_at is None else float(news_at),
         )
-        for state, count, lines, answered, refused, refused_lines, refused_until, first, expires_at, missing in (
+        for state, count, lines, answered, refused, refused_lines, refused_until, first, expires_at, missing, news_at in (
             connection.execute(query)
         )
     }

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from batchkit.cli.render.bar import StateBar, StateLegend, share_cells
+from batchkit.cli.render.bar import Shares, StateBar, StateLegend, share_cells
 from batchkit.models import RequestCountsByState
 
 COUNTS = RequestCountsByState(total=100, pending=20, in_flight=40, succeeded=35, failed=4, cancelled=1)
@@ -43,9 +43,9 @@ def test_cells_follow_the_shares():
 
 def test_each_state_has_a_glyph_of_its_own():
     """Without colour the states can still be told apart."""
-    bar = drawn(StateBar(COUNTS, not_fetched=10)).rstrip("\n")
+    bar = drawn(StateBar(COUNTS, Shares(10, 5, 5, 5))).rstrip("\n")
     assert len(bar) == 50
-    assert len(set(bar)) == 6
+    assert len(set(bar)) == 8
 
 
 def test_a_terminal_without_unicode_gets_ascii():
@@ -58,7 +58,7 @@ def test_a_terminal_without_unicode_gets_ascii():
 @pytest.mark.parametrize("width", [20, 30, 40, 80])
 def test_the_legend_breaks_between_its_entries_only(width):
     """A count and its state stay on one line as long as they fit."""
-    lines = drawn(StateLegend(COUNTS, not_fetched=10), width).splitlines()
+    lines = drawn(StateLegend(COUNTS, Shares(not_fetched=10)), width).splitlines()
     assert all(len(line) <= width for line in lines)
     for entry in ("35 succeeded", "4 failed", "1 cancelled", "30 in flight", "20 to send again"):
         assert sum(entry in line for line in lines) == 1

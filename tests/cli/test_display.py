@@ -66,7 +66,7 @@ def test_the_panel_shows_what_matters():
         "5,190 of 10,000 answered (51.9 %), 3,990 downloaded",
         "5 submitted, 4 merged",
         "5 batches at the provider (4 in_progress, 1 validating)",
-        "42 attempts expired without an answer; the requests were or will be sent",
+        "42 attempts expired without an answer; the requests wait to be sent again",
         "80  400 invalid_request: max_tokens is too large",
         "1.2M in, 7,654 out",
         "next check in 12 s",
@@ -132,11 +132,12 @@ def test_a_hostile_message_stays_text():
 
 
 def test_batches_that_need_a_look_come_with_the_providers_words():
-    """A failed batch says why, an expired one that its window ran out."""
+    """A failed batch says why in the provider's words, an expired one that its window ran out, in ours."""
     failed = batch("failed", problems=(BatchProblem("line 3 is bad"), BatchProblem("line 4 is bad")))
     text = drawn(display.status_view(picture(attention=(failed, batch()))), 120)
-    assert "line 3 is bad (and 1 more)" in text
-    assert "the window ran out" in text
+    assert "the provider says: line 3 is bad (and 1 more)" in text
+    assert "its window ran out" in text
+    assert text.count("the provider says") == 1
     assert "700/1,000" in text
 
 
@@ -152,7 +153,7 @@ def test_the_plain_line_holds_the_numbers():
     assert line == (
         "nightly: 5,190 of 10,000 answered (51.9 %), 3,990 downloaded; 90 failed; 10 cancelled; 3,800 in flight;"
         f" 1,000 to send again; waiting for 5 batches at the provider (4 in_progress, 1 validating), since {since},"
-        f" at the latest until {until}; waiting for 1,000 requests to send again, not before {due};"
+        f" at the latest until {until}; waiting for 1,000 requests to be sent again, not before {due};"
         " time left: about 2 min if the present rate lasts"
     )
 
@@ -228,11 +229,30 @@ def test_the_overview_has_a_line_for_each():
 def test_a_cancelled_workload_is_not_said_to_be_sent_again():
     """What the user stopped is not promised to go on."""
     progress = picture(workload=workload(cancel_requested_at=NOW))
-    assert display.expired_text(progress) == "42 attempts expired without an answer"
+    assert situation.expired_words(progress) == "42 attempts expired without an answer"
     assert (
-        display.expired_text(finished(expired_rides=1))
+        situation.expired_words(finished(expired_rides=1))
         == "1 attempt expired without an answer; the requests were sent again"
     )
+
+
+def test_requests_of_ended_batches_are_not_drawn_as_in_flight():
+    """A batch that expired has nothing in flight, though it is not merged yet; the list says so as well."""
+    ended = open_shards(5, 5_000, done=4_499)
+    counts = RequestCountsByState(total=5_000, in_flight=5_000)
+    text = drawn(panel(picture(counts=counts, batches={}, remote_done=0, open_work={ShardState.ENDED: ended})))
+    assert "4,499 answered, not downloaded" in text
+    assert "501 unanswered in ended batches" in text
+    assert "in flight" not in text
+
+
+def test_a_log_line_names_what_is_to_be_sent_once():
+    """It stands among the figures, and nobody waits for it."""
+    unsent = open_shards(20, 10_000, done=0, since=None, expires_at=None)
+    counts = RequestCountsByState(total=10_000, in_flight=10_000)
+    progress = picture(counts=counts, batches={}, remote_done=0, open_work={ShardState.PLANNED: unsent})
+    line = display.plain_line(progress, display.Moment(NOW))
+    assert line == "nightly: 0 of 10,000 answered (0 %), 0 downloaded; 10,000 not sent"
 
 
 def test_a_plan_shows_shards_bytes_endpoints_models_and_tokens():

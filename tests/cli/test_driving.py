@@ -143,8 +143,8 @@ def test_ctrl_c_says_what_goes_on_and_how_to_come_back(open_emulator, batchkit, 
     code, out, err = interrupt_when(process, "input: 0 of 30 answered")
     assert code == 130, err
     assert out == ""
-    assert "4 batches go on at the provider, nothing is lost" in err
-    assert f"come back: {sys.executable} -m batchkit run {source} --no-prefect --shard-lines 10" in err
+    assert "4 batches run on at the provider, nothing is lost" in err
+    assert f"resume:    {sys.executable} -m batchkit run {source} --no-prefect --shard-lines 10" in err
     assert "batchkit cancel input" in err
     assert "Traceback" not in err
     emulator.set_scenario("clean")

@@ -151,9 +151,21 @@ def test_an_outage_is_one_line_when_it_begins_and_one_when_it_ends(clock):
             "the provider cannot be reached: connection refused; tried 1 time,"
             f" since {formatting.when(began, began)}, gives up at {formatting.when(began + 900, began)}"
         ),
-        "over after 8 min 20 s: the provider cannot be reached: connection refused; tried 5 times",
+        "the provider answers again after 8 min 20 s (5 tries)",
         "12 requests expired",
     ]
+
+
+def test_the_end_of_a_wait_for_the_database_says_nothing_of_the_provider(clock):
+    """It is the work that continues."""
+    found: list[Trouble | None] = [Trouble("the database is locked", clock(), 1)]
+    console = Console(file=io.StringIO(), width=40)
+    lines = PlainLines(console, list, clock, trouble=lambda: found[0])
+    lines.look_for_trouble()
+    clock.advance(3)
+    found[0] = None
+    lines.look_for_trouble()
+    assert lines_of(console.file)[1] == "the work continues after 3 s (1 try)"
 
 
 def test_the_tries_of_an_outage_are_no_news_of_their_own(clock):
@@ -206,6 +218,23 @@ def test_an_outage_is_seen_while_the_database_cannot_be_read(clock):
     with console.capture() as capture:
         console.print(panel._render())
     assert "the database is away: connection refused; tried 1 time, since" in capture.get()
+
+
+def test_a_terminal_is_not_blank_before_the_first_figures(clock):
+    """Loading and reading are told, and make room for what comes."""
+    console = Console(file=Terminal(), width=80, force_terminal=True)
+    with console.capture() as capture:
+        console.print(LivePanel(console, list, clock)._render())
+    assert "reading where the work stands" in capture.get()
+    file = Terminal()
+    with consoles.busy(Console(file=file, width=80, force_terminal=True), "loading"):
+        pass
+    # The cursor goes up over it at the end.
+    assert "\x1b[1A\x1b[2K" in file.getvalue().partition("loading")[2]
+    log = io.StringIO()
+    with consoles.busy(Console(file=log), "loading"):
+        pass
+    assert log.getvalue() == ""
 
 
 def test_the_panel_is_redrawn_and_then_gone():

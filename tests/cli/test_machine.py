@@ -63,7 +63,7 @@ WORKLOAD = {
         },
         {
             "kind": "again",
-            "text": "1,000 requests to send again",
+            "text": "1,000 requests to be sent again",
             "count": 1_000,
             "since": None,
             "until": NOW + 120,

@@ -72,7 +72,7 @@ def test_a_cancellation_that_could_not_be_asked_for_is_exit_code_4(batchkit, ope
     batchkit("submit", source, *RUN)
     ended = batchkit("cancel", "input")
     assert ended.code == 4
-    assert "carry on:  batchkit cancel input" in ended.out
+    assert "resume:    batchkit cancel input" in ended.out
     assert batchkit("status", "input", "--json").json["cancel_requested_at"] is not None
     emulator.set_scenario("clean")
     assert batchkit("cancel", "input", "--wait", "--no-prefect").code == 0

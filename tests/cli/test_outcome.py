@@ -68,7 +68,7 @@ def test_an_unfinished_workload_tells_how_to_go_on():
     said = text(outcome.unfinished(picture(), WHERE, again="batchkit run x.jsonl"))
     assert "6,000 requests of 10,000 without a result here" in said
     assert "waiting for 5 batches at the provider" in said
-    assert "carry on:  batchkit run x.jsonl" in said
+    assert "resume:    batchkit run x.jsonl" in said
 
 
 def test_an_input_that_is_not_split_whole_was_not_sent():
@@ -82,15 +82,32 @@ def test_an_interrupted_command_tells_what_goes_on():
     """The batches run on, and three commands come back, look, or stop it."""
     said = text(outcome.interrupted(picture(), WHERE, again="batchkit run x.jsonl --name nightly"))
     assert said.splitlines() == [
-        "interrupted: 5 batches go on at the provider, nothing is lost",
-        "come back: batchkit run x.jsonl --name nightly",
-        "look:      batchkit status nightly --home elsewhere",
+        "interrupted: 5 batches run on at the provider, nothing is lost",
+        "resume:    batchkit run x.jsonl --name nightly",
+        "status:    batchkit status nightly --home elsewhere",
         "stop it:   batchkit cancel nightly --home elsewhere",
     ]
-    assert "1 batch goes on" in text(outcome.interrupted(picture(batches={"in_progress": 1}), WHERE, again=""))
+    assert "1 batch runs on" in text(outcome.interrupted(picture(batches={"in_progress": 1}), WHERE, again=""))
     assert "no batch is running" in text(outcome.interrupted(picture(batches={}), WHERE, again=""))
     assert "stop it" not in text(outcome.interrupted(finished(), WHERE, again=""))
     assert "before anything was sent" in text(outcome.interrupted(None, WHERE, again=""))
+
+
+@pytest.mark.parametrize(
+    "tell", [lambda found: outcome.interrupted(found, WHERE, again=""), lambda found: outcome.left(found, WHERE)]
+)
+def test_a_creation_without_an_answer_may_be_a_batch(tell):
+    """Nobody can say yet whether it runs, so that nobody says that none does."""
+    said = text(tell(picture(batches={}, shards={ShardState.SUBMITTING: 1})))
+    assert "no batch is running" not in said
+    assert (
+        "1 batch may have been created at the provider: the same command looks for it before it sends anything again"
+        in said
+    )
+    said = text(tell(picture(shards={ShardState.SUBMITTED: 5, ShardState.SUBMITTING: 2})))
+    assert "5 batches run on at the provider" in said
+    assert "2 more batches may have been created at the provider: the same command looks for them" in said
+    assert "may have been created" not in text(tell(picture()))
 
 
 def test_what_is_submitted_is_told_apart_from_what_is_not():

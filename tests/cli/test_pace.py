@@ -44,6 +44,17 @@ def test_answers_that_came_before_the_command_began_are_no_rate():
     assert pace.rest_seconds(T0 + 41, 2_000) == pytest.approx(20, abs=6)
 
 
+def test_no_rate_is_named_when_answers_stay_away():
+    """A silence that is longer than any before says that the rate does not hold: what is left may wait for the end of its window."""
+    pace = Pace()
+    for second in range(0, 101, 10):
+        pace.see(T0 + second, 10 * second)
+    waits = [batches(10_000)]
+    quiet, silent = (time_left(waits, pace, T0 + 100 + silence, left=400) for silence in (12, 14))
+    assert quiet.startswith("about ")
+    assert silent.startswith("unknown: no answer for 14 s; the batches end at the latest ")
+
+
 def test_no_rate_is_named_that_reaches_beyond_the_window():
     """What the window leaves is sent again, and new batches have another rate."""
     pace = Pace()

@@ -279,7 +279,7 @@ def test_a_run_out_of_time_is_exit_code_4_and_the_same_command_goes_on(batchkit,
     ended = batchkit(*words)
     assert ended.code == 4
     assert "without a result here" in ended.out
-    assert f"carry on:  batchkit run {source} --no-prefect --shard-lines 10 --timeout 0.5" in ended.out
+    assert f"resume:    batchkit run {source} --no-prefect --shard-lines 10 --timeout 0.5" in ended.out
     assert not Path("input.results.jsonl").exists()
     emulator.set_scenario("clean")
     assert batchkit(*words[:-1], "60").code == 0

@@ -109,6 +109,61 @@ def test_trouble_lasts_from_call_to_call(server: ScriptedServer, provider: GroqP
     assert provider.trouble() is None
 
 
+def test_an_answer_that_takes_long_is_trouble_before_it_fails(
+    server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime
+) -> None:
+    """It is told which call is waited for and how long; the trouble that follows began with that call."""
+    known: list[Trouble | None] = []
+    provider = connect(http_attempts=1, http_total_seconds=180)
+    began = time.now()
+
+    def dawdle(exchange: Exchange) -> None:
+        for _ in range(2):
+            time.sleep(10)
+            known.append(provider.trouble())
+        hang_up(exchange)
+
+    server.script(dawdle, as_json(BATCH))
+    with pytest.raises(OutcomeUnknown):
+        provider.get_batch(ONE)
+
+    assert known[0] is None
+    assert known[1] is not None
+    assert known[1].what == (
+        "the provider has not finished its answer to GET /batches/batch_1: it is waited for up to 180 s"
+    )
+    assert (known[1].since, known[1].tries) == (began, 1)
+    trouble = provider.trouble()
+    assert trouble is not None
+    assert (trouble.since, trouble.tries) == (began, 1)
+    provider.get_batch(ONE)
+    assert provider.trouble() is None
+
+
+def test_a_slow_call_is_no_trouble_while_others_are_answered(
+    server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime
+) -> None:
+    """What it waits for counts from the last answer on."""
+    known: list[Trouble | None] = []
+    provider = connect(http_attempts=1)
+    began = time.now()
+
+    def dawdle(exchange: Exchange) -> None:
+        time.sleep(14)
+        provider.get_batch(ONE)
+        time.sleep(14)
+        known.append(provider.trouble())
+        hang_up(exchange)
+
+    server.script(dawdle, as_json(BATCH))
+    with pytest.raises(OutcomeUnknown):
+        provider.get_batch(ONE)
+    assert known == [None]
+    trouble = provider.trouble()
+    assert trouble is not None
+    assert trouble.since == began + 14
+
+
 def test_nobody_there_is_trouble(connect: Callable[..., GroqProvider]) -> None:
     """The sentence says so."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -164,11 +164,21 @@ def test_an_unfinished_workload_has_a_page_too(runner, tmp_path, page_text):
         add_shard(connection, workload, state=ShardState.SUBMITTED, lines=5)
     text = page_text(written(runner, "slow", tmp_path))
 
-    assert "3 of 8 answered (37.5 %), 3 downloaded." in text
+    assert "3 of 8 answered (37.5 %), 3 downloaded, last news from the provider at " in text
     assert "waiting for 1 batch at the provider" in text
     assert "worked on by nobody" in text
     assert "Exit code 4: not finished. This carries on: batchkit watch slow" in text
     assert "in flight · line 4" in text
+
+
+def test_the_page_shows_nothing_of_an_ended_batch_as_in_flight(runner, tmp_path, page_text):
+    """It ended without answers, and is not merged yet."""
+    with runner.store.write() as connection:
+        workload = add_workload(connection, "ended")
+        add_shard(connection, workload, state=ShardState.ENDED, lines=5)
+    text = page_text(written(runner, "ended", tmp_path))
+    assert "5 unanswered in ended batches" in text or "unanswered in ended batches 5" in text
+    assert "5 in flight" not in text
 
 
 def test_a_workload_that_is_not_split_has_a_page_too(sqlite_runner, tmp_path, page_text):

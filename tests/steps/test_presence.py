@@ -69,6 +69,22 @@ def test_who_drives_is_seen_and_gone_after_an_orderly_end(open_bench, tmp_path):
     assert progress.workload.stopped_at == pytest.approx(progress.read_at, abs=60)
 
 
+def test_who_drives_is_seen_as_soon_as_it_begins(open_bench, tmp_path, monkeypatch):
+    """Also on a machine that comes late to the thread which keeps the row up to date."""
+    bench = open_bench(batches.StuckBatches())
+    workload = submitted(bench, tmp_path)
+    wait_for(lambda: not rows_of(bench.runner))
+    monkeypatch.setattr(Presence, "_run", lambda _self: None)
+    presence = Presence(
+        bench.runner.store, owner="me", verb="watch", clock=bench.runner.clock, trouble=lambda _workload_id: None
+    )
+    presence.began(workload.id, is_one_pass=False)
+    (row,) = bench.runner.progress(workload.id).runners
+    assert (row.owner, row.verb, row.workload_id) == ("me", "watch", workload.id)
+    presence.close("over")
+    assert rows_of(bench.runner) == set()
+
+
 def test_trouble_is_written_at_once_when_it_begins_and_when_it_ends(open_bench, tmp_path):
     """Others need not wait half a minute to learn of an outage, or of its end."""
     bench = open_bench(batches.StuckBatches())

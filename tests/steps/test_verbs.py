@@ -7,11 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import func, select
 
+from batchkit.emulator import Scenario
 from batchkit.emulator.faults import batches, calls, lines
 from batchkit.engine.progress import WorkloadState
 from batchkit.engine.waves import DriveUntil
 from batchkit.errors import ConfigurationError, Forbidden, ProviderUnreachable, Unauthorized, UsageError
 from batchkit.models import ShardState
+from batchkit.steps import poll
 from batchkit.steps.split import SplitOptions
 from batchkit.store import tables
 from tests.steps.conftest import SPEED
@@ -177,6 +179,25 @@ def test_a_provider_that_stays_away_ends_the_run_for_now(open_bench, tmp_path):
 
     bench.emulator.set_scenario("clean")
     assert bench.runner.process(workload.id).all_succeeded
+
+
+def test_a_pass_that_meets_no_provider_tells_since_when_calls_have_failed(open_bench, tmp_path):
+    """The first call that failed, however many passes ago, and whether something was reached that did not answer."""
+    bench = open_bench(batches.StuckBatches())
+    bench.runner = bench.open_runner(http_attempts=1)
+    workload = bench.split(write_mixed(tmp_path / "input.jsonl", 20), shard_lines=20)
+    bench.runner.process(workload.id, until=DriveUntil.SUBMITTED)
+    bench.emulator.set_scenario(Scenario(faults=(calls.DropConnection(on=("*",)),)))
+    began = bench.runner.clock()
+
+    first, second = (poll.poll(bench.runner._context(), workload.id) for _ in range(2))
+
+    assert first.outage_since is not None
+    assert began <= first.outage_since <= bench.runner.clock()
+    assert second.outage_since == first.outage_since
+    assert first.outage is not None
+    assert first.outage.startswith("GET /batches: ")
+    assert first.is_reached
 
 
 def test_two_runners_share_a_workload_without_harm(open_bench, tmp_path):

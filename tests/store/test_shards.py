@@ -474,6 +474,30 @@ def test_totals_by_state_add_up_what_shards_hold_and_merges_counted(store):
         }
 
 
+def test_shards_that_were_cut_again_are_counted_by_whether_they_were_sent(store):
+    """They are those that come after the whole input, in the order of their numbers; a withdrawn one holds nothing any more."""
+    with store.write() as connection:
+        workload, other = add_workload(connection), add_workload(connection, "other")
+        assert shards.resubmitted(connection, workload.id, request_count=10) == (0, 0)
+        for owner, lines, state in (
+            (workload, 7, ShardState.MERGED),
+            (other, 50, ShardState.MERGED),
+            (workload, 3, ShardState.PLANNED),
+            (other, 50, ShardState.PLANNED),
+        ):
+            add_shard(connection, owner, lines=lines, state=state)
+        assert shards.resubmitted(connection, workload.id, request_count=10) == (0, 0)
+        for lines, state in (
+            (4, ShardState.PLANNED),
+            (2, ShardState.UPLOADED),
+            (5, ShardState.SUBMITTED),
+            (1, ShardState.MERGED),
+            (9, ShardState.WITHDRAWN),
+        ):
+            add_shard(connection, workload, lines=lines, state=state)
+        assert shards.resubmitted(connection, workload.id, request_count=10) == (6, 6)
+
+
 def test_a_shard_in_some_states_is_found(store):
     """One shard in one of the states is enough; another workload's is not."""
     with store.write() as connection:

@@ -10,6 +10,7 @@ from batchkit.engine.progress import WorkloadState
 from batchkit.engine.situation import WaitKind
 from batchkit.models import RequestCountsByState, ShardState, Trouble
 from batchkit.store.runners import RunnerRow
+from batchkit.store.shards import Resubmitted
 from batchkit.store.waits import Refusal
 from tests.cli.pictures import NOW, finished, open_shards, picture, workload
 
@@ -90,14 +91,14 @@ CASES = {
         ),
         WaitKind.REFUSED,
         (
-            "5,000 requests not sent: the provider refused 4 times: 429 queue_full: no room now,"
+            "5,000 requests to be sent; the provider refused 4 times: 429 queue_full: no room now,"
             f" since {at(NOW - 600)}, not before {at(NOW + 900)}"
         ),
     ),
     "not sent": (
         waiting(open_work={ShardState.PLANNED: open_shards(5, 5_000, done=0, since=None, expires_at=None)}),
         WaitKind.NOT_SENT,
-        "5,000 requests not sent yet",
+        "5,000 requests to be sent",
     ),
     "being created": (
         waiting(open_work={ShardState.SUBMITTING: open_shards(2, since=NOW - 60, expires_at=None)}),
@@ -117,12 +118,12 @@ CASES = {
     "again": (
         waiting(counts=RequestCountsByState(total=200, pending=120, succeeded=80), resubmit_at=NOW + 300),
         WaitKind.AGAIN,
-        f"120 requests to send again, not before {at(NOW + 300)}",
+        f"120 requests to be sent again, not before {at(NOW + 300)}",
     ),
     "again now": (
         waiting(counts=RequestCountsByState(total=200, pending=1, succeeded=199), resubmit_at=NOW),
         WaitKind.AGAIN,
-        "1 request to send again, due now",
+        "1 request to be sent again, due now",
     ),
 }
 
@@ -149,6 +150,34 @@ def test_an_outage_comes_first_and_says_when_it_is_given_up():
     told, *_ = situation.waits(picture(runners=(row,)))
     assert told == first
     assert situation.outage(Trouble("away", NOW, 1)).line(NOW) == f"away; tried 1 time, since {at(NOW)}"
+
+
+def test_the_tries_of_another_process_come_with_their_age():
+    """It writes them down every half minute."""
+    words_ = "the provider cannot be reached; tried 5 times"
+    for seen_at, told in ((NOW - 4, words_), (NOW - 28, f"{words_}, as of 28 s ago")):
+        row = RunnerRow(OWNER, "run", "host", None, seen_at, words_, NOW - 60, NOW + 840)
+        first, *_ = situation.waits(picture(runners=(row,)))
+        assert (first.kind, first.text) == (WaitKind.OUTAGE, told)
+
+
+@pytest.mark.parametrize(
+    ("fields", "what"),
+    [
+        ({"workload": workload(stopped_at=NOW - 1)}, "that may have been created, to be looked for"),
+        ({"lost_runner": RunnerRow(OWNER, "run", "host", None, NOW)}, "that may have been created, to be looked for"),
+        ({"workload": workload(stopped_at=NOW - 9)}, "being created"),
+        (
+            {"workload": workload(stopped_at=NOW - 1), "runners": (RunnerRow(OWNER, "run", "host", None, NOW),)},
+            "being created",
+        ),
+    ],
+)
+def test_nothing_is_being_created_by_a_command_that_has_ended(fields, what):
+    """Its batch may exist; whoever comes next looks for it."""
+    work = {ShardState.SUBMITTING: open_shards(1, since=NOW - 5, expires_at=None)}
+    (wait,) = [one for one in situation.waits(waiting(open_work=work, **fields)) if one.kind is WaitKind.SUBMITTING]
+    assert wait.text == f"1 batch {what}"
 
 
 def test_what_a_runner_waits_for_is_told_once():
@@ -180,7 +209,7 @@ def test_a_finished_workload_waits_for_nothing():
             "nobody: run on host (process 42) ended without a word, last seen 5 min 00 s ago",
         ),
         ({"state": WorkloadState.SPLITTING, "workload": workload(lease_owner=OWNER)}, "host (process 42)"),
-        ({}, "nobody"),
+        ({}, "nobody, unless a command is just starting"),
     ],
 )
 def test_who_works_on_it_is_told_or_why_nobody_does(fields, words_):
@@ -220,6 +249,81 @@ def test_requests_that_were_never_sent_are_not_in_flight():
     )
     assert progress.not_sent == 10_000
     assert situation.rest_parts(progress) == ["9,500 in flight", "10,000 not sent"]
+
+
+def test_figures_of_an_outage_are_those_of_the_last_news():
+    """Neither of the moment at which the command gave up, nor of now while it still tries."""
+    work = {
+        ShardState.SUBMITTED: open_shards(5, news_at=NOW - 940),
+        ShardState.ENDED: open_shards(1, news_at=NOW - 930),
+        ShardState.MERGED: open_shards(1, news_at=NOW),
+    }
+    outage = RunnerRow(OWNER, "run", "host", None, NOW, "the provider cannot be reached; tried 5 times", NOW - 900, NOW)
+    lost = RunnerRow(OWNER, "run", "host", None, NOW - 300)
+    for fields in (
+        {"workload": workload(stopped_at=NOW - 20, stopped_reason="the provider could not be reached for 900 s")},
+        {"runners": (outage,)},
+        {"lost_runner": lost},
+    ):
+        progress = waiting(open_work=work, **fields)
+        assert situation.known_at(progress) == NOW - 930
+        assert situation.known_words(progress) == f"last news from the provider at {at(NOW - 930)}"
+    works = RunnerRow(OWNER, "run", "host", None, NOW, "5 batches at the provider", NOW - 900, NOW)
+    assert situation.known_at(waiting(open_work=work, runners=(works,))) is None
+    assert situation.known_words(waiting(open_work={ShardState.ENDED: open_shards(1, news_at=NOW)})) == ""
+
+
+EXPIRED = "1,974 attempts expired without an answer; the requests "
+
+
+@pytest.mark.parametrize(
+    ("pending", "unsent", "sent", "words_"),
+    [
+        (0, 0, 1_974, "were sent again"),
+        (1_974, 0, 0, "wait to be sent again"),
+        (0, 1_974, 0, "wait to be sent again"),
+        (74, 900, 1_000, "were sent again, except for at most 974 that wait for it"),
+    ],
+)
+def test_expired_requests_are_said_to_be_sent_again_only_when_they_were(pending, unsent, sent, words_):
+    """Some wait to be cut into shards, some are in shards that have no batch, and some were sent."""
+    work = {ShardState.UPLOADED: open_shards(4, unsent, done=0, since=None, expires_at=None)} if unsent else {}
+    if sent:
+        work[ShardState.SUBMITTED] = open_shards(4, sent, done=0)
+    progress = waiting(
+        counts=RequestCountsByState(total=20_000, pending=pending, in_flight=unsent + sent, succeeded=18_026),
+        open_work=work,
+        expired_rides=1_974,
+        resubmitted=Resubmitted(unsent, sent),
+    )
+    assert situation.expired_words(progress) == EXPIRED + words_
+    parts = [(sent, "in flight"), (pending + unsent, "to send again")]
+    assert situation.rest_parts(progress) == [f"{count:,} {word}" for count, word in parts if count]
+
+
+def test_what_is_sent_a_second_time_is_told_apart_from_what_never_was():
+    """In the figures, and in what is waited for."""
+    work = {ShardState.PLANNED: open_shards(5, 5_000, done=0, since=None, expires_at=None)}
+    counts = RequestCountsByState(total=20_000, in_flight=5_000, succeeded=15_000)
+    for again, line in (
+        (0, "5,000 requests to be sent"),
+        (1_000, "5,000 requests to be sent, 1,000 of them again"),
+        (5_000, "5,000 requests to be sent again"),
+    ):
+        progress = waiting(counts=counts, open_work=work, resubmitted=Resubmitted(again, 0))
+        (wait,) = situation.waits(progress)
+        assert (wait.kind, wait.line(NOW)) == (WaitKind.NOT_SENT, line)
+        assert (progress.never_sent, progress.to_send_again) == (5_000 - again, again)
+
+
+def test_nothing_of_a_batch_that_has_ended_is_in_flight():
+    """Until it is merged nobody knows what becomes of the requests without an answer."""
+    progress = waiting(
+        counts=RequestCountsByState(total=20_000, pending=1_473, in_flight=5_000, succeeded=13_527),
+        open_work={ShardState.ENDED: open_shards(5, 5_000, done=4_499)},
+    )
+    assert situation.rest_parts(progress) == ["501 unanswered in ended batches", "1,473 to send again"]
+    assert (progress.in_flight, progress.unanswered, progress.not_fetched) == (0, 501, 4_499)
 
 
 def test_more_answers_than_requests_are_not_believed():

@@ -28,7 +28,16 @@ def test_a_duration_has_the_two_units_that_matter(seconds, text):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "10 s"), (11, "20 s"), (61, "2 min"), (7_199, "120 min"), (7_201, "3 h"), (86_400 * 2 + 1, "3 days")],
+    [
+        (0, "10 s"),
+        (11, "20 s"),
+        (50, "50 s"),
+        (51, "1 min"),
+        (61, "2 min"),
+        (7_199, "120 min"),
+        (7_201, "3 h"),
+        (86_400 * 2 + 1, "3 days"),
+    ],
 )
 def test_an_estimate_is_rounded_up(seconds, text):
     """What is only estimated is never promised to the second, nor too early."""

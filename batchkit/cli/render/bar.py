@@ -38,24 +38,45 @@ FAILED = Look("failed", "red", "▚", "x")
 CANCELLED = Look("cancelled", "magenta", "▞", "/")
 ANSWERED = Look("answered, not downloaded", "cyan", "▓", "+")
 IN_FLIGHT = Look("in flight", "cyan", "▒", "=")
+UNANSWERED = Look("unanswered in ended batches", "bright_black", "▪", ":")
 NOT_SENT = Look("not sent", "bright_black", "·", "-")
 PENDING = Look("to send again", "bright_black", "░", ".")
 
 
-def by_state(counts: RequestCountsByState, not_fetched: int = 0, not_sent: int = 0) -> list[tuple[Look, int]]:
-    """List all states in the order in which they are drawn: what is done first.
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """What the requests that are in flight by the store really are.
 
-    Of those in flight ``not_fetched`` have been answered, the provider says, and ``not_sent`` were never sent.
+    ``not_fetched`` have been answered, the provider says; ``unanswered`` are of batches that have ended; ``not_sent`` were never sent;
+    ``send_again`` were sent once and are in no batch.
     """
+
+    not_fetched: int = 0
+    unanswered: int = 0
+    not_sent: int = 0
+    send_again: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them: the rest is in flight indeed."""
+        return self.not_fetched + self.unanswered + self.not_sent + self.send_again
+
+
+def by_state(counts: RequestCountsByState, shares: Shares) -> list[tuple[Look, int]]:
+    """List all states in the order in which they are drawn: what is done first."""
     return [
         (SUCCEEDED, counts.succeeded),
         (FAILED, counts.failed),
         (CANCELLED, counts.cancelled),
-        (ANSWERED, not_fetched),
-        (IN_FLIGHT, counts.in_flight - not_fetched - not_sent),
-        (NOT_SENT, not_sent),
-        (PENDING, counts.pending),
+        (ANSWERED, shares.not_fetched),
+        (IN_FLIGHT, counts.in_flight - shares.total),
+        (UNANSWERED, shares.unanswered),
+        (NOT_SENT, shares.not_sent),
+        (PENDING, counts.pending + shares.send_again),
     ]
+
+
+_NO_SHARES = Shares()
 
 
 def share_cells(counts: list[int], width: int) -> list[int]:
@@ -82,9 +103,9 @@ class StateBar:
     """A rich renderable as wide as it is allowed to be."""
 
     def __init__(
-        self, counts: RequestCountsByState, *, not_fetched: int = 0, not_sent: int = 0, max_width: int = _MAX_WIDTH
+        self, counts: RequestCountsByState, shares: Shares = _NO_SHARES, *, max_width: int = _MAX_WIDTH
     ) -> None:
-        self._parts = by_state(counts, not_fetched, not_sent)
+        self._parts = by_state(counts, shares)
         self._max_width = max_width
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -104,8 +125,8 @@ class StateBar:
 class StateLegend:
     """The counts behind a ``StateBar``, each with its glyph; states without requests are left out."""
 
-    def __init__(self, counts: RequestCountsByState, *, not_fetched: int = 0, not_sent: int = 0) -> None:
-        self._parts = by_state(counts, not_fetched, not_sent)
+    def __init__(self, counts: RequestCountsByState, shares: Shares = _NO_SHARES) -> None:
+        self._parts = by_state(counts, shares)
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
         """Write the counts, broken between them only; rich calls this."""

@@ -6,6 +6,7 @@ import logging
 import re
 import sys
 import time
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -81,6 +82,16 @@ def log_line(console: Console, text: str) -> None:
     say(console, text, at=time.time())
 
 
+@contextmanager
+def busy(console: Console, text: str) -> Iterator[None]:
+    """Show on a terminal that something goes on in the block; the line is gone afterwards."""
+    if not is_live(console):
+        yield
+        return
+    with console.status(text):
+        yield
+
+
 def show(console: Console, renderable: RenderableType) -> None:
     """Print a table or a panel."""
     console.print(renderable)
@@ -107,14 +118,17 @@ def complain(console: Console, error: BatchkitError) -> None:
 
 
 def _complaint(error: BatchkitError) -> Iterator[Text]:
-    from batchkit.errors import InputInvalid  # noqa: PLC0415 - this module is loaded before anything can go wrong
+    from batchkit.errors import InputInvalid, ProviderRefused  # noqa: PLC0415 - this module is loaded before anything can go wrong
 
     if isinstance(error, InputInvalid):
         shown = error.problems[:_SHOWN_PROBLEMS]
         yield from (Text(str(problem)) for problem in shown)
         if error.count > len(shown):
             yield Text(f"... and {error.count - len(shown):,} more")
-    yield Text.assemble(("error: ", "bold red"), error.message)
+    # Its words are in the message: without a subject they read as ours.
+    has_subject = not isinstance(error, ProviderRefused) or error.message.startswith("the provider ")
+    whose = "" if has_subject else "the provider refused: "
+    yield Text.assemble(("error: ", "bold red"), f"{whose}{error.message}")
     if error.hint:
         yield Text.assemble(("hint: ", "bold"), error.hint)
 

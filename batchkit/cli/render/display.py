@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from batchkit import formatting
-from batchkit.cli.render.bar import StateBar, StateLegend
+from batchkit.cli.render.bar import Shares, StateBar, StateLegend
 from batchkit.engine import situation
 from batchkit.engine.progress import WorkloadState
 from batchkit.models import BatchStatus, ShardState
@@ -132,7 +132,7 @@ def overview(pictures: Sequence[Progress]) -> RenderableType:
             Text(progress.state.value, style=_STATE_STYLES[progress.state]),
             formatting.percent(progress.answered, counts.total),
             formatting.percent(progress.fetched, counts.total),
-            StateBar(counts, not_fetched=progress.not_fetched, not_sent=progress.not_sent, max_width=24),
+            StateBar(counts, _shares(progress), max_width=24),
             Text(formatting.short_count(failed), style="red" if failed else "dim"),
             formatting.short_count(counts.total),
         )
@@ -149,21 +149,22 @@ def status_list(pictures: Sequence[Progress]) -> RenderableType:
             by = situation.workers(progress, progress.read_at)
             name = formatting.printable(progress.workload.name)
             known = situation.known_words(progress)
-            figures = f"; the figures are {known}" if known else ""
+            figures = f"; {known}" if known else ""
             lines.append(Text.assemble((f"{name}: ", "bold"), f"{line}; worked on by {by}{figures}"))
     return Group(overview(pictures), *lines)
 
 
 def attention_table(progress: Progress) -> Table:
-    """Draw the batches that did not simply complete, the newest first."""
+    """Draw the batches that did not simply complete, the newest first; the provider's words are told apart from ours."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, title="batches with problems", title_justify="left")
     table.add_column("batch", overflow="fold")
     table.add_column("status", no_wrap=True)
     table.add_column("answered", justify="right", no_wrap=True)
-    table.add_column("what the provider says", overflow="fold", ratio=1)
+    table.add_column("why", overflow="fold", ratio=1)
     for batch in progress.attention[:_TOP_ATTENTION]:
-        fallback = "the window ran out" if batch.status == BatchStatus.EXPIRED else ""
-        problem = formatting.printable(batch.problems[0].message, _SAMPLE_CHARS) if batch.problems else fallback
+        problem = "its window ran out" if batch.status == BatchStatus.EXPIRED else ""
+        if batch.problems:
+            problem = f"the provider says: {formatting.printable(batch.problems[0].message, _SAMPLE_CHARS)}"
         more = f" (and {len(batch.problems) - 1} more)" if len(batch.problems) > 1 else ""
         answered = f"{batch.counts.completed:,}/{batch.counts.total:,}"
         table.add_row(Text(batch.id), Text(formatting.printable(batch.status)), answered, Text(problem + more))
@@ -195,7 +196,8 @@ def activity(progress: Progress, moment: Moment) -> str:
 def plain_line(progress: Progress, moment: Moment) -> str:
     """Write everything that matters in one line of plain text, for logs."""
     parts = [situation.answered_line(progress), *situation.rest_parts(progress)]
-    waits = situation.waits(progress, moment.trouble)
+    # How many are to be sent is among the figures already.
+    waits = [wait for wait in situation.waits(progress, moment.trouble) if wait.kind is not situation.WaitKind.NOT_SENT]
     parts += [wait.sentence(moment.now) for wait in waits]
     if moment.time_left is not None and not progress.is_finished:
         parts.append(f"time left: {moment.time_left}")
@@ -225,8 +227,8 @@ def _rows(progress: Progress, moment: Moment, *, is_live: bool = True) -> list[t
     counts = progress.counts
     known = "" if is_live else situation.known_words(progress)
     answered = ", ".join(filter(None, (situation.answered_line(progress), known)))
-    shares = {"not_fetched": progress.not_fetched, "not_sent": progress.not_sent}
-    bar, legend = StateBar(counts, **shares), StateLegend(counts, **shares)
+    shares = _shares(progress)
+    bar, legend = StateBar(counts, shares), StateLegend(counts, shares)
     rows: list[tuple[str, RenderableType]] = [
         ("requests", Group(bar, legend, Text(answered))),
         ("shards", Text(_joined({state.value: count for state, count in progress.shards.items()}) or "none yet")),
@@ -238,7 +240,7 @@ def _rows(progress: Progress, moment: Moment, *, is_live: bool = True) -> list[t
         style = "bold red" if is_outage else ""
         rows.append((labels.pop("outage" if is_outage else "", ""), Text(wait.line(moment.now), style=style)))
     if progress.expired_rides:
-        rows.append(("expired", Text(expired_text(progress))))
+        rows.append(("expired", Text(situation.expired_words(progress))))
     if progress.failures:
         rows.append(("failures", failures_text(progress.failures, is_cut=is_live)))
     usage = progress.usage
@@ -248,6 +250,15 @@ def _rows(progress: Progress, moment: Moment, *, is_live: bool = True) -> list[t
         )
         rows.append(("tokens", Text(tokens)))
     return rows
+
+
+def _shares(progress: Progress) -> Shares:
+    return Shares(
+        not_fetched=progress.not_fetched,
+        unanswered=progress.unanswered,
+        not_sent=progress.never_sent,
+        send_again=progress.to_send_again - progress.counts.pending,
+    )
 
 
 def plan_view(name: str, plan: SplitPlan) -> RenderableType:
@@ -290,14 +301,6 @@ def finding_line(finding: Finding) -> RenderableType:
         text.append(f"\n{formatting.printable(finding.advice)}", style="bold")
     grid.add_row(Text(finding.level.value, style=_LEVEL_STYLES[finding.level.value]), finding.check, text)
     return grid
-
-
-def expired_text(progress: Progress) -> str:
-    """Write how many attempts expired without an answer, and what becomes of their requests."""
-    expired = f"{formatting.counted(progress.expired_rides, 'attempt')} expired without an answer"
-    if progress.workload.cancel_requested_at is not None:
-        return expired
-    return f"{expired}; the requests were {'or will be ' if progress.counts.pending else ''}sent again"
 
 
 def failures_text(failures: Sequence[FailureReason], *, is_cut: bool = True) -> Text:

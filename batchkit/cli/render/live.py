@@ -160,8 +160,7 @@ class _Watching(ABC):
         if before is None and now_away is not None:
             say(self._console, situation.outage(now_away).line(now), at=now)
         elif before is not None and now_away is None:
-            lasted = formatting.duration(now - before.since)
-            say(self._console, f"over after {lasted}: {situation.trouble_text(before)}", at=now)
+            say(self._console, _end_of(before, now), at=now)
 
     @abstractmethod
     def _show(self) -> None:
@@ -238,8 +237,8 @@ class LivePanel(_Watching):
         pictures = self._pictures
         if not pictures:
             trouble = self._trouble
-            if trouble is not None:
-                self._spinner.update(text=situation.outage(trouble).line(self._clock()))
+            away = None if trouble is None else situation.outage(trouble).line(self._clock())
+            self._spinner.update(text=away or "reading where the work stands")
             return self._spinner
         if len(pictures) == 1:
             panel = display.live_panel(pictures[0], self._moment(pictures[0]), self._spinner)
@@ -294,6 +293,13 @@ def reporter(
         return Quiet()
     kind = LivePanel if on_terminal else PlainLines
     return kind(console, read, trouble=trouble, worked=worked)
+
+
+def _end_of(trouble: Trouble, now: float) -> str:
+    """Write that an outage is over; what it was about stands in the line of its beginning."""
+    again = "the provider answers again" if trouble.what.startswith("the provider ") else "the work continues"
+    tries = formatting.counted(trouble.tries, "try", "tries")
+    return f"{again} after {formatting.duration(now - trouble.since)} ({tries})"
 
 
 def _is_about(text: str, trouble: Trouble) -> bool:

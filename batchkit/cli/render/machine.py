@@ -94,9 +94,9 @@ def workload(progress: Progress) -> dict[str, Any]:
     every state, ``open_batches`` the statuses that occur, in the provider's words. ``remote_done`` is what the
     provider says it has answered in open batches. ``attention`` lists up to 50 batches that did not simply complete.
 
-    ``answered`` requests have their answer or error, here or at the provider; ``fetched`` ones have it here; ``not_sent`` ones were
-    never sent (they are part of ``in_flight``). These figures are of ``as_of``: of ``read_at`` while somebody works on it, else of when the
-    provider was asked last. ``waiting_for`` is the first of ``waits``, with its ``since`` and ``until``: the latest
+    ``answered`` requests have their answer or error, here or at the provider; ``fetched`` ones have it here; ``not_sent`` ones are
+    in a shard that has no batch yet (they are part of ``in_flight``). These figures are of ``as_of``: of ``read_at`` while somebody works on it
+    and reaches the provider, else of when the provider last told something new. ``waiting_for`` is the first of ``waits``, with its ``since`` and ``until``: the latest
     end, or the earliest where ``is_not_before``; null when unknown or finished. ``runners`` work on it now; when nobody does,
     ``stopped_at`` and ``stopped_reason`` tell of the last command that did.
     """

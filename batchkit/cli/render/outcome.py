@@ -10,6 +10,7 @@ from batchkit import formatting
 from batchkit.api.remembered import TABLE_PREFIX, remembered
 from batchkit.cli.render import display, exits
 from batchkit.engine import situation
+from batchkit.models import ShardState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from batchkit.api.remembered import RememberedOutput
     from batchkit.cli.options.common import Where
     from batchkit.engine.progress import Progress
-
 
 _LABEL_WIDTH = 11
 
@@ -96,7 +96,7 @@ def submitted(progress: Progress, where: Where) -> Iterator[Text]:
     output = remembered(progress.workload)
     if output is not None:
         yield Text(f"whoever finishes it{_where_writable(output)} writes the results to {' and '.join(output.targets)}")
-    yield next_step("carry on", where.command("watch", name))
+    yield next_step("resume", where.command("watch", name))
 
 
 def unfinished(progress: Progress, where: Where, *, again: str) -> Iterator[Text]:
@@ -106,7 +106,7 @@ def unfinished(progress: Progress, where: Where, *, again: str) -> Iterator[Text
     name = formatting.printable(progress.workload.name)
     if not progress.is_split:
         yield Text(f"{name}: its input is not split whole yet, nothing was sent")
-        yield Text("carry on: `batchkit run` with the input again, unless another command is splitting it now")
+        yield Text("resume: `batchkit run` with the input again, unless another command is splitting it now")
         return
     left = formatting.counted(counts.unresolved, "request")
     yield Text(f"{name}: {left} of {counts.total:,} without a result here")
@@ -115,8 +115,8 @@ def unfinished(progress: Progress, where: Where, *, again: str) -> Iterator[Text
         yield Text(wait.sentence(progress.read_at))
     if batches:
         yield Text("the batches run on at the provider without this command")
-    yield next_step("carry on", again)
-    yield next_step("look", where.command("status", progress.workload.name))
+    yield next_step("resume", again)
+    yield next_step("status", where.command("status", progress.workload.name))
 
 
 def left(progress: Progress, where: Where) -> Iterator[Text]:
@@ -127,6 +127,8 @@ def left(progress: Progress, where: Where) -> Iterator[Text]:
     if batches:
         verb = "runs" if batches == 1 else "run"
         yield Text(f"{formatting.counted(batches, 'batch', 'batches')} {verb} on at the provider without this command")
+    if creations := _creations(progress):
+        yield Text(creations)
     yield next_step("status", where.command("status", progress.workload.name))
 
 
@@ -147,22 +149,38 @@ def interrupted(progress: Progress | None, where: Where, *, again: str) -> Itera
     if progress.is_finished:
         yield Text("interrupted: all answers are in, nothing is lost")
     elif batches:
-        verb = "goes" if batches == 1 else "go"
+        verb = "runs" if batches == 1 else "run"
         yield Text(
             f"interrupted: {formatting.counted(batches, 'batch', 'batches')} {verb} on at the provider, nothing is lost"
         )
+    elif progress.shards.get(ShardState.SUBMITTING):
+        yield Text("interrupted: what was done so far is kept")
     else:
         yield Text("interrupted: no batch is running at the provider, and what was done so far is kept")
-    yield next_step("come back", again)
-    yield next_step("look", where.command("status", progress.workload.name))
+    if creations := _creations(progress):
+        yield Text(creations)
+    yield next_step("resume", again)
+    yield next_step("status", where.command("status", progress.workload.name))
     if not progress.is_finished:
         yield next_step("stop it", where.command("cancel", progress.workload.name))
 
 
+def _creations(progress: Progress) -> str:
+    """Write how many batches may exist although their creation got no answer yet; empty when none."""
+    count = progress.shards.get(ShardState.SUBMITTING, 0)
+    if not count:
+        return ""
+    them = "it" if count == 1 else "them"
+    asked = formatting.counted(
+        count, "more batch" if progress.batches else "batch", "more batches" if progress.batches else "batches"
+    )
+    return f"{asked} may have been created at the provider: the same command looks for {them} before it sends anything again"
+
+
 def interrupted_all(*, again: str) -> Iterator[Text]:
     """Tell what Ctrl-C did not stop when several workloads were driven."""
-    yield Text("interrupted: the batches go on at the provider, nothing is lost")
-    yield next_step("come back", again)
+    yield Text("interrupted: the batches run on at the provider, nothing is lost")
+    yield next_step("resume", again)
 
 
 def _verdict(progress: Progress) -> Text:
@@ -185,7 +203,7 @@ def _facts(progress: Progress) -> Iterator[Text]:
     if usage.total_tokens:
         facts.append(f"{usage.prompt_tokens:,} tokens in, {usage.completion_tokens:,} out")
     if progress.expired_rides:
-        facts.append(display.expired_text(progress))
+        facts.append(situation.expired_words(progress))
     if progress.is_finished and progress.last_merged_at is not None:
         worked = progress.worked_seconds
         took = progress.last_merged_at - progress.workload.created_at if worked is None else worked

@@ -1,8 +1,8 @@
 """How long it will still take: the measured rate while answers come, the ends of windows and of waits, else unknown and why.
 
 A rate is named as what it is, the present one, and only while it can be trusted: at least four steps forward were seen, over half a
-minute; the rest is no longer than four times what was seen; and the silence since the last step is no longer than twice the longest
-one before. After a longer silence, and when requests came back without an answer, the measurement begins anew. While a rate is named, what remains is at most twice what was said plus two of the longest silences, unless answers stop
+minute; the rest is no longer than four times what was seen; and the silence since the last step is hardly longer than the longest
+one before. After twice that silence, and when requests came back without an answer, the measurement begins anew. While a rate is named, what remains is at most twice what was said plus two of the longest silences, unless answers stop
 coming: then the rate is no longer named within that time. What is said of windows and waits is what provider and store say.
 """
 
@@ -26,6 +26,8 @@ _WINDOW_SECONDS = 15 * 60.0
 _MIN_SPAN_SECONDS = 30.0
 _MIN_RISES = 4
 _MOST_SILENCES = 2.0
+#: Polls that bring news come at even distances, but for the time that they take: a longer silence is the end of the answers.
+_RATE_SILENCES = 1.25
 #: What was seen says nothing of a rest that is longer than so many times that.
 _MOST_EXTRAPOLATION = 4.0
 
@@ -65,6 +67,10 @@ class Pace:
         """Return how long ago the last answers came; None while none were seen to come."""
         return None if self._answered_at is None else now - self._answered_at
 
+    def has_stopped(self, now: float) -> bool:
+        """Whether answers came, and none has for longer than ever before."""
+        return len(self._steps) > _MIN_RISES and now - self._steps[-1][0] > _RATE_SILENCES * self._longest_silence()
+
     def rest_seconds(self, now: float, left: int) -> float | None:
         """Return how long ``left`` requests take at the present rate; None while there is no rate to be trusted."""
         rises = len(self._steps) - 1
@@ -72,7 +78,7 @@ class Pace:
             return None
         (began, answered_then), (last, answered) = self._steps[0], self._steps[-1]
         span, silence, longest = last - began, now - last, self._longest_silence()
-        if span < _MIN_SPAN_SECONDS or not 0 <= silence <= _MOST_SILENCES * longest:
+        if span < _MIN_SPAN_SECONDS or not 0 <= silence <= _RATE_SILENCES * longest:
             return None
         rest = max(left * span / (answered - answered_then) - silence, longest)
         return rest if rest <= _MOST_EXTRAPOLATION * (last - self._began_at) else None
@@ -133,6 +139,6 @@ def _why_unknown(pace: Pace, now: float) -> str:
     silence = pace.silence_seconds(now)
     if silence is None:
         return "no new answer seen yet"
-    if silence >= _MIN_SPAN_SECONDS:
+    if silence >= _MIN_SPAN_SECONDS or pace.has_stopped(now):
         return f"no answer for {formatting.duration(silence)}"
     return "too early to tell from the answers so far"

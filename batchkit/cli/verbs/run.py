@@ -9,6 +9,7 @@ import typer
 
 from batchkit.cli.options import common
 from batchkit.cli.options.flags import CutFlags, DriveFlags, spread
+from batchkit.cli.render import console
 
 Sources = Annotated[
     list[str],
@@ -75,7 +76,8 @@ def run(
         batchkit run requests.jsonl --dry-run
         zcat big.jsonl.gz | batchkit run - --name big --json
     """
-    from batchkit.cli import job  # noqa: PLC0415 - --help need not wait for the database and the provider
+    with console.busy(console.stderr(), "loading"):
+        from batchkit.cli import job  # noqa: PLC0415 - --help need not wait for the database and the provider
 
     order = job.Order(sources, name, output, cut.options(), raw_csv=raw_csv)
     carry_out = job.show_plan if dry_run else job.carry_out
@@ -107,8 +109,9 @@ def submit(
         batchkit submit requests.jsonl --name nightly --output nightly.csv
         batchkit submit requests.jsonl --window 48h --shard-lines 500
     """
-    from batchkit.cli import job  # noqa: PLC0415 - as for run
-    from batchkit.engine.waves import DriveUntil  # noqa: PLC0415 - as for run
+    with console.busy(console.stderr(), "loading"):
+        from batchkit.cli import job  # noqa: PLC0415 - as for run
+        from batchkit.engine.waves import DriveUntil  # noqa: PLC0415 - as for run
 
     order = job.Order(sources, name, output, cut.options(), until=DriveUntil.SUBMITTED, raw_csv=raw_csv)
     carry_out = job.show_plan if dry_run else job.carry_out

@@ -8,6 +8,7 @@ import typer
 
 from batchkit.cli.options import completion
 from batchkit.cli.options.flags import DriveFlags, spread
+from batchkit.cli.render import console
 
 MaybeName = Annotated[
     str | None,
@@ -40,6 +41,7 @@ def watch(
         batchkit watch nightly
         batchkit watch --timeout 3600
     """
-    from batchkit.cli import job  # noqa: PLC0415 - --help need not wait for the database and the provider
+    with console.busy(console.stderr(), "loading"):
+        from batchkit.cli import job  # noqa: PLC0415 - --help need not wait for the database and the provider
 
     raise typer.Exit(job.watch(name, flags.settings(), flags.manner()))
