@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 #: A run that is shorter than this is not worth a temporary server, whose start takes many seconds of processor time.
 _LASTING_SECONDS = 5.0
+#: A server that did not answer is asked again after so long.
+_CONNECT_AGAIN_SECONDS = 30.0
 #: How long the end of a command waits until the last reports are written: to a configured server, and to a temporary one.
 _LEAVE_SECONDS = 1.5
 _LEAVE_TEMPORARY_SECONDS = 0.5
@@ -297,12 +299,15 @@ class _Server:
         self._leaving = threading.Event()
         self._choice: ServerChoice | None = None
         self._api: PrefectApi | None = None
+        self._quiet_until = 0.0
         self._said: set[str] = set()
 
     def connect(self) -> PrefectApi:
         """Wait until there is a server to report to. Raises ``NotShown`` and ``NoServer`` when there is none."""
         if self._api is not None:
             return self._api
+        if time.monotonic() < self._quiet_until:
+            raise NotShown("the server did not answer a moment ago")
         if (left := self._begin_at - time.monotonic()) > 0 and self._leaving.wait(left):
             raise NotShown("the work was over before a temporary server was worth its start")
         try:
@@ -314,6 +319,7 @@ class _Server:
             self._api = PrefectApi(self._choice.choose(on_note=self._say, is_leaving=self._leaving))
         except BaseException as error:
             self._say_trouble(error)
+            self._quiet_until = time.monotonic() + _CONNECT_AGAIN_SECONDS
             raise
         return self._api
 

@@ -48,6 +48,18 @@ def _own_environment(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
+def _own_mirrors() -> Iterator[None]:
+    """End what a command that ran in this process shows in Prefect: it would end with its process."""
+    yield
+    entry = sys.modules.get("batchkit.flows.entry")
+    mirrors = getattr(entry, "_mirrors", None)
+    if mirrors:
+        for mirror in mirrors.values():
+            mirror.close(0)
+        mirrors.clear()
+
+
+@pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
     """Undo what a command that ran in this process has made of the loggers: it owns them, a test does not."""
     logger = logging.getLogger("batchkit")

@@ -114,7 +114,7 @@ def test_each_verb_has_its_own_keys(tmp_path):
 
 
 #: Arguments of the functions that belong to the machine and the moment, or name the table.
-NOT_IN_A_RECIPE = {"table", "options", "settings", "timeout_seconds", "recipe", "more", "column"}
+NOT_IN_A_RECIPE = {"table", "options", "settings", "timeout_seconds", "observer", "recipe", "more", "column"}
 
 
 @pytest.mark.parametrize(

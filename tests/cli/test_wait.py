@@ -28,10 +28,10 @@ def test_status_says_why_a_command_stopped(batchkit, open_emulator, source):
     assert ended.code == 4
     shown = batchkit("status", "input")
     assert "nobody: stopped" in flat(shown.out)
-    assert "ago: the provider could not be reached for" in flat(shown.out)
+    assert "ago: the provider did not answer as it should for" in flat(shown.out)
     assert "worked on by nobody: stopped" in flat(batchkit("status").out)
     value = batchkit("status", "input", "--json").json
-    assert value["stopped_reason"].startswith("the provider could not be reached")
+    assert value["stopped_reason"].startswith("the provider did not answer as it should")
     assert (value["not_sent"], value["answered"], value["fetched"], value["runners"]) == (30, 0, 0, [])
     assert value["waiting_for"] == "30 requests to be sent"
 

@@ -66,7 +66,7 @@ def test_where_a_workload_stands_is_one_line():
     )
 
     assert pictures.progress_line(progress) == (
-        "5 of 10 answered (50.0 %), 5 downloaded; 1 failed; 5 in flight; 2 requests expired and were sent again;"
+        "5 of 10 answered (50.0 %), 5 downloaded; 1 failed; 5 in flight; 2 attempts expired without an answer; the requests were sent again;"
         " waiting for 3 batches at the provider (3 in_progress), since 14:06 UTC, at the latest until Mon 15:06 UTC"
     )
 

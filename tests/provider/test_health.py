@@ -114,7 +114,7 @@ def test_an_answer_that_takes_long_is_trouble_before_it_fails(
 ) -> None:
     """It is told which call is waited for and how long; the trouble that follows began with that call."""
     known: list[Trouble | None] = []
-    provider = connect(http_attempts=1, http_total_seconds=180)
+    provider = connect(attempts=1, total_seconds=180)
     began = time.now()
 
     def dawdle(exchange: Exchange) -> None:
@@ -145,7 +145,7 @@ def test_a_slow_call_is_no_trouble_while_others_are_answered(
 ) -> None:
     """What it waits for counts from the last answer on."""
     known: list[Trouble | None] = []
-    provider = connect(http_attempts=1)
+    provider = connect(attempts=1)
     began = time.now()
 
     def dawdle(exchange: Exchange) -> None:

@@ -120,7 +120,7 @@ def test_why_a_command_stopped_is_kept_and_cleared_by_the_next(open_bench, tmp_p
         bench.runner.process(workload.id)
     stopped = bench.runner.progress(workload.id).workload
     assert stopped.stopped_reason is not None
-    assert stopped.stopped_reason.startswith("the provider could not be reached")
+    assert stopped.stopped_reason.startswith("the provider did not answer as it should")
 
     bench.emulator.set_scenario("clean")
     finished = bench.runner.process(workload.id)
