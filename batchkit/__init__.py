@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         annotate,
         cancel,
         clean,
+        evaluate,
         export,
         moderate,
         report,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         transcribe,
         watch,
     )
+    from batchkit.engine.observer import Observer
     from batchkit.engine.progress import Progress, WorkloadState
     from batchkit.errors import BatchkitError, InputInvalid
     from batchkit.settings import Settings, load_settings
@@ -34,6 +36,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BatchkitError",
     "InputInvalid",
+    "Observer",
     "Progress",
     "Settings",
     "SplitOptions",
@@ -42,6 +45,7 @@ __all__ = [
     "annotate",
     "cancel",
     "clean",
+    "evaluate",
     "export",
     "load_settings",
     "moderate",
@@ -56,10 +60,11 @@ __all__ = [
 
 _HOMES = {
     "batchkit.api": (
-        *("annotate", "cancel", "clean", "export", "moderate", "report", "resubmit", "run", "status", "submit"),
-        *("transcribe", "watch"),
+        *("annotate", "cancel", "clean", "evaluate", "export", "moderate", "report", "resubmit", "run", "status"),
+        *("submit", "transcribe", "watch"),
     ),
     "batchkit.errors": ("BatchkitError", "InputInvalid"),
+    "batchkit.engine.observer": ("Observer",),
     "batchkit.engine.progress": ("Progress", "WorkloadState"),
     "batchkit.settings": ("Settings", "load_settings"),
     "batchkit.steps.split": ("SplitOptions",),

@@ -9,7 +9,8 @@ import pytest
 
 import batchkit
 from batchkit.emulator import Emulator
-from batchkit.errors import UnknownWorkload
+from batchkit.errors import UnknownWorkload, UsageError
+from tests.evaluation.support import reviews_suite
 from tests.workloads import read_lines, write_mixed
 
 
@@ -34,6 +35,7 @@ def test_the_verbs_run_a_workload_from_file_to_results(settings, tmp_path):
     progress = batchkit.run(source, output=tmp_path / "out.jsonl", settings=settings)
 
     assert progress.all_succeeded
+    assert repr(progress) == "<Progress input: finished, 40 of 40 succeeded>"
     assert len(read_lines(tmp_path / "out.jsonl")) == 40
     assert [picture.workload.name for picture in batchkit.status(settings=settings)] == ["input"]
     assert batchkit.export("input", tmp_path / "out.csv", settings=settings) == 40
@@ -82,3 +84,67 @@ def test_importing_the_package_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_suite_is_evaluated_from_python(settings, tmp_path):
+    """The first call runs, scores and compares; with no time it is unfinished, and the observer hears of the verdict once."""
+    file = reviews_suite(tmp_path, 4)
+    heard: list[str] = []
+
+    class Heard(batchkit.Observer):
+        def evaluated(self, summary, report):
+            heard.append(f"{summary.verdict} {report}")
+
+    unfinished = batchkit.evaluate(file.path, settings=settings, timeout_seconds=0, observer=Heard())
+    assert (unfinished.verdict, unfinished.summary) == ("unfinished", None)
+    assert repr(unfinished) == "<EvaluationReport reviews-1: unfinished>"
+    page = tmp_path / "page.html"
+
+    found = batchkit.evaluate(file.path, report=page, settings=settings, observer=Heard())
+
+    assert (found.run, found.verdict, found.page) == ("reviews-1", "passed", page)
+    assert page.exists()
+    assert heard == [f"passed {page}"]
+    assert repr(found.summary).startswith("<EvaluationSummary reviews-1: passed, ")
+    with pytest.raises(UsageError):
+        batchkit.evaluate(file.path, report=file.path, settings=settings)
+
+
+def test_an_observer_is_told_what_happens(settings, tmp_path):
+    """A drive begins, its waves begin and end, and it has finished; an observer that raises changes nothing."""
+    told: list[str] = []
+
+    class Told(batchkit.Observer):
+        def began(self, workload):
+            told.append(f"began {workload.name}")
+
+        def wave_started(self, wave):
+            told.append(f"{wave.kind} started")
+
+        def wave_ended(self, wave, outcome):  # noqa: ARG002 - the observer's words
+            told.append(f"{wave.kind} ended")
+            raise RuntimeError("a bug of the user's")
+
+        def finished(self, progress):
+            told.append(repr(progress))
+
+    source = write_mixed(tmp_path / "input.jsonl", 20)
+    progress = batchkit.run(source, settings=settings, observer=Told())
+
+    assert progress.all_succeeded
+    assert told[:3] == ["began input", "submit started", "submit ended"]
+    assert told[-1] == "<Progress input: finished, 20 of 20 succeeded>"
+
+
+@pytest.mark.parametrize("first", ["batchkit.api", "batchkit.api.running", "batchkit.api.evaluations", "batchkit"])
+def test_a_verb_is_a_function_whatever_was_imported_first(first):
+    """No module of the package takes the place of a function of its name."""
+    script = (
+        f"import {first}, batchkit, batchkit.api\n"
+        "import batchkit.api.running, batchkit.api.managing, batchkit.api.reading, batchkit.api.tables\n"
+        "from batchkit.api import run\n"
+        "for name in batchkit.api.__all__:\n"
+        "    assert callable(getattr(batchkit.api, name)) and getattr(batchkit, name) is getattr(batchkit.api, name), name\n"
+        "assert set(batchkit.api.__all__) <= set(dir(batchkit)), dir(batchkit)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from batchkit.api.evaluations import evaluate
     from batchkit.api.managing import cancel, clean, resubmit
     from batchkit.api.reading import export, report, status
     from batchkit.api.running import run, submit, watch
@@ -19,6 +20,7 @@ __all__ = [
     "annotate",
     "cancel",
     "clean",
+    "evaluate",
     "export",
     "moderate",
     "report",
@@ -31,6 +33,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "evaluations": ("evaluate",),
     "managing": ("cancel", "clean", "resubmit"),
     "reading": ("export", "report", "status"),
     "running": ("run", "submit", "watch"),

@@ -1,18 +1,16 @@
-"""What ``eval`` does: begin or resume a run, drive its workloads, conclude it, and say what came of it."""
+"""What ``eval`` does: run the evaluation with progress on the terminal, and print what came of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from batchkit.api.evaluations import evaluate_on
 from batchkit.cli import driving, job
 from batchkit.cli.options import common
 from batchkit.cli.render import console, evaluated, exits, live, outcome
 from batchkit.engine.runtime import Runner
 from batchkit.engine.waves import DriveUntil
-from batchkit.errors import BatchkitError
-from batchkit.evaluation import runs
-from batchkit.evaluation.results import summary
 from batchkit.evaluation.suite_file import load_suite
 from batchkit.files import outputs
 
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from batchkit.evaluation.results import EvaluationSummary
     from batchkit.settings import Settings
     from batchkit.steps.split import SplitOptions
-    from batchkit.store.evaluations import Evaluation
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,57 +46,34 @@ def carry_out(order: EvaluationOrder, settings: Settings, manner: Manner) -> int
     with Runner(settings, verb=common.verb()) as runner:
         desk = job.Desk(runner, manner, err)
         with driving.interruptible(err, lambda: outcome.interrupted(desk.picture(), manner.where, again=again)):
-            evaluation = runs.begin(runner, file, name=order.run)
-            unfinished = None if evaluation.finished_at is not None else _drive(desk, evaluation, order)
-            if unfinished is not None:
-                return _leave_unfinished(unfinished, order, manner, again)
-            found, is_ours = _conclude(desk, evaluation, order)
-            report = _report(desk, evaluation, order)
-            if is_ours and manner.use_prefect:
+            found = evaluate_on(
+                runner,
+                file,
+                run=order.run,
+                against=order.against,
+                page=order.report,
+                options=order.options,
+                drive=lambda workload, until: desk.drive(workload, until=until),
+                until=DriveUntil.SUBMITTED if order.is_submit_only else DriveUntil.FINISHED,
+                counting=lambda label: live.counting(err, label, total=None, is_shown=desk.shows_bars),
+            )
+            if found.summary is None:
+                return _leave_unfinished(found.progress, order, manner, again)
+            if found.page_error is not None:
+                console.complain(err, found.page_error)
+            if found.is_ours and manner.use_prefect:
                 mirror = driving.mirror_of(runner, on_note=lambda _note: None, verbose=manner.verbose)
-                mirror.evaluated(found, report)
-        return _say(desk, found, report)
+                mirror.evaluated(found.summary, found.page)
+        return _say(desk, found.summary, found.page)
 
 
-def _drive(desk: Desk, evaluation: Evaluation, order: EvaluationOrder) -> Progress | None:
-    """Drive the run's workloads in turn; gives the picture of one that is not finished, None when all are."""
-    until = DriveUntil.SUBMITTED if order.is_submit_only else DriveUntil.FINISHED
-    with live.counting(desk.err, "rendering the rows", total=None, is_shown=desk.shows_bars) as advance:
-        workload = runs.next_workload(desk.runner, evaluation, options=order.options, advance=advance)
-    while workload is not None:
-        progress = desk.drive(workload, until=until)
-        if not progress.is_finished:
-            return progress
-        workload = runs.next_workload(desk.runner, evaluation, options=order.options)
-    return None
-
-
-def _leave_unfinished(progress: Progress, order: EvaluationOrder, manner: Manner, again: str) -> int:
+def _leave_unfinished(progress: Progress | None, order: EvaluationOrder, manner: Manner, again: str) -> int:
+    if progress is None:
+        raise TypeError("a run without a summary waits for a workload")
     if order.is_submit_only and outcome.is_submitted(progress):
         lines = evaluated.submitted(progress, again=again.replace(" --submit-only", ""))
         return job.print_outcome(progress, manner, lines, code=exits.SUCCEEDED)
     return job.conclude(progress, manner, output=None, again=again)
-
-
-def _conclude(desk: Desk, evaluation: Evaluation, order: EvaluationOrder) -> runs.Conclusion:
-    if evaluation.finished_at is not None:
-        return runs.Conclusion(summary(desk.runner, evaluation.name), is_ours=False)
-    with live.counting(desk.err, "scoring the answers", total=None, is_shown=desk.shows_bars) as advance:
-        return runs.conclude(desk.runner, evaluation, against=order.against, advance=advance)
-
-
-def _report(desk: Desk, evaluation: Evaluation, order: EvaluationOrder) -> Path | None:
-    """Write the page; what is in its way does not change how the run ended."""
-    target = order.report or runs.report_path(evaluation)
-    if target is None:
-        return None
-    from batchkit.reports.writing import write_report  # noqa: PLC0415 - only where a page is wanted
-
-    try:
-        return write_report(desk.runner, evaluation.name, target)
-    except BatchkitError as error:
-        console.complain(desk.err, error)
-        return None
 
 
 def _say(desk: Desk, found: EvaluationSummary, report: Path | None) -> int:

@@ -1,4 +1,4 @@
-"""Where a workload stands: one picture, read from the store, for terminals, scripts and dashboards alike."""
+"""Where a workload stands: one snapshot, read from the store, for terminals, scripts and dashboards alike."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class WorkloadState(StrEnum):
     FINISHED = "finished"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Progress:
     """A workload at one moment.
 
     ``remote_done`` counts requests that the provider says it has answered in batches that have not ended; ``batches`` counts
-    open batches by the provider's status; ``expired_rides`` rides that came back unexecuted and were or will be sent again.
+    open batches by the provider's status; ``expired_rides`` attempts that came back unexecuted; their requests were or will be sent again.
 
-    ``attention`` lists batches that did not simply complete. Times are Unix seconds.
+    ``attention`` lists batches with problems. Times are Unix seconds.
 
     ``open_work`` has the figures of what is waited for, by the state of the shards, ``refusal`` why some are turned away.
     ``resubmit_at`` is when pending requests will be cut into shards, None when none are pending. ``runners`` are the processes
@@ -73,6 +73,14 @@ class Progress:
     lost_runner: RunnerRow | None = None
     worked_seconds: float | None = None
     resubmitted: Resubmitted = _NOTHING_RESUBMITTED
+
+    def __repr__(self) -> str:
+        counts = self.counts
+        parts = [f"{counts.succeeded:,} of {counts.total:,} succeeded"]
+        parts += [
+            f"{count:,} {what}" for what, count in (("failed", counts.failed), ("cancelled", counts.cancelled)) if count
+        ]
+        return f"<{type(self).__name__} {self.workload.name}: {self.state.value}, {', '.join(parts)}>"
 
     @property
     def is_split(self) -> bool:

@@ -87,7 +87,7 @@ class JudgeAgreement:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class EvaluationSummary:
     """A run in numbers. Times are Unix seconds; ``previous`` is the run that it was compared with. ``notes`` are for people."""
 
@@ -105,6 +105,9 @@ class EvaluationSummary:
     failed_answers: int = 0
     table_digest: str = ""
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.run}: {self.verdict}, {len(self.metrics)} metrics>"
 
 
 @dataclass(frozen=True, slots=True)
