@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 _HEALTHY_WITHIN_SECONDS = 2.0
 _READY_WITHIN_SECONDS = 90.0
+#: Two notes, so that the command stays whole in 80 columns.
 _HINT = (
-    "Prefect: no server is configured, so a temporary one records this run. To watch runs in a lasting UI:"
-    " `prefect server start`, then `export PREFECT_API_URL=http://127.0.0.1:4200/api`"
+    "Prefect: no server is configured, so a temporary one records this run. For a lasting UI run `prefect server start`, then",
+    "export PREFECT_API_URL=http://127.0.0.1:4200/api",
 )
 #: Says that the hint was given in this home.
 _HINT_GIVEN = "prefect-hint-given"
@@ -76,7 +77,8 @@ class ServerChoice:
         """Tell once per home how to get a lasting server."""
         with suppress(OSError):
             (self._home / _HINT_GIVEN).touch(exist_ok=False)
-            on_note(_HINT)
+            for line in _HINT:
+                on_note(line)
 
 
 async def _is_healthy() -> bool:

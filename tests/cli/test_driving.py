@@ -168,10 +168,10 @@ def test_ctrl_c_while_the_input_is_read_leaves_nothing(open_emulator, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_with_the_real_prefect_ends_as_without(open_emulator, source):
-    """The flow, its temporary server and the way out: the same result and exit code."""
+    """The mirror, which starts no server for so short a run, and the way out: the same result and exit code."""
     open_emulator()
     process = start("run", source, *RUN)
     out, err = process.communicate(timeout=100)
     assert process.returncode == 0, err
     assert "all 30 requests succeeded" in out
-    assert "Prefect" in err
+    assert "Prefect" not in err
