@@ -20,7 +20,7 @@ from prefect.states import Completed, Failed
 from batchkit.api.finishing import log_trouble, message_of, on_finished
 from batchkit.engine.waves import DriveUntil
 
-from . import pictures
+from . import artifact_text
 from .leading import open_lead
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ async def _advance(lead: Lead, workload: Workload, slots: asyncio.Semaphore) -> 
     except Exception as error:  # noqa: BLE001 - the other workloads are advanced all the same
         log_trouble(workload.name, error)
         return _Outcome(f"{workload.name}: {message_of(error)}", failed=True)
-    return _Outcome(f"{workload.name}: {pictures.progress_line(progress)}")
+    return _Outcome(f"{workload.name}: {artifact_text.progress_line(progress)}")
 
 
 async def _finish(lead: Lead, progress: Progress) -> None:

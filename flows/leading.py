@@ -22,7 +22,7 @@ from batchkit.engine.waves import Done, DriveUntil, Wait
 from batchkit.errors import BatchkitError
 from batchkit.settings import load_settings
 
-from . import pictures
+from . import artifact_text
 from .clusters import open_cluster
 from .remote_wave import WaveFailed
 from .reporting import PrefectObserver, ReportThread
@@ -170,7 +170,7 @@ def failed(error: BatchkitError) -> State[Any]:
 
 def ended(progress: Progress) -> State[Any]:
     """Make the final state of a flow run about one workload."""
-    line = pictures.progress_line(progress)
+    line = artifact_text.progress_line(progress)
     if not progress.is_finished:
         return Completed(name="Unfinished", message=f"{line}. The same command resumes.")
     return Completed(message=line) if progress.all_succeeded else Completed(name="SomeFailed", message=line)

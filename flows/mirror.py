@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from batchkit.engine.observer import Observer
 from batchkit.errors import BatchkitError
 
-from . import configured, pictures
+from . import artifact_text, configured
 from .reporting import PrefectObserver, ReportThread
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class Mirror(Observer):
         if shown is None:
             return
         shown.observer.finished(progress)
-        line = pictures.progress_line(progress)
+        line = artifact_text.progress_line(progress)
         shown.lines.append(f"{progress.workload.name}: {line}")
         self._end(progress.workload.id, _ending_of(progress, line))
 
@@ -205,14 +205,14 @@ class _ShownRun:
     def wave_started(self, wave: Wave) -> None:
         key, at = str(next(self._numbers)), time.time()
         self._keys[wave] = key
-        name = pictures.wave_name(wave.kind, len(wave.shard_ids))
+        name = artifact_text.wave_name(wave.kind, len(wave.shard_ids))
         self._thread.put(lambda: self._sink.wave_started(key, name, at), matters=True)
 
     def wave_ended(self, wave: Wave, outcome: Outcome) -> None:
         key, at = self._keys.pop(wave, None), time.time()
         if key is not None:
             has_failed = isinstance(outcome, Exception)
-            message = _message(outcome) if isinstance(outcome, Exception) else pictures.counts_line(outcome.counts)
+            message = _message(outcome) if isinstance(outcome, Exception) else artifact_text.counts_line(outcome.counts)
             self._thread.put(lambda: self._sink.wave_ended(key, message, at, has_failed=has_failed), matters=True)
         self.observer.wave_ended(wave, outcome)
 

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from batchkit.engine.observer import Observer
 from batchkit.errors import BatchkitError
 
-from . import pictures, scorecards
+from . import artifact_text, scorecards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -165,7 +165,7 @@ class PrefectObserver(Observer):
         """Log what a wave did, tell of expired and resubmitted requests, and show where the workload stands now and then."""
         if isinstance(outcome, Exception):
             return
-        self._say(pictures.wave_line(wave, outcome))
+        self._say(artifact_text.wave_line(wave, outcome))
         for note in outcome.notes:
             self._say(note)
         for event in ("expired", "resubmitted"):
@@ -184,17 +184,19 @@ class PrefectObserver(Observer):
 
     def finished(self, progress: Progress) -> None:
         """Show how a workload ended, or how far a run that ends now has brought it."""
-        self._say(pictures.progress_line(progress))
+        self._say(artifact_text.progress_line(progress))
         self._show(progress, matters=True)
         if progress.attention:
             self._show_attention(progress, matters=True)
         if not progress.is_finished:
             return
         name = progress.workload.name
-        key = f"batchkit-summary-{pictures.key_part(name)}"
-        self._put(lambda sink: sink.markdown(key, pictures.summary(progress), f"What became of {name}"), matters=True)
+        key = f"batchkit-summary-{artifact_text.key_part(name)}"
+        self._put(
+            lambda sink: sink.markdown(key, artifact_text.summary(progress), f"What became of {name}"), matters=True
+        )
         outcome = "succeeded" if progress.all_succeeded else "some-failed"
-        payload = pictures.finished_payload(progress)
+        payload = artifact_text.finished_payload(progress)
         self._event("batchkit.workload.finished", name, payload, {"batchkit.outcome": outcome})
 
     def failed(self, workload: Workload, error: Exception) -> None:
@@ -209,7 +211,7 @@ class PrefectObserver(Observer):
 
     def evaluated(self, summary: EvaluationSummary, report: Path | None) -> None:
         """Show what came of a run of a suite, and tell of a fall; ``report`` is its page."""
-        key = f"batchkit-eval-{pictures.key_part(summary.suite)}"
+        key = f"batchkit-eval-{artifact_text.key_part(summary.suite)}"
         rows, text = scorecards.metric_rows(summary), scorecards.text(summary, report)
         self._say(f"{summary.run}: {summary.verdict}")
         self._put(
@@ -252,8 +254,8 @@ class PrefectObserver(Observer):
 
     def _news_of(self, progress: Progress) -> tuple[str, float, str] | None:
         """Return key, percent and line of a progress artifact; None when the last one said the same."""
-        key = f"batchkit-progress-{pictures.key_part(progress.workload.name)}"
-        shown = (key, pictures.percent(progress), pictures.progress_line(progress))
+        key = f"batchkit-progress-{artifact_text.key_part(progress.workload.name)}"
+        shown = (key, artifact_text.percent(progress), artifact_text.progress_line(progress))
         if shown == self._shown:
             return None
         self._shown = shown
@@ -262,8 +264,8 @@ class PrefectObserver(Observer):
     def _show_attention(self, progress: Progress, *, matters: bool) -> None:
         name = progress.workload.name
         self._next_attention = self._clock() + _ATTENTION_EVERY_SECONDS
-        key = f"batchkit-attention-{pictures.key_part(name)}"
-        rows = pictures.attention_rows(progress)
+        key = f"batchkit-attention-{artifact_text.key_part(name)}"
+        rows = artifact_text.attention_rows(progress)
         description = f"Batches of {name} with problems"
         every = 0 if matters else _ATTENTION_EVERY_SECONDS
         self._put(lambda sink: sink.table(key, rows, description, every_seconds=every), matters=matters)

@@ -13,7 +13,7 @@ from batchkit.engine.waves import Wave, WaveKind
 from batchkit.errors import BatchkitError
 from batchkit.models import ShardId, WorkloadId
 
-from . import pictures
+from . import artifact_text
 from .leading import current_lead
 from .remote_wave import RemoteWave, WaveFailed, remote_wave_of, run_remote_wave
 
@@ -30,7 +30,7 @@ RETRY_SECONDS = (3.0, 15.0)
 
 def _name() -> str:
     parameters = task_run.get_parameters()
-    return pictures.wave_name(str(parameters["kind"]), len(parameters["shard_ids"]))
+    return artifact_text.wave_name(str(parameters["kind"]), len(parameters["shard_ids"]))
 
 
 async def is_infrastructure(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:

@@ -1,4 +1,4 @@
-"""A runner that follows a script, and pictures of workloads, for what is only about the Prefect side."""
+"""A runner that follows a script, and snapshots of workloads, for what is only about the Prefect side."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def make_workload(number: int = 1, name: str = "work") -> Workload:
 
 
 def make_progress(workload: Workload | None = None, *, succeeded: int = 10, failed: int = 0, **values: Any) -> Progress:
-    """Make the picture of a workload of 10 requests; finished when all of them are accounted for."""
+    """Make the snapshot of a workload of 10 requests; finished when all of them are accounted for."""
     counts = RequestCountsByState(total=10, in_flight=10 - succeeded - failed, succeeded=succeeded, failed=failed)
     progress = Progress(
         workload=workload or make_workload(),
@@ -131,7 +131,7 @@ class ScriptedRunner:
         return self.away
 
     def progress(self, workload_id: WorkloadId) -> Progress:
-        """Read a picture in the middle."""
+        """Read a snapshot in the middle."""
         return make_progress(make_workload(int(workload_id)), succeeded=5)
 
     def drive(self, workload_id: WorkloadId, *, until: object = None, stop_at: float | None = None) -> ScriptedDrive:

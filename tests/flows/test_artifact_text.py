@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from batchkit.flows import pictures
+from batchkit.flows import artifact_text
 
 from batchkit.engine.waves import WaveKind
 from batchkit.models import BatchProblem, FailureReason, ShardState
@@ -22,7 +22,7 @@ from tests.flows.support import NOW, make_batch, make_progress, make_wave, make_
 )
 def test_a_key_has_only_what_prefect_allows(name, key):
     """An artifact's key is made of lower case, digits and dashes, whatever the workload is called."""
-    assert pictures.key_part(name) == key
+    assert artifact_text.key_part(name) == key
 
 
 @pytest.mark.parametrize(
@@ -35,14 +35,14 @@ def test_a_key_has_only_what_prefect_allows(name, key):
 )
 def test_a_wave_is_named_after_its_work(kind, shards, name):
     """A task run says what it does and to how many."""
-    assert pictures.wave_name(kind, shards) == name
+    assert artifact_text.wave_name(kind, shards) == name
 
 
 def test_a_wave_is_told_by_its_counts():
     """The log has what a wave did, without the zeros."""
     report = StepReport({"merged": 2, "failed": 0, "succeeded": 1_200})
 
-    assert pictures.wave_line(make_wave(), report) == "merge 2 shards: 2 merged, 1,200 succeeded"
+    assert artifact_text.wave_line(make_wave(), report) == "merge 2 shards: 2 merged, 1,200 succeeded"
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_wave_is_told_by_its_counts():
 )
 def test_progress_counts_what_the_provider_has_answered(succeeded, remote_done, percent):
     """Answers that wait at the provider count as done, but 100 % is only when everything is here."""
-    assert pictures.percent(make_progress(succeeded=succeeded, remote_done=remote_done)) == percent
+    assert artifact_text.percent(make_progress(succeeded=succeeded, remote_done=remote_done)) == percent
 
 
 def test_where_a_workload_stands_is_one_line():
@@ -65,7 +65,7 @@ def test_where_a_workload_stands_is_one_line():
         read_at=NOW,
     )
 
-    assert pictures.progress_line(progress) == (
+    assert artifact_text.progress_line(progress) == (
         "5 of 10 answered (50.0 %), 5 downloaded; 1 failed; 5 in flight; 2 attempts expired without an answer; the requests were sent again;"
         " waiting for 3 batches at the provider (3 in_progress), since 14:06 UTC, at the latest until Mon 15:06 UTC"
     )
@@ -75,7 +75,7 @@ def test_the_summary_cannot_be_broken_by_a_strangers_text():
     """Texts of the provider stay within their cell of the failures table: short, one line, nothing that Markdown reads."""
     sample = "bad | cell\n# heading <script> `code` " + "x" * 500
     failures = (FailureReason("a|b", None, 3, sample),)
-    text = pictures.summary(make_progress(succeeded=7, failed=3, failures=failures))
+    text = artifact_text.summary(make_progress(succeeded=7, failed=3, failures=failures))
 
     (row,) = [line for line in text.splitlines() if line.startswith("| 3 |") and "bad" in line]
     assert row.startswith(r"| 3 |  | a\|b | bad \| cell \# heading \<script\> \`code\` x")
@@ -84,7 +84,7 @@ def test_the_summary_cannot_be_broken_by_a_strangers_text():
 
 def test_the_summary_says_how_to_get_the_results():
     """The summary ends with commands that can be pasted into a shell, whatever the name."""
-    text = pictures.summary(make_progress(make_workload(name="my run"), succeeded=8, failed=2))
+    text = artifact_text.summary(make_progress(make_workload(name="my run"), succeeded=8, failed=2))
 
     assert "batchkit export 'my run' 'my run.results.jsonl'" in text
     assert "batchkit resubmit 'my run' --failed" in text
@@ -95,7 +95,7 @@ def test_a_troubled_batch_is_a_row():
     """A row has the batch's counts, and the provider's first problem with its line."""
     problem = BatchProblem("no such model", line=7)
 
-    (row,) = pictures.attention_rows(make_progress(attention=(make_batch(problems=(problem,)),)))
+    (row,) = artifact_text.attention_rows(make_progress(attention=(make_batch(problems=(problem,)),)))
 
     assert row == {
         "batch": "batch_1",
@@ -111,6 +111,6 @@ def test_a_troubled_batch_is_a_row():
 @pytest.mark.parametrize("moment", [10**18, -(10**18)])
 def test_a_time_that_is_none_is_shown_as_it_came(moment):
     """A provider's time that no calendar has does not break the table."""
-    (row,) = pictures.attention_rows(make_progress(attention=(make_batch(expires_at=moment),)))
+    (row,) = artifact_text.attention_rows(make_progress(attention=(make_batch(expires_at=moment),)))
 
     assert row["expires"] == str(moment)
