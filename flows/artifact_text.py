@@ -68,17 +68,17 @@ def attention_rows(progress: Progress) -> list[dict[str, Any]]:
 
 def _attention_row(batch: Batch) -> dict[str, Any]:
     problem = batch.problems[0] if batch.problems else None
-    words = ""
+    said = ""
     if problem is not None:
         where = "" if problem.line is None else f"line {problem.line}: "
-        words = _short(f"{where}{problem.message}")
+        said = _short(f"{where}{problem.message}")
     return {
         "batch": batch.id,
         "status": batch.status,
         "requests": batch.counts.total,
         "completed": batch.counts.completed,
         "failed": batch.counts.failed,
-        "the provider says": words,
+        "the provider says": said,
         "expires": _moment(batch.expires_at),
     }
 

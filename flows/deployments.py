@@ -100,12 +100,12 @@ def _deployed(file: SuiteFile, deployment: RunnerDeployment | None) -> str:
     return f"{file.path}: evaluate/{file.suite.name} in the pool {deployment.work_pool_name}"
 
 
-def main(words: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Deploy from the command line of ``python -m``; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m batchkit.flows.deployments", description=deploy_suites.__doc__)
     parser.add_argument("folder", type=Path, help="where the suites lie")
     parser.add_argument("--pool", default="batchkit", help="the Prefect work pool (default batchkit)")
-    given = parser.parse_args(words)
+    given = parser.parse_args(arguments)
     try:
         lines = deploy_suites(given.folder, pool=given.pool)
     except BatchkitError as error:

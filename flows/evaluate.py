@@ -88,7 +88,7 @@ async def is_superseded(schedule: Schedule, scheduled: datetime, now: datetime) 
 
 @flow(name="collect_evaluations", flow_run_name="collect evaluations", retries=0, persist_result=False)
 async def collect_evaluations(interval_seconds: float = 300) -> State[Any]:
-    """Score, compare and report every run whose answers are all there, and hand the others to their judges.
+    """Score, compare and report every run whose answers are all there, and submit the others to their judges.
 
     ``interval_seconds`` is that of the schedule; as ``advance_workloads``, a run that is more than two of them late ends at once.
     """

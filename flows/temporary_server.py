@@ -1,7 +1,7 @@
 """A Prefect server for one command: started when none is configured, and gone afterwards whatever happens.
 
 Three things end it: ``stop``; its standard input, which closes when this process dies in any way; and the next start, which
-looks through the records of earlier ones. A record names the process by a random token in its command line, so that a
+reads the records of earlier ones. A record names the process by a random token in its command line, so that a
 process that merely has the same number is never touched.
 """
 

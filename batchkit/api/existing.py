@@ -41,8 +41,8 @@ def no_workloads_hint(settings: Settings) -> str:
     return f"`batchkit run requests.jsonl` starts one{where}"
 
 
-def read(settings: Settings, look: Callable[[Connection], T]) -> T | None:
-    """Let ``look`` read the store without creating or upgrading anything; None where there is nothing yet.
+def read(settings: Settings, query: Callable[[Connection], T]) -> T | None:
+    """Let ``query`` read the store without creating or upgrading anything; None where there is nothing yet.
 
     Raises ``StoreError`` when the schema is not the one of this version.
     """
@@ -51,7 +51,7 @@ def read(settings: Settings, look: Callable[[Connection], T]) -> T | None:
     store = Store(settings.resolved_database_url)
     try:
         with store.read() as connection:
-            return look(connection)
+            return query(connection)
     except Exception as error:
         # Alembic is slow to load, so that the schema is looked at only when reading did not work.
         schema = _schema(store)
@@ -67,24 +67,24 @@ def read(settings: Settings, look: Callable[[Connection], T]) -> T | None:
         store.close()
 
 
-def pictures(settings: Settings, name: str | None, *, clock: Callable[[], float] = time.time) -> list[Progress]:
+def snapshots(settings: Settings, name: str | None, *, clock: Callable[[], float] = time.time) -> list[Progress]:
     """Read where the named workload stands, or all of them, oldest first; creates and upgrades nothing.
 
     Raises ``UnknownWorkload``, also when there is no database, and ``StoreError``.
     """
     _check_exists(settings)
 
-    def look(connection: Connection) -> list[Progress]:
+    def query(connection: Connection) -> list[Progress]:
         found = workloads.every(connection) if name is None else [workloads.find(connection, name)]
         linger = settings.resubmit_linger_seconds
-        pictures = [
+        read_now = [
             read_progress(connection, workload, now=clock(), linger_seconds=linger)
             for workload in found
             if workload is not None
         ]
-        return pictures if name is None else [_with_work_time(connection, progress) for progress in pictures]
+        return read_now if name is None else [_with_work_time(connection, progress) for progress in read_now]
 
-    found = read(settings, look) or []
+    found = read(settings, query) or []
     if name is not None and not found:
         place = displayed(parse_url(settings.resolved_database_url))
         raise UnknownWorkload(f"there is no workload {name!r} in {place}", hint="`batchkit status` lists them")

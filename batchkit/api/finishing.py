@@ -1,4 +1,4 @@
-"""What a pass does beside the drive itself: it finishes what has ended, and puts errors into words."""
+"""What a pass does beside the drive itself: it finishes what has ended, and describes errors in one line."""
 
 from __future__ import annotations
 

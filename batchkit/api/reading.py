@@ -23,7 +23,7 @@ def status(name: str | None = None, *, settings: Settings | None = None) -> list
 
     Raises ``UnknownWorkload``, also when the database does not exist yet.
     """
-    return existing.pictures(settings or load_settings(), name)
+    return existing.snapshots(settings or load_settings(), name)
 
 
 def export(name: str, target: Source, *, raw_csv: bool = False, settings: Settings | None = None) -> int:

@@ -95,7 +95,7 @@ def moderate(
     observer: Observer = DO_NOTHING,
     **recipe: Any,
 ) -> Progress:
-    """Have a guard model look at the texts in the column ``text``; else as ``annotate``. ``only`` leaves out the other rows.
+    """Have a guard model check the texts in the column ``text``; else as ``annotate``. ``only`` leaves out the other rows.
 
     ``recipe`` is as for ``batchkit.annotation.presets.moderation``: ``model``, ``is_answer``, ``prompt_column``, ...
     """

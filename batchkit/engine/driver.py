@@ -224,7 +224,7 @@ class _Pass:
             self.total += self._pending.probe_between_submits(self._workload_id)
 
     def _refusal_of(self, error: Exception) -> StepReport:
-        """Turn a first refusal of the account into a report; any other error of a wave ends the pass."""
+        """Return a report of the first refusal of the account; raise any other error, which ends the pass."""
         if not isinstance(error, AccountRefused) or isinstance(error, Unauthorized) or self.total.refused is not None:
             raise error
         return StepReport({}, refused=error)

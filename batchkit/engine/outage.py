@@ -24,7 +24,7 @@ _LONGEST_STORE_WAIT_SECONDS = 30.0
 _MOST_FAILED_PASSES = 5
 #: A pass that did any of these has not met a dead provider, whatever else went wrong.
 _SIGNS_OF_LIFE = ("uploaded", "submitted", "adopted", "looked at", "merged")
-#: What lies longer between two looks, beyond the wait that was meant, is a machine asleep or a clock that was set.
+#: What lies longer between two tries, beyond the wait that was meant, is a machine asleep or a clock that was set.
 _LONGEST_PASS_SECONDS = 300.0
 
 
@@ -58,7 +58,7 @@ class Outage:
         return self.seconds
 
     def wait(self, seconds: float) -> None:
-        """Note how long it will be until the next look."""
+        """Note how long it will be until the next try."""
         self._wait_seconds = seconds
 
     def end(self) -> None:
@@ -67,7 +67,7 @@ class Outage:
         self.tries, self.since = 0, None
 
 
-class StorePatience:
+class StoreOutage:
     """Waits for a database that is away: how long until the next try, and when it has been enough.
 
     ``clock`` gives Unix seconds; an outage is borne for ``limit_seconds``.
@@ -136,7 +136,7 @@ class DriveHealth:
     def __init__(self, clock: Callable[[], float], *, limit_seconds: float, first_wait_seconds: float) -> None:
         self._limit_seconds = limit_seconds
         self._first_wait_seconds = first_wait_seconds
-        self._store = StorePatience(clock, limit_seconds=limit_seconds, first_wait_seconds=first_wait_seconds)
+        self._store = StoreOutage(clock, limit_seconds=limit_seconds, first_wait_seconds=first_wait_seconds)
         self._provider_away = Outage()
         self._failed_passes = 0
         self._outage = ""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from batchkit.engine.driver import Drive
 from batchkit.engine.observer import DO_NOTHING, Observer
-from batchkit.engine.outage import StorePatience
+from batchkit.engine.outage import StoreOutage
 from batchkit.engine.pending import Pacing, PendingWork
 from batchkit.engine.presence import Presence
 from batchkit.engine.progress import Progress, WorkloadState, check_split, read_progress
@@ -197,7 +197,7 @@ class Runner:
         self._wait_for_store(write)
 
     def trouble(self, workload_id: WorkloadId) -> Trouble | None:
-        """Return what this process knows to be away, so that the work on a workload cannot go on; None when nothing is."""
+        """Return what this process knows to be away, so that the work on a workload cannot continue; None when nothing is."""
         return None if self._pending is None else self._pending.trouble(workload_id)
 
     # The user's verbs
@@ -326,7 +326,7 @@ class Runner:
     def run_wave_for(self, wave: Wave, *, owner: str, directory: str) -> StepReport:
         """Do a wave that another process's runner, ``owner``, has taken; its shards become ours first, as far as it still holds them.
 
-        ``directory`` is the workload's, which tells whether both look at the same database. Raises ``ConfigurationError``
+        ``directory`` is the workload's, which tells whether both use the same database. Raises ``ConfigurationError``
         when they do not, or when the key is another one.
         """
         self._hold_leases()
@@ -394,13 +394,13 @@ class Runner:
     # Inside
 
     def _wait_for_store(self, call: Callable[[], T]) -> T:
-        """Call until the database is there, for ``outage_seconds`` at most; see ``StorePatience.call``."""
-        patience = StorePatience(
+        """Call until the database is there, for ``outage_seconds`` at most; see ``StoreOutage.call``."""
+        outage = StoreOutage(
             self.clock,
             limit_seconds=self.settings.outage_seconds,
             first_wait_seconds=min(_SPLIT_WAIT_SECONDS, self.settings.poll_interval_seconds),
         )
-        return patience.call(call, wait=self._wait)
+        return outage.call(call, wait=self._wait)
 
     def _split_defaults(self) -> SplitDefaults:
         settings = self.settings
@@ -490,7 +490,7 @@ class Runner:
             )
 
     def _check_credential(self, workload_id: WorkloadId) -> None:
-        """Refuse to go on with another key than the one that submitted: it would not see the batches, and buy them again."""
+        """Refuse another key than the one that submitted: it would not see the batches, and buy them again."""
         if self._given_provider is not None:
             return
         key = self.settings.api_key

@@ -1,9 +1,9 @@
-"""The words and figures of where a workload stands: for terminals, logs, JSON, reports and Prefect alike. Pure functions.
+"""Sentences and figures about where a workload stands: for terminals, logs, JSON, reports and Prefect alike. Pure functions.
 
 What is waited for, in the order in which it is told; the first line is *the* wait:
 
 ==============  =================================================================  ====================  =====================
-state           words                                                              since                 until
+state           text                                                               since                 until
 ==============  =================================================================  ====================  =====================
 outage          the provider cannot be reached: ...; tried 5 times                 first failed try      gives up at
 splitting       the input is being split by run on HOST (process 42)               created               unknown

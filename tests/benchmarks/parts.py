@@ -264,8 +264,8 @@ def tenth_bytes(lab: Lab) -> int:
 
 def look_at_status(runner: Runner, _lab: Lab) -> None:
     """Read what `batchkit status`, its form with a name, and its history show."""
-    (picture,) = existing.pictures(runner.settings, labs.NAME)
-    existing.pictures(runner.settings, None)
+    (picture,) = existing.snapshots(runner.settings, labs.NAME)
+    existing.snapshots(runner.settings, None)
     existing.history(runner.settings, picture, limit=20)
 
 

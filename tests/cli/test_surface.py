@@ -168,7 +168,7 @@ def test_an_error_carries_its_exit_code(batchkit, monkeypatch):
     def fail(*_words, **_more):
         raise StoreUnavailable("the database is away", hint="run it again")
 
-    monkeypatch.setattr("batchkit.api.existing.pictures", fail)
+    monkeypatch.setattr("batchkit.api.existing.snapshots", fail)
     ended = batchkit("status")
     assert ended.code == 4
     assert "the database is away" in ended.err

@@ -59,7 +59,7 @@ def status(
     from batchkit.cli.render import display, machine, outcome  # noqa: PLC0415 - as above
 
     settings = common.Where(home, database_url).settings()
-    pictures = existing.pictures(settings, name)
+    pictures = existing.snapshots(settings, name)
     code = max((outcome.exit_code(progress) for progress in pictures), default=exits.SUCCEEDED)
     if json:
         console.write_json(machine.status_of_one(pictures[0]) if name is not None else machine.status_of_all(pictures))
