@@ -251,5 +251,5 @@ def _prefect() -> Finding:
         return Finding("prefect", Level.OK, f"{message}, no server configured: a temporary one is used")
     if answer["answers"]:
         return Finding("prefect", Level.OK, f"{message}, its server answers")
-    advice = "start it (`prefect server start`) or unset PREFECT_API_URL; until then runs go on without Prefect"
+    advice = "start it (`prefect server start`) or unset PREFECT_API_URL; until then runs continue without Prefect"
     return Finding("prefect", Level.WARNING, f"{message}, the configured server does not answer", advice)

@@ -31,7 +31,7 @@
             ├── TooLarge          413
             └── RateLimited       429 and 498, with ``retry_after_seconds`` when given
 
-Exit codes are those of the command line: 2 nothing was sent, 4 not finished and the same command goes on.
+Exit codes are those of the command line: 2 nothing was sent, 4 not finished and the same command resumes.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class Settings(BaseSettings):
         default=False, description="Allow http:// to other hosts than this one: the key travels in the clear."
     )
     accept_other_key: bool = Field(
-        default=False, description="Go on with another key than the one that submitted (of the same organisation)."
+        default=False, description="Continue with another key than the one that submitted (of the same organisation)."
     )
     home: Path = Field(default=Path(".batchkit"), description="Where shard files, downloads and the SQLite file lie.")
     database_url: str | None = Field(
@@ -106,9 +106,11 @@ class Settings(BaseSettings):
     shard_bytes: PositiveInt = Field(
         default=100_000_000, le=200_000_000, description="The largest shard file, in bytes."
     )
-    max_attempts: PositiveInt = Field(default=5, le=1_000, description="Rides per request that may end in an error.")
+    max_attempts: PositiveInt = Field(
+        default=5, le=1_000, description="Attempts of a request that may end in an error."
+    )
     max_expiries: PositiveInt = Field(
-        default=10, le=1_000, description="Rides per request that may expire or go missing."
+        default=10, le=1_000, description="Attempts of a request that may expire or go missing."
     )
 
     poll_interval_seconds: PositiveFloat = Field(default=15, description="First wait between two status calls.")

@@ -59,16 +59,15 @@ def root(
         ),
     ] = False,
 ) -> None:
-    """Run bulk workloads on the Groq Batch API: durably, without buying an answer twice.
+    """Run bulk workloads on the Groq Batch API, durably, and pay for each answer once.
 
     Settings come from flags, from the environment (GROQ_API_KEY, BATCHKIT_HOME, BATCHKIT_DATABASE_URL, BATCHKIT_BASE_URL),
-    from a .env file in the working directory and from a batchkit.toml there or in a folder above; the first one that has a
-    setting counts. `batchkit doctor` shows where each comes from.
+    from a .env file in the working directory and from a batchkit.toml there or in a folder above; the first one that has a setting wins. `batchkit doctor` shows where each comes from.
 
     For example:
 
-        batchkit demo                  see it work, without a key
-        batchkit run requests.jsonl    the same command again carries on
+        batchkit demo                  try it without a key
+        batchkit run requests.jsonl    the same command resumes
         batchkit status
     """
 
@@ -115,4 +114,4 @@ def _report_bug(error: Exception, *, is_verbose: bool) -> None:
     except OSError:
         console.say(err, "hint: -v shows where it happened")
         return
-    console.say(err, f"hint: the traceback is in {path}; nothing is lost, the same command carries on")
+    console.say(err, f"hint: the traceback is in {path}; nothing is lost; the same command resumes")

@@ -129,7 +129,7 @@ def _being_stopped(progress: Progress, manner: Manner) -> Iterator[Text]:
     batches = formatting.counted(sum(progress.batches.values()), "batch", "batches")
     yield Text(f"{formatting.printable(name)}: {batches} asked to stop, which may take ten minutes")
     yield Text(display.plain_line(progress, display.Moment(progress.read_at)), style="dim")
-    yield outcome.next_step("see it through", manner.where.command("watch", name))
+    yield outcome.next_step("wait", manner.where.command("watch", name))
 
 
 def _confirm(question: str) -> None:

@@ -73,7 +73,7 @@ _PERMANENT_NAMES = frozenset(
 )
 _EXTRAS = {"s3": "s3", "s3a": "s3"}
 
-_HINT_AGAIN = "look at the service and the way to it, then run the same command again: nothing is lost"
+_HINT_AGAIN = "check the service and the connection to it, then run the same command again: nothing is lost"
 _HINT_RIGHTS = (
     "give this process the service's usual credentials (for S3: AWS_ACCESS_KEY_ID, AWS_PROFILE, ...), and them"
     " the right to read, write, list and delete there"

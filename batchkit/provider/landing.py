@@ -24,8 +24,8 @@ _BLOCK_BYTES = 1 << 19
 #: A disk that is further behind than this holds up the transfer, so that memory stays flat.
 _BLOCKS_BEHIND = 4
 _HINTS = {
-    errno.ENOSPC: "free some space; the same command goes on",
-    errno.EDQUOT: "the disk quota is used up; free some space, the same command goes on",
+    errno.ENOSPC: "free some space; the same command resumes",
+    errno.EDQUOT: "the disk quota is used up; free some space; the same command resumes",
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "the folder must be writable for this user",
     errno.EPERM: "the folder must be writable for this user",
@@ -131,5 +131,5 @@ def _sync_folder(folder: Path) -> None:
 def _spool_error(path: Path, error: OSError) -> SpoolError:
     return SpoolError(
         f"{path} cannot be written: {error.strerror or error}",
-        hint=_HINTS.get(error.errno or 0, "look at the disk, then run the same command again"),
+        hint=_HINTS.get(error.errno or 0, "check the disk, then run the same command again"),
     )

@@ -203,7 +203,7 @@ def _headline(summary: EvaluationSummary) -> Headline:
             "unfinished",
             "open",
             "The run is not finished: there are no scores to judge yet.",
-            "Exit code 4: the same command carries on.",
+            "Exit code 4: the same command resumes.",
         )
     if summary.verdict == "regressed":
         first = min(alarms, key=lambda change: change.difference, default=None)

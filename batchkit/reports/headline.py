@@ -32,7 +32,7 @@ def headline(progress: Progress) -> Headline:
             "splitting",
             "open",
             "The input is still being cut into shards; nothing was sent yet.",
-            "Exit code 4: not finished. The command that began it carries on.",
+            "Exit code 4: not finished. The command that began it resumes.",
         )
     if progress.state is WorkloadState.INTERRUPTED:
         return Headline(
@@ -46,7 +46,7 @@ def headline(progress: Progress) -> Headline:
             progress.state.value,
             "open",
             f"{', '.join(filter(None, (situation.answered_line(progress), situation.known_words(progress, utc=True))))}.",
-            "Exit code 4: not finished. This carries on:",
+            "Exit code 4: not finished. This resumes it:",
             f"batchkit watch {name}",
         )
     if progress.all_succeeded:
@@ -58,7 +58,7 @@ def headline(progress: Progress) -> Headline:
         )
     lost = [
         f"{count:,} {word}"
-        for count, word in ((counts.failed, "failed for good"), (counts.cancelled, "cancelled"))
+        for count, word in ((counts.failed, "failed permanently"), (counts.cancelled, "cancelled"))
         if count
     ]
     return Headline(

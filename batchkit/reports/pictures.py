@@ -156,10 +156,10 @@ def attempts(facts: WorkloadFacts) -> Picture | None:
     if beyond:
         bins.append((f"{last + 1}+", beyond))
     share = formatting.percent(more, once + more)
-    title = f"{share} of the requests rode more than once"
+    title = f"{share} of requests needed more than one attempt"
     seen = facts.attempts_seen
     note = "Rides of a request in batches that ran."
     if not seen.is_whole:
         note += f" Counted in {seen.looked_at:,} of {seen.total:,} requests, spread evenly over the input."
-    listed = "; ".join(f"{label} rides: {count:,}" for label, count in bins)
+    listed = "; ".join(f"{label} attempts: {count:,}" for label, count in bins)
     return Picture(title, charts.columns(bins, says=f"{title}. {listed}."), note)

@@ -37,7 +37,7 @@ _KINDS: dict[str, str] = {
     RequestState.SUCCEEDED: "succeeded",
 }
 _RIDES_IN_WORDS: dict[str, str] = {
-    OutcomeKind.REFUSED: "refused for good",
+    OutcomeKind.REFUSED: "refused permanently",
     OutcomeKind.TRANSIENT: "error that may pass",
     OutcomeKind.EXPIRED: "expired",
     OutcomeKind.CANCELLED: "cancelled",
@@ -276,10 +276,10 @@ def _rides(facts: WorkloadFacts) -> Counts | None:
         for reason in facts.reasons
     ]
     seen = facts.rides_seen
-    title = f"{formatting.counted(seen.looked_at, 'ride')} brought no answer that counts"
+    title = f"{formatting.counted(seen.looked_at, 'attempt')} returned no usable answer"
     note = ""
     if not seen.is_whole:
-        title = f"About {formatting.counted(seen.total, 'ride')} brought no answer that counts"
+        title = f"About {formatting.counted(seen.total, 'attempt')} returned no usable answer"
         note = f"The latest {seen.looked_at:,} of them were looked at."
     return Counts(title, ("What happened", "Code and message"), tuple(lines), note)
 
@@ -298,10 +298,10 @@ def _expiry(facts: WorkloadFacts) -> Counts | None:
         for row in rows
     ]
     return Counts(
-        f"{formatting.percent(expired, rides)} of all rides came back unanswered: by window and size of the shard",
+        f"{formatting.percent(expired, rides)} of all attempts came back unanswered, by window and shard size",
         ("Window", "Requests a shard", "Shards", "Unanswered"),
         tuple(lines),
-        "A ride is unanswered when its batch expired, was cancelled, or said nothing of it.",
+        "An attempt is unanswered when its batch expired, was cancelled, or did not mention it.",
         "Share",
     )
 
@@ -364,7 +364,7 @@ def _about(facts: WorkloadFacts) -> list[tuple[str, str]]:
         ("Seen", f"{formatting.moment(facts.progress.read_at, to_the_second=True)} UTC"),
         ("Window", f"{workload.window}, after expiry up to {workload.max_window}"),
         ("Cut", f"up to {formatting.counted(workload.shard_lines, 'request')} a shard"),
-        ("Patience", f"{policy.max_attempts} tries after errors, {policy.max_expiries} rides that expire"),
+        ("Retries", f"{policy.max_attempts} after errors, {policy.max_expiries} after expiry"),
         ("Digest of the input", (workload.input_sha256 or "")[:16]),
     ]
 

@@ -31,7 +31,7 @@ _ROWS_BYTES = 1_600_000
 _ROW_MARKUP_BYTES = 700
 _UNSAFE = re.compile(r"[^\w.-]+")
 _WORST_FIRST = (
-    "Failed ones first (of each reason some, when there are many), then cancelled and waiting ones, then those that rode most"
+    "Failed ones first (of each reason some, when there are many), then cancelled and waiting ones, then those with the most attempts"
     " often, then the first of the input. Long texts are cut."
 )
 _LOWEST_FIRST = (

@@ -292,7 +292,7 @@ class Store:
         return StoreUnavailable(
             f"the database {place} cannot be used: {said}",
             hint="nothing is lost: wait until the database is back, then run the same command again;"
-            " `batchkit doctor` looks closer",
+            " `batchkit doctor` shows details",
         )
 
     def _explained_by_sqlite(self, error: DBAPIError) -> StoreError:
@@ -301,7 +301,7 @@ class Store:
         kind = RowsHeld if code in _IS_BUSY else StoreUnusable
         return kind(
             f"the database {self.display_url} cannot be used: {_first_line(error)}",
-            hint=f"nothing is lost: {remedy}, then run the same command again; `batchkit doctor` looks closer",
+            hint=f"nothing is lost: {remedy}, then run the same command again; `batchkit doctor` shows details",
         )
 
     def _held(self, what: str, holders: list[str]) -> RowsHeld:

@@ -68,7 +68,7 @@ class Moments(NamedTuple):
 
 
 class RideReason(NamedTuple):
-    """Why rides brought no answer that counts; ``kind`` is the outcome's word."""
+    """Why rides returned no usable answer; ``kind`` is the outcome's word."""
 
     kind: str
     code: str | None
@@ -230,7 +230,7 @@ def worst_seqs(
     """Choose up to ``limit`` requests, the worst first.
 
     First the failed, of each reason some when there are more than fit; then the cancelled; then those that wait for another
-    ride; then those that rode most often, as far as the latest shards tell; then the first of the input.
+    ride; then those with the most attempts often, as far as the latest shards tell; then the first of the input.
     """
     chosen: dict[int, None] = {}
     chosen.update(dict.fromkeys(_failed_seqs(connection, workload_id, limit)))

@@ -44,10 +44,12 @@ def test_the_demo_tells_what_happened_and_where_to_look(batchkit, monkeypatch):
     monkeypatch.setenv("BATCHKIT_DATABASE_URL", "sqlite:///elsewhere.db")
     ended = batchkit("demo", "--no-prefect")
     assert ended.code == 0, ended.err
-    succeeded, failed = (int(re.search(rf"(\d+) {words}", ended.out)[1]) for words in ("of 1,000", "failed for good"))  # type: ignore[index] # no match fails the test
+    succeeded, failed = (
+        int(re.search(rf"(\d+) {words}", ended.out)[1]) for words in ("of 1,000", "failed permanently")
+    )  # type: ignore[index] # no match fails the test
     assert succeeded + failed == 1_000
     assert 0 < failed < 100
-    assert re.search(r"\d+ rides expired", ended.out)
+    assert re.search(r"\d+ requests expired", ended.out)
     assert "1,000 requests executed, 0 bought twice" in ended.out
     results = read_lines(Path("batchkit-demo/demo.results.jsonl"))
     assert [line["custom_id"] for line in results] == [line["custom_id"] for line in demo.requests()]
@@ -67,7 +69,7 @@ def test_a_second_demo_stands_beside_the_first(batchkit, monkeypatch):
     ended = batchkit("demo", "--no-prefect", "--home", "here")
     assert ended.code == 0
     assert "batchkit status demo-2 --home here" in ended.out
-    assert "rides expired" in ended.out
+    assert "requests expired" in ended.out
     names = [workload["name"] for workload in batchkit("status", "--home", "here", "--json").json["workloads"]]
     assert names == ["demo", "demo-2"]
 

@@ -65,7 +65,7 @@ def test_cancelling_what_is_finished_changes_nothing(batchkit, open_emulator, so
 
 
 def test_a_cancellation_that_could_not_be_asked_for_is_exit_code_4(batchkit, open_emulator, source):
-    """The wish is kept, and the same command goes on."""
+    """The wish is kept, and the same command resumes."""
     emulator = open_emulator(
         batches.StuckBatches(), calls.RefuseCalls(on=("batches.cancel",), status=500, message="not now")
     )

@@ -163,7 +163,7 @@ def test_an_invalid_input_shows_its_first_problems(capfd):
 
 
 def test_an_error_carries_its_exit_code(batchkit, monkeypatch):
-    """A store that is away is 4: the same command goes on later."""
+    """A store that is away is 4: the same command resumes later."""
 
     def fail(*_words, **_more):
         raise StoreUnavailable("the database is away", hint="run it again")

@@ -209,7 +209,7 @@ def out_of_time(place: Place) -> Any:
 
 
 def refused_requests(place: Place) -> Any:
-    """Some requests are refused for good."""
+    """Some requests are refused permanently."""
     place.open_emulator(lines.FailLines(count=1, code="bad_thing"))
     return place.batchkit(*RUN)
 

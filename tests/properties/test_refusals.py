@@ -59,7 +59,7 @@ def few_refusals(monkeypatch):
 
 @pytest.mark.usefixtures("few_refusals")
 def test_everything_that_may_pass_passes(sqlite_store, folder, effort):
-    """Halves find the culprits alone, and files that are too large are cut, more of them than may be refused for good."""
+    """Halves find the culprits alone, and files that are too large are cut, more of them than may be refused permanently."""
 
     @effort(quick=4, deep=200)
     @given(

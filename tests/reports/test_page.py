@@ -50,7 +50,7 @@ def test_the_page_says_how_it_stands_and_why(faulty, tmp_path, page_text):
     text = page_text(written(faulty, "nightly run", tmp_path))
 
     counts = progress.counts
-    assert f"{counts.succeeded} of 60 requests succeeded; {counts.failed} failed for good." in text
+    assert f"{counts.succeeded} of 60 requests succeeded; {counts.failed} failed permanently." in text
     assert "batchkit resubmit 'nightly run' --failed" in text
     assert f"{counts.failed} requests failed, all with invalid_request" in text
     assert f"{progress.expired_rides} batch_expired" not in text
@@ -167,7 +167,7 @@ def test_an_unfinished_workload_has_a_page_too(runner, tmp_path, page_text):
     assert "3 of 8 answered (37.5 %), 3 downloaded, last news from the provider at " in text
     assert "waiting for 1 batch at the provider" in text
     assert "worked on by nobody" in text
-    assert "Exit code 4: not finished. This carries on: batchkit watch slow" in text
+    assert "Exit code 4: not finished. This resumes it: batchkit watch slow" in text
     assert "in flight · line 4" in text
 
 

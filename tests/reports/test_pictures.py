@@ -103,6 +103,6 @@ def test_requests_that_rode_again_are_counted(facts_of):
     picture = pictures.attempts(facts_of(make))
 
     assert picture is not None
-    assert picture.title == "50.0 % of the requests rode more than once"
+    assert picture.title == "50.0 % of requests needed more than one attempt"
     assert "1 rides: 2; 2 rides: 1; 3 rides: 0" in picture.chart
     assert "9+ rides: 1" in picture.chart

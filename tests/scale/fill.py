@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from batchkit.models import WorkloadId
     from batchkit.store.engine import Store
 
-#: Of 100 merged requests, so many have failed for good.
+#: Of 100 merged requests, so many have failed permanently.
 FAILED_PER_CENT = 1
 
 _ENDPOINT = "/v1/chat/completions"

@@ -180,7 +180,7 @@ def test_a_death_between_put_and_commit_leaves_a_stray(open_machines, monkeypatc
 
 
 def test_a_split_whose_files_cannot_be_put_leaves_nothing(open_machines):
-    """No workload, no call; mended, the same command goes on."""
+    """No workload, no call; mended, the same command resumes."""
     machines = open_machines()
     runner = machines.open("first")
     (machines.folder / "url").write_text("in the way")

@@ -34,7 +34,7 @@ def run_limited(command, most_bytes):
 
 
 def assert_told(ended, *words):
-    """The command ended for now, without the word bug, and said these words and that the same command goes on."""
+    """The command ended for now, without the word bug, and said these words and that the same command resumes."""
     assert ended.returncode == 4, ended.stderr
     for word in (*words, "same command"):
         assert word in ended.stderr.replace("\n", " "), ended.stderr
@@ -43,7 +43,7 @@ def assert_told(ended, *words):
 @pytest.mark.slow
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 def test_a_disk_that_is_full_at_each_stage(start_command):
-    """Full while splitting, then while fetching answers, then while exporting: each time the same command goes on."""
+    """Full while splitting, then while fetching answers, then while exporting: each time the same command resumes."""
     command = start_command()
     write_mixed(command.folder / "input.jsonl", REQUESTS)
     spool = command.folder / ".batchkit" / "spool"
@@ -70,7 +70,7 @@ def test_a_disk_that_is_full_at_each_stage(start_command):
 @pytest.mark.slow
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_disk_that_is_full_under_the_database(start_command):
-    """When SQLite has no room left while answers are merged, nothing of a merge stays, and the same command goes on."""
+    """When SQLite has no room left while answers are merged, nothing of a merge stays, and the same command resumes."""
     command = start_command()
     write_mixed(command.folder / "input.jsonl", REQUESTS)
     file = Path(str(command.database_url).removeprefix("sqlite:///"))

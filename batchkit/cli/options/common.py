@@ -75,7 +75,7 @@ AcceptOtherKey = Annotated[
     typer.Option(
         "--accept-other-key",
         metavar="",
-        help="Go on although another key or address submitted the workload (of the same organisation).",
+        help="Continue although another key or address submitted the workload (of the same organisation).",
         rich_help_panel=WHERE,
     ),
 ]
@@ -115,7 +115,7 @@ Timeout = Annotated[
         "--timeout",
         metavar="SECONDS",
         min=0,
-        help="Stop watching after so long, with exit code 4; the batches go on (default no limit).",
+        help="Stop watching after so long, with exit code 4; the batches keep running (default no limit).",
         rich_help_panel=WAITING,
         show_default=False,
     ),
@@ -130,7 +130,7 @@ WorkloadName = Annotated[
     typer.Option(
         "--name",
         metavar="NAME",
-        help="The workload's name: the same name again carries on (default the first file's name without its ending).",
+        help="The workload's name: the same name resumes it (default the first file's name without its ending).",
         show_default=False,
         autocompletion=completion.workload_names,
     ),
@@ -180,7 +180,7 @@ MaxAttempts = Annotated[
     typer.Option(
         "--max-attempts",
         metavar="N",
-        help="How often one request may come back with an error that may pass (default 5).",
+        help="How many attempts of one request may end in an error that may pass (default 5).",
         rich_help_panel=CUTTING,
         show_default=False,
     ),

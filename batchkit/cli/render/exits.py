@@ -10,7 +10,7 @@ SUCCEEDED: Final = 0
 USAGE: Final = 2
 #: Finished, but some requests failed or were cancelled.
 SOME_FAILED: Final = 3
-#: Not finished, and the same command goes on.
+#: Not finished, and the same command resumes.
 NOT_FINISHED: Final = 4
 #: An evaluation finished, and an alarm of its suite went off.
 REGRESSED: Final = 5

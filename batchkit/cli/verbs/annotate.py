@@ -43,18 +43,18 @@ def annotate(
     cut: CutFlags,
     flags: DriveFlags,
 ) -> None:
-    """Ask a question about every row of TABLE, and write the table again with the answers as columns.
+    """Ask a question about every row of TABLE, and write the table with the answers as new columns.
 
-    Every row is rendered and checked before anything is sent; then it is a workload like that of `run`. An answer that is not
-    what it must be (--schema, --choices, --pattern, --number, --tools), is cut off or empty, is asked for again. The output has
-    one row per input row, in order, with status, error, attempts, tokens and cost. Several models or samples are several
-    annotators: their majority is the answer, and their agreement is printed.
+    All rows are rendered and checked before anything is sent; from then on it is a workload like that of `run`. A request is sent
+    again if its answer breaks the rules (--schema, --choices, --pattern, --number, --tools), is cut off, or is empty. The output has
+    one row per input row, in order, with status, error, attempts, tokens and cost. Each model and each sample is an
+    annotator: the majority is the answer, and the agreement is printed.
 
-    The same command carries on. A changed table, prompt, schema, model or parameter is a new workload, unless --name names one:
-    then it is refused.
+    The same command resumes. A changed table, prompt, schema, model or parameter makes a new workload; with --name it is
+    refused.
 
     Exit codes: 0 every request succeeded; 2 bad usage or input, nothing was sent; 3 finished, but some requests failed;
-    4 not finished, and the same command goes on; 130 interrupted.
+    4 not finished, and the same command resumes; 130 interrupted.
 
     For example:
 

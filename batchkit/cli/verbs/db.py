@@ -17,9 +17,9 @@ app = typer.Typer(
 
 
 def upgrade(*, home: common.Home = None, database_url: common.DatabaseUrl = None) -> None:
-    """Bring the database to the schema of this version; create it if there is none.
+    """Upgrade the database to the schema of this version; create it if it does not exist.
 
-    Safe to run at any time and from several machines at once. Data stays as it is.
+    Safe to run at any time and from several machines at once. It changes no data.
 
     For example:
 
@@ -39,7 +39,7 @@ def upgrade(*, home: common.Home = None, database_url: common.DatabaseUrl = None
 
 
 def check(*, home: common.Home = None, database_url: common.DatabaseUrl = None) -> None:
-    """Say whether the database has the schema of this version; changes nothing.
+    """Check whether the database has the schema of this version; changes nothing.
 
     Exit codes: 0 it has; 4 it does not, or there is no database yet: `batchkit db upgrade` is needed.
 

@@ -28,7 +28,7 @@ def run(home: Path, *, use_prefect: bool, verbose: bool) -> int:
     where = common.Where(home=home)
     manner = job.Manner(where, use_prefect=use_prefect, verbose=verbose)
     with (
-        driving.interruptible(err, lambda: [Text("interrupted"), outcome.next_step("go on", common.same_command())]),
+        driving.interruptible(err, lambda: [Text("interrupted"), outcome.next_step("resume", common.same_command())]),
         demo.stage(home) as stage,
         Runner(stage.settings) as runner,
     ):
@@ -60,18 +60,16 @@ def _story(progress: Progress, evidence: demo.Evidence, stage: demo.Stage, where
     yield Text.assemble(
         (f"{counts.succeeded:,}", "green"), f" of {formatting.counted(counts.total, 'request')} succeeded"
     )
-    yield Text.assemble((f"{counts.failed:,}", "red"), " failed for good, as the scenario wants it:")
+    yield Text.assemble((f"{counts.failed:,}", "red"), " failed permanently (the scenario makes them fail):")
     yield display.failures_text(progress.failures)
-    yield Text(
-        f"{formatting.counted(progress.expired_rides, 'ride')} expired unanswered and were sent again, without anything to do"
-    )
+    yield Text(f"{formatting.counted(progress.expired_rides, 'request')} expired and were resent automatically")
     yield Text(
         f"the provider's ledger: {formatting.counted(evidence.batches, 'batch', 'batches')},"
         f" {formatting.counted(evidence.executed, 'request')} executed, {evidence.bought_twice:,} bought twice"
     )
     yield Text(f"database: {where.home}/batchkit.db")
     yield Text(f"results:  {stage.output}")
-    yield Text("look further:")
+    yield Text("to see more:")
     csv = stage.output.with_suffix("").with_suffix(".csv")
     query = f"SELECT custom_id, error_message FROM failed WHERE workload = '{stage.name}' LIMIT 5"  # noqa: S608 - to be read
     look_inside = f'sqlite3 {shlex.quote(str(where.home))}/batchkit.db "{query}"'

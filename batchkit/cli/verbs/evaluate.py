@@ -20,7 +20,7 @@ Run = Annotated[
     typer.Option(
         "--run",
         metavar="NAME",
-        help="The run's name: the same name again carries on (default SUITE-NUMBER, the unfinished run or the next).",
+        help="The run's name: the same name resumes it (default SUITE-NUMBER, the unfinished run or the next).",
         show_default=False,
     ),
 ]
@@ -75,15 +75,13 @@ def evaluate(
     cut: CutFlags,
     flags: DriveFlags,
 ) -> None:
-    """Put the questions of SUITE to its models, score the answers, and compare them with the last time.
+    """Run the evaluation SUITE: ask its models, score the answers, and compare the scores with the previous run.
 
-    The suite names a dataset, prompts, models, scorers and alarms. Every score is kept with the row, the answer and the batch that it
-    comes from; every metric is shown with its confidence interval. Stop it at any time: the same command carries on with the unfinished
-    run, and begins the next one after that. A fall that an alarm of the suite watches for, and that is not chance, is
-    exit code 5.
+    The suite names a dataset, prompts, models, scorers and alarms. Each score is stored with its row, answer
+    and batch; each metric is shown with its confidence interval. Stop it at any time: the same command resumes the unfinished run, and
+    starts the next run after that. If a metric falls by more than an alarm of the suite allows, and not by chance, the exit code is 5.
 
-    Exit codes: 0 all is well; 2 bad usage or input, nothing was sent; 3 finished, but some requests failed; 4 not finished, and the
-    same command goes on; 5 an alarm went off; 130 interrupted.
+    Exit codes: 0 all is well; 2 bad usage or input, nothing was sent; 3 finished, but some requests failed; 4 not finished, and the same command resumes; 5 an alarm went off; 130 interrupted.
 
     For example:
 

@@ -25,13 +25,13 @@ def cancel(
     base_url: common.BaseUrl = None,
     accept_other_key: common.AcceptOtherKey = False,
 ) -> None:
-    """Stop a workload: what was not sent is withdrawn, running batches are asked to stop, answers are kept.
+    """Cancel a workload: unsent requests are withdrawn, running batches are cancelled, answers are kept.
 
-    Returns once every batch has been asked to stop; that takes the provider up to ten minutes, and what it answers until
-    then is paid for and merged. `batchkit resubmit` reopens a cancelled workload.
+    Returns once the provider has taken all cancellations. Stopping takes it up to ten minutes; answers until then are paid for
+    and merged. `batchkit resubmit` reopens a cancelled workload.
 
-    Exit codes: 0 stopped, finished already, or every batch was asked to stop; 4 some batches could not be asked yet, and the same command
-    goes on.
+    Exit codes: 0 cancelled, finished already, or all batches are being cancelled; 4 some batches could not be cancelled yet, and
+    the same command resumes.
 
     For example:
 
@@ -60,10 +60,10 @@ def resubmit(
     ] = False,
     flags: DriveFlags,
 ) -> None:
-    """Send again what has no answer: cancelled requests, and with --failed those that failed for good.
+    """Send requests again that have no answer: cancelled ones, and with --failed those that failed permanently.
 
-    Requests with an answer are never sent again. Expired and unanswered requests need no such order: every run, watch and
-    serve sends them again by itself. Goes on like `batchkit watch` until the workload is done.
+    Requests with an answer are never sent again. Expired requests do not need this command: `run`, `watch` and
+    `serve` resend them automatically. Then it works like `batchkit watch` until the workload is finished.
 
     Exit codes: as for `batchkit watch`; 0 with --no-wait.
 
@@ -90,8 +90,8 @@ def clean(
 ) -> None:
     """Delete a finished workload: its files at the provider, here and at the spool's URL, and its results.
 
-    Asks first. Refuses a workload that is not finished. Exported files are yours and stay. Afterwards the name is free again,
-    unless the results are kept.
+    Asks first. Refuses a workload that is not finished. Exported files are not deleted. Afterwards the name can be used
+    again, unless the results are kept.
 
     For example:
 

@@ -102,12 +102,12 @@ def moderate(
     cut: CutFlags,
     flags: DriveFlags,
 ) -> None:
-    """Have Llama Guard look at the texts of a table, or at the answers of a workload.
+    """Check the texts of a table, or the answers of a workload, with Llama Guard.
 
-    The output says of each row whether it is safe, and which categories it violates (S1 to S14), with their names. Of a
-    workload those requests are looked at that have an answer; the output's rows carry their custom_id.
+    For each row the output says whether it is safe, and which categories it violates (S1 to S14), with their names. In a workload,
+    only requests with an answer are checked; the output has their custom_id.
 
-    The same command carries on; exit codes are those of `annotate`.
+    The same command resumes; the exit codes are those of `annotate`.
 
     For example:
 

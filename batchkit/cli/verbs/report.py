@@ -38,13 +38,14 @@ def report(
     home: common.Home = None,
     database_url: common.DatabaseUrl = None,
 ) -> None:
-    """Write one HTML page about a workload or an evaluation run, also of one that is not finished.
+    """Write an HTML page about a workload or an evaluation run, finished or not.
 
-    How far it is, why requests failed, when batches ran, what expired, tokens and cost, and the worst requests with what was asked and
-    answered; of an evaluation also its metrics with their intervals and what changed since the run before. The page holds all
-    it shows: it loads nothing, sends nothing, and runs nothing of what models wrote. Like an export it holds prompts and answers.
+    It shows progress, reasons of failures, the times of batches, expired requests, tokens and cost, and the worst requests with
+    prompt and answer; for an evaluation also the metrics with their intervals and the changes since the previous run. The page is
+    self-contained: it loads nothing, sends nothing, and executes nothing that a model wrote. Like an export it contains prompts and
+    answers.
 
-    It only reads the results database and the shard files; it needs no key. Needs pip install 'groq-batchkit[annotate]'.
+    It reads the results database and the shard files, and needs no key. It needs pip install 'groq-batchkit[annotate]'.
 
     For example:
 

@@ -60,14 +60,14 @@ def run(
     cut: CutFlags,
     flags: DriveFlags,
 ) -> None:
-    """Bring every request of SOURCE to one final result, and write the results in input order.
+    """Run all requests in SOURCE until each has a final result, and write the results in input order.
 
-    Checks the whole input, cuts it into shards, submits each as a batch, merges what comes back, sends expired and
-    unanswered requests again, and exports one line per request. Stop it at any time: the same command carries on, and
-    after completion it sends nothing and writes the same file. A different input under a used name is refused.
+    Checks the whole input, splits it into shards, submits each shard as a batch, merges the answers, resends expired requests,
+    and writes one line per request. Stop it at any time: the same command resumes, and after completion it sends nothing and
+    writes the same file. A different input under a used name is refused.
 
     Exit codes: 0 every request succeeded; 2 bad usage or input, nothing was sent; 3 finished, but some requests failed;
-    4 not finished, and the same command goes on; 130 interrupted.
+    4 not finished, and the same command resumes; 130 interrupted.
 
     For example:
 
@@ -95,14 +95,14 @@ def submit(
     cut: CutFlags,
     flags: DriveFlags,
 ) -> None:
-    """Do what `run` does until everything is submitted, then return.
+    """Submit all requests in SOURCE, then return.
 
-    The batches go on at the provider. `batchkit watch` or `batchkit run` with the same input resumes from there, and
-    so does a running `batchkit serve`. With --output whoever finishes the workload on this machine writes its results there
-    (on any machine, when the file lies in BATCHKIT_SHARED_FOLDER); the same command with another --output changes it.
+    The batches run at the provider. `batchkit watch`, `batchkit run` with the same input, or a running `batchkit serve` does the
+    rest. With --output, the command that finishes the workload on this machine writes the results there (on any machine, if the
+    file lies in BATCHKIT_SHARED_FOLDER); the same command with another --output changes it.
 
     Exit codes: 0 every shard has its batch; 2 bad usage or input, nothing was sent; 4 some shards could not be submitted
-    yet, and the same command goes on; 130 interrupted.
+    yet, and the same command resumes; 130 interrupted.
 
     For example:
 

@@ -45,9 +45,9 @@ def status(
     home: common.Home = None,
     database_url: common.DatabaseUrl = None,
 ) -> None:
-    """Show where a workload stands, or a line for each.
+    """Show the state of a workload, or a line for each workload.
 
-    Only reads the results database: it needs no key, asks the provider nothing, and creates nothing.
+    It reads the results database only: it needs no key, sends nothing to the provider, and creates nothing.
 
     For example:
 
@@ -88,13 +88,13 @@ def export(
 ) -> None:
     """Write one line per request, in input order: .jsonl in the provider's line shape, .csv or .parquet.
 
-    The file appears whole or not at all. Requests without a final result are written with the status pending or in_flight.
+    The file is replaced in one step. Requests without a final result have the status pending or in_flight.
     A .jsonl line has custom_id, status, response, error, attempts and batch_id; a .csv row has the answer's text instead
     of the whole response; a .parquet row has both, in typed columns, with tokens (pip install 'groq-batchkit[parquet]').
 
-    A spreadsheet runs a cell that begins with = + - @ as a formula, and answers, error messages and custom_ids may come from
-    strangers. So in a .csv such a text gets an apostrophe in front, unless it is a plain number such as -1. To join by
-    custom_ids that begin so, take the apostrophe off, use --raw-csv, or read the .jsonl.
+    Spreadsheets execute cells that begin with = + - @ as formulas, and answers, error messages and custom_ids may come from
+    strangers. A .csv therefore has an apostrophe before such a text, unless it is a plain number such as -1. To join by such
+    custom_ids, remove the apostrophe, use --raw-csv, or read the .jsonl.
 
     For example:
 

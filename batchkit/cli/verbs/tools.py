@@ -24,14 +24,15 @@ def serve(
     base_url: common.BaseUrl = None,
     accept_other_key: common.AcceptOtherKey = False,
 ) -> None:
-    """Advance every open workload, again and again, until stopped: the schedule in one process.
+    """Drive all open workloads, pass after pass, until stopped.
 
-    Each tick that has something to do is one Prefect flow run. Workloads that `batchkit submit` leaves behind are finished
-    here; several of these processes may work on one database. For workers on a Prefect work pool see flows/prefect.yaml.
+    It finishes workloads that `batchkit submit` has started. Several such processes can share one database. With a configured
+    Prefect server, each pass that finds open workloads is shown as a flow run. For workers on a Prefect work pool see
+    flows/prefect.yaml.
 
-    A workload that fails is tried again after a growing wait, and one that takes long keeps no other waiting.
+    A workload that fails is retried after a growing wait. A workload that takes long does not delay the others.
 
-    Exit codes: 0 after Ctrl-C or SIGTERM, which give the present waves two seconds to end; 130 after a second one.
+    Exit codes: 0 after Ctrl-C or SIGTERM, which give running work two seconds to end; 130 after a second one.
 
     For example:
 
@@ -65,8 +66,8 @@ def doctor(
 ) -> None:
     """Check what batchkit needs: versions, settings, key and plan, database, disk space, spool, Prefect, clock.
 
-    Changes nothing and sends no request that costs anything; a spool at a URL is tried with a small file, which is deleted
-    again. Secrets are not printed.
+    It changes nothing and sends no request that costs anything; a spool at a URL is tested with a small file, which is deleted.
+    Secrets are not printed.
 
     Exit codes: 0 nothing failed (warnings are allowed); 4 something did.
 
@@ -96,13 +97,13 @@ def demo(
         Path, typer.Option("--home", metavar="FOLDER", help="Where everything is put; delete it when you are done.")
     ] = _DEMO_HOME,
 ) -> None:
-    """See it work, without a key: about 1,000 requests against an emulated Groq Batch API on this machine.
+    """Run a demo without a key: about 1,000 requests against an emulated Groq Batch API on this machine.
 
-    Runs the true pipeline. Some requests are made to fail for good, some to expire at first. Takes less than a minute, and
-    prints what happened and where to look further. Nothing leaves the machine and nothing costs anything. Stopped with
-    Ctrl-C, the same command carries on; after a finished demo it starts another beside it.
+    It runs the real pipeline; the scenario makes some requests fail permanently and some expire once. It takes less than a minute,
+    and prints what happened and which commands show more. Nothing leaves the machine and nothing costs anything. After Ctrl-C the
+    same command resumes; after a finished demo it starts another one beside it.
 
-    Exit code: 0 when the demo ran as it should, although some requests fail for good: that is what it shows.
+    Exit code: 0 when the demo ran as planned, although some requests fail permanently.
 
     For example:
 
@@ -137,7 +138,7 @@ def emulator(
         typer.Option(
             "--directory",
             metavar="FOLDER",
-            help="Where everything is kept, so that a later emulator goes on from there (default a temporary folder).",
+            help="Where everything is kept, so that a later emulator continues from there (default a temporary folder).",
             show_default=False,
         ),
     ] = None,
@@ -166,10 +167,10 @@ def emulator(
         ),
     ] = False,
 ) -> None:
-    """Serve an emulated Groq Batch API on this machine, for trying things out and for tests.
+    """Serve an emulated Groq Batch API on this machine, for trials and tests.
 
-    It answers with made-up texts, in batches that take as long as the scenario says, with the faults that the scenario
-    scripts. GET /_emulator/ledger tells what was bought. Runs until Ctrl-C.
+    It answers with made-up texts. The scenario sets how long batches take and which faults occur. GET /_emulator/ledger shows
+    which requests were executed and paid for. It runs until Ctrl-C.
 
     For example:
 

@@ -90,13 +90,13 @@ def transcribe(
     cut: CutFlags,
     flags: DriveFlags,
 ) -> None:
-    """Transcribe or translate the audio that each row of TABLE points to, and write the table again with the text.
+    """Transcribe or translate the audio that each row of TABLE links to, and write the table with the text as a new column.
 
-    The output has the text, its language and duration, and the segments with what tells good ones from bad ones
-    (avg_logprob, no_speech_prob, compression_ratio), summed up in a quality column. The Batch API takes no files: the audio
-    must lie where the provider can fetch it.
+    The output has the text, its language and duration, and the segments with their quality figures (avg_logprob, no_speech_prob,
+    compression_ratio), summarised in a quality column. The Batch API takes no files: the provider fetches the audio from its
+    URL.
 
-    The same command carries on; exit codes are those of `annotate`.
+    The same command resumes; the exit codes are those of `annotate`.
 
     For example:
 

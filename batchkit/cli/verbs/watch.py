@@ -27,14 +27,13 @@ def watch(
     *,
     flags: DriveFlags,
 ) -> None:
-    """Drive a workload until it is done, with live progress. Without NAME all open workloads, at the same time.
+    """Drive a workload until it is finished, with live progress; without NAME all open workloads at the same time.
 
-    Watching is working: what is due is submitted, fetched, merged and sent again. Several commands may watch one workload
-    from several machines. A finished workload is only reported. Several workloads at once are driven by plain loops;
-    `batchkit serve` does it as Prefect flows. One that fails is tried again later, and the others continue.
+    `watch` also does the work: it submits, fetches, merges and resends. Several commands can watch one workload, on several machines.
+    For a finished workload it prints the result. If one of several workloads fails, it is retried later, and the others continue.
 
-    Exit codes: 0 every request succeeded; 3 finished, but some requests failed; 4 not finished, and the same command goes
-    on; 130 interrupted. Of several workloads the worst counts, and those that failed are named.
+    Exit codes: 0 every request succeeded; 3 finished, but some requests failed; 4 not finished, and the same command
+    resumes; 130 interrupted. With several workloads the worst exit code counts, and the failed ones are listed.
 
     For example:
 

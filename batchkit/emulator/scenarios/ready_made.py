@@ -8,7 +8,7 @@ from batchkit.emulator.scenarios.scenario import Scenario, Timing
 _REFUSED = lines.FailLines(
     fraction=0.03,
     code="invalid_request",
-    message="The emulator refuses this request for good: sending it again will not help.",
+    message="The emulator refuses this request permanently: sending it again will not help.",
 )
 
 

@@ -1,0 +1,77 @@
+"""The words that are never used again: in every help page, in every README, and in the code of the rooms that were rewritten."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from batchkit.cli.app import app
+
+ROOT = Path(__file__).parents[2]
+
+#: What batchkit's own dialect called things, and the plain word for each. Other meanings of these words are fine.
+BANNED = {
+    r"\b(ride|rides|rider|riders|rode|riding)\b": "attempt, request",
+    r"\b(crew|errands?|desk|desks)\b": "threads, remote wave, (gone)",
+    r"\bpatience\b": "retries, outage",
+    r"\bfor good\b": "permanently",
+    r"\bcarr(y|ies|ied) on\b": "resumes, continues",
+    r"\bgo(es)? on\b": "continues",
+    r"\bwhat is due\b": "pending work",
+    r"\bpictures? of (now|a workload|the workload|where)\b": "snapshot",
+    r"\bcome back: ": "resume: ",
+    r"\bsee it through\b": "wait",
+    r"\bwithout anything to do\b": "automatically",
+}
+_BANNED = re.compile("|".join(BANNED), re.IGNORECASE)
+#: Rooms whose every line obeys. The demo's made-up products are no dialect.
+ROOMS = ("batchkit/api", "batchkit/engine", "flows")
+READMES = sorted(path for path in ROOT.rglob("README.md") if not {".venv", "node_modules"} & set(path.parts))
+VERBS = (
+    (), ("run",), ("submit",), ("watch",), ("status",), ("export",), ("report",), ("eval",), ("annotate",), ("transcribe",),
+    ("moderate",), ("cancel",), ("resubmit",), ("clean",), ("serve",), ("doctor",), ("demo",), ("emulator",), ("db",),
+)  # fmt: skip
+
+
+def found(text: str) -> list[str]:
+    """Return the lines that hold a banned word."""
+    return [line.strip() for line in text.splitlines() if _BANNED.search(line)]
+
+
+@pytest.mark.parametrize("path", READMES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_readme_uses_a_banned_word(path):
+    """A newcomer needs no glossary."""
+    assert found(path.read_text()) == []
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_no_help_page_uses_a_banned_word(verb):
+    """The help of each verb, whole."""
+    page = CliRunner().invoke(app, [*verb, "--help"], env={"COLUMNS": "200"})
+    assert page.exit_code == 0
+    assert found(page.output) == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_rewritten_room_uses_a_banned_word(room):
+    """Names, docstrings, comments and messages."""
+    lines = {
+        f"{path.relative_to(ROOT)}: {line}" for path in (ROOT / room).rglob("*.py") for line in found(path.read_text())
+    }
+    assert lines == set()
+
+
+def test_the_banned_words_are_found():
+    """The expressions match what they are for, and leave the ordinary uses alone."""
+    for text in (
+        "109 rides expired",
+        "The same command carries on.",
+        "it goes on at the provider",
+        "Patience: 5 tries",
+    ):
+        assert found(text) == [text]
+    for text in ("override", "ORDER BY", "the desktop", "provides", "a picture"):
+        assert found(text) == []
