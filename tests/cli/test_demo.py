@@ -79,7 +79,7 @@ def test_an_interrupted_demo_carries_on(batchkit):
     """The same command finds the batches of the emulator that was ended, and buys nothing again."""
     code, _, err = interrupt_when(start("demo", "--no-prefect", "--home", "here", "-v"), "submit: 6 ")
     assert code == 130
-    assert re.search(r"go on: .*batchkit demo --no-prefect --home here -v", err)
+    assert re.search(r"resume: .*batchkit demo --no-prefect --home here -v", err)
     ended = batchkit("demo", "--no-prefect", "--home", "here")
     assert ended.code == 0
     assert "going on with demo:" in ended.err

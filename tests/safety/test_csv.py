@@ -150,7 +150,7 @@ def test_the_help_says_so(batchkit):
     """Whoever joins by custom_id reads there what to do."""
     said = " ".join(batchkit("export", "--help").out.replace("│", " ").split())
     assert "formula" in said
-    assert "apostrophe in front" in said
+    assert "apostrophe before" in said
     assert "--raw-csv" in said
     assert "To join by custom_ids that begin so" in said
     assert "--raw-csv" in batchkit("run", "--help").out
