@@ -105,4 +105,4 @@ def test_requests_that_rode_again_are_counted(facts_of):
     assert picture is not None
     assert picture.title == "50.0 % of requests needed more than one attempt"
     assert "1 attempts: 2; 2 attempts: 1; 3 attempts: 0" in picture.chart
-    assert "9+ rides: 1" in picture.chart
+    assert "9+ attempts: 1" in picture.chart

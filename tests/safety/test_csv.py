@@ -152,5 +152,5 @@ def test_the_help_says_so(batchkit):
     assert "formula" in said
     assert "apostrophe before" in said
     assert "--raw-csv" in said
-    assert "To join by custom_ids that begin so" in said
+    assert "To join by such custom_ids" in said
     assert "--raw-csv" in batchkit("run", "--help").out
