@@ -56,7 +56,7 @@ def test_the_page_says_how_it_stands_and_why(faulty, tmp_path, page_text):
     assert f"{progress.expired_rides} batch_expired" not in text
     assert "Not like this." in text
     assert "An attempt is unanswered when its batch expired" in text
-    assert "came back unanswered: by window and shard size" in text
+    assert "came back unanswered, by window and shard size" in text
     assert f"{progress.usage.prompt_tokens:,}" in text
     assert "genai-prices" in text
     assert "Recordings are billed by the second, and are not in these figures." in text
