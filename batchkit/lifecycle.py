@@ -103,7 +103,7 @@ def outranks(new: OutcomeKind, old: OutcomeKind) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The next state of a request and its counters after a ride."""
+    """The next state of a request and its counters after an attempt."""
 
     state: RequestState
     attempts: int
@@ -111,9 +111,9 @@ class Verdict:
 
 
 def decide(kind: OutcomeKind, *, attempts: int, expiries: int, policy: RetryPolicy, cancelling: bool) -> Verdict:
-    """Decide what becomes of a request after one ride.
+    """Decide what becomes of a request after one attempt.
 
-    ``attempts`` and ``expiries`` are the counts before the ride. A ride that was not executed (expired, missing, cancelled by
+    ``attempts`` and ``expiries`` are the counts before the attempt. An attempt that was not executed (expired, missing, cancelled by
     the provider) does not use up the error budget; both budgets end. ``cancelling`` says that the user asked to stop, so that
     nothing unresolved is sent again.
     """

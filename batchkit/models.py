@@ -222,7 +222,7 @@ class Shard:
     ``key`` is ours alone and travels in the batch's metadata, so that a batch whose creation was not answered can be
     found again. ``refusals`` counts how often the provider turned the shard away (while ``submitted``: how often its batch
     was found overdue), ``waits`` how often in a row its requests, in whichever shard, found no room. ``next_lines`` and
-    ``next_window`` are what its merge learned for the requests that must ride again. ``looks`` counts how often since
+    ``next_window`` are what its merge learned for the requests that must be sent again. ``looks`` counts how often since
     ``submitting_since`` the whole list of batches was read without its batch in it.
     """
 
@@ -252,10 +252,10 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often one request may ride.
+    """How often one request may be sent.
 
-    ``max_attempts`` counts rides that the model answered with an error, ``max_expiries`` rides that were not executed
-    (expired, missing, cancelled by the provider). Both start at 1. ``max_invalid`` is ``max_attempts`` for a ride whose answer broke the
+    ``max_attempts`` counts attempts that ended in an error, ``max_expiries`` attempts that were not executed
+    (expired, missing, cancelled by the provider). Both start at 1. ``max_invalid`` is ``max_attempts`` for an attempt whose answer broke the
     workload's own rules: each such answer is paid for.
     """
 

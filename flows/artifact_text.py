@@ -55,7 +55,7 @@ def percent(progress: Progress) -> float:
 def progress_line(progress: Progress) -> str:
     """Write in a line where a workload stands, and what it waits for."""
     parts = [situation.answered_line(progress), *situation.rest_parts(progress)]
-    if progress.expired_rides:
+    if progress.expired_attempts:
         parts.append(situation.expired_words(progress))
     parts += [wait.sentence(progress.read_at, utc=True) for wait in situation.waits(progress)]
     return "; ".join(parts)
@@ -133,7 +133,7 @@ def finished_payload(progress: Progress) -> dict[str, Any]:
         "succeeded": counts.succeeded,
         "failed": counts.failed,
         "cancelled": counts.cancelled,
-        "expired_rides": progress.expired_rides,
+        "expired_attempts": progress.expired_attempts,
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "seconds": round(_worked_seconds(progress), 1),

@@ -17,19 +17,19 @@ _MORE: Final = 4
 _LEAST_TEMPERATURE: Final = 0.2
 
 
-def amended(line: bytes, reason: str, rules: AnswerRules, *, ride: int) -> bytes:
+def amended(line: bytes, reason: str, rules: AnswerRules, *, attempt_key: int) -> bytes:
     """Give the line for the next try of a request whose answer did not count, without a newline.
 
     A truncated answer gets four times the tokens, up to the cap; everything else, and a truncated answer that had the cap
-    already, another seed, and at a temperature of 0 a little warmth. ``ride`` tells this try from others: the same line, reason and
-    ride give the same bytes. Requests that are no chat are asked again as they are.
+    already, another seed, and at a temperature of 0 a little warmth. ``attempt_key`` tells this attempt from others: the same line,
+    reason and key give the same bytes. Requests that are no chat are asked again as they are.
     """
     record = jsonl.loads(line)
     body = record.get("body")
     if record.get("url") != _CHAT or not isinstance(body, dict):
         return line
     if reason != Reason.TRUNCATED or not _give_tokens(body, rules.cap_for(str(body.get("model")))):
-        _reseed(body, f"{record.get('custom_id')}:{ride}")
+        _reseed(body, f"{record.get('custom_id')}:{attempt_key}")
     return jsonl.dumps(record)
 
 

@@ -28,7 +28,7 @@ class AnswerRules(BaseModel):
 
     ``json_schema`` belongs to the format ``json``, with ``model_path`` (``package.module:Model``) where a pydantic model of the
     user's own has the last word; ``choices`` to ``choice``; ``pattern``, which the whole answer must match, to ``pattern``;
-    ``minimum`` and ``maximum`` to ``number``. ``tries`` counts the rides of a request that came back with an answer or an
+    ``minimum`` and ``maximum`` to ``number``. ``tries`` counts the attempts of a request that came back with an answer or an
     error, the first included. ``max_tokens_cap`` is the most that a truncated answer is asked for again with, in tokens;
     ``model_caps`` has what single models write at most.
     """

@@ -43,7 +43,7 @@ class Progress:
     """A workload at one moment.
 
     ``remote_done`` counts requests that the provider says it has answered in batches that have not ended; ``batches`` counts
-    open batches by the provider's status; ``expired_rides`` attempts that came back unexecuted; their requests were or will be sent again.
+    open batches by the provider's status; ``expired_attempts`` attempts that came back unexecuted; their requests were or will be sent again.
 
     ``attention`` lists batches with problems. Times are Unix seconds.
 
@@ -62,7 +62,7 @@ class Progress:
     remote_done: int
     failures: tuple[FailureReason, ...]
     usage: Usage
-    expired_rides: int
+    expired_attempts: int
     attention: tuple[Batch, ...]
     last_merged_at: float | None
     read_at: float
@@ -187,7 +187,7 @@ def read_progress(
         remote_done=sum(done for _, _, done in open_batches),
         failures=tuple(workloads.failure_reasons(connection, workload.id)),
         usage=Usage(prompt_tokens, completion_tokens, prompt_tokens + completion_tokens),
-        expired_rides=expired,
+        expired_attempts=expired,
         attention=tuple(batches.troubled(connection, workload.id, limit=_ATTENTION_LIMIT)),
         last_merged_at=last_merged_at,
         read_at=now,

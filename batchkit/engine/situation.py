@@ -140,10 +140,10 @@ def rest_parts(progress: Progress) -> list[str]:
 
 def expired_words(progress: Progress) -> str:
     """Write how many attempts expired without an answer, and what became of their requests."""
-    expired = f"{formatting.counted(progress.expired_rides, 'attempt')} expired without an answer"
+    expired = f"{formatting.counted(progress.expired_attempts, 'attempt')} expired without an answer"
     if progress.workload.cancel_requested_at is not None:
         return expired
-    waiting = min(progress.to_send_again, progress.expired_rides)
+    waiting = min(progress.to_send_again, progress.expired_attempts)
     if not waiting:
         return f"{expired}; the requests were sent again"
     if not progress.resubmitted.sent:

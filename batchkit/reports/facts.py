@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from batchkit.engine.runtime import Runner
     from batchkit.models import Workload
-    from batchkit.store.report_rows import Moments, RideReason, Sampled, ShardRow
+    from batchkit.store.report_rows import AttemptReason, Moments, Sampled, ShardRow
 
 #: Up to so many lines are drawn in the timeline; more batches share them.
 TIMELINE_LINES = 24
@@ -60,12 +60,12 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Expiry:
-    """Rides of shards that share a window and a size: ``lines`` is the upper end of their class."""
+    """Attempts of shards that share a window and a size: ``lines`` is the upper end of their class."""
 
     window: str
     lines: int
     shards: int
-    rides: int
+    attempts: int
     expired: int
 
 
@@ -89,8 +89,8 @@ class ShardFacts:
 class WorkloadFacts:
     """Everything that a report shows of a workload but its single requests.
 
-    ``attempts`` counts requests by their rides, in what ``attempts_seen`` says; ``reasons`` explains rides without an answer, of
-    which ``rides_seen`` were looked at. ``worked_seconds`` counts the time in which a command drove it or a batch ran.
+    ``attempts`` counts requests by their attempts, of which ``attempts_seen`` were read; ``reasons`` explains attempts without an
+    answer, of which ``reasons_seen`` were read. ``worked_seconds`` counts the time in which a command drove it or a batch ran.
     """
 
     progress: Progress
@@ -98,8 +98,8 @@ class WorkloadFacts:
     timeline: list[Stretch]
     attempts: dict[int, int]
     attempts_seen: Sampled
-    reasons: list[RideReason]
-    rides_seen: Sampled
+    reasons: list[AttemptReason]
+    reasons_seen: Sampled
     spending: Spending
     worked_seconds: float
 
@@ -126,7 +126,7 @@ def _read(connection: Connection, workload: Workload, now: float, worked_seconds
     progress = read_progress(connection, workload, now=now)
     total = progress.counts.total
     attempts, attempts_seen = report_rows.attempts_histogram(connection, workload.id, total)
-    reasons, rides_seen = report_rows.ride_reasons(connection, workload.id, limit=_REASONS)
+    reasons, reasons_seen = report_rows.attempt_reasons(connection, workload.id, limit=_REASONS)
     return WorkloadFacts(
         progress=progress,
         shards=read_shards(report_rows.shard_rows(connection, workload.id)),
@@ -134,7 +134,7 @@ def _read(connection: Connection, workload: Workload, now: float, worked_seconds
         attempts=attempts,
         attempts_seen=attempts_seen,
         reasons=reasons,
-        rides_seen=rides_seen,
+        reasons_seen=reasons_seen,
         spending=read_spending(connection, workload, progress.usage),
         worked_seconds=worked_seconds,
     )

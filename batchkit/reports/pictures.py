@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from batchkit.reports.facts import Stretch, WorkloadFacts
 
 _BINS = 12
-_MOST_RIDES = 8
+_MOST_ATTEMPTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,20 +145,20 @@ def _requests(facts: WorkloadFacts) -> str:
 
 
 def attempts(facts: WorkloadFacts) -> Picture | None:
-    """Draw how often requests rode; None when none rode twice."""
-    ridden = {rides: count for rides, count in facts.attempts.items() if rides > 0}
-    if max(ridden, default=0) <= 1:
+    """Draw how often requests were sent; None when none was sent twice."""
+    sent = {times: count for times, count in facts.attempts.items() if times > 0}
+    if max(sent, default=0) <= 1:
         return None
-    once, more = ridden.get(1, 0), sum(count for rides, count in ridden.items() if rides > 1)
-    last = min(max(ridden), _MOST_RIDES)
-    bins = [(str(rides), ridden.get(rides, 0)) for rides in range(1, last + 1)]
-    beyond = sum(count for rides, count in ridden.items() if rides > last)
+    once, more = sent.get(1, 0), sum(count for times, count in sent.items() if times > 1)
+    last = min(max(sent), _MOST_ATTEMPTS)
+    bins = [(str(times), sent.get(times, 0)) for times in range(1, last + 1)]
+    beyond = sum(count for times, count in sent.items() if times > last)
     if beyond:
         bins.append((f"{last + 1}+", beyond))
     share = formatting.percent(more, once + more)
     title = f"{share} of requests needed more than one attempt"
     seen = facts.attempts_seen
-    note = "Rides of a request in batches that ran."
+    note = "Attempts per request in batches that ran."
     if not seen.is_whole:
         note += f" Counted in {seen.looked_at:,} of {seen.total:,} requests, spread evenly over the input."
     listed = "; ".join(f"{label} attempts: {count:,}" for label, count in bins)

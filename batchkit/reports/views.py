@@ -36,7 +36,7 @@ _KINDS: dict[str, str] = {
     RequestState.IN_FLIGHT: "in flight",
     RequestState.SUCCEEDED: "succeeded",
 }
-_RIDES_IN_WORDS: dict[str, str] = {
+_OUTCOME_TEXTS: dict[str, str] = {
     OutcomeKind.REFUSED: "refused permanently",
     OutcomeKind.TRANSIENT: "error that may pass",
     OutcomeKind.EXPIRED: "expired",
@@ -111,7 +111,7 @@ class WorkloadView:
     legend: tuple[Legend, ...]
     figures: tuple[Figure, ...]
     failures: Counts | None
-    rides: Counts | None
+    unanswered: Counts | None
     progress: pictures.Picture | None
     timeline: pictures.Timeline | None
     durations: pictures.Picture | None
@@ -140,7 +140,7 @@ def workload_view(facts: WorkloadFacts) -> WorkloadView:
         ),
         figures=tuple(_figures(facts)),
         failures=_failures(progress),
-        rides=_rides(facts),
+        unanswered=_unanswered_attempts(facts),
         progress=pictures.progress(facts),
         timeline=pictures.timeline(facts),
         durations=pictures.durations(facts),
@@ -215,9 +215,11 @@ def _figures(facts: WorkloadFacts) -> list[Figure]:
     found.append(Figure("Time", took, "of work, to the last merge" if progress.is_finished else "of work so far"))
     ended = facts.shards.statuses.get(BatchStatus.COMPLETED, 0)
     found.append(Figure("Batches", f"{batches:,}", f"{ended:,} completed"))
-    if progress.expired_rides:
+    if progress.expired_attempts:
         found.append(
-            Figure("Rides unanswered", f"{progress.expired_rides:,}", "expired or lost, sent again unless cancelled")
+            Figure(
+                "Attempts unanswered", f"{progress.expired_attempts:,}", "expired or lost, sent again unless cancelled"
+            )
         )
     return found
 
@@ -260,22 +262,22 @@ def _failure(reason: FailureReason, failed: int) -> Counted:
     return Counted((_brief(name), cut(reason.sample, _SAMPLE_BYTES).text), picture, f"{reason.count:,}")
 
 
-def _rides(facts: WorkloadFacts) -> Counts | None:
+def _unanswered_attempts(facts: WorkloadFacts) -> Counts | None:
     if not facts.reasons:
         return None
-    most = max(reason.rides for reason in facts.reasons)
+    most = max(reason.attempts for reason in facts.reasons)
     lines = [
         Counted(
             (
-                _RIDES_IN_WORDS.get(reason.kind, reason.kind),
+                _OUTCOME_TEXTS.get(reason.kind, reason.kind),
                 cut(" ".join(filter(None, (reason.code, reason.sample))), _SAMPLE_BYTES).text,
             ),
-            charts.bar([charts.Part("fill-late", reason.rides)], most),
-            f"{reason.rides:,}",
+            charts.bar([charts.Part("fill-late", reason.attempts)], most),
+            f"{reason.attempts:,}",
         )
         for reason in facts.reasons
     ]
-    seen = facts.rides_seen
+    seen = facts.reasons_seen
     title = f"{formatting.counted(seen.looked_at, 'attempt')} returned no usable answer"
     note = ""
     if not seen.is_whole:
@@ -286,19 +288,19 @@ def _rides(facts: WorkloadFacts) -> Counts | None:
 
 def _expiry(facts: WorkloadFacts) -> Counts | None:
     rows = facts.shards.expiry
-    expired, rides = sum(row.expired for row in rows), sum(row.rides for row in rows)
+    expired, attempts = sum(row.expired for row in rows), sum(row.attempts for row in rows)
     if not expired:
         return None
     lines = [
         Counted(
-            (row.window, f"up to {row.lines:,}", f"{row.shards:,}", f"{row.expired:,} of {row.rides:,}"),
-            charts.bar([charts.Part("fill-late", row.expired)], row.rides),
-            formatting.percent(row.expired, row.rides),
+            (row.window, f"up to {row.lines:,}", f"{row.shards:,}", f"{row.expired:,} of {row.attempts:,}"),
+            charts.bar([charts.Part("fill-late", row.expired)], row.attempts),
+            formatting.percent(row.expired, row.attempts),
         )
         for row in rows
     ]
     return Counts(
-        f"{formatting.percent(expired, rides)} of all attempts came back unanswered, by window and shard size",
+        f"{formatting.percent(expired, attempts)} of all attempts came back unanswered, by window and shard size",
         ("Window", "Requests a shard", "Shards", "Unanswered"),
         tuple(lines),
         "An attempt is unanswered when its batch expired, was cancelled, or did not mention it.",

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from batchkit.models import BatchProblem, OutputLine, RetryPolicy, Shard
     from batchkit.steps.plain_answers import PlainAnswers
     from batchkit.store.bulk import Bulk, NewBody, StateChange
-    from batchkit.store.requests import Riders
+    from batchkit.store.requests import ShardRequests
 
 #: So much of answers waits in memory to be stored in input order; an export finds them side by side then.
 _HELD_BYTES = 16_000_000
@@ -85,7 +85,7 @@ class AnswerReader:
 
     def __init__(
         self,
-        riders: Riders,
+        shard_requests: ShardRequests,
         *,
         shard: Shard,
         bulk: Bulk,
@@ -95,8 +95,8 @@ class AnswerReader:
         is_of_the_account: Callable[[OutputLine], bool] = lambda _line: False,
         keep_alive: Callable[[], object] = lambda: None,
     ) -> None:
-        self._riders = riders
-        self._by_id = dict(zip(riders.custom_ids, range(len(riders.seqs)), strict=True))
+        self._shard_requests = shard_requests
+        self._by_id = dict(zip(shard_requests.custom_ids, range(len(shard_requests.seqs)), strict=True))
         self._settled: set[int] = set()
         self._outcomes: dict[int, Outcome] = {}
         self._told: dict[int, tuple[str | None, AnswerFacts]] = {}
@@ -156,9 +156,9 @@ class AnswerReader:
 
     def _take_successes(self, answers: PlainAnswers, indices: list[int]) -> None:
         self._settled.update(indices)
-        seqs = list(map(self._riders.seqs.__getitem__, indices))
+        seqs = list(map(self._shard_requests.seqs.__getitem__, indices))
         self._hold(zip(seqs, answers.bodies, strict=True), sum(map(len, answers.bodies)))
-        attempts = list(map(self._riders.attempts.__getitem__, indices))
+        attempts = list(map(self._shard_requests.attempts.__getitem__, indices))
         self.tally.successes.extend(Successes(seqs, attempts, answers.request_ids, answers.facts))
         self.tally.lines += len(indices)
         self.tally.succeeded += len(indices)
@@ -219,8 +219,8 @@ class AnswerReader:
     def _verdict(self, index: int, outcome: Outcome) -> Verdict:
         return decide(
             outcome.kind,
-            attempts=self._riders.attempts[index],
-            expiries=self._riders.expiries[index],
+            attempts=self._shard_requests.attempts[index],
+            expiries=self._shard_requests.expiries[index],
             policy=self._policy,
             cancelling=self._cancelling,
         )
@@ -232,7 +232,7 @@ class AnswerReader:
             self._put(index, jsonl.body_text(line, answer.body))
 
     def _put(self, index: int, text: str) -> None:
-        self._hold(((self._riders.seqs[index], text),), len(text))
+        self._hold(((self._shard_requests.seqs[index], text),), len(text))
 
     def _hold(self, bodies: Iterable[NewBody], size: int) -> None:
         self._bodies.update(bodies)
@@ -251,7 +251,7 @@ class AnswerReader:
         ``named`` maps line numbers of the shard file, from 1, to the provider's words.
         """
         self._flush()
-        for index in range(len(self._riders.seqs)):
+        for index in range(len(self._shard_requests.seqs)):
             if index in self._settled:
                 continue
             outcome = self._outcomes.get(index)
@@ -266,7 +266,7 @@ class AnswerReader:
         return self.tally
 
     def _decide(self, index: int, outcome: Outcome) -> None:
-        tally, seq = self.tally, self._riders.seqs[index]
+        tally, seq = self.tally, self._shard_requests.seqs[index]
         verdict = self._verdict(index, outcome)
         request_id, facts = self._told.get(index, (None, AnswerFacts()))
         message = outcome.message[:_MAX_STORED_MESSAGE] if outcome.message else None
@@ -282,7 +282,7 @@ class AnswerReader:
                     shard_id=self._shard.id,
                     seq=seq,
                     workload_id=self._shard.workload_id,
-                    attempt=self._riders.attempts[index],
+                    attempt=self._shard_requests.attempts[index],
                     kind=outcome.kind.value,
                     status_code=outcome.status_code,
                     error_code=outcome.code,
@@ -291,7 +291,7 @@ class AnswerReader:
                     completion_tokens=facts.completion_tokens,
                 )
             )
-            tally.expired += verdict.expiries - self._riders.expiries[index]
+            tally.expired += verdict.expiries - self._shard_requests.expiries[index]
             tally.failed += verdict.state is RequestState.FAILED
             tally.cancelled += verdict.state is RequestState.CANCELLED
             tally.again += verdict.state is RequestState.PENDING

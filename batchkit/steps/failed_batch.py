@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from batchkit.models import Batch, BatchProblem, Shard, Workload
     from batchkit.steps.context import StepContext
-    from batchkit.store.requests import Rider
+    from batchkit.store.requests import ShardRequest
 
 #: How often a line that stands alone is sent again after a refusal that explains nothing.
 _MOST_UNCLEAR = 2
@@ -51,7 +51,7 @@ def settle_failed_batch(
     )
     code = (problem.code if problem else None) or "batch_failed"
     message = problem.message if problem else "the provider refused the batch without a reason"
-    named = _named_riders(connection, shard, batch)
+    named = _named_requests(connection, shard, batch)
     values: dict[str, Any] = {
         "next_lines": shard.next_lines,
         "next_completion_window": shard.window,
@@ -131,16 +131,16 @@ def _wait_for_room(
     return None
 
 
-def _named_riders(connection: Connection, shard: Shard, batch: Batch) -> list[tuple[Rider, str, str]]:
+def _named_requests(connection: Connection, shard: Shard, batch: Batch) -> list[tuple[ShardRequest, str, str]]:
     """Find the requests whose lines the batch's errors name, with the provider's words."""
     named = named_lines(batch)
     if not named:
         return []
-    riders = requests.of_shard(connection, shard)
+    shard_requests = requests.of_shard(connection, shard)
     return [
-        (riders[line - 1], problem.code or "invalid_line", problem.message)
+        (shard_requests[line - 1], problem.code or "invalid_line", problem.message)
         for line, problem in sorted(named.items())
-        if 0 < line <= len(riders)
+        if 0 < line <= len(shard_requests)
     ]
 
 

@@ -241,7 +241,7 @@ def _read_answers(connection: Connection, context: StepContext, workload: Worklo
         return kind is RefusalKind.ACCOUNT
 
     reader = AnswerReader(
-        requests.riders(connection, fetched.shard),
+        requests.shard_requests(connection, fetched.shard),
         shard=fetched.shard,
         bulk=bulk_for(connection),
         policy=workload.policy,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from batchkit.models import Shard
     from batchkit.steps.context import StepContext
-    from batchkit.store.requests import Rider
+    from batchkit.store.requests import ShardRequest
 
 #: How often one shard may be turned away for capacity, or for a reason that may pass, before it counts as refused.
 MAX_WAITS = 8
@@ -227,32 +227,35 @@ def files_are_lost(message: str) -> AccountRefused:
 
 
 def fail_all(connection: Connection, shard: Shard, *, code: str, message: str, status_code: int | None) -> None:
-    """Fail every request of a shard with the provider's words. No ride is counted: nothing ran."""
-    fail(connection, shard, [(rider, code, message) for rider in requests.of_shard(connection, shard)], status_code)
+    """Fail every request of a shard with the provider's words. No attempt is counted: nothing was executed."""
+    fail(connection, shard, [(request, code, message) for request in requests.of_shard(connection, shard)], status_code)
 
 
 def fail(
-    connection: Connection, shard: Shard, refused: Sequence[tuple[Rider, str, str]], status_code: int | None = None
+    connection: Connection,
+    shard: Shard,
+    refused: Sequence[tuple[ShardRequest, str, str]],
+    status_code: int | None = None,
 ) -> None:
     """Fail some requests of a shard, each with its code and message."""
     bulk = bulk_for(connection)
     failed = RequestState.FAILED.value
     bulk.set_states(
         shard.workload_id,
-        [(rider.seq, failed, rider.attempts, rider.expiries) for rider, _, _ in refused],
+        [(request.seq, failed, request.attempts, request.expiries) for request, _, _ in refused],
     )
     bulk.add_results(
         [
             ResultRow(
                 workload_id=shard.workload_id,
-                seq=rider.seq,
+                seq=request.seq,
                 state=failed,
                 shard_id=shard.id,
-                attempt=rider.attempts,
+                attempt=request.attempts,
                 status_code=status_code,
                 error_code=storable_word(code),
                 error_message=storable_text(message),
             )
-            for rider, code, message in refused
+            for request, code, message in refused
         ],
     )

@@ -1,4 +1,4 @@
-"""resubmit: requests that must ride again are cut into new shards. Old shards never change."""
+"""resubmit: requests that must be sent again are cut into new shards. Old shards never change."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def is_due(context: StepContext, workload_id: WorkloadId) -> bool:
 
 
 def resubmit(context: StepContext, workload_id: WorkloadId) -> StepReport:
-    """Cut all pending requests that may ride now into new shards, under the terms that their last ride taught.
+    """Cut all pending requests that may be sent now into new shards, under the terms that their last attempt taught.
 
     Does nothing while another runner holds the workload's lease. Raises ``SpoolError`` when an old shard's file is gone.
     """
@@ -202,7 +202,7 @@ class _OldShards:
                     if len(line) <= request.line_length:
                         raise _too_short(handle.name)
                     if self._rules is not None and (reason := breaches.get((shard_id, request.seq))):
-                        line = amended(line, reason, self._rules, ride=shard_id) + b"\n"
+                        line = amended(line, reason, self._rules, attempt_key=shard_id) + b"\n"
                     lines.append(line)
                     size += len(line)
                     if size >= _PIECE_BYTES:

@@ -1,4 +1,4 @@
-"""Reading the rides of requests that did not end well."""
+"""Reading the attempts of requests that failed or expired."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report reads: shards with their batches, rides, and a bounded choice of requests.
+"""What a report reads: shards with their batches, attempts, and a bounded choice of requests.
 
 Nothing here goes through all requests of a large workload, nor through all answers: where that would be needed, a sample is
 looked at, and the caller is told how large it was. All is found through the primary keys and the partial indexes.
@@ -28,8 +28,8 @@ WHOLE_BELOW = 1_000_000
 #: Of larger ones so many ranges are looked at, spread evenly over the input.
 _RANGES = 200
 _ROWS_PER_RANGE = 500
-#: About so many rides without an answer are looked at, those of the latest shards.
-RIDES_READ = 200_000
+#: About so many attempts without an answer are read, those of the latest shards.
+ATTEMPTS_READ = 200_000
 #: Answers are read so many at a time: each may have a megabyte.
 _ANSWERS_PER_READ = 16
 
@@ -67,12 +67,12 @@ class Moments(NamedTuple):
     merged_at: float | None
 
 
-class RideReason(NamedTuple):
-    """Why rides returned no usable answer; ``kind`` is the outcome's word."""
+class AttemptReason(NamedTuple):
+    """Why attempts returned no usable answer; ``kind`` is that of the outcome."""
 
     kind: str
     code: str | None
-    rides: int
+    attempts: int
     sample: str | None
 
 
@@ -158,10 +158,10 @@ def moments(connection: Connection, workload_id: WorkloadId) -> list[Moments]:
     ]
 
 
-def ride_reasons(
-    connection: Connection, workload_id: WorkloadId, *, limit: int, most: int = RIDES_READ
-) -> tuple[list[RideReason], Sampled]:
-    """Group the rides that brought no answer by outcome and code, most frequent first.
+def attempt_reasons(
+    connection: Connection, workload_id: WorkloadId, *, limit: int, most: int = ATTEMPTS_READ
+) -> tuple[list[AttemptReason], Sampled]:
+    """Group the attempts without an answer by outcome and code, most frequent first.
 
     Also says how many were looked at, and how many shards' counts say there are. ``sample`` is one of the provider's messages.
     """
@@ -176,13 +176,13 @@ def ride_reasons(
         .limit(limit)
     )
     looked_at = int(connection.execute(select(count).select_from(attempts).where(among)).scalar_one())
-    return [RideReason(*row) for row in connection.execute(groups)], Sampled(looked_at, max(total, looked_at))
+    return [AttemptReason(*row) for row in connection.execute(groups)], Sampled(looked_at, max(total, looked_at))
 
 
 def attempts_histogram(
     connection: Connection, workload_id: WorkloadId, request_count: int, *, whole_below: int = WHOLE_BELOW
 ) -> tuple[dict[int, int], Sampled]:
-    """Count requests by the number of their rides: all of a workload up to ``whole_below``, else evenly spread ranges."""
+    """Count requests by the number of their attempts: all of a workload up to ``whole_below``, else evenly spread ranges."""
     counts: dict[int, int] = {}
     for first, last in _ranges(request_count, whole_below):
         query = (
@@ -190,8 +190,8 @@ def attempts_histogram(
             .where(requests.c.workload_id == workload_id, requests.c.seq.between(first, last))
             .group_by(requests.c.attempts)
         )
-        for rides, count in connection.execute(query):
-            counts[rides] = counts.get(rides, 0) + count
+        for attempts_made, count in connection.execute(query):
+            counts[attempts_made] = counts.get(attempts_made, 0) + count
     return dict(sorted(counts.items())), Sampled(sum(counts.values()), request_count)
 
 
@@ -210,7 +210,7 @@ def tokens_by_turn(
         .where(
             results.c.workload_id == workload_id,
             results.c.seq.between(0, request_count),
-            # The tokens of a failed one stand with its rides.
+            # The tokens of a failed request are in its attempts.
             results.c.state == RequestState.SUCCEEDED.value,
         )
         .group_by(turn)
@@ -225,12 +225,12 @@ def tokens_by_turn(
 
 
 def worst_seqs(
-    connection: Connection, workload_id: WorkloadId, *, limit: int, most_rides: int = RIDES_READ
+    connection: Connection, workload_id: WorkloadId, *, limit: int, most_attempts: int = ATTEMPTS_READ
 ) -> list[int]:
     """Choose up to ``limit`` requests, the worst first.
 
     First the failed, of each reason some when there are more than fit; then the cancelled; then those that wait for another
-    ride; then those with the most attempts often, as far as the latest shards tell; then the first of the input.
+    attempt; then those with the most attempts, as far as the latest shards tell; then the first of the input.
     """
     chosen: dict[int, None] = {}
     chosen.update(dict.fromkeys(_failed_seqs(connection, workload_id, limit)))
@@ -238,15 +238,15 @@ def worst_seqs(
         in_state = and_(requests.c.workload_id == workload_id, requests.c.state == state.value, UNFINISHED)
         query = select(requests.c.seq).where(in_state).order_by(requests.c.seq).limit(limit)
         chosen.update(dict.fromkeys(connection.scalars(query)))
-    shard_ids, _ = _late_shards(connection, workload_id, most_rides)
-    rides = (
+    shard_ids, _ = _late_shards(connection, workload_id, most_attempts)
+    most_sent = (
         select(attempts.c.seq)
         .where(attempts.c.shard_id.in_(_written(shard_ids)))
         .group_by(attempts.c.seq)
         .order_by(func.max(attempts.c.attempt).desc(), attempts.c.seq)
         .limit(limit)
     )
-    chosen.update(dict.fromkeys(connection.scalars(rides)))
+    chosen.update(dict.fromkeys(connection.scalars(most_sent)))
     first = select(requests.c.seq).where(requests.c.workload_id == workload_id, requests.c.seq.between(0, limit - 1))
     chosen.update(dict.fromkeys(connection.scalars(first.order_by(requests.c.seq))))
     return list(chosen)[:limit]
@@ -325,9 +325,9 @@ _IS_ANSWER: ColumnElement[bool] = and_(bodies.c.shard_id == results.c.shard_id, 
 
 
 def _late_shards(connection: Connection, workload_id: WorkloadId, most: int) -> tuple[tuple[ShardId, ...], int]:
-    """Choose the latest merged shards with up to ``most`` rides that brought no answer; also says how many such rides all have.
+    """Choose the latest merged shards with up to ``most`` attempts without an answer; also returns how many such attempts all have.
 
-    Whatever rode often rode last in those. At least one shard is chosen, where there is one.
+    Requests with many attempts were in those last. At least one shard is chosen, where there is one.
     """
     lost = shards.c.line_count - shards.c.succeeded
     query = (
@@ -337,10 +337,10 @@ def _late_shards(connection: Connection, workload_id: WorkloadId, most: int) -> 
     )
     chosen: list[ShardId] = []
     total = 0
-    for shard_id, rides in connection.execute(query):
-        if not chosen or total + rides <= most:
+    for shard_id, unanswered in connection.execute(query):
+        if not chosen or total + unanswered <= most:
             chosen.append(shard_id)
-        total += rides
+        total += unanswered
     return tuple(chosen), total
 
 

@@ -1,4 +1,4 @@
-"""Requests: which ride in a shard, which wait for another, and the user's two wishes (cancel, resubmit)."""
+"""Requests: which are in a shard, which wait for the next one, and what the user asks for (cancel, resubmit)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 
-class Rider(NamedTuple):
-    """A request of a shard, with its counters before the ride."""
+class ShardRequest(NamedTuple):
+    """A request of a shard, with its counters before this attempt."""
 
     seq: int
     custom_id: str
@@ -28,7 +28,7 @@ class Rider(NamedTuple):
     expiries: int
 
 
-class Riders(NamedTuple):
+class ShardRequests(NamedTuple):
     """The same, column by column and without the places of their lines: what a merge needs of a whole shard."""
 
     seqs: Sequence[int]
@@ -38,7 +38,7 @@ class Riders(NamedTuple):
 
 
 class PendingRequest(NamedTuple):
-    """A request that must ride again: where its line lies, and what its last shard's merge learned.
+    """A request that must be sent again: where its line lies, and what its last shard's merge learned.
 
     ``shard_id``, ``line_offset`` (bytes) and ``line_length`` (bytes, without the newline) point into the last shard's file.
     """
@@ -51,7 +51,7 @@ class PendingRequest(NamedTuple):
 
 
 class ResubmitGroup(NamedTuple):
-    """Pending requests that ride under the same terms; ``shard_ids`` are the shards that they rode in last."""
+    """Pending requests that are sent under the same terms; ``shard_ids`` are the shards that they were in last."""
 
     endpoint: str
     lines: int
@@ -60,21 +60,21 @@ class ResubmitGroup(NamedTuple):
     shard_ids: tuple[ShardId, ...]
 
 
-def of_shard(connection: Connection, shard: Shard) -> list[Rider]:
+def of_shard(connection: Connection, shard: Shard) -> list[ShardRequest]:
     """Read the shard's requests that still wait for its answer, in input order.
 
     The range of seq and the primary key do the search: no index on shards is kept up for ten million rows.
     """
     columns = (requests.c.line_offset, requests.c.line_length)
     query = _riding(shard, requests.c.seq, requests.c.custom_id, *columns, requests.c.attempts, requests.c.expiries)
-    return list(map(Rider._make, connection.execute(query).all()))
+    return list(map(ShardRequest._make, connection.execute(query).all()))
 
 
-def riders(connection: Connection, shard: Shard) -> Riders:
+def shard_requests(connection: Connection, shard: Shard) -> ShardRequests:
     """Read as ``of_shard`` does, for a quarter of its time."""
     query = _riding(shard, requests.c.seq, requests.c.custom_id, requests.c.attempts, requests.c.expiries)
     rows = rows_of(connection, query)
-    return Riders(*([row[place] for row in rows] for place in range(4)))
+    return ShardRequests(*([row[place] for row in rows] for place in range(4)))
 
 
 def _riding(shard: Shard, *columns: ColumnElement[Any]) -> Select[Any]:
@@ -106,7 +106,7 @@ def mark_succeeded(connection: Connection, shard: Shard) -> int:
 
 
 def move_back(connection: Connection, shard: Shard, target: RequestState) -> int:
-    """Take the requests of a shard that never became a batch out of flight (``pending`` or ``cancelled``): no ride is counted."""
+    """Take the requests of a shard that never became a batch out of flight (``pending`` or ``cancelled``): no attempt is counted."""
     statement = (
         update(requests)
         .where(
@@ -126,7 +126,7 @@ def _unfinished(workload_id: WorkloadId, state: RequestState) -> ColumnElement[b
 
 
 def cancel_pending(connection: Connection, workload_id: WorkloadId) -> int:
-    """Cancel what waits for another ride."""
+    """Cancel the requests that wait to be sent again."""
     statement = update(requests).where(_unfinished(workload_id, RequestState.PENDING))
     return connection.execute(statement.values(state=RequestState.CANCELLED.value)).rowcount
 
@@ -140,7 +140,7 @@ def reopen(connection: Connection, workload_id: WorkloadId, state: RequestState)
 
 
 def resubmit_groups(connection: Connection, workload_id: WorkloadId, *, now: float) -> list[ResubmitGroup]:
-    """Group the shards that left pending requests behind by the terms of the next ride; only those that may ride now."""
+    """Group the shards that left pending requests behind by the terms of the next attempt; only those that may be sent now."""
     shard_ids = select(requests.c.shard_id).where(_unfinished(workload_id, RequestState.PENDING))
     query = (
         select(shards.c.endpoint, shards.c.next_lines, shards.c.next_completion_window, shards.c.waits, shards.c.id)
@@ -158,7 +158,7 @@ def resubmit_groups(connection: Connection, workload_id: WorkloadId, *, now: flo
 
 
 def next_resubmit_due(connection: Connection, workload_id: WorkloadId) -> float | None:
-    """Say when the earliest group of pending requests may ride; None when nothing is pending."""
+    """Return when the earliest group of pending requests may be sent; None when nothing is pending."""
     pending = select(requests.c.shard_id).where(_unfinished(workload_id, RequestState.PENDING))
     query = (
         select(shards.c.not_before).where(shards.c.id.in_(pending.distinct())).order_by(shards.c.not_before).limit(1)
@@ -170,7 +170,7 @@ def next_resubmit_due(connection: Connection, workload_id: WorkloadId) -> float 
 def pending_after(
     connection: Connection, workload_id: WorkloadId, *, shard_ids: tuple[ShardId, ...], after_seq: int, limit: int
 ) -> list[PendingRequest]:
-    """Read pending requests that last rode in the given shards, in input order, from behind ``after_seq``."""
+    """Read pending requests that were last in the given shards, in input order, from behind ``after_seq``."""
     # Written into the statement: a database takes only some ten thousand values beside it.
     among: BindParameter[tuple[ShardId, ...]] = bindparam("among", shard_ids, expanding=True, literal_execute=True)
     query = (

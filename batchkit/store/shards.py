@@ -200,7 +200,7 @@ def transition(
     keep_lease: bool = False,
     **values: Any,
 ) -> None:
-    """Move a shard from the state it was read in to ``target`` with its event; further column values ride along.
+    """Move a shard from the state it was read in to ``target`` with its event; further column values are written with it.
 
     ``owner`` also asks that the lease is still held. Raises ``StateConflict`` when no row is hit: somebody else has moved
     it on, and whatever is in the transaction must not be kept.

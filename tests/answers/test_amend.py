@@ -11,10 +11,10 @@ from tests.workloads import audio_line, chat_line
 RULES = AnswerRules(max_tokens_cap=1_000, model_caps={"small": 300})
 
 
-def again(reason: str, *, ride: int = 1, rules: AnswerRules = RULES, **body):
+def again(reason: str, *, attempt_key: int = 1, rules: AnswerRules = RULES, **body):
     """Amend a chat request and give the new body."""
     line = jsonl.dumps(chat_line("row-1", **body))
-    return jsonl.loads(amended(line, reason, rules, ride=ride))["body"]
+    return jsonl.loads(amended(line, reason, rules, attempt_key=attempt_key))["body"]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_other_reasons_get_another_seed(reason):
     first, same, other = (
         again(reason, temperature=0),
         again(reason, temperature=0),
-        again(reason, ride=2, temperature=0.7),
+        again(reason, attempt_key=2, temperature=0.7),
     )
     assert first == same
     assert first["seed"] != other["seed"]
@@ -64,4 +64,4 @@ def test_other_reasons_get_another_seed(reason):
 def test_audio_is_asked_again_as_it_was():
     """There is neither seed nor limit in a transcription."""
     line = jsonl.dumps(audio_line("row-1"))
-    assert amended(line, "answer_invalid", RULES, ride=1) == line
+    assert amended(line, "answer_invalid", RULES, attempt_key=1) == line

@@ -45,8 +45,9 @@ def test_the_demo_tells_what_happened_and_where_to_look(batchkit, monkeypatch):
     ended = batchkit("demo", "--no-prefect")
     assert ended.code == 0, ended.err
     succeeded, failed = (
-        int(re.search(rf"(\d+) {words}", ended.out)[1]) for words in ("of 1,000", "failed permanently")
-    )  # type: ignore[index] # no match fails the test
+        int(re.search(rf"(\d+) {words}", ended.out)[1])  # type: ignore[index] # no match fails the test
+        for words in ("of 1,000", "failed permanently")
+    )
     assert succeeded + failed == 1_000
     assert 0 < failed < 100
     assert re.search(r"\d+ requests expired", ended.out)

@@ -231,7 +231,7 @@ def test_a_cancelled_workload_is_not_said_to_be_sent_again():
     progress = picture(workload=workload(cancel_requested_at=NOW))
     assert situation.expired_words(progress) == "42 attempts expired without an answer"
     assert (
-        situation.expired_words(finished(expired_rides=1))
+        situation.expired_words(finished(expired_attempts=1))
         == "1 attempt expired without an answer; the requests were sent again"
     )
 

@@ -73,6 +73,7 @@ WORKLOAD = {
     "runners": [],
     "stopped_at": None,
     "stopped_reason": None,
+    "expired_attempts": 42,
     "expired_rides": 42,
     "failures": [
         {"code": "invalid_request", "status_code": 400, "count": 80, "sample": "max_tokens is too large"},

@@ -48,7 +48,7 @@ def test_a_full_success_is_short():
 
 def test_failures_come_with_reasons_and_the_next_command():
     """What failed is counted, explained, and can be sent again with a command that can be copied."""
-    said = text(outcome.summary(finished(failed=12, expired_rides=2), WHERE, output=None))
+    said = text(outcome.summary(finished(failed=12, expired_attempts=2), WHERE, output=None))
     assert "nightly: 9,988 of 10,000 requests succeeded, 12 failed" in said
     assert "12  400 invalid_request: max_tokens is too large" in said
     assert "2 attempts expired without an answer; the requests were sent again" in said

@@ -72,7 +72,7 @@ def make_progress(workload: Workload | None = None, *, succeeded: int = 10, fail
         remote_done=0,
         failures=(FailureReason("invalid_request", 400, failed, "no such model"),) if failed else (),
         usage=Usage(70, 30, 100),
-        expired_rides=0,
+        expired_attempts=0,
         attention=(),
         last_merged_at=None,
         read_at=NOW + 90,

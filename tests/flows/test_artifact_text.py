@@ -59,7 +59,7 @@ def test_where_a_workload_stands_is_one_line():
     progress = make_progress(
         succeeded=4,
         failed=1,
-        expired_rides=2,
+        expired_attempts=2,
         batches={"in_progress": 3},
         open_work={ShardState.SUBMITTED: running},
         read_at=NOW,

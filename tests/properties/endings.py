@@ -52,10 +52,10 @@ class _File:
 
 
 @st.composite
-def refusals(draw: st.DrawFn, riders: Sequence[str]) -> Script:
+def refusals(draw: st.DrawFn, shard_requests: Sequence[str]) -> Script:
     """Draw a batch that failed validation, with or without a line that is named; refusals that explain nothing have tests of their own."""
     code = draw(st.sampled_from(_REASONS))
-    named = tuple(draw(st.lists(st.integers(1, len(riders) + 2), max_size=2)))
+    named = tuple(draw(st.lists(st.integers(1, len(shard_requests) + 2), max_size=2)))
     problems = [BatchProblem("not that", code=code, line=line) for line in named] or [
         BatchProblem("a line is wrong", code=code)
     ]
@@ -64,16 +64,16 @@ def refusals(draw: st.DrawFn, riders: Sequence[str]) -> Script:
 
 
 @st.composite
-def files(draw: st.DrawFn, riders: Sequence[str], foreign: Sequence[str], serial: str) -> tuple[_File, _File]:
-    """Draw an output and an error file: lines for riders in any order and number, and lines for nobody among them."""
+def files(draw: st.DrawFn, shard_requests: Sequence[str], foreign: Sequence[str], serial: str) -> tuple[_File, _File]:
+    """Draw an output and an error file: lines for shard_requests in any order and number, and lines for nobody among them."""
     output, error = _File(), _File()
-    everybody = range(len(riders))
+    everybody = range(len(shard_requests))
     if draw(st.integers(0, 3)) == 0:
         spoken: list[Any] = [(place, Says.ANSWER, place, False) for place in everybody]
     else:
         sayings = st.sampled_from([Says.ANSWER, Says.ANSWER, *Says])
         said = st.tuples(st.sampled_from(everybody), sayings, _variants, st.booleans())
-        spoken = draw(st.lists(said, max_size=2 * len(riders)))
+        spoken = draw(st.lists(said, max_size=2 * len(shard_requests)))
         if draw(st.booleans()):
             # Two lines that contradict each other about one request, in either order.
             place, variant = draw(st.sampled_from(everybody)), draw(_variants)
@@ -81,12 +81,12 @@ def files(draw: st.DrawFn, riders: Sequence[str], foreign: Sequence[str], serial
             spoken += draw(st.permutations(pair))
     for number, (place, says, variant, is_error) in enumerate(spoken):
         answer = chat_body(f"{serial}.{number}: \u2028 \x85 \x00 ja") if says is Says.ANSWER else None
-        line = Line(riders[place], says, answer)
+        line = Line(shard_requests[place], says, answer)
         file = error if is_error else output
         file.written.append(write(line, variant))
         file.meant.append(line)
     strangers = [write(Line(custom_id, Says.ANSWER, chat_body("foreign")), 0) for custom_id in foreign]
-    torn = [write(Line(custom_id, Says.ANSWER, chat_body("torn")), 0)[:-2] for custom_id in riders]
+    torn = [write(Line(custom_id, Says.ANSWER, chat_body("torn")), 0)[:-2] for custom_id in shard_requests]
     nothing = st.tuples(st.sampled_from([*NOISE, *strangers, *torn]), st.integers(0, 9), st.booleans())
     for data, place, is_error in draw(st.lists(nothing, max_size=3)):
         file = error if is_error else output
@@ -95,13 +95,13 @@ def files(draw: st.DrawFn, riders: Sequence[str], foreign: Sequence[str], serial
 
 
 @st.composite
-def scripts(draw: st.DrawFn, riders: Sequence[str], foreign: Sequence[str], serial: str) -> Script:
-    """Draw any ending of a batch with these ``riders``; ``foreign`` ids are not in it, ``serial`` marks its answers."""
+def scripts(draw: st.DrawFn, shard_requests: Sequence[str], foreign: Sequence[str], serial: str) -> Script:
+    """Draw any ending of a batch with these ``shard_requests``; ``foreign`` ids are not in it, ``serial`` marks its answers."""
     if draw(st.integers(0, 5)) == 0:
-        return draw(refusals(riders))
+        return draw(refusals(shard_requests))
     if draw(st.integers(0, 11)) == 0:
         return Script(Ending(vanishes=True))
-    output, error = draw(files(riders, foreign, serial))
+    output, error = draw(files(shard_requests, foreign, serial))
     status = draw(st.sampled_from([BatchStatus.COMPLETED, BatchStatus.EXPIRED, BatchStatus.CANCELLED]))
     named = tuple(draw(st.sampled_from([(), (), (1,), (2, 99)])))
     closed, marked = draw(st.booleans()), draw(st.integers(0, 5)) == 0
@@ -109,7 +109,7 @@ def scripts(draw: st.DrawFn, riders: Sequence[str], foreign: Sequence[str], seri
         status,
         output.bytes(marked=marked, closed=closed) if output.written else None,
         error.bytes(marked=False, closed=closed) if error.written else None,
-        counts=RequestCounts(len(riders), output.count(), error.count()),
+        counts=RequestCounts(len(shard_requests), output.count(), error.count()),
         problems=[BatchProblem("not that", code="invalid_url", line=line) for line in named],
     )
     trouble = draw(st.sampled_from(["none", "lies", "late", "away", "broken", "torn", "gone"]))

@@ -57,16 +57,18 @@ class Ideal:
         """Name the requests in a state."""
         return {custom_id for custom_id, fate in self.fates.items() if fate.state == state}
 
-    def batch_ran(self, riders: Sequence[str], lines: Iterable[Line], silence: Says, named: Iterable[int] = ()) -> None:
-        """A batch ran with ``riders``: ``lines`` came back, and ``named`` are the places, from 1, that its errors name."""
+    def batch_ran(
+        self, shard_requests: Sequence[str], lines: Iterable[Line], silence: Says, named: Iterable[int] = ()
+    ) -> None:
+        """A batch ran with ``shard_requests``: ``lines`` came back, and ``named`` are the places, from 1, that its errors name."""
         best: dict[str, Line] = {}
         for line in lines:
             if line.custom_id not in best or (
                 line.says is Says.ANSWER and best[line.custom_id].says is not Says.ANSWER
             ):
                 best[line.custom_id] = line
-        refused = {riders[place - 1] for place in named if 0 < place <= len(riders)}
-        for custom_id in riders:
+        refused = {shard_requests[place - 1] for place in named if 0 < place <= len(shard_requests)}
+        for custom_id in shard_requests:
             silent = Line(custom_id, Says.REFUSAL if custom_id in refused else silence)
             self._ride(self.fates[custom_id], best.get(custom_id, silent))
 
@@ -85,10 +87,10 @@ class Ideal:
         elif fate.expiries >= self.max_expiries and says is not Says.TROUBLE:
             fate.state = "failed"
 
-    def batch_was_refused(self, riders: Sequence[str], failing: Iterable[str]) -> None:
+    def batch_was_refused(self, shard_requests: Sequence[str], failing: Iterable[str]) -> None:
         """A batch failed validation: nothing ran and no ride counts; ``failing`` are those that its refusal condemns."""
         condemned = set(failing)
-        for custom_id in riders:
+        for custom_id in shard_requests:
             if custom_id in condemned:
                 self.fates[custom_id].state = "failed"
             elif self.is_cancelling:

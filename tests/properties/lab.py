@@ -151,7 +151,7 @@ class Lab:
             found = connection.execute(query.where(requests.c.workload_id == self.id))
             return {custom_id: (ridden, expired) for custom_id, ridden, expired in found}
 
-    def lost_rides(self) -> list[int]:
+    def lost_attempts(self) -> list[int]:
         """Name the request of every failed ride that was noted."""
         with self.store.read() as connection:
             return list(connection.scalars(select(attempts.c.seq).where(attempts.c.workload_id == self.id)))
@@ -160,7 +160,7 @@ class Lab:
         """Read all that a merge may change, to see that nothing did."""
         with self.store.read() as connection:
             spent = shards.totals_by_state(connection, self.id)
-        return [self.rows(), self.shards(), self.counters(), sorted(self.lost_rides()), spent]
+        return [self.rows(), self.shards(), self.counters(), sorted(self.lost_attempts()), spent]
 
     def exported(self, suffix: str = ".jsonl") -> Path:
         """Export the workload."""

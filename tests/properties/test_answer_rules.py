@@ -71,11 +71,11 @@ def test_an_amended_request_is_one_that_may_be_sent(effort):
         tokens=st.none() | st.integers(1, 40_000),
         temperature=st.none() | st.floats(0, 2),
         reason=st.sampled_from(Reason),
-        ride=st.integers(1, 2**40),
+        attempt_key=st.integers(1, 2**40),
     )
-    def holds(tokens: int | None, temperature: float | None, reason: Reason, ride: int) -> None:
+    def holds(tokens: int | None, temperature: float | None, reason: Reason, attempt_key: int) -> None:
         line = chat_line("row-1", max_completion_tokens=tokens, temperature=temperature)
-        data = amended(jsonl.dumps(line), reason, RULES[0], ride=ride)
+        data = amended(jsonl.dumps(line), reason, RULES[0], attempt_key=attempt_key)
         record = jsonl.loads(data)
         assert preflight.inspect(record, len(data)).reasons == ()
         assert (record["custom_id"], record["url"]) == (line["custom_id"], line["url"])

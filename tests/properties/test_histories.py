@@ -139,10 +139,10 @@ class History(RuleBasedStateMachine):
     def end(self, data, most) -> None:
         """Let some batches end, each in any way."""
         for batch_id in self.lab.provider.running()[:most]:
-            riders = self.riders(batch_id)
-            misses = [f" {riders[0]}", f"{riders[0]} ", riders[0].swapcase(), "nobody"]
-            foreign = sorted({*self.lines, *misses} - set(riders))
-            script = data.draw(scripts(riders, foreign, batch_id))
+            shard_requests = self.shard_requests(batch_id)
+            misses = [f" {shard_requests[0]}", f"{shard_requests[0]} ", shard_requests[0].swapcase(), "nobody"]
+            foreign = sorted({*self.lines, *misses} - set(shard_requests))
+            script = data.draw(scripts(shard_requests, foreign, batch_id))
             if script.refusal == "token_limit_exceeded":
                 # After eight in a row it counts as another kind of refusal; the waits for room have tests of their own.
                 if self.capacity_refusals == MAX_WAITS - 1:
@@ -218,8 +218,8 @@ class History(RuleBasedStateMachine):
         with self.lab.store.write() as connection:
             cancel.request(connection, self.lab.workload(), at=self.lab.clock())
         cancel.cancel(self.lab.contexts["a"], self.lab.id)
-        out = (self.riders(batch_id) for batch_id in self.lab.provider.batches if batch_id not in self.merged)
-        self.ideal.cancel({custom_id for riders in out for custom_id in riders})
+        out = (self.shard_requests(batch_id) for batch_id in self.lab.provider.batches if batch_id not in self.merged)
+        self.ideal.cancel({custom_id for shard_requests in out for custom_id in shard_requests})
 
     @precondition(lambda self: self.ideal.in_state("cancelled") or self.ideal.in_state("failed"))
     @rule(failed=st.booleans())
@@ -229,7 +229,7 @@ class History(RuleBasedStateMachine):
             resubmit.reopen(connection, self.lab.workload(), failed=failed, at=self.lab.clock())
         self.ideal.reopen(failed=failed)
 
-    def riders(self, batch_id: BatchId) -> list[str]:
+    def shard_requests(self, batch_id: BatchId) -> list[str]:
         """Name the requests of a batch, by its line."""
         return [json.loads(line)["custom_id"] for line in self.lab.provider.input_of(batch_id).splitlines()]
 
@@ -240,15 +240,15 @@ class History(RuleBasedStateMachine):
             if shard.batch_id in self.merged:
                 continue
             self.merged.add(shard.batch_id)
-            riders, script = self.riders(shard.batch_id), self.scripts[shard.batch_id]
+            shard_requests, script = self.shard_requests(shard.batch_id), self.scripts[shard.batch_id]
             if script.refusal is None:
-                self.ideal.batch_ran(riders, script.lines, script.silence, script.named)
+                self.ideal.batch_ran(shard_requests, script.lines, script.silence, script.named)
                 continue
-            failing = [riders[place - 1] for place in script.named if place <= len(riders)]
+            failing = [shard_requests[place - 1] for place in script.named if place <= len(shard_requests)]
             if not failing and script.refusal != "token_limit_exceeded":
                 self.whole_refusals += 1
-                failing = riders if len(riders) == 1 else []
-            self.ideal.batch_was_refused(riders, failing)
+                failing = shard_requests if len(shard_requests) == 1 else []
+            self.ideal.batch_was_refused(shard_requests, failing)
 
     @invariant()
     def promises_hold(self) -> None:
@@ -293,7 +293,7 @@ class History(RuleBasedStateMachine):
         for attempts, expiries in counters.values():
             assert attempts - expiries <= self.ideal.max_attempts
             assert expiries <= self.ideal.max_expiries
-        lost = Counter(self.lab.lost_rides())
+        lost = Counter(self.lab.lost_attempts())
         assert [lost[seq] for seq in range(len(self.ideal.fates))] == [fate.lost for fate in self.ideal.fates.values()]
 
     def teardown(self) -> None:
@@ -316,7 +316,9 @@ class History(RuleBasedStateMachine):
         self._check_exports()
 
     def _answer_all(self, batch_id: BatchId) -> None:
-        lines = [Line(custom_id, Says.ANSWER, chat_body(f"last {custom_id}")) for custom_id in self.riders(batch_id)]
+        lines = [
+            Line(custom_id, Says.ANSWER, chat_body(f"last {custom_id}")) for custom_id in self.shard_requests(batch_id)
+        ]
         script = Script(Ending(output=content(write(line, 0) for line in reversed(lines))), lines)
         self.scripts[batch_id] = script
         self.lab.provider.end(batch_id, script.ending)

@@ -43,11 +43,11 @@ class NarrowProvider(ScriptedProvider):
     def answer_all(self, ids: dict[bytes, str]) -> None:
         """End everything that runs."""
         for batch_id in self.running():
-            riders = [ids[line] for line in self.input_of(batch_id).splitlines()]
-            if self._culprits.intersection(riders):
+            shard_requests = [ids[line] for line in self.input_of(batch_id).splitlines()]
+            if self._culprits.intersection(shard_requests):
                 self.end(batch_id, Ending(BatchStatus.FAILED, problems=[BatchProblem("no", code="invalid")]))
             else:
-                lines = [write(Line(rider, Says.ANSWER, chat_body(rider)), 0) for rider in riders]
+                lines = [write(Line(request, Says.ANSWER, chat_body(request)), 0) for request in shard_requests]
                 self.end(batch_id, Ending(output=content(lines)))
 
 

@@ -50,7 +50,7 @@ def test_expiry_is_counted_by_window_and_size():
         ]
     ).expiry
 
-    assert [(row.window, row.lines, row.shards, row.rides, row.expired) for row in expiry] == [
+    assert [(row.window, row.lines, row.shards, row.attempts, row.expired) for row in expiry] == [
         ("24h", 1_000, 2, 1_900, 100),
         ("48h", 50, 1, 30, 0),
     ]
@@ -167,13 +167,13 @@ def test_rides_are_counted_and_explained(store):
         bulk_for(connection).add_attempts([*expired, refused])
 
         counts, seen = report_rows.attempts_histogram(connection, workload.id, 6)
-        reasons, looked_at = report_rows.ride_reasons(connection, workload.id, limit=9)
-        _, latest = report_rows.ride_reasons(connection, workload.id, limit=9, most=2)
+        reasons, looked_at = report_rows.attempt_reasons(connection, workload.id, limit=9)
+        _, latest = report_rows.attempt_reasons(connection, workload.id, limit=9, most=2)
         sampled, part = report_rows.attempts_histogram(connection, workload.id, 6, whole_below=5)
 
     assert counts == {0: 1, 1: 4, 3: 1}
     assert seen.is_whole
-    assert [(reason.kind, reason.code, reason.rides, reason.sample) for reason in reasons] == [
+    assert [(reason.kind, reason.code, reason.attempts, reason.sample) for reason in reasons] == [
         ("expired", "batch_expired", 3, "too late"),
         ("refused", "bad", 1, "no"),
     ]

@@ -53,7 +53,7 @@ def test_the_page_says_how_it_stands_and_why(faulty, tmp_path, page_text):
     assert f"{counts.succeeded} of 60 requests succeeded; {counts.failed} failed permanently." in text
     assert "batchkit resubmit 'nightly run' --failed" in text
     assert f"{counts.failed} requests failed, all with invalid_request" in text
-    assert f"{progress.expired_rides} batch_expired" not in text
+    assert f"{progress.expired_attempts} batch_expired" not in text
     assert "Not like this." in text
     assert "An attempt is unanswered when its batch expired" in text
     assert "came back unanswered, by window and shard size" in text

@@ -35,7 +35,7 @@ def test_a_workload_goes_its_whole_way_in_fake_time(place):
 
     assert figures.progress.is_finished
     assert figures.progress.counts.total == _SHARDS * _LINES
-    assert figures.progress.expired_rides == _LINES // 2
+    assert figures.progress.expired_attempts == _LINES // 2
     assert figures.batches == _SHARDS + 3  # the rest of what expired, and of what failed, rides again
     assert figures.calls["create"] == figures.calls["upload"] == figures.batches
     assert figures.calls["list page"] == 1

@@ -120,7 +120,7 @@ def test_quirk_12_13_what_an_expired_batch_answered_is_kept(open_bench, say):
     assert seen.ledger.totals.requests_executed == COUNT
     assert {batch.status for batch in seen.progress.attention} == {"expired"}
     assert {batch.window for batch in seen.ledger.batches if batch.status == "completed"} == {"48h"}
-    assert seen.progress.expired_rides == 5 + HIT
+    assert seen.progress.expired_attempts == 5 + HIT
 
 
 def test_quirk_28_a_want_of_capacity_in_a_line_passes(open_bench):

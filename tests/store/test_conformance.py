@@ -29,14 +29,14 @@ ROAD: dict[ShardState, dict[str, Any]] = {
 
 @dataclass
 class Model:
-    """What the store should hold: each request's state and shard, each shard's state and riders."""
+    """What the store should hold: each request's state and shard, each shard's state and shard_requests."""
 
     state: dict[int, RequestState] = field(default_factory=dict)
     shard_of: dict[int, ShardId] = field(default_factory=dict)
     shard_state: dict[ShardId, ShardState] = field(default_factory=dict)
     endpoint: dict[ShardId, str] = field(default_factory=dict)
 
-    def riders(self, shard_id):
+    def shard_requests(self, shard_id):
         """Name the requests that wait for a shard's answer."""
         return [
             seq
@@ -107,16 +107,16 @@ class Walk:
         self.model.shard_state[shard.id] = target
 
     def merge(self):
-        """Give every rider of an ended shard a verdict, in one go."""
+        """Give every request of an ended shard a verdict, in one go."""
         shard = self._pick(ShardState.ENDED)
         if shard is None:
             return
-        riders = self.model.riders(shard.id)
-        assert [rider.seq for rider in requests.of_shard(self.connection, shard)] == riders
-        won = self.random.sample(riders, self.random.randint(0, len(riders)))
+        shard_requests = self.model.shard_requests(shard.id)
+        assert [request.seq for request in requests.of_shard(self.connection, shard)] == shard_requests
+        won = self.random.sample(shard_requests, self.random.randint(0, len(shard_requests)))
         verdicts = {
             seq: self.random.choice([RequestState.PENDING, RequestState.FAILED, RequestState.CANCELLED])
-            for seq in riders
+            for seq in shard_requests
             if seq not in won
         }
         bulk = bulk_for(self.connection)
@@ -144,11 +144,11 @@ class Walk:
         shard = self._pick(ShardState.PLANNED, ShardState.UPLOADED)
         if shard is None:
             return
-        riders = self.model.riders(shard.id)
+        shard_requests = self.model.shard_requests(shard.id)
         target = self.random.choice([RequestState.PENDING, RequestState.CANCELLED])
-        assert requests.move_back(self.connection, shard, target) == len(riders)
+        assert requests.move_back(self.connection, shard, target) == len(shard_requests)
         shards.transition(self.connection, shard, ShardState.WITHDRAWN, at=NOW)
-        self.model.set(riders, target)
+        self.model.set(shard_requests, target)
         self.model.shard_state[shard.id] = ShardState.WITHDRAWN
 
     def resubmit(self):

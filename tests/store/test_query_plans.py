@@ -130,7 +130,7 @@ CALLS: dict[str, tuple[Callable[[Loaded], Callable[[Connection], object]], str |
     ),
     "cancel_pending": (lambda on: lambda c: requests.cancel_pending(c, on.workload.id), "requests_unfinished"),
     "of_shard": (lambda on: lambda c: requests.of_shard(c, on.open_shard), None),
-    "riders": (lambda on: lambda c: requests.riders(c, on.open_shard), None),
+    "riders": (lambda on: lambda c: requests.shard_requests(c, on.open_shard), None),
     "mark_succeeded": (lambda on: lambda c: requests.mark_succeeded(c, on.open_shard), None),
     "move_back": (lambda on: lambda c: requests.move_back(c, on.open_shard, RequestState.PENDING), None),
     "claim": (
@@ -149,9 +149,9 @@ CALLS: dict[str, tuple[Callable[[Loaded], Callable[[Connection], object]], str |
     "status with history": (lambda on: lambda c: events.newest(c, on.workload.id, limit=20), None),
     # What a report reads.
     "shards of a report": (lambda on: lambda c: list(report_rows.shard_rows(c, on.workload.id)), None),
-    "rides of a report": (lambda on: lambda c: report_rows.ride_reasons(c, on.workload.id, limit=9, most=200), None),
+    "rides of a report": (lambda on: lambda c: report_rows.attempt_reasons(c, on.workload.id, limit=9, most=200), None),
     "worst requests": (
-        lambda on: lambda c: report_rows.worst_seqs(c, on.workload.id, limit=50, most_rides=200),
+        lambda on: lambda c: report_rows.worst_seqs(c, on.workload.id, limit=50, most_attempts=200),
         "results_failed",
     ),
     "rows of a report": (lambda on: lambda c: list(report_rows.report_rows(c, on.workload.id, [1, 5, 9_000])), None),
@@ -170,7 +170,7 @@ CALLS: dict[str, tuple[Callable[[Loaded], Callable[[Connection], object]], str |
 
 @pytest.mark.parametrize("name", CALLS)
 def test_no_pass_reads_every_request(loaded, name):
-    """The unfinished and the failed are found through their partial indexes, a shard's riders through the primary key."""
+    """The unfinished and the failed are found through their partial indexes, a shard's shard_requests through the primary key."""
     make, index = CALLS[name]
     explained = plans(loaded, make(loaded))
     assert not [plan for plan in explained if reads_everything(plan)]
@@ -180,7 +180,7 @@ def test_no_pass_reads_every_request(loaded, name):
 
 def test_riders_are_found_by_their_range(loaded):
     """The primary key is searched between the shard's first and last seq, in either direction no further."""
-    (plan,) = plans(loaded, lambda connection: requests.riders(connection, loaded.open_shard))
+    (plan,) = plans(loaded, lambda connection: requests.shard_requests(connection, loaded.open_shard))
     if loaded.store.is_sqlite:
         assert "SEARCH requests USING PRIMARY KEY (workload_id=? AND seq>? AND seq<?)" in plan
     else:

@@ -1,4 +1,4 @@
-"""Requests: riders of a shard, verdicts, and the ways back into another shard."""
+"""Requests: shard_requests of a shard, verdicts, and the ways back into another shard."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from batchkit.models import RequestState, ShardId, ShardState
 from batchkit.store import requests, shards, workloads
 from batchkit.store.bulk import bulk_for
-from batchkit.store.requests import PendingRequest, ResubmitGroup, Rider
+from batchkit.store.requests import PendingRequest, ResubmitGroup, ShardRequest
 from batchkit.store.tables import requests as request_rows
 from batchkit.store.tables import results as result_rows
 from tests.factories import AUDIO, CHAT, NOW, add_requests, add_shard, add_workload, custom_id, settle
@@ -30,31 +30,31 @@ def failed_results(connection, workload):
 
 
 def test_riders_come_in_input_order_with_their_counters(store):
-    """A rider names its line in the shard's file and its counters before the ride."""
+    """A request names its line in the shard's file and its counters before the ride."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload, seqs=[7, 3, 5], state=ShardState.ENDED)
         bulk_for(connection).set_states(workload.id, [(5, "in_flight", 2, 1)])
         assert requests.of_shard(connection, shard) == [
-            Rider(3, "row-3", 100, 99, 0, 0),
-            Rider(5, "row-5", 200, 99, 2, 1),
-            Rider(7, "row-7", 0, 99, 0, 0),
+            ShardRequest(3, "row-3", 100, 99, 0, 0),
+            ShardRequest(5, "row-5", 200, 99, 2, 1),
+            ShardRequest(7, "row-7", 0, 99, 0, 0),
         ]
 
 
 def test_the_columns_of_riders_say_the_same(store):
-    """What a merge reads of a whole shard are the same riders, and nothing at all of a shard that is done."""
+    """What a merge reads of a whole shard are the same shard_requests, and nothing at all of a shard that is done."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload, seqs=[7, 3, 5], state=ShardState.ENDED)
         settle(connection, shard, [3], RequestState.SUCCEEDED)
         bulk_for(connection).set_states(workload.id, [(5, "in_flight", 2, 1)])
 
-        found = requests.riders(connection, shard)
+        found = requests.shard_requests(connection, shard)
 
         assert list(zip(*found, strict=True)) == [(5, "row-5", 2, 1), (7, "row-7", 0, 0)]
         settle(connection, shard, [5, 7], RequestState.SUCCEEDED)
-        assert list(map(list, requests.riders(connection, shard))) == [[], [], [], []]
+        assert list(map(list, requests.shard_requests(connection, shard))) == [[], [], [], []]
 
 
 def test_interleaved_shards_keep_their_own_riders(store):
@@ -64,11 +64,11 @@ def test_interleaved_shards_keep_their_own_riders(store):
         chat = add_shard(connection, workload, seqs=[0, 2, 4, 9], endpoint=CHAT, state=ShardState.ENDED)
         audio = add_shard(connection, workload, seqs=[1, 3, 5, 8], endpoint=AUDIO, state=ShardState.ENDED)
         add_shard(connection, other, seqs=range(10), state=ShardState.ENDED)
-        assert [rider.seq for rider in requests.of_shard(connection, chat)] == [0, 2, 4, 9]
-        assert [rider.seq for rider in requests.of_shard(connection, audio)] == [1, 3, 5, 8]
+        assert [request.seq for request in requests.of_shard(connection, chat)] == [0, 2, 4, 9]
+        assert [request.seq for request in requests.of_shard(connection, audio)] == [1, 3, 5, 8]
         assert requests.mark_succeeded(connection, chat) == 4
         assert requests.of_shard(connection, chat) == []
-        assert [rider.seq for rider in requests.of_shard(connection, audio)] == [1, 3, 5, 8]
+        assert [request.seq for request in requests.of_shard(connection, audio)] == [1, 3, 5, 8]
         assert requests.move_back(connection, audio, RequestState.PENDING) == 4
         assert {seq: state for seq, (state, _, _) in states(connection, workload).items()} == {
             seq: "pending" if seq in {1, 3, 5, 8} else "succeeded" for seq in (0, 1, 2, 3, 4, 5, 8, 9)
@@ -85,7 +85,7 @@ def test_decided_requests_are_no_riders(store):
         settle(connection, first, [1], RequestState.PENDING)
         second = add_shard(connection, workload, seqs=[9])
         assert bulk_for(connection).move_to_shard(workload.id, second.id, [(1, 500, 50)]) == 1
-        assert [rider.seq for rider in requests.of_shard(connection, first)] == [2, 3]
+        assert [request.seq for request in requests.of_shard(connection, first)] == [2, 3]
 
 
 def test_success_counts_one_ride(store):
@@ -327,8 +327,8 @@ def test_moved_requests_ride_in_their_new_shard(store):
         moved = bulk_for(connection).move_to_shard(workload.id, new_id, [(0, 0, 10), (1, 11, 20), (2, 32, 30)])
         assert moved == 2
         assert requests.of_shard(connection, shards.get(connection, new_id)) == [
-            Rider(0, "row-0", 0, 10, 1, 0),
-            Rider(1, "row-1", 11, 20, 4, 3),
+            ShardRequest(0, "row-0", 0, 10, 1, 0),
+            ShardRequest(1, "row-1", 11, 20, 4, 3),
         ]
         assert states(connection, workload)[2][0] == "succeeded"
         assert bulk_for(connection).move_to_shard(workload.id, new_id, []) == 0

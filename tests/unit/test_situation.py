@@ -293,7 +293,7 @@ def test_expired_requests_are_said_to_be_sent_again_only_when_they_were(pending,
     progress = waiting(
         counts=RequestCountsByState(total=20_000, pending=pending, in_flight=unsent + sent, succeeded=18_026),
         open_work=work,
-        expired_rides=1_974,
+        expired_attempts=1_974,
         resubmitted=Resubmitted(unsent, sent),
     )
     assert situation.expired_words(progress) == EXPIRED + words_

@@ -239,7 +239,7 @@ def _rows(progress: Progress, moment: Moment, *, is_live: bool = True) -> list[t
         is_outage = wait.kind is situation.WaitKind.OUTAGE
         style = "bold red" if is_outage else ""
         rows.append((labels.pop("outage" if is_outage else "", ""), Text(wait.line(moment.now), style=style)))
-    if progress.expired_rides:
+    if progress.expired_attempts:
         rows.append(("expired", Text(situation.expired_words(progress))))
     if progress.failures:
         rows.append(("failures", failures_text(progress.failures, is_cut=is_live)))

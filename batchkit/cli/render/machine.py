@@ -140,7 +140,8 @@ def workload(progress: Progress) -> dict[str, Any]:
         "runners": [_runner(row) for row in progress.runners],
         "stopped_at": own.stopped_at,
         "stopped_reason": own.stopped_reason,
-        "expired_rides": progress.expired_rides,
+        "expired_attempts": progress.expired_attempts,
+        "expired_rides": progress.expired_attempts,  # the name until 0.1, kept for a version
         "failures": [
             {"code": reason.code, "status_code": reason.status_code, "count": reason.count, "sample": reason.sample}
             for reason in progress.failures

@@ -202,7 +202,7 @@ def _facts(progress: Progress) -> Iterator[Text]:
     facts = []
     if usage.total_tokens:
         facts.append(f"{usage.prompt_tokens:,} tokens in, {usage.completion_tokens:,} out")
-    if progress.expired_rides:
+    if progress.expired_attempts:
         facts.append(situation.expired_words(progress))
     if progress.is_finished and progress.last_merged_at is not None:
         worked = progress.worked_seconds

@@ -62,7 +62,7 @@ def _story(progress: Progress, evidence: demo.Evidence, stage: demo.Stage, where
     )
     yield Text.assemble((f"{counts.failed:,}", "red"), " failed permanently (the scenario makes them fail):")
     yield display.failures_text(progress.failures)
-    yield Text(f"{formatting.counted(progress.expired_rides, 'request')} expired and were resent automatically")
+    yield Text(f"{formatting.counted(progress.expired_attempts, 'request')} expired and were resent automatically")
     yield Text(
         f"the provider's ledger: {formatting.counted(evidence.batches, 'batch', 'batches')},"
         f" {formatting.counted(evidence.executed, 'request')} executed, {evidence.bought_twice:,} bought twice"
