@@ -100,8 +100,7 @@ class WebTarget:
 
     def _post(self, body: bytes, headers: dict[str, str], seconds: float) -> None:
         try:
-            # The scheme is http or https: the settings see to it.
-            request = Request(self._url, data=body, headers=headers, method="POST")  # noqa: S310
+            request = Request(self._url, data=body, headers=headers, method="POST")  # noqa: S310 - http or https: the settings see to it
             self._opener.open(request, timeout=seconds).close()
         except HTTPError as error:
             error.close()

@@ -15,6 +15,7 @@ from batchkit.errors import AccountRefused, ProviderUnreachable, StoreUnavailabl
 from batchkit.evaluation import runs
 from batchkit.notifications.delivery import Delivery
 from batchkit.notifications.targets import WEB, WebTarget
+from batchkit.steps.cancel import cancel
 from batchkit.store import notifications
 from batchkit.store.engine import Store
 from tests.evaluation.support import SMALL, reviews_suite
@@ -98,6 +99,8 @@ def test_a_cancelled_workload_tells_its_end(open_bench, hook, tmp_path):
     runner = bench.open_runner(notify_url=hook.url)
     workload = bench.split(write_mixed(tmp_path / "input.jsonl", 20), shard_lines=20)
     runner.request_cancel("work")
+    cancel(runner._context(), workload.id)
+    assert is_written(runner), "in the transaction that cancelled the last request"
     assert runner.process(workload.id).is_finished
     runner.notify(10)
     assert hook.kinds == ["failed"]
