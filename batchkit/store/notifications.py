@@ -21,6 +21,9 @@ _ADD = text(
     " VALUES (:id, :target, :at, :kind, :subject, :report) ON CONFLICT (id, target) DO NOTHING"
 )
 
+#: How far the clocks of two machines may be apart; a lease that ends even later was written by a wrong one.
+_MOST_SKEW_SECONDS = 3_600.0
+
 
 @dataclass(frozen=True, slots=True)
 class Notification:
@@ -71,10 +74,11 @@ def claim(
 ) -> Notification | None:
     """Take the oldest undelivered row for a target that nobody is delivering; None when there is none.
 
-    ``dead`` are owners that certainly work no more; a lease that ends later than any can was written by a wrong clock.
+    ``dead`` are owners that certainly work no more.
     """
     until = notifications.c.lease_until
-    free = or_(until.is_(None), until < now, until > now + lease_seconds, notifications.c.lease_owner.in_(list(dead)))
+    wrong = until > now + lease_seconds + _MOST_SKEW_SECONDS
+    free = or_(until.is_(None), until < now, wrong, notifications.c.lease_owner.in_(list(dead)))
     query = (
         select(notifications.c.id, notifications.c.report, notifications.c.tries)
         .where(_undelivered(target, since), free)

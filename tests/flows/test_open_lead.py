@@ -45,7 +45,6 @@ def test_workers_that_pass_at_the_same_time_tell_the_end_of_a_workload_once(open
     bench = open_bench()
     workload = bench.split(write_mixed(tmp_path / "input.jsonl", 40), shard_lines=20)
     monkeypatch.setattr(leading, "_prefect_observer", lambda *_given: PrefectObserver(Kept(), ReportThread(), {}))
-    monkeypatch.setattr(leading, "load_settings", lambda: settings)
 
     async def perform(wave):
         return await asyncio.to_thread(leading.current_lead.get().run_wave, wave)
@@ -62,5 +61,6 @@ def test_workers_that_pass_at_the_same_time_tell_the_end_of_a_workload_once(open
 
     with running_hook() as hook:
         settings = bench.runner.settings.model_copy(update={"notify_url": hook.url})
+        monkeypatch.setattr(leading, "load_settings", lambda: settings)
         asyncio.run(both())
         assert hook.kinds == ["finished"]

@@ -18,13 +18,17 @@ PATH = "/T1/secret-part"
 
 @dataclass
 class Hook:
-    """``replies`` are the next status codes, 200 after the last; while ``is_hanging`` is set no request is answered."""
+    """``replies`` are the next status codes, 200 after the last; while ``is_hanging`` is set no request is answered.
+
+    With ``is_trickling`` a reply never ends, although something comes all the time.
+    """
 
     url: str = ""
     replies: list[int] = field(default_factory=list)
     location: str = ""
     is_hanging: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
+    is_trickling: bool = False
     headers: list[dict[str, str]] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
@@ -53,6 +57,11 @@ def running_hook() -> Iterator[Hook]:
             hook.bodies.append(body)
             if hook.is_hanging.is_set():
                 hook.released.wait(60)
+                return
+            if hook.is_trickling:
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+                while not hook.released.wait(0.05):
+                    self.wfile.write(b"-")
                 return
             self.send_response(hook.replies.pop(0) if hook.replies else 200)
             if hook.location:

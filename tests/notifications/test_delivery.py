@@ -99,8 +99,9 @@ def test_a_row_that_somebody_delivers_is_left_alone_until_the_lease_ends(store, 
     add(store, WEB)
     with store.write() as connection:
         assert notifications.claim(connection, WEB, owner="other", now=NOW, lease_seconds=60, since=0) is not None
-    make(now=NOW + 59).deliver(10)
-    assert hook.bodies == []
+    for now in (NOW - 1, NOW + 59):
+        make(now=now).deliver(10)
+        assert hook.bodies == [], "a clock that is a little behind sees the lease too"
     make(now=NOW + 61).deliver(10)
     assert [report["id"] for report in hook.reports] == ["e1"]
 
@@ -130,6 +131,21 @@ def test_a_hook_that_hangs_holds_up_nobody_beyond_the_limit(store, hook, make, c
     assert len(undelivered(store)) == 1
     assert undelivered(store, COMMAND) == []
     assert "not delivered" in caplog.text
+
+
+def test_a_target_that_ignores_its_limit_is_left(store, hook, make, caplog):
+    """The command ends all the same; the row is delivered again when its lease ends or the process is gone."""
+
+    class Stuck:
+        def send(self, _report, *, within_seconds):  # noqa: ARG002 - that is the point
+            hook.released.wait(20)
+
+    add(store, WEB)
+    began = time.monotonic()
+    make({WEB: Stuck()}).deliver(1)
+    assert time.monotonic() - began < 5
+    assert "was not delivered in 1 s; the next command tries again" in caplog.text
+    hook.released.set()
 
 
 def test_a_command_that_hangs_is_killed_with_what_it_started(store, make, script):
@@ -196,6 +212,16 @@ def test_a_redirect_is_not_followed(hook):
     with pytest.raises(NotDelivered, match=r"^127\.0\.0\.1: HTTP 302$"):
         WebTarget(hook.url, is_slack=False, allow_insecure_http=False).send(REPORT, within_seconds=5)
     assert hook.paths == ["/T1/secret-part"]
+
+
+def test_a_reply_that_trickles_is_not_waited_for(hook):
+    """The limit is for the whole try, not for each byte."""
+    hook.is_trickling = True
+    began = time.monotonic()
+    with pytest.raises(NotDelivered, match="no answer in"):
+        WebTarget(hook.url, is_slack=False, allow_insecure_http=False).send(REPORT, within_seconds=0.5)
+    assert time.monotonic() - began < 5
+    hook.released.set()
 
 
 def test_an_address_in_the_clear_is_only_for_this_machine():

@@ -157,6 +157,9 @@ def test_a_stop_because_the_database_is_away_is_told_without_it(hook):
     announcer = Announcer(store, [WEB], owner="me", clock=lambda: 1.0)
     for _ in range(2):
         announcer.ended(3, StoreUnavailable("the database is away"), is_finished=False, is_one_pass=False)  # type: ignore[arg-type] # a number
+    passing = Announcer(store, [WEB], owner="me", clock=lambda: 1.0)
+    passing.ended(3, StoreUnavailable("the database is away"), is_finished=False, is_one_pass=True)  # type: ignore[arg-type] # a number
+    assert passing.take_unsaved() == [], "a single pass gives nothing up"
     target = WebTarget(hook.url, is_slack=False, allow_insecure_http=False)
     delivery = Delivery(store, {WEB: target}, owner="me", clock=lambda: 1.0, wait=lambda _seconds: None)
     delivery.deliver(10, announcer.take_unsaved())
