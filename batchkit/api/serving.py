@@ -205,7 +205,8 @@ class Schedule:
         except Exception as error:  # noqa: BLE001 - the next tick comes, whatever this one met
             log_trouble("this pass", error)
             self._note(f"this pass could not be finished: {message_of(error)}")
-        self._notify(runner)
+        if not self._stopping:
+            self._notify(runner)
 
     def _pass(self, runner: Runner, give_up_at: float) -> None:
         workloads = [
