@@ -144,7 +144,8 @@ def _settings(home: Path, base_url: str, overrides: dict[str, Any]) -> Settings:
         "capacity_wait_seconds": 1.0,
         "outage_seconds": 60.0,
     }
-    return load_settings(**(values | overrides))
+    # Nothing leaves the machine.
+    return load_settings(**(values | overrides)).model_copy(update={"notify_url": None, "on_finish": None})
 
 
 def _next_name(settings: Settings) -> tuple[str, bool]:

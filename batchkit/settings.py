@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -52,6 +53,18 @@ def _web_address(value: str) -> str:
     return value
 
 
+def _command(value: str) -> str:
+    try:
+        words = shlex.split(value)
+    except ValueError as error:
+        raise ValueError(f"not a command: {str(error).lower()}") from None
+    if not words:
+        raise ValueError("not a command: it is empty")
+    return value
+
+
+#: Words as a shell splits them.
+CommandLine = Annotated[str, AfterValidator(_command)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 
 
@@ -157,6 +170,11 @@ class Settings(BaseSettings):
     )
     notify_format: Literal["json", "slack"] = Field(
         default="json", description="What is sent: JSON with all fields, or a text that Slack shows."
+    )
+    on_finish: CommandLine | None = Field(
+        default=None,
+        repr=False,  # it may hold a password
+        description="A command that is run for each event, without a shell; it gets the report as JSON on stdin.",
     )
 
     @property

@@ -25,7 +25,10 @@ _MAIN = "batchkit"
 _NOTIFY = "notify"
 _NOTIFY_PREFIX = "notify_"
 #: Settings that the file may not give, with what to do instead.
-_REFUSED = {"api_key": "this file must not hold a key: set GROQ_API_KEY in the environment or in .env"}
+_REFUSED = {
+    "api_key": "this file must not hold a key: set GROQ_API_KEY in the environment or in .env",
+    "on_finish": "this file must not hold a command: set BATCHKIT_ON_FINISH in the environment, or give --on-finish",
+}
 _PATHS = ("home", "shared_folder")
 _RELATIVE_SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!/|:memory:)(.+)")
 _PASSWORD = re.compile(r"://[^:/@\s]*:\S*@")

@@ -16,7 +16,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
 from batchkit.engine.observer import Observer, Observers
-from batchkit.engine.runtime import Runner
+from batchkit.engine.runtime import NOTIFY_SECONDS, Runner
 from batchkit.engine.waits import Countdown
 from batchkit.engine.waves import Done, DriveUntil, Wait
 from batchkit.errors import BatchkitError
@@ -159,7 +159,7 @@ async def open_lead(*tags: str) -> AsyncIterator[Lead]:
         thread.put(api.close, matters=True)
         await anyio.to_thread.run_sync(thread.close)
         if command is None:
-            await anyio.to_thread.run_sync(runner.close)
+            await anyio.to_thread.run_sync(partial(runner.close, notify_seconds=NOTIFY_SECONDS))
 
 
 def failed(error: BatchkitError) -> State[Any]:

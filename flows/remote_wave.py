@@ -26,6 +26,7 @@ _STAYS_HERE = {
     "database_url",
     "spool_url",
     "notify_url",
+    "on_finish",
     "task_runner",
     "task_runner_address",
     "parallel_waves",
@@ -72,7 +73,9 @@ def run_remote_wave(remote: RemoteWave) -> StepReport:
 def _settings_here(remote: RemoteWave) -> Settings:
     """Take the sender's settings, but for those that this process has been given for itself."""
     given = load_settings().model_fields_set
-    return load_settings(**{name: value for name, value in remote.settings.items() if name not in given})
+    found = load_settings(**{name: value for name, value in remote.settings.items() if name not in given})
+    # Whoever drives the workload notifies.
+    return found.model_copy(update={"notify_url": None, "on_finish": None})
 
 
 def _that_travels(error: Exception) -> Exception:

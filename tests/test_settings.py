@@ -298,3 +298,16 @@ def test_the_line_of_an_entry_is_where_it_begins(entries, between):
     places = {key: ("batchkit", key) for key in begins}
     file = SettingsFile(Path("f"), "\n".join(lines), {}, {}, places)
     assert {key: file.place_of(key) for key in begins} == {key: f"f:{line}" for key, line in begins.items()}
+
+
+def test_a_command_to_run_comes_from_no_file(folder, monkeypatch):
+    """Whoever wrote the file may be somebody else: the command is a flag or a variable."""
+    for text in ('[batchkit]\non_finish = "rm -r x"\n', '[notify]\non-finish = "rm -r x"\n'):
+        write(folder, text)
+        with pytest.raises(ConfigurationError, match="must not hold a command: set BATCHKIT_ON_FINISH"):
+            load_settings()
+    write(folder, "")
+    monkeypatch.setenv("BATCHKIT_ON_FINISH", "mail -s 'batchkit secret-part' me")
+    settings = load_settings()
+    assert settings.on_finish == "mail -s 'batchkit secret-part' me"
+    assert "secret-part" not in f"{settings} {settings!r}"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from batchkit.api.collecting import Collected, collect, is_due
 from batchkit.api.finishing import is_about_all, log_trouble, message_of, on_finished
 from batchkit.engine.observer import DO_NOTHING, Observer, Observers
-from batchkit.engine.runtime import Runner
+from batchkit.engine.runtime import NOTIFY_SECONDS, Runner
 from batchkit.engine.threads import WorkStopped
 from batchkit.engine.waits import Retries, Slots
 from batchkit.engine.waves import Done, DriveUntil
@@ -114,6 +114,7 @@ class Schedule:
         # Not an Event: a signal handler may only use what it cannot find locked. None is a wish to end, else it has ended.
         self._news: queue.SimpleQueue[_LoopEnded | None] = queue.SimpleQueue()
         self._stopping = False
+        self._notifying: threading.Thread | None = None
 
     def run(self, ticks: int | None) -> None:
         """Run ``ticks`` passes, None for no end. Raises ``KeyboardInterrupt`` at a second Ctrl-C.
@@ -186,6 +187,9 @@ class Schedule:
                 self._handle_until(started + self._interval_seconds)
             while self._under_way:
                 self._handle(self._ended.get())
+            if self._notifying is not None and not self._stopping:
+                self._notifying.join()
+                runner.notify(NOTIFY_SECONDS)
         except Exception as met:  # noqa: BLE001 - raised in the thread that waits for us
             error = met
         self._news.put(_LoopEnded(error))
@@ -201,6 +205,8 @@ class Schedule:
         except Exception as error:  # noqa: BLE001 - the next tick comes, whatever this one met
             log_trouble("this pass", error)
             self._note(f"this pass could not be finished: {message_of(error)}")
+        if not self._stopping:
+            self._notify(runner)
 
     def _pass(self, runner: Runner, give_up_at: float) -> None:
         workloads = [
@@ -223,6 +229,13 @@ class Schedule:
         ids = {workload.id for workload in workloads}
         self._handle_until(give_up_at, lambda: not ids & self._under_way)
         self._observer.pass_ended()
+
+    def _notify(self, runner: Runner) -> None:
+        """Deliver notifications beside the passes; one delivery at a time."""
+        if self._notifying is None or not self._notifying.is_alive():
+            deliver = partial(runner.notify, NOTIFY_SECONDS)
+            self._notifying = threading.Thread(target=deliver, name="batchkit-notify-pass", daemon=True)
+            self._notifying.start()
 
     def _collect(self, runner: Runner, give_up_at: float) -> None:
         if not is_due(runner, self._evaluation_retries):

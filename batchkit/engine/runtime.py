@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from batchkit.engine.announcements import Announcer
 from batchkit.engine.driver import Drive
 from batchkit.engine.observer import DO_NOTHING, Observer
 from batchkit.engine.outage import StoreOutage
@@ -30,6 +31,8 @@ from batchkit.files.shared_spool import SharedSpool
 from batchkit.files.spool import Spool, scratch_folder
 from batchkit.leases import LeaseKeeper, dead_among, is_certainly_dead, new_owner
 from batchkit.models import ShardState
+from batchkit.notifications.delivery import Delivery
+from batchkit.notifications.targets import targets_of
 from batchkit.provider.groq.client import GroqProvider, credential_digest
 from batchkit.provider.options import HttpOptions
 from batchkit.steps import cancel, clean, export, resubmit, split
@@ -59,8 +62,11 @@ _REASONS = {
     DriveUntil.SUBMITTED: "everything was submitted",
     DriveUntil.ONE_PASS: "the command waits for no batch",
 }
+#: How long the end of a command may wait for its notifications.
+NOTIFY_SECONDS = 10.0
 #: The exit code of a command after Ctrl-C.
 _INTERRUPTED = 130
+_REASON_INTERRUPTED = "interrupted"
 #: A workload that has no shard in any of these states has nothing at the provider: not a file, not a batch.
 _SENT = tuple(state for state in ShardState if state not in {ShardState.PLANNED, ShardState.WITHDRAWN})
 
@@ -103,16 +109,26 @@ class Runner:
             self.spool.close()
             self.store.close()
             raise
+        targets = targets_of(settings)
+        self._has_targets = bool(targets)
+        #: Writes the events that users are notified of.
+        self.announcer = Announcer(self.store, targets, owner=self.owner, clock=clock)
+        self._delivery = Delivery(self.store, targets, owner=self.owner, clock=clock, wait=self._wait)
         self._presence = Presence(self.store, owner=self.owner, verb=verb, clock=clock, trouble=self.trouble)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        self.close(_reason(error))
+        reason = _reason(error)
+        # Whoever interrupts a command does not want to wait: the next command delivers.
+        self.close(reason, notify_seconds=0.0 if reason == _REASON_INTERRUPTED else NOTIFY_SECONDS)
 
-    def close(self, reason: str = "the command ended") -> None:
-        """Give up the leases and close the connections; ``reason`` is told of the workloads that are still driven."""
+    def close(self, reason: str = "the command ended", *, notify_seconds: float = 0.0) -> None:
+        """Give up the leases and close the connections; ``reason`` is told of the workloads that are still driven.
+
+        In between notifications are delivered, for ``notify_seconds`` at most.
+        """
         self._presence.close(reason)
         # Whatever still runs in a thread of its own is not waited for, and ends at its next step.
         self.threads.stopping.set()
@@ -123,10 +139,17 @@ class Runner:
                 shards.leave_submitting(connection, self.owner, now=self.clock())
                 shards.release(connection, self.owner)
                 workloads.release_lease(connection, self.owner)
+        if notify_seconds:
+            self.notify(notify_seconds)
         if self._own_provider is not None:
             self._own_provider.close()
         self.spool.close()
         self.store.close()
+
+    def notify(self, within_seconds: float) -> None:
+        """Deliver the notifications that are due, this process's and others', for ``within_seconds`` at most; raises nothing."""
+        if self._has_targets:
+            self._delivery.deliver(within_seconds, self.announcer.take_unsaved())
 
     @property
     def provider(self) -> Provider:
@@ -309,12 +332,14 @@ class Runner:
             self._hold_leases()
             self._check_split(workload_id)
             self._check_credential(workload_id)
+            self.announcer.began(workload_id)
             self._presence.began(workload_id, is_one_pass=is_one_pass)
 
         def ended(progress: Progress | None, error: BaseException | None) -> None:
             is_finished = progress is not None and progress.is_finished
             reason = _reason(error) if progress is None else "finished" if is_finished else _REASONS[until]
             self._presence.stopped(workload_id, reason, is_finished=is_finished, is_one_pass=is_one_pass)
+            self.announcer.ended(workload_id, error, is_finished=is_finished, is_one_pass=is_one_pass)
 
         return Drive(workload_id, self._pending_work(), until=until, stop_at=stop_at, begin=begin, ended=ended)
 
@@ -447,6 +472,7 @@ class Runner:
             ),
             transfers=settings.transfers,
             stopping=self.threads.stopping,
+            merged=self.announcer.merged,
         )
 
     def _hold_leases(self) -> None:
@@ -515,13 +541,13 @@ def _reason(error: BaseException | None) -> str:
     if error is None:
         return "the command ended"
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
+        return _REASON_INTERRUPTED
     if isinstance(error, BatchkitError):
         return error.message
     code = getattr(error, "exit_code", None)
     if code is None:
         return f"{type(error).__name__}: {error}"
-    return "interrupted" if code == _INTERRUPTED else "the command ended"
+    return _REASON_INTERRUPTED if code == _INTERRUPTED else "the command ended"
 
 
 def _open_spool(settings: Settings, owner: str) -> Spool:

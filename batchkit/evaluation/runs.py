@@ -16,6 +16,7 @@ from batchkit.annotation.orders import ensure_workload
 from batchkit.annotation.recipe import load_recipe
 from batchkit.annotation.render import Renderer
 from batchkit.datasets import open_table
+from batchkit.engine.announcements import EvaluationEnd
 from batchkit.errors import UsageError, WorkloadConflict
 from batchkit.evaluation.judging import (
     agreement_with_people,
@@ -147,6 +148,9 @@ def conclude(
     text = SUMMARY.dump_json(found).decode()
     with runner.store.write() as connection:
         is_ours = evaluations.finish(connection, evaluation.id, verdict=found.verdict, summary=text, at=finished_at)
+        if is_ours:
+            end = EvaluationEnd(found.suite, found.verdict, found.previous, found.failed_answers)
+            runner.announcer.concluded(connection, run=found.run, workload=evaluation.workload, at=finished_at, end=end)
     return Conclusion(found if is_ours else summary(runner, evaluation.name), is_ours)
 
 

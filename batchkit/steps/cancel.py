@@ -45,6 +45,8 @@ def cancel(context: StepContext, workload_id: WorkloadId) -> StepReport:
         running = batches.open_of_workload(connection, workload_id)
     with context.store.write() as connection:
         cancelled = requests.cancel_pending(connection, workload_id)
+        if cancelled:
+            context.merged(connection, workload_id)
     report = StepReport({"cancelled": cancelled})
     for shard in unsent:
         try:
@@ -87,6 +89,7 @@ def _withdraw(context: StepContext, shard: Shard) -> StepReport:
     with context.store.write() as connection:
         count = requests.move_back(connection, shard, RequestState.CANCELLED)
         shards.transition(connection, shard, ShardState.WITHDRAWN, at=context.clock(), detail="cancelled")
+        context.merged(connection, shard.workload_id)
     return StepReport({"cancelled": count})
 
 

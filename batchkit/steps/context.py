@@ -12,8 +12,11 @@ from batchkit.steps.memory import BackgroundCalls, FailureMemory, ProbeMemory
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from sqlalchemy.engine import Connection
+
     from batchkit.errors import BatchkitError, ProviderError
     from batchkit.files.spool import Spool
+    from batchkit.models import WorkloadId
     from batchkit.provider.base import Provider
     from batchkit.store.engine import Store
 
@@ -34,7 +37,8 @@ class StepContext:
     """Parts and numbers for the steps. ``owner`` signs the leases, ``clock`` gives Unix seconds, ``transfers`` counts threads.
 
     ``stopping`` is set when the user does not want to wait: a step then ends as soon as what it has begun is done. ``probes``,
-    ``failures`` and ``fetches`` are what this process remembers between passes (see ``memory``).
+    ``failures`` and ``fetches`` are what this process remembers between passes (see ``memory``). ``merged`` is called at the end of
+    each transaction that may finish the workload, and raises nothing.
     """
 
     store: Store
@@ -45,6 +49,7 @@ class StepContext:
     timing: Timing
     transfers: int
     stopping: Event = field(default_factory=Event)
+    merged: Callable[[Connection, WorkloadId], None] = lambda _connection, _workload_id: None
     probes: ProbeMemory = field(default_factory=ProbeMemory)
     failures: FailureMemory = field(default_factory=FailureMemory)
     fetches: BackgroundCalls[Any] = field(init=False)

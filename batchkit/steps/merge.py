@@ -232,6 +232,7 @@ def _merge_once(context: StepContext, workload: Workload, fetched: _Fetched, *, 
             output_sha256=fetched.output.sha256 if fetched.output else None,
             error_sha256=fetched.error.sha256 if fetched.error else None,
         )
+        context.merged(connection, workload.id)
     return report
 
 

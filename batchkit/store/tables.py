@@ -259,6 +259,23 @@ runners = Table(
     Column("until", Float),
 )
 
+# The outbox of notifications. ``id`` names the event, so that several processes that see one write it once; ``report`` is JSON.
+notifications = Table(
+    "notifications",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("target", Text, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("report", Text, nullable=False),
+    Column("lease_owner", Text),
+    Column("lease_until", Float),
+    Column("tries", Integer, nullable=False, server_default=text("0")),
+    Column("delivered_at", Float),
+    Column("last_error", Text),
+)
+
 # One run of a suite. ``definition`` is the suite as it was, so that whoever finishes the run needs nothing but this database.
 evaluations = Table(
     "evaluations",

@@ -1,6 +1,6 @@
-"""Which model answered and which tier served: numbers in ``results``, their names in a table, and both in the views.
+"""Which model answered and which tier served: numbers in ``results``, their names in a table, and both in the views. And the outbox.
 
-Old results have neither. Each part of this revision has its own pair of functions below; ``upgrade`` calls them in order, ``downgrade``
+Old results have neither model nor tier. Each part of this revision has its own pair of functions below; ``upgrade`` calls them in order, ``downgrade``
 in the reverse order.
 """
 
@@ -38,13 +38,15 @@ _FAILED = (
 
 
 def upgrade() -> None:
-    """Add the table of names and its columns, and define the views anew."""
+    """Add the table of names and its columns, define the views anew, and add the outbox of notifications."""
     _add_names()
     _show_names()
+    _add_outbox()
 
 
 def downgrade() -> None:
     """Forget all of it."""
+    _drop_outbox()
     _hide_names()
     _drop_names()
 
@@ -79,6 +81,28 @@ def _hide_names() -> None:
     answer = before._sqlite_answer() if _is_sqlite() else before._postgres_answer()
     failed = _revision("0001")._views(op.get_bind().dialect.name)["failed"]
     _define(succeeded=before._SELECT.format(answer=answer), failed=failed)
+
+
+def _add_outbox() -> None:
+    op.create_table(
+        "notifications",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("target", sa.Text(), nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("report", sa.Text(), nullable=False),
+        sa.Column("lease_owner", sa.Text()),
+        sa.Column("lease_until", sa.Float()),
+        sa.Column("tries", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("delivered_at", sa.Float()),
+        sa.Column("last_error", sa.Text()),
+        sa.PrimaryKeyConstraint("id", "target", name="notifications_pkey"),
+    )
+
+
+def _drop_outbox() -> None:
+    op.drop_table("notifications")
 
 
 def _define(**views: str) -> None:

@@ -158,6 +158,9 @@ class ScriptedRunner:
         progress = make_progress(workload) if self.away is None else make_progress(workload, succeeded=5)
         return progress
 
+    def notify(self, within_seconds: float) -> None:
+        """Deliver nothing: no event is written here."""
+
     def run_wave(self, wave: Wave) -> StepReport:
         """Do as the next outcome says."""
         self.diary.append(("wave", wave))

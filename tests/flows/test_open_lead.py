@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from batchkit.flows import leading
+from batchkit.flows import leading, tasks
 from batchkit.flows.reporting import PrefectObserver, ReportThread
 
 from batchkit.engine.runtime import Runner
+from batchkit.engine.waves import DriveUntil
 from tests.flows.support import Kept
+from tests.notifications.hook import running_hook
+from tests.workloads import write_mixed
 
 
 def test_a_worker_closes_its_runner_only_when_a_list_that_is_read_beside_the_pass_has_been_read(tmp_path, monkeypatch):
@@ -18,9 +21,9 @@ def test_a_worker_closes_its_runner_only_when_a_list_that_is_read_beside_the_pas
     closed = threading.Event()
     close = Runner.close
 
-    def close_and_tell(runner, *reason):
+    def close_and_tell(runner, *reason, **limits):
         closed.set()
-        close(runner, *reason)
+        close(runner, *reason, **limits)
 
     monkeypatch.setattr(Runner, "close", close_and_tell)
     monkeypatch.setattr(leading, "_prefect_observer", lambda *_given: PrefectObserver(Kept(), ReportThread(), {}))
@@ -35,3 +38,29 @@ def test_a_worker_closes_its_runner_only_when_a_list_that_is_read_beside_the_pas
 
     assert closed.is_set()
     assert closed_before_the_end == [False]
+
+
+def test_workers_that_pass_at_the_same_time_tell_the_end_of_a_workload_once(open_bench, tmp_path, monkeypatch):
+    """What a worker's flow has finished is delivered when it closes, with leases that are free by then."""
+    bench = open_bench()
+    workload = bench.split(write_mixed(tmp_path / "input.jsonl", 40), shard_lines=20)
+    monkeypatch.setattr(leading, "_prefect_observer", lambda *_given: PrefectObserver(Kept(), ReportThread(), {}))
+
+    async def perform(wave):
+        return await asyncio.to_thread(leading.current_lead.get().run_wave, wave)
+
+    monkeypatch.setattr(tasks, "perform", perform)
+
+    async def worker():
+        async with leading.open_lead() as lead:
+            await lead.drive(workload, DriveUntil.FINISHED)
+
+    async def both():
+        # Each in a context of its own, as two processes would be.
+        await asyncio.gather(asyncio.create_task(worker()), asyncio.create_task(worker()))
+
+    with running_hook() as hook:
+        settings = bench.runner.settings.model_copy(update={"notify_url": hook.url})
+        monkeypatch.setattr(leading, "load_settings", lambda: settings)
+        asyncio.run(both())
+        assert hook.kinds == ["finished"]

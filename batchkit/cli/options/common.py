@@ -31,6 +31,7 @@ _PASSWORD_OPTION = re.compile(r"([?&](?:ssl)?password=)[^&\s]*", re.IGNORECASE)
 WHERE = "Where things are"
 CUTTING = "Cutting and retrying"
 WAITING = "Waiting"
+NOTIFYING = "Notifications"
 
 Name = Annotated[
     str,
@@ -117,6 +118,17 @@ Timeout = Annotated[
         min=0,
         help="Stop watching after so long, with exit code 4; the batches keep running (default no limit).",
         rich_help_panel=WAITING,
+        show_default=False,
+    ),
+]
+OnFinish = Annotated[
+    str | None,
+    typer.Option(
+        "--on-finish",
+        metavar="COMMAND",
+        help="Run COMMAND when a workload or evaluation ends, or when an outage stops it; it gets a JSON report on stdin"
+        " (BATCHKIT_ON_FINISH).",
+        rich_help_panel=NOTIFYING,
         show_default=False,
     ),
 ]

@@ -64,6 +64,7 @@ class DriveFlags:
     verbose: common.Verbose = False
     poll_interval: common.PollInterval = None
     timeout: common.Timeout = None
+    on_finish: common.OnFinish = None
     home: common.Home = None
     database_url: common.DatabaseUrl = None
     base_url: common.BaseUrl = None
@@ -83,7 +84,7 @@ class DriveFlags:
     def settings(self, cut: CutFlags | None = None) -> Settings:
         """Read the settings under these flags. Raises ``ConfigurationError``."""
         given = {} if cut is None else asdict(cut)
-        return self.where.settings(poll_interval_seconds=self.poll_interval, **given)
+        return self.where.settings(poll_interval_seconds=self.poll_interval, on_finish=self.on_finish, **given)
 
 
 def spread(verb: Verb) -> Verb:

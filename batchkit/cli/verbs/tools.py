@@ -18,6 +18,7 @@ def serve(
     interval: Annotated[
         float, typer.Option("--interval", metavar="SECONDS", min=1, help="How often the open workloads are advanced.")
     ] = 60,
+    on_finish: common.OnFinish = None,
     verbose: common.Verbose = False,
     home: common.Home = None,
     database_url: common.DatabaseUrl = None,
@@ -45,7 +46,7 @@ def serve(
 
     err = console.stderr()
     console.log_to(err, verbose=verbose)
-    settings = common.Where(home, database_url, base_url, accept_other_key).settings()
+    settings = common.Where(home, database_url, base_url, accept_other_key).settings(on_finish=on_finish)
     console.say(err, f"advancing every open workload every {interval:g} s; Ctrl-C ends it")
     with driving.interruptible(err, lambda: outcome.interrupted_all(again=common.same_command())):
 

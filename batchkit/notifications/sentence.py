@@ -1,0 +1,36 @@
+"""A notification as one sentence for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from batchkit import formatting
+
+
+def sentence_of(report: dict[str, Any]) -> str:
+    """Write what a report tells (see ``batchkit.engine.announcements``) in one plain sentence."""
+    subject = report.get("run") or report.get("workload") or "a workload"
+    told = _told(report)
+    match report["kind"]:
+        case "stopped":
+            return f"batchkit stopped working on {subject}: {report['reason']}" + (f"; {told}" if told else "")
+        case "regressed":
+            previous = (report.get("evaluation") or {}).get("previous")
+            beside = f" compared with {previous}" if previous else ""
+            return f"batchkit: the evaluation {subject} regressed{beside}"
+        case _:
+            return f"batchkit: {subject} is finished: {told}"
+
+
+def _told(report: dict[str, Any]) -> str:
+    if report.get("evaluation"):
+        failed = report["evaluation"]["failed_answers"]
+        return f"{report['evaluation']['verdict']}, {formatting.counted(failed, 'answer')} failed"
+    counts = report.get("requests")
+    if counts is None:
+        return ""
+    total = formatting.counted(counts["total"], "request")
+    if counts["succeeded"] == counts["total"]:
+        return f"all {total} succeeded"
+    others = [f"{counts[name]:,} {name}" for name in ("failed", "cancelled") if counts[name]]
+    return ", ".join([f"{counts['succeeded']:,} of {total} succeeded", *others])

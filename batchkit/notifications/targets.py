@@ -1,0 +1,189 @@
+"""Where notifications go. Both kinds keep to a time limit, and neither tells its address or its secrets in an error."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import shlex
+import signal
+import subprocess
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
+
+import batchkit
+from batchkit.files import jsonl
+from batchkit.notifications.sentence import sentence_of
+from batchkit.provider.access import is_loopback
+from batchkit.settings import environment_for_others
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from batchkit.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+#: The names that the rows of the outbox have for the two.
+WEB, COMMAND = "web", "command"
+
+_WEB_SECONDS = 5.0
+_COMMAND_SECONDS = 10.0
+_KILLED_SECONDS = 1.0
+_LOGGED_CHARACTERS = 2_000
+_SERVER_ERROR = 500
+#: Refusals that may pass: request timeout, too many requests.
+_PASSING = frozenset({408, 429})
+
+
+class NotDelivered(Exception):
+    """A try failed; ``may_pass`` says whether the next one in a moment may do better. The message names no address."""
+
+    def __init__(self, message: str, *, may_pass: bool) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
+
+
+class Target(Protocol):
+    """Takes reports."""
+
+    def send(self, report: dict[str, Any], *, within_seconds: float) -> None:
+        """Hand over one report, within the target's own limit and ``within_seconds``. Raises ``NotDelivered``."""
+
+
+def targets_of(settings: Settings) -> dict[str, Target]:
+    """Make the targets that the settings name, by the names of their rows."""
+    found: dict[str, Target] = {}
+    if settings.notify_url is not None:
+        found[WEB] = WebTarget(
+            settings.notify_url,
+            is_slack=settings.notify_format == "slack",
+            allow_insecure_http=settings.allow_insecure_http,
+        )
+    if settings.on_finish is not None:
+        found[COMMAND] = CommandTarget(settings.on_finish)
+    return found
+
+
+class WebTarget:
+    """Sends a report with POST. Redirects are not followed; http:// goes to this machine only, unless that is allowed."""
+
+    def __init__(self, url: str, *, is_slack: bool, allow_insecure_http: bool) -> None:
+        self._url = url
+        self._is_slack = is_slack
+        address = urlsplit(url)
+        self._host = address.hostname or ""
+        self._is_refused = address.scheme == "http" and not allow_insecure_http and not is_loopback(self._host)
+        # A proxy cannot reach this machine.
+        proxies = [ProxyHandler({})] if is_loopback(self._host) else []
+        self._opener = build_opener(_NoRedirects, *proxies)
+
+    def send(self, report: dict[str, Any], *, within_seconds: float) -> None:
+        """POST the report, or a text for Slack; any 2xx is success."""
+        if self._is_refused:
+            raise NotDelivered(
+                f"{self._host}: the address begins with http:// and is not on this machine; nothing was sent",
+                may_pass=False,
+            )
+        seconds = min(_WEB_SECONDS, within_seconds)
+        body = jsonl.dumps({"text": _for_slack(sentence_of(report))} if self._is_slack else report)
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": f"batchkit/{batchkit.__version__}",
+            "X-Batchkit-Event": report["id"],
+        }
+        _within(seconds, lambda: self._post(body, headers, seconds), late=f"{self._host}: no answer in {seconds:.0f} s")
+
+    def _post(self, body: bytes, headers: dict[str, str], seconds: float) -> None:
+        try:
+            request = Request(self._url, data=body, headers=headers, method="POST")  # noqa: S310 - http or https: the settings see to it
+            self._opener.open(request, timeout=seconds).close()
+        except HTTPError as error:
+            error.close()
+            may_pass = error.code >= _SERVER_ERROR or error.code in _PASSING
+            raise NotDelivered(f"{self._host}: HTTP {error.code}", may_pass=may_pass) from None
+        except Exception as error:  # noqa: BLE001 - whatever it is, its own words may quote the address
+            raise NotDelivered(f"{self._host}: {_reason_of(error)}", may_pass=True) from None
+
+
+class CommandTarget:
+    """Runs a command without a shell; the report is one line of JSON on its stdin. It gets no secret of ours."""
+
+    def __init__(self, command: str) -> None:
+        self._words = shlex.split(command)
+
+    def send(self, report: dict[str, Any], *, within_seconds: float) -> None:
+        """Run the command to its end. An exit code other than 0 is only logged: the report was handed over."""
+        seconds = min(_COMMAND_SECONDS, within_seconds)
+        name = os.path.basename(self._words[0])  # noqa: PTH119 - a word, not a path of ours
+        try:
+            process = subprocess.Popen(  # noqa: S603 - the user's own command
+                self._words,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=environment_for_others(),
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            raise NotDelivered(f"{name} cannot be started: {_reason_of(error)}", may_pass=False) from None
+        try:
+            output, _ = process.communicate(jsonl.dumps(report) + b"\n", timeout=seconds)
+        except subprocess.TimeoutExpired:
+            _kill(process)
+            raise NotDelivered(f"{name} took more than {seconds:.0f} s and was killed", may_pass=False) from None
+        logger.debug("%s: %s", name, output.decode(errors="replace")[:_LOGGED_CHARACTERS].rstrip())
+        if process.returncode:
+            logger.warning("the command for notifications, %s, ended with exit code %d", name, process.returncode)
+
+
+class _NoRedirects(HTTPRedirectHandler):
+    def redirect_request(self, *_arguments: object) -> None:
+        """Make the reply an error: another host would get what is meant for this one."""
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a command with everything that it has started."""
+    with suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with suppress(subprocess.TimeoutExpired):
+        process.communicate(timeout=_KILLED_SECONDS)
+
+
+def _within(seconds: float, call: Callable[[], None], *, late: str) -> None:
+    """Do a call in a thread for ``seconds`` at most: the time-out of a connection is only for each of its steps."""
+    ended: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 - raised in the thread that waits
+            ended.put(error)
+        else:
+            ended.put(None)
+
+    threading.Thread(target=work, name="batchkit-notify-try", daemon=True).start()
+    try:
+        error = ended.get(timeout=seconds)
+    except queue.Empty:
+        raise NotDelivered(late, may_pass=True) from None
+    if error is not None:
+        raise error
+
+
+def _reason_of(error: Exception) -> str:
+    """Name an error without quoting it."""
+    cause = error.reason if isinstance(error, URLError) and isinstance(error.reason, OSError) else error
+    if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
+        return os.strerror(cause.errno)
+    return type(cause).__name__
+
+
+def _for_slack(text: str) -> str:
+    for sign, written in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+        text = text.replace(sign, written)
+    return text

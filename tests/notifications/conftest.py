@@ -1,0 +1,37 @@
+"""A web hook, and the benches and commands of other folders."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.notifications.hook import Hook, running_hook
+from tests.steps.conftest import open_bench
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+__all__ = ["open_bench"]
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    """Serve a web hook on loopback."""
+    with running_hook() as running:
+        yield running
+
+
+@pytest.fixture
+def script(tmp_path) -> Callable[[str], tuple[str, Path]]:
+    """Give a function that writes a Python script; returns its command line and the file that ``OUT`` names in it."""
+
+    def write(code: str) -> tuple[str, Path]:
+        path, out = tmp_path / "on finish.py", tmp_path / "out.txt"
+        path.write_text(f"OUT = {str(out)!r}\n{code}", encoding="utf-8")
+        return shlex.join([sys.executable, str(path)]), out
+
+    return write
