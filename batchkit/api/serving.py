@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -37,6 +37,8 @@ _PASS_SECONDS = 5.0
 _STOP_SECONDS = 2.0
 _CLOSE_SECONDS = 2.0
 _FIRST_RETRY_SECONDS = 1.0
+#: A signal is handled within this time at the latest.
+_SIGNAL_SECONDS = 0.5
 
 
 def serve(
@@ -127,7 +129,7 @@ class Schedule:
         try:
             with self._signals():
                 threading.Thread(target=self._loop, args=(runner, ticks), name="batchkit-schedule", daemon=True).start()
-                ended = self._news.get()
+                ended = self._next_news()
                 if ended is None:
                     self._stop_all(runner)
                 elif ended.error is not None:
@@ -141,6 +143,15 @@ class Schedule:
             closing.join(close_within)
 
     # In the main thread
+
+    def _next_news(self) -> _LoopEnded | None:
+        """Wait for the end of the passes, or for a signal.
+
+        In steps: a signal that another thread of the process takes wakes nobody up here, and is handled at the next step.
+        """
+        while True:
+            with suppress(queue.Empty):
+                return self._news.get(timeout=_SIGNAL_SECONDS)
 
     def _stop_all(self, runner: Runner) -> None:
         runner.threads.stopping.set()

@@ -258,7 +258,7 @@ def raising(code: int) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize(
-    ("code", "words"), [(errno.ENOSPC, "free some space"), (errno.EROFS, "read-only"), (errno.EIO, "look at the disk")]
+    ("code", "words"), [(errno.ENOSPC, "free some space"), (errno.EROFS, "read-only"), (errno.EIO, "check the disk")]
 )
 @pytest.mark.parametrize("function", ["fsync", "open"])
 def test_a_full_disk_is_not_the_providers_fault(

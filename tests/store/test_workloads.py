@@ -281,8 +281,9 @@ def _rows(connection):
     return {
         table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
         for table in metadata.sorted_tables
-        # How a run of an evaluation ended is kept when its workload is cleaned away, and names are everybody's.
-        if not table.name.startswith(("evaluation", "scores", "names"))
+        # How a run of an evaluation ended is kept when its workload is cleaned away, names are everybody's, and an event is
+        # delivered all the same.
+        if not table.name.startswith(("evaluation", "scores", "names", "notifications"))
     }
 
 
