@@ -282,8 +282,10 @@ def test_serve_advances_what_is_open_until_it_is_told_to_end(
         assert runner.progress(workload.id).all_succeeded
     runs = ask("/flow_runs/filter", flows={"name": {"any_": ["advance_workloads"]}})
     assert len(runs) > before
-    assert {run["state_type"] for run in runs} <= {"COMPLETED"}
-    assert any("work: " in run["state"]["message"] for run in runs)
+    # Other tests of this session have runs of their own at the same server.
+    mine = [run for run in runs if "work: 40 of 40 answered" in run["state"]["message"]]
+    assert mine
+    assert {run["state_type"] for run in mine} == {"COMPLETED"}
 
 
 def test_a_server_that_hangs_holds_up_neither_the_work_nor_its_end(prefect_api, open_settings, tmp_path, told):
