@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -35,7 +36,7 @@ def test_a_run_tells_its_end_to_the_command_and_to_the_hook(batchkit, open_emula
     (report,) = told(out)
     assert hook.reports == [report]
     assert (report["kind"], report["exit_code"], report["workload"]) == ("failed", 3, "input")
-    assert report["output"].endswith("/work/out.jsonl")
+    assert Path(report["output"]) == Path("out.jsonl").resolve()
     assert batchkit("run", source, "--no-prefect", "-o", "out.jsonl", "--on-finish", command).code == 3
     assert len(told(out)) == len(hook.bodies) == 1
 
