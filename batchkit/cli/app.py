@@ -6,7 +6,8 @@ import os
 import sys
 import tempfile
 import traceback
-from typing import TYPE_CHECKING, Annotated
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -83,7 +84,7 @@ def run_command(words: Sequence[str]) -> int:
     is_verbose = bool(_VERBOSE_FLAGS & set(words))
     console.log_to(err, verbose=is_verbose)
     try:
-        app(args=list(words), prog_name="batchkit")
+        _click_command()(args=list(words), prog_name="batchkit")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except BatchkitError as error:
@@ -98,6 +99,12 @@ def run_command(words: Sequence[str]) -> int:
         _report_bug(error, is_verbose=is_verbose)
         return 1
     return exits.SUCCEEDED
+
+
+@cache
+def _click_command() -> Any:
+    # Built from the signatures of all verbs, which takes longer than many a command does.
+    return typer.main.get_command(app)
 
 
 def _report_bug(error: Exception, *, is_verbose: bool) -> None:

@@ -13,16 +13,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import httpx  # noqa: F401 - what a command needs is imported once, here, and not in each child
-import psycopg  # noqa: F401 - as above
-
 import batchkit
 from batchkit.cli.app import run_command
 from batchkit.cli.driving import leave
-from batchkit.engine import runtime  # noqa: F401 - as above
 from batchkit.errors import BatchkitError
 from batchkit.files import jsonl
-from batchkit.settings import load_settings
 from batchkit.steps import memory
 from batchkit.store import engine
 from tests import processes
@@ -37,9 +32,7 @@ if TYPE_CHECKING:
     from batchkit.store.engine import Limits
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.proof.child"])
-# Reading settings fills caches of pydantic that every child would fill anew.
-load_settings()
+_CONTEXT.set_forkserver_preload(["tests.proof.preload", "tests.proof.child"])
 #: The first pause of a shard after an error that nobody expected: 5 s outside of the proof.
 _FIRST_PAUSE_SECONDS = 0.2
 

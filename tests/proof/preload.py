@@ -1,0 +1,41 @@
+"""What every command loads, loaded once: the server process imports this module, and each command is forked from it."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import pkgutil
+import tempfile
+from pathlib import Path
+
+import batchkit
+from batchkit.cli import app
+from batchkit.settings import load_settings
+from batchkit.store import migrate
+from batchkit.store.engine import Store
+
+# `flows` loads Prefect, which most commands go without; a plugin of pytest belongs to pytest's process.
+_LEFT_OUT = ("batchkit.flows", "batchkit.__main__", "batchkit.emulator.pytest_plugin")
+
+
+def _load_everything() -> None:
+    for module in pkgutil.walk_packages([str(Path(batchkit.__file__).parent)], "batchkit."):
+        if not module.name.startswith(_LEFT_OUT):
+            importlib.import_module(module.name)
+    for name in ("httpcore", "numpy", "psycopg", "psycopg_binary"):
+        importlib.import_module(name)
+
+
+def _fill_caches() -> None:
+    """Build the command line, read settings and migrate a database: all of that keeps what it has made."""
+    app._click_command()
+    load_settings()
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(f"sqlite:///{folder}/batchkit.db")
+        migrate.upgrade(store)
+        store.close()
+
+
+_load_everything()
+_fill_caches()
+gc.freeze()
