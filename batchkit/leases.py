@@ -13,7 +13,6 @@ import re
 import secrets
 import socket
 import subprocess
-import threading
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 _FIELDS = 5
 _UNKNOWN = "-"
@@ -131,26 +130,3 @@ def described(owner: str) -> str:
 def dead_among(owners: Iterable[str]) -> list[str]:
     """Pick the owners that are certainly dead."""
     return [owner for owner in owners if is_certainly_dead(owner)]
-
-
-class LeaseKeeper:
-    """A thread that calls ``renew`` every ``interval_seconds`` until closed. An error of one call is left to the next."""
-
-    def __init__(self, renew: Callable[[], None], interval_seconds: float) -> None:
-        self._renew = renew
-        self._interval_seconds = interval_seconds
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="batchkit-leases", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._closing.wait(self._interval_seconds):
-            try:
-                self._renew()
-            except Exception:  # noqa: BLE001, S112 - a lease that could not be renewed is found out by the next guarded write
-                continue
-
-    def close(self) -> None:
-        """Stop renewing."""
-        self._closing.set()
-        self._thread.join()

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from batchkit.errors import SplitUnfinished
-from batchkit.leases import described, is_certainly_dead
+from batchkit.leases import is_certainly_dead
 from batchkit.models import ShardState, Usage
 from batchkit.store import batches, requests, runners, shards, waits, work_time, workloads
 from batchkit.store.shards import Resubmitted
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from batchkit.models import Batch, FailureReason, RequestCountsByState, Workload, WorkloadId
+    from batchkit.models import Batch, FailureReason, RequestCountsByState, Workload
     from batchkit.store.runners import RunnerRow
     from batchkit.store.waits import OpenShards, Refusal
 
@@ -207,26 +206,6 @@ def _runners(connection: Connection, workload: Workload, now: float) -> tuple[tu
     alive = tuple(row for row in rows if row.seen_at > now - UNSEEN_SECONDS and not is_certainly_dead(row.owner))
     lost = [row for row in rows if row not in alive and row.workload_id == workload.id]
     return alive, max(lost, key=lambda row: row.seen_at, default=None)
-
-
-def check_split(connection: Connection, workload_id: WorkloadId, *, now: float) -> None:
-    """See that the workload's input is split whole at ``now`` (Unix seconds).
-
-    Raises ``SplitUnfinished``, which says who is splitting it or that its split was interrupted, and ``UnknownWorkload``.
-    """
-    name = workloads.get(connection, workload_id).name
-    status = workloads.split_status(connection, workload_id, now=now)
-    if status.is_whole:
-        return
-    if status.owner is not None and not is_certainly_dead(status.owner):
-        raise SplitUnfinished(
-            f"workload {name!r} is being split by {described(status.owner)}; nothing of it is sent before it is split whole",
-            hint="wait for that command, or stop it",
-        )
-    raise SplitUnfinished(
-        f"workload {name!r}: its split was interrupted, and nothing of it was sent",
-        hint=f"run the same `run` command again, which begins the split anew, or remove it with `batchkit clean {name}`",
-    )
 
 
 def _state(connection: Connection, workload: Workload, counts: RequestCountsByState, *, now: float) -> WorkloadState:

@@ -135,7 +135,7 @@ def test_leases_of_the_dead_are_freed_when_the_spool_cannot_be_swept(leased, set
             raise SpoolError("cannot delete the left-overs")
 
         monkeypatch.setattr(runner.spool, "sweep", refuse)
-        runner._hold_leases()
+        runner._leases.hold()
         assert owners() == set()
     assert "cannot delete the left-overs" in caplog.text
 
@@ -147,9 +147,9 @@ def test_leases_of_the_dead_are_freed_when_the_first_try_failed(leased, settings
         with monkeypatch.context() as patch:
             patch.setattr(shards, "lease_owners", _away)
             with pytest.raises(StoreUnavailable):
-                runner._hold_leases()
+                runner._leases.hold()
         assert owners() == {"the dead one"}
-        runner._hold_leases()
+        runner._leases.hold()
         assert owners() == set()
 
 
