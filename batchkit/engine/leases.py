@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from batchkit.errors import SpoolError, StoreError
 from batchkit.leases import dead_among, is_certainly_dead
-from batchkit.store import shards, workloads
+from batchkit.store import shard_leases, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,8 +71,8 @@ class ProcessLeases:
         if self._are_dead_owners_freed:
             return
         with self._store.write() as connection:
-            for owner in dead_among(shards.lease_owners(connection) | workloads.lease_owners(connection)):
-                shards.release(connection, owner)
+            for owner in dead_among(shard_leases.lease_owners(connection) | workloads.lease_owners(connection)):
+                shard_leases.release(connection, owner)
                 workloads.release_lease(connection, owner)
         self._are_dead_owners_freed = True
         try:
@@ -92,7 +92,7 @@ class ProcessLeases:
         """Take the shards that ``owner`` still holds; returns them by number."""
         with self._store.write() as connection:
             until = self._clock() + self._lease_seconds
-            return shards.hand_over(connection, shard_ids, owner=owner, to=self._owner, until=until)
+            return shard_leases.hand_over(connection, shard_ids, owner=owner, to=self._owner, until=until)
 
     def give_up(self) -> None:
         """Stop renewing and give all leases up. While the database is away they run out by themselves."""
@@ -100,12 +100,12 @@ class ProcessLeases:
             return
         self.keeper.close()
         with suppress(StoreError), self._store.write() as connection:
-            shards.leave_submitting(connection, self._owner, now=self._clock())
-            shards.release(connection, self._owner)
+            shard_leases.leave_submitting(connection, self._owner, now=self._clock())
+            shard_leases.release(connection, self._owner)
             workloads.release_lease(connection, self._owner)
 
     def _renew(self) -> None:
         until = self._clock() + self._lease_seconds
         with self._store.write() as connection:
-            shards.renew_leases(connection, self._owner, until)
+            shard_leases.renew_leases(connection, self._owner, until)
             workloads.renew_leases(connection, self._owner, until)

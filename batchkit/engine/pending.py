@@ -18,7 +18,7 @@ from batchkit.models import ShardId, ShardState, WorkloadId
 from batchkit.steps import cancel, clocks, merge, poll, resubmit, settle, submit
 from batchkit.steps.context import StepReport
 from batchkit.steps.isolation import report_held
-from batchkit.store import shards, workloads
+from batchkit.store import shard_leases, shards, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -182,7 +182,7 @@ class PendingWork:
         states = (ShardState.ENDED, *_UNSENT, *(() if workload_id in self._settling else (ShardState.SUBMITTING,)))
         with self._context.store.read() as connection:
             owner, now = self._context.owner, self._context.clock()
-            due = shards.count_claimable(connection, workload_id, states, owner=owner, now=now, at_most=1)
+            due = shard_leases.count_claimable(connection, workload_id, states, owner=owner, now=now, at_most=1)
         return report_held(self._context) if due else StepReport({})
 
     def _unless_held(self, step: Callable[[WorkloadId], StepReport], workload_id: WorkloadId) -> StepReport:
@@ -247,10 +247,10 @@ class PendingWork:
         with self._context.store.write() as connection:
             now = self._context.clock()
             enough = _WAVE_SHARE * waves * size.most
-            due = shards.count_claimable(connection, workload_id, states, owner=owner, now=now, at_most=enough)
+            due = shard_leases.count_claimable(connection, workload_id, states, owner=owner, now=now, at_most=enough)
             limit = waves * min(max(-(-due // (_WAVE_SHARE * waves)), size.least), size.most)
             for state in states if due else ():
-                claimed = shards.claim(
+                claimed = shard_leases.claim(
                     connection,
                     workload_id,
                     state,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batchkit.steps.refusal import LONGEST_WAIT_SECONDS
-from batchkit.store import shards, workloads
-from batchkit.store.shards import LongestWaits
+from batchkit.store import shard_leases, workloads
+from batchkit.store.shard_leases import LongestWaits
 
 if TYPE_CHECKING:
     from batchkit.models import WorkloadId
@@ -35,5 +35,5 @@ def end_impossible_waits(context: StepContext, workload_id: WorkloadId, *, was_s
         past=0.0 if was_set_back else SET_BACK_SECONDS,
     )
     with context.store.write() as connection:
-        shards.end_impossible_waits(connection, workload_id, now=now, longest=longest)
+        shard_leases.end_impossible_waits(connection, workload_id, now=now, longest=longest)
         workloads.end_impossible_lease(connection, workload_id, beyond=now + longest.lease)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from batchkit.errors import BatchkitError, RowsHeld
 from batchkit.steps.context import StepReport
 from batchkit.steps.refusal import postpone
-from batchkit.store import shards
+from batchkit.store import shard_leases, shards
 
 if TYPE_CHECKING:
     from batchkit.models import ShardId
@@ -54,7 +54,7 @@ def _postpone(context: StepContext, shard_id: ShardId, seconds: float) -> int | 
     """Postpone the shard if it can be reached and is still ours; returns its number."""
     try:
         with context.store.write() as connection:
-            shards.leave_submitting(connection, context.owner, now=context.clock(), shard_ids=[shard_id])
+            shard_leases.leave_submitting(connection, context.owner, now=context.clock(), shard_ids=[shard_id])
         with context.store.read() as connection:
             shard = shards.get(connection, shard_id)
         postpone(context, shard, seconds)

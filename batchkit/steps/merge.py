@@ -24,7 +24,7 @@ from batchkit.steps.refusal import (
     postpone,
     step_aside,
 )
-from batchkit.store import batches, requests, shards, workloads
+from batchkit.store import batches, requests, shard_leases, shards, workloads
 from batchkit.store.bulk import bulk_for
 from batchkit.store.engine import keeps_alive
 
@@ -88,7 +88,7 @@ def _leave_running(context: StepContext, shard_ids: Sequence[ShardId]) -> StepRe
     """Keep the leases of shards whose files are still on their way, and ask for them again a little later."""
     with context.store.write() as connection:
         for shard_id in shard_ids:
-            shards.delay(connection, context.owner, shard_id, context.clock() + _SLOW_SECONDS)
+            shard_leases.delay(connection, context.owner, shard_id, context.clock() + _SLOW_SECONDS)
     noun = "file is" if len(shard_ids) == 1 else "files are"
     return StepReport({"still fetching": len(shard_ids)}, (f"{len(shard_ids)} slow {noun} still on the way",))
 

@@ -13,7 +13,7 @@ from batchkit.errors import AccountRefused, NotFound, ProviderError, StateConfli
 from batchkit.models import GONE, BatchStatus, ShardState
 from batchkit.steps.context import StepReport
 from batchkit.steps.isolation import is_of_one_shard, leave_for_later, report_held
-from batchkit.store import batches, events, shards
+from batchkit.store import batches, events, shard_leases, shards
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -166,7 +166,7 @@ def _write_down(context: StepContext, news: _News) -> StepReport:
     now = context.clock()
     if news.running or news.relieved:
         with context.store.write() as connection:
-            free_shards = shards.unheld(connection, [shard.id for shard in news.relieved])
+            free_shards = shard_leases.unheld(connection, [shard.id for shard in news.relieved])
             for shard in news.relieved:
                 if shard.id in free_shards:
                     shards.wait_until(connection, shard, 0, refusals=0)
@@ -175,7 +175,7 @@ def _write_down(context: StepContext, news: _News) -> StepReport:
     ended = passed_over = 0
     if news.ended:
         with context.store.write() as connection:
-            free_shards = shards.unheld(connection, [shard.id for shard, _, _ in news.ended])
+            free_shards = shard_leases.unheld(connection, [shard.id for shard, _, _ in news.ended])
             free = batches.unheld(connection, [batch.id for _, batch, _ in news.ended])
             for shard, batch, detail in news.ended:
                 if shard.id not in free_shards or batch.id not in free:

@@ -20,7 +20,7 @@ from batchkit.steps.context import StepReport
 from batchkit.steps.isolation import is_of_one_shard, leave_for_later
 from batchkit.steps.refusal import step_aside
 from batchkit.steps.submit import LOOKS_PER_SETTLE
-from batchkit.store import events, shards
+from batchkit.store import events, shard_leases, shards
 
 if TYPE_CHECKING:
     from batchkit.models import Batch, Shard, WorkloadId
@@ -49,7 +49,7 @@ def settle(context: StepContext, workload_id: WorkloadId) -> StepReport:
             report += _go_back(context, unborn)
     except AccountRefused:
         with context.store.write() as connection:
-            shards.release(connection, context.owner, [shard.id for shard in lost])
+            shard_leases.release(connection, context.owner, [shard.id for shard in lost])
         raise
     except ProviderError as error:
         for shard in lost:
@@ -68,10 +68,12 @@ def _take(context: StepContext, workload_id: WorkloadId) -> list[Shard]:
     """
     now = context.clock()
     with context.store.write() as connection:
-        for shard_id, holder in shards.take_over_submitting(connection, workload_id, owner=context.owner, now=now):
+        for shard_id, holder in shard_leases.take_over_submitting(
+            connection, workload_id, owner=context.owner, now=now
+        ):
             if holder != context.owner:
                 events.record(connection, workload_id, _TAKEN_OVER, at=now, shard_id=shard_id, detail="submitting")
-        return shards.claim(
+        return shard_leases.claim(
             connection,
             workload_id,
             ShardState.SUBMITTING,

@@ -39,7 +39,7 @@ from batchkit.steps.refusal import (
     withdraw,
     withdraw_too_large,
 )
-from batchkit.store import shards, workloads
+from batchkit.store import shard_leases, shards, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,10 +121,10 @@ def submit(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[Sh
 def _give_back(context: StepContext, shard_id: ShardId, *, not_before: float = 0.0) -> None:
     with context.store.write() as connection:
         # A creation may have been answered, and its answer not been written: the list may take as long again to show it.
-        shards.leave_submitting(connection, context.owner, now=context.clock(), shard_ids=[shard_id])
+        shard_leases.leave_submitting(connection, context.owner, now=context.clock(), shard_ids=[shard_id])
         if not_before:
-            shards.delay(connection, context.owner, shard_id, not_before)
-        shards.release(connection, context.owner, [shard_id])
+            shard_leases.delay(connection, context.owner, shard_id, not_before)
+        shard_leases.release(connection, context.owner, [shard_id])
 
 
 def _submit_one(context: StepContext, workload: Workload, shard_id: ShardId, stop: threading.Event) -> StepReport:

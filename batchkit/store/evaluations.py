@@ -9,23 +9,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
+from batchkit.store.rows import columns_for
 from batchkit.store.tables import RUNNING, evaluation_arms, evaluation_rows, evaluations, scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from sqlalchemy import Table
     from sqlalchemy.engine import Connection
 
 _ROWS_PER_STATEMENT = 1_000
-_ADD_ROWS = text(
-    "INSERT INTO evaluation_rows (evaluation_id, number, key, slices) VALUES (:evaluation_id, :number, :key, :slices)"
-    " ON CONFLICT (evaluation_id, number) DO NOTHING"
-)
-_ADD_SCORES = text(
-    "INSERT INTO scores (evaluation_id, scorer, seq, score, reason, detail)"
-    " VALUES (:evaluation_id, :scorer, :seq, :score, :reason, :detail)"
-    " ON CONFLICT (evaluation_id, scorer, seq) DO NOTHING"
-)
 
 
 class Arm(NamedTuple):
@@ -173,12 +166,12 @@ def runs_of(connection: Connection, suite: str) -> list[Evaluation]:
 
 def add_rows(connection: Connection, evaluation_id: int, rows: Iterable[RowOf]) -> None:
     """Note rows of the dataset; those that are there stay as they are."""
-    _add(connection, _ADD_ROWS, ({"evaluation_id": evaluation_id, **row._asdict()} for row in rows))
+    _add(connection, evaluation_rows, evaluation_id, rows)
 
 
 def add_scores(connection: Connection, evaluation_id: int, found: Iterable[ScoreOf]) -> None:
     """Write scores; those that are there stay as they are."""
-    _add(connection, _ADD_SCORES, ({"evaluation_id": evaluation_id, **score._asdict()} for score in found))
+    _add(connection, scores, evaluation_id, found)
 
 
 def finish(connection: Connection, evaluation_id: int, *, verdict: str, summary: str, at: float) -> bool:
@@ -194,28 +187,32 @@ def finish(connection: Connection, evaluation_id: int, *, verdict: str, summary:
 def rows_of(connection: Connection, evaluation_id: int) -> Iterator[RowOf]:
     """Read the rows of a run, in order."""
     query = (
-        select(evaluation_rows.c.number, evaluation_rows.c.key, evaluation_rows.c.slices)
+        select(*columns_for(RowOf, evaluation_rows))
         .where(evaluation_rows.c.evaluation_id == evaluation_id)
         .order_by(evaluation_rows.c.number)
     )
-    return (RowOf(*row) for row in connection.execute(query))
+    return map(RowOf._make, connection.execute(query))
 
 
 def scores_of(connection: Connection, evaluation_id: int, scorer: str) -> Iterator[ScoreOf]:
     """Read what one scorer made of a run's answers, in the order of the requests."""
-    columns = (scores.c.scorer, scores.c.seq, scores.c.score, scores.c.reason, scores.c.detail)
     query = (
-        select(*columns)
+        select(*columns_for(ScoreOf, scores))
         .where(scores.c.evaluation_id == evaluation_id, scores.c.scorer == scorer)
         .order_by(scores.c.seq)
     )
-    return (ScoreOf(*row) for row in connection.execute(query))
+    return map(ScoreOf._make, connection.execute(query))
 
 
-def _add(connection: Connection, statement: Any, values: Iterable[dict[str, Any]]) -> None:
-    left = iter(values)
+def _add(connection: Connection, table: Table, evaluation_id: int, rows: Iterable[RowOf | ScoreOf]) -> None:
+    names = table.columns.keys()
+    statement = text(
+        f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({', '.join(f':{name}' for name in names)})"  # noqa: S608 - names of our tables
+        f" ON CONFLICT ({', '.join(table.primary_key.columns.keys())}) DO NOTHING"
+    )
+    left = iter(rows)
     while chunk := list(islice(left, _ROWS_PER_STATEMENT)):
-        connection.execute(statement, chunk)
+        connection.execute(statement, [{"evaluation_id": evaluation_id, **row._asdict()} for row in chunk])
 
 
 def _first(connection: Connection, *conditions: Any) -> Evaluation | None:

@@ -13,6 +13,7 @@ from sqlalchemy import and_, bindparam, func, select
 
 from batchkit.models import RequestState, ShardId, ShardState
 from batchkit.store.attempts import spent_on_bad_answers
+from batchkit.store.rows import columns_for
 from batchkit.store.tables import FAILED, UNFINISHED, attempts, batches, bodies, events, requests, results, shards
 
 if TYPE_CHECKING:
@@ -118,25 +119,21 @@ class AnswerSample(NamedTuple):
 
 def shard_rows(connection: Connection, workload_id: WorkloadId) -> Iterator[ShardRow]:
     """Read the workload's shards by number, without those that were withdrawn."""
+    columns = columns_for(
+        ShardRow,
+        shards,
+        window=shards.c.completion_window,
+        lines=shards.c.line_count,
+        batch_status=batches.c.status,
+        batch_raw=batches.c.raw,
+    )
     query = (
-        select(
-            shards.c.number,
-            shards.c.state,
-            shards.c.endpoint,
-            shards.c.completion_window,
-            shards.c.line_count,
-            shards.c.succeeded,
-            shards.c.failed,
-            shards.c.expired,
-            shards.c.merged_at,
-            batches.c.status,
-            batches.c.raw,
-        )
+        select(*columns)
         .outerjoin(batches, batches.c.shard_id == shards.c.id)
         .where(shards.c.workload_id == workload_id, shards.c.state != "withdrawn")
         .order_by(shards.c.number)
     )
-    return (ShardRow(*row) for row in connection.execute(query))
+    return map(ShardRow._make, connection.execute(query))
 
 
 def moments(connection: Connection, workload_id: WorkloadId) -> list[Moments]:
@@ -254,23 +251,7 @@ def worst_seqs(
 
 def report_rows(connection: Connection, workload_id: WorkloadId, seqs: Sequence[int]) -> Iterator[ReportRow]:
     """Read requests with their results and answers, in the order of ``seqs``, a few at a time."""
-    columns = (
-        requests.c.seq,
-        requests.c.custom_id,
-        requests.c.state,
-        requests.c.attempts,
-        requests.c.expiries,
-        requests.c.shard_id,
-        requests.c.line_offset,
-        requests.c.line_length,
-        results.c.status_code,
-        results.c.error_code,
-        results.c.error_message,
-        results.c.finish_reason,
-        results.c.prompt_tokens,
-        results.c.completion_tokens,
-        bodies.c.body,
-    )
+    columns = columns_for(ReportRow, requests, results, bodies)
     for start in range(0, len(seqs), _ANSWERS_PER_READ):
         some = seqs[start : start + _ANSWERS_PER_READ]
         query = (
@@ -279,11 +260,11 @@ def report_rows(connection: Connection, workload_id: WorkloadId, seqs: Sequence[
             .outerjoin(bodies, _IS_ANSWER)
             .where(requests.c.workload_id == workload_id, requests.c.seq.in_(some))
         )
-        found = {row[0]: row for row in connection.execute(query)}
+        found = {row.seq: row for row in connection.execute(query)}
         for seq in some:
-            if seq in found:
-                *rest, body = found.pop(seq)
-                yield ReportRow._make([*rest, None if body is None else body.encode()])
+            row = found.pop(seq, None)
+            if row is not None:
+                yield ReportRow._make(row)._replace(body=None if row.body is None else row.body.encode())
 
 
 def answer_sample(

@@ -8,6 +8,7 @@ from sqlalchemy import and_, bindparam, delete, func, select, update
 
 from batchkit.models import OutcomeKind, RequestState, Shard, ShardId, ShardState, WorkloadId
 from batchkit.store.driver import rows_of
+from batchkit.store.rows import columns_for
 from batchkit.store.tables import FAILED, UNFINISHED, attempts, requests, results, shards
 
 if TYPE_CHECKING:
@@ -65,19 +66,18 @@ def of_shard(connection: Connection, shard: Shard) -> list[ShardRequest]:
 
     The range of seq and the primary key do the search: no index on shards is kept up for ten million rows.
     """
-    columns = (requests.c.line_offset, requests.c.line_length)
-    query = _riding(shard, requests.c.seq, requests.c.custom_id, *columns, requests.c.attempts, requests.c.expiries)
+    query = _in_flight(shard, *columns_for(ShardRequest, requests))
     return list(map(ShardRequest._make, connection.execute(query).all()))
 
 
 def shard_requests(connection: Connection, shard: Shard) -> ShardRequests:
     """Read as ``of_shard`` does, for a quarter of its time."""
-    query = _riding(shard, requests.c.seq, requests.c.custom_id, requests.c.attempts, requests.c.expiries)
+    query = _in_flight(shard, requests.c.seq, requests.c.custom_id, requests.c.attempts, requests.c.expiries)
     rows = rows_of(connection, query)
     return ShardRequests(*([row[place] for row in rows] for place in range(4)))
 
 
-def _riding(shard: Shard, *columns: ColumnElement[Any]) -> Select[Any]:
+def _in_flight(shard: Shard, *columns: ColumnElement[Any]) -> Select[Any]:
     return (
         select(*columns)
         .where(
@@ -174,13 +174,7 @@ def pending_after(
     # Written into the statement: a database takes only some ten thousand values beside it.
     among: BindParameter[tuple[ShardId, ...]] = bindparam("among", shard_ids, expanding=True, literal_execute=True)
     query = (
-        select(
-            requests.c.seq,
-            requests.c.custom_id,
-            requests.c.shard_id,
-            requests.c.line_offset,
-            requests.c.line_length,
-        )
+        select(*columns_for(PendingRequest, requests))
         .where(
             _unfinished(workload_id, RequestState.PENDING),
             requests.c.seq > after_seq,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, func, insert, or_, select, update
@@ -45,17 +45,9 @@ class RunnerRow:
 
 def put(connection: Connection, row: RunnerRow) -> None:
     """Write the process's row, in place of its former one."""
-    values = {
-        "verb": row.verb,
-        "host": row.host,
-        "workload_id": row.workload_id,
-        "seen_at": row.seen_at,
-        "waiting_for": storable_text(row.waiting_for),
-        "since": row.since,
-        "until": row.until,
-    }
+    values = {**asdict(row), "waiting_for": storable_text(row.waiting_for)}
     if not connection.execute(update(runners).where(runners.c.owner == row.owner).values(values)).rowcount:
-        connection.execute(insert(runners), {"owner": row.owner, **values})
+        connection.execute(insert(runners), values)
 
 
 def remove(connection: Connection, owners: Iterable[str]) -> None:
@@ -81,4 +73,4 @@ def of_workload(connection: Connection, workload_id: WorkloadId, *, seen_after: 
         .where(mine, runners.c.seen_at > seen_after)
         .order_by(func.coalesce(runners.c.workload_id, 0).desc(), runners.c.seen_at.desc(), runners.c.owner)
     )
-    return [RunnerRow(*row) for row in connection.execute(query)]
+    return [RunnerRow(**row) for row in connection.execute(query).mappings()]

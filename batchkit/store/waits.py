@@ -64,37 +64,35 @@ def open_shards(connection: Connection, workload_id: WorkloadId) -> dict[ShardSt
     query = (
         select(
             shards.c.state,
-            func.count(),
-            func.sum(shards.c.line_count),
-            func.coalesce(func.sum(done), 0),
-            func.sum(case((is_refused, 1), else_=0)),
-            func.sum(case((is_refused, shards.c.line_count), else_=0)),
-            func.min(case((is_refused, shards.c.not_before))),
-            func.min(since),
-            func.max(batches.c.expires_at),
-            func.count(batches.c.missing_since),
-            func.max(batches.c.seen_at),
+            func.count().label("shard_count"),
+            func.sum(shards.c.line_count).label("requests"),
+            func.coalesce(func.sum(done), 0).label("done"),
+            func.sum(case((is_refused, 1), else_=0)).label("refused"),
+            func.sum(case((is_refused, shards.c.line_count), else_=0)).label("refused_requests"),
+            func.min(case((is_refused, shards.c.not_before))).label("refused_until"),
+            func.min(since).label("since"),
+            func.max(batches.c.expires_at).label("expires_at"),
+            func.count(batches.c.missing_since).label("missing"),
+            func.max(batches.c.seen_at).label("news_at"),
         )
         .join_from(shards, batches, batches.c.shard_id == shards.c.id, isouter=True)
         .where(shards.c.workload_id == workload_id, shards.c.state.in_([state.value for state in OPEN_SHARD_STATES]))
         .group_by(shards.c.state)
     )
     return {
-        ShardState(state): OpenShards(
-            shards=count,
-            requests=int(lines),
-            done=int(answered),
-            refused=int(refused),
-            refused_requests=int(refused_lines),
-            refused_until=refused_until,
-            since=None if first is None else float(first),
-            expires_at=None if expires_at is None else float(expires_at),
-            missing=int(missing),
-            news_at=None if news_at is None else float(news_at),
+        ShardState(row.state): OpenShards(
+            shards=row.shard_count,
+            requests=int(row.requests),
+            done=int(row.done),
+            refused=int(row.refused),
+            refused_requests=int(row.refused_requests),
+            refused_until=row.refused_until,
+            since=None if row.since is None else float(row.since),
+            expires_at=None if row.expires_at is None else float(row.expires_at),
+            missing=int(row.missing),
+            news_at=None if row.news_at is None else float(row.news_at),
         )
-        for state, count, lines, answered, refused, refused_lines, refused_until, first, expires_at, missing, news_at in (
-            connection.execute(query)
-        )
+        for row in connection.execute(query)
     }
 
 
