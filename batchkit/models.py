@@ -247,7 +247,7 @@ class Shard:
     waits: int
     next_lines: int
     next_window: str
-    looks: int
+    list_scans: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,12 +62,12 @@ class WorkloadRecords:
             return workloads.every(connection)
 
     def open_workloads(self) -> list[Workload]:
-        """Read the workloads that still owe answers, oldest first."""
+        """Read the workloads with open requests, oldest first."""
         with self.store.read() as connection:
             return workloads.open_workloads(connection)
 
     def progress(self, workload_id: WorkloadId) -> Progress:
-        """Read where a workload stands."""
+        """Read a snapshot of a workload."""
         with self.store.read() as connection:
             return read_progress(
                 connection,
@@ -77,7 +77,7 @@ class WorkloadRecords:
             )
 
     def work_seconds(self, progress: Progress) -> float:
-        """Read how long a workload was worked on: seconds in which a command drove it or a batch ran, up to its end or now."""
+        """Return for how many seconds a command drove a workload or a batch of it ran, up to its end or now."""
         if progress.worked_seconds is not None:
             return progress.worked_seconds
         with self.store.read() as connection:
@@ -95,14 +95,14 @@ class WorkloadRecords:
         self._wait_for_store(write)
 
     def change_policies(self, workload: Workload, options: SplitOptions) -> Workload:
-        """Take over the retry policies that ``options`` give anew, for a workload that is split already."""
+        """Store the retry policies that ``options`` name, for a workload that is split already."""
         return split.change_policies(self.store, workload, options)
 
     def request_cancel(self, name: str) -> Workload:
-        """Note that the user wants no more of a workload; the next pass acts on it.
+        """Record that the user cancels a workload; the next pass acts on it.
 
-        Of a workload whose split was interrupted nothing was sent, and nothing will be. Raises ``SplitUnfinished`` while another
-        command is splitting it.
+        A workload whose split was interrupted may be cancelled: nothing of it was sent. Raises ``SplitUnfinished`` while
+        another command is splitting it.
         """
         workload = self.find(name)
         if self.progress(workload.id).state is not WorkloadState.INTERRUPTED:
@@ -112,7 +112,7 @@ class WorkloadRecords:
         return workload
 
     def reopen(self, name: str, *, failed: bool) -> int:
-        """Make what was cancelled, and with ``failed`` what failed, pending again; returns how many requests.
+        """Make cancelled requests, and with ``failed`` failed ones, pending again; returns how many.
 
         Raises ``SplitUnfinished`` as ``drive``.
         """

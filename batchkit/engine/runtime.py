@@ -1,4 +1,4 @@
-"""The runner: what every command works with, composed of the settings, with the user's verbs and the drive of a workload."""
+"""The runner that every command works with: composed from the settings, with the user's verbs and the drives of workloads."""
 
 from __future__ import annotations
 
@@ -46,12 +46,11 @@ NOTIFY_SECONDS = 10.0
 
 
 class Runner(WorkloadRecords):
-    """Everything a command or a flow needs; open it once, close it at the end (or use ``with``).
+    """Everything that a command or a flow needs; open it once, close it at the end (or use ``with``).
 
-    ``clock`` gives Unix seconds and ``wait`` sleeps for some; tests pass their own. ``verb`` is the command that this process
-    carries out, as others are told who works on a workload. A database that is away is waited for, also while a runner is
-    opened. Raises ``ConfigurationError`` for a database that does not exist, ``StoreUnusable``, and after ``outage_seconds``
-    ``StoreUnavailable`` or ``RowsHeld``.
+    ``clock`` returns Unix seconds and ``wait`` sleeps for some; tests pass their own. ``verb`` is the command of this process,
+    which the status shows. A database that is away is waited for, also while the runner is opened. Raises ``ConfigurationError``
+    for a database that does not exist, ``StoreUnusable``, and after ``outage_seconds`` ``StoreUnavailable`` or ``RowsHeld``.
     """
 
     def __init__(
@@ -68,7 +67,7 @@ class Runner(WorkloadRecords):
         self._lock = threading.Lock()
         self._pending: PendingWork | None = None
         self.owner = new_owner()
-        #: Does the waves that run at the same time.
+        #: The threads of waves that run at the same time.
         self.threads = ThreadGroup()
         self.spool = composition.open_spool(settings, self.owner)
         super().__init__(
@@ -85,7 +84,7 @@ class Runner(WorkloadRecords):
         )
         targets = targets_of(settings)
         self._has_targets = bool(targets)
-        #: Writes the events that users are notified of.
+        #: Writes the events of notifications.
         self.announcer = Announcer(self.store, targets, owner=self.owner, clock=clock)
         self._delivery = Delivery(self.store, targets, owner=self.owner, clock=clock, wait=self._wait)
         self._presence = Presence(self.store, owner=self.owner, verb=verb, clock=clock, trouble=self.trouble)
@@ -95,13 +94,13 @@ class Runner(WorkloadRecords):
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         reason = stop_reasons.of_error(error)
-        # Who interrupts a command does not want to wait: the next command delivers.
+        # An interrupted command does not wait: the next command delivers.
         self.close(reason, notify_seconds=0.0 if reason == stop_reasons.INTERRUPTED else NOTIFY_SECONDS)
 
     def close(self, reason: str = stop_reasons.COMMAND_ENDED, *, notify_seconds: float = 0.0) -> None:
-        """Give up the leases and close the connections; ``reason`` is told of the workloads that are still driven.
+        """Give up the leases and close the connections; ``reason`` is stored with the workloads that are still driven.
 
-        In between notifications are delivered, for ``notify_seconds`` at most.
+        Before the connections close, notifications are delivered for ``notify_seconds`` at most.
         """
         self._presence.close(reason)
         # Threads that still run are not waited for; they end at their next step.
@@ -115,7 +114,7 @@ class Runner(WorkloadRecords):
         self.store.close()
 
     def notify(self, within_seconds: float) -> None:
-        """Deliver the notifications that are due, this process's and others', for ``within_seconds`` at most; raises nothing."""
+        """Deliver pending notifications of all processes for ``within_seconds`` at most; raises nothing."""
         if self._has_targets:
             self._delivery.deliver(within_seconds, self.announcer.take_unsaved())
 
@@ -130,13 +129,13 @@ class Runner(WorkloadRecords):
             return self._own_provider
 
     def trouble(self, workload_id: WorkloadId) -> Trouble | None:
-        """Return what this process knows to be away, so that the work on a workload cannot continue; None when nothing is."""
+        """Return the outage that stops the work on a workload, as far as this process knows; None without one."""
         return None if self._pending is None else self._pending.trouble(workload_id)
 
     # The user's verbs
 
     def plan(self, sources: Sequence[Path], options: SplitOptions, *, advance: Callable[[int], None]) -> SplitPlan:
-        """Check the input and say how it would be cut; stores and sends nothing. ``advance`` is told lines read."""
+        """Check the input and return how it would be cut; stores and sends nothing. ``advance`` takes the number of lines read."""
         return split.plan(sources, options=options, defaults=composition.split_defaults(self.settings), advance=advance)
 
     def split(
@@ -149,12 +148,12 @@ class Runner(WorkloadRecords):
         waiting: Callable[[], None] = lambda: None,
         keep: Mapping[str, Path] | None = None,
     ) -> Workload:
-        """Make sure that the workload exists and is split whole; the same input again is a no-op.
+        """Make sure that the workload exists and is split whole; with the same input again this is a no-op.
 
-        ``advance`` is told how many more lines were read; ``waiting`` is called while another runner is splitting. ``keep`` are
-        files that the workload keeps until it is cleaned, by the names that ``kept_file`` finds them by.
-        A database that goes away is waited for, and the split begun anew. Raises ``InputInvalid`` and ``WorkloadConflict``,
-        and ``StoreUnavailable`` after an outage of ``outage_seconds``; nothing is sent.
+        ``advance`` takes how many more lines were read; ``waiting`` is called while another runner is splitting. ``keep`` maps
+        the names of ``kept_file`` to files that the workload keeps until it is cleaned.
+        After an outage of the database the split begins anew. Raises ``InputInvalid`` and ``WorkloadConflict``, and
+        ``StoreUnavailable`` after an outage of ``outage_seconds``; nothing is sent.
         """
         self._wait_for_store(self._leases.hold)
         while True:
@@ -176,19 +175,19 @@ class Runner(WorkloadRecords):
             self._wait(SHORT_WAIT_SECONDS)
 
     def kept_file(self, workload: Workload, name: str) -> Path:
-        """Find a file that the workload keeps. Raises ``SpoolError`` when it is lost."""
+        """Return the path of a file that the workload keeps. Raises ``SpoolError`` when it is lost."""
         return self.spool.kept(f"{workload.directory}/{name}")
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """Give a folder for files that are needed no more after the ``with`` block; what a killed process left there is deleted."""
+        """Yield a folder for files that only the ``with`` block needs; the folders of killed processes are deleted."""
         with scratch_folder(self.settings.home, self.owner, is_dead=is_certainly_dead) as folder:
             yield folder
 
     def clean(self, name: str, *, keep_results: bool) -> StepReport:
         """Delete a finished workload's files in the spool and at the provider, and its rows unless ``keep_results``.
 
-        What an interrupted split left is deleted whole. Raises ``SplitUnfinished`` while another command is splitting it.
+        Everything of an interrupted split is deleted. Raises ``SplitUnfinished`` while another command is splitting it.
         """
         self._leases.hold()
         workload = self.find(name)
@@ -202,7 +201,7 @@ class Runner(WorkloadRecords):
     def drive(
         self, workload_id: WorkloadId, *, until: DriveUntil = DriveUntil.FINISHED, stop_at: float | None = None
     ) -> Drive:
-        """Begin to drive a workload until it is finished, submitted, or ``stop_at`` (Unix seconds) is reached; see ``Drive``."""
+        """Return a drive of a workload that ends as ``until`` says, or at ``stop_at`` (Unix seconds); see ``Drive``."""
         is_one_pass = until is DriveUntil.ONE_PASS
 
         def begin() -> None:
@@ -229,9 +228,9 @@ class Runner(WorkloadRecords):
         return self._pending_work().run_wave(wave)
 
     def run_wave_for(self, wave: Wave, *, owner: str, directory: str) -> StepReport:
-        """Do a wave that another process's runner, ``owner``, has taken; its shards become ours first, as far as it still holds them.
+        """Do a wave that the runner of another process, ``owner``, has taken: take over the shards that it still holds, then do it.
 
-        ``directory`` is the workload's, which tells whether both use the same database. Raises ``ConfigurationError``
+        ``directory`` is the workload's; it shows whether both processes use the same database. Raises ``ConfigurationError``
         when they do not, or when the key is another one.
         """
         self._leases.hold()
@@ -243,9 +242,9 @@ class Runner(WorkloadRecords):
         return self.run_wave(replace(wave, shard_ids=ids))
 
     def run_waves(self, waves: Waves) -> list[StepReport | Exception]:
-        """Do waves of a drive at the same time: the first in this thread, the others beside it.
+        """Do waves of a drive at the same time: the first in this thread, the others in threads of their own.
 
-        Returns what each did, or the error that it ended with, in their order, when all have ended.
+        Returns each one's report, or the error that it ended with, in their order, when all have ended.
         """
         return self.threads.do([partial(self.run_wave, wave) for wave in waves])
 
@@ -284,7 +283,7 @@ class Runner(WorkloadRecords):
         return action
 
     def _pending_work(self) -> PendingWork:
-        """Return the one there is: it remembers how often each workload is polled."""
+        """Return the one of this process: it remembers how often each workload is polled."""
         context = self._context()
         with self._lock:
             if self._pending is None:

@@ -22,6 +22,7 @@ from batchkit.errors import (
 )
 from batchkit.files.jsonl import MalformedJson, dumps, loads_leniently
 from batchkit.provider.access import parse_base_url, reveal_key
+from batchkit.provider.atomic_download import AtomicDownload
 from batchkit.provider.connections import Connections, new_client, trust
 from batchkit.provider.failures import (
     Explain,
@@ -33,7 +34,6 @@ from batchkit.provider.failures import (
     without_frames,
 )
 from batchkit.provider.health import Health
-from batchkit.provider.landing import Landing
 from batchkit.provider.multipart import FileForm
 from batchkit.provider.pace import Pace
 from batchkit.provider.reading import Reply, TooLong, decoded, read_whole
@@ -218,11 +218,11 @@ class ApiClient:
             if reason := no_file_reason(response):
                 raise torn(call, reason)
             connection.cut_after(max(0.0, deadline - self._clock()))
-            with Landing(destination) as landing:
-                self._receive(response, connection, landing, call, expected_bytes)
-                if reason := torn_reason(response, landing.size_bytes, expected_bytes, accept_unframed):
+            with AtomicDownload(destination) as target:
+                self._receive(response, connection, target, call, expected_bytes)
+                if reason := torn_reason(response, target.size_bytes, expected_bytes, accept_unframed):
                     raise torn(call, reason)
-                return landing.commit()
+                return target.commit()
 
         download = self._repeat(
             lambda: self._exchange("GET", path, receive, seconds=self._options.total_seconds, headers=_UNENCODED),
@@ -289,7 +289,7 @@ class ApiClient:
         self,
         response: httpx.Response,
         connection: Connection,
-        landing: Landing,
+        target: AtomicDownload,
         call: str,
         expected_bytes: int | None,
     ) -> None:
@@ -297,8 +297,8 @@ class ApiClient:
         cause: Exception | None = None
         try:
             for piece in decoded(response):
-                landing.write(piece)
-                if expected_bytes and landing.size_bytes > expected_bytes:
+                target.write(piece)
+                if expected_bytes and target.size_bytes > expected_bytes:
                     return
                 verdict = pace.is_fast_enough(len(piece))
                 if verdict is False:
@@ -310,7 +310,7 @@ class ApiClient:
         if connection.is_cut:
             raise torn(call, f"it was still going on after {self._options.transfer_seconds:g} s")
         if cause is not None:
-            reason = f"it broke off after {landing.size_bytes:,} bytes ({type(cause).__name__})"
+            reason = f"it broke off after {target.size_bytes:,} bytes ({type(cause).__name__})"
             raise torn(call, reason, cause=cause)
 
     def _json(self, method: str, path: str, **content: Any) -> Any:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _FETCHES = 3
 #: How often a file that should exist is looked for, with growing pauses, before it counts as gone. To give it up is to
 #: pay for its answers again.
-_LOOKS = 5
+_MOST_PROBES = 5
 #: When no file has come for so long, the call ends without those that are still on their way.
 _SLOW_SECONDS = 10.0
 
@@ -122,7 +122,7 @@ def _fetch_now(context: StepContext, workload: Workload, shard_id: ShardId) -> _
             raise StateConflict(f"shard {shard.number} is {shard.state}: there is nothing to merge")
         batch = batches.get(connection, shard.batch_id)
     try:
-        if _hides_a_file(batch) and shard.refusals < _LOOKS:
+        if _hides_a_file(batch) and shard.refusals < _MOST_PROBES:
             batch = context.provider.get_batch(batch.id)
             with context.store.write() as connection:
                 batches.see(connection, batch, seen_at=context.clock())
@@ -168,7 +168,7 @@ def _fetch_file(
     try:
         return context.provider.download_file(file_id, path)
     except NotFound:
-        if shard.refusals < _LOOKS:
+        if shard.refusals < _MOST_PROBES:
             raise
         return None
 

@@ -30,7 +30,7 @@ _MOST_FAILURES = 2
 def poll(context: StepContext, workload_id: WorkloadId) -> StepReport:
     """Read the status of every submitted batch; terminal ones end their shard.
 
-    ``looked at`` in the report counts batches, ``changed`` those whose status is another than last time, ``status calls`` the
+    ``polled`` in the report counts batches, ``changed`` those whose status is another than last time, ``status calls`` the
     calls for lists of them. Raises ``AccountRefused``; any other trouble is reported as an outage, and what was
     read until then is kept.
     """
@@ -42,7 +42,7 @@ def poll(context: StepContext, workload_id: WorkloadId) -> StepReport:
     for start in range(0, len(watched), size):
         part = _poll_some(context, watched[start : start + size])
         report += part + StepReport({"status calls": 1})
-        failures = 0 if part.counts.get("looked at") else failures + (part.outage is not None)
+        failures = 0 if part.counts.get("polled") else failures + (part.outage is not None)
         if failures >= _MOST_FAILURES:
             break
     return report
@@ -100,7 +100,7 @@ def _judge(context: StepContext, shard: Shard, last: Batch, listed: Batch | None
         return _handle_overdue(context, shard, seen, news)
     if has_changed or last.missing_since is not None:
         news.running.append(seen)
-    return StepReport({"looked at": 1, "changed": int(seen.status != last.status)})
+    return StepReport({"polled": 1, "changed": int(seen.status != last.status)})
 
 
 def _read_missing(context: StepContext, shard: Shard, last: Batch, news: _News) -> Batch | StepReport:
@@ -128,7 +128,7 @@ def _read_where_due(context: StepContext, last: Batch, listed: Batch, news: _New
         raise
     except ProviderError:
         # The list says that it exists; what it is to be decided by has to wait for a reply.
-        return StepReport({"looked at": 1})
+        return StepReport({"polled": 1})
     context.probes.read_alone(last.id, list_was_wrong=_differs(seen, listed) and _differs(seen, last))
     return seen
 
@@ -188,7 +188,7 @@ def _write_down(context: StepContext, news: _News) -> StepReport:
                     )
                     batches.see(connection, batch, seen_at=now)
                     ended += 1
-    report = StepReport({"looked at": ended, "ended": ended, "changed": ended} if ended else {})
+    report = StepReport({"polled": ended, "ended": ended, "changed": ended} if ended else {})
     return report + report_held(context) if passed_over else report
 
 
@@ -222,7 +222,7 @@ def _handle_overdue(context: StepContext, shard: Shard, batch: Batch, news: _New
     now, stuck_seconds = context.clock(), context.timing.stuck_seconds
     # A wait that ends later than any of these waits can was set by a clock that was wrong.
     if shard.refusals and now < shard.not_before <= now + stuck_seconds:
-        return StepReport({"looked at": 1})
+        return StepReport({"polled": 1})
     late_seconds = context.provider_now() - (batch.expires_at or 0)
     late = f"batch {batch.id} is still {batch.status} {late_seconds:.0f} s past its expiry"
     match shard.refusals:
@@ -241,7 +241,7 @@ def _handle_overdue(context: StepContext, shard: Shard, batch: Batch, news: _New
     with context.store.write() as connection:
         shards.wait_until(connection, shard, now + stuck_seconds, refusals=shard.refusals + 1)
         events.record(connection, shard.workload_id, "overdue", at=now, shard_id=shard.id, detail=note)
-    return StepReport({"looked at": 1}, (note,))
+    return StepReport({"polled": 1}, (note,))
 
 
 def _cancel_quietly(context: StepContext, batch_id: BatchId) -> Batch | None:

@@ -19,7 +19,7 @@ from batchkit.steps.adopt import adopt, cancel_surplus
 from batchkit.steps.context import StepReport
 from batchkit.steps.isolation import is_of_one_shard, leave_for_later
 from batchkit.steps.refusal import step_aside
-from batchkit.steps.submit import LOOKS_PER_SETTLE
+from batchkit.steps.submit import SCANS_PER_SETTLE
 from batchkit.store import events, shard_leases, shards
 
 if TYPE_CHECKING:
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from batchkit.steps.context import StepContext
 
 #: How often the whole list must have been read without a batch in it, however much time has passed (a sleeping laptop's too).
-LEAST_LOOKS = 4
+LEAST_LIST_SCANS = 4
 
-_SHARDS_PER_LOOK = 10_000
+_SHARDS_PER_SCAN = 10_000
 _TAKEN_OVER = "taken over"
 
 
 def settle(context: StepContext, workload_id: WorkloadId) -> StepReport:
     """Look for the batches of all due shards in ``submitting`` with one reading of the whole list.
 
-    Found by our key in the metadata, or by the input file: adopted. Not found in ``LEAST_LOOKS`` complete lists, of which the
+    Found by our key in the metadata, or by the input file: adopted. Not found in ``LEAST_LIST_SCANS`` complete lists, of which the
     last was begun after the grace period: no batch exists, and the shard goes back. In any other case it stays, to be
     looked for again.
     """
@@ -44,7 +44,7 @@ def settle(context: StepContext, workload_id: WorkloadId) -> StepReport:
     if not lost:
         return StepReport({})
     try:
-        report, unborn = _look(context, lost)
+        report, unborn = _scan_list(context, lost)
         if unborn:
             report += _go_back(context, unborn)
     except AccountRefused:
@@ -80,11 +80,11 @@ def _take(context: StepContext, workload_id: WorkloadId) -> list[Shard]:
             owner=context.owner,
             now=now,
             lease_seconds=context.timing.lease_seconds,
-            limit=_SHARDS_PER_LOOK,
+            limit=_SHARDS_PER_SCAN,
         )
 
 
-def _look(context: StepContext, lost: list[Shard]) -> tuple[StepReport, list[Shard]]:
+def _scan_list(context: StepContext, lost: list[Shard]) -> tuple[StepReport, list[Shard]]:
     """Read the whole list and adopt what is found; returns the shards that certainly have no batch as well."""
     began = context.clock()
     found = _batches_of(context, lost)
@@ -99,8 +99,8 @@ def _look(context: StepContext, lost: list[Shard]) -> tuple[StepReport, list[Sha
                 adopted = adopt(context, shard, own[0], detail=f"{own[0].id}, found in the list", count="adopted")
                 note = f"shard {shard.number}: its batch {own[0].id} exists and was adopted"
                 report += adopted + StepReport({}, (note,) if adopted.counts.get("adopted") else ())
-            elif began < grace_ends or shard.looks + 1 < LEAST_LOOKS:
-                _look_again(context, shard, grace_ends)
+            elif began < grace_ends or shard.list_scans + 1 < LEAST_LIST_SCANS:
+                _scan_again(context, shard, grace_ends)
                 report += StepReport({"unsettled": 1})
             else:
                 unborn.append(shard)
@@ -121,16 +121,16 @@ def _look(context: StepContext, lost: list[Shard]) -> tuple[StepReport, list[Sha
     return report, unborn
 
 
-def _look_again(context: StepContext, shard: Shard, grace_ends: float) -> None:
+def _scan_again(context: StepContext, shard: Shard, grace_ends: float) -> None:
     """Count a look that found nothing, and give the shard back until the next one."""
     now = context.clock()
-    pause = context.timing.settle_seconds / LOOKS_PER_SETTLE
+    pause = context.timing.settle_seconds / SCANS_PER_SETTLE
     with context.store.write() as connection:
         shards.set_values(
             connection,
             shard,
             owner=context.owner,
-            looks=shard.looks + 1,
+            looks=shard.list_scans + 1,
             not_before=now + (min(pause, grace_ends - now) if now < grace_ends else pause),
             lease_owner=None,
             lease_until=None,
@@ -167,7 +167,7 @@ def _go_back(context: StepContext, unborn: list[Shard]) -> StepReport:
     if fenced:
         for shard in fenced:
             _delete_input(context, shard)
-        report, still_unborn = _look(context, fenced)
+        report, still_unborn = _scan_list(context, fenced)
         unborn = [shard for shard in unborn if shard not in fenced or shard in still_unborn]
     for shard in unborn:
         try:

@@ -54,7 +54,7 @@ _MISSING_FILE_PATIENCE = 4
 #: How often a shard that is refused for a reason of its own is tried again before its requests are sent in halves.
 _MOST_TRIES = 2
 #: How often a batch is looked for within the time that it may stay out of the list.
-LOOKS_PER_SETTLE = 6
+SCANS_PER_SETTLE = 6
 
 
 def metadata_of(workload: Workload, shard: Shard) -> dict[str, str]:
@@ -190,7 +190,7 @@ def _create(context: StepContext, workload: Workload, shard: Shard) -> StepRepor
             keep_lease=True,
             submitting_since=since,
             looks=0,
-            not_before=since + context.timing.settle_seconds / LOOKS_PER_SETTLE,
+            not_before=since + context.timing.settle_seconds / SCANS_PER_SETTLE,
         )
         shard = shards.get(connection, shard.id)
     try:
@@ -229,7 +229,7 @@ def _leave_to_settle(context: StepContext, shard: Shard) -> None:
             owner=context.owner,
             submitting_since=now,
             looks=0,
-            not_before=now + context.timing.settle_seconds / LOOKS_PER_SETTLE,
+            not_before=now + context.timing.settle_seconds / SCANS_PER_SETTLE,
             lease_owner=None,
             lease_until=None,
         )

@@ -18,7 +18,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InternalErr
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from batchkit.errors import ConfigurationError, RowsHeld, StoreError, StoreUnavailable, StoreUnusable
-from batchkit.store.turns import Turns
+from batchkit.store.fair_lock import FairLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -200,7 +200,7 @@ class Store:
         self.url = parse_url(database_url)
         self.limits = limits or Limits()
         self.engine = _open_engine(self.url, self.limits)
-        self._turns = Turns() if self.is_sqlite else None
+        self._write_lock = FairLock() if self.is_sqlite else None
         self._was_connected = False
         event.listen(self.engine, "connect", self._note_connection)
 
@@ -231,7 +231,9 @@ class Store:
         """
         limits = replace(self.limits, statement_seconds=0) if is_upgrade else self.limits
         with (
-            self._turns.turn(_BUSY_TIMEOUT_MILLISECONDS / 1_000) if self._turns is not None else nullcontext(),
+            self._write_lock.hold(_BUSY_TIMEOUT_MILLISECONDS / 1_000)
+            if self._write_lock is not None
+            else nullcontext(),
             self._translated(),
             self.engine.connect().execution_options(batchkit_writes=True, batchkit_limits=limits) as connection,
             connection.begin(),

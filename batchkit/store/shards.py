@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-# "window" is a reserved word of SQL, so the columns carry the provider's whole name.
-_RENAMED = {"window": "completion_window", "next_window": "next_completion_window"}
-#: What a ``Shard`` is read from, in the order of its fields.
+#: Fields of ``Shard`` whose columns have other names. "window" is a reserved word of SQL.
+_RENAMED = {"window": "completion_window", "next_window": "next_completion_window", "list_scans": "looks"}
+#: The columns that a ``Shard`` is read from, in the order of its fields.
 COLUMNS = tuple(shards.c[_RENAMED.get(field.name, field.name)].label(field.name) for field in fields(Shard))
 
 

@@ -595,8 +595,8 @@ def test_a_creation_whose_reply_is_not_waited_for_gets_its_whole_grace(store):
         shard_leases.release(connection, "us")
         left, kept = shards.get(connection, ours.id), shards.get(connection, theirs.id)
 
-    assert (left.submitting_since, left.looks) == (NOW + 50, 0)
-    assert (kept.submitting_since, kept.looks) == (theirs.submitting_since, 3)
+    assert (left.submitting_since, left.list_scans) == (NOW + 50, 0)
+    assert (kept.submitting_since, kept.list_scans) == (theirs.submitting_since, 3)
 
 
 def test_impossible_times_of_a_submitted_shard_end_but_not_its_wait_for_an_overdue_batch(store):
@@ -620,5 +620,5 @@ def test_impossible_times_of_a_submitted_shard_end_but_not_its_wait_for_an_overd
         assert tuple(connection.execute(lease).one()) == ("them", 0)
 
     assert (late.not_before, late.refusals) == (NOW + 3_000, 1)
-    assert (late.submitting_since, late.looks) == (NOW, 0)
+    assert (late.submitting_since, late.list_scans) == (NOW, 0)
     assert ended.not_before == 0

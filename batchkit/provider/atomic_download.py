@@ -33,7 +33,7 @@ _HINTS = {
 }
 
 
-class Landing:
+class AtomicDownload:
     """Takes the bytes of one file. Unless ``commit`` was reached, leaving the ``with`` block removes every trace.
 
     The temporary neighbour ends in ``.part`` and has a name of its own, so that two runners that fetch the same file do not
@@ -83,7 +83,7 @@ class Landing:
         if len(self._block) < _BLOCK_BYTES:
             return
         if self._writer is None:
-            self._writer = ThreadPoolExecutor(1, thread_name_prefix="batchkit-landing")
+            self._writer = ThreadPoolExecutor(1, thread_name_prefix="batchkit-download")
         block, self._block = self._block, bytearray()
         self._behind.append(self._writer.submit(self._keep, block))
         self._catch_up(_BLOCKS_BEHIND)
