@@ -63,43 +63,43 @@ class Observers(Observer):
         self._observers = observers
 
     def note(self, text: str) -> None:
-        """Tell each."""
+        """Pass it to each observer."""
         self._tell(lambda observer: observer.note(text))
 
     def began(self, workload: Workload) -> None:
-        """Tell each."""
+        """Pass it to each observer."""
         self._tell(lambda observer: observer.began(workload))
 
     def wave_started(self, wave: Wave) -> None:
-        """Tell each."""
+        """Pass it to each observer."""
         self._tell(lambda observer: observer.wave_started(wave))
 
     def wave_ended(self, wave: Wave, outcome: Outcome) -> None:
-        """Tell each."""
+        """Pass it to each observer."""
         self._tell(lambda observer: observer.wave_ended(wave, outcome))
 
     def waiting(self, workload_id: WorkloadId, wait: Wait) -> None:
-        """Tell each."""
+        """Pass it to each observer."""
         self._tell(lambda observer: observer.waiting(workload_id, wait))
 
     def finished(self, progress: Progress) -> None:
-        """Tell each."""
+        """Pass it to each observer."""
         self._tell(lambda observer: observer.finished(progress))
 
     def failed(self, workload: Workload, error: Exception) -> None:
-        """Tell each."""
+        """Pass it to each observer."""
         self._tell(lambda observer: observer.failed(workload, error))
 
     def pass_began(self, workloads: Sequence[Workload]) -> None:
-        """Tell each."""
+        """Pass it to each observer."""
         self._tell(lambda observer: observer.pass_began(workloads))
 
     def pass_ended(self) -> None:
-        """Tell each."""
+        """Pass it to each observer."""
         self._tell(lambda observer: observer.pass_ended())
 
     def evaluated(self, summary: EvaluationSummary, report: Path | None) -> None:
-        """Tell each."""
+        """Pass it to each observer."""
         self._tell(lambda observer: observer.evaluated(summary, report))
 
     def _tell(self, tell: Callable[[Observer], None]) -> None:

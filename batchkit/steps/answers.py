@@ -13,7 +13,7 @@ from batchkit.answers import reason_of_refusal
 from batchkit.files import jsonl
 from batchkit.files.spool import disk_errors
 from batchkit.lifecycle import classify, decide, outranks
-from batchkit.models import Outcome, OutcomeKind, RequestState
+from batchkit.models import LineOutcome, OutcomeKind, RequestState
 from batchkit.steps.answer_facts import facts_of
 from batchkit.steps.plain_answers import plain_answers
 from batchkit.store.bulk import Successes
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batchkit.answers import AnswerCheck, Reading
-    from batchkit.lifecycle import Verdict
+    from batchkit.lifecycle import RequestDecision
     from batchkit.models import BatchProblem, OutputLine, RetryPolicy, Shard
     from batchkit.steps.plain_answers import PlainAnswers
     from batchkit.store.bulk import Bulk, NewBody, StateChange
@@ -38,13 +38,13 @@ _MAX_STORED_MESSAGE = 2_000
 _first = itemgetter(0)
 
 _UNANSWERED = {
-    OutcomeKind.MISSING: Outcome(
+    OutcomeKind.MISSING: LineOutcome(
         OutcomeKind.MISSING, None, "missing", "the provider returned no line for this request"
     ),
-    OutcomeKind.EXPIRED: Outcome(
+    OutcomeKind.EXPIRED: LineOutcome(
         OutcomeKind.EXPIRED, None, "batch_expired", "the completion window ran out before this request was executed"
     ),
-    OutcomeKind.CANCELLED: Outcome(OutcomeKind.CANCELLED, None, "batch_cancelled", "the batch was cancelled"),
+    OutcomeKind.CANCELLED: LineOutcome(OutcomeKind.CANCELLED, None, "batch_cancelled", "the batch was cancelled"),
 }
 
 
@@ -98,7 +98,7 @@ class AnswerReader:
         self._shard_requests = shard_requests
         self._by_id = dict(zip(shard_requests.custom_ids, range(len(shard_requests.seqs)), strict=True))
         self._settled: set[int] = set()
-        self._outcomes: dict[int, Outcome] = {}
+        self._outcomes: dict[int, LineOutcome] = {}
         self._details: dict[int, tuple[str | None, AnswerFacts]] = {}
         self._shard = shard
         self._bulk = bulk
@@ -147,7 +147,7 @@ class AnswerReader:
     def _take_breach(self, answers: PlainAnswers, place: int, index: int, reading: Reading) -> None:
         """Take an answer that breaks the workload's rules: it was paid for, so its body is kept."""
         self.shard_answers.lines += 1
-        self._outcomes[index] = Outcome(OutcomeKind.INVALID, 200, reading.code, reading.message)
+        self._outcomes[index] = LineOutcome(OutcomeKind.INVALID, 200, reading.code, reading.message)
         self._details[index] = (
             answers.request_ids[place],
             AnswerFacts(*(column[place] for column in answers.facts)),
@@ -193,7 +193,7 @@ class AnswerReader:
         if is_paid or self._verdict(index, outcome).state in {RequestState.SUCCEEDED, RequestState.FAILED}:
             self._keep(index, answer, line)
 
-    def _apply_rules(self, outcome: Outcome, answer: OutputLine) -> Outcome:
+    def _apply_rules(self, outcome: LineOutcome, answer: OutputLine) -> LineOutcome:
         """Return ``INVALID`` for a success that breaks the workload's rules, and for a refusal that was the model's failure."""
         if self._check is None:
             return outcome
@@ -201,22 +201,22 @@ class AnswerReader:
             reading = self._check.read(jsonl.dumps(answer.body))
             if reading.code is None:
                 return outcome
-            return Outcome(OutcomeKind.INVALID, outcome.status_code, reading.code, reading.message)
+            return LineOutcome(OutcomeKind.INVALID, outcome.status_code, reading.code, reading.message)
         reason = reason_of_refusal(outcome.status_code, outcome.code, outcome.message)
         if reason is None:
             return outcome
-        return Outcome(OutcomeKind.INVALID, outcome.status_code, reason, outcome.message)
+        return LineOutcome(OutcomeKind.INVALID, outcome.status_code, reason, outcome.message)
 
-    def _apply_account(self, outcome: Outcome, answer: OutputLine) -> Outcome:
+    def _apply_account(self, outcome: LineOutcome, answer: OutputLine) -> LineOutcome:
         """Return ``ACCOUNT`` for a refusal of the account: it proves nothing about the request."""
         is_error = outcome.kind in {OutcomeKind.REFUSED, OutcomeKind.TRANSIENT}
         if not is_error or not self._is_of_the_account(answer):
             return outcome
         if self.shard_answers.account_refusal is None:
             self.shard_answers.account_refusal = f"{outcome.code}: {outcome.message}"
-        return Outcome(OutcomeKind.ACCOUNT, outcome.status_code, outcome.code, outcome.message)
+        return LineOutcome(OutcomeKind.ACCOUNT, outcome.status_code, outcome.code, outcome.message)
 
-    def _verdict(self, index: int, outcome: Outcome) -> Verdict:
+    def _verdict(self, index: int, outcome: LineOutcome) -> RequestDecision:
         return decide(
             outcome.kind,
             attempts=self._shard_requests.attempts[index],
@@ -265,7 +265,7 @@ class AnswerReader:
         self.shard_answers.completion_tokens += sum(filter(None, facts["completion_tokens"]))
         return self.shard_answers
 
-    def _decide(self, index: int, outcome: Outcome) -> None:
+    def _decide(self, index: int, outcome: LineOutcome) -> None:
         answers, seq = self.shard_answers, self._shard_requests.seqs[index]
         verdict = self._verdict(index, outcome)
         request_id, facts = self._details.get(index, (None, AnswerFacts()))
@@ -327,6 +327,6 @@ def _blocks(path: Path) -> Iterator[bytes]:
         yield bytes(held)
 
 
-def _refused_by(problem: BatchProblem) -> Outcome:
+def _refused_by(problem: BatchProblem) -> LineOutcome:
     code = jsonl.storable_word(problem.code) or "invalid_line"
-    return Outcome(OutcomeKind.REFUSED, None, code, jsonl.storable_text(problem.message))
+    return LineOutcome(OutcomeKind.REFUSED, None, code, jsonl.storable_text(problem.message))

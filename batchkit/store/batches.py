@@ -1,4 +1,4 @@
-"""Batches: the provider's objects as they were last seen."""
+"""Batches: the provider's objects as they were last read."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def see(connection: Connection, *seen: Batch, seen_at: float) -> None:
 
 
 def unheld(connection: Connection, batch_ids: Sequence[BatchId]) -> set[BatchId]:
-    """Lock the rows of the batches that nobody else has locked; returns which these are. Waits for nobody."""
+    """Lock the rows of those batches that nobody else has locked; returns their ids. Never waits for a lock."""
     query = select(batches.c.id).where(batches.c.id.in_(batch_ids)).with_for_update(skip_locked=True)
     return set(connection.scalars(query))
 
@@ -84,7 +84,7 @@ def mark_missing(connection: Connection, batch_id: BatchId, *, at: float, longes
     """Record that the provider did not know the batch at ``at`` (Unix seconds); returns since when it has been unknown.
 
     Between two probes at most ``longest_gap`` seconds count, so that a machine that slept in between proves nothing:
-    ``missing_since`` is moved forward by the rest.
+    ``missing_since`` is moved forward by the excess.
     """
     query = select(batches.c.missing_since, batches.c.absent_at).where(batches.c.id == batch_id)
     since, absent_at = connection.execute(query).one()
@@ -150,12 +150,12 @@ _QUERY = select(*_COLUMNS).join_from(batches, shards, _OF_SHARD)
 
 
 def get(connection: Connection, batch_id: BatchId) -> Batch:
-    """Read one batch as last seen."""
+    """Read one batch as last stored."""
     return _batch(connection.execute(_QUERY.where(batches.c.id == batch_id)).one())
 
 
 class Holder(NamedTuple):
-    """Where a batch is recorded: the shard that it belongs to."""
+    """The shard for which a batch is recorded."""
 
     shard_id: ShardId
     shard_number: int
@@ -184,7 +184,7 @@ def holder_of(connection: Connection, batch_id: BatchId) -> Holder | None:
 
 
 def of_workload(connection: Connection, workload_id: WorkloadId) -> list[tuple[ShardId, Batch]]:
-    """Read the workload's batches as last seen, in the order of their shards."""
+    """Read the workload's batches as last stored, in the order of their shards."""
     query = (
         select(batches.c.shard_id, *_COLUMNS)
         .join_from(batches, shards, _OF_SHARD)
@@ -195,7 +195,7 @@ def of_workload(connection: Connection, workload_id: WorkloadId) -> list[tuple[S
 
 
 def open_of_workload(connection: Connection, workload_id: WorkloadId) -> list[tuple[Shard, Batch]]:
-    """Read the workload's submitted shards with their batches as last seen, by number."""
+    """Read the workload's submitted shards with their batches as last stored, by number."""
     query = (
         select(*shard_rows.COLUMNS, *_COLUMNS)
         .join_from(shards, batches, _OF_SHARD)
@@ -227,7 +227,7 @@ def open_statuses(connection: Connection, workload_id: WorkloadId) -> list[Statu
 
 
 def troubled(connection: Connection, workload_id: WorkloadId, *, limit: int) -> list[Batch]:
-    """Read the batches that ended otherwise than completed or report errors, newest shard first."""
+    """Read the batches with problems (ended other than completed, missing, or with errors), newest shard first."""
     chosen = (
         select(batches.c.shard_id)
         .where(batches.c.workload_id == workload_id, TROUBLED)

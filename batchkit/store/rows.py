@@ -45,8 +45,8 @@ Id = Annotated[int, Kind(ROW_ID, "int8")]
 Place = Annotated[int, Kind(BigInteger(), "int8")]
 Count = Annotated[int, Kind(Integer(), "int4")]
 Small = Annotated[int, Kind(SmallInteger(), "int2")]
-Word = Annotated[str, Kind(Text(), "text", repeats=True)]
-Words = Annotated[str, Kind(Text(), "text")]
+RepeatedText = Annotated[str, Kind(Text(), "text", repeats=True)]
+FreeText = Annotated[str, Kind(Text(), "text")]
 Name = Annotated[str, Kind(SmallInteger(), "int2", is_name=True)]
 
 
@@ -55,11 +55,11 @@ class RequestRow(NamedTuple):
 
     workload_id: Key
     seq: Key
-    custom_id: Words
+    custom_id: FreeText
     shard_id: Id
     line_offset: Place
     line_length: Count
-    state: Word
+    state: RepeatedText
     attempts: Small = 0
     expiries: Small = 0
 
@@ -67,7 +67,7 @@ class RequestRow(NamedTuple):
 class AnswerFacts(NamedTuple):
     """Facts that an answer states about itself; None where it does not. ``model`` is the one that the provider says answered."""
 
-    finish_reason: Word | None = None
+    finish_reason: RepeatedText | None = None
     prompt_tokens: Count | None = None
     completion_tokens: Count | None = None
     total_tokens: Count | None = None
@@ -80,13 +80,13 @@ class ResultRow(NamedTuple):
 
     workload_id: Key
     seq: Key
-    state: Word
+    state: RepeatedText
     shard_id: Id
     attempt: Small
     status_code: Small | None = None
-    request_id: Words | None = None
-    error_code: Word | None = None
-    error_message: Words | None = None
+    request_id: FreeText | None = None
+    error_code: RepeatedText | None = None
+    error_message: FreeText | None = None
     facts: AnswerFacts = AnswerFacts()
 
 
@@ -95,7 +95,7 @@ class BodyRow(NamedTuple):
 
     shard_id: Key
     seq: Key
-    body: Words
+    body: FreeText
 
 
 class AttemptRow(NamedTuple):
@@ -108,10 +108,10 @@ class AttemptRow(NamedTuple):
     seq: Key
     workload_id: Id
     attempt: Small
-    kind: Word
+    kind: RepeatedText
     status_code: Small | None = None
-    error_code: Word | None = None
-    error_message: Words | None = None
+    error_code: RepeatedText | None = None
+    error_message: FreeText | None = None
     prompt_tokens: Count | None = None
     completion_tokens: Count | None = None
 
