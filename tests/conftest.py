@@ -19,7 +19,7 @@ from batchkit.store.engine import Store
 from tests.clock import FakeClock
 from tests.commands import Command
 from tests.postgres import PostgresServer, running_server
-from tests.room import roomy_folder
+from tests.temporary_folders import base_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 # pytest's own folders too; who sets the variable has chosen already.
-os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(roomy_folder()))
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(base_folder()))
 
 # Compiled code is kept, whatever the environment says: else every worker rewrites all tests again, and each of the hundreds of
 # commands that tests start compiles the package again.

@@ -24,7 +24,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
 
 from tests.processes import has_argument
-from tests.room import MEMORY, roomy_folder
+from tests.temporary_folders import MEMORY, base_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -227,7 +227,7 @@ def _unprivileged_account() -> pwd.struct_passwd:
 
 def _base() -> Path:
     """Choose where the server's data goes."""
-    base = roomy_folder()
+    base = base_folder()
     return base if len(str(base)) <= _LONGEST_BASE else Path("/tmp")  # noqa: S108 - a socket's path must be short
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import text
 
 from tests.postgres import PostgresServer, own_server
-from tests.room import roomy_folder
+from tests.temporary_folders import base_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ class Ground(NamedTuple):
 @contextmanager
 def ground(database: str) -> Iterator[Ground]:
     """Make the ground for one measurement; it is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="batchkit-scale-", dir=roomy_folder()) as room:
+    with tempfile.TemporaryDirectory(prefix="batchkit-scale-", dir=base_folder()) as room:
         folder = Path(room)
         if database == "sqlite":
             yield Ground(database, f"sqlite:///{folder / 'batchkit.db'}", folder)
