@@ -76,8 +76,8 @@ async def annotate(
 def _workload_of(
     runner: Runner, tables: list[str], recipe: dict[str, Any], *, name: str | None, query: str | None
 ) -> Workload:
-    from batchkit.annotation.orders import ensure_workload  # noqa: PLC0415 - an extra
     from batchkit.annotation.recipe import Recipe  # noqa: PLC0415 - as above
+    from batchkit.annotation.workload_from_table import ensure_workload  # noqa: PLC0415 - an extra
     from batchkit.datasets import open_table  # noqa: PLC0415 - as above
 
     try:
@@ -91,6 +91,6 @@ def _workload_of(
 
 
 def _write(runner: Runner, workload: Workload, output: str) -> None:
-    from batchkit.annotation.gather import write_annotated  # noqa: PLC0415 - an extra
+    from batchkit.annotation.row_answers import write_output_table  # noqa: PLC0415 - an extra
 
-    write_annotated(runner, workload, output)
+    write_output_table(runner, workload, output)

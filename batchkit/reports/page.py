@@ -22,7 +22,7 @@ import batchkit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from batchkit.reports.evaluated import EvaluationView
+    from batchkit.reports.evaluation_report import EvaluationView
     from batchkit.reports.rows import ShownRow
     from batchkit.reports.views import WorkloadView
 

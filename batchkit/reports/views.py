@@ -1,4 +1,4 @@
-"""From facts to what stands on the page: titles that say what is seen, figures in words, pictures. The template only arranges them."""
+"""From facts to what stands on the page: titles that say what is seen, figures in words, figures. The template only arranges them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from batchkit import formatting
 from batchkit.annotation import pricing
 from batchkit.engine import situation
 from batchkit.models import BatchStatus, OutcomeKind, RequestState
-from batchkit.reports import charts, pictures
+from batchkit.reports import charts, workload_charts
 from batchkit.reports.headline import Headline, headline
 from batchkit.reports.text import cut
 
@@ -112,10 +112,10 @@ class WorkloadView:
     figures: tuple[Figure, ...]
     failures: Counts | None
     unanswered: Counts | None
-    progress: pictures.Picture | None
-    timeline: pictures.Timeline | None
-    durations: pictures.Picture | None
-    attempts: pictures.Picture | None
+    progress: workload_charts.WorkloadChart | None
+    timeline: workload_charts.Timeline | None
+    durations: workload_charts.WorkloadChart | None
+    attempts: workload_charts.WorkloadChart | None
     expiry: Counts | None
     money: Money | None
     attention: tuple[tuple[str, ...], ...]
@@ -124,7 +124,7 @@ class WorkloadView:
 
 
 def workload_view(facts: WorkloadFacts) -> WorkloadView:
-    """Put a workload's facts into words and pictures."""
+    """Put a workload's facts into words and figures."""
     progress = facts.progress
     counts = progress.counts
     tones = _tones(progress)
@@ -141,10 +141,10 @@ def workload_view(facts: WorkloadFacts) -> WorkloadView:
         figures=tuple(_figures(facts)),
         failures=_failures(progress),
         unanswered=_unanswered_attempts(facts),
-        progress=pictures.progress(facts),
-        timeline=pictures.timeline(facts),
-        durations=pictures.durations(facts),
-        attempts=pictures.attempts(facts),
+        progress=workload_charts.progress(facts),
+        timeline=workload_charts.timeline(facts),
+        durations=workload_charts.durations(facts),
+        attempts=workload_charts.attempts(facts),
         expiry=_expiry(facts),
         money=_money(facts),
         attention=tuple(_attention(progress)),

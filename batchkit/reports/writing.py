@@ -11,7 +11,7 @@ from batchkit.errors import UsageError
 from batchkit.evaluation.results import is_run, summary
 from batchkit.files.spool import disk_errors, whole_file
 from batchkit.reports import page
-from batchkit.reports.evaluated import evaluation_view, worst_scored
+from batchkit.reports.evaluation_report import evaluation_view, worst_scored
 from batchkit.reports.facts import read_facts
 from batchkit.reports.rows import within, worst_rows
 from batchkit.reports.views import row_kinds, workload_view

@@ -128,9 +128,9 @@ def test_audio_that_is_not_at_an_address_is_a_problem_of_its_row(value):
 @pytest.mark.parametrize(
     ("fields", "row", "why"),
     [
-        ({}, {"text": None}, "row 2: nothing is in text, so there is nothing to ask about"),
-        ({}, {"text": " \n"}, "row 2: nothing is in text"),
-        ({"prefill": "I {{ id }}"}, {"text": ""}, "row 2: nothing is in id and text"),
+        ({}, {"text": None}, "row 2: text is empty, so the row has no question"),
+        ({}, {"text": " \n"}, "row 2: text is empty"),
+        ({"prefill": "I {{ id }}"}, {"text": ""}, "row 2: id and text are empty"),
         ({"prefill": "{{ id }}"}, {"id": "x"}, "row 2: the prompt is empty"),
         ({"system": "{{ id }}"}, {"text": "x"}, "row 2: the system message is empty"),
         ({"key": "id"}, {"text": "x"}, "row 2, id: the key is empty"),

@@ -17,7 +17,7 @@ from batchkit.evaluation.results import (
     scored_rows,
     summary,
 )
-from batchkit.reports.evaluated import _lowest, _scale, evaluation_view
+from batchkit.reports.evaluation_report import _lowest, _scale, evaluation_view
 from batchkit.reports.writing import write_report
 from tests.evaluation.support import REVIEWS, SMALL, reviews_suite
 from tests.reports.conftest import running

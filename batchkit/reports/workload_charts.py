@@ -22,7 +22,7 @@ _MOST_ATTEMPTS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class WorkloadChart:
     """A chart with its title; ``note`` says what it rests on."""
 
     title: str
@@ -48,7 +48,7 @@ class Timeline:
     is_grouped: bool
 
 
-def progress(facts: WorkloadFacts) -> Picture | None:
+def progress(facts: WorkloadFacts) -> WorkloadChart | None:
     """Draw how results came in over time."""
     steps = facts.shards.steps
     total = facts.progress.counts.total
@@ -70,7 +70,7 @@ def progress(facts: WorkloadFacts) -> Picture | None:
         f" of which {failed[-1][1]:,.0f} failed."
     )
     note = "Results as they were merged (UTC)" + ("; in red those that failed." if failed[-1][1] else ".")
-    return Picture(title, charts.staircase(domain, lines, max(total, done[-1][1]), says=says), note)
+    return WorkloadChart(title, charts.staircase(domain, lines, max(total, done[-1][1]), says=says), note)
 
 
 def timeline(facts: WorkloadFacts) -> Timeline | None:
@@ -102,7 +102,7 @@ def _timeline_line(stretch: Stretch, domain: charts.Domain) -> TimelineLine:
     return TimelineLine(label, charts.span(domain, pieces), f"{took} so far" if stretch.open_batches else took)
 
 
-def durations(facts: WorkloadFacts) -> Picture | None:
+def durations(facts: WorkloadFacts) -> WorkloadChart | None:
     """Draw how long batches took by the provider's clock."""
     seconds = facts.shards.durations
     if not seconds:
@@ -117,8 +117,8 @@ def durations(facts: WorkloadFacts) -> Picture | None:
     note = f"From creation to end by the provider's clock; {formatting.counted(len(seconds), 'batch', 'batches')}. {_requests(facts)}"
     bins = duration_bins(seconds)
     if len(bins) == 1:  # one column says nothing
-        return Picture(title, Markup(), note.strip())
-    return Picture(title, charts.columns(bins, says=says, every=max(math.ceil(len(bins) / 4), 1)), note.strip())
+        return WorkloadChart(title, Markup(), note.strip())
+    return WorkloadChart(title, charts.columns(bins, says=says, every=max(math.ceil(len(bins) / 4), 1)), note.strip())
 
 
 def duration_bins(ordered: Sequence[float]) -> list[tuple[str, int]]:
@@ -144,7 +144,7 @@ def _requests(facts: WorkloadFacts) -> str:
     return f"{text} (of {formatting.counted(len(seconds), 'answer')} from all over the input)."
 
 
-def attempts(facts: WorkloadFacts) -> Picture | None:
+def attempts(facts: WorkloadFacts) -> WorkloadChart | None:
     """Draw how often requests were sent; None when none was sent twice."""
     sent = {times: count for times, count in facts.attempts.items() if times > 0}
     if max(sent, default=0) <= 1:
@@ -162,4 +162,4 @@ def attempts(facts: WorkloadFacts) -> Picture | None:
     if not seen.is_whole:
         note += f" Counted in {seen.looked_at:,} of {seen.total:,} requests, spread evenly over the input."
     listed = "; ".join(f"{label} attempts: {count:,}" for label, count in bins)
-    return Picture(title, charts.columns(bins, says=f"{title}. {listed}."), note)
+    return WorkloadChart(title, charts.columns(bins, says=f"{title}. {listed}."), note)

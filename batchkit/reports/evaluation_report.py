@@ -112,7 +112,7 @@ class EvaluationView:
 
 
 def evaluation_view(summary: EvaluationSummary) -> EvaluationView:
-    """Put a run's summary into words and pictures."""
+    """Put a run's summary into words and figures."""
     return EvaluationView(
         name=summary.run,
         suite=summary.suite,
