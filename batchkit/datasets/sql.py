@@ -112,7 +112,9 @@ class SqlTable(Table):
                 f"the query on {self._shown_url} failed: {reason}", hint="check the address and the query"
             ) from error
         except SQLAlchemyError as error:
-            raise UsageError(f"the query on {self._shown_url} failed", hint="check the address and the query") from error
+            raise UsageError(
+                f"the query on {self._shown_url} failed", hint="check the address and the query"
+            ) from error
         finally:
             engine.dispose()
 

@@ -11,9 +11,9 @@ import pytest
 
 from batchkit.annotation import image_files
 from batchkit.annotation.image_files import ImageFolder, UnreadableImageFile
-from tests.annotation.test_images import picture
+from tests.annotation.test_images import image_bytes
 
-PNG = picture()
+PNG = image_bytes()
 
 
 @pytest.fixture

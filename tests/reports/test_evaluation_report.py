@@ -83,7 +83,7 @@ def test_a_first_run_has_nothing_to_compare_with(compared, tmp_path, page_text):
     """It passes, and no comparison is shown."""
     text = page_text(write_report(compared, "reviews-1", tmp_path / "page.html", rows=5).read_text())
 
-    assert "no alarm had anything to compare it with" in text
+    assert "no alarm had a run to compare with" in text
     assert "Compared with" not in text
 
 
