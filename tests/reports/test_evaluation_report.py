@@ -93,7 +93,7 @@ def test_an_unfinished_run_has_a_page_too(compared, tmp_path, page_text):
     runs.next_workload(compared, evaluation)
     text = page_text(write_report(compared, evaluation.name, tmp_path / "page.html", rows=5).read_text())
 
-    assert "The run is not finished: there are no scores to judge yet." in text
+    assert "The run is not finished: there are no scores yet." in text
     assert "0 of 20 answered (0 %), 0 downloaded" in text
     assert "The worst 5 of 20 requests" in text
 

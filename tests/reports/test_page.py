@@ -55,7 +55,7 @@ def test_the_page_says_how_it_stands_and_why(faulty, tmp_path, page_text):
     assert f"{counts.failed} requests failed, all with invalid_request" in text
     assert f"{progress.expired_attempts} batch_expired" not in text
     assert "Not like this." in text
-    assert "An attempt is unanswered when its batch expired" in text
+    assert "An attempt is unanswered if its batch expired" in text
     assert "returned no answer, by window and shard size" in text
     assert f"{progress.usage.prompt_tokens:,}" in text
     assert "genai-prices" in text
@@ -68,7 +68,7 @@ def test_the_worst_rows_are_first_and_the_rest_is_counted(faulty, tmp_path, page
     page = written(faulty, "nightly run", tmp_path, rows=2)
 
     assert re.findall(r'data-kinds="(\w+)"', page) == ["failed", "failed"]
-    assert "58 more are not on this page: batchkit export nightly run has all of them." in page_text(page)
+    assert "58 more are not on this page: batchkit export nightly run writes all of them." in page_text(page)
 
 
 def test_a_page_without_rows_is_a_page(faulty, tmp_path):
