@@ -233,17 +233,17 @@ def test_a_limit_takes_the_first_rows(runner, table):
 
 
 @ON_SQLITE
-def test_the_table_goes_with_its_workload_when_that_is_cleaned(open_bench, table):
+def test_the_table_goes_with_its_workload_when_that_is_cleaned(open_harness, table):
     """Until then it does not matter what becomes of the source."""
-    bench = open_bench()
-    workload = ensure_workload(bench.runner, table, asking(), name="mine")
-    bench.runner.process(workload.id)
-    path = snapshot_path(bench.runner, workload)
+    harness = open_harness()
+    workload = ensure_workload(harness.runner, table, asking(), name="mine")
+    harness.runner.process(workload.id)
+    path = snapshot_path(harness.runner, workload)
     assert path.stat().st_mode & 0o077 == 0
-    bench.runner.clean("mine", keep_results=False)
+    harness.runner.clean("mine", keep_results=False)
     assert not path.exists()
     with pytest.raises(SpoolError, match="is missing"):
-        snapshot_path(bench.runner, workload)
+        snapshot_path(harness.runner, workload)
 
 
 def test_a_shared_spool_has_the_table_for_every_machine(open_runner, table, tmp_path):
@@ -259,15 +259,15 @@ def test_a_shared_spool_has_the_table_for_every_machine(open_runner, table, tmp_
         snapshot_path(open_runner(**shared), workload)
 
 
-def test_every_answer_comes_back_to_its_own_row(open_bench, table):
+def test_every_answer_comes_back_to_its_own_row(open_harness, table):
     """The emulator repeats the question, so each answer shows which row it belongs to."""
-    bench = open_bench()
-    workload = ensure_workload(bench.runner, table, asking("{{ id }} {{ text }}"), name="mine")
-    assert bench.runner.process(workload.id).counts.succeeded == 30
-    bench.runner.export("mine", bench.home.parent / "out.jsonl")
+    harness = open_harness()
+    workload = ensure_workload(harness.runner, table, asking("{{ id }} {{ text }}"), name="mine")
+    assert harness.runner.process(workload.id).counts.succeeded == 30
+    harness.runner.export("mine", harness.home.parent / "out.jsonl")
     said = [
         line["response"]["body"]["choices"][0]["message"]["content"]
-        for line in read_lines(bench.home.parent / "out.jsonl")
+        for line in read_lines(harness.home.parent / "out.jsonl")
     ]
     assert said == [f"Echo: r{number} good {number}" for number in range(1, 31)]
 
