@@ -7,36 +7,27 @@ advanced at the same time; the flow run ends with the last of them. A pass witho
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prefect import flow
-from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from batchkit.api.finishing import log_trouble, message_of, on_finished
+from batchkit.api.finishing import log_trouble, message_of
 from batchkit.engine.waves import DriveUntil
 
 from . import artifact_text
-from .leading import open_lead
+from .leading import open_lead, skipped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from prefect.client.schemas.objects import State
 
-    from batchkit.engine.progress import Progress
     from batchkit.models import Workload
 
     from .leading import Lead
 
-_logger = logging.getLogger("batchkit.flows")
-
-#: A scheduled run that starts this many intervals late does nothing; a later run does its work.
-LATE_INTERVALS = 2
 #: The number of workloads that a worker advances at the same time.
 _MOST_AT_ONCE = 16
 
@@ -48,19 +39,13 @@ async def advance_workloads(interval_seconds: float = 60) -> State[Any]:
     ``interval_seconds`` is the interval of the schedule: a run that starts more than two intervals late (runs pile up while no worker
     runs) ends at once as ``Skipped``. Ends as Failed if a workload could not be advanced; the others were.
     """
-    late = seconds_late(flow_run.get_scheduled_start_time())
-    if late > LATE_INTERVALS * interval_seconds:
-        return Completed(name="Skipped", message=f"{late:.0f} s late; a later run does the work")
+    if (state := skipped(interval_seconds)) is not None:
+        return state
     async with open_lead() as lead:
         workloads = await lead.call(lead.runner.open_workloads)
         slots = asyncio.Semaphore(_MOST_AT_ONCE)
         outcomes = await asyncio.gather(*(_advance(lead, workload, slots) for workload in workloads))
     return _ending(outcomes)
-
-
-def seconds_late(scheduled: datetime) -> float:
-    """Return how many seconds ago a run should have started."""
-    return (datetime.now(UTC) - scheduled).total_seconds()  # noqa: TID251 - compared with Prefect's clock, not with ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +61,11 @@ async def _advance(lead: Lead, workload: Workload, slots: asyncio.Semaphore) -> 
     try:
         async with slots:
             progress = await lead.drive(workload, DriveUntil.ONE_PASS)
-            await _finish(lead, progress)
+            await lead.finish(progress)
     except Exception as error:  # noqa: BLE001 - the other workloads are still advanced
         log_trouble(workload.name, error)
         return _AdvanceResult(f"{workload.name}: {message_of(error)}", failed=True)
     return _AdvanceResult(f"{workload.name}: {artifact_text.progress_line(progress)}")
-
-
-async def _finish(lead: Lead, progress: Progress) -> None:
-    if progress.is_finished:
-        for note in await lead.call(partial(on_finished, lead.runner, progress)):
-            _logger.info(note)
 
 
 def _ending(outcomes: Sequence[_AdvanceResult]) -> State[Any]:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from batchkit import formatting
 from batchkit.engine import situation
 from batchkit.engine.waves import WaveKind
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 _SAMPLE_CHARACTERS = 200
 _KEY_CHARACTERS = 60
-_MINUTE_SECONDS = 60
-_HOUR_SECONDS = 3_600
 
 
 def key_part(name: str) -> str:
@@ -89,7 +87,7 @@ def summary(progress: Progress) -> str:
     lines = [
         f"# {_plain(workload.name)}",
         "",
-        f"{progress_line(progress)}; {_duration(_worked_seconds(progress))} of work.",
+        f"{progress_line(progress)}; {formatting.duration(_worked_seconds(progress))} of work.",
         "",
         "| requests | |",
         "|---|---:|",
@@ -159,14 +157,6 @@ def _moment(unix_seconds: int | None) -> str:
     if unix_seconds is None:
         return ""
     try:
-        return datetime.fromtimestamp(unix_seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        return f"{formatting.moment(unix_seconds)} UTC"
     except (ValueError, OverflowError, OSError):
         return str(unix_seconds)  # not a valid time: shown as it is
-
-
-def _duration(seconds: float) -> str:
-    if seconds < _MINUTE_SECONDS:
-        return f"{seconds:.0f} s"
-    if seconds < _HOUR_SECONDS:
-        return f"{seconds / _MINUTE_SECONDS:.0f} min"
-    return f"{seconds / _HOUR_SECONDS:.1f} h"

@@ -21,8 +21,7 @@ from batchkit.api.finishing import message_of
 from batchkit.engine.waves import DriveUntil
 from batchkit.errors import BatchkitError
 
-from .advance_workloads import LATE_INTERVALS, seconds_late
-from .leading import failed, open_lead
+from .leading import failed, open_lead, skipped
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -93,9 +92,8 @@ async def collect_evaluations(interval_seconds: float = 300) -> State[Any]:
     ``interval_seconds`` is the interval of the schedule; as with ``advance_workloads``, a run that is more than two intervals late ends
     at once.
     """
-    late = seconds_late(flow_run.get_scheduled_start_time())
-    if late > LATE_INTERVALS * interval_seconds:
-        return Completed(name="Skipped", message=f"{late:.0f} s late; a later run does the work")
+    if (state := skipped(interval_seconds)) is not None:
+        return state
     async with open_lead() as lead:
         collected = await lead.call(partial(collect, lead.runner))
         for found in collected:

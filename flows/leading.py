@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,8 +15,10 @@ import anyio
 import anyio.to_thread
 from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
+from batchkit.api.finishing import on_finished
 from batchkit.engine.observer import Observer, Observers
 from batchkit.engine.runtime import NOTIFY_SECONDS, Runner
 from batchkit.engine.waits import Countdown
@@ -44,6 +48,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LONGEST_SLEEP_SECONDS = 1.0
+#: A scheduled run that starts this many intervals late does nothing: a later run does its work.
+_LATE_INTERVALS = 2
+
+_logger = logging.getLogger("batchkit.flows")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +118,12 @@ class Lead:
             self.observer.wave_ended(wave, outcome)
         return outcomes
 
+    async def finish(self, progress: Progress) -> None:
+        """Write the output of a finished workload, and log what was done."""
+        if progress.is_finished:
+            for note in await self.call(partial(on_finished, self.runner, progress)):
+                _logger.info(note)
+
     def run_wave(self, wave: Wave) -> Any:
         """Run a wave in this thread. Raises ``WaveFailed`` with the wave's error."""
         try:
@@ -162,6 +176,15 @@ async def open_lead(*tags: str) -> AsyncIterator[Lead]:
             await anyio.to_thread.run_sync(partial(runner.close, notify_seconds=NOTIFY_SECONDS))
 
 
+def skipped(interval_seconds: float) -> State[Any] | None:
+    """Return the final state of a scheduled flow run that starts more than two intervals late; None if it is in time."""
+    scheduled = flow_run.get_scheduled_start_time()
+    late = (datetime.now(UTC) - scheduled).total_seconds()  # noqa: TID251 - compared with Prefect's clock, not with ours
+    if late <= _LATE_INTERVALS * interval_seconds:
+        return None
+    return Completed(name="Skipped", message=f"{late:.0f} s late; a later run does the work")
+
+
 def failed(error: BatchkitError) -> State[Any]:
     """Return the final state of a flow run that ended with an error for the user."""
     problems = [str(problem) for problem in getattr(error, "problems", ())]
@@ -190,7 +213,7 @@ def _prefect_observer(
             return None
 
     sink = FlowRunSink(api, context.flow_run.id, list(context.flow_run.tags))
-    return PrefectObserver(sink, thread, names, log=get_run_logger().info, read=read)
+    return PrefectObserver(lambda: sink, thread, names, log=get_run_logger().info, read=read)
 
 
 def _outcome(result: Any) -> Outcome:

@@ -12,7 +12,6 @@ import itertools
 import threading
 import time
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from batchkit.engine.observer import Observer
@@ -178,8 +177,8 @@ class Mirror(Observer):
             shown.end(ending)
 
     def _open(self, flow: str, name: str, parameters: dict[str, Any], tags: list[str]) -> _ShownRun:
-        sink = _LazySink(self._server, flow, name, parameters, tags, began_at=time.time())
-        return _ShownRun(sink, self._thread, self._names, self._read)
+        run = _LazyRun(self._server, flow, name, parameters, tags, began_at=time.time())
+        return _ShownRun(run, self._thread, self._names, self._read)
 
 
 class _ShownRun:
@@ -187,54 +186,56 @@ class _ShownRun:
 
     def __init__(
         self,
-        sink: _LazySink,
+        run: _LazyRun,
         thread: ReportThread,
         names: dict[WorkloadId, str],
         read: Callable[[WorkloadId], Progress | None],
     ) -> None:
-        self._sink = sink
+        self._run = run
         self._thread = thread
         self._keys: dict[Wave, str] = {}
         self._numbers = itertools.count()
         #: The result of each workload of a pass, one line each.
         self.lines: list[str] = []
         self.has_failed = False
-        self.observer = PrefectObserver(sink, thread, names, log=self._log, read=read)
-        thread.put(sink.begin, matters=True)
+        self.observer = PrefectObserver(run, thread, names, log=self._log, read=read)
+        thread.put(run, matters=True)
 
     def wave_started(self, wave: Wave) -> None:
         key, at = str(next(self._numbers)), time.time()
         self._keys[wave] = key
         name = artifact_text.wave_name(wave.kind, len(wave.shard_ids))
-        self._thread.put(lambda: self._sink.wave_started(key, name, at), matters=True)
+        self._thread.put(lambda: self._run().wave_started(key, name, at), matters=True)
 
     def wave_ended(self, wave: Wave, outcome: Outcome) -> None:
         key, at = self._keys.pop(wave, None), time.time()
         if key is not None:
             has_failed = isinstance(outcome, Exception)
             message = _message(outcome) if isinstance(outcome, Exception) else artifact_text.counts_line(outcome.counts)
-            self._thread.put(lambda: self._sink.wave_ended(key, message, at, has_failed=has_failed), matters=True)
+            self._end_task(key, message, at, has_failed=has_failed)
         self.observer.wave_ended(wave, outcome)
 
     def end(self, ending: _FinalState) -> None:
         at = time.time()
         for key in self._keys.values():
-            message = "continues after this flow run"
-            self._thread.put(partial(self._sink.wave_ended, key, message, at, has_failed=False), matters=True)
+            self._end_task(key, "continues after this flow run", at, has_failed=False)
         self._keys.clear()
-        self._thread.put(lambda: self._sink.end(ending.kind, ending.name, ending.message, at), matters=True)
+        self._thread.put(lambda: self._run().end(ending.kind, ending.name, ending.message, at), matters=True)
 
     def final_state_of_pass(self) -> _FinalState:
         message = "; ".join(self.lines) or "The workloads continue beside the next pass."
         return _FinalState("FAILED" if self.has_failed else "COMPLETED", message)
 
+    def _end_task(self, key: str, message: str, at: float, *, has_failed: bool) -> None:
+        self._thread.put(lambda: self._run().wave_ended(key, message, at, has_failed=has_failed), matters=True)
+
     def _log(self, line: str) -> None:
         at = time.time()
-        self._thread.put(lambda: self._sink.log(line, at), matters=True)
+        self._thread.put(lambda: self._run().log(line, at), matters=True)
 
 
-class _LazySink:
-    """A recorded run that is created in Prefect when the first report is sent."""
+class _LazyRun:
+    """A recorded run that is created in Prefect when the first report is sent; calling it returns it."""
 
     def __init__(
         self, server: _Server, flow: str, name: str, parameters: dict[str, Any], tags: list[str], *, began_at: float
@@ -247,38 +248,8 @@ class _LazySink:
         self._began_at = began_at
         self._run: RecordedRun | None = None
 
-    def begin(self) -> None:
-        """Create the run in Prefect."""
-        self._recorded()
-
-    def wave_started(self, key: str, name: str, at: float) -> None:
-        self._recorded().wave_started(key, name, at)
-
-    def wave_ended(self, key: str, message: str, at: float, *, has_failed: bool) -> None:
-        self._recorded().wave_ended(key, message, at, has_failed=has_failed)
-
-    def log(self, line: str, at: float) -> None:
-        self._recorded().log(line, at)
-
-    def tag(self, tags: list[str]) -> None:
-        self._recorded().tag(tags)
-
-    def progress(self, key: str, percent: float, description: str) -> None:
-        self._recorded().progress(key, percent, description)
-
-    def table(self, key: str, rows: list[dict[str, Any]], description: str, *, every_seconds: float) -> None:
-        self._recorded().table(key, rows, description, every_seconds=every_seconds)
-
-    def markdown(self, key: str, text: str, description: str) -> None:
-        self._recorded().markdown(key, text, description)
-
-    def event(self, name: str, resource: dict[str, str], payload: dict[str, Any]) -> None:
-        self._recorded().event(name, resource, payload)
-
-    def end(self, kind: str, name: str | None, message: str, at: float) -> None:
-        self._recorded().end(kind, name, message, at)
-
-    def _recorded(self) -> RecordedRun:
+    def __call__(self) -> RecordedRun:
+        """Return the run. Raises as ``_Server.connect``."""
         api = self._server.connect()
         if self._run is None:
             from .recording import RecordedRun  # noqa: PLC0415 - imports Prefect

@@ -11,14 +11,12 @@ batches that need attention, and a summary at the end.
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 from prefect.runtime import flow_run
 
-from batchkit.api.finishing import on_finished
 from batchkit.engine.waves import DriveUntil
 from batchkit.errors import BatchkitError
 from batchkit.models import WorkloadId
@@ -27,8 +25,6 @@ from .leading import ended, failed, open_lead
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
-
-_logger = logging.getLogger("batchkit.flows")
 
 
 def _run_name() -> str:
@@ -54,7 +50,6 @@ async def process_workload(
             progress = await lead.drive(snapshot.workload, DriveUntil(until))
         except BatchkitError as error:
             return failed(error)
-        if progress.is_finished and not lead.is_foreground:
-            for note in await lead.call(partial(on_finished, lead.runner, progress)):
-                _logger.info(note)
+        if not lead.is_foreground:
+            await lead.finish(progress)
     return ended(progress)

@@ -25,7 +25,7 @@ import threading
 import time
 from contextvars import copy_context
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from batchkit.engine.observer import Observer
 from batchkit.errors import BatchkitError
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from batchkit.evaluation.results import EvaluationSummary
     from batchkit.models import Workload, WorkloadId
 
+    from .sink import FlowRunSink
+
 _PROGRESS_EVERY_SECONDS = 10.0
 _ATTENTION_EVERY_SECONDS = 600.0
 #: Long enough for the waves that end while a server starts.
@@ -52,30 +54,6 @@ _CLOSE_SECONDS = 5.0
 
 # Not under "batchkit": log lines about Prefect must not be sent to Prefect.
 _logger = logging.getLogger("groq_batchkit.reporting")
-
-
-class Sink(Protocol):
-    """A receiver of reports; each call may block and may raise anything."""
-
-    def tag(self, tags: list[str]) -> None:
-        """Add tags to the flow run."""
-        ...
-
-    def progress(self, key: str, percent: float, description: str) -> None:
-        """Show progress, 0 to 100: one artifact for the whole run."""
-        ...
-
-    def table(self, key: str, rows: list[dict[str, Any]], description: str, *, every_seconds: float) -> None:
-        """Show a table, unless the last one of this key is equal or younger than ``every_seconds``."""
-        ...
-
-    def markdown(self, key: str, text: str, description: str) -> None:
-        """Show a text."""
-        ...
-
-    def event(self, name: str, resource: dict[str, str], payload: dict[str, Any]) -> None:
-        """Send an event to Prefect's event feed."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +111,14 @@ class ReportThread:
 class PrefectObserver(Observer):
     """Shows one flow run. Every method returns at once and never raises.
 
-    ``names`` are the names of the run's workloads, and may grow. ``log`` receives lines for the run's log; it is called at once.
+    ``sink`` returns the receiver of the reports; it is called in the thread that sends, and may block or raise. ``names`` are the
+    names of the run's workloads, and may grow. ``log`` receives lines for the run's log; it is called at once.
     ``read`` reads a snapshot of a workload, in the thread that sends. ``clock`` counts seconds.
     """
 
     def __init__(
         self,
-        sink: Sink,
+        sink: Callable[[], FlowRunSink],
         thread: ReportThread,
         names: Mapping[WorkloadId, str],
         *,
@@ -235,7 +214,7 @@ class PrefectObserver(Observer):
         self._next_progress = self._clock() + _PROGRESS_EVERY_SECONDS
         return True
 
-    def _read_and_show(self, workload_id: WorkloadId, sink: Sink) -> None:
+    def _read_and_show(self, workload_id: WorkloadId, sink: FlowRunSink) -> None:
         """Read a snapshot of a workload and send it, in the thread that sends."""
         progress = self._read(workload_id)
         if progress is not None and (shown := self._news_of(progress)) is not None:
@@ -278,5 +257,5 @@ class PrefectObserver(Observer):
         except Exception:
             _logger.debug("a line could not be logged", exc_info=True)
 
-    def _put(self, send: Callable[[Sink], object], *, matters: bool) -> None:
-        self._thread.put(lambda: send(self._sink), matters=matters)
+    def _put(self, send: Callable[[FlowRunSink], object], *, matters: bool) -> None:
+        self._thread.put(lambda: send(self._sink()), matters=matters)

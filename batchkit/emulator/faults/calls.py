@@ -290,8 +290,8 @@ class ListPages(HttpFault):
         default="repeat",
         description=(
             "no-paging: no paging key on the last page; null-cursor: next_cursor null there; repeat: the cursor is ignored "
-            "for ever; overlap: a page starts with the last batch of the one before; empty-page: an empty page with a cursor "
-            "comes first; refuse-cursor: 400 forevery cursor; single-page: only the first page, without a cursor"
+            "forever; overlap: a page starts with the last batch of the one before; empty-page: an empty page with a cursor "
+            "comes first; refuse-cursor: 400 for every cursor; single-page: only the first page, without a cursor"
         ),
     )
 

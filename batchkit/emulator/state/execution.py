@@ -181,7 +181,7 @@ def _schedule(world: World, connection: sqlite3.Connection, batch: sqlite3.Row, 
     started, done, total = batch["in_progress_at"], batch["lines_done"], batch["total"]
     reachable = min(total, _lines_by(batch, batch["expires_at"], pace))
     if done < reachable:
-        # Without a minimum, a slow pace at high speed would wake the thread forevery single line.
+        # Without a minimum, a slow pace at high speed would wake the thread for every single line.
         ahead = max(1, math.ceil(_PACE_SECONDS * world.clock.speed / pace)) if pace else 0
         due_at = started + min(done + ahead, reachable) * pace
     elif batch["held"] or reachable < total:
