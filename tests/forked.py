@@ -1,7 +1,7 @@
-"""Processes that are forked from one that has loaded batchkit and opened nothing.
+"""Processes forked from one that has loaded batchkit and opened nothing.
 
-A command spends more time on loading than on most of what tests ask of it. The processes are real: they are killed, stopped and
-waited for like any other.
+A command spends more time on imports than on most of its work in a test. The processes are real: they can be killed, stopped and
+waited for.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.preload", "tests.forked", "tests.proof.child"])
+CONTEXT.set_forkserver_preload(["tests.preload", "tests.forked", "tests.proof.command_process"])
 _PROGRAM = str(Path(batchkit.__file__).with_name("__main__.py"))
 
 
@@ -40,7 +40,7 @@ class ForkedCommand:
 
     @property
     def pid(self) -> int:
-        """The process's id."""
+        """The process id."""
         assert self._process.pid is not None
         return self._process.pid
 
@@ -54,7 +54,7 @@ class ForkedCommand:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Send a signal, if it still runs."""
+        """Send a signal if it is running."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
@@ -63,7 +63,7 @@ class ForkedCommand:
         self._process.kill()
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Wait for its end, ``timeout`` seconds at most; returns stdout and stderr. Raises ``subprocess.TimeoutExpired``."""
+        """Wait for its end, at most ``timeout`` seconds; returns stdout and stderr. Raises ``subprocess.TimeoutExpired``."""
         self._process.join(timeout)
         if self.returncode is None:
             raise subprocess.TimeoutExpired(list(self._arguments), timeout or 0.0)
@@ -72,14 +72,14 @@ class ForkedCommand:
 
 
 def redirect(descriptor: int, path: Path) -> None:
-    """Append what is written to a descriptor to a file."""
+    """Append the output of a descriptor to a file."""
     file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
     os.dup2(file, descriptor)
     os.close(file)
 
 
 def close_stdin() -> None:
-    """Let stdin be at its end."""
+    """Make stdin empty."""
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
@@ -96,7 +96,7 @@ def _run(arguments: Sequence[str], folder: Path, environment: Mapping[str, str],
     try:
         main()
     finally:
-        # A forked process ends without them.
+        # A forked process would skip the exit functions.
         atexit._run_exitfuncs()
 
 

@@ -1,4 +1,4 @@
-"""What is slow to start, started once for all test processes of one run."""
+"""Services that are slow to start, started once for all test processes of one run."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _PAUSE_SECONDS = 0.05
 def shared_between_workers(
     folders: pytest.TempPathFactory, name: str, start: Callable[[], AbstractContextManager[str]]
 ) -> Iterator[str]:
-    """Give the address of what ``start`` starts.
+    """Yield the address of the service that ``start`` starts.
 
-    The first test process that asks for it starts it, and ends it when no other one uses it any more. A process that dies lets go of it.
+    The first test process starts it, and ends it when no other process uses it any more. A process that dies releases it.
     """
     if "PYTEST_XDIST_WORKER" not in os.environ:
         with start() as address:
@@ -47,7 +47,7 @@ def shared_between_workers(
 
 
 def _is_given_up(users: int, address_file: Path, lock: Path) -> bool:
-    """Whether nobody else uses it: from then on nobody finds it."""
+    """Whether no other process uses it; then its address is removed."""
     with _locked(lock):
         try:
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)

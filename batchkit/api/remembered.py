@@ -103,7 +103,7 @@ def write_remembered_output(
 
     Not written are those of an unfinished workload, those that no command named a place for, and those of another machine. With
     ``is_news`` False a file that is newer than the last answer is left as it is. Raises ``SpoolError`` and ``UsageError`` as
-    ``export`` and ``write_annotated``.
+    ``export`` and ``write_output_table``.
     """
     output = remembered(progress.workload)
     if output is None or not progress.is_finished or not is_writable_here(output, runner.settings):
@@ -113,13 +113,13 @@ def write_remembered_output(
     if not output.is_annotated:
         runner.export(progress.workload.name, Path(output.target), raw_csv=output.raw_csv, advance=advance)
         return output
-    from batchkit.annotation.gather import write_annotated  # noqa: PLC0415 - an extra
+    from batchkit.annotation.row_answers import write_output_table  # noqa: PLC0415 - an extra
 
-    write_annotated(
+    write_output_table(
         runner, progress.workload, output.target, raw_csv=output.raw_csv, where=output.only, advance=advance
     )
     if output.review is not None:
-        write_annotated(runner, progress.workload, output.review, raw_csv=output.raw_csv, review_only=True)
+        write_output_table(runner, progress.workload, output.review, raw_csv=output.raw_csv, review_only=True)
     return output
 
 

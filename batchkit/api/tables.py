@@ -126,18 +126,23 @@ def _ask(
     timeout_seconds: float | None,
     observer: Observer,
 ) -> Progress:
-    from batchkit.annotation import orders  # noqa: PLC0415 - as above
-    from batchkit.annotation.gather import write_annotated  # noqa: PLC0415 - an extra
+    from batchkit.annotation import workload_from_table  # noqa: PLC0415 - as above
+    from batchkit.annotation.row_answers import write_output_table  # noqa: PLC0415 - an extra
     from batchkit.datasets import open_table  # noqa: PLC0415 - as above
 
     output, review = (None if target is None else str(target) for target in (question.output, question.review))
-    orders.check_outputs(question.recipe, output=output, review=review, words=question.parts)
+    workload_from_table.check_outputs(question.recipe, output=output, review=review, parts=question.parts)
     with open_runner(settings) as runner:
         with runner.store.read() as connection:
-            orders.check_tables(connection, output=output, review=review)
+            workload_from_table.check_tables(connection, output=output, review=review)
         table: Table = open_table(question.parts, query=question.query)
-        workload = orders.ensure_workload(
-            runner, table, question.recipe, name=question.name, options=options, folder=orders.folder_of(question.parts)
+        workload = workload_from_table.ensure_workload(
+            runner,
+            table,
+            question.recipe,
+            name=question.name,
+            options=options,
+            folder=workload_from_table.folder_of(question.parts),
         )
         if output is not None:
             remember(
@@ -150,7 +155,7 @@ def _ask(
         )
         if progress.is_finished:
             if output is not None:
-                write_annotated(runner, workload, output, raw_csv=question.raw_csv, where=question.only)
+                write_output_table(runner, workload, output, raw_csv=question.raw_csv, where=question.only)
             if review is not None:
-                write_annotated(runner, workload, review, raw_csv=question.raw_csv, review_only=True)
+                write_output_table(runner, workload, review, raw_csv=question.raw_csv, review_only=True)
         return progress

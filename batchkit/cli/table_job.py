@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchkit.annotation import orders
-from batchkit.annotation.gather import write_annotated
+from batchkit.annotation import workload_from_table
 from batchkit.annotation.preview import preview
+from batchkit.annotation.row_answers import write_output_table
 from batchkit.annotation.totals import totals
 from batchkit.api import existing
 from batchkit.api.remembered import output_here, remember
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TableOrder:
-    """What the user orders: ``recipe`` asked of the table that ``opened`` gives.
+    """What the user workload_from_table: ``recipe`` asked of the table that ``opened`` gives.
 
     ``words`` name that table, where it is files. ``output`` None is the default file, ``review`` a second one for disputed rows, ``only`` a filter of the rows that are written;
     ``folder`` is where relative paths of images begin.
@@ -60,7 +60,7 @@ def carry_out(order: TableOrder, settings: Settings, manner: Manner) -> int:
     _check_outputs(order, order.output)
     with Runner(settings, verb=common.verb()) as runner:
         with runner.store.read() as connection:
-            orders.check_tables(connection, output=order.output, review=order.review)
+            workload_from_table.check_tables(connection, output=order.output, review=order.review)
         desk = job.Desk(runner, manner, err)
         with driving.interruptible(err, lambda: outcome.interrupted(desk.picture(), manner.where, again=again)):
             is_default = order.output is None and order.review is None
@@ -90,8 +90,8 @@ def show_requests(order: TableOrder, settings: Settings, manner: Manner) -> int:
     err = console.stderr()
     is_shown = not manner.is_for_machines and console.is_live(err)
     _check_outputs(order, order.output)
-    if orders.tables_among(order.output, order.review):
-        existing.read(settings, partial(orders.check_tables, output=order.output, review=order.review))
+    if workload_from_table.tables_among(order.output, order.review):
+        existing.read(settings, partial(workload_from_table.check_tables, output=order.output, review=order.review))
     with order.opened() as table, live.counting(err, "rendering the rows", total=None, is_shown=is_shown) as advance:
         order = _with_default_output(order, table)
         found = preview(table, order.recipe, name=order.name, folder=order.folder, advance=advance)
@@ -103,15 +103,15 @@ def show_requests(order: TableOrder, settings: Settings, manner: Manner) -> int:
 
 
 def _check_outputs(order: TableOrder, output: str | None) -> None:
-    orders.check_outputs(order.recipe, output=output, review=order.review, words=order.words)
+    workload_from_table.check_outputs(order.recipe, output=output, review=order.review, parts=order.words)
 
 
 def _with_default_output(order: TableOrder, table: Table) -> TableOrder:
     """Choose and check the default output, whose name may depend on the table's content. Raises ``UsageError``."""
     if order.output is not None:
         return order
-    recipe = orders.with_table(order.recipe, table)
-    output = f"{order.name or orders.default_name(table, recipe)}.annotated.parquet"
+    recipe = workload_from_table.with_table(order.recipe, table)
+    output = f"{order.name or workload_from_table.default_name(table, recipe)}.annotated.parquet"
     _check_outputs(order, output)
     return replace(order, recipe=recipe, output=output)
 
@@ -126,7 +126,7 @@ def _ensure(desk: Desk, table: Table, order: TableOrder) -> Workload:
 
     labels = ("rendering the rows", "checking the requests")
     with live.counting_stages(desk.err, labels, is_shown=desk.shows_bars) as (advance, checked):
-        return orders.ensure_workload(
+        return workload_from_table.ensure_workload(
             desk.runner,
             table,
             order.recipe,
@@ -145,11 +145,11 @@ def _hand_over(desk: Desk, workload: Workload, progress: Progress, order: TableO
     with live.counting(
         desk.err, f"writing {target}", total=_row_count(workload, order), is_shown=desk.shows_bars
     ) as advance:
-        written = write_annotated(
+        written = write_output_table(
             desk.runner, workload, target, raw_csv=order.raw_csv, where=order.only, advance=advance
         )
         if order.review is not None:
-            write_annotated(desk.runner, workload, order.review, raw_csv=order.raw_csv, review_only=True)
+            write_output_table(desk.runner, workload, order.review, raw_csv=order.raw_csv, review_only=True)
     added_up = totals(desk.runner, workload)
     code = outcome.exit_code(progress)
     if desk.manner.is_for_machines:

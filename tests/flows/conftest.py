@@ -19,14 +19,14 @@ from batchkit.flows.temporary_server import TemporaryServer
 from batchkit.emulator import Emulator
 from batchkit.settings import load_settings
 from tests.shared import shared_between_workers
-from tests.steps.conftest import open_bench
+from tests.steps.conftest import open_harness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from batchkit.settings import Settings
 
-__all__ = ["open_bench"]
+__all__ = ["open_harness"]
 
 # Before any test imports Prefect, which looks at its home at once.
 _PREFECT_HOME = tempfile.TemporaryDirectory(prefix="batchkit-tests-prefect-")

@@ -101,7 +101,7 @@ def parameters_of(**flags: Any) -> Parameters | None:
 
 def order_of(words: Sequence[str], recipe: Recipe, rows: TableFlags, cut: CutFlags, **more: Any) -> TableOrder:
     """Make the order of a command whose rows are read from ``words``; ``more`` are fields of ``TableOrder``."""
-    from batchkit.annotation.orders import folder_of  # noqa: PLC0415 - as above
+    from batchkit.annotation.workload_from_table import folder_of  # noqa: PLC0415 - as above
     from batchkit.datasets import open_table  # noqa: PLC0415 - as above
 
     @contextmanager
@@ -115,7 +115,7 @@ def order_of_answers(
     workload: str, settings: Settings, recipe: Recipe, rows: TableFlags, cut: CutFlags, **more: Any
 ) -> TableOrder:
     """Make the order of a command whose rows are the answers of a workload; ``more`` as for ``order_of``."""
-    from batchkit.annotation.answered import answers_as_table  # noqa: PLC0415 - as above
+    from batchkit.annotation.answers_table import answers_as_table  # noqa: PLC0415 - as above
     from batchkit.api import existing  # noqa: PLC0415 - as above
 
     @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from batchkit.models import RequestState, ShardState
-from batchkit.reports import pictures
+from batchkit.reports import workload_charts
 from batchkit.reports.facts import read_facts
 from batchkit.store import events
 from batchkit.store.bulk import bulk_for
@@ -22,13 +22,13 @@ from tests.factories import NOW, add_shard, add_workload
 )  # fmt: skip
 def test_durations_are_counted_in_round_columns(seconds, bins):
     """Widths are those of clocks, and no duration is lost."""
-    assert pictures.duration_bins(seconds) == bins
+    assert workload_charts.duration_bins(seconds) == bins
 
 
 @pytest.mark.parametrize("longest", [11.0, 1_000.0, 86_400.0 * 7, 86_400.0 * 10_000])
 def test_there_are_never_too_many_columns(longest):
     """Seven days, or years that a clock that jumped made of them, are drawn in a dozen columns."""
-    bins = pictures.duration_bins([0.0, longest / 3, longest])
+    bins = workload_charts.duration_bins([0.0, longest / 3, longest])
 
     assert len(bins) <= 12
     assert sum(count for _, count in bins) == 3
@@ -54,23 +54,23 @@ def test_the_title_says_when_half_was_in(facts_of):
         add_shard(connection, workload, state=ShardState.MERGED, lines=4, succeeded=4, at=NOW + 60)
         add_shard(connection, workload, state=ShardState.MERGED, lines=6, succeeded=5, failed=1, at=NOW + 120)
 
-    picture = pictures.progress(facts_of(make))
+    chart = workload_charts.progress(facts_of(make))
 
-    assert picture is not None
-    assert picture.title == "Half of the results were in after 2 min 00 s"
-    assert "10 of 10 within 2 min 00 s, of which 1 failed." in picture.chart
-    assert "line bad" in picture.chart
+    assert chart is not None
+    assert chart.title == "Half of the results were in after 2 min 00 s"
+    assert "10 of 10 within 2 min 00 s, of which 1 failed." in chart.chart
+    assert "line bad" in chart.chart
 
 
 def test_nothing_is_drawn_of_what_has_not_begun(facts_of):
-    """Before the first batch there is no picture at all."""
+    """Before the first batch there is no chart at all."""
     facts = facts_of(lambda connection, workload: add_shard(connection, workload, state=ShardState.PLANNED))
 
     assert [
-        pictures.progress(facts),
-        pictures.timeline(facts),
-        pictures.durations(facts),
-        pictures.attempts(facts),
+        workload_charts.progress(facts),
+        workload_charts.timeline(facts),
+        workload_charts.durations(facts),
+        workload_charts.attempts(facts),
     ] == [None] * 4
 
 
@@ -82,7 +82,7 @@ def test_the_timeline_follows_the_journal(facts_of):
         for kind, at in (("submitting -> submitted", 10), ("submitted -> ended", 70), ("ended -> merged", 110)):
             events.record(connection, workload.id, kind, at=NOW + at, shard_id=shard.id)
 
-    drawn = pictures.timeline(facts_of(make))
+    drawn = workload_charts.timeline(facts_of(make))
 
     assert drawn is not None
     (line,) = drawn.lines
@@ -100,9 +100,9 @@ def test_requests_that_rode_again_are_counted(facts_of):
             workload.id, [(2, RequestState.SUCCEEDED, 2, 1), (3, RequestState.SUCCEEDED, 12, 9)]
         )
 
-    picture = pictures.attempts(facts_of(make))
+    chart = workload_charts.attempts(facts_of(make))
 
-    assert picture is not None
-    assert picture.title == "50.0 % of requests needed more than one attempt"
-    assert "1 attempts: 2; 2 attempts: 1; 3 attempts: 0" in picture.chart
-    assert "9+ attempts: 1" in picture.chart
+    assert chart is not None
+    assert chart.title == "50.0 % of requests needed more than one attempt"
+    assert "1 attempts: 2; 2 attempts: 1; 3 attempts: 0" in chart.chart
+    assert "9+ attempts: 1" in chart.chart

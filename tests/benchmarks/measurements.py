@@ -1,4 +1,4 @@
-"""What is measured in one process, each beside its floor: what the same bytes cost when nothing of what batchkit does is done to them."""
+"""The measurements of one process, each with its floor: the time for the same bytes without the work of batchkit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from batchkit.engine.waves import Wave, WaveKind
 from batchkit.models import ShardState
 from batchkit.steps import resubmit
 from batchkit.store import requests, shards, tables
-from tests.benchmarks import lab as labs
+from tests.benchmarks import benchmark_stores
 from tests.postgres import PostgresServer
 
 if TYPE_CHECKING:
@@ -29,36 +29,37 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from batchkit.engine.runtime import Runner
-    from tests.benchmarks.clock import Ground
-    from tests.benchmarks.lab import Lab
+    from tests.benchmarks.benchmark_stores import BenchmarkStores
+    from tests.benchmarks.timing import MeasurementInput
 
 _ROWS_PER_STATEMENT = 10_000
 _RESULT_TYPES = ("int8", "int8", "text", "int8", "int2", "int2", *("text",) * 4, *("int4",) * 3, "int2", "int2")
 
 
 @contextmanager
-def in_a_folder(ground: Ground) -> Iterator[Path]:
-    """Give a folder for a while, on the disk of everything else."""
-    with tempfile.TemporaryDirectory(prefix="while-", dir=ground.folder) as folder:
+def in_a_folder(source: MeasurementInput) -> Iterator[Path]:
+    """Yield a temporary folder on the disk of the other files."""
+    with tempfile.TemporaryDirectory(prefix="while-", dir=source.folder) as folder:
         yield Path(folder)
 
 
-def input_bytes(lab: Lab) -> int:
-    """Count the bytes of the input."""
-    return lab.source.stat().st_size
+def input_bytes(stores: BenchmarkStores) -> int:
+    """Return the size of the input."""
+    return stores.source.stat().st_size
 
 
-def answer_bytes(lab: Lab) -> int:
-    """Count the bytes of the answers."""
-    return sum(path.stat().st_size for path in _answers(lab))
+def answer_bytes(stores: BenchmarkStores) -> int:
+    """Return the size of the answers."""
+    return sum(path.stat().st_size for path in _answers(stores))
 
 
 @dataclass(frozen=True)
-class Part:
-    """One figure: the work on what ``ready`` opens, its floor (None for a figure in seconds), and the goals by database.
+class Measurement:
+    """One figure: the work on the store that ``ready`` opens, its floor (None for a figure in seconds), and the goals by database.
 
-    ``work`` is called with what was opened and the lab, ``floor`` with the lab and what ``floor_ready`` opened; neither
-    opening counts. ``size`` is in bytes, for MB/s; one of so many lines is worked on (``one_in``). Everything is named in its module, so that another process finds it.
+    ``work`` gets the opened store and the stores, ``floor`` the stores and the result of ``floor_ready``; opening is not measured.
+    ``size`` is in bytes, for MB/s; the work covers one line in ``one_in``. All functions are at module level, so that another process
+    finds them.
     """
 
     name: str
@@ -72,13 +73,13 @@ class Part:
     one_in: int = 1
     floor_ready: Callable[[Any], AbstractContextManager[Any]] = in_a_folder
 
-    def ready(self, lab: Any) -> AbstractContextManager[Any]:
+    def ready(self, stores: Any) -> AbstractContextManager[Any]:
         """Open the store that the work needs."""
         store: AbstractContextManager[Any]
         if self.changes_nothing and self.stage is not None:
-            store = lab.looking(self.stage)
+            store = stores.template(self.stage)
         else:
-            store = lab.fresh("work", copy_of=self.stage)
+            store = stores.fresh("work", copy_of=self.stage)
         return store
 
 
@@ -90,8 +91,8 @@ def parse(paths: Iterable[Path]) -> None:
                 orjson.loads(line)
 
 
-def _answers(lab: Lab) -> list[Path]:
-    return sorted(lab.answers.glob("*.jsonl"))
+def _answers(stores: BenchmarkStores) -> list[Path]:
+    return sorted(stores.answers.glob("*.jsonl"))
 
 
 def _rows(paths: Iterable[Path]) -> Iterator[tuple[str, str]]:
@@ -106,31 +107,31 @@ def _lines(path: Path) -> Iterator[tuple[Any, str]]:
             yield orjson.loads(line), line.decode()
 
 
-def parse_requests(lab: Lab, _folder: Path) -> None:
+def parse_requests(stores: BenchmarkStores, _folder: Path) -> None:
     """Parse the input once."""
-    parse([lab.source])
+    parse([stores.source])
 
 
-def parse_answers(lab: Lab, _folder: Path) -> None:
+def parse_answers(stores: BenchmarkStores, _folder: Path) -> None:
     """Parse the answers once."""
-    parse(_answers(lab))
+    parse(_answers(stores))
 
 
-def digest_answers(lab: Lab, _folder: Path) -> None:
+def digest_answers(stores: BenchmarkStores, _folder: Path) -> None:
     """Digest the answers once."""
-    for path in _answers(lab):
+    for path in _answers(stores):
         with path.open("rb") as handle:
             hashlib.file_digest(handle, "sha256")
 
 
 @contextmanager
-def bare_database(lab: Lab) -> Iterator[str]:
-    """Make a database without any table; gives its URL, of a server, or the path of its file."""
-    if lab.server_url is None:
-        with in_a_folder(lab) as folder:
+def bare_database(stores: BenchmarkStores) -> Iterator[str]:
+    """Create a database without tables; yields the server's URL, or the path of the SQLite file."""
+    if stores.server_url is None:
+        with in_a_folder(stores) as folder:
             yield str(folder / "floor.db")
         return
-    server = PostgresServer(make_url(lab.server_url))
+    server = PostgresServer(make_url(stores.server_url))
     name = server.create()
     try:
         yield make_url(server.url_of(name)).set(drivername="postgresql").render_as_string(hide_password=False)
@@ -139,16 +140,16 @@ def bare_database(lab: Lab) -> Iterator[str]:
         server.close()
 
 
-def insert_answers(lab: Lab, database: str) -> None:
-    """Parse the answers and insert what has to be kept of them, see ``insert``."""
-    insert(_answers(lab), database)
+def insert_answers(stores: BenchmarkStores, database: str) -> None:
+    """Parse the answers and insert the same columns as a merge, see ``insert``."""
+    insert(_answers(stores), database)
 
 
 def insert(paths: Iterable[Path], database: str) -> None:
     """Parse lines and insert them into a new database.
 
-    SQLite gets (id, line) in a table without any key but the rowid; Postgres the rows of a merge by binary COPY, into the very
-    tables with their keys and checks. Nowhere is there a request whose state changes, or a row that could be there already.
+    SQLite gets (id, line) in a table without a key but the rowid; Postgres gets the rows of a merge by binary COPY, in the same
+    tables with their keys and checks. No request changes its state, and no row can exist already.
     """
     if database.startswith("postgresql:"):
         _copy(paths, database)
@@ -194,7 +195,7 @@ def _copy_into(
 
 
 def _facts(record: Any) -> tuple[Any, ...]:
-    """Read what a result has beside its place: status code, request id, no error, finish reason, tokens, names by number."""
+    """Return the columns of a result: status code, request id, no error, finish reason, tokens, and the ids of the names."""
     response = record["response"]
     body = response["body"]
     usage = body.get("usage", {})
@@ -203,29 +204,29 @@ def _facts(record: Any) -> tuple[Any, ...]:
     return (response["status_code"], response["request_id"], None, None, reason, *tokens, 1, 2)
 
 
-def merge_again(runner: Runner, _lab: Lab) -> None:
-    """Merge what is merged: a runner that took these shards, and was stopped for longer than its lease, goes on."""
-    workload = runner.find(labs.NAME)
+def merge_again(runner: Runner, _stores: BenchmarkStores) -> None:
+    """Merge shards that are merged already, as a runner does that was stopped for longer than its lease."""
+    workload = runner.find(benchmark_stores.NAME)
     with runner.store.read() as connection:
         merged = shards.in_states(connection, workload.id, (ShardState.MERGED,))
     runner.run_wave(Wave(WaveKind.MERGE, workload.id, tuple(shard.id for shard in merged)))
 
 
-def export_jsonl(runner: Runner, lab: Lab) -> None:
+def export_jsonl(runner: Runner, stores: BenchmarkStores) -> None:
     """Export everything as JSONL."""
-    with in_a_folder(lab) as folder:
-        runner.export(labs.NAME, folder / "out.jsonl")
+    with in_a_folder(stores) as folder:
+        runner.export(benchmark_stores.NAME, folder / "out.jsonl")
 
 
-def export_parquet(runner: Runner, lab: Lab) -> None:
+def export_parquet(runner: Runner, stores: BenchmarkStores) -> None:
     """Export everything as Parquet."""
-    with in_a_folder(lab) as folder:
-        runner.export(labs.NAME, folder / "out.parquet")
+    with in_a_folder(stores) as folder:
+        runner.export(benchmark_stores.NAME, folder / "out.parquet")
 
 
-def find_unresolved(runner: Runner, lab: Lab) -> None:
-    """Find every request that waits for another ride, with the place of its line, as resubmission does."""
-    workload = runner.find(labs.NAME)
+def find_unresolved(runner: Runner, stores: BenchmarkStores) -> None:
+    """Find every pending request and the place of its line, as resubmission does."""
+    workload = runner.find(benchmark_stores.NAME)
     with runner.store.read() as connection:
         found = sum(
             len(
@@ -235,42 +236,42 @@ def find_unresolved(runner: Runner, lab: Lab) -> None:
             )
             for group in requests.resubmit_groups(connection, workload.id, now=0.0)
         )
-    assert found == lab.lines * 15 // 1_000, found
+    assert found == stores.lines * 15 // 1_000, found
 
 
-def resubmit_tenth(runner: Runner, lab: Lab) -> None:
-    """Cut what has returned, a tenth of all, into new shards."""
-    report = resubmit.resubmit(runner._context(), runner.find(labs.NAME).id)
-    assert report.counts["resubmitted"] == lab.lines // 10, report
+def resubmit_tenth(runner: Runner, stores: BenchmarkStores) -> None:
+    """Cut the returned requests, a tenth of all, into new shards."""
+    report = resubmit.resubmit(runner._context(), runner.find(benchmark_stores.NAME).id)
+    assert report.counts["resubmitted"] == stores.lines // 10, report
 
 
 @contextmanager
-def ready_to_split_a_tenth(lab: Lab) -> Iterator[Runner]:
-    """Open an empty store, and an input of as many lines as are resubmitted."""
-    lab.tenth.write_source()
-    with lab.tenth.fresh("floor") as runner:
+def ready_to_split_a_tenth(stores: BenchmarkStores) -> Iterator[Runner]:
+    """Open an empty store, and an input with as many lines as are resubmitted."""
+    stores.tenth.write_source()
+    with stores.tenth.fresh("floor") as runner:
         yield runner
 
 
-def split_tenth(lab: Lab, runner: Runner) -> None:
+def split_tenth(stores: BenchmarkStores, runner: Runner) -> None:
     """Split as many lines as are resubmitted."""
-    labs.split(runner, lab.tenth)
+    benchmark_stores.split(runner, stores.tenth)
 
 
-def tenth_bytes(lab: Lab) -> int:
-    """Count the bytes of what is resubmitted, as good as."""
-    return input_bytes(lab) // 10
+def tenth_bytes(stores: BenchmarkStores) -> int:
+    """Return the approximate size of the resubmitted lines."""
+    return input_bytes(stores) // 10
 
 
-def look_at_status(runner: Runner, _lab: Lab) -> None:
+def read_status(runner: Runner, _stores: BenchmarkStores) -> None:
     """Read what `batchkit status`, its form with a name, and its history show."""
-    (picture,) = existing.snapshots(runner.settings, labs.NAME)
+    (snapshot,) = existing.snapshots(runner.settings, benchmark_stores.NAME)
     existing.snapshots(runner.settings, None)
-    existing.history(runner.settings, picture, limit=20)
+    existing.history(runner.settings, snapshot, limit=20)
 
 
-def nothing(_lab: Lab) -> int:
-    """Say that no bytes are worked on."""
+def nothing(_stores: BenchmarkStores) -> int:
+    """Return 0: the measurement has no size in bytes."""
     return 0
 
 
@@ -278,27 +279,27 @@ def _both(goal: float) -> dict[str, float]:
     return {"SQLite": goal, "Postgres": goal}
 
 
-PARTS = (
-    Part(
+MEASUREMENTS = (
+    Measurement(
         "split",
         None,
-        labs.split,
+        benchmark_stores.split,
         "`orjson.loads` over the input",
         parse_requests,
         {"SQLite": 2.4, "Postgres": 2.1},
     ),
-    Part(
+    Measurement(
         "merge",
         "ended",
-        labs.merge_all,
+        benchmark_stores.merge_all,
         "`orjson.loads` and a bare insert (SQLite), binary COPY of the same rows (Postgres)",
         insert_answers,
         _both(1.3),
         answer_bytes,
         floor_ready=bare_database,
     ),
-    Part("second merge", "merged", merge_again, "sha256 of the files", digest_answers, _both(1.5), answer_bytes),
-    Part(
+    Measurement("second merge", "merged", merge_again, "sha256 of the files", digest_answers, _both(1.5), answer_bytes),
+    Measurement(
         "export to JSONL",
         "merged",
         export_jsonl,
@@ -308,7 +309,7 @@ PARTS = (
         answer_bytes,
         changes_nothing=True,
     ),
-    Part(
+    Measurement(
         "export to Parquet",
         "merged",
         export_parquet,
@@ -318,7 +319,7 @@ PARTS = (
         answer_bytes,
         changes_nothing=True,
     ),
-    Part(
+    Measurement(
         "resubmit a tenth",
         "returned",
         resubmit_tenth,
@@ -329,7 +330,7 @@ PARTS = (
         one_in=10,
         floor_ready=ready_to_split_a_tenth,
     ),
-    Part(
+    Measurement(
         "find 1.5 % unresolved",
         "unresolved",
         find_unresolved,
@@ -339,5 +340,5 @@ PARTS = (
         nothing,
         changes_nothing=True,
     ),
-    Part("status", "merged", look_at_status, "", None, {}, nothing, changes_nothing=True),
+    Measurement("status", "merged", read_status, "", None, {}, nothing, changes_nothing=True),
 )

@@ -1,4 +1,4 @@
-"""Timing one thing in a process of its own: wall and CPU seconds, and what it needs of memory."""
+"""Measures work in its own process: wall and CPU seconds, and memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from multiprocessing.connection import Connection
 
-    from tests.benchmarks.parts import Part
+    from tests.benchmarks.measurements import Measurement
 
 Unit = Literal["x", "s", "MB"]
 
@@ -27,16 +27,16 @@ MEGABYTE = 1_000_000
 _RESET_PEAK = "5"
 
 
-class Ground(Protocol):
-    """Where a part is measured."""
+class MeasurementInput(Protocol):
+    """The input of a measurement."""
 
     @property
     def folder(self) -> Path:
-        """Where its files lie."""
+        """The folder of its files."""
 
     @property
     def lines(self) -> int:
-        """How many requests there are."""
+        """The number of requests."""
 
     @property
     def database(self) -> str:
@@ -45,7 +45,7 @@ class Ground(Protocol):
 
 @dataclass(frozen=True)
 class Sample:
-    """One timing: seconds on the wall and of CPU (its children's too), the peak of memory in bytes, and its growth to it."""
+    """One timing: wall seconds, CPU seconds (including children), peak memory in bytes, and how much of it the work added."""
 
     seconds: float
     cpu_seconds: float
@@ -55,10 +55,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Figure:
-    """A part on a database: medians of some rounds, in each of which floor and work ran back to back.
+    """A part on a database: medians over rounds; in each round floor and work run directly after each other.
 
-    ``value`` is what the goal is about: in ``unit`` x the ratio to the floor, in s the seconds, in MB the growth of memory.
-    ``lowest`` and ``highest`` are its spread. ``note`` says what else is to be known, ``failure`` why there are no numbers.
+    ``value`` is compared with the goal: in ``unit`` x the ratio to the floor, in s the seconds, in MB the growth of memory.
+    ``lowest`` and ``highest`` are its spread. ``note`` has further facts, ``failure`` the reason for missing numbers.
     """
 
     part: str
@@ -80,27 +80,27 @@ class Figure:
     failure: str = ""
 
 
-def measure(part: Part, ground: Ground, *, rounds: int, alone: bool = True) -> Figure:
-    """Run floor and work in turns, the one that comes first changing from round to round; ``alone`` in a process of its own."""
+def measure(part: Measurement, source: MeasurementInput, *, rounds: int, alone: bool = True) -> Figure:
+    """Run floor and work alternately, in an order that changes each round; ``alone`` in separate processes."""
     take: Callable[..., Sample | str] = _in_a_process if alone else sample
     floors: list[Sample] = []
     works: list[Sample] = []
     for number in range(rounds):
-        turns = [True, False] if part.floor is not None else [False]
-        for is_floor in turns if number % 2 == 0 else reversed(turns):
-            taken = take(part, ground, is_floor=is_floor)
+        steps = [True, False] if part.floor is not None else [False]
+        for is_floor in steps if number % 2 == 0 else reversed(steps):
+            taken = take(part, source, is_floor=is_floor)
             if isinstance(taken, str):
-                return Figure(part.name, ground.database, ground.lines, part.floor_name, failure=taken)
+                return Figure(part.name, source.database, source.lines, part.floor_name, failure=taken)
             (floors if is_floor else works).append(taken)
     return figure_of(
         Figure(
             part.name,
-            ground.database,
-            ground.lines // part.one_in,
+            source.database,
+            source.lines // part.one_in,
             part.floor_name,
-            size_bytes=part.size(ground),
+            size_bytes=part.size(source),
             unit="x" if floors else "s",
-            goal=part.goals.get(ground.database),
+            goal=part.goals.get(source.database),
         ),
         works,
         floors,
@@ -108,7 +108,7 @@ def measure(part: Part, ground: Ground, *, rounds: int, alone: bool = True) -> F
 
 
 def figure_of(about: Figure, works: Sequence[Sample], floors: Sequence[Sample]) -> Figure:
-    """Fill in the numbers: the median and the spread of the paired ratios, or of the seconds where there is no floor."""
+    """Return the figure with its numbers: the median and the spread of the paired ratios, or of the seconds without a floor."""
     match about.unit:
         case "x":
             values = [work.seconds / floor.seconds for work, floor in zip(works, floors, strict=True)]
@@ -129,22 +129,22 @@ def figure_of(about: Figure, works: Sequence[Sample], floors: Sequence[Sample]) 
     return Figure(**vars(about) | numbers)
 
 
-def sample(part: Part, ground: Ground, *, is_floor: bool) -> Sample | str:
-    """Take one timing in this process, or say what is missing for it."""
+def sample(part: Measurement, source: MeasurementInput, *, is_floor: bool) -> Sample | str:
+    """Return one timing from this process, or a message about a missing library."""
     try:
         if not is_floor:
-            with part.ready(ground) as ready:
-                return timed(lambda: part.work(ready, ground))
+            with part.ready(source) as ready:
+                return timed(lambda: part.work(ready, source))
         floor = part.floor
         assert floor is not None
-        with part.floor_ready(ground) as ready:
-            return timed(lambda: floor(ground, ready))
+        with part.floor_ready(source) as ready:
+            return timed(lambda: floor(source, ready))
     except ImportError as error:
         return f"{error.name or error} is not installed"
 
 
 def timed(work: Callable[[], object]) -> Sample:
-    """Call ``work`` and say what it took of this process and of the children that ended meanwhile."""
+    """Call ``work`` and return the time and memory of this process and of the children that ended meanwhile."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text(_RESET_PEAK)
     before = memory_bytes()
@@ -157,7 +157,7 @@ def timed(work: Callable[[], object]) -> Sample:
 
 
 def process_seconds(process: int) -> float:
-    """Read the CPU seconds that a living process has used, user and system."""
+    """Return the CPU seconds that a running process has used, user and system."""
     taken = psutil.Process(process).cpu_times()
     return float(taken.user + taken.system)
 
@@ -167,12 +167,12 @@ def _children_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _in_a_process(part: Part, ground: Ground, *, is_floor: bool) -> Sample | str:
-    # Each timing is a fork of one process that has imported everything and done nothing.
+def _in_a_process(part: Measurement, source: MeasurementInput, *, is_floor: bool) -> Sample | str:
+    # Each timing runs in a fork of a process that has only imported everything.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.benchmarks.transfers", "tests.benchmarks.parts"])
+    context.set_forkserver_preload(["tests.benchmarks.transfers", "tests.benchmarks.measurements"])
     here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(part, ground, is_floor, there))
+    process = context.Process(target=_answer, args=(part, source, is_floor, there))
     process.start()
     there.close()
     try:
@@ -183,5 +183,5 @@ def _in_a_process(part: Part, ground: Ground, *, is_floor: bool) -> Sample | str
     return taken
 
 
-def _answer(part: Part, ground: Ground, is_floor: bool, answer: Connection[Any, Any]) -> None:
-    answer.send(sample(part, ground, is_floor=is_floor))
+def _answer(part: Measurement, source: MeasurementInput, is_floor: bool, answer: Connection[Any, Any]) -> None:
+    answer.send(sample(part, source, is_floor=is_floor))

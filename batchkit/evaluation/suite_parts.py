@@ -1,4 +1,4 @@
-"""Parts of a suite that several others are made of: texts of prompts, what an answer must be, schemas in files."""
+"""The parts that suites share: prompts, rules for answers, schemas in files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def _schema_of(value: Any, info: ValidationInfo) -> Any:
-    """Read a schema from its file, relative to the suite's folder, and see that it is one."""
+    """Return the schema of a file in the suite's folder, after checking it."""
     try:
         if isinstance(value, str):
             value = read_json(Path((info.context or {}).get("folder", ".")) / value, "schema")
@@ -36,7 +36,7 @@ read_schema = BeforeValidator(_schema_of)
 
 
 def _schema_of_model(path: str | None) -> dict[str, Any] | None:
-    """Describe a pydantic model of the user's, so that the request can ask for it."""
+    """Return the JSON Schema of a user's pydantic model."""
     try:
         return None if path is None else schema_of_model(path)
     except UsageError as error:
@@ -53,18 +53,18 @@ class PromptMessages(BaseModel):
     prefill: str | None = None
 
     def named(self, name: str) -> Prompt:
-        """Make a recipe's prompt of it."""
+        """Return the prompt of a recipe."""
         return Prompt(name=name, system=self.system, user=self.user, prefill=self.prefill)
 
 
-#: A text alone is the user's message.
+#: A plain text is the user's message.
 PromptText = Annotated[
     PromptMessages, BeforeValidator(lambda value: {"user": value} if isinstance(value, str) else value)
 ]
 
 
 class Answers(BaseModel):
-    """What an answer must be to count; see ``answers.AnswerRules``. The format follows from what is given."""
+    """The rules for valid answers; see ``answers.AnswerRules``. Without ``format`` the given fields decide it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -86,7 +86,7 @@ class Answers(BaseModel):
         return self
 
     def rules(self) -> AnswerRules:
-        """Make the rules of a workload of it."""
+        """Return the rules of a workload."""
         return made_rules(
             format=self.format or self._implied(),
             json_schema=self.json_schema or _schema_of_model(self.model_path),

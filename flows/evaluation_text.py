@@ -1,4 +1,4 @@
-"""What a person sees of an evaluation in Prefect: pure functions from a summary to text, rows and payloads."""
+"""The texts of an evaluation in Prefect: pure functions from a summary to text, rows and payloads."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
     from batchkit.evaluation.results import Change, EvaluationSummary, Metric
 
-#: Prefect shows an artifact whole.
+#: Prefect shows all rows of an artifact.
 _MOST_ROWS = 200
 _BREAKS_A_TABLE = re.compile(r"[|\r\n`\[\]<>]")
 
 
 def metric_rows(found: EvaluationSummary) -> list[dict[str, Any]]:
-    """List the metrics, a row each, those of all rows before those of slices."""
+    """Return a row for each metric, those over all rows before those of slices."""
     ordered = sorted(found.metrics, key=lambda metric: metric.slice is not None)
     return [_metric_row(metric) for metric in ordered[:_MOST_ROWS]]
 
@@ -36,10 +36,10 @@ def _metric_row(metric: Metric) -> dict[str, Any]:
 
 
 def text(found: EvaluationSummary, report: Path | None) -> str:
-    """Write how a run ended, in Markdown: the verdict, what changed, and where the report is."""
+    """Return the result of a run in Markdown: the verdict, the changes, and the link to the report."""
     lines = [f"# {_cell(found.run)}: {found.verdict}", ""]
     if report is not None:
-        lines += [f"[The report]({report.absolute().as_uri()}) lies in `{_cell(str(report.absolute()))}`.", ""]
+        lines += [f"[The report]({report.absolute().as_uri()}) is in `{_cell(str(report.absolute()))}`.", ""]
     if found.changes:
         lines += [
             f"Compared with {_cell(found.previous or '')}:",
@@ -66,7 +66,7 @@ def _cell(value: str) -> str:
 
 
 def finished_payload(found: EvaluationSummary) -> dict[str, Any]:
-    """Say in an event how a run ended."""
+    """Return the result of a run as an event's payload."""
     return {
         "suite": found.suite,
         "run": found.run,
@@ -83,7 +83,7 @@ def finished_payload(found: EvaluationSummary) -> dict[str, Any]:
 
 
 def regressed_payload(found: EvaluationSummary) -> dict[str, Any]:
-    """Say in an event which alarms went off."""
+    """Return the raised alarms of a run as an event's payload."""
     return {
         **finished_payload(found),
         "alarms": [

@@ -1,4 +1,4 @@
-"""A batch API in memory with a clock of its own: batches go their way as time passes, and end as the lot has it."""
+"""A batch API in memory with its own clock: batches advance with time and end as a seeded draw decides."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
     from batchkit.models import RefusalKind, RemoteModel, Trouble
 
-#: Of 1,000 batches, so many end in each of these ways; the others complete.
+#: How many of 1,000 batches end in each of these ways; the others complete.
 EXPIRED_PER_MILLE = 30
 FAILED_PER_MILLE = 5
-#: Of 1,000 creations, so many are not answered.
+#: How many of 1,000 creations get no reply.
 LOST_PER_MILLE = 2
-#: Of 100 requests, so many are refused by the model.
+#: How many of 100 requests the model refuses.
 REFUSED_PER_CENT = 1
 #: Batches on one page of the list (the documented example; the true number is not known).
 PAGE_BATCHES = 100
@@ -37,7 +37,7 @@ PAGE_BATCHES = 100
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 600.0, 20 * 3_600.0
 _VALIDATING_SECONDS = 30.0
 _FINALIZING_SECONDS = 20.0
-#: The counts of running batches are told in so many steps, however few requests they really hold.
+#: The counts of running batches advance in this number of steps, however few requests the batch holds.
 _STEPS = 1_000
 
 
@@ -59,16 +59,16 @@ class _Remote:
     @property
     def refused(self) -> list[str]:
         """The requests that the model refused."""
-        return [custom_id for custom_id in self.done if _lot(custom_id) % 100 < REFUSED_PER_CENT]
+        return [custom_id for custom_id in self.done if _hash(custom_id) % 100 < REFUSED_PER_CENT]
 
     @property
     def answered(self) -> list[str]:
-        """The requests that it answered."""
-        return [custom_id for custom_id in self.done if _lot(custom_id) % 100 >= REFUSED_PER_CENT]
+        """The requests that the model answered."""
+        return [custom_id for custom_id in self.done if _hash(custom_id) % 100 >= REFUSED_PER_CENT]
 
     @property
     def done(self) -> Sequence[str]:
-        """The requests that it came to in time."""
+        """The requests that were executed in time."""
         share = {BatchStatus.COMPLETED: 1.0, BatchStatus.EXPIRED: 0.5}.get(self.ending, 0.0)
         return self.custom_ids[: int(len(self.custom_ids) * share)]
 
@@ -77,13 +77,13 @@ def _window_seconds(window: str) -> int:
     return parse_window(window) * 3_600
 
 
-def _lot(text: str) -> int:
+def _hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest())
 
 
 @dataclass
-class ClockworkProvider:
-    """Implements ``batchkit.provider.base.Provider``; ``calls`` counts what a real one would have been asked over HTTP."""
+class SimulatedProvider:
+    """Implements ``batchkit.provider.base.Provider``; ``calls`` counts the HTTP calls that a real provider would get."""
 
     clock: Callable[[], float]
     seed: int = 1
@@ -102,7 +102,7 @@ class ClockworkProvider:
             self.calls[call] += 1
 
     def upload_file(self, path: Path, filename: str) -> RemoteFile:
-        """Take in a shard file; only the names of its requests are kept."""
+        """Store the custom_ids of a shard file."""
         self._count("upload")
         data = path.read_bytes()
         file_id = FileId(f"file-{next(self._numbers)}")
@@ -118,14 +118,14 @@ class ClockworkProvider:
         metadata: Mapping[str, str],
         before_sending: Callable[[], object] | None = None,
     ) -> Batch:
-        """Create a batch and draw its fate; some replies are lost."""
+        """Create a batch and draw how it ends; some replies are lost."""
         if before_sending is not None:
             before_sending()
         self._count("create")
         number = next(self._numbers)
-        # Drawn by the shard and not by the order of arrival, which threads decide anew in every run.
-        lot = random.Random(f"{self.seed}-{metadata['batchkit_shard']}")  # noqa: S311 - a lot, not a secret
-        fate = lot.randrange(1_000)
+        # Drawn by the shard and not by the order of arrival, which differs in every run.
+        draw = random.Random(f"{self.seed}-{metadata['batchkit_shard']}")  # noqa: S311 - a simulation, not a secret
+        fate = draw.randrange(1_000)
         ending = BatchStatus.COMPLETED
         if fate < EXPIRED_PER_MILLE:
             ending = BatchStatus.EXPIRED
@@ -140,38 +140,38 @@ class ClockworkProvider:
             metadata=dict(metadata),
             custom_ids=self._files[input_file_id],
             created_at=self.clock(),
-            running_seconds=seconds or lot.uniform(_SHORTEST_SECONDS, _LONGEST_SECONDS),
+            running_seconds=seconds or draw.uniform(_SHORTEST_SECONDS, _LONGEST_SECONDS),
             ending=ending,
         )
-        if lot.randrange(1_000) < LOST_PER_MILLE:
+        if draw.randrange(1_000) < LOST_PER_MILLE:
             raise OutcomeUnknown("the connection broke off")
         return self._seen(remote)
 
     def get_batches(self, ids: Sequence[BatchId]) -> dict[BatchId, Batch]:
-        """Read up to 200 batches."""
+        """Return up to 200 batches."""
         self._count("status call")
         return {batch_id: self._seen(self._batches[batch_id]) for batch_id in ids}
 
     def get_batch(self, batch_id: BatchId) -> Batch:
-        """Read one batch."""
+        """Return one batch."""
         self._count("call for one batch")
         if batch_id not in self._batches:
             raise NotFound("no such batch", status=404)
         return self._seen(self._batches[batch_id])
 
     def list_batches(self) -> Iterator[Batch]:
-        """Read every batch, newest first."""
+        """Yield every batch, newest first."""
         for place, remote in enumerate(reversed(list(self._batches.values()))):
             if place % PAGE_BATCHES == 0:
                 self._count("list page")
             yield self._seen(remote)
 
     def cancel_batch(self, batch_id: BatchId) -> Batch:
-        """Let it run: nobody cancels here."""
+        """Return the batch unchanged; no simulation cancels."""
         return self.get_batch(batch_id)
 
     def download_file(self, file_id: FileId, path: Path) -> Download:
-        """Write the answers or refusals of a batch: small ones."""
+        """Write the answers or the refusals of a batch; they are short."""
         self._count("download")
         kind, _, batch_id = file_id.partition(":")
         remote = self._batches[BatchId(batch_id)]
@@ -181,40 +181,40 @@ class ClockworkProvider:
         return Download(path, len(data), hashlib.sha256(data).hexdigest())
 
     def list_files(self) -> Iterator[RemoteFile]:
-        """Keep no files to show."""
+        """Yield nothing."""
         return iter(())
 
     def delete_file(self, file_id: FileId) -> None:
-        """Forget an input."""
+        """Forget an input file."""
         self._files.pop(file_id, None)
 
     def list_models(self) -> list[RemoteModel]:
-        """Know no models."""
+        """Return no models."""
         return []
 
     def refusal_kind(
         self, *, status: int | None, code: str | None, message: str | None, param: str | None = None
     ) -> RefusalKind:
-        """Judge as the real provider does."""
+        """Return the kind as the real provider does."""
         return refusal_kind(status=status, code=code, message=message, param=param)
 
     def now(self) -> float | None:
-        """Tell the time of the test."""
+        """Return the time of the test's clock."""
         return self.clock()
 
     def trouble(self) -> Trouble | None:
-        """Meet none: there is no wire."""
+        """Return None: there is no connection."""
         return None
 
     def check(self) -> str | None:
-        """Be a batch API."""
+        """Return None: it is a batch API."""
         return None
 
     def close(self) -> None:
-        """Hold nothing."""
+        """No-op: nothing is open."""
 
     def _seen(self, remote: _Remote) -> Batch:
-        """Tell where a batch is now."""
+        """Return the current state of a batch."""
         if remote.ended is not None:
             return remote.ended
         age = self.clock() - remote.created_at - _VALIDATING_SECONDS
@@ -231,12 +231,12 @@ class ClockworkProvider:
 
     @staticmethod
     def _running(remote: _Remote, status: BatchStatus, completed: int) -> Batch:
-        return _told(remote, status, RequestCounts(total=_STEPS, completed=completed))
+        return _batch(remote, status, RequestCounts(total=_STEPS, completed=completed))
 
     @staticmethod
     def _ended(remote: _Remote) -> Batch:
         answered, refused = len(remote.answered), len(remote.refused)
-        return _told(
+        return _batch(
             remote,
             remote.ending,
             RequestCounts(total=len(remote.custom_ids), completed=answered, failed=refused),
@@ -248,7 +248,7 @@ class ClockworkProvider:
         )
 
 
-def _told(
+def _batch(
     remote: _Remote,
     status: BatchStatus,
     counts: RequestCounts,
@@ -257,7 +257,7 @@ def _told(
     error_file_id: FileId | None = None,
     problems: Sequence[BatchProblem] = (),
 ) -> Batch:
-    """Make the object with a copy as received, which the store keeps: about as long as Groq's."""
+    """Return the batch with its raw object, which the store keeps: about as long as Groq's."""
     created_at = int(remote.created_at)
     expires_at = created_at + _window_seconds(remote.window)
     return Batch(

@@ -1,4 +1,4 @@
-"""The ground that benchmarks stand on: one input, and for each database stores that are ready to be split, merged or exported."""
+"""The data of the benchmarks: one input, and for each database template stores that are ready to be split, merged or exported."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
     from batchkit.models import Shard, Workload
 
 NAME = "bench"
-#: The file in a golden store that names its Postgres database.
+#: The file in a template store that holds the name of its Postgres database.
 _MARKER = "database"
-#: One request in ten, in no order, waits for another ride.
+#: One request in ten, in random order, is pending again.
 _RETURNED = "(seq * 7919) % 1000 < 100"
-#: 15,000 of 1,000,000, in no order.
+#: 15,000 of 1,000,000, in random order.
 _UNRESOLVED = "(seq * 7919) % 1000 < 15"
 
 
 @dataclass(frozen=True)
-class Lab:
-    """Where one benchmark runs: ``lines`` requests, a folder for everything, and a Postgres server or None for SQLite.
+class BenchmarkStores:
+    """The input and the stores of one benchmark: ``lines`` requests, a folder, and a Postgres server or None for SQLite.
 
-    ``lines_per_shard`` None cuts as the default does.
+    Without ``lines_per_shard`` shards have the default size.
     """
 
     folder: Path
@@ -55,44 +55,44 @@ class Lab:
 
     @property
     def source(self) -> Path:
-        """The input."""
+        """The input file."""
         return self.folder / f"requests-{self.lines}.jsonl"
 
     @property
     def shard_lines(self) -> int:
-        """How large shards are: as the default is, but never so large that one shard is all."""
+        """The size of the shards: the default size, but at least two shards."""
         return min(self.lines_per_shard or default_shard_lines(self.lines), -(-self.lines // 2))
 
     @property
     def answers(self) -> Path:
-        """The folder of the answers, the same ones for each database."""
+        """The folder of the answers, which all databases share."""
         return self.folder / f"answers-{self.lines}-{self.shard_lines}"
 
     @property
-    def tenth(self) -> Lab:
-        """A lab of a tenth of the lines, cut alike."""
+    def tenth(self) -> BenchmarkStores:
+        """The same with a tenth of the lines, in shards of the same size."""
         return replace(self, lines=self.lines // 10, lines_per_shard=self.shard_lines)
 
-    def golden(self, stage: str) -> Path:
-        """Where a store of one of the ``STAGES`` is kept, to be copied."""
+    def template_path(self, stage: str) -> Path:
+        """The folder of the template store of one of the ``STAGES``."""
         return self.folder / f"golden-{self.database}-{self.lines}-{stage}"
 
     def prepare(self, stages: Iterable[str]) -> None:
-        """Write the input, and make the golden stores of these stages and of those that they are made of."""
+        """Write the input, and make the template stores of these stages and of the stages that they build on."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.write_source()
         for stage in stages:
             self._make(stage)
 
     def write_source(self) -> None:
-        """Write the input unless it is there."""
+        """Write the input if it is missing."""
         if not self.source.exists():
             part = self.source.with_suffix(".part")
             write_requests(part, self.lines)
             part.rename(self.source)
 
     def _make(self, stage: str) -> None:
-        if self.golden(stage).exists():
+        if self.template_path(stage).exists():
             return
         origin, change = STAGES[stage]
         if origin is not None:
@@ -101,9 +101,9 @@ class Lab:
             change(runner, self)
 
     def clear(self) -> None:
-        """Remove the golden stores; input and answers stay."""
+        """Delete the template stores; input and answers stay."""
         for stage in STAGES:
-            home = self.golden(stage)
+            home = self.template_path(stage)
             if self.server_url is not None and (home / _MARKER).exists():
                 server = PostgresServer(make_url(self.server_url))
                 server.drop((home / _MARKER).read_text())
@@ -112,25 +112,25 @@ class Lab:
 
     @contextmanager
     def fresh(self, name: str, *, copy_of: str | None = None, keep: str | None = None) -> Iterator[Runner]:
-        """Open a runner on a new store, or on a copy of a golden one; it is gone afterwards, or kept as a golden one."""
+        """Open a runner on a new store, or on a copy of a template; it is deleted afterwards, or kept as a template."""
         home = self.folder / f"{name}-{os.getpid()}"
         shutil.rmtree(home, ignore_errors=True)
         if copy_of is None:
             home.mkdir()
         else:
-            shutil.copytree(self.golden(copy_of), home, copy_function=_copy)
+            shutil.copytree(self.template_path(copy_of), home, copy_function=_copy)
         with self._database(home, copy_of, keep) as url, self._runner(home, url) as runner:
             yield runner
         if keep is not None:
-            shutil.rmtree(self.golden(keep), ignore_errors=True)
-            home.rename(self.golden(keep))
+            shutil.rmtree(self.template_path(keep), ignore_errors=True)
+            home.rename(self.template_path(keep))
         else:
             shutil.rmtree(home)
 
     @contextmanager
-    def looking(self, stage: str) -> Iterator[Runner]:
-        """Open a runner on a golden store itself, for what changes nothing."""
-        home = self.golden(stage)
+    def template(self, stage: str) -> Iterator[Runner]:
+        """Open a runner on the template store itself, for work that does not change it."""
+        home = self.template_path(stage)
         url = f"sqlite:///{home / 'batchkit.db'}"
         if self.server_url is not None:
             server = PostgresServer(make_url(self.server_url))
@@ -162,30 +162,30 @@ class Lab:
 
 
 def _copy(source: str, target: str) -> None:
-    """Copy a database, link anything else: nobody changes a shard or an answer."""
+    """Copy a database, and link any other file: no benchmark changes a shard or an answer."""
     if ".db" in Path(source).name or Path(source).name == _MARKER:
         shutil.copyfile(source, target)
     else:
         os.link(source, target)
 
 
-def split(runner: Runner, lab: Lab) -> Workload:
+def split(runner: Runner, stores: BenchmarkStores) -> Workload:
     """Split the input."""
-    return runner.split([lab.source], name=NAME, options=SplitOptions(shard_lines=lab.shard_lines))
+    return runner.split([stores.source], name=NAME, options=SplitOptions(shard_lines=stores.shard_lines))
 
 
-def _split_and_end(runner: Runner, lab: Lab) -> None:
-    """Split, and let every shard's batch have run: its answers lie here, nothing is merged."""
-    workload = split(runner, lab)
+def _split_and_end(runner: Runner, stores: BenchmarkStores) -> None:
+    """Split, and end every shard's batch: its answers are downloaded, nothing is merged."""
+    workload = split(runner, stores)
     with runner.store.read() as connection:
         every = shards.in_states(connection, workload.id, (ShardState.PLANNED,))
-    lab.answers.mkdir(exist_ok=True)
+    stores.answers.mkdir(exist_ok=True)
     for shard in every:
-        _end(runner, lab, workload, shard)
+        _end(runner, stores, workload, shard)
 
 
-def _end(runner: Runner, lab: Lab, workload: Workload, shard: Shard) -> None:
-    output, error = (lab.answers / f"{shard.number}.{kind}.jsonl" for kind in ("output", "error"))
+def _end(runner: Runner, stores: BenchmarkStores, workload: Workload, shard: Shard) -> None:
+    output, error = (stores.answers / f"{shard.number}.{kind}.jsonl" for kind in ("output", "error"))
     if not error.exists():
         with runner.spool.path(shard.path).open("rb", buffering=1 << 20) as handle:
             write_answers(handle, output, error, seed=shard.number)
@@ -215,37 +215,37 @@ def _count(path: Path) -> int:
         return sum(1 for _ in handle)
 
 
-def merge_all(runner: Runner, _lab: Lab) -> None:
-    """Merge everything that has ended, wave by wave, as a drive does."""
+def merge_all(runner: Runner, _stores: BenchmarkStores) -> None:
+    """Merge everything that has ended, in waves, as a drive does."""
     workload = runner.find(NAME)
     while waves := runner._pending_work().merges(workload.id):
         for wave in waves:
             runner.run_wave(wave)
 
 
-def _return_some(runner: Runner, _lab: Lab) -> None:
+def _return_some(runner: Runner, _stores: BenchmarkStores) -> None:
     _leave(runner, _RETURNED)
 
 
-def _leave_few(runner: Runner, _lab: Lab) -> None:
+def _leave_few(runner: Runner, _stores: BenchmarkStores) -> None:
     _leave(runner, _UNRESOLVED)
 
 
 def _leave(runner: Runner, pending: str) -> None:
-    """Let all batches be merged, with these requests back among the pending; what they were answered is not looked at."""
+    """Mark all batches as merged, with these requests pending; their answers are not read."""
     with runner.store.write() as connection:
         connection.execute(text("UPDATE shards SET state = 'merged', merged_at = 0"))
         connection.execute(
             text(f"UPDATE requests SET attempts = 1, state = CASE WHEN {pending} THEN 'pending' ELSE 'succeeded' END")  # noqa: S608 - a constant of this file
         )
     if not runner.store.is_sqlite:
-        # Its own housekeeping does this within a minute.
+        # Autovacuum does this within a minute.
         with runner.store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("VACUUM ANALYZE")
 
 
-#: For each stage the one that it is made of, and what is done to that.
-STAGES: dict[str, tuple[str | None, Callable[[Runner, Lab], object]]] = {
+#: For each stage, the stage that it builds on, and the function that makes it.
+STAGES: dict[str, tuple[str | None, Callable[[Runner, BenchmarkStores], object]]] = {
     "ended": (None, _split_and_end),
     "merged": ("ended", merge_all),
     "returned": ("ended", _return_some),

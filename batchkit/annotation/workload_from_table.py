@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from batchkit.engine.runtime import Runner
     from batchkit.models import Workload
 
-#: The table as it was when the requests were made, in the folder of its workload.
+#: The copy of the table from which the requests were made, in the folder of its workload.
 SNAPSHOT = "table.parquet"
 SHOWN_PROBLEMS = 20
 _PATTERN_SIGNS = frozenset("*?[")
@@ -48,13 +48,12 @@ def ensure_workload(
     checked: Callable[[int], None] = lambda _lines: None,
     waiting: Callable[[], None] = lambda: None,
 ) -> Workload:
-    """Make sure that the workload of a table and a recipe exists and is split whole; the same again is a no-op.
+    """Make sure that the workload of a table and a recipe exists and is completely split; a repetition is a no-op.
 
-    ``name`` is by default the table's with a digest of recipe and content. ``folder`` is where relative paths of images begin.
-    ``advance`` is told how many more rows were rendered, ``checked`` how many requests were checked, ``waiting`` is called while
-    another runner is splitting. Killed at any moment it leaves nothing half done. Raises ``WorkloadConflict`` when the name
-    belongs to something else, ``InputInvalid`` with all rows that no request can be made of, ``UsageError`` for the recipe;
-    nothing is sent.
+    ``name`` is by default the table's name with a digest of recipe and content. Relative paths of images begin in ``folder``.
+    ``advance`` gets the number of further rendered rows, ``checked`` the number of checked requests; ``waiting`` is called while
+    another runner splits. A kill at any moment leaves nothing half done. Raises ``WorkloadConflict`` if the name
+    belongs to something else, ``InputInvalid`` with all rows that have no request, ``UsageError`` for the recipe; nothing is sent.
     """
     whole = with_table(recipe, table)
     taken = table if whole.limit is None else table.head(whole.limit)
@@ -84,53 +83,53 @@ def ensure_workload(
 
 
 def with_table(recipe: Recipe, table: Table) -> Recipe:
-    """Note in a recipe which table it is for, unless it says so already."""
+    """Return the recipe with the name and the digest of its table, unless it has them."""
     if recipe.table_digest:
         return recipe
     return recipe.model_copy(update={"table": recipe.table or table.name, "table_digest": table.digest()})
 
 
 def default_name(table: Table, recipe: Recipe) -> str:
-    """Name a workload by its content: whatever would change a request changes the name."""
+    """Return a workload name made from the content: a change of any request changes the name."""
     stem = _UNREADABLE_IN_NAMES.sub("-", sources.name_of(Path(table.name))).strip("-.")[:80] or "table"
     return f"{stem}-{recipe.digest()[:_DIGEST_CHARS]}"
 
 
 def snapshot_path(runner: Runner, workload: Workload) -> Path:
-    """Find the table that a workload was made of, as Parquet. Raises ``SpoolError`` when it is lost."""
+    """Return the path of the table that a workload was made from, as Parquet. Raises ``SpoolError`` if it is lost."""
     return runner.kept_file(workload, SNAPSHOT)
 
 
-def folder_of(words: Sequence[str]) -> Path:
-    """Find the folder that relative paths in a table's cells begin at: the table's own. ``words`` name the table."""
-    if "://" in words[0]:
+def folder_of(parts: Sequence[str]) -> Path:
+    """Return the folder in which relative paths in a table's cells begin: the table's own. ``parts`` name the table."""
+    if "://" in parts[0]:
         return Path()
-    path = Path(words[0])
+    path = Path(parts[0])
     while _PATTERN_SIGNS.intersection(path.name):
         path = path.parent
     return path if path.is_dir() else path.parent
 
 
 def check_outputs(
-    recipe: Recipe, *, output: str | Path | None, review: str | Path | None, words: Sequence[str] = ()
+    recipe: Recipe, *, output: str | Path | None, review: str | Path | None, parts: Sequence[str] = ()
 ) -> None:
-    """Raise ``UsageError`` for what could not be written in the end, or would overwrite the table that ``words`` name.
+    """Raise ``UsageError`` for an output that cannot be written, or would overwrite the table that ``parts`` name.
 
-    ``output`` is where the table goes, ``review`` where its disputed rows go; None: nowhere. Nothing is created.
+    ``output`` is the target of the table, ``review`` that of its disputed rows, each None if there is none. Nothing is created.
     """
     for target in (output, review):
         if target is not None:
-            _check_target(target, words)
+            _check_target(target, parts)
     if output is not None and review is not None and _are_same(output, review):
         raise UsageError(f"the table and its disputed rows would both be written to {output}", hint="name two outputs")
     if review is not None and recipe.requests_per_row == 1:
         raise UsageError(
-            "there is nothing to review: one annotator cannot disagree", hint="ask several models, or --samples 3"
+            "there is nothing to review: one annotator cannot disagree", hint="use several models, or --samples 3"
         )
 
 
 def check_tables(connection: Connection, *, output: str | Path | None, review: str | Path | None) -> None:
-    """Raise ``UsageError`` when a target ``table:NAME`` has the name of a table of somebody else; nothing is created."""
+    """Raise ``UsageError`` if a target ``table:NAME`` names a table that batchkit did not create; nothing is created."""
     from batchkit.store.outputs import check_table  # noqa: PLC0415 - an extra, which no other verb needs
 
     for name in tables_among(output, review):
@@ -138,14 +137,14 @@ def check_tables(connection: Connection, *, output: str | Path | None, review: s
 
 
 def tables_among(*targets: str | Path | None) -> list[str]:
-    """List NAME of each target that is a ``table:NAME``. Raises ``UsageError`` for one that no database takes."""
+    """Return NAME of each target ``table:NAME``. Raises ``UsageError`` for a name that no database accepts."""
     from batchkit.datasets import table_name_of  # noqa: PLC0415 - as above
 
     names = [table_name_of(target) for target in targets if target is not None]
     return [name for name in names if name is not None]
 
 
-def _check_target(target: str | Path, words: Sequence[str]) -> None:
+def _check_target(target: str | Path, parts: Sequence[str]) -> None:
     from batchkit.datasets import check_target, is_among, table_name_of  # noqa: PLC0415 - as above
 
     if table_name_of(target) is not None:
@@ -153,7 +152,7 @@ def _check_target(target: str | Path, words: Sequence[str]) -> None:
     path = Path(target)
     outputs.check_file(path)
     check_target(path)
-    if is_among(path, words):
+    if is_among(path, parts):
         raise outputs.overwrites_input(path)
 
 
@@ -164,8 +163,8 @@ def _are_same(one: str | Path, other: str | Path) -> bool:
     return len(tables) == 2 and tables[0].lower() == tables[1].lower()  # noqa: PLR2004 - both
 
 
-class Problems:
-    """The rows that no request can be made of: the first ones, and how many there are."""
+class RowProblems:
+    """The rows that have no request: the first ones, and their number."""
 
     def __init__(self, source: str) -> None:
         self._source = source
@@ -173,7 +172,7 @@ class Problems:
         self.count = 0
 
     def add(self, number: int, column: str, why: str) -> None:
-        """Note a problem."""
+        """Add a problem."""
         self.count += 1
         if len(self.first) < SHOWN_PROBLEMS:
             self.first.append(BadRow(self._source, number, f"{column}: {why}" if column else why))
@@ -187,11 +186,11 @@ class Problems:
 
 
 def rendered(
-    table: Table, renderer: Renderer, problems: Problems
+    table: Table, renderer: Renderer, problems: RowProblems
 ) -> Iterator[tuple[pa.RecordBatch, list[list[bytes]]]]:
-    """Give each batch of a table with the requests of its rows; a row with a problem has none.
+    """Yield each batch of a table with the requests of its rows; a row with a problem has none.
 
-    Raises ``UsageError`` when the first requests show that Groq would refuse them all.
+    Raises ``UsageError`` if Groq would refuse the first requests.
     """
     from batchkit.datasets import rows_of  # noqa: PLC0415 - an extra, which no other verb needs
 
@@ -212,7 +211,7 @@ def rendered(
             made.append(lines)
         yield batch, made
     if not number:
-        raise UsageError(f"{table.name} has no rows", hint="there is nothing to ask")
+        raise UsageError(f"{table.name} has no rows", hint="name a table with rows")
 
 
 def _existing(runner: Runner, name: str, recipe: Recipe) -> Workload | None:
@@ -221,14 +220,14 @@ def _existing(runner: Runner, name: str, recipe: Recipe) -> Workload | None:
         return None
     if workload.recipe is None:
         raise WorkloadConflict(
-            f"the workload {name!r} was made of requests ({workload.source}), not of a table",
+            f"the workload {name!r} was made from requests ({workload.source}), not from a table",
             hint="choose another --name",
         )
     before, now = load_recipe(workload.recipe).essence(), recipe.essence()
     if before != now:
         differing = [field for field in type(recipe).model_fields if getattr(before, field) != getattr(now, field)]
         raise WorkloadConflict(
-            f"the workload {name!r} was made of another recipe: {_listed(differing)} differ; its answers are to other questions",
+            f"the workload {name!r} was made from another recipe ({_listed(differing)} differ), so its answers belong to other questions",
             hint="choose another --name, or `batchkit clean` the old workload first",
         )
     return workload
@@ -242,7 +241,7 @@ def _render(table: Table, renderer: Renderer, requests: Path, snapshot: Path, ad
     """Write the requests and the snapshot of a table. Raises ``InputInvalid``."""
     from batchkit.datasets import Snapshot  # noqa: PLC0415 - as above
 
-    problems = Problems(table.name)
+    problems = RowProblems(table.name)
     keys = SeenIds() if renderer.recipe.key is not None else None
     with (
         Snapshot.writer(snapshot, table.schema) as copy,
@@ -268,8 +267,8 @@ def _keys(batch: pa.RecordBatch, renderer: Renderer, first: int) -> Iterator[tup
             yield number, renderer.key_of({column: value}, number)
 
 
-def _find_repeated(table: Table, renderer: Renderer, suspects: set[int], problems: Problems) -> None:
-    """Look again at the keys whose hashes came twice; few enough for a dictionary, unless the column is no key at all."""
+def _find_repeated(table: Table, renderer: Renderer, suspects: set[int], problems: RowProblems) -> None:
+    """Check the keys whose hashes occur twice; they fit in a dictionary, unless the column is not a key."""
     seen: dict[str, int] = {}
     first = 1
     for batch in table.batches():
@@ -281,29 +280,29 @@ def _find_repeated(table: Table, renderer: Renderer, suspects: set[int], problem
             return
 
 
-def in_users_words(reason: str) -> str:
-    """Say what the preflight found in a line as it is about the parameters that made the line."""
+def without_body_prefix(reason: str) -> str:
+    """Return a preflight reason without the prefix ``body.``, as the user's parameters are named."""
     return reason.replace("body.", "")
 
 
 def _check_parameters(lines: list[bytes]) -> None:
-    """Look at the requests of one row as the split looks at all, so that a refusal speaks of the parameters."""
+    """Check the requests of the first row as the split checks all, so that a refusal names the parameters."""
     reasons: dict[str, None] = {}
     for line in lines:
         for reason in preflight.inspect(jsonl.loads(line), len(line) - 1).reasons:
-            reasons[in_users_words(reason)] = None
+            reasons[without_body_prefix(reason)] = None
     if reasons:
         raise UsageError(f"Groq would refuse the requests: {'; '.join(reasons)}", hint="nothing was sent")
 
 
 @contextmanager
 def _naming_rows(table: Table, recipe: Recipe) -> Iterator[None]:
-    """Report problems of rendered lines as those of their rows."""
+    """Report problems of rendered lines as problems of their rows."""
     try:
         yield
     except InputInvalid as invalid:
         problems: list[Problem] = [
-            BadRow(table.name, (problem.line - 1) // recipe.requests_per_row + 1, in_users_words(problem.reason))
+            BadRow(table.name, (problem.line - 1) // recipe.requests_per_row + 1, without_body_prefix(problem.reason))
             for problem in invalid.problems
         ]
         raise InputInvalid(problems, invalid.count) from None

@@ -1,6 +1,6 @@
-"""What a request demands of its answer: ``response_format`` where the model has it, words in the system message elsewhere.
+"""How a request asks for its answer format: ``response_format`` if the model has it, an instruction in the system message otherwise.
 
-Sources: console.groq.com/docs/structured-outputs (which models take a schema, and what a strict one must be), /docs/text-chat and
+Sources: console.groq.com/docs/structured-outputs (which models accept a schema, and the rules of a strict one), /docs/text-chat and
 /docs/reasoning (JSON mode, which needs the word JSON in a message).
 """
 
@@ -22,34 +22,34 @@ _UNION_KEYWORDS: Final = ("anyOf", "oneOf", "allOf")
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
-    """What goes into the body, and what the system message says besides the user's own words."""
+class ResponseFormatPlan:
+    """The members of the body, and the instruction that is added to the system message."""
 
     members: dict[str, Any] = field(default_factory=dict)
-    words: str | None = None
+    instruction: str | None = None
 
 
-def demand_of(recipe: Recipe, model: str, *, has_prefill: bool) -> Demand:
-    """Choose how to demand what the rules ask for. An answer whose beginning is given is only asked for in words."""
+def plan_response_format(recipe: Recipe, model: str, *, has_prefill: bool) -> ResponseFormatPlan:
+    """Return the plan for the format that the rules require. A prefilled answer only gets an instruction."""
     rules = recipe.rules
     schema = rules.json_schema
-    words = _words(rules) if recipe.instruct else None
+    instruction = _instruction(rules) if recipe.instruct else None
     wanted = recipe.parameters.response_format
     if wanted is None and rules.format == "json" and not has_prefill:
         wanted = _format_for(schema, model)
     match wanted:
         case "json_schema" if schema is not None:
-            return Demand({"response_format": _structured(schema, model)})
+            return ResponseFormatPlan({"response_format": _structured(schema, model)})
         case "json_object":
-            return Demand({"response_format": {"type": "json_object"}}, words or _json_word(recipe))
+            return ResponseFormatPlan({"response_format": {"type": "json_object"}}, instruction or _json_word(recipe))
         case "text":
-            return Demand({"response_format": {"type": "text"}}, words)
+            return ResponseFormatPlan({"response_format": {"type": "text"}}, instruction)
         case _:
-            return Demand(words=words)
+            return ResponseFormatPlan(instruction=instruction)
 
 
 def _format_for(schema: dict[str, Any] | None, model: str) -> ResponseFormat | None:
-    """JSON mode writes objects only, and so does a schema's: for any other document words have to do."""
+    """Return the format; None for a document that is not an object, which JSON mode and schemas do not support."""
     if schema is not None and not _is_object(schema):
         return None
     return "json_schema" if schema is not None and model.lower() in SCHEMA_MODELS else "json_object"
@@ -69,7 +69,7 @@ def _structured(schema: dict[str, Any], model: str) -> dict[str, Any]:
 
 
 def _is_strict(schema: Any) -> bool:
-    """Whether every object of a schema requires all its properties and allows no others, which strict mode insists on."""
+    """Whether every object of a schema requires all its properties and allows no others, as strict mode demands."""
     if not isinstance(schema, dict):
         return True
     properties = schema.get("properties")
@@ -84,12 +84,12 @@ def _is_strict(schema: Any) -> bool:
 
 
 def _json_word(recipe: Recipe) -> str | None:
-    """JSON mode is refused where no message speaks of JSON."""
+    """Return a text with the word JSON if no message has it: JSON mode refuses requests without it."""
     texts = [text or "" for prompt in recipe.prompts for text in (prompt.system, prompt.user)]
     return None if all("json" in text.lower() for text in texts if text) else "Answer in JSON."
 
 
-def _words(rules: AnswerRules) -> str | None:
+def _instruction(rules: AnswerRules) -> str | None:
     match rules.format:
         case "json" if rules.json_schema is not None:
             schema = jsonl.dumps(rules.json_schema).decode()

@@ -1,9 +1,9 @@
-"""Crash points: every effect that a process of batchkit has on the world outside, found by looking over its shoulder.
+"""Fault points: the points before, within and after each external effect of a batchkit process, found by instrumentation.
 
-Installed in the process that is going to die, to be stopped or to meet an error. An effect is a commit, a call of the provider, or a change of a file; there is a
-point before it and one after it, and in the middle where it has a middle (a write of which half has reached the file, a request
-that is sent and not answered). A point is named by what it is and where the code stands, and counted, so that the n-th passage of
-one place is found again in another process although threads and polls come in another order.
+An effect is a commit, a call to the provider, or a change of a file. Some effects have a point in their middle: half of a write has
+reached the file, or a request is sent and not answered. A point is identified by its label and by how often the label was
+passed, so that it is found again in another process although threads and polls run in another order. The instrumentation is
+installed in the process in which the fault is injected.
 """
 
 from __future__ import annotations
@@ -37,89 +37,89 @@ _NEW_FILE = os.O_CREAT | os.O_WRONLY | os.O_RDWR
 
 
 @dataclass(frozen=True, order=True)
-class Point:
-    """The ``nth`` passage (from 1) of a place, ``label``: what happens, where, and at which side of it."""
+class FaultPoint:
+    """The ``nth`` time (from 1) that a process passes ``label``, which names the effect, its place, and before or after."""
 
     label: str
     nth: int
 
     @property
     def kind(self) -> str:
-        """What kind of effect it is: commit, call or file."""
+        """The kind of effect: commit, call or file."""
         return self.label.partition(" ")[0]
 
     def __str__(self) -> str:
         return f"{self.label} #{self.nth}"
 
 
-class Harm(StrEnum):
-    """What happens to a process at a point."""
+class InjectionKind(StrEnum):
+    """The fault that is injected into a process: SIGKILL, SIGSTOP, or an unexpected error."""
 
     DEATH = "death"
     STOP = "stop"
     ERROR = "error"
 
 
-class Unforeseen(RuntimeError):
-    """An error that no code expects, raised at a point."""
+class InjectedError(RuntimeError):
+    """An error that no code handles, raised at a fault point."""
 
 
-class Watch:
-    """Counts the points as they are passed, and does ``harm`` at the one that is given: SIGKILL, SIGSTOP, or an error raised there.
+class FaultInjector:
+    """Counts the fault points that the process passes, and injects a fault of ``kind`` at one of them.
 
-    ``at`` is a point, or the number (from 1) of a passage, whatever it is; None only counts.
+    ``at`` is a point, or the number (from 1) of any point in the order in which they are passed; None only counts.
     """
 
-    def __init__(self, folder: Path, at: Point | int | None, harm: Harm = Harm.DEATH) -> None:
+    def __init__(self, folder: Path, at: FaultPoint | int | None, kind: InjectionKind = InjectionKind.DEATH) -> None:
         self._folder = str(folder)
         self._at = at
-        self._harm = harm
+        self._kind = kind
         self._lock = threading.RLock()
         self._passed: Counter[str] = Counter()
-        self.trace: list[Point] = []
+        self.trace: list[FaultPoint] = []
 
     def reach(self, label: str) -> None:
-        """Pass a point, or come to harm there. Raises ``Unforeseen``."""
+        """Count a point, and inject the fault if it belongs there. Raises ``InjectedError``."""
         with self._lock:
             self._passed[label] += 1
-            point = Point(label, self._passed[label])
+            point = FaultPoint(label, self._passed[label])
             self.trace.append(point)
             if self._at not in (point, len(self.trace)):
                 return
-            if self._harm is Harm.ERROR:
-                raise Unforeseen(f"raised at {point}")
-            os.kill(os.getpid(), signal.SIGSTOP if self._harm is Harm.STOP else signal.SIGKILL)
+            if self._kind is InjectionKind.ERROR:
+                raise InjectedError(f"raised at {point}")
+            os.kill(os.getpid(), signal.SIGSTOP if self._kind is InjectionKind.STOP else signal.SIGKILL)
 
     def around(self, label: str, effect: Callable[[], Any]) -> Any:
-        """Pass the points before and after an effect."""
+        """Run an effect between its two points."""
         self.reach(f"{label}, before")
         result = effect()
         self.reach(f"{label}, after")
         return result
 
     def is_ours(self, path: Any) -> bool:
-        """Whether a path lies where the command works."""
+        """Whether a path lies in the command's folder."""
         text = _path_of(path)
         return text is not None and text.startswith(self._folder)
 
     def name_of(self, path: Any) -> str:
-        """Name a file without what is new in every run."""
+        """Return a file's relative path, with the random parts replaced by ``*``."""
         return _KEYS.sub("*", os.path.relpath(_path_of(path) or "", self._folder))
 
 
-def install(watch: Watch) -> None:
-    """Look over the shoulder of everything in this process, from now on."""
-    _watch_commits(watch)
-    _watch_calls(watch)
-    _watch_files(watch)
+def install(injector: FaultInjector) -> None:
+    """Instrument the commits, calls and file changes of this process."""
+    _instrument_commits(injector)
+    _instrument_calls(injector)
+    _instrument_files(injector)
 
 
-def _watch_commits(watch: Watch) -> None:
+def _instrument_commits(injector: FaultInjector) -> None:
     commit = Connection._commit_impl
 
     def commit_impl(connection: Connection) -> None:
         if connection.get_execution_options().get("batchkit_writes"):
-            watch.around(f"commit in {_place()}", lambda: commit(connection))
+            injector.around(f"commit in {_place()}", lambda: commit(connection))
         else:
             commit(connection)
 
@@ -127,7 +127,7 @@ def _watch_commits(watch: Watch) -> None:
 
 
 def _place() -> str:
-    """Name the function of batchkit that is at work, past the plumbing that all of them go through."""
+    """Return the function of batchkit that causes the effect, without the modules that all effects pass through."""
     frame = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
@@ -137,7 +137,7 @@ def _place() -> str:
     return "elsewhere"
 
 
-def _watch_calls(watch: Watch) -> None:
+def _instrument_calls(injector: FaultInjector) -> None:
     handle = httpx.HTTPTransport.handle_request
 
     def handle_request(transport: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
@@ -155,50 +155,50 @@ def _watch_calls(watch: Watch) -> None:
                 inner(name, info)
             point = parts.get(name.partition(".")[2])
             if point is not None:
-                watch.reach(point)
+                injector.reach(point)
 
-        watch.reach(f"{label}, before")
+        injector.reach(f"{label}, before")
         request.extensions = {**request.extensions, "trace": trace}
         if isinstance(request.stream, httpx.SyncByteStream):
-            request.stream = _WatchedBody(request.stream, watch, label)
+            request.stream = _InstrumentedBody(request.stream, injector, label)
         return handle(transport, request)
 
     httpx.HTTPTransport.handle_request = handle_request  # type: ignore[assignment,method-assign]
 
 
-class _WatchedBody(httpx.SyncByteStream):
-    """A request's body, with a point in the middle of one that is sent in pieces."""
+class _InstrumentedBody(httpx.SyncByteStream):
+    """A request's body with a fault point in its middle, if it is sent in pieces."""
 
-    def __init__(self, body: httpx.SyncByteStream, watch: Watch, label: str) -> None:
+    def __init__(self, body: httpx.SyncByteStream, injector: FaultInjector, label: str) -> None:
         self._body = body
-        self._watch = watch
+        self._injector = injector
         self._label = label
 
     def __iter__(self) -> Iterator[bytes]:
         for number, piece in enumerate(self._body):
             if number == 1:
-                self._watch.reach(f"{self._label}, half sent")
+                self._injector.reach(f"{self._label}, half sent")
             yield piece
 
     def close(self) -> None:
         self._body.close()
 
 
-class _WatchedFile(io.FileIO):
-    """A file whose writes have a middle."""
+class _InstrumentedFile(io.FileIO):
+    """A file with a fault point in the middle of each write."""
 
-    watch: Watch
+    injector: FaultInjector
     label: str
 
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
         half = len(view) // 2
-        self.watch.reach(f"{self.label}, before")
+        self.injector.reach(f"{self.label}, before")
         written = super().write(view[:half]) if half else 0
         if written == half:
-            self.watch.reach(f"{self.label}, half written")
+            self.injector.reach(f"{self.label}, half written")
             written += super().write(view[half:])
-        self.watch.reach(f"{self.label}, after")
+        self.injector.reach(f"{self.label}, after")
         return written
 
 
@@ -208,45 +208,45 @@ def _path_of(path: Any) -> str | None:
     return os.path.abspath(os.fspath(path)) if isinstance(path, (str, os.PathLike)) else None  # noqa: PTH100 - no file is touched
 
 
-def _watch_files(watch: Watch) -> None:
-    _watch_writes(watch)
+def _instrument_files(injector: FaultInjector) -> None:
+    _instrument_writes(injector)
 
     def wrap(name: str) -> None:
         effect = getattr(os, name)
 
-        def watched(path: Any, *arguments: Any, **options: Any) -> Any:
-            if not watch.is_ours(path) or (name == "mkdir" and os.path.exists(path)):  # noqa: PTH110 - Path would come back here
+        def instrumented(path: Any, *arguments: Any, **options: Any) -> Any:
+            if not injector.is_ours(path) or (name == "mkdir" and os.path.exists(path)):  # noqa: PTH110 - Path.exists would call this function
                 return effect(path, *arguments, **options)
-            return watch.around(f"file {name} {watch.name_of(path)}", lambda: effect(path, *arguments, **options))
+            return injector.around(f"file {name} {injector.name_of(path)}", lambda: effect(path, *arguments, **options))
 
-        setattr(os, name, watched)
+        setattr(os, name, instrumented)
 
     for name in ("fsync", "replace", "rename", "unlink", "remove", "mkdir", "rmdir", "truncate", "link"):
         wrap(name)
     create = os.open
 
     def os_open(path: Any, flags: int, *arguments: Any, **options: Any) -> int:
-        if not flags & _NEW_FILE or not watch.is_ours(path) or (flags & os.O_EXCL and os.path.exists(path)):  # noqa: PTH110 - Path would come back here
+        if not flags & _NEW_FILE or not injector.is_ours(path) or (flags & os.O_EXCL and os.path.exists(path)):  # noqa: PTH110 - Path.exists would call this function
             return create(path, flags, *arguments, **options)
-        label = f"file create {watch.name_of(path)}"
-        return int(watch.around(label, lambda: create(path, flags, *arguments, **options)))
+        label = f"file create {injector.name_of(path)}"
+        return int(injector.around(label, lambda: create(path, flags, *arguments, **options)))
 
     os.open = os_open
 
 
-def _watch_writes(watch: Watch) -> None:
+def _instrument_writes(injector: FaultInjector) -> None:
     open_file = io.open
 
-    def watched_open(file: Any, mode: str = "r", buffering: int = -1, *arguments: Any, **options: Any) -> Any:
-        if mode not in {"wb", "xb"} or not watch.is_ours(file):
+    def instrumented_open(file: Any, mode: str = "r", buffering: int = -1, *arguments: Any, **options: Any) -> Any:
+        if mode not in {"wb", "xb"} or not injector.is_ours(file):
             return open_file(file, mode, buffering, *arguments, **options)
         if not isinstance(file, int):
-            watch.reach(f"file create {watch.name_of(file)}, before")
-        raw = _WatchedFile(file, mode)
-        raw.watch = watch
-        raw.label = f"file write {watch.name_of(file)}"
+            injector.reach(f"file create {injector.name_of(file)}, before")
+        raw = _InstrumentedFile(file, mode)
+        raw.injector = injector
+        raw.label = f"file write {injector.name_of(file)}"
         if not isinstance(file, int):
-            watch.reach(f"file create {watch.name_of(file)}, after")
+            injector.reach(f"file create {injector.name_of(file)}, after")
         return io.BufferedWriter(raw, buffering if buffering > 1 else io.DEFAULT_BUFFER_SIZE)
 
-    io.open = watched_open
+    io.open = instrumented_open

@@ -12,8 +12,8 @@ from pyarrow import parquet as pq
 from sqlalchemy import select, text
 
 from batchkit.annotation import presets
-from batchkit.annotation.gather import answered_rows, write_annotated
-from batchkit.annotation.orders import ensure_workload, snapshot_path
+from batchkit.annotation.row_answers import read_row_answers, write_output_table
+from batchkit.annotation.workload_from_table import ensure_workload, snapshot_path
 from batchkit.datasets import open_table
 from batchkit.engine.runtime import Runner
 from batchkit.errors import SpoolError, UsageError
@@ -105,7 +105,7 @@ def test_each_row_has_its_own_answers(table):
     """Rows come back with all columns, nested ones too, and with what became of each request, who was asked, and its cost."""
     workload = table.annotation(models=MODELS, samples=2, key="id")
     table.settle(workload, [*(f"answer {seq}" for seq in range(10)), ("answer_truncated", "cut off"), None])
-    rows = list(answered_rows(table.runner, workload))
+    rows = list(read_row_answers(table.runner, workload))
     assert [(row.number, row.row) for row in rows] == list(enumerate(ROWS, 1))
     answers = [answer for row in rows for answer in row.answers]
     assert [answer.seq for answer in answers] == list(range(12))
@@ -127,7 +127,7 @@ def test_one_annotator_makes_a_column_for_each_property(table, tmp_path):
     workload = table.annotation(schema=SCHEMA)
     table.settle(workload, [said(), ("answer_invalid", "no label"), said("bad", 5, "=cmd")])
     seen: list[int] = []
-    assert write_annotated(table.runner, workload, tmp_path / "out.parquet", advance=seen.append) == 3
+    assert write_output_table(table.runner, workload, tmp_path / "out.parquet", advance=seen.append) == 3
     assert sum(seen) == 3
     found = pq.read_table(tmp_path / "out.parquet")
     assert found.column_names == [*ROWS[0], "label", "score", "why", "custom_id", "answer_status", *TOLD]
@@ -158,7 +158,7 @@ def test_other_formats_say_the_same(table, tmp_path):
     workload = table.annotation(schema=SCHEMA)
     table.settle(workload, [said(), said(), said("bad", 5, "=cmd")])
     for name in ("out.jsonl", "out.csv", "raw.csv"):
-        assert write_annotated(table.runner, workload, tmp_path / name, raw_csv=name == "raw.csv") == 3
+        assert write_output_table(table.runner, workload, tmp_path / name, raw_csv=name == "raw.csv") == 3
     lines = read_lines(tmp_path / "out.jsonl")
     assert [{name: line[name] for name in ROWS[0]} for line in lines] == ROWS
     assert (lines[2]["label"], lines[2]["score"], lines[2]["why"]) == ("bad", 5, "=cmd")
@@ -178,7 +178,7 @@ def test_several_annotators_vote(table, tmp_path):
     second = [said("good"), said("bad"), ("answer_invalid", "x"), None]
     third = [("answer_invalid", "one"), ("answer_truncated", "two"), ("answer_invalid", "x"), ("answer_invalid", "x")]
     table.settle(workload, [*first, *second, *third])
-    write_annotated(table.runner, workload, tmp_path / "out.parquet")
+    write_output_table(table.runner, workload, tmp_path / "out.parquet")
     rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
     assert [(row["label"], row["score"], row["agreement"]) for row in rows] == [
         ("good", 2, 0.75),
@@ -205,7 +205,7 @@ def test_several_annotators_vote(table, tmp_path):
         "error": None,
         "error_message": None,
     }
-    assert write_annotated(table.runner, workload, tmp_path / "review.jsonl", review_only=True) == 2
+    assert write_output_table(table.runner, workload, tmp_path / "review.jsonl", review_only=True) == 2
     assert [line["id"] for line in read_lines(tmp_path / "review.jsonl")] == ["r-1", "r 2"]
 
 
@@ -213,11 +213,11 @@ def test_verdicts_are_columns_and_a_filter(table, tmp_path):
     """Safe or not, the categories with their names; a filter keeps the rows that it names."""
     workload = table.make(presets.moderation("text"))
     table.settle(workload, ["safe", "unsafe\nS1,S10", ("answer_invalid", "?")])
-    assert write_annotated(table.runner, workload, tmp_path / "all.jsonl") == 3
+    assert write_output_table(table.runner, workload, tmp_path / "all.jsonl") == 3
     found = [(line["safe"], line["categories"], line["category_names"]) for line in read_lines(tmp_path / "all.jsonl")]
     assert found == [(True, [], []), (False, ["S1", "S10"], ["Violent Crimes", "Hate"]), (None, None, None)]
     for where, expected in {"unsafe": ["r 2"], "safe": ["r-1"]}.items():
-        assert write_annotated(table.runner, workload, tmp_path / "some.jsonl", where=where) == 1
+        assert write_output_table(table.runner, workload, tmp_path / "some.jsonl", where=where) == 1
         assert [line["id"] for line in read_lines(tmp_path / "some.jsonl")] == expected
 
 
@@ -232,7 +232,7 @@ def test_verdicts_are_voted_on(table, tmp_path):
             *("unsafe\nS1", "safe", ("answer_invalid", "?"), None, None),
         ],
     )
-    write_annotated(table.runner, workload, tmp_path / "out.parquet")
+    write_output_table(table.runner, workload, tmp_path / "out.parquet")
     rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
     assert [(row["safe"], row["categories"], row["agreement"]) for row in rows] == [
         (False, ["S1"], 3 / 5),
@@ -245,8 +245,11 @@ def test_unknown_price_makes_the_sum_unknown(table, tmp_path):
     """Of two models one has no price that is known: the row's cost is not that of the other."""
     workload = table.annotation(models=(MODELS[0], "my/own-model"))
     table.settle(workload, ["a"] * 6)
-    assert [answer.cost_usd is None for answer in next(answered_rows(table.runner, workload)).answers] == [False, True]
-    write_annotated(table.runner, workload, tmp_path / "out.parquet")
+    assert [answer.cost_usd is None for answer in next(read_row_answers(table.runner, workload)).answers] == [
+        False,
+        True,
+    ]
+    write_output_table(table.runner, workload, tmp_path / "out.parquet")
     assert pq.read_table(tmp_path / "out.parquet")["cost_usd"].to_pylist() == [None] * 3
 
 
@@ -257,7 +260,7 @@ def test_transcripts_are_text_and_segments(table, tmp_path):
     segment = {"start": 0.0, "end": 3.5, "avg_logprob": -0.1, "no_speech_prob": 0.01, "compression_ratio": 1.2}
     spoken = {"text": " Hello. ", "language": "en", "duration": 3_600.0, "segments": [{**segment, "text": " Hello."}]}
     table.settle(workload, [spoken, {**spoken, "segments": [{**segment, "text": "x", "no_speech_prob": 0.9}]}])
-    write_annotated(table.runner, workload, tmp_path / "out.parquet")
+    write_output_table(table.runner, workload, tmp_path / "out.parquet")
     first, second = pq.read_table(tmp_path / "out.parquet").to_pylist()
     assert (first["text"], first["language"], first["duration"], first["quality"]) == ("Hello.", "en", 3_600.0, "ok")
     assert first["segments"] == [{**segment, "text": "Hello.", "quality": "ok"}]
@@ -269,7 +272,7 @@ def test_number_beyond_its_column_is_told(table, tmp_path):
     """It ends no export: its cell is null, the row says why, and the others are whole."""
     workload = table.annotation(schema=SCHEMA)
     table.settle(workload, [said(score=2**63), said(score=2), said(score=3)])
-    write_annotated(table.runner, workload, tmp_path / "out.parquet")
+    write_output_table(table.runner, workload, tmp_path / "out.parquet")
     rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
     assert [(row["score"], row["label"], row["error"]) for row in rows] == [
         (None, "good", "answer_too_large"),
@@ -291,10 +294,10 @@ def test_foreign_snapshot_is_refused(table, tmp_path):
     }
     for what, other in others.items():
         pq.write_table(other, path)
-        with pytest.raises(SpoolError, match="not the one that its requests were made of"):
-            list(answered_rows(table.runner, workload))
+        with pytest.raises(SpoolError, match="does not match its requests"):
+            list(read_row_answers(table.runner, workload))
         with pytest.raises(SpoolError):
-            write_annotated(table.runner, workload, tmp_path / f"{what}.parquet")
+            write_output_table(table.runner, workload, tmp_path / f"{what}.parquet")
         assert not (tmp_path / f"{what}.parquet").exists()
 
 
@@ -303,11 +306,11 @@ def test_what_cannot_be_written_is_refused_before_it_is_begun(table, tmp_path):
     workload = table.annotation()
     for options in ({"review_only": True}, {"where": "unsafe"}):
         with pytest.raises(UsageError):
-            write_annotated(table.runner, workload, tmp_path / "out.csv", **options)
+            write_output_table(table.runner, workload, tmp_path / "out.csv", **options)
     with pytest.raises(UsageError, match=r"no format ends in \.xlsx"):
-        write_annotated(table.runner, workload, tmp_path / "out.xlsx")
-    with pytest.raises(UsageError, match="made of requests"):
-        list(answered_rows(table.runner, replace(workload, recipe=None)))
+        write_output_table(table.runner, workload, tmp_path / "out.xlsx")
+    with pytest.raises(UsageError, match="made from requests"):
+        list(read_row_answers(table.runner, replace(workload, recipe=None)))
     assert not list(tmp_path.glob("out.*"))
 
 
@@ -316,7 +319,7 @@ def test_table_in_the_results_database(table):
     workload = table.annotation(schema=SCHEMA)
     table.settle(workload, [said(), ("answer_invalid", "?"), None])
     for _ in range(2):
-        assert write_annotated(table.runner, workload, "table:labels") == 3
+        assert write_output_table(table.runner, workload, "table:labels") == 3
     with table.runner.store.read() as connection:
         query = text("select id, meta, label, score, answer_status from labels order by row_number")
         assert [tuple(row) for row in connection.execute(query)] == [
@@ -332,12 +335,12 @@ def test_rows_that_nobody_reads_to_the_end_leave_nothing_open(table):
     table.settle(workload, ["one", "two", "three"])
 
     def stop_early():
-        for row in answered_rows(table.runner, workload):
+        for row in read_row_answers(table.runner, workload):
             raise LookupError(row.number)
 
     with pytest.raises(LookupError):
         stop_early()
-    assert [row.answers[0].text for row in answered_rows(table.runner, workload)] == ["one", "two", "three"]
+    assert [row.answers[0].text for row in read_row_answers(table.runner, workload)] == ["one", "two", "three"]
 
 
 HALF = r"a\ud83d \udc00"
@@ -355,7 +358,7 @@ def test_half_a_surrogate_pair_is_a_replacement_character_in_every_output(table,
             connection.execute(text("UPDATE bodies SET body = :body WHERE seq = :seq"), {"body": odd, "seq": seq})
     where = target if target.startswith("table:") else str(tmp_path / target)
     with caplog.at_level("WARNING", logger="batchkit"):
-        write_annotated(table.runner, workload, where)
+        write_output_table(table.runner, workload, where)
     assert [record.getMessage().partition(": U+FFFD")[0] for record in caplog.records] == [where]
     assert "in 2 answers" in caplog.text
     match target:
@@ -372,5 +375,5 @@ def test_half_a_surrogate_pair_is_a_replacement_character_in_every_output(table,
             with table.runner.store.read() as connection:
                 found = list(connection.execute(text("SELECT why FROM odd ORDER BY row_number")).scalars())
     assert found == ["a\ufffd \ufffd", "a\ufffd \ufffd", None]
-    answers = [row.answers[0].text for row in answered_rows(table.runner, workload)]
+    answers = [row.answers[0].text for row in read_row_answers(table.runner, workload)]
     assert all(answer is not None and answer.isprintable() for answer in answers)

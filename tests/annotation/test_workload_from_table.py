@@ -6,10 +6,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from batchkit.annotation import orders, presets
-from batchkit.annotation.orders import ensure_workload, snapshot_path
+from batchkit.annotation import presets, workload_from_table
 from batchkit.annotation.parameters import Parameters
 from batchkit.annotation.recipe import Prompt, Recipe, load_recipe
+from batchkit.annotation.workload_from_table import ensure_workload, snapshot_path
 from batchkit.answers.rules import load_rules
 from batchkit.datasets import Snapshot, open_table, rows_of
 from batchkit.engine.runtime import Runner
@@ -93,7 +93,7 @@ def test_a_table_becomes_a_workload_that_knows_what_it_was_made_of(runner, table
     assert workload.name.startswith("reviews-")
     assert workload.source == "reviews"
     kept = load_recipe(workload.recipe or "")
-    assert kept == orders.with_table(recipe, table)
+    assert kept == workload_from_table.with_table(recipe, table)
     assert load_rules(workload.answer_rules) == recipe.rules
     assert texts_of(snapshot_path(runner, workload)) == [f"good {number}" for number in range(1, 31)]
     assert list((tmp_path / "home" / "scratch").iterdir()) == []
@@ -128,21 +128,24 @@ def test_the_same_again_renders_nothing_and_a_name_can_be_chosen(runner, table, 
 )
 def test_whatever_changes_a_request_is_another_workload(table, changed):
     """The name is made of the content."""
-    names = {orders.default_name(table, orders.with_table(recipe, table)) for recipe in (asking(), asking(**changed))}
+    names = {
+        workload_from_table.default_name(table, workload_from_table.with_table(recipe, table))
+        for recipe in (asking(), asking(**changed))
+    }
     assert len(names) == 2
 
 
 def test_a_used_name_is_refused_for_another_recipe_table_or_input(runner, table, tmp_path):
     """The message says what differs."""
     ensure_workload(runner, table, asking(), name="mine")
-    with pytest.raises(WorkloadConflict, match="another recipe: prompts, samples differ"):
+    with pytest.raises(WorkloadConflict, match=r"another recipe \(prompts, samples differ"):
         ensure_workload(runner, table, asking("Is {{ text }} kind?", samples=2), name="mine")
     longer = write_table(tmp_path / "longer.csv", 31)
     with pytest.raises(WorkloadConflict, match="the table's content"):
         ensure_workload(runner, longer, asking(), name="mine")
     source = write_mixed(tmp_path / "input.jsonl", 10)
     runner.split([source], name="work", options=SplitOptions())
-    with pytest.raises(WorkloadConflict, match="was made of requests"):
+    with pytest.raises(WorkloadConflict, match="was made from requests"):
         ensure_workload(runner, table, asking(), name="work")
 
 
@@ -179,8 +182,8 @@ def test_all_bad_rows_are_told_together_before_anything_is_sent(runner, tmp_path
         ensure_workload(runner, mixed, asking())
     assert caught.value.count == 30
     assert [str(problem) for problem in caught.value.problems[:2]] == [
-        "mixed, row 3: nothing is in text, so there is nothing to ask about",
-        "mixed, row 6: nothing is in text, so there is nothing to ask about",
+        "mixed, row 3: text is empty, so the row has no question",
+        "mixed, row 6: text is empty, so the row has no question",
     ]
     assert len(caught.value.problems) == 20
     assert runner.all_workloads() == []
@@ -230,17 +233,17 @@ def test_a_limit_takes_the_first_rows(runner, table):
 
 
 @ON_SQLITE
-def test_the_table_goes_with_its_workload_when_that_is_cleaned(open_bench, table):
+def test_the_table_goes_with_its_workload_when_that_is_cleaned(open_harness, table):
     """Until then it does not matter what becomes of the source."""
-    bench = open_bench()
-    workload = ensure_workload(bench.runner, table, asking(), name="mine")
-    bench.runner.process(workload.id)
-    path = snapshot_path(bench.runner, workload)
+    harness = open_harness()
+    workload = ensure_workload(harness.runner, table, asking(), name="mine")
+    harness.runner.process(workload.id)
+    path = snapshot_path(harness.runner, workload)
     assert path.stat().st_mode & 0o077 == 0
-    bench.runner.clean("mine", keep_results=False)
+    harness.runner.clean("mine", keep_results=False)
     assert not path.exists()
     with pytest.raises(SpoolError, match="is missing"):
-        snapshot_path(bench.runner, workload)
+        snapshot_path(harness.runner, workload)
 
 
 def test_a_shared_spool_has_the_table_for_every_machine(open_runner, table, tmp_path):
@@ -250,21 +253,21 @@ def test_a_shared_spool_has_the_table_for_every_machine(open_runner, table, tmp_
     other = open_runner(**shared)
     assert len(texts_of(snapshot_path(other, workload))) == 30
     assert snapshot_path(other, workload) == snapshot_path(other, workload)
-    [kept] = (tmp_path / "shared").rglob(orders.SNAPSHOT)
+    [kept] = (tmp_path / "shared").rglob(workload_from_table.SNAPSHOT)
     kept.unlink()
     with pytest.raises(SpoolError, match="is missing"):
         snapshot_path(open_runner(**shared), workload)
 
 
-def test_every_answer_comes_back_to_its_own_row(open_bench, table):
+def test_every_answer_comes_back_to_its_own_row(open_harness, table):
     """The emulator repeats the question, so each answer shows which row it belongs to."""
-    bench = open_bench()
-    workload = ensure_workload(bench.runner, table, asking("{{ id }} {{ text }}"), name="mine")
-    assert bench.runner.process(workload.id).counts.succeeded == 30
-    bench.runner.export("mine", bench.home.parent / "out.jsonl")
+    harness = open_harness()
+    workload = ensure_workload(harness.runner, table, asking("{{ id }} {{ text }}"), name="mine")
+    assert harness.runner.process(workload.id).counts.succeeded == 30
+    harness.runner.export("mine", harness.home.parent / "out.jsonl")
     said = [
         line["response"]["body"]["choices"][0]["message"]["content"]
-        for line in read_lines(bench.home.parent / "out.jsonl")
+        for line in read_lines(harness.home.parent / "out.jsonl")
     ]
     assert said == [f"Echo: r{number} good {number}" for number in range(1, 31)]
 

@@ -1,4 +1,4 @@
-"""The rows of an annotated table: what was in them, what was answered, and what became of the requests."""
+"""The columns of the output table: the input's columns, the answers, and the state of the requests."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from batchkit.models import RequestState
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from batchkit.annotation.gather import Answer
     from batchkit.annotation.recipe import Recipe
+    from batchkit.annotation.row_answers import RequestAnswer
 
-#: The code of an answer that is valid but does not fit into its column.
+#: The error code of a valid answer that does not fit into its column.
 TOO_LARGE: Final = "answer_too_large"
-_TOLD: Final = (
+_STATE: Final = (
     ("custom_id", pa.string()),
     ("status", pa.string()),
     ("error", pa.string()),
@@ -32,42 +32,43 @@ _TOLD: Final = (
     ("cost_usd", pa.float64()),
 )
 _AGREEMENT: Final = ("agreement", pa.float64())
-#: Of these formats all other columns follow from one.
-_WHAT_COUNTS: Final = {"transcript": ("text",), "tools": ("tool_calls",)}
+#: The columns that are compared for agreement; in these formats the others follow from them.
+_COMPARED: Final = {"transcript": ("text",), "tools": ("tool_calls",)}
 
 
-class AnnotatedColumns:
-    """The columns of an annotated table.
+class OutputColumns:
+    """The columns of the output table.
 
-    First all columns of the input as they are, then those of the answer (see ``columns.value_columns``), then ``custom_id``, ``status``,
-    ``error`` (a code), ``error_message``, ``attempts``, ``prompt_tokens``, ``completion_tokens`` and ``cost_usd`` (None: not known). A column of ours
-    whose name is taken gets ``answer_`` in front.
+    First all columns of the input unchanged, then the columns of the answer (see ``columns.value_columns``), then ``custom_id``,
+    ``status``, ``error`` (a code), ``error_message``, ``attempts``, ``prompt_tokens``, ``completion_tokens`` and ``cost_usd`` (None:
+    unknown). A new column whose name is taken gets the prefix ``answer_``.
 
     With several annotators (prompts, models, samples) the answer's columns hold the majority of the valid answers, property by
-    property, null in a tie; ``agreement`` follows them (see ``votes``); attempts, tokens and cost are sums; ``status`` is ``succeeded`` when one
-    did; ``custom_id`` is the part that the row's requests share; and ``answers`` lists what each annotator said.
+    property, null in a tie; ``agreement`` follows them (see ``votes``). Attempts, tokens and cost are sums; ``status`` is
+    ``succeeded`` if one request succeeded; ``custom_id`` is the part that the row's requests share; ``answers`` lists the answer of
+    each annotator.
     """
 
     def __init__(self, recipe: Recipe, table: pa.Schema) -> None:
         self._recipe = recipe
         self._is_voted = recipe.requests_per_row > 1
-        told = [*([_AGREEMENT] if self._is_voted else []), *_TOLD]
+        told = [*([_AGREEMENT] if self._is_voted else []), *_STATE]
         taken = set(table.names)
-        self._told = [pa.field(free_name(name, taken), kind) for name, kind in told]
-        taken.update(field.name for field in self._told)
+        self._state = [pa.field(free_name(name, taken), kind) for name, kind in told]
+        taken.update(field.name for field in self._state)
         self._values = value_columns(recipe)
-        self._labels = _WHAT_COUNTS.get(recipe.rules.format) or label_properties(recipe.rules)
+        self._labels = _COMPARED.get(recipe.rules.format) or label_properties(recipe.rules)
         self._named = []
         for field in self._values.fields:
             self._named.append(field.with_name(free_name(field.name, taken)))
             taken.add(self._named[-1].name)
         self._answers = [pa.field(free_name("answers", taken), self._answers_type())] if self._is_voted else []
-        self.schema = pa.schema([*table, *self._named, *self._told, *self._answers])
+        self.schema = pa.schema([*table, *self._named, *self._state, *self._answers])
 
-    def annotated(self, batch: pa.RecordBatch, answers: Sequence[tuple[Answer, ...]]) -> pa.RecordBatch:
-        """Put rows and their answers together."""
-        said = [self._said(of_row) for of_row in answers]
-        spread = [vote.value or {} for vote in said]
+    def with_answers(self, batch: pa.RecordBatch, answers: Sequence[tuple[RequestAnswer, ...]]) -> pa.RecordBatch:
+        """Return rows together with their answers."""
+        votes = [self._vote(of_row) for of_row in answers]
+        spread = [vote.value or {} for vote in votes]
         too_large: dict[int, str] = {}
         arrays = list(batch.columns)
         for field in self._values.fields:
@@ -75,43 +76,43 @@ class AnnotatedColumns:
             arrays.append(array)
             too_large |= dict.fromkeys(unfit, field.name)
         if self._is_voted:
-            arrays.append(pa.array([vote.agreement for vote in said], pa.float64()))
-        arrays += self._told_columns(answers, too_large)
+            arrays.append(pa.array([vote.agreement for vote in votes], pa.float64()))
+        arrays += self._state_columns(answers, too_large)
         if self._is_voted:
             arrays.append(filled(self._answers[0], [list(map(self._struct, of_row)) for of_row in answers])[0])
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
-    def _told_columns(self, answers: Sequence[tuple[Answer, ...]], too_large: dict[int, str]) -> list[pa.Array]:
-        tell = _tell_several if self._is_voted else _tell_one
-        told = [tell(of_row) for of_row in answers]
+    def _state_columns(self, answers: Sequence[tuple[RequestAnswer, ...]], too_large: dict[int, str]) -> list[pa.Array]:
+        state_of = _state_of_several if self._is_voted else _state_of_one
+        states = [state_of(of_row) for of_row in answers]
         for place, name in too_large.items():
-            message = f"{name!r} is too large for its column; `batchkit export` has it"
-            told[place] = told[place]._replace(error=TOO_LARGE, error_message=message)
-        columns = zip(*told, strict=True) if told else ((),) * len(_TOLD)
-        return [pa.array(column, kind) for column, (_, kind) in zip(columns, _TOLD, strict=True)]
+            message = f"{name!r} is too large for its column; `batchkit export` contains it"
+            states[place] = states[place]._replace(error=TOO_LARGE, error_message=message)
+        columns = zip(*states, strict=True) if states else ((),) * len(_STATE)
+        return [pa.array(column, kind) for column, (_, kind) in zip(columns, _STATE, strict=True)]
 
     def chooser(self, *, review_only: bool, where: str | None) -> Callable[[pa.RecordBatch], pa.RecordBatch]:
-        """Give what picks rows of an annotated batch. Raises ``UsageError`` for a filter that these answers do not know."""
+        """Return a function that filters rows of the output. Raises ``UsageError`` for a filter that does not fit the answers."""
         if review_only and not self._is_voted:
             raise UsageError(
-                "there is nothing to review: one annotator cannot disagree", hint="ask several models, or --samples 3"
+                "there is nothing to review: one annotator cannot disagree", hint="use several models, or --samples 3"
             )
         if where is not None and (self._recipe.rules.format != "safety" or where not in {"safe", "unsafe"}):
             raise UsageError(
-                f"{where!r} is no filter of these answers", hint="verdicts of a moderation are safe or unsafe"
+                f"{where!r} is not a filter for these answers", hint="the filters of a moderation are safe and unsafe"
             )
 
         def choose(batch: pa.RecordBatch) -> pa.RecordBatch:
             if review_only:
-                batch = batch.filter(pc.less(batch[self._told[0].name], 1.0))
+                batch = batch.filter(pc.less(batch[self._state[0].name], 1.0))
             if where is not None:
                 batch = batch.filter(pc.equal(batch[self._named[0].name], where == "safe"))
             return batch
 
         return choose
 
-    def _said(self, answers: tuple[Answer, ...]) -> Vote:
-        """Give what a row's answers come to, by the names of the columns."""
+    def _vote(self, answers: tuple[RequestAnswer, ...]) -> Vote:
+        """Return the value of a row's answers, by the names of the columns."""
         valid = [self._values.spread(answer.value) for answer in answers if answer.value is not None]
         if not self._is_voted:
             return Vote(valid[0] if valid else None, None)
@@ -121,7 +122,7 @@ class AnnotatedColumns:
         return majority_of_objects(valid, names, self._labels)
 
     def _verdict(self, valid: Sequence[Any]) -> Vote:
-        """Vote on safe or not; the categories are those that most of the winners name."""
+        """Vote on safe or unsafe; the categories are the majority among the winners."""
         vote = majority(values["safe"] for values in valid)
         winners = [values for values in valid if values["safe"] == vote.value]
         details = majority_of_objects(winners, ["categories", "category_names"]).value or {}
@@ -144,7 +145,7 @@ class AnnotatedColumns:
             )
         )
 
-    def _struct(self, answer: Answer) -> dict[str, Any]:
+    def _struct(self, answer: RequestAnswer) -> dict[str, Any]:
         return {
             "custom_id": answer.custom_id,
             "prompt": answer.prompt,
@@ -157,7 +158,7 @@ class AnnotatedColumns:
         }
 
     def _listed(self, value: Any) -> Any:
-        """Give an answer as it stands in the list: within one, what only JSON holds is text."""
+        """Return an answer for the ``answers`` column: there, values that only JSON can hold are text."""
         spread = self._values.spread(value)
         cells = {
             field.name: json_texts([spread.get(field.name)])[0] if is_json(field) else spread.get(field.name)
@@ -166,8 +167,8 @@ class AnnotatedColumns:
         return next(iter(cells.values())) if len(cells) == 1 else cells
 
 
-class _Told(NamedTuple):
-    """What became of a row's requests, in the order of the columns."""
+class _RowState(NamedTuple):
+    """The state of a row's requests, in the order of the columns."""
 
     custom_id: str
     status: str
@@ -179,9 +180,9 @@ class _Told(NamedTuple):
     cost_usd: float | None
 
 
-def _tell_one(answers: tuple[Answer, ...]) -> _Told:
+def _state_of_one(answers: tuple[RequestAnswer, ...]) -> _RowState:
     (answer,) = answers
-    return _Told(
+    return _RowState(
         answer.custom_id,
         answer.status,
         answer.error_code,
@@ -193,12 +194,12 @@ def _tell_one(answers: tuple[Answer, ...]) -> _Told:
     )
 
 
-def _tell_several(answers: tuple[Answer, ...]) -> _Told:
+def _state_of_several(answers: tuple[RequestAnswer, ...]) -> _RowState:
     status = _status(answers)
     failure = None if status == RequestState.SUCCEEDED else next((each for each in answers if each.error_code), None)
     priced = [answer for answer in answers if answer.prompt_tokens is not None or answer.cost_usd is not None]
     costs = [answer.cost_usd for answer in priced]
-    return _Told(
+    return _RowState(
         answers[0].custom_id.partition(":")[0],
         status,
         None if failure is None else failure.error_code,
@@ -211,8 +212,8 @@ def _tell_several(answers: tuple[Answer, ...]) -> _Told:
     )
 
 
-def _status(answers: Sequence[Answer]) -> str:
-    """Succeeded when one did, else what is still to come, else what became of the first."""
+def _status(answers: Sequence[RequestAnswer]) -> str:
+    """Return succeeded if one request succeeded, else the state of an unfinished one, else that of the first."""
     states = [answer.status for answer in answers]
     for state in (RequestState.SUCCEEDED, RequestState.IN_FLIGHT, RequestState.PENDING):
         if state.value in states:

@@ -1,4 +1,4 @@
-"""Bugs that can be planted in a command: the proof has to find each of them."""
+"""Bugs that a test plants in a command: the proof has to find each of them."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plant:
-    """How a bug is planted, which count of the verdict it shows in, in which trouble or other story, and where a command dies.
+class PlantedBug:
+    """A bug: how it is planted, which count of the violations it shows in, in which scenario or trouble, and where the command dies.
 
-    With ``meets_error`` an error is raised there in place of the death.
+    With ``meets_error`` an error is injected there instead of the kill.
     """
 
     apply: Callable[[], None]
     shows_as: str
-    story: str | None = None
+    scenario: str | None = None
     trouble: str | None = None
     dies_at: str | None = None
     meets_error: bool = False
@@ -113,25 +113,27 @@ def _create_again_after_any_error() -> None:
     GroqProvider.create_batch = create_batch  # type: ignore[assignment,method-assign]
 
 
-PLANTS = {
-    "a creation is repeated after an unexpected error": Plant(
+PLANTED_BUGS = {
+    "a creation is repeated after an unexpected error": PlantedBug(
         _create_again_after_any_error, "bought_twice", dies_at="call POST /batches, answer read", meets_error=True
     ),
-    "a batch that is unknown once counts as gone": Plant(
-        _believe_one_absence, "bought_twice", story="run, batches unknown for moments"
+    "a batch that is unknown once counts as gone": PlantedBug(
+        _believe_one_absence, "bought_twice", scenario="run, batches unknown for moments"
     ),
-    "a lost input file counts against its lines": Plant(
-        _blame_the_lines_for_a_lost_file, "lost", story="run, inputs of 1 line lost"
+    "a lost input file counts against its lines": PlantedBug(
+        _blame_the_lines_for_a_lost_file, "lost", scenario="run, inputs of 1 line lost"
     ),
-    "a lost reply is answered by sending again": Plant(
+    "a lost reply is answered by sending again": PlantedBug(
         _see_nothing_in_the_list, "bought_twice", trouble="create answers 500 after accepting"
     ),
-    "a batch is created before the intent is written": Plant(
+    "a batch is created before the intent is written": PlantedBug(
         _create_first_and_write_it_down_later, "bought_twice", dies_at="call POST /batches, answer read"
     ),
-    "answers are matched by position": Plant(_match_by_position, "wrong_rows"),
-    "a later error overwrites a success": Plant(_let_later_errors_win, "lost", trouble="repeated and unknown lines"),
-    "what is missing from a torn file is sent again": Plant(
+    "answers are matched by position": PlantedBug(_match_by_position, "wrong_rows"),
+    "a later error overwrites a success": PlantedBug(
+        _let_later_errors_win, "lost", trouble="repeated and unknown lines"
+    ),
+    "what is missing from a torn file is sent again": PlantedBug(
         _believe_torn_files, "bought_twice", trouble="downloads cut, ending cleanly"
     ),
 }

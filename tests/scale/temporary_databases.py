@@ -1,4 +1,4 @@
-"""What measurements stand on: a new store of either kind in a folder of its own, and what its tables weigh."""
+"""New databases of either kind in a folder of their own, and the sizes of their tables."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import text
 
 from tests.postgres import PostgresServer, own_server
-from tests.room import roomy_folder
+from tests.temporary_folders import base_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from batchkit.store.engine import Store
 
-#: The kinds of database, by the names that the commands take.
+#: The kinds of database, as the commands accept them.
 DATABASES = ("sqlite", "postgres")
 
 
-class Ground(NamedTuple):
+class TemporaryDatabase(NamedTuple):
     """An empty database and a folder beside it."""
 
     database: str
@@ -30,20 +30,20 @@ class Ground(NamedTuple):
 
 
 @contextmanager
-def ground(database: str) -> Iterator[Ground]:
-    """Make the ground for one measurement; it is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="batchkit-scale-", dir=roomy_folder()) as room:
-        folder = Path(room)
+def temporary_database(database: str) -> Iterator[TemporaryDatabase]:
+    """Create an empty database for one measurement, and delete it afterwards."""
+    with tempfile.TemporaryDirectory(prefix="batchkit-scale-", dir=base_folder()) as path:
+        folder = Path(path)
         if database == "sqlite":
-            yield Ground(database, f"sqlite:///{folder / 'batchkit.db'}", folder)
+            yield TemporaryDatabase(database, f"sqlite:///{folder / 'batchkit.db'}", folder)
             return
         with own_server() as server, new_database(server) as url:
-            yield Ground(database, url, folder)
+            yield TemporaryDatabase(database, url, folder)
 
 
 @contextmanager
 def new_database(server: PostgresServer) -> Iterator[str]:
-    """Make a database on a server and give its URL; it is gone afterwards."""
+    """Create a database on a server, yield its URL, and drop it afterwards."""
     name = server.create()
     try:
         yield server.url_of(name)
@@ -51,33 +51,33 @@ def new_database(server: PostgresServer) -> Iterator[str]:
         server.drop(name)
 
 
-class Weight(NamedTuple):
-    """Bytes of a table's rows (with what is stored beside them), and of its indexes."""
+class TableSize(NamedTuple):
+    """The bytes of a table's rows (with their TOAST data), and of its indexes."""
 
     rows: int
     indexes: int
 
 
-def weigh(store: Store) -> dict[str, Weight]:
-    """Weigh every table of batchkit's as it lies on disk, after the writes have settled."""
+def table_sizes(store: Store) -> dict[str, TableSize]:
+    """Return the size of every table of batchkit on disk, after a vacuum."""
     if store.is_sqlite:
-        return _weigh_sqlite(store)
+        return _sqlite_table_sizes(store)
     query = text(
         "SELECT relname, pg_table_size(oid), pg_indexes_size(oid) FROM pg_class"
         " WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
     )
     vacuum(store)
     with store.read() as connection:
-        return {name: Weight(rows, indexes) for name, rows, indexes in connection.execute(query)}
+        return {name: TableSize(rows, indexes) for name, rows, indexes in connection.execute(query)}
 
 
 def vacuum(store: Store) -> None:
-    """Do at once what a Postgres server does by itself after a while."""
+    """Run VACUUM ANALYZE at once, which Postgres does by itself after a while."""
     with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE"))
 
 
-def _weigh_sqlite(store: Store) -> dict[str, Weight]:
+def _sqlite_table_sizes(store: Store) -> dict[str, TableSize]:
     query = text(
         "SELECT schema.tbl_name, sum(CASE WHEN schema.type = 'table' THEN pages.pgsize ELSE 0 END),"
         " sum(CASE WHEN schema.type = 'index' THEN pages.pgsize ELSE 0 END)"
@@ -85,4 +85,4 @@ def _weigh_sqlite(store: Store) -> dict[str, Weight]:
         " WHERE pages.aggregate = TRUE GROUP BY schema.tbl_name"
     )
     with store.read() as connection:
-        return {name: Weight(rows, indexes) for name, rows, indexes in connection.execute(query)}
+        return {name: TableSize(rows, indexes) for name, rows, indexes in connection.execute(query)}

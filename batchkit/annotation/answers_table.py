@@ -1,4 +1,4 @@
-"""The answers of a workload as a table, for whoever asks about them."""
+"""The answers of a workload as a table, for questions about them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COLUMNS = ["custom_id", "text"]
 
 @contextmanager
 def answers_as_table(runner: Runner, name: str) -> Iterator[Table]:
-    """Give ``custom_id`` and ``text`` of the requests that have a text for an answer, until the ``with`` block ends.
+    """Yield a table of ``custom_id`` and ``text`` of the requests with a text answer, until the ``with`` block ends.
 
     Raises ``UnknownWorkload``, and ``UsageError`` for a workload that is not finished.
     """

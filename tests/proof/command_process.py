@@ -1,7 +1,7 @@
-"""Processes that run one command of batchkit and may be told to die, to stop or to meet an error at a point.
+"""Processes that each run one command of batchkit, in which a kill, a stop or an error can be injected at a fault point.
 
-They are forked from a server process that has imported everything and opened nothing, so that hundreds of them can be started a
-minute; their death is a real one.
+A server process that has imported everything and opened nothing forks them, so that hundreds can be started a minute. A kill is a
+real SIGKILL.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from batchkit.steps import memory
 from batchkit.store import engine
 from tests import processes
 from tests.forked import CONTEXT, close_stdin, redirect
-from tests.proof import plants
-from tests.proof.points import Harm, Point, Watch, install
+from tests.proof import planted_bugs
+from tests.proof.fault_points import FaultInjector, FaultPoint, InjectionKind, install
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,48 +31,48 @@ if TYPE_CHECKING:
 
     from batchkit.store.engine import Limits
 
-#: The first pause of a shard after an error that nobody expected: 5 s outside of the proof.
+#: The first pause of a shard after an unexpected error; 5 s outside the proof.
 _FIRST_PAUSE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
 class Launch:
-    """One command: its words, where it works, its whole environment, which ``harm`` it meets where, and a bug that is planted in it.
+    """One command: its arguments, its folder, its whole environment, the fault to inject (``kind`` at ``at``) and a planted bug.
 
-    Only one that is ``traced`` has crash points; of several commands at the same time one is at most. ``limits`` are those of its
-    transactions, None the usual ones. The word ``python`` in front calls a function of the package instead of a command.
+    Only a ``traced`` command has fault points; of commands that run at the same time, at most one is traced. ``limits`` are the
+    limits of its transactions, None the defaults. If the first argument is ``python``, the second names a function of the package.
     """
 
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     folder: Path
     environment: dict[str, str]
-    at: Point | int | None = None
-    harm: Harm = Harm.DEATH
-    plant: str | None = None
+    at: FaultPoint | int | None = None
+    kind: InjectionKind = InjectionKind.DEATH
+    planted_bug: str | None = None
     traced: bool = True
     limits: Limits | None = None
 
     @property
     def trace_path(self) -> Path:
-        """Where a command that was not killed says which points it passed."""
+        """The file in which a command that was not killed stores the points that it passed."""
         return self.folder.parent / "trace.json"
 
     @property
     def output_path(self) -> Path:
-        """Where everything that the commands print is kept."""
+        """The file that holds everything that the commands print."""
         return self.folder.parent / "output.txt"
 
 
 @dataclass(frozen=True)
 class Trace:
-    """What a command that ended by itself passed, and its peak memory in bytes."""
+    """The points that a command passed, in order, and its peak memory in bytes."""
 
-    points: tuple[Point, ...]
+    points: tuple[FaultPoint, ...]
     peak_bytes: int
 
 
 def start(launch: Launch) -> ForkServerProcess:
-    """Start a command and return at once; its exit code is -9 when it died at its point."""
+    """Start a command and return its process; its exit code is -9 if it was killed at its point."""
     if launch.traced:
         launch.trace_path.unlink(missing_ok=True)
     process = CONTEXT.Process(target=_main, args=(launch,), daemon=True)
@@ -81,9 +81,9 @@ def start(launch: Launch) -> ForkServerProcess:
 
 
 def read_trace(launch: Launch) -> Trace:
-    """Read what a command left that ended by itself."""
+    """Return the trace of a command that ended by itself."""
     found = jsonl.loads(launch.trace_path.read_bytes())
-    return Trace(tuple(Point(label, nth) for label, nth in found["points"]), found["peak_bytes"])
+    return Trace(tuple(FaultPoint(label, nth) for label, nth in found["points"]), found["peak_bytes"])
 
 
 def is_stopped(process: Any) -> bool:
@@ -92,11 +92,11 @@ def is_stopped(process: Any) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], *, within_seconds: float) -> bool:
-    """Wait until a condition holds; says whether it came to hold in time."""
-    give_up_at = time.monotonic() + within_seconds
+    """Wait until a condition holds; returns whether it held in time."""
+    deadline = time.monotonic() + within_seconds
     moment = threading.Event()
     while not condition():
-        if time.monotonic() > give_up_at:
+        if time.monotonic() > deadline:
             return False
         moment.wait(0.02)
     return True
@@ -113,15 +113,15 @@ def _main(launch: Launch) -> None:
     if launch.limits is not None:
         limits = launch.limits
         engine.Limits = lambda: limits  # type: ignore[assignment,misc]
-    if launch.plant is not None:
-        plants.PLANTS[launch.plant].apply()
+    if launch.planted_bug is not None:
+        planted_bugs.PLANTED_BUGS[launch.planted_bug].apply()
     leave(_traced(launch) if launch.traced else _untraced(launch))
 
 
 def _untraced(launch: Launch) -> int:
-    if launch.words[0] != "python":
-        return run_command(launch.words)
-    function, *arguments = launch.words[1:]
+    if launch.arguments[0] != "python":
+        return run_command(launch.arguments)
+    function, *arguments = launch.arguments[1:]
     try:
         getattr(batchkit, function)(*arguments)
     except BatchkitError as error:
@@ -130,12 +130,12 @@ def _untraced(launch: Launch) -> int:
 
 
 def _traced(launch: Launch) -> int:
-    watch = Watch(launch.folder, launch.at, launch.harm)
+    injector = FaultInjector(launch.folder, launch.at, launch.kind)
     trace_file = os.open(launch.trace_path.with_suffix(".new"), os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-    install(watch)
-    code = run_command(launch.words)
+    install(injector)
+    code = run_command(launch.arguments)
     peak = processes.own_peak_bytes()
-    passed = [(point.label, point.nth) for point in watch.trace]
+    passed = [(point.label, point.nth) for point in injector.trace]
     os.write(trace_file, jsonl.dumps({"points": passed, "peak_bytes": peak}))
     os.close(trace_file)
     launch.trace_path.with_suffix(".new").rename(launch.trace_path)

@@ -1,7 +1,7 @@
-"""A workload that was made of a table, back as a table: each row with its answers.
+"""The rows of a table with their answers, from a workload that was made from the table.
 
-The rows come from the snapshot that was taken when they became requests, the answers from the store, both as streams in the order
-of the requests. They are put together by custom_id: a place in the order alone is not believed.
+The rows come from the snapshot that was taken when the requests were made, the answers from the store, both as streams in the
+order of the requests. They are matched by custom_id, not by position.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from batchkit.annotation.annotated import AnnotatedColumns
 from batchkit.annotation.ids import RequestIds
-from batchkit.annotation.orders import snapshot_path
+from batchkit.annotation.output_columns import OutputColumns
 from batchkit.annotation.pricing import price, price_audio
 from batchkit.annotation.recipe import load_recipe
+from batchkit.annotation.workload_from_table import snapshot_path
 from batchkit.answers import AnswerCheck
 from batchkit.datasets import Snapshot, TableWriter, rows_of, table_name_of
 from batchkit.errors import SpoolError, UsageError
@@ -37,19 +37,19 @@ if TYPE_CHECKING:
     from batchkit.store.attempts import Spent
     from batchkit.store.results import ExportRow
 
-#: So many answers lie in memory at once; a transcript is as large as a hundred labels.
+#: The number of answers in memory at once; a transcript is as large as a hundred labels.
 _ANSWERS_AT_ONCE: Final = 4_096
 _TRANSCRIPTS_AT_ONCE: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of one request of a row.
+class RequestAnswer:
+    """The result of one request of a row.
 
-    ``seq`` is its place in the workload from 0, ``sample`` starts at 1. ``status`` is the request's state. ``value`` is what the
-    answer says, as ``batchkit.answers.Reading`` gives it, None unless the request succeeded; ``text`` is what the model wrote, also of
-    an answer that was refused. The tokens are those of all answers to the request, also of those that did not count and were asked
-    for again; ``cost_usd`` is what they cost at batch prices, None when it is not known.
+    ``seq`` is its place in the workload from 0, ``sample`` starts at 1. ``status`` is the request's state. ``value`` is the value of
+    the answer, as ``batchkit.answers.Reading`` returns it, None unless the request succeeded; ``text`` is the model's text, also of
+    a rejected answer. The tokens are those of all answers to the request, including rejected ones that were requested again;
+    ``cost_usd`` is their cost at batch prices, None if it is unknown.
     """
 
     custom_id: str
@@ -72,18 +72,19 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class AnsweredRow:
+class RowAnswers:
     """A row of the table, ``number`` starting at 1, with its answers: by prompt, then model, then sample."""
 
     number: int
     row: dict[str, Any]
-    answers: tuple[Answer, ...]
+    answers: tuple[RequestAnswer, ...]
 
 
-def answered_rows(runner: Runner, workload: Workload) -> Iterator[AnsweredRow]:
-    """Stream the rows of a workload that was made of a table, in order, each with all its answers, in bounded memory.
+def read_row_answers(runner: Runner, workload: Workload) -> Iterator[RowAnswers]:
+    """Stream the rows of a workload that was made from a table, in order, each with all its answers, in bounded memory.
 
-    Raises ``UsageError`` when it was not, or is not split yet, ``SpoolError`` when the snapshot is lost or not that of its requests.
+    Raises ``UsageError`` if it was made from requests or is not split yet, ``SpoolError`` if the snapshot is lost or does not belong to
+    the requests.
     """
     rows = (
         answered
@@ -91,10 +92,10 @@ def answered_rows(runner: Runner, workload: Workload) -> Iterator[AnsweredRow]:
         for answered in zip(rows_of(batch), answers, strict=True)
     )
     for number, (row, of_row) in enumerate(rows, 1):
-        yield AnsweredRow(number, row, of_row)
+        yield RowAnswers(number, row, of_row)
 
 
-def write_annotated(
+def write_output_table(
     runner: Runner,
     workload: Workload,
     target: str | Path,
@@ -104,22 +105,22 @@ def write_annotated(
     where: str | None = None,
     advance: Callable[[int], None] = lambda _rows: None,
 ) -> int:
-    """Write the table with its answers, one row for each of the input in its order; returns how many were written.
+    """Write the table with its answers, one row for each input row in order; returns the number of written rows.
 
     ``target`` is a file (see ``TableWriter``), or ``table:NAME`` for a table in the results database (see ``OutputTable``). The
-    columns are those of ``AnnotatedColumns``. ``review_only`` keeps the rows whose annotators disagree, ``where`` those that are ``safe`` or
-    ``unsafe``. ``advance`` is told how many more rows were looked at. Raises as ``answered_rows``, and ``UsageError`` for the target and for a
-    filter that these answers do not know.
+    columns are those of ``OutputColumns``. ``review_only`` keeps the rows whose annotators disagree, ``where`` the rows that are
+    ``safe`` or ``unsafe``. ``advance`` gets the number of further rows that were read. Raises as ``read_row_answers``, and
+    ``UsageError`` for the target and for a filter that does not fit the answers.
     """
     recipe = _recipe_of(workload)
     snapshot = Snapshot.open(snapshot_path(runner, workload))
-    columns = AnnotatedColumns(recipe, snapshot.schema)
+    columns = OutputColumns(recipe, snapshot.schema)
     wanted = columns.chooser(review_only=review_only, where=where)
     written = 0
     replaced = ReplacedHalves()
     with _open(runner, target, columns.schema, raw_csv=raw_csv) as writer:
         for batch, answers in _answered_batches(runner, workload, recipe, replaced):
-            annotated = wanted(columns.annotated(batch, answers))
+            annotated = wanted(columns.with_answers(batch, answers))
             if len(annotated):
                 writer.write(annotated)
                 written += len(annotated)
@@ -138,20 +139,20 @@ def _open(runner: Runner, target: str | Path, schema: pa.Schema, *, raw_csv: boo
 def _recipe_of(workload: Workload) -> Recipe:
     if workload.recipe is None:
         raise UsageError(
-            f"the workload {workload.name!r} was made of requests and not of a table",
+            f"the workload {workload.name!r} was made from requests and not from a table",
             hint="`batchkit export` writes its results",
         )
     if workload.request_count is None:
         raise UsageError(
-            f"the workload {workload.name!r} is not prepared yet", hint="run the command that made it again"
+            f"the workload {workload.name!r} is not prepared yet", hint="run the command again that created it"
         )
     return load_recipe(workload.recipe)
 
 
 def _answered_batches(
     runner: Runner, workload: Workload, recipe: Recipe, replaced: ReplacedHalves
-) -> Iterator[tuple[pa.RecordBatch, list[tuple[Answer, ...]]]]:
-    """Give the rows a batch at a time, with the answers of each; ``replaced`` counts those that no UTF-8 holds."""
+) -> Iterator[tuple[pa.RecordBatch, list[tuple[RequestAnswer, ...]]]]:
+    """Yield the rows in batches, with the answers of each; ``replaced`` counts characters that UTF-8 cannot hold."""
     at_once = _TRANSCRIPTS_AT_ONCE if recipe.rules.format == "transcript" else _ANSWERS_AT_ONCE
     per_row = recipe.requests_per_row
     snapshot = Snapshot.open(snapshot_path(runner, workload))
@@ -191,20 +192,20 @@ def _keys(batch: pa.RecordBatch, ids: RequestIds, recipe: Recipe, first: int) ->
 
 def _foreign(workload: Workload, number: int) -> SpoolError:
     return SpoolError(
-        f"the table that is kept for the workload {workload.name!r} is not the one that its requests were made of (row {number:,})",
-        hint="put BATCHKIT_HOME back as it was; `batchkit export` writes the results without the table",
+        f"the table that is kept for the workload {workload.name!r} does not match its requests (row {number:,})",
+        hint="restore the contents of BATCHKIT_HOME; `batchkit export` writes the results without the table",
     )
 
 
 class _SpentTokens:
-    """What answers that did not count have cost; asked for in input order."""
+    """The tokens of rejected answers; requested in input order."""
 
     def __init__(self, stream: Iterator[Spent]) -> None:
         self._stream = stream
         self._next = next(stream, None)
 
     def of(self, row: ExportRow) -> tuple[int | None, int | None]:
-        """Give all tokens of a request (prompt, completion): those of its success, if it has one, and of every bad answer."""
+        """Return all tokens of a request (prompt, completion): those of its success, if any, and of every rejected answer."""
         success = row.state == RequestState.SUCCEEDED
         prompt, completion = (row.facts.prompt_tokens, row.facts.completion_tokens) if success else (None, None)
         while self._next is not None and self._next.seq < row.seq:
@@ -221,23 +222,23 @@ class _AnswerReader:
         self._check = AnswerCheck(recipe.rules)
         self._batch_ids = batch_ids
         self._is_audio = recipe.audio is not None
-        self._askers = [
+        self._annotators = [
             (prompt.name, model, sample)
             for prompt in recipe.prompts
             for model in recipe.models
             for sample in range(1, recipe.samples + 1)
         ]
 
-    def read(self, row: ExportRow, place: int, spent: _SpentTokens) -> Answer:
-        """Read the result of a row's ``place``-th request, counted from 0."""
-        prompt, model, sample = self._askers[place]
+    def read(self, row: ExportRow, place: int, spent: _SpentTokens) -> RequestAnswer:
+        """Return the result of a row's ``place``-th request, counted from 0."""
+        prompt, model, sample = self._annotators[place]
         value, code, message = None, row.error_code, row.error_message
         if row.state == RequestState.SUCCEEDED and row.body is not None:
             reading = self._check.read(row.body)
             value, code, message = reading.value, reading.code, reading.message or None
         prompt_tokens, completion_tokens = spent.of(row)
         shard_id = row.shard_id if row.result_shard_id is None else row.result_shard_id
-        return Answer(
+        return RequestAnswer(
             row.custom_id,
             row.seq,
             prompt,

@@ -1,4 +1,4 @@
-"""The pictures of a workload: what is drawn from its facts, with a title that says what is seen and the same in words."""
+"""The charts of a workload, each with a title that states its result and a description in words."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _MOST_ATTEMPTS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A chart with its title; ``note`` says what it rests on."""
+class WorkloadChart:
+    """A chart with its title; ``note`` states its basis."""
 
     title: str
     chart: Markup
@@ -40,7 +40,7 @@ class TimelineLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Batches over time, a line each or neighbours together."""
+    """Batches over time, one per line or several neighbours together."""
 
     title: str
     lines: tuple[TimelineLine, ...]
@@ -48,8 +48,8 @@ class Timeline:
     is_grouped: bool
 
 
-def progress(facts: WorkloadFacts) -> Picture | None:
-    """Draw how results came in over time."""
+def progress(facts: WorkloadFacts) -> WorkloadChart | None:
+    """Return a chart of the results over time."""
     steps = facts.shards.steps
     total = facts.progress.counts.total
     if not steps or not total:
@@ -65,16 +65,16 @@ def progress(facts: WorkloadFacts) -> Picture | None:
         else f"{formatting.percent(int(done[-1][1]), total)} of the results are in"
     )
     lines = [("main", done)] + ([("bad", failed)] if failed[-1][1] else [])
-    says = (
+    description = (
         f"Results over time: {done[-1][1]:,.0f} of {total:,} within {formatting.duration(domain.high - domain.low)},"
         f" of which {failed[-1][1]:,.0f} failed."
     )
     note = "Results as they were merged (UTC)" + ("; in red those that failed." if failed[-1][1] else ".")
-    return Picture(title, charts.staircase(domain, lines, max(total, done[-1][1]), says=says), note)
+    return WorkloadChart(title, charts.staircase(domain, lines, max(total, done[-1][1]), description=description), note)
 
 
 def timeline(facts: WorkloadFacts) -> Timeline | None:
-    """Draw when batches were submitted, had ended, and were merged."""
+    """Return a chart of when batches were submitted, ended, and merged."""
     stretches = facts.timeline
     if not stretches:
         return None
@@ -102,8 +102,8 @@ def _timeline_line(stretch: Stretch, domain: charts.Domain) -> TimelineLine:
     return TimelineLine(label, charts.span(domain, pieces), f"{took} so far" if stretch.open_batches else took)
 
 
-def durations(facts: WorkloadFacts) -> Picture | None:
-    """Draw how long batches took by the provider's clock."""
+def durations(facts: WorkloadFacts) -> WorkloadChart | None:
+    """Return a chart of how long batches took by the provider's clock."""
     seconds = facts.shards.durations
     if not seconds:
         return None
@@ -111,18 +111,20 @@ def durations(facts: WorkloadFacts) -> Picture | None:
     title = f"Half of the batches ended within {middle}, 95 % within {late}"
     if middle == late:
         title = f"The batch took {middle}" if len(seconds) == 1 else f"95 % of the batches ended within {late}"
-    says = (
+    description = (
         f"{title}; the quickest took {formatting.duration(seconds[0])}, the slowest {formatting.duration(seconds[-1])}."
     )
     note = f"From creation to end by the provider's clock; {formatting.counted(len(seconds), 'batch', 'batches')}. {_requests(facts)}"
     bins = duration_bins(seconds)
-    if len(bins) == 1:  # one column says nothing
-        return Picture(title, Markup(), note.strip())
-    return Picture(title, charts.columns(bins, says=says, every=max(math.ceil(len(bins) / 4), 1)), note.strip())
+    if len(bins) == 1:  # a single column has no information
+        return WorkloadChart(title, Markup(), note.strip())
+    return WorkloadChart(
+        title, charts.columns(bins, description=description, every=max(math.ceil(len(bins) / 4), 1)), note.strip()
+    )
 
 
 def duration_bins(ordered: Sequence[float]) -> list[tuple[str, int]]:
-    """Count durations (seconds, in order) in at most a dozen columns of a round width, each named by its lower end."""
+    """Return the number of durations (seconds, in order) in at most a dozen columns of a round width, named by their lower end."""
     low, high = ordered[0], ordered[-1]
     width = next(
         (step for step in charts.TIME_STEPS if high - low < step * (_BINS - 1)),
@@ -136,16 +138,16 @@ def duration_bins(ordered: Sequence[float]) -> list[tuple[str, int]]:
 
 
 def _requests(facts: WorkloadFacts) -> str:
-    """Say what single requests took, as far as the provider tells and the sample holds."""
+    """Return how long single requests took, if the provider reports it and the sample has any."""
     seconds = facts.spending.request_seconds
     if not seconds:
         return ""
-    text = f"A request itself took {percentile(seconds, 0.5):.2f} s in the middle, {percentile(seconds, 0.95):.2f} s at the 95th percentile"
-    return f"{text} (of {formatting.counted(len(seconds), 'answer')} from all over the input)."
+    text = f"A single request took {percentile(seconds, 0.5):.2f} s at the median, {percentile(seconds, 0.95):.2f} s at the 95th percentile"
+    return f"{text} (of {formatting.counted(len(seconds), 'answer')} spread over the input)."
 
 
-def attempts(facts: WorkloadFacts) -> Picture | None:
-    """Draw how often requests were sent; None when none was sent twice."""
+def attempts(facts: WorkloadFacts) -> WorkloadChart | None:
+    """Return a chart of how often requests were sent; None if none was sent twice."""
     sent = {times: count for times, count in facts.attempts.items() if times > 0}
     if max(sent, default=0) <= 1:
         return None
@@ -162,4 +164,4 @@ def attempts(facts: WorkloadFacts) -> Picture | None:
     if not seen.is_whole:
         note += f" Counted in {seen.counted:,} of {seen.total:,} requests, spread evenly over the input."
     listed = "; ".join(f"{label} attempts: {count:,}" for label, count in bins)
-    return Picture(title, charts.columns(bins, says=f"{title}. {listed}."), note)
+    return WorkloadChart(title, charts.columns(bins, description=f"{title}. {listed}."), note)

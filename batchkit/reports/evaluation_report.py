@@ -1,4 +1,4 @@
-"""An evaluation run as the page shows it: its verdict, every metric with its interval, what changed, and which rows to read first."""
+"""An evaluation run for the page: its verdict, every metric with its interval, the changes, and the rows to read first."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
 
 _EXPECTED_BYTES = 400
 _NAME_BYTES = 200
-#: More slices of a scorer than this are a wall of numbers; the worst are shown.
+#: The largest number of slices of a scorer that are shown, the worst ones.
 _SLICES = 40
 _MOST_RISES = 100
 _FIGURES = 4
-_ALMOST_NEVER = 0.001
-#: So little is no reason for a longer scale: 0.1 * 3 is not quite 0.3.
-_HARDLY = 1e-9
+_SMALLEST_P_VALUE = 0.001
+#: Rounding errors below this do not extend the scale: 0.1 * 3 is not exactly 0.3.
+_ROUNDING = 1e-9
 
 
 class Estimate(NamedTuple):
-    """A line of whiskers: what was measured, how it is drawn, and the same in numbers."""
+    """A row with a whisker: its cells, its chart, and the same as numbers."""
 
     cells: tuple[str, ...]
-    picture: Markup
+    chart: Markup
     value: str
     interval: str
     rows: str
@@ -67,7 +67,7 @@ class ChangeLine(NamedTuple):
     arm: str
     before: str
     after: str
-    picture: Markup
+    chart: Markup
     difference: str
     tone: str
     p_value: str
@@ -77,7 +77,7 @@ class ChangeLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """This run beside an earlier one."""
+    """This run compared with an earlier one."""
 
     title: str
     lines: tuple[ChangeLine, ...]
@@ -86,10 +86,10 @@ class Comparison:
 
 
 class JudgeLine(NamedTuple):
-    """How far a judge says what people said."""
+    """The agreement of a judge with people."""
 
     scorer: str
-    picture: Markup
+    chart: Markup
     same: str
     kappa: str
     rows: str
@@ -97,7 +97,7 @@ class JudgeLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EvaluationView:
-    """An evaluation run as the template wants it."""
+    """An evaluation run for the template."""
 
     name: str
     suite: str
@@ -112,7 +112,7 @@ class EvaluationView:
 
 
 def evaluation_view(summary: EvaluationSummary) -> EvaluationView:
-    """Put a run's summary into words and pictures."""
+    """Return the texts, figures and charts for a run's summary."""
     return EvaluationView(
         name=summary.run,
         suite=summary.suite,
@@ -137,10 +137,10 @@ def evaluation_view(summary: EvaluationSummary) -> EvaluationView:
 
 
 def worst_scored(runner: Runner, workload: Workload, run: str, *, limit: int) -> list[ShownRow]:
-    """Choose a run's rows that are worth reading first, with their scores.
+    """Return the rows of a run to read first, with their scores.
 
-    First those whose score fell since the run before, then failed answers, then the lowest scores; at the end some whose score
-    rose. Goes through all scores once, and keeps no more than ``limit``.
+    First the rows whose score fell since the previous run, then failed answers, then the lowest scores, and at the end some rows
+    whose score rose. Reads all scores once, and keeps at most ``limit`` rows.
     """
     candidates = [_candidate(row) for row in _lowest(scored_rows(runner, run), limit)]
     shown = {row.place - 1: row for row in rows_of(runner, workload, [candidate.seq for candidate in candidates])}
@@ -159,13 +159,13 @@ class _Candidate(NamedTuple):
 
 
 def _lowest(rows: Iterable[ScoredRow], limit: int) -> list[ScoredRow]:
-    """Choose in one go: the worst of all, and those that rose, for which a part of the room is kept."""
+    """Select in one pass: the worst rows, and the rows that rose, for which a part of the limit is reserved."""
     risen_room = min(limit // 5, _MOST_RISES)
     worst: list[tuple[Any, int, ScoredRow]] = []
     risen: list[tuple[Any, int, ScoredRow]] = []
     for row in rows:
         heap, room = (risen, risen_room) if row.flipped == "up" else (worst, limit)
-        # A heap's first is its smallest, and the best of the worst is the one to go.
+        # The first of a heap is its smallest: the best of the worst rows is dropped.
         entry = (_inverted(_rank(row)), -row.seq, replace(row, row={}, answer_text=None))
         if len(heap) < room:
             heapq.heappush(heap, entry)
@@ -202,7 +202,7 @@ def _headline(summary: EvaluationSummary) -> Headline:
         return Headline(
             "unfinished",
             "open",
-            "The run is not finished: there are no scores to judge yet.",
+            "The run is not finished: there are no scores yet.",
             "Exit code 4: the same command resumes.",
         )
     if summary.verdict == "regressed":
@@ -221,9 +221,9 @@ def _headline(summary: EvaluationSummary) -> Headline:
         )
     watched = [change for change in summary.changes if change.threshold is not None]
     verdict = (
-        f"Nothing that an alarm watches fell beyond its threshold and beyond noise, compared with {summary.previous}."
+        f"No metric with an alarm fell significantly beyond its threshold, compared with {summary.previous}."
         if watched
-        else "The run is finished; no alarm had anything to compare it with."
+        else "The run is finished; no alarm had a run to compare with."
     )
     return Headline("passed", "good", verdict, "Exit code 0 when every request succeeded, else 3.")
 
@@ -258,7 +258,7 @@ def _best(metrics: Sequence[Metric]) -> Figure:
 
 
 def _metrics(metrics: Sequence[Metric]) -> list[Estimates]:
-    """Put the metrics over all rows beside each other, a table for each scorer."""
+    """Return the metrics over all rows, a table for each scorer."""
     overall = [metric for metric in metrics if metric.slice is None]
     return [
         _estimates(
@@ -280,7 +280,7 @@ def _title(scorer: str, overall: Sequence[Metric]) -> str:
 
 
 def _slices(metrics: Sequence[Metric]) -> list[Estimates]:
-    """Put the slices of a scorer beside each other, the lowest first."""
+    """Return the slices of each scorer, the lowest first."""
     sliced = [metric for metric in metrics if metric.slice is not None]
     found = []
     for scorer, group in groupby(sliced, key=lambda metric: metric.scorer):
@@ -306,7 +306,7 @@ def _estimates(
     methods = ", ".join(dict.fromkeys(metric.method for metric in metrics))
     return Estimates(
         title,
-        f"Mean with its interval ({methods}), the number of rows in it, and of answers without a score",
+        f"Mean with its interval ({methods}), the number of its rows, and of answers without a score",
         first,
         tuple(
             Estimate(
@@ -358,17 +358,17 @@ def _change_line(change: Change, domain: charts.Domain) -> ChangeLine:
         charts.whisker(domain, change.low, change.difference, change.high, reference=0.0),
         f"{change.difference:+.3f} ({change.low:+.3f} to {change.high:+.3f})",
         tone,
-        "p < 0.001" if change.p_value < _ALMOST_NEVER else f"p = {change.p_value:.3f}",
+        "p < 0.001" if change.p_value < _SMALLEST_P_VALUE else f"p = {change.p_value:.3f}",
         f"{change.flipped_down:,} fell, {change.flipped_up:,} rose of {change.pairs:,}",
         alarm,
     )
 
 
 def _scale(values: Sequence[float]) -> charts.Domain:
-    """Give a scale with round ends that has room for all values."""
+    """Return a scale with round ends that includes all values."""
     low, high = min(values), max(values)
     step = 10 ** math.floor(math.log10(high - low)) if high > low else 0.1
-    first, last = math.floor(low / step + _HARDLY), math.ceil(high / step - _HARDLY)
+    first, last = math.floor(low / step + _ROUNDING), math.ceil(high / step - _ROUNDING)
     return charts.Domain(first * step, max(last, first + 1) * step)
 
 

@@ -17,7 +17,7 @@ from batchkit.evaluation.results import (
     scored_rows,
     summary,
 )
-from batchkit.reports.evaluated import _lowest, _scale, evaluation_view
+from batchkit.reports.evaluation_report import _lowest, _scale, evaluation_view
 from batchkit.reports.writing import write_report
 from tests.evaluation.support import REVIEWS, SMALL, reviews_suite
 from tests.reports.conftest import running
@@ -83,7 +83,7 @@ def test_a_first_run_has_nothing_to_compare_with(compared, tmp_path, page_text):
     """It passes, and no comparison is shown."""
     text = page_text(write_report(compared, "reviews-1", tmp_path / "page.html", rows=5).read_text())
 
-    assert "no alarm had anything to compare it with" in text
+    assert "no alarm had a run to compare with" in text
     assert "Compared with" not in text
 
 
@@ -93,7 +93,7 @@ def test_an_unfinished_run_has_a_page_too(compared, tmp_path, page_text):
     runs.next_workload(compared, evaluation)
     text = page_text(write_report(compared, evaluation.name, tmp_path / "page.html", rows=5).read_text())
 
-    assert "The run is not finished: there are no scores to judge yet." in text
+    assert "The run is not finished: there are no scores yet." in text
     assert "0 of 20 answered (0 %), 0 downloaded" in text
     assert "The worst 5 of 20 requests" in text
 

@@ -1,4 +1,4 @@
-"""One emulator, one database, one folder, and commands that run there one after the other, some to their death."""
+"""A harness with one emulator, one database and one folder, which runs commands and injects faults into them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from batchkit.emulator.faults.batches import ListLag
 from batchkit.store import tables
 from batchkit.store.engine import Store
 from tests.commands import QUICK
-from tests.proof import child
-from tests.proof.child import Launch
-from tests.proof.points import Harm
-from tests.room import roomy_folder
+from tests.proof import command_process
+from tests.proof.command_process import Launch
+from tests.proof.fault_points import InjectionKind
+from tests.temporary_folders import base_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
     from batchkit.emulator import Ledger
     from batchkit.store.engine import Limits
-    from tests.proof.child import Trace
-    from tests.proof.points import Point
+    from tests.proof.command_process import Trace
+    from tests.proof.fault_points import FaultPoint
 
-#: Looked for in every byte that is left behind.
+#: The API key; no file and no row may contain it.
 KEY = "gsk_TheKeyThatMustBeNowhere7261"
 KILLED = -9
-#: A day of the provider passes in a tenth of a second.
+#: The emulator's day takes a tenth of a second.
 SPEED = 864_000.0
 _LONGEST_COMMAND_SECONDS = 60
 _SETTLE_SECONDS = 0.5
-_PATIENT_SETTLE_SECONDS = 2.5
+_LAGGING_SETTLE_SECONDS = 2.5
 _WAITS = {
     **QUICK,
     "BATCHKIT_POLL_INTERVAL_SECONDS": "0.05",
@@ -47,11 +47,11 @@ _WAITS = {
 }
 
 
-class Stage:
-    """Where a story is played. ``database_url`` is an empty or migrated database of its own.
+class ProofHarness:
+    """Runs the commands of one scenario. ``database_url`` names an empty or migrated database that nothing else uses.
 
-    ``speed`` is that of the provider's clock, ``waits`` are variables of the commands' environment beside the usual ones, ``limits``
-    those of their transactions.
+    ``speed`` is the speed of the emulator's clock, ``waits`` adds variables to the commands' environment, and ``limits`` are the
+    limits of their transactions.
     """
 
     def __init__(
@@ -59,23 +59,23 @@ class Stage:
         database_url: str | None,
         scenario: Scenario,
         *,
-        plant: str | None = None,
+        planted_bug: str | None = None,
         speed: float = SPEED,
         waits: Mapping[str, str] | None = None,
         limits: Limits | None = None,
     ) -> None:
         self._scenario = scenario
-        # A list that lags for some calls must be looked at so often that it has caught up before it is believed.
+        # The settle time must be long enough for several list scans, so that a lagging list has caught up.
         lags = any(isinstance(fault, ListLag) for fault in scenario.faults)
-        self._settle_seconds = _PATIENT_SETTLE_SECONDS if lags else _SETTLE_SECONDS
-        self._plant = plant
+        self._settle_seconds = _LAGGING_SETTLE_SECONDS if lags else _SETTLE_SECONDS
+        self._planted_bug = planted_bug
         self._speed = speed
         self._waits = dict(waits or {})
         self._limits = limits
         self._given_url = database_url
 
     def __enter__(self) -> Self:
-        self.root = Path(tempfile.mkdtemp(prefix="batchkit-proof-", dir=roomy_folder()))
+        self.root = Path(tempfile.mkdtemp(prefix="batchkit-proof-", dir=base_folder()))
         self.folder = self.root / "work"
         self.folder.mkdir()
         self.database_url = self._given_url or f"sqlite:///{self.folder / '.batchkit' / 'batchkit.db'}"
@@ -100,9 +100,11 @@ class Stage:
         self._emulator.__exit__(kind, error, trace)
         shutil.rmtree(self.root)
 
-    def play(self, words: Sequence[str], *, at: Point | int | None = None, harm: Harm = Harm.DEATH) -> int | None:
-        """Run one command to its end; returns its exit code, -9 when it died, None when it had to be ended by us."""
-        process = child.start(self._launch(words, at, harm))
+    def run(
+        self, arguments: Sequence[str], *, at: FaultPoint | int | None = None, kind: InjectionKind = InjectionKind.DEATH
+    ) -> int | None:
+        """Run one command to its end; returns its exit code: -9 if it was killed at its point, None if it exceeded the time limit."""
+        process = command_process.start(self._launch(arguments, at, kind))
         process.join(_LONGEST_COMMAND_SECONDS)
         if process.exitcode is None:
             process.kill()
@@ -110,37 +112,39 @@ class Stage:
             return None
         return process.exitcode
 
-    def start(self, words: Sequence[str]) -> Any:
-        """Start one command of several at the same time, and return its process."""
-        return child.start(replace(self._launch(words), traced=False))
+    def start(self, arguments: Sequence[str]) -> Any:
+        """Start a command that runs beside others, and return its process."""
+        return command_process.start(replace(self._launch(arguments), traced=False))
 
-    def start_to_stop(self, words: Sequence[str], at: Point) -> Any:
-        """Start a command that stops at a point, until it gets SIGCONT, and return its process."""
-        return child.start(self._launch(words, at, Harm.STOP))
+    def start_to_stop(self, arguments: Sequence[str], at: FaultPoint) -> Any:
+        """Start a command that stops at a point until it receives SIGCONT, and return its process."""
+        return command_process.start(self._launch(arguments, at, InjectionKind.STOP))
 
     def trace(self) -> Trace:
-        """Say what the last command passed, if it ended by itself."""
-        return child.read_trace(self._launch(()))
+        """Return the trace of the last command that ended by itself."""
+        return command_process.read_trace(self._launch(()))
 
-    def _launch(self, words: Sequence[str], at: Point | int | None = None, harm: Harm = Harm.DEATH) -> Launch:
-        return Launch(tuple(words), self.folder, self.environment, at, harm, self._plant, limits=self._limits)
+    def _launch(
+        self, arguments: Sequence[str], at: FaultPoint | int | None = None, kind: InjectionKind = InjectionKind.DEATH
+    ) -> Launch:
+        return Launch(tuple(arguments), self.folder, self.environment, at, kind, self._planted_bug, limits=self._limits)
 
     def change(self, scenario: Scenario) -> None:
-        """Let the provider behave in another way from now on."""
+        """Replace the emulator's scenario."""
         self._emulator.set_scenario(scenario)
 
     def ledger(self) -> Ledger:
-        """Say what was bought."""
+        """Return the emulator's ledger."""
         return self._emulator.ledger()
 
     def output(self) -> str:
-        """Everything that the commands have printed."""
+        """Return everything that the commands have printed."""
         path = self._launch(()).output_path
         return path.read_text(errors="replace") if path.exists() else ""
 
     @contextmanager
     def database(self) -> Iterator[Store | None]:
-        """Open the database as it lies there, without touching it: SQLite's as a copy. None when there is none yet."""
+        """Open the database for reading: a copy of SQLite's file, so that the original is unchanged; None if there is no database."""
         url = make_url(self.database_url)
         if url.get_backend_name() != "sqlite":
             store = Store(self.database_url)
@@ -153,7 +157,7 @@ class Stage:
         if not source.exists() or not source.stat().st_size:
             yield None
             return
-        with tempfile.TemporaryDirectory(prefix="batchkit-proof-copy-", dir=roomy_folder()) as copy:
+        with tempfile.TemporaryDirectory(prefix="batchkit-proof-copy-", dir=base_folder()) as copy:
             for suffix in ("", "-wal"):
                 if (part := source.with_name(source.name + suffix)).exists():
                     shutil.copy(part, copy)
@@ -165,18 +169,18 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """What the database holds: successes by (workload, seq), and every value of every table as one text."""
+class DatabaseSnapshot:
+    """The contents of the database: successes by (workload, seq), and every value of every table as one text."""
 
     successes: dict[tuple[int, int], tuple[Any, ...]]
     text: str
 
 
-def take_picture(stage: Stage) -> Picture:
-    """Read the whole database."""
-    with stage.database() as store:
+def take_snapshot(harness: ProofHarness) -> DatabaseSnapshot:
+    """Return the contents of the whole database."""
+    with harness.database() as store:
         if store is None:
-            return Picture({}, "")
+            return DatabaseSnapshot({}, "")
         with store.read() as connection:
             present = set(_table_names(connection))
             rows = {
@@ -185,7 +189,7 @@ def take_picture(stage: Stage) -> Picture:
                 if table.name in present
             }
             if "results" not in rows:
-                return Picture({}, repr(rows))
+                return DatabaseSnapshot({}, repr(rows))
             query = (
                 select(tables.results)
                 .join(
@@ -197,7 +201,7 @@ def take_picture(stage: Stage) -> Picture:
             )
             found = [row._asdict() for row in connection.execute(query)]
     successes = {(row["workload_id"], row["seq"]): tuple(row.values()) for row in found}
-    return Picture(successes, repr(rows))
+    return DatabaseSnapshot(successes, repr(rows))
 
 
 def _table_names(connection: Any) -> list[str]:

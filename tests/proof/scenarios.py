@@ -1,4 +1,4 @@
-"""What is played: commands in a row, the provider's misbehaviour, and what must come of it whatever dies on the way."""
+"""The scenarios of the proof: commands, the provider's faults, and the outcome that must follow whatever is killed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchkit.emulator import Scenario
 from batchkit.emulator.faults import batches, calls, lines
-from tests.proof.stage import SPEED
+from tests.proof.harness import SPEED
 from tests.workloads import audio_line, chat_line, write_lines
 
 if TYPE_CHECKING:
@@ -18,31 +18,32 @@ if TYPE_CHECKING:
 _INPUT = "input.jsonl"
 OUTPUT = "out.jsonl"
 _ROWS = "rows.jsonl"
-#: Where a story that begins with a table has its answers.
+#: The output of a scenario whose input is a table.
 LABELLED = "labelled.jsonl"
 _MODEL = "openai/gpt-oss-20b"
 
 
 @dataclass(frozen=True)
 class Command:
-    """The words of a command, and the exit codes it may end with when nothing kills it."""
+    """The arguments of a command, and the exit codes that it may have if nothing kills it."""
 
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     codes: frozenset[int]
 
 
-def _command(words: str, *codes: int) -> Command:
-    return Command(tuple(words.split()), frozenset(codes))
+def _command(arguments: str, *codes: int) -> Command:
+    return Command(tuple(arguments.split()), frozenset(codes))
 
 
 @dataclass(frozen=True)
-class Story:
-    """Commands that are played in a row; one that dies is given again, then the next one follows.
+class ProofScenario:
+    """Commands that run one after the other; a command that is killed is repeated before the next one runs.
 
-    ``requests`` are the input, or what must become of the ``rows`` of a table, one each; ``failing`` maps the custom_ids that
-    fail for good to the code of their error. ``rides`` maps a custom_id to how often it must have been executed, where that is
-    not once; None leaves it to the promises alone. ``answers`` maps one to how many answers of it are to be bought, where that
-    is more than one because the first are bad. ``speed`` is that of the provider's clock, ``waits`` are settings of the commands.
+    ``requests`` are the input lines, or the requests that must be made from the ``rows`` of a table, one each. ``failing`` maps the
+    custom_ids that fail permanently to their error codes. ``executions`` maps a custom_id to the number of times it must be executed,
+    if that is not 1; None leaves it unchecked. ``successes`` maps a custom_id to the number of answers that are bought, if that is
+    more than 1 because the first answers are invalid. ``speed`` is the speed of the emulator's clock, ``waits`` are settings of the
+    commands.
     """
 
     name: str
@@ -50,14 +51,14 @@ class Story:
     requests: tuple[dict[str, Any], ...]
     faults: tuple[Fault, ...] = ()
     failing: dict[str, str] = field(default_factory=dict)
-    rides: dict[str, int] | None = field(default_factory=dict)
-    answers: dict[str, int] = field(default_factory=dict)
+    executions: dict[str, int] | None = field(default_factory=dict)
+    successes: dict[str, int] = field(default_factory=dict)
     rows: tuple[dict[str, Any], ...] = ()
     speed: float = SPEED
     waits: dict[str, str] = field(default_factory=dict)
 
-    def scenario(self) -> Scenario:
-        """Say how the provider misbehaves."""
+    def provider_scenario(self) -> Scenario:
+        """Return the emulator's scenario."""
         return Scenario(faults=self.faults)
 
     def prepare(self, folder: Path) -> None:
@@ -77,8 +78,8 @@ def _requests() -> tuple[dict[str, Any], ...]:
     return (*chats[:3], audio_line("sound-0"), *chats[3:], audio_line("sound-1"))
 
 
-#: What most lives hold: a request that fails for good, one that errs once, one that expires once, one that goes missing once.
-_LIFE = (
+#: One request fails permanently; one fails once, one expires once, and one goes missing once.
+_COMMON_FAULTS = (
     lines.FailLines(custom_ids=frozenset({"row-1"}), code="bad_thing"),
     lines.FailLines(custom_ids=frozenset({"row-2"}), status=503, attempts=1),
     lines.ExpireLines(custom_ids=frozenset({"row-4"}), attempts=1),
@@ -87,19 +88,21 @@ _LIFE = (
 )
 _RUN = _command(f"run {_INPUT} --name w --no-prefect --shard-lines 4 --output {OUTPUT}", 3)
 
-RUN = Story("run", (_RUN,), _requests(), _LIFE, failing={"row-1": "bad_thing"}, rides={"row-2": 2})
+RUN = ProofScenario(
+    "run", (_RUN,), _requests(), _COMMON_FAULTS, failing={"row-1": "bad_thing"}, executions={"row-2": 2}
+)
 
-#: The same through Prefect, with a temporary server that has to be found and ended by the next start.
-PREFECT = Story(
+#: The same through Prefect, with a temporary server that the next start has to find and end.
+PREFECT = ProofScenario(
     "run through Prefect",
     (_command(f"run {_INPUT} --name w --shard-lines 4 --output {OUTPUT}", 3),),
     _requests(),
-    _LIFE,
+    _COMMON_FAULTS,
     failing=RUN.failing,
-    rides=RUN.rides,
+    executions=RUN.executions,
 )
 
-VERBS = Story(
+VERBS = ProofScenario(
     "submit, cancel, resubmit, export, clean",
     (
         _command(f"submit {_INPUT} --name w --no-prefect --shard-lines 4", 0),
@@ -114,13 +117,13 @@ VERBS = Story(
         lines.ExpireLines(custom_ids=frozenset({"row-4"}), attempts=1),
     ),
     failing={"row-1": "bad_thing"},
-    rides=None,
+    executions=None,
 )
 
 _TABLE = tuple({"id": f"r{number}", "text": f"Is {number} naïve \u2028 or 日本語?"} for number in range(8))
 _ANSWERS = {_asked(_TABLE[2]): 2, _asked(_TABLE[4]): 2, _asked(_TABLE[6]): 3}
-#: A table and its answers, of which some are not what they must be: they are asked again, differently, and one has to give up.
-ANNOTATE = Story(
+#: A table with some invalid answers: they are requested again with another prompt, and one request fails in the end.
+ANNOTATE = ProofScenario(
     "annotate, export",
     (
         _command(
@@ -140,28 +143,28 @@ ANNOTATE = Story(
         batches.ShuffleOutput(),
     ),
     failing={_asked(_TABLE[1]): "bad_thing", _asked(_TABLE[6]): "answer_empty"},
-    rides=_ANSWERS,
-    answers=_ANSWERS,
+    executions=_ANSWERS,
+    successes=_ANSWERS,
     rows=_TABLE,
 )
 
 #: Batches run long enough to be cancelled.
-CANCELLED = Story(
+CANCELLED = ProofScenario(
     "submit, cancel, resubmit, export, clean, slowly",
     VERBS.commands,
     VERBS.requests,
     (*VERBS.faults, batches.SlowBatches(validating_seconds=80_000)),
     VERBS.failing,
-    rides=None,
+    executions=None,
     speed=20_000.0,
 )
 
-#: The provider's day takes two seconds here, so that batches live for some dozens of probes, and ``stuck_seconds`` are few of them.
-_SLOWLY = 43_200.0
+#: The emulator's day takes two seconds, so that a batch lives for dozens of probes and ``stuck_seconds`` covers few of them.
+_SLOW_SPEED = 43_200.0
 _PROBES = {"BATCHKIT_STUCK_SECONDS": "0.4"}
 _FLAPPING = frozenset(range(4, 40, 3))
-#: Batches that are unknown to the provider at one probe, at two that lie further apart than ``stuck_seconds``, and again and again.
-ABSENT = Story(
+#: Batches that the provider does not know at one probe, at two probes further apart than ``stuck_seconds``, and repeatedly.
+ABSENT = ProofScenario(
     "run, batches unknown for moments",
     (_command(f"run {_INPUT} --name w --no-prefect --shard-lines 2 --output {OUTPUT}", 0),),
     tuple(chat_line(f"row-{number}", f"Question {number}") for number in range(6)),
@@ -171,14 +174,14 @@ ABSENT = Story(
         batches.AbsentBatches(batches=frozenset({2}), listings=frozenset({2, 9})),
         batches.AbsentBatches(batches=frozenset({3}), listings=_FLAPPING),
     ),
-    speed=_SLOWLY,
+    speed=_SLOW_SPEED,
     waits=_PROBES,
 )
 
 
-def losing_inputs(lines_per_shard: int) -> Story:
-    """Play a run whose first two batches do not find their input files, each of so many lines."""
-    return Story(
+def losing_inputs(lines_per_shard: int) -> ProofScenario:
+    """Return a run whose first two batches, each of ``lines_per_shard`` lines, do not find their input files."""
+    return ProofScenario(
         f"run, inputs of {lines_per_shard} {'line' if lines_per_shard == 1 else 'lines'} lost",
         (_command(f"run {_INPUT} --name w --no-prefect --shard-lines {lines_per_shard} --output {OUTPUT}", 0),),
         tuple(chat_line(f"row-{number}", f"Question {number}") for number in range(lines_per_shard * 2 + 1)),
@@ -189,10 +192,10 @@ def losing_inputs(lines_per_shard: int) -> Story:
 #: One line, two, and many.
 LOST_INPUTS = tuple(losing_inputs(count) for count in (1, 2, 20))
 
-#: Stories that are played on their own, by name.
-STORIES = {story.name: story for story in (RUN, VERBS, ANNOTATE, CANCELLED, ABSENT, *LOST_INPUTS)}
+#: Scenarios that planted bugs refer to, by name.
+SCENARIOS = {scenario.name: scenario for scenario in (RUN, VERBS, ANNOTATE, CANCELLED, ABSENT, *LOST_INPUTS)}
 
-#: Troubles under which the first story is played again, dying at points that are drawn from their own lists.
+#: Additional faults of the provider for the first scenario; each has its own list of fault points.
 TROUBLES: dict[str, tuple[Fault, ...]] = {
     "create answers 500 after accepting": (calls.LoseReply(on=("batches.create",), how="500"),),
     "replies lost, and the list lags": (
@@ -222,6 +225,13 @@ TROUBLES: dict[str, tuple[Fault, ...]] = {
 }
 
 
-def under(trouble: str) -> Story:
-    """Play the first story under one of the troubles."""
-    return Story(f"run, {trouble}", RUN.commands, RUN.requests, (*_LIFE, *TROUBLES[trouble]), RUN.failing, RUN.rides)
+def under(trouble: str) -> ProofScenario:
+    """Return the first scenario with the faults of one of ``TROUBLES``."""
+    return ProofScenario(
+        f"run, {trouble}",
+        RUN.commands,
+        RUN.requests,
+        (*_COMMON_FAULTS, *TROUBLES[trouble]),
+        RUN.failing,
+        RUN.executions,
+    )
