@@ -18,7 +18,7 @@ from batchkit.annotation.parameters import Parameters
 from batchkit.answers.check import compiled_schema
 from batchkit.answers.importing import import_by_path
 from batchkit.answers.rules import Pattern
-from batchkit.evaluation.suite_parts import Answers, PromptText, read_schema
+from batchkit.evaluation.suite_parts import PromptText, SuiteAnswers, read_schema
 from batchkit.files import jsonl
 
 if TYPE_CHECKING:
@@ -334,7 +334,7 @@ class Judge(ScorerBase):
     needs_expected: ClassVar[bool] = False
     model: str
     prompt: PromptText
-    answers: Answers
+    answers: SuiteAnswers
     verdict: str | None = None
     scores: dict[str, float] = Field(default_factory=dict)
     scale: tuple[float, float] | None = None

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from batchkit.annotation.parameters import Parameters
 from batchkit.annotation.recipe import Recipe
 from batchkit.evaluation.scorers import JUDGE_COLUMNS, Judge, Scorer
-from batchkit.evaluation.suite_parts import Answers, PromptText
+from batchkit.evaluation.suite_parts import PromptText, SuiteAnswers
 from batchkit.files import jsonl
 
 if TYPE_CHECKING:
@@ -53,11 +53,11 @@ def _slug(value: str) -> str:
     return value
 
 
-class _Part(BaseModel):
+class _SuitePart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Dataset(_Part):
+class Dataset(_SuitePart):
     """The table: files, folders or a database URL with a ``query``; the column that names the rows; the number of rows."""
 
     path: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(min_length=1)
@@ -66,14 +66,14 @@ class Dataset(_Part):
     limit: int | None = Field(default=None, ge=1)
 
 
-class Schedule(_Part):
+class Schedule(_SuitePart):
     """The times at which the suite runs: five fields of cron, in a time zone."""
 
     cron: Annotated[str, AfterValidator(_cron)]
     timezone: Annotated[str, AfterValidator(_timezone)] = "UTC"
 
 
-class Alarm(_Part):
+class Alarm(_SuitePart):
     """An alarm for a fall of a scorer's mean: by at least ``fall``, and significant at ``level``.
 
     It applies to each prompt with each model, or to those that are named.
@@ -90,7 +90,7 @@ class Alarm(_Part):
         return self.scorer == scorer and self.prompt in {None, prompt} and self.model in {None, model}
 
 
-class Suite(_Part):
+class Suite(_SuitePart):
     """A suite as in its YAML file; paths are relative to ``folder``, the folder of the file.
 
     Files of ``images`` are read only below ``folder``, unless ``allow_paths`` is set.
@@ -110,7 +110,7 @@ class Suite(_Part):
     images: tuple[str, ...] = ()
     allow_paths: bool = False
     parameters: Parameters = Parameters()
-    answers: Answers = Answers()
+    answers: SuiteAnswers = SuiteAnswers()
     expected: str | None = None
     slices: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
     missing: Literal["zero", "ignore"] = "zero"

@@ -63,7 +63,7 @@ PromptText = Annotated[
 ]
 
 
-class Answers(BaseModel):
+class SuiteAnswers(BaseModel):
     """The rules for valid answers; see ``answers.AnswerRules``. Without ``format`` the given fields decide it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)

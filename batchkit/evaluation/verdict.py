@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from batchkit.evaluation.measure import Rows, ScoreTable
     from batchkit.evaluation.suite import Alarm, Suite
-    from batchkit.stats.paired import Comparison
+    from batchkit.stats.paired import PairedComparison
     from batchkit.store.evaluations import Arm, Evaluation
 
 #: In a column with more values, only the most frequent ones are slices.
@@ -82,7 +82,7 @@ def compare(
     """Compare a run with an earlier one, row by row; without common rows there is no change."""
     rows, earlier_rows = load_rows(connection, evaluation), load_rows(connection, previous)
     pairing = Pairing(rows, earlier_rows, is_same_table=is_same_table)
-    found: list[tuple[str, Arm, Comparison]] = []
+    found: list[tuple[str, Arm, PairedComparison]] = []
     for scorer in suite.scorers:
         table = load_scores(connection, evaluation, scorer.label, len(rows.keys), suite.missing)
         earlier = load_scores(connection, previous, scorer.label, len(earlier_rows.keys), suite.missing)
@@ -93,7 +93,7 @@ def compare(
     return judged(found, suite.alarms)
 
 
-def judged(found: Sequence[tuple[str, Arm, Comparison]], alarms: Sequence[Alarm]) -> tuple[Change, ...]:
+def judged(found: Sequence[tuple[str, Arm, PairedComparison]], alarms: Sequence[Alarm]) -> tuple[Change, ...]:
     """Return the changes, with the alarms that they raise.
 
     A fall must reach the alarm's ``fall``, and the one-sided test must be below its level after Holm's correction for
@@ -120,7 +120,7 @@ def judged(found: Sequence[tuple[str, Arm, Comparison]], alarms: Sequence[Alarm]
     )
 
 
-def _change(scorer: str, arm: Arm, comparison: Comparison, verdict: tuple[bool, float, float] | None) -> Change:
+def _change(scorer: str, arm: Arm, comparison: PairedComparison, verdict: tuple[bool, float, float] | None) -> Change:
     is_raised, threshold, p_value = verdict if verdict is not None else (False, None, None)
     return Change(
         scorer=scorer,

@@ -76,7 +76,7 @@ class ChangeLine(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ComparisonTable:
     """This run compared with an earlier one."""
 
     title: str
@@ -105,7 +105,7 @@ class EvaluationView:
     facts_line: str
     figures: tuple[Figure, ...]
     metrics: tuple[Estimates, ...]
-    comparison: Comparison | None
+    comparison: ComparisonTable | None
     slices: tuple[Estimates, ...]
     judges: tuple[JudgeLine, ...]
     notes: tuple[str, ...]
@@ -323,7 +323,7 @@ def _estimates(
     )
 
 
-def _comparison(summary: EvaluationSummary) -> Comparison | None:
+def _comparison(summary: EvaluationSummary) -> ComparisonTable | None:
     if summary.previous is None or not summary.changes:
         return None
     changes = sorted(summary.changes, key=lambda change: (not change.is_alarm, change.difference))
@@ -336,7 +336,7 @@ def _comparison(summary: EvaluationSummary) -> Comparison | None:
         else f"Compared with {summary.previous}: no alarm"
     )
     methods = ", ".join(dict.fromkeys(change.method for change in changes))
-    return Comparison(
+    return ComparisonTable(
         title,
         tuple(_change_line(change, domain) for change in changes),
         charts.number_axis(domain, "{:+.3g}"),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _FLIPS = 9_999
 
 
-class Comparison(NamedTuple):
+class PairedComparison(NamedTuple):
     """A paired comparison. ``low`` and ``high`` bound the difference (after minus before) with 95 % confidence.
 
     ``p_value`` is two-sided; ``fall_p_value`` is one-sided, for a fall. ``fell`` and ``rose`` count the pairs that changed.
@@ -45,7 +45,7 @@ class Comparison(NamedTuple):
 
 def compare_pairs(
     before: Sequence[float] | NDArray[np.float64], after: Sequence[float] | NDArray[np.float64]
-) -> Comparison | None:
+) -> PairedComparison | None:
     """Compare scores of the same rows, place by place; None without pairs.
 
     Only 0 and 1: McNemar's exact test. Otherwise the sign-flip permutation test of the mean difference (exact up to 13 pairs
@@ -65,7 +65,7 @@ def compare_pairs(
         p_value, fall_p_value, method = *_mcnemar(fell, rose), "McNemar exact"
     else:
         p_value, fall_p_value, method = _means(moved)
-    return Comparison(
+    return PairedComparison(
         float(first.mean()),
         float(second.mean()),
         mean,

@@ -59,7 +59,7 @@ def test_the_page_says_how_it_stands_and_why(faulty, tmp_path, page_text):
     assert "returned no answer, by window and shard size" in text
     assert f"{progress.usage.prompt_tokens:,}" in text
     assert "genai-prices" in text
-    assert "Recordings are billed by the second, and are not in these figures." in text
+    assert "Recordings are billed by the second and are not included." in text
     assert "All requests, the worst first" in text
 
 
