@@ -14,7 +14,7 @@ import pytest
 
 import batchkit as package
 from batchkit.api import serving
-from batchkit.cli import driving
+from batchkit.cli import prefect
 from batchkit.emulator.faults import batches
 from batchkit.engine.observer import Observer
 from batchkit.engine.waves import DriveUntil
@@ -101,11 +101,11 @@ def test_serve_is_shown_in_prefect_pass_by_pass(batchkit, entry, monkeypatch):
 def test_leaving_goes_through_prefect_only_when_it_was_used(entry, monkeypatch):
     """Prefect may not hold up the exit, and is not loaded for leaving."""
     with pytest.raises(SystemExit) as left:
-        driving.leave(3)
+        prefect.leave(3)
     assert (left.value.code, entry.asked) == (3, [("leave", 3)])
     monkeypatch.delitem(sys.modules, "batchkit.flows.entry")
     with pytest.raises(SystemExit) as left:
-        driving.leave(4)
+        prefect.leave(4)
     assert left.value.code == 4
     assert "batchkit.flows.entry" not in sys.modules
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from batchkit import formatting
 from batchkit.cli.render import console as consoles
-from batchkit.cli.render.live import LivePanel, PlainLines, Quiet, counting, reporter
+from batchkit.cli.render.live import Counts, LivePanel, PlainLines, Quiet, reporter
 from batchkit.errors import StoreUnavailable
 from batchkit.models import RequestCountsByState, Trouble
 from batchkit.store.runners import RunnerRow
@@ -320,13 +320,16 @@ def test_counting_shows_how_far_it_is():
     """A known total gives a bar, an unknown one a count; where nothing is shown nothing is written."""
     file = Terminal()
     console = Console(file=file, width=80, force_terminal=True)
-    with counting(console, "writing", total=10, is_shown=True) as advance:
-        advance(4)
-    with counting(console, "checking", total=None, is_shown=True) as advance:
-        advance(1_234)
+    for label, total, more in (("writing", 10, 4), ("checking", None, 1_234)):
+        counts = Counts(console, is_shown=True)
+        counts.begin(label, total)
+        counts.advance(label, more)
+        counts.end(label)
     assert "4/10" in file.getvalue()
     assert "1,234" in file.getvalue()
     silent = io.StringIO()
-    with counting(Console(file=silent), "writing", total=10, is_shown=False) as advance:
-        advance(4)
+    counts = Counts(Console(file=silent, force_terminal=True), is_shown=False)
+    counts.begin("writing", 10)
+    counts.advance("writing", 4)
+    counts.end("writing")
     assert silent.getvalue() == ""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -26,9 +25,10 @@ from batchkit.engine import situation
 from batchkit.errors import BatchkitError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console, RenderableType
+    from rich.progress import TaskID
 
     from batchkit.engine.progress import Progress
     from batchkit.models import Trouble, WorkloadId
@@ -308,43 +308,40 @@ def _is_about(text: str, trouble: Trouble) -> bool:
     return cause in text
 
 
-@contextmanager
-def counting(console: Console, label: str, *, total: int | None, is_shown: bool) -> Iterator[Callable[[int], None]]:
-    """Show a bar that the yielded function moves on by so many; without ``total`` it only counts."""
-    if not is_shown:
-        yield lambda _more: None
-        return
-    columns = (
-        SpinnerColumn(),
-        # A file's name is not markup.
-        TextColumn("{task.description}", markup=False),
-        *((BarColumn(),) if total else ()),
-        MofNCompleteColumn() if total else TextColumn("{task.completed:,}"),
-        TimeElapsedColumn(),
-    )
-    with CountingBar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(label, total=total)
-        yield lambda more: bar.advance(task, more)
+class Counts:
+    """Bars for what is counted, one for each label; they are gone when the last count has ended."""
 
+    def __init__(self, console: Console, *, is_shown: bool) -> None:
+        self._console = console
+        self._is_shown = is_shown
+        self._bar: CountingBar | None = None
+        self._tasks: dict[str, TaskID] = {}
 
-@contextmanager
-def counting_stages(
-    console: Console, labels: Sequence[str], *, is_shown: bool
-) -> Iterator[tuple[Callable[[int], None], ...]]:
-    """Count what is done in stages: one function for each label, which appears when its stage begins."""
-    if not is_shown:
-        yield tuple(lambda _more: None for _ in labels)
-        return
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TextColumn("{task.completed:,}"))
-    with CountingBar(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
+    def begin(self, label: str, total: int | None) -> None:
+        """Show a bar; without ``total`` it only counts."""
+        if not self._is_shown:
+            return
+        if self._bar is None:
+            columns = (
+                SpinnerColumn(),
+                # A file's name is not markup.
+                TextColumn("{task.description}", markup=False),
+                *((BarColumn(),) if total else ()),
+                MofNCompleteColumn() if total else TextColumn("{task.completed:,}"),
+                TimeElapsedColumn(),
+            )
+            self._bar = CountingBar(*columns, console=self._console, transient=True)
+            self._bar.start()
+        self._tasks[label] = self._bar.add_task(label, total=total)
 
-        def stage(label: str) -> Callable[[int], None]:
-            task = bar.add_task(label, total=None, visible=False, start=False)
+    def advance(self, label: str, more: int) -> None:
+        """Move a bar on by so many."""
+        if self._bar is not None and label in self._tasks:
+            self._bar.advance(self._tasks[label], more)
 
-            def advance(more: int) -> None:
-                bar.start_task(task)
-                bar.update(task, advance=more, visible=True)
-
-            return advance
-
-        yield tuple(stage(label) for label in labels)
+    def end(self, label: str) -> None:
+        """Take a bar away, with the last one all of them."""
+        self._tasks.pop(label, None)
+        if self._bar is not None and not self._tasks:
+            self._bar.stop()
+            self._bar = None

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from batchkit import demo, formatting
-from batchkit.cli import driving, job
+from batchkit.api.running import run_input
+from batchkit.cli.calls import mode_of
+from batchkit.cli.interrupts import interruptible
 from batchkit.cli.options import common
 from batchkit.cli.render import console, display, exits, outcome
-from batchkit.engine.runtime import Runner
-from batchkit.steps.split import SplitOptions
+from batchkit.cli.render.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,22 +25,33 @@ if TYPE_CHECKING:
 
 def run(home: Path, *, use_prefect: bool, verbose: bool) -> int:
     """Run a demo in ``home``; returns the exit code: 0 as soon as it ran to its end as it should."""
-    err = console.stderr()
     where = common.Where(home=home)
-    manner = job.Manner(where, use_prefect=use_prefect, verbose=verbose)
-    with (
-        driving.interruptible(err, lambda: [Text("interrupted"), outcome.next_step("resume", common.same_command())]),
-        demo.stage(home) as stage,
-        Runner(stage.settings) as runner,
-    ):
-        console.say(err, _opening(stage))
-        desk = job.Desk(runner, manner, err)
-        order = job.Order([str(stage.source)], stage.name, stage.output, SplitOptions())
-        progress = desk.fulfil(order, [stage.source], stage.name, stage.output)
+    terminal = _DemoTerminal(where, common.same_command(), verbose=verbose)
+    with interruptible(terminal.interrupted), demo.stage(home) as stage:
+        console.say(terminal.err, _opening(stage))
+        mode = mode_of(terminal, stage.settings, use_prefect=use_prefect, verbose=verbose)
+        progress = run_input(
+            [stage.source],
+            name=stage.name,
+            output=stage.output,
+            raw_csv=False,
+            options=None,
+            settings=stage.settings,
+            mode=mode,
+        ).progress
         evidence = stage.evidence()
     console.tell(console.stdout(), _story(progress, evidence, stage, _place(where, stage)))
     is_as_planned = progress.is_finished and evidence.bought_twice == 0
     return exits.SUCCEEDED if is_as_planned else outcome.exit_code(progress)
+
+
+class _DemoTerminal(Terminal):
+    """After an interrupt there is one thing to do: the emulator that has the batches ends with the command."""
+
+    def farewell(self) -> Iterator[Text]:
+        """Return the lines that an interrupt prints."""
+        yield Text("interrupted")
+        yield outcome.next_step("resume", self.again)
 
 
 def _place(where: common.Where, stage: demo.Stage) -> common.Where:

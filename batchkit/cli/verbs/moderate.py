@@ -117,6 +117,7 @@ def moderate(
     """
     require_extra()
     from batchkit.annotation import presets  # noqa: PLC0415 - --help need not wait for what tables need
+    from batchkit.cli.asking import ask  # noqa: PLC0415 - as above
     from batchkit.cli.options import recipes  # noqa: PLC0415 - as above
 
     asked = recipes.asked(
@@ -129,20 +130,12 @@ def moderate(
         only=only,
         tries=tries,
     )
-    arguments, rows = asked.of_requests, asked.rows
-    _check_source(table, arguments.get("text"), workload, rows.query)
+    arguments = asked.of_requests
+    _check_source(table, arguments.get("text"), workload, asked.rows.query)
     if workload is not None:
         arguments |= {"text": parsing.ANSWER_COLUMN, "is_answer": True}
     recipe = presets.moderation(arguments.pop("text"), **arguments)
-    if rows.print_recipe:
-        raise typer.Exit(asked.print())
-    only_these = asked.everything.get("only")
-    settings = flags.settings(cut)
-    if workload is None:
-        order = parsing.order_of(table or (), recipe, rows, cut, only=only_these)
-    else:
-        order = parsing.order_of_answers(workload, settings, recipe, rows, cut, only=only_these)
-    raise typer.Exit(parsing.carry_out(order, settings, flags.manner(), dry_run=rows.dry_run))
+    raise typer.Exit(ask(asked, recipe, table or (), answers_of=workload, cut=cut, flags=flags))
 
 
 def _check_source(table: list[str] | None, text: str | None, workload: str | None, query: str | None) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from batchkit import formatting
 from batchkit.cli.options import common, completion
 from batchkit.cli.render import console, exits
 
@@ -102,7 +103,15 @@ def export(
         batchkit export nightly nightly.csv
         batchkit export nightly nightly.parquet
     """
-    from batchkit.cli import chores, job  # noqa: PLC0415 - --help need not wait for the database
+    from batchkit.api.modes import RunMode  # noqa: PLC0415 - --help need not wait for the database
+    from batchkit.api.reading import export_results  # noqa: PLC0415 - as above
+    from batchkit.cli.render.terminal import Terminal  # noqa: PLC0415 - as above
 
     where = common.Where(home, database_url)
-    raise typer.Exit(chores.export(name, target, where.settings(), job.Manner(where, verbose=verbose), raw_csv=raw_csv))
+    terminal = Terminal(where, common.same_command(), verbose=verbose)
+    mode = RunMode(common.verb(), observer=terminal)
+    count, progress = export_results(name, target, where.settings(), mode, raw_csv=raw_csv)
+    console.say(console.stdout(), f"{formatting.counted(count, 'line')} written to {target}")
+    if unresolved := progress.counts.unresolved:
+        requests = formatting.counted(unresolved, "request")
+        console.say(terminal.err, f"note: {requests} without a final result, pending or in flight")

@@ -41,19 +41,24 @@ def serve(
         batchkit serve --interval 300
     """
     from batchkit.api import serving  # noqa: PLC0415 - --help need not wait for the provider
-    from batchkit.cli import driving  # noqa: PLC0415 - as above
-    from batchkit.cli.render import outcome  # noqa: PLC0415 - --help need not wait for the provider
+    from batchkit.cli.interrupts import interruptible  # noqa: PLC0415 - as above
+    from batchkit.cli.prefect import flows_entry  # noqa: PLC0415 - as above
+    from batchkit.cli.render import outcome  # noqa: PLC0415 - as above
 
     err = console.stderr()
     console.log_to(err, verbose=verbose)
     settings = common.Where(home, database_url, base_url, accept_other_key).settings(on_finish=on_finish)
     console.say(err, f"advancing every open workload every {interval:g} s; Ctrl-C ends it")
-    with driving.interruptible(err, lambda: outcome.interrupted_all(again=common.same_command())):
+
+    def farewell() -> None:
+        console.tell(err, outcome.interrupted_all(again=common.same_command()))
+
+    with interruptible(farewell):
 
         def note(text: str) -> None:
             console.log_line(err, text)
 
-        mirror = driving.flows_entry().open_mirror(settings, on_note=note, interval_seconds=interval)
+        mirror = flows_entry().open_mirror(settings, on_note=note, interval_seconds=interval)
         serving.serve(settings, interval_seconds=interval, on_note=note, observer=mirror)
     console.say(err, "stopped; the batches continue at the provider")
 

@@ -107,6 +107,7 @@ def transcribe(
     """
     require_extra()
     from batchkit.annotation import presets  # noqa: PLC0415 - --help need not wait for what tables need
+    from batchkit.cli.asking import ask  # noqa: PLC0415 - as above
     from batchkit.cli.options import recipes  # noqa: PLC0415 - as above
 
     asked = recipes.asked(
@@ -124,7 +125,4 @@ def transcribe(
     asked.require("audio", "--audio")
     arguments = asked.of_requests
     recipe = presets.transcription(arguments.pop("audio"), **arguments)
-    if rows.print_recipe:
-        raise typer.Exit(asked.print())
-    order = parsing.order_of(table, recipe, asked.rows, cut)
-    raise typer.Exit(parsing.carry_out(order, flags.settings(cut), flags.manner(), dry_run=rows.dry_run))
+    raise typer.Exit(ask(asked, recipe, table, cut=cut, flags=flags))
