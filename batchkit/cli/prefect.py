@@ -74,20 +74,21 @@ class PrefectView(Observers):
 
     def began(self, workload: Workload) -> None:
         """Show that a drive begins."""
-        self._load()
+        self._load(self._on_note)
         super().began(workload)
 
     def evaluated(self, summary: EvaluationSummary, report: Path | None) -> None:
         """Show what came of a run of a suite."""
-        self._load()
+        # Where nothing was driven, Prefect is not worth a word.
+        self._load(lambda _note: None)
         super().evaluated(summary, report)
 
-    def _load(self) -> None:
+    def _load(self, on_note: Callable[[str], None]) -> None:
         with self._lock:
             if self._observers:
                 return
             mirror: Observer = flows_entry().open_mirror(
-                self._settings, on_note=self._on_note, read=self._read, until=self._until, verbose=self._verbose
+                self._settings, on_note=on_note, read=self._read, until=self._until, verbose=self._verbose
             )
             self._observers = (mirror,)
 

@@ -59,10 +59,11 @@ class Terminal(Observer):
 
     def note(self, text: str) -> None:
         """Print a note; while progress is shown it comes with the time of day."""
-        if self._reporter is None:
+        reporter = self._reporter
+        if reporter is None:
             console.say(self.err, text)
         else:
-            self._reporter.note(text)
+            reporter.note(text)
 
     def counting(self, label: str, total: int | None) -> None:
         """Show a bar."""
@@ -104,8 +105,9 @@ class Terminal(Observer):
 
     def idle(self, until: float | None) -> None:
         """Count down to the moment when one of several workloads has work."""
-        if self._reporter is not None:
-            self._reporter.waiting(until)
+        reporter = self._reporter
+        if reporter is not None:
+            reporter.waiting(until)
 
     def wave_ended(self, wave: Wave, outcome: Outcome) -> None:
         """Print the notes of a wave, and with ``verbose`` what it did."""

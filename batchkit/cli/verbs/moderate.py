@@ -12,7 +12,7 @@ from batchkit.cli.options.flags import CutFlags, DriveFlags, TableFlags, spread
 from batchkit.datasets import require_extra
 from batchkit.errors import UsageError
 
-LOOKED_AT = "What is looked at"
+TEXTS = "Texts to check"
 
 
 class Side(StrEnum):
@@ -36,7 +36,7 @@ Tables = Annotated[
 TextColumn = Annotated[
     str | None,
     typer.Option(
-        "--text", metavar="COLUMN", help="The column with the texts.", rich_help_panel=LOOKED_AT, show_default=False
+        "--text", metavar="COLUMN", help="The column with the texts.", rich_help_panel=TEXTS, show_default=False
     ),
 ]
 OfWorkload = Annotated[
@@ -44,8 +44,8 @@ OfWorkload = Annotated[
     typer.Option(
         "--workload",
         metavar="NAME",
-        help="Look at the answers of a finished workload instead of a table.",
-        rich_help_panel=LOOKED_AT,
+        help="Check the answers of a finished workload instead of a table.",
+        rich_help_panel=TEXTS,
         show_default=False,
         autocompletion=completion.workload_names,
     ),
@@ -56,7 +56,7 @@ As = Annotated[
         "--as",
         metavar="prompt|answer",
         help="Whether the texts are what users ask or what an assistant answers (default prompt).",
-        rich_help_panel=LOOKED_AT,
+        rich_help_panel=TEXTS,
         show_default=False,
     ),
 ]
@@ -66,7 +66,7 @@ PromptColumn = Annotated[
         "--prompt-column",
         metavar="COLUMN",
         help="With --as answer: the column with what the user had asked.",
-        rich_help_panel=LOOKED_AT,
+        rich_help_panel=TEXTS,
         show_default=False,
     ),
 ]
