@@ -189,8 +189,8 @@ DO_NOTHING = Observer()
 @contextmanager
 def counting(observer: Observer, label: str, *, total: int | None = None) -> Iterator[Callable[[int], None]]:
     """Have ``observer`` count in the block what the yielded function is told: how many more were done."""
-    observer.counting(label, total)
     try:
+        observer.counting(label, total)
         yield lambda more: observer.advanced(label, more)
     finally:
         observer.counted(label)
@@ -199,8 +199,8 @@ def counting(observer: Observer, label: str, *, total: int | None = None) -> Ite
 @contextmanager
 def driving(observer: Observer) -> Iterator[None]:
     """Tell ``observer`` that the workloads that were opened are driven in the block."""
-    observer.driving()
     try:
+        observer.driving()
         yield
     except BaseException as error:
         observer.driven(error)
