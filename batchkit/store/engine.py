@@ -201,6 +201,8 @@ class Store:
         self.limits = limits or Limits()
         self.engine = _open_engine(self.url, self.limits)
         self._turns = Turns() if self.is_sqlite else None
+        #: The connections that write now, by thread.
+        self._writing: dict[int, Connection] = {}
         self._was_connected = False
         event.listen(self.engine, "connect", self._note_connection)
 
@@ -230,13 +232,23 @@ class Store:
         A statement of an upgrade, which may rewrite a large table, takes as long as it takes.
         """
         limits = replace(self.limits, statement_seconds=0) if is_upgrade else self.limits
+        thread = threading.get_ident()
+        # A Ctrl-C between the begin of a transaction and its `with` block keeps the transaction open, as long as the traceback lives:
+        # nobody could write, this thread included.
+        if (interrupted := self._writing.pop(thread, None)) is not None:
+            interrupted.close()
         with (
             self._turns.turn(_BUSY_TIMEOUT_MILLISECONDS / 1_000) if self._turns is not None else nullcontext(),
             self._translated(),
             self.engine.connect().execution_options(batchkit_writes=True, batchkit_limits=limits) as connection,
-            connection.begin(),
         ):
-            yield connection
+            self._writing[thread] = connection
+            try:
+                with connection.begin():
+                    yield connection
+            finally:
+                if self._writing.get(thread) is connection:
+                    del self._writing[thread]
 
     def held_for_long(self, table: str) -> RowsHeld | None:
         """Find out who has held rows of a table for longer than a statement waits for one; None when nobody has.

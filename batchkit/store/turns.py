@@ -45,6 +45,7 @@ class Turns:
         """Come last; says whether that is first. What a Ctrl-C kept this thread from giving back, it does not wait for."""
         with self._lock:
             self._line = [other for other in self._line if other.thread != ticket.thread] + [ticket]
+            self._line[0].called.set()
             return self._line[0] is ticket
 
     def _leave(self, ticket: _Ticket) -> None:

@@ -77,3 +77,23 @@ def test_short_transactions_come_between_long_ones(sqlite_store):
     assert written.count("short") == 10
     # A long one between two short ones, and not many: SQLite's own waiting takes more than ten times as long here.
     assert written.count("long") <= 12, seconds
+
+
+def test_a_turn_that_an_interrupt_left_is_passed_on():
+    """To who has waited behind it, as soon as the interrupted thread comes back."""
+    turns = Turns()
+    left = turns.turn(LONG)
+    left.__enter__()
+
+    def ask():
+        with turns.turn(LONG):
+            return time.monotonic()
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(ask)
+        while len(turns._line) < 2:
+            threading.Event().wait(0.001)
+        came_back = time.monotonic()
+        with turns.turn(LONG):
+            pass
+        assert waiting.result() - came_back < LONG / 2
