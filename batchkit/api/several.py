@@ -61,7 +61,7 @@ def drive_all(
 
 
 def message_of(workload: Workload, error: Exception) -> str:
-    """Say of a workload what is in its way and what to do about it, in one line."""
+    """Return what is in the way of a workload and what to do about it, in one line."""
     if isinstance(error, BatchkitError):
         return " ".join(filter(None, (f"{workload.name}: {error.message}", error.hint and f"({error.hint})")))
     return f"{workload.name}: {type(error).__name__}: {error}"

@@ -28,7 +28,12 @@ BANNED = {
 }
 _BANNED = re.compile("|".join(BANNED), re.IGNORECASE)
 #: Rooms whose every line obeys.
-ROOMS = ("batchkit/api", "batchkit/engine", "flows")
+ROOMS = (
+    "batchkit/api",
+    "batchkit/cli",
+    "batchkit/engine",
+    "flows",
+)
 READMES = sorted(path for path in ROOT.rglob("README.md") if not {".venv", "node_modules"} & set(path.parts))
 VERBS = (
     (), ("run",), ("submit",), ("watch",), ("status",), ("export",), ("report",), ("eval",), ("annotate",), ("transcribe",),

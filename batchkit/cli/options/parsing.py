@@ -1,4 +1,4 @@
-"""What the words of a command line mean where it begins with a table."""
+"""The values of the options of the verbs that begin with a table."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def _conclude_unfinished(report: EvaluationReport, terminal: Terminal, *, is_sub
 
 
 def exit_code(found: EvaluationSummary) -> int:
-    """Say in one number how a finished run ended."""
+    """Return the exit code for how a finished run ended."""
     if found.verdict == "regressed":
         return exits.REGRESSED
     return exits.SOME_FAILED if found.failed_answers else exits.SUCCEEDED
@@ -151,7 +151,7 @@ def submitted(progress: Progress, *, again: str) -> Iterator[Text]:
 
 
 def last_words(found: EvaluationSummary, flips: Sequence[ScoredRow], *, report: Path | None) -> Iterator[Text]:
-    """Say how the run ended, line by line."""
+    """Return how the run ended, line by line."""
     for agreed in found.judge_agreement:
         kappa = f"kappa {agreed.kappa:.2f}" if agreed.kappa is not None else agreed.reason or ""
         yield Text(

@@ -1,4 +1,4 @@
-"""The last word of a command: what became of the workload, and the exit code that says so to scripts."""
+"""The last lines of a command: what became of the workload, and its exit code for scripts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STOPPING = TERMINAL_STATUSES | {BatchStatus.CANCELLING, BatchStatus.FINALIZING}
 
 
 def exit_code(progress: Progress) -> int:
-    """Say in one number how a workload stands."""
+    """Return the exit code for where a workload stands."""
     if not progress.is_finished:
         return exits.NOT_FINISHED
     return exits.SUCCEEDED if progress.all_succeeded else exits.SOME_FAILED
@@ -100,7 +100,7 @@ def submitted(progress: Progress, where: Where) -> Iterator[Text]:
 
 
 def unfinished(progress: Progress, where: Where, *, again: str) -> Iterator[Text]:
-    """Tell that a workload is not finished, and how to go on with ``again``."""
+    """Tell that a workload is not finished, and that ``again`` resumes it."""
     counts = progress.counts
     batches = sum(progress.batches.values())
     name = formatting.printable(progress.workload.name)
@@ -162,7 +162,7 @@ def never_split(progress: Progress, where: Where) -> Iterator[Text]:
 
 
 def interrupted(progress: Progress | None, where: Where, *, again: str) -> Iterator[Text]:
-    """Tell what Ctrl-C stopped, what it did not, and how to come back with ``again``."""
+    """Tell what Ctrl-C stopped, what it did not, and that ``again`` resumes it."""
     if progress is None:
         yield Text("interrupted before anything was sent")
         yield next_step("once more", again)

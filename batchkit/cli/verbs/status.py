@@ -60,18 +60,20 @@ def status(
     from batchkit.cli.render import display, machine, outcome  # noqa: PLC0415 - as above
 
     settings = common.Where(home, database_url).settings()
-    pictures = existing.snapshots(settings, name)
-    code = max((outcome.exit_code(progress) for progress in pictures), default=exits.SUCCEEDED)
+    snapshots = existing.snapshots(settings, name)
+    code = max((outcome.exit_code(progress) for progress in snapshots), default=exits.SUCCEEDED)
     if json:
-        console.write_json(machine.status_of_one(pictures[0]) if name is not None else machine.status_of_all(pictures))
+        console.write_json(
+            machine.status_of_one(snapshots[0]) if name is not None else machine.status_of_all(snapshots)
+        )
     elif name is not None:
-        console.show(console.stdout(), display.status_view(pictures[0]))
+        console.show(console.stdout(), display.status_view(snapshots[0]))
         if history:
             console.show(
-                console.stdout(), display.history_table(existing.history(settings, pictures[0], limit=history))
+                console.stdout(), display.history_table(existing.history(settings, snapshots[0], limit=history))
             )
-    elif pictures:
-        console.show(console.stdout(), display.status_list(pictures))
+    elif snapshots:
+        console.show(console.stdout(), display.status_list(snapshots))
     else:
         console.say(console.stdout(), "no workloads yet")
         console.say(console.stderr(), f"hint: {existing.no_workloads_hint(settings)}")
