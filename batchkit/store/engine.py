@@ -10,6 +10,7 @@ import time
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from traceback import clear_frames
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, event
@@ -266,6 +267,11 @@ class Store:
     def _translated(self) -> Iterator[None]:
         try:
             yield
+        except KeyboardInterrupt as interrupt:
+            # SQLAlchemy has closed a connection that was interrupted in a statement, but SQLite keeps its transaction as long as
+            # there is a cursor: in a frame of the traceback.
+            clear_frames(interrupt.__traceback__)
+            raise
         except PoolTimeout as error:
             raise StoreUnavailable(
                 f"the database {self.display_url} cannot be used: all connections of this process are in use",

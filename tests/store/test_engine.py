@@ -383,3 +383,24 @@ def test_a_write_that_an_interrupt_left_open_is_rolled_back_by_the_next(store):
 def _rename(store):
     with store.write() as connection:
         return connection.execute(text("UPDATE workloads SET name = 'renamed'")).rowcount
+
+
+def test_a_write_that_is_interrupted_in_a_statement_is_rolled_back_at_once(database_url, monkeypatch):
+    """Although the traceback that somebody keeps has a cursor in it."""
+    monkeypatch.setattr(engine, "_BUSY_TIMEOUT_MILLISECONDS", 500)
+    store = Store(database_url)
+    do_execute = store.engine.dialect.do_execute
+
+    def interrupted(cursor, statement, parameters, context=None):
+        do_execute(cursor, statement, parameters, context)
+        if "lost" in statement:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(store.engine.dialect, "do_execute", interrupted)
+    with store.write() as connection:
+        add_workload(connection)
+    with pytest.raises(KeyboardInterrupt) as raised, store.write() as connection:
+        connection.execute(text("UPDATE workloads SET name = 'lost' RETURNING id"))
+    assert _rename(store) == 1
+    assert raised.value is not None
+    store.close()
