@@ -1,4 +1,4 @@
-"""How long to wait before a call is tried again."""
+"""The wait before a call is tried again."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ _LAST_DOUBLING = 4
 
 
 def backoff_seconds(failures: int, jitter: float) -> float:
-    """Return the wait in seconds after so many failures in a row (from 1): doubling from 0.5 to 8.
+    """Return the wait in seconds after ``failures`` failures in a row (from 1): doubling from 0.5 to 8.
 
-    ``jitter``, from 0 to 1, moves it between its half and its whole, so that callers that failed together do not return
-    together.
+    ``jitter``, from 0 to 1, scales it between one half and all of it, so that callers that failed together do not return together.
     """
     longest = min(_LONGEST_SECONDS, _FIRST_SECONDS * 2.0 ** min(failures - 1, _LAST_DOUBLING))
     return longest * (0.5 + 0.5 * jitter)

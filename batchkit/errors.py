@@ -3,9 +3,9 @@
 ::
 
     BatchkitError
-    ├── UsageError                what the user gave cannot be used; nothing was sent        exit 2
+    ├── UsageError                the user's input cannot be used; nothing was sent          exit 2
     │   ├── ConfigurationError    a setting is missing or contradicts another
-    │   │   └── WrongAddress      what answers at the base URL is no batch API
+    │   │   └── WrongAddress      the base URL is not the address of a batch API
     │   ├── InputUnreadable       a file of the input is missing, damaged or of an unknown format
     │   ├── InputInvalid          lines of the input, all problems together
     │   ├── UnknownWorkload
@@ -13,18 +13,18 @@
     ├── SplitUnfinished           the input is not split whole, so nothing of it may be sent   exit 4
     ├── StoreError                the results store cannot be used now                       exit 4
     │   ├── BatchIdTaken          the provider gave a batch an id that belongs to another one
-    │   ├── StateConflict         a guarded transition hit no row: somebody else moved on
-    │   ├── RowsHeld              somebody else holds a lock and does not give it back
+    │   ├── StateConflict         a guarded transition hit no row: another runner was faster
+    │   ├── RowsHeld              another transaction holds a lock for too long
     │   └── StoreUnavailable      an outage
-    │       └── StoreUnusable     nothing that passes by itself: a damaged file, a missing right
-    ├── SpoolError                a file of ours cannot be written or read                   exit 4
+    │       └── StoreUnusable     waiting does not help: a damaged file, a missing right
+    ├── SpoolError                a local file cannot be written or read                     exit 4
     └── ProviderError             the batch API                                              exit 4
-        ├── ProviderUnreachable   it is certain that the request was not processed
+        ├── ProviderUnreachable   the request was certainly not processed
         ├── OutcomeUnknown        sent, but no readable answer came back
-        ├── TornDownload          fewer or other bytes than promised
+        ├── TornDownload          fewer or other bytes than announced
         ├── ListingIncomplete     a list could not be read to its end
-        └── ProviderRefused       a readable refusal: status, code, type and the provider's words
-            ├── AccountRefused    402, blocked access, spend limits: nothing that the account sends will be taken
+        └── ProviderRefused       a readable refusal: status, code, type and the provider's message
+            ├── AccountRefused    402, blocked access, spend limits: all requests of the account are refused
             │   ├── Unauthorized  401
             │   └── Forbidden     403, among them ``not_available_for_plan``
             ├── NotFound          404, 410
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 class BatchkitError(Exception):
-    """The base of all errors raised on purpose; ``hint`` says what to do next."""
+    """The base of all errors that are raised on purpose; ``hint`` says what to do next."""
 
     exit_code: ClassVar[int] = 1
 
@@ -54,18 +54,18 @@ class BatchkitError(Exception):
         self.hint = hint
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # What is asked for at the making of a subclass is not what it is made of again in another process.
-        return _made_again, (type(self), self.args, self.__dict__)
+        # The arguments of a subclass differ from ``args``, so unpickling must not call its constructor.
+        return _unpickled, (type(self), self.args, self.__dict__)
 
 
-def _made_again(kind: type[BatchkitError], args: tuple[Any, ...], attributes: dict[str, Any]) -> BatchkitError:
+def _unpickled(kind: type[BatchkitError], args: tuple[Any, ...], attributes: dict[str, Any]) -> BatchkitError:
     error = kind.__new__(kind, *args)
     error.__dict__.update(attributes)
     return error
 
 
 class UsageError(BatchkitError):
-    """What the user gave cannot be used; nothing was sent."""
+    """The user's input cannot be used; nothing was sent."""
 
     exit_code = 2
 
@@ -75,7 +75,7 @@ class ConfigurationError(UsageError):
 
 
 class WrongAddress(ConfigurationError):
-    """What answers at the base URL is no batch API."""
+    """The base URL is not the address of a batch API."""
 
 
 class UnknownWorkload(UsageError):
@@ -87,14 +87,14 @@ class WorkloadConflict(UsageError):
 
 
 class SplitUnfinished(BatchkitError):
-    """The workload's input is not split whole: another command is splitting it, or its split was interrupted."""
+    """The workload's input is not split whole: another command is splitting it, or the split was interrupted."""
 
     exit_code = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with one input line; ``line`` starts at 1."""
+    """One problem of one input line; ``line`` starts at 1."""
 
     source: str
     line: int
@@ -107,7 +107,7 @@ class Problem:
 class InputInvalid(UsageError):
     """The input has lines that the provider would refuse.
 
-    ``problems`` holds the first ones by line, ``count`` how many there are in all.
+    ``problems`` holds the first ones by line, ``count`` the number of all.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class InputInvalid(UsageError):
 
 
 class InputUnreadable(UsageError):
-    """An input file is missing, unreadable, damaged or in a format that is not read; ``path`` says which."""
+    """An input file is missing, unreadable, damaged or of an unsupported format; ``path`` is its path."""
 
     def __init__(self, path: Path, reason: str, hint: str) -> None:
         super().__init__(f"{path}: {reason}", hint=hint)
@@ -134,7 +134,7 @@ class StoreError(BatchkitError):
 
 
 class RowsHeld(StoreError):
-    """A lock was not given in time, or two transactions blocked each other; nothing of the transaction was kept."""
+    """A lock was not obtained in time, or two transactions blocked each other; the transaction was rolled back."""
 
 
 class StoreUnavailable(StoreError):
@@ -142,11 +142,11 @@ class StoreUnavailable(StoreError):
 
 
 class StoreUnusable(StoreUnavailable):
-    """The database answers, and waiting does not mend what is in the way: a damaged file, a full disk, a missing right."""
+    """The database answers, but waiting does not help: a damaged file, a full disk, a missing right."""
 
 
 class StateConflict(StoreError):
-    """A guarded transition hit no row: another runner has moved the object on."""
+    """A guarded transition hit no row: another runner has moved the object."""
 
 
 class BatchIdTaken(StoreError):
@@ -160,7 +160,7 @@ class SpoolError(BatchkitError):
 
 
 class ProviderError(BatchkitError):
-    """Talking to the batch API did not work."""
+    """A call of the batch API failed."""
 
     exit_code = 4
 
@@ -174,7 +174,7 @@ class OutcomeUnknown(ProviderError):
 
 
 class TornDownload(ProviderError):
-    """A downloaded file is shorter than, or differs from, what the provider says it is."""
+    """A downloaded file is shorter than announced, or differs from it."""
 
 
 class ListingIncomplete(ProviderError):
@@ -184,8 +184,8 @@ class ListingIncomplete(ProviderError):
 class ProviderRefused(ProviderError):
     """The provider answered with a readable refusal.
 
-    Attributes mirror the error body (console.groq.com/docs/errors): ``status`` is the HTTP status, ``code`` and ``type``
-    the provider's words or None, ``param`` the field it names.
+    Attributes mirror the error body (console.groq.com/docs/errors): ``status`` is the HTTP status; ``code``, ``type`` and
+    ``param`` (the name of a field) are the provider's, or None.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ class ProviderRefused(ProviderError):
         *,
         status: int,
         code: str | None = None,
-        type: str | None = None,  # noqa: A002 - the provider's own word
+        type: str | None = None,  # noqa: A002 - the provider's name
         param: str | None = None,
         hint: str | None = None,
     ) -> None:
@@ -206,7 +206,7 @@ class ProviderRefused(ProviderError):
 
 
 class AccountRefused(ProviderRefused):
-    """The account may not do this (key, plan, billing, spend limit, blocked access): whatever it sends is refused alike."""
+    """The account may not do this (key, plan, billing, spend limit, blocked access): all its requests are refused."""
 
 
 class Unauthorized(AccountRefused):
@@ -226,10 +226,10 @@ class TooLarge(ProviderRefused):
 
 
 class RateLimited(ProviderRefused):
-    """429 or 498: asked to wait.
+    """429 or 498: the provider asks to wait.
 
-    ``retry_after_seconds`` is what the provider said, from 0 to a day, None when it did not say. A caller that comes back
-    puts a floor below it: 0 is said too.
+    ``retry_after_seconds`` is the wait that it names, from 0 to a day, None without one. The caller waits at least a minimum,
+    because the provider may say 0.
     """
 
     def __init__(
@@ -238,7 +238,7 @@ class RateLimited(ProviderRefused):
         *,
         status: int,
         code: str | None = None,
-        type: str | None = None,  # noqa: A002 - the provider's own word
+        type: str | None = None,  # noqa: A002 - the provider's name
         param: str | None = None,
         hint: str | None = None,
         retry_after_seconds: float | None = None,

@@ -1,7 +1,7 @@
-"""Who a runner is, and whether another one on this machine is still alive.
+"""Names of owners, and whether an owner on this machine is still alive.
 
-A lease outlives its holder by up to its length. On the same machine that wait is not needed: the name of an owner says
-which process it is, and a process that is gone holds nothing.
+A lease may outlive its holder by up to its length. On the same machine nobody has to wait for that: the name of an owner
+identifies its process, and a dead process holds nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import re
 import secrets
 import socket
 import subprocess
-import threading
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 _FIELDS = 5
 _UNKNOWN = "-"
@@ -34,12 +33,12 @@ _HUNDREDTHS = 100
 
 
 def _start_time(pid: int) -> str | None:
-    """Return when a process started, in hundredths of a second: with the pid, the name of one process. None when unknown.
+    """Return when a process started, in hundredths of a second; with the pid it identifies one process. None when unknown.
 
-    Counted from the boot on Linux, where they are the kernel's ticks, and from 1970 elsewhere.
+    Counted from the boot on Linux (the kernel's ticks), and from 1970 elsewhere.
     """
     try:
-        # The public create_time() changes when the system's clock is set, and a living owner would seem to be another one.
+        # The public create_time() changes when the system's clock is set, so that a living owner would seem to be another process.
         started = psutil.Process(pid)._ident[1]  # noqa: SLF001 - as said
     except (psutil.Error, OSError):
         return None
@@ -57,10 +56,10 @@ def _exists(pid: int) -> bool:
 
 
 def _place() -> str:
-    """Return the host's name, and which boot of it this is, with its process namespace; ``-`` when that is unknown.
+    """Return the host's name with the id of its boot and its process namespace, ``-`` when these are unknown.
 
-    Host names repeat, and so do the numbers of namespaces; the name of a boot does not. Containers on one machine share
-    it, but not their process numbers.
+    Host names and numbers of namespaces repeat; the id of a boot does not. Containers on one machine share the boot, but not
+    their process numbers.
     """
     return f"{socket.gethostname()}|{_boot_of_linux() or _boot_of_macos() or _UNKNOWN}"
 
@@ -85,13 +84,13 @@ def _boot_of_macos() -> str | None:
 
 
 def new_owner() -> str:
-    """Make the name of a new owner: host, its boot and process namespace, process, its start, and a random part."""
+    """Return the name of a new owner: host, its boot and process namespace, process, its start, and a random part."""
     pid = os.getpid()
     return f"{_place()}|{pid}|{_start_time(pid) or _UNKNOWN}|{uuid.uuid4().hex[:12]}"
 
 
 def is_certainly_dead(owner: str) -> bool:
-    """Whether the owner was a process of this machine that exists no longer. When in doubt: no."""
+    """Whether the owner was a process of this machine that no longer exists. When in doubt: no."""
     parts = owner.split("|")
     if len(parts) != _FIELDS or "|".join(parts[:2]) != _place() or _UNKNOWN in {parts[1], parts[3]}:
         return False
@@ -100,18 +99,18 @@ def is_certainly_dead(owner: str) -> bool:
 
 def _has_ended(pid: int, started: str) -> bool:
     now = _start_time(pid)
-    # Where the system hides the processes of other users, not to be seen is not to be dead.
+    # The system may hide the processes of other users: a hidden process may be alive.
     return now != started if now is not None else not _exists(pid)
 
 
 def new_writer() -> str:
-    """Make a name for one writer of this process: at most 48 lower-case letters, digits and ``_``, fit for files and tables."""
+    """Return a name for one writer of this process: at most 48 lower-case letters, digits and ``_``, for files and tables."""
     pid = os.getpid()
     return f"{_place_digest()}_{pid}_{_start_time(pid) or 0}_{secrets.token_hex(4)}"
 
 
 def is_writer_dead(writer: str) -> bool:
-    """Whether the process that ``new_writer`` made a name in was one of this machine that exists no longer. When in doubt: no."""
+    """Whether a name of ``new_writer`` belongs to a process of this machine that no longer exists. When in doubt: no."""
     parts = _WRITER.fullmatch(writer)
     if parts is None or parts["place"] != _place_digest() or parts["started"] == "0" or _place().endswith(_UNKNOWN):
         return False
@@ -123,34 +122,11 @@ def _place_digest() -> str:
 
 
 def described(owner: str) -> str:
-    """Name an owner for a person: ``HOST (process N)``."""
+    """Return an owner's name for people: ``HOST (process N)``."""
     host, _, *rest = owner.split("|")
     return f"{host} (process {rest[0]})" if rest else host
 
 
 def dead_among(owners: Iterable[str]) -> list[str]:
-    """Pick the owners that are certainly dead."""
+    """Return the owners that are certainly dead."""
     return [owner for owner in owners if is_certainly_dead(owner)]
-
-
-class LeaseKeeper:
-    """A thread that calls ``renew`` every ``interval_seconds`` until closed. An error of one call is left to the next."""
-
-    def __init__(self, renew: Callable[[], None], interval_seconds: float) -> None:
-        self._renew = renew
-        self._interval_seconds = interval_seconds
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="batchkit-leases", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._closing.wait(self._interval_seconds):
-            try:
-                self._renew()
-            except Exception:  # noqa: BLE001, S112 - a lease that could not be renewed is found out by the next guarded write
-                continue
-
-    def close(self) -> None:
-        """Stop renewing."""
-        self._closing.set()
-        self._thread.join()

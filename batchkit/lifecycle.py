@@ -1,6 +1,6 @@
-"""States, the edges between them, and what an output line means. Pure: no clock, no files, no database.
+"""States, their transitions, and the outcomes of output lines. Pure: no clock, no files, no database.
 
-A shard goes straight on; looping lives in the request::
+A shard goes forward; requests may be sent several times::
 
     shard    planned -> uploaded -> submitting -> submitted -> ended -> merged
                 ^          |  ^         |
@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
-from batchkit.models import Outcome, OutcomeKind, OutputLine, RequestState, RetryPolicy, ShardState
+from batchkit.models import LineOutcome, OutcomeKind, OutputLine, RequestState, RetryPolicy, ShardState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +43,7 @@ REQUEST_TRANSITIONS: Mapping[RequestState, frozenset[RequestState]] = {
     RequestState.CANCELLED: frozenset({RequestState.PENDING}),
 }
 
-#: Shards in these states still owe answers.
+#: Shards in these states are open: their requests are in flight.
 OPEN_SHARD_STATES = (
     ShardState.PLANNED,
     ShardState.UPLOADED,
@@ -55,10 +55,10 @@ OPEN_SHARD_STATES = (
 _RETRYABLE_STATUSES = frozenset({0, 408, 409, 425, 429, 498})
 _SERVER_ERROR = 500
 
-# OpenAI's words for a request that was never executed (Batch guide, "Errors"); Groq documents the case, not the code.
+# OpenAI's codes for a request that was never executed (Batch guide, "Errors"); Groq documents the case, not the code.
 _EXPIRED_CODES = frozenset({"batch_expired", "expired"})
 _CANCELLED_CODES = frozenset({"batch_cancelled", "cancelled", "canceled"})
-_TRANSIENT_WORDS = (
+_TRANSIENT_CODES = (
     "timeout",
     "timed_out",
     "connection",
@@ -75,34 +75,34 @@ def is_retryable_status(status_code: int) -> bool:
     return status_code in _RETRYABLE_STATUSES or status_code >= _SERVER_ERROR
 
 
-def classify(line: OutputLine) -> Outcome:
-    """Say what one output line means for its request.
+def classify(line: OutputLine) -> LineOutcome:
+    """Return the outcome of one output line for its request.
 
     Success is a body, a 2xx status and no error at either level: a 4xx may hide inside ``response`` while ``error`` is null.
     """
     code, message = line.error_code, line.error_message
     status = line.status_code
     if code in _EXPIRED_CODES:
-        return Outcome(OutcomeKind.EXPIRED, status, code, message)
+        return LineOutcome(OutcomeKind.EXPIRED, status, code, message)
     if code in _CANCELLED_CODES:
-        return Outcome(OutcomeKind.CANCELLED, status, code, message)
+        return LineOutcome(OutcomeKind.CANCELLED, status, code, message)
     if status is not None and 200 <= status < 300 and line.body and not line.has_error:  # noqa: PLR2004 - 2xx
-        return Outcome(OutcomeKind.SUCCEEDED, status)
+        return LineOutcome(OutcomeKind.SUCCEEDED, status)
     if status is None or 200 <= status < 300:  # noqa: PLR2004 - 2xx that carries an error or no body
-        transient = code is None or any(word in code for word in _TRANSIENT_WORDS)
+        transient = code is None or any(word in code for word in _TRANSIENT_CODES)
         kind = OutcomeKind.TRANSIENT if transient else OutcomeKind.REFUSED
-        return Outcome(kind, status, code or "empty_response", message or "the provider returned no response body")
+        return LineOutcome(kind, status, code or "empty_response", message or "the provider returned no response body")
     kind = OutcomeKind.TRANSIENT if is_retryable_status(status) else OutcomeKind.REFUSED
-    return Outcome(kind, status, code or f"http_{status}", message or f"the provider answered with status {status}")
+    return LineOutcome(kind, status, code or f"http_{status}", message or f"the provider answered with status {status}")
 
 
 def outranks(new: OutcomeKind, old: OutcomeKind) -> bool:
-    """Whether ``new`` replaces ``old`` when two lines of one batch speak about the same request: a success wins, else the first."""
+    """Whether ``new`` replaces ``old`` when two lines of one batch are for the same request: a success wins, else the first line."""
     return new is OutcomeKind.SUCCEEDED and old is not OutcomeKind.SUCCEEDED
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RequestDecision:
     """The next state of a request and its counters after an attempt."""
 
     state: RequestState
@@ -110,8 +110,10 @@ class Verdict:
     expiries: int
 
 
-def decide(kind: OutcomeKind, *, attempts: int, expiries: int, policy: RetryPolicy, cancelling: bool) -> Verdict:
-    """Decide what becomes of a request after one attempt.
+def decide(
+    kind: OutcomeKind, *, attempts: int, expiries: int, policy: RetryPolicy, cancelling: bool
+) -> RequestDecision:
+    """Return the next state of a request after one attempt.
 
     ``attempts`` and ``expiries`` are the counts before the attempt. An attempt that was not executed (expired, missing, cancelled by
     the provider) does not use up the error budget; both budgets end. ``cancelling`` says that the user asked to stop, so that
@@ -120,23 +122,23 @@ def decide(kind: OutcomeKind, *, attempts: int, expiries: int, policy: RetryPoli
     attempts += 1
     match kind:
         case OutcomeKind.SUCCEEDED:
-            return Verdict(RequestState.SUCCEEDED, attempts, expiries)
+            return RequestDecision(RequestState.SUCCEEDED, attempts, expiries)
         case OutcomeKind.REFUSED:
-            return Verdict(RequestState.FAILED, attempts, expiries)
+            return RequestDecision(RequestState.FAILED, attempts, expiries)
         case OutcomeKind.TRANSIENT:
             if attempts - expiries >= policy.max_attempts:
-                return Verdict(RequestState.FAILED, attempts, expiries)
+                return RequestDecision(RequestState.FAILED, attempts, expiries)
         case OutcomeKind.INVALID:
             if attempts - expiries >= min(policy.max_invalid, policy.max_attempts):
-                return Verdict(RequestState.FAILED, attempts, expiries)
+                return RequestDecision(RequestState.FAILED, attempts, expiries)
         case OutcomeKind.ACCOUNT:
-            # It says nothing about the request: however often the account is refused, both budgets stay as they are.
+            # A refusal of the account proves nothing about the request: both budgets stay unchanged.
             attempts -= 1
         case OutcomeKind.EXPIRED | OutcomeKind.CANCELLED | OutcomeKind.MISSING:
             expiries += 1
             if not cancelling and expiries >= policy.max_expiries:
-                return Verdict(RequestState.FAILED, attempts, expiries)
+                return RequestDecision(RequestState.FAILED, attempts, expiries)
         case _ as never:
             assert_never(never)
     state = RequestState.CANCELLED if cancelling else RequestState.PENDING
-    return Verdict(state, attempts, expiries)
+    return RequestDecision(state, attempts, expiries)

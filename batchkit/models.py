@@ -1,4 +1,4 @@
-"""Ids and frozen records that the layers hand to each other. No logic beyond what a record knows of itself."""
+"""Ids and frozen records that the layers exchange. They hold no logic beyond properties of one record."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FileId = NewType("FileId", str)
 
 
 class ShardState(StrEnum):
-    """Where a shard is on its one-way road; ``lifecycle.SHARD_TRANSITIONS`` has the edges."""
+    """The state of a shard; ``lifecycle.SHARD_TRANSITIONS`` has the transitions."""
 
     PLANNED = "planned"
     UPLOADED = "uploaded"
@@ -29,7 +29,7 @@ class ShardState(StrEnum):
 
 
 class RequestState(StrEnum):
-    """Where one input line is; ``lifecycle.REQUEST_TRANSITIONS`` has the edges."""
+    """The state of one request; ``lifecycle.REQUEST_TRANSITIONS`` has the transitions."""
 
     PENDING = "pending"
     IN_FLIGHT = "in_flight"
@@ -39,7 +39,7 @@ class RequestState(StrEnum):
 
 
 class BatchStatus(StrEnum):
-    """The provider's words for a batch (console.groq.com/docs/batch); others are met and treated as running."""
+    """The provider's statuses of a batch (console.groq.com/docs/batch); unknown ones count as running."""
 
     VALIDATING = "validating"
     FAILED = "failed"
@@ -56,13 +56,13 @@ TERMINAL_STATUSES = frozenset(
 )
 
 
-#: The status that we write when the provider does not know a batch any more; no provider uses the word.
+#: The status that we store when the provider no longer knows a batch; no provider uses it.
 GONE = "gone"
 
 
 @dataclass(frozen=True, slots=True)
 class RequestCounts:
-    """What the provider says it counted; never proof of completeness."""
+    """The provider's counts; they never prove completeness."""
 
     total: int = 0
     completed: int = 0
@@ -71,7 +71,7 @@ class RequestCounts:
 
 @dataclass(frozen=True, slots=True)
 class BatchProblem:
-    """One entry of a batch's ``errors``; ``line`` starts at 1 and is None when the whole file is meant."""
+    """One entry of a batch's ``errors``; ``line`` starts at 1, None for the whole file."""
 
     message: str
     code: str | None = None
@@ -81,11 +81,11 @@ class BatchProblem:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The provider's object as it last told us. Times are Unix seconds, None when absent.
+    """The provider's object as last received. Times are Unix seconds, None when absent.
 
-    ``status`` is a plain string: a word we do not know is kept and treated as running. ``raw`` is the object as received.
-    Of a batch read from the store, ``missing_since`` is set when the provider did not know it when it was asked last, and
-    ``seen_at`` is when something new was written of it.
+    ``status`` is a plain string: an unknown status is kept and counts as running. ``raw`` is the object as received.
+    For a batch from the store, ``missing_since`` is set when the provider did not know it at the last probe, and ``seen_at`` is
+    when a change of it was stored.
     """
 
     id: BatchId
@@ -112,10 +112,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Something that the work needs is away. Times are Unix seconds of this machine.
+    """An outage of something that the work needs. Times are Unix seconds of this machine.
 
     ``what`` is a sentence without a full stop ("the provider cannot be reached: connection refused"). ``tries`` counts failed
-    tries from 1. ``gives_up_at`` is when the command ends with exit code 4 if it lasts; None when that is not known yet.
+    tries from 1. ``gives_up_at`` is when the command ends with exit code 4 if the outage lasts; None when not known yet.
     """
 
     what: str
@@ -126,7 +126,7 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file at the provider; ``size_bytes`` is None when it was not told."""
+    """A file at the provider; ``size_bytes`` is None when unknown."""
 
     id: FileId
     filename: str
@@ -145,7 +145,7 @@ class RemoteModel:
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A file brought here whole: checked against the announced length and synced to disk."""
+    """A complete downloaded file: checked against the announced length and synced to disk."""
 
     path: Path
     size_bytes: int
@@ -154,7 +154,7 @@ class Download:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one answer, or of many added up."""
+    """Tokens of one answer, or the sum of many."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -162,22 +162,22 @@ class Usage:
 
 
 class RefusalKind(StrEnum):
-    """What a refusal of the provider concerns. Decided by the provider's package; steps act on the kind alone."""
+    """The kind of a provider's refusal. The provider's package decides it; steps act on the kind alone."""
 
-    #: The account: key, plan, billing, spend limit, blocked access. Nothing that it sends will be taken.
+    #: The account: key, plan, billing, spend limit, blocked access. All its requests will be refused.
     ACCOUNT = "account"
     #: The provider cannot find the input file of a batch; a new upload helps.
     LOST_FILE = "lost_file"
-    #: There is no room now (rate, queue, capacity); the same file is taken later, or a smaller one.
+    #: There is no room now (rate, queue, capacity); the same file, or a smaller one, is accepted later.
     NO_ROOM = "no_room"
-    #: What the file's lines say: the same bytes will be refused again.
+    #: The content of the file's lines: the same bytes will be refused again.
     CONTENT = "content"
-    #: A refusal whose words say nothing that is known. It proves nothing against a line.
+    #: Unclear: neither code nor message is known. It proves nothing against a line.
     UNCLEAR = "unclear"
 
 
 class OutcomeKind(StrEnum):
-    """What came back for one request of a batch."""
+    """The outcome of one request of a batch."""
 
     SUCCEEDED = "succeeded"
     REFUSED = "refused"
@@ -206,8 +206,8 @@ class OutputLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """The verdict on one output line: its kind and the provider's words for a failure."""
+class LineOutcome:
+    """The outcome of one output line: its kind, and the provider's code and message for a failure."""
 
     kind: OutcomeKind
     status_code: int | None = None
@@ -219,11 +219,11 @@ class Outcome:
 class Shard:
     """A row of ``shards``. Times are Unix seconds (float); ``path`` is relative to the spool.
 
-    ``key`` is ours alone and travels in the batch's metadata, so that a batch whose creation was not answered can be
-    found again. ``refusals`` counts how often the provider turned the shard away (while ``submitted``: how often its batch
-    was found overdue), ``waits`` how often in a row its requests, in whichever shard, found no room. ``next_lines`` and
-    ``next_window`` are what its merge learned for the requests that must be sent again. ``looks`` counts how often since
-    ``submitting_since`` the whole list of batches was read without its batch in it.
+    ``key`` is unique and part of the batch's metadata, so that a batch whose creation was not answered can be found again.
+    ``refusals`` counts how often the provider refused the shard (while ``submitted``: how many waits for its overdue batch have
+    begun), ``waits`` how often in a row its requests, in any shard, found no room. ``next_lines`` and ``next_window`` are the size
+    and window for its requests that must be sent again. ``list_scans`` counts the complete scans of the list of batches since
+    ``submitting_since`` that lacked its batch.
     """
 
     id: ShardId
@@ -247,7 +247,7 @@ class Shard:
     waits: int
     next_lines: int
     next_window: str
-    looks: int
+    list_scans: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,8 +255,8 @@ class RetryPolicy:
     """How often one request may be sent.
 
     ``max_attempts`` counts attempts that ended in an error, ``max_expiries`` attempts that were not executed
-    (expired, missing, cancelled by the provider). Both start at 1. ``max_invalid`` is ``max_attempts`` for an attempt whose answer broke the
-    workload's own rules: each such answer is paid for.
+    (expired, missing, cancelled by the provider). Both start at 1. ``max_invalid`` limits attempts whose answer broke the workload's
+    rules, because each such answer is paid for.
     """
 
     max_attempts: int = 5
@@ -269,11 +269,11 @@ class Workload:
     """A row of ``workloads``. Times are Unix seconds, sizes bytes.
 
     ``request_count`` is None until the split has been committed whole. ``directory`` is its folder in the spool. ``window``
-    and ``max_window`` are the provider's spellings (``24h``, ``7d``): the first try, and the longest the user allows.
-    ``credential`` is a digest of the key that submitted, never the key. ``answer_rules`` says as JSON what an answer must be to
-    count (see ``batchkit.answers``), ``recipe`` what the requests were made of; both are None for a workload made of requests.
-    ``output`` is where the results are to be written, as JSON (see ``batchkit.api.remembered``). ``stopped_at`` and
-    ``stopped_reason`` say when and why the last command stopped before the end; both are None while one works.
+    and ``max_window`` are completion windows as the provider writes them (``24h``, ``7d``): the first one, and the longest one that
+    the user allows. ``credential`` is a digest of the key that submitted, never the key. ``answer_rules`` are the rules that an
+    answer must keep, as JSON (see ``batchkit.answers``), ``recipe`` is what the requests were made from; both are None for a
+    workload made from requests. ``output`` is where the results are written, as JSON (see ``batchkit.api.remembered``).
+    ``stopped_at`` and ``stopped_reason`` say when and why the last command stopped before the end; both are None while one works.
     """
 
     id: WorkloadId

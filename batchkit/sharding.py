@@ -1,7 +1,7 @@
-"""How large a shard is and how long its window: pure arithmetic.
+"""The size of shards and the length of their windows: pure arithmetic.
 
 Groq takes 50,000 lines a file and recommends about 1,000 to avoid expiry (console.groq.com/docs/batch); one status call
-covers 200 batches. So a workload is cut into as many small shards as one status call can follow.
+covers 200 batches. So a workload is cut into as many small shards as one status call can poll.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 
 MAX_SHARD_LINES = 50_000
-#: The documented stop; files of this size have been refused, so shards stay below 100 MB unless told otherwise.
+#: The documented maximum; files of this size have been refused, so shards stay below 100 MB by default.
 MAX_FILE_BYTES = 200_000_000
 MIN_DEFAULT_SHARD_LINES = 1_000
 BATCHES_PER_STATUS_CALL = 200
-#: Resubmission after expiry never goes below this on its own: tinier shards only make more batches.
+#: Resubmission after expiry never makes smaller shards: they would only make more batches.
 MIN_RESUBMIT_LINES = 100
 
 _MIN_WINDOW_HOURS = 24
@@ -31,12 +31,12 @@ def parse_window(window: str) -> int:
 
 
 def format_window(hours: int) -> str:
-    """Write hours as a completion window: the two documented spellings ``24h`` and ``7d``, hours in between."""
+    """Return hours as a completion window: the two documented spellings ``24h`` and ``7d``, hours in between."""
     return "7d" if hours == _MAX_WINDOW_HOURS else f"{hours}h"
 
 
 def longer_window(window: str, max_window: str) -> str:
-    """Double a window within what the user allowed."""
+    """Return twice the window, at most ``max_window``."""
     hours, allowed = parse_window(window), parse_window(max_window)
     if hours >= allowed:
         return window
@@ -44,12 +44,12 @@ def longer_window(window: str, max_window: str) -> str:
 
 
 def default_shard_lines(total: int) -> int:
-    """Choose the requests per shard for a workload of ``total`` requests."""
+    """Return the requests per shard for a workload of ``total`` requests."""
     return min(max(-(-total // BATCHES_PER_STATUS_CALL), MIN_DEFAULT_SHARD_LINES), MAX_SHARD_LINES)
 
 
 def smaller_shard(lines: int) -> int:
-    """Halve the shard size after expiry; never below ``MIN_RESUBMIT_LINES``, and never larger than it was."""
+    """Return half the shard size, for use after expiry: at least ``MIN_RESUBMIT_LINES``, and never larger than before."""
     return min(lines, max(lines // 2, MIN_RESUBMIT_LINES))
 
 

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from batchkit.store.engine import Store
+from tests.forked import ForkedCommand
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,7 @@ class Command:
 
     def __init__(self, emulator: Emulator, database_url: str, folder: Path) -> None:
         self.emulator = emulator
+        self._started = 0
         self.folder = folder
         self.database_url = database_url
         self.environment = {
@@ -44,8 +46,14 @@ class Command:
             "COLUMNS": "100",
         }
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str) -> ForkedCommand:
         """Start the command and return at once."""
+        self._started += 1
+        printed = self.folder.parent / f"printed-{self.folder.name}" / str(self._started)
+        return ForkedCommand(arguments, self.folder, self.environment, printed)
+
+    def start_anew(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start the command in a process of its own, whose memory holds nothing but what the command needs."""
         return subprocess.Popen(
             [sys.executable, "-m", "batchkit", *arguments],
             cwd=self.folder,
@@ -64,6 +72,7 @@ class Command:
             process.kill()
             out, err = process.communicate()
             raise AssertionError(f"the command did not end:\n{out}\n{err}") from None
+        assert process.returncode is not None
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     def kill_when(self, condition: Callable[[], bool], *arguments: str, timeout_seconds: float = 60) -> None:

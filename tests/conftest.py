@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.util import LRUCache
 
 from batchkit.emulator import Emulator, Scenario
 from batchkit.store import migrate
@@ -37,6 +41,22 @@ sys.dont_write_bytecode = False
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("batchkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("batchkit")
+
+
+def _share_compiled_statements() -> None:
+    """Compile each statement once in this process, and not again for each of the thousands of stores that tests open."""
+    shared: LRUCache[Any, Any] = LRUCache(2_000)
+
+    def use_shared(connection: Connection) -> None:
+        connection.engine._compiled_cache = shared
+
+    event.listen(Engine, "engine_connect", use_shared)
+    # The dialect is a part of each statement's key in the cache, and each engine has one of its own.
+    DefaultDialect.__hash__ = lambda dialect: hash(type(dialect))  # type: ignore[assignment,method-assign]
+    DefaultDialect.__eq__ = lambda dialect, other: type(dialect) is type(other)  # type: ignore[method-assign]
+
+
+_share_compiled_statements()
 
 
 @pytest.fixture(autouse=True)

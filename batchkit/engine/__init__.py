@@ -1,1 +1,1 @@
-"""What drives workloads: the runtime that is composed of the settings, the driver, waits, outages and progress."""
+"""Driving workloads: the runner, the driver, leases, waits, outages and progress."""

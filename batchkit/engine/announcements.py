@@ -1,9 +1,9 @@
-"""Writing events into the outbox, in the transaction that makes them true: finished, failed, regressed, stopped.
+"""Writing events into the outbox, in the transaction that causes them: finished, failed, regressed, stopped.
 
 A report is a JSON object::
 
     version     1; keys may be added under the same version
-    id          names the event; the same event delivered twice has the same id
+    id          identifies the event; an event that is delivered twice has the same id
     kind        finished: every request succeeded; failed: finished, but not every request (or answer of an evaluation) succeeded;
                 regressed: an alarm of an evaluation went off; stopped: work ended because of an outage or a refusal of the account
     at          Unix seconds
@@ -11,13 +11,13 @@ A report is a JSON object::
     run         the name of an evaluation, else null
     requests    total, pending, in_flight, succeeded, failed, cancelled; or null
     failures    the first reasons: code, status_code, count
-    seconds     how long it was worked on; null when that is not known
-    exit_code   the one that a command ends with
-    output      where the results go, or null
+    seconds     how long the workload was worked on; null when unknown
+    exit_code   the exit code of a command for this result
+    output      where the results are written, or null
     reason      why it was stopped, else null
     evaluation  suite, verdict, previous, failed_answers; or null
 
-Neither the key nor a word of a prompt or an answer is in it.
+It holds neither the key nor any text of a prompt or an answer.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ logger = logging.getLogger(__name__)
 VERSION = 1
 _EVENTS = uuid.UUID("6f0d0a52-3c5e-4f0b-9a55-0f3c1b7c2a9e")
 _MOST_REASONS = 5
-#: The recipes of workloads that belong to an evaluation, which has an event of its own.
+#: The recipe kind of workloads that belong to an evaluation, which has its own event.
 _OF_EVALUATION = "evaluate"
 _OUTAGES = (ProviderError, StoreUnavailable, RowsHeld)
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationEnd:
-    """How the run of a suite ended, as its report tells it."""
+    """The end of a suite's run, as its report states it."""
 
     suite: str
     verdict: str
@@ -80,12 +80,12 @@ class Announcer:
         self._unsaved: list[Unsaved] = []
 
     def take_unsaved(self) -> list[Unsaved]:
-        """Take the events that the database could not take."""
+        """Return the events that could not be stored, and forget them."""
         taken, self._unsaved = self._unsaved, []
         return taken
 
     def began(self, workload_id: WorkloadId) -> None:
-        """Take note that this process drives a workload, and whether it is finished already: that is no event then."""
+        """Record that this process drives a workload, and whether it is finished already: then its end is no event."""
         if not self._targets:
             return
         with self._store.read() as connection:
@@ -93,7 +93,7 @@ class Announcer:
             self._driven[workload_id] = _Driven(name, _is_finished(connection, workload_id))
 
     def merged(self, connection: Connection, workload_id: WorkloadId) -> None:
-        """Write the event of a workload if this transaction finishes it. What goes wrong keeps nothing from being committed."""
+        """Write the event of a workload if this transaction finishes it. An error here is logged; the transaction still commits."""
         if not self._targets:
             return
         try:
@@ -106,9 +106,9 @@ class Announcer:
     def ended(
         self, workload_id: WorkloadId, error: BaseException | None, *, is_finished: bool, is_one_pass: bool
     ) -> None:
-        """Write how a drive ended, if that is an event and nobody has written it. Raises nothing.
+        """Write the end of a drive, if it is an event and not written yet. Raises nothing.
 
-        The transactions that finish a workload together may not see each other, so that neither knows that it is the last.
+        Two transactions that finish a workload together may not see each other, so that neither knows that it is the last one.
         """
         driven = self._driven.pop(workload_id, None)
         if not self._targets:
@@ -123,7 +123,7 @@ class Announcer:
             logger.warning("a notification could not be written", exc_info=True)
 
     def concluded(self, connection: Connection, *, run: str, workload: str, at: float, end: EvaluationEnd) -> None:
-        """Write how the run of a suite ended; called in the transaction that declares it finished."""
+        """Write the end of a suite's run, in the transaction that declares it finished."""
         if not self._targets:
             return
         is_regressed = end.verdict == "regressed"
@@ -137,7 +137,7 @@ class Announcer:
         workload = workloads.get(connection, workload_id)
         if _is_of_evaluation(workload.recipe):
             return
-        # Requests that are sent again after the end are in new shards: the next end is another event.
+        # Requests that are resubmitted after the end are in new shards: the next end is another event.
         event_id = _event_id("finished", workload.directory, str(shards.next_number(connection, workload_id)))
         if notifications.exists(connection, event_id):
             return
@@ -149,7 +149,7 @@ class Announcer:
     def _stopped(
         self, workload_id: WorkloadId, driven: _Driven | None, error: BatchkitError, *, is_one_pass: bool
     ) -> None:
-        """Write that work was stopped: once by this process, and of single passes once by all, until something was merged since."""
+        """Write that work was stopped: once per process, or for single passes once in all, until the next merge."""
         now = self._clock()
         by = "" if is_one_pass else self._owner
         try:
@@ -160,7 +160,7 @@ class Announcer:
                     connection, self._stop_report(_stop_id(by, error, *at), error, progress.workload.name, progress)
                 )
         except BatchkitError as trouble:
-            # The database may be what is away.
+            # The outage may be the database's own.
             logger.debug("the event of a stop could not be written: %s", trouble.message)
             name = None if driven is None else driven.name
             report = self._stop_report(_stop_id(self._owner, error, str(workload_id)), error, name, None)
@@ -213,7 +213,7 @@ def _report(
         "workload": workload,
         "run": run,
         "requests": None if progress is None else asdict(progress.counts),
-        # Without the samples, which may quote an answer.
+        # The samples are left out: they may quote an answer.
         "failures": [
             {"code": found.code, "status_code": found.status_code, "count": found.count}
             for found in (() if progress is None else progress.failures[:_MOST_REASONS])
@@ -227,7 +227,7 @@ def _report(
 
 
 def _is_finished(connection: Connection, workload_id: WorkloadId) -> bool:
-    """Whether every request has its final state; two queries that stop at the first row."""
+    """Whether every request has its final state; runs two queries that stop at the first row."""
     return not (
         shards.open_count(connection, workload_id, at_most=1)
         or requests.pending_count(connection, workload_id, at_most=1)

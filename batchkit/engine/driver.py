@@ -1,7 +1,7 @@
 """Driving one workload: the state machine that decides what is done next.
 
-``Drive.next`` returns waves of work, a wait, or that the drive has ended; somebody else does the waves: the plain loop of
-``Runner.process``, or a Prefect flow that runs each wave as a task. Both therefore do the same things in the same order::
+``Drive.next`` returns waves of work, a wait, or the end of the drive. The caller does the waves: the plain loop of
+``Runner.process``, or a Prefect flow that runs each wave as a task. Both do the same things in the same order::
 
     drive = runner.drive(workload_id)
     while not isinstance(action := drive.next(), Done):
@@ -10,7 +10,7 @@
         else:
             drive.report(runner.run_waves(action))
 
-Waves that come together are done at the same time: merging needs the processor and the database, submitting the network.
+Waves of one call are done at the same time: merging needs the processor and the database, submitting the network.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from batchkit.engine.progress import Progress
     from batchkit.models import WorkloadId
 
-#: What a wave came to: its report, or the error that it ended with.
+#: The outcome of a wave: its report, or the error that it ended with.
 Outcome = StepReport | Exception
 
 _UNSENT = (ShardState.PLANNED, ShardState.UPLOADED, ShardState.SUBMITTING)
@@ -38,7 +38,7 @@ _UNSENT = (ShardState.PLANNED, ShardState.UPLOADED, ShardState.SUBMITTING)
 
 @dataclass(frozen=True, slots=True)
 class _PassEnd:
-    """What a pass that left the workload unfinished came to; ``now`` and ``next_at`` are Unix seconds."""
+    """The end of a pass that left the workload unfinished; ``now`` and ``next_at`` are Unix seconds."""
 
     report: StepReport
     progress: Progress
@@ -47,12 +47,12 @@ class _PassEnd:
 
 
 class Drive:
-    """One workload on its way to its end, in passes. One thread at a time may use it.
+    """Drives one workload in passes. One thread at a time may use it.
 
-    It ends ``until`` the workload is finished, or submitted, or after one pass, and before any wait that would last beyond
-    ``stop_at`` (Unix seconds). ``pending`` is shared by the drives of a process. ``begin`` is called before the first pass, again
-    until it has succeeded; what it raises is handled like an error of a pass. ``ended`` is called once: with the last snapshot, or with
-    the error that ended the drive.
+    It ends when the workload is finished or submitted, or after one pass, as ``until`` says, and before any wait that would last
+    beyond ``stop_at`` (Unix seconds). ``pending`` is shared by the drives of a process. ``begin`` is called before the first pass, and
+    again until it succeeds; its errors are handled like errors of a pass. ``ended`` is called once, with the last snapshot or with the
+    error that ended the drive.
     """
 
     def __init__(
@@ -77,9 +77,9 @@ class Drive:
         self._ended: Done | BaseException | None = None
 
     def next(self) -> Waves | Wait | Done:
-        """Decide what is done next: waves, which are answered by ``report``; a wait; or the end.
+        """Return what is done next: waves, whose outcomes the caller passes to ``report``; a wait; or the end.
 
-        Raises what ends the drive, and raises it again when called again: ``SplitUnfinished``, ``AccountRefused`` and ``WrongAddress``
+        Raises the error that ends the drive, also when called again: ``SplitUnfinished``, ``AccountRefused`` and ``WrongAddress``
         at once, ``ProviderUnreachable`` and ``StoreUnavailable`` after an outage of ``outage_seconds``.
         """
         if isinstance(self._ended, BaseException):
@@ -100,7 +100,7 @@ class Drive:
         return action
 
     def report(self, outcomes: Sequence[Outcome]) -> None:
-        """Take what each wave of the last ``next`` came to, in their order, when all have ended. Raises nothing of theirs."""
+        """Take the outcomes of the waves of the last ``next``, in their order, when all have ended. Does not raise their errors."""
         if self._pass is None:
             raise RuntimeError("no waves are under way")
         self._pass.outcomes = outcomes
@@ -109,7 +109,7 @@ class Drive:
         self._ended = ending
         self._pass = None
         if isinstance(ending, Done) and (ending.progress.is_finished or self._until is DriveUntil.ONE_PASS):
-            # An outage that the drive ended in is not over.
+            # When a drive ends during an outage, the outage continues.
             self._pending.note_trouble(self.workload_id, None)
 
     def _next(self) -> Waves | Wait | Done:
@@ -119,7 +119,7 @@ class Drive:
                 return waves
             ended = self._end_of_pass()
         except Exception as error:  # noqa: BLE001 - raised again, unless the next pass may do better
-            # Whatever was or was not committed then: every transition is guarded, so the next pass reads it anew.
+            # Something may have been committed before the error: every transition is guarded, and the next pass reads all again.
             self._pass = None
             return self._wait_after(error)
         return ended if isinstance(ended, Done) else self._wait_for(ended)
@@ -149,7 +149,7 @@ class Drive:
         self._health.after_pass(ended.report, ended.now, wait_seconds=ended.next_at - ended.now)
         trouble, until = self._health.trouble, ended.next_at
         if trouble is not None and trouble.gives_up_at is not None:
-            # Tried once more when the limit is reached, not long after it.
+            # Try once more when the limit is reached, not long after it.
             until = min(until, max(trouble.gives_up_at, ended.now + self._pending.shortest_wait_seconds))
         self._pending.note_trouble(self.workload_id, trouble)
         if self._stop_at is not None and until > self._stop_at:
@@ -157,7 +157,7 @@ class Drive:
         return Wait(until, ended.progress, ended.report.notes, trouble)
 
     def _wait_after(self, error: Exception) -> Wait:
-        """Decide how long to wait after an error; raises it when it ends the drive."""
+        """Return the wait after an error; raises the error when it ends the drive."""
         if self._until is DriveUntil.ONE_PASS:
             raise error
         seconds, notes = self._health.after_error(error)
@@ -174,14 +174,14 @@ class Drive:
 class _Pass:
     """One pass over a workload: the probes, then waves until nothing is pending.
 
-    Once the provider has refused the account, what has ended is still merged, and nothing more is sent.
+    After a refusal of the account ended batches are still merged, but nothing more is sent.
     """
 
     def __init__(self, workload_id: WorkloadId, pending: PendingWork) -> None:
         self._workload_id = workload_id
         self._pending = pending
         self.total = pending.probe(workload_id)
-        #: What the waves of the last ``next`` came to; None before they have ended.
+        #: The outcomes of the waves of the last ``next``; None before they have ended.
         self.outcomes: Sequence[Outcome] | None = None
         self._waves: Waves = ()
         self._submits = pending.submits(workload_id)
@@ -203,7 +203,7 @@ class _Pass:
         if self.total.refused is not None:
             return waves
         if not waves and not self._is_resubmitted:
-            # After the merges, so that requests which they return join the same new shards.
+            # After the merges, so that the requests that they return join the same new shards.
             waves = self._pending.resubmits(self._workload_id)
             self._is_resubmitted = bool(waves)
         return waves + self._submits

@@ -1,4 +1,4 @@
-"""What happens while batchkit works, told to whoever shows it: a terminal, Prefect, notifications."""
+"""Events of the work, for those who show them: a terminal, Prefect, notifications."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class Reader(Protocol):
 
 
 class Observer:
-    """Is told what happens. Every method does nothing, so that a subclass overrides only what it shows.
+    """Receives events. Every method is a no-op, so that a subclass overrides only those that it shows.
 
-    The methods are called by the thread that works; those about different workloads may be called by several threads at the same
-    time. They must return at once.
+    The thread that works calls the methods; several threads may call them at the same time for different workloads. They must
+    return at once.
     """
 
     def note(self, text: str) -> None:
-        """Take a sentence for the user."""
+        """A sentence for the user."""
 
     def counting(self, label: str, total: int | None) -> None:
         """Take note that something is counted from now on, under ``label``; ``total`` is None where it is not known."""
@@ -70,41 +70,41 @@ class Observer:
         """Take note that the user has interrupted the call. What was opened can still be read."""
 
     def began(self, workload: Workload) -> None:
-        """Take note that this process drives a workload from now on."""
+        """This process drives a workload from now on."""
 
     def wave_started(self, wave: Wave) -> None:
-        """Take note that a wave begins."""
+        """A wave begins."""
 
     def wave_ended(self, wave: Wave, outcome: Outcome) -> None:
-        """Take what a wave came to: its report, or the error that it ended with."""
+        """A wave has ended, with its report or with an error."""
 
     def waiting(self, workload_id: WorkloadId, wait: Wait) -> None:
-        """Take note that no work is pending for a workload for a while."""
+        """No work is pending for a workload until ``wait.until``."""
 
     def finished(self, progress: Progress) -> None:
-        """Take the last snapshot of a drive. The workload may be unfinished."""
+        """A drive has ended, with its last snapshot. The workload may be unfinished."""
 
     def failed(self, workload: Workload, error: Exception) -> None:
-        """Take the error that ended a drive."""
+        """A drive has ended with an error."""
 
     def pass_began(self, workloads: Sequence[Workload]) -> None:
-        """Take note that ``serve`` begins a pass over these workloads."""
+        """``serve`` begins a pass over these workloads."""
 
     def pass_ended(self) -> None:
-        """Take note that a pass of ``serve`` has ended; a workload that takes longer continues beside the next one."""
+        """A pass of ``serve`` has ended; a workload that takes longer continues beside the next one."""
 
     def evaluated(self, summary: EvaluationSummary, report: Path | None) -> None:
-        """Take what came of a run of a suite; ``report`` is its page, if there is one."""
+        """A suite's run has ended; ``report`` is its page, if there is one."""
 
 
 class Observers(Observer):
-    """Tells several observers. What one of them raises is logged and keeps nothing from the work or from the others."""
+    """Passes events to several observers. An error of one is logged, and reaches neither the work nor the other observers."""
 
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers
 
     def note(self, text: str) -> None:
-        """Tell each."""
+        """Pass it to each observer."""
         self._tell(lambda observer: observer.note(text))
 
     def counting(self, label: str, total: int | None) -> None:
@@ -140,39 +140,39 @@ class Observers(Observer):
         self._tell(lambda observer: observer.interrupted())
 
     def began(self, workload: Workload) -> None:
-        """Tell each."""
+        """Pass it to each observer."""
         self._tell(lambda observer: observer.began(workload))
 
     def wave_started(self, wave: Wave) -> None:
-        """Tell each."""
+        """Pass it to each observer."""
         self._tell(lambda observer: observer.wave_started(wave))
 
     def wave_ended(self, wave: Wave, outcome: Outcome) -> None:
-        """Tell each."""
+        """Pass it to each observer."""
         self._tell(lambda observer: observer.wave_ended(wave, outcome))
 
     def waiting(self, workload_id: WorkloadId, wait: Wait) -> None:
-        """Tell each."""
+        """Pass it to each observer."""
         self._tell(lambda observer: observer.waiting(workload_id, wait))
 
     def finished(self, progress: Progress) -> None:
-        """Tell each."""
+        """Pass it to each observer."""
         self._tell(lambda observer: observer.finished(progress))
 
     def failed(self, workload: Workload, error: Exception) -> None:
-        """Tell each."""
+        """Pass it to each observer."""
         self._tell(lambda observer: observer.failed(workload, error))
 
     def pass_began(self, workloads: Sequence[Workload]) -> None:
-        """Tell each."""
+        """Pass it to each observer."""
         self._tell(lambda observer: observer.pass_began(workloads))
 
     def pass_ended(self) -> None:
-        """Tell each."""
+        """Pass it to each observer."""
         self._tell(lambda observer: observer.pass_ended())
 
     def evaluated(self, summary: EvaluationSummary, report: Path | None) -> None:
-        """Tell each."""
+        """Pass it to each observer."""
         self._tell(lambda observer: observer.evaluated(summary, report))
 
     def _tell(self, tell: Callable[[Observer], None]) -> None:

@@ -1,4 +1,4 @@
-"""How long something that is away is waited for, measured so that a sleeping machine is not taken for an outage."""
+"""How long an outage is waited for. The time in which the machine slept does not count."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _LONGEST_STORE_WAIT_SECONDS = 30.0
-#: So many passes in a row that bring nothing but an unexpected error end the drive with it.
+#: An unexpected error ends the drive after this many passes in a row without any other result.
 _MOST_FAILED_PASSES = 5
-#: A pass that did any of these has not met a dead provider, whatever else went wrong.
-_SIGNS_OF_LIFE = ("uploaded", "submitted", "adopted", "looked at", "merged")
-#: What lies longer between two tries, beyond the wait that was meant, is a machine asleep or a clock that was set.
+#: A pass with any of these counts has reached the provider, whatever else failed.
+_SIGNS_OF_LIFE = ("uploaded", "submitted", "adopted", "polled", "merged")
+#: A longer time between two tries, beyond the planned wait, means that the machine slept or its clock was set.
 _LONGEST_PASS_SECONDS = 300.0
 
 
 class Outage:
-    """How long something has been away without a break, as far as this machine was awake and its clock ran evenly."""
+    """How long something has been away without a break, counting only the time in which this machine was awake."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -39,14 +39,14 @@ class Outage:
         self._wait_seconds = 0.0
 
     def trouble(self, what: str, now: float, *, limit_seconds: float) -> Trouble:
-        """Describe the outage as it is at ``now`` (Unix seconds), when it has been met at least once."""
+        """Return the outage as it is at ``now`` (Unix seconds); it must have been met at least once."""
         since = now if self.since is None else self.since
         return Trouble(what, since, self.tries, gives_up_at=now + max(limit_seconds - self.seconds, 0.0))
 
     def meet(self, now: float, *, since: float | None = None) -> float:
-        """Note that it is away at ``now`` (Unix seconds); returns for how many seconds it has been.
+        """Record that it is away at ``now`` (Unix seconds); returns for how many seconds it has been.
 
-        ``since`` is when the first call failed, None when only ``now`` is known: calls are tried for a while before a pass ends.
+        ``since`` is when the first call failed, None when unknown: calls are repeated for a while before a pass ends.
         """
         self.tries += 1
         if self._met_at is None:
@@ -58,19 +58,19 @@ class Outage:
         return self.seconds
 
     def wait(self, seconds: float) -> None:
-        """Note how long it will be until the next try."""
+        """Record the wait until the next try."""
         self._wait_seconds = seconds
 
     def end(self) -> None:
-        """Note that it is back."""
+        """Record that it is back."""
         self.seconds, self._met_at, self._wait_seconds = 0.0, None, 0.0
         self.tries, self.since = 0, None
 
 
 class StoreOutage:
-    """Waits for a database that is away: how long until the next try, and when it has been enough.
+    """Decides how long to wait for a database that is away, and when to give up.
 
-    ``clock`` gives Unix seconds; an outage is borne for ``limit_seconds``.
+    ``clock`` returns Unix seconds; an outage is waited for up to ``limit_seconds``.
     """
 
     def __init__(self, clock: Callable[[], float], *, limit_seconds: float, first_wait_seconds: float) -> None:
@@ -81,7 +81,7 @@ class StoreOutage:
         self._outage = Outage()
 
     def wait_seconds(self, error: StoreError) -> float:
-        """Say how long to wait before the next try. Raises an error of the same class when there have been enough."""
+        """Return the wait before the next try, in seconds. Raises an error of the same class after ``limit_seconds``."""
         away_seconds = self._outage.meet(self._clock())
         if away_seconds >= self._limit_seconds:
             raise type(error)(f"{error.message}, for {away_seconds:.0f} s now", hint=error.hint) from error
@@ -91,14 +91,14 @@ class StoreOutage:
         return wait
 
     def trouble(self, error: StoreError) -> Trouble:
-        """Describe the outage now, after ``wait_seconds``."""
+        """Return the outage as it is now; call it after ``wait_seconds``."""
         return self._outage.trouble(error.message, self._clock(), limit_seconds=self._limit_seconds)
 
     def call(self, call: Callable[[], T], *, wait: Callable[[float], object]) -> T:
         """Call until the database is there; ``wait`` sleeps for some seconds between two tries.
 
-        One line in the log says that an outage begins, and one that it has ended. Raises ``StoreUnavailable`` and ``RowsHeld`` when
-        there have been enough tries, ``StoreUnusable`` and what else ``call`` raises at once.
+        Logs one line when an outage begins and one when it ends. Raises ``StoreUnavailable`` and ``RowsHeld`` after
+        ``limit_seconds``, ``StoreUnusable`` and any other error of ``call`` at once.
         """
         is_away = False
         while True:
@@ -121,16 +121,16 @@ class StoreOutage:
             return result
 
     def end(self) -> None:
-        """Note that the database is back."""
+        """Record that the database is back."""
         self._outage.end()
         self._wait_seconds = self._first_wait_seconds
 
 
 class DriveHealth:
-    """What goes wrong in the passes of one drive, how long to wait for the next one, and when it has lasted long enough.
+    """Errors and outages of one drive: how long to wait before the next pass, and when to end the drive.
 
-    ``clock`` gives Unix seconds. An outage of the provider or of the database is waited for up to ``limit_seconds``; an error
-    that nobody expected ends the drive after ``_MOST_FAILED_PASSES`` passes in a row that brought nothing else.
+    ``clock`` returns Unix seconds. An outage of the provider or of the database is waited for up to ``limit_seconds``; an
+    unexpected error ends the drive after ``_MOST_FAILED_PASSES`` passes in a row without any other result.
     """
 
     def __init__(self, clock: Callable[[], float], *, limit_seconds: float, first_wait_seconds: float) -> None:
@@ -140,11 +140,11 @@ class DriveHealth:
         self._provider_away = Outage()
         self._failed_passes = 0
         self._outage = ""
-        #: What keeps the drive from its work now.
+        #: The outage that stops the drive now.
         self.trouble: Trouble | None = None
 
     def after_error(self, error: Exception) -> tuple[float, tuple[str, ...]]:
-        """Decide after a pass that ended in an error: returns the seconds to wait, and notes. Raises it when it ends the drive."""
+        """Return the seconds to wait after a pass that ended in an error, and notes. Raises the error when it ends the drive."""
         if isinstance(error, StoreUnavailable | RowsHeld):
             wait = self._store.wait_seconds(error)
             self.trouble = self._store.trouble(error)
@@ -157,9 +157,9 @@ class DriveHealth:
         return wait, (f"unexpected error ({type(error).__name__}: {error}); tried again in {wait:.0f} s",)
 
     def after_pass(self, report: StepReport, now: float, *, wait_seconds: float) -> None:
-        """Take note of a pass that ended at ``now``, and of the wait until the next one.
+        """Record a pass that ended at ``now``, and the wait until the next one.
 
-        Raises the error that keeps the drive from its last shards, and ``ProviderUnreachable`` after an outage of ``limit_seconds``.
+        Raises an error that several passes in a row met on a shard, and ``ProviderUnreachable`` after an outage of ``limit_seconds``.
         """
         self._store.end()
         self.trouble = None

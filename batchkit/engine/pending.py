@@ -1,4 +1,4 @@
-"""Finding what is pending: the probes of a pass, the waves that can be taken, and when something is pending next.
+"""Finding pending work: the probes of a pass, the waves that can be taken, and when work is pending next.
 
 One ``PendingWork`` serves all drives of a process: it remembers how often each workload is polled.
 """
@@ -18,7 +18,7 @@ from batchkit.models import ShardId, ShardState, WorkloadId
 from batchkit.steps import cancel, clocks, merge, poll, resubmit, settle, submit
 from batchkit.steps.context import StepReport
 from batchkit.steps.isolation import report_held
-from batchkit.store import shards, workloads
+from batchkit.store import shard_leases, shards, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,26 +29,26 @@ if TYPE_CHECKING:
 
 _SHORTEST_WAIT_SECONDS = 1.0
 _POLL_BACKOFF = 1.5
-#: A provider that is away is asked at least so often, however rarely its batches are polled.
+#: The longest pause between two polls while the provider is away.
 _LONGEST_OUTAGE_PAUSE_SECONDS = 60.0
 _CHECK_WAITS_SECONDS = 300.0
-#: How long a pass waits for the list of batches to be read, before it goes to its other work.
+#: How long a pass waits for the scan of the list of batches before it does its other work.
 _SETTLE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class _WaveSize:
-    """How many shards a wave takes: one in ``_WAVE_SHARE`` of those that are pending, within these bounds."""
+    """The bounds of a wave's size; within them it takes one in ``_WAVE_SHARE`` of the pending shards."""
 
     least: int
     most: int
 
 
 _UNSENT = (ShardState.PLANNED, ShardState.UPLOADED)
-#: Shards uploaded and created, and shards merged, in one wave.
+#: The sizes of waves that upload and create batches, and of waves that merge.
 _SUBMIT_WAVE = _WaveSize(least=16, most=64)
 _MERGE_WAVE = _WaveSize(least=2, most=50)
-#: What one wave leaves is there for the processes beside it; near the end waves get small, so that all end together.
+#: A wave leaves shards for other processes; near the end waves get small, so that all processes end together.
 _WAVE_SHARE = 4
 
 
@@ -73,9 +73,9 @@ class Pacing:
 
 
 class PendingWork:
-    """Finds the pending work of workloads, any number of them; each may be asked for in a thread of its own.
+    """Finds the pending work of any number of workloads, each in a thread of its own.
 
-    ``parallel_waves`` is how many waves of merging are taken together. ``begin`` starts a call in a thread that the process
+    ``parallel_waves`` is how many merge waves are taken together. ``begin`` starts a call in a thread that the process
     need not wait for.
     """
 
@@ -100,7 +100,7 @@ class PendingWork:
 
     @property
     def clock(self) -> Callable[[], float]:
-        """Gives Unix seconds."""
+        """The clock; it returns Unix seconds."""
         return self._context.clock
 
     @property
@@ -109,20 +109,20 @@ class PendingWork:
         return self._pacing.shortest_wait_seconds
 
     def note_trouble(self, workload_id: WorkloadId, trouble: Trouble | None) -> None:
-        """Remember what the passes over a workload met; None when nothing is in their way, or the drive has ended."""
+        """Remember the outage that the passes over a workload met; None when there is none, or the drive has ended."""
         if trouble is None:
             self._troubles.pop(workload_id, None)
         else:
             self._troubles[workload_id] = trouble
 
     def trouble(self, workload_id: WorkloadId) -> Trouble | None:
-        """Return what keeps the work on a workload from going on now; None when nothing does. May be called in any thread."""
+        """Return the outage that stops the work on a workload now; None without one. May be called in any thread."""
         of_passes, of_calls = self._troubles.get(workload_id), self._context.provider.trouble()
         if of_calls is None:
             return of_passes
         if of_passes is None:
             return replace(of_calls, gives_up_at=of_calls.since + self._pacing.outage_seconds)
-        # One outage with one count: that of the calls, of which a pass makes several; the passes know better when it is given up.
+        # One outage with one count: the number of failed calls, of which a pass makes several. The passes know when it is given up.
         return replace(of_calls, since=min(of_calls.since, of_passes.since), gives_up_at=of_passes.gives_up_at)
 
     def run_wave(self, wave: Wave) -> StepReport:
@@ -138,7 +138,7 @@ class PendingWork:
                 assert_never(never)
 
     def new_health(self) -> DriveHealth:
-        """Make what one drive remembers of its errors and outages."""
+        """Return a new record of one drive's errors and outages."""
         return DriveHealth(
             self._context.clock,
             limit_seconds=self._pacing.outage_seconds,
@@ -146,47 +146,47 @@ class PendingWork:
         )
 
     def progress(self, workload_id: WorkloadId) -> Progress:
-        """Read where a workload stands."""
+        """Read a snapshot of a workload."""
         with self._context.store.read() as connection:
             return read_progress(connection, workloads.get(connection, workload_id), now=self._context.clock())
 
     def probe(self, workload_id: WorkloadId) -> StepReport:
-        """Do what begins a pass: settle, cancel, poll, and before the first upload ask whether a batch API answers."""
+        """Begin a pass: settle, cancel, poll, and before the first upload check that a batch API answers."""
         total = StepReport({})
         for step in (self._end_impossible_waits, self._settle, self._cancel, self._poll, self._check_provider):
             total += self._unless_held(step, workload_id)
         return total
 
     def probe_between_submits(self, workload_id: WorkloadId) -> StepReport:
-        """Cancel and poll between two waves of submitting: to submit everything may take hours, in which batches end."""
+        """Cancel and poll between two submit waves: submitting everything may take hours, in which batches end."""
         return self._unless_held(self._cancel, workload_id) + self._unless_held(self._poll, workload_id)
 
     def merges(self, workload_id: WorkloadId) -> Waves:
-        """Take shards that have ended, for as many waves as may be done at the same time."""
+        """Take ended shards, for as many waves as may run at the same time."""
         ids = self._claim(workload_id, (ShardState.ENDED,), _MERGE_WAVE, waves=self._parallel_waves)
         parts = (ids[start :: self._parallel_waves] for start in range(self._parallel_waves))
         return tuple(Wave(WaveKind.MERGE, workload_id, part) for part in parts if part)
 
     def submits(self, workload_id: WorkloadId) -> Waves:
-        """Take shards that have no batch yet, for one wave: it does several transfers at a time by itself."""
+        """Take shards without a batch, for one wave: a submit wave does several transfers at a time."""
         ids = self._claim(workload_id, _UNSENT, _SUBMIT_WAVE) if self._is_checked else ()
         return (Wave(WaveKind.SUBMIT, workload_id, ids),) if ids else ()
 
     def resubmits(self, workload_id: WorkloadId) -> Waves:
-        """Return the wave that cuts new shards, when requests are pending for it."""
+        """Return the wave that cuts new shards, if requests are pending for it."""
         return (Wave(WaveKind.RESUBMIT, workload_id),) if resubmit.is_due(self._context, workload_id) else ()
 
     def passed_over(self, workload_id: WorkloadId) -> StepReport:
-        """Report who holds shards that are still pending although a pass has taken all that could be taken."""
-        # Those that are being settled beside the pass are ours.
+        """Report who holds shards that are still pending after a pass has taken all that it could take."""
+        # The shards that are being settled in another thread are ours.
         states = (ShardState.ENDED, *_UNSENT, *(() if workload_id in self._settling else (ShardState.SUBMITTING,)))
         with self._context.store.read() as connection:
             owner, now = self._context.owner, self._context.clock()
-            due = shards.count_claimable(connection, workload_id, states, owner=owner, now=now, at_most=1)
+            due = shard_leases.count_claimable(connection, workload_id, states, owner=owner, now=now, at_most=1)
         return report_held(self._context) if due else StepReport({})
 
     def _unless_held(self, step: Callable[[WorkloadId], StepReport], workload_id: WorkloadId) -> StepReport:
-        """Do a step of the pass; rows that somebody holds keep the pass from this step, not from the others."""
+        """Do a step of the pass; rows that somebody else holds skip this step only."""
         try:
             return step(workload_id)
         except RowsHeld as error:
@@ -196,7 +196,7 @@ class PendingWork:
         return cancel.cancel(self._context, workload_id)
 
     def _settle(self, workload_id: WorkloadId) -> StepReport:
-        """Settle lost creations in a thread of its own: to read a long list must not keep the pass from its other work."""
+        """Settle lost creations in a thread of its own: the scan of a long list must not delay the other work."""
         known = self._settling.pop(workload_id, None)
         if known is None:
             with self._context.store.read() as connection:
@@ -210,7 +210,7 @@ class PendingWork:
         return StepReport({})
 
     def _check_provider(self, workload_id: WorkloadId) -> StepReport:
-        """Ask, before the first upload of this process, whether a batch API answers there that takes this account.
+        """Check, before the first upload of this process, that a batch API answers and takes this account.
 
         Raises ``WrongAddress`` and ``AccountRefused``.
         """
@@ -229,7 +229,7 @@ class PendingWork:
         return StepReport({}, () if warning is None else (warning,))
 
     def _end_impossible_waits(self, workload_id: WorkloadId) -> StepReport:
-        """End waits that a wrong clock wrote: at first, every few minutes, and when this machine's clock is set back."""
+        """End waits that a wrong clock wrote: in the first pass, every few minutes, and when this machine's clock was set back."""
         now = self._context.clock()
         seen_at = self._seen_at.get(workload_id, now)
         was_set_back = now < seen_at - clocks.SET_BACK_SECONDS
@@ -247,10 +247,10 @@ class PendingWork:
         with self._context.store.write() as connection:
             now = self._context.clock()
             enough = _WAVE_SHARE * waves * size.most
-            due = shards.count_claimable(connection, workload_id, states, owner=owner, now=now, at_most=enough)
+            due = shard_leases.count_claimable(connection, workload_id, states, owner=owner, now=now, at_most=enough)
             limit = waves * min(max(-(-due // (_WAVE_SHARE * waves)), size.least), size.most)
             for state in states if due else ():
-                claimed = shards.claim(
+                claimed = shard_leases.claim(
                     connection,
                     workload_id,
                     state,
@@ -263,12 +263,12 @@ class PendingWork:
         return tuple(taken)
 
     def _poll(self, workload_id: WorkloadId) -> StepReport:
-        """Poll when it is time; the wait grows while no status changes, and with the calls that one poll takes.
+        """Poll when it is time; the wait grows while no status changes, and with the number of calls that one poll takes.
 
-        Of thousands of batches some status has always changed: without the latter they would be asked for without a pause.
+        Of thousands of batches some status has always changed: without the second rule they would be polled without a pause.
         """
         pace = self._paces.get(workload_id)
-        # A time before the wait began means that the clock was set back.
+        # A time before the start of the wait means that the clock was set back.
         if pace is not None and pace.due_at - pace.interval_seconds <= self._context.clock() < pace.due_at:
             return StepReport({})
         report = poll.poll(self._context, workload_id)
@@ -283,7 +283,7 @@ class PendingWork:
         return report
 
     def poll_soon(self, workload_id: WorkloadId) -> None:
-        """Poll new batches soon, however long the wait for the old ones has grown."""
+        """Poll new batches soon, however long the wait between polls has grown."""
         shortest = self._pacing.poll_interval_seconds
         pace = self._paces.get(workload_id)
         due_at = self._context.clock() + shortest

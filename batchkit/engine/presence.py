@@ -1,7 +1,8 @@
-"""Who works on what: a process that drives workloads says so in the store, and why it stopped.
+"""Who works on what: a process that drives workloads records that in the store, and why it stopped.
 
-One row of ``runners`` for the process, written when it begins, and then by a thread when trouble begins or ends, and every half minute, so
-that the work never waits for it; it is removed at an orderly end. A workload's own row is written only when a command begins or stops.
+A process has one row in ``runners``. It is written when the first drive begins, and then by a thread every half minute and when an outage
+begins or ends, so that the work never waits for it; an orderly end removes it. A workload's own row is written only when a command
+begins or stops.
 """
 
 from __future__ import annotations
@@ -29,18 +30,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _WRITE_SECONDS = 30.0
-#: That trouble begins or ends is written at once: it is asked for so often, which costs nothing.
+#: The begin or end of an outage is written at once: this is how often it is checked, in memory.
 _TROUBLE_SECONDS = 1.0
-#: Rows of processes of other machines that died are kept this long, to tell of them.
+#: Rows of processes of other machines that died are kept this long, so that the status can show them.
 _KEEP_SECONDS = 7 * 86_400.0
 _CLOSE_SECONDS = 2.0
-#: What drives every open workload by itself, in passes.
+#: The verb that drives every open workload, in passes.
 SERVE = "serve"
 CANCEL = "cancel"
 
 
 class Presence:
-    """What one process says of itself. ``trouble`` gives what keeps the work on a workload from going on now."""
+    """The record of one process. ``trouble`` returns the outage that stops the work on a workload now."""
 
     def __init__(
         self,
@@ -65,23 +66,22 @@ class Presence:
         self._is_written = False
 
     def began(self, workload_id: WorkloadId, *, is_one_pass: bool) -> None:
-        """Note that this process drives a workload from now on.
+        """Record that this process drives a workload from now on.
 
-        A single pass is over in a moment: nothing is written of it, except that the workload is not stopped any more, and by
-        ``serve``, which passes again.
+        A single pass is short: it only clears the workload's stop. ``serve``, which makes many passes, is recorded.
         """
         with self._store.read() as connection:
             was_stopped = workloads.get(connection, workload_id).stopped_at is not None
         if was_stopped or not is_one_pass:
             with self._store.write() as connection:
-                # Whoever holds the row is not waited for: with a process at work that is newer nobody takes it for stopped.
+                # A locked row is not waited for: the row of this process is newer than the stop, which then does not count.
                 if was_stopped and workloads.is_unheld(connection, workload_id):
                     workloads.set_values(connection, workload_id, stopped_at=None, stopped_reason=None)
                 if not is_one_pass:
                     now = self._clock()
                     work_time.drive_began(connection, workload_id, at=now, by=f"{self._verb} on {self._host}")
                     if self._thread is None:
-                        # At once: the thread may come to it late, and until then nobody would seem to work on it.
+                        # Written here: the thread may start late, and until then nobody would seem to work on the workload.
                         runners.put(connection, RunnerRow(self._owner, self._verb, self._host, workload_id, now))
                         self._is_written = True
         if is_one_pass and self._verb != SERVE:
@@ -94,9 +94,9 @@ class Presence:
         self._wake.set()
 
     def stopped(self, workload_id: WorkloadId, reason: str, *, is_finished: bool, is_one_pass: bool) -> None:
-        """Note that it no longer drives the workload, and why; a database that is away is not waited for.
+        """Record that this process no longer drives the workload, and why; a database that is away is not waited for.
 
-        After a single pass that is told only of ``cancel``, which leaves the batches to the provider.
+        A single pass records it only for ``cancel``, which leaves the batches to the provider.
         """
         with self._lock:
             was_driven = workload_id in self._driven
@@ -114,13 +114,13 @@ class Presence:
         self._wake.set()
 
     def close(self, reason: str) -> None:
-        """Stop what is still driven, for ``reason``, and remove the row."""
+        """Record the stop of all workloads that are still driven, with ``reason``, and remove the row."""
         for workload_id in list(self._driven):
             self.stopped(workload_id, reason, is_finished=False, is_one_pass=False)
         self._closing.set()
         self._wake.set()
         if self._thread is not None:
-            # Not forever: a database that is away may hold it up, and the row is then found to be old.
+            # With a limit: a database that is away may block the thread; the row then becomes old and counts as dead.
             self._thread.join(_CLOSE_SECONDS)
         if self._is_written:
             with suppress(BatchkitError), self._store.write() as connection:
@@ -140,14 +140,14 @@ class Presence:
                 self._wake.wait(_WRITE_SECONDS)
 
     def _wait(self, stage: tuple[bool, bool]) -> None:
-        """Wait until the row is to be written again: for half a minute, until the stage of trouble changes, or until it is woken."""
+        """Wait half a minute, or until an outage begins or ends, or until woken."""
         until = time.monotonic() + _WRITE_SECONDS
         while time.monotonic() < until and not self._wake.wait(_TROUBLE_SECONDS):
             if self._stage_of_trouble() != stage:
                 return
 
     def _stage_of_trouble(self) -> tuple[bool, bool]:
-        """Return whether something is away, and whether it is known when that is given up."""
+        """Return whether there is an outage, and whether it is known when it is given up."""
         trouble = self._current_trouble()
         return trouble is not None, trouble is not None and trouble.gives_up_at is not None
 

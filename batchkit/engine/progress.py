@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from batchkit.errors import SplitUnfinished
-from batchkit.leases import described, is_certainly_dead
+from batchkit.leases import is_certainly_dead
 from batchkit.models import ShardState, Usage
 from batchkit.store import batches, requests, runners, shards, waits, work_time, workloads
 from batchkit.store.shards import Resubmitted
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from batchkit.models import Batch, FailureReason, RequestCountsByState, Workload, WorkloadId
+    from batchkit.models import Batch, FailureReason, RequestCountsByState, Workload
     from batchkit.store.runners import RunnerRow
     from batchkit.store.waits import OpenShards, Refusal
 
@@ -28,7 +27,7 @@ _NOTHING_RESUBMITTED = Resubmitted(0, 0)
 class WorkloadState(StrEnum):
     """The workload's state: derived from its requests, stored nowhere.
 
-    ``INTERRUPTED``: whoever was splitting its input ended before that was done; nothing was sent.
+    ``INTERRUPTED``: the process that split its input ended before the split was whole; nothing was sent.
     """
 
     SPLITTING = "splitting"
@@ -40,18 +39,17 @@ class WorkloadState(StrEnum):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Progress:
-    """A workload at one moment.
+    """A workload at one moment. Times are Unix seconds.
 
-    ``remote_done`` counts requests that the provider says it has answered in batches that have not ended; ``batches`` counts
-    open batches by the provider's status; ``expired_attempts`` attempts that came back unexecuted; their requests were or will be sent again.
+    ``remote_done`` counts requests that the provider reports as done in batches that have not ended; ``batches`` counts open
+    batches by the provider's status; ``expired_attempts`` counts attempts that expired unexecuted, whose requests were or will be
+    resubmitted. ``attention`` lists batches with problems.
 
-    ``attention`` lists batches with problems. Times are Unix seconds.
-
-    ``open_work`` has the figures of what is waited for, by the state of the shards, ``refusal`` why some are turned away.
+    ``open_work`` has figures of the open shards by state, ``refusal`` why the provider refuses some of them.
     ``resubmit_at`` is when pending requests will be cut into shards, None when none are pending. ``runners`` are the processes
-    that work on it, the one that drives it alone first; ``lost_runner`` is the last one that died without a word.
-    ``worked_seconds`` is in how many seconds a command drove it or a batch ran, read for finished workloads; else None.
-    ``resubmitted`` counts the requests of the shards that were cut for what returned, read while some of them wait.
+    that work on the workload, the one that drives it alone first; ``lost_runner`` is the last one that died.
+    ``worked_seconds`` is for how many seconds a command drove it or a batch ran; None unless it is finished.
+    ``resubmitted`` counts the requests of resubmitted shards; it is read only while some requests wait to be sent again.
     """
 
     workload: Workload
@@ -89,12 +87,12 @@ class Progress:
 
     @property
     def not_sent(self) -> int:
-        """Requests in shards for which no batch was asked for yet."""
+        """Requests in shards without a batch, whose creation was not begun."""
         return sum(self.open_work[state].requests for state in UNSENT_STATES if state in self.open_work)
 
     @property
     def never_sent(self) -> int:
-        """Requests of ``not_sent`` that were in no batch before."""
+        """Requests of ``not_sent`` that were never in a batch."""
         return max(self.not_sent - self.resubmitted.unsent, 0)
 
     @property
@@ -104,7 +102,7 @@ class Progress:
 
     @property
     def unanswered(self) -> int:
-        """Requests of ended batches, not merged yet, that the provider does not count as answered."""
+        """Requests of ended batches that are not merged yet, without an answer by the provider's counts."""
         ended = self.open_work.get(ShardState.ENDED)
         if ended is None:
             return 0
@@ -112,23 +110,23 @@ class Progress:
 
     @property
     def in_flight(self) -> int:
-        """Requests of batches that have not ended, or are being created, and have no answer yet."""
+        """Requests without an answer in batches that run or are being created."""
         return self.counts.in_flight - self.not_sent - self.not_fetched - self.unanswered
 
     @property
     def fetched(self) -> int:
-        """Requests whose result is here, be it an answer or an error."""
+        """Requests whose result is stored here, an answer or an error."""
         return self.counts.succeeded + self.counts.failed
 
     @property
     def not_fetched(self) -> int:
-        """Requests that the provider says it has answered, and whose answers are not here."""
+        """Requests that the provider reports as done, and whose results are not stored here yet."""
         ended = self.open_work.get(ShardState.ENDED)
         return min(self.remote_done + (0 if ended is None else ended.done), self.counts.in_flight - self.not_sent)
 
     @property
     def answered(self) -> int:
-        """Requests that have their answer or error, here or at the provider."""
+        """Requests that have an answer or an error, here or at the provider."""
         return self.fetched + self.not_fetched
 
     @property
@@ -142,9 +140,9 @@ class Progress:
         return self.is_finished and self.counts.succeeded == self.counts.total
 
 
-#: Shards in these states have no batch, and nobody has asked for one.
+#: Shards in these states have no batch, and its creation was not begun.
 UNSENT_STATES = (ShardState.PLANNED, ShardState.UPLOADED)
-#: A process that has not been seen for so long, although it writes every 30 s, does not work any more.
+#: A process writes its row every 30 s; after this long without a write it counts as dead.
 UNSEEN_SECONDS = 120.0
 _ATTENTION_LIMIT = 50
 _LINGER_SECONDS = 300.0
@@ -167,7 +165,7 @@ def read_progress(
     last_merged_at = max(merges, default=None)
     resubmit_at = requests.next_resubmit_due(connection, workload.id) if counts.pending else None
     if resubmit_at is not None and open_work and counts.pending < workload.shard_lines:
-        # As ``steps.resubmit.next_due``: few requests wait for others, so that they share a shard.
+        # As in ``steps.resubmit.next_due``: a few requests wait for further ones, so that they share a shard.
         resubmit_at = max(resubmit_at, (last_merged_at or 0.0) + linger_seconds)
     alive, lost = _runners(connection, workload, now)
     state = _state(connection, workload, counts, now=now)
@@ -183,8 +181,8 @@ def read_progress(
         state=state,
         counts=counts,
         shards={state: totals[state].shards for state in ShardState if state in totals},
-        batches={status: count for status, count, _ in open_batches},
-        remote_done=sum(done for _, _, done in open_batches),
+        batches={found.status: found.batches for found in open_batches},
+        remote_done=sum(found.done for found in open_batches),
         failures=tuple(workloads.failure_reasons(connection, workload.id)),
         usage=Usage(prompt_tokens, completion_tokens, prompt_tokens + completion_tokens),
         expired_attempts=expired,
@@ -202,31 +200,11 @@ def read_progress(
 
 
 def _runners(connection: Connection, workload: Workload, now: float) -> tuple[tuple[RunnerRow, ...], RunnerRow | None]:
-    """Read who works on a workload, and who died at it since the last orderly stop."""
+    """Read who works on a workload, and who died while working on it since the last orderly stop."""
     rows = runners.of_workload(connection, workload.id, seen_after=workload.stopped_at or 0.0)
     alive = tuple(row for row in rows if row.seen_at > now - UNSEEN_SECONDS and not is_certainly_dead(row.owner))
     lost = [row for row in rows if row not in alive and row.workload_id == workload.id]
     return alive, max(lost, key=lambda row: row.seen_at, default=None)
-
-
-def check_split(connection: Connection, workload_id: WorkloadId, *, now: float) -> None:
-    """See that the workload's input is split whole at ``now`` (Unix seconds).
-
-    Raises ``SplitUnfinished``, which says who is splitting it or that its split was interrupted, and ``UnknownWorkload``.
-    """
-    name = workloads.get(connection, workload_id).name
-    status = workloads.split_status(connection, workload_id, now=now)
-    if status.is_whole:
-        return
-    if status.owner is not None and not is_certainly_dead(status.owner):
-        raise SplitUnfinished(
-            f"workload {name!r} is being split by {described(status.owner)}; nothing of it is sent before it is split whole",
-            hint="wait for that command, or stop it",
-        )
-    raise SplitUnfinished(
-        f"workload {name!r}: its split was interrupted, and nothing of it was sent",
-        hint=f"run the same `run` command again, which begins the split anew, or remove it with `batchkit clean {name}`",
-    )
 
 
 def _state(connection: Connection, workload: Workload, counts: RequestCountsByState, *, now: float) -> WorkloadState:

@@ -1,6 +1,6 @@
-"""Sentences and figures about where a workload stands: for terminals, logs, JSON, reports and Prefect alike. Pure functions.
+"""Sentences and figures about a workload's state, for terminals, logs, JSON, reports and Prefect. Pure functions.
 
-What is waited for, in the order in which it is told; the first line is *the* wait:
+The waits of a workload, in the order in which they are shown; the first one is the main wait:
 
 ==============  =================================================================  ====================  =====================
 state           text                                                               since                 until
@@ -19,9 +19,9 @@ download        3 ended batches to be downloaded (2,990 answers)                
 again           120 requests to be sent again                                      unknown               not before
 ==============  =================================================================  ====================  =====================
 
-*Answered* requests have an answer or an error, here or at the provider; *downloaded* ones have it here; *not sent* ones were
-never sent, those *to send again* were and are in no batch now. *Unanswered in ended batches* are requests of a batch that has ended and
-is not merged yet, without an answer that the provider counts. A cancelled request is none of these.
+*Answered* requests have an answer or an error, here or at the provider; *downloaded* ones have it here. *Not sent* requests were
+never sent; requests *to send again* were sent and are in no batch now. *Unanswered in ended batches* are requests without an answer
+by the provider's counts, in a batch that has ended and is not merged yet. A cancelled request is none of these.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ if TYPE_CHECKING:
     from batchkit.models import Trouble
     from batchkit.store.runners import RunnerRow
 
-#: A creation takes seconds; without an answer after so many it is looked for.
+#: A creation takes seconds; after this many without an answer the batch is searched for in the list.
 _CREATION_SECONDS = 60.0
 _REFUSAL_CHARS = 200
-#: What another process wrote down is told with its age when it is older.
+#: What another process stored is shown with its age when it is older than this.
 _FRESH_SECONDS = 5.0
 _TROUBLE = re.compile(r"; tried [\d,]+ times?$")
 
@@ -72,10 +72,10 @@ _STAND_ALONE = frozenset({WaitKind.OUTAGE, WaitKind.SPLITTING})
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """One thing that is waited for: a phrase without a full stop, and two times in Unix seconds, None when unknown.
+    """One wait: a phrase without a full stop, and two times in Unix seconds, None when unknown.
 
-    ``until`` is the latest end, but for what ``is_not_before`` it is the earliest. ``count`` is of requests or batches, as the
-    phrase has it.
+    ``until`` is the latest end, or the earliest one if ``is_not_before``. ``count`` counts the requests or batches that the phrase
+    names.
     """
 
     kind: WaitKind
@@ -90,7 +90,7 @@ class Waiting:
         return self.kind in {WaitKind.REFUSED, WaitKind.AGAIN}
 
     def line(self, now: float, *, utc: bool = False) -> str:
-        """Write the phrase with its times: ``12 batches at the provider, since 13:05, at the latest until Tue 13:05``."""
+        """Return the phrase with its times: ``12 batches at the provider, since 13:05, at the latest until Tue 13:05``."""
         parts = [self.text]
         if self.since is not None:
             parts.append(f"since {formatting.when(self.since, now, utc=utc)}")
@@ -99,7 +99,7 @@ class Waiting:
         return ", ".join(parts)
 
     def sentence(self, now: float, *, utc: bool = False) -> str:
-        """Write the line so that it can stand by itself: ``waiting for 12 batches at the provider, since 13:05``."""
+        """Return the line as a full clause: ``waiting for 12 batches at the provider, since 13:05``."""
         line = self.line(now, utc=utc)
         return line if self.kind in _STAND_ALONE else f"waiting for {line}"
 
@@ -113,7 +113,7 @@ class Waiting:
 
 
 def answered_line(progress: Progress) -> str:
-    """Write how many requests have an answer, and how many of these are here."""
+    """Return how many requests have an answer, and how many of these are downloaded."""
     counts = progress.counts
     if not progress.is_split:
         return f"{formatting.counted(counts.in_flight, 'request')} split so far, 0 sent"
@@ -123,7 +123,7 @@ def answered_line(progress: Progress) -> str:
 
 
 def rest_parts(progress: Progress) -> list[str]:
-    """Write the counts that ``answered_line`` leaves out, those that are not zero."""
+    """Return the counts that ``answered_line`` leaves out, except zeros."""
     counts = progress.counts
     if not progress.is_split:
         return []
@@ -139,7 +139,7 @@ def rest_parts(progress: Progress) -> list[str]:
 
 
 def expired_words(progress: Progress) -> str:
-    """Write how many attempts expired without an answer, and what became of their requests."""
+    """Return how many attempts expired without an answer, and what became of their requests."""
     expired = f"{formatting.counted(progress.expired_attempts, 'attempt')} expired without an answer"
     if progress.workload.cancel_requested_at is not None:
         return expired
@@ -148,12 +148,12 @@ def expired_words(progress: Progress) -> str:
         return f"{expired}; the requests were sent again"
     if not progress.resubmitted.sent:
         return f"{expired}; the requests wait to be sent again"
-    # What waits may have another cause than its expiry.
+    # A waiting request may wait for another reason than its expiry.
     return f"{expired}; the requests were sent again, except for at most {waiting:,} that wait for it"
 
 
 def answered_percent(progress: Progress) -> float:
-    """Give the share of the requests that have an answer, 0 to 100; below 100 until the workload is finished, then 100."""
+    """Return the percentage of requests with an answer, 0 to 100; below 100 until the workload is finished."""
     if progress.is_finished:
         return 100.0
     total = progress.counts.total
@@ -161,19 +161,19 @@ def answered_percent(progress: Progress) -> float:
 
 
 def trouble_text(trouble: Trouble) -> str:
-    """Write what is away and how often it was tried."""
+    """Return what is away and how often it was tried."""
     return f"{trouble.what}; tried {formatting.counted(trouble.tries, 'time')}"
 
 
 def outage(trouble: Trouble) -> Waiting:
-    """Make the wait for the end of an outage."""
+    """Return the wait for the end of an outage."""
     return Waiting(WaitKind.OUTAGE, trouble_text(trouble), trouble.since, trouble.gives_up_at)
 
 
 def waits(progress: Progress, trouble: Trouble | None = None) -> list[Waiting]:
-    """List what a workload waits for, the first thing first; nothing for a finished one.
+    """Return the waits of a workload, the main one first; none for a finished one.
 
-    ``trouble`` is what this process knows; without it, what other processes wrote about theirs.
+    ``trouble`` is the outage that this process knows; without it, outages that other processes stored are used.
     """
     if progress.is_finished:
         return []
@@ -184,7 +184,7 @@ def waits(progress: Progress, trouble: Trouble | None = None) -> list[Waiting]:
 
 
 def workers(progress: Progress, now: float) -> str:
-    """Write who works on a workload, or since when and why nobody does; empty for a finished one."""
+    """Return who works on a workload, or since when and why nobody does; empty for a finished one."""
     workload = progress.workload
     if progress.is_finished:
         return ""
@@ -202,14 +202,14 @@ def workers(progress: Progress, now: float) -> str:
         return f"nobody: stopped {formatting.duration(now - workload.stopped_at)} ago: {reason}"
     if progress.state is WorkloadState.SPLITTING and workload.lease_owner is not None:
         return formatting.printable(described(workload.lease_owner))
-    # Between its split and its first pass nothing tells of a command.
+    # Between the split and the first pass no row shows a command.
     return "nobody, unless a command is just starting"
 
 
 def known_at(progress: Progress) -> float | None:
-    """Return when the provider last told something new of the batches of a workload, in Unix seconds, when it is not asked now.
+    """Return when the batches of a workload last changed as far as known, in Unix seconds, if nobody polls them now.
 
-    None while somebody works on it and reaches the provider, and where nothing is at the provider: the figures are then those of now.
+    None while a process works on it and reaches the provider, and when nothing is at the provider: the figures are then current.
     """
     is_asked = bool(progress.runners) and not _troubles_of_runners(progress)
     if progress.is_finished or is_asked or ShardState.SUBMITTED not in progress.open_work:
@@ -219,13 +219,13 @@ def known_at(progress: Progress) -> float | None:
 
 
 def known_words(progress: Progress, *, utc: bool = False) -> str:
-    """Write of when the figures are, where they are not those of now; else nothing."""
+    """Return how old the figures are if they are not current, else an empty text."""
     at = known_at(progress)
     return "" if at is None else f"last news from the provider at {formatting.when(at, progress.read_at, utc=utc)}"
 
 
 def runner_name(row: RunnerRow) -> str:
-    """Write which process a row is: ``watch on HOST (process 42)``."""
+    """Return the name of a row's process: ``watch on HOST (process 42)``."""
     pid = "" if row.pid is None else f" (process {row.pid})"
     return formatting.printable(f"{row.verb} on {row.host}{pid}")
 
@@ -279,7 +279,11 @@ def _unsent(progress: Progress) -> Iterator[Waiting]:
         why, since, times = "", None, 1
         if progress.refusal is not None:
             since, times = progress.refusal.since, progress.refusal.times
-            why = f": {formatting.printable(progress.refusal.words, _REFUSAL_CHARS)}" if progress.refusal.words else ""
+            why = (
+                f": {formatting.printable(progress.refusal.message, _REFUSAL_CHARS)}"
+                if progress.refusal.message
+                else ""
+            )
         refusals = f"the provider refused {formatting.counted(times, 'time')}{why}"
         yield Waiting(
             WaitKind.REFUSED,

@@ -1,4 +1,4 @@
-"""Doing several things at the same time: the first in the calling thread, the others beside it in threads of their own."""
+"""Running calls at the same time: the first in the calling thread, the others in threads of their own."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ T = TypeVar("T")
 
 
 class WorkStopped(Exception):
-    """The work was told to stop: nobody waits for it any more."""
+    """The work was signalled to stop; its result is not needed."""
 
 
 class ThreadGroup:
-    """Threads that a calling thread can wait for, and tell to stop.
+    """Threads that a caller can wait for and signal to stop.
 
-    ``stopping`` is set while they are told to stop: what they do is expected to check it.
+    ``stopping`` is set while they are to stop; the calls are expected to check it.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class ThreadGroup:
         self._under_way: set[Future[Any]] = set()
 
     def begin(self, call: Callable[[], T]) -> Future[T]:
-        """Do a call in a thread of its own."""
+        """Start a call in a thread of its own."""
         future: Future[T] = Future()
         with self._lock:
             self._under_way.add(future)
@@ -48,10 +48,10 @@ class ThreadGroup:
         return future
 
     def do(self, calls: Sequence[Callable[[], T]]) -> list[T | Exception]:
-        """Do all calls; returns what each returned or raised, in their order, when the last has ended.
+        """Run all calls; returns what each returned or raised, in their order, when the last has ended.
 
-        An interrupt arrives in the first call or in the wait for the others: it tells them to stop, waits until they have
-        ended, and is raised.
+        An interrupt arrives in the first call or in the wait for the others: the others are signalled to stop and waited for, then
+        the interrupt is raised.
         """
         first, *others = calls
         futures = [self.begin(call) for call in others]
@@ -62,7 +62,7 @@ class ThreadGroup:
             raise
 
     def wait(self) -> None:
-        """Wait until every call that was begun has ended."""
+        """Wait until all started calls have ended."""
         with self._lock:
             under_way = list(self._under_way)
         wait(under_way)

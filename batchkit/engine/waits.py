@@ -1,6 +1,6 @@
 """Waits of a process that works on several workloads at the same time. Times are in seconds.
 
-``timer`` counts seconds that only rise; ``clock`` gives Unix seconds and may be set by somebody at any time.
+``timer`` returns monotonic seconds; ``clock`` returns Unix seconds and may be set by somebody at any time.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ K = TypeVar("K")
 
 LONGEST_RETRY_SECONDS = 3_600.0
 
-#: So many workloads are worked on at the same time; one that takes longer than this does not count any more.
+#: The most workloads at the same time, and after how many seconds a slow one no longer counts.
 _MOST_AT_ONCE = 8
 _SLOW_SECONDS = 10.0
 
 
 class Countdown:
-    """A wait until a moment of ``clock``: never longer than it was meant to be when it began, whatever the clock is set to."""
+    """A wait until a time of ``clock``, never longer than planned at its start, even when the clock is set back."""
 
     def __init__(self, until: float, clock: Callable[[], float], timer: Callable[[], float] = time.monotonic) -> None:
         self._until = until
@@ -36,9 +36,9 @@ class Countdown:
 
 
 class Retries(Generic[K]):
-    """When what failed is tried again, workloads for example: each after a wait of its own, which doubles up to an hour.
+    """Decides when a failed key, for example a workload, is tried again: each has its own wait, which doubles up to an hour.
 
-    Kept by this process alone. May be used by one thread at a time.
+    Kept in this process only. One thread at a time may use it.
     """
 
     def __init__(self, first_seconds: float, timer: Callable[[], float] = time.monotonic) -> None:
@@ -47,26 +47,26 @@ class Retries(Generic[K]):
         self._waits: dict[K, tuple[float, float]] = {}
 
     def failed(self, key: K) -> float:
-        """Note that it failed; returns the wait until it is tried again."""
+        """Record a failure; returns the wait until the next try."""
         last, _ = self._waits.get(key, (0.0, 0.0))
         wait = min(max(last * 2, self._first_seconds), LONGEST_RETRY_SECONDS)
         self._waits[key] = wait, self._timer() + wait
         return wait
 
     def left_seconds(self, key: K) -> float:
-        """How long it still waits; 0 when it may be tried now."""
+        """Return how long it still waits; 0 when it may be tried now."""
         _, due_at = self._waits.get(key, (0.0, 0.0))
         return max(due_at - self._timer(), 0.0)
 
     def succeeded(self, key: K) -> None:
-        """Note that it did not fail: its next failure waits as the first one did."""
+        """Record a success: the next failure waits as long as the first one."""
         self._waits.pop(key, None)
 
 
 class Slots(Generic[K]):
-    """How many workloads may be worked on at the same time. One that is slow gives its slot up to the others.
+    """Limits how many workloads are worked on at the same time. A slow one gives up its slot.
 
-    May be used by one thread at a time.
+    One thread at a time may use it.
     """
 
     def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:
@@ -74,18 +74,18 @@ class Slots(Generic[K]):
         self._began: dict[K, float] = {}
 
     def take(self, key: K) -> bool:
-        """Take a slot for a workload; says whether there was one."""
+        """Take a slot for a workload; returns whether one was free."""
         if self.wait_seconds() > 0:
             return False
         self._began[key] = self._timer()
         return True
 
     def give_back(self, key: K) -> None:
-        """Note that the work on a workload has ended."""
+        """Free the slot of a workload whose work has ended."""
         self._began.pop(key, None)
 
     def wait_seconds(self) -> float:
-        """How long until there is a slot, unless one is given back before; 0 when there is one now."""
+        """Return how long until a slot is free, unless one is given back before; 0 when one is free now."""
         now = self._timer()
         recent = sorted(began for began in self._began.values() if now - began < _SLOW_SECONDS)
         if len(recent) < _MOST_AT_ONCE:

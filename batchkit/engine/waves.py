@@ -1,4 +1,4 @@
-"""What a drive asks for: waves of work, a wait, or nothing more. Ids and numbers only, so that it travels to any process."""
+"""The actions of a drive: waves of work, a wait, or the end. They hold ids and numbers only, so that any process can take them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class WaveKind(StrEnum):
-    """The kinds of work that are worth a task of their own."""
+    """The kinds of work that get a task of their own."""
 
     MERGE = "merge"
     RESUBMIT = "resubmit"
@@ -28,7 +28,7 @@ class Wave:
     shard_ids: tuple[ShardId, ...] = ()
 
 
-#: Waves that do not get in each other's way: they are done at the same time.
+#: Waves that may run at the same time.
 Waves = tuple[Wave, ...]
 
 

@@ -1,1 +1,1 @@
-"""Files and bytes: JSON Lines, the inputs of a workload, the spool, addresses elsewhere, and the outputs."""
+"""Files and bytes: JSON Lines, the inputs of a workload, the spool, remote files, and outputs."""

@@ -1,4 +1,4 @@
-"""YAML files that a pydantic model describes: everything that is wrong in one is found at once, with line and column."""
+"""YAML files with a pydantic model: all problems of a file are reported at once, with line and column."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pydantic import ValidationError
 
-#: Where something stands in a document, as pydantic names places: keys and positions.
+#: A place in a document as pydantic names it: keys and positions.
 Place = tuple[str | int, ...]
 _SHOWN = 20
 
@@ -34,19 +34,19 @@ class Flaw(Problem):
 
 @dataclass(frozen=True, slots=True)
 class YamlFile:
-    """A mapping that was read from a file, and where everything in it stands."""
+    """A mapping that was read from a file, with the places of its values."""
 
     path: Path
     root: yaml.Node
     document: dict[Any, Any]
 
     def flaw(self, place: Place, reason: str, *, points_at_key: bool = False) -> Flaw:
-        """Return a problem at a place; where the place is not written, at the mapping or list that it should be in."""
+        """Return a problem at a place; if the file lacks the place, at the mapping or list that should hold it."""
         mark = _mark(self.root, place, points_at_key=points_at_key)
         return Flaw(str(self.path), mark.line + 1, reason, mark.column + 1)
 
     def unknown_key(self, place: Place, known: Iterable[str]) -> Flaw:
-        """Return the problem of a key that is none of the ``known`` ones."""
+        """Return the problem of a key that is not ``known``."""
         return self.flaw(place, f"there is no key {str(place[-1])!r}{or_rather(place[-1], known)}", points_at_key=True)
 
     def flaws_of(self, error: ValidationError, model: type[BaseModel], *, hidden: Iterable[str] = ()) -> list[Flaw]:
@@ -66,7 +66,7 @@ class YamlFile:
         if error["type"] == "union_tag_invalid":
             kind, kinds = error["input"].get("kind"), error["ctx"]["expected_tags"]
             near = or_rather(kind, kinds.replace("'", "").split(", "))
-            # The list is called by the plural of what it holds.
+            # The list has the plural of its items' name.
             reason = f"there is no {shown[-1].removesuffix('s')} {kind!r}{near} ({kinds})"
         return self.flaw(place, f"{shown[-1]}: {reason}" if shown else reason)
 
@@ -74,8 +74,8 @@ class YamlFile:
 def read_yaml(path: Path, *, what: str, example: str) -> tuple[YamlFile, list[Flaw]]:
     """Read a file that holds a mapping; returns it with its repeated keys.
 
-    ``what`` names such a file in an error ("a suite"), ``example`` is the beginning of one. Raises ``InputInvalid`` with the
-    place, and ``InputUnreadable``.
+    ``what`` names such a file in errors ("a suite"), ``example`` is the beginning of one. Raises ``InputInvalid`` with the place,
+    and ``InputUnreadable``.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -97,7 +97,7 @@ def read_yaml(path: Path, *, what: str, example: str) -> tuple[YamlFile, list[Fl
 
 
 def invalid(flaws: Iterable[Flaw]) -> InputInvalid:
-    """Make the error of problems, in the order of the file."""
+    """Return the error of some problems, in the order of the file."""
     ordered = sorted(flaws, key=lambda flaw: (flaw.line, flaw.column))
     return InputInvalid(list(ordered[:_SHOWN]), len(ordered))
 
@@ -123,7 +123,7 @@ def _mark(node: yaml.Node, place: Place, *, points_at_key: bool) -> yaml.Mark:
 
 
 def _repeated_keys(path: Path, node: yaml.Node) -> list[Flaw]:
-    """Find keys that a mapping has twice: YAML's reader keeps the last one without a word."""
+    """Return the keys that a mapping has twice: YAML's reader silently keeps the last one."""
     found: list[Flaw] = []
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
@@ -140,7 +140,7 @@ def _repeated_keys(path: Path, node: yaml.Node) -> list[Flaw]:
 
 
 def _keys_at(place: Place, model: type[BaseModel]) -> set[str]:
-    """Name the keys that could stand where one stands that could not."""
+    """Return the keys that are allowed at the place of an unknown key."""
     models: list[type[BaseModel]] = [model]
     for part in place[:-1]:
         if not isinstance(part, str):

@@ -1,6 +1,6 @@
-"""Files of lines as they lie on disk: opened with care, and decompressed whatever their name says.
+"""Reading files of lines from disk, decompressed.
 
-How a file is compressed is told by its first bytes. Every problem with a file is an ``InputUnreadable``.
+The first bytes of a file show its compression; its name does not matter. Every problem with a file is an ``InputUnreadable``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _BLOCK_HEADER_BYTES: Final = 3
 _CHECKSUM_BYTES: Final = 4
 _RUN_BLOCK: Final = 1
 
-# First bytes that no JSON line can have, and what the file is then.
+# First bytes that no JSON line can have, what such a file is, and a hint.
 _UNSUPPORTED: Final = (
     (b"PK\x03\x04", "a zip archive or a spreadsheet", "unpack it, or save the sheet as text"),
     (b"BZh", "compressed with bzip2", "unpack it, or compress it with gzip or zstandard"),
@@ -46,9 +46,9 @@ _UNSUPPORTED: Final = (
 
 
 def open_file(path: Path, *, instead: str = "pipe it in and name it -") -> BinaryIO:
-    """Open a regular file unbuffered; ``instead`` is the way for what is none. Raises ``InputUnreadable``."""
+    """Open a regular file unbuffered; ``instead`` is the hint for other files. Raises ``InputUnreadable``."""
     try:
-        # Not blocking, so that a named pipe is refused and not waited for.
+        # Non-blocking, so that a named pipe is refused instead of waited for.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise InputUnreadable(path, "there is no such file", "check the name and the working directory") from error
@@ -67,7 +67,7 @@ def open_file(path: Path, *, instead: str = "pipe it in and name it -") -> Binar
 
 
 def compression_of(first: bytes) -> str | None:
-    """Say how a file is compressed by its first ``MAGIC_BYTES``: ``gzip``, ``zstandard`` or not."""
+    """Return the compression of a file by its first ``MAGIC_BYTES``: ``gzip``, ``zstandard``, or None."""
     if first.startswith(_GZIP_MAGIC):
         return "gzip"
     if first.startswith(_ZSTD_MAGIC) or _is_skippable(first):
@@ -80,7 +80,7 @@ def _is_skippable(first: bytes) -> bool:
 
 
 def check_file(path: Path, *, wanted: str = "JSON Lines", instead: str = "pipe it in and name it -") -> None:
-    """Refuse what can be known to be unreadable from the start of a file, which is to be ``wanted``."""
+    """Raise ``InputUnreadable`` for a file whose first bytes show that it is not ``wanted``."""
     with open_file(path, instead=instead) as file, reading(path):
         first = file.read(MAGIC_BYTES)
     for magic, what, hint in _UNSUPPORTED:
@@ -90,7 +90,7 @@ def check_file(path: Path, *, wanted: str = "JSON Lines", instead: str = "pipe i
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what reading and decompressing may raise into ``InputUnreadable``."""
+    """Raise the errors of reading and decompressing as ``InputUnreadable``."""
     again = "make or fetch the file again"
     try:
         yield
@@ -103,7 +103,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def blocks_of(path: Path) -> Generator[bytes, None, None]:
-    """Give the decompressed bytes of a file in blocks of at most 1 MiB, none of them empty."""
+    """Yield the decompressed bytes of a file in blocks of at most 1 MiB, none of them empty."""
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(open_file(path))
         source: BinaryIO | gzip.GzipFile | zstandard.ZstdDecompressionReader = file
@@ -128,10 +128,10 @@ def blocks_of(path: Path) -> Generator[bytes, None, None]:
 
 
 def _check_frames(source: BinaryIO) -> None:
-    """Walk over the zstandard frames of a file and see that the last one is whole; raises ``EOFError`` when not.
+    """Check that the last zstandard frame of a file is whole; raises ``EOFError`` when it is not.
 
-    The decompressor takes a file that ends within a frame for a shorter one. Only headers are read here, a few bytes
-    for each block of up to 128 KiB. Format: RFC 8878, section 3.1.
+    The decompressor reads a file that ends within a frame as a shorter file. Only headers are read here, a few bytes for each
+    block of up to 128 KiB. Format: RFC 8878, section 3.1.
     """
     size = source.seek(0, os.SEEK_END)
     place = 0
@@ -143,7 +143,7 @@ def _check_frames(source: BinaryIO) -> None:
         if _is_skippable(header):
             place += 8 + int.from_bytes(header[4:8], "little")
             continue
-        # Padded, because a header cut short would be an error of its own; the size then shows that it was.
+        # Padded, because a truncated header would raise another error; the size then shows the truncation.
         header = header.ljust(_FRAME_HEADER_MAX_BYTES, b"\0")
         parameters = zstandard.get_frame_parameters(header)
         place += zstandard.frame_header_size(header)
@@ -152,7 +152,7 @@ def _check_frames(source: BinaryIO) -> None:
             source.seek(place)
             block = int.from_bytes(source.read(_BLOCK_HEADER_BYTES), "little")
             is_last = bool(block & 1)
-            # A run of one byte is stored as that byte; its size is the length of the run.
+            # A run block stores one byte; its size field is the length of the run.
             place += _BLOCK_HEADER_BYTES + (1 if block >> 1 & 3 == _RUN_BLOCK else block >> 3)
         if not is_last:
             raise EOFError

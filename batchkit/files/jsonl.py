@@ -44,11 +44,9 @@ def loads(data: bytes | str) -> Any:
 
 
 def loads_leniently(data: bytes) -> Any:
-    """Parse what was paid for: also what the strict parser refuses (lone surrogates, NaN, any nesting that fits).
+    """Parse leniently, for answers that were paid for: also lone surrogates, NaN, and any nesting that fits.
 
-    Of integers beyond 64 bits no more than a double's digits is certain to be kept, as with most readers of JSON.
-
-    Raises ``MalformedJson``.
+    Integers beyond 64 bits may keep only the digits of a double, as with most readers of JSON. Raises ``MalformedJson``.
     """
     try:
         return orjson.loads(data)
@@ -63,34 +61,34 @@ def _whole_number(digits: str) -> int | float:
     try:
         return int(digits)
     except ValueError:
-        # Python makes no integer of more than 4,300 digits; the line is worth more than what it would be.
+        # Python reads no integer of more than 4,300 digits; a float keeps the line readable.
         return float(digits)
 
 
-#: What typed readers raise.
+#: The errors of typed readers.
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def typed_reader(kind: type[T]) -> Callable[[bytes | msgspec.Raw], T]:
-    """Give a reader of one JSON value straight into a type: faster than ``loads``, and as strict for the text that it decodes.
+    """Return a reader of one JSON value into a type: faster than ``loads``, and as strict for the text that it decodes.
 
-    Of members that the type does not name everything but the UTF-8 is checked. The reader raises ``UNREADABLE``.
+    For members that the type does not name, everything except the UTF-8 is checked. The reader raises ``UNREADABLE``.
     """
     return msgspec.json.Decoder(kind).decode
 
 
 def typed_lines_reader(kind: type[T]) -> Callable[[bytes], list[T]]:
-    r"""Give a reader of values that ``\n`` separates; it takes two in a line, and one that goes on in the next line, as well."""
+    r"""Return a reader of values separated by ``\n``; it also accepts two values in a line, and a value in two lines."""
     return msgspec.json.Decoder(kind).decode_lines
 
 
 def read_typed_lines(reader: Callable[[bytes], list[T]], block: bytes, lines: list[bytes]) -> list[T] | None:
-    r"""Read a block that is made of ``lines``, each with a ``\n`` behind it.
+    r"""Read a block that consists of ``lines``, each followed by ``\n``.
 
     None unless every line is exactly one object of the reader's type, without blanks around it.
     """
     try:
-        # Inside of a value no line end stands between } and {: so no object goes on, and as many objects as lines is one each.
+        # Inside a value no line end stands between } and {: no object continues in the next line, so equal counts mean one each.
         if set(map(_first_byte, lines)) != {ord("{")} or set(map(_last_byte, lines)) != {ord("}")}:
             return None
         objects = reader(block)
@@ -100,7 +98,7 @@ def read_typed_lines(reader: Callable[[bytes], list[T]], block: bytes, lines: li
 
 
 def dumps(value: Any) -> bytes:
-    """Write compact UTF-8 JSON of whatever was parsed, so that every reader takes it.
+    """Return compact UTF-8 JSON of any parsed value, valid for every reader.
 
     Lone surrogates become U+FFFD, NaN and the infinities null; integers of any size and any nesting are kept.
     """
@@ -110,7 +108,7 @@ def dumps(value: Any) -> bytes:
         return "".join(_pieces(value, _replaced)).encode()
 
 
-#: Writes a text of the database as JSON, None as null: such a text has no lone surrogates, and needs no second try.
+#: Returns a text of the database as JSON, None as null: such a text has no lone surrogates, so the strict writer is enough.
 dumps_text: Callable[[str | None], bytes] = orjson.dumps
 
 
@@ -121,7 +119,7 @@ class _Written(str):
 
 
 def _pieces(value: Any, string: Callable[[str], str]) -> Iterator[str]:
-    """Write what orjson refuses: slowly, and without recursion, because what can be parsed must not be too deep to write."""
+    """Yield JSON of values that orjson refuses: slowly, and without recursion, so that any nesting can be written."""
     todo = [value]
     while todo:
         item = todo.pop()
@@ -165,14 +163,14 @@ _read_raw_line = msgspec.json.Decoder(_RawLine).decode
 
 
 def body_text(line: bytes, body: Any) -> str:
-    """Give the response body of an output line as text to store; ``body`` is what ``loads_leniently`` makes of it.
+    """Return the response body of an output line as text to store; ``body`` is the result of ``loads_leniently``.
 
-    That is the text as the provider wrote it, escapes of lone surrogates too. What no strict reader takes (NaN, bytes that are
-    no UTF-8, very deep nesting) is written anew as by ``dumps``, with lone surrogates as escapes.
+    The text is as the provider wrote it, including escapes of lone surrogates. A body that no strict reader takes (NaN, bytes that
+    are not UTF-8, very deep nesting) is serialised as by ``dumps``, with lone surrogates as escapes.
     """
     mark = b"lone"
     if _may_have_surrogates(line):
-        # The reader that gives raw text refuses lone surrogates: marks stand for them meanwhile, which the line has not itself.
+        # The reader of raw text refuses lone surrogates: marks that the line does not contain replace them meanwhile.
         number = 0
         while (mark := b"lone%d-" % number) in line:
             number += 1
@@ -180,11 +178,11 @@ def body_text(line: bytes, body: Any) -> str:
     try:
         text = str(_read_raw_line(line).response.body, "utf-8")
     except UNREADABLE:
-        return _written_anew(body)
+        return _serialised(body)
     return re.sub(mark.decode() + "([0-9a-fA-F]{4})", r"\\u\1", text) if mark != b"lone" else text
 
 
-def _written_anew(body: Any) -> str:
+def _serialised(body: Any) -> str:
     try:
         return orjson.dumps(body).decode()
     except TypeError:
@@ -196,26 +194,26 @@ def _may_have_surrogates(data: bytes) -> bool:
 
 
 def has_lone_surrogates(data: bytes) -> bool:
-    """Whether a JSON text has an escape of half a surrogate pair, which no text in UTF-8 can hold."""
+    """Whether a JSON text has an escape of a lone surrogate, which no text in UTF-8 can hold."""
     return _may_have_surrogates(data) and any(found[1] for found in _ESCAPES.finditer(data))
 
 
 def without_lone_surrogates(data: bytes) -> bytes:
-    """Put U+FFFD in the place of each lone surrogate of a JSON text, so that every reader takes it; else as it came."""
+    """Return a JSON text with U+FFFD for each lone surrogate, so that every reader takes it; other text is unchanged."""
     if not _may_have_surrogates(data):
         return data
     return _ESCAPES.sub(lambda found: rb"\ufffd" if found[1] else found[0], data)
 
 
 def storable_json(text: str | None) -> str | None:
-    """Put U+FFFD in the place of each NUL of a JSON text: a database takes it, but no value that is made of it."""
+    """Return a JSON text with U+FFFD for each NUL: a database stores such a text, but none of its values."""
     if text is None or "\\u0000" not in text:
         return text
     return _NUL_ESCAPES.sub(lambda found: r"\ufffd" if found[1] else found[0], text)
 
 
 def storable_text(value: Any) -> str | None:
-    """Read a word or message of the provider; NUL and lone surrogates cannot be stored and are replaced."""
+    """Return a text of the provider that can be stored: NUL and lone surrogates are replaced. None for an empty one."""
     if value is None or value == "":
         return None
     text = value if isinstance(value, str) else dumps(value).decode()
@@ -225,16 +223,16 @@ def storable_text(value: Any) -> str | None:
 
 
 def storable_word(value: Any) -> str | None:
-    """Read a code, an id or another word that is counted by or searched for: ``storable_text``, cut where no word goes on.
+    """Return ``storable_text`` of a code, an id or another key, cut to 200 characters.
 
-    The database has an index on some of them, and an index takes no more than a few thousand bytes.
+    The database has indexes on some of them, and an index takes only a few thousand bytes.
     """
     text = storable_text(value)
     return text if text is None else text[:_LONGEST_WORD_CHARS]
 
 
 def _error_in(value: Any) -> tuple[str | None, str | None] | None:
-    """Read an ``error`` member: an object with code, type and message, or anything else that is not empty."""
+    """Return code and message of an ``error`` member, an object or any other value; None when it is empty."""
     if not value or (isinstance(value, dict) and not any(value.values())):
         return None
     if isinstance(value, dict):
@@ -246,7 +244,7 @@ def _error_in(value: Any) -> tuple[str | None, str | None] | None:
 def read_output_line(record: Any) -> OutputLine | None:
     """Read one line of an output or error file; None when it names no request.
 
-    The error is looked for at the top level and inside the response body: a 4xx comes with a top-level error of null.
+    The error may be at the top level or inside the response body: a 4xx comes with a top-level error of null.
     """
     if not isinstance(record, dict):
         return None
@@ -264,7 +262,7 @@ def read_output_line(record: Any) -> OutputLine | None:
         request_id = storable_word(response.get("request_id"))
         body = response.get("body")
         if isinstance(body, float) and not math.isfinite(body):
-            body = None  # which is how it would be written
+            body = None  # as ``dumps`` writes it
     error = _error_in(record.get("error"))
     if error is None and isinstance(body, dict):
         error = _error_in(body.get("error"))
@@ -289,9 +287,9 @@ _read_answer = msgspec.json.Decoder(_Answer).decode
 
 
 def answer_text(body: bytes | None) -> str | None:
-    """Pick the text of a stored answer: a chat message's content, or a transcript; None when it has none.
+    """Return the text of a stored answer: a chat message's content, or a transcript; None when it has none.
 
-    Lone surrogates are U+FFFD. An answer of the usual shape is not parsed whole, which takes a third of the time.
+    Lone surrogates become U+FFFD. An answer of the usual shape is not parsed whole, which saves two thirds of the time.
     """
     if body is None:
         return None

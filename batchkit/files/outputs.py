@@ -1,4 +1,4 @@
-"""Where results may go. What could not be written in the end is refused before anything is sent."""
+"""Checks of output files: a file that cannot be written is refused before anything is sent."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def check_file(target: Path, *, inputs: Iterable[Path] = (), makes_folder: bool = False) -> None:
-    """Raise ``UsageError`` when no file can be written at ``target``, or when that is one of ``inputs``.
+    """Raise ``UsageError`` when no file can be written at ``target``, or when it is one of ``inputs``.
 
-    A folder that does not exist is refused, unless the writer ``makes_folder``. Nothing is created.
+    A missing folder is refused, unless the writer ``makes_folder``. Nothing is created.
     """
     try:
         mode = target.stat().st_mode
@@ -36,7 +36,7 @@ def check_file(target: Path, *, inputs: Iterable[Path] = (), makes_folder: bool 
     if not folder.is_dir():
         raise UsageError(f"{target} cannot be written: there is no such folder", hint="make the folder first")
     try:
-        # Rights alone do not tell what a full or read-only file system refuses. The file has no name, or loses it at once.
+        # Permissions do not show a full or read-only file system. The test file has no name, or is unlinked at once.
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -44,12 +44,12 @@ def check_file(target: Path, *, inputs: Iterable[Path] = (), makes_folder: bool 
 
 
 def overwrites_input(target: Path) -> UsageError:
-    """Make the error of an output that is an input."""
+    """Return the error of an output that is an input."""
     return UsageError(f"{target} is the input; the results would overwrite it", hint="name another output")
 
 
 def are_same(one: Path, other: Path) -> bool:
-    """Whether two paths mean the same file, also by a link or another way to its folder, and also when there is none yet."""
+    """Whether two paths are the same file, also by links or another path of its folder, and also before the file exists."""
     try:
         return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
     except (OSError, RuntimeError, ValueError):

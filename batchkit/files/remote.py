@@ -1,6 +1,6 @@
-"""Files at a URL that fsspec knows (S3, Google Storage, a mounted folder, ...): put whole, fetched and compared, deleted by folder.
+"""Files at a URL that fsspec knows (S3, Google Storage, a mounted folder, ...): put whole, fetched and checked, deleted by folder.
 
-fsspec and what speaks to the service load with the first call, so that commands that touch no file do not wait for them.
+fsspec and the library of the service are loaded by the first call, so that commands without remote files do not wait for them.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_PATIENCE_SECONDS = 60.0
-#: What speaks to the service of a URL, by URL and process: to make it takes S3's library a third of a second.
+_RETRY_SECONDS = 60.0
+#: The opened file system of a URL, by URL and process: opening S3's takes a third of a second.
 _OPENED: dict[tuple[str, int], tuple[Any, str]] = {}
 _LOCK = threading.Lock()
 
-#: Services whose puts are atomic: an object has its new content or its old one. Elsewhere a file is put under another name
-#: and then moved.
+#: Services with atomic puts: an object has its new content or its old one. Elsewhere a file is put under another name and then
+#: moved.
 _ATOMIC = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"})
-#: What the libraries hold in memory of one file is a few of these.
+#: The libraries hold a few chunks of a file in memory.
 _CHUNK_BYTES = 16 << 20
 _CHUNKS_AT_ONCE = 2
-#: What our names consist of: no way out, and nothing that fsspec would read as a pattern.
+#: The shape of our names: they cannot leave the folder, and hold nothing that fsspec reads as a pattern.
 _NAME = re.compile(r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*")
 _PATTERN_SIGNS = frozenset("*?[")
 
@@ -61,7 +61,7 @@ _PERMANENT = (
 _PERMANENT_NUMBERS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EINVAL, errno.ENAMETOOLONG, errno.ENOSYS, errno.EPERM}
 )
-#: botocore's, by name: it need not be installed. They wait for a person, not for the network.
+#: Errors of botocore, by name because it need not be installed. A person has to fix them, not the network.
 _PERMANENT_NAMES = frozenset(
     {
         "NoCredentialsError",
@@ -82,7 +82,7 @@ _HINT_PLACE = "is BATCHKIT_SPOOL_URL spelled right? A bucket must exist already"
 
 
 class _TryAgain(Exception):
-    """Carries an error, secrets left out, that another try may not meet."""
+    """Carries an error without secrets; another try may succeed."""
 
     def __init__(self, error: SpoolError) -> None:
         super().__init__(error)
@@ -92,9 +92,9 @@ class _TryAgain(Exception):
 class RemoteFiles:
     """The files below a URL. Names are relative, with ``/``; every method raises ``SpoolError`` for names of other shapes.
 
-    Trouble that may pass is tried again, up to ``attempts`` times within a minute, beyond what the libraries try by
-    themselves: every call may be repeated. May be used in any thread. ``sleep`` waits for seconds, ``clock`` gives seconds
-    that only rise, ``jitter`` a number from 0 to 1; tests pass them in.
+    After passing errors a call is repeated, up to ``attempts`` times within a minute, beyond the retries of the libraries. May be
+    used in any thread. ``sleep`` waits for seconds, ``clock`` returns monotonic seconds, ``jitter`` a number from 0 to 1; tests
+    pass them in.
     """
 
     def __init__(
@@ -115,14 +115,13 @@ class RemoteFiles:
         self.display_url = displayed(url).rstrip("/")
 
     def put(self, source: Path, name: str) -> None:
-        """Copy a local file to ``name``: it appears there whole, or not at all."""
+        """Copy a local file to ``name``; it appears there whole, or not at all."""
         self._call("write", name, lambda files, target: _put(files, source, target))
 
     def get(self, name: str, target: Path, *, size_bytes: int | None = None, sha256: str | None = None) -> bool:
-        """Copy ``name`` to a local file, for its owner only; False when there is no such file.
+        """Copy ``name`` to a local file, readable by its owner only; returns False when there is no such file.
 
-        Raises ``SpoolError`` when its bytes are not those that were put, as far as size and digest are given; whatever lies at
-        ``target`` then is nobody's.
+        Raises ``SpoolError`` when size or digest, if given, do not match; the content of ``target`` is then undefined.
         """
 
         def get(files: Any, source: str) -> bool:
@@ -143,7 +142,7 @@ class RemoteFiles:
         return self._call("read", name, get)
 
     def remove_tree(self, name: str) -> int:
-        """Delete everything below ``name``; returns the bytes that this freed."""
+        """Delete everything below ``name``; returns the freed bytes."""
 
         def remove(files: Any, folder: str) -> int:
             try:
@@ -190,7 +189,7 @@ class RemoteFiles:
                 told, cause = again.error, again.__cause__
             failures += 1
             wait = backoff_seconds(failures, self._jitter())
-            if failures >= self._attempts or self._clock() - started + wait > _PATIENCE_SECONDS:
+            if failures >= self._attempts or self._clock() - started + wait > _RETRY_SECONDS:
                 # Raised out here, so that the wrapper does not show up as its context.
                 raise told from cause
             if failures == 1:
@@ -205,7 +204,7 @@ class RemoteFiles:
             raise
         except Exception as error:  # noqa: BLE001 - every library has errors of its own
             told = self._told(action, name, error)
-            # The libraries' words may hold what the URL holds.
+            # The libraries' messages may quote the URL and its secrets.
             cause = None if self._secrets else error
             if _is_permanent(error):
                 raise told from cause
@@ -213,7 +212,7 @@ class RemoteFiles:
 
     def _open(self) -> tuple[Any, str]:
         """Load the library of the URL's service, once in a process. Raises ``ConfigurationError``."""
-        # The libraries keep threads, which a forked process has not.
+        # The libraries keep threads, which a forked process lacks.
         key = (self._url, os.getpid())
         with _LOCK:
             if key not in _OPENED:
@@ -225,7 +224,7 @@ class RemoteFiles:
 
         protocol = self._url.partition("://")[0]
         try:
-            # Listings of this process's past say nothing of what others have done since.
+            # Cached listings would hide the changes of other processes.
             files, base = url_to_fs(self._url, use_listings_cache=False, skip_instance_cache=True)
         except ImportError as error:
             extra = _EXTRAS.get(protocol)
@@ -245,7 +244,7 @@ class RemoteFiles:
         return files, base
 
     def _told(self, action: str, name: str, error: Exception) -> SpoolError:
-        words = self._without_secrets(str(error)) or type(error).__name__
+        reason = self._without_secrets(str(error)) or type(error).__name__
         match error:
             case PermissionError():
                 hint = _HINT_RIGHTS
@@ -253,7 +252,7 @@ class RemoteFiles:
                 hint = _HINT_PLACE
             case _:
                 hint = _HINT_RIGHTS if type(error).__name__ in _PERMANENT_NAMES else _HINT_AGAIN
-        return SpoolError(f"cannot {action} {self.display_url}/{name}: {words}", hint=hint)
+        return SpoolError(f"cannot {action} {self.display_url}/{name}: {reason}", hint=hint)
 
     def _without_secrets(self, text: str) -> str:
         for secret in self._secrets:
@@ -267,16 +266,16 @@ def _sha256_of(path: Path) -> str:
 
 
 def displayed(url: str) -> str:
-    """Write a URL without what may be secret in it: who signs in, and the values of its options."""
+    """Return a URL without its possible secrets: user, password, and the values of its options."""
     return re.sub(r"([?&][^=&\s]+=)[^&\s]*", r"\1***", re.sub(r"://\S*@", "://***@", url))
 
 
 def _secrets_in(url: str) -> list[str]:
-    """Find what may be secret in a URL, as it is written and as it is meant; the longest first."""
+    """Return the possible secrets of a URL, encoded and decoded; the longest first."""
     signed_in = re.search(r"://(\S*)@", url)
-    words = signed_in.group(1).split(":", 1) if signed_in else []
-    words += re.findall(r"[?&][^=&\s]+=([^&\s]*)", url)
-    return sorted({form for word in words for form in (word, unquote(word)) if form}, key=len, reverse=True)
+    parts = signed_in.group(1).split(":", 1) if signed_in else []
+    parts += re.findall(r"[?&][^=&\s]+=([^&\s]*)", url)
+    return sorted({form for part in parts for form in (part, unquote(part)) if form}, key=len, reverse=True)
 
 
 def _is_permanent(error: Exception) -> bool:
@@ -293,12 +292,12 @@ def _protocols(files: Any) -> tuple[str, ...]:
 
 
 def _put_options(files: Any) -> dict[str, int]:
-    """Say how S3's library cuts a file on its way there: left to itself it reads up to 100 MB at once."""
+    """Return the chunk sizes for S3's library: by default it reads up to 100 MB at once."""
     return {"chunksize": _CHUNK_BYTES, "max_concurrency": _CHUNKS_AT_ONCE} if "s3" in _protocols(files) else {}
 
 
 def _get_options(files: Any) -> dict[str, int]:
-    """Have S3's library stream: several parts at once would each be held whole in memory."""
+    """Return options that make S3's library stream: parallel parts would each be held whole in memory."""
     return {"max_concurrency": 1} if "s3" in _protocols(files) else {}
 
 
@@ -316,7 +315,7 @@ def _put(files: Any, source: Path, target: str) -> None:
 
 
 def _put_by_moving(files: Any, source: Path, part: str, target: str) -> None:
-    """Put a file where puts are not atomic; a disk also gets it synced, and readable by its owner only."""
+    """Put a file where puts are not atomic; on a disk it is also synced, and readable by its owner only."""
     if "file" in _protocols(files):
         make_private_folder(Path(target).parent)
         descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)

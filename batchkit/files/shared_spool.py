@@ -1,12 +1,12 @@
 """A spool at a URL, shared by machines that share no disk.
 
-What must outlive a process is there before the database says so: a shard's file is put before its row is committed, so a
-committed row always has its file, and a crash in between leaves one that nobody reads until ``clean`` deletes the workload's
-folder. The disk of this machine is a workbench: a shard lies on it while it is written and while it is read, and nothing stays.
+A shard's file is put before its row is committed, so a committed row always has its file; a crash in between leaves a file that
+nobody reads until ``clean`` deletes the workload's folder. The local disk is only a workbench: it holds a shard while it is written or
+read, and nothing afterwards.
 
-Answers are not put there. They are merged right after they arrive, in one transaction that stores their bodies; until then the
-provider keeps them for everybody, so a machine that dies with a downloaded file loses nothing that another cannot fetch. To
-put them first would cost a transfer per batch and save none.
+Answers are not put there. They are merged right after their download, in one transaction that stores their bodies; until then
+the provider keeps them, so that another machine can fetch them when this one dies. Putting them first would cost a transfer per
+batch and save none.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 
 class SharedSpool(Spool):
-    """A spool whose shards lie in ``remote``. ``owner`` names the process, whose workbench is a folder of its own below ``home``.
+    """A spool with its shards in ``remote``. ``owner`` is the process, which has its own workbench folder below ``home``.
 
-    Shards that were cut before there was a URL are still read from, and cleaned out of, the local spool.
+    Shards that were cut before a URL was set are still read from, and cleaned out of, the local spool.
     """
 
     def __init__(self, home: Path, remote: RemoteFiles, *, owner: str) -> None:
@@ -38,18 +38,18 @@ class SharedSpool(Spool):
         self._before = Spool(home)
         self._remote = remote
         self._workbenches = home.absolute() / "workbench"
-        # A name that can be read back, and whose signs mean nothing to a file system.
+        # A name that can be decoded, without characters that are special for a file system.
         self.root = self._workbenches / quote(owner, safe="")
 
     def publish(self, part: Path, final: Path) -> None:
-        """Put a finished file to where every machine finds it, and take it off the workbench. Raises ``SpoolError``."""
+        """Put a finished file at the URL, and delete it from the workbench. Raises ``SpoolError``."""
         self._remote.put(part, final.relative_to(self.root).as_posix())
         with disk_errors("delete", part):
             part.unlink()
 
     @contextmanager
     def reading(self, shard: Shard) -> Iterator[Path]:
-        """Fetch a shard's file for as long as the ``with`` block. Raises ``SpoolError`` when it is lost or changed."""
+        """Fetch a shard's file for the ``with`` block. Raises ``SpoolError`` when it is lost or changed."""
         if self._before.holds(shard):
             with self._before.reading(shard) as path:
                 yield path
@@ -64,7 +64,7 @@ class SharedSpool(Spool):
                 path.unlink()
 
     def kept(self, relative: str) -> Path:
-        """Fetch a file that ``keep`` was given, once. Raises ``SpoolError`` when it is lost."""
+        """Fetch a kept file, once. Raises ``SpoolError`` when it is lost."""
         before = self._before.inside(relative)
         if before.is_file():
             return before
@@ -91,11 +91,11 @@ class SharedSpool(Spool):
                     shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Delete this process's workbench; what the disk refuses is left to a later ``sweep``."""
+        """Delete this process's workbench; what cannot be deleted is left to a later ``sweep``."""
         shutil.rmtree(self.root, ignore_errors=True)
 
     def remove_tree(self, directory: str) -> int:
-        """Delete a workload's folder, here and at the URL; returns the bytes that this freed. Raises ``SpoolError``."""
+        """Delete a workload's folder, here and at the URL; returns the freed bytes. Raises ``SpoolError``."""
         return sum(
             (
                 super().remove_tree(directory),

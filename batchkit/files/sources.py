@@ -1,17 +1,17 @@
 r"""Reading the user's input as raw lines: plain, gzip or zstandard, in one pass and in constant memory.
 
-The *content* of an input is what ``scan`` counts and digests and what ``read_lines`` cuts into lines. It is, file by
-file in the given order, the decompressed bytes
+``scan`` counts and digests the *content* of an input, and ``read_lines`` cuts it into lines. The content is, file by file
+in the given order, the decompressed bytes
 
 - without a UTF-8 byte order mark at the start of a file, and
 - with a ``\n`` added to each file that has bytes but does not end with one.
 
-So the same requests have the same digest whether they lie in one file or in several cut between lines, compressed or
-not, with or without a final newline. Everything else, a carriage return for one, counts as it is.
+So the same requests have the same digest in one file or in several files cut between lines, compressed or not, with or
+without a final newline. All other bytes count unchanged, for example carriage returns.
 
-A line ends with ``\n`` and nothing else: U+2028, U+2029 and U+0085 are legal inside JSON strings. How a file is
-compressed is told by its first bytes; its name plays no part. Every problem with a file is an ``InputUnreadable``,
-found before the first byte is handed out wherever that is possible.
+A line ends with ``\n`` and nothing else: U+2028, U+2029 and U+0085 are legal inside JSON strings. The first bytes of a file
+show its compression; its name does not matter. Every problem with a file is an ``InputUnreadable``, found before the first
+byte is returned if possible.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from batchkit.files.compressed import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-#: The results' default file is named after the workload, and no name of a file has more than 255 bytes.
+#: The default results file is named after the workload, and the name of a file has at most 255 bytes.
 _LONGEST_NAME_BYTES: Final = 200
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
@@ -49,12 +49,12 @@ _ENDINGS: Final = re.compile(r"(\.(jsonl|ndjson|json))?(\.(gz|zst|zstd))?$", re.
 
 
 def name_of(path: Path) -> str:
-    """Give a file's name without the endings of JSON Lines and of compression: what a workload of it is called."""
+    """Return a file's name without the endings of JSON Lines and compression: the default name of its workload."""
     return _ENDINGS.sub("", path.name)
 
 
 def check_name(name: str) -> str:
-    """Give a workload's name without blanks around it. Raises ``UsageError`` for one that is no line of text, or too long."""
+    """Return a workload's name without surrounding blanks. Raises ``UsageError`` unless it is printable, not empty and short."""
     short = name.strip()
     if not short or not short.isprintable():
         raise UsageError(f"{name!r} cannot be a workload's name", hint="give a short readable one (--name)")
@@ -66,24 +66,24 @@ def check_name(name: str) -> str:
 
 
 class Readable(Protocol):
-    """What bytes are read from: files, ``sys.stdin.buffer``."""
+    """A source of bytes: a file, ``sys.stdin.buffer``."""
 
     def read(self, size: int, /) -> bytes:
-        """Give up to ``size`` bytes, none at the end."""
+        """Return up to ``size`` bytes, none at the end."""
         ...
 
 
 class Digest(Protocol):
-    """What ``read_lines`` feeds with the content; the objects of ``hashlib`` are such."""
+    """A digest that ``read_lines`` updates with the content; for example an object of ``hashlib``."""
 
     def update(self, data: bytes, /) -> object:
-        """Take in more bytes."""
+        """Add bytes."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """The measure of an input: how many lines and bytes its content has, and the SHA-256 of it in hexadecimal."""
+    """The number of lines and bytes of an input's content, and its SHA-256 in hexadecimal."""
 
     line_count: int
     byte_count: int
@@ -110,7 +110,7 @@ def scan(paths: Sequence[Path]) -> Scan:
 
 
 def size_of(paths: Sequence[Path]) -> int:
-    """Give the bytes of the files as they lie on disk; one that cannot be found counts as none."""
+    """Return the size of the files on disk in bytes; a file that cannot be found counts as 0."""
     total = 0
     for path in paths:
         with contextlib.suppress(OSError, ValueError):
@@ -119,7 +119,7 @@ def size_of(paths: Sequence[Path]) -> int:
 
 
 def estimate_lines(paths: Sequence[Path]) -> int:
-    """Say about how many lines the content has: from the beginning of large plain files, from the whole of others.
+    """Return about how many lines the content has, from the first block of large plain files and all blocks of others.
 
     Raises ``InputUnreadable``.
     """
@@ -144,18 +144,18 @@ def read_lines(
     max_line_bytes: int,
     digest: Digest | None = None,
 ) -> Iterator[tuple[Path, int, bytes]]:
-    r"""Give every line as (file, line number in that file from 1, line without its end), in order.
+    r"""Yield every line as (file, line number in that file from 1, line without its end), in order.
 
-    As many as ``scan`` counts, and the lines of ``read_blocks``, cut. Only the nothing that follows a final newline is not
-    a line. A line longer than ``max_line_bytes`` is given as its first ``max_line_bytes + 1`` bytes.
+    Yields as many lines as ``scan`` counts. Of a line longer than ``max_line_bytes`` only the first ``max_line_bytes + 1`` bytes
+    are returned.
     """
     file = -1
     number = 0
     for block in read_blocks(paths, max_line_bytes=max_line_bytes, digest=digest):
         if block.file != file:
             file, number = block.file, 0
-        # Iterating over a buffer makes one line at a time, which stays in the processor's cache; split() makes all of a
-        # block's and takes nearly twice as long.
+        # Iterating over a buffer makes one line at a time, which stays in the processor's cache; split() makes all lines of a
+        # block and takes nearly twice as long.
         for number, line in enumerate(io.BytesIO(block.data), number + 1):  # noqa: B020 - it counts on
             yield block.path, number, line[:-1][: max_line_bytes + 1]
 
@@ -166,18 +166,18 @@ def read_blocks(
     max_line_bytes: int,
     digest: Digest | None = None,
 ) -> Iterator[Block]:
-    r"""Give the content in blocks of whole lines, about a megabyte each, in order.
+    r"""Yield the content in blocks of whole lines, about a megabyte each, in order.
 
-    One carriage return before a ``\n`` is dropped: files written on Windows end their lines with both. Lines are given as
-    they are otherwise, empty and blank ones included.
+    One carriage return before a ``\n`` is dropped: files written on Windows end their lines with both. Otherwise lines are
+    unchanged, including empty and blank ones.
 
-    A line longer than ``max_line_bytes`` is never held whole when it is longer than a block, too: of such a line at least
-    ``max_line_bytes + 1`` bytes are given, and the next line follows.
+    A line longer than ``max_line_bytes`` and than a block is never held whole: at least ``max_line_bytes + 1`` bytes of it are
+    returned, and the next line follows.
 
-    ``digest`` is fed with the bytes that ``scan`` digests, in blocks ahead of the lines: it is complete when the
-    iterator is exhausted, and equals ``Scan.sha256`` if the files have not changed in between.
+    ``digest`` gets the bytes that ``scan`` digests, in blocks ahead of the lines: it is complete when the iterator is
+    exhausted, and equals ``Scan.sha256`` if the files have not changed in between.
 
-    Raises ``InputUnreadable`` at the first step for files that cannot be opened, later for those found damaged.
+    Raises ``InputUnreadable`` at the first step for files that cannot be opened, later for damaged ones.
     """
     for file, (path, blocks) in enumerate(_files(paths)):
         for data in _whole_lines(_fed(blocks, digest), max_line_bytes):
@@ -185,12 +185,11 @@ def read_blocks(
 
 
 def spool_stdin(stream: Readable, directory: Path) -> Path:
-    """Copy a stream to a file of its own in ``directory`` and give its path; then it can be read more than once.
+    """Copy a stream to a file in ``directory`` and return its path; the file can be read more than once.
 
-    The file is named by the SHA-256 of its bytes as they came, so the same input makes the same file. It appears
-    whole and synced to disk under that name or not at all: an interrupted copy leaves nothing, a killed one a
-    ``.part`` file. Only its owner may read it. Raises ``InputUnreadable`` when the stream cannot be read,
-    ``SpoolError`` when the file cannot be written.
+    The file is named by the SHA-256 of its bytes, so the same input makes the same file. It appears whole and synced to disk
+    under that name or not at all: an interrupted copy leaves nothing, a killed one a ``.part`` file. Only its owner may read
+    it. Raises ``InputUnreadable`` when the stream cannot be read, ``SpoolError`` when the file cannot be written.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -236,7 +235,7 @@ def _write_all(target: BinaryIO, block: bytes) -> None:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Make a rename survive a power cut: the name lives in the directory, not in the file."""
+    """Sync a folder, so that a rename in it survives a power cut."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -253,7 +252,7 @@ def _content(paths: Sequence[Path]) -> Iterator[bytes]:
 
 
 def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, Iterator[bytes]]]:
-    """Give each file with its content in blocks, after a look at all: a typing error in the last name costs no time."""
+    """Yield each file with its content in blocks, after a check of all files: a wrong last name is found at once."""
     for path in paths:
         check_file(path)
     for path in paths:
@@ -261,7 +260,7 @@ def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, Iterator[bytes]]]:
 
 
 def _normal(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Take the byte order mark from a file and see that it ends with a newline."""
+    """Remove the byte order mark of a file, and add a final newline if it lacks one."""
     first = b""
     # The first blocks of a compressed file may be as small as a byte.
     while len(first) < len(_BYTE_ORDER_MARK) and (block := next(blocks, b"")):
@@ -293,7 +292,7 @@ def _whole_lines(blocks: Iterable[bytes], max_line_bytes: int) -> Iterator[bytes
         end = block.rfind(b"\n") + 1
         if end:
             if len(held) > kept_bytes:
-                # Something of this line is missing by now: what follows of it is dropped as well.
+                # A part of this line was dropped already: the rest of it is dropped as well.
                 yield bytes(held[:kept_bytes]) + b"\n"
                 lines = block[block.find(b"\n") + 1 : end]
             else:
@@ -301,5 +300,5 @@ def _whole_lines(blocks: Iterable[bytes], max_line_bytes: int) -> Iterator[bytes
             if lines:
                 yield lines.replace(b"\r\n", b"\n") if b"\r" in lines else lines
             held = bytearray()
-        # One byte more than is given, because the last one held may be taken for the carriage return of the line's end.
+        # One byte more than is returned, because the last byte may be the carriage return of the line's end.
         held += block[end:][: kept_bytes + 1 - len(held)]

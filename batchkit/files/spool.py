@@ -1,4 +1,4 @@
-"""Where files lie: shards as they are sent, answers as they came. Readable by their owner only."""
+"""The spool: files of shards as they are sent, and of answers as they were received. Readable by their owner only."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
 def directory_name(workload_name: str, key: str) -> str:
-    """Name a workload's folder: readable, unique by ``key``, and never a way out of the spool."""
+    """Return the name of a workload's folder: readable, unique by ``key``, and always inside the spool."""
     slug = _UNSAFE.sub("-", workload_name).strip(".-")[:40] or "workload"
     return f"{slug}-{key}"
 
 
 @contextmanager
 def disk_errors(action: str, path: Path | str) -> Iterator[None]:
-    """Turn the operating system's error into one that says what to do."""
+    """Raise errors of the operating system as ``SpoolError`` with a hint."""
     try:
         yield
     except OSError as error:
@@ -42,7 +42,7 @@ def disk_errors(action: str, path: Path | str) -> Iterator[None]:
 
 
 def disk_error(action: str, path: Path | str, error: OSError) -> SpoolError:
-    """Say what the operating system refused, where, and what to do."""
+    """Return the error for a failed operation on a file, with a hint."""
     return SpoolError(
         f"cannot {action} {path}: {error.strerror or error}",
         hint="make room or mend the permissions (BATCHKIT_HOME moves the folder), then run the same command again",
@@ -50,7 +50,7 @@ def disk_error(action: str, path: Path | str, error: OSError) -> SpoolError:
 
 
 def sync_directory(path: Path) -> None:
-    """Make renames in a folder survive a power cut."""
+    """Sync a folder, so that renames in it survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -59,7 +59,7 @@ def sync_directory(path: Path) -> None:
 
 
 def make_private_folder(folder: Path) -> None:
-    """Make a folder, and those missing above it, for their owner only; one that is there stays as it is."""
+    """Create a folder and its missing parents, for their owner only; existing ones are not changed."""
     if not folder.is_dir():
         make_private_folder(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -67,12 +67,12 @@ def make_private_folder(folder: Path) -> None:
 
 @contextmanager
 def scratch_folder(home: Path, owner: str, *, is_dead: Callable[[str], bool]) -> Iterator[Path]:
-    """Give a folder of ``owner``'s own below ``home`` until the ``with`` block ends; those of dead owners are deleted.
+    """Yield a folder of ``owner`` below ``home`` for the ``with`` block; folders of dead owners are deleted.
 
     Raises ``SpoolError``.
     """
     root = home.absolute() / "scratch"
-    # As for a workbench: a name that can be read back, and whose signs mean nothing to a file system.
+    # As for a workbench: a name that can be decoded, without characters that are special for a file system.
     mine = root / quote(owner, safe="")
     with disk_errors("create a folder in", root):
         make_private_folder(mine)
@@ -95,14 +95,14 @@ class Spool:
         self.root = home.absolute() / "spool"
 
     def path(self, relative: str) -> Path:
-        """Give the whole path of a spool file, its folder made. Raises ``SpoolError``."""
+        """Return the absolute path of a spool file, and create its folder. Raises ``SpoolError``."""
         path = self.inside(relative)
         with disk_errors("create the folder of", path):
             make_private_folder(path.parent)
         return path
 
     def publish(self, part: Path, final: Path) -> None:
-        """Give a finished temporary file its name; from then on it is never changed."""
+        """Rename a finished temporary file; from then on it is never changed."""
         with disk_errors("write", final):
             part.replace(final)
             sync_directory(final.parent)
@@ -115,14 +115,14 @@ class Spool:
 
     @contextmanager
     def reading(self, shard: Shard) -> Iterator[Path]:
-        """Give a shard's file, which may be gone after the ``with`` block. Raises ``SpoolError`` when it is lost or changed."""
+        """Yield a shard's file for the ``with`` block. Raises ``SpoolError`` when it is lost or changed."""
         path = self.inside(shard.path)
         if not self.holds(shard):
             raise lost_shard(shard, path)
         yield path
 
     def keep(self, source: Path, relative: str) -> None:
-        """Keep a copy of a finished file under a name: it appears there whole, and from then on is never changed."""
+        """Copy a finished file to ``relative``: it appears there whole, and is never changed afterwards."""
         final = self.path(relative)
         part = part_of(final)
         with disk_errors("write", part):
@@ -134,35 +134,35 @@ class Spool:
         self.publish(part, final)
 
     def kept(self, relative: str) -> Path:
-        """Find a file that ``keep`` was given, for reading, until this spool is closed. Raises ``SpoolError`` when it is lost."""
+        """Return the path of a kept file, valid until this spool is closed. Raises ``SpoolError`` when it is lost."""
         path = self.inside(relative)
         if not path.is_file():
             raise lost_file(path)
         return path
 
     def holds(self, shard: Shard) -> bool:
-        """Whether a shard's file lies here, as long as it was written. Raises ``SpoolError``."""
+        """Whether a shard's file is here, with the size that was written. Raises ``SpoolError``."""
         path = self.inside(shard.path)
         with disk_errors("read", path):
             return path.is_file() and path.stat().st_size == shard.byte_count
 
     def open_shard(self, shard: Shard) -> IO[bytes]:
         """Open a shard's file for reading. Raises ``SpoolError`` as ``reading`` does."""
-        # An open file can be read to its end, also when its name is gone.
+        # An open file can be read to its end, also after it was unlinked.
         with self.reading(shard) as path, disk_errors("read", path):
             return path.open("rb")
 
     def done_with(self, answers: Path) -> None:
-        """Note that a downloaded file is merged; here it stays for whoever wants to look at it."""
+        """No-op: the local spool keeps downloaded files after their merge."""
 
     def sweep(self, is_dead: Callable[[str], bool]) -> None:
-        """Delete what processes left that ended in mid-work; ``is_dead`` knows owners. Here nothing is any process's own."""
+        """No-op: the local spool keeps nothing per process. ``is_dead`` decides whether an owner is dead."""
 
     def close(self) -> None:
-        """Delete what is of use to this process only. Here nothing is."""
+        """No-op: the local spool keeps nothing per process."""
 
     def remove_tree(self, directory: str) -> int:
-        """Delete a workload's folder; returns the bytes that this freed."""
+        """Delete a workload's folder; returns the freed bytes."""
         root = self.inside(directory)
         with disk_errors("delete", root):
             size = sum(path.lstat().st_size for path in root.rglob("*") if path.is_file()) if root.is_dir() else 0
@@ -171,9 +171,9 @@ class Spool:
         return size
 
     def inside(self, relative: str) -> Path:
-        """Find a path that the store names; one that leads out of the spool, or to all of it, is nobody's but an intruder's.
+        """Return the absolute path for a path of the store.
 
-        Raises ``SpoolError`` for those.
+        Raises ``SpoolError`` for a path outside the spool or of the whole spool: somebody has changed the database.
         """
         path = self.root / relative
         if ".." in path.parts or path == self.root or not path.is_relative_to(self.root):
@@ -185,7 +185,7 @@ class Spool:
 
 
 def lost_shard(shard: Shard, place: object) -> SpoolError:
-    """Say that the file of a shard is not where it was, or not what it was."""
+    """Return the error of a shard whose file is missing or was changed."""
     return SpoolError(
         f"the file of shard {shard.number} ({place}) is missing or was changed",
         hint="put BATCHKIT_HOME back as it was, or set the BATCHKIT_SPOOL_URL that the workload was split with, then run the"
@@ -194,7 +194,7 @@ def lost_shard(shard: Shard, place: object) -> SpoolError:
 
 
 def lost_file(place: object) -> SpoolError:
-    """Say that a file that belongs to a workload is not where it was."""
+    """Return the error of a workload's file that is missing."""
     return SpoolError(
         f"{place} is missing",
         hint="put BATCHKIT_HOME back as it was, or set the BATCHKIT_SPOOL_URL that the workload was made with, then run the"
@@ -206,10 +206,9 @@ def lost_file(place: object) -> SpoolError:
 def whole_file(target: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
     """Open a file for writing that appears whole, by a rename at the end, or not at all.
 
-    Several writers may have the same target at the same time: each writes a hidden part file of its own beside it, and the last
-    one to end decides what the target holds. Part files of processes that are certainly dead are removed.
-    It is the user's own: a new one gets the rights that any new file gets, one that is replaced keeps those it had; a
-    ``private`` one may be read by its owner only.
+    Several writers may have the same target at the same time: each writes a hidden part file beside it, and the last one to end
+    decides what the target holds. Part files of processes that are certainly dead are removed. A new file gets the default
+    permissions, a replaced one keeps its permissions; a ``private`` one can be read by its owner only.
     """
     if not private:
         target.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -233,13 +232,13 @@ def whole_file(target: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
 
 
 def _part_prefix(target: Path) -> str:
-    """Begin the name of a part file, so short that the whole of it is a file name whatever the target is called."""
+    """Return the prefix of a part file's name, short enough that the whole name fits for any target."""
     return f".{os.fsencode(target.name)[:_PART_NAME_BYTES].decode(errors='ignore')}."
 
 
 def _remove_dead_parts(target: Path) -> None:
     prefix = _part_prefix(target)
-    # A folder that may be written but not listed keeps what was left in it.
+    # In a folder that may be written but not listed old part files stay.
     with suppress(OSError):
         for path in target.absolute().parent.iterdir():
             if path.name.startswith(prefix) and path.name.endswith(_PART_SUFFIX):
@@ -249,11 +248,11 @@ def _remove_dead_parts(target: Path) -> None:
 
 
 def part_of(final: Path) -> Path:
-    """Name the temporary neighbour of a file."""
+    """Return the path of the temporary neighbour of a file."""
     return final.with_name(final.name + _PART_SUFFIX)
 
 
 def sha256_of(path: Path) -> str:
-    """Digest a file. Raises ``SpoolError``."""
+    """Return the SHA-256 of a file. Raises ``SpoolError``."""
     with disk_errors("read", path), path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Finding repeated custom_ids among millions with eight bytes each."""
+"""Finding repeated custom_ids among millions, with eight bytes per id."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 class SeenIds:
-    """Remembers a hash of every id; ``suspects`` names the hashes that came twice.
+    """Remembers a hash of every id; ``suspects`` returns the hashes that occurred twice.
 
-    Two different ids may share a hash, so a suspect is looked at again, by its text. A set of the ids themselves would
-    take about 105 bytes each.
+    Two different ids may share a hash, so the caller compares the texts of suspects. A set of the ids would take about 105 bytes
+    each.
     """
 
     def __init__(self) -> None:
@@ -24,10 +24,10 @@ class SeenIds:
         self._hashes.extend(map(hash, custom_ids))
 
     def suspects(self) -> set[int]:
-        """Give the values of ``hash`` that occurred more than once."""
+        """Return the values of ``hash`` that occurred more than once."""
         if not self._hashes:
             return set()
-        # Imported here, because no other verb has to wait for it.
+        # Imported here, because no other verb needs it.
         import numpy as np  # noqa: PLC0415 - as said
 
         hashes = np.frombuffer(self._hashes, np.int64)

@@ -1,1 +1,1 @@
-"""Everything that speaks HTTP to the batch API; nothing of the HTTP library passes this line."""
+"""Everything that speaks HTTP to the batch API. No type or exception of the HTTP library leaves this package."""

@@ -1,4 +1,4 @@
-"""Where the API is and who asks: what is checked before the first request.
+"""Checks of the API's address and key before the first request.
 
 The key is checked here because the HTTP library quotes a malformed header in its error, and the header holds the key.
 """
@@ -15,7 +15,7 @@ from batchkit.errors import ConfigurationError
 
 
 def parse_base_url(base_url: str, *, allow_insecure_http: bool) -> httpx.URL:
-    """Read the API's address.
+    """Parse the API's address.
 
     Raises ``ConfigurationError`` when it is malformed, carries a user name, a query or a fragment (they would be logged), or
     is ``http://`` to another machine without ``allow_insecure_http``: the key would travel in the clear.
@@ -47,9 +47,10 @@ def is_loopback(host: str) -> bool:
 
 
 def reveal_key(api_key: SecretStr | str) -> str:
-    """Return the key, ready to be put in a header; blanks around it are dropped.
+    """Return the key for a header, without surrounding blanks.
 
-    Raises ``ConfigurationError`` when it is empty or holds what no header may (RFC 9110, section 5.5); it is never quoted.
+    Raises ``ConfigurationError`` when it is empty or has characters that no header may have (RFC 9110, section 5.5); the error does
+    not quote it.
     """
     key = (api_key.get_secret_value() if isinstance(api_key, SecretStr) else api_key).strip()
     if not key:
@@ -60,9 +61,9 @@ def reveal_key(api_key: SecretStr | str) -> str:
 
 
 def credential_digest(base_url: str, api_key: SecretStr | str) -> str:
-    """Return 16 hex digits that tell one pair of address and key from another without holding the key.
+    """Return 16 hex digits that identify a pair of address and key without revealing the key.
 
-    A trailing slash, blanks around and the case of the host make no difference.
+    A trailing slash, surrounding blanks and the case of the host make no difference.
     Raises ``ConfigurationError`` when ``base_url`` is malformed.
     """
     key = api_key.get_secret_value() if isinstance(api_key, SecretStr) else api_key
@@ -74,5 +75,5 @@ def _parse(base_url: str) -> httpx.URL:
     try:
         return httpx.URL(base_url.strip())
     except httpx.InvalidURL:
-        # The library's words may quote a part of a password.
+        # The library's message may quote a part of a password.
         raise ConfigurationError("the base URL cannot be read", hint="such as https://api.groq.com/openai/v1") from None

@@ -1,7 +1,6 @@
-"""What batchkit asks of a batch API. ``provider/groq.py`` is the first answer to it.
+"""The interface of a batch API. ``provider/groq`` implements it.
 
-Every call either returns, or raises one of the ``ProviderError`` family, or ``SpoolError`` for a file of ours: nothing of the
-HTTP library passes this line.
+Every call returns, or raises a ``ProviderError`` or, for a local file, ``SpoolError``; never an exception of the HTTP library.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the provider takes in one file and in one call."""
+    """The provider's limits for one file and for one call."""
 
     max_lines: int
     max_bytes: int
@@ -31,7 +30,7 @@ class Provider(Protocol):
     limits: Limits
 
     def upload_file(self, path: Path, filename: str) -> RemoteFile:
-        """Upload a shard file, streamed. Repeated freely: an extra copy costs nothing but space.
+        """Upload a shard file, streamed. It may be repeated: an extra copy costs only space.
 
         Raises ``TooLarge``, before anything is sent when the file is over ``limits.max_bytes``; ``OutcomeUnknown`` when no
         readable answer came, after which uploading again is safe; ``SpoolError`` when the file cannot be read.
@@ -47,13 +46,13 @@ class Provider(Protocol):
         metadata: Mapping[str, str],
         before_sending: Callable[[], object] | None = None,
     ) -> Batch:
-        """Create a batch: sent once and never again by this call.
+        """Create a batch; the request is sent exactly once.
 
-        ``before_sending`` is called at the last moment at which nothing can be bought yet; what it raises comes out, and
-        nothing is bought.
+        ``before_sending`` is called at the last moment before anything can be bought; its errors are raised, and nothing is
+        bought.
 
-        Raises ``OutcomeUnknown`` when the batch may exist; ``ProviderRefused`` or ``ProviderUnreachable`` when it
-        certainly does not. What leaves a doubt, such as a 409 or a refusal that a gateway wrote, counts as unknown.
+        Raises ``OutcomeUnknown`` when the batch may exist; ``ProviderRefused`` or ``ProviderUnreachable`` when it certainly
+        does not. Doubtful replies, such as a 409 or a refusal that a gateway wrote, count as unknown.
         """
         ...
 
@@ -80,11 +79,11 @@ class Provider(Protocol):
         ...
 
     def download_file(self, file_id: FileId, path: Path) -> Download:
-        """Stream a file to ``path`` by way of a temporary neighbour and a rename.
+        """Stream a file to a temporary neighbour of ``path``, and rename it.
 
-        Checked against Content-Length and the file object's ``bytes``; a torn transfer is repeated, then raised as
-        ``TornDownload``. Raises ``NotFound`` when the file is gone, ``SpoolError`` when the disk refuses. The folder of
-        ``path`` must exist; the neighbour's name ends in ``.part`` and does not outlive the call.
+        The size is checked against Content-Length and the file object's ``bytes``; a torn transfer is repeated, then raised as
+        ``TornDownload``. Raises ``NotFound`` when the file is gone, ``SpoolError`` for an error of the disk. The folder of
+        ``path`` must exist; the neighbour's name ends in ``.part``, and it does not outlive the call.
         """
         ...
 
@@ -103,7 +102,7 @@ class Provider(Protocol):
     def refusal_kind(
         self, *, status: int | None, code: str | None, message: str | None, param: str | None = None
     ) -> RefusalKind:
-        """Return what a refusal concerns: of a call, of a whole batch, or of one line of its output."""
+        """Return the kind of a refusal of a call, of a whole batch, or of one line of its output."""
         ...
 
     def now(self) -> float | None:
@@ -111,14 +110,14 @@ class Provider(Protocol):
         ...
 
     def trouble(self) -> Trouble | None:
-        """Return the trouble that calls are meeting now, known from the first failed try on; None after any reply of the API."""
+        """Return the current outage of calls, from the first failed try on; None after any reply of the API."""
         ...
 
     def check(self) -> str | None:
-        """Ask whether a batch API answers at this address and takes this key; nothing is changed by it.
+        """Check that a batch API answers at this address and accepts this key; changes nothing.
 
-        Returns a warning worth telling, None when all is well. Raises ``WrongAddress`` when something else answers there,
-        ``AccountRefused`` when the account may not use it, and what any call raises when nothing can be known now.
+        Returns a warning for the user, or None. Raises ``WrongAddress`` when another server answers, ``AccountRefused`` when the
+        account may not use it, and other ``ProviderError`` when nothing can be found out now.
         """
         ...
 

@@ -1,10 +1,9 @@
-"""Connections that no two threads use at the same time.
+"""Connections that each serve one thread at a time.
 
-One HTTPX client serves many threads by its documentation, but the pool below it looks whether a connection is idle and then,
-without holding it, whether it has been hung up. When another thread takes the connection in between and its reply arrives, the
-pool takes the reply for a hang-up and closes the connection under that thread (httpcore 1.0.9; eight threads over two
-connections see some 25 ``Bad file descriptor`` in 9,000 calls). So each client here holds one connection and is lent to one
-thread.
+By its documentation one HTTPX client serves many threads. But its pool first checks whether a connection is idle, and then,
+without holding it, whether the server closed it. When another thread takes the connection in between and its reply arrives, the
+pool reads the reply as a close and closes the connection under that thread (httpcore 1.0.9; eight threads over two connections
+see some 25 ``Bad file descriptor`` in 9,000 calls). So each client here holds one connection and is lent to one thread.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ if TYPE_CHECKING:
 
     from pydantic import SecretStr
 
-#: Events after which the library holds another stream (https://www.python-httpx.org/advanced/extensions/#trace).
+#: Events after which the library has a new stream (https://www.python-httpx.org/advanced/extensions/#trace).
 _OPENED = ("connect_tcp.complete", "start_tls.complete")
 
 
 class Connection:
-    """A client with one connection, for one exchange at a time, which ends in a given time whatever the server does.
+    """A client with one connection, for one exchange at a time, with a limit for the whole exchange.
 
-    The library's time-outs are about silence: a server that sends a byte now and then keeps a call for ever, be it within the
-    headers, where nobody but the library sees the bytes. So the socket is shut down by another thread when the time is over.
+    The library's time-outs limit silence only: a server that sends a byte now and then could hold a call for ever, also within
+    the headers, which only the library reads. So another thread shuts the socket down when the time is over.
     """
 
     def __init__(self, client: httpx.Client) -> None:
@@ -48,7 +47,7 @@ class Connection:
 
     @property
     def is_cut(self) -> bool:
-        """Whether the time was over before the exchange was; what came until then may be a part of what was sent."""
+        """Whether the exchange was cut because its time was over; the data received may then be incomplete."""
         return self._is_cut
 
     @contextmanager
@@ -71,7 +70,7 @@ class Connection:
             raise httpx.ReadTimeout(f"no complete reply within {self._seconds:g} s")
 
     def cut_after(self, seconds: float) -> None:
-        """Count anew: the present exchange is cut ``seconds`` from now."""
+        """Restart the timer: the current exchange is cut ``seconds`` from now."""
         self._stop()
         timer = threading.Timer(seconds, self._cut)
         timer.daemon = True
@@ -98,38 +97,38 @@ class Connection:
 
     def _cut(self) -> None:
         with self._lock:
-            # One that was stopped or replaced as it fired is about an exchange that is over.
+            # A timer that was stopped or replaced as it fired belongs to an exchange that is over.
             if self._timer is threading.current_thread():
                 self._is_cut = True
                 self._shut_down()
 
     def _shut_down(self) -> None:
         if self._stream is not None:
-            # A TLS socket's own method would take its state away under the thread that reads.
+            # The method of a TLS socket would remove its state while another thread reads.
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(self._stream.get_extra_info("socket"), socket.SHUT_RDWR)
 
 
 class Connections:
-    """Lends connections, ``most`` at the same time; who waits longer than ``patience_seconds`` gets ``httpx.PoolTimeout``."""
+    """Lends up to ``most`` connections; raises ``httpx.PoolTimeout`` after waiting ``longest_wait_seconds`` for one."""
 
-    def __init__(self, build: Callable[[], httpx.Client], *, most: int, patience_seconds: float) -> None:
+    def __init__(self, build: Callable[[], httpx.Client], *, most: int, longest_wait_seconds: float) -> None:
         self._build: Callable[[], Connection] = lambda: Connection(build())
-        self._patience_seconds = patience_seconds
+        self._longest_wait_seconds = longest_wait_seconds
         self._free = threading.BoundedSemaphore(most)
         self._lock = threading.Lock()
-        # The first one shows at once whether a client can be built at all.
+        # The first one is built now, so that wrong settings raise at once.
         self._idle = [self._build()]
         self._is_closed = False
 
     @contextmanager
     def lend(self, *, fresh: bool = False) -> Iterator[Connection]:
-        """Lend a connection for one exchange; ``fresh`` gives one that was never connected and will not be used again.
+        """Lend a connection for one exchange; with ``fresh`` a new one that is closed afterwards.
 
-        After an exception it is thrown away, for nobody knows what is still on it.
+        After an exception the connection is closed: it may hold unread data.
         """
-        if not self._free.acquire(timeout=self._patience_seconds):
-            raise httpx.PoolTimeout(f"all connections were busy for {self._patience_seconds:g} s")
+        if not self._free.acquire(timeout=self._longest_wait_seconds):
+            raise httpx.PoolTimeout(f"all connections were busy for {self._longest_wait_seconds:g} s")
         try:
             connection = self._build() if fresh else self._take()
             is_good = False
@@ -147,7 +146,7 @@ class Connections:
         return self._is_closed
 
     def close(self) -> None:
-        """Close the idle connections now, and those that are lent as they come back."""
+        """Close the idle connections now, and the lent ones when they are returned."""
         with self._lock:
             self._is_closed = True
             idle, self._idle = self._idle, []
@@ -157,7 +156,7 @@ class Connections:
     def _take(self) -> Connection:
         with self._lock:
             if self._idle:
-                # The last one back is the one whose connection is most likely still open.
+                # The last returned connection is the most likely to be open still.
                 return self._idle.pop()
         return self._build()
 
@@ -172,7 +171,7 @@ class Connections:
 def new_client(
     base_url: httpx.URL, api_key: SecretStr | str, timeout: httpx.Timeout, verify: ssl.SSLContext
 ) -> httpx.Client:
-    """Make a client that holds one connection and sends the key to its own host only."""
+    """Return a client that holds one connection and sends the key to its own host only."""
     return httpx.Client(
         base_url=base_url,
         headers={
@@ -184,16 +183,16 @@ def new_client(
         limits=httpx.Limits(max_connections=1),
         follow_redirects=False,
         verify=verify,
-        # None is kept: the API needs none, and one that is no ASCII would break every later request.
+        # No cookie is kept: the API needs none, and one that is not ASCII would break every later request.
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-        # A proxy from the environment would get to see the key that must not leave this machine.
+        # A proxy from the environment would see the key, which must not leave this machine.
         trust_env=not is_loopback(base_url.host),
     )
 
 
 def trust(base_url: httpx.URL) -> ssl.SSLContext:
-    """Make the context that judges certificates, as the environment says. Raises what a wrong setting there raises."""
+    """Return the TLS context by the settings of the environment. Raises the errors of wrong settings."""
     if base_url.scheme == "https":
         return httpx.create_ssl_context()
-    # Plain HTTP needs no certificates, and reading them takes longer than a call; this context trusts nobody.
+    # Plain HTTP needs no certificates, and reading them takes longer than a call; this context trusts none.
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

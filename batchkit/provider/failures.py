@@ -1,4 +1,4 @@
-"""What a failed exchange proves, said in the errors of ``batchkit.errors``.
+"""Failed exchanges as errors of ``batchkit.errors``, by what they prove.
 
 =========================================================  =====================================================
 what happened                                              what it becomes
@@ -8,24 +8,24 @@ ConnectTimeout, PoolTimeout, ProxyError,
 UnsupportedProtocol, InvalidURL
 any other transport error: ReadError, WriteError, ...      ``OutcomeUnknown``: some of it was sent
 408, 425, 499, 5xx, any other unexpected status            ``OutcomeUnknown``
-402, and words about the account with any status           ``AccountRefused``
+402, and any status with a message about the account       ``AccountRefused``
 429, 498                                                   ``RateLimited``
 no such path: ``unknown_url``, 405 for a POST              ``ProviderUnreachable``: the API is not at this address
-404, 410 with a page for people                            ``OutcomeUnknown``: nothing of the API said that it is gone
+404, 410 with an HTML page                                 ``OutcomeUnknown``: the API did not say that it is gone
 other 4xx, 3xx                                             ``ProviderRefused`` and its kinds
 =========================================================  =====================================================
 
-The first row is complete, because the library raises those only while it waits for or opens a connection; a kept-alive
-connection is never opened again, so a reset there comes as ReadError, WriteError or RemoteProtocolError. Those prove nothing
-for a request with an effect: a server may process a request and die before it answers, and even a broken write may follow a
-body that had arrived whole.
+The first row is complete: the library raises those errors only while it waits for or opens a connection; a kept-alive
+connection is never opened again, so a reset there is a ReadError, WriteError or RemoteProtocolError. Those prove nothing for a
+request with an effect: a server may process a request and die before it answers, and even a broken write may follow a body that
+arrived whole.
 
-408 and 425 mean "not processed" by the letter (RFC 9110, section 15.5.9; RFC 8470, section 5.2), 499 that a proxy gave up on us.
-But gateways send them about requests that they have passed on, so they count as unknown.
+By the standards 408 and 425 mean "not processed" (RFC 9110, section 15.5.9; RFC 8470, section 5.2), and 499 that a proxy gave up
+waiting. But gateways send them for requests that they have forwarded, so they count as unknown.
 
-For a call that must not be doubled (``must_be_certain``) three more kinds count as unknown: a redirect, because 303 follows a
-*completed* POST (RFC 9110, section 15.4.4); 409, which may speak of the very object that the call has made; and a 4xx whose
-body is not a JSON object: the API did not write it, and a gateway that replaces replies does so after the fact.
+For a call that must not happen twice (``must_be_certain``) three more kinds count as unknown: a redirect, because 303 follows a
+*completed* POST (RFC 9110, section 15.4.4); 409, which may be about the object that the call has just made; and a 4xx whose body
+is not a JSON object: the API did not write it, and a gateway may replace a reply after the request was processed.
 """
 
 from __future__ import annotations
@@ -83,16 +83,16 @@ _KINDS: dict[int, type[ProviderRefused]] = {
 QUOTE_CHARS = 300
 _SHORTEST_SECRET_CHARS = 8
 _ENCODED_RUN = re.compile(r"[A-Za-z0-9+/=_-]{100,}")
-# And what a terminal or a log viewer would obey: control characters, and signs that turn the direction of writing around.
+# Also control characters and direction marks, which a terminal or a log viewer would interpret.
 _BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What an error body says, in the provider's words; None where it says nothing.
+    """The content of an error body; None for absent members.
 
-    ``hint`` is ours: what to do next. ``retry_after_seconds`` is a wait that stands in the words themselves.
-    ``kind`` is what the refusal concerns; ``is_unknown_path`` says that the API has no such path at all.
+    ``hint`` is ours: what to do next. ``retry_after_seconds`` is a wait that the message names. ``kind`` is the kind of the
+    refusal; ``is_unknown_path``: the API has no such path.
     """
 
     message: str | None = None
@@ -105,12 +105,12 @@ class Refusal:
     is_unknown_path: bool = False
 
 
-#: Reads an error body: its status and the parsed JSON, None when it is no JSON. Each provider has its own.
+#: Reads an error body: takes the status and the parsed JSON, None when it is not JSON. Each provider has its own.
 Explain = Callable[[int, object], Refusal]
 
 
 class Quoter:
-    """Cuts foreign text to what may stand in a message: no key, no encoded payload, one line, ~300 characters."""
+    """Makes foreign text fit for a message: without the key and encoded payloads, one line, ~300 characters."""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret
@@ -120,7 +120,7 @@ class Quoter:
 
     def __call__(self, text: str) -> str:
         """Return ``text`` without the key and long encoded runs, on one line, cut at the end."""
-        # Before anything is cut: half a key is a leak, too.
+        # Before anything is cut: half a key would be a leak, too.
         if len(self._secret) >= _SHORTEST_SECRET_CHARS:
             text = text.replace(self._secret, "[key]")
         text = _ENCODED_RUN.sub(lambda run: f"[{len(run[0])} characters]", text)
@@ -133,7 +133,7 @@ class Quoter:
 
 
 def from_transport(error: httpx.RequestError | httpx.InvalidURL, call: str, quote: Quoter) -> ProviderError | TryAgain:
-    """Say what an exception of the HTTP library proves about ``call`` (such as ``POST /batches``)."""
+    """Return the error for an exception of the HTTP library during ``call`` (such as ``POST /batches``)."""
     certificate = _is_certificate_error(error)
     cause = without_frames(error, quote)
     reason = f"{type(cause).__name__}: {cause}".removesuffix(": ")
@@ -161,22 +161,21 @@ def from_response(
     must_be_certain: bool,
     address_hint: str,
 ) -> ProviderError | TryAgain:
-    """Say what a reply that is not a success proves; its body has been read. ``now`` is in Unix seconds.
+    """Return the error for a reply that is not a success. ``now`` is in Unix seconds.
 
-    ``address_hint`` is the advice for replies that only a wrong address explains.
+    ``address_hint`` is the hint for replies that only a wrong address explains.
     """
     status = reply.status
     payload = parsed(reply)
     refusal = explain(status, payload)
-    words = _words(reply, refusal, quote)
-    message = f"{call}: HTTP {status}{words}"
+    message = f"{call}: HTTP {status}{_details(reply, refusal, quote)}"
     if status in _UNKNOWN_STATUSES or not _is_refusal(status):
         after = retry_after(reply.headers, now=now)
         return TryAgain(OutcomeUnknown(message, hint=refusal.hint), after_seconds=after)
     if refusal.is_unknown_path or (status == HTTPStatus.METHOD_NOT_ALLOWED and call.startswith("POST ")):
         nowhere = ProviderUnreachable if isinstance(payload, dict) else OutcomeUnknown
         return NotTheApi(nowhere(message, hint=address_hint), repeats=False)
-    # A gateway that finds a body too large means just that.
+    # A 413 of a gateway means that the body is too large, as one of the API does.
     is_page = (
         is_html(reply.headers) and status >= HTTPStatus.BAD_REQUEST and status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     )
@@ -206,22 +205,22 @@ def from_response(
 
 
 def unreadable(call: str, reply: Reply, quote: Quoter, *, address_hint: str) -> TryAgain:
-    """Say that a success carries a body that is not JSON."""
-    message = f"{call}: HTTP {reply.status}, but its body is not JSON{_body_words(reply, quote)}"
+    """Return the error for a success with a body that is not JSON."""
+    message = f"{call}: HTTP {reply.status}, but its body is not JSON{_body_details(reply, quote)}"
     return NotTheApi(OutcomeUnknown(message, hint=address_hint if is_html(reply.headers) else None), repeats=True)
 
 
 def is_html(headers: Mapping[str, str]) -> bool:
-    """Whether a page for people came back: the work of a gateway, never of the API."""
+    """Whether the reply is an HTML page: a gateway wrote it, never the API."""
     return "html" in headers.get("content-type", "").lower()
 
 
 def without_frames(error: Exception, quote: Quoter) -> Exception:
-    """Return a copy of a library's exception that may stand as a cause: no traceback, no chain, quoted words.
+    """Return a copy of a library's exception for use as a cause: without traceback and chain, its message quoted.
 
-    The library's frames hold the request's headers; a traceback printed together with its local variables would show the key.
+    The library's frames hold the request's headers; a traceback printed with its local variables would show the key.
     """
-    # The words of a LocalProtocolError quote the offending header, which may be the one with the key.
+    # The message of a LocalProtocolError quotes the invalid header, which may be the one with the key.
     return type(error)("" if isinstance(error, httpx.LocalProtocolError) else quote(str(error)))
 
 
@@ -243,7 +242,7 @@ def _is_certificate_error(error: BaseException) -> bool:
 
 
 def parsed(reply: Reply) -> object:
-    """Return the JSON of a reply's body; None when it is no JSON."""
+    """Return the JSON of a reply's body; None when it is not JSON."""
     try:
         payload: object = loads_leniently(reply.content)
     except MalformedJson:
@@ -251,15 +250,15 @@ def parsed(reply: Reply) -> object:
     return payload
 
 
-def _words(reply: Reply, refusal: Refusal, quote: Quoter) -> str:
+def _details(reply: Reply, refusal: Refusal, quote: Quoter) -> str:
     if reply.redirect_target is not None:
         return f", a redirect to {quote(reply.redirect_target.partition('?')[0])}"
     if refusal.message:
         return f": {quote(refusal.message)}" + (f" ({quote(refusal.code)})" if refusal.code else "")
-    return _body_words(reply, quote)
+    return _body_details(reply, quote)
 
 
-def _body_words(reply: Reply, quote: Quoter) -> str:
+def _body_details(reply: Reply, quote: Quoter) -> str:
     if not reply.content.strip():
         return ", without a body"
     if is_html(reply.headers):

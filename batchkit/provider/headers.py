@@ -1,4 +1,4 @@
-"""The times in a reply's headers: when it was sent, and how long the server asks to wait."""
+"""Times in a reply's headers: when it was sent, and how long the server asks to wait."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: A daily limit is the longest that Groq documents (console.groq.com/docs/rate-limits); a longer wait is a slip of a clock.
+#: A daily limit is the longest that Groq documents (console.groq.com/docs/rate-limits); a longer wait comes from a wrong clock.
 LONGEST_WAIT_SECONDS = 86_400.0
 
 _UNIT_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "\u00b5s": 1e-6, "ns": 1e-9}
@@ -24,7 +24,7 @@ _OLDEST_UNIX_TIME = 1e9
 
 
 def parse_duration(text: str) -> float | None:
-    """Read a duration as Go writes it (``2m59.56s``, ``7.66s``, ``120ms``), in seconds; None when it is none.
+    """Read a duration as Go writes it (``2m59.56s``, ``7.66s``, ``120ms``), in seconds; None for other text.
 
     Source: pkg.go.dev/time#ParseDuration; Groq's rate-limit headers use it (console.groq.com/docs/rate-limits).
     """
@@ -37,7 +37,7 @@ def parse_duration(text: str) -> float | None:
 def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
     """Read ``Retry-After`` in seconds: a number, a Go duration, or an HTTP date (RFC 9110, section 10.2.3).
 
-    A date counts from the reply's own ``Date`` when it has one, so that a wrong clock here does no harm; else from ``now``
+    A date counts from the reply's own ``Date`` if it has one, so that a wrong local clock does no harm; else from ``now``
     (Unix seconds). None when the header is absent or unreadable.
     """
     value = headers.get("retry-after", "").strip()
@@ -56,7 +56,7 @@ def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
 
 
 def http_date(text: str) -> float | None:
-    """Read an HTTP date (RFC 9110, section 5.6.7) in Unix seconds; None when it is none."""
+    """Read an HTTP date (RFC 9110, section 5.6.7) in Unix seconds; None for other text."""
     try:
         moment = parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError, OverflowError):
@@ -67,8 +67,8 @@ def http_date(text: str) -> float | None:
 def rate_limit_reset(headers: Mapping[str, str], *, now: float) -> float | None:
     """Read the ``x-ratelimit-reset-*`` headers in seconds: the fallback for a 429 without ``Retry-After``.
 
-    With several of them, the latest reset of those that have nothing left decides; when none says so, the soonest: asking
-    too early costs one more refusal, asking too late costs a day.
+    With several of them, the latest reset of the used-up limits counts; if no limit is known to be used up, the soonest reset:
+    asking too early costs one more refusal, asking too late costs a day.
     """
     resets: list[float] = []
     used_up: list[float] = []
@@ -94,7 +94,7 @@ def _reset(value: str, now: float) -> float | None:
         seconds = parse_duration(value)
     if seconds is None:
         return None
-    # Some servers give the moment instead of the wait.
+    # Some servers send the time instead of the wait.
     return _bounded(seconds - now if seconds >= _OLDEST_UNIX_TIME else seconds)
 
 

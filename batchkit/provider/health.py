@@ -1,4 +1,4 @@
-"""What the replies so far say about the provider: its time of day, and the trouble that calls are meeting now."""
+"""The provider's health by its replies: its clock, and the current outage of calls."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _SENTENCES: dict[type[ProviderError], str] = {
     TornDownload: "a download from the provider is not complete",
 }
 _OTHERWISE = "the provider does not answer as it should"
-#: An answer takes a moment; one that has not come whole after so many seconds is worth a word.
+#: A call without a complete answer after this many seconds is reported.
 _SLOW_SECONDS = 15.0
 
 
 class _Call(NamedTuple):
-    """A call that waits for its answer, since ``began`` by the clock that only rises, for ``seconds`` at most."""
+    """A call that waits for its answer, since ``began`` by the monotonic clock, for ``seconds`` at most."""
 
     name: str
     began: float
@@ -34,9 +34,9 @@ class _Call(NamedTuple):
 
 
 class Health:
-    """Notes every try and every reply; safe to use from several threads at once.
+    """Records every try and every reply; safe to use from several threads at once.
 
-    ``clock`` gives seconds that only rise, ``now`` Unix seconds of this machine.
+    ``clock`` returns monotonic seconds, ``now`` Unix seconds of this machine.
     """
 
     def __init__(self, *, clock: Callable[[], float], now: Callable[[], float]) -> None:
@@ -50,7 +50,7 @@ class Health:
 
     @contextmanager
     def awaiting(self, name: str, *, seconds: float) -> Iterator[None]:
-        """Note that a call (``GET /batches``) waits for its answer, for ``seconds`` at most, until the block ends."""
+        """Record that a call (``GET /batches``) waits for its answer, for ``seconds`` at most, until the block ends."""
         key = object()
         with self._lock:
             self._calls[key] = _Call(name, self._clock(), seconds)
@@ -61,16 +61,16 @@ class Health:
                 del self._calls[key]
 
     def note_date(self, headers: Mapping[str, str]) -> None:
-        """Note the ``Date`` of a reply, whoever wrote it; one that cannot be read is ignored."""
+        """Record the ``Date`` of a reply, also of a gateway; an unreadable one is ignored."""
         moment = http_date(headers.get("date", ""))
         if moment is not None:
             self._ahead = moment - self._clock()
 
     def note_failure(self, error: ProviderError, *, began: float | None = None) -> None:
-        """Note a try that failed: it begins a trouble, or counts as one more try of the present one.
+        """Record a failed try: it begins an outage, or counts as one more try of the current one.
 
-        The trouble lasts since the try ``began`` (by the clock that only rises), but for what was answered since then; since now for
-        a transfer, of which bytes may have come.
+        The outage begins when the try ``began`` (by the monotonic clock), or at the last answer if that was later; for a transfer,
+        of which bytes may have arrived, it begins now.
         """
         sentence = next((text for kind, text in _SENTENCES.items() if isinstance(error, kind)), _OTHERWISE)
         what = f"{sentence}: {error.message}".rstrip(".")
@@ -82,7 +82,7 @@ class Health:
             )
 
     def note_answer(self) -> None:
-        """Note a reply that the API itself wrote, be it a refusal: any trouble is over."""
+        """Record a reply that the API itself wrote, a refusal as well: any outage is over."""
         with self._lock:
             self._trouble = None
             self._answered = self._clock()
@@ -95,7 +95,7 @@ class Health:
 
     @property
     def trouble(self) -> Trouble | None:
-        """The present trouble; None when the last reply came from the API, and no call waits long for its own."""
+        """The current outage; None when the last reply came from the API and no call waits long for its answer."""
         with self._lock:
             oldest = next(iter(self._calls.values()), None)
             if self._trouble is not None or oldest is None:
@@ -107,5 +107,5 @@ class Health:
             return Trouble(what, since=self._since(oldest.began), tries=1)
 
     def _since(self, began: float) -> float:
-        """Return in Unix seconds when a try began, or the last answer came, if that was later."""
+        """Return when a try began, or when the last answer came if that was later, in Unix seconds."""
         return self._now() - (self._clock() - max(began, self._answered))

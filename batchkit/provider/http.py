@@ -1,7 +1,7 @@
-"""HTTP to one API with one key: connections, time-outs, repetition. Knows no word of any provider.
+"""HTTP to one API with one key: connections, time-outs, repetition. Knows nothing of a particular provider.
 
-Every method returns or raises one of the ``ProviderError`` family (or ``SpoolError`` for a file of ours), never an exception
-of the HTTP library. Safe to use from several threads.
+Every method returns or raises a ``ProviderError`` (or ``SpoolError`` for a local file), never an exception of the HTTP library.
+Safe to use from several threads.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from batchkit.errors import (
 )
 from batchkit.files.jsonl import MalformedJson, dumps, loads_leniently
 from batchkit.provider.access import parse_base_url, reveal_key
+from batchkit.provider.atomic_download import AtomicDownload
 from batchkit.provider.connections import Connections, new_client, trust
 from batchkit.provider.failures import (
     Explain,
@@ -33,7 +34,6 @@ from batchkit.provider.failures import (
     without_frames,
 )
 from batchkit.provider.health import Health
-from batchkit.provider.landing import Landing
 from batchkit.provider.multipart import FileForm
 from batchkit.provider.pace import Pace
 from batchkit.provider.reading import Reply, TooLong, decoded, read_whole
@@ -55,14 +55,14 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _JSON = {"Content-Type": "application/json"}
-# Content-Length counts what travels; unencoded, that is the file.
+# Content-Length counts the encoded bytes; unencoded, these are the file.
 _UNENCODED = {"Accept": "application/octet-stream", "Accept-Encoding": "identity"}
 
 
 class ApiClient:
-    """One API and one key, for any number of threads.
+    """A client of one API with one key, for any number of threads.
 
-    ``explain`` reads the provider's error bodies; ``address_hint`` is the advice where only a wrong address explains a reply.
+    ``explain`` reads the provider's error bodies; ``address_hint`` is the hint when only a wrong address explains a reply.
 
     Raises ``ConfigurationError`` for an address or a key that cannot be used.
     """
@@ -98,10 +98,10 @@ class ApiClient:
             self._connections = Connections(
                 lambda: new_client(self._base_url, api_key, timeout, verify),
                 most=options.max_connections,
-                patience_seconds=options.pool_timeout_seconds,
+                longest_wait_seconds=options.pool_timeout_seconds,
             )
         except (OSError, ValueError, ImportError, httpx.InvalidURL):
-            # What the environment says may hold a proxy's password, so it is not quoted.
+            # The environment may hold a proxy's password, so it is not quoted.
             raise ConfigurationError(
                 "the proxy or certificate settings in the environment cannot be used",
                 hint="check HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR",
@@ -115,11 +115,11 @@ class ApiClient:
         self._connections.close()
 
     def get(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Any:
-        """GET a JSON value; repeated on trouble. A name may stand in ``query`` several times."""
+        """GET a JSON value; repeated on errors. A name may occur in ``query`` several times."""
         return self._repeat(lambda: self._json("GET", path, params=list(query) or None))
 
     def probe(self, path: str) -> Any:
-        """GET a JSON value as ``get`` does, but raise ``WrongAddress`` at once for a reply that no such API gives."""
+        """GET a JSON value as ``get`` does, but raise ``WrongAddress`` at once for a reply that a batch API never sends."""
 
         def ask() -> Any:
             try:
@@ -131,19 +131,19 @@ class ApiClient:
         return self._repeat(ask)
 
     def wrong_address(self, reason: str) -> WrongAddress:
-        """Make the error for an address at which something else answers."""
+        """Return the error for an address where another server answers."""
         return WrongAddress(f"there is no batch API at {self._base_url}: {reason}", hint=self._address_hint)
 
     def post(self, path: str) -> Any:
-        """POST without a body and read JSON; repeated on trouble, so only for calls that may happen twice."""
+        """POST without a body and read JSON; repeated on errors, so only for calls that may happen twice."""
         return self._repeat(lambda: self._json("POST", path))
 
     def post_once(self, path: str, payload: object, *, before_sending: Callable[[], object] | None = None) -> Any:
         """POST a JSON value exactly once, on a connection of its own.
 
-        ``before_sending`` is called between the headers and the body: what it raises comes out, and the server is left with a
-        request that it cannot process. Raises ``OutcomeUnknown`` unless it is certain that nothing was processed; ``failures``
-        says what is.
+        ``before_sending`` is called between the headers and the body: its errors are raised, and the server has an incomplete
+        request that it cannot process. Raises ``OutcomeUnknown`` unless it is certain that nothing was processed (see
+        ``failures``).
         """
         content = dumps(payload)
 
@@ -160,12 +160,12 @@ class ApiClient:
         )
 
     def delete(self, path: str) -> None:
-        """DELETE; repeated on trouble. Any 2xx will do, whatever its body."""
+        """DELETE; repeated on errors. Any 2xx is a success, whatever its body."""
         self._repeat(lambda: self._send("DELETE", path))
         self.health.note_answer()
 
     def upload(self, path: str, *, fields: Mapping[str, str], field: str, source: Path, filename: str) -> Any:
-        """POST a file as multipart/form-data (RFC 7578) and read JSON; repeated on trouble, each time from the start.
+        """POST a file as multipart/form-data (RFC 7578) and read JSON; repeated on errors, each time from the start.
 
         ``fields`` come first, then the file under the name ``field``. The file is read as it is sent, a chunk at a time.
         Raises ``SpoolError`` when it cannot be read.
@@ -176,7 +176,7 @@ class ApiClient:
             pace = Pace(self._options.lowest_speed, self._clock)
             for chunk in form:
                 yield chunk
-                # Back here, the chunk is with the system; its buffers hide a little of how slow the server is.
+                # The system has taken the chunk now; its buffers hide a little of the server's slowness.
                 if pace.is_fast_enough(len(chunk)) is False:
                     error = OutcomeUnknown(f"{call}: given up, because it took fewer than {self._options.lowest_speed}")
                     raise TryAgain(error, repeats=False)
@@ -202,12 +202,12 @@ class ApiClient:
     def download(
         self, path: str, destination: Path, *, expected_bytes: int | None, accept_unframed: bool = True
     ) -> Download:
-        """GET a body into a file; repeated on trouble, each time from the start.
+        """GET a body into a file; repeated on errors, each time from the start.
 
-        ``expected_bytes`` is what the provider says elsewhere; None or 0 when it does not say. ``accept_unframed`` False
-        refuses a body that ends with the connection: it cannot be told from one that was cut.
+        ``expected_bytes`` is the size that the provider states elsewhere; None or 0 when unknown. ``accept_unframed`` False
+        refuses a body that ends with the connection: it cannot be told from a truncated one.
 
-        Raises ``TornDownload`` when no attempt brought the whole body, ``SpoolError`` when the disk refuses.
+        Raises ``TornDownload`` when no attempt returned the whole body, ``SpoolError`` for an error of the disk.
         """
         call = f"GET {path}"
         deadline = self._clock() + self._options.transfer_seconds
@@ -218,11 +218,11 @@ class ApiClient:
             if reason := no_file_reason(response):
                 raise torn(call, reason)
             connection.cut_after(max(0.0, deadline - self._clock()))
-            with Landing(destination) as landing:
-                self._receive(response, connection, landing, call, expected_bytes)
-                if reason := torn_reason(response, landing.size_bytes, expected_bytes, accept_unframed):
+            with AtomicDownload(destination) as target:
+                self._receive(response, connection, target, call, expected_bytes)
+                if reason := torn_reason(response, target.size_bytes, expected_bytes, accept_unframed):
                     raise torn(call, reason)
-                return landing.commit()
+                return target.commit()
 
         download = self._repeat(
             lambda: self._exchange("GET", path, receive, seconds=self._options.total_seconds, headers=_UNENCODED),
@@ -236,12 +236,12 @@ class ApiClient:
         try:
             return self._retry.call(lambda: self._watched(send, is_transfer=is_transfer), total_seconds=total_seconds)
         except RateLimited:
-            # The wait is the caller's from here on.
+            # From here on the caller waits.
             self.health.note_answer()
             raise
 
     def _watched(self, send: Callable[[], T], *, is_transfer: bool = False) -> T:
-        """Make one try and note its failure."""
+        """Make one try and record its failure."""
         began = None if is_transfer else self._clock()
         try:
             return send()
@@ -263,7 +263,7 @@ class ApiClient:
         body: Callable[[Connection], Iterator[bytes]] | None = None,
         **content: Any,
     ) -> T:
-        """Send one request, give the response to ``use``, and translate the library's exceptions."""
+        """Send one request, pass the response to ``use``, and translate the library's exceptions."""
         call = f"{method} {path}"
         if self._connections.is_closed:
             raise ProviderUnreachable(f"{call}: not sent, the client is closed")
@@ -281,15 +281,15 @@ class ApiClient:
         except (httpx.RequestError, httpx.InvalidURL) as error:
             logger.debug("%s -> %s in %.3f s", call, type(error).__name__, self._clock() - started)
             failure = from_transport(error, call, self._quote)
-        # Raised out here, as everywhere in this package: as the context of ours, the library's exception would take along
-        # frames whose variables hold the Authorization header.
+        # Raised outside the handler, as everywhere in this package: as the context of our error, the library's exception would
+        # carry frames whose variables hold the Authorization header.
         raise failure
 
     def _receive(
         self,
         response: httpx.Response,
         connection: Connection,
-        landing: Landing,
+        target: AtomicDownload,
         call: str,
         expected_bytes: int | None,
     ) -> None:
@@ -297,8 +297,8 @@ class ApiClient:
         cause: Exception | None = None
         try:
             for piece in decoded(response):
-                landing.write(piece)
-                if expected_bytes and landing.size_bytes > expected_bytes:
+                target.write(piece)
+                if expected_bytes and target.size_bytes > expected_bytes:
                     return
                 verdict = pace.is_fast_enough(len(piece))
                 if verdict is False:
@@ -310,12 +310,12 @@ class ApiClient:
         if connection.is_cut:
             raise torn(call, f"it was still going on after {self._options.transfer_seconds:g} s")
         if cause is not None:
-            reason = f"it broke off after {landing.size_bytes:,} bytes ({type(cause).__name__})"
+            reason = f"it broke off after {target.size_bytes:,} bytes ({type(cause).__name__})"
             raise torn(call, reason, cause=cause)
 
     def _json(self, method: str, path: str, **content: Any) -> Any:
         if "body" in content:
-            # An upload takes as long as it takes.
+            # An upload has no time limit to report.
             reply = self._send(method, path, **content)
         else:
             with self.health.awaiting(f"{method} {path}", seconds=self._options.total_seconds):
@@ -334,8 +334,8 @@ class ApiClient:
     ) -> Reply:
         """Make one attempt. Raises ``TryAgain`` or a ``ProviderError`` unless the reply is a success.
 
-        ``must_be_certain`` takes a connection of its own: on a kept-alive one the server may be hanging up at this very
-        moment, which would leave an outcome unknown for no reason.
+        ``must_be_certain`` uses a connection of its own: a kept-alive one may be closed by the server at this moment, which would
+        leave the outcome unknown without need.
         """
         call = f"{method} {path}"
         reply = self._exchange(

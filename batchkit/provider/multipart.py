@@ -1,4 +1,4 @@
-"""A multipart/form-data body (RFC 7578) around one file, made while it is sent: its length is known, its bytes are never held."""
+"""A multipart/form-data body (RFC 7578) with one file, generated while it is sent: its length is known, its bytes are not held."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-#: Small enough that a slow server is found out within minutes: only between chunks can the speed be judged.
+#: Small enough to notice a slow server within minutes: the speed is measured between chunks.
 _CHUNK_BYTES = 1 << 18
 # As browsers escape names (HTML, section 4.10.21.8).
 _ESCAPES = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})
@@ -18,7 +18,7 @@ _ESCAPES = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})
 class FileForm:
     """One body for one attempt: ``fields`` first, then the file that ``handle`` reads, under the name ``field``.
 
-    ``headers`` go with it. Iterating raises ``OSError`` when the file cannot be read or is not as long as it was.
+    ``headers`` are its headers. Iterating raises ``OSError`` when the file cannot be read or its length changes.
     """
 
     def __init__(self, handle: IO[bytes], *, fields: Mapping[str, str], field: str, filename: str) -> None:
@@ -44,7 +44,7 @@ class FileForm:
                 break
             yield chunk
         if left:
-            # Shard files never change; one that does must not be bought under the name of another.
+            # Shard files never change; a changed one must not be bought as the original.
             raise OSError("its length changed while it was sent")
         yield self._tail
 

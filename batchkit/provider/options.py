@@ -1,4 +1,4 @@
-"""How a provider is spoken to over HTTP: time-outs, limits, repetition. One set for every client."""
+"""Options of HTTP clients: time-outs, limits, repetition. One set for every client."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpOptions:
-    """All times are in seconds. Raises ``ConfigurationError`` for a number that must be greater than zero and is not.
+    """Options of HTTP; times are in seconds. Raises ``ConfigurationError`` for a number that must be greater than zero.
 
     ``read_timeout_seconds`` and ``write_timeout_seconds`` are the longest silence within one transfer, not its length.
     ``pool_timeout_seconds`` is the longest wait for one of ``max_connections``. A call that may be repeated is tried
@@ -26,13 +26,13 @@ class HttpOptions:
 
     No try outlasts ``total_seconds`` (an upload or download: ``transfer_seconds`` for its body), however a server spreads
     its bytes, and no reply that is held in memory is longer than ``max_reply_bytes``, counted decoded: both are
-    ``OutcomeUnknown``. Uploads and downloads that fall below ``lowest_speed`` are given up; the next try is the caller's,
-    so that nothing waits for a transfer that may be as slow again.
+    ``OutcomeUnknown``. Uploads and downloads that fall below ``lowest_speed`` are given up without another try: the caller
+    tries again later, because the next transfer may be as slow.
 
     ``allow_insecure_http`` permits ``http://`` to another machine. Proxies and certificates are those of the environment.
 
-    ``sleep`` waits for seconds, ``clock`` gives seconds that only rise, ``now`` Unix seconds, ``jitter`` a number from 0 to
-    1; tests pass them in.
+    ``sleep`` waits for seconds, ``clock`` returns monotonic seconds, ``now`` Unix seconds, ``jitter`` a number from 0 to 1;
+    tests pass them in.
     """
 
     connect_timeout_seconds: float = 10.0

@@ -1,4 +1,4 @@
-"""Whether a transfer moves fast enough to be worth waiting for."""
+"""The speed of transfers: one that is too slow is given up."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LowestSpeed:
-    """Fewer than ``bytes_per_second``, on average over ``window_seconds`` or a little more, are too few."""
+    """A transfer is too slow below ``bytes_per_second``, on average over ``window_seconds`` or a little more."""
 
     bytes_per_second: float
     window_seconds: float
@@ -20,12 +20,12 @@ class LowestSpeed:
         return f"{self.bytes_per_second:,.0f} bytes per second over {self.window_seconds:g} s"
 
 
-#: Far below any line that is in use, and long enough for one that recovers.
+#: Far below any usable connection, and long enough for one that recovers.
 LOWEST_SPEED = LowestSpeed(bytes_per_second=1_000.0, window_seconds=20.0)
 
 
 class Pace:
-    """Measures one transfer, window by window; ``clock`` gives seconds that only rise."""
+    """Measures one transfer, window by window; ``clock`` returns monotonic seconds."""
 
     def __init__(self, lowest: LowestSpeed, clock: Callable[[], float]) -> None:
         self._lowest = lowest
@@ -34,7 +34,7 @@ class Pace:
         self._bytes = 0
 
     def is_fast_enough(self, size_bytes: int) -> bool | None:
-        """Count bytes that moved; returns the verdict when a window ends with them, None within it."""
+        """Count transferred bytes; returns whether the window was fast enough when it ends with them, None within it."""
         self._bytes += size_bytes
         now = self._clock()
         seconds = now - self._since

@@ -1,4 +1,4 @@
-"""Reads the body of a reply piece by piece, decoded, so that no body fills the memory, however small it travels."""
+"""Reading the body of a reply in decoded pieces, so that a compressed body cannot fill the memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import httpx
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: What a request accepts; anything else that comes is not decoded.
+#: The encodings that a request accepts; other encodings are not decoded.
 ENCODINGS = "gzip, deflate"
 
 _PIECE_BYTES = 1 << 20
@@ -21,12 +21,12 @@ _NO_HEADER = -zlib.MAX_WBITS
 
 
 class TooLong(Exception):
-    """Inside this package: a body that should be held in memory is longer than it may be."""
+    """Inside this package: a body is too long to be held in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A reply that was read whole; ``content`` is decoded. Its representation shows nothing that came."""
+    """A reply that was read whole; ``content`` is decoded. Its ``repr`` shows neither headers nor content."""
 
     status: int
     headers: httpx.Headers = field(repr=False)
@@ -39,7 +39,7 @@ class Reply:
 
     @property
     def redirect_target(self) -> str | None:
-        """Where a redirect leads to; None for any other reply."""
+        """The target of a redirect; None for any other reply."""
         return self.headers.get("location") if self.status // 100 == 3 else None  # noqa: PLR2004 - RFC 9110, section 15.4
 
 
@@ -54,13 +54,13 @@ def read_whole(response: httpx.Response, *, max_bytes: int) -> Reply:
 
 
 def is_readable(response: httpx.Response) -> bool:
-    """Whether the body travels in an encoding that ``decoded`` knows, or in none."""
+    """Whether the body has an encoding that ``decoded`` knows, or none."""
     encodings = _encodings(response)
     return not encodings or (len(encodings) == 1 and encodings[0] in _KNOWN_ENCODINGS)
 
 
 def decoded(response: httpx.Response) -> Iterator[bytes]:
-    """Yield the body as it arrives, decoded, in pieces of a megabyte at most. Raises ``httpx.RequestError``."""
+    """Yield the body as it arrives, decoded, in pieces of at most a megabyte. Raises ``httpx.RequestError``."""
     if not _encodings(response):
         yield from response.iter_raw()
         return
@@ -68,14 +68,14 @@ def decoded(response: httpx.Response) -> Iterator[bytes]:
     is_begun = False
     for raw in response.iter_raw():
         data, piece = raw, b""
-        # A full piece may have more behind it, even when no byte of the input is left.
+        # After a full piece the decoder may hold more output, even without further input.
         while not decoder.eof and (data or len(piece) == _PIECE_BYTES):
             try:
                 piece = decoder.decompress(data, _PIECE_BYTES)
             except zlib.error as error:
                 if is_begun:
                     raise httpx.DecodingError(str(error)) from error
-                # Some servers take "deflate" for a stream without the header that the word stands for.
+                # Some servers send "deflate" streams without the zlib header.
                 decoder, is_begun = zlib.decompressobj(_NO_HEADER), True
                 continue
             is_begun = True
@@ -86,5 +86,5 @@ def decoded(response: httpx.Response) -> Iterator[bytes]:
 
 
 def _encodings(response: httpx.Response) -> list[str]:
-    words = response.headers.get("content-encoding", "").lower().split(",")
-    return [word.strip() for word in words if word.strip() not in {"", "identity"}]
+    names = response.headers.get("content-encoding", "").lower().split(",")
+    return [name.strip() for name in names if name.strip() not in {"", "identity"}]

@@ -1,8 +1,8 @@
 """Kinds of Groq's refusals, read from status, code and message.
 
-Groq documents few codes (console.groq.com/docs/errors, /docs/spend-limits: 400 ``blocked_api_access`` at a spend limit); the
-words of other servers of the same shape are read as well. Messages may quote what a user has written, so they are read only
-where the code says nothing, and only for whole phrases.
+Groq documents few codes (console.groq.com/docs/errors, /docs/spend-limits: 400 ``blocked_api_access`` at a spend limit); codes
+and messages of similar servers are read as well. Messages may quote text of the user, so they are read only when the code says
+nothing, and only for whole phrases.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _NO_ROOM_CODE: Final = re.compile(
 _LOST_FILE_CODE: Final = re.compile(
     r"file_(?:not_found|missing|deleted|expired)|(?:no_such|missing|unknown)_(?:input_)?file"
 )
-#: Codes that say only that there was an error, or that something was not found or not right.
+#: Codes that say only that there was an error, or that something was not found or invalid.
 _EMPTY_CODE: Final = re.compile(
     r"|error|unknown|none|null|batch_failed|failed|(?:invalid|bad)_?request(?:_?error)?|invalid_(?:value|parameter|argument)"
     r"|(?:resource_)?not_?found(?:_?error)?|server_error|internal(?:_?server)?_?error|api_error|permissions?_error|tokens|requests"
@@ -61,13 +61,13 @@ _EMPTY_CODE: Final = re.compile(
 )
 
 _MODEL_CODE: Final = re.compile(r"model[_ ]")
-_MODEL_WORDS: Final = re.compile(
+_MODEL_PHRASES: Final = re.compile(
     r"\bmodel\b[^.]{0,80}\b(?:blocked|not (?:allowed|available|enabled|permitted)|restricted|terms)\b"
     r"|\baccess to (?:the |this )?model\b",
     re.IGNORECASE,
 )
 _LIMIT_OF_MONEY: Final = r"(?:spend(?:ing)?|budget|billing)(?:[ -](?:hard |soft )?limit)?"
-_ACCOUNT_WORDS: Final = re.compile(
+_ACCOUNT_PHRASES: Final = re.compile(
     rf"\b{_LIMIT_OF_MONEY} (?:has been |have been |was |is )?(?:reached|exceeded|hit|used up)"
     rf"|\b(?:reached|exceeded|hit|over) (?:\w+ ){{0,4}}{_LIMIT_OF_MONEY}"
     r"|\bblocked[ _]api[ _]access|\bapi access (?:is |was |has been )?(?:blocked|suspended|disabled|restricted)"
@@ -80,7 +80,7 @@ _ACCOUNT_WORDS: Final = re.compile(
 )
 _LOST_FILE_PARAMS: Final = frozenset({"input_file_id", "file_id"})
 _FILE: Final = r"(?:the |your |this )?(?:input |batch )?file"
-_LOST_FILE_WORDS: Final = re.compile(
+_LOST_FILE_PHRASES: Final = re.compile(
     r"\b(?:cannot|can't|can not|could not|couldn't|unable to|failed to)"
     rf" (?:find|locate|access|open|read|retrieve|load|fetch|download) {_FILE}\b"
     rf"|\b(?:no such|missing|unknown) (?:input |batch )?file\b"
@@ -89,12 +89,12 @@ _LOST_FILE_WORDS: Final = re.compile(
     r"|\bfile[ _]not[ _]found",
     re.IGNORECASE,
 )
-#: Words of a message about what is in a file or in a request, not about the input file as a whole.
-_INSIDE_WORDS: Final = re.compile(
+#: Phrases of a message about the content of a file or a request, not about the input file as a whole.
+_INSIDE_PHRASES: Final = re.compile(
     r"\b(?:on |at |in )?line \d|\b(?:image|audio|video|media|url|too (?:large|long|big|many)|exceeds?|format|purpose|empty|json)\b",
     re.IGNORECASE,
 )
-_NO_ROOM_WORDS: Final = re.compile(
+_NO_ROOM_PHRASES: Final = re.compile(
     r"\brate[ -]?limit(?:ed\b| (?:has been |was |is )?(?:reached|exceeded|hit))|\bexceed\w* (?:\w+ ){0,4}rate[ -]?limits?"
     r"|\btoo[ _]many[ _](?:\w+ ){0,3}(?:tasks|batches|jobs)|\btoo many requests\b(?! (?:in|for) (?:the |this |your |a |one )?(?:file|batch|input))"
     r"|\btoken_limit_exceeded|\benqueued (?:\w+ ){0,3}(?:limit|quota|tokens)|\btokens? enqueued"
@@ -108,12 +108,12 @@ _NO_ROOM_WORDS: Final = re.compile(
     re.IGNORECASE,
 )
 
-# What lines are made of: whoever names one of these has read the file.
+# Parts of lines: a refusal that names one of these has read the file.
 _CONTENT_CODE: Final = re.compile(
     r"line|custom_?id|json|model|message|url|endpoint|method|body|param|propert|schema|duplicate|context|token|role|format"
     r"|tool|prompt|content|too_(?:large|long|many)|empty"
 )
-_CONTENT_WORDS: Final = re.compile(
+_CONTENT_PHRASES: Final = re.compile(
     r"\blines?\b|custom[ _]?id|json|model|messages?\[|messages\.|'messages'|\burl\b|endpoint|\bmethod\b|\bbody\b|parameter|propert|\bfield\b"
     r"|\bvalues?\b|requests in|\bimage\b|\baudio\b|schema|duplicate|context[ _]length|max_tokens|\btokens\b|\brole\b|decommissioned|too large|too long|empty",
     re.IGNORECASE,
@@ -121,36 +121,36 @@ _CONTENT_WORDS: Final = re.compile(
 
 
 def refusal_kind(*, status: int | None, code: str | None, message: str | None, param: str | None = None) -> RefusalKind:
-    """Return the kind of a refusal: of a call, of a whole batch, or of one line of its output.
+    """Return the kind of a refusal of a call, of a whole batch, or of one line of its output.
 
-    ``status`` is the HTTP status, None where there is none. A code that is known decides, then the status; the message is
-    read only where the code says nothing.
+    ``status`` is the HTTP status, None without one. A known code decides first, then the status; the message is read only when the
+    code says nothing.
     """
     code = (code or "").strip().lower()
-    words = "" if _EMPTY_CODE.fullmatch(code) is None else message or ""
+    text = "" if _EMPTY_CODE.fullmatch(code) is None else message or ""
     is_account_code = code in _ACCOUNT_CODES
-    if status == HTTPStatus.FORBIDDEN and not is_account_code and _is_of_one_object(code, words, param):
+    if status == HTTPStatus.FORBIDDEN and not is_account_code and _is_of_one_object(code, text, param):
         return RefusalKind.LOST_FILE if param in _LOST_FILE_PARAMS else RefusalKind.CONTENT
-    if is_account_code or status in _ACCOUNT_STATUSES or _ACCOUNT_WORDS.search(words):
+    if is_account_code or status in _ACCOUNT_STATUSES or _ACCOUNT_PHRASES.search(text):
         return RefusalKind.ACCOUNT
     if _NO_ROOM_CODE.search(code):
         return RefusalKind.NO_ROOM
-    if _is_lost_file(code, words, message or "", param):
+    if _is_lost_file(code, text, message or "", param):
         return RefusalKind.LOST_FILE
-    if status in _NO_ROOM_STATUSES or _NO_ROOM_WORDS.search(words):
+    if status in _NO_ROOM_STATUSES or _NO_ROOM_PHRASES.search(text):
         return RefusalKind.NO_ROOM
-    is_about_lines = param or _CONTENT_CODE.search(code) or _CONTENT_WORDS.search(message or "")
+    is_about_lines = param or _CONTENT_CODE.search(code) or _CONTENT_PHRASES.search(message or "")
     return RefusalKind.CONTENT if is_about_lines else RefusalKind.UNCLEAR
 
 
-def _is_of_one_object(code: str, words: str, param: str | None) -> bool:
-    """Whether a 403 is about one model or file: that says nothing of the others (console.groq.com/docs/model-permissions)."""
-    return param in _LOST_FILE_PARAMS or bool(_MODEL_CODE.match(code) or _MODEL_WORDS.search(words))
+def _is_of_one_object(code: str, text: str, param: str | None) -> bool:
+    """Whether a 403 is about one model or file: other ones may be allowed (console.groq.com/docs/model-permissions)."""
+    return param in _LOST_FILE_PARAMS or bool(_MODEL_CODE.match(code) or _MODEL_PHRASES.search(text))
 
 
-def _is_lost_file(code: str, words: str, message: str, param: str | None) -> bool:
+def _is_lost_file(code: str, text: str, message: str, param: str | None) -> bool:
     if _LOST_FILE_CODE.search(code):
         return True
-    if _INSIDE_WORDS.search(message):
+    if _INSIDE_PHRASES.search(message):
         return False
-    return param in _LOST_FILE_PARAMS or _LOST_FILE_WORDS.search(words) is not None
+    return param in _LOST_FILE_PARAMS or _LOST_FILE_PHRASES.search(text) is not None

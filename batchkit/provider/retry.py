@@ -1,4 +1,4 @@
-"""The one retry of calls that may be repeated: a count and a total time, jitter, and the server's own wish."""
+"""Retries of calls that may be repeated: limited in number and total time, with jitter, respecting the server's wait."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_POLITENESS = 0.1
+_EXTRA_WAIT_SHARE = 0.1
 
 
 class TryAgain(Exception):
-    """Inside this package: ``error`` happened in one attempt, and another attempt may do better.
+    """Inside this package: ``error`` happened in one attempt, and another attempt may succeed.
 
-    ``after_seconds`` is the wait that the server asked for, None when it did not. ``repeats`` False leaves the other attempt
-    to the caller, for later.
+    ``after_seconds`` is the wait that the server asked for, None without one. ``repeats`` False: the caller makes the next
+    attempt later.
     """
 
     def __init__(self, error: ProviderError, *, after_seconds: float | None = None, repeats: bool = True) -> None:
@@ -35,11 +35,11 @@ class TryAgain(Exception):
 
 
 class NotTheApi(TryAgain):
-    """Inside this package: something other than the API wrote this reply."""
+    """Inside this package: another server than the API wrote this reply."""
 
 
 def once(send: Callable[[], T]) -> T:
-    """Call ``send`` exactly once; a ``TryAgain`` leaves as the error that it carries."""
+    """Call ``send`` exactly once; raises the error that a ``TryAgain`` carries."""
     try:
         return send()
     except TryAgain as again:
@@ -50,11 +50,10 @@ def once(send: Callable[[], T]) -> T:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How a call that may be repeated is repeated.
+    """Repeats a call that may be repeated.
 
-    ``attempts`` counts calls and starts at 1. ``cap_seconds`` is the longest wait asked for by the server that is spent
-    here; a longer one is the caller's to schedule. ``sleep`` waits for seconds, ``clock`` gives seconds that only rise,
-    ``jitter`` a number from 0 to 1.
+    ``attempts`` is the most calls, from 1. ``cap_seconds`` is the longest wait of the server that is waited here; a longer one is
+    left to the caller. ``sleep`` waits for seconds, ``clock`` returns monotonic seconds, ``jitter`` a number from 0 to 1.
     """
 
     attempts: int
@@ -64,9 +63,9 @@ class Retry:
     jitter: Callable[[], float]
 
     def call(self, send: Callable[[], T], *, total_seconds: float) -> T:
-        """Call ``send`` until it returns, or raises something other than ``TryAgain``, or a budget is used up.
+        """Call ``send`` until it returns, raises something other than ``TryAgain``, or a limit is reached.
 
-        No wait begins that would end past ``total_seconds`` after the start; the last error is raised then.
+        A wait that would end later than ``total_seconds`` after the start is not begun: the last error is raised.
         """
         started = self.clock()
         failures = 0
@@ -78,9 +77,9 @@ class Retry:
             failures += 1
             wait = self._wait_seconds(failures, after_seconds)
             is_last = not repeats or failures >= self.attempts or (after_seconds or 0) > self.cap_seconds
-            # The total time is judged before a wait, not after it.
+            # The total time is checked before a wait, not after it.
             if is_last or self.clock() - started + wait > total_seconds:
-                # Raised out here, so that the wrapper does not show up as its context.
+                # Raised outside the handler, so that the wrapper is not its context.
                 raise error
             logger.debug("attempt %d failed: %s; next one in %.2f s", failures, type(error).__name__, wait)
             self.sleep(wait)
@@ -89,6 +88,6 @@ class Retry:
         backoff = backoff_seconds(failures, self.jitter())
         if after_seconds is None:
             return backoff
-        # Never earlier than asked; a little later, so that a crowd turned away together does not return together. And never
-        # earlier than without being asked: a wait of nothing would be a hot loop.
-        return max(backoff, after_seconds + self.jitter() * min(1.0, _POLITENESS * after_seconds))
+        # Never earlier than asked; a little later, so that callers that were refused together do not return together. And never
+        # earlier than the backoff: a wait of 0 would be a hot loop.
+        return max(backoff, after_seconds + self.jitter() * min(1.0, _EXTRA_WAIT_SHARE * after_seconds))

@@ -1,4 +1,4 @@
-"""What makes a download torn: not every byte of the file came, or not certainly."""
+"""Torn downloads: not every byte of the file arrived, or not certainly."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _HINT = "nothing was lost at the provider; the same command fetches it again"
 
 
 def torn(call: str, reason: str, *, cause: BaseException | None = None, repeats: bool = True) -> TryAgain:
-    """Make the error of one try; ``repeats`` says whether the next one may follow at once."""
+    """Return the error of one try; ``repeats``: the next try may follow at once."""
     error = TornDownload(f"{call}: {reason}", hint=_HINT)
     error.__cause__ = cause
     return TryAgain(error, repeats=repeats)
 
 
 def no_file_reason(response: httpx.Response) -> str | None:
-    """Say why a success is not the whole file, whatever its body is; None when nothing speaks against it."""
+    """Return why a success cannot be the whole file, before its body is read; None if it can."""
     if response.status_code != HTTPStatus.OK:
         return f"status {response.status_code} does not stand for a whole file"
     if is_html(response.headers):
@@ -37,10 +37,10 @@ def no_file_reason(response: httpx.Response) -> str | None:
 def torn_reason(
     response: httpx.Response, size_bytes: int, expected_bytes: int | None, accept_unframed: bool
 ) -> str | None:
-    """Say why ``size_bytes`` bytes are not the whole of a body; None when nothing speaks against it.
+    """Return why ``size_bytes`` bytes are not the whole body; None if they can be.
 
-    The library has compared the length with Content-Length already (RFC 9112, section 8), so that a body with a length, or in
-    chunks, is as whole as the server meant it. The file object's size is the second witness.
+    The library has compared the length with Content-Length already (RFC 9112, section 8), so a body with a length, or in chunks,
+    is as long as the server intended. The file object's size is a second check.
     """
     if expected_bytes and size_bytes != expected_bytes:
         return f"{size_bytes:,} bytes came, the file has {expected_bytes:,}"

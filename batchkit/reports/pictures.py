@@ -160,6 +160,6 @@ def attempts(facts: WorkloadFacts) -> Picture | None:
     seen = facts.attempts_seen
     note = "Attempts per request in batches that ran."
     if not seen.is_whole:
-        note += f" Counted in {seen.looked_at:,} of {seen.total:,} requests, spread evenly over the input."
+        note += f" Counted in {seen.counted:,} of {seen.total:,} requests, spread evenly over the input."
     listed = "; ".join(f"{label} attempts: {count:,}" for label, count in bins)
     return Picture(title, charts.columns(bins, says=f"{title}. {listed}."), note)

@@ -100,18 +100,18 @@ def read_spending(connection: Connection, workload: Workload, usage: Usage) -> S
 
 
 def _of_recipe(connection: Connection, workload: Workload, usage: Usage) -> tuple[ModelSpending, ...] | None:
-    """Read the models from what the requests were made of; they take turns, each with its samples in a row."""
+    """Return the spending of the models of a recipe: their requests alternate, each with its samples in a row."""
     if workload.recipe is None:
         return None
     recipe = load_recipe(workload.recipe)
     if len(recipe.models) == 1:
         return (_spending(recipe.models[0], usage.prompt_tokens, usage.completion_tokens),)
-    turns = report_rows.tokens_by_turn(
-        connection, workload.id, workload.request_count or 0, turns=len(recipe.models), repeats=recipe.samples
+    groups = report_rows.tokens_round_robin(
+        connection, workload.id, workload.request_count or 0, groups=len(recipe.models), repeats=recipe.samples
     )
-    if turns is None:
+    if groups is None:
         return None
-    return tuple(_spending(model, *tokens) for model, tokens in zip(recipe.models, turns, strict=True))
+    return tuple(_spending(model, *tokens) for model, tokens in zip(recipe.models, groups, strict=True))
 
 
 def _by_model(seen: dict[str, _Seen], usage: Usage) -> tuple[ModelSpending, ...]:

@@ -278,11 +278,11 @@ def _unanswered_attempts(facts: WorkloadFacts) -> Counts | None:
         for reason in facts.reasons
     ]
     seen = facts.reasons_seen
-    title = f"{formatting.counted(seen.looked_at, 'attempt')} returned no usable answer"
+    title = f"{formatting.counted(seen.counted, 'attempt')} returned no usable answer"
     note = ""
     if not seen.is_whole:
         title = f"About {formatting.counted(seen.total, 'attempt')} returned no usable answer"
-        note = f"The latest {seen.looked_at:,} of them were looked at."
+        note = f"The latest {seen.counted:,} of them were looked at."
     return Counts(title, ("What happened", "Code and message"), tuple(lines), note)
 
 

@@ -1,1 +1,1 @@
-"""The verbs of the pipeline, one per file; each may be repeated at any time."""
+"""The steps of the pipeline, one per file. Every step is idempotent: it may be repeated at any time."""

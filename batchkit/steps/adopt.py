@@ -1,4 +1,4 @@
-"""adopt: a batch that exists is tied to its shard; a second one of the same shard is cancelled at once."""
+"""adopt: record an existing batch for its shard, and cancel a second batch of the same shard."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def adopt(context: StepContext, shard: Shard, batch: Batch, *, detail: str, count: str) -> StepReport:
-    """Tie a batch that was made of the shard's file to it: ``submitting`` becomes ``submitted``, counted as ``count``.
+    """Record the batch of a shard's file: ``submitting`` becomes ``submitted``; the report counts it as ``count``.
 
-    Asks for no lease: that the batch exists is a fact, whoever holds the shard by now. When the shard has moved on without
-    it, the batch is surplus. Raises ``BatchIdTaken`` when this database has the id for another shard.
+    Needs no lease: the batch exists, whoever holds the shard by now. When the shard has moved on without this batch, the
+    batch is surplus. Raises ``BatchIdTaken`` when this database has the id for another shard.
     """
     try:
-        _tie(context, shard, batch, detail=detail)
+        _record(context, shard, batch, detail=detail)
     except StateConflict:
         with context.store.read() as connection:
             now = shards.get(connection, shard.id)
@@ -31,7 +31,7 @@ def adopt(context: StepContext, shard: Shard, batch: Batch, *, detail: str, coun
     return StepReport({count: 1})
 
 
-def _tie(context: StepContext, shard: Shard, batch: Batch, *, detail: str) -> None:
+def _record(context: StepContext, shard: Shard, batch: Batch, *, detail: str) -> None:
     with context.store.write() as connection:
         if shards.get(connection, shard.id).input_file_id != shard.input_file_id:
             raise StateConflict(f"shard {shard.number} was uploaded anew")
@@ -65,7 +65,7 @@ def _taken(shard: Shard, batch: Batch, holder: batches.Holder) -> BatchIdTaken:
 
 
 def cancel_surplus(context: StepContext, shard: Shard, batch: Batch) -> StepReport:
-    """Cancel a batch that its shard has no use for, and record it. Raises ``AccountRefused``."""
+    """Cancel a batch that its shard does not need, and record that. Raises ``AccountRefused``."""
     note = f"shard {shard.number}: batch {batch.id} is one too many"
     if shard.batch_id is not None:
         note += f" beside {shard.batch_id}"

@@ -1,7 +1,7 @@
-"""What an answer says about itself, read in two ways: with the careful reader, and by the million for answers of the usual shape.
+"""Facts of an answer's body, read in two ways: by a lenient reader, and in columns for answers of the usual shape.
 
-This is the one place of the merge that knows the members of a body that become columns of ``results``. A property test compares
-the two readers.
+Only this module of the merge knows which members of a body become columns of ``results``. A property test compares the two
+readers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Choice(Struct, gc=False):
 
 
 class PlainBody(Struct, gc=False):
-    """A body of the usual shape; one that has neither choices nor a text is no answer."""
+    """A body of the usual shape; a body without choices and without a text is no answer."""
 
     choices: list[_Choice] = []
     text: str | None = None
@@ -48,9 +48,9 @@ _NO_CHOICES: Final = [_Choice()]
 
 
 def fact_columns(bodies: list[PlainBody]) -> tuple[list[Any], ...] | None:
-    """Read the facts of answers: a column for each of ``AnswerFacts``.
+    """Return the facts of answers: a column for each field of ``AnswerFacts``.
 
-    None when one of the bodies has neither a choice nor a text, or a name that cannot be stored as it is.
+    None when one of the bodies has neither a choice nor a text, or a name that cannot be stored unchanged.
     """
     choices = [body.choices for body in bodies]
     if not all(choices):
@@ -60,7 +60,7 @@ def fact_columns(bodies: list[PlainBody]) -> tuple[list[Any], ...] | None:
     usages = [body.usage or _NO_USAGE for body in bodies]
     models = _shared([body.model for body in bodies])
     tiers = _shared([body.service_tier for body in bodies])
-    if not are_words({*models, *tiers}):
+    if not are_storable({*models, *tiers}):
         return None
     columns: dict[str, list[Any]] = {
         "finish_reason": [of_body[0].finish_reason for of_body in choices],
@@ -74,7 +74,7 @@ def fact_columns(bodies: list[PlainBody]) -> tuple[list[Any], ...] | None:
 
 
 def facts_of(body: Any) -> AnswerFacts:
-    """Read the facts of any body, as far as it has them."""
+    """Return the facts of any body, as far as it has them."""
     if not isinstance(body, dict):
         return AnswerFacts()
     choices = body.get("choices")
@@ -90,16 +90,16 @@ def facts_of(body: Any) -> AnswerFacts:
     )
 
 
-def are_words(words: Iterable[str | None]) -> bool:
-    """Whether each of these is stored as it is: see ``jsonl.storable_word``."""
-    given = [word for word in words if word is not None]
+def are_storable(texts: Iterable[str | None]) -> bool:
+    """Whether each text is stored unchanged: see ``jsonl.storable_word``."""
+    given = [text for text in texts if text is not None]
     lengths = set(map(len, given)) or {1}
     return min(lengths) > 0 and max(lengths) <= _MAX_WORD_CHARS and "".join(given).isprintable()
 
 
-def _shared(words: list[str | None]) -> list[str | None]:
-    """Let all rows hold the same text where all have an equal one, as they mostly do: a shard's facts wait in memory."""
-    return words[:1] * len(words) if len(set(words)) == 1 else words
+def _shared(texts: list[str | None]) -> list[str | None]:
+    """Return one shared text when all are equal, as they mostly are: a shard's facts stay in memory until its merge ends."""
+    return texts[:1] * len(texts) if len(set(texts)) == 1 else texts
 
 
 def _word(value: Any, name: str) -> str | None:

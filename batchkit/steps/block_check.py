@@ -1,4 +1,4 @@
-"""Checking a block of lines: pure, so that it can be done in another process."""
+"""Checking a block of lines: pure, so that another process can do it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from batchkit.files import jsonl
 
 
 class BlockVerdict(Struct, array_like=True, gc=False):
-    """What a block of lines is. All lists are as long as the block has lines, but ``endpoints`` and ``problems``.
+    """The result of a block's check. Except ``endpoints`` and ``problems``, each list has one entry per line.
 
-    ``lengths`` are those of the lines in bytes, without their ends. A line whose custom_id cannot be read has an empty one.
-    ``endpoints`` is empty when every line goes to ``preflight.PLAIN_ENDPOINT``; a line with problems may have an empty one.
-    ``problems`` are (index of the line in the block, what is wrong with it), in order.
+    ``lengths`` are in bytes, without the line ends. The custom_id of a line is empty when it cannot be read.
+    ``endpoints`` is empty when every line goes to ``preflight.PLAIN_ENDPOINT``; a line with problems may have an empty endpoint.
+    ``problems`` are pairs of the line's index in the block and the reason, in order.
     """
 
     custom_ids: list[str]
@@ -50,7 +50,7 @@ def _check_line(line: bytes, max_line_bytes: int) -> tuple[str | None, str | Non
 
 
 def read_line(line: bytes, max_line_bytes: int) -> object:
-    """Parse one line of the input. Raises ``MalformedJson`` with the whole reason."""
+    """Parse one line of the input. Raises ``MalformedJson`` with a complete reason."""
     if len(line) > max_line_bytes:
         raise jsonl.MalformedJson(f"the line is longer than a shard file may be ({max_line_bytes + 1:,} bytes)")
     try:

@@ -1,6 +1,6 @@
-"""Blocks of an input with their verdicts: read ahead by a thread, and for a large input checked by a process beside us.
+"""Blocks of an input with the results of their checks: a thread reads ahead, and a second process checks large inputs.
 
-Parsing is what a split computes most; the database is what it waits for. On two cores both go on at once.
+A split spends most of its processor time on parsing, and waits for the database. On two cores both happen at the same time.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from batchkit.files.sources import Block
 
-#: Below this a second process takes longer to start than it saves.
+#: For smaller inputs a second process takes longer to start than it saves.
 WORKER_FROM_BYTES = 50_000_000
 
-#: More lines than one commit of the split takes: the worker must not wait for it.
+#: These hold more lines than one commit of the split, so that the worker does not wait for the commit.
 _BLOCKS_AHEAD = 32
 _PIPE_BYTES = 1 << 20
 
@@ -33,9 +33,9 @@ _PIPE_BYTES = 1 << 20
 def checked_blocks(
     blocks: Iterator[Block], *, max_line_bytes: int, input_bytes: int
 ) -> Iterator[tuple[Block, BlockVerdict]]:
-    """Give every block with its verdict, in order. Raises what ``blocks`` raises.
+    """Yield every block with the result of its check, in order. Raises what ``blocks`` raises.
 
-    A worker process that cannot be started, or ends early, is done without: what it was to check is checked here.
+    When the worker process cannot be started or ends early, the blocks are checked in this process.
     """
     worker = _start_worker(max_line_bytes) if input_bytes >= WORKER_FROM_BYTES and _cores() > 1 else None
     if worker is None:
@@ -57,9 +57,9 @@ def checked_blocks(
 def _sent_ahead(
     blocks: Iterator[Block], worker: subprocess.Popen[bytes]
 ) -> Iterator[tuple[SimpleQueue[Block | BaseException | None], threading.Semaphore]]:
-    """Read in a thread, a few blocks ahead of whoever releases the semaphore, and send everything to the worker.
+    """Read in a thread, a few blocks ahead of the consumer who releases the semaphore, and send all blocks to the worker.
 
-    Gives the queue of the blocks, which ends with None or with the error that reading raised.
+    Yields the queue of the blocks, which ends with None or with the error that reading raised.
     """
     arrived: SimpleQueue[Block | BaseException | None] = SimpleQueue()
     taken = threading.Semaphore(_BLOCKS_AHEAD)
@@ -93,7 +93,7 @@ def _sent_ahead(
         worker.wait()
         reader.join()
         _pipe(worker.stdout).close()
-        with suppress(OSError):  # what is left in its buffer goes nowhere
+        with suppress(OSError):  # the rest of its buffer is lost
             _pipe(worker.stdin).close()
 
 
@@ -104,7 +104,7 @@ def _start_worker(max_line_bytes: int) -> subprocess.Popen[bytes] | None:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            # Ctrl-C is for us: the worker ends when its input does.
+            # Ctrl-C must not reach the worker: it ends when its input does.
             process_group=0,
             env=_environment(),
         )
@@ -115,7 +115,7 @@ def _start_worker(max_line_bytes: int) -> subprocess.Popen[bytes] | None:
 
 
 def _widen(*pipes: IO[bytes] | None) -> None:
-    """Have pipes hold more, where the system can and the administrator allows it: the two processes wait less often."""
+    """Make pipes hold more where the system allows it, so that the two processes wait less often."""
     if hasattr(fcntl, "F_SETPIPE_SZ"):
         for pipe in pipes:
             with suppress(OSError):
@@ -123,7 +123,7 @@ def _widen(*pipes: IO[bytes] | None) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Give what an interpreter needs to start and to find this package, and no secret of ours."""
+    """Return what an interpreter needs to start and to find this package, without any secret."""
     needed = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PATH", "PYTHONHOME") if name in os.environ}
     return {**needed, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 

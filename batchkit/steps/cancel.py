@@ -1,4 +1,4 @@
-"""cancel: the user wants no more. What was not sent is withdrawn, what runs is asked to stop, what was answered is kept."""
+"""cancel: withdraw shards that were not sent, ask running batches to stop, and keep answers that exist."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from batchkit.models import Batch, Shard, Workload, WorkloadId
     from batchkit.steps.context import StepContext
 
-#: So many batches that cannot be cancelled are a provider that is away; fewer keep no other batch from being cancelled.
+#: After this many batches that cannot be cancelled the provider counts as away; until then the other batches are cancelled.
 _MOST_FAILURES = 3
 
 _ENDING = frozenset({BatchStatus.CANCELLING, BatchStatus.CANCELLED, BatchStatus.FINALIZING})
 
 
 def request(connection: Connection, workload: Workload, *, at: float) -> None:
-    """Note the wish; it is a field, not a state."""
+    """Store the user's request to cancel; it is a field, not a state."""
     if workload.cancel_requested_at is None:
         workloads.set_values(connection, workload.id, cancel_requested_at=at)
         events.record(connection, workload.id, "cancel requested", at=at)
 
 
 def cancel(context: StepContext, workload_id: WorkloadId) -> StepReport:
-    """Act on the wish, if there is one: as often as it takes.
+    """Cancel a workload if the user asked for it; every pass repeats this until nothing runs.
 
     Batches may take up to ten minutes to stop (console.groq.com/docs/batch); their answers until then are merged.
     """
@@ -52,7 +52,7 @@ def cancel(context: StepContext, workload_id: WorkloadId) -> StepReport:
         try:
             report += _withdraw(context, shard)
         except StateConflict:
-            continue  # it is on its way; the next pass finds it as a batch
+            continue  # it is being submitted; the next pass cancels its batch
         except Exception as error:
             if not is_of_one_shard(error):
                 raise
@@ -61,7 +61,7 @@ def cancel(context: StepContext, workload_id: WorkloadId) -> StepReport:
 
 
 def _stop_batches(context: StepContext, running: Sequence[tuple[Shard, Batch]]) -> StepReport:
-    """Ask for the cancel of every batch that is not ending already; one that cannot be asked keeps no other from it."""
+    """Cancel every batch that is not ending already; a failure does not stop the others from being cancelled."""
     report = StepReport({})
     failures = 0
     for shard, batch in running:
@@ -94,7 +94,7 @@ def _withdraw(context: StepContext, shard: Shard) -> StepReport:
 
 
 def _stop_batch(context: StepContext, shard: Shard, batch: Batch) -> None:
-    """Ask the provider to stop a batch. A reply that says that it has ended ends its shard, whatever the list says later."""
+    """Ask the provider to stop a batch. A reply with a terminal status ends its shard, whatever the list says later."""
     seen = context.provider.cancel_batch(batch.id)
     now = context.clock()
     with context.store.write() as connection, suppress(StateConflict):

@@ -1,7 +1,7 @@
 """The process that checks blocks of lines for a split: ``python -m batchkit.steps.check_worker MAX_LINE_BYTES``.
 
-It reads blocks from standard input and answers each with its verdict on standard output, both with their length (8 bytes,
-big-endian) before them. It ends when its input does, however its parent came to its end, and knows no secret.
+It reads blocks from standard input and writes the result of each check to standard output. Each message begins with its length
+(8 bytes, big-endian). The process ends when its input does, also when its parent was killed, and knows no secret.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def send(stream: IO[bytes], data: bytes) -> None:
 
 
 def receive(stream: IO[bytes]) -> bytes | None:
-    """Read one message; None when there is no whole one left."""
+    """Read one message; None when no whole message is left."""
     head = stream.read(_LENGTH_BYTES)
     if len(head) < _LENGTH_BYTES:
         return None
@@ -37,13 +37,13 @@ def receive(stream: IO[bytes]) -> bytes | None:
 
 
 def receive_verdict(stream: IO[bytes]) -> BlockVerdict | None:
-    """Read one verdict; None when there is no whole one left."""
+    """Read the result of one check; None when no whole message is left."""
     data = receive(stream)
     return None if data is None else _decode(data)
 
 
 def main() -> None:
-    """Check blocks until there are no more."""
+    """Check blocks until the input ends."""
     max_line_bytes = int(sys.argv[1])
     while (block := receive(sys.stdin.buffer)) is not None:
         send(sys.stdout.buffer, _encode(check_block(block, max_line_bytes=max_line_bytes)))

@@ -1,4 +1,4 @@
-"""clean: a finished workload's files are deleted, in the spool and at the provider, and its rows unless they are to be kept."""
+"""clean: delete a finished workload's files in the spool and at the provider, and its rows unless they are kept."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 def clean(context: StepContext, workload: Workload, *, keep_results: bool) -> StepReport:
     """Delete the workload's remote files, its spool folder, and its rows unless ``keep_results``.
 
-    Remote files first: while their ids are known, the same command can be run again. Uploads whose ids were lost in a crash
-    are found by their names. Raises ``UsageError`` while the workload is not finished, ``SpoolError`` and ``ProviderError``.
+    Remote files are deleted first: while their ids are stored, the same command can be run again. Uploads whose ids were lost in
+    a crash are found by their names. Raises ``UsageError`` while the workload is not finished, ``SpoolError`` and ``ProviderError``.
     """
-    # Looked at before anything is deleted anywhere.
+    # Checked before anything is deleted.
     context.spool.inside(workload.directory)
     with context.store.read() as connection:
         counts = workloads.count_requests(connection, workload)

@@ -1,31 +1,31 @@
-"""Waits and leases that a wrong clock wrote: what lies further ahead than any of our waits can is over."""
+"""Waits and leases that a wrong clock wrote: those further ahead than our longest wait are ended."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from batchkit.steps.refusal import LONGEST_WAIT_SECONDS
-from batchkit.store import shards, workloads
-from batchkit.store.shards import LongestWaits
+from batchkit.store import shard_leases, workloads
+from batchkit.store.shard_leases import LongestWaits
 
 if TYPE_CHECKING:
     from batchkit.models import WorkloadId
     from batchkit.steps.context import StepContext
 
-#: By less than this a clock is corrected, by more it was set.
+#: A smaller step is an ordinary correction of the clock; a larger one means that the clock was set.
 SET_BACK_SECONDS = 60.0
 
-#: Others may have set longer leases than ours, and may live with a clock that is hours ahead: to take a shard from the living
-#: costs more than to wait for the dead.
+#: Other processes may have longer leases, and a clock that is hours ahead: taking a shard from a living process costs more
+#: than waiting for a dead one.
 _LEASE_SHARE = 10
 _LONGEST_LEASE_SECONDS = 43_200.0
 
 
 def end_impossible_waits(context: StepContext, workload_id: WorkloadId, *, was_set_back: bool) -> None:
-    """End the waits of a workload that no right clock can have begun.
+    """End the waits of a workload that no correct clock can have written.
 
-    ``was_set_back`` says that this machine's clock was set back while the process ran: then no wait is believed that is
-    not over, whoever began it. Leases are judged alike in both cases, for their holders may be alive.
+    ``was_set_back``: this machine's clock was set back while the process ran; then every wait that is not over is ended,
+    whoever began it. Leases are treated alike in both cases, because their holders may be alive.
     """
     now, timing = context.clock(), context.timing
     waits = (LONGEST_WAIT_SECONDS, timing.settle_seconds, timing.capacity_wait_seconds, timing.resubmit_linger_seconds)
@@ -35,5 +35,5 @@ def end_impossible_waits(context: StepContext, workload_id: WorkloadId, *, was_s
         past=0.0 if was_set_back else SET_BACK_SECONDS,
     )
     with context.store.write() as connection:
-        shards.end_impossible_waits(connection, workload_id, now=now, longest=longest)
+        shard_leases.end_impossible_waits(connection, workload_id, now=now, longest=longest)
         workloads.end_impossible_lease(connection, workload_id, beyond=now + longest.lease)

@@ -1,4 +1,4 @@
-"""What every step is handed: the parts it works with and the numbers it works by."""
+"""The arguments of every step: its parts and its figures, and the report that it returns."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
-    """Parts and numbers for the steps. ``owner`` signs the leases, ``clock`` gives Unix seconds, ``transfers`` counts threads.
+    """Parts and figures for the steps. ``owner`` holds the leases, ``clock`` returns Unix seconds, ``transfers`` is a number of threads.
 
-    ``stopping`` is set when the user does not want to wait: a step then ends as soon as what it has begun is done. ``probes``,
-    ``failures`` and ``fetches`` are what this process remembers between passes (see ``memory``). ``merged`` is called at the end of
-    each transaction that may finish the workload, and raises nothing.
+    ``stopping`` is set when the command is to end: a step then ends when the work that it has begun is done. ``probes``,
+    ``failures`` and ``fetches`` are kept by this process between passes (see ``memory``). ``merged`` is called at the end of each
+    transaction that may finish the workload, and raises nothing.
     """
 
     store: Store
@@ -58,7 +58,7 @@ class StepContext:
         object.__setattr__(self, "fetches", BackgroundCalls(self.transfers))
 
     def provider_now(self) -> float:
-        """Return the provider's time in Unix seconds, by which its batches expire; this machine's before the first reply."""
+        """Return the provider's time in Unix seconds, which its expiry times use; this machine's before the first reply."""
         now = self.provider.now()
         return self.clock() if now is None else now
 
@@ -70,7 +70,7 @@ class StepContext:
         counts: Mapping[str, int] | None = None,
         notes: tuple[str, ...] = (),
     ) -> StepReport:
-        """Report that work waits because of ``error``, and since when calls have failed; ``what`` says which work, in front of it."""
+        """Report that work waits because of ``error``, and since when calls have failed; ``what`` names the work, before the error."""
         trouble = self.provider.trouble()
         return StepReport(
             dict(counts or {}),
@@ -83,14 +83,12 @@ class StepContext:
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What one call of a step did: counts by name, and sentences for a person.
+    """The result of one call of a step: counts by name, and sentences for a person.
 
-    ``outage`` is the provider's or network's last trouble when some work could not be done now and waits; ``outage_since`` (Unix
-    seconds) is when the first call failed, None when that is not known, and ``is_reached`` whether the provider was reached all the
-    same. ``refused`` is what
-    the command ends with once what has ended is merged, and after which nothing more may be sent.
-    ``error`` is an error that nobody expected, of one shard, which was left for later. ``waits_until`` (Unix seconds) is set when
-    the provider asked to wait.
+    ``outage`` is the last failure of the provider or the network, when some work has to wait for it; ``outage_since`` (Unix
+    seconds) is when the first call failed, None when unknown, and ``is_reached`` whether the provider was reached nevertheless.
+    ``refused`` is the error that ends the command after ended batches are merged; nothing more may be sent. ``error`` is an unexpected
+    error on one shard, which is tried again later. ``waits_until`` (Unix seconds) is set when the provider asked to wait.
     """
 
     counts: dict[str, int]

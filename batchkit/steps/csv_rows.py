@@ -1,4 +1,4 @@
-"""Results as rows of a CSV file, of which no cell is a formula to a spreadsheet (see ``batchkit.datasets.formulas``)."""
+"""Results as rows of a CSV file without cells that a spreadsheet would run as formulas (see ``batchkit.datasets.formulas``)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from batchkit.steps.replaced import ReplacedHalves
     from batchkit.store.results import ExportRow
 
-#: Where the cells come from, in the order in which a row is taken apart.
+#: The cells in the order in which ``render`` collects them.
 _SOURCES = (
     "custom_id",
     "status",
@@ -41,10 +41,10 @@ def render(
     raw: bool = False,
     replaced: ReplacedHalves,
 ) -> Iterator[bytes]:
-    """Write one piece of UTF-8 per row, the header together with the first; ``raw`` leaves formulas as they are.
+    """Yield one piece of UTF-8 per row, the first one with the header; ``raw`` leaves formulas unchanged.
 
-    Only a success has an answer: what a failure has for a body is an error, and stands in the error's columns. ``replaced`` counts
-    the answers that no UTF-8 holds.
+    Only a success has an answer: the body of a failure is an error, and is shown in the error's columns. ``replaced`` counts
+    the answers that UTF-8 cannot hold.
     """
     text = _unchanged if raw else without_formula
     buffer = io.StringIO(newline="")
@@ -66,7 +66,7 @@ def render(
             *row.facts,
         )
         writer.writerow([text(cell) if isinstance(cell, str) else cell for cell in _in_order(cells)])
-        # One row at a time: the caller counts what it is given.
+        # One row at a time: the caller counts the pieces.
         yield buffer.getvalue().encode()
         buffer.seek(0)
         buffer.truncate()

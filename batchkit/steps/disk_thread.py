@@ -1,4 +1,4 @@
-"""Writing files beside other work: the disk and the digests take their own core."""
+"""Writing files in a thread, so that the disk and the digests can use another core."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: So much may wait to be written; each piece is a block of the input at most.
+#: The most pieces that wait to be written; each is at most a block of the input.
 _PIECES_AHEAD = 8
 
 
 class DiskThread:
-    """Does pieces of work one after the other in a thread, a few behind whoever asks for them.
+    """Does pieces of work one after the other in a thread, a few behind the caller. Used as a context manager.
 
-    After a piece that failed none of the following is done; its error is raised by a later call. Used as a context manager.
+    After a piece failed the following ones are skipped; its error is raised by a later call.
     """
 
     def __init__(self) -> None:
@@ -31,17 +31,17 @@ class DiskThread:
         self.close()
 
     def close(self) -> None:
-        """Wait for the piece that is under way; what was not begun is never done."""
+        """Wait for the running piece; the pieces after it are dropped."""
         self._pool.shutdown(cancel_futures=True)
 
     def do(self, piece: Callable[[], None]) -> None:
-        """Take a piece of work; waits while too many are to be done. Raises what an earlier one raised."""
+        """Add a piece of work; waits while too many are pending. Raises the error of an earlier piece."""
         if len(self._pending) >= _PIECES_AHEAD:
             self._pending.popleft().result()
         self._pending.append(self._pool.submit(self._do, piece))
 
     def finish(self) -> None:
-        """Wait until everything is done. Raises what a piece raised."""
+        """Wait until all pieces are done. Raises the error of a piece."""
         while self._pending:
             self._pending.popleft().result()
 

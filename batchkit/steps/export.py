@@ -1,4 +1,4 @@
-"""export: one line per request, in input order, in the provider's own line shape plus ours, or as a table."""
+"""export: write one line per request, in input order, in the provider's line shape with our fields, or as a table."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _ROWS_PER_ADVANCE = 2_000
 _WRITE_BACK_BYTES = 8_000_000
 
-#: Writes all requests into a file, and yields the number of rows as they are written.
+#: Writes all requests into a file, and yields numbers of rows written.
 Write = Callable[["Connection", "WorkloadId", "BatchIds", IO[bytes]], Iterator[int]]
 
 
@@ -40,10 +40,9 @@ def export(
 ) -> int:
     """Write all requests of a workload to ``target`` (``.jsonl``, ``.csv`` or ``.parquet``); returns how many.
 
-    The file appears whole, by a rename, or not at all. It is the user's own: a new one gets the rights that any new file
-    gets, one that is replaced keeps those it had. A request that is not done yet has the status ``pending`` or
-    ``in_flight``. ``raw_csv`` leaves in a ``.csv`` what a spreadsheet would run as a formula (see ``csv_rows``). Memory does
-    not grow with the workload. Raises ``UsageError`` for another file type, ``SpoolError``.
+    The file appears whole, by a rename, or not at all. A new file gets the default permissions, a replaced one keeps its
+    permissions. A request that is not done yet has the status ``pending`` or ``in_flight``. ``raw_csv`` keeps cells of a ``.csv``
+    that a spreadsheet would run as formulas (see ``csv_rows``). Memory does not grow with the workload. Raises ``UsageError`` for another file type, ``SpoolError``.
     """
     replaced = ReplacedHalves()
     write = _writer(target, raw_csv=raw_csv, replaced=replaced)
@@ -70,22 +69,22 @@ def check_target(target: Path, *, inputs: Iterable[Path] = ()) -> None:
 
 
 def input_files(workload: Workload) -> list[Path]:
-    """List the files that a workload was split from, by the paths that its command named."""
+    """Return the files that a workload was split from, by the paths of its command."""
     return [Path(workload.source), *map(Path, workload.source.split(", "))]
 
 
 class _WriteBack:
-    """Has the disk begin early with what is written already, so that the last sync has little to wait for."""
+    """Starts writing to the disk early, so that the last sync is short."""
 
     def __init__(self, handle: IO[bytes]) -> None:
         self._handle = handle
         self._done = 0
 
     def begin(self) -> None:
-        """Hand over what was written since the last time, if it is worth it."""
+        """Start writing what was added since the last call, if there is enough."""
         size = self._handle.tell() - self._done
         if size >= _WRITE_BACK_BYTES:
-            # On Linux this advice starts writing and does not wait; where there is none the last sync does it all.
+            # On Linux this advice starts the writing and does not wait; elsewhere the last sync does it all.
             advice = getattr(os, "POSIX_FADV_DONTNEED", None)
             if advice is not None and hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(self._handle.fileno(), self._done, size, advice)

@@ -1,6 +1,6 @@
-"""The columns of exports that are tables. Whoever wants another column of ``results`` in them names it here.
+"""The columns of table exports. To export another column of ``results``, add its name here.
 
-The columns are read by others' scripts: new ones come last.
+Scripts of users read the columns: new ones come last.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ PARQUET_COLUMNS: Final = {
     "model": "string",
     "service_tier": "string",
 }
-#: Those that every row has.
+#: The columns that are never null.
 ALWAYS_THERE: Final = frozenset({"custom_id", "status", "attempts"})
-#: Those of few different values: worth a dictionary.
+#: The columns with few different values; Parquet stores them with a dictionary.
 REPEATED: Final = (
     "status",
     "status_code",

@@ -1,4 +1,4 @@
-"""What becomes of a batch that failed validation: it never ran, and the kind of its refusal decides."""
+"""The merge of a batch that failed validation: it never ran, and the kind of its refusal decides what happens."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from batchkit.steps.context import StepContext
     from batchkit.store.requests import ShardRequest
 
-#: How often a line that stands alone is sent again after a refusal that explains nothing.
+#: How often a single line is sent again after a refusal without a clear reason.
 _MOST_UNCLEAR = 2
 _ACCOUNT_REFUSED = "account refused"
 _SUBMITTED = f"{ShardState.SUBMITTING} -> {ShardState.SUBMITTED}"
@@ -40,11 +40,11 @@ _SUBMITTED = f"{ShardState.SUBMITTING} -> {ShardState.SUBMITTED}"
 def settle_failed_batch(
     connection: Connection, context: StepContext, workload: Workload, shard: Shard, batch: Batch
 ) -> tuple[dict[str, Any], StepReport]:
-    """A batch that failed validation never ran, so no attempt is counted.
+    """Decide the requests of a batch that failed validation; returns the shard's columns and a report. No attempt is counted.
 
-    Lines that it names fail with the provider's words and the rest go again. Otherwise the kind of the refusal decides: the
-    account's ends the command, a lost file is uploaded again, a want of capacity waits for our own batches or shrinks when
-    there are none; and for any other reason halves find the culprit.
+    Lines that the batch names fail with the provider's message, and the others are sent again. Otherwise the kind of the refusal
+    decides: a refusal of the account ends the command; a lost file is uploaded again; without room the requests wait for our own
+    batches, or are cut smaller when there are none; for any other reason halves of the shard are sent to find the bad line.
     """
     problem = next((problem for problem in batch.problems if problem.line is None), None) or next(
         iter(batch.problems), None
@@ -78,7 +78,7 @@ def settle_failed_batch(
             else:
                 values["not_before"] = context.clock() + wait_seconds(context, shard.waits)
         elif kind is RefusalKind.UNCLEAR and shard.line_count == 1 and shard.waits < _MOST_UNCLEAR:
-            # It may pass: a line fails by it only when it says so again and again.
+            # The refusal may pass: a line fails only after several of them.
             values["waits"] = shard.waits + 1
             values["not_before"] = context.clock() + wait_seconds(context, shard.waits)
         else:
@@ -102,9 +102,9 @@ def _kind(context: StepContext, problem: BatchProblem | None) -> RefusalKind:
 
 
 def _upload_again(context: StepContext, shard: Shard, message: str, values: dict[str, Any]) -> AccountRefused | None:
-    """Send the same lines again with a new upload: the first time at once, then after growing pauses."""
+    """Upload the same lines again: the first time at once, then after growing pauses."""
     if shard.waits + 1 >= MAX_LOST_FILES:
-        # The next command begins to count anew.
+        # The next command counts from zero.
         values["waits"] = 0
         return files_are_lost(message)
     values["waits"] = shard.waits + 1
@@ -120,7 +120,7 @@ def _wait_for_room(
     message: str,
     values: dict[str, Any],
 ) -> AccountRefused | None:
-    """Wait for our own batches to end, or shrink when there are none; a request that stands alone ends the command after some waits."""
+    """Wait for our own batches to end, or cut smaller when there are none; a single request ends the command after ``MAX_WAITS``."""
     is_alone = shards.open_count(connection, shard.workload_id, at_most=2) <= 1
     if is_alone and shard.line_count == 1 and shard.waits >= MAX_WAITS:
         return no_room(message)
@@ -132,7 +132,7 @@ def _wait_for_room(
 
 
 def _named_requests(connection: Connection, shard: Shard, batch: Batch) -> list[tuple[ShardRequest, str, str]]:
-    """Find the requests whose lines the batch's errors name, with the provider's words."""
+    """Return the requests whose lines the batch's errors name, with code and message."""
     named = named_lines(batch)
     if not named:
         return []
@@ -144,20 +144,20 @@ def _named_requests(connection: Connection, shard: Shard, batch: Batch) -> list[
     ]
 
 
-def account_refused(connection: Connection, shard: Shard, words: str, *, at: float) -> AccountRefused | None:
-    """Make the error to end with after a refusal of the account in an output line or at the end of a batch.
+def account_refused(connection: Connection, shard: Shard, message: str, *, at: float) -> AccountRefused | None:
+    """Return the error that ends the command after a refusal of the account in an output line or at the end of a batch.
 
-    None when a refusal ended a command after the shard was sent: what ran before the account was mended says nothing about
-    the account now.
+    None when such a refusal already ended a command after the shard was sent: a batch that ran before the account was fixed
+    proves nothing about the account now.
     """
     is_known = events.happened_since(
         connection, shard.workload_id, _ACCOUNT_REFUSED, shard_id=shard.id, since=_SUBMITTED
     )
     if is_known:
         return None
-    events.record(connection, shard.workload_id, _ACCOUNT_REFUSED, at=at, shard_id=shard.id, detail=words)
+    events.record(connection, shard.workload_id, _ACCOUNT_REFUSED, at=at, shard_id=shard.id, detail=message)
     return AccountRefused(
-        f"the provider refuses what this account sends: {words}",
+        f"the provider refuses what this account sends: {message}",
         status=HTTPStatus.FORBIDDEN,
         hint="the requests that it refused were not executed and are not failed: mend it (billing, spend limit, plan, access:"
         " console.groq.com/settings), then run the same command again",
@@ -165,5 +165,5 @@ def account_refused(connection: Connection, shard: Shard, words: str, *, at: flo
 
 
 def named_lines(batch: Batch) -> dict[int, BatchProblem]:
-    """Map the lines that a batch's errors name, from 1, to what they say."""
+    """Return the batch's errors by the line that they name, from 1."""
     return {problem.line: problem for problem in batch.problems if problem.line is not None}

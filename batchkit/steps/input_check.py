@@ -1,4 +1,4 @@
-"""The input: checked, counted, and refused as a whole with all that is wrong with it."""
+"""Checking the input: its lines are counted, and an input with problems is refused as a whole, with all problems."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LINES_PER_ADVANCE = 2_000
 
 
 class CheckedLine(NamedTuple):
-    """A line that may be sent; ``line`` is its bytes as they stand in the input, without the newline."""
+    """A line that may be sent; ``line`` holds its bytes as in the input, without the newline."""
 
     custom_id: str
     endpoint: str
@@ -40,7 +40,7 @@ class CheckedLine(NamedTuple):
 
 
 class CheckedBlock(NamedTuple):
-    r"""Lines that may be sent, one after the other: ``data`` has them with their ``\n``, ``lengths`` in bytes without.
+    r"""Consecutive lines that may be sent: ``data`` has them with their ``\n``, ``lengths`` are in bytes without it.
 
     ``endpoints`` is empty when all lines go to ``preflight.PLAIN_ENDPOINT``, else as long as the other lists.
     """
@@ -53,9 +53,9 @@ class CheckedBlock(NamedTuple):
 
 
 class InputCheck:
-    """One pass over the input: ``blocks``, or ``lines`` with all that is known of each.
+    """One pass over the input: ``blocks``, or ``lines`` with the details of each.
 
-    ``digest`` is complete, and ``line_count`` final, when the pass has come to its end.
+    ``digest`` is complete and ``line_count`` final when the pass has ended.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class InputCheck:
         self.line_count = 0
 
     def blocks(self) -> Iterator[CheckedBlock]:
-        """Yield the lines in blocks while there is no problem; read on to the end in any case.
+        """Yield the lines in blocks until the first problem; the input is read to its end in any case.
 
         Raises ``InputInvalid`` at the end when there were problems, and ``InputUnreadable``.
         """
@@ -98,7 +98,7 @@ class InputCheck:
         self._conclude()
 
     def lines(self) -> Iterator[CheckedLine]:
-        """Yield the lines one by one as ``blocks`` does; slower."""
+        """Yield the lines one by one as ``blocks`` does, but slower."""
         unreported = 0
         for path, number, line in sources.read_lines(
             self._paths, max_line_bytes=self._max_line_bytes, digest=self._digest
@@ -147,7 +147,7 @@ class InputCheck:
             self._add_problem(path, first_number + index, reason, self.line_count + index + 1)
 
     def _add_problem(self, path: Path, number: int, reason: str, position: int, *, is_late: bool = False) -> None:
-        """Count a problem, and keep it as one of the first, or because it is found late and may belong before them.
+        """Count a problem, and keep it if it is one of the first, or if it is found late and may belong before them.
 
         ``position`` counts the lines of all files from 1.
         """
@@ -156,7 +156,7 @@ class InputCheck:
             self._problems.append((position, Problem(str(path), number, reason)))
 
     def _find_repeated(self, suspects: set[int]) -> None:
-        """Read the input again for the few ids that may be repeated, by their text."""
+        """Read the input again and compare the text of the few ids that may be repeated."""
         first_seen: dict[str, tuple[Path, int]] = {}
         shown = 0
         position = 0

@@ -1,4 +1,4 @@
-"""An error that nobody expected in the work on one shard is that shard's: it waits, and the others do not."""
+"""Isolation of unexpected errors: an error in the work on one shard delays that shard, not the others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from batchkit.errors import BatchkitError, RowsHeld
 from batchkit.steps.context import StepReport
 from batchkit.steps.refusal import postpone
-from batchkit.store import shards
+from batchkit.store import shard_leases, shards
 
 if TYPE_CHECKING:
     from batchkit.models import ShardId
@@ -20,18 +20,18 @@ _LONGEST_HELD_PAUSE_SECONDS = 60.0
 
 
 def is_of_one_shard(error: Exception) -> bool:
-    """Whether an error says nothing about other shards: rows that somebody holds, or anything that is not raised on purpose."""
+    """Whether an error concerns one shard only: rows that somebody holds, or an error that is not raised on purpose."""
     return isinstance(error, RowsHeld) or not isinstance(error, BatchkitError)
 
 
 def leave_for_later(context: StepContext, shard_id: ShardId, error: Exception, *, work: str) -> StepReport:
-    """Give a shard back after an error that ``is_of_one_shard``, to be tried again after a growing pause.
+    """Give back a shard after an error that ``is_of_one_shard``, to be tried again after a growing pause.
 
-    ``work`` says what was being done ("merging"). The traceback goes to the log, a sentence into the report.
+    ``work`` names the work ("merging"). The log gets the traceback, the report a sentence.
     """
     pause = context.failures.pause_seconds(shard_id)
     if isinstance(error, RowsHeld):
-        # Whoever holds them may be gone at any time.
+        # The holder may release them at any time.
         pause = min(pause, _LONGEST_HELD_PAUSE_SECONDS)
     number = _postpone(context, shard_id, pause)
     name = f"shard {shard_id}" if number is None else f"shard {number}"
@@ -45,19 +45,19 @@ def leave_for_later(context: StepContext, shard_id: ShardId, error: Exception, *
 
 
 def report_held(context: StepContext) -> StepReport:
-    """Report who holds shards that are due and that were passed over as locked; empty when nobody has held any for long."""
+    """Report who holds due shards that were skipped as locked; empty when none is held for long."""
     held = context.store.held_for_long("shards")
     return StepReport({}) if held is None else StepReport({}, outage=held.message, error=held)
 
 
 def _postpone(context: StepContext, shard_id: ShardId, seconds: float) -> int | None:
-    """Postpone the shard if it can be reached and is still ours; returns its number."""
+    """Postpone the shard if the database answers and the shard is still ours; returns its number."""
     try:
         with context.store.write() as connection:
-            shards.leave_submitting(connection, context.owner, now=context.clock(), shard_ids=[shard_id])
+            shard_leases.leave_submitting(connection, context.owner, now=context.clock(), shard_ids=[shard_id])
         with context.store.read() as connection:
             shard = shards.get(connection, shard_id)
         postpone(context, shard, seconds)
-    except Exception:  # noqa: BLE001 - what failed on the shard may fail here as well: its lease then says who is next
+    except Exception:  # noqa: BLE001 - the same error may occur here; the shard's lease then runs out
         return None
     return shard.number

@@ -1,7 +1,7 @@
-"""Results as lines of a JSONL file: the provider's own line shape plus ours.
+"""Results as lines of a JSONL file: the provider's line shape with our fields.
 
-A line is put together from bytes that are JSON already: the body as it is stored, and pieces that are written once for all
-requests that ended in the same way. To build an object and write it would cost as much as all that the database does.
+A line is joined from bytes that are JSON already: the body as it is stored, and pieces that are made once for all requests that
+ended in the same way. Building an object and serialising it would take as long as all the work of the database.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _NULL = b"null"
 
 
 class _Frame(NamedTuple):
-    """What stands around request id, body and error of a line.
+    """The constant pieces of a line, around its request id, body and error.
 
-    ``end`` closes the line after an error; ``rest`` is what follows the body of a line that has none.
+    ``end`` closes the line after an error; ``rest`` follows the body of a line without an error.
     """
 
     status: bytes
@@ -38,7 +38,7 @@ class _Frame(NamedTuple):
 
 
 class _Frames(dict["_Ending", _Frame]):
-    """The frame for each way in which requests ended, made when it is first asked for."""
+    """The frame of each way in which requests ended, made at its first use."""
 
     def __init__(self, batch_ids: Mapping[ShardId, str | None]) -> None:
         super().__init__()
@@ -57,20 +57,20 @@ class _Frames(dict["_Ending", _Frame]):
 
 
 class LineWriter:
-    """Writes rows as lines; ``batch_ids`` names the batch of each shard."""
+    """Renders rows as lines; ``batch_ids`` maps shards to their batches."""
 
     def __init__(self, batch_ids: Mapping[ShardId, str | None]) -> None:
         self._frames = _Frames(batch_ids)
 
     def render(self, rows: Iterable[LineRow]) -> bytes:
-        """Write a block of rows."""
+        """Return a block of rows as lines."""
         frames, dumps = self._frames, jsonl.dumps_text
         pieces: list[bytes] = []
         for row in rows:
             custom_id, request_id, state, status_code, attempts, shard_id, _, _, body = row
             frame = frames[state, status_code, attempts, shard_id]
             if body is None or frame.is_failed:
-                pieces += self._seldom(row, frame)
+                pieces += self._unusual_line(row, frame)
             else:
                 pieces += (
                     b'{"custom_id":',
@@ -84,7 +84,7 @@ class LineWriter:
         return b"".join(pieces)
 
     @staticmethod
-    def _seldom(row: LineRow, frame: _Frame) -> tuple[bytes, ...]:
+    def _unusual_line(row: LineRow, frame: _Frame) -> tuple[bytes, ...]:
         custom_id, request_id, _, _, _, _, code, message, body = row
         head = b'{"custom_id":' + jsonl.dumps(custom_id)
         error = jsonl.dumps({"code": code, "message": message}) if frame.is_failed else _NULL

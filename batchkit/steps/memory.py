@@ -1,4 +1,4 @@
-"""What one process remembers between passes. A new process begins without it, so that nothing is bought or given up by it."""
+"""What one process remembers between passes. It is lost with the process: nothing is bought or given up because of it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ T = TypeVar("T")
 
 _FIRST_PAUSE_SECONDS = 5.0
 _LONGEST_PAUSE_SECONDS = 3_600.0
-#: A list that shows a batch unchanged so often is not believed alone: the batch is read by itself.
+#: After this many unchanged polls the list is not trusted alone: the batch is read individually.
 _UNCHANGED_PROBES = 8
-#: The same for processes that do one pass each: nothing new was written of the batch for so long.
+#: The same for processes of one pass each: no change of the batch was stored for this long.
 _UNCHANGED_SECONDS = 1_800.0
-#: A server is not asked for every batch by itself in one pass: so many for each status call, and so many once the list is known to be stale.
+#: The most individual reads per status call: usually, and once the list is known to be stale.
 _READS_PER_CALL = 4
 _READS_PER_CALL_WHEN_STALE = 50
 
 
 class BackgroundCalls(Generic[T]):
-    """Calls in daemon threads, one at a time for each key and ``at_most`` at a time in all."""
+    """Runs calls in daemon threads, one at a time for each key and ``at_most`` at a time in all."""
 
     def __init__(self, at_most: int) -> None:
         self._free = threading.BoundedSemaphore(at_most)
@@ -34,9 +34,9 @@ class BackgroundCalls(Generic[T]):
         self._calls: dict[ShardId, Future[T]] = {}
 
     def begin(self, key: ShardId, call: Callable[[], T]) -> Future[T]:
-        """Start a call, or return the one that still runs for this key.
+        """Start a call, or return the future of the one that still runs for this key.
 
-        One that has ended since nobody waited for it is made anew: what it found may be out of date.
+        An ended call is made again: its result may be out of date.
         """
         with self._lock:
             known = self._calls.get(key)
@@ -59,7 +59,7 @@ class BackgroundCalls(Generic[T]):
 
 
 class ProbeMemory:
-    """How often in a row the list showed each batch unchanged, and which batches were read by themselves, the last ones last."""
+    """Remembers how often in a row the list showed each batch unchanged, and which batches were read individually, in what order."""
 
     def __init__(self) -> None:
         self._unchanged: dict[BatchId, int] = {}
@@ -68,10 +68,10 @@ class ProbeMemory:
         self.list_is_stale = False
 
     def choose(self, watched: Sequence[Batch], *, now: float) -> set[BatchId]:
-        """Choose the batches of one status call that are read by themselves although the list shows them: a few at most.
+        """Return the batches of one status call that are read individually although the list shows them: a few at most.
 
-        Those are batches that the list has shown unchanged for long, also to earlier processes (``now`` in Unix seconds). Those
-        that were not read for the longest time come first, in an order of chance among those that this process never read.
+        Those are batches that the list has shown unchanged for long, also to earlier processes (``now`` in Unix seconds). The
+        least recently read ones come first, in random order among those that this process never read.
         """
         limit = _READS_PER_CALL_WHEN_STALE if self.list_is_stale else _READS_PER_CALL
         due = [batch.id for batch in watched if self._is_due(batch, now)]
@@ -85,11 +85,11 @@ class ProbeMemory:
         return not was_read and batch.seen_at is not None and now - batch.seen_at >= _UNCHANGED_SECONDS
 
     def saw(self, batch_id: BatchId, *, changed: bool) -> None:
-        """Record what the list said of a running batch."""
+        """Record whether the list showed a change of a running batch."""
         self._unchanged[batch_id] = 0 if changed else self._unchanged.get(batch_id, 0) + 1
 
     def read_alone(self, batch_id: BatchId, *, list_was_wrong: bool) -> None:
-        """Record that a batch was read by itself, and whether that told something that the list did not."""
+        """Record that a batch was read individually, and whether that showed a change that the list did not."""
         self._reads += 1
         self._read[batch_id] = self._reads
         self._unchanged[batch_id] = 0
@@ -102,16 +102,16 @@ class ProbeMemory:
 
 
 class FailureMemory:
-    """How often in a row the work on each shard ended in an error that nobody expected."""
+    """Counts how often in a row the work on each shard ended in an unexpected error."""
 
     def __init__(self) -> None:
         self._counts: dict[ShardId, int] = {}
 
     def pause_seconds(self, shard_id: ShardId) -> float:
-        """Record one more failure; returns how long to leave the shard alone: 5 s, doubling up to an hour."""
+        """Record one more failure; returns the pause before the next try: 5 s, doubling up to an hour."""
         count = self._counts[shard_id] = self._counts.get(shard_id, 0) + 1
         return min(_FIRST_PAUSE_SECONDS * 2.0 ** min(count - 1, 16), _LONGEST_PAUSE_SECONDS)
 
     def end(self, shard_id: ShardId) -> None:
-        """Record that the work on a shard went well."""
+        """Record that the work on a shard succeeded."""
         self._counts.pop(shard_id, None)

@@ -1,6 +1,6 @@
-"""merge: an ended batch's files are fetched and every request of its shard gets its verdict, in one transaction.
+"""merge: fetch the files of an ended batch and decide every request of its shard, in one transaction.
 
-A torn file is not a missing answer: it is fetched again before anything missing is sent again.
+A torn file proves no missing answer: it is fetched again before any request is sent again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from batchkit.errors import AccountRefused, NotFound, ProviderError, StateConfli
 from batchkit.files.spool import sha256_of
 from batchkit.models import BatchStatus, Download, FileId, OutcomeKind, RefusalKind, ShardState
 from batchkit.sharding import longer_window, smaller_shard
-from batchkit.steps.answers import AnswerReader, Tally
+from batchkit.steps.answers import AnswerReader, ShardAnswers
 from batchkit.steps.context import StepReport
 from batchkit.steps.failed_batch import account_refused, named_lines, settle_failed_batch
 from batchkit.steps.isolation import is_of_one_shard, leave_for_later
@@ -24,7 +24,7 @@ from batchkit.steps.refusal import (
     postpone,
     step_aside,
 )
-from batchkit.store import batches, requests, shards, workloads
+from batchkit.store import batches, requests, shard_leases, shards, workloads
 from batchkit.store.bulk import bulk_for
 from batchkit.store.engine import keeps_alive
 
@@ -37,18 +37,18 @@ if TYPE_CHECKING:
     from batchkit.models import Batch, OutputLine, Shard, ShardId, Workload, WorkloadId
     from batchkit.steps.context import StepContext
 
-#: How often a file that looks torn is fetched before what it holds is believed.
+#: How often a file that seems torn is fetched before its content is accepted.
 _FETCHES = 3
-#: How often a file that should exist is looked for, with growing pauses, before it counts as gone. To give it up is to
-#: pay for its answers again.
-_LOOKS = 5
-#: When no file has come for so long, the call ends without those that are still on their way.
+#: How often a file that should exist is probed, with growing pauses, before it counts as gone. Giving it up means paying for
+#: its answers again.
+_MOST_PROBES = 5
+#: When no file has arrived for this long, the call ends without those that are still being fetched.
 _SLOW_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Fetched:
-    """A shard with its batch's files as they lie here; None where the batch has none."""
+    """A shard with the downloaded files of its batch; None where the batch has none."""
 
     shard: Shard
     batch: Batch
@@ -57,14 +57,14 @@ class _Fetched:
 
 
 class _TornError(Exception):
-    """The files hold less than they should; whatever was written of them is rolled back."""
+    """The files hold less than they should; the transaction is rolled back."""
 
 
 def merge(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[ShardId]) -> StepReport:
-    """Merge claimed shards: files arrive in parallel, shards are merged one after the other as they are complete.
+    """Merge claimed shards: fetch files in parallel, and merge each shard when its files are complete.
 
     A file that takes far longer than the others is not waited for: its transfer continues, and a later call for its shard
-    finds it. Raises ``AccountRefused`` and ``SpoolError``; other trouble gives the shard back for later.
+    uses it. Raises ``AccountRefused`` and ``SpoolError``; after other errors the shard is tried again later.
     """
     with context.store.read() as connection:
         workload = workloads.get(connection, workload_id)
@@ -85,10 +85,10 @@ def merge(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[Sha
 
 
 def _leave_running(context: StepContext, shard_ids: Sequence[ShardId]) -> StepReport:
-    """Keep the leases of shards whose files are still on their way, and ask for them again a little later."""
+    """Keep the leases of shards whose files are still being fetched; they are due again a little later."""
     with context.store.write() as connection:
         for shard_id in shard_ids:
-            shards.delay(connection, context.owner, shard_id, context.clock() + _SLOW_SECONDS)
+            shard_leases.delay(connection, context.owner, shard_id, context.clock() + _SLOW_SECONDS)
     noun = "file is" if len(shard_ids) == 1 else "files are"
     return StepReport({"still fetching": len(shard_ids)}, (f"{len(shard_ids)} slow {noun} still on the way",))
 
@@ -108,7 +108,7 @@ def _merge_fetched(
 
 
 def _fetch(context: StepContext, workload: Workload, shard_id: ShardId) -> _Fetched | StepReport:
-    """Bring the files of a shard's batch here, or say why that has to wait."""
+    """Return the files of a shard's batch, or a report of why they have to wait."""
     try:
         return _fetch_now(context, workload, shard_id)
     except StateConflict:
@@ -122,7 +122,7 @@ def _fetch_now(context: StepContext, workload: Workload, shard_id: ShardId) -> _
             raise StateConflict(f"shard {shard.number} is {shard.state}: there is nothing to merge")
         batch = batches.get(connection, shard.batch_id)
     try:
-        if _hides_a_file(batch) and shard.refusals < _LOOKS:
+        if _hides_a_file(batch) and shard.refusals < _MOST_PROBES:
             batch = context.provider.get_batch(batch.id)
             with context.store.write() as connection:
                 batches.see(connection, batch, seen_at=context.clock())
@@ -147,7 +147,7 @@ def _fetch_now(context: StepContext, workload: Workload, shard_id: ShardId) -> _
 
 
 def _hides_a_file(batch: Batch) -> bool:
-    """Whether there are answers for which the provider names no file: file ids may appear later than the end."""
+    """Whether there are answers but no file id for them: file ids may appear later than the end of the batch."""
     if batch.status == BatchStatus.COMPLETED and batch.output_file_id is None and batch.error_file_id is None:
         return True
     return bool(
@@ -159,7 +159,7 @@ def _hides_a_file(batch: Batch) -> bool:
 def _fetch_file(
     context: StepContext, workload: Workload, shard: Shard, kind: str, file_id: FileId | None
 ) -> Download | None:
-    """Bring one file here, unless it is here already. A file that stays away for several looks is gone: None."""
+    """Return one file, downloaded unless it is here already. After ``_MOST_PROBES`` without it the file is gone: None."""
     if file_id is None:
         return None
     path = context.spool.path(f"{workload.directory}/answers/{shard.key}.{kind}.jsonl")
@@ -168,16 +168,16 @@ def _fetch_file(
     try:
         return context.provider.download_file(file_id, path)
     except NotFound:
-        if shard.refusals < _LOOKS:
+        if shard.refusals < _MOST_PROBES:
             raise
         return None
 
 
 def _merge_whole(context: StepContext, workload: Workload, fetched: _Fetched) -> StepReport:
-    """Merge, and fetch again while the files look torn."""
+    """Merge, and fetch again while the files seem torn."""
     for fetch in range(_FETCHES):
         try:
-            report = _merge_once(context, workload, fetched, believe=fetch == _FETCHES - 1)
+            report = _merge_once(context, workload, fetched, accept=fetch == _FETCHES - 1)
         except StateConflict:
             step_aside(context, fetched.shard)
             return StepReport({"taken over": 1})
@@ -194,11 +194,11 @@ def _merge_whole(context: StepContext, workload: Workload, fetched: _Fetched) ->
         if isinstance(again, StepReport):
             return again
         fetched = again
-    raise AssertionError("the last fetch is believed")
+    raise AssertionError("the last fetch is accepted")
 
 
-def _merge_once(context: StepContext, workload: Workload, fetched: _Fetched, *, believe: bool) -> StepReport:
-    """Merge one shard in one transaction. Raises ``_TornError``, nothing written, for files that are not believed yet."""
+def _merge_once(context: StepContext, workload: Workload, fetched: _Fetched, *, accept: bool) -> StepReport:
+    """Merge one shard in one transaction. Raises ``_TornError``, with nothing written, for torn files unless ``accept``."""
     shard, batch = fetched.shard, fetched.batch
     now = context.clock()
     with context.store.write() as connection:
@@ -207,22 +207,22 @@ def _merge_once(context: StepContext, workload: Workload, fetched: _Fetched, *, 
         if never_ran:
             values, report = settle_failed_batch(connection, context, workload, shard, batch)
         else:
-            tally = _read_answers(connection, context, workload, fetched)
-            is_torn = _looks_torn(tally, fetched)
-            if is_torn and not believe:
+            answers = _read_answers(connection, context, workload, fetched)
+            is_torn = _seems_torn(answers, fetched)
+            if is_torn and not accept:
                 raise _TornError
-            values, report = _store(connection, workload, shard, batch, tally)
-            if tally.account_refusal is not None:
-                report += StepReport({}, refused=account_refused(connection, shard, tally.account_refusal, at=now))
+            values, report = _store(connection, workload, shard, batch, answers)
+            if answers.account_refusal is not None:
+                report += StepReport({}, refused=account_refused(connection, shard, answers.account_refusal, at=now))
             if is_torn:
-                report += StepReport({}, (_last_words(batch, tally),))
+                report += StepReport({}, (_note_on_torn(batch, answers),))
         shards.transition(
             connection,
             shard,
             ShardState.MERGED,
             at=now,
             owner=context.owner,
-            detail=_in_words(report),
+            detail=_summary(report),
             merged_at=now,
             **values,
         )
@@ -236,7 +236,7 @@ def _merge_once(context: StepContext, workload: Workload, fetched: _Fetched, *, 
     return report
 
 
-def _read_answers(connection: Connection, context: StepContext, workload: Workload, fetched: _Fetched) -> Tally:
+def _read_answers(connection: Connection, context: StepContext, workload: Workload, fetched: _Fetched) -> ShardAnswers:
     def is_of_the_account(line: OutputLine) -> bool:
         kind = context.provider.refusal_kind(status=line.status_code, code=line.error_code, message=line.error_message)
         return kind is RefusalKind.ACCOUNT
@@ -254,11 +254,11 @@ def _read_answers(connection: Connection, context: StepContext, workload: Worklo
     for download in (fetched.output, fetched.error):
         if download is not None:
             reader.read(download.path)
-    return reader.conclude(unanswered=_meaning_of_silence(fetched.batch), named=named_lines(fetched.batch))
+    return reader.conclude(unanswered=_outcome_of_silence(fetched.batch), named=named_lines(fetched.batch))
 
 
-def _meaning_of_silence(batch: Batch) -> OutcomeKind:
-    """What it means that a batch says nothing about one of its requests."""
+def _outcome_of_silence(batch: Batch) -> OutcomeKind:
+    """Return the outcome of a request that the files of its batch do not mention."""
     match batch.status:
         case BatchStatus.EXPIRED:
             return OutcomeKind.EXPIRED
@@ -268,74 +268,74 @@ def _meaning_of_silence(batch: Batch) -> OutcomeKind:
             return OutcomeKind.MISSING
 
 
-def _looks_torn(tally: Tally, fetched: _Fetched) -> bool:
-    """Whether a file may lack its end: it stops in mid-line, or has fewer lines than were counted, or than were to come.
+def _seems_torn(answers: ShardAnswers, fetched: _Fetched) -> bool:
+    """Whether a file may lack its end: it stops in mid-line, or has fewer lines than the batch counted or the shard expects.
 
-    A batch that ended early may say nothing of requests that it did not reach, but then its counts tell how many it did.
+    A batch that ended early may not mention requests that it did not reach; its counts then show how many it did.
     """
     if fetched.output is None and fetched.error is None:
         return False
     counts = fetched.batch.counts
-    if tally.ends_torn or tally.lines < counts.completed + counts.failed:
+    if answers.ends_torn or answers.lines < counts.completed + counts.failed:
         return True
-    may_be_silent = _meaning_of_silence(fetched.batch) is not OutcomeKind.MISSING and counts.total > 0
-    return tally.unmentioned > 0 and not may_be_silent
+    may_be_silent = _outcome_of_silence(fetched.batch) is not OutcomeKind.MISSING and counts.total > 0
+    return answers.unmentioned > 0 and not may_be_silent
 
 
-def _last_words(batch: Batch, tally: Tally) -> str:
-    """Say what it means that files are believed although they still look torn."""
+def _note_on_torn(batch: Batch, answers: ShardAnswers) -> str:
+    """Return the note on files that are accepted although they still seem torn."""
     what = f"batch {batch.id}: its files look torn, and did so in each of {_FETCHES} downloads; what they hold is kept"
-    if not tally.again:
+    if not answers.again:
         return what
-    again = "1 request is" if tally.again == 1 else f"{tally.again:,} requests are"
+    again = "1 request is" if answers.again == 1 else f"{answers.again:,} requests are"
     return f"{what}, {again} sent again, and what was answered beyond the tear is paid for twice"
 
 
 def _store(
-    connection: Connection, workload: Workload, shard: Shard, batch: Batch, tally: Tally
+    connection: Connection, workload: Workload, shard: Shard, batch: Batch, answers: ShardAnswers
 ) -> tuple[dict[str, Any], StepReport]:
     bulk = bulk_for(connection)
-    bulk.set_states(workload.id, tally.states)
-    if requests.mark_succeeded(connection, shard) != tally.succeeded:
+    bulk.set_states(workload.id, answers.states)
+    if requests.mark_succeeded(connection, shard) != answers.succeeded:
         raise StateConflict(f"the requests of shard {shard.number} changed while it was merged")
-    bulk.add_successes(workload.id, shard.id, tally.successes)
-    bulk.add_results(tally.results)
-    bulk.add_attempts(tally.attempts)
+    bulk.add_successes(workload.id, shard.id, answers.successes)
+    bulk.add_results(answers.results)
+    bulk.add_attempts(answers.attempts)
     values: dict[str, Any] = {
-        "succeeded": tally.succeeded,
-        "failed": tally.failed,
-        "expired": tally.expired,
-        "prompt_tokens": tally.prompt_tokens,
-        "completion_tokens": tally.completion_tokens,
+        "succeeded": answers.succeeded,
+        "failed": answers.failed,
+        "expired": answers.expired,
+        "prompt_tokens": answers.prompt_tokens,
+        "completion_tokens": answers.completion_tokens,
         "next_lines": workload.shard_lines,
         "next_completion_window": shard.window,
         "not_before": 0,
         "refusals": 0,
         "waits": 0,
     }
-    if tally.expired:
+    if answers.expired:
         values["next_lines"] = smaller_shard(min(shard.next_lines, shard.line_count))
         if batch.status == BatchStatus.EXPIRED:
             values["next_completion_window"] = longer_window(shard.window, workload.max_window)
     counts = {
         "merged": 1,
-        "succeeded": tally.succeeded,
-        "failed": tally.failed,
-        "cancelled": tally.cancelled,
-        "expired": tally.expired,
-        "to be sent again": tally.again,
+        "succeeded": answers.succeeded,
+        "failed": answers.failed,
+        "cancelled": answers.cancelled,
+        "expired": answers.expired,
+        "to be sent again": answers.again,
     }
-    return values, StepReport(counts, tuple(_oddities(batch, tally)))
+    return values, StepReport(counts, tuple(_oddities(batch, answers)))
 
 
-def _oddities(batch: Batch, tally: Tally) -> list[str]:
+def _oddities(batch: Batch, answers: ShardAnswers) -> list[str]:
     found = (
-        (tally.malformed, "lines that are not JSON"),
-        (tally.unknown, "lines for requests that were not in it"),
-        (tally.duplicate, "repeated answers"),
+        (answers.malformed, "lines that are not JSON"),
+        (answers.unknown, "lines for requests that were not in it"),
+        (answers.duplicate, "repeated answers"),
     )
     return [f"batch {batch.id}: {count} {what}" for count, what in found if count]
 
 
-def _in_words(report: StepReport) -> str:
+def _summary(report: StepReport) -> str:
     return ", ".join(f"{count} {name}" for name, count in report.counts.items() if count and name != "merged")

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from batchkit.steps.replaced import ReplacedHalves
     from batchkit.store.results import TableRow
 
-#: A group is what a reader takes in at once. Here two lie in memory: one is gathered while the last is compressed.
+#: A reader reads one group at a time. A writer holds two in memory: one is filled while the previous one is compressed.
 _GROUP_ROWS = 10_000
 _GROUP_BYTES = 16_000_000
 _ROWS_PER_BATCH = 256
-#: Arrow's usual one keeps 40 MB more of what many small columns have left.
+#: Arrow's default pool would keep 40 MB more.
 _POOL = pa.system_memory_pool()
 
 _SCHEMA = pa.schema(
@@ -38,7 +38,7 @@ _SCHEMA = pa.schema(
         for name, kind in PARQUET_COLUMNS.items()
     ]
 )
-#: Of long texts nobody asks for the least and the greatest.
+#: Long texts need no minimum and maximum.
 _LONG = frozenset({"text", "response", "error_message"})
 
 
@@ -49,10 +49,10 @@ def write(
     *,
     replaced: ReplacedHalves,
 ) -> Iterator[int]:
-    """Write rows into an open file; yields how many, as they are taken up.
+    """Write rows into an open file; yields numbers of rows.
 
-    ``text`` is what the assistant said, or a transcript; only a success has one. ``response`` is the whole body as JSON. Lone
-    surrogates are U+FFFD in both; ``replaced`` counts the bodies that have any.
+    ``text`` is the assistant's answer or a transcript; only a success has one. ``response`` is the whole body as JSON. Lone
+    surrogates become U+FFFD in both; ``replaced`` counts the bodies that have any.
     """
     gatherer = _Gatherer(batch_ids, replaced)
     rows = chain.from_iterable(blocks)
@@ -82,7 +82,7 @@ def write(
 
 
 class _Gatherer:
-    """Turns rows into columns, until there are enough for a group."""
+    """Collects rows as columns until they fill a group."""
 
     def __init__(self, batch_ids: Mapping[ShardId, str | None], replaced: ReplacedHalves) -> None:
         self._batch_ids = batch_ids
@@ -93,17 +93,17 @@ class _Gatherer:
 
     @property
     def is_full(self) -> bool:
-        """Whether there are enough."""
+        """Whether the rows fill a group."""
         return self._rows >= _GROUP_ROWS or self._bytes >= _GROUP_BYTES
 
     def take(self) -> pa.Table:
-        """Give the group, and begin the next."""
+        """Return the group, and begin the next one."""
         table = pa.Table.from_batches(self._batches, _SCHEMA)
         self._batches, self._rows, self._bytes = [], 0, 0
         return table
 
     def add(self, rows: Sequence[TableRow]) -> None:
-        """Take up some rows."""
+        """Add some rows."""
         columns: dict[str, Sequence[Any]] = dict(zip(TABLE_COLUMNS, zip(*rows, strict=True), strict=True))
         bodies = [
             jsonl.without_lone_surrogates(body) if self._replaced.note(body) else body for body in columns["body"]
@@ -116,7 +116,7 @@ class _Gatherer:
                 for state, body in zip(columns["state"], bodies, strict=True)
             ],
         }
-        # The database gave UTF-8: nobody need look at every byte again.
+        # The database returned valid UTF-8: it need not be checked again.
         responses = pa.array(bodies, pa.binary(), memory_pool=_POOL).view(pa.string())
         arrays = [
             responses if field.name == "response" else pa.array(columns[field.name], field.type, memory_pool=_POOL)

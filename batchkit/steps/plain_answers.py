@@ -1,7 +1,7 @@
-"""Recognising plain successes by the million: the parser itself checks an answer's shape and leaves its body as it came.
+"""The fast path for plain successes: the parser checks the shape of an answer and leaves its body unchanged.
 
 A line that is recognised here is a success for ``jsonl.read_output_line`` and ``lifecycle.classify`` as well, with the same
-facts; a property test compares the two. What stays in doubt is read the long way.
+facts; a property test compares the two. All other lines take the lenient path.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 from msgspec import Raw, Struct
 
 from batchkit.files import jsonl
-from batchkit.steps.answer_facts import PlainBody, are_words, fact_columns
+from batchkit.steps.answer_facts import PlainBody, are_storable, fact_columns
 
 
 class _Response(Struct, gc=False):
@@ -27,7 +27,7 @@ class _Line(Struct, gc=False):
 
 
 class PlainAnswers(Struct, array_like=True, gc=False):
-    """Successes with status 200, column by column: the bodies are JSON text as it came; ``facts`` are as ``fact_columns`` has them."""
+    """Successes with status 200, in columns: the bodies are JSON text as received, ``facts`` is the result of ``fact_columns``."""
 
     custom_ids: list[str]
     request_ids: list[str | None]
@@ -35,7 +35,7 @@ class PlainAnswers(Struct, array_like=True, gc=False):
     facts: tuple[list[Any], ...]
 
     def chosen(self, places: list[int]) -> PlainAnswers:
-        """Return those at some places, in that order."""
+        """Return the answers at ``places``, in that order."""
         if len(places) == len(self.custom_ids):
             return self
 
@@ -50,9 +50,9 @@ _read_body: Final = jsonl.typed_reader(PlainBody)
 
 
 def plain_answers(block: bytes) -> PlainAnswers | None:
-    r"""Read a block of lines, each with a ``\n`` behind it; None unless all are plain successes.
+    r"""Read a block of lines that each end with ``\n``; None unless all are plain successes.
 
-    Two answers in one line, or one in two, are taken as well: each tells by itself whose it is.
+    Two answers in one line, or one in two, are accepted: each holds its own custom_id.
     """
     try:
         responses = _read_lines(block)
@@ -64,6 +64,6 @@ def plain_answers(block: bytes) -> PlainAnswers | None:
         return None
     request_ids = [response.request_id for response in answered]
     facts = fact_columns(bodies)
-    if facts is None or not are_words(request_ids):
+    if facts is None or not are_storable(request_ids):
         return None
     return PlainAnswers([line.custom_id for line in responses], request_ids, texts, facts)

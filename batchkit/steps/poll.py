@@ -1,6 +1,6 @@
-"""poll: ask for the status of all submitted batches, up to 200 in one call, and end the shards of those that have ended.
+"""poll: read the status of all submitted batches, up to 200 in one call, and end the shards of those that have ended.
 
-A batch is read by itself before it is cancelled or given up: the list may be behind.
+A batch is read individually before it is cancelled or given up: the list may be out of date.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from batchkit.errors import AccountRefused, NotFound, ProviderError, StateConfli
 from batchkit.models import GONE, BatchStatus, ShardState
 from batchkit.steps.context import StepReport
 from batchkit.steps.isolation import is_of_one_shard, leave_for_later, report_held
-from batchkit.store import batches, events, shards
+from batchkit.store import batches, events, shard_leases, shards
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,16 +23,15 @@ if TYPE_CHECKING:
 
 #: A batch counts as unknown for ``stuck_seconds`` only after as many intervals between two probes.
 _LEAST_ABSENCES = 4
-#: So many calls in a row that fail are a provider that is away; fewer keep no other batch from being polled.
+#: After this many failed calls in a row the provider counts as away; until then the other batches are polled.
 _MOST_FAILURES = 2
 
 
 def poll(context: StepContext, workload_id: WorkloadId) -> StepReport:
-    """Read the status of every submitted batch; terminal ones end their shard.
+    """Read the status of every submitted batch; a terminal one ends its shard.
 
-    ``looked at`` in the report counts batches, ``changed`` those whose status is another than last time, ``status calls`` the
-    calls for lists of them. Raises ``AccountRefused``; any other trouble is reported as an outage, and what was
-    read until then is kept.
+    In the report ``polled`` counts batches, ``changed`` those with a new status, ``status calls`` the list calls. Raises
+    ``AccountRefused``; any other error of the provider is reported as an outage, and what was read before it is stored.
     """
     with context.store.read() as connection:
         watched = batches.open_of_workload(connection, workload_id)
@@ -42,7 +41,7 @@ def poll(context: StepContext, workload_id: WorkloadId) -> StepReport:
     for start in range(0, len(watched), size):
         part = _poll_some(context, watched[start : start + size])
         report += part + StepReport({"status calls": 1})
-        failures = 0 if part.counts.get("looked at") else failures + (part.outage is not None)
+        failures = 0 if part.counts.get("polled") else failures + (part.outage is not None)
         if failures >= _MOST_FAILURES:
             break
     return report
@@ -50,11 +49,11 @@ def poll(context: StepContext, workload_id: WorkloadId) -> StepReport:
 
 @dataclass(slots=True)
 class _News:
-    """What one status call and the reads beside it brought, to be written in two transactions: each is a sync of the disk.
+    """The results of one status call and its individual reads, to be stored in two transactions: each one syncs the disk.
 
-    ``running`` has batches that tell something new, ``relieved`` shards whose batch is not overdue any more, ``ended`` those
-    that end their shard, with a word for the journal. ``own_reads`` are batches that are read by themselves because the list is
-    not believed alone; ``failed_reads`` counts reads of batches that the list lacks which got no answer.
+    ``running`` has batches that have changed, ``relieved`` shards whose batch is no longer overdue, ``ended`` batches that end
+    their shard, with the detail for the journal. ``own_reads`` are batches that are read individually because the list is not
+    trusted alone; ``failed_reads`` counts unanswered reads of batches that the list lacks.
     """
 
     own_reads: set[BatchId]
@@ -80,11 +79,11 @@ def _poll_some(context: StepContext, part: Sequence[tuple[Shard, Batch]]) -> Ste
         raise
     except ProviderError as error:
         report += context.outage(error)
-    return report + _write_down(context, news)
+    return report + _store_news(context, news)
 
 
 def _judge(context: StepContext, shard: Shard, last: Batch, listed: Batch | None, news: _News) -> StepReport:
-    """Decide what the reply to a status call means for one batch."""
+    """Decide one batch by the reply to a status call."""
     seen = _read_missing(context, shard, last, news) if listed is None else _read_where_due(context, last, listed, news)
     if isinstance(seen, StepReport):
         return seen
@@ -94,17 +93,17 @@ def _judge(context: StepContext, shard: Shard, last: Batch, listed: Batch | None
     context.probes.saw(last.id, changed=has_changed)
     is_overdue = _is_overdue(context, seen)
     if shard.refusals and (_shows_progress(seen, last) or not is_overdue):
-        # Whatever shows that it is alive begins the waits of an overdue batch anew.
+        # Any sign of life restarts the waits of an overdue batch.
         news.relieved.append(shard)
     elif is_overdue:
         return _handle_overdue(context, shard, seen, news)
     if has_changed or last.missing_since is not None:
         news.running.append(seen)
-    return StepReport({"looked at": 1, "changed": int(seen.status != last.status)})
+    return StepReport({"polled": 1, "changed": int(seen.status != last.status)})
 
 
 def _read_missing(context: StepContext, shard: Shard, last: Batch, news: _News) -> Batch | StepReport:
-    """Read a batch that the list lacks, or report why nothing is decided of it now. Raises ``AccountRefused``."""
+    """Read a batch that the list lacks, or report why it cannot be decided now. Raises ``AccountRefused``."""
     if news.failed_reads >= _MOST_FAILURES:
         return StepReport({})
     try:
@@ -119,7 +118,7 @@ def _read_missing(context: StepContext, shard: Shard, last: Batch, news: _News) 
 
 
 def _read_where_due(context: StepContext, last: Batch, listed: Batch, news: _News) -> Batch | StepReport:
-    """Read a batch by itself where the list is not believed alone. Raises ``AccountRefused``."""
+    """Read a batch individually if the list is not trusted alone. Raises ``AccountRefused``."""
     if not _needs_own_read(context, last, listed, news):
         return listed
     try:
@@ -127,14 +126,14 @@ def _read_where_due(context: StepContext, last: Batch, listed: Batch, news: _New
     except AccountRefused:
         raise
     except ProviderError:
-        # The list says that it exists; what it is to be decided by has to wait for a reply.
-        return StepReport({"looked at": 1})
+        # The list shows that it exists; the decision has to wait for a reply.
+        return StepReport({"polled": 1})
     context.probes.read_alone(last.id, list_was_wrong=_differs(seen, listed) and _differs(seen, last))
     return seen
 
 
 def _needs_own_read(context: StepContext, last: Batch, listed: Batch, news: _News) -> bool:
-    """Whether the list is not believed alone: it contradicts the last reply, asks for a decision, or has not changed for long."""
+    """Whether the list is not trusted alone: it contradicts the last reply, requires a decision, or has not changed for long."""
     if listed.is_terminal:
         return False
     if last.is_terminal or _is_overdue(context, listed):
@@ -147,7 +146,7 @@ def _differs(one: Batch, other: Batch) -> bool:
 
 
 def _shows_progress(seen: Batch, last: Batch) -> bool:
-    """Whether something was done since the last reply. A cancel that we asked for, and a list that does not show it, are none."""
+    """Whether the batch made progress since the last reply. Our own cancellation, or a list that does not show it, is no progress."""
     is_about_a_cancel = BatchStatus.CANCELLING in {seen.status, last.status}
     return seen.counts != last.counts or (seen.status != last.status and not is_about_a_cancel)
 
@@ -158,15 +157,15 @@ def _end(context: StepContext, shard: Shard, batch: Batch, detail: str, news: _N
     return StepReport({})
 
 
-def _write_down(context: StepContext, news: _News) -> StepReport:
-    """Write what is new in two transactions. Rows that another process holds are left to the next poll, and nobody is waited for.
+def _store_news(context: StepContext, news: _News) -> StepReport:
+    """Store the news in two transactions. Rows that another process holds are left to the next poll; no lock is waited for.
 
-    Who keeps a batch that has ended from being written down is reported.
+    Reports who holds the rows of a batch that has ended.
     """
     now = context.clock()
     if news.running or news.relieved:
         with context.store.write() as connection:
-            free_shards = shards.unheld(connection, [shard.id for shard in news.relieved])
+            free_shards = shard_leases.unheld(connection, [shard.id for shard in news.relieved])
             for shard in news.relieved:
                 if shard.id in free_shards:
                     shards.wait_until(connection, shard, 0, refusals=0)
@@ -175,27 +174,27 @@ def _write_down(context: StepContext, news: _News) -> StepReport:
     ended = passed_over = 0
     if news.ended:
         with context.store.write() as connection:
-            free_shards = shards.unheld(connection, [shard.id for shard, _, _ in news.ended])
+            free_shards = shard_leases.unheld(connection, [shard.id for shard, _, _ in news.ended])
             free = batches.unheld(connection, [batch.id for _, batch, _ in news.ended])
             for shard, batch, detail in news.ended:
                 if shard.id not in free_shards or batch.id not in free:
                     passed_over += 1
                     continue
-                # What another runner has taken on is found out before anything is written of it.
+                # A shard that another runner has moved raises here, before anything of it is written.
                 with suppress(StateConflict):
                     shards.transition(
                         connection, shard, ShardState.ENDED, at=now, detail=detail, not_before=0, refusals=0
                     )
                     batches.see(connection, batch, seen_at=now)
                     ended += 1
-    report = StepReport({"looked at": ended, "ended": ended, "changed": ended} if ended else {})
+    report = StepReport({"polled": ended, "ended": ended, "changed": ended} if ended else {})
     return report + report_held(context) if passed_over else report
 
 
 def _not_known(context: StepContext, shard: Shard, last: Batch, news: _News) -> StepReport:
-    """A batch may be unknown for a while; one that stays so is gone, and its requests count as missing.
+    """Record that the provider does not know a batch; after ``stuck_seconds`` it is gone, and its requests count as missing.
 
-    To give it up is to pay for its answers again, so the wait is long, and the time between two probes counts only in part.
+    Giving it up means paying for its answers again: the wait is long, and the time between two probes counts only in part.
     """
     stuck_seconds = context.timing.stuck_seconds
     with context.store.write() as connection:
@@ -208,21 +207,21 @@ def _not_known(context: StepContext, shard: Shard, last: Batch, news: _News) -> 
 
 
 def _is_overdue(context: StepContext, batch: Batch) -> bool:
-    """Whether a batch runs on ``stuck_seconds`` after its expiry, both by the provider's clock."""
+    """Whether a batch still runs ``stuck_seconds`` after its expiry, both by the provider's clock."""
     expires_at = batch.expires_at
     return expires_at is not None and context.provider_now() >= expires_at + context.timing.stuck_seconds
 
 
 def _handle_overdue(context: StepContext, shard: Shard, batch: Batch, news: _News) -> StepReport:
-    """Ask an overdue batch to cancel, and give it up with whatever files it has when that does not help.
+    """Cancel an overdue batch, and if it still does not end, give it up with the files that it has.
 
-    Before each of the two ``stuck_seconds`` pass: what runs is paid for. ``not_before`` of the submitted shard holds until
-    when, ``refusals`` how many of these waits have begun.
+    ``stuck_seconds`` pass before each of the two: a running batch is paid for. ``not_before`` of the submitted shard is the end of
+    the current wait, ``refusals`` how many of these waits have begun.
     """
     now, stuck_seconds = context.clock(), context.timing.stuck_seconds
-    # A wait that ends later than any of these waits can was set by a clock that was wrong.
+    # A wait that ends later than this was written by a wrong clock.
     if shard.refusals and now < shard.not_before <= now + stuck_seconds:
-        return StepReport({"looked at": 1})
+        return StepReport({"polled": 1})
     late_seconds = context.provider_now() - (batch.expires_at or 0)
     late = f"batch {batch.id} is still {batch.status} {late_seconds:.0f} s past its expiry"
     match shard.refusals:
@@ -241,13 +240,13 @@ def _handle_overdue(context: StepContext, shard: Shard, batch: Batch, news: _New
     with context.store.write() as connection:
         shards.wait_until(connection, shard, now + stuck_seconds, refusals=shard.refusals + 1)
         events.record(connection, shard.workload_id, "overdue", at=now, shard_id=shard.id, detail=note)
-    return StepReport({"looked at": 1}, (note,))
+    return StepReport({"polled": 1}, (note,))
 
 
 def _cancel_quietly(context: StepContext, batch_id: BatchId) -> Batch | None:
-    """Ask for a cancel; returns what the provider says of the batch, None when it could not be asked.
+    """Cancel a batch; returns the provider's reply, None when the call failed.
 
-    The wait for the batch ends whether or not it could be asked. Raises ``AccountRefused``.
+    The wait for the batch ends in both cases. Raises ``AccountRefused``.
     """
     try:
         return context.provider.cancel_batch(batch_id)

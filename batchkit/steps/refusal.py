@@ -1,7 +1,7 @@
-"""When the provider turns a shard away whole: wait, cut smaller, or give its requests the provider's words.
+"""Refusals of whole shards: wait, cut the requests into smaller shards, or fail them with the provider's message.
 
-Each of these ends: a wait doubles and is counted, a cut halves until one request stands alone, and a workload takes only so
-many whole refusals before the rest of them count as final.
+Each of these ends: waits double and are counted, halving ends at single requests, and after a limited number of whole refusals
+of a workload further ones are final.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from batchkit.steps.context import StepContext
     from batchkit.store.requests import ShardRequest
 
-#: How often one shard may be turned away for capacity, or for a reason that may pass, before it counts as refused.
+#: How often one shard may be refused for lack of room, or for another passing reason, before it counts as refused.
 MAX_WAITS = 8
 #: How many shards of a workload may be refused whole before halving stops.
 MAX_REFUSED_SHARDS = 200
-#: How many shards of a workload of which no file was taken yet may be refused for reasons that are not clear.
+#: How many shards may be refused for unclear reasons while no file of the workload was accepted.
 MAX_UNPROVEN_REFUSALS = 6
-#: How often in a row the same requests may be refused so, while others are under way.
+#: How often in a row the same requests may be refused like that while other shards are open.
 MAX_UNPROVEN_WAITS = 3
 #: How often in a row the same requests may find their input file lost before the command ends.
 MAX_LOST_FILES = 8
@@ -42,10 +42,10 @@ LONGEST_WAIT_SECONDS = 3_600.0
 
 
 def asked_wait_seconds(context: StepContext, asked: float | None, refusals: int) -> float:
-    """How long to wait when the provider asks to, for ``asked`` seconds or without saying how long (None).
+    """Return the wait in seconds when the provider asks to wait: for ``asked`` seconds, or None if it names no time.
 
-    At least a twelfth of ``capacity_wait_seconds``, doubling with ``refusals``, because a server may ask for nothing or
-    keep refusing; at most an hour, after which it is asked again.
+    At least a twelfth of ``capacity_wait_seconds``, doubling with ``refusals``, because a server may ask for 0 seconds or
+    keep refusing; at most an hour.
     """
     if asked is None or not math.isfinite(asked):
         return wait_seconds(context, refusals)
@@ -54,21 +54,21 @@ def asked_wait_seconds(context: StepContext, asked: float | None, refusals: int)
 
 
 def wait_seconds(context: StepContext, refusals: int) -> float:
-    """How long to wait after the ``refusals``-th refusal (starts at 0): doubling, up to an hour."""
+    """Return the wait in seconds after the ``refusals``-th refusal (from 0): doubling, up to an hour."""
     return min(context.timing.capacity_wait_seconds * 2.0 ** min(refusals, 16), LONGEST_WAIT_SECONDS)
 
 
 def pause_seconds(context: StepContext, tries: int = 0) -> float:
-    """How long to wait for what should be over soon (an outage, a file not visible yet): doubling with ``tries``."""
+    """Return the wait in seconds for a short trouble (an outage, a file that is not visible yet): doubling with ``tries``."""
     return min(context.timing.settle_seconds / 6 * 2.0 ** min(tries, 16), LONGEST_WAIT_SECONDS)
 
 
 def postpone(
     context: StepContext, shard: Shard, seconds: float, *, refused: bool = False, no_room: bool = False
 ) -> None:
-    """Leave a shard where it is for some seconds and give it back.
+    """Give a shard back in its state, not to be claimed for some seconds.
 
-    ``refused`` counts one more of its refusals, ``no_room`` one more wait for want of room, which is nobody's fault.
+    ``refused`` adds one to its refusals, ``no_room`` one to its waits for room.
     """
     with context.store.write() as connection:
         shards.set_values(
@@ -84,7 +84,7 @@ def postpone(
 
 
 def step_aside(context: StepContext, shard: Shard) -> None:
-    """After a conflict: leave the shard to whoever moved it on; if it is still ours, try again a little later."""
+    """After a conflict: leave the shard to the runner that moved it; if it is still ours, try again a little later."""
     try:
         postpone(context, shard, pause_seconds(context))
     except StateConflict:
@@ -94,9 +94,9 @@ def step_aside(context: StepContext, shard: Shard) -> None:
 def withdraw(
     context: StepContext, shard: Shard, kind: RefusalKind, *, code: str, message: str, status_code: int | None
 ) -> AccountRefused | None:
-    """Give up a shard that the provider will never take: its requests are sent again in halves, or fail one by one.
+    """Give up a shard that the provider will never accept: its requests are sent again in halves, or a single one fails.
 
-    Returns an error to end with when the refusal proves nothing against the lines (see ``proves_nothing``).
+    Returns an error that ends the command when the refusal proves nothing against the lines (see ``proves_nothing``).
     """
     with context.store.write() as connection:
         unproven = proves_nothing(connection, shard, kind)
@@ -121,7 +121,7 @@ def withdraw(
 
 
 def cut_for_room(context: StepContext, shard: Shard, *, message: str) -> None:
-    """Give up a shard for which there was no room again and again: its requests are sent again in halves."""
+    """Give up a shard that found no room in ``MAX_WAITS`` tries: its requests are sent again in halves."""
     with context.store.write() as connection:
         requests.move_back(connection, shard, RequestState.PENDING)
         _withdraw(
@@ -138,7 +138,7 @@ def cut_for_room(context: StepContext, shard: Shard, *, message: str) -> None:
 
 
 def no_room(message: str) -> AccountRefused:
-    """Make the error of a request for which there was no room again and again although it stands alone."""
+    """Return the error of a single request that found no room in ``MAX_WAITS`` tries."""
     return AccountRefused(
         f"the provider had no room for a single request in {MAX_WAITS} tries: {message}",
         status=HTTPStatus.TOO_MANY_REQUESTS,
@@ -149,7 +149,7 @@ def no_room(message: str) -> AccountRefused:
 def withdraw_too_large(context: StepContext, shard: Shard, *, message: str, status_code: int | None) -> None:
     """Give up a shard that is too large for the provider: its requests are sent again in halves.
 
-    However many shards are too large, that says nothing against their lines; only one that stands alone fails.
+    That proves nothing against its lines, however many shards are too large; only a single request fails.
     """
     code, final = "file_too_large", shard.line_count == 1
     with context.store.write() as connection:
@@ -183,15 +183,15 @@ def _withdraw(connection: Connection, context: StepContext, shard: Shard, *, det
 
 
 def halving_ends(connection: Connection, shard: Shard) -> bool:
-    """Whether the culprit stands alone, or the workload has been refused so often that no single line can be the cause."""
+    """Whether the shard holds a single line, or the workload was refused so often that no single line can be the cause."""
     return shard.line_count == 1 or shards.refused_count(connection, shard.workload_id) >= MAX_REFUSED_SHARDS
 
 
 def proves_nothing(connection: Connection, shard: Shard, kind: RefusalKind) -> bool:
-    """Whether a refusal of a whole file says nothing against its lines, so that no request may fail by it.
+    """Whether a refusal of a whole file proves nothing against its lines, so that no request may fail because of it.
 
-    So it is when its words say nothing that is known, and no file of the workload was ever taken: after a few such refusals,
-    or when halving would fail a request, the reason is not in a line.
+    That is the case when its reason is unclear and no file of the workload was ever accepted: after a few such refusals, or
+    when halving would fail a request, the reason is not in a line.
     """
     if kind is not RefusalKind.UNCLEAR or shards.any_accepted(connection, shard.workload_id):
         return False
@@ -200,7 +200,7 @@ def proves_nothing(connection: Connection, shard: Shard, kind: RefusalKind) -> b
 
 
 def unproven_ends(connection: Connection, shard: Shard) -> bool:
-    """Whether nothing is left that could still be taken and show that a refusal was about its lines."""
+    """Whether no other file can still be accepted, which would prove that the refusal was about the lines."""
     if shards.refused_count(connection, shard.workload_id) >= MAX_UNPROVEN_REFUSALS:
         return True
     is_alone = shards.open_count(connection, shard.workload_id, at_most=2) <= 1
@@ -208,7 +208,7 @@ def unproven_ends(connection: Connection, shard: Shard) -> bool:
 
 
 def everything_is_refused(message: str) -> AccountRefused:
-    """Make the error of a workload of which the provider has taken no file."""
+    """Return the error of a workload of which the provider accepted no file."""
     return AccountRefused(
         f"the provider takes no file of this workload, and its words name no line: {message}",
         status=HTTPStatus.BAD_REQUEST,
@@ -218,7 +218,7 @@ def everything_is_refused(message: str) -> AccountRefused:
 
 
 def files_are_lost(message: str) -> AccountRefused:
-    """Make the error of a provider that again and again does not find the files that were uploaded to it."""
+    """Return the error of a provider that does not find uploaded files in ``MAX_LOST_FILES`` tries."""
     return AccountRefused(
         f"the provider did not find the input file of a batch, however often it was uploaded: {message}",
         status=HTTPStatus.NOT_FOUND,
@@ -227,7 +227,7 @@ def files_are_lost(message: str) -> AccountRefused:
 
 
 def fail_all(connection: Connection, shard: Shard, *, code: str, message: str, status_code: int | None) -> None:
-    """Fail every request of a shard with the provider's words. No attempt is counted: nothing was executed."""
+    """Fail every request of a shard with the provider's message. No attempt is counted: nothing was executed."""
     fail(connection, shard, [(request, code, message) for request in requests.of_shard(connection, shard)], status_code)
 
 

@@ -1,4 +1,4 @@
-"""Answers that hold half of a surrogate pair, on their way into files and tables of UTF-8."""
+"""Answers with lone surrogates, which files and tables in UTF-8 cannot hold."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ logger = logging.getLogger(__name__)
 
 
 class ReplacedHalves:
-    """Counts the answers of one output in which U+FFFD stands for half of a surrogate pair, and tells it once."""
+    """Counts the answers of one output in which U+FFFD replaces a lone surrogate, and logs one warning."""
 
     def __init__(self) -> None:
         self.count = 0
 
     def note(self, body: bytes | None) -> bool:
-        """Whether a stored body, JSON, has any; then it is counted."""
+        """Return whether a stored body (JSON) has any, and count it if so."""
         found = body is not None and jsonl.has_lone_surrogates(body)
         self.count += found
         return found
 
     def report(self, target: str) -> None:
-        """Log a warning if there were any; ``target`` says where they were written."""
+        """Log a warning if there were any; ``target`` names the output."""
         if self.count:
             logger.warning(
                 "%s: U+FFFD stands for half of a surrogate pair in %s, which this format cannot hold;"

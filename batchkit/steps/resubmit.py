@@ -1,4 +1,4 @@
-"""resubmit: requests that must be sent again are cut into new shards. Old shards never change."""
+"""resubmit: cut pending requests into new shards. Old shards never change."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LINES_PER_COMMIT = 50_000
 
 
 def reopen(connection: Connection, workload: Workload, *, failed: bool, at: float) -> int:
-    """Make cancelled requests, and with ``failed`` failed ones, pending again with fresh budgets: the user asked."""
+    """Make cancelled requests, and with ``failed`` failed ones, pending again with fresh budgets; returns how many."""
     count = requests.reopen(connection, workload.id, RequestState.CANCELLED)
     if failed:
         count += requests.reopen(connection, workload.id, RequestState.FAILED)
@@ -43,10 +43,10 @@ def reopen(connection: Connection, workload: Workload, *, failed: bool, at: floa
 
 
 def next_due(connection: Connection, context: StepContext, workload_id: WorkloadId) -> float | None:
-    """Say when pending requests are to be cut into shards; None when there are none.
+    """Return when pending requests are to be cut into shards, in Unix seconds; None when there are none.
 
-    At once when they fill a shard or nothing else is under way; otherwise a little later, so that the returns of many
-    batches share a shard.
+    At once when they fill a shard or no other shard is open; otherwise a little later, so that requests of many batches share
+    a shard.
     """
     earliest = requests.next_resubmit_due(connection, workload_id)
     if earliest is None:
@@ -68,7 +68,7 @@ def is_due(context: StepContext, workload_id: WorkloadId) -> bool:
 
 
 def resubmit(context: StepContext, workload_id: WorkloadId) -> StepReport:
-    """Cut all pending requests that may be sent now into new shards, under the terms that their last attempt taught.
+    """Cut all pending requests that may be sent now into new shards, with the size and window of their last shard's merge.
 
     Does nothing while another runner holds the workload's lease. Raises ``SpoolError`` when an old shard's file is gone.
     """
@@ -103,7 +103,7 @@ def _cut_group(context: StepContext, workload: Workload, group: ResubmitGroup) -
             try:
                 _commit(context, workload, made)
             except StateConflict:
-                # After any other trouble the rows may be there although the answer to their commit was lost, and need their files.
+                # After any other error the rows may be committed although the reply was lost; they need their files.
                 _discard(made)
                 raise
             after_seq = made[-1].seqs[-1]
@@ -114,7 +114,7 @@ def _cut_group(context: StepContext, workload: Workload, group: ResubmitGroup) -
 def _make_shards(
     context: StepContext, workload: Workload, group: ResubmitGroup, old: _OldShards, *, after_seq: int
 ) -> list[ShardFile]:
-    """Write the files of the next shards, as many as are worth a transaction; none when nothing is pending any more."""
+    """Write the files of the next shards, enough for one transaction; none when no request is pending."""
     made: list[ShardFile] = []
     try:
         while _line_count(made) < _LINES_PER_COMMIT:
@@ -133,7 +133,7 @@ def _make_shards(
                 waits=group.waits,
             )
             made.append(shard)
-            # As many of the pending requests as fit.
+            # As many requests as fit.
             for lines in old.lines_of(pending):
                 if shard.add(lines, 0, len(lines)) < len(lines):
                     break
@@ -170,9 +170,9 @@ def _line_count(made: Sequence[ShardFile]) -> int:
 
 
 class _OldShards:
-    """Reads request lines out of old shard files, a few of which stay open.
+    """Reads request lines from old shard files, a few of which stay open.
 
-    With ``rules``, a request whose last answer broke them is asked differently.
+    With ``rules``, a request whose last answer broke them is amended.
     """
 
     def __init__(self, context: StepContext, rules: AnswerRules | None) -> None:
@@ -197,7 +197,7 @@ class _OldShards:
             descriptor = handle.fileno()
             with disk_errors("read", handle.name):
                 for request in requests_of_shard:
-                    # With its newline: lines that follow each other are a piece of the new file.
+                    # With its newline: consecutive lines are a piece of the new file.
                     line = os.pread(descriptor, request.line_length + 1, request.line_offset)
                     if len(line) <= request.line_length:
                         raise _too_short(handle.name)
@@ -226,7 +226,7 @@ class _OldShards:
             with self._context.store.read() as connection:
                 shard = shards.get(connection, shard_id)
             handle = self._context.spool.open_shard(shard)
-        # At the end stands what was read last; what was not read for the longest time is closed first.
+        # The most recently read file comes last; the least recently read one is closed first.
         self._handles[shard_id] = handle
         return handle
 

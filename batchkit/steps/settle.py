@@ -1,4 +1,4 @@
-"""settle: find out what became of a batch whose creation was never answered. By looking, never by sending again."""
+"""settle: find out whether a batch exists whose creation was never answered. By scanning the list, never by sending again."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ from batchkit.steps.adopt import adopt, cancel_surplus
 from batchkit.steps.context import StepReport
 from batchkit.steps.isolation import is_of_one_shard, leave_for_later
 from batchkit.steps.refusal import step_aside
-from batchkit.steps.submit import LOOKS_PER_SETTLE
-from batchkit.store import events, shards
+from batchkit.steps.submit import SCANS_PER_SETTLE
+from batchkit.store import events, shard_leases, shards
 
 if TYPE_CHECKING:
     from batchkit.models import Batch, Shard, WorkloadId
     from batchkit.steps.context import StepContext
 
-#: How often the whole list must have been read without a batch in it, however much time has passed (a sleeping laptop's too).
-LEAST_LOOKS = 4
+#: How many complete scans of the list must lack a batch, however much time has passed (a laptop may have slept).
+LEAST_LIST_SCANS = 4
 
-_SHARDS_PER_LOOK = 10_000
+_SHARDS_PER_SCAN = 10_000
 _TAKEN_OVER = "taken over"
 
 
 def settle(context: StepContext, workload_id: WorkloadId) -> StepReport:
-    """Look for the batches of all due shards in ``submitting`` with one reading of the whole list.
+    """Search for the batches of all due shards in ``submitting`` with one scan of the whole list.
 
-    Found by our key in the metadata, or by the input file: adopted. Not found in ``LEAST_LOOKS`` complete lists, of which the
-    last was begun after the grace period: no batch exists, and the shard goes back. In any other case it stays, to be
-    looked for again.
+    A batch with our key in its metadata, or with our input file, is adopted. When ``LEAST_LIST_SCANS`` complete scans lack it,
+    the last one begun after the grace period, no batch exists, and the shard goes back to ``uploaded``. Otherwise the shard waits
+    for the next scan.
     """
-    lost = _take(context, workload_id)
+    lost = _claim_due(context, workload_id)
     if not lost:
         return StepReport({})
     try:
-        report, unborn = _look(context, lost)
-        if unborn:
-            report += _go_back(context, unborn)
+        report, without_batch = _scan_list(context, lost)
+        if without_batch:
+            report += _go_back(context, without_batch)
     except AccountRefused:
         with context.store.write() as connection:
-            shards.release(connection, context.owner, [shard.id for shard in lost])
+            shard_leases.release(connection, context.owner, [shard.id for shard in lost])
         raise
     except ProviderError as error:
         for shard in lost:
@@ -61,33 +61,35 @@ def settle(context: StepContext, workload_id: WorkloadId) -> StepReport:
     return report
 
 
-def _take(context: StepContext, workload_id: WorkloadId) -> list[Shard]:
-    """Take the shards that are due. Where the last holder has not said how its sending ended, the grace starts anew.
+def _claim_due(context: StepContext, workload_id: WorkloadId) -> list[Shard]:
+    """Claim the due shards. If the last holder did not record how its request ended, the grace period starts again.
 
-    Such a holder may be a process that was stopped just before it sent, and goes on at any time.
+    That holder may be a process that was stopped just before it sent, and may continue at any time.
     """
     now = context.clock()
     with context.store.write() as connection:
-        for shard_id, holder in shards.take_over_submitting(connection, workload_id, owner=context.owner, now=now):
+        for shard_id, holder in shard_leases.take_over_submitting(
+            connection, workload_id, owner=context.owner, now=now
+        ):
             if holder != context.owner:
                 events.record(connection, workload_id, _TAKEN_OVER, at=now, shard_id=shard_id, detail="submitting")
-        return shards.claim(
+        return shard_leases.claim(
             connection,
             workload_id,
             ShardState.SUBMITTING,
             owner=context.owner,
             now=now,
             lease_seconds=context.timing.lease_seconds,
-            limit=_SHARDS_PER_LOOK,
+            limit=_SHARDS_PER_SCAN,
         )
 
 
-def _look(context: StepContext, lost: list[Shard]) -> tuple[StepReport, list[Shard]]:
-    """Read the whole list and adopt what is found; returns the shards that certainly have no batch as well."""
+def _scan_list(context: StepContext, lost: list[Shard]) -> tuple[StepReport, list[Shard]]:
+    """Scan the whole list and adopt what is found; returns a report, and the shards that certainly have no batch."""
     began = context.clock()
     found = _batches_of(context, lost)
     report = StepReport({})
-    unborn: list[Shard] = []
+    without_batch: list[Shard] = []
     for shard in lost:
         own = [batch for batch in found.get(shard.key, ()) if batch.input_file_id in {None, shard.input_file_id}]
         surplus = [batch for batch in found.get(shard.key, ()) if batch not in own[:1]]
@@ -97,11 +99,11 @@ def _look(context: StepContext, lost: list[Shard]) -> tuple[StepReport, list[Sha
                 adopted = adopt(context, shard, own[0], detail=f"{own[0].id}, found in the list", count="adopted")
                 note = f"shard {shard.number}: its batch {own[0].id} exists and was adopted"
                 report += adopted + StepReport({}, (note,) if adopted.counts.get("adopted") else ())
-            elif began < grace_ends or shard.looks + 1 < LEAST_LOOKS:
-                _look_again(context, shard, grace_ends)
+            elif began < grace_ends or shard.list_scans + 1 < LEAST_LIST_SCANS:
+                _scan_again(context, shard, grace_ends)
                 report += StepReport({"unsettled": 1})
             else:
-                unborn.append(shard)
+                without_batch.append(shard)
         except StateConflict:
             continue
         except BatchIdTaken as error:
@@ -116,19 +118,19 @@ def _look(context: StepContext, lost: list[Shard]) -> tuple[StepReport, list[Sha
         for batch in surplus:
             if batch.metadata.get("batchkit_key") == shard.key and not batch.is_terminal:
                 report += cancel_surplus(context, shard, batch)
-    return report, unborn
+    return report, without_batch
 
 
-def _look_again(context: StepContext, shard: Shard, grace_ends: float) -> None:
-    """Count a look that found nothing, and give the shard back until the next one."""
+def _scan_again(context: StepContext, shard: Shard, grace_ends: float) -> None:
+    """Count a scan without the batch, and give the shard back until the next scan."""
     now = context.clock()
-    pause = context.timing.settle_seconds / LOOKS_PER_SETTLE
+    pause = context.timing.settle_seconds / SCANS_PER_SETTLE
     with context.store.write() as connection:
         shards.set_values(
             connection,
             shard,
             owner=context.owner,
-            looks=shard.looks + 1,
+            looks=shard.list_scans + 1,
             not_before=now + (min(pause, grace_ends - now) if now < grace_ends else pause),
             lease_owner=None,
             lease_until=None,
@@ -136,7 +138,7 @@ def _look_again(context: StepContext, shard: Shard, grace_ends: float) -> None:
 
 
 def _batches_of(context: StepContext, lost: list[Shard]) -> dict[str, list[Batch]]:
-    """Read the whole list; map keys of lost shards to their batches, oldest first."""
+    """Scan the whole list; returns the batches by the keys of their lost shards, oldest first."""
     by_key = {shard.key for shard in lost}
     by_file = {shard.input_file_id: shard.key for shard in lost if shard.input_file_id is not None}
     found: dict[str, list[Batch]] = {}
@@ -153,21 +155,23 @@ def _batches_of(context: StepContext, lost: list[Shard]) -> dict[str, list[Batch
     return found
 
 
-def _go_back(context: StepContext, unborn: list[Shard]) -> StepReport:
+def _go_back(context: StepContext, without_batch: list[Shard]) -> StepReport:
     """Make shards without a batch ready to be submitted again.
 
-    Where the last holder may be stopped just before its sending, its input file is deleted first: a request that names a file
-    that is gone buys nothing, however late it comes. Then the list is looked through once more.
+    If the last holder may be stopped just before it sends, the input file is deleted first: a late request with a deleted file
+    buys nothing. Then the list is scanned once more.
     """
     with context.store.read() as connection:
-        fenced = [shard for shard in unborn if events.exists(connection, shard.workload_id, shard.id, _TAKEN_OVER)]
+        fenced = [
+            shard for shard in without_batch if events.exists(connection, shard.workload_id, shard.id, _TAKEN_OVER)
+        ]
     report = StepReport({})
     if fenced:
         for shard in fenced:
             _delete_input(context, shard)
-        report, still_unborn = _look(context, fenced)
-        unborn = [shard for shard in unborn if shard not in fenced or shard in still_unborn]
-    for shard in unborn:
+        report, still_without_batch = _scan_list(context, fenced)
+        without_batch = [shard for shard in without_batch if shard not in fenced or shard in still_without_batch]
+    for shard in without_batch:
         try:
             _reopen(context, shard, upload_again=shard in fenced)
         except StateConflict:
@@ -184,7 +188,7 @@ def _delete_input(context: StepContext, shard: Shard) -> None:
     except Unauthorized:
         raise
     except ProviderRefused:
-        # A provider that keeps its files leaves us with the check just before sending, and with cancelling what is surplus.
+        # When the provider keeps the file, the check just before sending and the cancellation of surplus batches remain.
         return
 
 

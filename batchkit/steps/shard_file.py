@@ -1,4 +1,4 @@
-"""Writing one shard: the file as it will be sent, and where each request lies in it."""
+"""Writing one shard: its file as it will be sent, and the place of each request in it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class RequestLines:
-    r"""Requests' lines that follow each other in ``data``, each ended by ``\n``; ``lengths`` are in bytes without that."""
+    r"""Consecutive lines of requests in ``data``, each ended by ``\n``; ``lengths`` are in bytes without it."""
 
     __slots__ = ("custom_ids", "data", "ends", "lengths", "seqs")
 
@@ -44,10 +44,10 @@ class RequestLines:
 
 
 class ShardFile:
-    """A shard in the making. ``add`` lines, then ``publish`` the file, then ``commit`` its row, or ``discard`` it all.
+    """A shard that is being written. ``add`` lines, ``publish`` the file, then ``commit`` its row, or ``discard`` all of it.
 
-    A file that was published but whose row was never committed is a stray that nobody reads. With ``disk`` the file is written
-    by that thread, which then also has to ``publish`` it. The lists hold the requests' columns.
+    Nobody reads a published file whose row was never committed. With ``disk`` that thread writes the file, and must also
+    ``publish`` it. The lists hold the requests' columns.
     """
 
     def __init__(
@@ -80,9 +80,9 @@ class ShardFile:
         self._size = 0
 
     def add(self, lines: RequestLines, start: int, stop: int) -> int:
-        """Append the lines from ``start`` to ``stop``, or as many of them as fit; returns the first that is left.
+        """Append the lines from ``start`` to ``stop``, or as many as fit; returns the index of the first one left.
 
-        A shard takes one line at least. Raises ``SpoolError``.
+        A shard takes at least one line. Raises ``SpoolError``.
         """
         stop = min(stop, start + self.max_lines - len(self.seqs))
         begin = lines.ends[start - 1] if start else 0
@@ -118,7 +118,7 @@ class ShardFile:
         return zip(self.seqs, self.custom_ids, repeat(shard_id), self.offsets, self.lengths, strict=False)
 
     def publish(self) -> None:
-        """Sync the file to disk and give it its name. Raises ``SpoolError``."""
+        """Sync the file to disk and rename it. Raises ``SpoolError``."""
         with disk_errors("write", self._path):
             self._handle.flush()
             os.fsync(self._handle.fileno())
@@ -126,7 +126,7 @@ class ShardFile:
         self._spool.publish(part_of(self._path), self._path)
 
     def commit(self, connection: Connection, *, number: int, at: float) -> ShardId:
-        """Insert the shard's row; the caller's transaction also places its requests."""
+        """Insert the shard's row; the caller's transaction also inserts or moves its requests."""
         workload_id: WorkloadId = self._workload.id
         return shards.add(
             connection,
@@ -148,8 +148,8 @@ class ShardFile:
         )
 
     def discard(self) -> None:
-        """Forget the shard and delete what was written of it, as far as the disk lets us: what it refused is told already."""
-        # Closing writes what is still in the buffer, which a full disk refuses once more.
+        """Delete the shard's files as far as possible: an error of the disk has already been raised."""
+        # Closing writes the rest of the buffer, which a full disk refuses again.
         with suppress(OSError):
             self._handle.close()
         for path in (part_of(self._path), self._path):

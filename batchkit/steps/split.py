@@ -1,4 +1,4 @@
-"""split: the input becomes shards, planned and indexed. Nothing is sent, and nothing is kept of an input with problems."""
+"""split: cut the input into planned shards and index its requests. Nothing is sent; an input with problems leaves nothing."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
     from batchkit.store.engine import Store
 
 
-#: Few enough for the reading ahead to go on meanwhile, and enough to make small shards cost no more than large ones.
+#: Few enough that reading ahead continues during a commit, and enough that small shards cost no more than large ones.
 _ROWS_PER_COMMIT = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class SplitOptions:
-    """How a workload is cut and retried; None means not given: the default, or what the workload has already.
+    """How a workload is cut and retried; None: use the default, or what the workload has already.
 
     ``window`` and ``max_window`` are completion windows such as ``24h``; ``shard_bytes`` is in bytes; the two budgets
-    start at 1. ``source`` tells people what the requests were made of (default the input's files), ``answer_rules`` and ``recipe``
-    are those of the workload (see ``Workload``).
+    start at 1. ``source`` names for people what the requests were made of (default: the input's files), ``answer_rules`` and
+    ``recipe`` are those of the workload (see ``Workload``).
     """
 
     window: str | None = None
@@ -60,7 +60,7 @@ class SplitOptions:
 
 @dataclass(frozen=True, slots=True)
 class SplitDefaults:
-    """The values for what the options leave open; without ``shard_lines`` the size of the input decides."""
+    """The values of options that are None; without ``shard_lines`` the size of the input decides."""
 
     window: str
     max_window: str
@@ -72,7 +72,7 @@ class SplitDefaults:
 
 @dataclass(frozen=True, slots=True)
 class SplitPlan:
-    """What a split would do. ``shards`` holds (endpoint, lines, bytes); ``warnings`` are counted.
+    """The result of a planned split. ``shards`` holds (endpoint, lines, bytes); ``warnings`` maps warnings to their counts.
 
     ``prompt_tokens`` is an estimate, ``completion_tokens`` the sum of the limits that the requests set themselves.
     """
@@ -92,7 +92,7 @@ class SplitPlan:
 def plan(
     paths: Sequence[Path], *, options: SplitOptions, defaults: SplitDefaults, advance: Callable[[int], None]
 ) -> SplitPlan:
-    """Check the input and cut it on paper only. Raises ``InputInvalid`` and ``InputUnreadable``."""
+    """Check the input and compute how it would be cut. Raises ``InputInvalid`` and ``InputUnreadable``."""
     max_lines = _shard_lines(paths, options, defaults)
     max_bytes = options.shard_bytes or defaults.shard_bytes
     check = InputCheck(paths, max_line_bytes=max_bytes, digest=None, advance=advance)
@@ -144,11 +144,11 @@ def split(
     advance: Callable[[int], None],
     keep: Mapping[str, Path] | None = None,
 ) -> Workload | None:
-    """Split the input under ``name``, or find that this was done; None while another runner is splitting it.
+    """Split the input under ``name``, or return the workload that was split before; None while another runner is splitting it.
 
-    ``keep`` are files that the workload is to keep in its folder, by their names there. What an interrupted split left is
-    removed first. Raises ``WorkloadConflict`` when the name belongs to another input, ``InputInvalid`` and ``InputUnreadable``
-    for the input; in all three cases nothing is stored.
+    ``keep`` maps names in the workload's folder to files that it keeps there. The rest of an interrupted split is removed first.
+    Raises ``WorkloadConflict`` when the name belongs to another input, ``InputInvalid`` and ``InputUnreadable`` for the input;
+    in all three cases nothing is stored.
     """
     with context.store.read() as connection:
         existing = workloads.find(connection, name)
@@ -165,11 +165,11 @@ def split(
         for relative, path in (keep or {}).items():
             context.spool.keep(path, f"{workload.directory}/{relative}")
     except (StateConflict, SpoolError) as error:
-        # Whoever took over has deleted our folder, so that a write may fail before the lost lease is met.
+        # A runner that took over has deleted our folder: a write may fail before the lost lease is noticed.
         if isinstance(error, SpoolError) and _is_ours(context, workload):
             _abandon(context, workload)
             raise
-        # That may have been before our last file was in it.
+        # That may have happened before our last file was written.
         with suppress(SpoolError):
             context.spool.remove_tree(workload.directory)
         return None
@@ -184,7 +184,7 @@ def split(
             workloads.release_lease(connection, context.owner)
             return workloads.get(connection, workload.id)
     if keep:
-        # As above: who took over may have deleted our folder before the last of these was in it.
+        # As above: a runner that took over may have deleted our folder before the last of these files was written.
         with suppress(SpoolError):
             context.spool.remove_tree(workload.directory)
     return None
@@ -196,7 +196,7 @@ def _is_ours(context: StepContext, workload: Workload) -> bool:
 
 
 def _same_workload(context: StepContext, workload: Workload, paths: Sequence[Path], options: SplitOptions) -> Workload:
-    """Make sure that the input is the one that the workload was made of, and take over changed policies."""
+    """Check that the input is the one that the workload was split from, and store changed policies."""
     if (options.answer_rules, options.recipe) != (workload.answer_rules, workload.recipe):
         raise WorkloadConflict(
             f"workload {workload.name!r} was made in another way: its answers would be read by other rules than these",
@@ -212,7 +212,7 @@ def _same_workload(context: StepContext, workload: Workload, paths: Sequence[Pat
 
 
 def change_policies(store: Store, workload: Workload, options: SplitOptions) -> Workload:
-    """Take over the policies that the options give anew, for a workload that is split already."""
+    """Store the policies that the options name, for a workload that is split already."""
     given = {
         "max_completion_window": options.max_window,
         "max_attempts": options.max_attempts,
@@ -234,7 +234,7 @@ def _begin(
     options: SplitOptions,
     defaults: SplitDefaults,
 ) -> Workload | None:
-    """Insert the workload, in place of an unfinished split if there is one, with the lease; None when another runner has it."""
+    """Insert the workload with our lease, replacing an unfinished split; None when another runner holds the lease."""
     shard_lines = _shard_lines(paths, options, defaults)
     with context.store.write() as connection:
         found = workloads.find(connection, name)
@@ -242,7 +242,7 @@ def _begin(
             if found.request_count is not None or not _take_lease(context, connection, found):
                 return None
             if workloads.get(connection, found.id).request_count is not None:
-                # Its runner finished while we waited for the row: its batches may exist already.
+                # Its runner finished the split while we waited for the row: its batches may exist already.
                 workloads.release_lease(connection, context.owner)
                 return None
     if found is not None:
@@ -255,7 +255,7 @@ def _begin(
         if not workloads.add(
             connection,
             name=name,
-            # A file's name may be bytes that are no text.
+            # The name of a file may be bytes that are not text.
             source=storable_text(options.source or ", ".join(str(path) for path in paths)) or "",
             directory=directory_name(name, uuid.uuid4().hex[:8]),
             window=options.window or defaults.window,
@@ -320,14 +320,14 @@ def _write_shards(context: StepContext, workload: Workload, check: InputCheck, d
             full.add(open_shards.pop(endpoint))
         full.commit()
     finally:
-        # After trouble pieces may be under way, and full shards whose files are still open.
+        # After an error pieces may still be running, and files of full shards may be open.
         disk.close()
         for shard in (*open_shards.values(), *full.uncommitted):
             shard.discard()
 
 
 class _FullShards:
-    """Shards that get no more lines, committed together: small shards cost no more than large ones."""
+    """Full shards, committed together so that small shards cost no more than large ones."""
 
     def __init__(self, context: StepContext, workload: Workload, disk: DiskThread) -> None:
         self._context = context
@@ -336,14 +336,14 @@ class _FullShards:
         self.uncommitted: list[ShardFile] = []
 
     def add(self, shard: ShardFile) -> None:
-        """Take a shard, and commit if enough have come together. Raises as ``commit``."""
+        """Add a shard, and commit if there are enough rows. Raises as ``commit``."""
         self.uncommitted.append(shard)
         self._disk.do(shard.publish)
         if sum(len(shard.seqs) for shard in self.uncommitted) >= _ROWS_PER_COMMIT:
             self.commit()
 
     def commit(self) -> None:
-        """Enter the shards, whose files are on the disk by then. Raises ``SpoolError`` and ``StateConflict``."""
+        """Wait until the files are on the disk, then insert the shards. Raises ``SpoolError`` and ``StateConflict``."""
         self._disk.finish()
         with self._context.store.write() as connection:
             if not workloads.holds_lease(connection, self._workload.id, self._context.owner):
@@ -361,7 +361,7 @@ class _FullShards:
 
 
 def _runs(block: CheckedBlock) -> Iterator[tuple[str, int, int]]:
-    """Give the lines of a block that follow each other to one endpoint: (endpoint, first line, line behind the last)."""
+    """Yield runs of lines with the same endpoint: (endpoint, first index, index after the last)."""
     if not block.endpoints:
         yield preflight.PLAIN_ENDPOINT, 0, len(block.lengths)
         return
@@ -372,11 +372,11 @@ def _runs(block: CheckedBlock) -> Iterator[tuple[str, int, int]]:
 
 
 def _abandon(context: StepContext, workload: Workload) -> None:
-    """Remove all traces of a split that could not be finished; nothing of it was sent."""
+    """Remove everything of a split that could not be finished; nothing of it was sent."""
     with context.store.write() as connection:
         if not workloads.holds_lease(connection, workload.id, context.owner):
             return
-    # What ended the split is on its way up already.
+    # The error that ended the split is being raised already.
     with suppress(SpoolError):
         _remove_files(context, workload.directory)
     with context.store.write() as connection:
@@ -385,7 +385,7 @@ def _abandon(context: StepContext, workload: Workload) -> None:
 
 
 def _remove_files(context: StepContext, directory: str) -> None:
-    """Delete what a split has written. While that fails its row must stay, which alone names the folder: the lease is given up."""
+    """Delete the files of a split. If that fails, the lease is given up and the row stays, because only it names the folder."""
     try:
         context.spool.remove_tree(directory)
     except SpoolError:

@@ -1,6 +1,6 @@
-"""submit: planned shards are uploaded, uploaded ones become batches. A batch is created at most once per shard.
+"""submit: upload planned shards and create batches of uploaded ones. A batch is created at most once per shard.
 
-Before the one call that buys anything, the intent is committed; what is not known afterwards is left to ``settle``.
+The intent is committed before the one call that buys anything; an unknown outcome is left to ``settle``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from batchkit.steps.refusal import (
     withdraw,
     withdraw_too_large,
 )
-from batchkit.store import shards, workloads
+from batchkit.store import shard_leases, shards, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,31 +47,31 @@ if TYPE_CHECKING:
     from batchkit.models import Shard, ShardId, Workload, WorkloadId
     from batchkit.steps.context import StepContext
 
-#: What a server answers where no batch API is (OpenAI's word, which others repeat).
+#: The code of a server without a batch API (OpenAI's code, which others use as well).
 _NO_SUCH_ADDRESS = frozenset({"unknown_url"})
 #: After this many refusals for a missing input file, the file is uploaded again.
-_MISSING_FILE_PATIENCE = 4
-#: How often a shard that is refused for a reason of its own is tried again before its requests are sent in halves.
+_MISSING_FILE_RETRIES = 4
+#: How often a shard that is refused because of its content is tried again before its requests are sent in halves.
 _MOST_TRIES = 2
-#: How often a batch is looked for within the time that it may stay out of the list.
-LOOKS_PER_SETTLE = 6
+#: How many times the list is scanned for a batch within ``settle_seconds``, in which the list may lack it.
+SCANS_PER_SETTLE = 6
 
 
 def metadata_of(workload: Workload, shard: Shard) -> dict[str, str]:
-    """What travels with a batch so that it can be found again: no secret, and ``key`` is ours alone."""
+    """Return the metadata by which a batch can be found again: it holds no secret, and the key is unique."""
     return {"batchkit_workload": workload.name[:64], "batchkit_shard": str(shard.number), "batchkit_key": shard.key}
 
 
 def remote_filename(workload: Workload, shard: Shard) -> str:
-    """Name the uploaded file so that a person and ``clean`` can tell whose it is."""
+    """Return the name of the uploaded file; it shows people and ``clean`` whose file it is."""
     return f"batchkit-{workload.directory}-{shard.number:06d}.jsonl"
 
 
 def submit(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[ShardId]) -> StepReport:
-    """Bring claimed shards as far as they go; what cannot go now is given back with a time to try again.
+    """Upload claimed shards and create their batches; shards that have to wait are given back with a time for the next try.
 
-    Raises ``AccountRefused`` (after the transfers under way have ended): it concerns every shard. Once the provider
-    asks to wait, the shards of this call that were not sent yet wait as well.
+    Raises ``AccountRefused`` (after the running transfers have ended): it concerns every shard. Once the provider asks to
+    wait, the shards of this call that were not sent yet wait as well.
     """
     with context.store.read() as connection:
         workload = workloads.get(connection, workload_id)
@@ -120,11 +120,11 @@ def submit(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[Sh
 
 def _give_back(context: StepContext, shard_id: ShardId, *, not_before: float = 0.0) -> None:
     with context.store.write() as connection:
-        # A creation may have been answered, and its answer not been written: the list may take as long again to show it.
-        shards.leave_submitting(connection, context.owner, now=context.clock(), shard_ids=[shard_id])
+        # A creation may have been answered without the answer being stored: the grace period of the list starts again.
+        shard_leases.leave_submitting(connection, context.owner, now=context.clock(), shard_ids=[shard_id])
         if not_before:
-            shards.delay(connection, context.owner, shard_id, not_before)
-        shards.release(connection, context.owner, [shard_id])
+            shard_leases.delay(connection, context.owner, shard_id, not_before)
+        shard_leases.release(connection, context.owner, [shard_id])
 
 
 def _submit_one(context: StepContext, workload: Workload, shard_id: ShardId, stop: threading.Event) -> StepReport:
@@ -190,7 +190,7 @@ def _create(context: StepContext, workload: Workload, shard: Shard) -> StepRepor
             keep_lease=True,
             submitting_since=since,
             looks=0,
-            not_before=since + context.timing.settle_seconds / LOOKS_PER_SETTLE,
+            not_before=since + context.timing.settle_seconds / SCANS_PER_SETTLE,
         )
         shard = shards.get(connection, shard.id)
     try:
@@ -211,16 +211,16 @@ def _create(context: StepContext, workload: Workload, shard: Shard) -> StepRepor
 
 
 def _refuse_when_late(context: StepContext, shard: Shard, since: float) -> None:
-    """Raise ``StateConflict`` when this process was stopped since it said that it would send.
+    """Raise ``StateConflict`` when this process was stopped after it stored the intent to send.
 
-    By then another one may have settled that no batch exists.
+    By then another process may have settled that no batch exists.
     """
     if not 0 <= context.clock() - since <= context.timing.settle_seconds / 2:
         raise StateConflict(f"shard {shard.number} was left for too long before it was sent")
 
 
 def _leave_to_settle(context: StepContext, shard: Shard) -> None:
-    """Start the grace period now: the provider may have been at work on the request until its answer was given up."""
+    """Start the grace period now: the provider may have worked on the request until we stopped waiting for its answer."""
     now = context.clock()
     with context.store.write() as connection:
         shards.set_values(
@@ -229,14 +229,14 @@ def _leave_to_settle(context: StepContext, shard: Shard) -> None:
             owner=context.owner,
             submitting_since=now,
             looks=0,
-            not_before=now + context.timing.settle_seconds / LOOKS_PER_SETTLE,
+            not_before=now + context.timing.settle_seconds / SCANS_PER_SETTLE,
             lease_owner=None,
             lease_until=None,
         )
 
 
 def _not_created(context: StepContext, workload: Workload, shard: Shard, error: ProviderError) -> StepReport:
-    """The provider certainly has no batch: go back to ``uploaded`` first, then decide what the refusal asks for."""
+    """Handle a creation that certainly made no batch: go back to ``uploaded`` first, then act on the refusal."""
     with context.store.write() as connection:
         shards.transition(
             connection,
@@ -270,11 +270,11 @@ def _not_created(context: StepContext, workload: Workload, shard: Shard, error: 
 
 
 def _file_not_visible(context: StepContext, shard: Shard, error: ProviderRefused) -> StepReport:
-    """A fresh upload may take a moment to be seen; one that stays unseen is uploaded again, ``MAX_LOST_FILES`` times in a row.
+    """Wait for a new upload to become visible; after some tries upload again, ``MAX_LOST_FILES`` times in a row.
 
-    After that the command ends: it says nothing against the lines.
+    After that the command ends: a lost file proves nothing against the lines.
     """
-    if shard.refusals < _MISSING_FILE_PATIENCE:
+    if shard.refusals < _MISSING_FILE_RETRIES:
         postpone(context, shard, pause_seconds(context, shard.refusals), refused=True)
         return StepReport({"postponed": 1})
     is_last = shard.waits + 1 >= MAX_LOST_FILES
@@ -287,7 +287,7 @@ def _file_not_visible(context: StepContext, shard: Shard, error: ProviderRefused
             owner=context.owner,
             detail=str(error)[:500],
             input_file_id=None,
-            # The next command begins to count anew.
+            # The next command counts from zero.
             waits=0 if is_last else shard.waits + 1,
             not_before=0.0 if is_last else context.clock() + pause_seconds(context),
         )
@@ -299,7 +299,7 @@ def _file_not_visible(context: StepContext, shard: Shard, error: ProviderRefused
 
 
 def _wait_for_room(context: StepContext, shard: Shard, seconds: float | None, error: ProviderError) -> StepReport:
-    """Asked to wait: that is not an attempt."""
+    """Postpone a shard because the provider asks to wait; that is not an attempt."""
     wait = asked_wait_seconds(context, seconds, shard.waits)
     postpone(context, shard, wait, no_room=True)
     note = f"the provider asks to wait, the next try is in {wait:.0f} s: {error}"
@@ -307,7 +307,7 @@ def _wait_for_room(context: StepContext, shard: Shard, seconds: float | None, er
 
 
 def _refused(context: StepContext, shard: Shard, error: ProviderRefused) -> StepReport:
-    """A refusal of this shard: for want of room it waits, for any other reason it is tried a few times, then withdrawn."""
+    """Handle a refusal of this shard: without room it waits; for any other reason it is tried a few times, then withdrawn."""
     kind = _kind(context, error)
     if kind is RefusalKind.NO_ROOM:
         return _no_room(context, shard, error)
@@ -321,7 +321,7 @@ def _refused(context: StepContext, shard: Shard, error: ProviderRefused) -> Step
 
 
 def _no_room(context: StepContext, shard: Shard, error: ProviderRefused) -> StepReport:
-    """A want of room says nothing against the lines: the shard waits, then it is cut smaller; a request alone ends the command."""
+    """Handle a lack of room, which proves nothing against the lines: wait, then cut smaller; a single request ends the command."""
     if shard.waits < MAX_WAITS:
         postpone(context, shard, wait_seconds(context, shard.waits), no_room=True)
         return StepReport({"postponed": 1}, (f"shard {shard.number} was refused for want of room: {error}",))

@@ -1,1 +1,1 @@
-"""Everything that speaks SQL."""
+"""The results store: everything that speaks SQL."""

@@ -21,7 +21,7 @@ _INVALID = attempts.c.kind == OutcomeKind.INVALID.value
 
 
 class Spent(NamedTuple):
-    """Tokens of a request's answers that did not count."""
+    """Tokens of a request's answers that broke the workload's rules."""
 
     seq: int
     prompt_tokens: int
@@ -29,7 +29,7 @@ class Spent(NamedTuple):
 
 
 def count_bad_answers(connection: Connection, workload_id: WorkloadId) -> dict[str, int]:
-    """Count the answers of a workload that did not keep to its rules, by their reason (see ``batchkit.answers``), most first."""
+    """Count the answers of a workload that broke its rules by reason (see ``batchkit.answers``), most frequent first."""
     count = func.count()
     query = (
         select(attempts.c.error_code, count)
@@ -42,9 +42,9 @@ def count_bad_answers(connection: Connection, workload_id: WorkloadId) -> dict[s
 
 
 def spent_on_bad_answers(connection: Connection, workload_id: WorkloadId) -> Generator[Spent, None, None]:
-    """Stream what answers that did not count have cost in tokens, added up by request, in input order.
+    """Stream the tokens of answers that broke the workload's rules, summed by request, in input order.
 
-    On Postgres nothing else can be asked on the connection meanwhile.
+    On Postgres the connection can run no other statement meanwhile.
     """
     query = (
         select(attempts.c.seq, func.sum(attempts.c.prompt_tokens), func.sum(attempts.c.completion_tokens))
@@ -53,7 +53,7 @@ def spent_on_bad_answers(connection: Connection, workload_id: WorkloadId) -> Gen
         .group_by(attempts.c.seq)
         .order_by(attempts.c.seq)
     )
-    # Whoever stops reading in the middle must not leave a cursor open.
+    # A caller that stops reading early must not leave a cursor open.
     with connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query) as rows:
         for seq, prompt_tokens, completion_tokens in rows:
             yield Spent(seq, int(prompt_tokens or 0), int(completion_tokens or 0))

@@ -1,4 +1,4 @@
-"""Batches: the provider's objects as they were last seen."""
+"""Batches: the provider's objects as they were last read."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from batchkit.models import (
     Batch,
     BatchId,
     BatchProblem,
+    FileId,
     RequestCounts,
     Shard,
     ShardId,
@@ -20,6 +21,7 @@ from batchkit.models import (
     WorkloadId,
 )
 from batchkit.store import shards as shard_rows
+from batchkit.store.rows import columns_for
 from batchkit.store.tables import TROUBLED, batches, shards, workloads
 
 if TYPE_CHECKING:
@@ -58,10 +60,10 @@ def add(connection: Connection, batch: Batch, *, workload_id: WorkloadId, shard_
 
 
 def see(connection: Connection, *seen: Batch, seen_at: float) -> None:
-    """Write what the provider says of some batches now.
+    """Write the provider's objects of some batches as they were read at ``seen_at`` (Unix seconds).
 
-    A picture of a running batch never replaces one of a batch that has ended: it was taken earlier, by a runner that was slow
-    to write it down, and the merge of the other picture's files may be under way.
+    A running status never replaces a terminal one: it was read earlier, by a runner that was slow to store it, and the merge of
+    the batch's files may be running.
     """
     own = update(batches).where(batches.c.id == bindparam("batch_id"))
     # One comparison each: a list cannot be bound for many rows at a time.
@@ -73,7 +75,7 @@ def see(connection: Connection, *seen: Batch, seen_at: float) -> None:
 
 
 def unheld(connection: Connection, batch_ids: Sequence[BatchId]) -> set[BatchId]:
-    """Lock the rows of the batches that nobody else has locked; returns which these are. Waits for nobody."""
+    """Lock the rows of those batches that nobody else has locked; returns their ids. Never waits for a lock."""
     query = select(batches.c.id).where(batches.c.id.in_(batch_ids)).with_for_update(skip_locked=True)
     return set(connection.scalars(query))
 
@@ -82,7 +84,7 @@ def mark_missing(connection: Connection, batch_id: BatchId, *, at: float, longes
     """Record that the provider did not know the batch at ``at`` (Unix seconds); returns since when it has been unknown.
 
     Between two probes at most ``longest_gap`` seconds count, so that a machine that slept in between proves nothing:
-    ``missing_since`` is moved forward by the rest.
+    ``missing_since`` is moved forward by the excess.
     """
     query = select(batches.c.missing_since, batches.c.absent_at).where(batches.c.id == batch_id)
     since, absent_at = connection.execute(query).one()
@@ -98,46 +100,48 @@ def set_values(connection: Connection, batch_id: BatchId, **values: Any) -> None
     connection.execute(update(batches).where(batches.c.id == batch_id).values(**values))
 
 
-#: What a ``Batch`` is read from.
-_COLUMNS = (
-    batches.c.id,
-    batches.c.status,
-    shards.c.endpoint,
-    shards.c.completion_window,
-    shards.c.input_file_id,
-    batches.c.output_file_id,
-    batches.c.error_file_id,
-    batches.c.created_at,
-    batches.c.expires_at,
-    batches.c.total,
-    batches.c.completed,
-    batches.c.failed,
-    batches.c.problems,
-    batches.c.raw,
-    batches.c.missing_since,
-    batches.c.seen_at,
-)
+class _BatchRow(NamedTuple):
+    """A row of ``batches`` with the columns of its shard that a ``Batch`` has."""
+
+    id: BatchId
+    status: str
+    endpoint: str
+    completion_window: str
+    input_file_id: FileId | None
+    output_file_id: FileId | None
+    error_file_id: FileId | None
+    created_at: int | None
+    expires_at: int | None
+    total: int
+    completed: int
+    failed: int
+    problems: str
+    raw: str
+    missing_since: float | None
+    seen_at: float
 
 
-def _batch(row: Sequence[Any]) -> Batch:
-    """Make a batch of its ``_COLUMNS``: ten thousand of them are read in every poll."""
-    batch_id, status, endpoint, window, input_file_id, output_file_id, error_file_id, *rest = row
-    created_at, expires_at, total, completed, failed, problems, raw, missing_since, seen_at = rest
+_COLUMNS = columns_for(_BatchRow, batches, shards)
+
+
+def _batch(columns: Sequence[Any]) -> Batch:
+    """Return the batch that ``_COLUMNS`` describe. A poll may read ten thousand of them."""
+    row = _BatchRow._make(columns)
     return Batch(
-        id=batch_id,
-        status=status,
-        endpoint=endpoint,
-        completion_window=window,
-        input_file_id=input_file_id or None,
-        output_file_id=output_file_id or None,
-        error_file_id=error_file_id or None,
-        created_at=created_at,
-        expires_at=expires_at,
-        counts=RequestCounts(total=total, completed=completed, failed=failed),
-        problems=tuple(BatchProblem(**problem) for problem in jsonl.loads(problems)),
-        raw=jsonl.loads_leniently(raw.encode()),
-        missing_since=missing_since,
-        seen_at=seen_at,
+        id=row.id,
+        status=row.status,
+        endpoint=row.endpoint,
+        completion_window=row.completion_window,
+        input_file_id=row.input_file_id or None,
+        output_file_id=row.output_file_id or None,
+        error_file_id=row.error_file_id or None,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        counts=RequestCounts(total=row.total, completed=row.completed, failed=row.failed),
+        problems=tuple(BatchProblem(**problem) for problem in jsonl.loads(row.problems)),
+        raw=jsonl.loads_leniently(row.raw.encode()),
+        missing_since=row.missing_since,
+        seen_at=row.seen_at,
     )
 
 
@@ -146,12 +150,12 @@ _QUERY = select(*_COLUMNS).join_from(batches, shards, _OF_SHARD)
 
 
 def get(connection: Connection, batch_id: BatchId) -> Batch:
-    """Read one batch as last seen."""
+    """Read one batch as last stored."""
     return _batch(connection.execute(_QUERY.where(batches.c.id == batch_id)).one())
 
 
 class Holder(NamedTuple):
-    """Where a batch is recorded: the shard that it belongs to."""
+    """The shard for which a batch is recorded."""
 
     shard_id: ShardId
     shard_number: int
@@ -162,17 +166,25 @@ class Holder(NamedTuple):
 def holder_of(connection: Connection, batch_id: BatchId) -> Holder | None:
     """Return the shard that a batch of this id is recorded for; None when the id is new."""
     query = (
-        select(batches.c.shard_id, shards.c.number, workloads.c.id, workloads.c.name)
+        select(
+            *columns_for(
+                Holder,
+                batches,
+                shard_number=shards.c.number,
+                workload_id=workloads.c.id,
+                workload_name=workloads.c.name,
+            )
+        )
         .join(shards, _OF_SHARD)
         .join(workloads, workloads.c.id == batches.c.workload_id)
         .where(batches.c.id == batch_id)
     )
     row = connection.execute(query).one_or_none()
-    return None if row is None else Holder(*row)
+    return None if row is None else Holder._make(row)
 
 
 def of_workload(connection: Connection, workload_id: WorkloadId) -> list[tuple[ShardId, Batch]]:
-    """Read the workload's batches as last seen, in the order of their shards."""
+    """Read the workload's batches as last stored, in the order of their shards."""
     query = (
         select(batches.c.shard_id, *_COLUMNS)
         .join_from(batches, shards, _OF_SHARD)
@@ -183,7 +195,7 @@ def of_workload(connection: Connection, workload_id: WorkloadId) -> list[tuple[S
 
 
 def open_of_workload(connection: Connection, workload_id: WorkloadId) -> list[tuple[Shard, Batch]]:
-    """Read the workload's submitted shards with their batches as last seen, by number."""
+    """Read the workload's submitted shards with their batches as last stored, by number."""
     query = (
         select(*shard_rows.COLUMNS, *_COLUMNS)
         .join_from(shards, batches, _OF_SHARD)
@@ -194,8 +206,16 @@ def open_of_workload(connection: Connection, workload_id: WorkloadId) -> list[tu
     return [(shard_rows.read_row(row[:width]), _batch(row[width:])) for row in connection.execute(query)]
 
 
-def open_statuses(connection: Connection, workload_id: WorkloadId) -> list[tuple[str, int, int]]:
-    """Count the batches of submitted shards by status: (status, batches, requests that the provider says are done)."""
+class StatusCount(NamedTuple):
+    """Batches of one status: how many, and how many of their requests the provider says are done."""
+
+    status: str
+    batches: int
+    done: int
+
+
+def open_statuses(connection: Connection, workload_id: WorkloadId) -> list[StatusCount]:
+    """Count the batches of submitted shards by status, in the order of the statuses."""
     query = (
         select(batches.c.status, func.count(), func.sum(batches.c.completed + batches.c.failed))
         .join(shards, shards.c.id == batches.c.shard_id)
@@ -203,11 +223,11 @@ def open_statuses(connection: Connection, workload_id: WorkloadId) -> list[tuple
         .group_by(batches.c.status)
         .order_by(batches.c.status)
     )
-    return [(status, count, int(done)) for status, count, done in connection.execute(query)]
+    return [StatusCount(status, count, int(done)) for status, count, done in connection.execute(query)]
 
 
 def troubled(connection: Connection, workload_id: WorkloadId, *, limit: int) -> list[Batch]:
-    """Read the batches that ended otherwise than completed or report errors, newest shard first."""
+    """Read the batches with problems (ended other than completed, missing, or with errors), newest shard first."""
     chosen = (
         select(batches.c.shard_id)
         .where(batches.c.workload_id == workload_id, TROUBLED)

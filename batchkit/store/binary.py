@@ -1,6 +1,6 @@
-"""Rows in the binary format of Postgres' COPY, put together here because there are millions of them.
+"""Rows in the binary format of Postgres' COPY, written here because there are millions of them.
 
-The driver's way, row by row, takes three to four times as long. How a column is written follows from its ``Kind``.
+The driver's own way, row by row, takes three to four times as long. The format of a column follows from its ``Kind``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from batchkit.store.rows import Field, Layout
 
-#: A file of COPY's binary format (postgresql.org/docs/current/sql-copy.html): a signature, flags, an extension that is
-#: empty; rows; and a row of -1 columns. A row is the number of its columns, then each one's length in bytes and its value.
+#: COPY's binary format (postgresql.org/docs/current/sql-copy.html): a signature, flags, an empty extension; rows; and a row of
+#: -1 columns. A row is the number of its columns, then the length in bytes and the value of each column.
 _COPY_BEGIN: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_END: Final = b"\xff\xff"
 _COLUMN_COUNT: Final = struct.Struct(">h")
@@ -24,14 +24,14 @@ _NULL_LENGTH: Final = -1
 _NULL: Final = _LENGTH.pack(_NULL_LENGTH)
 #: The letters of ``struct`` for integers, and their lengths in bytes.
 _INTEGERS: Final = {"int2": ("h", 2), "int4": ("i", 4), "int8": ("q", 8)}
-#: So many rows are written as one piece. Of bodies so few that it stays below what the C library fetches from the system each time
-#: anew.
+#: How many rows are written as one piece. Pieces of bodies stay below the size for which the C library would get new memory from
+#: the system every time.
 _ROWS_PER_WRITE: Final = 500
 _BODIES_PER_WRITE: Final = 64
 
 
 def rows(layout: Layout, common: Mapping[str, Any], given: Iterable[Sequence[Any]]) -> Callable[[Any], None]:
-    """Return what writes rows into a COPY of ``layout.names``; each of ``given`` is the row's own columns."""
+    """Return a function that writes rows into a COPY of ``layout.names``; ``given`` holds each row's own columns."""
     head = _COLUMN_COUNT.pack(len(layout.common) + len(layout.own))
     head += b"".join(chain(*_pieces(_segments(layout.common), [(common[field.name],) for field in layout.common])))
     segments = _segments(layout.own)
@@ -49,7 +49,7 @@ def rows(layout: Layout, common: Mapping[str, Any], given: Iterable[Sequence[Any
 
 
 def _pieces(segments: Sequence[_Segment], columns: Sequence[Sequence[Any]]) -> Iterator[Iterable[bytes]]:
-    """Write columns of some rows: sequences with a piece for each row, in the order in which a row has them."""
+    """Encode columns of some rows; yields sequences with a piece for each row, in the order of the columns."""
     start = 0
     for segment in segments:
         yield from segment.pieces(columns[start : start + segment.width])
@@ -57,7 +57,7 @@ def _pieces(segments: Sequence[_Segment], columns: Sequence[Sequence[Any]]) -> I
 
 
 def _segments(fields: Sequence[Field]) -> list[_Segment]:
-    """Cut columns behind each text."""
+    """Split columns into segments that end after a text."""
     found: list[_Segment] = []
     start = 0
     for end, field in enumerate(fields, start=1):
@@ -68,7 +68,7 @@ def _segments(fields: Sequence[Field]) -> list[_Segment]:
 
 
 class _Segment:
-    """Integers side by side and the text behind them, if there is one: all but the text's bytes is packed in one call."""
+    """Adjacent integers and the text after them, if any: everything except the text's bytes is packed in one call."""
 
     def __init__(self, fields: Sequence[Field]) -> None:
         self.width = len(fields)
@@ -79,7 +79,7 @@ class _Segment:
         self._pack = struct.Struct(">" + "".join(f"i{letter}" for letter, _ in self._formats) + lengths).pack
 
     def pieces(self, columns: Sequence[Sequence[Any]]) -> Iterator[Iterable[bytes]]:
-        """Write the segment's columns."""
+        """Encode the segment's columns."""
         lengths: list[Iterable[int]] = []
         texts: list[Sequence[bytes]] = []
         if self._text is not None:

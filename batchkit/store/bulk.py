@@ -1,8 +1,8 @@
 """The fast paths for many rows: multi-row statements on SQLite, binary COPY on Postgres.
 
-This is the only file that cares which database it is; ``bulk_for`` chooses. All calls run inside the caller's transaction.
-Measured: SQLAlchemy's own path for dictionaries costs three to four times as much, one statement per row eleven times.
-What is written follows from the row types in ``rows``: a ``Layout`` is the columns that one kind of call writes.
+``bulk_for`` chooses the class for the database. All calls run inside the caller's transaction. Measured: SQLAlchemy's own path
+for dictionaries takes three to four times as long, one statement per row eleven times. Statements are derived from the row types
+in ``rows``: a ``Layout`` holds the columns that one kind of call writes.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from batchkit.models import ShardId, WorkloadId
     from batchkit.store.rows import AttemptRow, Layout, ResultRow
 
-#: What a new request has for itself: (seq, custom_id, shard_id, line offset, line length).
+#: The own columns of a new request: (seq, custom_id, shard_id, line offset, line length).
 NewRequest = tuple[int, str, int, int, int]
-#: What an answer has for itself: (seq, body as JSON text).
+#: The own columns of an answer: (seq, body as JSON text).
 NewBody = tuple[int, str]
-#: What a verdict changes of a request: (seq, state, attempts, expiries).
+#: A request's state and counters after an attempt: (seq, state, attempts, expiries).
 StateChange = tuple[int, str, int, int]
-#: Where the line of a request lies in its new shard's file: (seq, line offset, line length).
+#: The place of a request's line in its new shard's file: (seq, line offset, line length).
 Move = tuple[int, int, int]
 
 _REQUESTS: Final = layout("requests", common=("workload_id", "state"), without=("attempts", "expiries"))
@@ -56,7 +56,7 @@ _first = itemgetter(0)
 
 @dataclass(slots=True)
 class Successes:
-    """Successes with status 200 of one shard, column by column; ``facts`` has a column for each of ``AnswerFacts``."""
+    """Successes with status 200 of one shard, in columns; ``facts`` has a column for each field of ``AnswerFacts``."""
 
     seqs: list[int] = field(default_factory=list)
     attempts: list[int] = field(default_factory=list)
@@ -69,13 +69,13 @@ class Successes:
         return [self.seqs, self.attempts, self.request_ids, *self.facts]
 
     def extend(self, other: Successes) -> None:
-        """Add others behind these."""
+        """Append other successes."""
         for column, more in zip(self.columns, other.columns, strict=True):
             column.extend(more)
 
 
 def _arrays(*names: str) -> str:
-    """Write arrays of values for columns of ``requests`` as a table of Postgres."""
+    """Return SQL that makes a table of Postgres from arrays of values for columns of ``requests``."""
     types = {column.name: column.kind.copy for column in fields_of(RequestRow)}
     arrays = ", ".join(f"%s::{types[name]}[]" for name in names)
     return f"unnest({arrays}) AS given ({', '.join(names)})"
@@ -86,7 +86,7 @@ _MOVES: Final = _arrays("seq", "line_offset", "line_length")
 
 
 class Bulk(ABC):
-    """What both databases can do quickly."""
+    """The bulk operations of both databases."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -96,24 +96,24 @@ class Bulk(ABC):
         self._insert(_REQUESTS, {"workload_id": workload_id, "state": "in_flight"}, rows)
 
     def add_bodies(self, shard_id: ShardId, rows: Sequence[NewBody]) -> None:
-        """Store answers; a second one for the same request of the same shard replaces the first."""
+        """Insert answers; a second one for the same request of the same shard replaces the first."""
         self._insert(_BODIES, {"shard_id": shard_id}, rows, _BODY_UPSERT)
 
     def add_attempts(self, rows: Sequence[AttemptRow]) -> None:
-        """Store failed attempts."""
+        """Insert failed attempts."""
         if rows:
             self._insert(_ATTEMPTS, {}, rows)
 
     def add_results(self, rows: Sequence[ResultRow]) -> None:
-        """Store final results; a success that stands already is left alone."""
+        """Insert final results; an existing success is not changed."""
         if rows:
             columns = list(zip(*flat(rows), strict=True))
             self._insert(_RESULTS, {}, self._numbered(_RESULTS, columns), _RESULT_UPSERT)
 
     def add_successes(self, workload_id: WorkloadId, shard_id: ShardId, successes: Successes) -> None:
-        """Store successes with status 200, which is what most results are; one that stands already is left alone."""
+        """Insert successes with status 200, which most results are; an existing success is not changed."""
         common = {"workload_id": workload_id, "shard_id": shard_id, "state": "succeeded", "status_code": 200}
-        # Answers come in any order; in that of the table each of its pages is written once.
+        # Answers come in any order; sorted by the table's key each of its pages is written once.
         rows = sorted(self._numbered(_SUCCESSES, successes.columns), key=_first)
         self._insert(_SUCCESSES, common, rows, _RESULT_UPSERT)
 
@@ -123,14 +123,14 @@ class Bulk(ABC):
 
     @abstractmethod
     def move_to_shard(self, workload_id: WorkloadId, shard_id: ShardId, rows: Sequence[Move]) -> int:
-        """Put pending requests into a new shard, in flight; returns how many were still pending."""
+        """Move pending requests into a new shard, in flight; returns how many were still pending."""
 
     @abstractmethod
     def _insert(self, what: Layout, common: Mapping[str, Any], rows: Iterable[Sequence[Any]], upsert: str = "") -> None:
-        """Insert rows of a layout's own columns, each with the same ``common`` ones; ``upsert`` says what is done with a row that is there already."""
+        """Insert rows of a layout's own columns, all with the same ``common`` ones; ``upsert`` is the clause for existing rows."""
 
     def _numbered(self, what: Layout, columns: Sequence[Sequence[Any]]) -> Iterator[tuple[Any, ...]]:
-        """Make rows of columns, with numbers for the names."""
+        """Return rows made of columns, with numbers in place of names."""
         numbered = list(columns)
         places = [place for place, column in enumerate(what.own) if column.kind.is_name]
         ids = ids_of(self._connection, chain.from_iterable(columns[place] for place in places))
@@ -140,14 +140,14 @@ class Bulk(ABC):
 
 
 def bulk_for(connection: Connection) -> Bulk:
-    """Choose the fast path of the connection's database."""
+    """Return the fast path for the connection's database."""
     return SqliteBulk(connection) if connection.dialect.name == "sqlite" else PostgresBulk(connection)
 
 
 class SqliteBulk(Bulk):
-    """Multi-row VALUES: fewer statements and fewer bound values are what SQLite rewards."""
+    """Multi-row VALUES: SQLite is fast with few statements and few bound values."""
 
-    # A few sizes only: every size is a statement of its own, and prepared statements of many rows are large.
+    # Few sizes: every size is another prepared statement, and those of many rows are large.
     _rows_per_statement = (256, 64, 16, 4, 1)
 
     def _insert(self, what: Layout, common: Mapping[str, Any], rows: Iterable[Sequence[Any]], upsert: str = "") -> None:
@@ -175,10 +175,10 @@ class SqliteBulk(Bulk):
             )
 
     def move_to_shard(self, workload_id: WorkloadId, shard_id: ShardId, rows: Sequence[Move]) -> int:
-        """Put pending requests into a new shard, in flight; returns how many were still pending."""
+        """Move pending requests into a new shard, in flight; returns how many were still pending."""
         moved = start = 0
         for size in self._rows_per_statement:
-            # The rows come first and find their requests by the primary key, one after the other (see the query plans' tests).
+            # The plan looks up each row's request by the primary key (see the tests of query plans).
             sql = (
                 "UPDATE requests SET state = 'in_flight', shard_id = ?, line_offset = moves.column2,"  # noqa: S608 - constants
                 f" line_length = moves.column3 FROM (VALUES {', '.join(['(?, ?, ?)'] * size)}) AS moves"
@@ -192,9 +192,9 @@ class SqliteBulk(Bulk):
 
 
 class PostgresBulk(Bulk):
-    """Binary COPY straight in, or into a temporary table where something collides; updates join with arrays.
+    """Binary COPY into the table, or into a temporary table when rows collide; updates join with arrays.
 
-    Of an array the planner knows the length, so it looks rows up one by one; a temporary table it would join with a scan.
+    The planner knows the length of an array and looks its rows up one by one; with a temporary table it would scan.
     """
 
     def _insert(self, what: Layout, common: Mapping[str, Any], rows: Iterable[Sequence[Any]], upsert: str = "") -> None:
@@ -240,7 +240,7 @@ class PostgresBulk(Bulk):
         )
 
     def move_to_shard(self, workload_id: WorkloadId, shard_id: ShardId, rows: Sequence[Move]) -> int:
-        """Put pending requests into a new shard, in flight; returns how many were still pending."""
+        """Move pending requests into a new shard, in flight; returns how many were still pending."""
         if not rows:
             return 0
         return self._connection.exec_driver_sql(

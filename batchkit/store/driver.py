@@ -1,4 +1,4 @@
-"""Going to the database driver itself, where SQLAlchemy's rows would cost more than all the rest."""
+"""Direct use of the database driver, where SQLAlchemy's rows would take most of the time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def rows_of(connection: Connection, query: Select[Any]) -> list[tuple[Any, ...]]:
-    """Run a query, and give its rows as the driver gives them: no types of ours are known to it."""
+    """Run a query and return its rows as the driver returns them, without SQLAlchemy's type conversion."""
     result = connection.execute(query)
     with driver_errors(connection, str(query)):
         cursor: Any = result.cursor
@@ -25,7 +25,7 @@ def rows_of(connection: Connection, query: Select[Any]) -> list[tuple[Any, ...]]
 
 
 def copy_in(connection: Connection, sql: str, write: Callable[[Any], None]) -> None:
-    """Run a ``COPY ... FROM STDIN`` on Postgres; ``write`` is given psycopg's copy to put the rows into."""
+    """Run a ``COPY ... FROM STDIN`` on Postgres; ``write`` gets psycopg's copy object to write the rows to."""
     driver: Any = connection.connection.driver_connection
     with driver_errors(connection, sql), driver.cursor() as cursor, cursor.copy(sql) as copy:
         write(copy)
@@ -33,7 +33,7 @@ def copy_in(connection: Connection, sql: str, write: Callable[[Any], None]) -> N
 
 @contextmanager
 def driver_errors(connection: Connection, sql: str) -> Iterator[None]:
-    """Raise the driver's errors as SQLAlchemy's, which is what the store's callers are told."""
+    """Raise the driver's errors as SQLAlchemy's, which the store translates."""
     dbapi: Any = connection.dialect.dbapi
     try:
         yield

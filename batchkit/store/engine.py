@@ -1,4 +1,4 @@
-"""The one way to a connection: an engine for SQLite or Postgres, and a ``Store`` that hands out transactions."""
+"""Connections: an engine for SQLite or Postgres, and a ``Store`` that opens transactions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InternalErr
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from batchkit.errors import ConfigurationError, RowsHeld, StoreError, StoreUnavailable, StoreUnusable
-from batchkit.store.turns import Turns
+from batchkit.store.fair_lock import FairLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,9 +30,10 @@ _BUSY_TIMEOUT_MILLISECONDS = 60_000
 _WAL_PAUSE_SECONDS = 0.02
 _PRIMARY_CODE = 0xFF  # of a SQLite error; the bits above tell more about it
 _CACHE_KIBIBYTES = 8_000
-#: Answers have a kilobyte or more: of SQLite's own 4 kB a fifth would stay empty, and a log of 1,000 pages be at its end with every shard.
+#: Answers have a kilobyte or more: with SQLite's default of 4 kB a fifth of each page would stay empty, and every shard would fill
+#: a log of 1,000 pages.
 _PAGE_BYTES = 16_384
-#: Postgres' codes. Every other state of the class of the first is a mistake of ours.
+#: Postgres' codes. Any other code of the class of the first one is a bug of ours.
 _INSUFFICIENT_PRIVILEGE = "42501"
 _LOCK_NOT_AVAILABLE = "55P03"
 _DEADLOCK = "40P01"
@@ -64,7 +65,7 @@ class Limits:
 def keeps_alive(
     connection: Connection, *, every_seconds: float = 5.0, timer: Callable[[], float] = time.monotonic
 ) -> Callable[[], None]:
-    """Return what a long pause between two statements of a transaction calls now and then, so that Postgres does not end it as idle."""
+    """Return a function to call during a long pause in a transaction, so that Postgres does not end it as idle."""
     if connection.dialect.name != "postgresql":
         return lambda: None
     last = timer()
@@ -83,7 +84,7 @@ def parse_url(database_url: str) -> URL:
     try:
         url = make_url(database_url)
     except (ArgumentError, ValueError):
-        # The cause quotes what it stumbled over, which may be a password.
+        # The cause quotes the part that cannot be read, which may be a password.
         raise ConfigurationError(
             "the database URL cannot be read",
             hint="use sqlite:///path/to/file.db or postgresql+psycopg://user:password@host/database",
@@ -100,7 +101,7 @@ def parse_url(database_url: str) -> URL:
             "an in-memory database would lose paid results", hint="name a file: sqlite:///batchkit.db"
         )
     if url.get_backend_name() == "postgresql" and database_url.partition("://")[2].partition(":")[2].count("@") > 1:
-        # The reader takes a password to end at its first @: the rest would pass for a host or a name, and be shown.
+        # The parser ends a password at its first @ and takes the rest for a host or a name, which would be shown.
         raise ConfigurationError(
             "the database URL has an @ too many", hint="write every @ but the one before the host as %40"
         )
@@ -108,7 +109,7 @@ def parse_url(database_url: str) -> URL:
 
 
 def displayed(url: URL) -> str:
-    """Write a database URL without its password, wherever it has it."""
+    """Return a database URL without its password, in whichever part it is."""
     return url.difference_update_query(_SECRET_OPTIONS).render_as_string(hide_password=True)
 
 
@@ -135,8 +136,8 @@ def _make_private(path: str) -> None:
         file.absolute().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if file.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        # A file that is there is not opened: to close it again would drop the locks that this process holds on it through
-        # other connections, and with them commits that their holders believe to be safe (sqlite.org/howtocorrupt.html, 2.2).
+        # An existing file is not opened: closing it would drop the locks that this process holds on it through other
+        # connections, and endanger their commits (sqlite.org/howtocorrupt.html, 2.2).
         with suppress(FileExistsError):
             os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         if not os.access(file, os.R_OK | os.W_OK):
@@ -151,10 +152,10 @@ def _make_private(path: str) -> None:
 def _configure_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _record: Any) -> None:
-        # The driver must not open transactions by itself: _on_begin says which kind.
+        # The driver must not open transactions by itself: _on_begin opens the right kind.
         connection.isolation_level = None
         cursor = connection.cursor()
-        # FULL and not NORMAL: the intent to submit must survive a power cut, else the batch is bought again.
+        # FULL, not NORMAL: the intent to submit must survive a power cut, or the batch would be bought again.
         for pragma in (
             f"busy_timeout = {_BUSY_TIMEOUT_MILLISECONDS}",
             f"page_size = {_PAGE_BYTES}",  # of a file that is still empty
@@ -168,15 +169,15 @@ def _configure_sqlite(engine: Engine) -> None:
 
     @event.listens_for(engine, "begin")
     def _on_begin(connection: Connection) -> None:
-        # A read that turns into a write cannot wait for the lock in SQLite, it fails: writers take it first.
+        # In SQLite a read transaction that starts to write fails instead of waiting for the lock: writers take it first.
         writes = connection.get_execution_options().get("batchkit_writes", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
-    """Let readers and the writer not wait for each other, from now on.
+    """Switch to WAL, so that readers and the writer do not wait for each other.
 
-    On a new file that others are connecting to as well, this one statement is refused at once, whatever the busy timeout.
+    On a new file that others are opening as well, this statement fails at once, whatever the busy timeout.
     """
     deadline = time.monotonic() + _BUSY_TIMEOUT_MILLISECONDS / 1_000
     while True:
@@ -201,7 +202,7 @@ class Store:
         self.url = parse_url(database_url)
         self.limits = limits or Limits()
         self.engine = _open_engine(self.url, self.limits)
-        self._turns = Turns() if self.is_sqlite else None
+        self._write_lock = FairLock() if self.is_sqlite else None
         #: The connections that write now, by thread.
         self._writing: dict[int, Connection] = {}
         self._was_connected = False
@@ -219,8 +220,8 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Open a read transaction: one consistent picture."""
-        # SQLite gives one anyway; Postgres by itself looks anew for every statement.
+        """Open a read transaction: one consistent snapshot."""
+        # SQLite's default; on Postgres every statement would read a new snapshot.
         options = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
         with self._translated(), self.engine.connect().execution_options(**options) as connection, connection.begin():
             yield connection
@@ -229,8 +230,8 @@ class Store:
     def write(self, *, is_upgrade: bool = False) -> Iterator[Connection]:
         """Open a write transaction, committed at the end, rolled back on any error. Not to be nested.
 
-        On SQLite, which has one writer at a time, the threads of this process get theirs in the order in which they ask.
-        A statement of an upgrade, which may rewrite a large table, takes as long as it takes.
+        SQLite has one writer at a time: the threads of this process write in the order in which they ask. Statements of an
+        upgrade, which may rewrite a large table, have no time limit.
         """
         limits = replace(self.limits, statement_seconds=0) if is_upgrade else self.limits
         thread = threading.get_ident()
@@ -239,7 +240,9 @@ class Store:
         if (interrupted := self._writing.pop(thread, None)) is not None:
             interrupted.close()
         with (
-            self._turns.turn(_BUSY_TIMEOUT_MILLISECONDS / 1_000) if self._turns is not None else nullcontext(),
+            self._write_lock.hold(_BUSY_TIMEOUT_MILLISECONDS / 1_000)
+            if self._write_lock is not None
+            else nullcontext(),
             self._translated(),
             self.engine.connect().execution_options(batchkit_writes=True, batchkit_limits=limits) as connection,
         ):
@@ -252,9 +255,9 @@ class Store:
                     del self._writing[thread]
 
     def held_for_long(self, table: str) -> RowsHeld | None:
-        """Find out who has held rows of a table for longer than a statement waits for one; None when nobody has.
+        """Return an error that names who holds rows of a table for longer than a lock is waited for; None when nobody does.
 
-        For whoever passes over rows that are locked, and so never waits for them. Returned, not raised.
+        For callers that skip locked rows, and so never wait for them. Returned, not raised.
         """
         if self.is_sqlite:
             return None
@@ -283,7 +286,7 @@ class Store:
             raise self._explained(error) from error
 
     def _explained(self, error: DBAPIError) -> StoreError | ConfigurationError:
-        """Say what a refusal of the database means, and what to do about it."""
+        """Return the error for a failure of the database, with a hint."""
         if self.is_sqlite:
             return self._explained_by_sqlite(error)
         from batchkit.store import postgres  # noqa: PLC0415 - its driver is an extra

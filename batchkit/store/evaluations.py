@@ -1,4 +1,4 @@
-"""Runs of suites and their scores. A score is written once; a run is begun and finished once, whoever else is at it."""
+"""Runs of suites and their scores. A score is written once, and a run begins and ends once, however many processes work on it."""
 
 from __future__ import annotations
 
@@ -9,23 +9,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
+from batchkit.store.rows import columns_for
 from batchkit.store.tables import RUNNING, evaluation_arms, evaluation_rows, evaluations, scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from sqlalchemy import Table
     from sqlalchemy.engine import Connection
 
 _ROWS_PER_STATEMENT = 1_000
-_ADD_ROWS = text(
-    "INSERT INTO evaluation_rows (evaluation_id, number, key, slices) VALUES (:evaluation_id, :number, :key, :slices)"
-    " ON CONFLICT (evaluation_id, number) DO NOTHING"
-)
-_ADD_SCORES = text(
-    "INSERT INTO scores (evaluation_id, scorer, seq, score, reason, detail)"
-    " VALUES (:evaluation_id, :scorer, :seq, :score, :reason, :detail)"
-    " ON CONFLICT (evaluation_id, scorer, seq) DO NOTHING"
-)
 
 
 class Arm(NamedTuple):
@@ -45,7 +38,7 @@ class RowOf(NamedTuple):
 
 
 class ScoreOf(NamedTuple):
-    """What one scorer made of one answer: a score, or the reason why there is none."""
+    """The result of one scorer for one answer: a score, or the reason why there is none."""
 
     scorer: str
     seq: int
@@ -58,8 +51,8 @@ class ScoreOf(NamedTuple):
 class Evaluation:
     """A row of ``evaluations``; times are Unix seconds.
 
-    ``workload`` is the name of the one that holds the answers. ``scheduled_for`` is the moment that a schedule meant.
-    ``verdict`` is ``passed`` or ``regressed``, and with ``summary`` (JSON) there when it is finished.
+    ``workload`` is the name of the workload that holds the answers. ``scheduled_for`` is the time of the schedule.
+    ``verdict`` is ``passed`` or ``regressed``; it and ``summary`` (JSON) are set when the run is finished.
     """
 
     id: int
@@ -90,7 +83,7 @@ def begin(
     scheduled_for: float | None,
     at: float,
 ) -> Evaluation | None:
-    """Insert the suite's next run, called ``name`` or ``SUITE-NUMBER``; None when somebody else was quicker: look again."""
+    """Insert the suite's next run, called ``name`` or ``SUITE-NUMBER``; None when another process was faster: read again."""
     number = (
         connection.execute(
             select(func.coalesce(func.max(evaluations.c.number), 0)).where(evaluations.c.suite == suite)
@@ -121,7 +114,7 @@ def begin(
 
 
 def forget(connection: Connection, evaluation_id: int) -> None:
-    """Remove a run that nothing was sent for; one that is finished stays."""
+    """Remove a run for which nothing was sent; a finished run stays."""
     is_running = select(evaluations.c.id).where(evaluations.c.id == evaluation_id, RUNNING)
     for table in (scores, evaluation_rows, evaluation_arms):
         connection.execute(delete(table).where(table.c.evaluation_id.in_(is_running)))
@@ -134,12 +127,12 @@ def find(connection: Connection, name: str) -> Evaluation | None:
 
 
 def scheduled(connection: Connection, suite: str, scheduled_for: float) -> Evaluation | None:
-    """Read a suite's run for a moment of its schedule."""
+    """Read a suite's run for a time of its schedule."""
     return _first(connection, evaluations.c.suite == suite, evaluations.c.scheduled_for == scheduled_for)
 
 
 def unfinished(connection: Connection, suite: str, suite_version: str) -> Evaluation | None:
-    """Read the newest run of a version of a suite that is not finished and that no schedule began."""
+    """Read the newest unfinished run of a suite's version that was not begun by a schedule."""
     return _first(
         connection,
         evaluations.c.suite == suite,
@@ -150,7 +143,7 @@ def unfinished(connection: Connection, suite: str, suite_version: str) -> Evalua
 
 
 def before(connection: Connection, evaluation: Evaluation, *, only_passed: bool = False) -> Evaluation | None:
-    """Read the suite's last finished run that was begun before another one."""
+    """Read the suite's last finished run that began before ``evaluation``."""
     conditions = [
         evaluations.c.suite == evaluation.suite,
         evaluations.c.number < evaluation.number,
@@ -172,17 +165,17 @@ def runs_of(connection: Connection, suite: str) -> list[Evaluation]:
 
 
 def add_rows(connection: Connection, evaluation_id: int, rows: Iterable[RowOf]) -> None:
-    """Note rows of the dataset; those that are there stay as they are."""
-    _add(connection, _ADD_ROWS, ({"evaluation_id": evaluation_id, **row._asdict()} for row in rows))
+    """Insert rows of the dataset; existing ones are not changed."""
+    _add(connection, evaluation_rows, evaluation_id, rows)
 
 
 def add_scores(connection: Connection, evaluation_id: int, found: Iterable[ScoreOf]) -> None:
-    """Write scores; those that are there stay as they are."""
-    _add(connection, _ADD_SCORES, ({"evaluation_id": evaluation_id, **score._asdict()} for score in found))
+    """Insert scores; existing ones are not changed."""
+    _add(connection, scores, evaluation_id, found)
 
 
 def finish(connection: Connection, evaluation_id: int, *, verdict: str, summary: str, at: float) -> bool:
-    """Declare a run finished; False when it was already, and then nothing has changed."""
+    """Declare a run finished; returns False, and changes nothing, when it was finished already."""
     done = connection.execute(
         update(evaluations)
         .where(evaluations.c.id == evaluation_id, RUNNING)
@@ -194,28 +187,32 @@ def finish(connection: Connection, evaluation_id: int, *, verdict: str, summary:
 def rows_of(connection: Connection, evaluation_id: int) -> Iterator[RowOf]:
     """Read the rows of a run, in order."""
     query = (
-        select(evaluation_rows.c.number, evaluation_rows.c.key, evaluation_rows.c.slices)
+        select(*columns_for(RowOf, evaluation_rows))
         .where(evaluation_rows.c.evaluation_id == evaluation_id)
         .order_by(evaluation_rows.c.number)
     )
-    return (RowOf(*row) for row in connection.execute(query))
+    return map(RowOf._make, connection.execute(query))
 
 
 def scores_of(connection: Connection, evaluation_id: int, scorer: str) -> Iterator[ScoreOf]:
-    """Read what one scorer made of a run's answers, in the order of the requests."""
-    columns = (scores.c.scorer, scores.c.seq, scores.c.score, scores.c.reason, scores.c.detail)
+    """Read the scores of one scorer for a run's answers, in the order of the requests."""
     query = (
-        select(*columns)
+        select(*columns_for(ScoreOf, scores))
         .where(scores.c.evaluation_id == evaluation_id, scores.c.scorer == scorer)
         .order_by(scores.c.seq)
     )
-    return (ScoreOf(*row) for row in connection.execute(query))
+    return map(ScoreOf._make, connection.execute(query))
 
 
-def _add(connection: Connection, statement: Any, values: Iterable[dict[str, Any]]) -> None:
-    left = iter(values)
+def _add(connection: Connection, table: Table, evaluation_id: int, rows: Iterable[RowOf | ScoreOf]) -> None:
+    names = table.columns.keys()
+    statement = text(
+        f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({', '.join(f':{name}' for name in names)})"  # noqa: S608 - names of our tables
+        f" ON CONFLICT ({', '.join(table.primary_key.columns.keys())}) DO NOTHING"
+    )
+    left = iter(rows)
     while chunk := list(islice(left, _ROWS_PER_STATEMENT)):
-        connection.execute(statement, chunk)
+        connection.execute(statement, [{"evaluation_id": evaluation_id, **row._asdict()} for row in chunk])
 
 
 def _first(connection: Connection, *conditions: Any) -> Evaluation | None:

@@ -1,4 +1,4 @@
-"""The journal: one row per transition and per thing worth telling, written in the transaction that it tells of."""
+"""The journal: one row per transition and per other event, written in the transaction that causes it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Event:
     """A row of ``events``; ``at`` in Unix seconds. Transitions read ``submitting -> submitted``.
 
-    ``shard_number`` is None for what concerns the whole workload.
+    ``shard_number`` is None for events of the whole workload.
     """
 
     id: int
@@ -45,7 +45,7 @@ def record(
 
 
 def exists(connection: Connection, workload_id: WorkloadId, shard_id: ShardId, kind: str) -> bool:
-    """Say whether an event of this kind was ever written of a shard. Reads the workload's whole journal."""
+    """Whether an event of this kind was ever written for a shard. Reads the workload's whole journal."""
     query = select(events.c.id).where(
         events.c.workload_id == workload_id, events.c.shard_id == shard_id, events.c.kind == kind
     )
@@ -55,7 +55,7 @@ def exists(connection: Connection, workload_id: WorkloadId, shard_id: ShardId, k
 def happened_since(
     connection: Connection, workload_id: WorkloadId, kind: str, *, shard_id: ShardId, since: str
 ) -> bool:
-    """Say whether an event of ``kind`` was written of a workload after the last event ``since`` of one of its shards."""
+    """Whether an event of ``kind`` was written for a workload after the last event ``since`` of one of its shards."""
     own = events.c.workload_id == workload_id
     last = select(func.max(events.c.id)).where(own, events.c.shard_id == shard_id, events.c.kind == since)
     query = select(events.c.id).where(own, events.c.kind == kind, events.c.id > last.scalar_subquery())

@@ -1,4 +1,4 @@
-"""Bringing a database to the schema of this version, and saying whether it is there. Alembic does the work."""
+"""Upgrading a database to the schema of this version, and comparing the two. Alembic does the work."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from batchkit.store.engine import Store
 
-# Any number will do, as long as every upgrade takes the same lock.
+# An arbitrary number: every upgrade takes the same lock.
 _UPGRADE_LOCK = 4_720_115_623
 # Alembic keeps the migration that is running in global variables.
 _ONE_AT_A_TIME = threading.Lock()
@@ -29,19 +29,19 @@ _ONE_AT_A_TIME = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class SchemaState:
-    """The revision a database is at (None: empty) and the one that this version of batchkit needs."""
+    """The revision of a database (None: empty) and the one that this version of batchkit needs."""
 
     current: str | None
     wanted: str
 
     @property
     def is_current(self) -> bool:
-        """Whether nothing is to be done."""
+        """Whether the two are equal."""
         return self.current == self.wanted
 
 
 def migrations_directory() -> Path:
-    """Find the migrations: inside the package in a wheel, beside it in a checkout."""
+    """Return the folder of the migrations: inside the package in a wheel, beside it in a checkout."""
     package = Path(batchkit.__file__).parent
     return next(path for path in (package / "migrations", package.parent / "migrations") if path.is_dir())
 
@@ -63,9 +63,9 @@ def check(store: Store) -> SchemaState:
 
 
 def upgrade(store: Store) -> SchemaState:
-    """Bring the database up to date in one transaction; returns what it was before.
+    """Upgrade the database in one transaction; returns its state before.
 
-    Safe to call from several processes at once: one does it, the others wait. Raises ``StoreError`` when the database was
+    Several processes may call it at the same time: one upgrades, the others wait. Raises ``StoreError`` when the database was
     written by a newer batchkit.
     """
     before = check(store)
@@ -86,7 +86,7 @@ def upgrade(store: Store) -> SchemaState:
 
 
 def wait_for_upgrades(connection: Connection, store: Store) -> None:
-    """Wait until no other process upgrades a Postgres database, however long that takes; later ones wait for this transaction."""
+    """Wait without a limit until no other process upgrades a Postgres database; later ones wait for this transaction."""
     connection.execute(text("SET LOCAL lock_timeout = 0"))
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
     connection.execute(text(f"SET LOCAL lock_timeout = {round(store.limits.lock_seconds * 1_000)}"))

@@ -1,8 +1,8 @@
-"""Names that many rows share, each kept once: the models that answered and the tiers that served. Rows have their numbers.
+"""Names that many rows share, stored once: models and service tiers. Rows hold their numbers.
 
-A provider writes these names, so their number is bounded: a server that makes them up can neither let the table grow nor a merge
-fail. What comes when the table is full has no number, and reads as if the answer had not said it; its body still has it. A name
-stays when the workloads that brought it are cleaned.
+A provider chooses these names, so their number is limited: a server that invents names can neither make the table grow without end
+nor a merge fail. A name that comes when the table is full gets no number, and reads as absent; the answer's body still has it. A
+name stays when the workloads that brought it are cleaned.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-#: So many names are kept of all workloads of a database.
+#: The most names of all workloads of a database.
 MOST_NAMES: Final = 1_000
 
 
 def ids_of(connection: Connection, wanted: Iterable[str | None]) -> dict[str | None, int | None]:
-    """Return the number of each name, in a write transaction: names that are new are added, in order.
+    """Return the number of each name, in a write transaction: new names are added, in sorted order.
 
-    None, and a name for which there is no room, have the number None. On Postgres who adds a name makes others that would add one
-    wait until the transaction ends, so call this near its end.
+    None, and a name for which there is no room, have the number None. On Postgres a transaction that adds a name blocks others
+    that would add one until it ends, so call this near its end.
     """
     given = set(wanted)
     if given <= {None}:

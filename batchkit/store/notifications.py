@@ -1,4 +1,4 @@
-"""The outbox: one row per event and target, written with the transition that it tells of and delivered under a lease."""
+"""The outbox: one row per event and target, written with the transition that causes it and delivered under a lease."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _ADD = text(
     " VALUES (:id, :target, :at, :kind, :subject, :report) ON CONFLICT (id, target) DO NOTHING"
 )
 
-#: How far the clocks of two machines may be apart; a lease that ends even later was written by a wrong one.
+#: How far the clocks of two machines may differ; a lease that ends even later was written by a wrong clock.
 _MOST_SKEW_SECONDS = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """A row to deliver: ``id`` names the event, ``report`` is JSON, ``tries`` counts the deliveries begun, this one included."""
+    """A row to deliver: ``id`` identifies the event, ``report`` is JSON, ``tries`` counts begun deliveries including this one."""
 
     id: str
     target: str
@@ -38,24 +38,24 @@ class Notification:
 def add(
     connection: Connection, *, event_id: str, targets: Iterable[str], at: float, kind: str, subject: str, report: str
 ) -> None:
-    """Write an event for each target; one that is there stays as it is. ``at`` is in Unix seconds."""
+    """Insert an event for each target; an existing row is not changed. ``at`` is in Unix seconds."""
     values = {"id": event_id, "at": at, "kind": kind, "subject": storable_text(subject), "report": report}
     connection.execute(_ADD, [{**values, "target": target} for target in targets])
 
 
 def exists(connection: Connection, event_id: str) -> bool:
-    """Say whether an event was written."""
+    """Whether an event was written."""
     return connection.execute(select(notifications.c.id).where(notifications.c.id == event_id)).first() is not None
 
 
 def is_due(connection: Connection, target: str, *, since: float) -> bool:
-    """Say whether a row for a target is undelivered, of events after ``since`` (Unix seconds); leased ones count too."""
+    """Whether a row for a target is undelivered, for events after ``since`` (Unix seconds); leased rows count too."""
     query = select(notifications.c.id).where(_undelivered(target, since)).limit(1)
     return connection.execute(query).first() is not None
 
 
 def lease_owners(connection: Connection) -> set[str]:
-    """Name everybody who is delivering."""
+    """Return the owners of all leases on undelivered rows."""
     query = select(notifications.c.lease_owner).where(
         notifications.c.delivered_at.is_(None), notifications.c.lease_owner.is_not(None)
     )
@@ -72,9 +72,9 @@ def claim(
     since: float,
     dead: Iterable[str] = (),
 ) -> Notification | None:
-    """Take the oldest undelivered row for a target that nobody is delivering; None when there is none.
+    """Take the lease of the oldest undelivered row for a target that nobody is delivering; None when there is none.
 
-    ``dead`` are owners that certainly work no more.
+    ``dead`` are owners that are certainly dead.
     """
     until = notifications.c.lease_until
     wrong = until > now + lease_seconds + _MOST_SKEW_SECONDS
@@ -96,20 +96,20 @@ def claim(
 
 
 def mark_delivered(connection: Connection, row: Notification, *, at: float) -> None:
-    """Note that a row was handed over."""
+    """Record that a row was delivered."""
     values = {"delivered_at": at, "lease_owner": None, "lease_until": None, "last_error": None}
     connection.execute(update(notifications).where(_is(row)).values(values))
 
 
 def give_back(connection: Connection, row: Notification, *, owner: str, error: str) -> None:
-    """Leave a row that was not delivered to whoever comes next, with the reason."""
+    """Give up the lease of a row that was not delivered, and store the reason."""
     own = and_(_is(row), notifications.c.lease_owner == owner)
     values = {"lease_owner": None, "lease_until": None, "last_error": storable_text(error)}
     connection.execute(update(notifications).where(own).values(values))
 
 
 def forget(connection: Connection, *, before: float) -> None:
-    """Remove the rows of events before a moment (Unix seconds)."""
+    """Remove the rows of events before ``before`` (Unix seconds)."""
     connection.execute(delete(notifications).where(notifications.c.at < before))
 
 

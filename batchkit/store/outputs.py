@@ -1,7 +1,7 @@
-"""Annotated tables in the results database: typed tables of their own, beside those of batchkit.
+"""Annotated tables in the results database: typed tables beside those of batchkit.
 
-Each carries a constraint by which it is known again: only a table with that mark is ever replaced or dropped, because the database may
-hold tables of others.
+Each has a constraint that marks it as ours: only a marked table is ever replaced or dropped, because the database may hold tables of
+others.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ if TYPE_CHECKING:
     from batchkit.store.engine import Store
 
 _MARK: Final = "written_by_batchkit"
-#: Begins the name of a table that is being written; with the name of its writer behind it, it has less than 63 bytes.
+#: The prefix of the name of a table that is being written; with the name of its writer it has less than 63 bytes.
 _UNFINISHED: Final = "batchkit_new_"
-_MOST_NAME_BYTES: Final = 63  # of Postgres, which cuts longer ones without a word
+_MOST_NAME_BYTES: Final = 63  # Postgres cuts longer names silently
 
 
 class _Unsigned(TypeDecorator[int]):
-    """Whole numbers up to 2**64 - 1, as text on SQLite, which rounds the large ones."""
+    """Unsigned integers up to 2**64 - 1; text on SQLite, which rounds large ones."""
 
     impl = Numeric(20, 0)
     cache_ok = True
@@ -68,15 +68,14 @@ class _Unsigned(TypeDecorator[int]):
 
 
 class OutputTable:
-    """Writes batches of ``schema`` into the table ``name`` (in lower case), in place of one that was written here before.
+    """Writes batches of ``schema`` into the table ``name`` (in lower case), replacing an annotated table of that name.
 
-    A context manager like ``TableWriter``: the rows go into a table of this writer's own in transactions of a batch each. At the
-    end of a ``with`` block that ends well that table replaces the one called ``name`` in one transaction; otherwise it is dropped.
+    A context manager like ``TableWriter``: the rows go into a table of this writer in one transaction per batch. When the
+    ``with`` block succeeds, that table replaces the one called ``name`` in one transaction; otherwise it is dropped.
     Several writers may have the same ``name`` at the same time: the last one to end decides what the table holds. Tables of
-    processes that are certainly dead are dropped. Nested values and columns of JSON are JSON text, times with a
-    zone are UTC, whole numbers without a sign are text on SQLite. A column ``row_number``, or ``batchkit_row`` where the table has
-    such a one, keeps the order, from 1.
-    Raises ``UsageError`` when the name belongs to a table of somebody else, and ``StoreError``.
+    processes that are certainly dead are dropped. Nested values and columns of JSON become JSON text, times with a zone become
+    UTC, unsigned integers are text on SQLite. A column ``row_number`` (``batchkit_row`` if the table has a ``row_number``)
+    keeps the order, from 1. Raises ``UsageError`` when another table has the name, and ``StoreError``.
     """
 
     def __init__(self, store: Store, name: str, schema: pa.Schema) -> None:
@@ -100,7 +99,7 @@ class OutputTable:
             _serialize(connection, self._name)
             _check_ours(connection, self._name)
             self._new.create(connection)
-        # Whatever is in the way of that is in the way of nothing else.
+        # An error here must not stop the writer.
         with suppress(StoreError), self._store.write() as connection:
             _drop_tables_of_the_dead(connection)
         return self
@@ -124,7 +123,7 @@ class OutputTable:
         connection.execute(text(f"ALTER TABLE {quoted(self._new.name)} RENAME TO {quoted(self._name)}"))
 
     def _drop(self) -> None:
-        # A table that cannot be dropped now is dropped by a later writer, when this process has ended.
+        # If it cannot be dropped now, a later writer drops it after this process has ended.
         with suppress(StoreError), self._store.write() as connection:
             self._new.drop(connection, checkfirst=True)
 
@@ -153,14 +152,14 @@ def _copy(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]])
 
 
 def _quoted(name: str) -> str:
-    # SQLAlchemy's own way doubles a % as well, for statements with parameters.
+    # SQLAlchemy's own quoting also doubles a %, for statements with parameters.
     return '"' + name.replace('"', '""') + '"'
 
 
 def _check_columns(schema: pa.Schema, name: str) -> None:
     seen: dict[str, str] = {}
     for column in schema.names:
-        # SQLite takes names that differ in case for the same.
+        # For SQLite names that differ only in case are equal.
         if (other := seen.setdefault(column.lower(), column)) != column:
             raise UsageError(
                 f"the columns {other!r} and {column!r} differ only in case, which a database table cannot have",
@@ -173,16 +172,16 @@ def _check_columns(schema: pa.Schema, name: str) -> None:
 
 
 def check_table(connection: Connection, name: str) -> None:
-    """Raise ``UsageError`` when an ``OutputTable`` of that name would be refused, because somebody else's has it."""
+    """Raise ``UsageError`` when ``OutputTable`` would refuse the name, because another table has it."""
     _check_ours(connection, name.lower())
 
 
 def _check_ours(connection: Connection, name: str) -> None:
-    """Raise ``UsageError`` when something has the name that was not written by an ``OutputTable``."""
+    """Raise ``UsageError`` when a table or view has the name that no ``OutputTable`` wrote."""
     inspector = inspect(connection)
     if not inspector.has_table(name):
         return
-    # SQLite finds a table in whatever case it was named, but not what is known of it. A view is among no tables.
+    # SQLite finds a table in any case, but its constraints only by the exact name. Views are not in the list of tables.
     tables = [found for found in inspector.get_table_names() if found == name or found.lower() == name]
     if not any(_is_ours(inspector, found) for found in tables):
         raise UsageError(
@@ -204,7 +203,7 @@ def _drop_tables_of_the_dead(connection: Connection) -> None:
 
 
 def _serialize(connection: Connection, name: str) -> None:
-    """Wait for whoever looks at or replaces the table ``name`` now; later ones wait for this transaction."""
+    """Wait for other transactions that check or replace the table ``name``; later ones wait for this transaction."""
     if connection.dialect.name == "postgresql":
         key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})

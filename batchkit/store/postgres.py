@@ -1,4 +1,4 @@
-"""What only Postgres needs: time limits for every transaction, connections that notice a dead line, and who holds a lock."""
+"""Postgres only: time limits for every transaction, connections that notice a dead line, and the holders of locks."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 _MOST_NAME_BYTES: Final = 63
 _CONNECT_SECONDS: Final = 10
-#: What a server needs to say that a statement ran into its time limit, or to answer a statement that does nothing.
+#: How long a server may take to report that a statement exceeded its limit, or to answer an empty statement.
 _REPLY_SECONDS: Final = 60.0
 _SHOWN_QUERY_CHARS: Final = 80
 _SHOWN_HOLDERS: Final = 3
-#: A machine that is gone is noticed after 25 s of silence, or 30 s after the first byte that it did not acknowledge.
+#: A dead machine is noticed after 25 s of silence, or 30 s after the first unacknowledged byte.
 _LINE: Final = {
     "keepalives": 1,
     "keepalives_idle": 10,
@@ -48,7 +48,7 @@ _WRONG_URL: Final = re.compile(
 
 
 def open_engine(url: URL, limits: Limits) -> Engine:
-    """Make the engine of a database; nothing is connected yet."""
+    """Return the engine of a database; it does not connect yet."""
     given = {"connect_timeout": _CONNECT_SECONDS, "application_name": _application_name(), **_LINE}
     engine = create_engine(
         url,
@@ -56,7 +56,7 @@ def open_engine(url: URL, limits: Limits) -> Engine:
         max_overflow=32,
         pool_pre_ping=True,
         connect_args={
-            # A pooler gives every transaction another session, which does not know what was prepared in the one before.
+            # A pooler gives every transaction another session, which does not know statements prepared in earlier ones.
             "prepare_threshold": None,
             **{name: value for name, value in given.items() if name not in url.query},
         },
@@ -74,7 +74,7 @@ def open_engine(url: URL, limits: Limits) -> Engine:
         if options.get("batchkit_writes"):
             settings["idle_in_transaction_session_timeout"] = chosen.idle_seconds
             settings["statement_timeout"] = chosen.statement_seconds
-        # In one message, and for this transaction alone: the session may be somebody else's after it.
+        # In one message, and for this transaction only: a pooler may give the session to somebody else after it.
         connection.exec_driver_sql(
             "; ".join(f"SET LOCAL {name} = {round(seconds * 1_000)}" for name, seconds in settings.items())
         )
@@ -91,14 +91,14 @@ def _application_name() -> str:
 class _Connection(psycopg.Connection[Any]):
     """A connection that is closed when the server is silent for longer than its own time limits allow.
 
-    The kernel notices a machine that is gone, but not a tunnel or a pooler that takes everything and passes nothing on.
+    The kernel notices a dead machine, but not a tunnel or a pooler that accepts data and forwards nothing.
     """
 
-    #: How long a statement of the present transaction may take; 0 means any time.
+    #: How long a statement of the current transaction may take; 0 means no limit.
     statement_seconds = 0.0
 
     def wait(self, gen: Generator[Any, Any, Any], *arguments: Any, **keywords: Any) -> Any:
-        """Wait for the server as psycopg does. Raises ``OperationalError`` after too long a silence."""
+        """Wait for the server as psycopg does. Raises ``OperationalError`` when the server is silent for too long."""
         if self.pgconn.transaction_status == TransactionStatus.IDLE:
             return super().wait(self._watched(gen, _REPLY_SECONDS), *arguments, **keywords)
         if self.statement_seconds:
@@ -106,7 +106,7 @@ class _Connection(psycopg.Connection[Any]):
         return super().wait(gen, *arguments, **keywords)
 
     def _watched(self, steps: Generator[Any, Any, Any], seconds: float) -> Generator[Any, Any, Any]:
-        """Pass steps of the driver on; without anything to read or write it is asked every tenth of a second."""
+        """Forward steps of the driver; it polls every tenth of a second when there is nothing to read or write."""
         try:
             step = next(steps)
             heard_at = time.monotonic()
@@ -124,9 +124,9 @@ class _Connection(psycopg.Connection[Any]):
 
 
 def is_wrong_url(error: DBAPIError) -> bool:
-    """Whether no connection was made because no such database, user, password or host is known.
+    """Whether no connection was made because the database, user, password or host does not exist.
 
-    The server's code for that does not come through the driver, so that its English words must do.
+    The driver does not pass on the server's code, so the English message decides.
     """
     return getattr(error.orig, "sqlstate", None) is None and _WRONG_URL.search(str(error.orig)) is not None
 
@@ -145,16 +145,16 @@ _HOLDERS = text("""
 
 
 def holders(engine: Engine, limits: Limits, *, table: str | None = None) -> list[str]:
-    """Describe the sessions that may hold what was waited for in vain until now, the likeliest first.
+    """Return descriptions of the sessions that may hold the lock that was just waited for, the likeliest first.
 
-    Those are the ones whose transaction is as old as the wait; with ``table`` only those that may have locked rows of it. One of
-    ours that is stuck in a COPY for longer than a statement may take is ended: the server does not enforce that limit while it
-    waits for data. Empty when nothing can be found out.
+    Those are sessions whose transaction is as old as the wait; with ``table`` only those that may have locked rows of it. A
+    session of batchkit that is stuck in a COPY for longer than a statement may take is ended: the server does not enforce that
+    limit while it waits for data. Empty when nothing can be found out.
     """
     values = {"seconds": limits.lock_seconds * 0.9, "table": table, "limit": _SHOWN_HOLDERS}
     with suppress(DBAPIError, PoolTimeout), engine.connect() as connection, connection.begin():
         rows = connection.execute(_HOLDERS, values).all()
-        # Without a writer among them it is a reader that is in the way, of a change of the table itself.
+        # Without a writer among them a reader blocks a change of the table itself.
         writers = [row for row in rows if row.writes] or rows
         return [_description(connection, row, limits) for row in writers]
     return []

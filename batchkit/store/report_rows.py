@@ -1,7 +1,7 @@
-"""What a report reads: shards with their batches, attempts, and a bounded choice of requests.
+"""Reads of reports: shards with their batches, attempts, and a limited choice of requests.
 
-Nothing here goes through all requests of a large workload, nor through all answers: where that would be needed, a sample is
-looked at, and the caller is told how large it was. All is found through the primary keys and the partial indexes.
+No query reads all requests or all answers of a large workload: such queries read a sample and return its size. All queries use
+the primary keys and the partial indexes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from sqlalchemy import and_, bindparam, func, select
 
 from batchkit.models import RequestState, ShardId, ShardState
 from batchkit.store.attempts import spent_on_bad_answers
+from batchkit.store.rows import columns_for
 from batchkit.store.tables import FAILED, UNFINISHED, attempts, batches, bodies, events, requests, results, shards
 
 if TYPE_CHECKING:
@@ -23,24 +24,24 @@ if TYPE_CHECKING:
 
     from batchkit.models import WorkloadId
 
-#: Workloads up to this size are counted whole where a count has no index: a second for a million rows.
+#: Workloads up to this size are counted whole when a count has no index: one second for a million rows.
 WHOLE_BELOW = 1_000_000
-#: Of larger ones so many ranges are looked at, spread evenly over the input.
+#: In larger ones this many ranges are read, spread evenly over the input.
 _RANGES = 200
 _ROWS_PER_RANGE = 500
-#: About so many attempts without an answer are read, those of the latest shards.
+#: About this many attempts without an answer are read, those of the latest shards.
 ATTEMPTS_READ = 200_000
-#: Answers are read so many at a time: each may have a megabyte.
+#: How many answers are read at a time: each may have a megabyte.
 _ANSWERS_PER_READ = 16
 
-#: Multiples of the golden ratio, of which only the fraction is taken, never repeat themselves (Knuth, TAOCP 3, 6.4).
+#: The fractions of multiples of the golden ratio never repeat (Knuth, TAOCP 3, 6.4).
 _SCATTER, _SCATTER_BASE = 2_654_435_769, 1 << 32
 
 _MOMENTS = ("submitting -> submitted", "submitted -> ended", "ended -> merged")
 
 
 class ShardRow(NamedTuple):
-    """A shard that became a batch, or is to become one, with what its merge counted.
+    """A shard with or without a batch, and the counts of its merge.
 
     ``batch_status`` and ``batch_raw`` (the provider's object as JSON) are None before there is a batch.
     """
@@ -59,7 +60,7 @@ class ShardRow(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """When a shard became a batch, was seen to have ended, and was merged: Unix seconds of our own clock, None for not yet."""
+    """When a shard was submitted, seen as ended, and merged: Unix seconds of our own clock, None for not yet."""
 
     number: int
     submitted_at: float
@@ -68,7 +69,7 @@ class Moments(NamedTuple):
 
 
 class AttemptReason(NamedTuple):
-    """Why attempts returned no usable answer; ``kind`` is that of the outcome."""
+    """Why attempts returned no usable answer; ``kind`` is an ``OutcomeKind``."""
 
     kind: str
     code: str | None
@@ -77,19 +78,19 @@ class AttemptReason(NamedTuple):
 
 
 class Sampled(NamedTuple):
-    """A count of what was looked at, of how many there are."""
+    """The size of a sample, and of the whole."""
 
-    looked_at: int
+    counted: int
     total: int
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing was left out."""
-        return self.looked_at >= self.total
+        """Whether the sample is the whole."""
+        return self.counted >= self.total
 
 
 class ReportRow(NamedTuple):
-    """One request, its result if it has one, and where its line lies; ``body`` is the answer as JSON in UTF-8."""
+    """One request with the place of its line, and its result if it has one; ``body`` is the answer as JSON in UTF-8."""
 
     seq: int
     custom_id: str
@@ -117,30 +118,26 @@ class AnswerSample(NamedTuple):
 
 
 def shard_rows(connection: Connection, workload_id: WorkloadId) -> Iterator[ShardRow]:
-    """Read the workload's shards by number, without those that were withdrawn."""
+    """Read the workload's shards by number, except withdrawn ones."""
+    columns = columns_for(
+        ShardRow,
+        shards,
+        window=shards.c.completion_window,
+        lines=shards.c.line_count,
+        batch_status=batches.c.status,
+        batch_raw=batches.c.raw,
+    )
     query = (
-        select(
-            shards.c.number,
-            shards.c.state,
-            shards.c.endpoint,
-            shards.c.completion_window,
-            shards.c.line_count,
-            shards.c.succeeded,
-            shards.c.failed,
-            shards.c.expired,
-            shards.c.merged_at,
-            batches.c.status,
-            batches.c.raw,
-        )
+        select(*columns)
         .outerjoin(batches, batches.c.shard_id == shards.c.id)
         .where(shards.c.workload_id == workload_id, shards.c.state != "withdrawn")
         .order_by(shards.c.number)
     )
-    return (ShardRow(*row) for row in connection.execute(query))
+    return map(ShardRow._make, connection.execute(query))
 
 
 def moments(connection: Connection, workload_id: WorkloadId) -> list[Moments]:
-    """Read from the journal when each shard was submitted, had ended and was merged, by number."""
+    """Read from the journal when each shard was submitted, seen as ended and merged, by number."""
     query = (
         select(shards.c.number, events.c.kind, func.max(events.c.at))
         .join(shards, shards.c.id == events.c.shard_id)
@@ -163,7 +160,8 @@ def attempt_reasons(
 ) -> tuple[list[AttemptReason], Sampled]:
     """Group the attempts without an answer by outcome and code, most frequent first.
 
-    Also says how many were looked at, and how many shards' counts say there are. ``sample`` is one of the provider's messages.
+    Also returns how many were read, and how many there are by the counts of the shards. ``sample`` is one of the provider's
+    messages.
     """
     shard_ids, total = _late_shards(connection, workload_id, most)
     among = attempts.c.shard_id.in_(_written(shard_ids))
@@ -175,14 +173,14 @@ def attempt_reasons(
         .order_by(count.desc(), attempts.c.kind, attempts.c.error_code)
         .limit(limit)
     )
-    looked_at = int(connection.execute(select(count).select_from(attempts).where(among)).scalar_one())
-    return [AttemptReason(*row) for row in connection.execute(groups)], Sampled(looked_at, max(total, looked_at))
+    counted = int(connection.execute(select(count).select_from(attempts).where(among)).scalar_one())
+    return [AttemptReason(*row) for row in connection.execute(groups)], Sampled(counted, max(total, counted))
 
 
 def attempts_histogram(
     connection: Connection, workload_id: WorkloadId, request_count: int, *, whole_below: int = WHOLE_BELOW
 ) -> tuple[dict[int, int], Sampled]:
-    """Count requests by the number of their attempts: all of a workload up to ``whole_below``, else evenly spread ranges."""
+    """Count requests by their number of attempts: all requests of a workload up to ``whole_below``, else evenly spread ranges."""
     counts: dict[int, int] = {}
     for first, last in _ranges(request_count, whole_below):
         query = (
@@ -195,42 +193,42 @@ def attempts_histogram(
     return dict(sorted(counts.items())), Sampled(sum(counts.values()), request_count)
 
 
-def tokens_by_turn(
-    connection: Connection, workload_id: WorkloadId, request_count: int, *, turns: int, repeats: int
+def tokens_round_robin(
+    connection: Connection, workload_id: WorkloadId, request_count: int, *, groups: int, repeats: int
 ) -> list[tuple[int, int]] | None:
-    """Add up the tokens of requests that take turns, ``repeats`` in a row at each turn, with those of answers that did not count.
+    """Sum the tokens of ``groups`` of requests that alternate in the input, ``repeats`` in a row, with those of bad answers.
 
-    Gives (prompt tokens, completion tokens) for each turn; None for a workload that is too large to be read whole.
+    Returns (prompt tokens, completion tokens) for each group; None for a workload that is too large to be read whole.
     """
     if request_count > WHOLE_BELOW:
         return None
-    turn = (results.c.seq // repeats) % turns
+    group = (results.c.seq // repeats) % groups
     query = (
-        select(turn, func.sum(results.c.prompt_tokens), func.sum(results.c.completion_tokens))
+        select(group, func.sum(results.c.prompt_tokens), func.sum(results.c.completion_tokens))
         .where(
             results.c.workload_id == workload_id,
             results.c.seq.between(0, request_count),
             # The tokens of a failed request are in its attempts.
             results.c.state == RequestState.SUCCEEDED.value,
         )
-        .group_by(turn)
+        .group_by(group)
     )
-    found = [(0, 0)] * turns
+    found = [(0, 0)] * groups
     for number, into, out in connection.execute(query):
         found[number] = (int(into or 0), int(out or 0))
     for seq, into, out in spent_on_bad_answers(connection, workload_id):
-        before = found[seq // repeats % turns]
-        found[seq // repeats % turns] = (before[0] + into, before[1] + out)
+        before = found[seq // repeats % groups]
+        found[seq // repeats % groups] = (before[0] + into, before[1] + out)
     return found
 
 
 def worst_seqs(
     connection: Connection, workload_id: WorkloadId, *, limit: int, most_attempts: int = ATTEMPTS_READ
 ) -> list[int]:
-    """Choose up to ``limit`` requests, the worst first.
+    """Return up to ``limit`` requests, the worst first.
 
-    First the failed, of each reason some when there are more than fit; then the cancelled; then those that wait for another
-    attempt; then those with the most attempts, as far as the latest shards tell; then the first of the input.
+    First failed ones, some of each reason if there are too many; then cancelled ones; then pending ones; then those with the
+    most attempts among the latest shards; then the first ones of the input.
     """
     chosen: dict[int, None] = {}
     chosen.update(dict.fromkeys(_failed_seqs(connection, workload_id, limit)))
@@ -254,23 +252,7 @@ def worst_seqs(
 
 def report_rows(connection: Connection, workload_id: WorkloadId, seqs: Sequence[int]) -> Iterator[ReportRow]:
     """Read requests with their results and answers, in the order of ``seqs``, a few at a time."""
-    columns = (
-        requests.c.seq,
-        requests.c.custom_id,
-        requests.c.state,
-        requests.c.attempts,
-        requests.c.expiries,
-        requests.c.shard_id,
-        requests.c.line_offset,
-        requests.c.line_length,
-        results.c.status_code,
-        results.c.error_code,
-        results.c.error_message,
-        results.c.finish_reason,
-        results.c.prompt_tokens,
-        results.c.completion_tokens,
-        bodies.c.body,
-    )
+    columns = columns_for(ReportRow, requests, results, bodies)
     for start in range(0, len(seqs), _ANSWERS_PER_READ):
         some = seqs[start : start + _ANSWERS_PER_READ]
         query = (
@@ -279,17 +261,17 @@ def report_rows(connection: Connection, workload_id: WorkloadId, seqs: Sequence[
             .outerjoin(bodies, _IS_ANSWER)
             .where(requests.c.workload_id == workload_id, requests.c.seq.in_(some))
         )
-        found = {row[0]: row for row in connection.execute(query)}
+        found = {row.seq: row for row in connection.execute(query)}
         for seq in some:
-            if seq in found:
-                *rest, body = found.pop(seq)
-                yield ReportRow._make([*rest, None if body is None else body.encode()])
+            row = found.pop(seq, None)
+            if row is not None:
+                yield ReportRow._make(row)._replace(body=None if row.body is None else row.body.encode())
 
 
 def answer_sample(
     connection: Connection, workload_id: WorkloadId, request_count: int, *, size: int
 ) -> Iterator[AnswerSample]:
-    """Read the answers of up to ``size`` requests that succeeded, from places spread over all of the input, a few at a time."""
+    """Read the answers of up to ``size`` successful requests, spread over the whole input, a few at a time."""
     places = spread_places(request_count, size)
     for start in range(0, len(places), _ANSWERS_PER_READ):
         some = places[start : start + _ANSWERS_PER_READ]
@@ -308,9 +290,9 @@ def answer_sample(
 
 
 def spread_places(count: int, size: int) -> list[int]:
-    """Choose ``size`` of the places below ``count``, always the same: one of each stretch, but not always its first.
+    """Return ``size`` of the places below ``count``, always the same ones: one of each stretch, but not always its first.
 
-    Inputs repeat themselves, as when models take turns: whoever looks at every hundredth place may see one model only.
+    Inputs repeat, for example when models alternate: every hundredth place might be of one model only.
     """
     if count <= size:
         return list(range(count))
@@ -325,9 +307,9 @@ _IS_ANSWER: ColumnElement[bool] = and_(bodies.c.shard_id == results.c.shard_id, 
 
 
 def _late_shards(connection: Connection, workload_id: WorkloadId, most: int) -> tuple[tuple[ShardId, ...], int]:
-    """Choose the latest merged shards with up to ``most`` attempts without an answer; also returns how many such attempts all have.
+    """Return the latest merged shards with up to ``most`` attempts without an answer, and the number of such attempts of all shards.
 
-    Requests with many attempts were in those last. At least one shard is chosen, where there is one.
+    Requests with many attempts are in the latest shards. At least one shard is returned, if there is one.
     """
     lost = shards.c.line_count - shards.c.succeeded
     query = (
@@ -345,12 +327,12 @@ def _late_shards(connection: Connection, workload_id: WorkloadId, most: int) -> 
 
 
 def _written(shard_ids: tuple[ShardId, ...]) -> BindParameter[tuple[ShardId, ...]]:
-    """Write ids into the statement: a database takes only some ten thousand values beside it."""
+    """Return a parameter that is written into the statement: a database takes only some ten thousand bound values."""
     return bindparam("among", shard_ids, expanding=True, literal_execute=True)
 
 
 def _failed_seqs(connection: Connection, workload_id: WorkloadId, limit: int) -> list[int]:
-    """Choose failed requests in input order; when there are too many, as many of each frequent reason as of the next."""
+    """Return failed requests in input order; if there are too many, equally many of each frequent reason."""
     failed = and_(results.c.workload_id == workload_id, FAILED)
     codes = connection.execute(
         select(results.c.error_code, func.count()).where(failed).group_by(results.c.error_code)
@@ -367,7 +349,7 @@ def _failed_seqs(connection: Connection, workload_id: WorkloadId, limit: int) ->
 
 
 def _ranges(request_count: int, whole_below: int) -> Iterator[tuple[int, int]]:
-    """Cut the input into the ranges of seq that are looked at, both ends included."""
+    """Yield the ranges of seq that are read, both ends included."""
     if request_count <= whole_below:
         yield 0, max(request_count - 1, 0)
         return

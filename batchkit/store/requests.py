@@ -1,4 +1,4 @@
-"""Requests: which are in a shard, which wait for the next one, and what the user asks for (cancel, resubmit)."""
+"""Requests: those of a shard, those that wait for a new one, and the user's changes (cancel, resubmit)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from sqlalchemy import and_, bindparam, delete, func, select, update
 
 from batchkit.models import OutcomeKind, RequestState, Shard, ShardId, ShardState, WorkloadId
 from batchkit.store.driver import rows_of
+from batchkit.store.rows import columns_for
 from batchkit.store.tables import FAILED, UNFINISHED, attempts, requests, results, shards
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class ShardRequest(NamedTuple):
 
 
 class ShardRequests(NamedTuple):
-    """The same, column by column and without the places of their lines: what a merge needs of a whole shard."""
+    """The requests of a shard in columns, without the places of their lines, for its merge."""
 
     seqs: Sequence[int]
     custom_ids: Sequence[str]
@@ -38,7 +39,7 @@ class ShardRequests(NamedTuple):
 
 
 class PendingRequest(NamedTuple):
-    """A request that must be sent again: where its line lies, and what its last shard's merge learned.
+    """A request that must be sent again, and the place of its line.
 
     ``shard_id``, ``line_offset`` (bytes) and ``line_length`` (bytes, without the newline) point into the last shard's file.
     """
@@ -51,7 +52,7 @@ class PendingRequest(NamedTuple):
 
 
 class ResubmitGroup(NamedTuple):
-    """Pending requests that are sent under the same terms; ``shard_ids`` are the shards that they were in last."""
+    """Pending requests that are sent with the same size and window; ``shard_ids`` are their last shards."""
 
     endpoint: str
     lines: int
@@ -61,23 +62,22 @@ class ResubmitGroup(NamedTuple):
 
 
 def of_shard(connection: Connection, shard: Shard) -> list[ShardRequest]:
-    """Read the shard's requests that still wait for its answer, in input order.
+    """Read the shard's requests in flight, in input order.
 
-    The range of seq and the primary key do the search: no index on shards is kept up for ten million rows.
+    The query uses the range of seq and the primary key, so that ten million rows need no index on shards.
     """
-    columns = (requests.c.line_offset, requests.c.line_length)
-    query = _riding(shard, requests.c.seq, requests.c.custom_id, *columns, requests.c.attempts, requests.c.expiries)
+    query = _in_flight(shard, *columns_for(ShardRequest, requests))
     return list(map(ShardRequest._make, connection.execute(query).all()))
 
 
 def shard_requests(connection: Connection, shard: Shard) -> ShardRequests:
-    """Read as ``of_shard`` does, for a quarter of its time."""
-    query = _riding(shard, requests.c.seq, requests.c.custom_id, requests.c.attempts, requests.c.expiries)
+    """Read as ``of_shard`` does, in a quarter of its time."""
+    query = _in_flight(shard, requests.c.seq, requests.c.custom_id, requests.c.attempts, requests.c.expiries)
     rows = rows_of(connection, query)
     return ShardRequests(*([row[place] for row in rows] for place in range(4)))
 
 
-def _riding(shard: Shard, *columns: ColumnElement[Any]) -> Select[Any]:
+def _in_flight(shard: Shard, *columns: ColumnElement[Any]) -> Select[Any]:
     return (
         select(*columns)
         .where(
@@ -91,7 +91,7 @@ def _riding(shard: Shard, *columns: ColumnElement[Any]) -> Select[Any]:
 
 
 def mark_succeeded(connection: Connection, shard: Shard) -> int:
-    """Turn the shard's requests that are still in flight into successes; returns how many there were."""
+    """Set the shard's requests in flight to succeeded; returns how many."""
     statement = (
         update(requests)
         .where(
@@ -106,7 +106,7 @@ def mark_succeeded(connection: Connection, shard: Shard) -> int:
 
 
 def move_back(connection: Connection, shard: Shard, target: RequestState) -> int:
-    """Take the requests of a shard that never became a batch out of flight (``pending`` or ``cancelled``): no attempt is counted."""
+    """Set the requests in flight of a shard without a batch to ``pending`` or ``cancelled``; no attempt is counted."""
     statement = (
         update(requests)
         .where(
@@ -121,18 +121,18 @@ def move_back(connection: Connection, shard: Shard, target: RequestState) -> int
 
 
 def _unfinished(workload_id: WorkloadId, state: RequestState) -> ColumnElement[bool]:
-    """Say "in this state" so that the partial index is used: pending, failed or cancelled."""
+    """Return the condition for a state (pending, failed or cancelled) in a form that uses the partial index."""
     return and_(requests.c.workload_id == workload_id, requests.c.state == state.value, UNFINISHED)
 
 
 def cancel_pending(connection: Connection, workload_id: WorkloadId) -> int:
-    """Cancel the requests that wait to be sent again."""
+    """Cancel the pending requests; returns how many."""
     statement = update(requests).where(_unfinished(workload_id, RequestState.PENDING))
     return connection.execute(statement.values(state=RequestState.CANCELLED.value)).rowcount
 
 
 def reopen(connection: Connection, workload_id: WorkloadId, state: RequestState) -> int:
-    """Make failed or cancelled requests pending again, with fresh budgets, because the user asks; returns how many."""
+    """Make failed or cancelled requests pending again with fresh budgets; returns how many."""
     if state is RequestState.FAILED:
         connection.execute(delete(results).where(results.c.workload_id == workload_id, FAILED))
     statement = update(requests).where(_unfinished(workload_id, state))
@@ -140,7 +140,7 @@ def reopen(connection: Connection, workload_id: WorkloadId, state: RequestState)
 
 
 def resubmit_groups(connection: Connection, workload_id: WorkloadId, *, now: float) -> list[ResubmitGroup]:
-    """Group the shards that left pending requests behind by the terms of the next attempt; only those that may be sent now."""
+    """Group the shards of pending requests by the size and window of the next attempt; only requests that may be sent now."""
     shard_ids = select(requests.c.shard_id).where(_unfinished(workload_id, RequestState.PENDING))
     query = (
         select(shards.c.endpoint, shards.c.next_lines, shards.c.next_completion_window, shards.c.waits, shards.c.id)
@@ -170,17 +170,11 @@ def next_resubmit_due(connection: Connection, workload_id: WorkloadId) -> float 
 def pending_after(
     connection: Connection, workload_id: WorkloadId, *, shard_ids: tuple[ShardId, ...], after_seq: int, limit: int
 ) -> list[PendingRequest]:
-    """Read pending requests that were last in the given shards, in input order, from behind ``after_seq``."""
-    # Written into the statement: a database takes only some ten thousand values beside it.
+    """Read pending requests that were last in the given shards, in input order, after ``after_seq``."""
+    # Written into the statement: a database takes only some ten thousand bound values.
     among: BindParameter[tuple[ShardId, ...]] = bindparam("among", shard_ids, expanding=True, literal_execute=True)
     query = (
-        select(
-            requests.c.seq,
-            requests.c.custom_id,
-            requests.c.shard_id,
-            requests.c.line_offset,
-            requests.c.line_length,
-        )
+        select(*columns_for(PendingRequest, requests))
         .where(
             _unfinished(workload_id, RequestState.PENDING),
             requests.c.seq > after_seq,
@@ -193,7 +187,7 @@ def pending_after(
 
 
 def breaches_of(connection: Connection, pending: Sequence[PendingRequest]) -> dict[tuple[ShardId, int], str]:
-    """Name what was wrong with the last answers of pending requests that broke their workload's rules: by shard and seq."""
+    """Return which rule the last answers of pending requests broke, by shard and seq."""
     if not pending:
         return {}
     shard_ids = tuple({request.shard_id for request in pending})
@@ -207,6 +201,6 @@ def breaches_of(connection: Connection, pending: Sequence[PendingRequest]) -> di
 
 
 def pending_count(connection: Connection, workload_id: WorkloadId, *, at_most: int) -> int:
-    """Count pending requests, but no further than ``at_most``."""
+    """Count pending requests, up to ``at_most``."""
     pending = select(requests.c.seq).where(_unfinished(workload_id, RequestState.PENDING)).limit(at_most).subquery()
     return int(connection.execute(select(func.count()).select_from(pending)).scalar_one())

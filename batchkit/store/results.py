@@ -1,7 +1,7 @@
-"""Results, read back: the streams that exports are made of.
+"""Streams of results, for exports.
 
-Like ``bulk`` this goes to the driver itself and knows which database it is: SQLAlchemy's rows cost more than all the rest
-of an export. Bodies come as bytes, because nobody here looks into them as text.
+Like ``bulk`` this uses the driver directly: SQLAlchemy's rows would take more time than the rest of an export. Bodies are bytes,
+because no caller needs them as text.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     from batchkit.models import ShardId, WorkloadId
 
-#: So few that a block of ordinary rows stays below the 128 kB from which on the C library gives memory back to the system:
-#: to take it again costs two page faults a row, more than all else.
+#: A block of ordinary rows stays below 128 kB, from which on the C library returns memory to the system: getting it again
+#: would cost two page faults a row, more than the rest of the work.
 _ROWS_PER_BLOCK = 16
 _ROWS_PER_MESSAGE = 256
 
-#: Where the columns of a stream come from.
+#: The sources of a stream's columns.
 _SOURCES: Final = {
     **{field.name: f"results.{field.name}" for field in fields_of(ResultRow)},
     **{field.name: f"requests.{field.name}" for field in fields_of(RequestRow)},
@@ -38,16 +38,16 @@ _TABLES = (
     "requests LEFT JOIN results ON results.workload_id = requests.workload_id AND results.seq = requests.seq"
     " LEFT JOIN bodies ON bodies.shard_id = results.shard_id AND bodies.seq = results.seq"
 )
-# Without sorting the planner goes along the primary keys of requests and results side by side and looks into bodies for each:
-# nothing is gathered on the server first. Left to itself it hashes and sorts all bodies, because it counts on giving out all.
+# Without sorting the planner merges the primary keys of requests and results and looks up the body of each row, so that rows arrive
+# at once. By default it would hash and sort all bodies first, because it plans for reading all rows.
 _NO_DETOURS = ("enable_sort", "max_parallel_workers_per_gather", "jit")
 
-#: What ``stream_lines`` reads of each request. ``last_shard_id`` is the shard that gave the result; when there is none, the last
-#: one that carried the request. ``body`` is the answer as JSON in UTF-8.
+#: The columns of ``stream_lines``. ``last_shard_id`` is the shard of the result or, without one, the request's last shard. ``body``
+#: is the answer as JSON in UTF-8.
 LINE_COLUMNS: Final = (
     "custom_id", "request_id", "state", "status_code", "attempts", "last_shard_id", "error_code", "error_message", "body",
 )  # fmt: skip
-#: The same for ``stream_table``.
+#: The columns of ``stream_table``.
 TABLE_COLUMNS: Final = (*LINE_COLUMNS, *AnswerFacts._fields)
 
 LineRow = tuple[str, str | None, str, int | None, int, "ShardId", str | None, str | None, bytes | None]
@@ -78,8 +78,8 @@ _ROW_COLUMNS: Final = (*_OWN_COLUMNS, *AnswerFacts._fields)
 def stream(connection: Connection, workload_id: WorkloadId) -> Generator[ExportRow, None, None]:
     """Stream every request of a workload in input order, in constant memory.
 
-    Whoever stops reading in the middle closes it before the connection. On Postgres nothing else can be asked in a transaction
-    whose stream is not read to its end.
+    A caller that stops early must close the stream before the connection. On Postgres the transaction can run no other statement
+    until the stream is read to its end.
     """
     with closing(_named_blocks(connection, workload_id, _ROW_COLUMNS)) as blocks:
         for block in blocks:
@@ -88,7 +88,7 @@ def stream(connection: Connection, workload_id: WorkloadId) -> Generator[ExportR
 
 
 def stream_lines(connection: Connection, workload_id: WorkloadId) -> Iterator[list[LineRow]]:
-    """Stream ``LINE_COLUMNS`` in blocks; otherwise as ``stream``, for half its time."""
+    """Stream ``LINE_COLUMNS`` in blocks; otherwise as ``stream``, in half its time."""
     return _blocks(connection, workload_id, LINE_COLUMNS)
 
 
@@ -98,7 +98,7 @@ def stream_table(connection: Connection, workload_id: WorkloadId) -> Iterator[li
 
 
 def statement(connection: Connection, columns: Iterable[str] = _ROW_COLUMNS) -> str:
-    """Write the query of a stream for the connection's database; its one parameter is the workload's id."""
+    """Return the SQL of a stream for the connection's database; its one parameter is the workload's id."""
     body, parameter = (
         ("CAST(bodies.body AS BLOB)", "?")
         if connection.dialect.name == "sqlite"
@@ -112,7 +112,7 @@ def statement(connection: Connection, columns: Iterable[str] = _ROW_COLUMNS) -> 
 def _named_blocks(
     connection: Connection, workload_id: WorkloadId, columns: Sequence[str]
 ) -> Generator[list[Any], None, None]:
-    """Read blocks with names for the numbers: a look-up here costs half of what one in the database does."""
+    """Yield blocks with names in place of their numbers: a dictionary here takes half the time of a join in the database."""
     name_of = names.every(connection).get
     places = [place for place, column in enumerate(columns) if column in _NAMED]
     with closing(_blocks(connection, workload_id, columns)) as blocks:
@@ -134,7 +134,7 @@ def _blocks(
 
 def _sqlite_blocks(connection: Connection, sql: str, workload_id: WorkloadId) -> Iterator[list[Any]]:
     driver: Any = connection.connection.driver_connection
-    # Whoever stops reading in the middle must not leave a cursor open.
+    # A caller that stops early must not leave a cursor open.
     with closing(driver.cursor()) as cursor:
         cursor.execute(sql, (workload_id,))
         while block := cursor.fetchmany(_ROWS_PER_BLOCK):
@@ -146,8 +146,8 @@ def _postgres_blocks(connection: Connection, sql: str, workload_id: WorkloadId) 
         connection.exec_driver_sql(f"SET LOCAL {setting} = 0")
     dbapi: Any = connection.dialect.dbapi
     driver: Any = connection.connection.driver_connection
-    # One statement whose rows arrive while earlier ones are written: fetching from a cursor would let client and server wait
-    # for each other in turns. A libpq before 17 hands rows over one by one.
+    # One statement whose rows arrive while earlier ones are written: with a server-side cursor client and server would wait for
+    # each other. A libpq before 17 returns rows one by one.
     size = _ROWS_PER_MESSAGE if dbapi.capabilities.has_stream_chunked() else 1
     with (
         driver.cursor(binary=True) as cursor,

@@ -1,9 +1,11 @@
-"""One row type for each table that holds a row per request; everything else that is to be known of its columns is derived.
+"""Row types: one for each table that holds a row per request. Columns, statements and formats are derived from them.
 
-A field is a column, in the table's order; its annotation says what the column holds, ``| None`` that it may be NULL, a default of 0
-that the database has it, too. A field that is itself a row type stands for the columns of that type. ``tables`` makes its columns
-of these, ``bulk`` its statements, ``binary`` the format of a COPY, and ``results`` what it reads back: a new column of ``results``
-is a field here, the merge that fills it and the export that shows it (besides its migration).
+A field is a column, in the table's order. Its annotation is the column's type, ``| None`` allows NULL, and a default of 0 is the
+database's default, too. A field that is itself a row type stands for the columns of that type. ``tables`` derives its columns
+from these types, ``bulk`` its statements, ``binary`` the format of a COPY, and ``results`` what it reads: a new column of
+``results`` is a field here, the merge that fills it and the export that shows it (besides its migration).
+
+Queries on other tables that return a row type derive what they select by ``columns_for``.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from sqlalchemy import BigInteger, Column, Integer, SmallInteger, Text, text
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from sqlalchemy import ColumnElement, FromClause
     from sqlalchemy.types import TypeEngine
 
 #: SQLite numbers rows by itself only for a column of exactly this type.
@@ -25,10 +28,9 @@ ROW_ID: Final = BigInteger().with_variant(Integer, "sqlite")
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a column holds: its type in the schema, and the one that a COPY of Postgres calls it by.
+    """The type of a column: in the schema, and as a COPY of Postgres names it.
 
-    ``repeats`` says that many rows have the same few values; ``is_name`` that rows hold a name where the table has its number
-    in ``names``.
+    ``repeats``: many rows have the same few values. ``is_name``: rows hold a name, the table has its number in ``names``.
     """
 
     sql: TypeEngine[Any]
@@ -43,8 +45,8 @@ Id = Annotated[int, Kind(ROW_ID, "int8")]
 Place = Annotated[int, Kind(BigInteger(), "int8")]
 Count = Annotated[int, Kind(Integer(), "int4")]
 Small = Annotated[int, Kind(SmallInteger(), "int2")]
-Word = Annotated[str, Kind(Text(), "text", repeats=True)]
-Words = Annotated[str, Kind(Text(), "text")]
+RepeatedText = Annotated[str, Kind(Text(), "text", repeats=True)]
+FreeText = Annotated[str, Kind(Text(), "text")]
 Name = Annotated[str, Kind(SmallInteger(), "int2", is_name=True)]
 
 
@@ -53,19 +55,19 @@ class RequestRow(NamedTuple):
 
     workload_id: Key
     seq: Key
-    custom_id: Words
+    custom_id: FreeText
     shard_id: Id
     line_offset: Place
     line_length: Count
-    state: Word
+    state: RepeatedText
     attempts: Small = 0
     expiries: Small = 0
 
 
 class AnswerFacts(NamedTuple):
-    """What an answer says about itself; None where it does not. ``model`` is the one that the provider says answered."""
+    """Facts that an answer states about itself; None where it does not. ``model`` is the one that the provider says answered."""
 
-    finish_reason: Word | None = None
+    finish_reason: RepeatedText | None = None
     prompt_tokens: Count | None = None
     completion_tokens: Count | None = None
     total_tokens: Count | None = None
@@ -78,13 +80,13 @@ class ResultRow(NamedTuple):
 
     workload_id: Key
     seq: Key
-    state: Word
+    state: RepeatedText
     shard_id: Id
     attempt: Small
     status_code: Small | None = None
-    request_id: Words | None = None
-    error_code: Word | None = None
-    error_message: Words | None = None
+    request_id: FreeText | None = None
+    error_code: RepeatedText | None = None
+    error_message: FreeText | None = None
     facts: AnswerFacts = AnswerFacts()
 
 
@@ -93,11 +95,11 @@ class BodyRow(NamedTuple):
 
     shard_id: Key
     seq: Key
-    body: Words
+    body: FreeText
 
 
 class AttemptRow(NamedTuple):
-    """A row of ``attempts``: one that did not end well; ``attempt`` counts from 0, ``kind`` is the outcome's word.
+    """A row of ``attempts``: one without a success. ``attempt`` counts from 0, ``kind`` is an ``OutcomeKind``.
 
     It has tokens when it was paid for: its answer broke the workload's rules.
     """
@@ -106,10 +108,10 @@ class AttemptRow(NamedTuple):
     seq: Key
     workload_id: Id
     attempt: Small
-    kind: Word
+    kind: RepeatedText
     status_code: Small | None = None
-    error_code: Word | None = None
-    error_message: Words | None = None
+    error_code: RepeatedText | None = None
+    error_message: FreeText | None = None
     prompt_tokens: Count | None = None
     completion_tokens: Count | None = None
 
@@ -135,7 +137,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The columns of a table that a bulk statement writes: ``common`` have one value for all rows, ``own`` one for each."""
+    """The columns that a bulk statement writes: ``common`` have one value for all rows, ``own`` one for each row."""
 
     table: str
     common: tuple[Field, ...]
@@ -143,18 +145,18 @@ class Layout:
 
     @property
     def names(self) -> str:
-        """The columns as SQL lists them, the common ones first."""
+        """The column names as SQL lists them, the common ones first."""
         return ", ".join(field.name for field in (*self.common, *self.own))
 
     @property
     def replacing(self) -> str:
-        """What an upsert sets: every column but the key, to the value of the row that was to be inserted."""
+        """The assignments of an upsert: every column except the key takes the value of the row that was to be inserted."""
         replaced = (field.name for field in (*self.common, *self.own) if not field.kind.is_key)
         return ", ".join(f"{name} = excluded.{name}" for name in replaced)
 
 
 def fields_of(row_type: type[Any]) -> tuple[Field, ...]:
-    """List the columns that a row type stands for, in order."""
+    """Return the columns of a row type, in order."""
     found: list[Field] = []
     defaults = row_type._field_defaults
     for name, hint in get_type_hints(row_type, include_extras=True).items():
@@ -169,7 +171,7 @@ def fields_of(row_type: type[Any]) -> tuple[Field, ...]:
 
 
 def columns(table: str) -> Iterator[Column[Any]]:
-    """Make the columns of a table."""
+    """Build the columns of a table."""
     for field in fields_of(_TYPES[table]):
         yield Column(
             field.name,
@@ -182,7 +184,7 @@ def columns(table: str) -> Iterator[Column[Any]]:
 
 
 def layout(table: str, *, common: Iterable[str] = (), without: Iterable[str] = ()) -> Layout:
-    """Choose what a statement writes: all columns of a table but ``without``, of which some have one value for all rows."""
+    """Return the layout of a statement that writes all columns of a table except ``without``; ``common`` have one value for all rows."""
     every = {field.name: field for field in fields_of(_TYPES[table])}
     shared = tuple(every.pop(name) for name in common)
     for name in without:
@@ -191,5 +193,19 @@ def layout(table: str, *, common: Iterable[str] = (), without: Iterable[str] = (
 
 
 def flat(rows: Iterable[ResultRow]) -> list[Sequence[Any]]:
-    """Write results out column by column, as their table has them."""
+    """Return results as tuples of their table's columns."""
     return [(*row[:-1], *row.facts) for row in rows]
+
+
+def columns_for(
+    row_type: type[Any], *tables: FromClause, **expressions: ColumnElement[Any]
+) -> tuple[ColumnElement[Any], ...]:
+    """Return what a query selects so that ``row_type._make`` can take its rows: one column for each field, in order.
+
+    A field takes its expression if it has one, else the column of its name in the first table that has one. Raises ``KeyError``.
+    """
+    found: dict[str, ColumnElement[Any]] = {}
+    for table in reversed(tables):
+        found |= dict(table.c.items())
+    found |= expressions
+    return tuple(found[name] for name in row_type._fields)

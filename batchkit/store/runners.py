@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, func, insert, or_, select, update
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class RunnerRow:
     """A row of ``runners``. Times are Unix seconds of the process that wrote it.
 
-    ``owner`` is the name under which the process holds leases. ``verb`` is the command (``watch``). ``workload_id`` is None
-    for a process that drives every open workload. ``waiting_for`` is a phrase ("12 batches at the provider"); ``until`` is the
-    latest end of the wait, None when it has none.
+    ``owner`` is the owner name of the process's leases. ``verb`` is the command (``watch``). ``workload_id`` is None for a
+    process that drives every open workload. ``waiting_for`` is a phrase ("12 batches at the provider"); ``until`` is the latest
+    end of the wait, None without one.
     """
 
     owner: str
@@ -38,24 +38,16 @@ class RunnerRow:
 
     @property
     def pid(self) -> str | None:
-        """The process's number on its host, as the owner's name has it."""
+        """The process id on its host, taken from the owner name."""
         parts = self.owner.split("|")
         return parts[2] if len(parts) > 2 else None  # noqa: PLR2004 - see leases.new_owner
 
 
 def put(connection: Connection, row: RunnerRow) -> None:
-    """Write the process's row, in place of its former one."""
-    values = {
-        "verb": row.verb,
-        "host": row.host,
-        "workload_id": row.workload_id,
-        "seen_at": row.seen_at,
-        "waiting_for": storable_text(row.waiting_for),
-        "since": row.since,
-        "until": row.until,
-    }
+    """Insert or replace the process's row."""
+    values = {**asdict(row), "waiting_for": storable_text(row.waiting_for)}
     if not connection.execute(update(runners).where(runners.c.owner == row.owner).values(values)).rowcount:
-        connection.execute(insert(runners), {"owner": row.owner, **values})
+        connection.execute(insert(runners), values)
 
 
 def remove(connection: Connection, owners: Iterable[str]) -> None:
@@ -64,7 +56,7 @@ def remove(connection: Connection, owners: Iterable[str]) -> None:
 
 
 def remove_unseen(connection: Connection, *, before: float) -> None:
-    """Remove the rows that nobody has refreshed since ``before`` (Unix seconds)."""
+    """Remove the rows that were last written before ``before`` (Unix seconds)."""
     connection.execute(delete(runners).where(runners.c.seen_at < before))
 
 
@@ -74,11 +66,11 @@ def owners(connection: Connection) -> set[str]:
 
 
 def of_workload(connection: Connection, workload_id: WorkloadId, *, seen_after: float) -> list[RunnerRow]:
-    """Read who was seen driving a workload after ``seen_after``: first those that drive it alone, the latest seen first."""
+    """Read the processes that drove a workload after ``seen_after``: first those that drive it alone, latest first."""
     mine = or_(runners.c.workload_id == workload_id, runners.c.workload_id.is_(None))
     query = (
         select(runners)
         .where(mine, runners.c.seen_at > seen_after)
         .order_by(func.coalesce(runners.c.workload_id, 0).desc(), runners.c.seen_at.desc(), runners.c.owner)
     )
-    return [RunnerRow(*row) for row in connection.execute(query)]
+    return [RunnerRow(**row) for row in connection.execute(query).mappings()]

@@ -1,32 +1,31 @@
-"""Shards: rows, leases and the guarded transition."""
+"""Shards: rows, the guarded transition, and counts of them. Their leases are in ``shard_leases``."""
 
 from __future__ import annotations
 
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import and_, case, exists, func, insert, or_, select, update
+from sqlalchemy import and_, case, func, insert, or_, select, update
 
 from batchkit.errors import StateConflict
 from batchkit.lifecycle import OPEN_SHARD_STATES, SHARD_TRANSITIONS
 from batchkit.models import BatchStatus, Shard, ShardId, ShardState, WorkloadId
 from batchkit.store import events
-from batchkit.store.tables import batches, shards, workloads
+from batchkit.store.tables import batches, shards
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Connection
 
-# "window" is a reserved word of SQL, so the columns carry the provider's whole name.
-_RENAMED = {"window": "completion_window", "next_window": "next_completion_window"}
-#: What a ``Shard`` is read from, in the order of its fields.
+#: Fields of ``Shard`` whose columns have other names. "window" is a reserved word of SQL.
+_RENAMED = {"window": "completion_window", "next_window": "next_completion_window", "list_scans": "looks"}
+#: The columns that a ``Shard`` is read from, in the order of its fields.
 COLUMNS = tuple(shards.c[_RENAMED.get(field.name, field.name)].label(field.name) for field in fields(Shard))
 
 
 def read_row(row: Sequence[Any]) -> Shard:
-    """Make a shard of its ``COLUMNS``."""
+    """Return the shard that ``COLUMNS`` describe."""
     shard_id, workload_id, number, state, *others = row
     return Shard(shard_id, workload_id, number, ShardState(state), *others)
 
@@ -74,7 +73,7 @@ def add(
 
 
 def next_number(connection: Connection, workload_id: WorkloadId) -> int:
-    """Give the number of the workload's next shard; numbers start at 1."""
+    """Return the number of the workload's next shard; numbers start at 1."""
     query = select(func.coalesce(func.max(shards.c.number), 0) + 1).where(shards.c.workload_id == workload_id)
     return int(connection.execute(query).scalar_one())
 
@@ -94,101 +93,6 @@ def in_states(connection: Connection, workload_id: WorkloadId, states: Sequence[
     return [read_row(row) for row in connection.execute(query)]
 
 
-def claim(
-    connection: Connection,
-    workload_id: WorkloadId,
-    state: ShardState,
-    *,
-    owner: str,
-    now: float,
-    lease_seconds: float,
-    limit: int,
-) -> list[Shard]:
-    """Take up to ``limit`` due shards that nobody holds, by number; a lease that ran out is taken over.
-
-    Takes nothing of a workload that is not split whole.
-    """
-    # A plain subquery might be run again for every row, and find others behind those that this statement has taken by then.
-    candidates = (
-        select(shards.c.id)
-        .where(_claimable(workload_id, (state,), owner=owner, now=now))
-        .order_by(shards.c.number)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("candidates")
-    )
-    taken = (
-        update(shards)
-        .where(shards.c.id.in_(select(candidates.c.id)))
-        .values(lease_owner=owner, lease_until=now + lease_seconds)
-        .returning(*COLUMNS)
-    )
-    return sorted((read_row(row) for row in connection.execute(taken)), key=lambda shard: shard.number)
-
-
-def count_claimable(
-    connection: Connection,
-    workload_id: WorkloadId,
-    states: Sequence[ShardState],
-    *,
-    owner: str,
-    now: float,
-    at_most: int,
-) -> int:
-    """Count the shards that ``claim`` could take, but no further than ``at_most``."""
-    claimable = select(shards.c.id).where(_claimable(workload_id, states, owner=owner, now=now)).limit(at_most)
-    return int(connection.execute(select(func.count()).select_from(claimable.subquery())).scalar_one())
-
-
-def _claimable(workload_id: WorkloadId, states: Sequence[ShardState], *, owner: str, now: float) -> ColumnElement[bool]:
-    """Of a workload that is not split whole nothing is claimable: the rest of its input may yet be refused."""
-    return and_(
-        exists().where(workloads.c.id == workload_id, workloads.c.request_count.is_not(None)),
-        shards.c.workload_id == workload_id,
-        shards.c.state.in_([state.value for state in states]),
-        shards.c.not_before <= now,
-        or_(shards.c.lease_until.is_(None), shards.c.lease_until < now, shards.c.lease_owner == owner),
-    )
-
-
-def take_over_submitting(
-    connection: Connection, workload_id: WorkloadId, *, owner: str, now: float
-) -> list[tuple[ShardId, str]]:
-    """Free the shards in ``submitting`` that are still held although nobody is at work on them; returns them with their holders.
-
-    Those are shards whose lease ran out, and the owner's own: whoever ends a creation in order gives its shard back. Their
-    ``submitting_since`` becomes ``now``, and no look at the list counts any more.
-    """
-    held = (
-        select(shards.c.id, shards.c.lease_owner)
-        .where(
-            shards.c.workload_id == workload_id,
-            shards.c.state == ShardState.SUBMITTING.value,
-            or_(shards.c.lease_until < now, shards.c.lease_owner == owner),
-        )
-        .with_for_update(skip_locked=True)
-    )
-    found = [(ShardId(row.id), str(row.lease_owner)) for row in connection.execute(held)]
-    if found:
-        values = {"submitting_since": now, "looks": 0, "not_before": 0, "lease_owner": None, "lease_until": None}
-        ids = [shard_id for shard_id, _ in found]
-        connection.execute(update(shards).where(shards.c.id.in_(ids)).values(values))
-    return found
-
-
-def leave_submitting(
-    connection: Connection, owner: str, *, now: float, shard_ids: Sequence[ShardId] | None = None
-) -> None:
-    """Begin the grace period anew of the owner's shards in ``submitting``, or of some of them.
-
-    It gives up creations whose reply it does not wait for, or could not write down.
-    """
-    held = update(shards).where(shards.c.lease_owner == owner, shards.c.state == ShardState.SUBMITTING.value)
-    if shard_ids is not None:
-        held = held.where(shards.c.id.in_(shard_ids))
-    connection.execute(held.values(submitting_since=now, looks=0))
-
-
 def transition(
     connection: Connection,
     shard: Shard,
@@ -200,10 +104,10 @@ def transition(
     keep_lease: bool = False,
     **values: Any,
 ) -> None:
-    """Move a shard from the state it was read in to ``target`` with its event; further column values are written with it.
+    """Move a shard from the state it was read in to ``target``, write its event, and set further columns (``values``).
 
-    ``owner`` also asks that the lease is still held. Raises ``StateConflict`` when no row is hit: somebody else has moved
-    it on, and whatever is in the transaction must not be kept.
+    With ``owner``, that owner must still hold the lease. Raises ``StateConflict`` when no row matches: another runner has moved
+    the shard, and the caller must roll its transaction back.
     """
     if target not in SHARD_TRANSITIONS[shard.state]:
         raise StateConflict(f"shard {shard.number} cannot go from {shard.state} to {target}")
@@ -226,14 +130,8 @@ def set_values(connection: Connection, shard: Shard, *, owner: str, **values: An
         raise StateConflict(f"shard {shard.number} is no longer ours")
 
 
-def unheld(connection: Connection, shard_ids: Sequence[ShardId]) -> set[ShardId]:
-    """Lock the rows of the shards that nobody else has locked; returns which these are. Waits for nobody."""
-    query = select(shards.c.id).where(shards.c.id.in_(shard_ids)).with_for_update(skip_locked=True)
-    return set(connection.scalars(query))
-
-
 def wait_until(connection: Connection, shard: Shard, at: float, *, refusals: int) -> None:
-    """Set when a shard that nobody holds is to be looked at again (Unix seconds), and how often it was."""
+    """Set ``not_before`` (Unix seconds) and ``refusals`` of a shard that nobody holds."""
     connection.execute(
         update(shards)
         .where(shards.c.id == shard.id, shards.c.state == shard.state.value)
@@ -241,84 +139,10 @@ def wait_until(connection: Connection, shard: Shard, at: float, *, refusals: int
     )
 
 
-class LongestWaits(NamedTuple):
-    """How far ahead (seconds) the times of shards can lie that a right clock wrote: what lies further ahead is over."""
-
-    not_before: float
-    lease: float
-    past: float
-
-
-def end_impossible_waits(connection: Connection, workload_id: WorkloadId, *, now: float, longest: LongestWaits) -> None:
-    """End the waits and leases that were written by a clock ahead of ours. Takes no lock where there are none.
-
-    The ``not_before`` of batches that run is about giving them up and stays as it is.
-    """
-    rules = _impossible(now, longest)
-    own = shards.c.workload_id == workload_id
-    any_of_them = select(shards.c.id).where(own, or_(*(condition for condition, _ in rules))).limit(1)
-    if connection.execute(any_of_them).first() is None:
-        return
-    for condition, values in rules:
-        connection.execute(update(shards).where(own, condition).values(values))
-
-
-def _impossible(now: float, longest: LongestWaits) -> tuple[tuple[ColumnElement[bool], dict[str, Any]], ...]:
-    waits = and_(shards.c.not_before > now + longest.not_before, shards.c.state != ShardState.SUBMITTED.value)
-    past = now + longest.past
-    return (
-        (waits, {"not_before": 0}),
-        # Its holder stays known, so that whoever takes the shard over knows of somebody who may still send.
-        (shards.c.lease_until > now + longest.lease, {"lease_until": 0.0}),
-        (shards.c.submitting_since > past, {"submitting_since": now, "looks": 0}),
-        (shards.c.merged_at > past, {"merged_at": now}),
-    )
-
-
-def delay(connection: Connection, owner: str, shard_id: ShardId, until: float) -> None:
-    """Let a shard that the owner holds wait until a time (Unix seconds); one that it lost is left alone."""
-    statement = update(shards).where(shards.c.id == shard_id, shards.c.lease_owner == owner)
-    connection.execute(statement.values(not_before=until))
-
-
-def release(connection: Connection, owner: str, shard_ids: Sequence[ShardId] | None = None) -> None:
-    """Give up leases: the given shards', or all of the owner's. A row that somebody else has locked keeps its lease until it ends."""
-    query = select(shards.c.id).where(shards.c.lease_owner == owner)
-    if shard_ids is not None:
-        query = query.where(shards.c.id.in_(shard_ids))
-    own = query.with_for_update(skip_locked=True).cte("own")
-    statement = update(shards).where(shards.c.id.in_(select(own.c.id)))
-    connection.execute(statement.values(lease_owner=None, lease_until=None))
-
-
-def hand_over(
-    connection: Connection, shard_ids: Sequence[ShardId], *, owner: str, to: str, until: float
-) -> tuple[ShardId, ...]:
-    """Make those of the shards that ``owner`` still holds the leases of another, by number; returns them."""
-    given = (
-        update(shards)
-        .where(shards.c.id.in_(shard_ids), shards.c.lease_owner == owner)
-        .values(lease_owner=to, lease_until=until)
-        .returning(shards.c.number, shards.c.id)
-    )
-    return tuple(shard_id for _, shard_id in sorted(tuple(row) for row in connection.execute(given)))
-
-
-def renew_leases(connection: Connection, owner: str, until: float) -> None:
-    """Extend every lease of the owner; a row that somebody else has locked is left out, so that the others do not wait."""
-    own = select(shards.c.id).where(shards.c.lease_owner == owner).with_for_update(skip_locked=True).cte("own")
-    connection.execute(update(shards).where(shards.c.id.in_(select(own.c.id))).values(lease_until=until))
-
-
-def lease_owners(connection: Connection) -> set[str]:
-    """Name everybody who holds a lease on a shard."""
-    return set(connection.scalars(select(shards.c.lease_owner).where(shards.c.lease_owner.is_not(None)).distinct()))
-
-
 class ShardTotals(NamedTuple):
-    """What shards come to: how many, and the sums of what they hold and of what their merges counted.
+    """Totals of some shards: how many they are, and the sums of their lines and of what their merges counted.
 
-    ``last_merged_at`` is None before the first merge.
+    ``last_merged_at`` (Unix seconds) is None before the first merge.
     """
 
     shards: int
@@ -330,28 +154,42 @@ class ShardTotals(NamedTuple):
 
 
 def totals_by_state(connection: Connection, workload_id: WorkloadId) -> dict[ShardState, ShardTotals]:
-    """Add up the workload's shards by state, all in one reading of them; states without a shard do not appear."""
-    summed = (shards.c.line_count, shards.c.expired, shards.c.prompt_tokens, shards.c.completion_tokens)
+    """Return totals of the workload's shards by state, from one query; states without a shard do not appear."""
     query = (
-        select(shards.c.state, func.count(), *map(func.sum, summed), func.max(shards.c.merged_at))
+        select(
+            shards.c.state,
+            func.count().label("shard_count"),
+            func.sum(shards.c.line_count).label("lines"),
+            func.sum(shards.c.expired).label("expired"),
+            func.sum(shards.c.prompt_tokens).label("prompt_tokens"),
+            func.sum(shards.c.completion_tokens).label("completion_tokens"),
+            func.max(shards.c.merged_at).label("last_merged_at"),
+        )
         .where(shards.c.workload_id == workload_id)
         .group_by(shards.c.state)
     )
     return {
-        ShardState(state): ShardTotals(count, int(lines), int(expired), int(prompt), int(completion), last_merged_at)
-        for state, count, lines, expired, prompt, completion, last_merged_at in connection.execute(query)
+        ShardState(row.state): ShardTotals(
+            shards=row.shard_count,
+            lines=int(row.lines),
+            expired=int(row.expired),
+            prompt_tokens=int(row.prompt_tokens),
+            completion_tokens=int(row.completion_tokens),
+            last_merged_at=row.last_merged_at,
+        )
+        for row in connection.execute(query)
     }
 
 
 class Resubmitted(NamedTuple):
-    """Requests of shards that hold requests of earlier shards: in shards without a batch, and in shards that have or had one."""
+    """Requests of shards that resubmit requests of earlier shards: those without a batch, and those that have or had one."""
 
     unsent: int
     sent: int
 
 
 def resubmitted(connection: Connection, workload_id: WorkloadId, *, request_count: int) -> Resubmitted:
-    """Count the requests of the shards that were cut after the first ``request_count`` requests, which are the input."""
+    """Count the requests of resubmitted shards: those after the shards of the input's ``request_count`` requests."""
     so_far = func.sum(shards.c.line_count).over(order_by=shards.c.number)
     every = (
         select(shards.c.state, shards.c.line_count, so_far.label("so_far"))
@@ -367,7 +205,7 @@ def resubmitted(connection: Connection, workload_id: WorkloadId, *, request_coun
 
 
 def has_any(connection: Connection, workload_id: WorkloadId, states: Iterable[ShardState]) -> bool:
-    """Say whether the workload has a shard in one of the given states."""
+    """Whether the workload has a shard in one of the given states."""
     query = select(shards.c.id).where(
         shards.c.workload_id == workload_id, shards.c.state.in_([state.value for state in states])
     )
@@ -375,7 +213,7 @@ def has_any(connection: Connection, workload_id: WorkloadId, states: Iterable[Sh
 
 
 def next_due(connection: Connection, workload_id: WorkloadId, state: ShardState) -> float | None:
-    """Give the earliest ``not_before`` among the workload's shards in ``state``; None when there is none."""
+    """Return the earliest ``not_before`` (Unix seconds) of the workload's shards in ``state``; None without such a shard."""
     query = select(func.min(shards.c.not_before)).where(
         shards.c.workload_id == workload_id, shards.c.state == state.value
     )
@@ -384,7 +222,7 @@ def next_due(connection: Connection, workload_id: WorkloadId, state: ShardState)
 
 
 def open_count(connection: Connection, workload_id: WorkloadId, *, at_most: int) -> int:
-    """Count the shards that still owe answers, but no further than ``at_most``."""
+    """Count the open shards, up to ``at_most``."""
     still_open = (
         select(shards.c.id)
         .where(shards.c.workload_id == workload_id, shards.c.state.in_([state.value for state in OPEN_SHARD_STATES]))
@@ -395,22 +233,22 @@ def open_count(connection: Connection, workload_id: WorkloadId, *, at_most: int)
 
 
 def last_merged_at(connection: Connection, workload_id: WorkloadId) -> float | None:
-    """Say when a shard of the workload was merged last."""
+    """Return when a shard of the workload was merged last (Unix seconds); None before the first merge."""
     query = select(func.max(shards.c.merged_at)).where(shards.c.workload_id == workload_id)
     at: float | None = connection.execute(query).scalar_one()
     return at
 
 
 def batch_ids(connection: Connection, workload_id: WorkloadId) -> dict[ShardId, str | None]:
-    """Map the workload's shards to their batches."""
+    """Map the workload's shards to the ids of their batches."""
     query = select(shards.c.id, shards.c.batch_id).where(shards.c.workload_id == workload_id)
     return {shard_id: batch_id for shard_id, batch_id in connection.execute(query)}  # noqa: C416 - rows are not pairs to dict()
 
 
 def refused_count(connection: Connection, workload_id: WorkloadId) -> int:
-    """Count the shards that the provider turned away whole, and for good, without naming a line.
+    """Count the shards that the provider refused whole and permanently without naming a line.
 
-    In any other state ``refusals`` counts waits, which say nothing of the lines.
+    In any other state ``refusals`` counts waits, which prove nothing about the lines.
     """
     query = select(func.count()).where(
         shards.c.workload_id == workload_id,
@@ -421,7 +259,7 @@ def refused_count(connection: Connection, workload_id: WorkloadId) -> int:
 
 
 def any_accepted(connection: Connection, workload_id: WorkloadId) -> bool:
-    """Whether the provider has taken any file of the workload: a batch of it runs, or brought something for its requests."""
+    """Whether the provider accepted any file of the workload: a batch runs, or returned a line for its requests."""
     own = shards.c.workload_id == workload_id
     merged = and_(
         own,
@@ -449,5 +287,5 @@ def any_accepted(connection: Connection, workload_id: WorkloadId) -> bool:
 
 
 def mark_cleaned(connection: Connection, workload_id: WorkloadId, *, at: float) -> None:
-    """Note that the files of all shards of a workload are deleted."""
+    """Record that the files of all shards of a workload are deleted."""
     connection.execute(update(shards).where(shards.c.workload_id == workload_id).values(cleaned_at=at))

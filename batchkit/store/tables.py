@@ -1,7 +1,8 @@
-"""The tables, as SQLAlchemy Core. ``migrations/`` creates them; a test proves that both say the same.
+"""The tables, as SQLAlchemy Core. ``migrations/`` creates them; a test compares the two.
 
-``requests`` and ``results`` stay narrow because they are queried by state and upserted; the answers themselves lie in
-``bodies``, which only ever grows. The columns of the tables with a row per request are those of ``batchkit.store.rows``. ``shards`` keeps what its merge counted, so that a report reads hundreds of rows, not millions.
+``requests`` and ``results`` stay narrow because they are queried by state and upserted; the answers are in ``bodies``, which only
+grows. ``batchkit.store.rows`` defines the columns of the tables with a row per request. ``shards`` holds the counts of its merge,
+so that a report reads hundreds of rows, not millions.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ workloads = Table(
     CheckConstraint("request_count IS NULL OR input_sha256 IS NOT NULL", name="split_whole"),
     CheckConstraint("shard_lines > 0 AND shard_bytes > 0", name="shard_size"),
     CheckConstraint("max_attempts > 0 AND max_expiries > 0", name="budgets"),
-    sqlite_autoincrement=True,  # an id is never given again: somebody may still be at work on its last owner
+    sqlite_autoincrement=True,  # an id is never used again: another process may still work on the removed workload
 )
 
 shards = Table(
@@ -106,7 +107,7 @@ shards = Table(
     Column("lease_until", Float),
     Column("merged_at", Float),
     Column("cleaned_at", Float),
-    # What the merge counted and learned.
+    # The counts of the merge, and the terms of the next attempt.
     Column("succeeded", Integer, nullable=False, server_default=text("0")),
     Column("failed", Integer, nullable=False, server_default=text("0")),
     Column("expired", Integer, nullable=False, server_default=text("0")),
@@ -127,7 +128,7 @@ shards = Table(
         name="has_batch",
     ),
     Index(None, "workload_id", "number", unique=True),
-    # The number lets a claim of 200 stop after 200, however many wait in that state.
+    # With the number a claim of 200 stops after 200 rows, however many shards are in that state.
     Index("shards_workload_id_state_number", "workload_id", "state", "number"),
     sqlite_autoincrement=True,
 )
@@ -139,8 +140,8 @@ requests = Table(
     "requests",
     metadata,
     *columns("requests"),
-    # For each row that is written SQLite makes a little index of an IN (...) of more than two: that took half of the time of
-    # an insert. OR does not, the likeliest first.
+    # For an IN (...) of more than two values SQLite builds a small index for each written row, which took half of the time of an
+    # insert. OR does not; the most frequent state comes first.
     CheckConstraint(
         "(state = 'in_flight' OR state = 'succeeded' OR state = 'pending' OR state = 'failed' OR state = 'cancelled')",
         name="state",
@@ -149,9 +150,9 @@ requests = Table(
     sqlite_with_rowid=False,
 )
 
-# Only what is not done well stays in this index, so it is small when a workload is. SQLite takes a partial index only for a
-# query that repeats its condition word for word, and prefers it to the primary key only when it holds every column asked for:
-# here everything that resubmission asks for, which else would search the table for each request once more.
+# Only requests without a success are in this index, so it is small for a finished workload. SQLite uses a partial index only for a
+# query that repeats its condition literally, and prefers it to the primary key only when it covers every selected column:
+# here all that resubmission reads, which would otherwise look up each request in the table again.
 UNFINISHED = text("(state = 'pending' OR state = 'failed' OR state = 'cancelled')")
 Index(
     "requests_unfinished",
@@ -190,7 +191,7 @@ batches = Table(
     Index("batches_workload_id_status", "workload_id", "status"),
 )
 
-# Those that did not simply complete are few, and looked for with every picture.
+# Batches with problems are few, and read for every snapshot.
 TROUBLED = text(
     "(status IN ('failed', 'expired', 'cancelled', 'gone') OR missing_since IS NOT NULL OR problems <> '[]')"
 )
@@ -221,7 +222,7 @@ Index(
     sqlite_where=FAILED,
 )
 
-# What ``results`` calls by number: see ``batchkit.store.names``.
+# The names whose numbers ``results`` holds: see ``batchkit.store.names``.
 names = Table(
     "names",
     metadata,
@@ -245,7 +246,7 @@ events = Table(
     Index("events_workload_id_id", "workload_id", "id"),
 )
 
-# One row per process that drives workloads; ``workload_id`` is NULL for one that drives all that are open.
+# One row per process that drives workloads; ``workload_id`` is NULL for a process that drives all open ones.
 runners = Table(
     "runners",
     metadata,
@@ -259,7 +260,8 @@ runners = Table(
     Column("until", Float),
 )
 
-# The outbox of notifications. ``id`` names the event, so that several processes that see one write it once; ``report`` is JSON.
+# The outbox of notifications. ``id`` identifies the event, so that it is written once although several processes see it; ``report``
+# is JSON.
 notifications = Table(
     "notifications",
     metadata,
@@ -276,7 +278,7 @@ notifications = Table(
     Column("last_error", Text),
 )
 
-# One run of a suite. ``definition`` is the suite as it was, so that whoever finishes the run needs nothing but this database.
+# One run of a suite. ``definition`` is the suite at its start, so that any process can finish the run with this database alone.
 evaluations = Table(
     "evaluations",
     metadata,
@@ -302,7 +304,7 @@ evaluations = Table(
         name="finished_whole",
     ),
     Index("evaluations_suite_number", "suite", "number", unique=True),
-    # A schedule that fires twice for one moment makes one run.
+    # A schedule that fires twice for the same time makes one run.
     Index("evaluations_suite_scheduled_for", "suite", "scheduled_for", unique=True),
     sqlite_autoincrement=True,
 )
@@ -310,7 +312,7 @@ evaluations = Table(
 RUNNING = text("finished_at IS NULL")
 Index("evaluations_running", evaluations.c.id, postgresql_where=RUNNING, sqlite_where=RUNNING)
 
-# What is compared within a run: a prompt with a model. That of a request is ``(seq / samples) % arm_count``.
+# An arm is a prompt with a model, which a run compares with others. The arm of a request is ``(seq / samples) % arm_count``.
 evaluation_arms = Table(
     "evaluation_arms",
     metadata,
@@ -321,7 +323,7 @@ evaluation_arms = Table(
     Column("model", Text, nullable=False),
 )
 
-# The rows of the dataset as the run saw them; ``key`` pairs them with those of other runs, NULL where rows have no name.
+# The rows of the dataset as the run read them; ``key`` pairs them with rows of other runs, NULL without a key column.
 evaluation_rows = Table(
     "evaluation_rows",
     metadata,

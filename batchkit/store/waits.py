@@ -1,4 +1,4 @@
-"""What the open shards of a workload wait for, in figures: few rows, whatever the size of the workload."""
+"""Figures of a workload's open shards and what they wait for: few rows, whatever the size of the workload."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from batchkit.models import WorkloadId
 
-#: Refusals of one shard beyond this many are not looked through for the first one.
+#: At most this many refusals of a shard are read to find the first one.
 _MOST_REFUSALS = 50
 _REFUSED = f"{ShardState.SUBMITTING.value} -> {ShardState.UPLOADED.value}"
 
@@ -23,11 +23,11 @@ _REFUSED = f"{ShardState.SUBMITTING.value} -> {ShardState.UPLOADED.value}"
 class OpenShards(NamedTuple):
     """The shards of one open state. Times are Unix seconds, ``expires_at`` by the provider's clock.
 
-    ``done`` counts requests that the provider says it has answered: of batches that ended otherwise than completed only the
-    completed ones, because the others include requests that expired. ``refused`` shards were turned away and wait until
-    ``refused_until`` at the earliest. ``since`` is: of shards that are being submitted the oldest intent, of submitted ones the
-    submission of the oldest batch, of ended ones when the first end was seen; else None. ``expires_at`` is the end of the last
-    window. ``missing`` batches are not known to the provider now. ``news_at`` is when something new of a batch was read last.
+    ``done`` counts requests that the provider reports as done; of batches that ended other than completed it counts only the
+    successful ones, because failed ones include expired ones. ``refused`` shards were refused and wait until ``refused_until`` at
+    the earliest. ``since`` is the oldest intent of shards in ``submitting``, the submission of the oldest batch of submitted ones,
+    when the first end was seen of ended ones; else None. ``expires_at`` is the end of the last window. ``missing`` counts batches
+    that the provider does not know now. ``news_at`` is when a change of a batch was last read.
     """
 
     shards: int
@@ -43,20 +43,20 @@ class OpenShards(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """Why the provider turns shards away: its words, since when (Unix seconds), and how often one shard was refused at most."""
+    """Why the provider refuses shards: its message, since when (Unix seconds), and the most refusals of one shard."""
 
-    words: str | None
+    message: str | None
     since: float | None
     times: int
 
 
 def open_shards(connection: Connection, workload_id: WorkloadId) -> dict[ShardState, OpenShards]:
-    """Add up the open shards and their batches by state; states without a shard do not appear."""
+    """Return figures of the open shards and their batches by state; states without a shard do not appear."""
     is_refused = and_(shards.c.state.in_([ShardState.PLANNED.value, ShardState.UPLOADED.value]), shards.c.refusals > 0)
     ended_early = batches.c.status.in_(sorted({*TERMINAL_STATUSES} - {BatchStatus.COMPLETED}))
     since = case(
         (shards.c.state == ShardState.SUBMITTING.value, shards.c.submitting_since),
-        # By our own clock where it is known: an adopted batch has only the provider's.
+        # By our own clock where known: an adopted batch has only the provider's time.
         (shards.c.state == ShardState.SUBMITTED.value, func.coalesce(shards.c.submitting_since, batches.c.created_at)),
         (shards.c.state == ShardState.ENDED.value, batches.c.seen_at),
     )
@@ -64,42 +64,40 @@ def open_shards(connection: Connection, workload_id: WorkloadId) -> dict[ShardSt
     query = (
         select(
             shards.c.state,
-            func.count(),
-            func.sum(shards.c.line_count),
-            func.coalesce(func.sum(done), 0),
-            func.sum(case((is_refused, 1), else_=0)),
-            func.sum(case((is_refused, shards.c.line_count), else_=0)),
-            func.min(case((is_refused, shards.c.not_before))),
-            func.min(since),
-            func.max(batches.c.expires_at),
-            func.count(batches.c.missing_since),
-            func.max(batches.c.seen_at),
+            func.count().label("shard_count"),
+            func.sum(shards.c.line_count).label("requests"),
+            func.coalesce(func.sum(done), 0).label("done"),
+            func.sum(case((is_refused, 1), else_=0)).label("refused"),
+            func.sum(case((is_refused, shards.c.line_count), else_=0)).label("refused_requests"),
+            func.min(case((is_refused, shards.c.not_before))).label("refused_until"),
+            func.min(since).label("since"),
+            func.max(batches.c.expires_at).label("expires_at"),
+            func.count(batches.c.missing_since).label("missing"),
+            func.max(batches.c.seen_at).label("news_at"),
         )
         .join_from(shards, batches, batches.c.shard_id == shards.c.id, isouter=True)
         .where(shards.c.workload_id == workload_id, shards.c.state.in_([state.value for state in OPEN_SHARD_STATES]))
         .group_by(shards.c.state)
     )
     return {
-        ShardState(state): OpenShards(
-            shards=count,
-            requests=int(lines),
-            done=int(answered),
-            refused=int(refused),
-            refused_requests=int(refused_lines),
-            refused_until=refused_until,
-            since=None if first is None else float(first),
-            expires_at=None if expires_at is None else float(expires_at),
-            missing=int(missing),
-            news_at=None if news_at is None else float(news_at),
+        ShardState(row.state): OpenShards(
+            shards=row.shard_count,
+            requests=int(row.requests),
+            done=int(row.done),
+            refused=int(row.refused),
+            refused_requests=int(row.refused_requests),
+            refused_until=row.refused_until,
+            since=None if row.since is None else float(row.since),
+            expires_at=None if row.expires_at is None else float(row.expires_at),
+            missing=int(row.missing),
+            news_at=None if row.news_at is None else float(row.news_at),
         )
-        for state, count, lines, answered, refused, refused_lines, refused_until, first, expires_at, missing, news_at in (
-            connection.execute(query)
-        )
+        for row in connection.execute(query)
     }
 
 
 def refusal(connection: Connection, workload_id: WorkloadId) -> Refusal | None:
-    """Read why shards are turned away, from the one that was refused most often; None when none is."""
+    """Read why shards are refused, from the one that was refused most often; None when none is."""
     query = (
         select(shards.c.id, shards.c.refusals)
         .where(

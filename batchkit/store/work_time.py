@@ -1,7 +1,7 @@
-"""How long a workload was worked on: not the nights in which no command ran and no batch.
+"""How long a workload was worked on, without the times in which no command and no batch ran.
 
-Worked on is the time in which a command drove it (from its event ``driven`` to its ``stopped``), or a batch ran by the provider's own
-account, or events followed each other within minutes. Between the events of a running workload lie seconds, so that only the long
+Work time is the time in which a command drove the workload (from its event ``driven`` to its ``stopped``), or a batch ran by the
+provider's times, or events followed each other within minutes. The events of a running workload are seconds apart, so that only long
 gaps need to be read.
 """
 
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 
 DRIVEN = "driven"
 STOPPED = "stopped"
-#: Events that lie closer together belong to the same work.
+#: Events that are closer together belong to the same work.
 _GAP_SECONDS = 900.0
 _END_TIMES = ("completed_at", "expired_at", "cancelled_at", "failed_at")
 
 
 def drive_began(connection: Connection, workload_id: WorkloadId, *, at: float, by: str) -> None:
-    """Record that a command begins to drive; ``by`` says which."""
+    """Record that a command begins to drive; ``by`` names it."""
     event_log.record(connection, workload_id, DRIVEN, at=at, detail=by)
 
 
 def drive_stopped(connection: Connection, workload_id: WorkloadId, *, at: float, why: str) -> None:
-    """Record that a command no longer drives; ``why`` says for which reason."""
+    """Record that a command stopped driving; ``why`` is the reason."""
     event_log.record(connection, workload_id, STOPPED, at=at, detail=why)
 
 
 def work_seconds(connection: Connection, workload_id: WorkloadId, *, until: float, is_driven: bool) -> float:
-    """Add up the seconds of work up to ``until`` (Unix seconds); ``is_driven`` says whether a command drives it then."""
+    """Return the seconds of work up to ``until`` (Unix seconds); ``is_driven``: a command drives the workload then."""
     own = and_(events.c.workload_id == workload_id, events.c.at <= until)
     earlier = func.lag(events.c.at).over(order_by=events.c.id)
     steps = select(events.c.id, events.c.at, events.c.kind, earlier.label("earlier")).where(own).subquery("steps")
@@ -51,7 +51,7 @@ def work_seconds(connection: Connection, workload_id: WorkloadId, *, until: floa
     driven = 0
     query = select(steps.c.at, steps.c.kind, steps.c.earlier).where(telling).order_by(steps.c.id)
     for at, kind, before in connection.execute(query).all():
-        # A command that begins while another one is said to drive may have found that one dead.
+        # When a command begins while another one is recorded as driving, that one may be dead.
         if before is not None and at - before > _GAP_SECONDS and (driven <= 0 or kind == DRIVEN):
             idle += _without_batch(connection, workload_id, before, at)
         driven = {DRIVEN: max(driven, 0) + 1, STOPPED: driven - 1}.get(kind, driven)
@@ -61,7 +61,7 @@ def work_seconds(connection: Connection, workload_id: WorkloadId, *, until: floa
 
 
 def _without_batch(connection: Connection, workload_id: WorkloadId, began: float, ended: float) -> float:
-    """Return how many seconds between two events no batch ran: those that ran then ran from its beginning on."""
+    """Return for how many seconds between two events no batch ran: batches of that time ran from its beginning."""
     query = (
         select(batches.c.status, batches.c.raw, batches.c.created_at)
         .join(shards, shards.c.id == batches.c.shard_id)

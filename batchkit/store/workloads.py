@@ -1,4 +1,4 @@
-"""Workloads: rows, the lease for cutting, and the counts that a report is made of."""
+"""Workloads: rows, the lease for cutting shards, and counts for reports."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def add(
     answer_rules: str | None = None,
     recipe: str | None = None,
 ) -> bool:
-    """Insert a workload unless the name is taken; says whether it did."""
+    """Insert a workload unless the name is taken; returns whether it was inserted."""
     values = {
         "name": name,
         "source": source,
@@ -116,7 +116,7 @@ def find(connection: Connection, name: str) -> Workload | None:
 
 
 def get(connection: Connection, workload_id: WorkloadId) -> Workload:
-    """Read a workload. Raises ``UnknownWorkload`` when it has been cleaned away."""
+    """Read a workload. Raises ``UnknownWorkload`` when it was removed."""
     row = connection.execute(select(workloads).where(workloads.c.id == workload_id)).one_or_none()
     if row is None:
         raise UnknownWorkload(f"there is no workload {workload_id} (any more)")
@@ -134,7 +134,7 @@ def names(connection: Connection) -> list[str]:
 
 
 def open_workloads(connection: Connection) -> list[Workload]:
-    """Read the workloads that are split and still owe answers, oldest first."""
+    """Read the workloads that are split whole and have open requests, oldest first."""
     owes = or_(
         exists().where(
             shards.c.workload_id == workloads.c.id, shards.c.state.in_([state.value for state in OPEN_SHARD_STATES])
@@ -153,7 +153,7 @@ def set_values(connection: Connection, workload_id: WorkloadId, **values: Any) -
 
 
 def is_unheld(connection: Connection, workload_id: WorkloadId) -> bool:
-    """Lock the row of a workload unless somebody else has locked it; returns whether that was done. Waits for nobody."""
+    """Lock the row of a workload unless somebody else has locked it; returns whether it was locked. Never waits for a lock."""
     query = select(workloads.c.id).where(workloads.c.id == workload_id)
     return connection.execute(query.with_for_update(key_share=True, skip_locked=True)).first() is not None
 
@@ -161,40 +161,40 @@ def is_unheld(connection: Connection, workload_id: WorkloadId) -> bool:
 def take_lease(
     connection: Connection, workload_id: WorkloadId, *, owner: str, now: float, lease_seconds: float
 ) -> bool:
-    """Take the right to cut shards of a workload; says whether it was free, ours, or had run out."""
+    """Take the lease for cutting shards of a workload; returns False when another owner holds it."""
     free = or_(workloads.c.lease_until.is_(None), workloads.c.lease_until < now, workloads.c.lease_owner == owner)
     statement = update(workloads).where(workloads.c.id == workload_id, free)
     return connection.execute(statement.values(lease_owner=owner, lease_until=now + lease_seconds)).rowcount == 1
 
 
 def end_impossible_lease(connection: Connection, workload_id: WorkloadId, *, beyond: float) -> None:
-    """Free the workload from a lease that ends after ``beyond`` (Unix seconds): a clock ahead of ours wrote it."""
+    """End a lease on the workload that runs past ``beyond`` (Unix seconds): a clock ahead of ours wrote it."""
     statement = update(workloads).where(workloads.c.id == workload_id, workloads.c.lease_until > beyond)
     connection.execute(statement.values(lease_owner=None, lease_until=None))
 
 
 def holds_lease(connection: Connection, workload_id: WorkloadId, owner: str) -> bool:
-    """Say whether the owner still has the lease, and lock the row until the transaction ends."""
+    """Return whether the owner still holds the lease, and lock the row until the transaction ends."""
     query = select(workloads.c.lease_owner).where(workloads.c.id == workload_id).with_for_update()
     return connection.execute(query).scalar_one_or_none() == owner
 
 
 def release_lease(connection: Connection, owner: str) -> None:
-    """Give up the owner's leases on workloads. A row that somebody else has locked keeps its lease until it ends."""
+    """Give up the owner's leases on workloads. A row that somebody else has locked keeps its lease."""
     own = select(workloads.c.id).where(workloads.c.lease_owner == owner).with_for_update(skip_locked=True).cte("own")
     statement = update(workloads).where(workloads.c.id.in_(select(own.c.id)))
     connection.execute(statement.values(lease_owner=None, lease_until=None))
 
 
 class SplitStatus(NamedTuple):
-    """Whether a workload's input is split whole, and who holds the lease on the workload, if anybody does."""
+    """Whether a workload's input is split whole, and the owner of the lease on the workload, None without one."""
 
     is_whole: bool
     owner: str | None
 
 
 def split_status(connection: Connection, workload_id: WorkloadId, *, now: float) -> SplitStatus:
-    """Read both in one statement; of a workload that has been cleaned away neither is true."""
+    """Read the status in one statement; a workload that was removed is not whole and has no owner."""
     query = select(workloads.c.request_count, workloads.c.lease_owner, workloads.c.lease_until)
     row = connection.execute(query.where(workloads.c.id == workload_id)).one_or_none()
     if row is None:
@@ -204,13 +204,13 @@ def split_status(connection: Connection, workload_id: WorkloadId, *, now: float)
 
 
 def renew_leases(connection: Connection, owner: str, until: float) -> None:
-    """Extend every lease of the owner; a row that somebody else has locked is left out, so that the others do not wait."""
+    """Extend every lease of the owner, except of rows that somebody else has locked, so that the others need not wait."""
     own = select(workloads.c.id).where(workloads.c.lease_owner == owner).with_for_update(skip_locked=True).cte("own")
     connection.execute(update(workloads).where(workloads.c.id.in_(select(own.c.id))).values(lease_until=until))
 
 
 def lease_owners(connection: Connection) -> set[str]:
-    """Name everybody who holds a lease on a workload."""
+    """Return the owners of all leases on workloads."""
     query = select(workloads.c.lease_owner).where(workloads.c.lease_owner.is_not(None)).distinct()
     return set(connection.scalars(query))
 
@@ -218,13 +218,13 @@ def lease_owners(connection: Connection) -> set[str]:
 def finish_split(
     connection: Connection, workload_id: WorkloadId, *, sha256: str, request_count: int, at: float
 ) -> None:
-    """Declare the split whole: from here on the shards may travel."""
+    """Declare the split whole: from now on its shards may be sent."""
     set_values(connection, workload_id, input_sha256=sha256, request_count=request_count)
     events.record(connection, workload_id, "split", at=at, detail=f"{request_count} requests")
 
 
 def remove(connection: Connection, workload_id: WorkloadId) -> None:
-    """Remove a workload with everything that belongs to it."""
+    """Remove a workload with all its rows."""
     own_shards = select(shards.c.id).where(shards.c.workload_id == workload_id)
     for table in (bodies, attempts):  # their keys begin with the shard
         connection.execute(delete(table).where(table.c.shard_id.in_(own_shards)))
@@ -238,8 +238,8 @@ def count_requests(
 ) -> RequestCountsByState:
     """Count the workload's requests by state without reading them.
 
-    In flight are exactly the lines of unmerged shards; pending, failed and cancelled stand in a partial index; the rest
-    has succeeded. ``totals`` are those of the workload's shards, for who has read them already.
+    Requests in flight are exactly the lines of open shards; pending, failed and cancelled ones are in a partial index; the
+    others have succeeded. ``totals`` are those of the workload's shards, if the caller has read them already.
     """
     if totals is None:
         totals = shard_rows.totals_by_state(connection, workload.id)

@@ -105,7 +105,7 @@ def merge_with(lab: Lab, workers: int) -> Round:
 def _merge(settings: Settings, begin: Barrier, ends: Queue[Merged]) -> None:
     with Runner(settings, provider=ScriptedProvider()) as runner:
         workload = runner.find(NAME)
-        runner._hold_leases()
+        runner._leases.hold()
         begin.wait()
         before = time.process_time()
         merged = 0

@@ -14,7 +14,7 @@ from batchkit.flows.remote_wave import WaveFailed, remote_wave_of, run_remote_wa
 from batchkit.engine.waves import Wait
 from batchkit.errors import ConfigurationError
 from batchkit.models import ShardState
-from batchkit.store import shards
+from batchkit.store import shard_leases
 from tests.observing import to_the_end
 from tests.surroundings.proofs import Meddled, assert_bought_once, assert_complete
 from tests.workloads import write_mixed
@@ -124,7 +124,7 @@ def test_what_the_sender_does_not_hold_any_more_is_left_alone(bench):
     """Shards that were taken over before the wave began belong to somebody else."""
     remote = first_wave(bench.runner)
     with bench.runner.store.write() as connection:
-        shards.release(connection, bench.runner.owner)
+        shard_leases.release(connection, bench.runner.owner)
     assert len(bench.open_runner().drive(bench.runner.find("work").id).next()[0].shard_ids) == 4
 
     assert run_remote_wave(remote).counts == {"taken over": 4}

@@ -16,7 +16,7 @@ import pytest
 import batchkit as package
 from batchkit.engine.waves import DriveUntil
 from batchkit.steps.split import SplitOptions
-from batchkit.store import shards, workloads
+from batchkit.store import shard_leases, workloads
 from tests.flows.support import wait_until
 from tests.trickle import trickling
 from tests.workloads import chat_line, write_lines
@@ -74,7 +74,7 @@ def is_finished(bench: Bench, name: str) -> bool:
 def lease_owners(bench: Bench) -> set[str]:
     """Return who holds a lease on anything."""
     with bench.runner.store.read() as connection:
-        return shards.lease_owners(connection) | workloads.lease_owners(connection)
+        return shard_leases.lease_owners(connection) | workloads.lease_owners(connection)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from batchkit import flows
 from batchkit.emulator.faults import calls
 from batchkit.engine.runtime import Runner
 from batchkit.models import ShardState
-from batchkit.store import shards
+from batchkit.store import shard_leases
 from tests.flows.support import wait_until
 from tests.surroundings.proofs import assert_bought_once, assert_complete
 from tests.workloads import write_mixed
@@ -83,7 +83,7 @@ def test_workers_of_a_pool_share_a_workload(prefect_server, open_bench, tmp_path
 
         def look():
             with watching.store.read() as connection:
-                owners.update(shards.lease_owners(connection))
+                owners.update(shard_leases.lease_owners(connection))
             return ShardState.PLANNED not in watching.progress(workload.id).shards
 
         assert wait_until(look, 120)

@@ -6,7 +6,6 @@ minute; their death is a real one.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import threading
 import time
@@ -21,6 +20,7 @@ from batchkit.files import jsonl
 from batchkit.steps import memory
 from batchkit.store import engine
 from tests import processes
+from tests.forked import CONTEXT, close_stdin, redirect
 from tests.proof import plants
 from tests.proof.points import Harm, Point, Watch, install
 
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from batchkit.store.engine import Limits
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.proof.preload", "tests.proof.child"])
 #: The first pause of a shard after an error that nobody expected: 5 s outside of the proof.
 _FIRST_PAUSE_SECONDS = 0.2
 
@@ -77,7 +75,7 @@ def start(launch: Launch) -> ForkServerProcess:
     """Start a command and return at once; its exit code is -9 when it died at its point."""
     if launch.traced:
         launch.trace_path.unlink(missing_ok=True)
-    process = _CONTEXT.Process(target=_main, args=(launch,), daemon=True)
+    process = CONTEXT.Process(target=_main, args=(launch,), daemon=True)
     process.start()
     return process
 
@@ -108,7 +106,9 @@ def _main(launch: Launch) -> None:
     os.chdir(launch.folder)
     os.environ.clear()
     os.environ.update(launch.environment)
-    _redirect(launch.output_path)
+    close_stdin()
+    redirect(1, launch.output_path)
+    redirect(2, launch.output_path)
     memory._FIRST_PAUSE_SECONDS = _FIRST_PAUSE_SECONDS
     if launch.limits is not None:
         limits = launch.limits
@@ -140,11 +140,3 @@ def _traced(launch: Launch) -> int:
     os.close(trace_file)
     launch.trace_path.with_suffix(".new").rename(launch.trace_path)
     return code
-
-
-def _redirect(path: Path) -> None:
-    output = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.dup2(output, 1)
-    os.dup2(output, 2)

@@ -70,12 +70,12 @@ def _match_by_position() -> None:
 
     def misplaced_block(reader: Any, block: Any) -> bool:
         ids = reader._shard_requests.custom_ids
-        places = range(reader.tally.lines, reader.tally.lines + len(block.custom_ids))
+        places = range(reader.shard_answers.lines, reader.tally.lines + len(block.custom_ids))
         return take_plain(reader, structs.replace(block, custom_ids=[ids[place % len(ids)] for place in places]))
 
     def misplaced(reader: Any, record: Any, line: bytes) -> None:
         ids = reader._shard_requests.custom_ids
-        take(reader, {**record, "custom_id": ids[(reader.tally.lines - 1) % len(ids)]}, line)
+        take(reader, {**record, "custom_id": ids[(reader.shard_answers.lines - 1) % len(ids)]}, line)
 
     answers.AnswerReader._take = misplaced  # type: ignore[assignment,method-assign]
     answers.AnswerReader._take_answers = misplaced_block  # type: ignore[assignment,method-assign]

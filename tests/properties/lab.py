@@ -13,7 +13,7 @@ from batchkit.models import ShardState
 from batchkit.steps import export, merge, poll, resubmit, split, submit
 from batchkit.steps.context import StepContext, Timing
 from batchkit.steps.split import SplitDefaults, SplitOptions
-from batchkit.store import results, shards, workloads
+from batchkit.store import results, shard_leases, shards, workloads
 from batchkit.store.tables import attempts, requests
 from tests.clock import FakeClock
 from tests.properties.scripted import ScriptedProvider
@@ -100,7 +100,7 @@ class Lab:
     def claim(self, owner: str, state: ShardState, limit: int = 1_000) -> list[ShardId]:
         """Take due shards."""
         with self.store.write() as connection:
-            found = shards.claim(
+            found = shard_leases.claim(
                 connection,
                 self.id,
                 state,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from batchkit import preflight
 from batchkit.files import jsonl
 from batchkit.lifecycle import classify
-from batchkit.models import Outcome, OutcomeKind
+from batchkit.models import LineOutcome, OutcomeKind
 from batchkit.steps.answer_facts import facts_of
 from batchkit.steps.plain_answers import plain_answers
 from batchkit.store.rows import AnswerFacts
@@ -144,7 +144,7 @@ def test_a_plain_answer_is_a_success_with_the_same_facts(effort):
             for place, record in enumerate(records):
                 read = jsonl.read_output_line(record)
                 assert read is not None
-                assert classify(read) == Outcome(OutcomeKind.SUCCEEDED, 200)
+                assert classify(read) == LineOutcome(OutcomeKind.SUCCEEDED, 200)
                 assert found.request_ids[place] == read.request_id
                 assert json.loads(found.bodies[place]) == read.body
                 assert "\n" not in found.bodies[place]

@@ -22,7 +22,7 @@ from batchkit.errors import (
     Unauthorized,
 )
 from batchkit.models import Download, FileId
-from batchkit.provider import landing
+from batchkit.provider.atomic_download import AtomicDownload
 
 from .conftest import patience
 from .server import Reply, answer, as_json, hang_up, raw, refusal, sent_then_silence
@@ -273,7 +273,7 @@ def test_a_full_disk_is_not_the_providers_fault(
 ) -> None:
     """A disk that refuses is a ``SpoolError`` with the next step; nothing is fetched again, no piece stays."""
     serve(server, WHOLE)
-    monkeypatch.setattr(f"batchkit.provider.landing.os.{function}", raising(code))
+    monkeypatch.setattr(f"batchkit.provider.atomic_download.os.{function}", raising(code))
     with pytest.raises(SpoolError) as caught:
         fetch(provider, tmp_path)
     assert words in (caught.value.hint or "")
@@ -289,15 +289,15 @@ def test_a_disk_that_fills_up_while_writing(
 ) -> None:
     """Bytes that do not fit are a ``SpoolError``, too, whichever thread writes them; /dev/full refuses like a full disk."""
 
-    class FullLanding(landing.Landing):
+    class FullDisk(AtomicDownload):
         def __init__(self, path: Path) -> None:
             super().__init__(path)
             self._handle.close()
-            self._handle = Path("/dev/full").open("wb")  # noqa: SIM115 - closed by the landing itself
+            self._handle = Path("/dev/full").open("wb")  # noqa: SIM115 - closed by the download itself
 
     serve(server, answer(b"x" * size_bytes), about=file_object(None))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("batchkit.provider.http.Landing", FullLanding)
+        patch.setattr("batchkit.provider.http.AtomicDownload", FullDisk)
         with pytest.raises(SpoolError, match="No space left"):
             fetch(provider, tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -323,7 +323,7 @@ def test_file_systems_that_cannot_sync_a_folder(
         real_fsync(descriptor)
 
     serve(server, WHOLE)
-    monkeypatch.setattr("batchkit.provider.landing.os.fsync", fsync)
+    monkeypatch.setattr("batchkit.provider.atomic_download.os.fsync", fsync)
     assert fetch(provider, tmp_path).size_bytes == len(BODY)
 
 
@@ -340,7 +340,7 @@ def test_bytes_are_synced_before_their_name(
         synced.append((is_folder, 0 if is_folder else about.st_size, place.exists()))
 
     serve(server, WHOLE)
-    monkeypatch.setattr("batchkit.provider.landing.os.fsync", fsync)
+    monkeypatch.setattr("batchkit.provider.atomic_download.os.fsync", fsync)
     fetch(provider, tmp_path)
     assert synced == [(False, len(BODY), False), (True, 0, True)]
 
@@ -348,7 +348,7 @@ def test_bytes_are_synced_before_their_name(
 def test_a_folder_that_cannot_be_synced(
     server: ScriptedServer, provider: GroqProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name that may not survive a power cut is not reported as landed."""
+    """A name that may not survive a power cut is not reported as downloaded."""
     real_fsync = os.fsync
 
     def fsync(descriptor: int) -> None:
@@ -357,14 +357,14 @@ def test_a_folder_that_cannot_be_synced(
         real_fsync(descriptor)
 
     serve(server, WHOLE)
-    monkeypatch.setattr("batchkit.provider.landing.os.fsync", fsync)
+    monkeypatch.setattr("batchkit.provider.atomic_download.os.fsync", fsync)
     with pytest.raises(SpoolError, match="Input/output error"):
         fetch(provider, tmp_path)
 
 
 def test_two_downloads_to_one_place(tmp_path: Path) -> None:
     """Two runners that fetch the same file do not write into each other's piece."""
-    with landing.Landing(tmp_path / "output.jsonl") as first, landing.Landing(tmp_path / "output.jsonl") as second:
+    with AtomicDownload(tmp_path / "output.jsonl") as first, AtomicDownload(tmp_path / "output.jsonl") as second:
         first.write(b"first, longer")
         second.write(b"second")
         assert second.commit().path.read_bytes() == b"second"

@@ -179,7 +179,7 @@ def test_rides_are_counted_and_explained(store):
     ]
     assert looked_at == (4, 4)
     assert latest == (1, 4)
-    assert sum(sampled.values()) == part.looked_at <= 6
+    assert sum(sampled.values()) == part.counted <= 6
 
 
 def test_the_worst_come_first(store):

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from batchkit.engine.progress import read_progress
 from batchkit.models import ShardState
-from batchkit.store import batches, migrate, requests, shards, workloads
+from batchkit.store import batches, migrate, requests, shard_leases, shards, workloads
 from batchkit.store.engine import Store
 from tests.factories import NOW
 from tests.scale.fill import Filling, fill
@@ -52,7 +52,7 @@ def _next_due(connection: Connection, workload_id: WorkloadId) -> object:
 
 
 def _claim(connection: Connection, own: WorkloadId) -> object:
-    return shards.claim(connection, own, ShardState.PLANNED, owner="a", now=NOW, lease_seconds=9, limit=200)
+    return shard_leases.claim(connection, own, ShardState.PLANNED, owner="a", now=NOW, lease_seconds=9, limit=200)
 
 
 #: Each by the name that the table shows.
@@ -68,7 +68,7 @@ QUESTIONS: dict[str, Callable[[Connection, WorkloadId], object]] = {
     "resubmit_groups": lambda c, own: requests.resubmit_groups(c, own, now=NOW),
     "the first 1,000 pending": _first_pending,
     "claim 200": _claim,
-    "renew leases": lambda c, _: shards.renew_leases(c, "nobody", NOW),
+    "renew leases": lambda c, _: shard_leases.renew_leases(c, "nobody", NOW),
 }
 
 

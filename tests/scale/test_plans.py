@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from batchkit.models import ShardState
-from batchkit.store import batches, shards, workloads
+from batchkit.store import batches, shard_leases, shards, workloads
 from batchkit.store.engine import Store
 from tests.factories import NOW
 from tests.scale.fill import Filling, analyse, fill
@@ -61,20 +61,20 @@ BY_STATE = "shards_workload_id_state_number"
 
 CALLS: dict[str, tuple[Callable[[Connection, WorkloadId], object], str]] = {
     "claim": (
-        lambda c, own: shards.claim(c, own, ShardState.PLANNED, owner="a", now=NOW, lease_seconds=9, limit=20),
+        lambda c, own: shard_leases.claim(c, own, ShardState.PLANNED, owner="a", now=NOW, lease_seconds=9, limit=20),
         BY_STATE,
     ),
     "count_claimable": (
-        lambda c, own: shards.count_claimable(c, own, (ShardState.ENDED,), owner="a", now=NOW, at_most=200),
+        lambda c, own: shard_leases.count_claimable(c, own, (ShardState.ENDED,), owner="a", now=NOW, at_most=200),
         BY_STATE,
     ),
     "next_due": (lambda c, own: shards.next_due(c, own, ShardState.ENDED), BY_STATE),
     "has_any": (lambda c, own: shards.has_any(c, own, (ShardState.ENDED, ShardState.SUBMITTING)), BY_STATE),
     "open batches": (batches.open_of_workload, BY_STATE),
     "open statuses": (batches.open_statuses, BY_STATE),
-    "lease owners": (lambda c, _: shards.lease_owners(c), "shards_leased"),
-    "renew leases": (lambda c, _: shards.renew_leases(c, "a", NOW), "shards_leased"),
-    "release": (lambda c, _: shards.release(c, "a"), "shards_leased"),
+    "lease owners": (lambda c, _: shard_leases.lease_owners(c), "shards_leased"),
+    "renew leases": (lambda c, _: shard_leases.renew_leases(c, "a", NOW), "shards_leased"),
+    "release": (lambda c, _: shard_leases.release(c, "a"), "shards_leased"),
     "troubled": (lambda c, own: batches.troubled(c, own, limit=50), "batches_troubled"),
     "failure reasons": (workloads.failure_reasons, "results_failed"),
 }

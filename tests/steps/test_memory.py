@@ -154,5 +154,5 @@ def test_a_poll_that_finds_nothing_new_writes_nothing(timed, monkeypatch):
 
     report = poll.poll(beside._context(), beside.find("work").id)
 
-    assert report.counts["looked at"] == 4
+    assert report.counts["polled"] == 4
     assert not writes

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from batchkit.errors import OutcomeUnknown, ProviderUnreachable, RowsHeld, StateConflict
 from batchkit.models import ShardState
 from batchkit.steps import cancel, merge, poll, resubmit, settle, submit
-from batchkit.store import shards, workloads
+from batchkit.store import shard_leases, shards, workloads
 from batchkit.store.engine import Store
 from tests.observing import Watching
 from tests.steps.timed import TimedRun, refused, succeeded
@@ -364,7 +364,7 @@ def test_a_lease_that_no_clock_of_ours_can_have_written_is_over(timed):
     now = timed.clock()
     for holder, until in (("ahead|x|1|1|1", now + 86_400), ("right|x|1|1|1", now + 60)):
         with runner.store.write() as connection:
-            shards.claim(
+            shard_leases.claim(
                 connection, workload.id, ShardState.PLANNED, owner=holder, now=now, lease_seconds=until - now, limit=1
             )
 

@@ -21,6 +21,7 @@ from batchkit.engine.progress import WorkloadState
 from batchkit.engine.waves import DriveUntil
 from batchkit.errors import SplitUnfinished
 from batchkit.models import ShardState
+from batchkit.store import shard_leases
 from batchkit.store import shards as shard_rows
 from batchkit.store import workloads as workload_rows
 from tests.steps.conftest import SPEED, Bench
@@ -243,10 +244,10 @@ def test_a_shard_of_what_is_being_split_can_be_claimed_by_nobody(open_bench, tmp
         workload = bench.runner.find("work")
         with bench.runner.store.write() as connection:
             planned = shard_rows.in_states(connection, workload.id, (ShardState.PLANNED,))
-            claimable = shard_rows.count_claimable(
+            claimable = shard_leases.count_claimable(
                 connection, workload.id, (ShardState.PLANNED,), owner="somebody", now=time.time(), at_most=10
             )
-            claimed = shard_rows.claim(
+            claimed = shard_leases.claim(
                 connection,
                 workload.id,
                 ShardState.PLANNED,
@@ -259,7 +260,7 @@ def test_a_shard_of_what_is_being_split_can_be_claimed_by_nobody(open_bench, tmp
         assert (claimable, claimed) == (0, [])
         splitter.go_on()
     with bench.runner.store.write() as connection:
-        assert shard_rows.count_claimable(
+        assert shard_leases.count_claimable(
             connection, workload.id, (ShardState.PLANNED,), owner="somebody", now=time.time(), at_most=5
         )
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select, update
 
 from batchkit.models import ShardState
-from batchkit.store import shards
+from batchkit.store import shard_leases
 from batchkit.store.engine import Store, keeps_alive
 from batchkit.store.tables import shards as shard_rows
 from tests.factories import NOW, add_shard, add_workload
@@ -27,9 +27,9 @@ def test_a_lease_row_that_is_held_keeps_no_other_lease_waiting(postgres_url, act
         holder.execute(select(shard_rows.c.id).where(shard_rows.c.id == made[0].id).with_for_update())
         with store.write() as connection:
             if action == "renew":
-                shards.renew_leases(connection, "us", NOW + 60)
+                shard_leases.renew_leases(connection, "us", NOW + 60)
             else:
-                shards.release(connection, "us")
+                shard_leases.release(connection, "us")
     with store.read() as connection:
         query = select(shard_rows.c.lease_until).order_by(shard_rows.c.id)
         found = list(connection.scalars(query))

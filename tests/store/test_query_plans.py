@@ -12,7 +12,7 @@ from sqlalchemy import event, text
 
 from batchkit.engine.progress import read_progress
 from batchkit.models import RequestState, ShardState
-from batchkit.store import batches, events, report_rows, requests, results, shards, workloads
+from batchkit.store import batches, events, report_rows, requests, results, shard_leases, workloads
 from batchkit.store.bulk import bulk_for
 from batchkit.store.engine import Store
 from tests.factories import NOW, add_shard, add_workload, lost_attempt
@@ -135,7 +135,9 @@ CALLS: dict[str, tuple[Callable[[Loaded], Callable[[Connection], object]], str |
     "move_back": (lambda on: lambda c: requests.move_back(c, on.open_shard, RequestState.PENDING), None),
     "claim": (
         lambda on: (
-            lambda c: shards.claim(c, on.workload.id, ShardState.ENDED, owner="a", now=NOW, lease_seconds=9, limit=5)
+            lambda c: shard_leases.claim(
+                c, on.workload.id, ShardState.ENDED, owner="a", now=NOW, lease_seconds=9, limit=5
+            )
         ),
         None,
     ),

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from batchkit.errors import StateConflict
 from batchkit.lifecycle import SHARD_TRANSITIONS
 from batchkit.models import ShardState
-from batchkit.store import events, shards
+from batchkit.store import events, shard_leases, shards
 from batchkit.store.shards import ShardTotals
 from batchkit.store.tables import shards as shard_rows
 from tests.factories import AUDIO, NOW, add_shard, add_workload
@@ -34,7 +34,9 @@ def kinds(connection, workload):
 
 def claim(connection, workload, *, owner="a", now=NOW, limit=100, state=ShardState.PLANNED, lease_seconds=60):
     """Claim shards and give their numbers."""
-    taken = shards.claim(connection, workload.id, state, owner=owner, now=now, lease_seconds=lease_seconds, limit=limit)
+    taken = shard_leases.claim(
+        connection, workload.id, state, owner=owner, now=now, lease_seconds=lease_seconds, limit=limit
+    )
     return [shard.number for shard in taken]
 
 
@@ -102,7 +104,7 @@ def test_transition_moves_frees_and_journals(store, source, target):
         shards.transition(connection, shard, target, at=NOW + 5, owner="a", detail="why", **DEMANDED.get(target, {}))
         moved = shards.get(connection, shard.id)
         event = events.newest(connection, workload.id, limit=1)[0]
-        assert shards.lease_owners(connection) == set()
+        assert shard_leases.lease_owners(connection) == set()
     assert moved.state is target
     assert (event.kind, event.detail, event.shard_number, event.at) == (
         f"{source} -> {target}",
@@ -180,7 +182,7 @@ def test_lease_may_be_kept_over_a_transition(store):
         shards.transition(
             connection, shard, ShardState.UPLOADED, at=NOW, owner="a", keep_lease=True, input_file_id="file-x"
         )
-        assert shards.lease_owners(connection) == {"a"}
+        assert shard_leases.lease_owners(connection) == {"a"}
 
 
 def test_transition_that_the_state_forbids_is_refused_by_the_database(store):
@@ -321,13 +323,13 @@ def test_released_shards_are_free(store):
         made = [add_shard(connection, workload) for _ in range(4)]
         claim(connection, workload, owner="a", limit=3)
         claim(connection, workload, owner="b")
-        shards.release(connection, "a", [made[0].id, made[3].id])
+        shard_leases.release(connection, "a", [made[0].id, made[3].id])
         assert claim(connection, workload, owner="c") == [1]
-        shards.release(connection, "a", [])
+        shard_leases.release(connection, "a", [])
         assert claim(connection, workload, owner="d") == []
-        shards.release(connection, "a")
+        shard_leases.release(connection, "a")
         assert claim(connection, workload, owner="d") == [2, 3]
-        assert shards.lease_owners(connection) == {"b", "c", "d"}
+        assert shard_leases.lease_owners(connection) == {"b", "c", "d"}
 
 
 def test_renewed_leases_hold_longer(store):
@@ -338,7 +340,7 @@ def test_renewed_leases_hold_longer(store):
             add_shard(connection, workload)
         claim(connection, workload, owner="a", limit=2, lease_seconds=10)
         claim(connection, workload, owner="b", lease_seconds=10)
-        shards.renew_leases(connection, "a", NOW + 100)
+        shard_leases.renew_leases(connection, "a", NOW + 100)
         assert claim(connection, workload, owner="c", now=NOW + 50) == [3]
 
 
@@ -358,7 +360,7 @@ def test_racing_runners_never_share_a_shard(store):
             with store.write() as connection:
                 numbers = [
                     shard.number
-                    for shard in shards.claim(
+                    for shard in shard_leases.claim(
                         connection,
                         workload.id,
                         ShardState.PLANNED,
@@ -589,17 +591,17 @@ def test_a_creation_whose_reply_is_not_waited_for_gets_its_whole_grace(store):
         held: dict[str, Any] = {"looks": 3, "lease_until": NOW + 60}
         ours = add_shard(connection, workload, state=ShardState.SUBMITTING, lease_owner="us", **held)
         theirs = add_shard(connection, workload, state=ShardState.SUBMITTING, lease_owner="them", **held)
-        shards.leave_submitting(connection, "us", now=NOW + 50)
-        shards.release(connection, "us")
+        shard_leases.leave_submitting(connection, "us", now=NOW + 50)
+        shard_leases.release(connection, "us")
         left, kept = shards.get(connection, ours.id), shards.get(connection, theirs.id)
 
-    assert (left.submitting_since, left.looks) == (NOW + 50, 0)
-    assert (kept.submitting_since, kept.looks) == (theirs.submitting_since, 3)
+    assert (left.submitting_since, left.list_scans) == (NOW + 50, 0)
+    assert (kept.submitting_since, kept.list_scans) == (theirs.submitting_since, 3)
 
 
 def test_impossible_times_of_a_submitted_shard_end_but_not_its_wait_for_an_overdue_batch(store):
     """A lease and an intent that a clock ahead of ours wrote are over also while a batch runs; to end the wait would be to give it up."""
-    longest = shards.LongestWaits(not_before=0, lease=600, past=60)
+    longest = shard_leases.LongestWaits(not_before=0, lease=600, past=60)
     with store.write() as connection:
         workload = add_workload(connection)
         ahead: dict[str, Any] = {
@@ -612,11 +614,11 @@ def test_impossible_times_of_a_submitted_shard_end_but_not_its_wait_for_an_overd
         }
         late = add_shard(connection, workload, state=ShardState.SUBMITTED, **ahead)
         ended = add_shard(connection, workload, state=ShardState.ENDED, not_before=NOW + 3_000)
-        shards.end_impossible_waits(connection, workload.id, now=NOW, longest=longest)
+        shard_leases.end_impossible_waits(connection, workload.id, now=NOW, longest=longest)
         late, ended = shards.get(connection, late.id), shards.get(connection, ended.id)
         lease = select(shard_rows.c.lease_owner, shard_rows.c.lease_until).where(shard_rows.c.id == late.id)
         assert tuple(connection.execute(lease).one()) == ("them", 0)
 
     assert (late.not_before, late.refusals) == (NOW + 3_000, 1)
-    assert (late.submitting_since, late.looks) == (NOW, 0)
+    assert (late.submitting_since, late.list_scans) == (NOW, 0)
     assert ended.not_before == 0

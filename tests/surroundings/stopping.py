@@ -12,7 +12,7 @@ import threading
 from typing import Any
 
 from batchkit.cli import main
-from batchkit.engine.runtime import Runner
+from batchkit.engine.leases import ProcessLeases
 from batchkit.provider.groq.client import GroqProvider
 from batchkit.steps import merge, submit
 
@@ -30,13 +30,13 @@ def stop_at(moment: str) -> None:
     """Wrap the function of a moment so that its first call stops this process, though never in a transaction of its leases."""
     place, name, side = MOMENTS[moment]
     renewing = threading.Lock()
-    renew = Runner._renew_leases
+    renew = ProcessLeases._renew
 
-    def renew_alone(runner: Runner) -> None:
+    def renew_alone(leases: ProcessLeases) -> None:
         with renewing:
-            renew(runner)
+            renew(leases)
 
-    setattr(Runner, "_renew_leases", renew_alone)  # noqa: B010 - mypy takes no assignment to a method
+    setattr(ProcessLeases, "_renew", renew_alone)  # noqa: B010 - mypy takes no assignment to a method
     function = getattr(place, name)
     once = threading.Lock()
 

@@ -11,7 +11,7 @@ import pytest
 from batchkit.engine.runtime import Runner
 from batchkit.errors import ConfigurationError, RowsHeld, SpoolError, StoreUnavailable, StoreUnusable
 from batchkit.settings import load_settings
-from batchkit.store import engine, shards
+from batchkit.store import engine, shard_leases
 from batchkit.store.engine import Store
 from tests.factories import add_shard, add_workload
 
@@ -116,11 +116,13 @@ def leased(database_url, monkeypatch):
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload, lines=1)
-        shards.claim(connection, workload.id, shard.state, owner="the dead one", now=0, lease_seconds=1e12, limit=1)
+        shard_leases.claim(
+            connection, workload.id, shard.state, owner="the dead one", now=0, lease_seconds=1e12, limit=1
+        )
 
     def owners():
         with store.read() as connection:
-            return shards.lease_owners(connection)
+            return shard_leases.lease_owners(connection)
 
     yield database_url, owners
     store.close()
@@ -135,7 +137,7 @@ def test_leases_of_the_dead_are_freed_when_the_spool_cannot_be_swept(leased, set
             raise SpoolError("cannot delete the left-overs")
 
         monkeypatch.setattr(runner.spool, "sweep", refuse)
-        runner._hold_leases()
+        runner._leases.hold()
         assert owners() == set()
     assert "cannot delete the left-overs" in caplog.text
 
@@ -145,11 +147,11 @@ def test_leases_of_the_dead_are_freed_when_the_first_try_failed(leased, settings
     url, owners = leased
     with Runner(settings_of(url), clock=clock, wait=Waits(clock)) as runner:
         with monkeypatch.context() as patch:
-            patch.setattr(shards, "lease_owners", _away)
+            patch.setattr(shard_leases, "lease_owners", _away)
             with pytest.raises(StoreUnavailable):
-                runner._hold_leases()
+                runner._leases.hold()
         assert owners() == {"the dead one"}
-        runner._hold_leases()
+        runner._leases.hold()
         assert owners() == set()
 
 

@@ -37,7 +37,7 @@ class Standstill:
 
         def meddle(moment):
             if moment == self._moment and self._once.acquire(blocking=False):
-                runner._keeper.close()
+                runner._leases.keeper.close()
                 self._come.set()
                 assert self._go.wait(PATIENCE_SECONDS)
 

@@ -14,7 +14,8 @@ import pytest
 
 import batchkit
 from batchkit import leases
-from batchkit.leases import LeaseKeeper, dead_among, is_certainly_dead, is_writer_dead, new_owner, new_writer
+from batchkit.engine.leases import LeaseKeeper
+from batchkit.leases import dead_among, is_certainly_dead, is_writer_dead, new_owner, new_writer
 
 only_linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux has /proc")
 

@@ -11,27 +11,27 @@ from batchkit.lifecycle import (
     OPEN_SHARD_STATES,
     REQUEST_TRANSITIONS,
     SHARD_TRANSITIONS,
-    Verdict,
+    RequestDecision,
     classify,
     decide,
     is_retryable_status,
     outranks,
 )
-from batchkit.models import Outcome, OutcomeKind, RequestState, RetryPolicy, ShardState
+from batchkit.models import LineOutcome, OutcomeKind, RequestState, RetryPolicy, ShardState
 
 ANSWER = {"choices": [{"message": {"content": "blue"}}]}
 NOT_EXECUTED = (OutcomeKind.EXPIRED, OutcomeKind.CANCELLED, OutcomeKind.MISSING)
 FINAL = {RequestState.SUCCEEDED, RequestState.FAILED, RequestState.CANCELLED}
 
 
-def outcome_of(response=None, error=None) -> Outcome:
+def outcome_of(response=None, error=None) -> LineOutcome:
     """Classify a line as it stands in a provider's file."""
     line = read_output_line({"custom_id": "a", "response": response, "error": error})
     assert line is not None
     return classify(line)
 
 
-def answered(status, body, error=None) -> Outcome:
+def answered(status, body, error=None) -> LineOutcome:
     """Classify a line that carries a response."""
     return outcome_of({"status_code": status, "request_id": "req-1", "body": body}, error)
 
@@ -41,7 +41,7 @@ def answered(status, body, error=None) -> Outcome:
 @pytest.mark.parametrize("body", [ANSWER, {"text": "spoken"}, "plain text", [1]], ids=str)
 def test_body_with_2xx_and_no_error_is_a_success(status, error, body):
     """Success is a body, a 2xx and no error; an error member with nothing in it is no error."""
-    assert answered(status, body, error) == Outcome(OutcomeKind.SUCCEEDED, status)
+    assert answered(status, body, error) == LineOutcome(OutcomeKind.SUCCEEDED, status)
 
 
 @pytest.mark.parametrize("body", [None, {}, "", [], 0, False], ids=str)
@@ -61,7 +61,7 @@ def test_missing_response_is_tried_again():
 def test_4xx_inside_the_response_is_a_refusal_although_error_is_null(status):
     """The provider reports a failed request with a top-level error of null and the words in the body."""
     body = {"error": {"message": "context too long", "type": "invalid_request_error", "code": "too_long"}}
-    assert answered(status, body) == Outcome(OutcomeKind.REFUSED, status, "too_long", "context too long")
+    assert answered(status, body) == LineOutcome(OutcomeKind.REFUSED, status, "too_long", "context too long")
 
 
 @pytest.mark.parametrize("status", [0, 408, 409, 425, 429, 498, 500, 502, 503, 504, 529, 599])
@@ -84,7 +84,9 @@ def test_2xx_with_an_error_in_its_body_is_no_success():
     """An answer that carries an error is a failure, and the error's code decides of which kind."""
     assert answered(200, {"error": {"code": "content_filter", "message": "no"}}).kind is OutcomeKind.REFUSED
     assert answered(200, {"error": {"code": "server_error", "message": "oops"}}).kind is OutcomeKind.TRANSIENT
-    assert answered(200, {"error": "words only"}) == Outcome(OutcomeKind.TRANSIENT, 200, "empty_response", "words only")
+    assert answered(200, {"error": "words only"}) == LineOutcome(
+        OutcomeKind.TRANSIENT, 200, "empty_response", "words only"
+    )
 
 
 def test_2xx_with_an_error_beside_it_is_no_success():
@@ -128,7 +130,7 @@ def test_error_without_a_response_is_judged_by_its_code(code):
 
 def test_error_without_a_code_is_judged_by_its_type():
     """Where only a type is given it serves as the code."""
-    assert outcome_of(None, {"type": "invalid_request_error", "message": "x"}) == Outcome(
+    assert outcome_of(None, {"type": "invalid_request_error", "message": "x"}) == LineOutcome(
         OutcomeKind.REFUSED, None, "invalid_request_error", "x"
     )
 
@@ -166,22 +168,22 @@ def test_answers_and_refusals_are_final(cancelling):
     for kind, state in ((OutcomeKind.SUCCEEDED, RequestState.SUCCEEDED), (OutcomeKind.REFUSED, RequestState.FAILED)):
         for attempts in (0, 7):
             verdict = decide(kind, attempts=attempts, expiries=0, policy=policy, cancelling=cancelling)
-            assert verdict == Verdict(state, attempts + 1, 0)
+            assert verdict == RequestDecision(state, attempts + 1, 0)
 
 
 def test_last_attempt_is_the_last():
     """The attempt that uses up the budget of errors fails; the one before goes again."""
     policy = RetryPolicy(max_attempts=3, max_expiries=9)
 
-    def after(attempts: int, expiries: int = 0) -> Verdict:
+    def after(attempts: int, expiries: int = 0) -> RequestDecision:
         return decide(OutcomeKind.TRANSIENT, attempts=attempts, expiries=expiries, policy=policy, cancelling=False)
 
-    assert after(0) == Verdict(RequestState.PENDING, 1, 0)
-    assert after(1) == Verdict(RequestState.PENDING, 2, 0)
-    assert after(2) == Verdict(RequestState.FAILED, 3, 0)
+    assert after(0) == RequestDecision(RequestState.PENDING, 1, 0)
+    assert after(1) == RequestDecision(RequestState.PENDING, 2, 0)
+    assert after(2) == RequestDecision(RequestState.FAILED, 3, 0)
     # Rides that expired do not count as errors.
-    assert after(6, expiries=5) == Verdict(RequestState.PENDING, 7, 5)
-    assert after(7, expiries=5) == Verdict(RequestState.FAILED, 8, 5)
+    assert after(6, expiries=5) == RequestDecision(RequestState.PENDING, 7, 5)
+    assert after(7, expiries=5) == RequestDecision(RequestState.FAILED, 8, 5)
 
 
 @pytest.mark.parametrize("kind", NOT_EXECUTED)
@@ -189,12 +191,12 @@ def test_last_expiry_is_the_last(kind):
     """Rides that were not executed have a budget of their own, which ends as well."""
     policy = RetryPolicy(max_attempts=1, max_expiries=3)
 
-    def after(attempts: int, expiries: int) -> Verdict:
+    def after(attempts: int, expiries: int) -> RequestDecision:
         return decide(kind, attempts=attempts, expiries=expiries, policy=policy, cancelling=False)
 
-    assert after(0, 0) == Verdict(RequestState.PENDING, 1, 1)
-    assert after(1, 1) == Verdict(RequestState.PENDING, 2, 2)
-    assert after(2, 2) == Verdict(RequestState.FAILED, 3, 3)
+    assert after(0, 0) == RequestDecision(RequestState.PENDING, 1, 1)
+    assert after(1, 1) == RequestDecision(RequestState.PENDING, 2, 2)
+    assert after(2, 2) == RequestDecision(RequestState.FAILED, 3, 3)
 
 
 @pytest.mark.parametrize("kind", [OutcomeKind.TRANSIENT, *NOT_EXECUTED])
@@ -221,7 +223,7 @@ def test_cancelled_workload_has_no_expired_failures():
 def test_no_request_rides_for_ever(kinds, max_attempts, max_expiries, cancelled_from):
     """Whatever comes back, a request ends within both budgets, never unsolved, and each ride is counted once."""
     policy = RetryPolicy(max_attempts=max_attempts, max_expiries=max_expiries)
-    verdict = Verdict(RequestState.PENDING, 0, 0)
+    verdict = RequestDecision(RequestState.PENDING, 0, 0)
     for ride, kind in enumerate(kinds):
         before = verdict
         verdict = decide(
@@ -247,7 +249,7 @@ def test_a_refusal_of_the_account_fails_no_request(attempts, expiries):
     expiries = min(attempts, expiries)
     policy = RetryPolicy(max_attempts=1, max_expiries=1)
     kept = decide(OutcomeKind.ACCOUNT, attempts=attempts, expiries=expiries, policy=policy, cancelling=False)
-    assert kept == Verdict(RequestState.PENDING, attempts, expiries)
+    assert kept == RequestDecision(RequestState.PENDING, attempts, expiries)
     ended = decide(OutcomeKind.ACCOUNT, attempts=attempts, expiries=expiries, policy=policy, cancelling=True)
     assert ended.state is RequestState.CANCELLED
 

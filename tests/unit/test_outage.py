@@ -63,7 +63,7 @@ def test_a_provider_that_answers_is_not_said_to_be_unreachable():
 def test_a_sum_of_reports_has_the_earliest_beginning_and_the_last_words():
     """Whether the provider was reached belongs to the words."""
     reached = away(outage="a list without an end", outage_since=NOW + 5, is_reached=True)
-    total = StepReport({}) + away() + reached + StepReport({"looked at": 0})
+    total = StepReport({}) + away() + reached + StepReport({"polled": 0})
     assert (total.outage, total.outage_since, total.is_reached) == ("a list without an end", NOW, True)
     total = reached + away(outage_since=None)
     assert (total.outage, total.outage_since, total.is_reached) == (AWAY, NOW + 5, False)

@@ -62,7 +62,7 @@ def shard(path: str = "evals-1/shards/a.jsonl", data: bytes = LINES) -> Shard:
         waits=0,
         next_lines=100,
         next_window="24h",
-        looks=0,
+        list_scans=0,
     )
 
 

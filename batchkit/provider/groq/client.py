@@ -1,6 +1,6 @@
 """The Groq Batch API (console.groq.com/docs/batch and /docs/api-reference): its paths, its calls, its limits.
 
-With ``wire.py``, which reads its JSON, the only place that knows Groq's words.
+Only this module and ``wire.py``, which reads its JSON, know Groq's names.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ _ADDRESS_HINT = (
     f"check the base URL (BATCHKIT_BASE_URL): the one of Groq is {BASE_URL}, and /openai/v1 belongs to it; "
     "and check that no proxy or login page answers in its place"
 )
-_LOOK_IT_UP = "whether the batch exists is settled by looking at the list of batches, never by sending it again"
+_SETTLED_BY_LIST = "whether the batch exists is settled by reading the list of batches, never by sending it again"
 
 
 class GroqProvider:
     """The Groq Batch API as a ``Provider``; one instance serves many threads, and ``with`` closes it.
 
-    ``base_url`` ends in ``/openai/v1``. ``api_key`` is sent in the Authorization header and shows up nowhere else.
-    Of a list no more is read than ``list_limits``. Nothing goes on for ever: see ``HttpOptions``.
+    ``base_url`` ends in ``/openai/v1``. ``api_key`` is sent in the Authorization header and appears nowhere else. A list is read
+    up to ``list_limits``. Every call has a time limit: see ``HttpOptions``.
 
     Raises ``ConfigurationError`` for an address or a key that cannot be used, such as ``http://`` to another machine
     that ``options`` do not allow.
@@ -105,7 +105,7 @@ class GroqProvider:
     # Files
 
     def upload_file(self, path: Path, filename: str) -> RemoteFile:
-        """Upload a shard file under ``filename``, which must end in ``.jsonl``; streamed, and repeated on trouble.
+        """Upload a shard file under ``filename``, which must end in ``.jsonl``; streamed, and repeated on errors.
 
         Raises ``TooLarge`` for more than ``limits.max_bytes`` without sending anything, and when Groq says so;
         ``SpoolError`` when the file cannot be read; ``OutcomeUnknown`` when no readable answer with an id came, after which
@@ -127,13 +127,13 @@ class GroqProvider:
         return file
 
     def download_file(self, file_id: FileId, path: Path) -> Download:
-        """Stream a file to ``path``; it is there whole, synced and renamed into place, or not at all.
+        """Stream a file to ``path``; it appears whole, synced and renamed, or not at all.
 
-        The bytes are checked against Content-Length and against the file object's ``bytes``, where these say something (an
-        absent, null or zero ``bytes`` says nothing). An empty file must be announced as such by one of them. A torn transfer
-        is repeated from the start, then raised as ``TornDownload``.
+        The size is checked against Content-Length and the file object's ``bytes``, if they are known (an absent, null or zero
+        ``bytes`` is unknown). One of them must announce an empty file. A torn transfer is repeated from the start, then raised as
+        ``TornDownload``.
 
-        Raises ``NotFound`` when the file is gone, ``SpoolError`` when the disk refuses.
+        Raises ``NotFound`` when the file is gone, ``SpoolError`` for an error of the disk.
         """
         segment = _segment(file_id, "file")
         expected_bytes, accept_unframed = self._announced_size(segment)
@@ -163,12 +163,12 @@ class GroqProvider:
         metadata: Mapping[str, str],
         before_sending: Callable[[], object] | None = None,
     ) -> Batch:
-        """Create a batch with exactly one POST, on a connection of its own, with no repetition of any kind.
+        """Create a batch with exactly one POST, on a connection of its own, without any repetition.
 
-        Groq knows no idempotency key, so a second POST would buy a second batch. ``before_sending`` is called when the
-        connection stands and the headers are out; what it raises comes out, and Groq never gets to see what to buy.
+        Groq has no idempotency key, so a second POST would buy a second batch. ``before_sending`` is called when the connection
+        is open and the headers are sent; its errors are raised, and Groq never receives the body.
 
-        Raises ``ProviderUnreachable`` when no connection was made and ``ProviderRefused`` when the API itself said no: then
+        Raises ``ProviderUnreachable`` when no connection was made and ``ProviderRefused`` when the API itself refused: then
         there certainly is no batch. Raises ``OutcomeUnknown`` for everything else: a broken or late exchange, a 5xx, 408,
         409 or 425, a redirect, a refusal that the API did not write, a success without an id.
         """
@@ -181,17 +181,17 @@ class GroqProvider:
         try:
             batch = wire.batch(self._http.post_once(_BATCHES, request, before_sending=before_sending))
         except OutcomeUnknown as error:
-            error.hint = f"{_LOOK_IT_UP}; {error.hint}" if error.hint else _LOOK_IT_UP
+            error.hint = f"{_SETTLED_BY_LIST}; {error.hint}" if error.hint else _SETTLED_BY_LIST
             raise
         if batch is None:
-            raise OutcomeUnknown(f"POST {_BATCHES}: the answer carries no batch id", hint=_LOOK_IT_UP)
+            raise OutcomeUnknown(f"POST {_BATCHES}: the answer carries no batch id", hint=_SETTLED_BY_LIST)
         return batch
 
     def get_batches(self, ids: Sequence[BatchId]) -> dict[BatchId, Batch]:
         """Read up to 200 batches with one ``id=A&id=B`` query (console.groq.com/docs/batch), in the order of ``ids``.
 
-        Ids that Groq leaves out are left out. Should the answer be cut into pages, they are followed for as long as they
-        bring batches that were asked for. Raises ``ValueError`` for more than ``limits.ids_per_status_call`` ids.
+        Ids that Groq leaves out are left out. If the answer has pages, they are read as long as they contain requested batches.
+        Raises ``ValueError`` for more than ``limits.ids_per_status_call`` ids.
         """
         wanted = dict.fromkeys(ids)
         if len(wanted) > self.limits.ids_per_status_call:
@@ -226,7 +226,7 @@ class GroqProvider:
     def cancel_batch(self, batch_id: BatchId) -> Batch:
         """Ask for cancellation, which takes up to ten minutes; a batch that has ended already is returned as it is.
 
-        Groq does not document its answer for such a batch; the shape that it follows answers 409, others 400.
+        Groq does not document its answer for such a batch; OpenAI answers 409, other servers 400.
         Raises ``NotFound``.
         """
         path = f"{_BATCHES}/{_segment(batch_id, 'batch')}/cancel"
@@ -243,7 +243,7 @@ class GroqProvider:
     # Models
 
     def list_models(self) -> list[RemoteModel]:
-        """Read the models that the key may use, those that are shut down (``active`` false) among them."""
+        """Read the models that the key may use, including those that are shut down (``active`` false)."""
         page = wire.page(self._http.get(_MODELS))
         if page is None:
             raise OutcomeUnknown(f"GET {_MODELS}: the answer is not a list")
@@ -266,19 +266,18 @@ class GroqProvider:
         return self._http.health.provider_time
 
     def trouble(self) -> Trouble | None:
-        """Return the trouble that calls are meeting: from the first try that failed until the API itself replies.
+        """Return the current outage of calls: from the first failed try until the API itself replies.
 
         Times are Unix seconds of this machine; tries of all threads are counted together.
         """
         return self._http.health.trouble
 
     def check(self) -> str | None:
-        """Ask for the models and for one page of batches: whether a batch API is there and takes the key.
+        """Read the models and one page of batches, to check that a batch API answers and accepts the key.
 
-        Returns a warning when the models are not told, None when all is well. Raises ``WrongAddress`` when something else
-        answers (a page, something that is not JSON, no list of batches, a redirect); that takes no repetition.
-        Raises ``AccountRefused`` for 401, 402, 403 and the like, ``ProviderUnreachable``, ``OutcomeUnknown`` or
-        ``RateLimited`` when nothing can be known now.
+        Returns a warning when the models cannot be read, else None. Raises ``WrongAddress`` when another server answers (an HTML
+        page, a body that is not JSON, no list of batches, a redirect), without repetition. Raises ``AccountRefused`` for 401, 402,
+        403 and the like, ``ProviderUnreachable``, ``OutcomeUnknown`` or ``RateLimited`` when nothing can be found out now.
         """
         warning = self._models_missing()
         try:
@@ -321,17 +320,17 @@ class GroqProvider:
         )
 
     def _announced_size(self, segment: str) -> tuple[int | None, bool]:
-        """Return what the file object says of its size, and whether a body without a length may be believed."""
+        """Return the size by the file object, None if unknown, and whether a body without a length is accepted."""
         try:
             file = wire.remote_file(self._http.get(f"{_FILES}/{segment}"))
         except ProviderRefused as refused:
             if isinstance(refused, AccountRefused | RateLimited) and not isinstance(refused, Forbidden):
                 # The content would be refused in the same way.
                 raise
-            # Without a file object, the content may still be there: it was paid for.
+            # Without a file object the content may still exist: it was paid for.
             return None, True
         except OutcomeUnknown:
-            # The size exists but could not be read now: only a body that shows its own end will do.
+            # The size exists but could not be read now: only a body that shows its own end is accepted.
             return None, False
         return (None if file is None else file.size_bytes), True
 
@@ -350,7 +349,7 @@ def _same_batch(payload: object, batch_id: BatchId, call: str) -> Batch:
 
 
 def _segment(remote_id: str, what: str) -> str:
-    """Return an id as one path segment: an empty one would name the whole list, dots would climb out of it."""
+    """Return an id as one path segment: an empty one would name the whole list, dots another path."""
     if remote_id.strip(". ") == "":
         raise NotFound(f"{remote_id!r} is no {what} id; nothing was sent", status=HTTPStatus.NOT_FOUND)
     return quote(remote_id, safe="")

@@ -1,4 +1,4 @@
-"""Reads a paged list to its end, or says that it could not: from an incomplete list nothing may be concluded."""
+"""Reading a paged list to its end; an incomplete list is an error, because absence from it proves nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from batchkit.provider.groq import wire
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-#: How many pages in a row may bring nothing new, yet name a next one.
+#: How many pages in a row may have no new entry but a next page.
 MAX_IDLE_PAGES = 100
 
 _HINT = "nothing was changed; the same command asks again"
@@ -20,7 +20,7 @@ _HINT = "nothing was changed; the same command asks again"
 
 @dataclass(frozen=True, slots=True)
 class ListLimits:
-    """How much of one list is read. ``seconds`` count from the first page and include what the reader does with the entries."""
+    """The most that is read of one list. ``seconds`` count from the first page and include the work of the reader of entries."""
 
     pages: int = 10_000
     entries: int = 250_000
@@ -50,15 +50,15 @@ def read_all(
     limits: ListLimits,
     clock: Callable[[], float],
 ) -> Iterator[T]:
-    """Yield every entry once, in the provider's order, fetching a page when the one before it is used up.
+    """Yield every entry once, in the provider's order; a page is fetched when the previous one is used up.
 
-    ``fetch`` gets a cursor (None for the first page) and returns the reply's JSON; ``read`` reads an entry and returns None
-    for what it cannot recognise. Pages may overlap, and an empty page may be followed by a full one. ``clock`` gives seconds
-    that only rise. Of an entry, a page and a cursor no more than a digest is remembered.
+    ``fetch`` takes a cursor (None for the first page) and returns the reply's JSON; ``read`` reads an entry, or returns None if
+    it cannot. Pages may overlap, and a full page may follow an empty one. ``clock`` returns monotonic seconds. Only digests of
+    entries, pages and cursors are kept.
 
-    Raises ``ListingIncomplete`` when a page fails (the error is its cause), is not a list, holds an entry without an id, or
-    when the pages go round in circles: a cursor or a whole page comes again, or ``MAX_IDLE_PAGES`` pages bring nothing new;
-    and when there is still more after ``limits``.
+    Raises ``ListingIncomplete`` when a page fails (the error is its cause), is not a list, or has an entry without an id; when
+    the pages repeat: a cursor or a whole page comes again, or ``MAX_IDLE_PAGES`` pages have nothing new; and when there is
+    more after ``limits``.
     """
     ends_at = clock() + limits.seconds
     seen_ids: set[bytes] = set()
@@ -85,7 +85,7 @@ def read_all(
                 seen_ids.add(digest)
                 yield item
         if page.entries:
-            # Even a last page: a server that lost the cursor answers with its first page, and the rest stays unseen.
+            # Also for a last page: a server that lost the cursor answers with its first page, and the rest is missing.
             _refuse_repeat(page_digest.digest(), seen_pages, f"the list of {what} came round to the same page again")
         if page.has_unreachable_rest:
             raise ListingIncomplete(

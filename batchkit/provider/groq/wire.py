@@ -1,7 +1,7 @@
-"""Groq's words: its JSON read leniently. Pure; nothing here raises for any JSON value in any place.
+"""Groq's JSON, read leniently. Pure; no function raises for any JSON value in any place.
 
-Sources: console.groq.com/docs/batch, /docs/api-reference, /docs/errors and /docs/rate-limits. Where the documents contradict
-each other or differ from what servers of the same shape send, every reading is accepted.
+Sources: console.groq.com/docs/batch, /docs/api-reference, /docs/errors and /docs/rate-limits. If the documents contradict each
+other or differ from the replies of similar servers, every reading is accepted.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from batchkit.provider.refusals import refusal_kind
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Two of them still add up within 32 bits, as a database does it.
+# The sum of two of them fits in 32 bits, as a database needs it.
 _LARGEST_COUNT = 1_000_000_000
 _LARGEST_SIZE = 2**63 - 1
 _LATEST_TIME = 253_402_300_799  # the last second of the year 9999
@@ -65,9 +65,9 @@ _PLAN_HINT = (
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a list. ``next_cursor`` is None on the last one.
+    """One page of a list. ``next_cursor`` is None on the last page.
 
-    ``has_unreachable_rest`` says that there is more, but not how to ask for it.
+    ``has_unreachable_rest``: there is more, but no cursor to read it.
     """
 
     entries: Sequence[object]
@@ -76,14 +76,14 @@ class Page:
 
 
 def explain(status: int, payload: object) -> Refusal:
-    """Read an error body: ``{"error": {message, type, code, param}}`` (console.groq.com/docs/errors), or what is near it."""
+    """Read an error body: ``{"error": {message, type, code, param}}`` (console.groq.com/docs/errors), or a similar shape."""
     root = payload if isinstance(payload, Mapping) else {}
     error = root.get("error", root)
     if not isinstance(error, Mapping):
         error = {"message": error}
     message = text(error.get("message")) or text(error.get("detail")) or text(root.get("detail"))
     code, kind_of_error, param = text(error.get("code")), text(error.get("type")), text(error.get("param"))
-    # Some servers give the telling word as the type.
+    # Some servers send the code as the type.
     kind = refusal_kind(status=status, code=code or kind_of_error, message=message, param=param)
     hint = _PLAN_HINT if code == _PLAN_CODE else _HINTS.get(status)
     if hint is None and kind is RefusalKind.ACCOUNT:
@@ -94,26 +94,26 @@ def explain(status: int, payload: object) -> Refusal:
         type=kind_of_error,
         param=param,
         hint=hint,
-        retry_after_seconds=_wait_in_words(message),
+        retry_after_seconds=_wait_in_message(message),
         kind=kind,
         is_unknown_path=code == _UNKNOWN_PATH_CODE,
     )
 
 
 def says_not_found(payload: object) -> bool:
-    """Whether a reply is an error object that denies what was asked for: some servers send it with status 200."""
+    """Whether a reply is an error object for a missing object: some servers send it with status 200."""
     error = payload.get("error") if isinstance(payload, Mapping) else None
     if not isinstance(error, Mapping):
         return False
-    words = (text(error.get(name)) for name in ("code", "type", "message"))
-    return any(word is not None and _NOT_FOUND.search(word) for word in words)
+    texts = (text(error.get(name)) for name in ("code", "type", "message"))
+    return any(found is not None and _NOT_FOUND.search(found) for found in texts)
 
 
 def page(payload: object) -> Page | None:
-    """Read ``{"object": "list", "data": [...], "paging": {"next_cursor": ...}}``; None when it is no list.
+    """Read ``{"object": "list", "data": [...], "paging": {"next_cursor": ...}}``; None when it is not a list.
 
-    ``data`` null is an empty list, as some servers write it. On the last page ``paging`` or its cursor may be absent or null
-    (console.groq.com/docs/batch). Anything else in their place may mean that there is more.
+    ``data`` null is an empty list, as some servers send it. On the last page ``paging`` or its cursor may be absent or null
+    (console.groq.com/docs/batch). Any other value there may mean that there is more.
     """
     if not isinstance(payload, Mapping) or "data" not in payload:
         return None
@@ -125,7 +125,7 @@ def page(payload: object) -> Page | None:
     paging = payload.get("paging")
     cursor = paging.get("next_cursor") if isinstance(paging, Mapping) else paging
     next_cursor = text(cursor) if cursor and isinstance(paging, Mapping) else None
-    # ``has_more`` is OpenAI's word; its pages are asked for in another way.
+    # ``has_more`` is OpenAI's; its pages are requested in another way.
     rest = payload.get("has_more") is True or bool(cursor)
     return Page(entries=entries, next_cursor=next_cursor, has_unreachable_rest=rest and next_cursor is None)
 
@@ -182,7 +182,7 @@ def remote_file(payload: object) -> RemoteFile | None:
 
 
 def model(payload: object) -> RemoteModel | None:
-    """Read an entry of GET /models; None when it has no id. Only an ``active`` that is false says that a model is shut down."""
+    """Read an entry of GET /models; None when it has no id. Only ``active`` false means that a model is shut down."""
     if not isinstance(payload, Mapping):
         return None
     model_id = text(payload.get("id"))
@@ -192,9 +192,9 @@ def model(payload: object) -> RemoteModel | None:
 
 
 def text(value: object) -> str | None:
-    """Read a word: a string that is not blank, or a number written out; None for anything else.
+    """Return a string that is not blank, or a number as a string; None for anything else.
 
-    What no database stores as text (U+0000, lone surrogates) becomes a replacement character.
+    Characters that no database stores as text (U+0000, lone surrogates) become a replacement character.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
@@ -228,7 +228,7 @@ def _integer(value: object) -> int | None:
 
 
 def _time(value: object) -> int | None:
-    """Read Unix seconds: a number, a number as a string, or an ISO 8601 moment. Zero and less mean that nothing was set."""
+    """Read Unix seconds: a number, a number as a string, or an ISO 8601 time. Zero and less mean that no time was set."""
     seconds = _integer(value)
     if seconds is None and isinstance(value, str):
         try:
@@ -250,8 +250,8 @@ def _counts(value: object) -> RequestCounts:
 def _metadata(value: object) -> dict[str, str]:
     if not isinstance(value, Mapping):
         return {}
-    words = ((text(key), text(word)) for key, word in value.items())
-    return {key: word for key, word in words if key is not None and word is not None}
+    pairs = ((text(key), text(entry)) for key, entry in value.items())
+    return {key: entry for key, entry in pairs if key is not None and entry is not None}
 
 
 def _problem(entry: object) -> BatchProblem:
@@ -275,7 +275,7 @@ def _cut(message: str) -> str:
     return message if len(message) <= _LONGEST_PROBLEM_CHARS else message[: _LONGEST_PROBLEM_CHARS - 3] + "..."
 
 
-def _wait_in_words(message: str | None) -> float | None:
-    """Read ``Please try again in 9m38.016s``, for a 429 that says so nowhere else."""
+def _wait_in_message(message: str | None) -> float | None:
+    """Read ``Please try again in 9m38.016s``, for a 429 that has the wait only in its message."""
     found = _TRY_AGAIN.search(message) if message else None
     return parse_duration(found[1].rstrip(".")) if found else None

@@ -1,4 +1,4 @@
-"""A file that appears whole or not at all: written beside its place, synced, then renamed into it."""
+"""A downloaded file that appears whole or not at all: written to a neighbour, synced, then renamed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 _BLOCK_BYTES = 1 << 19
-#: A disk that is further behind than this holds up the transfer, so that memory stays flat.
+#: When more blocks wait for the disk, the transfer waits, so that memory does not grow.
 _BLOCKS_BEHIND = 4
 _HINTS = {
     errno.ENOSPC: "free some space; the same command resumes",
@@ -33,12 +33,12 @@ _HINTS = {
 }
 
 
-class Landing:
-    """Takes the bytes of one file. Unless ``commit`` was reached, leaving the ``with`` block removes every trace.
+class AtomicDownload:
+    """Writes the bytes of one file. Without ``commit`` the end of the ``with`` block removes every trace.
 
-    The temporary neighbour ends in ``.part`` and has a name of its own, so that two runners that fetch the same file do not
-    write into each other. Blocks are written and digested in a thread of their own, so that receiving does not wait for them;
-    a file of less than a block needs none. Every method raises ``SpoolError`` when the disk refuses, if only at the next call.
+    The temporary neighbour ends in ``.part`` and has a unique name, so that two runners that fetch the same file do not
+    collide. Blocks are written and digested in a thread, so that receiving does not wait for them; a file of less than a block
+    needs no thread. Every method raises ``SpoolError`` for an error of the disk, at the next call at the latest.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,7 +51,7 @@ class Landing:
         self._is_committed = False
         self.size_bytes = 0
         try:
-            # For the owner only, whatever the umask and the folder's rights: answers may be confidential.
+            # For the owner only, whatever the umask and the folder's permissions: answers may be confidential.
             descriptor = os.open(self._part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
             self._handle = os.fdopen(descriptor, "wb")
         except OSError as error:
@@ -70,7 +70,7 @@ class Landing:
             self._writer.shutdown(cancel_futures=True)
         if self._is_committed:
             return
-        # What stopped us is already on its way up; a second complaint of the disk would hide it.
+        # An error is being raised already; a second error of the disk would hide it.
         with contextlib.suppress(OSError):
             self._handle.close()
         with contextlib.suppress(OSError):
@@ -83,16 +83,16 @@ class Landing:
         if len(self._block) < _BLOCK_BYTES:
             return
         if self._writer is None:
-            self._writer = ThreadPoolExecutor(1, thread_name_prefix="batchkit-landing")
+            self._writer = ThreadPoolExecutor(1, thread_name_prefix="batchkit-download")
         block, self._block = self._block, bytearray()
-        self._behind.append(self._writer.submit(self._keep, block))
+        self._behind.append(self._writer.submit(self._write_block, block))
         self._catch_up(_BLOCKS_BEHIND)
 
     def commit(self) -> Download:
-        """Sync the bytes to the disk, move them into place, and sync the folder so that the name survives a power cut."""
+        """Sync the bytes to the disk, rename the file, and sync the folder so that the name survives a power cut."""
         self._catch_up(0)
         try:
-            self._keep(self._block)
+            self._write_block(self._block)
             self._handle.flush()
             os.fsync(self._handle.fileno())
             self._handle.close()
@@ -103,12 +103,12 @@ class Landing:
         self._is_committed = True
         return Download(path=self._path, size_bytes=self.size_bytes, sha256=self._sha256.hexdigest())
 
-    def _keep(self, block: bytearray) -> None:
+    def _write_block(self, block: bytearray) -> None:
         self._handle.write(block)
         self._sha256.update(block)
 
     def _catch_up(self, blocks: int) -> None:
-        """Wait until at most so many blocks are still to be kept."""
+        """Wait until at most ``blocks`` blocks wait to be written."""
         try:
             while len(self._behind) > blocks:
                 self._behind.popleft().result()
@@ -121,7 +121,7 @@ def _sync_folder(folder: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network file systems cannot sync a folder and say so; the file itself is safe by then.
+        # Some network file systems cannot sync a folder; the file itself is safe.
         if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
             raise
     finally:

@@ -1,4 +1,4 @@
-"""Who writes next: nobody is passed over."""
+"""The first-in, first-out lock of the writers."""
 
 from __future__ import annotations
 
@@ -8,44 +8,44 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import text
 
-from batchkit.store.turns import Turns
+from batchkit.store.fair_lock import FairLock
 
 LONG = 20.0
 
 
-def test_turns_come_in_the_order_of_asking():
-    """Who asks first goes first, also before one that gives its turn back and asks again at once."""
-    turns = Turns()
+def test_threads_get_the_lock_in_the_order_of_asking():
+    """A thread that asked first comes first, also before one that releases the lock and asks again at once."""
+    lock = FairLock()
     order = []
 
     def ask(name):
-        with turns.turn(LONG):
+        with lock.hold(LONG):
             order.append(name)
 
     with ThreadPoolExecutor(3) as pool:
-        with turns.turn(LONG):
+        with lock.hold(LONG):
             for number in range(3):
                 pool.submit(ask, number)
-                while len(turns._line) <= number + 1:
+                while len(lock._queue) <= number + 1:
                     threading.Event().wait(0.001)
         ask("again")
 
     assert order == [0, 1, 2, "again"]
 
 
-def test_nobody_waits_longer_than_agreed():
-    """Who has waited long enough goes in all the same, and the turn stays with the one that has it."""
-    turns = Turns()
+def test_no_thread_waits_longer_than_its_limit():
+    """After its longest wait a thread enters without the lock, and the holder keeps it."""
+    lock = FairLock()
 
-    with turns.turn(LONG), ThreadPoolExecutor(1) as pool:
+    with lock.hold(LONG), ThreadPoolExecutor(1) as pool:
 
         def go_in():
-            with turns.turn(0.01):
+            with lock.hold(0.01):
                 return True
 
         assert pool.submit(go_in).result(LONG)
-        assert len(turns._line) == 1
-    assert turns._line == []
+        assert len(lock._queue) == 1
+    assert lock._queue == []
 
 
 def test_short_transactions_come_between_long_ones(sqlite_store):
@@ -79,21 +79,21 @@ def test_short_transactions_come_between_long_ones(sqlite_store):
     assert written.count("long") <= 12, seconds
 
 
-def test_a_turn_that_an_interrupt_left_is_passed_on():
-    """To who has waited behind it, as soon as the interrupted thread comes back."""
-    turns = Turns()
-    left = turns.turn(LONG)
+def test_a_lock_that_an_interrupt_left_is_passed_on():
+    """To the thread that waited behind it, as soon as the interrupted thread comes back."""
+    lock = FairLock()
+    left = lock.hold(LONG)
     left.__enter__()
 
     def ask():
-        with turns.turn(LONG):
+        with lock.hold(LONG):
             return time.monotonic()
 
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(ask)
-        while len(turns._line) < 2:
+        while len(lock._queue) < 2:
             threading.Event().wait(0.001)
         came_back = time.monotonic()
-        with turns.turn(LONG):
+        with lock.hold(LONG):
             pass
         assert waiting.result() - came_back < LONG / 2

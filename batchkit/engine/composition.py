@@ -1,0 +1,76 @@
+"""Building the parts of a runner from the settings: spool, provider, and the figures that the steps and the driver take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from batchkit.engine.pending import Pacing
+from batchkit.errors import ConfigurationError
+from batchkit.files.remote import RemoteFiles
+from batchkit.files.shared_spool import SharedSpool
+from batchkit.files.spool import Spool
+from batchkit.provider.groq.client import GroqProvider
+from batchkit.provider.options import HttpOptions
+from batchkit.steps.context import Timing
+from batchkit.steps.split import SplitDefaults
+
+if TYPE_CHECKING:
+    from batchkit.settings import Settings
+
+
+def open_spool(settings: Settings, owner: str) -> Spool:
+    """Open the local spool, or the shared one when the settings name its address."""
+    if not settings.spool_url:
+        return Spool(settings.home)
+    return SharedSpool(settings.home, RemoteFiles(settings.spool_url), owner=owner)
+
+
+def build_provider(settings: Settings) -> GroqProvider:
+    """Build the client of the batch API. Raises ``ConfigurationError`` when there is no key."""
+    if settings.api_key is None or not settings.api_key.get_secret_value():
+        raise ConfigurationError(
+            "there is no API key",
+            hint="set GROQ_API_KEY (console.groq.com/keys), or try everything without one: `batchkit demo`",
+        )
+    return GroqProvider(
+        base_url=settings.base_url,
+        api_key=settings.api_key,
+        options=HttpOptions(
+            connect_timeout_seconds=settings.connect_timeout_seconds,
+            read_timeout_seconds=settings.http_timeout_seconds,
+            attempts=settings.http_attempts,
+            allow_insecure_http=settings.allow_insecure_http,
+        ),
+    )
+
+
+def split_defaults(settings: Settings) -> SplitDefaults:
+    """Return what a split uses where its options say nothing."""
+    return SplitDefaults(
+        window=settings.window,
+        max_window=settings.max_window,
+        shard_lines=settings.shard_lines,
+        shard_bytes=settings.shard_bytes,
+        max_attempts=settings.max_attempts,
+        max_expiries=settings.max_expiries,
+    )
+
+
+def timing_of(settings: Settings) -> Timing:
+    """Return the waits of the steps."""
+    return Timing(
+        lease_seconds=settings.lease_seconds,
+        settle_seconds=settings.settle_seconds,
+        stuck_seconds=settings.stuck_seconds,
+        resubmit_linger_seconds=settings.resubmit_linger_seconds,
+        capacity_wait_seconds=settings.capacity_wait_seconds,
+    )
+
+
+def pacing_of(settings: Settings) -> Pacing:
+    """Return the waits of the driver."""
+    return Pacing(
+        poll_interval_seconds=settings.poll_interval_seconds,
+        max_poll_interval_seconds=settings.max_poll_interval_seconds,
+        outage_seconds=settings.outage_seconds,
+    )

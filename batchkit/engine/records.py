@@ -1,0 +1,137 @@
+"""What a runner does with the database alone: it reads workloads, stores what the user asks for, and exports results."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from batchkit.engine.guards import check_split
+from batchkit.engine.outage import StoreOutage
+from batchkit.engine.progress import WorkloadState, read_progress
+from batchkit.errors import UnknownWorkload
+from batchkit.steps import cancel, export, resubmit, split
+from batchkit.store import work_time, workloads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from batchkit.engine.progress import Progress
+    from batchkit.models import Workload, WorkloadId
+    from batchkit.settings import Settings
+    from batchkit.steps.split import SplitOptions
+    from batchkit.store.engine import Store
+
+T = TypeVar("T")
+
+#: The first wait for a database that is away, and the wait between two tries to split what another process splits.
+SHORT_WAIT_SECONDS = 1.0
+
+
+class WorkloadRecords:
+    """The workloads of a database; the base of ``Runner``. ``clock`` returns Unix seconds and ``wait`` sleeps for some."""
+
+    def __init__(
+        self, store: Store, settings: Settings, *, clock: Callable[[], float], wait: Callable[[float], object]
+    ) -> None:
+        self.store = store
+        self.settings = settings
+        self.clock = clock
+        self._wait = wait
+
+    def known(self, name: str) -> Workload | None:
+        """Read a workload by name; None when there is none."""
+
+        def read() -> Workload | None:
+            with self.store.read() as connection:
+                return workloads.find(connection, name)
+
+        return self._wait_for_store(read)
+
+    def find(self, name: str) -> Workload:
+        """Read a workload by name. Raises ``UnknownWorkload``."""
+        workload = self.known(name)
+        if workload is None:
+            raise UnknownWorkload(
+                f"there is no workload {name!r} in {self.store.display_url}", hint="`batchkit status` lists them"
+            )
+        return workload
+
+    def all_workloads(self) -> list[Workload]:
+        """Read every workload, oldest first."""
+        with self.store.read() as connection:
+            return workloads.every(connection)
+
+    def open_workloads(self) -> list[Workload]:
+        """Read the workloads with open requests, oldest first."""
+        with self.store.read() as connection:
+            return workloads.open_workloads(connection)
+
+    def progress(self, workload_id: WorkloadId) -> Progress:
+        """Read a snapshot of a workload."""
+        with self.store.read() as connection:
+            return read_progress(
+                connection,
+                workloads.get(connection, workload_id),
+                now=self.clock(),
+                linger_seconds=self.settings.resubmit_linger_seconds,
+            )
+
+    def work_seconds(self, progress: Progress) -> float:
+        """Return for how many seconds a command drove a workload or a batch of it ran, up to its end or now."""
+        if progress.worked_seconds is not None:
+            return progress.worked_seconds
+        with self.store.read() as connection:
+            return work_time.work_seconds(
+                connection, progress.workload.id, until=self.clock(), is_driven=bool(progress.runners)
+            )
+
+    def set_output(self, workload_id: WorkloadId, output: str) -> None:
+        """Store where the results of a workload are to be written (see ``batchkit.api.remembered``)."""
+
+        def write() -> None:
+            with self.store.write() as connection:
+                workloads.set_values(connection, workload_id, output=output)
+
+        self._wait_for_store(write)
+
+    def change_policies(self, workload: Workload, options: SplitOptions) -> Workload:
+        """Store the retry policies that ``options`` name, for a workload that is split already."""
+        return split.change_policies(self.store, workload, options)
+
+    def request_cancel(self, name: str) -> Workload:
+        """Record that the user cancels a workload; the next pass acts on it.
+
+        A workload whose split was interrupted may be cancelled: nothing of it was sent. Raises ``SplitUnfinished`` while
+        another command is splitting it.
+        """
+        workload = self.find(name)
+        if self.progress(workload.id).state is not WorkloadState.INTERRUPTED:
+            check_split(self.store, workload.id, now=self.clock())
+        with self.store.write() as connection:
+            cancel.request(connection, workload, at=self.clock())
+        return workload
+
+    def reopen(self, name: str, *, failed: bool) -> int:
+        """Make cancelled requests, and with ``failed`` failed ones, pending again; returns how many.
+
+        Raises ``SplitUnfinished`` as ``drive``.
+        """
+        workload = self.find(name)
+        check_split(self.store, workload.id, now=self.clock())
+        with self.store.write() as connection:
+            return resubmit.reopen(connection, workload, failed=failed, at=self.clock())
+
+    def export(
+        self, name: str, target: Path, *, raw_csv: bool = False, advance: Callable[[int], None] = lambda _rows: None
+    ) -> int:
+        """Write one line per request in input order to ``.jsonl``, ``.csv`` or ``.parquet``; returns how many."""
+        return export.export(self.store, self.find(name), target, raw_csv=raw_csv, advance=advance)
+
+    def _wait_for_store(self, call: Callable[[], T]) -> T:
+        """Call until the database is there, for ``outage_seconds`` at most; see ``StoreOutage.call``."""
+        outage = StoreOutage(
+            self.clock,
+            limit_seconds=self.settings.outage_seconds,
+            first_wait_seconds=min(SHORT_WAIT_SECONDS, self.settings.poll_interval_seconds),
+        )
+        return outage.call(call, wait=self._wait)

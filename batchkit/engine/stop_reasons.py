@@ -1,0 +1,37 @@
+"""Why a command stopped working on a workload, as the status tells it later."""
+
+from __future__ import annotations
+
+from batchkit.engine.waves import DriveUntil
+from batchkit.errors import BatchkitError
+
+INTERRUPTED = "interrupted"
+COMMAND_ENDED = "the command ended"
+
+#: Why a drive that met no error ended before its workload did.
+_ENDED_EARLY = {
+    DriveUntil.FINISHED: "its time was up",
+    DriveUntil.SUBMITTED: "everything was submitted",
+    DriveUntil.ONE_PASS: "the command waits for no batch",
+}
+#: The exit code of a command after Ctrl-C.
+_INTERRUPTED_CODE = 130
+
+
+def of_end(until: DriveUntil, *, is_finished: bool) -> str:
+    """Return why a drive ended that met no error."""
+    return "finished" if is_finished else _ENDED_EARLY[until]
+
+
+def of_error(error: BaseException | None) -> str:
+    """Return why a command ended: the message of its error, or a fixed phrase after Ctrl-C and without an error."""
+    if error is None:
+        return COMMAND_ENDED
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    if isinstance(error, BatchkitError):
+        return error.message
+    code = getattr(error, "exit_code", None)
+    if code is None:
+        return f"{type(error).__name__}: {error}"
+    return INTERRUPTED if code == _INTERRUPTED_CODE else COMMAND_ENDED

@@ -1,0 +1,199 @@
+"""Leases on shards: who may work on which, until when, and what ends a lease whose holder is gone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import and_, exists, func, or_, select, update
+
+from batchkit.models import Shard, ShardId, ShardState, WorkloadId
+from batchkit.store.shards import COLUMNS, read_row
+from batchkit.store.tables import shards, workloads
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.engine import Connection
+
+
+def claim(
+    connection: Connection,
+    workload_id: WorkloadId,
+    state: ShardState,
+    *,
+    owner: str,
+    now: float,
+    lease_seconds: float,
+    limit: int,
+) -> list[Shard]:
+    """Take the leases of up to ``limit`` due shards that nobody holds; returns them by number.
+
+    A lease that ran out is taken over. Of a workload that is not split whole nothing is taken.
+    """
+    # A plain subquery might run again for every row, and find further shards behind those that this statement has taken.
+    candidates = (
+        select(shards.c.id)
+        .where(_claimable(workload_id, (state,), owner=owner, now=now))
+        .order_by(shards.c.number)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("candidates")
+    )
+    taken = (
+        update(shards)
+        .where(shards.c.id.in_(select(candidates.c.id)))
+        .values(lease_owner=owner, lease_until=now + lease_seconds)
+        .returning(*COLUMNS)
+    )
+    return sorted((read_row(row) for row in connection.execute(taken)), key=lambda shard: shard.number)
+
+
+def count_claimable(
+    connection: Connection,
+    workload_id: WorkloadId,
+    states: Sequence[ShardState],
+    *,
+    owner: str,
+    now: float,
+    at_most: int,
+) -> int:
+    """Count the shards that ``claim`` could take, but no further than ``at_most``."""
+    claimable = select(shards.c.id).where(_claimable(workload_id, states, owner=owner, now=now)).limit(at_most)
+    return int(connection.execute(select(func.count()).select_from(claimable.subquery())).scalar_one())
+
+
+def _claimable(workload_id: WorkloadId, states: Sequence[ShardState], *, owner: str, now: float) -> ColumnElement[bool]:
+    """Return the condition; it excludes workloads that are not split whole: the rest of their input may yet be refused."""
+    return and_(
+        exists().where(workloads.c.id == workload_id, workloads.c.request_count.is_not(None)),
+        shards.c.workload_id == workload_id,
+        shards.c.state.in_([state.value for state in states]),
+        shards.c.not_before <= now,
+        or_(shards.c.lease_until.is_(None), shards.c.lease_until < now, shards.c.lease_owner == owner),
+    )
+
+
+class AbandonedShard(NamedTuple):
+    """A shard in ``submitting`` that nobody works on, and its last holder."""
+
+    shard_id: ShardId
+    holder: str
+
+
+def take_over_submitting(
+    connection: Connection, workload_id: WorkloadId, *, owner: str, now: float
+) -> list[AbandonedShard]:
+    """Free the shards in ``submitting`` that are still held although nobody works on them; returns them.
+
+    Those are shards whose lease ran out, and the owner's own: an orderly end of a creation gives its shard back. Their
+    ``submitting_since`` becomes ``now``, and earlier scans of the list no longer count.
+    """
+    held = (
+        select(shards.c.id, shards.c.lease_owner)
+        .where(
+            shards.c.workload_id == workload_id,
+            shards.c.state == ShardState.SUBMITTING.value,
+            or_(shards.c.lease_until < now, shards.c.lease_owner == owner),
+        )
+        .with_for_update(skip_locked=True)
+    )
+    found = [AbandonedShard(ShardId(row.id), str(row.lease_owner)) for row in connection.execute(held)]
+    if found:
+        values = {"submitting_since": now, "looks": 0, "not_before": 0, "lease_owner": None, "lease_until": None}
+        ids = [shard.shard_id for shard in found]
+        connection.execute(update(shards).where(shards.c.id.in_(ids)).values(values))
+    return found
+
+
+def leave_submitting(
+    connection: Connection, owner: str, *, now: float, shard_ids: Sequence[ShardId] | None = None
+) -> None:
+    """Start the grace period of the owner's shards in ``submitting``, or of some of them, from ``now``.
+
+    Called when the owner gives up a creation: it does not wait for the reply, or could not store it.
+    """
+    held = update(shards).where(shards.c.lease_owner == owner, shards.c.state == ShardState.SUBMITTING.value)
+    if shard_ids is not None:
+        held = held.where(shards.c.id.in_(shard_ids))
+    connection.execute(held.values(submitting_since=now, looks=0))
+
+
+def unheld(connection: Connection, shard_ids: Sequence[ShardId]) -> set[ShardId]:
+    """Lock the rows of those shards that nobody else has locked; returns their ids. Never waits for a lock."""
+    query = select(shards.c.id).where(shards.c.id.in_(shard_ids)).with_for_update(skip_locked=True)
+    return set(connection.scalars(query))
+
+
+class LongestWaits(NamedTuple):
+    """How many seconds ahead the times of shards can lie when a correct clock wrote them; a wait beyond that is over."""
+
+    not_before: float
+    lease: float
+    past: float
+
+
+def end_impossible_waits(connection: Connection, workload_id: WorkloadId, *, now: float, longest: LongestWaits) -> None:
+    """End the waits and leases that a clock ahead of ours wrote. Takes no lock when there are none.
+
+    The ``not_before`` of a submitted shard says when its batch is given up, and stays as it is.
+    """
+    rules = _impossible(now, longest)
+    own = shards.c.workload_id == workload_id
+    any_of_them = select(shards.c.id).where(own, or_(*(condition for condition, _ in rules))).limit(1)
+    if connection.execute(any_of_them).first() is None:
+        return
+    for condition, values in rules:
+        connection.execute(update(shards).where(own, condition).values(values))
+
+
+def _impossible(now: float, longest: LongestWaits) -> tuple[tuple[ColumnElement[bool], dict[str, Any]], ...]:
+    waits = and_(shards.c.not_before > now + longest.not_before, shards.c.state != ShardState.SUBMITTED.value)
+    past = now + longest.past
+    return (
+        (waits, {"not_before": 0}),
+        # The holder stays in the row: whoever takes the shard over must know that somebody may still send.
+        (shards.c.lease_until > now + longest.lease, {"lease_until": 0.0}),
+        (shards.c.submitting_since > past, {"submitting_since": now, "looks": 0}),
+        (shards.c.merged_at > past, {"merged_at": now}),
+    )
+
+
+def delay(connection: Connection, owner: str, shard_id: ShardId, until: float) -> None:
+    """Set ``not_before`` (Unix seconds) of a shard that the owner holds; no effect on a shard that it lost."""
+    statement = update(shards).where(shards.c.id == shard_id, shards.c.lease_owner == owner)
+    connection.execute(statement.values(not_before=until))
+
+
+def release(connection: Connection, owner: str, shard_ids: Sequence[ShardId] | None = None) -> None:
+    """Give up the leases of the given shards, or all of the owner's. A row that somebody else has locked keeps its lease."""
+    query = select(shards.c.id).where(shards.c.lease_owner == owner)
+    if shard_ids is not None:
+        query = query.where(shards.c.id.in_(shard_ids))
+    own = query.with_for_update(skip_locked=True).cte("own")
+    statement = update(shards).where(shards.c.id.in_(select(own.c.id)))
+    connection.execute(statement.values(lease_owner=None, lease_until=None))
+
+
+def hand_over(
+    connection: Connection, shard_ids: Sequence[ShardId], *, owner: str, to: str, until: float
+) -> tuple[ShardId, ...]:
+    """Give the shards that ``owner`` still holds to another owner; returns their ids by number."""
+    given = (
+        update(shards)
+        .where(shards.c.id.in_(shard_ids), shards.c.lease_owner == owner)
+        .values(lease_owner=to, lease_until=until)
+        .returning(shards.c.number, shards.c.id)
+    )
+    return tuple(shard_id for _, shard_id in sorted(tuple(row) for row in connection.execute(given)))
+
+
+def renew_leases(connection: Connection, owner: str, until: float) -> None:
+    """Extend every lease of the owner, except of rows that somebody else has locked, so that the others need not wait."""
+    own = select(shards.c.id).where(shards.c.lease_owner == owner).with_for_update(skip_locked=True).cte("own")
+    connection.execute(update(shards).where(shards.c.id.in_(select(own.c.id))).values(lease_until=until))
+
+
+def lease_owners(connection: Connection) -> set[str]:
+    """Return the owners of all leases on shards."""
+    return set(connection.scalars(select(shards.c.lease_owner).where(shards.c.lease_owner.is_not(None)).distinct()))
