@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from batchkit.engine.driver import Outcome
     from batchkit.engine.progress import Progress
     from batchkit.engine.waves import Wait, Wave
     from batchkit.evaluation.results import EvaluationSummary
-    from batchkit.models import Workload, WorkloadId
+    from batchkit.models import Trouble, Workload, WorkloadId
 
 _logger = logging.getLogger(__name__)
+
+
+class Reader(Protocol):
+    """Reads where workloads stand. The methods may be called in any thread, until the call that gave the reader returns."""
+
+    def progress(self, workload_id: WorkloadId) -> Progress:
+        """Read where a workload stands. Raises ``BatchkitError``."""
+        ...
+
+    def trouble(self, workload_id: WorkloadId) -> Trouble | None:
+        """Return what this process knows to be away, so that the work on a workload cannot continue; None when nothing is."""
+        ...
+
+    def work_seconds(self, progress: Progress) -> float:
+        """Read how long a workload was worked on, in seconds. Raises ``BatchkitError``."""
+        ...
 
 
 class Observer:
@@ -27,6 +44,30 @@ class Observer:
 
     def note(self, text: str) -> None:
         """A sentence for the user."""
+
+    def counting(self, label: str, total: int | None) -> None:
+        """Take note that something is counted from now on, under ``label``; ``total`` is None where it is not known."""
+
+    def advanced(self, label: str, more: int) -> None:
+        """Take how many more were done of what is counted under ``label``."""
+
+    def counted(self, label: str) -> None:
+        """Take note that the count of ``label`` has ended, by an error too."""
+
+    def opened(self, workloads: Sequence[Workload], reader: Reader) -> None:
+        """Take the workloads that the call is about; one call may take several, one after the other."""
+
+    def driving(self) -> None:
+        """Take note that the workloads that were opened are driven from now on."""
+
+    def driven(self, error: BaseException | None) -> None:
+        """Take note that they are driven no longer; ``error`` is what ended it, None when nothing did."""
+
+    def idle(self, until: float | None) -> None:
+        """Take note that none of several workloads has work before ``until`` (Unix seconds); None when that is over."""
+
+    def interrupted(self) -> None:
+        """Take note that the user has interrupted the call. What was opened can still be read."""
 
     def began(self, workload: Workload) -> None:
         """This process drives a workload from now on."""
@@ -65,6 +106,38 @@ class Observers(Observer):
     def note(self, text: str) -> None:
         """Pass it to each observer."""
         self._tell(lambda observer: observer.note(text))
+
+    def counting(self, label: str, total: int | None) -> None:
+        """Tell each."""
+        self._tell(lambda observer: observer.counting(label, total))
+
+    def advanced(self, label: str, more: int) -> None:
+        """Tell each."""
+        self._tell(lambda observer: observer.advanced(label, more))
+
+    def counted(self, label: str) -> None:
+        """Tell each."""
+        self._tell(lambda observer: observer.counted(label))
+
+    def opened(self, workloads: Sequence[Workload], reader: Reader) -> None:
+        """Tell each."""
+        self._tell(lambda observer: observer.opened(workloads, reader))
+
+    def driving(self) -> None:
+        """Tell each."""
+        self._tell(lambda observer: observer.driving())
+
+    def driven(self, error: BaseException | None) -> None:
+        """Tell each."""
+        self._tell(lambda observer: observer.driven(error))
+
+    def idle(self, until: float | None) -> None:
+        """Tell each."""
+        self._tell(lambda observer: observer.idle(until))
+
+    def interrupted(self) -> None:
+        """Tell each."""
+        self._tell(lambda observer: observer.interrupted())
 
     def began(self, workload: Workload) -> None:
         """Pass it to each observer."""
@@ -111,3 +184,25 @@ class Observers(Observer):
 
 
 DO_NOTHING = Observer()
+
+
+@contextmanager
+def counting(observer: Observer, label: str, *, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Have ``observer`` count in the block what the yielded function is told: how many more were done."""
+    try:
+        observer.counting(label, total)
+        yield lambda more: observer.advanced(label, more)
+    finally:
+        observer.counted(label)
+
+
+@contextmanager
+def driving(observer: Observer) -> Iterator[None]:
+    """Tell ``observer`` that the workloads that were opened are driven in the block."""
+    try:
+        observer.driving()
+        yield
+    except BaseException as error:
+        observer.driven(error)
+        raise
+    observer.driven(None)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import batchkit
 from batchkit.cli.app import run_command
-from batchkit.cli.driving import leave
+from batchkit.cli.prefect import leave
 from batchkit.errors import BatchkitError
 from batchkit.files import jsonl
 from batchkit.steps import memory

@@ -29,7 +29,7 @@ BANNED = {
 _BANNED = re.compile("|".join(BANNED), re.IGNORECASE)
 #: Rooms whose every line obeys.
 ROOMS = (
-    *("batchkit/api", "batchkit/engine", "flows"),
+    *("batchkit/api", "batchkit/cli", "batchkit/engine", "flows"),
     *("batchkit/annotation", "batchkit/answers", "batchkit/datasets", "batchkit/evaluation", "batchkit/preflight"),
     *("batchkit/emulator", "batchkit/notifications", "batchkit/reports", "batchkit/stats"),
     *("tests/benchmarks", "tests/proof", "tests/scale"),

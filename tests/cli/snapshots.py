@@ -57,8 +57,8 @@ def open_shards(shards: int = 5, requests: int = 5_000, **fields: Any) -> OpenSh
     return OpenShards(shards, requests, **(values | fields))
 
 
-def picture(**fields: Any) -> Progress:
-    """Make a picture of a workload in mid-flight; ``fields`` replace what is different."""
+def snapshot(**fields: Any) -> Progress:
+    """Make a snapshot of a workload in mid-flight; ``fields`` replace what is different."""
     values: dict[str, Any] = {
         "workload": workload(),
         "state": WorkloadState.RUNNING,
@@ -84,7 +84,7 @@ def picture(**fields: Any) -> Progress:
 
 
 def finished(*, failed: int = 0, cancelled: int = 0, total: int = 10_000, **fields: Any) -> Progress:
-    """Make a picture of a finished workload."""
+    """Make a snapshot of a finished workload."""
     values: dict[str, Any] = {
         "state": WorkloadState.FINISHED,
         "counts": RequestCountsByState(
@@ -99,7 +99,7 @@ def finished(*, failed: int = 0, cancelled: int = 0, total: int = 10_000, **fiel
         "open_work": {},
         "resubmit_at": None,
     }
-    return picture(**(values | fields))
+    return snapshot(**(values | fields))
 
 
 def batch(status: str = "expired", **fields: Any) -> Batch:

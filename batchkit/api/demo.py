@@ -1,4 +1,4 @@
-"""The stage of ``batchkit demo``: a small input, an emulated provider, settings that fit both, and the evidence afterwards."""
+"""What ``batchkit demo`` runs: a small input, an emulated provider, settings that fit both, and what the provider did."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NAME = re.compile(r"demo(?:-(\d+))?")
 _CHAT_MODEL = "openai/gpt-oss-20b"
 _VISION_MODEL = "meta-llama/llama-4-scout-17b-16e-instruct"
 _SPEECH_MODEL = "whisper-large-v3"
-_THINGS = ("kettle", "tent", "keyboard", "bicycle lamp", "raincoat", "desk", "headset", "backpack", "drill", "blender")
+_THINGS = ("kettle", "tent", "keyboard", "bicycle lamp", "raincoat", "lamp", "headset", "backpack", "drill", "blender")
 _VERDICTS = (
     "broke after a week",
     "does what it should",
@@ -59,7 +59,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class Demo:
     """Everything for one demo: its workload's name, its input, where its results go, its settings and its provider."""
 
     name: str
@@ -70,13 +70,13 @@ class Stage:
     is_resumed: bool
 
     def evidence(self) -> Evidence:
-        """Read the provider's side of the story."""
+        """Read the provider's ledger."""
         totals = self.emulator.ledger(with_executions=False).totals
         return Evidence(totals.batches, totals.requests_executed, totals.bought_twice)
 
 
 @contextmanager
-def stage(home: Path, **overrides: Any) -> Iterator[Stage]:
+def open_demo(home: Path, **overrides: Any) -> Iterator[Demo]:
     """Set up a demo in ``home``: the unfinished one that is there, or a new one beside those that are finished.
 
     Each demo has an emulator directory of its own, so that an interrupted one finds its batches again. ``overrides`` are
@@ -94,7 +94,7 @@ def stage(home: Path, **overrides: Any) -> Iterator[Stage]:
     try:
         with Emulator(home / "emulator" / name, _SCENARIO, speed=_SPEED, api_key=_KEY) as emulator:
             settings = _settings(home, emulator.base_url, overrides)
-            yield Stage(name, source, home / f"{name}.results.jsonl", settings, emulator, is_resumed)
+            yield Demo(name, source, home / f"{name}.results.jsonl", settings, emulator, is_resumed)
     except DirectoryInUse as error:
         raise UsageError(
             f"a demo is running in {home}", hint="wait for it, or name another folder with --home"

@@ -1,8 +1,6 @@
-"""What ``emulator`` prints and serves."""
+"""The emulator's scenarios and faults, as lists."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.padding import Padding
@@ -10,14 +8,11 @@ from rich.table import Table
 from rich.text import Text
 
 from batchkit.cli.render import console
-from batchkit.emulator import Emulator, fault_catalogue, fault_families, scenario_names, serve
+from batchkit.emulator import fault_catalogue, fault_families, scenario_names
 from batchkit.emulator.scenarios.scenario import load_scenario
 
-if TYPE_CHECKING:
-    from pathlib import Path
 
-
-def scenarios() -> None:
+def show_scenarios() -> None:
     """List the ready-made scenarios."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("scenario", no_wrap=True)
@@ -27,7 +22,7 @@ def scenarios() -> None:
     console.show(console.stdout(), table)
 
 
-def faults() -> None:
+def show_faults() -> None:
     """List the faults by family, with their parameters; what a whole family has in common stands at its head."""
     out = console.stdout()
     catalogue = fault_catalogue()
@@ -53,37 +48,3 @@ def _parameters(meanings: dict[str, str]) -> Table:
     for name, meaning in meanings.items():
         grid.add_row(f"  {name}", Text(meaning))
     return grid
-
-
-def serve_emulator(
-    directory: Path | None,
-    scenario: str | None,
-    *,
-    speed: float,
-    host: str,
-    port: int,
-    api_key: str | None,
-    any_model: bool,
-    verbose: bool,
-) -> None:
-    """Serve until Ctrl-C or SIGTERM. Raises ``EmulatorNotStarted``, ``DirectoryInUse`` and ``ScenarioError``."""
-    err = console.stderr()
-    console.log_to(err, verbose=verbose)
-
-    def announce(emulator: Emulator) -> None:
-        out = console.stdout()
-        console.say(out, emulator.base_url)
-        out.file.flush()
-        console.say(err, f"export BATCHKIT_BASE_URL={emulator.base_url} GROQ_API_KEY={'...' if api_key else 'any'}")
-        console.say(err, f"ledger: {emulator.root_url}/_emulator/ledger; files in {emulator.directory}; Ctrl-C ends it")
-
-    serve(
-        directory,
-        scenario,
-        speed=speed,
-        host=host,
-        port=port,
-        api_key=api_key,
-        any_model=any_model,
-        on_ready=announce,
-    )
