@@ -42,7 +42,7 @@ def open_existing(settings: Settings | None, mode: RunMode) -> Iterator[Runner]:
 
 @contextmanager
 def _interruptible(observer: Observer) -> Iterator[None]:
-    """Tell ``observer`` of an interrupt while the store is still open."""
+    """Pass an interrupt to ``observer`` while the store is still open."""
     try:
         yield
     except KeyboardInterrupt:

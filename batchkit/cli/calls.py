@@ -52,7 +52,7 @@ def mode_of(
 def call(
     terminal: Terminal, settings: Settings, flags: DriveFlags, until: DriveUntil = DriveUntil.FINISHED
 ) -> Iterator[RunMode]:
-    """Give the mode of a call under these flags. An interrupt in the block prints where the workload stands, and ends with exit code 130."""
+    """Yield the mode of a call under these flags. An interrupt in the block prints where the workload stands, and ends with exit code 130."""
     with interruptible(terminal.interrupted):
         yield mode_of(
             terminal,

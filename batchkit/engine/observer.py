@@ -46,28 +46,28 @@ class Observer:
         """A sentence for the user."""
 
     def counting(self, label: str, total: int | None) -> None:
-        """Take note that something is counted from now on, under ``label``; ``total`` is None where it is not known."""
+        """A count begins; ``label`` names it, ``total`` is None where it is not known."""
 
     def advanced(self, label: str, more: int) -> None:
-        """Take how many more were done of what is counted under ``label``."""
+        """A count has advanced by ``more``."""
 
     def counted(self, label: str) -> None:
-        """Take note that the count of ``label`` has ended, by an error too."""
+        """A count has ended, by an error too."""
 
     def opened(self, workloads: Sequence[Workload], reader: Reader) -> None:
-        """Take the workloads that the call is about; one call may take several, one after the other."""
+        """The call is about these workloads; a call may open several, one after the other."""
 
     def driving(self) -> None:
-        """Take note that the workloads that were opened are driven from now on."""
+        """This process drives the opened workloads from now on."""
 
     def driven(self, error: BaseException | None) -> None:
-        """Take note that they are driven no longer; ``error`` is what ended it, None when nothing did."""
+        """The opened workloads are no longer driven; ``error`` is None unless one ended it."""
 
     def idle(self, until: float | None) -> None:
-        """Take note that none of several workloads has work before ``until`` (Unix seconds); None when that is over."""
+        """None of several workloads has work before ``until`` (Unix seconds); None when that is over."""
 
     def interrupted(self) -> None:
-        """Take note that the user has interrupted the call. What was opened can still be read."""
+        """The user has interrupted the call. The opened workloads can still be read."""
 
     def began(self, workload: Workload) -> None:
         """This process drives a workload from now on."""
@@ -108,35 +108,35 @@ class Observers(Observer):
         self._tell(lambda observer: observer.note(text))
 
     def counting(self, label: str, total: int | None) -> None:
-        """Tell each."""
+        """Pass it to each observer."""
         self._tell(lambda observer: observer.counting(label, total))
 
     def advanced(self, label: str, more: int) -> None:
-        """Tell each."""
+        """Pass it to each observer."""
         self._tell(lambda observer: observer.advanced(label, more))
 
     def counted(self, label: str) -> None:
-        """Tell each."""
+        """Pass it to each observer."""
         self._tell(lambda observer: observer.counted(label))
 
     def opened(self, workloads: Sequence[Workload], reader: Reader) -> None:
-        """Tell each."""
+        """Pass it to each observer."""
         self._tell(lambda observer: observer.opened(workloads, reader))
 
     def driving(self) -> None:
-        """Tell each."""
+        """Pass it to each observer."""
         self._tell(lambda observer: observer.driving())
 
     def driven(self, error: BaseException | None) -> None:
-        """Tell each."""
+        """Pass it to each observer."""
         self._tell(lambda observer: observer.driven(error))
 
     def idle(self, until: float | None) -> None:
-        """Tell each."""
+        """Pass it to each observer."""
         self._tell(lambda observer: observer.idle(until))
 
     def interrupted(self) -> None:
-        """Tell each."""
+        """Pass it to each observer."""
         self._tell(lambda observer: observer.interrupted())
 
     def began(self, workload: Workload) -> None:
@@ -188,7 +188,7 @@ DO_NOTHING = Observer()
 
 @contextmanager
 def counting(observer: Observer, label: str, *, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Have ``observer`` count in the block what the yielded function is told: how many more were done."""
+    """Pass the events of a count to ``observer``; the yielded function takes how many more were done."""
     try:
         observer.counting(label, total)
         yield lambda more: observer.advanced(label, more)
@@ -198,7 +198,7 @@ def counting(observer: Observer, label: str, *, total: int | None = None) -> Ite
 
 @contextmanager
 def driving(observer: Observer) -> Iterator[None]:
-    """Tell ``observer`` that the workloads that were opened are driven in the block."""
+    """Pass to ``observer`` that the opened workloads are driven during the ``with`` block."""
     try:
         observer.driving()
         yield

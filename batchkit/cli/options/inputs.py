@@ -20,7 +20,7 @@ _DIGEST_CHARS = 8
 
 @contextmanager
 def opened(words: Sequence[str], *, folder: Path | None) -> Iterator[list[Path]]:
-    """Give the files that SOURCE names; stdin (``-``) is copied first, because an input is read more than once.
+    """Yield the files that SOURCE names; stdin (``-``) is copied first, because an input is read more than once.
 
     The copy lies in ``folder``, or with None where the system keeps temporary files, and is deleted at the end. Problems
     with its lines are reported as ``-:LINE``. Raises ``UsageError`` when stdin is named twice.

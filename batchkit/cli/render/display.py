@@ -174,7 +174,7 @@ def attention_table(progress: Progress) -> Table:
 
 
 def activity(progress: Progress, moment: Moment) -> str:
-    """Say in a few words what is going on."""
+    """Return in a few words what happens now."""
     shards = progress.shards
     total = sum(count for state, count in shards.items() if state is not ShardState.WITHDRAWN)
     unsent = sum(shards.get(state, 0) for state in UNSENT_STATES)
@@ -304,7 +304,7 @@ def finding_line(finding: Finding) -> RenderableType:
 
 
 def failures_text(failures: Sequence[FailureReason], *, is_cut: bool = True) -> Text:
-    """Name the most frequent reasons, a line each, which ``is_cut`` where the terminal ends."""
+    """Return the most frequent reasons, a line each, which ``is_cut`` where the terminal ends."""
     lines = []
     for reason in failures[:_TOP_FAILURES]:
         sample = formatting.printable(reason.sample, _SAMPLE_CHARS)

@@ -112,7 +112,7 @@ def _has_prompts(shown: Sequence[Metric | Change]) -> bool:
 
 
 def _namer(shown: Sequence[Metric | Change]) -> Callable[[Metric | Change], tuple[Text, ...]]:
-    """Name a line by its scorer, its prompt where there are several, and its model without its maker where that is enough."""
+    """Return what names a line: its scorer, its prompt where there are several, and its model without its maker where that is enough."""
     models = {entry.model for entry in shown}
     short = {model: model.rpartition("/")[2] for model in models}
     if len(set(short.values())) < len(models):
@@ -143,7 +143,7 @@ def p_text(p_value: float) -> str:
 
 
 def submitted(progress: Progress, *, again: str) -> Iterator[Text]:
-    """Tell that everything is on its way, and which command collects it."""
+    """Write that everything is submitted, and which command collects it."""
     batches = formatting.counted(sum(progress.batches.values()), "batch", "batches")
     requests = formatting.counted(progress.counts.in_flight, "request")
     yield Text(f"{formatting.printable(progress.workload.name)}: {batches} with {requests} submitted")

@@ -55,7 +55,7 @@ class Reporter(Protocol):
         ...
 
     def note(self, text: str) -> None:
-        """Tell the user something that is worth a line."""
+        """Print a sentence for the user."""
         ...
 
     def waiting(self, until: float | None) -> None:
