@@ -1,0 +1,72 @@
+"""The leases of a process: renewed while it works, given up at its end, taken over from another one."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import select, update
+
+from batchkit.engine.leases import ProcessLeases
+from batchkit.files.spool import Spool
+from batchkit.models import ShardState
+from batchkit.store import shards, workloads
+from batchkit.store.tables import shards as shard_rows
+from batchkit.store.tables import workloads as workload_rows
+from tests.factories import NOW, add_shard, add_workload
+
+
+@pytest.fixture
+def leases(store, tmp_path):
+    """Give the leases of an owner ``us`` of 60 s, which nobody renews."""
+    return ProcessLeases(store, Spool(tmp_path), owner="us", clock=lambda: NOW, lease_seconds=60)
+
+
+def lease_of(store, table):
+    """Read the lease of the only row of a table."""
+    with store.read() as connection:
+        return tuple(connection.execute(select(table.c.lease_owner, table.c.lease_until)).one())
+
+
+def held_by(store, owner, *, state=ShardState.ENDED):
+    """Add a workload with a shard, both held by an owner whose lease is about to run out."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        shard = add_shard(connection, workload, state=state)
+        for table in (shard_rows, workload_rows):
+            connection.execute(update(table).values(lease_owner=owner, lease_until=NOW + 1))
+    return workload, shard
+
+
+def test_a_renewal_extends_the_leases_of_shards_and_workloads(store, leases):
+    """Both end a whole lease from now."""
+    held_by(store, "us")
+    leases._renew()
+    assert lease_of(store, shard_rows) == lease_of(store, workload_rows) == ("us", NOW + 60)
+
+
+def test_an_orderly_end_gives_all_leases_up(store, leases):
+    """Others need not wait until they run out, and the grace period of a creation starts again."""
+    _, shard = held_by(store, "us", state=ShardState.SUBMITTING)
+    leases.hold()
+    leases.give_up()
+    assert lease_of(store, shard_rows) == lease_of(store, workload_rows) == (None, None)
+    with store.read() as connection:
+        assert shards.get(connection, shard.id).submitting_since == NOW
+
+
+def test_shards_of_another_process_are_taken_over_as_far_as_it_holds_them(store, leases):
+    """A shard that it has lost is left alone."""
+    _, shard = held_by(store, "them")
+    assert leases.take_over([shard.id], owner="somebody") == ()
+    assert lease_of(store, shard_rows) == ("them", NOW + 1)
+    assert leases.take_over([shard.id], owner="them") == (shard.id,)
+    assert lease_of(store, shard_rows) == ("us", NOW + 60)
+
+
+def test_an_interrupted_split_is_taken_only_when_nobody_holds_it(store, leases):
+    """A lease that runs belongs to its holder."""
+    workload, _ = held_by(store, "them")
+    assert not leases.take_split(workload.id)
+    with store.write() as connection:
+        workloads.release_lease(connection, "them")
+    assert leases.take_split(workload.id)
+    assert lease_of(store, workload_rows) == ("us", NOW + 60)
