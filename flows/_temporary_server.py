@@ -1,8 +1,8 @@
 """The temporary Prefect server: a process that serves Prefect's API on a free loopback port and ends with its parent.
 
-Run as a script, never imported: ``python _temporary_server.py TOKEN``. The token is only there to be seen in the process
-list, so that a process can be known for certain. Writes its port to stdout before the slow part of the start begins.
-Standard input is the line to the parent: when it closes, however the parent died, this process ends.
+Run as a script, never imported: ``python _temporary_server.py TOKEN``. The token identifies the process in the process list.
+Writes its port to stdout before the slow part of the start. The parent holds its standard input: when it closes, however
+the parent died, this process ends.
 """
 
 import os
@@ -13,7 +13,7 @@ import threading
 def _end_with_parent() -> None:
     while os.read(0, 1):
         pass
-    # Not a clean stop: nobody is left who could wait for it, and SQLite survives it.
+    # Not a clean stop: no process waits for it, and SQLite survives it.
     os._exit(0)
 
 
@@ -29,13 +29,13 @@ def main() -> None:
         "PREFECT_SERVER_API_HOST": "127.0.0.1",
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_UI_ENABLED": "false",
-        # What Prefect sets for its own temporary server: only the services that record.
+        # Prefect's settings for its own temporary server: only the services that record.
         "PREFECT__SERVER_EPHEMERAL": "1",
         "PREFECT__SERVER_FINAL": "1",
     }
-    # Imported here, because it takes seconds and must see the environment above.
-    import uvicorn  # noqa: PLC0415 - as said
-    from prefect.server.api.server import create_app  # noqa: PLC0415 - as said
+    # Imported here, because the import takes seconds and reads the environment above.
+    import uvicorn  # noqa: PLC0415 - see above
+    from prefect.server.api.server import create_app  # noqa: PLC0415 - see above
 
     config = uvicorn.Config(create_app(), log_level="critical", lifespan="on", timeout_graceful_shutdown=2)
     uvicorn.Server(config).run(sockets=[listener])

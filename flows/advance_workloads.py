@@ -1,56 +1,46 @@
-"""One pass over every open workload: what a schedule runs, on workers or in ``batchkit serve``. Many may run at once.
+"""One pass over every open workload, run by a schedule on workers or by ``batchkit serve``. Several passes may run at once.
 
-Each pass takes what it does with leases in batchkit's own database, so that runs beside it take something else. The workloads
-are advanced at the same time; the flow run ends with the last of them. A pass that finds nothing to do makes no task runs.
+Each pass claims its work with leases in batchkit's own database, so that concurrent passes do other work. The workloads are
+advanced at the same time; the flow run ends with the last of them. A pass without work makes no task runs.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prefect import flow
-from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from batchkit.api.finishing import log_trouble, message_of, on_finished
+from batchkit.api.finishing import log_trouble, message_of
 from batchkit.engine.waves import DriveUntil
 
 from . import artifact_text
-from .leading import open_lead
+from .leading import open_lead, skipped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from prefect.client.schemas.objects import State
 
-    from batchkit.engine.progress import Progress
     from batchkit.models import Workload
 
     from .leading import Lead
 
-_logger = logging.getLogger("batchkit.flows")
-
-#: A scheduled run that starts this many intervals late does nothing: a later one does its work.
-LATE_INTERVALS = 2
-#: So many workloads are advanced at the same time by a worker.
+#: The number of workloads that a worker advances at the same time.
 _MOST_AT_ONCE = 16
 
 
 @flow(name="advance_workloads", flow_run_name="advance open workloads", retries=0, persist_result=False)
 async def advance_workloads(interval_seconds: float = 60) -> State[Any]:
-    """Take every open workload one pass further.
+    """Run one pass over every open workload.
 
-    ``interval_seconds`` is that of the schedule: a run that starts more than two of them late, as they pile up while no
-    worker runs, ends at once as ``Skipped``. Ends as Failed when a workload could not be advanced; the others were.
+    ``interval_seconds`` is the interval of the schedule: a run that starts more than two intervals late (runs pile up while no worker
+    runs) ends at once as ``Skipped``. Ends as Failed if a workload could not be advanced; the others were.
     """
-    late = seconds_late(flow_run.get_scheduled_start_time())
-    if late > LATE_INTERVALS * interval_seconds:
-        return Completed(name="Skipped", message=f"{late:.0f} s late; a later run does the work")
+    if (state := skipped(interval_seconds)) is not None:
+        return state
     async with open_lead() as lead:
         workloads = await lead.call(lead.runner.open_workloads)
         slots = asyncio.Semaphore(_MOST_AT_ONCE)
@@ -58,37 +48,26 @@ async def advance_workloads(interval_seconds: float = 60) -> State[Any]:
     return _ending(outcomes)
 
 
-def seconds_late(scheduled: datetime) -> float:
-    """Return how many seconds ago a run should have started."""
-    return (datetime.now(UTC) - scheduled).total_seconds()  # noqa: TID251 - compared with Prefect's clock, not with ours
-
-
 @dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What became of one workload: a line for the flow run's message."""
+class _AdvanceResult:
+    """The result of one workload: a line for the flow run's message."""
 
     line: str
     failed: bool = False
 
 
-async def _advance(lead: Lead, workload: Workload, slots: asyncio.Semaphore) -> _Outcome:
-    """Take one workload one pass further. Any error is that workload's outcome."""
+async def _advance(lead: Lead, workload: Workload, slots: asyncio.Semaphore) -> _AdvanceResult:
+    """Run one pass over a workload. Any error is that workload's result."""
     try:
         async with slots:
             progress = await lead.drive(workload, DriveUntil.ONE_PASS)
-            await _finish(lead, progress)
-    except Exception as error:  # noqa: BLE001 - the other workloads are advanced all the same
+            await lead.finish(progress)
+    except Exception as error:  # noqa: BLE001 - the other workloads are still advanced
         log_trouble(workload.name, error)
-        return _Outcome(f"{workload.name}: {message_of(error)}", failed=True)
-    return _Outcome(f"{workload.name}: {artifact_text.progress_line(progress)}")
+        return _AdvanceResult(f"{workload.name}: {message_of(error)}", failed=True)
+    return _AdvanceResult(f"{workload.name}: {artifact_text.progress_line(progress)}")
 
 
-async def _finish(lead: Lead, progress: Progress) -> None:
-    if progress.is_finished:
-        for note in await lead.call(partial(on_finished, lead.runner, progress)):
-            _logger.info(note)
-
-
-def _ending(outcomes: Sequence[_Outcome]) -> State[Any]:
+def _ending(outcomes: Sequence[_AdvanceResult]) -> State[Any]:
     message = "; ".join(outcome.line for outcome in outcomes) or "No workload is open."
     return Failed(message=message) if any(outcome.failed for outcome in outcomes) else Completed(message=message)

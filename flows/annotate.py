@@ -1,4 +1,4 @@
-"""A table annotated by a flow: what ``batchkit annotate`` does, for schedules and for other flows of the user's.
+"""A flow that annotates a table like ``batchkit annotate``, for schedules and for the user's own flows.
 
 ::
 
@@ -14,8 +14,8 @@
         output="/data/today.labelled.parquet",
     )
 
-A deployment of ``batchkit.flows.annotate.annotate`` takes the same as parameters. With ``until="submitted"`` it ends as soon as
-everything is submitted; the same flow run again, later, finds the answers and writes the output.
+A deployment of ``batchkit.flows.annotate.annotate`` has the same parameters. With ``until="submitted"`` it ends when everything is
+submitted; a later flow run with the same parameters fetches the answers and writes the output.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ async def annotate(
     query: str | None = None,
     until: str = "finished",
 ) -> State[Any]:
-    """Ask a recipe's questions of the rows of ``tables`` (files or addresses, as for ``batchkit annotate``) and write the ``output`` when all are answered.
+    """Send a recipe's questions about the rows of ``tables`` (files or addresses, as for ``batchkit annotate``) and write the ``output`` when all are answered.
 
-    ``recipe`` has the members of ``annotation.Recipe``. The name is by default made of the table and everything that makes the requests,
-    so the same call again resumes. Ends as Completed (``SomeFailed``, ``Unfinished``) or Failed with an error that is meant for the user.
+    ``recipe`` has the fields of ``annotation.Recipe``. The default name is made from the table and everything that decides the
+    requests, so the same call again resumes. Ends as Completed (``SomeFailed``, ``Unfinished``) or Failed with an error for the user.
     """
     async with open_lead() as lead:
         try:
@@ -76,8 +76,8 @@ async def annotate(
 def _workload_of(
     runner: Runner, tables: list[str], recipe: dict[str, Any], *, name: str | None, query: str | None
 ) -> Workload:
-    from batchkit.annotation.orders import ensure_workload  # noqa: PLC0415 - an extra
     from batchkit.annotation.recipe import Recipe  # noqa: PLC0415 - as above
+    from batchkit.annotation.workload_from_table import ensure_workload  # noqa: PLC0415 - an extra
     from batchkit.datasets import open_table  # noqa: PLC0415 - as above
 
     try:
@@ -85,12 +85,12 @@ def _workload_of(
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, item['loc'])) or 'recipe'}: {item['msg']}" for item in error.errors()]
         raise UsageError(
-            f"the recipe is wrong: {'; '.join(problems)}", hint="correct the parameter `recipe` of the flow run"
+            f"the recipe is not valid: {'; '.join(problems)}", hint="correct the parameter `recipe` of the flow run"
         ) from None
     return ensure_workload(runner, open_table(tables, query=query), made, name=name)
 
 
 def _write(runner: Runner, workload: Workload, output: str) -> None:
-    from batchkit.annotation.gather import write_annotated  # noqa: PLC0415 - an extra
+    from batchkit.annotation.row_answers import write_output_table  # noqa: PLC0415 - an extra
 
-    write_annotated(runner, workload, output)
+    write_output_table(runner, workload, output)

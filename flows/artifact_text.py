@@ -1,15 +1,15 @@
-"""What a person sees in Prefect: pure functions from progress and reports to text, rows and payloads.
+"""The texts in Prefect: pure functions from progress and reports to text, rows and payloads.
 
-Texts of the provider are shown as they are, but cut short and without the characters that would break a Markdown table.
+Texts of the provider are shortened, and characters that would break a Markdown table are escaped.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from batchkit import formatting
 from batchkit.engine import situation
 from batchkit.engine.waves import WaveKind
 
@@ -21,39 +21,37 @@ if TYPE_CHECKING:
 
 _SAMPLE_CHARACTERS = 200
 _KEY_CHARACTERS = 60
-_MINUTE_SECONDS = 60
-_HOUR_SECONDS = 3_600
 
 
 def key_part(name: str) -> str:
-    """Make an artifact key's part of a workload's name: lower case, digits and dashes only."""
+    """Return the part of an artifact key for a workload's name: lower case, digits and dashes only."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower())[:_KEY_CHARACTERS].strip("-") or "workload"
 
 
 def wave_name(kind: str, shard_count: int) -> str:
-    """Name a wave: ``merge 50 shards``."""
+    """Return the name of a wave: ``merge 50 shards``."""
     if kind == WaveKind.RESUBMIT:
         return "resubmit"
     return f"{kind} {shard_count} shard{'' if shard_count == 1 else 's'}"
 
 
 def counts_line(counts: dict[str, int]) -> str:
-    """Write a report's counts: ``50 merged, 12 failed``."""
+    """Return a report's counts: ``50 merged, 12 failed``."""
     return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "nothing"
 
 
 def wave_line(wave: Wave, report: StepReport) -> str:
-    """Say what a wave did, in a line for the log."""
+    """Return the result of a wave in one line for the log."""
     return f"{wave_name(wave.kind, len(wave.shard_ids))}: {counts_line(report.counts)}"
 
 
 def percent(progress: Progress) -> float:
-    """Return how much is answered, 0 to 100; answers that the provider counts but that are not here yet count too."""
+    """Return the share of answered requests, 0 to 100, including answers that the provider counts and that are not downloaded yet."""
     return situation.answered_percent(progress)
 
 
 def progress_line(progress: Progress) -> str:
-    """Write in a line where a workload stands, and what it waits for."""
+    """Return one line with the progress of a workload and its waits."""
     parts = [situation.answered_line(progress), *situation.rest_parts(progress)]
     if progress.expired_attempts:
         parts.append(situation.expired_words(progress))
@@ -62,23 +60,23 @@ def progress_line(progress: Progress) -> str:
 
 
 def attention_rows(progress: Progress) -> list[dict[str, Any]]:
-    """List the batches that did not simply complete, a row each."""
+    """Return a row for each batch with problems."""
     return [_attention_row(batch) for batch in progress.attention]
 
 
 def _attention_row(batch: Batch) -> dict[str, Any]:
     problem = batch.problems[0] if batch.problems else None
-    said = ""
+    message = ""
     if problem is not None:
         where = "" if problem.line is None else f"line {problem.line}: "
-        said = _short(f"{where}{problem.message}")
+        message = _short(f"{where}{problem.message}")
     return {
         "batch": batch.id,
         "status": batch.status,
         "requests": batch.counts.total,
         "completed": batch.counts.completed,
         "failed": batch.counts.failed,
-        "the provider says": said,
+        "the provider says": message,
         "expires": _moment(batch.expires_at),
     }
 
@@ -89,7 +87,7 @@ def summary(progress: Progress) -> str:
     lines = [
         f"# {_plain(workload.name)}",
         "",
-        f"{progress_line(progress)}; {_duration(_worked_seconds(progress))} of work.",
+        f"{progress_line(progress)}; {formatting.duration(_worked_seconds(progress))} of work.",
         "",
         "| requests | |",
         "|---|---:|",
@@ -125,7 +123,7 @@ def summary(progress: Progress) -> str:
 
 
 def finished_payload(progress: Progress) -> dict[str, Any]:
-    """Say how a workload ended, as an event's payload."""
+    """Return the result of a workload as an event's payload."""
     counts, usage = progress.counts, progress.usage
     return {
         "workload": progress.workload.name,
@@ -146,7 +144,7 @@ def _worked_seconds(progress: Progress) -> float:
 
 
 def _plain(text: str) -> str:
-    """Make a stranger's text harmless within a Markdown table or heading."""
+    """Return foreign text escaped for a Markdown table or heading."""
     return re.sub(r"([\\`*_\[\]<>|#~$])", r"\\\1", _short(text))
 
 
@@ -159,14 +157,6 @@ def _moment(unix_seconds: int | None) -> str:
     if unix_seconds is None:
         return ""
     try:
-        return datetime.fromtimestamp(unix_seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        return f"{formatting.moment(unix_seconds)} UTC"
     except (ValueError, OverflowError, OSError):
-        return str(unix_seconds)  # whatever the provider meant by it
-
-
-def _duration(seconds: float) -> str:
-    if seconds < _MINUTE_SECONDS:
-        return f"{seconds:.0f} s"
-    if seconds < _HOUR_SECONDS:
-        return f"{seconds / _MINUTE_SECONDS:.0f} min"
-    return f"{seconds / _HOUR_SECONDS:.1f} h"
+        return str(unix_seconds)  # not a valid time: shown as it is

@@ -1,8 +1,7 @@
-"""Where waves are done: in this process, or in those of a Dask or Ray cluster, as the settings say.
+"""The processes that run waves: this one, or those of a Dask or Ray cluster, depending on the settings.
 
-A cluster is started, or connected to, for the first wave of a flow run: a pass that finds nothing to do does without. Its
-processes need the environment of a worker: GROQ_API_KEY, and BATCHKIT_DATABASE_URL and BATCHKIT_HOME or
-BATCHKIT_SPOOL_URL as the sender has them.
+A cluster is started or connected to for the first wave of a flow run, so a pass without work starts none. Its processes need
+the environment of a worker: GROQ_API_KEY, and the sender's BATCHKIT_DATABASE_URL and BATCHKIT_HOME or BATCHKIT_SPOOL_URL.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _PACKAGES = {"dask": "prefect_dask", "ray": "prefect_ray"}
 
 
 def check_task_runner(settings: Settings) -> None:
-    """Raise ``ConfigurationError`` when the task runner of the settings is not installed."""
+    """Raise ``ConfigurationError`` if the task runner of the settings is not installed."""
     package = _PACKAGES.get(settings.task_runner)
     if package is not None and find_spec(package) is None:
         raise ConfigurationError(
@@ -50,7 +49,7 @@ class Cluster:
         self._runner: TaskRunner[Any] | None = None
 
     async def run(self, task: Task[..., Any], parameters: dict[str, Any]) -> Any:
-        """Have a task run elsewhere; returns its result, or raises its error."""
+        """Run a task in the cluster; returns its result, or raises its error."""
         async with self._lock:
             if self._runner is None:
                 self._runner = await anyio.to_thread.run_sync(_start, self._settings)
@@ -58,14 +57,14 @@ class Cluster:
         return await anyio.to_thread.run_sync(future.result, abandon_on_cancel=True)
 
     async def close(self) -> None:
-        """End what was started."""
+        """End the task runner, if it was started."""
         if self._runner is not None:
             await anyio.to_thread.run_sync(self._runner.__exit__, None, None, None)
 
 
 @asynccontextmanager
 async def open_cluster(settings: Settings) -> AsyncIterator[Cluster | None]:
-    """Give the cluster of the settings, None where waves are done in this process. Raises as ``check_task_runner`` does."""
+    """Yield the cluster of the settings, None if waves run in this process. Raises as ``check_task_runner``."""
     if settings.task_runner == "threads":
         yield None
         return
@@ -79,22 +78,22 @@ async def open_cluster(settings: Settings) -> AsyncIterator[Cluster | None]:
 
 def _start(settings: Settings) -> TaskRunner[Any]:
     runner = _make_task_runner(settings)
-    with _deaf_children():
+    with _children_without_sigint():
         runner.__enter__()
     return runner
 
 
 def _submit(runner: TaskRunner[Any], task: Task[..., Any], parameters: dict[str, Any]) -> PrefectFuture[Any]:
-    # With Dask it is this that starts the cluster.
-    with _deaf_children():
+    # With Dask, this call starts the cluster.
+    with _children_without_sigint():
         future: PrefectFuture[Any] = runner.submit(task, parameters)
     return future
 
 
 @contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Start processes that do not hear the Ctrl-C of the terminal, and print no traceback for it: they end with this one."""
-    # Started by the first child, it would let the signal through again.
+def _children_without_sigint() -> Iterator[None]:
+    """Start processes that ignore the terminal's Ctrl-C and print no traceback for it: they end with this one."""
+    # If the first child started it, it would unblock the signal again.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -104,7 +103,7 @@ def _deaf_children() -> Iterator[None]:
 
 
 def _make_task_runner(settings: Settings) -> TaskRunner[Any]:
-    # One for each wave of merging, and one for that of submitting.
+    # One for each merge wave, and one for the submit wave.
     processes = settings.resolved_parallel_waves + 1
     given: dict[str, Any] = {"address": settings.task_runner_address}
     runner: TaskRunner[Any]

@@ -1,4 +1,4 @@
-"""Whether the user has a Prefect server, found out without importing Prefect, which takes more than a second."""
+"""Checks whether the user has a Prefect server without importing Prefect, which takes more than a second."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _NAME = "PREFECT_API_URL"
 
 
 def may_be_configured() -> bool:
-    """Whether the environment, a profile or a file of the project seems to name a server. Prefect itself knows for certain."""
+    """Whether the environment, a profile or a project file seems to name a server. Only Prefect itself knows for certain."""
     if os.environ.get(_NAME):
         return True
     home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect")

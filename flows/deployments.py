@@ -1,13 +1,13 @@
-"""Suites in a folder become deployments of ``evaluate``, each with its own cron; the same again brings them up to date.
+"""Deploys the suites of a folder as deployments of ``evaluate``, each with its own cron; a repetition updates them.
 
 ::
 
     export PREFECT_API_URL=http://127.0.0.1:4200/api
     batchkit eval --deploy suites --pool batchkit          # or: python -m batchkit.flows.deployments suites --pool batchkit
 
-The workers need the suites, and what they name, under the same absolute paths. Beside them the deployments of ``prefect.yaml``, or one
-``batchkit serve``, move the batches and collect the answers. A suite that has left the folder keeps its deployment until it is deleted:
-``prefect deployment delete evaluate/NAME``.
+The workers need the suites and their files under the same absolute paths. The deployments of ``prefect.yaml``, or one
+``batchkit serve``, advance the batches and collect the answers. A suite that was removed from the folder keeps its deployment until it
+is deleted: ``prefect deployment delete evaluate/NAME``.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _ENDINGS = {".yaml", ".yml"}
 
 
 def deploy_suites(folder: Path, *, pool: str) -> list[str]:
-    """Give every suite of a folder that has a schedule its deployment; says what was done, a line for each suite.
+    """Deploy every suite of a folder that has a schedule; returns a line for each suite.
 
     All suites are checked before the first is deployed. Raises ``InputInvalid`` for a suite, ``UsageError`` for the folder and for two
-    suites of one name, ``ConfigurationError`` where Prefect refuses.
+    suites with one name, ``ConfigurationError`` if Prefect refuses.
     """
     suites = find_suites(folder)
     if not PREFECT_API_URL.value():
@@ -49,12 +49,12 @@ def deploy_suites(folder: Path, *, pool: str) -> list[str]:
 
 
 def find_suites(folder: Path) -> list[SuiteFile]:
-    """Read and check the suites of a folder, in the order of their names. Raises as ``deploy_suites``."""
+    """Return the checked suites of a folder, in the order of their names. Raises as ``deploy_suites``."""
     from batchkit.evaluation.suite_file import load_suite  # noqa: PLC0415 - an extra
 
     paths = sorted(path for path in folder.glob("*") if path.suffix in _ENDINGS) if folder.is_dir() else []
     if not paths:
-        raise UsageError(f"there is no suite in {folder}", hint="suites are .yaml files right in this folder")
+        raise UsageError(f"there is no suite in {folder}", hint="suites are .yaml files directly in this folder")
     suites = [load_suite(path) for path in paths]
     by_name: dict[str, Path] = {}
     for file in suites:
@@ -68,7 +68,7 @@ def find_suites(folder: Path) -> list[SuiteFile]:
 
 
 def deployment_of(file: SuiteFile, pool: str) -> RunnerDeployment:
-    """Make the deployment of a suite that has a schedule. Raises ``ConfigurationError`` for a cron that Prefect cannot read."""
+    """Return the deployment of a suite with a schedule. Raises ``ConfigurationError`` for a cron that Prefect cannot read."""
     schedule = file.suite.schedule
     if schedule is None:
         raise ValueError("a suite without a schedule has no deployment")
@@ -92,7 +92,7 @@ def _deployed(file: SuiteFile, deployment: RunnerDeployment | None) -> str:
         return f"{file.path}: no schedule, not deployed"
     try:
         deployment.apply()
-    except Exception as error:  # its client's own errors are not all Prefect's
+    except Exception as error:  # not all errors of its client are Prefect's
         raise ConfigurationError(
             f"Prefect refuses the deployment of {file.suite.name!r}: {error}",
             hint="check PREFECT_API_URL, and that the pool exists: `prefect work-pool create batchkit --type process`",
@@ -103,7 +103,7 @@ def _deployed(file: SuiteFile, deployment: RunnerDeployment | None) -> str:
 def main(arguments: list[str]) -> int:
     """Deploy from the command line of ``python -m``; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m batchkit.flows.deployments", description=deploy_suites.__doc__)
-    parser.add_argument("folder", type=Path, help="where the suites lie")
+    parser.add_argument("folder", type=Path, help="the folder of the suites")
     parser.add_argument("--pool", default="batchkit", help="the Prefect work pool (default batchkit)")
     given = parser.parse_args(arguments)
     try:

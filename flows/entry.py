@@ -1,4 +1,4 @@
-"""What the command line calls of the Prefect side. Importing this does not import Prefect; that happens beside the work."""
+"""The functions of the Prefect side for the command line. Importing this module does not import Prefect."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from batchkit.models import Workload, WorkloadId
     from batchkit.settings import Settings
 
-#: By home: a command that drives several workloads shows them through one.
+#: One mirror for each home, which shows all workloads of the command.
 _mirrors: dict[Path, Mirror] = {}
 
 
@@ -40,7 +40,7 @@ def open_mirror(
 ) -> Observer:
     """Return the observer that shows the work of this process in Prefect; see ``Mirror``. ``leave`` ends it.
 
-    Raises ``ConfigurationError`` without the task runner of the settings.
+    Raises ``ConfigurationError`` if the task runner of the settings is not installed.
     """
     check_task_runner(settings)
     _quieten(verbose=verbose)
@@ -52,7 +52,7 @@ def open_mirror(
 
 
 def leads(settings: Settings) -> bool:
-    """Whether a flow has to lead in the foreground: waves of a cluster are tasks of a flow."""
+    """Whether a flow must lead in the foreground: waves of a cluster are tasks of a flow."""
     return settings.task_runner != "threads"
 
 
@@ -66,35 +66,35 @@ def lead(
     on_note: Callable[[str], None],
     verbose: bool = False,
 ) -> Progress:
-    """Drive a workload as a ``process_workload`` flow whose waves are done in a cluster; else as ``batchkit.api.driving.drive``."""
+    """Drive a workload as a ``process_workload`` flow whose waves run in a cluster; without Prefect as ``batchkit.api.driving.drive``."""
     check_task_runner(runner.settings)
     _quieten(verbose=verbose)
     from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: PLC0415 - takes more than a second
 
     from batchkit.api.driving import drive  # noqa: PLC0415 - loads the engine
 
-    from .leading import Given, given  # noqa: PLC0415 - imports Prefect
+    from .leading import CommandContext, command_context  # noqa: PLC0415 - imports Prefect
     from .process_workload import process_workload  # noqa: PLC0415 - as above
     from .server import NoServer, ServerChoice  # noqa: PLC0415 - as above
 
     async def run() -> None:
         await process_workload(int(workload.id), workload.name, until.value, return_state=True)
 
-    ending = _Ending()
+    result = _DriveResult()
     server = ServerChoice(runner.settings.home)
     trouble = "Prefect failed"
     try:
         url = server.choose(on_note=on_note, is_leaving=threading.Event())
         with temporary_settings({PREFECT_API_URL: url}):
-            given.set(Given(runner, Observers(observer, ending), stop_at))
+            command_context.set(CommandContext(runner, Observers(observer, result), stop_at))
             asyncio.run(run())
     except NoServer as error:
         trouble = str(error)
-    except Exception as error:  # noqa: BLE001 - what Prefect does must not end the work
+    except Exception as error:  # noqa: BLE001 - an error in Prefect must not end the work
         trouble = f"Prefect failed ({type(error).__name__})"
     finally:
         server.close()
-    progress = ending.result()
+    progress = result.get()
     if progress is None:
         on_note(f"{trouble}; the work continues without Prefect")
         return drive(runner, workload, until=until, stop_at=stop_at, observer=observer)
@@ -102,9 +102,9 @@ def lead(
 
 
 def deploy(folder: Path, *, pool: str) -> list[str]:
-    """Give every suite of a folder that has a schedule its deployment on a work pool; returns what was done, a line each.
+    """Deploy every suite of a folder that has a schedule on a work pool; returns a line for each suite.
 
-    Raises ``InputInvalid`` with what is wrong in a suite, and ``ConfigurationError`` when the Prefect server cannot be reached.
+    Raises ``InputInvalid`` with the problems of a suite, and ``ConfigurationError`` if the Prefect server cannot be reached.
     """
     from .deployments import deploy_suites  # noqa: PLC0415 - imports Prefect
 
@@ -112,36 +112,36 @@ def deploy(folder: Path, *, pool: str) -> list[str]:
 
 
 def leave(exit_code: int) -> NoReturn:
-    """End the process with this code; the last reports get a second or two to be written."""
+    """End the process with this code; the last reports are written within a second or two."""
     try:
         _flush()
         for mirror in _mirrors.values():
             mirror.close()
     except KeyboardInterrupt:
-        pass  # the second Ctrl-C of somebody in a hurry; the temporary server ends with us
+        pass  # a second Ctrl-C; the temporary server ends with this process
     finally:
         _flush()
         # Not sys.exit: a thread that is still importing Prefect, or waiting for its server, must not hold up the exit.
         os._exit(exit_code)
 
 
-class _Ending(Observer):
-    """Keeps how a drive ended: a flow's own result is a state of Prefect's."""
+class _DriveResult(Observer):
+    """Stores the result of a drive: a flow's own result is a state of Prefect."""
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
         self._error: Exception | None = None
 
     def finished(self, progress: Progress) -> None:
-        """Keep the last snapshot."""
+        """Store the last snapshot."""
         self._progress = progress
 
     def failed(self, workload: Workload, error: Exception) -> None:  # noqa: ARG002 - there is one workload
-        """Keep the error."""
+        """Store the error."""
         self._error = error
 
-    def result(self) -> Progress | None:
-        """Return the last snapshot, or raise the error that ended the drive; None when Prefect failed before that."""
+    def get(self) -> Progress | None:
+        """Return the last snapshot, or raise the error that ended the drive; None if Prefect failed before that."""
         if self._error is not None:
             raise self._error
         return self._progress

@@ -1,7 +1,7 @@
-"""Evaluations on a schedule: ``evaluate`` begins a night's run and lets go, ``collect_evaluations`` finishes what is there.
+"""Scheduled evaluations: ``evaluate`` begins and submits a run, ``collect_evaluations`` scores finished runs.
 
-No process waits for the batches: ``advance_workloads`` (or ``batchkit serve``, which does all three) moves them meanwhile. A run is its suite
-and the moment that the schedule meant, so that a flow run that is repeated, retried or doubled finds the run that is there.
+No process waits for the batches: ``advance_workloads`` (or ``batchkit serve``, which does all three) advances them. A run is
+identified by its suite and its scheduled time, so that a repeated, retried or duplicated flow run finds the existing run.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from batchkit.api.finishing import message_of
 from batchkit.engine.waves import DriveUntil
 from batchkit.errors import BatchkitError
 
-from .advance_workloads import LATE_INTERVALS, seconds_late
-from .leading import failed, open_lead
+from .leading import failed, open_lead, skipped
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -40,10 +39,10 @@ def _run_name() -> str:
 
 @flow(name="evaluate", flow_run_name=_run_name, retries=0, persist_result=False)
 async def evaluate(suite: str) -> State[Any]:
-    """Begin the run of a suite, a YAML file, for the moment that this flow run was scheduled for, and submit it.
+    """Begin the run of a suite, a YAML file, for the scheduled time of this flow run, and submit it.
 
-    One that starts so late that the schedule's next moment has passed ends at once as ``Skipped``: the next one does its work. Ends as
-    Failed with an error that is meant for the user.
+    A flow run that starts after the schedule's next time ends at once as ``Skipped``: the next one does its work. Ends as Failed with
+    an error for the user.
     """
     from batchkit.evaluation.suite_file import load_suite  # noqa: PLC0415 - an extra; the error says so
 
@@ -54,7 +53,7 @@ async def evaluate(suite: str) -> State[Any]:
         return failed(error)
     now = datetime.now(UTC)  # noqa: TID251 - compared with Prefect's clock, not with ours
     if file.suite.schedule is not None and await is_superseded(file.suite.schedule, scheduled, now):
-        return Completed(name="Skipped", message="The schedule's next moment has passed; its run does the work.")
+        return Completed(name="Skipped", message="The schedule's next time has passed; the next run does the work.")
     async with open_lead(f"suite:{file.suite.name}") as lead:
         try:
             message = await _submit(lead, file, scheduled.timestamp())
@@ -65,7 +64,7 @@ async def evaluate(suite: str) -> State[Any]:
 
 
 async def _submit(lead: Lead, file: SuiteFile, scheduled_for: float) -> str:
-    """Begin the run of a moment and take it one pass further; returns a line that says how far it is."""
+    """Begin the run of a scheduled time and run one pass over it; returns a line with its progress."""
     from batchkit.evaluation.runs import begin, next_workload  # noqa: PLC0415 - as above
 
     evaluation = await lead.call(partial(begin, lead.runner, file, scheduled_for=scheduled_for))
@@ -73,28 +72,28 @@ async def _submit(lead: Lead, file: SuiteFile, scheduled_for: float) -> str:
         return f"{evaluation.name} is finished: {evaluation.verdict}."
     workload = await lead.call(partial(next_workload, lead.runner, evaluation))
     if workload is None:
-        return f"{evaluation.name}: all answers are there; the next collection scores them."
+        return f"{evaluation.name}: all answers have arrived; the next collection scores them."
     progress = await lead.drive(workload, DriveUntil.ONE_PASS)
-    return f"{evaluation.name}: {progress.counts.in_flight:,} of {progress.counts.total:,} requests are on their way."
+    return f"{evaluation.name}: {progress.counts.in_flight:,} of {progress.counts.total:,} requests are in flight."
 
 
 async def is_superseded(schedule: Schedule, scheduled: datetime, now: datetime) -> bool:
-    """Whether a schedule has come to a later moment than ``scheduled`` already."""
+    """Whether a schedule has had a later time than ``scheduled`` already."""
     cron = CronSchedule(cron=schedule.cron, timezone=schedule.timezone)
-    # Its own moment is among the dates from there on.
+    # The dates include the start itself.
     dates = await cron.get_dates(2, start=scheduled)
     return any(scheduled < date <= now for date in dates)
 
 
 @flow(name="collect_evaluations", flow_run_name="collect evaluations", retries=0, persist_result=False)
 async def collect_evaluations(interval_seconds: float = 300) -> State[Any]:
-    """Score, compare and report every run whose answers are all there, and submit the others to their judges.
+    """Score, compare and report every run whose answers have all arrived, and submit the others to their judges.
 
-    ``interval_seconds`` is that of the schedule; as ``advance_workloads``, a run that is more than two of them late ends at once.
+    ``interval_seconds`` is the interval of the schedule; as with ``advance_workloads``, a run that is more than two intervals late ends
+    at once.
     """
-    late = seconds_late(flow_run.get_scheduled_start_time())
-    if late > LATE_INTERVALS * interval_seconds:
-        return Completed(name="Skipped", message=f"{late:.0f} s late; a later run does the work")
+    if (state := skipped(interval_seconds)) is not None:
+        return state
     async with open_lead() as lead:
         collected = await lead.call(partial(collect, lead.runner))
         for found in collected:
@@ -108,5 +107,5 @@ async def collect_evaluations(interval_seconds: float = 300) -> State[Any]:
 def _ending(collected: list[Collected]) -> State[Any]:
     lines = [f"{found.run}: {found.summary.verdict}" for found in collected if found.summary is not None]
     troubles = [f"{found.run}: {message_of(found.error)}" for found in collected if found.error is not None]
-    message = "; ".join([*lines, *troubles]) or "No run is due."
+    message = "; ".join([*lines, *troubles]) or "No run is ready."
     return Failed(message=message) if troubles else Completed(message=message)

@@ -1,11 +1,13 @@
-"""Flows that lead: on a worker, and in the foreground with a cluster, a flow does what a drive asks for, each wave as a task run."""
+"""Flows that lead: on a worker, and in the foreground with a cluster, a flow runs each wave of a drive as a task run."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,8 +15,10 @@ import anyio
 import anyio.to_thread
 from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
+from batchkit.api.finishing import on_finished
 from batchkit.engine.observer import Observer, Observers
 from batchkit.engine.runtime import NOTIFY_SECONDS, Runner
 from batchkit.engine.waits import Countdown
@@ -43,12 +47,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_LONGEST_NAP_SECONDS = 1.0
+_LONGEST_SLEEP_SECONDS = 1.0
+#: A scheduled run that starts this many intervals late does nothing: a later run does its work.
+_LATE_INTERVALS = 2
+
+_logger = logging.getLogger("batchkit.flows")
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """What a command that runs a flow in its own process gives it: a runner, whom to tell, and when to stop (Unix seconds)."""
+class CommandContext:
+    """The context that a command gives to a flow in its own process: a runner, an observer, and a time to stop (Unix seconds)."""
 
     runner: Runner
     observer: Observer
@@ -57,7 +65,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Lead:
-    """What a leading flow works with; with a ``cluster`` the waves are done there. ``names`` are those of its workloads."""
+    """The context of a leading flow; with a ``cluster`` the waves run there. ``names`` are the names of its workloads."""
 
     runner: Runner
     cluster: Cluster | None
@@ -68,7 +76,7 @@ class Lead:
     is_foreground: bool = False
 
     async def call(self, call: Callable[[], T]) -> T:
-        """Do a blocking call in a worker thread."""
+        """Run a blocking call in a worker thread."""
         return await anyio.to_thread.run_sync(call)
 
     async def drive(self, workload: Workload, until: DriveUntil) -> Progress:
@@ -92,15 +100,15 @@ class Lead:
             if isinstance(action, Wait):
                 self.observer.waiting(drive.workload_id, action)
                 countdown = Countdown(action.until, self.runner.clock)
-                # In steps: the clock may be set while it sleeps.
-                while (left := countdown.left_seconds) > 0:  # noqa: ASYNC110 - as said
-                    await anyio.sleep(min(left, _LONGEST_NAP_SECONDS))
+                # In steps, because the clock may be changed during the sleep.
+                while (left := countdown.left_seconds) > 0:  # noqa: ASYNC110 - see above
+                    await anyio.sleep(min(left, _LONGEST_SLEEP_SECONDS))
             else:
                 drive.report(await self._run_together(action))
 
     async def _run_together(self, waves: Waves) -> list[Outcome]:
-        """Run waves at the same time. What the engine raises, and not a wave, is raised when all have ended."""
-        from .tasks import perform  # noqa: PLC0415 - needs what is defined here
+        """Run waves at the same time. An error of the engine, not of a wave, is raised after all have ended."""
+        from .tasks import perform  # noqa: PLC0415 - imports this module
 
         for wave in waves:
             self.observer.wave_started(wave)
@@ -110,27 +118,33 @@ class Lead:
             self.observer.wave_ended(wave, outcome)
         return outcomes
 
+    async def finish(self, progress: Progress) -> None:
+        """Write the output of a finished workload, and log what was done."""
+        if progress.is_finished:
+            for note in await self.call(partial(on_finished, self.runner, progress)):
+                _logger.info(note)
+
     def run_wave(self, wave: Wave) -> Any:
-        """Do a wave in this thread. Raises ``WaveFailed`` with what it raised."""
+        """Run a wave in this thread. Raises ``WaveFailed`` with the wave's error."""
         try:
             return self.runner.run_wave(wave)
         except Exception as error:
             raise WaveFailed(error) from error
 
 
-#: What the command that runs a flow in its own process gives it; None on a worker.
-given: ContextVar[Given | None] = ContextVar("given", default=None)
-#: The lead of the running flow, for its tasks: what travels as their arguments are ids only.
+#: The context of the command that runs a flow in its own process; None on a worker.
+command_context: ContextVar[CommandContext | None] = ContextVar("command_context", default=None)
+#: The lead of the running flow, for its tasks, whose arguments are only ids.
 current_lead: ContextVar[Lead] = ContextVar("current_lead")
 
 
 @asynccontextmanager
 async def open_lead(*tags: str) -> AsyncIterator[Lead]:
-    """Open what the running flow leads with, and close it afterwards; the flow run gets ``tags``.
+    """Open the lead of the running flow, and close it afterwards; the flow run gets ``tags``.
 
-    Raises what opening a ``Runner`` raises, and ``ConfigurationError`` without the task runner that the settings ask for.
+    Raises the errors of opening a ``Runner``, and ``ConfigurationError`` if the task runner of the settings is not installed.
     """
-    command = given.get()
+    command = command_context.get()
     runner = (
         command.runner if command else await anyio.to_thread.run_sync(partial(Runner, load_settings(), verb="worker"))
     )
@@ -153,7 +167,7 @@ async def open_lead(*tags: str) -> AsyncIterator[Lead]:
             current_lead.set(lead)
             yield lead
         if command is None:
-            # A single pass has left the reading of a long list to its thread; the process must not end before it.
+            # A single pass may read a long list in its thread; the process must not end before it.
             await anyio.to_thread.run_sync(runner.threads.wait)
     finally:
         thread.put(api.close, matters=True)
@@ -162,14 +176,23 @@ async def open_lead(*tags: str) -> AsyncIterator[Lead]:
             await anyio.to_thread.run_sync(partial(runner.close, notify_seconds=NOTIFY_SECONDS))
 
 
+def skipped(interval_seconds: float) -> State[Any] | None:
+    """Return the final state of a scheduled flow run that starts more than two intervals late; None if it is in time."""
+    scheduled = flow_run.get_scheduled_start_time()
+    late = (datetime.now(UTC) - scheduled).total_seconds()  # noqa: TID251 - compared with Prefect's clock, not with ours
+    if late <= _LATE_INTERVALS * interval_seconds:
+        return None
+    return Completed(name="Skipped", message=f"{late:.0f} s late; a later run does the work")
+
+
 def failed(error: BatchkitError) -> State[Any]:
-    """Make the final state of a flow run that ended with an error that is meant for the user."""
+    """Return the final state of a flow run that ended with an error for the user."""
     problems = [str(problem) for problem in getattr(error, "problems", ())]
     return Failed(message=" ".join(filter(None, (f"{error.message}.", *problems, error.hint))))
 
 
 def ended(progress: Progress) -> State[Any]:
-    """Make the final state of a flow run about one workload."""
+    """Return the final state of a flow run about one workload."""
     line = artifact_text.progress_line(progress)
     if not progress.is_finished:
         return Completed(name="Unfinished", message=f"{line}. The same command resumes.")
@@ -181,7 +204,7 @@ def _prefect_observer(
 ) -> PrefectObserver:
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
-        raise RuntimeError("this is called by flows, when they run")
+        raise RuntimeError("only a running flow can call this")
 
     def read(workload_id: WorkloadId) -> Progress | None:
         try:
@@ -190,7 +213,7 @@ def _prefect_observer(
             return None
 
     sink = FlowRunSink(api, context.flow_run.id, list(context.flow_run.tags))
-    return PrefectObserver(sink, thread, names, log=get_run_logger().info, read=read)
+    return PrefectObserver(lambda: sink, thread, names, log=get_run_logger().info, read=read)
 
 
 def _outcome(result: Any) -> Outcome:

@@ -1,9 +1,9 @@
-"""The work of this process shown in Prefect: flow runs and task runs that tell what was done, when, and how it ended.
+"""Shows the work of this process in Prefect: flow runs and task runs with their real times and results.
 
-Nothing of it leads or holds up the work. A ``Mirror`` is an observer: what it is told goes through a bounded queue to a thread that writes
-it to Prefect's API. Prefect that is slow, gone, killed or restarted costs reports, never work. Prefect itself is imported in that thread.
+It neither leads nor delays the work. A ``Mirror`` is an observer: its reports pass through a bounded queue to a thread that writes
+them to Prefect's API. If Prefect is slow, gone, killed or restarted, reports are lost, but no work. That thread also imports Prefect.
 
-Without a configured server a temporary one is started, but only once the work has lasted ``_LASTING_SECONDS``.
+Without a configured server a temporary one is started, but only after ``_LASTING_SECONDS`` of work.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import itertools
 import threading
 import time
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from batchkit.engine.observer import Observer
@@ -35,18 +34,18 @@ if TYPE_CHECKING:
     from .server import ServerChoice
     from .sink import PrefectApi
 
-#: A run that is shorter than this is not worth a temporary server, whose start takes many seconds of processor time.
+#: A shorter run does not start a temporary server, because that takes many seconds of processor time.
 _LASTING_SECONDS = 5.0
-#: A server that did not answer is asked again after so long.
+#: The time after which a server that did not answer is tried again.
 _CONNECT_AGAIN_SECONDS = 30.0
-#: How long the end of a command waits until the last reports are written: to a configured server, and to a temporary one.
+#: How long a command waits at its end for the last reports: to a configured server, and to a temporary one.
 _LEAVE_SECONDS = 1.5
 _LEAVE_TEMPORARY_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class _Ending:
-    """How a flow run ended: ``kind`` is Prefect's (COMPLETED, FAILED, CANCELLED), ``name`` None the kind's own."""
+class _FinalState:
+    """The final state of a flow run: ``kind`` is Prefect's (COMPLETED, FAILED, CANCELLED), ``name`` None the kind's default."""
 
     kind: str
     message: str
@@ -54,10 +53,10 @@ class _Ending:
 
 
 class Mirror(Observer):
-    """Shows workloads that this process drives, a flow run each; or the passes of ``serve``, a flow run each.
+    """Shows workloads that this process drives, or the passes of ``serve``, each as a flow run.
 
-    ``home`` is where the record of a temporary server is kept. ``on_note`` is told, in a thread of its own, what the user should know
-    about Prefect. ``read`` reads where a workload stands, in that thread. ``until`` is a parameter of the flow runs.
+    ``home`` holds the record of a temporary server. ``on_note`` receives notes about Prefect for the user, in a thread of its own.
+    ``read`` reads a snapshot of a workload, in that thread. ``until`` is a parameter of the flow runs.
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class Mirror(Observer):
         self._lock = threading.Lock()
 
     def began(self, workload: Workload) -> None:
-        """Show a flow run under the workload's name; in ``serve`` the pass is the flow run."""
+        """Show a flow run with the workload's name; in ``serve`` the pass is the flow run."""
         with self._lock:
             self._names[workload.id] = workload.name
             if self._pass is None and self._interval_seconds is None:
@@ -108,32 +107,32 @@ class Mirror(Observer):
         with self._lock:
             shown, self._pass = self._pass, None
         if shown is not None:
-            shown.end(shown.ending_of_pass())
+            shown.end(shown.final_state_of_pass())
 
     def wave_started(self, wave: Wave) -> None:
-        """Show a task run that begins."""
+        """Show the start of a task run."""
         if (shown := self._run_of(wave.workload_id)) is not None:
             shown.wave_started(wave)
 
     def wave_ended(self, wave: Wave, outcome: Outcome) -> None:
-        """Show how a task run ended, and what the wave did."""
+        """Show the end of a task run, and the result of its wave."""
         if (shown := self._run_of(wave.workload_id)) is not None:
             shown.wave_ended(wave, outcome)
 
     def waiting(self, workload_id: WorkloadId, wait: Wait) -> None:
-        """Show where the workload stands now and then."""
+        """Show a snapshot of the workload now and then."""
         if (shown := self._run_of(workload_id)) is not None:
             shown.observer.waiting(workload_id, wait)
 
     def finished(self, progress: Progress) -> None:
-        """Show how the workload ended, or how far it is."""
+        """Show the result of the workload, or its progress."""
         shown = self._run_of(progress.workload.id)
         if shown is None:
             return
         shown.observer.finished(progress)
         line = artifact_text.progress_line(progress)
         shown.lines.append(f"{progress.workload.name}: {line}")
-        self._end(progress.workload.id, _ending_of(progress, line))
+        self._end(progress.workload.id, _final_state_of(progress, line))
 
     def failed(self, workload: Workload, error: Exception) -> None:
         """Show the error that ended the drive."""
@@ -144,17 +143,17 @@ class Mirror(Observer):
         message = _message(error)
         shown.lines.append(f"{workload.name}: {message}")
         shown.has_failed = True
-        self._end(workload.id, _Ending("FAILED", message))
+        self._end(workload.id, _FinalState("FAILED", message))
 
     def evaluated(self, summary: EvaluationSummary, report: Path | None) -> None:
-        """Show what came of a run of a suite, in a flow run of its own."""
+        """Show the result of a suite's run, in a separate flow run."""
         shown = self._open("collect_evaluations", "collect evaluations", {}, ["batchkit", f"suite:{summary.suite}"])
         shown.observer.evaluated(summary, report)
-        shown.end(_Ending("COMPLETED", f"{summary.run}: {summary.verdict}"))
+        shown.end(_FinalState("COMPLETED", f"{summary.run}: {summary.verdict}"))
 
     def close(self, within_seconds: float | None = None) -> None:
-        """Write what is still queued, by default for a second or two at most; runs that have not ended are shown as cancelled."""
-        interrupted = _Ending("CANCELLED", "The command was interrupted; the same command resumes.")
+        """Write the queued reports, by default for at most a second or two; unfinished runs are shown as cancelled."""
+        interrupted = _FinalState("CANCELLED", "The command was interrupted; the same command resumes.")
         with self._lock:
             open_runs = [*self._runs.values(), *([self._pass] if self._pass is not None else [])]
             self._runs.clear()
@@ -171,15 +170,15 @@ class Mirror(Observer):
         with self._lock:
             return self._runs.get(workload_id) or self._pass
 
-    def _end(self, workload_id: WorkloadId, ending: _Ending) -> None:
+    def _end(self, workload_id: WorkloadId, ending: _FinalState) -> None:
         with self._lock:
             shown = self._runs.pop(workload_id, None)
         if shown is not None:
             shown.end(ending)
 
     def _open(self, flow: str, name: str, parameters: dict[str, Any], tags: list[str]) -> _ShownRun:
-        sink = _LazySink(self._server, flow, name, parameters, tags, began_at=time.time())
-        return _ShownRun(sink, self._thread, self._names, self._read)
+        run = _LazyRun(self._server, flow, name, parameters, tags, began_at=time.time())
+        return _ShownRun(run, self._thread, self._names, self._read)
 
 
 class _ShownRun:
@@ -187,54 +186,56 @@ class _ShownRun:
 
     def __init__(
         self,
-        sink: _LazySink,
+        run: _LazyRun,
         thread: ReportThread,
         names: dict[WorkloadId, str],
         read: Callable[[WorkloadId], Progress | None],
     ) -> None:
-        self._sink = sink
+        self._run = run
         self._thread = thread
         self._keys: dict[Wave, str] = {}
         self._numbers = itertools.count()
-        #: What became of each workload of a pass, a line each.
+        #: The result of each workload of a pass, one line each.
         self.lines: list[str] = []
         self.has_failed = False
-        self.observer = PrefectObserver(sink, thread, names, log=self._log, read=read)
-        thread.put(sink.begin, matters=True)
+        self.observer = PrefectObserver(run, thread, names, log=self._log, read=read)
+        thread.put(run, matters=True)
 
     def wave_started(self, wave: Wave) -> None:
         key, at = str(next(self._numbers)), time.time()
         self._keys[wave] = key
         name = artifact_text.wave_name(wave.kind, len(wave.shard_ids))
-        self._thread.put(lambda: self._sink.wave_started(key, name, at), matters=True)
+        self._thread.put(lambda: self._run().wave_started(key, name, at), matters=True)
 
     def wave_ended(self, wave: Wave, outcome: Outcome) -> None:
         key, at = self._keys.pop(wave, None), time.time()
         if key is not None:
             has_failed = isinstance(outcome, Exception)
             message = _message(outcome) if isinstance(outcome, Exception) else artifact_text.counts_line(outcome.counts)
-            self._thread.put(lambda: self._sink.wave_ended(key, message, at, has_failed=has_failed), matters=True)
+            self._end_task(key, message, at, has_failed=has_failed)
         self.observer.wave_ended(wave, outcome)
 
-    def end(self, ending: _Ending) -> None:
+    def end(self, ending: _FinalState) -> None:
         at = time.time()
         for key in self._keys.values():
-            message = "continues after this flow run"
-            self._thread.put(partial(self._sink.wave_ended, key, message, at, has_failed=False), matters=True)
+            self._end_task(key, "continues after this flow run", at, has_failed=False)
         self._keys.clear()
-        self._thread.put(lambda: self._sink.end(ending.kind, ending.name, ending.message, at), matters=True)
+        self._thread.put(lambda: self._run().end(ending.kind, ending.name, ending.message, at), matters=True)
 
-    def ending_of_pass(self) -> _Ending:
-        message = "; ".join(self.lines) or "The workloads are worked on beside the next pass."
-        return _Ending("FAILED" if self.has_failed else "COMPLETED", message)
+    def final_state_of_pass(self) -> _FinalState:
+        message = "; ".join(self.lines) or "The workloads continue beside the next pass."
+        return _FinalState("FAILED" if self.has_failed else "COMPLETED", message)
+
+    def _end_task(self, key: str, message: str, at: float, *, has_failed: bool) -> None:
+        self._thread.put(lambda: self._run().wave_ended(key, message, at, has_failed=has_failed), matters=True)
 
     def _log(self, line: str) -> None:
         at = time.time()
-        self._thread.put(lambda: self._sink.log(line, at), matters=True)
+        self._thread.put(lambda: self._run().log(line, at), matters=True)
 
 
-class _LazySink:
-    """A recorded run that is made in Prefect when the first report is sent."""
+class _LazyRun:
+    """A recorded run that is created in Prefect when the first report is sent; calling it returns it."""
 
     def __init__(
         self, server: _Server, flow: str, name: str, parameters: dict[str, Any], tags: list[str], *, began_at: float
@@ -247,38 +248,8 @@ class _LazySink:
         self._began_at = began_at
         self._run: RecordedRun | None = None
 
-    def begin(self) -> None:
-        """Make the run in Prefect."""
-        self._recorded()
-
-    def wave_started(self, key: str, name: str, at: float) -> None:
-        self._recorded().wave_started(key, name, at)
-
-    def wave_ended(self, key: str, message: str, at: float, *, has_failed: bool) -> None:
-        self._recorded().wave_ended(key, message, at, has_failed=has_failed)
-
-    def log(self, line: str, at: float) -> None:
-        self._recorded().log(line, at)
-
-    def tag(self, tags: list[str]) -> None:
-        self._recorded().tag(tags)
-
-    def progress(self, key: str, percent: float, description: str) -> None:
-        self._recorded().progress(key, percent, description)
-
-    def table(self, key: str, rows: list[dict[str, Any]], description: str, *, every_seconds: float) -> None:
-        self._recorded().table(key, rows, description, every_seconds=every_seconds)
-
-    def markdown(self, key: str, text: str, description: str) -> None:
-        self._recorded().markdown(key, text, description)
-
-    def event(self, name: str, resource: dict[str, str], payload: dict[str, Any]) -> None:
-        self._recorded().event(name, resource, payload)
-
-    def end(self, kind: str, name: str | None, message: str, at: float) -> None:
-        self._recorded().end(kind, name, message, at)
-
-    def _recorded(self) -> RecordedRun:
+    def __call__(self) -> RecordedRun:
+        """Return the run. Raises as ``_Server.connect``."""
         api = self._server.connect()
         if self._run is None:
             from .recording import RecordedRun  # noqa: PLC0415 - imports Prefect
@@ -290,7 +261,7 @@ class _LazySink:
 
 
 class _Server:
-    """The Prefect server that reports go to: chosen when the first one is sent, in the thread that sends."""
+    """The Prefect server for reports: chosen when the first report is sent, in the thread that sends."""
 
     def __init__(self, home: Path, on_note: Callable[[str], None], *, wait_seconds: float) -> None:
         self._home = home
@@ -300,31 +271,31 @@ class _Server:
         self._choice: ServerChoice | None = None
         self._api: PrefectApi | None = None
         self._quiet_until = 0.0
-        self._said: set[str] = set()
+        self._notes: set[str] = set()
 
     def connect(self) -> PrefectApi:
-        """Wait until there is a server to report to. Raises ``NotShown`` and ``NoServer`` when there is none."""
+        """Wait until a server can take reports. Raises ``NotShown`` and ``NoServer`` if there is none."""
         if self._api is not None:
             return self._api
         if time.monotonic() < self._quiet_until:
             raise NotShown("the server did not answer a moment ago")
         if (left := self._begin_at - time.monotonic()) > 0 and self._leaving.wait(left):
-            raise NotShown("the work was over before a temporary server was worth its start")
+            raise NotShown("the work ended before a temporary server was started")
         try:
             from .server import ServerChoice  # noqa: PLC0415 - imports Prefect, which takes more than a second
             from .sink import PrefectApi  # noqa: PLC0415 - as above
 
             if self._choice is None:
                 self._choice = ServerChoice(self._home)
-            self._api = PrefectApi(self._choice.choose(on_note=self._say, is_leaving=self._leaving))
+            self._api = PrefectApi(self._choice.choose(on_note=self._note, is_leaving=self._leaving))
         except BaseException as error:
-            self._say_trouble(error)
+            self._note_failure(error)
             self._quiet_until = time.monotonic() + _CONNECT_AGAIN_SECONDS
             raise
         return self._api
 
     def leave(self) -> None:
-        """Start no server any more."""
+        """Start no server from now on."""
         self._leaving.set()
 
     def close_client(self) -> None:
@@ -337,32 +308,32 @@ class _Server:
         if self._choice is not None:
             self._choice.close()
 
-    def _say(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
+    def _note(self, text: str) -> None:
+        if text not in self._notes:
+            self._notes.add(text)
             self._on_note(text)
 
-    def _say_trouble(self, error: BaseException) -> None:
+    def _note_failure(self, error: BaseException) -> None:
         if self._leaving.is_set():
             return
         from .server import NoServer  # noqa: PLC0415 - as above
 
         reason = str(error) if isinstance(error, NoServer) else f"Prefect failed ({type(error).__name__})"
-        self._say(f"{reason}; the work continues without Prefect")
+        self._note(f"{reason}; the work continues without Prefect")
 
 
 class NotShown(Exception):
-    """A report has nowhere to go."""
+    """There is no server for a report."""
 
 
-def _ending_of(progress: Progress, line: str) -> _Ending:
+def _final_state_of(progress: Progress, line: str) -> _FinalState:
     if not progress.is_finished:
-        return _Ending("COMPLETED", f"{line}. The same command resumes.", "Unfinished")
-    return _Ending("COMPLETED", line, None if progress.all_succeeded else "SomeFailed")
+        return _FinalState("COMPLETED", f"{line}. The same command resumes.", "Unfinished")
+    return _FinalState("COMPLETED", line, None if progress.all_succeeded else "SomeFailed")
 
 
 def _message(error: Exception) -> str:
-    """Return an error's text for a state: of an unexpected one only the kind, as its text may hold anything."""
+    """Return an error's text for a state; for an unexpected error only its class, because its text may contain anything."""
     if isinstance(error, BatchkitError):
         return " ".join(filter(None, (f"{error.message}.", error.hint)))
     return type(error).__name__

@@ -1,7 +1,7 @@
-"""The foreground run of one workload, what ``batchkit run`` starts; or a run of it on a worker.
+"""The run of one workload: in the foreground, as ``batchkit run`` shows it, or on a worker.
 
-On a worker, after ``prefect deploy`` (see ``prefect.yaml``), with GROQ_API_KEY and BATCHKIT_* set for the worker, and the id
-and the name that ``batchkit status NAME --json`` gives of a workload that ``batchkit submit`` has made::
+On a worker, after ``prefect deploy`` (see ``prefect.yaml``), with GROQ_API_KEY and BATCHKIT_* set for the worker, and with the id and
+the name of a workload of ``batchkit submit``, which ``batchkit status NAME --json`` prints::
 
     prefect deployment run process_workload/batchkit --param workload_id=3 --param workload_name=my-workload
 
@@ -11,14 +11,12 @@ batches that need attention, and a summary at the end.
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 from prefect.runtime import flow_run
 
-from batchkit.api.finishing import on_finished
 from batchkit.engine.waves import DriveUntil
 from batchkit.errors import BatchkitError
 from batchkit.models import WorkloadId
@@ -27,8 +25,6 @@ from .leading import ended, failed, open_lead
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
-
-_logger = logging.getLogger("batchkit.flows")
 
 
 def _run_name() -> str:
@@ -44,8 +40,8 @@ async def process_workload(
 ) -> State[Any]:
     """Drive one workload until it is ``finished`` or ``submitted``.
 
-    The name is only for display. Ends as Completed (``SomeFailed`` when requests failed, ``Unfinished`` when it stopped
-    before) or Failed with an error that is meant for the user.
+    The name is only for display. Ends as Completed (``SomeFailed`` if requests failed, ``Unfinished`` if it stopped earlier) or Failed
+    with an error for the user.
     """
     async with open_lead() as lead:
         snapshot = await lead.call(partial(lead.runner.progress, WorkloadId(workload_id)))
@@ -54,7 +50,6 @@ async def process_workload(
             progress = await lead.drive(snapshot.workload, DriveUntil(until))
         except BatchkitError as error:
             return failed(error)
-        if progress.is_finished and not lead.is_foreground:
-            for note in await lead.call(partial(on_finished, lead.runner, progress)):
-                _logger.info(note)
+        if not lead.is_foreground:
+            await lead.finish(progress)
     return ended(progress)

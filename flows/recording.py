@@ -1,4 +1,4 @@
-"""Writing a flow run that happened elsewhere to Prefect's API: its states, task runs and log lines carry the times they had."""
+"""Writes a flow run to Prefect's API without Prefect's engine: its states, task runs and log lines have their real times."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _TaskRun:
 
 
 class RecordedRun(FlowRunSink):
-    """A flow run that this process has made, without Prefect's engine; times are Unix seconds."""
+    """A flow run that this process has created, without Prefect's engine; times are Unix seconds."""
 
     def __init__(self, api: PrefectApi, flow_run_id: UUID, tags: list[str]) -> None:
         super().__init__(api, flow_run_id, tags)
@@ -39,7 +39,7 @@ class RecordedRun(FlowRunSink):
     def begin(
         cls, api: PrefectApi, flow: str, name: str, parameters: dict[str, Any], tags: list[str], *, began_at: float
     ) -> RecordedRun:
-        """Make a run of the flow that is called so, which began then."""
+        """Create a run of the flow with this name, which began at ``began_at``."""
         with api.client() as client:
             run = client.create_flow_run(
                 _recorded(flow),
@@ -52,7 +52,7 @@ class RecordedRun(FlowRunSink):
             return cls(api, run.id, tags)
 
     def wave_started(self, key: str, name: str, at: float) -> None:
-        """Make a task run that began then; ``key`` is unique in the flow run."""
+        """Create a task run that began at ``at``; ``key`` is unique in the flow run."""
         task_run = self._task_runs[key] = _TaskRun(uuid4(), key, name, at)
         self._api.emit(self._state_event(task_run, StateType.RUNNING, at))
 
@@ -81,7 +81,7 @@ class RecordedRun(FlowRunSink):
             )
 
     def _state_event(self, task_run: _TaskRun, kind: StateType, at: float, message: str = "") -> dict[str, Any]:
-        """Make the event from which a server of Prefect 3 writes a task run: its API for them takes no times."""
+        """Return the event from which a server of Prefect 3 creates a task run: its API for task runs accepts no times."""
         name, moment = kind.value.capitalize(), _moment(at).isoformat()
         began = _moment(task_run.began_at).isoformat()
         is_over = kind is not StateType.RUNNING
@@ -129,7 +129,7 @@ class RecordedRun(FlowRunSink):
 
 
 def _recorded(name: str) -> Any:
-    """Stand in for a flow of this name: nothing else of it is read, and importing ours takes long."""
+    """Return a stand-in for a flow of this name: Prefect reads only these attributes, and importing ours is slow."""
     return SimpleNamespace(name=name, version=None, retries=0, retry_delay_seconds=0)
 
 

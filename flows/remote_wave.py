@@ -1,9 +1,8 @@
-"""A wave that another process does: what travels to it, and what it does there. Needs no Prefect.
+"""A wave that another process runs: its data, and its execution there. Needs no Prefect.
 
-That process opens a runner of its own, from its own environment, and takes the wave's shards over from the one that sent it.
-So it renews their leases itself, and its name is in every guard: when the sender dies in the meantime, the wave comes to
-its end all the same; when this process dies or stands still, its leases run out like anybody's, and whatever it does after
-that hits no row.
+That process opens its own runner, from its own environment, and takes over the leases of the wave's shards from the sender. It
+renews the leases itself, and its name is in every guard: if the sender dies, the wave still ends; if this process dies or is
+stopped, its leases expire like any others, and its later updates change no row.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
     from batchkit.settings import Settings
     from batchkit.steps.context import StepReport
 
-#: What each process knows by itself: secrets, where the stores are, and what is only for whoever sends.
-_STAYS_HERE = {
+#: Settings that each process has itself: secrets, the addresses of stores, and settings of the sender only.
+_NOT_SENT = {
     "api_key",
     "database_url",
     "spool_url",
@@ -35,7 +34,7 @@ _STAYS_HERE = {
 
 @dataclass(frozen=True, slots=True)
 class RemoteWave:
-    """A wave to be done for ``owner``, who holds its shards, on the workload whose folder is ``directory``.
+    """A wave to run for ``owner``, who holds its shards, on the workload whose folder is ``directory``.
 
     ``settings`` are the sender's, without secrets.
     """
@@ -47,7 +46,7 @@ class RemoteWave:
 
 
 class WaveFailed(Exception):
-    """A wave failed by itself, and not for want of whatever carried it to another process; ``error`` is what it raised."""
+    """A wave failed by itself, not because of the transport to another process; ``error`` is the wave's error."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(error)
@@ -55,32 +54,32 @@ class WaveFailed(Exception):
 
 
 def remote_wave_of(runner: Runner, wave: Wave) -> RemoteWave:
-    """Write down a wave of a runner for another process."""
-    settings = runner.settings.model_dump(mode="json", exclude=_STAYS_HERE)
+    """Return a wave of a runner for another process."""
+    settings = runner.settings.model_dump(mode="json", exclude=_NOT_SENT)
     settings["home"] = str(runner.settings.home.absolute())
     return RemoteWave(wave, runner.owner, runner.progress(wave.workload_id).workload.directory, settings)
 
 
 def run_remote_wave(remote: RemoteWave) -> StepReport:
-    """Do a wave for another process. Raises ``WaveFailed`` with what the wave raised."""
+    """Run a wave for another process. Raises ``WaveFailed`` with the wave's error."""
     try:
         with Runner(_settings_here(remote), verb="worker") as runner:
             return runner.run_wave_for(remote.wave, owner=remote.owner, directory=remote.directory)
-    except Exception as error:  # noqa: BLE001 - travels back whole
-        raise WaveFailed(_that_travels(error)) from None
+    except Exception as error:  # noqa: BLE001 - sent back to the sender
+        raise WaveFailed(_picklable(error)) from None
 
 
 def _settings_here(remote: RemoteWave) -> Settings:
-    """Take the sender's settings, but for those that this process has been given for itself."""
+    """Return the sender's settings, overridden by those that this process has itself."""
     given = load_settings().model_fields_set
     found = load_settings(**{name: value for name, value in remote.settings.items() if name not in given})
-    # Whoever drives the workload notifies.
+    # The process that drives the workload sends notifications.
     return found.model_copy(update={"notify_url": None, "on_finish": None})
 
 
-def _that_travels(error: Exception) -> Exception:
+def _picklable(error: Exception) -> Exception:
     try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
-    except Exception:  # noqa: BLE001 - a class may do anything then
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - pickled in the same expression
+    except Exception:  # noqa: BLE001 - a class may raise anything
         return RuntimeError(f"{type(error).__name__} in another process")
     return error

@@ -1,14 +1,14 @@
-"""Prefect as an observer: what is shown of a flow run, sent by a thread that can neither block nor fail the work.
+"""Prefect as an observer: the reports of a flow run, sent by a thread that can neither block nor fail the work.
 
-Everything goes through a bounded queue. What fails is dropped, and what is only of passing interest is left out for a while after
-a failure; a full queue drops what comes. The database has the truth, this is the view.
+All reports pass through a bounded queue. A failed report is dropped, and after a failure unimportant reports are skipped for a
+while; a full queue drops new reports. The database holds the truth; reports only show it.
 
 Events, with ``prefect.resource.id = batchkit.workload.<name>``:
 
 - ``batchkit.workload.finished``: every request has its final state; the label ``batchkit.outcome`` is ``succeeded`` or
   ``some-failed``, the payload has the counts.
 - ``batchkit.workload.failed``: a run ended with an error before that; the same command resumes.
-- ``batchkit.requests.expired``: requests that came back unexecuted were merged.
+- ``batchkit.requests.expired``: requests that were not executed were merged.
 - ``batchkit.requests.resubmitted``: new shards were cut for requests that are sent again.
 
 With ``prefect.resource.id = batchkit.eval.<suite>``, and the run's name in the label ``batchkit.run``:
@@ -25,12 +25,12 @@ import threading
 import time
 from contextvars import copy_context
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from batchkit.engine.observer import Observer
 from batchkit.errors import BatchkitError
 
-from . import artifact_text, scorecards
+from . import artifact_text, evaluation_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,40 +42,18 @@ if TYPE_CHECKING:
     from batchkit.evaluation.results import EvaluationSummary
     from batchkit.models import Workload, WorkloadId
 
+    from .sink import FlowRunSink
+
 _PROGRESS_EVERY_SECONDS = 10.0
 _ATTENTION_EVERY_SECONDS = 600.0
-#: Waves that ended while a server was still starting are shown once it answers.
+#: Long enough for the waves that end while a server starts.
 _QUEUE_LENGTH = 256
 _FIRST_PAUSE_SECONDS = 5.0
 _LONGEST_PAUSE_SECONDS = 300.0
 _CLOSE_SECONDS = 5.0
 
-# Not under "batchkit": what is said about Prefect must not be sent to Prefect.
+# Not under "batchkit": log lines about Prefect must not be sent to Prefect.
 _logger = logging.getLogger("groq_batchkit.reporting")
-
-
-class Sink(Protocol):
-    """Where reports go; each call may block and may raise anything."""
-
-    def tag(self, tags: list[str]) -> None:
-        """Add tags to the flow run."""
-        ...
-
-    def progress(self, key: str, percent: float, description: str) -> None:
-        """Show progress, 0 to 100: one artifact for the whole run."""
-        ...
-
-    def table(self, key: str, rows: list[dict[str, Any]], description: str, *, every_seconds: float) -> None:
-        """Show a table, unless the last one of this key says the same or is younger than that."""
-        ...
-
-    def markdown(self, key: str, text: str, description: str) -> None:
-        """Show a text."""
-        ...
-
-    def event(self, name: str, resource: dict[str, str], payload: dict[str, Any]) -> None:
-        """Tell Prefect's event feed."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +73,14 @@ class ReportThread:
         self._quiet_until = 0.0
         self._pause = _FIRST_PAUSE_SECONDS
         self._queue: queue.Queue[_Report | None] = queue.Queue(_QUEUE_LENGTH)
-        # In this context, so that settings and the run that things belong to are known there.
+        # In this context, so that the thread has its settings and its run.
         self._thread = threading.Thread(
             target=copy_context().run, args=(self._work,), name="batchkit-reporting", daemon=True
         )
         self._thread.start()
 
     def put(self, send: Callable[[], object], *, matters: bool) -> None:
-        """Have something sent; what does not matter is left out for a while after a failure."""
+        """Queue a report; after a failure, reports with ``matters=False`` are skipped for a while."""
         try:
             self._queue.put_nowait(_Report(send, matters))
         except queue.Full:
@@ -131,15 +109,16 @@ class ReportThread:
 
 
 class PrefectObserver(Observer):
-    """Shows what one flow run does. Every method returns at once and never raises.
+    """Shows one flow run. Every method returns at once and never raises.
 
-    ``names`` are those of the workloads that the run is about, and may grow. ``log`` takes lines for the run's log; it is called at once.
-    ``read`` reads where a workload stands, in the thread that sends. ``clock`` counts seconds.
+    ``sink`` returns the receiver of the reports; it is called in the thread that sends, and may block or raise. ``names`` are the
+    names of the run's workloads, and may grow. ``log`` receives lines for the run's log; it is called at once.
+    ``read`` reads a snapshot of a workload, in the thread that sends. ``clock`` counts seconds.
     """
 
     def __init__(
         self,
-        sink: Sink,
+        sink: Callable[[], FlowRunSink],
         thread: ReportThread,
         names: Mapping[WorkloadId, str],
         *,
@@ -162,12 +141,12 @@ class PrefectObserver(Observer):
         self._put(lambda sink: sink.tag(list(tags)), matters=True)
 
     def wave_ended(self, wave: Wave, outcome: Outcome) -> None:
-        """Log what a wave did, tell of expired and resubmitted requests, and show where the workload stands now and then."""
+        """Log the result of a wave, send events for expired and resubmitted requests, and show a snapshot now and then."""
         if isinstance(outcome, Exception):
             return
-        self._say(artifact_text.wave_line(wave, outcome))
+        self._log_line(artifact_text.wave_line(wave, outcome))
         for note in outcome.notes:
-            self._say(note)
+            self._log_line(note)
         for event in ("expired", "resubmitted"):
             if count := outcome.counts.get(event):
                 name = self._names.get(wave.workload_id, str(wave.workload_id))
@@ -176,15 +155,15 @@ class PrefectObserver(Observer):
             self._put(lambda sink: self._read_and_show(wave.workload_id, sink), matters=False)
 
     def waiting(self, workload_id: WorkloadId, wait: Wait) -> None:  # noqa: ARG002 - the snapshot names it
-        """Log the notes of a pass, and show where the workload stands now and then."""
+        """Log the notes of a pass, and show a snapshot now and then."""
         for note in wait.notes:
-            self._say(note)
+            self._log_line(note)
         if wait.progress is not None and self._is_time():
             self._show_now_and_then(wait.progress)
 
     def finished(self, progress: Progress) -> None:
-        """Show how a workload ended, or how far a run that ends now has brought it."""
-        self._say(artifact_text.progress_line(progress))
+        """Show the result of a workload, or the progress of one that stops here."""
+        self._log_line(artifact_text.progress_line(progress))
         self._show(progress, matters=True)
         if progress.attention:
             self._show_attention(progress, matters=True)
@@ -192,42 +171,40 @@ class PrefectObserver(Observer):
             return
         name = progress.workload.name
         key = f"batchkit-summary-{artifact_text.key_part(name)}"
-        self._put(
-            lambda sink: sink.markdown(key, artifact_text.summary(progress), f"What became of {name}"), matters=True
-        )
+        self._put(lambda sink: sink.markdown(key, artifact_text.summary(progress), f"Result of {name}"), matters=True)
         outcome = "succeeded" if progress.all_succeeded else "some-failed"
         payload = artifact_text.finished_payload(progress)
         self._event("batchkit.workload.finished", name, payload, {"batchkit.outcome": outcome})
 
     def failed(self, workload: Workload, error: Exception) -> None:
-        """Tell that a drive ended with an error."""
+        """Send an event for a drive that ended with an error."""
         self.named_failed(workload.name, error)
 
     def named_failed(self, name: str, error: Exception) -> None:
-        """Tell that something ended with an error; of an unexpected one only the kind, as its text may hold anything."""
+        """Send an event for an error; for an unexpected error only its class, because its text may contain anything."""
         message = error.message if isinstance(error, BatchkitError) else ""
         payload = {"workload": name, "error": type(error).__name__, "message": message}
         self._event("batchkit.workload.failed", name, payload)
 
     def evaluated(self, summary: EvaluationSummary, report: Path | None) -> None:
-        """Show what came of a run of a suite, and tell of a fall; ``report`` is its page."""
+        """Show the result of a suite's run, and send an event for a fall; ``report`` is its page."""
         key = f"batchkit-eval-{artifact_text.key_part(summary.suite)}"
-        rows, text = scorecards.metric_rows(summary), scorecards.text(summary, report)
-        self._say(f"{summary.run}: {summary.verdict}")
+        rows, text = evaluation_text.metric_rows(summary), evaluation_text.text(summary, report)
+        self._log_line(f"{summary.run}: {summary.verdict}")
         self._put(
             lambda sink: sink.table(f"{key}-metrics", rows, f"Metrics of {summary.run}", every_seconds=0), matters=True
         )
-        self._put(lambda sink: sink.markdown(key, text, f"What became of {summary.run}"), matters=True)
+        self._put(lambda sink: sink.markdown(key, text, f"Result of {summary.run}"), matters=True)
         resource = {
             "prefect.resource.id": f"batchkit.eval.{summary.suite}",
             "prefect.resource.name": summary.suite,
             "batchkit.run": summary.run,
             "batchkit.verdict": summary.verdict,
         }
-        finished = scorecards.finished_payload(summary)
+        finished = evaluation_text.finished_payload(summary)
         self._put(lambda sink: sink.event("batchkit.eval.finished", resource, finished), matters=True)
         if summary.verdict == "regressed":
-            payload = scorecards.regressed_payload(summary)
+            payload = evaluation_text.regressed_payload(summary)
             self._put(lambda sink: sink.event("batchkit.eval.regressed", resource, payload), matters=True)
 
     def _is_time(self) -> bool:
@@ -237,8 +214,8 @@ class PrefectObserver(Observer):
         self._next_progress = self._clock() + _PROGRESS_EVERY_SECONDS
         return True
 
-    def _read_and_show(self, workload_id: WorkloadId, sink: Sink) -> None:
-        """Read where a workload stands and send it, in the thread that sends."""
+    def _read_and_show(self, workload_id: WorkloadId, sink: FlowRunSink) -> None:
+        """Read a snapshot of a workload and send it, in the thread that sends."""
         progress = self._read(workload_id)
         if progress is not None and (shown := self._news_of(progress)) is not None:
             sink.progress(*shown)
@@ -253,7 +230,7 @@ class PrefectObserver(Observer):
             self._put(lambda sink: sink.progress(*shown), matters=matters)
 
     def _news_of(self, progress: Progress) -> tuple[str, float, str] | None:
-        """Return key, percent and line of a progress artifact; None when the last one said the same."""
+        """Return key, percent and line of a progress artifact; None if the last one was equal."""
         key = f"batchkit-progress-{artifact_text.key_part(progress.workload.name)}"
         shown = (key, artifact_text.percent(progress), artifact_text.progress_line(progress))
         if shown == self._shown:
@@ -274,11 +251,11 @@ class PrefectObserver(Observer):
         resource = {"prefect.resource.id": f"batchkit.workload.{name}", "prefect.resource.name": name, **(labels or {})}
         self._put(lambda sink: sink.event(event, resource, payload), matters=True)
 
-    def _say(self, line: str) -> None:
+    def _log_line(self, line: str) -> None:
         try:
             self._log(line)
         except Exception:
             _logger.debug("a line could not be logged", exc_info=True)
 
-    def _put(self, send: Callable[[Sink], object], *, matters: bool) -> None:
-        self._thread.put(lambda: send(self._sink), matters=matters)
+    def _put(self, send: Callable[[FlowRunSink], object], *, matters: bool) -> None:
+        self._thread.put(lambda: send(self._sink()), matters=matters)

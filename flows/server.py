@@ -1,4 +1,4 @@
-"""Which Prefect server this process reports to: the configured one, a temporary one, or none."""
+"""The Prefect server that this process reports to: the configured one, a temporary one, or none."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 _HEALTHY_WITHIN_SECONDS = 2.0
 _READY_WITHIN_SECONDS = 90.0
-#: Two notes, so that the command stays whole in 80 columns.
+#: Two notes, so that the command fits in 80 columns.
 _HINT = (
     "Prefect: no server is configured, so a temporary one records this run. For a lasting UI run `prefect server start`, then",
     "export PREFECT_API_URL=http://127.0.0.1:4200/api",
 )
-#: Says that the hint was given in this home.
+#: A file in the home that marks the hint as given.
 _HINT_GIVEN = "prefect-hint-given"
 
 
 class NoServer(Exception):
-    """There is no server to report to; the message tells the user why."""
+    """There is no server to report to; the message is for the user."""
 
 
 class ServerChoice:
     """The server of this process: the configured one, or a temporary one, which is started at first use.
 
-    ``home`` is where the record of a temporary one is kept.
+    ``home`` holds the record of a temporary server.
     """
 
     def __init__(self, home: Path) -> None:
@@ -45,7 +45,7 @@ class ServerChoice:
     def choose(self, *, on_note: Callable[[str], None], is_leaving: threading.Event) -> str:
         """Return the address of the server's API. Blocks until it answers, or ``is_leaving`` is set.
 
-        ``on_note`` is told what the user should know. Raises ``NoServer``.
+        ``on_note`` receives notes for the user. Raises ``NoServer``.
         """
         url: str | None = PREFECT_API_URL.value()
         if not url:
@@ -60,7 +60,7 @@ class ServerChoice:
             self._temporary.stop(0)
 
     def _start(self, on_note: Callable[[str], None], is_leaving: threading.Event) -> TemporaryServer:
-        """Start the temporary server, once in this process."""
+        """Start the temporary server, at most once in this process."""
         if self._given_up:
             raise NoServer("the temporary Prefect server is gone")
         try:
@@ -74,7 +74,7 @@ class ServerChoice:
         return self._temporary
 
     def _give_hint(self, on_note: Callable[[str], None]) -> None:
-        """Tell once per home how to get a lasting server."""
+        """Give the hint about a lasting server, once per home."""
         with suppress(OSError):
             (self._home / _HINT_GIVEN).touch(exist_ok=False)
             for line in _HINT:

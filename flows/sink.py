@@ -1,4 +1,4 @@
-"""Where reports go: the artifacts, tags and events of one flow run, over Prefect's API."""
+"""The receiver of reports: the artifacts, tags and events of one flow run, over Prefect's API."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _TIMEOUT_SECONDS = 10.0
 
 
 class PrefectApi:
-    """One client for all reports of a thread: to open one takes longer than a call. It gives up soon: one try, a short wait.
+    """One client for all reports of a thread, because opening one takes longer than a call. One try, with a short time-out.
 
-    ``url`` is that of the server, None the one of Prefect's settings.
+    ``url`` is the server's address, None the one in Prefect's settings.
     """
 
     def __init__(self, url: str | None = None) -> None:
@@ -33,7 +33,7 @@ class PrefectApi:
 
     @contextmanager
     def client(self) -> Iterator[SyncPrefectClient]:
-        """Give the client, which is opened at first use."""
+        """Yield the client, which is opened at first use."""
         chosen: dict[Any, Any] = {PREFECT_CLIENT_MAX_RETRIES: 0}
         if self._url is not None:
             chosen[PREFECT_API_URL] = self._url
@@ -58,7 +58,7 @@ class PrefectApi:
 class FlowRunSink:
     """One flow run's artifacts, tags and events. Calls are not repeated: the next report is newer.
 
-    The run's id travels with each of them, because reports are sent from a thread that Prefect did not start.
+    Each call contains the run's id, because Prefect did not start the thread that sends.
     """
 
     def __init__(self, api: PrefectApi, flow_run_id: UUID, tags: list[str]) -> None:
@@ -70,15 +70,15 @@ class FlowRunSink:
     def tag(self, tags: list[str]) -> None:
         """Add tags to the run.
 
-        Not with ``prefect.tags``: task runs would inherit them, and ask the server at each start whether a tag of theirs
-        is limited, which fails the task when the server is gone.
+        Not with ``prefect.tags``: task runs would inherit them, and ask the server at each start whether one of their tags is limited, which
+        fails the task if the server is gone.
         """
         self._tags |= set(tags)
         with self._api.client() as client:
             client.update_flow_run(self._flow_run_id, tags=sorted(self._tags)).raise_for_status()
 
     def progress(self, key: str, percent: float, description: str) -> None:
-        """Show progress: the first time in a new artifact, from then on in the same."""
+        """Show progress: the first time in a new artifact, then in the same one."""
         with self._api.client() as client:
             known = self._progress_ids.get(key)
             if known is None:
@@ -89,8 +89,8 @@ class FlowRunSink:
     def table(self, key: str, rows: list[dict[str, Any]], description: str, *, every_seconds: float) -> None:
         """Show a table, as a new version of the artifact of this key.
 
-        Prefect keeps every version for ever. So this run writes none that says what its last one said, and none that
-        follows any other, as each pass on a worker is another run, sooner than ``every_seconds``.
+        Prefect keeps every version forever. So this run writes no version that equals its last one, and none sooner than
+        ``every_seconds`` after any other version (each pass on a worker is another run).
         """
         data = jsonl.dumps(rows).decode()
         with self._api.client() as client:

@@ -34,7 +34,7 @@ def _name() -> str:
 
 
 async def is_infrastructure(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Whether a wave failed because of the machine; errors of ours, the database's absence too, are the drive's to handle."""
+    """Whether a wave failed because of the machine; errors of batchkit, including an absent database, are handled by the drive."""
     error = await state.aresult(raise_on_failure=False)
     if isinstance(error, WaveFailed):
         error = error.error
@@ -55,7 +55,7 @@ _OPTIONS: dict[str, Any] = {
 
 @task(**_OPTIONS)
 async def run_wave(workload_id: int, kind: str, shard_ids: list[int]) -> StepReport:
-    """Do one wave of the running flow."""
+    """Run one wave of the running flow."""
     lead = current_lead.get()
     report: StepReport = await lead.call(partial(lead.run_wave, _wave(workload_id, kind, shard_ids)))
     return report
@@ -65,12 +65,12 @@ async def run_wave(workload_id: int, kind: str, shard_ids: list[int]) -> StepRep
 def run_wave_elsewhere(
     workload_id: int, kind: str, shard_ids: list[int], *, owner: str, directory: str, settings: dict[str, Any]
 ) -> StepReport:
-    """Do one wave in whatever process this is called in: no part of the flow's is needed."""
+    """Run one wave in the process that calls this; needs nothing from the flow."""
     return run_remote_wave(RemoteWave(_wave(workload_id, kind, shard_ids), owner, directory, settings))
 
 
 async def perform(wave: Wave) -> StepReport:
-    """Do a wave as a task run, here or elsewhere. Raises ``WaveFailed`` with what the wave raised."""
+    """Run a wave as a task run, here or in a cluster. Raises ``WaveFailed`` with the wave's error."""
     lead = current_lead.get()
     parameters: dict[str, Any] = {
         "workload_id": int(wave.workload_id),

@@ -1,8 +1,8 @@
-"""A Prefect server for one command: started when none is configured, and gone afterwards whatever happens.
+"""A Prefect server for one command: started if none is configured, and always ended with the command.
 
 Three things end it: ``stop``; its standard input, which closes when this process dies in any way; and the next start, which
-reads the records of earlier ones. A record names the process by a random token in its command line, so that a
-process that merely has the same number is never touched.
+reads the records of earlier servers. A record identifies the process by a random token in its command line, so that another
+process with the same number is never touched.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SCRIPT = Path(__file__).with_name("_temporary_server.py")
 _PORT_WITHIN_SECONDS = 15.0
 _PROBE_SECONDS = 2.0
 _PROBE_EVERY_SECONDS = 0.2
-# The server records runs and asks nobody anything: what it has no use for, it is not given.
+# The server only records runs and does not need these.
 _WITHHELD = ("PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_PROFILE")
 
 
@@ -50,9 +50,9 @@ class TemporaryServer:
 
     @classmethod
     def start(cls, home: Path) -> TemporaryServer:
-        """Start one and return at once; it takes 5 to 15 seconds until it answers. Raises ``TemporaryServerFailed``.
+        """Start a server and return at once; it answers after 5 to 15 seconds. Raises ``TemporaryServerFailed``.
 
-        Its record lies under ``home``. Ends leftovers of earlier ones there.
+        Its record is stored under ``home``. Ends leftovers of earlier servers there.
         """
         end_leftovers(home)
         token = uuid.uuid4().hex
@@ -61,13 +61,13 @@ class TemporaryServer:
             record = home / _FOLDER / token
             make_private_folder(record.parent)
             process = subprocess.Popen(  # noqa: S603 - our own interpreter and file
-                # -P: no folder of the user's may stand in for a module.
+                # -P: a folder of the user must not replace a module.
                 [sys.executable, "-P", str(_SCRIPT), token],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 env=kept,
-                # Ctrl-C in the terminal is meant for us; the server must outlive it to record how the run ended.
+                # The terminal's Ctrl-C must not end the server, which still records the end of the run.
                 start_new_session=True,
             )
             record.touch(mode=0o600)
@@ -80,16 +80,16 @@ class TemporaryServer:
 
     @property
     def api_url(self) -> str:
-        """Where its API is."""
+        """The address of its API."""
         return f"http://127.0.0.1:{self._port}/api"
 
     @property
     def is_running(self) -> bool:
-        """Whether the process lives."""
+        """Whether the process is running."""
         return self._process.poll() is None
 
     def wait_until_ready(self, within_seconds: float, *, sleep: Callable[[float], object]) -> None:
-        """Wait until it answers. Raises ``TemporaryServerFailed`` when it ends or does not answer in time."""
+        """Wait until it answers. Raises ``TemporaryServerFailed`` if it ends or does not answer in time."""
         deadline = time.monotonic() + within_seconds
         while not answers(self._port):
             if not self.is_running:
@@ -100,7 +100,7 @@ class TemporaryServer:
         self._ready = True
 
     def stop(self, within_seconds: float) -> None:
-        """End it, politely for up to ``within_seconds`` if it has anything to save, and forget it."""
+        """End it, gently for up to ``within_seconds`` if it is ready, and delete its record."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             if self._ready and within_seconds > 0:
                 self._process.terminate()
@@ -123,7 +123,7 @@ class TemporaryServer:
 
 
 def answers(port: int) -> bool:
-    """Whether a Prefect API on this port of the loopback says that it is healthy."""
+    """Whether a Prefect API on this port of the loopback reports that it is healthy."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PROBE_SECONDS)
     try:
         connection.request("GET", "/api/health")
@@ -135,9 +135,9 @@ def answers(port: int) -> bool:
 
 
 def end_leftovers(home: Path) -> int:
-    """End the servers of commands of this machine that died without ending theirs; returns how many.
+    """End the servers of this machine whose commands died without ending them; returns their number.
 
-    Never touches one whose command may still be alive, nor any process that is not certainly such a server.
+    Never touches a server whose command may still run, nor any process that is not certainly such a server.
     """
     ended = 0
     with contextlib.suppress(OSError):
@@ -148,20 +148,20 @@ def end_leftovers(home: Path) -> int:
                     ended += _kill_if_ours(int(pid), record.name)
                     record.unlink(missing_ok=True)
             except (OSError, ValueError):
-                continue  # being written or removed by another command just now, or not a record
+                continue  # another command is writing or removing it, or it is not a record
     return ended
 
 
 def _kill_if_ours(pid: int, token: str) -> bool:
     try:
-        # From here on a process that takes the number over is told from this one by its start.
+        # From here on psutil tells this process by its start time from another one with the same number.
         server = psutil.Process(pid)
         if token not in server.cmdline():
             return False
         server.kill()
     except psutil.Error:
         return False
-    # Until it is gone: who asks for leftovers afterwards finds none.
+    # Wait until it is gone, so that a later check finds no leftover.
     with contextlib.suppress(psutil.TimeoutExpired):
         server.wait(_PROBE_SECONDS)
     return True

@@ -1,20 +1,20 @@
-"""A clock that moves only when a test says so."""
+"""A clock that only a test moves."""
 
 from __future__ import annotations
 
 
 class FakeClock:
-    """Unix seconds for whoever is passed a clock: call it to read it, ``advance`` it by hand."""
+    """A clock in Unix seconds: call it to read the time, call ``advance`` to move it."""
 
     def __init__(self, now: float = 1_750_000_000.0) -> None:
         self.now = now
 
     def __call__(self) -> float:
-        """Read the time."""
+        """Return the time."""
         return self.now
 
     def advance(self, seconds: float) -> float:
-        """Let time pass; returns the new time."""
+        """Move the clock forward and return the new time. Raises ``ValueError`` for negative ``seconds``."""
         if seconds < 0:
             raise ValueError("time does not run backwards")
         self.now += seconds

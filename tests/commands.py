@@ -1,4 +1,4 @@
-"""The installed command as a user starts it, against an emulator in another process than the command's."""
+"""The installed command as a user starts it, against an emulator in another process."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from batchkit.store.engine import Store
+from tests.forked import ForkedCommand
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from batchkit.emulator import Emulator
 
-#: Waits in seconds that a test does not notice, as a user would set them.
+#: Waits in seconds, so short that they do not slow a test.
 QUICK = {
     "BATCHKIT_POLL_INTERVAL_SECONDS": "0.1",
     "BATCHKIT_MAX_POLL_INTERVAL_SECONDS": "0.3",
@@ -29,10 +30,11 @@ QUICK = {
 
 
 class Command:
-    """Starts ``batchkit`` in a folder of its own."""
+    """Starts ``batchkit`` in its own folder."""
 
     def __init__(self, emulator: Emulator, database_url: str, folder: Path) -> None:
         self.emulator = emulator
+        self._started = 0
         self.folder = folder
         self.database_url = database_url
         self.environment = {
@@ -44,8 +46,14 @@ class Command:
             "COLUMNS": "100",
         }
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str) -> ForkedCommand:
         """Start the command and return at once."""
+        self._started += 1
+        printed = self.folder.parent / f"printed-{self.folder.name}" / str(self._started)
+        return ForkedCommand(arguments, self.folder, self.environment, printed)
+
+    def start_anew(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start the command in a new process, whose memory holds only what the command needs."""
         return subprocess.Popen(
             [sys.executable, "-m", "batchkit", *arguments],
             cwd=self.folder,
@@ -64,24 +72,25 @@ class Command:
             process.kill()
             out, err = process.communicate()
             raise AssertionError(f"the command did not end:\n{out}\n{err}") from None
+        assert process.returncode is not None
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     def kill_when(self, condition: Callable[[], bool], *arguments: str, timeout_seconds: float = 60) -> None:
-        """Start the command and end it with SIGKILL at the moment when ``condition`` holds."""
+        """Start the command and send SIGKILL as soon as ``condition`` holds."""
         process = self.start(*arguments)
-        give_up = time.monotonic() + timeout_seconds
+        deadline = time.monotonic() + timeout_seconds
         try:
             while not condition():
                 if process.poll() is not None:
                     raise AssertionError(f"the command ended by itself: {process.communicate()}")
-                assert time.monotonic() < give_up, "the moment never came"
-                time.sleep(0.002)  # noqa: TID251 - the moment is found by looking
+                assert time.monotonic() < deadline, "the condition never held"
+                time.sleep(0.002)  # noqa: TID251 - the condition is polled
         finally:
             process.send_signal(signal.SIGKILL)
             process.communicate()
 
     def count(self, query: str) -> int:
-        """Ask the results store; 0 as long as it does not exist."""
+        """Query the results store; 0 if it does not exist."""
         path = self.folder / ".batchkit"
         if not path.exists():
             return 0

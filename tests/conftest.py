@@ -1,4 +1,4 @@
-"""Fixtures for the whole suite: databases of both kinds, a migrated store, a clock in the test's hand."""
+"""Fixtures for the whole suite: databases of both kinds, a migrated store, a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.util import LRUCache
 
 from batchkit.emulator import Emulator, Scenario
 from batchkit.store import migrate
@@ -19,24 +23,40 @@ from batchkit.store.engine import Store
 from tests.clock import FakeClock
 from tests.commands import Command
 from tests.postgres import PostgresServer, running_server
-from tests.room import roomy_folder
+from tests.temporary_folders import base_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 
-# pytest's own folders too; who sets the variable has chosen already.
-os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(roomy_folder()))
+# For pytest's own folders too, unless the variable is set.
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(base_folder()))
 
 # Compiled code is kept, whatever the environment says: else every worker rewrites all tests again, and each of the hundreds of
 # commands that tests start compiles the package again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# How long an example takes says more about the machine than about the code.
+# The duration of an example depends more on the machine than on the code.
 settings.register_profile("batchkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("batchkit")
+
+
+def _share_compiled_statements() -> None:
+    """Compile each statement once in this process, and not again for each of the thousands of stores that tests open."""
+    shared: LRUCache[Any, Any] = LRUCache(2_000)
+
+    def use_shared(connection: Connection) -> None:
+        connection.engine._compiled_cache = shared
+
+    event.listen(Engine, "engine_connect", use_shared)
+    # The dialect is a part of each statement's key in the cache, and each engine has one of its own.
+    DefaultDialect.__hash__ = lambda dialect: hash(type(dialect))  # type: ignore[assignment,method-assign]
+    DefaultDialect.__eq__ = lambda dialect, other: type(dialect) is type(other)  # type: ignore[method-assign]
+
+
+_share_compiled_statements()
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +91,7 @@ def _own_logging() -> Iterator[None]:
 
 @pytest.fixture
 def clock() -> FakeClock:
-    """Give a clock that stands still until the test calls ``advance``."""
+    """Return a clock that stands still until the test calls ``advance``."""
     return FakeClock()
 
 
@@ -84,7 +104,7 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="session")
 def postgres_template(postgres_server) -> Iterator[str]:
-    """Name a migrated Postgres database that others are copied from."""
+    """Return a migrated Postgres database that others are copied from."""
     name = postgres_server.create()
     _migrate(postgres_server.url_of(name))
     yield name
@@ -93,7 +113,7 @@ def postgres_template(postgres_server) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory) -> Path:
-    """Give a migrated SQLite file that others are copied from."""
+    """Return a migrated SQLite file that others are copied from."""
     path: Path = tmp_path_factory.mktemp("template") / "batchkit.db"
     _migrate(f"sqlite:///{path}")
     return path
@@ -107,7 +127,7 @@ def _migrate(url: str) -> None:
 
 @pytest.fixture
 def sqlite_url(sqlite_template, tmp_path) -> str:
-    """Give the URL of a migrated SQLite file of the test's own."""
+    """Return the URL of a migrated SQLite file of the test's own."""
     path = tmp_path / "batchkit.db"
     shutil.copy(sqlite_template, path)
     return f"sqlite:///{path}"
@@ -115,7 +135,7 @@ def sqlite_url(sqlite_template, tmp_path) -> str:
 
 @pytest.fixture
 def postgres_url(postgres_server, postgres_template) -> Iterator[str]:
-    """Give the URL of a migrated Postgres database of the test's own."""
+    """Return the URL of a migrated Postgres database of the test's own."""
     name = postgres_server.create(template=postgres_template)
     yield postgres_server.url_of(name)
     postgres_server.drop(name)
@@ -123,14 +143,14 @@ def postgres_url(postgres_server, postgres_template) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def database_url(request) -> str:
-    """Give the URL of a migrated database of the test's own; the test runs once on each kind."""
+    """Return the URL of a migrated database of the test's own; the test runs once on each kind."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url
 
 
 @pytest.fixture
 def empty_postgres_url(postgres_server) -> Iterator[str]:
-    """Give the URL of a Postgres database without any table."""
+    """Return the URL of a Postgres database without any table."""
     name = postgres_server.create()
     yield postgres_server.url_of(name)
     postgres_server.drop(name)
@@ -138,13 +158,13 @@ def empty_postgres_url(postgres_server) -> Iterator[str]:
 
 @pytest.fixture
 def empty_sqlite_url(tmp_path) -> str:
-    """Give the URL of a SQLite file that does not exist yet."""
+    """Return the URL of a SQLite file that does not exist yet."""
     return f"sqlite:///{tmp_path / 'empty.db'}"
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def empty_database_url(request) -> str:
-    """Give the URL of a database without any table; the test runs once on each kind."""
+    """Return the URL of a database without any table; the test runs once on each kind."""
     url: str = request.getfixturevalue(f"empty_{request.param}_url")
     return url
 
@@ -175,7 +195,7 @@ def postgres_store(postgres_url) -> Iterator[Store]:
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
-    """Start one S3 server for the session, when the first test asks for it; gives its address."""
+    """Start one S3 server for the session, when the first test asks for it; yields its address."""
     from tests.s3 import running_s3  # noqa: PLC0415 - takes half a second to load, for a few tests
 
     with running_s3() as endpoint:
@@ -184,7 +204,7 @@ def s3_server() -> Iterator[str]:
 
 @pytest.fixture
 def s3_url(s3_server, monkeypatch) -> str:
-    """Give the URL of a folder in a bucket of the test's own, with what it takes to reach it in the environment."""
+    """Return the URL of a folder in a bucket of the test's own, with what it takes to reach it in the environment."""
     from tests.s3 import ENVIRONMENT, make_bucket  # noqa: PLC0415 - as above
 
     for name in [name for name in os.environ if name.startswith("AWS_")]:
@@ -198,7 +218,7 @@ def s3_url(s3_server, monkeypatch) -> str:
 
 @pytest.fixture
 def start_command(database_url, tmp_path) -> Iterator[Any]:
-    """Give a function that starts an emulator with some faults and a command on it; once on each kind of database."""
+    """Return a function that starts an emulator with some faults and a command on it; once on each kind of database."""
     with ExitStack() as stack:
 
         def start(faults: Sequence[Any] = (), *, speed: float = 432_000, **scenario: Any) -> Command:

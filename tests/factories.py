@@ -56,7 +56,7 @@ def add_workload(
     shard_lines: int = 1_000,
     **columns: Any,
 ) -> Workload:
-    """Insert a workload; with ``split`` it counts as cut whole, into as many requests as its shards will bring."""
+    """Insert a workload; with ``split`` it counts as completely split, into the requests of its shards."""
     assert workloads.add(
         connection,
         name=name,
@@ -90,7 +90,7 @@ def add_shard(
     at: float = NOW,
     **columns: Any,
 ) -> Shard:
-    """Insert a shard in any state, with its file, batch and requests as that state demands.
+    """Insert a shard in any state, with the file, batch and requests of that state.
 
     The requests are the given ``seqs``, or the next ``lines`` of the workload; they are in flight in an open shard,
     succeeded in a merged and pending in a withdrawn one, unless ``request_state`` says otherwise.
@@ -140,7 +140,7 @@ def add_shard(
 
 
 def settle(connection: Connection, shard: Shard, seqs: Iterable[int], state: RequestState) -> None:
-    """Put requests of a shard into a state, with one ride counted and the result that the state demands."""
+    """Set the state of a shard's requests, with one attempt and the result of that state."""
     seqs = list(seqs)
     if state is not RequestState.IN_FLIGHT:
         bulk_for(connection).set_states(shard.workload_id, [(seq, state.value, 1, 0) for seq in seqs])
@@ -152,7 +152,7 @@ def settle(connection: Connection, shard: Shard, seqs: Iterable[int], state: Req
 
 
 def add_batch(connection: Connection, shard: Shard, *, at: float = NOW, **fields: Any) -> Batch:
-    """Insert the batch of a shard that names one."""
+    """Insert the batch of a shard that has one."""
     assert shard.batch_id is not None
     batch = make_batch(shard.batch_id, input_file_id=shard.input_file_id, **fields)
     batches.add(connection, batch, workload_id=shard.workload_id, shard_id=shard.id, seen_at=at)
@@ -160,7 +160,7 @@ def add_batch(connection: Connection, shard: Shard, *, at: float = NOW, **fields
 
 
 def make_batch(batch_id: str, *, status: str = BatchStatus.IN_PROGRESS, **fields: Any) -> Batch:
-    """Make a batch as the provider might tell it."""
+    """Return a batch as the provider could send it."""
     values: dict[str, Any] = {
         "created_at": int(NOW),
         "expires_at": int(NOW) + 86_400,
@@ -171,14 +171,14 @@ def make_batch(batch_id: str, *, status: str = BatchStatus.IN_PROGRESS, **fields
 
 
 def custom_id(seq: int) -> str:
-    """Name the request of a line."""
+    """Return the custom_id of a line's request."""
     return f"row-{seq}"
 
 
 def success(
     shard: Shard, seq: int, *, attempt: int = 0, prompt: int = 10, completion: int = 5, **facts: str | None
 ) -> ResultRow:
-    """Make a result row of an answered request."""
+    """Return a result row of an answered request."""
     told = AnswerFacts("stop", prompt, completion, prompt + completion, **facts)
     return ResultRow(
         shard.workload_id, seq, "succeeded", shard.id, attempt, status_code=200, request_id=f"req-{seq}", facts=told
@@ -194,22 +194,22 @@ def failure(
     message: str | None = "no",
     attempt: int = 0,
 ) -> ResultRow:
-    """Make a result row of a request that failed permanently."""
+    """Return a result row of a request that failed permanently."""
     return ResultRow(shard.workload_id, seq, "failed", shard.id, attempt, status, f"req-{seq}", code, message)
 
 
 def lost_attempt(shard: Shard, seq: int, kind: str = "expired", *, attempt: int = 0, **columns: Any) -> AttemptRow:
-    """Make the row of an attempt that did not end well."""
+    """Return the row of a failed attempt."""
     return AttemptRow(shard.id, seq, shard.workload_id, attempt, kind, **columns)
 
 
 def chat_body(content: str) -> str:
-    """Make the body of a chat completion, as plain ASCII JSON without escapes."""
+    """Return the body of a chat completion, as ASCII JSON without escapes."""
     return '{"choices":[{"message":{"role":"assistant","content":"' + content + '"},"finish_reason":"stop"}]}'
 
 
 def file_id(shard_id: ShardId) -> FileId:
-    """Name the input file that ``add_shard`` gives a shard."""
+    """Return the id of the input file that ``add_shard`` gives a shard."""
     return FileId(f"file-{shard_id}")
 
 

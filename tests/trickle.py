@@ -1,4 +1,4 @@
-"""A loopback server in front of an emulator, which sends one file so slowly that it does not end."""
+"""A loopback proxy in front of an emulator that sends one file too slowly to finish."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _PAUSE_SECONDS = 0.2
 
 
 class Trickle:
-    """Passes everything on, but the first file that is fetched: of that it sends five bytes a second until ``released``."""
+    """A proxy that sends the first downloaded file at five bytes a second until ``released``, and everything else at once."""
 
     def __init__(self, base_url: str) -> None:
         behind = urlsplit(base_url)
         self._behind = f"{behind.hostname}:{behind.port}"
         self._lock = threading.Lock()
         self._slow_path: str | None = None
-        #: Set while the slow file is under way.
+        #: Set when the first byte of the slow file has been sent.
         self.began = threading.Event()
         self.released = threading.Event()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -31,7 +31,7 @@ class Trickle:
         self.base_url = f"http://127.0.0.1:{self.server.server_address[1]}{behind.path}"
 
     def is_slow(self, path: str) -> bool:
-        """Whether this is the file that does not end."""
+        """Whether this is the slow file."""
         with self._lock:
             if path.endswith("/content") and self._slow_path is None:
                 self._slow_path = path
@@ -47,7 +47,7 @@ class Trickle:
                 """Print nothing."""
 
             def do_GET(self) -> None:
-                """Pass a call on."""
+                """Forward a call."""
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))
                 connection = HTTPConnection(trickle._behind, timeout=60)
                 headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
@@ -79,14 +79,14 @@ class Trickle:
                 except OSError:
                     self.close_connection = True
 
-            do_POST = do_DELETE = do_GET  # noqa: N815 - the words of http.server
+            do_POST = do_DELETE = do_GET  # noqa: N815 - http.server sets these names
 
         return Handler
 
 
 @contextmanager
 def trickling(base_url: str) -> Iterator[Trickle]:
-    """Run such a server in front of ``base_url``."""
+    """Run the proxy in front of ``base_url``."""
     trickle = Trickle(base_url)
     thread = threading.Thread(target=trickle.server.serve_forever, daemon=True)
     thread.start()

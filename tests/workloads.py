@@ -1,4 +1,4 @@
-"""Inputs for tests: request lines as a user would write them."""
+"""Inputs for tests: request lines as users write them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TRANSCRIPTION = "/v1/audio/transcriptions"
 
 
 def chat_line(custom_id: str, text: str = "What is the capital of Peru?", **body: Any) -> dict[str, Any]:
-    """Write a chat request."""
+    """Return a chat request."""
     messages = [{"role": "user", "content": text}]
     return {
         "custom_id": custom_id,
@@ -26,7 +26,7 @@ def chat_line(custom_id: str, text: str = "What is the capital of Peru?", **body
 
 
 def vision_line(custom_id: str) -> dict[str, Any]:
-    """Write a chat request with an image."""
+    """Return a chat request with an image."""
     content = [
         {"type": "text", "text": "What is this?"},
         {"type": "image_url", "image_url": {"url": f"https://example.com/{custom_id}.jpg"}},
@@ -40,13 +40,13 @@ def vision_line(custom_id: str) -> dict[str, Any]:
 
 
 def audio_line(custom_id: str) -> dict[str, Any]:
-    """Write a transcription request."""
+    """Return a transcription request."""
     body = {"model": "whisper-large-v3", "url": f"https://example.com/{custom_id}.mp3", "response_format": "json"}
     return {"custom_id": custom_id, "method": "POST", "url": TRANSCRIPTION, "body": body}
 
 
 def mixed_line(number: int) -> dict[str, Any]:
-    """Write the ``number``-th line of a mixed workload: mostly chat, some vision, some audio."""
+    """Return line ``number`` of a mixed workload: mostly chat, some vision, some audio."""
     match number % 10:
         case 3:
             return vision_line(f"picture-{number:07d}")
@@ -59,7 +59,7 @@ def mixed_line(number: int) -> dict[str, Any]:
 
 
 def write_lines(path: Path, lines: Iterable[Any]) -> Path:
-    """Write lines to a file: bytes as they are, anything else as JSON."""
+    """Write lines to a file: bytes unchanged, anything else as JSON."""
     with path.open("wb") as handle:
         for line in lines:
             handle.write(line if isinstance(line, bytes) else jsonl.dumps(line))
@@ -73,6 +73,6 @@ def write_mixed(path: Path, count: int) -> Path:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read a JSONL file whole."""
+    """Return all lines of a JSONL file."""
     with path.open("rb") as handle:
         return [jsonl.loads(line) for line in handle]

@@ -1,4 +1,4 @@
-"""Audio of a row: an address for the endpoints of console.groq.com/docs/speech-to-text."""
+"""The audio of a row: an address for the endpoints of console.groq.com/docs/speech-to-text."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from batchkit.preflight.facts import GRANULARITIES_FORMAT, TRANSCRIPTIONS, TRANS
 if TYPE_CHECKING:
     from batchkit.annotation.parameters import Audio
 
-#: The page takes "Base64URL" in place of an address; a table cell is taken for that only where it says so itself.
+#: The API also accepts "Base64URL" in place of an address; a cell counts as that only if it begins with `data:`.
 _ADDRESSES = ("http://", "https://", "data:")
 _LONGEST_SCHEME = max(map(len, _ADDRESSES))
 
 
-class AudioTrouble(ValueError):
-    """A cell that is no address of audio; the message says why."""
+class InvalidAudio(ValueError):
+    """A cell that holds no address of audio; the message says why."""
 
 
 def endpoint_of(audio: Audio) -> str:
-    """Choose the endpoint."""
+    """Return the endpoint."""
     return TRANSLATIONS if audio.translate else TRANSCRIPTIONS
 
 
 def audio_body(audio: Audio, value: Any, prompt: str | None) -> dict[str, Any]:
-    """Write the body of a request, the model aside, for the cell ``value``. Raises ``AudioTrouble``."""
+    """Return the body of a request, without the model, for the cell ``value``. Raises ``InvalidAudio``."""
     if value is None or value == "":
-        raise AudioTrouble("there is no address")
+        raise InvalidAudio("the cell has no address")
     if not isinstance(value, str) or not value[:_LONGEST_SCHEME].lower().startswith(_ADDRESSES):
         shown = repr(value[:60]) if isinstance(value, str) else f"of type {type(value).__name__}"
-        raise AudioTrouble(
-            f"the audio is {shown}, and a batch takes no files: put it where the provider can fetch it, and give the address"
+        raise InvalidAudio(
+            f"the audio is {shown}; a batch accepts addresses only: upload the file to where the provider can fetch it, and use that address"
         )
     optional = {"language": audio.language, "prompt": prompt, "temperature": audio.temperature}
     return {

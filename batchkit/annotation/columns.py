@@ -1,4 +1,4 @@
-"""The columns of an annotated table: what a JSON Schema or a kind of answer is in Arrow's types."""
+"""The columns of answers: JSON Schemas and answer formats as Arrow types."""
 
 from __future__ import annotations
 
@@ -66,19 +66,19 @@ _DEEPEST: Final = 32
 
 
 class ValueColumns(NamedTuple):
-    """What an answer's value fills: the columns, by the names that the value has for them, and how it is spread over them."""
+    """The columns for an answer's value, by the names in the value, and the function that spreads a value over them."""
 
     fields: tuple[pa.Field, ...]
     spread: Callable[[Any], Mapping[str, Any]]
 
 
 def value_columns(recipe: Recipe) -> ValueColumns:
-    """Choose the columns for the answers to a recipe.
+    """Return the columns for the answers to a recipe.
 
-    An object whose schema names its properties has one column for each, and what the schema does not name is left out; a
-    transcript ``text``, ``language``, ``duration`` (seconds), ``segments`` and ``quality``; a verdict ``safe``, ``categories`` and
-    ``category_names``. Calls of one tool have a column for each of its parameters, of several ``tool_name`` and
-    ``tool_arguments`` of the first call; both have all ``tool_calls``. Any other answer is the one column ``answer``.
+    An object whose schema names its properties has one column for each, and properties that the schema does not name are left out.
+    A transcript has ``text``, ``language``, ``duration`` (seconds), ``segments`` and ``quality``; a verdict ``safe``, ``categories`` and
+    ``category_names``. Calls of one tool have a column for each of its parameters, calls of several tools ``tool_name`` and
+    ``tool_arguments`` of the first call; both have all ``tool_calls``. Any other answer has the one column ``answer``.
     """
     rules = recipe.rules
     match rules.format:
@@ -100,23 +100,23 @@ def value_columns(recipe: Recipe) -> ValueColumns:
 
 
 def arrow_type(schema: Any) -> pa.DataType | None:
-    """Give the type that holds every value of a JSON Schema; None when only JSON does.
+    """Return the type that holds every value of a JSON Schema; None if only JSON does.
 
-    Strings, whole numbers, decimals, booleans, lists and objects with named properties, also with null, by ``$ref``, ``enum`` or ``const``, or as
-    alternatives of one type. Of objects within objects, what the schema does not name is left out.
+    Strings, whole numbers, decimals, booleans, lists and objects with named properties have types, also with null, by ``$ref``,
+    ``enum`` or ``const``, or as alternatives of one type. In nested objects, properties that the schema does not name are left out.
     """
     return _type(schema, schema, 0)
 
 
 def free_name(name: str, taken: Container[str]) -> str:
-    """Give the name of a column, with ``answer_`` in front while another has it already."""
+    """Return the name of a column, with the prefix ``answer_`` while the name is taken."""
     while name in taken:
         name = f"{ANSWER}_{name}"
     return name
 
 
 def filled(field: pa.Field, values: Sequence[Any]) -> tuple[pa.Array, list[int]]:
-    """Make a column of values; says at which places a value was too large for it, where it has null."""
+    """Return a column of values, and the places of values that were too large for it and became null."""
     if is_json(field):
         return pa.array(json_texts(values), pa.string()), []
     try:
@@ -164,7 +164,7 @@ def _calls(value: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _object_fields(schema: Any) -> tuple[pa.Field, ...]:
-    """Give a column for each property of an object's schema; none when it is none, or may be null or something else."""
+    """Return a column for each property of an object's schema; none if the value may be something else."""
     found = _resolved(schema, schema)
     if not isinstance(found, dict) or found.get("type", "object") != "object":
         return ()
@@ -181,7 +181,7 @@ def _field(name: str, part: Any, root: Any) -> pa.Field:
 
 def _type(schema: Any, root: Any, depth: int) -> pa.DataType | None:
     schema = _resolved(schema, root)
-    # A schema that contains itself has no end.
+    # A schema may contain itself.
     if not isinstance(schema, dict) or depth > _DEEPEST:
         return None
     if "const" in schema or "enum" in schema:
@@ -212,7 +212,7 @@ def _struct(schema: dict[str, Any], root: Any, depth: int) -> pa.DataType | None
 
 
 def _resolved(schema: Any, root: Any) -> Any:
-    """Follow references within the document, and the only part of an ``allOf``."""
+    """Follow references within the document, and an ``allOf`` with a single part."""
     for _ in range(_DEEPEST):
         if not isinstance(schema, dict):
             return schema
@@ -246,7 +246,7 @@ def _type_of_constants(constants: Any) -> pa.DataType | None:
 
 
 def _common(types: Sequence[pa.DataType | None]) -> pa.DataType | None:
-    """Give the one type of several alternatives; of whole numbers and decimals that is decimals."""
+    """Return the common type of alternatives; for whole numbers and decimals that is decimals."""
     distinct = set(types)
     if len(distinct) == 1:
         return distinct.pop()
@@ -254,7 +254,7 @@ def _common(types: Sequence[pa.DataType | None]) -> pa.DataType | None:
 
 
 def _fitted(value: Any, kind: pa.DataType) -> Any:
-    """Give a value as its type takes it, or None when it is too large for it."""
+    """Return a value as its type accepts it, or None if it is too large for it."""
     try:
         pa.scalar(value, kind)
     except (pa.ArrowException, OverflowError):
@@ -268,7 +268,7 @@ def _fitted(value: Any, kind: pa.DataType) -> Any:
 
 
 def _rounded(value: Any, kind: pa.DataType) -> Any:
-    """Make decimals of the whole numbers that stand where decimals do: Arrow refuses those that a double only comes near."""
+    """Convert whole numbers to decimals where the type is decimal: Arrow refuses numbers that a double cannot hold exactly."""
     if isinstance(value, int) and pa.types.is_floating(kind):
         return float(value)
     if isinstance(value, list) and pa.types.is_list(kind):

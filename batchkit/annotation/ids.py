@@ -1,4 +1,4 @@
-"""The custom_ids of a recipe's requests: readable, and each its own."""
+"""The custom_ids of a recipe's requests: readable and unique."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ if TYPE_CHECKING:
 
     from batchkit.annotation.recipe import Recipe
 
-#: console.groq.com/docs/batch gives no limit; other providers of the same API take no longer ones.
+#: console.groq.com/docs/batch documents no limit; other providers of the same API accept at most this.
 MAX_CHARS = 64
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 _is_safe = re.compile(r"[A-Za-z0-9_.-]+").fullmatch
 _LABEL_CHARS = 34
 _SHORT_LABEL_CHARS = 18
 _LONGEST_TAIL = 44
-#: 60 bits: among ten million keys that have to be cut, two meet in one of twenty thousand tables.
+#: 60 bits: two of ten million shortened keys collide in one of twenty thousand tables.
 _HASH_CHARS = 12
 
 
 class RequestIds:
-    """Makes the ids ``{row key}:{prompt}:{model}:{sample}`` of each row, the prompt only where there are several.
+    """Makes the ids ``{row key}:{prompt}:{model}:{sample}`` of each row; the prompt is left out if there is only one.
 
-    A part holds letters, digits, ``_``, ``.`` and ``-``; one that has others, or is too long, is cleaned, cut, and followed by a
-    hash of the whole, so that different keys never meet.
+    A part consists of letters, digits, ``_``, ``.`` and ``-``. A part with other characters, or one that is too long, is cleaned,
+    cut, and followed by a hash of the original, so that different keys get different ids.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -39,14 +39,14 @@ class RequestIds:
         self._key = recipe.key
 
     def key_of(self, row: dict[str, Any] | None, number: int) -> str:
-        """Give the part that names a row; ``number`` starts at 1. ``row`` is not looked at unless there is a key column."""
+        """Return the part of the ids for a row; ``number`` starts at 1. ``row`` is read only if there is a key column."""
         if self._key is None:
             return str(number)
         value = "" if row is None else row[self._key]
         return _part(value if isinstance(value, str) else str(value), self._key_chars)
 
     def of_key(self, key: str) -> list[str]:
-        """Give the ids of a row's requests, in their order, by what ``key_of`` gave."""
+        """Return the ids of a row's requests, in order, for a key from ``key_of``."""
         return [key + tail for tail in self._tails]
 
 
@@ -59,7 +59,7 @@ def _tails(recipe: Recipe, most_chars: int) -> list[str]:
 
 
 def _short_names(models: Sequence[str]) -> list[str]:
-    """Name models by what stands behind their maker's name, as long as that tells them apart."""
+    """Return the models without the name of their maker, if they are still different."""
     short = [model.rpartition("/")[2] for model in models]
     return short if len(set(short)) == len(short) else list(models)
 

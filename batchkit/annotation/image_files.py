@@ -1,7 +1,7 @@
-"""Files that a table's cells name as images: which of them may be read, and how.
+"""Image files that a table's cells name: which of them may be read, and how.
 
-A table may come from a stranger, and what a cell names leaves this machine. So only regular files below one folder are read,
-others only by permission, and no file without end.
+A table may come from a stranger, and the content of a named file is sent to the provider. So only regular files below one folder
+are read, other files only by permission, and no file without end.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from urllib.parse import unquote
 
 from batchkit.formatting import printable
 
-#: A file that is larger than this is not read.
+#: Larger files are not read.
 MAX_FILE_BYTES: Final = 500_000_000
 _SHOWN_CHARS: Final = 80
 _PIECE_BYTES: Final = 1 << 20
-#: Regular files by their mode, but made up by the kernel: secrets of processes, and some that are read without end.
+#: The kernel's virtual files look regular; they hold secrets of processes, and some have no end.
 _KERNEL_FOLDERS: Final = (Path("/proc"), Path("/sys"))
 _KINDS: Final = (
     (stat.S_ISDIR, "a folder"),
@@ -37,52 +37,56 @@ _OPEN_FLAGS: Final = (
     | getattr(os, "O_BINARY", 0)
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_NOCTTY", 0)
-    # A pipe that takes the file's place between the check and the opening would otherwise wait for a writer.
+    # Otherwise a pipe that replaces the file between the check and the opening would wait for a writer.
     | getattr(os, "O_NONBLOCK", 0)
 )
 _WINDOWS_PATH: Final = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
-#: How images begin in base64: JPEG, PNG, GIF, RIFF (WebP), BMP, TIFF.
+#: The first characters of images in base64: JPEG, PNG, GIF, RIFF (WebP), BMP, TIFF.
 _BASE64_IMAGES: Final = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "Qk", "SUkqA", "TU0AK")
 _BASE64_LEAST_CHARS: Final = 64
 
 
-class FileTrouble(ValueError):
-    """A file that is not read; the message says which and why, fit for a terminal."""
+class UnreadableImageFile(ValueError):
+    """An image file that is not read; the message names the file and the reason, and is safe for a terminal."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFolder:
-    """Reads the files that cells name: relative paths begin in ``folder``.
+    """Reads the files that cells name; relative paths begin in ``folder``.
 
-    Only files below it are read, wherever symbolic links lead, unless ``allow_outside``.
+    Only files below it are read, after symbolic links are followed, unless ``allow_outside``.
     """
 
     folder: Path
     allow_outside: bool = False
 
     def read(self, cell: str) -> bytes:
-        """Read the file whose path or ``file:`` address a cell holds. Raises ``FileTrouble``."""
+        """Return the content of the file whose path or ``file:`` address a cell holds. Raises ``UnreadableImageFile``."""
         shown = printable(cell[: 2 * _SHOWN_CHARS], _SHOWN_CHARS)
         try:
             return _content(self._resolved(cell, shown), shown)
-        except FileTrouble:
+        except UnreadableImageFile:
             raise
         except OSError as error:
-            raise FileTrouble(f"{shown} cannot be read: {_reason(error, cell)}") from None
+            raise UnreadableImageFile(f"{shown} cannot be read: {_reason(error, cell)}") from None
         except UnicodeError:
-            raise FileTrouble(f"{shown} cannot be read: the path holds characters that no file name has") from None
+            raise UnreadableImageFile(
+                f"{shown} cannot be read: the path holds characters that no file name has"
+            ) from None
         except ValueError:
-            raise FileTrouble(f"{shown} cannot be read: the path holds a NUL byte") from None
+            raise UnreadableImageFile(f"{shown} cannot be read: the path holds a NUL byte") from None
 
     def _resolved(self, cell: str, shown: str) -> Path:
-        """Follow a path to the file itself, and check where that is."""
+        """Return the file that a path leads to, and check its folder."""
         path = Path(os.path.realpath(self.folder / _path_in(cell, shown), strict=True))
         if any(path.is_relative_to(folder) for folder in _KERNEL_FOLDERS):
-            raise FileTrouble(f"{shown} is no file of a disk: it leads to {printable(str(path), _SHOWN_CHARS)}")
+            raise UnreadableImageFile(
+                f"{shown} is not a file on a disk: it leads to {printable(str(path), _SHOWN_CHARS)}"
+            )
         folder = os.path.realpath(self.folder)
         if not self.allow_outside and not path.is_relative_to(folder):
-            raise FileTrouble(
+            raise UnreadableImageFile(
                 f"{shown} leads out of the table's folder {printable(folder, _SHOWN_CHARS)}; "
                 "put the file into it, or read files anywhere with --allow-paths"
             )
@@ -90,17 +94,19 @@ class ImageFolder:
 
 
 def _path_in(cell: str, shown: str) -> str:
-    """Take the path out of a cell, which may be a ``file:`` address."""
+    """Return the path in a cell, which may be a ``file:`` address."""
     if cell[:5].lower() != "file:":
         scheme = _SCHEME.match(cell)
         if scheme is not None:
-            raise FileTrouble(f"{shown} is no file: addresses of {scheme[1].lower()}: are not read")
+            raise UnreadableImageFile(f"{shown} is not a file: addresses of {scheme[1].lower()}: are not read")
         return cell
     rest = cell[5:]
     if rest.startswith("//"):
         host, slash, path = rest[2:].partition("/")
         if host.lower() not in {"", "localhost"}:
-            raise FileTrouble(f"{shown} names the machine {printable(host, _SHOWN_CHARS)}; write file:///FOLDER/FILE")
+            raise UnreadableImageFile(
+                f"{shown} names the machine {printable(host, _SHOWN_CHARS)}; write file:///FOLDER/FILE"
+            )
         rest = slash + path
     path = unquote(rest, errors="surrogateescape")
     # file:///C:/photos is the path C:/photos.
@@ -108,7 +114,7 @@ def _path_in(cell: str, shown: str) -> str:
 
 
 def _content(path: Path, shown: str) -> bytes:
-    # Opening a device can do something already, so the first check is before it; the second is of what was opened.
+    # Opening a device can have effects, so the first check precedes it; the second one checks the opened file.
     _check_regular(path.stat(), shown)
     descriptor = os.open(path, _OPEN_FLAGS)
     with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 - the file is open already
@@ -118,16 +124,16 @@ def _content(path: Path, shown: str) -> bytes:
         while len(content) <= MAX_FILE_BYTES and (piece := file.read(_PIECE_BYTES)):
             content += piece
     if len(content) > MAX_FILE_BYTES:
-        raise FileTrouble(f"{shown} has more than {MAX_FILE_BYTES:,} bytes")
+        raise UnreadableImageFile(f"{shown} has more than {MAX_FILE_BYTES:,} bytes")
     return content
 
 
 def _check_regular(found: os.stat_result, shown: str) -> None:
     if not stat.S_ISREG(found.st_mode):
         kind = next((name for is_kind, name in _KINDS if is_kind(found.st_mode)), "something else")
-        raise FileTrouble(f"{shown} is {kind}; an image is a regular file")
+        raise UnreadableImageFile(f"{shown} is {kind}; an image is a regular file")
     if found.st_size > MAX_FILE_BYTES:
-        raise FileTrouble(f"{shown} has {found.st_size:,} bytes; at most {MAX_FILE_BYTES:,} are read")
+        raise UnreadableImageFile(f"{shown} has {found.st_size:,} bytes; at most {MAX_FILE_BYTES:,} are read")
 
 
 def _reason(error: OSError, cell: str) -> str:

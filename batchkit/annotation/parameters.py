@@ -1,4 +1,4 @@
-"""The parameters of a chat request that a recipe fixes for all rows, and what Groq makes of them model by model."""
+"""The parameters of a chat request that a recipe sets for all rows, and the limits of Groq's models."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-#: console.groq.com/docs/structured-outputs (read 2026-02): constrained decoding, which takes only schemas that name every
-#: property as required and allow no others; and models that take a schema without such a guarantee.
+#: console.groq.com/docs/structured-outputs (read 2026-02): models with constrained decoding, for schemas that require all their
+#: properties and allow no others; and models that accept a schema without that guarantee.
 STRICT_SCHEMA_MODELS = frozenset({"openai/gpt-oss-20b", "openai/gpt-oss-120b"})
 SCHEMA_MODELS = STRICT_SCHEMA_MODELS | {
     "meta-llama/llama-4-maverick-17b-128e-instruct",
@@ -16,7 +16,7 @@ SCHEMA_MODELS = STRICT_SCHEMA_MODELS | {
     "moonshotai/kimi-k2-instruct-0905",
     "openai/gpt-oss-safeguard-20b",
 }
-#: console.groq.com/docs/models (read 2025-07): the most tokens that a model writes, where that is less than its context.
+#: console.groq.com/docs/models (read 2025-07): the largest number of output tokens, where it is below the context length.
 MAX_COMPLETION_TOKENS = {
     "gemma2-9b-it": 8_192,
     "llama-3.3-70b-versatile": 32_768,
@@ -31,10 +31,10 @@ ResponseFormat = Literal["text", "json_object", "json_schema"]
 
 
 class Parameters(BaseModel):
-    """Parameters of /v1/chat/completions (console.groq.com/docs/api-reference); None means not sent: the model's default.
+    """Parameters of /v1/chat/completions (console.groq.com/docs/api-reference); None is not sent: the model's default.
 
-    ``max_completion_tokens`` counts tokens, those of the model's reasoning among them. ``seed`` is that of the first sample;
-    each further sample of a row gets the next one. ``response_format`` None leaves it to the answer rules and the model.
+    ``max_completion_tokens`` includes reasoning tokens. ``seed`` belongs to the first sample; each further sample of a row gets the
+    next number. With ``response_format`` None the answer rules and the model decide.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,7 +53,7 @@ class Parameters(BaseModel):
     include_reasoning: bool | None = None
 
     def body(self, *, sample: int = 1) -> dict[str, Any]:
-        """Give the members of a request's body, without ``response_format``, for the ``sample``-th answer (starts at 1)."""
+        """Return the members of a request's body, without ``response_format``, for the ``sample``-th answer (from 1)."""
         given = self.model_dump(exclude_none=True, exclude={"response_format"})
         for name in ("stop", "tools"):
             if given[name]:
@@ -66,7 +66,7 @@ class Parameters(BaseModel):
 
 
 class Audio(BaseModel):
-    """How audio is transcribed (console.groq.com/docs/speech-to-text).
+    """The parameters of a transcription (console.groq.com/docs/speech-to-text).
 
     ``column`` holds the addresses. ``language`` is an ISO-639-1 code, ``prompt`` a template of at most 224 tokens, ``temperature``
     from 0 to 1.

@@ -1,4 +1,4 @@
-"""Recipes for what people come for: labels and extractions, transcripts, moderation."""
+"""Recipes for the common tasks: labels and extractions, transcripts, moderation."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def annotation(
     tries: int = 3,
     **more: Any,
 ) -> Recipe:
-    """Make the recipe of a question to every row; ``prompt``, ``system`` and ``prefill`` are templates.
+    """Return the recipe of a question to every row; ``prompt``, ``system`` and ``prefill`` are templates.
 
-    The answer is free text, or what one of ``schema``, ``choices``, ``pattern``, ``number`` (its bounds) and ``tools`` says.
+    The answer is free text, unless one of ``schema``, ``choices``, ``pattern``, ``number`` (its bounds) and ``tools`` is given.
     ``schema`` is a JSON Schema, a file that holds one, or a pydantic model, also by its import path (``package.module:Model``).
     ``more`` are fields of ``Recipe``. Raises ``UsageError``.
     """
@@ -58,7 +58,9 @@ def annotation(
     }
     chosen = [flag for flag, is_given in given.items() if is_given]
     if len(chosen) > 1:
-        raise UsageError(f"{' and '.join(chosen)} exclude each other: an answer is one thing", hint="keep one of them")
+        raise UsageError(
+            f"{' and '.join(chosen)} exclude each other: an answer has one format", hint="keep one of them"
+        )
     rules: dict[str, Any] = {"tries": tries}
     if schema is not None:
         rules |= {"format": "json", **_schema_rules(schema)}
@@ -94,7 +96,7 @@ def transcription(
     tries: int = 3,
     **more: Any,
 ) -> Recipe:
-    """Make the recipe of a transcript, or with ``translate`` an English translation, of the audio whose address is in ``column``.
+    """Return the recipe of a transcript, or with ``translate`` an English translation, of the audio addresses in ``column``.
 
     Raises ``UsageError``.
     """
@@ -129,13 +131,13 @@ def moderation(
     tries: int = 3,
     **more: Any,
 ) -> Recipe:
-    """Make the recipe of a safety check of the texts in ``column`` (console.groq.com/docs/content-moderation).
+    """Return the recipe of a safety check of the texts in ``column`` (console.groq.com/docs/content-moderation).
 
-    With ``is_answer`` they are looked at as an assistant's messages, behind the user's in ``prompt_column`` if there is one.
+    With ``is_answer`` the texts are checked as an assistant's messages, after the user's message in ``prompt_column`` if it is given.
     Raises ``UsageError``.
     """
     if prompt_column is not None and not is_answer:
-        raise UsageError("a column of prompts belongs to texts that are answers", hint="add --as answer")
+        raise UsageError("a column of prompts is only for texts that are answers", hint="add --as answer")
     text = _whole(column)
     asked = _whole(prompt_column) if prompt_column is not None else ""
     prompt = Prompt(user=asked, prefill=text) if is_answer else Prompt(user=text)
@@ -149,7 +151,7 @@ def moderation(
 
 
 def made_recipe(**fields: Any) -> Recipe:
-    """Make a recipe. Raises ``UsageError`` for what does not fit together."""
+    """Return a recipe. Raises ``UsageError`` for fields that contradict each other."""
     try:
         return Recipe(**fields)
     except ValidationError as error:
@@ -157,7 +159,7 @@ def made_recipe(**fields: Any) -> Recipe:
 
 
 def made_rules(**fields: Any) -> AnswerRules:
-    """Make answer rules that can be checked by. Raises ``UsageError``."""
+    """Return answer rules after compiling them. Raises ``UsageError``."""
     try:
         rules = AnswerRules(**fields)
     except ValidationError as error:
@@ -183,7 +185,7 @@ def _schema_rules(schema: Schema) -> dict[str, Any]:
 
 
 def schema_of_model(path: str) -> dict[str, Any]:
-    """Describe a pydantic model, named by its import path, so that a request can ask for it. Raises ``UsageError``."""
+    """Return the JSON Schema of a pydantic model, named by its import path. Raises ``UsageError``."""
     return _schema_of(import_by_path(path), path)
 
 
@@ -197,12 +199,12 @@ def _schema_of(model: Any, path: str) -> dict[str, Any]:
 def _schema_in(path: Path) -> dict[str, Any]:
     schema = read_json(path, "--schema")
     if not isinstance(schema, dict):
-        raise UsageError(f"{path} holds no JSON Schema, which is an object", hint="name another --schema")
+        raise UsageError(f"{path} is not a JSON Schema: it must be an object", hint="name another --schema")
     return schema
 
 
 def read_json(path: Path, flag: str) -> Any:
-    """Read a small file of JSON that a flag names. Raises ``UsageError``."""
+    """Return the content of a small JSON file that a flag names. Raises ``UsageError``."""
     try:
         return jsonl.loads(path.read_bytes())
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What an order would ask, and about what it would cost: every row is looked at, nothing is stored or sent."""
+"""A preview of the requests of a table and about what they cost: reads every row, stores and sends nothing."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from batchkit import preflight
-from batchkit.annotation.orders import Problems, default_name, in_users_words, rendered, with_table
 from batchkit.annotation.render import Renderer
+from batchkit.annotation.workload_from_table import RowProblems, default_name, rendered, with_table, without_body_prefix
 from batchkit.files import jsonl
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class ModelShare:
-    """What one model would be asked; tokens are estimates, ``completion_tokens`` None where an answer has no limit."""
+    """The requests to one model. Tokens are estimates; ``completion_tokens`` is None if some answer has no limit."""
 
     requests: int = 0
     prompt_tokens: int = 0
@@ -29,7 +29,7 @@ class ModelShare:
 
 @dataclass(slots=True)
 class Preview:
-    """``shown`` are the requests of the first rows, as they would be sent; ``warnings`` of all requests are counted."""
+    """The requests of a table: ``shown`` are those of the first rows, as they would be sent; ``warnings`` are counted by text."""
 
     name: str
     rows: int = 0
@@ -48,11 +48,11 @@ def preview(
     shown_rows: int = 3,
     advance: Callable[[int], None] = lambda _rows: None,
 ) -> Preview:
-    """Render a whole table. Raises as ``orders.ensure_workload``; that keys are unique is not looked at."""
+    """Render a whole table. Raises as ``workload_from_table.ensure_workload``, but does not check that keys are unique."""
     whole = with_table(recipe, table)
     taken = table if whole.limit is None else table.head(whole.limit)
     found = Preview(name or default_name(table, whole), models={model: ModelShare() for model in whole.models})
-    problems = Problems(table.name)
+    problems = RowProblems(table.name)
     for batch, made in rendered(taken, Renderer(whole, taken.columns, folder=folder), problems):
         for lines in made:
             records = [jsonl.loads(line) for line in lines]
@@ -63,8 +63,8 @@ def preview(
             for record, line in zip(records, lines, strict=True):
                 inspection = preflight.inspect(record, len(line) - 1)
                 for reason in inspection.reasons:
-                    problems.add(found.rows, "", in_users_words(reason))
-                for warning in map(in_users_words, inspection.warnings):
+                    problems.add(found.rows, "", without_body_prefix(reason))
+                for warning in map(without_body_prefix, inspection.warnings):
                     found.warnings[warning] = found.warnings.get(warning, 0) + 1
                 _add(found.models[record["body"]["model"]], record)
         advance(batch.num_rows)

@@ -1,6 +1,6 @@
-"""What answers cost: the prices of ``genai-prices`` for Groq, as they are installed, and the batch discount.
+"""The cost of answers: the installed Groq prices of ``genai-prices``, and the batch discount.
 
-Nothing is fetched. A price that is not known is None, and never zero.
+Nothing is fetched. An unknown price is None, and never zero.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _Rates(NamedTuple):
 
 
 def price(model: str, prompt_tokens: int, completion_tokens: int, *, is_batch: bool = True) -> float | None:
-    """Give the price of tokens in USD; None when the model's is not known."""
+    """Return the price of tokens in USD; None if the model's price is unknown."""
     rates = _rates(model)
     if rates.per_prompt_token is None or rates.per_completion_token is None:
         return None
@@ -42,19 +42,19 @@ def price(model: str, prompt_tokens: int, completion_tokens: int, *, is_batch: b
 
 
 def price_audio(model: str, seconds: float, *, is_batch: bool = True) -> float | None:
-    """Give the price of one recording in USD, billed as ten seconds at least; None when the model's is not known."""
+    """Return the price of one recording in USD, billed as at least ten seconds; None if the model's price is unknown."""
     rate = _rates(model).per_second
     return None if rate is None else _discounted(max(seconds, MIN_BILLED_SECONDS) * rate, is_batch)
 
 
 def _discounted(usd: float, is_batch: bool) -> float:
-    # A millionth of a millionth is below every price of a token, and above the noise of binary fractions.
+    # 12 decimals are finer than every price of a token, and coarser than the noise of binary fractions.
     return round(usd * (1 - BATCH_DISCOUNT) if is_batch else usd, 12)
 
 
 @lru_cache(maxsize=256)
 def _rates(model: str) -> _Rates:
-    """Look a model's prices up once: the package takes 50 microseconds for each."""
+    """Return a model's prices, cached: a look-up in the package takes 50 microseconds."""
     try:
         found = calc_price(Usage(), model, provider_id=_PROVIDER).model_price
     except LookupError:
@@ -68,13 +68,13 @@ def _rates(model: str) -> _Rates:
 
 
 def _rate(prices: object, name: str, divisor: int = 1) -> float | None:
-    """Read one price; one that depends on the amount, which none of Groq's does, counts as unknown."""
+    """Return one price; a price that depends on the amount counts as unknown (Groq has none)."""
     found = getattr(prices, name, None)
     return float(found) / divisor if isinstance(found, Decimal) else None
 
 
 def _dated() -> str:
-    """Say which prices these are: by the newest date from which on one of Groq's holds, the only kind of date in the data."""
+    """Return the date of the prices for people: the newest start date of a Groq price, the only kind of date in the data."""
     starts = [
         start
         for provider in providers
@@ -90,5 +90,5 @@ def _dated() -> str:
     return f"{max(starts)} ({package})" if starts else package
 
 
-#: The day and the package that the prices are of, for people.
+#: The date and the package of the prices, for people.
 PRICES_AS_OF: Final = _dated()

@@ -1,4 +1,4 @@
-"""The recipe: everything that the requests of a workload are made of, besides the rows themselves."""
+"""The recipe: everything that the requests of a workload are made from, except the rows."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from batchkit.errors import UsageError
 from batchkit.files import jsonl
 
 Kind = Literal["annotate", "transcribe", "moderate", "evaluate"]
-#: What a recipe says beside what the requests are: how the table is called, and how bad answers are asked for again.
+#: The rules that do not affect the first requests, only how bad answers are requested again.
 _NO_REQUEST = AnswerRules().model_dump(include={"tries", "max_tokens_cap", "model_caps"})
 
 
 class Prompt(BaseModel):
     """The messages of one request as Jinja2 templates over the row's columns.
 
-    ``user`` may be empty: then there is no user message (a guard model can look at an assistant's message alone). ``prefill`` is
-    the beginning of the answer (console.groq.com/docs/prefilling), or the message that a guard model is to look at.
+    ``user`` may be empty: then there is no user message (a guard model can check an assistant's message alone). ``prefill`` is the
+    beginning of the answer (console.groq.com/docs/prefilling), or the message that a guard model checks.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,12 +33,12 @@ class Prompt(BaseModel):
 
 
 class Recipe(BaseModel):
-    """What the requests are made of, kept with the workload as JSON.
+    """The definition of a workload's requests, stored with the workload as JSON.
 
-    Requests are row-major: for each row, each prompt, each model, ``samples`` requests; ``key`` is the column whose values name
-    the rows, None their numbers (starting at 1). ``images`` are columns; with ``allow_paths`` the files that they name may lie
-    anywhere, else only below the table's folder. ``table`` tells people what was read, ``table_digest`` is its SHA-256, ``limit`` the number of rows that were taken of it, None all. With ``instruct`` the system message says what
-    the rules demand wherever the request cannot demand it otherwise.
+    Requests are row-major: for each row, each prompt, each model, ``samples`` requests. ``key`` is the column that names the rows; None
+    uses their numbers (from 1). ``images`` are columns; with ``allow_paths`` the files that they name may be anywhere, else only
+    below the table's folder. ``table`` is the table's name for people, ``table_digest`` its SHA-256, ``limit`` the number of rows
+    to use (None: all). With ``instruct`` the system message states the rules that the request has no parameter for.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,38 +64,38 @@ class Recipe(BaseModel):
         for what, names in (("prompt", [prompt.name for prompt in self.prompts]), ("model", self.models)):
             repeated = sorted({name for name in names if list(names).count(name) > 1})
             if repeated:
-                raise ValueError(f"the {what} {repeated[0]!r} is there twice")
+                raise ValueError(f"the {what} {repeated[0]!r} occurs twice")
         return self
 
     def answer_rules(self) -> AnswerRules:
-        """Give the rules as the workload keeps them: with what each of the models writes at most."""
+        """Return the rules that the workload stores: with the output limit of each model."""
         known = {model: MAX_COMPLETION_TOKENS[model] for model in self.models if model in MAX_COMPLETION_TOKENS}
         return self.rules.model_copy(update={"model_caps": {**known, **self.rules.model_caps}})
 
     @property
     def requests_per_row(self) -> int:
-        """How many requests a row becomes."""
+        """The number of requests for each row."""
         return len(self.prompts) * len(self.models) * self.samples
 
     def digest(self) -> str:
-        """Name the content: SHA-256 in hex over all that decides what the requests are.
+        """Return a SHA-256 in hex over everything that decides the requests.
 
-        What is left at its default does not count, so that a later version with more to choose gives the same names.
+        Fields with default values do not count, so that a later version with more fields gives the same digest.
         """
         chosen = self.essence().model_dump(mode="json", exclude_defaults=True)
         return hashlib.sha256(jsonl.dumps(chosen)).hexdigest()
 
     def essence(self) -> Self:
-        """Give the recipe without what plays no part in any request: what two recipes of the same requests have in common."""
+        """Return the recipe without the fields that affect no request: recipes with the same requests have the same essence."""
         rules = self.rules.model_copy(update=_NO_REQUEST)
         return self.model_copy(update={"table": "", "allow_paths": False, "rules": rules})
 
 
 def load_recipe(text: str) -> Recipe:
-    """Read the recipe that a workload keeps. Raises ``UsageError`` for one that this version cannot read."""
+    """Return the recipe that a workload stores. Raises ``UsageError`` for one that this version cannot read."""
     try:
         return Recipe.model_validate_json(text)
     except ValueError as error:
         raise UsageError(
-            "what this workload was made of cannot be read", hint="it was made by another version of batchkit"
+            "the recipe of this workload cannot be read", hint="it was made by another version of batchkit"
         ) from error

@@ -1,8 +1,8 @@
-"""Recipe files: what the options of ``annotate``, ``transcribe`` and ``moderate`` say, as YAML.
+"""Recipe files: the options of ``annotate``, ``transcribe`` and ``moderate`` as YAML.
 
 The keys are the keyword arguments of the Python functions of these names, so the same content makes the same requests and the
-same default name, wherever it comes from. A path of a schema begins in the file's folder; outputs are written relative to the
-working directory, as from the command line.
+same default name in all forms. A schema's path begins in the file's folder; outputs are relative to the working directory, as on
+the command line.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from batchkit.files.checked_yaml import Place
 
 RecipeKind = Literal["annotate", "transcribe", "moderate"]
-#: The keys that say what an answer must be; an answer is one thing.
+#: The keys that define the answer; only one of them may be used.
 ANSWER_KEYS = ("schema", "choices", "pattern", "number", "tools")
 _LINE_WIDTH = 120
 #: Line ends and marks that a YAML reader changes unless they are escaped.
@@ -41,7 +41,7 @@ def _listed(value: Any) -> Any:
 
 
 def _schema(value: Any, info: ValidationInfo) -> Any:
-    """Read a schema from its file; the path of a pydantic model stays as it is."""
+    """Return the schema of a file; the import path of a pydantic model is unchanged."""
     if isinstance(value, str) and info.context is not None:
         path = Path(info.context["folder"]) / value
         if ":" in value and not path.exists():
@@ -63,7 +63,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class _TableRecipe(BaseModel):
-    """What the three have in common. None is the same as a key that is not there."""
+    """The keys that all three have. None is the same as a missing key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -77,7 +77,7 @@ class _TableRecipe(BaseModel):
 
 
 class AnnotateRecipe(_TableRecipe):
-    """What ``annotate`` is told."""
+    """The keys of ``annotate``."""
 
     prompt: str | None = None
     models: Texts | None = None
@@ -98,7 +98,7 @@ class AnnotateRecipe(_TableRecipe):
 
 
 class TranscribeRecipe(_TableRecipe):
-    """What ``transcribe`` is told."""
+    """The keys of ``transcribe``."""
 
     audio: str | None = None
     model: str | None = None
@@ -110,7 +110,7 @@ class TranscribeRecipe(_TableRecipe):
 
 
 class ModerateRecipe(_TableRecipe):
-    """What ``moderate`` is told."""
+    """The keys of ``moderate``."""
 
     text: str | None = None
     model: str | None = None
@@ -127,7 +127,7 @@ _MODELS: dict[RecipeKind, type[_TableRecipe]] = {
 
 
 class _RecipeDumper(yaml.SafeDumper):  # type: ignore[misc] # it brings no types
-    """Writes texts of several lines as blocks, which can be edited, and everything where it belongs."""
+    """Writes texts of several lines as blocks, which are easy to edit, and no aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the name is the library's
         return True
@@ -144,7 +144,7 @@ _RecipeDumper.add_representer(str, _represent_text)
 
 
 def read_recipe_file(path: Path, kind: RecipeKind) -> dict[str, Any]:
-    """Read a recipe; returns the keyword arguments that it gives, ``parameters`` as ``Parameters``, a schema's file as its content.
+    """Return the keyword arguments of a recipe file, with ``parameters`` as ``Parameters`` and a schema's file as its content.
 
     Raises ``InputInvalid`` with every problem by line and column, and ``InputUnreadable``.
     """
@@ -162,12 +162,12 @@ def read_recipe_file(path: Path, kind: RecipeKind) -> dict[str, Any]:
 
 
 def combined(recipe: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Combine keyword arguments of a recipe with those of flags, which win; ``parameters`` are combined one by one.
+    """Return a recipe's keyword arguments merged with those of flags, which win; ``parameters`` are merged one by one.
 
-    A flag that says what an answer must be takes the place of whatever the recipe says about that.
+    A flag that defines the answer replaces every key of the recipe that does.
     """
-    says_answer = any(key in flags for key in ANSWER_KEYS)
-    kept = {key: value for key, value in recipe.items() if not (says_answer and key in ANSWER_KEYS)}
+    defines_answer = any(key in flags for key in ANSWER_KEYS)
+    kept = {key: value for key, value in recipe.items() if not (defines_answer and key in ANSWER_KEYS)}
     both = {**kept, **flags}
     if "parameters" in recipe and "parameters" in flags:
         given = flags["parameters"]
@@ -177,7 +177,7 @@ def combined(recipe: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, A
 
 
 def recipe_text(keywords: Mapping[str, Any], kind: RecipeKind) -> str:
-    """Write keyword arguments as a recipe file that stands by itself: texts and schemas are in it, not their files.
+    """Return keyword arguments as a self-contained recipe file, with the content of prompt and schema files.
 
     Raises ``UsageError`` for a schema that cannot be read.
     """
@@ -191,7 +191,7 @@ def recipe_text(keywords: Mapping[str, Any], kind: RecipeKind) -> str:
 
 
 def _given(recipe: BaseModel) -> dict[str, Any]:
-    """Return what a file says, by the names of the keyword arguments."""
+    """Return the keys that a file sets, by the names of the keyword arguments."""
     named = {field.alias or name: getattr(recipe, name) for name, field in type(recipe).model_fields.items()}
     return {name: value for name, value in named.items() if value is not None}
 
@@ -199,4 +199,4 @@ def _given(recipe: BaseModel) -> dict[str, Any]:
 def _contradictions(keywords: Mapping[str, Any]) -> Iterator[tuple[Place, str]]:
     first, *others = [key for key in ANSWER_KEYS if key in keywords] or [""]
     for key in others:
-        yield (key,), f"`{first}` and `{key}` exclude each other: an answer is one thing"
+        yield (key,), f"`{first}` and `{key}` exclude each other: an answer has one format"

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batchkit.annotation.audio import AudioTrouble, audio_body, endpoint_of
-from batchkit.annotation.demands import demand_of
+from batchkit.annotation.audio import InvalidAudio, audio_body, endpoint_of
 from batchkit.annotation.ids import RequestIds
 from batchkit.annotation.image_files import ImageFolder
-from batchkit.annotation.images import Images, ImageTrouble
+from batchkit.annotation.images import ImageReader, InvalidImage
+from batchkit.annotation.response_format import plan_response_format
 from batchkit.annotation.template import Template, Unrendered, unknown_column
 from batchkit.errors import Problem, UsageError
 from batchkit.files import jsonl
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from batchkit.annotation.parameters import Audio
     from batchkit.annotation.recipe import Prompt, Recipe
 
-#: What a line takes beside its messages, at most, where that matters: ids, parameters, names.
+#: The most bytes of a line beside its messages: ids, parameters, names.
 _LINE_BYTES = 2_000
 
 
 class RowProblem(ValueError):
-    """A row that no request can be made of: ``number`` starts at 1, ``column`` is empty where it is about no single one."""
+    """A row that has no request: ``number`` starts at 1, ``column`` is empty if the reason concerns no single column."""
 
     def __init__(self, number: int, column: str, why: str) -> None:
         super().__init__(f"row {number:,}, {column}: {why}" if column else f"row {number:,}: {why}")
@@ -38,7 +38,7 @@ class RowProblem(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class BadRow(Problem):
-    """A problem of a row, as it is shown; ``line`` is the row's number."""
+    """A problem of a row for people; ``line`` is the row's number."""
 
     def __str__(self) -> str:
         return f"{self.source}, row {self.line:,}: {self.reason}"
@@ -51,7 +51,7 @@ def _is_blank(value: Any) -> bool:
 class _Messages:
     """The messages of one prompt, checked against the columns; ``texts`` are its templates by role.
 
-    With ``is_about_text`` a row whose columns are all empty is nothing to ask about.
+    With ``is_about_text`` a row whose columns are all empty is refused.
     """
 
     def __init__(self, prompt: Prompt, columns: Sequence[str], *, is_named: bool, is_about_text: bool) -> None:
@@ -67,9 +67,10 @@ class _Messages:
         self._is_about_text = is_about_text and bool(self.columns)
 
     def render(self, row: Mapping[str, Any]) -> dict[str, str]:
-        """Give each message's text by its role. Raises ``Unrendered``, also for a message without any word of the row."""
+        """Return each message's text by its role. Raises ``Unrendered``, also for a message that is empty."""
         if self._is_about_text and all(_is_blank(row[column]) for column in self.columns):
-            raise Unrendered(f"nothing is in {' and '.join(sorted(self.columns))}, so there is nothing to ask about")
+            are = "is" if len(self.columns) == 1 else "are"
+            raise Unrendered(f"{' and '.join(sorted(self.columns))} {are} empty, so the row has no question")
         rendered = {role: template.render(row) for role, template in self.texts.items()}
         for role, text in rendered.items():
             if not text.strip():
@@ -78,10 +79,10 @@ class _Messages:
 
 
 class Renderer:
-    """Makes the requests of rows by a recipe. ``folder`` is where relative paths of images begin.
+    """Makes the requests of rows by a recipe. Relative paths of images begin in ``folder``.
 
-    ``columns`` are those that it reads of a row, in the table's order. Raises ``UsageError`` for templates and columns that do not
-    fit the table's ``columns``.
+    ``columns`` are the columns that it reads, in the table's order. Raises ``UsageError`` for templates and columns that do not fit
+    the table's ``columns``.
     """
 
     def __init__(self, recipe: Recipe, columns: Sequence[str], *, folder: Path | None = None) -> None:
@@ -93,7 +94,7 @@ class Renderer:
             _Messages(prompt, columns, is_named=is_named, is_about_text=not recipe.images) for prompt in recipe.prompts
         ]
         files = ImageFolder(folder or Path(), allow_outside=recipe.allow_paths)
-        self._images = Images(recipe.images, files=files, shrink=recipe.shrink_images)
+        self._images = ImageReader(recipe.images, files=files, shrink=recipe.shrink_images)
         self._requests = [self._bodies(prompt) for prompt in recipe.prompts]
         read = self._columns_read()
         for column, what in _named_columns(recipe):
@@ -103,11 +104,11 @@ class Renderer:
         self.columns = tuple(column for column in columns if column in read)
 
     def key_of(self, row: dict[str, Any] | None, number: int) -> str:
-        """Give the part of the custom_ids that names a row."""
+        """Return the part of the custom_ids that identifies a row."""
         return self._ids.key_of(row, number)
 
     def requests(self, row: dict[str, Any], number: int) -> list[bytes]:
-        r"""Give a row's requests as lines with their ``\n``, in the order of ``Recipe``; ``number`` starts at 1.
+        r"""Return a row's requests as lines with their ``\n``, in the order of ``Recipe``; ``number`` starts at 1.
 
         Raises ``RowProblem``.
         """
@@ -118,9 +119,9 @@ class Renderer:
             bodies = self._chats(row) if self.recipe.audio is None else self._recordings(row, self.recipe.audio)
         except Unrendered as trouble:
             raise RowProblem(number, "", str(trouble)) from None
-        except ImageTrouble as trouble:
+        except InvalidImage as trouble:
             raise RowProblem(number, trouble.column, str(trouble)) from None
-        except AudioTrouble as trouble:
+        except InvalidAudio as trouble:
             raise RowProblem(number, self.recipe.audio.column if self.recipe.audio else "", str(trouble)) from None
         url = CHAT if self.recipe.audio is None else endpoint_of(self.recipe.audio)
         return [
@@ -133,33 +134,35 @@ class Renderer:
             read |= self._audio_prompt.columns
         if not read and not self.recipe.images and self.recipe.audio is None:
             raise UsageError(
-                "the prompt names no column, so that every row would get the same question",
-                hint="write {{ column }} where the row's own text is to stand",
+                "the prompt names no column, so every row would get the same question",
+                hint="write {{ column }} where the row's text belongs",
             )
         return read
 
     def _bodies(self, prompt: Prompt) -> list[tuple[dict[str, Any], str | None]]:
-        """Prepare what the requests of a prompt have in common: body without messages, and what the system message adds."""
+        """Return the bodies of a prompt's requests without messages, each with the instruction for its system message."""
         prepared = []
         for model in self.recipe.models:
-            demand = demand_of(self.recipe, model, has_prefill=prompt.prefill is not None)
+            plan = plan_response_format(self.recipe, model, has_prefill=prompt.prefill is not None)
             for sample in range(1, self.recipe.samples + 1):
                 parameters = self.recipe.parameters.body(sample=sample)
-                body = {"model": model, "messages": [], **parameters, **demand.members}
-                prepared.append((body, demand.words))
+                body = {"model": model, "messages": [], **parameters, **plan.members}
+                prepared.append((body, plan.instruction))
         return prepared
 
     def _chats(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
         texts = [messages.render(row) for messages in self._prompts]
         parts: list[dict[str, Any]] = []
         if self.recipe.images:
-            said = max(sum(len(text.encode()) for text in texts_of.values()) for texts_of in texts)
-            fixed = max(len(jsonl.dumps(body)) + len(words or "") for made in self._requests for body, words in made)
-            parts = self._images.parts(row, other_bytes=2 * said + fixed + _LINE_BYTES)
+            text_bytes = max(sum(len(text.encode()) for text in texts_of.values()) for texts_of in texts)
+            fixed = max(
+                len(jsonl.dumps(body)) + len(instruction or "") for made in self._requests for body, instruction in made
+            )
+            parts = self._images.parts(row, other_bytes=2 * text_bytes + fixed + _LINE_BYTES)
         return [
-            {**body, "messages": _messages(texts_of, words, parts)}
+            {**body, "messages": _messages(texts_of, instruction, parts)}
             for texts_of, made in zip(texts, self._requests, strict=True)
-            for body, words in made
+            for body, instruction in made
         ]
 
     def _recordings(self, row: Mapping[str, Any], audio: Audio) -> list[dict[str, Any]]:
@@ -168,8 +171,8 @@ class Renderer:
         return [{"model": made["model"], **body} for prepared in self._requests for made, _ in prepared]
 
 
-def _messages(texts: Mapping[str, str], words: str | None, images: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    system = "\n\n".join(text for text in (texts.get("system"), words) if text)
+def _messages(texts: Mapping[str, str], instruction: str | None, images: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    system = "\n\n".join(text for text in (texts.get("system"), instruction) if text)
     messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
     user = texts.get("user")
     if images:

@@ -1,4 +1,4 @@
-"""Prompt templates: Jinja2 in a sandbox, strict about what a row does not have."""
+"""Prompt templates: Jinja2 in a sandbox; a column that a row does not have is an error."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from batchkit.files import jsonl
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-#: Names the whole row in a template, for columns whose names are no identifiers: ``{{ row["unit price"] }}``.
+#: The name of the whole row in a template, for columns whose names are not identifiers: ``{{ row["unit price"] }}``.
 ROW = "row"
 _SHOWN_COLUMNS = 12
 
 
 class Unrendered(ValueError):
-    """A template could not be rendered with one row; the message says why."""
+    """A template that could not be rendered for one row; the message says why."""
 
 
 class Template:
     """One template, checked against the columns of a table.
 
-    ``title`` names it in messages. ``columns`` are those that it reads. A null is rendered as nothing, and a list or an object as
-    JSON. Raises ``UsageError`` for a mistake in the template, an unknown column, and whatever would leave the sandbox.
+    ``title`` names it in messages. ``columns`` are the columns that it reads. A null is rendered as an empty text, a list or an
+    object as JSON. Raises ``UsageError`` for a mistake in the template, an unknown column, and an attempt to leave the sandbox.
     """
 
     def __init__(self, text: str, columns: Sequence[str], *, title: str) -> None:
@@ -48,7 +48,7 @@ class Template:
         self.columns = frozenset(_columns_read(tree, columns, title))
 
     def render(self, row: Mapping[str, Any]) -> str:
-        """Fill in a row, which has at least ``columns``. Raises ``Unrendered``."""
+        """Return the text for a row, which has at least ``columns``. Raises ``Unrendered``."""
         try:
             return self._template.render({ROW: row, **row})
         except Exception as error:  # noqa: BLE001 - a template is a program: it may fail in any way
@@ -57,10 +57,10 @@ class Template:
 
 @cache
 def _environment() -> ImmutableSandboxedEnvironment:
-    # What is rendered is a prompt and no page: < and & are to stay as they are.
+    # A prompt is not a page: < and & are not escaped.
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, finalize=_shown)
     environment.filters["tojson"] = _json
-    # The same row is to give the same request every time.
+    # The same row must always make the same request.
     del environment.filters["random"], environment.globals["lipsum"]
     return environment
 
@@ -76,13 +76,13 @@ def _json(value: Any) -> str:
 
 
 def _keep_inside(tree: nodes.Template, title: str) -> None:
-    """Refuse what the sandbox would stop only when the first row is rendered."""
+    """Refuse constructs that the sandbox would stop only when the first row is rendered."""
     for node in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
         raise UsageError(f"the {title} loads another template in line {node.lineno}", hint="write it in one file")
     for name, line in _attributes(tree):
         if name.startswith("_"):
             raise UsageError(
-                f"the {title} reads {name!r} in line {line}, which no column has: a template reads data only",
+                f"the {title} reads {name!r} in line {line}, which is not the name of a column: a template reads data only",
                 hint='a column of such a name is read as {{ row["_name"] }}',
             )
 
@@ -98,7 +98,7 @@ def _attributes(tree: nodes.Template) -> Iterator[tuple[str, int]]:
 
 
 def _columns_read(tree: nodes.Template, columns: Sequence[str], title: str) -> Iterator[str]:
-    """Give the columns that a template reads, all of them where it takes the row as a whole. Raises ``UsageError``."""
+    """Yield the columns that a template reads, all of them if it reads the row as a whole. Raises ``UsageError``."""
     for name in sorted(meta.find_undeclared_variables(tree)):
         if name == ROW and ROW not in columns:
             yield from _columns_of_row(tree, columns, title)
@@ -128,7 +128,7 @@ def _constant(node: nodes.Node) -> Any:
 
 
 def unknown_column(name: str, columns: Sequence[str], *, reader: str) -> UsageError:
-    """Say that a table has no such column, and which one may be meant."""
+    """Return an error for a column that the table does not have, with the closest name as a hint."""
     close = difflib.get_close_matches(name, columns, n=1)
     shown = ", ".join(columns[:_SHOWN_COLUMNS]) + (", ..." if len(columns) > _SHOWN_COLUMNS else "")
     hint = f"did you mean {close[0]!r}? The" if close else "the"

@@ -1,4 +1,4 @@
-"""What a finished workload of a table comes to: its cost, and how far its annotators agree."""
+"""The totals of a finished workload of a table: its cost, and how far its annotators agree."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from batchkit.annotation.gather import answered_rows
 from batchkit.annotation.pricing import price
 from batchkit.annotation.recipe import load_recipe
+from batchkit.annotation.row_answers import read_row_answers
 from batchkit.annotation.votes import label_properties
 from batchkit.errors import UsageError
 from batchkit.files import jsonl
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from batchkit.models import Workload
     from batchkit.stats.agreement import AgreementReport
 
-#: Formats whose answers can be the same: free text never is, and a transcript has one annotator.
+#: Formats with comparable answers: free texts always differ, and a transcript has one annotator.
 _COMPARABLE = frozenset({"json", "choice", "pattern", "number", "safety"})
 _ANSWER = "answer"
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """``cost_usd`` is that of all answers, None where a price is not known; ``bad_answers`` counts those that did not count, by reason.
+    """``cost_usd`` is the cost of all answers, None if a price is unknown; ``bad_answers`` counts rejected answers by reason.
 
-    ``annotators`` are named by prompt, model and sample; ``agreement`` has a report for each property that is a label, or one for
-    the answer as a whole; ``disputed`` counts the rows whose annotators disagree in one of them.
+    ``annotators`` are named by prompt, model and sample. ``agreement`` has a report for each property that is a label, or one for
+    the whole answer. ``disputed`` counts the rows whose annotators disagree in one of them.
     """
 
     cost_usd: float | None
@@ -42,14 +42,14 @@ class Totals:
 
 
 def totals(runner: Runner, workload: Workload) -> Totals:
-    """Add up a finished workload. Raises ``UsageError`` for one that was not made of a table."""
+    """Return the totals of a finished workload. Raises ``UsageError`` if it was not made from a table."""
     if workload.recipe is None:
-        raise UsageError(f"the workload {workload.name!r} was not made of a table", hint="`batchkit status` shows it")
+        raise UsageError(f"the workload {workload.name!r} was not made from a table", hint="`batchkit status` shows it")
     recipe = load_recipe(workload.recipe)
     with runner.store.read() as connection:
         bad = attempts.count_bad_answers(connection, workload.id)
     if recipe.requests_per_row == 1 and recipe.audio is None:
-        # Nobody to agree with: the sums that the database keeps will do.
+        # A single annotator: the sums in the database are enough.
         usage = runner.progress(workload.id).usage
         return Totals(price(recipe.models[0], usage.prompt_tokens, usage.completion_tokens), bad)
     return replace(_of_annotators(runner, workload, recipe), bad_answers=bad)
@@ -62,7 +62,7 @@ def _of_annotators(runner: Runner, workload: Workload, recipe: Recipe) -> Totals
     counts: dict[str, Counter[tuple[str | None, ...]]] = {label: Counter() for label in labels}
     cost: float | None = 0.0
     disputed = 0
-    for row in answered_rows(runner, workload):
+    for row in read_row_answers(runner, workload):
         for answer in row.answers:
             if answer.status == RequestState.SUCCEEDED or answer.prompt_tokens is not None:
                 cost = None if cost is None or answer.cost_usd is None else cost + answer.cost_usd
@@ -85,7 +85,7 @@ def _annotators(recipe: Recipe) -> tuple[str, ...]:
 
 
 def _labels(recipe: Recipe) -> tuple[str, ...]:
-    """Name what annotators can agree in: the properties of a schema that are labels, else the answer as a whole."""
+    """Return the properties on which annotators can agree: those of the schema that are labels, else the whole answer."""
     if recipe.requests_per_row == 1 or recipe.rules.format not in _COMPARABLE:
         return ()
     if recipe.rules.format == "safety":
@@ -94,7 +94,7 @@ def _labels(recipe: Recipe) -> tuple[str, ...]:
 
 
 def _rating(value: Any, label: str) -> str | None:
-    """Write what an annotator says as text that is equal where the answers are; None where there is no answer."""
+    """Return an annotator's value as a text that is equal for equal values; None without an answer."""
     if value is None:
         return None
     if isinstance(value, dict) and label != _ANSWER:

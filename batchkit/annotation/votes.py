@@ -1,4 +1,4 @@
-"""What several annotators say together: the majority, and how far they agree."""
+"""The vote of several annotators: the majority, and how far they agree."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 class Vote(NamedTuple):
-    """What most say: ``value``, None when several values share the lead or nobody said anything.
+    """The majority ``value``, None if several values are tied or nobody voted.
 
-    ``agreement`` is the share (0 to 1) of those who say what most say; in a tie that of each leader, None without voters.
+    ``agreement`` is the share (0 to 1) of the voters for that value; in a tie that of each leading value, None without voters.
     """
 
     value: Any
@@ -22,7 +22,7 @@ class Vote(NamedTuple):
 
 
 def majority(values: Iterable[Any]) -> Vote:
-    """Count equal values; of numbers 1 and 1.0 are equal, of objects the order of the names plays no part."""
+    """Return the majority of equal values; the numbers 1 and 1.0 are equal, and the order of an object's names does not count."""
     voters = list(values)
     if not voters:
         return Vote(None, None)
@@ -33,7 +33,7 @@ def majority(values: Iterable[Any]) -> Vote:
 
 
 def majority_of_objects(values: Sequence[Mapping[str, Any]], names: Sequence[str], labels: Sequence[str] = ()) -> Vote:
-    """Vote on each property by itself; a missing one counts as null. ``agreement`` is the mean over ``labels``, by default all.
+    """Vote on each property separately; a missing one counts as null. ``agreement`` is the mean over ``labels``, by default all.
 
     The value is an object with all ``names``; None without voters.
     """
@@ -45,9 +45,9 @@ def majority_of_objects(values: Sequence[Mapping[str, Any]], names: Sequence[str
 
 
 def label_properties(rules: AnswerRules) -> tuple[str, ...]:
-    """Name the properties of a schema that annotators can be expected to agree in: enumerations and yes or no.
+    """Return the properties of a schema on which annotators can be expected to agree: enumerations and booleans.
 
-    Empty where there are none, or where the answer is no object: then the answer as a whole is what they agree in.
+    Empty if there are none, or if the answer is not an object: then annotators agree on the whole answer.
     """
     schema = rules.json_schema or {}
     properties = schema.get("properties")
@@ -66,7 +66,7 @@ def _is_label(part: Any, schema: dict[str, Any]) -> bool:
 
 
 def _key(value: Any) -> Any:
-    """Give what equal values share and others do not; true is not 1."""
+    """Return a key that only equal values share; true is not 1."""
     if isinstance(value, bool):
         return (bool, value)
     if isinstance(value, dict):

@@ -1,15 +1,15 @@
-"""What an answer must be to count.
+"""The rules that an answer must keep to count.
 
-A workload that is made of a table may carry rules. The merge reads each answer by them: one that breaks them is a failed attempt
-with its own reason, and its request is asked again, differently. Pure: no clock, no files, no database.
+A workload that was made from a table may have rules. The merge checks each answer: an answer that breaks the rules is a failed
+attempt with its own reason, and its request is sent again, changed. Pure: no clock, no files, no database.
 
 ======================  ==============================================================  ==================================
 Reason                  Meaning                                                         The next request
 ======================  ==============================================================  ==================================
 ``answer_truncated``    the model ran into its token limit (``finish_reason: length``)  four times the tokens, then the cap
-``answer_invalid``      not what the rules ask for                                      another seed
-``answer_empty``        nothing in it                                                   another seed
-``generation_failed``   the provider could not make JSON or a tool call of it (400)     another seed
+``answer_invalid``      it breaks the rules                                             another seed
+``answer_empty``        it is empty                                                     another seed
+``generation_failed``   the provider could not parse it as JSON or a tool call (400)    another seed
 ======================  ==============================================================  ==================================
 """
 

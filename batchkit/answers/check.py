@@ -1,4 +1,4 @@
-"""Reading an answer: its value, or the reason why it does not count."""
+"""Reads an answer: its value, or the reason why it is rejected."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 class Reason(StrEnum):
-    """Why an answer does not count; the error code of its attempt."""
+    """Why an answer is rejected; the error code of its attempt."""
 
     TRUNCATED = "answer_truncated"
     INVALID = "answer_invalid"
@@ -43,7 +43,7 @@ class Reason(StrEnum):
 
 
 class Reading(NamedTuple):
-    """What an answer says: its ``value``, or the ``code`` (a ``Reason``) and message for why it does not count.
+    """The result of reading an answer: its ``value``, or the ``code`` (a ``Reason``) and message of its rejection.
 
     By the rules' format the value is: ``any`` and ``pattern`` a text; ``json`` the parsed document; ``choice`` one of the choices as
     the rules spell it; ``number`` an int or float; ``tools`` a list of ``{"name", "arguments"}``; ``transcript`` see
@@ -81,8 +81,8 @@ class _Chat(msgspec.Struct):
 _read_chat: Final = jsonl.typed_reader(_Chat)
 
 
-class _BreachError(ValueError):
-    """An answer is not what the rules ask for; the message says what is wrong."""
+class _InvalidAnswer(ValueError):
+    """An answer that breaks the rules; the message says how."""
 
     def __init__(self, message: str, reason: Reason = Reason.INVALID) -> None:
         super().__init__(message)
@@ -90,7 +90,7 @@ class _BreachError(ValueError):
 
 
 class AnswerCheck:
-    """Reads answers by rules. Raises ``ConfigurationError`` when the schema is none, or the model cannot be imported."""
+    """Reads answers by rules. Raises ``ConfigurationError`` for an invalid schema or a model that cannot be imported."""
 
     def __init__(self, rules: AnswerRules) -> None:
         self.rules = rules
@@ -102,16 +102,16 @@ class AnswerCheck:
     def read(self, body: bytes | str) -> Reading:
         """Read the body of a response, JSON as the provider sent it; lone surrogates are read as U+FFFD.
 
-        Whatever a check raises, the user's own model among them, is about this one answer: it does not count.
+        Any error of a check, also of the user's own model, rejects this answer only.
         """
         try:
             data = jsonl.without_lone_surrogates(body.encode() if isinstance(body, str) else body)
             return Reading(self._read(data))
-        except _BreachError as breach:
-            return Reading(None, breach.reason, _message(str(breach)))
+        except _InvalidAnswer as invalid:
+            return Reading(None, invalid.reason, _message(str(invalid)))
         except Exception as error:
             if not self._has_failed:
-                # Once: a million answers may meet the same error.
+                # Once: a million answers may cause the same error.
                 self._has_failed = True
                 logger.warning("an answer could not be checked; further ones are not logged", exc_info=error)
             return Reading(None, Reason.INVALID, _message(f"checking it failed: {type(error).__name__}: {error}"))
@@ -127,7 +127,7 @@ class AnswerCheck:
             return self._value(text)
         if self.rules.format == "any" and message.tool_calls:
             return message.content
-        raise _BreachError("the answer is empty", Reason.EMPTY)
+        raise _InvalidAnswer("the answer is empty", Reason.EMPTY)
 
     def _value(self, text: str) -> Any:
         match self.rules.format:
@@ -136,11 +136,11 @@ class AnswerCheck:
             case "choice":
                 chosen = self._choices.get(text.strip(_AROUND).casefold())
                 if chosen is None:
-                    raise _BreachError(f"{_quoted(text)} is none of: {', '.join(self.rules.choices)}")
+                    raise _InvalidAnswer(f"{_quoted(text)} is none of: {', '.join(self.rules.choices)}")
                 return chosen
             case "pattern":
                 if self._pattern is not None and self._pattern.fullmatch(text.strip()) is None:
-                    raise _BreachError(f"{_quoted(text)} does not match {self.rules.pattern}")
+                    raise _InvalidAnswer(f"{_quoted(text)} does not match {self.rules.pattern}")
                 return text.strip()
             case "number":
                 return self._number(text)
@@ -154,25 +154,25 @@ class AnswerCheck:
         try:
             value = jsonl.loads(jsonl.without_lone_surrogates((fenced[1] if fenced else text).encode()))
         except jsonl.MalformedJson as error:
-            raise _BreachError(f"not JSON: {error}") from None
+            raise _InvalidAnswer(f"not JSON: {error}") from None
         return self._validate(value)
 
     def _number(self, text: str) -> int | float:
         word = text.strip(" \t\r\n\"'`*").rstrip(".")
         if _NUMBER.fullmatch(word) is None:
-            raise _BreachError(f"{_quoted(text)} is not a number")
+            raise _InvalidAnswer(f"{_quoted(text)} is not a number")
         value = int(word) if _INTEGER.fullmatch(word) else float(word)
         low, high = self.rules.minimum, self.rules.maximum
         if (low is not None and value < low) or (high is not None and value > high) or abs(value) == float("inf"):
-            raise _BreachError(f"{word} is not between {low} and {high}")
+            raise _InvalidAnswer(f"{word} is not between {low} and {high}")
         return value
 
 
 def reason_of_refusal(status_code: int | None, code: str | None, message: str | None) -> Reason | None:
-    """Say whether a refused request is one whose answer the provider could not make sense of, and why.
+    """Return the reason if the provider refused a request because it could not parse the model's answer, else None.
 
-    Groq answers 400 with these codes when what the model wrote is no JSON, or no call of a tool (console.groq.com/docs/text-chat,
-    /docs/tool-use); it does so too when the token limit cut the JSON off.
+    Groq answers 400 with these codes if the model's text is not JSON or not a tool call (console.groq.com/docs/text-chat,
+    /docs/tool-use), also if the token limit cut the JSON off.
     """
     if status_code != _BAD_REQUEST or code not in {"json_validate_failed", "tool_use_failed"}:
         return None
@@ -180,7 +180,7 @@ def reason_of_refusal(status_code: int | None, code: str | None, message: str | 
 
 
 def _validator(rules: AnswerRules) -> Callable[[Any], Any]:
-    """Make what checks a parsed document: by the user's model, else by the schema; it raises ``_BreachError``."""
+    """Return the function that checks a parsed document, by the user's model or the schema; it raises ``_InvalidAnswer``."""
     if rules.model_path is not None:
         return _model_validator(rules.model_path)
     if rules.json_schema is None:
@@ -189,17 +189,17 @@ def _validator(rules: AnswerRules) -> Callable[[Any], Any]:
 
 
 def compiled_schema(schema: dict[str, Any]) -> Any:
-    """Compile a JSON Schema for ``jsonschema_rs``. Raises ``ConfigurationError``."""
+    """Return the ``jsonschema_rs`` validator of a JSON Schema. Raises ``ConfigurationError``."""
     try:
         import jsonschema_rs  # noqa: PLC0415 - an extra
     except ImportError:
         raise ConfigurationError(
-            "what checks answers against a schema is not installed", hint="pip install 'groq-batchkit[annotate]'"
+            "the schema checker is not installed", hint="pip install 'groq-batchkit[annotate]'"
         ) from None
     try:
         return jsonschema_rs.validator_for(schema)
     except ValueError as error:
-        raise ConfigurationError(f"this is no JSON Schema: {error}") from None
+        raise ConfigurationError(f"not a valid JSON Schema: {error}") from None
 
 
 def _schema_validator(schema: dict[str, Any]) -> Callable[[Any], Any]:
@@ -209,7 +209,7 @@ def _schema_validator(schema: dict[str, Any]) -> Callable[[Any], Any]:
         if not validator.is_valid(value):
             first = next(iter(validator.iter_errors(value)))
             where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first.instance_path)
-            raise _BreachError(f"{where.lstrip('.') or 'the document'}: {first.message}")
+            raise _InvalidAnswer(f"{where.lstrip('.') or 'the document'}: {first.message}")
         return value
 
     return validate
@@ -220,7 +220,9 @@ def _model_validator(path: str) -> Callable[[Any], Any]:
 
     found = import_by_path(path)
     if not isinstance(found, type):
-        raise ConfigurationError(f"{path} is no type", hint="name a pydantic model or another type that pydantic knows")
+        raise ConfigurationError(
+            f"{path} is not a type", hint="name a pydantic model or another type that pydantic knows"
+        )
     adapter: TypeAdapter[Any] = TypeAdapter(found)
 
     def validate(value: Any) -> Any:
@@ -229,7 +231,7 @@ def _model_validator(path: str) -> Callable[[Any], Any]:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"])) or "the document"
-            raise _BreachError(f"{where}: {first['msg']}") from None
+            raise _InvalidAnswer(f"{where}: {first['msg']}") from None
         return made.model_dump(mode="json") if isinstance(made, BaseModel) else adapter.dump_python(made, mode="json")
 
     return validate
@@ -240,7 +242,7 @@ def _message(text: str) -> str:
 
 
 def _without_thoughts(text: str) -> str:
-    """Leave out what a reasoning model thought aloud (console.groq.com/docs/reasoning, ``reasoning_format: raw``)."""
+    """Return the text without a reasoning model's thoughts (console.groq.com/docs/reasoning, ``reasoning_format: raw``)."""
     thoughts = _THOUGHTS.match(text)
     return text[thoughts.end() :] if thoughts else text
 
@@ -252,25 +254,25 @@ def _quoted(text: str) -> str:
 
 def _tool_calls(message: _Message) -> list[dict[str, Any]]:
     if not message.tool_calls:
-        raise _BreachError("the model called no tool")
+        raise _InvalidAnswer("the model called no tool")
     calls = []
     for call in message.tool_calls:
         try:
             arguments = jsonl.loads(jsonl.without_lone_surrogates((call.function.arguments or "{}").encode()))
         except jsonl.MalformedJson as error:
-            raise _BreachError(f"the arguments of {call.function.name} are not JSON: {error}") from None
+            raise _InvalidAnswer(f"the arguments of {call.function.name} are not JSON: {error}") from None
         calls.append({"name": call.function.name, "arguments": arguments})
     return calls
 
 
 def _safety(text: str) -> dict[str, Any]:
-    """Read Llama Guard's verdict: ``safe``, or ``unsafe`` and a line of categories (console.groq.com/docs/content-moderation)."""
+    """Return Llama Guard's verdict: ``safe``, or ``unsafe`` and a line of categories (console.groq.com/docs/content-moderation)."""
     first, *rest = text.split(maxsplit=1)
     if first == "safe" and not rest:
         return {"safe": True, "categories": []}
     categories = [word.strip() for word in rest[0].split(",")] if rest else []
     if first != "unsafe" or not all(_CATEGORY.fullmatch(category) for category in categories):
-        raise _BreachError(f"{_quoted(text)} is neither safe nor unsafe with its categories")
+        raise _InvalidAnswer(f"{_quoted(text)} is neither safe nor unsafe with its categories")
     return {"safe": False, "categories": categories}
 
 
@@ -278,11 +280,11 @@ def _complete_message(data: bytes) -> _Message:
     try:
         choices = _read_chat(data).choices
     except jsonl.UNREADABLE:
-        raise _BreachError("the answer is not a chat completion") from None
+        raise _InvalidAnswer("the answer is not a chat completion") from None
     if not choices or (message := choices[0].message) is None:
-        raise _BreachError("the answer holds no message", Reason.EMPTY)
+        raise _InvalidAnswer("the answer has no message", Reason.EMPTY)
     if choices[0].finish_reason == "length":
-        raise _BreachError("the answer was cut off at its token limit", Reason.TRUNCATED)
+        raise _InvalidAnswer("the answer was cut off at its token limit", Reason.TRUNCATED)
     return message
 
 
@@ -290,8 +292,8 @@ def _transcript(data: bytes) -> dict[str, Any]:
     try:
         body = jsonl.loads_leniently(data)
     except jsonl.MalformedJson as error:
-        raise _BreachError(f"not JSON: {error}") from None
+        raise _InvalidAnswer(f"not JSON: {error}") from None
     transcript = read_transcript(body)
     if transcript is None:
-        raise _BreachError("the answer is not a transcript")
+        raise _InvalidAnswer("the answer is not a transcript")
     return transcript

@@ -1,4 +1,4 @@
-"""Things of the user's own that are named by their import path."""
+"""Imports of the user's own models and functions."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def import_by_path(path: str) -> Any:
     """Import ``package.module:name``, also from the working directory. Raises ``ConfigurationError``."""
     module_name, colon, name = path.partition(":")
     if not colon or not module_name or not name:
-        raise ConfigurationError(f"{path!r} is no import path", hint="write package.module:name")
+        raise ConfigurationError(f"{path!r} is not an import path", hint="write package.module:name")
     here = str(Path.cwd())
     if here not in sys.path:
-        # Behind everything else: a file of the user's must not take the place of a library's.
+        # Last, so that a file of the user's never replaces a library's module.
         sys.path.append(here)
     try:
         found: Any = import_module(module_name)

@@ -1,4 +1,4 @@
-"""The rules: what the user asked an answer to be, as it is kept with the workload."""
+"""The user's rules for answers, as they are stored with the workload."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def _pattern(value: str) -> str:
     return value
 
 
-#: A text that compiles.
+#: A valid regular expression.
 Pattern = Annotated[str, AfterValidator(_pattern)]
 
 
 class AnswerRules(BaseModel):
-    """What an answer must be.
+    """The rules for valid answers.
 
-    ``json_schema`` belongs to the format ``json``, with ``model_path`` (``package.module:Model``) where a pydantic model of the
-    user's own has the last word; ``choices`` to ``choice``; ``pattern``, which the whole answer must match, to ``pattern``;
-    ``minimum`` and ``maximum`` to ``number``. ``tries`` counts the attempts of a request that came back with an answer or an
-    error, the first included. ``max_tokens_cap`` is the most that a truncated answer is asked for again with, in tokens;
-    ``model_caps`` has what single models write at most.
+    ``json_schema`` belongs to the format ``json``, with ``model_path`` (``package.module:Model``) for a pydantic model of the user's that
+    makes the final check; ``choices`` to ``choice``; ``pattern``, which must match the whole answer, to ``pattern``; ``minimum`` and
+    ``maximum`` to ``number``. ``tries`` is the number of attempts that return an answer or an error, including the first.
+    ``max_tokens_cap`` is the largest token limit with which a truncated answer is requested again; ``model_caps`` has the output
+    limits of single models.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,7 +47,7 @@ class AnswerRules(BaseModel):
     tries: PositiveInt = 3
 
     @model_validator(mode="after")
-    def _say_enough(self) -> Self:
+    def _check_consistency(self) -> Self:
         if self.format == "choice" and not self.choices:
             raise ValueError("a choice needs its choices")
         if self.format == "pattern" and self.pattern is None:
@@ -60,16 +60,16 @@ class AnswerRules(BaseModel):
         return self
 
     def cap_for(self, model: str) -> int:
-        """Say with how many tokens at most a model is asked again."""
+        """Return the largest token limit with which a model is asked again."""
         return min(self.max_tokens_cap, self.model_caps.get(model, self.max_tokens_cap))
 
 
 def load_rules(text: str | None) -> AnswerRules | None:
-    """Read the rules that a workload keeps; None when it has none."""
+    """Return the rules that a workload stores; None if it has none."""
     return None if text is None else AnswerRules.model_validate_json(text)
 
 
 @lru_cache(maxsize=16)
 def check_for(text: str) -> AnswerCheck:
-    """Give the check for the rules that a workload keeps. Raises as ``AnswerCheck``."""
+    """Return the check for the rules that a workload stores. Raises as ``AnswerCheck``."""
     return AnswerCheck(AnswerRules.model_validate_json(text))

@@ -1,8 +1,8 @@
-"""Transcripts: their text, their segments, and whether to trust them.
+"""Transcripts: their text, their segments, and a quality.
 
-The three numbers of a segment are those of console.groq.com/docs/speech-to-text, "Understanding Metadata Fields". The page calls an
-``avg_logprob`` of -0.5 or lower a sign of trouble, a ``no_speech_prob`` near 1 silence or noise, and an unusual
-``compression_ratio`` repeated or garbled words. It names no limits for the last two; those here are Whisper's own defaults.
+The three numbers of a segment are those of console.groq.com/docs/speech-to-text, "Understanding Metadata Fields". The page calls
+an ``avg_logprob`` of -0.5 or lower a sign of trouble, a ``no_speech_prob`` near 1 silence or noise, and an unusual
+``compression_ratio`` repeated or garbled words. It has no limits for the last two; the limits here are Whisper's defaults.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ _NUMBERS: Final = ("start", "end", "avg_logprob", "no_speech_prob", "compression
 
 
 def read_transcript(body: Any) -> dict[str, Any] | None:
-    """Read a transcription's or translation's body; None when it is none.
+    """Return the transcript of a transcription's or translation's body; None if the body has none.
 
-    Gives ``text``, ``language``, ``duration`` (seconds), ``segments`` (each with ``start`` and ``end`` in seconds, ``text``, the three numbers and its
-    ``quality``) and ``quality``: the worst of the segments, ``ok`` < ``low_confidence`` < ``repetitive`` < ``no_speech``; None without segments.
+    It has ``text``, ``language``, ``duration`` (seconds), ``segments`` (each with ``start`` and ``end`` in seconds, ``text``, the three
+    numbers and its ``quality``) and ``quality``: the worst of the segments, ``ok`` < ``low_confidence`` < ``repetitive`` <
+    ``no_speech``; None without segments.
     """
     if isinstance(body, str):
         return _transcript(body, {}, [])

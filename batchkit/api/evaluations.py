@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchkit.api.opening import drive_named, open_runner
+from batchkit.api.modes import RunMode
+from batchkit.api.opening import drive_from, open_runner
 from batchkit.datasets import require_extra
-from batchkit.engine.observer import DO_NOTHING, Observer, Observers
+from batchkit.engine.observer import DO_NOTHING, Observer, counting
 from batchkit.engine.waves import DriveUntil
 from batchkit.errors import BatchkitError
 from batchkit.files.outputs import check_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
-
     from batchkit.api.opening import Source
     from batchkit.engine.progress import Progress
     from batchkit.engine.runtime import Runner
-    from batchkit.evaluation.results import EvaluationSummary
-    from batchkit.evaluation.suite_file import SuiteFile
-    from batchkit.models import Workload
+    from batchkit.evaluation.results import EvaluationSummary, ScoredRow
     from batchkit.settings import Settings
     from batchkit.steps.split import SplitOptions
     from batchkit.store.evaluations import Evaluation
 
-    #: Shows that something is counted, under a label; gives what is told how many more were done.
-    Counting = Callable[[str], AbstractContextManager[Callable[[int], None]]]
+_SHOWN_FALLEN_ROWS = 5
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -37,7 +32,7 @@ class EvaluationReport:
     """How far a run of a suite is: its ``summary`` once it is scored, else the ``progress`` of the workload that it waits for.
 
     ``page`` is the report page, if one was written; ``page_error`` is why it could not be written. ``is_ours`` is whether this call
-    scored the run.
+    scored the run. ``fallen_rows`` are the first rows whose score fell, where an alarm went off.
     """
 
     run: str
@@ -46,6 +41,7 @@ class EvaluationReport:
     page: Path | None = None
     page_error: BatchkitError | None = None
     is_ours: bool = False
+    fallen_rows: tuple[ScoredRow, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -74,68 +70,83 @@ def evaluate(
     suite, and ``UsageError`` for a page that cannot be written, before anything is sent.
     """
     require_extra()
-    from batchkit.evaluation.suite_file import load_suite  # noqa: PLC0415 - an extra
-
-    file = load_suite(Path(suite))
-    if report is not None:
-        check_file(Path(report), inputs=[Path(suite)], makes_folder=True)
-    with open_runner(settings) as runner:
-
-        def drive(workload: Workload, until: DriveUntil) -> Progress:
-            return drive_named(runner, workload.name, until, timeout_seconds=timeout_seconds, observer=observer)
-
-        found = evaluate_on(
-            runner,
-            file,
-            run=run,
-            against=against,
-            page=None if report is None else Path(report),
-            options=options,
-            drive=drive,
-        )
-    if found.is_ours and found.summary is not None:
-        Observers(observer).evaluated(found.summary, found.page)
-    return found
+    mode = RunMode(timeout_seconds=timeout_seconds, observer=observer)
+    return evaluate_suite(
+        Path(suite),
+        run=run,
+        against=against,
+        page=None if report is None else Path(report),
+        options=options,
+        settings=settings,
+        mode=mode,
+    )
 
 
-@contextmanager
-def _uncounted(_label: str) -> Iterator[Callable[[int], None]]:
-    yield lambda _more: None
-
-
-def evaluate_on(
-    runner: Runner,
-    file: SuiteFile,
+def evaluate_suite(
+    suite: Path,
     *,
     run: str | None,
     against: str | None,
     page: Path | None,
     options: SplitOptions | None,
-    drive: Callable[[Workload, DriveUntil], Progress],
     until: DriveUntil = DriveUntil.FINISHED,
-    counting: Counting = _uncounted,
+    settings: Settings | None,
+    mode: RunMode,
 ) -> EvaluationReport:
-    """Do what ``evaluate`` does on a runner that is open; ``drive`` drives one workload and returns its last snapshot."""
+    """Do what ``evaluate`` does; ``until`` is how far each workload of the run is driven."""
     from batchkit.evaluation import runs  # noqa: PLC0415 - an extra
     from batchkit.evaluation.results import summary  # noqa: PLC0415 - as above
+    from batchkit.evaluation.suite_file import load_suite  # noqa: PLC0415 - as above
 
-    evaluation = runs.begin(runner, file, name=run)
-    if evaluation.finished_at is not None:
-        conclusion = runs.Conclusion(summary(runner, evaluation.name), is_ours=False)
-    else:
-        with counting("rendering the rows") as advance:
-            workload = runs.next_workload(runner, evaluation, options=options, advance=advance)
-        while workload is not None:
-            progress = drive(workload, until)
-            if not progress.is_finished:
-                return EvaluationReport(evaluation.name, progress=progress)
-            workload = runs.next_workload(runner, evaluation, options=options)
-        with counting("scoring the answers") as advance:
-            conclusion = runs.conclude(runner, evaluation, against=against, advance=advance)
-    written, error = _write_page(runner, evaluation, page or runs.report_path(evaluation))
-    return EvaluationReport(
-        evaluation.name, conclusion.summary, page=written, page_error=error, is_ours=conclusion.is_ours
-    )
+    file = load_suite(suite)
+    if page is not None:
+        check_file(page, inputs=[suite], makes_folder=True)
+    with open_runner(settings, mode) as runner:
+        evaluation = runs.begin(runner, file, name=run)
+        if evaluation.finished_at is not None:
+            conclusion = runs.Conclusion(summary(runner, evaluation.name), is_ours=False)
+        else:
+            unfinished = _drive_workloads(runner, evaluation, options, until, mode)
+            if unfinished is not None:
+                return EvaluationReport(evaluation.name, progress=unfinished)
+            with counting(mode.observer, "scoring the answers") as advance:
+                conclusion = runs.conclude(runner, evaluation, against=against, advance=advance)
+        written, error = _write_page(runner, evaluation, page or runs.report_path(evaluation))
+        if conclusion.is_ours:
+            mode.observer.evaluated(conclusion.summary, written)
+        return EvaluationReport(
+            evaluation.name,
+            conclusion.summary,
+            page=written,
+            page_error=error,
+            is_ours=conclusion.is_ours,
+            fallen_rows=_fallen_rows(runner, conclusion.summary),
+        )
+
+
+def _drive_workloads(
+    runner: Runner, evaluation: Evaluation, options: SplitOptions | None, until: DriveUntil, mode: RunMode
+) -> Progress | None:
+    """Drive the workloads of a run, one after the other; returns where the first one stands that is not finished, None when all are."""
+    from batchkit.evaluation import runs  # noqa: PLC0415 - an extra
+
+    with counting(mode.observer, "rendering the rows") as advance:
+        workload = runs.next_workload(runner, evaluation, options=options, advance=advance)
+    while workload is not None:
+        progress = drive_from(runner, runner.progress(workload.id), until, mode)
+        if not progress.is_finished:
+            return progress
+        workload = runs.next_workload(runner, evaluation, options=options)
+    return None
+
+
+def _fallen_rows(runner: Runner, found: EvaluationSummary) -> tuple[ScoredRow, ...]:
+    """Read the first answers whose score fell, of a run in which an alarm went off."""
+    from batchkit.evaluation.results import scored_rows  # noqa: PLC0415 - an extra
+
+    if not any(change.is_alarm for change in found.changes):
+        return ()
+    return tuple(islice((row for row in scored_rows(runner, found.run) if row.flipped == "down"), _SHOWN_FALLEN_ROWS))
 
 
 def _write_page(

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 def missing_file(settings: Settings) -> Path | None:
-    """Name the SQLite file that the settings mean, if it does not exist; None for one that does, and for Postgres."""
+    """Return the SQLite file of the settings, if it does not exist; None for one that does, and for Postgres."""
     url = parse_url(settings.resolved_database_url)
     if url.get_backend_name() != "sqlite" or url.database is None:
         return None
@@ -36,7 +36,7 @@ def missing_file(settings: Settings) -> Path | None:
 
 
 def no_workloads_hint(settings: Settings) -> str:
-    """Say what to do where there are no workloads."""
+    """Return what to do where there are no workloads."""
     where = "" if settings.database_url else " (or name the folder of another with --home)"
     return f"`batchkit run requests.jsonl` starts one{where}"
 

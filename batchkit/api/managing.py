@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batchkit.api.opening import drive_named, open_existing
+from batchkit.api.modes import RunMode
+from batchkit.api.opening import drive_from, open_existing
+from batchkit.api.outcomes import RunReport
 from batchkit.api.remembered import write_remembered_output
 from batchkit.engine.observer import DO_NOTHING, Observer
 from batchkit.engine.progress import WorkloadState
 from batchkit.engine.waves import DriveUntil
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from batchkit.engine.progress import Progress
     from batchkit.settings import Settings
     from batchkit.steps.context import StepReport
@@ -25,26 +29,55 @@ def cancel(
 ) -> Progress:
     """Cancel a workload and wait until its batches have stopped (Groq: up to ten minutes); answers until then are kept.
 
-    Of a workload whose split was interrupted nothing was sent: there is nothing to wait for. Raises ``SplitUnfinished`` while
-    another command is splitting it.
+    One that is finished stays as it is. Of a workload whose split was interrupted nothing was sent: there is nothing to wait for.
+    Raises ``SplitUnfinished`` while another command is splitting it.
     """
-    with open_existing(settings) as runner:
-        workload = runner.request_cancel(name)
-        progress = runner.progress(workload.id)
-        if progress.state is WorkloadState.INTERRUPTED:
-            return progress
-        progress = drive_named(runner, name, DriveUntil.FINISHED, timeout_seconds=timeout_seconds, observer=observer)
-        write_remembered_output(runner, progress)
-        return progress
+    mode = RunMode(timeout_seconds=timeout_seconds, observer=observer)
+    return cancel_workload(name, DriveUntil.FINISHED, settings, mode).progress
 
 
 def resubmit(name: str, *, failed: bool = False, settings: Settings | None = None) -> int:
     """Make cancelled requests, and with ``failed`` failed ones, pending again; returns how many. ``watch`` then sends them."""
-    with open_existing(settings) as runner:
-        return runner.reopen(name, failed=failed)
+    count, _ = reopen_workload(name, settings, RunMode(), failed=failed)
+    return count
 
 
 def clean(name: str, *, keep_results: bool = False, settings: Settings | None = None) -> StepReport:
     """Delete a finished workload's files here and at the provider, and its rows unless ``keep_results``."""
-    with open_existing(settings) as runner:
+    return clean_workload(name, settings, RunMode(), keep_results=keep_results)
+
+
+def cancel_workload(name: str, until: DriveUntil, settings: Settings | None, mode: RunMode) -> RunReport:
+    """Do what ``cancel`` does; ``until`` ``ONE_PASS`` returns once the provider has been asked to stop all batches."""
+    with open_existing(settings, mode) as runner:
+        before = runner.progress(runner.find(name).id)
+        progress = before
+        if not before.is_finished:
+            workload = runner.request_cancel(name)
+            progress = runner.progress(workload.id)
+            if progress.state is WorkloadState.INTERRUPTED:
+                return RunReport(progress)
+            progress = drive_from(runner, progress, until, mode)
+        output = write_remembered_output(runner, progress, is_news=not before.is_finished, observer=mode.observer)
+        return RunReport(progress, None if output is None else output.target, before.is_finished)
+
+
+def reopen_workload(name: str, settings: Settings | None, mode: RunMode, *, failed: bool) -> tuple[int, Progress]:
+    """Do what ``resubmit`` does; returns how many requests are pending again, and where the workload stands then."""
+    with open_existing(settings, mode) as runner:
+        count = runner.reopen(name, failed=failed)
+        return count, runner.progress(runner.find(name).id)
+
+
+def clean_workload(
+    name: str,
+    settings: Settings | None,
+    mode: RunMode,
+    *,
+    keep_results: bool,
+    confirm: Callable[[Progress], object] = lambda _progress: None,
+) -> StepReport:
+    """Do what ``clean`` does; ``confirm`` is called before anything is deleted, and what it raises ends the call."""
+    with open_existing(settings, mode) as runner:
+        confirm(runner.progress(runner.find(name).id))
         return runner.clean(name, keep_results=keep_results)

@@ -1,21 +1,23 @@
-"""What every function of ``batchkit.api`` does first and last: it opens a runner, names the workload, drives it."""
+"""What every function of ``batchkit.api`` does first: it opens a runner, names the workload, splits or drives it."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchkit.api import existing
-from batchkit.api.driving import drive
-from batchkit.engine.observer import DO_NOTHING, Observer, Observers
+from batchkit.engine.observer import driving
 from batchkit.engine.runtime import Runner
 from batchkit.files.sources import check_name, name_of
 from batchkit.settings import load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from batchkit.api.modes import RunMode
+    from batchkit.engine.observer import Observer
     from batchkit.engine.progress import Progress
     from batchkit.engine.waves import DriveUntil
     from batchkit.settings import Settings
@@ -23,14 +25,29 @@ if TYPE_CHECKING:
     Source = str | PathLike[str]
 
 
-def open_runner(settings: Settings | None) -> Runner:
+@contextmanager
+def open_runner(settings: Settings | None, mode: RunMode) -> Iterator[Runner]:
     """Open a runner, on a database that is made if it does not exist."""
-    return Runner(settings or load_settings())
+    with Runner(settings or load_settings(), verb=mode.verb) as runner, _interruptible(mode.observer):
+        yield runner
 
 
-def open_existing(settings: Settings | None) -> Runner:
+@contextmanager
+def open_existing(settings: Settings | None, mode: RunMode) -> Iterator[Runner]:
     """Open a runner on a database that exists. Raises ``UnknownWorkload`` when there is none."""
-    return existing.open_runner(settings or load_settings())
+    found = settings or load_settings()
+    with existing.open_runner(found, verb=mode.verb) as runner, _interruptible(mode.observer):
+        yield runner
+
+
+@contextmanager
+def _interruptible(observer: Observer) -> Iterator[None]:
+    """Pass an interrupt to ``observer`` while the store is still open."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        observer.interrupted()
+        raise
 
 
 def paths_of(sources: Source | Sequence[Source]) -> list[Path]:
@@ -45,21 +62,34 @@ def parts_of(table: Source | Sequence[Source]) -> list[str]:
 
 def workload_name(name: str | None, paths: Sequence[Path]) -> str:
     """Return the workload's name, by default the first file's without its endings. Raises ``UsageError`` for one that cannot be used."""
-    return check_name(name or name_of(paths[0]))
+    return check_name(name_of(paths[0]) if name is None else name)
 
 
-def drive_named(
-    runner: Runner,
-    name: str,
-    until: DriveUntil,
-    *,
-    timeout_seconds: float | None = None,
-    observer: Observer = DO_NOTHING,
-) -> Progress:
-    """Drive a workload for ``timeout_seconds`` at most; one that is finished needs neither key nor network."""
-    workload = runner.find(name)
-    progress = runner.progress(workload.id)
-    if progress.is_finished:
-        return progress
-    stop_at = None if timeout_seconds is None else runner.clock() + timeout_seconds
-    return drive(runner, workload, until=until, stop_at=stop_at, observer=Observers(observer))
+def note_once(observer: Observer, text: str) -> Callable[[], None]:
+    """Return a function that tells ``observer`` a sentence the first time that it is called."""
+    said: list[str] = []
+
+    def tell() -> None:
+        if not said:
+            said.append(text)
+            observer.note(text)
+
+    return tell
+
+
+def drive_from(runner: Runner, before: Progress, until: DriveUntil, mode: RunMode) -> Progress:
+    """Drive a workload that stands as ``before`` says; returns the last snapshot.
+
+    One that is finished needs neither key nor network. Raises ``SplitUnfinished`` for one that is not split whole.
+    """
+    mode.observer.opened([before.workload], runner)
+    if before.is_finished:
+        return before
+    with driving(mode.observer):
+        return mode.drive(
+            runner,
+            before.workload,
+            until=until,
+            stop_at=mode.stop_at(runner.clock()),
+            observer=mode.observer,
+        )

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchkit.api import existing
+from batchkit.api.modes import RunMode
 from batchkit.api.opening import open_existing
 from batchkit.datasets import require_extra
+from batchkit.engine.observer import counting
 from batchkit.files.outputs import check_file
 from batchkit.settings import load_settings
 from batchkit.steps.export import check_target, input_files
@@ -32,9 +34,21 @@ def export(name: str, target: Source, *, raw_csv: bool = False, settings: Settin
     In a ``.csv`` a text that a spreadsheet would run as a formula gets an apostrophe in front, unless ``raw_csv``.
     Raises ``UnknownWorkload``, and ``UsageError`` for a target that cannot be written or is the input.
     """
-    with open_existing(settings) as runner:
-        check_target(Path(target), inputs=input_files(runner.find(name)))
-        return runner.export(name, Path(target), raw_csv=raw_csv)
+    count, _ = export_results(name, Path(target), settings, RunMode(), raw_csv=raw_csv)
+    return count
+
+
+def export_results(
+    name: str, target: Path, settings: Settings | None, mode: RunMode, *, raw_csv: bool
+) -> tuple[int, Progress]:
+    """Do what ``export`` does; returns how many lines were written, and where the workload stands."""
+    check_target(target)
+    with open_existing(settings, mode) as runner:
+        workload = runner.find(name)
+        check_target(target, inputs=input_files(workload))
+        with counting(mode.observer, f"writing {target.name}", total=workload.request_count) as advance:
+            count = runner.export(workload.name, target, raw_csv=raw_csv, advance=advance)
+        return count, runner.progress(workload.id)
 
 
 def report(name: str, target: Source | None = None, *, rows: int = 500, settings: Settings | None = None) -> Path:
@@ -46,7 +60,7 @@ def report(name: str, target: Source | None = None, *, rows: int = 500, settings
     require_extra()
     from batchkit.reports.writing import default_target, write_report  # noqa: PLC0415 - an extra
 
-    if target is not None:
-        check_file(Path(target), makes_folder=True)
-    with open_existing(settings) as runner:
-        return write_report(runner, name, default_target(name) if target is None else Path(target), rows=rows)
+    page = default_target(name) if target is None else Path(target)
+    check_file(page, makes_folder=True)
+    with open_existing(settings, RunMode()) as runner:
+        return write_report(runner, name, page, rows=rows)

@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from batchkit.engine.observer import DO_NOTHING, Observer, counting
+from batchkit.errors import BatchkitError
 from batchkit.files import jsonl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from batchkit.engine.progress import Progress
     from batchkit.engine.runtime import Runner
     from batchkit.models import Workload
@@ -97,30 +97,50 @@ def is_writable_here(output: RememberedOutput, settings: Settings) -> bool:
 
 
 def write_remembered_output(
-    runner: Runner, progress: Progress, *, is_news: bool = True, advance: Callable[[int], None] = lambda _rows: None
+    runner: Runner, progress: Progress, *, is_news: bool = True, observer: Observer = DO_NOTHING
 ) -> RememberedOutput | None:
     """Write the results of a finished workload to where they are to go; returns where, None when they were not written.
 
     Not written are those of an unfinished workload, those that no command named a place for, and those of another machine. With
     ``is_news`` False a file that is newer than the last answer is left as it is. Raises ``SpoolError`` and ``UsageError`` as
-    ``export`` and ``write_annotated``.
+    ``export`` and ``write_output_table``.
     """
     output = remembered(progress.workload)
     if output is None or not progress.is_finished or not is_writable_here(output, runner.settings):
         return None
     if not is_news and all(_is_current(target, progress) for target in output.targets):
         return output
-    if not output.is_annotated:
-        runner.export(progress.workload.name, Path(output.target), raw_csv=output.raw_csv, advance=advance)
-        return output
-    from batchkit.annotation.gather import write_annotated  # noqa: PLC0415 - an extra
+    with counting(observer, "writing the results", total=progress.workload.request_count) as advance:
+        if not output.is_annotated:
+            runner.export(progress.workload.name, Path(output.target), raw_csv=output.raw_csv, advance=advance)
+            return output
+        from batchkit.annotation.row_answers import write_output_table  # noqa: PLC0415 - an extra
 
-    write_annotated(
-        runner, progress.workload, output.target, raw_csv=output.raw_csv, where=output.only, advance=advance
-    )
-    if output.review is not None:
-        write_annotated(runner, progress.workload, output.review, raw_csv=output.raw_csv, review_only=True)
+        write_output_table(
+            runner, progress.workload, output.target, raw_csv=output.raw_csv, where=output.only, advance=advance
+        )
+        if output.review is not None:
+            write_output_table(runner, progress.workload, output.review, raw_csv=output.raw_csv, review_only=True)
     return output
+
+
+def write_earlier_output(
+    runner: Runner, progress: Progress, written: str, *, is_news: bool, observer: Observer
+) -> None:
+    """Write the results of a finished workload also where an earlier command named another output than ``written``.
+
+    That it cannot be written is a note and no error: the output of this call is there.
+    """
+    other = remembered(progress.workload)
+    if other is None or other.target == output_here(written).target:
+        return
+    try:
+        output = write_remembered_output(runner, progress, is_news=is_news, observer=observer)
+    except BatchkitError as error:
+        observer.note(f"warning: {other.target}, which an earlier command named, is not written: {error}")
+    else:
+        if output is not None:
+            observer.note(f"results also written to {output.target}, which an earlier command named")
 
 
 def _absolute(target: str) -> str:

@@ -13,13 +13,21 @@ what happens on the way.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from batchkit.api.opening import drive_named, open_existing, open_runner, paths_of, workload_name
-from batchkit.api.remembered import output_here, remember, write_remembered_output
-from batchkit.engine.observer import DO_NOTHING, Observer
+from batchkit.api import several
+from batchkit.api.modes import RunMode
+from batchkit.api.opening import drive_from, note_once, open_existing, open_runner, paths_of, workload_name
+from batchkit.api.outcomes import RunReport, SeveralReport
+from batchkit.api.remembered import output_here, remember, write_earlier_output, write_remembered_output
+from batchkit.engine.observer import DO_NOTHING, Observer, counting, driving
+from batchkit.engine.runtime import Runner
 from batchkit.engine.waves import DriveUntil
+from batchkit.errors import BatchkitError
+from batchkit.settings import load_settings
 from batchkit.steps.export import check_target
 from batchkit.steps.split import SplitOptions
 
@@ -28,7 +36,11 @@ if TYPE_CHECKING:
 
     from batchkit.api.opening import Source
     from batchkit.engine.progress import Progress
+    from batchkit.models import Workload
     from batchkit.settings import Settings
+    from batchkit.steps.split import SplitPlan
+
+_NOT_IN_FILE_NAMES = re.compile(r"[/\\\x00-\x1f]+")
 
 
 def run(
@@ -44,23 +56,15 @@ def run(
 ) -> Progress:
     """Run an input to its end, and write the results to ``output`` if given; the same call again resumes.
 
-    ``name`` is by default the first file's name without its endings. ``raw_csv`` is as for ``export``. Returns the last snapshot: unfinished when
-    ``timeout_seconds`` ran out. Raises ``BatchkitError`` (see ``batchkit.errors``); ``UsageError`` for an output that cannot be
+    Without ``output`` they go where an earlier call or command named an output, if one did. ``name`` is by default the first file's
+    name without its endings. ``raw_csv`` is as for ``export``. Returns the last snapshot: unfinished when ``timeout_seconds`` ran out,
+    and then nothing is written. Raises ``BatchkitError`` (see ``batchkit.errors``); ``UsageError`` for an output that cannot be
     written or is an input, and ``InputInvalid``, before anything is sent.
     """
-    paths = paths_of(sources)
-    if output is not None:
-        check_target(Path(output), inputs=paths)
-    with open_runner(settings) as runner:
-        workload = runner.split(paths, name=workload_name(name, paths), options=options or SplitOptions())
-        if output is not None:
-            remember(runner, workload, output_here(Path(output), raw_csv=raw_csv))
-        progress = drive_named(
-            runner, workload.name, DriveUntil.FINISHED, timeout_seconds=timeout_seconds, observer=observer
-        )
-        if output is not None:
-            runner.export(workload.name, Path(output), raw_csv=raw_csv)
-        return progress
+    mode = RunMode(timeout_seconds=timeout_seconds, observer=observer)
+    return run_input(
+        paths_of(sources), name=name, output=output, raw_csv=raw_csv, options=options, settings=settings, mode=mode
+    ).progress
 
 
 def submit(
@@ -74,14 +78,16 @@ def submit(
     observer: Observer = DO_NOTHING,
 ) -> Progress:
     """Like ``run``, but return once every shard has become a batch. Whoever finishes the workload here writes ``output``."""
-    paths = paths_of(sources)
-    if output is not None:
-        check_target(Path(output), inputs=paths)
-    with open_runner(settings) as runner:
-        workload = runner.split(paths, name=workload_name(name, paths), options=options or SplitOptions())
-        if output is not None:
-            remember(runner, workload, output_here(Path(output), raw_csv=raw_csv))
-        return drive_named(runner, workload.name, DriveUntil.SUBMITTED, observer=observer)
+    return run_input(
+        paths_of(sources),
+        name=name,
+        output=output,
+        raw_csv=raw_csv,
+        options=options,
+        until=DriveUntil.SUBMITTED,
+        settings=settings,
+        mode=RunMode(observer=observer),
+    ).progress
 
 
 def watch(
@@ -95,8 +101,118 @@ def watch(
 
     Raises ``UnknownWorkload``, and ``SplitUnfinished`` while its input is not split whole.
     """
-    with open_existing(settings) as runner:
-        was_finished = runner.progress(runner.find(name).id).is_finished
-        progress = drive_named(runner, name, DriveUntil.FINISHED, timeout_seconds=timeout_seconds, observer=observer)
-        write_remembered_output(runner, progress, is_news=not was_finished)
-        return progress
+    return watch_workload(name, settings, RunMode(timeout_seconds=timeout_seconds, observer=observer)).progress
+
+
+def run_input(
+    paths: Sequence[Path],
+    *,
+    name: str | None,
+    output: Source | None,
+    has_default_output: bool = False,
+    raw_csv: bool,
+    options: SplitOptions | None,
+    until: DriveUntil = DriveUntil.FINISHED,
+    settings: Settings | None,
+    mode: RunMode,
+) -> RunReport:
+    """Do what ``run`` and ``submit`` do. With ``has_default_output`` results for which no ``output`` is given go to ``NAME.results.jsonl``."""
+    name = workload_name(name, paths)
+    target = _target(paths, name, output, has_default_output=has_default_output)
+    with open_runner(settings, mode) as runner:
+        with counting(mode.observer, "checking the input") as advance:
+            workload = runner.split(
+                paths,
+                name=name,
+                options=options or SplitOptions(),
+                advance=advance,
+                waiting=note_once(mode.observer, f"another command is splitting {name!r}; waiting for it"),
+            )
+        if target is not None:
+            remember(runner, workload, output_here(target, raw_csv=raw_csv, is_default=output is None))
+        before = runner.progress(workload.id)
+        progress = drive_from(runner, before, until, mode)
+        if target is None:
+            if until is DriveUntil.FINISHED:
+                write_remembered_output(runner, progress, is_news=not before.is_finished, observer=mode.observer)
+            return RunReport(progress, was_finished=before.is_finished)
+        if not progress.is_finished:
+            return RunReport(progress)
+        with counting(mode.observer, f"writing {target.name}", total=workload.request_count) as advance:
+            runner.export(workload.name, target, raw_csv=raw_csv, advance=advance)
+        write_earlier_output(runner, progress, str(target), is_news=not before.is_finished, observer=mode.observer)
+        return RunReport(progress, str(target), before.is_finished)
+
+
+def plan_input(
+    paths: Sequence[Path],
+    *,
+    name: str | None,
+    output: Source | None,
+    has_default_output: bool,
+    options: SplitOptions,
+    settings: Settings | None,
+    mode: RunMode,
+) -> tuple[str, SplitPlan]:
+    """Make all checks of ``run_input``; returns the workload's name and how the input would be cut. Nothing is stored or sent."""
+    name = workload_name(name, paths)
+    _target(paths, name, output, has_default_output=has_default_output)
+    with TemporaryDirectory(prefix="batchkit-plan-") as scratch:
+        # A plan needs no database, but a runner does: it gets one that is thrown away.
+        aside = (settings or load_settings()).model_copy(update={"home": Path(scratch), "database_url": None})
+        with Runner(aside) as runner, counting(mode.observer, "checking the input") as advance:
+            return name, runner.plan(paths, options, advance=advance)
+
+
+def watch_workload(name: str, settings: Settings | None, mode: RunMode) -> RunReport:
+    """Do what ``watch`` does."""
+    with open_existing(settings, mode) as runner:
+        return _finish(runner, runner.find(name), mode)
+
+
+def watch_open(settings: Settings | None, mode: RunMode) -> RunReport | SeveralReport:
+    """Drive all open workloads at the same time, in plain loops, until each is finished or only failing ones are left.
+
+    A single one is driven as by ``watch``.
+    """
+    with open_existing(settings, mode) as runner:
+        found = runner.open_workloads()
+        if len(found) == 1:
+            return _finish(runner, found[0], mode)
+        mode.observer.opened(found, runner)
+        with driving(mode.observer):
+            ends = several.drive_all(runner, found, observer=mode.observer, stop_at=mode.stop_at(runner.clock()))
+        written = [
+            write_remembered_output(runner, end, observer=mode.observer)
+            for end in ends
+            if not isinstance(end, Exception)
+        ]
+        return SeveralReport(
+            snapshots=[progress for workload in found if (progress := _read_if_possible(runner, workload)) is not None],
+            outputs=[output.target for output in written if output is not None],
+            failed=[(workload, end) for workload, end in zip(found, ends, strict=True) if isinstance(end, Exception)],
+        )
+
+
+def _finish(runner: Runner, workload: Workload, mode: RunMode) -> RunReport:
+    before = runner.progress(workload.id)
+    progress = drive_from(runner, before, DriveUntil.FINISHED, mode)
+    output = write_remembered_output(runner, progress, is_news=not before.is_finished, observer=mode.observer)
+    return RunReport(progress, None if output is None else output.target, before.is_finished)
+
+
+def _target(paths: Sequence[Path], name: str, output: Source | None, *, has_default_output: bool) -> Path | None:
+    """Choose and check where the results go; None: nowhere. Raises ``UsageError`` for what cannot be written or is an input."""
+    if output is None and not has_default_output:
+        return None
+    target = Path(f"{_NOT_IN_FILE_NAMES.sub('-', name)}.results.jsonl" if output is None else output)
+    check_target(target, inputs=paths)
+    return target
+
+
+def _read_if_possible(runner: Runner, workload: Workload) -> Progress | None:
+    """Read where a workload stands; None when it is gone or cannot be read now."""
+    try:
+        return runner.progress(workload.id)
+    except BatchkitError:
+        return None

@@ -331,7 +331,7 @@ class Schedule:
                 self._on_note(f"{found.run}: {found.summary.verdict}")
 
     def _trouble(self, name: str, error: Exception) -> None:
-        """Tell what is in the way of a workload or run: once, until it is something else or is gone."""
+        """Note what is in the way of a workload or run: once, until it is something else or is gone."""
         message = message_of(error)
         if self._troubles.get(name) != message:
             self._troubles[name] = message
@@ -339,7 +339,7 @@ class Schedule:
             self._on_note(f"{name}: {message}")
 
     def _note(self, text: str) -> None:
-        """Tell the user, but not at every tick the same. May be called in any thread."""
+        """Note it for the user, but not at every tick the same. May be called in any thread."""
         with self._lock:
             self._saying.add(text)
             is_known = text in self._said

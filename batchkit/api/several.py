@@ -49,19 +49,19 @@ def drive_all(
     *,
     observer: Observer,
     stop_at: float | None,
-    wait: Callable[[float], object],
-    idle_until: Callable[[float | None], object] = lambda _until: None,
+    wait: Callable[[float], object] | None = None,
 ) -> list[Progress | Exception]:
     """Drive workloads until each is finished or at ``stop_at`` (Unix seconds), or all that are left fail.
 
-    ``wait`` sleeps for seconds, in this thread, while no workload has work; ``idle_until`` is told until when (Unix seconds), and None
-    when that is over. Returns each one's end, in their order.
+    ``wait`` sleeps for seconds, in this thread, while no workload has work. Returns where each one stands or the error that it ended
+    with, in their order.
     """
-    return _Several(runner, workloads, observer=observer, stop_at=stop_at, wait=wait, idle_until=idle_until).run()
+    sleep = wait or threading.Event().wait
+    return _Several(runner, workloads, observer=observer, stop_at=stop_at, wait=sleep).run()
 
 
 def message_of(workload: Workload, error: Exception) -> str:
-    """Say of a workload what is in its way and what to do about it, in one line."""
+    """Return what is in the way of a workload and what to do about it, in one line."""
     if isinstance(error, BatchkitError):
         return " ".join(filter(None, (f"{workload.name}: {error.message}", error.hint and f"({error.hint})")))
     return f"{workload.name}: {type(error).__name__}: {error}"
@@ -91,14 +91,12 @@ class _Several:
         observer: Observer,
         stop_at: float | None,
         wait: Callable[[float], object],
-        idle_until: Callable[[float | None], object],
     ) -> None:
         self._runner = runner
         self._workloads = {workload.id: workload for workload in workloads}
         self._observer = observer
         self._stop_at = stop_at
         self._wait = wait
-        self._idle_until = idle_until
         self._timer = _Timer()
         self._slots: Slots[WorkloadId] = Slots(self._timer)
         self._retries: Retries[WorkloadId] = Retries(_FIRST_RETRY_SECONDS, self._timer)
@@ -202,9 +200,9 @@ class _Several:
 
     def _sleep(self, seconds: float) -> None:
         if seconds > 0:
-            self._idle_until(self._runner.clock() + seconds)
+            self._observer.idle(self._runner.clock() + seconds)
             self._timer.wait(seconds, self._wait)
-            self._idle_until(None)
+            self._observer.idle(None)
 
     def _wake_up(self) -> None:
         for workload_id in [found for found, countdown in self._waiting.items() if countdown.left_seconds <= 0]:

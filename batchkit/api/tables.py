@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from batchkit.api.opening import drive_named, open_runner, parts_of
-from batchkit.api.remembered import output_here, remember
+from batchkit.api import existing
+from batchkit.api.modes import RunMode
+from batchkit.api.opening import drive_from, note_once, open_runner, parts_of
+from batchkit.api.outcomes import RunReport
+from batchkit.api.remembered import output_here, remember, write_earlier_output, write_remembered_output
 from batchkit.datasets import require_extra
-from batchkit.engine.observer import DO_NOTHING, Observer
+from batchkit.engine.observer import DO_NOTHING, Observer, counting
 from batchkit.engine.waves import DriveUntil
+from batchkit.settings import load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
+    from batchkit.annotation.preview import Preview
     from batchkit.annotation.recipe import Recipe
     from batchkit.api.opening import Source
     from batchkit.datasets import Table
     from batchkit.engine.progress import Progress
+    from batchkit.engine.runtime import Runner
+    from batchkit.models import Workload
     from batchkit.settings import Settings
     from batchkit.steps.split import SplitOptions
 
@@ -41,7 +52,8 @@ def annotate(
     """Ask every row of a table; needs the extra ``annotate``. The same call again resumes.
 
     ``recipe`` is as for ``batchkit.annotation.presets.annotation``: ``schema`` (also a pydantic model), ``choices``, ``samples``, ...
-    ``output`` gets the table with the answers, ``review`` the rows whose annotators disagree; both may be ``table:NAME``. ``query``
+    ``output`` gets the table with the answers, ``review`` the rows whose annotators disagree; both may be ``table:NAME``. Without
+    ``output`` the table goes where an earlier call or command named an output, if one did. ``query``
     belongs to a table that is a database URL. Returns the last snapshot: unfinished when ``timeout_seconds`` ran out. Raises
     ``BatchkitError``; ``InputInvalid`` with all bad rows, and ``UsageError`` for outputs that cannot be written or are inputs, before anything
     is sent.
@@ -50,8 +62,17 @@ def annotate(
     from batchkit.annotation import presets  # noqa: PLC0415 - an extra
 
     asked = presets.annotation(prompt, models=[models] if isinstance(models, str) else models, **recipe)
-    question = _TableQuestion(parts_of(table), query, asked, name, output, review, raw_csv=raw_csv)
-    return _ask(question, options, settings, timeout_seconds, observer)
+    question = TableQuestion(
+        recipe=asked,
+        parts=parts_of(table),
+        query=query,
+        name=name,
+        output=_text(output),
+        review=_text(review),
+        raw_csv=raw_csv,
+        options=options,
+    )
+    return _ask(question, settings, timeout_seconds, observer)
 
 
 def transcribe(
@@ -76,8 +97,16 @@ def transcribe(
     from batchkit.annotation import presets  # noqa: PLC0415 - an extra
 
     asked = presets.transcription(audio, **recipe)
-    question = _TableQuestion(parts_of(table), query, asked, name, output, None, raw_csv=raw_csv)
-    return _ask(question, options, settings, timeout_seconds, observer)
+    question = TableQuestion(
+        recipe=asked,
+        parts=parts_of(table),
+        query=query,
+        name=name,
+        output=_text(output),
+        raw_csv=raw_csv,
+        options=options,
+    )
+    return _ask(question, settings, timeout_seconds, observer)
 
 
 def moderate(
@@ -103,54 +132,184 @@ def moderate(
     from batchkit.annotation import presets  # noqa: PLC0415 - an extra
 
     asked = presets.moderation(text, **recipe)
-    question = _TableQuestion(parts_of(table), query, asked, name, output, None, raw_csv=raw_csv, only=only)
-    return _ask(question, options, settings, timeout_seconds, observer)
+    question = TableQuestion(
+        recipe=asked,
+        parts=parts_of(table),
+        query=query,
+        name=name,
+        output=_text(output),
+        raw_csv=raw_csv,
+        only=only,
+        options=options,
+    )
+    return _ask(question, settings, timeout_seconds, observer)
 
 
-@dataclass(frozen=True, slots=True)
-class _TableQuestion:
-    parts: Sequence[str]
-    query: str | None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableQuestion:
+    """A ``recipe`` and the table whose rows it asks, and where that goes with its answers.
+
+    ``parts`` are files or addresses, with ``query`` where they are one database URL; or ``answers_of`` names the finished workload
+    whose answers are the rows. ``output`` gets the table, ``review`` its disputed rows, and ``only`` is a filter of the rows that are
+    written. With ``has_default_output`` a table for which no ``output`` is given goes to ``NAME.annotated.parquet``.
+    """
+
     recipe: Recipe
-    name: str | None
-    output: Source | None
-    review: Source | None
+    parts: Sequence[str] = ()
+    query: str | None = None
+    answers_of: str | None = None
+    name: str | None = None
+    output: str | None = None
+    has_default_output: bool = False
+    review: str | None = None
     raw_csv: bool = False
     only: str | None = None
+    options: SplitOptions | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """Where relative paths of images begin."""
+        from batchkit.annotation.workload_from_table import folder_of  # noqa: PLC0415 - an extra
+
+        return folder_of(self.parts) if self.parts else None
+
+    def check_outputs(self, output: str | None) -> None:
+        """Raise ``UsageError`` when ``output`` or ``review`` could not be written in the end, or is the table."""
+        from batchkit.annotation import workload_from_table  # noqa: PLC0415 - an extra
+
+        workload_from_table.check_outputs(self.recipe, output=output, review=self.review, parts=self.parts)
+
+    def with_output(self, table: Table) -> TableQuestion:
+        """Return the question with its output; the name of a default one may depend on the table's content. Raises ``UsageError``."""
+        from batchkit.annotation import workload_from_table  # noqa: PLC0415 - an extra
+
+        if self.output is not None or not self.has_default_output:
+            return self
+        recipe = workload_from_table.with_table(self.recipe, table)
+        output = f"{self.name or workload_from_table.default_name(table, recipe)}.annotated.parquet"
+        self.check_outputs(output)
+        return replace(self, recipe=recipe, output=output)
+
+    @contextmanager
+    def opened(self, runner: Callable[[], AbstractContextManager[Runner]]) -> Iterator[Table]:
+        """Open the table; ``runner`` opens the database for one that is made of answers."""
+        from batchkit.annotation.answers_table import answers_as_table  # noqa: PLC0415 - an extra
+        from batchkit.datasets import open_table  # noqa: PLC0415 - as above
+
+        if self.answers_of is None:
+            yield open_table(self.parts, query=self.query)
+            return
+        with runner() as opened, answers_as_table(opened, self.answers_of) as table:
+            yield table
 
 
 def _ask(
-    question: _TableQuestion,
-    options: SplitOptions | None,
-    settings: Settings | None,
-    timeout_seconds: float | None,
-    observer: Observer,
+    question: TableQuestion, settings: Settings | None, timeout_seconds: float | None, observer: Observer
 ) -> Progress:
-    from batchkit.annotation import orders  # noqa: PLC0415 - as above
-    from batchkit.annotation.gather import write_annotated  # noqa: PLC0415 - an extra
-    from batchkit.datasets import open_table  # noqa: PLC0415 - as above
+    mode = RunMode(timeout_seconds=timeout_seconds, observer=observer)
+    return ask_table(question, DriveUntil.FINISHED, settings, mode).progress
 
-    output, review = (None if target is None else str(target) for target in (question.output, question.review))
-    orders.check_outputs(question.recipe, output=output, review=review, words=question.parts)
-    with open_runner(settings) as runner:
+
+def _text(target: Source | None) -> str | None:
+    return None if target is None else str(target)
+
+
+def ask_table(
+    question: TableQuestion, until: DriveUntil, settings: Settings | None, mode: RunMode, *, adds_up: bool = False
+) -> RunReport:
+    """Do what ``annotate``, ``transcribe`` and ``moderate`` do; with ``adds_up`` the report has the totals of a finished workload."""
+    from batchkit.annotation import workload_from_table  # noqa: PLC0415 - an extra
+    from batchkit.annotation.totals import totals  # noqa: PLC0415 - as above
+
+    question.check_outputs(question.output)
+    with open_runner(settings, mode) as runner:
         with runner.store.read() as connection:
-            orders.check_tables(connection, output=output, review=review)
-        table: Table = open_table(question.parts, query=question.query)
-        workload = orders.ensure_workload(
-            runner, table, question.recipe, name=question.name, options=options, folder=orders.folder_of(question.parts)
-        )
-        if output is not None:
-            remember(
-                runner,
-                workload,
-                output_here(output, is_annotated=True, raw_csv=question.raw_csv, review=review, only=question.only),
+            workload_from_table.check_tables(connection, output=question.output, review=question.review)
+        is_default = question.output is None and question.review is None
+        with question.opened(lambda: nullcontext(runner)) as table:
+            question = question.with_output(table)
+            workload = _ensure(runner, table, question, mode.observer)
+        if question.output is not None:
+            output = output_here(
+                question.output,
+                is_annotated=True,
+                raw_csv=question.raw_csv,
+                review=question.review,
+                only=question.only,
+                is_default=is_default,
             )
-        progress = drive_named(
-            runner, workload.name, DriveUntil.FINISHED, timeout_seconds=timeout_seconds, observer=observer
+            remember(runner, workload, output)
+        before = runner.progress(workload.id)
+        progress = drive_from(runner, before, until, mode)
+        if not progress.is_finished:
+            return RunReport(progress)
+        rows = _write(runner, workload, question, mode.observer)
+        is_news = not before.is_finished
+        if question.output is not None:
+            write_earlier_output(runner, progress, question.output, is_news=is_news, observer=mode.observer)
+        elif until is DriveUntil.FINISHED:
+            write_remembered_output(runner, progress, is_news=is_news, observer=mode.observer)
+        return RunReport(
+            progress, question.output, before.is_finished, rows, totals(runner, workload) if adds_up else None
         )
-        if progress.is_finished:
-            if output is not None:
-                write_annotated(runner, workload, output, raw_csv=question.raw_csv, where=question.only)
-            if review is not None:
-                write_annotated(runner, workload, review, raw_csv=question.raw_csv, review_only=True)
-        return progress
+
+
+def preview_table(question: TableQuestion, settings: Settings | None, mode: RunMode) -> Preview:
+    """Make all checks of ``ask_table`` but that keys are unique; returns the first requests and what all would cost. Nothing is stored or sent.
+
+    Raises ``BatchkitError``.
+    """
+    from batchkit.annotation import workload_from_table  # noqa: PLC0415 - an extra
+    from batchkit.annotation.preview import preview  # noqa: PLC0415 - as above
+
+    found = settings or load_settings()
+    question.check_outputs(question.output)
+    if workload_from_table.tables_among(question.output, question.review):
+        existing.read(found, partial(workload_from_table.check_tables, output=question.output, review=question.review))
+    with (
+        question.opened(lambda: existing.open_runner(found)) as table,
+        counting(mode.observer, "rendering the rows") as advance,
+    ):
+        question = question.with_output(table)
+        return preview(table, question.recipe, name=question.name, folder=question.folder, advance=advance)
+
+
+def _ensure(runner: Runner, table: Table, question: TableQuestion, observer: Observer) -> Workload:
+    from batchkit.annotation import workload_from_table  # noqa: PLC0415 - an extra
+
+    with ExitStack() as counts:
+        checked: list[Callable[[int], None]] = []
+
+        def advance_checked(more: int) -> None:
+            if not checked:
+                checked.append(counts.enter_context(counting(observer, "checking the requests")))
+            checked[0](more)
+
+        return workload_from_table.ensure_workload(
+            runner,
+            table,
+            question.recipe,
+            name=question.name,
+            options=question.options,
+            folder=question.folder,
+            advance=counts.enter_context(counting(observer, "rendering the rows")),
+            checked=advance_checked,
+            waiting=note_once(observer, f"another command is preparing {table.name!r}; waiting for it"),
+        )
+
+
+def _write(runner: Runner, workload: Workload, question: TableQuestion, observer: Observer) -> int | None:
+    """Write the table and its disputed rows, as far as they are asked for; returns how many rows the table has."""
+    from batchkit.annotation.row_answers import write_output_table  # noqa: PLC0415 - an extra
+
+    rows = None
+    if question.output is not None:
+        count = workload.request_count
+        total = None if count is None else count // question.recipe.requests_per_row
+        with counting(observer, f"writing {question.output}", total=total) as advance:
+            rows = write_output_table(
+                runner, workload, question.output, raw_csv=question.raw_csv, where=question.only, advance=advance
+            )
+    if question.review is not None:
+        write_output_table(runner, workload, question.review, raw_csv=question.raw_csv, review_only=True)
+    return rows

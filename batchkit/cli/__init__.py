@@ -21,8 +21,8 @@ def main() -> None:
     # Python would end `python -m batchkit` by SIGINT for an interrupt that met text compiled by a library, until it next
     # compiles some (run_eval_code_obj in its pythonrun.c).
     exec("")  # noqa: S102 - nothing
-    if "batchkit.cli.driving" in sys.modules:
-        from batchkit.cli.driving import leave  # noqa: PLC0415 - only needed when it has been loaded
+    if "batchkit.cli.prefect" in sys.modules:
+        from batchkit.cli.prefect import leave  # noqa: PLC0415 - only needed when it has been loaded
 
         leave(exit_code)
     sys.exit(exit_code)

@@ -16,7 +16,22 @@ from batchkit.cli.options.common import COMMAND_LINE
 from batchkit.cli.options.helptext import help_of
 from batchkit.cli.render import console, exits
 from batchkit.cli.render.help_pages import VerbCommand, VerbGroup
-from batchkit.cli.verbs import annotate, db, evaluate, manage, moderate, report, run, status, tools, transcribe, watch
+from batchkit.cli.verbs import (
+    annotate,
+    db,
+    demo,
+    doctor,
+    emulator,
+    evaluate,
+    manage,
+    moderate,
+    report,
+    run,
+    serve,
+    status,
+    transcribe,
+    watch,
+)
 from batchkit.errors import BatchkitError
 
 if TYPE_CHECKING:
@@ -27,7 +42,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Workloads": (run.run, run.submit, watch.watch, status.status, status.export, report.report),
     "Tables": (annotate.annotate, transcribe.transcribe, moderate.moderate),
     "Changing a workload": (manage.cancel, manage.resubmit, manage.clean),
-    "Around it": (tools.serve, tools.doctor, tools.demo, tools.emulator),
+    "Tools": (serve.serve, doctor.doctor, demo.demo, emulator.emulator),
 }
 
 app = typer.Typer(
@@ -43,7 +58,7 @@ for _panel, _commands in _PANELS.items():
         app.command(cls=VerbCommand, help=help_of(_command), rich_help_panel=_panel)(_command)
 # The name of a function of Python's own.
 app.command("eval", cls=VerbCommand, help=help_of(evaluate.evaluate), rich_help_panel="Workloads")(evaluate.evaluate)
-app.add_typer(db.app, name="db", rich_help_panel="Around it")
+app.add_typer(db.app, name="db", rich_help_panel="Tools")
 
 
 def _print_version(wanted: bool) -> None:

@@ -13,8 +13,12 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+import typer
+
+from batchkit.cli.render import exits
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _AGAIN_SECONDS = 1.0
 
@@ -73,3 +77,13 @@ def _is_on_its_way() -> bool:
             return True
         error = error.__context__
     return False
+
+
+@contextmanager
+def interruptible(farewell: Callable[[], None]) -> Iterator[None]:
+    """Turn Ctrl-C into exit code 130, after ``farewell`` has printed what continues and how to resume."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        farewell()
+        raise typer.Exit(exits.INTERRUPTED) from None

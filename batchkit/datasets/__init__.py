@@ -1,6 +1,6 @@
-"""Tables in, tables out: whatever holds rows, read and written in bounded memory.
+"""Reads and writes tables in bounded memory.
 
-What reads and writes them is an extra. Nothing of it is loaded before a name of this package is used.
+The libraries for it are an extra. They are imported when a name of this package is used.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _HOMES = {
     "rows_of": "rows",
     "table_name_of": "writing",
 }
-#: A part of the extra that nothing else of batchkit brings.
-_TELLING = ("genai_prices", "jinja2", "pyarrow", "scipy")
+#: Packages of the extra that no other dependency installs.
+_EXTRA_PACKAGES = ("genai_prices", "jinja2", "pyarrow", "scipy")
 
 
 def require_extra() -> None:
-    """Raise ``UsageError`` when what tables, prompts and statistics need is not installed."""
-    missing = [name for name in _TELLING if find_spec(name) is None]
+    """Raise ``UsageError`` if the libraries for tables, prompts and statistics are not installed."""
+    missing = [name for name in _EXTRA_PACKAGES if find_spec(name) is None]
     if missing:
         raise UsageError(
-            f"what works with tables is not installed ({', '.join(missing)})",
+            f"the libraries for tables are not installed ({', '.join(missing)})",
             hint="pip install 'groq-batchkit[annotate]'",
         )
 

@@ -1,7 +1,7 @@
-"""Parquet files, Arrow files and streams, and data sets that Hugging Face ``datasets`` has saved, as a table.
+"""Parquet files, Arrow files and streams, and data sets saved by Hugging Face ``datasets``, as a table.
 
-Read by Arrow itself and not through polars: on a Parquet file of 10 million small rows it is as fast (1.0 against 1.2 seconds)
-with half the memory (a peak of 128 against 252 MB), and every type stays as it is.
+They are read by Arrow directly instead of through polars: for a Parquet file of 10 million small rows it is as fast (1.0 against
+1.2 seconds) with half the memory (a peak of 128 against 252 MB), and keeps every type.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _ARROW_FILE: Final = b"ARROW1"
-# Without it a column of a row group is read whole: 339 against 144 MB for a group of 200 MB.
+# Without it, all of a column in a row group is read at once: 339 against 144 MB for a group of 200 MB.
 _READ_BYTES: Final = 1 << 20
 
 
 class _Source(Protocol):
-    """One opened file."""
+    """An opened file."""
 
     schema: pa.Schema
 
     def batches(self, rows: int) -> Iterator[pa.RecordBatch]:
-        """Give the rows, at most ``rows`` at a time."""
+        """Yield the rows, at most ``rows`` at a time."""
         ...
 
 
 class ArrowTable(Table):
-    """Rows of files of one kind with the same columns, in any order; types that differ become the wider one.
+    """Rows of files of one kind with the same columns, in any order; different types become the wider one.
 
-    Text of any spelling is ``string`` and so on (see ``rows.plain_type``). Memory holds one batch of an Arrow file or
-    stream, or one page for each column of a Parquet file.
+    All text types become ``string``, and so on (see ``rows.plain_type``). Memory holds one batch of an Arrow file or stream, or
+    one page for each column of a Parquet file.
     """
 
     def __init__(self, name: str, paths: Sequence[Path], kind: str) -> None:
@@ -84,7 +84,7 @@ class ArrowTable(Table):
             with pq.ParquetFile(path, pre_buffer=False, buffer_size=_READ_BYTES) as file:
                 yield _Parquet(file)
         else:
-            # Mapped, so that the pages of a batch that is not compressed come and go as they are used.
+            # Mapped, so that only the used pages of an uncompressed batch are in memory.
             with pa.memory_map(os.fspath(path)) as file:
                 is_file = first_bytes(path) == _ARROW_FILE
                 yield _ArrowFile(ipc.open_file(file)) if is_file else _ArrowStream(ipc.open_stream(file))

@@ -1,7 +1,7 @@
 """CSV files as a table.
 
-Python's own reader, because it alone says where what is wrong: polars fills short lines with nulls, Arrow takes a quote
-that is never closed for the end of the file, and neither knows the number of a line.
+They are read by Python's own reader, because it alone reports the line of an error: polars fills short lines with nulls, Arrow
+takes a quote that is never closed for the end of the file, and neither reports line numbers.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-# Python's limit of a cell is made for its own tests: documents are longer.
+# Python's default limit for a cell is too small for documents.
 csv.field_size_limit(1 << 30)
 
-_ROWS_PER_LOOK: Final = 10_000
+_ROWS_PER_BLOCK: Final = 10_000
 _integer: Final = re.compile(r"-?[1-9][0-9]{0,17}|0").fullmatch
-# No more digits than a double keeps.
+# At most as many digits as a double keeps.
 _decimal: Final = re.compile(
     r"(?!(?:[^0-9]*[0-9]){16})-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-][0-9]{1,2})?"
 ).fullmatch
@@ -36,14 +36,14 @@ _boolean: Final = re.compile("true|false").fullmatch
 
 
 class _Kind(NamedTuple):
-    """A type that a column may have: what its cells look like, and how they are read."""
+    """A type of a column: the function that recognises its cells, and the function that reads them."""
 
     type: pa.DataType
     fits: Callable[[str], Any]
     read: Callable[[str], Any]
 
 
-#: The narrowest first.
+#: From the narrowest type to the widest.
 _KINDS: Final = (
     _Kind(pa.int64(), _integer, int),
     _Kind(pa.float64(), _decimal, float),
@@ -52,12 +52,12 @@ _KINDS: Final = (
 
 
 class CsvTable(Table):
-    """Rows of CSV files (RFC 4180, in UTF-8, with a line of names); all files have the same columns, in any order.
+    """Rows of CSV files (RFC 4180, in UTF-8, with a header line); all files have the same columns, in any order.
 
-    Columns are separated by commas, or by semicolons or tabs where the line of names has no comma. A column is of whole
-    numbers, decimals or true and false only when every cell of it is plainly one or empty, which takes a first pass over the files:
-    what has leading zeros, a plus sign or more digits than a double keeps, is text. An empty cell is null in a
-    column of those, and an empty text in one of text. Blank lines are skipped.
+    Columns are separated by commas, or by semicolons or tabs if the header has no comma. A column holds whole numbers, decimals or
+    booleans only if every cell is one in plain form or is empty, which takes a first pass over the files: a cell with leading zeros, a
+    plus sign or more digits than a double keeps makes it text. An empty cell is null in those columns, and an empty text in
+    a text column. Blank lines are skipped.
     """
 
     def __init__(self, name: str, paths: Sequence[Path]) -> None:
@@ -68,7 +68,7 @@ class CsvTable(Table):
         names: list[str] | None = None
         candidates: list[list[_Kind]] = []
         has_values: list[bool] = []
-        for columns in self._text_columns(_ROWS_PER_LOOK, self.limit):
+        for columns in self._text_columns(_ROWS_PER_BLOCK, self.limit):
             if names is None:
                 names = list(columns)
                 candidates = [list(_KINDS) for _ in names]
@@ -93,7 +93,9 @@ class CsvTable(Table):
                     for cells, read, field in zip(columns.values(), readers, schema, strict=True)
                 ]
             except ValueError as error:
-                raise UsageError(f"{self.name} was changed while it was read: {error}", hint="run it again") from error
+                raise UsageError(
+                    f"{self.name} was changed while it was being read: {error}", hint="run it again"
+                ) from error
             batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
             if len(batch):
                 yield batch
@@ -102,7 +104,7 @@ class CsvTable(Table):
         return digest_of("csv", self._paths)
 
     def _text_columns(self, rows: int, limit: int | None) -> Iterator[dict[str, Sequence[str]]]:
-        """Give the cells by column, a batch of rows at a time, in the order of the first file's columns; one batch at least."""
+        """Yield the cells by column, a batch of rows at a time, in the order of the first file's columns; at least one batch."""
         names: list[str] | None = None
         for path in self._paths:
             with open_bytes(path) as handle:
@@ -120,23 +122,23 @@ class CsvTable(Table):
 
 
 class _Records:
-    """The records of one file behind its line of names; each has as many cells as there are names."""
+    """The records of one file after its header; each has as many cells as the header."""
 
     def __init__(self, path: Path, handle: IO[bytes]) -> None:
         self._path = path
         text = io.TextIOWrapper(handle, "utf-8-sig", newline="")
-        with self._telling():
+        with self._errors_with_line():
             first = text.readline()
         if not first.strip():
             reason = "line 1 is blank" if first else "is empty"
             raise InputUnreadable(path, reason, "the first line must name the columns")
         self._reader = csv.reader(chain([first], text), delimiter=_delimiter(first), strict=True)
-        with self._telling():
+        with self._errors_with_line():
             self.names = _names(path, next(self._reader))
 
     def __iter__(self) -> Iterator[list[str]]:
         width = len(self.names)
-        with self._telling():
+        with self._errors_with_line():
             for record in self._reader:
                 if len(record) == width:
                     yield record
@@ -144,8 +146,8 @@ class _Records:
                     self._fail(f"{_count(len(record), 'cell')} where line 1 names {_count(width, 'column')}")
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
-        """Turn what reading may raise into an error with the line."""
+    def _errors_with_line(self) -> Iterator[None]:
+        """Convert errors of the reader into an error with the line."""
         with reading(self._path):
             try:
                 yield
@@ -154,7 +156,7 @@ class _Records:
                     "not UTF-8", _first_undecodable(self._path), "save the file as UTF-8, or convert it with iconv"
                 )
             except csv.Error as error:
-                # The reader counts lines as it takes them in, and takes in everything behind a quote that is not closed.
+                # The reader counts lines as it reads them, and reads everything after a quote that is not closed.
                 is_open = "unexpected end" in str(error)
                 self._fail("a quote is never closed" if is_open else str(error))
 
@@ -180,7 +182,7 @@ def _delimiter(first_line: str) -> str:
 
 
 def _names(path: Path, cells: list[str]) -> list[str]:
-    # A column without a name is what many programs make of their row numbers.
+    # Many programs write their row numbers as a column without a name.
     names = [cell.strip() or f"column_{number}" for number, cell in enumerate(cells, 1)]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:

@@ -1,7 +1,7 @@
 """JSON Lines files as a table.
 
-Read with our own parser and not by polars or Arrow: those learn the types from the first lines, and of a later line that does not
-fit they drop members or make nulls.
+They are read by our own parser and not by polars or Arrow: those learn the types from the first lines, and drop members or write
+nulls if a later line does not fit.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 class JsonlTable(Table):
     r"""Rows of files with one JSON object a line.
 
-    The columns are all names that occur, in the order of their first occurrence; an object that lacks one has a null there. Types
-    are learned from all lines in a first pass; a column with values of several kinds is one of JSON (see ``rows``).
-    Objects become structs and lists lists. A line ends with ``\n`` and nothing else; blank ones are skipped.
+    The columns are all names, in the order of their first occurrence; an object without a name has a null there. Types are learned
+    from all lines in a first pass; a column with values of several kinds is a JSON column (see ``rows``). Objects become structs,
+    lists become lists. Only ``\n`` ends a line; blank lines are skipped.
     """
 
     def __init__(self, name: str, paths: Sequence[Path]) -> None:
@@ -75,19 +75,19 @@ class JsonlTable(Table):
 def _record(path: Path, number: int, data: bytes) -> dict[str, Any]:
     hint = "write one JSON object a line"
     if number == 1 and data[:1] in b"[{":
-        hint += "; of a list, or of a document that goes over many lines, `jq -c '.[]'` makes such"
+        hint += "; `jq -c '.[]'` converts a list, or a document of many lines"
     try:
         value = jsonl.loads(data)
     except jsonl.MalformedJson as error:
         raise InputUnreadable(path, f"line {number:,}: not JSON: {error}", hint) from error
     if not isinstance(value, dict):
-        raise InputUnreadable(path, f"line {number:,}: {_word(value)} where an object is needed", hint)
+        raise InputUnreadable(path, f"line {number:,}: {_kind_name(value)} instead of an object", hint)
     return value
 
 
-def _word(value: Any) -> str:
-    words = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
-    return words.get(type(value), "a number")
+def _kind_name(value: Any) -> str:
+    names = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
 
 
 def _array(field: pa.Field, values: list[Any]) -> pa.Array:

@@ -1,4 +1,4 @@
-"""What type a column of JSON values has, learned from all of them."""
+"""The Arrow type of a column of JSON values, learned from all of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 _SMALLEST: Final = -(2**63)
 _LARGEST: Final = 2**63 - 1
 _EXACT: Final = 2**53  # the integers that a double holds without loss
-#: An object with more names than this is a dictionary that somebody uses as data, and no record.
+#: An object with more names is treated as a dictionary of data, not as a record.
 _MOST_FIELDS: Final = 256
 
 _SCALARS: Final = {
@@ -23,7 +23,7 @@ _SCALARS: Final = {
 
 
 class _Huge:
-    """Stands for an integer that the others' type does not hold."""
+    """Marks an integer beyond 64 bits."""
 
 
 class Kind:
@@ -37,7 +37,7 @@ class Kind:
         self._item: Kind | None = None
 
     def see(self, value: Any) -> None:
-        """Take one more value into account; null fits everything."""
+        """Include one more value; null fits every kind."""
         if value is None:
             return
         kind = type(value)
@@ -51,7 +51,7 @@ class Kind:
         else:
             self._scalars.add(kind)
             if kind is int and not -_EXACT <= value <= _EXACT:
-                # Fine among integers, but not together with decimals; beyond 64 bits with nothing.
+                # Such an integer fits among integers, but not among decimals; beyond 64 bits it fits nowhere.
                 self._scalars.add(_Wide if _SMALLEST <= value <= _LARGEST else _Huge)
 
     def _see_object(self, value: dict[str, Any]) -> None:
@@ -66,7 +66,7 @@ class Kind:
             field.see(member)
 
     def arrow(self) -> pa.DataType | None:
-        """Give the type that holds every value that was seen; None when only JSON does."""
+        """Return the type that holds every value that was seen; None if only JSON does."""
         several = (self._fields is not None) + (self._item is not None) + bool(self._scalars)
         if several > 1:
             return None
@@ -89,4 +89,4 @@ class Kind:
 
 
 class _Wide:
-    """Stands for an integer that a double does not hold without loss."""
+    """Marks an integer that a double cannot hold without loss."""

@@ -1,4 +1,4 @@
-"""Finding out what the user's words name: files, folders, patterns, a saved data set, or a query on a database."""
+"""Opens the table that the user names: files, folders, patterns, a saved data set, or a query on a database."""
 
 from __future__ import annotations
 
@@ -36,49 +36,49 @@ _KINDS: Final = {
     ".ipc": "arrow",
 }
 _COMPRESSED: Final = (".gz", ".zst", ".zstd")
-_READ: Final = "what is read ends in .csv, .jsonl (both also .gz or .zst), .parquet, .arrow or .feather"
+_READ: Final = "the readable formats end in .csv, .jsonl (both also .gz or .zst), .parquet, .arrow or .feather"
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
-def open_table(words: Sequence[str], *, query: str | None = None) -> Table:
-    """Open what the words name as one table.
+def open_table(parts: Sequence[str], *, query: str | None = None) -> Table:
+    """Open the named parts as one table.
 
-    Each word is a file, a pattern (``part-*.csv``), or a folder whose files are taken in the order of their names, all of
-    one kind; or the folder of a Hugging Face data set (``save_to_disk``). One word may be a database URL instead, with the ``query``
-    that makes the rows. Raises ``UsageError`` and ``InputUnreadable``.
+    Each part is a file, a pattern (``part-*.csv``), or a folder, whose files are read in the order of their names; all are of one
+    kind. A part may also be the folder of a Hugging Face data set (``save_to_disk``). A single part may be a database URL, with the
+    ``query`` that selects the rows. Raises ``UsageError`` and ``InputUnreadable``.
     """
-    words = [str(word) for word in words]
-    if not words:
+    parts = [str(part) for part in parts]
+    if not parts:
         raise UsageError("no table is named", hint=_READ)
-    urls = [word for word in words if _URL.match(word)]
+    urls = [part for part in parts if _URL.match(part)]
     if urls or query is not None:
-        return _open_query(words, urls, query)
-    folder = Path(words[0])
-    if len(words) == 1 and (saved := _saved_dataset(folder)) is not None:
+        return _open_query(parts, urls, query)
+    folder = Path(parts[0])
+    if len(parts) == 1 and (saved := _saved_dataset(folder)) is not None:
         return ArrowTable(folder.absolute().name, saved, "dataset")
-    paths = [path for word in words for path in _expand(word)]
+    paths = [path for part in parts for path in _expand(part)]
     for path in paths:
         check_file(path)
-    first = Path(words[0])
+    first = Path(parts[0])
     name = first.absolute().name if first.is_dir() else _stem(paths[0])
     return _open_files(name, paths)
 
 
-def is_among(path: Path, words: Sequence[str]) -> bool:
-    """Whether a file is one of those that the words name, or would be when it is written. Raises ``UsageError``."""
-    return any(_names(word, path) for word in map(str, words) if not _URL.match(word))
+def is_among(path: Path, parts: Sequence[str]) -> bool:
+    """Whether a file is one of the named parts, or would be after it is written. Raises ``UsageError``."""
+    return any(_names(part, path) for part in map(str, parts) if not _URL.match(part))
 
 
-def _names(word: str, path: Path) -> bool:
-    place = Path(word)
+def _names(part: str, path: Path) -> bool:
+    place = Path(part)
     if place.is_dir():
         saved = _saved_dataset(place)
         if saved is not None:
             return any(are_same(path, file) for file in saved)
         is_read = _ending(path) in _KINDS and not path.name.startswith((".", "_"))
         return is_read and are_same(path.absolute().parent, place)
-    if not place.exists() and glob.has_magic(word):
-        return _fits(Path(os.path.abspath(path)).parts, Path(os.path.abspath(word)).parts)  # noqa: PTH100 - also where no file is
+    if not place.exists() and glob.has_magic(part):
+        return _fits(Path(os.path.abspath(path)).parts, Path(os.path.abspath(part)).parts)  # noqa: PTH100 - also where no file is
     return are_same(path, place)
 
 
@@ -91,14 +91,14 @@ def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
     return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
 
 
-def _open_query(words: Sequence[str], urls: Sequence[str], query: str | None) -> Table:
-    if len(words) > 1 or not urls:
+def _open_query(parts: Sequence[str], urls: Sequence[str], query: str | None) -> Table:
+    if len(parts) > 1 or not urls:
         raise UsageError(
-            "a query is asked of one database",
+            "a query needs exactly one database",
             hint="name one URL, sqlite:///file.db or postgresql://user@host/database, and no file beside it",
         )
     if query is None or not query.strip():
-        raise UsageError("a database is no table by itself", hint="say which rows: --query 'select ... order by ...'")
+        raise UsageError("a database URL needs a query", hint="select the rows: --query 'select ... order by ...'")
     return SqlTable(urls[0], query)
 
 
@@ -118,18 +118,20 @@ def _open_files(name: str, paths: Sequence[Path]) -> Table:
             return ArrowTable(name, paths, kind)
 
 
-def _expand(word: str) -> list[Path]:
-    path = Path(word)
+def _expand(part: str) -> list[Path]:
+    path = Path(part)
     if path.is_dir():
         if _saved_dataset(path) is not None:
-            raise UsageError(f"{word} is a data set, and one of several words", hint="name one data set alone")
+            raise UsageError(
+                f"{part} is a data set, and cannot be combined with others", hint="name one data set alone"
+            )
         return _files_of(path)
-    if not path.exists() and glob.has_magic(word):
-        # A path's own glob takes no absolute pattern.
-        matches = map(Path, glob.glob(word, recursive=True))  # noqa: PTH207 - as said
+    if not path.exists() and glob.has_magic(part):
+        # Path.glob does not accept an absolute pattern.
+        matches = map(Path, glob.glob(part, recursive=True))  # noqa: PTH207 - see above
         found = sorted(path for path in matches if path.is_file())
         if not found:
-            raise UsageError(f"no file matches {word}", hint="check the pattern and the working directory")
+            raise UsageError(f"no file matches {part}", hint="check the pattern and the working directory")
         return found
     return [path]
 
@@ -139,11 +141,11 @@ def _files_of(folder: Path) -> list[Path]:
         files = sorted(
             path
             for path in folder.iterdir()
-            # Marks and checksums that other programs leave among their data begin so.
+            # Other programs write markers and checksums with such names among their data.
             if path.is_file() and not path.name.startswith((".", "_")) and _ending(path) in _KINDS
         )
     if not files:
-        raise UsageError(f"the folder {folder} holds no file that is read", hint=_READ)
+        raise UsageError(f"the folder {folder} holds no file of a readable format", hint=_READ)
     return files
 
 
@@ -162,16 +164,18 @@ def _stem(path: Path) -> str:
 def _kind(path: Path) -> str:
     kind = _KINDS.get(_ending(path))
     if kind is None:
-        raise InputUnreadable(path, f"{path.suffix or 'no ending'}: not a table that is read", _READ)
+        raise InputUnreadable(path, f"{path.suffix or 'no ending'}: not a readable table format", _READ)
     if kind in {"parquet", "arrow"} and path.suffix.lower() in _COMPRESSED:
         raise InputUnreadable(path, "is compressed as a whole", "unpack it: its columns are compressed already")
     if kind == "parquet" and not first_bytes(path).startswith(b"PAR1"):
-        raise InputUnreadable(path, "is not a Parquet file", "check what wrote it, or give it the ending of what it is")
+        raise InputUnreadable(
+            path, "is not a Parquet file", "check the program that wrote it, or correct the ending of its name"
+        )
     return kind
 
 
 def _saved_dataset(folder: Path) -> list[Path] | None:
-    """Find the files of a data set that ``save_to_disk`` wrote; None when the folder is none. Raises ``UsageError``."""
+    """Return the files of a data set that ``save_to_disk`` wrote; None if the folder has none. Raises ``UsageError``."""
     if (splits := folder / "dataset_dict.json").is_file():
         names = _member(splits, "splits")
         raise UsageError(
@@ -195,5 +199,5 @@ def _member(path: Path, name: str) -> list[Any]:
     except (jsonl.MalformedJson, KeyError, TypeError):
         found = None
     if not isinstance(found, list):
-        raise InputUnreadable(path, f"says nothing of {name}", "save the data set again with save_to_disk")
+        raise InputUnreadable(path, f"has no list {name!r}", "save the data set again with save_to_disk")
     return found

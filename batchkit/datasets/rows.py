@@ -1,7 +1,7 @@
-"""Between Arrow's columns and Python's values: plain types, and columns of JSON.
+"""Conversions between Arrow's columns and Python's values: plain types, and columns of JSON.
 
-A column whose values are of several kinds, or of a kind that Arrow has no type for, is a column of text that holds JSON and
-says so in its field's metadata. Whoever asks for rows gets the values, whoever writes JSON Lines writes them back as they were.
+A column whose values are of several kinds, or of a kind without an Arrow type, is a text column that holds JSON, with a mark in its
+field's metadata. Reading rows returns the values; JSON Lines are written with the values.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _JSON_MARK = {b"batchkit.json": b"1"}
 
 
 def json_field(name: str) -> pa.Field:
-    """Make a column of text that holds JSON."""
+    """Return a text column that holds JSON."""
     return pa.field(name, pa.string(), metadata=_JSON_MARK)
 
 
@@ -33,13 +33,13 @@ def is_json(field: pa.Field) -> bool:
 
 
 def rows_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """Give a batch as dictionaries: texts of JSON parsed, times as ``datetime``."""
+    """Return a batch as dictionaries: JSON texts parsed, times as ``datetime``."""
     names = batch.schema.names
     return [dict(zip(names, row, strict=True)) for row in zip(*values_of(batch), strict=True)]
 
 
 def values_of(batch: pa.RecordBatch) -> list[list[Any]]:
-    """Give a batch as columns of values."""
+    """Return a batch as columns of values."""
     return [_values(field, column) for field, column in zip(batch.schema, batch.columns, strict=True)]
 
 
@@ -51,23 +51,23 @@ def _values(field: pa.Field, column: pa.Array) -> list[Any]:
 
 
 def json_texts(values: Iterable[Any]) -> list[str | None]:
-    """Write values as the JSON of a column; None stays None."""
+    """Return values as the texts of a JSON column; None stays None."""
     return [None if value is None else jsonl.dumps(value).decode() for value in values]
 
 
 def readable(field: pa.Field, values: list[Any]) -> list[Any]:
-    """Give values that JSON has a word for: bytes as base64, decimals as text, durations as seconds."""
-    return [_word(value) for value in values] if _is_foreign(field.type) else values
+    """Return values that JSON can express: bytes as base64, decimals as text, durations as seconds."""
+    return [_as_json(value) for value in values] if _needs_conversion(field.type) else values
 
 
-def _is_foreign(kind: pa.DataType) -> bool:
+def _needs_conversion(kind: pa.DataType) -> bool:
     if kind.num_fields:
-        return any(_is_foreign(kind.field(place).type) for place in range(kind.num_fields))
+        return any(_needs_conversion(kind.field(place).type) for place in range(kind.num_fields))
     types = pa.types
     return bool(types.is_binary(kind) or types.is_decimal(kind) or types.is_duration(kind))
 
 
-def _word(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
     match value:
         case bytes():
             return base64.b64encode(value).decode()
@@ -76,16 +76,16 @@ def _word(value: Any) -> Any:
         case timedelta():
             return value.total_seconds()
         case list():
-            return [_word(item) for item in value]
+            return [_as_json(item) for item in value]
         case dict():
-            return {name: _word(member) for name, member in value.items()}
+            return {name: _as_json(member) for name, member in value.items()}
     return value
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
-    """Give the schema that batches are brought to: ``plain_type`` everywhere, no metadata but the mark of JSON.
+    """Return the schema to which batches are converted: ``plain_type`` everywhere, no metadata but the JSON mark.
 
-    Raises ``UsageError`` for a type that nobody reads.
+    Raises ``UsageError`` for a type that is not supported.
     """
     return pa.schema(
         [
@@ -96,9 +96,9 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def plain_type(kind: pa.DataType, column: str) -> pa.DataType:
-    """Reduce the many spellings of a type to one: text is ``string``, a dictionary its values, a map a list of pairs.
+    """Return the one type for the many forms of a type: text is ``string``, a dictionary its values, a map a list of pairs.
 
-    Nanoseconds become microseconds, because Python's times have no more. Raises ``UsageError`` as ``plain_schema``.
+    Nanoseconds become microseconds, the limit of Python's times. Raises ``UsageError`` as ``plain_schema``.
     """
     types = pa.types
     if types.is_dictionary(kind):
@@ -135,7 +135,7 @@ def _plain_nested(kind: pa.DataType, column: str) -> pa.DataType:
 
 def _not_read(kind: pa.DataType, column: str) -> UsageError:
     return UsageError(
-        f"column {column!r} has the type {kind}, which is not read", hint="leave it out, or save it as text"
+        f"column {column!r} has the type {kind}, which is not supported", hint="leave it out, or save it as text"
     )
 
 
@@ -151,8 +151,8 @@ def _is_bytes(kind: pa.DataType) -> bool:
 
 
 def bring_to(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Bring a batch with the same columns, in any order, to a schema that is as wide. Raises ``pyarrow.ArrowInvalid``."""
-    # A wider number loses nothing, and of times no more than nanoseconds may go.
+    """Convert a batch with the same columns, in any order, to a schema of equal or wider types. Raises ``pyarrow.ArrowInvalid``."""
+    # A wider number loses nothing; times may lose nanoseconds.
     columns = [batch.column(field.name) for field in schema]
     return pa.RecordBatch.from_arrays(
         [

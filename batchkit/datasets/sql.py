@@ -1,4 +1,4 @@
-"""A table that is the answer to an SQL query on a database of the user."""
+"""The result of an SQL query on a user's database as a table."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ROWS_FOR_TYPES: Final = 10_000
 _CONNECT_SECONDS: Final = 10
 _SHOWN_CHARS: Final = 40
 _SECRET_OPTIONS: Final = ("password", "sslpassword")
-#: Python's types that Arrow has one for. Decimals are none of them: as text they keep all their digits.
+#: Python's types with an Arrow type. Decimals are left out: as text they keep all their digits.
 _TYPES: Final[dict[type, pa.DataType]] = {
     bool: pa.bool_(),
     int: pa.int64(),
@@ -41,11 +41,11 @@ _TYPES: Final[dict[type, pa.DataType]] = {
 
 
 class SqlTable(Table):
-    """The rows of one query, streamed from the server; it is asked again for every pass.
+    """The rows of one query, streamed from the server; every pass runs the query again.
 
-    Types are learned from the first 10,000 rows; a later value of another type is a ``UsageError`` that names row and column.
-    Decimals, UUIDs and the like are text with all their digits, objects and lists are columns of JSON (see ``rows``). The query
-    only reads: the database refuses to write. Without ``order by`` the order of the rows is the database's own choice.
+    Types are learned from the first 10,000 rows; a later value of another type is a ``UsageError`` with row and column. Decimals,
+    UUIDs and the like are text with all their digits, objects and lists are JSON columns (see ``rows``). The query only reads: the
+    database refuses to write. Without ``order by`` the database chooses the order of the rows.
     """
 
     def __init__(self, url: str, query: str) -> None:
@@ -60,7 +60,8 @@ class SqlTable(Table):
             repeated = sorted({name for name in names if names.count(name) > 1})
             if repeated:
                 raise UsageError(
-                    f"the query gives {repeated[0]!r} twice", hint="name the columns apart: select ... as ..."
+                    f"the query returns the column {repeated[0]!r} twice",
+                    hint="give each column its own name: select ... as ...",
                 )
             block = result.fetchmany(_ROWS_FOR_TYPES if self.limit is None else min(_ROWS_FOR_TYPES, self.limit))
             columns = zip(*block, strict=True) if block else ((),) * len(names)
@@ -88,30 +89,32 @@ class SqlTable(Table):
     @contextmanager
     def _result(self, rows: int) -> Iterator[CursorResult[Any]]:
         try:
-            patience = {} if self._url.get_backend_name() == "sqlite" else {"connect_timeout": _CONNECT_SECONDS}
-            engine = create_engine(self._url, poolclass=NullPool, connect_args=patience)
+            timeouts = {} if self._url.get_backend_name() == "sqlite" else {"connect_timeout": _CONNECT_SECONDS}
+            engine = create_engine(self._url, poolclass=NullPool, connect_args=timeouts)
         except (ModuleNotFoundError, NoSuchModuleError) as error:
             raise UsageError(
-                f"what speaks to {self._url.get_backend_name()} is not installed",
+                f"the driver for {self._url.get_backend_name()} is not installed",
                 hint="for Postgres: pip install 'groq-batchkit[postgres]'",
             ) from error
         try:
             with engine.connect() as connection:
                 _only_read(connection)
-                # A % or a : of the query means nothing else.
+                # A % or a : in the query is literal.
                 options = {"no_parameters": True, "stream_results": True, "max_row_buffer": rows}
                 result = connection.execution_options(**options).exec_driver_sql(self._query)
                 if not result.returns_rows:
-                    raise UsageError("the query gives no rows", hint="begin it with select")
+                    raise UsageError("the query returns no rows", hint="begin it with select")
                 with closing(result):
                     yield result
         except DBAPIError as error:
             reason = str(error.orig).strip().partition("\n")[0]
             raise UsageError(
-                f"{self._shown_url} cannot be asked: {reason}", hint="check the address and the query"
+                f"the query on {self._shown_url} failed: {reason}", hint="check the address and the query"
             ) from error
         except SQLAlchemyError as error:
-            raise UsageError(f"{self._shown_url} cannot be asked", hint="check the address and the query") from error
+            raise UsageError(
+                f"the query on {self._shown_url} failed", hint="check the address and the query"
+            ) from error
         finally:
             engine.dispose()
 
@@ -120,7 +123,7 @@ def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        # The cause quotes what it stumbled over, which may be a password.
+        # The cause quotes the invalid part, which may be a password.
         raise UsageError(
             "the database URL cannot be read", hint="use sqlite:///file.db or postgresql://user:password@host/database"
         ) from None
@@ -128,11 +131,11 @@ def _parse(url: str) -> URL:
         return parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() != "sqlite":
         raise UsageError(
-            f"{parsed.get_backend_name()} is not a database that is read",
+            f"{parsed.get_backend_name()} is not a supported database",
             hint="use sqlite:///file.db or postgresql://user:password@host/database, or export the rows to a file",
         )
     if not Path(parsed.database or "").is_file():
-        # The driver would make an empty one.
+        # The driver would create an empty one.
         raise UsageError(
             f"there is no database file {parsed.database}", hint="check the name and the working directory"
         )
@@ -147,7 +150,7 @@ def _only_read(connection: Connection) -> None:
 
 
 def _type_of(value: Any) -> pa.DataType:
-    """Give the type of a value; a value of JSON has ``null``, one that Arrow has no type for is text."""
+    """Return the type of a value; ``null`` for JSON values, text for values without an Arrow type."""
     if isinstance(value, dt.datetime):
         return pa.timestamp("us", None if value.tzinfo is None else "UTC")
     if isinstance(value, (dict, list, tuple)):
@@ -158,7 +161,7 @@ def _type_of(value: Any) -> pa.DataType:
 
 
 def _field(name: str, found: set[pa.DataType]) -> pa.Field:
-    """Choose the column for the types that were seen in it; what does not go together is text."""
+    """Return the column for the types that were seen in it; incompatible types make it text."""
     if pa.null() in found:
         return json_field(name)
     if found == {pa.int64(), pa.float64()}:

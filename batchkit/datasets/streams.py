@@ -1,4 +1,4 @@
-"""Bytes of the user's tables, decompressed as they come, with errors that name the file."""
+"""The bytes of the user's tables, decompressed as they are read, with errors that name the file."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ if TYPE_CHECKING:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what reading, decompressing and Arrow may raise into ``InputUnreadable``."""
+    """Convert errors of reading, decompressing and Arrow into ``InputUnreadable``."""
     with compressed.reading(path):
         try:
             yield
         except pa.ArrowException as error:
-            # Arrow writes where in its own source the trouble was noticed; that tells the user nothing.
+            # Arrow adds the place in its own source, which does not help the user.
             reason = str(error).partition(" Detail:")[0].rstrip(".")
             raise InputUnreadable(
-                path, f"is damaged or cannot be read: {reason}", "make or fetch the file again"
+                path, f"is damaged or cannot be read: {reason}", "create or download the file again"
             ) from error
 
 
 def check_file(path: Path) -> None:
-    """Refuse what can be known to be unreadable from the start of a file. Raises ``InputUnreadable``."""
-    compressed.check_file(path, wanted="a table", instead="save what it gives as a file")
+    """Refuse a file that is unreadable by its first bytes. Raises ``InputUnreadable``."""
+    compressed.check_file(path, wanted="a table", instead="save its output as a file")
 
 
 def first_bytes(path: Path) -> bytes:
-    """Give what a file begins with, as it lies on disk. Raises ``InputUnreadable``."""
+    """Return the first bytes of a file as they are on disk. Raises ``InputUnreadable``."""
     with compressed.open_file(path) as file, reading(path):
         return file.read(compressed.MAGIC_BYTES)
 
 
 @contextmanager
 def open_bytes(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file of text; gzip and zstandard are told by the first bytes. Raises ``InputUnreadable``."""
+    """Open a text file; gzip and zstandard are recognised by the first bytes. Raises ``InputUnreadable``."""
     with io.BufferedReader(_Decompressed(path), compressed.BLOCK_BYTES) as handle:
         yield handle
 
 
 class _Decompressed(io.RawIOBase):
-    """A file's bytes, decompressed, for those who read files."""
+    """A file's decompressed bytes as a raw stream."""
 
     def __init__(self, path: Path) -> None:
         self._blocks = compressed.blocks_of(path)
@@ -75,7 +75,7 @@ class _Decompressed(io.RawIOBase):
 
 
 def digest_of(kind: str, paths: Sequence[Path]) -> str:
-    """Digest the bytes of files in their order, whatever they are called. Raises ``InputUnreadable``."""
+    """Return a digest of the files' bytes in order; their names do not count. Raises ``InputUnreadable``."""
     digest = hashlib.sha256(kind.encode())
     for path in paths:
         with reading(path), path.open("rb") as handle:

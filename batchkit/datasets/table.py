@@ -1,4 +1,4 @@
-"""What every table can do, wherever its rows come from."""
+"""The base of all tables, whatever the source of their rows."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 
 
 class Table(ABC):
-    """Rows in an order that stays, of columns whose types are known before the first row is given out.
+    """Rows in a fixed order, of columns whose types are known before the first row is returned.
 
-    ``name`` is what people call it: a file's name without its endings. ``limit`` is the number of rows that are looked at, None
-    for all.
+    ``name`` is for people: a file's name without its endings. ``limit`` is the number of rows to read, None for all.
     """
 
     def __init__(self, name: str) -> None:
@@ -35,11 +34,11 @@ class Table(ABC):
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """The columns with their types. A column that holds JSON says so (see ``rows.is_json``). Raises as ``batches``."""
+        """The columns with their types. A JSON column is marked (see ``rows.is_json``). Raises as ``batches``."""
         return self._find_schema()
 
     def batches(self, *, rows: int = 10_000) -> Iterator[pa.RecordBatch]:
-        """Give the rows in order, at most ``rows`` at a time; may be called again. Memory does not grow with the table.
+        """Yield the rows in order, at most ``rows`` at a time; may be called again. Memory does not grow with the table.
 
         Raises ``InputUnreadable`` and ``UsageError``.
         """
@@ -56,14 +55,14 @@ class Table(ABC):
                     return
 
     def head(self, count: int) -> Self:
-        """Give the same table with no more than the first ``count`` rows."""
+        """Return the same table with at most the first ``count`` rows."""
         table = copy.copy(self)
         table.__dict__.pop("schema", None)
         table.limit = count if self.limit is None else min(count, self.limit)
         return table
 
     def digest(self) -> str:
-        """Name the content: SHA-256 in hex, of the files' bytes in their order, or of the query and where it is asked."""
+        """Return a SHA-256 in hex of the files' bytes in order, or of the query and its database."""
         content = self._content_digest()
         if self.limit is None:
             return content
@@ -80,13 +79,13 @@ class Table(ABC):
 
 
 def check_same_columns(names: Sequence[str], found: Sequence[str], first: Path, path: Path) -> None:
-    """Raise ``UsageError`` unless a file has the columns of the first one, in whatever order."""
+    """Raise ``UsageError`` unless a file has the columns of the first one, in any order."""
     missing = [name for name in names if name not in found]
     added = [name for name in found if name not in names]
     if missing or added:
-        what = (
+        difference = (
             f"lacks the column {missing[0]!r} of {first}"
             if missing
             else f"has the column {added[0]!r}, which {first} lacks"
         )
-        raise UsageError(f"{path} {what}", hint="files that are read as one table have the same columns")
+        raise UsageError(f"{path} {difference}", hint="files that are read as one table have the same columns")

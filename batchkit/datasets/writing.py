@@ -1,4 +1,4 @@
-"""Tables out: a file of rows that appears whole, or not at all."""
+"""Writes tables: the file appears completely, or not at all."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from batchkit.datasets.table import Table
 
-#: A group of a Parquet file is what its reader takes in at once.
+#: The reader of a Parquet file loads a group at once.
 _GROUP_ROWS: Final = 50_000
 _GROUP_BYTES: Final = 32_000_000
 _COMPRESSED: Final = (".gz", ".zst", ".zstd")
@@ -46,24 +46,25 @@ class _Encoder(Protocol):
         ...
 
     def close(self) -> None:
-        """Write what stands behind the last row; the file below stays open."""
+        """Write the end of the format; the underlying file stays open."""
         ...
 
 
 def check_target(target: str | Path) -> None:
-    """Raise ``UsageError`` when ``target`` is neither a file of a type that a ``TableWriter`` writes nor ``table:NAME``."""
+    """Raise ``UsageError`` if ``target`` is neither a file of a type that ``TableWriter`` writes nor ``table:NAME``."""
     if table_name_of(target) is None:
         _endings(Path(target))
 
 
 def table_name_of(target: str | Path) -> str | None:
-    """Give NAME of a ``table:NAME``; None for a file. Raises ``UsageError`` for a name that no database takes unquoted."""
-    word, colon, name = str(target).partition(":")
-    if word != "table" or not colon:
+    """Return NAME of ``table:NAME``; None for a file. Raises ``UsageError`` for a name that a database accepts only in quotes."""
+    prefix, colon, name = str(target).partition(":")
+    if prefix != "table" or not colon:
         return None
     if _TABLE_NAME.fullmatch(name) is None:
         raise UsageError(
-            f"{name!r} cannot be the name of a table", hint="letters, digits and _, a letter first, at most 48 in all"
+            f"{name!r} cannot be the name of a table",
+            hint="use letters, digits and _, a letter first, at most 48 characters",
         )
     return name
 
@@ -71,10 +72,10 @@ def table_name_of(target: str | Path) -> str | None:
 class TableWriter:
     """Writes batches of ``schema`` into a file, by its ending: JSON Lines, CSV, Parquet or Arrow (``.arrow``, ``.feather``).
 
-    A context manager: the file appears by a rename when the ``with`` block ends well, and not at all otherwise. It is the user's
-    own: a new one gets the rights that any new file gets, one that is replaced keeps those it had; a ``private`` one is its
-    owner's only. A cell of CSV that a spreadsheet would run is kept from it unless ``raw_csv`` (see ``formulas``); there
-    nested values are JSON, and null is an empty cell. Bytes become base64 in CSV and JSON. Raises ``UsageError`` for another ending, ``SpoolError``.
+    A context manager: the file appears by a rename if the ``with`` block succeeds, and not at all otherwise. A new file gets the
+    default rights, a replaced one keeps its rights; a ``private`` one is readable by its owner only. In CSV, cells that a
+    spreadsheet would run are protected unless ``raw_csv`` (see ``formulas``), nested values are JSON, and null is an empty cell.
+    Bytes become base64 in CSV and JSON. Raises ``UsageError`` for another ending, ``SpoolError``.
     """
 
     def __init__(self, target: Path, schema: pa.Schema, *, raw_csv: bool = False, private: bool = False) -> None:
@@ -102,8 +103,8 @@ class TableWriter:
         return self._stack.__exit__(kind, error, traceback)
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Write some rows, which have the writer's schema."""
-        assert self._encoder is not None  # noqa: S101 - a mistake of ours, not of the user
+        """Write some rows with the writer's schema."""
+        assert self._encoder is not None  # noqa: S101 - a bug, not the user's mistake
         with disk_errors("write", self._target):
             self._encoder.write(batch)
 
@@ -112,7 +113,7 @@ class TableWriter:
     ) -> None:
         if self._encoder is None:
             return
-        # A Parquet writer that is left open writes its end into a closed file when it is collected.
+        # Otherwise the garbage collector would let the Parquet writer write its end into a closed file.
         with nullcontext() if kind is None else suppress(Exception):
             self._encoder.close()
 
@@ -129,23 +130,23 @@ class TableWriter:
 
 
 class Snapshot:
-    """The rows of a table as they were when they became requests: a Parquet file in the spool."""
+    """The rows of a table at the time when the requests were made: a Parquet file in the spool."""
 
     @staticmethod
     def writer(path: Path, schema: pa.Schema) -> TableWriter:
-        """Give what writes one; only its owner may read it."""
+        """Return a writer of a snapshot; only its owner may read it."""
         with disk_errors("create the folder of", path):
             make_private_folder(path.parent)
         return TableWriter(path, schema, private=True)
 
     @staticmethod
     def open(path: Path) -> Table:
-        """Read one. Raises ``InputUnreadable``."""
+        """Return the table of a snapshot. Raises ``InputUnreadable``."""
         return ArrowTable(path.stem, [path], "parquet")
 
 
 def _endings(target: Path) -> tuple[str, str | None]:
-    """Give format and compression. Raises ``UsageError``."""
+    """Return format and compression. Raises ``UsageError``."""
     compression = target.suffix.lower() if target.suffix.lower() in _COMPRESSED else None
     ending = (target.with_suffix("") if compression else target).suffix.lower()
     kinds = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
@@ -162,7 +163,7 @@ def _compressed(handle: IO[bytes], compression: str | None) -> AbstractContextMa
         case None:
             return nullcontext(handle)
         case ".gz":
-            # Without name and time the same rows make the same bytes.
+            # Without name and time, the same rows give the same bytes.
             return gzip.GzipFile(filename="", fileobj=handle, mode="wb", compresslevel=6, mtime=0)
         case _:
             return zstandard.ZstdCompressor().stream_writer(handle, closefd=False)
@@ -216,7 +217,7 @@ class _CsvEncoder:
 
 
 class _ParquetEncoder:
-    """Gathers rows until there are enough for a group."""
+    """Collects rows until there are enough for a group."""
 
     def __init__(self, handle: IO[bytes], schema: pa.Schema) -> None:
         self._schema = schema
@@ -243,7 +244,7 @@ class _ParquetEncoder:
 
 class _ArrowEncoder:
     def __init__(self, handle: IO[bytes], schema: pa.Schema) -> None:
-        # What Feather has by default, which every reader of it knows.
+        # Feather's default, which all its readers support.
         self._writer = ipc.new_file(handle, schema, options=ipc.IpcWriteOptions(compression="lz4"))
 
     def write(self, batch: pa.RecordBatch) -> None:

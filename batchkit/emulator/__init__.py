@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from batchkit.emulator.faults import FamilyInfo, FaultInfo, fault_catalogue, fault_families
     from batchkit.emulator.http.server import DEFAULT_SPEED, Emulator, EmulatorNotStarted, serve
     from batchkit.emulator.scenarios.scenario import (
-        Limits,
         Scenario,
         ScenarioError,
+        ScenarioLimits,
         Timing,
         load_scenario,
         scenario_names,
@@ -39,9 +39,9 @@ __all__ = [
     "Ledger",
     "LedgerBatch",
     "LedgerUpload",
-    "Limits",
     "Scenario",
     "ScenarioError",
+    "ScenarioLimits",
     "Timing",
     "Totals",
     "fault_catalogue",
@@ -54,7 +54,7 @@ __all__ = [
 _HOMES = {
     "faults": ("FamilyInfo", "FaultInfo", "fault_catalogue", "fault_families"),
     "state.ledger": ("Ledger", "LedgerBatch", "LedgerUpload", "Totals"),
-    "scenarios.scenario": ("Limits", "Scenario", "ScenarioError", "Timing", "load_scenario", "scenario_names"),
+    "scenarios.scenario": ("ScenarioLimits", "Scenario", "ScenarioError", "Timing", "load_scenario", "scenario_names"),
     "http.server": ("DEFAULT_SPEED", "Emulator", "EmulatorNotStarted", "serve"),
     "state.world": ("DirectoryInUse",),
 }

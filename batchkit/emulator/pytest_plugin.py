@@ -28,7 +28,7 @@ class EmulatorFactory(Protocol):
     """Starts emulators that stop when the test ends."""
 
     def __call__(self, scenario: Scenario | str | Path | None = None, **settings: Any) -> Emulator:
-        """Start an emulator; ``settings`` are those of ``Emulator``, the directory is one of the test's own by default."""
+        """Start an emulator; ``settings`` are those of ``Emulator``; by default the directory belongs to the test."""
         ...
 
 
@@ -40,8 +40,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def groq_emulator_factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorFactory]:
     """Start as many emulators as the test needs."""
-    # Every pytest run loads this plugin; only a test that uses an emulator should pay for the HTTP server.
-    from batchkit.emulator.http.server import Emulator  # noqa: PLC0415 - as said
+    # Every pytest run loads this plugin; only tests that use an emulator should import the HTTP server.
+    from batchkit.emulator.http.server import Emulator  # noqa: PLC0415 - see above
 
     with ExitStack() as stack:
 
@@ -54,6 +54,6 @@ def groq_emulator_factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture
 def groq_emulator(request: pytest.FixtureRequest, groq_emulator_factory: EmulatorFactory) -> Emulator:
-    """Serve one emulator for the test, set up by the arguments of the test's ``groq_emulator`` mark."""
+    """Serve one emulator for the test, with the arguments of the test's ``groq_emulator`` mark."""
     mark = request.node.get_closest_marker(_MARK)
     return groq_emulator_factory(**(mark.kwargs if mark else {}))

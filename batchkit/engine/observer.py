@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from batchkit.engine.driver import Outcome
     from batchkit.engine.progress import Progress
     from batchkit.engine.waves import Wait, Wave
     from batchkit.evaluation.results import EvaluationSummary
-    from batchkit.models import Workload, WorkloadId
+    from batchkit.models import Trouble, Workload, WorkloadId
 
 _logger = logging.getLogger(__name__)
+
+
+class Reader(Protocol):
+    """Reads where workloads stand. The methods may be called in any thread, until the call that gave the reader returns."""
+
+    def progress(self, workload_id: WorkloadId) -> Progress:
+        """Read where a workload stands. Raises ``BatchkitError``."""
+        ...
+
+    def trouble(self, workload_id: WorkloadId) -> Trouble | None:
+        """Return what this process knows to be away, so that the work on a workload cannot continue; None when nothing is."""
+        ...
+
+    def work_seconds(self, progress: Progress) -> float:
+        """Read how long a workload was worked on, in seconds. Raises ``BatchkitError``."""
+        ...
 
 
 class Observer:
@@ -27,6 +44,30 @@ class Observer:
 
     def note(self, text: str) -> None:
         """A sentence for the user."""
+
+    def counting(self, label: str, total: int | None) -> None:
+        """A count begins; ``label`` names it, ``total`` is None where it is not known."""
+
+    def advanced(self, label: str, more: int) -> None:
+        """A count has advanced by ``more``."""
+
+    def counted(self, label: str) -> None:
+        """A count has ended, by an error too."""
+
+    def opened(self, workloads: Sequence[Workload], reader: Reader) -> None:
+        """The call is about these workloads; a call may open several, one after the other."""
+
+    def driving(self) -> None:
+        """This process drives the opened workloads from now on."""
+
+    def driven(self, error: BaseException | None) -> None:
+        """The opened workloads are no longer driven; ``error`` is None unless one ended it."""
+
+    def idle(self, until: float | None) -> None:
+        """None of several workloads has work before ``until`` (Unix seconds); None when that is over."""
+
+    def interrupted(self) -> None:
+        """The user has interrupted the call. The opened workloads can still be read."""
 
     def began(self, workload: Workload) -> None:
         """This process drives a workload from now on."""
@@ -65,6 +106,38 @@ class Observers(Observer):
     def note(self, text: str) -> None:
         """Pass it to each observer."""
         self._tell(lambda observer: observer.note(text))
+
+    def counting(self, label: str, total: int | None) -> None:
+        """Pass it to each observer."""
+        self._tell(lambda observer: observer.counting(label, total))
+
+    def advanced(self, label: str, more: int) -> None:
+        """Pass it to each observer."""
+        self._tell(lambda observer: observer.advanced(label, more))
+
+    def counted(self, label: str) -> None:
+        """Pass it to each observer."""
+        self._tell(lambda observer: observer.counted(label))
+
+    def opened(self, workloads: Sequence[Workload], reader: Reader) -> None:
+        """Pass it to each observer."""
+        self._tell(lambda observer: observer.opened(workloads, reader))
+
+    def driving(self) -> None:
+        """Pass it to each observer."""
+        self._tell(lambda observer: observer.driving())
+
+    def driven(self, error: BaseException | None) -> None:
+        """Pass it to each observer."""
+        self._tell(lambda observer: observer.driven(error))
+
+    def idle(self, until: float | None) -> None:
+        """Pass it to each observer."""
+        self._tell(lambda observer: observer.idle(until))
+
+    def interrupted(self) -> None:
+        """Pass it to each observer."""
+        self._tell(lambda observer: observer.interrupted())
 
     def began(self, workload: Workload) -> None:
         """Pass it to each observer."""
@@ -111,3 +184,25 @@ class Observers(Observer):
 
 
 DO_NOTHING = Observer()
+
+
+@contextmanager
+def counting(observer: Observer, label: str, *, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Pass the events of a count to ``observer``; the yielded function takes how many more were done."""
+    try:
+        observer.counting(label, total)
+        yield lambda more: observer.advanced(label, more)
+    finally:
+        observer.counted(label)
+
+
+@contextmanager
+def driving(observer: Observer) -> Iterator[None]:
+    """Pass to ``observer`` that the opened workloads are driven during the ``with`` block."""
+    try:
+        observer.driving()
+        yield
+    except BaseException as error:
+        observer.driven(error)
+        raise
+    observer.driven(None)

@@ -1,13 +1,13 @@
-"""The judge's workload: the answers of a run as a table, with the row that each is about, put to another model."""
+"""The judge's workload: the answers of a run as a table with their rows, sent to another model."""
 
 from __future__ import annotations
 
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from batchkit.annotation.gather import answered_rows
-from batchkit.annotation.orders import ensure_workload, snapshot_path
 from batchkit.annotation.recipe import Recipe
+from batchkit.annotation.row_answers import read_row_answers
+from batchkit.annotation.workload_from_table import ensure_workload, snapshot_path
 from batchkit.datasets import Snapshot, open_table, rows_of
 from batchkit.evaluation.results import JudgeAgreement
 from batchkit.evaluation.scorers import (
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from batchkit.annotation.gather import Answer
+    from batchkit.annotation.row_answers import RequestAnswer
     from batchkit.engine.runtime import Runner
     from batchkit.evaluation.scorers import Judge
     from batchkit.models import Workload
@@ -39,14 +39,14 @@ _ROWS_PER_BATCH = 1_000
 
 
 def workload_name(evaluation: Evaluation, judge: Judge) -> str:
-    """Name the workload of a judge."""
+    """Return the name of a judge's workload."""
     return f"{evaluation.workload}.{judge.label}"
 
 
 def ensure_judge_workload(
     runner: Runner, evaluation: Evaluation, judge: Judge, options: SplitOptions | None
 ) -> Workload | None:
-    """Make sure that the judge is asked of every answer of a finished workload; None when there is nothing to judge.
+    """Make sure that the judge's workload for a finished workload exists; None if there is nothing to judge.
 
     Raises as ``ensure_workload``.
     """
@@ -65,7 +65,7 @@ def ensure_judge_workload(
 
 
 def judge_recipe(judge: Judge, *, table: str = "", table_digest: str = "") -> Recipe:
-    """Make the recipe of a judge's requests."""
+    """Return the recipe of a judge's requests."""
     return Recipe(
         kind="evaluate",
         prompts=(judge.prompt.named(judge.label),),
@@ -79,7 +79,7 @@ def judge_recipe(judge: Judge, *, table: str = "", table_digest: str = "") -> Re
 
 
 class Judgements:
-    """What a judge said, asked for in the order of the requests that it was about."""
+    """The judgements of a judge, requested in the order of the judged requests."""
 
     def __init__(self, runner: Runner, evaluation: Evaluation, judge: Judge) -> None:
         self._judge = judge
@@ -88,23 +88,23 @@ class Judgements:
         self._next = next(self._left, None)
 
     def score(self, seq: int) -> Score | None:
-        """Give the judge's score of the answer to a request; None when it was not asked about it."""
+        """Return the judge's score of the answer to a request; None if it was not judged."""
         while self._next is not None and self._next[0] < seq:
             self._next = next(self._left, None)
         if self._next is None or self._next[0] != seq:
             return None
-        return self._judge.worth(self._next[2])
+        return self._judge.score_of(self._next[2])
 
 
 def agreement_with_people(runner: Runner, evaluation: Evaluation, judge: Judge) -> JudgeAgreement | None:
-    """Compare the judge with the people who labelled a sample; None without one."""
+    """Compare the judge with people who labelled a sample; None without a sample."""
     workload = runner.known(workload_name(evaluation, judge))
     if judge.human is None or workload is None:
         return None
     pairs = [
-        (as_text(row[judge.human.label]).strip(), word)
+        (as_text(row[judge.human.label]).strip(), label)
         for _, row, answer in _judgements(runner, workload, "h")
-        if (word := judge.word(answer)) is not None
+        if (label := judge.label_text(answer)) is not None
     ]
     interval = mean_interval([float(label == judged) for label, judged in pairs])
     if interval is None:
@@ -115,17 +115,17 @@ def agreement_with_people(runner: Runner, evaluation: Evaluation, judge: Judge) 
     )
 
 
-def _judgements(runner: Runner, workload: Workload, mark: str) -> Iterator[tuple[int, dict[str, Any], Answer]]:
-    for answered in answered_rows(runner, workload):
+def _judgements(runner: Runner, workload: Workload, mark: str) -> Iterator[tuple[int, dict[str, Any], RequestAnswer]]:
+    for answered in read_row_answers(runner, workload):
         name = answered.row[JUDGED]
         if name[0] == mark:
             yield int(name[1:]), answered.row, answered.answers[0]
         elif mark == "h":
-            return  # they stand before all others
+            return  # they precede all others
 
 
 def _write_table(runner: Runner, main: Workload, judge: Judge, path: Any) -> int:
-    """Write what is to be judged, the sample of the people first; returns how many rows."""
+    """Write the answers to judge, the sample of people first; returns the number of rows."""
     import pyarrow as pa  # noqa: PLC0415 - only where there is a judge
 
     source = Snapshot.open(snapshot_path(runner, main))
@@ -158,7 +158,7 @@ def _labelled(rows: Iterable[tuple[int, dict[str, Any]]], judge: Judge) -> Itera
 
 
 def _answers(runner: Runner, main: Workload, judge: Judge) -> Iterator[dict[str, Any]]:
-    for answered in answered_rows(runner, main):
+    for answered in read_row_answers(runner, main):
         for answer in answered.answers:
             text = _judged_text(answer, judge)
             if text is not None:
@@ -171,10 +171,10 @@ def _answers(runner: Runner, main: Workload, judge: Judge) -> Iterator[dict[str,
                 yield {**answered.row, **own}
 
 
-def _judged_text(answer: Answer, judge: Judge) -> str | None:
+def _judged_text(answer: RequestAnswer, judge: Judge) -> str | None:
     if answer.status != "succeeded" or answer.value is None:
         return None
     if judge.field is None:
         return as_text(answer.value)
     found = pick(answer.value, judge.field)
-    return as_text(found.value) if found.is_there else None
+    return as_text(found.value) if found.exists else None

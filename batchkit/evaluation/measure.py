@@ -1,4 +1,4 @@
-"""A run's scores as arrays, and those of two runs row by row."""
+"""The scores of a run as arrays, and those of two runs row by row."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of a run, by place: the key of each (None: it has none), and the value of each slice's column."""
+    """The rows of a run, in order: the key of each (None without a key), and the value of each slice's column."""
 
     keys: list[str | None]
     slices: dict[str, list[str | None]]
@@ -32,7 +32,7 @@ class Rows:
 class ScoreTable:
     """One scorer's scores of a run: rows x arms x samples. Unscored is NaN.
 
-    ``own`` has them as the scorer gave them, ``counted`` with the failed answers as the suite counts them.
+    ``own`` has the scorer's scores, ``counted`` also the values that the suite gives to failed answers.
     """
 
     own: NDArray[np.float64]
@@ -45,15 +45,15 @@ class ScoreTable:
 
     @cached_property
     def of_rows(self) -> NDArray[np.float64]:
-        """The mean of each row's samples, rows x arms: samples of one row are not independent, rows are."""
+        """The mean of each row's samples, rows x arms: the samples of one row are not independent, rows are."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # a row without any score is NaN, and meant to be
+            warnings.simplefilter("ignore", RuntimeWarning)  # a row without a score is NaN on purpose
             means: NDArray[np.float64] = np.nanmean(self.counted, axis=2)
         return means
 
 
 def load_rows(connection: Connection, evaluation: Evaluation) -> Rows:
-    """Read the rows of a run."""
+    """Return the rows of a run."""
     keys: list[str | None] = []
     slices: dict[str, list[str | None]] = {}
     for row in evaluations.rows_of(connection, evaluation.id):
@@ -66,7 +66,7 @@ def load_rows(connection: Connection, evaluation: Evaluation) -> Rows:
 def load_scores(
     connection: Connection, evaluation: Evaluation, scorer: str, rows: int, missing: Literal["zero", "ignore"]
 ) -> ScoreTable:
-    """Read one scorer's scores of a run with ``rows`` rows."""
+    """Return one scorer's scores of a run with ``rows`` rows."""
     shape = (rows, len(evaluation.arms), evaluation.samples)
     own, counted = np.full(shape, np.nan), np.full(shape, np.nan)
     flat_own, flat_counted = own.reshape(-1), counted.reshape(-1)
@@ -79,7 +79,7 @@ def load_scores(
 
 
 class Pairing:
-    """Which rows of two runs are the same: those with the same key; rows without keys only if the table is the same."""
+    """Pairs the rows of two runs by key; rows without keys by number, only if the table is the same."""
 
     def __init__(self, rows: Rows, earlier: Rows, *, is_same_table: bool) -> None:
         places = {key: place for place, key in enumerate(earlier.keys) if key is not None}
@@ -92,7 +92,7 @@ class Pairing:
     def scores(
         self, arm: int, earlier_arm: int, table: ScoreTable, earlier: ScoreTable
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Give the scores before and after of the rows that have both."""
+        """Return the scores before and after of the rows that have both."""
         after, before = table.of_rows[self.now, arm], earlier.of_rows[self.then, earlier_arm]
         both = ~(np.isnan(before) | np.isnan(after))
         return before[both], after[both]
@@ -100,7 +100,7 @@ class Pairing:
     def moves(
         self, evaluation: Evaluation, previous: Evaluation, table: ScoreTable, earlier: ScoreTable
     ) -> np.ndarray[Any, Any]:
-        """Say for each answer how far its row's score moved, in the order of the requests; 0 where it cannot be said."""
+        """Return for each answer, in the order of the requests, how far its row's score changed; 0 without a pair."""
         moved = np.zeros_like(table.of_rows)
         for arm, earlier_arm in shared_arms(evaluation, previous):
             difference = table.of_rows[self.now, arm] - earlier.of_rows[self.then, earlier_arm]
@@ -109,7 +109,7 @@ class Pairing:
 
 
 def shared_arms(evaluation: Evaluation, previous: Evaluation) -> list[tuple[int, int]]:
-    """Pair the arms of two runs by the prompt's name and the model."""
+    """Return the arms that two runs share, by the prompt's name and the model."""
     known = {(arm.prompt, arm.model): place for place, arm in enumerate(previous.arms)}
     return [
         (place, known[arm.prompt, arm.model])

@@ -1,4 +1,4 @@
-"""The runs that are not finished: asked at every tick of a schedule, so it takes nothing but the store."""
+"""The unfinished runs. A schedule reads them at every tick, so this module needs only the store."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ if TYPE_CHECKING:
 
 
 def open_runs(runner: Runner) -> list[Evaluation]:
-    """Read the runs that are not finished, oldest first."""
+    """Return the unfinished runs, oldest first."""
     with runner.store.read() as connection:
         return evaluations.running(connection)

@@ -1,4 +1,4 @@
-"""What came of a run, as reports and scripts read it. A finished run's summary was written once and never changes."""
+"""The result of a run, for reports and scripts. A finished run's summary is written once and never changes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import TypeAdapter
 
-from batchkit.annotation.gather import answered_rows
+from batchkit.annotation.row_answers import read_row_answers
 from batchkit.errors import UnknownWorkload
 from batchkit.evaluation.measure import Pairing, ScoreTable, load_rows, load_scores
 from batchkit.evaluation.scorers import as_text
@@ -18,18 +18,18 @@ from batchkit.store import evaluations
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from batchkit.annotation.gather import Answer
+    from batchkit.annotation.row_answers import RequestAnswer
     from batchkit.engine.runtime import Runner
     from batchkit.store.evaluations import Evaluation
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """The mean of a scorer over rows, for a prompt with a model; a row with several samples counts once, with their mean.
+    """The mean of a scorer over rows, for one prompt and model; a row with several samples counts once, with their mean.
 
-    ``slice`` is ``column=value``, None for all rows. ``count`` is the number of rows in the mean, ``unscored`` that of the answers that got
-    no score of their own (failed answers, which are in the mean as 0 unless the suite ignores them; rows without an expected
-    value; scorers that could not tell). ``low`` and ``high`` are bounds by ``method``.
+    ``slice`` is ``column=value``, None for all rows. ``count`` is the number of rows in the mean. ``unscored`` is the number of answers
+    without a score of their own (failed answers, which count as 0 unless the suite ignores them; rows without an expected value;
+    scorer errors). ``low`` and ``high`` are bounds by ``method``.
     """
 
     scorer: str
@@ -46,11 +46,11 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A metric beside that of the run before, over the rows that both have.
+    """A metric compared with that of the previous run, over the rows of both.
 
-    ``low`` and ``high`` bound ``difference`` (after minus before) with 95 % confidence. ``p_value`` is two-sided.
-    ``fall_p_value``, where an alarm watches, asks only whether it fell, and is corrected (Holm) for all that the suite's alarms
-    ask; ``threshold`` is that alarm's ``fall``. ``flipped_down`` and ``flipped_up`` count the rows whose score moved.
+    ``low`` and ``high`` bound ``difference`` (after minus before) with 95 % confidence. ``p_value`` is two-sided. ``fall_p_value``,
+    for metrics with an alarm, is one-sided, for a fall, and corrected (Holm) for all alarms of the suite; ``threshold`` is that
+    alarm's ``fall``. ``flipped_down`` and ``flipped_up`` count the rows whose score changed.
     """
 
     scorer: str
@@ -73,9 +73,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class JudgeAgreement:
-    """How far a judge says what people said of the same answers: the share of ``rows`` that are the same, and Cohen's kappa.
+    """The agreement of a judge with people on the same answers: the share of equal labels in ``rows``, and Cohen's kappa.
 
-    ``kappa`` is None, with a ``reason``, where it does not exist.
+    ``kappa`` is None, with a ``reason``, where it is undefined.
     """
 
     scorer: str
@@ -89,7 +89,7 @@ class JudgeAgreement:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class EvaluationSummary:
-    """A run in numbers. Times are Unix seconds; ``previous`` is the run that it was compared with. ``notes`` are for people."""
+    """The result of a run. Times are Unix seconds; ``previous`` is the run it was compared with. ``notes`` are for people."""
 
     suite: str
     run: str
@@ -112,7 +112,7 @@ class EvaluationSummary:
 
 @dataclass(frozen=True, slots=True)
 class ScoredRow:
-    """An answer with its scores; ``flipped`` says whether the first scorer that moved since the previous run fell or rose."""
+    """An answer with its scores; ``flipped`` is the direction of the first score that changed since the previous run."""
 
     custom_id: str
     seq: int
@@ -132,12 +132,12 @@ SUMMARY: TypeAdapter[EvaluationSummary] = TypeAdapter(EvaluationSummary)
 
 
 def find_run(runner: Runner, name: str) -> Evaluation:
-    """Read a run by its name. Raises ``UnknownWorkload``."""
+    """Return a run by its name. Raises ``UnknownWorkload``."""
     with runner.store.read() as connection:
         found = evaluations.find(connection, name)
     if found is None:
         raise UnknownWorkload(
-            f"there is no evaluation {name!r} in {runner.store.display_url}", hint="its name is SUITE-NUMBER"
+            f"there is no evaluation {name!r} in {runner.store.display_url}", hint="evaluations are named SUITE-NUMBER"
         )
     return found
 
@@ -149,7 +149,7 @@ def is_run(runner: Runner, name: str) -> bool:
 
 
 def summary(runner: Runner, run_name: str) -> EvaluationSummary:
-    """Read what came of a run; one that is not finished has no metrics yet. Raises ``UnknownWorkload``."""
+    """Return the result of a run; an unfinished one has no metrics. Raises ``UnknownWorkload``."""
     evaluation = find_run(runner, run_name)
     if evaluation.summary is not None:
         return SUMMARY.validate_json(evaluation.summary)
@@ -171,8 +171,8 @@ def summary(runner: Runner, run_name: str) -> EvaluationSummary:
 def scored_rows(runner: Runner, run_name: str) -> Iterator[ScoredRow]:
     """Stream a run's answers with their scores, in the order of the requests.
 
-    The scores of the run, and of the one that it was compared with, are in memory: eight bytes each. Raises ``UnknownWorkload``,
-    also when the workload with the answers was cleaned away.
+    The scores of the run and of the previous one are held in memory: eight bytes each. Raises ``UnknownWorkload``, also if the workload
+    with the answers was cleaned.
     """
     evaluation = find_run(runner, run_name)
     found = summary(runner, run_name)
@@ -182,7 +182,7 @@ def scored_rows(runner: Runner, run_name: str) -> Iterator[ScoredRow]:
         rows = load_rows(connection, evaluation)
         tables = {label: load_scores(connection, evaluation, label, len(rows.keys), suite.missing) for label in labels}
     moves = _moves(runner, evaluation, found, tables, suite)
-    for answered in answered_rows(runner, runner.find(evaluation.workload)):
+    for answered in read_row_answers(runner, runner.find(evaluation.workload)):
         for answer in answered.answers:
             yield _scored(suite, answered.row, answer, tables, moves)
 
@@ -190,7 +190,7 @@ def scored_rows(runner: Runner, run_name: str) -> Iterator[ScoredRow]:
 def _scored(
     suite: Suite,
     row: dict[str, Any],
-    answer: Answer,
+    answer: RequestAnswer,
     tables: Mapping[str, ScoreTable],
     moves: Mapping[str, np.ndarray[Any, Any]],
 ) -> ScoredRow:
@@ -222,7 +222,7 @@ def _scored(
 def _moves(
     runner: Runner, evaluation: Evaluation, found: EvaluationSummary, tables: Mapping[str, ScoreTable], suite: Suite
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """Say for each scorer and answer how far its score moved; 0 where there is nothing to compare with."""
+    """Return for each scorer how far each answer's score changed; 0 without a comparison."""
     if found.previous is None or not is_run(runner, found.previous):
         return {}
     previous = find_run(runner, found.previous)

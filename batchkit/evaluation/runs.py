@@ -1,7 +1,7 @@
-"""A run from its beginning to its verdict. Every step may be done again, by anybody, at any time.
+"""A run from its start to its verdict. Every step can be repeated, by any process at any time.
 
-``begin`` notes the run; ``next_workload`` makes sure of the workload that must be driven next, first the suite's and then those of
-its judges, until there is none; ``conclude`` scores, compares, and declares the run finished.
+``begin`` stores the run. ``next_workload`` creates the workload that must be driven next, first the suite's and then those of its
+judges, and returns None when all are finished. ``conclude`` scores, compares, and marks the run as finished.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from batchkit.annotation.orders import ensure_workload
 from batchkit.annotation.recipe import load_recipe
 from batchkit.annotation.render import Renderer
+from batchkit.annotation.workload_from_table import ensure_workload
 from batchkit.datasets import open_table
 from batchkit.engine.announcements import EvaluationEnd
 from batchkit.errors import UsageError, WorkloadConflict
@@ -49,17 +49,17 @@ _TRIES = 20
 def begin(
     runner: Runner, file: SuiteFile, *, name: str | None = None, scheduled_for: float | None = None
 ) -> Evaluation:
-    """Give the run that a command or a schedule means, and note it if it is new.
+    """Return the run that a command or a schedule refers to, and store it if it is new.
 
-    That is the one called ``name``; the suite's for the moment ``scheduled_for`` (Unix seconds); or else the unfinished one of
+    That is the run called ``name``; or the suite's run for the time ``scheduled_for`` (Unix seconds); or else the unfinished run of
     this version of the suite, or a new one. Raises ``InputInvalid`` for columns that the table does not have, and
-    ``WorkloadConflict`` when ``name`` belongs to something else; nothing is sent.
+    ``WorkloadConflict`` if ``name`` belongs to something else; nothing is sent.
     """
     suite = file.suite
-    found = _meant(runner, suite, name, scheduled_for)
+    found = _referred_run(runner, suite, name, scheduled_for)
     if found is not None:
         return found
-    table = open_table(suite.table_words(), query=suite.dataset.query)
+    table = open_table(suite.table_parts(), query=suite.dataset.query)
     complaint = file.complaint(suite.unknown_columns(table.columns))
     if complaint is not None:
         raise complaint
@@ -68,8 +68,8 @@ def begin(
         begun = _begin(runner, suite, name, scheduled_for)
         if begun is not None:
             return begun
-        # Somebody else was quicker: it may be the very run that we meant.
-        found = _meant(runner, suite, name, scheduled_for)
+        # Another process stored a run first; it may be the same one.
+        found = _referred_run(runner, suite, name, scheduled_for)
         if found is not None:
             return found
     raise WorkloadConflict(f"no run of {suite.name!r} can be begun: its next name is taken", hint="name it with --run")
@@ -82,9 +82,9 @@ def next_workload(
     options: SplitOptions | None = None,
     advance: Callable[[int], None] = lambda _rows: None,
 ) -> Workload | None:
-    """Give the workload that must be driven before the run can go on, made if it is not there; None when all are finished.
+    """Return the workload that must be driven next, created if it does not exist; None when all are finished.
 
-    Raises as ``ensure_workload``; a run that nothing can be sent for is forgotten.
+    Raises as ``ensure_workload``; a run whose requests cannot be made is deleted.
     """
     suite = suite_of(evaluation)
     main = runner.known(evaluation.workload)
@@ -107,9 +107,9 @@ def conclude(
     against: str | None = None,
     advance: Callable[[int], None] = lambda _rows: None,
 ) -> Conclusion:
-    """Score, measure and compare a run whose workloads are finished, and say how it ended; once, whoever does it.
+    """Score, measure and compare a run whose workloads are finished, and store its verdict once, whichever process does it.
 
-    ``against`` names the run to compare with, by default what the suite says.
+    ``against`` names the run to compare with; by default the suite decides.
     """
     suite = suite_of(evaluation)
     failed = score_answers(runner, evaluation, suite, advance=advance)
@@ -155,7 +155,7 @@ def conclude(
 
 
 class Conclusion(NamedTuple):
-    """How a run ended; ``is_ours`` is False when somebody else had said so before."""
+    """The result of a run; ``is_ours`` is False if another process stored it first."""
 
     summary: EvaluationSummary
     is_ours: bool
@@ -163,7 +163,7 @@ class Conclusion(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What became of a run that was due: its summary when it is finished now, or what is in its way."""
+    """The result of an unfinished run that was ready: its summary if it is finished now, or its error."""
 
     evaluation: Evaluation
     summary: EvaluationSummary | None = None
@@ -171,18 +171,17 @@ class Collected:
 
 
 def due_runs(runner: Runner) -> list[Evaluation]:
-    """Read the unfinished runs that wait for nobody but us: no workload of theirs is on its way.
+    """Return the unfinished runs whose workloads are all finished, so that scoring or a judge is next.
 
-    A run of which that cannot be told is among them, so that ``collect`` reports why.
+    A run whose state cannot be read is included, so that ``collect`` reports its error.
     """
     return [evaluation for evaluation in open_runs(runner) if _may_be_due(runner, evaluation)]
 
 
 def collect(runner: Runner, *, skip: Callable[[Evaluation], bool] = lambda _evaluation: False) -> Iterator[Collected]:
-    """Take every run that is due, but for those to ``skip``, as far as it can go without waiting: to its next judge, or to its verdict.
+    """Continue every ready run, except those to ``skip``, as far as possible without waiting: to its next judge or its verdict.
 
-    The workloads themselves are advanced by whoever advances all. Any error of one run is reported as that run's, and the others
-    are collected.
+    It does not advance the workloads. An error of one run is reported as that run's, and the others are collected.
     """
     for evaluation in open_runs(runner):
         try:
@@ -190,7 +189,7 @@ def collect(runner: Runner, *, skip: Callable[[Evaluation], bool] = lambda _eval
                 conclusion = conclude(runner, evaluation)
                 if conclusion.is_ours:
                     yield Collected(evaluation, conclusion.summary)
-        except Exception as error:  # noqa: BLE001 - a bug that one run meets must not keep the others from their verdict
+        except Exception as error:  # noqa: BLE001 - a bug in one run must not stop the others
             yield Collected(evaluation, error=error)
 
 
@@ -204,14 +203,14 @@ def _may_be_due(runner: Runner, evaluation: Evaluation) -> bool:
 def _is_due(runner: Runner, evaluation: Evaluation) -> bool:
     main = runner.known(evaluation.workload)
     if main is None or main.request_count is None:
-        return False  # whoever began the run makes its workload
+        return False  # the process that began the run creates its workload
     names = [workload_name(evaluation, judge) for judge in suite_of(evaluation).judges]
     begun = [workload for name in names if (workload := runner.known(name)) is not None]
     return all(runner.progress(workload.id).is_finished for workload in (main, *begun))
 
 
 def suite_of(evaluation: Evaluation) -> Suite:
-    """Read the suite as it was when the run began. Raises ``UsageError`` for one that this version cannot read."""
+    """Return the suite as it was when the run began. Raises ``UsageError`` for one that this version cannot read."""
     try:
         return Suite.model_validate_json(evaluation.definition)
     except ValueError as error:
@@ -221,19 +220,19 @@ def suite_of(evaluation: Evaluation) -> Suite:
 
 
 def report_path(evaluation: Evaluation) -> Path | None:
-    """Say where the suite wants its report, ``{run}`` standing for the run's name; None when it wants none."""
+    """Return the path of the suite's report, with ``{run}`` replaced by the run's name; None without a report."""
     suite = suite_of(evaluation)
     return None if suite.report is None else Path(suite.folder) / suite.report.replace("{run}", evaluation.name)
 
 
-def _meant(runner: Runner, suite: Suite, name: str | None, scheduled_for: float | None) -> Evaluation | None:
+def _referred_run(runner: Runner, suite: Suite, name: str | None, scheduled_for: float | None) -> Evaluation | None:
     with runner.store.read() as connection:
         if name is not None:
             found = evaluations.find(connection, name)
             if found is not None and (found.suite, found.suite_version) != (suite.name, suite.version()):
                 raise WorkloadConflict(
-                    f"the run {name!r} is of another suite, or of another version of this one",
-                    hint="choose another --run; what is asked and how it is scored makes the version",
+                    f"the run {name!r} belongs to another suite, or to another version of this one",
+                    hint="choose another --run; prompts, models, data and scorers make the version",
                 )
             return found
         if scheduled_for is not None:
@@ -242,7 +241,7 @@ def _meant(runner: Runner, suite: Suite, name: str | None, scheduled_for: float 
 
 
 def _check_scorers(suite: Suite, columns: tuple[str, ...]) -> None:
-    """See that every scorer can do its work, before anything is paid for. Raises ``UsageError``."""
+    """Check that every scorer can work before anything is paid for. Raises ``UsageError``."""
     for scorer in suite.scorers:
         scorer.prepared()
         if isinstance(scorer, Judge):
@@ -281,7 +280,7 @@ def _make_main(
     advance: Callable[[int], None],
 ) -> Workload:
     try:
-        table = open_table(suite.table_words(), query=suite.dataset.query)
+        table = open_table(suite.table_parts(), query=suite.dataset.query)
         recipe = suite.recipe(table=table.name, table_digest=table.digest())
         return ensure_workload(
             runner,
@@ -301,13 +300,13 @@ def _make_main(
 def _check_is_ours(evaluation: Evaluation, main: Workload) -> None:
     if main.recipe is None or load_recipe(main.recipe).kind != "evaluate":
         raise WorkloadConflict(
-            f"the workload {main.name!r} is not that of the evaluation {evaluation.name!r}",
+            f"the workload {main.name!r} does not belong to the evaluation {evaluation.name!r}",
             hint="name the run with --run",
         )
 
 
 def _table_digest(runner: Runner, evaluation: Evaluation, suite: Suite) -> str:
-    """Name the content of the table; of a query only the text is known, which says nothing of its rows."""
+    """Return the digest of the table; empty for a query, whose text does not identify its rows."""
     recipe = runner.find(evaluation.workload).recipe
     return load_recipe(recipe).table_digest if recipe is not None and suite.dataset.query is None else ""
 

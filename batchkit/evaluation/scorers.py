@@ -1,7 +1,7 @@
-"""Scorers: what an answer is worth, from 0 to 1 where nothing else is said. A scorer that cannot tell says so, and never 0.
+"""Scorers: the score of an answer, 0 to 1 unless stated otherwise. A scorer that cannot decide returns a reason, and never 0.
 
-Texts are compared as the answer's value reads (see ``answers.Reading``): a choice, a number, a text; with ``field`` a dotted path into a
-JSON answer (``person.name``, ``items.0``).
+Texts are compared as the answer's value reads (see ``answers.Reading``): a choice, a number, a text; with ``field`` a dotted path
+into a JSON answer (``person.name``, ``items.0``).
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from batchkit.annotation.parameters import Parameters
 from batchkit.answers.check import compiled_schema
 from batchkit.answers.importing import import_by_path
 from batchkit.answers.rules import Pattern
-from batchkit.evaluation.parts import Answers, PromptText, read_schema
+from batchkit.evaluation.suite_parts import PromptText, SuiteAnswers, read_schema
 from batchkit.files import jsonl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from batchkit.annotation.gather import Answer
+    from batchkit.annotation.row_answers import RequestAnswer
 
-#: Why there is no score: the answer failed, the row has nothing to compare with, or the scorer itself could not tell.
+#: Why there is no score: the answer failed, the row has no expected value, or the scorer could not decide.
 NO_ANSWER, NO_EXPECTED, SCORER_ERROR = "no_answer", "no_expected", "scorer_error"
-#: ``re`` cannot be stopped, and some patterns take time that grows with the square of the text or worse.
+#: ``re`` cannot be interrupted, and the time of some patterns grows with the square of the text or faster.
 REGEX_CHARACTERS = 10_000
-#: What a judge's table has beside the columns of the dataset. The first names its rows: ``a`` and the seq of the request, or ``h`` and the
-#: number of a row that people have judged.
+#: The columns of a judge's table beside those of the dataset. The first identifies its rows: ``a`` and the seq of the request, or
+#: ``h`` and the number of a row that people have judged.
 JUDGED, MODEL_ANSWER, MODEL_NAME, PROMPT_NAME = "judged_answer_id", "model_answer", "model_name", "prompt_name"
 JUDGE_COLUMNS = (JUDGED, MODEL_ANSWER, MODEL_NAME, PROMPT_NAME)
 _AROUND = " \t\r\n.\"'`*"
@@ -41,22 +41,22 @@ _DETAIL_CHARACTERS = 300
 
 
 class Score(NamedTuple):
-    """A score, or a reason why there is none; ``detail`` is for people."""
+    """A score, or the reason why there is none; ``detail`` is for people."""
 
     value: float | None
     reason: str | None = None
     detail: str | None = None
 
 
-class Truth(NamedTuple):
-    """What a row says that the answer should be; ``is_there`` is False for a row without it."""
+class FoundValue(NamedTuple):
+    """A value in a row or a document; ``exists`` is False if there is none."""
 
     value: Any
-    is_there: bool
+    exists: bool
 
 
 def as_text(value: Any) -> str:
-    """Write a value as the text that is compared: numbers without an empty fraction, documents as JSON."""
+    """Return a value as the text that is compared: numbers without an empty fraction, documents as JSON."""
     if isinstance(value, str):
         return value
     if isinstance(value, float) and value.is_integer():
@@ -64,20 +64,20 @@ def as_text(value: Any) -> str:
     return jsonl.dumps(value).decode()
 
 
-def pick(value: Any, path: str) -> Truth:
-    """Follow a dotted path into a document."""
+def pick(value: Any, path: str) -> FoundValue:
+    """Return the value at a dotted path of a document."""
     for part in path.split("."):
         if isinstance(value, dict) and part in value:
             value = value[part]
         elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
             value = value[int(part)]
         else:
-            return Truth(None, is_there=False)
-    return Truth(value, is_there=True)
+            return FoundValue(None, exists=False)
+    return FoundValue(value, exists=True)
 
 
 def normalised(text: str) -> str:
-    """Fold case, compatible characters (NFKC), punctuation, English articles and blanks away, as SQuAD's evaluation does."""
+    """Return the text without differences in case, compatible characters (NFKC), punctuation, English articles and blanks, as SQuAD's evaluation does."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     bare = "".join(
         " " if sign in string.punctuation or unicodedata.category(sign)[0] == "P" else sign for sign in folded
@@ -86,7 +86,7 @@ def normalised(text: str) -> str:
 
 
 def read_number(text: str, which: Literal["whole", "first", "last"]) -> float | None:
-    """Read a number out of a text, with commas between thousands allowed; None when there is none."""
+    """Return a number from a text, with commas between thousands allowed; None if there is none."""
     if which == "whole":
         word = text.strip(_AROUND)
         return _as_number(word) if _NUMBER.fullmatch(word) else None
@@ -99,7 +99,7 @@ def _as_number(word: str) -> float:
 
 
 class ScorerBase(BaseModel):
-    """What all scorers have: a name (by default their kind), and the column that says what is expected."""
+    """The fields of all scorers: a name (by default the kind), and the column of the expected value."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
     needs_expected: ClassVar[bool] = True
@@ -111,35 +111,35 @@ class ScorerBase(BaseModel):
 
     @property
     def label(self) -> str:
-        """How metrics call it."""
+        """The scorer's name in metrics."""
         return self.name or self.kind
 
-    def prepared(self) -> Callable[[Mapping[str, Any], Answer, str | None], Score]:
-        """Give what scores answers; what takes time to load is loaded here. Raises ``ConfigurationError``."""
+    def prepared(self) -> Callable[[Mapping[str, Any], RequestAnswer, str | None], Score]:
+        """Return the function that scores answers, after loading what is slow to load. Raises ``ConfigurationError``."""
         return self._score
 
-    def _score(self, row: Mapping[str, Any], answer: Answer, expected: str | None) -> Score:
+    def _score(self, row: Mapping[str, Any], answer: RequestAnswer, expected: str | None) -> Score:
         if answer.status != "succeeded" or answer.value is None:
             return Score(None, NO_ANSWER, answer.error_code or answer.status)
-        given = Truth(answer.value, is_there=True) if self.field is None else pick(answer.value, self.field)
-        if not given.is_there:
+        given = FoundValue(answer.value, exists=True) if self.field is None else pick(answer.value, self.field)
+        if not given.exists:
             return Score(0.0, None, f"the answer has no {self.field}")
         truth = self._truth(row, expected)
-        if self.needs_expected and not truth.is_there:
+        if self.needs_expected and not truth.exists:
             return Score(None, NO_EXPECTED)
         return self._compare(given.value, truth.value)
 
-    def _truth(self, row: Mapping[str, Any], expected: str | None) -> Truth:
+    def _truth(self, row: Mapping[str, Any], expected: str | None) -> FoundValue:
         column = self.expected or expected
         value = row.get(column) if column is not None else None
-        return Truth(value, is_there=value is not None)
+        return FoundValue(value, exists=value is not None)
 
     def _compare(self, given: Any, truth: Any) -> Score:
         raise NotImplementedError
 
 
 class Exact(ScorerBase):
-    """1 when the answer is the expected text; only blanks around it do not count."""
+    """1 if the answer is the expected text, without regard to blanks around it."""
 
     kind: Literal["exact"] = "exact"
 
@@ -148,7 +148,7 @@ class Exact(ScorerBase):
 
 
 class Normalised(ScorerBase):
-    """1 when both are the same after case, punctuation, articles and blanks are folded away."""
+    """1 if both texts are equal after normalisation of case, punctuation, articles and blanks."""
 
     kind: Literal["normalised"] = "normalised"
 
@@ -157,7 +157,7 @@ class Normalised(ScorerBase):
 
 
 class ChoiceScorer(ScorerBase):
-    """1 when the answer names the expected choice, whatever its case and the quotes around it."""
+    """1 if the answer is the expected choice, without regard to case and quotes around it."""
 
     kind: Literal["choice"] = "choice"
 
@@ -166,7 +166,7 @@ class ChoiceScorer(ScorerBase):
 
 
 class Number(ScorerBase):
-    """1 when the number is within ``absolute`` or ``relative`` (a share of the expected) of the expected one."""
+    """1 if the number is within ``absolute`` or ``relative`` (a share of the expected number) of the expected one."""
 
     kind: Literal["number"] = "number"
     absolute: float = Field(default=0.0, ge=0)
@@ -184,14 +184,14 @@ class Number(ScorerBase):
 
 
 class Contains(ScorerBase):
-    """1 when the answer contains ``text``, by default the expected text."""
+    """1 if the answer contains ``text``, by default the expected text."""
 
     kind: Literal["contains"] = "contains"
     text: str | None = None
     ignore_case: bool = True
 
-    def _truth(self, row: Mapping[str, Any], expected: str | None) -> Truth:
-        return super()._truth(row, expected) if self.text is None else Truth(self.text, is_there=True)
+    def _truth(self, row: Mapping[str, Any], expected: str | None) -> FoundValue:
+        return super()._truth(row, expected) if self.text is None else FoundValue(self.text, exists=True)
 
     def _compare(self, given: Any, truth: Any) -> Score:
         whole, part = as_text(given), as_text(truth)
@@ -199,7 +199,7 @@ class Contains(ScorerBase):
 
 
 class Regex(ScorerBase):
-    """1 when ``pattern`` is found in the first 10,000 characters of the answer; with ``whole`` it must match all of them."""
+    """1 if ``pattern`` is found in the first 10,000 characters of the answer; with ``whole`` it must match all of them."""
 
     kind: Literal["regex"] = "regex"
     needs_expected: ClassVar[bool] = False
@@ -207,7 +207,7 @@ class Regex(ScorerBase):
     whole: bool = False
     ignore_case: bool = False
 
-    def _compare(self, given: Any, truth: Any) -> Score:  # noqa: ARG002 - nothing is expected but the pattern
+    def _compare(self, given: Any, truth: Any) -> Score:  # noqa: ARG002 - only the pattern is compared
         text = as_text(given)[:REGEX_CHARACTERS]
         compiled = re.compile(self.pattern, re.IGNORECASE if self.ignore_case else 0)
         return Score(float((compiled.fullmatch(text) if self.whole else compiled.search(text)) is not None))
@@ -216,7 +216,7 @@ class Regex(ScorerBase):
 class JsonFields(ScorerBase):
     """The share of ``fields`` (dotted paths) that are equal in the answer and in the expected document.
 
-    The expected column holds an object, or one as JSON text. Numbers are equal within 1e-9; texts without blanks around them.
+    The expected column holds an object, or an object as JSON text. Numbers are equal within 1e-9, texts without blanks around them.
     """
 
     kind: Literal["json_fields"] = "json_fields"
@@ -228,12 +228,12 @@ class JsonFields(ScorerBase):
             try:
                 truth = jsonl.loads(truth)
             except jsonl.MalformedJson:
-                return Score(None, SCORER_ERROR, "the expected value is no JSON")
+                return Score(None, SCORER_ERROR, "the expected value is not JSON")
         wrong = [path for path in self.fields_ if not self._is_same(pick(given, path), pick(truth, path))]
         share = 1 - len(wrong) / len(self.fields_)
         return Score(share, None, f"differs in: {', '.join(wrong)}"[:_DETAIL_CHARACTERS] if wrong else None)
 
-    def _is_same(self, given: Truth, truth: Truth) -> bool:
+    def _is_same(self, given: FoundValue, truth: FoundValue) -> bool:
         one, other = given.value, truth.value
         if isinstance(one, str) and isinstance(other, str):
             one, other = one.strip(), other.strip()
@@ -243,17 +243,17 @@ class JsonFields(ScorerBase):
 
 
 class SchemaValid(ScorerBase):
-    """1 when the answer is JSON that conforms to ``schema`` (a file, or the schema itself); failed answers that do not parse are 0."""
+    """1 if the answer is JSON that conforms to ``schema`` (a file, or the schema itself); an answer that does not parse scores 0."""
 
     kind: Literal["schema_valid"] = "schema_valid"
     needs_expected: ClassVar[bool] = False
     json_schema: Annotated[dict[str, Any], read_schema] = Field(alias="schema")
 
-    def prepared(self) -> Callable[[Mapping[str, Any], Answer, str | None], Score]:
-        """Compile the schema."""
+    def prepared(self) -> Callable[[Mapping[str, Any], RequestAnswer, str | None], Score]:
+        """Return the scorer with its compiled schema."""
         validator = compiled_schema(self.json_schema)
 
-        def score(_row: Mapping[str, Any], answer: Answer, _expected: str | None) -> Score:
+        def score(_row: Mapping[str, Any], answer: RequestAnswer, _expected: str | None) -> Score:
             if answer.status != "succeeded" and (answer.error_code or "").partition("_")[0] not in {
                 "answer",
                 "generation",
@@ -270,7 +270,7 @@ class SchemaValid(ScorerBase):
 
 
 class Similarity(ScorerBase):
-    """How alike the normalised texts are, 0 to 1 (rapidfuzz); ``at_least`` makes it 1 from there on and 0 below."""
+    """The similarity of the normalised texts, 0 to 1 (rapidfuzz); with ``at_least`` 1 from that value on and 0 below."""
 
     kind: Literal["similarity"] = "similarity"
     method: Literal["ratio", "partial_ratio", "token_sort_ratio", "token_set_ratio", "WRatio"] = "ratio"
@@ -285,20 +285,20 @@ class Similarity(ScorerBase):
 
 
 class Python(ScorerBase):
-    """A function of the user's own, ``package.module:function``, called with the row and the ``Answer``; bool, number or None.
+    """A user's function, ``package.module:function``, called with the row and the ``RequestAnswer``; returns a bool, a number or None.
 
-    None means that it cannot tell. What it raises is kept with the answer, and is no score.
+    None means that it cannot decide. An exception is stored with the answer, without a score.
     """
 
     kind: Literal["python"] = "python"
     needs_expected: ClassVar[bool] = False
     function: str
 
-    def prepared(self) -> Callable[[Mapping[str, Any], Answer, str | None], Score]:
-        """Import the function."""
+    def prepared(self) -> Callable[[Mapping[str, Any], RequestAnswer, str | None], Score]:
+        """Return the scorer with the imported function."""
         call = import_by_path(self.function)
 
-        def score(row: Mapping[str, Any], answer: Answer, _expected: str | None) -> Score:
+        def score(row: Mapping[str, Any], answer: RequestAnswer, _expected: str | None) -> Score:
             if answer.status != "succeeded":
                 return Score(None, NO_ANSWER, answer.error_code or answer.status)
             try:
@@ -307,14 +307,14 @@ class Python(ScorerBase):
             except Exception as error:  # noqa: BLE001 - the user's code; one row must not end the scoring of the others
                 return Score(None, SCORER_ERROR, f"{type(error).__name__}: {error}"[:_DETAIL_CHARACTERS])
             if found is None:
-                return Score(None, SCORER_ERROR, "the function gave no score")
-            return Score(found) if math.isfinite(found) else Score(None, SCORER_ERROR, f"the function gave {found}")
+                return Score(None, SCORER_ERROR, "the function returned no score")
+            return Score(found) if math.isfinite(found) else Score(None, SCORER_ERROR, f"the function returned {found}")
 
         return score
 
 
 class Human(BaseModel):
-    """A sample that people have judged: the columns with the ``answer`` they saw, and with the ``label`` they gave it."""
+    """A sample that people have judged: the columns of the ``answer`` they saw, and of their ``label``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -323,33 +323,33 @@ class Human(BaseModel):
 
 
 class Judge(ScorerBase):
-    """A model's judgement of the answer, asked for in a second workload.
+    """A model's judgement of the answer, requested in a second workload.
 
-    The prompt knows the row's columns, and ``model_answer``, ``model_name`` and ``prompt_name``. The judgement is what the judge answers, or what
-    stands at ``verdict`` (a dotted path) in the JSON that it answers: a word that is worth what ``scores`` says, or a number, which becomes
-    0 to 1 on the ``scale`` from low to high (by default the bounds of its answers). ``field`` is the part of the answer that is judged.
+    The prompt may use the row's columns, and ``model_answer``, ``model_name`` and ``prompt_name``. The judgement is the judge's answer, or
+    the value at ``verdict`` (a dotted path) in its JSON answer: a label with a score in ``scores``, or a number, which is mapped to
+    0 to 1 on ``scale`` from low to high (by default the bounds of its answers). ``field`` is the part of the answer that is judged.
     """
 
     kind: Literal["judge"] = "judge"
     needs_expected: ClassVar[bool] = False
     model: str
     prompt: PromptText
-    answers: Answers
+    answers: SuiteAnswers
     verdict: str | None = None
     scores: dict[str, float] = Field(default_factory=dict)
     scale: tuple[float, float] | None = None
     parameters: Parameters = Parameters()
     human: Human | None = None
 
-    def word(self, judgement: Answer) -> str | None:
-        """Read a judgement as the text that people's labels are compared with; None when there is none."""
+    def label_text(self, judgement: RequestAnswer) -> str | None:
+        """Return a judgement as the text that people's labels are compared with; None without a judgement."""
         found = self._verdict_of(judgement)
-        return as_text(found.value).strip() if found.is_there else None
+        return as_text(found.value).strip() if found.exists else None
 
-    def worth(self, judgement: Answer) -> Score:
-        """Read what the judge's judgement of an answer makes its score."""
+    def score_of(self, judgement: RequestAnswer) -> Score:
+        """Return the score that the judge's judgement stands for."""
         found = self._verdict_of(judgement)
-        if not found.is_there:
+        if not found.exists:
             return Score(None, SCORER_ERROR, f"the judge: {judgement.error_code or f'no {self.verdict} in its answer'}")
         word = as_text(found.value)
         if self.scores:
@@ -363,10 +363,10 @@ class Judge(ScorerBase):
             return Score(number, None, word)
         return Score((number - low) / (high - low), None, word)
 
-    def _verdict_of(self, judgement: Answer) -> Truth:
+    def _verdict_of(self, judgement: RequestAnswer) -> FoundValue:
         if judgement.status != "succeeded" or judgement.value is None:
-            return Truth(None, is_there=False)
-        return Truth(judgement.value, is_there=True) if self.verdict is None else pick(judgement.value, self.verdict)
+            return FoundValue(None, exists=False)
+        return FoundValue(judgement.value, exists=True) if self.verdict is None else pick(judgement.value, self.verdict)
 
 
 Scorer = Annotated[

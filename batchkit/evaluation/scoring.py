@@ -1,11 +1,11 @@
-"""Scoring a run: every answer by every scorer, streamed. What is there already stays, so it may be done again."""
+"""Scores a run: every answer by every scorer, streamed. Existing scores are kept, so it can be repeated."""
 
 from __future__ import annotations
 
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from batchkit.annotation.gather import answered_rows
+from batchkit.annotation.row_answers import read_row_answers
 from batchkit.evaluation.judging import Judgements
 from batchkit.evaluation.scorers import NO_ANSWER, Judge, Score, as_text
 from batchkit.files import jsonl
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from batchkit.annotation.gather import Answer, AnsweredRow
+    from batchkit.annotation.row_answers import RequestAnswer, RowAnswers
     from batchkit.engine.runtime import Runner
     from batchkit.evaluation.suite import Suite
     from batchkit.store.evaluations import Evaluation
@@ -27,19 +27,19 @@ _ROWS_PER_COMMIT = 500
 def score_answers(
     runner: Runner, evaluation: Evaluation, suite: Suite, *, advance: Callable[[int], None] = lambda _rows: None
 ) -> int:
-    """Write the scores of a run whose workloads are finished; returns how many answers failed.
+    """Write the scores of a run whose workloads are finished; returns the number of failed answers.
 
-    ``advance`` is told how many more rows are scored. Raises ``ConfigurationError`` for a function that cannot be imported.
+    ``advance`` gets the number of further scored rows. Raises ``ConfigurationError`` for a function that cannot be imported.
     """
     scorers = {
         scorer.label: _judge(runner, evaluation, scorer) if isinstance(scorer, Judge) else scorer.prepared()
         for scorer in suite.scorers
     }
-    rows = answered_rows(runner, runner.find(evaluation.workload))
+    rows = read_row_answers(runner, runner.find(evaluation.workload))
     failed = 0
     while chunk := list(islice(rows, _ROWS_PER_COMMIT)):
         failed += sum(answer.status != "succeeded" for row in chunk for answer in row.answers)
-        # Before the transaction: a function of the user's may take its time.
+        # Before the transaction: a user's function may be slow.
         found = [
             ScoreOf(label, answer.seq, *_stored(score(row.row, answer, suite.expected)))
             for row in chunk
@@ -57,7 +57,7 @@ def _stored(score: Score) -> tuple[float | None, str | None, str | None]:
     return score.value, score.reason, jsonl.storable_text(score.detail)
 
 
-def _row(row: AnsweredRow, suite: Suite) -> RowOf:
+def _row(row: RowAnswers, suite: Suite) -> RowOf:
     key = None if suite.dataset.key is None else _text(row.row[suite.dataset.key])
     slices = {column: _text(row.row[column]) for column in suite.slices}
     return RowOf(row.number, key, jsonl.dumps(slices).decode())
@@ -69,10 +69,10 @@ def _text(value: Any) -> str | None:
 
 def _judge(
     runner: Runner, evaluation: Evaluation, judge: Judge
-) -> Callable[[Mapping[str, Any], Answer, str | None], Score]:
+) -> Callable[[Mapping[str, Any], RequestAnswer, str | None], Score]:
     judgements = Judgements(runner, evaluation, judge)
 
-    def score(_row: Mapping[str, Any], answer: Answer, _expected: str | None) -> Score:
+    def score(_row: Mapping[str, Any], answer: RequestAnswer, _expected: str | None) -> Score:
         said = judgements.score(answer.seq)
         if said is not None:
             return said

@@ -1,4 +1,4 @@
-"""A suite: which questions are put to which models, how the answers are scored, and when somebody must hear of a fall."""
+"""A suite: the questions for the models, the scorers of their answers, and the alarms."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from batchkit.annotation.parameters import Parameters
 from batchkit.annotation.recipe import Recipe
-from batchkit.evaluation.parts import Answers, PromptText
 from batchkit.evaluation.scorers import JUDGE_COLUMNS, Judge, Scorer
+from batchkit.evaluation.suite_parts import PromptText, SuiteAnswers
 from batchkit.files import jsonl
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from batchkit.files.checked_yaml import Place
 
-#: Changing these changes neither a request nor a score, so it makes no new version.
+#: These fields affect neither a request nor a score, so a change makes no new version.
 _OUTSIDE_THE_VERSION = {"folder", "schedule", "alarms", "report", "against", "slices", "missing", "allow_paths"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _CRON_FIELD = re.compile(r"[\d*/,A-Za-z#?-]+")
@@ -53,12 +53,12 @@ def _slug(value: str) -> str:
     return value
 
 
-class _Part(BaseModel):
+class _SuitePart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Dataset(_Part):
-    """The table: files, folders or a database URL with a ``query``; the column whose values name the rows; how many rows."""
+class Dataset(_SuitePart):
+    """The table: files, folders or a database URL with a ``query``; the column that names the rows; the number of rows."""
 
     path: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(min_length=1)
     query: str | None = None
@@ -66,17 +66,17 @@ class Dataset(_Part):
     limit: int | None = Field(default=None, ge=1)
 
 
-class Schedule(_Part):
-    """When it runs by itself: five fields of cron, in a time zone."""
+class Schedule(_SuitePart):
+    """The times at which the suite runs: five fields of cron, in a time zone."""
 
     cron: Annotated[str, AfterValidator(_cron)]
     timezone: Annotated[str, AfterValidator(_timezone)] = "UTC"
 
 
-class Alarm(_Part):
-    """A fall of a scorer's mean that somebody must hear of: by more than ``fall``, and not by chance at ``level``.
+class Alarm(_SuitePart):
+    """An alarm for a fall of a scorer's mean: by at least ``fall``, and significant at ``level``.
 
-    It is looked for in each prompt with each model, or in those that are named.
+    It applies to each prompt with each model, or to those that are named.
     """
 
     scorer: str
@@ -86,17 +86,17 @@ class Alarm(_Part):
     prompt: str | None = None
 
     def concerns(self, scorer: str, prompt: str, model: str) -> bool:
-        """Whether it watches this metric."""
+        """Whether the alarm applies to this metric."""
         return self.scorer == scorer and self.prompt in {None, prompt} and self.model in {None, model}
 
 
-class Suite(_Part):
-    """A suite as it is written in YAML; paths are relative to ``folder``, where its file lies.
+class Suite(_SuitePart):
+    """A suite as in its YAML file; paths are relative to ``folder``, the folder of the file.
 
-    Files of ``images`` are read below ``folder`` only, unless ``allow_paths`` is set.
+    Files of ``images`` are read only below ``folder``, unless ``allow_paths`` is set.
 
-    ``missing`` says what a failed answer counts as: ``zero``, a wrong answer, or ``ignore``, none. ``against`` is what a run is compared
-    with: the ``previous`` finished run, the last that ``passed``, or one by name.
+    ``missing`` is the value of a failed answer: ``zero``, a wrong answer, or ``ignore``, no answer. ``against`` is the run to compare
+    with: the ``previous`` finished run, the last one that ``passed``, or a run by name.
     """
 
     name: Annotated[str, AfterValidator(_slug)] = Field(max_length=60)
@@ -110,7 +110,7 @@ class Suite(_Part):
     images: tuple[str, ...] = ()
     allow_paths: bool = False
     parameters: Parameters = Parameters()
-    answers: Answers = Answers()
+    answers: SuiteAnswers = SuiteAnswers()
     expected: str | None = None
     slices: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
     missing: Literal["zero", "ignore"] = "zero"
@@ -128,20 +128,20 @@ class Suite(_Part):
 
     @property
     def judges(self) -> tuple[Judge, ...]:
-        """The scorers that ask a model."""
+        """The scorers that call a model."""
         return tuple(scorer for scorer in self.scorers if isinstance(scorer, Judge))
 
     def version(self) -> str:
-        """Name what is asked and how it is scored: SHA-256 in hex, the same wherever the file lies."""
+        """Return a SHA-256 in hex of the questions and the scorers; it does not depend on the file's folder."""
         content = self.model_dump(mode="json", exclude=_OUTSIDE_THE_VERSION, by_alias=True)
         return hashlib.sha256(jsonl.dumps(content)).hexdigest()
 
-    def table_words(self) -> list[str]:
-        """Say where the table is; paths of files as this process finds them."""
+    def table_parts(self) -> list[str]:
+        """Return the parts of the table's address, with paths of files relative to this process."""
         return [word if "://" in word else str(Path(self.folder) / word) for word in self.dataset.path]
 
     def recipe(self, *, table: str, table_digest: str) -> Recipe:
-        """Make the recipe of a run's requests."""
+        """Return the recipe of a run's requests."""
         named = {"prompt": self.prompt} if self.prompt is not None else self.prompts
         return Recipe(
             kind="evaluate",
@@ -159,7 +159,7 @@ class Suite(_Part):
         )
 
     def contradictions(self) -> Iterator[tuple[Place, str]]:
-        """Find what each part by itself allows but the whole does not, with the place of each."""
+        """Yield the contradictions between fields that are valid by themselves, each with its place."""
         if (self.prompt is None) == (not self.prompts):
             yield ("prompts",), "a suite has either `prompt`, or `prompts` by name"
         labels = [scorer.label for scorer in self.scorers]
@@ -169,7 +169,7 @@ class Suite(_Part):
                 yield ("prompts", name), "a prompt's name is made of letters, digits, dots, dashes and underscores"
         for place, model in enumerate(self.models):
             if model in self.models[:place]:
-                yield ("models", place), f"the model {model!r} is there twice"
+                yield ("models", place), f"the model {model!r} occurs twice"
         for place, scorer in enumerate(self.scorers):
             yield from self._contradictions_of(place, scorer, labels)
         for place, alarm in enumerate(self.alarms):
@@ -187,7 +187,7 @@ class Suite(_Part):
             yield where, f"two scorers are called {scorer.label!r}: give one of them another `name`"
         has_own_text = getattr(scorer, "text", None) is not None
         if scorer.needs_expected and not has_own_text and (scorer.expected or self.expected) is None:
-            yield where, f"{scorer.kind} compares: say with which column (`expected`)"
+            yield where, f"{scorer.kind} compares with a column: name it in `expected`"
         if isinstance(scorer, Judge):
             rules = scorer.answers.rules()
             if rules.format not in {"choice", "number", "json"}:
@@ -196,12 +196,12 @@ class Suite(_Part):
                     "a judge answers with one of `choices`, a number from `minimum` to `maximum`, or JSON",
                 )
             elif (rules.format == "json") != (scorer.verdict is not None):
-                yield where, "`verdict` says where in the judge's JSON its verdict stands; both belong together"
+                yield where, "`verdict` is the place of the verdict in the judge's JSON; the two belong together"
             elif rules.format == "choice" and set(scorer.scores) != set(rules.choices):
-                yield (*where, "scores"), f"say what each choice is worth: {', '.join(rules.choices)}"
+                yield (*where, "scores"), f"give each choice a score: {', '.join(rules.choices)}"
 
     def unknown_columns(self, columns: Sequence[str]) -> Iterator[tuple[Place, str]]:
-        """Find columns that the suite names and the table does not have."""
+        """Yield the columns that the suite names and the table does not have."""
         named: list[tuple[Place, str | None]] = [(("dataset", "key"), self.dataset.key), (("expected",), self.expected)]
         named += [(("slices", place), column) for place, column in enumerate(self.slices)]
         for place, scorer in enumerate(self.scorers):
@@ -215,4 +215,4 @@ class Suite(_Part):
         taken = [column for column in columns if column in JUDGE_COLUMNS]
         if taken and self.judges:
             place = self.scorers.index(self.judges[0])
-            yield ("scorers", place), f"the table's column {taken[0]!r} is what a judge calls its own: rename it"
+            yield ("scorers", place), f"the table's column {taken[0]!r} has the name of a judge's column: rename it"

@@ -1,4 +1,4 @@
-"""Reading a suite's YAML, with the line and column of everything that is wrong in it, all at once."""
+"""Reads a suite's YAML, and reports all its mistakes at once, each with line and column."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from batchkit.errors import InputInvalid
     from batchkit.files.checked_yaml import Place
 
-#: The field that says where a suite lies, which a suite does not say itself.
+#: The field for the suite's folder, which is not part of the file.
 _FOLDER = "folder"
 
 
 @dataclass(frozen=True, slots=True)
 class SuiteFile:
-    """A suite and the file that it was read from, which knows where everything stands."""
+    """A suite and its file, which knows the line of each field."""
 
     path: Path
     suite: Suite
     file: YamlFile
 
     def complaint(self, flaws: Iterable[tuple[Place, str]]) -> InputInvalid | None:
-        """Make an error of what is wrong at some places; None when nothing is."""
+        """Return an error with the mistakes at these places; None if there are none."""
         found = [self.file.flaw(place, reason) for place, reason in flaws]
         return invalid(found) if found else None
 

@@ -1,4 +1,4 @@
-"""From scores to a verdict: metrics, what changed since the run before, and whether an alarm goes off."""
+"""From scores to a verdict: metrics, changes since the previous run, and alarms."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
     from batchkit.evaluation.measure import Rows, ScoreTable
     from batchkit.evaluation.suite import Alarm, Suite
-    from batchkit.stats.paired import Comparison
+    from batchkit.stats.paired import PairedComparison
     from batchkit.store.evaluations import Arm, Evaluation
 
-#: Of a column with more values than this, the most frequent ones are slices.
+#: In a column with more values, only the most frequent ones are slices.
 LARGEST_SLICES = 50
 
 
 def measure(connection: Connection, evaluation: Evaluation, suite: Suite) -> tuple[Metric, ...]:
-    """Compute every metric of a run: by scorer, prompt and model, over all rows and over each slice."""
+    """Return every metric of a run: by scorer, prompt and model, over all rows and over each slice."""
     rows = load_rows(connection, evaluation)
     slices = list(_slices(rows, suite.slices))
     found = []
@@ -79,10 +79,10 @@ def _metric(
 def compare(
     connection: Connection, evaluation: Evaluation, previous: Evaluation, suite: Suite, *, is_same_table: bool
 ) -> tuple[Change, ...]:
-    """Compare a run with an earlier one, row by row; no row in common is no change."""
+    """Compare a run with an earlier one, row by row; without common rows there is no change."""
     rows, earlier_rows = load_rows(connection, evaluation), load_rows(connection, previous)
     pairing = Pairing(rows, earlier_rows, is_same_table=is_same_table)
-    found: list[tuple[str, Arm, Comparison]] = []
+    found: list[tuple[str, Arm, PairedComparison]] = []
     for scorer in suite.scorers:
         table = load_scores(connection, evaluation, scorer.label, len(rows.keys), suite.missing)
         earlier = load_scores(connection, previous, scorer.label, len(earlier_rows.keys), suite.missing)
@@ -93,11 +93,11 @@ def compare(
     return judged(found, suite.alarms)
 
 
-def judged(found: Sequence[tuple[str, Arm, Comparison]], alarms: Sequence[Alarm]) -> tuple[Change, ...]:
-    """Decide which comparisons set off an alarm.
+def judged(found: Sequence[tuple[str, Arm, PairedComparison]], alarms: Sequence[Alarm]) -> tuple[Change, ...]:
+    """Return the changes, with the alarms that they raise.
 
-    A fall must be as large as the alarm says and the one-sided test must be below its level, after Holm's correction for everything
-    that the suite's alarms watch: with many models, prompts and scorers one of them falls by chance more often than one alone.
+    A fall must reach the alarm's ``fall``, and the one-sided test must be below its level after Holm's correction for
+    all alarms of the suite: among many models, prompts and scorers one falls by chance more often than a single one.
     """
     watched = [
         (place, alarm)
@@ -105,23 +105,23 @@ def judged(found: Sequence[tuple[str, Arm, Comparison]], alarms: Sequence[Alarm]
         for alarm in alarms
         if alarm.concerns(scorer, arm.prompt, arm.model)
     ]
-    asked = sorted({place for place, _ in watched})
-    corrected = dict(zip(asked, holm([found[place][2].fall_p_value for place in asked]), strict=True))
+    tested = sorted({place for place, _ in watched})
+    corrected = dict(zip(tested, holm([found[place][2].fall_p_value for place in tested]), strict=True))
     verdicts: dict[int, tuple[bool, float, float]] = {}
     for place, alarm in watched:
         comparison, p_value = found[place][2], corrected[place]
-        goes_off = comparison.difference < 0 and -comparison.difference >= alarm.fall and p_value < alarm.level
+        is_raised = comparison.difference < 0 and -comparison.difference >= alarm.fall and p_value < alarm.level
         before = verdicts.get(place)
-        # Of two alarms on one metric the one that goes off is shown, else the stricter one.
-        if before is None or (goes_off, -alarm.fall) > (before[0], -before[1]):
-            verdicts[place] = (goes_off, alarm.fall, p_value)
+        # Of two alarms on one metric a raised one is shown, else the stricter one.
+        if before is None or (is_raised, -alarm.fall) > (before[0], -before[1]):
+            verdicts[place] = (is_raised, alarm.fall, p_value)
     return tuple(
         _change(scorer, arm, comparison, verdicts.get(place)) for place, (scorer, arm, comparison) in enumerate(found)
     )
 
 
-def _change(scorer: str, arm: Arm, comparison: Comparison, verdict: tuple[bool, float, float] | None) -> Change:
-    goes_off, threshold, p_value = verdict if verdict is not None else (False, None, None)
+def _change(scorer: str, arm: Arm, comparison: PairedComparison, verdict: tuple[bool, float, float] | None) -> Change:
+    is_raised, threshold, p_value = verdict if verdict is not None else (False, None, None)
     return Change(
         scorer=scorer,
         prompt=arm.prompt,
@@ -134,7 +134,7 @@ def _change(scorer: str, arm: Arm, comparison: Comparison, verdict: tuple[bool, 
         p_value=comparison.p_value,
         method=comparison.method,
         pairs=comparison.pairs,
-        is_alarm=goes_off,
+        is_alarm=is_raised,
         threshold=threshold,
         flipped_down=comparison.fell,
         flipped_up=comparison.rose,
@@ -143,5 +143,5 @@ def _change(scorer: str, arm: Arm, comparison: Comparison, verdict: tuple[bool, 
 
 
 def verdict_of(changes: Sequence[Change]) -> Literal["passed", "regressed"]:
-    """Say in a word how a run ended."""
+    """Return the verdict of a run."""
     return "regressed" if any(change.is_alarm for change in changes) else "passed"

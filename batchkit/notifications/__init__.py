@@ -1,1 +1,1 @@
-"""Delivering notifications: the stored events go to a web address, to a command, or to both."""
+"""Delivers notifications: the stored events are sent to a web address, to a command, or to both."""

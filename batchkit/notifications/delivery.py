@@ -1,4 +1,4 @@
-"""Delivery of the outbox: claimed by lease, handed over at least once, within a time limit, and never in the way of the work."""
+"""Delivery of the outbox: events are claimed by lease and delivered at least once, within a time limit, without blocking the work."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TRIES = 3
-#: Longer than the tries of one row take.
+#: Longer than all tries of one row.
 _LEASE_SECONDS = 60.0
-#: News that nobody could be told for so long is not told any more.
+#: Events that could not be delivered for this time are dropped.
 _KEEP_SECONDS = 3 * 86_400.0
-#: Delivered rows stay so long, because they keep the same event from being written again.
+#: Delivered rows are kept for this time: they prevent the same event from being stored again.
 _REMEMBER_SECONDS = 30 * 86_400.0
-#: What is kept of the limit for ending a command and writing down how it went.
+#: The part of the time limit that is reserved for ending a command and storing the result.
 _SPARE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Unsaved:
-    """An event that the database could not take; it is delivered by this process or not at all."""
+    """An event that the database could not store; only this process can deliver it."""
 
     target: str
     report: dict[str, Any]
 
 
 class Delivery:
-    """Delivers what is due to ``targets``. ``clock`` gives Unix seconds, ``wait`` sleeps for seconds between two tries.
+    """Delivers pending notifications to ``targets``. ``clock`` returns Unix seconds, ``wait`` sleeps for seconds between two tries.
 
-    What goes wrong is logged, each message once while it stays the same.
+    Errors are logged, an unchanged message only once.
     """
 
     def __init__(
@@ -65,15 +65,15 @@ class Delivery:
         self._troubles: dict[str, str] = {}
 
     def deliver(self, within_seconds: float, unsaved: Sequence[Unsaved] = ()) -> None:
-        """Deliver what is due, to all targets at the same time; returns after ``within_seconds`` at the latest. Raises nothing.
+        """Deliver pending notifications to all targets at the same time; returns after at most ``within_seconds``. Raises nothing.
 
-        What is not delivered by then stays in the outbox for the next process.
+        Undelivered notifications stay in the outbox for the next process.
         """
-        give_up_at = time.monotonic() + within_seconds
+        deadline = time.monotonic() + within_seconds
         threads = [
             threading.Thread(
                 target=self._deliver_to,
-                args=(name, give_up_at - _SPARE_SECONDS, [found.report for found in unsaved if found.target == name]),
+                args=(name, deadline - _SPARE_SECONDS, [found.report for found in unsaved if found.target == name]),
                 name="batchkit-notify",
                 daemon=True,
             )
@@ -82,19 +82,19 @@ class Delivery:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(max(give_up_at - time.monotonic(), 0))
+            thread.join(max(deadline - time.monotonic(), 0))
         if any(thread.is_alive() for thread in threads):
             self._note(
                 "time", f"a notification was not delivered in {within_seconds:.0f} s; the next command tries again"
             )
 
-    def _deliver_to(self, name: str, give_up_at: float, unsaved: Sequence[dict[str, Any]]) -> None:
+    def _deliver_to(self, name: str, deadline: float, unsaved: Sequence[dict[str, Any]]) -> None:
         target = self._targets[name]
         try:
             for report in unsaved:
-                self._send(target, report, give_up_at)
-            while time.monotonic() < give_up_at and (row := self._claim(name)) is not None:
-                self._deliver_row(target, row, give_up_at)
+                self._send(target, report, deadline)
+            while time.monotonic() < deadline and (row := self._claim(name)) is not None:
+                self._deliver_row(target, row, deadline)
         except NotDelivered as error:
             self._note(name, f"a notification was not delivered: {error}; the next command tries again")
         except BatchkitError as error:
@@ -117,9 +117,9 @@ class Delivery:
                 connection, name, owner=self._owner, now=now, lease_seconds=_LEASE_SECONDS, since=since, dead=dead
             )
 
-    def _deliver_row(self, target: Target, row: notifications.Notification, give_up_at: float) -> None:
+    def _deliver_row(self, target: Target, row: notifications.Notification, deadline: float) -> None:
         try:
-            self._send(target, jsonl.loads(row.report), give_up_at)
+            self._send(target, jsonl.loads(row.report), deadline)
         except NotDelivered as error:
             with self._store.write() as connection:
                 notifications.give_back(connection, row, owner=self._owner, error=str(error))
@@ -129,14 +129,14 @@ class Delivery:
             notifications.mark_delivered(connection, row, at=now)
             notifications.forget(connection, before=now - _REMEMBER_SECONDS)
 
-    def _send(self, target: Target, report: dict[str, Any], give_up_at: float) -> None:
-        """Hand over a report, in several tries if need be. Raises the last ``NotDelivered``."""
+    def _send(self, target: Target, report: dict[str, Any], deadline: float) -> None:
+        """Send a report, in several tries if needed. Raises the last ``NotDelivered``."""
         for tried in range(1, _TRIES + 1):
             try:
-                target.send(report, within_seconds=max(give_up_at - time.monotonic(), 0.1))
+                target.send(report, within_seconds=max(deadline - time.monotonic(), 0.1))
             except NotDelivered as error:
                 pause = backoff_seconds(tried, 1.0)
-                if not error.may_pass or tried == _TRIES or time.monotonic() + pause >= give_up_at:
+                if not error.is_transient or tried == _TRIES or time.monotonic() + pause >= deadline:
                     raise
                 self._wait(pause)
             else:

@@ -1,4 +1,4 @@
-"""A notification as one sentence for people."""
+"""A notification as one sentence."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from batchkit import formatting
 
 
 def sentence_of(report: dict[str, Any]) -> str:
-    """Write what a report tells (see ``batchkit.engine.announcements``) in one plain sentence."""
+    """Return a report (see ``batchkit.engine.announcements``) as one sentence."""
     subject = report.get("run") or report.get("workload") or "a workload"
-    told = _told(report)
+    result = _result_of(report)
     match report["kind"]:
         case "stopped":
-            return f"batchkit stopped working on {subject}: {report['reason']}" + (f"; {told}" if told else "")
+            return f"batchkit stopped working on {subject}: {report['reason']}" + (f"; {result}" if result else "")
         case "regressed":
             previous = (report.get("evaluation") or {}).get("previous")
             beside = f" compared with {previous}" if previous else ""
             return f"batchkit: the evaluation {subject} regressed{beside}"
         case _:
-            return f"batchkit: {subject} is finished: {told}"
+            return f"batchkit: {subject} is finished: {result}"
 
 
-def _told(report: dict[str, Any]) -> str:
+def _result_of(report: dict[str, Any]) -> str:
     if report.get("evaluation"):
         failed = report["evaluation"]["failed_answers"]
         return f"{report['evaluation']['verdict']}, {formatting.counted(failed, 'answer')} failed"

@@ -1,4 +1,4 @@
-"""Where notifications go. Both kinds keep to a time limit, and neither tells its address or its secrets in an error."""
+"""The targets of notifications. Both have a time limit, and their errors contain no address and no secret."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: The names that the rows of the outbox have for the two.
+#: The names of the targets in the rows of the outbox.
 WEB, COMMAND = "web", "command"
 
 _WEB_SECONDS = 5.0
@@ -36,27 +36,27 @@ _COMMAND_SECONDS = 10.0
 _KILLED_SECONDS = 1.0
 _LOGGED_CHARACTERS = 2_000
 _SERVER_ERROR = 500
-#: Refusals that may pass: request timeout, too many requests.
-_PASSING = frozenset({408, 429})
+#: Transient refusals: request timeout, too many requests.
+_TRANSIENT = frozenset({408, 429})
 
 
 class NotDelivered(Exception):
-    """A try failed; ``may_pass`` says whether the next one in a moment may do better. The message names no address."""
+    """A try failed; ``is_transient`` says whether another try may succeed. The message contains no address."""
 
-    def __init__(self, message: str, *, may_pass: bool) -> None:
+    def __init__(self, message: str, *, is_transient: bool) -> None:
         super().__init__(message)
-        self.may_pass = may_pass
+        self.is_transient = is_transient
 
 
 class Target(Protocol):
-    """Takes reports."""
+    """A receiver of reports."""
 
     def send(self, report: dict[str, Any], *, within_seconds: float) -> None:
-        """Hand over one report, within the target's own limit and ``within_seconds``. Raises ``NotDelivered``."""
+        """Deliver one report, within the target's own limit and ``within_seconds``. Raises ``NotDelivered``."""
 
 
 def targets_of(settings: Settings) -> dict[str, Target]:
-    """Make the targets that the settings name, by the names of their rows."""
+    """Return the targets in the settings, by their names in the outbox."""
     found: dict[str, Target] = {}
     if settings.notify_url is not None:
         found[WEB] = WebTarget(
@@ -70,7 +70,7 @@ def targets_of(settings: Settings) -> dict[str, Target]:
 
 
 class WebTarget:
-    """Sends a report with POST. Redirects are not followed; http:// goes to this machine only, unless that is allowed."""
+    """Sends a report with POST. Redirects are not followed; http:// is allowed only to this machine, unless the settings allow it."""
 
     def __init__(self, url: str, *, is_slack: bool, allow_insecure_http: bool) -> None:
         self._url = url
@@ -87,7 +87,7 @@ class WebTarget:
         if self._is_refused:
             raise NotDelivered(
                 f"{self._host}: the address begins with http:// and is not on this machine; nothing was sent",
-                may_pass=False,
+                is_transient=False,
             )
         seconds = min(_WEB_SECONDS, within_seconds)
         body = jsonl.dumps({"text": _for_slack(sentence_of(report))} if self._is_slack else report)
@@ -100,29 +100,29 @@ class WebTarget:
 
     def _post(self, body: bytes, headers: dict[str, str], seconds: float) -> None:
         try:
-            request = Request(self._url, data=body, headers=headers, method="POST")  # noqa: S310 - http or https: the settings see to it
+            request = Request(self._url, data=body, headers=headers, method="POST")  # noqa: S310 - the settings allow only http and https
             self._opener.open(request, timeout=seconds).close()
         except HTTPError as error:
             error.close()
-            may_pass = error.code >= _SERVER_ERROR or error.code in _PASSING
-            raise NotDelivered(f"{self._host}: HTTP {error.code}", may_pass=may_pass) from None
-        except Exception as error:  # noqa: BLE001 - whatever it is, its own words may quote the address
-            raise NotDelivered(f"{self._host}: {_reason_of(error)}", may_pass=True) from None
+            is_transient = error.code >= _SERVER_ERROR or error.code in _TRANSIENT
+            raise NotDelivered(f"{self._host}: HTTP {error.code}", is_transient=is_transient) from None
+        except Exception as error:  # noqa: BLE001 - the message of any error may quote the address
+            raise NotDelivered(f"{self._host}: {_reason_of(error)}", is_transient=True) from None
 
 
 class CommandTarget:
-    """Runs a command without a shell; the report is one line of JSON on its stdin. It gets no secret of ours."""
+    """Runs a command without a shell; the report is one line of JSON on its stdin. Its environment has no secret of batchkit."""
 
     def __init__(self, command: str) -> None:
-        self._words = shlex.split(command)
+        self._arguments = shlex.split(command)
 
     def send(self, report: dict[str, Any], *, within_seconds: float) -> None:
-        """Run the command to its end. An exit code other than 0 is only logged: the report was handed over."""
+        """Run the command to its end. An exit code other than 0 is only logged: the report was delivered."""
         seconds = min(_COMMAND_SECONDS, within_seconds)
-        name = os.path.basename(self._words[0])  # noqa: PTH119 - a word, not a path of ours
+        name = os.path.basename(self._arguments[0])  # noqa: PTH119 - the user's text
         try:
             process = subprocess.Popen(  # noqa: S603 - the user's own command
-                self._words,
+                self._arguments,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -130,12 +130,12 @@ class CommandTarget:
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:
-            raise NotDelivered(f"{name} cannot be started: {_reason_of(error)}", may_pass=False) from None
+            raise NotDelivered(f"{name} cannot be started: {_reason_of(error)}", is_transient=False) from None
         try:
             output, _ = process.communicate(jsonl.dumps(report) + b"\n", timeout=seconds)
         except subprocess.TimeoutExpired:
             _kill(process)
-            raise NotDelivered(f"{name} took more than {seconds:.0f} s and was killed", may_pass=False) from None
+            raise NotDelivered(f"{name} took more than {seconds:.0f} s and was killed", is_transient=False) from None
         logger.debug("%s: %s", name, output.decode(errors="replace")[:_LOGGED_CHARACTERS].rstrip())
         if process.returncode:
             logger.warning("the command for notifications, %s, ended with exit code %d", name, process.returncode)
@@ -143,11 +143,11 @@ class CommandTarget:
 
 class _NoRedirects(HTTPRedirectHandler):
     def redirect_request(self, *_arguments: object) -> None:
-        """Make the reply an error: another host would get what is meant for this one."""
+        """Treat the redirect as an error: another host must not get the report."""
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a command with everything that it has started."""
+    """End a command and all processes that it started."""
     with suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
     with suppress(subprocess.TimeoutExpired):
@@ -155,7 +155,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _within(seconds: float, call: Callable[[], None], *, late: str) -> None:
-    """Do a call in a thread for ``seconds`` at most: the time-out of a connection is only for each of its steps."""
+    """Run a call in a thread for at most ``seconds``: the time-out of a connection covers only each of its steps."""
     ended: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
     def work() -> None:
@@ -170,13 +170,13 @@ def _within(seconds: float, call: Callable[[], None], *, late: str) -> None:
     try:
         error = ended.get(timeout=seconds)
     except queue.Empty:
-        raise NotDelivered(late, may_pass=True) from None
+        raise NotDelivered(late, is_transient=True) from None
     if error is not None:
         raise error
 
 
 def _reason_of(error: Exception) -> str:
-    """Name an error without quoting it."""
+    """Return the name of an error without its message."""
     cause = error.reason if isinstance(error, URLError) and isinstance(error.reason, OSError) else error
     if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
         return os.strerror(cause.errno)

@@ -1,18 +1,18 @@
-"""What a request line must be for its endpoint and its model, checked before anything is sent. Pure: no I/O.
+"""Checks request lines against the rules of their endpoint and model before anything is sent. Pure: no I/O.
 
 ::
 
-    facts      what Groq's documentation says, with page and date
-    findings   collecting what is wrong with one line, in words
+    facts      the limits of Groq's documentation, with page and date
+    findings   the findings of one line, as sentences
     envelope   inspect(): custom_id, method, url, body, model; the fast path
     plain      plain_ids(): whole blocks of plain text chats, faster still
     chat       the body of /v1/chat/completions
     audio      the body of /v1/audio/transcriptions and /v1/audio/translations
     available  model_warnings(): the models of the input against GET /models
-    estimate   estimate_tokens(): a cheap guess for a dry run
+    estimate   estimate_tokens(): a cheap estimate for a dry run
 
-A line is refused only for what a page of the documentation refuses. What is merely odd, deprecated or refused by other
-providers is a warning, and a parameter that no page mentions passes without a word: tomorrow's API may know it.
+A line is refused only if a page of the documentation refuses it. An unusual or deprecated value, or one that other providers
+refuse, is a warning. A parameter that no page mentions is accepted: a later API may know it.
 """
 
 from __future__ import annotations

@@ -14,13 +14,13 @@ from batchkit.preflight.facts import (
     TRANSLATION_LANGUAGE,
     TRANSLATIONS,
 )
-from batchkit.preflight.findings import Findings, check_range, describe, one_of
+from batchkit.preflight.findings import PreflightFindings, check_range, describe, one_of
 
 _CHARS_PER_TOKEN: Final = 4
 _SCHEME_CHARS: Final = 16
 
 
-def check(body: dict[str, Any], endpoint: str, findings: Findings) -> None:
+def check(body: dict[str, Any], endpoint: str, findings: PreflightFindings) -> None:
     """Check the parameters of an audio request; source: console.groq.com/docs/speech-to-text."""
     _check_audio(body, findings)
     _check_language(body, endpoint, findings)
@@ -29,7 +29,7 @@ def check(body: dict[str, Any], endpoint: str, findings: Findings) -> None:
     check_range(body, "temperature", AUDIO_TEMPERATURE, SPEECH, findings)
 
 
-def _check_audio(body: dict[str, Any], findings: Findings) -> None:
+def _check_audio(body: dict[str, Any], findings: PreflightFindings) -> None:
     if body.get("file") is not None:
         findings.refuse(f"body.file is not supported in a batch; give the audio as body.url ({SPEECH})")
     if "url" not in body:
@@ -41,13 +41,13 @@ def _check_audio(body: dict[str, Any], findings: Findings) -> None:
     if not isinstance(url, str) or not url:
         findings.refuse(f"body.url is {describe(url)}; give the address of the audio as a string ({SPEECH})")
         return
-    # Only the head: the rest may be megabytes of encoded audio.
+    # Only the beginning: the rest may be megabytes of encoded audio.
     scheme, separator, _ = url[:_SCHEME_CHARS].partition("://")
     if separator and scheme.lower() not in ("http", "https"):
         findings.warn("body.url of the audio has a scheme other than http and https, which the provider may not reach")
 
 
-def _check_language(body: dict[str, Any], endpoint: str, findings: Findings) -> None:
+def _check_language(body: dict[str, Any], endpoint: str, findings: PreflightFindings) -> None:
     language = body.get("language")
     if language is None:
         return
@@ -55,12 +55,12 @@ def _check_language(body: dict[str, Any], endpoint: str, findings: Findings) -> 
         findings.refuse(f"body.language is {describe(language)}; give an ISO-639-1 code such as 'en' ({SPEECH})")
     elif endpoint == TRANSLATIONS and language != TRANSLATION_LANGUAGE:
         findings.refuse(
-            f"body.language is {describe(language)}; translations take only "
+            f"body.language is {describe(language)}; translations accept only "
             f"'{TRANSLATION_LANGUAGE}', or leave it out ({SPEECH})",
         )
 
 
-def _check_format(body: dict[str, Any], findings: Findings) -> None:
+def _check_format(body: dict[str, Any], findings: PreflightFindings) -> None:
     wanted = body.get("response_format")
     if wanted is not None and wanted not in AUDIO_FORMATS:
         findings.refuse(f"body.response_format is {describe(wanted)}; give {one_of(AUDIO_FORMATS)} ({SPEECH})")
@@ -82,12 +82,12 @@ def _check_format(body: dict[str, Any], findings: Findings) -> None:
         )
 
 
-def _check_prompt(body: dict[str, Any], findings: Findings) -> None:
+def _check_prompt(body: dict[str, Any], findings: PreflightFindings) -> None:
     prompt = body.get("prompt")
     if prompt is None:
         return
     if not isinstance(prompt, str):
         findings.refuse(f"body.prompt is {describe(prompt)}; give a string ({SPEECH})")
     elif len(prompt) > AUDIO_PROMPT_TOKENS * _CHARS_PER_TOKEN:
-        # Tokens cannot be counted here, so length alone is no ground to refuse.
+        # Tokens cannot be counted here, so the length is no reason to refuse.
         findings.warn(f"body.prompt of the audio is probably longer than the {AUDIO_PROMPT_TOKENS} tokens it may have")

@@ -1,4 +1,4 @@
-"""The models of an input against those that the key may use."""
+"""Compares the models of an input with those that the key may use."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 def model_warnings(models: Iterable[str], available: Sequence[RemoteModel]) -> list[str]:
-    """Warn about each model that GET /models does not list or lists as inactive, sorted by model.
+    """Return a warning for each model that GET /models does not list or lists as inactive, sorted by model.
 
-    Only a warning: the list is that of one moment, and a batch may run days later. Source of the list:
+    It is only a warning: the list may have changed when the batch runs days later. Source of the list:
     console.groq.com/docs/models.
     """
     active = {model.id: model.active for model in available}

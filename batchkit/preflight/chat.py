@@ -29,7 +29,15 @@ from batchkit.preflight.facts import (
     UNSUPPORTED,
     VISION,
 )
-from batchkit.preflight.findings import Findings, Repeated, check_range, describe, is_integer, is_number, one_of
+from batchkit.preflight.findings import (
+    PreflightFindings,
+    Repeated,
+    check_range,
+    describe,
+    is_integer,
+    is_number,
+    one_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,9 +61,9 @@ PLAIN_PARAMETERS: Final = frozenset(
 
 
 def are_plain(body: dict[str, Any]) -> bool:
-    """Whether the parameters are plainly in order, all of them in ``PLAIN_PARAMETERS``, ``model`` and ``messages`` checked already.
+    """Whether the parameters, all of them in ``PLAIN_PARAMETERS``, are valid by the quick rules; ``model`` and ``messages`` are checked already.
 
-    False only asks for the closer look of ``check``.
+    False only means that ``check`` must examine them.
     """
     for name, value in body.items():
         if name in RANGES:
@@ -83,7 +91,7 @@ def _is_plain_format(wanted: Any, body: dict[str, Any]) -> bool:
     return kind == "json_object" and _ask_for_json(body)
 
 
-def check(body: dict[str, Any], model: str | None, line_bytes: int, findings: Findings) -> None:
+def check(body: dict[str, Any], model: str | None, line_bytes: int, findings: PreflightFindings) -> None:
     """Check the parameters of a chat request; each refusal names the page that states it."""
     _check_messages(body, model, line_bytes, findings)
     for name in UNSUPPORTED:
@@ -91,7 +99,9 @@ def check(body: dict[str, Any], model: str | None, line_bytes: int, findings: Fi
             findings.refuse(f"body.{name} is not supported and answered with 400; leave it out ({OPENAI})")
     n = body.get("n")
     if n is not None and not (is_number(n) and n == ONLY_N):
-        findings.refuse(f"body.n is {describe(n)}; only {ONLY_N} is supported, ask again in another line ({OPENAI})")
+        findings.refuse(
+            f"body.n is {describe(n)}; only {ONLY_N} is supported, use another line for another answer ({OPENAI})"
+        )
     for name, bounds in RANGES.items():
         check_range(body, name, bounds, API, findings)
     for name in INTEGERS:
@@ -99,7 +109,7 @@ def check(body: dict[str, Any], model: str | None, line_bytes: int, findings: Fi
         if value is not None and not is_integer(value):
             findings.refuse(f"body.{name} is {describe(value)}; give an integer or leave it out ({API})")
         elif value is not None and value < 1 and name != "seed":
-            findings.warn(f"body.{name} is below 1, which leaves no room for an answer")
+            findings.warn(f"body.{name} is below 1, which allows no answer")
     _check_stop(body, findings)
     has_tools = _check_tools(body, findings)
     is_json = _check_response_format(body, findings)
@@ -108,7 +118,7 @@ def check(body: dict[str, Any], model: str | None, line_bytes: int, findings: Fi
 
 
 def texts(messages: Any) -> Iterator[str]:
-    """Give every text of well-formed messages, in order; what is malformed is passed over."""
+    """Yield every text of well-formed messages, in order; malformed parts are skipped."""
     if not isinstance(messages, list):
         return
     for message in messages:
@@ -124,7 +134,7 @@ def texts(messages: Any) -> Iterator[str]:
 # Messages
 
 
-def _check_messages(body: dict[str, Any], model: str | None, line_bytes: int, findings: Findings) -> None:
+def _check_messages(body: dict[str, Any], model: str | None, line_bytes: int, findings: PreflightFindings) -> None:
     if "messages" not in body:
         findings.refuse(f"body.messages is missing; give the conversation as a list of messages ({API})")
         return
@@ -144,7 +154,7 @@ def _check_messages(body: dict[str, Any], model: str | None, line_bytes: int, fi
         )
     if line_bytes > MAX_BASE64_REQUEST_BYTES and any(url[:5].lower() == "data:" for url in image_urls):
         findings.refuse(
-            f"the line has {line_bytes:,} bytes with images as base64; at most {MAX_BASE64_REQUEST_BYTES:,} are taken, "
+            f"the line has {line_bytes:,} bytes with images as base64; at most {MAX_BASE64_REQUEST_BYTES:,} are accepted, "
             f"scale the images down or give their addresses ({VISION})",
         )
     if (
@@ -155,7 +165,9 @@ def _check_messages(body: dict[str, Any], model: str | None, line_bytes: int, fi
         findings.warn("body.messages has a system message, which the guard model does not need")
 
 
-def _check_message(message: Any, where: str, problems: Repeated, image_urls: list[str], findings: Findings) -> None:
+def _check_message(
+    message: Any, where: str, problems: Repeated, image_urls: list[str], findings: PreflightFindings
+) -> None:
     if not isinstance(message, dict):
         problems.add(where, f"is {describe(message)}; write an object with role and content ({API})")
         return
@@ -164,7 +176,7 @@ def _check_message(message: Any, where: str, problems: Repeated, image_urls: lis
         problems.add(where, f"has no role; give {one_of(sorted(ROLES))} ({API})")
     elif not isinstance(role, str) or role not in ROLES:
         problems.add(where, f"has the role {describe(role)}; give {one_of(sorted(ROLES))} ({API})")
-    # The tool-use page itself puts a name in its tool message, and a function message is nothing without one.
+    # The tool-use page has a name in its tool message, and a function message needs one.
     if message.get("name") is not None and role not in ("tool", "function"):
         problems.add(where, f"has a name, which is not supported and answered with 400; leave it out ({OPENAI})")
     if role == "tool" and not isinstance(message.get("tool_call_id"), str):
@@ -183,7 +195,7 @@ def _check_message(message: Any, where: str, problems: Repeated, image_urls: lis
 
 
 def _explain_content(message: dict[str, Any], where: str, problems: Repeated) -> None:
-    """Say what is wrong with content that is no text and no list of parts; an assistant's tool calls need none."""
+    """Add the problem of content that is neither text nor a list of parts; an assistant's tool calls need no content."""
     content = message.get("content")
     if content is not None:
         problems.add(where, f"has content that is {describe(content)}; {_CONTENT} ({API})")
@@ -193,7 +205,7 @@ def _explain_content(message: dict[str, Any], where: str, problems: Repeated) ->
         problems.add(where, f"has neither content nor tool_calls; an assistant's message needs one of them ({API})")
 
 
-def _check_part(part: Any, where: str, problems: Repeated, image_urls: list[str], findings: Findings) -> None:
+def _check_part(part: Any, where: str, problems: Repeated, image_urls: list[str], findings: PreflightFindings) -> None:
     if not isinstance(part, dict):
         problems.add(where, f"is {describe(part)}; write an object with a type ({API})")
         return
@@ -218,19 +230,19 @@ def _check_part(part: Any, where: str, problems: Repeated, image_urls: list[str]
 # Parameters
 
 
-def _check_stop(body: dict[str, Any], findings: Findings) -> None:
+def _check_stop(body: dict[str, Any], findings: PreflightFindings) -> None:
     stop = body.get("stop")
     if stop is None or isinstance(stop, str):
         return
     if not isinstance(stop, list) or not all(isinstance(sequence, str) for sequence in stop):
-        shown = "a list with other things than strings" if isinstance(stop, list) else describe(stop)
+        shown = "a list with values other than strings" if isinstance(stop, list) else describe(stop)
         findings.refuse(f"body.stop is {shown}; give a string or a list of up to {MAX_STOP} strings ({API})")
     elif len(stop) > MAX_STOP:
         findings.refuse(f"body.stop has {len(stop):,} sequences; keep at most {MAX_STOP} ({API})")
 
 
-def _check_tools(body: dict[str, Any], findings: Findings) -> bool:
-    """Tell whether the request uses tools."""
+def _check_tools(body: dict[str, Any], findings: PreflightFindings) -> bool:
+    """Check the tools; returns whether there are any."""
     choice = body.get("tool_choice")
     if choice is not None and not isinstance(choice, dict) and choice not in TOOL_CHOICES:
         findings.refuse(
@@ -265,8 +277,8 @@ def _check_tool(tool: Any, where: str, problems: Repeated) -> None:
             problems.add(where, f"has no function name of 1-64 letters, digits, _ and -; give it one ({API})")
 
 
-def _check_response_format(body: dict[str, Any], findings: Findings) -> bool:
-    """Tell whether the answer has to be JSON."""
+def _check_response_format(body: dict[str, Any], findings: PreflightFindings) -> bool:
+    """Check the format; returns whether the answer must be JSON."""
     wanted = body.get("response_format")
     if wanted is None:
         return False
@@ -292,7 +304,7 @@ def _ask_for_json(body: dict[str, Any]) -> bool:
     return any("JSON" in text or "json" in text or "json" in text.lower() for text in texts(body.get("messages")))
 
 
-def _check_effort(effort: Any, model: str | None, findings: Findings) -> None:
+def _check_effort(effort: Any, model: str | None, findings: PreflightFindings) -> None:
     if effort is None:
         return
     known = REASONING_EFFORTS_OF_MODELS.get((model or "").lower())
@@ -305,7 +317,7 @@ def _check_effort(effort: Any, model: str | None, findings: Findings) -> None:
         findings.warn(f"body.reasoning_effort is none of {', '.join(REASONING_EFFORTS)}")
 
 
-def _check_reasoning(body: dict[str, Any], *, has_tools: bool, is_json: bool, findings: Findings) -> None:
+def _check_reasoning(body: dict[str, Any], *, has_tools: bool, is_json: bool, findings: PreflightFindings) -> None:
     wanted = body.get("reasoning_format")
     if wanted is None:
         return

@@ -1,4 +1,4 @@
-"""Inspecting one line: ``custom_id``, ``method``, ``url``, ``body`` and ``model``, then the body by its endpoint."""
+"""Inspects one line: ``custom_id``, ``method``, ``url``, ``body`` and ``model``, then the body by its endpoint."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from batchkit.preflight.facts import (
     MODEL_ENDPOINTS,
     TRANSLATIONS,
 )
-from batchkit.preflight.findings import Findings, describe, one_of
+from batchkit.preflight.findings import PreflightFindings, describe, one_of
 
 
 class Inspection(NamedTuple):
-    """What one line is and what is wrong with it.
+    """The identity of one line and its findings.
 
-    ``custom_id``, ``endpoint`` (the line's ``url``) and ``model`` are as given, right or wrong, and None when they are
-    no strings. ``reasons`` are sentences that say what is wrong and what to do; empty means that the line may be sent.
+    ``custom_id``, ``endpoint`` (the line's ``url``) and ``model`` are as given, right or wrong, and None if they are not strings.
+    ``reasons`` are sentences that say what is wrong and what to do; without reasons the line may be sent.
     ``warnings`` hold no value of the line, so that equal ones can be counted.
     """
 
@@ -41,7 +41,7 @@ _forbidden_in_id: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]").searc
 
 _new: Final = tuple.__new__
 _PLAIN_ROLES: Final = frozenset({"system", "user", "assistant"})
-# Models with rules of their own go the long way.
+# Models with rules of their own are not checked by the fast path.
 PARTICULAR_MODELS: Final = GUARD_MODELS | {model for model, urls in MODEL_ENDPOINTS.items() if CHAT not in urls}
 
 
@@ -49,11 +49,11 @@ def inspect(record: Any, line_bytes: int) -> Inspection:
     """Check one parsed line; ``line_bytes`` is the length of the line as it will be sent, without its newline.
 
     All problems of the line are reported, in the order custom_id, method, url, body, model, parameters. Whether the
-    custom_id is unique in its input is not known here. Never raises for a value that came out of a JSON parser.
+    custom_id is unique in its input is not checked here. Never raises for a value that a JSON parser returned.
     Source of the line's shape: console.groq.com/docs/batch.
     """
-    # Most lines of most inputs are plain text chats: they are recognised without building anything but the answer.
-    # Whatever does not fit, down to a type error, is looked at with care instead; both ways give the same answer.
+    # Most lines of most inputs are plain text chats: they are recognised without building anything but the result.
+    # Any other line, also one that causes a type error, is inspected carefully; both paths return the same result.
     try:
         custom_id = record["custom_id"]
         body = record["body"]
@@ -80,7 +80,7 @@ def inspect(record: Any, line_bytes: int) -> Inspection:
                     break
             else:
                 if len(body) == 2 or chat.are_plain(body):  # noqa: PLR2004 - model and messages, nothing else
-                    # The constructor of a named tuple is a Python function; this is what it calls.
+                    # The constructor of a named tuple is a Python function; this call avoids it.
                     return _new(Inspection, (custom_id, CHAT, model, (), ()))
     except (KeyError, TypeError, AttributeError):
         pass
@@ -88,7 +88,7 @@ def inspect(record: Any, line_bytes: int) -> Inspection:
 
 
 def inspect_carefully(record: Any, line_bytes: int) -> Inspection:
-    """Check one parsed line rule by rule: the meaning of ``inspect``, without its shortcut."""
+    """Check one parsed line rule by rule, with the same result as ``inspect``."""
     if not isinstance(record, dict):
         return Inspection(
             None,
@@ -97,7 +97,7 @@ def inspect_carefully(record: Any, line_bytes: int) -> Inspection:
             (f"the line is {describe(record)}; write one JSON object with custom_id, method, url and body ({BATCH})",),
             (),
         )
-    findings = Findings()
+    findings = PreflightFindings()
     custom_id = _check_custom_id(record, findings)
     _check_method(record, findings)
     url = record.get("url")
@@ -112,7 +112,7 @@ def inspect_carefully(record: Any, line_bytes: int) -> Inspection:
     )
 
 
-def _check_custom_id(record: dict[str, Any], findings: Findings) -> str | None:
+def _check_custom_id(record: dict[str, Any], findings: PreflightFindings) -> str | None:
     if "custom_id" not in record:
         findings.refuse(f"custom_id is missing; give every line one of its own ({BATCH})")
         return None
@@ -137,15 +137,15 @@ def _check_custom_id(record: dict[str, Any], findings: Findings) -> str | None:
     return custom_id
 
 
-def _check_method(record: dict[str, Any], findings: Findings) -> None:
+def _check_method(record: dict[str, Any], findings: PreflightFindings) -> None:
     if "method" not in record:
         findings.refuse(f'method is missing; add "method": "{METHOD}" ({BATCH})')
     elif record["method"] != METHOD:
         findings.refuse(f'method is {describe(record["method"])}; only "{METHOD}" is supported ({BATCH})')
 
 
-def _check_url(record: dict[str, Any], findings: Findings) -> str | None:
-    """Give the endpoint that the line means, also when its url is written wrongly, so that the body is checked anyway."""
+def _check_url(record: dict[str, Any], findings: PreflightFindings) -> str | None:
+    """Return the intended endpoint, also if its url is written wrongly, so that the body is checked anyway."""
     choice = one_of(ENDPOINTS)
     if "url" not in record:
         findings.refuse(f"url is missing; give {choice} ({BATCH})")
@@ -156,17 +156,19 @@ def _check_url(record: dict[str, Any], findings: Findings) -> str | None:
         return None
     if url in ENDPOINTS:
         return url
-    # Far longer than any url we could recognise: not worth a closer look.
+    # The limit is far longer than any url that could be recognised.
     path = url[:256].strip().partition("?")[0].rstrip("/").lower()
     for endpoint in ENDPOINTS:
         if path and ("/" + path).endswith((endpoint, endpoint.removeprefix("/v1"))):
             findings.refuse(f"url is {describe(url)}; write it as {endpoint}, without host or /openai ({BATCH})")
             return endpoint
-    findings.refuse(f"url is {describe(url)}; the Batch API takes {choice} ({BATCH})")
+    findings.refuse(f"url is {describe(url)}; the Batch API accepts {choice} ({BATCH})")
     return None
 
 
-def _check_body(record: dict[str, Any], endpoint: str | None, line_bytes: int, findings: Findings) -> str | None:
+def _check_body(
+    record: dict[str, Any], endpoint: str | None, line_bytes: int, findings: PreflightFindings
+) -> str | None:
     if "body" not in record:
         findings.refuse(f"body is missing; it holds the parameters of the request ({BATCH})")
         return None
@@ -176,7 +178,7 @@ def _check_body(record: dict[str, Any], endpoint: str | None, line_bytes: int, f
         return None
     model = _check_model(body, endpoint, findings)
     if body.get("stream") not in (None, False):
-        findings.refuse("body.stream asks for a stream, which a batch cannot give; leave it out")
+        findings.refuse("body.stream asks for a stream, which a batch does not support; leave it out")
     if body.get("service_tier") is not None:
         findings.warn("body.service_tier chooses a synchronous tier; a batch ignores it")
     if endpoint == CHAT:
@@ -186,7 +188,7 @@ def _check_body(record: dict[str, Any], endpoint: str | None, line_bytes: int, f
     return model
 
 
-def _check_model(body: dict[str, Any], endpoint: str | None, findings: Findings) -> str | None:
+def _check_model(body: dict[str, Any], endpoint: str | None, findings: PreflightFindings) -> str | None:
     if "model" not in body:
         findings.refuse(f"body.model is missing; name the model of this request ({BATCH})")
         return None
@@ -202,7 +204,7 @@ def _check_model(body: dict[str, Any], endpoint: str | None, findings: Findings)
         if endpoint == TRANSLATIONS:
             findings.warn("body.model is not whisper-large-v3, the only model documented for translations")
     elif not urls:
-        findings.refuse(f"body.model {model} makes speech from text, which the Batch API does not run ({BATCH})")
+        findings.refuse(f"body.model {model} makes speech from text, which the Batch API does not support ({BATCH})")
     elif endpoint is not None and endpoint not in urls:
         findings.refuse(f"body.model {model} does not answer on {endpoint}; send it to {one_of(urls)}")
     return model

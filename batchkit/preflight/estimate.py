@@ -1,4 +1,4 @@
-"""A cheap guess at the tokens of a request, for a dry run."""
+"""A cheap estimate of a request's tokens, for a dry run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _TOKENS_PER_IMAGE: Final = 1_500
 class TokenEstimate(NamedTuple):
     """Tokens of one request.
 
-    ``prompt`` is a guess, good to about a third for prose. ``max_completion`` is the most that the answer may have, as
-    the request itself says; None when it sets no limit.
+    ``prompt`` is an estimate, within about a third for prose. ``max_completion`` is the largest number of output tokens that the
+    request allows; None if it sets no limit.
     """
 
     prompt: int
@@ -24,11 +24,11 @@ class TokenEstimate(NamedTuple):
 
 
 def estimate_tokens(record: Any) -> TokenEstimate:
-    """Guess the tokens of one parsed line without a tokenizer; never raises for a value out of a JSON parser.
+    """Estimate the tokens of one parsed line without a tokenizer; never raises for a value that a JSON parser returned.
 
     The prompt counts one token for four bytes of UTF-8 in message texts, tool definitions and JSON schemas, four for
-    each message, and 1,500 for each image, whatever its size. Bytes and not characters, because scripts that take
-    three bytes for a character also take about one token for it. Audio requests count 0 and 0: they are billed by the
+    each message, and 1,500 for each image, whatever its size. It counts bytes and not characters, because scripts with
+    three bytes for a character also have about one token for it. Audio requests count 0 and 0: they are billed by the
     length of the audio (console.groq.com/docs/speech-to-text).
     """
     body = record.get("body") if isinstance(record, dict) else None
@@ -48,7 +48,7 @@ def estimate_tokens(record: Any) -> TokenEstimate:
 
 
 def _utf8_bytes(text: str) -> int:
-    # Halves of surrogate pairs can come out of a lenient JSON parser and would stop a strict encoder.
+    # A lenient JSON parser can return halves of surrogate pairs, which a strict encoder refuses.
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
@@ -65,7 +65,7 @@ def _count_images(messages: Any) -> int:
 
 
 def _json_bytes(value: Any) -> int:
-    """Give about the length of the value as compact JSON; a stack of our own, because nesting may be deep."""
+    """Return the approximate length of the value as compact JSON; uses its own stack, because nesting may be deep."""
     size = 0
     stack = [value]
     while stack:

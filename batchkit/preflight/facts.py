@@ -1,7 +1,7 @@
-"""What Groq's documentation says a batch request may be: the words and numbers that the checks compare with.
+"""The limits of batch requests in Groq's documentation, with which the checks compare.
 
-Every fact stands under the page that states it; all pages were read as of ``LIMITS_AS_OF``. A page that changes is
-followed here and nowhere else. Sizes are bytes, with MB read as 1,000,000 bytes.
+Every value stands below the page that states it; all pages were read as of ``LIMITS_AS_OF``. A change of a page changes only this
+module. Sizes are bytes, with MB read as 1,000,000 bytes.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ TRANSCRIPTIONS: Final = "/v1/audio/transcriptions"
 TRANSLATIONS: Final = "/v1/audio/translations"
 ENDPOINTS: Final = (CHAT, TRANSCRIPTIONS, TRANSLATIONS)
 
-# The page calls custom_id "your unique identifier" and gives no limit. The stop is ours, so that an id can be an index
-# key and a file name's worth of text; the portable form is what other batch APIs of the same shape accept.
+# The page calls custom_id "your unique identifier" and gives no limit. The limit is ours, so that an id can be an index
+# key; the portable form is accepted by other batch APIs of the same shape.
 CUSTOM_ID_MAX_CHARS: Final = 512
 CUSTOM_ID_PORTABLE: Final = r"[A-Za-z0-9_.:-]{1,64}"
 
-# console.groq.com/docs/openai: parameters that are answered with 400, and what else differs from OpenAI.
+# console.groq.com/docs/openai: parameters that are answered with 400, and other differences from OpenAI.
 OPENAI: Final = "console.groq.com/docs/openai"
 UNSUPPORTED: Final = ("logprobs", "logit_bias", "top_logprobs")
 ONLY_N: Final = 1
@@ -51,9 +51,9 @@ MAX_STOP: Final = 4
 MAX_TOOLS: Final = 128
 TOOL_CHOICES: Final = ("none", "auto", "required")
 NAME: Final = r"[A-Za-z0-9_-]{1,64}"
-# The words have grown over time: one outside the list is a warning.
+# The list has grown over time: a value outside it is a warning.
 REASONING_EFFORTS: Final = ("none", "default", "low", "medium", "high")
-# The official client names them model by model; others are answered with 400 ("reasoning_effort must be one of none or
+# The official client lists them by model; others are answered with 400 ("reasoning_effort must be one of none or
 # default": earendil-works/pi#1745).
 _OF_GPT_OSS: Final = ("low", "medium", "high")
 REASONING_EFFORTS_OF_MODELS: Final = {
@@ -84,8 +84,8 @@ AUDIO_TEMPERATURE: Final = (0, 1)
 TRANSLATION_LANGUAGE: Final = "en"
 AUDIO_PROMPT_TOKENS: Final = 224
 
-# console.groq.com/docs/models, /batch and /speech-to-text: which urls a model that we know answers on. Models come and
-# go faster than this table, so one that is not in it is never refused: GET /models decides (``model_warnings``).
+# console.groq.com/docs/models, /batch and /speech-to-text: the urls of known models. Models change faster than this
+# table, so a model that is not in it is never refused: GET /models decides (``model_warnings``).
 _CHAT_MODELS: Final = (
     "compound-beta",
     "compound-beta-mini",
@@ -109,7 +109,7 @@ MODEL_ENDPOINTS: Final[Mapping[str, tuple[str, ...]]] = {
     "whisper-large-v3": (TRANSCRIPTIONS, TRANSLATIONS),
     "whisper-large-v3-turbo": (TRANSCRIPTIONS,),
     "distil-whisper-large-v3-en": (TRANSCRIPTIONS,),
-    # Text to speech has no url in the Batch API at all.
+    # Text to speech has no url in the Batch API.
     "playai-tts": (),
     "playai-tts-arabic": (),
 }

@@ -1,4 +1,4 @@
-"""Collecting what is wrong with one line, and saying it in words."""
+"""Collects the findings of one line, as sentences."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SHOWN_CHARS: Final = 40
 _SHOWN_NUMBER: Final = 10**15
 
 
-class Findings:
+class PreflightFindings:
     """The reasons and warnings of one line, each once, in the order they were found."""
 
     __slots__ = ("reasons", "warnings")
@@ -22,16 +22,16 @@ class Findings:
         self.warnings: dict[str, None] = {}
 
     def refuse(self, reason: str) -> None:
-        """Note a sentence that says what is wrong and what to do."""
+        """Add a sentence that says what is wrong and what to do."""
         self.reasons[reason] = None
 
     def warn(self, warning: str) -> None:
-        """Note a text without any value of the line in it, so that equal warnings of many lines can be counted."""
+        """Add a text without any value of the line, so that equal warnings of many lines can be counted."""
         self.warnings[warning] = None
 
 
 class Repeated:
-    """Collects problems of list items by kind, so that a list of thousands gives a few sentences and not thousands."""
+    """Collects problems of list items by kind, so that a list of thousands makes a few sentences."""
 
     __slots__ = ("_count", "_first")
 
@@ -40,12 +40,12 @@ class Repeated:
         self._count: Counter[str] = Counter()
 
     def add(self, where: str, problem: str) -> None:
-        """Note that the item at ``where`` has this problem."""
+        """Add the problem of the item at ``where``."""
         self._first.setdefault(problem, where)
         self._count[problem] += 1
 
-    def report(self, findings: Findings, most: int = 8) -> None:
-        """Refuse once per problem, naming the first place and how many others have it; at most ``most`` kinds."""
+    def report(self, findings: PreflightFindings, most: int = 8) -> None:
+        """Refuse once per problem, naming the first place and the number of others; at most ``most`` kinds."""
         for problem, where in list(self._first.items())[:most]:
             others = self._count[problem] - 1
             findings.refuse(f"{where}{f' (and {others:,} more)' if others else ''} {problem}")
@@ -55,9 +55,9 @@ class Repeated:
 
 
 def describe(value: Any) -> str:
-    """Name a JSON value in a few words; long and nested ones are never written out."""
+    """Return a short description of a JSON value; long and nested values are not written out."""
     if isinstance(value, str):
-        # repr() escapes what could not be printed or written as UTF-8, such as half of a surrogate pair.
+        # repr() escapes what cannot be printed or written as UTF-8, such as half of a surrogate pair.
         shown = (
             repr(value) if len(value) <= _SHOWN_CHARS else f"{value[:_SHOWN_CHARS]!r}... ({len(value):,} characters)"
         )
@@ -75,7 +75,7 @@ def describe(value: Any) -> str:
 
 
 def is_integer(value: Any) -> bool:
-    """Whether a JSON value is an integer; true and false are not, although Python counts them in."""
+    """Whether a JSON value is an integer; true and false are not, although Python counts them as integers."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -84,17 +84,19 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def one_of(words: Iterable[str]) -> str:
-    """Write a choice: ``a, b or c``."""
-    *head, last = words
+def one_of(choices: Iterable[str]) -> str:
+    """Return a choice as text: ``a, b or c``."""
+    *head, last = choices
     return f"{', '.join(head)} or {last}" if head else last
 
 
-def check_range(body: dict[str, Any], name: str, bounds: tuple[float, float], page: str, findings: Findings) -> None:
+def check_range(
+    body: dict[str, Any], name: str, bounds: tuple[float, float], page: str, findings: PreflightFindings
+) -> None:
     """Refuse ``body[name]`` unless it is absent, null, or a number within ``bounds``, both of them allowed."""
     value = body.get(name)
     low, high = bounds
-    # NaN is outside of every range: each comparison with it is false.
+    # NaN is outside every range: each comparison with it is false.
     if value is not None and not (is_number(value) and low <= value <= high):
         findings.refuse(
             f"body.{name} is {describe(value)}; give a number from {low:g} to {high:g} or leave it out ({page})",

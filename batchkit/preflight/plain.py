@@ -1,8 +1,7 @@
-"""Recognising plain text chats by the million: the parser itself checks them, and builds no dictionaries.
+"""Recognises plain text chats by the million: the parser checks them and builds no dictionaries.
 
-A line that is recognised here is one that ``inspect`` has no reason and no warning for; a property test compares the two.
-Every string of a line is decoded into text, because the parser validates UTF-8 only in what it decodes, and no unknown
-member is skipped.
+``inspect`` has no reason and no warning for a line that is recognised here; a property test compares the two. Every string of a
+line is decoded into text, because the parser validates UTF-8 only in what it decodes, and no unknown member is skipped.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class _Body(Struct, forbid_unknown_fields=True, gc=False):
 
 
 class PlainChat(Struct, forbid_unknown_fields=True, gc=False):
-    """A request line with nothing in it but text messages and numbers in their ranges."""
+    """A request line with only text messages and numbers in their ranges."""
 
     custom_id: str
     method: Literal["POST"]
@@ -55,9 +54,9 @@ _read: Final = jsonl.typed_lines_reader(PlainChat)
 
 
 def plain_ids(block: bytes, lines: list[bytes]) -> list[str] | None:
-    r"""Give the custom_ids of a block that is made of ``lines``, each with a ``\n`` behind it; None unless all are plain chats.
+    r"""Return the custom_ids of a block of ``lines``, each followed by ``\n`` in the block; None unless all are plain chats.
 
-    None only asks for the closer look of ``inspect``, line by line.
+    None only means that ``inspect`` must examine each line.
     """
     chats = jsonl.read_typed_lines(_read, block, lines)
     if not chats:

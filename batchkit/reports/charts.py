@@ -1,8 +1,8 @@
-"""Charts as small SVG pictures: pure functions from numbers to markup.
+"""Charts as small SVG images: pure functions from numbers to markup.
 
-A picture is as wide as its place and its text is never scaled: positions across are percentages, heights pixels. Colours come from
-the classes of the page's style sheet. Pictures that stand beside their own numbers are hidden from screen readers; the others
-carry a sentence that says what they show.
+A chart fills the width of its container and its text is never scaled: horizontal positions are percentages, heights pixels.
+Colours are classes of the page's style sheet. Charts beside their own numbers are hidden from screen readers; the others
+have a sentence that describes them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Part(NamedTuple):
 
 
 class Tick(NamedTuple):
-    """A place on an axis and what is written there."""
+    """A place on an axis and its label."""
 
     value: float
     label: str
@@ -50,19 +50,19 @@ class Tick(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """What an axis goes from and to."""
+    """The two ends of an axis."""
 
     low: float
     high: float
 
     def place(self, value: float) -> float:
-        """Say where a value lies, from 0 to 1; what lies outside is put on the edge."""
+        """Return the position of a value, from 0 to 1; values outside are on the edge."""
         width = self.high - self.low
         return min(max((value - self.low) / width, 0.0), 1.0) if width > 0 else 0.0
 
 
 def bar(parts: Iterable[Part], whole: float, *, height: int = 10) -> Markup:
-    """Draw parts of a whole behind each other."""
+    """Draw the parts of a whole one after the other."""
     pieces, start = [], 0.0
     for tone, amount in parts:
         if whole > 0 and amount > 0:
@@ -73,7 +73,7 @@ def bar(parts: Iterable[Part], whole: float, *, height: int = 10) -> Markup:
 
 
 def span(domain: Domain, pieces: Sequence[tuple[str, float, float]], *, height: int = 12) -> Markup:
-    """Draw stretches (tone, from, to) on a common axis; none is so short that it cannot be seen."""
+    """Draw pieces (tone, from, to) on a common axis; each is long enough to be visible."""
     drawn = [
         _rect(domain.place(start), max(domain.place(end) - domain.place(start), 0.003), 0, height, tone)
         for tone, start, end in pieces
@@ -82,7 +82,7 @@ def span(domain: Domain, pieces: Sequence[tuple[str, float, float]], *, height: 
 
 
 def whisker(domain: Domain, low: float, middle: float, high: float, *, reference: float | None = None) -> Markup:
-    """Draw an estimate as a dot with its interval, and a line where ``reference`` lies."""
+    """Draw an estimate as a dot with its interval, and a line at ``reference``."""
     height, centre = 18, 9
     pieces = [_line(0, 1, centre, centre, "grid")]
     if reference is not None:
@@ -95,8 +95,8 @@ def whisker(domain: Domain, low: float, middle: float, high: float, *, reference
     return _svg(pieces, height, "estimate")
 
 
-def columns(bins: Sequence[tuple[str, int]], *, says: str, every: int = 1) -> Markup:
-    """Draw a histogram; ``every`` how manieth column is labelled below."""
+def columns(bins: Sequence[tuple[str, int]], *, description: str, every: int = 1) -> Markup:
+    """Draw a histogram; every ``every``-th column is labelled below."""
     most = max((count for _, count in bins), default=0)
     plot = _PLOT_HEIGHT - _LABEL_SPACE - _TOP_SPACE
     width = 1 / max(len(bins), 1)
@@ -110,15 +110,15 @@ def columns(bins: Sequence[tuple[str, int]], *, says: str, every: int = 1) -> Ma
         if number % every == 0:
             pieces.append(_text(left + width / 2, _PLOT_HEIGHT - 6, label, "middle", "tick"))
     pieces.append(_line(0, 1, _TOP_SPACE + plot, _TOP_SPACE + plot, "axis"))
-    return _svg(pieces, _PLOT_HEIGHT, "columns", says=says)
+    return _svg(pieces, _PLOT_HEIGHT, "columns", description=description)
 
 
 def staircase(
-    domain: Domain, lines: Sequence[tuple[str, Sequence[tuple[float, float]]]], most: float, *, says: str
+    domain: Domain, lines: Sequence[tuple[str, Sequence[tuple[float, float]]]], most: float, *, description: str
 ) -> Markup:
-    """Draw counts that only grow over time: each line is a tone and its (time, count), in order of time.
+    """Draw counts that only grow over time: each line has a tone and its (time, count), in order of time.
 
-    The first line is filled below. ``most`` is the upper end of the scale.
+    The area below the first line is filled. ``most`` is the upper end of the scale.
     """
     plot = _PLOT_HEIGHT - _LABEL_SPACE - _TOP_SPACE
     base = _TOP_SPACE + plot
@@ -140,7 +140,7 @@ def staircase(
         ).format(_TOP_SPACE, plot, plot, Markup("").join(shapes))
     )
     pieces += time_labels(domain, y=_PLOT_HEIGHT - 6)
-    return _svg(pieces, _PLOT_HEIGHT, "plot", says=says)
+    return _svg(pieces, _PLOT_HEIGHT, "plot", description=description)
 
 
 def time_axis(domain: Domain) -> Markup:
@@ -160,7 +160,7 @@ def number_axis(domain: Domain, label: str = "{:g}") -> Markup:
 
 
 def time_labels(domain: Domain, *, y: float) -> list[Markup]:
-    """Write the times of an axis; on a narrow screen every second is left out."""
+    """Return the times of an axis; a narrow screen hides every second one."""
     return [
         _text(domain.place(value), y, label, _anchor(domain.place(value)), "tick minor" if number % 2 else "tick")
         for number, (value, label) in enumerate(time_ticks(domain))
@@ -168,7 +168,7 @@ def time_labels(domain: Domain, *, y: float) -> list[Markup]:
 
 
 def time_ticks(domain: Domain, *, about: int = 6) -> list[Tick]:
-    """Choose round moments (UTC), at most ``about`` of them and one more."""
+    """Return round times (UTC), about ``about`` of them."""
     width = domain.high - domain.low
     step = next((step for step in TIME_STEPS if width / step <= about), TIME_STEPS[-1])
     if width <= 0:
@@ -179,14 +179,14 @@ def time_ticks(domain: Domain, *, about: int = 6) -> list[Tick]:
 
 
 def number_ticks(most: float, *, about: int = 4) -> list[Tick]:
-    """Choose round counts from 0 up to ``most``."""
+    """Return round counts from 0 to ``most``."""
     step = nice_step(most / about)
     values = [number * step for number in range(int(most / step) + 1)]
     return [Tick(value, formatting.short_count(round(value)).replace(".0", "")) for value in values]
 
 
 def nice_step(least: float) -> float:
-    """Give the smallest round number that is not below ``least``, and never below 1."""
+    """Return the smallest round number that is not below ``least``, and at least 1."""
     if least <= 1:
         return 1.0
     power = 10.0 ** math.floor(math.log10(least))
@@ -203,7 +203,7 @@ def _time_label(at: float, step: float, width: float) -> str:
 
 
 def _anchor(place: float) -> str:
-    if place < 0.06:  # noqa: PLR2004 - so near to an edge half of a label would not be seen
+    if place < 0.06:  # noqa: PLR2004 - near an edge half of the label would be hidden
         return "start"
     return "end" if place > 0.94 else "middle"  # noqa: PLR2004 - as above
 
@@ -216,8 +216,12 @@ def _stairs(points: Sequence[tuple[float, float]], bottom: float) -> str:
     return "".join(path)
 
 
-def _svg(pieces: Iterable[Markup], height: int, kind: str, *, says: str | None = None) -> Markup:
-    role = Markup('aria-hidden="true"') if says is None else Markup('role="img" aria-label="{}"').format(says)
+def _svg(pieces: Iterable[Markup], height: int, kind: str, *, description: str | None = None) -> Markup:
+    role = (
+        Markup('aria-hidden="true"')
+        if description is None
+        else Markup('role="img" aria-label="{}"').format(description)
+    )
     return Markup('<svg class="{}" width="100%" height="{}" {}>{}</svg>').format(
         kind, height, role, Markup("").join(pieces)
     )

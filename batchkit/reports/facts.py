@@ -1,4 +1,4 @@
-"""What a report knows of a workload: numbers read from the store once, without a word of how they are shown."""
+"""The facts of a workload for its report: numbers that are read from the store once, without their presentation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from batchkit.models import Workload
     from batchkit.store.report_rows import AttemptReason, Moments, Sampled, ShardRow
 
-#: Up to so many lines are drawn in the timeline; more batches share them.
+#: The largest number of lines in the timeline; more batches share them.
 TIMELINE_LINES = 24
 _PROGRESS_POINTS = 200
 _REASONS = 12
@@ -33,7 +33,7 @@ _SIZES = (10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """How many requests had their result at a moment (Unix seconds)."""
+    """The number of requests that had their result at a time (Unix seconds)."""
 
     at: float
     succeeded: int
@@ -42,10 +42,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """One line of the timeline: a batch, or neighbours together. Times are Unix seconds of our clock.
+    """One line of the timeline: a batch, or several neighbours. Times are Unix seconds of our clock.
 
-    Of several batches ``submitted_at`` and ``ended_at`` are medians, ``first_at`` and ``last_at`` the outermost; the end of what
-    has not ended is when it was looked at.
+    For several batches ``submitted_at`` and ``ended_at`` are medians, ``first_at`` and ``last_at`` the earliest and the latest; the end
+    of a running batch is the time of reading.
     """
 
     first_number: int
@@ -60,7 +60,7 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Expiry:
-    """Attempts of shards that share a window and a size: ``lines`` is the upper end of their class."""
+    """Attempts of shards with one window and one size class: ``lines`` is the upper end of the class."""
 
     window: str
     lines: int
@@ -71,7 +71,7 @@ class Expiry:
 
 @dataclass(slots=True)
 class ShardFacts:
-    """What the shards say together."""
+    """The facts of all shards together."""
 
     steps: list[Step] = field(default_factory=list)
     expiry: list[Expiry] = field(default_factory=list)
@@ -81,16 +81,16 @@ class ShardFacts:
 
     @property
     def has_recordings(self) -> bool:
-        """Whether some requests are billed by the second of sound and not by the token (console.groq.com/docs/speech-to-text)."""
+        """Whether some requests are billed by the second of audio instead of by the token (console.groq.com/docs/speech-to-text)."""
         return any("/audio/" in endpoint for endpoint in self.endpoints)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkloadFacts:
-    """Everything that a report shows of a workload but its single requests.
+    """All facts of a workload in a report except its single requests.
 
     ``attempts`` counts requests by their attempts, of which ``attempts_seen`` were read; ``reasons`` explains attempts without an
-    answer, of which ``reasons_seen`` were read. ``worked_seconds`` counts the time in which a command drove it or a batch ran.
+    answer, of which ``reasons_seen`` were read. ``worked_seconds`` is the time in which a command worked on it or a batch ran.
     """
 
     progress: Progress
@@ -110,13 +110,13 @@ class WorkloadFacts:
 
     @property
     def ended_at(self) -> float:
-        """When it was finished, or looked at."""
+        """The time when it was finished, or when it was read."""
         last = self.progress.last_merged_at
         return last if self.progress.is_finished and last is not None else self.progress.read_at
 
 
 def read_facts(runner: Runner, workload: Workload) -> WorkloadFacts:
-    """Read the facts of a workload in one picture of the store."""
+    """Read the facts of a workload in one snapshot of the store."""
     worked_seconds = runner.work_seconds(runner.progress(workload.id))
     with runner.store.read() as connection:
         return _read(connection, workloads.get(connection, workload.id), runner.clock(), worked_seconds)
@@ -141,7 +141,7 @@ def _read(connection: Connection, workload: Workload, now: float, worked_seconds
 
 
 def read_shards(rows: Iterable[ShardRow]) -> ShardFacts:
-    """Add up what the shards counted."""
+    """Return the sums over the shards."""
     facts = ShardFacts()
     merged: list[Step] = []
     classes: dict[tuple[str, int], list[int]] = {}
@@ -166,13 +166,13 @@ def read_shards(rows: Iterable[ShardRow]) -> ShardFacts:
 
 
 def timeline(moments: Sequence[Moments], *, now: float, lines: int = TIMELINE_LINES) -> list[Stretch]:
-    """Put batches into at most ``lines`` lines, in the order of their shards."""
+    """Distribute batches over at most ``lines`` lines, in the order of their shards."""
     size = max(-(-len(moments) // lines), 1)
     return [_stretch(moments[start : start + size], now) for start in range(0, len(moments), size)]
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """Give the value below or at which a share of the ordered values lies (nearest rank)."""
+    """Return the value below or at which a share of the ordered values lies (nearest rank)."""
     return ordered[max(math.ceil(share * len(ordered)) - 1, 0)]
 
 
@@ -199,7 +199,7 @@ def _added_up(merged: list[Step]) -> list[Step]:
 
 
 def _thinned(steps: list[Step]) -> list[Step]:
-    """Leave out points that nobody could tell apart; the last one stays."""
+    """Drop points that would not be distinguishable; the last one is kept."""
     if len(steps) <= _PROGRESS_POINTS:
         return steps
     every = len(steps) / _PROGRESS_POINTS
@@ -207,7 +207,7 @@ def _thinned(steps: list[Step]) -> list[Step]:
 
 
 def _duration(raw: str | None) -> float | None:
-    """Say how many seconds a batch took by the provider's own clock; None when it does not tell, or has not ended."""
+    """Return how many seconds a batch took by the provider's clock; None if that is unknown, or if it has not ended."""
     batch: Any = jsonl.loads_leniently(raw.encode()) if raw else None
     if not isinstance(batch, dict):
         return None

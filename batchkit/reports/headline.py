@@ -1,4 +1,4 @@
-"""The first words of a page: how a workload stands, and what scripts are told of it."""
+"""The headline of a page: the state of a workload, and its exit code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Headline(NamedTuple):
-    """How a workload stands: one word, the colour of it, one sentence, and what scripts are told."""
+    """The state of a workload: one word, its colour, one sentence, and the exit code for scripts."""
 
     word: str
     tone: str
@@ -24,14 +24,14 @@ class Headline(NamedTuple):
 
 
 def headline(progress: Progress) -> Headline:
-    """Say how a workload stands, and with which exit code `batchkit status --exit-code` says so."""
+    """Return the state of a workload, with the exit code of `batchkit status --exit-code`."""
     counts = progress.counts
     name = shlex.quote(progress.workload.name)
     if progress.state is WorkloadState.SPLITTING:
         return Headline(
             "splitting",
             "open",
-            "The input is still being cut into shards; nothing was sent yet.",
+            "The input is still being split into shards; nothing was sent yet.",
             "Exit code 4: not finished. The command that began it resumes.",
         )
     if progress.state is WorkloadState.INTERRUPTED:
@@ -39,7 +39,7 @@ def headline(progress: Progress) -> Headline:
             "interrupted",
             "open",
             "The split of the input was interrupted; nothing was sent.",
-            "Exit code 4: not finished. The same run command begins the split anew.",
+            "Exit code 4: not finished. The same run command starts the split again.",
         )
     if not progress.is_finished:
         return Headline(

@@ -1,9 +1,9 @@
-"""The page: one file that needs nothing but itself.
+"""The page: one self-contained file.
 
-Whatever comes from a model or a provider goes through Jinja2's autoescape and nowhere else: there is no JSON in the page, no address
-made of such a text, and no script but ours, which reads the page and writes no HTML. The policy in the page's head
+Texts from a model or a provider pass through Jinja2's autoescape only: the page has no JSON, no address that is made from such a
+text, and only our script, which reads the page and writes no HTML. The policy in the page's head
 (Content-Security-Policy, w3.org/TR/CSP3) names our style sheet and our script by their digests, and forbids every request and
-everything else that could run.
+all other code.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import batchkit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from batchkit.reports.evaluated import EvaluationView
+    from batchkit.reports.evaluation_report import EvaluationView
     from batchkit.reports.rows import ShownRow
     from batchkit.reports.views import WorkloadView
 
@@ -37,7 +37,7 @@ def render(
     rows_note: str,
     kinds: Sequence[tuple[str, str, int]],
 ) -> str:
-    """Write the page of a workload, or of an evaluation with the workloads that it is made of."""
+    """Return the page of a workload, or of an evaluation with its workloads."""
     style, script = _asset("page.css"), _asset("page.js")
     return (
         _environment()
@@ -59,7 +59,7 @@ def render(
 
 
 def policy(style: str, script: str) -> str:
-    """Write the Content-Security-Policy that allows one style sheet and one script, and nothing else."""
+    """Return the Content-Security-Policy that allows one style sheet and one script, and nothing else."""
     return (
         f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}';"
         " base-uri 'none'; form-action 'none'"

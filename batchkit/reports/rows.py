@@ -1,4 +1,4 @@
-"""The requests that a report shows one by one: the worst first, with what was asked and what was answered, cut to fit."""
+"""The requests that a report shows one by one: the worst first, with question and answer, cut to fit."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from batchkit.models import ShardId, Workload
     from batchkit.store.report_rows import ReportRow
 
-#: Texts of a page share so many bytes, and no text takes up more than its own limit.
+#: The bytes that all texts of a page share; each text also has its own limit.
 TEXT_BYTES = 900_000
 _LONGEST_TEXT_BYTES = 4_000
 _SHORTEST_TEXT_BYTES = 160
 _ID_BYTES = 300
-#: Shard files that lie at a URL are fetched whole, so only so many of them.
+#: Shard files at a URL are downloaded completely, so only this many of them.
 _FETCHED_FILES = 4
 _OPEN_FILES = 32
 
@@ -33,7 +33,7 @@ _OPEN_FILES = 32
 class ShownRow:
     """A request as the page shows it. ``place`` is its line in the input, starting at 1.
 
-    ``prompt`` is None when the shard's file is not at hand.
+    ``prompt`` is None if the shard's file is not available.
     """
 
     place: int
@@ -53,7 +53,7 @@ class ShownRow:
 
     @property
     def texts(self) -> Iterator[str]:
-        """Everything in the row that strangers wrote."""
+        """All texts of the row that come from outside."""
         for text in (self.custom_id, self.prompt, self.answer, self.error, self.expected):
             if text is not None:
                 yield text.text
@@ -64,7 +64,7 @@ class ShownRow:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The words that the row can be chosen by."""
+        """The values by which the row can be filtered."""
         return (self.state,) if self.flipped is None else (self.state, self.flipped)
 
 
@@ -86,12 +86,12 @@ def rows_of(runner: Runner, workload: Workload, seqs: Sequence[int]) -> list[Sho
 
 
 def text_limit(rows: int) -> int:
-    """Say how many bytes each of the two texts of a row may take up when there are so many rows."""
+    """Return the bytes that each of the two texts of a row may take."""
     return min(max(TEXT_BYTES // max(2 * rows, 1), _SHORTEST_TEXT_BYTES), _LONGEST_TEXT_BYTES)
 
 
 def prompt_of(line: Any) -> str | None:
-    """Pick what a request asks: the last user message, or the recording's address; None for what is no request."""
+    """Return the question of a request: the last user message, or the recording's address; None for an invalid request."""
     body = line.get("body") if isinstance(line, dict) else None
     if not isinstance(body, dict):
         return None
@@ -105,7 +105,7 @@ def prompt_of(line: Any) -> str | None:
 
 
 def answer_of(body: bytes | None) -> str:
-    """Pick what a model answered: its text, or else its tool calls as JSON."""
+    """Return a model's answer: its text, or its tool calls as JSON."""
     text = jsonl.answer_text(body)
     if text or body is None:
         return text or ""
@@ -160,7 +160,7 @@ def _shown(row: ReportRow, line: Any, each: int) -> ShownRow:
 
 
 def error_text(status_code: int | None, code: str | None, message: str | None) -> str:
-    """Write an error in one line: status, code and the provider's words; empty when there is none."""
+    """Return an error in one line: status, code and the provider's message; empty without an error."""
     if code is None and message is None:
         return ""
     name = " ".join(str(part) for part in (status_code, code) if part is not None)
@@ -168,7 +168,7 @@ def error_text(status_code: int | None, code: str | None, message: str | None) -
 
 
 def within(rows: Iterable[ShownRow], most_bytes: int, overhead: int) -> list[ShownRow]:
-    """Take rows from the front until their texts, with ``overhead`` bytes each, would take up more than ``most_bytes``."""
+    """Return the first rows whose texts, with ``overhead`` bytes each, fit in ``most_bytes``."""
     kept: list[ShownRow] = []
     used = 0
     for row in rows:
@@ -180,14 +180,14 @@ def within(rows: Iterable[ShownRow], most_bytes: int, overhead: int) -> list[Sho
 
 
 class _Lines:
-    """Reads lines of requests back from the shard files that they were sent in."""
+    """Reads the lines of requests from the shard files."""
 
     def __init__(self, connection: Any, files: _ShardFiles) -> None:
         self._connection = connection
         self._files = files
 
     def read(self, row: ReportRow) -> Any:
-        """Give the request's line; None when its shard's file is not at hand."""
+        """Return the request's line; None if its shard's file is not available."""
         handle = self._files.open(self._connection, row.shard_id)
         if handle is None:
             return None
@@ -199,7 +199,7 @@ class _Lines:
 
 
 class _ShardFiles:
-    """Shard files, opened once each and closed together; those that lie elsewhere are fetched, but only a few."""
+    """Shard files, each opened once and closed together; files at a URL are downloaded, but only a few."""
 
     def __init__(self, runner: Runner) -> None:
         self._spool = runner.spool
@@ -214,7 +214,7 @@ class _ShardFiles:
         self._stack.close()
 
     def open(self, connection: Any, shard_id: ShardId) -> IO[bytes] | None:
-        """Give a shard's file, or None."""
+        """Return a shard's open file, or None."""
         if shard_id not in self._open:
             if len(self._open) >= _OPEN_FILES:
                 self._stack.close()
@@ -231,6 +231,6 @@ class _ShardFiles:
                 self._fetched += 1
             return self._stack.enter_context(self._spool.open_shard(shard))
         except SpoolError:
-            # What is lost or away now is so for the next one too: nobody waits for each.
+            # If a file is lost or the storage is unavailable, the next ones are too: do not wait for each.
             self._fetched = _FETCHED_FILES
             return None

@@ -1,7 +1,7 @@
-"""Tokens and what they cost, by model: exact where that is cheap to know, from a sample and said so where it is not.
+"""Tokens and their cost by model: exact if the recipe names the models, otherwise estimated from a sample and marked so.
 
-The store counts tokens by shard and by request, and knows no models. Of a workload made of a recipe the models take turns in a known
-order. Of any other one a sample of the answers names the model that gave each.
+The store counts tokens by shard and by request, and stores no models for the shards. In a workload with a recipe the models
+alternate in a known order. For any other one, a sample of the answers names the models.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
     from batchkit.models import Usage, Workload
 
-#: So many answers are looked into.
+#: The number of answers in the sample.
 _SAMPLE = 400
 _BILLION = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpending:
-    """The tokens of one model, whose name is empty when the answers do not tell it; ``cost_usd`` is None when its price is not known."""
+    """The tokens of one model, whose name is empty if the answers do not name it; ``cost_usd`` is None if its price is unknown."""
 
     model: str
     prompt_tokens: int
@@ -38,10 +38,10 @@ class ModelSpending:
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """What a workload's answers took up.
+    """The tokens and the cost of a workload's answers.
 
-    ``sampled`` is None where the split by model is exact, else the number of answers that it is estimated from. ``request_seconds``
-    holds what the provider says single requests took, of the sample, in order; ``queue_seconds`` what they waited.
+    ``sampled`` is None if the split by model is exact, else the number of answers in the estimate. ``request_seconds`` has the
+    provider's durations of the sampled requests, in order; ``queue_seconds`` their waits.
     """
 
     models: tuple[ModelSpending, ...]
@@ -52,12 +52,12 @@ class Spending:
 
     @property
     def is_estimate(self) -> bool:
-        """Whether the split by model, and with it the cost, is judged by a sample."""
+        """Whether the split by model, and so the cost, is estimated from a sample."""
         return self.sampled is not None
 
     @property
     def cost_usd(self) -> float | None:
-        """US dollars for all models; None when one of them is not known."""
+        """US dollars for all models; None if one of them is unknown."""
         costs = [spent.cost_usd for spent in self.models]
         known = [cost for cost in costs if cost is not None]
         return sum(known) if known and len(known) == len(costs) else None
@@ -65,14 +65,14 @@ class Spending:
 
 @dataclass(slots=True)
 class _Seen:
-    """What the sample of answers said of one model."""
+    """The tokens of one model in the sample."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
 
 def read_spending(connection: Connection, workload: Workload, usage: Usage) -> Spending:
-    """Share a workload's tokens among its models."""
+    """Split a workload's tokens among its models."""
     total = workload.request_count or 0
     seen: dict[str, _Seen] = {}
     seconds: list[float] = []
@@ -81,7 +81,7 @@ def read_spending(connection: Connection, workload: Workload, usage: Usage) -> S
     for answer in report_rows.answer_sample(connection, workload.id, total, size=_SAMPLE):
         body = _object(answer.body)
         sampled += 1
-        of_model = seen.setdefault(_word(body.get("model")), _Seen())
+        of_model = seen.setdefault(_text(body.get("model")), _Seen())
         of_model.prompt_tokens += answer.prompt_tokens
         of_model.completion_tokens += answer.completion_tokens
         times = body.get("usage")
@@ -100,22 +100,22 @@ def read_spending(connection: Connection, workload: Workload, usage: Usage) -> S
 
 
 def _of_recipe(connection: Connection, workload: Workload, usage: Usage) -> tuple[ModelSpending, ...] | None:
-    """Return the spending of the models of a recipe: their requests alternate, each with its samples in a row."""
+    """Return the tokens of the recipe's models, which alternate, each with its samples in a row."""
     if workload.recipe is None:
         return None
     recipe = load_recipe(workload.recipe)
     if len(recipe.models) == 1:
         return (_spending(recipe.models[0], usage.prompt_tokens, usage.completion_tokens),)
-    groups = report_rows.tokens_round_robin(
+    by_model = report_rows.tokens_round_robin(
         connection, workload.id, workload.request_count or 0, groups=len(recipe.models), repeats=recipe.samples
     )
-    if groups is None:
+    if by_model is None:
         return None
-    return tuple(_spending(model, *tokens) for model, tokens in zip(recipe.models, groups, strict=True))
+    return tuple(_spending(model, *tokens) for model, tokens in zip(recipe.models, by_model, strict=True))
 
 
 def _by_model(seen: dict[str, _Seen], usage: Usage) -> tuple[ModelSpending, ...]:
-    """Share all tokens as those of the sample are shared."""
+    """Split all tokens in the proportions of the sample."""
     used = {model: of_model for model, of_model in seen.items() if of_model.prompt_tokens or of_model.completion_tokens}
     into = _shares([of_model.prompt_tokens for of_model in used.values()], usage.prompt_tokens)
     out = _shares([of_model.completion_tokens for of_model in used.values()], usage.completion_tokens)
@@ -124,7 +124,7 @@ def _by_model(seen: dict[str, _Seen], usage: Usage) -> tuple[ModelSpending, ...]
 
 
 def _shares(parts: Sequence[int], whole: int) -> list[int]:
-    """Cut a whole in the proportion of the parts, so that it adds up."""
+    """Split a whole in the proportion of the parts, so that the sum is exact."""
     total = sum(parts)
     shares = [whole * part // total if total else 0 for part in parts]
     if total and shares:
@@ -146,7 +146,7 @@ def _object(data: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _word(value: Any) -> str:
+def _text(value: Any) -> str:
     return value if isinstance(value, str) and value else ""
 
 

@@ -1,6 +1,6 @@
-"""Strangers' text, made fit to be looked at: what cannot be seen is shown, what could mislead is named, what is long is cut.
+"""Makes foreign text safe to read: invisible characters are shown, misleading ones are named, long texts are cut.
 
-Nothing here escapes for HTML: the template does that, for every value alike.
+Nothing here escapes for HTML: the template escapes every value.
 """
 
 from __future__ import annotations
@@ -8,38 +8,38 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-# What ends a line in Unicode (UAX 14, class BK and its like), of which browsers know one.
+# The line ends of Unicode (UAX 14, class BK and similar); browsers know only one of them.
 _LINE_END = re.compile("\r\n|[\x85\u2028\u2029]")
 # C0 and C1 without tab and newline: browsers show nothing for them, or a box.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-# What turns the order of the signs around (Unicode 9.0, "Bidirectional Formatting Characters"). Marks (U+200E, U+200F) and
-# isolates stay: they belong to ordinary Arabic and Hebrew, and end with their paragraph.
+# Characters that reverse the order of text (Unicode 9.0, "Bidirectional Formatting Characters"). Marks (U+200E, U+200F) and
+# isolates are kept: they occur in ordinary Arabic and Hebrew, and end with their paragraph.
 _OVERRIDE = re.compile("[\u202a-\u202e]")
-_CONTROL_PICTURES = 0x2400
+_CONTROL_SYMBOLS = 0x2400
 _DELETE = "\x7f"
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The beginning of a text, and how many characters are missing behind it."""
+    """The beginning of a text, and the number of characters that are missing after it."""
 
     text: str
     missing: int = 0
 
 
 def shown(text: str) -> str:
-    """Make a text visible: every line's end as one, control characters as their pictures, overrides of the direction by their code."""
+    """Return a visible text: one kind of line end, symbols for control characters, codes for direction overrides."""
     if text.isascii() and text.isprintable():
         return text
     text = _LINE_END.sub("\n", text.encode("utf-8", "replace").decode())
-    return _OVERRIDE.sub(_named, _CONTROL.sub(_pictured, text))
+    return _OVERRIDE.sub(_code, _CONTROL.sub(_symbol, text))
 
 
 def cut(text: str | None, most_bytes: int) -> Cut:
-    """Make the beginning of a text visible: as much as takes up ``most_bytes`` in the page."""
+    """Return the beginning of a visible text that fits in ``most_bytes`` of the page."""
     if not text:
         return Cut("")
-    # No character takes less than a byte, so that a text of megabytes is not looked through.
+    # Every character takes at least a byte, so only the beginning of a text of megabytes is read.
     head = shown(text[:most_bytes])
     kept = _fitting(head, most_bytes)
     beyond = max(len(text) - most_bytes, 0)
@@ -47,7 +47,7 @@ def cut(text: str | None, most_bytes: int) -> Cut:
 
 
 def escaped_bytes(text: str) -> int:
-    """Say how many bytes a text takes up in the page, at most: some signs are written as five characters."""
+    """Return the largest size of a text in the page: some characters are escaped as five."""
     return len(text.encode("utf-8", "replace")) + 4 * sum(text.count(sign) for sign in "&<>'\"")
 
 
@@ -61,12 +61,12 @@ def _fitting(text: str, most_bytes: int) -> int:
     return low
 
 
-def _pictured(found: re.Match[str]) -> str:
+def _symbol(found: re.Match[str]) -> str:
     sign = found[0]
     if sign == _DELETE:
         return "\N{SYMBOL FOR DELETE}"
-    return chr(_CONTROL_PICTURES + ord(sign)) if sign < " " else "\N{REPLACEMENT CHARACTER}"
+    return chr(_CONTROL_SYMBOLS + ord(sign)) if sign < " " else "\N{REPLACEMENT CHARACTER}"
 
 
-def _named(found: re.Match[str]) -> str:
+def _code(found: re.Match[str]) -> str:
     return f"[U+{ord(found[0]):04X}]"

@@ -1,4 +1,4 @@
-"""From facts to what stands on the page: titles that say what is seen, figures in words, pictures. The template only arranges them."""
+"""From facts to the contents of the page: titles, texts, figures and charts. The template only arranges them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from batchkit import formatting
 from batchkit.annotation import pricing
 from batchkit.engine import situation
 from batchkit.models import BatchStatus, OutcomeKind, RequestState
-from batchkit.reports import charts, pictures
+from batchkit.reports import charts, workload_charts
 from batchkit.reports.headline import Headline, headline
 from batchkit.reports.text import cut
 
@@ -38,16 +38,16 @@ _KINDS: dict[str, str] = {
 }
 _OUTCOME_TEXTS: dict[str, str] = {
     OutcomeKind.REFUSED: "refused permanently",
-    OutcomeKind.TRANSIENT: "error that may pass",
+    OutcomeKind.TRANSIENT: "transient error",
     OutcomeKind.EXPIRED: "expired",
     OutcomeKind.CANCELLED: "cancelled",
     OutcomeKind.MISSING: "in neither file",
-    OutcomeKind.INVALID: "answer that breaks the rules",
+    OutcomeKind.INVALID: "invalid answer",
 }
 
 
 class Figure(NamedTuple):
-    """A number that stands out, what it is, and a remark."""
+    """A number to highlight, its label, and a remark."""
 
     label: str
     value: str
@@ -55,7 +55,7 @@ class Figure(NamedTuple):
 
 
 class Legend(NamedTuple):
-    """What a colour means, and how much of it there is."""
+    """The meaning of a colour, and its amount."""
 
     tone: str
     label: str
@@ -63,7 +63,7 @@ class Legend(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """A line of a table with a bar: ``cells`` stand before it."""
+    """A row of a table with a bar after its ``cells``."""
 
     cells: tuple[str, ...]
     bar: Markup
@@ -72,7 +72,7 @@ class Counted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """A table of counted things; ``note`` says what was looked at."""
+    """A table of counts; ``note`` says what was read."""
 
     title: str
     columns: tuple[str, ...]
@@ -83,7 +83,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """A line of the table of tokens and costs."""
+    """A row of the table of tokens and costs."""
 
     model: str
     prompt_tokens: str
@@ -93,7 +93,7 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Money:
-    """Tokens and costs by model, and what the figures rest on."""
+    """Tokens and costs by model, and their basis."""
 
     title: str
     lines: tuple[Spent, ...]
@@ -102,7 +102,7 @@ class Money:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadView:
-    """A workload as the template wants it; a section that has nothing to show is None or empty."""
+    """A workload for the template; a section without content is None or empty."""
 
     name: str
     headline: Headline
@@ -112,10 +112,10 @@ class WorkloadView:
     figures: tuple[Figure, ...]
     failures: Counts | None
     unanswered: Counts | None
-    progress: pictures.Picture | None
-    timeline: pictures.Timeline | None
-    durations: pictures.Picture | None
-    attempts: pictures.Picture | None
+    progress: workload_charts.WorkloadChart | None
+    timeline: workload_charts.Timeline | None
+    durations: workload_charts.WorkloadChart | None
+    attempts: workload_charts.WorkloadChart | None
     expiry: Counts | None
     money: Money | None
     attention: tuple[tuple[str, ...], ...]
@@ -124,7 +124,7 @@ class WorkloadView:
 
 
 def workload_view(facts: WorkloadFacts) -> WorkloadView:
-    """Put a workload's facts into words and pictures."""
+    """Return the texts, figures and charts for a workload's facts."""
     progress = facts.progress
     counts = progress.counts
     tones = _tones(progress)
@@ -141,10 +141,10 @@ def workload_view(facts: WorkloadFacts) -> WorkloadView:
         figures=tuple(_figures(facts)),
         failures=_failures(progress),
         unanswered=_unanswered_attempts(facts),
-        progress=pictures.progress(facts),
-        timeline=pictures.timeline(facts),
-        durations=pictures.durations(facts),
-        attempts=pictures.attempts(facts),
+        progress=workload_charts.progress(facts),
+        timeline=workload_charts.timeline(facts),
+        durations=workload_charts.durations(facts),
+        attempts=workload_charts.attempts(facts),
         expiry=_expiry(facts),
         money=_money(facts),
         attention=tuple(_attention(progress)),
@@ -154,11 +154,11 @@ def workload_view(facts: WorkloadFacts) -> WorkloadView:
 
 
 def usd(amount: float | None) -> str:
-    """Write an amount of US dollars so that small ones are not lost; ``unknown`` rather than wrong."""
+    """Return an amount of US dollars as text, with enough digits for small ones; ``unknown`` for None."""
     if amount is None:
         return "unknown"
     if 0 < amount < _CENT:
-        return f"${amount:.2g}" if amount >= 0.0001 else "less than $0.0001"  # noqa: PLR2004 - no smaller amount is of use
+        return f"${amount:.2g}" if amount >= 0.0001 else "less than $0.0001"  # noqa: PLR2004 - smaller amounts do not matter
     return f"${amount:,.2f}"
 
 
@@ -258,8 +258,8 @@ def _failures(progress: Progress) -> Counts | None:
 
 def _failure(reason: FailureReason, failed: int) -> Counted:
     name = reason.code if reason.status_code is None else f"{reason.status_code} {reason.code}"
-    picture = charts.bar([charts.Part("fill-bad", reason.count)], failed)
-    return Counted((_brief(name), cut(reason.sample, _SAMPLE_BYTES).text), picture, f"{reason.count:,}")
+    chart = charts.bar([charts.Part("fill-bad", reason.count)], failed)
+    return Counted((_brief(name), cut(reason.sample, _SAMPLE_BYTES).text), chart, f"{reason.count:,}")
 
 
 def _unanswered_attempts(facts: WorkloadFacts) -> Counts | None:
@@ -282,7 +282,7 @@ def _unanswered_attempts(facts: WorkloadFacts) -> Counts | None:
     note = ""
     if not seen.is_whole:
         title = f"About {formatting.counted(seen.total, 'attempt')} returned no usable answer"
-        note = f"The latest {seen.counted:,} of them were looked at."
+        note = f"Only the latest {seen.counted:,} of them were read."
     return Counts(title, ("What happened", "Code and message"), tuple(lines), note)
 
 
@@ -300,10 +300,10 @@ def _expiry(facts: WorkloadFacts) -> Counts | None:
         for row in rows
     ]
     return Counts(
-        f"{formatting.percent(expired, attempts)} of all attempts came back unanswered, by window and shard size",
+        f"{formatting.percent(expired, attempts)} of all attempts returned no answer, by window and shard size",
         ("Window", "Requests a shard", "Shards", "Unanswered"),
         tuple(lines),
-        "An attempt is unanswered when its batch expired, was cancelled, or did not mention it.",
+        "An attempt is unanswered if its batch expired, was cancelled, or did not list it.",
         "Share",
     )
 
@@ -329,17 +329,16 @@ def _money(facts: WorkloadFacts) -> Money | None:
     cost = spending.cost_usd
     known = f"about {usd(cost)}" if spending.is_estimate else usd(cost)
     tokens = f"{formatting.short_count(total.total_tokens)} tokens"
-    title = f"{tokens}, {known}" if cost is not None else f"{tokens}; what they cost is not known"
+    title = f"{tokens}, {known}" if cost is not None else f"{tokens}; their cost is unknown"
     basis = [
-        f"Prices of {pricing.PRICES_AS_OF}, with the Batch API's discount of 50 %; the provider's bill is what counts."
+        f"Prices of {pricing.PRICES_AS_OF}, with the Batch API's discount of 50 %; only the provider's bill is exact."
     ]
     if spending.sampled is not None:
         basis.append(
-            f"The store knows tokens, not models: {formatting.counted(spending.sampled, 'answer')} from all over the input tell"
-            f" {'how the models share them' if len(spending.models) > 1 else 'that it was this one'}."
+            f"The split by model is estimated from {formatting.counted(spending.sampled, 'answer')} spread over the input."
         )
     if facts.shards.has_recordings:
-        basis.append("Recordings are billed by the second, and are not in these figures.")
+        basis.append("Recordings are billed by the second and are not included.")
     return Money(title, lines, " ".join(basis))
 
 
@@ -365,14 +364,14 @@ def _about(facts: WorkloadFacts) -> list[tuple[str, str]]:
         ("Created", f"{formatting.moment(workload.created_at, to_the_second=True)} UTC"),
         ("Seen", f"{formatting.moment(facts.progress.read_at, to_the_second=True)} UTC"),
         ("Window", f"{workload.window}, after expiry up to {workload.max_window}"),
-        ("Cut", f"up to {formatting.counted(workload.shard_lines, 'request')} a shard"),
+        ("Shards", f"up to {formatting.counted(workload.shard_lines, 'request')} each"),
         ("Retries", f"{policy.max_attempts} after errors, {policy.max_expiries} after expiry"),
         ("Digest of the input", (workload.input_sha256 or "")[:16]),
     ]
 
 
 def row_kinds(rows: Sequence[ShownRow]) -> list[tuple[str, str, int]]:
-    """Count the kinds of rows on the page that a reader may want alone: (word in the row, label, count), the worst first."""
+    """Return the kinds of rows by which a reader can filter: (value in the row, label, count), the worst first."""
     counted = Counter(kind for row in rows for kind in row.kinds)
     return [(kind, label, counted[kind]) for kind, label in _KINDS.items() if counted[kind]]
 

@@ -1,4 +1,4 @@
-"""A report, written: a name in, one HTML file out."""
+"""Writes a report: one HTML file for a workload or an evaluation run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from batchkit.errors import UsageError
 from batchkit.evaluation.results import is_run, summary
 from batchkit.files.spool import disk_errors, whole_file
 from batchkit.reports import page
-from batchkit.reports.evaluated import evaluation_view, worst_scored
+from batchkit.reports.evaluation_report import evaluation_view, worst_scored
 from batchkit.reports.facts import read_facts
 from batchkit.reports.rows import within, worst_rows
 from batchkit.reports.views import row_kinds, workload_view
@@ -24,27 +24,27 @@ if TYPE_CHECKING:
     from batchkit.reports.rows import ShownRow
 
 DEFAULT_ROWS = 500
-#: More rows than this make a page that a phone cannot hold.
+#: A phone cannot load a page with more rows.
 MOST_ROWS = 2_000
-#: What the rows of a page take up at most; the rest of it is far smaller.
+#: The largest size of a page's rows; the rest of it is far smaller.
 _ROWS_BYTES = 1_600_000
 _ROW_MARKUP_BYTES = 700
 _UNSAFE = re.compile(r"[^\w.-]+")
 _WORST_FIRST = (
-    "Failed ones first (of each reason some, when there are many), then cancelled and waiting ones, then those with the most attempts"
-    " often, then the first of the input. Long texts are cut."
+    "Failed requests first (some of each reason if there are many), then cancelled and waiting ones, then those with the most attempts,"
+    " then the first of the input. Long texts are cut."
 )
 _LOWEST_FIRST = (
-    "Those whose score fell since the run before first, then failed ones, then the lowest scores; at the end some whose score"
-    " rose. Long texts are cut."
+    "First the requests whose score fell since the previous run, then failed ones, then the lowest scores, and at the end some whose"
+    " score rose. Long texts are cut."
 )
 
 
 def write_report(runner: Runner, name: str, target: Path, *, rows: int = DEFAULT_ROWS) -> Path:
-    """Write the page of an evaluation run of that name, or else of a workload, with up to ``rows`` of its requests.
+    """Write the page of the evaluation run of that name, or of the workload, with up to ``rows`` of its requests.
 
-    Gives the whole path of ``target``. The file appears whole, by a rename, or not at all. Raises ``UnknownWorkload``, ``UsageError`` for more than ``MOST_ROWS``
-    rows, ``SpoolError``.
+    Returns the absolute path of ``target``. The file appears completely, by a rename, or not at all. Raises ``UnknownWorkload``,
+    ``UsageError`` for more than ``MOST_ROWS`` rows, ``SpoolError``.
     """
     if not 0 <= rows <= MOST_ROWS:
         raise UsageError(
@@ -63,12 +63,12 @@ def write_report(runner: Runner, name: str, target: Path, *, rows: int = DEFAULT
 
 
 def default_target(name: str) -> Path:
-    """Name the page of a workload or a run in the working directory: a name may hold what no file's name can."""
+    """Return the file of a page in the working directory; characters that file names cannot have are replaced."""
     return Path(f"{_UNSAFE.sub('-', name).strip('.-') or 'batchkit'}.report.html")
 
 
 def workload_page(runner: Runner, workload: Workload, *, rows: int) -> str:
-    """Write the page of a workload."""
+    """Return the page of a workload."""
     facts = read_facts(runner, workload)
     shown = _fitting(worst_rows(runner, workload, limit=rows))
     total = facts.progress.counts.total
@@ -84,7 +84,7 @@ def workload_page(runner: Runner, workload: Workload, *, rows: int) -> str:
 
 
 def evaluation_page(runner: Runner, name: str, *, rows: int) -> str:
-    """Write the page of an evaluation run, with the workloads that are still there."""
+    """Return the page of an evaluation run, with its workloads that still exist."""
     found = summary(runner, name)
     workloads = [workload for workload in map(runner.known, found.workload_names) if workload is not None]
     facts = [read_facts(runner, workload) for workload in workloads]
@@ -121,4 +121,4 @@ def _rows_title(shown: Sequence[ShownRow], total: int) -> str:
 def _left_out(shown: Sequence[ShownRow], total: int, name: str) -> str:
     if len(shown) >= total:
         return ""
-    return f"{total - len(shown):,} more are not on this page: batchkit export {name} has all of them."
+    return f"{total - len(shown):,} more are not on this page: batchkit export {name} writes all of them."

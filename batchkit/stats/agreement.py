@@ -1,7 +1,7 @@
-"""Do several annotators say the same? Cohen's and Fleiss' kappa, Krippendorff's alpha, for labels without an order.
+"""Agreement of several annotators: Cohen's and Fleiss' kappa, Krippendorff's alpha, for labels without an order.
 
-Everything is computed from how often each combination of labels occurs, so that ten million rows cost no more than the few
-hundred combinations in them. They are tested against statsmodels and krippendorff.
+Everything is computed from the number of times each combination of labels occurs, so that ten million rows cost no more than the
+few hundred combinations in them. Tested against statsmodels and krippendorff.
 
 Sources: Cohen 1960; Fleiss 1971 (https://doi.org/10.1037/h0031619); Krippendorff 2011, "Computing Krippendorff's
 Alpha-Reliability".
@@ -30,7 +30,7 @@ NO_PAIRS = "no row was rated by two annotators"
 
 @dataclass(frozen=True, slots=True)
 class Coefficient:
-    """A coefficient, 1 for perfect agreement and 0 for that of chance; None with the reason when it does not exist."""
+    """A coefficient, 1 for perfect agreement and 0 for agreement by chance; None with the reason if it is undefined."""
 
     value: float | None
     rows: int
@@ -39,11 +39,11 @@ class Coefficient:
 
 @dataclass(frozen=True, slots=True)
 class AgreementReport:
-    """How far annotators agree.
+    """The agreement of annotators.
 
-    ``cohen`` has one coefficient for each pair of annotators (numbered from 0), over the rows that both rated, and
-    ``mean_cohen`` is the mean of those that exist. ``fleiss`` is over the rows that everybody rated, ``alpha`` over those that at least two
-    did. ``unanimous`` is the share of the rows with two ratings or more whose ratings are all the same; None without such rows.
+    ``cohen`` has one coefficient for each pair of annotators (numbered from 0), over the rows that both rated, and ``mean_cohen`` is the
+    mean of the defined ones. ``fleiss`` covers the rows that all rated, ``alpha`` the rows that at least two rated. ``unanimous`` is the
+    share of rows with two or more ratings whose ratings are all equal; None without such rows.
     """
 
     rows: int
@@ -58,9 +58,9 @@ class AgreementReport:
 
 
 def agreement(labels: Iterable[Iterable[str | None]] | Mapping[Labels, int]) -> AgreementReport:
-    """Measure the agreement of ``labels``: rows of one label for each rater, None where a rater gave none.
+    """Measure the agreement of ``labels``: rows with one label for each rater, None without a rating.
 
-    Or a mapping from such rows to how often they occur (a ``Counter``). Raises ``ValueError`` when rows differ in length.
+    Or a mapping from such rows to the number of times they occur (a ``Counter``). Raises ``ValueError`` if rows differ in length.
     """
     counts: Mapping[Labels, int] = labels if isinstance(labels, Mapping) else Counter(tuple(row) for row in labels)
     raters = _rater_count(counts)
@@ -85,7 +85,7 @@ def agreement(labels: Iterable[Iterable[str | None]] | Mapping[Labels, int]) -> 
 def _rater_count(counts: Mapping[Labels, int]) -> int:
     lengths = {len(row) for row in counts}
     if len(lengths) > 1:
-        raise ValueError("every row has a place for each annotator")
+        raise ValueError("every row must have one label for each annotator")
     return lengths.pop() if lengths else 0
 
 
@@ -123,7 +123,7 @@ def _mean(cohen: Mapping[tuple[int, int], Coefficient], rows: int) -> Coefficien
 
 
 def _table(counts: Mapping[Labels, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How often each label was given in each combination, and how often the combination occurs."""
+    """Return how often each label was given in each combination, and how often each combination occurs."""
     names = sorted({label for row in counts for label in _given(row)})
     place = {name: number for number, name in enumerate(names)}
     table = np.zeros((len(counts), len(names)))
@@ -135,7 +135,7 @@ def _table(counts: Mapping[Labels, int]) -> tuple[NDArray[np.float64], NDArray[n
 
 def _fleiss(complete: Mapping[Labels, int], raters: int) -> Coefficient:
     rows = sum(complete.values())
-    if not rows or raters < 2:  # noqa: PLR2004 - it takes two to agree
+    if not rows or raters < 2:  # noqa: PLR2004 - agreement needs two raters
         return Coefficient(None, rows, NO_PAIRS)
     table, weights = _table(complete)
     if table.shape[1] == 1:
@@ -155,7 +155,7 @@ def _alpha(pairable: Mapping[Labels, int]) -> Coefficient:
     if table.shape[1] == 1:
         return Coefficient(None, rows, ONE_LABEL)
     ratings = table.sum(axis=1)
-    # Pairs of different labels within rows, each row counting as many ratings as it has.
+    # Pairs of different labels within rows; each row counts with its number of ratings.
     differing = (ratings**2 - (table**2).sum(axis=1)) / (ratings - 1)
     totals = weights @ table
     total = totals.sum()

@@ -1,4 +1,4 @@
-"""How sure a mean is: Wilson's interval for proportions, the bootstrap for other means. Seeded: the same numbers, the same bounds."""
+"""Confidence intervals of means: Wilson's for proportions, the bootstrap for other means. Seeded: the same values, the same bounds."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
-#: Beyond so many values the mean is as good as normal, and resampling only costs time.
+#: With more values the mean is nearly normal, and resampling only costs time.
 LARGEST_RESAMPLED = 5_000
-#: Of the bootstrap: the bounds are then sure to about a fiftieth of their distance from the mean.
+#: The bootstrap's bounds are then exact to about a fiftieth of their distance from the mean.
 RESAMPLES = 2_999
 _SEED = 20_240_229
-#: How many resampled values are held at the same time; bounds the memory to some 16 MB.
+#: The number of resampled values in memory at the same time: about 16 MB.
 _VALUES_AT_ONCE = 2_000_000
 
 
 class Interval(NamedTuple):
-    """A mean with its bounds; ``method`` names how they were found, for people."""
+    """A mean with its bounds; ``method`` names the method for people."""
 
     mean: float
     low: float
@@ -33,15 +33,15 @@ class Interval(NamedTuple):
 
 
 def is_binary(values: NDArray[np.float64]) -> bool:
-    """Whether there is nothing but 0 and 1."""
+    """Whether all values are 0 or 1."""
     return bool(np.isin(values, (0.0, 1.0)).all())
 
 
 def mean_interval(values: Sequence[float] | NDArray[np.float64]) -> Interval | None:
-    """Give the mean of independent values with its 95 % interval; None when there is no value.
+    """Return the mean of independent values with its 95 % interval; None without values.
 
-    0 and 1 only: Wilson's score interval. Otherwise the percentile bootstrap, and above 5,000 values Student's t. Values that
-    are all the same, or one alone, say nothing about their spread: the bounds are the mean.
+    Only 0 and 1: Wilson's score interval. Otherwise the percentile bootstrap, and above 5,000 values Student's t. Equal values,
+    or a single one, have no spread: the bounds are the mean.
     """
     array = np.asarray(values, dtype=np.float64)
     if not array.size:
@@ -49,7 +49,7 @@ def mean_interval(values: Sequence[float] | NDArray[np.float64]) -> Interval | N
     mean = float(array.mean())
     if is_binary(array):
         low, high = _wilson(mean, array.size)
-        # At 0 and at 1 rounding would put the mean outside.
+        # At 0 and at 1, rounding could put the mean outside.
         return Interval(mean, min(low, mean), max(high, mean), "Wilson 95 %")
     if float(np.ptp(array)) == 0.0:
         return Interval(mean, mean, mean, "no spread")
@@ -58,7 +58,7 @@ def mean_interval(values: Sequence[float] | NDArray[np.float64]) -> Interval | N
 
 
 def _wilson(share: float, count: int) -> tuple[float, float]:
-    """Compute the bounds of a share of ``count`` values (Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953)."""
+    """Return the bounds of a share of ``count`` values (Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953)."""
     z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
     shrink = 1 + z**2 / count
     middle = (share + z**2 / (2 * count)) / shrink
@@ -67,7 +67,7 @@ def _wilson(share: float, count: int) -> tuple[float, float]:
 
 
 def spread_of_mean(array: NDArray[np.float64]) -> tuple[float, float, str]:
-    """Give the bounds of the mean of values that differ: percentile bootstrap, or Student's t when there are many."""
+    """Return the bounds of the mean of different values: percentile bootstrap, or Student's t for many values."""
     if array.size > LARGEST_RESAMPLED:
         low, high = stats.t.interval(CONFIDENCE, array.size - 1, loc=array.mean(), scale=stats.sem(array))
         return float(low), float(high), "t 95 %"
@@ -84,10 +84,10 @@ def spread_of_mean(array: NDArray[np.float64]) -> tuple[float, float, str]:
 
 
 def values_at_once(size: int) -> int:
-    """Say how many resamples of ``size`` values are made together."""
+    """Return the number of resamples of ``size`` values that are made together."""
     return max(_VALUES_AT_ONCE // size, 1)
 
 
 def generator() -> np.random.Generator:
-    """Make the generator of every resampling here: always the same, so that a report says the same twice."""
+    """Return the generator of all resampling, always with the same seed, so that a report is reproducible."""
     return np.random.default_rng(_SEED)

@@ -1,4 +1,4 @@
-"""Two runs over the same rows: how far the mean moved, and whether that is more than chance."""
+"""Two runs over the same rows: how far the mean changed, and whether that is significant."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: Of the permutation test: the smallest p-value that it can give is one ten-thousandth.
+#: Flips of the permutation test: its smallest p-value is one ten-thousandth.
 _FLIPS = 9_999
 
 
-class Comparison(NamedTuple):
+class PairedComparison(NamedTuple):
     """A paired comparison. ``low`` and ``high`` bound the difference (after minus before) with 95 % confidence.
 
-    ``p_value`` is two-sided; ``fall_p_value`` asks only whether it fell. ``fell`` and ``rose`` count the pairs that moved.
+    ``p_value`` is two-sided; ``fall_p_value`` is one-sided, for a fall. ``fell`` and ``rose`` count the pairs that changed.
     """
 
     before: float
@@ -45,16 +45,16 @@ class Comparison(NamedTuple):
 
 def compare_pairs(
     before: Sequence[float] | NDArray[np.float64], after: Sequence[float] | NDArray[np.float64]
-) -> Comparison | None:
-    """Compare scores of the same rows, place by place; None when there is no pair.
+) -> PairedComparison | None:
+    """Compare scores of the same rows, place by place; None without pairs.
 
-    0 and 1 only: McNemar's exact test. Otherwise the sign-flip permutation test of the mean difference (exact up to 13 pairs
+    Only 0 and 1: McNemar's exact test. Otherwise the sign-flip permutation test of the mean difference (exact up to 13 pairs
     that differ, else 9,999 seeded flips), and above 5,000 differing pairs the paired t test. The bounds come from the paired
     bootstrap.
     """
     first, second = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
     if first.shape != second.shape:
-        raise ValueError("pairs have two sides")
+        raise ValueError("before and after must have the same length")
     if not first.size:
         return None
     moved = second - first
@@ -65,7 +65,7 @@ def compare_pairs(
         p_value, fall_p_value, method = *_mcnemar(fell, rose), "McNemar exact"
     else:
         p_value, fall_p_value, method = _means(moved)
-    return Comparison(
+    return PairedComparison(
         float(first.mean()),
         float(second.mean()),
         mean,
@@ -81,20 +81,20 @@ def compare_pairs(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values that are asked together, in their order: the chance of any false alarm stays below the level.
+    """Return corrected p-values of simultaneous tests, in their order: the chance of any false alarm stays below the level.
 
     Holm 1979, https://www.jstor.org/stable/4615733.
     """
     order = np.argsort(p_values, kind="stable")
     corrected = np.empty(len(p_values))
-    # The smallest counts as often as there are values, the next once less; none falls below one before it.
+    # The smallest is multiplied by the number of values, the next by one less; none is below the one before it.
     remaining = np.arange(len(p_values), 0, -1)
     corrected[order] = np.minimum(np.maximum.accumulate(np.asarray(p_values)[order] * remaining), 1.0)
     return [float(value) for value in corrected]
 
 
 def _mcnemar(fell: int, rose: int) -> tuple[float, float]:
-    """Two-sided and one-sided: were pairs that changed as likely to fall as to rise?"""
+    """Return the two-sided and the one-sided p-value of as many falls as rises among the changed pairs."""
     if not fell + rose:
         return 1.0, 1.0
     two_sided = stats.binomtest(fell, fell + rose, 0.5).pvalue
@@ -102,9 +102,9 @@ def _mcnemar(fell: int, rose: int) -> tuple[float, float]:
 
 
 def _means(moved: NDArray[np.float64]) -> tuple[float, float, str]:
-    # Where nothing moved a flipped sign changes nothing.
+    # A flipped sign does not change a difference of 0.
     changes = moved[moved != 0]
-    if changes.size < 2:  # noqa: PLR2004 - one change alone can be either way
+    if changes.size < 2:  # noqa: PLR2004 - a single change is not significant
         return 1.0, 0.5 if changes.size and changes[0] < 0 else 1.0, "sign-flip permutation"
     if changes.size > LARGEST_RESAMPLED:
         two_sided, one_sided = (

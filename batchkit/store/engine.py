@@ -10,6 +10,7 @@ import time
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from traceback import clear_frames
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, event
@@ -202,6 +203,8 @@ class Store:
         self.limits = limits or Limits()
         self.engine = _open_engine(self.url, self.limits)
         self._write_lock = FairLock() if self.is_sqlite else None
+        #: The connections that write now, by thread.
+        self._writing: dict[int, Connection] = {}
         self._was_connected = False
         event.listen(self.engine, "connect", self._note_connection)
 
@@ -231,15 +234,25 @@ class Store:
         upgrade, which may rewrite a large table, have no time limit.
         """
         limits = replace(self.limits, statement_seconds=0) if is_upgrade else self.limits
+        thread = threading.get_ident()
+        # A Ctrl-C between the begin of a transaction and its `with` block keeps the transaction open, as long as the traceback lives:
+        # nobody could write, this thread included.
+        if (interrupted := self._writing.pop(thread, None)) is not None:
+            interrupted.close()
         with (
             self._write_lock.hold(_BUSY_TIMEOUT_MILLISECONDS / 1_000)
             if self._write_lock is not None
             else nullcontext(),
             self._translated(),
             self.engine.connect().execution_options(batchkit_writes=True, batchkit_limits=limits) as connection,
-            connection.begin(),
         ):
-            yield connection
+            self._writing[thread] = connection
+            try:
+                with connection.begin():
+                    yield connection
+            finally:
+                if self._writing.get(thread) is connection:
+                    del self._writing[thread]
 
     def held_for_long(self, table: str) -> RowsHeld | None:
         """Return an error that names who holds rows of a table for longer than a lock is waited for; None when nobody does.
@@ -257,6 +270,11 @@ class Store:
     def _translated(self) -> Iterator[None]:
         try:
             yield
+        except KeyboardInterrupt as interrupt:
+            # SQLAlchemy has closed a connection that was interrupted in a statement, but SQLite keeps its transaction as long as
+            # there is a cursor: in a frame of the traceback.
+            clear_frames(interrupt.__traceback__)
+            raise
         except PoolTimeout as error:
             raise StoreUnavailable(
                 f"the database {self.display_url} cannot be used: all connections of this process are in use",

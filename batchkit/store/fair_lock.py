@@ -45,6 +45,7 @@ class FairLock:
         """Add a waiter; returns whether it is the first. An entry that a Ctrl-C left behind for the same thread is dropped."""
         with self._lock:
             self._queue = [other for other in self._queue if other.thread != waiter.thread] + [waiter]
+            self._queue[0].is_first.set()
             return self._queue[0] is waiter
 
     def _dequeue(self, waiter: _Waiter) -> None:

@@ -20,7 +20,7 @@ def peak_megabytes(command: Command, *arguments: str) -> tuple[float, int, str]:
 
     Read from the kernel while it runs: what it reports at the end counts the test process that it was forked from, too.
     """
-    process = command.start(*arguments)
+    process = command.start_anew(*arguments)
     peak = [0]
 
     def watch() -> None:

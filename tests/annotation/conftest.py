@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.steps.conftest import open_bench
+from tests.steps.conftest import open_harness
 
-__all__ = ["open_bench"]
+__all__ = ["open_harness"]

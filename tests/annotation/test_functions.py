@@ -11,7 +11,7 @@ import batchkit
 from batchkit.emulator import Emulator, Scenario
 from batchkit.emulator.faults import lines
 from batchkit.errors import InputInvalid, UsageError
-from tests.annotation.test_images import picture
+from tests.annotation.test_images import image_bytes
 from tests.steps.conftest import QUICK, SPEED
 from tests.workloads import read_lines
 
@@ -63,7 +63,7 @@ def test_a_model_of_pydantic_makes_and_checks_the_answers(settings, tmp_path):
 def test_images_may_lie_anywhere_by_permission(settings, tmp_path):
     """The keyword is that of the option; without it such a row is refused."""
     (tmp_path / "table").mkdir()
-    (tmp_path / "scan.png").write_bytes(picture())
+    (tmp_path / "scan.png").write_bytes(image_bytes())
     source = tmp_path / "table" / "scans.csv"
     source.write_text("scan\n../scan.png\n")
     asked = {"models": "meta-llama/llama-4-scout-17b-16e-instruct", "images": ("scan",), "settings": settings}

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from batchkit.annotation import image_files
-from batchkit.annotation.image_files import FileTrouble, ImageFolder
-from tests.annotation.test_images import picture
+from batchkit.annotation.image_files import ImageFolder, UnreadableImageFile
+from tests.annotation.test_images import image_bytes
 
-PNG = picture()
+PNG = image_bytes()
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def table(tmp_path):
 
 def refusal(folder, cell, *, allow_outside=False):
     """Read a cell that must not be read, and give the words."""
-    with pytest.raises(FileTrouble) as caught:
+    with pytest.raises(UnreadableImageFile) as caught:
         ImageFolder(folder, allow_outside=allow_outside).read(cell)
     return str(caught.value)
 
@@ -119,8 +119,8 @@ def test_only_regular_files_are_read_and_nothing_is_waited_for(table, allow_outs
 def test_files_that_the_kernel_makes_up_are_not_read(table):
     """By their own path or by a link, permission or not."""
     (table / "secrets.png").symlink_to("/proc/self/environ")
-    assert "is no file of a disk" in refusal(table, "/proc/self/environ", allow_outside=True)
-    assert "is no file of a disk" in refusal(table, "secrets.png", allow_outside=True)
+    assert "is not a file on a disk" in refusal(table, "/proc/self/environ", allow_outside=True)
+    assert "is not a file on a disk" in refusal(table, "secrets.png", allow_outside=True)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_files_that_the_kernel_makes_up_are_not_read(table):
 )
 def test_a_cell_that_names_no_file_is_told_why_in_a_short_line(table, cell, why):
     """One sentence without the whole cell, without control characters, and with what to do where that is known."""
-    with pytest.raises(FileTrouble, match=why) as caught:
+    with pytest.raises(UnreadableImageFile, match=why) as caught:
         ImageFolder(table).read(cell)
     words = str(caught.value)
     assert len(words) < 400

@@ -98,7 +98,7 @@ def test_everything_that_is_wrong_is_told_with_its_line(tmp_path):
 def test_an_answer_is_one_thing(tmp_path):
     """The second way to say what it must be is told with its line."""
     found = problems(recipe(tmp_path, "prompt: x\nchoices: [a, b]\nnumber: [1, 5]\n"))
-    assert found == {"3:1": "`choices` and `number` exclude each other: an answer is one thing"}
+    assert found == {"3:1": "`choices` and `number` exclude each other: an answer has one format"}
 
 
 def test_each_verb_has_its_own_keys(tmp_path):

@@ -13,7 +13,7 @@ from batchkit.annotation.recipe import Prompt, Recipe, load_recipe
 from batchkit.annotation.render import Renderer, RowProblem
 from batchkit.errors import UsageError
 from batchkit.files import jsonl
-from tests.annotation.test_images import picture
+from tests.annotation.test_images import image_bytes
 
 MODEL = "openai/gpt-oss-20b"
 COLUMNS = ("id", "text", "link", "photo")
@@ -84,16 +84,16 @@ def test_what_the_rules_ask_for_is_added_to_the_users_own_words():
 def test_images_go_behind_the_text_and_count_against_the_requests_size(tmp_path):
     """A row whose images leave no room is named with its column."""
     recipe = presets.annotation("What is {{ id }}?", models=[MODEL], images=("photo", "link"))
-    (tmp_path / "cat.png").write_bytes(picture())
+    (tmp_path / "cat.png").write_bytes(image_bytes())
     [line] = requests(recipe, folder=tmp_path, id=1, photo="cat.png", link="https://example.com/a.jpg")
     kinds = [part["type"] for part in line["body"]["messages"][0]["content"]]
     assert kinds == ["text", "image_url", "image_url"]
-    large = picture() + b" " * 1_500_000
+    large = image_bytes() + b" " * 1_500_000
     with pytest.raises(RowProblem, match=r"row 3, photo: the request would have [\d,]+ bytes"):
         requests(recipe, number=3, id="x" * 1_500_000, photo=large)
 
 
-def test_a_picture_needs_no_words_about_its_row():
+def test_an_image_needs_no_text_from_its_row():
     """A prompt without any column is refused only where every row would be asked the same."""
     asked = presets.annotation("What is this?", models=[MODEL], images=("photo",))
     assert Renderer(asked, COLUMNS).columns == ("photo",)
@@ -128,9 +128,9 @@ def test_audio_that_is_not_at_an_address_is_a_problem_of_its_row(value):
 @pytest.mark.parametrize(
     ("fields", "row", "why"),
     [
-        ({}, {"text": None}, "row 2: nothing is in text, so there is nothing to ask about"),
-        ({}, {"text": " \n"}, "row 2: nothing is in text"),
-        ({"prefill": "I {{ id }}"}, {"text": ""}, "row 2: nothing is in id and text"),
+        ({}, {"text": None}, "row 2: text is empty, so the row has no question"),
+        ({}, {"text": " \n"}, "row 2: text is empty"),
+        ({"prefill": "I {{ id }}"}, {"text": ""}, "row 2: id and text are empty"),
         ({"prefill": "{{ id }}"}, {"id": "x"}, "row 2: the prompt is empty"),
         ({"system": "{{ id }}"}, {"text": "x"}, "row 2: the system message is empty"),
         ({"key": "id"}, {"text": "x"}, "row 2, id: the key is empty"),

@@ -6,9 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchkit.annotation import presets
-from batchkit.annotation.gather import answered_rows, write_annotated
-from batchkit.annotation.orders import ensure_workload
+from batchkit.annotation.row_answers import read_row_answers, write_output_table
 from batchkit.annotation.totals import totals
+from batchkit.annotation.workload_from_table import ensure_workload
 from batchkit.datasets import open_table
 from batchkit.emulator.faults import lines
 from batchkit.reports.spending import read_spending
@@ -23,19 +23,19 @@ SCHEMA = {
 }
 
 
-def test_bad_answers_are_in_tokens_and_cost(open_bench, tmp_path):
+def test_bad_answers_are_in_tokens_and_cost(open_harness, tmp_path):
     """The tokens of rows, of models and of the workload are the same; a healed and a failed request count each ride once."""
-    bench = open_bench(
+    harness = open_harness(
         lines.GarbleAnswers(fraction=0.3, attempts=1), lines.GarbleAnswers(custom_ids=frozenset({"7:gpt-oss-20b:1"}))
     )
     (tmp_path / "table.csv").write_text("text\n" + "".join(f"text {number}\n" for number in range(1, ROWS + 1)))
     recipe = presets.annotation("What is it? {{ text }}", models=MODELS, schema=SCHEMA)
-    workload = ensure_workload(bench.runner, open_table([str(tmp_path / "table.csv")]), recipe)
+    workload = ensure_workload(harness.runner, open_table([str(tmp_path / "table.csv")]), recipe)
 
-    progress = bench.runner.process(workload.id)
+    progress = harness.runner.process(workload.id)
 
     assert (progress.counts.failed, progress.counts.succeeded) == (1, 2 * ROWS - 1)
-    answers = [answer for row in answered_rows(bench.runner, workload) for answer in row.answers]
+    answers = [answer for row in read_row_answers(harness.runner, workload) for answer in row.answers]
     assert sum(answer.attempts for answer in answers) > len(answers) + 5
     usage = progress.usage
     told = [(answer.prompt_tokens or 0, answer.completion_tokens or 0) for answer in answers]
@@ -43,12 +43,12 @@ def test_bad_answers_are_in_tokens_and_cost(open_bench, tmp_path):
         usage.prompt_tokens,
         usage.completion_tokens,
     )
-    with bench.runner.store.read() as connection:
-        spending = read_spending(connection, bench.runner.find(workload.name), usage)
+    with harness.runner.store.read() as connection:
+        spending = read_spending(connection, harness.runner.find(workload.name), usage)
     assert sum(spent.prompt_tokens for spent in spending.models) == usage.prompt_tokens
     assert sum(spent.completion_tokens for spent in spending.models) == usage.completion_tokens
-    assert totals(bench.runner, workload).cost_usd == pytest.approx(spending.cost_usd)
-    write_annotated(bench.runner, workload, tmp_path / "out.parquet")
+    assert totals(harness.runner, workload).cost_usd == pytest.approx(spending.cost_usd)
+    write_output_table(harness.runner, workload, tmp_path / "out.parquet")
     written = pq.read_table(tmp_path / "out.parquet").to_pydict()
     assert sum(written["prompt_tokens"]) == usage.prompt_tokens
     assert sum(written["cost_usd"]) == pytest.approx(spending.cost_usd)

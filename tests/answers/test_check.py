@@ -240,7 +240,7 @@ def test_rules_that_make_no_sense_are_refused():
     ):
         with pytest.raises(ValidationError):
             AnswerRules(**bad)
-    with pytest.raises(ConfigurationError, match="this is no JSON Schema"):
+    with pytest.raises(ConfigurationError, match="not a valid JSON Schema"):
         AnswerCheck(AnswerRules(format="json", json_schema={"type": "nothing"}))
 
 

@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks``: measures every part beside its floor and prints the table that the README carries."""
+"""``python -m tests.benchmarks``: measure every part and its floor, and print the table of the README."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from rich.console import Console
 
 from batchkit.files import jsonl
 from tests.benchmarks import machine, runs
-from tests.benchmarks.clock import Figure, measure
+from tests.benchmarks.benchmark_stores import BenchmarkStores
 from tests.benchmarks.file_server import serving
-from tests.benchmarks.lab import Lab
-from tests.benchmarks.parts import PARTS
+from tests.benchmarks.measurements import MEASUREMENTS
 from tests.benchmarks.table import as_row, as_table, growth_table
+from tests.benchmarks.timing import Figure, measure
 from tests.benchmarks.transfers import LARGEST_LINES, TRANSFERS, Line, largest_file
 from tests.postgres import running_server
 
@@ -30,8 +30,8 @@ _GROWING = ("split", "merge", "export to JSONL")
 
 
 @dataclass(frozen=True)
-class Order:
-    """What is to be measured: the parts whose names hold one of ``only`` (all, when there are none), and how often."""
+class BenchmarkOptions:
+    """What to measure: the parts whose names contain one of ``only`` (all if empty), and how often."""
 
     folder: Path
     lines: int
@@ -42,33 +42,40 @@ class Order:
     databases: tuple[str, ...]
 
     def wants(self, name: str) -> bool:
-        """Whether a part is asked for."""
+        """Whether a part is selected."""
         return not self.only or any(word in name for word in self.only)
 
 
 def main(
-    lines: Annotated[int, typer.Option(min=1_000, help="How many requests; thousands.")] = 1_000_000,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each figure is taken; the median counts.")] = 3,
-    run_rounds: Annotated[int, typer.Option(min=1, help="The same for what runs the whole command.")] = 1,
-    only: Annotated[list[str] | None, typer.Option(help="Only parts whose name holds this; may be repeated.")] = None,
+    lines: Annotated[int, typer.Option(min=1_000, help="The number of requests; thousands.")] = 1_000_000,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each part is measured; the median counts.")] = 3,
+    run_rounds: Annotated[int, typer.Option(min=1, help="The same for runs of the whole command.")] = 1,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only parts whose name contains this; may be repeated.")
+    ] = None,
     database: Annotated[list[str] | None, typer.Option(help="sqlite or postgres (default both).")] = None,
     growth: Annotated[
-        int, typer.Option(max=3, help="2 adds a table of growth from a tenth of the lines; 3 to ten times them, too.")
+        int,
+        typer.Option(
+            max=3, help="2 adds a table of growth from a tenth of the lines; 3 also measures ten times the lines."
+        ),
     ] = 0,
-    shard_lines: Annotated[int | None, typer.Option(help="Requests per shard (default as for users).")] = None,
-    folder: Annotated[Path | None, typer.Option(help="Where the data lies, to be used again.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Where to write the tables, too.")] = None,
-    json: Annotated[Path | None, typer.Option(help="Where to write the figures for a later comparison.")] = None,
-    compare: Annotated[Path | None, typer.Option(help="The figures of an earlier run to compare with.")] = None,
+    shard_lines: Annotated[
+        int | None, typer.Option(help="Requests per shard (default: the same as for users).")
+    ] = None,
+    folder: Annotated[Path | None, typer.Option(help="The folder of the data, to be used again.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Also write the tables to this file.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the figures to this file, for a later comparison.")] = None,
+    compare: Annotated[Path | None, typer.Option(help="Compare with the figures of an earlier run.")] = None,
 ) -> None:
-    """Say how far each part is from the least that the same bytes can cost."""
+    """Measure each part of batchkit as a ratio to the shortest time for the same bytes."""
     err = Console(stderr=True)
     earlier = _earlier(compare)
     figures: list[Figure] = []
     steps: list[list[Figure]] = []
     with ExitStack() as stack:
         place = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="batchkit-bench-")))
-        order = Order(
+        options = BenchmarkOptions(
             place,
             lines - lines % 1_000,
             shard_lines,
@@ -77,7 +84,7 @@ def main(
             tuple(only or ()),
             tuple(database or ("sqlite", "postgres")),
         )
-        server_url = stack.enter_context(running_server()).server_url if "postgres" in order.databases else None
+        server_url = stack.enter_context(running_server()).server_url if "postgres" in options.databases else None
         known = machine.facts(server_url)
 
         def show(figure: Figure) -> None:
@@ -85,17 +92,17 @@ def main(
             err.print(as_row(figure, earlier), markup=False)
 
         err.print(f"| {machine.in_a_sentence(known)} |", markup=False)
-        _transfers(order, show)
-        for url in _server_urls(order, server_url):
-            _on_a_database(order, url, show)
+        _transfers(options, show)
+        for url in _server_urls(options, server_url):
+            _on_a_database(options, url, show)
         if growth > 1:
             factors = (0.1, 1, 10)[:growth]
-            steps = [_growth_step(order, int(order.lines * factor), server_url, err.print) for factor in factors]
+            steps = [_growth_step(options, int(options.lines * factor), server_url, err.print) for factor in factors]
     if not figures and not steps:
         raise typer.BadParameter("no part of this name on this database", param_hint="--only, --database")
     tables = [as_table(figures, earlier)] if figures else []
     tables += [growth_table(steps)] if steps else []
-    report = "\n\n".join([f"{order.lines:,} lines; {machine.in_a_sentence(known)}.", *tables])
+    report = "\n\n".join([f"{options.lines:,} lines; {machine.in_a_sentence(known)}.", *tables])
     if markdown is not None:
         markdown.write_text(report + "\n")
     if json is not None:
@@ -111,56 +118,60 @@ def _earlier(path: Path | None) -> Earlier:
     return {(old["part"], old["database"]): old for old in jsonl.loads(path.read_bytes())["figures"]}
 
 
-def _server_urls(order: Order, server_url: str | None) -> Iterator[str | None]:
-    """Name the databases: None is SQLite."""
-    if "sqlite" in order.databases:
+def _server_urls(options: BenchmarkOptions, server_url: str | None) -> Iterator[str | None]:
+    """Yield the URLs of the databases; None is SQLite."""
+    if "sqlite" in options.databases:
         yield None
     if server_url is not None:
         yield server_url
 
 
-def _transfers(order: Order, show: Callable[[Figure], object]) -> None:
-    wanted = [part for part in TRANSFERS if order.wants(part.name)]
+def _transfers(options: BenchmarkOptions, show: Callable[[Figure], object]) -> None:
+    wanted = [part for part in TRANSFERS if options.wants(part.name)]
     if not wanted:
         return
-    lines = min(LARGEST_LINES, order.lines)
-    file = largest_file(order.folder, lines)
+    lines = min(LARGEST_LINES, options.lines)
+    file = largest_file(options.folder, lines)
     with serving(file) as url:
         for part in wanted:
-            show(measure(part, Line(order.folder, file, url, lines), rounds=order.rounds))
+            show(measure(part, Line(options.folder, file, url, lines), rounds=options.rounds))
 
 
-def _on_a_database(order: Order, server_url: str | None, show: Callable[[Figure], object]) -> None:
-    lab = Lab(order.folder, order.lines, server_url, order.lines_per_shard)
-    with _prepared(lab, [part.stage for part in PARTS if part.stage is not None and order.wants(part.name)]):
-        for part in PARTS:
-            if order.wants(part.name):
-                show(measure(part, lab, rounds=order.rounds))
-    names = [name for name in runs.RUNS if order.wants(name)]
+def _on_a_database(options: BenchmarkOptions, server_url: str | None, show: Callable[[Figure], object]) -> None:
+    stores = BenchmarkStores(options.folder, options.lines, server_url, options.lines_per_shard)
+    with _prepared(
+        stores, [part.stage for part in MEASUREMENTS if part.stage is not None and options.wants(part.name)]
+    ):
+        for part in MEASUREMENTS:
+            if options.wants(part.name):
+                show(measure(part, stores, rounds=options.rounds))
+    names = [name for name in runs.RUNS if options.wants(name)]
     if names:
-        for figure in runs.figures(lab, names, rounds=order.run_rounds):
+        for figure in runs.figures(stores, names, rounds=options.run_rounds):
             show(figure)
 
 
-def _growth_step(order: Order, lines: int, server_url: str | None, say: Callable[[str], object]) -> list[Figure]:
+def _growth_step(
+    options: BenchmarkOptions, lines: int, server_url: str | None, report: Callable[[str], object]
+) -> list[Figure]:
     step: list[Figure] = []
-    growing = [part for part in PARTS if part.name in _GROWING]
-    for url in _server_urls(order, server_url):
-        lab = Lab(order.folder, lines, url, order.lines_per_shard)
-        with _prepared(lab, [part.stage for part in growing if part.stage is not None]):
-            step += [measure(part, lab, rounds=order.rounds) for part in growing]
-    say(f"{lines:,} lines: {', '.join(f'{figure.part} {figure.value:.2f}' for figure in step)}")
+    growing = [part for part in MEASUREMENTS if part.name in _GROWING]
+    for url in _server_urls(options, server_url):
+        stores = BenchmarkStores(options.folder, lines, url, options.lines_per_shard)
+        with _prepared(stores, [part.stage for part in growing if part.stage is not None]):
+            step += [measure(part, stores, rounds=options.rounds) for part in growing]
+    report(f"{lines:,} lines: {', '.join(f'{figure.part} {figure.value:.2f}' for figure in step)}")
     return step
 
 
 @contextmanager
-def _prepared(lab: Lab, stages: Sequence[str]) -> Iterator[None]:
-    """Make the golden stores that are needed, and remove them afterwards: another version would not trust them."""
+def _prepared(stores: BenchmarkStores, stages: Sequence[str]) -> Iterator[None]:
+    """Make the template stores that are needed, and delete them afterwards: another version must not use them."""
     try:
-        lab.prepare(stages)
+        stores.prepare(stages)
         yield
     finally:
-        lab.clear()
+        stores.clear()
 
 
 if __name__ == "__main__":

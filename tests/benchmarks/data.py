@@ -1,4 +1,4 @@
-"""Requests and answers as they are in real life: 600 to 900 bytes in, 900 to 1,500 bytes out, a quarter not ASCII, 2 % errors."""
+"""Realistic requests and answers: 600 to 900 bytes in, 900 to 1,500 bytes out, a quarter not ASCII, 2 % errors."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _request(rng: random.Random, number: int) -> dict[str, Any]:
     words = _WORDS + _FOREIGN if number % 4 == 0 else _WORDS
     text = " ".join(rng.choices(words, k=rng.randint(42, 66)))
     return {
-        # In no order: what an index costs shows only then.
+        # In random order, so that the cost of an index shows.
         "custom_id": f"review-{rng.getrandbits(80):020x}",
         "method": "POST",
         "url": "/v1/chat/completions",
@@ -79,7 +79,7 @@ def _request(rng: random.Random, number: int) -> dict[str, Any]:
 
 
 def write_answers(requests: Iterable[bytes], output: Path, error: Path, *, seed: int = 7) -> tuple[int, int]:
-    """Write the shuffled output file and the error file of a batch; returns how many lines each has."""
+    """Write the shuffled output file and the error file of a batch; returns the number of lines of each."""
     rng = random.Random(seed)  # noqa: S311 - data, not a secret
     answered: list[bytes] = []
     refused: list[bytes] = []

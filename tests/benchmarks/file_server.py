@@ -1,4 +1,4 @@
-"""The least of a Files API in a process of its own: uploads are read and dropped, one file is handed out, nothing is parsed.
+"""A minimal Files API in its own process: uploads are read and dropped, one file is served, nothing is parsed.
 
 ``python -m tests.benchmarks.file_server FILE`` prints its base URL and serves until it is terminated.
 """
@@ -25,7 +25,7 @@ _PREFIX = "/openai/v1"
 
 @contextmanager
 def serving(file: Path) -> Iterator[str]:
-    """Start the server in another process; gives its base URL."""
+    """Start the server in another process; yields its base URL."""
     with subprocess.Popen([sys.executable, "-m", __name__, str(file)], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -38,14 +38,14 @@ def main() -> None:
     """Serve the file that is named on the command line."""
     file = Path(sys.argv[1])
     listener = socket.create_server(("127.0.0.1", 0))
-    print(f"http://127.0.0.1:{listener.getsockname()[1]}{_PREFIX}", flush=True)  # noqa: T201 - for who has started this
+    print(f"http://127.0.0.1:{listener.getsockname()[1]}{_PREFIX}", flush=True)  # noqa: T201 - for the parent process
     while True:
         connection, _ = listener.accept()
         threading.Thread(target=_serve, args=(connection, file), daemon=True).start()
 
 
 def _serve(connection: socket.socket, file: Path) -> None:
-    # Clients may hang up whenever they like.
+    # Clients may disconnect at any time.
     with suppress(OSError), connection, file.open("rb") as handle:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         buffer = bytearray(_BLOCK_BYTES)

@@ -1,4 +1,4 @@
-"""What a figure depends on besides the code: the machine and the versions of what does the work."""
+"""The facts that a figure depends on besides the code: the machine and the versions of the software."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole command against an emulator, each in a process of its own: end to end, Prefect's share, and memory."""
+"""The whole command against an emulator, each in its own process: end to end, Prefect's share, and memory."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import make_url
 
-from tests.benchmarks import parts
-from tests.benchmarks.clock import MEGABYTE, Figure, Sample, figure_of, process_seconds, timed
+from tests.benchmarks import measurements
+from tests.benchmarks.timing import MEGABYTE, Figure, Sample, figure_of, process_seconds, timed
 from tests.postgres import PostgresServer
 from tests.processes import peak_bytes
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from tests.benchmarks.lab import Lab
+    from tests.benchmarks.benchmark_stores import BenchmarkStores
 
 END_TO_END = "end to end: `run`"
 PLAIN = "end to end: `run --no-prefect`"
@@ -34,22 +34,22 @@ MEMORY = "memory of `run` above `import prefect`"
 RUNS = (END_TO_END, PLAIN, PREFECTS_SHARE, MEMORY)
 
 _GOALS = {END_TO_END: 2.0, PLAIN: 2.0, PREFECTS_SHARE: 1.15, MEMORY: 300.0}
-_LOOK_SECONDS = 0.02
-#: Seconds between two looks at 200 batches: a user's are longer, and more of them would be what is measured.
-_PACE = {"BATCHKIT_POLL_INTERVAL_SECONDS": "1", "BATCHKIT_MAX_POLL_INTERVAL_SECONDS": "1"}
-#: As many as one status call covers; the default of a million lines.
+_SAMPLE_SECONDS = 0.02
+#: Seconds between two polls of 200 batches: shorter than for users, and long enough not to dominate the measurement.
+_POLLING = {"BATCHKIT_POLL_INTERVAL_SECONDS": "1", "BATCHKIT_MAX_POLL_INTERVAL_SECONDS": "1"}
+#: The number of batches in one status call, and of a million lines by default.
 _BATCHES = 200
 _FEWEST_LINES = 100
-#: Provider seconds in a real one: a batch is done when the emulator has worked it off.
+#: Emulated seconds per real second: a batch takes as long as the emulator needs to execute it.
 _SPEED = 10_000_000
 _MEMORY_OF_PREFECT = "import prefect; from tests.processes import peak_bytes; print(peak_bytes())"
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one run took, and the floors of splitting and merging its very files.
+    """The sample of one run, and the floor of splitting and merging the same files.
 
-    The CPU seconds of the command include its children's, the emulator's stand apart, and a database server's nowhere.
+    The CPU seconds of the command include those of its children, but not those of the emulator and of a database server.
     """
 
     sample: Sample
@@ -57,8 +57,8 @@ class Run:
     emulator_seconds: float
 
 
-def figures(lab: Lab, names: Sequence[str], *, rounds: int) -> list[Figure]:
-    """Run the command with Prefect and without, as the names ask for, and say what became of it."""
+def figures(stores: BenchmarkStores, names: Sequence[str], *, rounds: int) -> list[Figure]:
+    """Run the command with and without Prefect, as ``names`` require, and return the figures."""
     kinds = [
         kind
         for kind, asking in ((True, {END_TO_END, PREFECTS_SHARE, MEMORY}), (False, {PLAIN, PREFECTS_SHARE}))
@@ -67,7 +67,7 @@ def figures(lab: Lab, names: Sequence[str], *, rounds: int) -> list[Figure]:
     taken: dict[bool, list[Run]] = {True: [], False: []}
     for number in range(rounds):
         for is_with_prefect in kinds if number % 2 == 0 else reversed(kinds):
-            taken[is_with_prefect].append(_run(lab, prefect=is_with_prefect))
+            taken[is_with_prefect].append(_run(stores, prefect=is_with_prefect))
     makers = {
         END_TO_END: lambda about: _end_to_end(about, taken[True]),
         PLAIN: lambda about: _end_to_end(about, taken[False]),
@@ -79,7 +79,9 @@ def figures(lab: Lab, names: Sequence[str], *, rounds: int) -> list[Figure]:
         MEMORY: lambda about: _memory(about, taken[True]),
     }
     return [
-        makers[name](Figure(name, lab.database, lab.lines, goal=_GOALS[name], size_bytes=parts.input_bytes(lab)))
+        makers[name](
+            Figure(name, stores.database, stores.lines, goal=_GOALS[name], size_bytes=measurements.input_bytes(stores))
+        )
         for name in RUNS
         if name in names
     ]
@@ -108,36 +110,36 @@ def _memory_of_prefect() -> int:
     return int(done.stdout)
 
 
-def _run(lab: Lab, *, prefect: bool) -> Run:
-    """Run the command to its end, and its floor at once afterwards."""
-    home = lab.folder / f"run-{os.getpid()}"
+def _run(stores: BenchmarkStores, *, prefect: bool) -> Run:
+    """Run the command to its end, and then its floor."""
+    home = stores.folder / f"run-{os.getpid()}"
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir()
     try:
-        with _database(lab, home) as url, _emulator(home / "emulator") as (emulator, base_url):
+        with _database(stores, home) as url, _emulator(home / "emulator") as (emulator, base_url):
             environment = {
                 **{name: value for name, value in os.environ.items() if not name.startswith(("BATCHKIT_", "PREFECT_"))},
-                **_PACE,
+                **_POLLING,
                 "GROQ_API_KEY": "gsk_none",
                 "BATCHKIT_BASE_URL": base_url,
                 "BATCHKIT_DATABASE_URL": url,
                 "BATCHKIT_HOME": str(home),
-                "BATCHKIT_SHARD_LINES": str(max(-(-lab.lines // _BATCHES), _FEWEST_LINES)),
+                "BATCHKIT_SHARD_LINES": str(max(-(-stores.lines // _BATCHES), _FEWEST_LINES)),
             }
             before = process_seconds(emulator.pid)
-            taken = _command(lab, home, environment, () if prefect else ("--no-prefect",))
+            taken = _command(stores, home, environment, () if prefect else ("--no-prefect",))
             spent = process_seconds(emulator.pid) - before
-        return Run(taken, _floor(lab, sorted(home.glob("spool/*/answers/*.jsonl"))), spent)
+        return Run(taken, _floor(stores, sorted(home.glob("spool/*/answers/*.jsonl"))), spent)
     finally:
         shutil.rmtree(home)
 
 
 @contextmanager
-def _database(lab: Lab, home: Path) -> Iterator[str]:
-    if lab.server_url is None:
+def _database(stores: BenchmarkStores, home: Path) -> Iterator[str]:
+    if stores.server_url is None:
         yield f"sqlite:///{home / 'batchkit.db'}"
         return
-    server = PostgresServer(make_url(lab.server_url))
+    server = PostgresServer(make_url(stores.server_url))
     name = server.create()
     try:
         yield server.url_of(name)
@@ -148,7 +150,7 @@ def _database(lab: Lab, home: Path) -> Iterator[str]:
 
 @contextmanager
 def _emulator(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Start an emulator without faults; gives its process and its base URL."""
+    """Start an emulator without faults; yields its process and its base URL."""
     command = ("emulator", "--port", "0", "--speed", str(_SPEED), "--directory", str(folder))
     process = subprocess.Popen(
         [sys.executable, "-m", "batchkit", *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -161,12 +163,12 @@ def _emulator(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
         process.communicate()
 
 
-def _command(lab: Lab, home: Path, environment: dict[str, str], flags: Sequence[str]) -> Sample:
+def _command(stores: BenchmarkStores, home: Path, environment: dict[str, str], flags: Sequence[str]) -> Sample:
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     output = ("--name", "bench", "--output", str(home / "out.jsonl"))
     process = subprocess.Popen(
-        [sys.executable, "-m", "batchkit", "run", str(lab.source), *output, *flags],
+        [sys.executable, "-m", "batchkit", "run", str(stores.source), *output, *flags],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -190,15 +192,15 @@ def _watch(process: subprocess.Popen[str], peaks: list[int]) -> None:
     with suppress(OSError):
         while process.poll() is None:
             peaks.append(peak_bytes(process.pid))
-            pause.wait(_LOOK_SECONDS)
+            pause.wait(_SAMPLE_SECONDS)
 
 
-def _floor(lab: Lab, answers: Sequence[Path]) -> Sample:
-    """Parse the input, then parse and insert the very answers that this run has merged."""
-    with parts.bare_database(lab) as database:
+def _floor(stores: BenchmarkStores, answers: Sequence[Path]) -> Sample:
+    """Parse the input, then parse and insert the answers that this run has merged."""
+    with measurements.bare_database(stores) as database:
 
         def least() -> None:
-            parts.parse([lab.source])
-            parts.insert(answers, database)
+            measurements.parse([stores.source])
+            measurements.insert(answers, database)
 
         return timed(least)

@@ -1,15 +1,15 @@
-"""The table that a run of the benchmarks prints, and the one of how it grows."""
+"""The table that a run of the benchmarks prints, and the table of growth."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tests.benchmarks.clock import MEGABYTE
+from tests.benchmarks.timing import MEGABYTE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tests.benchmarks.clock import Figure
+    from tests.benchmarks.timing import Figure
 
     Earlier = Mapping[tuple[str, str], Mapping[str, Any]]
 
@@ -18,12 +18,12 @@ _HEAD = (
 )
 _RULE = "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|"
 _GROWTH_GOAL = 1.1
-#: Below this, what every run costs once hides what a line costs.
-_ENOUGH_LINES = 10_000
+#: With fewer lines the fixed cost of a run hides the cost per line.
+_FEWEST_JUDGED_LINES = 10_000
 
 
 def as_table(figures: Sequence[Figure], earlier: Earlier) -> str:
-    """Write the figures as a Markdown table, and below it what is to be known about some of them."""
+    """Return the figures as a Markdown table, and their notes below it."""
     head, rule = (f"{_HEAD} Before |", f"{_RULE}---:|") if earlier else (_HEAD, _RULE)
     notes = [f"- {figure.part}, {figure.database}: {figure.note}" for figure in figures if figure.note]
     table = [head, rule, *(as_row(figure, earlier) for figure in figures)]
@@ -31,7 +31,7 @@ def as_table(figures: Sequence[Figure], earlier: Earlier) -> str:
 
 
 def as_row(figure: Figure, earlier: Earlier) -> str:
-    """Write one figure as a line of the table."""
+    """Return one figure as a row of the table."""
     cells = [figure.part, figure.database, figure.floor_name or "-"]
     if figure.failure:
         cells += ["-", "-", f"not measured: {figure.failure}", *["-"] * 5]
@@ -52,7 +52,7 @@ def as_row(figure: Figure, earlier: Earlier) -> str:
 
 
 def growth_table(steps: Sequence[Sequence[Figure]]) -> str:
-    """Write how the time per line, in units of the floor, goes from each number of lines to the next."""
+    """Return a table of the time per line, in units of the floor, for each number of lines."""
     rows = ["| Part | Database | Lines | Floor us/line | Ours us/line | Ratio | To the step before | Goal |"]
     rows.append("|---|---|---:|---:|---:|---:|---:|---:|")
     for figures in zip(*steps, strict=True):
@@ -94,7 +94,7 @@ def _value(figure: Figure) -> str:
 
 
 def _goal(figure: Figure) -> str:
-    is_met = figure.goal is None or figure.value <= figure.goal or figure.lines < _ENOUGH_LINES
+    is_met = figure.goal is None or figure.value <= figure.goal or figure.lines < _FEWEST_JUDGED_LINES
     return "-" if figure.goal is None else _judged(figure.goal, is_met=is_met)
 
 
@@ -103,7 +103,7 @@ def _judged(goal: float, *, is_met: bool) -> str:
 
 
 def _before(figure: Figure, before: Mapping[str, Any] | None) -> str:
-    """Say what it was for as many lines, and whether it changed by more than both spreads."""
+    """Return the earlier value for as many lines, and whether the change exceeds both spreads."""
     if before is None or figure.failure or before["failure"] or before["lines"] != figure.lines:
         return "-"
     was = _number(figure, before["value"])

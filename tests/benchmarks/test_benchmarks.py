@@ -1,4 +1,4 @@
-"""Every benchmark works, at a size at which it says nothing about speed."""
+"""Every benchmark works, at a size that is too small for its figures."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ import pytest
 from batchkit.files import jsonl
 from batchkit.models import FileId
 from batchkit.provider.groq.client import GroqProvider
-from tests.benchmarks import lab as labs
-from tests.benchmarks import machine, runs, transfers
-from tests.benchmarks.clock import Figure, Sample, figure_of, measure
+from tests.benchmarks import benchmark_stores, machine, runs, transfers
+from tests.benchmarks.benchmark_stores import BenchmarkStores
 from tests.benchmarks.data import write_answers, write_requests
 from tests.benchmarks.file_server import serving
-from tests.benchmarks.lab import Lab
-from tests.benchmarks.parts import PARTS, Part
+from tests.benchmarks.measurements import MEASUREMENTS, Measurement
 from tests.benchmarks.table import as_row, as_table, growth_table
+from tests.benchmarks.timing import Figure, Sample, figure_of, measure
 from tests.workloads import read_lines
 
 if TYPE_CHECKING:
@@ -47,31 +46,31 @@ FIGURE = Figure(
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def lab(request, tmp_path_factory) -> Iterator[Lab]:
-    """Prepare a small lab on each kind of database."""
+def stores(request, tmp_path_factory) -> Iterator[BenchmarkStores]:
+    """Prepare small stores on each kind of database."""
     server = None if request.param == "sqlite" else request.getfixturevalue("postgres_server").server_url
-    small = Lab(tmp_path_factory.mktemp("bench"), LINES, server, lines_per_shard=250)
-    small.prepare({part.stage for part in PARTS if part.stage is not None})
+    small = BenchmarkStores(tmp_path_factory.mktemp("bench"), LINES, server, lines_per_shard=250)
+    small.prepare({part.stage for part in MEASUREMENTS if part.stage is not None})
     yield small
     small.clear()
 
 
-@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
-def test_a_part_and_its_floor_run_on_the_same_bytes(lab, part):
-    """Both run to their end on the same input, give a line of the table, and leave the golden stores as they were."""
-    before = {path.name for path in lab.folder.iterdir()}
+@pytest.mark.parametrize("part", MEASUREMENTS, ids=lambda part: part.name)
+def test_a_part_and_its_floor_run_on_the_same_bytes(stores, part):
+    """Both run to their end on the same input, return a row of the table, and leave the template stores unchanged."""
+    before = {path.name for path in stores.folder.iterdir()}
 
-    figure = measure(part, lab, rounds=1, alone=False)
+    figure = measure(part, stores, rounds=1, alone=False)
 
-    print(as_row(figure, {}))  # noqa: T201 - for whoever looks at the log
+    print(as_row(figure, {}))  # noqa: T201 - for the log
     assert figure.failure == ""
     assert figure.seconds > 0
-    assert {path.name for path in lab.folder.iterdir()} - before <= {"requests-100.jsonl"}
+    assert {path.name for path in stores.folder.iterdir()} - before <= {"requests-100.jsonl"}
 
 
 @pytest.mark.parametrize("part", transfers.TRANSFERS, ids=lambda part: part.name)
 def test_a_file_goes_up_and_comes_down(part, tmp_path):
-    """The server in another process takes what is sent and gives what was asked for, to curl and to us."""
+    """The server in another process accepts uploads and serves downloads, from curl and from batchkit."""
     file = transfers.largest_file(tmp_path / "bench", LINES)
     with serving(file) as url:
         figure = measure(part, transfers.Line(tmp_path / "bench", file, url, LINES), rounds=1, alone=False)
@@ -93,55 +92,55 @@ def test_without_curl_plain_sockets_take_its_place(tmp_path):
     assert (tmp_path / "answers.jsonl").read_bytes() == file.read_bytes()
 
 
-def test_the_whole_command_is_measured(lab):
-    """A run against an emulator in its own process gives its figure and leaves nothing behind."""
-    if lab.server_url is not None:
-        pytest.skip("the command is the same, the start of a second one is not for every day")
-    (figure,) = runs.figures(lab, [runs.PLAIN], rounds=1)
+def test_the_whole_command_is_measured(stores):
+    """A run against an emulator in its own process returns its figure and leaves no file."""
+    if stores.server_url is not None:
+        pytest.skip("the command is the same as on SQLite, and starting it takes seconds")
+    (figure,) = runs.figures(stores, [runs.PLAIN], rounds=1)
 
     assert figure.value > 0
     assert figure.peak_bytes > 30_000_000
     assert "the emulator took" in figure.note
-    assert not list(lab.folder.glob("run-*"))
+    assert not list(stores.folder.glob("run-*"))
 
 
 @pytest.mark.slow
-def test_the_command_is_measured_with_prefect(lab):
+def test_the_command_is_measured_with_prefect(stores):
     """End to end, Prefect's share and memory come from the same runs."""
-    figures = runs.figures(lab, runs.RUNS, rounds=1)
+    figures = runs.figures(stores, runs.RUNS, rounds=1)
 
     assert [figure.part for figure in figures] == list(runs.RUNS)
     assert all(figure.value > 0 for figure in figures)
 
 
 def test_each_part_runs_in_a_process_of_its_own(tmp_path):
-    """A part whose library is missing says so in the table instead of ending everything."""
-    missing = Part("parquet", None, _without_its_library, "", None)
+    """A part whose library is missing says so in the table, and the other parts are measured."""
+    missing = Measurement("parquet", None, _without_its_library, "", None)
 
-    figure = measure(missing, Lab(tmp_path, LINES), rounds=1)
+    figure = measure(missing, BenchmarkStores(tmp_path, LINES), rounds=1)
 
     assert figure.failure == "no_such_library is not installed"
     assert "not measured: no_such_library is not installed" in as_table([figure], {})
 
 
-def _without_its_library(_runner, _lab):
+def _without_its_library(_runner, _stores):
     importlib.import_module("no_such_library")
 
 
-def test_the_answers_are_as_they_are_in_real_life(lab):
-    """Of what is merged 2 % have failed, and every request has its result."""
-    with lab.fresh("look", copy_of="merged") as runner:
-        counts = runner.progress(runner.find(labs.NAME).id).counts
+def test_the_answers_are_realistic(stores):
+    """Of the merged requests 2 % have failed, and every request has its result."""
+    with stores.fresh("check", copy_of="merged") as runner:
+        counts = runner.progress(runner.find(benchmark_stores.NAME).id).counts
         target = runner.settings.home / "out.jsonl"
-        runner.export(labs.NAME, target)
+        runner.export(benchmark_stores.NAME, target)
         states = Counter(line["status"] for line in read_lines(target))
 
     assert (counts.succeeded, counts.failed) == (980, 20)
     assert states == {"succeeded": 980, "failed": 20}
 
 
-def test_lines_are_as_long_as_in_real_life(tmp_path):
-    """Requests have 600 to 900 bytes, answers 900 to 1,500 and another order, ids none at all; a quarter is not ASCII."""
+def test_lines_have_realistic_lengths(tmp_path):
+    """Requests have 600 to 900 bytes, answers 900 to 1,500 and another order, ids are unordered; a quarter is not ASCII."""
     requests, output, error = (tmp_path / name for name in ("requests", "output", "error"))
     write_requests(requests, 2_000)
     with requests.open("rb") as handle:
@@ -157,7 +156,7 @@ def test_lines_are_as_long_as_in_real_life(tmp_path):
 
 
 def test_the_ratio_is_that_of_pairs():
-    """Each round's work is divided by its own floor; the median counts, and memory counts as it grew."""
+    """Each round's work is divided by its own floor; the median counts, and memory counts by its growth."""
     works = [Sample(2.0, 1.0, 90, 10), Sample(9.0, 1.5, 80, 30), Sample(3.0, 2.0, 70, 20)]
     floors = [Sample(1.0, 1.0, 1, 1), Sample(3.0, 1.0, 1, 1), Sample(1.2, 1.0, 1, 1)]
 
@@ -169,7 +168,7 @@ def test_the_ratio_is_that_of_pairs():
 
 
 def test_the_table_shows_ratio_goal_and_what_it_was_before():
-    """One Markdown line per figure; a change counts only when the spreads do not touch."""
+    """Each figure has one Markdown row; a change counts only if the spreads do not overlap."""
     before = {("split", "SQLite"): asdict(replace(FIGURE, value=4.7, lowest=4.5, highest=4.9))}
     figures = [
         FIGURE,
@@ -189,7 +188,7 @@ def test_the_table_shows_ratio_goal_and_what_it_was_before():
 
 
 def test_the_growth_of_a_part_is_that_of_its_ratio():
-    """Ten times the lines for ten times the time is a factor of one, whatever the machine did meanwhile."""
+    """Ten times the lines in ten times the time is a factor of one, however fast the machine was."""
     larger = replace(FIGURE, lines=1_000_000, seconds=12.0, floor_seconds=5.0, value=2.4)
 
     rows = growth_table([[FIGURE], [larger]]).splitlines()
@@ -199,7 +198,7 @@ def test_the_growth_of_a_part_is_that_of_its_ratio():
 
 
 def test_figures_survive_their_file(postgres_server):
-    """What is written for a later comparison says where it was measured."""
+    """The file for a later comparison holds the facts of the machine."""
     known = machine.facts(postgres_server.server_url)
 
     again = jsonl.loads(jsonl.dumps({"machine": known, "figures": [asdict(FIGURE)]}))
@@ -208,8 +207,8 @@ def test_figures_survive_their_file(postgres_server):
     assert known["postgres"] in machine.in_a_sentence(again["machine"])
 
 
-def test_a_benchmark_of_nothing_says_so():
-    """An empty table would look as if all were measured."""
+def test_a_part_name_that_does_not_exist_is_an_error():
+    """A mistyped part ends with an error instead of an empty table."""
     command = [sys.executable, "-m", "tests.benchmarks", "--lines", "1000", "--only", "slpit", "--database", "sqlite"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 2

@@ -1,4 +1,4 @@
-"""Uploads and downloads beside curl: the same file, the same server, back to back."""
+"""Uploads and downloads compared with curl: the same file, the same server, directly after each other."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from urllib.parse import urlsplit
 from batchkit.models import FileId
 from batchkit.provider.groq.client import LIMITS, GroqProvider
 from tests.benchmarks.data import write_requests
-from tests.benchmarks.parts import Part, in_a_folder
+from tests.benchmarks.measurements import Measurement, in_a_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-#: The largest file that the API takes, as good as; a request has some 720 bytes.
+#: About the largest file that the API accepts; a request has about 720 bytes.
 LARGEST_LINES = LIMITS.max_bytes // 730
 _FILE_ID = "file_1"
 _BLOCK_BYTES = 1 << 20
@@ -29,7 +29,7 @@ _CURL = shutil.which("curl")
 
 @dataclass(frozen=True)
 class Line:
-    """Where transfers are measured: ``file`` goes up to the server at ``url``, and comes down from it."""
+    """The input of a transfer: ``file`` is uploaded to the server at ``url``, and downloaded from it."""
 
     folder: Path
     file: Path
@@ -39,12 +39,12 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Transfer(Part):
-    """A transfer needs a provider and a folder, and no store."""
+class Transfer(Measurement):
+    """A measurement with a provider and a folder instead of a store."""
 
-    def ready(self, lab: Any) -> AbstractContextManager[Any]:
-        """Open a provider, whose connection is not made yet, and a folder."""
-        return _ready(lab)
+    def ready(self, stores: Any) -> AbstractContextManager[Any]:
+        """Open a provider without a connection, and a folder."""
+        return _ready(stores)
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def _ready(line: Line) -> Iterator[tuple[GroqProvider, Path]]:
 
 
 def largest_file(folder: Path, lines: int) -> Path:
-    """Write a file of request lines, unless it is there."""
+    """Write a file of request lines if it is missing, and return its path."""
     file = folder / f"upload-{lines}.jsonl"
     folder.mkdir(parents=True, exist_ok=True)
     if not file.exists():
@@ -72,7 +72,7 @@ def _download(ready: tuple[GroqProvider, Path], line: Line) -> None:
 
 
 def _curl_up(line: Line, _folder: Path) -> None:
-    # Without its wait for a leave to send, which costs a second with some servers.
+    # Without `Expect: 100-continue`, which costs a second with some servers.
     form = ("-H", "Expect:", "-F", "purpose=batch", "-F", f"file=@{line.file}")
     subprocess.run([str(_CURL), "-sSf", *form, f"{line.url}/files"], check=True, stdout=subprocess.DEVNULL)
 
@@ -84,7 +84,7 @@ def _curl_down(line: Line, folder: Path) -> None:
 
 
 def _plain_up(line: Line, _folder: Path) -> None:
-    """Upload as a small C program would: blocks from the file to the socket."""
+    """Upload as a small C program does: blocks from the file to the socket."""
     connection, path = _connect(line)
     with line.file.open("rb") as handle:
         connection.request("POST", f"{path}/files", handle, {"Content-Length": str(line.file.stat().st_size)})
@@ -93,7 +93,7 @@ def _plain_up(line: Line, _folder: Path) -> None:
 
 
 def _plain_down(line: Line, folder: Path) -> None:
-    """Download as a small C program would: blocks from the socket to the file."""
+    """Download as a small C program does: blocks from the socket to the file."""
     connection, path = _connect(line)
     connection.request("GET", f"{path}/files/{_FILE_ID}/content")
     response = connection.getresponse()
@@ -105,8 +105,8 @@ def _plain_down(line: Line, folder: Path) -> None:
 
 
 def _connect(line: Line) -> tuple[http.client.HTTPConnection, str]:
-    parts = urlsplit(line.url)
-    return http.client.HTTPConnection(str(parts.hostname), parts.port, blocksize=_BLOCK_BYTES), parts.path
+    address = urlsplit(line.url)
+    return http.client.HTTPConnection(str(address.hostname), address.port, blocksize=_BLOCK_BYTES), address.path
 
 
 def _file_bytes(line: Line) -> int:
@@ -118,7 +118,7 @@ TRANSFERS = (
         "upload",
         None,
         _upload,
-        "`curl -F` of the same file" if _CURL else "a plain socket, for want of curl",
+        "`curl -F` of the same file" if _CURL else "a plain socket, without curl",
         _curl_up if _CURL else _plain_up,
         {"-": 1.0},
         _file_bytes,
@@ -127,7 +127,7 @@ TRANSFERS = (
         "download (digested, synced)",
         None,
         _download,
-        "`curl -o` of the same file" if _CURL else "a plain socket, for want of curl",
+        "`curl -o` of the same file" if _CURL else "a plain socket, without curl",
         _curl_down if _CURL else _plain_down,
         {"-": 1.2},
         _file_bytes,

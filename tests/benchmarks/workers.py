@@ -1,7 +1,7 @@
-"""``python -m tests.benchmarks.workers``: how much faster two worker processes merge one workload on Postgres than one does.
+"""``python -m tests.benchmarks.workers``: compare how fast one and two worker processes merge a workload on Postgres.
 
-All share the machine with the Postgres server, so its CPU seconds are measured too: where the server takes a third of the
-work, two workers on two cores cannot be twice as fast.
+All share the machine with the Postgres server, so its CPU seconds are measured too: if the server takes a third of the
+CPU time, two workers on two cores cannot be twice as fast.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from sqlalchemy import text
 
 from batchkit.engine.runtime import Runner
 from batchkit.models import ShardState
-from tests.benchmarks.clock import process_seconds
-from tests.benchmarks.lab import NAME, Lab
+from tests.benchmarks.benchmark_stores import NAME, BenchmarkStores
+from tests.benchmarks.timing import process_seconds
 from tests.postgres import running_server
 from tests.properties.scripted import ScriptedProvider
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Merged:
-    """What one worker did: shards merged, and its CPU seconds."""
+    """The result of one worker: merged shards, and its CPU seconds."""
 
     shards: int
     cpu_seconds: float
@@ -45,7 +45,7 @@ class Merged:
 
 @dataclass(frozen=True)
 class Round:
-    """One merge of the whole workload: seconds on the wall, and CPU seconds of the workers and of the server."""
+    """One merge of the whole workload: wall seconds, and CPU seconds of the workers and of the server."""
 
     seconds: float
     workers: tuple[Merged, ...]
@@ -53,22 +53,22 @@ class Round:
 
 
 def main(
-    lines: Annotated[int, typer.Option(help="How many requests.")] = 400_000,
-    rounds: Annotated[int, typer.Option(help="How often each number of workers is measured, in turns.")] = 3,
-    workers: Annotated[int, typer.Option(help="How many workers are compared with one.")] = 2,
-    folder: Annotated[Path | None, typer.Option(help="Where the data lies, to be used again.")] = None,
+    lines: Annotated[int, typer.Option(help="The number of requests.")] = 400_000,
+    rounds: Annotated[int, typer.Option(help="How often each number of workers is measured, alternately.")] = 3,
+    workers: Annotated[int, typer.Option(help="The number of workers to compare with one.")] = 2,
+    folder: Annotated[Path | None, typer.Option(help="The folder of the data, to be used again.")] = None,
 ) -> None:
-    """Compare the time that some workers take with that of one."""
+    """Compare the time of several workers with the time of one."""
     out = Console(width=200)
     with ExitStack() as stack:
         place = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="batchkit-bench-")))
-        lab = Lab(place, lines, stack.enter_context(running_server()).server_url)
-        lab.prepare(["ended"])
-        stack.callback(lab.clear)
+        stores = BenchmarkStores(place, lines, stack.enter_context(running_server()).server_url)
+        stores.prepare(["ended"])
+        stack.callback(stores.clear)
         alone, together = [], []
         for _ in range(rounds):
-            alone.append(merge_with(lab, 1))
-            together.append(merge_with(lab, workers))
+            alone.append(merge_with(stores, 1))
+            together.append(merge_with(stores, workers))
             for taken in (alone[-1], together[-1]):
                 out.print(_row(taken, lines), markup=False)
     ratios = [one.seconds / several.seconds for one, several in zip(alone, together, strict=True)]
@@ -77,13 +77,13 @@ def main(
     )
     cpu = statistics.median(_all_cpu(several) for several in together)
     cores = os.cpu_count() or 1
-    out.print(f"the work takes {cpu:.1f} CPU seconds, {cpu / cores:.1f} s on {cores} cores that do nothing else")
+    out.print(f"the work takes {cpu:.1f} CPU seconds, {cpu / cores:.1f} s on {cores} idle cores")
 
 
-def merge_with(lab: Lab, workers: int) -> Round:
-    """Merge everything that has ended with so many processes, which begin at the same moment."""
+def merge_with(stores: BenchmarkStores, workers: int) -> Round:
+    """Merge everything that has ended with this number of processes, which begin at the same time."""
     spawn = multiprocessing.get_context("spawn")
-    with lab.fresh("workers", copy_of="ended") as runner:
+    with stores.fresh("workers", copy_of="ended") as runner:
         begin = spawn.Barrier(workers + 1)
         ends: Queue[Merged] = spawn.Queue()
         processes = [
@@ -123,14 +123,14 @@ def _check(runner: Runner) -> None:
 
 
 def _server_of(runner: Runner) -> int:
-    """Find the process that is the parent of all of the server's."""
+    """Return the id of the Postgres server's main process."""
     with runner.store.read() as connection:
         backend = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
     return int(psutil.Process(backend).ppid())
 
 
 def _cpu_seconds_of_tree(server: int) -> float:
-    """Add up the CPU seconds of a process, of its children, and of those that have ended."""
+    """Return the CPU seconds of a process, its children, and the children that have ended."""
     process = psutil.Process(server)
     taken = process.cpu_times()
     seconds = taken.user + taken.system + taken.children_user + taken.children_system

@@ -13,7 +13,7 @@ from pyarrow import parquet as pq
 
 from batchkit.emulator.faults import lines
 from batchkit.emulator.scenarios.scenario import load_scenario
-from tests.annotation.test_images import picture
+from tests.annotation.test_images import image_bytes
 from tests.workloads import read_lines
 
 DATA = Path(__file__).parents[1] / "data" / "annotate"
@@ -225,7 +225,7 @@ def photos(tmp_path):
     folder, private = tmp_path / "photos", tmp_path / "private.png"
     (folder / "inside").mkdir(parents=True)
     for place in (folder / "ok.png", folder / "inside" / "ok.png", private):
-        place.write_bytes(picture())
+        place.write_bytes(image_bytes())
     (folder / "link.png").symlink_to(private)
     os.mkfifo(folder / "pipe")
     table = folder / "photos.csv"

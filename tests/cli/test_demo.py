@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from batchkit import demo
+from batchkit.api import demo
 from batchkit.emulator.faults import batches
 from batchkit.files import jsonl
 from batchkit.preflight import inspect
@@ -90,7 +90,7 @@ def test_an_interrupted_demo_carries_on(batchkit):
 @pytest.mark.usefixtures("quick")
 def test_two_demos_in_one_folder_do_not_meet(batchkit):
     """The second one is told to wait."""
-    with demo.stage(Path("here")):
+    with demo.open_demo(Path("here")):
         ended = batchkit("demo", "--no-prefect", "--home", "here")
     assert ended.code == 2
     assert "a demo is running" in ended.err

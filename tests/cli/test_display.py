@@ -17,7 +17,7 @@ from batchkit.models import BatchProblem, FailureReason, RequestCountsByState, S
 from batchkit.steps.split import SplitPlan
 from batchkit.store.events import Event
 from batchkit.store.waits import Refusal
-from tests.cli.pictures import NOW, batch, finished, open_shards, picture, workload
+from tests.cli.snapshots import NOW, batch, finished, open_shards, snapshot, workload
 
 WIDTHS = (40, 60, 80, 120, 200)
 
@@ -38,11 +38,11 @@ def panel(progress, moment=None):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: panel(picture()),
-        lambda: display.status_view(picture()),
+        lambda: panel(snapshot()),
+        lambda: display.status_view(snapshot()),
         lambda: display.status_view(finished(failed=3)),
         lambda: display.history_table([Event(1, 0.0, 12_345, "submitting -> submitted", "batch_" + "x" * 60)]),
-        lambda: display.overview([picture(), finished(workload=workload("a-rather-long-name-" * 4))]),
+        lambda: display.overview([snapshot(), finished(workload=workload("a-rather-long-name-" * 4))]),
     ],
 )
 def test_nothing_is_wider_than_the_terminal(make, width):
@@ -52,7 +52,7 @@ def test_nothing_is_wider_than_the_terminal(make, width):
 
 def test_the_panel_shows_what_matters():
     """Counts by state, shards, batches, failures, expiries, tokens, what is going on and the estimate are all there."""
-    text = drawn(panel(picture(), display.Moment(NOW, waiting_until=NOW + 11, time_left="about 10 min")))
+    text = drawn(panel(snapshot(), display.Moment(NOW, waiting_until=NOW + 11, time_left="about 10 min")))
     for part in (
         "nightly",
         "running",
@@ -90,7 +90,7 @@ def test_the_panel_shows_what_matters():
 )
 def test_work_in_progress_is_named(fields, words):
     """A long wave shows how far it is, read from the states of the shards."""
-    assert words in display.activity(picture(**fields), display.Moment(NOW))
+    assert words in display.activity(snapshot(**fields), display.Moment(NOW))
 
 
 def test_only_the_most_frequent_failures_are_named():
@@ -104,15 +104,15 @@ def test_only_the_most_frequent_failures_are_named():
 
 def test_a_long_message_does_not_grow_the_panel():
     """A sample of a thousand characters takes one line."""
-    short = drawn(panel(picture()))
-    long = drawn(panel(picture(failures=(FailureReason("a", 400, 1, "x" * 1_000), FailureReason("b", 400, 1, "y")))))
+    short = drawn(panel(snapshot()))
+    long = drawn(panel(snapshot(failures=(FailureReason("a", 400, 1, "x" * 1_000), FailureReason("b", 400, 1, "y")))))
     assert len(long.splitlines()) == len(short.splitlines())
 
 
 def test_the_status_tells_a_long_message_whole():
     """It is not redrawn in place, so that it may grow."""
     reason = FailureReason("a", 400, 1, " ".join(f"word{number}" for number in range(30)))
-    text = drawn(display.status_view(picture(failures=(reason,))), 80)
+    text = drawn(display.status_view(snapshot(failures=(reason,))), 80)
     assert "word29" in text
     assert "\N{HORIZONTAL ELLIPSIS}" not in text
 
@@ -120,7 +120,7 @@ def test_the_status_tells_a_long_message_whole():
 def test_a_hostile_message_stays_text():
     """Neither markup nor escape sequences of a provider or of a name have an effect."""
     bad = "[red]\x1b[2Jboo"
-    progress = picture(
+    progress = snapshot(
         workload=workload(name=bad),
         failures=(FailureReason(bad, 400, 1, bad),),
         attention=(batch("failed", problems=(BatchProblem(bad),)),),
@@ -134,7 +134,7 @@ def test_a_hostile_message_stays_text():
 def test_batches_that_need_a_look_come_with_the_providers_words():
     """A failed batch says why in the provider's words, an expired one that its window ran out, in ours."""
     failed = batch("failed", problems=(BatchProblem("line 3 is bad"), BatchProblem("line 4 is bad")))
-    text = drawn(display.status_view(picture(attention=(failed, batch()))), 120)
+    text = drawn(display.status_view(snapshot(attention=(failed, batch()))), 120)
     assert "the provider says: line 3 is bad (and 1 more)" in text
     assert "its window ran out" in text
     assert text.count("the provider says") == 1
@@ -143,12 +143,12 @@ def test_batches_that_need_a_look_come_with_the_providers_words():
 
 def test_a_long_list_of_batches_is_cut():
     """Ten are shown, the others counted."""
-    assert "and 5 more" in drawn(display.status_view(picture(attention=(batch(),) * 15)))
+    assert "and 5 more" in drawn(display.status_view(snapshot(attention=(batch(),) * 15)))
 
 
 def test_the_plain_line_holds_the_numbers():
     """A log line says what is answered, here, failed, in flight and to send again, and what it waits for until when."""
-    line = display.plain_line(picture(), display.Moment(NOW, time_left="about 2 min if the present rate lasts"))
+    line = display.plain_line(snapshot(), display.Moment(NOW, time_left="about 2 min if the present rate lasts"))
     since, until, due = (formatting.when(at, NOW) for at in (NOW - 3_600, NOW + 82_800, NOW + 120))
     assert line == (
         "nightly: 5,190 of 10,000 answered (51.9 %), 3,990 downloaded; 90 failed; 10 cancelled; 3,800 in flight;"
@@ -158,7 +158,7 @@ def test_the_plain_line_holds_the_numbers():
     )
 
 
-@pytest.mark.parametrize("progress", [picture(), finished(), picture(state=WorkloadState.SPLITTING)])
+@pytest.mark.parametrize("progress", [snapshot(), finished(), snapshot(state=WorkloadState.SPLITTING)])
 def test_nothing_that_is_answered_is_shown_as_nothing(progress):
     """Panel, status, list and log line say the same figures in the same words."""
     said = situation.answered_line(progress)
@@ -170,7 +170,7 @@ def test_nothing_that_is_answered_is_shown_as_nothing(progress):
 def test_an_outage_is_shown_in_the_panel_at_once():
     """What is away, since when, how often it was tried, and when the command gives up."""
     trouble = Trouble("the provider cannot be reached: connection refused", NOW - 60, 5, NOW + 840)
-    text = " ".join(drawn(panel(picture(), display.Moment(NOW, trouble=trouble)), 120).split())
+    text = " ".join(drawn(panel(snapshot(), display.Moment(NOW, trouble=trouble)), 120).split())
     assert (
         f"the provider cannot be reached: connection refused; tried 5 times, since {formatting.when(NOW - 60, NOW)},"
         f" gives up at {formatting.when(NOW + 840, NOW)}" in text
@@ -197,7 +197,7 @@ def test_a_terminal_of_80_columns_hides_no_figure(width):
     }
     refusal = Refusal("429 queue_full: too many batches are enqueued for this organisation, try later", NOW - 500, 4)
     counts = RequestCountsByState(total=1_234_567, in_flight=29_000, pending=1_000, succeeded=1_204_567)
-    progress = picture(open_work=work, refusal=refusal, counts=counts)
+    progress = snapshot(open_work=work, refusal=refusal, counts=counts)
     waits = situation.waits(progress)
     assert len(waits) == 5
     for view in (
@@ -218,7 +218,7 @@ def test_a_finished_workload_shows_how_long_it_took():
 
 def test_the_overview_has_a_line_for_each():
     """Names, states, shares and failures, the small ones exact."""
-    text = drawn(display.overview([picture(), finished(workload=workload("other"))]))
+    text = drawn(display.overview([snapshot(), finished(workload=workload("other"))]))
     assert "nightly    running" in text
     assert "51.9 %" in text
     assert "39.9 %" in text
@@ -228,7 +228,7 @@ def test_the_overview_has_a_line_for_each():
 
 def test_a_cancelled_workload_is_not_said_to_be_sent_again():
     """What the user stopped is not promised to go on."""
-    progress = picture(workload=workload(cancel_requested_at=NOW))
+    progress = snapshot(workload=workload(cancel_requested_at=NOW))
     assert situation.expired_words(progress) == "42 attempts expired without an answer"
     assert (
         situation.expired_words(finished(expired_attempts=1))
@@ -240,7 +240,7 @@ def test_requests_of_ended_batches_are_not_drawn_as_in_flight():
     """A batch that expired has nothing in flight, though it is not merged yet; the list says so as well."""
     ended = open_shards(5, 5_000, done=4_499)
     counts = RequestCountsByState(total=5_000, in_flight=5_000)
-    text = drawn(panel(picture(counts=counts, batches={}, remote_done=0, open_work={ShardState.ENDED: ended})))
+    text = drawn(panel(snapshot(counts=counts, batches={}, remote_done=0, open_work={ShardState.ENDED: ended})))
     assert "4,499 answered, not downloaded" in text
     assert "501 unanswered in ended batches" in text
     assert "in flight" not in text
@@ -250,7 +250,7 @@ def test_a_log_line_names_what_is_to_be_sent_once():
     """It stands among the figures, and nobody waits for it."""
     unsent = open_shards(20, 10_000, done=0, since=None, expires_at=None)
     counts = RequestCountsByState(total=10_000, in_flight=10_000)
-    progress = picture(counts=counts, batches={}, remote_done=0, open_work={ShardState.PLANNED: unsent})
+    progress = snapshot(counts=counts, batches={}, remote_done=0, open_work={ShardState.PLANNED: unsent})
     line = display.plain_line(progress, display.Moment(NOW))
     assert line == "nightly: 0 of 10,000 answered (0 %), 0 downloaded; 10,000 not sent"
 
@@ -286,7 +286,7 @@ def test_a_plan_shows_shards_bytes_endpoints_models_and_tokens():
 
 def test_an_empty_workload_divides_by_nothing():
     """No request at all is drawn, too."""
-    progress = picture(
+    progress = snapshot(
         counts=RequestCountsByState(), shards={}, batches={}, failures=(), attention=(), open_work={}, remote_done=0
     )
     assert "0 of 0 answered (0 %), 0 downloaded" in drawn(panel(progress))

@@ -14,10 +14,12 @@ import pytest
 
 import batchkit as package
 from batchkit.api import serving
-from batchkit.cli import driving
+from batchkit.api.driving import drive
+from batchkit.cli import prefect
 from batchkit.emulator.faults import batches
 from batchkit.engine.observer import Observer
 from batchkit.engine.waves import DriveUntil
+from batchkit.errors import ConfigurationError
 from batchkit.models import WorkloadId
 
 RUN = ("--shard-lines", "10")
@@ -62,6 +64,46 @@ def test_a_run_is_shown_in_prefect_unless_that_is_not_wanted(batchkit, open_emul
     assert entry.asked == shown
 
 
+def test_a_flow_leads_where_the_settings_name_a_cluster(batchkit, open_emulator, source, entry):
+    """It gets the terminal and shows itself: no mirror is opened beside it; --no-prefect does without it."""
+    open_emulator()
+    entry.leads = lambda _settings: True
+
+    def lead(runner, workload, *, until, stop_at, observer, on_note, verbose):
+        entry.asked.append(("lead", workload.name, until, stop_at, verbose))
+        on_note("a note of the flow's")
+        return drive(runner, workload, until=until, stop_at=stop_at, observer=observer)
+
+    entry.lead = lead
+    ended = batchkit("run", source, *RUN, "-v")
+    assert ended.code == 0
+    assert entry.asked == [("lead", "input", DriveUntil.FINISHED, None, True)]
+    assert "a note of the flow's" in ended.err
+    assert "submit: " in ended.err
+    assert batchkit("run", source, *RUN, "--name", "plain", "--no-prefect").code == 0
+    assert len(entry.asked) == 1
+
+
+def test_several_workloads_are_refused_without_the_task_runner_of_the_settings(batchkit, open_emulator, source, entry):
+    """Before anything is driven; they are driven in plain loops, shown in Prefect."""
+    emulator = open_emulator()
+    for name in ("one", "two"):
+        assert batchkit("submit", source, *RUN, "--name", name, "--no-prefect").code == 0
+    before = emulator.ledger().calls
+
+    def check_task_runner(_settings):
+        raise ConfigurationError("what Dask needs is not installed")
+
+    entry.leads, entry.check_task_runner = lambda _settings: True, check_task_runner
+    ended = batchkit("watch")
+    assert ended.code == 2
+    assert "what Dask needs" in ended.err
+    assert emulator.ledger().calls == before
+    entry.check_task_runner = lambda _settings: None
+    assert batchkit("watch").code == 0
+    assert sorted(entry.asked[1:]) == [("began", "one"), ("began", "two"), ("finished", 30), ("finished", 30)]
+
+
 def test_what_is_finished_needs_no_flow(batchkit, open_emulator, source, entry):
     """Reporting a finished workload does not start Prefect."""
     open_emulator()
@@ -101,11 +143,11 @@ def test_serve_is_shown_in_prefect_pass_by_pass(batchkit, entry, monkeypatch):
 def test_leaving_goes_through_prefect_only_when_it_was_used(entry, monkeypatch):
     """Prefect may not hold up the exit, and is not loaded for leaving."""
     with pytest.raises(SystemExit) as left:
-        driving.leave(3)
+        prefect.leave(3)
     assert (left.value.code, entry.asked) == (3, [("leave", 3)])
     monkeypatch.delitem(sys.modules, "batchkit.flows.entry")
     with pytest.raises(SystemExit) as left:
-        driving.leave(4)
+        prefect.leave(4)
     assert left.value.code == 4
     assert "batchkit.flows.entry" not in sys.modules
 

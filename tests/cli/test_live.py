@@ -12,11 +12,11 @@ from rich.console import Console
 
 from batchkit import formatting
 from batchkit.cli.render import console as consoles
-from batchkit.cli.render.live import LivePanel, PlainLines, Quiet, counting, reporter
+from batchkit.cli.render.live import Counts, LivePanel, PlainLines, Quiet, reporter
 from batchkit.errors import StoreUnavailable
 from batchkit.models import RequestCountsByState, Trouble
 from batchkit.store.runners import RunnerRow
-from tests.cli.pictures import NOW, finished, picture, workload
+from tests.cli.snapshots import NOW, finished, snapshot, workload
 from tests.clock import FakeClock
 
 
@@ -35,9 +35,9 @@ def plain(read, clock):
 
 
 def moved(done):
-    """Make a picture in which so many requests are done."""
+    """Make a snapshot in which so many requests are done."""
     counts = RequestCountsByState(total=100, in_flight=100 - done, succeeded=done)
-    return picture(counts=counts, remote_done=0, open_work={}, resubmit_at=None)
+    return snapshot(counts=counts, remote_done=0, open_work={}, resubmit_at=None)
 
 
 def lines_of(file):
@@ -49,25 +49,25 @@ def test_a_plain_line_appears_on_change_and_not_too_often(clock):
     """What did not change is not said again, and what changes quickly is said every ten seconds."""
     done = [0]
     lines, file = plain(lambda: [moved(done[0])], clock)
-    lines.look()
-    lines.look()
+    lines.read_now()
+    lines.read_now()
     assert len(lines_of(file)) == 1
     done[0] = 10
     clock.advance(5)
-    lines.look()
+    lines.read_now()
     assert len(lines_of(file)) == 1
     clock.advance(5)
-    lines.look()
+    lines.read_now()
     assert lines_of(file)[1].startswith("nightly: 10 of 100 answered (10.0 %), 10 downloaded")
     clock.advance(100)
-    lines.look()
+    lines.read_now()
     assert len(lines_of(file)) == 2
 
 
 def test_a_log_line_is_never_broken(clock):
     """However narrow the log is believed to be, one event is one line."""
-    lines, file = plain(lambda: [picture()], clock)
-    lines.look()
+    lines, file = plain(lambda: [snapshot()], clock)
+    lines.read_now()
     lines.note("x" * 200)
     assert len(lines_of(file)) == 2
 
@@ -88,7 +88,7 @@ def test_trouble_with_reading_is_left_to_the_command(clock):
         raise StoreUnavailable("locked")
 
     lines, file = plain(read, clock)
-    lines.look()
+    lines.read_now()
     assert file.getvalue() == ""
 
 
@@ -98,7 +98,7 @@ def test_the_estimate_comes_from_what_was_seen(clock):
     lines, file = plain(lambda: [replace(moved(done[0]), read_at=clock())], clock)
     for step in range(6):
         done[0] = step * 10
-        lines.look()
+        lines.read_now()
         clock.advance(30)
     assert "time left: unknown: too early to tell from the answers so far" in lines_of(file)[1]
     assert "time left: about 3 min if the present rate lasts" in lines_of(file)[5]
@@ -110,12 +110,12 @@ def test_an_estimate_that_does_not_hold_any_more_is_taken_back_in_the_log(clock)
     lines, file = plain(lambda: [replace(moved(done[0]), read_at=clock())], clock)
     for step in range(7):
         done[0] = step * 10
-        lines.look()
+        lines.read_now()
         clock.advance(30)
     assert "time left: about" in lines_of(file)[-1]
     for _ in range(3):
         clock.advance(30)
-        lines.look()
+        lines.read_now()
     assert "time left: unknown: no answer for" in lines_of(file)[-1]
     assert "60 of 100" in lines_of(file)[-1]
 
@@ -124,7 +124,7 @@ def test_a_silent_log_repeats_where_the_work_stands(clock):
     """Every quarter of an hour, although nothing has changed."""
     lines, file = plain(lambda: [moved(10)], clock)
     for _ in range(61):
-        lines.look()
+        lines.read_now()
         clock.advance(60)
     assert len(lines_of(file)) == 5
 
@@ -134,17 +134,17 @@ def test_an_outage_is_one_line_when_it_begins_and_one_when_it_ends(clock):
     found: list[Trouble | None] = [None]
     console = Console(file=io.StringIO(), width=40)
     lines = PlainLines(console, list, clock, trouble=lambda: found[0])
-    lines.look_for_trouble()
+    lines.check_for_trouble()
     assert lines_of(console.file) == []
     began = clock()
     for tries in range(1, 6):
         found[0] = Trouble("the provider cannot be reached: connection refused", began, tries, began + 900)
-        lines.look_for_trouble()
+        lines.check_for_trouble()
         lines.note(f"the provider cannot be asked: try {tries}: connection refused")
         clock.advance(100)
     found[0] = None
-    lines.look_for_trouble()
-    lines.look_for_trouble()
+    lines.check_for_trouble()
+    lines.check_for_trouble()
     lines.note("12 requests expired")
     assert lines_of(console.file) == [
         (
@@ -161,10 +161,10 @@ def test_the_end_of_a_wait_for_the_database_says_nothing_of_the_provider(clock):
     found: list[Trouble | None] = [Trouble("the database is locked", clock(), 1)]
     console = Console(file=io.StringIO(), width=40)
     lines = PlainLines(console, list, clock, trouble=lambda: found[0])
-    lines.look_for_trouble()
+    lines.check_for_trouble()
     clock.advance(3)
     found[0] = None
-    lines.look_for_trouble()
+    lines.check_for_trouble()
     assert lines_of(console.file)[1] == "the work continues after 3 s (1 try)"
 
 
@@ -180,8 +180,8 @@ def test_the_tries_of_an_outage_are_no_news_of_their_own(clock):
     console = Console(file=io.StringIO(), width=40)
     lines = PlainLines(console, lambda: [replace(moved(10), runners=(row,))], clock, trouble=trouble)
     for _ in range(20):
-        lines.look_for_trouble()
-        lines.look()
+        lines.check_for_trouble()
+        lines.read_now()
         clock.advance(20)
     said = lines_of(console.file)
     assert len(said) == 2
@@ -194,15 +194,15 @@ def test_figures_that_move_as_an_outage_ends_are_told_after_its_end(clock):
     done = [10]
     console = Console(file=io.StringIO(), width=40)
     lines = PlainLines(console, lambda: [moved(done[0])], clock, trouble=lambda: found[0])
-    lines.look()
+    lines.read_now()
     found[0] = Trouble("the provider cannot be reached: connection refused", clock(), 1)
-    lines.look_for_trouble()
+    lines.check_for_trouble()
     done[0] = 50
     clock.advance(20)
-    lines.look()
+    lines.read_now()
     found[0] = None
-    lines.look_for_trouble()
-    lines.look()
+    lines.check_for_trouble()
+    lines.read_now()
     said = lines_of(console.file)
     assert len(said) == 4
     assert "50 of 100 answered" in said[3]
@@ -214,7 +214,7 @@ def test_an_outage_is_seen_while_the_database_cannot_be_read(clock):
     console = Console(file=Terminal(), width=100, force_terminal=True)
     trouble = Trouble("the database is away: connection refused", clock(), 1)
     panel = LivePanel(console, list, clock, trouble=lambda: trouble)
-    panel.look_for_trouble()
+    panel.check_for_trouble()
     with console.capture() as capture:
         console.print(panel._render())
     assert "the database is away: connection refused; tried 1 time, since" in capture.get()
@@ -246,11 +246,11 @@ def test_the_panel_is_redrawn_and_then_gone():
 
     def read():
         shown.set()
-        return [picture()]
+        return [snapshot()]
 
     with LivePanel(console, read, clock) as panel:
         assert shown.wait(10)
-        panel.look()
+        panel.read_now()
         panel.waiting(NOW + 11)
         panel._live.refresh()
         panel.note("a note")
@@ -264,9 +264,9 @@ def test_the_panel_is_redrawn_and_then_gone():
 def test_several_workloads_share_the_panel():
     """Without a name every open workload has its line."""
     console = Console(file=Terminal(), width=80, force_terminal=True)
-    second = picture(workload=workload("second", id=2))
+    second = snapshot(workload=workload("second", id=2))
     panel = LivePanel(console, lambda: [finished(), second], FakeClock(NOW))
-    panel.look()
+    panel.read_now()
     with console.capture() as capture:
         console.print(panel._render())
     assert "nightly" in capture.get()
@@ -320,13 +320,16 @@ def test_counting_shows_how_far_it_is():
     """A known total gives a bar, an unknown one a count; where nothing is shown nothing is written."""
     file = Terminal()
     console = Console(file=file, width=80, force_terminal=True)
-    with counting(console, "writing", total=10, is_shown=True) as advance:
-        advance(4)
-    with counting(console, "checking", total=None, is_shown=True) as advance:
-        advance(1_234)
+    for label, total, more in (("writing", 10, 4), ("checking", None, 1_234)):
+        counts = Counts(console, is_shown=True)
+        counts.begin(label, total)
+        counts.advance(label, more)
+        counts.end(label)
     assert "4/10" in file.getvalue()
     assert "1,234" in file.getvalue()
     silent = io.StringIO()
-    with counting(Console(file=silent), "writing", total=10, is_shown=False) as advance:
-        advance(4)
+    counts = Counts(Console(file=silent, force_terminal=True), is_shown=False)
+    counts.begin("writing", 10)
+    counts.advance("writing", 4)
+    counts.end("writing")
     assert silent.getvalue() == ""

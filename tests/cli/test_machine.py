@@ -10,7 +10,7 @@ from batchkit.files import jsonl
 from batchkit.models import BatchProblem
 from batchkit.steps.split import SplitPlan
 from batchkit.store.runners import RunnerRow
-from tests.cli.pictures import NOW, batch, finished, picture, workload
+from tests.cli.snapshots import NOW, batch, finished, snapshot, workload
 
 WORKLOAD = {
     "name": "nightly",
@@ -96,9 +96,9 @@ WORKLOAD = {
 
 
 def shown():
-    """Make the picture that ``WORKLOAD`` describes."""
+    """Make the snapshot that ``WORKLOAD`` describes."""
     problem = BatchProblem("line 3 is bad", code="invalid_json_line", line=3)
-    return picture(attention=(batch("failed", problems=(problem,)),))
+    return snapshot(attention=(batch("failed", problems=(problem,)),))
 
 
 def written(value):
@@ -121,7 +121,7 @@ def test_who_works_on_it_and_why_nobody_does_is_told():
     """Verb, host and process of each runner; the last reason for a stop."""
     row = RunnerRow("host|boot|42|7|abc", "watch", "host", None, NOW, "5 batches", NOW - 9, NOW + 9)
     value = written(
-        machine.status_of_one(picture(runners=(row,), workload=workload(stopped_at=NOW, stopped_reason="x")))
+        machine.status_of_one(snapshot(runners=(row,), workload=workload(stopped_at=NOW, stopped_reason="x")))
     )
     assert value["runners"] == [
         {

@@ -10,7 +10,7 @@ from batchkit.cli.options.common import COMMAND_LINE, Where, same_command, witho
 from batchkit.cli.render import outcome
 from batchkit.engine.progress import WorkloadState
 from batchkit.models import RequestCountsByState, ShardState
-from tests.cli.pictures import finished, picture
+from tests.cli.snapshots import finished, snapshot
 
 WHERE = Where(home=Path("elsewhere"))
 
@@ -26,9 +26,9 @@ def text(lines):
         (finished(), 0),
         (finished(failed=1), 3),
         (finished(cancelled=1), 3),
-        (picture(), 4),
-        (picture(state=WorkloadState.CANCELLING), 4),
-        (picture(state=WorkloadState.SPLITTING), 4),
+        (snapshot(), 4),
+        (snapshot(state=WorkloadState.CANCELLING), 4),
+        (snapshot(state=WorkloadState.SPLITTING), 4),
     ],
 )
 def test_the_exit_code_tells_how_a_workload_stands(progress, code):
@@ -65,7 +65,7 @@ def test_a_cancelled_workload_can_be_reopened():
 
 def test_an_unfinished_workload_tells_how_to_go_on():
     """How much is open, what goes on without us, and the command to carry on."""
-    said = text(outcome.unfinished(picture(), WHERE, again="batchkit run x.jsonl"))
+    said = text(outcome.unfinished(snapshot(), WHERE, again="batchkit run x.jsonl"))
     assert "6,000 requests of 10,000 without a result here" in said
     assert "waiting for 5 batches at the provider" in said
     assert "resume:    batchkit run x.jsonl" in said
@@ -73,22 +73,22 @@ def test_an_unfinished_workload_tells_how_to_go_on():
 
 def test_an_input_that_is_not_split_whole_was_not_sent():
     """Watching cannot help there, the input is needed again."""
-    said = text(outcome.unfinished(picture(state=WorkloadState.SPLITTING), WHERE, again="batchkit watch nightly"))
+    said = text(outcome.unfinished(snapshot(state=WorkloadState.SPLITTING), WHERE, again="batchkit watch nightly"))
     assert "nothing was sent" in said
     assert "batchkit run" in said
 
 
 def test_an_interrupted_command_tells_what_goes_on():
     """The batches run on, and three commands come back, look, or stop it."""
-    said = text(outcome.interrupted(picture(), WHERE, again="batchkit run x.jsonl --name nightly"))
+    said = text(outcome.interrupted(snapshot(), WHERE, again="batchkit run x.jsonl --name nightly"))
     assert said.splitlines() == [
         "interrupted: 5 batches run on at the provider, nothing is lost",
         "resume:    batchkit run x.jsonl --name nightly",
         "status:    batchkit status nightly --home elsewhere",
         "stop it:   batchkit cancel nightly --home elsewhere",
     ]
-    assert "1 batch runs on" in text(outcome.interrupted(picture(batches={"in_progress": 1}), WHERE, again=""))
-    assert "no batch is running" in text(outcome.interrupted(picture(batches={}), WHERE, again=""))
+    assert "1 batch runs on" in text(outcome.interrupted(snapshot(batches={"in_progress": 1}), WHERE, again=""))
+    assert "no batch is running" in text(outcome.interrupted(snapshot(batches={}), WHERE, again=""))
     assert "stop it" not in text(outcome.interrupted(finished(), WHERE, again=""))
     assert "before anything was sent" in text(outcome.interrupted(None, WHERE, again=""))
 
@@ -98,25 +98,25 @@ def test_an_interrupted_command_tells_what_goes_on():
 )
 def test_a_creation_without_an_answer_may_be_a_batch(tell):
     """Nobody can say yet whether it runs, so that nobody says that none does."""
-    said = text(tell(picture(batches={}, shards={ShardState.SUBMITTING: 1})))
+    said = text(tell(snapshot(batches={}, shards={ShardState.SUBMITTING: 1})))
     assert "no batch is running" not in said
     assert (
         "1 batch may have been created at the provider: the same command looks for it before it sends anything again"
         in said
     )
-    said = text(tell(picture(shards={ShardState.SUBMITTED: 5, ShardState.SUBMITTING: 2})))
+    said = text(tell(snapshot(shards={ShardState.SUBMITTED: 5, ShardState.SUBMITTING: 2})))
     assert "5 batches run on at the provider" in said
     assert "2 more batches may have been created at the provider: the same command looks for them" in said
-    assert "may have been created" not in text(tell(picture()))
+    assert "may have been created" not in text(tell(snapshot()))
 
 
 def test_what_is_submitted_is_told_apart_from_what_is_not():
     """Every shard has its batch, or some are still to be sent."""
-    assert outcome.is_submitted(picture())
+    assert outcome.is_submitted(snapshot())
     for state in (ShardState.PLANNED, ShardState.UPLOADED, ShardState.SUBMITTING):
-        assert not outcome.is_submitted(picture(shards={state: 1}))
+        assert not outcome.is_submitted(snapshot(shards={state: 1}))
     counts = RequestCountsByState(total=5_000, in_flight=5_000)
-    said = text(outcome.submitted(picture(counts=counts), WHERE))
+    said = text(outcome.submitted(snapshot(counts=counts), WHERE))
     assert "nightly: 5 batches with 5,000 requests submitted" in said
     assert "batchkit watch nightly --home elsewhere" in said
 

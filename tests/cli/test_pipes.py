@@ -80,7 +80,7 @@ def test_the_list_of_faults_explains_what_a_family_shares_once(batchkit, monkeyp
     for shared in (
         "only these custom_ids",
         "only the batches created as the n-th",
-        "let so many calls of each operation",
+        "calls of each operation that pass first",
     ):
         assert words.count(shared) == 1
     assert (

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from batchkit.annotation.orders import default_name, with_table
 from batchkit.annotation.parameters import Parameters
 from batchkit.annotation.presets import annotation
+from batchkit.annotation.workload_from_table import default_name, with_table
 from batchkit.datasets import open_table
 from tests.workloads import read_lines
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from batchkit.cli.driving import Driving
+from batchkit.api import several
+from batchkit.engine.observer import Observer
 from batchkit.engine.waits import Countdown, Retries, Slots
 from batchkit.engine.waves import Wait
 from batchkit.errors import AccountRefused, ConfigurationError, StoreUnavailable
@@ -18,8 +19,8 @@ from tests.observing import ScriptedDrive
 A, B = make_workload(1, "a"), make_workload(2, "b")
 
 
-class Notes:
-    """A reporter that keeps what it is told."""
+class Notes(Observer):
+    """Keeps the notes."""
 
     def __init__(self):
         self.notes: list[str] = []
@@ -27,9 +28,6 @@ class Notes:
     def note(self, text):
         """Keep a note."""
         self.notes.append(text)
-
-    def waiting(self, until):
-        """Show no countdown."""
 
 
 class Scripted:
@@ -61,7 +59,7 @@ def clock() -> FakeClock:
 
 def drive_all(clock, drives, *, on_wait=lambda _count: None, stop_at=None):
     """Drive A and B; returns their ends, the notes, the waits, and the runner."""
-    reporter = Notes()
+    observer = Notes()
     runner: Any = Scripted(clock, drives)
     waits: list[float] = []
 
@@ -70,9 +68,8 @@ def drive_all(clock, drives, *, on_wait=lambda _count: None, stop_at=None):
         clock.advance(seconds)
         on_wait(len(waits))
 
-    driving = Driving(reporter, use_prefect=False, verbose=False, stop_at=stop_at)  # type: ignore[arg-type]
-    ends = driving.drive_all(runner, [A, B], wait=wait)
-    return ends, reporter.notes, waits, runner
+    ends: list[Any] = several.drive_all(runner, [A, B], observer=observer, stop_at=stop_at, wait=wait)
+    return ends, observer.notes, waits, runner
 
 
 def waiting(clock, workload, seconds, times):
@@ -194,14 +191,13 @@ def test_an_interrupt_does_not_wait_for_a_step_that_does_not_end(clock, monkeypa
     never = threading.Event()
     runner: Any = Scripted(clock, {A.id: lambda: (yield from _stuck(never)), B.id: waiting(clock, B, 5, 9)})
     runner.threads = type("ThreadGroup", (), {"stopping": threading.Event()})
-    reporter: Any = Notes()
 
     def interrupted(*_arguments):
         raise KeyboardInterrupt
 
     runner.clock = interrupted
     with pytest.raises(KeyboardInterrupt):
-        Driving(reporter, use_prefect=False, verbose=False).drive_all(runner, [A, B], wait=interrupted)
+        several.drive_all(runner, [A, B], observer=Notes(), stop_at=None, wait=interrupted)
 
     assert runner.threads.stopping.is_set()
     never.set()

@@ -94,7 +94,7 @@ def test_lines_end_at_line_feeds_only(tmp_path):
     ("content", "words"),
     [
         (b'{"x": 1}\n{"x": }\n', "line 2: not JSON"),
-        (b'{"x": 1}\n\n[1]\n', "line 3: a list where an object is needed"),
+        (b'{"x": 1}\n\n[1]\n', "line 3: a list instead of an object"),
         (b'{"x": NaN}\n', "line 1: not JSON"),
         (b'{"x": "caf\xe9"}\n', "line 1: not JSON"),
         (b"\n\n", "has no row"),

@@ -73,14 +73,14 @@ def test_digest_is_of_the_content(folder, tmp_path):
         ([], "no table is named"),
         (["missing.csv"], r"missing\.csv: there is no such file"),
         (["no-*.csv"], r"no file matches no-\*\.csv"),
-        (["notes.txt"], r"notes\.txt: \.txt: not a table"),
-        (["empty"], "the folder empty holds no file that is read"),
+        (["notes.txt"], r"notes\.txt: \.txt: not a readable table"),
+        (["empty"], "the folder empty holds no file of a readable format"),
         (["a.csv", "b.jsonl"], "files of different kinds"),
         (["t.parquet.gz"], "is compressed as a whole"),
         (["pipe.csv"], "is not a regular file"),
-        (["sqlite:///rows.db"], "a database is no table by itself"),
-        (["sqlite:///rows.db", "a.csv"], "a query is asked of one database"),
-        (["s3://bucket/rows.csv"], "a database is no table by itself"),
+        (["sqlite:///rows.db"], "a database URL needs a query"),
+        (["sqlite:///rows.db", "a.csv"], "a query needs exactly one database"),
+        (["s3://bucket/rows.csv"], "a database URL needs a query"),
     ],
 )
 def test_words_that_name_no_table_are_refused(tmp_path, monkeypatch, words, message):
@@ -98,7 +98,7 @@ def test_words_that_name_no_table_are_refused(tmp_path, monkeypatch, words, mess
 def test_query_needs_a_database(tmp_path):
     """A query beside a file is a mistake and not ignored."""
     (tmp_path / "a.csv").write_text("id\n1\n")
-    with pytest.raises(UsageError, match="a query is asked of one database"):
+    with pytest.raises(UsageError, match="a query needs exactly one database"):
         open_table([str(tmp_path / "a.csv")], query="select 1")
 
 
@@ -123,4 +123,4 @@ def test_missing_extra_says_what_to_install():
         "except errors.UsageError as error: print(error, error.hint)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.stdout == "what works with tables is not installed (pyarrow) pip install 'groq-batchkit[annotate]'\n"
+    assert done.stdout == "the libraries for tables are not installed (pyarrow) pip install 'groq-batchkit[annotate]'\n"

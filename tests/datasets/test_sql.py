@@ -66,7 +66,7 @@ def test_query_means_what_it_says(ask):
 def test_query_only_reads(ask, empty_database_url):
     """A statement that would change the database is refused by it."""
     table = ask(["id integer"], [(1,)], "delete from reviews returning id")
-    with pytest.raises(UsageError, match="cannot be asked"):
+    with pytest.raises(UsageError, match="failed"):
         read(table)
     assert read(open_table([empty_database_url], query=ASK)) == [{"id": 1}]
 
@@ -111,7 +111,7 @@ def test_password_is_in_no_error():
 @pytest.mark.parametrize("url", ["mysql://127.0.0.1/shop", "s3://bucket/rows.csv"])
 def test_other_databases_are_not_read(url):
     """Only of SQLite and Postgres it is certain that a query cannot write."""
-    with pytest.raises(UsageError, match="is not a database that is read"):
+    with pytest.raises(UsageError, match="is not a supported database"):
         open_table([url], query=ASK)
 
 

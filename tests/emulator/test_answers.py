@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchkit.emulator.answers.answers import Asked, answer, count_tokens
+from batchkit.emulator.answers.answers import ModelRequest, answer, count_tokens
 from batchkit.emulator.requests.validation import CHAT, TRANSCRIPTIONS, TRANSLATIONS
 
 WEATHER = {
@@ -22,7 +22,7 @@ CLOCK = {"type": "function", "function": {"name": "clock"}}
 
 def ask(endpoint=CHAT, /, **body):
     """Ask and return status and body."""
-    return answer(Asked(endpoint, body, 2**100 + 12345, "req_x", 1_700_000_000, "batch"))
+    return answer(ModelRequest(endpoint, body, 2**100 + 12345, "req_x", 1_700_000_000, "batch"))
 
 
 def chat(text="hello", **body):

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from batchkit.emulator import Limits, Scenario, Timing
+from batchkit.emulator import Scenario, ScenarioLimits, Timing
 from batchkit.emulator.faults import batches, calls, lines
 from tests.emulator.support import CHAT, Client, chat_lines, ids_of
 
@@ -284,7 +284,7 @@ class TestListing:
     )
     def test_pages_can_go_wrong(self, make_client, how, sizes):
         """Each way of wrong paging shows its own sequence of pages."""
-        client = make_client(Scenario(faults=(calls.ListPages(how=how),), limits=Limits(page_size=2)))
+        client = make_client(Scenario(faults=(calls.ListPages(how=how),), limits=ScenarioLimits(page_size=2)))
         file_id = client.upload(chat_lines(1))
         created = [client.create(file_id)["id"] for _ in range(3)]
         pages = client.pages(limit=4)
@@ -298,7 +298,9 @@ class TestListing:
 
     def test_cursors_can_be_refused(self, make_client):
         """A server may refuse its own cursor."""
-        client = make_client(Scenario(faults=(calls.ListPages(how="refuse-cursor"),), limits=Limits(page_size=1)))
+        client = make_client(
+            Scenario(faults=(calls.ListPages(how="refuse-cursor"),), limits=ScenarioLimits(page_size=1))
+        )
         file_id = client.upload(chat_lines(1))
         for _ in range(2):
             client.create(file_id)

@@ -5,7 +5,7 @@ import zlib
 import httpx
 import pytest
 
-from batchkit.emulator import Limits, Scenario, Timing
+from batchkit.emulator import Scenario, ScenarioLimits, Timing
 from tests.emulator.support import chat_line, chat_lines, jsonl
 
 TYPE_ID = re.compile(r"file_[0-7][0-9a-hjkmnp-tv-z]{25}")
@@ -81,7 +81,7 @@ def test_unusable_uploads_are_refused(client, data, filename, purpose, words):
 def test_a_file_above_the_limit_is_refused(emulate):
     """A file of more bytes than the limit is refused, one of exactly the limit is not."""
     data = jsonl(chat_lines(3))
-    client = emulate(limits=Limits(max_bytes=len(data)))
+    client = emulate(limits=ScenarioLimits(max_bytes=len(data)))
     assert client.post_file(data).status_code == 200
     response = client.post_file(data + b"\n")
     assert response.status_code == 400

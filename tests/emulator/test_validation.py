@@ -1,6 +1,6 @@
 import pytest
 
-from batchkit.emulator import Limits
+from batchkit.emulator import ScenarioLimits
 from batchkit.emulator.faults import batches
 from tests.emulator.support import CHAT, chat_line, chat_lines, ids_of
 
@@ -76,7 +76,7 @@ def test_only_bad_lines_fail_even_when_they_are_skipped(emulate):
 
 def test_too_many_lines_fail_the_batch(emulate):
     """A file of more lines than the limit fails without naming a line, one of exactly the limit runs."""
-    client = emulate(limits=Limits(max_lines=3))
+    client = emulate(limits=ScenarioLimits(max_lines=3))
     assert client.run(chat_lines(3))["status"] == "completed"
     batch = client.run(chat_lines(4))
     assert [(error["code"], error["line"]) for error in batch["errors"]] == [("too_many_tasks", None)]
@@ -84,7 +84,9 @@ def test_too_many_lines_fail_the_batch(emulate):
 
 def test_the_list_of_errors_is_bounded(emulate):
     """Only the first errors are shown."""
-    batch = emulate(limits=Limits(errors_shown=5)).run([line(custom_id=f"b{n}", method="GET") for n in range(20)])
+    batch = emulate(limits=ScenarioLimits(errors_shown=5)).run(
+        [line(custom_id=f"b{n}", method="GET") for n in range(20)]
+    )
     assert [error["line"] for error in batch["errors"]] == [1, 2, 3, 4, 5]
 
 

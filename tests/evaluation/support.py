@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from batchkit.annotation.gather import Answer
+from batchkit.annotation.row_answers import RequestAnswer
 from batchkit.emulator.answers.schema_answers import conforming
 from batchkit.evaluation.suite_file import load_suite
 
@@ -32,7 +32,7 @@ alarms:
 """
 
 
-def make_answer(value: Any = None, **values: Any) -> Answer:
+def make_answer(value: Any = None, **values: Any) -> RequestAnswer:
     """Make an answer that succeeded, or whatever the values say."""
     given: dict[str, Any] = {
         "custom_id": "1:gpt-oss-20b:1",
@@ -53,7 +53,7 @@ def make_answer(value: Any = None, **values: Any) -> Answer:
         "batch_id": "batch_1",
         "shard_id": 1,
     }
-    return Answer(**{**given, **values})
+    return RequestAnswer(**{**given, **values})
 
 
 def write_suite(folder: Path, text: str = REVIEWS, name: str = "reviews.yaml") -> Path:

@@ -17,9 +17,9 @@ from batchkit.evaluation.open_runs import open_runs
 from batchkit.evaluation.results import scored_rows, summary
 from batchkit.evaluation.suite_file import load_suite
 from tests.evaluation.support import LARGE, REVIEWS, SMALL, reviews_suite, write_reviews, write_suite
-from tests.steps.conftest import SPEED, Bench, open_bench
+from tests.steps.conftest import SPEED, Harness, open_harness
 
-__all__ = ["open_bench"]
+__all__ = ["open_harness"]
 
 RIGHT, WRONG = '{"label":"positive"}', '{"label":"negative"}'
 JUDGED = """
@@ -35,21 +35,21 @@ alarms:"""
 
 
 @pytest.fixture
-def sqlite_bench(open_bench_on_sqlite):
-    """Start an emulator and a bench on SQLite."""
-    return open_bench_on_sqlite()
+def sqlite_harness(open_harness_on_sqlite):
+    """Start an emulator and a harness on SQLite."""
+    return open_harness_on_sqlite()
 
 
 @pytest.fixture
-def open_bench_on_sqlite(sqlite_url, tmp_path):
-    """Give what starts a bench, for what has nothing to do with the kind of database."""
+def open_harness_on_sqlite(sqlite_url, tmp_path):
+    """Give what starts a harness, for what has nothing to do with the kind of database."""
     with ExitStack() as stack:
 
-        def start(*faults: Any, **scenario: Any) -> Bench:
+        def start(*faults: Any, **scenario: Any) -> Harness:
             emulator = stack.enter_context(
                 Emulator(tmp_path / "emulator", Scenario(faults=faults, **scenario), speed=SPEED)
             )
-            return Bench(emulator, sqlite_url, tmp_path / "home", stack)
+            return Harness(emulator, sqlite_url, tmp_path / "home", stack)
 
         yield start
 
@@ -77,10 +77,10 @@ def means(found, scorer="accuracy"):
     return {metric.model: metric.mean for metric in found.metrics if metric.slice is None and metric.scorer == scorer}
 
 
-def test_a_run_scores_every_answer_with_where_it_comes_from(open_bench, tmp_path):
+def test_a_run_scores_every_answer_with_where_it_comes_from(open_harness, tmp_path):
     """Each score stands beside its row, prompt, model, request and batch; means are over rows, and over each slice."""
-    bench = open_bench(wrong(0.3))
-    found = night(bench.runner, reviews_suite(tmp_path))
+    harness = open_harness(wrong(0.3))
+    found = night(harness.runner, reviews_suite(tmp_path))
     assert means(found)[LARGE] == 1.0
     assert 0.4 < means(found)[SMALL] < 0.95
     assert [(metric.slice, metric.count) for metric in found.metrics if metric.model == SMALL] == [
@@ -89,7 +89,7 @@ def test_a_run_scores_every_answer_with_where_it_comes_from(open_bench, tmp_path
         ("language=en", 8),
     ]
     assert (found.verdict, found.previous, found.failed_answers) == ("passed", None, 0)
-    with bench.runner.store.read() as connection:
+    with harness.runner.store.read() as connection:
         rows = connection.execute(text("SELECT * FROM scored ORDER BY seq")).mappings().all()
     assert len(rows) == 48
     last = rows[-1]
@@ -100,44 +100,44 @@ def test_a_run_scores_every_answer_with_where_it_comes_from(open_bench, tmp_path
     assert sum(row["score"] for row in rows if row["model"] == SMALL) == pytest.approx(24 * means(found)[SMALL])
 
 
-def test_a_planted_fall_is_found_and_the_rows_that_fell_are_named(open_bench_on_sqlite, tmp_path):
+def test_a_planted_fall_is_found_and_the_rows_that_fell_are_named(open_harness_on_sqlite, tmp_path):
     """One model gets worse from one night to the next: its alarm goes off, the other's does not."""
-    bench = open_bench_on_sqlite()
+    harness = open_harness_on_sqlite()
     file = reviews_suite(tmp_path, 80)
-    assert night(bench.runner, file).verdict == "passed"
-    bench.emulator.set_scenario(Scenario(faults=(wrong(0.25),)))
-    found = night(bench.runner, file)
+    assert night(harness.runner, file).verdict == "passed"
+    harness.emulator.set_scenario(Scenario(faults=(wrong(0.25),)))
+    found = night(harness.runner, file)
     assert (found.run, found.previous, found.verdict) == ("reviews-2", "reviews-1", "regressed")
     changes = {change.model: change for change in found.changes}
     assert (changes[SMALL].is_alarm, changes[LARGE].is_alarm) == (True, False)
     assert changes[SMALL].before == 1.0
     assert changes[SMALL].flipped_down == round(80 * (1 - changes[SMALL].after))
     assert changes[SMALL].pairs == 80
-    fell = [row for row in scored_rows(bench.runner, "reviews-2") if row.flipped == "down"]
+    fell = [row for row in scored_rows(harness.runner, "reviews-2") if row.flipped == "down"]
     assert len(fell) == changes[SMALL].flipped_down
     assert {row.model for row in fell} == {SMALL}
     assert all(row.scores == {"accuracy": 0.0} and row.expected in {"positive", "negative"} for row in fell)
 
 
-def test_an_unfinished_run_is_resumed_and_a_finished_one_begins_the_next(sqlite_bench, tmp_path):
+def test_an_unfinished_run_is_resumed_and_a_finished_one_begins_the_next(sqlite_harness, tmp_path):
     """The same command goes on until the verdict; nothing is asked or scored twice on the way."""
-    runner, file = sqlite_bench.runner, reviews_suite(tmp_path, 6)
+    runner, file = sqlite_harness.runner, reviews_suite(tmp_path, 6)
     first = runs.begin(runner, file)
     assert runs.begin(runner, file).name == first.name
     workload = runs.next_workload(runner, first)
     assert workload is not None
-    drive(sqlite_bench.open_runner(), runs.begin(runner, file))
+    drive(sqlite_harness.open_runner(), runs.begin(runner, file))
     once, again = runs.conclude(runner, first), runs.conclude(runner, first)
     assert (once.is_ours, again.is_ours) == (True, False)
     assert once.summary == again.summary == summary(runner, first.name)
     assert runs.begin(runner, file).name == "reviews-2"
-    assert sqlite_bench.emulator.ledger().totals.requests_executed == 12
+    assert sqlite_harness.emulator.ledger().totals.requests_executed == 12
     assert summary(runner, "reviews-2").verdict == "unfinished"
 
 
-def test_a_run_that_was_killed_while_it_was_scored_ends_the_same(sqlite_bench, tmp_path, monkeypatch):
+def test_a_run_that_was_killed_while_it_was_scored_ends_the_same(sqlite_harness, tmp_path, monkeypatch):
     """Scores that are there stay; the rest comes when it is done again."""
-    runner, file = sqlite_bench.runner, reviews_suite(tmp_path, 12)
+    runner, file = sqlite_harness.runner, reviews_suite(tmp_path, 12)
     monkeypatch.setattr("batchkit.evaluation.scoring._ROWS_PER_COMMIT", 5)
     evaluation = runs.begin(runner, file)
     drive(runner, evaluation)
@@ -155,9 +155,9 @@ def test_a_run_that_was_killed_while_it_was_scored_ends_the_same(sqlite_bench, t
         assert connection.execute(text("SELECT count(*) FROM scores")).scalar_one() == 24
 
 
-def test_a_scheduled_moment_has_one_run_however_often_it_fires(open_bench, tmp_path):
+def test_a_scheduled_moment_has_one_run_however_often_it_fires(open_harness, tmp_path):
     """Repeated, late and doubled starts for one moment find the same run; another moment is another run."""
-    runner, file = open_bench().runner, reviews_suite(tmp_path, 3)
+    runner, file = open_harness().runner, reviews_suite(tmp_path, 3)
     moment = 1_750_000_000.0
     with ThreadPoolExecutor(4) as pool:
         begun = list(pool.map(lambda _: runs.begin(runner, file, scheduled_for=moment).name, range(8)))
@@ -168,9 +168,9 @@ def test_a_scheduled_moment_has_one_run_however_often_it_fires(open_bench, tmp_p
     assert runs.begin(runner, file).name == "reviews-3"  # a run by hand is none of the schedule's
 
 
-def test_collecting_finishes_what_is_due_and_leaves_the_rest(sqlite_bench, tmp_path):
+def test_collecting_finishes_what_is_due_and_leaves_the_rest(sqlite_harness, tmp_path):
     """A pass scores a run whose answers are there, hands another one to its judge, and waits for neither."""
-    runner = sqlite_bench.runner
+    runner = sqlite_harness.runner
     file = reviews_suite(tmp_path, 6, REVIEWS.replace("alarms:", JUDGED.strip("\n")))
     evaluation = runs.begin(runner, file)
     main = runs.next_workload(runner, evaluation)
@@ -198,30 +198,30 @@ def test_collecting_finishes_what_is_due_and_leaves_the_rest(sqlite_bench, tmp_p
         ("  - kind: judge", "  - {kind: python, function: 'nowhere:fn'}\n  - kind: judge", "nowhere"),
     ],
 )
-def test_scorers_that_cannot_work_are_told_before_anything_is_paid_for(sqlite_bench, tmp_path, before, after, said):
+def test_scorers_that_cannot_work_are_told_before_anything_is_paid_for(sqlite_harness, tmp_path, before, after, said):
     """A judge's prompt and a function of the user's are looked at when the run begins."""
     text = REVIEWS.replace("alarms:", JUDGED.strip("\n")).replace(before, after)
     with pytest.raises(UsageError, match=said):
-        runs.begin(sqlite_bench.runner, reviews_suite(tmp_path, 3, text))
-    assert open_runs(sqlite_bench.runner) == []
+        runs.begin(sqlite_harness.runner, reviews_suite(tmp_path, 3, text))
+    assert open_runs(sqlite_harness.runner) == []
 
 
 @pytest.mark.parametrize(("missing", "expected", "count"), [("zero", 0.5, 8), ("ignore", 1.0, 4)])
 def test_a_failed_answer_is_a_wrong_one_unless_the_suite_ignores_it(
-    open_bench_on_sqlite, tmp_path, missing, expected, count
+    open_harness_on_sqlite, tmp_path, missing, expected, count
 ):
     """Both ways it is counted as an answer without a score."""
     broken = frozenset(f"r{number}:gpt-oss-20b:1" for number in range(4))
-    bench = open_bench_on_sqlite(FailLines(custom_ids=broken, status=400))
-    found = night(bench.runner, reviews_suite(tmp_path, 8, f"{REVIEWS}\nmissing: {missing}\n"))
+    harness = open_harness_on_sqlite(FailLines(custom_ids=broken, status=400))
+    found = night(harness.runner, reviews_suite(tmp_path, 8, f"{REVIEWS}\nmissing: {missing}\n"))
     (metric,) = (metric for metric in found.metrics if metric.model == SMALL and metric.slice is None)
     assert (metric.mean, metric.count, metric.unscored) == (expected, count, 4)
     assert found.failed_answers == 4
 
 
-def test_rows_are_paired_by_their_key_and_without_one_only_on_the_same_table(sqlite_bench, tmp_path):
+def test_rows_are_paired_by_their_key_and_without_one_only_on_the_same_table(sqlite_harness, tmp_path):
     """A table that has changed is compared where rows have names; where they have none it is not, and that is said."""
-    runner = sqlite_bench.runner
+    runner = sqlite_harness.runner
     night(runner, reviews_suite(tmp_path, 6))
     write_reviews(tmp_path, 9)
     found = night(runner, load_suite(tmp_path / "reviews.yaml"))
@@ -236,18 +236,18 @@ def test_rows_are_paired_by_their_key_and_without_one_only_on_the_same_table(sql
     assert "names no `key`" in changed.notes[0]
 
 
-def test_samples_of_one_row_count_as_one_row(sqlite_bench, tmp_path):
+def test_samples_of_one_row_count_as_one_row(sqlite_harness, tmp_path):
     """Three answers to a row are no three rows: the mean of a row's samples is what is measured and compared."""
     text = REVIEWS.replace("answers:", "samples: 3\nanswers:", 1)
-    found = night(sqlite_bench.runner, reviews_suite(tmp_path, 5, text))
+    found = night(sqlite_harness.runner, reviews_suite(tmp_path, 5, text))
     assert [metric.count for metric in found.metrics if metric.slice is None] == [5, 5]
-    rows = list(scored_rows(sqlite_bench.runner, "reviews-1"))
+    rows = list(scored_rows(sqlite_harness.runner, "reviews-1"))
     assert [(row.row["id"], row.sample) for row in rows[:4]] == [("r0", 1), ("r0", 2), ("r0", 3), ("r0", 1)]
 
 
-def test_what_cannot_be_asked_leaves_no_run_behind(sqlite_bench, tmp_path):
+def test_what_cannot_be_asked_leaves_no_run_behind(sqlite_harness, tmp_path):
     """Columns that the table lacks are told where the suite names them; a row that cannot be rendered ends the run too."""
-    runner = sqlite_bench.runner
+    runner = sqlite_harness.runner
     file = reviews_suite(tmp_path, 3, REVIEWS.replace("expected: label", "expected: lable"))
     with pytest.raises(InputInvalid) as raised:
         runs.begin(runner, file)
@@ -259,12 +259,12 @@ def test_what_cannot_be_asked_leaves_no_run_behind(sqlite_bench, tmp_path):
     with pytest.raises(InputInvalid):
         runs.next_workload(runner, evaluation)
     assert open_runs(runner) == []
-    assert sqlite_bench.emulator.ledger().calls == {}
+    assert sqlite_harness.emulator.ledger().calls == {}
 
 
-def test_a_name_belongs_to_one_version_of_a_suite(sqlite_bench, tmp_path):
+def test_a_name_belongs_to_one_version_of_a_suite(sqlite_harness, tmp_path):
     """A named run goes on under its name; another version of the suite, or another suite, may not have it."""
-    runner = sqlite_bench.runner
+    runner = sqlite_harness.runner
     file = reviews_suite(tmp_path, 3)
     assert night(runner, file, name="friday").run == "friday"
     assert runs.begin(runner, file, name="friday").verdict == "passed"
@@ -275,9 +275,9 @@ def test_a_name_belongs_to_one_version_of_a_suite(sqlite_bench, tmp_path):
         summary(runner, "saturday")
 
 
-def test_a_summary_outlives_its_workload(sqlite_bench, tmp_path):
+def test_a_summary_outlives_its_workload(sqlite_harness, tmp_path):
     """Cleaning the answers away keeps metrics and scores, and the next run is compared all the same."""
-    runner, file = sqlite_bench.runner, reviews_suite(tmp_path, 4)
+    runner, file = sqlite_harness.runner, reviews_suite(tmp_path, 4)
     found = night(runner, file)
     runner.clean("reviews-1", keep_results=False)
     assert summary(runner, "reviews-1") == found

@@ -133,7 +133,7 @@ def test_a_judgement_becomes_a_score(config, value, expected):
     """Words are worth what the suite says, numbers are scaled to 0 to 1, and a judgement that cannot be read is none."""
     judge = TypeAdapter(Scorer).validate_python({**JUDGE, **config})
     assert judge.kind == "judge"
-    found = judge.worth(make_answer(value))
+    found = judge.score_of(make_answer(value))
     assert found.value == (None if expected is None else pytest.approx(expected))
     assert (found.reason == SCORER_ERROR) == (expected is None)
-    assert judge.worth(make_answer(None, status="failed", error_code="answer_invalid")).value is None
+    assert judge.score_of(make_answer(None, status="failed", error_code="answer_invalid")).value is None

@@ -63,15 +63,15 @@ def test_everything_that_is_wrong_is_told_with_its_line_and_column(tmp_path):
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
-        ("expected: label", "missing: zero", "choice compares: say with which column"),
+        ("expected: label", "missing: zero", "choice compares with a column: name it"),
         ("{scorer: accuracy, fall", "{scorer: accurate, fall", "there is no scorer 'accurate'; there are: accuracy"),
         ("fall: 0.05}", "fall: 0.05, model: other}", "there is no model 'other'"),
-        ("openai/gpt-oss-120b]", "openai/gpt-oss-20b]", "is there twice"),
+        ("openai/gpt-oss-120b]", "openai/gpt-oss-20b]", "occurs twice"),
         ("prompt: ", "prompts: {plain: 'x {{ text }}'}\nprompt: ", "either `prompt`, or `prompts` by name"),
         ("  - {kind: choice, name", "  - {kind: exact, name: accuracy}\n  - {kind: choice, name", "two scorers are called"),
-        ("enum: [positive, negative]", "enum: 3", "no JSON Schema"),
+        ("enum: [positive, negative]", "enum: 3", "not a valid JSON Schema"),
         (SCHEMA, "pydantic: batchkit.files.jsonl:UNREADABLE", "batchkit.files.jsonl:UNREADABLE has no JSON Schema"),
-        (SCHEMA, "pydantic: batchkit.files.jsonl:loads", "batchkit.files.jsonl:loads is no type"),
+        (SCHEMA, "pydantic: batchkit.files.jsonl:loads", "batchkit.files.jsonl:loads is not a type"),
         ("models: [openai/gpt-oss-20b, openai/gpt-oss-120b]", "models: [openai/gpt-oss-20b, yes]", "put it in quotes"),
     ],
 )  # fmt: skip
@@ -97,7 +97,7 @@ def test_a_suite_means_the_same_wherever_it_lies(tmp_path):
     here = load_suite(write_suite(tmp_path))
     there = load_suite(write_suite(tmp_path / "other"))
     assert here.suite.version() == there.suite.version()
-    assert here.suite.table_words() == [str(tmp_path / "reviews.csv")]
+    assert here.suite.table_parts() == [str(tmp_path / "reviews.csv")]
     same = load_suite(write_suite(tmp_path, REVIEWS.replace("0.05", "0.2") + 'schedule: {cron: "0 2 * * *"}\n'))
     allowed = load_suite(write_suite(tmp_path, REVIEWS + "allow_paths: true\n"))
     assert allowed.suite.version() == here.suite.version()
@@ -129,8 +129,8 @@ def test_a_suite_survives_its_way_through_the_store(tmp_path):
 @pytest.mark.parametrize(
     ("judge", "said"),
     [
-        ("answers: {choices: [good, bad]}", "say what each choice is worth: good, bad"),
-        ("answers: {schema: {type: object}}", "`verdict` says where"),
+        ("answers: {choices: [good, bad]}", "give each choice a score: good, bad"),
+        ("answers: {schema: {type: object}}", "`verdict` is the place"),
         ("answers: {pattern: 'a+'}", "a judge answers with one of"),
     ],
 )

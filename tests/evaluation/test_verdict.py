@@ -7,7 +7,7 @@ import pytest
 
 from batchkit.evaluation.suite import Alarm
 from batchkit.evaluation.verdict import judged, verdict_of
-from batchkit.stats.paired import Comparison, compare_pairs
+from batchkit.stats.paired import PairedComparison, compare_pairs
 from batchkit.store.evaluations import Arm
 
 ARMS = [Arm("prompt", "0" * 64, model) for model in ("small", "large", "larger", "largest")]
@@ -17,7 +17,7 @@ ROWS = 300
 
 def compared(difference, fall_p_value):
     """Make a comparison that moved so far, with this evidence for a fall."""
-    return Comparison(0.9, 0.9 + difference, difference, 0, 0, 0.5, fall_p_value, "by hand", ROWS, 1, 0)
+    return PairedComparison(0.9, 0.9 + difference, difference, 0, 0, 0.5, fall_p_value, "by hand", ROWS, 1, 0)
 
 
 def compare(before, after):

@@ -7,7 +7,8 @@ import logging
 import os
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +18,15 @@ from batchkit.flows.temporary_server import TemporaryServer
 
 from batchkit.emulator import Emulator
 from batchkit.settings import load_settings
-from tests.steps.conftest import open_bench
+from tests.shared import shared_between_workers
+from tests.steps.conftest import open_harness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from batchkit.settings import Settings
 
-__all__ = ["open_bench"]
+__all__ = ["open_harness"]
 
 # Before any test imports Prefect, which looks at its home at once.
 _PREFECT_HOME = tempfile.TemporaryDirectory(prefix="batchkit-tests-prefect-")
@@ -42,15 +44,28 @@ def prefect_home() -> Iterator[Path]:
         yield Path(home)
 
 
+@dataclass(frozen=True)
+class PrefectServer:
+    """A Prefect server that runs, for all test processes."""
+
+    api_url: str
+
+
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory) -> Iterator[TemporaryServer]:
-    """Start one Prefect server for the session, when the first test asks for it."""
-    server = TemporaryServer.start(tmp_path_factory.mktemp("server"))
-    try:
-        server.wait_until_ready(_READY_WITHIN_SECONDS, sleep=time.sleep)  # noqa: TID251 - waits for a process
-        yield server
-    finally:
-        server.stop(5)
+def prefect_server(tmp_path_factory) -> Iterator[PrefectServer]:
+    """Start one Prefect server, when the first test asks for it: it takes a dozen seconds of a processor."""
+
+    @contextmanager
+    def start() -> Iterator[str]:
+        server = TemporaryServer.start(tmp_path_factory.mktemp("server"))
+        try:
+            server.wait_until_ready(_READY_WITHIN_SECONDS, sleep=time.sleep)  # noqa: TID251 - waits for a process
+            yield server.api_url
+        finally:
+            server.stop(5)
+
+    with shared_between_workers(tmp_path_factory, "prefect", start) as api_url:
+        yield PrefectServer(api_url)
 
 
 @pytest.fixture

@@ -220,6 +220,10 @@ class Kept:
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
         self.trouble: BaseException | None = None
 
+    def __call__(self) -> Any:
+        """Return itself, as the function does that a ``PrefectObserver`` gets."""
+        return self
+
     def __getattr__(self, name: str) -> Any:
         def call(*arguments: Any, **keywords: Any) -> None:
             self.calls.append((name, arguments, keywords))

@@ -32,9 +32,9 @@ def test_a_task_runner_that_is_not_installed_is_named_before_anything_is_done(mo
 
 
 @pytest.mark.slow
-def test_a_run_on_a_local_dask_cluster(prefect_server, open_bench, tmp_path):
+def test_a_run_on_a_local_dask_cluster(prefect_server, open_harness, tmp_path):
     """The installed command with a Dask cluster: the same results, and nothing is bought twice."""
-    bench = open_bench()
+    harness = open_harness()
     write_mixed(tmp_path / "input.jsonl", REQUESTS)
     command = subprocess.run(
         [sys.executable, "-m", "batchkit", "run", "input.jsonl", "-v", "--output", "out.jsonl", "--shard-lines", "2"],
@@ -42,9 +42,9 @@ def test_a_run_on_a_local_dask_cluster(prefect_server, open_bench, tmp_path):
         env={
             **os.environ,
             "PREFECT_API_URL": prefect_server.api_url,
-            "GROQ_API_KEY": bench.emulator.api_key,
-            "BATCHKIT_BASE_URL": bench.emulator.base_url,
-            "BATCHKIT_DATABASE_URL": bench.database_url,
+            "GROQ_API_KEY": harness.emulator.api_key,
+            "BATCHKIT_BASE_URL": harness.emulator.base_url,
+            "BATCHKIT_DATABASE_URL": harness.database_url,
             "BATCHKIT_POLL_INTERVAL_SECONDS": "0.2",
             "BATCHKIT_TASK_RUNNER": "dask",
             "BATCHKIT_PARALLEL_WAVES": "2",
@@ -57,4 +57,4 @@ def test_a_run_on_a_local_dask_cluster(prefect_server, open_bench, tmp_path):
     assert command.returncode == 0, command.stderr
     assert "Creating a new Dask cluster" in command.stderr
     assert_complete(read_lines(tmp_path / "out.jsonl"), REQUESTS)
-    assert_bought_once(bench.emulator, REQUESTS)
+    assert_bought_once(harness.emulator, REQUESTS)

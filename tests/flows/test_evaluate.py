@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from batchkit.flows import entry, scorecards
+from batchkit.flows import entry, evaluation_text
 from batchkit.flows.reporting import PrefectObserver, ReportThread
 
 from batchkit.api.collecting import collect, is_due
@@ -74,7 +74,7 @@ def test_a_run_is_shown_with_its_metrics_and_a_fall_is_told(tmp_path, is_alarm):
 
 def test_model_names_cannot_break_the_table():
     """What a cell holds stays in its cell."""
-    assert "m|x" not in scorecards.text(make_summary(is_alarm=True), None)
+    assert "m|x" not in evaluation_text.text(make_summary(is_alarm=True), None)
 
 
 def test_collecting_asks_nothing_of_a_store_without_runs(open_settings):
@@ -137,7 +137,7 @@ def test_the_night_begins_lets_go_and_is_collected(prefect_api, prefect_server, 
         monkeypatch.setattr("prefect.runtime.flow_run.get_scheduled_start_time", lambda: moment)
         states = [asyncio.run(evaluate(suite, return_state=True)) for _ in range(2)]
         assert [state.name for state in states] == ["Completed", "Completed"], states
-        assert "reviews-20260110T010000Z: 8 of 8 requests are on their way" in str(states[0].message)
+        assert "reviews-20260110T010000Z: 8 of 8 requests are in flight" in str(states[0].message)
         monkeypatch.setattr("prefect.runtime.flow_run.get_scheduled_start_time", lambda: datetime.now(UTC))  # noqa: TID251 - Prefect's time
         with Runner(load_settings()) as runner:
             assert wait_until(

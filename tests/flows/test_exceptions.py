@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from batchkit.api import several
 from batchkit.api.serving import Schedule
-from batchkit.cli.driving import Driving
+from batchkit.engine.observer import Observer
 from batchkit.engine.runtime import Runner
 from batchkit.evaluation import runs
 from batchkit.steps import submit
@@ -40,8 +40,8 @@ STEPS = (
 )
 
 
-class Notes:
-    """A reporter that keeps what it is told."""
+class Notes(Observer):
+    """Keeps the notes."""
 
     def __init__(self):
         self.notes: list[str] = []
@@ -49,9 +49,6 @@ class Notes:
     def note(self, text):
         """Keep a note."""
         self.notes.append(text)
-
-    def waiting(self, until):
-        """Show no countdown."""
 
 
 @pytest.fixture
@@ -118,12 +115,10 @@ def serve(settings, stands) -> list[str]:
 
 def watch(settings, _stands) -> list[str]:
     """Let ``watch`` drive both; returns what it noted."""
-    reporter: Any = Notes()
+    observer = Notes()
     with Runner(settings) as runner:
-        Driving(reporter, use_prefect=False, verbose=False).drive_all(
-            runner, runner.open_workloads(), wait=threading.Event().wait
-        )
-    return list(reporter.notes)
+        several.drive_all(runner, runner.open_workloads(), observer=observer, stop_at=None)
+    return list(observer.notes)
 
 
 @pytest.mark.parametrize("work", [serve, watch])

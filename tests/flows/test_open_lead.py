@@ -40,10 +40,10 @@ def test_a_worker_closes_its_runner_only_when_a_list_that_is_read_beside_the_pas
     assert closed_before_the_end == [False]
 
 
-def test_workers_that_pass_at_the_same_time_tell_the_end_of_a_workload_once(open_bench, tmp_path, monkeypatch):
+def test_workers_that_pass_at_the_same_time_tell_the_end_of_a_workload_once(open_harness, tmp_path, monkeypatch):
     """What a worker's flow has finished is delivered when it closes, with leases that are free by then."""
-    bench = open_bench()
-    workload = bench.split(write_mixed(tmp_path / "input.jsonl", 40), shard_lines=20)
+    harness = open_harness()
+    workload = harness.split(write_mixed(tmp_path / "input.jsonl", 40), shard_lines=20)
     monkeypatch.setattr(leading, "_prefect_observer", lambda *_given: PrefectObserver(Kept(), ReportThread(), {}))
 
     async def perform(wave):
@@ -60,7 +60,7 @@ def test_workers_that_pass_at_the_same_time_tell_the_end_of_a_workload_once(open
         await asyncio.gather(asyncio.create_task(worker()), asyncio.create_task(worker()))
 
     with running_hook() as hook:
-        settings = bench.runner.settings.model_copy(update={"notify_url": hook.url})
+        settings = harness.runner.settings.model_copy(update={"notify_url": hook.url})
         monkeypatch.setattr(leading, "load_settings", lambda: settings)
         asyncio.run(both())
         assert hook.kinds == ["finished"]

@@ -24,9 +24,9 @@ LONG = 30.0
 
 
 @pytest.fixture
-def bench(open_bench, monkeypatch, tmp_path):
-    """Give a bench with a workload of 30 requests; the environment is that of a worker that belongs to it."""
-    opened = open_bench()
+def harness(open_harness, monkeypatch, tmp_path):
+    """Give a harness with a workload of 30 requests; the environment is that of a worker that belongs to it."""
+    opened = open_harness()
     monkeypatch.setenv("GROQ_API_KEY", opened.emulator.api_key)
     monkeypatch.setenv("BATCHKIT_DATABASE_URL", opened.database_url)
     opened.split(write_mixed(tmp_path / "input.jsonl", REQUESTS), shard_lines=10)
@@ -39,9 +39,9 @@ def first_wave(runner):
     return remote_wave_of(runner, wave)
 
 
-def test_another_process_does_the_waves(bench):
+def test_another_process_does_the_waves(harness):
     """A workload of which every wave is done in another process ends as it should; here nothing is even asked for a provider."""
-    sender = bench.runner
+    sender = harness.runner
 
     def here(moment):
         assert moment.strip("<>") in {"check", "get_batches", "list_batches"}
@@ -56,14 +56,14 @@ def test_another_process_does_the_waves(bench):
         progress = to_the_end(sender.drive(workload.id), sender, run_waves=elsewhere)
 
     assert progress.all_succeeded
-    assert_bought_once(bench.emulator, REQUESTS)
-    assert_complete(bench.export(), REQUESTS)
+    assert_bought_once(harness.emulator, REQUESTS)
+    assert_complete(harness.export(), REQUESTS)
 
 
-def test_no_secret_travels(bench):
+def test_no_secret_travels(harness):
     """Neither the key nor a database or its password is in what is sent."""
     secret = "s3cr3t-of-the-database"
-    runner = bench.runner
+    runner = harness.runner
     given = {
         "database_url": f"postgresql://me:{secret}@host/db",
         "spool_url": f"s3://me:{secret}@bucket",
@@ -75,25 +75,25 @@ def test_no_secret_travels(bench):
 
     assert runner.settings.base_url.encode() in sent
     assert secret.encode() not in sent
-    assert bench.emulator.api_key.encode() not in sent
+    assert harness.emulator.api_key.encode() not in sent
 
 
-def test_what_a_process_knows_by_itself_counts(bench, monkeypatch, tmp_path):
+def test_what_a_process_knows_by_itself_counts(harness, monkeypatch, tmp_path):
     """A folder that a worker is given in its environment is where it works, wherever the sender has it."""
-    bench.home.rename(tmp_path / "elsewhere")
+    harness.home.rename(tmp_path / "elsewhere")
     monkeypatch.setenv("BATCHKIT_HOME", str(tmp_path / "elsewhere"))
 
-    report = run_remote_wave(first_wave(bench.runner))
+    report = run_remote_wave(first_wave(harness.runner))
 
     assert report.counts["submitted"]
-    bench.home = tmp_path / "elsewhere"
-    assert bench.open_runner().process(bench.runner.find("work").id).all_succeeded
-    assert len(bench.emulator.ledger().batches) == 4
+    harness.home = tmp_path / "elsewhere"
+    assert harness.open_runner().process(harness.runner.find("work").id).all_succeeded
+    assert len(harness.emulator.ledger().batches) == 4
 
 
-def test_a_process_with_another_database_does_nothing(bench, monkeypatch, tmp_path):
+def test_a_process_with_another_database_does_nothing(harness, monkeypatch, tmp_path):
     """A worker that looks at another database says so, also when a workload has the same number there."""
-    remote = first_wave(bench.runner)
+    remote = first_wave(harness.runner)
     monkeypatch.setenv("BATCHKIT_DATABASE_URL", f"sqlite:///{tmp_path / 'other.db'}")
 
     with pytest.raises(WaveFailed) as caught:
@@ -103,12 +103,12 @@ def test_a_process_with_another_database_does_nothing(bench, monkeypatch, tmp_pa
 
     assert isinstance(caught.value.error, ConfigurationError)
     assert "BATCHKIT_DATABASE_URL" in str(caught.value.error.hint)
-    assert bench.emulator.ledger().totals.batches == 0
+    assert harness.emulator.ledger().totals.batches == 0
 
 
-def test_a_process_with_another_key_does_nothing(bench, monkeypatch):
+def test_a_process_with_another_key_does_nothing(harness, monkeypatch):
     """A worker with another key would not see the batches: the error is ours, and survives the way back."""
-    first = first_wave(bench.runner)
+    first = first_wave(harness.runner)
     run_remote_wave(replace(first, wave=replace(first.wave, shard_ids=first.wave.shard_ids[:1])))
     monkeypatch.setenv("GROQ_API_KEY", "gsk_another")
 
@@ -120,23 +120,23 @@ def test_a_process_with_another_key_does_nothing(bench, monkeypatch):
     assert "another key" in arrived.error.message
 
 
-def test_what_the_sender_does_not_hold_any_more_is_left_alone(bench):
+def test_what_the_sender_does_not_hold_any_more_is_left_alone(harness):
     """Shards that were taken over before the wave began belong to somebody else."""
-    remote = first_wave(bench.runner)
-    with bench.runner.store.write() as connection:
-        shard_leases.release(connection, bench.runner.owner)
-    assert len(bench.open_runner().drive(bench.runner.find("work").id).next()[0].shard_ids) == 4
+    remote = first_wave(harness.runner)
+    with harness.runner.store.write() as connection:
+        shard_leases.release(connection, harness.runner.owner)
+    assert len(harness.open_runner().drive(harness.runner.find("work").id).next()[0].shard_ids) == 4
 
     assert run_remote_wave(remote).counts == {"taken over": 4}
-    assert bench.emulator.ledger().totals.batches == 0
+    assert harness.emulator.ledger().totals.batches == 0
 
 
-def test_a_wave_outlives_its_sender(bench):
+def test_a_wave_outlives_its_sender(harness):
     """When the sender is gone in the middle of a wave, the shards stay with who is at work on them, and nobody buys them too."""
-    sender, other = bench.open_runner(), bench.open_runner()
+    sender, other = harness.open_runner(), harness.open_runner()
     workload = sender.find("work")
     (wave,) = sender.drive(workload.id).next()
-    worker = bench.open_runner(transfers=1, settle_seconds=60)
+    worker = harness.open_runner(transfers=1, settle_seconds=60)
     under_way, go_on = threading.Event(), threading.Event()
 
     def meddle(moment):
@@ -156,4 +156,4 @@ def test_a_wave_outlives_its_sender(bench):
 
     assert other.process(workload.id).all_succeeded
     assert other.progress(workload.id).shards == {ShardState.MERGED: 4}
-    assert_bought_once(bench.emulator, REQUESTS)
+    assert_bought_once(harness.emulator, REQUESTS)

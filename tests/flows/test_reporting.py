@@ -93,7 +93,7 @@ def test_progress_pauses_after_a_failure(clock):
 
 
 def test_progress_is_shown_now_and_then(clock):
-    """Pictures are wanted every ten seconds, not at every wait, and one that says the same is not shown again."""
+    """Snapshots are written every ten seconds, not at every wait, and one that says the same is not shown again."""
     sink = Kept()
     thread = ReportThread(clock=clock)
     reporter = PrefectObserver(sink, thread, NAMES, clock=clock)

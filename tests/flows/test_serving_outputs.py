@@ -14,30 +14,30 @@ from tests.flows.support import wait_until
 from tests.workloads import read_lines, write_mixed
 
 
-def environment_of(bench) -> dict[str, str]:
-    """Make the environment of a command that works where the bench does, at a Prefect server that does not answer."""
+def environment_of(harness) -> dict[str, str]:
+    """Make the environment of a command that works where the harness does, at a Prefect server that does not answer."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("BATCHKIT_")}
     return {
         **kept,
         "PYTHONPATH": str(Path(package.__file__).parent.parent),
         "PREFECT_API_URL": "http://127.0.0.1:9/api",
-        "GROQ_API_KEY": bench.emulator.api_key,
-        "BATCHKIT_BASE_URL": bench.emulator.base_url,
-        "BATCHKIT_DATABASE_URL": bench.database_url,
-        "BATCHKIT_HOME": str(bench.home),
+        "GROQ_API_KEY": harness.emulator.api_key,
+        "BATCHKIT_BASE_URL": harness.emulator.base_url,
+        "BATCHKIT_DATABASE_URL": harness.database_url,
+        "BATCHKIT_HOME": str(harness.home),
         "BATCHKIT_POLL_INTERVAL_SECONDS": "0.1",
         "BATCHKIT_MAX_POLL_INTERVAL_SECONDS": "0.3",
         "BATCHKIT_RESUBMIT_LINGER_SECONDS": "0",
     }
 
 
-def test_outputs_are_written_or_told_and_then_written_by_watch(open_bench, tmp_path):
+def test_outputs_are_written_or_told_and_then_written_by_watch(open_harness, tmp_path):
     """One file is written by serve; the other one, whose folder is a file by then, when the folder is there again."""
-    bench = open_bench()
+    harness = open_harness()
     source = write_mixed(tmp_path / "input.jsonl", 30)
     folder = tmp_path / "kept"
     folder.mkdir()
-    settings = bench.runner.settings
+    settings = harness.runner.settings
     package.submit(source, name="good", output=tmp_path / "good.csv", settings=settings)
     package.submit(source, name="bad", output=folder / "bad.jsonl", settings=settings)
     shutil.rmtree(folder)
@@ -46,7 +46,7 @@ def test_outputs_are_written_or_told_and_then_written_by_watch(open_bench, tmp_p
     log = (tmp_path / "serve.log").open("w+")
     words = [sys.executable, "-m", "batchkit", "serve", "--interval", "1"]
     serving = subprocess.Popen(
-        words, env=environment_of(bench), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=tmp_path
+        words, env=environment_of(harness), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=tmp_path
     )
     try:
         assert wait_until(lambda: "`batchkit watch bad` tries again" in Path(log.name).read_text(), 60)
@@ -63,7 +63,7 @@ def test_outputs_are_written_or_told_and_then_written_by_watch(open_bench, tmp_p
     folder.mkdir()
     ended = subprocess.run(
         [sys.executable, "-m", "batchkit", "watch", "bad", "--no-prefect"],
-        env=environment_of(bench),
+        env=environment_of(harness),
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -24,7 +24,7 @@ from tests.workloads import chat_line, write_lines
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.steps.conftest import Bench
+    from tests.steps.conftest import Harness
     from tests.trickle import Trickle
 
 
@@ -35,17 +35,17 @@ def database_url(sqlite_url):
 
 
 @contextmanager
-def started(bench: Bench, trickle: Trickle, *words: str) -> Iterator[subprocess.Popen[str]]:
-    """Start a command where the bench works, through the slow server, at a Prefect server that does not answer."""
+def started(harness: Harness, trickle: Trickle, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """Start a command where the harness works, through the slow server, at a Prefect server that does not answer."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("BATCHKIT_")}
     environment = {
         **kept,
         "PYTHONPATH": str(Path(package.__file__).parent.parent),
         "PREFECT_API_URL": "http://127.0.0.1:9/api",
-        "GROQ_API_KEY": bench.emulator.api_key,
+        "GROQ_API_KEY": harness.emulator.api_key,
         "BATCHKIT_BASE_URL": trickle.base_url,
-        "BATCHKIT_DATABASE_URL": bench.database_url,
-        "BATCHKIT_HOME": str(bench.home),
+        "BATCHKIT_DATABASE_URL": harness.database_url,
+        "BATCHKIT_HOME": str(harness.home),
         "BATCHKIT_POLL_INTERVAL_SECONDS": "0.1",
         "BATCHKIT_MAX_POLL_INTERVAL_SECONDS": "0.3",
         "BATCHKIT_ACCEPT_OTHER_KEY": "true",
@@ -66,14 +66,14 @@ def started(bench: Bench, trickle: Trickle, *words: str) -> Iterator[subprocess.
         process.communicate()
 
 
-def is_finished(bench: Bench, name: str) -> bool:
+def is_finished(harness: Harness, name: str) -> bool:
     """Whether a workload has all its results."""
-    return bench.runner.progress(bench.runner.find(name).id).is_finished
+    return harness.runner.progress(harness.runner.find(name).id).is_finished
 
 
-def lease_owners(bench: Bench) -> set[str]:
+def lease_owners(harness: Harness) -> set[str]:
     """Return who holds a lease on anything."""
-    with bench.runner.store.read() as connection:
+    with harness.runner.store.read() as connection:
         return shard_leases.lease_owners(connection) | workloads.lease_owners(connection)
 
 
@@ -86,27 +86,27 @@ def lease_owners(bench: Bench) -> set[str]:
     ids=["serve", "watch"],
 )
 def test_a_transfer_that_does_not_end_keeps_neither_another_workload_nor_the_end_of_the_process(
-    open_bench, tmp_path, words, number, code
+    open_harness, tmp_path, words, number, code
 ):
     """A workload that came later is finished beside it; a signal ends the process within seconds, and no lease is left."""
-    bench = open_bench()
+    harness = open_harness()
     slow = write_lines(tmp_path / "slow.jsonl", [chat_line(f"slow-{line}") for line in range(40)])
     quick = write_lines(tmp_path / "quick.jsonl", [chat_line(f"quick-{line}") for line in range(4)])
-    bench.split(slow, name="slow", shard_lines=10)
-    bench.runner.process(bench.runner.find("slow").id, until=DriveUntil.SUBMITTED)
-    with trickling(bench.emulator.base_url) as trickle:
+    harness.split(slow, name="slow", shard_lines=10)
+    harness.runner.process(harness.runner.find("slow").id, until=DriveUntil.SUBMITTED)
+    with trickling(harness.emulator.base_url) as trickle:
         # In the middle of the other's transfer, or together with it.
-        bench.runner.split([quick], name="quick", options=SplitOptions())
-        with started(bench, trickle, *words) as process:
+        harness.runner.split([quick], name="quick", options=SplitOptions())
+        with started(harness, trickle, *words) as process:
             assert trickle.began.wait(40)
-            assert wait_until(lambda: is_finished(bench, "quick"), 40)
-            assert not is_finished(bench, "slow")
+            assert wait_until(lambda: is_finished(harness, "quick"), 40)
+            assert not is_finished(harness, "slow")
             pressed_at = time.monotonic()
             process.send_signal(number)
             out, _ = process.communicate(timeout=30)
             assert time.monotonic() - pressed_at < 10
             assert process.returncode == code, out
-        assert lease_owners(bench) == set()
-    last = bench.open_runner(accept_other_key=True)
+        assert lease_owners(harness) == set()
+    last = harness.open_runner(accept_other_key=True)
     assert last.process(last.find("slow").id).all_succeeded
-    assert bench.emulator.ledger().totals.bought_twice == 0
+    assert harness.emulator.ledger().totals.bought_twice == 0

@@ -45,18 +45,18 @@ def started(command, folder, environment):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_workers_of_a_pool_share_a_workload(prefect_server, open_bench, tmp_path):
+def test_workers_of_a_pool_share_a_workload(prefect_server, open_harness, tmp_path):
     """The commands of the README: a pool, the deployments, two workers; passes on both bring one workload to its end."""
     # Uploads so slow that the first worker is still at it when the second one has started.
-    bench = open_bench(calls.SlowReplies(on=("files.create",), seconds=0.5), speed=40_000)
-    bench.split(write_mixed(tmp_path / "input.jsonl", REQUESTS), shard_lines=2)
+    harness = open_harness(calls.SlowReplies(on=("files.create",), seconds=0.5), speed=40_000)
+    harness.split(write_mixed(tmp_path / "input.jsonl", REQUESTS), shard_lines=2)
     environment = {
         **os.environ,
         "PREFECT_API_URL": prefect_server.api_url,
-        "GROQ_API_KEY": bench.emulator.api_key,
-        "BATCHKIT_BASE_URL": bench.emulator.base_url,
-        "BATCHKIT_DATABASE_URL": bench.database_url,
-        "BATCHKIT_HOME": str(bench.home),
+        "GROQ_API_KEY": harness.emulator.api_key,
+        "BATCHKIT_BASE_URL": harness.emulator.base_url,
+        "BATCHKIT_DATABASE_URL": harness.database_url,
+        "BATCHKIT_HOME": str(harness.home),
         "BATCHKIT_POLL_INTERVAL_SECONDS": "0.1",
     }
 
@@ -75,7 +75,7 @@ def test_workers_of_a_pool_share_a_workload(prefect_server, open_bench, tmp_path
     with (
         started(worker, tmp_path / "worker-1", environment),
         started(worker, tmp_path / "worker-2", environment),
-        Runner(bench.runner.settings) as watching,
+        Runner(harness.runner.settings) as watching,
     ):
         workload = watching.find("work")
         pass_on_each_worker()
@@ -91,5 +91,5 @@ def test_workers_of_a_pool_share_a_workload(prefect_server, open_bench, tmp_path
         assert wait_until(lambda: watching.progress(workload.id).is_finished, 120)
 
     assert len(owners) >= WORKERS, owners
-    assert_bought_once(bench.emulator, REQUESTS)
-    assert_complete(bench.export(), REQUESTS)
+    assert_bought_once(harness.emulator, REQUESTS)
+    assert_complete(harness.export(), REQUESTS)

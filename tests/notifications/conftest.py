@@ -1,4 +1,4 @@
-"""A web hook, and the benches and commands of other folders."""
+"""A web hook, and the harnesses and commands of other folders."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.notifications.hook import Hook, running_hook
-from tests.steps.conftest import open_bench
+from tests.steps.conftest import open_harness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["open_bench"]
+__all__ = ["open_harness"]
 
 
 @pytest.fixture

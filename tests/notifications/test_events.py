@@ -28,18 +28,18 @@ def is_written(runner):
         return notifications.is_due(connection, WEB, since=0)
 
 
-def submitted(bench, runner, tmp_path, count=60):
+def submitted(harness, runner, tmp_path, count=60):
     """Bring a workload to the provider and no further."""
-    workload = bench.split(write_mixed(tmp_path / "input.jsonl", count), shard_lines=20)
+    workload = harness.split(write_mixed(tmp_path / "input.jsonl", count), shard_lines=20)
     runner.process(workload.id, until=DriveUntil.SUBMITTED)
     return workload
 
 
-def test_two_runners_that_finish_one_workload_tell_it_once(open_bench, hook, tmp_path):
+def test_two_runners_that_finish_one_workload_tell_it_once(open_harness, hook, tmp_path):
     """Both drive it to its end at the same time, and both deliver."""
-    bench = open_bench()
-    two = [bench.open_runner(notify_url=hook.url) for _ in range(2)]
-    workload = submitted(bench, two[0], tmp_path)
+    harness = open_harness()
+    two = [harness.open_runner(notify_url=hook.url) for _ in range(2)]
+    workload = submitted(harness, two[0], tmp_path)
     with ThreadPoolExecutor(2) as pool:
         assert all(end.is_finished for end in pool.map(lambda runner: runner.process(workload.id), two))
         list(pool.map(lambda runner: runner.notify(10), two))
@@ -49,11 +49,11 @@ def test_two_runners_that_finish_one_workload_tell_it_once(open_bench, hook, tmp
     assert hook.headers[0]["X-Batchkit-Event"] == report["id"]
 
 
-def test_the_event_is_committed_with_the_merge_that_finishes_the_workload(open_bench, hook, tmp_path):
+def test_the_event_is_committed_with_the_merge_that_finishes_the_workload(open_harness, hook, tmp_path):
     """Whoever is killed right after that commit has written it: the drive has not come to its end."""
-    bench = open_bench()
-    runner = bench.open_runner(notify_url=hook.url)
-    workload = submitted(bench, runner, tmp_path, count=20)
+    harness = open_harness()
+    runner = harness.open_runner(notify_url=hook.url)
+    workload = submitted(harness, runner, tmp_path, count=20)
     drive = runner.drive(workload.id)
     while not runner.progress(workload.id).is_finished:
         assert not is_written(runner)
@@ -64,40 +64,40 @@ def test_the_event_is_committed_with_the_merge_that_finishes_the_workload(open_b
     assert is_written(runner)
 
 
-def test_failed_requests_make_it_a_failure_with_its_reasons_but_without_quotations(open_bench, hook):
+def test_failed_requests_make_it_a_failure_with_its_reasons_but_without_quotations(open_harness, hook):
     """Codes and counts are told; the provider's words, which may quote a prompt or an answer, are not."""
-    bench = open_bench(FailLines(count=2, status=400, message="no such colour: octarine"))
-    bench.runner = bench.open_runner(notify_url=hook.url)
-    bench.run(40)
-    bench.runner.notify(10)
+    harness = open_harness(FailLines(count=2, status=400, message="no such colour: octarine"))
+    harness.runner = harness.open_runner(notify_url=hook.url)
+    harness.run(40)
+    harness.runner.notify(10)
     (report,) = hook.reports
     assert (report["kind"], report["exit_code"], report["requests"]["failed"]) == ("failed", 3, 6)
     assert [(found["status_code"], found["count"]) for found in report["failures"]] == [(400, 6)]
     assert b"octarine" not in hook.bodies[0]
-    assert bench.emulator.api_key.encode() not in hook.bodies[0]
+    assert harness.emulator.api_key.encode() not in hook.bodies[0]
 
 
-def test_a_second_end_is_a_second_event_and_a_report_of_the_first_is_none(open_bench, hook):
+def test_a_second_end_is_a_second_event_and_a_report_of_the_first_is_none(open_harness, hook):
     """Driving a finished workload again tells nothing; sending its failed requests again tells of their end."""
-    bench = open_bench(FailLines(count=2, status=400))
-    silent = bench.runner
-    ended = bench.run(40)
-    bench.runner = bench.open_runner(notify_url=hook.url)
-    assert bench.runner.process(ended.workload.id).is_finished
-    bench.runner.notify(10)
+    harness = open_harness(FailLines(count=2, status=400))
+    silent = harness.runner
+    ended = harness.run(40)
+    harness.runner = harness.open_runner(notify_url=hook.url)
+    assert harness.runner.process(ended.workload.id).is_finished
+    harness.runner.notify(10)
     assert hook.kinds == [], "it was finished before anybody wanted to know"
-    bench.emulator.set_scenario(Scenario())
+    harness.emulator.set_scenario(Scenario())
     silent.reopen("work", failed=True)
-    bench.runner.process(ended.workload.id)
-    bench.runner.notify(10)
+    harness.runner.process(ended.workload.id)
+    harness.runner.notify(10)
     assert hook.kinds == ["finished"]
 
 
-def test_a_cancelled_workload_tells_its_end(open_bench, hook, tmp_path):
+def test_a_cancelled_workload_tells_its_end(open_harness, hook, tmp_path):
     """It is finished, but not every request succeeded."""
-    bench = open_bench()
-    runner = bench.open_runner(notify_url=hook.url)
-    workload = bench.split(write_mixed(tmp_path / "input.jsonl", 20), shard_lines=20)
+    harness = open_harness()
+    runner = harness.open_runner(notify_url=hook.url)
+    workload = harness.split(write_mixed(tmp_path / "input.jsonl", 20), shard_lines=20)
     runner.request_cancel("work")
     cancel(runner._context(), workload.id)
     assert is_written(runner), "in the transaction that cancelled the last request"
@@ -107,12 +107,12 @@ def test_a_cancelled_workload_tells_its_end(open_bench, hook, tmp_path):
     assert hook.reports[0]["requests"]["cancelled"] == 20
 
 
-def test_an_outage_that_stops_a_command_is_told_once(open_bench, hook, tmp_path):
+def test_an_outage_that_stops_a_command_is_told_once(open_harness, hook, tmp_path):
     """A second drive of the same process that comes to the same is no news; the next process's is."""
-    bench = open_bench()
+    harness = open_harness()
     options = {"notify_url": hook.url, "outage_seconds": 0.2, "http_attempts": 1, "base_url": "http://127.0.0.1:9/v1"}
-    runner = bench.open_runner(**options)
-    workload = bench.split(write_mixed(tmp_path / "input.jsonl", 20))
+    runner = harness.open_runner(**options)
+    workload = harness.split(write_mixed(tmp_path / "input.jsonl", 20))
     for _ in range(2):
         with pytest.raises(ProviderUnreachable):
             runner.process(workload.id)
@@ -121,7 +121,7 @@ def test_an_outage_that_stops_a_command_is_told_once(open_bench, hook, tmp_path)
     assert (report["kind"], report["workload"], report["exit_code"]) == ("stopped", "work", 4)
     assert "could not be reached" in report["reason"]
     assert report["requests"]["total"] == 20
-    other = bench.open_runner(**options)
+    other = harness.open_runner(**options)
     with pytest.raises(ProviderUnreachable):
         other.process(workload.id)
     other.notify(10)
@@ -129,11 +129,11 @@ def test_an_outage_that_stops_a_command_is_told_once(open_bench, hook, tmp_path)
     assert hook.reports[0]["id"] != hook.reports[1]["id"]
 
 
-def test_a_refusal_of_the_account_is_told_once_by_all_who_pass(open_bench, hook, tmp_path):
+def test_a_refusal_of_the_account_is_told_once_by_all_who_pass(open_harness, hook, tmp_path):
     """A schedule goes on passing, and so do workers: one event, until something was merged since."""
-    bench = open_bench(PlanGate())
-    workload = bench.split(write_mixed(tmp_path / "input.jsonl", 20))
-    two = [bench.open_runner(notify_url=hook.url) for _ in range(2)]
+    harness = open_harness(PlanGate())
+    workload = harness.split(write_mixed(tmp_path / "input.jsonl", 20))
+    two = [harness.open_runner(notify_url=hook.url) for _ in range(2)]
     for runner in two * 2:
         with pytest.raises(AccountRefused):
             runner.process(workload.id, until=DriveUntil.ONE_PASS)
@@ -141,11 +141,11 @@ def test_a_refusal_of_the_account_is_told_once_by_all_who_pass(open_bench, hook,
     assert [(report["kind"], report["exit_code"]) for report in hook.reports] == [("stopped", 4)]
 
 
-def test_an_outage_ends_a_single_pass_and_is_no_event(open_bench, hook, tmp_path):
+def test_an_outage_ends_a_single_pass_and_is_no_event(open_harness, hook, tmp_path):
     """The next pass of the schedule comes by itself: nobody has given up."""
-    bench = open_bench()
-    runner = bench.open_runner(notify_url=hook.url, http_attempts=1, base_url="http://127.0.0.1:9/v1")
-    workload = bench.split(write_mixed(tmp_path / "input.jsonl", 20))
+    harness = open_harness()
+    runner = harness.open_runner(notify_url=hook.url, http_attempts=1, base_url="http://127.0.0.1:9/v1")
+    workload = harness.split(write_mixed(tmp_path / "input.jsonl", 20))
     runner.process(workload.id, until=DriveUntil.ONE_PASS)
     runner.notify(10)
     assert hook.kinds == []
@@ -167,24 +167,24 @@ def test_a_stop_because_the_database_is_away_is_told_without_it(hook):
     assert [(report["kind"], report["reason"]) for report in hook.reports] == [("stopped", "the database is away")]
 
 
-def test_a_regressed_evaluation_is_told_once_and_its_workloads_are_not(open_bench, hook, tmp_path):
+def test_a_regressed_evaluation_is_told_once_and_its_workloads_are_not(open_harness, hook, tmp_path):
     """The verdict is the event, whoever concludes the run."""
-    bench = open_bench()
-    runner = bench.runner = bench.open_runner(notify_url=hook.url)
+    harness = open_harness()
+    runner = harness.runner = harness.open_runner(notify_url=hook.url)
 
     def night():
         evaluation = runs.begin(runner, reviews_suite(tmp_path, 60))
         while (workload := runs.next_workload(runner, evaluation)) is not None:
             runner.process(workload.id)
         runs.conclude(runner, evaluation)
-        runs.conclude(bench.open_runner(notify_url=hook.url), evaluation)
+        runs.conclude(harness.open_runner(notify_url=hook.url), evaluation)
         runner.notify(10)
 
     night()
     wrong = WrongAnswers(
         contents=('{"label":"positive"}', '{"label":"negative"}'), fraction=0.4, models=frozenset({SMALL})
     )
-    bench.emulator.set_scenario(Scenario(faults=(wrong,)))
+    harness.emulator.set_scenario(Scenario(faults=(wrong,)))
     night()
     told = [(report["kind"], report["run"], report["exit_code"]) for report in hook.reports]
     assert told == [("finished", "reviews-1", 0), ("regressed", "reviews-2", 5)]
@@ -192,8 +192,8 @@ def test_a_regressed_evaluation_is_told_once_and_its_workloads_are_not(open_benc
     assert (end["suite"], end["verdict"], end["previous"]) == ("reviews", "regressed", "reviews-1")
 
 
-def test_without_a_target_nothing_is_written(open_bench):
+def test_without_a_target_nothing_is_written(open_harness):
     """The outbox of somebody who wants no notification stays empty."""
-    bench = open_bench()
-    bench.run(20)
-    assert not is_written(bench.runner)
+    harness = open_harness()
+    harness.run(20)
+    assert not is_written(harness.runner)

@@ -1,4 +1,4 @@
-"""``python -m tests.proof``: plays the whole proof and prints the matrix; exit code 1 when anything was found."""
+"""``python -m tests.proof``: run the proof and print the matrix; exit code 1 if a promise was broken."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tests.postgres import running_server
-from tests.proof.matrix import FULL, QUICK, Row, as_table, prove
-from tests.proof.storm import weather_storm
+from tests.proof.matrix import FULL, QUICK, ProofRow, as_table, prove
+from tests.proof.storm import run_storm
 from tests.proof.sweep import Backend
 
 
 class Databases(StrEnum):
-    """On which databases the proof is played."""
+    """The databases on which the proof runs."""
 
     BOTH = "both"
     SQLITE = "sqlite"
@@ -27,14 +27,14 @@ class Databases(StrEnum):
 
 
 def main(
-    database: Annotated[Databases, typer.Option(help="On which databases.")] = Databases.BOTH,
-    quick: Annotated[bool, typer.Option("--quick", help="A sample of everything, in a minute.")] = False,
-    only: Annotated[str, typer.Option(help="Only lines whose name holds this, such as 'storms'.")] = "",
-    jobs: Annotated[int, typer.Option(help="How many runs at the same time.")] = os.cpu_count() or 1,
-    seed: Annotated[int, typer.Option(help="Draws the samples, pairs and storms.")] = 0,
+    database: Annotated[Databases, typer.Option(help="The databases to run on.")] = Databases.BOTH,
+    quick: Annotated[bool, typer.Option("--quick", help="Run a sample of everything, in about a minute.")] = False,
+    only: Annotated[str, typer.Option(help="Only rows whose name contains this, such as 'storms'.")] = "",
+    jobs: Annotated[int, typer.Option(help="The number of runs at the same time.")] = os.cpu_count() or 1,
+    seed: Annotated[int, typer.Option(help="The seed of the samples, pairs and storms.")] = 0,
     storm: Annotated[int | None, typer.Option(help="Repeat only the storm of this seed.")] = None,
 ) -> None:
-    """Kill batchkit at every point there is, start it again, and look for anything lost, bought twice or misplaced."""
+    """Kill batchkit at every fault point, start it again, and report everything lost, bought twice or misplaced."""
     out, err = Console(width=140), Console(stderr=True)
     with ExitStack() as stack:
         backends = []
@@ -43,29 +43,29 @@ def main(
         if database is not Databases.SQLITE:
             backends.append(Backend("Postgres", stack.enter_context(running_server()).server_url))
         if storm is not None:
-            passages = [weather_storm(storm, backend) for backend in backends]
-            for passage in passages:
-                out.print(f"{passage.weather}: {passage.verdict}", markup=False)
-            raise typer.Exit(any(not passage.verdict.is_clean for passage in passages))
+            outcomes = [run_storm(storm, backend) for backend in backends]
+            for outcome in outcomes:
+                out.print(f"{outcome.plan}: {outcome.violations}", markup=False)
+            raise typer.Exit(any(not outcome.violations.is_clean for outcome in outcomes))
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=err) as progress:
             bars: dict[str, int] = {}
             shown: set[str] = set()
 
-            def show(row: Row, done: int, total: int) -> None:
-                if row.what not in bars:
-                    bars[row.what] = progress.add_task(row.what, total=total)
+            def show(row: ProofRow, done: int, total: int) -> None:
+                if row.name not in bars:
+                    bars[row.name] = progress.add_task(row.name, total=total)
                     if not err.is_terminal:
-                        err.print(f"{row.what}: {total} runs")
-                progress.update(bars[row.what], completed=done)  # type: ignore[arg-type]
+                        err.print(f"{row.name}: {total} runs")
+                progress.update(bars[row.name], completed=done)  # type: ignore[arg-type]
                 if row.failures and row.failures[-1] not in shown:
                     shown.add(row.failures[-1])
-                    err.print(f"{row.what}: {row.failures[-1]}", markup=False, style="red")
+                    err.print(f"{row.name}: {row.failures[-1]}", markup=False, style="red")
 
-            extent = replace(QUICK if quick else FULL, seed=seed)
-            rows = list(prove(backends, extent, only=only, jobs=jobs, show=show))
+            sizes = replace(QUICK if quick else FULL, seed=seed)
+            rows = list(prove(backends, sizes, only=only, jobs=jobs, show=show))
     if not rows:
-        raise typer.BadParameter(f"no line's name holds {only!r}", param_hint="--only")
+        raise typer.BadParameter(f"no row's name contains {only!r}", param_hint="--only")
     out.print(as_table(rows))
     raise typer.Exit(not all(row.is_clean for row in rows))
 

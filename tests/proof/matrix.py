@@ -1,4 +1,4 @@
-"""The proof as a whole: what is played, by how many processes, and the table that shows what came of it."""
+"""The whole proof: its rows, the processes that run them, and the table of results."""
 
 from __future__ import annotations
 
@@ -11,20 +11,30 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rich.table import Table
 
-from tests.proof import stories
-from tests.proof.beside import Beside, drive_beside, points_of_the_split
-from tests.proof.peer import Stopped, commits, stop_peer
-from tests.proof.points import Harm
-from tests.proof.refused import Refused, RefusedOutcome, every_refusal, play_refused
-from tests.proof.storm import Passage, weather_storm
-from tests.proof.sweep import Death, Measured, Outcome, between_absences, each_once, measure, pairs, play, sampled
+from tests.proof import scenarios
+from tests.proof.account_refusals import RefusalCase, RefusalOutcome, all_refusal_cases, run_refusal_case
+from tests.proof.fault_points import InjectionKind
+from tests.proof.split_interference import InterferenceOutcome, interfere_with_split, points_during_split
+from tests.proof.stopped_peer import StoppedPeerOutcome, commit_points, stop_peer
+from tests.proof.storm import StormOutcome, run_storm
+from tests.proof.sweep import (
+    Baseline,
+    Injection,
+    SweepOutcome,
+    between_absences,
+    each_once,
+    measure,
+    pairs,
+    run_scenario,
+    sampled,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from tests.proof.points import Point
-    from tests.proof.promises import Verdict
-    from tests.proof.stories import Story
+    from tests.proof.fault_points import FaultPoint
+    from tests.proof.promises import Violations
+    from tests.proof.scenarios import ProofScenario
     from tests.proof.sweep import Backend
 
 
@@ -32,8 +42,8 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Extent:
-    """How much is played on each database; None plays every point."""
+class SampleSizes:
+    """The number of runs of each kind on each database; None means one run for each point."""
 
     points: int | None
     pairs: int
@@ -44,11 +54,11 @@ class Extent:
     points_between_absences: int
     points_per_lost_input: int
     refusals: int | None
-    commits: int | None
+    commit_points: int | None
     seed: int = 0
 
 
-FULL = Extent(
+FULL = SampleSizes(
     points=None,
     pairs=200,
     points_per_trouble=20,
@@ -58,9 +68,9 @@ FULL = Extent(
     points_between_absences=60,
     points_per_lost_input=20,
     refusals=None,
-    commits=None,
+    commit_points=None,
 )
-QUICK = Extent(
+QUICK = SampleSizes(
     points=12,
     pairs=3,
     points_per_trouble=1,
@@ -70,18 +80,18 @@ QUICK = Extent(
     points_between_absences=2,
     points_per_lost_input=1,
     refusals=4,
-    commits=4,
+    commit_points=4,
 )
 
 
 @dataclass
-class Row:
-    """One line of the matrix: sums over plays of one kind on one database."""
+class ProofRow:
+    """One row of the matrix: sums over the runs of one kind on one database."""
 
-    what: str
+    name: str
     points: int = 0
     runs: int = 0
-    died: int = 0
+    met: int = 0
     lost: int = 0
     bought_twice: int = 0
     wrong_rows: int = 0
@@ -94,93 +104,93 @@ class Row:
         """Whether every run kept every promise."""
         return not self.failures
 
-    def add(self, how: str, died: int, verdict: Verdict) -> None:
+    def add(self, how: str, met: int, violations: Violations) -> None:
         """Count one run."""
         self.runs += 1
-        self.died += died
-        self.lost += verdict.lost
-        self.bought_twice += verdict.bought_twice
-        self.wrong_rows += verdict.wrong_rows
-        self.broken += len(verdict.broken)
-        if not verdict.is_clean:
-            self.failures.append(f"{how}: {verdict}")
+        self.met += met
+        self.lost += violations.lost
+        self.bought_twice += violations.bought_twice
+        self.wrong_rows += violations.wrong_rows
+        self.broken += len(violations.broken)
+        if not violations.is_clean:
+            self.failures.append(f"{how}: {violations}")
 
 
 @dataclass(frozen=True)
-class _Play:
-    story: Story
+class _SweepTask:
+    scenario: ProofScenario
     backend: Backend
-    deaths: tuple[Death, ...]
-    usual: Measured
+    injections: tuple[Injection, ...]
+    baseline: Baseline
 
-    def __call__(self) -> Outcome:
-        return play(self.story, self.backend, self.deaths, self.usual)
+    def __call__(self) -> SweepOutcome:
+        return run_scenario(self.scenario, self.backend, self.injections, self.baseline)
 
 
 @dataclass(frozen=True)
-class _Storm:
+class _StormTask:
     seed: int
     backend: Backend
 
-    def __call__(self) -> Passage:
-        return weather_storm(self.seed, self.backend)
+    def __call__(self) -> StormOutcome:
+        return run_storm(self.seed, self.backend)
 
 
 @dataclass(frozen=True)
-class _Beside:
-    story: Story
+class _SplitTask:
+    scenario: ProofScenario
     backend: Backend
-    point: Point
+    point: FaultPoint
 
-    def __call__(self) -> Beside:
-        return drive_beside(self.story, self.backend, self.point)
+    def __call__(self) -> InterferenceOutcome:
+        return interfere_with_split(self.scenario, self.backend, self.point)
 
 
 @dataclass(frozen=True)
-class _Refused:
-    refused: Refused
+class _RefusalTask:
+    case: RefusalCase
     backend: Backend
 
-    def __call__(self) -> RefusedOutcome:
-        return play_refused(self.refused, self.backend)
+    def __call__(self) -> RefusalOutcome:
+        return run_refusal_case(self.case, self.backend)
 
 
 @dataclass(frozen=True)
-class _Stopped:
+class _StoppedPeerTask:
     backend: Backend
-    point: Point
+    point: FaultPoint
     is_ended: bool
 
-    def __call__(self) -> Stopped:
-        return stop_peer(stories.RUN, self.backend, self.point, is_ended=self.is_ended)
+    def __call__(self) -> StoppedPeerOutcome:
+        return stop_peer(scenarios.RUN, self.backend, self.point, is_ended=self.is_ended)
 
 
-_Work = _Play | _Storm | _Beside | _Refused | _Stopped
-_Done = Outcome | Passage | Beside | RefusedOutcome | Stopped
+_Task = _SweepTask | _StormTask | _SplitTask | _RefusalTask | _StoppedPeerTask
+_TaskResult = SweepOutcome | StormOutcome | InterferenceOutcome | RefusalOutcome | StoppedPeerOutcome
 
 
 @dataclass(frozen=True)
-class _Plan:
-    work: Sequence[_Work]
+class _RowPlan:
+    work: Sequence[_Task]
     points: int
 
 
 def prove(
     backends: Sequence[Backend],
-    extent: Extent,
+    sizes: SampleSizes,
     *,
     only: str = "",
     jobs: int,
-    show: Callable[[Row, int, int], None],
-) -> Iterator[Row]:
-    """Play the lines whose name holds ``only`` and give them as they are done; ``show`` is told a row, and runs done and to do."""
+    show: Callable[[ProofRow, int, int], None],
+) -> Iterator[ProofRow]:
+    """Run the rows whose name contains ``only`` and yield them as they finish; calls ``show`` with the row, and the runs done and planned."""
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for what, plan_of in _programme(backends, extent):
-            if only not in what:
+        for name, plan_of in _planned_rows(backends, sizes):
+            if only not in name:
                 continue
             began = time.monotonic()
             plan = plan_of()
-            row = Row(what, plan.points)
+            row = ProofRow(name, plan.points)
             for future in as_completed([pool.submit(_do, item) for item in plan.work]):
                 _count(row, future.result())
                 show(row, row.runs, len(plan.work))
@@ -188,95 +198,102 @@ def prove(
             yield row
 
 
-def _do(work: _Work) -> _Done:
+def _do(work: _Task) -> _TaskResult:
     return work()
 
 
-def _count(row: Row, done: _Done) -> None:
-    if isinstance(done, Outcome):
-        deaths = ", then ".join(f"command {death.command + 1}, {death.harm} at {death.at}" for death in done.deaths)
-        row.add(f"{done.story}: {deaths}", done.died, done.verdict)
-    elif isinstance(done, Beside):
-        row.add(f"{done.story}, driven by others at {done.point}", 0, done.verdict)
-    elif isinstance(done, RefusedOutcome):
-        row.add(str(done.refused), 0, done.verdict)
-    elif isinstance(done, Stopped):
-        ended = "its session ended soon" if done.is_ended else "its session kept"
-        row.add(f"{done.story}, a peer stopped at {done.point}, {ended}", done.was_stopped, done.verdict)
+def _count(row: ProofRow, done: _TaskResult) -> None:
+    if isinstance(done, SweepOutcome):
+        injections = ", then ".join(
+            f"command {injection.command + 1}, {injection.kind} at {injection.at}" for injection in done.injections
+        )
+        row.add(f"{done.scenario}: {injections}", done.met, done.violations)
+    elif isinstance(done, InterferenceOutcome):
+        row.add(f"{done.scenario}, other commands at {done.point}", 0, done.violations)
+    elif isinstance(done, RefusalOutcome):
+        row.add(str(done.case), 0, done.violations)
+    elif isinstance(done, StoppedPeerOutcome):
+        ended = "its session ended" if done.is_ended else "its session kept"
+        row.add(f"{done.scenario}, a peer stopped at {done.point}, {ended}", done.was_stopped, done.violations)
     else:
-        row.add(str(done.weather), done.died, done.verdict)
+        row.add(str(done.plan), done.killed, done.violations)
 
 
-def _programme(backends: Sequence[Backend], extent: Extent) -> Iterator[tuple[str, Callable[[], _Plan]]]:
-    """Give each line's name, and how its runs are found."""
+def _planned_rows(backends: Sequence[Backend], sizes: SampleSizes) -> Iterator[tuple[str, Callable[[], _RowPlan]]]:
+    """Yield each row's name, and the function that plans its runs."""
     for backend in backends:
-        for story in (stories.RUN, stories.VERBS, stories.ANNOTATE):
-            yield f"{backend.name}: {story.name}", partial(_each_point, story, backend, extent)
-            if story is not stories.ANNOTATE:
-                errors = f"{backend.name}: {story.name}, an unexpected error"
-                yield errors, partial(_each_error, story, backend, extent)
-            if story is stories.RUN:
-                yield f"{backend.name}: {story.name}, two deaths", partial(_pairs, story, backend, extent)
-                beside = f"{backend.name}: {story.name}, drives beside the split"
-                yield beside, partial(_drives_beside, story, backend, extent)
-        yield f"{backend.name}: {stories.PREFECT.name}", partial(_through_prefect, backend, extent)
-        troubles = f"{backend.name}: run, {len(stories.TROUBLES)} kinds of trouble"
-        yield troubles, partial(_under_trouble, backend, extent)
-        yield f"{backend.name}: {stories.ABSENT.name}", partial(_while_absent, backend, extent)
-        yield f"{backend.name}: run, lost inputs", partial(_lost_inputs, backend, extent)
-        yield f"{backend.name}: account refusals", partial(_refusals, backend, extent)
+        for scenario in (scenarios.RUN, scenarios.VERBS, scenarios.ANNOTATE):
+            yield f"{backend.name}: {scenario.name}", partial(_each_point, scenario, backend, sizes)
+            if scenario is not scenarios.ANNOTATE:
+                errors = f"{backend.name}: {scenario.name}, an unexpected error"
+                yield errors, partial(_each_error, scenario, backend, sizes)
+            if scenario is scenarios.RUN:
+                yield f"{backend.name}: {scenario.name}, two deaths", partial(_pairs, scenario, backend, sizes)
+                beside = f"{backend.name}: {scenario.name}, drives beside the split"
+                yield beside, partial(_drives_beside, scenario, backend, sizes)
+        yield f"{backend.name}: {scenarios.PREFECT.name}", partial(_through_prefect, backend, sizes)
+        troubles = f"{backend.name}: run, {len(scenarios.TROUBLES)} kinds of trouble"
+        yield troubles, partial(_under_trouble, backend, sizes)
+        yield f"{backend.name}: {scenarios.ABSENT.name}", partial(_while_absent, backend, sizes)
+        yield f"{backend.name}: run, lost inputs", partial(_lost_inputs, backend, sizes)
+        yield f"{backend.name}: account refusals", partial(_refusals, backend, sizes)
         if backend.server_url is not None:
-            yield f"{backend.name}: run, a peer stopped", partial(_peers, backend, extent)
-        yield f"{backend.name}: storms, two runners", partial(_storms, backend, extent)
+            yield f"{backend.name}: run, a peer stopped", partial(_peers, backend, sizes)
+        yield f"{backend.name}: storms, two runners", partial(_storms, backend, sizes)
 
 
-def _each_point(story: Story, backend: Backend, extent: Extent) -> _Plan:
-    usual = measure(story, backend)
-    chosen = each_once(usual) if extent.points is None else sampled(usual, extent.points, extent.seed)
-    return _Plan(_plays(story, backend, chosen, usual), len(usual.points))
+def _each_point(scenario: ProofScenario, backend: Backend, sizes: SampleSizes) -> _RowPlan:
+    baseline = measure(scenario, backend)
+    chosen = each_once(baseline) if sizes.points is None else sampled(baseline, sizes.points, sizes.seed)
+    return _RowPlan(_sweep_tasks(scenario, backend, chosen, baseline), len(baseline.points))
 
 
-def _each_error(story: Story, backend: Backend, extent: Extent) -> _Plan:
-    """Raise an error at each point of the steps; the first command of several submits, as ``run`` does, and is left out."""
-    usual = measure(story, backend)
-    points = replace(usual, points=usual.points if story is stories.RUN else _after_the_first(usual))
-    count = len(points.points) if extent.points is None else extent.points
-    return _Plan(_plays(story, backend, sampled(points, count, extent.seed, Harm.ERROR), usual), len(points.points))
+def _each_error(scenario: ProofScenario, backend: Backend, sizes: SampleSizes) -> _RowPlan:
+    """Inject an error at each point of the steps; in a scenario of several commands the first one is left out, because it submits as ``run`` does."""
+    baseline = measure(scenario, backend)
+    points = replace(baseline, points=baseline.points if scenario is scenarios.RUN else _after_the_first(baseline))
+    count = len(points.points) if sizes.points is None else sizes.points
+    return _RowPlan(
+        _sweep_tasks(scenario, backend, sampled(points, count, sizes.seed, InjectionKind.ERROR), baseline),
+        len(points.points),
+    )
 
 
-def _after_the_first(usual: Measured) -> tuple[tuple[int, Point], ...]:
-    return tuple((index, point) for index, point in usual.points if index)
+def _after_the_first(baseline: Baseline) -> tuple[tuple[int, FaultPoint], ...]:
+    return tuple((index, point) for index, point in baseline.points if index)
 
 
-def _while_absent(backend: Backend, extent: Extent) -> _Plan:
-    """Die at points spread from the first probe that does not find a batch to the last one, and nowhere."""
-    usual = measure(stories.ABSENT, backend)
-    between = between_absences(usual)
-    chosen = sampled(between, extent.points_between_absences, extent.seed)
-    return _Plan(_plays(stories.ABSENT, backend, [(), *chosen], usual), len(between.points))
+def _while_absent(backend: Backend, sizes: SampleSizes) -> _RowPlan:
+    """Inject kills at points between the first and the last probe that does not find a batch, and run once without a kill."""
+    baseline = measure(scenarios.ABSENT, backend)
+    between = between_absences(baseline)
+    chosen = sampled(between, sizes.points_between_absences, sizes.seed)
+    return _RowPlan(_sweep_tasks(scenarios.ABSENT, backend, [(), *chosen], baseline), len(between.points))
 
 
-def _lost_inputs(backend: Backend, extent: Extent) -> _Plan:
-    plays: list[_Play] = []
+def _lost_inputs(backend: Backend, sizes: SampleSizes) -> _RowPlan:
+    tasks: list[_SweepTask] = []
     points = 0
-    for number, story in enumerate(stories.LOST_INPUTS):
-        usual = measure(story, backend)
-        points += len(usual.points)
-        chosen = sampled(usual, extent.points_per_lost_input, extent.seed + number)
-        plays += _plays(story, backend, [(), *chosen], usual)
-    return _Plan(plays, points)
+    for number, scenario in enumerate(scenarios.LOST_INPUTS):
+        baseline = measure(scenario, backend)
+        points += len(baseline.points)
+        chosen = sampled(baseline, sizes.points_per_lost_input, sizes.seed + number)
+        tasks += _sweep_tasks(scenario, backend, [(), *chosen], baseline)
+    return _RowPlan(tasks, points)
 
 
-def _refusals(backend: Backend, extent: Extent) -> _Plan:
-    every = every_refusal()
-    chosen = _spread(every, extent.refusals, extent.seed)
-    return _Plan([_Refused(refused, backend) for refused in chosen], len(every))
+def _refusals(backend: Backend, sizes: SampleSizes) -> _RowPlan:
+    every = all_refusal_cases()
+    chosen = _spread(every, sizes.refusals, sizes.seed)
+    return _RowPlan([_RefusalTask(case, backend) for case in chosen], len(every))
 
 
-def _peers(backend: Backend, extent: Extent) -> _Plan:
-    points = commits(measure(stories.RUN, backend))
-    chosen = _spread(points, extent.commits, extent.seed)
-    return _Plan([_Stopped(backend, point, is_ended) for point in chosen for is_ended in (True, False)], len(points))
+def _peers(backend: Backend, sizes: SampleSizes) -> _RowPlan:
+    points = commit_points(measure(scenarios.RUN, backend))
+    chosen = _spread(points, sizes.commit_points, sizes.seed)
+    return _RowPlan(
+        [_StoppedPeerTask(backend, point, is_ended) for point in chosen for is_ended in (True, False)], len(points)
+    )
 
 
 def _spread(every: Sequence[T], count: int | None, seed: int) -> Sequence[T]:
@@ -284,50 +301,54 @@ def _spread(every: Sequence[T], count: int | None, seed: int) -> Sequence[T]:
     return every[seed % step :: step]
 
 
-def _pairs(story: Story, backend: Backend, extent: Extent) -> _Plan:
-    usual = measure(story, backend)
-    return _Plan(_plays(story, backend, pairs(usual, extent.pairs, extent.seed), usual), len(usual.points))
+def _pairs(scenario: ProofScenario, backend: Backend, sizes: SampleSizes) -> _RowPlan:
+    baseline = measure(scenario, backend)
+    return _RowPlan(
+        _sweep_tasks(scenario, backend, pairs(baseline, sizes.pairs, sizes.seed), baseline), len(baseline.points)
+    )
 
 
-def _drives_beside(story: Story, backend: Backend, extent: Extent) -> _Plan:
-    points = points_of_the_split(measure(story, backend))
-    chosen = _spread(points, extent.drives_beside, extent.seed)
-    return _Plan([_Beside(story, backend, point) for point in chosen], len(points))
+def _drives_beside(scenario: ProofScenario, backend: Backend, sizes: SampleSizes) -> _RowPlan:
+    points = points_during_split(measure(scenario, backend))
+    chosen = _spread(points, sizes.drives_beside, sizes.seed)
+    return _RowPlan([_SplitTask(scenario, backend, point) for point in chosen], len(points))
 
 
-def _through_prefect(backend: Backend, extent: Extent) -> _Plan:
-    usual = measure(stories.PREFECT, backend)
-    chosen = sampled(usual, extent.points_through_prefect, extent.seed)
-    return _Plan(_plays(stories.PREFECT, backend, chosen, usual), len(usual.points))
+def _through_prefect(backend: Backend, sizes: SampleSizes) -> _RowPlan:
+    baseline = measure(scenarios.PREFECT, backend)
+    chosen = sampled(baseline, sizes.points_through_prefect, sizes.seed)
+    return _RowPlan(_sweep_tasks(scenarios.PREFECT, backend, chosen, baseline), len(baseline.points))
 
 
-def _under_trouble(backend: Backend, extent: Extent) -> _Plan:
-    plays: list[_Play] = []
+def _under_trouble(backend: Backend, sizes: SampleSizes) -> _RowPlan:
+    tasks: list[_SweepTask] = []
     points = 0
-    for number, trouble in enumerate(stories.TROUBLES):
-        story = stories.under(trouble)
-        usual = measure(story, backend)
-        points += len(usual.points)
-        chosen = sampled(usual, extent.points_per_trouble, extent.seed + number)
-        plays += _plays(story, backend, chosen, usual)
-    return _Plan(plays, points)
+    for number, trouble in enumerate(scenarios.TROUBLES):
+        scenario = scenarios.under(trouble)
+        baseline = measure(scenario, backend)
+        points += len(baseline.points)
+        chosen = sampled(baseline, sizes.points_per_trouble, sizes.seed + number)
+        tasks += _sweep_tasks(scenario, backend, chosen, baseline)
+    return _RowPlan(tasks, points)
 
 
-def _storms(backend: Backend, extent: Extent) -> _Plan:
-    return _Plan([_Storm(extent.seed + number, backend) for number in range(extent.storms)], 0)
+def _storms(backend: Backend, sizes: SampleSizes) -> _RowPlan:
+    return _RowPlan([_StormTask(sizes.seed + number, backend) for number in range(sizes.storms)], 0)
 
 
-def _plays(story: Story, backend: Backend, chosen: Sequence[tuple[Death, ...]], usual: Measured) -> list[_Play]:
-    return [_Play(story, backend, deaths, usual) for deaths in chosen]
+def _sweep_tasks(
+    scenario: ProofScenario, backend: Backend, chosen: Sequence[tuple[Injection, ...]], baseline: Baseline
+) -> list[_SweepTask]:
+    return [_SweepTask(scenario, backend, injections, baseline) for injections in chosen]
 
 
-def as_table(rows: Sequence[Row]) -> Table:
-    """Show the matrix."""
+def as_table(rows: Sequence[ProofRow]) -> Table:
+    """Return the matrix as a table."""
     table = Table(title="Died at every point, started again, judged by the ledger")
     table.add_column("what")
     for name in ("points", "runs", "deaths", "lost", "bought twice", "wrong rows", "promises broken", "seconds"):
         table.add_column(name, justify="right")
     for row in rows:
-        numbers = (row.points, row.runs, row.died, row.lost, row.bought_twice, row.wrong_rows, row.broken, row.seconds)
-        table.add_row(row.what, *(f"{number:,.0f}" for number in numbers))
+        numbers = (row.points, row.runs, row.met, row.lost, row.bought_twice, row.wrong_rows, row.broken, row.seconds)
+        table.add_row(row.name, *(f"{number:,.0f}" for number in numbers))
     return table

@@ -1,4 +1,4 @@
-"""The eight promises of the README, looked at after the fact: from the export, the database, the ledger and every byte left."""
+"""The promises of the README, checked afterwards: from the export, the database, the ledger and every file."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import inspect
 
-from tests.proof.stage import KEY, take_picture
-from tests.proof.stories import LABELLED, OUTPUT
+from tests.proof.harness import KEY, take_snapshot
+from tests.proof.scenarios import LABELLED, OUTPUT
 from tests.workloads import read_lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tests.proof.stage import Picture, Stage
+    from tests.proof.harness import DatabaseSnapshot, ProofHarness
 
 _MEMORY_SLACK = 1.3
 
 
 @dataclass
-class Verdict:
-    """What was found broken: counts of the three things that cost money or truth, and a sentence for each broken promise."""
+class Violations:
+    """What a check found: counts of lost, repeated and misplaced answers, and a sentence for each broken promise."""
 
     lost: int = 0
     bought_twice: int = 0
     wrong_rows: int = 0
     broken: list[str] = field(default_factory=list)
 
-    def breach(self, promise: int, sentence: str) -> None:
-        """Note a broken promise."""
+    def add(self, promise: int, sentence: str) -> None:
+        """Record a broken promise."""
         self.broken.append(f"promise {promise}: {sentence}")
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing at all was found."""
+        """Whether every promise was kept."""
         return not (self.lost or self.bought_twice or self.wrong_rows or self.broken)
 
     def __str__(self) -> str:
@@ -44,86 +44,93 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Ideal:
-    """What must come out: the input in order, who fails for good (None: whom the ledger never answered), and exact rides.
+class ExpectedOutcome:
+    """The expected result: the requests in input order, the failing ones, and the number of executions.
 
-    ``answers`` says of whom more than one answer is to be bought, because the first are bad, and how many. ``rows`` are those of the table, one for each request, where the input was one.
+    ``failing`` maps custom_ids to error codes; None: those for which the ledger has no answer. ``successes`` maps a custom_id to the
+    number of answers that are bought, if that is more than 1 because the first answers are invalid. ``rows`` are the rows of the table, one for
+    each request, if the input was a table.
     """
 
     requests: Sequence[dict[str, Any]]
     failing: Mapping[str, str] | None
-    rides: Mapping[str, int] | None
-    answers: Mapping[str, int] = field(default_factory=dict)
+    executions: Mapping[str, int] | None
+    successes: Mapping[str, int] = field(default_factory=dict)
     rows: Sequence[dict[str, Any]] = ()
 
 
-def judge(stage: Stage, ideal: Ideal, before: Sequence[Picture], *, with_errors: bool = False) -> Verdict:
-    """Look at everything that a finished workload left; ``before`` are the pictures that were taken after each death.
+def check_promises(
+    harness: ProofHarness, expected: ExpectedOutcome, before: Sequence[DatabaseSnapshot], *, with_errors: bool = False
+) -> Violations:
+    """Check everything that a finished workload left; ``before`` are the snapshots that were taken after each kill.
 
-    ``with_errors`` says that errors were raised on purpose, so that tracebacks were shown.
+    ``with_errors`` allows tracebacks in the output, because errors were injected.
     """
-    verdict = Verdict()
-    exported = read_lines(stage.folder / OUTPUT) if (stage.folder / OUTPUT).exists() else []
-    ledger = stage.ledger()
-    failing = ideal.failing
+    violations = Violations()
+    exported = read_lines(harness.folder / OUTPUT) if (harness.folder / OUTPUT).exists() else []
+    ledger = harness.ledger()
+    failing = expected.failing
     if failing is None:
         failing = {custom_id: "" for custom_id in ledger.executed if not ledger.successes.get(custom_id)}
-    _one_result_each(verdict, ideal.requests, exported, failing)
-    _right_rows(verdict, ideal.requests, exported)
-    if ideal.rows:
-        _same_in_the_table(verdict, stage, ideal.rows, exported)
-    after = take_picture(stage)
-    _no_success_changed(verdict, before, after)
-    _bought_once(verdict, stage, ideal)
-    _all_is_done(verdict, stage)
-    _no_key(verdict, stage, after)
+    _one_result_each(violations, expected.requests, exported, failing)
+    _right_rows(violations, expected.requests, exported)
+    if expected.rows:
+        _same_in_the_table(violations, harness, expected.rows, exported)
+    after = take_snapshot(harness)
+    _no_success_changed(violations, before, after)
+    _bought_once(violations, harness, expected)
+    _all_is_done(violations, harness)
+    _no_key(violations, harness, after)
     if not with_errors:
-        _no_bug(verdict, stage)
-    return verdict
+        _no_bug(violations, harness)
+    return violations
 
 
 def _one_result_each(
-    verdict: Verdict, requests: Sequence[dict[str, Any]], exported: Sequence[dict[str, Any]], failing: Mapping[str, str]
+    violations: Violations,
+    requests: Sequence[dict[str, Any]],
+    exported: Sequence[dict[str, Any]],
+    failing: Mapping[str, str],
 ) -> None:
     wanted = [request["custom_id"] for request in requests]
     got = [line["custom_id"] for line in exported]
-    verdict.lost += len(set(wanted) - set(got))
+    violations.lost += len(set(wanted) - set(got))
     if got != wanted:
-        verdict.breach(
-            1, f"the export has {len(got)} lines, and not one for each of {len(wanted)} requests in input order"
+        violations.add(
+            1, f"the export has {len(got)} lines instead of one for each of {len(wanted)} requests in input order"
         )
     for line in exported:
-        expected = "failed" if line["custom_id"] in failing else "succeeded"
-        if line["status"] != expected:
-            verdict.lost += 1
-            verdict.breach(1, f"{line['custom_id']} is {line['status']}, not {expected}")
-        elif expected == "failed" and failing[line["custom_id"]] not in {"", line["error"]["code"]}:
-            verdict.breach(1, f"{line['custom_id']} failed with {line['error']['code']}")
+        status = "failed" if line["custom_id"] in failing else "succeeded"
+        if line["status"] != status:
+            violations.lost += 1
+            violations.add(1, f"{line['custom_id']} is {line['status']}, not {status}")
+        elif status == "failed" and failing[line["custom_id"]] not in {"", line["error"]["code"]}:
+            violations.add(1, f"{line['custom_id']} failed with {line['error']['code']}")
 
 
-def _right_rows(verdict: Verdict, requests: Sequence[dict[str, Any]], exported: Sequence[dict[str, Any]]) -> None:
+def _right_rows(violations: Violations, requests: Sequence[dict[str, Any]], exported: Sequence[dict[str, Any]]) -> None:
     questions = {request["custom_id"]: question_of(request) for request in requests}
     for line in exported:
         if line["status"] == "succeeded" and questions[line["custom_id"]] not in answer_of(line):
-            verdict.wrong_rows += 1
+            violations.wrong_rows += 1
 
 
 def _same_in_the_table(
-    verdict: Verdict, stage: Stage, rows: Sequence[dict[str, Any]], exported: Sequence[dict[str, Any]]
+    violations: Violations, harness: ProofHarness, rows: Sequence[dict[str, Any]], exported: Sequence[dict[str, Any]]
 ) -> None:
-    path = stage.folder / LABELLED
+    path = harness.folder / LABELLED
     labelled = read_lines(path) if path.exists() else []
     if [{name: line[name] for name in rows[0]} for line in labelled] != list(rows):
-        verdict.breach(1, f"the table has {len(labelled)} rows, and not each of {len(rows)} in input order")
+        violations.add(1, f"the table has {len(labelled)} rows instead of the {len(rows)} input rows in input order")
     for row, line in zip(labelled, exported, strict=False):
         answer = answer_of(line) if line["status"] == "succeeded" else None
         error = line["error"]["code"] if line["error"] else None
         if (row["answer"], row["status"], row["error"]) != (answer, line["status"], error):
-            verdict.wrong_rows += 1
+            violations.wrong_rows += 1
 
 
 def question_of(request: dict[str, Any]) -> str:
-    """Pick what an answer of the emulator repeats, and what no other request says."""
+    """Return the text that the emulator's answer repeats; no two requests have the same one."""
     body = request["body"]
     if "url" in body:
         return str(body["url"])
@@ -132,44 +139,44 @@ def question_of(request: dict[str, Any]) -> str:
 
 
 def answer_of(line: dict[str, Any]) -> str:
-    """Pick the text of an answer."""
+    """Return the text of an answer."""
     body = line["response"]["body"]
     text: str = body["choices"][0]["message"]["content"] if "choices" in body else body["text"]
     return text
 
 
-def _no_success_changed(verdict: Verdict, before: Sequence[Picture], after: Picture) -> None:
-    for picture in before:
-        changed = [place for place, row in picture.successes.items() if after.successes.get(place) != row]
+def _no_success_changed(violations: Violations, before: Sequence[DatabaseSnapshot], after: DatabaseSnapshot) -> None:
+    for snapshot in before:
+        changed = [place for place, row in snapshot.successes.items() if after.successes.get(place) != row]
         if changed:
-            verdict.breach(3, f"the successes at {changed[:3]} were overwritten")
+            violations.add(3, f"the successes at {changed[:3]} were overwritten")
 
 
-def _bought_once(verdict: Verdict, stage: Stage, ideal: Ideal) -> None:
-    ledger = stage.ledger()
+def _bought_once(violations: Violations, harness: ProofHarness, expected: ExpectedOutcome) -> None:
+    ledger = harness.ledger()
     for custom_id, times in ledger.successes.items():
-        verdict.bought_twice += max(times - ideal.answers.get(custom_id, 1), 0)
-    # A batch that failed validation executed nothing, such as one that a peer creates of an input file that was deleted before.
+        violations.bought_twice += max(times - expected.successes.get(custom_id, 1), 0)
+    # A batch that failed validation executed nothing; a peer creates one if its input file was deleted before.
     bought = [batch for batch in ledger.batches if batch.status != "failed"]
     keys = [(batch.metadata or {}).get("batchkit_key") for batch in bought]
     if len(set(keys)) != len(keys):
-        verdict.breach(4, f"{len(keys) - len(set(keys))} shards were bought as two batches")
-    if ideal.rides is not None:
-        for request in ideal.requests:
+        violations.add(4, f"{len(keys) - len(set(keys))} shards were bought as two batches")
+    if expected.executions is not None:
+        for request in expected.requests:
             custom_id = request["custom_id"]
-            rides, wanted = ledger.executed.get(custom_id, 0), ideal.rides.get(custom_id, 1)
-            if rides != wanted:
-                verdict.breach(4, f"{custom_id} was executed {rides} times, not {wanted}")
+            executions, wanted = ledger.executed.get(custom_id, 0), expected.executions.get(custom_id, 1)
+            if executions != wanted:
+                violations.add(4, f"{custom_id} was executed {executions} times, not {wanted}")
 
 
-def _all_is_done(verdict: Verdict, stage: Stage) -> None:
-    with stage.database() as store:
+def _all_is_done(violations: Violations, harness: ProofHarness) -> None:
+    with harness.database() as store:
         if store is None:
-            verdict.breach(5, "there is no database")
+            violations.add(5, "there is no database")
             return
         with store.read() as connection:
             if not inspect(connection).has_table("shards"):
-                verdict.breach(5, "there is no table of shards")
+                violations.add(5, "there is no table of shards")
                 return
             for table, ends in (
                 ("shards", "'merged', 'withdrawn'"),
@@ -177,25 +184,25 @@ def _all_is_done(verdict: Verdict, stage: Stage) -> None:
             ):
                 query = f"SELECT count(*) FROM {table} WHERE state NOT IN ({ends})"  # noqa: S608 - both are constants
                 if count := connection.exec_driver_sql(query).scalar_one():
-                    verdict.breach(5, f"{count} {table} are left unfinished")
+                    violations.add(5, f"{count} {table} are unfinished")
 
 
-def check_memory(verdict: Verdict, peak_bytes: int, usual_bytes: int) -> None:
-    """Compare the peak of the command that finished with that of an undisturbed one."""
-    if peak_bytes > usual_bytes * _MEMORY_SLACK:
-        verdict.breach(6, f"the memory peaked at {peak_bytes:,} bytes, usual are {usual_bytes:,}")
+def check_memory(violations: Violations, peak_bytes: int, baseline_bytes: int) -> None:
+    """Compare the peak memory of the command that finished with the peak of an undisturbed one."""
+    if peak_bytes > baseline_bytes * _MEMORY_SLACK:
+        violations.add(6, f"the memory peaked at {peak_bytes:,} bytes, in the undisturbed run at {baseline_bytes:,}")
 
 
-def _no_key(verdict: Verdict, stage: Stage, picture: Picture) -> None:
-    if KEY in picture.text:
-        verdict.breach(7, "the key is in the database")
-    for path in stage.root.rglob("*"):
+def _no_key(violations: Violations, harness: ProofHarness, snapshot: DatabaseSnapshot) -> None:
+    if KEY in snapshot.text:
+        violations.add(7, "the key is in the database")
+    for path in harness.root.rglob("*"):
         if path.is_file() and KEY.encode() in path.read_bytes():
-            verdict.breach(7, f"the key is in {path.relative_to(stage.root)}")
+            violations.add(7, f"the key is in {path.relative_to(harness.root)}")
 
 
-def _no_bug(verdict: Verdict, stage: Stage) -> None:
-    output = stage.output()
-    for words in ("Traceback", "bug in batchkit"):
-        if words in output:
-            verdict.breach(8, f"somebody was shown a {words!r}: {output[-3000:]}")
+def _no_bug(violations: Violations, harness: ProofHarness) -> None:
+    output = harness.output()
+    for text in ("Traceback", "bug in batchkit"):
+        if text in output:
+            violations.add(8, f"a command printed {text!r}: {output[-3000:]}")

@@ -1,4 +1,4 @@
-"""Storms: two runners on one workload, killed at random instants again and again, under faults drawn by lot. Seeded."""
+"""Storms: two runners work on one workload and are killed at random instants, under randomly drawn faults. Seeded."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from batchkit.emulator import Scenario
 from batchkit.emulator.faults import batches, calls, lines
-from tests.proof.promises import Ideal, Verdict, judge
-from tests.proof.stage import Stage, take_picture
-from tests.proof.stories import OUTPUT
+from tests.proof.harness import ProofHarness, take_snapshot
+from tests.proof.promises import ExpectedOutcome, Violations, check_promises
+from tests.proof.scenarios import OUTPUT
 from tests.workloads import audio_line, chat_line, write_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from batchkit.emulator.faults import Fault
-    from tests.proof.stage import Picture
+    from tests.proof.harness import DatabaseSnapshot
     from tests.proof.sweep import Backend
 
 REQUESTS = 2_000
@@ -27,8 +27,8 @@ _MEAN_SECONDS_BETWEEN_DEATHS = 0.5
 _LONGEST_END_SECONDS = 100
 _SECOND_OUTPUT = "second.jsonl"
 
-#: Never among them: faults by which the provider withholds answers that it has sold, for those have to be bought again.
-_LOTS: tuple[Fault, ...] = (
+#: Without faults in which the provider withholds answers that were paid for: those must be bought again.
+_DRAWN_FAULTS: tuple[Fault, ...] = (
     calls.LoseReply(on=("batches.create",), how="500", every=3),
     calls.LoseReply(on=("files.create", "batches.create"), times=3),
     batches.ListLag(calls=2),
@@ -54,7 +54,7 @@ _LOTS: tuple[Fault, ...] = (
     lines.ZeroStatusLines(fraction=0.05, attempts=1),
     lines.FailLines(fraction=0.1, attempts=1, status=503),
 )
-_ALWAYS: tuple[Fault, ...] = (
+_CONSTANT_FAULTS: tuple[Fault, ...] = (
     lines.FailLines(fraction=0.03, code="bad_thing"),
     lines.ExpireLines(fraction=0.2, attempts=1),
     batches.ShuffleOutput(),
@@ -62,8 +62,8 @@ _ALWAYS: tuple[Fault, ...] = (
 
 
 @dataclass(frozen=True)
-class Weather:
-    """What a seed stands for."""
+class StormPlan:
+    """The faults, the shard size and the number of kills that a seed stands for."""
 
     seed: int
     faults: tuple[Fault, ...]
@@ -71,28 +71,28 @@ class Weather:
     deaths: int
 
     def __str__(self) -> str:
-        drawn = ", ".join(fault.name for fault in self.faults[len(_ALWAYS) :])
+        drawn = ", ".join(fault.name for fault in self.faults[len(_CONSTANT_FAULTS) :])
         return f"seed {self.seed}: {self.deaths} deaths, shards of {self.shard_lines} lines, {drawn}"
 
 
 @dataclass(frozen=True)
-class Passage:
-    """How one storm went: the weather, how many runners were killed in it, and what was found afterwards."""
+class StormOutcome:
+    """The plan of one storm, the number of runners that were killed, and the violations that were found."""
 
-    weather: Weather
-    died: int
-    verdict: Verdict
+    plan: StormPlan
+    killed: int
+    violations: Violations
 
 
-def forecast(seed: int) -> Weather:
-    """Draw the weather of a seed."""
-    rng = random.Random(seed)  # noqa: S311 - by lot, not a secret
-    drawn = tuple(rng.sample(_LOTS, rng.randint(1, 4)))
-    return Weather(seed, (*_ALWAYS, *drawn), rng.choice((60, 100, 250, 700)), rng.randint(2, 6))
+def draw_plan(seed: int) -> StormPlan:
+    """Draw the plan of a seed."""
+    rng = random.Random(seed)  # noqa: S311 - a sample, not a secret
+    drawn = tuple(rng.sample(_DRAWN_FAULTS, rng.randint(1, 4)))
+    return StormPlan(seed, (*_CONSTANT_FAULTS, *drawn), rng.choice((60, 100, 250, 700)), rng.randint(2, 6))
 
 
 def requests() -> list[dict[str, Any]]:
-    """Write the workload: every question is asked once only, so that an answer shows whose it is."""
+    """Return the workload; each question occurs once, so that an answer shows which request it belongs to."""
     return [
         audio_line(f"sound-{number}")
         if number % 10 == 7
@@ -101,50 +101,50 @@ def requests() -> list[dict[str, Any]]:
     ]
 
 
-def weather_storm(seed: int, backend: Backend) -> Passage:
-    """Run the workload through one storm and judge what is left."""
-    weather = forecast(seed)
+def run_storm(seed: int, backend: Backend) -> StormOutcome:
+    """Run the workload through one storm and check the promises."""
+    plan = draw_plan(seed)
     asked = requests()
-    unfinished = Verdict()
-    before: list[Picture] = []
-    died = 0
+    unfinished = Violations()
+    before: list[DatabaseSnapshot] = []
+    killed = 0
     with (
         backend.database() as url,
-        Stage(url, Scenario(seed=seed, faults=weather.faults)) as stage,
+        ProofHarness(url, Scenario(seed=seed, faults=plan.faults)) as harness,
     ):
-        write_lines(stage.folder / "input.jsonl", asked)
-        words = (
+        write_lines(harness.folder / "input.jsonl", asked)
+        arguments = (
             "run",
             "input.jsonl",
             "--name",
             "w",
             "--no-prefect",
             "--shard-lines",
-            str(weather.shard_lines),
+            str(plan.shard_lines),
             "--output",
         )
-        commands = [(*words, OUTPUT), (*words, _SECOND_OUTPUT)]
-        runners = [stage.start(command) for command in commands]
-        rng = random.Random(~seed)  # noqa: S311 - by lot, not a secret
-        for _ in range(weather.deaths):
+        commands = [(*arguments, OUTPUT), (*arguments, _SECOND_OUTPUT)]
+        runners = [harness.start(command) for command in commands]
+        rng = random.Random(~seed)  # noqa: S311 - a sample, not a secret
+        for _ in range(plan.deaths):
             runners[0].join(rng.expovariate(1 / _MEAN_SECONDS_BETWEEN_DEATHS))
             victims = rng.choice(((0,), (1,), (0, 1)))
             for victim in victims:
                 runners[victim].kill()
                 runners[victim].join()
-                died += runners[victim].exitcode < 0
+                killed += runners[victim].exitcode < 0
             if len(victims) == _RUNNERS:
-                before.append(take_picture(stage))
+                before.append(take_snapshot(harness))
             for victim in victims:
-                runners[victim] = stage.start(commands[victim])
-        _wait_for_all(runners, unfinished, stage)
-        verdict = judge(stage, Ideal(asked, None, None), before)
-        _same_export(verdict, stage)
-    verdict.broken += unfinished.broken
-    return Passage(weather, died, verdict)
+                runners[victim] = harness.start(commands[victim])
+        _wait_for_all(runners, unfinished, harness)
+        violations = check_promises(harness, ExpectedOutcome(asked, None, None), before)
+        _same_export(violations, harness)
+    violations.broken += unfinished.broken
+    return StormOutcome(plan, killed, violations)
 
 
-def _wait_for_all(runners: Sequence[Any], verdict: Verdict, stage: Stage) -> None:
+def _wait_for_all(runners: Sequence[Any], violations: Violations, harness: ProofHarness) -> None:
     deadline = time.monotonic() + _LONGEST_END_SECONDS
     for runner in runners:
         runner.join(max(deadline - time.monotonic(), 0))
@@ -152,10 +152,10 @@ def _wait_for_all(runners: Sequence[Any], verdict: Verdict, stage: Stage) -> Non
             runner.kill()
             runner.join()
         if runner.exitcode not in {0, 3}:
-            verdict.breach(5, f"a runner ended with {runner.exitcode}: {stage.output()[-3000:]}")
+            violations.add(5, f"a runner ended with {runner.exitcode}: {harness.output()[-3000:]}")
 
 
-def _same_export(verdict: Verdict, stage: Stage) -> None:
-    first, second = stage.folder / OUTPUT, stage.folder / _SECOND_OUTPUT
+def _same_export(violations: Violations, harness: ProofHarness) -> None:
+    first, second = harness.folder / OUTPUT, harness.folder / _SECOND_OUTPUT
     if not first.exists() or not second.exists() or first.read_bytes() != second.read_bytes():
-        verdict.breach(1, "the two runners exported different results")
+        violations.add(1, "the two runners exported different results")

@@ -1,4 +1,4 @@
-"""The crash sweep: one undisturbed run finds the points, then the same story is played once for each, dying there."""
+"""The fault sweep: an undisturbed run lists the fault points; then the scenario runs once for each point with a fault injected there."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from typing import TYPE_CHECKING
 from sqlalchemy.engine import make_url
 
 from tests.postgres import PostgresServer
-from tests.proof.points import Harm
-from tests.proof.promises import Ideal, Verdict, check_memory, judge
-from tests.proof.stage import KILLED, Stage, take_picture
+from tests.proof.fault_points import InjectionKind
+from tests.proof.harness import KILLED, ProofHarness, take_snapshot
+from tests.proof.promises import ExpectedOutcome, Violations, check_memory, check_promises
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from batchkit.store.engine import Limits
-    from tests.proof.points import Point
-    from tests.proof.stage import Picture
-    from tests.proof.stories import Story
+    from tests.proof.fault_points import FaultPoint
+    from tests.proof.harness import DatabaseSnapshot
+    from tests.proof.scenarios import ProofScenario
 
-#: A command that is killed is given again; one that would go on dying has a bug.
+#: How often a killed command is repeated; a command that needs more has a bug.
 _MOST_TRIES = 10
-#: A batch that is not in the list is read by itself.
+#: The call that reads a single batch, made when the list does not contain it.
 _READ_ALONE = "call GET /batches/*, before"
-#: A command that meets an unexpected error ends it by itself, or with one of these and is given again.
+#: The exit codes of a command that could not recover from an unexpected error; it is repeated.
 _AFTER_AN_ERROR = {1, 4}
 
 
 @dataclass(frozen=True)
 class Backend:
-    """Which database a story is played on: a new SQLite file, or a new database on a Postgres server."""
+    """The database of a run: a new SQLite file, or a new database on a Postgres server."""
 
     name: str
     server_url: str | None = None
 
     @contextmanager
     def database(self) -> Iterator[str | None]:
-        """Make an empty database and give its URL; None means the default SQLite file."""
+        """Create an empty database and yield its URL; None means the default SQLite file."""
         if self.server_url is None:
             yield None
             return
@@ -53,123 +53,132 @@ class Backend:
 
 
 @dataclass(frozen=True)
-class Death:
-    """During the command with this index (from 0): at a point, or at the so many-th passage of any. Or another harm in its place."""
+class Injection:
+    """A fault during the command with this index (from 0): at a point, or at the n-th point of any kind."""
 
     command: int
-    at: Point | int
-    harm: Harm = Harm.DEATH
+    at: FaultPoint | int
+    kind: InjectionKind = InjectionKind.DEATH
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What an undisturbed play passed: its points, each with its command's index, and the commands' peak memory in bytes."""
+class Baseline:
+    """An undisturbed run: its points, each with the index of its command, and the commands' peak memory in bytes."""
 
-    points: tuple[tuple[int, Point], ...]
+    points: tuple[tuple[int, FaultPoint], ...]
     peaks: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How one play went: which deaths it was to die, how many it died (or met its error), and what was found afterwards."""
+class SweepOutcome:
+    """The result of one run: the planned faults, how many were met, and the violations that were found."""
 
-    story: str
-    deaths: tuple[Death, ...]
-    died: int
-    verdict: Verdict
+    scenario: str
+    injections: tuple[Injection, ...]
+    met: int
+    violations: Violations
 
 
-def measure(story: Story, backend: Backend, *, plant: str | None = None) -> Measured:
-    """Play a story undisturbed. Raises ``AssertionError`` when not even that keeps the promises."""
-    points: list[tuple[int, Point]] = []
+def measure(scenario: ProofScenario, backend: Backend, *, planted_bug: str | None = None) -> Baseline:
+    """Run a scenario undisturbed. Raises ``AssertionError`` if that violates a promise."""
+    points: list[tuple[int, FaultPoint]] = []
     peaks: list[int] = []
-    with backend.database() as url, stage_of(story, url, plant=plant) as stage:
-        story.prepare(stage.folder)
-        for index, command in enumerate(story.commands):
-            code = stage.play(command.words)
-            assert code in command.codes, f"{' '.join(command.words)} ended with {code}: {stage.output()}"
-            trace = stage.trace()
+    with backend.database() as url, harness_for(scenario, url, planted_bug=planted_bug) as harness:
+        scenario.prepare(harness.folder)
+        for index, command in enumerate(scenario.commands):
+            code = harness.run(command.arguments)
+            assert code in command.codes, f"{' '.join(command.arguments)} ended with {code}: {harness.output()}"
+            trace = harness.trace()
             points += [(index, point) for point in trace.points]
             peaks.append(trace.peak_bytes)
-        verdict = judge(stage, ideal_of(story), [])
-        assert verdict.is_clean, f"undisturbed: {verdict}"
-    return Measured(tuple(points), tuple(peaks))
+        violations = check_promises(harness, expected_outcome_of(scenario), [])
+        assert violations.is_clean, f"undisturbed: {violations}"
+    return Baseline(tuple(points), tuple(peaks))
 
 
-def play(
-    story: Story, backend: Backend, deaths: Sequence[Death], usual: Measured, *, plant: str | None = None
-) -> Outcome:
-    """Play a story, dying at the given points in turn and giving the same command again after each death; then judge."""
-    left = list(deaths)
-    died = 0
-    before: list[Picture] = []
-    unfinished = Verdict()
-    with backend.database() as url, stage_of(story, url, plant=plant) as stage:
-        story.prepare(stage.folder)
-        for index, command in enumerate(story.commands):
+def run_scenario(
+    scenario: ProofScenario,
+    backend: Backend,
+    injections: Sequence[Injection],
+    baseline: Baseline,
+    *,
+    planted_bug: str | None = None,
+) -> SweepOutcome:
+    """Run a scenario with the given faults in order, repeat each command that was killed, and check the promises."""
+    left = list(injections)
+    met = 0
+    before: list[DatabaseSnapshot] = []
+    unfinished = Violations()
+    with backend.database() as url, harness_for(scenario, url, planted_bug=planted_bug) as harness:
+        scenario.prepare(harness.folder)
+        for index, command in enumerate(scenario.commands):
             code: int | None = KILLED
             for _ in range(_MOST_TRIES):
-                death = left.pop(0) if left and left[0].command == index else None
-                harm = Harm.DEATH if death is None else death.harm
-                code = stage.play(command.words, at=None if death is None else death.at, harm=harm)
-                if death is not None:
-                    died += code == KILLED or (code is not None and death.at in stage.trace().points)
-                if code != KILLED and not (harm is Harm.ERROR and code in _AFTER_AN_ERROR):
+                injection = left.pop(0) if left and left[0].command == index else None
+                kind = InjectionKind.DEATH if injection is None else injection.kind
+                code = harness.run(command.arguments, at=None if injection is None else injection.at, kind=kind)
+                if injection is not None:
+                    met += code == KILLED or (code is not None and injection.at in harness.trace().points)
+                if code != KILLED and not (kind is InjectionKind.ERROR and code in _AFTER_AN_ERROR):
                     break
-                before.append(take_picture(stage))
+                before.append(take_snapshot(harness))
             if code not in command.codes:
-                unfinished.breach(5, f"{' '.join(command.words)} ended with {code}: {stage.output()[-3000:]}")
-            elif died:
-                check_memory(unfinished, stage.trace().peak_bytes, usual.peaks[index])
-        with_errors = any(death.harm is Harm.ERROR for death in deaths)
-        verdict = judge(stage, ideal_of(story), before, with_errors=with_errors)
-    verdict.broken += unfinished.broken
-    return Outcome(story.name, tuple(deaths), died, verdict)
+                unfinished.add(5, f"{' '.join(command.arguments)} ended with {code}: {harness.output()[-3000:]}")
+            elif met:
+                check_memory(unfinished, harness.trace().peak_bytes, baseline.peaks[index])
+        with_errors = any(injection.kind is InjectionKind.ERROR for injection in injections)
+        violations = check_promises(harness, expected_outcome_of(scenario), before, with_errors=with_errors)
+    violations.broken += unfinished.broken
+    return SweepOutcome(scenario.name, tuple(injections), met, violations)
 
 
-def stage_of(
-    story: Story,
+def harness_for(
+    scenario: ProofScenario,
     url: str | None,
     *,
-    plant: str | None = None,
+    planted_bug: str | None = None,
     limits: Limits | None = None,
     waits: Mapping[str, str] | None = None,
-) -> Stage:
-    """Make the stage of a story; ``waits`` are settings beside its own."""
-    waits = {**story.waits, **(waits or {})}
-    return Stage(url, story.scenario(), plant=plant, speed=story.speed, waits=waits, limits=limits)
+) -> ProofHarness:
+    """Return the harness of a scenario; ``waits`` are added to the scenario's own settings."""
+    waits = {**scenario.waits, **(waits or {})}
+    return ProofHarness(
+        url, scenario.provider_scenario(), planted_bug=planted_bug, speed=scenario.speed, waits=waits, limits=limits
+    )
 
 
-def ideal_of(story: Story) -> Ideal:
-    """Say what must come of a story."""
-    return Ideal(story.requests, story.failing, story.rides, story.answers, story.rows)
+def expected_outcome_of(scenario: ProofScenario) -> ExpectedOutcome:
+    """Return the expected outcome of a scenario."""
+    return ExpectedOutcome(scenario.requests, scenario.failing, scenario.executions, scenario.successes, scenario.rows)
 
 
-def each_once(measured: Measured, harm: Harm = Harm.DEATH) -> list[tuple[Death, ...]]:
-    """One death, or another harm, at each point."""
-    return [(Death(index, point, harm),) for index, point in measured.points]
+def each_once(measured: Baseline, kind: InjectionKind = InjectionKind.DEATH) -> list[tuple[Injection, ...]]:
+    """Return one fault for each point."""
+    return [(Injection(index, point, kind),) for index, point in measured.points]
 
 
-def between_absences(measured: Measured) -> Measured:
-    """Keep the points from the first probe that did not find a batch in the list to the last one."""
+def between_absences(measured: Baseline) -> Baseline:
+    """Return the baseline with only the points from the first to the last single read of a batch."""
     places = [place for place, (_, point) in enumerate(measured.points) if point.label == _READ_ALONE]
     return replace(measured, points=measured.points[places[0] : places[-1] + 1])
 
 
-def sampled(measured: Measured, count: int, seed: int, harm: Harm = Harm.DEATH) -> list[tuple[Death, ...]]:
-    """One death, or another harm, at each of ``count`` points, spread evenly over the life of the story from a seeded start."""
-    every = each_once(measured, harm)
+def sampled(
+    measured: Baseline, count: int, seed: int, kind: InjectionKind = InjectionKind.DEATH
+) -> list[tuple[Injection, ...]]:
+    """Return one fault for each of ``count`` points, spread evenly over the run from a seeded start."""
+    every = each_once(measured, kind)
     step = max(len(every) / count, 1.0)
     start = random.Random(seed).random() * step  # noqa: S311 - a sample, not a secret
     return [every[int(start + number * step)] for number in range(min(count, len(every)))]
 
 
-def pairs(measured: Measured, count: int, seed: int) -> list[tuple[Death, ...]]:
-    """Two deaths in a row: at any point, and after so many more steps of the command that is given again."""
+def pairs(measured: Baseline, count: int, seed: int) -> list[tuple[Injection, ...]]:
+    """Return pairs of kills: one at any point, and one after a number of further points of the repeated command."""
     rng = random.Random(seed)  # noqa: S311 - a sample, not a secret
-    chosen: list[tuple[Death, ...]] = []
+    chosen: list[tuple[Injection, ...]] = []
     for _ in range(count):
         index, point = rng.choice(measured.points)
         rest = sum(1 for other, _ in measured.points if other == index)
-        chosen.append((Death(index, point), Death(index, rng.randint(1, max(rest // 2, 1)))))
+        chosen.append((Injection(index, point), Injection(index, rng.randint(1, max(rest // 2, 1)))))
     return chosen

@@ -1,4 +1,4 @@
-"""A sample of the proof, so that a change that breaks a promise is seen at once; the whole of it is `python -m tests.proof`."""
+"""A sample of the proof, so that a change that breaks a promise fails a test; `python -m tests.proof` runs all of it."""
 
 from __future__ import annotations
 
@@ -10,60 +10,62 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
-from tests.proof import stories
-from tests.proof.beside import drive_beside, points_of_the_split
+from tests.proof import scenarios
+from tests.proof.account_refusals import all_refusal_cases, run_refusal_case
+from tests.proof.fault_points import InjectionKind
 from tests.proof.matrix import FULL, as_table, prove
-from tests.proof.peer import commits, stop_peer
-from tests.proof.plants import PLANTS
-from tests.proof.points import Harm
-from tests.proof.refused import every_refusal, play_refused
-from tests.proof.storm import weather_storm
-from tests.proof.sweep import Backend, Death, between_absences, measure, pairs, play, sampled
+from tests.proof.planted_bugs import PLANTED_BUGS
+from tests.proof.split_interference import interfere_with_split, points_during_split
+from tests.proof.stopped_peer import commit_points, stop_peer
+from tests.proof.storm import run_storm
+from tests.proof.sweep import Backend, Injection, between_absences, measure, pairs, run_scenario, sampled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.proof.stories import Story
-    from tests.proof.sweep import Measured
+    from tests.proof.scenarios import ProofScenario
+    from tests.proof.sweep import Baseline
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def backend(request) -> Backend:
-    """Give a place for databases; the test runs once on each kind."""
+    """Return a place for databases; the test runs once on each kind."""
     if request.param == "sqlite":
         return Backend("SQLite")
     return Backend("Postgres", request.getfixturevalue("postgres_server").server_url)
 
 
 @pytest.fixture(scope="session")
-def measured() -> Callable[[Story, Backend], Measured]:
-    """Give ``measure`` with a memory: one undisturbed play of a story on a place serves all tests that die in it."""
-    known: dict[tuple[str, Backend], Measured] = {}
+def measured() -> Callable[[ProofScenario, Backend], Baseline]:
+    """Return ``measure`` with a cache: one undisturbed run of a scenario on a backend serves all tests that inject faults into it."""
+    known: dict[tuple[str, Backend], Baseline] = {}
 
-    def measured(story: Story, backend: Backend) -> Measured:
-        key = (story.name, backend)
+    def measured(scenario: ProofScenario, backend: Backend) -> Baseline:
+        key = (scenario.name, backend)
         if key not in known:
-            known[key] = measure(story, backend)
+            known[key] = measure(scenario, backend)
         return known[key]
 
     return measured
 
 
 @pytest.mark.parametrize(
-    ("story", "count"), [(stories.RUN, 2), (stories.VERBS, 1), (stories.ANNOTATE, 1)], ids=lambda value: str(value)[:8]
+    ("scenario", "count"),
+    [(scenarios.RUN, 2), (scenarios.VERBS, 1), (scenarios.ANNOTATE, 1)],
+    ids=lambda value: str(value)[:8],
 )
-def test_death_at_points_spread_over_a_life(backend, measured, story, count):
-    """Wherever a command dies, the same command again ends as if it had not: nothing lost, bought twice or misplaced."""
-    usual = measured(story, backend)
+def test_death_at_points_spread_over_a_life(backend, measured, scenario, count):
+    """Wherever a command is killed, the same command ends as if it had not been: nothing is lost, bought twice or misplaced."""
+    baseline = measured(scenario, backend)
 
-    for deaths in sampled(usual, count, seed=1):
-        outcome = play(story, backend, deaths, usual)
-        assert outcome.verdict.is_clean, f"{deaths}: {outcome.verdict}"
+    for deaths in sampled(baseline, count, seed=1):
+        outcome = run_scenario(scenario, backend, deaths, baseline)
+        assert outcome.violations.is_clean, f"{deaths}: {outcome.violations}"
 
 
 def test_a_file_is_on_the_disk_before_it_gets_its_name(measured):
-    """What a power cut leaves is whole: bytes are synced before the rename, and the folder after it."""
-    labels = [point.label for _, point in measured(stories.RUN, Backend("SQLite")).points]
+    """A power cut leaves complete files: bytes are synced before the rename, and the folder after it."""
+    labels = [point.label for _, point in measured(scenarios.RUN, Backend("SQLite")).points]
     renames = [number for number, label in enumerate(labels) if label.startswith("file replace ") and "before" in label]
 
     for number in renames:
@@ -75,116 +77,120 @@ def test_a_file_is_on_the_disk_before_it_gets_its_name(measured):
 
 
 def test_two_deaths_in_a_row(backend, measured):
-    """A command that dies, and dies again when it is repeated, still ends as if nothing had happened."""
-    usual = measured(stories.RUN, backend)
+    """A command that is killed, and killed again when it is repeated, still ends as if nothing had happened."""
+    baseline = measured(scenarios.RUN, backend)
 
-    for deaths in pairs(usual, 1, seed=2):
-        outcome = play(stories.RUN, backend, deaths, usual)
-        assert outcome.verdict.is_clean, f"{deaths}: {outcome.verdict}"
+    for deaths in pairs(baseline, 1, seed=2):
+        outcome = run_scenario(scenarios.RUN, backend, deaths, baseline)
+        assert outcome.violations.is_clean, f"{deaths}: {outcome.violations}"
 
 
-def test_a_drive_beside_a_split(backend, measured):
-    """While the input is being split nobody else's drive sends anything, wherever the splitter stands."""
-    points = points_of_the_split(measured(stories.RUN, backend))
+def test_commands_beside_a_split(backend, measured):
+    """While the input is being split no other command sends anything, wherever the splitter is stopped."""
+    points = points_during_split(measured(scenarios.RUN, backend))
 
-    # In the middle of the files, and with all shards committed: from there a drive once bought what was then found wrong.
+    # In the middle of the files, and after the last shard's commit: there another command once sent shards that were later case.
     for point in (points[len(points) // 2], points[-2]):
-        found = drive_beside(stories.RUN, backend, point)
-        assert found.verdict.is_clean, f"{point}: {found.verdict}"
+        found = interfere_with_split(scenarios.RUN, backend, point)
+        assert found.violations.is_clean, f"{point}: {found.violations}"
 
 
 @pytest.mark.parametrize(
     "trouble", ["replies lost, and the list lags", "downloads cut, ending cleanly", "a full queue"]
 )
 def test_death_while_the_provider_misbehaves(backend, measured, trouble):
-    """Trouble on both sides at once changes nothing in the outcome."""
-    story = stories.under(trouble)
-    usual = measured(story, backend)
+    """A kill while the provider misbehaves does not change the outcome."""
+    scenario = scenarios.under(trouble)
+    baseline = measured(scenario, backend)
 
-    for deaths in sampled(usual, 1, seed=3):
-        outcome = play(story, backend, deaths, usual)
-        assert outcome.verdict.is_clean, f"{deaths}: {outcome.verdict}"
+    for deaths in sampled(baseline, 1, seed=3):
+        outcome = run_scenario(scenario, backend, deaths, baseline)
+        assert outcome.violations.is_clean, f"{deaths}: {outcome.violations}"
 
 
-@pytest.mark.parametrize(("story", "count"), [(stories.RUN, 1), (stories.VERBS, 1)], ids=lambda value: str(value)[:8])
-def test_an_unexpected_error_at_points_spread_over_a_life(backend, measured, story, count):
-    """Wherever an error is raised that no code expects, the command or its repetition ends as if nothing had happened."""
-    usual = measured(story, backend)
+@pytest.mark.parametrize(
+    ("scenario", "count"), [(scenarios.RUN, 1), (scenarios.VERBS, 1)], ids=lambda value: str(value)[:8]
+)
+def test_an_unexpected_error_at_points_spread_over_a_life(backend, measured, scenario, count):
+    """Wherever an unexpected error is raised, the command or its repetition ends as if nothing had happened."""
+    baseline = measured(scenario, backend)
 
-    for errors in sampled(usual, count, 4, Harm.ERROR):
-        outcome = play(story, backend, errors, usual)
-        assert outcome.verdict.is_clean, f"{errors}: {outcome.verdict}"
+    for errors in sampled(baseline, count, 4, InjectionKind.ERROR):
+        outcome = run_scenario(scenario, backend, errors, baseline)
+        assert outcome.violations.is_clean, f"{errors}: {outcome.violations}"
 
 
 def test_batches_that_are_unknown_for_moments(measured):
-    """Batches that the provider does not know at single probes are not given up, also with a death between two of them."""
+    """Batches that the provider does not know at some probes are kept, also with a kill between two of them."""
     sqlite = Backend("SQLite")
-    usual = measured(stories.ABSENT, sqlite)
+    baseline = measured(scenarios.ABSENT, sqlite)
 
-    for deaths in sampled(between_absences(usual), 1, seed=5):
-        outcome = play(stories.ABSENT, sqlite, deaths, usual)
-        assert outcome.verdict.is_clean, f"{deaths}: {outcome.verdict}"
+    for deaths in sampled(between_absences(baseline), 1, seed=5):
+        outcome = run_scenario(scenarios.ABSENT, sqlite, deaths, baseline)
+        assert outcome.violations.is_clean, f"{deaths}: {outcome.violations}"
 
 
-@pytest.mark.parametrize("story", stories.LOST_INPUTS, ids=lambda story: story.name)
-def test_input_files_that_are_lost(measured, story):
-    """Batches that do not find their input files fail no request, however few lines they have; also with a death."""
+@pytest.mark.parametrize("scenario", scenarios.LOST_INPUTS, ids=lambda scenario: scenario.name)
+def test_input_files_that_are_lost(measured, scenario):
+    """Batches that do not find their input files fail no request, however few lines they have, also with a kill."""
     sqlite = Backend("SQLite")
-    usual = measured(story, sqlite)
+    baseline = measured(scenario, sqlite)
 
-    for deaths in sampled(usual, 1, seed=6):
-        outcome = play(story, sqlite, deaths, usual)
-        assert outcome.verdict.is_clean, f"{deaths}: {outcome.verdict}"
+    for deaths in sampled(baseline, 1, seed=6):
+        outcome = run_scenario(scenario, sqlite, deaths, baseline)
+        assert outcome.violations.is_clean, f"{deaths}: {outcome.violations}"
 
 
 @pytest.mark.parametrize("number", [3, 34, 52, 75])
 def test_refusals_of_the_account(number):
-    """A command whose account is refused ends with 4; when that is mended the same command ends, with nothing failed or bought twice."""
-    refused = every_refusal()[number]
+    """A command whose account is case ends with 4; after the refusal it ends with nothing failed or bought twice."""
+    case = all_refusal_cases()[number]
 
-    verdict = play_refused(refused, Backend("SQLite")).verdict
+    violations = run_refusal_case(case, Backend("SQLite")).violations
 
-    assert verdict.is_clean, f"{refused}: {verdict}"
+    assert violations.is_clean, f"{case}: {violations}"
 
 
 def test_a_peer_that_is_stopped_at_a_commit(postgres_server, measured):
-    """Beside a peer that is stopped in the middle of a merge's transaction another runner does the rest, and the peer changes nothing."""
+    """Beside a peer that is stopped within a merge's transaction another runner does the rest, and the peer changes nothing."""
     postgres = Backend("Postgres", postgres_server.server_url)
-    points = [point for point in commits(measured(stories.RUN, postgres)) if "merge" in point.label]
+    points = [point for point in commit_points(measured(scenarios.RUN, postgres)) if "merge" in point.label]
 
-    found = stop_peer(stories.RUN, postgres, points[0], is_ended=True)
+    found = stop_peer(scenarios.RUN, postgres, points[0], is_ended=True)
 
-    assert found.verdict.is_clean, f"{found.point}: {found.verdict}"
+    assert found.violations.is_clean, f"{found.point}: {found.violations}"
 
 
 def test_a_storm(backend):
-    """Two runners, killed at random instants under faults drawn by lot, end with one and the same result."""
-    passage = weather_storm(4, backend)
+    """Two runners, killed at random instants under randomly drawn faults, end with the same result."""
+    outcome = run_storm(4, backend)
 
-    assert passage.verdict.is_clean, f"{passage.weather}: {passage.verdict}"
+    assert outcome.violations.is_clean, f"{outcome.plan}: {outcome.violations}"
 
 
-@pytest.mark.parametrize("plant", PLANTS)
-def test_the_proof_finds_bugs(measured, plant):
-    """Each bug that is planted on purpose is found: the proof can fail."""
-    found = PLANTS[plant]
-    story = stories.under(found.trouble) if found.trouble else stories.STORIES[found.story or stories.RUN.name]
+@pytest.mark.parametrize("planted_bug", PLANTED_BUGS)
+def test_the_proof_finds_bugs(measured, planted_bug):
+    """The proof finds each planted bug: it can fail."""
+    found = PLANTED_BUGS[planted_bug]
+    scenario = (
+        scenarios.under(found.trouble) if found.trouble else scenarios.SCENARIOS[found.scenario or scenarios.RUN.name]
+    )
     sqlite = Backend("SQLite")
-    usual = measured(
-        story if found.story else stories.RUN, sqlite
-    )  # without the bug: it shows where to die, and how much memory is usual
-    harm = Harm.ERROR if found.meets_error else Harm.DEATH
-    deaths = [Death(0, point, harm) for _, point in usual.points if point.label == found.dies_at][:1]
+    baseline = measured(
+        scenario if found.scenario else scenarios.RUN, sqlite
+    )  # without the bug: it shows where to die, and how much memory is baseline
+    kind = InjectionKind.ERROR if found.meets_error else InjectionKind.DEATH
+    deaths = [Injection(0, point, kind) for _, point in baseline.points if point.label == found.dies_at][:1]
 
-    outcome = play(story, sqlite, deaths, usual, plant=plant)
+    outcome = run_scenario(scenario, sqlite, deaths, baseline, planted_bug=planted_bug)
 
-    assert getattr(outcome.verdict, found.shows_as) > 0, str(outcome.verdict)
+    assert getattr(outcome.violations, found.shows_as) > 0, str(outcome.violations)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(5400)
 def test_the_whole_proof(postgres_server, capsys):
-    """Every point on both databases, pairs, troubles and 200 storms each: all zeros."""
+    """Every point on both databases, pairs, troubles and 200 storms each: no promise is broken."""
     backends = [Backend("SQLite"), Backend("Postgres", postgres_server.server_url)]
 
     rows = list(prove(backends, FULL, jobs=2, show=lambda *_: None))
@@ -194,9 +200,9 @@ def test_the_whole_proof(postgres_server, capsys):
     assert all(row.is_clean for row in rows), [failure for row in rows for failure in row.failures]
 
 
-def test_a_proof_of_nothing_is_no_proof():
-    """Whoever names a line that there is not learns so, and does not read an empty table as good news."""
+def test_a_row_name_that_does_not_exist_is_an_error():
+    """A mistyped row name ends with an error instead of an empty table."""
     command = [sys.executable, "-m", "tests.proof", "--only", "strom", "--database", "sqlite"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
-    assert "no line's name holds 'strom'" in ended.stderr
+    assert "no row's name contains 'strom'" in ended.stderr

@@ -11,9 +11,9 @@ from batchkit.reports import charts
 from batchkit.reports.charts import Domain, Part
 
 
-def shapes(picture, tag):
+def shapes(chart, tag):
     """Find the shapes of a kind, with their attributes."""
-    root = ET.fromstring(str(picture))  # noqa: S314 - the pictures are our own
+    root = ET.fromstring(str(chart))  # noqa: S314 - the charts are our own
     return [element.attrib for element in root.iter() if element.tag == tag]
 
 
@@ -34,18 +34,18 @@ def test_a_bar_of_nothing_is_empty():
 
 def test_labels_are_escaped():
     """A label that is markup is shown as it is written."""
-    picture = str(charts.columns([("<script>alert(1)</script>", 3)], says='a "quoted" & <told> story'))
+    chart = str(charts.columns([("<script>alert(1)</script>", 3)], description='a "quoted" & <told> story'))
 
-    assert "<script>" not in picture
-    assert "&lt;script&gt;" in picture
-    assert 'aria-label="a &#34;quoted&#34; &amp; &lt;told&gt; story"' in picture
+    assert "<script>" not in chart
+    assert "&lt;script&gt;" in chart
+    assert 'aria-label="a &#34;quoted&#34; &amp; &lt;told&gt; story"' in chart
 
 
 def test_a_histogram_is_as_high_as_its_counts():
     """The highest column fills the plot, half the count is half as high, and a column of one can still be seen."""
     heights = [
         float(column["height"])
-        for column in shapes(charts.columns([("a", 1_000), ("b", 500), ("c", 1), ("d", 0)], says=""), "rect")
+        for column in shapes(charts.columns([("a", 1_000), ("b", 500), ("c", 1), ("d", 0)], description=""), "rect")
     ]
 
     assert heights[0] == 2 * heights[1]
@@ -55,17 +55,17 @@ def test_a_histogram_is_as_high_as_its_counts():
 
 def test_a_whisker_lies_where_its_numbers_are():
     """The dot is on the mean, the line from the lower to the upper bound, what is beyond the scale on its edge."""
-    picture = charts.whisker(Domain(-1, 1), -3, 0, 0.5)
+    chart = charts.whisker(Domain(-1, 1), -3, 0, 0.5)
 
-    assert shapes(picture, "circle")[0]["cx"] == "50%"
-    interval = next(line for line in shapes(picture, "line") if line["class"] == "whisker")
+    assert shapes(chart, "circle")[0]["cx"] == "50%"
+    interval = next(line for line in shapes(chart, "line") if line["class"] == "whisker")
     assert (interval["x1"], interval["x2"]) == ("0%", "75%")
 
 
 def test_a_staircase_rises_at_its_moments():
     """The line goes along at the old count until a moment, and then up to the new one."""
-    picture = charts.staircase(Domain(0, 100), [("main", [(50, 10.0), (75, 20.0)])], 20, says="")
-    (line,) = [path["d"] for path in shapes(picture, "path") if path["class"] == "line main"]
+    chart = charts.staircase(Domain(0, 100), [("main", [(50, 10.0), (75, 20.0)])], 20, description="")
+    (line,) = [path["d"] for path in shapes(chart, "path") if path["class"] == "line main"]
 
     assert re.fullmatch(r"M0 130H500\.0V65\.0H750\.0V0\.0H1000", line)
 

@@ -209,7 +209,7 @@ def test_a_rare_reason_is_not_crowded_out(store):
         assert 29 in report_rows.worst_seqs(connection, workload.id, limit=10)
 
 
-def test_the_facts_are_one_picture(runner):
+def test_the_facts_are_one_snapshot(runner):
     """Everything that a report shows of a workload is read in one go, by the runner's clock."""
     with runner.store.write() as connection:
         workload = add_workload(connection)

@@ -55,11 +55,11 @@ def test_the_page_says_how_it_stands_and_why(faulty, tmp_path, page_text):
     assert f"{counts.failed} requests failed, all with invalid_request" in text
     assert f"{progress.expired_attempts} batch_expired" not in text
     assert "Not like this." in text
-    assert "An attempt is unanswered when its batch expired" in text
-    assert "came back unanswered, by window and shard size" in text
+    assert "An attempt is unanswered if its batch expired" in text
+    assert "returned no answer, by window and shard size" in text
     assert f"{progress.usage.prompt_tokens:,}" in text
     assert "genai-prices" in text
-    assert "Recordings are billed by the second, and are not in these figures." in text
+    assert "Recordings are billed by the second and are not included." in text
     assert "All requests, the worst first" in text
 
 
@@ -68,7 +68,7 @@ def test_the_worst_rows_are_first_and_the_rest_is_counted(faulty, tmp_path, page
     page = written(faulty, "nightly run", tmp_path, rows=2)
 
     assert re.findall(r'data-kinds="(\w+)"', page) == ["failed", "failed"]
-    assert "58 more are not on this page: batchkit export nightly run has all of them." in page_text(page)
+    assert "58 more are not on this page: batchkit export nightly run writes all of them." in page_text(page)
 
 
 def test_a_page_without_rows_is_a_page(faulty, tmp_path):
@@ -103,7 +103,7 @@ class Outline(HTMLParser):
         self.tables = self.captions = self.unlabelled = 0
 
     def handle_starttag(self, tag, attrs):
-        """Note headings, tables, captions and pictures without words."""
+        """Note headings, tables, captions and charts without a description."""
         given = dict(attrs)
         if re.fullmatch("h[1-6]", tag):
             self.headings.append(int(tag[1]))
@@ -117,7 +117,7 @@ class Outline(HTMLParser):
 
 
 def test_it_can_be_read_without_looking(faulty, tmp_path):
-    """One first heading and none left out below it, a caption for each table, words for each picture."""
+    """One first heading and none left out below it, a caption for each table, a description for each chart."""
     outline = Outline()
     outline.feed(written(faulty, "nightly run", tmp_path))
 
@@ -136,7 +136,7 @@ def luminance(colour):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_from_what_it_stands_on(scheme):
-    """Every colour of a text has the contrast of 4.5 to 1 that WCAG 2.2 asks for (AA), pictures 3 to 1."""
+    """Every colour of a text has the contrast of 4.5 to 1 that WCAG 2.2 asks for (AA), charts 3 to 1."""
     sheet = files("batchkit.reports").joinpath("assets", "page.css").read_text()
     light, dark = re.findall(r":root \{(.*?)\}", sheet, re.DOTALL)[:2]
     colours = dict(re.findall(r"--([\w-]+): (#\w{6});", light))

@@ -25,7 +25,7 @@ from batchkit.reports.text import Cut, cut, escaped_bytes, shown
     ],
 )
 def test_what_cannot_be_seen_is_shown(text, expected):
-    """Control characters get their pictures, overrides of the direction their code; letters of any script stay."""
+    """Control characters get their symbols, overrides of the direction their code; letters of any script stay."""
     assert shown(text) == expected
 
 

@@ -18,7 +18,7 @@ from tests.cli.conftest import batchkit as batchkit  # noqa: PLC0414 - a fixture
 from tests.cli.conftest import open_emulator as open_emulator  # noqa: PLC0414 - a fixture
 from tests.cli.conftest import source as source  # noqa: PLC0414 - a fixture
 from tests.safety.needles import KEY, PASSWORD
-from tests.steps.conftest import open_bench as open_bench  # noqa: PLC0414 - a fixture
+from tests.steps.conftest import open_harness as open_harness  # noqa: PLC0414 - a fixture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

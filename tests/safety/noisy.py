@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from rich import traceback
 
-from batchkit.cli import driving
 from batchkit.cli.app import run_command
+from batchkit.cli.prefect import leave
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +57,7 @@ def main() -> None:
                 command = command[is_broken:]
                 code = run_command(command)
             print(f"exit code {code}: {command[0]}", flush=True)  # noqa: T201 - the test reads it
-    driving.leave(code)
+    leave(code)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,12 @@ BANNED = {
 }
 _BANNED = re.compile("|".join(BANNED), re.IGNORECASE)
 #: Rooms whose every line obeys.
-ROOMS = ("batchkit/api", "batchkit/engine", "flows")
+ROOMS = (
+    *("batchkit/api", "batchkit/cli", "batchkit/engine", "flows"),
+    *("batchkit/annotation", "batchkit/answers", "batchkit/datasets", "batchkit/evaluation", "batchkit/preflight"),
+    *("batchkit/emulator", "batchkit/notifications", "batchkit/reports", "batchkit/stats"),
+    *("tests/benchmarks", "tests/proof", "tests/scale"),
+)
 #: The core: its rooms, and the modules beside them.
 CORE = (
     "batchkit/engine", "batchkit/steps", "batchkit/store", "batchkit/files", "batchkit/provider", "batchkit/models.py",

@@ -66,49 +66,49 @@ TAMPERED = ["../../secret.jsonl", "{home}/../secret.jsonl", "/etc/hostname", "wo
 
 
 @pytest.mark.parametrize("path", TAMPERED)
-def test_a_tampered_shard_is_not_sent(open_bench, source, path):
+def test_a_tampered_shard_is_not_sent(open_harness, source, path):
     """A path in the database that leads to another file of this machine does not bring that file to the provider."""
-    bench = open_bench()
-    workload = bench.split(source)
-    (bench.home.parent / "secret.jsonl").write_bytes(b"{}")
-    with bench.runner.store.write() as connection:
-        connection.execute(text("UPDATE shards SET path = :path"), {"path": path.format(home=bench.home)})
+    harness = open_harness()
+    workload = harness.split(source)
+    (harness.home.parent / "secret.jsonl").write_bytes(b"{}")
+    with harness.runner.store.write() as connection:
+        connection.execute(text("UPDATE shards SET path = :path"), {"path": path.format(home=harness.home)})
     with pytest.raises(SpoolError, match="does not lie in"):
-        bench.runner.process(workload.id)
-    assert bench.emulator.ledger().totals.batches == 0
-    assert "files.create" not in bench.emulator.ledger().calls
+        harness.runner.process(workload.id)
+    assert harness.emulator.ledger().totals.batches == 0
+    assert "files.create" not in harness.emulator.ledger().calls
 
 
 @pytest.mark.parametrize("directory", ["..", ".", "../../precious", "/"])
-def test_a_tampered_workload_is_not_cleaned(open_bench, directory):
+def test_a_tampered_workload_is_not_cleaned(open_harness, directory):
     """A folder in the database that is not the workload's is not deleted, nor is anything else."""
-    bench = open_bench()
-    assert bench.run(20).is_finished
-    precious = bench.home.parent / "precious" / "file"
+    harness = open_harness()
+    assert harness.run(20).is_finished
+    precious = harness.home.parent / "precious" / "file"
     precious.parent.mkdir()
     precious.write_text("kept")
-    with bench.runner.store.write() as connection:
+    with harness.runner.store.write() as connection:
         connection.execute(text("UPDATE workloads SET directory = :directory"), {"directory": directory})
-    before = files_below(bench.home)
+    before = files_below(harness.home)
     with pytest.raises(SpoolError, match="nothing was touched"):
-        bench.runner.clean("work", keep_results=False)
-    assert files_below(bench.home) == before
+        harness.runner.clean("work", keep_results=False)
+    assert files_below(harness.home) == before
     assert precious.read_text() == "kept"
-    assert "files.delete" not in bench.emulator.ledger().calls
+    assert "files.delete" not in harness.emulator.ledger().calls
 
 
-def test_clean_does_not_follow_links(open_bench):
+def test_clean_does_not_follow_links(open_harness):
     """Links that somebody has put into the spool are deleted as links; what they point to stays, and is not counted."""
-    bench = open_bench()
-    assert bench.run(20).is_finished
-    outside = bench.home.parent / "outside"
+    harness = open_harness()
+    assert harness.run(20).is_finished
+    outside = harness.home.parent / "outside"
     outside.mkdir()
     (outside / "file").write_bytes(b"x" * 10_000_000)
-    (folder,) = (bench.home / "spool").iterdir()
+    (folder,) = (harness.home / "spool").iterdir()
     (folder / "shards" / "folder").symlink_to(outside)
     (folder / "shards" / "file").symlink_to(outside / "file")
     (folder / "answers" / "loop").symlink_to(folder)
-    report = bench.runner.clean("work", keep_results=False)
+    report = harness.runner.clean("work", keep_results=False)
     assert not folder.exists()
     assert (outside / "file").stat().st_size == 10_000_000
     assert report.counts["bytes freed"] < 1_000_000

@@ -1,4 +1,4 @@
-"""``python -m tests.scale``: drives many batches through the real state machine in fake time, and says what that took."""
+"""``python -m tests.scale``: run many batches through the real state machine in simulated time, and print the figures."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from tests.scale.ground import DATABASES, ground
 from tests.scale.simulation import simulate
+from tests.scale.temporary_databases import DATABASES, temporary_database
 
 if TYPE_CHECKING:
     from tests.scale.simulation import Figures
@@ -34,9 +34,9 @@ _HEAD = (
 
 
 def as_row(figures: Figures) -> tuple[str, ...]:
-    """Write the cells of one simulation."""
+    """Return the cells of one simulation."""
     counts, calls = figures.progress.counts, figures.calls
-    size = sum(weight.rows + weight.indexes for weight in figures.weights.values())
+    size = sum(size.rows + size.indexes for size in figures.sizes.values())
     return (
         f"{figures.shards:,}",
         figures.database,
@@ -65,20 +65,22 @@ def _passes(seconds: list[float]) -> str:
 
 
 def main(
-    batches: Annotated[int, typer.Option(help="How many shards, each of which becomes a batch.")] = 2_000,
+    batches: Annotated[int, typer.Option(help="The number of shards; each becomes a batch.")] = 2_000,
     lines: Annotated[int, typer.Option(help="Requests in each shard; real shards have 1,000 to 50,000.")] = 10,
     database: Annotated[str, typer.Option(help="sqlite, postgres, or both.")] = "both",
     poll: Annotated[
         float | None,
-        typer.Option(help="Seconds between two polls, so that days pass in fewer; by default as in real life."),
+        typer.Option(
+            help="Seconds between two polls; more seconds make fewer polls a day. By default the same as for users."
+        ),
     ] = None,
 ) -> None:
-    """Simulate a workload of many batches, on its own database, and print what it came to as a Markdown table."""
+    """Simulate a workload of many batches in its own database, and print its figures as a Markdown table."""
     console = Console(width=10_000)
     console.print(f"| {' | '.join(_HEAD)} |", markup=False, highlight=False)
     console.print(f"|{'---|' * len(_HEAD)}", markup=False, highlight=False)
     for kind in DATABASES if database == "both" else (database,):
-        with ground(kind) as place:
+        with temporary_database(kind) as place:
             row = as_row(simulate(place, batches=batches, lines=lines, poll_seconds=poll))
         console.print(f"| {' | '.join(row)} |", markup=False, highlight=False)
 

@@ -1,4 +1,4 @@
-"""Stores of any size, filled by the database itself: rows as batchkit leaves them, without a file and mostly without answers."""
+"""Stores of any size, filled by the database itself: the rows that batchkit writes, without files and mostly without answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from batchkit.models import WorkloadId
     from batchkit.store.engine import Store
 
-#: Of 100 merged requests, so many have failed permanently.
+#: How many of 100 merged requests have failed permanently.
 FAILED_PER_CENT = 1
 
 _ENDPOINT = "/v1/chat/completions"
@@ -34,10 +34,9 @@ _EVENTS = (
 
 @dataclass(frozen=True)
 class Filling:
-    """One workload: how many of its shards are in which state, and how many requests each has.
+    """One workload: the number of shards in each state, and the number of requests in each shard.
 
-    Of 1,000 merged requests ``pending_per_mille`` wait for another ride. ``body_bytes`` is the length of each answer, 0 for
-    none.
+    Of 1,000 merged requests ``pending_per_mille`` are pending again. ``body_bytes`` is the length of each answer, 0 for none.
     """
 
     merged: int = 0
@@ -49,17 +48,17 @@ class Filling:
 
     @property
     def shards(self) -> int:
-        """All of them."""
+        """The number of shards."""
         return self.merged + self.submitted + self.planned
 
     @property
     def requests(self) -> int:
-        """All of them."""
+        """The number of requests."""
         return self.shards * self.lines
 
 
 def fill(store: Store, filling: Filling, *, name: str = "scale") -> WorkloadId:
-    """Add a workload with everything that belongs to it; gives its id."""
+    """Add a workload with all its rows and return its id."""
     with store.write() as connection:
         workload = add_workload(connection, name, at=NOW)
         first = int(connection.execute(text("SELECT coalesce(max(id), 0) + 1 FROM shards")).scalar_one())
@@ -92,13 +91,13 @@ def merge(store: Store, workload_id: WorkloadId, filling: Filling) -> None:
 
 
 def analyse(store: Store) -> None:
-    """Tell the planner what is there, as Postgres does by itself after a while."""
+    """Update the planner's statistics, which Postgres does by itself after a while."""
     with store.write() as connection:
         connection.execute(text("ANALYZE"))
 
 
 def _numbers(connection: Connection, count: int) -> str:
-    """Write a source of the numbers from 0 in a column ``i``."""
+    """Return a row source of the numbers from 0 in a column ``i``."""
     if connection.dialect.name == "sqlite":
         return (
             "(WITH RECURSIVE counted(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM counted"  # noqa: S608 - a number
@@ -108,7 +107,7 @@ def _numbers(connection: Connection, count: int) -> str:
 
 
 def _rest(value: str, divisor: int) -> str:
-    # Not with the sign for it, which a driver takes for a placeholder.
+    # Without `%`, which a driver takes for a placeholder.
     return f"({value} - {value} / {divisor} * {divisor})"
 
 
@@ -132,7 +131,7 @@ def _shards(connection: Connection, workload_id: WorkloadId, filling: Filling) -
 
 
 def _batches(workload_id: WorkloadId, filling: Filling) -> str:
-    """Insert batches with the provider's object as it is kept: about as long as Groq's."""
+    """Insert batches with the provider's object, which is about as long as Groq's."""
     told = jsonl.dumps(
         {
             "id": "@batch_id@",
@@ -203,7 +202,7 @@ def _results(workload_id: WorkloadId, first: int, last: int) -> str:
 
 
 def _bodies(workload_id: WorkloadId, filling: Filling, first: int, last: int) -> str:
-    """Insert answers of one length; up to 2 kB neither database compresses them."""
+    """Insert answers of one length; neither database compresses bodies up to 2 kB."""
     body = chat_body("x" * (filling.body_bytes - len(chat_body("")) - 12))
     head, tail = body[: len(body) // 2], body[len(body) // 2 :]
     return (

@@ -1,6 +1,6 @@
-"""``python -m tests.scale.idle``: one pass of ``advance_workloads`` over many open batches of which nothing is new.
+"""``python -m tests.scale.idle``: one pass of ``advance_workloads`` over many open batches without news.
 
-The provider is a server on loopback that answers over real HTTP; what it costs itself is left out of the seconds.
+The provider is a server on loopback that answers over real HTTP; its own cost is not counted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.clock import FakeClock
 from tests.factories import NOW
 from tests.provider.server import Reply, ScriptedServer, Seen, as_json
 from tests.scale.fill import Filling, analyse, fill
-from tests.scale.ground import DATABASES, ground
+from tests.scale.temporary_databases import DATABASES, temporary_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ _WRITES = ("INSERT", "UPDATE", "DELETE")
 
 @dataclass(frozen=True)
 class IdlePass:
-    """What one pass did. ``seconds`` are of the pass's own thread: ``open_seconds`` before it, to open the runner."""
+    """The work of one pass. ``seconds`` are CPU seconds of the pass's thread, ``open_seconds`` those of opening the runner before."""
 
     calls: Counter[str]
     statements: int
@@ -46,7 +46,7 @@ class IdlePass:
 
 
 def batch_as_told(batch_id: str, *, completed: int = 0, total: int = 1, status: str = "in_progress") -> dict[str, Any]:
-    """Write a batch as the provider shows it."""
+    """Return a batch as the provider sends it."""
     return {
         "id": batch_id,
         "object": "batch",
@@ -66,7 +66,7 @@ def batch_as_told(batch_id: str, *, completed: int = 0, total: int = 1, status: 
 
 
 def status_server(*, completed: int = 0) -> ScriptedServer:
-    """Make a server at which every batch that is asked for runs, with so many requests done."""
+    """Return a server that reports every requested batch as running, with this number of requests done."""
 
     def choose(seen: Seen) -> Reply | None:
         ids = [value for name, value in seen.query if name == "id"]
@@ -79,7 +79,7 @@ def status_server(*, completed: int = 0) -> ScriptedServer:
 
 
 def open_store(url: str, *, workloads: int, batches: int) -> None:
-    """Fill a new database with workloads of so many open batches each."""
+    """Fill a new database with workloads of ``batches`` open batches each."""
     store = Store(url)
     migrate.upgrade(store)
     for number in range(workloads):
@@ -89,7 +89,7 @@ def open_store(url: str, *, workloads: int, batches: int) -> None:
 
 
 def one_idle_pass(url: str, home: Path, server: ScriptedServer) -> IdlePass:
-    """Do what a scheduled run does, in a runner of its own. Raises ``AssertionError`` when it finds work to do."""
+    """Run one scheduled pass in its own runner. Raises ``AssertionError`` if it finds work."""
     server.seen.clear()
     settings = load_settings(home=home, database_url=url, base_url=server.base_url, api_key="gsk_anything")
     began = time.thread_time()
@@ -122,11 +122,11 @@ def _counted(store: Store) -> Iterator[Counter[str]]:
 
 
 def main(
-    batches: Annotated[int, typer.Option(help="Open batches in all.")] = 10_000,
-    workloads: Annotated[int, typer.Option(help="Workloads that share them.")] = 1,
-    rounds: Annotated[int, typer.Option(help="How often; the median counts.")] = 3,
+    batches: Annotated[int, typer.Option(help="The number of open batches.")] = 10_000,
+    workloads: Annotated[int, typer.Option(help="The number of workloads that share them.")] = 1,
+    rounds: Annotated[int, typer.Option(help="The number of passes; the median counts.")] = 3,
 ) -> None:
-    """Measure an idle pass on both databases."""
+    """Measure a pass without work on both databases."""
     console = Console(width=10_000)
     for line in (
         "| open batches | workloads | database | GETs | SQL statements | rows written | opening | the pass |",
@@ -135,10 +135,10 @@ def main(
         console.print(line, markup=False, highlight=False)
     for database in DATABASES:
         with ExitStack() as stack:
-            place = stack.enter_context(ground(database))
+            place = stack.enter_context(temporary_database(database))
             server = stack.enter_context(status_server())
             open_store(place.url, workloads=workloads, batches=batches // workloads)
-            one_idle_pass(place.url, place.folder / "home", server)  # which notes whose key it is
+            one_idle_pass(place.url, place.folder / "home", server)  # the first pass stores the owner of the key
             passes = [one_idle_pass(place.url, place.folder / "home", server) for _ in range(rounds)]
         last = passes[-1]
         opening = statistics.median(one.open_seconds for one in passes)

@@ -1,7 +1,7 @@
-"""A whole workload in fake time: the real runner, steps and store, and a provider whose days pass in moments.
+"""A whole workload in simulated time: the real runner, steps and store, and a provider whose days pass in moments.
 
-Real are all shards with their files, the batches, every call, transition, event, wait and merge. Not real is how many requests a
-shard holds: ``lines`` instead of a thousand or fifty thousand, so that what requests cost is left to the benchmarks.
+All shards with their files, batches, calls, transitions, events, waits and merges are real. Only the number of requests per shard
+is not: ``lines`` instead of 1,000 to 50,000, so that the cost of requests is left to the benchmarks.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from batchkit.store.tables import batches as batch_rows
 from batchkit.store.tables import events, shards
 from tests.clock import FakeClock
 from tests.observing import Watching
-from tests.scale.clockwork import ClockworkProvider
-from tests.scale.ground import weigh
+from tests.scale.simulated_provider import SimulatedProvider
+from tests.scale.temporary_databases import table_sizes
 from tests.workloads import chat_line
 
 if TYPE_CHECKING:
@@ -31,16 +31,17 @@ if TYPE_CHECKING:
     from batchkit.engine.progress import Progress
     from batchkit.engine.waves import Wait, Wave
     from batchkit.steps.context import StepReport
-    from tests.scale.ground import Ground, Weight
+    from tests.scale.temporary_databases import TableSize, TemporaryDatabase
 
 _NAME = "scale"
 
 
 @dataclass
 class Figures:
-    """What a simulated workload came to: of ``shards`` as cut at first were made ``batches`` in all. Seconds are of this process's processor, hours of the fake clock.
+    """The figures of a simulated workload: ``shards`` were cut at first, ``batches`` were made in all.
 
-    ``idle_seconds`` are passes that found nothing to do but look, ``busy_seconds`` those with a wave of work.
+    Seconds are CPU seconds of this process, hours those of the simulated clock. ``idle_seconds`` are passes that only polled,
+    ``busy_seconds`` passes with a wave of work.
     """
 
     database: str
@@ -52,24 +53,24 @@ class Figures:
     hours: float
     calls: Counter[str]
     events: Counter[str]
-    weights: dict[str, Weight]
+    sizes: dict[str, TableSize]
     idle_seconds: list[float] = field(default_factory=list)
     busy_seconds: list[float] = field(default_factory=list)
 
     @property
     def transitions(self) -> int:
-        """How often a shard went from one state to another."""
+        """The number of state transitions of all shards."""
         return sum(count for kind, count in self.events.items() if "->" in kind)
 
     @property
     def bytes_per_batch(self) -> float:
-        """What one batch with its shard and journal weighs, without its requests."""
-        own = (self.weights[name] for name in ("shards", "batches", "events"))
-        return sum(weight.rows + weight.indexes for weight in own) / self.batches
+        """The bytes of one batch with its shard and events, without its requests."""
+        own = (self.sizes[name] for name in ("shards", "batches", "events"))
+        return sum(size.rows + size.indexes for size in own) / self.batches
 
 
 class _Stopwatch:
-    """Sorts passes by whether there was a wave in them."""
+    """Measures passes, and separates those with a wave from those without."""
 
     def __init__(self) -> None:
         self.idle: list[float] = []
@@ -78,24 +79,26 @@ class _Stopwatch:
         self._is_busy = False
 
     def wave(self, _wave: Wave, _report: StepReport) -> None:
-        """Note that this pass works."""
+        """Record that this pass has work."""
         self._is_busy = True
 
     def wait(self, _wait: Wait) -> None:
-        """Note the end of a pass."""
+        """Record the end of a pass."""
         now = time.process_time()
         (self.busy if self._is_busy else self.idle).append(now - self._began)
         self._began, self._is_busy = now, False
 
 
-def simulate(ground: Ground, *, batches: int, lines: int, poll_seconds: float | None = None, seed: int = 1) -> Figures:
-    """Run a workload of ``batches`` shards to its end; polls come every ``poll_seconds``, by default as in real life."""
-    source = _write_input(ground.folder / "input.jsonl", batches * lines)
+def simulate(
+    database: TemporaryDatabase, *, batches: int, lines: int, poll_seconds: float | None = None, seed: int = 1
+) -> Figures:
+    """Run a workload of ``batches`` shards to its end; polls come every ``poll_seconds``, by default as for users."""
+    source = _write_input(database.folder / "input.jsonl", batches * lines)
     clock = FakeClock()
-    provider = ClockworkProvider(clock, seed)
+    provider = SimulatedProvider(clock, seed)
     settings = load_settings(
-        home=ground.folder / "home",
-        database_url=ground.url,
+        home=database.folder / "home",
+        database_url=database.url,
         api_key="gsk_none",
         poll_interval_seconds=poll_seconds,
         max_poll_interval_seconds=poll_seconds,
@@ -112,7 +115,7 @@ def simulate(ground: Ground, *, batches: int, lines: int, poll_seconds: float | 
             made = connection.execute(select(func.count()).select_from(batch_rows)).scalar_one()
             assert made == connection.execute(select(func.count(shards.c.batch_id))).scalar_one()
         return Figures(
-            database=ground.database,
+            database=database.database,
             shards=batches,
             progress=progress,
             batches=made,
@@ -121,7 +124,7 @@ def simulate(ground: Ground, *, batches: int, lines: int, poll_seconds: float | 
             hours=(clock() - from_hour) / 3_600,
             calls=provider.calls,
             events=Counter({kind: count for kind, count in kinds}),  # noqa: C416 - rows are not pairs to Counter()
-            weights=weigh(runner.store),
+            sizes=table_sizes(runner.store),
             idle_seconds=watch.idle,
             busy_seconds=watch.busy,
         )

@@ -1,4 +1,4 @@
-"""``python -m tests.scale.status``: how long the questions of ``status`` and of every pass take on a store of ten million requests."""
+"""``python -m tests.scale.status``: the time of the queries of ``status`` and of every pass on a store of ten million requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from batchkit.store import batches, migrate, requests, shard_leases, shards, wor
 from batchkit.store.engine import Store
 from tests.factories import NOW
 from tests.scale.fill import Filling, fill
-from tests.scale.ground import DATABASES, ground, vacuum
+from tests.scale.temporary_databases import DATABASES, temporary_database, vacuum
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
     from batchkit.models import WorkloadId
 
-#: Of 1,000 shards, so many are under way and so many not yet sent; of 1,000 merged requests, so many are pending.
+#: How many of 1,000 shards are submitted and planned, and how many of 1,000 merged requests are pending.
 SUBMITTED, PLANNED, PENDING = 20, 10, 15
 
 
 def filling_of(requests_in_all: int, lines: int) -> Filling:
-    """Plan a store that is mostly done: 1 % of the requests failed, 1.5 % wait for another ride."""
+    """Return a store that is mostly done: 1 % of the requests failed, 1.5 % are pending again."""
     count = requests_in_all // lines
     submitted, planned = max(count * SUBMITTED // 1_000, 1), max(count * PLANNED // 1_000, 1)
     return Filling(count - submitted - planned, submitted, planned, lines=lines, pending_per_mille=PENDING)
@@ -55,8 +55,8 @@ def _claim(connection: Connection, own: WorkloadId) -> object:
     return shard_leases.claim(connection, own, ShardState.PLANNED, owner="a", now=NOW, lease_seconds=9, limit=200)
 
 
-#: Each by the name that the table shows.
-QUESTIONS: dict[str, Callable[[Connection, WorkloadId], object]] = {
+#: The queries, by the name in the table.
+QUERIES: dict[str, Callable[[Connection, WorkloadId], object]] = {
     "status NAME": _status,
     "status": _all,
     "requests by state": lambda c, own: workloads.count_requests(c, workloads.get(c, own)),
@@ -72,14 +72,14 @@ QUESTIONS: dict[str, Callable[[Connection, WorkloadId], object]] = {
 }
 
 
-def ask(store: Store, workload_id: WorkloadId, *, rounds: int) -> dict[str, float]:
-    """Ask every question a few times, and take nothing over; returns the seconds of the quickest answer."""
+def time_queries(store: Store, workload_id: WorkloadId, *, rounds: int) -> dict[str, float]:
+    """Run every query ``rounds`` times and roll back; returns the seconds of the fastest run."""
     seconds: dict[str, float] = {}
-    for name, question in QUESTIONS.items():
+    for name, query in QUERIES.items():
         for _ in range(rounds):
             with store.engine.connect() as connection, connection.begin() as transaction:
                 began = time.perf_counter()
-                question(connection, workload_id)
+                query(connection, workload_id)
                 took = time.perf_counter() - began
                 transaction.rollback()
             seconds[name] = min(took, seconds.get(name, took))
@@ -89,27 +89,29 @@ def ask(store: Store, workload_id: WorkloadId, *, rounds: int) -> dict[str, floa
 def main(
     requests_in_all: Annotated[int, typer.Option("--requests", help="Requests in the store.")] = 10_000_000,
     lines: Annotated[int, typer.Option(help="Requests in each shard.")] = 1_000,
-    rounds: Annotated[int, typer.Option(help="How often each question is asked; the quickest answer counts.")] = 3,
+    rounds: Annotated[int, typer.Option(help="How often each query runs; the fastest run counts.")] = 3,
 ) -> None:
-    """Fill a store on each kind of database, ask, and print a Markdown table of milliseconds."""
+    """Fill a store on each kind of database, run the queries, and print a Markdown table of milliseconds."""
     console = Console(width=10_000)
-    for line in (f"| {requests_in_all:,} requests | {' | '.join(QUESTIONS)} |", f"|{'---|' * (len(QUESTIONS) + 1)}"):
+    for line in (f"| {requests_in_all:,} requests | {' | '.join(QUERIES)} |", f"|{'---|' * (len(QUERIES) + 1)}"):
         console.print(line, markup=False, highlight=False)
     for database in DATABASES:
-        with ground(database) as place:
+        with temporary_database(database) as place:
             store = Store(place.url)
             migrate.upgrade(store)
             workload_id = fill(store, filling_of(requests_in_all, lines))
-            console.print(_row(database, ask(store, workload_id, rounds=rounds)), markup=False, highlight=False)
-            if database == "postgres":  # which does so by itself after a while
+            console.print(
+                _row(database, time_queries(store, workload_id, rounds=rounds)), markup=False, highlight=False
+            )
+            if database == "postgres":  # which vacuums by itself after a while
                 vacuum(store)
-                seconds = ask(store, workload_id, rounds=rounds)
+                seconds = time_queries(store, workload_id, rounds=rounds)
                 console.print(_row("postgres, vacuumed", seconds), markup=False, highlight=False)
             store.close()
 
 
 def _row(database: str, seconds: dict[str, float]) -> str:
-    return f"| {database} | {' | '.join(f'{1_000 * seconds[name]:.1f}' for name in QUESTIONS)} |"
+    return f"| {database} | {' | '.join(f'{1_000 * seconds[name]:.1f}' for name in QUERIES)} |"
 
 
 if __name__ == "__main__":

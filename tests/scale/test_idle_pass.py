@@ -1,4 +1,4 @@
-"""A pass over thousands of open batches costs one call for each 200 of them, and a commit only for what is new."""
+"""A pass over thousands of open batches makes one call for each 200 of them, and commits only news."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _BATCHES = 200 * _CALLS
 
 @pytest.fixture
 def ask(database_url, tmp_path):
-    """Give a function that makes one idle pass over real HTTP."""
+    """Return a function that runs one idle pass over real HTTP."""
     with status_server() as server:
         yield lambda: one_idle_pass(database_url, tmp_path / "home", server)
 
 
 @pytest.mark.parametrize("count", [_BATCHES, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_an_idle_pass_asks_for_200_batches_in_one_call_and_writes_nothing(ask, database_url, count):
-    """No call, no statement and no row is for one batch alone, and nothing is yielded that would be a task run."""
+    """No call, no statement and no row is for a single batch, and no wave is returned."""
     open_store(database_url, workloads=1, batches=count)
     ask()  # the first one notes whose key it is
 
@@ -45,7 +45,7 @@ def test_an_idle_pass_asks_for_200_batches_in_one_call_and_writes_nothing(ask, d
 
 
 def test_each_open_workload_costs_one_call_at_least(ask, database_url):
-    """Workloads are asked about one by one, each with its own call and the same few statements."""
+    """Each workload is polled with its own call and the same few statements."""
     open_store(database_url, workloads=3, batches=50)
     ask()
 
@@ -56,7 +56,7 @@ def test_each_open_workload_costs_one_call_at_least(ask, database_url):
 
 
 class Telling(ScriptedProvider):
-    """Says in a list of batches what the test has it say, and nothing of a batch by itself."""
+    """A provider whose list of batches the test sets, and which knows no single batch."""
 
     def __init__(self, told: dict[str, Batch]) -> None:
         super().__init__()
@@ -64,18 +64,18 @@ class Telling(ScriptedProvider):
         self.asked = 0
 
     def get_batches(self, ids):
-        """Tell."""
+        """Return the batches that the test has set."""
         self.asked += 1
         return {batch_id: self.told[batch_id] for batch_id in ids if batch_id in self.told}
 
     def get_batch(self, _batch_id):
-        """Be away."""
+        """Raise an error for a single batch."""
         raise OutcomeUnknown("the connection broke off")
 
 
 @pytest.fixture
 def open_runner(database_url, tmp_path):
-    """Give a function that opens a runner whose provider tells what it is given."""
+    """Return a function that opens a runner with a provider that returns the given batches."""
     runners = []
 
     def opened(told: dict[str, Batch] | None = None, **settings) -> Runner:
@@ -89,20 +89,20 @@ def open_runner(database_url, tmp_path):
 
 
 def ids_of(store) -> list[str]:
-    """Name all batches by the order of their shards."""
+    """Return the ids of all batches in the order of their shards."""
     with store.read() as connection:
         return list(connection.scalars(select(batch_rows.c.id).order_by(batch_rows.c.shard_id)))
 
 
 def first_wait(runner: Runner, workload_id: WorkloadId) -> float:
-    """Make a pass that finds no work; returns the seconds until the next one."""
+    """Run a pass that finds no work; returns the seconds until the next one."""
     action = runner.drive(workload_id).next()
     assert isinstance(action, Wait)
     return action.until - runner.clock()
 
 
 def test_what_running_batches_tell_anew_is_committed_once_for_each_call(store, open_runner):
-    """Counts that move in every batch at every look are no reason to sync the disk for every batch."""
+    """New counts in every batch at every poll do not sync the disk once for every batch."""
     workload_id = fill(store, Filling(submitted=_BATCHES, lines=1))
     runner = open_runner()
     runner.provider.told.update({name: make_batch(name, status="validating") for name in ids_of(store)})
@@ -120,7 +120,7 @@ def test_what_running_batches_tell_anew_is_committed_once_for_each_call(store, o
 
 
 def test_a_shard_that_another_runner_has_ended_does_not_hold_up_the_others(store, open_runner):
-    """Of the batches that one call found ended, each ends its own shard, also when that of one is ended already."""
+    """Each ended batch of one call ends its own shard, also if another one of them is ended already."""
     with store.write() as connection:
         workload = add_workload(connection)
         mine = [add_shard(connection, workload, lines=1, state=ShardState.SUBMITTED) for _ in range(3)]
@@ -142,7 +142,7 @@ def test_a_shard_that_another_runner_has_ended_does_not_hold_up_the_others(store
 
 
 def test_batches_that_ended_are_kept_when_another_one_cannot_be_asked(store, open_runner):
-    """One batch is not in the answer and looked for by itself: whatever comes of that, its neighbours have ended."""
+    """One batch is missing from the answer and is read alone: whatever the result, the other batches are ended."""
     with store.write() as connection:
         workload = add_workload(connection)
         mine = [add_shard(connection, workload, lines=1, state=ShardState.SUBMITTED) for _ in range(3)]
@@ -158,7 +158,7 @@ def test_batches_that_ended_are_kept_when_another_one_cannot_be_asked(store, ope
 
 @pytest.mark.parametrize(("batches", "seconds"), [(1, 15.0), (200, 15.0), (401, 45.0)])
 def test_the_wait_between_polls_grows_with_the_calls_that_one_takes(sqlite_store, tmp_path, batches, seconds):
-    """Of thousands of batches some status has always changed; they are asked for at no higher rate than a few."""
+    """Among thousands of batches some status has always changed; they are not polled more often than a few batches."""
     workload_id = fill(sqlite_store, Filling(submitted=batches, lines=1))
     settings = load_settings(
         home=tmp_path,
@@ -172,7 +172,7 @@ def test_the_wait_between_polls_grows_with_the_calls_that_one_takes(sqlite_store
 
 
 def test_the_wait_between_polls_is_never_longer_than_is_allowed(sqlite_store, tmp_path):
-    """The longest poll interval holds, however many calls a look takes."""
+    """The longest poll interval holds, however many calls a poll takes."""
     workload_id = fill(sqlite_store, Filling(submitted=401, lines=1))
     settings = load_settings(
         home=tmp_path,

@@ -1,4 +1,4 @@
-"""A Postgres database that is partitioned by workload, as the script says, serves as one that is not."""
+"""A Postgres database that the script has partitioned by workload behaves like one that is not."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from batchkit.engine.runtime import Runner
 from batchkit.settings import load_settings
 from batchkit.store.tables import bodies, metadata, requests, results, workloads
 from tests.factories import add_workload
-from tests.scale.clockwork import ClockworkProvider
-from tests.scale.ground import Ground
+from tests.scale.simulated_provider import SimulatedProvider
 from tests.scale.simulation import simulate
+from tests.scale.temporary_databases import TemporaryDatabase
 
 SCRIPT = Path(__file__).parents[2] / "migrations/partition_by_workload.sql"
 _SHARDS, _LINES = 6, 5
@@ -31,11 +31,15 @@ def partition(store) -> None:
 
 @pytest.mark.slow
 def test_a_workload_runs_on_partitions_and_leaves_with_them(postgres_store, postgres_url, tmp_path):
-    """Split, merge, status and the rows of the results are as ever; dropping the partitions takes the workload's rows away."""
+    """Split, merge, status and results are unchanged; dropping the partitions removes the workload's rows."""
     partition(postgres_store)
 
     figures = simulate(
-        Ground("postgres", postgres_url, tmp_path), batches=_SHARDS, lines=_LINES, poll_seconds=7_200, seed=209
+        TemporaryDatabase("postgres", postgres_url, tmp_path),
+        batches=_SHARDS,
+        lines=_LINES,
+        poll_seconds=7_200,
+        seed=209,
     )
 
     assert figures.progress.is_finished
@@ -50,7 +54,7 @@ def test_a_workload_runs_on_partitions_and_leaves_with_them(postgres_store, post
     with postgres_store.write() as connection:
         connection.execute(text(f"DROP TABLE requests_{workload.id}, results_{workload.id}"))
     settings = load_settings(home=tmp_path / "home", database_url=postgres_url, api_key="gsk_none")
-    with Runner(settings, provider=ClockworkProvider(lambda: 0.0)) as runner:
+    with Runner(settings, provider=SimulatedProvider(lambda: 0.0)) as runner:
         runner.clean(workload.name, keep_results=False)
         assert runner.all_workloads() == []
     with postgres_store.read() as connection:
@@ -59,7 +63,7 @@ def test_a_workload_runs_on_partitions_and_leaves_with_them(postgres_store, post
 
 @pytest.mark.slow
 def test_partitions_change_nothing_that_a_later_migration_would_miss(postgres_store):
-    """Tables, keys and indexes have the names that the code and the history believe in."""
+    """Tables, keys and indexes have the names that the code and the migrations expect."""
     partition(postgres_store)
 
     with postgres_store.read() as connection:
@@ -73,7 +77,7 @@ def test_partitions_change_nothing_that_a_later_migration_would_miss(postgres_st
 
 @pytest.mark.slow
 def test_a_database_with_workloads_is_left_alone(postgres_store):
-    """What is in use is not partitioned, and stays as it is."""
+    """A database that is in use is not partitioned, and is unchanged."""
     with postgres_store.write() as connection:
         add_workload(connection)
 

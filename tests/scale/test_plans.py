@@ -1,4 +1,4 @@
-"""Query plans with thousands of shards: what a pass asks for is found in an index, however much of the workload is done."""
+"""Query plans with thousands of shards: each query of a pass uses an index, however much of the workload is done."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Filled:
 
 @pytest.fixture(scope="module", params=["sqlite", "sqlite analysed", "postgres analysed"])
 def filled(request, tmp_path_factory) -> Iterator[Filled]:
-    """Fill a database once for all plans. Nobody analyses a user's SQLite file, so plans must hold without, too."""
+    """Fill a database once for all plans. A user's SQLite file is not analysed, so plans must hold without ANALYZE, too."""
     kind, _, analysed = request.param.partition(" ")
     server = None
     if kind == "sqlite":
@@ -82,7 +82,7 @@ CALLS: dict[str, tuple[Callable[[Connection, WorkloadId], object], str]] = {
 
 @pytest.mark.parametrize("name", CALLS)
 def test_what_is_done_is_not_read_again(filled, name):
-    """Each question has an index that holds little more than the answer."""
+    """Each query has an index that holds little more than the result."""
     call, index = CALLS[name]
 
     explained = plans(filled, lambda connection: call(connection, filled.workload_id))
@@ -96,7 +96,7 @@ def test_what_is_done_is_not_read_again(filled, name):
 
 
 def test_a_claim_stops_when_it_has_enough(filled):
-    """The index gives the shards of a state by number, so that the thousands behind the first few are not sorted for each claim."""
+    """The index returns the shards of a state by number, so that a claim does not sort thousands of them."""
     (plan,) = plans(filled, lambda connection: CALLS["claim"][0](connection, filled.workload_id))
 
     candidates = plan.split("CTE candidates")[-1]

@@ -1,4 +1,4 @@
-"""The commands of this folder work, at sizes at which they say nothing about speed."""
+"""The commands of this folder work, at sizes that are too small for their figures."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from batchkit.store import workloads
 from tests.factories import NOW
 from tests.scale import __main__ as command
 from tests.scale.fill import fill
-from tests.scale.ground import Ground
 from tests.scale.simulation import simulate
-from tests.scale.sizes import TABLES, weigh_workload
-from tests.scale.status import QUESTIONS, ask, filling_of
+from tests.scale.sizes import TABLES, workload_table_sizes
+from tests.scale.status import QUERIES, filling_of, time_queries
+from tests.scale.temporary_databases import TemporaryDatabase
 
 _SHARDS, _LINES = 30, 4
 #: With this lot one batch expires, two fail, and one is created without an answer.
@@ -23,20 +23,20 @@ _SEED = 209
 
 
 @pytest.fixture
-def place(request, database_url, tmp_path) -> Ground:
-    """Give the ground of a measurement, once on each kind of database."""
-    return Ground(request.node.callspec.params["database_url"], database_url, tmp_path)
+def place(request, database_url, tmp_path) -> TemporaryDatabase:
+    """Return a temporary database, once of each kind."""
+    return TemporaryDatabase(request.node.callspec.params["database_url"], database_url, tmp_path)
 
 
 @pytest.mark.slow
 def test_a_workload_goes_its_whole_way_in_fake_time(place):
-    """Two days pass in seconds: every request has its result, no batch is made twice, and the figures add up."""
+    """Two days pass in seconds: every request has its result, no batch is created twice, and the figures add up."""
     figures = simulate(place, batches=_SHARDS, lines=_LINES, poll_seconds=1_800, seed=_SEED)
 
     assert figures.progress.is_finished
     assert figures.progress.counts.total == _SHARDS * _LINES
     assert figures.progress.expired_attempts == _LINES // 2
-    assert figures.batches == _SHARDS + 3  # the rest of what expired, and of what failed, rides again
+    assert figures.batches == _SHARDS + 3  # the rest of the expired and of the failed batches is sent again
     assert figures.calls["create"] == figures.calls["upload"] == figures.batches
     assert figures.calls["list page"] == 1
     assert figures.events["submitting -> submitted"] == figures.events["ended -> merged"] == figures.batches
@@ -47,7 +47,7 @@ def test_a_workload_goes_its_whole_way_in_fake_time(place):
 
 
 def test_the_command_prints_a_table():
-    """A head, a line and a row for each database, all of as many cells."""
+    """The table has a head, a rule and a row for each database, all with the same number of cells."""
     told = CliRunner().invoke(
         _app(command.main), ["--batches", "3", "--lines", "2", "--database", "sqlite", "--poll", "7200"]
     )
@@ -59,14 +59,14 @@ def test_the_command_prints_a_table():
 
 
 def test_every_question_is_answered(store):
-    """Each question of the table can be asked of a filled store, which is as it was afterwards."""
+    """Each query of the table runs on a filled store and does not change it."""
     workload_id = fill(store, filling_of(3_000, 100))
     with store.read() as connection:
         before = read_progress(connection, workloads.get(connection, workload_id), now=NOW)
 
-    seconds = ask(store, workload_id, rounds=1)
+    seconds = time_queries(store, workload_id, rounds=1)
 
-    assert seconds.keys() == QUESTIONS.keys()
+    assert seconds.keys() == QUERIES.keys()
     assert before.counts == RequestCountsByState(
         total=3_000, pending=45, in_flight=200, failed=28, succeeded=3_000 - 45 - 200 - 28
     )
@@ -75,13 +75,13 @@ def test_every_question_is_answered(store):
 
 
 def test_a_store_is_weighed_table_by_table(place):
-    """Bodies weigh at least what they hold, and nothing else comes near."""
-    weights = weigh_workload(place, requests=2_000, lines=100, body_bytes=1_000)
+    """Bodies table_sizes at least what they hold, and nothing else comes near."""
+    sizes = workload_table_sizes(place, requests=2_000, lines=100, body_bytes=1_000)
 
-    assert set(TABLES) <= weights.keys()
-    assert 2_000 * 1_000 < weights["bodies"].rows < 2_000 * 1_500
-    assert 2_000 * 40 < weights["requests"].rows < 2_000 * 500
-    assert weights["requests"].indexes < weights["requests"].rows
+    assert set(TABLES) <= sizes.keys()
+    assert 2_000 * 1_000 < sizes["bodies"].rows < 2_000 * 1_500
+    assert 2_000 * 40 < sizes["requests"].rows < 2_000 * 500
+    assert sizes["requests"].indexes < sizes["requests"].rows
 
 
 def _app(main) -> Typer:

@@ -92,7 +92,7 @@ def test_labels_that_nobody_shares_say_nothing():
     assert (found.rows, found.rated_by_two, found.unanimous) == (3, 0, None)
     assert {found.mean_cohen.reason, found.fleiss.reason, found.alpha.reason} == {NO_PAIRS}
     assert agreement([]).alpha.value is None
-    with pytest.raises(ValueError, match="a place for each"):
+    with pytest.raises(ValueError, match="one label for each"):
         agreement([("yes",), ("yes", "no")])
 
 

@@ -62,7 +62,7 @@ def test_nothing_moved_is_no_evidence():
     assert same is not None
     assert (same.difference, same.low, same.high, same.p_value, same.fall_p_value) == (0, 0, 0, 1, 1)
     assert compare_pairs([], []) is None
-    with pytest.raises(ValueError, match="two sides"):
+    with pytest.raises(ValueError, match="the same length"):
         compare_pairs([1.0], [1.0, 0.0])
 
 

@@ -37,7 +37,7 @@ QUICK = {
 }
 
 
-class Bench:
+class Harness:
     """One emulator, one database, one home, and as many runners on them as a test opens."""
 
     def __init__(self, emulator: Emulator, database_url: str, home: Path, stack: ExitStack) -> None:
@@ -78,14 +78,14 @@ def timed(database_url, tmp_path) -> Iterator[TimedRun]:
 
 
 @pytest.fixture
-def open_bench(database_url, tmp_path) -> Iterator[Any]:
-    """Give a function that starts an emulator with some faults and a bench on it; once on each kind of database."""
+def open_harness(database_url, tmp_path) -> Iterator[Any]:
+    """Give a function that starts an emulator with some faults and a harness on it; once on each kind of database."""
     with ExitStack() as stack:
 
-        def start(*faults: Any, speed: float = SPEED, **scenario: Any) -> Bench:
+        def start(*faults: Any, speed: float = SPEED, **scenario: Any) -> Harness:
             emulator = stack.enter_context(
                 Emulator(tmp_path / "emulator", Scenario(faults=faults, **scenario), speed=speed)
             )
-            return Bench(emulator, database_url, tmp_path / "home", stack)
+            return Harness(emulator, database_url, tmp_path / "home", stack)
 
         yield start

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from batchkit.emulator import Ledger
     from batchkit.engine.progress import Progress
-    from tests.steps.conftest import Bench
+    from tests.steps.conftest import Harness
 
 #: Two shards, one for chat and one for audio: the smallest workload that is a mixed one.
 COUNT = 20
@@ -98,20 +98,20 @@ def taking_turns(arguments: str, rows: Mapping[str, Any]) -> pytest.MarkDecorato
 
 
 def run(
-    bench: Bench, requests: Sequence[dict[str, Any]] | None = None, *, stop_at: float | None = None, **options: Any
+    harness: Harness, requests: Sequence[dict[str, Any]] | None = None, *, stop_at: float | None = None, **options: Any
 ) -> Seen:
     """Run requests, by default a small mixed workload, to their end (or ``stop_at``), and look at everything."""
     sent = [mixed_line(number) for number in range(COUNT)] if requests is None else list(requests)
-    source = write_lines(bench.home.parent / "input.jsonl", sent)
-    workload = bench.split(source, **{"shard_lines": 50, **options})
+    source = write_lines(harness.home.parent / "input.jsonl", sent)
+    workload = harness.split(source, **{"shard_lines": 50, **options})
     notes: list[str] = []
-    progress = bench.runner.process(
+    progress = harness.runner.process(
         workload.id,
         stop_at=stop_at,
         observer=Watching(
             on_wave=lambda _wave, report: notes.extend(report.notes), on_wait=lambda wait: notes.extend(wait.notes)
         ),
     )
-    with bench.runner.store.read() as connection:
+    with harness.runner.store.read() as connection:
         journal = [event.detail or "" for event in events.newest(connection, workload.id, limit=1_000)]
-    return Seen(progress, bench.export(), notes, bench.emulator.ledger(), sent, journal)
+    return Seen(progress, harness.export(), notes, harness.emulator.ledger(), sent, journal)

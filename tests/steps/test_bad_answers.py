@@ -24,28 +24,28 @@ FORMAT = {"type": "json_schema", "json_schema": {"name": "label", "schema": SCHE
 RULES = AnswerRules(format="json", json_schema=SCHEMA)
 
 
-def source(bench, **body):
+def source(harness, **body):
     """Write an input of chat requests that ask for a label."""
-    path = bench.home / "input.jsonl"
+    path = harness.home / "input.jsonl"
     path.parent.mkdir(exist_ok=True, parents=True)
     given = {"response_format": FORMAT, **body}
     path.write_bytes(b"".join(jsonl.dumps(chat_line(f"row-{n}", f"text {n}", **given)) + b"\n" for n in range(COUNT)))
     return path
 
 
-def finish(bench, rules=RULES, shard_lines=20, **body):
+def finish(harness, rules=RULES, shard_lines=20, **body):
     """Run the input to its end under rules; gives the last picture and the exported lines by custom_id."""
-    workload = bench.split(source(bench, **body), answer_rules=rules.model_dump_json(), shard_lines=shard_lines)
-    progress = bench.runner.process(workload.id)
-    target = bench.home / "out.jsonl"
-    bench.runner.export("work", target)
+    workload = harness.split(source(harness, **body), answer_rules=rules.model_dump_json(), shard_lines=shard_lines)
+    progress = harness.runner.process(workload.id)
+    target = harness.home / "out.jsonl"
+    harness.runner.export("work", target)
     return progress, {line["custom_id"]: line for line in read_lines(target)}
 
 
-def sent(bench) -> dict[str, list[dict[str, Any]]]:
+def sent(harness) -> dict[str, list[dict[str, Any]]]:
     """Read what was sent for each custom_id, oldest ride first."""
     rides: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted(bench.home.rglob("shards/*.jsonl"), key=lambda path: path.stat().st_mtime_ns):
+    for path in sorted(harness.home.rglob("shards/*.jsonl"), key=lambda path: path.stat().st_mtime_ns):
         for line in read_lines(path):
             rides.setdefault(line["custom_id"], []).append(line["body"])
     return rides
@@ -60,19 +60,19 @@ BAD = {
 
 
 @pytest.mark.parametrize(("fault", "code"), BAD.values(), ids=BAD)
-def test_bad_answers_are_asked_for_again_until_they_are_good(open_bench, fault, code):
+def test_bad_answers_are_asked_for_again_until_they_are_good(open_harness, fault, code):
     """Each is a failed attempt with its own reason; the next ride asks differently, and only for those."""
-    bench = open_bench(fault(count=HIT, attempts=1))
+    harness = open_harness(fault(count=HIT, attempts=1))
 
-    progress, found = finish(bench, max_completion_tokens=500)
+    progress, found = finish(harness, max_completion_tokens=500)
 
     assert progress.all_succeeded
     again = {custom_id for custom_id, line in found.items() if line["attempts"] == 2}
     assert len(again) == 2 * HIT
     for line in found.values():
         assert jsonl.loads(line["response"]["body"]["choices"][0]["message"]["content"])["label"] in {"good", "bad"}
-    assert sorted(failed_attempts(bench)) == [("invalid", code)] * 2 * HIT
-    rides = sent(bench)
+    assert sorted(failed_attempts(harness)) == [("invalid", code)] * 2 * HIT
+    rides = sent(harness)
     assert {custom_id for custom_id, bodies in rides.items() if len(bodies) == 2} == again
     for custom_id in again:
         first, second = rides[custom_id]
@@ -80,18 +80,18 @@ def test_bad_answers_are_asked_for_again_until_they_are_good(open_bench, fault, 
         assert changed == ({"max_completion_tokens"} if code == "answer_truncated" else {"seed"})
 
 
-def failed_attempts(bench) -> list[tuple[str, str]]:
+def failed_attempts(harness) -> list[tuple[str, str]]:
     """Read the failed attempts' kinds and codes."""
-    with bench.runner.store.read() as connection:
+    with harness.runner.store.read() as connection:
         rows = connection.exec_driver_sql("SELECT kind, error_code FROM attempts").all()
     return [(kind, code) for kind, code in rows]
 
 
-def test_an_answer_that_stays_bad_fails_with_its_reason_and_its_last_words(open_bench):
+def test_an_answer_that_stays_bad_fails_with_its_reason_and_its_last_words(open_harness):
     """After the tries that the rules allow the request has failed; what it got last is kept, and each try was counted as paid."""
-    bench = open_bench(lines.GarbleAnswers(custom_ids=frozenset({"row-3", "row-30"})))
+    harness = open_harness(lines.GarbleAnswers(custom_ids=frozenset({"row-3", "row-30"})))
 
-    progress, found = finish(bench, AnswerRules(format="json", json_schema=SCHEMA, tries=2))
+    progress, found = finish(harness, AnswerRules(format="json", json_schema=SCHEMA, tries=2))
 
     failed = [line for line in found.values() if line["status"] == "failed"]
     assert (progress.counts.failed, progress.counts.succeeded) == (2, COUNT - 2)
@@ -104,43 +104,43 @@ def test_an_answer_that_stays_bad_fails_with_its_reason_and_its_last_words(open_
     assert progress.usage.total_tokens > succeeded
 
 
-def test_a_bad_answer_never_takes_the_place_of_a_good_one(open_bench):
+def test_a_bad_answer_never_takes_the_place_of_a_good_one(open_harness):
     """Of two answers to one request the good one stays, whichever comes first."""
-    bench = open_bench(lines.DuplicateLines(count=HIT, second="other"))
+    harness = open_harness(lines.DuplicateLines(count=HIT, second="other"))
 
-    progress, found = finish(bench)
+    progress, found = finish(harness)
 
     assert progress.all_succeeded
     assert {line["attempts"] for line in found.values()} == {1}
 
 
-def test_without_rules_every_answer_counts(open_bench):
+def test_without_rules_every_answer_counts(open_harness):
     """A workload of plain requests takes what the model says."""
-    bench = open_bench(lines.GarbleAnswers(count=HIT), lines.CutAnswers(count=HIT))
-    workload = bench.split(source(bench), shard_lines=20)
-    assert bench.runner.process(workload.id).all_succeeded
-    assert failed_attempts(bench) == []
+    harness = open_harness(lines.GarbleAnswers(count=HIT), lines.CutAnswers(count=HIT))
+    workload = harness.split(source(harness), shard_lines=20)
+    assert harness.runner.process(workload.id).all_succeeded
+    assert failed_attempts(harness) == []
 
 
-def test_a_name_keeps_its_rules(open_bench):
+def test_a_name_keeps_its_rules(open_harness):
     """The same input under other rules is another workload: its answers would be read differently."""
-    bench = open_bench()
-    path = source(bench)
-    bench.split(path, answer_rules=RULES.model_dump_json())
+    harness = open_harness()
+    path = source(harness)
+    harness.split(path, answer_rules=RULES.model_dump_json())
     with pytest.raises(WorkloadConflict, match="made in another way"):
-        bench.split(path)
+        harness.split(path)
     with pytest.raises(WorkloadConflict, match="made in another way"):
-        bench.split(path, answer_rules=AnswerRules().model_dump_json())
-    bench.split(path, answer_rules=RULES.model_dump_json())
+        harness.split(path, answer_rules=AnswerRules().model_dump_json())
+    harness.split(path, answer_rules=RULES.model_dump_json())
 
 
-def test_many_bad_answers_among_small_shards_are_each_asked_again_once(open_bench):
+def test_many_bad_answers_among_small_shards_are_each_asked_again_once(open_harness):
     """Rides through many shards: what was bad is found by its own last shard, so nobody else's request is changed."""
-    bench = open_bench(lines.GarbleAnswers(fraction=0.3, attempts=1), lines.ExpireLines(fraction=0.2, attempts=1))
+    harness = open_harness(lines.GarbleAnswers(fraction=0.3, attempts=1), lines.ExpireLines(fraction=0.2, attempts=1))
 
-    progress, _ = finish(bench, shard_lines=4)
+    progress, _ = finish(harness, shard_lines=4)
 
     assert progress.all_succeeded
-    for bodies in sent(bench).values():
+    for bodies in sent(harness).values():
         assert "seed" not in bodies[0]
         assert all(body.get("seed") is None or body != bodies[0] for body in bodies[1:])

@@ -37,69 +37,69 @@ def wait_for(condition):
     raise AssertionError("it did not happen")
 
 
-def submitted(bench, tmp_path):
+def submitted(harness, tmp_path):
     """Bring a workload to the provider and no further."""
-    workload = bench.split(write_mixed(tmp_path / "input.jsonl", 60), shard_lines=20)
-    bench.runner.process(workload.id, until=DriveUntil.SUBMITTED)
+    workload = harness.split(write_mixed(tmp_path / "input.jsonl", 60), shard_lines=20)
+    harness.runner.process(workload.id, until=DriveUntil.SUBMITTED)
     return workload
 
 
-def test_who_drives_is_seen_and_gone_after_an_orderly_end(open_bench, tmp_path):
+def test_who_drives_is_seen_and_gone_after_an_orderly_end(open_harness, tmp_path):
     """While it waits its row says so to others; when the drive has ended there is none."""
-    bench = open_bench(batches.StuckBatches())
-    workload = submitted(bench, tmp_path)
-    other = bench.open_runner()
+    harness = open_harness(batches.StuckBatches())
+    workload = submitted(harness, tmp_path)
+    other = harness.open_runner()
     assert other.progress(workload.id).workload.stopped_reason == "everything was submitted"
-    drive = bench.runner.drive(workload.id)
+    drive = harness.runner.drive(workload.id)
     step = drive.next()
     while not isinstance(step, Wait):
-        step = drive.send(bench.runner.run_waves(step)[0])
+        step = drive.send(harness.runner.run_waves(step)[0])
     wait_for(lambda: other.progress(workload.id).runners)
 
     (row,) = other.progress(workload.id).runners
-    assert (row.owner, row.verb, row.workload_id) == (bench.runner.owner, "python", workload.id)
+    assert (row.owner, row.verb, row.workload_id) == (harness.runner.owner, "python", workload.id)
     assert row.waiting_for is not None
     assert "batches at the provider" in row.waiting_for
     assert other.progress(workload.id).workload.stopped_at is None
 
-    bench.runner.close("its time was up")
+    harness.runner.close("its time was up")
     progress = other.progress(workload.id)
     assert (progress.runners, progress.lost_runner, rows_of(other)) == ((), None, set())
     assert progress.workload.stopped_reason == "its time was up"
     assert progress.workload.stopped_at == pytest.approx(progress.read_at, abs=60)
 
 
-def test_who_drives_is_seen_as_soon_as_it_begins(open_bench, tmp_path, monkeypatch):
+def test_who_drives_is_seen_as_soon_as_it_begins(open_harness, tmp_path, monkeypatch):
     """Also on a machine that comes late to the thread which keeps the row up to date."""
-    bench = open_bench(batches.StuckBatches())
-    workload = submitted(bench, tmp_path)
-    wait_for(lambda: not rows_of(bench.runner))
+    harness = open_harness(batches.StuckBatches())
+    workload = submitted(harness, tmp_path)
+    wait_for(lambda: not rows_of(harness.runner))
     monkeypatch.setattr(Presence, "_run", lambda _self: None)
     presence = Presence(
-        bench.runner.store, owner="me", verb="watch", clock=bench.runner.clock, trouble=lambda _workload_id: None
+        harness.runner.store, owner="me", verb="watch", clock=harness.runner.clock, trouble=lambda _workload_id: None
     )
     presence.began(workload.id, is_one_pass=False)
-    (row,) = bench.runner.progress(workload.id).runners
+    (row,) = harness.runner.progress(workload.id).runners
     assert (row.owner, row.verb, row.workload_id) == ("me", "watch", workload.id)
     presence.close("over")
-    assert rows_of(bench.runner) == set()
+    assert rows_of(harness.runner) == set()
 
 
-def test_trouble_is_written_at_once_when_it_begins_and_when_it_ends(open_bench, tmp_path):
+def test_trouble_is_written_at_once_when_it_begins_and_when_it_ends(open_harness, tmp_path):
     """Others need not wait half a minute to learn of an outage, or of its end."""
-    bench = open_bench(batches.StuckBatches())
-    workload = submitted(bench, tmp_path)
+    harness = open_harness(batches.StuckBatches())
+    workload = submitted(harness, tmp_path)
     troubles: list[Trouble] = []
     presence = Presence(
-        bench.runner.store,
+        harness.runner.store,
         owner="me",
         verb="watch",
-        clock=bench.runner.clock,
+        clock=harness.runner.clock,
         trouble=lambda _workload_id: troubles[0] if troubles else None,
     )
 
     def told():
-        with bench.runner.store.read() as connection:
+        with harness.runner.store.read() as connection:
             return [row.waiting_for or "" for row in runners.of_workload(connection, workload.id, seen_after=0.0)]
 
     presence.began(workload.id, is_one_pass=False)
@@ -111,61 +111,61 @@ def test_trouble_is_written_at_once_when_it_begins_and_when_it_ends(open_bench, 
     presence.close("over")
 
 
-def test_why_a_command_stopped_is_kept_and_cleared_by_the_next(open_bench, tmp_path):
+def test_why_a_command_stopped_is_kept_and_cleared_by_the_next(open_harness, tmp_path):
     """An outage is the reason until somebody drives again; a finished workload has none."""
-    bench = open_bench(calls.DropConnection(on=("*",)))
-    bench.runner = bench.open_runner(outage_seconds=0.3, http_attempts=1)
-    workload = bench.split(write_mixed(tmp_path / "input.jsonl", 60), shard_lines=20)
+    harness = open_harness(calls.DropConnection(on=("*",)))
+    harness.runner = harness.open_runner(outage_seconds=0.3, http_attempts=1)
+    workload = harness.split(write_mixed(tmp_path / "input.jsonl", 60), shard_lines=20)
     with pytest.raises(ProviderUnreachable):
-        bench.runner.process(workload.id)
-    stopped = bench.runner.progress(workload.id).workload
+        harness.runner.process(workload.id)
+    stopped = harness.runner.progress(workload.id).workload
     assert stopped.stopped_reason is not None
     assert stopped.stopped_reason.startswith("the provider did not answer as it should")
 
-    bench.emulator.set_scenario("clean")
-    finished = bench.runner.process(workload.id)
+    harness.emulator.set_scenario("clean")
+    finished = harness.runner.process(workload.id)
     assert finished.all_succeeded
     assert (finished.workload.stopped_at, finished.workload.stopped_reason) == (None, None)
-    with bench.runner.store.read() as connection:
+    with harness.runner.store.read() as connection:
         kinds = [event.kind for event in reversed(events.newest(connection, workload.id, limit=1_000))]
     assert [kind for kind in kinds if kind in {"driven", "stopped"}] == ["driven", "stopped"] * 2
 
 
-def test_an_interrupted_command_says_so(open_bench, tmp_path):
+def test_an_interrupted_command_says_so(open_harness, tmp_path):
     """Ctrl-C meets the wait, and the runner is closed on the way out."""
-    bench = open_bench(batches.StuckBatches())
-    workload = submitted(bench, tmp_path)
+    harness = open_harness(batches.StuckBatches())
+    workload = submitted(harness, tmp_path)
 
     def interrupt(_seconds):
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), Runner(bench.runner.settings, wait=interrupt, verb="watch") as watching:
+    with pytest.raises(KeyboardInterrupt), Runner(harness.runner.settings, wait=interrupt, verb="watch") as watching:
         watching.process(workload.id)
-    assert bench.runner.progress(workload.id).workload.stopped_reason == "interrupted"
+    assert harness.runner.progress(workload.id).workload.stopped_reason == "interrupted"
 
 
-def test_a_single_pass_writes_no_row_unless_it_serves(open_bench, tmp_path):
+def test_a_single_pass_writes_no_row_unless_it_serves(open_harness, tmp_path):
     """The schedule is there between its passes, for every open workload; a pass of another command is over in a moment."""
-    bench = open_bench(batches.StuckBatches())
-    workload = submitted(bench, tmp_path)
-    bench.runner.process(workload.id, until=DriveUntil.ONE_PASS)
-    wait_for(lambda: not rows_of(bench.runner))
+    harness = open_harness(batches.StuckBatches())
+    workload = submitted(harness, tmp_path)
+    harness.runner.process(workload.id, until=DriveUntil.ONE_PASS)
+    wait_for(lambda: not rows_of(harness.runner))
 
-    with Runner(bench.runner.settings, verb="serve") as serving:
+    with Runner(harness.runner.settings, verb="serve") as serving:
         serving.process(workload.id, until=DriveUntil.ONE_PASS)
-        wait_for(lambda: rows_of(bench.runner))
-        (row,) = bench.runner.progress(workload.id).runners
+        wait_for(lambda: rows_of(harness.runner))
+        (row,) = harness.runner.progress(workload.id).runners
         assert (row.verb, row.workload_id) == ("serve", None)
-        assert bench.runner.progress(workload.id).workload.stopped_at is None
-    assert rows_of(bench.runner) == set()
+        assert harness.runner.progress(workload.id).workload.stopped_at is None
+    assert rows_of(harness.runner) == set()
 
 
-def test_an_idle_pass_writes_no_other_row(open_bench, tmp_path):
+def test_an_idle_pass_writes_no_other_row(open_harness, tmp_path):
     """Between two passes of the schedule no event and no workload changes."""
-    bench = open_bench(batches.StuckBatches())
-    workload = submitted(bench, tmp_path)
+    harness = open_harness(batches.StuckBatches())
+    workload = submitted(harness, tmp_path)
     # Days of the provider pass: no batch is to become overdue meanwhile.
-    settings = bench.runner.settings.model_copy(update={"stuck_seconds": 1e12})
+    settings = harness.runner.settings.model_copy(update={"stuck_seconds": 1e12})
     with Runner(settings, verb="serve") as serving:
         serving.process(workload.id, until=DriveUntil.ONE_PASS)
         with serving.store.read() as connection:
@@ -188,29 +188,29 @@ def dead_owner(owner):
     return "|".join([*parts[:2], str(child.pid), "1", "dead"])
 
 
-def test_a_process_that_died_without_a_word_is_told_until_the_next_one_comes(open_bench, tmp_path):
+def test_a_process_that_died_without_a_word_is_told_until_the_next_one_comes(open_harness, tmp_path):
     """On this machine at once, of another machine when it was not seen for two minutes."""
-    bench = open_bench(batches.StuckBatches())
-    workload = submitted(bench, tmp_path)
-    now = bench.runner.clock() + 1
-    dead = RunnerRow(dead_owner(bench.runner.owner), "run", "here", workload.id, now)
+    harness = open_harness(batches.StuckBatches())
+    workload = submitted(harness, tmp_path)
+    now = harness.runner.clock() + 1
+    dead = RunnerRow(dead_owner(harness.runner.owner), "run", "here", workload.id, now)
     elsewhere = RunnerRow("far|x|1|1|a", "watch", "far", workload.id, now)
-    with bench.runner.store.write() as connection:
+    with harness.runner.store.write() as connection:
         runners.put(connection, dead)
-    assert bench.runner.progress(workload.id).lost_runner == dead
-    with bench.runner.store.write() as connection:
+    assert harness.runner.progress(workload.id).lost_runner == dead
+    with harness.runner.store.write() as connection:
         runners.put(connection, elsewhere)
-    assert bench.runner.progress(workload.id).runners == (elsewhere,)
+    assert harness.runner.progress(workload.id).runners == (elsewhere,)
 
-    bench.runner.clock = lambda: now + 121
-    progress = bench.runner.progress(workload.id)
+    harness.runner.clock = lambda: now + 121
+    progress = harness.runner.progress(workload.id)
     assert progress.runners == ()
     assert progress.lost_runner in {dead, elsewhere}
 
     presence = Presence(
-        bench.runner.store, owner="me", verb="run", clock=lambda: now + 121, trouble=lambda _workload_id: None
+        harness.runner.store, owner="me", verb="run", clock=lambda: now + 121, trouble=lambda _workload_id: None
     )
     presence.began(workload.id, is_one_pass=False)
-    wait_for(lambda: rows_of(bench.runner) == {"me", elsewhere.owner})
+    wait_for(lambda: rows_of(harness.runner) == {"me", elsewhere.owner})
     presence.close("over")
-    assert rows_of(bench.runner) == {elsewhere.owner}
+    assert rows_of(harness.runner) == {elsewhere.owner}

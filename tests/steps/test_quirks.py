@@ -111,9 +111,9 @@ SURVIVED: dict[str, list[Fault]] = {
 
 
 @taking_turns("faults", SURVIVED)
-def test_a_quirk_that_makes_no_difference(open_bench, faults):
+def test_a_quirk_that_makes_no_difference(open_harness, faults):
     """Every request succeeds once on its own row, is executed as often as it must be, and no batch is asked to cancel."""
-    seen = run(open_bench(*faults, limits={"page_size": 1}))
+    seen = run(open_harness(*faults, limits={"page_size": 1}))
 
     seen.check_all_succeeded()
     hollow = sum(fault.count or 0 for fault in faults if isinstance(fault, lines.ZeroStatusLines))

@@ -36,7 +36,7 @@ def _wait_for(condition, *, seconds=10.0):
         "completed, the rest in the error file": ("completed", True),
     },
 )
-def test_quirk_14_a_slow_cancellation_keeps_every_answer(open_bench, ends_as, listed):
+def test_quirk_14_a_slow_cancellation_keeps_every_answer(open_harness, ends_as, listed):
     """Whatever the batch ends as, and however late its files are named: every answer is kept, the rest is cancelled.
 
     Nothing is sent again.
@@ -44,46 +44,46 @@ def test_quirk_14_a_slow_cancellation_keeps_every_answer(open_bench, ends_as, li
     # What is held for the window's end, which is far off, is what the cancellation finds.
     faults = (lines.ExpireLines(count=1), batches.SlowCancel(ends_as=ends_as), batches.LateFiles(seconds=3_000))
     silent = () if listed else (batches.UnlistedLines(),)
-    bench = open_bench(*faults, *silent, speed=20_000)
-    workload = bench.split(write_mixed(bench.home.parent / "input.jsonl", COUNT), shard_lines=50, window="7d")
+    harness = open_harness(*faults, *silent, speed=20_000)
+    workload = harness.split(write_mixed(harness.home.parent / "input.jsonl", COUNT), shard_lines=50, window="7d")
 
     def cancel_in_the_middle(wait):
         if wait.progress.remote_done == COUNT - 2:
-            bench.runner.request_cancel("work")
+            harness.runner.request_cancel("work")
 
-    progress = bench.runner.process(workload.id, observer=Watching(on_wait=cancel_in_the_middle))
+    progress = harness.runner.process(workload.id, observer=Watching(on_wait=cancel_in_the_middle))
 
-    totals = bench.emulator.ledger().totals
+    totals = harness.emulator.ledger().totals
     counts = progress.counts
     assert progress.is_finished
     assert (counts.succeeded, counts.failed, counts.cancelled) == (COUNT - 2, 0, 2)
     assert counts.succeeded == totals.requests_succeeded
     assert (totals.batches, totals.bought_twice) == (2, 0)
-    assert [line["status"] for line in bench.export()].count("succeeded") == counts.succeeded
+    assert [line["status"] for line in harness.export()].count("succeeded") == counts.succeeded
 
 
 @taking_turns("status", {"409": None, "200": 200, "400": 400})
-def test_quirk_15_cancelling_a_batch_that_has_ended_keeps_its_answers(open_bench, status):
+def test_quirk_15_cancelling_a_batch_that_has_ended_keeps_its_answers(open_harness, status):
     """Whatever the provider answers to a cancellation that comes too late, the answers are taken as they are."""
-    bench = open_bench(*([] if status is None else [batches.CancelEnded(status=status)]))
-    workload = bench.split(write_mixed(bench.home.parent / "input.jsonl", COUNT), shard_lines=50)
-    bench.runner.process(workload.id, until=DriveUntil.SUBMITTED)
-    _wait_for(lambda: {batch.status for batch in bench.emulator.ledger().batches} <= TERMINAL_STATUSES)
-    bench.runner.request_cancel("work")
+    harness = open_harness(*([] if status is None else [batches.CancelEnded(status=status)]))
+    workload = harness.split(write_mixed(harness.home.parent / "input.jsonl", COUNT), shard_lines=50)
+    harness.runner.process(workload.id, until=DriveUntil.SUBMITTED)
+    _wait_for(lambda: {batch.status for batch in harness.emulator.ledger().batches} <= TERMINAL_STATUSES)
+    harness.runner.request_cancel("work")
 
-    progress = bench.runner.process(workload.id)
+    progress = harness.runner.process(workload.id)
 
     assert progress.all_succeeded
     assert progress.counts.cancelled == 0
-    assert bench.emulator.ledger().totals.requests_executed == COUNT
+    assert harness.emulator.ledger().totals.requests_executed == COUNT
 
 
 @taking_turns("shape", {"a bare list": None, "an object": "object"})
-def test_quirk_16_errors_name_a_line_in_either_shape(open_bench, shape):
+def test_quirk_16_errors_name_a_line_in_either_shape(open_harness, shape):
     """A batch refused for one named line: that request fails with the provider's words, the others ride again."""
     fault = batches.FailBatches(batches=FIRST, code="invalid_thing", message="Line 1.", line=1)
 
-    seen = run(open_bench(fault, *([] if shape is None else [batches.ErrorsShape(shape=shape)])))
+    seen = run(open_harness(fault, *([] if shape is None else [batches.ErrorsShape(shape=shape)])))
 
     seen.check_failed(1, "invalid_thing")
     assert [line["error"]["message"] for line in seen.with_status("failed")] == ["Line 1."]
@@ -91,20 +91,20 @@ def test_quirk_16_errors_name_a_line_in_either_shape(open_bench, shape):
     assert {(batch.status, len(batch.problems)) for batch in seen.progress.attention} == {("failed", 1)}
 
 
-def test_quirk_16_a_batch_that_fails_without_a_word_is_halved(open_bench):
+def test_quirk_16_a_batch_that_fails_without_a_word_is_halved(open_harness):
     """A failed batch whose errors are null names nobody, so its requests ride again in halves, and all succeed."""
     fault = batches.FailBatches(batches=FIRST, code="mystery", message="No.")
 
-    seen = run(open_bench(fault, batches.ErrorsShape(shape="null")))
+    seen = run(open_harness(fault, batches.ErrorsShape(shape="null")))
 
     seen.check_all_succeeded()
     assert seen.noted("the provider refused the batch without a reason")
     assert len(seen.ledger.batches) > 3
 
 
-def test_quirk_16_an_error_on_a_completed_batch_does_not_undo_an_answer(open_bench):
+def test_quirk_16_an_error_on_a_completed_batch_does_not_undo_an_answer(open_harness):
     """Errors that name a line which has an answer change nothing, and the batch is shown to the user as odd."""
-    seen = run(open_bench(batches.ErrorsOnCompleted()))
+    seen = run(open_harness(batches.ErrorsOnCompleted()))
 
     seen.check_all_succeeded()
     assert {(batch.status, batch.problems[0].code) for batch in seen.progress.attention} == {
@@ -113,14 +113,14 @@ def test_quirk_16_an_error_on_a_completed_batch_does_not_undo_an_answer(open_ben
 
 
 @pytest.mark.parametrize("skips", [True, False], ids=["skipped", "the batch is refused"])
-def test_quirk_17_33_bad_lines_fail_alone(open_bench, skips):
+def test_quirk_17_33_bad_lines_fail_alone(open_harness, skips):
     """A model gone between upload and run, found at validation: its requests fail with the provider's words (exit code 3).
 
     The others succeed: in the same batch when bad lines are skipped, in a new one when they fail the whole.
     """
     skip = [batches.SkipBadLines()] if skips else []
 
-    seen = run(open_bench(batches.RefuseModels(models=frozenset({VISION})), *skip))
+    seen = run(open_harness(batches.RefuseModels(models=frozenset({VISION})), *skip))
 
     seen.check_failed(2, "model_not_found")
     assert {line["custom_id"].partition("-")[0] for line in seen.with_status("failed")} == {"picture"}
@@ -129,9 +129,9 @@ def test_quirk_17_33_bad_lines_fail_alone(open_bench, skips):
     assert seen.ledger.totals.requests_executed == COUNT - 2
 
 
-def test_quirk_18_an_input_lost_after_create_is_uploaded_again(open_bench):
+def test_quirk_18_an_input_lost_after_create_is_uploaded_again(open_harness):
     """A batch that fails because its file cannot be found never ran: its requests ride again from new files."""
-    seen = run(open_bench(batches.LostInput(batches=FIRST)))
+    seen = run(open_harness(batches.LostInput(batches=FIRST)))
 
     seen.check_all_succeeded()
     assert seen.noted("was refused: invalid_request: Cannot find file")
@@ -140,23 +140,23 @@ def test_quirk_18_an_input_lost_after_create_is_uploaded_again(open_bench):
 
 
 @taking_turns("status", {"404": 404, "400": 400})
-def test_quirk_18_a_create_that_is_refused_for_its_file_is_tried_again(open_bench, status):
+def test_quirk_18_a_create_that_is_refused_for_its_file_is_tried_again(open_harness, status):
     """Where the refusal comes at once: the file is deleted between upload and create, and uploaded again in the end."""
-    bench = open_bench(calls.UnknownFileRefused(status=status))
-    bench.runner = bench.open_runner(settle_seconds=0.24)
-    upload = bench.runner.provider.upload_file
+    harness = open_harness(calls.UnknownFileRefused(status=status))
+    harness.runner = harness.open_runner(settle_seconds=0.24)
+    upload = harness.runner.provider.upload_file
     spoilt: list[str] = []
 
     def upload_and_lose(path, filename):
         file = upload(path, filename)
         if not spoilt:
             spoilt.append(file.id)
-            bench.runner.provider.delete_file(file.id)
+            harness.runner.provider.delete_file(file.id)
         return file
 
-    bench.runner.provider.upload_file = upload_and_lose
+    harness.runner.provider.upload_file = upload_and_lose
 
-    seen = run(bench)
+    seen = run(harness)
 
     seen.check_all_succeeded()
     assert len(seen.ledger.batches) == 2
@@ -164,15 +164,15 @@ def test_quirk_18_a_create_that_is_refused_for_its_file_is_tried_again(open_benc
 
 
 @taking_turns("status", {"404": 404, "an error object with 200": 200})
-def test_quirk_20_a_batch_that_is_gone_is_looked_for_then_paid_for_again(open_bench, status):
+def test_quirk_20_a_batch_that_is_gone_is_looked_for_then_paid_for_again(open_harness, status):
     """A batch that stays unknown is given up after a while, whichever way the provider says so; notes tell both.
 
     Its answers were made and are lost, so each of them is bought once more.
     """
-    bench = open_bench(batches.GoneBatches(batches=FIRST, status=status))
-    bench.runner = bench.open_runner(stuck_seconds=0.15)
+    harness = open_harness(batches.GoneBatches(batches=FIRST, status=status))
+    harness.runner = harness.open_runner(stuck_seconds=0.15)
 
-    seen = run(bench)
+    seen = run(harness)
 
     lost = seen.ledger.batches[0].total
     seen.check_all_succeeded(bought_twice=lost)
@@ -182,11 +182,11 @@ def test_quirk_20_a_batch_that_is_gone_is_looked_for_then_paid_for_again(open_be
 
 
 @taking_turns("counts", {"counted": None, "not counted": "null"})
-def test_quirk_22_files_that_are_named_late_are_waited_for(open_bench, counts):
+def test_quirk_22_files_that_are_named_late_are_waited_for(open_harness, counts):
     """A batch that has ended without naming a file is asked again: what was paid for is not sent again; a note says so."""
     lies = [] if counts is None else [batches.LyingCounts(say=counts)]
 
-    seen = run(open_bench(batches.LateFiles(seconds=200_000), *lies))
+    seen = run(open_harness(batches.LateFiles(seconds=200_000), *lies))
 
     seen.check_all_succeeded()
     assert seen.noted("has answers but names no file for them (yet)")
@@ -194,15 +194,15 @@ def test_quirk_22_files_that_are_named_late_are_waited_for(open_bench, counts):
 
 
 @taking_turns("status", {status: status for status in ("validating", "in_progress", "finalizing")})
-def test_quirk_23_a_stuck_batch_is_cancelled_then_given_up(open_bench, status):
+def test_quirk_23_a_stuck_batch_is_cancelled_then_given_up(open_harness, status):
     """A batch that stays unfinished long after its expiry is asked to cancel and its requests ride again; notes say so.
 
     Only what was executed and never handed out, in a batch stuck in finalizing, is bought twice.
     """
-    bench = open_bench(batches.StuckBatches(batches=FIRST, status=status), batches.SkewedClock(seconds=-1e9))
-    bench.runner = bench.open_runner(stuck_seconds=0.15, settle_seconds=0.12)
+    harness = open_harness(batches.StuckBatches(batches=FIRST, status=status), batches.SkewedClock(seconds=-1e9))
+    harness.runner = harness.open_runner(stuck_seconds=0.15, settle_seconds=0.12)
 
-    seen = run(bench)
+    seen = run(harness)
 
     seen.check_all_succeeded(bought_twice=seen.ledger.batches[0].total if status == "finalizing" else 0)
     assert seen.noted("past its expiry; it was asked to cancel")
@@ -210,9 +210,9 @@ def test_quirk_23_a_stuck_batch_is_cancelled_then_given_up(open_bench, status):
     assert seen.ledger.calls["batches.cancel"] >= 1
 
 
-def test_quirk_36_a_full_queue_is_waited_for(open_bench):
+def test_quirk_36_a_full_queue_is_waited_for(open_harness):
     """A batch that fails for want of room was no attempt: its requests wait for our other batch, ride again whole, and succeed."""
-    seen = run(open_bench(batches.FailBatches(batches=FIRST), batches.SlowBatches(seconds_per_line=4_000)))
+    seen = run(open_harness(batches.FailBatches(batches=FIRST), batches.SlowBatches(seconds_per_line=4_000)))
 
     seen.check_all_succeeded()
     assert seen.noted("was refused: token_limit_exceeded: Enqueued token limit reached")
@@ -221,22 +221,22 @@ def test_quirk_36_a_full_queue_is_waited_for(open_bench):
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_quirk_36_a_queue_that_stays_full_ends_the_command(open_bench):
+def test_quirk_36_a_queue_that_stays_full_ends_the_command(open_harness):
     """A request that is alone, and turned away again and again, does not fail: exit code 4 with the provider's words."""
-    bench = open_bench(batches.FailBatches())
-    bench.runner = bench.open_runner(capacity_wait_seconds=0.001)
+    harness = open_harness(batches.FailBatches())
+    harness.runner = harness.open_runner(capacity_wait_seconds=0.001)
 
     with pytest.raises(AccountRefused, match=r"no room for a single request .*Enqueued token limit") as caught:
-        run(bench, [chat_line("one")])
+        run(harness, [chat_line("one")])
 
     assert caught.value.exit_code == 4
-    assert bench.runner.progress(bench.runner.find("work").id).counts.failed == 0
-    assert bench.emulator.ledger().totals.requests_executed == 0
+    assert harness.runner.progress(harness.runner.find("work").id).counts.failed == 0
+    assert harness.emulator.ledger().totals.requests_executed == 0
 
 
-def test_quirk_37_a_clock_that_is_off_changes_nothing_for_a_batch_that_runs(open_bench):
+def test_quirk_37_a_clock_that_is_off_changes_nothing_for_a_batch_that_runs(open_harness):
     """A provider whose times are two hours behind ours is believed to run: no batch is asked to cancel."""
-    seen = run(open_bench(batches.SkewedClock(seconds=-7_200), lines.ExpireLines(count=2, attempts=1)))
+    seen = run(open_harness(batches.SkewedClock(seconds=-7_200), lines.ExpireLines(count=2, attempts=1)))
 
     seen.check_all_succeeded()
     assert "batches.cancel" not in seen.ledger.calls

@@ -28,12 +28,12 @@ CREATE = ("batches.create",)
         "no metadata": [calls.LoseReply(on=CREATE), batches.OmitFields()],
     },
 )
-def test_quirk_21_a_create_without_an_answer_is_looked_for(open_bench, faults):
+def test_quirk_21_a_create_without_an_answer_is_looked_for(open_harness, faults):
     """The batch exists although its creation was not answered: it is found in the list and adopted, never sent again."""
-    bench = open_bench(*faults)
-    bench.runner = bench.open_runner(http_timeout_seconds=0.3, settle_seconds=2)
+    harness = open_harness(*faults)
+    harness.runner = harness.open_runner(http_timeout_seconds=0.3, settle_seconds=2)
 
-    seen = run(bench)
+    seen = run(harness)
 
     seen.check_all_succeeded()
     assert seen.noted("no answer to the creation of its batch, it will be looked for")
@@ -49,12 +49,12 @@ def test_quirk_21_a_create_without_an_answer_is_looked_for(open_bench, faults):
         "connection closed": calls.DropConnection(on=CREATE, times=1),
     },
 )
-def test_quirk_21_29_a_create_that_was_never_carried_out_is_sent_after_the_grace(open_bench, fault):
+def test_quirk_21_29_a_create_that_was_never_carried_out_is_sent_after_the_grace(open_harness, fault):
     """Only when a whole list, read after the grace period, shows no batch is the creation sent once more."""
-    bench = open_bench(fault)
-    bench.runner = bench.open_runner(settle_seconds=0.3)
+    harness = open_harness(fault)
+    harness.runner = harness.open_runner(settle_seconds=0.3)
 
-    seen = run(bench)
+    seen = run(harness)
 
     seen.check_all_succeeded()
     assert seen.noted("no batch was created, it will be submitted")
@@ -62,56 +62,56 @@ def test_quirk_21_29_a_create_that_was_never_carried_out_is_sent_after_the_grace
 
 
 @taking_turns("how", {"the same page again": "repeat", "400 for the cursor": "refuse-cursor"})
-def test_quirk_24_a_list_without_an_end_proves_nothing(open_bench, how):
+def test_quirk_24_a_list_without_an_end_proves_nothing(open_harness, how):
     """While the list cannot be read to its end, a lost batch is neither given up nor sent again (exit code 4).
 
     As soon as it can be read, the same run adopts the batch.
     """
-    bench = open_bench(calls.LoseReply(on=CREATE, times=2), calls.ListPages(how=how), limits={"page_size": 1})
-    bench.runner = bench.open_runner(settle_seconds=0.2, outage_seconds=0.4)
+    harness = open_harness(calls.LoseReply(on=CREATE, times=2), calls.ListPages(how=how), limits={"page_size": 1})
+    harness.runner = harness.open_runner(settle_seconds=0.2, outage_seconds=0.4)
 
     with pytest.raises(ProviderUnreachable) as caught:
-        run(bench)
+        run(harness)
     # It answers: nobody says that it cannot be reached.
     said = r"the provider did not answer as it should for \d+ s: (1 batch creation was|2 batch creations were) not answered, and the list of batches"
     assert re.match(said, caught.value.message)
 
     assert caught.value.exit_code == 4
-    assert bench.emulator.ledger().calls["batches.create"] == 2
-    bench.emulator.set_scenario("clean")
-    seen = run(bench)
+    assert harness.emulator.ledger().calls["batches.create"] == 2
+    harness.emulator.set_scenario("clean")
+    seen = run(harness)
     seen.check_all_succeeded()
     assert seen.ledger.calls["batches.create"] == 2
 
 
-def test_quirk_25_more_batches_than_fit_one_question_are_asked_for_in_several(open_bench):
+def test_quirk_25_more_batches_than_fit_one_question_are_asked_for_in_several(open_harness):
     """Never more ids in one call than the provider takes, in whatever order it answers (the limit is scaled down to two)."""
-    bench = open_bench(calls.IdFilter(on=("files.list",)), limits={"ids_per_query": 2})
-    bench.runner.provider.limits = replace(LIMITS, ids_per_status_call=2)
+    harness = open_harness(calls.IdFilter(on=("files.list",)), limits={"ids_per_query": 2})
+    harness.runner.provider.limits = replace(LIMITS, ids_per_status_call=2)
 
-    seen = run(bench, shard_lines=5)
+    seen = run(harness, shard_lines=5)
 
     seen.check_all_succeeded()
     assert len(seen.ledger.batches) == 5
     assert "batches.retrieve" not in seen.ledger.calls
 
 
-def test_quirk_26_the_free_plan_is_told_from_a_bad_key(open_bench):
+def test_quirk_26_the_free_plan_is_told_from_a_bad_key(open_harness):
     """403 not_available_for_plan ends the run at once (exit code 4) and says what to do; models can still be listed.
 
     Once the plan is there, the same run goes through.
     """
-    bench = open_bench(calls.PlanGate())
+    harness = open_harness(calls.PlanGate())
 
     with pytest.raises(Forbidden) as caught:
-        run(bench)
+        run(harness)
 
     assert (caught.value.exit_code, caught.value.code) == (4, "not_available_for_plan")
     assert "upgrade the organisation to the Developer tier" in (caught.value.hint or "")
-    assert bench.runner.provider.list_models()
-    assert bench.emulator.ledger().totals.uploads == 0
-    bench.emulator.set_scenario("clean")
-    run(bench).check_all_succeeded()
+    assert harness.runner.provider.list_models()
+    assert harness.emulator.ledger().totals.uploads == 0
+    harness.emulator.set_scenario("clean")
+    run(harness).check_all_succeeded()
 
 
 @taking_turns(
@@ -125,9 +125,9 @@ def test_quirk_26_the_free_plan_is_told_from_a_bad_key(open_bench):
         "nowhere": calls.RateLimit(on=CREATE, retry_after=None, wait=""),
     },
 )
-def test_quirk_27_a_rate_limit_is_waited_for(open_bench, fault):
+def test_quirk_27_a_rate_limit_is_waited_for(open_harness, fault):
     """However the wait is written, it is kept; being asked to wait is no attempt, and no batch is doubled."""
-    seen = run(open_bench(fault))
+    seen = run(open_harness(fault))
 
     seen.check_all_succeeded()
     assert {line["attempts"] for line in seen.lines} == {1}
@@ -143,41 +143,41 @@ def test_quirk_27_a_rate_limit_is_waited_for(open_bench, fault):
         "reset header": {"retry_after": None, "wait": "", "reset": "9m38.016s"},
     },
 )
-def test_quirk_27_a_long_wait_is_left_to_a_later_run(open_bench, waits):
+def test_quirk_27_a_long_wait_is_left_to_a_later_run(open_harness, waits):
     """A limit of the day is neither slept through nor asked about again: the run ends when its time is up (exit code 4)."""
-    bench = open_bench(calls.RateLimit(on=CREATE, times=None, **waits))
-    bench.runner = bench.open_runner(poll_interval_seconds=1_000, max_poll_interval_seconds=1_000)
+    harness = open_harness(calls.RateLimit(on=CREATE, times=None, **waits))
+    harness.runner = harness.open_runner(poll_interval_seconds=1_000, max_poll_interval_seconds=1_000)
 
     # Not waited for, because nothing is due before it.
-    seen = run(bench, stop_at=time.time() + 500)
+    seen = run(harness, stop_at=time.time() + 500)
 
     assert seen.exit_code == 4
     assert seen.ledger.calls["batches.create"] == 2
     assert seen.noted("Rate limit reached")
-    bench.emulator.set_scenario("clean")
-    bench.runner = bench.open_runner()
-    bench.runner.clock = lambda: time.time() + 600
-    run(bench).check_all_succeeded()
+    harness.emulator.set_scenario("clean")
+    harness.runner = harness.open_runner()
+    harness.runner.clock = lambda: time.time() + 600
+    run(harness).check_all_succeeded()
 
 
 @pytest.mark.parametrize(
     ("on", "note"),
     [("batches.create", "shard 1 was refused"), ("files.create", "the provider takes no file that large")],
 )
-def test_quirk_27_a_413_for_tokens_waits_or_cuts_smaller(open_bench, on, note):
+def test_quirk_27_a_413_for_tokens_waits_or_cuts_smaller(open_harness, on, note):
     """A whole file above the token limit waits, or rides again in halves; its requests are not blamed for it."""
-    seen = run(open_bench(calls.RequestTooLarge(on=(on,), times=1)), [chat_line("one"), chat_line("two")])
+    seen = run(open_harness(calls.RequestTooLarge(on=(on,), times=1)), [chat_line("one"), chat_line("two")])
 
     seen.check_all_succeeded()
     assert seen.noted(note)
     assert len(seen.ledger.batches) == (1 if on == "batches.create" else 2)
 
 
-def test_quirk_28_a_want_of_capacity_at_creation_is_waited_for(open_bench):
+def test_quirk_28_a_want_of_capacity_at_creation_is_waited_for(open_harness):
     """498 is a wish to be asked later, not a refusal of the requests."""
     fault = calls.RefuseCalls(on=CREATE, times=1, status=498, type="capacity_exceeded", code="capacity_exceeded")
 
-    seen = run(open_bench(fault))
+    seen = run(open_harness(fault))
 
     seen.check_all_succeeded()
     assert seen.noted("the provider asks to wait")

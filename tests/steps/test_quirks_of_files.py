@@ -36,12 +36,12 @@ def _check_nothing_was_sent_again(seen, *, downloads):
         "a chunk short, twice in a row": ("chunked", 2),
     },
 )
-def test_quirk_06_a_download_that_breaks_off_is_fetched_again(open_bench, how, torn):
+def test_quirk_06_a_download_that_breaks_off_is_fetched_again(open_harness, how, torn):
     """HTTP tells that the file is cut: it is fetched again, and nothing that seemed to be missing is sent again."""
-    bench = open_bench(calls.CutDownloads(how=how, times=torn, per_object=True))
-    bench.runner = bench.open_runner(http_attempts=1, settle_seconds=SETTLE_SECONDS)
+    harness = open_harness(calls.CutDownloads(how=how, times=torn, per_object=True))
+    harness.runner = harness.open_runner(http_attempts=1, settle_seconds=SETTLE_SECONDS)
 
-    seen = run(bench)
+    seen = run(harness)
 
     _check_nothing_was_sent_again(seen, downloads=torn + 1)
     assert seen.noted("it broke off after")
@@ -56,12 +56,12 @@ def test_quirk_06_a_download_that_breaks_off_is_fetched_again(open_bench, how, t
         "a length too short, at a line end": ("clean", True, 1),
     },
 )
-def test_quirk_07_a_silent_cut_is_told_by_the_files_size(open_bench, how, at_line_end, torn):
+def test_quirk_07_a_silent_cut_is_told_by_the_files_size(open_harness, how, at_line_end, torn):
     """The file object knows how many bytes there are, so that even a cut between two lines is noticed."""
-    bench = open_bench(calls.CutDownloads(how=how, keep=KEEP, at_line_end=at_line_end, times=torn, per_object=True))
-    bench.runner = bench.open_runner(http_attempts=1, settle_seconds=SETTLE_SECONDS)
+    harness = open_harness(calls.CutDownloads(how=how, keep=KEEP, at_line_end=at_line_end, times=torn, per_object=True))
+    harness.runner = harness.open_runner(http_attempts=1, settle_seconds=SETTLE_SECONDS)
 
-    seen = run(bench)
+    seen = run(harness)
 
     _check_nothing_was_sent_again(seen, downloads=torn + 1)
     assert seen.noted("bytes came, the file has")
@@ -78,45 +78,45 @@ def test_quirk_07_a_silent_cut_is_told_by_the_files_size(open_bench, how, at_lin
         "by requests without a line, twice in a row": ("zero", True, "zeros", 2),
     },
 )
-def test_quirk_07_a_silent_cut_is_told_by_what_is_missing(open_bench, say, at_line_end, counts, torn):
+def test_quirk_07_a_silent_cut_is_told_by_what_is_missing(open_harness, say, at_line_end, counts, torn):
     """Without a size: a torn last line, fewer lines than were counted, or fewer than requests tell; it is fetched again."""
     cut = calls.CutDownloads(how="clean", keep=KEEP, at_line_end=at_line_end, times=torn, per_object=True)
     lies = [] if counts is None else [batches.LyingCounts(say=counts)]
 
-    seen = run(open_bench(cut, calls.FileSizes(say=say), *lies))
+    seen = run(open_harness(cut, calls.FileSizes(say=say), *lies))
 
     _check_nothing_was_sent_again(seen, downloads=torn + 1)
 
 
-def test_quirk_07_a_size_that_stays_wrong_is_never_believed_and_never_paid_for(open_bench):
+def test_quirk_07_a_size_that_stays_wrong_is_never_believed_and_never_paid_for(open_harness):
     """A file that is never as long as its object says ends the run for now (exit code 4), with nothing sent again.
 
     Once the provider has put it right, the same run takes its answers.
     """
-    bench = open_bench(calls.FileSizes(say="wrong"))
-    bench.runner = bench.open_runner(http_attempts=1, settle_seconds=SETTLE_SECONDS, outage_seconds=0.2)
+    harness = open_harness(calls.FileSizes(say="wrong"))
+    harness.runner = harness.open_runner(http_attempts=1, settle_seconds=SETTLE_SECONDS, outage_seconds=0.2)
 
     with pytest.raises(ProviderUnreachable, match=r"bytes came, the file has") as caught:
-        run(bench)
+        run(harness)
 
     assert caught.value.exit_code == 4
-    assert len(bench.emulator.ledger().batches) == 2
-    bench.emulator.set_scenario("clean")
-    seen = run(bench)
+    assert len(harness.emulator.ledger().batches) == 2
+    harness.emulator.set_scenario("clean")
+    seen = run(harness)
     seen.check_all_succeeded()
     assert len(seen.ledger.batches) == 2
 
 
 @taking_turns("at_line_end", {"in mid-line": False, "at a line end": True})
-def test_quirk_07_what_stays_torn_is_kept_and_the_rest_is_paid_for_twice(open_bench, at_line_end):
+def test_quirk_07_what_stays_torn_is_kept_and_the_rest_is_paid_for_twice(open_harness, at_line_end):
     """Without a size, files that are torn in three downloads are believed: a note says that what is sent again costs twice.
 
     Exactly the answers beyond the tear are bought again; those before it are kept.
     """
     fault = calls.CutDownloads(how="clean", keep=KEEP, at_line_end=at_line_end, times=3)
-    bench = open_bench(fault, calls.FileSizes(say="absent"))
+    harness = open_harness(fault, calls.FileSizes(say="absent"))
 
-    seen = run(bench, ONE_SHARD)
+    seen = run(harness, ONE_SHARD)
 
     again = [line for line in seen.lines if line["attempts"] == 2]
     assert 0 < len(again) < len(ONE_SHARD)
@@ -126,36 +126,36 @@ def test_quirk_07_what_stays_torn_is_kept_and_the_rest_is_paid_for_twice(open_be
     assert seen.noted("is paid for twice")
 
 
-def test_quirk_19_a_new_file_that_is_not_visible_yet_is_waited_for(open_bench):
+def test_quirk_19_a_new_file_that_is_not_visible_yet_is_waited_for(open_harness):
     """A create that is refused because its file is not seen yet is no failure: one upload, one batch for each shard."""
-    seen = run(open_bench(calls.FileLag()))
+    seen = run(open_harness(calls.FileLag()))
 
     seen.check_all_succeeded()
     assert len(seen.ledger.uploads) == len(seen.ledger.batches) == 2
     assert seen.ledger.calls["batches.create"] == 4
 
 
-def test_quirk_19_a_file_that_stays_invisible_is_uploaded_again(open_bench):
+def test_quirk_19_a_file_that_stays_invisible_is_uploaded_again(open_harness):
     """After five refusals the file counts as lost and is uploaded once more; a note says so, and no batch is doubled."""
-    bench = open_bench(calls.FileLag(on=("batches.create",), times=10, per_object=False))
-    bench.runner = bench.open_runner(settle_seconds=SETTLE_SECONDS * 2)
+    harness = open_harness(calls.FileLag(on=("batches.create",), times=10, per_object=False))
+    harness.runner = harness.open_runner(settle_seconds=SETTLE_SECONDS * 2)
 
-    seen = run(bench)
+    seen = run(harness)
 
     seen.check_all_succeeded()
     assert seen.noted("its file is gone at the provider, it is uploaded again")
     assert len(seen.ledger.uploads) > len(seen.ledger.batches) == 2
 
 
-def test_quirk_20_a_result_file_that_is_gone_is_looked_for_then_paid_for_again(open_bench):
+def test_quirk_20_a_result_file_that_is_gone_is_looked_for_then_paid_for_again(open_harness):
     """A file that stays 404 is looked for six times, with growing pauses; only then do its requests ride again.
 
     Its answers were made and are lost, so each of them is bought once more.
     """
-    bench = open_bench(calls.GoneFiles(on=("files.content",), times=6))
-    bench.runner = bench.open_runner(settle_seconds=SETTLE_SECONDS)
+    harness = open_harness(calls.GoneFiles(on=("files.content",), times=6))
+    harness.runner = harness.open_runner(settle_seconds=SETTLE_SECONDS)
 
-    seen = run(bench, ONE_SHARD)
+    seen = run(harness, ONE_SHARD)
 
     seen.check_all_succeeded(bought_twice=len(ONE_SHARD))
     assert seen.noted("is not there (yet)")
@@ -164,13 +164,13 @@ def test_quirk_20_a_result_file_that_is_gone_is_looked_for_then_paid_for_again(o
 
 
 @taking_turns("status", {"413": 413, "400": 400})
-def test_quirk_34_a_file_above_the_providers_limit_is_cut_smaller(open_bench, status):
+def test_quirk_34_a_file_above_the_providers_limit_is_cut_smaller(open_harness, status):
     """The limit may be lower than documented: the shard is halved until its files are taken, and nothing is lost."""
     limit = 4_000
-    bench = open_bench(calls.UploadTooLarge(above_bytes=limit, status=status))
-    bench.runner = bench.open_runner(capacity_wait_seconds=0.01)
+    harness = open_harness(calls.UploadTooLarge(above_bytes=limit, status=status))
+    harness.runner = harness.open_runner(capacity_wait_seconds=0.01)
 
-    seen = run(bench)
+    seen = run(harness)
 
     seen.check_all_succeeded()
     assert max(upload.bytes for upload in seen.ledger.uploads) <= limit
@@ -178,12 +178,12 @@ def test_quirk_34_a_file_above_the_providers_limit_is_cut_smaller(open_bench, st
     assert seen.noted("takes no file that large" if status == 413 else "refused permanently")
 
 
-def test_quirk_34_a_file_above_the_emulators_own_limit_is_cut_smaller(open_bench):
+def test_quirk_34_a_file_above_the_emulators_own_limit_is_cut_smaller(open_harness):
     """The same where the limit is one of the server's rules, scaled down: bytes of the file, not of the call."""
-    bench = open_bench(limits={"max_bytes": 4_000})
-    bench.runner = bench.open_runner(capacity_wait_seconds=0.01)
+    harness = open_harness(limits={"max_bytes": 4_000})
+    harness.runner = harness.open_runner(capacity_wait_seconds=0.01)
 
-    seen = run(bench)
+    seen = run(harness)
 
     seen.check_all_succeeded()
     assert max(upload.bytes for upload in seen.ledger.uploads) <= 4_000

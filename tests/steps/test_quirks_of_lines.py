@@ -17,14 +17,14 @@ BOTH = 2 * HIT
 
 
 @taking_turns("executed", {"never run": False, "run and withheld": True})
-def test_quirk_02_missing_lines_are_looked_for_then_sent_again(open_bench, executed):
+def test_quirk_02_missing_lines_are_looked_for_then_sent_again(open_harness, executed):
     """Files that lack lines are fetched three times, then only what is missing rides again.
 
     A note says so. What was run and withheld is paid for twice: nothing at the provider tells it from what was never run.
     """
-    bench = open_bench(lines.DropLines(count=1, attempts=1, executed=executed))
+    harness = open_harness(lines.DropLines(count=1, attempts=1, executed=executed))
 
-    seen = run(bench)
+    seen = run(harness)
 
     seen.check_all_succeeded(bought_twice=2 if executed else 0)
     assert seen.noted("its files look torn, and did so in each of 3 downloads")
@@ -33,41 +33,41 @@ def test_quirk_02_missing_lines_are_looked_for_then_sent_again(open_bench, execu
     assert seen.ledger.calls["files.content"] == 3 + 3 + 2
 
 
-def test_quirk_02_missing_lines_are_noticed_without_counts(open_bench):
+def test_quirk_02_missing_lines_are_noticed_without_counts(open_harness):
     """Counts are no proof of anything: without them the same lines are found missing, and looked for as long."""
-    bench = open_bench(lines.DropLines(count=1, attempts=1), batches.LyingCounts(say="null"))
+    harness = open_harness(lines.DropLines(count=1, attempts=1), batches.LyingCounts(say="null"))
 
-    seen = run(bench)
+    seen = run(harness)
 
     seen.check_all_succeeded()
     assert seen.ledger.calls["files.content"] == 3 + 3 + 2
 
 
 @taking_turns("second", {"the same": "same", "another answer": "other", "an error": "error"})
-def test_quirk_03_the_first_success_counts(open_bench, second):
+def test_quirk_03_the_first_success_counts(open_harness, second):
     """Of two lines for one request the first success is kept, whatever the other says; a note counts them."""
-    seen = run(open_bench(lines.DuplicateLines(count=HIT, second=second)))
+    seen = run(open_harness(lines.DuplicateLines(count=HIT, second=second)))
 
     seen.check_all_succeeded()
     assert seen.noted(f"{HIT} repeated answers")
     assert seen.ledger.totals.requests_executed == COUNT
 
 
-def test_quirk_03_repeated_ids_are_refused_before_anything_is_sent(open_bench):
+def test_quirk_03_repeated_ids_are_refused_before_anything_is_sent(open_harness):
     """An input with one custom_id twice is bad input (exit code 2), also where the provider would run both lines."""
-    bench = open_bench(batches.AllowDuplicateIds())
+    harness = open_harness(batches.AllowDuplicateIds())
 
     with pytest.raises(InputInvalid) as caught:
-        run(bench, [chat_line("one"), chat_line("two"), chat_line("one")])
+        run(harness, [chat_line("one"), chat_line("two"), chat_line("one")])
 
     assert caught.value.exit_code == 2
     assert [(problem.line, "one" in problem.reason) for problem in caught.value.problems] == [(3, True)]
-    assert bench.emulator.ledger().calls == {}
+    assert harness.emulator.ledger().calls == {}
 
 
-def test_quirk_04_an_answer_to_nobody_is_counted_and_left_alone(open_bench):
+def test_quirk_04_an_answer_to_nobody_is_counted_and_left_alone(open_harness):
     """A line whose custom_id was in no request goes to no row; a note counts such lines."""
-    seen = run(open_bench(lines.UnknownLines(count=HIT)))
+    seen = run(open_harness(lines.UnknownLines(count=HIT)))
 
     seen.check_all_succeeded()
     assert seen.noted(f"{HIT} lines for requests that were not in it")
@@ -75,19 +75,19 @@ def test_quirk_04_an_answer_to_nobody_is_counted_and_left_alone(open_bench):
 
 
 @taking_turns("how", {"cut": "cut", "a raw control character": "unescaped", "not UTF-8": "not-utf8"})
-def test_quirk_05_a_line_that_is_no_json_costs_that_line_alone(open_bench, how):
+def test_quirk_05_a_line_that_is_no_json_costs_that_line_alone(open_harness, how):
     """Its neighbours keep their answers; its request, of which no usable answer exists, is sent again; a note says so."""
-    seen = run(open_bench(lines.BreakLines(count=HIT, attempts=1, how=how)))
+    seen = run(open_harness(lines.BreakLines(count=HIT, attempts=1, how=how)))
 
     seen.check_all_succeeded()
     assert seen.noted(f"{HIT} lines that are not JSON")
     assert seen.ledger.totals.requests_executed == COUNT + BOTH
 
 
-def test_quirk_09_failures_are_found_although_the_counts_deny_them(open_bench):
+def test_quirk_09_failures_are_found_although_the_counts_deny_them(open_harness):
     """The error file is read whatever the counts say: its requests fail with the provider's words (exit code 3)."""
     seen = run(
-        open_bench(
+        open_harness(
             lines.FailLines(count=HIT, code="bad_thing", message="This cannot be."),
             batches.LyingCounts(say="none-failed"),
         )
@@ -98,9 +98,9 @@ def test_quirk_09_failures_are_found_although_the_counts_deny_them(open_bench):
     assert seen.ledger.totals.requests_executed == COUNT
 
 
-def test_quirk_10_completed_does_not_mean_success(open_bench):
+def test_quirk_10_completed_does_not_mean_success(open_harness):
     """A completed batch without an output file has answered all its requests with errors: they failed, and are final."""
-    seen = run(open_bench(lines.FailLines(code="bad_thing")))
+    seen = run(open_harness(lines.FailLines(code="bad_thing")))
 
     seen.check_failed(COUNT, "bad_thing")
     assert {line["response"]["status_code"] for line in seen.lines} == {400}
@@ -110,11 +110,11 @@ def test_quirk_10_completed_does_not_mean_success(open_bench):
 
 
 @taking_turns("say", {"true counts": None, "no failures": "none-failed", "zeros": "zeros", "no counts": "null"})
-def test_quirk_12_13_what_an_expired_batch_answered_is_kept(open_bench, say):
+def test_quirk_12_13_what_an_expired_batch_answered_is_kept(open_harness, say):
     """The answers of an expired batch count, the rest rides again with a longer window; nothing is executed twice."""
     lies = [] if say is None else [batches.LyingCounts(say=say)]
 
-    seen = run(open_bench(lines.ExpireLines(count=5, attempts=1), *lies))
+    seen = run(open_harness(lines.ExpireLines(count=5, attempts=1), *lies))
 
     seen.check_all_succeeded()
     assert seen.ledger.totals.requests_executed == COUNT
@@ -123,11 +123,11 @@ def test_quirk_12_13_what_an_expired_batch_answered_is_kept(open_bench, say):
     assert seen.progress.expired_attempts == 5 + HIT
 
 
-def test_quirk_28_a_want_of_capacity_in_a_line_passes(open_bench):
+def test_quirk_28_a_want_of_capacity_in_a_line_passes(open_harness):
     """A line with status 498 is no refusal of the request: it is sent again and succeeds."""
     fault = lines.FailLines(count=HIT, attempts=1, status=498, type="capacity_exceeded", code="capacity_exceeded")
 
-    seen = run(open_bench(fault))
+    seen = run(open_harness(fault))
 
     seen.check_all_succeeded()
     assert [line["attempts"] for line in seen.lines].count(2) == BOTH
@@ -140,9 +140,9 @@ def test_quirk_28_a_want_of_capacity_in_a_line_passes(open_bench):
         "no tool call, half written": ("tool_use_failed", '{"a": '),
     },
 )
-def test_quirk_30_a_failed_generation_is_final_and_kept(open_bench, code, written):
+def test_quirk_30_a_failed_generation_is_final_and_kept(open_harness, code, written):
     """The request fails with the provider's code (exit code 3), and what the model had written is in its result line."""
-    seen = run(open_bench(lines.FailGeneration(count=HIT, code=code, failed_generation=written)))
+    seen = run(open_harness(lines.FailGeneration(count=HIT, code=code, failed_generation=written)))
 
     seen.check_failed(BOTH, code)
     errors = [line["response"]["body"]["error"] for line in seen.with_status("failed")]
@@ -150,17 +150,17 @@ def test_quirk_30_a_failed_generation_is_final_and_kept(open_bench, code, writte
     assert seen.ledger.totals.requests_executed == COUNT
 
 
-def test_quirk_31_fields_nobody_documents_are_kept(open_bench):
+def test_quirk_31_fields_nobody_documents_are_kept(open_harness):
     """What a body has beyond the documentation is in the result line as it came."""
-    seen = run(open_bench(lines.ExtraLineFields(fields={"later": {"a": [1, None]}})))
+    seen = run(open_harness(lines.ExtraLineFields(fields={"later": {"a": [1, None]}})))
 
     seen.check_all_succeeded()
     assert [line["response"]["body"]["later"] for line in seen.lines] == [{"a": [1, None]}] * COUNT
 
 
-def test_quirk_32_raw_line_separators_tear_nothing(open_bench):
+def test_quirk_32_raw_line_separators_tear_nothing(open_harness):
     """U+2028, U+2029 and U+0085 inside an answer end no line, and are in the result as they came."""
-    seen = run(open_bench(lines.RawSeparators()))
+    seen = run(open_harness(lines.RawSeparators()))
 
     seen.check_all_succeeded()
     bodies = [line["response"]["body"] for line in seen.lines]
@@ -169,10 +169,10 @@ def test_quirk_32_raw_line_separators_tear_nothing(open_bench):
     assert all(answer.endswith("\u2028\u2029\u0085end") for answer in answers)
 
 
-def test_quirk_33_a_model_retired_line_by_line(open_bench):
+def test_quirk_33_a_model_retired_line_by_line(open_harness):
     """Requests to the model fail with 404 and the provider's words (exit code 3); the others of the batch succeed."""
     model = "meta-llama/llama-4-scout-17b-16e-instruct"
-    seen = run(open_bench(lines.RetireModels(models=frozenset({model}))))
+    seen = run(open_harness(lines.RetireModels(models=frozenset({model}))))
 
     seen.check_failed(2, "model_not_found")
     assert {line["response"]["status_code"] for line in seen.with_status("failed")} == {404}
@@ -180,17 +180,17 @@ def test_quirk_33_a_model_retired_line_by_line(open_bench):
     assert len(seen.ledger.batches) == 2
 
 
-def test_quirk_35_answers_are_kept_as_they_came(open_bench):
+def test_quirk_35_answers_are_kept_as_they_came(open_harness):
     """A cut, an empty and a broken answer are answers: paid for, kept as they are, with the reason why they ended."""
     tool = {"type": "function", "function": {"name": "f", "parameters": {"properties": {"a": {"type": "integer"}}}}}
     requests = [chat_line("cut"), chat_line("empty"), chat_line("tool", tools=[tool], tool_choice="required")]
-    bench = open_bench(
+    harness = open_harness(
         lines.CutAnswers(custom_ids=frozenset({"cut"})),
         lines.EmptyAnswers(custom_ids=frozenset({"empty"})),
         lines.BreakToolCalls(custom_ids=frozenset({"tool"})),
     )
 
-    seen = run(bench, requests)
+    seen = run(harness, requests)
 
     assert seen.exit_code == 0
     assert seen.ledger.totals.requests_executed == 3
@@ -199,7 +199,7 @@ def test_quirk_35_answers_are_kept_as_they_came(open_bench):
     assert choices[1]["message"]["content"] is None
     assert choices[2]["message"]["tool_calls"][0]["function"]["arguments"].count("{") == 1
     assert not choices[2]["message"]["tool_calls"][0]["function"]["arguments"].endswith("}")
-    rows = _table(bench)
+    rows = _table(harness)
     assert [row["finish_reason"] for row in rows] == ["length", "stop", "tool_calls"]
     assert [row["answer"] for row in rows] == [choices[0]["message"]["content"], "", ""]
 
@@ -208,12 +208,12 @@ def test_quirk_35_answers_are_kept_as_they_came(open_bench):
     "into,answer,reason",
     {"two choices": ("choices", "Echo: a ", "length"), "parts": ("parts", "", "stop"), "items": ("output", "", "")},
 )
-def test_quirk_38_an_answer_in_several_items_is_kept_whole(open_bench, into, answer, reason):
+def test_quirk_38_an_answer_in_several_items_is_kept_whole(open_harness, into, answer, reason):
     """The result line has all items; the one column of a table has the first choice's text, and why that one ended."""
     text = "a question"
-    bench = open_bench(lines.SplitAnswers(into=into))
+    harness = open_harness(lines.SplitAnswers(into=into))
 
-    seen = run(bench, [chat_line("one", text), audio_line("sound")])
+    seen = run(harness, [chat_line("one", text), audio_line("sound")])
 
     assert seen.exit_code == 0
     assert seen.ledger.totals.requests_executed == 2
@@ -222,23 +222,23 @@ def test_quirk_38_an_answer_in_several_items_is_kept_whole(open_bench, into, ans
     items = items[0]["message"]["content"] if into == "parts" else items
     assert len(items) == 2
     assert f"Echo: {text}" in str(items[1])
-    row = _table(bench)[0]
+    row = _table(harness)[0]
     assert (row["status"], row["finish_reason"]) == ("succeeded", reason)
     assert row["answer"] == answer
 
 
-def _table(bench):
-    target = bench.home.parent / "out.csv"
-    bench.runner.export("work", target)
+def _table(harness):
+    target = harness.home.parent / "out.csv"
+    harness.runner.export("work", target)
     with target.open(newline="") as handle:
         return list(csv.DictReader(handle))
 
 
-def test_quirk_27_a_request_above_the_token_limit_is_final(open_bench):
+def test_quirk_27_a_request_above_the_token_limit_is_final(open_harness):
     """A 413 in a line speaks of that request alone: it fails with the provider's words, and is not sent again."""
     fault = lines.FailLines(count=1, status=413, type="tokens", code="rate_limit_exceeded", message="Limit 6000")
 
-    seen = run(open_bench(fault, calls.RequestTooLarge()))
+    seen = run(open_harness(fault, calls.RequestTooLarge()))
 
     seen.check_failed(2, "rate_limit_exceeded")
     assert {line["response"]["status_code"] for line in seen.with_status("failed")} == {413}

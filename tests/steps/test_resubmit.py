@@ -11,7 +11,7 @@ from batchkit.errors import SpoolError
 from batchkit.models import RequestState, ShardState
 from batchkit.steps import resubmit
 from batchkit.store import shards, workloads
-from tests.benchmarks.lab import NAME, Lab
+from tests.benchmarks.benchmark_stores import NAME, BenchmarkStores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,22 +24,22 @@ RETURNED = 100
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def lab(request, tmp_path_factory) -> Iterator[Lab]:
+def stores(request, tmp_path_factory) -> Iterator[BenchmarkStores]:
     """Keep a workload of ten shards, in each of which some requests have returned."""
     server = None if request.param == "sqlite" else request.getfixturevalue("postgres_server").server_url
-    small = Lab(tmp_path_factory.mktemp("resubmit"), LINES, server, lines_per_shard=100)
+    small = BenchmarkStores(tmp_path_factory.mktemp("resubmit"), LINES, server, lines_per_shard=100)
     small.prepare(["returned"])
     yield small
     small.clear()
 
 
 @pytest.fixture
-def runner(lab, monkeypatch) -> Iterator[Runner]:
+def runner(stores, monkeypatch) -> Iterator[Runner]:
     """Open it, with limits that a hundred lines reach: several pieces, transactions, and files that must be closed."""
     monkeypatch.setattr(resubmit, "_PIECE_BYTES", 3_000)
     monkeypatch.setattr(resubmit, "_LINES_PER_COMMIT", 40)
     monkeypatch.setattr(resubmit, "_OPEN_FILES", 2)
-    with lab.fresh("work", copy_of="returned") as opened:
+    with stores.fresh("work", copy_of="returned") as opened:
         with opened.store.write() as connection:
             connection.execute(text("UPDATE shards SET next_lines = 15"))
         yield opened
@@ -60,14 +60,14 @@ def _files(runner: Runner) -> set[str]:
     return {path.name for path in runner.spool.root.rglob("shards/*")}
 
 
-def test_lines_are_cut_byte_for_byte_in_input_order(lab, runner):
+def test_lines_are_cut_byte_for_byte_in_input_order(stores, runner):
     """New shards together hold the very lines that returned, and each request knows where its own lies."""
     waiting = [seq for _, seq, _, _ in _requests_in(runner, RequestState.PENDING)]
 
     report = resubmit.resubmit(runner._context(), runner.find(NAME).id)
 
     made = _new_shards(runner)
-    lines = lab.source.read_bytes().splitlines(keepends=True)
+    lines = stores.source.read_bytes().splitlines(keepends=True)
     assert b"".join(runner.spool.path(shard.path).read_bytes() for shard in made) == b"".join(lines[s] for s in waiting)
     assert [shard.line_count for shard in made] == [15] * 6 + [10]
     assert [shard.number for shard in made] == list(range(11, 18))

@@ -17,7 +17,7 @@ from batchkit.settings import load_settings
 from batchkit.steps.shard_file import ShardFile
 from batchkit.steps.split import SplitOptions
 from batchkit.store import shards, workloads
-from tests.steps.conftest import QUICK, Bench
+from tests.steps.conftest import QUICK, Harness
 from tests.surroundings.proofs import assert_bought_once, assert_complete
 from tests.workloads import read_lines, write_mixed
 
@@ -33,15 +33,15 @@ SHARDS = 4
 class Machines:
     """As many machines as a test opens, each with a home of its own, on one emulator, database and URL."""
 
-    def __init__(self, bench: Bench, url: str, folder: Path, stack: ExitStack) -> None:
-        self.bench = bench
+    def __init__(self, harness: Harness, url: str, folder: Path, stack: ExitStack) -> None:
+        self.harness = harness
         self.url = url
         self.folder = folder
         self._stack = stack
 
     def open(self, name: str, **overrides: Any) -> Runner:
         """Open a runner on a machine; it is closed at the end of the test."""
-        emulator = self.bench.emulator
+        emulator = self.harness.emulator
         given = {
             **QUICK,
             "api_key": emulator.api_key,
@@ -49,7 +49,7 @@ class Machines:
             "spool_url": self.url,
             **overrides,
         }
-        settings = load_settings(home=self.home(name), database_url=self.bench.database_url, **given)
+        settings = load_settings(home=self.home(name), database_url=self.harness.database_url, **given)
         return self._stack.enter_context(Runner(settings))
 
     def home(self, name: str) -> Path:
@@ -62,10 +62,12 @@ class Machines:
 
 
 @pytest.fixture
-def open_machines(open_bench, tmp_path) -> Iterator[Any]:
+def open_machines(open_harness, tmp_path) -> Iterator[Any]:
     """Give a function that starts an emulator with some faults; machines are opened on what it gives."""
     with ExitStack() as stack:
-        yield lambda *faults, url=None: Machines(open_bench(*faults), url or f"file://{tmp_path}/url", tmp_path, stack)
+        yield lambda *faults, url=None: Machines(
+            open_harness(*faults), url or f"file://{tmp_path}/url", tmp_path, stack
+        )
 
 
 def split(runner: Runner, folder: Path, count: int = REQUESTS) -> Any:
@@ -84,8 +86,8 @@ def share_the_work(machines: Machines) -> None:
     target = machines.folder / "out.jsonl"
     third.export("work", target)
     assert_complete(read_lines(target), REQUESTS)
-    assert_bought_once(machines.bench.emulator, REQUESTS)
-    assert machines.bench.emulator.ledger().totals.batches > SHARDS, "nothing was cut anew"
+    assert_bought_once(machines.harness.emulator, REQUESTS)
+    assert machines.harness.emulator.ledger().totals.batches > SHARDS, "nothing was cut anew"
     assert [machines.files(name) for name in ("first", "second", "third")] == [[], [], []]
     cleaned = third.clean("work", keep_results=False)
     assert cleaned.counts["bytes freed"] > (machines.folder / "input.jsonl").stat().st_size
@@ -110,27 +112,27 @@ def test_a_machine_that_does_not_know_the_url_says_so(open_machines):
     workload = split(machines.open("first"), machines.folder)
     ignorant = load_settings(
         home=machines.home("second"),
-        database_url=machines.bench.database_url,
+        database_url=machines.harness.database_url,
         **machines.open("x").settings.model_dump(include={"api_key", "base_url"}),
     )
     with Runner(ignorant) as runner, pytest.raises(SpoolError, match="is missing") as caught:
         runner.process(workload.id)
     assert "BATCHKIT_SPOOL_URL" in (caught.value.hint or "")
-    assert machines.bench.emulator.ledger().totals.batches == 0
+    assert machines.harness.emulator.ledger().totals.batches == 0
     assert machines.open("second").process(workload.id).is_finished
 
 
 def test_a_url_may_be_set_in_mid_work(open_machines):
     """Shards that were cut without it are read from the disk they lie on; those cut later are at the URL."""
     machines = open_machines(lines.ExpireLines(fraction=0.4, attempts=1))
-    workload = split(machines.bench.runner, machines.folder)
-    with_url = machines.open(machines.bench.home.name)
+    workload = split(machines.harness.runner, machines.folder)
+    with_url = machines.open(machines.harness.home.name)
     assert with_url.process(workload.id).is_finished
-    assert_bought_once(machines.bench.emulator, REQUESTS)
+    assert_bought_once(machines.harness.emulator, REQUESTS)
     assert list((machines.folder / "url").rglob("*.jsonl")) != []
     with_url.clean("work", keep_results=True)
     assert list((machines.folder / "url").rglob("*.jsonl")) == []
-    assert machines.files(machines.bench.home.name) == []
+    assert machines.files(machines.harness.home.name) == []
 
 
 def test_a_shard_is_put_before_its_row_is_committed(open_machines, monkeypatch):
@@ -169,7 +171,7 @@ def test_a_death_between_put_and_commit_leaves_a_stray(open_machines, monkeypatc
     monkeypatch.undo()
     second = machines.open("second")
     assert second.process(workload.id).is_finished
-    assert_bought_once(machines.bench.emulator, REQUESTS)
+    assert_bought_once(machines.harness.emulator, REQUESTS)
     with second.store.read() as connection:
         known = {shard.path for shard in shards.in_states(connection, workload.id, tuple(ShardState))}
     there = {str(path.relative_to(machines.folder / "url")) for path in (machines.folder / "url").rglob("*.jsonl")}
@@ -186,7 +188,7 @@ def test_a_split_whose_files_cannot_be_put_leaves_nothing(open_machines):
     (machines.folder / "url").write_text("in the way")
     with pytest.raises(SpoolError, match="cannot write"):
         split(runner, machines.folder)
-    assert machines.bench.emulator.ledger().calls == {}
+    assert machines.harness.emulator.ledger().calls == {}
     (machines.folder / "url").unlink()
     assert runner.process(split(runner, machines.folder).id).is_finished
 

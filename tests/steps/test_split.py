@@ -30,64 +30,64 @@ def _malformed(path):
     return write_lines(path, rows)
 
 
-def test_all_problems_are_reported_together_with_their_lines(open_bench, tmp_path):
+def test_all_problems_are_reported_together_with_their_lines(open_harness, tmp_path):
     """Broken JSON, repeated ids, a missing body and a stream are named by line in one go, and nothing is sent or kept."""
-    bench = open_bench()
+    harness = open_harness()
 
     with pytest.raises(InputInvalid) as raised:
-        bench.split(_malformed(tmp_path / "bad.jsonl"))
+        harness.split(_malformed(tmp_path / "bad.jsonl"))
 
     assert raised.value.count == 5
     assert [problem.line for problem in raised.value.problems] == [17, 40, 90, 95, 99]
     assert "row-12" in raised.value.problems[1].reason
     assert "bad.jsonl:12" in raised.value.problems[1].reason
-    assert bench.emulator.ledger().calls == {}
-    assert bench.runner.all_workloads() == []
-    assert [path for path in bench.runner.spool.root.rglob("*") if path.is_file()] == []
+    assert harness.emulator.ledger().calls == {}
+    assert harness.runner.all_workloads() == []
+    assert [path for path in harness.runner.spool.root.rglob("*") if path.is_file()] == []
 
 
-def test_only_the_first_twenty_problems_are_listed_and_all_are_counted(open_bench, tmp_path):
+def test_only_the_first_twenty_problems_are_listed_and_all_are_counted(open_harness, tmp_path):
     """A file that is wrong throughout gives twenty problems and the number of all of them."""
-    bench = open_bench()
+    harness = open_harness()
     source = write_lines(tmp_path / "bad.jsonl", [b"nonsense"] * 1_000)
 
     with pytest.raises(InputInvalid) as raised:
-        bench.split(source)
+        harness.split(source)
 
     assert raised.value.count == 1_000
     assert [problem.line for problem in raised.value.problems] == list(range(1, 21))
 
 
-def test_repeated_ids_late_in_the_file_are_listed_by_their_place(open_bench, tmp_path):
+def test_repeated_ids_late_in_the_file_are_listed_by_their_place(open_harness, tmp_path):
     """Repeated ids are found however far apart they are, and listed between the other problems by line."""
-    bench = open_bench()
+    harness = open_harness()
     rows: list[Any] = [chat_line(f"row-{number}") for number in range(3_000)]
     rows[2_999]["custom_id"] = "row-0"
     rows.append(b"[]")
     source = write_lines(tmp_path / "bad.jsonl", rows)
 
     with pytest.raises(InputInvalid) as raised:
-        bench.split(source)
+        harness.split(source)
 
     assert [problem.line for problem in raised.value.problems] == [3_000, 3_001]
 
 
-def test_an_empty_input_is_refused(open_bench, tmp_path):
+def test_an_empty_input_is_refused(open_harness, tmp_path):
     """There is nothing to do for an empty file, and that is said."""
     with pytest.raises(InputInvalid, match="1 problem"):
-        open_bench().split(write_lines(tmp_path / "empty.jsonl", []))
+        open_harness().split(write_lines(tmp_path / "empty.jsonl", []))
 
 
-def test_a_shard_holds_one_endpoint_in_input_order_byte_for_byte(open_bench, tmp_path):
+def test_a_shard_holds_one_endpoint_in_input_order_byte_for_byte(open_harness, tmp_path):
     """Shard files are the very bytes of the input, cut by endpoint, within the line limit."""
-    bench = open_bench()
+    harness = open_harness()
     source = write_mixed(tmp_path / "input.jsonl", 100)
 
-    workload = bench.split(source, shard_lines=30)
+    workload = harness.split(source, shard_lines=30)
 
-    with bench.runner.store.read() as connection:
+    with harness.runner.store.read() as connection:
         planned = shard_rows.in_states(connection, workload.id, tuple(ShardState))
-    files = [bench.runner.spool.path(shard.path).read_bytes() for shard in planned]
+    files = [harness.runner.spool.path(shard.path).read_bytes() for shard in planned]
     assert workload.request_count == 100
     assert sorted(line for data in files for line in data.splitlines()) == sorted(source.read_bytes().splitlines())
     assert max(shard.line_count for shard in planned) == 30
@@ -97,63 +97,63 @@ def test_a_shard_holds_one_endpoint_in_input_order_byte_for_byte(open_bench, tmp
         assert len(data) == shard.byte_count
 
 
-def test_a_shard_never_passes_its_byte_limit(open_bench, tmp_path):
+def test_a_shard_never_passes_its_byte_limit(open_harness, tmp_path):
     """The byte limit cuts as well as the line limit."""
-    bench = open_bench()
+    harness = open_harness()
     source = write_lines(tmp_path / "input.jsonl", [chat_line(f"row-{number}", "x" * 500) for number in range(50)])
 
-    workload = bench.split(source, shard_bytes=5_000)
+    workload = harness.split(source, shard_bytes=5_000)
 
-    with bench.runner.store.read() as connection:
+    with harness.runner.store.read() as connection:
         sizes = connection.execute(
             select(tables.shards.c.byte_count).where(tables.shards.c.workload_id == workload.id)
         ).scalars()
         assert max(sizes) <= 5_000
 
 
-def test_the_same_input_again_is_the_same_workload(open_bench, tmp_path):
+def test_the_same_input_again_is_the_same_workload(open_harness, tmp_path):
     """Splitting again changes nothing, also when the same lines come compressed."""
-    bench = open_bench()
+    harness = open_harness()
     source = write_mixed(tmp_path / "input.jsonl", 50)
     compressed = tmp_path / "input.jsonl.gz"
     compressed.write_bytes(gzip.compress(source.read_bytes()))
 
-    first = bench.split(source)
-    again = bench.split(compressed)
+    first = harness.split(source)
+    again = harness.split(compressed)
 
     assert first == again
-    with bench.runner.store.read() as connection:
+    with harness.runner.store.read() as connection:
         assert connection.execute(select(func.count()).select_from(tables.requests)).scalar_one() == 50
 
 
-def test_another_input_under_a_used_name_is_refused(open_bench, tmp_path):
+def test_another_input_under_a_used_name_is_refused(open_harness, tmp_path):
     """A changed input would put answers to other questions under the name, so it is refused and nothing changes."""
-    bench = open_bench()
-    workload = bench.split(write_mixed(tmp_path / "input.jsonl", 50))
+    harness = open_harness()
+    workload = harness.split(write_mixed(tmp_path / "input.jsonl", 50))
 
     with pytest.raises(WorkloadConflict, match="different input"):
-        bench.split(write_mixed(tmp_path / "input.jsonl", 51))
+        harness.split(write_mixed(tmp_path / "input.jsonl", 51))
 
-    assert bench.runner.progress(workload.id).counts.total == 50
+    assert harness.runner.progress(workload.id).counts.total == 50
 
 
-def test_an_interrupted_split_is_done_anew(open_bench, tmp_path, monkeypatch):
+def test_an_interrupted_split_is_done_anew(open_harness, tmp_path, monkeypatch):
     """What a split that died half-way left behind is replaced, with the options of the new call."""
-    bench = open_bench()
+    harness = open_harness()
     source = write_mixed(tmp_path / "input.jsonl", 50)
     monkeypatch.setattr("batchkit.steps.split._abandon", lambda *_: None)
     monkeypatch.setattr("batchkit.store.workloads.finish_split", _power_cut)
     with pytest.raises(_PowerCutError):
-        bench.split(source, shard_lines=10)
+        harness.split(source, shard_lines=10)
     monkeypatch.undo()
 
-    workload = bench.split(source, shard_lines=25)
+    workload = harness.split(source, shard_lines=25)
 
     assert workload.request_count == 50
     assert workload.shard_lines == 25
-    with bench.runner.store.read() as connection:
+    with harness.runner.store.read() as connection:
         assert connection.execute(select(func.count()).select_from(tables.requests)).scalar_one() == 50
-    assert len(list(bench.runner.spool.root.glob("*"))) == 1
+    assert len(list(harness.runner.spool.root.glob("*"))) == 1
 
 
 class _PowerCutError(BaseException):
@@ -164,12 +164,12 @@ def _power_cut(*_args, **_kwargs):
     raise _PowerCutError
 
 
-def test_a_plan_says_what_a_split_would_do_and_keeps_nothing(open_bench, tmp_path):
+def test_a_plan_says_what_a_split_would_do_and_keeps_nothing(open_harness, tmp_path):
     """A dry run counts shards, endpoints, models and tokens, and neither stores nor sends."""
-    bench = open_bench()
+    harness = open_harness()
     source = write_mixed(tmp_path / "input.jsonl", 100)
 
-    plan = bench.runner.plan([source], SplitOptions(shard_lines=30), advance=lambda _lines: None)
+    plan = harness.runner.plan([source], SplitOptions(shard_lines=30), advance=lambda _lines: None)
 
     assert plan.requests == 100
     assert plan.endpoints == {"/v1/chat/completions": 90, "/v1/audio/transcriptions": 10}
@@ -177,12 +177,12 @@ def test_a_plan_says_what_a_split_would_do_and_keeps_nothing(open_bench, tmp_pat
     assert sum(size for _, _, size in plan.shards) == plan.bytes == source.stat().st_size
     assert plan.models["whisper-large-v3"] == 10
     assert plan.prompt_tokens > 0
-    assert bench.runner.all_workloads() == []
+    assert harness.runner.all_workloads() == []
 
 
-def test_several_files_are_one_input(open_bench, tmp_path):
+def test_several_files_are_one_input(open_harness, tmp_path):
     """Several files are read one after the other as one workload."""
-    bench = open_bench()
+    harness = open_harness()
     parts = [
         write_lines(
             tmp_path / f"part-{part}.jsonl", [mixed_line(number) for number in range(part * 30, part * 30 + 30)]
@@ -190,28 +190,28 @@ def test_several_files_are_one_input(open_bench, tmp_path):
         for part in range(2)
     ]
 
-    workload = bench.runner.split(parts, name="work", options=SplitOptions())
+    workload = harness.runner.split(parts, name="work", options=SplitOptions())
 
     assert workload.request_count == 60
 
 
-def test_a_split_that_is_finished_while_another_runner_waits_to_take_it_over_is_kept(open_bench, tmp_path):
+def test_a_split_that_is_finished_while_another_runner_waits_to_take_it_over_is_kept(open_harness, tmp_path):
     """Who had to wait for the row of an unfinished split looks again: a split that is whole by then is never begun anew."""
-    bench = open_bench()
+    harness = open_harness()
     source = write_mixed(tmp_path / "input.jsonl", 20)
-    workload = bench.split(source)
-    with bench.runner.store.write() as connection:
+    workload = harness.split(source)
+    with harness.runner.store.write() as connection:
         workload_rows.set_values(
             connection, workload.id, input_sha256=None, request_count=None, lease_owner="slow", lease_until=1.0
         )
-    other = bench.open_runner()
+    other = harness.open_runner()
 
-    with ThreadPoolExecutor(1) as pool, bench.runner.store.write() as connection:
+    with ThreadPoolExecutor(1) as pool, harness.runner.store.write() as connection:
         digest = str(workload.input_sha256)
         workload_rows.finish_split(connection, workload.id, sha256=digest, request_count=20, at=0.0)
         workload_rows.release_lease(connection, "slow")
         second = pool.submit(other.split, [source], name="work", options=SplitOptions())
-        _wait_for_a_lock(bench.runner.store)
+        _wait_for_a_lock(harness.runner.store)
     found = second.result()
 
     assert found == workload

@@ -24,7 +24,7 @@ from batchkit.models import ShardState
 from batchkit.store import shard_leases
 from batchkit.store import shards as shard_rows
 from batchkit.store import workloads as workload_rows
-from tests.steps.conftest import SPEED, Bench
+from tests.steps.conftest import SPEED, Harness
 from tests.workloads import write_mixed
 
 if TYPE_CHECKING:
@@ -63,11 +63,11 @@ STOPS = (1, 4, 7, 8)
 
 
 @pytest.fixture
-def sqlite_bench(sqlite_url, tmp_path) -> Iterator[Bench]:
-    """Start an emulator and a bench on SQLite, for what has nothing to do with the kind of database."""
+def sqlite_harness(sqlite_url, tmp_path) -> Iterator[Harness]:
+    """Start an emulator and a harness on SQLite, for what has nothing to do with the kind of database."""
     with ExitStack() as stack:
         emulator = stack.enter_context(Emulator(tmp_path / "emulator", speed=SPEED))
-        yield Bench(emulator, sqlite_url, tmp_path / "home", stack)
+        yield Harness(emulator, sqlite_url, tmp_path / "home", stack)
 
 
 @dataclass
@@ -89,7 +89,7 @@ class Splitter:
 
 
 @contextmanager
-def splitting(bench: Bench, folder: Path, stop_at: int) -> Iterator[Splitter]:
+def splitting(harness: Harness, folder: Path, stop_at: int) -> Iterator[Splitter]:
     """Start a split of the workload ``work`` in another process, which stops in the middle."""
     source = write_mixed(folder / "input.jsonl", LINES)
     process = subprocess.Popen(
@@ -97,7 +97,7 @@ def splitting(bench: Bench, folder: Path, stop_at: int) -> Iterator[Splitter]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=environment(bench),
+        env=environment(harness),
     )
     try:
         assert process.stdout is not None
@@ -109,21 +109,21 @@ def splitting(bench: Bench, folder: Path, stop_at: int) -> Iterator[Splitter]:
         process.communicate()
 
 
-def environment(bench: Bench) -> dict[str, str]:
-    """Return the environment of a command that works where the bench does."""
+def environment(harness: Harness) -> dict[str, str]:
+    """Return the environment of a command that works where the harness does."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("BATCHKIT_")}
     return {
         **kept,
         "PYTHONPATH": str(Path(package.__file__).parent.parent),
-        "GROQ_API_KEY": bench.emulator.api_key,
-        "BATCHKIT_BASE_URL": bench.emulator.base_url,
-        "BATCHKIT_DATABASE_URL": bench.database_url,
-        "BATCHKIT_HOME": str(bench.home),
+        "GROQ_API_KEY": harness.emulator.api_key,
+        "BATCHKIT_BASE_URL": harness.emulator.base_url,
+        "BATCHKIT_DATABASE_URL": harness.database_url,
+        "BATCHKIT_HOME": str(harness.home),
         "BATCHKIT_POLL_INTERVAL_SECONDS": "0.05",
     }
 
 
-def command(bench: Bench, *words: str) -> subprocess.CompletedProcess[str]:
+def command(harness: Harness, *words: str) -> subprocess.CompletedProcess[str]:
     """Run one command as a user does."""
     return subprocess.run(
         [sys.executable, "-m", "batchkit", *words],
@@ -132,117 +132,117 @@ def command(bench: Bench, *words: str) -> subprocess.CompletedProcess[str]:
         timeout=60,
         check=False,
         stdin=subprocess.DEVNULL,
-        env=environment(bench),
+        env=environment(harness),
     )
 
 
-def calls(bench: Bench) -> Any:
+def calls(harness: Harness) -> Any:
     """Return what the provider was asked for so far."""
-    return bench.emulator.ledger().calls
+    return harness.emulator.ledger().calls
 
 
 @pytest.mark.parametrize("stop_at", [2, 7])
-def test_nobody_drives_a_workload_that_is_being_split(open_bench, tmp_path, stop_at):
+def test_nobody_drives_a_workload_that_is_being_split(open_harness, tmp_path, stop_at):
     """Python's verbs refuse and say who is splitting it, nothing reaches the provider, and the splitter ends whole."""
-    bench = open_bench()
-    settings = bench.runner.settings
+    harness = open_harness()
+    settings = harness.runner.settings
 
-    with splitting(bench, tmp_path, stop_at) as splitter:
+    with splitting(harness, tmp_path, stop_at) as splitter:
         who = rf"is being split by .* \(process {splitter.process.pid}\)"
         assert package.status("work", settings=settings)[0].state is WorkloadState.SPLITTING
         for verb in (package.watch, package.cancel, package.resubmit, package.clean):
             with pytest.raises(SplitUnfinished, match=who):
                 verb("work", settings=settings)
-        assert bench.runner.open_workloads() == []
-        assert calls(bench) == {}
+        assert harness.runner.open_workloads() == []
+        assert calls(harness) == {}
         assert splitter.go_on() == f"split {LINES}"
 
     assert package.watch("work", settings=settings).counts.total == LINES
-    assert bench.emulator.ledger().totals.bought_twice == 0
+    assert harness.emulator.ledger().totals.bought_twice == 0
 
 
-def test_commands_beside_a_split_send_nothing(sqlite_bench, tmp_path):
+def test_commands_beside_a_split_send_nothing(sqlite_harness, tmp_path):
     """``watch``, ``cancel`` and ``resubmit`` end with exit code 4 and say who is splitting; the split then ends whole."""
-    bench = sqlite_bench
-    with splitting(bench, tmp_path, 3) as splitter:
+    harness = sqlite_harness
+    with splitting(harness, tmp_path, 3) as splitter:
         for words in (("watch", "work", "--no-prefect"), ("cancel", "work"), ("resubmit", "work", "--no-prefect")):
-            ended = command(bench, *words)
+            ended = command(harness, *words)
             assert ended.returncode == 4, ended.stderr
             assert f"(process {splitter.process.pid})" in ended.stderr
-        everything = command(bench, "watch", "--no-prefect")
+        everything = command(harness, "watch", "--no-prefect")
         assert (everything.returncode, everything.stdout) == (0, "no workload is open\n")
-        assert calls(bench) == {}
+        assert calls(harness) == {}
         assert splitter.go_on() == f"split {LINES}"
-    assert command(bench, "watch", "work", "--no-prefect").returncode == 0
+    assert command(harness, "watch", "work", "--no-prefect").returncode == 0
 
 
 @pytest.mark.parametrize("stop_at", STOPS)
-def test_a_split_that_was_killed_is_interrupted_until_the_same_run_begins_it_anew(sqlite_bench, tmp_path, stop_at):
+def test_a_split_that_was_killed_is_interrupted_until_the_same_run_begins_it_anew(sqlite_harness, tmp_path, stop_at):
     """After ``kill -9`` nobody drives what is there, a cancel has nothing to stop, and splitting again gives the whole input."""
-    bench = sqlite_bench
-    settings = bench.runner.settings
-    with splitting(bench, tmp_path, stop_at) as splitter:
+    harness = sqlite_harness
+    settings = harness.runner.settings
+    with splitting(harness, tmp_path, stop_at) as splitter:
         splitter.kill()
 
     assert package.status("work", settings=settings)[0].state is WorkloadState.INTERRUPTED
     with pytest.raises(SplitUnfinished, match="its split was interrupted"):
         package.watch("work", settings=settings)
     assert package.cancel("work", settings=settings).state is WorkloadState.INTERRUPTED
-    assert calls(bench) == {}
+    assert calls(harness) == {}
 
-    assert bench.split(tmp_path / "input.jsonl").request_count == LINES
+    assert harness.split(tmp_path / "input.jsonl").request_count == LINES
     assert package.watch("work", settings=settings).counts.total == LINES
-    assert bench.emulator.ledger().totals.bought_twice == 0
+    assert harness.emulator.ledger().totals.bought_twice == 0
 
 
-def test_what_a_killed_split_left_can_be_cancelled_and_cleaned(sqlite_bench, tmp_path):
+def test_what_a_killed_split_left_can_be_cancelled_and_cleaned(sqlite_harness, tmp_path):
     """The commands say that nothing was sent; afterwards the name is free."""
-    bench = sqlite_bench
-    with splitting(bench, tmp_path, 4) as splitter:
+    harness = sqlite_harness
+    with splitting(harness, tmp_path, 4) as splitter:
         splitter.kill()
 
-    watched = command(bench, "watch", "work", "--no-prefect")
+    watched = command(harness, "watch", "work", "--no-prefect")
     assert watched.returncode == 4
     assert "its split was interrupted" in watched.stderr
     assert "batchkit clean work" in watched.stderr
-    cancelled = command(bench, "cancel", "work")
+    cancelled = command(harness, "cancel", "work")
     assert cancelled.returncode == 0, cancelled.stderr
     assert "nothing of it was sent" in cancelled.stdout
-    assert command(bench, "clean", "work", "--yes", "--keep-results").returncode == 0
-    assert bench.runner.all_workloads() == []
-    assert set(calls(bench)) <= {"files.list"}
+    assert command(harness, "clean", "work", "--yes", "--keep-results").returncode == 0
+    assert harness.runner.all_workloads() == []
+    assert set(calls(harness)) <= {"files.list"}
 
 
-def test_a_frozen_splitter_whose_lease_is_over_is_replaced_and_changes_nothing_when_it_wakes(sqlite_bench, tmp_path):
+def test_a_frozen_splitter_whose_lease_is_over_is_replaced_and_changes_nothing_when_it_wakes(sqlite_harness, tmp_path):
     """A watch does not drive what it left; the same input is split anew, and the frozen one ends without a trace of its own."""
-    bench = sqlite_bench
-    with splitting(bench, tmp_path, 3) as splitter:
+    harness = sqlite_harness
+    with splitting(harness, tmp_path, 3) as splitter:
         os.kill(splitter.process.pid, signal.SIGSTOP)
-        with bench.runner.store.write() as connection:
-            workload_rows.renew_leases(connection, _owner(bench), time.time() - 1)
+        with harness.runner.store.write() as connection:
+            workload_rows.renew_leases(connection, _owner(harness), time.time() - 1)
         with pytest.raises(SplitUnfinished, match="its split was interrupted"):
-            package.watch("work", settings=bench.runner.settings)
-        workload = bench.split(tmp_path / "input.jsonl")
+            package.watch("work", settings=harness.runner.settings)
+        workload = harness.split(tmp_path / "input.jsonl")
         os.kill(splitter.process.pid, signal.SIGCONT)
         assert splitter.go_on() == f"split {LINES}"
 
-    assert bench.runner.find("work").id == workload.id
-    assert package.watch("work", settings=bench.runner.settings).counts.total == LINES
-    assert bench.emulator.ledger().totals.bought_twice == 0
+    assert harness.runner.find("work").id == workload.id
+    assert package.watch("work", settings=harness.runner.settings).counts.total == LINES
+    assert harness.emulator.ledger().totals.bought_twice == 0
 
 
-def _owner(bench: Bench) -> str:
-    with bench.runner.store.read() as connection:
+def _owner(harness: Harness) -> str:
+    with harness.runner.store.read() as connection:
         (owner,) = workload_rows.lease_owners(connection)
     return owner
 
 
-def test_a_shard_of_what_is_being_split_can_be_claimed_by_nobody(open_bench, tmp_path):
+def test_a_shard_of_what_is_being_split_can_be_claimed_by_nobody(open_harness, tmp_path):
     """The guard is in the claim itself: neither the splitter's own process nor another gets a shard before the split is whole."""
-    bench = open_bench()
-    with splitting(bench, tmp_path, 4) as splitter:
-        workload = bench.runner.find("work")
-        with bench.runner.store.write() as connection:
+    harness = open_harness()
+    with splitting(harness, tmp_path, 4) as splitter:
+        workload = harness.runner.find("work")
+        with harness.runner.store.write() as connection:
             planned = shard_rows.in_states(connection, workload.id, (ShardState.PLANNED,))
             claimable = shard_leases.count_claimable(
                 connection, workload.id, (ShardState.PLANNED,), owner="somebody", now=time.time(), at_most=10
@@ -259,19 +259,19 @@ def test_a_shard_of_what_is_being_split_can_be_claimed_by_nobody(open_bench, tmp
         assert planned
         assert (claimable, claimed) == (0, [])
         splitter.go_on()
-    with bench.runner.store.write() as connection:
+    with harness.runner.store.write() as connection:
         assert shard_leases.count_claimable(
             connection, workload.id, (ShardState.PLANNED,), owner="somebody", now=time.time(), at_most=5
         )
 
 
-def test_a_flow_of_a_workload_that_is_being_split_fails_with_the_sentence(sqlite_bench, tmp_path):
+def test_a_flow_of_a_workload_that_is_being_split_fails_with_the_sentence(sqlite_harness, tmp_path):
     """What a flow that leads raises is the sentence for the user, before any wave is run."""
     from tests.flows.support import lead_on  # noqa: PLC0415 - imports Prefect
 
-    bench = sqlite_bench
-    with splitting(bench, tmp_path, 2):
-        runner = bench.runner
+    harness = sqlite_harness
+    with splitting(harness, tmp_path, 2):
+        runner = harness.runner
         with pytest.raises(SplitUnfinished, match="is being split by"):
             asyncio.run(lead_on(runner).drive(runner.find("work"), DriveUntil.FINISHED))
-    assert calls(bench) == {}
+    assert calls(harness) == {}

@@ -20,191 +20,191 @@ from tests.steps.conftest import SPEED
 from tests.workloads import write_mixed
 
 
-def _submitted(bench, count=60):
-    workload = bench.split(write_mixed(bench.home.parent / "input.jsonl", count), shard_lines=20)
-    bench.runner.process(workload.id, until=DriveUntil.SUBMITTED)
+def _submitted(harness, count=60):
+    workload = harness.split(write_mixed(harness.home.parent / "input.jsonl", count), shard_lines=20)
+    harness.runner.process(workload.id, until=DriveUntil.SUBMITTED)
     return workload
 
 
-def test_submitting_ends_when_every_batch_exists(open_bench):
+def test_submitting_ends_when_every_batch_exists(open_harness):
     """A run until submitted leaves one batch per shard and waits for none of them."""
-    bench = open_bench(speed=1)
+    harness = open_harness(speed=1)
 
-    workload = _submitted(bench)
+    workload = _submitted(harness)
 
-    progress = bench.runner.progress(workload.id)
+    progress = harness.runner.progress(workload.id)
     assert progress.shards == {ShardState.SUBMITTED: 4}
-    assert bench.emulator.ledger().totals.batches == 4
+    assert harness.emulator.ledger().totals.batches == 4
 
 
-def test_cancelling_keeps_what_was_answered_and_ends_the_rest(open_bench):
+def test_cancelling_keeps_what_was_answered_and_ends_the_rest(open_harness):
     """After a cancel every request is succeeded, failed or cancelled, and no new batch is created."""
     # The window has to outlast a machine that stalls: what expires before the cancel is rightly sent again.
-    bench = open_bench(batches.SlowBatches(seconds_per_line=2_000), speed=SPEED / 20)
-    workload = _submitted(bench)
+    harness = open_harness(batches.SlowBatches(seconds_per_line=2_000), speed=SPEED / 20)
+    workload = _submitted(harness)
 
-    bench.runner.request_cancel("work")
-    progress = bench.runner.process(workload.id)
+    harness.runner.request_cancel("work")
+    progress = harness.runner.process(workload.id)
 
     assert progress.state is WorkloadState.FINISHED
     assert progress.counts.cancelled > 0
     assert progress.counts.cancelled + progress.counts.succeeded == 60
-    assert bench.emulator.ledger().totals.batches == 4
-    assert {line["status"] for line in bench.export()} <= {"cancelled", "succeeded"}
+    assert harness.emulator.ledger().totals.batches == 4
+    assert {line["status"] for line in harness.export()} <= {"cancelled", "succeeded"}
 
 
-def test_cancelling_before_anything_was_sent_sends_nothing(open_bench, tmp_path):
+def test_cancelling_before_anything_was_sent_sends_nothing(open_harness, tmp_path):
     """A workload that is cancelled before its first upload ends without a single call that costs anything."""
-    bench = open_bench()
-    workload = bench.split(write_mixed(tmp_path / "input.jsonl", 60))
+    harness = open_harness()
+    workload = harness.split(write_mixed(tmp_path / "input.jsonl", 60))
 
-    bench.runner.request_cancel("work")
-    progress = bench.runner.process(workload.id)
+    harness.runner.request_cancel("work")
+    progress = harness.runner.process(workload.id)
 
     assert progress.counts.cancelled == 60
-    assert bench.emulator.ledger().totals.uploads == 0
+    assert harness.emulator.ledger().totals.uploads == 0
 
 
-def test_cancelled_requests_can_be_taken_up_again(open_bench, tmp_path):
+def test_cancelled_requests_can_be_taken_up_again(open_harness, tmp_path):
     """Resubmitting a cancelled workload sends what was cancelled, and only that."""
-    bench = open_bench()
-    workload = bench.split(write_mixed(tmp_path / "input.jsonl", 60))
-    bench.runner.request_cancel("work")
-    bench.runner.process(workload.id)
+    harness = open_harness()
+    workload = harness.split(write_mixed(tmp_path / "input.jsonl", 60))
+    harness.runner.request_cancel("work")
+    harness.runner.process(workload.id)
 
-    assert bench.runner.reopen("work", failed=False) == 60
-    progress = bench.runner.process(workload.id)
+    assert harness.runner.reopen("work", failed=False) == 60
+    progress = harness.runner.process(workload.id)
 
     assert progress.all_succeeded
-    assert bench.emulator.ledger().totals.requests_executed == 60
+    assert harness.emulator.ledger().totals.requests_executed == 60
 
 
-def test_failed_requests_are_sent_again_only_when_asked(open_bench):
+def test_failed_requests_are_sent_again_only_when_asked(open_harness):
     """Without the wish nothing is sent again; with it the failed ones are, and only they."""
-    bench = open_bench(lines.FailLines(fraction=0.3, attempts=1))
-    failed = bench.run(60).counts.failed
+    harness = open_harness(lines.FailLines(fraction=0.3, attempts=1))
+    failed = harness.run(60).counts.failed
 
-    assert bench.runner.reopen("work", failed=False) == 0
-    assert bench.runner.reopen("work", failed=True) == failed > 0
-    progress = bench.runner.process(bench.runner.find("work").id)
+    assert harness.runner.reopen("work", failed=False) == 0
+    assert harness.runner.reopen("work", failed=True) == failed > 0
+    progress = harness.runner.process(harness.runner.find("work").id)
 
     assert progress.all_succeeded
-    assert bench.emulator.ledger().totals.requests_executed == 60 + failed
-    assert bench.emulator.ledger().totals.bought_twice == 0
+    assert harness.emulator.ledger().totals.requests_executed == 60 + failed
+    assert harness.emulator.ledger().totals.bought_twice == 0
 
 
-def test_a_finished_workload_run_again_sends_nothing(open_bench):
+def test_a_finished_workload_run_again_sends_nothing(open_harness):
     """A second run finds everything done: no call that changes anything, and the same export."""
-    bench = open_bench()
-    bench.run(60)
-    before, exported = bench.emulator.ledger().calls, bench.export()
+    harness = open_harness()
+    harness.run(60)
+    before, exported = harness.emulator.ledger().calls, harness.export()
 
-    progress = bench.run(60)
+    progress = harness.run(60)
 
     assert progress.all_succeeded
-    assert bench.emulator.ledger().calls == before
-    assert bench.export() == exported
+    assert harness.emulator.ledger().calls == before
+    assert harness.export() == exported
 
 
-def test_cleaning_removes_remote_files_local_files_and_rows(open_bench):
+def test_cleaning_removes_remote_files_local_files_and_rows(open_harness):
     """A cleaned workload leaves nothing: not at the provider, not in the spool, not in the database, but the names of models and tiers."""
-    bench = open_bench(calls.LoseReply(on=("files.create",)))
-    bench.run(60)
+    harness = open_harness(calls.LoseReply(on=("files.create",)))
+    harness.run(60)
 
-    report = bench.runner.clean("work", keep_results=False)
+    report = harness.runner.clean("work", keep_results=False)
 
-    assert all(upload.deleted for upload in bench.emulator.ledger().uploads)
+    assert all(upload.deleted for upload in harness.emulator.ledger().uploads)
     assert report.counts["remote files deleted"] == 9
-    assert list(bench.runner.spool.root.glob("*")) == []
-    with bench.runner.store.read() as connection:
+    assert list(harness.runner.spool.root.glob("*")) == []
+    with harness.runner.store.read() as connection:
         for table in set(tables.metadata.sorted_tables) - {tables.names}:
             assert connection.execute(select(func.count()).select_from(table)).scalar_one() == 0, table.name
 
 
-def test_cleaning_may_keep_the_results(open_bench):
+def test_cleaning_may_keep_the_results(open_harness):
     """With its results kept, a cleaned workload can still be exported."""
-    bench = open_bench()
-    bench.run(20)
-    exported = bench.export()
+    harness = open_harness()
+    harness.run(20)
+    exported = harness.export()
 
-    bench.runner.clean("work", keep_results=True)
+    harness.runner.clean("work", keep_results=True)
 
-    assert bench.export() == exported
+    assert harness.export() == exported
 
 
-def test_an_unfinished_workload_is_not_cleaned(open_bench):
+def test_an_unfinished_workload_is_not_cleaned(open_harness):
     """Cleaning would lose paid results, so it is refused while anything is under way."""
-    bench = open_bench(speed=1)
-    _submitted(bench)
+    harness = open_harness(speed=1)
+    _submitted(harness)
 
     with pytest.raises(UsageError, match="unresolved"):
-        bench.runner.clean("work", keep_results=False)
+        harness.runner.clean("work", keep_results=False)
 
 
-def test_another_key_is_refused_unless_it_is_vouched_for(open_bench):
+def test_another_key_is_refused_unless_it_is_vouched_for(open_harness):
     """With another key the batches could not be seen and would be bought again, so the run stops before any call."""
-    bench = open_bench()
-    workload = _submitted(bench)
-    stranger = bench.open_runner(api_key="gsk_somebody_else")
+    harness = open_harness()
+    workload = _submitted(harness)
+    stranger = harness.open_runner(api_key="gsk_somebody_else")
 
     with pytest.raises(ConfigurationError, match="another key"):
         stranger.process(workload.id)
 
-    vouched = bench.open_runner(api_key="gsk_somebody_else", accept_other_key=True)
+    vouched = harness.open_runner(api_key="gsk_somebody_else", accept_other_key=True)
     assert vouched.process(workload.id).all_succeeded
 
 
 @pytest.mark.parametrize(("fault", "error"), [(calls.PlanGate(), Forbidden), (calls.BadKey(), Unauthorized)])
-def test_a_key_that_may_not_stops_the_run_at_once(open_bench, tmp_path, fault, error):
+def test_a_key_that_may_not_stops_the_run_at_once(open_harness, tmp_path, fault, error):
     """A refused key ends the run with the provider's reason; when the key works again, the same run goes through."""
-    bench = open_bench(fault)
-    workload = bench.split(write_mixed(tmp_path / "input.jsonl", 60), shard_lines=20)
+    harness = open_harness(fault)
+    workload = harness.split(write_mixed(tmp_path / "input.jsonl", 60), shard_lines=20)
 
     with pytest.raises(error):
-        bench.runner.process(workload.id)
+        harness.runner.process(workload.id)
 
-    bench.emulator.set_scenario("clean")
-    assert bench.runner.process(workload.id).all_succeeded
-    assert bench.emulator.ledger().totals.batches == 4
+    harness.emulator.set_scenario("clean")
+    assert harness.runner.process(workload.id).all_succeeded
+    assert harness.emulator.ledger().totals.batches == 4
 
 
-def test_a_provider_that_stays_away_ends_the_run_for_now(open_bench, tmp_path):
+def test_a_provider_that_stays_away_ends_the_run_for_now(open_harness, tmp_path):
     """After an outage of some length the run stops and says so; nothing is lost."""
-    bench = open_bench(calls.DropConnection(on=("*",)))
-    bench.runner = bench.open_runner(outage_seconds=0.3, http_attempts=1)
-    workload = bench.split(write_mixed(tmp_path / "input.jsonl", 60), shard_lines=20)
+    harness = open_harness(calls.DropConnection(on=("*",)))
+    harness.runner = harness.open_runner(outage_seconds=0.3, http_attempts=1)
+    workload = harness.split(write_mixed(tmp_path / "input.jsonl", 60), shard_lines=20)
 
     with pytest.raises(ProviderUnreachable, match="did not answer as it should"):
-        bench.runner.process(workload.id)
+        harness.runner.process(workload.id)
 
-    bench.emulator.set_scenario("clean")
-    assert bench.runner.process(workload.id).all_succeeded
+    harness.emulator.set_scenario("clean")
+    assert harness.runner.process(workload.id).all_succeeded
 
 
-def test_a_pass_that_meets_no_provider_tells_since_when_calls_have_failed(open_bench, tmp_path):
+def test_a_pass_that_meets_no_provider_tells_since_when_calls_have_failed(open_harness, tmp_path):
     """The first call that failed, however many passes ago, and whether something was reached that did not answer."""
-    bench = open_bench(batches.StuckBatches())
-    bench.runner = bench.open_runner(http_attempts=1)
-    workload = bench.split(write_mixed(tmp_path / "input.jsonl", 20), shard_lines=20)
-    bench.runner.process(workload.id, until=DriveUntil.SUBMITTED)
-    bench.emulator.set_scenario(Scenario(faults=(calls.DropConnection(on=("*",)),)))
-    began = bench.runner.clock()
+    harness = open_harness(batches.StuckBatches())
+    harness.runner = harness.open_runner(http_attempts=1)
+    workload = harness.split(write_mixed(tmp_path / "input.jsonl", 20), shard_lines=20)
+    harness.runner.process(workload.id, until=DriveUntil.SUBMITTED)
+    harness.emulator.set_scenario(Scenario(faults=(calls.DropConnection(on=("*",)),)))
+    began = harness.runner.clock()
 
-    first, second = (poll.poll(bench.runner._context(), workload.id) for _ in range(2))
+    first, second = (poll.poll(harness.runner._context(), workload.id) for _ in range(2))
 
     assert first.outage_since is not None
-    assert began <= first.outage_since <= bench.runner.clock()
+    assert began <= first.outage_since <= harness.runner.clock()
     assert second.outage_since == first.outage_since
     assert first.outage is not None
     assert first.outage.startswith("GET /batches: ")
     assert first.is_reached
 
 
-def test_two_runners_share_a_workload_without_harm(open_bench, tmp_path):
+def test_two_runners_share_a_workload_without_harm(open_harness, tmp_path):
     """Two runners on one workload finish it together: one batch per shard, every request bought once."""
-    bench = open_bench(lines.ExpireLines(fraction=0.3, attempts=1))
+    harness = open_harness(lines.ExpireLines(fraction=0.3, attempts=1))
     source = write_mixed(tmp_path / "input.jsonl", 200)
-    runners = [bench.runner, bench.open_runner()]
+    runners = [harness.runner, harness.open_runner()]
 
     def work(runner):
         workload = runner.split([source], name="work", options=SplitOptions(shard_lines=10))
@@ -213,9 +213,9 @@ def test_two_runners_share_a_workload_without_harm(open_bench, tmp_path):
     with ThreadPoolExecutor(2) as pool:
         pictures = list(pool.map(work, runners))
 
-    ledger = bench.emulator.ledger()
+    ledger = harness.emulator.ledger()
     keys = [batch.metadata["batchkit_key"] for batch in ledger.batches]
     assert all(progress.all_succeeded for progress in pictures)
     assert len(set(keys)) == len(keys)
     assert ledger.totals.requests_executed == 200
-    assert len(bench.export()) == 200
+    assert len(harness.export()) == 200

@@ -26,10 +26,10 @@ def waves_of(drive, runner):
     return groups
 
 
-def test_merging_goes_on_while_others_are_uploaded(open_bench, tmp_path):
+def test_merging_goes_on_while_others_are_uploaded(open_harness, tmp_path):
     """An answer file is fetched while a shard is uploaded: each waits for the other to begin, and both go on."""
-    bench = open_bench(speed=20_000_000)
-    runner = bench.open_runner(transfers=1, poll_interval_seconds=0.001)
+    harness = open_harness(speed=20_000_000)
+    runner = harness.open_runner(transfers=1, poll_interval_seconds=0.001)
     fetching, uploading = threading.Event(), threading.Event()
     met = []
 
@@ -41,23 +41,23 @@ def test_merging_goes_on_while_others_are_uploaded(open_bench, tmp_path):
             uploading.set()
 
     runner._given_provider = Meddled(runner.provider, meddle)
-    workload = bench.split(write_mixed(tmp_path / "input.jsonl", 48), shard_lines=1)
+    workload = harness.split(write_mixed(tmp_path / "input.jsonl", 48), shard_lines=1)
 
     progress = runner.process(workload.id)
 
     assert met == [True]
     assert progress.all_succeeded
-    assert_bought_once(bench.emulator, 48)
-    assert_complete(bench.export(), 48)
+    assert_bought_once(harness.emulator, 48)
+    assert_complete(harness.export(), 48)
 
 
-def test_a_wave_leaves_something_for_the_runners_beside_it(open_bench, tmp_path):
+def test_a_wave_leaves_something_for_the_runners_beside_it(open_harness, tmp_path):
     """The first wave takes a quarter of what is due, and never so few that transfers idle; two runners take different shards."""
-    bench = open_bench()
-    other = bench.open_runner()
-    workload = bench.split(write_mixed(tmp_path / "input.jsonl", 100), shard_lines=1)
+    harness = open_harness()
+    other = harness.open_runner()
+    workload = harness.split(write_mixed(tmp_path / "input.jsonl", 100), shard_lines=1)
 
-    ((mine,),) = [bench.runner.drive(workload.id).next()]
+    ((mine,),) = [harness.runner.drive(workload.id).next()]
     ((theirs,),) = [other.drive(workload.id).next()]
 
     assert (mine.kind, theirs.kind) == (WaveKind.SUBMIT, WaveKind.SUBMIT)
@@ -67,11 +67,11 @@ def test_a_wave_leaves_something_for_the_runners_beside_it(open_bench, tmp_path)
 
 
 @pytest.mark.parametrize("parallel", [1, 3])
-def test_merges_are_done_at_the_same_time_when_the_settings_say_so(open_bench, tmp_path, parallel):
+def test_merges_are_done_at_the_same_time_when_the_settings_say_so(open_harness, tmp_path, parallel):
     """So many waves of merging come together as are wanted, of different shards, and all is well at the end."""
-    bench = open_bench()
-    runner = bench.open_runner(parallel_waves=parallel)
-    workload = bench.split(write_mixed(tmp_path / "input.jsonl", 30), shard_lines=2)
+    harness = open_harness()
+    runner = harness.open_runner(parallel_waves=parallel)
+    workload = harness.split(write_mixed(tmp_path / "input.jsonl", 30), shard_lines=2)
 
     groups = waves_of(runner.drive(workload.id), runner)
 
@@ -80,15 +80,15 @@ def test_merges_are_done_at_the_same_time_when_the_settings_say_so(open_bench, t
     for group in merges:
         ids = [shard_id for wave in group for shard_id in wave.shard_ids]
         assert len(set(ids)) == len(ids)
-    assert_bought_once(bench.emulator, 30)
-    assert_complete(bench.export(), 30)
+    assert_bought_once(harness.emulator, 30)
+    assert_complete(harness.export(), 30)
 
 
-def test_an_error_of_one_wave_reaches_the_drive_when_all_have_ended(open_bench, tmp_path):
+def test_an_error_of_one_wave_reaches_the_drive_when_all_have_ended(open_harness, tmp_path):
     """The observer is told of each wave, and the drive gets the error: it waits, and the same waves come again."""
-    bench = open_bench()
-    runner = bench.open_runner(parallel_waves=2)
-    workload = bench.split(write_mixed(tmp_path / "input.jsonl", 20), shard_lines=5)
+    harness = open_harness()
+    runner = harness.open_runner(parallel_waves=2)
+    workload = harness.split(write_mixed(tmp_path / "input.jsonl", 20), shard_lines=5)
     drive = runner.drive(workload.id)
     first = drive.next()
     assert isinstance(first, tuple)
@@ -101,4 +101,4 @@ def test_an_error_of_one_wave_reaches_the_drive_when_all_have_ended(open_bench, 
     assert isinstance(wait, Wait)
     assert "ValueError: a bug" in wait.notes[0]
     assert to_the_end(drive, runner, run_waves=runner.run_waves).all_succeeded
-    assert_bought_once(bench.emulator, 20)
+    assert_bought_once(harness.emulator, 20)

@@ -21,14 +21,14 @@ ROUGH = {
 
 
 @pytest.mark.parametrize("count", [1, 60])
-def test_a_plain_run(open_bench, count):
+def test_a_plain_run(open_harness, count):
     """Nothing goes wrong: one batch per shard, one ride per request, one line per request in input order."""
     requests = [chat_line(f"row-{number}", f"Line {number}") for number in range(count)]
 
     # A day of the provider takes seconds here, so that a machine that stalls for one does not look like trouble of the provider.
-    bench = open_bench(speed=SPEED / 20)
-    bench.runner = bench.open_runner(stuck_seconds=60, settle_seconds=20)
-    seen = run(bench, requests, shard_lines=20)
+    harness = open_harness(speed=SPEED / 20)
+    harness.runner = harness.open_runner(stuck_seconds=60, settle_seconds=20)
+    seen = run(harness, requests, shard_lines=20)
 
     seen.check_all_succeeded()
     assert {line["attempts"] for line in seen.lines} == {1}
@@ -38,12 +38,12 @@ def test_a_plain_run(open_bench, count):
 
 
 @taking_turns("faults", ROUGH)
-def test_a_network_that_breaks(open_bench, faults):
+def test_a_network_that_breaks(open_harness, faults):
     """Uploads, questions and downloads are repeated until they are through; every request is executed once."""
-    bench = open_bench(*faults)
-    bench.runner = bench.open_runner(http_timeout_seconds=0.25)
+    harness = open_harness(*faults)
+    harness.runner = harness.open_runner(http_timeout_seconds=0.25)
 
-    seen = run(bench)
+    seen = run(harness)
 
     seen.check_all_succeeded()
     assert len(seen.ledger.batches) == 2
@@ -60,19 +60,19 @@ def test_a_network_that_breaks(open_bench, faults):
         "a time-out": lines.TimeOutLines(count=2, attempts=1),
     },
 )
-def test_a_request_that_errs_once_is_sent_again(open_bench, fault):
+def test_a_request_that_errs_once_is_sent_again(open_harness, fault):
     """An error that may pass costs one more ride of that request; no success is bought twice."""
-    seen = run(open_bench(fault))
+    seen = run(open_harness(fault))
 
     seen.check_all_succeeded()
     assert [line["attempts"] for line in seen.lines].count(2) == 4
     assert seen.ledger.totals.requests_executed == COUNT + 4
 
 
-def test_a_request_that_always_errs_ends(open_bench):
+def test_a_request_that_always_errs_ends(open_harness):
     """A request whose every ride ends in a server error fails after its budget, counted exactly."""
     seen = run(
-        open_bench(lines.FailLines(custom_ids=frozenset({"row-0000000"}), status=500, code="oops")), max_attempts=3
+        open_harness(lines.FailLines(custom_ids=frozenset({"row-0000000"}), status=500, code="oops")), max_attempts=3
     )
 
     seen.check_failed(1, "oops")
@@ -80,20 +80,20 @@ def test_a_request_that_always_errs_ends(open_bench):
     assert seen.ledger.executions("row-0000000") == 3
 
 
-def test_a_request_that_always_expires_ends(open_bench):
+def test_a_request_that_always_expires_ends(open_harness):
     """A request that expires every time fails after its own budget, and says that it expired."""
-    seen = run(open_bench(lines.ExpireLines(custom_ids=frozenset({"row-0000000"}))), max_expiries=2)
+    seen = run(open_harness(lines.ExpireLines(custom_ids=frozenset({"row-0000000"}))), max_expiries=2)
 
     seen.check_failed(1, "batch_expired")
     assert (seen.lines[0]["status"], seen.lines[0]["attempts"]) == ("failed", 2)
     assert seen.ledger.executions("row-0000000") == 0
 
 
-def test_after_expiry_shards_are_smaller_and_windows_longer(open_bench):
+def test_after_expiry_shards_are_smaller_and_windows_longer(open_harness):
     """What expired rides again with half the lines and twice the time, within what the user allowed."""
     requests = [chat_line(f"row-{number}", f"Line {number}") for number in range(300)]
 
-    seen = run(open_bench(lines.ExpireLines(attempts=1)), requests, shard_lines=300, max_window="36h")
+    seen = run(open_harness(lines.ExpireLines(attempts=1)), requests, shard_lines=300, max_window="36h")
 
     assert [(batch.window, batch.total) for batch in seen.ledger.batches] == [("24h", 300), ("36h", 150), ("36h", 150)]
 
@@ -105,18 +105,18 @@ def test_after_expiry_shards_are_smaller_and_windows_longer(open_bench):
         "a certificate that nobody has signed": ("tls_server", "CERTIFICATE_VERIFY_FAILED"),
     },
 )
-def test_an_address_that_cannot_be_reached_safely(open_bench, request, address, reason):
+def test_an_address_that_cannot_be_reached_safely(open_harness, request, address, reason):
     """The run ends for now (exit code 4) and says why; nothing was sent, and with the right address it goes through."""
-    bench = open_bench()
-    right, wrong = bench.runner, address if "://" in address else request.getfixturevalue(address).base_url
-    bench.runner = bench.open_runner(base_url=wrong, outage_seconds=0.1, http_attempts=1)
+    harness = open_harness()
+    right, wrong = harness.runner, address if "://" in address else request.getfixturevalue(address).base_url
+    harness.runner = harness.open_runner(base_url=wrong, outage_seconds=0.1, http_attempts=1)
 
     with pytest.raises(ProviderUnreachable, match=f"could not be reached .*no connection .*{reason}") as caught:
-        run(bench)
+        run(harness)
 
     assert caught.value.exit_code == 4
     assert caught.value.hint == "nothing is lost: run the same command again later"
-    bench.runner = right
-    seen = run(bench)
+    harness.runner = right
+    seen = run(harness)
     seen.check_all_succeeded()
     assert seen.ledger.calls["files.create"] == seen.ledger.calls["batches.create"] == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import stat
@@ -354,3 +355,52 @@ def test_store_can_be_closed_twice_and_leaves_no_log_behind(sqlite_url):
     file = sqlite3.connect(path)
     assert file.execute("SELECT count(*) FROM workloads").fetchone() == (1,)
     file.close()
+
+
+def test_a_write_that_an_interrupt_left_open_is_rolled_back_by_the_next(store):
+    """Ctrl-C between the begin of a transaction and its block leaves it open as long as the traceback lives."""
+    with store.write() as connection:
+        name = add_workload(connection).name
+
+    def interrupted():
+        transaction = store.write()
+        transaction.__enter__().execute(text("UPDATE workloads SET name = 'lost'"))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as raised:
+        interrupted()
+    with store.write() as connection:
+        assert connection.execute(text("SELECT name FROM workloads")).scalar_one() == name
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(_rename, store).result(20) == 1
+
+    del raised
+    gc.collect()
+    with store.read() as connection:
+        assert connection.execute(text("SELECT name FROM workloads")).scalar_one() == "renamed"
+
+
+def _rename(store):
+    with store.write() as connection:
+        return connection.execute(text("UPDATE workloads SET name = 'renamed'")).rowcount
+
+
+def test_a_write_that_is_interrupted_in_a_statement_is_rolled_back_at_once(database_url, monkeypatch):
+    """Although the traceback that somebody keeps has a cursor in it."""
+    monkeypatch.setattr(engine, "_BUSY_TIMEOUT_MILLISECONDS", 500)
+    store = Store(database_url)
+    do_execute = store.engine.dialect.do_execute
+
+    def interrupted(cursor, statement, parameters, context=None):
+        do_execute(cursor, statement, parameters, context)
+        if "lost" in statement:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(store.engine.dialect, "do_execute", interrupted)
+    with store.write() as connection:
+        add_workload(connection)
+    with pytest.raises(KeyboardInterrupt) as raised, store.write() as connection:
+        connection.execute(text("UPDATE workloads SET name = 'lost' RETURNING id"))
+    assert _rename(store) == 1
+    assert raised.value is not None
+    store.close()

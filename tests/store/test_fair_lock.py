@@ -77,3 +77,23 @@ def test_short_transactions_come_between_long_ones(sqlite_store):
     assert written.count("short") == 10
     # A long one between two short ones, and not many: SQLite's own waiting takes more than ten times as long here.
     assert written.count("long") <= 12, seconds
+
+
+def test_a_lock_that_an_interrupt_left_is_passed_on():
+    """To the thread that waited behind it, as soon as the interrupted thread comes back."""
+    lock = FairLock()
+    left = lock.hold(LONG)
+    left.__enter__()
+
+    def ask():
+        with lock.hold(LONG):
+            return time.monotonic()
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(ask)
+        while len(lock._queue) < 2:
+            threading.Event().wait(0.001)
+        came_back = time.monotonic()
+        with lock.hold(LONG):
+            pass
+        assert waiting.result() - came_back < LONG / 2

@@ -1,4 +1,4 @@
-"""A Postgres server that may be stopped, and the benches of the neighbours: runners in this process, and the command."""
+"""A Postgres server that may be stopped, and the harnesses of the neighbours: runners in this process, and the command."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pytest
 
 from tests.cli.conftest import batchkit, open_emulator, source
 from tests.postgres import PostgresServer, own_server
-from tests.steps.conftest import open_bench
+from tests.steps.conftest import open_harness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["batchkit", "open_bench", "open_emulator", "source"]
+__all__ = ["batchkit", "open_emulator", "open_harness", "source"]
 
 
 @pytest.fixture

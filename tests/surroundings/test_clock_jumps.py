@@ -31,14 +31,14 @@ class SetClock:
 
 
 @pytest.fixture
-def open_jumping(open_bench):
-    """Give a function that opens a bench with a runner whose clock is set when one of its calls is made the n-th time."""
+def open_jumping(open_harness):
+    """Give a function that opens a harness with a runner whose clock is set when one of its calls is made the n-th time."""
     opened: list[Runner] = []
 
     def start(*faults, jumps=None, speed=432_000.0, **overrides):
-        bench = open_bench(*faults, speed=speed)
+        harness = open_harness(*faults, speed=speed)
         clock = SetClock()
-        settings = bench.open_runner(**overrides).settings
+        settings = harness.open_runner(**overrides).settings
         runner = Runner(settings, clock=clock)
         opened.append(runner)
         left = dict(jumps or {})
@@ -51,8 +51,8 @@ def open_jumping(open_bench):
                 clock.ahead += left.pop((moment, seen[moment]), 0.0)
 
         runner._given_provider = Meddled(runner.provider, meddle)
-        bench.runner = runner
-        return bench, clock, left
+        harness.runner = runner
+        return harness, clock, left
 
     yield start
     for runner in opened:
@@ -66,31 +66,31 @@ def open_jumping(open_bench):
 def test_a_jump_at_any_moment_is_survived(open_jumping, hours, sending):
     """Set by hours while sending, back while polling and again while fetching, the run ends as if nothing had happened."""
     jumps = {(sending, 3): hours * HOUR, (">get_batches", 2): -hours * HOUR, ("<download_file", 2): hours * HOUR}
-    bench, _clock, left = open_jumping(
+    harness, _clock, left = open_jumping(
         lines.ExpireLines(fraction=0.3, attempts=1), jumps=jumps, settle_seconds=0.3, speed=100_000.0
     )
 
-    progress = bench.run(REQUESTS)
+    progress = harness.run(REQUESTS)
 
     assert left == {}
     assert progress.all_succeeded
-    assert_bought_once(bench.emulator, REQUESTS)
-    assert_complete(bench.export(), REQUESTS)
+    assert_bought_once(harness.emulator, REQUESTS)
+    assert_complete(harness.export(), REQUESTS)
 
 
 @pytest.mark.timeout(30)
 def test_a_clock_that_is_set_back_does_not_make_anything_wait(open_jumping):
     """After a clock was set back by hours, uploads are tried and batches asked for again as usual and not hours later."""
     away = calls.DropConnection(on=("files.create",), times=2)
-    bench, clock, _left = open_jumping(away, speed=50_000.0, http_attempts=1)
-    workload = bench.split(write_mixed(bench.home.parent / "input.jsonl", REQUESTS), shard_lines=20)
+    harness, clock, _left = open_jumping(away, speed=50_000.0, http_attempts=1)
+    workload = harness.split(write_mixed(harness.home.parent / "input.jsonl", REQUESTS), shard_lines=20)
 
     def wait_and_set_back(seconds):
         threading.Event().wait(seconds)
         clock.ahead -= HOUR
 
-    bench.runner._wait = wait_and_set_back
-    progress = bench.runner.process(workload.id)
+    harness.runner._wait = wait_and_set_back
+    progress = harness.runner.process(workload.id)
 
     assert progress.all_succeeded
 
@@ -98,18 +98,18 @@ def test_a_clock_that_is_set_back_does_not_make_anything_wait(open_jumping):
 @pytest.mark.timeout(30)
 def test_a_grace_that_was_slept_through_decides_nothing(open_jumping):
     """Time alone does not say that no batch exists: a list that lags by some reads is read several times before that."""
-    bench, clock, _left = open_jumping(calls.LoseReply(on=("batches.create",)), batches.ListLag(calls=2))
-    workload = bench.split(write_mixed(bench.home.parent / "input.jsonl", REQUESTS), shard_lines=20)
+    harness, clock, _left = open_jumping(calls.LoseReply(on=("batches.create",)), batches.ListLag(calls=2))
+    workload = harness.split(write_mixed(harness.home.parent / "input.jsonl", REQUESTS), shard_lines=20)
 
     def sleep(seconds):
         threading.Event().wait(min(seconds, 0.1))
         clock.ahead += HOUR
 
-    bench.runner._wait = sleep
-    progress = bench.runner.process(workload.id)
+    harness.runner._wait = sleep
+    progress = harness.runner.process(workload.id)
 
     assert progress.all_succeeded
-    assert_bought_once(bench.emulator, REQUESTS)
+    assert_bought_once(harness.emulator, REQUESTS)
 
 
 @pytest.mark.slow
@@ -117,37 +117,37 @@ def test_a_grace_that_was_slept_through_decides_nothing(open_jumping):
 def test_a_clock_that_runs_ahead_for_a_while_costs_no_batch(open_jumping):
     """A batch that looks overdue because our clock was set days ahead is not cancelled while it runs."""
     jumps = {(">get_batches", 2): 200 * HOUR, (">get_batches", 5): -200 * HOUR}
-    bench, _clock, left = open_jumping(
+    harness, _clock, left = open_jumping(
         batches.SlowBatches(seconds_per_line=2_000), jumps=jumps, speed=20_000.0, stuck_seconds=60.0
     )
 
-    progress = bench.run(20)
+    progress = harness.run(20)
 
     assert left == {}
     assert progress.all_succeeded
-    assert "batches.cancel" not in bench.emulator.ledger().calls
-    assert_bought_once(bench.emulator, 20)
+    assert "batches.cancel" not in harness.emulator.ledger().calls
+    assert_bought_once(harness.emulator, 20)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(30)
-def test_runners_whose_clocks_differ_by_hours_share_a_workload(open_bench, tmp_path):
+def test_runners_whose_clocks_differ_by_hours_share_a_workload(open_harness, tmp_path):
     """To the runner that is ahead every lease of the other has run out: both end well, and nothing is bought twice."""
-    bench = open_bench(lines.ExpireLines(fraction=0.3, attempts=1))
+    harness = open_harness(lines.ExpireLines(fraction=0.3, attempts=1))
     source = write_mixed(tmp_path / "input.jsonl", REQUESTS)
-    bench.split(source, shard_lines=5)
-    ahead = Runner(bench.runner.settings, clock=SetClock(5 * HOUR))
+    harness.split(source, shard_lines=5)
+    ahead = Runner(harness.runner.settings, clock=SetClock(5 * HOUR))
 
     def work(runner):
         workload = runner.split([source], name="work", options=SplitOptions(shard_lines=5))
         return runner.process(workload.id)
 
     with ahead, ThreadPoolExecutor(2) as pool:
-        pictures = list(pool.map(work, [bench.runner, ahead]))
+        pictures = list(pool.map(work, [harness.runner, ahead]))
 
     assert all(progress.all_succeeded for progress in pictures)
-    assert_bought_once(bench.emulator, REQUESTS)
-    assert_complete(bench.export(), REQUESTS)
+    assert_bought_once(harness.emulator, REQUESTS)
+    assert_complete(harness.export(), REQUESTS)
 
 
 def test_a_sleep_does_not_count_as_an_outage():

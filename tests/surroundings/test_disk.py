@@ -88,59 +88,59 @@ def test_a_disk_that_is_full_under_the_database(start_command):
 
 
 @pytest.mark.parametrize("folder", ["shards", "answers"])
-def test_a_folder_that_cannot_be_written(open_bench, folder, tmp_path):
+def test_a_folder_that_cannot_be_written(open_harness, folder, tmp_path):
     """Where a folder of ours is none, the run says which and why; put right, the same run goes on."""
-    bench = open_bench()
+    harness = open_harness()
     source = write_mixed(tmp_path / "input.jsonl", 30)
-    workload = bench.split(source, shard_lines=10)
-    home = bench.runner.spool.root / workload.directory
+    workload = harness.split(source, shard_lines=10)
+    home = harness.runner.spool.root / workload.directory
     if folder == "shards":
         shutil.move(home / folder, tmp_path / "aside")
     (home / folder).write_text("not a folder")
 
     with pytest.raises(SpoolError, match=folder) as caught:
-        bench.runner.process(workload.id)
+        harness.runner.process(workload.id)
 
     assert caught.value.exit_code == 4
     assert "same command" in str(caught.value.hint)
     (home / folder).unlink()
     if folder == "shards":
         shutil.move(tmp_path / "aside", home / folder)
-    assert bench.runner.process(workload.id).all_succeeded
-    assert_bought_once(bench.emulator, 30)
-    assert_complete(bench.export(), 30)
+    assert harness.runner.process(workload.id).all_succeeded
+    assert_bought_once(harness.emulator, 30)
+    assert_complete(harness.export(), 30)
 
 
-def test_an_export_that_cannot_be_written_keeps_the_last_one(open_bench, tmp_path):
+def test_an_export_that_cannot_be_written_keeps_the_last_one(open_harness, tmp_path):
     """An export into a place that refuses leaves what was there before, and the results can be exported elsewhere."""
-    bench = open_bench()
-    bench.run(30)
+    harness = open_harness()
+    harness.run(30)
     (tmp_path / "full").write_text("in the way")
 
     with pytest.raises(SpoolError, match="full") as caught:
-        bench.runner.export("work", tmp_path / "full" / "out.jsonl")
+        harness.runner.export("work", tmp_path / "full" / "out.jsonl")
 
     assert caught.value.exit_code == 4
-    assert_complete(bench.export(), 30)
+    assert_complete(harness.export(), 30)
 
 
-def test_answers_that_are_gone_from_the_spool_are_fetched_again(open_bench, tmp_path):
+def test_answers_that_are_gone_from_the_spool_are_fetched_again(open_harness, tmp_path):
     """Answers that somebody deletes before they are merged end the run for now; the next one fetches them, and sends nothing."""
-    bench = open_bench()
+    harness = open_harness()
     once = threading.Lock()
 
     def delete_answers(moment):
         if moment == "<download_file" and once.acquire(blocking=False):
-            for path in bench.runner.spool.root.glob("*/answers/*.jsonl"):
+            for path in harness.runner.spool.root.glob("*/answers/*.jsonl"):
                 path.unlink()
 
-    runner = bench.runner
+    runner = harness.runner
     runner._given_provider = Meddled(runner.provider, delete_answers)
-    workload = bench.split(write_mixed(tmp_path / "input.jsonl", 60), shard_lines=60)
+    workload = harness.split(write_mixed(tmp_path / "input.jsonl", 60), shard_lines=60)
 
     with pytest.raises(SpoolError, match="No such file") as caught:
         runner.process(workload.id)
 
     assert caught.value.exit_code == 4
     assert runner.process(workload.id).all_succeeded
-    assert_bought_once(bench.emulator, 60)
+    assert_bought_once(harness.emulator, 60)

@@ -53,18 +53,18 @@ class Standstill:
         self._go.set()
 
 
-def _finish_while_another_stands_still(bench, moment):
+def _finish_while_another_stands_still(harness, moment):
     """Run a workload with a runner that stands still, let another finish it, and the first go on; returns the calls in between."""
     standstill = Standstill(moment)
-    late = standstill.of(bench.open_runner(transfers=1, **SHORT))
-    other = bench.open_runner(**SHORT)
-    workload = bench.split(write_mixed(bench.home.parent / "input.jsonl", REQUESTS), shard_lines=10)
+    late = standstill.of(harness.open_runner(transfers=1, **SHORT))
+    other = harness.open_runner(**SHORT)
+    workload = harness.split(write_mixed(harness.home.parent / "input.jsonl", REQUESTS), shard_lines=10)
     with ThreadPoolExecutor(1) as pool:
         working = pool.submit(late.process, workload.id)
         try:
             standstill.until_reached()
             assert other.process(workload.id).all_succeeded
-            before = bench.emulator.ledger()
+            before = harness.emulator.ledger()
         finally:
             standstill.let_go()
         assert working.result(PATIENCE_SECONDS).all_succeeded
@@ -80,15 +80,15 @@ def _finish_while_another_stands_still(bench, moment):
         pytest.param("<download_file", marks=pytest.mark.slow),
     ],
 )
-def test_what_another_has_done_is_not_undone(open_bench, moment):
+def test_what_another_has_done_is_not_undone(open_harness, moment):
     """Uploading, creating and merging too late changes nothing: no second batch, every request executed once, all in place."""
-    bench = open_bench()
+    harness = open_harness()
 
-    before, other = _finish_while_another_stands_still(bench, moment)
+    before, other = _finish_while_another_stands_still(harness, moment)
 
-    assert bench.emulator.ledger().totals.batches == before.totals.batches
-    assert_bought_once(bench.emulator, REQUESTS)
-    assert_complete(bench.export(), REQUESTS)
+    assert harness.emulator.ledger().totals.batches == before.totals.batches
+    assert_bought_once(harness.emulator, REQUESTS)
+    assert_complete(harness.export(), REQUESTS)
     assert other.progress(other.find("work").id).shards == {ShardState.MERGED: 4}
 
 
@@ -99,30 +99,30 @@ def test_what_another_has_done_is_not_undone(open_bench, moment):
         pytest.param([calls.UnknownFileRefused()], id="refused at once", marks=pytest.mark.slow),
     ],
 )
-def test_a_creation_that_was_checked_and_is_sent_too_late_buys_nothing(open_bench, refusal):
+def test_a_creation_that_was_checked_and_is_sent_too_late_buys_nothing(open_harness, refusal):
     """Between the last check and the sending nothing can be checked: the late creation names a file that was deleted meanwhile."""
-    bench = open_bench(*refusal)
+    harness = open_harness(*refusal)
 
-    before, other = _finish_while_another_stands_still(bench, "!create_batch")
+    before, other = _finish_while_another_stands_still(harness, "!create_batch")
 
-    after = bench.emulator.ledger()
+    after = harness.emulator.ledger()
     assert after.totals.batches == before.totals.batches + (not refusal)
     assert after.totals.requests_executed == before.totals.requests_executed == REQUESTS
-    assert_complete(bench.export(), REQUESTS)
+    assert_complete(harness.export(), REQUESTS)
     assert _surplus(other) == ([] if refusal else [after.batches[-1].id])
 
 
 @pytest.mark.slow
-def test_a_second_batch_is_cancelled_at_once(open_bench):
+def test_a_second_batch_is_cancelled_at_once(open_harness):
     """Where a provider keeps its files, a creation that comes too late makes a second batch: it is cancelled and recorded."""
-    bench = open_bench(calls.RefuseCalls(on=("files.delete",), status=403))
+    harness = open_harness(calls.RefuseCalls(on=("files.delete",), status=403))
 
-    before, other = _finish_while_another_stands_still(bench, "!create_batch")
+    before, other = _finish_while_another_stands_still(harness, "!create_batch")
 
-    ledger = bench.emulator.ledger()
+    ledger = harness.emulator.ledger()
     assert ledger.totals.batches == before.totals.batches + 1
     assert ledger.calls["batches.cancel"] == 1
-    assert_complete(bench.export(), REQUESTS)
+    assert_complete(harness.export(), REQUESTS)
     assert _surplus(other) == [ledger.batches[-1].id]
 
 
@@ -133,14 +133,14 @@ def _surplus(runner):
         return [detail.split()[3] for detail in told if detail.endswith("; it was cancelled")]
 
 
-def test_a_picture_that_is_written_down_late_hides_no_answers(open_bench):
+def test_a_picture_that_is_written_down_late_hides_no_answers(open_harness):
     """A runner sees a batch run, another one sees it end, and only then the first one writes: the answers are merged all the same."""
-    bench = open_bench()
+    harness = open_harness()
     other, workload = (
-        bench.open_runner(),
-        bench.split(write_mixed(bench.home.parent / "input.jsonl", 8), shard_lines=50),
+        harness.open_runner(),
+        harness.split(write_mixed(harness.home.parent / "input.jsonl", 8), shard_lines=50),
     )
-    bench.runner.process(workload.id, until=DriveUntil.SUBMITTED)
+    harness.runner.process(workload.id, until=DriveUntil.SUBMITTED)
 
     class Slow(Meddled):
         def get_batches(self, ids):
@@ -152,8 +152,8 @@ def test_a_picture_that_is_written_down_late_hides_no_answers(open_bench):
                 pass
             return running
 
-    late = replace(bench.runner._context(), provider=Slow(bench.runner.provider, lambda _moment: None))
+    late = replace(harness.runner._context(), provider=Slow(harness.runner.provider, lambda _moment: None))
     poll.poll(late, workload.id)
 
     assert other.process(workload.id).all_succeeded
-    assert_bought_once(bench.emulator, 8)
+    assert_bought_once(harness.emulator, 8)

@@ -19,7 +19,7 @@ from batchkit.errors import ProviderUnreachable
 from batchkit.models import FileId
 from tests.flows.support import wait_until
 from tests.observing import Watching
-from tests.steps.conftest import Bench
+from tests.steps.conftest import Harness
 from tests.surroundings.proofs import Meddled, assert_bought_once, assert_complete
 from tests.workloads import read_lines, write_mixed
 
@@ -79,7 +79,7 @@ class Interrupted:
 
 @pytest.fixture
 def open_interrupted(database_url, tmp_path):
-    """Give a function that opens a bench on an emulator that may go away, with what that one can do."""
+    """Give a function that opens a harness on an emulator that may go away, with what that one can do."""
     with ExitStack() as stack:
 
         def start(**overrides):
@@ -88,10 +88,10 @@ def open_interrupted(database_url, tmp_path):
             interrupted = Interrupted(Emulator(tmp_path / "emulator", speed=SPEED, port=port))
             interrupted.come_back()
             stack.callback(interrupted.close)
-            bench = Bench(interrupted.emulator, database_url, tmp_path / "home", stack)
+            harness = Harness(interrupted.emulator, database_url, tmp_path / "home", stack)
             quick = {"http_attempts": 1, "http_timeout_seconds": 2, "settle_seconds": 0.2}
-            bench.runner = bench.open_runner(**quick, **overrides)
-            return bench, interrupted
+            harness.runner = harness.open_runner(**quick, **overrides)
+            return harness, interrupted
 
         yield start
     # Found here, and not in a test that has nothing to do with it.
@@ -123,33 +123,33 @@ SPEED = 10_000.0
 )
 def test_an_hour_without_the_provider_is_waited_for(open_interrupted, once, moment):
     """A provider that goes away in mid-run, and comes back after an hour of its clock, ends nothing and sells nothing twice."""
-    bench, provider = open_interrupted(outage_seconds=20.0)
+    harness, provider = open_interrupted(outage_seconds=20.0)
     go = once(moment, lambda: provider.go(for_seconds=3_600 / SPEED))
-    bench.runner._given_provider = Meddled(bench.runner.provider, go)
+    harness.runner._given_provider = Meddled(harness.runner.provider, go)
 
-    progress = bench.run(REQUESTS)
+    progress = harness.run(REQUESTS)
 
     assert progress.all_succeeded
-    assert_bought_once(bench.emulator, REQUESTS)
-    assert_complete(bench.export(), REQUESTS)
+    assert_bought_once(harness.emulator, REQUESTS)
+    assert_complete(harness.export(), REQUESTS)
 
 
 @pytest.mark.slow
 def test_a_provider_that_stays_away_ends_the_run_for_now(open_interrupted, once):
     """Away for longer than ``outage_seconds`` in mid-run, the run ends and says so; when it is back, the next goes on."""
-    bench, provider = open_interrupted(outage_seconds=0.3)
-    bench.runner._given_provider = Meddled(bench.runner.provider, once("<create_batch", provider.go))
+    harness, provider = open_interrupted(outage_seconds=0.3)
+    harness.runner._given_provider = Meddled(harness.runner.provider, once("<create_batch", provider.go))
 
     with pytest.raises(ProviderUnreachable, match="could not be reached for") as caught:
-        bench.run(REQUESTS)
+        harness.run(REQUESTS)
 
     provider.come_back()
     assert caught.value.exit_code == 4
     assert "run the same command again" in str(caught.value.hint)
-    bench.runner = bench.open_runner(settle_seconds=0.2)
-    assert bench.run(REQUESTS).all_succeeded
-    assert_bought_once(bench.emulator, REQUESTS)
-    assert_complete(bench.export(), REQUESTS)
+    harness.runner = harness.open_runner(settle_seconds=0.2)
+    assert harness.run(REQUESTS).all_succeeded
+    assert_bought_once(harness.emulator, REQUESTS)
+    assert_complete(harness.export(), REQUESTS)
 
 
 # The key
@@ -201,31 +201,31 @@ def test_another_key_in_mid_run_sends_nothing(batchkit, open_emulator, source, m
 
 
 @pytest.fixture
-def open_meddled(open_bench, once):
-    """Give a function that opens a bench where somebody else does something to what is ours at a moment, with a client of his own."""
+def open_meddled(open_harness, once):
+    """Give a function that opens a harness where somebody else does something to what is ours at a moment, with a client of his own."""
 
     def start(*faults, moment, act, **overrides):
-        bench = open_bench(*faults)
-        runner = bench.runner = bench.open_runner(settle_seconds=0.1, **overrides)
-        other = bench.open_runner().provider
-        runner._given_provider = Meddled(runner.provider, once(moment, lambda: act(bench, other)))
-        return bench
+        harness = open_harness(*faults)
+        runner = harness.runner = harness.open_runner(settle_seconds=0.1, **overrides)
+        other = harness.open_runner().provider
+        runner._given_provider = Meddled(runner.provider, once(moment, lambda: act(harness, other)))
+        return harness
 
     return start
 
 
-def _cancel_all(bench, other):
-    for batch in bench.emulator.ledger().batches:
+def _cancel_all(harness, other):
+    for batch in harness.emulator.ledger().batches:
         other.cancel_batch(batch.id)
 
 
-def _delete_inputs(bench, other):
-    for upload in bench.emulator.ledger().uploads:
+def _delete_inputs(harness, other):
+    for upload in harness.emulator.ledger().uploads:
         other.delete_file(upload.id)
 
 
-def _delete_answers(bench, other):
-    for batch in bench.emulator.ledger().batches:
+def _delete_answers(harness, other):
+    for batch in harness.emulator.ledger().batches:
         for file_id in (batch.output_file_id, batch.error_file_id):
             if file_id is not None:
                 other.delete_file(FileId(file_id))
@@ -233,13 +233,13 @@ def _delete_answers(bench, other):
 
 def test_batches_that_somebody_else_cancels(open_meddled):
     """Requests of a batch that was cancelled behind our back ride again; those it had answered do not."""
-    bench = open_meddled(batches.SlowBatches(seconds_per_line=2_000), moment=">get_batches", act=_cancel_all)
+    harness = open_meddled(batches.SlowBatches(seconds_per_line=2_000), moment=">get_batches", act=_cancel_all)
 
-    progress = bench.run(REQUESTS)
+    progress = harness.run(REQUESTS)
 
     assert progress.all_succeeded
-    assert bench.emulator.ledger().totals.bought_twice == 0
-    assert_complete(bench.export(), REQUESTS)
+    assert harness.emulator.ledger().totals.bought_twice == 0
+    assert_complete(harness.export(), REQUESTS)
 
 
 @pytest.mark.slow
@@ -247,40 +247,40 @@ def test_batches_that_somebody_else_cancels(open_meddled):
 @pytest.mark.parametrize("moment", [">create_batch", ">get_batches"])
 def test_input_files_that_somebody_else_deletes(open_meddled, faults, moment):
     """Input files that are gone before or after their batch was created are uploaded again, and nothing is bought twice."""
-    bench = open_meddled(*faults, moment=moment, act=_delete_inputs)
+    harness = open_meddled(*faults, moment=moment, act=_delete_inputs)
 
-    progress = bench.run(REQUESTS)
+    progress = harness.run(REQUESTS)
 
     assert progress.all_succeeded
-    assert bench.emulator.ledger().totals.bought_twice == 0
-    assert_complete(bench.export(), REQUESTS)
+    assert harness.emulator.ledger().totals.bought_twice == 0
+    assert_complete(harness.export(), REQUESTS)
 
 
 @pytest.mark.slow
 def test_answers_that_somebody_else_deletes(open_meddled):
     """Answers that are gone before they were fetched are looked for, then only those requests are sent again."""
-    bench = open_meddled(moment=">download_file", act=_delete_answers)
+    harness = open_meddled(moment=">download_file", act=_delete_answers)
 
-    progress = bench.run(REQUESTS)
+    progress = harness.run(REQUESTS)
 
-    ledger = bench.emulator.ledger()
+    ledger = harness.emulator.ledger()
     assert progress.all_succeeded
     assert 0 < ledger.totals.bought_twice == ledger.totals.requests_executed - REQUESTS
-    assert_complete(bench.export(), REQUESTS)
+    assert_complete(harness.export(), REQUESTS)
 
 
 @pytest.mark.slow
 def test_a_batch_that_is_gone_is_told_apart_from_one_that_runs(open_meddled):
     """Everything of ours deleted at the provider between submitting and polling: the run says so, and ends well."""
-    bench = open_meddled(
+    harness = open_meddled(
         batches.GoneBatches(batches=frozenset({1, 2})), moment=">get_batches", act=_delete_inputs, stuck_seconds=0.3
     )
-    workload = bench.split(write_mixed(bench.home.parent / "input.jsonl", REQUESTS), shard_lines=20)
-    bench.runner.process(workload.id, until=DriveUntil.SUBMITTED)
+    workload = harness.split(write_mixed(harness.home.parent / "input.jsonl", REQUESTS), shard_lines=20)
+    harness.runner.process(workload.id, until=DriveUntil.SUBMITTED)
     notes: list[str] = []
 
-    progress = bench.runner.process(workload.id, observer=Watching(on_wait=lambda wait: notes.extend(wait.notes)))
+    progress = harness.runner.process(workload.id, observer=Watching(on_wait=lambda wait: notes.extend(wait.notes)))
 
     assert progress.all_succeeded
     assert any("is gone at the provider" in note for note in notes)
-    assert_complete(bench.export(), REQUESTS)
+    assert_complete(harness.export(), REQUESTS)

@@ -71,10 +71,10 @@ def short_patience(monkeypatch, seconds):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("busy_seconds", [20, 0.1], ids=["shorter than the busy timeout", "longer"])
-def test_a_file_that_is_held_for_a_while_is_waited_for(open_bench, holder, monkeypatch, busy_seconds):
+def test_a_file_that_is_held_for_a_while_is_waited_for(open_harness, holder, monkeypatch, busy_seconds):
     """A run outlives another program's hold on its file, whether a statement or the run itself does the waiting."""
     with short_patience(monkeypatch, busy_seconds):
-        bench = open_bench()
+        harness = open_harness()
         left = list(MOMENTS)
         lock = threading.Lock()
         timers: list[threading.Timer] = []
@@ -88,22 +88,22 @@ def test_a_file_that_is_held_for_a_while_is_waited_for(open_bench, holder, monke
                 timers.append(threading.Timer(0.3, holder.give_back))
                 timers[-1].start()
 
-        bench.runner._given_provider = Meddled(bench.runner.provider, hold_for_a_while)
-        progress = bench.run(60)
+        harness.runner._given_provider = Meddled(harness.runner.provider, hold_for_a_while)
+        progress = harness.run(60)
         for timer in timers:
             timer.join()
 
     assert left == []
     assert progress.all_succeeded
-    assert_bought_once(bench.emulator, 60)
-    assert_complete(bench.export(), 60)
+    assert_bought_once(harness.emulator, 60)
+    assert_complete(harness.export(), 60)
 
 
-def test_a_file_that_stays_held_ends_the_run_for_now(open_bench, holder, monkeypatch, tmp_path):
+def test_a_file_that_stays_held_ends_the_run_for_now(open_harness, holder, monkeypatch, tmp_path):
     """After the time for outages the run says that the file is locked; when it is free again, the same run goes on."""
     with short_patience(monkeypatch, 0.1):
-        bench = open_bench()
-        runner = bench.runner = bench.open_runner(outage_seconds=0.3)
+        harness = open_harness()
+        runner = harness.runner = harness.open_runner(outage_seconds=0.3)
         once = threading.Lock()
 
         def hold(moment):
@@ -111,7 +111,7 @@ def test_a_file_that_stays_held_ends_the_run_for_now(open_bench, holder, monkeyp
                 holder.take()
 
         runner._given_provider = Meddled(runner.provider, hold)
-        workload = bench.split(write_mixed(tmp_path / "input.jsonl", 60), shard_lines=20)
+        workload = harness.split(write_mixed(tmp_path / "input.jsonl", 60), shard_lines=20)
 
         with pytest.raises(RowsHeld, match="locked") as caught:
             runner.process(workload.id)
@@ -121,5 +121,5 @@ def test_a_file_that_stays_held_ends_the_run_for_now(open_bench, holder, monkeyp
         assert "end the other program" in str(caught.value.hint)
         assert "run the same command again" in str(caught.value.hint)
         assert runner.process(workload.id).all_succeeded
-    assert_bought_once(bench.emulator, 60)
-    assert_complete(bench.export(), 60)
+    assert_bought_once(harness.emulator, 60)
+    assert_complete(harness.export(), 60)

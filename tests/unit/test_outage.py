@@ -9,7 +9,7 @@ import pytest
 from batchkit.engine.outage import DriveHealth
 from batchkit.errors import ProviderUnreachable
 from batchkit.steps.context import StepReport
-from tests.cli.pictures import NOW
+from tests.cli.snapshots import NOW
 
 LIMIT = 15.0
 AWAY = "GET /batches: no connection"

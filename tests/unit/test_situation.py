@@ -12,7 +12,7 @@ from batchkit.models import RequestCountsByState, ShardState, Trouble
 from batchkit.store.runners import RunnerRow
 from batchkit.store.shards import Resubmitted
 from batchkit.store.waits import Refusal
-from tests.cli.pictures import NOW, finished, open_shards, picture, workload
+from tests.cli.snapshots import NOW, finished, open_shards, snapshot, workload
 
 OWNER = "host|boot/1|42|7|abc"
 SINCE, UNTIL = NOW - 3_600, NOW + 82_800
@@ -32,7 +32,7 @@ def waiting(**fields):
         "remote_done": 0,
         "resubmit_at": None,
     }
-    return picture(**(values | fields))
+    return snapshot(**(values | fields))
 
 
 CASES = {
@@ -143,11 +143,11 @@ def test_an_outage_comes_first_and_says_when_it_is_given_up():
         f"the provider cannot be reached: connection refused; tried 5 times, since {at(NOW - 120)},"
         f" gives up at {at(NOW + 780)}"
     )
-    first, *rest = situation.waits(picture(), trouble)
+    first, *rest = situation.waits(snapshot(), trouble)
     assert (first.kind, first.line(NOW), len(rest)) == (WaitKind.OUTAGE, line, 2)
     assert (first.sentence(NOW), rest[0].sentence(NOW)) == (line, f"waiting for {rest[0].line(NOW)}")
     row = RunnerRow(OWNER, "watch", "host", None, NOW, first.text, first.since, first.until)
-    told, *_ = situation.waits(picture(runners=(row,)))
+    told, *_ = situation.waits(snapshot(runners=(row,)))
     assert told == first
     assert situation.outage(Trouble("away", NOW, 1)).line(NOW) == f"away; tried 1 time, since {at(NOW)}"
 
@@ -157,7 +157,7 @@ def test_the_tries_of_another_process_come_with_their_age():
     words_ = "the provider cannot be reached; tried 5 times"
     for seen_at, told in ((NOW - 4, words_), (NOW - 28, f"{words_}, as of 28 s ago")):
         row = RunnerRow(OWNER, "run", "host", None, seen_at, words_, NOW - 60, NOW + 840)
-        first, *_ = situation.waits(picture(runners=(row,)))
+        first, *_ = situation.waits(snapshot(runners=(row,)))
         assert (first.kind, first.text) == (WaitKind.OUTAGE, told)
 
 
@@ -183,7 +183,7 @@ def test_nothing_is_being_created_by_a_command_that_has_ended(fields, what):
 def test_what_a_runner_waits_for_is_told_once():
     """An ordinary wait that a runner wrote down is known from the store already."""
     row = RunnerRow(OWNER, "watch", "host", None, NOW, "5 batches at the provider", NOW, UNTIL)
-    assert situation.waits(picture(runners=(row,))) == situation.waits(picture())
+    assert situation.waits(snapshot(runners=(row,))) == situation.waits(snapshot())
 
 
 def test_a_finished_workload_waits_for_nothing():
@@ -214,7 +214,7 @@ def test_a_finished_workload_waits_for_nothing():
 )
 def test_who_works_on_it_is_told_or_why_nobody_does(fields, words_):
     """By verb, host and process, or since when it stopped and for which reason."""
-    assert situation.workers(picture(**fields), NOW) == words_
+    assert situation.workers(snapshot(**fields), NOW) == words_
 
 
 def test_answered_is_not_downloaded():

@@ -28,8 +28,8 @@ COMMAND_LINE: ContextVar[tuple[str, ...]] = ContextVar("COMMAND_LINE", default=(
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)\S*@")
 _PASSWORD_OPTION = re.compile(r"([?&](?:ssl)?password=)[^&\s]*", re.IGNORECASE)
 
-WHERE = "Where things are"
-CUTTING = "Cutting and retrying"
+LOCATIONS = "Locations and account"
+BATCHES = "Batches and retries"
 WAITING = "Waiting"
 NOTIFYING = "Notifications"
 
@@ -46,7 +46,7 @@ Home = Annotated[
         "--home",
         metavar="FOLDER",
         help="Where shard files and the SQLite database lie (BATCHKIT_HOME; default .batchkit).",
-        rich_help_panel=WHERE,
+        rich_help_panel=LOCATIONS,
         show_default=False,
     ),
 ]
@@ -57,7 +57,7 @@ DatabaseUrl = Annotated[
         metavar="URL",
         help="The results database: sqlite:///file.db or postgresql+psycopg://user@host/name"
         " (BATCHKIT_DATABASE_URL; default batchkit.db in the home folder).",
-        rich_help_panel=WHERE,
+        rich_help_panel=LOCATIONS,
         show_default=False,
     ),
 ]
@@ -67,7 +67,7 @@ BaseUrl = Annotated[
         "--base-url",
         metavar="URL",
         help="The API's address, with its /openai/v1 (BATCHKIT_BASE_URL; default Groq's).",
-        rich_help_panel=WHERE,
+        rich_help_panel=LOCATIONS,
         show_default=False,
     ),
 ]
@@ -77,7 +77,7 @@ AcceptOtherKey = Annotated[
         "--accept-other-key",
         metavar="",
         help="Continue although another key or address submitted the workload (of the same organisation).",
-        rich_help_panel=WHERE,
+        rich_help_panel=LOCATIONS,
     ),
 ]
 NoPrefect = Annotated[
@@ -85,7 +85,7 @@ NoPrefect = Annotated[
     typer.Option(
         "--no-prefect",
         metavar="",
-        help="Run the plain loop instead of a Prefect flow: the same work, without Prefect's view of it.",
+        help="Do not show the work in Prefect; the work itself is the same.",
     ),
 ]
 Verbose = Annotated[
@@ -153,7 +153,7 @@ Window = Annotated[
         "--window",
         metavar="TIME",
         help="Completion window of a first try: 24h to 7d (default 24h).",
-        rich_help_panel=CUTTING,
+        rich_help_panel=BATCHES,
         show_default=False,
     ),
 ]
@@ -163,7 +163,7 @@ MaxWindow = Annotated[
         "--max-window",
         metavar="TIME",
         help="The longest window that a resubmission after expiry may take: 24h to 7d (default 7d).",
-        rich_help_panel=CUTTING,
+        rich_help_panel=BATCHES,
         show_default=False,
     ),
 ]
@@ -173,7 +173,7 @@ ShardLines = Annotated[
         "--shard-lines",
         metavar="N",
         help="Requests per shard, at most 50000 (default 1000 to 50000, by the size of the input).",
-        rich_help_panel=CUTTING,
+        rich_help_panel=BATCHES,
         show_default=False,
     ),
 ]
@@ -183,7 +183,7 @@ ShardBytes = Annotated[
         "--shard-bytes",
         metavar="BYTES",
         help="The largest shard file, at most 200000000 (default 100000000).",
-        rich_help_panel=CUTTING,
+        rich_help_panel=BATCHES,
         show_default=False,
     ),
 ]
@@ -193,7 +193,7 @@ MaxAttempts = Annotated[
         "--max-attempts",
         metavar="N",
         help="How many attempts of one request may end in an error that may pass (default 5).",
-        rich_help_panel=CUTTING,
+        rich_help_panel=BATCHES,
         show_default=False,
     ),
 ]
@@ -203,7 +203,7 @@ MaxExpiries = Annotated[
         "--max-expiries",
         metavar="N",
         help="How often one request may expire or go missing (default 10).",
-        rich_help_panel=CUTTING,
+        rich_help_panel=BATCHES,
         show_default=False,
     ),
 ]

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from batchkit.cli.options import common, tables
 
 if TYPE_CHECKING:
-    from batchkit.cli.job import Manner
     from batchkit.settings import Settings
     from batchkit.steps.split import SplitOptions
 
@@ -23,7 +22,7 @@ Verb = Callable[..., None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CutFlags:
-    """How a workload is cut and retried."""
+    """The size of a workload's batches, and its retries."""
 
     window: common.Window = None
     max_window: common.MaxWindow = None
@@ -33,7 +32,7 @@ class CutFlags:
     max_expiries: common.MaxExpiries = None
 
     def options(self) -> SplitOptions:
-        """Say it as the split is told."""
+        """Return them as the options of a split."""
         from batchkit.steps.split import SplitOptions  # noqa: PLC0415 - --help need not wait for the database
 
         return SplitOptions(**asdict(self))
@@ -57,7 +56,7 @@ class TableFlags:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriveFlags:
-    """How a command drives workloads, where they are, and for whom it prints."""
+    """How a command drives workloads, where their data is, and for whom it prints."""
 
     json: common.Json = False
     no_prefect: common.NoPrefect = False
@@ -72,14 +71,8 @@ class DriveFlags:
 
     @property
     def where(self) -> common.Where:
-        """Where things are."""
+        """The flags that name places."""
         return common.Where(self.home, self.database_url, self.base_url, self.accept_other_key)
-
-    def manner(self) -> Manner:
-        """Say how the command behaves."""
-        from batchkit.cli.job import Manner  # noqa: PLC0415 - --help need not wait for the database and the provider
-
-        return Manner(self.where, not self.no_prefect, self.verbose, self.json, self.timeout)
 
     def settings(self, cut: CutFlags | None = None) -> Settings:
         """Read the settings under these flags. Raises ``ConfigurationError``."""

@@ -1,25 +1,17 @@
-"""What the words of a command line mean where it begins with a table."""
+"""The values of the options of the verbs that begin with a table."""
 
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batchkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Sequence
 
     from batchkit.annotation.parameters import Parameters
-    from batchkit.annotation.recipe import Recipe
-    from batchkit.cli.job import Manner
-    from batchkit.cli.options.flags import CutFlags, TableFlags
-    from batchkit.cli.table_job import TableOrder
-    from batchkit.datasets import Table
-    from batchkit.settings import Settings
 
 #: The column of a workload's answers.
 ANSWER_COLUMN = "text"
@@ -97,60 +89,3 @@ def parameters_of(**flags: Any) -> Parameters | None:
         first = error.errors(include_url=False)[0]
         flag = f"--{str(first['loc'][0]).replace('_', '-')}"
         raise UsageError(f"{flag}: {first['msg']}", hint="see `batchkit annotate --help`") from None
-
-
-def order_of(words: Sequence[str], recipe: Recipe, rows: TableFlags, cut: CutFlags, **more: Any) -> TableOrder:
-    """Make the order of a command whose rows are read from ``words``; ``more`` are fields of ``TableOrder``."""
-    from batchkit.annotation.orders import folder_of  # noqa: PLC0415 - as above
-    from batchkit.datasets import open_table  # noqa: PLC0415 - as above
-
-    @contextmanager
-    def opened() -> Iterator[Table]:
-        yield open_table(words, query=rows.query)
-
-    return _order(recipe, opened, rows, cut, folder=folder_of(words), words=words, **more)
-
-
-def order_of_answers(
-    workload: str, settings: Settings, recipe: Recipe, rows: TableFlags, cut: CutFlags, **more: Any
-) -> TableOrder:
-    """Make the order of a command whose rows are the answers of a workload; ``more`` as for ``order_of``."""
-    from batchkit.annotation.answered import answers_as_table  # noqa: PLC0415 - as above
-    from batchkit.api import existing  # noqa: PLC0415 - as above
-
-    @contextmanager
-    def opened() -> Iterator[Table]:
-        with existing.open_runner(settings) as runner, answers_as_table(runner, workload) as table:
-            yield table
-
-    return _order(recipe, opened, rows, cut, **more)
-
-
-def _order(
-    recipe: Recipe,
-    opened: Callable[[], AbstractContextManager[Table]],
-    rows: TableFlags,
-    cut: CutFlags,
-    **more: Any,
-) -> TableOrder:
-    from batchkit.cli.table_job import TableOrder  # noqa: PLC0415 - as above
-    from batchkit.engine.waves import DriveUntil  # noqa: PLC0415 - as above
-
-    until = DriveUntil.SUBMITTED if rows.submit_only else DriveUntil.FINISHED
-    return TableOrder(
-        recipe,
-        opened,
-        cut.options(),
-        name=rows.name,
-        output=rows.output,
-        raw_csv=rows.raw_csv,
-        until=until,
-        **more,
-    )
-
-
-def carry_out(order: TableOrder, settings: Settings, manner: Manner, *, dry_run: bool) -> int:
-    """Do what was ordered, or with ``dry_run`` show it; returns the exit code. Raises ``BatchkitError``."""
-    from batchkit.cli import table_job  # noqa: PLC0415 - as above
-
-    return table_job.show_requests(order, settings, manner) if dry_run else table_job.carry_out(order, settings, manner)

@@ -1,4 +1,4 @@
-"""What a command asks of a table: its flags, and the recipe file that they beat."""
+"""The question of a command about a table: its flags, and the recipe file, which they override."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OF_THE_RUN = ("query", "name", "output", "raw_csv", "review", "only")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What flags and recipe say together, by the keyword arguments of the Python function ``kind``."""
+    """Flags and recipe combined, by the keyword arguments of the Python function ``kind``."""
 
     kind: RecipeKind
     everything: Mapping[str, Any]
@@ -30,7 +30,7 @@ class Asked:
 
     @property
     def of_requests(self) -> dict[str, Any]:
-        """What the requests are made of: the arguments of a preset."""
+        """The arguments of a preset: those that make the requests."""
         return {name: value for name, value in self.everything.items() if name not in _OF_THE_RUN}
 
     @property

@@ -9,9 +9,9 @@ import typer
 
 from batchkit.cli.options import completion
 
-ASKING = "What is asked"
-ANSWERS = "What an answer must be"
-MODEL = "Parameters of the model"
+REQUESTS = "Requests"
+ANSWERS = "Answer format"
+MODEL = "Model parameters"
 
 Tables = Annotated[
     list[str],
@@ -107,7 +107,7 @@ Models = Annotated[
         "-m",
         metavar="MODEL",
         help="Who is asked; several, by commas or by repeating it, are as many annotators.",
-        rich_help_panel=ASKING,
+        rich_help_panel=REQUESTS,
         show_default=False,
         autocompletion=completion.chat_models,
     ),
@@ -120,7 +120,7 @@ Prompt = Annotated[
         metavar="TEXT",
         help="The user message, a Jinja2 template: {{ column }} is the row's own; @FILE reads it from a file. Required here or"
         " in the recipe.",
-        rich_help_panel=ASKING,
+        rich_help_panel=REQUESTS,
         show_default=False,
     ),
 ]
@@ -130,7 +130,7 @@ System = Annotated[
         "--system",
         metavar="TEXT",
         help="The system message, a template as well; @FILE reads it from a file.",
-        rich_help_panel=ASKING,
+        rich_help_panel=REQUESTS,
         show_default=False,
     ),
 ]
@@ -140,7 +140,7 @@ Prefill = Annotated[
         "--prefill",
         metavar="TEXT",
         help="How the answer begins, as a template; best with --stop.",
-        rich_help_panel=ASKING,
+        rich_help_panel=REQUESTS,
         show_default=False,
     ),
 ]
@@ -151,7 +151,7 @@ Samples = Annotated[
         metavar="N",
         min=1,
         help="Answers per row and model; each counts as an annotator (default 1).",
-        rich_help_panel=ASKING,
+        rich_help_panel=REQUESTS,
         show_default=False,
     ),
 ]
@@ -162,7 +162,7 @@ Image = Annotated[
         metavar="COLUMN",
         help="A column of images (addresses, paths of files below the table's folder, or bytes; lists too); up to 5 images go"
         " with a row.",
-        rich_help_panel=ASKING,
+        rich_help_panel=REQUESTS,
         show_default=False,
     ),
 ]
@@ -172,7 +172,7 @@ ShrinkImages = Annotated[
         "--shrink-images",
         metavar="",
         help="Scale images down that are over 33 megapixels, or do not fit into a request of 4 MB.",
-        rich_help_panel=ASKING,
+        rich_help_panel=REQUESTS,
     ),
 ]
 AllowPaths = Annotated[
@@ -182,7 +182,7 @@ AllowPaths = Annotated[
         metavar="",
         help="Read images also from files outside of the table's folder (../, absolute paths, file: addresses, links that lead"
         " out): only for a table that you trust, because the files are sent to the provider.",
-        rich_help_panel=ASKING,
+        rich_help_panel=REQUESTS,
     ),
 ]
 NoInstruct = Annotated[

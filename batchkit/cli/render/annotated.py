@@ -10,7 +10,7 @@ from rich.text import Text
 
 from batchkit import formatting
 from batchkit.annotation.pricing import PRICES_AS_OF, price
-from batchkit.cli.render import machine
+from batchkit.cli.render import conclusion, console, exits, machine, outcome
 from batchkit.cli.render.outcome import next_step
 from batchkit.files import jsonl
 
@@ -19,13 +19,45 @@ if TYPE_CHECKING:
 
     from batchkit.annotation.preview import Preview
     from batchkit.annotation.totals import Totals
+    from batchkit.api.outcomes import RunReport
+    from batchkit.cli.render.terminal import Terminal
     from batchkit.engine.progress import Progress
+    from batchkit.engine.waves import DriveUntil
     from batchkit.stats.agreement import Coefficient
 
 _SHOWN_CHARS = 2_000
 _SHOWN_URL_CHARS = 100
 _SMALLEST_DOLLARS = 0.0001
 _TOLD_ELSEWHERE = frozenset({"messages", "model"})
+
+
+def conclude(report: RunReport, terminal: Terminal, *, until: DriveUntil, review: str | None) -> int:
+    """Print how far a workload of a table is, or what came of it; returns the exit code. ``review`` has its disputed rows."""
+    if not report.progress.is_finished:
+        return conclusion.conclude(report, terminal, until=until)
+    if report.output is None or report.rows is None or report.totals is None:
+        raise TypeError("the table of a finished workload is written and added up")
+    code = outcome.exit_code(report.progress)
+    if terminal.is_for_machines:
+        console.write_json(
+            for_machines(report.progress, report.totals, exit_code=code, output=report.output, rows=report.rows)
+        )
+        return code
+    out = console.stdout()
+    console.tell(out, outcome.summary(report.progress, terminal.where, output=Path(report.output)))
+    console.tell(out, totals_lines(report.totals, review=review))
+    if report.totals.agreement:
+        console.show(out, agreement_table(report.totals))
+    return code
+
+
+def show_preview(preview: Preview, terminal: Terminal) -> int:
+    """Print the first requests and what all would cost; returns the exit code."""
+    if terminal.is_for_machines:
+        console.write_json(preview_for_machines(preview))
+    else:
+        console.tell(console.stdout(), preview_lines(preview))
+    return exits.SUCCEEDED
 
 
 def preview_lines(preview: Preview) -> Iterator[Text]:

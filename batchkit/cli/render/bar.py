@@ -118,7 +118,7 @@ class StateBar:
         yield Segment.line()
 
     def __rich_measure__(self, _console: Console, options: ConsoleOptions) -> Measurement:
-        """Say how narrow and how wide the bar may be; rich calls this."""
+        """Return how narrow and how wide the bar may be; rich calls this."""
         return Measurement(min(_MIN_WIDTH, options.max_width), min(options.max_width, self._max_width))
 
 

@@ -84,7 +84,7 @@ def log_line(console: Console, text: str) -> None:
 
 @contextmanager
 def busy(console: Console, text: str) -> Iterator[None]:
-    """Show on a terminal that something goes on in the block; the line is gone afterwards."""
+    """Show on a terminal that the block takes a while; the line is gone afterwards."""
     if not is_live(console):
         yield
         return

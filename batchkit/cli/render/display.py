@@ -1,4 +1,4 @@
-"""What a workload looks like on a terminal: pure functions from pictures to renderables."""
+"""What a workload looks like on a terminal: pure functions from snapshots to renderables."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def history_table(events: Sequence[Event]) -> Table:
     return table
 
 
-def overview(pictures: Sequence[Progress]) -> RenderableType:
+def overview(snapshots: Sequence[Progress]) -> RenderableType:
     """Draw all workloads, a line each."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("workload", overflow="fold", ratio=3, min_width=8)
@@ -124,7 +124,7 @@ def overview(pictures: Sequence[Progress]) -> RenderableType:
     table.add_column("", ratio=2, min_width=6)
     table.add_column("failed", justify="right", no_wrap=True)
     table.add_column("of", justify="right", no_wrap=True)
-    for progress in pictures:
+    for progress in snapshots:
         counts = progress.counts
         failed = counts.failed + counts.cancelled
         table.add_row(
@@ -139,10 +139,10 @@ def overview(pictures: Sequence[Progress]) -> RenderableType:
     return table
 
 
-def status_list(pictures: Sequence[Progress]) -> RenderableType:
+def status_list(snapshots: Sequence[Progress]) -> RenderableType:
     """Draw what ``status`` without a name says: a line each, and what each open workload waits for."""
     lines = []
-    for progress in pictures:
+    for progress in snapshots:
         waits = situation.waits(progress)
         if waits:
             line = waits[0].sentence(progress.read_at)
@@ -151,7 +151,7 @@ def status_list(pictures: Sequence[Progress]) -> RenderableType:
             known = situation.known_words(progress)
             figures = f"; {known}" if known else ""
             lines.append(Text.assemble((f"{name}: ", "bold"), f"{line}; worked on by {by}{figures}"))
-    return Group(overview(pictures), *lines)
+    return Group(overview(snapshots), *lines)
 
 
 def attention_table(progress: Progress) -> Table:
@@ -174,7 +174,7 @@ def attention_table(progress: Progress) -> Table:
 
 
 def activity(progress: Progress, moment: Moment) -> str:
-    """Say in a few words what is going on."""
+    """Return in a few words what happens now."""
     shards = progress.shards
     total = sum(count for state, count in shards.items() if state is not ShardState.WITHDRAWN)
     unsent = sum(shards.get(state, 0) for state in UNSENT_STATES)
@@ -304,7 +304,7 @@ def finding_line(finding: Finding) -> RenderableType:
 
 
 def failures_text(failures: Sequence[FailureReason], *, is_cut: bool = True) -> Text:
-    """Name the most frequent reasons, a line each, which ``is_cut`` where the terminal ends."""
+    """Return the most frequent reasons, a line each, which ``is_cut`` where the terminal ends."""
     lines = []
     for reason in failures[:_TOP_FAILURES]:
         sample = formatting.printable(reason.sample, _SAMPLE_CHARS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,24 +11,53 @@ from rich.table import Table
 from rich.text import Text
 
 from batchkit import formatting
-from batchkit.cli.render import exits, outcome
+from batchkit.api.outcomes import RunReport
+from batchkit.cli.render import conclusion, console, exits, outcome
 from batchkit.cli.render.machine import SCHEMA_VERSION
-from batchkit.evaluation.results import scored_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from batchkit.api.evaluations import EvaluationReport
+    from batchkit.cli.render.terminal import Terminal
     from batchkit.engine.progress import Progress
-    from batchkit.engine.runtime import Runner
     from batchkit.evaluation.results import Change, EvaluationSummary, Metric, ScoredRow
 
-_FLIPPED_ROWS = 5
 _ANSWER_CHARACTERS = 60
 _LEAST_P = 0.001
 
 
+def conclude(report: EvaluationReport, terminal: Terminal, *, is_submit_only: bool) -> int:
+    """Print how far a run of a suite is, or what came of it; returns the exit code."""
+    found = report.summary
+    if found is None:
+        return _conclude_unfinished(report, terminal, is_submit_only=is_submit_only)
+    if report.page_error is not None:
+        console.complain(terminal.err, report.page_error)
+    code = exit_code(found)
+    if terminal.is_for_machines:
+        console.write_json(for_machines(found, exit_code=code, report=report.page))
+        return code
+    out = console.stdout()
+    console.show(out, metrics_table(found))
+    if found.changes:
+        console.show(out, changes_table(found))
+    console.tell(out, last_words(found, report.fallen_rows, report=report.page))
+    return code
+
+
+def _conclude_unfinished(report: EvaluationReport, terminal: Terminal, *, is_submit_only: bool) -> int:
+    if report.progress is None:
+        raise TypeError("a run without a summary waits for a workload")
+    waiting = RunReport(report.progress)
+    if is_submit_only and outcome.is_submitted(report.progress):
+        lines = submitted(report.progress, again=terminal.again.replace(" --submit-only", ""))
+        return conclusion.print_outcome(waiting, terminal, lines, code=exits.SUCCEEDED)
+    return conclusion.conclude(waiting, terminal)
+
+
 def exit_code(found: EvaluationSummary) -> int:
-    """Say in one number how a finished run ended."""
+    """Return the exit code for how a finished run ended."""
     if found.verdict == "regressed":
         return exits.REGRESSED
     return exits.SOME_FAILED if found.failed_answers else exits.SUCCEEDED
@@ -84,7 +112,7 @@ def _has_prompts(shown: Sequence[Metric | Change]) -> bool:
 
 
 def _namer(shown: Sequence[Metric | Change]) -> Callable[[Metric | Change], tuple[Text, ...]]:
-    """Name a line by its scorer, its prompt where there are several, and its model without its maker where that is enough."""
+    """Return what names a line: its scorer, its prompt where there are several, and its model without its maker where that is enough."""
     models = {entry.model for entry in shown}
     short = {model: model.rpartition("/")[2] for model in models}
     if len(set(short.values())) < len(models):
@@ -114,13 +142,8 @@ def p_text(p_value: float) -> str:
     return "<0.001" if p_value < _LEAST_P else f"{p_value:.3f}"
 
 
-def flipped_rows(runner: Runner, found: EvaluationSummary) -> list[ScoredRow]:
-    """Read the first answers whose score fell."""
-    return list(islice((row for row in scored_rows(runner, found.run) if row.flipped == "down"), _FLIPPED_ROWS))
-
-
 def submitted(progress: Progress, *, again: str) -> Iterator[Text]:
-    """Tell that everything is on its way, and which command collects it."""
+    """Write that everything is submitted, and which command collects it."""
     batches = formatting.counted(sum(progress.batches.values()), "batch", "batches")
     requests = formatting.counted(progress.counts.in_flight, "request")
     yield Text(f"{formatting.printable(progress.workload.name)}: {batches} with {requests} submitted")
@@ -128,7 +151,7 @@ def submitted(progress: Progress, *, again: str) -> Iterator[Text]:
 
 
 def last_words(found: EvaluationSummary, flips: Sequence[ScoredRow], *, report: Path | None) -> Iterator[Text]:
-    """Say how the run ended, line by line."""
+    """Return how the run ended, line by line."""
     for agreed in found.judge_agreement:
         kappa = f"kappa {agreed.kappa:.2f}" if agreed.kappa is not None else agreed.reason or ""
         yield Text(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -26,15 +25,16 @@ from batchkit.engine import situation
 from batchkit.errors import BatchkitError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console, RenderableType
+    from rich.progress import TaskID
 
     from batchkit.engine.progress import Progress
     from batchkit.models import Trouble, WorkloadId
 
 _READ_SECONDS = 1.0
-#: Reading takes a tenth of the time at most, so that a picture of millions of rows does not slow the work down.
+#: Reading takes a tenth of the time at most, so that a snapshot of millions of rows does not slow the work down.
 _READ_REST = 9
 _PLAIN_SECONDS = 10.0
 #: A log that says nothing for longer leaves it open whether anything is still going on.
@@ -55,7 +55,7 @@ class Reporter(Protocol):
         ...
 
     def note(self, text: str) -> None:
-        """Tell the user something that is worth a line."""
+        """Print a sentence for the user."""
         ...
 
     def waiting(self, until: float | None) -> None:
@@ -80,7 +80,7 @@ class Quiet:
 
 
 class _Watching(ABC):
-    """Reads the pictures in a thread of its own, about once a second, and has them shown.
+    """Reads the snapshots in a thread of its own, about once a second, and has them shown.
 
     ``trouble`` gives what keeps the work on a workload from going on now; it is asked in a second thread, because a
     database that is away holds up the first. ``worked`` gives how long a workload has been worked on, in seconds.
@@ -105,7 +105,7 @@ class _Watching(ABC):
         self._paces: dict[WorkloadId, Pace] = {}
         self._notes: dict[str, float] = {}
         self._waiting_until: float | None = None
-        self._pictures: Sequence[Progress] = ()
+        self._snapshots: Sequence[Progress] = ()
         self._closing = threading.Event()
         self._threads = [
             threading.Thread(target=self._run, name="batchkit-progress", daemon=True),
@@ -123,7 +123,7 @@ class _Watching(ABC):
             thread.join()
         if exception[0] is None:
             # An outage that ended a moment ago is over for the reader, too.
-            self.look_for_trouble()
+            self.check_for_trouble()
 
     def note(self, text: str) -> None:
         """Print the note with the time of day, unless it was printed a moment ago, or repeats what the outage is about."""
@@ -139,20 +139,20 @@ class _Watching(ABC):
         """Count down to ``until``."""
         self._waiting_until = until
 
-    def look(self) -> None:
-        """Read the pictures now and have them shown; trouble is left to the command, which meets it too."""
+    def read_now(self) -> None:
+        """Read the snapshots now and have them shown; trouble is left to the command, which meets it too."""
         try:
             # What runners wrote down is older than what this one knows.
-            pictures = [replace(progress, runners=()) for progress in self._read()]
-            self._read_worked(pictures)
+            snapshots = [replace(progress, runners=()) for progress in self._read()]
+            self._read_worked(snapshots)
         except BatchkitError:
             return
-        for progress in pictures:
+        for progress in snapshots:
             self._paces.setdefault(progress.workload.id, Pace()).see(progress.read_at, progress.answered)
-        self._pictures = pictures
+        self._snapshots = snapshots
         self._show()
 
-    def look_for_trouble(self) -> None:
+    def check_for_trouble(self) -> None:
         """Ask whether something is away, and print a line when that begins and one when it ends."""
         before, now_away = self._trouble, self._ask_for_trouble()
         self._trouble = now_away
@@ -164,7 +164,7 @@ class _Watching(ABC):
 
     @abstractmethod
     def _show(self) -> None:
-        """Put the pictures where they can be seen."""
+        """Put the snapshots where they can be seen."""
 
     def _moment(self, progress: Progress) -> display.Moment:
         now = self._clock()
@@ -180,23 +180,23 @@ class _Watching(ABC):
             worked_seconds=None if before is None else before + now,
         )
 
-    def _read_worked(self, pictures: Sequence[Progress]) -> None:
+    def _read_worked(self, snapshots: Sequence[Progress]) -> None:
         """Read how long the workloads were worked on, once: from here on every second is one of work."""
         if self._worked is None:
             return
-        for progress in pictures:
+        for progress in snapshots:
             if progress.workload.id not in self._worked_before:
                 self._worked_before[progress.workload.id] = self._worked(progress.workload.id) - progress.read_at
 
     def _watch_for_trouble(self) -> None:
         while not self._closing.wait(_READ_SECONDS):
-            self.look_for_trouble()
+            self.check_for_trouble()
 
     def _run(self) -> None:
         pause = 0.0
         while not self._closing.wait(pause):
             began = time.monotonic()
-            self.look()
+            self.read_now()
             pause = max(_READ_SECONDS, (time.monotonic() - began) * _READ_REST)
 
 
@@ -234,19 +234,19 @@ class LivePanel(_Watching):
         """Leave it to the next frame."""
 
     def _render(self) -> RenderableType:
-        pictures = self._pictures
-        if not pictures:
+        snapshots = self._snapshots
+        if not snapshots:
             trouble = self._trouble
             away = None if trouble is None else situation.outage(trouble).line(self._clock())
             self._spinner.update(text=away or "reading where the work stands")
             return self._spinner
-        if len(pictures) == 1:
-            panel = display.live_panel(pictures[0], self._moment(pictures[0]), self._spinner)
+        if len(snapshots) == 1:
+            panel = display.live_panel(snapshots[0], self._moment(snapshots[0]), self._spinner)
             # Ends with an empty line: the ^C that a terminal echoes there cannot push the panel out of place.
             return Group(panel, "")
-        unfinished = next((progress for progress in pictures if not progress.is_finished), pictures[0])
+        unfinished = next((progress for progress in snapshots if not progress.is_finished), snapshots[0])
         self._spinner.update(text=display.activity(unfinished, self._moment(unfinished)))
-        return Group(display.overview(pictures), self._spinner, "")
+        return Group(display.overview(snapshots), self._spinner, "")
 
 
 class PlainLines(_Watching):
@@ -266,7 +266,7 @@ class PlainLines(_Watching):
 
     def _show(self) -> None:
         now = self._clock()
-        for progress in self._pictures:
+        for progress in self._snapshots:
             moment = self._moment(progress)
             # What is compared leaves out the outage, and of the estimate all but whether there is one: that they moved is no news.
             is_estimated = moment.time_left is not None and moment.time_left.startswith(ESTIMATE)
@@ -308,43 +308,40 @@ def _is_about(text: str, trouble: Trouble) -> bool:
     return cause in text
 
 
-@contextmanager
-def counting(console: Console, label: str, *, total: int | None, is_shown: bool) -> Iterator[Callable[[int], None]]:
-    """Show a bar that the yielded function moves on by so many; without ``total`` it only counts."""
-    if not is_shown:
-        yield lambda _more: None
-        return
-    columns = (
-        SpinnerColumn(),
-        # A file's name is not markup.
-        TextColumn("{task.description}", markup=False),
-        *((BarColumn(),) if total else ()),
-        MofNCompleteColumn() if total else TextColumn("{task.completed:,}"),
-        TimeElapsedColumn(),
-    )
-    with CountingBar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(label, total=total)
-        yield lambda more: bar.advance(task, more)
+class Counts:
+    """Bars for what is counted, one for each label; they are gone when the last count has ended."""
 
+    def __init__(self, console: Console, *, is_shown: bool) -> None:
+        self._console = console
+        self._is_shown = is_shown
+        self._bar: CountingBar | None = None
+        self._tasks: dict[str, TaskID] = {}
 
-@contextmanager
-def counting_stages(
-    console: Console, labels: Sequence[str], *, is_shown: bool
-) -> Iterator[tuple[Callable[[int], None], ...]]:
-    """Count what is done in stages: one function for each label, which appears when its stage begins."""
-    if not is_shown:
-        yield tuple(lambda _more: None for _ in labels)
-        return
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TextColumn("{task.completed:,}"))
-    with CountingBar(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
+    def begin(self, label: str, total: int | None) -> None:
+        """Show a bar; without ``total`` it only counts."""
+        if not self._is_shown:
+            return
+        if self._bar is None:
+            columns = (
+                SpinnerColumn(),
+                # A file's name is not markup.
+                TextColumn("{task.description}", markup=False),
+                *((BarColumn(),) if total else ()),
+                MofNCompleteColumn() if total else TextColumn("{task.completed:,}"),
+                TimeElapsedColumn(),
+            )
+            self._bar = CountingBar(*columns, console=self._console, transient=True)
+            self._bar.start()
+        self._tasks[label] = self._bar.add_task(label, total=total)
 
-        def stage(label: str) -> Callable[[int], None]:
-            task = bar.add_task(label, total=None, visible=False, start=False)
+    def advance(self, label: str, more: int) -> None:
+        """Move a bar on by so many."""
+        if self._bar is not None and label in self._tasks:
+            self._bar.advance(self._tasks[label], more)
 
-            def advance(more: int) -> None:
-                bar.start_task(task)
-                bar.update(task, advance=more, visible=True)
-
-            return advance
-
-        yield tuple(stage(label) for label in labels)
+    def end(self, label: str) -> None:
+        """Take a bar away, with the last one all of them."""
+        self._tasks.pop(label, None)
+        if self._bar is not None and not self._tasks:
+            self._bar.stop()
+            self._bar = None

@@ -33,9 +33,9 @@ def status_of_one(progress: Progress) -> dict[str, Any]:
     return {"schema_version": SCHEMA_VERSION, **workload(progress)}
 
 
-def status_of_all(pictures: Sequence[Progress]) -> dict[str, Any]:
+def status_of_all(snapshots: Sequence[Progress]) -> dict[str, Any]:
     """Shape the answer of ``status``; the oldest workload comes first."""
-    return {"schema_version": SCHEMA_VERSION, "workloads": [workload(progress) for progress in pictures]}
+    return {"schema_version": SCHEMA_VERSION, "workloads": [workload(progress) for progress in snapshots]}
 
 
 def outcome(progress: Progress, *, exit_code: int, output: Path | None) -> dict[str, Any]:
@@ -48,13 +48,13 @@ def outcome(progress: Progress, *, exit_code: int, output: Path | None) -> dict[
     }
 
 
-def outcome_of_all(pictures: Sequence[Progress], *, exit_code: int, errors: Sequence[str] = ()) -> dict[str, Any]:
+def outcome_of_all(snapshots: Sequence[Progress], *, exit_code: int, errors: Sequence[str] = ()) -> dict[str, Any]:
     """Shape the last word of ``watch`` without a name; ``errors`` say what ended the work on which workload."""
     return {
         "schema_version": SCHEMA_VERSION,
         "exit_code": exit_code,
         "errors": list(errors),
-        "workloads": [workload(progress) for progress in pictures],
+        "workloads": [workload(progress) for progress in snapshots],
     }
 
 

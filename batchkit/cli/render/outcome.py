@@ -1,4 +1,4 @@
-"""The last word of a command: what became of the workload, and the exit code that says so to scripts."""
+"""The last lines of a command: what became of the workload, and its exit code for scripts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from batchkit import formatting
 from batchkit.api.remembered import TABLE_PREFIX, remembered
 from batchkit.cli.render import display, exits
 from batchkit.engine import situation
-from batchkit.models import ShardState
+from batchkit.models import TERMINAL_STATUSES, BatchStatus, ShardState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,17 +21,18 @@ if TYPE_CHECKING:
     from batchkit.engine.progress import Progress
 
 _LABEL_WIDTH = 11
+_STOPPING = TERMINAL_STATUSES | {BatchStatus.CANCELLING, BatchStatus.FINALIZING}
 
 
 def exit_code(progress: Progress) -> int:
-    """Say in one number how a workload stands."""
+    """Return the exit code for where a workload stands."""
     if not progress.is_finished:
         return exits.NOT_FINISHED
     return exits.SUCCEEDED if progress.all_succeeded else exits.SOME_FAILED
 
 
 def summary(progress: Progress, where: Where, *, output: Path | None) -> Iterator[Text]:
-    """Tell what became of a workload, line by line; ``output`` is the file that its results were exported to."""
+    """Write what became of a workload, line by line; ``output`` is the file that its results were exported to."""
     name = progress.workload.name
     yield _verdict(progress)
     if progress.failures:
@@ -48,20 +49,19 @@ def summary(progress: Progress, where: Where, *, output: Path | None) -> Iterato
 
 
 def finished_before(progress: Progress, where: Where, *, output: Path | None) -> Iterator[Text]:
-    """Tell that there is nothing to cancel, and what became of the workload."""
+    """Write that there is nothing to cancel, and what became of the workload."""
     yield Text(f"{formatting.printable(progress.workload.name)} was finished before: there is nothing to cancel")
     yield from summary(progress, where, output=output)
 
 
-def written(outputs: Iterable[Path | None]) -> Iterator[Text]:
-    """Tell which files were written."""
+def written(outputs: Iterable[Path]) -> Iterator[Text]:
+    """Write which files were written."""
     for output in outputs:
-        if output is not None:
-            yield next_step("results", str(output))
+        yield next_step("results", str(output))
 
 
 def _not_written(progress: Progress, where: Where) -> Iterator[Text]:
-    """Tell that no file was written, who can write the one that was asked for, and what writes one here."""
+    """Write that no file was written, who can write the one that was asked for, and what writes one here."""
     name = progress.workload.name
     output = remembered(progress.workload)
     if output is None:
@@ -88,7 +88,7 @@ def is_submitted(progress: Progress) -> bool:
 
 
 def submitted(progress: Progress, where: Where) -> Iterator[Text]:
-    """Tell that everything is on its way."""
+    """Write that everything is submitted."""
     name = progress.workload.name
     batches = formatting.counted(sum(progress.batches.values()), "batch", "batches")
     requests = formatting.counted(progress.counts.in_flight, "request")
@@ -100,7 +100,7 @@ def submitted(progress: Progress, where: Where) -> Iterator[Text]:
 
 
 def unfinished(progress: Progress, where: Where, *, again: str) -> Iterator[Text]:
-    """Tell that a workload is not finished, and how to go on with ``again``."""
+    """Write that a workload is not finished, and that ``again`` resumes it."""
     counts = progress.counts
     batches = sum(progress.batches.values())
     name = formatting.printable(progress.workload.name)
@@ -119,8 +119,22 @@ def unfinished(progress: Progress, where: Where, *, again: str) -> Iterator[Text
     yield next_step("status", where.command("status", progress.workload.name))
 
 
+def stopping(progress: Progress, where: Where) -> Iterator[Text]:
+    """Write that every batch was asked to stop."""
+    name = progress.workload.name
+    batches = formatting.counted(sum(progress.batches.values()), "batch", "batches")
+    yield Text(f"{formatting.printable(name)}: {batches} asked to stop, which may take ten minutes")
+    yield Text(display.plain_line(progress, display.Moment(progress.read_at)), style="dim")
+    yield next_step("wait", where.command("watch", name))
+
+
+def is_stopping(progress: Progress) -> bool:
+    """Whether every batch was asked to stop, and nothing is left to be sent."""
+    return is_submitted(progress) and all(status in _STOPPING for status in progress.batches)
+
+
 def left(progress: Progress, where: Where) -> Iterator[Text]:
-    """Tell where a workload stands that an error has stopped; the error itself and what to do are told elsewhere."""
+    """Write where a workload stands that an error has stopped; the error itself and what to do are told elsewhere."""
     batches = sum(progress.batches.values())
     parts = [situation.answered_line(progress), *situation.rest_parts(progress)]
     yield Text(f"{formatting.printable(progress.workload.name)}: {'; '.join(parts)}")
@@ -132,15 +146,23 @@ def left(progress: Progress, where: Where) -> Iterator[Text]:
     yield next_step("status", where.command("status", progress.workload.name))
 
 
+def reopened(count: int, progress: Progress) -> Iterator[str]:
+    """Write how many requests were made pending again, and what makes more so."""
+    yield f"{formatting.counted(count, 'request')} to be sent again"
+    if progress.counts.failed:
+        more = formatting.counted(progress.counts.failed, "failed request")
+        yield f"hint: --failed also sends {more} again"
+
+
 def never_split(progress: Progress, where: Where) -> Iterator[Text]:
-    """Tell that there is nothing to stop of a workload whose split was interrupted."""
+    """Write that there is nothing to stop of a workload whose split was interrupted."""
     name = progress.workload.name
     yield Text(f"{formatting.printable(name)}: its split was interrupted, nothing of it was sent, and nothing will be")
     yield next_step("delete it", where.command("clean", name))
 
 
 def interrupted(progress: Progress | None, where: Where, *, again: str) -> Iterator[Text]:
-    """Tell what Ctrl-C stopped, what it did not, and how to come back with ``again``."""
+    """Write what Ctrl-C stopped, what it did not, and that ``again`` resumes it."""
     if progress is None:
         yield Text("interrupted before anything was sent")
         yield next_step("once more", again)
@@ -178,7 +200,7 @@ def _creations(progress: Progress) -> str:
 
 
 def interrupted_all(*, again: str) -> Iterator[Text]:
-    """Tell what Ctrl-C did not stop when several workloads were driven."""
+    """Write what Ctrl-C did not stop when several workloads were driven."""
     yield Text("interrupted: the batches run on at the provider, nothing is lost")
     yield next_step("resume", again)
 
@@ -213,5 +235,5 @@ def _facts(progress: Progress) -> Iterator[Text]:
 
 
 def next_step(label: str, command: str) -> Text:
-    """Name a command that may come next, or a place to look at."""
+    """Return a line with a command that may come next, or with a place."""
     return Text.assemble(f"{label + ':':<{_LABEL_WIDTH}}", (command, "bold"), no_wrap=True)

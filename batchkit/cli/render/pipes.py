@@ -8,7 +8,7 @@ from typing import Any
 
 
 class _Unheard(io.FileIO):
-    """A file that goes on in silence once nobody reads it any more."""
+    """A file that drops what is written once nobody reads it any more."""
 
     def write(self, data: Any, /) -> int:
         try:
@@ -18,7 +18,7 @@ class _Unheard(io.FileIO):
 
 
 def outlive_readers() -> None:
-    """Let a command whose reader leaves go on without a word, and end with its own exit code.
+    """Let a command whose reader leaves continue silently, and end with its own exit code.
 
     Not with SIGPIPE, as a filter would: a run that is paid for, or an emulator that serves others, must not die of a ``head``.
     Below everything that prints, because each of the libraries above has another way to end the process.

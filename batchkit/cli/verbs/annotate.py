@@ -68,6 +68,7 @@ def annotate(
     """
     require_extra()
     from batchkit.annotation import presets  # noqa: PLC0415 - --help need not wait for what tables need
+    from batchkit.cli.asking import ask  # noqa: PLC0415 - as above
     from batchkit.cli.options import recipes  # noqa: PLC0415 - as above
 
     asked = recipes.asked(
@@ -105,7 +106,4 @@ def annotate(
     asked.require("prompt", "--prompt")
     asked.require("models", "--model")
     recipe = presets.annotation(**asked.of_requests)
-    if rows.print_recipe:
-        raise typer.Exit(asked.print())
-    order = parsing.order_of(table, recipe, asked.rows, cut, review=asked.everything.get("review"))
-    raise typer.Exit(parsing.carry_out(order, flags.settings(cut), flags.manner(), dry_run=rows.dry_run))
+    raise typer.Exit(ask(asked, recipe, table, cut=cut, flags=flags))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from batchkit.cli.options.flags import CutFlags, DriveFlags, spread
+from batchkit.cli.render import console
 from batchkit.errors import UsageError
 
 _PANEL = "Schedules"
@@ -92,17 +93,50 @@ def evaluate(
     from batchkit.datasets import require_extra  # noqa: PLC0415 - --help need not wait for the database and the provider
 
     require_extra()
-    from batchkit.cli import evaluation_job  # noqa: PLC0415 - as above
-
     match suite, deploy:
         case Path(), None:
-            order = evaluation_job.EvaluationOrder(
-                suite, run, against, cut.options(), is_submit_only=submit_only, report=report
-            )
-            raise typer.Exit(evaluation_job.carry_out(order, flags.settings(cut), flags.manner()))
+            raise typer.Exit(_evaluate(suite, run, against, report, is_submit_only=submit_only, cut=cut, flags=flags))
         case None, Path():
-            raise typer.Exit(evaluation_job.deploy(deploy, pool))
+            _deploy(deploy, pool)
         case _:
             raise UsageError(
                 "name either a suite or --deploy with a folder of suites", hint="see `batchkit eval --help`"
             )
+
+
+def _evaluate(
+    suite: Path,
+    run: str | None,
+    against: str | None,
+    page: Path | None,
+    *,
+    is_submit_only: bool,
+    cut: CutFlags,
+    flags: DriveFlags,
+) -> int:
+    from batchkit.api.evaluations import evaluate_suite  # noqa: PLC0415 - --help need not wait for the database
+    from batchkit.cli.calls import call, terminal_of  # noqa: PLC0415 - as above
+    from batchkit.cli.render import evaluated  # noqa: PLC0415 - as above
+    from batchkit.engine.waves import DriveUntil  # noqa: PLC0415 - as above
+
+    settings = flags.settings(cut)
+    terminal = terminal_of(flags)
+    with call(terminal, settings, flags) as mode:
+        report = evaluate_suite(
+            suite,
+            run=run,
+            against=against,
+            page=page,
+            options=cut.options(),
+            until=DriveUntil.SUBMITTED if is_submit_only else DriveUntil.FINISHED,
+            settings=settings,
+            mode=mode,
+        )
+    return evaluated.conclude(report, terminal, is_submit_only=is_submit_only)
+
+
+def _deploy(folder: Path, pool: str) -> None:
+    from batchkit.cli.prefect import flows_entry  # noqa: PLC0415 - imports the api
+
+    for line in flows_entry().deploy(folder, pool=pool):
+        console.say(console.stdout(), line)

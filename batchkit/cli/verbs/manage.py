@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from batchkit import formatting
 from batchkit.cli.options import common
 from batchkit.cli.options.flags import DriveFlags, spread
+from batchkit.cli.render import console, exits
+from batchkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from batchkit.engine.progress import Progress
 
 
 def cancel(
@@ -38,11 +45,22 @@ def cancel(
         batchkit cancel nightly
         batchkit cancel nightly --wait
     """
-    from batchkit.cli import chores, job  # noqa: PLC0415 - --help need not wait for the database and the provider
+    from batchkit.api.managing import cancel_workload  # noqa: PLC0415 - --help need not wait for the database and the provider
+    from batchkit.cli.calls import mode_of  # noqa: PLC0415 - as above
+    from batchkit.cli.interrupts import interruptible  # noqa: PLC0415 - as above
+    from batchkit.cli.render.conclusion import conclude_cancel  # noqa: PLC0415 - as above
+    from batchkit.cli.render.terminal import Terminal  # noqa: PLC0415 - as above
+    from batchkit.engine.waves import DriveUntil  # noqa: PLC0415 - as above
 
     where = common.Where(home, database_url, base_url, accept_other_key)
-    manner = job.Manner(where, not no_prefect, verbose, json, timeout)
-    raise typer.Exit(chores.cancel(name, where.settings(), manner, stay=wait))
+    settings = where.settings()
+    terminal = Terminal(where, common.same_command(), is_for_machines=json, verbose=verbose)
+    # One pass is not worth the start of Prefect.
+    use_prefect = wait and not no_prefect
+    mode = mode_of(terminal, settings, use_prefect=use_prefect, verbose=verbose, timeout_seconds=timeout)
+    with interruptible(terminal.interrupted):
+        report = cancel_workload(name, DriveUntil.FINISHED if wait else DriveUntil.ONE_PASS, settings, mode)
+    raise typer.Exit(conclude_cancel(report, terminal, is_waiting=wait))
 
 
 @spread
@@ -71,9 +89,25 @@ def resubmit(
 
         batchkit resubmit nightly --failed
     """
-    from batchkit.cli import chores  # noqa: PLC0415 - --help need not wait for the database and the provider
+    from batchkit.api.managing import reopen_workload  # noqa: PLC0415 - --help need not wait for the database and the provider
+    from batchkit.api.outcomes import RunReport  # noqa: PLC0415 - as above
+    from batchkit.api.running import watch_workload  # noqa: PLC0415 - as above
+    from batchkit.cli.calls import call, terminal_of  # noqa: PLC0415 - as above
+    from batchkit.cli.render import conclusion, outcome  # noqa: PLC0415 - as above
 
-    raise typer.Exit(chores.resubmit(name, flags.settings(), flags.manner(), failed=failed, stay=not no_wait))
+    settings = flags.settings()
+    terminal = terminal_of(flags)
+    with call(terminal, settings, flags) as mode:
+        count, progress = reopen_workload(name, settings, mode, failed=failed)
+        if not flags.json:
+            for line in outcome.reopened(count, progress):
+                console.say(terminal.err, line)
+        if not no_wait:
+            report = watch_workload(name, settings, mode)
+    if not no_wait:
+        raise typer.Exit(conclusion.conclude(report, terminal))
+    lines = outcome.unfinished(progress, flags.where, again=flags.where.command("watch", name))
+    raise typer.Exit(conclusion.print_outcome(RunReport(progress), terminal, lines, code=exits.SUCCEEDED))
 
 
 def clean(
@@ -98,8 +132,36 @@ def clean(
         batchkit clean nightly
         batchkit clean nightly --keep-results --yes
     """
-    from batchkit.cli import chores, job  # noqa: PLC0415 - --help need not wait for the database and the provider
+    from batchkit.api.managing import clean_workload  # noqa: PLC0415 - --help need not wait for the database and the provider
+    from batchkit.api.modes import RunMode  # noqa: PLC0415 - as above
 
-    where = common.Where(home, database_url, base_url)
-    manner = job.Manner(where, verbose=verbose)
-    raise typer.Exit(chores.clean(name, where.settings(), manner, keep_results=keep_results, ask=not yes))
+    def confirm(progress: Progress) -> None:
+        requests = formatting.counted(progress.counts.total, "request")
+        what = "the files" if keep_results else f"the files and the results of {requests}"
+        _confirm(f"Delete {what} of {shown_name!r}, here and at the provider?")
+
+    shown_name = formatting.printable(name)
+    console.log_to(console.stderr(), verbose=verbose)
+    settings = common.Where(home, database_url, base_url).settings()
+    mode = RunMode(common.verb())
+    if yes:
+        report = clean_workload(name, settings, mode, keep_results=keep_results)
+    else:
+        report = clean_workload(name, settings, mode, keep_results=keep_results, confirm=confirm)
+    freed = formatting.size(report.counts.get("bytes freed", 0))
+    remote = formatting.counted(report.counts.get("remote files deleted", 0), "file")
+    kept = "; the results are kept" if keep_results else ""
+    console.say(console.stdout(), f"{shown_name}: {remote} deleted at the provider, {freed} freed here{kept}")
+
+
+def _confirm(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "not a terminal, so nobody can be asked; nothing was deleted", hint="--yes deletes without a question"
+        )
+    try:
+        is_sure = typer.confirm(question, err=True)
+    except typer.Abort:
+        is_sure = False
+    if not is_sure:
+        raise UsageError("nothing was deleted")

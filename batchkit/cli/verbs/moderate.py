@@ -12,7 +12,7 @@ from batchkit.cli.options.flags import CutFlags, DriveFlags, TableFlags, spread
 from batchkit.datasets import require_extra
 from batchkit.errors import UsageError
 
-LOOKED_AT = "What is looked at"
+TEXTS = "Texts to check"
 
 
 class Side(StrEnum):
@@ -36,7 +36,7 @@ Tables = Annotated[
 TextColumn = Annotated[
     str | None,
     typer.Option(
-        "--text", metavar="COLUMN", help="The column with the texts.", rich_help_panel=LOOKED_AT, show_default=False
+        "--text", metavar="COLUMN", help="The column with the texts.", rich_help_panel=TEXTS, show_default=False
     ),
 ]
 OfWorkload = Annotated[
@@ -44,8 +44,8 @@ OfWorkload = Annotated[
     typer.Option(
         "--workload",
         metavar="NAME",
-        help="Look at the answers of a finished workload instead of a table.",
-        rich_help_panel=LOOKED_AT,
+        help="Check the answers of a finished workload instead of a table.",
+        rich_help_panel=TEXTS,
         show_default=False,
         autocompletion=completion.workload_names,
     ),
@@ -56,7 +56,7 @@ As = Annotated[
         "--as",
         metavar="prompt|answer",
         help="Whether the texts are what users ask or what an assistant answers (default prompt).",
-        rich_help_panel=LOOKED_AT,
+        rich_help_panel=TEXTS,
         show_default=False,
     ),
 ]
@@ -66,7 +66,7 @@ PromptColumn = Annotated[
         "--prompt-column",
         metavar="COLUMN",
         help="With --as answer: the column with what the user had asked.",
-        rich_help_panel=LOOKED_AT,
+        rich_help_panel=TEXTS,
         show_default=False,
     ),
 ]
@@ -117,6 +117,7 @@ def moderate(
     """
     require_extra()
     from batchkit.annotation import presets  # noqa: PLC0415 - --help need not wait for what tables need
+    from batchkit.cli.asking import ask  # noqa: PLC0415 - as above
     from batchkit.cli.options import recipes  # noqa: PLC0415 - as above
 
     asked = recipes.asked(
@@ -129,20 +130,12 @@ def moderate(
         only=only,
         tries=tries,
     )
-    arguments, rows = asked.of_requests, asked.rows
-    _check_source(table, arguments.get("text"), workload, rows.query)
+    arguments = asked.of_requests
+    _check_source(table, arguments.get("text"), workload, asked.rows.query)
     if workload is not None:
         arguments |= {"text": parsing.ANSWER_COLUMN, "is_answer": True}
     recipe = presets.moderation(arguments.pop("text"), **arguments)
-    if rows.print_recipe:
-        raise typer.Exit(asked.print())
-    only_these = asked.everything.get("only")
-    settings = flags.settings(cut)
-    if workload is None:
-        order = parsing.order_of(table or (), recipe, rows, cut, only=only_these)
-    else:
-        order = parsing.order_of_answers(workload, settings, recipe, rows, cut, only=only_these)
-    raise typer.Exit(parsing.carry_out(order, settings, flags.manner(), dry_run=rows.dry_run))
+    raise typer.Exit(ask(asked, recipe, table or (), answers_of=workload, cut=cut, flags=flags))
 
 
 def _check_source(table: list[str] | None, text: str | None, workload: str | None, query: str | None) -> None:

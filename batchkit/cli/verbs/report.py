@@ -52,17 +52,10 @@ def report(
         batchkit report nightly
         batchkit report nightly --output nightly.html --rows 2000 --open
     """
-    from batchkit.api import existing  # noqa: PLC0415 - --help need not wait for the database
-    from batchkit.datasets import require_extra  # noqa: PLC0415 - as above
-    from batchkit.files import outputs  # noqa: PLC0415 - --help need not wait for the database
+    from batchkit.api import reading  # noqa: PLC0415 - --help need not wait for the database
 
-    require_extra()
-    from batchkit.reports.writing import default_target, write_report  # noqa: PLC0415 - an extra
-
-    target = output or default_target(name)
-    outputs.check_file(target, makes_folder=True)
-    with existing.open_runner(common.Where(home, database_url).settings()) as runner:
-        page = write_report(runner, name, target, rows=rows)
+    page = reading.report(name, output, rows=rows, settings=common.Where(home, database_url).settings())
+    target = output or page.name
     console.say(console.stdout(), f"report written to {target}")
     if open_it:
         import webbrowser  # noqa: PLC0415 - who does not open it need not load it

@@ -9,7 +9,7 @@ import typer
 
 from batchkit.cli.options import common
 from batchkit.cli.options.flags import CutFlags, DriveFlags, spread
-from batchkit.cli.render import console
+from batchkit.cli.render import console, exits
 
 Sources = Annotated[
     list[str],
@@ -76,12 +76,8 @@ def run(
         batchkit run requests.jsonl --dry-run
         zcat big.jsonl.gz | batchkit run - --name big --json
     """
-    with console.busy(console.stderr(), "loading"):
-        from batchkit.cli import job  # noqa: PLC0415 - --help need not wait for the database and the provider
-
-    order = job.Order(sources, name, output, cut.options(), raw_csv=raw_csv)
-    carry_out = job.show_plan if dry_run else job.carry_out
-    raise typer.Exit(carry_out(order, flags.settings(cut), flags.manner()))
+    code = _run(sources, name, output, raw_csv=raw_csv, dry_run=dry_run, is_submit_only=False, cut=cut, flags=flags)
+    raise typer.Exit(code)
 
 
 @spread
@@ -109,10 +105,58 @@ def submit(
         batchkit submit requests.jsonl --name nightly --output nightly.csv
         batchkit submit requests.jsonl --window 48h --shard-lines 500
     """
-    with console.busy(console.stderr(), "loading"):
-        from batchkit.cli import job  # noqa: PLC0415 - as for run
-        from batchkit.engine.waves import DriveUntil  # noqa: PLC0415 - as for run
+    code = _run(sources, name, output, raw_csv=raw_csv, dry_run=dry_run, is_submit_only=True, cut=cut, flags=flags)
+    raise typer.Exit(code)
 
-    order = job.Order(sources, name, output, cut.options(), until=DriveUntil.SUBMITTED, raw_csv=raw_csv)
-    carry_out = job.show_plan if dry_run else job.carry_out
-    raise typer.Exit(carry_out(order, flags.settings(cut), flags.manner()))
+
+def _run(
+    sources: list[str],
+    name: str | None,
+    output: Path | None,
+    *,
+    raw_csv: bool,
+    dry_run: bool,
+    is_submit_only: bool,
+    cut: CutFlags,
+    flags: DriveFlags,
+) -> int:
+    with console.busy(console.stderr(), "loading"):
+        from batchkit.api import running  # noqa: PLC0415 - --help need not wait for the database and the provider
+        from batchkit.api.modes import RunMode  # noqa: PLC0415 - as above
+        from batchkit.cli.calls import call, terminal_of  # noqa: PLC0415 - as above
+        from batchkit.cli.options import inputs  # noqa: PLC0415 - as above
+        from batchkit.cli.render import conclusion, display, machine  # noqa: PLC0415 - as above
+        from batchkit.engine.waves import DriveUntil  # noqa: PLC0415 - as above
+
+    settings = flags.settings(cut)
+    terminal = terminal_of(flags, is_piped=inputs.STDIN in sources)
+    if dry_run:
+        with inputs.opened(sources, folder=None) as paths:
+            planned, plan = running.plan_input(
+                paths,
+                name=inputs.workload_name(name, sources, paths),
+                output=output,
+                has_default_output=not is_submit_only,
+                options=cut.options(),
+                settings=settings,
+                mode=RunMode(observer=terminal),
+            )
+        if flags.json:
+            console.write_json(machine.plan(planned, plan))
+        else:
+            console.show(console.stdout(), display.plan_view(planned, plan))
+        return exits.SUCCEEDED
+    until = DriveUntil.SUBMITTED if is_submit_only else DriveUntil.FINISHED
+    with call(terminal, settings, flags, until) as mode, inputs.opened(sources, folder=settings.home) as paths:
+        report = running.run_input(
+            paths,
+            name=inputs.workload_name(name, sources, paths),
+            output=output,
+            has_default_output=not is_submit_only,
+            raw_csv=raw_csv,
+            options=cut.options(),
+            until=until,
+            settings=settings,
+            mode=mode,
+        )
+    return conclusion.conclude(report, terminal, until=until)

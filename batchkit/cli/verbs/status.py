@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from batchkit import formatting
 from batchkit.cli.options import common, completion
 from batchkit.cli.render import console, exits
 
@@ -59,18 +60,20 @@ def status(
     from batchkit.cli.render import display, machine, outcome  # noqa: PLC0415 - as above
 
     settings = common.Where(home, database_url).settings()
-    pictures = existing.snapshots(settings, name)
-    code = max((outcome.exit_code(progress) for progress in pictures), default=exits.SUCCEEDED)
+    snapshots = existing.snapshots(settings, name)
+    code = max((outcome.exit_code(progress) for progress in snapshots), default=exits.SUCCEEDED)
     if json:
-        console.write_json(machine.status_of_one(pictures[0]) if name is not None else machine.status_of_all(pictures))
+        console.write_json(
+            machine.status_of_one(snapshots[0]) if name is not None else machine.status_of_all(snapshots)
+        )
     elif name is not None:
-        console.show(console.stdout(), display.status_view(pictures[0]))
+        console.show(console.stdout(), display.status_view(snapshots[0]))
         if history:
             console.show(
-                console.stdout(), display.history_table(existing.history(settings, pictures[0], limit=history))
+                console.stdout(), display.history_table(existing.history(settings, snapshots[0], limit=history))
             )
-    elif pictures:
-        console.show(console.stdout(), display.status_list(pictures))
+    elif snapshots:
+        console.show(console.stdout(), display.status_list(snapshots))
     else:
         console.say(console.stdout(), "no workloads yet")
         console.say(console.stderr(), f"hint: {existing.no_workloads_hint(settings)}")
@@ -102,7 +105,15 @@ def export(
         batchkit export nightly nightly.csv
         batchkit export nightly nightly.parquet
     """
-    from batchkit.cli import chores, job  # noqa: PLC0415 - --help need not wait for the database
+    from batchkit.api.modes import RunMode  # noqa: PLC0415 - --help need not wait for the database
+    from batchkit.api.reading import export_results  # noqa: PLC0415 - as above
+    from batchkit.cli.render.terminal import Terminal  # noqa: PLC0415 - as above
 
     where = common.Where(home, database_url)
-    raise typer.Exit(chores.export(name, target, where.settings(), job.Manner(where, verbose=verbose), raw_csv=raw_csv))
+    terminal = Terminal(where, common.same_command(), verbose=verbose)
+    mode = RunMode(common.verb(), observer=terminal)
+    count, progress = export_results(name, target, where.settings(), mode, raw_csv=raw_csv)
+    console.say(console.stdout(), f"{formatting.counted(count, 'line')} written to {target}")
+    if unresolved := progress.counts.unresolved:
+        requests = formatting.counted(unresolved, "request")
+        console.say(terminal.err, f"note: {requests} without a final result, pending or in flight")

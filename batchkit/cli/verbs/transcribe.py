@@ -10,7 +10,7 @@ from batchkit.cli.options import completion, parsing, tables
 from batchkit.cli.options.flags import CutFlags, DriveFlags, TableFlags, spread
 from batchkit.datasets import require_extra
 
-SOUND = "How it is transcribed"
+AUDIO = "Transcription"
 
 AudioColumn = Annotated[
     str | None,
@@ -19,7 +19,7 @@ AudioColumn = Annotated[
         metavar="COLUMN",
         help="The column with the addresses of the audio: http(s)://, or data: with the audio itself. Required"
         " here or in the recipe.",
-        rich_help_panel=SOUND,
+        rich_help_panel=AUDIO,
         show_default=False,
     ),
 ]
@@ -30,13 +30,13 @@ Model = Annotated[
         "-m",
         metavar="MODEL",
         help="Who listens (default whisper-large-v3-turbo, with --translate whisper-large-v3).",
-        rich_help_panel=SOUND,
+        rich_help_panel=AUDIO,
         show_default=False,
         autocompletion=completion.speech_models,
     ),
 ]
 Translate = Annotated[
-    bool, typer.Option("--translate", metavar="", help="Translate into English.", rich_help_panel=SOUND)
+    bool, typer.Option("--translate", metavar="", help="Translate into English.", rich_help_panel=AUDIO)
 ]
 Language = Annotated[
     str | None,
@@ -44,7 +44,7 @@ Language = Annotated[
         "--language",
         metavar="CODE",
         help="What is spoken, as ISO 639-1 (en, tr, ...): more exact and faster.",
-        rich_help_panel=SOUND,
+        rich_help_panel=AUDIO,
         show_default=False,
     ),
 ]
@@ -54,7 +54,7 @@ Prompt = Annotated[
         "--prompt",
         metavar="TEXT",
         help="Style and spelling of rare words, a template as for annotate; @FILE reads it from a file; at most 224 tokens.",
-        rich_help_panel=SOUND,
+        rich_help_panel=AUDIO,
         show_default=False,
     ),
 ]
@@ -64,13 +64,13 @@ Timestamps = Annotated[
         "--timestamps",
         metavar="WORDS",
         help="segment, word, or both with a comma; quality is judged by segments (default segment).",
-        rich_help_panel=SOUND,
+        rich_help_panel=AUDIO,
         show_default=False,
     ),
 ]
 Temperature = Annotated[
     float | None,
-    typer.Option("--temperature", metavar="X", help="0 to 1; 0 is best.", rich_help_panel=SOUND, show_default=False),
+    typer.Option("--temperature", metavar="X", help="0 to 1; 0 is best.", rich_help_panel=AUDIO, show_default=False),
 ]
 
 
@@ -107,6 +107,7 @@ def transcribe(
     """
     require_extra()
     from batchkit.annotation import presets  # noqa: PLC0415 - --help need not wait for what tables need
+    from batchkit.cli.asking import ask  # noqa: PLC0415 - as above
     from batchkit.cli.options import recipes  # noqa: PLC0415 - as above
 
     asked = recipes.asked(
@@ -124,7 +125,4 @@ def transcribe(
     asked.require("audio", "--audio")
     arguments = asked.of_requests
     recipe = presets.transcription(arguments.pop("audio"), **arguments)
-    if rows.print_recipe:
-        raise typer.Exit(asked.print())
-    order = parsing.order_of(table, recipe, asked.rows, cut)
-    raise typer.Exit(parsing.carry_out(order, flags.settings(cut), flags.manner(), dry_run=rows.dry_run))
+    raise typer.Exit(ask(asked, recipe, table, cut=cut, flags=flags))

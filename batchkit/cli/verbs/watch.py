@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from batchkit.cli.options import completion
 from batchkit.cli.options.flags import DriveFlags, spread
 from batchkit.cli.render import console
+
+if TYPE_CHECKING:
+    from batchkit.api.outcomes import SeveralReport
 
 MaybeName = Annotated[
     str | None,
@@ -41,6 +44,21 @@ def watch(
         batchkit watch --timeout 3600
     """
     with console.busy(console.stderr(), "loading"):
-        from batchkit.cli import job  # noqa: PLC0415 - --help need not wait for the database and the provider
+        from batchkit.api import running  # noqa: PLC0415 - --help need not wait for the database and the provider
+        from batchkit.api.outcomes import RunReport  # noqa: PLC0415 - as above
+        from batchkit.cli.calls import call, terminal_of  # noqa: PLC0415 - as above
+        from batchkit.cli.prefect import check_task_runner  # noqa: PLC0415 - as above
+        from batchkit.cli.render import conclusion  # noqa: PLC0415 - as above
 
-    raise typer.Exit(job.watch(name, flags.settings(), flags.manner()))
+    settings = flags.settings()
+    terminal = terminal_of(flags)
+    with call(terminal, settings, flags) as mode:
+        if name is not None:
+            report: RunReport | SeveralReport = running.watch_workload(name, settings, mode)
+        else:
+            if not flags.no_prefect:
+                check_task_runner(settings)
+            report = running.watch_open(settings, mode)
+    if isinstance(report, RunReport):
+        raise typer.Exit(conclusion.conclude(report, terminal))
+    raise typer.Exit(conclusion.conclude_all(report, terminal))

@@ -1,1 +1,1 @@
-"""Made-up answers: texts, JSON that fits a schema, tool calls, transcripts."""
+"""Generated answers: texts, JSON for a schema, tool calls, transcripts."""

@@ -1,4 +1,4 @@
-"""Deterministic answers to chat and audio requests: the same body always gets the same words.
+"""Deterministic answers to chat and audio requests: the same body always gets the same text.
 
 Plain chat echoes the last user message, so that a test can see which request an answer belongs to. Bodies follow
 console.groq.com/docs/api-reference and, for ``usage``, ``x_groq`` and ``service_tier``, Groq's own recorded replies.
@@ -32,10 +32,10 @@ _WRONG_TYPES = (AttributeError, IndexError, KeyError, RecursionError, TypeError,
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One request to answer: ``entropy`` makes its ids, ``created`` is the provider's time in Unix seconds.
+class ModelRequest:
+    """A request to answer: ``entropy`` makes its ids, ``created`` is the provider time in Unix seconds.
 
-    ``replies`` are what the scenario has models say, ``models`` the ids of those that are served; None serves any.
+    ``replies`` are the scenario's scripted answers, ``models`` the ids of the served models; None serves any.
     """
 
     url: str
@@ -48,20 +48,20 @@ class Asked:
     models: frozenset[str] | None = None
 
 
-def answer(asked: Asked) -> tuple[int, Any]:
+def answer(asked: ModelRequest) -> tuple[int, Any]:
     """Return the HTTP status and the response body of a request; refusals are 4xx bodies, not exceptions."""
     try:
         return 200, chat_body(asked) if asked.url == CHAT else audio_body(asked)
     except RequestRefused as refusal:
         return refusal.status, {"error": refusal.error}
     except _WRONG_TYPES:
-        # Where every field is looked at by name, a value of the wrong type shows only when it is used.
+        # Fields are read by name, so a value of the wrong type causes an error only when it is used.
         return 400, {"error": refused(400, "the request body has a value of the wrong type").error}
 
 
 @dataclass(slots=True)
 class _Draft:
-    """What the model "writes": content or tool calls, its reasoning, and why it stopped."""
+    """The model's output: content or tool calls, its reasoning, and its finish reason."""
 
     content: str | None
     reasoning: str = ""
@@ -69,7 +69,7 @@ class _Draft:
     finish_reason: str = "stop"
 
 
-def chat_body(asked: Asked) -> dict[str, Any]:
+def chat_body(asked: ModelRequest) -> dict[str, Any]:
     """Answer a chat completion. Raises ``RequestRefused`` where the provider answers 4xx."""
     body = asked.body
     check_chat(body)
@@ -99,13 +99,13 @@ def chat_body(asked: Asked) -> dict[str, Any]:
     }
 
 
-def _check_served(asked: Asked) -> None:
+def _check_served(asked: ModelRequest) -> None:
     model = asked.body["model"]
     if asked.models is not None and model not in asked.models:
         raise refused(404, no_such_model(model), code="model_not_found")
 
 
-def _draft(body: dict[str, Any], prompt: str, asked: Asked) -> _Draft:
+def _draft(body: dict[str, Any], prompt: str, asked: ModelRequest) -> _Draft:
     model = body["model"].lower()
     if "llama-guard" in model:
         return _Draft(_safety(prompt))
@@ -131,7 +131,7 @@ def _draft(body: dict[str, Any], prompt: str, asked: Asked) -> _Draft:
 
 
 def conforming_or_refused(schema: Any, prompt: str, code: str) -> Any:
-    """Make a value for a schema, or refuse as a model does that cannot. Raises ``RequestRefused``."""
+    """Return a value for a schema, or refuse like a model that cannot produce one. Raises ``RequestRefused``."""
     try:
         return conforming(schema, prompt)
     except SchemaUnsupported as error:
@@ -146,7 +146,7 @@ def _safety(prompt: str) -> str:
 
 
 def _tool_to_call(body: dict[str, Any]) -> dict[str, Any] | None:
-    """Choose the tool to call: the one that is demanded, or the first one unless a tool's result is already there."""
+    """Return the tool to call: the required one, or the first one unless a tool's result is already there."""
     tools, choice = body.get("tools"), body.get("tool_choice", "auto")
     if not tools or choice == "none":
         return None
@@ -169,7 +169,7 @@ def _reasoning_format(body: dict[str, Any]) -> str:
     if given is not None:
         return str(given)
     structured = body.get("tools") or (body.get("response_format") or {}).get("type", "text") != "text"
-    # gpt-oss models have a separate reasoning field always; the others think aloud unless the content must be JSON.
+    # gpt-oss models always have a separate reasoning field; the others put it into the content unless that must be JSON.
     return "parsed" if structured or body["model"].startswith("openai/gpt-oss") else "raw"
 
 
@@ -197,7 +197,7 @@ def _cut_to_limits(draft: _Draft, body: dict[str, Any]) -> None:
 
 
 def count_tokens(text: str) -> int:
-    """Estimate tokens as a quarter of the UTF-8 bytes, rounded up."""
+    """Return an estimate of the tokens: a quarter of the UTF-8 bytes, rounded up."""
     return (len(text.encode()) + 3) // 4
 
 
@@ -242,7 +242,7 @@ def _last_user_text(messages: list[dict[str, Any]]) -> str:
     return _text(messages[-1].get("content"))
 
 
-def audio_body(asked: Asked) -> Any:
+def audio_body(asked: ModelRequest) -> Any:
     """Answer a transcription or translation (console.groq.com/docs/speech-to-text).
 
     Raises ``RequestRefused``. With ``response_format`` text the body is a string.

@@ -1,7 +1,7 @@
 """Values that conform to a JSON schema, made from a prompt: same schema and prompt, same value.
 
 Free strings quote the prompt, choices and numbers follow a hash of it, so that different requests get different answers
-and every label of an enum turns up.
+and every label of an enum occurs.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class _Maker:
         return (stable_hash(self._salt, path) >> 8) % count
 
     def make(self, schema: Any, path: str, depth: int) -> Any:
-        """Make a value for a schema; the deeper, the smaller."""
+        """Return a value for a schema; deeper values are smaller."""
         self._steps += 1
         if depth > _MAX_DEPTH or self._steps > _MAX_STEPS:
             raise SchemaUnsupported("the schema is recursive without an end")
@@ -108,7 +108,7 @@ class _Maker:
         raise problem or SchemaUnsupported(f"{keyword} at {path} is empty")
 
     def _flattened(self, schema: dict[str, Any], path: str) -> Any:
-        """Replace ``$ref`` and ``allOf`` by what they mean."""
+        """Replace ``$ref`` and ``allOf`` by their contents."""
         flat: Any = {
             key: value for key, value in schema.items() if key not in {"$ref", "allOf", "$defs", "definitions"}
         }

@@ -1,1 +1,1 @@
-"""What the emulated API says and demands: objects, ids, models, refusals, replies, limits."""
+"""The contract of the emulated API: objects, ids, models, refusals, replies, limits."""

@@ -28,7 +28,7 @@ def stable_hash(*parts: str | int) -> int:
 
 
 def fraction_of(*parts: str | int) -> float:
-    """Map ``parts`` to a number in [0, 1), evenly spread and always the same for the same parts."""
+    """Return a number in [0, 1) for ``parts``, evenly spread and always the same for the same parts."""
     return (stable_hash(*parts) >> 64) / _HASH_RANGE
 
 
@@ -59,26 +59,26 @@ def fresh_entropy() -> int:
 
 
 def type_id(prefix: str, seconds: float, entropy: int) -> str:
-    """Make ``prefix_...`` for the Unix time ``seconds``."""
+    """Return ``prefix_...`` for the Unix time ``seconds``."""
     return f"{prefix}_{time_prefix(seconds)}{id_suffix(entropy)}"
 
 
 def new_file_id(seconds: float) -> FileId:
-    """Make a file id that carries its creation time."""
+    """Return a file id that contains its creation time."""
     return FileId(type_id("file", seconds, fresh_entropy()))
 
 
 def new_batch_id(seconds: float) -> BatchId:
-    """Make a batch id that carries its creation time."""
+    """Return a batch id that contains its creation time."""
     return BatchId(type_id("batch", seconds, fresh_entropy()))
 
 
 def new_request_id(seconds: float) -> str:
-    """Make a request id, as in the ``x-request-id`` header and in ``x_groq.id``."""
+    """Return a request id, as in the ``x-request-id`` header and in ``x_groq.id``."""
     return type_id("req", seconds, fresh_entropy())
 
 
 def completion_id(entropy: int) -> str:
-    """Make a ``chatcmpl-`` id from 128 bits."""
+    """Return a ``chatcmpl-`` id from 128 bits."""
     digits = f"{entropy & ((1 << 128) - 1):032x}"
     return f"chatcmpl-{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{'89ab'[entropy & 3]}{digits[17:20]}-{digits[20:]}"

@@ -38,7 +38,7 @@ def _unix(day: str) -> int:
 
 
 def listed_ids(when: float, chosen: frozenset[str] | None = None) -> frozenset[str]:
-    """Name the models that are listed at a Unix time: the ``chosen`` ones, or Groq's until the day they are shut down."""
+    """Return the models that are listed at a Unix time: the ``chosen`` ones, or Groq's until the day they are shut down."""
     if chosen is not None:
         return chosen
     return frozenset(
@@ -49,7 +49,7 @@ def listed_ids(when: float, chosen: frozenset[str] | None = None) -> frozenset[s
 
 
 def model_object(model_id: str) -> dict[str, Any]:
-    """Make the JSON object of a model; one that Groq does not have gets plain values."""
+    """Return the JSON object of a model; a model that Groq does not have gets default values."""
     model = _BY_ID.get(model_id) or _Model(model_id, "emulator", 131_072, 32_768, "2025-01-01")
     return {
         "id": model.id,
@@ -64,5 +64,5 @@ def model_object(model_id: str) -> dict[str, Any]:
 
 
 def no_such_model(model_id: str) -> str:
-    """Word the refusal of a model that is not served."""
+    """Return the message for a model that is not served."""
     return f"The model `{model_id}` does not exist or you do not have access to it."

@@ -1,4 +1,4 @@
-"""What becomes of one input line: the records for the output and error file, and what the ledger notes.
+"""The result of one input line: its records for the output and error file, and its entry in the ledger.
 
 Record shapes: console.groq.com/docs/batch for successes, the OpenAI Batch guide for expired and cancelled lines.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 Record = dict[str, Any] | bytes
-"""A line of a result file: an object, or bytes (without newline) where the line is meant to be broken."""
+"""A line of a result file: an object, or bytes (without newline) for a broken line."""
 
 EXPIRED = {
     "code": "batch_expired",
@@ -24,11 +24,10 @@ CANCELLED = {
 
 
 @dataclass(slots=True)
-class Outcome:
-    """One line on its way to the files; faults change it in place.
+class EmulatedOutcome:
+    """The result of one line before it is written; faults change it in place.
 
-    ``executed`` and ``succeeded`` are what the ledger notes. A ``held`` line is not executed and keeps its batch open
-    until the window runs out.
+    ``executed`` and ``succeeded`` go into the ledger. A ``held`` line is not executed and keeps its batch open until the window ends.
     """
 
     line_id: str
@@ -43,24 +42,24 @@ class Outcome:
     held: bool = False
 
     def settle(self) -> None:
-        """Put the plain answer into the file it belongs to."""
+        """Add the normal answer to its file."""
         self.output, self.errors = [], []
         self.succeeded = 200 <= self.status < 300  # noqa: PLR2004 - the HTTP class
         response = {"status_code": self.status, "request_id": self.request_id, "body": self.body}
         (self.output if self.succeeded else self.errors).append(self.record(response))
 
     def record(self, response: dict[str, Any] | None, error: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Make a line of a result file."""
+        """Return a line of a result file."""
         return {"id": self.line_id, "custom_id": self.custom_id, "response": response, "error": error}
 
 
 def unexecuted_record(line_id: str, custom_id: str, error: dict[str, Any]) -> bytes:
-    """Make the error file's line for a request that the window's end or a cancellation left unexecuted."""
+    """Return the error file's line for a request that the window's end or a cancellation left unexecuted."""
     return encode({"id": line_id, "custom_id": custom_id, "response": None, "error": error})
 
 
 def encode(record: Record) -> bytes:
-    """Make the bytes of a line, newline included; text stays unescaped UTF-8 as in Groq's own files."""
+    """Return the bytes of a line, newline included; text stays unescaped UTF-8 as in Groq's own files."""
     if isinstance(record, bytes):
         return record + b"\n"
     return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)

@@ -1,4 +1,4 @@
-"""The refusal of one request by its own fault, the same in a batch line and in a synchronous call."""
+"""The refusal of a single request, the same in a batch line and in a synchronous call."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class RequestRefused(Exception):
 
 
 def refused(status: int, message: str, *, code: str | None = None, **fields: Any) -> RequestRefused:
-    """Make a refusal of type ``invalid_request_error``; ``fields`` are further keys of the error body."""
+    """Return a refusal of type ``invalid_request_error``; ``fields`` are further keys of the error body."""
     error: dict[str, Any] = {"message": message, "type": "invalid_request_error"}
     if code is not None:
         error["code"] = code

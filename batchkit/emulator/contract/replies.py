@@ -1,6 +1,6 @@
-"""What goes back over HTTP: JSON objects, the provider's error bodies, downloads, and the ways a connection can break.
+"""HTTP replies: JSON objects, the provider's error bodies, downloads, and broken connections.
 
-Error body: console.groq.com/docs/errors. Response headers are those seen on Groq's own replies.
+Error body: console.groq.com/docs/errors. Response headers are those of Groq's own replies.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ERROR_CLASS = 400
 
 
 class ApiError(Exception):
-    """A refusal on its way to the client: HTTP status and the fields of the error body."""
+    """A refusal to send to the client: HTTP status and the fields of the error body."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
 
     def reply(self) -> Response:
-        """Make the HTTP answer."""
+        """Return the HTTP answer."""
         return json_reply({"error": self.error}, status=self.status, headers=self.headers)
 
 
@@ -58,7 +58,7 @@ def json_reply(content: Any, *, status: int = 200, headers: Mapping[str, str] | 
 
 
 def html_reply(status: int, title: str) -> Response:
-    """Answer as the CDN in front of the API does when the API does not: with a page, not with JSON."""
+    """Answer with an HTML page, as the CDN in front of the API does when the API does not answer."""
     page = f"<html>\r\n<head><title>{status} {title}</title></head>\r\n<body><center><h1>{status} {title}</h1></center></body>\r\n</html>\r\n"
     return Response(page, status, media_type="text/html")
 
@@ -77,9 +77,9 @@ def _transport(scope: Scope) -> asyncio.Transport | None:
 
 
 class HangUp(Response):
-    """Close the connection without a byte of an answer, after ``seconds`` real seconds.
+    """Close the connection without any byte of an answer, after ``seconds`` real seconds.
 
-    ``after_bytes`` hangs up as soon as so many bytes of the request's body are read; None reads it to its end before.
+    With ``after_bytes`` the connection closes when this number of bytes of the request's body has been read; None reads all of it.
     """
 
     def __init__(self, seconds: float = 0.0, *, after_bytes: int | None = None) -> None:
@@ -88,7 +88,7 @@ class HangUp(Response):
         self.after_bytes = after_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - nothing is sent
-        """Wait, then break the connection; a client that leaves first ends the wait."""
+        """Wait, then break the connection; a client that leaves earlier ends the wait."""
         read, more = 0, self.after_bytes is not None
         while more and read < (self.after_bytes or 0):
             message = await receive()
@@ -102,7 +102,7 @@ class HangUp(Response):
 
 
 async def break_connection(scope: Scope, receive: Receive) -> None:
-    """Abort the transport and wait until the server has noticed, so that it does not answer by itself."""
+    """Abort the transport and wait until the server has noticed, so that it sends no answer."""
     transport = _transport(scope)
     if transport is not None:
         transport.abort()
@@ -115,11 +115,10 @@ async def _until_gone(receive: Receive) -> None:
 
 
 class Download(Response):
-    """Stream a file with its length; a cut one keeps only the first ``kept_bytes``.
+    """Stream a file with its length; a cut download has only the first ``kept_bytes``.
 
-    ``cut`` says how the loss looks: ``content-length`` and ``chunked`` break the connection in mid-body, so that a client can
-    tell; ``close-delimited`` ends a body that has no length by closing, and ``clean`` states the shorter length, so that
-    nothing in HTTP tells.
+    ``cut`` is the form of the loss: ``content-length`` and ``chunked`` break the connection in mid-body, which a client can detect;
+    ``close-delimited`` ends a body without a length by closing, and ``clean`` states the shorter length, which HTTP cannot detect.
     """
 
     def __init__(self, path: Path, length: int) -> None:
@@ -154,14 +153,14 @@ class Download(Response):
                 left -= len(piece)
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
         if self.cut in {"content-length", "chunked"}:
-            # The kept part has to reach the client before the connection breaks, or it would see no answer at all.
+            # The kept part must reach the client before the connection breaks, or it would see no answer.
             await _flush(_transport(scope))
             await break_connection(scope, receive)
             return
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _write_raw(self, scope: Scope, receive: Receive) -> None:
-        # The server would frame such a body as chunked, so it is written past the server.
+        # The server would frame such a body as chunked, so it is written to the transport directly.
         transport = _transport(scope)
         if transport is None:
             return
@@ -178,11 +177,11 @@ class Download(Response):
 
 
 async def _flush(transport: asyncio.Transport | None) -> None:
-    # A transport has no event that tells when its buffer is empty.
-    while transport is not None and not transport.is_closing() and transport.get_write_buffer_size():  # noqa: ASYNC110 - as said
+    # A transport has no event for an empty buffer.
+    while transport is not None and not transport.is_closing() and transport.get_write_buffer_size():  # noqa: ASYNC110 - see above
         await asyncio.sleep(0.001)
 
 
 def is_refusal(response: Response) -> bool:
-    """Say whether an answer means that nothing was done."""
+    """Whether an answer means that nothing was done."""
     return response.status_code >= _ERROR_CLASS

@@ -1,4 +1,4 @@
-"""The rules one batch is run by: what the scenario's timing says, as changed by the faults that hit the batch."""
+"""The rules for one batch: the scenario's timing, changed by the faults that hit the batch."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True)
 class BatchRules:
-    """Everything about a batch on which servers differ or misbehave. Durations are provider seconds.
+    """Everything about a batch in which servers differ or misbehave. Durations are provider seconds.
 
-    The defaults are what Groq documents, and OpenAI's behaviour where Groq's is not documented.
+    The defaults are documented by Groq, or OpenAI's behaviour where Groq's is not documented.
     """
 
     validating_seconds: float

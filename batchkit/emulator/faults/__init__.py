@@ -39,6 +39,6 @@ __all__ = [
 
 
 def fault_catalogue() -> list[FaultInfo]:
-    """List every fault with its explanation and parameters: lines first, then batches, then calls; each by name."""
+    """Return every fault with its explanation and parameters: lines first, then batches, then calls; each by name."""
     order = [family.name for family in fault_families()]
     return sorted(map(describe, Fault.registry.values()), key=lambda info: (order.index(info.family), info.name))

@@ -1,9 +1,9 @@
-"""What a fault is: a small named thing with parameters and one sentence that says what it does.
+"""The base of faults: a fault has a name, parameters and a one-sentence explanation.
 
-A fault belongs to one of three families, by the place where it acts: lines of a batch (``LineFault``), the life and looks of a
-batch (``BatchFault``), and HTTP calls (``HttpFault``). Nothing about a fault is random: what it hits follows from its
-parameters and from the scenario's seed. Each class registers itself under its ``name``; the registry feeds scenario
-files and the catalogue that the command line prints.
+A fault belongs to one of three families, by where it acts: lines of a batch (``LineFault``), the life and the object of a
+batch (``BatchFault``), and HTTP calls (``HttpFault``). Faults are not random: what they hit follows from their parameters and
+the scenario's seed. Each class registers itself under its ``name``; the registry serves scenario files and the catalogue
+that the command line prints.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from batchkit.emulator.contract.ids import fraction_of
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-    from batchkit.emulator.contract.outcome import Outcome
+    from batchkit.emulator.contract.outcome import EmulatedOutcome
     from batchkit.emulator.contract.rules import BatchRules
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -65,7 +65,7 @@ class Fault(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Selectable:
-    """What the choice of a line may depend on: ``number`` is the 1-based line, ``attempt`` starts at 0."""
+    """The properties by which a line is chosen: ``number`` is the 1-based line, ``attempt`` starts at 0."""
 
     custom_id: str
     number: int
@@ -86,11 +86,11 @@ class LineFault(Fault):
         default=None, ge=0, description="only this many lines of each batch, evenly spread over it"
     )
     attempts: int | None = Field(
-        default=None, ge=1, description="only the first so many times that a batch carries the custom_id"
+        default=None, ge=1, description="only the first times that a batch carries the custom_id, up to this number"
     )
 
     def selects(self, line: Selectable, seed: int) -> bool:
-        """Say whether the fault hits a line."""
+        """Whether the fault hits a line."""
         if self.attempts is not None and line.attempt >= self.attempts:
             return False
         if self.custom_ids and line.custom_id not in self.custom_ids:
@@ -104,13 +104,13 @@ class LineFault(Fault):
             return line.number * wanted // line.total != (line.number - 1) * wanted // line.total
         return True
 
-    def apply(self, outcome: Outcome) -> None:
-        """Change what the batch's files and the ledger will say of the line."""
+    def apply(self, outcome: EmulatedOutcome) -> None:
+        """Change the line's entries in the batch's files and the ledger."""
         raise NotImplementedError
 
 
 class BatchFault(Fault):
-    """A fault in the life or the looks of a batch. Without a selection it hits every batch; both given must both hold."""
+    """A fault in the life or the object of a batch. Without a selection it hits every batch; selections given together must all hold."""
 
     batches: frozenset[int] = Field(
         default=frozenset(), description="only the batches created as the n-th (from 1) since the scenario was set"
@@ -120,22 +120,22 @@ class BatchFault(Fault):
     )
 
     def hits(self, ordinal: int, seed: int) -> bool:
-        """Say whether the fault hits the batch that was created as the ``ordinal``-th."""
+        """Whether the fault hits the batch that was created as the ``ordinal``-th."""
         if self.batches and ordinal not in self.batches:
             return False
         return self.fraction is None or fraction_of(seed, self.name, ordinal) < self.fraction
 
     def govern(self, rules: BatchRules) -> BatchRules:
-        """Return the rules the batch is run by."""
+        """Return the rules for the batch."""
         return rules
 
     def show(self, shown: dict[str, Any]) -> None:
         """Change the JSON object that a client sees."""
 
     def hides(self, status: str, listings: int, *, in_list: bool) -> bool:  # noqa: ARG002 - the hook's signature
-        """Say whether a batch is not to be found; ``listings`` counts list calls since its creation, by id or of everything.
+        """Whether a batch cannot be found; ``listings`` counts list calls since its creation, by id or of everything.
 
-        ``in_list`` says whether it would be shown in a list of everything, and not by its id.
+        ``in_list`` is True for a list of everything, and False for a read by id.
         """
         return False
 
@@ -156,8 +156,8 @@ class HttpFault(Fault):
     """A fault in HTTP calls. Without ``times``, ``every`` or ``fraction`` it hits every call of the operations in ``on``."""
 
     on: tuple[str, ...] = Field(description="operations such as batches.create, families such as files, or *")
-    times: int | None = Field(default=None, ge=1, description="only so many calls of each operation")
-    skip: int = Field(default=0, ge=0, description="let so many calls of each operation pass first")
+    times: int | None = Field(default=None, ge=1, description="only this many calls of each operation")
+    skip: int = Field(default=0, ge=0, description="the number of calls of each operation that pass first")
     every: int = Field(default=1, ge=1, description="only each n-th call")
     fraction: Fraction | None = Field(
         default=None, description="only this share of the calls, chosen by the scenario's seed"
@@ -173,7 +173,7 @@ class HttpFault(Fault):
                 raise ValueError(f"unknown operation {operation!r}{suggestion(operation, known)}")
 
     def hits(self, call: Call, seed: int) -> bool:
-        """Say whether the fault hits a call."""
+        """Whether the fault hits a call."""
         family = call.operation.partition(".")[0]
         if not {call.operation, family, "*"} & set(self.on):
             return False
@@ -188,11 +188,11 @@ class HttpFault(Fault):
         )
 
     def refuse(self, call: Call) -> Response | None:  # noqa: ARG002 - the hook's signature
-        """Return an answer that takes the place of doing what was asked, or None to let it be done."""
+        """Return an answer that replaces the execution of the call, or None to execute it."""
         return None
 
     def alter(self, call: Call, response: Response) -> Response:  # noqa: ARG002 - the hook's signature
-        """Return the answer that the client gets although what it asked for was done."""
+        """Return the answer that the client gets after the call was executed."""
         return response
 
     def delay_seconds(self) -> float:
@@ -201,7 +201,7 @@ class HttpFault(Fault):
 
 
 def suggestion(word: str, known: set[str]) -> str:
-    """Phrase the nearest known word as ``; did you mean ...?``, or say nothing."""
+    """Return ``; did you mean ...?`` with the nearest known word, or nothing."""
     near = get_close_matches(word, known, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
@@ -218,7 +218,7 @@ class FaultInfo:
 
 @dataclass(frozen=True, slots=True)
 class FamilyInfo:
-    """A family of faults; ``parameters`` are those that all of its faults have, unless a fault says otherwise."""
+    """A family of faults; ``parameters`` are common to all of its faults, unless a fault overrides them."""
 
     name: str
     explanation: str
@@ -226,13 +226,13 @@ class FamilyInfo:
 
 
 def describe(kind: type[Fault]) -> FaultInfo:
-    """Describe a fault from its docstring and its fields."""
+    """Return the description of a fault, from its docstring and its fields."""
     family = next(label for base, label in _FAMILIES.items() if issubclass(kind, base))
     return FaultInfo(kind.name, family, _explanation(kind), _parameters(kind))
 
 
 def fault_families() -> list[FamilyInfo]:
-    """Describe the families: lines, batches, calls."""
+    """Return the families: lines, batches, calls."""
     return [FamilyInfo(name, _explanation(base), _parameters(base)) for base, name in _FAMILIES.items()]
 
 

@@ -1,4 +1,4 @@
-"""Faults in the life of a batch (how it is validated, run and ended) and in the looks of its JSON object."""
+"""Faults in the life of a batch (how it is validated, run and ended) and in its JSON object."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ShuffleOutput(BatchFault):
     name: ClassVar[str] = "shuffle-output"
 
     def govern(self, rules: BatchRules) -> BatchRules:
-        """Have the files shuffled before they are published."""
+        """Shuffle the files before they are published."""
         return replace(rules, shuffled=True)
 
 
@@ -43,7 +43,7 @@ class SlowBatches(BatchFault):
 
 
 class StuckBatches(BatchFault):
-    """Batches stay in one status for ever, past expires_at; nothing is executed unless they are stuck in finalizing."""
+    """Batches stay in one status forever, past expires_at; nothing is executed unless they are stuck in finalizing."""
 
     name: ClassVar[str] = "stuck-batches"
     status: Literal["validating", "in_progress", "finalizing"] = Field(
@@ -56,7 +56,7 @@ class StuckBatches(BatchFault):
 
 
 class SlowCancel(BatchFault):
-    """A cancellation takes minutes, and the batch may end as completed all the same."""
+    """A cancellation takes minutes, and the batch may still end as completed."""
 
     name: ClassVar[str] = "slow-cancel"
     seconds: float = Field(default=600, ge=0, description="provider seconds in cancelling")
@@ -78,7 +78,7 @@ class SkipBadLines(BatchFault):
 
 
 class AllowDuplicateIds(BatchFault):
-    """A custom_id that stands twice in the input is accepted and both lines run."""
+    """A custom_id that occurs twice in the input is accepted and both lines run."""
 
     name: ClassVar[str] = "allow-duplicate-ids"
 
@@ -152,7 +152,7 @@ class UnlistedLines(BatchFault):
 
 
 class EmptyFiles(BatchFault):
-    """Ended batches name an output and an error file even when these hold not one byte."""
+    """Ended batches name an output and an error file even if these are empty."""
 
     name: ClassVar[str] = "empty-files"
 
@@ -203,11 +203,11 @@ class LateFiles(BatchFault):
 
 
 class LyingCounts(BatchFault):
-    """request_counts of an ended batch do not say what happened."""
+    """request_counts of an ended batch are wrong."""
 
     name: ClassVar[str] = "lying-counts"
     say: Literal["all-completed", "none-failed", "zeros", "null", "absent"] = Field(
-        default="all-completed", description="what they say instead"
+        default="all-completed", description="the counts that are shown"
     )
 
     def show(self, shown: dict[str, Any]) -> None:
@@ -233,7 +233,7 @@ class ErrorsShape(BatchFault):
 
     name: ClassVar[str] = "errors-shape"
     shape: Literal["object", "empty-object", "null"] = Field(
-        default="object", description="object: {object, data}; empty-object: {} instead of null; null: never told"
+        default="object", description="object: {object, data}; empty-object: {} instead of null; null: never shown"
     )
 
     def show(self, shown: dict[str, Any]) -> None:
@@ -289,14 +289,14 @@ class SkipStatuses(BatchFault):
 
 
 class RenameStatus(BatchFault):
-    """A status has a word that no documentation knows."""
+    """A status has a name that no documentation knows."""
 
     name: ClassVar[str] = "rename-status"
-    status: str = Field(default="in_progress", description="the documented word")
-    shown: str = Field(default="queued", description="the word that is shown")
+    status: str = Field(default="in_progress", description="the documented name")
+    shown: str = Field(default="queued", description="the name that is shown")
 
     def show(self, shown: dict[str, Any]) -> None:
-        """Replace the word."""
+        """Replace the name."""
         if shown.get("status") == self.status:
             shown["status"] = self.shown
 
@@ -359,7 +359,7 @@ class GoneBatches(BatchFault):
 
 
 class AbsentBatches(BatchFault):
-    """A batch is not found for a moment, by id or in the list, and is there again afterwards."""
+    """A batch cannot be found for a moment, by id or in the list, and appears again afterwards."""
 
     name: ClassVar[str] = "absent-batches"
     listings: frozenset[int] = Field(
@@ -368,7 +368,7 @@ class AbsentBatches(BatchFault):
     )
 
     def hides(self, status: str, listings: int, *, in_list: bool) -> bool:  # noqa: ARG002 - the hook's signature
-        """Hide the batch in the moments that are given."""
+        """Hide the batch at the given times."""
         return listings in self.listings
 
 
@@ -376,7 +376,7 @@ class ListLag(BatchFault):
     """A batch just created is missing from the list at first, though it can be read by its id."""
 
     name: ClassVar[str] = "list-lag"
-    calls: int = Field(default=1, ge=1, description="so many list calls after its creation do not show it")
+    calls: int = Field(default=1, ge=1, description="the number of list calls after its creation that do not show it")
 
     def hides(self, status: str, listings: int, *, in_list: bool) -> bool:  # noqa: ARG002 - the hook's signature
         """Hide the batch from the first list calls."""

@@ -1,4 +1,4 @@
-"""Faults in HTTP calls: refusals, lost replies, slow replies, and downloads that lose their end."""
+"""Faults in HTTP calls: refusals, lost replies, slow replies, and incomplete downloads."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ class PlanGate(HttpFault):
 
 
 class RateLimit(HttpFault):
-    """Calls are refused with 429; how long to wait is in a header, in another one, in the words only, or nowhere."""
+    """Calls are refused with 429; the wait is in a header, in another one, in the message only, or nowhere."""
 
     name: ClassVar[str] = "rate-limit"
     on: tuple[str, ...] = Field(default=("files.create",), description=_ON)
-    times: int | None = Field(default=1, ge=1, description="only so many calls of each operation")
+    times: int | None = Field(default=1, ge=1, description="only this many calls of each operation")
     retry_after: float | None = Field(default=1.0, ge=0, description="seconds in retry-after; none leaves it out")
     form: Literal["seconds", "duration", "date"] = Field(
         default="seconds", description="retry-after as a number, in Go's spelling (1.5s), or as an HTTP date"
@@ -74,7 +74,7 @@ class RateLimit(HttpFault):
         message = "Rate limit reached for organization on tokens per minute."
         if self.wait:
             message += f" Please try again in {self.wait}."
-        # The date that the wait counts from: at a high speed, minutes pass before the reply gets its own.
+        # The date from which the wait counts: at a high speed, minutes pass before the reply gets its own date.
         headers = {"date": formatdate(call.at, usegmt=True)}
         if self.retry_after is not None:
             headers["retry-after"] = self._written(self.retry_after, call.at)
@@ -170,17 +170,17 @@ class CutUploads(HttpFault):
 
 
 class LoseReply(HttpFault):
-    """What was asked for is done, but the client gets no usable answer, so a repeated create makes a second batch."""
+    """The call is executed, but the client gets no usable answer, so a repeated create makes a second batch."""
 
     name: ClassVar[str] = "lose-reply"
-    times: int | None = Field(default=1, ge=1, description="only so many calls of each operation")
+    times: int | None = Field(default=1, ge=1, description="only this many calls of each operation")
     how: Literal["close", "500", "502", "hang"] = Field(
         default="close", description="the connection closes, a JSON 500, an HTML 502, or silence until it closes"
     )
     hang_seconds: float = Field(default=5.0, ge=0, description="real seconds of silence")
 
     def alter(self, call: Call, response: Response) -> Response:  # noqa: ARG002 - the hook's signature
-        """Withhold the answer of a call that was carried out."""
+        """Withhold the answer of a call that was executed."""
         if is_refusal(response):
             return response
         match self.how:
@@ -207,13 +207,15 @@ class SlowReplies(HttpFault):
 
 
 class CutDownloads(HttpFault):
-    """Downloads lose their end, either so that HTTP tells (content-length, chunked) or silently (close-delimited, clean)."""
+    """Downloads lose their end, either detectable in HTTP (content-length, chunked) or silently (close-delimited, clean)."""
 
     name: ClassVar[str] = "cut-downloads"
     on: tuple[str, ...] = Field(default=("files.content",), description=_ON)
     how: CutMode = Field(default="content-length", description="how the body is framed")
     keep: Fraction = Field(default=0.5, description="the share of the bytes that arrives")
-    at_line_end: bool = Field(default=False, description="cut after a whole line, so that no torn line tells")
+    at_line_end: bool = Field(
+        default=False, description="cut after a complete line, so that no torn line shows the loss"
+    )
 
     def alter(self, call: Call, response: Response) -> Response:  # noqa: ARG002 - the hook's signature
         """Shorten a download."""
@@ -223,7 +225,7 @@ class CutDownloads(HttpFault):
 
 
 class FileSizes(HttpFault):
-    """File objects do not tell the size of their file, or tell a wrong one."""
+    """File objects have no size, or a wrong one."""
 
     name: ClassVar[str] = "file-sizes"
     on: tuple[str, ...] = Field(default=("files.retrieve",), description=_ON)
@@ -248,7 +250,7 @@ class FileLag(HttpFault):
 
     name: ClassVar[str] = "file-lag"
     on: tuple[str, ...] = Field(default=("files.retrieve", "files.content", "batches.create"), description=_ON)
-    times: int | None = Field(default=1, ge=1, description="only so many calls of each operation")
+    times: int | None = Field(default=1, ge=1, description="only this many calls of each operation")
     per_object: bool = Field(default=True, description="count calls for each file or batch of its own")
 
     def refuse(self, call: Call) -> Response | None:
@@ -275,7 +277,7 @@ class UnknownFileRefused(HttpFault):
     status: Literal[400, 404] = Field(default=404, description="the HTTP status")
 
     def refusal(self, file_id: str) -> ApiError:
-        """Make the refusal for a file that does not exist."""
+        """Return the refusal for a file that does not exist."""
         return no_such_file(file_id, self.status)
 
 
@@ -288,7 +290,7 @@ class ListPages(HttpFault):
         default="repeat",
         description=(
             "no-paging: no paging key on the last page; null-cursor: next_cursor null there; repeat: the cursor is ignored "
-            "for ever; overlap: a page starts with the last batch of the one before; empty-page: an empty page with a cursor "
+            "forever; overlap: a page starts with the last batch of the one before; empty-page: an empty page with a cursor "
             "comes first; refuse-cursor: 400 for every cursor; single-page: only the first page, without a cursor"
         ),
     )
@@ -309,12 +311,12 @@ class IdFilter(HttpFault):
 
 
 def no_such_file(file_id: str, status: int = 404) -> ApiError:
-    """Make the refusal for a file id that means nothing."""
+    """Return the refusal for an unknown file id."""
     return ApiError(status, f"No such File object: {file_id}", param="id")
 
 
 def no_such_batch(batch_id: str, status: int = 404) -> ApiError:
-    """Make the refusal for a batch id that means nothing."""
+    """Return the refusal for an unknown batch id."""
     return ApiError(status, f"No batch found with id '{batch_id}'.", code="not_found")
 
 

@@ -1,4 +1,4 @@
-"""Faults in single lines: what a request is answered with, and how it appears in the result files."""
+"""Faults in single lines: the answer to a request, and its entry in the result files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from batchkit.emulator.contract.models import no_such_model
 from batchkit.emulator.faults.base import LineFault
 
 if TYPE_CHECKING:
-    from batchkit.emulator.contract.outcome import Outcome
+    from batchkit.emulator.contract.outcome import EmulatedOutcome
 
 RAW_SEPARATORS = "\u2028\u2029\u0085"
 
@@ -30,7 +30,7 @@ class FailLines(LineFault):
         default=False, description="leave out request_id and the top-level error key, as Groq has been seen to"
     )
 
-    def apply(self, outcome: Outcome) -> None:
+    def apply(self, outcome: EmulatedOutcome) -> None:
         """Replace the answer by an error body."""
         error: dict[str, Any] = {"message": self.message, "type": self.type}
         if self.code is not None:
@@ -47,7 +47,7 @@ class FailGeneration(LineFault):
     )
     failed_generation: str = Field(default="", description="what the model had written, often nothing")
 
-    def apply(self, outcome: Outcome) -> None:
+    def apply(self, outcome: EmulatedOutcome) -> None:
         """Replace the answer by the error body."""
         what = "validate JSON" if self.code == "json_validate_failed" else "call a function"
         error = {
@@ -64,7 +64,7 @@ class RetireModels(LineFault):
 
     name: ClassVar[str] = "retire-models"
 
-    def apply(self, outcome: Outcome) -> None:
+    def apply(self, outcome: EmulatedOutcome) -> None:
         """Replace the answer by the error body."""
         model = outcome.body.get("model", "of this request") if isinstance(outcome.body, dict) else "of this request"
         error = {"message": no_such_model(model), "type": "invalid_request_error", "code": "model_not_found"}
@@ -78,7 +78,7 @@ class TimeOutLines(LineFault):
     code: str = Field(default="request_timeout", description="the top-level error's code")
     message: str = Field(default="The request timed out.", description="the top-level error's message")
 
-    def apply(self, outcome: Outcome) -> None:
+    def apply(self, outcome: EmulatedOutcome) -> None:
         """Replace the answer by a top-level error; the batch counts the request as failed."""
         outcome.status = 408
         outcome.succeeded = False
@@ -91,7 +91,7 @@ class ExpireLines(LineFault):
 
     name: ClassVar[str] = "expire-lines"
 
-    def apply(self, outcome: Outcome) -> None:
+    def apply(self, outcome: EmulatedOutcome) -> None:
         """Leave the line unexecuted until the window's end."""
         outcome.held = True
         outcome.executed = outcome.succeeded = False
@@ -104,7 +104,7 @@ class DropLines(LineFault):
     name: ClassVar[str] = "drop-lines"
     executed: bool = Field(default=False, description="whether the ledger holds them as executed and paid for")
 
-    def apply(self, outcome: Outcome) -> None:
+    def apply(self, outcome: EmulatedOutcome) -> None:
         """Take the line out of both files."""
         outcome.output, outcome.errors = [], []
         outcome.executed = self.executed
@@ -119,7 +119,7 @@ class DuplicateLines(LineFault):
         default="same", description="the second copy: identical, another answer, or an error in the error file"
     )
 
-    def apply(self, outcome: Outcome) -> None:
+    def apply(self, outcome: EmulatedOutcome) -> None:
         """Add the second copy."""
         if self.second == "error":
             error = {"message": "Internal Server Error", "type": "internal_server_error"}
@@ -137,7 +137,7 @@ class UnknownLines(LineFault):
     name: ClassVar[str] = "unknown-lines"
     prefix: str = Field(default="unknown-", description="put before the custom_id of the line it follows")
 
-    def apply(self, outcome: Outcome) -> None:
+    def apply(self, outcome: EmulatedOutcome) -> None:
         """Add a successful line under a made-up custom_id."""
         response = {"status_code": 200, "request_id": outcome.request_id, "body": outcome.body}
         outcome.output.append({**outcome.record(response), "custom_id": self.prefix + outcome.custom_id})
@@ -152,8 +152,8 @@ class BreakLines(LineFault):
         description="cut in the middle (custom_id still readable), a raw control character, or bytes that are not UTF-8",
     )
 
-    def apply(self, outcome: Outcome) -> None:
-        """Spoil the bytes of the line; nobody received a usable answer."""
+    def apply(self, outcome: EmulatedOutcome) -> None:
+        """Break the bytes of the line; nobody received a usable answer."""
         outcome.succeeded = False
         for records in (outcome.output, outcome.errors):
             records[:] = [
@@ -172,7 +172,7 @@ class ZeroStatusLines(LineFault):
 
     name: ClassVar[str] = "zero-status-lines"
 
-    def apply(self, outcome: Outcome) -> None:
+    def apply(self, outcome: EmulatedOutcome) -> None:
         """Put the hollow line into the error file."""
         outcome.status = 0
         outcome.succeeded = False
@@ -186,8 +186,8 @@ class HollowSuccesses(LineFault):
     name: ClassVar[str] = "hollow-successes"
     how: Literal["error", "null-body", "null-response"] = Field(default="error", description="which part is wrong")
 
-    def apply(self, outcome: Outcome) -> None:
-        """Spoil the success."""
+    def apply(self, outcome: EmulatedOutcome) -> None:
+        """Break the success."""
         outcome.succeeded = False
         response: dict[str, Any] | None = {"status_code": 200, "request_id": outcome.request_id, "body": outcome.body}
         error = None
@@ -210,7 +210,7 @@ class ExtraLineFields(LineFault):
         description="the fields and their values",
     )
 
-    def apply(self, outcome: Outcome) -> None:
+    def apply(self, outcome: EmulatedOutcome) -> None:
         """Add the fields wherever the line is an object."""
         for record in (*outcome.output, *outcome.errors):
             if not isinstance(record, dict):
@@ -227,8 +227,8 @@ class RawSeparators(LineFault):
 
     name: ClassVar[str] = "raw-separators"
 
-    def apply(self, outcome: Outcome) -> None:
-        """Weave the three characters into the answer."""
+    def apply(self, outcome: EmulatedOutcome) -> None:
+        """Add the three characters to the answer."""
         message = _message(outcome)
         if message is not None and isinstance(message.get("content"), str):
             message["content"] = f"{message['content']}{RAW_SEPARATORS}end"
@@ -239,7 +239,7 @@ class CutAnswers(LineFault):
 
     name: ClassVar[str] = "cut-answers"
 
-    def apply(self, outcome: Outcome) -> None:
+    def apply(self, outcome: EmulatedOutcome) -> None:
         """Halve the content."""
         message = _message(outcome)
         if message is not None:
@@ -253,7 +253,7 @@ class EmptyAnswers(LineFault):
 
     name: ClassVar[str] = "empty-answers"
 
-    def apply(self, outcome: Outcome) -> None:
+    def apply(self, outcome: EmulatedOutcome) -> None:
         """Take the content away."""
         message = _message(outcome)
         if message is not None:
@@ -261,12 +261,12 @@ class EmptyAnswers(LineFault):
 
 
 class GarbleAnswers(LineFault):
-    """Answers are successful and complete, but not what was asked for: text around half of them."""
+    """Answers are successful and complete, but have text around half of the expected content."""
 
     name: ClassVar[str] = "garble-answers"
 
-    def apply(self, outcome: Outcome) -> None:
-        """Put words around the first half of the content."""
+    def apply(self, outcome: EmulatedOutcome) -> None:
+        """Add text around the first half of the content."""
         message = _message(outcome)
         if message is not None:
             content = message.get("content") or ""
@@ -278,11 +278,11 @@ class WrongAnswers(LineFault):
 
     name: ClassVar[str] = "wrong-answers"
     contents: tuple[str, ...] = Field(
-        min_length=2, description="what a model may say; an answer becomes the next of them"
+        min_length=2, description="the possible answers of a model; an answer becomes the next of them"
     )
 
-    def apply(self, outcome: Outcome) -> None:
-        """Replace the content by the one behind it."""
+    def apply(self, outcome: EmulatedOutcome) -> None:
+        """Replace the content by the next one."""
         message = _message(outcome)
         if message is not None:
             said = message.get("content")
@@ -291,14 +291,14 @@ class WrongAnswers(LineFault):
 
 
 class BlurSegments(LineFault):
-    """Transcripts have a segment that is not to be trusted: unsure, repeated, or silence taken for words."""
+    """Transcripts have an unreliable segment: low confidence, repetition, or silence transcribed as speech."""
 
     name: ClassVar[str] = "blur-segments"
     sign: Literal["low_confidence", "repetitive", "no_speech"] = Field(
-        default="low_confidence", description="what gives it away"
+        default="low_confidence", description="the sign of it"
     )
 
-    def apply(self, outcome: Outcome) -> None:
+    def apply(self, outcome: EmulatedOutcome) -> None:
         """Change the numbers of the last segment."""
         segments = outcome.body.get("segments") if isinstance(outcome.body, dict) else None
         if outcome.succeeded and segments:
@@ -310,7 +310,7 @@ class BlurSegments(LineFault):
 
 
 class SplitAnswers(LineFault):
-    """Answers come in several items, of which the first is cut off and the last is whole."""
+    """Answers consist of several items, of which the first is cut off and the last is complete."""
 
     name: ClassVar[str] = "split-answers"
     into: Literal["choices", "parts", "output"] = Field(
@@ -320,7 +320,7 @@ class SplitAnswers(LineFault):
         ),
     )
 
-    def apply(self, outcome: Outcome) -> None:
+    def apply(self, outcome: EmulatedOutcome) -> None:
         """Put half of the answer before it."""
         message = _message(outcome)
         if message is None or not isinstance(message.get("content"), str):
@@ -344,13 +344,13 @@ class BreakToolCalls(LineFault):
 
     name: ClassVar[str] = "break-tool-calls"
 
-    def apply(self, outcome: Outcome) -> None:
+    def apply(self, outcome: EmulatedOutcome) -> None:
         """Cut the arguments' last character off."""
         for call in (_message(outcome) or {}).get("tool_calls", []):
             call["function"]["arguments"] = call["function"]["arguments"][:-1]
 
 
-def _refuse(outcome: Outcome, status: int, error: dict[str, Any], *, bare: bool) -> None:
+def _refuse(outcome: EmulatedOutcome, status: int, error: dict[str, Any], *, bare: bool) -> None:
     outcome.status = status
     outcome.body = {"error": error}
     outcome.settle()
@@ -359,7 +359,7 @@ def _refuse(outcome: Outcome, status: int, error: dict[str, Any], *, bare: bool)
         outcome.errors = [{"id": outcome.line_id, "custom_id": outcome.custom_id, "response": response}]
 
 
-def _message(outcome: Outcome) -> dict[str, Any] | None:
+def _message(outcome: EmulatedOutcome) -> dict[str, Any] | None:
     """Return the chat message of a successful line, to be changed in place, or None for any other line."""
     if not outcome.succeeded or not isinstance(outcome.body, dict) or not outcome.body.get("choices"):
         return None

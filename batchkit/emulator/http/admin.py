@@ -1,4 +1,4 @@
-"""The emulator's own routes, outside the provider's: the ledger and the scenario, for a test in another process."""
+"""The emulator's own routes beside the provider's: the ledger and the scenario, for a test in another process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def routes(world: World) -> list[Route]:
-    """Make the routes under ``/_emulator``; they need no key."""
+    """Return the routes under ``/_emulator``; they need no key."""
 
     async def ledger(_request: Request) -> Response:
         taken = asdict(await run_in_threadpool(take_ledger, world, with_executions=False))
@@ -60,7 +60,7 @@ def _given_scenario(given: Any) -> Scenario:
     """Read a scenario from JSON: an object, or the name of a ready-made one."""
     if not isinstance(given, str):
         return parse_scenario(given, "scenario")
-    # A path would let a client probe the files of this machine, so only names are taken.
+    # A path would let a client probe the files of this machine, so only names are accepted.
     if given not in scenario_names():
         raise ScenarioError(f"unknown scenario {given!r}; there are: {', '.join(scenario_names())}")
     return load_scenario(given)

@@ -1,7 +1,6 @@
-"""The HTTP side: routes, the key, the count of calls, and the place where faults come in.
+"""The HTTP side: routes, the key, the count of calls, and the faults of calls.
 
-Every call goes the same way: it is counted, the key is checked, the scenario may refuse it, it is carried out, and the
-scenario may spoil the answer.
+Every call is counted, its key is checked, the scenario may refuse it, it is executed, and the scenario may change the answer.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _JSON_OPERATIONS = frozenset({"batches.create", "chat.completions"})
 
 
 def make_app(world: World, connections: Connections, api_key: str | None) -> Starlette:
-    """Make the application. ``api_key`` None accepts any key that is not empty."""
+    """Return the application. ``api_key`` None accepts any key that is not empty."""
     app = Starlette(
         routes=[
             *(
@@ -62,14 +61,14 @@ def _endpoint(
         try:
             response = await _answer(world, operation, handler, api_key, request)
         except ClientDisconnect:
-            # A client that dies in the middle of its request is nothing special here, and reads no answer.
+            # A client that disconnects during its request reads no answer.
             return Response(status_code=400)
         now = world.clock.now()
         response.headers.setdefault("x-request-id", new_request_id(now))
         response.headers.setdefault("x-groq-region", "emulator")
         response.headers.setdefault("cache-control", "private, max-age=0, no-store, no-cache, must-revalidate")
         response.headers.setdefault("vary", "Origin")
-        # The provider's own time: the one clock that its created_at and expires_at can be compared with.
+        # The provider time: created_at and expires_at are on the same clock.
         response.headers.setdefault("date", formatdate(now, usegmt=True))
         return response
 
@@ -111,7 +110,7 @@ async def _answer(world: World, operation: str, handler: Handler, api_key: str |
 
 
 async def _drain(request: Request) -> None:
-    """Read what is left of the body: a client that is still sending would otherwise see a broken pipe, not the refusal."""
+    """Read the rest of the body: a client that is still sending would otherwise see a broken pipe instead of the refusal."""
     try:
         async for _ in request.stream():
             pass

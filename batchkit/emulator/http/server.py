@@ -43,7 +43,7 @@ _STOP_SECONDS = 10.0
 
 
 class EmulatorNotStarted(BatchkitError):
-    """The address cannot be used, or the server did not come up."""
+    """The address cannot be used, or the server did not start."""
 
     exit_code: ClassVar[int] = 2
 
@@ -59,7 +59,7 @@ class _OpenConnections:
         return None if client is None else self._by_client.get((client[0], client[1]))
 
     def protocol(self) -> type[H11Protocol]:
-        """Make a protocol class that enters its connections here."""
+        """Return a protocol class that enters its connections here."""
         by_client = self._by_client
 
         class TrackedProtocol(H11Protocol):
@@ -79,10 +79,10 @@ class _OpenConnections:
 class Emulator:
     """A Groq Batch API on loopback, served from a thread between ``__enter__`` and ``__exit__``.
 
-    ``directory`` keeps everything, so that another emulator on the same directory goes on from there; without one the
-    emulator uses a temporary directory that is gone afterwards. ``scenario`` is a ready-made name, a ``.toml`` or ``.json``
-    file or a ``Scenario``; None keeps what the directory was last served with, at first ``clean``. ``speed`` is how many
-    provider seconds pass in a real second. ``port`` 0 takes a free one. With ``api_key`` None any key is accepted.
+    ``directory`` keeps everything, so that another emulator on the same directory continues from there; without one the
+    emulator uses a temporary directory that is deleted afterwards. ``scenario`` is a ready-made name, a ``.toml`` or ``.json`` file
+    or a ``Scenario``; None keeps the scenario that the directory was last served with, at first ``clean``. ``speed`` is the number of
+    provider seconds in a real second. ``port`` 0 takes a free one. With ``api_key`` None any key is accepted.
     Requests to models that are not listed are answered 404 model_not_found, unless ``any_model`` is set.
     """
 
@@ -110,14 +110,14 @@ class Emulator:
 
     @property
     def world(self) -> World:
-        """The state behind the server; only there while it runs."""
+        """The state of the server; only available while it runs."""
         if self._world is None:
             raise EmulatorNotStarted("the emulator is not running")
         return self._world
 
     @property
     def directory(self) -> Path:
-        """Where everything is kept."""
+        """The directory that keeps everything."""
         return self.world.directory
 
     @property
@@ -161,11 +161,11 @@ class Emulator:
         world.close()
 
     def ledger(self, *, with_executions: bool = True) -> Ledger:
-        """Take a snapshot of what was bought; leave the executions out when there are millions."""
+        """Return a snapshot of the ledger; leave the executions out if there are millions."""
         return take_ledger(self.world, with_executions=with_executions)
 
     def set_scenario(self, scenario: Scenario | str | Path | None) -> None:
-        """Put another scenario in force from now on. Raises ``ScenarioError``."""
+        """Replace the scenario. Raises ``ScenarioError``."""
         self.world.set_scenario(load_scenario(scenario))
 
 
@@ -176,7 +176,7 @@ def _listen(host: str, port: int) -> socket.socket:
                 "the emulator listens on %s: anyone who can reach this address can use it and read what it holds", host
             )
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        # asyncio turns Nagle's delay off only for sockets that name TCP; with it every small answer takes 40 ms.
+        # asyncio disables Nagle's delay only for sockets that name TCP; with it every small answer takes 40 ms.
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -197,7 +197,7 @@ def _is_loopback(host: str) -> bool:
 
 
 class _Server(uvicorn.Server):
-    """A server that says when it accepts connections, and that another thread can stop at once."""
+    """A server that signals when it accepts connections, and that another thread can stop at once."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -211,12 +211,12 @@ class _Server(uvicorn.Server):
         self.accepting.set()
 
     async def main_loop(self) -> None:
-        # uvicorn looks ten times a second whether it should end; a test-suite with many emulators feels that.
+        # uvicorn checks ten times a second whether it should end, which slows a test suite with many emulators.
         await self.on_tick(0)
         await self._stop_asked.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # For the same reason: uvicorn sleeps a tenth of a second here, busy or not.
+        # For the same reason: uvicorn always sleeps a tenth of a second here.
         for server in self.servers:
             server.close()
         for listener in sockets or []:
@@ -224,8 +224,8 @@ class _Server(uvicorn.Server):
         state = self.server_state
         for connection in list(state.connections):
             connection.shutdown()
-        give_up = time.monotonic() + _GRACEFUL_SECONDS
-        while (state.connections or state.tasks) and time.monotonic() < give_up:  # noqa: ASYNC110 - uvicorn tells nobody
+        deadline = time.monotonic() + _GRACEFUL_SECONDS
+        while (state.connections or state.tasks) and time.monotonic() < deadline:  # noqa: ASYNC110 - uvicorn has no event for this
             await asyncio.sleep(_SHUTDOWN_TICK_SECONDS)
         for task in state.tasks:
             task.cancel()
@@ -264,7 +264,7 @@ def _serve_in_thread(server: _Server, listener: socket.socket, stack: ExitStack)
 
     stack.callback(stop)
     if not server.accepting.wait(_START_SECONDS):
-        raise EmulatorNotStarted("the HTTP server did not come up")
+        raise EmulatorNotStarted("the HTTP server did not start")
 
 
 def serve(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from starlette.responses import PlainTextResponse, StreamingResponse
 
-from batchkit.emulator.answers.answers import Asked, answer
+from batchkit.emulator.answers.answers import ModelRequest, answer
 from batchkit.emulator.contract.ids import fresh_entropy, new_request_id
 from batchkit.emulator.contract.models import model_object, no_such_model
 from batchkit.emulator.contract.replies import ApiError, json_reply
@@ -46,15 +46,15 @@ async def chat(world: World, _request: Request, call: Call, _faults: Sequence[Ht
     return json_reply(body, status=status, headers={**_RATE_LIMITS, "x-request-id": asked.request_id})
 
 
-def _asked(world: World, url: str, body: dict[str, Any], tier: str) -> Asked:
+def _asked(world: World, url: str, body: dict[str, Any], tier: str) -> ModelRequest:
     now = world.clock.now()
-    return Asked(
+    return ModelRequest(
         url, body, fresh_entropy(), new_request_id(now), int(now), tier, world.script.replies, world.served_models(now)
     )
 
 
-def _events(body: dict[str, Any], asked: Asked) -> Iterator[bytes]:
-    """Cut an answer into chunks: role first, then the words, then the reason it ends with the usage."""
+def _events(body: dict[str, Any], asked: ModelRequest) -> Iterator[bytes]:
+    """Yield the chunks of an answer: the role, the text, then the finish reason with the usage."""
     message = body["choices"][0]["message"]
     head = {key: body[key] for key in ("id", "created", "model", "system_fingerprint")} | {
         "object": "chat.completion.chunk"
@@ -80,7 +80,7 @@ def _events(body: dict[str, Any], asked: Asked) -> Iterator[bytes]:
 
 
 async def audio(world: World, request: Request, call: Call, _faults: Sequence[HttpFault]) -> Response:
-    """Answer a transcription or translation; the audio comes as a multipart file or by ``url``, also in JSON."""
+    """Answer a transcription or translation; the audio is a multipart file or a ``url``, also in JSON."""
     url = TRANSCRIPTIONS if call.operation == "audio.transcriptions" else TRANSLATIONS
     body = await _audio_request(world, request)
     status, answered = answer(_asked(world, url, body, "on_demand"))
@@ -111,13 +111,13 @@ async def _audio_request(world: World, request: Request) -> dict[str, Any]:
 
 
 async def list_models(world: World, _request: Request, _call: Call, _faults: Sequence[HttpFault]) -> Response:
-    """List the models that are served at the provider's present time."""
+    """List the models that are served at the current provider time."""
     ids = sorted(world.listed_models(world.clock.now()))
     return json_reply({"object": "list", "data": [model_object(model_id) for model_id in ids]})
 
 
 async def get_model(world: World, _request: Request, call: Call, _faults: Sequence[HttpFault]) -> Response:
-    """Show one model. Raises ``ApiError`` 404 for an unknown or retired one."""
+    """Return one model. Raises ``ApiError`` 404 for an unknown or retired one."""
     served = world.served_models(world.clock.now())
     if served is not None and call.object_id not in served:
         raise ApiError(404, no_such_model(call.object_id), code="model_not_found")

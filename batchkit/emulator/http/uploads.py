@@ -1,4 +1,4 @@
-"""Reading multipart bodies as a stream: fields into memory, the one file to disk, whatever its size."""
+"""Reads multipart bodies as a stream: fields into memory, the one file to disk, whatever its size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MAX_FIRST_LINE_BYTES = 8_000_000
 
 @dataclass(slots=True)
 class Form:
-    """A form that has been read. ``file_bytes`` is the file's whole size, also where only ``limit_bytes`` of it were kept."""
+    """A form that has been read. ``file_bytes`` is the file's full size, also if only ``limit_bytes`` of it were kept."""
 
     fields: dict[str, list[str]] = field(default_factory=dict)
     filename: str | None = None
@@ -33,7 +33,7 @@ class Form:
 
 
 class _Reader:
-    """Takes the parser's events."""
+    """Receives the parser's events."""
 
     def __init__(self, target: BinaryIO, limit_bytes: int) -> None:
         self.form = Form()
@@ -90,7 +90,7 @@ class _Reader:
 async def read_form(request: Request, target: Path, *, limit_bytes: int) -> Form:
     """Read a multipart body to its end; at most ``limit_bytes`` of the part named ``file`` go to ``target``.
 
-    Raises ``ApiError`` 400 when the body is not multipart or is malformed.
+    Raises ``ApiError`` 400 if the body is not multipart or is malformed.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary")

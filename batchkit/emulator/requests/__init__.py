@@ -1,1 +1,1 @@
-"""What Groq refuses in a request: in an uploaded line, and in a call."""
+"""The checks of requests that Groq makes: in an uploaded line, and in a call."""

@@ -1,7 +1,7 @@
 """The messages of a chat request: what Groq refuses in them.
 
-Which members a role has is the official SDK's message types; the words are those of Groq's own replies (ServiceStack/llms#17,
-run-llama/llama_index#14701).
+The members of a role are those of the official SDK's message types; the texts are those of Groq's own replies
+(ServiceStack/llms#17, run-llama/llama_index#14701).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TEXT_ONLY = frozenset({"system", "developer", "assistant"})
 _PARTS = {"text": ("text", str, "a string"), "image_url": ("image_url", dict, "an object"), "document": ("document", dict, "an object")}  # fmt: skip
 
 
-class _Problem(NamedTuple):
+class _MessageProblem(NamedTuple):
     where: str
     text: str
 
@@ -63,10 +63,10 @@ def _without_role(message: dict[str, Any], where: str) -> RequestRefused:
     return refused(400, f"'{where}.role' : property 'role' is missing", param=f"{where}.role")
 
 
-def _problem(message: dict[str, Any], role: str, where: str) -> _Problem | None:
+def _problem(message: dict[str, Any], role: str, where: str) -> _MessageProblem | None:
     unknown = next((name for name in message if name not in _MEMBERS[role]), None)
     if unknown is not None:
-        return _Problem(where, f"property '{unknown}' is unsupported")
+        return _MessageProblem(where, f"property '{unknown}' is unsupported")
     if role == "tool" and (found := _string(message, "tool_call_id", where)):
         return found
     if role == "function" and (found := _string(message, "name", where)):
@@ -77,34 +77,34 @@ def _problem(message: dict[str, Any], role: str, where: str) -> _Problem | None:
     return _of_content(message, role, where)
 
 
-def _string(holder: dict[str, Any], name: str, where: str) -> _Problem | None:
+def _string(holder: dict[str, Any], name: str, where: str) -> _MessageProblem | None:
     if name not in holder:
-        return _Problem(f"{where}.{name}", f"property '{name}' is missing")
+        return _MessageProblem(f"{where}.{name}", f"property '{name}' is missing")
     if not isinstance(holder[name], str):
-        return _Problem(f"{where}.{name}", "value must be a string")
+        return _MessageProblem(f"{where}.{name}", "value must be a string")
     return None
 
 
-def _of_calls(calls: Any, where: str) -> _Problem | None:
+def _of_calls(calls: Any, where: str) -> _MessageProblem | None:
     if not isinstance(calls, list):
-        return _Problem(where, "value must be an array")
+        return _MessageProblem(where, "value must be an array")
     for index, call in enumerate(calls):
         at = f"{where}.{index}"
         if not isinstance(call, dict):
-            return _Problem(at, "value must be an object")
+            return _MessageProblem(at, "value must be an object")
         found = _string(call, "id", at) or _string(call, "type", at)
         if found is not None:
             return found
         function = call.get("function")
         if not isinstance(function, dict):
-            return _Problem(f"{at}.function", "value must be an object")
+            return _MessageProblem(f"{at}.function", "value must be an object")
         found = _string(function, "name", f"{at}.function") or _string(function, "arguments", f"{at}.function")
         if found is not None:
             return found
     return None
 
 
-def _of_content(message: dict[str, Any], role: str, where: str) -> _Problem | None:
+def _of_content(message: dict[str, Any], role: str, where: str) -> _MessageProblem | None:
     at = f"{where}.content"
     content = message.get("content")
     if content is None:
@@ -112,19 +112,19 @@ def _of_content(message: dict[str, Any], role: str, where: str) -> _Problem | No
     if isinstance(content, list) and content and role != "function":
         return _of_parts(content, role, at)
     if content == []:
-        return _Problem(at, "minimum number of items is 1")
-    return None if isinstance(content, str) else _Problem(at, "value must be a string")
+        return _MessageProblem(at, "minimum number of items is 1")
+    return None if isinstance(content, str) else _MessageProblem(at, "value must be a string")
 
 
-def _of_no_content(message: dict[str, Any], role: str, at: str) -> _Problem | None:
+def _of_no_content(message: dict[str, Any], role: str, at: str) -> _MessageProblem | None:
     if role == "assistant" and (message.get("tool_calls") or message.get("function_call")):
         return None
     if "content" not in message or role == "assistant":
-        return _Problem(at, "property 'content' is missing")
-    return None if role == "function" else _Problem(at, "Value is not nullable")
+        return _MessageProblem(at, "property 'content' is missing")
+    return None if role == "function" else _MessageProblem(at, "Value is not nullable")
 
 
-def _of_parts(content: list[Any], role: str, at: str) -> _Problem | None:
+def _of_parts(content: list[Any], role: str, at: str) -> _MessageProblem | None:
     for index, part in enumerate(content):
         found = _of_part(part, role, f"{at}.{index}")
         if found is not None:
@@ -135,17 +135,17 @@ def _of_parts(content: list[Any], role: str, at: str) -> _Problem | None:
     return None
 
 
-def _of_part(part: Any, role: str, where: str) -> _Problem | None:
+def _of_part(part: Any, role: str, where: str) -> _MessageProblem | None:
     if not isinstance(part, dict):
-        return _Problem(where, "value must be an object")
+        return _MessageProblem(where, "value must be an object")
     kind = part.get("type")
     if not isinstance(kind, str) or kind not in _PARTS or (kind != "text" and role in _TEXT_ONLY):
-        return _Problem(where, "discriminator property 'type' has invalid value")
-    name, shape, words = _PARTS[kind]
+        return _MessageProblem(where, "discriminator property 'type' has invalid value")
+    name, shape, expected = _PARTS[kind]
     if name not in part:
-        return _Problem(f"{where}.{name}", f"property '{name}' is missing")
+        return _MessageProblem(f"{where}.{name}", f"property '{name}' is missing")
     if not isinstance(part[name], shape):
-        return _Problem(f"{where}.{name}", f"value must be {words}")
+        return _MessageProblem(f"{where}.{name}", f"value must be {expected}")
     if kind == "image_url":
         return _string(part["image_url"], "url", f"{where}.image_url")
     return None

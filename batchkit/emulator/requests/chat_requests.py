@@ -54,13 +54,13 @@ def check_chat(body: dict[str, Any]) -> None:
 
 
 def check_model_name(body: dict[str, Any]) -> None:
-    """Refuse a body that names no model. Raises ``RequestRefused``."""
+    """Refuse a body without a model. Raises ``RequestRefused``."""
     if not isinstance(body.get("model"), str) or not body["model"]:
         raise refused(400, "'model' : property 'model' is missing", param="model")
 
 
 def check_number(given: dict[str, Any], name: str, low: float, high: float) -> None:
-    """Refuse a value that is no number from ``low`` to ``high``. Raises ``RequestRefused``."""
+    """Refuse a value that is not a number from ``low`` to ``high``. Raises ``RequestRefused``."""
     value = given.get(name)
     if value is None:
         return
@@ -78,10 +78,10 @@ def _check_types(given: dict[str, Any]) -> None:
         value = given.get(name, 0)
         if isinstance(value, bool) or not isinstance(value, int):
             raise refused(400, f"'{name}' : value must be an integer", param=name)
-    for kind, words, names in _TYPES:
+    for kind, expected, names in _TYPES:
         for name in names:
             if name in given and not isinstance(given[name], kind):
-                raise refused(400, f"'{name}' : value must be {words}", param=name)
+                raise refused(400, f"'{name}' : value must be {expected}", param=name)
     if given.get("n", 1) != 1:
         bound = "at most 1" if given["n"] > 1 else "at least 1"
         raise refused(400, f"'n' : number must be {bound}", param="n")
@@ -152,10 +152,10 @@ def _check_response_format(wanted: Any) -> None:
 
 
 def _check_reasoning(given: dict[str, Any]) -> None:
-    effort, words = given.get("reasoning_effort"), _EFFORTS.get(given["model"])
-    if effort is not None and words is not None and effort not in words:
+    effort, efforts = given.get("reasoning_effort"), _EFFORTS.get(given["model"])
+    if effort is not None and efforts is not None and effort not in efforts:
         raise refused(
-            400, f"reasoning_effort must be one of {', '.join(words[:-1])} or {words[-1]}", param="reasoning_effort"
+            400, f"reasoning_effort must be one of {', '.join(efforts[:-1])} or {efforts[-1]}", param="reasoning_effort"
         )
     shape = given.get("reasoning_format")
     if shape is None:

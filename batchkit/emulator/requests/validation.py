@@ -1,6 +1,6 @@
-"""What a provider checks in a batch's input file before it runs: one problem for each bad line, lines count from 1.
+"""The validation of a batch's input file before it runs: one problem for each bad line, lines count from 1.
 
-Codes and wording: ``invalid_method`` as on console.groq.com/docs/batch, all others as by OpenAI, since Groq's are not
+Codes and texts: ``invalid_method`` as on console.groq.com/docs/batch, all others as by OpenAI, since Groq's are not
 documented.
 """
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batchkit.emulator.contract.rules import BatchRules
-    from batchkit.emulator.scenarios.scenario import Limits
+    from batchkit.emulator.scenarios.scenario import ScenarioLimits
 
 CHAT = "/v1/chat/completions"
 TRANSCRIPTIONS = "/v1/audio/transcriptions"
 TRANSLATIONS = "/v1/audio/translations"
 ENDPOINTS = (CHAT, TRANSCRIPTIONS, TRANSLATIONS)
 
-Problem = dict[str, Any]
+ValidationProblem = dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -32,16 +32,16 @@ class Validation:
     """``total`` counts good lines, ``bad_lines`` the numbers of the others; ``problems`` holds the first ones by line."""
 
     total: int = 0
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[ValidationProblem] = field(default_factory=list)
     bad_lines: list[int] = field(default_factory=list)
 
 
-def problem(code: str, message: str, *, param: str | None = None) -> Problem:
-    """Make an entry of a batch's ``errors`` that names no line."""
+def problem(code: str, message: str, *, param: str | None = None) -> ValidationProblem:
+    """Return an entry of a batch's ``errors`` that names no line."""
     return {"code": code, "message": message, "param": param, "line": None}
 
 
-def validate_file(path: Path, endpoint: str, rules: BatchRules, limits: Limits) -> Validation:
+def validate_file(path: Path, endpoint: str, rules: BatchRules, limits: ScenarioLimits) -> Validation:
     """Check a whole input file, line by line."""
     result = Validation()
     seen = _Seen()
@@ -64,13 +64,13 @@ def validate_file(path: Path, endpoint: str, rules: BatchRules, limits: Limits) 
 
 @dataclass(slots=True)
 class _Seen:
-    """What the lines so far have used."""
+    """The ids and models of the lines so far."""
 
     custom_ids: set[str] = field(default_factory=set)
     models: set[str] = field(default_factory=set)
 
 
-def _check_line(raw: bytes, endpoint: str, rules: BatchRules, seen: _Seen) -> Problem | None:
+def _check_line(raw: bytes, endpoint: str, rules: BatchRules, seen: _Seen) -> ValidationProblem | None:
     try:
         request = orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -84,7 +84,7 @@ def _check_line(raw: bytes, endpoint: str, rules: BatchRules, seen: _Seen) -> Pr
     )
 
 
-def _check_envelope(request: dict[str, Any], endpoint: str, rules: BatchRules) -> Problem | None:
+def _check_envelope(request: dict[str, Any], endpoint: str, rules: BatchRules) -> ValidationProblem | None:
     for key in ("custom_id", "method", "url", "body"):
         if request.get(key) is None:
             return problem("missing_required_parameter", f"Missing required parameter: '{key}'.", param=key)
@@ -103,7 +103,7 @@ def _check_envelope(request: dict[str, Any], endpoint: str, rules: BatchRules) -
     return None
 
 
-def _check_body(body: dict[str, Any], url: str, rules: BatchRules) -> Problem | None:
+def _check_body(body: dict[str, Any], url: str, rules: BatchRules) -> ValidationProblem | None:
     required = ("model", "messages") if url == CHAT else ("model", "url")
     for key in required:
         if body.get(key) is None:
@@ -116,7 +116,7 @@ def _check_body(body: dict[str, Any], url: str, rules: BatchRules) -> Problem | 
     return None
 
 
-def _check_uniqueness(request: dict[str, Any], rules: BatchRules, seen: _Seen) -> Problem | None:
+def _check_uniqueness(request: dict[str, Any], rules: BatchRules, seen: _Seen) -> ValidationProblem | None:
     custom_id, model = request["custom_id"], str(request["body"]["model"])
     if rules.duplicate_custom_ids == "reject":
         if custom_id in seen.custom_ids:

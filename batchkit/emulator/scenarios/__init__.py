@@ -1,1 +1,1 @@
-"""Scenarios: what they hold, how their files are read, and the ready-made ones."""
+"""Scenarios: their contents, their files, and the ready-made ones."""

@@ -87,7 +87,7 @@ READY_MADE: dict[str, Scenario] = {
         ),
         _scenario("free-plan", "Files and batches are refused with 403; models work.", calls.PlanGate()),
         _scenario(
-            "stuck", "The first batch stays in in_progress for ever.", batches.StuckBatches(batches=frozenset({1}))
+            "stuck", "The first batch stays in in_progress forever.", batches.StuckBatches(batches=frozenset({1}))
         ),
         _scenario("lagging", "New files and batches are not visible at first.", calls.FileLag(), batches.ListLag()),
         _scenario(

@@ -1,4 +1,4 @@
-"""Scenarios: how fast the emulated provider is, what it accepts, and which faults it shows.
+"""Scenarios: the speed of the emulated provider, its limits, and its faults.
 
 A scenario file is TOML, or JSON of the same shape; every key may be left out::
 
@@ -11,7 +11,7 @@ A scenario file is TOML, or JSON of the same shape; every key may be left out::
     [limits]
     max_bytes = 100_000_000
 
-    [[replies]]                 # what models say to prompts that match; the first that does
+    [[replies]]                 # the answers of models to prompts that match; the first match counts
     match = "(?i)love|great"
     content = "positive"
 
@@ -48,7 +48,7 @@ class _Section(BaseModel):
 
 
 class Timing(_Section):
-    """How long a batch takes, in provider seconds; the emulator's speed says how fast these pass."""
+    """The durations of a batch in provider seconds; the emulator's speed converts them to real time."""
 
     validating_seconds: float = Field(default=1.0, ge=0)
     seconds_per_line: float = Field(default=0.01, ge=0)
@@ -56,8 +56,8 @@ class Timing(_Section):
     cancelling_seconds: float = Field(default=5.0, ge=0)
 
 
-class Limits(_Section):
-    """What the provider accepts (console.groq.com/docs/batch); page size and errors shown are not documented."""
+class ScenarioLimits(_Section):
+    """The limits of the provider (console.groq.com/docs/batch); page size and errors shown are not documented."""
 
     max_lines: int = Field(default=50_000, ge=1)
     max_bytes: int = Field(default=200_000_000, ge=1)
@@ -67,7 +67,7 @@ class Limits(_Section):
 
 
 class Reply(_Section):
-    """What chat models say when their last user message matches; ``models`` empty means all of them."""
+    """The answer of chat models if their last user message matches; ``models`` empty means all models."""
 
     match: str
     content: str
@@ -98,7 +98,7 @@ class Scenario(_Section):
     description: str = ""
     seed: int = 0
     timing: Timing = Timing()
-    limits: Limits = Limits()
+    limits: ScenarioLimits = ScenarioLimits()
     models: frozenset[str] | None = None
     any_model: bool = False
     replies: tuple[Reply, ...] = ()
@@ -107,7 +107,7 @@ class Scenario(_Section):
     @field_validator("faults", mode="before")
     @classmethod
     def _by_name(cls, value: Any) -> Any:
-        """Turn ``{"fault": name, parameters...}`` into faults."""
+        """Convert ``{"fault": name, parameters...}`` into faults."""
         return tuple(map(_build_fault, value)) if isinstance(value, (list, tuple)) else value
 
     def with_faults(self, *faults: Fault) -> Self:
@@ -140,7 +140,7 @@ def parse_scenario(data: Any, source: str) -> Scenario:
 
 
 def load_scenario(source: Scenario | str | Path | None) -> Scenario:
-    """Get a scenario: itself, a ready-made one by name, or one from a ``.toml`` or ``.json`` file; None means ``clean``.
+    """Return a scenario: the given one, a ready-made one by name, or one from a ``.toml`` or ``.json`` file; None means ``clean``.
 
     Raises ``ScenarioError`` for unknown names, files that cannot be read and contents that make no sense.
     """
@@ -168,14 +168,14 @@ def load_scenario(source: Scenario | str | Path | None) -> Scenario:
 
 
 def scenario_names() -> list[str]:
-    """List the ready-made scenarios by name, simplest first."""
+    """Return the names of the ready-made scenarios, simplest first."""
     from batchkit.emulator.scenarios.ready_made import READY_MADE  # noqa: PLC0415 - as above
 
     return list(READY_MADE)
 
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """Say in one line what is wrong and where."""
+    """Return one line with the place and the problem."""
     problems = []
     for item in error.errors(include_url=False):
         where = ".".join(map(str, item["loc"]))

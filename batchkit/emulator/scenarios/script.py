@@ -1,4 +1,4 @@
-"""A scenario in force: its faults sorted by where they act."""
+"""The active scenario, with its faults sorted by where they act."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Kind = TypeVar("_Kind", bound=Fault)
 
 
 class Script:
-    """Answers what the scenario wants of a line, a batch or a call."""
+    """Returns the scenario's decisions for a line, a batch or a call."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
@@ -51,12 +51,12 @@ class Script:
         return shown
 
     def hides(self, ordinal: int, status: str, listings: int, *, in_list: bool) -> bool:
-        """Say whether a batch is not to be found."""
+        """Whether a batch cannot be found."""
         return any(fault.hides(status, listings, in_list=in_list) for fault in self._hitting(ordinal))
 
     def _hitting(self, ordinal: int) -> Iterator[BatchFault]:
         return (fault for fault in self._batches if fault.hits(ordinal, self.seed))
 
     def call_faults(self, call: Call) -> list[HttpFault]:
-        """List the faults that hit a call, in the scenario's order."""
+        """Return the faults that hit a call, in the scenario's order."""
         return [fault for fault in self._calls if fault.hits(call, self.seed)]

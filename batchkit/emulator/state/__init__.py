@@ -1,1 +1,1 @@
-"""What the emulator keeps and does over time: files, batches, the ledger of what was executed, and the clock."""
+"""The state of the emulator over time: files, batches, the ledger of executions, and the clock."""

@@ -1,6 +1,6 @@
-"""The batches of the emulated provider as HTTP sees them: create, read, list and cancel.
+"""The batches of the emulated provider as HTTP clients see them: create, read, list and cancel.
 
-Object and paging: console.groq.com/docs/batch; refusals at creation: OpenAI's wording, since Groq's is not documented.
+Object and paging: console.groq.com/docs/batch; refusals at creation: OpenAI's texts, since Groq's are not documented.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _METADATA_VALUE_CHARACTERS = 512
 
 
 def batch_object(world: World, row: sqlite3.Row) -> dict[str, Any]:
-    """Make the JSON object of a batch in the order of Groq's own, as the scenario lets it look."""
+    """Return the JSON object of a batch, with keys in Groq's order, as changed by the scenario."""
     ended_at = row[f"{row['status']}_at"] if row["status"] in _FINAL else math.inf
     rules = world.script.rules(world.ordinal(row))
     final = world.clock.now() >= ended_at + rules.files_named_after_seconds
@@ -159,7 +159,7 @@ def _is_hidden(world: World, row: sqlite3.Row, *, in_list: bool) -> bool:
 
 
 def cancel_batch(world: World, batch_id: str) -> dict[str, Any]:
-    """Ask for cancellation. Raises ``ApiError``: 404, and 409 for a batch that has ended in another way."""
+    """Cancel a batch. Raises ``ApiError``: 404, and 409 for a batch that has ended in another way."""
     row = _visible(world, batch_id)
     rules = world.script.rules(world.ordinal(row))
     with world.write() as connection:
@@ -176,7 +176,7 @@ def cancel_batch(world: World, batch_id: str) -> dict[str, Any]:
 
 
 def filtered(ids: Sequence[str], faults: Sequence[HttpFault]) -> Sequence[str]:
-    """Return the ids that a filter is taken to name; none means that there is no filter."""
+    """Return the ids that a filter selects; none means that there is no filter."""
     match next((fault.how for fault in faults if isinstance(fault, IdFilter)), None):
         case "ignored":
             return []
@@ -206,7 +206,7 @@ def batches_by_id(world: World, ids: Sequence[str], call: Call) -> dict[str, Any
 
 
 def list_batches(world: World, cursor: str | None, faults: Sequence[HttpFault]) -> dict[str, Any]:
-    """Read one page of all batches, newest first. Raises ``ApiError`` 400 for a cursor that was never given out."""
+    """Return one page of all batches, newest first. Raises ``ApiError`` 400 for a cursor that was never returned."""
     how = next((fault.how for fault in faults if isinstance(fault, ListPages)), None)
     if cursor is not None and how == "refuse-cursor":
         raise _bad_cursor()
@@ -229,7 +229,7 @@ def list_batches(world: World, cursor: str | None, faults: Sequence[HttpFault]) 
 
 
 def _page(world: World, before: int | None, size: int) -> tuple[list[sqlite3.Row], bool]:
-    """Read ``size`` visible rows below the sequence ``before``, and say whether there are more."""
+    """Return ``size`` visible rows below the sequence ``before``, and whether there are more."""
     visible: list[sqlite3.Row] = []
     position = _ABOVE_ALL if before is None else before
     query = "SELECT * FROM batches WHERE sequence < ? ORDER BY sequence DESC LIMIT ?"

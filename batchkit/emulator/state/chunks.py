@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from batchkit.emulator.answers.answers import Asked, answer
+from batchkit.emulator.answers.answers import ModelRequest, answer
 from batchkit.emulator.contract.ids import FileId, id_suffix, stable_hash, time_prefix
-from batchkit.emulator.contract.outcome import EXPIRED, Outcome, encode, unexecuted_record
+from batchkit.emulator.contract.outcome import EXPIRED, EmulatedOutcome, encode, unexecuted_record
 from batchkit.emulator.faults import Selectable
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _LINES_PER_WRITE = 25
 
 @dataclass(slots=True)
 class Chunk:
-    """Lines as ``(number, request)``, and the place in the input behind the last one read."""
+    """Lines as ``(number, request)``, and the place in the input after the last line."""
 
     end_offset: int
     end_number: int
@@ -36,7 +36,7 @@ class Chunk:
 
 @dataclass(slots=True)
 class Executed:
-    """What a chunk came to; ``ledger`` has ``(custom_id, executed, succeeded)`` for each line, sizes are bytes of the parts."""
+    """The result of a chunk; ``ledger`` has ``(custom_id, executed, succeeded)`` for each line, sizes are bytes of the parts."""
 
     ledger: list[tuple[str, int, int]] = field(default_factory=list)
     completed: int = 0
@@ -48,7 +48,7 @@ class Executed:
 
 
 def read_chunk(world: World, batch: sqlite3.Row, wanted: int) -> Chunk:
-    """Read up to ``wanted`` good lines on from the batch's place; lines that validation refused are passed over."""
+    """Read up to ``wanted`` valid lines from the batch's place; lines that validation refused are skipped."""
     skipped = frozenset(orjson.loads(batch["skipped_lines"]))
     chunk = Chunk(batch["input_offset"], batch["line_number"])
     wanted = min(wanted, _CHUNK_LINES)
@@ -78,11 +78,13 @@ def execute(world: World, batch: sqlite3.Row, chunk: Chunk, when: float) -> Exec
             custom_id = request["custom_id"]
             entropy = stable_hash(batch_salt, number)
             request_id = f"req_{prefix}{id_suffix(entropy ^ batch_salt)}"
-            asked = Asked(
+            asked = ModelRequest(
                 request["url"], request["body"], entropy, request_id, int(when), "batch", world.script.replies, served
             )
             status, body = answer(asked)
-            outcome = Outcome(f"batch_req_out_{prefix}{id_suffix(entropy)}", custom_id, request_id, status, body)
+            outcome = EmulatedOutcome(
+                f"batch_req_out_{prefix}{id_suffix(entropy)}", custom_id, request_id, status, body
+            )
             outcome.settle()
             if faults:
                 line = Selectable(
@@ -95,14 +97,14 @@ def execute(world: World, batch: sqlite3.Row, chunk: Chunk, when: float) -> Exec
                             break
             _note(done, outcome, pending)
             if not index % _LINES_PER_WRITE:
-                # Small unbuffered writes also hand the interpreter to the thread that answers polls.
+                # Small unbuffered writes also let the thread that answers polls run.
                 _write(done, pending, output, errors, held)
         _write(done, pending, output, errors, held)
     return done
 
 
 def _carried(world: World, chunk: Chunk) -> dict[str, int]:
-    """Look up how often batches have carried the lines' custom_ids before."""
+    """Return how often batches have carried the lines' custom_ids before."""
     ids = orjson.dumps([request["custom_id"] for _, request in chunk.lines]).decode()
     rows = world.database.rows(
         "SELECT custom_id, carried FROM executions WHERE custom_id IN (SELECT value FROM json_each(?))", (ids,)
@@ -110,7 +112,7 @@ def _carried(world: World, chunk: Chunk) -> dict[str, int]:
     return {row["custom_id"]: row["carried"] for row in rows}
 
 
-def _note(done: Executed, outcome: Outcome, pending: tuple[list[bytes], list[bytes], list[bytes]]) -> None:
+def _note(done: Executed, outcome: EmulatedOutcome, pending: tuple[list[bytes], list[bytes], list[bytes]]) -> None:
     done.ledger.append((outcome.custom_id, int(outcome.executed), int(outcome.succeeded)))
     if outcome.held:
         done.held += 1
@@ -138,7 +140,7 @@ def _write(
 
 
 def write_all(file: FileIO, data: bytes) -> int:
-    """Write every byte to an unbuffered file and return how many that were."""
+    """Write all bytes to an unbuffered file and return their number."""
     view = memoryview(data)
     while view:
         view = view[file.write(view) or 0 :]
@@ -147,7 +149,7 @@ def write_all(file: FileIO, data: bytes) -> int:
 
 @contextmanager
 def _parts(world: World, batch: sqlite3.Row) -> Iterator[tuple[FileIO, FileIO, FileIO]]:
-    """Open the batch's unfinished files behind what is committed; anything longer is a leftover of a killed process."""
+    """Open the batch's unfinished files at their committed sizes; anything longer is left from a killed process."""
     opened: list[FileIO] = []
     try:
         for kind, size in (
@@ -169,7 +171,7 @@ def _parts(world: World, batch: sqlite3.Row) -> Iterator[tuple[FileIO, FileIO, F
 
 
 def record_carried(connection: sqlite3.Connection, batch: sqlite3.Row, chunk: Chunk, done: Executed) -> None:
-    """Write down what a chunk came to: the ledger, the batch's counts and its new place."""
+    """Store the result of a chunk: the ledger, the batch's counts and its new place."""
     connection.executemany(
         """
         INSERT INTO executions (custom_id, carried, executed, succeeded) VALUES (?, 1, ?, ?)
@@ -201,9 +203,9 @@ def record_carried(connection: sqlite3.Connection, batch: sqlite3.Row, chunk: Ch
 
 
 def leave_unexecuted(world: World, batch: sqlite3.Row, error: dict[str, Any] | None) -> bool:
-    """Note the next lines as carried but not executed, in the error file unless ``error`` is None.
+    """Store the next lines as carried but not executed, in the error file unless ``error`` is None.
 
-    Returns True once no line is left.
+    Returns True if no line is left.
     """
     if batch["in_progress_at"] is None or batch["lines_done"] >= batch["total"]:
         return True

@@ -1,4 +1,4 @@
-"""The emulated clock: provider seconds that pass ``speed`` times as fast as real ones."""
+"""The emulated clock: provider seconds that pass ``speed`` times as fast as real seconds."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ if TYPE_CHECKING:
 
 
 class Clock:
-    """Unix time as the emulated provider sees it.
+    """The Unix time of the emulated provider.
 
-    It starts at ``start`` (Unix seconds) and is never set back. While no emulator runs, no provider time passes: a
-    directory that is opened again goes on from the latest time any client has seen, or from the real time if that is
-    later.
+    It starts at ``start`` (Unix seconds) and is never set back. While no emulator runs, no provider time passes: a directory that is
+    opened again continues from the latest time that a client has seen, or from the real time if that is later.
     """
 
     def __init__(self, *, speed: float, start: float, monotonic: Callable[[], float] = time.monotonic) -> None:

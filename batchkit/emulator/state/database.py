@@ -1,7 +1,7 @@
-"""The emulator's one SQLite database: tables, connections and transactions.
+"""The emulator's SQLite database: tables, connections and transactions.
 
-Writers take turns behind a lock, readers never wait for them (WAL). A process that is killed loses nothing that was
-committed; a machine that loses power may, which an emulator can bear for the sake of speed.
+Writers wait for a lock, readers never wait for them (WAL). A killed process loses nothing that was committed; a power failure may
+lose commits, which is acceptable for an emulator and makes it fast.
 """
 
 from __future__ import annotations

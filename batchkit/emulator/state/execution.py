@@ -1,12 +1,12 @@
-"""Running batches: one thread that does whatever is due, one small committed step at a time.
+"""Runs batches: one thread that executes pending steps, one small committed step at a time.
 
-A batch's row says where it stands: its status, the place reached in the input, the sizes of the unfinished result files,
-and the provider time of its next step. Each step reads on from there, appends to the files, and commits the new place
-together with the ledger's counts. A process killed in between repeats the step from the same place: bytes beyond the
-committed sizes are cut off first, so neither the files nor the ledger count anything twice.
+A batch's row holds its status, the place reached in the input, the sizes of the unfinished result files, and the emulated
+time of its next step. Each step reads on from there, appends to the files, and commits the new place together with the
+ledger's counts. After a kill the step is repeated from the same place: bytes beyond the committed sizes are cut off first,
+so neither the files nor the ledger count anything twice.
 
-Timestamps are those of the schedule (creation + validation + lines x pace), not of the moment this thread gets
-round to it, so a busy machine does not make batches expire.
+Timestamps are those of the schedule (creation + validation + lines x pace), not the time when this thread executes the step,
+so a busy machine does not make batches expire.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _PACE_SECONDS = 0.005
 
 
 class Engine:
-    """Moves all batches of a world on, from ``start`` until ``stop``."""
+    """Advances all batches of a world, from ``start`` until ``stop``."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -46,25 +46,25 @@ class Engine:
         self._thread = Thread(target=self._run, name="emulator-engine", daemon=True)
 
     def start(self) -> None:
-        """Begin to work."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop after the step at hand."""
+        """Stop after the current step."""
         self._stopping.set()
         self._world.wake.set()
         self._thread.join()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            # Cleared before looking, so that a batch created while looking is not slept over.
+            # Cleared before the query, so that a batch that is created during the query is not missed.
             self._world.wake.clear()
             wait_seconds = self._work_until_idle()
             if not self._stopping.is_set():
                 self._world.wake.wait(min(wait_seconds, _IDLE_SECONDS))
 
     def _work_until_idle(self) -> float:
-        """Do every step that is due; return the real seconds until the next one."""
+        """Execute every pending step; return the real seconds until the next one."""
         world = self._world
         while not self._stopping.is_set():
             batch = world.database.row(
@@ -77,15 +77,15 @@ class Engine:
                 return world.clock.real_seconds(wait)
             try:
                 step(world, batch)
-            except Exception:  # noqa: BLE001 - whatever it is, it is this batch's alone
-                # One batch that cannot go on must not stop the others.
-                _log.exception("batch %s cannot go on", batch["id"])
+            except Exception:  # noqa: BLE001 - any error concerns this batch only
+                # A batch that cannot continue must not stop the others.
+                _log.exception("batch %s cannot continue", batch["id"])
                 _suspend(world, batch)
         return 0.0
 
 
 def step(world: World, batch: sqlite3.Row) -> None:
-    """Do the one thing that is due for a batch."""
+    """Execute the pending step of a batch."""
     rules = world.script.rules(world.ordinal(batch))
     match batch["status"]:
         case "validating":
@@ -170,18 +170,18 @@ def _progress(world: World, batch: sqlite3.Row, rules: BatchRules) -> None:
 
 
 def _lines_by(batch: sqlite3.Row, when: float, pace: float) -> int:
-    """Count the lines that are executed by a provider time."""
+    """Return the number of lines that are executed by a provider time."""
     if not pace:
         return int(batch["total"])
     return max(0, int((when - batch["in_progress_at"]) / pace))
 
 
 def _schedule(world: World, connection: sqlite3.Connection, batch: sqlite3.Row, pace: float) -> None:
-    """Set what comes after a chunk: the next one, the window's end, or finalizing. A cancellation meanwhile has its own time."""
+    """Schedule the step after a chunk: the next chunk, the window's end, or finalizing. A concurrent cancellation has its own time."""
     started, done, total = batch["in_progress_at"], batch["lines_done"], batch["total"]
     reachable = min(total, _lines_by(batch, batch["expires_at"], pace))
     if done < reachable:
-        # Without a least number of lines, a slow pace at high speed would wake the thread for every single line.
+        # Without a minimum, a slow pace at high speed would wake the thread for every single line.
         ahead = max(1, math.ceil(_PACE_SECONDS * world.clock.speed / pace)) if pace else 0
         due_at = started + min(done + ahead, reachable) * pace
     elif batch["held"] or reachable < total:
@@ -198,7 +198,7 @@ def _schedule(world: World, connection: sqlite3.Connection, batch: sqlite3.Row, 
 
 
 def _suspend(world: World, batch: sqlite3.Row) -> None:
-    """Leave a batch where it is; only a new scenario or a cancellation moves it on."""
+    """Leave a batch in its status; only a new scenario or a cancellation continues it."""
     with world.write() as connection:
         connection.execute(
             "UPDATE batches SET due_at = NULL WHERE id = ? AND status = ?", (batch["id"], batch["status"])

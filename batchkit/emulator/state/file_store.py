@@ -17,7 +17,7 @@ _ACTIVE = "('validating', 'in_progress', 'finalizing', 'cancelling')"
 
 
 def file_object(row: sqlite3.Row) -> dict[str, Any]:
-    """Make the JSON object of a file (console.groq.com/docs/api-reference, Files): no status, no expiry."""
+    """Return the JSON object of a file (console.groq.com/docs/api-reference, Files): no status, no expiry."""
     return {
         "id": row["id"],
         "object": "file",
@@ -29,7 +29,7 @@ def file_object(row: sqlite3.Row) -> dict[str, Any]:
 
 
 def adopt_upload(world: World, source: Path, filename: str) -> dict[str, Any]:
-    """Take over an uploaded file by moving it, and return its object."""
+    """Move an uploaded file into the store, and return its object."""
     now = world.clock.now()
     file_id = new_file_id(now)
     size = source.stat().st_size
@@ -42,7 +42,7 @@ def adopt_upload(world: World, source: Path, filename: str) -> dict[str, Any]:
 def insert_file(
     connection: sqlite3.Connection, file_id: str, purpose: str, filename: str, *, size: int, at: float
 ) -> None:
-    """Register a file whose bytes are in place; once more changes nothing."""
+    """Register a file whose bytes are in place; a repetition changes nothing."""
     connection.execute(
         "INSERT OR IGNORE INTO files (id, purpose, filename, bytes, created_at) VALUES (?, ?, ?, ?, ?)",
         (file_id, purpose, filename, size, int(at)),

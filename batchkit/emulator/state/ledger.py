@@ -1,4 +1,4 @@
-"""The ledger: what was uploaded, created, executed and answered. It is the proof of what a client bought."""
+"""The ledger: everything that was uploaded, created, executed and answered. It proves what a client bought."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PAGE = 5_000
 
 @dataclass(frozen=True, slots=True)
 class LedgerBatch:
-    """A batch as it really is, whatever the scenario shows of it. Lines ``held`` wait for the window's end."""
+    """The true state of a batch, whatever the scenario shows. Lines ``held`` wait for the window's end."""
 
     id: str
     metadata: dict[str, str] | None
@@ -79,7 +79,7 @@ class Ledger:
     successes: dict[str, int]
 
     def executions(self, custom_id: str) -> int:
-        """Return how often a request was executed: 0 for one that was never reached or never sent."""
+        """Return the number of executions of a request: 0 if it was never executed or never sent."""
         return self.executed.get(custom_id, 0)
 
     def execution_counts(self) -> dict[str, int]:

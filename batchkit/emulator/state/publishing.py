@@ -30,10 +30,10 @@ def publish(
     *,
     held: dict[str, Any] | None = None,
 ) -> None:
-    """End a batch at the time its step was due.
+    """End a batch at the time of its scheduled step.
 
-    Lines that were held back go to the error file with the error ``held``, or nowhere when that is None. Done again after
-    a crash, it comes to the same files: their ids follow from the batch.
+    Held lines go to the error file with the error ``held``, or nowhere if that is None. A repetition after a crash makes the same
+    files: their ids are derived from the batch.
     """
     at = batch["due_at"]
     error_bytes = batch["error_bytes"] + (_append_held(world, batch, held) if held is not None else 0)
@@ -57,12 +57,12 @@ def publish(
 
 
 def _append_held(world: World, batch: sqlite3.Row, error: dict[str, Any]) -> int:
-    """Copy the held lines behind the error lines, with their final error, and return the bytes added."""
+    """Copy the held lines after the error lines, with their final error, and return the number of added bytes."""
     source_path, target_path = world.part_path(batch["id"], "held"), world.part_path(batch["id"], "error")
     if not batch["held_bytes"] or not source_path.exists():
         return 0
     if not target_path.exists():
-        # The move below was done before a crash, with these lines in it.
+        # The move was done before a crash, with these lines in the file.
         return int(batch["held_bytes"])
     added = 0
     with source_path.open("rb") as source, target_path.open("r+b", buffering=0) as target:
@@ -92,7 +92,7 @@ def _move(world: World, batch: sqlite3.Row, kind: str, size: int, file_id: FileI
 
 
 def shuffle_lines(source_path: Path, target_path: Path, seed: int) -> None:
-    """Copy a file with its lines in a seeded order, holding only their offsets in memory."""
+    """Copy a file with its lines in a seeded order; only their offsets are in memory."""
     offsets = array("q", [0])
     with source_path.open("rb") as source:
         for line in source:

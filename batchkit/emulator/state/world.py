@@ -1,4 +1,4 @@
-"""What all parts of one emulator share: its directory, database, clock, scenario in force and count of calls."""
+"""The state that all parts of one emulator share: its directory, database, clock, active scenario and count of calls."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class World:
     """The shared state of an emulator that serves ``directory``.
 
     Everything that must outlive the process is in the database and in the files beside it, so a later emulator on the same
-    directory goes on where this one stopped, however it stopped. ``scenario`` None keeps the scenario that the directory
-    was last served with, counts of calls included. ``any_model`` serves every model name, whatever the scenario says.
+    directory continues where this one stopped, however it stopped. ``scenario`` None keeps the scenario that the directory was last
+    served with, counts of calls included. ``any_model`` serves every model name, whatever the scenario says.
     """
 
     def __init__(self, directory: Path, *, speed: float, scenario: Scenario | None, any_model: bool = False) -> None:
@@ -49,7 +49,7 @@ class World:
         self.wake = Event()
         for folder in (directory, directory / "files", directory / "parts"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # What it holds is what its users sent: for the owner only, also in a folder that is open to others.
+        # The files hold what users sent: only the owner may read them, also in a folder that is open to others.
         for file in (directory / "emulator.lock", directory / _DATABASE):
             file.touch(mode=0o600)
         self._lock_file = (directory / "emulator.lock").open("wb")
@@ -78,7 +78,7 @@ class World:
             try:
                 previous = parse_scenario(orjson.loads(stored), "stored scenario")
             except ScenarioError:
-                # An older version of the emulator knew other faults; that must not lock anybody out of the directory.
+                # An older version of the emulator had other faults; the directory must still be usable.
                 previous = None
         chosen = given or previous or load_scenario(None)
         self.script = Script(chosen)
@@ -86,7 +86,7 @@ class World:
             self.set_scenario(chosen)
 
     def set_scenario(self, scenario: Scenario) -> None:
-        """Put a scenario in force: calls and batches are counted from here, and batches that were stuck go on."""
+        """Activate a scenario: calls and batches are counted from here, and stuck batches continue."""
         with self._calls_lock:
             self._baselines = dict(self._totals)
             self._object_calls.clear()
@@ -107,7 +107,7 @@ class World:
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """Open a transaction; the time of day and the counts of calls are saved with it."""
+        """Open a transaction; the provider time and the counts of calls are saved with it."""
         with self.database.write() as connection:
             yield connection
             with self._calls_lock:
@@ -125,28 +125,28 @@ class World:
             return Call(operation, ordinal, object_id, self._object_calls[key], body, self.clock.now())
 
     def calls(self) -> dict[str, int]:
-        """Count the calls of each operation since the directory exists; operations never called are left out."""
+        """Return the number of calls of each operation since the directory exists; operations without calls are left out."""
         with self._calls_lock:
             return {operation: total for operation, total in self._totals.items() if total}
 
     def listed_models(self, when: float) -> frozenset[str]:
-        """Name the models that are listed at a provider time."""
+        """Return the models that are listed at a provider time."""
         return listed_ids(when, self.script.scenario.models)
 
     def served_models(self, when: float) -> frozenset[str] | None:
-        """Name the models whose requests are answered at a provider time: those listed, or any (None)."""
+        """Return the models whose requests are answered at a provider time: those listed, or any (None)."""
         return None if self._any_model or self.script.scenario.any_model else self.listed_models(when)
 
     def file_path(self, file_id: FileId) -> Path:
-        """Say where a file's bytes are."""
+        """Return the path of a file's bytes."""
         return self.directory / "files" / file_id
 
     def part_path(self, batch_id: str, kind: str) -> Path:
-        """Say where a batch keeps the unfinished ``kind`` of its result files."""
+        """Return the path of the unfinished ``kind`` of a batch's result files."""
         return self.directory / "parts" / f"{batch_id}.{kind}"
 
     def ordinal(self, batch: sqlite3.Row) -> int:
-        """Count a batch among those created since the scenario was set; earlier ones are below 1."""
+        """Return a batch's number among those created since the scenario was set; earlier ones are below 1."""
         return int(batch["sequence"]) - self.batch_baseline
 
     def close(self) -> None:

@@ -1,0 +1,226 @@
+"""The columns of the output table: the input's columns, the answers, and the state of the requests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batchkit.annotation.columns import filled, free_name, value_columns
+from batchkit.annotation.votes import Vote, label_properties, majority, majority_of_objects
+from batchkit.datasets.rows import is_json, json_texts
+from batchkit.errors import UsageError
+from batchkit.models import RequestState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from batchkit.annotation.recipe import Recipe
+    from batchkit.annotation.row_answers import RequestAnswer
+
+#: The error code of a valid answer that does not fit into its column.
+TOO_LARGE: Final = "answer_too_large"
+_STATE: Final = (
+    ("custom_id", pa.string()),
+    ("status", pa.string()),
+    ("error", pa.string()),
+    ("error_message", pa.string()),
+    ("attempts", pa.int64()),
+    ("prompt_tokens", pa.int64()),
+    ("completion_tokens", pa.int64()),
+    ("cost_usd", pa.float64()),
+)
+_AGREEMENT: Final = ("agreement", pa.float64())
+#: The columns that are compared for agreement; in these formats the others follow from them.
+_COMPARED: Final = {"transcript": ("text",), "tools": ("tool_calls",)}
+
+
+class OutputColumns:
+    """The columns of the output table.
+
+    First all columns of the input unchanged, then the columns of the answer (see ``columns.value_columns``), then ``custom_id``,
+    ``status``, ``error`` (a code), ``error_message``, ``attempts``, ``prompt_tokens``, ``completion_tokens`` and ``cost_usd`` (None:
+    unknown). A new column whose name is taken gets the prefix ``answer_``.
+
+    With several annotators (prompts, models, samples) the answer's columns hold the majority of the valid answers, property by
+    property, null in a tie; ``agreement`` follows them (see ``votes``). Attempts, tokens and cost are sums; ``status`` is
+    ``succeeded`` if one request succeeded; ``custom_id`` is the part that the row's requests share; ``answers`` lists the answer of
+    each annotator.
+    """
+
+    def __init__(self, recipe: Recipe, table: pa.Schema) -> None:
+        self._recipe = recipe
+        self._is_voted = recipe.requests_per_row > 1
+        told = [*([_AGREEMENT] if self._is_voted else []), *_STATE]
+        taken = set(table.names)
+        self._state = [pa.field(free_name(name, taken), kind) for name, kind in told]
+        taken.update(field.name for field in self._state)
+        self._values = value_columns(recipe)
+        self._labels = _COMPARED.get(recipe.rules.format) or label_properties(recipe.rules)
+        self._named = []
+        for field in self._values.fields:
+            self._named.append(field.with_name(free_name(field.name, taken)))
+            taken.add(self._named[-1].name)
+        self._answers = [pa.field(free_name("answers", taken), self._answers_type())] if self._is_voted else []
+        self.schema = pa.schema([*table, *self._named, *self._state, *self._answers])
+
+    def with_answers(self, batch: pa.RecordBatch, answers: Sequence[tuple[RequestAnswer, ...]]) -> pa.RecordBatch:
+        """Return rows together with their answers."""
+        votes = [self._vote(of_row) for of_row in answers]
+        spread = [vote.value or {} for vote in votes]
+        too_large: dict[int, str] = {}
+        arrays = list(batch.columns)
+        for field in self._values.fields:
+            array, unfit = filled(field, [values.get(field.name) for values in spread])
+            arrays.append(array)
+            too_large |= dict.fromkeys(unfit, field.name)
+        if self._is_voted:
+            arrays.append(pa.array([vote.agreement for vote in votes], pa.float64()))
+        arrays += self._state_columns(answers, too_large)
+        if self._is_voted:
+            arrays.append(filled(self._answers[0], [list(map(self._struct, of_row)) for of_row in answers])[0])
+        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+    def _state_columns(self, answers: Sequence[tuple[RequestAnswer, ...]], too_large: dict[int, str]) -> list[pa.Array]:
+        state_of = _state_of_several if self._is_voted else _state_of_one
+        states = [state_of(of_row) for of_row in answers]
+        for place, name in too_large.items():
+            message = f"{name!r} is too large for its column; `batchkit export` contains it"
+            states[place] = states[place]._replace(error=TOO_LARGE, error_message=message)
+        columns = zip(*states, strict=True) if states else ((),) * len(_STATE)
+        return [pa.array(column, kind) for column, (_, kind) in zip(columns, _STATE, strict=True)]
+
+    def chooser(self, *, review_only: bool, where: str | None) -> Callable[[pa.RecordBatch], pa.RecordBatch]:
+        """Return a function that filters rows of the output. Raises ``UsageError`` for a filter that does not fit the answers."""
+        if review_only and not self._is_voted:
+            raise UsageError(
+                "there is nothing to review: one annotator cannot disagree", hint="use several models, or --samples 3"
+            )
+        if where is not None and (self._recipe.rules.format != "safety" or where not in {"safe", "unsafe"}):
+            raise UsageError(
+                f"{where!r} is not a filter for these answers", hint="the filters of a moderation are safe and unsafe"
+            )
+
+        def choose(batch: pa.RecordBatch) -> pa.RecordBatch:
+            if review_only:
+                batch = batch.filter(pc.less(batch[self._state[0].name], 1.0))
+            if where is not None:
+                batch = batch.filter(pc.equal(batch[self._named[0].name], where == "safe"))
+            return batch
+
+        return choose
+
+    def _vote(self, answers: tuple[RequestAnswer, ...]) -> Vote:
+        """Return the value of a row's answers, by the names of the columns."""
+        valid = [self._values.spread(answer.value) for answer in answers if answer.value is not None]
+        if not self._is_voted:
+            return Vote(valid[0] if valid else None, None)
+        names = [field.name for field in self._values.fields]
+        if self._recipe.rules.format == "safety":
+            return self._verdict(valid)
+        return majority_of_objects(valid, names, self._labels)
+
+    def _verdict(self, valid: Sequence[Any]) -> Vote:
+        """Vote on safe or unsafe; the categories are the majority among the winners."""
+        vote = majority(values["safe"] for values in valid)
+        winners = [values for values in valid if values["safe"] == vote.value]
+        details = majority_of_objects(winners, ["categories", "category_names"]).value or {}
+        return Vote({"safe": vote.value, **details}, vote.agreement)
+
+    def _answers_type(self) -> pa.DataType:
+        fields = self._values.fields
+        value = fields[0].type if len(fields) == 1 else pa.struct([(field.name, field.type) for field in fields])
+        texts = ["custom_id", "prompt", "model"]
+        return pa.list_(
+            pa.struct(
+                [
+                    *((name, pa.string()) for name in texts),
+                    ("sample", pa.int64()),
+                    ("status", pa.string()),
+                    ("value", value),
+                    ("error", pa.string()),
+                    ("error_message", pa.string()),
+                ]
+            )
+        )
+
+    def _struct(self, answer: RequestAnswer) -> dict[str, Any]:
+        return {
+            "custom_id": answer.custom_id,
+            "prompt": answer.prompt,
+            "model": answer.model,
+            "sample": answer.sample,
+            "status": answer.status,
+            "value": None if answer.value is None else self._listed(answer.value),
+            "error": answer.error_code,
+            "error_message": answer.error_message,
+        }
+
+    def _listed(self, value: Any) -> Any:
+        """Return an answer for the ``answers`` column: there, values that only JSON can hold are text."""
+        spread = self._values.spread(value)
+        cells = {
+            field.name: json_texts([spread.get(field.name)])[0] if is_json(field) else spread.get(field.name)
+            for field in self._values.fields
+        }
+        return next(iter(cells.values())) if len(cells) == 1 else cells
+
+
+class _RowState(NamedTuple):
+    """The state of a row's requests, in the order of the columns."""
+
+    custom_id: str
+    status: str
+    error: str | None
+    error_message: str | None
+    attempts: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cost_usd: float | None
+
+
+def _state_of_one(answers: tuple[RequestAnswer, ...]) -> _RowState:
+    (answer,) = answers
+    return _RowState(
+        answer.custom_id,
+        answer.status,
+        answer.error_code,
+        answer.error_message,
+        answer.attempts,
+        answer.prompt_tokens,
+        answer.completion_tokens,
+        answer.cost_usd,
+    )
+
+
+def _state_of_several(answers: tuple[RequestAnswer, ...]) -> _RowState:
+    status = _status(answers)
+    failure = None if status == RequestState.SUCCEEDED else next((each for each in answers if each.error_code), None)
+    priced = [answer for answer in answers if answer.prompt_tokens is not None or answer.cost_usd is not None]
+    costs = [answer.cost_usd for answer in priced]
+    return _RowState(
+        answers[0].custom_id.partition(":")[0],
+        status,
+        None if failure is None else failure.error_code,
+        None if failure is None else failure.error_message,
+        sum(answer.attempts for answer in answers),
+        _sum(answer.prompt_tokens for answer in priced),
+        _sum(answer.completion_tokens for answer in priced),
+        # One unknown price makes the sum unknown.
+        None if None in costs or not costs else round(sum(cost for cost in costs if cost is not None), 12),
+    )
+
+
+def _status(answers: Sequence[RequestAnswer]) -> str:
+    """Return succeeded if one request succeeded, else the state of an unfinished one, else that of the first."""
+    states = [answer.status for answer in answers]
+    for state in (RequestState.SUCCEEDED, RequestState.IN_FLIGHT, RequestState.PENDING):
+        if state.value in states:
+            return state.value
+    return states[0]
+
+
+def _sum(numbers: Iterable[int | None]) -> int | None:
+    known = [number for number in numbers if number is not None]
+    return sum(known) if known else None

@@ -1,0 +1,267 @@
+"""The rows of a table with their answers, from a workload that was made from the table.
+
+The rows come from the snapshot that was taken when the requests were made, the answers from the store, both as streams in the
+order of the requests. They are matched by custom_id, not by position.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from batchkit.annotation.ids import RequestIds
+from batchkit.annotation.output_columns import OutputColumns
+from batchkit.annotation.pricing import price, price_audio
+from batchkit.annotation.recipe import load_recipe
+from batchkit.annotation.workload_from_table import snapshot_path
+from batchkit.answers import AnswerCheck
+from batchkit.datasets import Snapshot, TableWriter, rows_of, table_name_of
+from batchkit.errors import SpoolError, UsageError
+from batchkit.files.jsonl import answer_text
+from batchkit.models import RequestState
+from batchkit.steps.replaced import ReplacedHalves
+from batchkit.store import attempts, results, shards
+from batchkit.store.outputs import OutputTable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    import pyarrow as pa
+
+    from batchkit.annotation.recipe import Recipe
+    from batchkit.engine.runtime import Runner
+    from batchkit.models import ShardId, Workload
+    from batchkit.store.attempts import Spent
+    from batchkit.store.results import ExportRow
+
+#: The number of answers in memory at once; a transcript is as large as a hundred labels.
+_ANSWERS_AT_ONCE: Final = 4_096
+_TRANSCRIPTS_AT_ONCE: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAnswer:
+    """The result of one request of a row.
+
+    ``seq`` is its place in the workload from 0, ``sample`` starts at 1. ``status`` is the request's state. ``value`` is the value of
+    the answer, as ``batchkit.answers.Reading`` returns it, None unless the request succeeded; ``text`` is the model's text, also of
+    a rejected answer. The tokens are those of all answers to the request, including rejected ones that were requested again;
+    ``cost_usd`` is their cost at batch prices, None if it is unknown.
+    """
+
+    custom_id: str
+    seq: int
+    prompt: str
+    model: str
+    sample: int
+    status: str
+    value: Any
+    text: str | None
+    error_code: str | None
+    error_message: str | None
+    finish_reason: str | None
+    attempts: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cost_usd: float | None
+    batch_id: str | None
+    shard_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowAnswers:
+    """A row of the table, ``number`` starting at 1, with its answers: by prompt, then model, then sample."""
+
+    number: int
+    row: dict[str, Any]
+    answers: tuple[RequestAnswer, ...]
+
+
+def read_row_answers(runner: Runner, workload: Workload) -> Iterator[RowAnswers]:
+    """Stream the rows of a workload that was made from a table, in order, each with all its answers, in bounded memory.
+
+    Raises ``UsageError`` if it was made from requests or is not split yet, ``SpoolError`` if the snapshot is lost or does not belong to
+    the requests.
+    """
+    rows = (
+        answered
+        for batch, answers in _answered_batches(runner, workload, _recipe_of(workload), ReplacedHalves())
+        for answered in zip(rows_of(batch), answers, strict=True)
+    )
+    for number, (row, of_row) in enumerate(rows, 1):
+        yield RowAnswers(number, row, of_row)
+
+
+def write_output_table(
+    runner: Runner,
+    workload: Workload,
+    target: str | Path,
+    *,
+    raw_csv: bool = False,
+    review_only: bool = False,
+    where: str | None = None,
+    advance: Callable[[int], None] = lambda _rows: None,
+) -> int:
+    """Write the table with its answers, one row for each input row in order; returns the number of written rows.
+
+    ``target`` is a file (see ``TableWriter``), or ``table:NAME`` for a table in the results database (see ``OutputTable``). The
+    columns are those of ``OutputColumns``. ``review_only`` keeps the rows whose annotators disagree, ``where`` the rows that are
+    ``safe`` or ``unsafe``. ``advance`` gets the number of further rows that were read. Raises as ``read_row_answers``, and
+    ``UsageError`` for the target and for a filter that does not fit the answers.
+    """
+    recipe = _recipe_of(workload)
+    snapshot = Snapshot.open(snapshot_path(runner, workload))
+    columns = OutputColumns(recipe, snapshot.schema)
+    wanted = columns.chooser(review_only=review_only, where=where)
+    written = 0
+    replaced = ReplacedHalves()
+    with _open(runner, target, columns.schema, raw_csv=raw_csv) as writer:
+        for batch, answers in _answered_batches(runner, workload, recipe, replaced):
+            annotated = wanted(columns.with_answers(batch, answers))
+            if len(annotated):
+                writer.write(annotated)
+                written += len(annotated)
+            advance(len(batch))
+    replaced.report(str(target))
+    return written
+
+
+def _open(runner: Runner, target: str | Path, schema: pa.Schema, *, raw_csv: bool) -> TableWriter | OutputTable:
+    name = table_name_of(target)
+    return (
+        TableWriter(Path(target), schema, raw_csv=raw_csv) if name is None else OutputTable(runner.store, name, schema)
+    )
+
+
+def _recipe_of(workload: Workload) -> Recipe:
+    if workload.recipe is None:
+        raise UsageError(
+            f"the workload {workload.name!r} was made from requests and not from a table",
+            hint="`batchkit export` writes its results",
+        )
+    if workload.request_count is None:
+        raise UsageError(
+            f"the workload {workload.name!r} is not prepared yet", hint="run the command again that created it"
+        )
+    return load_recipe(workload.recipe)
+
+
+def _answered_batches(
+    runner: Runner, workload: Workload, recipe: Recipe, replaced: ReplacedHalves
+) -> Iterator[tuple[pa.RecordBatch, list[tuple[RequestAnswer, ...]]]]:
+    """Yield the rows in batches, with the answers of each; ``replaced`` counts characters that UTF-8 cannot hold."""
+    at_once = _TRANSCRIPTS_AT_ONCE if recipe.rules.format == "transcript" else _ANSWERS_AT_ONCE
+    per_row = recipe.requests_per_row
+    snapshot = Snapshot.open(snapshot_path(runner, workload))
+    ids = RequestIds(recipe)
+    number = 0
+    # Two connections, because two streams are read at the same time.
+    with (
+        runner.store.read() as connection,
+        runner.store.read() as beside,
+        closing(attempts.spent_on_bad_answers(beside, workload.id)) as on_bad_answers,
+        closing(results.stream(connection, workload.id)) as stream,
+    ):
+        reader = _AnswerReader(recipe, shards.batch_ids(connection, workload.id))
+        spent = _SpentTokens(on_bad_answers)
+        for batch in snapshot.batches(rows=max(at_once // per_row, 1)):
+            answers = []
+            for key in _keys(batch, ids, recipe, number + 1):
+                number += 1
+                of_row = list(islice(stream, per_row))
+                expected = ids.of_key(key)
+                if [found.custom_id for found in of_row] != expected:
+                    raise _foreign(workload, number)
+                for found in of_row:
+                    replaced.note(found.body)
+                answers.append(tuple(reader.read(found, place, spent) for place, found in enumerate(of_row)))
+            yield batch, answers
+        if next(stream, None) is not None:
+            raise _foreign(workload, number + 1)
+
+
+def _keys(batch: pa.RecordBatch, ids: RequestIds, recipe: Recipe, first: int) -> Iterator[str]:
+    if recipe.key is None:
+        return (ids.key_of(None, number) for number in range(first, first + len(batch)))
+    rows = rows_of(batch.select([recipe.key]))
+    return (ids.key_of(row, number) for number, row in enumerate(rows, first))
+
+
+def _foreign(workload: Workload, number: int) -> SpoolError:
+    return SpoolError(
+        f"the table that is kept for the workload {workload.name!r} does not match its requests (row {number:,})",
+        hint="restore the contents of BATCHKIT_HOME; `batchkit export` writes the results without the table",
+    )
+
+
+class _SpentTokens:
+    """The tokens of rejected answers; requested in input order."""
+
+    def __init__(self, stream: Iterator[Spent]) -> None:
+        self._stream = stream
+        self._next = next(stream, None)
+
+    def of(self, row: ExportRow) -> tuple[int | None, int | None]:
+        """Return all tokens of a request (prompt, completion): those of its success, if any, and of every rejected answer."""
+        success = row.state == RequestState.SUCCEEDED
+        prompt, completion = (row.facts.prompt_tokens, row.facts.completion_tokens) if success else (None, None)
+        while self._next is not None and self._next.seq < row.seq:
+            self._next = next(self._stream, None)
+        if self._next is None or self._next.seq != row.seq:
+            return prompt, completion
+        return (prompt or 0) + self._next.prompt_tokens, (completion or 0) + self._next.completion_tokens
+
+
+class _AnswerReader:
+    """Reads the stored results of a recipe's requests."""
+
+    def __init__(self, recipe: Recipe, batch_ids: Mapping[ShardId, str | None]) -> None:
+        self._check = AnswerCheck(recipe.rules)
+        self._batch_ids = batch_ids
+        self._is_audio = recipe.audio is not None
+        self._annotators = [
+            (prompt.name, model, sample)
+            for prompt in recipe.prompts
+            for model in recipe.models
+            for sample in range(1, recipe.samples + 1)
+        ]
+
+    def read(self, row: ExportRow, place: int, spent: _SpentTokens) -> RequestAnswer:
+        """Return the result of a row's ``place``-th request, counted from 0."""
+        prompt, model, sample = self._annotators[place]
+        value, code, message = None, row.error_code, row.error_message
+        if row.state == RequestState.SUCCEEDED and row.body is not None:
+            reading = self._check.read(row.body)
+            value, code, message = reading.value, reading.code, reading.message or None
+        prompt_tokens, completion_tokens = spent.of(row)
+        shard_id = row.shard_id if row.result_shard_id is None else row.result_shard_id
+        return RequestAnswer(
+            row.custom_id,
+            row.seq,
+            prompt,
+            model,
+            sample,
+            row.state,
+            value,
+            value if isinstance(value, str) else answer_text(row.body),
+            code,
+            message,
+            row.facts.finish_reason,
+            row.attempts,
+            prompt_tokens,
+            completion_tokens,
+            self._cost(model, prompt_tokens, completion_tokens, value),
+            self._batch_ids.get(shard_id),
+            shard_id,
+        )
+
+    def _cost(self, model: str, prompt_tokens: int | None, completion_tokens: int | None, value: Any) -> float | None:
+        if self._is_audio:
+            seconds = value["duration"] if value is not None else None
+            return None if seconds is None else price_audio(model, seconds)
+        if prompt_tokens is None or completion_tokens is None:
+            return None
+        return price(model, prompt_tokens, completion_tokens)

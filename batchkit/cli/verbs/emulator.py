@@ -1,0 +1,107 @@
+"""``emulator``: an emulated Groq Batch API on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from batchkit.cli.options import common, completion
+from batchkit.cli.render import console
+
+if TYPE_CHECKING:
+    from batchkit.emulator import Emulator
+
+Directory = Annotated[
+    Path | None,
+    typer.Option(
+        "--directory",
+        metavar="FOLDER",
+        help="Where everything is kept, so that a later emulator continues from there (default a temporary folder).",
+        show_default=False,
+    ),
+]
+
+
+def emulator(
+    *,
+    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", metavar="N", help="The port to listen on; 0 takes a free one.")] = 8765,
+    scenario: Annotated[
+        str | None,
+        typer.Option(
+            "--scenario",
+            metavar="NAME|FILE",
+            help="A ready-made scenario, or a .toml or .json file (default what the directory was last served with, at"
+            " first clean).",
+            show_default=False,
+            autocompletion=completion.scenario_names,
+        ),
+    ] = None,
+    speed: Annotated[
+        float, typer.Option("--speed", metavar="FACTOR", help="Provider seconds that pass in a real second.")
+    ] = 3_600,
+    directory: Directory = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            "--api-key", metavar="KEY", help="The only key that is accepted (default any).", show_default=False
+        ),
+    ] = None,
+    any_model: Annotated[
+        bool,
+        typer.Option(
+            "--any-model",
+            metavar="",
+            help="Answer requests to any model (default only to those that GET /models lists: Groq's, or the scenario's).",
+        ),
+    ] = False,
+    verbose: common.Verbose = False,
+    list_scenarios: Annotated[
+        bool, typer.Option("--list-scenarios", metavar="", help="List the ready-made scenarios.")
+    ] = False,
+    list_faults: Annotated[
+        bool,
+        typer.Option(
+            "--list-faults", metavar="", help="List the faults that a scenario file can name, with their parameters."
+        ),
+    ] = False,
+) -> None:
+    """Serve an emulated Groq Batch API on this machine, for trials and tests.
+
+    It answers with made-up texts. The scenario sets how long batches take and which faults occur. GET /_emulator/ledger shows
+    which requests were executed and paid for. It runs until Ctrl-C.
+
+    For example:
+
+        batchkit emulator --scenario expire-30
+        export GROQ_API_KEY=any BATCHKIT_BASE_URL=http://127.0.0.1:8765/openai/v1
+        batchkit run requests.jsonl
+    """
+    if list_scenarios or list_faults:
+        from batchkit.cli.render import scenarios  # noqa: PLC0415 - --help need not wait for the emulator
+
+        scenarios.show_scenarios() if list_scenarios else scenarios.show_faults()
+        return
+    from batchkit.emulator import serve  # noqa: PLC0415 - as above
+
+    console.log_to(console.stderr(), verbose=verbose)
+    serve(
+        directory,
+        scenario,
+        speed=speed,
+        host=host,
+        port=port,
+        api_key=api_key,
+        any_model=any_model,
+        on_ready=lambda emulator: _announce(emulator, has_key=bool(api_key)),
+    )
+
+
+def _announce(emulator: Emulator, *, has_key: bool) -> None:
+    out, err = console.stdout(), console.stderr()
+    console.say(out, emulator.base_url)
+    out.file.flush()
+    console.say(err, f"export BATCHKIT_BASE_URL={emulator.base_url} GROQ_API_KEY={'...' if has_key else 'any'}")
+    console.say(err, f"ledger: {emulator.root_url}/_emulator/ledger; files in {emulator.directory}; Ctrl-C ends it")

@@ -1,0 +1,139 @@
+"""Bugs that a test plants in a command: the proof has to find each of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from msgspec import structs
+
+from batchkit.models import RefusalKind, ShardState
+from batchkit.provider.groq.client import GroqProvider
+from batchkit.steps import adopt, answers, merge, submit
+from batchkit.store import batches, shards
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.engine import Connection
+
+    from batchkit.steps.context import StepReport
+
+
+@dataclass(frozen=True)
+class PlantedBug:
+    """A bug: how it is planted, which count of the violations it shows in, in which scenario or trouble, and where the command dies.
+
+    With ``meets_error`` an error is injected there instead of the kill.
+    """
+
+    apply: Callable[[], None]
+    shows_as: str
+    scenario: str | None = None
+    trouble: str | None = None
+    dies_at: str | None = None
+    meets_error: bool = False
+
+
+def _see_nothing_in_the_list() -> None:
+    GroqProvider.list_batches = lambda _provider: iter(())  # type: ignore[assignment,method-assign]
+
+
+def _create_first_and_write_it_down_later() -> None:
+    def eager(context: Any, workload: Any, shard: Any) -> StepReport:
+        batch = context.provider.create_batch(
+            input_file_id=shard.input_file_id,
+            endpoint=shard.endpoint,
+            window=shard.window,
+            metadata=submit.metadata_of(workload, shard),
+        )
+        now = context.clock()
+        with context.store.write() as connection:
+            shards.transition(
+                connection,
+                shard,
+                ShardState.SUBMITTING,
+                at=now,
+                owner=context.owner,
+                detail="late",
+                keep_lease=True,
+                submitting_since=now,
+            )
+            shard = shards.get(connection, shard.id)
+        return adopt.adopt(context, shard, batch, detail=batch.id, count="submitted")
+
+    submit._create = eager
+
+
+def _match_by_position() -> None:
+    take, take_plain = answers.AnswerReader._take, answers.AnswerReader._take_answers
+
+    def misplaced_block(reader: Any, block: Any) -> bool:
+        ids = reader._shard_requests.custom_ids
+        places = range(reader.shard_answers.lines, reader.tally.lines + len(block.custom_ids))
+        return take_plain(reader, structs.replace(block, custom_ids=[ids[place % len(ids)] for place in places]))
+
+    def misplaced(reader: Any, record: Any, line: bytes) -> None:
+        ids = reader._shard_requests.custom_ids
+        take(reader, {**record, "custom_id": ids[(reader.shard_answers.lines - 1) % len(ids)]}, line)
+
+    answers.AnswerReader._take = misplaced  # type: ignore[assignment,method-assign]
+    answers.AnswerReader._take_answers = misplaced_block  # type: ignore[assignment,method-assign]
+
+
+def _let_later_errors_win() -> None:
+    answers.outranks = lambda _new, _old: True  # type: ignore[assignment,attr-defined]
+
+
+def _believe_torn_files() -> None:
+    merge._FETCHES = 1
+    GroqProvider._announced_size = lambda _provider, _segment: (None, True)  # type: ignore[assignment,method-assign]
+
+
+def _believe_one_absence() -> None:
+    def mark_missing(_connection: Connection, _batch_id: str, *, at: float, longest_gap: float) -> float:
+        return at - 100 * longest_gap
+
+    batches.mark_missing = mark_missing  # type: ignore[assignment]
+
+
+def _blame_the_lines_for_a_lost_file() -> None:
+    GroqProvider.refusal_kind = lambda _provider, **_said: RefusalKind.CONTENT  # type: ignore[method-assign]
+
+
+def _create_again_after_any_error() -> None:
+    create = GroqProvider.create_batch
+
+    def create_batch(provider: GroqProvider, **call: Any) -> Any:
+        try:
+            return create(provider, **call)
+        except RuntimeError:
+            return create(provider, **call)
+
+    GroqProvider.create_batch = create_batch  # type: ignore[assignment,method-assign]
+
+
+PLANTED_BUGS = {
+    "a creation is repeated after an unexpected error": PlantedBug(
+        _create_again_after_any_error, "bought_twice", dies_at="call POST /batches, answer read", meets_error=True
+    ),
+    "a batch that is unknown once counts as gone": PlantedBug(
+        _believe_one_absence, "bought_twice", scenario="run, batches unknown for moments"
+    ),
+    "a lost input file counts against its lines": PlantedBug(
+        _blame_the_lines_for_a_lost_file, "lost", scenario="run, inputs of 1 line lost"
+    ),
+    "a lost reply is answered by sending again": PlantedBug(
+        _see_nothing_in_the_list, "bought_twice", trouble="create answers 500 after accepting"
+    ),
+    "a batch is created before the intent is written": PlantedBug(
+        _create_first_and_write_it_down_later, "bought_twice", dies_at="call POST /batches, answer read"
+    ),
+    "answers are matched by position": PlantedBug(_match_by_position, "wrong_rows"),
+    "a later error overwrites a success": PlantedBug(
+        _let_later_errors_win, "lost", trouble="repeated and unknown lines"
+    ),
+    "what is missing from a torn file is sent again": PlantedBug(
+        _believe_torn_files, "bought_twice", trouble="downloads cut, ending cleanly"
+    ),
+}

@@ -1,0 +1,237 @@
+"""The scenarios of the proof: commands, the provider's faults, and the outcome that must follow whatever is killed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from batchkit.emulator import Scenario
+from batchkit.emulator.faults import batches, calls, lines
+from tests.proof.harness import SPEED
+from tests.workloads import audio_line, chat_line, write_lines
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from batchkit.emulator.faults import Fault
+
+_INPUT = "input.jsonl"
+OUTPUT = "out.jsonl"
+_ROWS = "rows.jsonl"
+#: The output of a scenario whose input is a table.
+LABELLED = "labelled.jsonl"
+_MODEL = "openai/gpt-oss-20b"
+
+
+@dataclass(frozen=True)
+class Command:
+    """The arguments of a command, and the exit codes that it may have if nothing kills it."""
+
+    arguments: tuple[str, ...]
+    codes: frozenset[int]
+
+
+def _command(arguments: str, *codes: int) -> Command:
+    return Command(tuple(arguments.split()), frozenset(codes))
+
+
+@dataclass(frozen=True)
+class ProofScenario:
+    """Commands that run one after the other; a command that is killed is repeated before the next one runs.
+
+    ``requests`` are the input lines, or the requests that must be made from the ``rows`` of a table, one each. ``failing`` maps the
+    custom_ids that fail permanently to their error codes. ``executions`` maps a custom_id to the number of times it must be executed,
+    if that is not 1; None leaves it unchecked. ``successes`` maps a custom_id to the number of answers that are bought, if that is
+    more than 1 because the first answers are invalid. ``speed`` is the speed of the emulator's clock, ``waits`` are settings of the
+    commands.
+    """
+
+    name: str
+    commands: tuple[Command, ...]
+    requests: tuple[dict[str, Any], ...]
+    faults: tuple[Fault, ...] = ()
+    failing: dict[str, str] = field(default_factory=dict)
+    executions: dict[str, int] | None = field(default_factory=dict)
+    successes: dict[str, int] = field(default_factory=dict)
+    rows: tuple[dict[str, Any], ...] = ()
+    speed: float = SPEED
+    waits: dict[str, str] = field(default_factory=dict)
+
+    def provider_scenario(self) -> Scenario:
+        """Return the emulator's scenario."""
+        return Scenario(faults=self.faults)
+
+    def prepare(self, folder: Path) -> None:
+        """Write the input."""
+        if self.rows:
+            write_lines(folder / _ROWS, self.rows)
+        else:
+            write_lines(folder / _INPUT, self.requests)
+
+
+def _asked(row: dict[str, Any]) -> str:
+    return f"{row['id']}:{_MODEL.rpartition('/')[2]}:1"
+
+
+def _requests() -> tuple[dict[str, Any], ...]:
+    chats = [chat_line(f"row-{number}", f"Question {number}: naïve \u2028 日本語") for number in range(8)]
+    return (*chats[:3], audio_line("sound-0"), *chats[3:], audio_line("sound-1"))
+
+
+#: One request fails permanently; one fails once, one expires once, and one goes missing once.
+_COMMON_FAULTS = (
+    lines.FailLines(custom_ids=frozenset({"row-1"}), code="bad_thing"),
+    lines.FailLines(custom_ids=frozenset({"row-2"}), status=503, attempts=1),
+    lines.ExpireLines(custom_ids=frozenset({"row-4"}), attempts=1),
+    lines.DropLines(custom_ids=frozenset({"row-6"}), attempts=1),
+    batches.ShuffleOutput(),
+)
+_RUN = _command(f"run {_INPUT} --name w --no-prefect --shard-lines 4 --output {OUTPUT}", 3)
+
+RUN = ProofScenario(
+    "run", (_RUN,), _requests(), _COMMON_FAULTS, failing={"row-1": "bad_thing"}, executions={"row-2": 2}
+)
+
+#: The same through Prefect, with a temporary server that the next start has to find and end.
+PREFECT = ProofScenario(
+    "run through Prefect",
+    (_command(f"run {_INPUT} --name w --shard-lines 4 --output {OUTPUT}", 3),),
+    _requests(),
+    _COMMON_FAULTS,
+    failing=RUN.failing,
+    executions=RUN.executions,
+)
+
+VERBS = ProofScenario(
+    "submit, cancel, resubmit, export, clean",
+    (
+        _command(f"submit {_INPUT} --name w --no-prefect --shard-lines 4", 0),
+        _command("cancel w --wait --no-prefect", 0, 3),
+        _command("resubmit w --failed --no-prefect", 0, 3),
+        _command(f"export w {OUTPUT}", 0),
+        _command("clean w --keep-results --yes", 0),
+    ),
+    _requests(),
+    (
+        lines.FailLines(custom_ids=frozenset({"row-1"}), code="bad_thing"),
+        lines.ExpireLines(custom_ids=frozenset({"row-4"}), attempts=1),
+    ),
+    failing={"row-1": "bad_thing"},
+    executions=None,
+)
+
+_TABLE = tuple({"id": f"r{number}", "text": f"Is {number} naïve \u2028 or 日本語?"} for number in range(8))
+_ANSWERS = {_asked(_TABLE[2]): 2, _asked(_TABLE[4]): 2, _asked(_TABLE[6]): 3}
+#: A table with some invalid answers: they are requested again with another prompt, and one request fails in the end.
+ANNOTATE = ProofScenario(
+    "annotate, export",
+    (
+        _command(
+            f"annotate {_ROWS} --name w --key id --prompt {{{{text}}}} --model {_MODEL} --pattern (?s).*\\? "
+            f"--no-prefect --shard-lines 4 --output {LABELLED}",
+            3,
+        ),
+        _command(f"export w {OUTPUT}", 0),
+    ),
+    tuple(chat_line(_asked(row), row["text"]) for row in _TABLE),
+    (
+        lines.FailLines(custom_ids=frozenset({_asked(_TABLE[1])}), code="bad_thing"),
+        lines.GarbleAnswers(custom_ids=frozenset({_asked(_TABLE[2])}), attempts=1),
+        lines.CutAnswers(custom_ids=frozenset({_asked(_TABLE[4])}), attempts=1),
+        lines.ExpireLines(custom_ids=frozenset({_asked(_TABLE[5])}), attempts=1),
+        lines.EmptyAnswers(custom_ids=frozenset({_asked(_TABLE[6])})),
+        batches.ShuffleOutput(),
+    ),
+    failing={_asked(_TABLE[1]): "bad_thing", _asked(_TABLE[6]): "answer_empty"},
+    executions=_ANSWERS,
+    successes=_ANSWERS,
+    rows=_TABLE,
+)
+
+#: Batches run long enough to be cancelled.
+CANCELLED = ProofScenario(
+    "submit, cancel, resubmit, export, clean, slowly",
+    VERBS.commands,
+    VERBS.requests,
+    (*VERBS.faults, batches.SlowBatches(validating_seconds=80_000)),
+    VERBS.failing,
+    executions=None,
+    speed=20_000.0,
+)
+
+#: The emulator's day takes two seconds, so that a batch lives for dozens of probes and ``stuck_seconds`` covers few of them.
+_SLOW_SPEED = 43_200.0
+_PROBES = {"BATCHKIT_STUCK_SECONDS": "0.4"}
+_FLAPPING = frozenset(range(4, 40, 3))
+#: Batches that the provider does not know at one probe, at two probes further apart than ``stuck_seconds``, and repeatedly.
+ABSENT = ProofScenario(
+    "run, batches unknown for moments",
+    (_command(f"run {_INPUT} --name w --no-prefect --shard-lines 2 --output {OUTPUT}", 0),),
+    tuple(chat_line(f"row-{number}", f"Question {number}") for number in range(6)),
+    (
+        batches.SlowBatches(finalizing_seconds=50_000),
+        batches.AbsentBatches(batches=frozenset({1}), listings=frozenset({2})),
+        batches.AbsentBatches(batches=frozenset({2}), listings=frozenset({2, 9})),
+        batches.AbsentBatches(batches=frozenset({3}), listings=_FLAPPING),
+    ),
+    speed=_SLOW_SPEED,
+    waits=_PROBES,
+)
+
+
+def losing_inputs(lines_per_shard: int) -> ProofScenario:
+    """Return a run whose first two batches, each of ``lines_per_shard`` lines, do not find their input files."""
+    return ProofScenario(
+        f"run, inputs of {lines_per_shard} {'line' if lines_per_shard == 1 else 'lines'} lost",
+        (_command(f"run {_INPUT} --name w --no-prefect --shard-lines {lines_per_shard} --output {OUTPUT}", 0),),
+        tuple(chat_line(f"row-{number}", f"Question {number}") for number in range(lines_per_shard * 2 + 1)),
+        (batches.LostInput(batches=frozenset({1, 2})),),
+    )
+
+
+#: One line, two, and many.
+LOST_INPUTS = tuple(losing_inputs(count) for count in (1, 2, 20))
+
+#: Scenarios that planted bugs refer to, by name.
+SCENARIOS = {scenario.name: scenario for scenario in (RUN, VERBS, ANNOTATE, CANCELLED, ABSENT, *LOST_INPUTS)}
+
+#: Additional faults of the provider for the first scenario; each has its own list of fault points.
+TROUBLES: dict[str, tuple[Fault, ...]] = {
+    "create answers 500 after accepting": (calls.LoseReply(on=("batches.create",), how="500"),),
+    "replies lost, and the list lags": (
+        calls.LoseReply(on=("files.create", "batches.create"), times=2),
+        batches.ListLag(calls=2),
+    ),
+    "list pages that overlap": (calls.LoseReply(on=("batches.create",)), calls.ListPages(how="overlap")),
+    "gateway errors": (calls.GatewayErrors(on=("files", "batches.retrieve"), every=3),),
+    "rate limits": (calls.RateLimit(on=("files.create", "batches.create"), retry_after=0.05, wait="50ms"),),
+    "downloads cut, ending cleanly": (calls.CutDownloads(times=1, per_object=True, how="close-delimited"),),
+    "files not visible at first": (calls.FileLag(),),
+    "repeated and unknown lines": (
+        lines.DuplicateLines(custom_ids=frozenset({"row-0", "row-3"}), second="error"),
+        lines.UnknownLines(count=2),
+        lines.RawSeparators(),
+    ),
+    "a full queue": (batches.FailBatches(batches=frozenset({1, 3})),),
+    "a batch refused without naming a line": (
+        batches.FailBatches(batches=frozenset({1}), code="mystery", message="No."),
+    ),
+    "odd objects": (
+        batches.NoFileAs(value="object"),
+        batches.SparseTimestamps(),
+        batches.SkipStatuses(),
+        batches.ExtraFields(),
+    ),
+}
+
+
+def under(trouble: str) -> ProofScenario:
+    """Return the first scenario with the faults of one of ``TROUBLES``."""
+    return ProofScenario(
+        f"run, {trouble}",
+        RUN.commands,
+        RUN.requests,
+        (*_COMMON_FAULTS, *TROUBLES[trouble]),
+        RUN.failing,
+        RUN.executions,
+    )
