@@ -33,8 +33,8 @@ from typing import TYPE_CHECKING
 
 from batchkit import formatting
 from batchkit.engine.progress import UNSENT_STATES, WorkloadState
-from batchkit.leases import described
 from batchkit.models import ShardState
+from batchkit.owners import described
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
