@@ -15,6 +15,7 @@ from batchkit.errors import StateConflict
 from batchkit.lifecycle import SHARD_TRANSITIONS
 from batchkit.models import ShardState
 from batchkit.store import events, shard_leases, shards
+from batchkit.store.engine import Store
 from batchkit.store.shards import ShardTotals
 from batchkit.store.tables import shards as shard_rows
 from tests.factories import AUDIO, NOW, add_shard, add_workload
@@ -385,15 +386,18 @@ def test_racing_runners_never_share_a_shard(store):
     assert sorted(number for numbers in taken for number in numbers) == list(range(1, count + 1))
 
 
-def test_claim_passes_over_what_another_transaction_is_taking(postgres_store):
+def test_claim_passes_over_what_another_transaction_is_taking(postgres_store, postgres_url):
     """On Postgres a claim does not wait for rows that are being claimed: it takes the next ones."""
     with postgres_store.write() as connection:
         workload = add_workload(connection)
         for _ in range(4):
             add_shard(connection, workload)
-    with postgres_store.write() as first, postgres_store.write() as second:
+    # A store of its own: one store's writes are not to be nested.
+    other = Store(postgres_url)
+    with postgres_store.write() as first, other.write() as second:
         assert claim(first, workload, owner="a", limit=2) == [1, 2]
         assert claim(second, workload, owner="b", limit=2) == [3, 4]
+    other.close()
 
 
 @pytest.mark.parametrize("forbidden", [("hashjoin", "mergejoin", "hashagg", "sort"), ("nestloop", "seqscan")], ids=str)
