@@ -93,7 +93,7 @@ class SplitUnfinished(BatchkitError):
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class InputProblem:
     """One problem of one input line; ``line`` starts at 1."""
 
     source: str
@@ -111,7 +111,11 @@ class InputInvalid(UsageError):
     """
 
     def __init__(
-        self, problems: list[Problem], count: int, *, hint: str = "correct the lines and run the same command again"
+        self,
+        problems: list[InputProblem],
+        count: int,
+        *,
+        hint: str = "correct the lines and run the same command again",
     ) -> None:
         noun = "problem" if count == 1 else "problems"
         super().__init__(f"the input has {count:,} {noun}; nothing was sent", hint=hint)

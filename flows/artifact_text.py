@@ -54,7 +54,7 @@ def progress_line(progress: Progress) -> str:
     """Return one line with the progress of a workload and its waits."""
     parts = [situation.answered_line(progress), *situation.rest_parts(progress)]
     if progress.expired_attempts:
-        parts.append(situation.expired_words(progress))
+        parts.append(situation.expired_text(progress))
     parts += [wait.sentence(progress.read_at, utc=True) for wait in situation.waits(progress)]
     return "; ".join(parts)
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from prefect.client.schemas.objects import State
 
-    from batchkit.engine.driver import Drive, Outcome
+    from batchkit.engine.driver import Drive, WaveOutcome
     from batchkit.engine.progress import Progress
     from batchkit.engine.waves import Wave, Waves
     from batchkit.models import Workload, WorkloadId
@@ -106,7 +106,7 @@ class Lead:
             else:
                 drive.report(await self._run_together(action))
 
-    async def _run_together(self, waves: Waves) -> list[Outcome]:
+    async def _run_together(self, waves: Waves) -> list[WaveOutcome]:
         """Run waves at the same time. An error of the engine, not of a wave, is raised after all have ended."""
         from .tasks import perform  # noqa: PLC0415 - imports this module
 
@@ -216,10 +216,10 @@ def _prefect_observer(
     return PrefectObserver(lambda: sink, thread, names, log=get_run_logger().info, read=read)
 
 
-def _outcome(result: Any) -> Outcome:
+def _outcome(result: Any) -> WaveOutcome:
     if isinstance(result, WaveFailed):
         return result.error
     if isinstance(result, BaseException):
         raise result
-    outcome: Outcome = result
+    outcome: WaveOutcome = result
     return outcome

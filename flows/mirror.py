@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from batchkit.engine.driver import Outcome
+    from batchkit.engine.driver import WaveOutcome
     from batchkit.engine.progress import Progress
     from batchkit.engine.waves import DriveUntil, Wait, Wave
     from batchkit.evaluation.results import EvaluationSummary
@@ -114,7 +114,7 @@ class Mirror(Observer):
         if (shown := self._run_of(wave.workload_id)) is not None:
             shown.wave_started(wave)
 
-    def wave_ended(self, wave: Wave, outcome: Outcome) -> None:
+    def wave_ended(self, wave: Wave, outcome: WaveOutcome) -> None:
         """Show the end of a task run, and the result of its wave."""
         if (shown := self._run_of(wave.workload_id)) is not None:
             shown.wave_ended(wave, outcome)
@@ -207,7 +207,7 @@ class _ShownRun:
         name = artifact_text.wave_name(wave.kind, len(wave.shard_ids))
         self._thread.put(lambda: self._run().wave_started(key, name, at), matters=True)
 
-    def wave_ended(self, wave: Wave, outcome: Outcome) -> None:
+    def wave_ended(self, wave: Wave, outcome: WaveOutcome) -> None:
         key, at = self._keys.pop(wave, None), time.time()
         if key is not None:
             has_failed = isinstance(outcome, Exception)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from batchkit.engine.driver import Outcome
+    from batchkit.engine.driver import WaveOutcome
     from batchkit.engine.progress import Progress
     from batchkit.engine.waves import Wait, Wave
     from batchkit.evaluation.results import EvaluationSummary
@@ -140,7 +140,7 @@ class PrefectObserver(Observer):
         """Add tags to the flow run."""
         self._put(lambda sink: sink.tag(list(tags)), matters=True)
 
-    def wave_ended(self, wave: Wave, outcome: Outcome) -> None:
+    def wave_ended(self, wave: Wave, outcome: WaveOutcome) -> None:
         """Log the result of a wave, send events for expired and resubmitted requests, and show a snapshot now and then."""
         if isinstance(outcome, Exception):
             return

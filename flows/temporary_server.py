@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from batchkit.files.spool import make_private_folder
-from batchkit.leases import is_certainly_dead, new_owner
+from batchkit.owners import is_certainly_dead, new_owner
 from batchkit.settings import environment_for_others
 
 if TYPE_CHECKING:

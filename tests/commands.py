@@ -65,15 +65,7 @@ class Command:
 
     def run(self, *arguments: str, timeout_seconds: float = 100) -> subprocess.CompletedProcess[str]:
         """Run the command to its end."""
-        process = self.start(*arguments)
-        try:
-            out, err = process.communicate(timeout=timeout_seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            out, err = process.communicate()
-            raise AssertionError(f"the command did not end:\n{out}\n{err}") from None
-        assert process.returncode is not None
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+        return self.start(*arguments).completed(timeout_seconds)
 
     def kill_when(self, condition: Callable[[], bool], *arguments: str, timeout_seconds: float = 60) -> None:
         """Start the command and send SIGKILL as soon as ``condition`` holds."""

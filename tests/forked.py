@@ -70,6 +70,17 @@ class ForkedCommand:
         out, err = (_path(self._printed, stream).read_text() for stream in ("stdout", "stderr"))
         return out, err
 
+    def completed(self, timeout: float) -> subprocess.CompletedProcess[str]:
+        """Wait for its end; it is killed when that takes more than ``timeout`` seconds. Raises ``AssertionError`` then."""
+        try:
+            out, err = self.communicate(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            out, err = self.communicate()
+            raise AssertionError(f"the command did not end:\n{out}\n{err}") from None
+        assert self.returncode is not None
+        return subprocess.CompletedProcess(list(self._arguments), self.returncode, out, err)
+
 
 def redirect(descriptor: int, path: Path) -> None:
     """Append the output of a descriptor to a file."""

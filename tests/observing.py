@@ -10,7 +10,7 @@ from batchkit.engine.waves import Done, Wait
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from batchkit.engine.driver import Drive, Outcome
+    from batchkit.engine.driver import Drive, WaveOutcome
     from batchkit.engine.progress import Progress
     from batchkit.engine.runtime import Runner
     from batchkit.engine.waves import Wave, Waves
@@ -30,7 +30,7 @@ class Watching(Observer):
         self._on_wave = on_wave
         self._on_wait = on_wait
 
-    def wave_ended(self, wave: Wave, outcome: Outcome) -> None:
+    def wave_ended(self, wave: Wave, outcome: WaveOutcome) -> None:
         """Forward a report."""
         if not isinstance(outcome, Exception):
             self._on_wave(wave, outcome)
@@ -49,7 +49,7 @@ class ScriptedDrive:
     def __init__(self, workload_id: WorkloadId, script: Iterator[Waves | Wait] | Callable[[], object]) -> None:
         self.workload_id = workload_id
         self._script: object = script() if callable(script) else script
-        self._outcomes: Sequence[Outcome] | None = None
+        self._outcomes: Sequence[WaveOutcome] | None = None
 
     def next(self) -> Waves | Wait | Done:
         """Return the next action of the script."""
@@ -61,19 +61,19 @@ class ScriptedDrive:
             return Done(progress)
         return action
 
-    def report(self, outcomes: Sequence[Outcome]) -> None:
+    def report(self, outcomes: Sequence[WaveOutcome]) -> None:
         """Store the outcomes for the script."""
         self._outcomes = outcomes
 
 
-def work(drive: Drive, run_waves: Callable[[Waves], Sequence[Outcome]]) -> Wait | Done:
+def work(drive: Drive, run_waves: Callable[[Waves], Sequence[WaveOutcome]]) -> Wait | Done:
     """Run the waves of a drive with ``run_waves`` until it waits or ends."""
     while isinstance(action := drive.next(), tuple):
         drive.report(run_waves(action))
     return action
 
 
-def to_the_end(drive: Drive, runner: Runner, *, run_waves: Callable[[Waves], Sequence[Outcome]]) -> Progress:
+def to_the_end(drive: Drive, runner: Runner, *, run_waves: Callable[[Waves], Sequence[WaveOutcome]]) -> Progress:
     """Drive to the end, running waves with ``run_waves`` and waiting as the runner does."""
     while True:
         action = work(drive, run_waves)

@@ -54,7 +54,7 @@ def _discounted(usd: float, is_batch: bool) -> float:
 
 @lru_cache(maxsize=256)
 def _rates(model: str) -> _Rates:
-    """Return a model's prices, cached: a look-up in the package takes 50 microseconds."""
+    """Return a model's prices, cached: the package takes 50 microseconds for each."""
     try:
         found = calc_price(Usage(), model, provider_id=_PROVIDER).model_price
     except LookupError:

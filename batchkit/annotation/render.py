@@ -12,7 +12,7 @@ from batchkit.annotation.image_files import ImageFolder
 from batchkit.annotation.images import ImageReader, InvalidImage
 from batchkit.annotation.response_format import plan_response_format
 from batchkit.annotation.template import Template, Unrendered, unknown_column
-from batchkit.errors import Problem, UsageError
+from batchkit.errors import InputProblem, UsageError
 from batchkit.files import jsonl
 from batchkit.preflight.facts import CHAT, METHOD
 
@@ -37,7 +37,7 @@ class RowProblem(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class BadRow(Problem):
+class BadRow(InputProblem):
     """A problem of a row for people; ``line`` is the row's number."""
 
     def __str__(self) -> str:

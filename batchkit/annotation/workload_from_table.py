@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from batchkit import preflight
 from batchkit.annotation.recipe import load_recipe
 from batchkit.annotation.render import BadRow, Renderer, RowProblem
-from batchkit.errors import InputInvalid, Problem, UsageError, WorkloadConflict
+from batchkit.errors import InputInvalid, InputProblem, UsageError, WorkloadConflict
 from batchkit.files import jsonl, outputs, sources
 from batchkit.files.spool import disk_errors
 from batchkit.files.uniqueness import SeenIds
@@ -168,7 +168,7 @@ class RowProblems:
 
     def __init__(self, source: str) -> None:
         self._source = source
-        self.first: list[Problem] = []
+        self.first: list[InputProblem] = []
         self.count = 0
 
     def add(self, number: int, column: str, why: str) -> None:
@@ -301,7 +301,7 @@ def _naming_rows(table: Table, recipe: Recipe) -> Iterator[None]:
     try:
         yield
     except InputInvalid as invalid:
-        problems: list[Problem] = [
+        problems: list[InputProblem] = [
             BadRow(table.name, (problem.line - 1) // recipe.requests_per_row + 1, without_body_prefix(problem.reason))
             for problem in invalid.problems
         ]

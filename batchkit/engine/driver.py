@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from batchkit.models import WorkloadId
 
 #: The outcome of a wave: its report, or the error that it ended with.
-Outcome = StepReport | Exception
+WaveOutcome = StepReport | Exception
 
 _UNSENT = (ShardState.PLANNED, ShardState.UPLOADED, ShardState.SUBMITTING)
 
@@ -99,7 +99,7 @@ class Drive:
             self._tell_end(action.progress, None)
         return action
 
-    def report(self, outcomes: Sequence[Outcome]) -> None:
+    def report(self, outcomes: Sequence[WaveOutcome]) -> None:
         """Take the outcomes of the waves of the last ``next``, in their order, when all have ended. Does not raise their errors."""
         if self._pass is None:
             raise RuntimeError("no waves are under way")
@@ -182,7 +182,7 @@ class _Pass:
         self._pending = pending
         self.total = pending.probe(workload_id)
         #: The outcomes of the waves of the last ``next``; None before they have ended.
-        self.outcomes: Sequence[Outcome] | None = None
+        self.outcomes: Sequence[WaveOutcome] | None = None
         self._waves: Waves = ()
         self._submits = pending.submits(workload_id)
         self._is_resubmitted = False

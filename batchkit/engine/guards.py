@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batchkit.errors import ConfigurationError, SplitUnfinished
-from batchkit.leases import described, is_certainly_dead
 from batchkit.models import ShardState
+from batchkit.owners import described, is_certainly_dead
 from batchkit.provider.groq.client import credential_digest
 from batchkit.store import shards, workloads
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from batchkit.errors import SpoolError, StoreError
-from batchkit.leases import dead_among, is_certainly_dead
+from batchkit.owners import dead_among, is_certainly_dead
 from batchkit.store import shard_leases, workloads
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from batchkit.engine.driver import Outcome
+    from batchkit.engine.driver import WaveOutcome
     from batchkit.engine.progress import Progress
     from batchkit.engine.waves import Wait, Wave
     from batchkit.evaluation.results import EvaluationSummary
@@ -75,7 +75,7 @@ class Observer:
     def wave_started(self, wave: Wave) -> None:
         """A wave begins."""
 
-    def wave_ended(self, wave: Wave, outcome: Outcome) -> None:
+    def wave_ended(self, wave: Wave, outcome: WaveOutcome) -> None:
         """A wave has ended, with its report or with an error."""
 
     def waiting(self, workload_id: WorkloadId, wait: Wait) -> None:
@@ -147,7 +147,7 @@ class Observers(Observer):
         """Pass it to each observer."""
         self._tell(lambda observer: observer.wave_started(wave))
 
-    def wave_ended(self, wave: Wave, outcome: Outcome) -> None:
+    def wave_ended(self, wave: Wave, outcome: WaveOutcome) -> None:
         """Pass it to each observer."""
         self._tell(lambda observer: observer.wave_ended(wave, outcome))
 

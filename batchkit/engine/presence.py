@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from batchkit.engine import situation
 from batchkit.engine.progress import read_progress
 from batchkit.errors import BatchkitError
-from batchkit.leases import dead_among
+from batchkit.owners import dead_among
 from batchkit.store import runners, work_time, workloads
 from batchkit.store.runners import RunnerRow
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from batchkit.leases import is_certainly_dead
 from batchkit.models import ShardState, Usage
+from batchkit.owners import is_certainly_dead
 from batchkit.store import batches, requests, runners, shards, waits, work_time, workloads
 from batchkit.store.shards import Resubmitted
 

@@ -21,9 +21,9 @@ from batchkit.engine.records import SHORT_WAIT_SECONDS, WorkloadRecords
 from batchkit.engine.threads import ThreadGroup, WorkStopped
 from batchkit.engine.waves import Done, DriveUntil, Wait
 from batchkit.files.spool import scratch_folder
-from batchkit.leases import is_certainly_dead, new_owner
 from batchkit.notifications.delivery import Delivery
 from batchkit.notifications.targets import targets_of
+from batchkit.owners import is_certainly_dead, new_owner
 from batchkit.steps import clean, split
 from batchkit.steps.context import StepContext, StepReport
 from batchkit.store import migrate

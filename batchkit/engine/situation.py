@@ -33,8 +33,8 @@ from typing import TYPE_CHECKING
 
 from batchkit import formatting
 from batchkit.engine.progress import UNSENT_STATES, WorkloadState
-from batchkit.leases import described
 from batchkit.models import ShardState
+from batchkit.owners import described
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,7 +138,7 @@ def rest_parts(progress: Progress) -> list[str]:
     return [f"{count:,} {word}" for count, word in found if count]
 
 
-def expired_words(progress: Progress) -> str:
+def expired_text(progress: Progress) -> str:
     """Return how many attempts expired without an answer, and what became of their requests."""
     expired = f"{formatting.counted(progress.expired_attempts, 'attempt')} expired without an answer"
     if progress.workload.cancel_requested_at is not None:
@@ -218,7 +218,7 @@ def known_at(progress: Progress) -> float | None:
     return max((at for at in news if at is not None), default=None)
 
 
-def known_words(progress: Progress, *, utc: bool = False) -> str:
+def news_text(progress: Progress, *, utc: bool = False) -> str:
     """Return how old the figures are if they are not current, else an empty text."""
     at = known_at(progress)
     return "" if at is None else f"last news from the provider at {formatting.when(at, progress.read_at, utc=utc)}"

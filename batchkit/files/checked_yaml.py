@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import yaml
 from pydantic import BaseModel
 
-from batchkit.errors import InputInvalid, InputUnreadable, Problem
+from batchkit.errors import InputInvalid, InputProblem, InputUnreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +23,7 @@ _SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Flaw(Problem):
+class Flaw(InputProblem):
     """A problem of a document; ``line`` and ``column`` start at 1."""
 
     column: int = 1

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from batchkit.errors import SpoolError
-from batchkit.leases import is_writer_dead, new_writer
+from batchkit.owners import is_writer_dead, new_writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from batchkit.backoff import backoff_seconds
 from batchkit.errors import BatchkitError
 from batchkit.files import jsonl
-from batchkit.leases import dead_among
 from batchkit.notifications.targets import NotDelivered
+from batchkit.owners import dead_among
 from batchkit.store import notifications
 
 if TYPE_CHECKING:

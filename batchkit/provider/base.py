@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ProviderLimits:
     """The provider's limits for one file and for one call."""
 
     max_lines: int
@@ -27,7 +27,7 @@ class Limits:
 class Provider(Protocol):
     """A batch API. Implementations are safe to use from several threads at once."""
 
-    limits: Limits
+    limits: ProviderLimits
 
     def upload_file(self, path: Path, filename: str) -> RemoteFile:
         """Upload a shard file, streamed. It may be repeated: an extra copy costs only space.

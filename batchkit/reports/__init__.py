@@ -1,1 +1,1 @@
-"""Reports to look at: one self-contained page for a workload or an evaluation."""
+"""Reports: one self-contained page for a workload or an evaluation."""

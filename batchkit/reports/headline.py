@@ -45,7 +45,7 @@ def headline(progress: Progress) -> Headline:
         return Headline(
             progress.state.value,
             "open",
-            f"{', '.join(filter(None, (situation.answered_line(progress), situation.known_words(progress, utc=True))))}.",
+            f"{', '.join(filter(None, (situation.answered_line(progress), situation.news_text(progress, utc=True))))}.",
             "Exit code 4: not finished. This resumes it:",
             f"batchkit watch {name}",
         )

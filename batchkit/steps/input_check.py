@@ -6,7 +6,7 @@ from heapq import nsmallest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batchkit import preflight
-from batchkit.errors import InputInvalid, Problem
+from batchkit.errors import InputInvalid, InputProblem
 from batchkit.files import jsonl, sources
 from batchkit.files.uniqueness import SeenIds
 from batchkit.preflight.findings import describe
@@ -70,7 +70,7 @@ class InputCheck:
         self._max_line_bytes = min(max_line_bytes, MAX_FILE_BYTES) - 1
         self._digest = digest
         self._advance = advance
-        self._problems: list[tuple[int, Problem]] = []
+        self._problems: list[tuple[int, InputProblem]] = []
         self._problem_count = 0
         self._seen = SeenIds()
         self.line_count = 0
@@ -125,7 +125,7 @@ class InputCheck:
                 raise InputInvalid(problems, self._problem_count, hint=_ASK_ABOUT_ROWS)
             raise InputInvalid(problems, self._problem_count)
         if not self.line_count:
-            raise InputInvalid([Problem(_names(self._paths), 1, "the input is empty: there is nothing to do")], 1)
+            raise InputInvalid([InputProblem(_names(self._paths), 1, "the input is empty: there is nothing to do")], 1)
 
     def _check(self, path: Path, number: int, line: bytes) -> CheckedLine | None:
         try:
@@ -153,7 +153,7 @@ class InputCheck:
         """
         self._problem_count += 1
         if len(self._problems) < SHOWN_PROBLEMS or is_late:
-            self._problems.append((position, Problem(str(path), number, reason)))
+            self._problems.append((position, InputProblem(str(path), number, reason)))
 
     def _find_repeated(self, suspects: set[int]) -> None:
         """Read the input again and compare the text of the few ids that may be repeated."""

@@ -49,7 +49,7 @@ _SECRET_OPTIONS = ("password", "sslpassword")
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class TransactionLimits:
     """Time limits of a transaction on Postgres, in seconds; 0 means none.
 
     ``lock_seconds`` is how long a statement waits for a lock. ``idle_seconds`` is how long a write transaction may do nothing
@@ -113,7 +113,7 @@ def displayed(url: URL) -> str:
     return url.difference_update_query(_SECRET_OPTIONS).render_as_string(hide_password=True)
 
 
-def _open_engine(url: URL, limits: Limits) -> Engine:
+def _open_engine(url: URL, limits: TransactionLimits) -> Engine:
     try:
         if url.get_backend_name() == "sqlite":
             _make_private(url.database or "")
@@ -198,9 +198,9 @@ class Store:
     password or host that does not exist, ``StoreUnusable`` for what waiting does not mend, and else ``StoreUnavailable``.
     """
 
-    def __init__(self, database_url: str, *, limits: Limits | None = None) -> None:
+    def __init__(self, database_url: str, *, limits: TransactionLimits | None = None) -> None:
         self.url = parse_url(database_url)
-        self.limits = limits or Limits()
+        self.limits = limits or TransactionLimits()
         self.engine = _open_engine(self.url, self.limits)
         self._write_lock = FairLock() if self.is_sqlite else None
         #: The connections that write now, by thread.

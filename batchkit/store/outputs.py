@@ -36,7 +36,7 @@ from sqlalchemy import (
 from batchkit.datasets.rows import is_json, json_texts, readable
 from batchkit.errors import StoreError, UsageError
 from batchkit.files.jsonl import storable_json, storable_text
-from batchkit.leases import is_writer_dead, new_writer
+from batchkit.owners import is_writer_dead, new_writer
 from batchkit.store.driver import copy_in
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import URL, Connection, Engine
 
-    from batchkit.store.engine import Limits
+    from batchkit.store.engine import TransactionLimits
 
 _MOST_NAME_BYTES: Final = 63
 _CONNECT_SECONDS: Final = 10
@@ -47,7 +47,7 @@ _WRONG_URL: Final = re.compile(
 )
 
 
-def open_engine(url: URL, limits: Limits) -> Engine:
+def open_engine(url: URL, limits: TransactionLimits) -> Engine:
     """Return the engine of a database; it does not connect yet."""
     given = {"connect_timeout": _CONNECT_SECONDS, "application_name": _application_name(), **_LINE}
     engine = create_engine(
@@ -69,7 +69,7 @@ def open_engine(url: URL, limits: Limits) -> Engine:
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         options = connection.get_execution_options()
-        chosen: Limits = options.get("batchkit_limits", limits)
+        chosen: TransactionLimits = options.get("batchkit_limits", limits)
         settings = {"lock_timeout": chosen.lock_seconds}
         if options.get("batchkit_writes"):
             settings["idle_in_transaction_session_timeout"] = chosen.idle_seconds
@@ -144,7 +144,7 @@ _HOLDERS = text("""
 """)
 
 
-def holders(engine: Engine, limits: Limits, *, table: str | None = None) -> list[str]:
+def holders(engine: Engine, limits: TransactionLimits, *, table: str | None = None) -> list[str]:
     """Return descriptions of the sessions that may hold the lock that was just waited for, the likeliest first.
 
     Those are sessions whose transaction is as old as the wait; with ``table`` only those that may have locked rows of it. A
@@ -160,7 +160,7 @@ def holders(engine: Engine, limits: Limits, *, table: str | None = None) -> list
     return []
 
 
-def _description(connection: Connection, row: Any, limits: Limits) -> str:
+def _description(connection: Connection, row: Any, limits: TransactionLimits) -> str:
     pid, name, address, state, wait_event, open_seconds, query_seconds, query, _ = row
     where = f" at {address}" if address else ""
     ended = ""

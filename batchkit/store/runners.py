@@ -40,7 +40,7 @@ class RunnerRow:
     def pid(self) -> str | None:
         """The process id on its host, taken from the owner name."""
         parts = self.owner.split("|")
-        return parts[2] if len(parts) > 2 else None  # noqa: PLR2004 - see leases.new_owner
+        return parts[2] if len(parts) > 2 else None  # noqa: PLR2004 - see owners.new_owner
 
 
 def put(connection: Connection, row: RunnerRow) -> None:

@@ -229,9 +229,9 @@ def test_the_overview_has_a_line_for_each():
 def test_a_cancelled_workload_is_not_said_to_be_sent_again():
     """What the user stopped is not promised to go on."""
     progress = snapshot(workload=workload(cancel_requested_at=NOW))
-    assert situation.expired_words(progress) == "42 attempts expired without an answer"
+    assert situation.expired_text(progress) == "42 attempts expired without an answer"
     assert (
-        situation.expired_words(finished(expired_attempts=1))
+        situation.expired_text(finished(expired_attempts=1))
         == "1 attempt expired without an answer; the requests were sent again"
     )
 

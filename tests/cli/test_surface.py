@@ -15,7 +15,7 @@ import batchkit as package
 from batchkit.cli import app as command_line
 from batchkit.cli.options import common
 from batchkit.cli.render import console
-from batchkit.errors import ConfigurationError, InputInvalid, Problem, StoreUnavailable
+from batchkit.errors import ConfigurationError, InputInvalid, InputProblem, StoreUnavailable
 from batchkit.settings import Settings
 
 VERBS = (
@@ -162,7 +162,7 @@ def test_an_error_says_what_and_what_next(capfd):
 
 def test_an_invalid_input_shows_its_first_problems(capfd):
     """Twenty problems with file and line, then how many more."""
-    problems = [Problem("x.jsonl", line, "custom_id is missing") for line in range(1, 51)]
+    problems = [InputProblem("x.jsonl", line, "custom_id is missing") for line in range(1, 51)]
     console.complain(console.stderr(), InputInvalid(problems, 1_234))
     lines = capfd.readouterr().err.splitlines()
     assert lines[0] == "x.jsonl:1: custom_id is missing"

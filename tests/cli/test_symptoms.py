@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from batchkit.emulator.faults import batches, calls, lines
-from batchkit.leases import new_owner
 from batchkit.models import Batch, BatchId
+from batchkit.owners import new_owner
 from batchkit.provider.groq import wire
 from batchkit.store import workloads
 from batchkit.store.engine import Store

@@ -34,7 +34,7 @@ from tests.observing import ScriptedDrive
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from batchkit.engine.driver import Outcome
+    from batchkit.engine.driver import WaveOutcome
     from batchkit.engine.waves import Done, Waves
 
 NOW = 1_750_000_000.0
@@ -144,7 +144,7 @@ class ScriptedRunner:
         runner: Any = self
         return Runner.work(runner, drive, observer)
 
-    def _actions(self, workload_id: WorkloadId) -> Generator[Waves | Wait, Sequence[Outcome] | None, Progress]:
+    def _actions(self, workload_id: WorkloadId) -> Generator[Waves | Wait, Sequence[WaveOutcome] | None, Progress]:
         for action in self._script:
             outcomes = yield (action,) if isinstance(action, Wave) else action
             self.diary.append(("outcomes", outcomes))
@@ -188,7 +188,7 @@ class Watched(Observer):
         """Keep it."""
         self.told.append(("wave_started", wave))
 
-    def wave_ended(self, wave: Wave, outcome: Outcome) -> None:
+    def wave_ended(self, wave: Wave, outcome: WaveOutcome) -> None:
         """Keep it."""
         self.told.append(("wave_ended", wave, outcome))
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from batchkit.flows.temporary_server import TemporaryServer, end_leftovers
 
-from batchkit.leases import new_owner
+from batchkit.owners import new_owner
 from tests.flows.support import wait_until
 from tests.processes import is_running
 

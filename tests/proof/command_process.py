@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess
     from pathlib import Path
 
-    from batchkit.store.engine import Limits
+    from batchkit.store.engine import TransactionLimits
 
 #: The first pause of a shard after an unexpected error; 5 s outside the proof.
 _FIRST_PAUSE_SECONDS = 0.2
@@ -50,7 +50,7 @@ class Launch:
     kind: InjectionKind = InjectionKind.DEATH
     planted_bug: str | None = None
     traced: bool = True
-    limits: Limits | None = None
+    limits: TransactionLimits | None = None
 
     @property
     def trace_path(self) -> Path:
@@ -112,7 +112,7 @@ def _main(launch: Launch) -> None:
     memory._FIRST_PAUSE_SECONDS = _FIRST_PAUSE_SECONDS
     if launch.limits is not None:
         limits = launch.limits
-        engine.Limits = lambda: limits  # type: ignore[assignment,misc]
+        engine.TransactionLimits = lambda: limits  # type: ignore[assignment,misc]
     if launch.planted_bug is not None:
         planted_bugs.PLANTED_BUGS[launch.planted_bug].apply()
     leave(_traced(launch) if launch.traced else _untraced(launch))

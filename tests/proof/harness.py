@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from batchkit.emulator import Ledger
-    from batchkit.store.engine import Limits
+    from batchkit.store.engine import TransactionLimits
     from tests.proof.command_process import Trace
     from tests.proof.fault_points import FaultPoint
 
@@ -62,7 +62,7 @@ class ProofHarness:
         planted_bug: str | None = None,
         speed: float = SPEED,
         waits: Mapping[str, str] | None = None,
-        limits: Limits | None = None,
+        limits: TransactionLimits | None = None,
     ) -> None:
         self._scenario = scenario
         # The settle time must be long enough for several list scans, so that a lagging list has caught up.

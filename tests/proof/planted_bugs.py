@@ -70,7 +70,7 @@ def _match_by_position() -> None:
 
     def misplaced_block(reader: Any, block: Any) -> bool:
         ids = reader._shard_requests.custom_ids
-        places = range(reader.shard_answers.lines, reader.tally.lines + len(block.custom_ids))
+        places = range(reader.shard_answers.lines, reader.shard_answers.lines + len(block.custom_ids))
         return take_plain(reader, structs.replace(block, custom_ids=[ids[place % len(ids)] for place in places]))
 
     def misplaced(reader: Any, record: Any, line: bytes) -> None:

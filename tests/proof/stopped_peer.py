@@ -7,7 +7,7 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from batchkit.store.engine import Limits
+from batchkit.store.engine import TransactionLimits
 from tests.proof.command_process import is_stopped, wait_until
 from tests.proof.promises import Violations, check_promises
 from tests.proof.sweep import expected_outcome_of, harness_for
@@ -55,7 +55,7 @@ def stop_peer(scenario: ProofScenario, backend: Backend, point: FaultPoint, *, i
     """
     during = Violations()
     (command,) = scenario.commands
-    limits = Limits(lock_seconds=1.0, idle_seconds=_IDLE_SECONDS[is_ended], statement_seconds=30.0)
+    limits = TransactionLimits(lock_seconds=1.0, idle_seconds=_IDLE_SECONDS[is_ended], statement_seconds=30.0)
     with backend.database() as url, harness_for(scenario, url, limits=limits, waits=_WAITS[is_ended]) as harness:
         scenario.prepare(harness.folder)
         peer = harness.start_to_stop(command.arguments, point)

@@ -17,7 +17,7 @@ from tests.proof.promises import ExpectedOutcome, Violations, check_memory, chec
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from batchkit.store.engine import Limits
+    from batchkit.store.engine import TransactionLimits
     from tests.proof.fault_points import FaultPoint
     from tests.proof.harness import DatabaseSnapshot
     from tests.proof.scenarios import ProofScenario
@@ -137,7 +137,7 @@ def harness_for(
     url: str | None,
     *,
     planted_bug: str | None = None,
-    limits: Limits | None = None,
+    limits: TransactionLimits | None = None,
     waits: Mapping[str, str] | None = None,
 ) -> ProofHarness:
     """Return the harness of a scenario; ``waits`` are added to the scenario's own settings."""

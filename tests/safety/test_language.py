@@ -37,7 +37,7 @@ ROOMS = (
 #: The core: its rooms, and the modules beside them.
 CORE = (
     "batchkit/engine", "batchkit/steps", "batchkit/store", "batchkit/files", "batchkit/provider", "batchkit/models.py",
-    "batchkit/lifecycle.py", "batchkit/errors.py", "batchkit/sharding.py", "batchkit/leases.py", "batchkit/backoff.py",
+    "batchkit/lifecycle.py", "batchkit/errors.py", "batchkit/sharding.py", "batchkit/owners.py", "batchkit/backoff.py",
 )  # fmt: skip
 #: The core obeys these as well: a function returns something, it does not say, name or tell it.
 _CORE_BANNED = re.compile(

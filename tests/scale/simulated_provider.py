@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from batchkit.errors import NotFound, OutcomeUnknown
 from batchkit.files import jsonl
 from batchkit.models import Batch, BatchId, BatchProblem, BatchStatus, Download, FileId, RemoteFile, RequestCounts
-from batchkit.provider.base import Limits
+from batchkit.provider.base import ProviderLimits
 from batchkit.provider.refusals import refusal_kind
 from batchkit.sharding import parse_window
 from tests.factories import chat_body
@@ -89,7 +89,7 @@ class SimulatedProvider:
     seed: int = 1
     calls: Counter[str] = field(default_factory=Counter)
 
-    limits = Limits(max_lines=50_000, max_bytes=200_000_000, ids_per_status_call=200)
+    limits = ProviderLimits(max_lines=50_000, max_bytes=200_000_000, ids_per_status_call=200)
 
     def __post_init__(self) -> None:
         self._files: dict[FileId, list[str]] = {}

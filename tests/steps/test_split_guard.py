@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 import time
+import uuid
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,46 +18,26 @@ import pytest
 import batchkit as package
 from batchkit.emulator import Emulator
 from batchkit.engine.progress import WorkloadState
+from batchkit.engine.runtime import Runner
 from batchkit.engine.waves import DriveUntil
 from batchkit.errors import SplitUnfinished
 from batchkit.models import ShardState
+from batchkit.settings import load_settings
+from batchkit.steps import split
 from batchkit.store import shard_leases
 from batchkit.store import shards as shard_rows
 from batchkit.store import workloads as workload_rows
+from tests.forked import CONTEXT, ForkedCommand
 from tests.steps.conftest import SPEED, Harness
 from tests.workloads import write_mixed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import subprocess
+    from collections.abc import Callable, Iterator, Mapping
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import ForkServerProcess
 
 LINES = 120
-#: Splits in small commits and stops at the one that the third argument counts, until a line comes.
-SPLITTER = """
-import sys
-from pathlib import Path
-from batchkit.engine.runtime import Runner
-from batchkit.settings import load_settings
-from batchkit.steps import split
-from batchkit.store import workloads
-
-split._ROWS_PER_COMMIT = 20
-source, name, stop_at = sys.argv[1], sys.argv[2], int(sys.argv[3])
-passed = 0
-
-def stop(*_arguments, **_values):
-    global passed
-    passed += 1
-    if passed == stop_at:
-        print("stopped", flush=True)
-        sys.stdin.readline()
-
-commit, finish = split._FullShards.commit, workloads.finish_split
-split._FullShards.commit = lambda self: (stop(), commit(self))[1]
-workloads.finish_split = lambda *arguments, **values: (stop(), finish(*arguments, **values))[1]
-with Runner(load_settings()) as runner:
-    workload = runner.split([Path(source)], name=name, options=split.SplitOptions(shard_lines=10))
-    print("split", workload.request_count, flush=True)
-"""
 #: Before the first commit of shards, between two, before the last, and before the commit that makes the split whole.
 STOPS = (1, 4, 7, 8)
 
@@ -70,43 +50,74 @@ def sqlite_harness(sqlite_url, tmp_path) -> Iterator[Harness]:
         yield Harness(emulator, sqlite_url, tmp_path / "home", stack)
 
 
+def _split_in_small_commits(environment: Mapping[str, str], source: Path, stop_at: int, test: Connection) -> None:
+    """Split a workload in a process of its own, which stops before the commit that ``stop_at`` counts until the test answers."""
+    os.environ.clear()
+    os.environ.update(environment)
+    split._ROWS_PER_COMMIT = 20
+    passed = count(1)
+
+    def before(effect: Callable[..., Any]) -> Callable[..., Any]:
+        def stopped(*arguments: Any, **values: Any) -> Any:
+            if next(passed) == stop_at:
+                test.send("stopped")
+                test.recv()
+            return effect(*arguments, **values)
+
+        return stopped
+
+    split._FullShards.commit = before(split._FullShards.commit)  # type: ignore[method-assign]
+    workload_rows.finish_split = before(workload_rows.finish_split)
+    with Runner(load_settings()) as runner:
+        test.send(runner.split([source], name="work", options=split.SplitOptions(shard_lines=10)).request_count)
+
+
 @dataclass
 class Splitter:
     """A process that is in the middle of a split."""
 
-    process: subprocess.Popen[str]
+    process: ForkServerProcess
+    connection: Connection
 
-    def go_on(self) -> str:
-        """Let it finish; returns the last line that it printed."""
-        out, _ = self.process.communicate("\n", timeout=60)
-        assert self.process.returncode == 0
-        return out.splitlines()[-1]
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        assert self.process.pid is not None
+        return self.process.pid
+
+    def go_on(self) -> int:
+        """Let it finish; returns how many requests it has split."""
+        self.connection.send("go on")
+        assert self.connection.poll(60)
+        requests: int = self.connection.recv()
+        self.process.join(60)
+        assert self.process.exitcode == 0
+        return requests
 
     def kill(self) -> None:
         """End it as a power cut would."""
         self.process.kill()
-        self.process.communicate(timeout=60)
+        self.process.join(60)
 
 
 @contextmanager
 def splitting(harness: Harness, folder: Path, stop_at: int) -> Iterator[Splitter]:
     """Start a split of the workload ``work`` in another process, which stops in the middle."""
     source = write_mixed(folder / "input.jsonl", LINES)
-    process = subprocess.Popen(
-        [sys.executable, "-c", SPLITTER, str(source), "work", str(stop_at)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment(harness),
+    ours, its = CONTEXT.Pipe()
+    process = CONTEXT.Process(
+        target=_split_in_small_commits, args=(environment(harness), source, stop_at, its), daemon=True
     )
+    process.start()
     try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "stopped\n"
-        yield Splitter(process)
+        assert ours.poll(60)
+        assert ours.recv() == "stopped"
+        yield Splitter(process, ours)
     finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+        process.kill()
+        process.join()
+        for end in (ours, its):
+            end.close()
 
 
 def environment(harness: Harness) -> dict[str, str]:
@@ -125,15 +136,8 @@ def environment(harness: Harness) -> dict[str, str]:
 
 def command(harness: Harness, *words: str) -> subprocess.CompletedProcess[str]:
     """Run one command as a user does."""
-    return subprocess.run(
-        [sys.executable, "-m", "batchkit", *words],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        env=environment(harness),
-    )
+    printed = harness.home.parent / "printed" / uuid.uuid4().hex
+    return ForkedCommand(words, Path.cwd(), environment(harness), printed).completed(60)
 
 
 def calls(harness: Harness) -> Any:
@@ -148,14 +152,14 @@ def test_nobody_drives_a_workload_that_is_being_split(open_harness, tmp_path, st
     settings = harness.runner.settings
 
     with splitting(harness, tmp_path, stop_at) as splitter:
-        who = rf"is being split by .* \(process {splitter.process.pid}\)"
+        who = rf"is being split by .* \(process {splitter.pid}\)"
         assert package.status("work", settings=settings)[0].state is WorkloadState.SPLITTING
         for verb in (package.watch, package.cancel, package.resubmit, package.clean):
             with pytest.raises(SplitUnfinished, match=who):
                 verb("work", settings=settings)
         assert harness.runner.open_workloads() == []
         assert calls(harness) == {}
-        assert splitter.go_on() == f"split {LINES}"
+        assert splitter.go_on() == LINES
 
     assert package.watch("work", settings=settings).counts.total == LINES
     assert harness.emulator.ledger().totals.bought_twice == 0
@@ -168,11 +172,11 @@ def test_commands_beside_a_split_send_nothing(sqlite_harness, tmp_path):
         for words in (("watch", "work", "--no-prefect"), ("cancel", "work"), ("resubmit", "work", "--no-prefect")):
             ended = command(harness, *words)
             assert ended.returncode == 4, ended.stderr
-            assert f"(process {splitter.process.pid})" in ended.stderr
+            assert f"(process {splitter.pid})" in ended.stderr
         everything = command(harness, "watch", "--no-prefect")
         assert (everything.returncode, everything.stdout) == (0, "no workload is open\n")
         assert calls(harness) == {}
-        assert splitter.go_on() == f"split {LINES}"
+        assert splitter.go_on() == LINES
     assert command(harness, "watch", "work", "--no-prefect").returncode == 0
 
 
@@ -217,14 +221,14 @@ def test_a_frozen_splitter_whose_lease_is_over_is_replaced_and_changes_nothing_w
     """A watch does not drive what it left; the same input is split anew, and the frozen one ends without a trace of its own."""
     harness = sqlite_harness
     with splitting(harness, tmp_path, 3) as splitter:
-        os.kill(splitter.process.pid, signal.SIGSTOP)
+        os.kill(splitter.pid, signal.SIGSTOP)
         with harness.runner.store.write() as connection:
             workload_rows.renew_leases(connection, _owner(harness), time.time() - 1)
         with pytest.raises(SplitUnfinished, match="its split was interrupted"):
             package.watch("work", settings=harness.runner.settings)
         workload = harness.split(tmp_path / "input.jsonl")
-        os.kill(splitter.process.pid, signal.SIGCONT)
-        assert splitter.go_on() == f"split {LINES}"
+        os.kill(splitter.pid, signal.SIGCONT)
+        assert splitter.go_on() == LINES
 
     assert harness.runner.find("work").id == workload.id
     assert package.watch("work", settings=harness.runner.settings).counts.total == LINES

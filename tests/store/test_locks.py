@@ -18,11 +18,11 @@ from sqlalchemy import text
 
 from batchkit.errors import RowsHeld, StoreUnavailable
 from batchkit.store import migrate, postgres
-from batchkit.store.engine import Limits, Store
+from batchkit.store.engine import Store, TransactionLimits
 from tests.factories import add_workload
 from tests.surroundings.cut_postgres import CutPostgres
 
-SHORT = Limits(lock_seconds=0.3, idle_seconds=0.5, statement_seconds=1)
+SHORT = TransactionLimits(lock_seconds=0.3, idle_seconds=0.5, statement_seconds=1)
 UPDATE = "UPDATE workloads SET created_at = created_at WHERE name = 'held'"
 
 
@@ -90,7 +90,7 @@ def test_reader_that_keeps_a_table_from_being_changed_is_named(held_url):
 
 def test_two_that_wait_for_each_other_are_told_apart_from_an_outage(held_url):
     """The server ends one of them: that is no bug, and the other one goes on."""
-    with opened(held_url, Limits(lock_seconds=20)) as store:
+    with opened(held_url, TransactionLimits(lock_seconds=20)) as store:
         with store.write() as connection:
             add_workload(connection, "other")
         met = threading.Barrier(2, timeout=20)
@@ -121,8 +121,8 @@ _PEER = """
 import sys
 from sqlalchemy import text
 from batchkit.store.driver import copy_in
-from batchkit.store.engine import Limits, Store
-store = Store(sys.argv[1], limits=Limits(lock_seconds=0.3, idle_seconds=0.5, statement_seconds=1))
+from batchkit.store.engine import TransactionLimits, Store
+store = Store(sys.argv[1], limits=TransactionLimits(lock_seconds=0.3, idle_seconds=0.5, statement_seconds=1))
 try:
     with store.write() as connection:
         connection.execute(text(sys.argv[2]))
@@ -182,7 +182,7 @@ def test_peer_within_its_time_is_left_alone(held_url):
             stdout=subprocess.PIPE,
             text=True,
         ) as peer,
-        opened(held_url, Limits(lock_seconds=0.3)) as store,
+        opened(held_url, TransactionLimits(lock_seconds=0.3)) as store,
     ):
         assert peer.stdout is not None
         assert peer.stdout.readline() == "stopped\n"

@@ -111,7 +111,7 @@ def test_file_that_another_program_holds_is_waited_for(settings_of, sqlite_url, 
 @pytest.fixture
 def leased(database_url, monkeypatch):
     """Give the URL of a database in which a dead process holds a shard, and a function that says who holds it."""
-    monkeypatch.setattr("batchkit.leases.is_certainly_dead", lambda owner: owner == "the dead one")
+    monkeypatch.setattr("batchkit.owners.is_certainly_dead", lambda owner: owner == "the dead one")
     store = Store(database_url)
     with store.write() as connection:
         workload = add_workload(connection)

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from batchkit.errors import RowsHeld, StoreUnavailable
-from batchkit.store.engine import Limits, Store
+from batchkit.store.engine import Store, TransactionLimits
 from tests.factories import add_workload
 from tests.flows.support import wait_until
 from tests.surroundings.cut_postgres import CutPostgres
@@ -66,7 +66,7 @@ def pooled_url(postgres_url):
 
 def test_limits_and_statements_hold_from_transaction_to_transaction(pooled_url, postgres_url):
     """Statements that repeat are found in every session, and limits are those of the transaction, not of the session."""
-    limits = Limits(lock_seconds=0.3, idle_seconds=30, statement_seconds=1)
+    limits = TransactionLimits(lock_seconds=0.3, idle_seconds=30, statement_seconds=1)
     store, direct = Store(pooled_url, limits=limits), Store(postgres_url)
     with store.write() as connection:
         add_workload(connection, "held")

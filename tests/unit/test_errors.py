@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from batchkit import errors
-from batchkit.errors import BatchkitError, InputInvalid, InputUnreadable, Problem, ProviderRefused, RateLimited
+from batchkit.errors import BatchkitError, InputInvalid, InputProblem, InputUnreadable, ProviderRefused, RateLimited
 
 MADE = {
-    InputInvalid: lambda: InputInvalid([Problem("in.jsonl", 3, "no id")], 7),
+    InputInvalid: lambda: InputInvalid([InputProblem("in.jsonl", 3, "no id")], 7),
     InputUnreadable: lambda: InputUnreadable(Path("in.jsonl"), "is gone", "put it back"),
     RateLimited: lambda: RateLimited("slow down", status=429, retry_after_seconds=2.5),
 }

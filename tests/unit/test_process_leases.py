@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from sqlalchemy import select, update
 
-from batchkit.engine.leases import ProcessLeases
+from batchkit.engine.leases import LeaseKeeper, ProcessLeases
 from batchkit.files.spool import Spool
 from batchkit.models import ShardState
 from batchkit.store import shards, workloads
@@ -70,3 +72,50 @@ def test_an_interrupted_split_is_taken_only_when_nobody_holds_it(store, leases):
         workloads.release_lease(connection, "them")
     assert leases.take_split(workload.id)
     assert lease_of(store, workload_rows) == ("us", NOW + 60)
+
+
+def test_leases_are_renewed_again_and_again():
+    """Renewing goes on at its interval until closed, and not once after that."""
+    before = set(threading.enumerate())
+    calls = threading.Semaphore(0)
+    keeper = LeaseKeeper(calls.release, 0.001)
+    for _ in range(3):
+        assert calls.acquire(timeout=10)
+    keeper.close()
+    assert set(threading.enumerate()) <= before
+    while calls.acquire(blocking=False):
+        pass
+    assert not calls.acquire(timeout=0.02)
+
+
+def test_failed_renewal_does_not_end_the_renewing():
+    """A database that is away for a moment costs one renewal, not all."""
+    calls = threading.Semaphore(0)
+
+    def renew() -> None:
+        calls.release()
+        raise ConnectionError
+
+    keeper = LeaseKeeper(renew, 0.001)
+    for _ in range(3):
+        assert calls.acquire(timeout=10)
+    keeper.close()
+
+
+def test_nothing_is_renewed_before_its_time():
+    """The first renewal comes after the interval, and closing does not wait for it."""
+    calls = threading.Semaphore(0)
+    keeper = LeaseKeeper(calls.release, 3_600)
+    keeper.close()
+    assert not calls.acquire(blocking=False)
+
+
+def test_forgotten_keeper_does_not_keep_the_process():
+    """Its thread ends with the process even if nobody closes it."""
+    before = set(threading.enumerate())
+    keeper = LeaseKeeper(lambda: None, 3_600)
+    try:
+        (thread,) = set(threading.enumerate()) - before
+        assert thread.daemon
+    finally:
+        keeper.close()

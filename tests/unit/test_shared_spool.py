@@ -12,8 +12,8 @@ from batchkit.errors import SpoolError
 from batchkit.files.remote import RemoteFiles
 from batchkit.files.shared_spool import SharedSpool
 from batchkit.files.spool import Spool, part_of
-from batchkit.leases import is_certainly_dead, new_owner
 from batchkit.models import Shard, ShardId, ShardState, WorkloadId
+from batchkit.owners import is_certainly_dead, new_owner
 
 if TYPE_CHECKING:
     from pathlib import Path

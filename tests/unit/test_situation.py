@@ -267,10 +267,10 @@ def test_figures_of_an_outage_are_those_of_the_last_news():
     ):
         progress = waiting(open_work=work, **fields)
         assert situation.known_at(progress) == NOW - 930
-        assert situation.known_words(progress) == f"last news from the provider at {at(NOW - 930)}"
+        assert situation.news_text(progress) == f"last news from the provider at {at(NOW - 930)}"
     works = RunnerRow(OWNER, "run", "host", None, NOW, "5 batches at the provider", NOW - 900, NOW)
     assert situation.known_at(waiting(open_work=work, runners=(works,))) is None
-    assert situation.known_words(waiting(open_work={ShardState.ENDED: open_shards(1, news_at=NOW)})) == ""
+    assert situation.news_text(waiting(open_work={ShardState.ENDED: open_shards(1, news_at=NOW)})) == ""
 
 
 EXPIRED = "1,974 attempts expired without an answer; the requests "
@@ -296,7 +296,7 @@ def test_expired_requests_are_said_to_be_sent_again_only_when_they_were(pending,
         expired_attempts=1_974,
         resubmitted=Resubmitted(unsent, sent),
     )
-    assert situation.expired_words(progress) == EXPIRED + words_
+    assert situation.expired_text(progress) == EXPIRED + words_
     parts = [(sent, "in flight"), (pending + unsent, "to send again")]
     assert situation.rest_parts(progress) == [f"{count:,} {word}" for count, word in parts if count]
 

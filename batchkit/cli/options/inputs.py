@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from batchkit.errors import InputInvalid, Problem, UsageError
+from batchkit.errors import InputInvalid, InputProblem, UsageError
 from batchkit.files import sources
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ def opened(words: Sequence[str], *, folder: Path | None) -> Iterator[list[Path]]
             raise InputInvalid([_as_stdin(problem, copy) for problem in invalid.problems], invalid.count) from None
 
 
-def _as_stdin(problem: Problem, copy: Path) -> Problem:
-    return Problem(STDIN, problem.line, problem.reason) if problem.source == str(copy) else problem
+def _as_stdin(problem: InputProblem, copy: Path) -> InputProblem:
+    return InputProblem(STDIN, problem.line, problem.reason) if problem.source == str(copy) else problem
 
 
 def workload_name(given: str | None, words: Sequence[str], paths: Sequence[Path]) -> str | None:

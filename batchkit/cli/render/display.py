@@ -148,7 +148,7 @@ def status_list(snapshots: Sequence[Progress]) -> RenderableType:
             line = waits[0].sentence(progress.read_at)
             by = situation.workers(progress, progress.read_at)
             name = formatting.printable(progress.workload.name)
-            known = situation.known_words(progress)
+            known = situation.news_text(progress)
             figures = f"; {known}" if known else ""
             lines.append(Text.assemble((f"{name}: ", "bold"), f"{line}; worked on by {by}{figures}"))
     return Group(overview(snapshots), *lines)
@@ -225,7 +225,7 @@ def _panel(progress: Progress, rows: list[tuple[str, RenderableType]], moment: M
 def _rows(progress: Progress, moment: Moment, *, is_live: bool = True) -> list[tuple[str, RenderableType]]:
     """List what a panel tells; one that is not live tells of when its figures are, and the whole words of failures."""
     counts = progress.counts
-    known = "" if is_live else situation.known_words(progress)
+    known = "" if is_live else situation.news_text(progress)
     answered = ", ".join(filter(None, (situation.answered_line(progress), known)))
     shares = _shares(progress)
     bar, legend = StateBar(counts, shares), StateLegend(counts, shares)
@@ -240,7 +240,7 @@ def _rows(progress: Progress, moment: Moment, *, is_live: bool = True) -> list[t
         style = "bold red" if is_outage else ""
         rows.append((labels.pop("outage" if is_outage else "", ""), Text(wait.line(moment.now), style=style)))
     if progress.expired_attempts:
-        rows.append(("expired", Text(situation.expired_words(progress))))
+        rows.append(("expired", Text(situation.expired_text(progress))))
     if progress.failures:
         rows.append(("failures", failures_text(progress.failures, is_cut=is_live)))
     usage = progress.usage

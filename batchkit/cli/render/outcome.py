@@ -225,7 +225,7 @@ def _facts(progress: Progress) -> Iterator[Text]:
     if usage.total_tokens:
         facts.append(f"{usage.prompt_tokens:,} tokens in, {usage.completion_tokens:,} out")
     if progress.expired_attempts:
-        facts.append(situation.expired_words(progress))
+        facts.append(situation.expired_text(progress))
     if progress.is_finished and progress.last_merged_at is not None:
         worked = progress.worked_seconds
         took = progress.last_merged_at - progress.workload.created_at if worked is None else worked

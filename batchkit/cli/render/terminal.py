@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from batchkit.cli.options.common import Where
-    from batchkit.engine.driver import Outcome
+    from batchkit.engine.driver import WaveOutcome
     from batchkit.engine.observer import Reader
     from batchkit.engine.progress import Progress
     from batchkit.engine.waves import Wait, Wave
@@ -109,7 +109,7 @@ class Terminal(Observer):
         if reporter is not None:
             reporter.waiting(until)
 
-    def wave_ended(self, wave: Wave, outcome: Outcome) -> None:
+    def wave_ended(self, wave: Wave, outcome: WaveOutcome) -> None:
         """Print the notes of a wave, and with ``verbose`` what it did."""
         if isinstance(outcome, Exception):
             return

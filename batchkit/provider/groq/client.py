@@ -22,7 +22,7 @@ from batchkit.errors import (
 )
 from batchkit.models import Batch, BatchId, BatchStatus, Download, FileId, RemoteFile, RemoteModel
 from batchkit.provider.access import credential_digest
-from batchkit.provider.base import Limits
+from batchkit.provider.base import ProviderLimits
 from batchkit.provider.groq import wire
 from batchkit.provider.groq.listing import LIST_LIMITS, read_all
 from batchkit.provider.http import ApiClient
@@ -46,7 +46,7 @@ __all__ = ["BASE_URL", "LIMITS", "GroqProvider", "credential_digest"]
 BASE_URL = "https://api.groq.com/openai/v1"
 
 #: console.groq.com/docs/batch: 50,000 lines, 200 MB, 200 ids, windows from 24 hours to 7 days. MB is read as the smaller unit.
-LIMITS = Limits(
+LIMITS = ProviderLimits(
     max_lines=50_000,
     max_bytes=200_000_000,
     ids_per_status_call=200,
@@ -75,7 +75,7 @@ class GroqProvider:
     that ``options`` do not allow.
     """
 
-    limits: Limits = LIMITS
+    limits: ProviderLimits = LIMITS
 
     def __init__(
         self,

@@ -6,26 +6,24 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import psutil
 import pytest
 
 import batchkit
-from batchkit import leases
-from batchkit.engine.leases import LeaseKeeper
-from batchkit.leases import dead_among, is_certainly_dead, is_writer_dead, new_owner, new_writer
+from batchkit import owners
+from batchkit.owners import dead_among, is_certainly_dead, is_writer_dead, new_owner, new_writer
 
 only_linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux has /proc")
 
 _OTHER = """
 import sys
 from pathlib import Path
-from batchkit import leases
-leases._BOOT_ID, leases._SYSCTL = Path(sys.argv[1]), sys.argv[2]
-print(leases.new_owner(), flush=True)
-print(leases.new_writer(), flush=True)
+from batchkit import owners
+owners._BOOT_ID, owners._SYSCTL = Path(sys.argv[1]), sys.argv[2]
+print(owners.new_owner(), flush=True)
+print(owners.new_writer(), flush=True)
 sys.stdin.readline()
 """
 _BOOT = "7A5F1C52-93C1-4D0E-8F5B-2C1D6E0B9A11"
@@ -42,19 +40,19 @@ def sysctl(folder: Path, line: str) -> str:
 @pytest.fixture(params=["here", "macos"])
 def system(request, tmp_path, monkeypatch):
     """Give the system that the tests run on, then macOS, which has no /proc and whose sysctl names the boot."""
-    leases._boot_of_macos.cache_clear()
+    owners._boot_of_macos.cache_clear()
     if request.param == "macos":
-        monkeypatch.setattr(leases, "_BOOT_ID", tmp_path / "none")
-        monkeypatch.setattr(leases, "_SYSCTL", sysctl(tmp_path, f"echo {_BOOT}"))
+        monkeypatch.setattr(owners, "_BOOT_ID", tmp_path / "none")
+        monkeypatch.setattr(owners, "_SYSCTL", sysctl(tmp_path, f"echo {_BOOT}"))
     yield request.param
-    leases._boot_of_macos.cache_clear()
+    owners._boot_of_macos.cache_clear()
 
 
 @pytest.fixture
 def other_process(system):  # noqa: ARG001 - that of the other process, too
     """Start another process of the system; gives it and the name that it signs with."""
     with subprocess.Popen(
-        [sys.executable, "-c", _OTHER, leases._BOOT_ID, leases._SYSCTL],
+        [sys.executable, "-c", _OTHER, owners._BOOT_ID, owners._SYSCTL],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -146,14 +144,14 @@ def test_owners_that_older_versions_wrote_on_a_mac_are_alive(system, older):
 @pytest.mark.parametrize("line", ["exit 1", "echo", "echo nonsense", "kill -9 $$"])
 def test_system_that_does_not_name_its_boot_declares_nobody_dead(tmp_path, monkeypatch, line):
     """Whatever the command answers, or when there is none, owners have names all the same."""
-    monkeypatch.setattr(leases, "_BOOT_ID", tmp_path / "none")
+    monkeypatch.setattr(owners, "_BOOT_ID", tmp_path / "none")
     for command in (sysctl(tmp_path, line), str(tmp_path / "no-such-command")):
-        monkeypatch.setattr(leases, "_SYSCTL", command)
-        leases._boot_of_macos.cache_clear()
+        monkeypatch.setattr(owners, "_SYSCTL", command)
+        owners._boot_of_macos.cache_clear()
         owner = new_owner()
         assert owner.split("|")[1] == "-"
         assert not is_certainly_dead(altered(owner, 3, "1"))
-    leases._boot_of_macos.cache_clear()
+    owners._boot_of_macos.cache_clear()
 
 
 @pytest.mark.usefixtures("system")
@@ -181,7 +179,7 @@ def test_machine_that_cannot_tell_its_namespace_declares_nobody_dead(other_proce
     process.kill()
     process.wait()
     host = owner.split("|")[0]
-    monkeypatch.setattr(leases, "_place", lambda: f"{host}|-")
+    monkeypatch.setattr(owners, "_place", lambda: f"{host}|-")
     assert not is_certainly_dead(altered(owner, 1, "-"))
 
 
@@ -199,7 +197,7 @@ def test_name_that_is_not_ours_means_alive(name):
 def test_process_that_may_not_be_looked_at_is_alive(monkeypatch):
     """Where the system hides other users' processes, one that cannot be seen but exists is alive."""
     owner = altered(new_owner(), 3, "12345")
-    monkeypatch.setattr(leases, "_start_time", lambda _pid: None)
+    monkeypatch.setattr(owners, "_start_time", lambda _pid: None)
     assert not is_certainly_dead(owner)
 
 
@@ -210,7 +208,7 @@ def test_process_of_another_user_exists(monkeypatch):
     def refuse(_pid: int, _signal: int) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(leases, "_start_time", lambda _pid: None)
+    monkeypatch.setattr(owners, "_start_time", lambda _pid: None)
     monkeypatch.setattr(os, "kill", refuse)
     assert not is_certainly_dead(owner)
 
@@ -220,10 +218,10 @@ def test_process_of_another_user_exists(monkeypatch):
 def test_any_command_name_is_read_over(command):
     """A process may call itself what it likes, brackets, blanks and broken letters included."""
     own = Path(f"/proc/{os.getpid()}/comm")
-    before, started = own.read_bytes(), leases._start_time(os.getpid())
+    before, started = own.read_bytes(), owners._start_time(os.getpid())
     try:
         own.write_bytes(command)
-        assert leases._start_time(os.getpid()) == started
+        assert owners._start_time(os.getpid()) == started
     finally:
         own.write_bytes(before.strip())
 
@@ -236,8 +234,8 @@ def test_machine_that_tells_nothing_declares_nobody_dead(tmp_path, monkeypatch, 
         raise error
 
     monkeypatch.setattr(psutil, "Process", nothing)
-    monkeypatch.setattr(leases, "_BOOT_ID", tmp_path / "none")
-    monkeypatch.setattr(leases, "_SYSCTL", str(tmp_path / "none"))
+    monkeypatch.setattr(owners, "_BOOT_ID", tmp_path / "none")
+    monkeypatch.setattr(owners, "_SYSCTL", str(tmp_path / "none"))
     owner = new_owner()
     assert owner.split("|")[1] == owner.split("|")[3] == "-"
     assert not is_certainly_dead(owner)
@@ -250,53 +248,6 @@ def test_dead_are_picked_out(other_process):
     process.wait()
     assert dead_among([new_owner(), owner, "somebody", altered(owner, 0, "elsewhere")]) == [owner]
     assert dead_among([]) == []
-
-
-def test_leases_are_renewed_again_and_again():
-    """Renewing goes on at its interval until closed, and not once after that."""
-    before = set(threading.enumerate())
-    calls = threading.Semaphore(0)
-    keeper = LeaseKeeper(calls.release, 0.001)
-    for _ in range(3):
-        assert calls.acquire(timeout=10)
-    keeper.close()
-    assert set(threading.enumerate()) <= before
-    while calls.acquire(blocking=False):
-        pass
-    assert not calls.acquire(timeout=0.02)
-
-
-def test_failed_renewal_does_not_end_the_renewing():
-    """A database that is away for a moment costs one renewal, not all."""
-    calls = threading.Semaphore(0)
-
-    def renew() -> None:
-        calls.release()
-        raise ConnectionError
-
-    keeper = LeaseKeeper(renew, 0.001)
-    for _ in range(3):
-        assert calls.acquire(timeout=10)
-    keeper.close()
-
-
-def test_nothing_is_renewed_before_its_time():
-    """The first renewal comes after the interval, and closing does not wait for it."""
-    calls = threading.Semaphore(0)
-    keeper = LeaseKeeper(calls.release, 3_600)
-    keeper.close()
-    assert not calls.acquire(blocking=False)
-
-
-def test_forgotten_keeper_does_not_keep_the_process():
-    """Its thread ends with the process even if nobody closes it."""
-    before = set(threading.enumerate())
-    keeper = LeaseKeeper(lambda: None, 3_600)
-    try:
-        (thread,) = set(threading.enumerate()) - before
-        assert thread.daemon
-    finally:
-        keeper.close()
 
 
 def test_writers_have_short_plain_names_of_their_own():
@@ -325,6 +276,6 @@ def test_writer_of_another_place_is_never_certainly_dead(monkeypatch):
     other = "0" * 12
     for name in (f"{other}_{pid}_{started}_{end}", f"{place}_{pid}_0_{end}", f"{dead}0", dead[1:], "", "labels"):
         assert not is_writer_dead(name), name
-    monkeypatch.setattr(leases, "_place", lambda: "host|-")
+    monkeypatch.setattr(owners, "_place", lambda: "host|-")
     unknown = new_writer().split("_")[0]
     assert not is_writer_dead(f"{unknown}_{pid}_{int(started) - 1}_{end}")
