@@ -28,7 +28,7 @@ _NAME = re.compile(r"demo(?:-(\d+))?")
 _CHAT_MODEL = "openai/gpt-oss-20b"
 _VISION_MODEL = "meta-llama/llama-4-scout-17b-16e-instruct"
 _SPEECH_MODEL = "whisper-large-v3"
-_THINGS = ("kettle", "tent", "keyboard", "bicycle lamp", "raincoat", "lamp", "headset", "backpack", "drill", "blender")
+_THINGS = ("kettle", "tent", "keyboard", "bicycle lamp", "raincoat", "chair", "headset", "backpack", "drill", "blender")
 _VERDICTS = (
     "broke after a week",
     "does what it should",

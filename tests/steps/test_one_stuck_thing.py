@@ -409,7 +409,7 @@ def test_rows_that_are_held_in_one_step_keep_no_other_step_from_its_work(timed, 
     timed.split(runner, 5, name="other")
     held = fail_for(monkeypatch, poll, "poll", lambda *_args: True, RowsHeld("held by process 77 of host a"))
 
-    timed.process(runner, name="other", seconds=400)
+    timed.process(runner, name="other", seconds=150)
 
     assert held
     assert timed.provider.calls["create"] == 3
