@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import psutil
 from sqlalchemy.engine import make_url
 
 from tests.benchmarks import measurements
@@ -189,7 +190,7 @@ def _command(stores: BenchmarkStores, home: Path, environment: dict[str, str], f
 
 def _watch(process: subprocess.Popen[str], peaks: list[int]) -> None:
     pause = threading.Event()
-    with suppress(OSError):
+    with suppress(OSError, psutil.NoSuchProcess):
         while process.poll() is None:
             peaks.append(peak_bytes(process.pid))
             pause.wait(_SAMPLE_SECONDS)
