@@ -116,7 +116,7 @@ Timeout = Annotated[
         "--timeout",
         metavar="SECONDS",
         min=0,
-        help="Stop watching after so long, with exit code 4; the batches keep running (default no limit).",
+        help="Stop after this time with exit code 4; the batches keep running (default no limit).",
         rich_help_panel=WAITING,
         show_default=False,
     ),
@@ -192,7 +192,7 @@ MaxAttempts = Annotated[
     typer.Option(
         "--max-attempts",
         metavar="N",
-        help="How many attempts of one request may end in an error that may pass (default 5).",
+        help="How many attempts of one request may end in a transient error (default 5).",
         rich_help_panel=BATCHES,
         show_default=False,
     ),

@@ -12,7 +12,7 @@ from batchkit.cli.render.help_pages import VerbCommand, VerbGroup
 app = typer.Typer(
     cls=VerbGroup,
     no_args_is_help=True,
-    help="Look after the results database: `run` and its like upgrade it by themselves, others may want to do it first.",
+    help="Check or upgrade the schema of the results database. Commands that send requests upgrade it by themselves.",
 )
 
 
