@@ -27,6 +27,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import ValidationError
 
+from batchkit.api.tables import TableQuestion, begin_table, finish_table
 from batchkit.engine.waves import DriveUntil
 from batchkit.errors import BatchkitError, UsageError
 
@@ -35,8 +36,7 @@ from .leading import ended, failed, open_lead
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
-    from batchkit.engine.runtime import Runner
-    from batchkit.models import Workload
+    from batchkit.annotation.recipe import Recipe
 
 
 def _run_name() -> str:
@@ -56,41 +56,39 @@ async def annotate(
 ) -> State[Any]:
     """Send a recipe's questions about the rows of ``tables`` (files or addresses, as for ``batchkit annotate``) and write the ``output`` when all are answered.
 
-    ``recipe`` has the fields of ``annotation.Recipe``. The default name is made from the table and everything that decides the
+    The same checks as in ``batchkit.annotate`` come first, and the output is stored with the workload: any command that finishes it
+    writes it. ``recipe`` has the fields of ``annotation.Recipe``. The default name is made from the table and everything that decides the
     requests, so the same call again resumes. Ends as Completed (``SomeFailed``, ``Unfinished``) or Failed with an error for the user.
     """
     async with open_lead() as lead:
         try:
-            workload = await lead.call(partial(_workload_of, lead.runner, tables, recipe, name=name, query=query))
-            progress = await lead.call(partial(lead.runner.progress, workload.id))
-            if not progress.is_finished:
+            question = TableQuestion(
+                recipe=_valid_recipe(recipe),
+                parts=[str(table) for table in tables],
+                query=query,
+                name=name,
+                output=output,
+            )
+            question.check_outputs(output)
+            question, workload = await lead.call(partial(begin_table, lead.runner, question))
+            before = progress = await lead.call(partial(lead.runner.progress, workload.id))
+            if not before.is_finished:
                 progress = await lead.drive(workload, DriveUntil(until))
-            if progress.is_finished and output is not None:
-                await lead.call(partial(_write, lead.runner, workload, output))
+            if progress.is_finished:
+                await lead.call(partial(finish_table, lead.runner, question, progress, is_news=not before.is_finished))
         except BatchkitError as error:
             lead.prefect.named_failed(name or ", ".join(tables), error)
             return failed(error)
     return ended(progress)
 
 
-def _workload_of(
-    runner: Runner, tables: list[str], recipe: dict[str, Any], *, name: str | None, query: str | None
-) -> Workload:
-    from batchkit.annotation.recipe import Recipe  # noqa: PLC0415 - as above
-    from batchkit.annotation.workload_from_table import ensure_workload  # noqa: PLC0415 - an extra
-    from batchkit.datasets import open_table  # noqa: PLC0415 - as above
+def _valid_recipe(fields: dict[str, Any]) -> Recipe:
+    from batchkit.annotation.recipe import Recipe  # noqa: PLC0415 - an extra
 
     try:
-        made = Recipe.model_validate({"kind": "annotate", **recipe})
+        return Recipe.model_validate({"kind": "annotate", **fields})
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, item['loc'])) or 'recipe'}: {item['msg']}" for item in error.errors()]
         raise UsageError(
             f"the recipe is not valid: {'; '.join(problems)}", hint="correct the parameter `recipe` of the flow run"
         ) from None
-    return ensure_workload(runner, open_table(tables, query=query), made, name=name)
-
-
-def _write(runner: Runner, workload: Workload, output: str) -> None:
-    from batchkit.annotation.row_answers import write_output_table  # noqa: PLC0415 - an extra
-
-    write_output_table(runner, workload, output)

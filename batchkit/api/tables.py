@@ -218,40 +218,63 @@ def ask_table(
     question: TableQuestion, until: DriveUntil, settings: Settings | None, mode: RunMode, *, adds_up: bool = False
 ) -> RunReport:
     """Do what ``annotate``, ``transcribe`` and ``moderate`` do; with ``adds_up`` the report has the totals of a finished workload."""
-    from batchkit.annotation import workload_from_table  # noqa: PLC0415 - an extra
-    from batchkit.annotation.totals import totals  # noqa: PLC0415 - as above
+    from batchkit.annotation.totals import totals  # noqa: PLC0415 - an extra
 
     question.check_outputs(question.output)
     with open_runner(settings, mode) as runner:
-        with runner.store.read() as connection:
-            workload_from_table.check_tables(connection, output=question.output, review=question.review)
-        is_default = question.output is None and question.review is None
-        with question.opened(lambda: nullcontext(runner)) as table:
-            question = question.with_output(table)
-            workload = _ensure(runner, table, question, mode.observer)
-        if question.output is not None:
-            output = output_here(
-                question.output,
-                is_annotated=True,
-                raw_csv=question.raw_csv,
-                review=question.review,
-                only=question.only,
-                is_default=is_default,
-            )
-            remember(runner, workload, output)
+        question, workload = begin_table(runner, question, mode.observer)
         before = runner.progress(workload.id)
         progress = drive_from(runner, before, until, mode)
         if not progress.is_finished:
             return RunReport(progress)
-        rows = _write(runner, workload, question, mode.observer)
-        is_news = not before.is_finished
-        if question.output is not None:
-            write_earlier_output(runner, progress, question.output, is_news=is_news, observer=mode.observer)
-        elif until is DriveUntil.FINISHED:
-            write_remembered_output(runner, progress, is_news=is_news, observer=mode.observer)
+        rows = finish_table(runner, question, progress, is_news=not before.is_finished, observer=mode.observer)
+        if question.output is None and until is DriveUntil.FINISHED:
+            write_remembered_output(runner, progress, is_news=not before.is_finished, observer=mode.observer)
         return RunReport(
             progress, question.output, before.is_finished, rows, totals(runner, workload) if adds_up else None
         )
+
+
+def begin_table(
+    runner: Runner, question: TableQuestion, observer: Observer = DO_NOTHING
+) -> tuple[TableQuestion, Workload]:
+    """Return the workload of a question, made and split at the first call, and the question with its output, which is stored with it.
+
+    ``check_outputs`` comes first. Raises ``UsageError`` and ``InputInvalid`` before anything is sent.
+    """
+    from batchkit.annotation.workload_from_table import check_tables  # noqa: PLC0415 - an extra
+
+    with runner.store.read() as connection:
+        check_tables(connection, output=question.output, review=question.review)
+    is_default = question.output is None and question.review is None
+    with question.opened(lambda: nullcontext(runner)) as table:
+        question = question.with_output(table)
+        workload = _ensure(runner, table, question, observer)
+    if question.output is not None:
+        output = output_here(
+            question.output,
+            is_annotated=True,
+            raw_csv=question.raw_csv,
+            review=question.review,
+            only=question.only,
+            is_default=is_default,
+        )
+        remember(runner, workload, output)
+    return question, workload
+
+
+def finish_table(
+    runner: Runner, question: TableQuestion, progress: Progress, *, is_news: bool, observer: Observer = DO_NOTHING
+) -> int | None:
+    """Write the outputs of a question whose workload is finished, and the one that an earlier command named.
+
+    ``is_news`` says that the workload was not finished before this call. Returns how many rows the table has, None if it is not
+    written.
+    """
+    rows = _write(runner, progress.workload, question, observer)
+    if question.output is not None:
+        write_earlier_output(runner, progress, question.output, is_news=is_news, observer=observer)
+    return rows
 
 
 def preview_table(question: TableQuestion, settings: Settings | None, mode: RunMode) -> Preview:

@@ -49,6 +49,10 @@ def test_a_flow_annotates_a_table_and_lets_go_in_between(prefect_api, prefect_se
         assert wrong.is_failed()
         assert "models: " in wrong.message
         assert "sample: " in wrong.message
+        onto_itself = asyncio.run(annotate([str(table)], recipe, output=str(table), return_state=True))
+        assert onto_itself.is_failed()
+        assert "is the input" in onto_itself.message
+        assert table.read_text().startswith("text\n")
         assert not emulator.ledger().batches
 
         assert state_of(recipe, "submitted").name == "Unfinished"
