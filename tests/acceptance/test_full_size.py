@@ -48,7 +48,7 @@ def _check(command, done):
     assert len(set(keys)) == len(keys)
     assert ledger.totals.requests_executed == REQUESTS
     assert ledger.totals.bought_twice == 0
-    # Only what had expired rode again: nobody rode three times.
+    # Only expired requests had a second attempt; no request had a third one.
     assert ledger.totals.requests_carried - REQUESTS == sum(row[3] - 1 for row in rows)
 
 

@@ -24,7 +24,7 @@ SCHEMA = {
 
 
 def test_bad_answers_are_in_tokens_and_cost(open_harness, tmp_path):
-    """The tokens of rows, of models and of the workload are the same; a healed and a failed request count each ride once."""
+    """The tokens of rows, of models and of the workload are the same; a healed and a failed request count each attempt once."""
     harness = open_harness(
         lines.GarbleAnswers(fraction=0.3, attempts=1), lines.GarbleAnswers(custom_ids=frozenset({"7:gpt-oss-20b:1"}))
     )

@@ -48,7 +48,7 @@ def test_at_the_cap_another_seed_is_all_that_is_left():
 
 @pytest.mark.parametrize("reason", ["answer_invalid", "answer_empty", "generation_failed"])
 def test_other_reasons_get_another_seed(reason):
-    """Each ride has a seed of its own, the same one whenever it is written again; a greedy temperature is warmed a little."""
+    """Each attempt has its own seed and keeps it whenever it is written again; the temperature 0 is raised to 0.2."""
     first, same, other = (
         again(reason, temperature=0),
         again(reason, temperature=0),

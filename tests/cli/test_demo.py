@@ -37,7 +37,7 @@ def test_the_demos_input_is_valid_and_mixed():
 
 @pytest.mark.usefixtures("quick")
 def test_the_demo_tells_what_happened_and_where_to_look(batchkit, monkeypatch):
-    """Some fail for good, some expire and are sent again, all are executed once; exit code 0, and nothing leaves the machine."""
+    """Some requests fail permanently, some expire and are sent again, all are executed once; nothing leaves the machine."""
     # What the user has set elsewhere must not matter: neither key nor address nor database.
     monkeypatch.setenv("GROQ_API_KEY", "gsk_real")
     monkeypatch.setenv("BATCHKIT_BASE_URL", "http://127.0.0.1:9/openai/v1")

@@ -227,7 +227,7 @@ def test_the_overview_has_a_line_for_each():
 
 
 def test_a_cancelled_workload_is_not_said_to_be_sent_again():
-    """What the user stopped is not promised to go on."""
+    """The display does not say that requests of a cancelled workload are sent again."""
     progress = snapshot(workload=workload(cancel_requested_at=NOW))
     assert situation.expired_text(progress) == "42 attempts expired without an answer"
     assert (

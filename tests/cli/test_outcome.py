@@ -64,7 +64,7 @@ def test_a_cancelled_workload_can_be_reopened():
 
 
 def test_an_unfinished_workload_tells_how_to_go_on():
-    """How much is open, what goes on without us, and the command to carry on."""
+    """The text shows the number of open requests, what the provider continues to process, and the command to resume."""
     said = text(outcome.unfinished(snapshot(), WHERE, again="batchkit run x.jsonl"))
     assert "6,000 requests of 10,000 without a result here" in said
     assert "waiting for 5 batches at the provider" in said

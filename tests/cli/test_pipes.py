@@ -1,4 +1,4 @@
-"""A pipe whose reader has left: the command goes on without a word, and ends with its own exit code."""
+"""When the reader of a pipe has left, the command continues without a message and ends with its own exit code."""
 
 from __future__ import annotations
 

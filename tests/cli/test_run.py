@@ -135,7 +135,7 @@ def test_the_name_comes_from_the_first_file(batchkit, open_emulator, tmp_path):
 
 
 def test_what_comes_through_a_pipe_is_named_by_its_bytes(batchkit, open_emulator, source, monkeypatch):
-    """The same bytes again carry on, other bytes are another workload, and no copy stays behind."""
+    """The same bytes resume the workload, other bytes begin another workload, and no copy remains."""
     emulator = open_emulator()
     names = []
     for data in (source.read_bytes(), source.read_bytes(), jsonl.dumps(chat_line("other"))):
@@ -273,7 +273,7 @@ def test_a_dry_run_reports_problems_too(batchkit, tmp_path):
 
 
 def test_a_run_out_of_time_is_exit_code_4_and_the_same_command_goes_on(batchkit, open_emulator, source):
-    """The batches go on meanwhile, and nothing is exported before the end."""
+    """The batches continue at the provider, and nothing is exported before the end."""
     emulator = open_emulator(batches.StuckBatches(batches=frozenset({1})))
     words = ("run", source, *RUN, "--timeout", "0.5")
     ended = batchkit(*words)
@@ -340,7 +340,7 @@ def test_two_runs_of_one_name_share_the_work(open_emulator, source, capfd):
 
 
 def test_submit_returns_when_everything_is_submitted(batchkit, open_emulator, source):
-    """Exit code 0, the batches go on, and watch finishes the work."""
+    """The exit code is 0, the batches continue at the provider, and ``watch`` finishes the work."""
     emulator = open_emulator(batches.StuckBatches())
     ended = batchkit("submit", source, *RUN)
     assert ended.code == 0

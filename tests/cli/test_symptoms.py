@@ -110,7 +110,7 @@ def no_batch_api(place: Place) -> Any:
 
 
 def a_spend_limit(place: Place) -> Any:
-    """The account may not go on, which Groq says in the lines of an output file."""
+    """Groq blocks the account and reports it in the lines of an output file."""
     place.open_emulator(lines.FailLines(count=3, status=400, code="blocked_api_access"))
     return place.batchkit(*RUN)
 

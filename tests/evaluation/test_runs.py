@@ -120,7 +120,7 @@ def test_a_planted_fall_is_found_and_the_rows_that_fell_are_named(open_harness_o
 
 
 def test_an_unfinished_run_is_resumed_and_a_finished_one_begins_the_next(sqlite_harness, tmp_path):
-    """The same command goes on until the verdict; nothing is asked or scored twice on the way."""
+    """The same command resumes the run until the verdict; nothing is asked or scored twice."""
     runner, file = sqlite_harness.runner, reviews_suite(tmp_path, 6)
     first = runs.begin(runner, file)
     assert runs.begin(runner, file).name == first.name
@@ -263,7 +263,7 @@ def test_what_cannot_be_asked_leaves_no_run_behind(sqlite_harness, tmp_path):
 
 
 def test_a_name_belongs_to_one_version_of_a_suite(sqlite_harness, tmp_path):
-    """A named run goes on under its name; another version of the suite, or another suite, may not have it."""
+    """A named run is resumed by its name; another version of the suite, or another suite, cannot use the name."""
     runner = sqlite_harness.runner
     file = reviews_suite(tmp_path, 3)
     assert night(runner, file, name="friday").run == "friday"

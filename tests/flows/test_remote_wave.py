@@ -137,12 +137,12 @@ def test_a_wave_outlives_its_sender(harness):
     workload = sender.find("work")
     (wave,) = sender.drive(workload.id).next()
     worker = harness.open_runner(transfers=1, settle_seconds=60)
-    under_way, go_on = threading.Event(), threading.Event()
+    under_way, may_continue = threading.Event(), threading.Event()
 
     def meddle(moment):
         if moment == ">create_batch":
             under_way.set()
-            assert go_on.wait(LONG)
+            assert may_continue.wait(LONG)
 
     worker._given_provider = Meddled(worker.provider, meddle)
     with ThreadPoolExecutor(1) as pool:
@@ -151,7 +151,7 @@ def test_a_wave_outlives_its_sender(harness):
         sender.close()
         drive = other.drive(workload.id)
         assert isinstance(drive.next(), Wait)
-        go_on.set()
+        may_continue.set()
         assert working.result(LONG).counts["submitted"] == 4
 
     assert other.process(workload.id).all_succeeded

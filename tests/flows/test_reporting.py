@@ -53,7 +53,7 @@ def test_a_sink_that_hangs_holds_up_nothing():
 
 @pytest.mark.parametrize("trouble", [ConnectionError("refused"), RuntimeError("anything"), RecursionError()])
 def test_a_sink_that_raises_is_not_heard_of(trouble):
-    """Whatever the sink raises stays in the reporter's thread, which goes on."""
+    """Every exception of the sink stays in the reporter's thread, and the thread continues."""
     sink = Kept()
     sink.trouble = trouble
     thread = ReportThread()

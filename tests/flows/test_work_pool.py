@@ -32,7 +32,7 @@ def database_url(postgres_url):
 
 @contextmanager
 def started(command, folder, environment):
-    """Start a command that goes on until it is ended."""
+    """Start a command and terminate it at the end of the block."""
     folder.mkdir()
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)

@@ -130,7 +130,7 @@ def test_an_outage_that_stops_a_command_is_told_once(open_harness, hook, tmp_pat
 
 
 def test_a_refusal_of_the_account_is_told_once_by_all_who_pass(open_harness, hook, tmp_path):
-    """A schedule goes on passing, and so do workers: one event, until something was merged since."""
+    """A schedule and workers continue to make passes; they send one event until the next merge."""
     harness = open_harness(PlanGate())
     workload = harness.split(write_mixed(tmp_path / "input.jsonl", 20))
     two = [harness.open_runner(notify_url=hook.url) for _ in range(2)]

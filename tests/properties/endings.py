@@ -117,7 +117,7 @@ def scripts(draw: st.DrawFn, shard_requests: Sequence[str], foreign: Sequence[st
     lines = output.meant + error.meant
     match trouble:
         case "lies":
-            # Only of files that exist: the counts of one that does not ask for patience with it.
+            # Only for files that exist: a count for a missing file makes the runner wait for that file.
             many = draw(st.integers(0, 9))
             ending.counts = RequestCounts(
                 many, many if output.written else 0, draw(st.integers(0, 9)) if error.written else 0

@@ -35,7 +35,7 @@ class Line:
 
 @dataclass
 class Fate:
-    """Where one request is: ``state`` is open, succeeded, failed or cancelled. ``lost`` counts rides without an answer."""
+    """The state of one request: open, succeeded, failed or cancelled. ``lost`` counts attempts without an answer."""
 
     state: str = "open"
     attempts: int = 0
@@ -70,9 +70,9 @@ class Ideal:
         refused = {shard_requests[place - 1] for place in named if 0 < place <= len(shard_requests)}
         for custom_id in shard_requests:
             silent = Line(custom_id, Says.REFUSAL if custom_id in refused else silence)
-            self._ride(self.fates[custom_id], best.get(custom_id, silent))
+            self._count_attempt(self.fates[custom_id], best.get(custom_id, silent))
 
-    def _ride(self, fate: Fate, line: Line) -> None:
+    def _count_attempt(self, fate: Fate, line: Line) -> None:
         assert fate.state == "open"
         says = line.says
         fate.attempts += 1
@@ -88,7 +88,7 @@ class Ideal:
             fate.state = "failed"
 
     def batch_was_refused(self, shard_requests: Sequence[str], failing: Iterable[str]) -> None:
-        """A batch failed validation: nothing ran and no ride counts; ``failing`` are those that its refusal condemns."""
+        """A batch failed validation: nothing ran and no attempt counts; the requests in ``failing`` fail with the refusal."""
         condemned = set(failing)
         for custom_id in shard_requests:
             if custom_id in condemned:

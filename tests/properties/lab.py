@@ -126,7 +126,7 @@ class Lab:
         merge.merge(self.contexts[owner], self.id, ids)
 
     def resubmit(self, owner: str = "a") -> None:
-        """Cut what must ride again into new shards."""
+        """Cut the requests that must be sent again into new shards."""
         resubmit.resubmit(self.contexts[owner], self.id)
 
     def shards(self, *states: ShardState) -> list[Shard]:
@@ -152,7 +152,7 @@ class Lab:
             return {custom_id: (ridden, expired) for custom_id, ridden, expired in found}
 
     def lost_attempts(self) -> list[int]:
-        """Name the request of every failed ride that was noted."""
+        """Return the request of every failed attempt that was noted."""
         with self.store.read() as connection:
             return list(connection.scalars(select(attempts.c.seq).where(attempts.c.workload_id == self.id)))
 

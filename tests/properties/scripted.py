@@ -27,9 +27,9 @@ _numbers = itertools.count(1)
 class Ending:
     """How a batch ends: its last status and its files, None where it has none.
 
-    ``late`` looks at the batch name no file yet; ``away`` downloads say 404 and ``broken`` ones fail in passing; ``torn``
-    downloads bring the first ``torn_at`` bytes only. ``gone`` files stay away for good, and a batch that ``vanishes`` is
-    forgotten as a whole.
+    The first ``late`` reads of the batch name no file; ``away`` downloads return 404, and ``broken`` ones fail temporarily;
+    ``torn`` downloads bring the first ``torn_at`` bytes only. ``gone`` files are missing permanently, and the provider
+    forgets a batch that ``vanishes``.
     """
 
     status: str = BatchStatus.COMPLETED

@@ -129,8 +129,8 @@ class History(RuleBasedStateMachine):
             assert self.ideal.fates[custom_id].state == "open"
 
     @rule(owner=owners, limit=st.integers(1, 9), cut=st.none() | accidents)
-    def go_on(self, owner, limit, cut) -> None:
-        """Cut what must ride again, perhaps with an accident in it, and bring some shards to the provider."""
+    def resubmit_and_send(self, owner, limit, cut) -> None:
+        """Cut the requests that must be sent again, sometimes with an accident, and send some shards to the provider."""
         self._with_accident(cut, owner, self.lab.resubmit)
         self.lab.send(owner, limit)
 
@@ -161,8 +161,8 @@ class History(RuleBasedStateMachine):
 
     @rule(owner=owners, data=st.data())
     def round(self, owner, data) -> None:
-        """Go once all the way round, so that some requests ride often."""
-        self.go_on(owner, 9, None)
+        """Resubmit, end, and merge once, so that some requests have many attempts."""
+        self.resubmit_and_send(owner, 9, None)
         self.end(data, 9)
         self.lab.clock.advance(LONG)
         self.merge(owner)
@@ -287,7 +287,7 @@ class History(RuleBasedStateMachine):
         ) == tuple(buckets["succeeded"] * part for part in TOKENS)
 
     def _check_counters(self) -> None:
-        """Rides and expiries are counted as they were, within both budgets, and each failed one is noted once."""
+        """Attempts and expiries are counted correctly and stay within both budgets; each failed attempt is noted once."""
         counters = self.lab.counters()
         assert counters == {custom_id: (fate.attempts, fate.expiries) for custom_id, fate in self.ideal.fates.items()}
         for attempts, expiries in counters.values():

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: The longest that one example may take; a hang would take for ever.
-PATIENCE_SECONDS = 20.0
+TIMEOUT_SECONDS = 20.0
 
 BATCH = {
     "id": "batch_1",
@@ -137,7 +137,7 @@ def in_time(work: Any) -> None:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join(PATIENCE_SECONDS)
+    thread.join(TIMEOUT_SECONDS)
     assert not thread.is_alive(), "a call hangs"
     if raised:
         raise raised[0]

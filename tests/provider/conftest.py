@@ -48,8 +48,8 @@ class FakeTime:
         return 1_750_000_000.0 + self.seconds
 
 
-def patience(reply: Reply) -> dict[str, float]:
-    """Give up soon on a server that falls silent, and only on such a one: a busy machine is slow, too."""
+def short_read_timeout(reply: Reply) -> dict[str, float]:
+    """Return a short read timeout for a reply that falls silent, and no option for others: a busy machine is slow, too."""
     return {"read_timeout_seconds": 0.2} if "silence" in reply.__qualname__ else {}
 
 

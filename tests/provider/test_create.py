@@ -18,7 +18,7 @@ from batchkit.errors import (
 )
 from batchkit.models import Batch, BatchId, FileId
 
-from .conftest import patience
+from .conftest import short_read_timeout
 from .server import Reply, answer, as_json, hang_up, raw, refusal, reset, sent_then_silence, silence
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def test_what_is_not_certain_is_unknown_and_sent_once(
     """Whatever leaves a doubt whether the batch exists is ``OutcomeUnknown``, after exactly one POST and no wait."""
     server.otherwise = reply
     with pytest.raises(OutcomeUnknown) as caught:
-        create(connect(**patience(reply)))
+        create(connect(**short_read_timeout(reply)))
     assert type(caught.value) is OutcomeUnknown
     assert server.calls() == ["POST /batches"]
     assert time.slept == []

@@ -24,7 +24,7 @@ from batchkit.errors import (
 from batchkit.models import Download, FileId
 from batchkit.provider.atomic_download import AtomicDownload
 
-from .conftest import patience
+from .conftest import short_read_timeout
 from .server import Reply, answer, as_json, hang_up, raw, refusal, sent_then_silence
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def test_a_torn_transfer_is_repeated(
 ) -> None:
     """Fewer, more or other bytes than promised are fetched again from the start."""
     serve(server, torn, WHOLE)
-    assert fetch(connect(**patience(torn)), tmp_path).path.read_bytes() == BODY
+    assert fetch(connect(**short_read_timeout(torn)), tmp_path).path.read_bytes() == BODY
     assert transfers(server) == 2
 
 
@@ -118,7 +118,7 @@ def test_a_file_that_stays_torn(
     (tmp_path / "output.jsonl").write_bytes(b"old")
     serve(server, torn)
     with pytest.raises(TornDownload) as caught:
-        fetch(connect(**patience(torn)), tmp_path)
+        fetch(connect(**short_read_timeout(torn)), tmp_path)
     assert "GET /files/file_1/content" in caught.value.message
     assert transfers(server) == 3
     assert [path.name for path in tmp_path.iterdir()] == ["output.jsonl"]

@@ -37,7 +37,7 @@ THEN = 1_704_067_200.0
 def test_every_reply_tells_the_time(
     server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime, reply: Reply
 ) -> None:
-    """The time goes on from the last reply, by the seconds that pass here."""
+    """The provider's time continues from the last reply, by the seconds that pass here."""
     provider = connect(attempts=1)
     server.script(reply)
     assert provider.now() is None

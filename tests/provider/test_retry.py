@@ -19,7 +19,7 @@ from batchkit.errors import (
 )
 from batchkit.models import BatchId, FileId
 
-from .conftest import patience
+from .conftest import short_read_timeout
 from .server import Reply, answer, as_json, hang_up, raw, refusal, reset, silence
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def test_passing_trouble_is_tried_again(
 ) -> None:
     """A call without a costly effect is repeated after a growing wait until it works."""
     server.script(trouble, trouble, as_json(BATCH))
-    assert connect(**patience(trouble)).get_batch(BatchId("batch_1")).id == "batch_1"
+    assert connect(**short_read_timeout(trouble)).get_batch(BatchId("batch_1")).id == "batch_1"
     assert server.calls() == ["GET /batches/batch_1"] * 3
     assert time.slept == [0.5, 1.0]
 
@@ -65,7 +65,7 @@ def test_attempts_end(server: ScriptedServer, connect: Callable[..., GroqProvide
     """After ``attempts`` calls the last error is raised."""
     server.otherwise = trouble
     with pytest.raises((OutcomeUnknown, RateLimited)):
-        connect(**patience(trouble)).get_batch(BatchId("batch_1"))
+        connect(**short_read_timeout(trouble)).get_batch(BatchId("batch_1"))
     assert len(server.seen) == 3
 
 

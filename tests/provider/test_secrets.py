@@ -12,7 +12,7 @@ from batchkit.models import BatchId, FileId
 from batchkit.provider.failures import Quoter
 from batchkit.provider.groq.client import GroqProvider
 
-from .conftest import KEY, patience
+from .conftest import KEY, short_read_timeout
 from .server import ScriptedServer, Seen, answer, as_json, hang_up, raw, refusal, reset, silence
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def test_the_key_shows_up_nowhere(
         server.choose = reply
     shard = tmp_path / "shard.jsonl"
     shard.write_bytes(b"{}\n")
-    provider = connect(attempts=1 if reply is silence else 2, **patience(reply))
+    provider = connect(attempts=1 if reply is silence else 2, **short_read_timeout(reply))
     calls = [
         lambda: provider.get_batch(BatchId("batch_1")),
         lambda: list(provider.list_batches()),

@@ -155,7 +155,7 @@ def test_the_policy_would_stop_what_got_through(report, visit, tmp_path):
 
 @pytest.mark.parametrize(("width", "scheme"), [(320, "light"), (360, "dark"), (1_400, "light")])
 def test_nothing_is_wider_than_the_window(report, visit, width, scheme):
-    """On a phone and on a desk nobody scrolls sideways, and no text stands outside its cell."""
+    """The page needs no horizontal scrolling on a phone or a large screen, and no text stands outside its cell."""
     page = visit(report, width=width, scheme=scheme).page
 
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -1,4 +1,4 @@
-"""What a report knows of a workload: from shards, the journal, rides and samples."""
+"""The facts of a report about a workload: from shards, the journal, attempts and samples."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_models_of_a_recipe_are_known_without_a_sample(store):
 
 
 def test_rides_are_counted_and_explained(store):
-    """The histogram counts every request once; reasons count each ride that brought no answer, the latest only where there are many."""
+    """The histogram counts every request once; reasons count each attempt without an answer, or only the latest of many."""
     with store.write() as connection:
         workload = add_workload(connection)
         first = add_shard(connection, workload, state=ShardState.MERGED, lines=5, succeeded=2)
@@ -183,7 +183,7 @@ def test_rides_are_counted_and_explained(store):
 
 
 def test_the_worst_come_first(store):
-    """Failed, cancelled, pending, then what rode most often, then the first of the input; each once, and no more than asked."""
+    """Failed, cancelled and pending requests come first, then those with most attempts, then input order; each once, up to the limit."""
     with store.write() as connection:
         workload = add_workload(connection)
         merged = add_shard(connection, workload, state=ShardState.MERGED, lines=10)

@@ -157,7 +157,7 @@ def test_text_stands_out_from_what_it_stands_on(scheme):
 
 
 def test_an_unfinished_workload_has_a_page_too(runner, tmp_path, page_text):
-    """What is there so far is shown, and how to go on."""
+    """The page shows the results so far and how to resume."""
     with runner.store.write() as connection:
         workload = add_workload(connection, "slow")
         add_shard(connection, workload, state=ShardState.MERGED, lines=3)

@@ -92,7 +92,7 @@ def test_the_timeline_follows_the_journal(facts_of):
 
 
 def test_requests_that_rode_again_are_counted(facts_of):
-    """The title gives the share of those that rode more than once; many rides share a column."""
+    """The title gives the share of requests with more than one attempt; high numbers of attempts share a column."""
 
     def make(connection, workload):
         add_shard(connection, workload, state=ShardState.MERGED, lines=4)

@@ -32,7 +32,11 @@ ROOMS = (
     *("batchkit/api", "batchkit/cli", "batchkit/engine", "flows"),
     *("batchkit/annotation", "batchkit/answers", "batchkit/datasets", "batchkit/evaluation", "batchkit/preflight"),
     *("batchkit/emulator", "batchkit/notifications", "batchkit/reports", "batchkit/stats"),
-    *("tests/benchmarks", "tests/proof", "tests/scale"),
+    *("tests/acceptance", "tests/annotation", "tests/answers", "tests/benchmarks", "tests/cli"),
+    *("tests/datasets", "tests/emulator", "tests/evaluation", "tests/flows", "tests/notifications", "tests/proof"),
+    *("tests/properties", "tests/provider", "tests/reports", "tests/scale", "tests/stats", "tests/steps"),
+    *("tests/store", "tests/surroundings", "tests/unit"),
+    *(f"tests/{path.name}" for path in sorted((ROOT / "tests").glob("*.py"))),
 )
 #: The core: its rooms, and the modules beside them.
 CORE = (
@@ -57,6 +61,11 @@ def found(text: str, banned: re.Pattern[str] = _BANNED) -> list[str]:
     return [line.strip() for line in text.splitlines() if banned.search(line)]
 
 
+def modules(path: Path) -> list[Path]:
+    """Return the module itself, or the modules of a folder."""
+    return [path] if path.is_file() else sorted(path.rglob("*.py"))
+
+
 @pytest.mark.parametrize("path", READMES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_readme_uses_a_banned_word(path):
     """A newcomer needs no glossary."""
@@ -74,19 +83,16 @@ def test_no_help_page_uses_a_banned_word(verb):
 @pytest.mark.parametrize("room", ROOMS)
 def test_no_rewritten_room_uses_a_banned_word(room):
     """Names, docstrings, comments and messages."""
-    lines = {
-        f"{path.relative_to(ROOT)}: {line}" for path in (ROOT / room).rglob("*.py") for line in found(path.read_text())
-    }
+    lines = {f"{path.relative_to(ROOT)}: {line}" for path in modules(ROOT / room) for line in found(path.read_text())}
     assert lines == set()
 
 
 @pytest.mark.parametrize("room", CORE)
 def test_the_core_uses_plain_words(room):
     """It avoids more words than the other rooms do."""
-    path = ROOT / room
     lines = {
         f"{file.relative_to(ROOT)}: {line}"
-        for file in ([path] if path.is_file() else path.rglob("*.py"))
+        for file in modules(ROOT / room)
         for line in [*found(file.read_text()), *found(file.read_text(), _CORE_BANNED)]
     }
     assert lines == set()

@@ -53,7 +53,7 @@ def test_no_verb_shows_the_password_of_a_database_that_is_away(batchkit, monkeyp
 
 @pytest.mark.parametrize("place", ["user", "option"])
 def test_commands_to_copy_leave_the_password_out(batchkit, open_emulator, source, postgres_url, place):
-    """What a command says about its database, and how to go on, is the same without the password."""
+    """A command prints the same text about its database and how to resume, without the password."""
     open_emulator()
     url = make_url(postgres_url)
     url = url.set(password=PASSWORD) if place == "user" else url.update_query_dict({"password": PASSWORD})

@@ -43,12 +43,12 @@ def finish(harness, rules=RULES, shard_lines=20, **body):
 
 
 def sent(harness) -> dict[str, list[dict[str, Any]]]:
-    """Read what was sent for each custom_id, oldest ride first."""
-    rides: dict[str, list[dict[str, Any]]] = {}
+    """Return the bodies that were sent for each custom_id, oldest attempt first."""
+    attempts: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(harness.home.rglob("shards/*.jsonl"), key=lambda path: path.stat().st_mtime_ns):
         for line in read_lines(path):
-            rides.setdefault(line["custom_id"], []).append(line["body"])
-    return rides
+            attempts.setdefault(line["custom_id"], []).append(line["body"])
+    return attempts
 
 
 BAD = {
@@ -61,7 +61,7 @@ BAD = {
 
 @pytest.mark.parametrize(("fault", "code"), BAD.values(), ids=BAD)
 def test_bad_answers_are_asked_for_again_until_they_are_good(open_harness, fault, code):
-    """Each is a failed attempt with its own reason; the next ride asks differently, and only for those."""
+    """Each is a failed attempt with its own reason; the next attempt asks differently, and only for those requests."""
     harness = open_harness(fault(count=HIT, attempts=1))
 
     progress, found = finish(harness, max_completion_tokens=500)
@@ -72,10 +72,10 @@ def test_bad_answers_are_asked_for_again_until_they_are_good(open_harness, fault
     for line in found.values():
         assert jsonl.loads(line["response"]["body"]["choices"][0]["message"]["content"])["label"] in {"good", "bad"}
     assert sorted(failed_attempts(harness)) == [("invalid", code)] * 2 * HIT
-    rides = sent(harness)
-    assert {custom_id for custom_id, bodies in rides.items() if len(bodies) == 2} == again
+    attempts = sent(harness)
+    assert {custom_id for custom_id, bodies in attempts.items() if len(bodies) == 2} == again
     for custom_id in again:
-        first, second = rides[custom_id]
+        first, second = attempts[custom_id]
         changed = {name for name in {*first, *second} if first.get(name) != second.get(name)}
         assert changed == ({"max_completion_tokens"} if code == "answer_truncated" else {"seed"})
 
@@ -135,7 +135,7 @@ def test_a_name_keeps_its_rules(open_harness):
 
 
 def test_many_bad_answers_among_small_shards_are_each_asked_again_once(open_harness):
-    """Rides through many shards: what was bad is found by its own last shard, so nobody else's request is changed."""
+    """Attempts run through many shards: a bad answer is found by its own last shard, so no other request is changed."""
     harness = open_harness(lines.GarbleAnswers(fraction=0.3, attempts=1), lines.ExpireLines(fraction=0.2, attempts=1))
 
     progress, _ = finish(harness, shard_lines=4)

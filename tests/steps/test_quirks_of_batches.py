@@ -80,7 +80,7 @@ def test_quirk_15_cancelling_a_batch_that_has_ended_keeps_its_answers(open_harne
 
 @taking_turns("shape", {"a bare list": None, "an object": "object"})
 def test_quirk_16_errors_name_a_line_in_either_shape(open_harness, shape):
-    """A batch refused for one named line: that request fails with the provider's words, the others ride again."""
+    """The provider refuses a batch for one named line: that request fails with the provider's words, the others are sent again."""
     fault = batches.FailBatches(batches=FIRST, code="invalid_thing", message="Line 1.", line=1)
 
     seen = run(open_harness(fault, *([] if shape is None else [batches.ErrorsShape(shape=shape)])))
@@ -92,7 +92,7 @@ def test_quirk_16_errors_name_a_line_in_either_shape(open_harness, shape):
 
 
 def test_quirk_16_a_batch_that_fails_without_a_word_is_halved(open_harness):
-    """A failed batch whose errors are null names nobody, so its requests ride again in halves, and all succeed."""
+    """A failed batch whose errors are null names no request, so its requests are sent again in halves, and all succeed."""
     fault = batches.FailBatches(batches=FIRST, code="mystery", message="No.")
 
     seen = run(open_harness(fault, batches.ErrorsShape(shape="null")))
@@ -130,7 +130,7 @@ def test_quirk_17_33_bad_lines_fail_alone(open_harness, skips):
 
 
 def test_quirk_18_an_input_lost_after_create_is_uploaded_again(open_harness):
-    """A batch that fails because its file cannot be found never ran: its requests ride again from new files."""
+    """A batch that fails because its file cannot be found never ran: its requests are sent again from new files."""
     seen = run(open_harness(batches.LostInput(batches=FIRST)))
 
     seen.check_all_succeeded()
@@ -195,7 +195,7 @@ def test_quirk_22_files_that_are_named_late_are_waited_for(open_harness, counts)
 
 @taking_turns("status", {status: status for status in ("validating", "in_progress", "finalizing")})
 def test_quirk_23_a_stuck_batch_is_cancelled_then_given_up(open_harness, status):
-    """A batch that stays unfinished long after its expiry is asked to cancel and its requests ride again; notes say so.
+    """A batch that stays unfinished long after its expiry is cancelled and its requests are sent again; notes say so.
 
     Only what was executed and never handed out, in a batch stuck in finalizing, is bought twice.
     """
@@ -211,7 +211,7 @@ def test_quirk_23_a_stuck_batch_is_cancelled_then_given_up(open_harness, status)
 
 
 def test_quirk_36_a_full_queue_is_waited_for(open_harness):
-    """A batch that fails for want of room was no attempt: its requests wait for our other batch, ride again whole, and succeed."""
+    """A batch that fails for lack of capacity is no attempt: its requests wait for our other batch, are resent undivided, and succeed."""
     seen = run(open_harness(batches.FailBatches(batches=FIRST), batches.SlowBatches(seconds_per_line=4_000)))
 
     seen.check_all_succeeded()

@@ -165,7 +165,7 @@ def test_quirk_27_a_long_wait_is_left_to_a_later_run(open_harness, waits):
     [("batches.create", "shard 1 was refused"), ("files.create", "the provider takes no file that large")],
 )
 def test_quirk_27_a_413_for_tokens_waits_or_cuts_smaller(open_harness, on, note):
-    """A whole file above the token limit waits, or rides again in halves; its requests are not blamed for it."""
+    """A file above the token limit waits, or its requests are sent again in halves; no request fails because of it."""
     seen = run(open_harness(calls.RequestTooLarge(on=(on,), times=1)), [chat_line("one"), chat_line("two")])
 
     seen.check_all_succeeded()

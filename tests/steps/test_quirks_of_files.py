@@ -148,7 +148,7 @@ def test_quirk_19_a_file_that_stays_invisible_is_uploaded_again(open_harness):
 
 
 def test_quirk_20_a_result_file_that_is_gone_is_looked_for_then_paid_for_again(open_harness):
-    """A file that stays 404 is looked for six times, with growing pauses; only then do its requests ride again.
+    """A file that stays 404 is requested six times, with growing pauses; then its requests are sent again.
 
     Its answers were made and are lost, so each of them is bought once more.
     """

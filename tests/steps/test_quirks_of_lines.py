@@ -18,9 +18,9 @@ BOTH = 2 * HIT
 
 @taking_turns("executed", {"never run": False, "run and withheld": True})
 def test_quirk_02_missing_lines_are_looked_for_then_sent_again(open_harness, executed):
-    """Files that lack lines are fetched three times, then only what is missing rides again.
+    """Files that lack lines are fetched three times, then only the missing requests are sent again.
 
-    A note says so. What was run and withheld is paid for twice: nothing at the provider tells it from what was never run.
+    A note says so. A request that was run and withheld is paid for twice: the provider does not show that it was run.
     """
     harness = open_harness(lines.DropLines(count=1, attempts=1, executed=executed))
 
@@ -111,7 +111,7 @@ def test_quirk_10_completed_does_not_mean_success(open_harness):
 
 @taking_turns("say", {"true counts": None, "no failures": "none-failed", "zeros": "zeros", "no counts": "null"})
 def test_quirk_12_13_what_an_expired_batch_answered_is_kept(open_harness, say):
-    """The answers of an expired batch count, the rest rides again with a longer window; nothing is executed twice."""
+    """The answers of an expired batch count, the other requests are sent again with a longer window; nothing is executed twice."""
     lies = [] if say is None else [batches.LyingCounts(say=say)]
 
     seen = run(open_harness(lines.ExpireLines(count=5, attempts=1), *lies))

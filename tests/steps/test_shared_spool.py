@@ -107,7 +107,7 @@ def test_machines_share_a_workload_on_s3(open_machines, s3_url):
 
 
 def test_a_machine_that_does_not_know_the_url_says_so(open_machines):
-    """It finds no file, buys nothing, and names the setting; with it the work goes on."""
+    """The machine finds no file, buys nothing, and names the setting; a machine with the setting finishes the work."""
     machines = open_machines()
     workload = split(machines.open("first"), machines.folder)
     ignorant = load_settings(

@@ -85,9 +85,9 @@ class Splitter:
         assert self.process.pid is not None
         return self.process.pid
 
-    def go_on(self) -> int:
-        """Let it finish; returns how many requests it has split."""
-        self.connection.send("go on")
+    def resume(self) -> int:
+        """Resume the split and wait for its end; return the number of requests."""
+        self.connection.send("resume")
         assert self.connection.poll(60)
         requests: int = self.connection.recv()
         self.process.join(60)
@@ -159,7 +159,7 @@ def test_nobody_drives_a_workload_that_is_being_split(open_harness, tmp_path, st
                 verb("work", settings=settings)
         assert harness.runner.open_workloads() == []
         assert calls(harness) == {}
-        assert splitter.go_on() == LINES
+        assert splitter.resume() == LINES
 
     assert package.watch("work", settings=settings).counts.total == LINES
     assert harness.emulator.ledger().totals.bought_twice == 0
@@ -176,7 +176,7 @@ def test_commands_beside_a_split_send_nothing(sqlite_harness, tmp_path):
         everything = command(harness, "watch", "--no-prefect")
         assert (everything.returncode, everything.stdout) == (0, "no workload is open\n")
         assert calls(harness) == {}
-        assert splitter.go_on() == LINES
+        assert splitter.resume() == LINES
     assert command(harness, "watch", "work", "--no-prefect").returncode == 0
 
 
@@ -228,7 +228,7 @@ def test_a_frozen_splitter_whose_lease_is_over_is_replaced_and_changes_nothing_w
             package.watch("work", settings=harness.runner.settings)
         workload = harness.split(tmp_path / "input.jsonl")
         os.kill(splitter.pid, signal.SIGCONT)
-        assert splitter.go_on() == LINES
+        assert splitter.resume() == LINES
 
     assert harness.runner.find("work").id == workload.id
     assert package.watch("work", settings=harness.runner.settings).counts.total == LINES
@@ -262,7 +262,7 @@ def test_a_shard_of_what_is_being_split_can_be_claimed_by_nobody(open_harness, t
             )
         assert planned
         assert (claimable, claimed) == (0, [])
-        splitter.go_on()
+        splitter.resume()
     with harness.runner.store.write() as connection:
         assert shard_leases.count_claimable(
             connection, workload.id, (ShardState.PLANNED,), owner="somebody", now=time.time(), at_most=5

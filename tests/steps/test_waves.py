@@ -1,4 +1,4 @@
-"""What is done at the same time, and how runners share what is due."""
+"""Waves run at the same time, and runners share the pending work."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def waves_of(drive, runner):
 
 
 def test_merging_goes_on_while_others_are_uploaded(open_harness, tmp_path):
-    """An answer file is fetched while a shard is uploaded: each waits for the other to begin, and both go on."""
+    """An answer file is fetched while a shard is uploaded: each waits until the other begins, and both continue."""
     harness = open_harness(speed=20_000_000)
     runner = harness.open_runner(transfers=1, poll_interval_seconds=0.001)
     fetching, uploading = threading.Event(), threading.Event()
@@ -52,7 +52,7 @@ def test_merging_goes_on_while_others_are_uploaded(open_harness, tmp_path):
 
 
 def test_a_wave_leaves_something_for_the_runners_beside_it(open_harness, tmp_path):
-    """The first wave takes a quarter of what is due, and never so few that transfers idle; two runners take different shards."""
+    """The first wave takes a quarter of the pending work, and always enough for all transfers; two runners take different shards."""
     harness = open_harness()
     other = harness.open_runner()
     workload = harness.split(write_mixed(tmp_path / "input.jsonl", 100), shard_lines=1)

@@ -22,7 +22,7 @@ ROUGH = {
 
 @pytest.mark.parametrize("count", [1, 60])
 def test_a_plain_run(open_harness, count):
-    """Nothing goes wrong: one batch per shard, one ride per request, one line per request in input order."""
+    """Nothing fails: one batch per shard, one attempt per request, one line per request in input order."""
     requests = [chat_line(f"row-{number}", f"Line {number}") for number in range(count)]
 
     # A day of the provider takes seconds here, so that a machine that stalls for one does not look like trouble of the provider.
@@ -61,7 +61,7 @@ def test_a_network_that_breaks(open_harness, faults):
     },
 )
 def test_a_request_that_errs_once_is_sent_again(open_harness, fault):
-    """An error that may pass costs one more ride of that request; no success is bought twice."""
+    """A temporary error costs one more attempt of that request; no success is bought twice."""
     seen = run(open_harness(fault))
 
     seen.check_all_succeeded()
@@ -70,7 +70,7 @@ def test_a_request_that_errs_once_is_sent_again(open_harness, fault):
 
 
 def test_a_request_that_always_errs_ends(open_harness):
-    """A request whose every ride ends in a server error fails after its budget, counted exactly."""
+    """A request whose every attempt ends in a server error fails after exactly ``max_attempts`` attempts."""
     seen = run(
         open_harness(lines.FailLines(custom_ids=frozenset({"row-0000000"}), status=500, code="oops")), max_attempts=3
     )
@@ -90,7 +90,7 @@ def test_a_request_that_always_expires_ends(open_harness):
 
 
 def test_after_expiry_shards_are_smaller_and_windows_longer(open_harness):
-    """What expired rides again with half the lines and twice the time, within what the user allowed."""
+    """Expired requests are sent again with half the lines and twice the time, within the limit of the user."""
     requests = [chat_line(f"row-{number}", f"Line {number}") for number in range(300)]
 
     seen = run(open_harness(lines.ExpireLines(attempts=1)), requests, shard_lines=300, max_window="36h")

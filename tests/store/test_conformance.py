@@ -45,7 +45,7 @@ class Model:
         ]
 
     def pending(self):
-        """Name the requests that wait for another ride, by shard."""
+        """Return the requests that wait for another attempt, by shard."""
         waiting: dict[ShardId, list[int]] = {}
         for seq, state in sorted(self.state.items()):
             if state is RequestState.PENDING:

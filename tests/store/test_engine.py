@@ -164,7 +164,7 @@ def test_mistake_in_a_statement_is_not_hidden(postgres_store):
 
 
 def test_cut_connection_is_unavailable_and_the_next_works(postgres_store):
-    """A connection that is cut in the middle of a bulk write is reported, nothing of it stays, and the store goes on."""
+    """A connection that is cut in the middle of a bulk write is reported, nothing of the write stays, and the store continues."""
     store = postgres_store
     with store.write() as connection:
         workload = add_workload(connection)

@@ -1,4 +1,4 @@
-"""Locks have ceilings on Postgres: whoever waits gives up in time, says who is in the way, and goes on with something else."""
+"""Locks have time limits on Postgres: a waiting process gives up in time, reports who holds the lock, and continues with other work."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_reader_that_keeps_a_table_from_being_changed_is_named(held_url):
 
 
 def test_two_that_wait_for_each_other_are_told_apart_from_an_outage(held_url):
-    """The server ends one of them: that is no bug, and the other one goes on."""
+    """The server ends one of them: that is no bug, and the other one continues."""
     with opened(held_url, TransactionLimits(lock_seconds=20)) as store:
         with store.write() as connection:
             add_workload(connection, "other")

@@ -130,7 +130,7 @@ CALLS: dict[str, tuple[Callable[[Loaded], Callable[[Connection], object]], str |
     ),
     "cancel_pending": (lambda on: lambda c: requests.cancel_pending(c, on.workload.id), "requests_unfinished"),
     "of_shard": (lambda on: lambda c: requests.of_shard(c, on.open_shard), None),
-    "riders": (lambda on: lambda c: requests.shard_requests(c, on.open_shard), None),
+    "shard_requests": (lambda on: lambda c: requests.shard_requests(c, on.open_shard), None),
     "mark_succeeded": (lambda on: lambda c: requests.mark_succeeded(c, on.open_shard), None),
     "move_back": (lambda on: lambda c: requests.move_back(c, on.open_shard, RequestState.PENDING), None),
     "claim": (
@@ -151,7 +151,10 @@ CALLS: dict[str, tuple[Callable[[Loaded], Callable[[Connection], object]], str |
     "status with history": (lambda on: lambda c: events.newest(c, on.workload.id, limit=20), None),
     # What a report reads.
     "shards of a report": (lambda on: lambda c: list(report_rows.shard_rows(c, on.workload.id)), None),
-    "rides of a report": (lambda on: lambda c: report_rows.attempt_reasons(c, on.workload.id, limit=9, most=200), None),
+    "attempts of a report": (
+        lambda on: lambda c: report_rows.attempt_reasons(c, on.workload.id, limit=9, most=200),
+        None,
+    ),
     "worst requests": (
         lambda on: lambda c: report_rows.worst_seqs(c, on.workload.id, limit=50, most_attempts=200),
         "results_failed",

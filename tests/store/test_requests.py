@@ -30,7 +30,7 @@ def failed_results(connection, workload):
 
 
 def test_riders_come_in_input_order_with_their_counters(store):
-    """A request names its line in the shard's file and its counters before the ride."""
+    """A request has its line in the shard's file and its counters before the attempt."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload, seqs=[7, 3, 5], state=ShardState.ENDED)
@@ -182,7 +182,7 @@ def test_reopening_never_touches_a_success(store):
 
 
 def left_behind(connection, workload, **columns):
-    """Insert a merged shard whose requests all wait for another ride."""
+    """Insert a merged shard whose requests all wait for another attempt."""
     return add_shard(
         connection, workload, lines=2, state=ShardState.MERGED, request_state=RequestState.PENDING, **columns
     )
@@ -346,7 +346,7 @@ def test_moved_requests_ride_in_their_new_shard(store):
     ids=str,
 )
 def test_impossible_request_is_refused(store, row):
-    """The database refuses unknown states, more expiries than rides, and requests without a name or shard."""
+    """The database refuses unknown states, more expiries than attempts, and requests without a name or shard."""
     with store.write() as connection:
         workload = add_workload(connection)
     with pytest.raises(IntegrityError), store.write() as connection:

@@ -169,7 +169,7 @@ def test_success_is_never_overwritten(store, later):
 
 @pytest.mark.parametrize("later", ["won", "lost"])
 def test_failure_gives_way_whole(store, later):
-    """A failed result is replaced in every column by what a later ride brought."""
+    """The result of a later attempt replaces every column of a failed result."""
     with store.write() as connection:
         workload = add_workload(connection)
         first, second = add_shard(connection, workload), add_shard(connection, workload)
@@ -194,7 +194,7 @@ def test_results_of_workloads_do_not_collide(store):
 
 
 def test_many_attempts_are_kept_by_shard(store):
-    """Each ride of a request in another shard is another row."""
+    """Each attempt of a request in another shard is another row."""
     with store.write() as connection:
         workload = add_workload(connection)
         first, second = add_shard(connection, workload), add_shard(connection, workload)
@@ -273,7 +273,7 @@ def test_export_gives_every_request_in_input_order(store):
         lost = add_shard(connection, workload, seqs=[1], state=ShardState.MERGED, request_state=RequestState.FAILED)
         open_ = add_shard(connection, workload, seqs=[4, 3])
         bulk_for(connection).add_bodies(lost.id, [(1, '{"error":{}}')])
-        bulk_for(connection).add_bodies(open_.id, [(3, '"of a ride that was not merged"')])
+        bulk_for(connection).add_bodies(open_.id, [(3, '"of an attempt that was not merged"')])
         rows = list(results.stream(connection, workload.id))
     assert [(row.seq, row.custom_id, row.state, row.shard_id, row.result_shard_id) for row in rows] == [
         (0, "row-0", "succeeded", late.id, late.id),
@@ -303,7 +303,7 @@ def test_export_gives_every_request_in_input_order(store):
 
 
 def test_export_takes_the_answer_of_the_winning_ride(store):
-    """Bodies of earlier rides lie beside it and are not given out."""
+    """The export does not return the stored bodies of earlier attempts."""
     with store.write() as connection:
         workload = add_workload(connection)
         first = add_shard(connection, workload, lines=1, state=ShardState.MERGED, request_state=RequestState.FAILED)

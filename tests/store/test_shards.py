@@ -176,7 +176,7 @@ def test_conflict_takes_the_whole_transaction_back(store):
 
 
 def test_lease_may_be_kept_over_a_transition(store):
-    """A runner that goes on with the shard keeps it in its hand."""
+    """A runner that continues with the shard keeps its lease."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload, lease_owner="a", lease_until=NOW + 60)
@@ -453,7 +453,7 @@ def test_shards_are_read_by_state_in_order(store):
 
 
 def test_totals_by_state_add_up_what_shards_hold_and_merges_counted(store):
-    """Lines, expired rides and tokens, beyond 32 bits too, and the newest merge; states without a shard do not appear."""
+    """The totals hold lines, expired attempts, tokens (beyond 32 bits too) and the newest merge; states without a shard are absent."""
     with store.write() as connection:
         workload = add_workload(connection)
         assert shards.totals_by_state(connection, workload.id) == {}

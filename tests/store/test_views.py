@@ -93,20 +93,20 @@ def test_odd_answer_does_not_break_the_view(store, body, answer):
 
 
 def test_answer_of_the_ride_that_won_is_shown(store):
-    """A request that succeeded on its second ride has one row, with the second ride's answer."""
+    """A request that succeeded on its second attempt has one row, with the answer of the second attempt."""
     with store.write() as connection:
         workload = add_workload(connection)
         first = add_shard(connection, workload, lines=1, state=ShardState.MERGED, request_state=RequestState.FAILED)
-        bulk_for(connection).add_bodies(first.id, [(0, chat_body("of the first ride"))])
+        bulk_for(connection).add_bodies(first.id, [(0, chat_body("of the first attempt"))])
         second = add_shard(connection, workload, seqs=[1], state=ShardState.MERGED)
-        bulk_for(connection).add_bodies(second.id, [(0, chat_body("of the second ride"))])
+        bulk_for(connection).add_bodies(second.id, [(0, chat_body("of the second attempt"))])
         bulk_for(connection).add_results([success(second, 0, attempt=1)])
-        assert read(connection, "succeeded", "seq", "answer", "attempt")[0] == (0, "of the second ride", 1)
+        assert read(connection, "succeeded", "seq", "answer", "attempt")[0] == (0, "of the second attempt", 1)
         assert read(connection, "failed", "seq", "error_code") == []
 
 
 def test_failures_show_the_providers_words(store):
-    """One row per failed request, with status, code, message and how often it rode."""
+    """The view has one row per failed request, with status, code, message and the number of attempts."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload, lines=3, state=ShardState.MERGED)

@@ -53,7 +53,7 @@ def test_added_workload_is_read_back_whole(store):
 
 
 def test_taken_name_is_told_and_changes_nothing(store):
-    """A second workload of the same name is not inserted, and the transaction goes on."""
+    """A second workload of the same name is not inserted, and the transaction continues."""
     with store.write() as connection:
         first = add_workload(connection, "evals")
         before = events.newest(connection, first.id, limit=10)
@@ -118,7 +118,7 @@ def test_workload_with_an_open_shard_is_open(store, state):
 
 
 def test_workload_with_pending_requests_only_is_open(store):
-    """Requests that wait for another ride keep a workload open when all its shards are done."""
+    """Requests that wait for another attempt keep a workload open when all its shards are done."""
     with store.write() as connection:
         workload = add_workload(connection)
         add_shard(connection, workload, state=ShardState.MERGED)

@@ -1,4 +1,4 @@
-"""The disk is full, or a folder cannot be written: the command says so with exit code 4, and goes on once that is mended."""
+"""The disk is full, or a folder cannot be written: the command reports it with exit code 4, and resumes after the repair."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_disk_that_is_full_under_the_database(start_command):
 
 @pytest.mark.parametrize("folder", ["shards", "answers"])
 def test_a_folder_that_cannot_be_written(open_harness, folder, tmp_path):
-    """Where a folder of ours is none, the run says which and why; put right, the same run goes on."""
+    """When one of our folders is not a folder, the run reports which one and why; after the repair the same run resumes."""
     harness = open_harness()
     source = write_mixed(tmp_path / "input.jsonl", 30)
     workload = harness.split(source, shard_lines=10)

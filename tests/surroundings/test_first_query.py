@@ -47,7 +47,7 @@ def settings_of(tmp_path):
 
 
 def test_server_that_comes_back_is_waited_for(own_postgres, own_database, settings_of, clock, caplog):
-    """A command that begins in an outage says so once, waits, says that it is over, and goes on."""
+    """A command that begins in an outage reports it once, waits, reports the end of the outage, and continues."""
     own_postgres.stop()
     waits = Waits(clock, last=3, then=own_postgres.start)
     try:

@@ -20,7 +20,7 @@ from tests.workloads import write_mixed
 
 REQUESTS = 30
 SHORT = {"lease_seconds": 0.2, "settle_seconds": 0.3}
-PATIENCE_SECONDS = 30.0
+TIMEOUT_SECONDS = 30.0
 
 
 class Standstill:
@@ -39,22 +39,22 @@ class Standstill:
             if moment == self._moment and self._once.acquire(blocking=False):
                 runner._leases.keeper.close()
                 self._come.set()
-                assert self._go.wait(PATIENCE_SECONDS)
+                assert self._go.wait(TIMEOUT_SECONDS)
 
         runner._given_provider = Meddled(runner.provider, meddle)
         return runner
 
     def until_reached(self):
         """Wait for the runner to come there."""
-        assert self._come.wait(PATIENCE_SECONDS)
+        assert self._come.wait(TIMEOUT_SECONDS)
 
     def let_go(self):
-        """Let it go on."""
+        """Let the runner continue."""
         self._go.set()
 
 
 def _finish_while_another_stands_still(harness, moment):
-    """Run a workload with a runner that stands still, let another finish it, and the first go on; returns the calls in between."""
+    """Pause a runner in a workload, finish the workload with another one, resume the first; return the calls in between."""
     standstill = Standstill(moment)
     late = standstill.of(harness.open_runner(transfers=1, **SHORT))
     other = harness.open_runner(**SHORT)
@@ -67,7 +67,7 @@ def _finish_while_another_stands_still(harness, moment):
             before = harness.emulator.ledger()
         finally:
             standstill.let_go()
-        assert working.result(PATIENCE_SECONDS).all_succeeded
+        assert working.result(TIMEOUT_SECONDS).all_succeeded
     return before, other
 
 

@@ -97,7 +97,7 @@ def test_a_commit_whose_answer_is_lost_is_looked_at_again(open_runner, own_postg
 def test_a_shard_whose_commit_was_not_answered_keeps_its_file(
     open_runner, own_postgres, own_database, emulator, tmp_path
 ):
-    """Shards cut for requests that ride again have their files, whichever commit of the cutting went unanswered."""
+    """Shards for requests that are sent again have their files, whichever commit of the cutting had no reply."""
     with LossyPostgres(own_postgres.url_of(own_database), step=1) as lossy:
         runner = open_runner(lossy.url)
 
@@ -141,7 +141,7 @@ def test_a_restart_of_the_server_does_not_end_a_run(open_runner, own_postgres, o
 def test_a_server_that_stays_away_ends_the_command_for_now(
     batchkit, open_emulator, own_postgres, own_database, source, monkeypatch
 ):
-    """After an outage of some length the command says what is missing, with exit code 4; the same one then goes on."""
+    """After a long outage the command reports what is missing, with exit code 4; the same command then resumes."""
     emulator = open_emulator(calls.SlowReplies(on=("files.create",), seconds=0.4))
     monkeypatch.setenv("BATCHKIT_DATABASE_URL", own_postgres.url_of(own_database))
     # Both commands run in this process, so that the first one's leases are not taken for those of a dead one.

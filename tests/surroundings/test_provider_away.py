@@ -70,7 +70,7 @@ class Interrupted:
         self._is_there = True
 
     def close(self) -> None:
-        """End for good."""
+        """End permanently."""
         if self._back is not None:
             self._back.join()
         if self._is_there:
@@ -136,7 +136,7 @@ def test_an_hour_without_the_provider_is_waited_for(open_interrupted, once, mome
 
 @pytest.mark.slow
 def test_a_provider_that_stays_away_ends_the_run_for_now(open_interrupted, once):
-    """Away for longer than ``outage_seconds`` in mid-run, the run ends and says so; when it is back, the next goes on."""
+    """A run ends with a message when the provider is away for longer than ``outage_seconds``; the next run resumes when it is back."""
     harness, provider = open_interrupted(outage_seconds=0.3)
     harness.runner._given_provider = Meddled(harness.runner.provider, once("<create_batch", provider.go))
 
@@ -157,7 +157,7 @@ def test_a_provider_that_stays_away_ends_the_run_for_now(open_interrupted, once)
 
 @pytest.mark.usefixtures("own_folder")
 def test_a_key_that_is_revoked_in_mid_run(batchkit, open_emulator, source):
-    """The command stops at once, says what the provider said, with exit code 4; with the key valid again it goes on."""
+    """The command stops at once and prints the provider's words, with exit code 4; it resumes when the key is valid again."""
     emulator = open_emulator(batches.SlowBatches(seconds_per_line=50_000))
     words = ("run", source, "--name", "work", "--no-prefect", "--shard-lines", "10", "--output", "out.jsonl")
 
@@ -232,7 +232,7 @@ def _delete_answers(harness, other):
 
 
 def test_batches_that_somebody_else_cancels(open_meddled):
-    """Requests of a batch that was cancelled behind our back ride again; those it had answered do not."""
+    """When somebody else cancels a batch, its requests are sent again, but not those that it had answered."""
     harness = open_meddled(batches.SlowBatches(seconds_per_line=2_000), moment=">get_batches", act=_cancel_all)
 
     progress = harness.run(REQUESTS)

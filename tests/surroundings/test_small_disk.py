@@ -1,4 +1,4 @@
-"""A real file system that is too small, or read-only: whatever does not fit, the command says so and goes on later."""
+"""A real file system is too small, or read-only: whatever does not fit, the command reports it and resumes later."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def database_url(sqlite_url) -> str:
 
 
 def test_a_disk_that_is_too_small_at_every_stage(command):
-    """However early or late the room runs out, the command ends with exit code 4 and its reason, and goes on with more room."""
+    """The command ends with exit code 4 and its reason at whatever stage the disk is full, and resumes with more space."""
     with small_disk(command, "300k") as disk:
         for size in (300, 600, 900, 1_200, 1_600, 2_000, 2_400, 2_800, 3_500, 4_500):
             disk.remount(f"size={size}k")
@@ -108,7 +108,7 @@ def test_a_disk_that_is_too_small_at_every_stage(command):
 
 
 def test_a_disk_that_becomes_read_only(command):
-    """With files and database read-only the command sends nothing that it could not remember, and goes on afterwards."""
+    """The command sends nothing that it cannot record while files and database are read-only, and resumes afterwards."""
     with small_disk(command, "50m") as disk:
         submitted = disk.run("submit", *RUN[1:-2])
         assert submitted.returncode == 0, submitted.stderr

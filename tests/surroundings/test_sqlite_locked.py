@@ -1,4 +1,4 @@
-"""Another program holds SQLite's file: a run waits for it, and when that takes too long the next one goes on."""
+"""Another program holds SQLite's file: a run waits for it, and when that takes too long the next run resumes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def holder(database_url):
 
 
 @contextmanager
-def short_patience(monkeypatch, seconds):
+def short_busy_timeout(monkeypatch, seconds):
     """Let connections that are opened now wait for the file no longer than this."""
     monkeypatch.setattr(engine, "_BUSY_TIMEOUT_MILLISECONDS", int(seconds * 1_000))
     yield
@@ -73,7 +73,7 @@ def short_patience(monkeypatch, seconds):
 @pytest.mark.parametrize("busy_seconds", [20, 0.1], ids=["shorter than the busy timeout", "longer"])
 def test_a_file_that_is_held_for_a_while_is_waited_for(open_harness, holder, monkeypatch, busy_seconds):
     """A run outlives another program's hold on its file, whether a statement or the run itself does the waiting."""
-    with short_patience(monkeypatch, busy_seconds):
+    with short_busy_timeout(monkeypatch, busy_seconds):
         harness = open_harness()
         left = list(MOMENTS)
         lock = threading.Lock()
@@ -100,8 +100,8 @@ def test_a_file_that_is_held_for_a_while_is_waited_for(open_harness, holder, mon
 
 
 def test_a_file_that_stays_held_ends_the_run_for_now(open_harness, holder, monkeypatch, tmp_path):
-    """After the time for outages the run says that the file is locked; when it is free again, the same run goes on."""
-    with short_patience(monkeypatch, 0.1):
+    """After ``outage_seconds`` the run reports that the file is locked; when the file is free again, the same run resumes."""
+    with short_busy_timeout(monkeypatch, 0.1):
         harness = open_harness()
         runner = harness.runner = harness.open_runner(outage_seconds=0.3)
         once = threading.Lock()

@@ -1,4 +1,4 @@
-"""A process that is stopped in the middle, past its lease, and goes on when another one has done its work: it does no harm."""
+"""A process is stopped until its lease has expired and resumes when another one has done its work: it does no harm."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def stopped(command, moment):
         process.communicate()
 
 
-def go_on(process):
-    """Let a stopped process go on to its end."""
+def resume(process):
+    """Resume a stopped process and wait for its end; return its stderr."""
     process.send_signal(signal.SIGCONT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
@@ -56,14 +56,14 @@ def go_on(process):
 
 @pytest.mark.parametrize("moment", ["before an upload", "before the last check", "after the answer", "before a merge"])
 def test_a_late_writer_does_no_harm(start_command, moment):
-    """What a stopped process held is finished by another; when it goes on, it sees that, and buys nothing a second time."""
+    """Another process finishes the shards of a stopped one; the stopped process notices that when it resumes, and buys nothing again."""
     command = start_command([lines.ExpireLines(fraction=0.3, attempts=1)])
     write_mixed(command.folder / "input.jsonl", REQUESTS)
 
     with stopped(command, moment) as late:
         done = command.run(*RUN)
         before = command.emulator.ledger().totals.batches
-        go_on(late)
+        resume(late)
 
     assert done.returncode == 0, done.stderr
     assert command.emulator.ledger().totals.batches == before
@@ -81,7 +81,7 @@ def test_a_creation_that_is_sent_too_late_buys_nothing(start_command, refusal):
     with stopped(command, "after the last check") as late:
         done = command.run(*RUN)
         before = command.emulator.ledger().totals
-        err = go_on(late)
+        err = resume(late)
 
     after = command.emulator.ledger().totals
     assert done.returncode == 0, done.stderr

@@ -163,7 +163,7 @@ def test_success_outranks_everything_and_nothing_outranks_success():
 
 @pytest.mark.parametrize("cancelling", [False, True])
 def test_answers_and_refusals_are_final(cancelling):
-    """A success and a refusal end the request at once, on the first ride and on the last, cancelled or not."""
+    """A success and a refusal end the request at once, on the first attempt and on the last, cancelled or not."""
     policy = RetryPolicy(max_attempts=1, max_expiries=1)
     for kind, state in ((OutcomeKind.SUCCEEDED, RequestState.SUCCEEDED), (OutcomeKind.REFUSED, RequestState.FAILED)):
         for attempts in (0, 7):
@@ -181,14 +181,14 @@ def test_last_attempt_is_the_last():
     assert after(0) == RequestDecision(RequestState.PENDING, 1, 0)
     assert after(1) == RequestDecision(RequestState.PENDING, 2, 0)
     assert after(2) == RequestDecision(RequestState.FAILED, 3, 0)
-    # Rides that expired do not count as errors.
+    # Attempts that expired do not count as errors.
     assert after(6, expiries=5) == RequestDecision(RequestState.PENDING, 7, 5)
     assert after(7, expiries=5) == RequestDecision(RequestState.FAILED, 8, 5)
 
 
 @pytest.mark.parametrize("kind", NOT_EXECUTED)
 def test_last_expiry_is_the_last(kind):
-    """Rides that were not executed have a budget of their own, which ends as well."""
+    """Attempts that were not executed have their own budget, which ends as well."""
     policy = RetryPolicy(max_attempts=1, max_expiries=3)
 
     def after(attempts: int, expiries: int) -> RequestDecision:
@@ -201,7 +201,7 @@ def test_last_expiry_is_the_last(kind):
 
 @pytest.mark.parametrize("kind", [OutcomeKind.TRANSIENT, *NOT_EXECUTED])
 def test_cancelling_sends_nothing_again(kind):
-    """Once the user wants no more, what is unresolved is cancelled and its ride still counted."""
+    """After the user cancels, unresolved requests are cancelled and their last attempt is counted."""
     policy = RetryPolicy(max_attempts=5, max_expiries=5)
     verdict = decide(kind, attempts=1, expiries=0, policy=policy, cancelling=True)
     assert (verdict.state, verdict.attempts) == (RequestState.CANCELLED, 2)
@@ -221,17 +221,17 @@ def test_cancelled_workload_has_no_expired_failures():
     cancelled_from=st.integers(0, 40),
 )
 def test_no_request_rides_for_ever(kinds, max_attempts, max_expiries, cancelled_from):
-    """Whatever comes back, a request ends within both budgets, never unsolved, and each ride is counted once."""
+    """Every request ends resolved within both budgets, whatever the outcomes are, and each attempt is counted once."""
     policy = RetryPolicy(max_attempts=max_attempts, max_expiries=max_expiries)
     verdict = RequestDecision(RequestState.PENDING, 0, 0)
-    for ride, kind in enumerate(kinds):
+    for attempt, kind in enumerate(kinds):
         before = verdict
         verdict = decide(
             kind,
             attempts=before.attempts,
             expiries=before.expiries,
             policy=policy,
-            cancelling=ride >= cancelled_from,
+            cancelling=attempt >= cancelled_from,
         )
         assert verdict.attempts == before.attempts + 1
         assert verdict.expiries - before.expiries == (kind in NOT_EXECUTED)

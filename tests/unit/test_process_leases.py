@@ -75,7 +75,7 @@ def test_an_interrupted_split_is_taken_only_when_nobody_holds_it(store, leases):
 
 
 def test_leases_are_renewed_again_and_again():
-    """Renewing goes on at its interval until closed, and not once after that."""
+    """The keeper renews leases at its interval until it is closed, and never after that."""
     before = set(threading.enumerate())
     calls = threading.Semaphore(0)
     keeper = LeaseKeeper(calls.release, 0.001)

@@ -139,7 +139,7 @@ def test_a_shard_that_is_lost_or_changed_is_not_read(machine, damage, tmp_path):
 
 
 def test_shards_from_before_there_was_a_url_are_still_read(machine, tmp_path):
-    """A workload that was cut without one goes on on its machine."""
+    """A workload that was cut without a URL continues on its machine."""
     write(Spool(tmp_path / "here"))
     with machine("here").reading(shard()) as path:
         assert path.read_bytes() == LINES
