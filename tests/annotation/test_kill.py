@@ -10,7 +10,7 @@ ROWS = 30_000
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["rendering", "splitting", "submitted"])
-def test_the_same_command_goes_on_wherever_it_was_killed(start_command, moment):
+def test_the_same_command_resumes_wherever_it_was_killed(start_command, moment):
     """Every row is there once with its own answer, and the scratch folder is empty again."""
     command = start_command()
     lines = (f"k{number},text {number}" for number in range(ROWS))

@@ -153,7 +153,7 @@ def test_an_unknown_column_is_named_with_who_asks_for_it(fields, reader):
         Renderer(presets.annotation("{{ text }}", models=[MODEL], **fields), COLUMNS)
 
 
-def test_moderation_looks_at_a_text_as_a_prompt_or_as_an_answer():
+def test_moderation_checks_a_text_as_a_prompt_or_as_an_answer():
     """A guard model needs no system message; an answer may come behind its question."""
     [line] = requests(presets.moderation("text"), text="hello")
     assert line["body"] == {

@@ -211,7 +211,7 @@ def test_what_cannot_be_done_is_told_before_anything_is_sent(batchkit, words, to
 
 
 @pytest.mark.usefixtures("nobody", "reviews")
-def test_moderation_wants_to_know_what_to_look_at(batchkit):
+def test_moderation_asks_which_text_to_check(batchkit):
     """A table with its column, or a workload; not both."""
     x = ("--workload", "x")
     for words in ((), ("reviews.csv",), ("reviews.csv", *x), (*x, "--text", "y"), (*x, "--query", "SELECT 1")):

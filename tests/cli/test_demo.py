@@ -76,7 +76,7 @@ def test_a_second_demo_stands_beside_the_first(batchkit, monkeypatch):
 
 
 @pytest.mark.usefixtures("quick")
-def test_an_interrupted_demo_carries_on(batchkit):
+def test_an_interrupted_demo_resumes(batchkit):
     """The same command finds the batches of the emulator that was ended, and buys nothing again."""
     code, _, err = interrupt_when(start("demo", "--no-prefect", "--home", "here", "-v"), "submit: 6 ")
     assert code == 130

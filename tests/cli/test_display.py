@@ -131,7 +131,7 @@ def test_a_hostile_message_stays_text():
         assert "[red]" in text
 
 
-def test_batches_that_need_a_look_come_with_the_providers_words():
+def test_batches_with_problems_come_with_the_providers_message():
     """A failed batch says why in the provider's words, an expired one that its window ran out, in ours."""
     failed = batch("failed", problems=(BatchProblem("line 3 is bad"), BatchProblem("line 4 is bad")))
     text = drawn(display.status_view(snapshot(attention=(failed, batch()))), 120)

@@ -154,7 +154,7 @@ def test_a_setting_that_is_wrong_ends_the_examination(monkeypatch):
 
 
 @pytest.mark.parametrize(("free", "level"), [(50e9, "ok"), (2e9, "warning"), (1e8, "failed")])
-def test_disk_space_is_looked_at(monkeypatch, free, level):
+def test_disk_space_is_checked(monkeypatch, free, level):
     """Shards, answers and the database need room."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: Usage(1e12, 0, free))
     finding = found()["disk"]
@@ -265,7 +265,7 @@ def test_no_reply_says_nothing_of_the_clock(open_emulator):
         ({"returncode": 1, "stderr": b"Traceback\nImportError: no prefect"}, "failed", "ImportError: no prefect"),
     ],
 )
-def test_prefect_is_looked_at(prefect_answers, answer, level, words):
+def test_prefect_is_checked(prefect_answers, answer, level, words):
     """Whether it loads, and whether its server answers."""
     prefect_answers(**answer)
     finding = found()["prefect"]

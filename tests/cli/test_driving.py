@@ -177,7 +177,7 @@ def interrupt_when(process, sign):
     return process.returncode, out, "".join(seen) + rest
 
 
-def test_ctrl_c_says_what_goes_on_and_how_to_come_back(open_emulator, batchkit, source):
+def test_ctrl_c_tells_what_continues_and_how_to_resume(open_emulator, batchkit, source):
     """Exit code 130, the exact command again, and after it nothing is bought twice."""
     emulator = open_emulator(batches.StuckBatches())
     batchkit("submit", source, "--no-prefect", *RUN)

@@ -63,7 +63,7 @@ def test_a_cancelled_workload_can_be_reopened():
     assert said.endswith("batchkit resubmit nightly --home elsewhere")
 
 
-def test_an_unfinished_workload_tells_how_to_go_on():
+def test_an_unfinished_workload_shows_the_command_that_resumes():
     """The text shows the number of open requests, what the provider continues to process, and the command to resume."""
     said = text(outcome.unfinished(snapshot(), WHERE, again="batchkit run x.jsonl"))
     assert "6,000 requests of 10,000 without a result here" in said
@@ -78,7 +78,7 @@ def test_an_input_that_is_not_split_whole_was_not_sent():
     assert "batchkit run" in said
 
 
-def test_an_interrupted_command_tells_what_goes_on():
+def test_an_interrupted_command_tells_what_continues():
     """The batches run on, and three commands come back, look, or stop it."""
     said = text(outcome.interrupted(snapshot(), WHERE, again="batchkit run x.jsonl --name nightly"))
     assert said.splitlines() == [

@@ -45,7 +45,7 @@ def test_a_name_that_nobody_has_is_exit_code_2(batchkit, open_emulator):
     assert not list(Path().glob("*.html"))
 
 
-def test_to_look_creates_nothing(batchkit):
+def test_reading_creates_nothing(batchkit):
     """Where there is no database yet, none is made for a report."""
     assert batchkit("report", "nothing").code == exits.USAGE
     assert list(Path().iterdir()) == []

@@ -272,7 +272,7 @@ def test_a_dry_run_reports_problems_too(batchkit, tmp_path):
     assert f"{bad}:1: " in ended.err
 
 
-def test_a_run_out_of_time_is_exit_code_4_and_the_same_command_goes_on(batchkit, open_emulator, source):
+def test_a_run_out_of_time_is_exit_code_4_and_the_same_command_resumes(batchkit, open_emulator, source):
     """The batches continue at the provider, and nothing is exported before the end."""
     emulator = open_emulator(batches.StuckBatches(batches=frozenset({1})))
     words = ("run", source, *RUN, "--timeout", "0.5")

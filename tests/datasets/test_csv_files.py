@@ -140,7 +140,7 @@ def test_several_files_are_one_table(tmp_path):
         read(first, third)
 
 
-def test_head_looks_no_further(tmp_path):
+def test_head_reads_no_further(tmp_path):
     """The first rows have types of their own, and a mistake behind them is not met."""
     path = write(tmp_path / "t.csv", "x\n1\n2\nthree\n4,5\n")
     table = open_table([str(path)]).head(2)

@@ -75,7 +75,7 @@ def test_members_that_come_late_are_kept(tmp_path):
     assert rows[-1] == {"id": None, "meta": {"a": None, "b": "late"}, "extra": 1.5}
 
 
-def test_head_looks_no_further(tmp_path):
+def test_head_reads_no_further(tmp_path):
     """The first rows have types of their own, whatever stands in the lines behind them."""
     path = write_lines(tmp_path / "t.jsonl", [{"x": 1}, {"x": 2}, {"x": "three"}, b"not JSON"])
     table = open_table([str(path)]).head(2)

@@ -50,7 +50,7 @@ def test_everything_survives_a_restart(tmp_path):
         assert emulator.world.clock.now() >= seen
 
 
-def test_a_batch_goes_on_after_a_restart(tmp_path):
+def test_a_batch_continues_after_a_restart(tmp_path):
     """A batch that was running ends with one result for each line, each executed once."""
     lines_in = chat_lines(300)
     slow = Scenario(timing=Timing(seconds_per_line=50), faults=(batches.ShuffleOutput(),))
@@ -65,7 +65,7 @@ def test_a_batch_goes_on_after_a_restart(tmp_path):
         assert set(emulator.ledger().executed.values()) == {1}
 
 
-def test_a_killed_emulator_goes_on_where_it_was(tmp_path):
+def test_a_killed_emulator_continues_where_it_was(tmp_path):
     """After kill -9 in mid-batch no line is lost, doubled or executed twice."""
     lines_in = chat_lines(5_000)
     process, url = start(tmp_path, speed=20_000)

@@ -168,7 +168,7 @@ def test_a_scheduled_moment_has_one_run_however_often_it_fires(open_harness, tmp
     assert runs.begin(runner, file).name == "reviews-3"  # a run by hand is none of the schedule's
 
 
-def test_collecting_finishes_what_is_due_and_leaves_the_rest(sqlite_harness, tmp_path):
+def test_collecting_finishes_runs_that_are_ready_and_leaves_the_rest(sqlite_harness, tmp_path):
     """A pass scores a run whose answers are there, hands another one to its judge, and waits for neither."""
     runner = sqlite_harness.runner
     file = reviews_suite(tmp_path, 6, REVIEWS.replace("alarms:", JUDGED.strip("\n")))

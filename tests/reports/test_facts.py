@@ -83,7 +83,7 @@ def test_many_batches_share_the_lines_of_the_timeline():
     ]
 
 
-def test_what_has_not_ended_goes_on_until_now():
+def test_what_has_not_ended_lasts_until_now():
     """A running batch's end is when it was looked at, and it counts as open."""
     (stretch,) = timeline([Moments(1, NOW, None, None)], now=NOW + 60)
 
@@ -155,7 +155,7 @@ def test_models_of_a_recipe_are_known_without_a_sample(store):
     assert spending.cost_usd is not None
 
 
-def test_rides_are_counted_and_explained(store):
+def test_attempts_are_counted_and_explained(store):
     """The histogram counts every request once; reasons count each attempt without an answer, or only the latest of many."""
     with store.write() as connection:
         workload = add_workload(connection)

@@ -91,7 +91,7 @@ def test_the_timeline_follows_the_journal(facts_of):
     assert 'x="0%" width="60%"' in line.span
 
 
-def test_requests_that_rode_again_are_counted(facts_of):
+def test_requests_that_were_sent_again_are_counted(facts_of):
     """The title gives the share of requests with more than one attempt; high numbers of attempts share a column."""
 
     def make(connection, workload):

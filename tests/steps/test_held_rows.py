@@ -70,7 +70,7 @@ def bring_to(timed, runner, state):
 @pytest.mark.parametrize(
     "state", [ShardState.PLANNED, ShardState.SUBMITTING, ShardState.SUBMITTED, ShardState.ENDED], ids=str
 )
-def test_who_holds_a_shard_that_is_due_is_told(timed, postgres_url, state):
+def test_who_holds_a_pending_shard_is_told(timed, postgres_url, state):
     """Nobody waits for the row, and everybody is told whose session keeps the shard from its next step, until it is free."""
     runner = opened(timed)
     bring_to(timed, runner, state)

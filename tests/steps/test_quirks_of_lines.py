@@ -17,7 +17,7 @@ BOTH = 2 * HIT
 
 
 @taking_turns("executed", {"never run": False, "run and withheld": True})
-def test_quirk_02_missing_lines_are_looked_for_then_sent_again(open_harness, executed):
+def test_quirk_02_missing_lines_are_fetched_again_then_sent_again(open_harness, executed):
     """Files that lack lines are fetched three times, then only the missing requests are sent again.
 
     A note says so. A request that was run and withheld is paid for twice: the provider does not show that it was run.

@@ -26,7 +26,7 @@ def waves_of(drive, runner):
     return groups
 
 
-def test_merging_goes_on_while_others_are_uploaded(open_harness, tmp_path):
+def test_merging_continues_while_others_are_uploaded(open_harness, tmp_path):
     """An answer file is fetched while a shard is uploaded: each waits until the other begins, and both continue."""
     harness = open_harness(speed=20_000_000)
     runner = harness.open_runner(transfers=1, poll_interval_seconds=0.001)

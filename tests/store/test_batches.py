@@ -117,7 +117,7 @@ def test_what_is_seen_replaces_what_was_seen(store):
 
 
 @pytest.mark.parametrize("ended", [*sorted(TERMINAL_STATUSES), GONE])
-def test_a_late_picture_of_a_running_batch_replaces_no_end(store, ended):
+def test_a_late_snapshot_of_a_running_batch_replaces_no_end(store, ended):
     """What a slow runner saw before the end is dropped: the file ids of the end are what the merge goes by."""
     with store.write() as connection:
         shard = submitted(connection, add_workload(connection), status=ended, output_file_id=FileId("out"))

@@ -183,7 +183,7 @@ def test_no_pass_reads_every_request(loaded, name):
         assert any(index in plan for plan in explained)
 
 
-def test_riders_are_found_by_their_range(loaded):
+def test_requests_of_a_shard_are_found_by_their_range(loaded):
     """The primary key is searched between the shard's first and last seq, in either direction no further."""
     (plan,) = plans(loaded, lambda connection: requests.shard_requests(connection, loaded.open_shard))
     if loaded.store.is_sqlite:

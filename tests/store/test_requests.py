@@ -29,7 +29,7 @@ def failed_results(connection, workload):
     return sorted(connection.execute(query).scalars())
 
 
-def test_riders_come_in_input_order_with_their_counters(store):
+def test_requests_of_a_shard_come_in_input_order_with_their_counters(store):
     """A request has its line in the shard's file and its counters before the attempt."""
     with store.write() as connection:
         workload = add_workload(connection)
@@ -42,7 +42,7 @@ def test_riders_come_in_input_order_with_their_counters(store):
         ]
 
 
-def test_the_columns_of_riders_say_the_same(store):
+def test_the_columns_of_a_shards_requests_say_the_same(store):
     """What a merge reads of a whole shard are the same shard_requests, and nothing at all of a shard that is done."""
     with store.write() as connection:
         workload = add_workload(connection)
@@ -57,7 +57,7 @@ def test_the_columns_of_riders_say_the_same(store):
         assert list(map(list, requests.shard_requests(connection, shard))) == [[], [], [], []]
 
 
-def test_interleaved_shards_keep_their_own_riders(store):
+def test_interleaved_shards_keep_their_own_requests(store):
     """Two endpoints cut over the same range of seq share no request, nor do other workloads with the same seqs."""
     with store.write() as connection:
         workload, other = add_workload(connection, "first"), add_workload(connection, "second")
@@ -76,7 +76,7 @@ def test_interleaved_shards_keep_their_own_riders(store):
         assert set(states(connection, other).values()) == {("in_flight", 0, 0)}
 
 
-def test_decided_requests_are_no_riders(store):
+def test_decided_requests_do_not_belong_to_a_shard(store):
     """Who has a verdict, or has moved to another shard, does not wait for this one."""
     with store.write() as connection:
         workload = add_workload(connection)
@@ -88,7 +88,7 @@ def test_decided_requests_are_no_riders(store):
         assert [request.seq for request in requests.of_shard(connection, first)] == [2, 3]
 
 
-def test_success_counts_one_ride(store):
+def test_success_counts_one_attempt(store):
     """What is still in flight in the shard succeeds with one attempt more; what is decided stays decided."""
     with store.write() as connection:
         workload = add_workload(connection)
@@ -107,7 +107,7 @@ def test_success_counts_one_ride(store):
 
 
 @pytest.mark.parametrize("target", [RequestState.PENDING, RequestState.CANCELLED])
-def test_requests_of_a_shard_that_never_ran_count_no_ride(store, target):
+def test_requests_of_a_shard_that_never_ran_count_no_attempt(store, target):
     """Moving back leaves the counters as they are, and touches only what is in flight in this shard."""
     with store.write() as connection:
         workload = add_workload(connection)
@@ -299,7 +299,7 @@ def test_pending_count_stops_at_its_limit(store):
         assert requests.pending_count(connection, workload.id, at_most=3) == 3
 
 
-def test_moved_requests_ride_in_their_new_shard(store):
+def test_moved_requests_belong_to_their_new_shard(store):
     """Only what is pending moves; the answer says how many did, and seq, name and counters go along."""
     with store.write() as connection:
         workload = add_workload(connection)

@@ -302,7 +302,7 @@ def test_export_gives_every_request_in_input_order(store):
     assert rows[3][5:] == (None,) * 6 + (AnswerFacts(),)
 
 
-def test_export_takes_the_answer_of_the_winning_ride(store):
+def test_export_takes_the_answer_of_the_successful_attempt(store):
     """The export does not return the stored bodies of earlier attempts."""
     with store.write() as connection:
         workload = add_workload(connection)

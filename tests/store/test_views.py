@@ -92,7 +92,7 @@ def test_odd_answer_does_not_break_the_view(store, body, answer):
     assert found[1] in answer
 
 
-def test_answer_of_the_ride_that_won_is_shown(store):
+def test_answer_of_the_successful_attempt_is_shown(store):
     """A request that succeeded on its second attempt has one row, with the answer of the second attempt."""
     with store.write() as connection:
         workload = add_workload(connection)

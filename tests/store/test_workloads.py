@@ -236,7 +236,7 @@ def test_counts_of_one_workload_leave_out_the_others(store):
     ]
 
 
-def test_reader_keeps_one_picture_while_others_write(store):
+def test_reader_keeps_one_snapshot_while_others_write(store):
     """Counts read one after the other in one read transaction belong together, whatever is committed in between."""
     with store.write() as connection:
         workload = add_workload(connection)

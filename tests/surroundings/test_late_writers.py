@@ -133,7 +133,7 @@ def _surplus(runner):
         return [detail.split()[3] for detail in told if detail.endswith("; it was cancelled")]
 
 
-def test_a_picture_that_is_written_down_late_hides_no_answers(open_harness):
+def test_a_snapshot_that_is_stored_late_hides_no_answers(open_harness):
     """A runner sees a batch run, another one sees it end, and only then the first one writes: the answers are merged all the same."""
     harness = open_harness()
     other, workload = (

@@ -78,7 +78,7 @@ def test_cut_connections_do_not_end_a_run(open_runner, own_postgres, own_databas
 
 
 @pytest.mark.slow
-def test_a_commit_whose_answer_is_lost_is_looked_at_again(open_runner, own_postgres, own_database, emulator, tmp_path):
+def test_a_commit_whose_answer_is_lost_is_read_again(open_runner, own_postgres, own_database, emulator, tmp_path):
     """A transaction that was committed while its answer was lost is neither repeated nor forgotten, wherever it happens."""
     with LossyPostgres(own_postgres.url_of(own_database), step=5) as lossy:
         runner = open_runner(lossy.url, settle_seconds=0.3)

@@ -220,7 +220,7 @@ def test_cancelled_workload_has_no_expired_failures():
     max_expiries=st.integers(1, 10),
     cancelled_from=st.integers(0, 40),
 )
-def test_no_request_rides_for_ever(kinds, max_attempts, max_expiries, cancelled_from):
+def test_no_request_is_sent_for_ever(kinds, max_attempts, max_expiries, cancelled_from):
     """Every request ends resolved within both budgets, whatever the outcomes are, and each attempt is counted once."""
     policy = RetryPolicy(max_attempts=max_attempts, max_expiries=max_expiries)
     verdict = RequestDecision(RequestState.PENDING, 0, 0)

@@ -194,7 +194,7 @@ def test_name_that_is_not_ours_means_alive(name):
     assert not is_certainly_dead(name.format(place=place))
 
 
-def test_process_that_may_not_be_looked_at_is_alive(monkeypatch):
+def test_process_that_may_not_be_inspected_is_alive(monkeypatch):
     """Where the system hides other users' processes, one that cannot be seen but exists is alive."""
     owner = altered(new_owner(), 3, "12345")
     monkeypatch.setattr(owners, "_start_time", lambda _pid: None)
