@@ -42,9 +42,9 @@ def fail_from(timed, call, error, *, after=0):
 @pytest.mark.parametrize("error", [BLOCKED, BILLING, REVOKED], ids=["blocked", "billing", "revoked"])
 @pytest.mark.parametrize("call", ["upload", "create"])
 def test_a_refusal_of_the_account_ends_the_command_and_fails_nothing(timed, call, error):
-    """Sixty shards are waiting: no further one is tried, exit code 4, and once it is mended the same command resumes."""
+    """Shards are waiting: no further one is tried, exit code 4, and once it is mended the same command resumes."""
     runner = timed.open(transfers=4)
-    timed.split(runner, 60, shard_lines=1)
+    timed.split(runner, 24, shard_lines=1)
     mend = fail_from(timed, call, error, after=10)
 
     with pytest.raises(AccountRefused) as caught:
@@ -54,7 +54,7 @@ def test_a_refusal_of_the_account_ends_the_command_and_fails_nothing(timed, call
     # Those that were on their way at the same time cannot be called back.
     assert timed.provider.calls[call] <= 10 + 4
     counts = runner.progress(runner.find("work").id).counts
-    assert (counts.failed, counts.total) == (0, 60)
+    assert (counts.failed, counts.total) == (0, 24)
     mend()
     assert timed.process(runner).all_succeeded
     timed.assert_bought_once()
