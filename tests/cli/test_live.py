@@ -100,7 +100,7 @@ def test_the_estimate_comes_from_what_was_seen(clock):
         done[0] = step * 10
         lines.read_now()
         clock.advance(30)
-    assert "time left: unknown: too early to tell from the answers so far" in lines_of(file)[1]
+    assert "time left: unknown (too early to tell from the answers so far)" in lines_of(file)[1]
     assert "time left: about 3 min if the present rate lasts" in lines_of(file)[5]
 
 
@@ -116,7 +116,7 @@ def test_an_estimate_that_does_not_hold_any_more_is_taken_back_in_the_log(clock)
     for _ in range(3):
         clock.advance(30)
         lines.read_now()
-    assert "time left: unknown: no answer for" in lines_of(file)[-1]
+    assert "time left: unknown (no answer for" in lines_of(file)[-1]
     assert "60 of 100" in lines_of(file)[-1]
 
 

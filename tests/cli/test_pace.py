@@ -52,7 +52,7 @@ def test_no_rate_is_named_when_answers_stay_away():
     waits = [batches(10_000)]
     quiet, silent = (time_left(waits, pace, T0 + 100 + silence, left=400) for silence in (12, 14))
     assert quiet.startswith("about ")
-    assert silent.startswith("unknown: no answer for 14 s; the batches end at the latest ")
+    assert silent.startswith("unknown (no answer for 14 s); the batches end at the latest ")
 
 
 def test_no_rate_is_named_that_reaches_beyond_the_window():
@@ -62,7 +62,9 @@ def test_no_rate_is_named_that_reaches_beyond_the_window():
         pace.see(T0 + second, second)
     within, beyond = (time_left([batches(100 + end)], pace, T0 + 100, left=100) for end in (110, 90))
     assert within.startswith("about 2 min if the present rate lasts; the batches end at the latest ")
-    assert beyond.startswith("unknown: the present rate does not answer all of them within the window; the batches end")
+    assert beyond.startswith(
+        "unknown (the present rate does not answer all of them within the window); the batches end"
+    )
 
 
 def batches(window_end: float, created: float = 0.0) -> Waiting:
@@ -208,7 +210,7 @@ def test_who_is_stuck_is_told_the_end_of_the_window_and_the_silence():
     """A quarter of an hour after the last answer there is no number of minutes left, but a day and a time of day."""
     texts = {second: text for second, text in play(stuck()) if second < 5_000}
     assert texts[4_500.0] == (
-        f"unknown: no answer for 15 min 00 s; the batches end at the latest {formatting.when(T0 + DAY, T0 + 4_500)}"
+        f"unknown (no answer for 15 min 00 s); the batches end at the latest {formatting.when(T0 + DAY, T0 + 4_500)}"
     )
 
 
@@ -227,7 +229,7 @@ def test_without_evidence_nothing_is_promised():
     for second in range(10):
         hasty.see(second, second)
     assert hasty.rest_seconds(9, 5) is None
-    assert time_left([], Pace(), 0, left=5) == "unknown: no new answer seen yet"
+    assert time_left([], Pace(), 0, left=5) == "unknown (no new answer seen yet)"
 
 
 def test_the_estimate_follows_the_observed_rate():
@@ -279,11 +281,11 @@ def test_the_estimate_is_never_sooner_than_the_next_check():
 
 def test_when_every_request_is_answered_only_the_download_is_left():
     """No rate of answers says how long that takes."""
-    assert time_left([], Pace(), 0, left=0) == "unknown: every request is answered, the rest is the download"
+    assert time_left([], Pace(), 0, left=0) == "unknown (every request is answered, the rest is the download)"
 
 
 def test_batches_past_their_window_are_overdue():
     """A latest end that has passed is not said again."""
     assert time_left([batches(10)], Pace(), T0 + 20, left=5) == (
-        f"unknown: no new answer seen yet; the batches are overdue since {formatting.when(T0 + 10, T0 + 20)}"
+        f"unknown (no new answer seen yet); the batches are overdue since {formatting.when(T0 + 10, T0 + 20)}"
     )

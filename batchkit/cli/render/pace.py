@@ -122,14 +122,14 @@ def _rate_or_reason(waits: Sequence[Waiting], pace: Pace, now: float, *, left: i
     if not_before > now:
         return f"not before {formatting.when(not_before, now)}"
     if left <= 0:
-        return "unknown: every request is answered, the rest is the download"
+        return "unknown (every request is answered, the rest is the download)"
     rest = pace.rest_seconds(now, left)
     if rest is None:
-        return f"unknown: {_why_unknown(pace, now)}"
+        return f"unknown ({_why_unknown(pace, now)})"
     window_ends = max((wait.until for wait in waits if wait.kind is WaitKind.BATCHES and wait.until), default=None)
     if window_ends is not None and now + rest > window_ends > now:
         # What is left then is sent again, in batches that have another rate.
-        return "unknown: the present rate does not answer all of them within the window"
+        return "unknown (the present rate does not answer all of them within the window)"
     floor = 0.0 if next_check is None else next_check - now
     # It need not last: some batches are slower than others, new ones begin, and what expires waits for the end of its window.
     return f"{ESTIMATE}{formatting.rough_duration(max(rest, floor))} if the present rate lasts"
