@@ -183,10 +183,13 @@ def prove(
     jobs: int,
     show: Callable[[ProofRow, int, int], None],
 ) -> Iterator[ProofRow]:
-    """Run the rows whose name contains ``only`` and yield them as they finish; calls ``show`` with the row, and the runs done and planned."""
+    """Run rows and yield them as they finish; calls ``show`` with the row, and the runs done and planned.
+
+    They are those whose name contains ``only``, or with ``=NAME`` the one of that name.
+    """
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         for name, plan_of in _planned_rows(backends, sizes):
-            if only not in name:
+            if not _is_wanted(name, only):
                 continue
             began = time.monotonic()
             plan = plan_of()
@@ -196,6 +199,10 @@ def prove(
                 show(row, row.runs, len(plan.work))
             row.seconds = time.monotonic() - began
             yield row
+
+
+def _is_wanted(name: str, only: str) -> bool:
+    return name == only[1:] if only.startswith("=") else only in name
 
 
 def _do(work: _Task) -> _TaskResult:

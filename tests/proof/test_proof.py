@@ -200,9 +200,10 @@ def test_the_whole_proof(postgres_server, capsys):
     assert all(row.is_clean for row in rows), [failure for row in rows for failure in row.failures]
 
 
-def test_a_row_name_that_does_not_exist_is_an_error():
-    """A mistyped row name ends with an error instead of an empty table."""
-    command = [sys.executable, "-m", "tests.proof", "--only", "strom", "--database", "sqlite"]
+@pytest.mark.parametrize("name", ["strom", "=SQLite: storms"])
+def test_a_row_name_that_does_not_exist_is_an_error(name):
+    """A mistyped or incomplete row name ends with an error instead of an empty table."""
+    command = [sys.executable, "-m", "tests.proof", "--only", name, "--database", "sqlite"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
-    assert "no row's name contains 'strom'" in ended.stderr
+    assert f"no row's name contains '{name}'" in ended.stderr
