@@ -15,7 +15,7 @@ from batchkit.errors import (
     Unauthorized,
 )
 from batchkit.models import ShardState
-from batchkit.steps.adopt import adopt, cancel_surplus
+from batchkit.steps.attach import attach, cancel_surplus
 from batchkit.steps.context import StepReport
 from batchkit.steps.isolation import is_of_one_shard, leave_for_later
 from batchkit.steps.refusal import step_aside
@@ -85,7 +85,7 @@ def _claim_due(context: StepContext, workload_id: WorkloadId) -> list[Shard]:
 
 
 def _scan_list(context: StepContext, lost: list[Shard]) -> tuple[StepReport, list[Shard]]:
-    """Scan the whole list and adopt what is found; returns a report, and the shards that certainly have no batch."""
+    """Scan the whole list and attach the batches that are found; returns a report, and the shards that certainly have no batch."""
     began = context.clock()
     found = _batches_of(context, lost)
     report = StepReport({})
@@ -96,7 +96,7 @@ def _scan_list(context: StepContext, lost: list[Shard]) -> tuple[StepReport, lis
         grace_ends = (shard.submitting_since or 0.0) + context.timing.settle_seconds
         try:
             if own:
-                adopted = adopt(context, shard, own[0], detail=f"{own[0].id}, found in the list", count="adopted")
+                adopted = attach(context, shard, own[0], detail=f"{own[0].id}, found in the list", count="adopted")
                 note = f"shard {shard.number}: its batch {own[0].id} exists and was adopted"
                 report += adopted + StepReport({}, (note,) if adopted.counts.get("adopted") else ())
             elif began < grace_ends or shard.list_scans + 1 < LEAST_LIST_SCANS:

@@ -22,7 +22,7 @@ from batchkit.errors import (
     TooLarge,
 )
 from batchkit.models import RefusalKind, ShardState
-from batchkit.steps.adopt import adopt
+from batchkit.steps.attach import attach
 from batchkit.steps.context import StepReport
 from batchkit.steps.isolation import is_of_one_shard, leave_for_later
 from batchkit.steps.refusal import (
@@ -207,7 +207,7 @@ def _create(context: StepContext, workload: Workload, shard: Shard) -> StepRepor
         return StepReport({"to be settled": 1}, (note,))
     except ProviderError as error:
         return _not_created(context, workload, shard, error)
-    return adopt(context, shard, batch, detail=batch.id, count="submitted")
+    return attach(context, shard, batch, detail=batch.id, count="submitted")
 
 
 def _refuse_when_late(context: StepContext, shard: Shard, since: float) -> None:

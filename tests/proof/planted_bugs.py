@@ -9,7 +9,7 @@ from msgspec import structs
 
 from batchkit.models import RefusalKind, ShardState
 from batchkit.provider.groq.client import GroqProvider
-from batchkit.steps import adopt, answers, merge, submit
+from batchkit.steps import answers, attach, merge, submit
 from batchkit.store import batches, shards
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _create_first_and_write_it_down_later() -> None:
                 submitting_since=now,
             )
             shard = shards.get(connection, shard.id)
-        return adopt.adopt(context, shard, batch, detail=batch.id, count="submitted")
+        return attach.attach(context, shard, batch, detail=batch.id, count="submitted")
 
     submit._create = eager
 

@@ -21,7 +21,7 @@ MOMENTS: dict[str, tuple[Any, str, str]] = {
     "before an upload": (GroqProvider, "upload_file", "before"),
     "before the last check": (submit, "_refuse_when_late", "before"),
     "after the last check": (submit, "_refuse_when_late", "after"),
-    "after the answer": (submit, "adopt", "before"),
+    "after the answer": (submit, "attach", "before"),
     "before a merge": (merge, "_merge_once", "before"),
 }
 

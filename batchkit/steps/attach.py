@@ -1,4 +1,4 @@
-"""adopt: record an existing batch for its shard, and cancel a second batch of the same shard."""
+"""attach: record an existing batch for its shard, and cancel a second batch of the same shard."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from batchkit.steps.context import StepContext
 
 
-def adopt(context: StepContext, shard: Shard, batch: Batch, *, detail: str, count: str) -> StepReport:
+def attach(context: StepContext, shard: Shard, batch: Batch, *, detail: str, count: str) -> StepReport:
     """Record the batch of a shard's file: ``submitting`` becomes ``submitted``; the report counts it as ``count``.
 
     Needs no lease: the batch exists, whoever holds the shard by now. When the shard has moved on without this batch, the
