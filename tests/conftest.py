@@ -51,7 +51,8 @@ def _share_compiled_statements() -> None:
         connection.engine._compiled_cache = shared
 
     event.listen(Engine, "engine_connect", use_shared)
-    # The dialect is a part of each statement's key in the cache, and each engine has one of its own.
+    # The dialect is a part of each statement's key in the cache, and each engine has one of its own. Methods of a class of the
+    # library are replaced, which the type checker rightly forbids elsewhere.
     DefaultDialect.__hash__ = lambda dialect: hash(type(dialect))  # type: ignore[assignment,method-assign]
     DefaultDialect.__eq__ = lambda dialect, other: type(dialect) is type(other)  # type: ignore[method-assign]
 

@@ -135,6 +135,7 @@ class ScorerBase(BaseModel):
         return FoundValue(value, exists=value is not None)
 
     def _compare(self, given: Any, truth: Any) -> Score:
+        # Abstract: a scorer compares in its own way, or replaces the method that calls this one.
         raise NotImplementedError
 
 

@@ -56,7 +56,7 @@ _PERMANENT = (
     ImportError,
     ValueError,
     TypeError,
-    NotImplementedError,
+    NotImplementedError,  # raised by fsspec for what a kind of storage cannot do
 )
 _PERMANENT_NUMBERS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EINVAL, errno.ENAMETOOLONG, errno.ENOSYS, errno.EPERM}

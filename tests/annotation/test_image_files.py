@@ -115,7 +115,7 @@ def test_only_regular_files_are_read_and_nothing_is_waited_for(table, allow_outs
     assert "is a device" in refusal(table, "zero.png", allow_outside=True)
 
 
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="this system has no such files")
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="macOS has no /proc")
 def test_files_that_the_kernel_makes_up_are_not_read(table):
     """By their own path or by a link, permission or not."""
     (table / "secrets.png").symlink_to("/proc/self/environ")
@@ -156,7 +156,7 @@ def test_a_cell_that_names_no_file_is_told_why_in_a_short_line(table, cell, why)
     assert words.isprintable()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser reads everything")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file, whatever its mode")
 def test_a_file_that_may_not_be_read_is_told(table):
     """The system's own reason is given."""
     (table / "ok.png").chmod(0)

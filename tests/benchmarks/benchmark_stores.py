@@ -194,8 +194,8 @@ def _end(runner: Runner, stores: BenchmarkStores, workload: Workload, shard: Sha
         os.link(path, runner.spool.path(f"{workload.directory}/answers/{shard.key}.{kind}.jsonl"))
     batch = replace(
         Batch(f"batch_{shard.key}", BatchStatus.COMPLETED),  # type: ignore[arg-type] # an id is a string with a name
-        output_file_id="file-output",  # type: ignore[arg-type]
-        error_file_id="file-error",  # type: ignore[arg-type]
+        output_file_id="file-output",  # type: ignore[arg-type] # as above
+        error_file_id="file-error",  # type: ignore[arg-type] # as above
         counts=RequestCounts(total=sum(counts), completed=counts[0], failed=counts[1]),
     )
     with runner.store.write() as connection:

@@ -75,7 +75,7 @@ def prefect_api(monkeypatch) -> Iterator[Callable[[str], None]]:
     before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     monkeypatch.setattr(logging, "raiseExceptions", logging.raiseExceptions)
     # Not above: importing Prefect takes more than a second, and most tests here do without.
-    from prefect.context import refresh_global_settings_context  # noqa: PLC0415
+    from prefect.context import refresh_global_settings_context  # noqa: PLC0415 - see above
 
     def configure(url: str) -> None:
         monkeypatch.setenv("PREFECT_API_URL", url)

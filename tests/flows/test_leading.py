@@ -100,4 +100,4 @@ def test_an_error_of_prefect_around_a_wave_is_no_error_of_the_wave(clock, lead):
     with pytest.raises(RuntimeError, match="an engine's own"):
         lead.drive(runner, perform=engine_fails)
 
-    assert [entry for entry in runner.diary if entry[0] == "outcomes"] == []  # type: ignore[index]
+    assert [entry for entry in runner.diary if entry[0] == "outcomes"] == []  # type: ignore[index] # each is a tuple

@@ -226,10 +226,10 @@ def test_a_run_that_is_interrupted_is_shown_as_cancelled(prefect_server, prefect
 
 def test_a_pass_on_a_worker_opens_its_own_runner(prefect_server, prefect_api, open_settings, tmp_path, monkeypatch):
     """The scheduled flow works from the environment alone; a run that comes too late does nothing and says so."""
-    from batchkit.flows.advance_workloads import advance_workloads  # noqa: PLC0415
+    from batchkit.flows.advance_workloads import advance_workloads  # noqa: PLC0415 - imports Prefect
     from prefect.client.orchestration import get_client  # noqa: PLC0415 - imports Prefect
-    from prefect.flow_engine import run_flow  # noqa: PLC0415
-    from prefect.states import Scheduled  # noqa: PLC0415
+    from prefect.flow_engine import run_flow  # noqa: PLC0415 - as above
+    from prefect.states import Scheduled  # noqa: PLC0415 - as above
 
     prefect_api(prefect_server.api_url)
     settings = open_settings()

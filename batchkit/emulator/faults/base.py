@@ -105,7 +105,7 @@ class LineFault(Fault):
         return True
 
     def apply(self, outcome: EmulatedOutcome) -> None:
-        """Change the line's entries in the batch's files and the ledger."""
+        """Change the line's entries in the batch's files and the ledger. Each kind of line fault has its own."""
         raise NotImplementedError
 
 
