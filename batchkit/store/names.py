@@ -17,17 +17,21 @@ from batchkit.store.tables import names
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy.engine import Connection
+    from sqlalchemy.engine import Connection, Engine
 
 #: The most names of all workloads of a database.
 MOST_NAMES: Final = 1_000
+_ADD = text(
+    "INSERT INTO names (id, name) SELECT coalesce(max(id), 0) + 1, :name FROM names HAVING count(*) < :most"
+    " ON CONFLICT DO NOTHING"
+)
 
 
 def ids_of(connection: Connection, wanted: Iterable[str | None]) -> dict[str | None, int | None]:
     """Return the number of each name, in a write transaction: new names are added, in sorted order.
 
-    None, and a name for which there is no room, have the number None. On Postgres a transaction that adds a name blocks others
-    that would add one until it ends, so call this near its end.
+    None, and a name for which there is no room, have the number None. On Postgres new names are committed at once, and stay when the
+    transaction is rolled back: a process that is stopped in the middle of one holds up nobody else's names.
     """
     given = set(wanted)
     if given <= {None}:
@@ -36,14 +40,22 @@ def ids_of(connection: Connection, wanted: Iterable[str | None]) -> dict[str | N
     new = sorted(name for name in given if name is not None and name not in found)
     if new and len(found) < MOST_NAMES:
         if connection.dialect.name == "postgresql":
-            connection.execute(text("LOCK TABLE names IN SHARE ROW EXCLUSIVE MODE"))
+            _add_at_once(connection.engine, new)
             found = _known(connection)
-            new = [name for name in new if name not in found]
-        added = dict(zip(new[: MOST_NAMES - len(found)], count(max(found.values(), default=0) + 1), strict=False))
-        if added:
+        else:
+            added = dict(zip(new[: MOST_NAMES - len(found)], count(max(found.values(), default=0) + 1), strict=False))
             connection.execute(insert(names), [{"id": number, "name": name} for name, number in added.items()])
-        found |= added
+            found |= added
     return {name: None if name is None else found.get(name) for name in given}
+
+
+def _add_at_once(engine: Engine, new: Iterable[str]) -> None:
+    """Add names, each by one statement that commits by itself, until each is there or there is no more room."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for name in new:
+            # Another process may take the same number at the same moment: then the next one is free.
+            while name not in (found := _known(connection)) and len(found) < MOST_NAMES:
+                connection.execute(_ADD, {"name": name, "most": MOST_NAMES})
 
 
 def every(connection: Connection) -> dict[int | None, str]:

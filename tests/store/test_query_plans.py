@@ -67,8 +67,11 @@ def loaded(request, tmp_path_factory) -> Iterator[Loaded]:
         add_shard(connection, workload, lines=LINES, state=ShardState.SUBMITTED)
         workload = workloads.get(connection, workload.id)
     if analysed:
-        # With a vacuum, so that the server's own, which may or may not come in between, changes nothing.
         with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            if not store.is_sqlite:
+                # Else the server measures again when tests have changed much and rolled it back.
+                for table in BIG:
+                    connection.exec_driver_sql(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
             connection.exec_driver_sql("ANALYZE" if store.is_sqlite else "VACUUM ANALYZE")
     yield Loaded(store, workload, open_shard, pending_shard)
     store.close()
@@ -197,12 +200,16 @@ def test_requests_of_a_shard_are_found_by_their_range(loaded):
 
 def test_pending_requests_are_read_from_their_index_alone(loaded):
     """What resubmission asks for lies in the small index: no request is looked up once more, and none is sorted."""
-    (plan,) = plans(
-        loaded,
-        lambda connection: requests.pending_after(
+
+    def pending_after(connection: Connection) -> None:
+        if not loaded.store.is_sqlite:
+            # For ten rows a bitmap and a sort cost the same as the order of the index.
+            connection.exec_driver_sql("SET LOCAL enable_bitmapscan = off")
+        requests.pending_after(
             connection, loaded.workload.id, shard_ids=(loaded.pending_shard.id,), after_seq=-1, limit=5
-        ),
-    )
+        )
+
+    (plan,) = plans(loaded, pending_after)
     if loaded.store.is_sqlite:
         assert re.search(
             r"SEARCH requests USING COVERING INDEX requests_unfinished \(workload_id=\? AND state=\? AND seq>\?", plan
