@@ -58,6 +58,13 @@ class BatchkitError(Exception):
         return _unpickled, (type(self), self.args, self.__dict__)
 
 
+def one_line(error: Exception) -> str:
+    """Return what an error is and what to do about it, in one line."""
+    if isinstance(error, BatchkitError):
+        return " ".join(filter(None, (error.message, error.hint and f"({error.hint})")))
+    return f"{type(error).__name__}: {error}"
+
+
 def _unpickled(kind: type[BatchkitError], args: tuple[Any, ...], attributes: dict[str, Any]) -> BatchkitError:
     error = kind.__new__(kind, *args)
     error.__dict__.update(attributes)

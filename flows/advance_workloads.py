@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from prefect import flow
 from prefect.states import Completed, Failed
 
-from batchkit.api.finishing import log_trouble, message_of
+from batchkit.api.finishing import log_trouble
 from batchkit.engine.waves import DriveUntil
+from batchkit.errors import one_line
 
 from . import artifact_text
 from .leading import open_lead, skipped
@@ -64,7 +65,7 @@ async def _advance(lead: Lead, workload: Workload, slots: asyncio.Semaphore) -> 
             await lead.finish(progress)
     except Exception as error:  # noqa: BLE001 - the other workloads are still advanced
         log_trouble(workload.name, error)
-        return _AdvanceResult(f"{workload.name}: {message_of(error)}", failed=True)
+        return _AdvanceResult(f"{workload.name}: {one_line(error)}", failed=True)
     return _AdvanceResult(f"{workload.name}: {artifact_text.progress_line(progress)}")
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from batchkit import formatting
 from batchkit.engine import situation
 from batchkit.engine.waves import WaveKind
+from batchkit.errors import BatchkitError
 
 if TYPE_CHECKING:
     from batchkit.engine.progress import Progress
@@ -57,6 +58,22 @@ def progress_line(progress: Progress) -> str:
         parts.append(situation.expired_text(progress))
     parts += [wait.sentence(progress.read_at, utc=True) for wait in situation.waits(progress)]
     return "; ".join(parts)
+
+
+def final_state(progress: Progress) -> tuple[str | None, str]:
+    """Return the name (None is the default) and the message of the final state of a flow run about one workload."""
+    line = progress_line(progress)
+    if not progress.is_finished:
+        return "Unfinished", f"{line}. The same command resumes."
+    return None if progress.all_succeeded else "SomeFailed", line
+
+
+def error_text(error: Exception) -> str:
+    """Return an error's text for a state; for an unexpected error only its class, because its text may contain anything."""
+    if not isinstance(error, BatchkitError):
+        return type(error).__name__
+    problems = map(str, getattr(error, "problems", ()))
+    return " ".join(filter(None, (f"{error.message}.", *problems, error.hint)))
 
 
 def attention_rows(progress: Progress) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 ::
 
     export PREFECT_API_URL=http://127.0.0.1:4200/api
-    batchkit eval --deploy suites --pool batchkit          # or: python -m batchkit.flows.deployments suites --pool batchkit
+    batchkit eval --deploy suites --pool batchkit
 
 The workers need the suites and their files under the same absolute paths. The deployments of ``prefect.yaml``, or one
 ``batchkit serve``, advance the batches and collect the answers. A suite that was removed from the folder keeps its deployment until it
@@ -12,9 +12,6 @@ is deleted: ``prefect deployment delete evaluate/NAME``.
 
 from __future__ import annotations
 
-import argparse
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefect.deployments.runner import RunnerDeployment
@@ -22,11 +19,13 @@ from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL
 from prefect.types.entrypoint import EntrypointType
 
-from batchkit.errors import BatchkitError, ConfigurationError, UsageError
+from batchkit.errors import ConfigurationError, UsageError
 
 from .evaluate import evaluate
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from batchkit.evaluation.suite_file import SuiteFile
 
 _ENDINGS = {".yaml", ".yml"}
@@ -98,23 +97,3 @@ def _deployed(file: SuiteFile, deployment: RunnerDeployment | None) -> str:
             hint="check PREFECT_API_URL, and that the pool exists: `prefect work-pool create batchkit --type process`",
         ) from error
     return f"{file.path}: evaluate/{file.suite.name} in the pool {deployment.work_pool_name}"
-
-
-def main(arguments: list[str]) -> int:
-    """Deploy from the command line of ``python -m``; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m batchkit.flows.deployments", description=deploy_suites.__doc__)
-    parser.add_argument("folder", type=Path, help="the folder of the suites")
-    parser.add_argument("--pool", default="batchkit", help="the Prefect work pool (default batchkit)")
-    given = parser.parse_args(arguments)
-    try:
-        lines = deploy_suites(given.folder, pool=given.pool)
-    except BatchkitError as error:
-        problems = [str(problem) for problem in getattr(error, "problems", ())]
-        sys.stderr.write("\n".join([*problems, f"error: {error.message}", *filter(None, (error.hint,))]) + "\n")
-        return error.exit_code
-    sys.stdout.write("\n".join(lines) + "\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

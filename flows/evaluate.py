@@ -17,9 +17,8 @@ from prefect.server.schemas.schedules import CronSchedule
 from prefect.states import Completed, Failed
 
 from batchkit.api.collecting import collect
-from batchkit.api.finishing import message_of
 from batchkit.engine.waves import DriveUntil
-from batchkit.errors import BatchkitError
+from batchkit.errors import BatchkitError, one_line
 
 from .leading import failed, open_lead, skipped
 
@@ -106,6 +105,6 @@ async def collect_evaluations(interval_seconds: float = 300) -> State[Any]:
 
 def _ending(collected: list[Collected]) -> State[Any]:
     lines = [f"{found.run}: {found.summary.verdict}" for found in collected if found.summary is not None]
-    troubles = [f"{found.run}: {message_of(found.error)}" for found in collected if found.error is not None]
+    troubles = [f"{found.run}: {one_line(found.error)}" for found in collected if found.error is not None]
     message = "; ".join([*lines, *troubles]) or "No run is ready."
     return Failed(message=message) if troubles else Completed(message=message)

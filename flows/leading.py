@@ -20,6 +20,7 @@ from prefect.states import Completed, Failed
 
 from batchkit.api.finishing import on_finished
 from batchkit.engine.observer import Observer, Observers
+from batchkit.engine.remote_wave import WaveFailed
 from batchkit.engine.runtime import NOTIFY_SECONDS, Runner
 from batchkit.engine.waits import Countdown
 from batchkit.engine.waves import Done, DriveUntil, Wait
@@ -28,7 +29,6 @@ from batchkit.settings import load_settings
 
 from . import artifact_text
 from .clusters import open_cluster
-from .remote_wave import WaveFailed
 from .reporting import PrefectObserver, ReportThread
 from .sink import FlowRunSink, PrefectApi
 
@@ -187,16 +187,13 @@ def skipped(interval_seconds: float) -> State[Any] | None:
 
 def failed(error: BatchkitError) -> State[Any]:
     """Return the final state of a flow run that ended with an error for the user."""
-    problems = [str(problem) for problem in getattr(error, "problems", ())]
-    return Failed(message=" ".join(filter(None, (f"{error.message}.", *problems, error.hint))))
+    return Failed(message=artifact_text.error_text(error))
 
 
 def ended(progress: Progress) -> State[Any]:
     """Return the final state of a flow run about one workload."""
-    line = artifact_text.progress_line(progress)
-    if not progress.is_finished:
-        return Completed(name="Unfinished", message=f"{line}. The same command resumes.")
-    return Completed(message=line) if progress.all_succeeded else Completed(name="SomeFailed", message=line)
+    name, message = artifact_text.final_state(progress)
+    return Completed(name=name or "Completed", message=message)
 
 
 def _prefect_observer(

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from batchkit.engine.observer import Observer
-from batchkit.errors import BatchkitError
 
 from . import artifact_text, configured
 from .reporting import PrefectObserver, ReportThread
@@ -130,9 +129,9 @@ class Mirror(Observer):
         if shown is None:
             return
         shown.observer.finished(progress)
-        line = artifact_text.progress_line(progress)
-        shown.lines.append(f"{progress.workload.name}: {line}")
-        self._end(progress.workload.id, _final_state_of(progress, line))
+        shown.lines.append(f"{progress.workload.name}: {artifact_text.progress_line(progress)}")
+        name, message = artifact_text.final_state(progress)
+        self._end(progress.workload.id, _FinalState("COMPLETED", message, name))
 
     def failed(self, workload: Workload, error: Exception) -> None:
         """Show the error that ended the drive."""
@@ -140,7 +139,7 @@ class Mirror(Observer):
         if shown is None:
             return
         shown.observer.failed(workload, error)
-        message = _message(error)
+        message = artifact_text.error_text(error)
         shown.lines.append(f"{workload.name}: {message}")
         shown.has_failed = True
         self._end(workload.id, _FinalState("FAILED", message))
@@ -211,7 +210,11 @@ class _ShownRun:
         key, at = self._keys.pop(wave, None), time.time()
         if key is not None:
             has_failed = isinstance(outcome, Exception)
-            message = _message(outcome) if isinstance(outcome, Exception) else artifact_text.counts_line(outcome.counts)
+            message = (
+                artifact_text.error_text(outcome)
+                if isinstance(outcome, Exception)
+                else artifact_text.counts_line(outcome.counts)
+            )
             self._end_task(key, message, at, has_failed=has_failed)
         self.observer.wave_ended(wave, outcome)
 
@@ -324,16 +327,3 @@ class _Server:
 
 class NotShown(Exception):
     """There is no server for a report."""
-
-
-def _final_state_of(progress: Progress, line: str) -> _FinalState:
-    if not progress.is_finished:
-        return _FinalState("COMPLETED", f"{line}. The same command resumes.", "Unfinished")
-    return _FinalState("COMPLETED", line, None if progress.all_succeeded else "SomeFailed")
-
-
-def _message(error: Exception) -> str:
-    """Return an error's text for a state; for an unexpected error only its class, because its text may contain anything."""
-    if isinstance(error, BatchkitError):
-        return " ".join(filter(None, (f"{error.message}.", error.hint)))
-    return type(error).__name__

@@ -9,13 +9,13 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
 
+from batchkit.engine.remote_wave import RemoteWave, WaveFailed, remote_wave_of, run_remote_wave
 from batchkit.engine.waves import Wave, WaveKind
 from batchkit.errors import BatchkitError
 from batchkit.models import ShardId, WorkloadId
 
 from . import artifact_text
 from .leading import current_lead
-from .remote_wave import RemoteWave, WaveFailed, remote_wave_of, run_remote_wave
 
 if TYPE_CHECKING:
     from prefect import Task

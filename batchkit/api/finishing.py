@@ -1,4 +1,4 @@
-"""What a pass does beside the drive itself: it finishes what has ended, and describes errors in one line."""
+"""What a pass does beside the drive itself: it finishes what has ended, and logs errors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from batchkit.api.remembered import write_remembered_output
-from batchkit.errors import BatchkitError, StoreUnavailable
+from batchkit.errors import BatchkitError, StoreUnavailable, one_line
 
 if TYPE_CHECKING:
     from batchkit.engine.progress import Progress
@@ -28,7 +28,7 @@ def on_finished(runner: Runner, progress: Progress) -> tuple[str, ...]:
     except BatchkitError as error:
         return (
             finished,
-            f"{name}: the results could not be written: {message_of(error)}; `batchkit watch {name}` tries again",
+            f"{name}: the results could not be written: {one_line(error)}; `batchkit watch {name}` tries again",
         )
     return (finished,) if output is None else (finished, f"{name}: results written to {output.target}")
 
@@ -38,14 +38,7 @@ def is_about_all(error: Exception) -> bool:
     return isinstance(error, StoreUnavailable)
 
 
-def message_of(error: Exception) -> str:
-    """Return what an error is and what to do about it, in one line."""
-    if isinstance(error, BatchkitError):
-        return " ".join(filter(None, (error.message, error.hint and f"({error.hint})")))
-    return f"{type(error).__name__}: {error}"
-
-
 def log_trouble(name: str, error: Exception) -> None:
     """Write the traceback of an error that is not one of ours to the log."""
     if not isinstance(error, BatchkitError):
-        _logger.error("%s: %s; it will be tried again", name, message_of(error), exc_info=error)
+        _logger.error("%s: %s; it will be tried again", name, one_line(error), exc_info=error)

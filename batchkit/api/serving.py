@@ -17,12 +17,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from batchkit.api.collecting import Collected, collect, is_due
-from batchkit.api.finishing import is_about_all, log_trouble, message_of, on_finished
+from batchkit.api.finishing import is_about_all, log_trouble, on_finished
 from batchkit.engine.observer import DO_NOTHING, Observer, Observers
 from batchkit.engine.runtime import NOTIFY_SECONDS, Runner
 from batchkit.engine.threads import WorkStopped
 from batchkit.engine.waits import Retries, Slots
 from batchkit.engine.waves import Done, DriveUntil
+from batchkit.errors import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -215,7 +216,7 @@ class Schedule:
                 self._collect(runner, give_up_at)
         except Exception as error:  # noqa: BLE001 - the next tick comes, whatever this one met
             log_trouble("this pass", error)
-            self._note(f"this pass could not be finished: {message_of(error)}")
+            self._note(f"this pass could not be finished: {one_line(error)}")
         if not self._stopping:
             self._notify(runner)
 
@@ -332,7 +333,7 @@ class Schedule:
 
     def _trouble(self, name: str, error: Exception) -> None:
         """Note what is in the way of a workload or run: once, until it is something else or is gone."""
-        message = message_of(error)
+        message = one_line(error)
         if self._troubles.get(name) != message:
             self._troubles[name] = message
             log_trouble(name, error)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from batchkit.engine.threads import WorkStopped
 from batchkit.engine.waits import Countdown, Retries, Slots
 from batchkit.engine.waves import Done, Wait
-from batchkit.errors import BatchkitError
+from batchkit.errors import BatchkitError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,9 +62,7 @@ def drive_all(
 
 def message_of(workload: Workload, error: Exception) -> str:
     """Return what is in the way of a workload and what to do about it, in one line."""
-    if isinstance(error, BatchkitError):
-        return " ".join(filter(None, (f"{workload.name}: {error.message}", error.hint and f"({error.hint})")))
-    return f"{workload.name}: {type(error).__name__}: {error}"
+    return f"{workload.name}: {one_line(error)}"
 
 
 class _Timer:

@@ -13,7 +13,7 @@ from batchkit.api.collecting import collect, is_due
 from batchkit.api.serving import serve
 from batchkit.emulator import Emulator
 from batchkit.engine.runtime import Runner
-from batchkit.errors import UsageError
+from batchkit.errors import ConfigurationError, UsageError
 from batchkit.evaluation import runs
 from batchkit.evaluation.open_runs import open_runs
 from batchkit.evaluation.results import Change, EvaluationSummary, Metric, summary
@@ -176,15 +176,15 @@ def test_suites_in_a_folder_become_deployments(prefect_api, prefect_server, tmp_
     assert (schedule.schedule.cron, schedule.schedule.timezone) == ("0 2 * * *", "Europe/Berlin")  # type: ignore[union-attr] # a cron
 
 
-def test_a_folder_that_cannot_be_deployed_says_why(tmp_path, capsys):
+def test_a_folder_that_cannot_be_deployed_says_why(tmp_path):
     """No suite, two of one name, or no server: an error for the user, and nothing is deployed."""
-    from batchkit.flows.deployments import find_suites, main  # noqa: PLC0415 - imports Prefect
+    from batchkit.flows.deployments import deploy_suites, find_suites  # noqa: PLC0415 - imports Prefect
 
     with pytest.raises(UsageError, match="there is no suite"):
         find_suites(tmp_path)
     write_suite(tmp_path, SCHEDULED)
-    assert main([str(tmp_path)]) == 2
-    assert "no Prefect server is configured" in capsys.readouterr().err
+    with pytest.raises(ConfigurationError, match="no Prefect server is configured"):
+        deploy_suites(tmp_path, pool="nights")
     write_suite(tmp_path, SCHEDULED, "copy.yaml")
     with pytest.raises(UsageError, match="both called 'reviews'"):
         find_suites(tmp_path)

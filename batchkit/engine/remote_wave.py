@@ -1,4 +1,4 @@
-"""A wave that another process runs: its data, and its execution there. Needs no Prefect.
+"""A wave that another process runs: its data, and its execution there.
 
 That process opens its own runner, from its own environment, and takes over the leases of the wave's shards from the sender. It
 renews the leases itself, and its name is in every guard: if the sender dies, the wave still ends; if this process dies or is

@@ -1,4 +1,4 @@
-"""Waves in other processes, without Prefect: what travels, who holds the shards, and what a late one may do."""
+"""Waves in other processes: what travels, who holds the shards, and what a late one may do."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from batchkit.flows.remote_wave import WaveFailed, remote_wave_of, run_remote_wave
 
+from batchkit.engine.remote_wave import WaveFailed, remote_wave_of, run_remote_wave
 from batchkit.engine.waves import Wait
 from batchkit.errors import ConfigurationError
 from batchkit.models import ShardState
