@@ -89,7 +89,7 @@ def test_commands_beside_a_split(backend, measured):
     """While the input is being split no other command sends anything, wherever the splitter is stopped."""
     points = points_during_split(measured(scenarios.RUN, backend))
 
-    # In the middle of the files, and after the last shard's commit: there another command once sent shards that were later case.
+    # In the middle of the files, and after the last shard's commit: there another command once sent shards that were later refused.
     for point in (points[len(points) // 2], points[-2]):
         found = interfere_with_split(scenarios.RUN, backend, point)
         assert found.violations.is_clean, f"{point}: {found.violations}"
@@ -143,7 +143,7 @@ def test_input_files_that_are_lost(measured, scenario):
 
 @pytest.mark.parametrize("number", [3, 34, 52, 75])
 def test_refusals_of_the_account(number):
-    """A command whose account is case ends with 4; after the refusal it ends with nothing failed or bought twice."""
+    """A command whose account is refused ends with 4; after the refusal it ends with nothing failed or bought twice."""
     case = all_refusal_cases()[number]
 
     violations = run_refusal_case(case, Backend("SQLite")).violations
@@ -178,7 +178,7 @@ def test_the_proof_finds_bugs(measured, planted_bug):
     sqlite = Backend("SQLite")
     baseline = measured(
         scenario if found.scenario else scenarios.RUN, sqlite
-    )  # without the bug: it shows where to die, and how much memory is baseline
+    )  # without the bug: it shows where to die, and how much memory is usual
     kind = InjectionKind.ERROR if found.meets_error else InjectionKind.DEATH
     deaths = [Injection(0, point, kind) for _, point in baseline.points if point.label == found.dies_at][:1]
 
