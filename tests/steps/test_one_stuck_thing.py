@@ -329,8 +329,10 @@ def test_an_outage_is_told_from_its_first_pass_with_its_end(timed):
     assert timed.waits[-1].trouble is None
 
 
-@pytest.mark.parametrize("behind_seconds", [86_400.0, 30 * 86_400.0])
-@pytest.mark.parametrize("state", ["lost creations", "refused for want of room", "pending requests"])
+@pytest.mark.parametrize(
+    ("state", "behind_seconds"),
+    [("lost creations", 86_400.0), ("refused for want of room", 30 * 86_400.0), ("pending requests", 86_400.0)],
+)
 def test_waits_that_a_clock_ahead_of_ours_began_are_over(timed, state, behind_seconds):
     """A process ends in the middle of a wait, and the next one has a clock that is behind by hours or days."""
     ahead = timed.open(clock=lambda: timed.clock() + behind_seconds, resubmit_linger_seconds=3_000)
