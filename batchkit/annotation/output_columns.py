@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchkit.annotation.columns import filled, free_name, value_columns
-from batchkit.annotation.votes import Vote, label_properties, majority, majority_of_objects
+from batchkit.annotation.votes import Vote, label_properties, majority, vote_on_objects
 from batchkit.datasets.rows import is_json, json_texts
 from batchkit.errors import UsageError
 from batchkit.models import RequestState
@@ -119,13 +119,13 @@ class OutputColumns:
         names = [field.name for field in self._values.fields]
         if self._recipe.rules.format == "safety":
             return self._verdict(valid)
-        return majority_of_objects(valid, names, self._labels)
+        return vote_on_objects(valid, names, self._labels)
 
     def _verdict(self, valid: Sequence[Any]) -> Vote:
         """Vote on safe or unsafe; the categories are the majority among the winners."""
         vote = majority(values["safe"] for values in valid)
         winners = [values for values in valid if values["safe"] == vote.value]
-        details = majority_of_objects(winners, ["categories", "category_names"]).value or {}
+        details = vote_on_objects(winners, ["categories", "category_names"]).value or {}
         return Vote({"safe": vote.value, **details}, vote.agreement)
 
     def _answers_type(self) -> pa.DataType:
