@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
-from datetime import UTC
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import pyarrow as pa
@@ -33,7 +34,8 @@ from sqlalchemy import (
     text,
 )
 
-from batchkit.datasets.rows import is_json, json_texts, readable
+from batchkit.datasets.rows import column_values, is_json, plain_type
+from batchkit.datasets.values import json_text, text_of
 from batchkit.errors import StoreError, UsageError
 from batchkit.files.jsonl import storable_json, storable_text
 from batchkit.owners import is_writer_dead, new_writer
@@ -67,6 +69,19 @@ class _Unsigned(TypeDecorator[int]):
         return str(value) if value is not None and dialect.name == "sqlite" else value
 
 
+class _Decimal(TypeDecorator[Decimal]):
+    """Decimals with all their digits; text on SQLite, which has no decimals."""
+
+    impl = Numeric
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else self.impl_instance)
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
+        return text_of(value) if value is not None and dialect.name == "sqlite" else value
+
+
 class OutputTable:
     """Writes batches of ``schema`` into the table ``name`` (in lower case), replacing an annotated table of that name.
 
@@ -74,7 +89,7 @@ class OutputTable:
     ``with`` block succeeds, that table replaces the one called ``name`` in one transaction; otherwise it is dropped.
     Several writers may have the same ``name`` at the same time: the last one to end decides what the table holds. Tables of
     processes that are certainly dead are dropped. Nested values and columns of JSON become JSON text, times with a zone become
-    UTC, unsigned integers are text on SQLite. A column ``row_number`` (``batchkit_row`` if the table has a ``row_number``)
+    UTC with microseconds, null where the year is beyond 9999; decimals and unsigned integers are text on SQLite. A column ``row_number`` (``batchkit_row`` if the table has a ``row_number``)
     keeps the order, from 1. Raises ``UsageError`` when another table has the name, and ``StoreError``.
     """
 
@@ -210,12 +225,14 @@ def _serialize(connection: Connection, name: str) -> None:
 
 
 def _sql_type(kind: pa.DataType) -> TypeEngine[Any]:
+    kind = plain_type(kind)
     types = pa.types
     choices: tuple[tuple[bool, TypeEngine[Any]], ...] = (
         (types.is_boolean(kind), Boolean()),
         (types.is_uint64(kind), _Unsigned()),
         (types.is_integer(kind), BigInteger()),
         (types.is_floating(kind) or types.is_duration(kind), Double()),
+        (types.is_decimal(kind), _decimal_type(kind)),
         (types.is_timestamp(kind), DateTime(timezone=types.is_timestamp(kind) and kind.tz is not None)),
         (types.is_date(kind), Date()),
         (types.is_time(kind), Time()),
@@ -224,17 +241,37 @@ def _sql_type(kind: pa.DataType) -> TypeEngine[Any]:
     return next((chosen for is_it, chosen in choices if is_it), Text())
 
 
+def _decimal_type(kind: pa.DataType) -> TypeEngine[Any]:
+    # Arrow also knows scales outside of the precision.
+    is_usual = pa.types.is_decimal(kind) and 0 <= kind.scale <= kind.precision
+    return _Decimal(kind.precision, kind.scale) if is_usual else _Decimal()
+
+
 def _cells(field: pa.Field, column: pa.Array) -> list[Any]:
-    values: list[Any] = column.to_pylist()
-    kind = field.type
     if is_json(field):
-        return [storable_json(value) for value in values]
-    if pa.types.is_string(kind):
-        return [storable_text(value) if value else value for value in values]
-    if pa.types.is_nested(kind):
-        return [storable_json(value) for value in json_texts(readable(field, values))]
-    if pa.types.is_timestamp(kind) and kind.tz is not None:
-        return [None if value is None else value.astimezone(UTC) for value in values]
-    if pa.types.is_duration(kind) or pa.types.is_decimal(kind):
-        return readable(field, values)
+        return [storable_json(text) for text in column.to_pylist()]
+    types = pa.types
+    kind = plain_type(field.type)
+    if (types.is_timestamp(kind) or types.is_time(kind)) and field.type != kind and not types.is_nested(field.type):
+        # A database has no nanoseconds.
+        column = column.cast(kind, safe=False)
+    values = column_values(field, column)
+    if types.is_timestamp(kind) or types.is_date(kind) or types.is_time(kind):
+        return list(map(_moment, values))
+    if types.is_nested(kind):
+        return [None if value is None else storable_json(json_text(value)) for value in values]
+    if isinstance(_sql_type(kind), Text):
+        return [None if value is None else storable_text(text_of(value)) or "" for value in values]
+    if types.is_duration(kind):
+        return [None if value is None else _seconds(value) for value in values]
     return values
+
+
+def _moment(value: Any) -> Any:
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC)
+    return value if isinstance(value, (date, time)) else None
+
+
+def _seconds(value: Any) -> float:
+    return value.total_seconds() if isinstance(value, timedelta) else float(value)

@@ -89,7 +89,9 @@ def test_values_have_types_of_the_database(store):
     assert [kinds[name] for name in ("n", "yes", "tags", "any")] == ["BIGINT", "BOOLEAN", "TEXT", "TEXT"]
     assert kinds["score"].startswith("DOUBLE")
     first, second = read(store, 'select n, score, yes, tags, price, took, "any", raw from typed order by row_number')
-    assert first == (2**62, 0.5, True, '["a","é"]', "1.50", 1.5, '{"a":1}', b"\x00\xff")
+    price = "1.50" if store.is_sqlite else Decimal("1.50")
+    assert kinds["price"] == ("TEXT" if store.is_sqlite else "NUMERIC(3, 2)")
+    assert first == (2**62, 0.5, True, '["a","é"]', price, 1.5, '{"a":1}', b"\x00\xff")
     assert second == (None,) * 8
     (moment,) = read(store, "select cast(at as varchar(40)), cast(day as varchar(40)) from typed where n is not null")
     assert moment[0].startswith("2024-05-01 12:30:00")
