@@ -150,6 +150,22 @@ def check_tables(connection: Connection, *, output: str | Path | None, review: s
         check_table(connection, name)
 
 
+def check_table_columns(
+    recipe: Recipe, table: Table, *, output: str | Path | None, review: str | Path | None, is_postgres: bool
+) -> None:
+    """Raise ``UsageError`` if a target ``table:NAME`` cannot have the columns of the table with its answers.
+
+    Rows are read only where it depends on them whether a row fits.
+    """
+    from batchkit.annotation.output_columns import OutputColumns  # noqa: PLC0415 - an extra, which no other verb needs
+    from batchkit.store.outputs import check_columns  # noqa: PLC0415 - as above
+
+    taken = table if recipe.limit is None else table.head(recipe.limit)
+    for name in tables_among(output, review):
+        schema = OutputColumns(recipe, taken.schema).schema
+        check_columns(schema, name, is_postgres=is_postgres, rows=taken.batches)
+
+
 def tables_among(*targets: str | Path | None) -> list[str]:
     """Return NAME of each target ``table:NAME``. Raises ``UsageError`` for a name that no database accepts."""
     from batchkit.datasets import table_name_of  # noqa: PLC0415 - as above

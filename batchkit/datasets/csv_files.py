@@ -193,10 +193,9 @@ class _Records:
         taken = _SEPARATOR_NAMES.get(self._separator, repr(self._separator))
         raise InputUnreadable(
             self._path,
-            f"line {line:,}: {reason}",
+            f"line {line:,}: {reason}" if hint else f"line {line:,}: {reason}; the cells are separated by {taken}",
             hint
-            or f"it was read as separated by {taken}: put cells with separators, quotes or line ends in double quotes, or name"
-            " another separator with --separator",
+            or "put cells with separators, quotes or line ends in double quotes, or name another separator: --separator ';'",
         )
 
 

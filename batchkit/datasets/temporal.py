@@ -90,7 +90,7 @@ def _time(value: int, kind: pa.DataType) -> Any:
 def _duration(value: int, kind: pa.DataType) -> Any:
     micros, nanos = _split(value, kind.unit)
     try:
-        return dt.timedelta(microseconds=micros) if not nanos else Decimal(value).scaleb(-9)
+        return dt.timedelta(microseconds=micros) if not nanos else Decimal(value).scaleb(-9).normalize()
     except OverflowError:
         return Decimal(value) / _PER_SECOND[kind.unit]
 

@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -42,7 +43,7 @@ from batchkit.owners import is_writer_dead, new_writer
 from batchkit.store.driver import copy_in
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from sqlalchemy.engine import Connection, Dialect
     from sqlalchemy.engine.reflection import Inspector
@@ -54,6 +55,15 @@ _MARK: Final = "written_by_batchkit"
 #: The prefix of the name of a table that is being written; with the name of its writer it has less than 63 bytes.
 _UNFINISHED: Final = "batchkit_new_"
 _MOST_NAME_BYTES: Final = 63  # Postgres cuts longer names silently
+_MOST_COLUMNS_SQLITE: Final = 2_000
+_MOST_COLUMNS_POSTGRES: Final = 1_600
+#: Of a row in a page of Postgres; a value of more than 24 bytes may be stored elsewhere.
+_ROW_BYTES: Final = 8_160
+_HEAD_BYTES: Final = 40
+_REFERENCE_BYTES: Final = 24
+_ALIGNED_BYTES: Final = 8
+#: Of values that are never stored elsewhere.
+_WIDTHS: Final[dict[type, int]] = {Boolean: 1, BigInteger: 8, Double: 8, DateTime: 8, Date: 4, Time: 8}
 
 
 class _Unsigned(TypeDecorator[int]):
@@ -98,7 +108,7 @@ class OutputTable:
         self._name = name = name.lower()
         self._schema = schema
         self._count = 0
-        _check_columns(schema, name)
+        _check_names(schema, name)
         self._numbers = "batchkit_row" if "row_number" in {column.lower() for column in schema.names} else "row_number"
         self._new = Table(
             f"{_UNFINISHED}{new_writer()}",
@@ -171,7 +181,7 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _check_columns(schema: pa.Schema, name: str) -> None:
+def _check_names(schema: pa.Schema, name: str) -> None:
     seen: dict[str, str] = {}
     for column in schema.names:
         # For SQLite names that differ only in case are equal.
@@ -184,6 +194,59 @@ def _check_columns(schema: pa.Schema, name: str) -> None:
             raise UsageError(
                 f"{column!r} cannot be the name of a column of the table {name!r}", hint="write a file, or rename it"
             )
+
+
+def check_columns(
+    schema: pa.Schema, name: str, *, is_postgres: bool, rows: Callable[[], Iterable[pa.RecordBatch]]
+) -> None:
+    """Raise ``UsageError`` when the table ``name`` cannot have the columns of ``schema``, by their names, their number or their width.
+
+    ``rows`` are the rows with the first columns of the schema. They are read only if it depends on them whether a row fits.
+    """
+    _check_names(schema, name)
+    most = (_MOST_COLUMNS_POSTGRES if is_postgres else _MOST_COLUMNS_SQLITE) - 1  # one has the row's number
+    if len(schema) > most:
+        raise UsageError(
+            f"the table {name!r} would have {len(schema):,} columns with the answers, and the database takes {most:,}",
+            hint="write a file, as .parquet, or leave columns out",
+        )
+    if is_postgres:
+        _check_width(schema, name, rows)
+
+
+def _check_width(schema: pa.Schema, name: str, rows: Callable[[], Iterable[pa.RecordBatch]]) -> None:
+    """Check that each row fits into a page of Postgres: long texts are stored elsewhere, and leave a reference behind."""
+    widths = [_WIDTHS.get(type(_sql_type(field.type)), _REFERENCE_BYTES) for field in schema]
+    # Eight bytes begin at a multiple of eight.
+    widths = [
+        width + 7 * (width == _ALIGNED_BYTES != before)
+        for before, width in zip([_ALIGNED_BYTES, *widths], widths, strict=False)
+    ]
+    head = _HEAD_BYTES + len(schema) // 8
+    if head + sum(widths) <= _ROW_BYTES:
+        return
+    number = 0
+    for batch in rows():
+        used = pa.array([head + sum(widths[batch.num_columns :])] * len(batch), pa.int64())
+        for column, width in zip(batch.columns, widths, strict=False):
+            used = pc.add(used, _used(column, width))
+        too_wide = pc.index(pc.greater(used, _ROW_BYTES), value=True).as_py()
+        if too_wide >= 0:
+            raise UsageError(
+                f"row {number + too_wide + 1:,} has too many columns for a row of the database: {len(schema):,} of the table"
+                f" {name!r} with the answers need {used[too_wide].as_py():,} bytes, and a row has {_ROW_BYTES:,}",
+                hint="write a file, as .parquet, or leave columns out",
+            )
+        number += len(batch)
+
+
+def _used(column: pa.Array, width: int) -> pa.Array:
+    """Return how many bytes of a row each value needs at most."""
+    most = pc.multiply(pc.cast(column.is_valid(), pa.int64()), width)
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return most
+    lengths = pc.add(pc.cast(pc.fill_null(pc.binary_length(column), -1), pa.int64()), 1)
+    return pc.min_element_wise(most, lengths)
 
 
 def check_table(connection: Connection, name: str) -> None:

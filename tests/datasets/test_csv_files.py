@@ -127,7 +127,7 @@ def test_error_says_which_separator_was_taken(tmp_path, text, words):
     path = write(tmp_path / "a.csv", text)
     with pytest.raises(InputUnreadable) as caught:
         read(path)
-    assert f"separated by {words}" in (caught.value.hint or "")
+    assert f"separated by {words}" in caught.value.message
     assert "--separator" in (caught.value.hint or "")
 
 
