@@ -52,6 +52,7 @@ async def annotate(
     output: str | None = None,
     name: str | None = None,
     query: str | None = None,
+    separator: str | None = None,
     until: str = "finished",
 ) -> State[Any]:
     """Send a recipe's questions about the rows of ``tables`` (files or addresses, as for ``batchkit annotate``) and write the ``output`` when all are answered.
@@ -66,6 +67,7 @@ async def annotate(
                 recipe=_valid_recipe(recipe),
                 parts=[str(table) for table in tables],
                 query=query,
+                separator=separator,
                 name=name,
                 output=output,
             )

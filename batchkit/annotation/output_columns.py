@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from batchkit.annotation.columns import filled, free_name, value_columns
 from batchkit.annotation.votes import Vote, label_properties, majority, vote_on_objects
+from batchkit.datasets.metadata import with_columns
 from batchkit.datasets.rows import is_json, json_texts
 from batchkit.errors import UsageError
 from batchkit.models import RequestState
@@ -39,7 +40,7 @@ _COMPARED: Final = {"transcript": ("text",), "tools": ("tool_calls",)}
 class OutputColumns:
     """The columns of the output table.
 
-    First all columns of the input unchanged, then the columns of the answer (see ``columns.value_columns``), then ``custom_id``,
+    First all columns of the input unchanged, with the metadata of the schema, then the columns of the answer (see ``columns.value_columns``), then ``custom_id``,
     ``status``, ``error`` (a code), ``error_message``, ``attempts``, ``prompt_tokens``, ``completion_tokens`` and ``cost_usd`` (None:
     unknown). A new column whose name is taken gets the prefix ``answer_``.
 
@@ -63,7 +64,8 @@ class OutputColumns:
             self._named.append(field.with_name(free_name(field.name, taken)))
             taken.add(self._named[-1].name)
         self._answers = [pa.field(free_name("answers", taken), self._answers_type())] if self._is_voted else []
-        self.schema = pa.schema([*table, *self._named, *self._state, *self._answers])
+        added = [*self._named, *self._state, *self._answers]
+        self.schema = pa.schema([*table, *added], with_columns(table.metadata, added))
 
     def with_answers(self, batch: pa.RecordBatch, answers: Sequence[tuple[RequestAnswer, ...]]) -> pa.RecordBatch:
         """Return rows together with their answers."""

@@ -68,6 +68,7 @@ class _TableRecipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     query: str | None = None
+    separator: str | None = None
     key: str | None = None
     limit: Count | None = None
     name: str | None = None

@@ -12,6 +12,7 @@ from batchkit.annotation.image_files import ImageFolder
 from batchkit.annotation.images import ImageReader, InvalidImage
 from batchkit.annotation.response_format import plan_response_format
 from batchkit.annotation.template import Template, Unrendered, unknown_column
+from batchkit.datasets.values import text_of
 from batchkit.errors import InputProblem, UsageError
 from batchkit.files import jsonl
 from batchkit.preflight.facts import CHAT, METHOD
@@ -45,7 +46,12 @@ class BadRow(InputProblem):
 
 
 def _is_blank(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
+    return not isinstance(value, (list, dict)) and not text_of(value).strip()
+
+
+def is_empty_key(value: Any) -> bool:
+    """Whether a cell names no row."""
+    return not text_of(value)
 
 
 class _Messages:
@@ -112,7 +118,7 @@ class Renderer:
 
         Raises ``RowProblem``.
         """
-        if self.recipe.key is not None and row[self.recipe.key] in (None, ""):
+        if self.recipe.key is not None and is_empty_key(row[self.recipe.key]):
             raise RowProblem(number, self.recipe.key, "the key is empty")
         ids = iter(self._ids.of_key(self._ids.key_of(row, number)))
         try:

@@ -12,11 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from batchkit.annotation.ids import RequestIds
 from batchkit.annotation.output_columns import OutputColumns
 from batchkit.annotation.pricing import price, price_audio
 from batchkit.annotation.recipe import load_recipe
-from batchkit.annotation.workload_from_table import snapshot_path
+from batchkit.annotation.workload_from_table import request_ids, snapshot_path
 from batchkit.answers import AnswerCheck
 from batchkit.datasets import Snapshot, TableWriter, rows_of, table_name_of
 from batchkit.errors import SpoolError, UsageError
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from batchkit.annotation.ids import RequestIds
     from batchkit.annotation.recipe import Recipe
     from batchkit.engine.runtime import Runner
     from batchkit.models import ShardId, Workload
@@ -88,11 +88,18 @@ def read_row_answers(runner: Runner, workload: Workload) -> Iterator[RowAnswers]
     """
     rows = (
         answered
-        for batch, answers in _answered_batches(runner, workload, _recipe_of(workload), ReplacedHalves())
+        for batch, answers in answered_batches(runner, workload)
         for answered in zip(rows_of(batch), answers, strict=True)
     )
     for number, (row, of_row) in enumerate(rows, 1):
         yield RowAnswers(number, row, of_row)
+
+
+def answered_batches(
+    runner: Runner, workload: Workload
+) -> Iterator[tuple[pa.RecordBatch, list[tuple[RequestAnswer, ...]]]]:
+    """Stream the rows as batches of their columns, each with the answers of its rows. Raises as ``read_row_answers``."""
+    return _answered_batches(runner, workload, _recipe_of(workload), ReplacedHalves())
 
 
 def write_output_table(
@@ -155,8 +162,9 @@ def _answered_batches(
     """Yield the rows in batches, with the answers of each; ``replaced`` counts characters that UTF-8 cannot hold."""
     at_once = _TRANSCRIPTS_AT_ONCE if recipe.rules.format == "transcript" else _ANSWERS_AT_ONCE
     per_row = recipe.requests_per_row
-    snapshot = Snapshot.open(snapshot_path(runner, workload))
-    ids = RequestIds(recipe)
+    path = snapshot_path(runner, workload)
+    snapshot = Snapshot.open(path)
+    ids = request_ids(recipe, path)
     number = 0
     # Two connections, because two streams are read at the same time.
     with (

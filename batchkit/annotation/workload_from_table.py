@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchkit import preflight
+from batchkit.annotation.ids import RequestIds
 from batchkit.annotation.recipe import load_recipe
-from batchkit.annotation.render import BadRow, Renderer, RowProblem
-from batchkit.errors import InputInvalid, InputProblem, UsageError, WorkloadConflict
+from batchkit.annotation.render import BadRow, Renderer, RowProblem, is_empty_key
+from batchkit.datasets.values import text_of
+from batchkit.errors import InputInvalid, InputProblem, SpoolError, UsageError, WorkloadConflict
 from batchkit.files import jsonl, outputs, sources
 from batchkit.files.spool import disk_errors
 from batchkit.files.uniqueness import SeenIds
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
     from batchkit.models import Workload
 
 #: The copy of the table from which the requests were made, in the folder of its workload.
-SNAPSHOT = "table.parquet"
+SNAPSHOT = "table.arrows"
+#: Its name in workloads of earlier versions, which wrote their keys by ``str``.
+_EARLIER_SNAPSHOT = "table.parquet"
 SHOWN_PROBLEMS = 20
 _PATTERN_SIGNS = frozenset("*?[")
 _DIGEST_CHARS = 8
@@ -96,8 +100,18 @@ def default_name(table: Table, recipe: Recipe) -> str:
 
 
 def snapshot_path(runner: Runner, workload: Workload) -> Path:
-    """Return the path of the table that a workload was made from, as Parquet. Raises ``SpoolError`` if it is lost."""
-    return runner.kept_file(workload, SNAPSHOT)
+    """Return the path of the table that a workload was made from (see ``Snapshot``). Raises ``SpoolError`` if it is lost."""
+    try:
+        return runner.kept_file(workload, SNAPSHOT)
+    except SpoolError:
+        with suppress(SpoolError):
+            return runner.kept_file(workload, _EARLIER_SNAPSHOT)
+        raise
+
+
+def request_ids(recipe: Recipe, snapshot: Path) -> RequestIds:
+    """Return the ids of the requests that were made with a snapshot."""
+    return RequestIds(recipe, text=str if snapshot.name == _EARLIER_SNAPSHOT else text_of)
 
 
 def folder_of(parts: Sequence[str]) -> Path:
@@ -134,6 +148,22 @@ def check_tables(connection: Connection, *, output: str | Path | None, review: s
 
     for name in tables_among(output, review):
         check_table(connection, name)
+
+
+def check_table_columns(
+    recipe: Recipe, table: Table, *, output: str | Path | None, review: str | Path | None, is_postgres: bool
+) -> None:
+    """Raise ``UsageError`` if a target ``table:NAME`` cannot have the columns of the table with its answers.
+
+    Rows are read only where it depends on them whether a row fits.
+    """
+    from batchkit.annotation.output_columns import OutputColumns  # noqa: PLC0415 - an extra, which no other verb needs
+    from batchkit.store.outputs import check_columns  # noqa: PLC0415 - as above
+
+    taken = table if recipe.limit is None else table.head(recipe.limit)
+    for name in tables_among(output, review):
+        schema = OutputColumns(recipe, taken.schema).schema
+        check_columns(schema, name, is_postgres=is_postgres, rows=taken.batches)
 
 
 def tables_among(*targets: str | Path | None) -> list[str]:
@@ -261,10 +291,12 @@ def _render(table: Table, renderer: Renderer, requests: Path, snapshot: Path, ad
 
 
 def _keys(batch: pa.RecordBatch, renderer: Renderer, first: int) -> Iterator[tuple[int, str]]:
+    from batchkit.datasets import rows_of  # noqa: PLC0415 - as above
+
     column = renderer.recipe.key or ""
-    for number, value in enumerate(batch.column(column).to_pylist(), first):
-        if value not in (None, ""):
-            yield number, renderer.key_of({column: value}, number)
+    for number, row in enumerate(rows_of(batch.select([column])), first):
+        if not is_empty_key(row[column]):
+            yield number, renderer.key_of(row, number)
 
 
 def _find_repeated(table: Table, renderer: Renderer, suspects: set[int], problems: RowProblems) -> None:

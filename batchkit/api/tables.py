@@ -16,6 +16,7 @@ from batchkit.datasets import require_extra
 from batchkit.engine.observer import DO_NOTHING, Observer, counting
 from batchkit.engine.waves import DriveUntil
 from batchkit.settings import load_settings
+from batchkit.store.engine import parse_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +40,7 @@ def annotate(
     *,
     models: str | Sequence[str],
     query: str | None = None,
+    separator: str | None = None,
     name: str | None = None,
     output: Source | None = None,
     review: Source | None = None,
@@ -54,7 +56,7 @@ def annotate(
     ``recipe`` is as for ``batchkit.annotation.presets.annotation``: ``schema`` (also a pydantic model), ``choices``, ``samples``, ...
     ``output`` gets the table with the answers, ``review`` the rows whose annotators disagree; both may be ``table:NAME``. Without
     ``output`` the table goes where an earlier call or command named an output, if one did. ``query``
-    belongs to a table that is a database URL. Returns the last snapshot: unfinished when ``timeout_seconds`` ran out. Raises
+    belongs to a table that is a database URL, ``separator`` to CSV files. Returns the last snapshot: unfinished when ``timeout_seconds`` ran out. Raises
     ``BatchkitError``; ``InputInvalid`` with all bad rows, and ``UsageError`` for outputs that cannot be written or are inputs, before anything
     is sent.
     """
@@ -66,6 +68,7 @@ def annotate(
         recipe=asked,
         parts=parts_of(table),
         query=query,
+        separator=separator,
         name=name,
         output=_text(output),
         review=_text(review),
@@ -80,6 +83,7 @@ def transcribe(
     audio: str,
     *,
     query: str | None = None,
+    separator: str | None = None,
     name: str | None = None,
     output: Source | None = None,
     raw_csv: bool = False,
@@ -101,6 +105,7 @@ def transcribe(
         recipe=asked,
         parts=parts_of(table),
         query=query,
+        separator=separator,
         name=name,
         output=_text(output),
         raw_csv=raw_csv,
@@ -114,6 +119,7 @@ def moderate(
     text: str,
     *,
     query: str | None = None,
+    separator: str | None = None,
     name: str | None = None,
     output: Source | None = None,
     only: Literal["safe", "unsafe"] | None = None,
@@ -136,6 +142,7 @@ def moderate(
         recipe=asked,
         parts=parts_of(table),
         query=query,
+        separator=separator,
         name=name,
         output=_text(output),
         raw_csv=raw_csv,
@@ -149,7 +156,7 @@ def moderate(
 class TableQuestion:
     """A ``recipe`` and the table whose rows it asks, and where that goes with its answers.
 
-    ``parts`` are files or addresses, with ``query`` where they are one database URL; or ``answers_of`` names the finished workload
+    ``parts`` are files or addresses, with ``query`` where they are one database URL and ``separator`` where they are CSV files; or ``answers_of`` names the finished workload
     whose answers are the rows. ``output`` gets the table, ``review`` its disputed rows, and ``only`` is a filter of the rows that are
     written. With ``has_default_output`` a table for which no ``output`` is given goes to ``NAME.annotated.parquet``.
     """
@@ -157,6 +164,7 @@ class TableQuestion:
     recipe: Recipe
     parts: Sequence[str] = ()
     query: str | None = None
+    separator: str | None = None
     answers_of: str | None = None
     name: str | None = None
     output: str | None = None
@@ -190,6 +198,14 @@ class TableQuestion:
         self.check_outputs(output)
         return replace(self, recipe=recipe, output=output)
 
+    def check_table_output(self, table: Table, *, is_postgres: bool) -> None:
+        """Raise ``UsageError`` when a target ``table:NAME`` cannot have the columns of the table with its answers."""
+        from batchkit.annotation import workload_from_table  # noqa: PLC0415 - an extra
+
+        workload_from_table.check_table_columns(
+            self.recipe, table, output=self.output, review=self.review, is_postgres=is_postgres
+        )
+
     @contextmanager
     def opened(self, runner: Callable[[], AbstractContextManager[Runner]]) -> Iterator[Table]:
         """Open the table; ``runner`` opens the database for one that is made of answers."""
@@ -197,7 +213,7 @@ class TableQuestion:
         from batchkit.datasets import open_table  # noqa: PLC0415 - as above
 
         if self.answers_of is None:
-            yield open_table(self.parts, query=self.query)
+            yield open_table(self.parts, query=self.query, separator=self.separator)
             return
         with runner() as opened, answers_as_table(opened, self.answers_of) as table:
             yield table
@@ -249,6 +265,7 @@ def begin_table(
     is_default = question.output is None and question.review is None
     with question.opened(lambda: nullcontext(runner)) as table:
         question = question.with_output(table)
+        question.check_table_output(table, is_postgres=not runner.store.is_sqlite)
         workload = _ensure(runner, table, question, observer)
     if question.output is not None:
         output = output_here(
@@ -294,6 +311,8 @@ def preview_table(question: TableQuestion, settings: Settings | None, mode: RunM
         counting(mode.observer, "rendering the rows") as advance,
     ):
         question = question.with_output(table)
+        backend = parse_url(found.resolved_database_url).get_backend_name()
+        question.check_table_output(table, is_postgres=backend != "sqlite")
         return preview(table, question.recipe, name=question.name, folder=question.folder, advance=advance)
 
 

@@ -28,6 +28,8 @@ _SURROGATE_ESCAPES = (b"\\ud", b"\\uD")
 _ESCAPES = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u([dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
+#: As many digits as the largest integers of 64 bits have; a shorter one is exact.
+_LONG_DIGITS = re.compile(rb"[0-9]{19}")
 _NUL_ESCAPES = re.compile(r"\\(?:(u0000)|.)", re.DOTALL)
 
 
@@ -41,6 +43,18 @@ def loads(data: bytes | str) -> Any:
         return orjson.loads(data)
     except (orjson.JSONDecodeError, RecursionError) as error:
         raise MalformedJson(str(error) or type(error).__name__) from error
+
+
+def loads_exactly(data: bytes | str) -> Any:
+    """Parse as strictly as ``loads``; integers beyond 64 bits keep all their digits. Raises ``MalformedJson``."""
+    value = loads(data)
+    if _LONG_DIGITS.search(data if isinstance(data, bytes) else data.encode()) is None:
+        return value
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        # Python reads no integer of more than 4,300 digits.
+        raise MalformedJson(str(error)) from error
 
 
 def loads_leniently(data: bytes) -> Any:

@@ -45,6 +45,7 @@ class TableFlags:
     recipe: tables.RecipeFile = None
     print_recipe: tables.PrintRecipe = False
     query: tables.Query = None
+    separator: tables.Separator = None
     key: tables.Key = None
     limit: tables.Limit = None
     name: tables.Name = None

@@ -26,6 +26,16 @@ Query = Annotated[
     str | None,
     typer.Option("--query", metavar="SQL", help="The rows to take, where TABLE is a database URL.", show_default=False),
 ]
+Separator = Annotated[
+    str | None,
+    typer.Option(
+        "--separator",
+        metavar="SIGN",
+        help="The sign between the cells of a CSV file (default: the one after sep= in its first line, a tab in .tsv, else the"
+        " comma, semicolon or tab that its header has most often).",
+        show_default=False,
+    ),
+]
 Key = Annotated[
     str | None,
     typer.Option(
