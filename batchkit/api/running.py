@@ -18,6 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from batchkit import formatting
 from batchkit.api import several
 from batchkit.api.modes import RunMode
 from batchkit.api.opening import drive_from, note_once, open_existing, open_runner, paths_of, workload_name
@@ -127,6 +128,9 @@ def run_input(
                 options=options or SplitOptions(),
                 advance=advance,
                 waiting=note_once(mode.observer, f"another command is splitting {name!r}; waiting for it"),
+                blanks=lambda lines: mode.observer.note(
+                    f"{formatting.counted(lines, 'blank line')} of the input skipped"
+                ),
             )
         if target is not None:
             remember(runner, workload, output_here(target, raw_csv=raw_csv, is_default=output is None))

@@ -146,12 +146,13 @@ class Runner(WorkloadRecords):
         options: SplitOptions,
         advance: Callable[[int], None] = lambda _lines: None,
         waiting: Callable[[], None] = lambda: None,
+        blanks: Callable[[int], None] = lambda _lines: None,
         keep: Mapping[str, Path] | None = None,
     ) -> Workload:
         """Make sure that the workload exists and is split whole; with the same input again this is a no-op.
 
-        ``advance`` takes how many more lines were read; ``waiting`` is called while another runner is splitting. ``keep`` maps
-        the names of ``kept_file`` to files that the workload keeps until it is cleaned.
+        ``advance`` takes how many more lines were read; ``waiting`` is called while another runner is splitting. ``blanks`` takes
+        the number of blank lines, if there are any, when this call has split the input. ``keep`` maps the names of ``kept_file`` to files that the workload keeps until it is cleaned.
         After an outage of the database the split begins anew. Raises ``InputInvalid`` and ``WorkloadConflict``, and
         ``StoreUnavailable`` after an outage of ``outage_seconds``; nothing is sent.
         """
@@ -166,6 +167,7 @@ class Runner(WorkloadRecords):
                     options=options,
                     defaults=composition.split_defaults(self.settings),
                     advance=advance,
+                    blanks=blanks,
                     keep=keep,
                 )
             )

@@ -87,6 +87,7 @@ class SplitPlan:
     shard_lines: int
     window: str
     warnings: dict[str, int]
+    blank_lines: int = 0
 
 
 def plan(
@@ -131,6 +132,7 @@ def plan(
         shard_lines=max_lines,
         window=options.window or defaults.window,
         warnings=warnings,
+        blank_lines=check.blank_count,
     )
 
 
@@ -142,10 +144,12 @@ def split(
     options: SplitOptions,
     defaults: SplitDefaults,
     advance: Callable[[int], None],
+    blanks: Callable[[int], None] = lambda _lines: None,
     keep: Mapping[str, Path] | None = None,
 ) -> Workload | None:
     """Split the input under ``name``, or return the workload that was split before; None while another runner is splitting it.
 
+    ``blanks`` takes the number of blank lines of an input that was split now, if it has any: they are skipped.
     ``keep`` maps names in the workload's folder to files that it keeps there. The rest of an interrupted split is removed first.
     Raises ``WorkloadConflict`` when the name belongs to another input, ``InputInvalid`` and ``InputUnreadable`` for the input;
     in all three cases nothing is stored.
@@ -182,6 +186,8 @@ def split(
                 connection, workload.id, sha256=digest.hexdigest(), request_count=check.line_count, at=context.clock()
             )
             workloads.release_lease(connection, context.owner)
+            if check.blank_count:
+                blanks(check.blank_count)
             return workloads.get(connection, workload.id)
     if keep:
         # As above: a runner that took over may have deleted our folder before the last of these files was written.

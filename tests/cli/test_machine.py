@@ -163,6 +163,7 @@ def test_a_plan_is_stable():
         "prompt_tokens": 10,
         "max_completion_tokens": 20,
         "warnings": {"odd": 1},
+            "blank_lines": 0,
     }
 
 

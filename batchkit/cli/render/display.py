@@ -268,6 +268,8 @@ def plan_view(name: str, plan: SplitPlan) -> RenderableType:
     grid.add_column(overflow="fold")
     shards = formatting.counted(len(plan.shards), "shard")
     grid.add_row("requests", f"{plan.requests:,} ({formatting.size(plan.bytes)})")
+    if plan.blank_lines:
+        grid.add_row("skipped", formatting.counted(plan.blank_lines, "blank line"))
     grid.add_row("shards", f"{shards} of up to {formatting.counted(plan.shard_lines, 'request')}, window {plan.window}")
     for endpoint, count in sorted(plan.endpoints.items()):
         own = [(lines, size) for shard_endpoint, lines, size in plan.shards if shard_endpoint == endpoint]

@@ -73,6 +73,7 @@ def plan(name: str, plan: SplitPlan) -> dict[str, Any]:
         "prompt_tokens": plan.prompt_tokens,
         "max_completion_tokens": plan.completion_tokens,
         "warnings": plan.warnings,
+        "blank_lines": plan.blank_lines,
     }
 
 

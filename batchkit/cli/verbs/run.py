@@ -15,7 +15,7 @@ Sources = Annotated[
     list[str],
     typer.Argument(
         metavar="SOURCE",
-        help="JSON Lines files of requests, plain, .gz or .zst; several are read as one. A dash (-) is stdin.",
+        help="JSON Lines files of requests, plain, .gz or .zst; several are read as one, and blank lines are skipped. A dash (-) is stdin.",
         show_default=False,
     ),
 ]
