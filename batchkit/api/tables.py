@@ -278,7 +278,7 @@ def finish_table(
 
 
 def preview_table(question: TableQuestion, settings: Settings | None, mode: RunMode) -> Preview:
-    """Make all checks of ``ask_table`` but that keys are unique; returns the first requests and what all would cost. Nothing is stored or sent.
+    """Make all checks of ``ask_table``; returns the first requests and what all would cost. Nothing is stored or sent.
 
     Raises ``BatchkitError``.
     """
@@ -294,7 +294,14 @@ def preview_table(question: TableQuestion, settings: Settings | None, mode: RunM
         counting(mode.observer, "rendering the rows") as advance,
     ):
         question = question.with_output(table)
-        return preview(table, question.recipe, name=question.name, folder=question.folder, advance=advance)
+        return preview(
+            table,
+            question.recipe,
+            max_line_bytes=workload_from_table.longest_request(found, question.options),
+            name=question.name,
+            folder=question.folder,
+            advance=advance,
+        )
 
 
 def _ensure(runner: Runner, table: Table, question: TableQuestion, observer: Observer) -> Workload:
@@ -328,7 +335,7 @@ def _write(runner: Runner, workload: Workload, question: TableQuestion, observer
     rows = None
     if question.output is not None:
         count = workload.request_count
-        total = None if count is None else count // question.recipe.requests_per_row
+        total = None if count is None else count // question.recipe.requests_per_row + workload.skipped_rows
         with counting(observer, f"writing {question.output}", total=total) as advance:
             rows = write_output_table(
                 runner, workload, question.output, raw_csv=question.raw_csv, where=question.only, advance=advance

@@ -28,6 +28,11 @@ _ASK_ABOUT_ROWS = "this takes requests as JSON Lines; `batchkit annotate` makes 
 _LINES_PER_ADVANCE = 2_000
 
 
+def longest_line(shard_bytes: int) -> int:
+    """Return the most bytes of a line, without its end, of an input whose shards have at most ``shard_bytes``."""
+    return min(shard_bytes, MAX_FILE_BYTES) - 1
+
+
 class CheckedLine(NamedTuple):
     """A line that may be sent; ``line`` holds its bytes as in the input, without the newline."""
 
@@ -68,7 +73,7 @@ class InputCheck:
         advance: Callable[[int], None],
     ) -> None:
         self._paths = paths
-        self._max_line_bytes = min(max_line_bytes, MAX_FILE_BYTES) - 1
+        self._max_line_bytes = longest_line(max_line_bytes)
         self._digest = digest
         self._advance = advance
         self._problems: list[tuple[int, InputProblem]] = []

@@ -43,8 +43,8 @@ class SplitOptions:
     """How a workload is cut and retried; None: use the default, or what the workload has already.
 
     ``window`` and ``max_window`` are completion windows such as ``24h``; ``shard_bytes`` is in bytes; the two budgets
-    start at 1. ``source`` names for people what the requests were made of (default: the input's files), ``answer_rules`` and
-    ``recipe`` are those of the workload (see ``Workload``).
+    start at 1. ``source`` names for people what the requests were made of (default: the input's files), ``answer_rules``,
+    ``recipe`` and ``skipped_rows`` are those of the workload (see ``Workload``).
     """
 
     window: str | None = None
@@ -56,6 +56,7 @@ class SplitOptions:
     source: str | None = None
     answer_rules: str | None = None
     recipe: str | None = None
+    skipped_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +276,7 @@ def _begin(
             at=context.clock(),
             answer_rules=options.answer_rules,
             recipe=options.recipe,
+            skipped_rows=options.skipped_rows,
         ):
             return None
         workload = workloads.find(connection, name)

@@ -60,6 +60,7 @@ def _workload(row: Any) -> Workload:
         cancel_requested_at=row.cancel_requested_at,
         answer_rules=row.answer_rules,
         recipe=row.recipe,
+        skipped_rows=row.skipped_rows,
         output=row.output,
         stopped_at=row.stopped_at,
         stopped_reason=row.stopped_reason,
@@ -82,6 +83,7 @@ def add(
     at: float,
     answer_rules: str | None = None,
     recipe: str | None = None,
+    skipped_rows: int = 0,
 ) -> bool:
     """Insert a workload unless the name is taken; returns whether it was inserted."""
     values = {
@@ -97,6 +99,7 @@ def add(
         "max_expiries": policy.max_expiries,
         "answer_rules": answer_rules,
         "recipe": recipe,
+        "skipped_rows": skipped_rows,
     }
     try:
         with connection.begin_nested():

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from batchkit import formatting
 from batchkit.annotation.pricing import PRICES_AS_OF, price
+from batchkit.annotation.rendering import listed
 from batchkit.cli.render import conclusion, console, exits, machine, outcome
 from batchkit.cli.render.outcome import next_step
 from batchkit.files import jsonl
@@ -77,10 +78,13 @@ def preview_lines(preview: Preview) -> Iterator[Text]:
         f"{preview.name}: {formatting.counted(preview.rows, 'row')}, {formatting.counted(preview.requests, 'request')};"
         " nothing was sent"
     )
+    if preview.skipped:
+        total = formatting.counted(preview.skipped.total(), "row")
+        yield Text(f"{total} would be skipped: {listed(preview.skipped)}")
     for warning, count in preview.warnings.items():
         yield Text(f"warning: {warning} ({formatting.counted(count, 'request')})", style="yellow")
     for model, share in preview.models.items():
-        limit = "without a limit" if share.completion_tokens is None else f"at most {share.completion_tokens:,}"
+        limit = "without a limit" if share.unlimited else f"at most {share.completion_tokens:,}"
         yield Text(f"{model}: about {share.prompt_tokens:,} tokens in, {limit} out; {_estimated_cost(preview, model)}")
 
 
@@ -92,12 +96,14 @@ def preview_for_machines(preview: Preview) -> dict[str, Any]:
         "rows": preview.rows,
         "requests": preview.requests,
         "shown": preview.shown,
+        "skipped_rows": preview.skipped.total(),
+        "skipped": preview.skipped,
         "warnings": preview.warnings,
         "models": {
             model: {
                 "requests": share.requests,
                 "prompt_tokens": share.prompt_tokens,
-                "max_completion_tokens": share.completion_tokens,
+                "max_completion_tokens": None if share.unlimited else share.completion_tokens,
                 "cost_usd_at_least": price(model, share.prompt_tokens, 0),
             }
             for model, share in preview.models.items()
@@ -169,7 +175,7 @@ def _estimated_cost(preview: Preview, model: str) -> str:
     least = price(model, share.prompt_tokens, 0)
     if least is None:
         return "cost unknown"
-    if share.completion_tokens is None:
+    if share.unlimited:
         return f"{_dollars(least)} and what the answers take"
     most = price(model, share.prompt_tokens, share.completion_tokens)
     return _dollars(least) if most is None else f"{_dollars(least)} to {_dollars(most)}"

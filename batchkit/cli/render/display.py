@@ -233,6 +233,8 @@ def _rows(progress: Progress, moment: Moment, *, is_live: bool = True) -> list[t
         ("requests", Group(bar, legend, Text(answered))),
         ("shards", Text(_joined({state.value: count for state, count in progress.shards.items()}) or "none yet")),
     ]
+    if progress.workload.skipped_rows:
+        rows.append(("skipped", Text(skipped_text(progress))))
     waits = situation.waits(progress, moment.trouble)
     labels = {"outage": "outage", "": "waiting for"}
     for wait in waits:
@@ -303,6 +305,12 @@ def finding_line(finding: Finding) -> RenderableType:
         text.append(f"\n{formatting.printable(finding.advice)}", style="bold")
     grid.add_row(Text(finding.level.value, style=_LEVEL_STYLES[finding.level.value]), finding.check, text)
     return grid
+
+
+def skipped_text(progress: Progress) -> str:
+    """Write how many rows of a table have no request."""
+    rows = progress.workload.skipped_rows
+    return f"{formatting.counted(rows, 'row')} skipped: no request; the output says why"
 
 
 def failures_text(failures: Sequence[FailureReason], *, is_cut: bool = True) -> Text:

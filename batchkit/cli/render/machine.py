@@ -95,7 +95,7 @@ def workload(progress: Progress) -> dict[str, Any]:
     every state, ``open_batches`` the statuses that occur, in the provider's words. ``remote_done`` is what the
     provider says it has answered in open batches. ``attention`` lists up to 50 batches that did not simply complete.
 
-    ``answered`` requests have their answer or error, here or at the provider; ``fetched`` ones have it here; ``not_sent`` ones are
+    ``skipped_rows`` rows of its table have no request. ``answered`` requests have their answer or error, here or at the provider; ``fetched`` ones have it here; ``not_sent`` ones are
     in a shard that has no batch yet (they are part of ``in_flight``). These figures are of ``as_of``: of ``read_at`` while somebody works on it
     and reaches the provider, else of when the provider last told something new. ``waiting_for`` is the first of ``waits``, with its ``since`` and ``until``: the latest
     end, or the earliest where ``is_not_before``; null when unknown or finished. ``runners`` work on it now; when nobody does,
@@ -114,6 +114,7 @@ def workload(progress: Progress) -> dict[str, Any]:
         "last_merged_at": progress.last_merged_at,
         "cancel_requested_at": own.cancel_requested_at,
         "source": own.source,
+        "skipped_rows": own.skipped_rows,
         "window": own.window,
         "max_window": own.max_window,
         "shard_lines": own.shard_lines,
