@@ -43,6 +43,7 @@ def ensure_workload(
     name: str | None = None,
     options: SplitOptions | None = None,
     folder: Path | None = None,
+    accept: Callable[[Sequence[str]], None] = lambda _models: None,
     advance: Callable[[int], None] = lambda _rows: None,
     checked: Callable[[int], None] = lambda _lines: None,
     waiting: Callable[[], None] = lambda: None,
@@ -50,7 +51,7 @@ def ensure_workload(
     """Make sure that the workload of a table and a recipe exists and is completely split; a repetition is a no-op.
 
     ``name`` is by default the table's name with a digest of recipe and content. Relative paths of images begin in ``folder``.
-    ``advance`` gets the number of further rendered rows, ``checked`` the number of checked requests; ``waiting`` is called while
+    ``accept`` takes the models of a new workload, and may raise ``UsageError``. ``advance`` gets the number of further rendered rows, ``checked`` the number of checked requests; ``waiting`` is called while
     another runner splits. A kill at any moment leaves nothing half done. Raises ``WorkloadConflict`` if the name
     belongs to something else, ``InputInvalid`` with all rows that have no request, ``UsageError`` for the recipe; nothing is sent.
     """
@@ -62,6 +63,7 @@ def ensure_workload(
     if existing is not None and existing.request_count is not None:
         return runner.change_policies(existing, replace(options, answer_rules=whole.answer_rules().model_dump_json()))
     renderer = Renderer(whole, taken.columns, folder=folder)
+    accept(whole.models)
     with runner.scratch() as scratch:
         longest = longest_request(runner.settings, options)
         rendered = render_table(taken, renderer, scratch, max_line_bytes=longest, advance=advance)

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from batchkit.api import existing
+from batchkit.api.listed_models import model_check
 from batchkit.api.modes import RunMode
 from batchkit.api.opening import drive_from, note_once, open_runner, parts_of
 from batchkit.api.outcomes import RunReport
@@ -294,7 +295,7 @@ def preview_table(question: TableQuestion, settings: Settings | None, mode: RunM
         counting(mode.observer, "rendering the rows") as advance,
     ):
         question = question.with_output(table)
-        return preview(
+        shown = preview(
             table,
             question.recipe,
             max_line_bytes=workload_from_table.longest_request(found, question.options),
@@ -302,6 +303,8 @@ def preview_table(question: TableQuestion, settings: Settings | None, mode: RunM
             folder=question.folder,
             advance=advance,
         )
+    model_check(found, mode.observer, is_dry_run=True)(question.recipe.models)
+    return shown
 
 
 def _ensure(runner: Runner, table: Table, question: TableQuestion, observer: Observer) -> Workload:
@@ -322,6 +325,7 @@ def _ensure(runner: Runner, table: Table, question: TableQuestion, observer: Obs
             name=question.name,
             options=question.options,
             folder=question.folder,
+            accept=model_check(runner.settings, observer),
             advance=counts.enter_context(counting(observer, "rendering the rows")),
             checked=advance_checked,
             waiting=note_once(observer, f"another command is preparing {table.name!r}; waiting for it"),

@@ -14,7 +14,7 @@ class BlockVerdict(Struct, array_like=True, gc=False):
     ``lengths`` are in bytes, without the line ends. The custom_id of a line is empty when it cannot be read.
     ``endpoints`` is empty when every line goes to ``preflight.PLAIN_ENDPOINT``; a line with problems may have an empty endpoint.
     ``problems`` are pairs of the line's index in the block and the reason, in order. ``blanks`` are the indexes of blank lines, in
-    order: they are no requests.
+    order: they are no requests. ``models`` are those of lines without a problem, each once.
     """
 
     custom_ids: list[str]
@@ -22,6 +22,7 @@ class BlockVerdict(Struct, array_like=True, gc=False):
     endpoints: list[str]
     problems: list[tuple[int, str]]
     blanks: list[int] = []
+    models: list[str] = []
 
 
 def check_block(block: bytes, *, max_line_bytes: int) -> BlockVerdict:
@@ -37,14 +38,18 @@ def check_block(block: bytes, *, max_line_bytes: int) -> BlockVerdict:
             plain.blanks = blanks
             return plain
     verdict = BlockVerdict([], [], [], [], blanks)
+    models: set[str] = set()
     for index, line in enumerate(lines):
         if not line.strip():
             continue
-        custom_id, endpoint, reasons = _check_line(line, max_line_bytes)
+        custom_id, endpoint, model, reasons = _check_line(line, max_line_bytes)
         verdict.lengths.append(len(line))
         verdict.custom_ids.append(custom_id or "")
         verdict.endpoints.append(endpoint or "")
         verdict.problems.extend((index, reason) for reason in reasons)
+        if model is not None and not reasons:
+            models.add(model)
+    verdict.models = sorted(models)
     return verdict
 
 
@@ -67,17 +72,18 @@ def _plain(block: bytes, lines: list[bytes], max_line_bytes: int) -> BlockVerdic
     lengths = list(map(len, lines))
     if max(lengths, default=0) > max_line_bytes:
         return None
-    custom_ids = preflight.plain_ids(block, lines)
-    return None if custom_ids is None else BlockVerdict(custom_ids, lengths, [], [])
+    models: set[str] = set()
+    custom_ids = preflight.plain_ids(block, lines, models)
+    return None if custom_ids is None else BlockVerdict(custom_ids, lengths, [], [], models=sorted(models))
 
 
-def _check_line(line: bytes, max_line_bytes: int) -> tuple[str | None, str | None, tuple[str, ...]]:
+def _check_line(line: bytes, max_line_bytes: int) -> tuple[str | None, str | None, str | None, tuple[str, ...]]:
     try:
         record = read_line(line, max_line_bytes)
     except jsonl.MalformedJson as error:
-        return None, None, (str(error),)
+        return None, None, None, (str(error),)
     found = preflight.inspect(record, len(line))
-    return found.custom_id, found.endpoint, found.reasons
+    return found.custom_id, found.endpoint, found.model, found.reasons
 
 
 def read_line(line: bytes, max_line_bytes: int) -> object:

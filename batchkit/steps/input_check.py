@@ -15,11 +15,13 @@ from batchkit.steps.block_check import lines_of, read_line, without_lines
 from batchkit.steps.block_stream import checked_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from batchkit.steps.block_check import BlockVerdict
 
+#: An input with more models than this has made them up: no more are remembered.
+MOST_MODELS = 1_000
 #: How many problems are shown; all are counted.
 SHOWN_PROBLEMS = 20
 
@@ -61,7 +63,7 @@ class InputCheck:
     """One pass over the input: ``blocks``, or ``lines`` with the details of each.
 
     ``digest`` is complete, and ``line_count`` and ``blank_count`` are final when the pass has ended. Blank lines are left out, wherever
-    they stand, and are not among ``line_count``.
+    they stand, and are not among ``line_count``. ``models`` are those of ``blocks``.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class InputCheck:
         self._seen = SeenIds()
         self.line_count = 0
         self.blank_count = 0
+        self.models: set[str] = set()
 
     def blocks(self) -> Iterator[CheckedBlock]:
         """Yield the lines in blocks until the first problem; the input is read to its end in any case.
@@ -103,6 +106,7 @@ class InputCheck:
                 yield CheckedBlock(self.line_count, data, verdict.custom_ids, verdict.lengths, verdict.endpoints)
             self.line_count += len(verdict.lengths)
             self.blank_count += len(verdict.blanks)
+            self._add_models(verdict.models)
             self._advance(len(verdict.lengths))
         self._conclude()
 
@@ -130,6 +134,10 @@ class InputCheck:
     def _position(self) -> int:
         """How many lines of all files were read, blank ones too."""
         return self.line_count + self.blank_count
+
+    def _add_models(self, models: Iterable[str]) -> None:
+        if len(self.models) < MOST_MODELS:
+            self.models.update(models)
 
     def _conclude(self) -> None:
         suspects = self._seen.suspects()

@@ -23,7 +23,7 @@ from batchkit.store import shards, workloads
 from batchkit.store.bulk import bulk_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from sqlalchemy.engine import Connection
@@ -146,10 +146,12 @@ def split(
     defaults: SplitDefaults,
     advance: Callable[[int], None],
     blanks: Callable[[int], None] = lambda _lines: None,
+    accept: Callable[[Collection[str]], None] = lambda _models: None,
     keep: Mapping[str, Path] | None = None,
 ) -> Workload | None:
     """Split the input under ``name``, or return the workload that was split before; None while another runner is splitting it.
 
+    ``accept`` takes the models of an input that is split now, and may raise ``UsageError``: then nothing is stored.
     ``blanks`` takes the number of blank lines of an input that was split now, if it has any: they are skipped.
     ``keep`` maps names in the workload's folder to files that it keeps there. The rest of an interrupted split is removed first.
     Raises ``WorkloadConflict`` when the name belongs to another input, ``InputInvalid`` and ``InputUnreadable`` for the input;
@@ -167,6 +169,7 @@ def split(
     try:
         with DiskThread() as disk:
             _write_shards(context, workload, check, disk)
+        accept(check.models)
         for relative, path in (keep or {}).items():
             context.spool.keep(path, f"{workload.directory}/{relative}")
     except (StateConflict, SpoolError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import pytest
 from pyarrow import parquet as pq
@@ -21,7 +22,7 @@ from tests.workloads import write_lines
 
 MODELS = ["openai/gpt-oss-20b", "openai/gpt-oss-120b"]
 LONGEST = 3_000
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"id": None, "text": " ", "note": None},
     {"id": "a", "text": "first", "note": "x"},
     {"id": "b", "text": "\t\n", "note": None},
