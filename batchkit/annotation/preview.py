@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from batchkit import preflight
+from batchkit.annotation.estimate import Estimate, estimate
 from batchkit.annotation.render import KEY_REPEATED, Renderer, RowProblem
 from batchkit.annotation.rendering import (
     RowsWithoutRequest,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from batchkit.annotation.estimate import Earlier
     from batchkit.annotation.recipe import Recipe
     from batchkit.datasets import Table
 
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 class Preview:
     """The requests of a table: ``shown`` are those of the first rows, as they would be sent; ``warnings`` are counted by text.
 
-    ``skipped`` counts the rows without a request by their reason; they are among ``rows``.
+    ``skipped`` counts the rows without a request by their reason; they are among ``rows``. ``estimate`` has tokens and price by model.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Preview:
     models: dict[str, ModelShare] = field(default_factory=dict)
     warnings: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
+    estimate: Estimate = field(default_factory=lambda: Estimate(()))
 
     def add(self, lines: list[bytes], *, sign: int = 1) -> None:
         """Add the requests of a row to the figures; with ``sign`` -1 they are taken off again."""
@@ -68,9 +71,10 @@ def preview(
     name: str | None = None,
     folder: Path | None = None,
     shown_rows: int = 3,
+    earlier: Callable[[Recipe], tuple[dict[str, Earlier], list[str]] | None] = lambda _recipe: None,
     advance: Callable[[int], None] = lambda _rows: None,
 ) -> Preview:
-    """Render a whole table. Raises as ``workload_from_table.ensure_workload``."""
+    """Render a whole table; ``earlier`` returns what ``estimate.earlier_workloads`` does, or None. Raises as ``workload_from_table.ensure_workload``."""
     whole = with_table(recipe, table)
     taken = table if whole.limit is None else table.head(whole.limit)
     renderer = Renderer(whole, taken.columns, folder=folder)
@@ -99,6 +103,7 @@ def preview(
             add_until_full(repeated, rows)
     rows.report(found.rows)
     found.skipped = rows.skipped
+    found.estimate = estimate(found.models, *(earlier(whole) or ({}, [])))
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from batchkit.api import existing
 from batchkit.api.listed_models import model_check
@@ -16,12 +16,15 @@ from batchkit.api.remembered import output_here, remember, write_earlier_output,
 from batchkit.datasets import require_extra
 from batchkit.engine.observer import DO_NOTHING, Observer, counting
 from batchkit.engine.waves import DriveUntil
+from batchkit.errors import StoreError
 from batchkit.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from sqlalchemy.engine import Connection
 
     from batchkit.annotation.preview import Preview
     from batchkit.annotation.recipe import Recipe
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from batchkit.models import Workload
     from batchkit.settings import Settings
     from batchkit.steps.split import SplitOptions
+
+T = TypeVar("T")
 
 
 def annotate(
@@ -284,6 +289,7 @@ def preview_table(question: TableQuestion, settings: Settings | None, mode: RunM
     Raises ``BatchkitError``.
     """
     from batchkit.annotation import workload_from_table  # noqa: PLC0415 - an extra
+    from batchkit.annotation.estimate import earlier_workloads  # noqa: PLC0415 - as above
     from batchkit.annotation.preview import preview  # noqa: PLC0415 - as above
 
     found = settings or load_settings()
@@ -301,10 +307,19 @@ def preview_table(question: TableQuestion, settings: Settings | None, mode: RunM
             max_line_bytes=workload_from_table.longest_request(found, question.options),
             name=question.name,
             folder=question.folder,
+            earlier=lambda recipe: _read_if_possible(found, partial(earlier_workloads, recipe=recipe)),
             advance=advance,
         )
     model_check(found, mode.observer, is_dry_run=True)(question.recipe.models)
     return shown
+
+
+def _read_if_possible(settings: Settings, query: Callable[[Connection], T]) -> T | None:
+    """Read what only adds to an estimate; None where the database cannot be read, as a run would upgrade it."""
+    try:
+        return existing.read(settings, query)
+    except StoreError:
+        return None
 
 
 def _ensure(runner: Runner, table: Table, question: TableQuestion, observer: Observer) -> Workload:

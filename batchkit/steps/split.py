@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, groupby
 from typing import TYPE_CHECKING
 
@@ -75,7 +75,7 @@ class SplitDefaults:
 class SplitPlan:
     """The result of a planned split. ``shards`` holds (endpoint, lines, bytes); ``warnings`` maps warnings to their counts.
 
-    ``prompt_tokens`` is an estimate, ``completion_tokens`` the sum of the limits that the requests set themselves.
+    ``shares`` has estimates by model, of which ``prompt_tokens`` is the sum ``completion_tokens`` the sum of the limits that the requests set themselves.
     """
 
     requests: int
@@ -89,6 +89,7 @@ class SplitPlan:
     window: str
     warnings: dict[str, int]
     blank_lines: int = 0
+    shares: dict[str, preflight.ModelShare] = field(default_factory=dict)
 
 
 def plan(
@@ -101,9 +102,9 @@ def plan(
     open_cuts: dict[str, tuple[int, int]] = {}
     cuts: list[tuple[str, int, int]] = []
     endpoints: dict[str, int] = {}
-    models: dict[str, int] = {}
     warnings: dict[str, int] = {}
-    size = prompt_tokens = completion_tokens = 0
+    shares: dict[str, preflight.ModelShare] = {}
+    size = 0
     for line in check.lines():
         count, bytes_so_far = open_cuts.get(line.endpoint, (0, 0))
         next_bytes = len(line.line) + 1
@@ -114,26 +115,25 @@ def plan(
             count = bytes_so_far = 0
         open_cuts[line.endpoint] = (count + 1, bytes_so_far + next_bytes)
         endpoints[line.endpoint] = endpoints.get(line.endpoint, 0) + 1
-        models[line.model] = models.get(line.model, 0) + 1
         for warning in line.warnings:
             warnings[warning] = warnings.get(warning, 0) + 1
         estimate = preflight.estimate_tokens(line.record)
         size += next_bytes
-        prompt_tokens += estimate.prompt
-        completion_tokens += estimate.max_completion or 0
+        shares.setdefault(line.model, preflight.ModelShare()).add(estimate)
     cuts.extend((endpoint, count, bytes_so_far) for endpoint, (count, bytes_so_far) in open_cuts.items())
     return SplitPlan(
         requests=check.line_count,
         bytes=size,
         shards=tuple(cuts),
         endpoints=endpoints,
-        models=models,
-        prompt_tokens=prompt_tokens,
-        completion_tokens=completion_tokens,
+        models={model: share.requests for model, share in shares.items()},
+        prompt_tokens=sum(share.prompt_tokens for share in shares.values()),
+        completion_tokens=sum(share.completion_tokens for share in shares.values()),
         shard_lines=max_lines,
         window=options.window or defaults.window,
         warnings=warnings,
         blank_lines=check.blank_count,
+        shares=shares,
     )
 
 

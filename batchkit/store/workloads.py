@@ -131,6 +131,13 @@ def every(connection: Connection) -> list[Workload]:
     return [_workload(row) for row in connection.execute(select(workloads).order_by(workloads.c.id))]
 
 
+def with_recipes(connection: Connection, *, newest: int) -> list[Workload]:
+    """Read the ``newest`` workloads that were made from tables and are split whole, newest first."""
+    is_whole = and_(workloads.c.recipe.is_not(None), workloads.c.request_count.is_not(None))
+    query = select(workloads).where(is_whole).order_by(workloads.c.id.desc()).limit(newest)
+    return [_workload(row) for row in connection.execute(query)]
+
+
 def names(connection: Connection) -> list[str]:
     """Read the names of all workloads, newest first."""
     return list(connection.scalars(select(workloads.c.name).order_by(workloads.c.id.desc())))

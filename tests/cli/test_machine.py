@@ -165,6 +165,7 @@ def test_a_plan_is_stable():
         "max_completion_tokens": 20,
         "warnings": {"odd": 1},
         "blank_lines": 0,
+        "estimate": None,
     }
 
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from batchkit import formatting
 from batchkit.cli.render.bar import Shares, StateBar, StateLegend
+from batchkit.cli.render.priced import estimate_lines
 from batchkit.engine import situation
 from batchkit.engine.progress import WorkloadState
 from batchkit.models import BatchStatus, ShardState
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.spinner import Spinner
 
+    from batchkit.annotation.estimate import Estimate
     from batchkit.doctor import Finding
     from batchkit.engine.progress import Progress
     from batchkit.models import FailureReason, Trouble
@@ -263,8 +265,8 @@ def _shares(progress: Progress) -> Shares:
     )
 
 
-def plan_view(name: str, plan: SplitPlan) -> RenderableType:
-    """Draw how an input would be cut, for ``--dry-run``."""
+def plan_view(name: str, plan: SplitPlan, estimate: Estimate | None = None) -> RenderableType:
+    """Draw how an input would be cut, for ``--dry-run``; ``estimate`` is what it costs."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -287,6 +289,8 @@ def plan_view(name: str, plan: SplitPlan) -> RenderableType:
         f"at most {completion} out by the requests' own limits" if plan.completion_tokens else "no limit on those out"
     )
     grid.add_row("tokens", f"about {prompt} in, {answers} (an estimate)")
+    for line in [] if estimate is None else estimate_lines(estimate):
+        grid.add_row("price", Text(line))
     for warning, count in sorted(plan.warnings.items(), key=lambda item: -item[1]):
         grid.add_row(
             "[yellow]warning[/yellow]", Text(f"{formatting.counted(count, 'request')}: {formatting.printable(warning)}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from batchkit.cli.render.priced import estimate_for_machines
 from batchkit.engine import situation
 from batchkit.models import ShardState
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from batchkit.annotation.estimate import Estimate
     from batchkit.doctor import Finding
     from batchkit.engine.progress import Progress
     from batchkit.engine.situation import Waiting
@@ -58,7 +60,7 @@ def outcome_of_all(snapshots: Sequence[Progress], *, exit_code: int, errors: Seq
     }
 
 
-def plan(name: str, plan: SplitPlan) -> dict[str, Any]:
+def plan(name: str, plan: SplitPlan, estimate: Estimate | None = None) -> dict[str, Any]:
     """Shape the answer of ``--dry-run``; sizes are in bytes, tokens are estimates."""
     return {
         "schema_version": SCHEMA_VERSION,
@@ -74,6 +76,7 @@ def plan(name: str, plan: SplitPlan) -> dict[str, Any]:
         "max_completion_tokens": plan.completion_tokens,
         "warnings": plan.warnings,
         "blank_lines": plan.blank_lines,
+        "estimate": None if estimate is None else estimate_for_machines(estimate),
     }
 
 
