@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchkit.annotation.columns import filled, free_name, value_columns
+from batchkit.annotation.skipped import SKIPPED, SkippedRow
 from batchkit.annotation.votes import Vote, label_properties, majority, vote_on_objects
 from batchkit.datasets.metadata import with_columns
 from batchkit.datasets.rows import is_json, json_texts
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from batchkit.annotation.recipe import Recipe
-    from batchkit.annotation.row_answers import RequestAnswer
+    from batchkit.annotation.row_answers import Answered, RequestAnswer
 
 #: The error code of a valid answer that does not fit into its column.
 TOO_LARGE: Final = "answer_too_large"
@@ -47,7 +48,7 @@ class OutputColumns:
     With several annotators (prompts, models, samples) the answer's columns hold the majority of the valid answers, property by
     property, null in a tie; ``agreement`` follows them (see ``votes``). Attempts, tokens and cost are sums; ``status`` is
     ``succeeded`` if one request succeeded; ``custom_id`` is the part that the row's requests share; ``answers`` lists the answer of
-    each annotator.
+    each annotator. A row that was skipped has the status ``skipped``, the reason as its error, no ``custom_id`` and no answer.
     """
 
     def __init__(self, recipe: Recipe, table: pa.Schema) -> None:
@@ -67,8 +68,9 @@ class OutputColumns:
         added = [*self._named, *self._state, *self._answers]
         self.schema = pa.schema([*table, *added], with_columns(table.metadata, added))
 
-    def with_answers(self, batch: pa.RecordBatch, answers: Sequence[tuple[RequestAnswer, ...]]) -> pa.RecordBatch:
+    def with_answers(self, batch: pa.RecordBatch, answered: Sequence[Answered]) -> pa.RecordBatch:
         """Return rows together with their answers."""
+        answers = [() if isinstance(of_row, SkippedRow) else of_row for of_row in answered]
         votes = [self._vote(of_row) for of_row in answers]
         spread = [vote.value or {} for vote in votes]
         too_large: dict[int, str] = {}
@@ -79,14 +81,16 @@ class OutputColumns:
             too_large |= dict.fromkeys(unfit, field.name)
         if self._is_voted:
             arrays.append(pa.array([vote.agreement for vote in votes], pa.float64()))
-        arrays += self._state_columns(answers, too_large)
+        arrays += self._state_columns(answered, too_large)
         if self._is_voted:
             arrays.append(filled(self._answers[0], [list(map(self._struct, of_row)) for of_row in answers])[0])
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
-    def _state_columns(self, answers: Sequence[tuple[RequestAnswer, ...]], too_large: dict[int, str]) -> list[pa.Array]:
+    def _state_columns(self, answered: Sequence[Answered], too_large: dict[int, str]) -> list[pa.Array]:
         state_of = _state_of_several if self._is_voted else _state_of_one
-        states = [state_of(of_row) for of_row in answers]
+        states = [
+            _state_of_skipped(of_row) if isinstance(of_row, SkippedRow) else state_of(of_row) for of_row in answered
+        ]
         for place, name in too_large.items():
             message = f"{name!r} is too large for its column; `batchkit export` contains it"
             states[place] = states[place]._replace(error=TOO_LARGE, error_message=message)
@@ -172,7 +176,7 @@ class OutputColumns:
 class _RowState(NamedTuple):
     """The state of a row's requests, in the order of the columns."""
 
-    custom_id: str
+    custom_id: str | None
     status: str
     error: str | None
     error_message: str | None
@@ -180,6 +184,10 @@ class _RowState(NamedTuple):
     prompt_tokens: int | None
     completion_tokens: int | None
     cost_usd: float | None
+
+
+def _state_of_skipped(row: SkippedRow) -> _RowState:
+    return _RowState(None, SKIPPED, row.code, row.reason, 0, None, None, None)
 
 
 def _state_of_one(answers: tuple[RequestAnswer, ...]) -> _RowState:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from batchkit.annotation.parameters import Parameters
 from batchkit.annotation.presets import read_json
+from batchkit.annotation.recipe import RowPolicy
 from batchkit.answers.check import compiled_schema
 from batchkit.answers.rules import Pattern
 from batchkit.errors import UsageError
@@ -75,6 +76,8 @@ class _TableRecipe(BaseModel):
     output: str | None = None
     raw_csv: bool | None = None
     tries: Count | None = None
+    on_empty: RowPolicy | None = None
+    bad_rows: RowPolicy | None = None
 
 
 class AnnotateRecipe(_TableRecipe):

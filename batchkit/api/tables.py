@@ -5,9 +5,10 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from batchkit.api import existing
+from batchkit.api.listed_models import model_check
 from batchkit.api.modes import RunMode
 from batchkit.api.opening import drive_from, note_once, open_runner, parts_of
 from batchkit.api.outcomes import RunReport
@@ -15,6 +16,7 @@ from batchkit.api.remembered import output_here, remember, write_earlier_output,
 from batchkit.datasets import require_extra
 from batchkit.engine.observer import DO_NOTHING, Observer, counting
 from batchkit.engine.waves import DriveUntil
+from batchkit.errors import StoreError
 from batchkit.settings import load_settings
 from batchkit.store.engine import parse_url
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from sqlalchemy.engine import Connection
 
     from batchkit.annotation.preview import Preview
     from batchkit.annotation.recipe import Recipe
@@ -32,6 +36,8 @@ if TYPE_CHECKING:
     from batchkit.models import Workload
     from batchkit.settings import Settings
     from batchkit.steps.split import SplitOptions
+
+T = TypeVar("T")
 
 
 def annotate(
@@ -295,11 +301,12 @@ def finish_table(
 
 
 def preview_table(question: TableQuestion, settings: Settings | None, mode: RunMode) -> Preview:
-    """Make all checks of ``ask_table`` but that keys are unique; returns the first requests and what all would cost. Nothing is stored or sent.
+    """Make all checks of ``ask_table``; returns the first requests and what all would cost. Nothing is stored or sent.
 
     Raises ``BatchkitError``.
     """
     from batchkit.annotation import workload_from_table  # noqa: PLC0415 - an extra
+    from batchkit.annotation.estimate import earlier_workloads  # noqa: PLC0415 - as above
     from batchkit.annotation.preview import preview  # noqa: PLC0415 - as above
 
     found = settings or load_settings()
@@ -313,7 +320,25 @@ def preview_table(question: TableQuestion, settings: Settings | None, mode: RunM
         question = question.with_output(table)
         backend = parse_url(found.resolved_database_url).get_backend_name()
         question.check_table_output(table, is_postgres=backend != "sqlite")
-        return preview(table, question.recipe, name=question.name, folder=question.folder, advance=advance)
+        shown = preview(
+            table,
+            question.recipe,
+            max_line_bytes=workload_from_table.longest_request(found, question.options),
+            name=question.name,
+            folder=question.folder,
+            earlier=lambda recipe: _read_if_possible(found, partial(earlier_workloads, recipe=recipe)),
+            advance=advance,
+        )
+    model_check(found, mode.observer, is_dry_run=True)(question.recipe.models)
+    return shown
+
+
+def _read_if_possible(settings: Settings, query: Callable[[Connection], T]) -> T | None:
+    """Read what only adds to an estimate; None where the database cannot be read, as a run would upgrade it."""
+    try:
+        return existing.read(settings, query)
+    except StoreError:
+        return None
 
 
 def _ensure(runner: Runner, table: Table, question: TableQuestion, observer: Observer) -> Workload:
@@ -334,6 +359,7 @@ def _ensure(runner: Runner, table: Table, question: TableQuestion, observer: Obs
             name=question.name,
             options=question.options,
             folder=question.folder,
+            accept=model_check(runner.settings, observer),
             advance=counts.enter_context(counting(observer, "rendering the rows")),
             checked=advance_checked,
             waiting=note_once(observer, f"another command is preparing {table.name!r}; waiting for it"),
@@ -347,7 +373,7 @@ def _write(runner: Runner, workload: Workload, question: TableQuestion, observer
     rows = None
     if question.output is not None:
         count = workload.request_count
-        total = None if count is None else count // question.recipe.requests_per_row
+        total = None if count is None else count // question.recipe.requests_per_row + workload.skipped_rows
         with counting(observer, f"writing {question.output}", total=total) as advance:
             rows = write_output_table(
                 runner, workload, question.output, raw_csv=question.raw_csv, where=question.only, advance=advance

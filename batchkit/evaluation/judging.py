@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batchkit.annotation.recipe import Recipe
 from batchkit.annotation.row_answers import answered_batches, read_row_answers
+from batchkit.annotation.skipped import SkippedRow
 from batchkit.annotation.workload_from_table import ensure_workload, snapshot_path
 from batchkit.datasets import Snapshot, open_table, rows_of
 from batchkit.datasets.values import text_of
@@ -164,6 +165,7 @@ def _answers(runner: Runner, main: Workload, judge: Judge) -> Iterator[tuple[pa.
         judged = [
             _Judged(place, (f"a{answer.seq}", text, answer.model, answer.prompt))
             for place, of_row in enumerate(answers)
+            if not isinstance(of_row, SkippedRow)
             for answer in of_row
             if (text := _judged_text(answer, judge)) is not None
         ]

@@ -48,6 +48,8 @@ class TableFlags:
     separator: tables.Separator = None
     key: tables.Key = None
     limit: tables.Limit = None
+    on_empty: tables.OnEmpty = None
+    bad_rows: tables.BadRows = None
     name: tables.Name = None
     output: tables.Output = None
     raw_csv: common.RawCsv = False

@@ -75,7 +75,8 @@ def asked(kind: RecipeKind, rows: TableFlags, **flags: Any) -> Asked:
         "name": rows.name,
         "output": rows.output,
     }
-    told = {**of_table, "raw_csv": rows.raw_csv or None, **flags}
+    of_rows = {"on_empty": rows.on_empty and rows.on_empty.value, "bad_rows": rows.bad_rows and rows.bad_rows.value}
+    told = {**of_table, **of_rows, "raw_csv": rows.raw_csv or None, **flags}
     given = {name: value for name, value in told.items() if value is not None and value != ()}
     recipe = {} if rows.recipe is None else read_recipe_file(rows.recipe, kind)
     return Asked(kind, combined(recipe, given), rows)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from batchkit.cli.render.priced import estimate_for_machines
 from batchkit.engine import situation
 from batchkit.models import ShardState
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from batchkit.annotation.estimate import Estimate
     from batchkit.doctor import Finding
     from batchkit.engine.progress import Progress
     from batchkit.engine.situation import Waiting
@@ -58,7 +60,7 @@ def outcome_of_all(snapshots: Sequence[Progress], *, exit_code: int, errors: Seq
     }
 
 
-def plan(name: str, plan: SplitPlan) -> dict[str, Any]:
+def plan(name: str, plan: SplitPlan, estimate: Estimate | None = None) -> dict[str, Any]:
     """Shape the answer of ``--dry-run``; sizes are in bytes, tokens are estimates."""
     return {
         "schema_version": SCHEMA_VERSION,
@@ -73,6 +75,8 @@ def plan(name: str, plan: SplitPlan) -> dict[str, Any]:
         "prompt_tokens": plan.prompt_tokens,
         "max_completion_tokens": plan.completion_tokens,
         "warnings": plan.warnings,
+        "blank_lines": plan.blank_lines,
+        "estimate": None if estimate is None else estimate_for_machines(estimate),
     }
 
 
@@ -94,7 +98,7 @@ def workload(progress: Progress) -> dict[str, Any]:
     every state, ``open_batches`` the statuses that occur, in the provider's words. ``remote_done`` is what the
     provider says it has answered in open batches. ``attention`` lists up to 50 batches that did not simply complete.
 
-    ``answered`` requests have their answer or error, here or at the provider; ``fetched`` ones have it here; ``not_sent`` ones are
+    ``skipped_rows`` rows of its table have no request. ``answered`` requests have their answer or error, here or at the provider; ``fetched`` ones have it here; ``not_sent`` ones are
     in a shard that has no batch yet (they are part of ``in_flight``). These figures are of ``as_of``: of ``read_at`` while somebody works on it
     and reaches the provider, else of when the provider last told something new. ``waiting_for`` is the first of ``waits``, with its ``since`` and ``until``: the latest
     end, or the earliest where ``is_not_before``; null when unknown or finished. ``runners`` work on it now; when nobody does,
@@ -113,6 +117,7 @@ def workload(progress: Progress) -> dict[str, Any]:
         "last_merged_at": progress.last_merged_at,
         "cancel_requested_at": own.cancel_requested_at,
         "source": own.source,
+        "skipped_rows": own.skipped_rows,
         "window": own.window,
         "max_window": own.max_window,
         "shard_lines": own.shard_lines,
