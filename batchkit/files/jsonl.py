@@ -22,6 +22,8 @@ _first_byte = itemgetter(0)
 _last_byte = itemgetter(-1)
 _MAX_STATUS_CODE = 999
 _LONGEST_WORD_CHARS = 200
+_TEXT_PARTS = ("text", "output_text")
+_LONG_NUMBER = re.compile(rb"\d{19}")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATE_ESCAPES = (b"\\ud", b"\\uD")
 #: Every escape of a JSON text, one after the other; the group is a surrogate without its other half.
@@ -41,6 +43,17 @@ def loads(data: bytes | str) -> Any:
         return orjson.loads(data)
     except (orjson.JSONDecodeError, RecursionError) as error:
         raise MalformedJson(str(error) or type(error).__name__) from error
+
+
+def loads_exactly(data: bytes) -> Any:
+    """Parse as ``loads``, with integers beyond 64 bits exact. Raises ``MalformedJson``."""
+    value = loads(data)
+    if _LONG_NUMBER.search(data) is None:
+        return value
+    try:
+        return json.loads(data, parse_int=_whole_number)
+    except RecursionError:
+        return value
 
 
 def loads_leniently(data: bytes) -> Any:
@@ -270,6 +283,26 @@ def read_output_line(record: Any) -> OutputLine | None:
     return OutputLine(custom_id, status, request_id, body, code, message, has_error=error is not None)
 
 
+def content_text(content: Any) -> str | None:
+    """Return the text of a message's content: a text, or the texts of its parts one after the other; None without a text.
+
+    Parts of other types, such as a reasoning model's thoughts, are left out.
+    """
+    if not isinstance(content, list):
+        return content if isinstance(content, str) else None
+    texts = [text for part in content if (text := _part_text(part)) is not None]
+    return "".join(texts) if texts else None
+
+
+def _part_text(part: Any) -> str | None:
+    if isinstance(part, str):
+        return part
+    if not isinstance(part, dict) or part.get("type", "text") not in _TEXT_PARTS:
+        return None
+    text = part.get("text")
+    return text if isinstance(text, str) else None
+
+
 class _Message(msgspec.Struct):
     content: str | None = None
 
@@ -311,7 +344,6 @@ def _odd_answer_text(body: bytes) -> str | None:
     choices = value.get("choices")
     if isinstance(choices, list) and choices and isinstance(choices[0], dict):
         message = choices[0].get("message")
-        content = message.get("content") if isinstance(message, dict) else None
-        return content if isinstance(content, str) else None
+        return content_text(message.get("content")) if isinstance(message, dict) else None
     text = value.get("text")
     return text if isinstance(text, str) else None
