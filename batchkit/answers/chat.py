@@ -43,7 +43,7 @@ class _ToolCall(msgspec.Struct):
 class _Message(msgspec.Struct):
     content: str | list[Any] | None = None
     tool_calls: list[_ToolCall] | None = None
-    refusal: str | None = None
+    refusal: Any = None
 
 
 class _Choice(msgspec.Struct):
@@ -67,12 +67,11 @@ def complete_message(data: bytes) -> Message:
     if not choices or (message := choices[0].message) is None:
         raise InvalidAnswer("the answer has no message", Reason.EMPTY)
     _check_finish(choices[0].finish_reason)
-    refusal = message.refusal or _refusal_in(message.content)
-    text = jsonl.content_text(message.content)
-    calls = tuple(ToolCall(call.function.name, call.function.arguments) for call in message.tool_calls or ())
-    if refusal and not (text and text.strip()) and not calls:
+    refusal = _refusal_of(message)
+    if refusal is not None:
         raise InvalidAnswer(f"the model refuses: {refusal}", Reason.REFUSED)
-    return Message(text, calls)
+    calls = tuple(ToolCall(call.function.name, call.function.arguments) for call in message.tool_calls or ())
+    return Message(jsonl.content_text(message.content), calls)
 
 
 def _check_finish(finish_reason: str | None) -> None:
@@ -86,9 +85,9 @@ def _check_finish(finish_reason: str | None) -> None:
         raise InvalidAnswer(f"the answer broke off ({finish_reason})")
 
 
-def _refusal_in(content: str | list[Any] | None) -> str | None:
-    """Return the words of a part of type refusal; None without one."""
-    if not isinstance(content, list):
-        return None
-    parts = (part for part in content if isinstance(part, dict) and part.get("type") == "refusal")
-    return next((words for part in parts if isinstance(words := part.get("refusal"), str) and words), None)
+def _refusal_of(message: _Message) -> str | None:
+    """Return the words of a refusal, in its own member or in a part of the content; None without any."""
+    parts = message.content if isinstance(message.content, list) else ()
+    in_parts = (part.get("refusal") for part in parts if isinstance(part, dict) and part.get("type") == "refusal")
+    found = (words.strip() for words in (message.refusal, *in_parts) if isinstance(words, str))
+    return next(filter(None, found), None)

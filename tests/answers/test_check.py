@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from batchkit.answers import AnswerCheck, AnswerRules, Reading, reason_of_refusal
 from batchkit.errors import ConfigurationError
 from batchkit.files import jsonl
+from tests.answers.support import read, said
 
 LABEL = {
     "type": "object",
@@ -15,17 +16,6 @@ LABEL = {
     "required": ["label"],
     "additionalProperties": False,
 }
-
-
-def said(content, *, finish_reason="stop", **message) -> bytes:
-    """Write the body of a chat completion."""
-    choice = {"index": 0, "message": {"role": "assistant", "content": content, **message}}
-    return jsonl.dumps({"id": "1", "choices": [{**choice, "finish_reason": finish_reason}]})
-
-
-def read(body: bytes, **rules) -> Reading:
-    """Read a body by rules."""
-    return AnswerCheck(AnswerRules(**rules)).read(body)
 
 
 GOOD = {
