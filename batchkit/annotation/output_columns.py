@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchkit.annotation.columns import filled, free_name, value_columns
+from batchkit.annotation.column_values import filled, fitted
+from batchkit.annotation.columns import free_name, value_columns
 from batchkit.annotation.skipped import SKIPPED, SkippedRow
 from batchkit.annotation.votes import Vote, label_properties, majority, vote_on_objects
 from batchkit.datasets.metadata import with_columns
@@ -59,7 +60,8 @@ class OutputColumns:
         self._state = [pa.field(free_name(name, taken), kind) for name, kind in told]
         taken.update(field.name for field in self._state)
         self._values = value_columns(recipe)
-        self._labels = _COMPARED.get(recipe.rules.format) or label_properties(recipe.rules)
+        named = tuple(field.name for field in self._values.fields if field.name != self._values.others)
+        self._labels = _COMPARED.get(recipe.rules.format) or label_properties(recipe.rules) or named
         self._named = []
         for field in self._values.fields:
             self._named.append(field.with_name(free_name(field.name, taken)))
@@ -92,7 +94,7 @@ class OutputColumns:
             _state_of_skipped(of_row) if isinstance(of_row, SkippedRow) else state_of(of_row) for of_row in answered
         ]
         for place, name in too_large.items():
-            message = f"{name!r} is too large for its column; `batchkit export` contains it"
+            message = f"{name!r} does not fit its column; `batchkit export` contains it"
             states[place] = states[place]._replace(error=TOO_LARGE, error_message=message)
         columns = zip(*states, strict=True) if states else ((),) * len(_STATE)
         return [pa.array(column, kind) for column, (_, kind) in zip(columns, _STATE, strict=True)]
@@ -167,7 +169,9 @@ class OutputColumns:
         """Return an answer for the ``answers`` column: there, values that only JSON can hold are text."""
         spread = self._values.spread(value)
         cells = {
-            field.name: json_texts([spread.get(field.name)])[0] if is_json(field) else spread.get(field.name)
+            field.name: json_texts([spread.get(field.name)])[0]
+            if is_json(field)
+            else fitted(spread.get(field.name), field.type)
             for field in self._values.fields
         }
         return next(iter(cells.values())) if len(cells) == 1 else cells

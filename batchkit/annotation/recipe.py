@@ -75,9 +75,10 @@ class Recipe(BaseModel):
         return self
 
     def answer_rules(self) -> AnswerRules:
-        """Return the rules that the workload stores: with the output limit of each model."""
+        """Return the rules that the workload stores: with the output limit of each model, and with the tools that answers may call."""
         known = {model: MAX_COMPLETION_TOKENS[model] for model in self.models if model in MAX_COMPLETION_TOKENS}
-        return self.rules.model_copy(update={"model_caps": {**known, **self.rules.model_caps}})
+        tools = self.parameters.tools if self.rules.format == "tools" else ()
+        return self.rules.model_copy(update={"model_caps": {**known, **self.rules.model_caps}, "tools": tools})
 
     @property
     def requests_per_row(self) -> int:

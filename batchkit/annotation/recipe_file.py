@@ -17,8 +17,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from batchkit.annotation.parameters import Parameters
 from batchkit.annotation.presets import read_json
 from batchkit.annotation.recipe import RowPolicy
-from batchkit.answers.check import compiled_schema
 from batchkit.answers.rules import Pattern
+from batchkit.answers.schemas import ClosedSchema
 from batchkit.errors import UsageError
 from batchkit.files.checked_yaml import invalid, read_yaml
 
@@ -53,7 +53,7 @@ def _schema(value: Any, info: ValidationInfo) -> Any:
             raise ValueError(error.message) from None
     if isinstance(value, dict):
         try:
-            compiled_schema(value)
+            ClosedSchema(value)
         except UsageError as error:
             raise ValueError(error.message) from None
     return value

@@ -242,7 +242,7 @@ class _AnswerReader:
     """Reads the stored results of a recipe's requests."""
 
     def __init__(self, recipe: Recipe, batch_ids: Mapping[ShardId, str | None]) -> None:
-        self._check = AnswerCheck(recipe.rules)
+        self._check = AnswerCheck(recipe.answer_rules())
         self._batch_ids = batch_ids
         self._is_audio = recipe.audio is not None
         self._annotators = [

@@ -6,6 +6,8 @@ from collections import Counter
 from statistics import median, median_low
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from batchkit.answers import schema_of_values
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -89,9 +91,9 @@ def label_properties(rules: AnswerRules) -> tuple[str, ...]:
 
     Empty if there are none, or if the answer is not an object: then annotators agree on the whole answer.
     """
-    schema = rules.json_schema or {}
+    schema = schema_of_values(rules) if rules.format == "json" else {}
     properties = schema.get("properties")
-    if rules.format != "json" or not isinstance(properties, dict):
+    if not isinstance(properties, dict):
         return ()
     return tuple(name for name, part in properties.items() if _is_label(part, schema))
 

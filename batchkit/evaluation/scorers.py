@@ -10,14 +10,17 @@ import math
 import re
 import string
 import unicodedata
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from batchkit.annotation.parameters import Parameters
-from batchkit.answers.check import compiled_schema
 from batchkit.answers.importing import import_by_path
+from batchkit.answers.patterns import BoundedPattern, TookTooLong
 from batchkit.answers.rules import Pattern
+from batchkit.answers.schemas import ClosedSchema
+from batchkit.answers.wording import is_same_choice
 from batchkit.datasets.values import text_of
 from batchkit.evaluation.suite_parts import PromptText, SuiteAnswers, read_schema
 from batchkit.files import jsonl
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 
 #: Why there is no score: the answer failed, the row has no expected value, or the scorer could not decide.
 NO_ANSWER, NO_EXPECTED, SCORER_ERROR = "no_answer", "no_expected", "scorer_error"
-#: ``re`` cannot be interrupted, and the time of some patterns grows with the square of the text or faster.
+#: Only the beginning of a long answer is searched: a pattern over all of it may take longer than its limit.
 REGEX_CHARACTERS = 10_000
 #: The columns of a judge's table beside those of the dataset. The first identifies its rows: ``a`` and the seq of the request, or
 #: ``h`` and the number of a row that people have judged.
@@ -150,12 +153,12 @@ class Normalised(ScorerBase):
 
 
 class ChoiceScorer(ScorerBase):
-    """1 if the answer is the expected choice, without regard to case and quotes around it."""
+    """1 if the answer is the expected choice, without regard to case, signs around it, and other spellings of the same letters."""
 
     kind: Literal["choice"] = "choice"
 
     def _compare(self, given: Any, truth: Any) -> Score:
-        return Score(float(text_of(given).strip(_AROUND).casefold() == text_of(truth).strip(_AROUND).casefold()))
+        return Score(float(is_same_choice(text_of(given), text_of(truth))))
 
 
 class Number(ScorerBase):
@@ -192,7 +195,10 @@ class Contains(ScorerBase):
 
 
 class Regex(ScorerBase):
-    """1 if ``pattern`` is found in the first 10,000 characters of the answer; with ``whole`` it must match all of them."""
+    """1 if ``pattern`` is found in the first 10,000 characters of the answer; with ``whole`` it must match all of them.
+
+    A pattern that takes longer than a second decides nothing.
+    """
 
     kind: Literal["regex"] = "regex"
     needs_expected: ClassVar[bool] = False
@@ -200,10 +206,16 @@ class Regex(ScorerBase):
     whole: bool = False
     ignore_case: bool = False
 
+    @cached_property
+    def _bounded(self) -> BoundedPattern:
+        return BoundedPattern(self.pattern, ignore_case=self.ignore_case)
+
     def _compare(self, given: Any, truth: Any) -> Score:  # noqa: ARG002 - only the pattern is compared
         text = text_of(given)[:REGEX_CHARACTERS]
-        compiled = re.compile(self.pattern, re.IGNORECASE if self.ignore_case else 0)
-        return Score(float((compiled.fullmatch(text) if self.whole else compiled.search(text)) is not None))
+        try:
+            return Score(float(self._bounded.matches(text, where="whole" if self.whole else "anywhere")))
+        except TookTooLong as gave_up:
+            return Score(None, SCORER_ERROR, str(gave_up)[:DETAIL_CHARACTERS])
 
 
 class JsonFields(ScorerBase):
@@ -244,7 +256,7 @@ class SchemaValid(ScorerBase):
 
     def prepared(self) -> Callable[[Mapping[str, Any], RequestAnswer, str | None], Score]:
         """Return the scorer with its compiled schema."""
-        validator = compiled_schema(self.json_schema)
+        schema = ClosedSchema(self.json_schema)
 
         def score(_row: Mapping[str, Any], answer: RequestAnswer, _expected: str | None) -> Score:
             if answer.status != "succeeded" and (answer.error_code or "").partition("_")[0] not in {
@@ -256,8 +268,8 @@ class SchemaValid(ScorerBase):
                 value = answer.value if isinstance(answer.value, (dict, list)) else jsonl.loads(answer.text or "")
             except jsonl.MalformedJson as error:
                 return Score(0.0, None, f"not JSON: {error}"[:DETAIL_CHARACTERS])
-            first = next(iter(validator.iter_errors(value)), None)
-            return Score(1.0) if first is None else Score(0.0, None, first.message[:DETAIL_CHARACTERS])
+            problem = schema.problem(value)
+            return Score(1.0) if problem is None else Score(0.0, None, problem[:DETAIL_CHARACTERS])
 
         return score
 
