@@ -1,4 +1,4 @@
-"""The command in this process, in a folder of its own, and an emulator to talk to."""
+"""The command in this process and its own folder, with an emulator."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.workloads import write_mixed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-#: Waits in seconds that a test does not notice, as a user would set them.
+#: Waits in seconds that a test does not notice, in the form of settings.
 QUICK = {
     "BATCHKIT_POLL_INTERVAL_SECONDS": "0.05",
     "BATCHKIT_MAX_POLL_INTERVAL_SECONDS": "0.2",
@@ -29,13 +29,13 @@ QUICK = {
     "BATCHKIT_OUTAGE_SECONDS": "0.3",
     "BATCHKIT_HTTP_ATTEMPTS": "1",
 }
-#: A day of the provider passes in a fifth of a second.
+#: One provider day takes a fifth of a second.
 SPEED = 432_000.0
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A command that has ended."""
+    """A command that has ended, with its output."""
 
     code: int
     out: str
@@ -43,13 +43,13 @@ class Ended:
 
     @property
     def json(self) -> Any:
-        """Read stdout as the one JSON value that it must be."""
+        """Return the single JSON value on stdout."""
         return jsonl.loads(self.out)
 
 
 @pytest.fixture(autouse=True)
 def _own_folder(monkeypatch, tmp_path):
-    """Work in a folder of the test's own, on a terminal that says nothing of itself."""
+    """Work in the test's own folder, in an environment that describes no terminal."""
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -60,7 +60,7 @@ def _own_folder(monkeypatch, tmp_path):
 
 @pytest.fixture
 def batchkit(capfd) -> Callable[..., Ended]:
-    """Give a function that runs the command in this process, without the leading ``batchkit``."""
+    """Return a function that runs the command in this process, without the leading ``batchkit``."""
 
     def run(*words: object) -> Ended:
         capfd.readouterr()
@@ -74,7 +74,7 @@ def batchkit(capfd) -> Callable[..., Ended]:
 
 @pytest.fixture
 def open_emulator(monkeypatch, tmp_path, sqlite_template) -> Iterator[Callable[..., Emulator]]:
-    """Give a function that starts an emulator and points the environment to it; the working folder has a migrated database."""
+    """Return a function that starts an emulator and points the environment to it; the working folder has a migrated database."""
     Path(".batchkit").mkdir()
     shutil.copy(sqlite_template, ".batchkit/batchkit.db")
     with ExitStack() as stack:

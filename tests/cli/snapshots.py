@@ -1,4 +1,4 @@
-"""Pictures of workloads, made by hand."""
+"""Snapshots of workloads, built by hand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOW = 1_750_000_000.0
 
 
 def workload(name: str = "nightly", **fields: Any) -> Workload:
-    """Make a workload that was created an hour before ``NOW``."""
+    """Return a workload that was created an hour before ``NOW``."""
     values: dict[str, Any] = {
         "id": WorkloadId(1),
         "name": name,
@@ -44,7 +44,7 @@ def workload(name: str = "nightly", **fields: Any) -> Workload:
 
 
 def open_shards(shards: int = 5, requests: int = 5_000, **fields: Any) -> OpenShards:
-    """Make the figures of open shards of one state, whose batches were created an hour before ``NOW`` with a window of a day."""
+    """Return the figures of open shards of one state, whose batches were created an hour before ``NOW`` with a window of a day."""
     values: dict[str, Any] = {
         "done": 1_200,
         "refused": 0,
@@ -58,7 +58,7 @@ def open_shards(shards: int = 5, requests: int = 5_000, **fields: Any) -> OpenSh
 
 
 def snapshot(**fields: Any) -> Progress:
-    """Make a snapshot of a workload in mid-flight; ``fields`` replace what is different."""
+    """Return a snapshot of a half-finished workload; ``fields`` replace its values."""
     values: dict[str, Any] = {
         "workload": workload(),
         "state": WorkloadState.RUNNING,
@@ -84,7 +84,7 @@ def snapshot(**fields: Any) -> Progress:
 
 
 def finished(*, failed: int = 0, cancelled: int = 0, total: int = 10_000, **fields: Any) -> Progress:
-    """Make a snapshot of a finished workload."""
+    """Return a snapshot of a finished workload."""
     values: dict[str, Any] = {
         "state": WorkloadState.FINISHED,
         "counts": RequestCountsByState(
@@ -103,7 +103,7 @@ def finished(*, failed: int = 0, cancelled: int = 0, total: int = 10_000, **fiel
 
 
 def batch(status: str = "expired", **fields: Any) -> Batch:
-    """Make a batch that did not simply complete."""
+    """Return a batch with problems."""
     values: dict[str, Any] = {"created_at": 1_749_990_000, "expires_at": 1_750_076_400}
     counts = RequestCounts(total=1_000, completed=700, failed=3)
     return Batch(id=BatchId("batch_01m82wjhbsebta5nr0gp0hmtf2"), status=status, counts=counts, **(values | fields))

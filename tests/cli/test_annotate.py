@@ -32,14 +32,14 @@ def rows_of(path):
 
 @pytest.fixture
 def provider(open_emulator):
-    """Start the emulator that the examples are made for."""
+    """Start the emulator for the examples."""
     scenario = load_scenario(DATA / "provider.toml")
     return open_emulator(*scenario.faults, replies=scenario.replies, seed=scenario.seed)
 
 
 @pytest.fixture
 def nobody(monkeypatch, sqlite_template):
-    """Point the environment to a provider that is not there."""
+    """Point the environment to a provider that does not exist."""
     Path(".batchkit").mkdir()
     shutil.copy(sqlite_template, ".batchkit/batchkit.db")
     monkeypatch.setenv("GROQ_API_KEY", "gsk_test")
@@ -52,8 +52,8 @@ def reviews():
     Path("reviews.csv").write_text("id,text\na,good\nb,bad\nc,so so\n")
 
 
-def test_three_annotators_label_a_table_and_their_agreement_is_told(batchkit, provider):
-    """Majority per row in the order of the input, disputed rows in a file of their own, bad answers asked again."""
+def test_three_annotators_label_a_table_and_their_agreement_is_shown(batchkit, provider):
+    """The table has the majority per row in input order, disputed rows have their own file, bad answers are asked again."""
     ended = batchkit(*LABELS, "--models", MODELS, "--output", "labelled.csv", "--review", "disputed.csv")
     assert ended.code == 0, ended.err
     assert "all 90 requests succeeded" in ended.out
@@ -75,7 +75,7 @@ def test_three_annotators_label_a_table_and_their_agreement_is_told(batchkit, pr
 
 
 def test_a_nested_schema_becomes_typed_columns_and_the_second_run_sends_nothing(batchkit, provider):
-    """What the schema says is what Parquet gets; the same command writes the same table."""
+    """The schema gives Parquet its types; the same command writes the same table."""
     words = (
         *("annotate", DATA / "mails.jsonl", "--prompt", "The order: {{ body }}", "--schema", DATA / "order.json"),
         *("--model", MODEL, "--no-prefect"),
@@ -94,7 +94,7 @@ def test_a_nested_schema_becomes_typed_columns_and_the_second_run_sends_nothing(
 
 
 def test_transcripts_with_bad_segments_are_flagged(batchkit, provider):
-    """The three that were planted, and no other."""
+    """Exactly the three planted transcripts are flagged."""
     ended = batchkit(
         *("transcribe", DATA / "calls.csv", "--audio", "recording", "--key", "call", "--language", "en"),
         *("--prompt", "A call about {{ topic }}", "--output", "calls.csv", "--no-prefect"),
@@ -108,7 +108,7 @@ def test_transcripts_with_bad_segments_are_flagged(batchkit, provider):
 
 
 def test_unsafe_prompts_are_found_and_named(batchkit, provider):
-    """The filter writes them alone, with the names of what they violate."""
+    """The filter writes only them, with the names of the violated categories."""
     ended = batchkit(
         *("moderate", DATA / "prompts.csv", "--text", "prompt", "--key", "id", "--only", "unsafe"),
         *("--output", "flagged.csv", "--no-prefect"),
@@ -134,8 +134,8 @@ def test_answers_of_a_workload_are_moderated_as_answers(batchkit, open_emulator)
 
 
 @pytest.mark.usefixtures("reviews")
-def test_rows_that_failed_are_told_by_the_exit_code_and_in_their_row(batchkit, open_emulator):
-    """An answer that is none of the choices is asked for again, and then has failed with what it was."""
+def test_failed_rows_are_shown_by_the_exit_code_and_in_their_row(batchkit, open_emulator):
+    """An answer that is none of the choices is asked for again, and then fails with its own text."""
     open_emulator()
     ended = batchkit(*KIND, "--choices", "yes,no", "--tries", "2", "--output", "kind.csv", "--json")
     assert ended.code == 3
@@ -205,8 +205,8 @@ def test_rows_with_nothing_to_ask_are_skipped_on_demand_and_told_everywhere(batc
 
 
 @pytest.mark.usefixtures("reviews")
-def test_submitting_lets_go_and_the_same_command_collects(batchkit, open_emulator):
-    """Only the second one writes a table."""
+def test_submit_does_not_wait_and_the_same_command_collects(batchkit, open_emulator):
+    """Only the second command writes a table."""
     open_emulator()
     ended = batchkit(*KIND, "--submit-only", "--name", "kind")
     assert ended.code == 0, ended.err
@@ -238,16 +238,16 @@ def test_submitting_lets_go_and_the_same_command_collects(batchkit, open_emulato
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
 @pytest.mark.usefixtures("nobody", "reviews")
-def test_what_cannot_be_done_is_told_before_anything_is_sent(batchkit, words, told):
-    """Exit code 2, which comes before the provider is looked for; the words name the flag, the column or the row."""
+def test_impossible_options_are_reported_before_anything_is_sent(batchkit, words, told):
+    """Exit code 2 comes before the provider is contacted; the message names the flag, the column or the row."""
     ended = batchkit(*KIND, *words)
     assert ended.code == 2, ended.err
     assert told in ended.err.replace("\n", " ")
 
 
 @pytest.mark.usefixtures("nobody", "reviews")
-def test_moderation_asks_which_text_to_check(batchkit):
-    """A table with its column, or a workload; not both."""
+def test_moderation_needs_one_source_of_texts(batchkit):
+    """The source is a table with its column, or a workload, but not both."""
     x = ("--workload", "x")
     for words in ((), ("reviews.csv",), ("reviews.csv", *x), (*x, "--text", "y"), (*x, "--query", "SELECT 1")):
         assert batchkit("moderate", *words).code == 2
@@ -256,7 +256,7 @@ def test_moderation_asks_which_text_to_check(batchkit):
 
 @pytest.fixture
 def photos(tmp_path):
-    """Write a table of photos into a folder of its own, whose second half names files that it must not."""
+    """Write a table of photos into its own folder; half of its rows name files outside of it."""
     folder, private = tmp_path / "photos", tmp_path / "private.png"
     (folder / "inside").mkdir(parents=True)
     for place in (folder / "ok.png", folder / "inside" / "ok.png", private):
@@ -283,8 +283,8 @@ ASK = (
 @pytest.mark.timeout(60)
 @pytest.mark.usefixtures("nobody")
 @pytest.mark.parametrize("flags", [("--dry-run",), ()])
-def test_images_outside_of_the_tables_folder_are_told_together_before_anything_is_sent(batchkit, photos, flags):
-    """Each with the number of its row; nothing of them is read without --allow-paths."""
+def test_images_outside_the_tables_folder_are_reported_together_before_anything_is_sent(batchkit, photos, flags):
+    """Each has the number of its row; none of them is read without --allow-paths."""
     ended = batchkit("annotate", photos, *ASK, *flags)
     assert ended.code == 2, ended.err
     told = " ".join(ended.err.split())
@@ -297,8 +297,8 @@ def test_images_outside_of_the_tables_folder_are_told_together_before_anything_i
 
 @pytest.mark.timeout(60)
 @pytest.mark.usefixtures("nobody")
-def test_what_is_no_file_is_told_with_permission_too(batchkit, photos):
-    """A device and a pipe are problems of their rows, and nobody waits for them."""
+def test_paths_that_are_no_files_are_reported_with_permission_too(batchkit, photos):
+    """A device and a pipe are problems of their rows, and are never waited for."""
     photos.write_text("photo\n/dev/zero\npipe\nok.png\n")
     ended = batchkit("annotate", photos, *ASK, "--allow-paths", "--dry-run")
     assert ended.code == 2
@@ -307,7 +307,7 @@ def test_what_is_no_file_is_told_with_permission_too(batchkit, photos):
     assert "row 2: photo: pipe is a named pipe" in told
 
 
-def test_images_anywhere_are_sent_by_permission_and_the_name_stays(batchkit, open_emulator, photos):
+def test_images_anywhere_are_sent_with_permission_and_the_name_stays(batchkit, open_emulator, photos):
     """The permission changes no request: the same table with and without it is the same workload."""
     open_emulator()
     photos.write_text("photo\nok.png\n")

@@ -1,4 +1,4 @@
-"""The bar of requests by state."""
+"""The bar that shows requests by state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COUNTS = RequestCountsByState(total=100, pending=20, in_flight=40, succeeded=35,
 
 
 def drawn(renderable, width=50, encoding="utf-8"):
-    """Draw something as plain text at a width."""
+    """Render something as plain text at a width."""
     console = Console(width=width, record=True, file=open("/dev/null", "w", encoding=encoding))  # noqa: SIM115, PTH123 - closed below
     try:
         console.print(renderable, end="")
@@ -24,8 +24,8 @@ def drawn(renderable, width=50, encoding="utf-8"):
 
 
 @given(st.lists(st.integers(0, 10_000_000), min_size=1, max_size=6), st.integers(0, 200))
-def test_every_state_that_exists_has_a_cell_and_the_bar_is_full(counts, width):
-    """One failure in ten million shows, and the cells always add up when there is room for all."""
+def test_every_existing_state_has_a_cell_and_the_bar_is_full(counts, width):
+    """One failure in ten million is visible, and the cells add up to the width when there is room for all states."""
     cells = share_cells(counts, width)
     assert all(cell >= 0 for cell in cells)
     present = sum(1 for count in counts if count)
@@ -36,20 +36,20 @@ def test_every_state_that_exists_has_a_cell_and_the_bar_is_full(counts, width):
         assert sum(cells) == 0
 
 
-def test_cells_follow_the_shares():
-    """Half of the requests is half of the bar."""
+def test_cells_are_proportional():
+    """Half of the requests fill half of the bar."""
     assert share_cells([50, 25, 25], 8) == [4, 2, 2]
 
 
-def test_each_state_has_a_glyph_of_its_own():
-    """Without colour the states can still be told apart."""
+def test_each_state_has_its_own_glyph():
+    """The states can be distinguished without colour."""
     bar = drawn(StateBar(COUNTS, Shares(10, 5, 5, 5))).rstrip("\n")
     assert len(bar) == 50
     assert len(set(bar)) == 8
 
 
 def test_a_terminal_without_unicode_gets_ascii():
-    """The bar and its legend survive an ASCII locale."""
+    """The bar and its legend work in an ASCII locale."""
     text = drawn(StateBar(COUNTS), encoding="ascii") + drawn(StateLegend(COUNTS), encoding="ascii")
     assert text.isascii()
     assert "# 35 succeeded" in text
@@ -57,7 +57,7 @@ def test_a_terminal_without_unicode_gets_ascii():
 
 @pytest.mark.parametrize("width", [20, 30, 40, 80])
 def test_the_legend_breaks_between_its_entries_only(width):
-    """A count and its state stay on one line as long as they fit."""
+    """A count and its state stay on one line where they fit."""
     lines = drawn(StateLegend(COUNTS, Shares(not_fetched=10)), width).splitlines()
     assert all(len(line) <= width for line in lines)
     for entry in ("35 succeeded", "4 failed", "1 cancelled", "30 in flight", "20 to send again"):
@@ -65,5 +65,5 @@ def test_the_legend_breaks_between_its_entries_only(width):
 
 
 def test_an_empty_workload_has_a_legend_too():
-    """Nothing is said as zero succeeded."""
+    """An empty workload shows zero succeeded."""
     assert "0 succeeded" in drawn(StateLegend(RequestCountsByState()))

@@ -1,4 +1,4 @@
-"""Commands that are printed can be pasted: they call the program as it was called."""
+"""Printed commands can be pasted: they call the program as the user called it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from batchkit.cli.options import common
         ("/usr/bin/pytest", ["batchkit"]),
     ],
 )
-def test_the_program_is_called_as_it_was_called(monkeypatch, called, words):
-    """By its path, by its module, or simply by its name."""
+def test_the_program_is_printed_as_it_was_called(monkeypatch, called, words):
+    """It was called by its path, by its module, or by its name."""
     monkeypatch.setattr(sys, "argv", [called, "run"])
     monkeypatch.setenv("PATH", "/nowhere")
     assert common.executable() == words
     assert common.Where().command("status", "my run").startswith(" ".join(words))
 
 
-def test_a_program_on_the_path_is_called_by_its_name(monkeypatch, tmp_path):
-    """However the shell found it."""
+def test_a_program_on_the_path_is_printed_by_its_name(monkeypatch, tmp_path):
+    """The name is enough, whatever path the shell resolved."""
     program = tmp_path / "batchkit"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
@@ -41,7 +41,7 @@ def test_a_program_on_the_path_is_called_by_its_name(monkeypatch, tmp_path):
     ("line", "verb"), [(("watch", "x"), "watch"), (("-v", "run", "in.jsonl"), "run"), ((), "batchkit")]
 )
 def test_the_verb_is_the_first_word_that_is_no_flag(line, verb):
-    """Others are told which command works on a workload."""
+    """Other processes show this verb as the command that works on a workload."""
     token = common.COMMAND_LINE.set(line)
     try:
         assert common.verb() == verb

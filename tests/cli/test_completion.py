@@ -1,4 +1,4 @@
-"""Completion at the shell: names of workloads, scenarios and models; without side effects, and never an error."""
+"""Shell completion of workloads, scenarios and models, without side effects and without errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NEWEST_FIRST = ["weekly", "nightly-2", "nightly-1"]
 
 
 def completed(line, **environment):
-    """Return what a real shell is given for a line, whose last word is being typed, and what stands on stderr."""
+    """Return the completions of a shell for a line, whose last word is being typed, and the content of stderr."""
     given = {
         "_BATCHKIT_COMPLETE": "complete_bash",
         "COMP_WORDS": line,
@@ -41,8 +41,8 @@ def completed(line, **environment):
 
 
 def offered(verb, parameter, incomplete="", **params):
-    """Return what a parameter of a verb offers, when the command line says ``params`` already."""
-    command = get_command(command_line.app).commands[verb]  # type: ignore[attr-defined] # the root is a group
+    """Return the completions of a parameter of a verb, when the command line has ``params`` already."""
+    command = get_command(command_line.app).commands[verb]  # the root is a group
     (found,) = [known for known in command.params if parameter in (known.name, *known.opts)]
     return [item.value for item in found.shell_complete(SimpleNamespace(params=params), incomplete)]
 
@@ -59,8 +59,8 @@ def named(database_url, monkeypatch):
 
 
 @pytest.mark.usefixtures("named")
-def test_a_shell_is_given_the_names_of_workloads():
-    """Those that begin with what is typed, newest first, and nothing else."""
+def test_a_shell_gets_the_names_of_workloads():
+    """The names that begin with the typed text are offered, newest first."""
     assert completed("batchkit status nightly") == (["nightly-2", "nightly-1"], "")
 
 
@@ -74,28 +74,28 @@ def test_a_shell_is_given_the_names_of_workloads():
 )
 @pytest.mark.usefixtures("named")
 def test_every_name_of_a_workload_is_completed(verb, parameter):
-    """Wherever a verb takes one."""
+    """Every verb that takes a name completes it."""
     assert offered(verb, parameter) == NEWEST_FIRST
     assert offered(verb, parameter, "w") == ["weekly"]
 
 
 @pytest.mark.usefixtures("named")
-def test_the_database_is_the_one_that_the_command_line_names(sqlite_template, tmp_path):
-    """A flag before the name beats the environment."""
+def test_the_database_is_the_one_on_the_command_line(sqlite_template, tmp_path):
+    """A flag before the name overrides the environment."""
     assert offered("status", "name", database_url=f"sqlite:///{sqlite_template}") == []
     assert completed(f"batchkit status --database-url sqlite:///{sqlite_template} nightly") == ([], "")
     assert offered("status", "name", home=tmp_path / "nowhere") == NEWEST_FIRST, "the URL beats the folder"
 
 
-def test_completing_creates_nothing_and_says_nothing():
-    """No database yet: no names, no folder, no word on stderr, whatever the variables are."""
+def test_completion_creates_nothing_and_prints_nothing():
+    """Without a database there are no names, no new folder, and no output on stderr, whatever the variables are."""
     before = list(Path().iterdir())
     assert completed("batchkit status n", BATCHKIT_WINDWO="48h") == ([], "")
     assert list(Path().iterdir()) == before
 
 
 def test_reading_names_leaves_no_file_behind(sqlite_template, tmp_path):
-    """A folder with nothing but a database has nothing but a database afterwards."""
+    """A folder that holds only a database holds only the database afterwards."""
     folder = tmp_path / "home"
     folder.mkdir()
     (folder / "batchkit.db").write_bytes(sqlite_template.read_bytes())
@@ -112,13 +112,13 @@ def test_reading_names_leaves_no_file_behind(sqlite_template, tmp_path):
     ],
     ids=["settings file", "variable", "database"],
 )
-def test_what_is_wrong_is_told_by_the_command_and_not_by_completion(spoil):
-    """No names and no traceback."""
+def test_errors_are_left_to_the_command(spoil):
+    """Completion offers no names and shows no traceback."""
     spoil()
     assert completed("batchkit status n", BATCHKIT_DATABASE_URL="sqlite:///damaged.db") == ([], "")
 
 
-def test_a_database_that_does_not_answer_does_not_hold_the_shell(monkeypatch):
+def test_a_database_that_does_not_answer_does_not_block_the_shell(monkeypatch):
     """Completion returns while the connection still waits for its first byte."""
     monkeypatch.setattr(completion, "_LONGEST_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -127,15 +127,15 @@ def test_a_database_that_does_not_answer_does_not_hold_the_shell(monkeypatch):
 
 
 def test_scenarios_are_completed():
-    """The ready-made ones; a file is the shell's own affair."""
+    """The built-in scenarios are offered; the shell itself completes files."""
     assert offered("emulator", "--scenario") == scenario_names()
     words, err = completed("batchkit emulator --scenario expire")
     assert (words, err) == ([name for name in scenario_names() if name.startswith("expire")], "")
     assert words
 
 
-def test_models_are_completed_by_what_the_verb_asks_them():
-    """Chats, transcripts and moderation have their own; of several with commas the last one is completed."""
+def test_models_are_completed_by_verb():
+    """Chats, transcripts and moderation have their own models; after commas the last one is completed."""
     assert offered("annotate", "--model", "openai/") == ["openai/gpt-oss-120b", "openai/gpt-oss-20b"]
     assert offered("annotate", "--model", "mine,qwen") == ["mine,qwen/qwen3-32b"]
     assert "whisper-large-v3" in offered("transcribe", "--model")

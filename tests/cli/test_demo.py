@@ -1,4 +1,4 @@
-"""``demo`` and ``emulator``: trying it out without a key."""
+"""``demo`` and ``emulator``: trying batchkit without a key."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tests.workloads import read_lines
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Let the demo's day pass in a quarter of a second."""
+    """Make the demo's day take a quarter of a second."""
     monkeypatch.setattr(demo, "_SPEED", 350_000.0)
 
 
 def test_the_demos_input_is_valid_and_mixed():
-    """About a thousand lines: chat, images, recordings, each with an id of its own."""
+    """The input has about a thousand lines: chat, images and recordings, each with its own id."""
     lines = list(demo.requests())
     assert len(lines) == 1_000
     assert len({line["custom_id"] for line in lines}) == 1_000
@@ -36,9 +36,9 @@ def test_the_demos_input_is_valid_and_mixed():
 
 
 @pytest.mark.usefixtures("quick")
-def test_the_demo_tells_what_happened_and_where_to_look(batchkit, monkeypatch):
-    """Some requests fail permanently, some expire and are sent again, all are executed once; nothing leaves the machine."""
-    # What the user has set elsewhere must not matter: neither key nor address nor database.
+def test_the_demo_reports_what_happened_and_where_the_files_are(batchkit, monkeypatch):
+    """Some requests fail permanently, some expire and are sent again, all are executed once; no call leaves the machine."""
+    # Settings from elsewhere must not matter: neither key nor address nor database.
     monkeypatch.setenv("GROQ_API_KEY", "gsk_real")
     monkeypatch.setenv("BATCHKIT_BASE_URL", "http://127.0.0.1:9/openai/v1")
     monkeypatch.setenv("BATCHKIT_DATABASE_URL", "sqlite:///elsewhere.db")
@@ -63,8 +63,8 @@ def test_the_demo_tells_what_happened_and_where_to_look(batchkit, monkeypatch):
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_second_demo_stands_beside_the_first(batchkit, monkeypatch):
-    """Nothing is deleted, and it shows the same again."""
+def test_a_second_demo_does_not_replace_the_first(batchkit, monkeypatch):
+    """Nothing is deleted, and the second demo shows the same again."""
     monkeypatch.setattr(demo, "_BUYERS", (1,))
     assert batchkit("demo", "--no-prefect", "--home", "here").code == 0
     ended = batchkit("demo", "--no-prefect", "--home", "here")
@@ -77,7 +77,7 @@ def test_a_second_demo_stands_beside_the_first(batchkit, monkeypatch):
 
 @pytest.mark.usefixtures("quick")
 def test_an_interrupted_demo_resumes(batchkit):
-    """The same command finds the batches of the emulator that was ended, and buys nothing again."""
+    """The same command finds the batches of the stopped emulator, and buys nothing again."""
     code, _, err = interrupt_when(start("demo", "--no-prefect", "--home", "here", "-v"), "submit: 6 ")
     assert code == 130
     assert re.search(r"resume: .*batchkit demo --no-prefect --home here -v", err)
@@ -88,16 +88,16 @@ def test_an_interrupted_demo_resumes(batchkit):
 
 
 @pytest.mark.usefixtures("quick")
-def test_two_demos_in_one_folder_do_not_meet(batchkit):
-    """The second one is told to wait."""
+def test_two_demos_in_one_folder_do_not_disturb_each_other(batchkit):
+    """The second one is refused until the first has ended."""
     with demo.open_demo(Path("here")):
         ended = batchkit("demo", "--no-prefect", "--home", "here")
     assert ended.code == 2
     assert "a demo is running" in ended.err
 
 
-def test_the_demo_touches_no_folder_of_another_kind(batchkit):
-    """What holds other things is refused."""
+def test_the_demo_refuses_a_foreign_folder(batchkit):
+    """A folder with other content is left alone."""
     Path("mine").mkdir()
     Path("mine/notes.txt").write_text("important")
     ended = batchkit("demo", "--no-prefect", "--home", "mine")
@@ -107,7 +107,7 @@ def test_the_demo_touches_no_folder_of_another_kind(batchkit):
 
 @pytest.mark.slow
 def test_the_whole_demo_with_prefect_takes_less_than_45_seconds():
-    """As a newcomer starts it."""
+    """The demo is started as a newcomer starts it."""
     process = start("demo")
     out, err = process.communicate(timeout=45)
     assert process.returncode == 0, err
@@ -115,7 +115,7 @@ def test_the_whole_demo_with_prefect_takes_less_than_45_seconds():
 
 
 def test_the_emulator_announces_its_address_and_ends_on_a_signal():
-    """The base URL stands alone on stdout, for scripts; Ctrl-C is the way to end it."""
+    """The base URL is the only line on stdout, for scripts; Ctrl-C ends the emulator."""
     process = start("emulator", "--port", "0", "--scenario", "expire-30", "--api-key", "gsk_mine")
     assert process.stdout is not None
     address = process.stdout.readline().strip()
@@ -128,8 +128,8 @@ def test_the_emulator_announces_its_address_and_ends_on_a_signal():
 
 
 @pytest.mark.parametrize(("flags", "status"), [((), 404), (("--any-model",), 200)])
-def test_the_emulator_answers_models_that_are_not_listed_only_when_asked_to(flags, status):
-    """The option is for trying out models that it does not know."""
+def test_the_emulator_answers_unlisted_models_only_on_request(flags, status):
+    """The option is for trying models that the emulator does not know."""
     process = start("emulator", "--port", "0", *flags)
     assert process.stdout is not None
     address = process.stdout.readline().strip()
@@ -140,8 +140,8 @@ def test_the_emulator_answers_models_that_are_not_listed_only_when_asked_to(flag
     assert reply.status_code == status
 
 
-def test_the_emulators_scripts_are_listed(batchkit):
-    """Every scenario with its sentence, every fault with its parameters."""
+def test_the_emulators_scenarios_are_listed(batchkit):
+    """Every scenario has a sentence, and every fault has its parameters."""
     ended = batchkit("emulator", "--list-scenarios")
     assert ended.code == 0
     assert "expire-30" in ended.out
@@ -152,7 +152,7 @@ def test_the_emulators_scripts_are_listed(batchkit):
 
 
 def test_an_unknown_scenario_is_exit_code_2(batchkit):
-    """With a guess at what was meant."""
+    """The error suggests the most similar name."""
     ended = batchkit("emulator", "--scenario", "expire-3")
     assert ended.code == 2
     assert "did you mean" in ended.err

@@ -1,4 +1,4 @@
-"""What a workload looks like."""
+"""How a workload is displayed."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ WIDTHS = (40, 60, 80, 120, 200)
 
 
 def drawn(renderable, width=100):
-    """Draw something as plain text at a width."""
+    """Render something as plain text at a width."""
     console = Console(width=width, file=io.StringIO(), record=True)
     console.print(renderable)
     return console.export_text()
 
 
 def panel(progress, moment=None):
-    """Draw the live panel."""
+    """Render the live panel."""
     return display.live_panel(progress, moment or display.Moment(NOW), Spinner("dots"))
 
 
@@ -46,12 +46,12 @@ def panel(progress, moment=None):
     ],
 )
 def test_nothing_is_wider_than_the_terminal(make, width):
-    """From 40 columns on every line fits."""
+    """Every line fits from 40 columns on."""
     assert max(len(line) for line in drawn(make(), width).splitlines()) <= width
 
 
-def test_the_panel_shows_what_matters():
-    """Counts by state, shards, batches, failures, expiries, tokens, what is going on and the estimate are all there."""
+def test_the_panel_shows_all_figures():
+    """Counts by state, shards, batches, failures, expiries, tokens, current activity and the estimate are all shown."""
     text = drawn(panel(snapshot(), display.Moment(NOW, waiting_until=NOW + 11, time_left="about 10 min")))
     for part in (
         "nightly",
@@ -89,12 +89,12 @@ def test_the_panel_shows_what_matters():
     ],
 )
 def test_work_in_progress_is_named(fields, words):
-    """A long wave shows how far it is, read from the states of the shards."""
+    """A long wave shows its progress, read from the states of the shards."""
     assert words in display.activity(snapshot(**fields), display.Moment(NOW))
 
 
 def test_only_the_most_frequent_failures_are_named():
-    """Five reasons by name, the rest as a number."""
+    """Five reasons are named, and the rest is a number."""
     failures = [FailureReason(f"code_{number}", None, 10 - number, "") for number in range(8)]
     text = display.failures_text(failures).plain
     assert text.splitlines()[-1] == "12  with other codes"
@@ -102,15 +102,15 @@ def test_only_the_most_frequent_failures_are_named():
     assert "code_5" not in text
 
 
-def test_a_long_message_does_not_grow_the_panel():
-    """A sample of a thousand characters takes one line."""
+def test_a_long_message_takes_one_line_of_the_panel():
+    """A sample of a thousand characters is cut to one line."""
     short = drawn(panel(snapshot()))
     long = drawn(panel(snapshot(failures=(FailureReason("a", 400, 1, "x" * 1_000), FailureReason("b", 400, 1, "y")))))
     assert len(long.splitlines()) == len(short.splitlines())
 
 
-def test_the_status_tells_a_long_message_whole():
-    """It is not redrawn in place, so that it may grow."""
+def test_the_status_shows_a_long_message_in_full():
+    """It is not redrawn in place, so it may grow."""
     reason = FailureReason("a", 400, 1, " ".join(f"word{number}" for number in range(30)))
     text = drawn(display.status_view(snapshot(failures=(reason,))), 80)
     assert "word29" in text
@@ -118,7 +118,7 @@ def test_the_status_tells_a_long_message_whole():
 
 
 def test_a_hostile_message_stays_text():
-    """Neither markup nor escape sequences of a provider or of a name have an effect."""
+    """Markup and escape sequences in a provider's text or in a name have no effect."""
     bad = "[red]\x1b[2Jboo"
     progress = snapshot(
         workload=workload(name=bad),
@@ -131,8 +131,8 @@ def test_a_hostile_message_stays_text():
         assert "[red]" in text
 
 
-def test_batches_with_problems_come_with_the_providers_message():
-    """A failed batch says why in the provider's words, an expired one that its window ran out, in ours."""
+def test_batches_with_problems_are_shown_with_the_providers_message():
+    """A failed batch shows the provider's message, and an expired one our own text."""
     failed = batch("failed", problems=(BatchProblem("line 3 is bad"), BatchProblem("line 4 is bad")))
     text = drawn(display.status_view(snapshot(attention=(failed, batch()))), 120)
     assert "the provider says: line 3 is bad (and 1 more)" in text
@@ -142,12 +142,12 @@ def test_batches_with_problems_come_with_the_providers_message():
 
 
 def test_a_long_list_of_batches_is_cut():
-    """Ten are shown, the others counted."""
+    """Ten are shown, and the others are counted."""
     assert "and 5 more" in drawn(display.status_view(snapshot(attention=(batch(),) * 15)))
 
 
-def test_the_plain_line_holds_the_numbers():
-    """A log line says what is answered, here, failed, in flight and to send again, and what it waits for until when."""
+def test_the_plain_line_has_the_numbers():
+    """A log line has answered, downloaded, failed, in-flight and pending requests, and what it waits for until when."""
     line = display.plain_line(snapshot(), display.Moment(NOW, time_left="about 2 min if the present rate lasts"))
     since, until, due = (formatting.when(at, NOW) for at in (NOW - 3_600, NOW + 82_800, NOW + 120))
     assert line == (
@@ -159,16 +159,16 @@ def test_the_plain_line_holds_the_numbers():
 
 
 @pytest.mark.parametrize("progress", [snapshot(), finished(), snapshot(state=WorkloadState.SPLITTING)])
-def test_nothing_that_is_answered_is_shown_as_nothing(progress):
-    """Panel, status, list and log line say the same figures in the same words."""
+def test_all_displays_show_the_same_figures(progress):
+    """Panel, status, list and log line show the same figures in the same words."""
     said = situation.answered_line(progress)
     for view in (panel(progress), display.status_view(progress)):
         assert said in " ".join(drawn(view, 120).split())
     assert said in display.plain_line(progress, display.Moment(NOW))
 
 
-def test_an_outage_is_shown_in_the_panel_at_once():
-    """What is away, since when, how often it was tried, and when the command gives up."""
+def test_an_outage_is_shown_in_the_panel_immediately():
+    """It shows what is unreachable, since when, the number of tries, and when the command gives up."""
     trouble = Trouble("the provider cannot be reached: connection refused", NOW - 60, 5, NOW + 840)
     text = " ".join(drawn(panel(snapshot(), display.Moment(NOW, trouble=trouble)), 120).split())
     assert (
@@ -179,7 +179,7 @@ def test_an_outage_is_shown_in_the_panel_at_once():
 
 @pytest.mark.parametrize("width", [80, 100])
 def test_a_terminal_of_80_columns_hides_no_figure(width):
-    """Long lines are folded and not cut: every figure of every wait can be read."""
+    """Long lines are wrapped and not cut: every figure of every wait is readable."""
     work = {
         ShardState.PLANNED: open_shards(
             20,
@@ -211,13 +211,13 @@ def test_a_terminal_of_80_columns_hides_no_figure(width):
             assert wait.line(NOW) in told
 
 
-def test_a_finished_workload_shows_how_long_it_took():
+def test_a_finished_workload_shows_its_duration():
     """The clock of a finished workload stops at its last merge."""
     assert "59 min 00 s" in drawn(display.status_view(finished(read_at=NOW + 86_400)))
 
 
-def test_the_overview_has_a_line_for_each():
-    """Names, states, shares and failures, the small ones exact."""
+def test_the_overview_has_a_line_per_workload():
+    """Each line has name, state, share and failures; small numbers are exact."""
     text = drawn(display.overview([snapshot(), finished(workload=workload("other"))]))
     assert "nightly    running" in text
     assert "51.9 %" in text
@@ -226,7 +226,7 @@ def test_the_overview_has_a_line_for_each():
     assert "100 %" in text
 
 
-def test_a_cancelled_workload_is_not_said_to_be_sent_again():
+def test_requests_of_a_cancelled_workload_are_not_shown_as_pending():
     """The display does not say that requests of a cancelled workload are sent again."""
     progress = snapshot(workload=workload(cancel_requested_at=NOW))
     assert situation.expired_text(progress) == "42 attempts expired without an answer"
@@ -237,7 +237,7 @@ def test_a_cancelled_workload_is_not_said_to_be_sent_again():
 
 
 def test_requests_of_ended_batches_are_not_drawn_as_in_flight():
-    """A batch that expired has nothing in flight, though it is not merged yet; the list says so as well."""
+    """A batch that expired has no request in flight, though it is not merged yet; the list agrees."""
     ended = open_shards(5, 5_000, done=4_499)
     counts = RequestCountsByState(total=5_000, in_flight=5_000)
     text = drawn(panel(snapshot(counts=counts, batches={}, remote_done=0, open_work={ShardState.ENDED: ended})))
@@ -246,8 +246,8 @@ def test_requests_of_ended_batches_are_not_drawn_as_in_flight():
     assert "in flight" not in text
 
 
-def test_a_log_line_names_what_is_to_be_sent_once():
-    """It stands among the figures, and nobody waits for it."""
+def test_a_log_line_names_pending_requests_once():
+    """They are among the figures, and are not repeated as a wait."""
     unsent = open_shards(20, 10_000, done=0, since=None, expires_at=None)
     counts = RequestCountsByState(total=10_000, in_flight=10_000)
     progress = snapshot(counts=counts, batches={}, remote_done=0, open_work={ShardState.PLANNED: unsent})
@@ -256,7 +256,7 @@ def test_a_log_line_names_what_is_to_be_sent_once():
 
 
 def test_a_plan_shows_shards_bytes_endpoints_models_and_tokens():
-    """The dry run answers how it would be cut and about what it would cost."""
+    """The dry run shows the shards and the estimated tokens."""
     plan = SplitPlan(
         requests=1_500,
         bytes=2_500_000,
@@ -284,8 +284,8 @@ def test_a_plan_shows_shards_bytes_endpoints_models_and_tokens():
     assert "at most 64.0k out" in limited
 
 
-def test_an_empty_workload_divides_by_nothing():
-    """No request at all is drawn, too."""
+def test_an_empty_workload_causes_no_division_by_zero():
+    """A workload without requests is displayed, too."""
     progress = snapshot(
         counts=RequestCountsByState(), shards={}, batches={}, failures=(), attention=(), open_work={}, remote_done=0
     )

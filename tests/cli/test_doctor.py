@@ -1,4 +1,4 @@
-"""``doctor``: what is wrong, and what to do about it."""
+"""``doctor`` shows what is wrong, and what to do about it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LIST = as_json({"data": []})
 
 
 class Usage(NamedTuple):
-    """What the system says of a disk, in bytes."""
+    """The usage of a disk, in bytes."""
 
     total: float
     used: float
@@ -31,7 +31,7 @@ class Usage(NamedTuple):
 
 @pytest.fixture(autouse=True)
 def prefect_answers(monkeypatch):
-    """Stand in for the probe of Prefect, which takes seconds; gives a function that sets what the probe says."""
+    """Replace the probe of Prefect, which takes seconds; return a function that sets its answer."""
 
     def set_answer(*, returncode=0, stdout=b"", stderr=b""):
         monkeypatch.setattr(
@@ -43,13 +43,13 @@ def prefect_answers(monkeypatch):
 
 
 def found(clock=None, **flags):
-    """Run all checks; gives the findings by their names."""
+    """Run all checks; return the results by name."""
     more = {} if clock is None else {"clock": clock}
     return {finding.check: finding for finding in doctor.examine(flags, **more)}
 
 
-def test_all_is_well(batchkit, open_emulator, tmp_path):
-    """Each check has its line, and the exit code is 0."""
+def test_all_checks_pass(batchkit, open_emulator, tmp_path):
+    """Each check has a line, and the exit code is 0."""
     open_emulator()
     source = write_mixed(tmp_path / "input.jsonl", 3)
     batchkit("run", source, "--no-prefect")
@@ -61,8 +61,8 @@ def test_all_is_well(batchkit, open_emulator, tmp_path):
     assert "gsk_test" not in ended.out
 
 
-def test_machines_can_read_the_findings(batchkit, open_emulator):
-    """One object with a level for each check."""
+def test_results_are_machine_readable(batchkit, open_emulator):
+    """The output is one object with a level for each check."""
     open_emulator()
     ended = batchkit("doctor", "--json")
     assert ended.json["schema_version"] == 1
@@ -70,21 +70,21 @@ def test_machines_can_read_the_findings(batchkit, open_emulator):
 
 
 def test_a_failure_is_exit_code_4(batchkit):
-    """Without a key a run cannot work."""
+    """A run cannot work without a key."""
     ended = batchkit("doctor")
     assert ended.code == 4
     assert "there is no key" in ended.out
     assert "GROQ_API_KEY" in ended.out
 
 
-def test_looking_changes_nothing(batchkit):
-    """No database and no folder appear."""
+def test_doctor_changes_nothing(batchkit):
+    """No database and no folder are created."""
     batchkit("doctor")
     assert list(Path().iterdir()) == []
 
 
 def test_the_free_plan_is_named(open_emulator):
-    """Models work, batches do not: the key is fine and the plan is not."""
+    """Models work, batches do not: the key is valid and the plan is the problem."""
     open_emulator(calls.PlanGate())
     findings = found()
     assert findings["key"].level == "ok"
@@ -94,7 +94,7 @@ def test_the_free_plan_is_named(open_emulator):
 
 
 def test_a_wrong_key_is_named(open_emulator, monkeypatch):
-    """401 says which key to look at, without the key."""
+    """401 says which key to check, without printing it."""
     open_emulator()
     monkeypatch.setenv("GROQ_API_KEY", "gsk_wrong")
     finding = found()["key"]
@@ -103,7 +103,7 @@ def test_a_wrong_key_is_named(open_emulator, monkeypatch):
 
 
 def test_an_address_that_does_not_answer_is_named(open_emulator):
-    """With the address that was tried."""
+    """The error has the address that was tried."""
     open_emulator()
     finding = found(base_url="http://127.0.0.1:9/openai/v1")["key"]
     assert finding.level == "failed"
@@ -121,8 +121,8 @@ def test_an_address_that_does_not_answer_is_named(open_emulator):
         (refusal(401), LIST, {"key": "failed"}, "HTTP 401"),
     ],
 )
-def test_what_answers_at_the_address_is_told(monkeypatch, models, batches, levels, words):
-    """In the words of the check that a run makes first; a server without models gets a warning."""
+def test_the_server_at_the_address_is_described(monkeypatch, models, batches, levels, words):
+    """The message is that of the check before each run; a server without models gets a warning."""
     monkeypatch.setenv("GROQ_API_KEY", "gsk_test")
     with ScriptedServer(choose=lambda seen: models if seen.path.endswith("/models") else batches) as server:
         findings = found(base_url=server.base_url)
@@ -132,8 +132,8 @@ def test_what_answers_at_the_address_is_told(monkeypatch, models, batches, level
         assert findings["key"].advice
 
 
-def test_settings_tell_where_they_come_from(monkeypatch):
-    """A flag, the environment, .env, batchkit.toml, or the default; of the key only that it is there."""
+def test_settings_name_their_source(monkeypatch):
+    """The source is a flag, the environment, .env, batchkit.toml, or the default; the key itself is not shown."""
     Path(".env").write_text("# a comment=x\nexport BATCHKIT_LEASE_SECONDS=30\nGROQ_API_KEY=gsk_from_dotenv\n")
     monkeypatch.setenv("BATCHKIT_BASE_URL", "http://127.0.0.1:9/openai/v1")
     Path("batchkit.toml").write_text('[batchkit]\nlease_seconds = 20\nwindow = "48h"\n')
@@ -145,8 +145,8 @@ def test_settings_tell_where_they_come_from(monkeypatch):
     )
 
 
-def test_a_setting_that_is_wrong_ends_the_examination(monkeypatch):
-    """Nothing else can be looked at without settings."""
+def test_a_wrong_setting_ends_the_checks(monkeypatch):
+    """No other check can run without settings."""
     monkeypatch.setenv("BATCHKIT_LEASE_SECONDS", "soon")
     findings = found()
     assert list(findings) == ["versions", "settings"]
@@ -155,15 +155,15 @@ def test_a_setting_that_is_wrong_ends_the_examination(monkeypatch):
 
 @pytest.mark.parametrize(("free", "level"), [(50e9, "ok"), (2e9, "warning"), (1e8, "failed")])
 def test_disk_space_is_checked(monkeypatch, free, level):
-    """Shards, answers and the database need room."""
+    """Shards, answers and the database need space."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: Usage(1e12, 0, free))
     finding = found()["disk"]
     assert finding.level == level
     assert (finding.advice is None) == (level == "ok")
 
 
-def test_a_folder_that_cannot_be_written_fails(monkeypatch):
-    """For the spool as for the database."""
+def test_a_folder_that_is_not_writable_fails(monkeypatch):
+    """This covers the spool and the database."""
     monkeypatch.setattr(os, "access", lambda _path, _mode: False)
     findings = found()
     assert findings["disk"].level == "failed"
@@ -171,7 +171,7 @@ def test_a_folder_that_cannot_be_written_fails(monkeypatch):
 
 
 def test_a_spool_at_a_url_is_tried(tmp_path, monkeypatch):
-    """Only when there is one; nothing stays of the file that was written."""
+    """The check runs only with a spool URL, and deletes the file that it wrote."""
     for nothing in ({}, {"spool_url": ""}):
         assert "spool" not in found(**nothing)
     monkeypatch.setenv("BATCHKIT_SPOOL_URL", f"file://{tmp_path}/shared")
@@ -189,7 +189,7 @@ def test_a_spool_at_a_url_is_tried(tmp_path, monkeypatch):
     ],
 )
 def test_a_spool_that_cannot_be_used_fails(monkeypatch, url, words):
-    """With the place, without the password, and with what to do."""
+    """The failure names the place, without the password, and what to do."""
     monkeypatch.setenv("BATCHKIT_SPOOL_URL", url)
     finding = found()["spool"]
     assert finding.level == "failed"
@@ -198,8 +198,8 @@ def test_a_spool_that_cannot_be_used_fails(monkeypatch, url, words):
     assert finding.advice
 
 
-def test_a_database_that_is_not_there_yet_is_fine():
-    """The first run makes it."""
+def test_a_database_that_does_not_exist_yet_is_fine():
+    """The first run creates it."""
     assert "the first run makes it" in found()["database"].message
 
 
@@ -212,14 +212,14 @@ def test_a_database_without_schema_is_a_warning():
 
 
 def test_a_database_that_cannot_be_reached_fails():
-    """With its address, without its password."""
+    """The failure has the address without the password."""
     finding = found(database_url="postgresql+psycopg://me:secret@127.0.0.1:9/db")["database"]
     assert finding.level == "failed"
     assert "secret" not in finding.message
 
 
 def test_a_database_that_refuses_to_write_fails(postgres_server):
-    """It is tried, with a write that hits no row."""
+    """The check writes a statement that changes no row."""
     name = postgres_server.create()
     try:
         url = postgres_server.url_of(name)
@@ -239,15 +239,15 @@ def test_a_database_that_refuses_to_write_fails(postgres_server):
 
 @pytest.mark.parametrize(("skew", "words"), [(-90, "90 s behind"), (90, "90 s ahead of"), (50, "within 60 s")])
 def test_the_clock_is_compared_with_the_date_of_the_replies(open_emulator, skew, words):
-    """No batch is needed for it; a minute of difference does no harm."""
+    """No batch is needed for it; a difference of a minute does no harm."""
     open_emulator(speed=1.0)
     finding = found(clock=lambda: time.time() + skew)["clock"]
     assert (finding.level == "ok") == (abs(skew) < 60)
     assert words in finding.message.replace("91 s", "90 s").replace("89 s", "90 s")
 
 
-def test_no_reply_says_nothing_of_the_clock(open_emulator):
-    """There is nothing to compare with."""
+def test_without_a_reply_the_clock_is_not_checked(open_emulator):
+    """There is no date to compare with."""
     open_emulator()
     assert "clock" not in found(base_url="http://127.0.0.1:9/openai/v1")
 
@@ -266,7 +266,7 @@ def test_no_reply_says_nothing_of_the_clock(open_emulator):
     ],
 )
 def test_prefect_is_checked(prefect_answers, answer, level, words):
-    """Whether it loads, and whether its server answers."""
+    """The check covers whether Prefect loads, and whether its server answers."""
     prefect_answers(**answer)
     finding = found()["prefect"]
     assert finding.level == level
@@ -274,7 +274,7 @@ def test_prefect_is_checked(prefect_answers, answer, level, words):
 
 
 def test_a_prefect_that_hangs_is_a_warning(monkeypatch):
-    """It is given a minute."""
+    """It gets a minute."""
 
     def hang(*words, **_more):
         raise subprocess.TimeoutExpired(words, 60)
@@ -284,7 +284,7 @@ def test_a_prefect_that_hangs_is_a_warning(monkeypatch):
 
 
 def test_a_check_that_breaks_does_not_stop_the_others(monkeypatch):
-    """A surprise is a finding of its own."""
+    """An unexpected error is a result of its own."""
 
     def surprise(_path):
         raise RuntimeError("what?")
@@ -297,7 +297,7 @@ def test_a_check_that_breaks_does_not_stop_the_others(monkeypatch):
 
 @pytest.mark.slow
 def test_the_real_probe_of_prefect_answers(monkeypatch):
-    """The text that is run in another process runs."""
+    """The script that runs in another process works."""
     monkeypatch.undo()
     finding = doctor._prefect()
     assert finding.level == "ok"

@@ -1,4 +1,4 @@
-"""Who does the work: Prefect's side or the plain loop, and what Ctrl-C leaves."""
+"""Whether Prefect or the plain loop does the work, and what Ctrl-C leaves behind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RUN = ("--shard-lines", "10")
 
 @pytest.fixture
 def entry(monkeypatch):
-    """Stand in for the Prefect side: shows nothing, and remembers what it was asked for and told."""
+    """Replace the Prefect side: it shows nothing, and records its calls and events."""
     asked: list[tuple[Any, ...]] = []
 
     class Shown(Observer):
@@ -52,8 +52,8 @@ def entry(monkeypatch):
     return module
 
 
-def test_a_run_is_shown_in_prefect_unless_that_is_not_wanted(batchkit, open_emulator, source, entry):
-    """Prefect's side is told that the drive begins and how it ends, and its notes reach the user."""
+def test_a_run_is_shown_in_prefect_by_default(batchkit, open_emulator, source, entry):
+    """The Prefect side gets the start and the end of the drive, and the user gets its notes."""
     open_emulator()
     ended = batchkit("run", source, *RUN)
     assert ended.code == 0
@@ -64,8 +64,8 @@ def test_a_run_is_shown_in_prefect_unless_that_is_not_wanted(batchkit, open_emul
     assert entry.asked == shown
 
 
-def test_a_flow_leads_where_the_settings_name_a_cluster(batchkit, open_emulator, source, entry):
-    """It gets the terminal and shows itself: no mirror is opened beside it; --no-prefect does without it."""
+def test_a_flow_leads_when_the_settings_name_a_cluster(batchkit, open_emulator, source, entry):
+    """It gets the terminal and shows itself: no mirror is opened beside it; --no-prefect disables it."""
     open_emulator()
     entry.leads = lambda _settings: True
 
@@ -85,7 +85,7 @@ def test_a_flow_leads_where_the_settings_name_a_cluster(batchkit, open_emulator,
 
 
 def test_several_workloads_are_refused_without_the_task_runner_of_the_settings(batchkit, open_emulator, source, entry):
-    """Before anything is driven; they are driven in plain loops, shown in Prefect."""
+    """The refusal comes before anything is driven; with the package, they are driven in plain loops and shown in Prefect."""
     emulator = open_emulator()
     for name in ("one", "two"):
         assert batchkit("submit", source, *RUN, "--name", name, "--no-prefect").code == 0
@@ -104,7 +104,7 @@ def test_several_workloads_are_refused_without_the_task_runner_of_the_settings(b
     assert sorted(entry.asked[1:]) == [("began", "one"), ("began", "two"), ("finished", 30), ("finished", 30)]
 
 
-def test_what_is_finished_needs_no_flow(batchkit, open_emulator, source, entry):
+def test_a_finished_workload_needs_no_flow(batchkit, open_emulator, source, entry):
     """Reporting a finished workload does not start Prefect."""
     open_emulator()
     batchkit("run", source, *RUN, "--no-prefect")
@@ -113,8 +113,8 @@ def test_what_is_finished_needs_no_flow(batchkit, open_emulator, source, entry):
     assert entry.asked == []
 
 
-def test_a_single_pass_is_not_worth_a_flow(batchkit, open_emulator, source, entry):
-    """A cancellation returns at once; only with --wait it is a flow."""
+def test_a_single_pass_is_no_flow(batchkit, open_emulator, source, entry):
+    """A cancellation returns at once; only --wait makes it a flow."""
     open_emulator(batches.StuckBatches())
     assert batchkit("submit", source, *RUN, "-v").code == 0
     assert entry.asked[0] == ("mirror", DriveUntil.SUBMITTED, True, None)
@@ -123,8 +123,8 @@ def test_a_single_pass_is_not_worth_a_flow(batchkit, open_emulator, source, entr
     assert len(entry.asked) == count
 
 
-def test_serve_is_shown_in_prefect_pass_by_pass(batchkit, entry, monkeypatch):
-    """The schedule gets its settings and an observer; its notes come with the time of day."""
+def test_serve_shows_every_pass_in_prefect(batchkit, entry, monkeypatch):
+    """The schedule gets its settings and an observer; its notes have a time of day."""
     asked = []
 
     def serve(settings, *, interval_seconds, on_note, observer):
@@ -140,8 +140,8 @@ def test_serve_is_shown_in_prefect_pass_by_pass(batchkit, entry, monkeypatch):
     assert "the batches continue" in ended.err
 
 
-def test_leaving_goes_through_prefect_only_when_it_was_used(entry, monkeypatch):
-    """Prefect may not hold up the exit, and is not loaded for leaving."""
+def test_the_exit_involves_prefect_only_if_it_was_used(entry, monkeypatch):
+    """Prefect must not delay the exit, and is not loaded for it."""
     with pytest.raises(SystemExit) as left:
         prefect.leave(3)
     assert (left.value.code, entry.asked) == (3, [("leave", 3)])
@@ -153,7 +153,7 @@ def test_leaving_goes_through_prefect_only_when_it_was_used(entry, monkeypatch):
 
 
 def start(*words, **environment):
-    """Start the real command in a process of its own, from which signals can be heard."""
+    """Start the real command in its own process, and with working signals."""
     root = str(Path(package.__file__).parent.parent)
     return subprocess.Popen(
         [sys.executable, "-m", "batchkit", *map(str, words)],
@@ -166,7 +166,7 @@ def start(*words, **environment):
 
 
 def interrupt_when(process, sign):
-    """Send Ctrl-C as soon as a line of stderr holds ``sign``; gives exit code and all of stderr."""
+    """Send Ctrl-C as soon as a line of stderr contains ``sign``; return the exit code and all of stderr."""
     seen = []
     for line in process.stderr:
         seen.append(line)
@@ -177,8 +177,8 @@ def interrupt_when(process, sign):
     return process.returncode, out, "".join(seen) + rest
 
 
-def test_ctrl_c_tells_what_continues_and_how_to_resume(open_emulator, batchkit, source):
-    """Exit code 130, the exact command again, and after it nothing is bought twice."""
+def test_ctrl_c_reports_what_continues_and_how_to_resume(open_emulator, batchkit, source):
+    """Exit code 130, and the exact command; after it nothing is bought twice."""
     emulator = open_emulator(batches.StuckBatches())
     batchkit("submit", source, "--no-prefect", *RUN)
     process = start("run", source, "--no-prefect", *RUN)
@@ -194,8 +194,8 @@ def test_ctrl_c_tells_what_continues_and_how_to_resume(open_emulator, batchkit, 
     assert emulator.ledger().totals.bought_twice == 0
 
 
-def test_ctrl_c_while_the_input_is_read_leaves_nothing(open_emulator, tmp_path):
-    """What came through a pipe so far is dropped; nothing was sent."""
+def test_ctrl_c_while_the_input_is_read_leaves_no_files(open_emulator, tmp_path):
+    """The data read so far from a pipe is dropped; nothing was sent."""
     open_emulator()
     process = start("run", "-", "--no-prefect", BATCHKIT_HOME=str(tmp_path / "home"))
     folder = tmp_path / "home"
@@ -210,7 +210,7 @@ def test_ctrl_c_while_the_input_is_read_leaves_nothing(open_emulator, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_with_the_real_prefect_ends_as_without(open_emulator, source):
-    """The mirror, which starts no server for so short a run, and the way out: the same result and exit code."""
+    """With the mirror, which starts no server for so short a run, the result and the exit code are the same."""
     open_emulator()
     process = start("run", source, *RUN)
     out, err = process.communicate(timeout=100)

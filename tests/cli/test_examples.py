@@ -1,7 +1,7 @@
-"""The commands of all READMEs: one by one in this process, and some as pasted into a shell.
+"""The commands of all READMEs: each in this process, and some as pasted into a shell.
 
-Each README is walked through from top to bottom, in one folder, on one emulator and one database. What only a user's machine has
-(a Prefect server, a cluster, a browser) is not there: such commands are parsed by the program that they call, and run in other tests.
+Each README is executed from top to bottom, in one folder, on one emulator and one database. Commands that need a user's machine
+(a Prefect server, a cluster, a browser) are only parsed by their program here, and run in other tests.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PORT = "8765"
 
 @pytest.fixture
 def walk(batchkit, open_emulator, monkeypatch) -> Walk:
-    """Begin a walk in a folder of its own."""
+    """Begin a walk in its own folder."""
     monkeypatch.setattr("webbrowser.open", lambda _: True)
     emulator = open_emulator()
     return Walk(batchkit, emulator, monkeypatch)
@@ -42,7 +42,7 @@ def _write_input(walk: Walk) -> None:
 
 
 def _check_annotated(folder: Path) -> None:
-    """Three annotators, extraction, transcripts and moderation have written what the README says."""
+    """Three annotators, extraction, transcripts and moderation have written what the README shows."""
     labelled = pq.read_table(folder / "labelled.parquet").to_pydict()
     assert labelled["id"] == csv.read_csv(folder / "reviews.csv").to_pydict()["id"]
     assert set(labelled["sentiment"]) <= {"positive", "negative", "neutral", None}
@@ -59,7 +59,7 @@ def _check_annotated(folder: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_the_front_page_works(walk, kind, request, monkeypatch):
-    """Its blocks and the commands of its table, one after the other, on either database."""
+    """The blocks and the commands of its table work one after another, on either database."""
     if kind == "postgres":
         monkeypatch.setenv("BATCHKIT_DATABASE_URL", request.getfixturevalue("postgres_url"))
     for name in ("reviews.csv", "reviews.yaml"):
@@ -67,7 +67,7 @@ def test_the_front_page_works(walk, kind, request, monkeypatch):
     write_lines(Path("part-1.jsonl"), [chat_line(f"row-{number}") for number in range(30)])
     subprocess.run(["gzip", "-k", "part-1.jsonl"], check=True)
     Path("part-1.jsonl.gz").rename("big.gz")
-    Path("part-1.jsonl").rename("part-1.jsonl.zst")  # how an input is compressed is seen in its bytes
+    Path("part-1.jsonl").rename("part-1.jsonl.zst")  # the compression of an input is detected from its bytes
     before, _, after = FRONT.read_text().partition("| You want | Command |")
     commands, _, rest = after.partition("\n\n")
 
@@ -85,14 +85,14 @@ def test_the_front_page_works(walk, kind, request, monkeypatch):
     assert Path("requests.html").stat().st_size > 10_000
 
 
-def test_the_examples_of_annotating_work(walk):
-    """Each ends well, prints what the README shows, and writes what it says."""
+def test_the_annotation_examples_work(walk):
+    """Each succeeds, prints what the README shows, and writes the files that it names."""
     walk.through(ANNOTATE.read_text())
     _check_annotated(Path())
 
 
 def test_the_nightly_suite_works(walk):
-    """The planted noise passes, the planted regression is found with its own exit code, and the pages are written."""
+    """The planted noise passes, the planted regression has its own exit code, and the pages are written."""
     walk.through(EVALUATE.read_text())
     assert re.findall(r"exit code (\d+)", walk.out)[:3] == ["0", "0", "5"], walk.out
     for number in (1, 2, 3):
@@ -100,7 +100,7 @@ def test_the_nightly_suite_works(walk):
 
 
 def test_the_commands_of_the_store_work_with_a_shared_spool(walk, postgres_url, monkeypatch, tmp_path):
-    """The query on SQLite, and then the commands of machines that share no disk, on Postgres and a folder at a URL."""
+    """The query works on SQLite; the commands for machines without a shared disk work on Postgres and a folder at a URL."""
     _write_input(walk)
     text = STORE.read_text()
     alone, heading, shared = text.partition("## Machines that share no disk")
@@ -113,8 +113,8 @@ def test_the_commands_of_the_store_work_with_a_shared_spool(walk, postgres_url, 
     assert list((tmp_path / "spool").rglob("*.jsonl"))
 
 
-def test_the_deployments_are_where_the_readme_finds_them():
-    """The path that the shell puts together for ``prefect deploy`` is that of a file."""
+def test_the_deployments_are_at_the_path_of_the_readme():
+    """The path that the shell expands for ``prefect deploy`` is that of a file."""
     (expression,) = re.findall(r'"(\$\(python .*prefect\.yaml)"', FLOWS.read_text())
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     subprocess.run(["bash", "-c", f'test -f "{expression}"'], env={**os.environ, "PATH": path}, check=True)
@@ -126,7 +126,7 @@ def test_the_deployments_are_where_the_readme_finds_them():
     ids=lambda readme: readme.parent.name,
 )
 def test_the_commands_of_the_other_readmes_work(walk, readme):
-    """Each does what it can do beside an emulator and a workload named ``requests``."""
+    """Each does what is possible with an emulator and a workload named ``requests``."""
     text = readme.read_text()
     if "requests" in "".join(block.text for block in blocks(text, "sh")):
         _write_input(walk)
@@ -134,7 +134,7 @@ def test_the_commands_of_the_other_readmes_work(walk, readme):
 
 
 def _paste(readme: Path, folder: Path, begin: str, end: str) -> str:
-    """Paste a part of a README into a shell in a folder beside the tests' data; returns what is printed."""
+    """Paste a part of a README into a shell in a folder beside the tests' data; return the output."""
     text = readme.read_text()
     part = text[text.index(begin) :].partition(end)[0]
     shutil.copytree(ROOT / "tests" / "data", folder / "tests" / "data")
@@ -147,7 +147,7 @@ def _paste(readme: Path, folder: Path, begin: str, end: str) -> str:
     away = ("BATCHKIT_", "PREFECT_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(away)}
     environment |= {"PATH": f"{Path(sys.executable).parent}:{environment['PATH']}", "COLUMNS": "100"}
-    # Job control, as in a terminal: the examples end the emulator by its job's number.
+    # Enable job control, as in a terminal: the examples end the emulator by its job number.
     done = subprocess.run(
         ["bash", "-m", "-c", f"trap 'kill $(jobs -p) 2>/dev/null' EXIT\n{script}"],
         cwd=folder,
@@ -166,15 +166,15 @@ def _paste(readme: Path, folder: Path, begin: str, end: str) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_first_workload_works_as_pasted(tmp_path):
-    """With Prefect, in a shell of its own, word for word."""
+    """The README is pasted word for word into a shell, with Prefect."""
     _paste(FRONT, tmp_path, "Run your own requests", "Run the tests")
     assert (tmp_path / "requests.results.jsonl").read_text().count('"succeeded"') == 200
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_examples_of_annotating_work_as_pasted(tmp_path):
-    """With Prefect, in a shell of its own, word for word."""
+def test_the_annotation_examples_work_as_pasted(tmp_path):
+    """The README is pasted word for word into a shell, with Prefect."""
     _paste(ANNOTATE, tmp_path, "The examples run as they are", "From Python")
     _check_annotated(tmp_path / "annotate")
 
@@ -182,6 +182,6 @@ def test_the_examples_of_annotating_work_as_pasted(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_nightly_suite_works_as_pasted(tmp_path):
-    """With Prefect, in a shell of its own, word for word."""
+    """The README is pasted word for word into a shell, with Prefect."""
     out = _paste(EVALUATE, tmp_path, "Three nights in a checkout", "The same command resumes")
     assert re.findall(r"exit code (\d+)", out) == ["0", "0", "5"], out

@@ -1,4 +1,4 @@
-"""Help pages: every option can be read whole in a terminal of 80 columns."""
+"""Help pages show every option in full in a terminal of 80 columns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from batchkit.cli.render.help_pages import VerbCommand
 
 
 def all_commands():
-    """List the words of every command, the root's and the groups' too, with the command."""
+    """Return the words of every command, of the root and of groups, with the command."""
     found = []
     left: list[tuple[tuple[str, ...], Any]] = [((), get_command(command_line.app))]
     while left:
@@ -28,7 +28,7 @@ def all_commands():
 
 
 def plain(page):
-    """Return the text of a page as one line, without its frames."""
+    """Return the text of a page as one line, without its frame."""
     return " ".join(re.sub("[│╭╮╰╯─]", " ", page).split())
 
 
@@ -37,8 +37,8 @@ COMMANDS = {" ".join(words) or "batchkit": (words, command) for words, command i
 
 @pytest.mark.parametrize("width", [60, 80, 200])
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_option_can_be_read_whole(batchkit, monkeypatch, name, width):
-    """Its names, its value and its text stand there uncut, at any sensible width; no line is longer than the terminal."""
+def test_every_option_is_shown_in_full(batchkit, monkeypatch, name, width):
+    """Its names, value and text are shown uncut at any sensible width; no line is wider than the terminal."""
     words, command = COMMANDS[name]
     monkeypatch.setenv("COLUMNS", str(width))
     page = batchkit(*words, "--help").out
@@ -73,7 +73,7 @@ COLOUR = typer.Option(Colour.RED, "--colour", metavar="red|blue", help="Another.
 
 
 def page_of(verb, monkeypatch, capfd, *, width=80):
-    """Render the help page of a verb of the test's own."""
+    """Render the help page of a verb defined by the test."""
     own = typer.Typer(add_completion=False)
     own.command(cls=VerbCommand)(verb)
     monkeypatch.setenv("COLUMNS", str(width))
@@ -83,7 +83,7 @@ def page_of(verb, monkeypatch, capfd, *, width=80):
 
 
 def test_long_names_have_their_text_below_them(monkeypatch, capfd):
-    """Short ones have it beside them; both begin in one column."""
+    """Short names have it beside them; both begin in one column."""
 
     def verb(
         short: int = typer.Option(3, "--short", metavar="N", help="Beside."),

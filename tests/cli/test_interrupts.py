@@ -1,4 +1,4 @@
-"""Ctrl-C, wherever it meets a command."""
+"""Ctrl-C at any moment of a command."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import pytest
 import batchkit as package
 from batchkit.cli.interrupts import insistent
 
-#: Nobody waits so long: what is waited for comes, or the test fails.
+#: No wait takes this long: its event comes, or the test fails.
 LONG = 20
 
 
 @pytest.fixture(autouse=True)
 def listens():
-    """Listen to Ctrl-C as a command at a prompt does, whatever runs the tests."""
+    """Handle Ctrl-C as a command at a prompt does, whatever runs the tests."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -31,7 +31,7 @@ def listens():
 
 @pytest.fixture
 def repeats(monkeypatch):
-    """Count how often an interrupt is given again."""
+    """Count how often an interrupt is raised again."""
     given = []
     kill = signal.pthread_kill
 
@@ -44,11 +44,11 @@ def repeats(monkeypatch):
 
 
 class Thing:
-    """What a weak reference is kept to."""
+    """The target of a weak reference."""
 
 
 def interrupted_in_a_callback():
-    """Press Ctrl-C at a moment at which Python drops what is raised."""
+    """Send Ctrl-C at a moment at which Python drops the exception."""
     thing = Thing()
     reference = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
     del thing
@@ -56,8 +56,8 @@ def interrupted_in_a_callback():
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_interrupt_that_python_drops_is_given_again(repeats):
-    """The wait that follows is interrupted as if nothing had been lost."""
+def test_an_interrupt_that_python_drops_is_raised_again(repeats):
+    """The next wait is interrupted as if the exception had not been dropped."""
 
     def command():
         interrupted_in_a_callback()
@@ -68,8 +68,8 @@ def test_an_interrupt_that_python_drops_is_given_again(repeats):
     assert repeats
 
 
-def test_tidying_up_after_an_interrupt_is_not_interrupted(repeats):
-    """As long as one is on its way, none is added; what is raised meanwhile changes nothing."""
+def test_cleanup_after_an_interrupt_is_not_interrupted(repeats):
+    """While an interrupt propagates, none is added; exceptions raised meanwhile change nothing."""
     tidied = []
 
     def command():
@@ -90,8 +90,8 @@ def test_tidying_up_after_an_interrupt_is_not_interrupted(repeats):
     assert tidied == ["all"]
 
 
-def test_the_second_press_interrupts_the_tidying_up():
-    """Whoever cannot wait for it need not."""
+def test_the_second_press_interrupts_the_cleanup():
+    """A user who cannot wait for the cleanup can skip it."""
 
     def command():
         try:
@@ -104,16 +104,16 @@ def test_the_second_press_interrupts_the_tidying_up():
         command()
 
 
-def test_after_the_command_nothing_is_given_again():
-    """The thread that does so has ended."""
+def test_after_the_command_nothing_is_raised_again():
+    """The thread that raises interrupts again has ended."""
     with insistent(LONG), contextlib.suppress(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
     assert "batchkit-interrupts" not in {thread.name for thread in threading.enumerate()}
 
 
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda _number, _frame: None], ids=["ignored", "somebody's"])
-def test_who_takes_the_signal_otherwise_keeps_it(handler):
-    """Behind ``nohup`` or in a program that has its own use for it."""
+def test_another_handler_of_the_signal_is_kept(handler):
+    """This covers ``nohup``, and programs with their own handler."""
     signal.signal(signal.SIGINT, handler)
     with insistent(0.001):
         assert signal.getsignal(signal.SIGINT) is handler
@@ -122,7 +122,7 @@ def test_who_takes_the_signal_otherwise_keeps_it(handler):
 
 
 def test_another_thread_is_left_alone():
-    """Signals are the main thread's."""
+    """Only the main thread handles signals."""
     seen = []
 
     def run():
@@ -135,8 +135,8 @@ def test_another_thread_is_left_alone():
     assert seen == [signal.default_int_handler]
 
 
-def test_an_interrupted_command_leaves_with_its_exit_code(tmp_path):
-    """Also where the interrupt met text that a library compiles, which makes Python end itself by the signal."""
+def test_an_interrupted_command_exits_with_its_exit_code(tmp_path):
+    """Python ends itself by the signal when an interrupt hits code compiled by a library; the exit code is right even then."""
     (tmp_path / "interrupted.py").write_text(
         "from batchkit.cli import app, main\napp.run_command = lambda words: exec('raise KeyboardInterrupt')\nmain()\n"
     )

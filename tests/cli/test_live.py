@@ -21,32 +21,32 @@ from tests.clock import FakeClock
 
 
 class Terminal(io.StringIO):
-    """A file that claims to be a terminal."""
+    """A file that pretends to be a terminal."""
 
     def isatty(self) -> bool:
-        """Claim it."""
+        """Return True."""
         return True
 
 
 def plain(read, clock):
-    """Make a reporter of plain lines and what it writes to."""
+    """Return a reporter of plain lines and the file that it writes to."""
     console = Console(file=io.StringIO(), width=40)
     return PlainLines(console, read, clock), console.file
 
 
 def moved(done):
-    """Make a snapshot in which so many requests are done."""
+    """Return a snapshot with this many requests done."""
     counts = RequestCountsByState(total=100, in_flight=100 - done, succeeded=done)
     return snapshot(counts=counts, remote_done=0, open_work={}, resubmit_at=None)
 
 
 def lines_of(file):
-    """Read the lines written so far, without their time of day."""
+    """Return the lines written so far, without their time of day."""
     return [line.split(" ", 1)[1] for line in file.getvalue().splitlines()]
 
 
 def test_a_plain_line_appears_on_change_and_not_too_often(clock):
-    """What did not change is not said again, and what changes quickly is said every ten seconds."""
+    """An unchanged line is not repeated, and fast changes are shown every ten seconds."""
     done = [0]
     lines, file = plain(lambda: [moved(done[0])], clock)
     lines.read_now()
@@ -65,15 +65,15 @@ def test_a_plain_line_appears_on_change_and_not_too_often(clock):
 
 
 def test_a_log_line_is_never_broken(clock):
-    """However narrow the log is believed to be, one event is one line."""
+    """However narrow the log seems to be, one event is one line."""
     lines, file = plain(lambda: [snapshot()], clock)
     lines.read_now()
     lines.note("x" * 200)
     assert len(lines_of(file)) == 2
 
 
-def test_the_same_note_is_not_repeated_all_the_time(clock):
-    """An outage is told once in a while, not at every poll."""
+def test_the_same_note_is_not_repeated_at_every_poll(clock):
+    """A repeated note is printed only after a while."""
     lines, file = plain(list, clock)
     for _ in range(10):
         lines.note("the provider is away")
@@ -81,8 +81,8 @@ def test_the_same_note_is_not_repeated_all_the_time(clock):
     assert lines_of(file) == ["the provider is away"] * 2
 
 
-def test_trouble_with_reading_is_left_to_the_command(clock):
-    """The display never ends a run: what it cannot read it does not show."""
+def test_errors_of_reading_are_left_to_the_command(clock):
+    """The display never ends a run: it does not show what it cannot read."""
 
     def read():
         raise StoreUnavailable("locked")
@@ -92,8 +92,8 @@ def test_trouble_with_reading_is_left_to_the_command(clock):
     assert file.getvalue() == ""
 
 
-def test_the_estimate_comes_from_what_was_seen(clock):
-    """After two steps forward there is an estimate in the line."""
+def test_the_estimate_comes_from_observed_progress(clock):
+    """After two steps forward the line has an estimate."""
     done = [0]
     lines, file = plain(lambda: [replace(moved(done[0]), read_at=clock())], clock)
     for step in range(6):
@@ -104,8 +104,8 @@ def test_the_estimate_comes_from_what_was_seen(clock):
     assert "time left: about 3 min if the present rate lasts" in lines_of(file)[5]
 
 
-def test_an_estimate_that_does_not_hold_any_more_is_taken_back_in_the_log(clock):
-    """Although nothing else has changed: the last line would promise an end that does not come."""
+def test_an_outdated_estimate_is_replaced_in_the_log(clock):
+    """A new line comes although nothing else has changed: the last one would state an end that no longer holds."""
     done = [0]
     lines, file = plain(lambda: [replace(moved(done[0]), read_at=clock())], clock)
     for step in range(7):
@@ -120,8 +120,8 @@ def test_an_estimate_that_does_not_hold_any_more_is_taken_back_in_the_log(clock)
     assert "60 of 100" in lines_of(file)[-1]
 
 
-def test_a_silent_log_repeats_where_the_work_stands(clock):
-    """Every quarter of an hour, although nothing has changed."""
+def test_a_silent_log_repeats_the_state_of_the_work(clock):
+    """It does so every quarter of an hour, although nothing has changed."""
     lines, file = plain(lambda: [moved(10)], clock)
     for _ in range(61):
         lines.read_now()
@@ -130,7 +130,7 @@ def test_a_silent_log_repeats_where_the_work_stands(clock):
 
 
 def test_an_outage_is_one_line_when_it_begins_and_one_when_it_ends(clock):
-    """However often it is tried meanwhile, and although every try leaves a note of the same words."""
+    """This holds for any number of tries, although each leaves a note with the same words."""
     found: list[Trouble | None] = [None]
     console = Console(file=io.StringIO(), width=40)
     lines = PlainLines(console, list, clock, trouble=lambda: found[0])
@@ -156,8 +156,8 @@ def test_an_outage_is_one_line_when_it_begins_and_one_when_it_ends(clock):
     ]
 
 
-def test_the_end_of_a_wait_for_the_database_says_nothing_of_the_provider(clock):
-    """It is the work that continues."""
+def test_the_end_of_a_wait_for_the_database_does_not_mention_the_provider(clock):
+    """The line says that the work continues."""
     found: list[Trouble | None] = [Trouble("the database is locked", clock(), 1)]
     console = Console(file=io.StringIO(), width=40)
     lines = PlainLines(console, list, clock, trouble=lambda: found[0])
@@ -168,8 +168,8 @@ def test_the_end_of_a_wait_for_the_database_says_nothing_of_the_provider(clock):
     assert lines_of(console.file)[1] == "the work continues after 3 s (1 try)"
 
 
-def test_the_tries_of_an_outage_are_no_news_of_their_own(clock):
-    """A log line of an unchanged workload is not repeated because it was tried once more."""
+def test_the_tries_of_an_outage_are_no_lines_of_their_own(clock):
+    """A log line of an unchanged workload is not repeated because of one more try."""
     tries = [0]
 
     def trouble():
@@ -188,8 +188,8 @@ def test_the_tries_of_an_outage_are_no_news_of_their_own(clock):
     assert "tried 7 times" not in " ".join(said)
 
 
-def test_figures_that_move_as_an_outage_ends_are_told_after_its_end(clock):
-    """No line says that answers have come and that the provider does not answer."""
+def test_figures_that_change_as_an_outage_ends_are_shown_after_its_end(clock):
+    """No line says both that answers have come and that the provider does not answer."""
     found: list[Trouble | None] = [None]
     done = [10]
     console = Console(file=io.StringIO(), width=40)
@@ -209,8 +209,8 @@ def test_figures_that_move_as_an_outage_ends_are_told_after_its_end(clock):
     assert "cannot be reached" not in said[3]
 
 
-def test_an_outage_is_seen_while_the_database_cannot_be_read(clock):
-    """What holds up the reading thread does not hold up the news, and the panel shows it without any figures."""
+def test_an_outage_is_shown_while_the_database_cannot_be_read(clock):
+    """A blocked reading thread does not block the report, and the panel shows the outage without figures."""
     console = Console(file=Terminal(), width=100, force_terminal=True)
     trouble = Trouble("the database is away: connection refused", clock(), 1)
     panel = LivePanel(console, list, clock, trouble=lambda: trouble)
@@ -221,7 +221,7 @@ def test_an_outage_is_seen_while_the_database_cannot_be_read(clock):
 
 
 def test_a_terminal_is_not_blank_before_the_first_figures(clock):
-    """Loading and reading are told, and make room for what comes."""
+    """Loading and reading are shown, and then replaced by the figures."""
     console = Console(file=Terminal(), width=80, force_terminal=True)
     with console.capture() as capture:
         console.print(LivePanel(console, list, clock)._render())
@@ -229,7 +229,7 @@ def test_a_terminal_is_not_blank_before_the_first_figures(clock):
     file = Terminal()
     with consoles.busy(Console(file=file, width=80, force_terminal=True), "loading"):
         pass
-    # The cursor goes up over it at the end.
+    # At the end the cursor moves up over it.
     assert "\x1b[1A\x1b[2K" in file.getvalue().partition("loading")[2]
     log = io.StringIO()
     with consoles.busy(Console(file=log), "loading"):
@@ -237,8 +237,8 @@ def test_a_terminal_is_not_blank_before_the_first_figures(clock):
     assert log.getvalue() == ""
 
 
-def test_the_panel_is_redrawn_and_then_gone():
-    """The panel counts down, notes stand above it, and at the end it makes room for the summary."""
+def test_the_panel_is_redrawn_and_then_removed():
+    """The panel counts down, notes appear above it, and at the end the summary takes its place."""
     clock = FakeClock(NOW)
     shown = threading.Event()
     file = Terminal()
@@ -257,12 +257,12 @@ def test_the_panel_is_redrawn_and_then_gone():
     text = file.getvalue()
     assert "next check in 12 s" in text
     assert "a note" in text
-    # Erased line by line: the cursor went up over the panel at the end.
+    # It is erased line by line: the cursor moved up over the panel at the end.
     assert "\x1b[1A" in text[text.rindex("a note") :]
 
 
 def test_several_workloads_share_the_panel():
-    """Without a name every open workload has its line."""
+    """Without a name, every open workload has a line."""
     console = Console(file=Terminal(), width=80, force_terminal=True)
     second = snapshot(workload=workload("second", id=2))
     panel = LivePanel(console, lambda: [finished(), second], FakeClock(NOW))
@@ -278,14 +278,14 @@ def test_several_workloads_share_the_panel():
     ("is_for_machines", "on_terminal", "kind"),
     [(True, True, Quiet), (True, False, Quiet), (False, True, LivePanel), (False, False, PlainLines)],
 )
-def test_the_reader_decides_the_reporter(is_for_machines, on_terminal, kind):
-    """Machines get nothing, terminals a panel, logs get lines."""
+def test_the_reader_determines_the_reporter(is_for_machines, on_terminal, kind):
+    """Machines get nothing, terminals get a panel, and logs get lines."""
     console = Console(file=io.StringIO())
     assert type(reporter(console, list, is_for_machines=is_for_machines, on_terminal=on_terminal)) is kind
 
 
-def test_a_reporter_for_machines_says_nothing(capfd):
-    """With --json even notes are dropped."""
+def test_a_reporter_for_machines_prints_nothing(capfd):
+    """With --json, even notes are dropped."""
     with Quiet() as quiet:
         quiet.note("a note")
         quiet.waiting(None)
@@ -293,7 +293,7 @@ def test_a_reporter_for_machines_says_nothing(capfd):
 
 
 def test_colour_in_a_file_does_not_make_it_a_terminal(monkeypatch):
-    """FORCE_COLOR asks for colour, not for a panel that moves the cursor about in a log."""
+    """FORCE_COLOR asks for colour, not for a panel that moves the cursor in a log."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert not consoles.is_live(Console(file=io.StringIO()))
     monkeypatch.setenv("TERM", "xterm")
@@ -302,8 +302,8 @@ def test_colour_in_a_file_does_not_make_it_a_terminal(monkeypatch):
     assert not consoles.is_live(Console(file=Terminal()))
 
 
-def test_the_log_goes_to_the_terminal_as_far_as_it_wants_it(capfd):
-    """Warnings always, every call when asked; whoever else listens gets the same in both cases."""
+def test_the_log_goes_to_the_terminal_at_the_requested_level(capfd):
+    """Warnings are always shown, and calls on request; other log handlers get the same in both cases."""
     logger = logging.getLogger("batchkit.provider")
     for verbose, seen in ((False, ["warning batchkit.provider: careful"]), (True, ["debug batchkit.provider: a call"])):
         consoles.log_to(consoles.stderr(), verbose=verbose)
@@ -316,8 +316,8 @@ def test_the_log_goes_to_the_terminal_as_far_as_it_wants_it(capfd):
         assert logger.isEnabledFor(logging.INFO)
 
 
-def test_counting_shows_how_far_it_is():
-    """A known total gives a bar, an unknown one a count; where nothing is shown nothing is written."""
+def test_counting_shows_its_progress():
+    """A known total gives a bar, an unknown one a count; without a display nothing is written."""
     file = Terminal()
     console = Console(file=file, width=80, force_terminal=True)
     for label, total, more in (("writing", 10, 4), ("checking", None, 1_234)):

@@ -1,4 +1,4 @@
-"""The JSON that scripts depend on. A change here is a change of the surface."""
+"""The JSON that scripts depend on. A change here is a change of the interface."""
 
 from __future__ import annotations
 
@@ -97,18 +97,18 @@ WORKLOAD = {
 
 
 def shown():
-    """Make the snapshot that ``WORKLOAD`` describes."""
+    """Return the snapshot that ``WORKLOAD`` describes."""
     problem = BatchProblem("line 3 is bad", code="invalid_json_line", line=3)
     return snapshot(attention=(batch("failed", problems=(problem,)),))
 
 
 def written(value):
-    """Write a value and read it back, as a script does."""
+    """Write a value as JSON and read it back, as a script does."""
     return jsonl.loads(jsonl.dumps(value))
 
 
 def test_the_status_of_one_workload_is_stable():
-    """``status NAME --json`` is the workload with a schema version in front."""
+    """``status NAME --json`` is the workload, preceded by a schema version."""
     assert written(machine.status_of_one(shown())) == {"schema_version": 1, **WORKLOAD}
 
 
@@ -118,8 +118,8 @@ def test_the_status_of_all_is_a_list():
     assert written(machine.status_of_all([])) == {"schema_version": 1, "workloads": []}
 
 
-def test_who_works_on_it_and_why_nobody_does_is_told():
-    """Verb, host and process of each runner; the last reason for a stop."""
+def test_runners_and_the_stop_reason_are_included():
+    """Each runner has verb, host and process; the last stop reason is included."""
     row = RunnerRow("host|boot|42|7|abc", "watch", "host", None, NOW, "5 batches", NOW - 9, NOW + 9)
     value = written(
         machine.status_of_one(snapshot(runners=(row,), workload=workload(stopped_at=NOW, stopped_reason="x")))
@@ -139,7 +139,7 @@ def test_who_works_on_it_and_why_nobody_does_is_told():
 
 
 def test_an_outcome_adds_the_exit_code_and_the_file():
-    """``run --json`` and its like say how they ended and where the results are."""
+    """``run --json`` and similar commands state their exit code and the location of the results."""
     value = written(machine.outcome(shown(), exit_code=4, output=None))
     assert value == {"schema_version": 1, "exit_code": 4, "output": None, **WORKLOAD}
     value = written(machine.outcome(finished(), exit_code=0, output=Path("out.jsonl")))
@@ -149,7 +149,7 @@ def test_an_outcome_adds_the_exit_code_and_the_file():
 
 
 def test_a_plan_is_stable():
-    """``run --dry-run --json`` names shards, endpoints, models and estimates."""
+    """``run --dry-run --json`` has shards, endpoints, models and estimates."""
     plan = SplitPlan(1, 200, (("/v1/x", 1, 200),), {"/v1/x": 1}, {"m": 1}, 10, 20, 1_000, "24h", {"odd": 1})
     assert written(machine.plan("nightly", plan)) == {
         "schema_version": 1,
@@ -169,7 +169,7 @@ def test_a_plan_is_stable():
     }
 
 
-def test_findings_are_stable():
+def test_doctor_checks_are_stable():
     """``doctor --json`` lists its checks with their levels."""
     assert written(machine.findings([Finding("disk", Level.WARNING, "low", "make room")])) == {
         "schema_version": 1,

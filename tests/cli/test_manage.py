@@ -15,23 +15,23 @@ FAILED_TWICE = lines.FailLines(custom_ids=frozenset({"row-0000001", "row-0000002
 
 
 class Answering:
-    """A terminal at which somebody answers."""
+    """A terminal with a user who answers."""
 
     def __init__(self, answer: str) -> None:
         self._answer = answer
 
     def isatty(self) -> bool:
-        """There is somebody."""
+        """Return True: there is a terminal."""
         return True
 
     def readline(self, *_size: int) -> str:
-        """Answer once, and then no more."""
+        """Return the answer once, and then end of input."""
         answer, self._answer = self._answer, ""
         return answer
 
 
 def test_cancel_asks_every_batch_to_stop(batchkit, open_emulator, source):
-    """It returns as soon as that is under way, and the batches need no more from us."""
+    """The command returns as soon as the cancellations are sent, and the batches need no further calls."""
     emulator = open_emulator(batches.StuckBatches())
     batchkit("submit", source, *RUN)
     ended = batchkit("cancel", "input")
@@ -40,8 +40,8 @@ def test_cancel_asks_every_batch_to_stop(batchkit, open_emulator, source):
     assert {batch.status for batch in emulator.ledger().batches} <= {"cancelling", "cancelled"}
 
 
-def test_cancel_can_wait_for_the_end(batchkit, open_emulator, source):
-    """Every request is then succeeded, failed or cancelled, and the exit code says that it worked."""
+def test_cancel_can_wait_until_batches_have_ended(batchkit, open_emulator, source):
+    """Every request is then succeeded, failed or cancelled, and the exit code is 0."""
     open_emulator(batches.StuckBatches())
     batchkit("submit", source, *RUN)
     ended = batchkit("cancel", "input", "--wait", "--no-prefect", "--json")
@@ -52,8 +52,8 @@ def test_cancel_can_wait_for_the_end(batchkit, open_emulator, source):
     assert batchkit("watch", "input").code == 3
 
 
-def test_cancelling_what_is_finished_changes_nothing(batchkit, open_emulator, source):
-    """It is only reported, and asks for nothing."""
+def test_cancelling_a_finished_workload_changes_nothing(batchkit, open_emulator, source):
+    """The command only reports it, and makes no call."""
     emulator = open_emulator()
     batchkit("run", source, *RUN)
     calls_before = emulator.ledger().calls
@@ -64,8 +64,8 @@ def test_cancelling_what_is_finished_changes_nothing(batchkit, open_emulator, so
     assert emulator.ledger().calls == calls_before
 
 
-def test_a_cancellation_that_could_not_be_asked_for_is_exit_code_4(batchkit, open_emulator, source):
-    """The wish is kept, and the same command resumes."""
+def test_a_cancellation_that_could_not_be_sent_is_exit_code_4(batchkit, open_emulator, source):
+    """The cancellation is recorded, and the same command resumes."""
     emulator = open_emulator(
         batches.StuckBatches(), calls.RefuseCalls(on=("batches.cancel",), status=500, message="not now")
     )
@@ -79,7 +79,7 @@ def test_a_cancellation_that_could_not_be_asked_for_is_exit_code_4(batchkit, ope
 
 
 def test_a_cancelled_workload_can_be_reopened(batchkit, open_emulator, source):
-    """Resubmitting sends what was cancelled, to the end; what was answered is not bought again."""
+    """Resubmitting sends the cancelled requests until they are final; answered requests are not bought again."""
     emulator = open_emulator(batches.StuckBatches())
     batchkit("submit", source, *RUN)
     batchkit("cancel", "input", "--wait", "--no-prefect")
@@ -91,8 +91,8 @@ def test_a_cancelled_workload_can_be_reopened(batchkit, open_emulator, source):
     assert emulator.ledger().totals.bought_twice == 0
 
 
-def test_failed_requests_are_sent_again_only_when_asked(batchkit, open_emulator, source):
-    """Without --failed they stay failed, and a hint says how."""
+def test_failed_requests_are_sent_again_only_on_request(batchkit, open_emulator, source):
+    """Without --failed they stay failed, and a hint names the option."""
     emulator = open_emulator(FAILED_TWICE)
     batchkit("run", source, *RUN)
     ended = batchkit("resubmit", "input", "--no-prefect")
@@ -106,7 +106,7 @@ def test_failed_requests_are_sent_again_only_when_asked(batchkit, open_emulator,
     assert emulator.ledger().totals.bought_twice == 0
 
 
-def test_resubmitting_can_be_left_to_others(batchkit, open_emulator, source):
+def test_resubmitted_requests_can_be_left_pending(batchkit, open_emulator, source):
     """With --no-wait the requests are pending, and watch or serve sends them."""
     emulator = open_emulator(FAILED_TWICE)
     batchkit("run", source, *RUN)
@@ -118,8 +118,8 @@ def test_resubmitting_can_be_left_to_others(batchkit, open_emulator, source):
     assert batchkit("watch", "input", "--no-prefect").code == 0
 
 
-def test_clean_deletes_files_here_and_there(batchkit, open_emulator, source):
-    """Nothing of ours is left at the provider, the exported file stays, and the name is free."""
+def test_clean_deletes_remote_and_local_files(batchkit, open_emulator, source):
+    """No files of ours are left at the provider, the exported file stays, and the name is free."""
     emulator = open_emulator()
     batchkit("run", source, *RUN)
     ended = batchkit("clean", "input", "--yes")
@@ -131,7 +131,7 @@ def test_clean_deletes_files_here_and_there(batchkit, open_emulator, source):
 
 
 def test_clean_can_keep_the_results(batchkit, open_emulator, source):
-    """Only the files go; export still works."""
+    """Only the files are deleted; export still works."""
     open_emulator()
     batchkit("run", source, *RUN)
     ended = batchkit("clean", "input", "--keep-results", "--yes")
@@ -141,8 +141,8 @@ def test_clean_can_keep_the_results(batchkit, open_emulator, source):
     assert Path("again.jsonl").read_bytes() == Path("input.results.jsonl").read_bytes()
 
 
-def test_clean_refuses_what_is_not_finished(batchkit, open_emulator, source):
-    """And says how to finish it."""
+def test_clean_refuses_an_unfinished_workload(batchkit, open_emulator, source):
+    """The error says how to finish it."""
     open_emulator(batches.StuckBatches())
     batchkit("submit", source, *RUN)
     ended = batchkit("clean", "input", "--yes")
@@ -153,7 +153,7 @@ def test_clean_refuses_what_is_not_finished(batchkit, open_emulator, source):
 
 @pytest.mark.parametrize("answer", ["n\n", "\n", ""])
 def test_clean_asks_first(batchkit, open_emulator, source, monkeypatch, answer):
-    """Anything but a yes keeps everything; so does the end of the input."""
+    """Any answer but yes keeps everything, and so does the end of the input."""
     open_emulator()
     batchkit("run", source, *RUN)
     monkeypatch.setattr(sys, "stdin", Answering(answer))
@@ -165,15 +165,15 @@ def test_clean_asks_first(batchkit, open_emulator, source, monkeypatch, answer):
 
 
 def test_clean_goes_ahead_after_a_yes(batchkit, open_emulator, source, monkeypatch):
-    """The question is there to be answered."""
+    """The question is answered at the terminal."""
     open_emulator()
     batchkit("run", source, *RUN)
     monkeypatch.setattr(sys, "stdin", Answering("y\n"))
     assert batchkit("clean", "input").code == 0
 
 
-def test_clean_deletes_nothing_when_nobody_can_be_asked(batchkit, open_emulator, source):
-    """In a script --yes has to be said."""
+def test_clean_deletes_nothing_without_a_terminal(batchkit, open_emulator, source):
+    """A script must pass --yes."""
     open_emulator()
     batchkit("run", source, *RUN)
     ended = batchkit("clean", "input")
@@ -182,7 +182,7 @@ def test_clean_deletes_nothing_when_nobody_can_be_asked(batchkit, open_emulator,
 
 
 def test_the_database_can_be_upgraded_and_checked(batchkit):
-    """The check is 4 until the upgrade has made it 0; both say which database they mean."""
+    """The check is 4 until the upgrade makes it 0; both name the database."""
     assert batchkit("db", "check").code == 4
     assert not Path(".batchkit").exists()
     ended = batchkit("db", "upgrade")
@@ -195,7 +195,7 @@ def test_the_database_can_be_upgraded_and_checked(batchkit):
 
 
 def test_a_database_without_schema_needs_the_upgrade(batchkit):
-    """An empty file is not a database yet."""
+    """An empty file is not a usable database."""
     Path("empty.db").touch()
     ended = batchkit("db", "check", "--database-url", "sqlite:///empty.db")
     assert ended.code == 4
@@ -204,7 +204,7 @@ def test_a_database_without_schema_needs_the_upgrade(batchkit):
 
 
 def test_the_password_of_a_database_is_not_printed(batchkit):
-    """Neither in results nor in errors."""
+    """It appears neither in results nor in errors."""
     url = "postgresql+psycopg://me:secret@127.0.0.1:9/db"
     ended = batchkit("db", "check", "--database-url", url)
     assert ended.code == 4
@@ -212,7 +212,7 @@ def test_the_password_of_a_database_is_not_printed(batchkit):
 
 
 def test_postgres_is_used_like_sqlite(batchkit, open_emulator, source, postgres_url):
-    """The same commands with another URL."""
+    """The same commands work with another URL."""
     open_emulator()
     words = ("--database-url", postgres_url)
     assert batchkit("db", "check", *words).code == 0
@@ -222,7 +222,7 @@ def test_postgres_is_used_like_sqlite(batchkit, open_emulator, source, postgres_
 
 
 def test_an_empty_postgres_has_no_workloads_yet(batchkit, postgres_server):
-    """Looking at it is no error, and does not make tables."""
+    """Reading it is no error, and creates no tables."""
     name = postgres_server.create()
     try:
         url = postgres_server.url_of(name)

@@ -1,4 +1,4 @@
-"""Commands and Python functions are one way in: what one refuses or writes the other does too, and observers are told the same."""
+"""Commands and Python functions share one way in: the same refusals, the same outputs, the same observer events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RUN = ("--no-prefect", "--shard-lines", "10")
 
 
 class _Told(library.Observer):
-    """Keeps what it is told, by the names of the events; ``stop_at`` is an event at which the user presses Ctrl-C."""
+    """Records its events by name; at the event ``stop_at`` the user presses Ctrl-C."""
 
     def __init__(self, stop_at=None):
         self.events = []
@@ -76,7 +76,7 @@ def table(name="rows.csv", rows=3):
 
 @pytest.mark.parametrize("name", ["", "  ", "two\nlines"])
 def test_python_refuses_a_name_that_commands_refuse(open_emulator, source, name):
-    """Before anything is sent; an empty name is not the default one."""
+    """The refusal comes before anything is sent; an empty name is not the default one."""
     emulator = open_emulator()
     for verb in (library.run, library.submit):
         with pytest.raises(UsageError):
@@ -86,7 +86,7 @@ def test_python_refuses_a_name_that_commands_refuse(open_emulator, source, name)
 
 @pytest.mark.parametrize("output", ["out.txt", "nowhere/out.jsonl", "input"])
 def test_submit_refuses_an_output_in_a_dry_run_too(batchkit, open_emulator, source, output):
-    """What the command itself would refuse."""
+    """The dry run refuses what the command itself would refuse."""
     open_emulator()
     target = source if output == "input" else output
     assert batchkit("submit", source, *RUN, "-o", target, "--dry-run").code == 2
@@ -94,8 +94,8 @@ def test_submit_refuses_an_output_in_a_dry_run_too(batchkit, open_emulator, sour
         library.submit(source, output=target)
 
 
-def test_python_refuses_a_report_over_a_folder_by_default_too(batchkit, open_emulator, source):
-    """The default page lies in the working directory."""
+def test_python_refuses_a_default_report_over_a_folder(batchkit, open_emulator, source):
+    """The default page is in the working directory."""
     open_emulator()
     assert batchkit("run", source, *RUN).code == 0
     Path("input.report.html").mkdir()
@@ -104,8 +104,8 @@ def test_python_refuses_a_report_over_a_folder_by_default_too(batchkit, open_emu
     assert "is a folder" in batchkit("report", "input").err
 
 
-def test_python_writes_what_an_earlier_command_named(batchkit, open_emulator, source):
-    """By ``run`` without an output of its own, once: a file that is newer than the answers stays."""
+def test_python_writes_the_output_that_an_earlier_command_named(batchkit, open_emulator, source):
+    """``run`` without its own output writes it once: a file that is newer than the answers stays."""
     open_emulator()
     assert batchkit("submit", source, *RUN, "-o", "named.jsonl").code == 0
 
@@ -118,7 +118,7 @@ def test_python_writes_what_an_earlier_command_named(batchkit, open_emulator, so
 
 
 def test_python_writes_the_table_that_an_earlier_command_named(batchkit, open_emulator):
-    """By ``annotate`` without an output of its own."""
+    """``annotate`` without its own output writes it."""
     open_emulator()
     asked = ("annotate", table(), "--prompt", "{{ text }}", "-m", MODEL, "--name", "asked", "--no-prefect")
     assert batchkit(*asked, "--submit-only", "-o", "named.csv").code == 0
@@ -131,7 +131,7 @@ def test_python_writes_the_table_that_an_earlier_command_named(batchkit, open_em
 
 
 def test_an_unfinished_run_writes_nothing(batchkit, open_emulator, source):
-    """From Python as from the command line; whoever finishes it writes the output."""
+    """This holds in Python and on the command line; the call that finishes the workload writes the output."""
     emulator = open_emulator(batches.StuckBatches())
     assert not library.run(source, output="out.jsonl", timeout_seconds=0.1).is_finished
     assert batchkit("run", source, "--no-prefect", "-o", "out.jsonl", "--timeout", "0.1").code == 4
@@ -141,8 +141,8 @@ def test_an_unfinished_run_writes_nothing(batchkit, open_emulator, source):
     assert len(read_lines(Path("out.jsonl"))) == 30
 
 
-def test_cancelling_what_is_finished_changes_nothing(batchkit, open_emulator, source):
-    """From Python as from the command line: failed requests can be sent again afterwards."""
+def test_cancelling_a_finished_workload_changes_nothing(batchkit, open_emulator, source):
+    """This holds in Python and on the command line: failed requests can be sent again afterwards."""
     emulator = open_emulator(lines.FailLines(custom_ids=frozenset({"row-0000001"}), code="bad_thing"))
     assert batchkit("run", source, *RUN).code == 3
     before = library.status("input")[0]
@@ -156,7 +156,7 @@ def test_cancelling_what_is_finished_changes_nothing(batchkit, open_emulator, so
     assert batchkit("resubmit", "input", "--failed", "--no-prefect").code == 0
 
 
-def test_an_observer_is_told_what_a_run_does(open_emulator, source):
+def test_an_observer_gets_the_events_of_a_run(open_emulator, source):
     """The input is checked, the workload opened and driven, the output written; a finished one is not driven again."""
     open_emulator()
     checked = ["counting checking the input of None", "counted checking the input", "opened input"]
@@ -168,7 +168,7 @@ def test_an_observer_is_told_what_a_run_does(open_emulator, source):
         assert observer.notes == []
 
 
-def test_an_observer_is_told_what_a_table_does(open_emulator):
+def test_an_observer_gets_the_events_of_a_table(open_emulator):
     """The rows are rendered, then the requests are checked, then both counts end."""
     open_emulator()
     observer = _Told()
@@ -188,7 +188,7 @@ def test_an_observer_is_told_what_a_table_does(open_emulator):
 
 
 def test_an_observer_that_raises_at_every_event_changes_nothing(open_emulator, source):
-    """Its errors are logged."""
+    """Its errors are only logged."""
     open_emulator()
 
     class Broken(library.Observer):
@@ -210,8 +210,8 @@ def test_an_observer_that_raises_at_every_event_changes_nothing(open_emulator, s
         ("counting writing out.csv of 30", [30]),
     ],
 )
-def test_an_interrupt_is_told_while_the_workload_can_be_read(open_emulator, source, event, stood):
-    """Once, whenever it comes; what is shown has ended by then, and the same call resumes."""
+def test_an_interrupt_is_reported_while_the_workload_can_be_read(open_emulator, source, event, stood):
+    """It is reported once, whenever it comes; displays have ended by then, and the same call resumes."""
     emulator = open_emulator()
     observer = _Told(stop_at=event)
     with pytest.raises(KeyboardInterrupt):

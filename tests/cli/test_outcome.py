@@ -1,4 +1,4 @@
-"""The last word of a command, and its exit code."""
+"""The final message of a command, and its exit code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WHERE = Where(home=Path("elsewhere"))
 
 
 def text(lines):
-    """Join the lines as plain text."""
+    """Return the lines as plain text."""
     return "\n".join(line.plain for line in lines)
 
 
@@ -31,13 +31,13 @@ def text(lines):
         (snapshot(state=WorkloadState.SPLITTING), 4),
     ],
 )
-def test_the_exit_code_tells_how_a_workload_stands(progress, code):
-    """0 all succeeded, 3 some did not, 4 not finished."""
+def test_the_exit_code_follows_the_state_of_the_workload(progress, code):
+    """0: all succeeded; 3: some did not; 4: not finished."""
     assert outcome.exit_code(progress) == code
 
 
 def test_a_full_success_is_short():
-    """All succeeded, the tokens, the time, the file."""
+    """It shows the count, the tokens, the time and the file."""
     said = text(outcome.summary(finished(), WHERE, output=Path("out.jsonl")))
     assert said.splitlines() == [
         "nightly: all 10,000 requests succeeded",
@@ -46,8 +46,8 @@ def test_a_full_success_is_short():
     ]
 
 
-def test_failures_come_with_reasons_and_the_next_command():
-    """What failed is counted, explained, and can be sent again with a command that can be copied."""
+def test_failures_are_shown_with_reasons_and_the_next_command():
+    """Failures are counted and explained, and can be sent again with a command that can be copied."""
     said = text(outcome.summary(finished(failed=12, expired_attempts=2), WHERE, output=None))
     assert "nightly: 9,988 of 10,000 requests succeeded, 12 failed" in said
     assert "12  400 invalid_request: max_tokens is too large" in said
@@ -57,7 +57,7 @@ def test_failures_come_with_reasons_and_the_next_command():
 
 
 def test_a_cancelled_workload_can_be_reopened():
-    """Without failures the command that comes next has no --failed."""
+    """Without failures the suggested command has no --failed."""
     said = text(outcome.summary(finished(cancelled=5), WHERE, output=None))
     assert "5 cancelled" in said
     assert said.endswith("batchkit resubmit nightly --home elsewhere")
@@ -71,15 +71,15 @@ def test_an_unfinished_workload_shows_the_command_that_resumes():
     assert "resume:    batchkit run x.jsonl" in said
 
 
-def test_an_input_that_is_not_split_whole_was_not_sent():
-    """Watching cannot help there, the input is needed again."""
+def test_an_incomplete_split_was_not_sent():
+    """Watching does not help, because the input is needed again."""
     said = text(outcome.unfinished(snapshot(state=WorkloadState.SPLITTING), WHERE, again="batchkit watch nightly"))
     assert "nothing was sent" in said
     assert "batchkit run" in said
 
 
-def test_an_interrupted_command_tells_what_continues():
-    """The batches run on, and three commands come back, look, or stop it."""
+def test_an_interrupted_command_reports_what_continues():
+    """The batches continue, and three commands resume, show or stop the workload."""
     said = text(outcome.interrupted(snapshot(), WHERE, again="batchkit run x.jsonl --name nightly"))
     assert said.splitlines() == [
         "interrupted: 5 batches run on at the provider, nothing is lost",
@@ -97,7 +97,7 @@ def test_an_interrupted_command_tells_what_continues():
     "tell", [lambda found: outcome.interrupted(found, WHERE, again=""), lambda found: outcome.left(found, WHERE)]
 )
 def test_a_creation_without_an_answer_may_be_a_batch(tell):
-    """Nobody can say yet whether it runs, so that nobody says that none does."""
+    """It is not known whether a batch runs, so the message does not say that none does."""
     said = text(tell(snapshot(batches={}, shards={ShardState.SUBMITTING: 1})))
     assert "no batch is running" not in said
     assert (
@@ -110,8 +110,8 @@ def test_a_creation_without_an_answer_may_be_a_batch(tell):
     assert "may have been created" not in text(tell(snapshot()))
 
 
-def test_what_is_submitted_is_told_apart_from_what_is_not():
-    """Every shard has its batch, or some are still to be sent."""
+def test_submitted_and_unsent_shards_are_distinguished():
+    """Either every shard has its batch, or some are still to be sent."""
     assert outcome.is_submitted(snapshot())
     for state in (ShardState.PLANNED, ShardState.UPLOADED, ShardState.SUBMITTING):
         assert not outcome.is_submitted(snapshot(shards={state: 1}))
@@ -122,7 +122,7 @@ def test_what_is_submitted_is_told_apart_from_what_is_not():
 
 
 def test_commands_can_be_copied_into_a_shell():
-    """Blanks and quotes are quoted, and a password is not printed a second time."""
+    """Blanks and quotes are quoted, and passwords are not repeated."""
     where = Where(home=Path("my data"), database_url="postgresql+psycopg://me:se:cr@et@host/db")
     assert where.command("status", "it's") == (
         "batchkit status 'it'\"'\"'s' --home 'my data' --database-url 'postgresql+psycopg://me:***@host/db'"
@@ -130,8 +130,8 @@ def test_commands_can_be_copied_into_a_shell():
     assert without_password("sqlite:///x.db") == "sqlite:///x.db"
 
 
-def test_the_same_command_is_the_one_that_was_given():
-    """It is written as it was typed, apart from passwords."""
+def test_the_same_command_is_printed_as_it_was_typed():
+    """Only passwords are replaced."""
     token = COMMAND_LINE.set(("run", "my file.jsonl", "--database-url", "postgresql://u:secret@h/d"))
     try:
         assert same_command() == "batchkit run 'my file.jsonl' --database-url 'postgresql://u:***@h/d'"

@@ -1,4 +1,4 @@
-"""An output that cannot be written, or that is an input, is refused before anything is sent: by commands, in a dry run, in Python."""
+"""An output that is not writable, or that is an input, is refused before anything is sent: by commands, dry runs and Python."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TEXT = "id,text\na,good\nb,bad\n"
 
 @pytest.fixture(autouse=True)
 def _inputs(batchkit):
-    """Make inputs in the working directory, which is that of the commands."""
+    """Write inputs into the working directory of the commands."""
     assert batchkit
     write_mixed(Path("in.jsonl"), 3)
     Path("reviews.csv").write_text(TEXT)
@@ -45,12 +45,12 @@ def _inputs(batchkit):
 
 @pytest.fixture
 def calls(open_emulator):
-    """Give a function that counts the calls of the provider."""
+    """Return a function that counts the calls of the provider."""
     emulator = open_emulator()
     return lambda: emulator.ledger().calls
 
 
-#: A folder of the system, in which nobody may make a file.
+#: A system folder in which no user can create a file.
 SYSTEM = "/proc" if Path("/proc").is_dir() else "/dev"
 RUN = {
     "in.jsonl": "is the input",
@@ -83,7 +83,7 @@ TABLE = {
 
 @pytest.mark.parametrize("output", RUN)
 def test_run_refuses_an_output(batchkit, calls, output):
-    """With and without --dry-run, and from Python."""
+    """This holds with and without --dry-run, and from Python."""
     before = Path("in.jsonl").read_bytes()
     for more in ((), ("--dry-run",)):
         ended = batchkit("run", "in.jsonl", "--no-prefect", "--output", output, *more)
@@ -97,7 +97,7 @@ def test_run_refuses_an_output(batchkit, calls, output):
 
 @pytest.mark.parametrize("output", TABLE)
 def test_annotate_refuses_an_output(batchkit, calls, sqlite_url, monkeypatch, output):
-    """With and without --dry-run, for the disputed rows as well, and from Python; transcribe and moderate as well."""
+    """This holds with and without --dry-run, for the disputed rows, from Python, and for transcribe and moderate."""
     monkeypatch.setenv("BATCHKIT_DATABASE_URL", sqlite_url)
     _make_orders(sqlite_url)
     for more in ((), ("--dry-run",)):
@@ -133,7 +133,7 @@ def _make_orders(url):
     ],
 )
 def test_disputed_rows_do_not_go_where_the_table_goes(batchkit, calls, output, review):
-    """However the same place is spelt; the default output counts too."""
+    """This covers other spellings of the same path, and the default output."""
     to = () if output is None else ("--output", output)
     words = ("annotate", "reviews.csv", *CHAT, "--samples", "3", "--name", "w", "--review", review, *to)
     for more in ((), ("--dry-run",)):
@@ -147,7 +147,7 @@ def test_disputed_rows_do_not_go_where_the_table_goes(batchkit, calls, output, r
 
 
 def test_export_does_not_overwrite_the_input(batchkit, calls):
-    """The file that the workload was split from, from the command line and from Python; nor into a folder that is not there."""
+    """The input file, or a path in a missing folder, is refused from the command line and from Python."""
     assert batchkit("submit", "in.jsonl", "--no-prefect").code == 0
     for target, words in (("in.jsonl", "is the input"), ("nowhere/out.jsonl", "no such folder")):
         ended = batchkit("export", "in", target)
@@ -159,7 +159,7 @@ def test_export_does_not_overwrite_the_input(batchkit, calls):
 
 
 def test_report_is_not_written_over_a_folder_or_the_suite(batchkit):
-    """Found before the database is opened, and before an evaluation sends anything."""
+    """The check comes before the database is opened, and before an evaluation sends anything."""
     assert "is a folder" in batchkit("report", "nightly", "--output", "parts").err
     Path("suite.yaml").write_text(SUITE)
     ended = batchkit("eval", "suite.yaml", "--report", "suite.yaml", "--no-prefect")
@@ -186,13 +186,13 @@ def test_report_is_not_written_over_a_folder_or_the_suite(batchkit):
         (["sqlite:///reviews.csv"], "reviews.csv", False),
     ],
 )
-def test_folders_and_patterns_name_what_will_lie_there(words, output, expected):
-    """Else the same command would read its own results the next time."""
+def test_folders_and_patterns_include_future_files(words, output, expected):
+    """Otherwise the same command would read its own results the next time."""
     assert is_among(Path(output), words) is expected
 
 
-def test_checking_leaves_nothing_behind(tmp_path):
-    """Neither a file nor a folder."""
+def test_checking_leaves_no_files(tmp_path):
+    """The check leaves neither a file nor a folder."""
     folder = tmp_path / "own"
     folder.mkdir()
     outputs.check_file(folder / "out.jsonl")
@@ -201,8 +201,8 @@ def test_checking_leaves_nothing_behind(tmp_path):
 
 
 @pytest.mark.usefixtures("calls")
-def test_commands_with_one_output_all_end_whole(batchkit):
-    """Two exports at the same time, both with exit code 0: the file is whole, and no part is left."""
+def test_commands_with_one_output_all_write_it_completely(batchkit):
+    """Two exports at the same time both end with exit code 0: the file is complete, and no partial file is left."""
     assert batchkit("run", "in.jsonl", "--no-prefect").code == 0
     for suffix in ("jsonl", "csv", "parquet"):
         start = threading.Barrier(2, timeout=20)

@@ -1,4 +1,4 @@
-"""How long it will still take: the courses of real runs are played again, and what was said is held against what came."""
+"""The estimate of the remaining time: courses of real runs are replayed, and each estimate is compared with the outcome."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOTAL = 20_000
 
 @dataclass
 class Course:
-    """A run as it went: how many are answered at a second, and what is waited for then; it ends at ``end`` seconds."""
+    """The course of a run: the number of answers and the waits at each second; it ends at ``end`` seconds."""
 
     answered: list[tuple[float, int]]
     waits: list[tuple[float, tuple[Waiting, ...]]]
@@ -27,16 +27,16 @@ class Course:
     longest_silence: float
 
     def answered_at(self, second: float) -> int:
-        """Interpolate nothing: the last figure that was told holds."""
+        """Return the last figure that was known, without interpolation."""
         return next((count for at, count in reversed(self.answered) if at <= second), 0)
 
     def waits_at(self, second: float) -> tuple[Waiting, ...]:
-        """Give what was waited for then."""
+        """Return the waits at this second."""
         return next((found for at, found in reversed(self.waits) if at <= second), ())
 
 
-def test_answers_that_came_before_the_command_began_are_no_rate():
-    """The first check finds what came in the hours in which nobody asked."""
+def test_answers_from_before_the_command_do_not_count_towards_the_rate():
+    """The first poll finds answers from hours in which no command polled."""
     pace = Pace()
     pace.see(T0, 0)
     for second in range(5, 45, 5):
@@ -44,8 +44,8 @@ def test_answers_that_came_before_the_command_began_are_no_rate():
     assert pace.rest_seconds(T0 + 41, 2_000) == pytest.approx(20, abs=6)
 
 
-def test_no_rate_is_named_when_answers_stay_away():
-    """A silence that is longer than any before says that the rate does not hold: what is left may wait for the end of its window."""
+def test_no_rate_is_shown_when_answers_stop():
+    """A silence longer than any before shows that the rate no longer holds: the rest may wait for the end of its window."""
     pace = Pace()
     for second in range(0, 101, 10):
         pace.see(T0 + second, 10 * second)
@@ -55,8 +55,8 @@ def test_no_rate_is_named_when_answers_stay_away():
     assert silent.startswith("unknown (no answer for 14 s); the batches end at the latest ")
 
 
-def test_no_rate_is_named_that_reaches_beyond_the_window():
-    """What the window leaves is sent again, and new batches have another rate."""
+def test_no_rate_is_shown_that_extends_beyond_the_window():
+    """Requests that expire with the window are sent again, and new batches have another rate."""
     pace = Pace()
     for second in range(0, 101, 10):
         pace.see(T0 + second, second)
@@ -68,43 +68,43 @@ def test_no_rate_is_named_that_reaches_beyond_the_window():
 
 
 def batches(window_end: float, created: float = 0.0) -> Waiting:
-    """Wait for batches whose window ends at a second of the course."""
+    """Return a wait for batches whose window ends at a second of the course."""
     return Waiting(WaitKind.BATCHES, "batches at the provider", T0 + created, T0 + window_end)
 
 
 def ramp(begin: float, end: float, low: int, high: int, every: float) -> list[tuple[float, int]]:
-    """Answer evenly, in steps of so many seconds."""
+    """Return evenly spaced answers, one step every ``every`` seconds."""
     steps = int((end - begin) / every)
     return [(begin + number * every, low + (high - low) * number // steps) for number in range(steps + 1)]
 
 
 def steady() -> Course:
-    """Two hours, a step a minute."""
+    """Two hours with a step per minute."""
     return Course(ramp(0, 7_200, 0, TOTAL, 60), [(0, (batches(DAY),))], 7_200, 60)
 
 
 def bursts() -> Course:
-    """Whole batches at a time, at uneven distances."""
+    """Whole batches at a time, at uneven intervals."""
     moments = [600, 1_100, 1_900, 2_400, 3_100, 3_500, 4_300, 4_900, 5_600, 6_000]
     told = [(float(at), 2_000 * number) for number, at in enumerate(moments, 1)]
     return Course([(0, 0), *told], [(0, (batches(DAY),))], 6_000, 800)
 
 
 def stuck() -> Course:
-    """Nine tenths in an hour, the rest only when the window ends."""
+    """Nine tenths in an hour, and the rest only when the window ends."""
     told = [*ramp(0, 3_600, 0, 18_000, 60), (DAY, TOTAL)]
     return Course(told, [(0, (batches(DAY),))], DAY, 60)
 
 
 def expiring() -> Course:
-    """Nine tenths in an hour, then the window runs out, and the rest is sent again with a window of two days."""
+    """Nine tenths in an hour, then the window ends, and the rest is sent again with a window of two days."""
     told = [*ramp(0, 3_600, 0, 18_000, 60), *ramp(DAY + 600, DAY + 1_800, 18_000, TOTAL, 60)]
     again = Waiting(WaitKind.AGAIN, "2,000 requests to send again", None, T0 + DAY + 300)
     return Course(told, [(0, (batches(DAY),)), (DAY, (again,)), (DAY + 300, (batches(3 * DAY, DAY),))], DAY + 1_800, 60)
 
 
 def refused() -> Course:
-    """Half is taken at once, the other half is turned away for an hour, twice."""
+    """Half is accepted at once, the other half is refused for an hour, twice."""
     told = [*ramp(0, 1_800, 0, 10_000, 60), *ramp(7_200, 9_000, 10_000, TOTAL, 60)]
     no_room = [Waiting(WaitKind.REFUSED, "10,000 requests not sent", T0, T0 + until) for until in (3_600, 7_200)]
     waits = [
@@ -117,13 +117,13 @@ def refused() -> Course:
 
 
 def two_windows() -> Course:
-    """Batches of a day and of two: the later end counts."""
+    """Batches of a day and of two days: the later end counts."""
     told = [*ramp(0, 1_800, 0, 10_000, 60), *ramp(90_000, 93_600, 10_000, TOTAL, 60)]
     return Course(told, [(0, (batches(2 * DAY),))], 93_600, 60)
 
 
 def outage() -> Course:
-    """Two hours in which nobody could be asked; the provider worked on."""
+    """Two hours of outage, in which the provider continues to work."""
     told = [*ramp(0, 1_800, 0, 5_000, 60), (9_000, 18_000), *ramp(9_060, 9_600, 18_200, TOTAL, 60)]
     away = Waiting(WaitKind.OUTAGE, "the provider cannot be reached; tried 9 times", T0 + 1_860, T0 + 2_760)
     return Course(told, [(0, (batches(DAY),)), (1_860, (away,)), (9_000, (batches(DAY),))], 9_600, 60)
@@ -135,13 +135,13 @@ _SECONDS = {"s": 1, "min": 60, "h": 3_600, "days": DAY}
 
 
 def said_seconds(text: str) -> float | None:
-    """Read the number back out of what was said."""
+    """Return the seconds in the text of an estimate."""
     found = _ABOUT.match(text)
     return None if found is None else int(found[1]) * _SECONDS[found[2]]
 
 
 def play(course: Course):
-    """Play a course in steps, as a command would see it; yields the second and what is said."""
+    """Replay a course in steps, as a command would see it; yield the second and the estimate."""
     pace = Pace()
     second = 0.0
     while second < course.end:
@@ -152,7 +152,7 @@ def play(course: Course):
 
 
 def quiet_from(course: Course, second: float) -> float:
-    """Find when answers stopped coming next, for longer than before, or the end."""
+    """Return when answers stop for longer than before, or the end."""
     moments = [at for at, _ in course.answered if at >= second] or [course.end]
     last = second
     for at in moments:
@@ -163,8 +163,8 @@ def quiet_from(course: Course, second: float) -> float:
 
 
 @pytest.mark.parametrize("name", COURSES)
-def test_no_rate_that_is_named_is_disproved_while_answers_come(name):
-    """What remains until the end, or until answers stop coming, is at most twice what was said plus two silences, and not far less."""
+def test_no_shown_rate_is_disproved_while_answers_come(name):
+    """The time to the end, or until answers stop, is at most twice the estimate plus two silences, and not far less."""
     course = COURSES[name]()
     for second, text in play(course):
         said = said_seconds(text)
@@ -177,8 +177,8 @@ def test_no_rate_that_is_named_is_disproved_while_answers_come(name):
 
 
 @pytest.mark.parametrize("name", COURSES)
-def test_a_rate_is_no_longer_named_when_answers_stop_coming(name):
-    """Within twice the longest silence before, the number is gone, and the silence is told."""
+def test_a_rate_is_no_longer_shown_when_answers_stop(name):
+    """Within twice the longest earlier silence, the number is gone, and the silence is shown."""
     course = COURSES[name]()
     for second, text in play(course):
         silence = second - max(at for at, _ in course.answered if at <= second)
@@ -187,8 +187,8 @@ def test_a_rate_is_no_longer_named_when_answers_stop_coming(name):
 
 
 @pytest.mark.parametrize("name", COURSES)
-def test_no_latest_end_and_no_earliest_one_is_disproved(name):
-    """Batches have ended at what was said to be the latest, and nothing was over before what was said to be the earliest."""
+def test_no_latest_or_earliest_end_is_disproved(name):
+    """Batches have ended at the stated latest time, and nothing is finished before the stated earliest time."""
     course = COURSES[name]()
     for second, text in play(course):
         for wait in course.waits_at(second):
@@ -200,27 +200,27 @@ def test_no_latest_end_and_no_earliest_one_is_disproved(name):
                 assert T0 + course.end >= wait.until
 
 
-def test_a_long_steady_run_is_told_its_end():
-    """From the first tenth on a rate is named all the time."""
+def test_a_long_steady_run_has_an_estimate():
+    """From the first tenth on a rate is always shown."""
     told = [said_seconds(text) for second, text in play(steady()) if second > 1_500]
     assert all(said is not None for said in told)
 
 
-def test_who_is_stuck_is_told_the_end_of_the_window_and_the_silence():
-    """A quarter of an hour after the last answer there is no number of minutes left, but a day and a time of day."""
+def test_a_stuck_run_shows_the_end_of_the_window_and_the_silence():
+    """A quarter of an hour after the last answer the text has no minutes left, but a date and time."""
     texts = {second: text for second, text in play(stuck()) if second < 5_000}
     assert texts[4_500.0] == (
         f"unknown (no answer for 15 min 00 s); the batches end at the latest {formatting.when(T0 + DAY, T0 + 4_500)}"
     )
 
 
-def test_during_an_outage_nothing_is_promised():
-    """Not even the present rate."""
+def test_an_outage_has_no_estimate():
+    """Not even the present rate is shown."""
     assert {text for second, text in play(outage()) if 1_860 <= second < 9_000} == {"unknown while this lasts"}
 
 
-def test_without_evidence_nothing_is_promised():
-    """Three steps forward are no rate, nor are a few seconds."""
+def test_without_evidence_there_is_no_estimate():
+    """Three steps forward are no rate, and neither are a few seconds."""
     pace = Pace()
     for second in range(0, 40, 10):
         pace.see(second, second)
@@ -233,15 +233,15 @@ def test_without_evidence_nothing_is_promised():
 
 
 def test_the_estimate_follows_the_observed_rate():
-    """Ten a second for a minute: the other six hundred take another minute."""
+    """At ten a second for a minute, the other six hundred take another minute."""
     pace = Pace()
     for second in range(0, 61, 10):
         pace.see(second, second * 10)
     assert pace.rest_seconds(60, 600) == 60
 
 
-def test_only_the_last_while_counts():
-    """A fast beginning an hour ago is no promise for the rest."""
+def test_only_the_recent_past_counts():
+    """A fast start an hour ago does not count for the rest."""
     pace = Pace(window_seconds=100)
     for second in range(0, 60, 10):
         pace.see(second, second * 100)
@@ -252,7 +252,7 @@ def test_only_the_last_while_counts():
     assert 90 <= rest <= 110
 
 
-def test_requests_that_come_back_unanswered_begin_the_measurement_anew():
+def test_requests_that_return_unanswered_restart_the_measurement():
     """A rate that counted them is not a rate of answers."""
     pace = Pace()
     for second in range(0, 101, 10):
@@ -262,7 +262,7 @@ def test_requests_that_come_back_unanswered_begin_the_measurement_anew():
     assert pace.rest_seconds(110, 900) is None
 
 
-def test_a_rest_far_longer_than_what_was_seen_is_not_computed():
+def test_a_rest_far_longer_than_the_observation_is_not_computed():
     """A minute of evidence says nothing about tomorrow."""
     pace = Pace()
     for second in range(0, 71, 10):
@@ -272,7 +272,7 @@ def test_a_rest_far_longer_than_what_was_seen_is_not_computed():
 
 
 def test_the_estimate_is_never_sooner_than_the_next_check():
-    """Nothing can be found to be finished before it is asked for."""
+    """The end cannot be detected before the next poll."""
     pace = Pace()
     for second in range(0, 61, 10):
         pace.see(second, second * 10)
@@ -280,12 +280,12 @@ def test_the_estimate_is_never_sooner_than_the_next_check():
 
 
 def test_when_every_request_is_answered_only_the_download_is_left():
-    """No rate of answers says how long that takes."""
+    """No rate of answers predicts the duration of the download."""
     assert time_left([], Pace(), 0, left=0) == "unknown (every request is answered, the rest is the download)"
 
 
 def test_batches_past_their_window_are_overdue():
-    """A latest end that has passed is not said again."""
+    """A latest end that has passed is not shown again."""
     assert time_left([batches(10)], Pace(), T0 + 20, left=5) == (
         f"unknown (no new answer seen yet); the batches are overdue since {formatting.when(T0 + 10, T0 + 20)}"
     )

@@ -1,4 +1,4 @@
-"""When the reader of a pipe has left, the command continues without a message and ends with its own exit code."""
+"""When the reader of a pipe has closed it, the command continues without a message and ends with its own exit code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 
 def start(*words, into):
-    """Start the real command with its standard output into a descriptor."""
+    """Start the real command with a descriptor as standard output."""
     return subprocess.Popen(
         [sys.executable, "-m", "batchkit", *words],
         stdout=into,
@@ -21,7 +21,7 @@ def start(*words, into):
 
 @pytest.fixture
 def closed_pipe():
-    """Give the writing end of a pipe that nobody reads any more."""
+    """Return the write end of a pipe whose read end is closed."""
     reader, writer = os.pipe()
     os.close(reader)
     yield writer
@@ -38,8 +38,8 @@ def closed_pipe():
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_a_reader_that_left_is_no_error(closed_pipe, monkeypatch, words, code):
-    """Tables, help, JSON: nothing is complained about, and the exit code is the same as with a reader."""
+def test_a_closed_pipe_is_no_error(closed_pipe, monkeypatch, words, code):
+    """Tables, help and JSON end without a message, and the exit code is the same as with a reader."""
     for name in ("GROQ_API_KEY", "BATCHKIT_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
 
@@ -51,8 +51,8 @@ def test_a_reader_that_left_is_no_error(closed_pipe, monkeypatch, words, code):
     assert b"Traceback" not in err
 
 
-def test_what_is_read_before_the_reader_leaves_arrives():
-    """``batchkit emulator --list-faults | head -1``: one line, exit code 0, no complaint."""
+def test_output_that_is_read_before_the_pipe_closes_arrives():
+    """``batchkit emulator --list-faults | head -1`` gives one line, exit code 0, and no error message."""
     process = start("emulator", "--list-faults", into=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline().startswith(b"lines: ")
@@ -65,15 +65,15 @@ def test_what_is_read_before_the_reader_leaves_arrives():
 
 
 def test_both_streams_may_be_the_closed_pipe(closed_pipe):
-    """``2>&1 | head``: not even an error that cannot be told changes the exit code."""
+    """``2>&1 | head``: even an error message that cannot be written does not change the exit code."""
     done = subprocess.run(
         [sys.executable, "-m", "batchkit", "run", "missing.jsonl"], stdout=closed_pipe, stderr=closed_pipe, check=False
     )
     assert done.returncode == 2
 
 
-def test_the_list_of_faults_explains_what_a_family_shares_once(batchkit, monkeypatch):
-    """Each family's own parameters stand at its head, each fault has only its own, and 80 columns are enough."""
+def test_the_list_of_faults_explains_shared_parameters_once(batchkit, monkeypatch):
+    """Each family's parameters are in its heading, each fault has only its own, and 80 columns are enough."""
     monkeypatch.setenv("COLUMNS", "80")
     out = batchkit("emulator", "--list-faults").out
     words = " ".join(out.split())

@@ -1,4 +1,4 @@
-"""``--recipe`` and ``--print-recipe``: one file instead of many options."""
+"""``--recipe`` and ``--print-recipe``: one file in place of many options."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ key: id
 
 @pytest.fixture(autouse=True)
 def reviews():
-    """Write a small table into the working directory, and a recipe into a folder of its own."""
+    """Write a small table into the working directory, and a recipe into its own folder."""
     Path("reviews.csv").write_text("id,text,url\na,good,https://example.com/a.wav\nb,bad,https://example.com/b.wav\n")
     Path("recipes").mkdir()
     Path("recipes/ask.yaml").write_text(ASK)
 
 
 def shown(batchkit, *words):
-    """Return what a dry run of these words would do."""
+    """Return the dry run of these arguments."""
     ended = batchkit(*words, *DRY)
     assert ended.code == 0, ended.err
     return ended.json
 
 
-def test_a_recipe_options_and_python_make_one_workload(batchkit):
+def test_recipe_options_and_python_make_one_workload(batchkit):
     """The same content makes the same requests under the same name, wherever it is written."""
     of_recipe = shown(batchkit, "annotate", "reviews.csv", "--recipe", "recipes/ask.yaml")
     of_options = shown(
@@ -58,8 +58,8 @@ def test_a_recipe_options_and_python_make_one_workload(batchkit):
     assert of_recipe["name"] == default_name(table, with_table(recipe, table))
 
 
-def test_options_beat_the_recipe(batchkit):
-    """One by one; of the parameters the others stay, and another form of the answer replaces the recipe's."""
+def test_options_override_the_recipe(batchkit):
+    """Each option overrides one value; other parameters stay, and another answer format replaces the recipe's."""
     recipe = ("annotate", "reviews.csv", "--recipe", "recipes/ask.yaml")
     found = shown(
         batchkit, *recipe, "--seed", "7", "--number", "1..5", "--limit", "1", "--name", "mine", "--samples", "2"
@@ -96,8 +96,8 @@ def test_options_beat_the_recipe(batchkit):
     ],
     ids=["annotate", "transcribe", "moderate"],
 )
-def test_a_printed_recipe_does_what_its_command_does(batchkit, words):
-    """It holds what the files of the options held, sends nothing and needs no key."""
+def test_a_printed_recipe_equals_its_command(batchkit, words):
+    """It contains the contents of the options' files, sends nothing and needs no key."""
     Path("ask.j2").write_text("Kind?\n{{ text }}\n")
     Path("label.json").write_text('{"type": "object", "properties": {"kind": {"type": "string"}}}')
     before = shown(batchkit, *words)
@@ -112,8 +112,8 @@ def test_a_printed_recipe_does_what_its_command_does(batchkit, words):
     assert not Path(".batchkit").exists()
 
 
-def test_a_recipe_is_run_to_its_end_and_the_same_options_find_it_finished(batchkit, open_emulator):
-    """Its output is written where the command runs; nothing is sent a second time."""
+def test_a_recipe_is_run_and_the_same_options_find_it_finished(batchkit, open_emulator):
+    """Its output is written in the working directory; nothing is sent a second time."""
     emulator = open_emulator()
     Path("recipes/ask.yaml").write_text(ASK.replace("choices: [praise, blame]", "output: out.jsonl"))
     ended = batchkit("annotate", "reviews.csv", "--recipe", "recipes/ask.yaml", "--no-prefect")
@@ -129,8 +129,8 @@ def test_a_recipe_is_run_to_its_end_and_the_same_options_find_it_finished(batchk
     assert emulator.ledger().totals.requests_executed == sent
 
 
-def test_a_wrong_recipe_is_told_with_its_line(batchkit):
-    """Exit code 2, before the table is opened."""
+def test_a_wrong_recipe_is_reported_with_its_line(batchkit):
+    """The command ends with exit code 2 before the table is opened."""
     Path("recipes/ask.yaml").write_text(ASK.replace("choices", "choises"))
     ended = batchkit("annotate", "nowhere.csv", "--recipe", "recipes/ask.yaml", *DRY)
     assert ended.code == 2
@@ -148,8 +148,8 @@ def test_a_wrong_recipe_is_told_with_its_line(batchkit):
         (("moderate",), "--text"),
     ],
 )
-def test_what_neither_options_nor_recipe_say_is_asked_for(batchkit, words, said):
-    """With both ways to say it."""
+def test_values_missing_in_options_and_recipe_are_requested(batchkit, words, said):
+    """The error names both ways to give the value."""
     Path("recipes/few.yaml").write_text("limit: 1\n")
     ended = batchkit(words[0], "reviews.csv", *words[1:], "--recipe", "recipes/few.yaml")
     assert ended.code == 2

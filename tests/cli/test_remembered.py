@@ -1,4 +1,4 @@
-"""The results come: an output that was named at the beginning is written by whoever finishes the workload."""
+"""An output that was named at the start of a workload is written by the command that finishes it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.workloads import read_lines
 RUN = ("--no-prefect", "--shard-lines", "10")
 
 
-def test_what_submit_was_given_is_written_by_watch(batchkit, open_emulator, source, tmp_path, monkeypatch):
-    """From another working directory, too, and told in the last lines of both commands."""
+def test_the_output_of_submit_is_written_by_watch(batchkit, open_emulator, source, tmp_path, monkeypatch):
+    """``watch`` runs in another working directory, and the last lines of both commands name the file."""
     open_emulator()
     target = Path("results.csv").absolute()
     ended = batchkit("submit", source, *RUN, "--output", "results.csv")
@@ -30,8 +30,8 @@ def test_what_submit_was_given_is_written_by_watch(batchkit, open_emulator, sour
         assert sum(1 for _ in csv.reader(handle)) == 31
 
 
-def test_watch_of_all_and_python_write_it_too(batchkit, open_emulator, source):
-    """Whoever finishes it."""
+def test_watch_of_all_and_python_write_the_output_too(batchkit, open_emulator, source):
+    """Whatever finishes the workload writes it."""
     open_emulator()
     for name in ("one", "two"):
         batchkit("submit", source, *RUN, "--name", name, "-o", f"{name}.jsonl")
@@ -44,15 +44,15 @@ def test_watch_of_all_and_python_write_it_too(batchkit, open_emulator, source):
 
 
 def test_python_submits_with_an_output(batchkit, open_emulator, source):
-    """And the command line finishes it."""
+    """The command line finishes the workload and writes the output."""
     open_emulator()
     package.submit(source, name="work", output="python.jsonl")
     assert batchkit("watch", "work", "--no-prefect").code == 0
     assert len(read_lines(Path("python.jsonl"))) == 30
 
 
-def test_it_is_written_again_after_resubmit(batchkit, open_emulator, source):
-    """The file says then what came of the requests that were sent again."""
+def test_the_output_is_written_again_after_resubmit(batchkit, open_emulator, source):
+    """The file then has the results of the requests that were sent again."""
     emulator = open_emulator(lines.FailLines(custom_ids=frozenset({"row-0000001"}), code="bad_thing"))
     batchkit("submit", source, *RUN, "-o", "out.jsonl")
     assert batchkit("watch", "input", "--no-prefect").code == 3
@@ -63,7 +63,7 @@ def test_it_is_written_again_after_resubmit(batchkit, open_emulator, source):
 
 
 def test_the_same_command_with_another_output_changes_it(batchkit, open_emulator, source):
-    """The last one counts; a command without one changes nothing."""
+    """The last output counts; a command without one changes nothing."""
     open_emulator()
     batchkit("submit", source, *RUN, "-o", "first.jsonl")
     batchkit("submit", source, *RUN, "-o", "second.jsonl")
@@ -73,7 +73,7 @@ def test_the_same_command_with_another_output_changes_it(batchkit, open_emulator
     assert Path("second.jsonl").exists()
 
 
-def test_run_remembers_it_as_well(batchkit, open_emulator, source):
+def test_run_remembers_its_output_as_well(batchkit, open_emulator, source):
     """A run that was stopped is finished by watch, with the run's own output."""
     emulator = open_emulator(batches.StuckBatches())
     assert batchkit("run", source, *RUN, "-o", "run.jsonl", "--timeout", "0.1").code == 4
@@ -83,16 +83,18 @@ def test_run_remembers_it_as_well(batchkit, open_emulator, source):
     assert len(read_lines(Path("run.jsonl"))) == 30
 
 
-def test_an_output_that_cannot_be_written_is_refused_before_anything_is_sent(batchkit, open_emulator, source):
-    """A wrong ending, a missing folder, the input itself: exit code 2 and no call."""
+def test_an_unwritable_output_is_refused_before_anything_is_sent(batchkit, open_emulator, source):
+    """A wrong suffix, a missing folder, and the input itself are exit code 2, and no call is made."""
     emulator = open_emulator()
     for target in ("out.txt", "nowhere/out.csv", source):
         assert batchkit("submit", source, *RUN, "-o", target).code == 2
     assert emulator.ledger().totals.batches == 0
 
 
-def test_another_machine_says_who_can_write_it(batchkit, open_emulator, source, monkeypatch, tmp_path):
-    """Nothing was written, the host that can, and a command that can be pasted; below a shared folder anybody writes."""
+def test_another_machine_names_the_host_that_can_write_the_output(
+    batchkit, open_emulator, source, monkeypatch, tmp_path
+):
+    """The message says that no file was written and has a command to paste; in a shared folder any machine writes."""
     open_emulator()
     batchkit("submit", source, *RUN, "-o", "far.jsonl")
     host = socket.gethostname()
@@ -108,7 +110,7 @@ def test_another_machine_says_who_can_write_it(batchkit, open_emulator, source, 
 
 
 def test_without_an_output_the_summary_says_that_nothing_was_written(batchkit, open_emulator, source):
-    """And which command writes it."""
+    """The summary also names the command that writes the results."""
     open_emulator()
     batchkit("submit", source, *RUN)
     ended = batchkit("watch", "input", "--no-prefect")
@@ -117,7 +119,7 @@ def test_without_an_output_the_summary_says_that_nothing_was_written(batchkit, o
 
 
 def test_a_file_that_is_newer_than_the_answers_is_left_alone(batchkit, open_emulator, source):
-    """Watching a finished workload again does not write again."""
+    """Watching a finished workload again does not write the file again."""
     open_emulator()
     batchkit("submit", source, *RUN, "-o", "out.jsonl")
     batchkit("watch", "input", "--no-prefect")
@@ -126,8 +128,8 @@ def test_a_file_that_is_newer_than_the_answers_is_left_alone(batchkit, open_emul
     assert Path("out.jsonl").stat().st_ino == before.st_ino
 
 
-def test_an_annotated_table_is_written_by_whoever_finishes_it(batchkit, open_emulator):
-    """The table with its answers, and not the requests."""
+def test_an_annotated_table_is_written_by_the_command_that_finishes_it(batchkit, open_emulator):
+    """The file is the table with its answers, and not the requests."""
     open_emulator()
     Path("rows.csv").write_text("text\n" + "".join(f"line {number}\n" for number in range(5)))
     asked = (
@@ -147,10 +149,10 @@ def test_an_annotated_table_is_written_by_whoever_finishes_it(batchkit, open_emu
     assert {row["status"] for row in written} == {"succeeded"}
 
 
-def test_the_default_file_of_a_run_is_written_by_whoever_finishes_it(
+def test_the_default_file_of_a_run_is_written_by_the_command_that_finishes_it(
     batchkit, open_emulator, source, monkeypatch, tmp_path
 ):
-    """In the working directory of the run, not in that of the command that finishes it."""
+    """The file is in the working directory of the run, not in that of the command that finishes it."""
     open_emulator(batches.StuckBatches())
     assert batchkit("run", source, *RUN, "--timeout", "0.1").code == 4
     target, home = Path("input.results.jsonl").absolute(), Path(".batchkit").absolute()
@@ -161,8 +163,8 @@ def test_the_default_file_of_a_run_is_written_by_whoever_finishes_it(
     assert not Path("input.results.jsonl").exists()
 
 
-def test_cancel_of_a_finished_run_names_the_file_that_is_there(batchkit, open_emulator, source):
-    """It was written, so nothing says that it was not; the file is left as it is."""
+def test_cancel_of_a_finished_run_names_the_existing_file(batchkit, open_emulator, source):
+    """The file was written, so no message says that it was not; it stays unchanged."""
     open_emulator()
     batchkit("run", source, *RUN)
     before = Path("input.results.jsonl").stat()
@@ -172,8 +174,8 @@ def test_cancel_of_a_finished_run_names_the_file_that_is_there(batchkit, open_em
     assert Path("input.results.jsonl").stat().st_ino == before.st_ino
 
 
-def test_the_default_file_does_not_replace_an_output_that_was_named(batchkit, open_emulator, source):
-    """Both are written, and the second one is told."""
+def test_the_default_file_does_not_replace_a_named_output(batchkit, open_emulator, source):
+    """Both are written, and the second one is reported."""
     open_emulator()
     named = Path("named.csv").absolute()
     batchkit("submit", source, *RUN, "-o", "named.csv")
@@ -185,8 +187,8 @@ def test_the_default_file_does_not_replace_an_output_that_was_named(batchkit, op
     assert named.exists()
 
 
-def test_a_named_output_that_cannot_be_written_does_not_spoil_the_default_file(batchkit, open_emulator, source):
-    """It is told, and the exit code is that of the workload."""
+def test_an_unwritable_named_output_does_not_affect_the_default_file(batchkit, open_emulator, source):
+    """The error is reported, and the exit code is that of the workload."""
     open_emulator()
     folder = Path("gone")
     folder.mkdir()
@@ -199,8 +201,8 @@ def test_a_named_output_that_cannot_be_written_does_not_spoil_the_default_file(b
     assert len(read_lines(Path("input.results.jsonl"))) == 30
 
 
-def test_the_default_table_does_not_replace_an_output_that_was_named(batchkit, open_emulator):
-    """As for requests."""
+def test_the_default_table_does_not_replace_a_named_output(batchkit, open_emulator):
+    """Tables follow the same rule as requests."""
     open_emulator()
     Path("rows.csv").write_text("text\nfine\nbad\n")
     asked = (

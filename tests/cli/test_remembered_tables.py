@@ -1,4 +1,4 @@
-"""Tables with answers that were named at the beginning are written by whoever finishes them, on both kinds of database."""
+"""Any command that finishes a workload writes the tables that were named at its start, on both kinds of database."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODEL = "openai/gpt-oss-20b"
 
 @pytest.fixture
 def opened(open_emulator, database_url, monkeypatch):
-    """Give a function that starts an emulator, with the database of the test."""
+    """Return a function that starts an emulator, with the database of the test."""
 
     def start(*faults, **scenario):
         monkeypatch.setenv("BATCHKIT_DATABASE_URL", database_url)
@@ -28,7 +28,7 @@ def opened(open_emulator, database_url, monkeypatch):
 
 
 def table_rows(database_url: str, name: str) -> list[tuple[object, ...]]:
-    """Read a table of the results database, in no order."""
+    """Read a table of the results database, in any order."""
     store = Store(database_url)
     try:
         with store.read() as connection:
@@ -45,12 +45,12 @@ def csv_rows(path: str) -> list[dict[str, str]]:
 
 
 def write_texts(count: int) -> None:
-    """Write a table of so many texts."""
+    """Write a table of ``count`` texts."""
     Path("rows.csv").write_text("text\n" + "".join(f"line {number}\n" for number in range(count)))
 
 
 def test_a_table_of_the_database_and_a_filter(batchkit, opened, database_url):
-    """Anybody may write the table, and only the rows that were asked for are in it."""
+    """Any command may write the table, and it has only the rows that the filter selects."""
     opened()
     Path("rows.csv").write_text("text\nbread\na bomb\nwine\nbomb it\n")
     asked = ("moderate", "rows.csv", "--text", "text", "--name", "guarded", "--only", "unsafe", "-o", "table:flagged")
@@ -62,7 +62,7 @@ def test_a_table_of_the_database_and_a_filter(batchkit, opened, database_url):
 
 
 def test_disputed_rows_go_to_their_own_file(batchkit, opened):
-    """The table has all rows, the review those whose annotators disagree."""
+    """The table has all rows, and the review file has those on which the annotators disagree."""
     other = "openai/gpt-oss-120b"
     opened(
         replies=[
@@ -90,7 +90,7 @@ def test_disputed_rows_go_to_their_own_file(batchkit, opened):
     assert [row["text"] for row in csv_rows("disputed.csv")] == ["line 3"]
 
 
-def test_what_python_named_is_written_by_whoever_finishes_it(batchkit, opened):
+def test_an_output_named_in_python_is_written_by_any_command_that_finishes_it(batchkit, opened):
     """The call ran out of time; the command line finishes the workload."""
     emulator = opened(batches.StuckBatches())
     write_texts(3)

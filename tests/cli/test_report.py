@@ -1,4 +1,4 @@
-"""``report``: a page from the command line and from Python."""
+"""``report``: an HTML page from the command line and from Python."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import batchkit as package
 from batchkit.cli.render import exits
 
 
-def test_a_report_is_written_where_it_is_wanted(batchkit, open_emulator, source):
-    """By default it lies beside the results, under the workload's name; --output names another place, made if need be."""
+def test_a_report_is_written_to_the_given_place(batchkit, open_emulator, source):
+    """The default is beside the results, under the workload's name; --output names another place, created if necessary."""
     open_emulator()
     assert batchkit("run", source, "--no-prefect").code == exits.SUCCEEDED
 
@@ -24,7 +24,7 @@ def test_a_report_is_written_where_it_is_wanted(batchkit, open_emulator, source)
 
 
 def test_a_report_needs_no_key_and_no_provider(batchkit, open_emulator, source, monkeypatch):
-    """Whoever may read the database may look, while the workload is under way too."""
+    """Reading the database is enough, also while the workload is under way."""
     open_emulator()
     assert batchkit("submit", source, "--no-prefect").code == exits.SUCCEEDED
     monkeypatch.delenv("GROQ_API_KEY")
@@ -34,8 +34,8 @@ def test_a_report_needs_no_key_and_no_provider(batchkit, open_emulator, source, 
     assert "of 30 answered" in Path("input.report.html").read_text()
 
 
-def test_a_name_that_nobody_has_is_exit_code_2(batchkit, open_emulator):
-    """The error says how to find the right one, and no page is written."""
+def test_an_unknown_name_is_exit_code_2(batchkit, open_emulator):
+    """The error says how to list the names, and no page is written."""
     open_emulator()
 
     ended = batchkit("report", "nothing")
@@ -46,13 +46,13 @@ def test_a_name_that_nobody_has_is_exit_code_2(batchkit, open_emulator):
 
 
 def test_reading_creates_nothing(batchkit):
-    """Where there is no database yet, none is made for a report."""
+    """Without a database, a report creates none."""
     assert batchkit("report", "nothing").code == exits.USAGE
     assert list(Path().iterdir()) == []
 
 
-def test_it_opens_the_page_when_asked(batchkit, open_emulator, source, monkeypatch):
-    """The browser is given the page's address; where there is none, the address is said."""
+def test_the_page_is_opened_on_request(batchkit, open_emulator, source, monkeypatch):
+    """The browser gets the page's address; without a browser the address is printed."""
     open_emulator()
     batchkit("submit", source, "--no-prefect")
     opened: list[str] = []
@@ -68,7 +68,7 @@ def test_it_opens_the_page_when_asked(batchkit, open_emulator, source, monkeypat
     assert opened[0] in batchkit("report", "input", "--open").err
 
 
-def test_without_its_extra_it_says_what_to_install(batchkit, monkeypatch):
+def test_without_its_extra_the_error_names_the_package(batchkit, monkeypatch):
     """The hint is a command that can be pasted."""
     monkeypatch.setattr("batchkit.datasets.find_spec", lambda _name: None)
     ended = batchkit("report", "input")
@@ -78,7 +78,7 @@ def test_without_its_extra_it_says_what_to_install(batchkit, monkeypatch):
 
 
 def test_the_verb_is_a_function_too(batchkit, open_emulator, source):
-    """From Python the same page is written, and its path returned."""
+    """Python writes the same page, and returns its path."""
     open_emulator()
     batchkit("submit", source, "--no-prefect")
 

@@ -24,7 +24,7 @@ RUN = ("--no-prefect", "--shard-lines", "10")
 
 
 def ids(path):
-    """Read the custom_ids of a file in order."""
+    """Return the custom_ids of a file in order."""
     return [line["custom_id"] for line in read_lines(Path(path))]
 
 
@@ -45,7 +45,7 @@ def test_a_run_ends_with_one_result_per_line_in_order(batchkit, open_emulator, s
 
 
 def test_a_second_run_sends_nothing_and_writes_the_same_file(batchkit, open_emulator, source):
-    """After completion the provider is not even asked."""
+    """After completion the provider is not called at all."""
     emulator = open_emulator()
     assert batchkit("run", source, *RUN, "--output", "first.jsonl").code == 0
     bought = emulator.ledger().totals
@@ -57,7 +57,7 @@ def test_a_second_run_sends_nothing_and_writes_the_same_file(batchkit, open_emul
 
 
 def test_failed_requests_are_exit_code_3_with_their_reasons(batchkit, open_emulator, source):
-    """The run finishes, says why some failed, and how to send them again."""
+    """The run finishes, shows why requests failed, and how to send them again."""
     open_emulator(lines.FailLines(count=1, status=400, code="bad_thing", message="no such thing"))
     ended = batchkit("run", source, *RUN)
     assert ended.code == 3
@@ -66,8 +66,8 @@ def test_failed_requests_are_exit_code_3_with_their_reasons(batchkit, open_emula
     assert "batchkit resubmit input --failed" in ended.out
 
 
-def test_expired_requests_are_sent_again_by_themselves(batchkit, open_emulator, source):
-    """The user has nothing to do, and every request was executed once."""
+def test_expired_requests_are_sent_again_automatically(batchkit, open_emulator, source):
+    """The user does nothing, and every request is executed once."""
     emulator = open_emulator(lines.ExpireLines(fraction=0.5, attempts=1))
     ended = batchkit("run", source, *RUN)
     assert ended.code == 0
@@ -75,8 +75,8 @@ def test_expired_requests_are_sent_again_by_themselves(batchkit, open_emulator, 
     assert emulator.ledger().totals.bought_twice == 0
 
 
-def test_the_json_of_a_run_is_all_there_is_on_stdout(batchkit, open_emulator, source):
-    """A program reads one object and no progress."""
+def test_the_json_of_a_run_is_the_only_output_on_stdout(batchkit, open_emulator, source):
+    """A program reads one object without progress."""
     open_emulator(lines.FailLines(custom_ids=frozenset({"row-0000001"})))
     ended = batchkit("run", source, *RUN, "--json", "--name", "nightly", "--output", "out.csv")
     assert ended.code == 3
@@ -95,7 +95,7 @@ def test_the_json_of_a_run_is_all_there_is_on_stdout(batchkit, open_emulator, so
 
 
 def test_progress_goes_to_stderr_and_the_summary_to_stdout(batchkit, open_emulator, source):
-    """A pipe of the results is not mixed with progress."""
+    """The results in a pipe are not mixed with progress."""
     open_emulator()
     ended = batchkit("run", source, *RUN)
     assert "input: 0 of 30 answered" in ended.err
@@ -104,8 +104,8 @@ def test_progress_goes_to_stderr_and_the_summary_to_stdout(batchkit, open_emulat
 
 
 @pytest.mark.parametrize("kind", ["zst", "two files", "stdin gz"])
-def test_an_input_may_come_in_many_ways(batchkit, open_emulator, source, monkeypatch, tmp_path, kind):
-    """A compressed file, several files, a pipe: the same requests, the same results."""
+def test_all_kinds_of_input_are_accepted(batchkit, open_emulator, source, monkeypatch, tmp_path, kind):
+    """A compressed file, several files and a pipe give the same requests and the same results."""
     open_emulator()
     data = source.read_bytes()
     match kind:
@@ -126,7 +126,7 @@ def test_an_input_may_come_in_many_ways(batchkit, open_emulator, source, monkeyp
 
 
 def test_the_name_comes_from_the_first_file(batchkit, open_emulator, tmp_path):
-    """Without the endings that tell the format; only those."""
+    """Only the suffixes that name the format are dropped."""
     open_emulator()
     source = tmp_path / "reviews.v2.jsonl.gz"
     source.write_bytes(gzip.compress(jsonl.dumps(chat_line("a"))))
@@ -134,7 +134,7 @@ def test_the_name_comes_from_the_first_file(batchkit, open_emulator, tmp_path):
     assert Path("reviews.v2.results.jsonl").exists()
 
 
-def test_what_comes_through_a_pipe_is_named_by_its_bytes(batchkit, open_emulator, source, monkeypatch):
+def test_piped_input_is_named_by_its_bytes(batchkit, open_emulator, source, monkeypatch):
     """The same bytes resume the workload, other bytes begin another workload, and no copy remains."""
     emulator = open_emulator()
     names = []
@@ -147,15 +147,15 @@ def test_what_comes_through_a_pipe_is_named_by_its_bytes(batchkit, open_emulator
 
 
 def test_stdin_can_be_read_only_once(batchkit, open_emulator):
-    """Naming it twice is a mistake."""
+    """Naming it twice is a usage error."""
     open_emulator()
     ended = batchkit("run", "-", "-")
     assert ended.code == 2
     assert "stdin (-) can be read only once" in ended.err
 
 
-def test_a_malformed_input_is_reported_whole_and_nothing_is_sent(batchkit, open_emulator, tmp_path):
-    """The first twenty problems with file and line, the count of all, exit code 2, no call and no workload."""
+def test_all_problems_of_a_malformed_input_are_reported_and_nothing_is_sent(batchkit, open_emulator, tmp_path):
+    """The first twenty problems are listed with file and line, and all are counted; exit code 2, no call and no workload."""
     emulator = open_emulator()
     bad = write_lines(tmp_path / "bad.jsonl", [chat_line("good"), *[b'{"custom_id": }'] * 30, chat_line("good")])
     ended = batchkit("run", bad, *RUN)
@@ -170,8 +170,8 @@ def test_a_malformed_input_is_reported_whole_and_nothing_is_sent(batchkit, open_
 
 
 @pytest.mark.parametrize("name", ["reviews.csv", "reviews.Parquet"])
-def test_a_table_is_pointed_to_annotate(batchkit, open_emulator, tmp_path, name):
-    """Whoever has rows and not requests is told which verb makes the one from the other."""
+def test_a_table_is_referred_to_annotate(batchkit, open_emulator, tmp_path, name):
+    """A user with rows instead of requests is told which verb makes requests from rows."""
     open_emulator()
     (tmp_path / name).write_text("id,text\n1,Kind words\n")
     ended = batchkit("run", tmp_path / name, *RUN)
@@ -179,8 +179,8 @@ def test_a_table_is_pointed_to_annotate(batchkit, open_emulator, tmp_path, name)
     assert "`batchkit annotate` makes them from the rows of a table" in ended.err
 
 
-def test_problems_of_a_pipe_are_those_of_stdin(batchkit, open_emulator, monkeypatch):
-    """The name of the temporary copy would help nobody."""
+def test_problems_of_a_pipe_are_reported_for_stdin(batchkit, open_emulator, monkeypatch):
+    """The name of the temporary copy would not help the user."""
     open_emulator()
     pipe(monkeypatch, b'{"custom_id": 7}\n')
     ended = batchkit("run", "-", *RUN)
@@ -189,7 +189,7 @@ def test_problems_of_a_pipe_are_those_of_stdin(batchkit, open_emulator, monkeypa
 
 
 def test_a_missing_file_is_exit_code_2(batchkit, open_emulator):
-    """With its name."""
+    """The error has its name."""
     open_emulator()
     ended = batchkit("run", "nowhere.jsonl")
     assert ended.code == 2
@@ -197,7 +197,7 @@ def test_a_missing_file_is_exit_code_2(batchkit, open_emulator):
 
 
 def test_another_input_under_a_used_name_is_refused(batchkit, open_emulator, source, tmp_path):
-    """Its requests would get answers to other questions."""
+    """Its requests would get the answers to other questions."""
     emulator = open_emulator()
     assert batchkit("run", source, *RUN, "--name", "nightly").code == 0
     before = emulator.ledger().totals
@@ -219,8 +219,8 @@ def test_another_input_under_a_used_name_is_refused(batchkit, open_emulator, sou
         ("SOURCE", "is the input"),
     ],
 )
-def test_an_output_that_cannot_be_is_refused_before_anything_is_sent(batchkit, open_emulator, source, output, words):
-    """Hours later would be too late."""
+def test_an_impossible_output_is_refused_before_anything_is_sent(batchkit, open_emulator, source, output, words):
+    """An error hours later would be too late."""
     emulator = open_emulator()
     ended = batchkit("run", source, *RUN, "--output", source if output == "SOURCE" else output)
     assert ended.code == 2
@@ -230,13 +230,13 @@ def test_an_output_that_cannot_be_is_refused_before_anything_is_sent(batchkit, o
 
 
 @pytest.mark.parametrize("name", ["", "  ", "two\nlines", "\x1b[2J"])
-def test_a_name_must_be_readable(batchkit, open_emulator, source, name):
-    """A name that moves the cursor would spoil every list."""
+def test_a_name_must_be_printable(batchkit, open_emulator, source, name):
+    """A name that moves the cursor would break every list."""
     open_emulator()
     assert batchkit("run", source, *RUN, "--name", name).code == 2
 
 
-def test_a_name_with_a_slash_makes_a_file_without(batchkit, open_emulator, source):
+def test_a_name_with_a_slash_makes_a_file_without_it(batchkit, open_emulator, source):
     """The default output stays in the working directory."""
     open_emulator()
     assert batchkit("run", source, *RUN, "--name", "team/nightly").code == 0
@@ -244,15 +244,15 @@ def test_a_name_with_a_slash_makes_a_file_without(batchkit, open_emulator, sourc
 
 
 def test_without_a_key_nothing_happens(batchkit, source):
-    """Exit code 2, and the way to a key or to the demo."""
+    """Exit code 2, and a hint about how to get a key or run the demo."""
     ended = batchkit("run", source)
     assert ended.code == 2
     assert "GROQ_API_KEY" in ended.err
     assert "batchkit demo" in ended.err
 
 
-def test_a_dry_run_shows_the_plan_and_leaves_no_trace(batchkit, source):
-    """Neither key nor database are needed, nothing is sent, nothing is written."""
+def test_a_dry_run_shows_the_plan_and_leaves_no_files(batchkit, source):
+    """It needs neither key nor database, sends nothing and writes nothing."""
     ended = batchkit("run", source, "--dry-run", "--shard-lines", "10")
     assert ended.code == 0
     assert "nothing was sent" in ended.out
@@ -265,7 +265,7 @@ def test_a_dry_run_shows_the_plan_and_leaves_no_trace(batchkit, source):
 
 
 def test_a_dry_run_reports_problems_too(batchkit, tmp_path):
-    """It checks what a run would check."""
+    """It checks everything that a run would check."""
     bad = write_lines(tmp_path / "bad.jsonl", [b"nonsense"])
     ended = batchkit("run", bad, "--dry-run")
     assert ended.code == 2
@@ -287,7 +287,7 @@ def test_a_run_out_of_time_is_exit_code_4_and_the_same_command_resumes(batchkit,
 
 
 def test_an_unreachable_provider_is_exit_code_4(batchkit, open_emulator, source, monkeypatch):
-    """Nothing is lost, and it says so."""
+    """Nothing is lost, and the message says so."""
     open_emulator()
     monkeypatch.setenv("BATCHKIT_BASE_URL", "http://127.0.0.1:9/openai/v1")
     ended = batchkit("run", source, *RUN)
@@ -297,22 +297,22 @@ def test_an_unreachable_provider_is_exit_code_4(batchkit, open_emulator, source,
 
 
 def test_the_free_plan_is_explained(batchkit, open_emulator, source):
-    """403 not_available_for_plan says what to do about it."""
+    """The hint for 403 not_available_for_plan says what to do."""
     open_emulator(calls.PlanGate())
     ended = batchkit("run", source, *RUN)
     assert ended.code == 4
     assert "Developer tier" in ended.err
 
 
-def test_the_key_is_in_no_word_that_is_printed(batchkit, open_emulator, source):
-    """Not even with every call logged."""
+def test_the_key_is_in_no_output(batchkit, open_emulator, source):
+    """This holds even with every call logged."""
     open_emulator(calls.PlanGate())
     ended = batchkit("run", source, *RUN, "-v")
     assert "gsk_test" not in ended.out + ended.err
 
 
 def test_with_verbose_every_call_is_logged(batchkit, open_emulator, source):
-    """On stderr, with the waves between."""
+    """The calls and the waves are logged on stderr."""
     open_emulator()
     ended = batchkit("run", source, *RUN, "--verbose")
     assert ended.code == 0
@@ -321,7 +321,7 @@ def test_with_verbose_every_call_is_logged(batchkit, open_emulator, source):
 
 
 def test_two_runs_of_one_name_share_the_work(open_emulator, source, capfd):
-    """At once, in one folder: both end well, and nothing is bought twice."""
+    """Both run at once in one folder and succeed, and nothing is bought twice."""
     emulator = open_emulator()
     codes = {}
 
@@ -353,8 +353,8 @@ def test_submit_returns_when_everything_is_submitted(batchkit, open_emulator, so
     assert batchkit("submit", source, *RUN, "--json").json["exit_code"] == 0
 
 
-def test_watch_finishes_what_submit_began(batchkit, open_emulator, source):
-    """And tells how to get the results, which it does not write by itself."""
+def test_watch_finishes_what_submit_started(batchkit, open_emulator, source):
+    """It shows how to get the results, which it does not write itself."""
     open_emulator()
     batchkit("submit", source, *RUN, "--name", "nightly")
     ended = batchkit("watch", "nightly", "--no-prefect")
@@ -363,8 +363,8 @@ def test_watch_finishes_what_submit_began(batchkit, open_emulator, source):
     assert batchkit("watch", "nightly", "--json").json["exit_code"] == 0
 
 
-def test_watch_without_a_name_drives_all_that_are_open(batchkit, open_emulator, tmp_path):
-    """Several workloads are done in turn; the worst exit code counts."""
+def test_watch_without_a_name_drives_all_open_workloads(batchkit, open_emulator, tmp_path):
+    """Several workloads are driven; the worst exit code counts."""
     open_emulator(lines.FailLines(custom_ids=frozenset({"b-1"})))
     for name in ("a", "b"):
         source = write_lines(tmp_path / f"{name}.jsonl", [chat_line(f"{name}-{number}") for number in range(3)])
@@ -378,7 +378,7 @@ def test_watch_without_a_name_drives_all_that_are_open(batchkit, open_emulator, 
 
 
 def test_watch_names_the_workloads_that_failed_and_ends_with_the_worst_exit_code(batchkit, open_emulator, source):
-    """One that belongs to another key is reported and left; the other one is finished all the same."""
+    """A workload that belongs to another key is reported and skipped; the other one is finished anyway."""
     open_emulator(batches.StuckBatches())
     for name in ("foreign", "own"):
         batchkit("submit", source, *RUN, "--name", name)
@@ -397,7 +397,7 @@ def test_watch_names_the_workloads_that_failed_and_ends_with_the_worst_exit_code
 
 
 def test_watch_of_several_without_a_key_sends_nothing(batchkit, open_emulator, source, monkeypatch):
-    """Where every workload ends before anything is sent, so does the command: exit code 2."""
+    """When every workload ends before anything is sent, the command ends with exit code 2."""
     open_emulator(batches.StuckBatches())
     for name in ("a", "b"):
         batchkit("submit", source, *RUN, "--name", name)
@@ -408,7 +408,7 @@ def test_watch_of_several_without_a_key_sends_nothing(batchkit, open_emulator, s
 
 
 def test_watch_without_a_name_takes_the_only_open_one(batchkit, open_emulator, source):
-    """As if it had been named."""
+    """It acts as if the workload had been named."""
     open_emulator()
     batchkit("submit", source, *RUN)
     ended = batchkit("watch", "--no-prefect")
@@ -416,8 +416,8 @@ def test_watch_without_a_name_takes_the_only_open_one(batchkit, open_emulator, s
     assert "input: all 30 requests succeeded" in ended.out
 
 
-def test_nothing_of_an_input_whose_split_was_interrupted_is_sent(batchkit, open_emulator):
-    """Watching it says so; the input is needed for that."""
+def test_an_input_with_an_interrupted_split_is_not_sent(batchkit, open_emulator):
+    """Watching it reports the interrupted split, which needs the input."""
     emulator = open_emulator()
     store = Store("sqlite:///.batchkit/batchkit.db")
     with store.write() as connection:
@@ -431,8 +431,8 @@ def test_nothing_of_an_input_whose_split_was_interrupted_is_sent(batchkit, open_
     assert batchkit("status", "half", "--json").json["state"] == "interrupted"
 
 
-def test_the_deadline_holds_for_several_workloads_too(batchkit, open_emulator, source):
-    """What is not finished by then is exit code 4."""
+def test_the_deadline_applies_to_several_workloads_too(batchkit, open_emulator, source):
+    """A workload that is not finished by then is exit code 4."""
     open_emulator(batches.StuckBatches())
     for name in ("a", "b"):
         batchkit("submit", source, *RUN, "--name", name)
@@ -442,7 +442,7 @@ def test_the_deadline_holds_for_several_workloads_too(batchkit, open_emulator, s
 
 
 def test_an_unknown_name_is_exit_code_2(batchkit, open_emulator, source):
-    """Whichever verb it is given to."""
+    """This holds for every verb that takes a name."""
     open_emulator()
     batchkit("run", source, *RUN)
     for words in (
@@ -459,7 +459,7 @@ def test_an_unknown_name_is_exit_code_2(batchkit, open_emulator, source):
 
 
 def test_status_of_a_database_without_workloads_is_no_error(batchkit, monkeypatch):
-    """That there are none is an answer: exit code 0, an empty list for programs."""
+    """An empty list is a valid answer: exit code 0, and an empty list for programs."""
     monkeypatch.setenv("BATCHKIT_HOME", "empty")
     Path("empty").mkdir()
     Path("empty/batchkit.db").touch()
@@ -482,8 +482,8 @@ def test_status_of_a_database_without_workloads_is_no_error(batchkit, monkeypatc
     ],
 )
 @pytest.mark.parametrize("where", [(), ("--home", "nowhere"), ("--database-url", "sqlite:///nowhere/batchkit.db")])
-def test_a_database_that_does_not_exist_is_said_and_not_made(batchkit, words, where):
-    """A home that is misspelt is no empty one: exit code 2, with the path, and nothing is created."""
+def test_a_missing_database_is_reported_and_not_created(batchkit, words, where):
+    """A misspelt home is no empty home: exit code 2 with the path, and nothing is created."""
     ended = batchkit(*words, *where)
     assert ended.code == 2
     assert ended.out == ""
@@ -491,8 +491,8 @@ def test_a_database_that_does_not_exist_is_said_and_not_made(batchkit, words, wh
     assert list(Path().iterdir()) == []
 
 
-def test_status_shows_the_last_events_when_asked(batchkit, open_emulator, source):
-    """``--history`` lists what happened last, oldest first, down to the shard."""
+def test_status_shows_the_last_events_on_request(batchkit, open_emulator, source):
+    """``--history`` lists the latest events, oldest first, down to the shard."""
     open_emulator()
     batchkit("run", source, "--name", "work", *RUN)
     shown = batchkit("status", "work", "--history", "3").out.splitlines()[-3:]
@@ -505,7 +505,7 @@ def test_status_shows_the_last_events_when_asked(batchkit, open_emulator, source
 
 
 def test_status_of_an_older_database_asks_for_the_upgrade(batchkit, open_emulator, source):
-    """Looking does not upgrade: it says what does."""
+    """``status`` does not upgrade; it names the command that does."""
     open_emulator()
     batchkit("run", source, *RUN)
     store = Store("sqlite:///.batchkit/batchkit.db")
@@ -518,8 +518,8 @@ def test_status_of_an_older_database_asks_for_the_upgrade(batchkit, open_emulato
     assert "batchkit db upgrade" in ended.err
 
 
-def test_export_writes_what_is_there(batchkit, open_emulator, source):
-    """Also before the end: what has no result yet is pending or in flight, and that is said."""
+def test_export_writes_available_results(batchkit, open_emulator, source):
+    """Before the end, requests without a result are pending or in flight, and the summary says so."""
     open_emulator(batches.StuckBatches())
     batchkit("submit", source, *RUN)
     ended = batchkit("export", "input", "now.jsonl")
@@ -531,7 +531,7 @@ def test_export_writes_what_is_there(batchkit, open_emulator, source):
 
 
 def test_results_as_a_table(batchkit, open_emulator, source):
-    """``run`` writes Parquet as ``export`` does: a row for each line, in input order."""
+    """``run`` writes Parquet as ``export`` does: one row per line, in input order."""
     open_emulator()
     ended = batchkit("run", source, *RUN, "--output", "out.parquet")
     assert ended.code == 0, ended.err
@@ -544,8 +544,8 @@ def test_results_as_a_table(batchkit, open_emulator, source):
     assert Path("again.parquet").read_bytes() == Path("out.parquet").read_bytes()
 
 
-def test_flags_beat_the_environment(batchkit, open_emulator, source, monkeypatch):
-    """--home and --base-url win over variables that say otherwise."""
+def test_flags_override_the_environment(batchkit, open_emulator, source, monkeypatch):
+    """--home and --base-url override variables with other values."""
     emulator = open_emulator()
     monkeypatch.setenv("BATCHKIT_HOME", "from-environment")
     monkeypatch.setenv("BATCHKIT_BASE_URL", "http://127.0.0.1:9/openai/v1")
@@ -567,8 +567,8 @@ def test_another_key_is_refused_unless_it_is_accepted(batchkit, open_emulator, s
     assert "--accept-other-key" in ended.err
 
 
-def test_a_large_mixed_input_is_cut_as_asked(batchkit, open_emulator, tmp_path):
-    """The flags for cutting reach the split."""
+def test_a_large_mixed_input_is_cut_as_requested(batchkit, open_emulator, tmp_path):
+    """The flags for cutting are passed to the split."""
     emulator = open_emulator()
     source = write_lines(tmp_path / "input.jsonl", (mixed_line(number) for number in range(100)))
     ended = batchkit("run", source, "--no-prefect", "--shard-bytes", "5000", "--window", "48h", "--json")

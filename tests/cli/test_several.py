@@ -1,4 +1,4 @@
-"""Several workloads in one command: each by itself, whatever the clock does and whatever one of them meets."""
+"""Several workloads in one command are independent, whatever happens to the clock or to one of them."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ A, B = make_workload(1, "a"), make_workload(2, "b")
 
 
 class Notes(Observer):
-    """Keeps the notes."""
+    """Records the notes."""
 
     def __init__(self):
         self.notes: list[str] = []
 
     def note(self, text):
-        """Keep a note."""
+        """Record a note."""
         self.notes.append(text)
 
 
 class Scripted:
-    """A runner whose drives do what the test says; ``clock`` may be set by anybody."""
+    """A runner with scripted drives; any test may set its ``clock``."""
 
     def __init__(self, clock, drives):
         self.clock = clock
@@ -39,12 +39,12 @@ class Scripted:
         self.begun = dict.fromkeys(drives, 0)
 
     def drive(self, workload_id, *, stop_at=None):  # noqa: ARG002 - the runner's words
-        """Begin the next drive of a workload."""
+        """Return the next drive of a workload."""
         self.begun[workload_id] += 1
         return ScriptedDrive(workload_id, self._drives[workload_id])
 
     def work(self, drive, observer):
-        """Do no waves: there are none."""
+        """No-op: there are no waves."""
         action = drive.next()
         if isinstance(action, Wait):
             observer.waiting(drive.workload_id, action)
@@ -53,12 +53,12 @@ class Scripted:
 
 @pytest.fixture
 def clock() -> FakeClock:
-    """Give a clock in the test's hand."""
+    """Return a clock that the test sets."""
     return FakeClock(NOW)
 
 
 def drive_all(clock, drives, *, on_wait=lambda _count: None, stop_at=None):
-    """Drive A and B; returns their ends, the notes, the waits, and the runner."""
+    """Drive A and B; return their final states, the notes, the waits, and the runner."""
     observer = Notes()
     runner: Any = Scripted(clock, drives)
     waits: list[float] = []
@@ -73,7 +73,7 @@ def drive_all(clock, drives, *, on_wait=lambda _count: None, stop_at=None):
 
 
 def waiting(clock, workload, seconds, times):
-    """Make a drive that waits some times for so many seconds and is then finished."""
+    """Return a drive that waits ``times`` times for ``seconds`` and is then finished."""
 
     def drive():
         for _ in range(times):
@@ -84,8 +84,8 @@ def waiting(clock, workload, seconds, times):
 
 
 @pytest.mark.parametrize("days", [-400, -1, 0, 1, 400])
-def test_no_wait_gets_longer_when_the_clock_is_set(clock, days):
-    """While one waits 10 s and the other 15 s, the clock is set by days: all is done within the time that was meant."""
+def test_no_wait_gets_longer_when_the_clock_changes(clock, days):
+    """While one workload waits 10 s and the other 15 s, the clock is set by days: both finish within the intended time."""
 
     def on_wait(count):
         if count == 1:
@@ -101,7 +101,7 @@ def test_no_wait_gets_longer_when_the_clock_is_set(clock, days):
 
 
 def failing(*errors, then=None):
-    """Make a drive that raises one error at each beginning, the last one again and again unless there is something to come then."""
+    """Return a drive that raises one error per start, and repeats the last one unless ``then`` follows."""
     left = list(errors)
 
     def drive():
@@ -120,19 +120,19 @@ def failing(*errors, then=None):
     [RuntimeError("a bug"), AccountRefused("no money", status=402), ConfigurationError("another key"), KeyError("row")],
     ids=lambda error: type(error).__name__,
 )
-def test_any_error_of_one_workload_leaves_the_other_to_its_end(clock, error):
-    """It is told once with the name, tried again with growing waits while the other works, and given back at the end."""
+def test_any_error_of_one_workload_does_not_stop_the_other(clock, error):
+    """It is reported once with the name, retried with growing waits while the other works, and returned at the end."""
     ends, notes, _waits, runner = drive_all(clock, {A.id: failing(error), B.id: waiting(clock, B, 600, 6)})
 
     assert ends[0] is error
     assert ends[1].is_finished
     assert len([note for note in notes if note.startswith("a: ")]) == 1
-    # After 30, 90, 210, 450, 930, 1,890 s: an hour has no more in it.
+    # Tries come after 30, 90, 210, 450, 930 and 1,890 s; an hour has no more of them.
     assert runner.begun[A.id] == 7
 
 
 def test_a_workload_that_recovers_is_finished_with_the_others(clock):
-    """An error that is gone at the next try leaves nothing behind."""
+    """An error that disappears at the next try has no effect on the result."""
     gone = StoreUnavailable("away")
     drives = {A.id: failing(gone, then=make_progress(A)), B.id: waiting(clock, B, 100, 1)}
 
@@ -142,8 +142,8 @@ def test_a_workload_that_recovers_is_finished_with_the_others(clock):
     assert notes == ["a: away"]
 
 
-def test_what_only_fails_ends_at_once(clock):
-    """Where nothing makes progress the command ends, as it does for one workload."""
+def test_a_command_that_only_fails_ends_immediately(clock):
+    """When no workload makes progress, the command ends, as it does for one workload."""
     one, other = RuntimeError("one"), RuntimeError("other")
 
     ends, _notes, waits, _runner = drive_all(clock, {A.id: failing(one), B.id: failing(other)})
@@ -152,8 +152,8 @@ def test_what_only_fails_ends_at_once(clock):
     assert waits == []
 
 
-def test_nobody_is_tried_again_behind_the_deadline(clock):
-    """The time that the user gives holds for tries too."""
+def test_no_workload_is_retried_after_the_deadline(clock):
+    """The user's deadline applies to retries too."""
     error = RuntimeError("a bug")
 
     ends, _notes, waits, runner = drive_all(
@@ -165,8 +165,8 @@ def test_nobody_is_tried_again_behind_the_deadline(clock):
     assert sum(waits) <= 100.1
 
 
-def test_a_step_that_takes_long_keeps_no_other_from_its_own(clock):
-    """The other workload comes to its end while the first one is in the middle of a wave."""
+def test_a_slow_step_of_one_workload_does_not_delay_the_other(clock):
+    """The other workload finishes while the first one is in the middle of a wave."""
     is_done = threading.Event()
 
     def slow():
@@ -186,7 +186,7 @@ def test_a_step_that_takes_long_keeps_no_other_from_its_own(clock):
 
 
 def test_an_interrupt_does_not_wait_for_a_step_that_does_not_end(clock, monkeypatch):
-    """Ctrl-C is met at once; what is under way is asked to stop and left after a moment."""
+    """Ctrl-C takes effect at once; running work is asked to stop and abandoned after a moment."""
     monkeypatch.setattr("batchkit.api.several._STOP_SECONDS", 0.1)
     never = threading.Event()
     runner: Any = Scripted(clock, {A.id: lambda: (yield from _stuck(never)), B.id: waiting(clock, B, 5, 9)})
@@ -209,8 +209,8 @@ def _stuck(never):
     return make_progress(A)
 
 
-def test_a_countdown_ends_by_whichever_comes_first(clock):
-    """The clock that was meant, or the seconds that have passed."""
+def test_a_countdown_ends_by_either_clock(clock):
+    """It ends at the intended clock time, or after the seconds that have passed."""
     timer = FakeClock(0)
     countdown = Countdown(clock() + 10, clock, timer)
     clock.advance(4)
@@ -222,8 +222,8 @@ def test_a_countdown_ends_by_whichever_comes_first(clock):
     assert countdown.left_seconds == 0
 
 
-def test_waits_for_another_try_double_up_to_an_hour(clock):
-    """And begin anew after a success; each has its own."""
+def test_retry_waits_double_up_to_an_hour(clock):
+    """A success resets them, and each workload has its own."""
     retries: Retries[str] = Retries(60, clock)
     assert [retries.failed("a") for _ in range(8)] == [60, 120, 240, 480, 960, 1_920, 3_600, 3_600]
     assert retries.left_seconds("b") == 0
@@ -234,8 +234,8 @@ def test_waits_for_another_try_double_up_to_an_hour(clock):
     assert retries.failed("a") == 60
 
 
-def test_who_is_slow_gives_the_slot_to_the_others(clock):
-    """Eight are worked on at the same time, and more when some of them do not end."""
+def test_a_slow_workload_gives_its_slot_to_the_others(clock):
+    """Eight workloads run at the same time, and more when some of them do not finish."""
     slots: Slots[int] = Slots(clock)
     assert [slots.take(number) for number in range(9)] == [True] * 8 + [False]
     clock.advance(6)

@@ -1,4 +1,4 @@
-"""The words of the command line: verbs, options, help, errors, start-up."""
+"""The text of the command line: verbs, options, help, errors, start-up."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ PROMISED = {
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_explains_itself_and_its_options(batchkit, verb):
+def test_every_verb_explains_its_options(batchkit, verb):
     """The help has a paragraph, examples that begin with the verb, and every promised option."""
     ended = batchkit(verb, "--help")
     assert ended.code == 0
@@ -88,25 +88,25 @@ def test_every_verb_explains_itself_and_its_options(batchkit, verb):
 
 
 def test_the_examples_of_the_help_can_be_pasted_from_a_terminal_of_80_columns():
-    """None of them is broken, in which case a shell would take it for two commands."""
+    """No example is broken across lines, which a shell would take for two commands."""
     root = get_command(command_line.app)
-    for name, verb in root.commands.items():  # type: ignore[attr-defined] # the root is a group
+    for name, verb in root.commands.items():  # the root is a group
         for example in (line for line in verb.help.splitlines() if line.startswith("  [cyan]")):
             assert len(Text.from_markup(example)) < 79, (name, example)
 
 
 @pytest.mark.parametrize("width", ["40", "80", "120"])
 def test_help_fits_the_terminal(batchkit, monkeypatch, width):
-    """Also a narrow one."""
+    """This includes narrow terminals."""
     monkeypatch.setenv("COLUMNS", width)
     monkeypatch.setenv("TERMINAL_WIDTH", width)
     assert max(len(line.rstrip()) for line in batchkit("run", "--help").out.splitlines()) <= int(width)
 
 
-def test_every_option_says_what_it_is_for():
-    """No option of any verb is without a help text that ends like a sentence."""
+def test_every_option_has_a_help_text():
+    """The help text of every option of every verb ends like a sentence."""
     root = get_command(command_line.app)
-    for name, verb in root.commands.items():  # type: ignore[attr-defined] # the root is a group
+    for name, verb in root.commands.items():  # the root is a group
         for parameter in verb.params:
             if parameter.name != "help":
                 assert parameter.help, (name, parameter.name)
@@ -114,7 +114,7 @@ def test_every_option_says_what_it_is_for():
 
 
 def test_the_defaults_in_the_help_are_those_of_the_settings(batchkit):
-    """The help repeats numbers that the settings own; they may not drift apart."""
+    """The help repeats numbers from the settings; the two must not diverge."""
     text = " ".join(batchkit("run", "--help").out.replace("│", " ").split())
     fields = Settings.model_fields
     for name in ("window", "max_window", "max_attempts", "max_expiries", "shard_bytes", "poll_interval_seconds"):
@@ -122,8 +122,8 @@ def test_the_defaults_in_the_help_are_those_of_the_settings(batchkit):
     assert f"default {fields['home'].default})" in text
 
 
-def test_the_verbs_are_listed_with_the_databases_own(batchkit):
-    """Every verb of the surface is there."""
+def test_all_verbs_are_listed(batchkit):
+    """The list includes the verbs of ``db``."""
     text = batchkit("--help").out
     for verb in (*VERBS, "db"):
         assert f" {verb} " in text
@@ -133,35 +133,35 @@ def test_the_verbs_are_listed_with_the_databases_own(batchkit):
 
 
 def test_the_version_is_printed(batchkit):
-    """``--version`` is for bug reports."""
+    """Bug reports need ``--version``."""
     ended = batchkit("--version")
     assert (ended.code, ended.out) == (0, f"batchkit {package.__version__}\n")
 
 
 @pytest.mark.parametrize("words", [["nonsense"], ["run"], ["run", "x.jsonl", "--nonsense"], ["export", "only-a-name"]])
 def test_bad_usage_is_exit_code_2(batchkit, words):
-    """What cannot be understood is refused on stderr."""
+    """Arguments that cannot be parsed are refused on stderr."""
     ended = batchkit(*words)
     assert ended.code == 2
     assert ended.out == ""
     assert "Usage" in ended.err
 
 
-def test_a_setting_that_is_wrong_is_exit_code_2(batchkit, source):
-    """A window that no provider knows is refused before anything is read."""
+def test_a_wrong_setting_is_exit_code_2(batchkit, source):
+    """An unknown window is refused before anything is read."""
     ended = batchkit("run", source, "--window", "1h")
     assert ended.code == 2
     assert "error: a setting is wrong: window" in ended.err
 
 
-def test_an_error_says_what_and_what_next(capfd):
-    """The message and the hint, each on its line."""
+def test_an_error_has_a_message_and_a_hint(capfd):
+    """The message and the hint each have their own line."""
     console.complain(console.stderr(), ConfigurationError("there is no API key", hint="set GROQ_API_KEY"))
     assert capfd.readouterr().err == "error: there is no API key\nhint: set GROQ_API_KEY\n"
 
 
 def test_an_invalid_input_shows_its_first_problems(capfd):
-    """Twenty problems with file and line, then how many more."""
+    """Twenty problems are shown with file and line, then the number of further ones."""
     problems = [InputProblem("x.jsonl", line, "custom_id is missing") for line in range(1, 51)]
     console.complain(console.stderr(), InputInvalid(problems, 1_234))
     lines = capfd.readouterr().err.splitlines()
@@ -171,8 +171,8 @@ def test_an_invalid_input_shows_its_first_problems(capfd):
     assert lines[21] == "error: the input has 1,234 problems; nothing was sent"
 
 
-def test_an_error_carries_its_exit_code(batchkit, monkeypatch):
-    """A store that is away is 4: the same command resumes later."""
+def test_an_error_has_its_exit_code(batchkit, monkeypatch):
+    """An unreachable store gives 4: the same command resumes later."""
 
     def fail(*_words, **_more):
         raise StoreUnavailable("the database is away", hint="run it again")
@@ -184,7 +184,7 @@ def test_an_error_carries_its_exit_code(batchkit, monkeypatch):
 
 
 def test_a_bug_is_exit_code_1_with_its_traceback_in_a_file(batchkit, monkeypatch, tmp_path):
-    """The terminal gets a short message, the file the whole story."""
+    """The terminal gets a short message, and the file gets the traceback."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(common, "Where", None)
     ended = batchkit("status")
@@ -206,7 +206,7 @@ def test_a_bug_shows_its_traceback_when_asked(batchkit, monkeypatch):
 
 
 def start(*words, **environment):
-    """Start the real command in a process of its own."""
+    """Start the real command in its own process."""
     path = str(Path(package.__file__).parent.parent)
     return subprocess.run(
         [sys.executable, *words],
@@ -219,7 +219,7 @@ def start(*words, **environment):
 
 @pytest.mark.parametrize(("words", "forbidden"), [("--help", "sqlalchemy|httpx|pydantic"), ("status", "httpx|alembic")])
 def test_help_and_status_load_only_what_they_need(words, forbidden, sqlite_url):
-    """Prefect, the emulator's server and what else takes long to load stay out of quick commands."""
+    """Prefect, the emulator's server and other slow imports stay out of quick commands."""
     code = (
         "import sys\n"
         "from batchkit.cli.app import run_command\n"
@@ -234,21 +234,21 @@ def test_help_and_status_load_only_what_they_need(words, forbidden, sqlite_url):
 _HINT = "hint: `batchkit run requests.jsonl` starts one\n"
 
 
-def test_the_package_is_the_command_too():
-    """``python -m batchkit`` is the same command, with its exit codes."""
+def test_the_package_can_be_run_as_a_module():
+    """``python -m batchkit`` is the same command with the same exit codes."""
     ended = start("-m", "batchkit", "--version")
     assert (ended.returncode, ended.stdout) == (0, f"batchkit {package.__version__}\n")
     assert start("-m", "batchkit", "export", "a", "b.jsonl").returncode == 2
 
 
-def test_colour_is_left_out_when_nobody_sees_it():
-    """A pipe gets no escape sequences, nor does a user who set NO_COLOR."""
+def test_there_is_no_colour_without_a_terminal():
+    """A pipe gets no escape sequences, and neither does a user who set NO_COLOR."""
     assert "\x1b" not in start("-m", "batchkit", "--help").stdout
     assert "\x1b[3" not in start("-m", "batchkit", "--help", NO_COLOR="1", FORCE_COLOR="1").stdout
 
 
-def test_an_ascii_terminal_gets_through():
-    """What the terminal's encoding lacks is replaced; nothing breaks."""
+def test_an_ascii_terminal_works():
+    """Characters that the terminal's encoding lacks are replaced without an error."""
     ended = start("-m", "batchkit", "--help", PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
     assert ended.returncode == 0
     assert ended.stdout.isascii()

@@ -1,4 +1,4 @@
-"""The READMEs' tables from what a user sees to what it means: each row is brought about, and says what it is said to say."""
+"""The READMEs' tables of messages and their meaning: each row is provoked, and the command prints its message."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from tests.workloads import chat_line, write_lines, write_mixed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: The common messages stand on the front page, the others in the README of the package.
+#: The common messages are in the root README, the others in the README of the package.
 READMES = FRONT.read_text() + (ROOT / "batchkit" / "README.md").read_text()
 RUN = ("run", "input.jsonl", "--name", "w", "--no-prefect", "--shard-lines", "10")
 
 
 @dataclass(frozen=True)
 class Place:
-    """What a situation is made of: the command, an emulator to start, and the environment."""
+    """The parts of a situation: the command, an emulator to start, and the environment."""
 
     batchkit: Callable[..., Any]
     open_emulator: Callable[..., Any]
@@ -40,19 +40,19 @@ class Place:
 
 
 def no_key(place: Place) -> Any:
-    """Nobody has set a key."""
+    """No key is set."""
     return place.batchkit(*RUN)
 
 
 def a_bad_line(place: Place) -> Any:
-    """A line of the input is no request."""
+    """A line of the input is not a request."""
     place.open_emulator()
     write_lines(Path("input.jsonl"), [chat_line("row-1"), {"custom_id": "row-2"}])
     return place.batchkit(*RUN)
 
 
 def another_input(place: Place) -> Any:
-    """The name has been used for other requests."""
+    """The name was used for other requests."""
     place.open_emulator()
     place.batchkit(*RUN)
     write_mixed(Path("input.jsonl"), 12)
@@ -60,21 +60,21 @@ def another_input(place: Place) -> Any:
 
 
 def an_unknown_name(place: Place) -> Any:
-    """There is no such workload."""
+    """The workload does not exist."""
     place.open_emulator()
     place.batchkit(*RUN)
     return place.batchkit("watch", "nobody")
 
 
 def plain_http(place: Place) -> Any:
-    """The address would carry the key in the clear."""
+    """The address would send the key unencrypted."""
     place.open_emulator()
     place.environment.setenv("BATCHKIT_BASE_URL", "http://example.com/openai/v1")
     return place.batchkit(*RUN)
 
 
 def another_key(place: Place) -> Any:
-    """The batches were made with a key of somebody else."""
+    """The batches were made with another key."""
     place.open_emulator(batches.StuckBatches())
     place.batchkit("submit", *RUN[1:])
     place.environment.setenv("GROQ_API_KEY", "gsk_other")
@@ -82,7 +82,7 @@ def another_key(place: Place) -> Any:
 
 
 def a_revoked_key(place: Place) -> Any:
-    """The key is not valid any more."""
+    """The key is no longer valid."""
     place.open_emulator(batches.StuckBatches())
     place.batchkit("submit", *RUN[1:])
     place.environment.setenv("GROQ_API_KEY", "gsk_revoked")
@@ -96,14 +96,14 @@ def the_free_plan(place: Place) -> Any:
 
 
 def nobody_answers(place: Place) -> Any:
-    """The provider, or the network, is away."""
+    """The provider, or the network, is unreachable."""
     place.open_emulator()
     place.environment.setenv("BATCHKIT_BASE_URL", "http://127.0.0.1:9/openai/v1")
     return place.batchkit(*RUN)
 
 
 def no_batch_api(place: Place) -> Any:
-    """The address lacks its end."""
+    """The end of the address is missing."""
     emulator = place.open_emulator()
     place.environment.setenv("BATCHKIT_BASE_URL", emulator.base_url.removesuffix("/openai/v1"))
     return place.batchkit(*RUN)
@@ -116,20 +116,20 @@ def a_spend_limit(place: Place) -> Any:
 
 
 def files_that_nobody_takes(place: Place) -> Any:
-    """Every batch fails in validation, for a reason that says nothing."""
+    """Every batch fails validation for a reason that explains nothing."""
     place.open_emulator(batches.FailBatches(code="E1234", message="Something went wrong."))
     return place.batchkit(*RUN)
 
 
 def files_that_are_lost(place: Place) -> Any:
-    """No batch finds its file."""
+    """No batch finds its input file."""
     place.open_emulator(batches.LostInput())
     place.environment.setenv("BATCHKIT_SETTLE_SECONDS", "0.01")
     return place.batchkit(*RUN)
 
 
 def ids_anew(place: Place) -> Any:
-    """Two servers that know nothing of each other give the same ids."""
+    """Two unrelated servers give the same ids."""
     place.open_emulator()
     read = wire.batch
 
@@ -144,7 +144,7 @@ def ids_anew(place: Place) -> Any:
 
 
 def no_database(place: Place) -> Any:
-    """The database server is away."""
+    """The database server is unreachable."""
     place.open_emulator()
     place.environment.setenv("BATCHKIT_DATABASE_URL", "postgresql+psycopg://me:secret@127.0.0.1:9/b?connect_timeout=1")
     return place.batchkit(*RUN)
@@ -158,7 +158,7 @@ def a_wrong_database(place: Place) -> Any:
 
 
 def a_held_database(place: Place) -> Any:
-    """Another program holds the database file."""
+    """Another program locks the database file."""
     place.open_emulator()
     place.environment.setattr("batchkit.store.engine._BUSY_TIMEOUT_MILLISECONDS", 10)
     place.batchkit(*RUN, "--timeout", "0")
@@ -169,7 +169,7 @@ def a_held_database(place: Place) -> Any:
 
 
 def a_misspelt_home(place: Place) -> Any:
-    """There is no such folder."""
+    """The folder does not exist."""
     return place.batchkit("status", "--home", "nowhere")
 
 
@@ -180,7 +180,7 @@ def one_output_twice(place: Place) -> Any:
 
 
 def a_lost_spool(place: Place) -> Any:
-    """Somebody has deleted a shard's file before it was sent."""
+    """A shard's file was deleted before it was sent."""
     place.open_emulator(calls.GatewayErrors(on=("files.create",)))
     place.batchkit(*RUN)
     next(Path(".batchkit/spool").rglob("shards/*.jsonl")).unlink()
@@ -188,14 +188,14 @@ def a_lost_spool(place: Place) -> Any:
 
 
 def a_strange_spool_url(place: Place) -> Any:
-    """The shared spool is at an address of a kind that nobody knows."""
+    """The shared spool has a URL of an unknown kind."""
     place.open_emulator()
     place.environment.setenv("BATCHKIT_SPOOL_URL", "nonsense://bucket/folder")
     return place.batchkit(*RUN)
 
 
 def a_spool_that_refuses(place: Place) -> Any:
-    """Where the shared spool is to lie, nothing can be written."""
+    """The place of the shared spool is not writable."""
     place.open_emulator()
     Path("taken").touch()
     place.environment.setenv("BATCHKIT_SPOOL_URL", f"file://{Path('taken').absolute()}/spool")
@@ -203,7 +203,7 @@ def a_spool_that_refuses(place: Place) -> Any:
 
 
 def out_of_time(place: Place) -> Any:
-    """The batches take longer than the user wants to wait."""
+    """The batches take longer than the user's time limit."""
     place.open_emulator(batches.StuckBatches())
     return place.batchkit(*RUN, "--timeout", "0.1")
 
@@ -215,7 +215,7 @@ def refused_requests(place: Place) -> Any:
 
 
 def unfinished_clean(place: Place) -> Any:
-    """A workload is to be deleted that still owes answers."""
+    """A workload that still owes answers is to be deleted."""
     place.open_emulator(batches.StuckBatches())
     place.batchkit("submit", *RUN[1:])
     return place.batchkit("clean", "w", "--yes")
@@ -238,13 +238,13 @@ def another_splits(place: Place) -> Any:
 
 
 def a_dead_splitter(place: Place) -> Any:
-    """The command that was splitting the input is gone."""
+    """The command that was splitting the input is dead."""
     place.open_emulator()
     _half_split(None)
     return place.batchkit("watch", "w", "--no-prefect")
 
 
-#: What the user reads, how it comes about, and the exit code.
+#: The message, the situation that causes it, and the exit code.
 SYMPTOMS: dict[str, tuple[Callable[[Place], Any], int]] = {
     "there is no API key": (no_key, 2),
     "the input has 3 problems; nothing was sent": (a_bad_line, 2),
@@ -277,15 +277,15 @@ SYMPTOMS: dict[str, tuple[Callable[[Place], Any], int]] = {
 
 
 def _row_of(words: str) -> list[str]:
-    """Find the line of the READMEs for what a user reads; a number in it stands for any number."""
+    """Return the line of the READMEs for a message; a number in it stands for any number."""
     shown = re.sub(r"\d+", "N", words)
     rows = [line.strip("|").split("|") for line in READMES.splitlines() if line.startswith("| `")]
     return next(([cell.strip() for cell in row] for row in rows if shown in row[0]), [])
 
 
 @pytest.mark.parametrize("words", SYMPTOMS)
-def test_what_the_readme_says_one_sees_is_what_one_sees(batchkit, open_emulator, monkeypatch, words):
-    """The words and the exit code of the READMEs' tables are those of the command."""
+def test_the_messages_of_the_readmes_are_printed(batchkit, open_emulator, monkeypatch, words):
+    """The message and the exit code of each table row are those of the command."""
     write_mixed(Path("input.jsonl"), 30)
     situation, code = SYMPTOMS[words]
 

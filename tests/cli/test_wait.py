@@ -1,4 +1,4 @@
-"""What ``status`` says of a workload that somebody works on, and of one that nobody does."""
+"""What ``status`` shows for a workload with a runner, and for one without."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ RUN = ("--no-prefect", "--shard-lines", "10")
 
 
 def flat(text):
-    """Take the frame and the line breaks out of a panel."""
+    """Remove the frame and the line breaks of a panel."""
     return " ".join(text.replace("│", " ").split())
 
 
-def test_status_says_why_a_command_stopped(batchkit, open_emulator, source):
-    """After an outage, until somebody drives it again."""
+def test_status_shows_why_a_command_stopped(batchkit, open_emulator, source):
+    """After an outage the reason is shown until the next drive."""
     emulator = open_emulator(calls.DropConnection(on=("*",)))
     ended = batchkit("run", source, *RUN)
     assert ended.code == 4
@@ -42,8 +42,8 @@ def test_status_says_why_a_command_stopped(batchkit, open_emulator, source):
     assert (value["answered"], value["fetched"], value["not_sent"]) == (30, 30, 0)
 
 
-def test_an_outage_of_a_run_is_two_lines_of_its_log(open_emulator, source):
-    """One when it begins, although every try fails and is told by the steps."""
+def test_an_outage_is_two_lines_in_the_log(open_emulator, source):
+    """The first line comes when it begins, although every try fails and has a note of its own."""
     open_emulator(calls.DropConnection(on=("*",)))
     process = start("run", source, *RUN, BATCHKIT_OUTAGE_SECONDS="3")
     _, err = process.communicate(timeout=60)
@@ -55,8 +55,8 @@ def test_an_outage_of_a_run_is_two_lines_of_its_log(open_emulator, source):
     assert "since" in said[0]
 
 
-def test_status_says_that_a_command_has_left_the_batches_to_the_provider(batchkit, open_emulator, source):
-    """After submit, and after a cancel that does not wait."""
+def test_status_shows_that_a_command_left_the_batches_at_the_provider(batchkit, open_emulator, source):
+    """This is shown after submit, and after a cancel that does not wait."""
     open_emulator(batches.StuckBatches())
     batchkit("submit", source, *RUN)
     assert "ago: everything was submitted" in flat(batchkit("status", "input").out)
@@ -65,8 +65,8 @@ def test_status_says_that_a_command_has_left_the_batches_to_the_provider(batchki
     assert value["state"] == "finished" or value["stopped_reason"] == "the command waits for no batch"
 
 
-def test_an_interrupted_split_says_what_to_do(batchkit, open_emulator):
-    """It is worked on by nobody, and the same command begins it anew."""
+def test_an_interrupted_split_shows_what_to_do(batchkit, open_emulator):
+    """No runner works on it, and the same command begins it again."""
     open_emulator()
     with Runner(load_settings()) as runner, runner.store.write() as connection:
         workloads.add(
@@ -79,8 +79,8 @@ def test_an_interrupted_split_says_what_to_do(batchkit, open_emulator):
     assert "the same command begins the split anew; `batchkit clean` deletes what there is" in shown
 
 
-def test_figures_that_nobody_brings_up_to_date_say_of_when_they_are(batchkit, open_emulator, source):
-    """After submit the provider is asked no more: what it has answered since is not known here."""
+def test_figures_without_a_runner_show_their_age(batchkit, open_emulator, source):
+    """After submit the provider is not polled any more, so its later answers are not known here."""
     open_emulator(batches.StuckBatches())
     batchkit("submit", source, *RUN)
     value = batchkit("status", "input", "--json").json
@@ -90,8 +90,8 @@ def test_figures_that_nobody_brings_up_to_date_say_of_when_they_are(batchkit, op
     assert f"everything was submitted; {news}" in flat(batchkit("status").out)
 
 
-def test_a_command_that_the_provider_stops_says_where_the_work_stands(batchkit, open_emulator, source):
-    """What is at the provider runs on, and what was not sent waits for the user."""
+def test_a_command_that_the_provider_stops_shows_the_state_of_the_work(batchkit, open_emulator, source):
+    """Submitted batches continue, and unsent requests wait for the user."""
     refusal = calls.RefuseCalls(
         on=("batches.create",), skip=1, status=400, code="blocked_api_access", message="spend limit"
     )
@@ -107,8 +107,8 @@ def test_a_command_that_the_provider_stops_says_where_the_work_stands(batchkit, 
     assert "error: the provider refused: POST /batches: HTTP 400: spend limit" in ended.err
 
 
-def test_an_outage_has_one_count(open_emulator, source):
-    """The line of its end counts no fewer tries than the line of its beginning."""
+def test_an_outage_has_one_counter(open_emulator, source):
+    """The line at its end counts no fewer tries than the line at its beginning."""
     emulator = open_emulator(calls.DropConnection(on=("*",)))
     process = start("run", source, *RUN, BATCHKIT_OUTAGE_SECONDS="60", BATCHKIT_HTTP_ATTEMPTS="3")
     assert process.stderr is not None

@@ -1,4 +1,4 @@
-"""A walk through the commands of a README, one by one in this process; and how what they print is compared."""
+"""A walk through the commands of a README, one by one in this process, with a comparison of their output."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
     from batchkit.emulator import Emulator
 
-#: Verbs that run as a Prefect flow unless they are told otherwise.
+#: Verbs that run as a Prefect flow by default.
 _IN_FLOWS = {"annotate", "cancel", "eval", "moderate", "resubmit", "run", "submit", "transcribe", "watch"}
 #: Words of commands that need more than an emulator and a database.
 _ELSEWHERE = ({"serve"}, {"eval", "--deploy"}, {"demo"})
 
 
 def _parse(command: Any, words: list[str]) -> None:
-    """Let the command read its words, and do nothing: a verb, an option or a value that it does not know is an error."""
+    """Let the command parse its arguments without running: an unknown verb, option or value is an error."""
     while words and words[0] in getattr(command, "commands", {}):
         command, words = command.commands[words[0]], words[1:]
     command.make_context(command.name, list(words))
@@ -53,12 +53,12 @@ def _parse_prefect(words: list[str]) -> None:
 
 
 def _words_of(text: str) -> list[str]:
-    # Time is the machine's own, and the prices are those of whichever genai-prices is installed.
+    # Times depend on the machine, and prices on the installed genai-prices.
     return re.sub(r"cost: .*", "cost", re.sub(r"done in \d+ s", "done", text)).split()
 
 
 def shows(out: str, shown: str) -> bool:
-    """Whether the words of ``shown`` stand in ``out``, one after the other."""
+    """Return whether the words of ``shown`` are in ``out``, one after another."""
     words, part = _words_of(out), _words_of(shown)
     return any(words[place : place + len(part)] == part for place in range(len(words)))
 
@@ -71,7 +71,7 @@ def _check_extras(requirement: str) -> None:
 
 
 def _check(words: list[str]) -> None:
-    """Compare with what is there a command that is not for a test to run."""
+    """Check a command that no test should run against the files of the repository."""
     match words:
         case ["pip", "install", requirement]:
             _check_extras(requirement)
@@ -86,13 +86,13 @@ def _check(words: list[str]) -> None:
         case [".", _] | ["kill", _] | ["sleep", _] | ["unset", *_]:
             pass
         case ["python3", "-m", "venv", _] | [".venv/bin/pip" | ".venv/bin/batchkit", *_]:
-            pass  # tests/test_docs.py and .ci/run do these
+            pass  # tests/test_docs.py and .ci/run cover these
         case _:
             raise AssertionError(f"no test knows how to do {words}")
 
 
 class Walk:
-    """A walk through the commands of a README. ``out`` is what they have printed so far."""
+    """A walk through the commands of a README. ``out`` is the output so far."""
 
     def __init__(self, batchkit: Callable[..., Any], emulator: Emulator, environment: pytest.MonkeyPatch) -> None:
         self.out = ""
@@ -103,7 +103,7 @@ class Walk:
         self._variables: dict[str, str] = {}
 
     def through(self, text: str) -> None:
-        """Do what each block says, in order, and compare what follows a command with what it printed."""
+        """Run each block in order, and compare the text that follows a command with its output."""
         for block in blocks(text):
             match block.language:
                 case "sh":
@@ -113,17 +113,17 @@ class Walk:
                 case "python":
                     exec(block.text, {})  # noqa: S102 - our own text
                 case "text":
-                    # The demo's and the states have tests of their own.
+                    # The demo's output and the state diagrams have their own tests.
                     if not self.out or shows(self.out, block.text):
                         continue
                     raise AssertionError(f"not printed:\n{block.text}\nbut:\n{self.out}")
 
     def play(self, scenario: Scenario) -> None:
-        """Let the emulator behave so from now on."""
+        """Give the emulator this behaviour from now on."""
         self._emulator.set_scenario(scenario)
 
     def line(self, line: str) -> None:
-        """Do one line of a shell."""
+        """Run one line of a shell."""
         if line.startswith(("seq ", "zcat ")):
             self._paste(line)
             return
@@ -131,7 +131,7 @@ class Walk:
             self._do([re.sub(r"\$(\w+)", self._value, word) for word in words])
 
     def end(self) -> None:
-        """Nothing may have failed unseen."""
+        """Check that no command has failed unnoticed."""
         assert self._code == 0, self.out
 
     def _value(self, name: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""A Prefect home of the tests' own, and one Prefect server for those few that need one."""
+"""A Prefect home for the tests, and one Prefect server for the few tests that need one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["open_harness"]
 
-# Before any test imports Prefect, which looks at its home at once.
+# Set before any test imports Prefect, which reads its home at once.
 _PREFECT_HOME = tempfile.TemporaryDirectory(prefix="batchkit-tests-prefect-")
 os.environ["PREFECT_HOME"] = _PREFECT_HOME.name
 for _name in ("PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_PROFILE"):
@@ -39,21 +39,21 @@ _READY_WITHIN_SECONDS = 60.0
 
 @pytest.fixture(scope="session", autouse=True)
 def prefect_home() -> Iterator[Path]:
-    """Give Prefect's home; it is removed at the end."""
+    """Return Prefect's home; it is removed at the end."""
     with _PREFECT_HOME as home:
         yield Path(home)
 
 
 @dataclass(frozen=True)
 class PrefectServer:
-    """A Prefect server that runs, for all test processes."""
+    """A running Prefect server for all test processes."""
 
     api_url: str
 
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory) -> Iterator[PrefectServer]:
-    """Start one Prefect server, when the first test asks for it: it takes a dozen seconds of a processor."""
+    """Start one Prefect server when the first test needs it, which takes a dozen CPU seconds."""
 
     @contextmanager
     def start() -> Iterator[str]:
@@ -70,11 +70,11 @@ def prefect_server(tmp_path_factory) -> Iterator[PrefectServer]:
 
 @pytest.fixture
 def prefect_api(monkeypatch) -> Iterator[Callable[[str], None]]:
-    """Give a function that configures a Prefect server as a user does; what Prefect does to the process is undone."""
+    """Return a function that configures a Prefect server as a user does; Prefect's changes to the process are undone."""
     loggers = [logging.getLogger(name) for name in (None, "batchkit", "uvicorn", "fastapi")]
     before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     monkeypatch.setattr(logging, "raiseExceptions", logging.raiseExceptions)
-    # Not above: importing Prefect takes more than a second, and most tests here do without.
+    # Not at the top: importing Prefect takes more than a second, and most tests here do not need it.
     from prefect.context import refresh_global_settings_context  # noqa: PLC0415 - see above
 
     def configure(url: str) -> None:
@@ -88,13 +88,13 @@ def prefect_api(monkeypatch) -> Iterator[Callable[[str], None]]:
         logger.handlers[:] = handlers
         logger.level, logger.propagate = level, propagate
     entry._mirrors.clear()
-    # What Prefect leaves to the garbage collector is found here, and not in a test that has nothing to do with it.
+    # Collect here what Prefect leaves to the garbage collector, so that no unrelated test reports it.
     gc.collect()
 
 
 @pytest.fixture
 def open_settings(tmp_path) -> Iterator[Callable[..., Settings]]:
-    """Give a function that starts an emulator and makes settings for it, with short waits; SQLite in a folder of its own."""
+    """Return a function that starts an emulator and makes settings for it, with short waits and SQLite in its own folder."""
     with ExitStack() as stack:
 
         def start(*, speed: float = 400_000.0, **values: Any) -> Settings:

@@ -1,4 +1,4 @@
-"""A runner that follows a script, and snapshots of workloads, for what is only about the Prefect side."""
+"""A scripted runner and snapshots of workloads, for tests that cover only the Prefect side."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ NOW = 1_750_000_000.0
 
 
 def make_workload(number: int = 1, name: str = "work") -> Workload:
-    """Make a workload of 10 requests."""
+    """Return a workload of 10 requests."""
     return Workload(
         id=WorkloadId(number),
         name=name,
@@ -61,7 +61,7 @@ def make_workload(number: int = 1, name: str = "work") -> Workload:
 
 
 def make_progress(workload: Workload | None = None, *, succeeded: int = 10, failed: int = 0, **values: Any) -> Progress:
-    """Make the snapshot of a workload of 10 requests; finished when all of them are accounted for."""
+    """Return the snapshot of a workload of 10 requests; it is finished when all of them are final."""
     counts = RequestCountsByState(total=10, in_flight=10 - succeeded - failed, succeeded=succeeded, failed=failed)
     progress = Progress(
         workload=workload or make_workload(),
@@ -81,25 +81,25 @@ def make_progress(workload: Workload | None = None, *, succeeded: int = 10, fail
 
 
 def make_batch(**values: Any) -> Batch:
-    """Make a batch that expired half done."""
+    """Return a batch that expired half done."""
     return replace(Batch(BatchId("batch_1"), "expired", counts=RequestCounts(10, 4, 1), expires_at=int(NOW)), **values)
 
 
 def make_wave(kind: WaveKind = WaveKind.MERGE, shards: int = 2, workload: int = 1) -> Wave:
-    """Make a wave of some shards."""
+    """Return a wave of some shards."""
     return Wave(kind, WorkloadId(workload), tuple(ShardId(number) for number in range(shards)))
 
 
 def make_wait(seconds: float) -> Wait:
-    """Make a wait that ends some seconds from ``NOW``."""
+    """Return a wait that ends some seconds after ``NOW``."""
     return Wait(NOW + seconds, make_progress(succeeded=3), ("a note",))
 
 
 class ScriptedRunner:
-    """Yields what the script says, per workload, and keeps a diary of what was done; a lone wave is yielded as a group of one.
+    """Yields the script's actions per workload, and records what was done in a diary; a single wave is yielded as a group of one.
 
-    ``outcomes`` are what the waves do, in order: a report, or an error to raise; afterwards every wave succeeds. ``clock``
-    is a clock in the test's hand.
+    ``outcomes`` are the outcomes of the waves in order: a report, or an error to raise; after them every wave succeeds.
+    ``clock`` is a clock that the test sets.
     """
 
     def __init__(
@@ -123,24 +123,24 @@ class ScriptedRunner:
         self.away: Trouble | None = None
 
     def open_workloads(self) -> list[Workload]:
-        """Read the workloads that the script is for."""
+        """Return the workloads of the script."""
         return self._workloads
 
     def trouble(self, _workload_id: WorkloadId) -> Trouble | None:
-        """Know nothing to be away."""
+        """Return None: there is no outage."""
         return self.away
 
     def progress(self, workload_id: WorkloadId) -> Progress:
-        """Read a snapshot in the middle."""
+        """Return a snapshot of a half-finished workload."""
         return make_progress(make_workload(int(workload_id)), succeeded=5)
 
     def drive(self, workload_id: WorkloadId, *, until: object = None, stop_at: float | None = None) -> ScriptedDrive:
-        """Begin a drive that asks for the script's actions; ends with its ending."""
+        """Return a drive that yields the script's actions and ends with its ending."""
         self.diary.append(("drive", int(workload_id), until and str(until), stop_at))
         return ScriptedDrive(workload_id, self._actions(workload_id))
 
     def work(self, drive: Any, observer: Observer) -> Wait | Done:
-        """Do waves as the real runner does."""
+        """Run waves as the real runner does."""
         runner: Any = self
         return Runner.work(runner, drive, observer)
 
@@ -148,7 +148,7 @@ class ScriptedRunner:
         for action in self._script:
             outcomes = yield (action,) if isinstance(action, Wave) else action
             self.diary.append(("outcomes", outcomes))
-            # As the real drive: an error of a wave ends it, here at once.
+            # As in the real drive, an error of a wave ends it, here at once.
             for outcome in outcomes or ():
                 if isinstance(outcome, Exception):
                     raise outcome
@@ -159,10 +159,10 @@ class ScriptedRunner:
         return progress
 
     def notify(self, within_seconds: float) -> None:
-        """Deliver nothing: no event is written here."""
+        """No-op: no event is written here."""
 
     def run_wave(self, wave: Wave) -> StepReport:
-        """Do as the next outcome says."""
+        """Return or raise the next outcome."""
         self.diary.append(("wave", wave))
         outcome = self._outcomes.pop(0) if self._outcomes else StepReport({"merged": len(wave.shard_ids)})
         if isinstance(outcome, BaseException):
@@ -170,58 +170,58 @@ class ScriptedRunner:
         return outcome
 
     def run_waves(self, waves: Waves) -> list[StepReport | Exception]:
-        """Do waves as the real runner does."""
+        """Run waves as the real runner does."""
         return self.threads.do([partial(self.run_wave, wave) for wave in waves])
 
 
 class Watched(Observer):
-    """Keeps what it is told, in order."""
+    """Records all its calls in order."""
 
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
 
     def began(self, workload: Workload) -> None:
-        """Keep it."""
+        """Record the call."""
         self.told.append(("began", workload.name))
 
     def wave_started(self, wave: Wave) -> None:
-        """Keep it."""
+        """Record the call."""
         self.told.append(("wave_started", wave))
 
     def wave_ended(self, wave: Wave, outcome: WaveOutcome) -> None:
-        """Keep it."""
+        """Record the call."""
         self.told.append(("wave_ended", wave, outcome))
 
     def waiting(self, workload_id: WorkloadId, wait: Wait) -> None:
-        """Keep it."""
+        """Record the call."""
         self.told.append(("waiting", workload_id, wait))
 
     def finished(self, progress: Progress) -> None:
-        """Keep it."""
+        """Record the call."""
         self.told.append(("finished", progress))
 
     def failed(self, workload: Workload, error: Exception) -> None:
-        """Keep it."""
+        """Record the call."""
         self.told.append(("failed", workload.name, error))
 
     def pass_began(self, workloads: Sequence[Workload]) -> None:
-        """Keep it."""
+        """Record the call."""
         self.told.append(("pass_began", *(workload.name for workload in workloads)))
 
     def pass_ended(self) -> None:
-        """Keep it."""
+        """Record the call."""
         self.told.append(("pass_ended",))
 
 
 class Kept:
-    """A sink that keeps what it is given: the name of each call, its arguments and keywords; raises ``trouble`` while there is one."""
+    """A sink that records each call with its arguments and keywords, and raises ``trouble`` while it is set."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
         self.trouble: BaseException | None = None
 
     def __call__(self) -> Any:
-        """Return itself, as the function does that a ``PrefectObserver`` gets."""
+        """Return itself, as a ``PrefectObserver`` expects a function that returns its sink."""
         return self
 
     def __getattr__(self, name: str) -> Any:
@@ -233,12 +233,12 @@ class Kept:
         return call
 
     def of(self, name: str) -> list[tuple[Any, ...]]:
-        """Return the arguments of the calls of a name."""
+        """Return the arguments of all calls with this name."""
         return [arguments for called, arguments, _keywords in self.calls if called == name]
 
 
 def lead_on(runner: Any, observer: Observer = DO_NOTHING) -> Any:
-    """Make the lead of a flow, without a flow."""
+    """Return the lead of a flow, without a flow."""
     from batchkit.flows.leading import Lead  # noqa: PLC0415 - imports Prefect
     from batchkit.flows.reporting import PrefectObserver, ReportThread  # noqa: PLC0415 - as above
 
@@ -247,7 +247,7 @@ def lead_on(runner: Any, observer: Observer = DO_NOTHING) -> Any:
 
 
 def wait_until(condition: Callable[[], object], within_seconds: float = 20.0) -> bool:
-    """Look every now and then whether something has become true; says whether it did in time."""
+    """Poll until a condition is true; return whether it became true in time."""
     deadline = time.monotonic() + within_seconds
     moment = threading.Event()
     while not condition():

@@ -1,4 +1,4 @@
-"""A table annotated by a flow: begun and let go, finished by the same flow run again, and refused with words for a person."""
+"""A flow annotates a table: it submits without waiting, the same flow finishes it later, and errors are readable."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 KIND = Scenario(replies=(Reply(match="(?i)love", content="kind"), Reply(match=".", content="unkind")))
 
 
-def test_a_flow_annotates_a_table_and_lets_go_in_between(prefect_api, prefect_server, tmp_path, monkeypatch):
+def test_a_flow_annotates_a_table_and_does_not_wait_in_between(prefect_api, prefect_server, tmp_path, monkeypatch):
     """The first run only submits, the next one finds the answers and writes every row; a wrong recipe costs nothing."""
     from batchkit.flows.annotate import annotate  # noqa: PLC0415 - imports Prefect
 

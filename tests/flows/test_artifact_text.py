@@ -21,7 +21,7 @@ from tests.flows.support import NOW, make_batch, make_progress, make_wave, make_
     ],
 )
 def test_a_key_has_only_what_prefect_allows(name, key):
-    """An artifact's key is made of lower case, digits and dashes, whatever the workload is called."""
+    """An artifact key consists of lower case letters, digits and dashes, whatever the workload's name."""
     assert artifact_text.key_part(name) == key
 
 
@@ -34,12 +34,12 @@ def test_a_key_has_only_what_prefect_allows(name, key):
     ],
 )
 def test_a_wave_is_named_after_its_work(kind, shards, name):
-    """A task run says what it does and to how many."""
+    """A task run is named after its action and the number of shards."""
     assert artifact_text.wave_name(kind, shards) == name
 
 
-def test_a_wave_is_told_by_its_counts():
-    """The log has what a wave did, without the zeros."""
+def test_a_wave_is_reported_by_its_counts():
+    """The log has the counts of a wave, without zeros."""
     report = StepReport({"merged": 2, "failed": 0, "succeeded": 1_200})
 
     assert artifact_text.wave_line(make_wave(), report) == "merge 2 shards: 2 merged, 1,200 succeeded"
@@ -48,12 +48,12 @@ def test_a_wave_is_told_by_its_counts():
 @pytest.mark.parametrize(
     ("succeeded", "remote_done", "percent"), [(0, 0, 0), (5, 3, 80), (9, 1, 99.9), (9, 7, 99.9), (10, 0, 100)]
 )
-def test_progress_counts_what_the_provider_has_answered(succeeded, remote_done, percent):
-    """Answers that wait at the provider count as done, but 100 % is only when everything is here."""
+def test_progress_counts_answers_at_the_provider(succeeded, remote_done, percent):
+    """Answers that are still at the provider count as done, but 100 % means that everything has arrived."""
     assert artifact_text.percent(make_progress(succeeded=succeeded, remote_done=remote_done)) == percent
 
 
-def test_where_a_workload_stands_is_one_line():
+def test_progress_of_a_workload_is_one_line():
     """The line has the counts that are not zero, and the open batches by status."""
     running = OpenShards(3, 5, 0, 0, 0, None, NOW - 3_600, NOW + 86_400, 0)
     progress = make_progress(
@@ -71,8 +71,8 @@ def test_where_a_workload_stands_is_one_line():
     )
 
 
-def test_the_summary_cannot_be_broken_by_a_strangers_text():
-    """Texts of the provider stay within their cell of the failures table: short, one line, nothing that Markdown reads."""
+def test_provider_texts_do_not_break_the_summary():
+    """Texts of the provider stay within their cell of the failures table: short, one line, without Markdown."""
     sample = "bad | cell\n# heading <script> `code` " + "x" * 500
     failures = (FailureReason("a|b", None, 3, sample),)
     text = artifact_text.summary(make_progress(succeeded=7, failed=3, failures=failures))
@@ -83,7 +83,7 @@ def test_the_summary_cannot_be_broken_by_a_strangers_text():
 
 
 def test_the_summary_says_how_to_get_the_results():
-    """The summary ends with commands that can be pasted into a shell, whatever the name."""
+    """The summary ends with commands that can be pasted into a shell, whatever the name is."""
     text = artifact_text.summary(make_progress(make_workload(name="my run"), succeeded=8, failed=2))
 
     assert "batchkit export 'my run' 'my run.results.jsonl'" in text
@@ -91,7 +91,7 @@ def test_the_summary_says_how_to_get_the_results():
     assert "| total | 100 |" in text
 
 
-def test_a_troubled_batch_is_a_row():
+def test_a_batch_with_problems_is_a_row():
     """A row has the batch's counts, and the provider's first problem with its line."""
     problem = BatchProblem("no such model", line=7)
 
@@ -109,8 +109,8 @@ def test_a_troubled_batch_is_a_row():
 
 
 @pytest.mark.parametrize("moment", [10**18, -(10**18)])
-def test_a_time_that_is_none_is_shown_as_it_came(moment):
-    """A provider's time that no calendar has does not break the table."""
+def test_an_impossible_time_is_shown_unchanged(moment):
+    """An impossible time from the provider does not break the table."""
     (row,) = artifact_text.attention_rows(make_progress(attention=(make_batch(expires_at=moment),)))
 
     assert row["expires"] == str(moment)

@@ -1,4 +1,4 @@
-"""Flows whose waves are done on a cluster."""
+"""Flows whose waves run on a cluster."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ REQUESTS = 60
 
 
 @pytest.mark.parametrize("kind", ["dask", "ray"])
-def test_a_task_runner_that_is_not_installed_is_named_before_anything_is_done(monkeypatch, open_settings, kind):
-    """Who asks for a cluster without its package learns which to install, from a command and from a flow."""
+def test_a_task_runner_that_is_not_installed_is_an_error_before_any_work(monkeypatch, open_settings, kind):
+    """Without the package of its cluster, a command or a flow ends with an error that names the package to install."""
     monkeypatch.setitem(sys.modules, f"prefect_{kind}", None)
     settings = open_settings(task_runner=kind)
 
@@ -33,7 +33,7 @@ def test_a_task_runner_that_is_not_installed_is_named_before_anything_is_done(mo
 
 @pytest.mark.slow
 def test_a_run_on_a_local_dask_cluster(prefect_server, open_harness, tmp_path):
-    """The installed command with a Dask cluster: the same results, and nothing is bought twice."""
+    """The installed command with a Dask cluster gives the same results, and nothing is bought twice."""
     harness = open_harness()
     write_mixed(tmp_path / "input.jsonl", REQUESTS)
     command = subprocess.run(

@@ -1,4 +1,4 @@
-"""Evaluations on a schedule: begun and let go, collected later, shown in Prefect, and without harm from odd schedules."""
+"""Evaluations on a schedule: submitted without waiting, collected later, shown in Prefect, and safe under odd schedules."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 
 def make_summary(*, is_alarm: bool) -> EvaluationSummary:
-    """Make the summary of a run with one metric that fell."""
+    """Return the summary of a run with one metric that fell."""
     return EvaluationSummary(
         suite="reviews",
         run="reviews-2",
@@ -51,8 +51,8 @@ def make_summary(*, is_alarm: bool) -> EvaluationSummary:
 
 
 @pytest.mark.parametrize("is_alarm", [True, False])
-def test_a_run_is_shown_with_its_metrics_and_a_fall_is_told(tmp_path, is_alarm):
-    """A table of metrics, a text with the link to the report, an event; the event of a fall only when there is one."""
+def test_a_run_is_shown_with_its_metrics_and_a_fall_is_an_event(tmp_path, is_alarm):
+    """Prefect gets a table of metrics, a text with the link to the report, and an event; a second event only for a fall."""
     sink = Kept()
     thread = ReportThread()
     PrefectObserver(sink, thread, {}).evaluated(make_summary(is_alarm=is_alarm), tmp_path / "report.html")
@@ -72,20 +72,20 @@ def test_a_run_is_shown_with_its_metrics_and_a_fall_is_told(tmp_path, is_alarm):
         assert (alarm["before"], alarm["after"], alarm["threshold"]) == (0.9, 0.75, 0.05)
 
 
-def test_model_names_cannot_break_the_table():
-    """What a cell holds stays in its cell."""
+def test_model_names_do_not_break_the_table():
+    """The text of a cell stays in its cell."""
     assert "m|x" not in evaluation_text.text(make_summary(is_alarm=True), None)
 
 
-def test_collecting_asks_nothing_of_a_store_without_runs(open_settings):
+def test_collecting_without_runs_makes_one_query(open_settings):
     """An idle tick costs one query."""
     with Runner(open_settings()) as runner:
         assert not is_due(runner)
         assert collect(runner) == []
 
 
-def test_serve_scores_what_is_there(open_settings, tmp_path):
-    """One tick moves the batches, a later one says how the run ended; a run that waits for its batches waits."""
+def test_serve_scores_finished_runs(open_settings, tmp_path):
+    """One tick moves the batches, a later one reports how the run ended; a run with open batches waits."""
     settings = open_settings()
     file = reviews_suite(tmp_path, 4)
     with Runner(settings) as runner:
@@ -106,8 +106,8 @@ def test_serve_scores_what_is_there(open_settings, tmp_path):
 @pytest.mark.parametrize(
     ("hours_late", "expected"), [(0, False), (5, False), (23.9, False), (24, True), (24.1, True), (80, True)]
 )
-def test_a_start_that_the_next_one_has_overtaken_does_nothing(hours_late, expected):
-    """What piles up while no worker runs ends at once; one that is late by less than a period does its work."""
+def test_a_start_superseded_by_the_next_one_does_nothing(hours_late, expected):
+    """Starts that pile up while no worker runs end at once; one that is late by less than a period does its work."""
     from batchkit.flows.evaluate import is_superseded  # noqa: PLC0415 - imports Prefect
 
     scheduled = datetime(2026, 1, 10, 1, tzinfo=UTC)  # 02:00 in Berlin
@@ -116,7 +116,7 @@ def test_a_start_that_the_next_one_has_overtaken_does_nothing(hours_late, expect
     assert asyncio.run(is_superseded(schedule, scheduled, now)) is expected
 
 
-def test_the_night_begins_lets_go_and_is_collected(prefect_api, prefect_server, tmp_path, monkeypatch):
+def test_the_nightly_run_is_submitted_and_collected(prefect_api, prefect_server, tmp_path, monkeypatch):
     """Two flows of one moment make one run; neither waits; the collection scores it and shows it in Prefect."""
     from batchkit.flows.advance_workloads import advance_workloads  # noqa: PLC0415 - as above
     from batchkit.flows.evaluate import collect_evaluations, evaluate  # noqa: PLC0415 - as above
@@ -153,7 +153,7 @@ def test_the_night_begins_lets_go_and_is_collected(prefect_api, prefect_server, 
 
 
 def test_suites_in_a_folder_become_deployments(prefect_api, prefect_server, tmp_path):
-    """Each with its cron and its time zone, the same again changes nothing; one without a schedule is left out."""
+    """Each has its cron and time zone, a repetition changes nothing, and a suite without a schedule is left out."""
     from prefect.client.orchestration import get_client  # noqa: PLC0415 - takes more than a second to load
 
     prefect_api(prefect_server.api_url)
@@ -176,8 +176,8 @@ def test_suites_in_a_folder_become_deployments(prefect_api, prefect_server, tmp_
     assert (schedule.schedule.cron, schedule.schedule.timezone) == ("0 2 * * *", "Europe/Berlin")  # type: ignore[union-attr] # a cron
 
 
-def test_a_folder_that_cannot_be_deployed_says_why(tmp_path):
-    """No suite, two of one name, or no server: an error for the user, and nothing is deployed."""
+def test_a_folder_that_cannot_be_deployed_is_an_error(tmp_path):
+    """A folder without suites, two suites of one name, or a missing server: a usage error, and nothing is deployed."""
     from batchkit.flows.deployments import deploy_suites, find_suites  # noqa: PLC0415 - imports Prefect
 
     with pytest.raises(UsageError, match="there is no suite"):

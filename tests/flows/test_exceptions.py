@@ -1,4 +1,4 @@
-"""An exception in any step of one workload, thrown by lot or always: the other workload always ends."""
+"""When any step of one workload raises, at random or always, the other workload still finishes."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ STEPS = (
 
 
 class Notes(Observer):
-    """Keeps the notes."""
+    """Records the notes."""
 
     def __init__(self):
         self.notes: list[str] = []
 
     def note(self, text):
-        """Keep a note."""
+        """Record a note."""
         self.notes.append(text)
 
 
 @pytest.fixture
 def settings(open_settings, tmp_path) -> Settings:
-    """Split two workloads, ``a``, which is older, and ``b``."""
+    """Split two workloads: ``a``, which is older, and ``b``."""
     settings: Settings = open_settings()
     with Runner(settings) as runner:
         for name in ("a", "b"):
@@ -64,7 +64,7 @@ def settings(open_settings, tmp_path) -> Settings:
 
 @pytest.fixture
 def throw(monkeypatch, settings) -> Callable[..., list[str]]:
-    """Give a function that makes steps of workload ``a`` raise; it returns where one has been raised so far."""
+    """Return a function that makes steps of workload ``a`` raise; it returns the names of the steps that have raised so far."""
     with Runner(settings) as runner:
         victim = runner.find("a").id
 
@@ -90,20 +90,20 @@ def throw(monkeypatch, settings) -> Callable[..., list[str]]:
 
 
 def by_lot(seed: int) -> Callable[[], bool]:
-    """Throw at one in three passages."""
+    """Raise in about one of three calls, chosen by a seeded random generator."""
     lot = random.Random(seed)  # noqa: S311 - a test's lot
     return lambda: lot.random() < 0.3
 
 
 @pytest.fixture
 def stands(settings) -> Iterator[Callable[[str], bool]]:
-    """Give a function that says whether a workload has ended well."""
+    """Return a function that returns whether a workload has succeeded."""
     with Runner(settings) as runner:
         yield lambda name: runner.progress(runner.find(name).id).all_succeeded
 
 
 def serve(settings, stands) -> list[str]:
-    """Let ``serve`` work until the other workload has ended; returns what it noted."""
+    """Let ``serve`` work until the other workload has finished; return its notes."""
     notes: list[str] = []
     schedule = Schedule(settings, interval_seconds=0.05, on_note=notes.append, pass_seconds=1)
     for _ in range(60):
@@ -114,7 +114,7 @@ def serve(settings, stands) -> list[str]:
 
 
 def watch(settings, _stands) -> list[str]:
-    """Let ``watch`` drive both; returns what it noted."""
+    """Let ``watch`` drive both workloads; return its notes."""
     observer = Notes()
     with Runner(settings) as runner:
         several.drive_all(runner, runner.open_workloads(), observer=observer, stop_at=None)
@@ -123,8 +123,8 @@ def watch(settings, _stands) -> list[str]:
 
 @pytest.mark.parametrize("work", [serve, watch])
 @pytest.mark.parametrize("step", STEPS)
-def test_a_step_that_always_raises_for_one_workload_leaves_the_other_to_its_end(settings, throw, stands, work, step):
-    """Whichever step it is: the sound workload ends, and what is wrong with the other is told with its name, once."""
+def test_a_step_that_always_raises_for_one_workload_does_not_stop_the_other(settings, throw, stands, work, step):
+    """Whichever step raises, the other workload finishes, and the error is reported once, with the workload's name."""
     thrown = throw([step])
 
     notes = work(settings, stands)
@@ -136,10 +136,8 @@ def test_a_step_that_always_raises_for_one_workload_leaves_the_other_to_its_end(
 
 @pytest.mark.parametrize("work", [serve, watch])
 @pytest.mark.parametrize("seed", range(2))
-def test_exceptions_thrown_by_lot_in_every_step_of_one_workload_leave_the_other_to_its_end(
-    settings, throw, stands, work, seed
-):
-    """An exception here and there, at any step."""
+def test_random_exceptions_in_every_step_of_one_workload_do_not_stop_the_other(settings, throw, stands, work, seed):
+    """Steps raise now and then, whichever they are."""
     throw(STEPS, by_lot(seed))
 
     work(settings, stands)
@@ -148,8 +146,8 @@ def test_exceptions_thrown_by_lot_in_every_step_of_one_workload_leave_the_other_
 
 
 @pytest.mark.parametrize("work", [serve, watch])
-def test_a_workload_that_vanishes_from_the_database_leaves_the_other_to_its_end(settings, stands, work, monkeypatch):
-    """Somebody deletes a workload's rows in the middle of a pass."""
+def test_a_workload_that_vanishes_from_the_database_does_not_stop_the_other(settings, stands, work, monkeypatch):
+    """The workload's rows are deleted in the middle of a pass."""
     submit_step = submit.submit
 
     def vanish(context: Any, workload_id: Any, shard_ids: Any) -> Any:
@@ -166,10 +164,10 @@ def test_a_workload_that_vanishes_from_the_database_leaves_the_other_to_its_end(
     assert stands("b")
 
 
-def test_a_flow_on_a_worker_advances_the_sound_workload_to_its_end(
+def test_a_flow_on_a_worker_finishes_the_other_workload(
     settings, throw, stands, monkeypatch, prefect_server, prefect_api
 ):
-    """The flow run is Failed and names the workload; the other one ends all the same."""
+    """The flow run is Failed and names the workload; the other workload finishes anyway."""
     from batchkit.flows.advance_workloads import advance_workloads  # noqa: PLC0415 - imports Prefect
 
     prefect_api(prefect_server.api_url)
@@ -194,8 +192,8 @@ def test_a_flow_on_a_worker_advances_the_sound_workload_to_its_end(
     assert "b: " in str(states[0].message)
 
 
-def test_a_run_that_cannot_be_scored_leaves_the_others_to_their_verdict(monkeypatch):
-    """Any error while one run of a suite is collected is that run's; the next one is collected."""
+def test_a_run_that_cannot_be_scored_does_not_stop_the_others(monkeypatch):
+    """An error while one run of a suite is collected concerns that run only; the next one is collected."""
     first, second = (type("Run", (), {"name": name})() for name in ("broken", "sound"))
     concluded: list[str] = []
 

@@ -12,14 +12,14 @@ CHECKOUT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize("module", ["batchkit", "batchkit.cli", "batchkit.flows", "batchkit.flows.entry"])
 def test_prefect_is_not_imported_before_it_is_needed(module):
-    """Importing what every command imports does not pay for Prefect."""
+    """Importing the modules that every command needs does not import Prefect."""
     script = f"import sys, {module}; sys.exit('prefect' in sys.modules)"
 
     subprocess.run([sys.executable, "-c", script], check=True, cwd=CHECKOUT)
 
 
-def test_the_defaults_keep_what_the_user_has_set():
-    """Importing the flows switches telemetry and noise off, unless the user has decided otherwise."""
+def test_the_defaults_keep_the_users_settings():
+    """Importing the flows disables telemetry and noise, unless the user has configured them."""
     script = "import os, batchkit.flows; print(os.environ['DO_NOT_TRACK'], os.environ['PREFECT_SERVER_LOGGING_LEVEL'])"
     environment = {name: value for name, value in os.environ.items() if name != "DO_NOT_TRACK"}
 

@@ -1,4 +1,4 @@
-"""Flows that lead: the same work in the same order as the plain loop, and what errors of waves and of Prefect come to."""
+"""Flows that lead do the same work in the same order as the plain loop, and handle errors of waves and of Prefect."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SCRIPT: list[Any] = [
 
 @pytest.fixture
 def lead(clock, monkeypatch):
-    """Give a function that leads a drive of a scripted runner without Prefect's engine; returns what was told, and the naps."""
+    """Return a function that leads a drive of a scripted runner without Prefect's engine, and returns events and sleeps."""
     from batchkit.flows import leading, tasks  # noqa: PLC0415 - imports Prefect
 
     naps: list[float] = []
@@ -55,7 +55,7 @@ def lead(clock, monkeypatch):
 
 
 def test_a_flow_does_what_the_plain_loop_does(clock, lead):
-    """A led drive does the same things in the same order and tells the same as the plain loop."""
+    """A led drive does the same things in the same order, and reports the same, as the plain loop."""
     told, _naps = lead.drive(ScriptedRunner(clock, SCRIPT))
     clock.now = 1_750_000_000.0
     plain: Any = ScriptedRunner(clock, SCRIPT)
@@ -69,14 +69,14 @@ def test_a_flow_does_what_the_plain_loop_does(clock, lead):
 
 
 def test_waits_are_slept_in_short_steps(clock, lead):
-    """A wait is slept in steps of at most a second, and no longer than it was meant when the clock is set back."""
+    """A wait is slept in steps of at most a second, and no longer than intended when the clock is set back."""
     _told, naps = lead.drive(ScriptedRunner(clock, [make_wait(2.5)]))
 
     assert naps == [1.0, 1.0, 0.5]
 
 
 def test_an_error_of_a_wave_goes_to_the_drive(clock, lead):
-    """While one wave of a group fails, the others are done and told; then the drive gets that very error."""
+    """While one wave of a group fails, the others run and are reported; then the drive gets exactly that error."""
     trouble = StoreUnavailable("the database is gone")
     group = (make_wave(WaveKind.MERGE), make_wave(WaveKind.SUBMIT))
 
@@ -91,7 +91,7 @@ def test_an_error_of_a_wave_goes_to_the_drive(clock, lead):
 
 
 def test_an_error_of_prefect_around_a_wave_is_no_error_of_the_wave(clock, lead):
-    """It ends the flow: the drive is told nothing of it, and the leases are given up with the runner."""
+    """It ends the flow: the drive does not get the error, and the leases are given up with the runner."""
     runner = ScriptedRunner(clock, SCRIPT)
 
     async def engine_fails(_wave):

@@ -1,4 +1,4 @@
-"""What a worker's flow opens is closed when nothing of it is under way any more."""
+"""The objects that a worker's flow opens are closed when none of its work is running any more."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.notifications.hook import running_hook
 from tests.workloads import write_mixed
 
 
-def test_a_worker_closes_its_runner_only_when_a_list_that_is_read_beside_the_pass_has_been_read(tmp_path, monkeypatch):
-    """A pass does not wait for a long list of batches; the process does, or the reading would begin anew with every pass."""
+def test_a_worker_closes_its_runner_only_after_a_list_scan_beside_the_pass(tmp_path, monkeypatch):
+    """A pass does not wait for a long list scan; the process does, or every pass would start the scan again."""
     monkeypatch.setenv("BATCHKIT_HOME", str(tmp_path / "home"))
     closed = threading.Event()
     close = Runner.close
@@ -40,8 +40,8 @@ def test_a_worker_closes_its_runner_only_when_a_list_that_is_read_beside_the_pas
     assert closed_before_the_end == [False]
 
 
-def test_workers_that_pass_at_the_same_time_tell_the_end_of_a_workload_once(open_harness, tmp_path, monkeypatch):
-    """What a worker's flow has finished is delivered when it closes, with leases that are free by then."""
+def test_concurrent_workers_report_the_end_of_a_workload_once(open_harness, tmp_path, monkeypatch):
+    """The notification is delivered when the worker's flow closes, and the leases are free by then."""
     harness = open_harness()
     workload = harness.split(write_mixed(tmp_path / "input.jsonl", 40), shard_lines=20)
     monkeypatch.setattr(leading, "_prefect_observer", lambda *_given: PrefectObserver(Kept(), ReportThread(), {}))
@@ -56,7 +56,7 @@ def test_workers_that_pass_at_the_same_time_tell_the_end_of_a_workload_once(open
             await lead.drive(workload, DriveUntil.FINISHED)
 
     async def both():
-        # Each in a context of its own, as two processes would be.
+        # Run each in its own context, as two processes would.
         await asyncio.gather(asyncio.create_task(worker()), asyncio.create_task(worker()))
 
     with running_hook() as hook:

@@ -17,7 +17,7 @@ NAMES = {WorkloadId(1): "work"}
 
 
 class HangingSink:
-    """Never comes back from its first call until it is let go."""
+    """Never returns from its first call until it is released."""
 
     def __init__(self):
         self.let_go = threading.Event()
@@ -36,7 +36,7 @@ def say_everything(reporter):
     reporter.finished(make_progress(attention=(make_batch(),)))
 
 
-def test_a_sink_that_hangs_holds_up_nothing():
+def test_a_sink_that_hangs_delays_nothing():
     """Reports to a server that does not answer return at once, however many, and closing takes no longer than allowed."""
     sink = HangingSink()
     thread = ReportThread()
@@ -52,7 +52,7 @@ def test_a_sink_that_hangs_holds_up_nothing():
 
 
 @pytest.mark.parametrize("trouble", [ConnectionError("refused"), RuntimeError("anything"), RecursionError()])
-def test_a_sink_that_raises_is_not_heard_of(trouble):
+def test_an_error_of_the_sink_stays_in_its_thread(trouble):
     """Every exception of the sink stays in the reporter's thread, and the thread continues."""
     sink = Kept()
     sink.trouble = trouble
@@ -65,8 +65,8 @@ def test_a_sink_that_raises_is_not_heard_of(trouble):
     assert len(sink.of("event")) == 3
 
 
-def test_a_log_that_raises_is_not_heard_of():
-    """A log line that cannot be written does not reach the work."""
+def test_an_error_of_the_log_does_not_reach_the_work():
+    """A log line that cannot be written does not affect the work."""
 
     def broken(_line):
         raise ValueError("closed file")
@@ -78,7 +78,7 @@ def test_a_log_that_raises_is_not_heard_of():
 
 
 def test_progress_pauses_after_a_failure(clock):
-    """After a failure, passing reports are left out for a while; those that matter are tried all the same."""
+    """After a failure, progress reports pause for a while; important reports are tried anyway."""
     sink = Kept()
     sink.trouble = ConnectionError("refused")
     thread = ReportThread(clock=clock)
@@ -92,8 +92,8 @@ def test_progress_pauses_after_a_failure(clock):
     assert sink.of("progress")[0][1] == 100
 
 
-def test_progress_is_shown_now_and_then(clock):
-    """Snapshots are written every ten seconds, not at every wait, and one that says the same is not shown again."""
+def test_progress_is_shown_periodically(clock):
+    """Snapshots are written every ten seconds, not at every wait, and an unchanged one is not shown again."""
     sink = Kept()
     thread = ReportThread(clock=clock)
     reporter = PrefectObserver(sink, thread, NAMES, clock=clock)
@@ -106,8 +106,8 @@ def test_progress_is_shown_now_and_then(clock):
     assert [percent for _key, percent, _line in sink.of("progress")] == [30]
 
 
-def test_where_a_workload_stands_is_read_after_a_wave_now_and_then(clock):
-    """While waves follow each other without a wait, a snapshot is read every ten seconds, by the thread that sends."""
+def test_progress_is_read_after_a_wave_periodically(clock):
+    """While waves follow each other without a wait, a snapshot is read every ten seconds, by the sending thread."""
     sink = Kept()
     thread = ReportThread(clock=clock)
     read_in: list[str] = []
@@ -126,8 +126,8 @@ def test_where_a_workload_stands_is_read_after_a_wave_now_and_then(clock):
     assert set(read_in) == {"batchkit-reporting"}
 
 
-def test_batches_that_need_attention_are_shown_seldom(clock):
-    """The table of troubled batches is written at most every ten minutes, and at the end."""
+def test_batches_with_problems_are_shown_rarely(clock):
+    """The table of batches with problems is written at most every ten minutes, and at the end."""
     sink = Kept()
     thread = ReportThread(clock=clock)
     reporter = PrefectObserver(sink, thread, NAMES, clock=clock)
@@ -143,7 +143,7 @@ def test_batches_that_need_attention_are_shown_seldom(clock):
 
 
 def test_expiry_and_resubmission_are_events():
-    """What expired and what was resubmitted is told as events that name the workload."""
+    """Expired and resubmitted requests are reported as events that name the workload."""
     sink = Kept()
     thread = ReportThread()
     reporter = PrefectObserver(sink, thread, NAMES)
@@ -161,7 +161,7 @@ def test_expiry_and_resubmission_are_events():
 
 @pytest.mark.parametrize(("failed", "outcome"), [(0, "succeeded"), (2, "some-failed")])
 def test_a_finished_workload_is_an_event_and_a_summary(failed, outcome):
-    """The end of a workload is told with its counts and how it came out."""
+    """The end of a workload is reported with its counts and its outcome."""
     sink = Kept()
     thread = ReportThread()
     reporter = PrefectObserver(sink, thread, NAMES)
@@ -174,8 +174,8 @@ def test_a_finished_workload_is_an_event_and_a_summary(failed, outcome):
     assert sink.of("markdown")[0][0] == "batchkit-summary-work"
 
 
-def test_a_run_that_stops_early_is_not_told_as_finished():
-    """A run that ends with the workload unfinished shows how far it came and nothing more."""
+def test_a_run_that_stops_early_is_not_reported_as_finished():
+    """A run that ends with the workload unfinished shows its progress and nothing more."""
     sink = Kept()
     thread = ReportThread()
     reporter = PrefectObserver(sink, thread, NAMES)
@@ -185,8 +185,8 @@ def test_a_run_that_stops_early_is_not_told_as_finished():
     assert [name for name, _arguments, _keywords in sink.calls] == ["progress"]
 
 
-def test_the_words_of_an_unexpected_error_stay_here():
-    """An error that was not meant for the user is told by its kind only: its text may hold anything."""
+def test_the_message_of_an_unexpected_error_is_not_sent():
+    """Only the type of an unexpected error is reported: its message may contain anything."""
     sink = Kept()
     thread = ReportThread()
     reporter = PrefectObserver(sink, thread, NAMES)

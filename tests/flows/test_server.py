@@ -1,4 +1,4 @@
-"""Which server a process reports to, and what the user is told about it."""
+"""Which Prefect server a process reports to, and what the user is told about it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from batchkit.flows.temporary_server import TemporaryServerFailed
 
 @pytest.fixture
 def started(monkeypatch, prefect_api):
-    """Stand in for temporary servers: counts those that were started."""
+    """Replace temporary servers with a list of those that were started."""
     prefect_api("")
     made: list[object] = []
 
@@ -25,8 +25,8 @@ def started(monkeypatch, prefect_api):
     return made
 
 
-def test_the_hint_about_a_lasting_server_is_given_once_per_home(started, tmp_path):
-    """Each of two commands starts a server of its own; only the first tells how to get a lasting one, in lines of 80 columns."""
+def test_the_hint_about_a_permanent_server_is_shown_once_per_home(started, tmp_path):
+    """Each of two commands starts its own server; only the first shows how to get a permanent one, in lines of 80 columns."""
     told: list[str] = []
     for home in (tmp_path, tmp_path, tmp_path / "other"):
         home.mkdir(exist_ok=True)
@@ -34,12 +34,12 @@ def test_the_hint_about_a_lasting_server_is_given_once_per_home(started, tmp_pat
 
     assert len(started) == 3
     assert len(told) == 4
-    # A command that is to be pasted is not broken by the time of day and the edge of the terminal.
+    # The command can be pasted: it is not broken by the time of day or the edge of the terminal.
     assert told[1] == told[3] == "export PREFECT_API_URL=http://127.0.0.1:4200/api"
 
 
 def test_a_server_that_does_not_start_is_tried_once(monkeypatch, prefect_api, tmp_path):
-    """The reason is told, and the next report does not try again."""
+    """The reason is reported, and the next report does not try again."""
     prefect_api("")
 
     def fails(_home):
@@ -65,7 +65,7 @@ def test_a_server_that_does_not_start_is_tried_once(monkeypatch, prefect_api, tm
     ],
 )
 def test_a_configured_server_is_found_without_prefect(monkeypatch, tmp_path, name, text, expected):
-    """In the environment, a profile, or a file of the project."""
+    """It is configured in the environment, in a profile, or in a file of the project."""
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)

@@ -18,16 +18,16 @@ from tests.observing import ScriptedDrive
 
 
 class OpenRunner(ScriptedRunner):
-    """A scripted runner that can be opened, and whose database fails when the test says so."""
+    """A scripted runner that can be opened, and whose database fails on request."""
 
     database_troubles: list[Exception]
 
     def close(self):
-        """Note that it was closed."""
+        """Record that it was closed."""
         self.diary.append("closed")
 
     def open_workloads(self):
-        """Read the open workloads, or fail."""
+        """Return the open workloads, or fail."""
         if self.database_troubles:
             raise self.database_troubles.pop(0)
         return super().open_workloads()
@@ -35,7 +35,7 @@ class OpenRunner(ScriptedRunner):
 
 @pytest.fixture
 def open_schedule(clock, monkeypatch):
-    """Give a function that makes a schedule on a scripted runner, with its observer and what it notes."""
+    """Return a function that makes a schedule on a scripted runner, with its observer and its notes."""
 
     def make(*, troubles=(), **runner):
         opened: Any = OpenRunner(clock, **{"script": [make_wave()], **runner})
@@ -52,12 +52,12 @@ def open_schedule(clock, monkeypatch):
 
 
 def waves(runner):
-    """Count the waves that were run."""
+    """Return the number of waves that ran."""
     return len([entry for entry in runner.diary if entry[0] == "wave"])
 
 
-def test_nothing_open_means_no_pass_to_show(open_schedule):
-    """A tick that finds no open workload is told to nobody."""
+def test_a_tick_without_open_workloads_is_no_pass(open_schedule):
+    """The observer is not told of a tick that finds no open workload."""
     schedule, _runner, observer, notes = open_schedule()
 
     schedule.run(3)
@@ -67,7 +67,7 @@ def test_nothing_open_means_no_pass_to_show(open_schedule):
 
 
 def test_an_observer_is_told_of_each_pass(open_schedule):
-    """That it begins and with which workloads, each wave, how far the workload is, and that it has ended."""
+    """The observer gets the start with its workloads, each wave, the progress of the workload, and the end."""
     schedule, runner, observer, _notes = open_schedule(workloads=[make_workload()])
 
     schedule.run(2)
@@ -78,8 +78,8 @@ def test_an_observer_is_told_of_each_pass(open_schedule):
     assert waves(runner) == 2
 
 
-def test_an_observer_that_raises_holds_up_nothing(open_schedule, caplog):
-    """Its error is in the log; the work is done."""
+def test_an_observer_that_raises_delays_nothing(open_schedule, caplog):
+    """Its error is logged, and the work is done."""
     schedule, runner, observer, notes = open_schedule(workloads=[make_workload()])
 
     def broken(*_arguments):
@@ -94,8 +94,8 @@ def test_an_observer_that_raises_holds_up_nothing(open_schedule, caplog):
     assert "an observer failed" in caplog.text
 
 
-def test_a_database_that_is_gone_is_told_once_and_waited_for(open_schedule):
-    """Ticks that meet no database are told once; the first that finds it again does the work, and a later outage is news."""
+def test_an_unreachable_database_is_reported_once_and_waited_for(open_schedule):
+    """Ticks without a database are reported once; the first tick with one does the work, and a later outage is reported again."""
     gone = StoreUnavailable("the database is gone")
     schedule, runner, _observer, notes = open_schedule(workloads=[make_workload()], troubles=[gone, gone])
     schedule.run(3)
@@ -107,7 +107,7 @@ def test_a_database_that_is_gone_is_told_once_and_waited_for(open_schedule):
 
 
 def test_a_workload_that_cannot_be_advanced_is_named(open_schedule):
-    """Trouble with one workload is told with its name and what to do about it."""
+    """A problem with one workload is reported with its name and a hint."""
     trouble = ConfigurationError("another key", hint="use the first one")
     schedule, _runner, _observer, notes = open_schedule(
         workloads=[make_workload(name="mine")], outcomes=[trouble, trouble]
@@ -119,8 +119,8 @@ def test_a_workload_that_cannot_be_advanced_is_named(open_schedule):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_lets_the_present_wave_end(open_schedule, number):
-    """Ctrl-C or SIGTERM during a wave ends the schedule after that wave, and the handlers are as before."""
+def test_a_signal_lets_the_current_wave_end(open_schedule, number):
+    """Ctrl-C or SIGTERM during a wave ends the schedule after that wave, and the signal handlers are restored."""
     before = signal.getsignal(number)
     schedule, runner, _observer, _notes = open_schedule(workloads=[make_workload()], script=[make_wave(), make_wave()])
     do_wave = runner.run_wave
@@ -138,7 +138,7 @@ def test_a_signal_lets_the_present_wave_end(open_schedule, number):
 
 
 def test_a_second_signal_ends_at_once(open_schedule):
-    """Somebody who presses Ctrl-C twice does not wait for the wave."""
+    """A second Ctrl-C does not wait for the wave."""
     schedule, runner, _observer, _notes = open_schedule(workloads=[make_workload()])
     never = threading.Event()
 
@@ -155,7 +155,7 @@ def test_a_second_signal_ends_at_once(open_schedule):
 
 
 def test_a_signal_does_not_wait_for_a_wave_that_does_not_end(open_schedule):
-    """What is under way gets two seconds; then the runner is closed, which gives its leases up, and the schedule has ended."""
+    """Running work gets two seconds; then the runner is closed, its leases are given up, and the schedule ends."""
     schedule, runner, _observer, _notes = open_schedule(workloads=[make_workload()])
     never = threading.Event()
 
@@ -173,8 +173,8 @@ def test_a_signal_does_not_wait_for_a_wave_that_does_not_end(open_schedule):
     assert runner.threads.stopping.is_set()
 
 
-def test_a_workload_whose_wave_does_not_end_keeps_no_other_from_its_passes(open_schedule):
-    """The next passes leave it out until the wave has ended; then it is advanced again."""
+def test_a_stuck_wave_of_one_workload_delays_no_other(open_schedule):
+    """The next passes skip the workload until the wave has ended; then it is advanced again."""
     first, second = make_workload(1, "slow"), make_workload(2, "quick")
     schedule, runner, _observer, _notes = open_schedule(workloads=[first, second], script=[])
     waves = {first.id: make_wave(workload=1), second.id: make_wave(workload=2)}
@@ -204,8 +204,8 @@ def test_a_workload_whose_wave_does_not_end_keeps_no_other_from_its_passes(open_
     assert done[second.id] == 4
 
 
-def test_any_error_of_one_workload_is_its_own_and_told_once(open_schedule, caplog):
-    """An error that is not one of ours has its traceback in the log, is not tried at every tick, and the others are advanced."""
+def test_an_error_of_one_workload_affects_only_it_and_is_reported_once(open_schedule, caplog):
+    """An unexpected error is logged with its traceback, is not retried at every tick, and the other workloads are advanced."""
     first, second = make_workload(1, "broken"), make_workload(2, "sound")
     schedule, runner, _observer, notes = open_schedule(workloads=[first, second], script=[])
     tries = []
@@ -230,8 +230,8 @@ def test_any_error_of_one_workload_is_its_own_and_told_once(open_schedule, caplo
     assert isinstance(record.exc_info[1], RuntimeError)
 
 
-def test_a_database_that_is_away_delays_no_workload(open_schedule):
-    """That is nobody's own trouble: the next pass tries each as usual."""
+def test_an_unreachable_database_delays_no_workload(open_schedule):
+    """It is no problem of one workload: the next pass tries each as usual."""
     gone = StoreUnavailable("the database is gone")
     schedule, runner, _observer, notes = open_schedule(workloads=[make_workload(name="mine")], outcomes=[gone, gone])
 
@@ -241,8 +241,8 @@ def test_a_database_that_is_away_delays_no_workload(open_schedule):
     assert notes.count("mine: the database is gone") == 1
 
 
-def test_what_is_away_for_a_pass_is_told_once_and_the_next_pass_comes_as_usual(open_schedule):
-    """A provider that cannot be reached is no failure of the workload; another trouble is told again."""
+def test_an_outage_during_a_pass_is_reported_once_and_the_next_pass_comes_as_usual(open_schedule):
+    """An unreachable provider is no failure of the workload; another problem is reported again."""
     schedule, runner, _observer, notes = open_schedule(workloads=[make_workload()])
     runner.away = Trouble("the provider cannot be reached", since=0.0, tries=1)
 

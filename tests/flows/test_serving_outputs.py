@@ -1,4 +1,4 @@
-"""``serve`` as a process of its own writes the outputs that the commands before it named, on both kinds of database."""
+"""``serve``, in its own process, writes the outputs that earlier commands named, on both kinds of database."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.workloads import read_lines, write_mixed
 
 
 def environment_of(harness) -> dict[str, str]:
-    """Make the environment of a command that works where the harness does, at a Prefect server that does not answer."""
+    """Return the environment of a command in the harness, with a Prefect server that does not answer."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("BATCHKIT_")}
     return {
         **kept,
@@ -31,8 +31,8 @@ def environment_of(harness) -> dict[str, str]:
     }
 
 
-def test_outputs_are_written_or_told_and_then_written_by_watch(open_harness, tmp_path):
-    """One file is written by serve; the other one, whose folder is a file by then, when the folder is there again."""
+def test_outputs_are_written_or_reported_and_then_written_by_watch(open_harness, tmp_path):
+    """``serve`` writes one file; the other, whose folder was a file at the time, is written once the folder exists."""
     harness = open_harness()
     source = write_mixed(tmp_path / "input.jsonl", 30)
     folder = tmp_path / "kept"

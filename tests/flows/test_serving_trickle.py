@@ -1,4 +1,4 @@
-"""``serve`` and ``watch`` as processes of their own, beside a transfer that does not end."""
+"""``serve`` and ``watch`` in their own processes, beside a transfer that does not end."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def database_url(sqlite_url):
-    """It is not about the kind of database."""
+    """Use SQLite only: the test does not depend on the kind of database."""
     return sqlite_url
 
 
 @contextmanager
 def started(harness: Harness, trickle: Trickle, *words: str) -> Iterator[subprocess.Popen[str]]:
-    """Start a command where the harness works, through the slow server, at a Prefect server that does not answer."""
+    """Start a command in the harness's environment, through the slow server, with a Prefect server that does not answer."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("BATCHKIT_")}
     environment = {
         **kept,
@@ -67,12 +67,12 @@ def started(harness: Harness, trickle: Trickle, *words: str) -> Iterator[subproc
 
 
 def is_finished(harness: Harness, name: str) -> bool:
-    """Whether a workload has all its results."""
+    """Return whether a workload has all its results."""
     return harness.runner.progress(harness.runner.find(name).id).is_finished
 
 
 def lease_owners(harness: Harness) -> set[str]:
-    """Return who holds a lease on anything."""
+    """Return the owners of all leases."""
     with harness.runner.store.read() as connection:
         return shard_leases.lease_owners(connection) | workloads.lease_owners(connection)
 
@@ -85,17 +85,15 @@ def lease_owners(harness: Harness) -> set[str]:
     ],
     ids=["serve", "watch"],
 )
-def test_a_transfer_that_does_not_end_keeps_neither_another_workload_nor_the_end_of_the_process(
-    open_harness, tmp_path, words, number, code
-):
-    """A workload that came later is finished beside it; a signal ends the process within seconds, and no lease is left."""
+def test_an_endless_transfer_delays_neither_another_workload_nor_the_exit(open_harness, tmp_path, words, number, code):
+    """A later workload is finished beside it; a signal ends the process within seconds, and no lease is left."""
     harness = open_harness()
     slow = write_lines(tmp_path / "slow.jsonl", [chat_line(f"slow-{line}") for line in range(40)])
     quick = write_lines(tmp_path / "quick.jsonl", [chat_line(f"quick-{line}") for line in range(4)])
     harness.split(slow, name="slow", shard_lines=10)
     harness.runner.process(harness.runner.find("slow").id, until=DriveUntil.SUBMITTED)
     with trickling(harness.emulator.base_url) as trickle:
-        # In the middle of the other's transfer, or together with it.
+        # The process sees it during the other's transfer, or at the same time.
         harness.runner.split([quick], name="quick", options=SplitOptions())
         with started(harness, trickle, *words) as process:
             assert trickle.began.wait(40)

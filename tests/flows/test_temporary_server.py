@@ -1,4 +1,4 @@
-"""With the real server process, which opens its port long before the slow part of its start."""
+"""Tests with the real server process, which opens its port long before the slow part of its start."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STARTER = """
 
 @pytest.fixture
 def command(tmp_path):
-    """Start a command that has a temporary server; gives its process and the server's number."""
+    """Start a command that has a temporary server; return its process and the server's process id."""
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(STARTER), str(tmp_path)],
         stdin=subprocess.PIPE,
@@ -50,17 +50,17 @@ def command(tmp_path):
 
 
 def gone(pid):
-    """Wait until a process is gone; False when it is not soon."""
+    """Wait until a process is gone; return whether it was in time."""
     return wait_until(lambda: not is_running(pid))
 
 
 def records(home):
-    """List the records of temporary servers."""
+    """Return the records of temporary servers."""
     return list((home / "prefect-servers").iterdir())
 
 
-def test_it_ends_with_a_command_that_is_killed(command):
-    """Kill -9 of a command takes its temporary server along."""
+def test_the_server_ends_with_a_killed_command(command):
+    """``kill -9`` of a command also ends its temporary server."""
     process, server_pid = command
     assert is_running(server_pid)
 
@@ -69,8 +69,8 @@ def test_it_ends_with_a_command_that_is_killed(command):
     assert gone(server_pid)
 
 
-def test_a_leftover_is_ended_by_the_next_start(command, tmp_path):
-    """A server that could not notice that its command was killed is ended by the next start, and forgotten."""
+def test_the_next_start_ends_a_leftover_server(command, tmp_path):
+    """A server that could not notice that its command was killed is ended by the next start, and its record is deleted."""
     process, server_pid = command
     os.kill(server_pid, signal.SIGSTOP)
     process.kill()
@@ -85,11 +85,11 @@ def test_a_leftover_is_ended_by_the_next_start(command, tmp_path):
     assert records(tmp_path) == []
 
 
-def test_a_leftover_is_ended_where_processes_have_no_handles(command, tmp_path, monkeypatch):
-    """As on macOS, which has no pidfd; what tells one process from another there is when it started."""
+def test_a_leftover_server_is_ended_without_pidfd(command, tmp_path, monkeypatch):
+    """Without pidfd, as on macOS, a process is identified by its start time."""
     monkeypatch.delattr(os, "pidfd_open", raising=False)
     monkeypatch.delattr(signal, "pidfd_send_signal", raising=False)
-    monkeypatch.setattr("psutil._psposix.can_use_pidfd_open", lambda: False)  # it asks once in a process
+    monkeypatch.setattr("psutil._psposix.can_use_pidfd_open", lambda: False)  # checked once per process
     process, server_pid = command
     os.kill(server_pid, signal.SIGSTOP)
     process.kill()
@@ -101,8 +101,8 @@ def test_a_leftover_is_ended_where_processes_have_no_handles(command, tmp_path, 
     assert records(tmp_path) == []
 
 
-def test_the_server_of_a_living_command_is_left_alone(command, tmp_path):
-    """Leftovers are those of the dead: a command beside this one keeps its server."""
+def test_the_server_of_a_live_command_is_left_alone(command, tmp_path):
+    """Only servers of dead commands are ended: a command beside this one keeps its server."""
     _process, server_pid = command
 
     assert end_leftovers(tmp_path) == 0
@@ -110,8 +110,8 @@ def test_the_server_of_a_living_command_is_left_alone(command, tmp_path):
     assert len(records(tmp_path)) == 1
 
 
-def test_a_process_that_only_has_the_number_is_left_alone(tmp_path):
-    """A record whose process number now belongs to something else ends nothing, and is forgotten."""
+def test_a_reused_process_id_is_left_alone(tmp_path):
+    """A record whose process id now belongs to another process ends nothing, and is deleted."""
     stranger = subprocess.Popen(["sleep", "60"])
     host, namespace, pid, _start, random = new_owner().split("|")
     dead = f"{host}|{namespace}|{pid}|1|{random}"
@@ -127,15 +127,15 @@ def test_a_process_that_only_has_the_number_is_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "12\n", "x\ny\n"])
-def test_what_is_not_a_record_is_not_read_as_one(tmp_path, text):
-    """A torn or foreign file among the records ends nothing and stops nothing."""
+def test_a_file_that_is_no_record_is_ignored(tmp_path, text):
+    """A torn or foreign file among the records ends nothing and causes no error."""
     (tmp_path / "prefect-servers").mkdir()
     (tmp_path / "prefect-servers" / "torn").write_text(text)
 
     assert end_leftovers(tmp_path) == 0
 
 
-def test_it_is_told_no_secrets(tmp_path, monkeypatch):
+def test_the_server_gets_no_secrets(tmp_path, monkeypatch):
     """The server's environment has neither the provider's key nor our database's address."""
     monkeypatch.setenv("GROQ_API_KEY", "gsk_made_up")
     monkeypatch.setenv("BATCHKIT_DATABASE_URL", "postgresql+psycopg://me:hunter2@host/db")

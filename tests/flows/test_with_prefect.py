@@ -1,4 +1,4 @@
-"""The flows in a real engine with a real server; what can be shown without them is shown in the other files."""
+"""The flows in a real engine with a real server; the other files cover everything that needs neither."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).parents[2]
 
-# Prefect leaves the connection that it sends events on to the garbage collector.
+# Prefect leaves the connection for its events to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 
 
 @dataclass
 class Told:
-    """What a run has told its caller, and every name that this process looks up."""
+    """The notes of a run, and every host name that this process resolves."""
 
     waves: list[Wave]
     notes: list[str]
@@ -59,7 +59,7 @@ def write_input(folder, count=40):
 
 
 def split(runner, folder, name="work"):
-    """Make a workload of 40 requests in 4 shards."""
+    """Split a workload of 40 requests into 4 shards."""
     return runner.split([write_input(folder)], name=name, options=SplitOptions(shard_lines=10))
 
 
@@ -71,7 +71,7 @@ def process(runner, workload, told):
 
 
 def leave(within_seconds: float | None = 60):
-    """Let the last reports be written, as at the end of a command, but with time enough; returns how long that took."""
+    """Wait for the last reports, as at the end of a command but with more time; return how long that took."""
     began = time.monotonic()
     for mirror in entry._mirrors.values():
         mirror.close(within_seconds)
@@ -80,7 +80,7 @@ def leave(within_seconds: float | None = 60):
 
 @pytest.fixture
 def told(monkeypatch) -> Told:
-    """Keep what a run tells, and every name that this process looks up."""
+    """Record the notes of a run, and every host name that this process resolves."""
     lookups: list[str] = []
     original = socket.getaddrinfo
 
@@ -93,7 +93,7 @@ def told(monkeypatch) -> Told:
 
 
 def ask(path, **filters):
-    """Ask the Prefect API for what matches."""
+    """Query the Prefect API."""
     from prefect.client.orchestration import get_client  # noqa: PLC0415 - as in conftest.py
 
     with get_client(sync_client=True) as client:
@@ -101,7 +101,7 @@ def ask(path, **filters):
 
 
 def is_loopback(host):
-    """Whether a name stays on this machine without asking anybody."""
+    """Return whether a host name resolves to this machine without a DNS query."""
     if host in {"localhost", "None", ""}:
         return True
     try:
@@ -111,7 +111,7 @@ def is_loopback(host):
 
 
 def test_a_run_is_shown_in_prefect(prefect_server, prefect_api, open_settings, tmp_path, told):
-    """A run is there under its workload's name and tags, with a task run per wave, artifacts and events of its own."""
+    """A run has a flow run under its workload's name and tags, with a task run per wave, artifacts and events."""
     prefect_api(prefect_server.api_url)
     with Runner(open_settings()) as runner:
         workload = split(runner, tmp_path, "tea & cakes {x}")
@@ -130,7 +130,7 @@ def test_a_run_is_shown_in_prefect(prefect_server, prefect_api, open_settings, t
         len(told.waves),
     )
     assert sorted(task["name"] for task in tasks) == sorted(name_of(wave) for wave in told.waves)
-    # A tag on a task run would have the engine ask the server at each start, and fail when it is gone.
+    # A tag on a task run would make the engine call the server at each start, and fail when the server is gone.
     assert all(task["tags"] == [] for task in tasks)
     artifacts = ask("/artifacts/filter", flow_runs=mine)
     assert {artifact["key"] for artifact in artifacts} == {
@@ -145,19 +145,19 @@ def test_a_run_is_shown_in_prefect(prefect_server, prefect_api, open_settings, t
 
 
 def settled(read, count):
-    """Read until there are so many: the server writes down task runs and events a moment after it was told."""
+    """Read until there are ``count`` entries: the server stores task runs and events with a delay."""
     wait_until(lambda: len(read()) >= count, 10)
     return read()
 
 
 def name_of(wave):
-    """Say what a wave's task run is called."""
+    """Return the name of a wave's task run."""
     shards = len(wave.shard_ids)
     return f"{wave.kind} {shards} shard{'' if shards == 1 else 's'}"
 
 
-def test_a_configured_server_that_is_down_is_told_and_done_without(prefect_api, open_settings, tmp_path, told):
-    """A run whose Prefect server does not answer says so, without the server's password, and is done all the same."""
+def test_an_unreachable_configured_server_is_reported_and_not_needed(prefect_api, open_settings, tmp_path, told):
+    """A run whose Prefect server does not answer reports it, without the server's password, and finishes anyway."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         prefect_api(f"http://me:hunter2@127.0.0.1:{unused.getsockname()[1]}/api")
@@ -172,10 +172,10 @@ def test_a_configured_server_that_is_down_is_told_and_done_without(prefect_api, 
     assert "hunter2" not in told.notes[0]
 
 
-def test_a_task_run_has_the_times_and_the_end_of_its_wave(
+def test_a_task_run_has_the_times_and_the_final_state_of_its_wave(
     prefect_server, prefect_api, open_settings, tmp_path, told, monkeypatch
 ):
-    """Each task run begins and ends when its wave did, whenever it was written; one that failed is Failed, as is the run."""
+    """Each task run has the times of its wave, whenever it was written; a failed wave is Failed, and so is the run."""
     prefect_api(prefect_server.api_url)
     trouble = Unauthorized("wrong key", status=401)
     with Runner(open_settings()) as runner:
@@ -204,7 +204,7 @@ def test_a_task_run_has_the_times_and_the_end_of_its_wave(
 
 
 def test_a_run_that_is_interrupted_is_shown_as_cancelled(prefect_server, prefect_api, open_settings, tmp_path, told):
-    """Ctrl-C ends the flow run, and says how to resume."""
+    """Ctrl-C ends the flow run, and the output says how to resume."""
     prefect_api(prefect_server.api_url)
 
     def interrupt(_wait):
@@ -225,7 +225,7 @@ def test_a_run_that_is_interrupted_is_shown_as_cancelled(prefect_server, prefect
 
 
 def test_a_pass_on_a_worker_opens_its_own_runner(prefect_server, prefect_api, open_settings, tmp_path, monkeypatch):
-    """The scheduled flow works from the environment alone; a run that comes too late does nothing and says so."""
+    """The scheduled flow needs only the environment; a run that starts too late does nothing and reports it."""
     from batchkit.flows.advance_workloads import advance_workloads  # noqa: PLC0415 - imports Prefect
     from prefect.client.orchestration import get_client  # noqa: PLC0415 - imports Prefect
     from prefect.flow_engine import run_flow  # noqa: PLC0415 - as above
@@ -258,10 +258,8 @@ def test_a_pass_on_a_worker_opens_its_own_runner(prefect_server, prefect_api, op
         assert "submitted" in {str(state) for state in runner.progress(WorkloadId(workload.id)).shards}
 
 
-def test_serve_advances_what_is_open_until_it_is_told_to_end(
-    prefect_server, prefect_api, open_settings, tmp_path, told
-):
-    """The schedule in one process brings a workload to its end, one flow run a pass, and SIGTERM ends it cleanly."""
+def test_serve_advances_open_workloads_until_it_is_stopped(prefect_server, prefect_api, open_settings, tmp_path, told):
+    """The schedule in one process finishes a workload, with one flow run per pass, and SIGTERM ends it cleanly."""
     prefect_api(prefect_server.api_url)
     settings = open_settings()
     with Runner(settings) as runner:
@@ -282,14 +280,14 @@ def test_serve_advances_what_is_open_until_it_is_told_to_end(
         assert runner.progress(workload.id).all_succeeded
     runs = ask("/flow_runs/filter", flows={"name": {"any_": ["advance_workloads"]}})
     assert len(runs) > before
-    # Other tests of this session have runs of their own at the same server.
+    # Other tests of this session have runs on the same server.
     mine = [run for run in runs if "work: 40 of 40 answered" in run["state"]["message"]]
     assert mine
     assert {run["state_type"] for run in mine} == {"COMPLETED"}
 
 
-def test_a_server_that_hangs_holds_up_neither_the_work_nor_its_end(prefect_api, open_settings, tmp_path, told):
-    """A server that takes connections and never answers costs reports only: the end of the command comes within two seconds."""
+def test_a_server_that_hangs_delays_neither_the_work_nor_its_end(prefect_api, open_settings, tmp_path, told):
+    """A server that accepts connections and never answers costs only reports: the command ends within two seconds."""
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -303,7 +301,7 @@ def test_a_server_that_hangs_holds_up_neither_the_work_nor_its_end(prefect_api, 
 
 
 def test_a_short_run_starts_no_server_of_its_own(prefect_api, open_settings, tmp_path, told):
-    """Without a configured server a run of a moment is over before a temporary server is worth its start."""
+    """Without a configured server, a short run is over before a temporary server is worth starting."""
     prefect_api("")
     with Runner(open_settings()) as runner:
         progress = process(runner, split(runner, tmp_path), told)
@@ -316,11 +314,11 @@ def test_a_short_run_starts_no_server_of_its_own(prefect_api, open_settings, tmp
 
 
 def test_a_server_killed_in_mid_run_changes_nothing(tmp_path):
-    """When the Prefect server is killed in mid-run, the command ends promptly after its work, with its result and code."""
+    """When the Prefect server is killed in mid-run, the command ends promptly after its work, with its result and exit code."""
     server = TemporaryServer.start(tmp_path / "server")
     source = write_input(tmp_path)
     server.wait_until_ready(60, sleep=time.sleep)  # noqa: TID251 - waits for a process
-    # Slow enough that the batches are still out when the server is killed.
+    # Slow enough that the batches are still running when the server is killed.
     with Emulator(tmp_path / "emulator", speed=1) as emulator:
         command = subprocess.Popen(
             [sys.executable, "-m", "batchkit", "run", str(source), "--name", "work", "--poll-interval", "0.5"],

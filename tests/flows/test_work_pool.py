@@ -1,4 +1,4 @@
-"""The documented way to many machines: a Prefect work pool, and workers that share a workload through one Postgres."""
+"""The documented way to use many machines: a Prefect work pool, and workers that share a workload through one Postgres."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def started(command, folder, environment):
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_workers_of_a_pool_share_a_workload(prefect_server, open_harness, tmp_path):
-    """The commands of the README: a pool, the deployments, two workers; passes on both bring one workload to its end."""
-    # Uploads so slow that the first worker is still at it when the second one has started.
+    """The commands of the README create a pool, the deployments and two workers; passes on both finish one workload."""
+    # Uploads are so slow that the first worker is still busy when the second one has started.
     harness = open_harness(calls.SlowReplies(on=("files.create",), seconds=0.5), speed=40_000)
     harness.split(write_mixed(tmp_path / "input.jsonl", REQUESTS), shard_lines=2)
     environment = {

@@ -31,7 +31,7 @@ _REFUSALS: tuple[dict[str, Any], ...] = (
     {"status": 402, "code": None, "message": "Payment required."},
     {"status": 403, "code": "not_available_for_plan", "message": "The Batch API is not available for your plan."},
 )
-#: The number of calls that may be in flight when the first one is case.
+#: The number of calls that may be in flight when the first one is refused.
 _MOST_REFUSED_CALLS = 16
 _NOT_FINISHED = 4
 _SHORTEST_HINT = re.compile(r"^hint: \S+ ", re.MULTILINE)
@@ -39,10 +39,10 @@ _SHORTEST_HINT = re.compile(r"^hint: \S+ ", re.MULTILINE)
 
 @dataclass(frozen=True)
 class RefusalCase:
-    """A scenario, the case operation (None: within output lines), and the number of calls before the first refusal.
+    """A scenario, the refused operation (None: within output lines), and the number of calls before the first refusal.
 
-    ``extra_faults`` are faults that cause the calls. If ``may_pass``, the refusal does not affect the outcome, so that the command may
-    also end as if nothing had been case.
+    ``extra_faults`` are faults that cause the calls. If ``may_pass``, the refusal does not affect the outcome, so that the
+    command may also end as if nothing had been refused.
     """
 
     scenario: ProofScenario

@@ -39,8 +39,8 @@ _FIRST_PAUSE_SECONDS = 0.2
 class Launch:
     """One command: its arguments, its folder, its whole environment, the fault to inject (``kind`` at ``at``) and a planted bug.
 
-    Only a ``traced`` command has fault points; of commands that run at the same time, at most one is traced. ``limits`` are the
-    limits of its transactions, None the defaults. If the first argument is ``python``, the second names a function of the package.
+    Only a ``traced`` command has fault points; of commands that run at the same time, at most one is traced. ``limits`` are
+    the limits of its transactions (None: the defaults). If the first argument is ``python``, the second names a package function.
     """
 
     arguments: tuple[str, ...]
@@ -54,12 +54,12 @@ class Launch:
 
     @property
     def trace_path(self) -> Path:
-        """The file in which a command that was not killed stores the points that it passed."""
+        """Return the path of the file in which a command that was not killed stores its points."""
         return self.folder.parent / "trace.json"
 
     @property
     def output_path(self) -> Path:
-        """The file that holds everything that the commands print."""
+        """Return the path of the file that holds everything that the command prints."""
         return self.folder.parent / "output.txt"
 
 
@@ -87,12 +87,12 @@ def read_trace(launch: Launch) -> Trace:
 
 
 def is_stopped(process: Any) -> bool:
-    """Whether a process is stopped by SIGSTOP."""
+    """Return whether a process is stopped by SIGSTOP."""
     return processes.is_stopped(process.pid)
 
 
 def wait_until(condition: Callable[[], bool], *, within_seconds: float) -> bool:
-    """Wait until a condition holds; returns whether it held in time."""
+    """Wait until a condition holds; return whether it held in time."""
     deadline = time.monotonic() + within_seconds
     moment = threading.Event()
     while not condition():

@@ -45,7 +45,7 @@ class FaultPoint:
 
     @property
     def kind(self) -> str:
-        """The kind of effect: commit, call or file."""
+        """Return the kind of effect: commit, call or file."""
         return self.label.partition(" ")[0]
 
     def __str__(self) -> str:
@@ -98,7 +98,7 @@ class FaultInjector:
         return result
 
     def is_ours(self, path: Any) -> bool:
-        """Whether a path lies in the command's folder."""
+        """Return whether a path is in the command's folder."""
         text = _path_of(path)
         return text is not None and text.startswith(self._folder)
 

@@ -101,11 +101,11 @@ class ProofRow:
 
     @property
     def is_clean(self) -> bool:
-        """Whether every run kept every promise."""
+        """Return whether every run kept every promise."""
         return not self.failures
 
     def add(self, how: str, met: int, violations: Violations) -> None:
-        """Count one run."""
+        """Add one run."""
         self.runs += 1
         self.met += met
         self.lost += violations.lost
@@ -185,7 +185,7 @@ def prove(
 ) -> Iterator[ProofRow]:
     """Run rows and yield them as they finish; calls ``show`` with the row, and the runs done and planned.
 
-    They are those whose name contains ``only``, or with ``=NAME`` the one of that name.
+    Only rows whose name contains ``only`` run, or with ``=NAME`` the row of that name.
     """
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         for name, plan_of in _planned_rows(backends, sizes):
@@ -256,7 +256,7 @@ def _each_point(scenario: ProofScenario, backend: Backend, sizes: SampleSizes) -
 
 
 def _each_error(scenario: ProofScenario, backend: Backend, sizes: SampleSizes) -> _RowPlan:
-    """Inject an error at each point of the steps; in a scenario of several commands the first one is left out, because it submits as ``run`` does."""
+    """Inject an error at each point of the steps; the first of several commands is left out, because it submits as ``run`` does."""
     baseline = measure(scenario, backend)
     points = replace(baseline, points=baseline.points if scenario is scenarios.RUN else _after_the_first(baseline))
     count = len(points.points) if sizes.points is None else sizes.points

@@ -1,4 +1,4 @@
-"""Bugs that a test plants in a command: the proof has to find each of them."""
+"""Bugs that a test plants in a command: the proof must find each of them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PlantedBug:
-    """A bug: how it is planted, which count of the violations it shows in, in which scenario or trouble, and where the command dies.
+    """A bug, the count of violations that reveals it, the scenario or trouble it needs, and the point where the command is killed.
 
-    With ``meets_error`` an error is injected there instead of the kill.
+    With ``meets_error``, an error is injected there instead of the kill.
     """
 
     apply: Callable[[], None]

@@ -21,7 +21,7 @@ _MEMORY_SLACK = 1.3
 
 @dataclass
 class Violations:
-    """What a check found: counts of lost, repeated and misplaced answers, and a sentence for each broken promise."""
+    """The result of a check: counts of lost, repeated and misplaced answers, and a sentence for each broken promise."""
 
     lost: int = 0
     bought_twice: int = 0
@@ -34,7 +34,7 @@ class Violations:
 
     @property
     def is_clean(self) -> bool:
-        """Whether every promise was kept."""
+        """Return whether every promise was kept."""
         return not (self.lost or self.bought_twice or self.wrong_rows or self.broken)
 
     def __str__(self) -> str:
@@ -47,9 +47,9 @@ class Violations:
 class ExpectedOutcome:
     """The expected result: the requests in input order, the failing ones, and the number of executions.
 
-    ``failing`` maps custom_ids to error codes; None: those for which the ledger has no answer. ``successes`` maps a custom_id to the
-    number of answers that are bought, if that is more than 1 because the first answers are invalid. ``rows`` are the rows of the table, one for
-    each request, if the input was a table.
+    ``failing`` maps custom_ids to error codes; None: those for which the ledger has no answer. ``successes`` maps a custom_id
+    to the number of answers bought, if more than 1 because the first answers are invalid. ``rows`` are the rows of the table,
+    one for each request, if the input was a table.
     """
 
     requests: Sequence[dict[str, Any]]
@@ -62,7 +62,7 @@ class ExpectedOutcome:
 def check_promises(
     harness: ProofHarness, expected: ExpectedOutcome, before: Sequence[DatabaseSnapshot], *, with_errors: bool = False
 ) -> Violations:
-    """Check everything that a finished workload left; ``before`` are the snapshots that were taken after each kill.
+    """Check everything that a finished workload left; ``before`` are the snapshots taken after each kill.
 
     ``with_errors`` allows tracebacks in the output, because errors were injected.
     """
@@ -130,7 +130,7 @@ def _same_in_the_table(
 
 
 def question_of(request: dict[str, Any]) -> str:
-    """Return the text that the emulator's answer repeats; no two requests have the same one."""
+    """Return the text that the emulator's answer repeats; no two requests have the same text."""
     body = request["body"]
     if "url" in body:
         return str(body["url"])
@@ -156,7 +156,7 @@ def _bought_once(violations: Violations, harness: ProofHarness, expected: Expect
     ledger = harness.ledger()
     for custom_id, times in ledger.successes.items():
         violations.bought_twice += max(times - expected.successes.get(custom_id, 1), 0)
-    # A batch that failed validation executed nothing; a peer creates one if its input file was deleted before.
+    # A failed validation executed nothing; a peer creates such a batch if its input file was deleted before.
     bought = [batch for batch in ledger.batches if batch.status != "failed"]
     keys = [(batch.metadata or {}).get("batchkit_key") for batch in bought]
     if len(set(keys)) != len(keys):

@@ -92,7 +92,7 @@ RUN = ProofScenario(
     "run", (_RUN,), _requests(), _COMMON_FAULTS, failing={"row-1": "bad_thing"}, executions={"row-2": 2}
 )
 
-#: The same through Prefect, with a temporary server that the next start has to find and end.
+#: The same through Prefect, with a temporary server that the next start must find and end.
 PREFECT = ProofScenario(
     "run through Prefect",
     (_command(f"run {_INPUT} --name w --shard-lines 4 --output {OUTPUT}", 3),),

@@ -50,8 +50,8 @@ def commit_points(baseline: Baseline) -> list[FaultPoint]:
 def stop_peer(scenario: ProofScenario, backend: Backend, point: FaultPoint, *, is_ended: bool) -> StoppedPeerOutcome:
     """Stop a scenario's first command at a point, run it again beside that, continue the first one, and check the promises.
 
-    With ``is_ended`` the server ends the session of the stopped peer, and the other runner has to finish. Without it the other runner may
-    also end with exit code 4 and name the holder of the lock.
+    With ``is_ended`` the server ends the session of the stopped peer, and the other runner must finish. Without it the other
+    runner may also end with exit code 4 and name the holder of the lock.
     """
     during = Violations()
     (command,) = scenario.commands

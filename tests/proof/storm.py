@@ -27,7 +27,7 @@ _MEAN_SECONDS_BETWEEN_DEATHS = 0.5
 _LONGEST_END_SECONDS = 100
 _SECOND_OUTPUT = "second.jsonl"
 
-#: Without faults in which the provider withholds answers that were paid for: those must be bought again.
+#: Without faults that withhold paid answers: those must be bought again.
 _DRAWN_FAULTS: tuple[Fault, ...] = (
     calls.LoseReply(on=("batches.create",), how="500", every=3),
     calls.LoseReply(on=("files.create", "batches.create"), times=3),
@@ -63,7 +63,7 @@ _CONSTANT_FAULTS: tuple[Fault, ...] = (
 
 @dataclass(frozen=True)
 class StormPlan:
-    """The faults, the shard size and the number of kills that a seed stands for."""
+    """The faults, the shard size and the number of kills that belong to a seed."""
 
     seed: int
     faults: tuple[Fault, ...]
@@ -92,7 +92,7 @@ def draw_plan(seed: int) -> StormPlan:
 
 
 def requests() -> list[dict[str, Any]]:
-    """Return the workload; each question occurs once, so that an answer shows which request it belongs to."""
+    """Return the workload; each question occurs once, so that an answer identifies its request."""
     return [
         audio_line(f"sound-{number}")
         if number % 10 == 7

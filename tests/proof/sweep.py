@@ -71,7 +71,7 @@ class Baseline:
 
 @dataclass(frozen=True)
 class SweepOutcome:
-    """The result of one run: the planned faults, how many were met, and the violations that were found."""
+    """The result of one run: the planned faults, how many of them were injected, and the violations found."""
 
     scenario: str
     injections: tuple[Injection, ...]

@@ -54,8 +54,8 @@ def measured() -> Callable[[ProofScenario, Backend], Baseline]:
     [(scenarios.RUN, 2), (scenarios.VERBS, 1), (scenarios.ANNOTATE, 1)],
     ids=lambda value: str(value)[:8],
 )
-def test_death_at_points_spread_over_a_life(backend, measured, scenario, count):
-    """Wherever a command is killed, the same command ends as if it had not been: nothing is lost, bought twice or misplaced."""
+def test_death_at_points_spread_over_a_run(backend, measured, scenario, count):
+    """Wherever a command is killed, its repetition ends as if nothing had happened: nothing is lost, bought twice or misplaced."""
     baseline = measured(scenario, backend)
 
     for deaths in sampled(baseline, count, seed=1):
@@ -76,7 +76,7 @@ def test_a_file_is_on_the_disk_before_it_gets_its_name(measured):
     assert len(renames) >= 3
 
 
-def test_two_deaths_in_a_row(backend, measured):
+def test_two_deaths_in_succession(backend, measured):
     """A command that is killed, and killed again when it is repeated, still ends as if nothing had happened."""
     baseline = measured(scenarios.RUN, backend)
 
@@ -89,7 +89,7 @@ def test_commands_beside_a_split(backend, measured):
     """While the input is being split no other command sends anything, wherever the splitter is stopped."""
     points = points_during_split(measured(scenarios.RUN, backend))
 
-    # In the middle of the files, and after the last shard's commit: there another command once sent shards that were later refused.
+    # In the middle of the files, and after the last shard's commit, where another command once sent shards that were later refused.
     for point in (points[len(points) // 2], points[-2]):
         found = interfere_with_split(scenarios.RUN, backend, point)
         assert found.violations.is_clean, f"{point}: {found.violations}"
@@ -109,7 +109,7 @@ def test_death_while_the_provider_misbehaves(backend, measured, trouble):
 @pytest.mark.parametrize(
     ("scenario", "count"), [(scenarios.RUN, 1), (scenarios.VERBS, 1)], ids=lambda value: str(value)[:8]
 )
-def test_an_unexpected_error_at_points_spread_over_a_life(backend, measured, scenario, count):
+def test_an_unexpected_error_at_points_spread_over_a_run(backend, measured, scenario, count):
     """Wherever an unexpected error is raised, the command or its repetition ends as if nothing had happened."""
     baseline = measured(scenario, backend)
 
@@ -119,7 +119,7 @@ def test_an_unexpected_error_at_points_spread_over_a_life(backend, measured, sce
 
 
 def test_batches_that_are_unknown_for_moments(measured):
-    """Batches that the provider does not know at some probes are kept, also with a kill between two of them."""
+    """Batches that the provider does not know at some probes are kept, even with a kill between two of them."""
     sqlite = Backend("SQLite")
     baseline = measured(scenarios.ABSENT, sqlite)
 
@@ -130,7 +130,7 @@ def test_batches_that_are_unknown_for_moments(measured):
 
 @pytest.mark.parametrize("scenario", scenarios.LOST_INPUTS[::2], ids=lambda scenario: scenario.name)
 def test_input_files_that_are_lost(measured, scenario):
-    """Batches that do not find their input files fail no request, however few lines they have, also with a kill."""
+    """Batches that do not find their input files fail no request, however few lines they have, even with a kill."""
     sqlite = Backend("SQLite")
     baseline = measured(scenario, sqlite)
 
@@ -141,7 +141,7 @@ def test_input_files_that_are_lost(measured, scenario):
 
 @pytest.mark.parametrize("number", [3, 52])
 def test_refusals_of_the_account(number):
-    """A command whose account is refused ends with 4; after the refusal it ends with nothing failed or bought twice."""
+    """A command whose account is refused ends with 4; after the refusal it finishes with nothing failed or bought twice."""
     case = all_refusal_cases()[number]
 
     violations = run_refusal_case(case, Backend("SQLite")).violations
@@ -150,7 +150,7 @@ def test_refusals_of_the_account(number):
 
 
 def test_a_peer_that_is_stopped_at_a_commit(postgres_server, measured):
-    """Beside a peer that is stopped within a merge's transaction another runner does the rest, and the peer changes nothing."""
+    """Beside a peer stopped within a merge's transaction, another runner does the rest, and the peer changes nothing."""
     postgres = Backend("Postgres", postgres_server.server_url)
     points = [point for point in commit_points(measured(scenarios.RUN, postgres)) if "merge" in point.label]
 
@@ -176,7 +176,7 @@ def test_the_proof_finds_bugs(measured, planted_bug):
     sqlite = Backend("SQLite")
     baseline = measured(
         scenario if found.scenario else scenarios.RUN, sqlite
-    )  # without the bug: it shows where to die, and how much memory is usual
+    )  # run without the bug: it shows where to kill, and the usual memory
     kind = InjectionKind.ERROR if found.meets_error else InjectionKind.DEATH
     deaths = [Injection(0, point, kind) for _, point in baseline.points if point.label == found.dies_at][:1]
 

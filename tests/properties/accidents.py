@@ -1,4 +1,4 @@
-"""What may befall a step between two statements: death, or another runner's turn."""
+"""Accidents between two statements of a step: the process dies, or another runner works."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class Killed(BaseException):
-    """The process is dead: whatever it still tries to write raises this again."""
+    """Raised when the process dies, and again by everything that it still tries to write."""
 
 
 class Accidents:
-    """Stands at every connection, statement and commit of an engine."""
+    """Intercepts every connection, statement and commit of an engine."""
 
     def __init__(self, engine: Engine) -> None:
         self._statements_left: int | None = None
@@ -46,7 +46,7 @@ class Accidents:
 
     @contextmanager
     def death_after(self, statements: int) -> Iterator[None]:
-        """Die before the next statement or commit but ``statements``; the ``with`` block ends there, without a word."""
+        """Die before the next statement or commit after ``statements`` of them; the ``with`` block ends there, silently."""
         self._statements_left = statements
         try:
             yield
@@ -57,7 +57,7 @@ class Accidents:
 
     @contextmanager
     def turn_after(self, transactions: int, turn: Callable[[], object]) -> Iterator[None]:
-        """Let somebody else have a turn before the next transaction but ``transactions`` begins."""
+        """Run ``turn``, as another runner would, before the transaction that follows the next ``transactions``."""
         self._transactions_left, self._turn = transactions, turn
         try:
             yield

@@ -1,4 +1,4 @@
-"""Two depths for every property: a quick one that is always the same, and a deep one that never is."""
+"""Two depths for every property: a quick one with fixed examples, and a deep one with new examples every time."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class Effort(Protocol):
-    """Chooses how many examples are tried."""
+    """Chooses the number of examples."""
 
     def __call__(self, *, quick: int, deep: int, steps: int = 30) -> settings:
-        """Make the settings; ``steps`` is the longest history of a state machine."""
+        """Return the settings; ``steps`` is the longest history of a state machine."""
         ...
 
 
@@ -23,7 +23,7 @@ class Effort(Protocol):
     params=["quick", pytest.param("deep", marks=[pytest.mark.slow, pytest.mark.timeout(3_600)])],
 )
 def effort(request) -> Effort:
-    """Give the settings of this depth: the same examples every time, or many new ones that a printed seed repeats."""
+    """Return the settings of this depth: the same examples every time, or many new ones that a printed seed reproduces."""
     is_deep = request.param == "deep"
 
     def choose(*, quick: int, deep: int, steps: int = 30) -> settings:
@@ -32,7 +32,7 @@ def effort(request) -> Effort:
             stateful_step_count=steps * (2 if is_deep else 1),
             derandomize=not is_deep,
             database=None,
-            # To make a failure small takes minutes: the quick run says at once that there is one.
+            # Shrinking takes minutes: the quick run reports a failure at once.
             phases=(Phase.explicit, Phase.generate, *((Phase.shrink,) if is_deep else ())),
             print_blob=is_deep,
             deadline=None,
@@ -44,7 +44,7 @@ def effort(request) -> Effort:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """Give a folder in which every example makes one of its own."""
+    """Return a folder in which every example makes its own."""
     path: Path = tmp_path / "labs"
     path.mkdir()
     return path

@@ -1,4 +1,4 @@
-"""Ways in which a batch may end, drawn at random: what its files say, how they are written, and what goes wrong with them."""
+"""Ways in which a batch may end, drawn at random: the content and form of its files, and the faults of fetching them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _REASONS = ("invalid_json_line", "token_limit_exceeded")
 
 @dataclass
 class Script:
-    """An ending and its meaning: the lines that will be believed, what silence means, and the places that its errors name.
+    """An ending and its meaning: the lines that count, the meaning of a missing line, and the places that its errors name.
 
     ``refusal`` is the code of a batch that failed validation, None for one that ran.
     """
@@ -36,24 +36,24 @@ class Script:
 
 @dataclass
 class _File:
-    """One file in the making: its lines as bytes, and what they mean."""
+    """One file under construction: its lines as bytes, and their meaning."""
 
     written: list[bytes] = field(default_factory=list)
     meant: list[Line] = field(default_factory=list)
 
     def bytes(self, *, marked: bool, closed: bool) -> bytes:
-        """Write the file, with or without a byte order mark and a final newline."""
+        """Return the file, with or without a byte order mark and a final newline."""
         text = b"\n".join(self.written) + (b"\n" if closed else b"")
         return (_BYTE_ORDER_MARK if marked else b"") + text
 
     def count(self) -> int:
-        """Count what is not blank."""
+        """Return the number of lines that are not blank."""
         return sum(1 for line in self.written if line.strip())
 
 
 @st.composite
 def refusals(draw: st.DrawFn, shard_requests: Sequence[str]) -> Script:
-    """Draw a batch that failed validation, with or without a line that is named; refusals that explain nothing have tests of their own."""
+    """Draw a batch that failed validation, with or without a named line; refusals without an explanation have their own tests."""
     code = draw(st.sampled_from(_REASONS))
     named = tuple(draw(st.lists(st.integers(1, len(shard_requests) + 2), max_size=2)))
     problems = [BatchProblem("not that", code=code, line=line) for line in named] or [
@@ -65,7 +65,7 @@ def refusals(draw: st.DrawFn, shard_requests: Sequence[str]) -> Script:
 
 @st.composite
 def files(draw: st.DrawFn, shard_requests: Sequence[str], foreign: Sequence[str], serial: str) -> tuple[_File, _File]:
-    """Draw an output and an error file: lines for shard_requests in any order and number, and lines for nobody among them."""
+    """Draw an output and an error file: lines for the requests in any order and number, and lines with unknown ids among them."""
     output, error = _File(), _File()
     everybody = range(len(shard_requests))
     if draw(st.integers(0, 3)) == 0:
@@ -75,7 +75,7 @@ def files(draw: st.DrawFn, shard_requests: Sequence[str], foreign: Sequence[str]
         said = st.tuples(st.sampled_from(everybody), sayings, _variants, st.booleans())
         spoken = draw(st.lists(said, max_size=2 * len(shard_requests)))
         if draw(st.booleans()):
-            # Two lines that contradict each other about one request, in either order.
+            # Two contradicting lines about one request, in either order.
             place, variant = draw(st.sampled_from(everybody)), draw(_variants)
             pair = [(place, Says.ANSWER, variant, False), (place, draw(st.sampled_from(Says)), variant, False)]
             spoken += draw(st.permutations(pair))

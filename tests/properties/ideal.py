@@ -1,7 +1,7 @@
-"""What must come out of a history, by the promises alone: a dictionary of requests, and no file, database or JSON.
+"""The expected result of a history, from the promises alone: a dictionary of requests, without files, database or JSON.
 
-Written from the rules: matching is by custom_id alone; a success wins over everything else that a batch says of a request,
-otherwise its first line stands; what was not executed has a budget of its own; nothing is sent once the user wants no more.
+Written from the rules: matching is by custom_id alone; a success beats all other lines of a batch for the same request,
+otherwise its first line counts; unexecuted requests have a budget of their own; nothing is sent after a cancel.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Says(Enum):
-    """What one line says of its request."""
+    """The meaning of one line for its request."""
 
     ANSWER = auto()
     REFUSAL = auto()
@@ -26,7 +26,7 @@ class Says(Enum):
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a batch's files, as it was meant; ``answer`` is the response body of a success."""
+    """One line of a batch's files with its intended meaning; ``answer`` is the response body of a success."""
 
     custom_id: str
     says: Says
@@ -54,7 +54,7 @@ class Ideal:
     is_cancelling: bool = False
 
     def in_state(self, state: str) -> set[str]:
-        """Name the requests in a state."""
+        """Return the requests in a state."""
         return {custom_id for custom_id, fate in self.fates.items() if fate.state == state}
 
     def batch_ran(
@@ -97,13 +97,13 @@ class Ideal:
                 self.fates[custom_id].state = "cancelled"
 
     def cancel(self, at_the_provider: set[str]) -> None:
-        """The user wants no more: what is not at the provider ends here."""
+        """The user cancels: requests that are not at the provider are final."""
         self.is_cancelling = True
         for custom_id in self.in_state("open") - at_the_provider:
             self.fates[custom_id].state = "cancelled"
 
     def reopen(self, *, failed: bool) -> None:
-        """The user wants the lost ones after all, with fresh budgets."""
+        """The user reopens the lost requests, with fresh budgets."""
         self.is_cancelling = False
         for state in ("cancelled", "failed") if failed else ("cancelled",):
             for custom_id in self.in_state(state):

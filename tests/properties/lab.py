@@ -1,4 +1,4 @@
-"""Real steps on a real store, between an input of the test's making and a provider that says what it is told."""
+"""Real steps on a real store, between an input made by the test and a scripted provider."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _names = itertools.count(1)
 
 
 class Lab:
-    """One workload of its own in a shared store, a provider, and two runners ``"a"`` and ``"b"`` that take turns."""
+    """One workload of its own in a shared store, a provider, and two runners ``"a"`` and ``"b"`` that alternate."""
 
     def __init__(self, store: Store, folder: Path, provider: ScriptedProvider | None = None) -> None:
         self.store = store
@@ -68,7 +68,7 @@ class Lab:
 
     @staticmethod
     def options(**options: Any) -> SplitOptions:
-        """Choose how to split."""
+        """Return the options of the split."""
         return SplitOptions(**options)
 
     def split(self, data: bytes, owner: str = "a", **options: Any) -> Workload | None:
@@ -93,12 +93,12 @@ class Lab:
 
     @property
     def id(self) -> WorkloadId:
-        """The workload's id, once it is split."""
+        """Return the workload's id, once it is split."""
         assert self.workload_id is not None
         return self.workload_id
 
     def claim(self, owner: str, state: ShardState, limit: int = 1_000) -> list[ShardId]:
-        """Take due shards."""
+        """Claim due shards."""
         with self.store.write() as connection:
             found = shard_leases.claim(
                 connection,
@@ -112,12 +112,12 @@ class Lab:
         return [shard.id for shard in found]
 
     def send(self, owner: str = "a", limit: int = 1_000) -> None:
-        """Bring planned shards to the provider."""
+        """Submit planned shards to the provider."""
         ids = self.claim(owner, ShardState.PLANNED, limit) + self.claim(owner, ShardState.UPLOADED, limit)
         submit.submit(self.contexts[owner], self.id, ids)
 
     def look(self, owner: str = "a") -> None:
-        """Ask how the batches are."""
+        """Poll the batches."""
         poll.poll(self.contexts[owner], self.id)
 
     def merge(self, owner: str = "a", shard_ids: Sequence[ShardId] | None = None) -> None:
@@ -152,12 +152,12 @@ class Lab:
             return {custom_id: (ridden, expired) for custom_id, ridden, expired in found}
 
     def lost_attempts(self) -> list[int]:
-        """Return the request of every failed attempt that was noted."""
+        """Return the request of every failed attempt that was recorded."""
         with self.store.read() as connection:
             return list(connection.scalars(select(attempts.c.seq).where(attempts.c.workload_id == self.id)))
 
     def everything(self) -> list[Any]:
-        """Read all that a merge may change, to see that nothing did."""
+        """Read everything that a merge may change, to check that nothing did."""
         with self.store.read() as connection:
             spent = shards.totals_by_state(connection, self.id)
         return [self.rows(), self.shards(), self.counters(), sorted(self.lost_attempts()), spent]
@@ -174,5 +174,5 @@ class Lab:
 
 
 def content(lines: Iterable[bytes]) -> bytes:
-    """Make a file of lines."""
+    """Return the bytes of a file with these lines."""
     return b"".join(line + b"\n" for line in lines)

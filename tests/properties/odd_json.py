@@ -1,4 +1,4 @@
-"""Bytes from strangers: JSON with everything in it that some reader trips over, and bytes that are nearly JSON."""
+"""Untrusted bytes: JSON with everything that some reader fails on, and bytes that are nearly JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 _FIRST_SURROGATE, _LAST_SURROGATE = "\ud800", "\udfff"
 _UNSIGNED_64_BITS, _SIGNED_64_BITS = 2**64, -(2**63)
 
-#: Any text that Python can hold: NUL, lone surrogates, separators that others take for line ends.
+#: Any text that Python can hold: NUL, lone surrogates, separators that some readers take for line ends.
 texts = st.text(st.characters(exclude_categories=()), max_size=12) | st.sampled_from(
     [
         "",
@@ -37,7 +37,7 @@ numbers = st.one_of(
     st.sampled_from([2**31, 2**63, 2**64, -(2**63) - 1, 10**300, -0.0, 1e999, 5e-324, math.nan]),
 )
 scalars = st.none() | st.booleans() | numbers | texts
-#: Anything that a parser of JSON, strict or not, may have made.
+#: Any value that a JSON parser, strict or not, may return.
 values = st.recursive(
     scalars,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
@@ -46,10 +46,10 @@ values = st.recursive(
 
 
 def kept(value: Any) -> Any:
-    """What the store keeps of a value: the documented losses, and no others.
+    """Return what the store keeps of a value: the documented losses, and no others.
 
-    NaN and the infinities become null; of integers beyond 64 bits a double's digits count. The halves of a surrogate pair that
-    stand side by side are the pair.
+    NaN and the infinities become null; integers beyond 64 bits keep the digits of a double. Adjacent halves of a surrogate
+    pair are the pair.
     """
     if isinstance(value, dict):
         return {kept(key): kept(member) for key, member in value.items()}
@@ -65,12 +65,12 @@ def kept(value: Any) -> Any:
 
 
 def in_utf8(text: str) -> str:
-    """What a file of UTF-8 holds of a text: lone surrogates become U+FFFD."""
+    """Return what a UTF-8 file holds of a text: lone surrogates become U+FFFD."""
     return "".join("\ufffd" if _FIRST_SURROGATE <= char <= _LAST_SURROGATE else char for char in text)
 
 
 def written(value: Any) -> bytes:
-    """Write a value as a careless server would: escapes for what is not ASCII, NaN and Infinity as Python spells them."""
+    """Return a value as a careless server would write it: escapes for non-ASCII, NaN and Infinity as Python spells them."""
     return json.dumps(value).encode()
 
 
@@ -99,7 +99,7 @@ nearly_json = st.lists(
 
 @st.composite
 def mutations(draw: st.DrawFn, data: bytes) -> bytes:
-    """Draw a line that was whole once: cut, doubled, overwritten, or with bytes put in."""
+    """Draw a mutation of a whole line: truncated, doubled, overwritten, or with bytes inserted."""
     for _ in range(draw(st.integers(1, 3))):
         place, other = sorted((draw(st.integers(0, len(data))), draw(st.integers(0, len(data)))))
         match draw(st.integers(0, 4)):
@@ -118,7 +118,7 @@ def mutations(draw: st.DrawFn, data: bytes) -> bytes:
 
 @st.composite
 def changed(draw: st.DrawFn, record: dict[str, Any]) -> Any:
-    """Draw a record with some member, at any depth, swapped for anything, or taken out, or something put beside it."""
+    """Draw a record with some member, at any depth, replaced by any value, removed, or joined by another member."""
     record = json.loads(json.dumps(record))
     for _ in range(draw(st.integers(1, 3))):
         inside: Any = record

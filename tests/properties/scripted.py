@@ -1,4 +1,4 @@
-"""A batch API in memory that hands out exactly the files it was given: no HTTP, no lines of its own making."""
+"""A batch API in memory that returns exactly the files it was given: no HTTP, and no generated lines."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
     from batchkit.models import RefusalKind, RemoteModel, Trouble
 
-# Across all providers, because a database knows a batch by its id.
+# Unique across all providers, because a database identifies a batch by its id.
 _numbers = itertools.count(1)
 
 
 @dataclass
 class Ending:
-    """How a batch ends: its last status and its files, None where it has none.
+    """How a batch ends: its final status and its files, None where it has none.
 
     The first ``late`` reads of the batch name no file; ``away`` downloads return 404, and ``broken`` ones fail temporarily;
-    ``torn`` downloads bring the first ``torn_at`` bytes only. ``gone`` files are missing permanently, and the provider
+    ``torn`` downloads return only the first ``torn_at`` bytes. ``gone`` files are missing permanently, and the provider
     forgets a batch that ``vanishes``.
     """
 
@@ -47,7 +47,7 @@ class Ending:
 
 
 def not_found(what: str) -> NotFound:
-    """Make the refusal of an unknown id."""
+    """Return the refusal of an unknown id."""
     return NotFound(f"no such {what}", status=404)
 
 
@@ -64,13 +64,13 @@ class ScriptedProvider:
         self._on_create = on_create
 
     def input_of(self, batch_id: BatchId) -> bytes:
-        """Give the file that a batch was made of."""
+        """Return the input file of a batch."""
         file_id = self.batches[batch_id].input_file_id
         assert file_id is not None
         return self.files[file_id]
 
     def running(self) -> list[BatchId]:
-        """Name the batches that have not ended."""
+        """Return the batches that have not ended."""
         return [batch_id for batch_id in self.batches if batch_id not in self.endings]
 
     def end(self, batch_id: BatchId, ending: Ending) -> None:
@@ -86,7 +86,7 @@ class ScriptedProvider:
     # The protocol
 
     def upload_file(self, path: Path, filename: str) -> RemoteFile:
-        """Take in a shard file."""
+        """Accept a shard file."""
         file_id = FileId(f"file-{next(_numbers)}")
         data = self.files[file_id] = path.read_bytes()
         return RemoteFile(file_id, filename, len(data), "batch")
@@ -117,11 +117,11 @@ class ScriptedProvider:
         return self.batches[batch_id]
 
     def get_batches(self, ids: Sequence[BatchId]) -> dict[BatchId, Batch]:
-        """Read the batches that have not vanished, as they would stand in a list."""
+        """Read the batches that have not vanished, as a list would show them."""
         return {batch_id: self._seen(batch_id) for batch_id in ids if not self._has_vanished(batch_id)}
 
     def get_batch(self, batch_id: BatchId) -> Batch:
-        """Read one batch; each call brings late file names nearer."""
+        """Read one batch; each call counts towards its late file names."""
         if self._has_vanished(batch_id):
             raise not_found("batch")
         ending = self.endings.get(batch_id)
@@ -147,13 +147,13 @@ class ScriptedProvider:
         return iter([self._seen(batch_id) for batch_id in self.batches])
 
     def cancel_batch(self, batch_id: BatchId) -> Batch:
-        """Note the wish of a running batch."""
+        """Record the cancellation of a running batch."""
         if batch_id not in self.endings:
             self.batches[batch_id] = replace(self.batches[batch_id], status=BatchStatus.CANCELLING)
         return self._seen(batch_id)
 
     def download_file(self, file_id: FileId, path: Path) -> Download:
-        """Give a file, or the trouble that its batch's ending has in store first."""
+        """Return a file, after the faults that its batch's ending has for it."""
         kind, _, batch_id = file_id.partition("-")
         ending = self.endings[BatchId(batch_id)]
         data = self.files[file_id]
@@ -180,26 +180,26 @@ class ScriptedProvider:
         self.files.pop(file_id, None)
 
     def list_models(self) -> list[RemoteModel]:
-        """Know no models."""
+        """Return no models."""
         return []
 
     def refusal_kind(
         self, *, status: int | None, code: str | None, message: str | None, param: str | None = None
     ) -> RefusalKind:
-        """Judge as the real provider does."""
+        """Return the same kind as the real provider does."""
         return refusal_kind(status=status, code=code, message=message, param=param)
 
     def now(self) -> float | None:
-        """Carry no date."""
+        """Return None, as there is no Date header."""
         return None
 
     def trouble(self) -> Trouble | None:
-        """Meet none: there is no wire."""
+        """Return None, as there is no network."""
         return None
 
     def check(self) -> str | None:
-        """Be a batch API."""
+        """Accept the address as a batch API."""
         return None
 
     def close(self) -> None:
-        """Hold nothing."""
+        """No-op: nothing is open."""

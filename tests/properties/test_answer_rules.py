@@ -1,4 +1,4 @@
-"""Rules for answers meet whatever a provider sends: a value or a reason, never a crash, and the same on every road through the merge."""
+"""For any answer of a provider, the answer rules give a value or a reason, never a crash, on every path through the merge."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def bodies(draw: st.DrawFn) -> bytes:
 
 
 def test_any_body_has_a_value_or_a_reason(effort):
-    """Whatever the body, each kind of rules reads it or says why not, in words that can be stored."""
+    """Whatever the body, each kind of rule reads it or gives a reason that can be stored."""
 
     @effort(quick=150, deep=20_000)
     @given(body=bodies())
@@ -63,8 +63,8 @@ def test_any_body_has_a_value_or_a_reason(effort):
     holds()
 
 
-def test_an_amended_request_is_one_that_may_be_sent(effort):
-    """Whatever a request that passed the checks asks for, the next try passes them too, for the same custom_id and question."""
+def test_an_amended_request_is_valid(effort):
+    """The changed request of the next attempt passes the same checks, with the same custom_id and question."""
 
     @effort(quick=60, deep=5_000)
     @given(

@@ -1,4 +1,4 @@
-"""Whatever comes back, in whatever order, however often, and whoever dies over it: the merge ends where the promises say."""
+"""Whatever comes back, in any order, any number of times, and after any death: the merge ends as promised."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from batchkit.models import BatchId
     from batchkit.store.engine import Store
 
-#: Near misses of each other, and what careless matching would fold, trim, or take for numbers.
+#: Ids that nearly match each other, and ids that careless matching would fold, trim, or take for numbers.
 IDS = (
     *(
         "a",
@@ -72,7 +72,7 @@ IDS = (
         "row-10",
     ),
 )
-#: More rounds than any history needs to end once everything is answered.
+#: More rounds than any history needs to finish once everything is answered.
 ROUNDS = 60
 
 inputs = st.lists(
@@ -84,7 +84,7 @@ accidents = deaths | st.tuples(st.just("turn"), st.integers(0, 5))
 
 
 class History(RuleBasedStateMachine):
-    """Rules do the same to the real parts and to the ideal ones; the invariants compare the two."""
+    """Rules apply the same action to the real parts and to the ideal ones; the invariants compare the two."""
 
     def __init__(self, store: Store, folder: Path, accidents: Accidents) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class History(RuleBasedStateMachine):
         death=st.none() | deaths,
     )
     def split(self, lines, shard_lines, shard_bytes, budgets, death) -> None:
-        """Cut the input, at the second try if the first one dies."""
+        """Split the input, at the second try if the first one dies."""
         self.ideal = Ideal(*budgets)
         for custom_id, is_audio in lines:
             self.ideal.fates[custom_id] = Fate()
@@ -130,21 +130,21 @@ class History(RuleBasedStateMachine):
 
     @rule(owner=owners, limit=st.integers(1, 9), cut=st.none() | accidents)
     def resubmit_and_send(self, owner, limit, cut) -> None:
-        """Cut the requests that must be sent again, sometimes with an accident, and send some shards to the provider."""
+        """Resubmit returned requests, sometimes with an accident, and submit some shards to the provider."""
         self._with_accident(cut, owner, self.lab.resubmit)
         self.lab.send(owner, limit)
 
     @precondition(lambda self: self.lab.provider.running())
     @rule(data=st.data(), most=st.integers(1, 4))
     def end(self, data, most) -> None:
-        """Let some batches end, each in any way."""
+        """End some batches, each in any way."""
         for batch_id in self.lab.provider.running()[:most]:
             shard_requests = self.shard_requests(batch_id)
             misses = [f" {shard_requests[0]}", f"{shard_requests[0]} ", shard_requests[0].swapcase(), "nobody"]
             foreign = sorted({*self.lines, *misses} - set(shard_requests))
             script = data.draw(scripts(shard_requests, foreign, batch_id))
             if script.refusal == "token_limit_exceeded":
-                # After eight in a row it counts as another kind of refusal; the waits for room have tests of their own.
+                # After eight in a row it counts as another kind of refusal; capacity waits have their own tests.
                 if self.capacity_refusals == MAX_WAITS - 1:
                     continue
                 self.capacity_refusals += 1
@@ -154,7 +154,7 @@ class History(RuleBasedStateMachine):
     @precondition(lambda self: self.lab.provider.endings)
     @rule(owner=owners)
     def merge(self, owner) -> None:
-        """Notice and merge all that has ended."""
+        """Poll, and merge everything that has ended."""
         self.lab.look(owner)
         self.lab.merge(owner)
         self._note_merged()
@@ -170,9 +170,9 @@ class History(RuleBasedStateMachine):
     @precondition(lambda self: len(self.lab.provider.endings) > len(self.merged))
     @rule(owner=owners, accident=accidents)
     def merge_with_an_accident(self, owner, accident) -> None:
-        """Die in the middle of a merge, or be overtaken in it by another runner whose lease has begun since."""
+        """Die in the middle of a merge, or lose the lease to another runner that takes over in it."""
         self.lab.look(owner)
-        # One shard at a time: where in its work a thread is when another one dies cannot be repeated.
+        # One shard at a time: the position of one thread at the death of another cannot be reproduced.
         ids = self.lab.claim(owner, ShardState.ENDED, 1)
         self._with_accident(accident, owner, lambda owner: self.lab.merge(owner, ids))
         self._note_merged()
@@ -198,7 +198,7 @@ class History(RuleBasedStateMachine):
     @precondition(lambda self: self.merged)
     @rule(owner=owners)
     def merge_again(self, owner) -> None:
-        """Merge what is merged: nothing happens."""
+        """Merge merged shards again: nothing happens."""
         merged = [shard.id for shard in self.lab.shards(ShardState.MERGED)]
         before = self.lab.everything()
         self.lab.merge(owner, merged)
@@ -206,13 +206,13 @@ class History(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([61.0, LONG]))
     def wait(self, seconds) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         self.lab.clock.advance(seconds)
 
     @precondition(lambda self: self.steps > 8 and not self.ideal.is_cancelling)
     @rule(sure=st.integers(0, 3))
     def cancel(self, sure) -> None:
-        """The user wants no more (now and then)."""
+        """Cancel the workload (now and then)."""
         if sure:
             return
         with self.lab.store.write() as connection:
@@ -224,17 +224,17 @@ class History(RuleBasedStateMachine):
     @precondition(lambda self: self.ideal.in_state("cancelled") or self.ideal.in_state("failed"))
     @rule(failed=st.booleans())
     def reopen(self, failed) -> None:
-        """The user wants the lost ones after all."""
+        """Reopen the lost requests."""
         with self.lab.store.write() as connection:
             resubmit.reopen(connection, self.lab.workload(), failed=failed, at=self.lab.clock())
         self.ideal.reopen(failed=failed)
 
     def shard_requests(self, batch_id: BatchId) -> list[str]:
-        """Name the requests of a batch, by its line."""
+        """Return the requests of a batch, by line."""
         return [json.loads(line)["custom_id"] for line in self.lab.provider.input_of(batch_id).splitlines()]
 
     def _note_merged(self) -> None:
-        """Do to the ideal what the scripts mean of the batches that were merged since."""
+        """Apply the meaning of the batches merged since the last call to the ideal."""
         for shard in self.lab.shards(ShardState.MERGED):
             assert shard.batch_id is not None
             if shard.batch_id in self.merged:
@@ -252,14 +252,14 @@ class History(RuleBasedStateMachine):
 
     @invariant()
     def promises_hold(self) -> None:
-        """After every step."""
+        """Check everything after every step."""
         self.steps += 1
         self._check_buckets()
         self._check_counters()
         assert not self.lab.provider.bought or max(self.lab.provider.bought.values()) == 1
 
     def _check_buckets(self) -> None:
-        """Every request is in one bucket, and it is the right one, with the right answer."""
+        """Every request has one final state, and it is the right one, with the right answer."""
         rows = self.lab.rows()
         assert [row.custom_id for row in rows] == list(self.ideal.fates)
         for row, fate in zip(rows, self.ideal.fates.values(), strict=True):
@@ -287,7 +287,7 @@ class History(RuleBasedStateMachine):
         ) == tuple(buckets["succeeded"] * part for part in TOKENS)
 
     def _check_counters(self) -> None:
-        """Attempts and expiries are counted correctly and stay within both budgets; each failed attempt is noted once."""
+        """Attempts and expiries are counted correctly and stay within both budgets; each failed attempt is recorded once."""
         counters = self.lab.counters()
         assert counters == {custom_id: (fate.attempts, fate.expiries) for custom_id, fate in self.ideal.fates.items()}
         for attempts, expiries in counters.values():
@@ -297,7 +297,7 @@ class History(RuleBasedStateMachine):
         assert [lost[seq] for seq in range(len(self.ideal.fates))] == [fate.lost for fate in self.ideal.fates.values()]
 
     def teardown(self) -> None:
-        """From anywhere the workload gets to its end, and the export tells what happened."""
+        """From any state the workload can finish, and the export matches the history."""
         if self.lab.workload_id is None:
             return
         for _ in range(ROUNDS):

@@ -1,4 +1,4 @@
-"""Whatever lies in an input file: it is cut into shards to the letter, or refused with a word on what is wrong."""
+"""Whatever an input file holds, it is cut into shards byte for byte, or refused with a message."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def odd_lines(draw: st.DrawFn) -> bytes:
 
 
 def stored(lab: Lab) -> list[bytes]:
-    """Give the requests' lines as they lie in the shard files, in input order, after a look at each shard."""
+    """Return the requests' lines from the shard files, in input order, after checking each shard."""
     lines: dict[str, bytes] = {}
     for shard in lab.shards():
         data = lab.contexts["a"].spool.path(shard.path).read_bytes()
@@ -59,7 +59,7 @@ def stored(lab: Lab) -> list[bytes]:
 
 
 def nothing_is_left(lab: Lab) -> bool:
-    """Whether a refused input has left no row and no file."""
+    """Return whether a refused input has left no row and no file."""
     with lab.store.read() as connection:
         found = workloads.find(connection, lab.name)
     spool = lab.folder / "home" / "spool"
@@ -67,15 +67,15 @@ def nothing_is_left(lab: Lab) -> bool:
 
 
 def _unless_refused(work: Callable[[], Any]) -> Any:
-    """Give what the work gives, or the error of use that it raises; any other error comes out."""
+    """Return the result of the work, or the usage error that it raises; other errors propagate."""
     try:
         return work()
     except UsageError as error:
         return error
 
 
-def test_any_input_is_cut_or_refused(sqlite_store, folder, effort):
-    """A good input is kept to the byte and in order; a bad one leaves nothing; a dry run says the same of both."""
+def test_any_input_is_split_or_refused(sqlite_store, folder, effort):
+    """A good input is kept to the byte and in order; a bad one leaves nothing; a dry run reports the same for both."""
 
     @effort(quick=30, deep=3_000)
     @given(
@@ -150,8 +150,8 @@ def test_any_input_is_cut_or_refused(sqlite_store, folder, effort):
     ],
     ids=lambda data: repr(data[-24:])[:40],
 )
-def test_unusable_inputs_are_refused_in_few_words(sqlite_store, folder, data):
-    """An error of use that a person can read, and no trace of the input."""
+def test_unusable_inputs_are_refused_with_a_short_message(sqlite_store, folder, data):
+    """The error is a readable usage error, and no trace of the input is left."""
     lab = Lab(sqlite_store, folder)
     with pytest.raises(UsageError) as raised:
         lab.split(data)
@@ -167,7 +167,7 @@ def test_unusable_inputs_are_refused_in_few_words(sqlite_store, folder, data):
     [
         (GOOD, ["row-1"]),
         (b"\xef\xbb\xbf" + GOOD + b"\r\n" + OTHER, ["row-1", "row-2"]),
-        # Every parser that is known to stand behind such an API lets the last of two equal keys win.
+        # With two equal keys, every known parser behind such an API keeps the last.
         (b'{"custom_id": "not-me", ' + GOOD[1:], ["row-1"]),
         (GOOD[:-2] + b', "x": 123456789012345678901234567890}}', ["row-1"]),
         (GOOD[:-2] + b', "user": "\\u0000"}}', ["row-1"]),
@@ -176,16 +176,16 @@ def test_unusable_inputs_are_refused_in_few_words(sqlite_store, folder, data):
     ],
     ids=["no newline", "mark and CRLF", "keys twice", "large integer", "NUL", "separators", "deep"],
 )
-def test_odd_inputs_are_taken_to_the_byte(sqlite_store, folder, data, custom_ids):
-    """What is legal is sent as it stands."""
+def test_odd_inputs_are_split_byte_for_byte(sqlite_store, folder, data, custom_ids):
+    """Legal lines are sent unchanged."""
     lab = Lab(sqlite_store, folder)
     lab.split(data)
     assert [row.custom_id for row in lab.rows()] == custom_ids
     assert stored(lab) == data.removeprefix(b"\xef\xbb\xbf").replace(b"\r", b"").split(b"\n")
 
 
-def test_what_is_no_file_is_refused_at_once(sqlite_store, folder):
-    """Directories, pipes, devices, sockets' like and dangling links: named, never waited for."""
+def test_a_source_that_is_no_file_is_refused_at_once(sqlite_store, folder):
+    """Directories, pipes, devices, sockets and dangling links are named in the error, and never waited for."""
     os.mkfifo(folder / "pipe")
     (folder / "dangling").symlink_to(folder / "nowhere")
     (folder / "round").symlink_to(folder / "round")
@@ -197,8 +197,8 @@ def test_what_is_no_file_is_refused_at_once(sqlite_store, folder):
         assert nothing_is_left(lab)
 
 
-def test_file_name_that_is_no_text_is_taken(store, folder):
-    """A name of bytes that are no UTF-8, as file systems allow."""
+def test_file_name_with_invalid_utf8_is_accepted(store, folder):
+    """File systems allow such names."""
     source = folder / os.fsdecode(b"caf\xe9.jsonl")
     source.write_bytes(GOOD)
     lab = Lab(store, folder)
@@ -209,7 +209,7 @@ def test_file_name_that_is_no_text_is_taken(store, folder):
 
 
 def peak_of(work: Any) -> int:
-    """Measure the bytes that ``work`` holds at most."""
+    """Return the peak of the memory that ``work`` holds, in bytes."""
     tracemalloc.start()
     try:
         work()
@@ -219,8 +219,8 @@ def peak_of(work: Any) -> int:
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress], ids=["gzip", "zstandard"])
-def test_bomb_is_refused_in_little_memory(sqlite_store, folder, pack):
-    """A line of sixty megabytes in a few kilobytes of input costs no more than the longest line that is allowed."""
+def test_bomb_is_refused_with_little_memory(sqlite_store, folder, pack):
+    """A line of sixty megabytes in a few kilobytes of input needs no more memory than the longest line that is allowed."""
     source = folder / "bomb"
     source.write_bytes(pack(GOOD + b"\n" + b" " * (60 * MEBIBYTE)))
     lab = Lab(sqlite_store, folder)
@@ -256,7 +256,7 @@ print(own_peak_bytes() - before)
     [(100_000_000, "planned", 450_000_000), (10_000_000, "refused", 60_000_000)],
 )
 def test_line_of_a_hundred_megabytes_is_held_a_few_times(tmp_path, limit_bytes, outcome, peak_bytes):
-    """What one line costs is bounded by its own length, and by the limit where it is longer: by the kernel's count."""
+    """The memory for one line is bounded by its length, or by the limit if it is longer, as measured by the kernel."""
     source = tmp_path / "long"
     source.write_bytes(GOOD.replace(b"Peru", b"P" * 99_000_000) + b"\n" + OTHER)
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Half of a surrogate pair in an answer: kept as its escape where JSON is, U+FFFD and a note where text is."""
+"""A lone surrogate in an answer is kept as its escape in JSON, and becomes U+FFFD with a note in text."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from tests.properties.odd_json import kept, mutations, values, written
 from tests.properties.test_output_bytes import answer, merged, row
 from tests.properties.wording import chat_body
 
-#: Escapes as a provider may write them: in either case, halves in the wrong order, a pair, what only looks like one, and NUL.
+#: Escapes as a provider may write them: in upper and lower case, halves in the wrong order, a pair, a lookalike, and NUL.
 ODD = rb"\ud83d \uD83D \udc00\ud83d \ud83d\ude00 \\ud83d \u0000 lone0-d83d"
 READ = "\ufffd \ufffd \ufffd\ufffd \U0001f600 \\ud83d \x00 lone0-d83d"
 
 
 def odd_body(said: str = "SAID") -> bytes:
-    """Write a body with blanks and numbers as no writer of ours has them."""
+    """Return a body with whitespace and numbers that none of our writers produces."""
     template = b'{ "choices":[{"index":0,"message":{"content":"%s"},"finish_reason":"stop"}],"\\udead":1.50 , "big":123456789012345678901 }'
     return template % (ODD if said == "SAID" else said.encode())
 
 
 def line_of(custom_id: str, body: bytes) -> bytes:
-    """Write an output line around a body."""
+    """Return an output line with this body."""
     return b'{"custom_id":"%s","response":{"status_code":200,"request_id":"req_1","body":%s},"error":null}' % (
         custom_id.encode(),
         body,
@@ -39,7 +39,7 @@ def line_of(custom_id: str, body: bytes) -> bytes:
 
 @pytest.fixture
 def lab(store, folder):
-    """Merge three answers, the second of which is odd, in the same block as plain ones."""
+    """Merge three answers, the second of which is odd, in one block with plain ones."""
     lines = [
         written(answer(row(0), chat_body("plain"))),
         line_of(row(1), odd_body()),
@@ -49,7 +49,7 @@ def lab(store, folder):
 
 
 def test_the_stored_body_and_the_exported_line_are_the_providers_bytes(lab, store):
-    """Every blank, digit and escape is that of the output file."""
+    """Every space, digit and escape is that of the output file."""
     lines = lab.exported().read_bytes().split(b"\n")
     assert b'"body":' + odd_body() + b"}" in lines[1]
     with store.read() as connection:
@@ -59,7 +59,7 @@ def test_the_stored_body_and_the_exported_line_are_the_providers_bytes(lab, stor
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])
 def test_tables_have_a_replacement_character_and_a_note(lab, caplog, ending):
-    """The note is said once, with how many answers; JSON Lines need none."""
+    """The note is printed once, with the number of answers; JSON Lines need none."""
     with caplog.at_level(logging.WARNING, logger="batchkit"):
         target = lab.exported(ending)
     notes = [record.getMessage() for record in caplog.records if "surrogate" in record.getMessage()]
@@ -78,16 +78,16 @@ def test_tables_have_a_replacement_character_and_a_note(lab, caplog, ending):
     assert not [record for record in caplog.records if "surrogate" in record.getMessage()]
 
 
-def test_the_view_of_answers_is_read(lab, store):
-    """What SQL shows has U+FFFD as well, for NUL too, and the other answers stand beside it."""
+def test_the_view_of_answers_is_readable(lab, store):
+    """SQL shows U+FFFD as well, for NUL too, and the other answers are shown beside it."""
     with store.read() as connection:
         answers = [found for (found,) in connection.execute(text("SELECT answer FROM succeeded ORDER BY seq"))]
     assert lab is not None
     assert answers == ["plain", READ.replace("\x00", "\ufffd"), "plain"]
 
 
-def test_failures_keep_their_bodies_and_their_words_are_stored(store, folder):
-    """Halves and NULs in an error's code and message, a request id, an unknown custom_id and a finish reason stop nothing."""
+def test_failures_keep_their_bodies_and_their_messages_are_stored(store, folder):
+    """Surrogates and NULs in an error's code and message, a request id, an unknown custom_id or a finish reason do no harm."""
     refused = rb'{"error":{"message":"no \ud83d\u0000","type":"invalid_request_error","code":"bad\udc00"}}'
     lines = [
         b'{"custom_id":"row-0","response":{"status_code":400,"request_id":"r\\ud800","body":%s},"error":null}'
@@ -116,13 +116,13 @@ def test_failures_keep_their_bodies_and_their_words_are_stored(store, folder):
     ],
 )
 def test_rules_read_halves_as_replacement_characters(rules, said, value):
-    """An answer does not break its rules by half a pair, inside of a document neither."""
+    """An answer does not break its rules by a lone surrogate, not even inside a document."""
     reading = AnswerCheck(AnswerRules(**rules)).read(odd_body(said))
     assert (reading.code, reading.value) == (None, value)
 
 
-def test_the_raw_body_is_the_one_that_was_read(effort):
-    """Whatever stands in a line: what is stored means what the careful reader read, is UTF-8, and is as it was written."""
+def test_the_stored_body_equals_the_body_that_was_read(effort):
+    """Whatever a line holds, the stored body means what the strict reader read, is UTF-8, and is byte-identical."""
 
     @effort(quick=200, deep=20_000)
     @given(body=values.filter(lambda body: body is not None))
@@ -138,7 +138,7 @@ def test_the_raw_body_is_the_one_that_was_read(effort):
 
 
 def test_damaged_lines_give_a_body_or_none(effort):
-    """Of a line that the careful reader takes, a body can be stored, whatever its bytes are."""
+    """For a line that the strict reader accepts, a body can be stored, whatever its bytes are."""
 
     @effort(quick=200, deep=20_000)
     @given(line=mutations(line_of("a", odd_body())))

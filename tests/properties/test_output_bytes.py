@@ -1,4 +1,4 @@
-"""Whatever stands in a batch's files, the merge gets through it, and what was answered comes out as it went in."""
+"""Whatever a batch's files hold, the merge finishes, and answers are exported as they arrived."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ real_bodies = st.builds(chat_body, texts) | st.fixed_dictionaries({"text": texts
 
 
 def row(number: int) -> str:
-    """Name a request."""
+    """Return the custom_id of a request."""
     return f"row-{number}"
 
 
 def answer(custom_id: str, body: Any) -> dict[str, Any]:
-    """Write a success."""
+    """Return a success line."""
     return {
         "id": "batch_req_1",
         "custom_id": custom_id,
@@ -44,7 +44,7 @@ REFUSAL = {"error": {"message": "no", "type": "invalid_request_error", "code": "
 
 @st.composite
 def odd_lines(draw: st.DrawFn, custom_id: str) -> bytes:
-    """Draw a line that was one for ``custom_id`` before somebody changed it."""
+    """Draw a line for ``custom_id`` that was mutated."""
     body = draw(real_bodies | st.just(REFUSAL))
     record = answer(custom_id, body)
     match draw(st.integers(0, 5)):
@@ -63,7 +63,7 @@ def odd_lines(draw: st.DrawFn, custom_id: str) -> bytes:
 
 
 def merged(store, folder, *, count: int, output: bytes | None, error: bytes | None = None) -> Lab:
-    """Bring ``count`` requests to the provider, and merge these files of their batch."""
+    """Submit ``count`` requests, and merge these files of their batch."""
     lab = Lab(store, folder)
     lab.split(content(written(chat_line(row(number))) for number in range(count)), max_attempts=1, max_expiries=1)
     lab.send()
@@ -77,7 +77,7 @@ def merged(store, folder, *, count: int, output: bytes | None, error: bytes | No
 
 
 def exported(lab: Lab) -> list[dict[str, Any]]:
-    """Export as lines and as a table, which must tell the same."""
+    """Export as lines and as a table, which must agree."""
     lines = [json.loads(line) for line in lab.exported().read_bytes().split(b"\n")[:-1]]
     csv.field_size_limit(100 * MEBIBYTE)
     with lab.exported(".csv").open(encoding="utf-8", newline="") as handle:
@@ -95,7 +95,7 @@ def exported(lab: Lab) -> list[dict[str, Any]]:
 
 
 def text_of(body: Any) -> str | None:
-    """Find the answer in a body by the plain reading of the documentation."""
+    """Return the answer in a body as the documentation describes it."""
     if isinstance(body, str):
         return body
     try:
@@ -105,8 +105,8 @@ def text_of(body: Any) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def test_any_lines_are_got_through(store, folder, effort):
-    """Every request ends in one bucket with storable words, and a row is torn for nobody, whatever the files hold."""
+def test_any_lines_are_merged(store, folder, effort):
+    """Every request has one final state with storable messages, and no row is torn, whatever the files hold."""
     count = 6
     chosen = effort(quick=16, deep=1_500) if store.is_sqlite else effort(quick=6, deep=400)
 
@@ -130,8 +130,8 @@ def test_any_lines_are_got_through(store, folder, effort):
     holds()
 
 
-def test_bodies_come_out_as_they_went_in(store, folder, effort):
-    """The body of an export is JSON-equal to that of the output file, but for what no reader or database takes."""
+def test_bodies_are_exported_as_they_arrived(store, folder, effort):
+    """The exported body is JSON-equal to that of the output file, except for what no reader or database accepts."""
     chosen = effort(quick=16, deep=1_500) if store.is_sqlite else effort(quick=6, deep=400)
     bodies = st.lists((values | real_bodies).filter(lambda body: bool(kept(body))), min_size=1, max_size=8)
 
@@ -151,7 +151,7 @@ def test_bodies_come_out_as_they_went_in(store, folder, effort):
 
 
 def noise_text(length: int) -> str:
-    """Make text that no database can compress."""
+    """Return text that no database can compress."""
     return "".join(hashlib.sha256(str(number).encode()).hexdigest() for number in range(length // 64))
 
 
@@ -171,8 +171,8 @@ LONG_WORDS = noise_text(100_000)
     ],
     ids=["code", "type and message", "code that is no word", "request id", "finish reason", "body", "numbers"],
 )
-def test_very_long_words_are_stored(store, folder, record, status):
-    """Words of a hundred kilobytes are cut where the database has an index or a person reads, and never make a merge fail."""
+def test_very_long_messages_are_stored(store, folder, record, status):
+    """Messages of a hundred kilobytes are cut for an index or a reader, and never make a merge fail."""
     strangers = [written(answer(LONG_WORDS, "a")), written(answer("\ud800\x00", "a"))]
     lab = merged(store, folder, count=2, output=content([written({"custom_id": row(0), **record}), *strangers]))
     first, second = exported(lab)
@@ -184,8 +184,8 @@ def test_very_long_words_are_stored(store, folder, record, status):
         assert first["response"]["body"] == kept(record["response"]["body"])
 
 
-def test_long_words_of_a_refused_batch_are_stored(store, folder):
-    """The same for the errors of a batch that failed validation, and for its status in a list."""
+def test_long_messages_of_a_refused_batch_are_stored(store, folder):
+    """The same holds for the errors of a batch that failed validation, and for its status in a list."""
     lab = Lab(store, folder)
     lab.split(content([written(chat_line(row(0))), written(chat_line(row(1)))]))
     lab.send()

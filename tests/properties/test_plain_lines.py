@@ -1,4 +1,4 @@
-"""The fast readers of plain lines: whatever they take, the careful readers take as well, and understand alike."""
+"""The fast readers of plain lines: whatever they accept, the strict readers accept as well, with the same meaning."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ custom_ids = st.sampled_from(["row-1", "", "a b", "é", "x" * 64, "x" * 65, "a\x
 
 @st.composite
 def request_lines(draw: st.DrawFn) -> bytes:
-    """Draw a request: plain, or with something in it that needs a closer look."""
+    """Draw a request: plain, or with content that only the strict reader handles."""
     record: dict[str, Any] = draw(st.sampled_from([chat_line, chat_line, audio_line]))(draw(custom_ids))
     record["body"] |= draw(parameters)
     if draw(st.booleans()):
@@ -69,7 +69,7 @@ def request_lines(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def answer_lines(draw: st.DrawFn) -> bytes:
-    """Draw an answer: plain, or with something in it that needs a closer look."""
+    """Draw an answer: plain, or with content that only the strict reader handles."""
     body: dict[str, Any] = draw(st.builds(chat_body, texts) | st.fixed_dictionaries({"text": texts}))
     record = answer(draw(custom_ids), body)
     for name in ("model", "service_tier"):
@@ -95,12 +95,12 @@ def _as_sent(draw: st.DrawFn, record: dict[str, Any]) -> bytes:
 
 
 def block_of(lines: list[bytes]) -> bytes:
-    """Write lines, each with its end."""
+    """Return lines as one block, each with its line end."""
     return b"".join(line + b"\n" for line in lines)
 
 
 def test_a_plain_request_is_one_without_a_reason_or_a_warning(effort):
-    """A block is taken at once only if each line alone passes every check without a word, and its ids are the lines'."""
+    """The fast reader accepts a block only if each line passes every check without a warning, and returns the lines' ids."""
 
     @effort(quick=150, deep=20_000)
     @given(lines=st.lists(request_lines(), min_size=1, max_size=3))
@@ -123,9 +123,9 @@ def test_a_plain_request_is_one_without_a_reason_or_a_warning(effort):
 
 
 def test_a_plain_answer_is_a_success_with_the_same_facts(effort):
-    """A block is taken at once only if each answer is a success to the careful reader, which reads the same out of it.
+    """The fast reader accepts a block only if each answer is a success to the strict reader, which reads the same facts.
 
-    Bytes that are no text outside of what is read are no reason to refuse an answer that was paid for.
+    Invalid UTF-8 outside of the fields that are read is no reason to refuse a paid answer.
     """
 
     @effort(quick=150, deep=20_000)
@@ -162,8 +162,8 @@ def _objects(text: str) -> Any:
         yield value
 
 
-def test_plain_lines_are_recognised():
-    """What most lines of most inputs and outputs look like does not go the long way."""
+def test_plain_lines_take_the_fast_path():
+    """The usual lines of inputs and outputs do not need the strict reader."""
     requests = [
         PLAIN_REQUEST,
         written(chat_line("row-2")),

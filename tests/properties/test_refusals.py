@@ -1,4 +1,4 @@
-"""What is refused whole is cut smaller until it passes, however much of it there is."""
+"""A file that is refused as a whole is halved until it passes, however large it is."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_ROUNDS = 40
 
 
 class NarrowProvider(ScriptedProvider):
-    """Takes no file of more than ``most_lines``, and runs none that holds one of ``culprits``, without naming it."""
+    """Refuses files of more than ``most_lines``, and fails batches that hold one of ``culprits``, without naming it."""
 
     def __init__(self, most_lines: int, culprits: set[str]) -> None:
         super().__init__()
@@ -35,13 +35,13 @@ class NarrowProvider(ScriptedProvider):
         self._culprits = culprits
 
     def upload_file(self, path: Path, filename: str) -> RemoteFile:
-        """Take in a shard file, unless it is too large."""
+        """Accept a shard file, unless it is too large."""
         if path.read_bytes().count(b"\n") > self._most_lines:
             raise TooLarge("too large", status=413)
         return super().upload_file(path, filename)
 
     def answer_all(self, ids: dict[bytes, str]) -> None:
-        """End everything that runs."""
+        """End all running batches with answers."""
         for batch_id in self.running():
             shard_requests = [ids[line] for line in self.input_of(batch_id).splitlines()]
             if self._culprits.intersection(shard_requests):
@@ -53,13 +53,13 @@ class NarrowProvider(ScriptedProvider):
 
 @pytest.fixture
 def few_refusals(monkeypatch):
-    """Let a workload have only few whole refusals, so that a small one can have too many."""
+    """Lower the number of whole-file refusals, so that a small workload can exceed it."""
     monkeypatch.setattr(refusal, "MAX_REFUSED_SHARDS", 9)
 
 
 @pytest.mark.usefixtures("few_refusals")
-def test_everything_that_may_pass_passes(sqlite_store, folder, effort):
-    """Halves find the culprits alone, and files that are too large are cut, more of them than may be refused permanently."""
+def test_all_valid_lines_pass(sqlite_store, folder, effort):
+    """Halving isolates the culprits, and too large files are cut, even more of them than may be refused permanently."""
 
     @effort(quick=4, deep=200)
     @given(

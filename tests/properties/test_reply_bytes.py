@@ -1,4 +1,4 @@
-"""Whatever an API answers, a call ends in a value or in an error of ours, and soon."""
+"""Whatever an API answers, a call soon ends with a value or with one of our errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.provider.server import ScriptedServer, raw
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: The longest that one example may take; a hang would take for ever.
+#: The longest that one example may take; a hang would take forever.
 TIMEOUT_SECONDS = 20.0
 
 BATCH = {
@@ -91,7 +91,7 @@ statuses = st.sampled_from(
 
 @pytest.fixture(scope="module")
 def api() -> Iterator[tuple[ScriptedServer, GroqProvider]]:
-    """Keep one server for all examples; they only change what it says."""
+    """Keep one server for all examples; they only change its reply."""
     time = FakeTime()
     with (
         ScriptedServer() as server,
@@ -105,7 +105,7 @@ def api() -> Iterator[tuple[ScriptedServer, GroqProvider]]:
 
 
 def every_call(provider: GroqProvider, folder: Any) -> None:
-    """Make each call once; only errors of the provider may come out."""
+    """Make each call once; only errors of the provider may be raised."""
     shard = folder / "shard.jsonl"
     shard.write_bytes(b"{}\n")
     calls = [
@@ -126,7 +126,7 @@ def every_call(provider: GroqProvider, folder: Any) -> None:
 
 
 def in_time(work: Any) -> None:
-    """Run ``work`` and see that it ends."""
+    """Run ``work`` and check that it ends in time."""
     raised: list[BaseException] = []
 
     def run() -> None:
@@ -144,14 +144,14 @@ def in_time(work: Any) -> None:
 
 
 def reply(status: int, fields: list[tuple[str, str]], body: bytes) -> bytes:
-    """Write a reply by hand, so that nothing in it is well-formed by accident."""
+    """Build a reply by hand, so that nothing in it is well-formed by accident."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
     head = f"HTTP/1.1 {status} Odd\r\n{lines}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     return head.encode("latin-1") + body
 
 
 def test_no_reply_breaks_a_call(api, tmp_path, effort):
-    """Any status with any headers and any body."""
+    """The reply has any status, any headers and any body."""
     server, provider = api
 
     @effort(quick=14, deep=1_500)
@@ -164,7 +164,7 @@ def test_no_reply_breaks_a_call(api, tmp_path, effort):
 
 
 def test_no_bytes_break_a_call(api, tmp_path, effort):
-    """Anything at all instead of HTTP, and HTTP that was cut or changed on its way."""
+    """The reply is random bytes instead of HTTP, or HTTP that was truncated or mutated."""
     server, provider = api
     whole = reply(200, [("Content-Type", "application/json")], dumps(LIST))
     pieces = st.sampled_from(
@@ -205,14 +205,14 @@ def test_no_bytes_break_a_call(api, tmp_path, effort):
     ids=repr,
 )
 def test_no_encoding_breaks_a_call(api, tmp_path, encoding, body):
-    """Compressed replies, asked for or not, whole or not."""
+    """Compressed replies, whether requested or not, complete or truncated."""
     server, provider = api
     server.otherwise = raw(reply(200, [("Content-Encoding", encoding)], body))
     in_time(lambda: every_call(provider, tmp_path))
 
 
 def test_cookies_are_not_kept(api):
-    """Nothing that one reply sets travels with the next call, let alone breaks it."""
+    """A cookie set by one reply is not sent with the next call, and does not break it."""
     server, provider = api
     for cookie in ("a=b; Path=/", "\xb5s", "=;;;"):
         server.otherwise = raw(reply(200, [("Set-Cookie", cookie)], written(BATCH)))
@@ -222,7 +222,7 @@ def test_cookies_are_not_kept(api):
 
 
 def test_huge_counts_add_up(api, store):
-    """Two counts that no batch can have are stored, and their sum still fits the database's integers."""
+    """Two counts that no batch can have are stored, and their sum fits the database's integers."""
     server, provider = api
     with store.write() as connection:
         shard = add_shard(connection, add_workload(connection), state=ShardState.SUBMITTED)
@@ -235,8 +235,8 @@ def test_huge_counts_add_up(api, store):
     assert done > 0
 
 
-def test_any_batch_can_be_remembered(api, store, effort):
-    """Whatever a batch object holds, as long as it has its id: it is stored and read back as the same."""
+def test_any_batch_can_be_stored(api, store, effort):
+    """A batch object with any content and an id is stored and read back as the same object."""
     server, provider = api
     with store.write() as connection:
         workload = add_workload(connection)
@@ -249,7 +249,7 @@ def test_any_batch_can_be_remembered(api, store, effort):
         server.otherwise = raw(reply(200, [], written(payload | {"id": shard.batch_id, name: name, "a": 2**70})))
         seen = provider.get_batch(BatchId(str(shard.batch_id)))
         with store.write() as connection:
-            batches.set_values(connection, seen.id, status="running")  # what has ended is not seen running again
+            batches.set_values(connection, seen.id, status="running")  # a batch that has ended cannot return to running
             batches.see(connection, seen, seen_at=1.0)
         with store.read() as connection:
             read = batches.get(connection, seen.id)

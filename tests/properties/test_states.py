@@ -1,4 +1,4 @@
-"""Whatever is asked of a shard, only the drawn roads are open; whatever a line says, there is one verdict on it."""
+"""Only the documented transitions of a shard are possible, and every output line has exactly one outcome."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from batchkit.store import shards
 from tests.factories import NOW, add_shard, add_workload
 from tests.properties.odd_json import texts, values
 
-#: The picture in the design, edge by edge.
+#: The edges of the state diagram in the design.
 ROADS = {
     ("planned", "uploaded"),
     ("uploaded", "submitting"),
@@ -29,8 +29,8 @@ ROADS = {
 COLUMNS: dict[str, Any] = {"input_file_id": "file", "submitting_since": NOW, "merged_at": NOW}
 
 
-def test_only_the_drawn_roads_are_open(store, effort):
-    """A walk in any direction: a legal step is made once, any other one is a conflict that changes nothing."""
+def test_only_documented_transitions_are_possible(store, effort):
+    """In a random walk, a legal transition succeeds once, and any other is a conflict that changes nothing."""
     with store.write() as connection:
         workload = add_workload(connection)
 
@@ -51,7 +51,7 @@ def test_only_the_drawn_roads_are_open(store, effort):
                 assert legal
                 after = shards.get(connection, shard.id)
                 assert after.state is target
-                # Somebody who still believes in the old state comes too late.
+                # A caller with the outdated state gets a conflict.
                 try:
                     shards.transition(connection, before, target, at=NOW)
                 except StateConflict:
@@ -74,8 +74,8 @@ lines = st.builds(
 )
 
 
-def test_every_line_has_one_verdict(effort):
-    """A success has all that a success needs, any other line has words, and what follows is a legal state."""
+def test_every_line_has_one_outcome(effort):
+    """A success has all fields of a success, any other line has a message, and the next state is legal."""
 
     @effort(quick=60, deep=5_000)
     @given(

@@ -1,4 +1,4 @@
-"""The many ways to write the same line: what is meant stays, the spelling varies with a number."""
+"""Many spellings of the same line: the meaning stays, and a number selects the spelling."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _EMPTY_ERRORS: tuple[dict[str, Any], ...] = (
     {"error": {"code": None, "message": None}},
 )
 _PASSING = (0, 408, 409, 425, 429, 498, 500, 503, 599)
-# 401, 402 and 403 speak of the account, and no line fails by them: they have tests of their own.
+# 401, 402 and 403 concern the account, and no line fails because of them: they have their own tests.
 _FINAL = (400, 404, 413, 422)
 
-#: Lines that say nothing of anybody: broken, torn, of other shapes, or blank.
+#: Lines that concern no request: broken, torn, of other shapes, or blank.
 NOISE = (
     b"garbage",
     b'{"custom_id": "',
@@ -44,7 +44,7 @@ NOISE = (
 
 
 def chat_body(text: str) -> dict[str, Any]:
-    """Make a chat completion."""
+    """Return a chat completion."""
     prompt, completion = TOKENS
     return {
         "id": "chatcmpl-1",
@@ -54,7 +54,7 @@ def chat_body(text: str) -> dict[str, Any]:
 
 
 def _dumped(record: Any, variant: int) -> bytes:
-    """Write JSON: escaped or in UTF-8, tight or roomy, keys in either order."""
+    """Return JSON: escaped or in UTF-8, compact or with spaces, keys in either order."""
     if isinstance(record, dict) and variant & 4:
         record = dict(reversed(list(record.items())))
     separators = (",", ":") if variant & 2 else None
@@ -62,7 +62,7 @@ def _dumped(record: Any, variant: int) -> bytes:
 
 
 def write(line: Line, variant: int) -> bytes:
-    """Write a line, without its end."""
+    """Return a line, without its end."""
     record: dict[str, Any] = {"id": "batch_req_1", "custom_id": line.custom_id}
     pick = variant // 8
     match line.says:

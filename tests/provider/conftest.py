@@ -28,19 +28,19 @@ KEY = "gsk_made_up_for_tests_0123456789abcdef"
 
 
 class FakeTime:
-    """Seconds that pass only while somebody sleeps."""
+    """Seconds that pass only during a sleep."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self.slept: list[float] = []
 
     def sleep(self, seconds: float) -> None:
-        """Note the wait and let it pass."""
+        """Record the wait and advance the time."""
         self.slept.append(seconds)
         self.seconds += seconds
 
     def clock(self) -> float:
-        """Return seconds that only rise."""
+        """Return monotonic seconds."""
         return self.seconds
 
     def now(self) -> float:
@@ -49,26 +49,26 @@ class FakeTime:
 
 
 def short_read_timeout(reply: Reply) -> dict[str, float]:
-    """Return a short read timeout for a reply that falls silent, and no option for others: a busy machine is slow, too."""
+    """Return a short read timeout for replies that fall silent, and no option for others, because a busy machine is slow too."""
     return {"read_timeout_seconds": 0.2} if "silence" in reply.__qualname__ else {}
 
 
 @pytest.fixture
 def time() -> FakeTime:
-    """Pass no time."""
+    """Return a clock that passes no real time."""
     return FakeTime()
 
 
 @pytest.fixture
 def server() -> Iterator[ScriptedServer]:
-    """Run a server that answers by script."""
+    """Run a server with scripted replies."""
     with ScriptedServer() as running:
         yield running
 
 
 @pytest.fixture
 def connect(server: ScriptedServer, time: FakeTime) -> Iterator[Callable[..., GroqProvider]]:
-    """Build providers that talk to ``server`` and wait in fake time."""
+    """Return a function that builds providers which talk to ``server`` and wait in fake time."""
     with ExitStack() as stack:
 
         def build(base_url: str = server.base_url, api_key: str = KEY, **changed: Any) -> GroqProvider:
@@ -99,7 +99,7 @@ def provider(connect: Callable[..., GroqProvider]) -> GroqProvider:
 
 @pytest.fixture
 def tls_server(tmp_path: Path) -> Iterator[ScriptedServer]:
-    """Answer TLS with a certificate that nobody has signed; it lies in ``server.pem`` of ``tmp_path``."""
+    """Run a TLS server with a self-signed certificate, which is in ``server.pem`` of ``tmp_path``."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     start = dt.datetime(2025, 1, 1, tzinfo=dt.UTC)

@@ -1,4 +1,4 @@
-"""An HTTP server on loopback that answers by script, down to single bytes and torn connections."""
+"""An HTTP server on loopback with scripted replies, down to single bytes and broken connections."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True)
 class Seen:
-    """A request as it arrived; ``connection`` numbers the connections from 1, ``body`` is kept up to a megabyte."""
+    """A request as it arrived; ``connection`` numbers the connections from 1, ``body`` keeps up to a megabyte."""
 
     method: str
     target: str
@@ -49,7 +49,7 @@ class Seen:
 
 @dataclass
 class Exchange:
-    """What a reply has to work with; ``stopped`` is set when the test is over."""
+    """The objects that a reply works with; ``stopped`` is set when the test is over."""
 
     connection: socket.socket
     stopped: threading.Event
@@ -60,7 +60,7 @@ Reply = Callable[[Exchange], None]
 
 
 def answer(body: bytes = b"", status: int = 200, *, content_type: str = "application/json", **headers: str) -> Reply:
-    """Send a whole reply with a Content-Length, and keep the connection."""
+    """Send a complete reply with a Content-Length, and keep the connection."""
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     lines = {"Content-Type": content_type, "Content-Length": str(len(body)), **names}
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
@@ -85,7 +85,7 @@ def refusal(status: int, message: str = "no", code: str | None = None, **headers
 
 
 def raw(data: bytes, *, reset: bool = False) -> Reply:
-    """Send these very bytes, then hang up (with a reset, if asked for)."""
+    """Send exactly these bytes, then close the connection (with a reset, if requested)."""
 
     def reply(exchange: Exchange) -> None:
         exchange.connection.sendall(data)
@@ -96,17 +96,17 @@ def raw(data: bytes, *, reset: bool = False) -> Reply:
 
 
 def hang_up(exchange: Exchange) -> None:
-    """Close the connection without a word."""
+    """Close the connection without a reply."""
     exchange.is_kept_alive = False
 
 
 def reset(exchange: Exchange) -> None:
-    """Reset the connection without a word."""
+    """Reset the connection without a reply."""
     exchange.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
 
 
 def silence(exchange: Exchange) -> None:
-    """Say nothing until the test is over."""
+    """Send nothing until the test is over."""
     exchange.stopped.wait(20)
 
 
@@ -137,7 +137,7 @@ def flood(head: bytes, piece: bytes) -> Reply:
 
 
 def after(seconds: float, reply: Reply) -> Reply:
-    """Let the client wait for a reply."""
+    """Delay a reply."""
 
     def wait_and_reply(exchange: Exchange) -> None:
         exchange.stopped.wait(seconds)
@@ -147,7 +147,7 @@ def after(seconds: float, reply: Reply) -> Reply:
 
 
 def big(total_bytes: int, block: bytes) -> Reply:
-    """Send a body that is never held in memory."""
+    """Send a body without holding it in memory."""
 
     def reply(exchange: Exchange) -> None:
         exchange.connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {total_bytes}\r\n\r\n".encode())
@@ -160,10 +160,10 @@ def big(total_bytes: int, block: bytes) -> Reply:
 
 @dataclass
 class ScriptedServer:
-    """Answers each request with the next reply of the script, then with ``otherwise``; or with what ``choose`` picks.
+    """Answers each request with the next reply of the script, then with ``otherwise``; or with the reply that ``choose`` returns.
 
-    ``seen`` holds the requests in the order of arrival. ``early`` is asked after the headers: a reply from it is sent before
-    the body has been read. ``wrap`` puts something, such as TLS, around each connection.
+    ``seen`` holds the requests in order of arrival. ``early`` is called after the headers: its reply is sent before
+    the body has been read. ``wrap`` puts a layer, such as TLS, around each connection.
     """
 
     otherwise: Reply = field(default_factory=lambda: refusal(599, "the script has ended"))
@@ -205,7 +205,7 @@ class ScriptedServer:
         self._script.extend(replies)
 
     def calls(self) -> list[str]:
-        """Return ``METHOD path`` of every request, the prefix of the base URL left out."""
+        """Return ``METHOD path`` of every request, without the prefix of the base URL."""
         return [f"{seen.method} {seen.path.removeprefix('/openai/v1')}" for seen in self.seen]
 
     def _accept(self) -> None:

@@ -56,7 +56,7 @@ def test_it_is_a_provider() -> None:
     ],
 )
 def test_addresses_that_are_refused(base_url: str) -> None:
-    """An address that is malformed, holds a secret, or would carry the key in the clear is refused unquoted."""
+    """An address that is malformed, holds a secret, or would send the key unencrypted is refused without quoting it."""
     with pytest.raises(ConfigurationError) as caught:
         GroqProvider(api_key=KEY, base_url=base_url)
     assert "hunter2" not in str(caught.value)
@@ -72,13 +72,13 @@ def test_addresses_that_are_refused(base_url: str) -> None:
         " https://a.b/ ",
     ],
 )
-def test_addresses_that_are_taken(base_url: str) -> None:
-    """Plain HTTP may go to this machine; blanks around an address are dropped."""
+def test_addresses_that_are_accepted(base_url: str) -> None:
+    """Plain HTTP is allowed to this machine; blanks around an address are dropped."""
     GroqProvider(api_key=KEY, base_url=base_url).close()
 
 
 def test_insecure_http_can_be_allowed() -> None:
-    """Whoever says so may use plain HTTP to another host."""
+    """A setting allows plain HTTP to another host."""
     GroqProvider(api_key=KEY, base_url="http://10.0.0.8/v1", options=HttpOptions(allow_insecure_http=True)).close()
 
 
@@ -97,12 +97,12 @@ def test_insecure_http_can_be_allowed() -> None:
     ],
 )
 def test_loopback(host: str, is_local: bool) -> None:
-    """Only this machine counts as this machine."""
+    """Only addresses of this machine count as loopback."""
     assert is_loopback(host) is is_local
 
 
 def test_digest() -> None:
-    """Another key or another address gives another digest; spelling does not, and nothing of the key is in it."""
+    """Another key or address gives another digest, another spelling does not, and the digest reveals nothing of the key."""
     digest = credential_digest(BASE_URL, KEY)
     assert len(digest) == 16
     assert int(digest, 16) >= 0
@@ -117,7 +117,7 @@ def test_digest() -> None:
 def test_loopback_takes_no_proxy(
     monkeypatch: pytest.MonkeyPatch, server: ScriptedServer, connect: Callable[..., GroqProvider]
 ) -> None:
-    """A proxy of the environment does not get to see a key that is meant for this machine."""
+    """A proxy from the environment never sees a key that is meant for this machine."""
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     server.script(as_json({"id": "batch_1"}))
@@ -127,7 +127,7 @@ def test_loopback_takes_no_proxy(
 def test_a_proxy_that_refuses_proves_that_nothing_was_sent(
     monkeypatch: pytest.MonkeyPatch, server: ScriptedServer, connect: Callable[..., GroqProvider]
 ) -> None:
-    """A proxy that opens no tunnel is like a connection that was not made."""
+    """A proxy that opens no tunnel counts as a connection that was not made."""
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.port}")
     provider = connect(base_url="https://batchkit.invalid/v1", attempts=1)
     with pytest.raises(ProviderUnreachable, match="ProxyError"):
@@ -140,7 +140,7 @@ def test_a_proxy_that_refuses_proves_that_nothing_was_sent(
     ("name", "value"), [("HTTPS_PROXY", "gopher://user:hunter2@proxy"), ("SSL_CERT_FILE", "/nowhere/hunter2.pem")]
 )
 def test_a_bad_environment(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-    """Proxy and certificate settings that cannot be used are named, not quoted."""
+    """Unusable proxy and certificate settings are named, not quoted."""
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError) as caught:
         GroqProvider(api_key=KEY)
@@ -151,7 +151,7 @@ def test_a_bad_environment(monkeypatch: pytest.MonkeyPatch, name: str, value: st
 def test_an_untrusted_certificate_is_final(
     tls_server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime
 ) -> None:
-    """A certificate that is not trusted proves that nothing was sent, and will not be trusted a second later."""
+    """An untrusted certificate proves that nothing was sent; the call is not retried."""
     with pytest.raises(ProviderUnreachable, match="CERTIFICATE_VERIFY_FAILED") as caught:
         connect(base_url=tls_server.base_url).get_batch(BatchId("batch_1"))
     assert "SSL_CERT_FILE" in (caught.value.hint or "")
@@ -159,16 +159,16 @@ def test_an_untrusted_certificate_is_final(
 
 
 def test_plain_text_behind_https(server: ScriptedServer, connect: Callable[..., GroqProvider]) -> None:
-    """A server that speaks no TLS never gets to see the request."""
+    """A server without TLS never sees the request."""
     provider = connect(base_url=server.base_url.replace("http://", "https://"), attempts=1, connect_timeout_seconds=0.2)
     with pytest.raises(ProviderUnreachable, match=r"Connect(Error|Timeout)"):
         provider.get_batch(BatchId("batch_1"))
-    # The random bytes of a greeting may look like a line of three words to it.
+    # The random bytes of a TLS hello may look like a request line to the server.
     assert not [seen for seen in server.seen if seen.method == "GET"]
 
 
 def test_many_threads_share_a_provider(server: ScriptedServer, connect: Callable[..., GroqProvider]) -> None:
-    """Calls from many threads wait for one of the few connections, and each gets its own answer at the first attempt."""
+    """Calls from many threads share a few connections, and each gets its own answer at the first attempt."""
     barrier = threading.Barrier(8)
     server.choose = lambda seen: as_json({"id": seen.path.rpartition("/")[2]})
     provider = connect(max_connections=2, read_timeout_seconds=10.0, attempts=1)
@@ -184,7 +184,7 @@ def test_many_threads_share_a_provider(server: ScriptedServer, connect: Callable
 
 
 def test_no_free_connection_proves_that_nothing_was_sent(server: ScriptedServer) -> None:
-    """Whoever does not get a connection in time has sent nothing."""
+    """A call that gets no connection in time has sent nothing."""
     asked, done = threading.Event(), threading.Event()
 
     def slow(_exchange: object) -> None:

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def batch(number: int, status: str = "in_progress") -> dict[str, Any]:
-    """Write a batch object."""
+    """Return a batch object."""
     return {"id": f"batch_{number}", "object": "batch", "status": status}
 
 
 def batch_ids(amount: int) -> list[BatchId]:
-    """Number some batches, from 0."""
+    """Return the ids of some batches, numbered from 0."""
     return [BatchId(f"batch_{number}") for number in range(amount)]
 
 
@@ -32,7 +32,7 @@ def test_limits_are_the_documented_ones() -> None:
 
 
 def test_two_hundred_ids_in_one_call(server: ScriptedServer, provider: GroqProvider) -> None:
-    """The ids travel as ``id=A&id=B`` in one GET; the reply's order does not matter."""
+    """The ids are sent as ``id=A&id=B`` in one GET; the order of the reply does not matter."""
     server.script(as_json({"data": [batch(number) for number in reversed(range(200))]}))
     found = provider.get_batches(batch_ids(200))
     (seen,) = server.seen
@@ -41,34 +41,34 @@ def test_two_hundred_ids_in_one_call(server: ScriptedServer, provider: GroqProvi
     assert list(found) == batch_ids(200)
 
 
-def test_left_out_ids_are_left_out(server: ScriptedServer, provider: GroqProvider) -> None:
-    """Unknown ids are missing from the result, batches nobody asked for and unreadable entries are dropped."""
+def test_unknown_ids_are_left_out(server: ScriptedServer, provider: GroqProvider) -> None:
+    """Unknown ids are missing from the result; unrequested batches and unreadable entries are dropped."""
     server.script(as_json({"data": [batch(7), batch(1), None, {"status": "completed"}, "batch_0"]}))
     assert list(provider.get_batches(batch_ids(3))) == ["batch_1"]
 
 
 def test_no_ids_cause_no_call(server: ScriptedServer, provider: GroqProvider) -> None:
-    """Asking for nothing does not list the account."""
+    """An empty list of ids does not list the account."""
     assert provider.get_batches([]) == {}
     assert server.seen == []
 
 
-def test_repeated_ids_are_asked_once(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_repeated_ids_are_requested_once(server: ScriptedServer, provider: GroqProvider) -> None:
     """An id that is given twice is sent once."""
     server.script(as_json({"data": [batch(0)]}))
     assert list(provider.get_batches(batch_ids(1) * 300)) == ["batch_0"]
     assert server.seen[0].query == [("id", "batch_0")]
 
 
-def test_more_than_the_limit_is_a_mistake(server: ScriptedServer, provider: GroqProvider) -> None:
-    """201 ids are refused here: what Groq does with them is not documented."""
+def test_more_ids_than_the_limit_are_a_mistake(server: ScriptedServer, provider: GroqProvider) -> None:
+    """201 ids are refused by the client: Groq's handling of them is not documented."""
     with pytest.raises(ValueError, match="201 ids"):
         provider.get_batches(batch_ids(201))
     assert server.seen == []
 
 
-def test_a_cut_answer_is_followed(server: ScriptedServer, provider: GroqProvider) -> None:
-    """Should the answer come in pages, they are read while they bring what was asked for."""
+def test_a_paged_answer_is_followed(server: ScriptedServer, provider: GroqProvider) -> None:
+    """If the answer comes in pages, they are read while they contain requested batches."""
     server.script(
         as_json({"data": [batch(0)], "paging": {"next_cursor": "a"}}),
         as_json({"data": [batch(1)], "paging": {"next_cursor": "b"}}),
@@ -81,7 +81,7 @@ def test_a_cut_answer_is_followed(server: ScriptedServer, provider: GroqProvider
 
 @pytest.mark.parametrize("reply", [[], {}, {"data": "x"}, None, 1])
 def test_an_answer_that_is_no_list(server: ScriptedServer, provider: GroqProvider, reply: object) -> None:
-    """A success that is not a list is ``OutcomeUnknown``, not an empty result."""
+    """A success without a list is ``OutcomeUnknown``, not an empty result."""
     server.otherwise = as_json(reply)
     with pytest.raises(OutcomeUnknown):
         provider.get_batches(batch_ids(1))
@@ -91,7 +91,7 @@ def test_an_answer_that_is_no_list(server: ScriptedServer, provider: GroqProvide
 
 @pytest.mark.parametrize("reply", [{}, [], None, {"error": {"message": "gone"}}, {"id": "batch_2"}, {"id": {}}])
 def test_an_answer_about_something_else(server: ScriptedServer, provider: GroqProvider, reply: object) -> None:
-    """A success that is not about the batch asked for is ``OutcomeUnknown``."""
+    """A success about another batch than the requested one is ``OutcomeUnknown``."""
     server.otherwise = as_json(reply)
     for call in (provider.get_batch, provider.cancel_batch):
         with pytest.raises(OutcomeUnknown):
@@ -99,7 +99,7 @@ def test_an_answer_about_something_else(server: ScriptedServer, provider: GroqPr
 
 
 def test_not_found(server: ScriptedServer, provider: GroqProvider) -> None:
-    """A 404 keeps its words."""
+    """A 404 keeps its message."""
     server.otherwise = refusal(404, "No batch found with id 'batch_1'.")
     for call in (provider.get_batch, provider.cancel_batch):
         with pytest.raises(NotFound, match="No batch found"):
@@ -108,7 +108,7 @@ def test_not_found(server: ScriptedServer, provider: GroqProvider) -> None:
 
 @pytest.mark.parametrize("odd_id", ["", " ", ".", "..", ". ."])
 def test_an_id_that_would_change_the_path(server: ScriptedServer, provider: GroqProvider, odd_id: str) -> None:
-    """An id without substance reaches no other path: nothing is sent."""
+    """An empty or dot-only id reaches no other path: nothing is sent."""
     with pytest.raises(NotFound):
         provider.get_batch(BatchId(odd_id))
     provider.delete_file(FileId(odd_id))
@@ -116,14 +116,14 @@ def test_an_id_that_would_change_the_path(server: ScriptedServer, provider: Groq
 
 
 def test_ids_are_quoted(server: ScriptedServer, provider: GroqProvider) -> None:
-    """Whatever stands in an id stays within its path segment."""
+    """Special characters of an id stay within its path segment."""
     server.script(as_json({"id": "a/../b?c#d%2F"}))
     provider.get_batch(BatchId("a/../b?c#d%2F"))
     assert server.seen[0].target == "/openai/v1/batches/a%2F..%2Fb%3Fc%23d%252F"
 
 
 def test_cancel(server: ScriptedServer, provider: GroqProvider) -> None:
-    """Cancelling posts once and returns the batch as it is now."""
+    """Cancelling sends one POST and returns the batch in its current state."""
     server.script(as_json(batch(1, "cancelling")))
     assert provider.cancel_batch(BatchId("batch_1")).status == "cancelling"
     assert server.calls() == ["POST /batches/batch_1/cancel"]
@@ -131,24 +131,24 @@ def test_cancel(server: ScriptedServer, provider: GroqProvider) -> None:
 
 @pytest.mark.parametrize("refused_with", [400, 409])
 @pytest.mark.parametrize("status", ["completed", "expired", "cancelled", "failed", "cancelling"])
-def test_cancel_of_what_has_ended(
+def test_cancel_of_a_batch_that_has_ended(
     server: ScriptedServer, provider: GroqProvider, refused_with: int, status: str
 ) -> None:
-    """A batch that has ended, or is being cancelled, is looked at and returned."""
+    """A batch that has ended, or is being cancelled, is read and returned."""
     server.script(refusal(refused_with, f"Cannot cancel a batch with status '{status}'."), as_json(batch(1, status)))
     assert provider.cancel_batch(BatchId("batch_1")).status == status
     assert server.calls() == ["POST /batches/batch_1/cancel", "GET /batches/batch_1"]
 
 
 def test_cancel_refused_while_running(server: ScriptedServer, provider: GroqProvider) -> None:
-    """A refusal for a batch that still runs is the caller's to know."""
+    """A refusal for a batch that still runs is raised to the caller."""
     server.script(refusal(409, "locked"), as_json(batch(1)))
     with pytest.raises(ProviderRefused, match="locked"):
         provider.cancel_batch(BatchId("batch_1"))
 
 
 def test_cancel_may_happen_twice(server: ScriptedServer, provider: GroqProvider) -> None:
-    """A cancellation whose answer was lost is asked for again."""
+    """A cancellation whose answer was lost is sent again."""
     server.script(hang_up, refusal(409), as_json(batch(1, "cancelled")))
     assert provider.cancel_batch(BatchId("batch_1")).status == "cancelled"
 
@@ -158,7 +158,7 @@ def test_cancel_may_happen_twice(server: ScriptedServer, provider: GroqProvider)
     [as_json({"id": "file_1", "object": "file", "deleted": True}), answer(b"", 204), answer(b"ok"), refusal(404)],
 )
 def test_delete(server: ScriptedServer, provider: GroqProvider, reply: Any) -> None:
-    """A file is deleted by any success, and by being gone already."""
+    """Any success deletes a file, and so does an answer that it is gone."""
     server.script(reply)
     provider.delete_file(FileId("file_1"))
     assert server.calls() == ["DELETE /files/file_1"]

@@ -1,4 +1,4 @@
-"""Whether a batch API answers at the address is found out with two calls, and said in one place."""
+"""Two calls determine whether a batch API answers at the address."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ UNKNOWN_URL = refusal(404, "Unknown request URL: GET /v1/models", "unknown_url")
 
 
 def page_with(status: int) -> Reply:
-    """Make a page for people."""
+    """Return a reply with an HTML page."""
     return answer(b"<html>no</html>", status, content_type="text/html")
 
 
 def test_a_batch_api_is_asked_twice_and_nothing_is_changed(server: ScriptedServer, provider: GroqProvider) -> None:
-    """The models, then one page of batches, however many pages there are."""
+    """The calls are the list of models, then one page of batches, however many pages there are."""
     server.script(LIST, as_json({"data": [{"id": "batch_1"}], "paging": {"next_cursor": "more"}}))
     assert provider.check() is None
     assert server.calls() == ["GET /models", "GET /batches"]
@@ -69,7 +69,7 @@ ELSEWHERE: dict[str, Reply] = {
 def test_something_else_at_the_address_is_named_at_once(
     server: ScriptedServer, provider: GroqProvider, time: FakeTime, reply: Reply
 ) -> None:
-    """The error names the address and what to correct, it means exit code 2, and no reply is waited for twice."""
+    """The error names the address and the correction, means exit code 2, and no reply is waited for twice."""
     server.otherwise = reply
     with pytest.raises(WrongAddress) as caught:
         provider.check()
@@ -81,8 +81,8 @@ def test_something_else_at_the_address_is_named_at_once(
     assert time.slept == []
 
 
-def test_the_words_of_a_redirect_name_its_target(server: ScriptedServer, provider: GroqProvider) -> None:
-    """A login page in between is recognised by its address."""
+def test_the_message_for_a_redirect_names_its_target(server: ScriptedServer, provider: GroqProvider) -> None:
+    """The address in the message identifies a login page."""
     server.otherwise = ELSEWHERE["a redirect"]
     with pytest.raises(WrongAddress, match=r"a redirect to https://www\.example/login"):
         provider.check()
@@ -92,7 +92,7 @@ def test_the_words_of_a_redirect_name_its_target(server: ScriptedServer, provide
     "models", [PAGE, UNKNOWN_URL, refusal(404), refusal(400), refusal(405), as_json({"no": "list"})]
 )
 def test_a_server_without_models_gets_a_warning(server: ScriptedServer, provider: GroqProvider, models: Reply) -> None:
-    """Batches are what counts."""
+    """Only the batch endpoint must exist."""
     server.script(models, LIST)
     warning = provider.check()
     assert warning is not None
@@ -111,18 +111,18 @@ def test_a_server_without_models_gets_a_warning(server: ScriptedServer, provider
         (refusal(400, code="blocked_api_access"), AccountRefused),
     ],
 )
-def test_an_account_that_may_not_use_it_is_said(
+def test_an_account_without_access_is_reported(
     server: ScriptedServer, provider: GroqProvider, place: str, reply: Reply, kind: type[AccountRefused]
 ) -> None:
-    """Wherever the refusal comes."""
+    """The refusal is recognised at either call."""
     server.script(*([reply] if place == "models" else [LIST, reply]))
     with pytest.raises(AccountRefused) as caught:
         provider.check()
     assert type(caught.value) is kind
 
 
-def test_passing_trouble_is_waited_for(server: ScriptedServer, provider: GroqProvider, time: FakeTime) -> None:
-    """A gateway's 502 and a torn connection say nothing of the address."""
+def test_temporary_trouble_is_waited_for(server: ScriptedServer, provider: GroqProvider, time: FakeTime) -> None:
+    """A gateway's 502 and a broken connection say nothing about the address."""
     server.script(page_with(502), hang_up, LIST, refusal(429, retry_after="2"), LIST)
     assert provider.check() is None
     assert len(time.slept) == 3
@@ -130,13 +130,13 @@ def test_passing_trouble_is_waited_for(server: ScriptedServer, provider: GroqPro
 
 @pytest.mark.parametrize("reply", [page_with(502), refusal(500), hang_up])
 def test_an_outage_is_no_wrong_address(server: ScriptedServer, provider: GroqProvider, reply: Reply) -> None:
-    """It is what every call raises: exit code 4, and the same command resumes."""
+    """The error is that of every other call: exit code 4, and the same command resumes."""
     server.otherwise = reply
     with pytest.raises(OutcomeUnknown):
         provider.check()
 
 
-def test_nobody_at_the_address_is_unreachable(connect: Callable[..., GroqProvider]) -> None:
+def test_no_server_at_the_address_is_unreachable(connect: Callable[..., GroqProvider]) -> None:
     """A server may be down for a moment."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -144,15 +144,15 @@ def test_nobody_at_the_address_is_unreachable(connect: Callable[..., GroqProvide
         connect(base_url=f"http://127.0.0.1:{port}/openai/v1").check()
 
 
-def test_a_long_wait_is_the_callers(server: ScriptedServer, provider: GroqProvider) -> None:
-    """It is the API that asks for it."""
+def test_a_long_wait_is_left_to_the_caller(server: ScriptedServer, provider: GroqProvider) -> None:
+    """The API itself asks for the wait."""
     server.script(LIST, refusal(429, retry_after="600"))
     with pytest.raises(RateLimited):
         provider.check()
 
 
 def test_a_refusal_of_the_list_is_no_wrong_address(server: ScriptedServer, provider: GroqProvider) -> None:
-    """A server that has the path and refuses the call says why."""
+    """A server that has the path and refuses the call gives its reason."""
     server.script(LIST, refusal(400, "limit is required"))
     with pytest.raises(ProviderRefused, match="limit is required"):
         provider.check()

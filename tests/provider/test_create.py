@@ -43,12 +43,12 @@ def create(provider: GroqProvider) -> Batch:
 
 
 def html(status: int) -> Reply:
-    """Answer with a page for people, as gateways do."""
+    """Answer with an HTML page, as gateways do."""
     return answer(HTML, status, content_type="text/html; charset=UTF-8")
 
 
 def test_sends_the_documented_body(server: ScriptedServer, provider: GroqProvider) -> None:
-    """The POST carries the four documented fields and the key in its header."""
+    """The POST has the four documented fields in its body and the key in its header."""
     server.script(as_json({"id": "batch_1", "status": "validating", "created_at": 1, "expires_at": 86_401}))
     batch = create(provider)
     (seen,) = server.seen
@@ -98,10 +98,10 @@ UNKNOWN: dict[str, Reply] = {
 
 
 @pytest.mark.parametrize("reply", UNKNOWN.values(), ids=UNKNOWN.keys())
-def test_what_is_not_certain_is_unknown_and_sent_once(
+def test_an_uncertain_create_is_unknown_and_sent_once(
     server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime, reply: Reply
 ) -> None:
-    """Whatever leaves a doubt whether the batch exists is ``OutcomeUnknown``, after exactly one POST and no wait."""
+    """Any doubt whether the batch exists is ``OutcomeUnknown``, after exactly one POST and no wait."""
     server.otherwise = reply
     with pytest.raises(OutcomeUnknown) as caught:
         create(connect(**short_read_timeout(reply)))
@@ -129,7 +129,7 @@ REFUSED: dict[int, type[ProviderRefused]] = {
 def test_a_readable_refusal_is_certain_and_sent_once(
     server: ScriptedServer, provider: GroqProvider, status: int, kind: type[ProviderRefused]
 ) -> None:
-    """A refusal that the API wrote keeps its words, its code and its field; it is not sent again."""
+    """A refusal by the API keeps its message, code and field; it is not sent again."""
     server.otherwise = refusal(status, "Invalid value.", "invalid_value")
     with pytest.raises(ProviderRefused) as caught:
         create(provider)
@@ -146,7 +146,7 @@ def test_a_readable_refusal_is_certain_and_sent_once(
 
 
 def test_rate_limit_is_raised_with_its_wait(server: ScriptedServer, provider: GroqProvider, time: FakeTime) -> None:
-    """A 429 on create is the caller's to wait for, however short it is."""
+    """The caller handles the wait of a 429 on create, however short it is."""
     server.otherwise = refusal(429, retry_after="2")
     with pytest.raises(RateLimited) as caught:
         create(provider)
@@ -176,7 +176,7 @@ def test_each_create_takes_a_new_connection(server: ScriptedServer, provider: Gr
     assert [seen.connection for seen in server.seen] == [1, 1, 2, 3, 1]
 
 
-def test_reset_while_the_body_is_sent_is_unknown(server: ScriptedServer, provider: GroqProvider) -> None:
+def test_a_reset_while_the_body_is_sent_is_unknown(server: ScriptedServer, provider: GroqProvider) -> None:
     """A connection that breaks within the request's body leaves the outcome unknown."""
     server.early = lambda _: reset
     with pytest.raises(OutcomeUnknown):
@@ -187,7 +187,7 @@ def test_reset_while_the_body_is_sent_is_unknown(server: ScriptedServer, provide
 
 
 def test_write_timeout_is_unknown(server: ScriptedServer, connect: Callable[..., GroqProvider]) -> None:
-    """A body that the server does not take in time leaves the outcome unknown."""
+    """A body that the server does not read in time leaves the outcome unknown."""
     server.early = lambda _: silence
     with pytest.raises(OutcomeUnknown) as caught:
         connect(write_timeout_seconds=0.2).create_batch(
@@ -198,7 +198,7 @@ def test_write_timeout_is_unknown(server: ScriptedServer, connect: Callable[...,
 
 
 def test_a_closed_provider_sends_nothing(server: ScriptedServer, provider: GroqProvider) -> None:
-    """After ``close`` a call says that nothing was sent."""
+    """After ``close`` a call raises an error that says that nothing was sent."""
     provider.close()
     for call in (lambda: create(provider), lambda: provider.get_batch(BatchId("batch_1"))):
         with pytest.raises(ProviderUnreachable):
@@ -207,7 +207,7 @@ def test_a_closed_provider_sends_nothing(server: ScriptedServer, provider: GroqP
 
 
 def test_every_unknown_names_its_call(server: ScriptedServer, provider: GroqProvider) -> None:
-    """The message says which call it was and what came back."""
+    """The message names the call and its reply."""
     server.script(html(502))
     with pytest.raises(ProviderError) as caught:
         create(provider)

@@ -48,7 +48,7 @@ def file_object(size: object = len(BODY)) -> Reply:
 
 
 def serve(server: ScriptedServer, *contents: Reply, about: Reply | None = None) -> None:
-    """Answer for the file object with ``about``, for its content with one after the other, the last one for ever."""
+    """Answer calls for the file object with ``about``, and those for its content with one reply each, the last one repeated."""
     replies = chain(contents, repeat(contents[-1]))
     info = about or file_object()
     server.choose = lambda seen: next(replies) if seen.path.endswith("/content") else info
@@ -60,12 +60,12 @@ def fetch(provider: GroqProvider, folder: Path) -> Download:
 
 
 def transfers(server: ScriptedServer) -> int:
-    """Count how often the content was asked for."""
+    """Return how often the content was requested."""
     return server.calls().count("GET /files/file_1/content")
 
 
 def test_whole_file(server: ScriptedServer, provider: GroqProvider, tmp_path: Path) -> None:
-    """The file lies at its place with its size and digest, and nothing beside it."""
+    """The file is in place with its size and digest, and no other file is left."""
     serve(server, WHOLE)
     download = fetch(provider, tmp_path)
     assert download == Download(tmp_path / "output.jsonl", len(BODY), hashlib.sha256(BODY).hexdigest())
@@ -76,7 +76,7 @@ def test_whole_file(server: ScriptedServer, provider: GroqProvider, tmp_path: Pa
 
 
 def test_an_older_file_is_replaced(server: ScriptedServer, provider: GroqProvider, tmp_path: Path) -> None:
-    """What lay at the place before gives way to the new file."""
+    """The new file replaces an older one."""
     (tmp_path / "output.jsonl").write_bytes(b"old")
     serve(server, WHOLE)
     assert fetch(provider, tmp_path).path.read_bytes() == BODY
@@ -104,7 +104,7 @@ TORN: dict[str, Reply] = {
 def test_a_torn_transfer_is_repeated(
     server: ScriptedServer, connect: Callable[..., GroqProvider], tmp_path: Path, torn: Reply
 ) -> None:
-    """Fewer, more or other bytes than promised are fetched again from the start."""
+    """A body with fewer, more or other bytes than announced is fetched again from the start."""
     serve(server, torn, WHOLE)
     assert fetch(connect(**short_read_timeout(torn)), tmp_path).path.read_bytes() == BODY
     assert transfers(server) == 2
@@ -114,7 +114,7 @@ def test_a_torn_transfer_is_repeated(
 def test_a_file_that_stays_torn(
     server: ScriptedServer, connect: Callable[..., GroqProvider], tmp_path: Path, torn: Reply
 ) -> None:
-    """After the attempts are used up it is ``TornDownload``; an older file stays and no piece is left behind."""
+    """After all attempts the error is ``TornDownload``; an older file stays and no partial file is left."""
     (tmp_path / "output.jsonl").write_bytes(b"old")
     serve(server, torn)
     with pytest.raises(TornDownload) as caught:
@@ -138,16 +138,16 @@ SILENT_INFO: dict[str, Reply] = {
 
 @pytest.mark.parametrize("about", SILENT_INFO.values(), ids=SILENT_INFO.keys())
 @pytest.mark.parametrize("content", [WHOLE, raw(CHUNKED + b"0\r\n\r\n"), raw(UNFRAMED + BODY)])
-def test_a_size_that_is_not_told(
+def test_a_missing_size(
     server: ScriptedServer, provider: GroqProvider, tmp_path: Path, about: Reply, content: Reply
 ) -> None:
-    """A provider that does not tell the size does not keep the file from being fetched."""
+    """A file whose size the provider does not state is fetched anyway."""
     serve(server, content, about=about)
     assert fetch(provider, tmp_path).size_bytes == len(BODY)
 
 
 def test_an_unread_size_needs_a_framed_body(server: ScriptedServer, provider: GroqProvider, tmp_path: Path) -> None:
-    """While the file object cannot be read, a body that ends with the connection is not believed."""
+    """While the file object cannot be read, a body that ends with the connection is not trusted."""
     serve(server, raw(UNFRAMED + BODY), WHOLE, about=refusal(500))
     assert fetch(provider, tmp_path).size_bytes == len(BODY)
     assert transfers(server) == 2
@@ -169,7 +169,7 @@ def test_an_unread_size_needs_a_framed_body(server: ScriptedServer, provider: Gr
 def test_an_empty_file(
     server: ScriptedServer, provider: GroqProvider, tmp_path: Path, content: Reply, about: Reply
 ) -> None:
-    """A file without bytes is whole when its object or its Content-Length says so."""
+    """A file without bytes is complete when its object or its Content-Length says so."""
     serve(server, content, about=about)
     download = fetch(provider, tmp_path)
     assert (download.size_bytes, download.path.read_bytes()) == (0, b"")
@@ -177,17 +177,17 @@ def test_an_empty_file(
 
 
 @pytest.mark.parametrize("content", [raw(UNFRAMED), raw(OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n")])
-def test_nothing_is_not_an_empty_file(
+def test_an_unannounced_empty_body_is_torn(
     server: ScriptedServer, provider: GroqProvider, tmp_path: Path, content: Reply
 ) -> None:
-    """A body without bytes that nobody announced is torn."""
+    """A body without bytes, a size or a Content-Length is a torn transfer."""
     serve(server, content, about=file_object(None))
     with pytest.raises(TornDownload, match="nothing came"):
         fetch(provider, tmp_path)
 
 
 def test_an_encoded_body_is_decoded(server: ScriptedServer, provider: GroqProvider, tmp_path: Path) -> None:
-    """A server that compresses although it was asked not to is understood; the size of the file counts."""
+    """A server that compresses unasked is understood; the size of the decoded file counts."""
     serve(server, answer(gzip.compress(BODY), content_encoding="gzip"))
     assert fetch(provider, tmp_path).path.read_bytes() == BODY
 
@@ -213,7 +213,7 @@ def test_refusals(
     kind: type[Exception],
     calls: int,
 ) -> None:
-    """What the server refuses is no torn transfer, and leaves no piece behind."""
+    """A refusal is no torn transfer, and leaves no partial file."""
     serve(server, content)
     with pytest.raises(kind) as caught:
         fetch(provider, tmp_path)
@@ -223,10 +223,10 @@ def test_refusals(
 
 
 @pytest.mark.parametrize("about", [refusal(401), refusal(429, retry_after="900")])
-def test_a_key_that_is_refused_is_not_tried_on_the_content(
+def test_a_refused_key_is_not_tried_on_the_content(
     server: ScriptedServer, provider: GroqProvider, tmp_path: Path, about: Reply
 ) -> None:
-    """When the key or the rate is the trouble, the content would be refused, too."""
+    """When the key or the rate is refused, the content would be refused too."""
     serve(server, WHOLE, about=about)
     with pytest.raises((Unauthorized, RateLimited)):
         fetch(provider, tmp_path)
@@ -234,7 +234,7 @@ def test_a_key_that_is_refused_is_not_tried_on_the_content(
 
 
 def test_unreachable(connect: Callable[..., GroqProvider], tmp_path: Path) -> None:
-    """Without a connection there is nothing torn."""
+    """Without a connection, nothing counts as torn."""
     with pytest.raises(ProviderUnreachable):
         fetch(connect(base_url="http://127.0.0.1:1/v1"), tmp_path)
 
@@ -249,7 +249,7 @@ def test_total_time_of_transfers_is_their_own(
 
 
 def raising(code: int) -> Callable[..., Any]:
-    """Make a function that fails like a disk."""
+    """Return a function that fails with a disk's error code."""
 
     def fail(*_: object, **__: object) -> None:
         raise OSError(code, os.strerror(code))
@@ -271,7 +271,7 @@ def test_a_full_disk_is_not_the_providers_fault(
     words: str,
     function: str,
 ) -> None:
-    """A disk that refuses is a ``SpoolError`` with the next step; nothing is fetched again, no piece stays."""
+    """A disk error is a ``SpoolError`` with the next step; the file is not fetched again, and no partial file stays."""
     serve(server, WHOLE)
     monkeypatch.setattr(f"batchkit.provider.atomic_download.os.{function}", raising(code))
     with pytest.raises(SpoolError) as caught:
@@ -287,7 +287,7 @@ def test_a_full_disk_is_not_the_providers_fault(
 def test_a_disk_that_fills_up_while_writing(
     server: ScriptedServer, provider: GroqProvider, tmp_path: Path, size_bytes: int
 ) -> None:
-    """Bytes that do not fit are a ``SpoolError``, too, whichever thread writes them; /dev/full refuses like a full disk."""
+    """Bytes that do not fit are a ``SpoolError`` too, whichever thread writes them; /dev/full acts like a full disk."""
 
     class FullDisk(AtomicDownload):
         def __init__(self, path: Path) -> None:
@@ -311,10 +311,10 @@ def test_a_folder_that_is_gone(server: ScriptedServer, provider: GroqProvider, t
     assert "folder is gone" in (caught.value.hint or "")
 
 
-def test_file_systems_that_cannot_sync_a_folder(
+def test_file_systems_without_folder_sync(
     server: ScriptedServer, provider: GroqProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A folder that cannot be synced (some network file systems) does not spoil a file that is."""
+    """A folder that cannot be synced (on some network file systems) does not invalidate a synced file."""
     real_fsync = os.fsync
 
     def fsync(descriptor: int) -> None:
@@ -330,7 +330,7 @@ def test_file_systems_that_cannot_sync_a_folder(
 def test_bytes_are_synced_before_their_name(
     server: ScriptedServer, provider: GroqProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The bytes are on the disk before the name points to them, and then the name is synced, too."""
+    """The bytes are on disk before the name points to them; then the name is synced too."""
     synced: list[tuple[bool, int, bool]] = []
     place = tmp_path / "output.jsonl"
 
@@ -363,7 +363,7 @@ def test_a_folder_that_cannot_be_synced(
 
 
 def test_two_downloads_to_one_place(tmp_path: Path) -> None:
-    """Two runners that fetch the same file do not write into each other's piece."""
+    """Two runners that fetch the same file do not write into each other's partial file."""
     with AtomicDownload(tmp_path / "output.jsonl") as first, AtomicDownload(tmp_path / "output.jsonl") as second:
         first.write(b"first, longer")
         second.write(b"second")

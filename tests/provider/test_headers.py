@@ -31,7 +31,7 @@ NOW = 1_750_000_000.0  # Sun, 15 Jun 2025 15:06:40 GMT
     ],
 )
 def test_durations(text: str, seconds: float | None) -> None:
-    """Go's durations are read, anything else is None."""
+    """Go durations are parsed; anything else is None."""
     assert parse_duration(text) == (None if seconds is None else pytest.approx(seconds))
 
 
@@ -90,13 +90,13 @@ def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
     ],
 )
 def test_rate_limit_reset(headers: dict[str, str], seconds: float | None) -> None:
-    """The limit that is used up decides; when none says so, the soonest reset does."""
+    """The exhausted limit decides; if none is exhausted, the earliest reset does."""
     assert rate_limit_reset(headers, now=NOW) == (None if seconds is None else pytest.approx(seconds))
 
 
 @given(st.text(), st.text(), st.text())
 def test_no_header_crashes(wait: str, date: str, reset: str) -> None:
-    """Whatever stands in the headers, the answer is None or seconds between 0 and a day."""
+    """Whatever the headers contain, the result is None or seconds between 0 and a day."""
     found = retry_after({"retry-after": wait, "date": date}, now=NOW)
     reset_in = rate_limit_reset({"x-ratelimit-reset-x": reset, "x-ratelimit-remaining-x": wait}, now=NOW)
     for seconds in (found, reset_in):

@@ -1,4 +1,4 @@
-"""The provider's time of day, and the trouble that calls are meeting now."""
+"""The provider's time of day, and the outage that calls are in at the moment."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ THEN = 1_704_067_200.0
     [as_json(BATCH, date=DATE), refusal(404, date=DATE), refusal(401, date=DATE), answer(b"ok", date=DATE)],
     ids=["success", "404", "401", "not JSON"],
 )
-def test_every_reply_tells_the_time(
+def test_every_reply_gives_the_time(
     server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime, reply: Reply
 ) -> None:
-    """The provider's time continues from the last reply, by the seconds that pass here."""
+    """The provider's time is that of the last reply plus the seconds that have passed since."""
     provider = connect(attempts=1)
     server.script(reply)
     assert provider.now() is None
@@ -50,7 +50,7 @@ def test_every_reply_tells_the_time(
 
 @pytest.mark.parametrize("date", ["soon", "", "Mon, 99 Jan 2024 00:00:00 GMT", "1704067200"])
 def test_a_date_that_cannot_be_read_changes_nothing(server: ScriptedServer, provider: GroqProvider, date: str) -> None:
-    """The one before it still counts."""
+    """The earlier date still counts."""
     server.script(as_json(BATCH, date=date), as_json(BATCH, date=DATE), as_json(BATCH, date=date), as_json(BATCH))
     provider.get_batch(ONE)
     assert provider.now() is None
@@ -62,7 +62,7 @@ def test_a_date_that_cannot_be_read_changes_nothing(server: ScriptedServer, prov
 def test_the_wall_clock_of_this_machine_does_not_matter(
     server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime
 ) -> None:
-    """It may be set back at any moment."""
+    """The wall clock may be set back at any moment."""
     provider = connect(now=lambda: 0.0)
     server.script(as_json(BATCH, date=DATE))
     provider.get_batch(ONE)
@@ -73,7 +73,7 @@ def test_the_wall_clock_of_this_machine_does_not_matter(
 def test_trouble_is_known_while_a_call_still_tries(
     server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime
 ) -> None:
-    """From the first try that failed, with the number of tries, until the API replies."""
+    """The trouble is known from the first failed try, with the number of tries, until the API replies."""
     known: list[Trouble | None] = []
 
     def wait(seconds: float) -> None:
@@ -95,7 +95,7 @@ def test_trouble_is_known_while_a_call_still_tries(
 
 
 def test_trouble_lasts_from_call_to_call(server: ScriptedServer, provider: GroqProvider, time: FakeTime) -> None:
-    """Each call that fails adds its tries; the beginning stays."""
+    """Each failed call adds its tries; the start of the trouble stays."""
     began = time.now()
     server.otherwise = hang_up
     for _ in range(2):
@@ -109,10 +109,10 @@ def test_trouble_lasts_from_call_to_call(server: ScriptedServer, provider: GroqP
     assert provider.trouble() is None
 
 
-def test_an_answer_that_takes_long_is_trouble_before_it_fails(
+def test_a_slow_answer_is_trouble_before_it_fails(
     server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime
 ) -> None:
-    """It is told which call is waited for and how long; the trouble that follows began with that call."""
+    """The slow call and its duration are reported; the trouble that follows began with that call."""
     known: list[Trouble | None] = []
     provider = connect(attempts=1, total_seconds=180)
     began = time.now()
@@ -143,7 +143,7 @@ def test_an_answer_that_takes_long_is_trouble_before_it_fails(
 def test_a_slow_call_is_no_trouble_while_others_are_answered(
     server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime
 ) -> None:
-    """What it waits for counts from the last answer on."""
+    """Its waiting time counts from the last answer on."""
     known: list[Trouble | None] = []
     provider = connect(attempts=1)
     began = time.now()
@@ -164,8 +164,8 @@ def test_a_slow_call_is_no_trouble_while_others_are_answered(
     assert trouble.since == began + 14
 
 
-def test_nobody_there_is_trouble(connect: Callable[..., GroqProvider]) -> None:
-    """The sentence says so."""
+def test_an_unreachable_server_is_trouble(connect: Callable[..., GroqProvider]) -> None:
+    """The message says that the server is unreachable."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     provider = connect(base_url=f"http://127.0.0.1:{port}/openai/v1", attempts=1)
@@ -179,7 +179,7 @@ def test_nobody_there_is_trouble(connect: Callable[..., GroqProvider]) -> None:
 def test_a_rate_limit_is_trouble_while_it_is_waited_out(
     server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime
 ) -> None:
-    """A wait that is handed to the caller is an answer of the API."""
+    """A wait that is passed to the caller is an answer of the API."""
     known: list[Trouble | None] = []
 
     def wait(seconds: float) -> None:
@@ -196,7 +196,7 @@ def test_a_rate_limit_is_trouble_while_it_is_waited_out(
 
 @pytest.mark.parametrize("status", [400, 401, 404, 409, 413, 422])
 def test_a_refusal_of_the_api_ends_trouble(server: ScriptedServer, provider: GroqProvider, status: int) -> None:
-    """It answers, and that is what counts."""
+    """The API answers, so the trouble is over."""
     server.script(hang_up, refusal(status))
     with suppress(ProviderError):
         provider.get_batch(ONE)
@@ -205,18 +205,18 @@ def test_a_refusal_of_the_api_ends_trouble(server: ScriptedServer, provider: Gro
 
 
 @pytest.mark.parametrize("reply", [answer(b"", 404), answer(b"<html>", 403, content_type="text/html")])
-def test_a_refusal_that_the_api_did_not_write_does_not_end_trouble(
+def test_a_refusal_by_something_else_does_not_end_trouble(
     server: ScriptedServer, provider: GroqProvider, reply: Reply
 ) -> None:
-    """A gateway that refuses says nothing of what is behind it."""
+    """A gateway that refuses says nothing about the API behind it."""
     server.script(hang_up, reply)
     with suppress(ProviderError):
         provider.get_batch(ONE)
     assert provider.trouble() is not None
 
 
-def test_a_create_that_is_not_answered_is_trouble(server: ScriptedServer, provider: GroqProvider) -> None:
-    """Though it is tried once only."""
+def test_a_create_without_an_answer_is_trouble(server: ScriptedServer, provider: GroqProvider) -> None:
+    """A create is trouble although it is tried only once."""
     server.script(hang_up)
     with pytest.raises(OutcomeUnknown):
         provider.create_batch(
@@ -227,10 +227,10 @@ def test_a_create_that_is_not_answered_is_trouble(server: ScriptedServer, provid
     assert trouble.tries == 1
 
 
-def test_torn_downloads_are_counted_and_a_whole_one_ends_them(
+def test_torn_downloads_are_counted_and_a_complete_one_ends_the_trouble(
     server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime, tmp_path: Path
 ) -> None:
-    """Headers alone are no file."""
+    """Headers alone do not count as a file."""
     known: list[Trouble | None] = []
 
     def wait(seconds: float) -> None:
@@ -252,7 +252,7 @@ def test_torn_downloads_are_counted_and_a_whole_one_ends_them(
 
 
 def test_deleting_and_uploading_end_trouble(server: ScriptedServer, provider: GroqProvider, tmp_path: Path) -> None:
-    """Every kind of call counts."""
+    """A success of any kind of call ends the trouble."""
     (tmp_path / "shard.jsonl").write_bytes(b"{}\n")
 
     def nothing(exchange: Exchange) -> None:

@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 
 
 def batches(*numbers: int) -> list[dict[str, Any]]:
-    """Write batch objects."""
+    """Return batch objects."""
     return [{"id": f"batch_{number}", "object": "batch", "status": "completed"} for number in numbers]
 
 
 def page(*numbers: int, cursor: object = None, **extra: object) -> Reply:
-    """Answer with a page of the list."""
+    """Answer with one page of the list."""
     paging = {} if cursor is None else {"paging": {"next_cursor": cursor}}
     return as_json({"object": "list", "data": batches(*numbers), **paging, **extra})
 
 
 def ids(provider: GroqProvider) -> list[str]:
-    """Read the list to its end."""
+    """Return the ids of the whole list."""
     return [batch.id for batch in provider.list_batches()]
 
 
 def test_follows_the_cursor_to_the_end(server: ScriptedServer, provider: GroqProvider) -> None:
-    """Pages are read one after the other, in order, until there is no cursor."""
+    """Pages are read one after another, in order, until there is no cursor."""
     server.script(page(5, 4, cursor="cursor_a=="), page(3, 2, cursor="cursor_b/+"), page(1))
     assert ids(provider) == ["batch_5", "batch_4", "batch_3", "batch_2", "batch_1"]
     assert [seen.query for seen in server.seen] == [[], [("cursor", "cursor_a==")], [("cursor", "cursor_b/+")]]
@@ -60,7 +60,7 @@ def test_follows_the_cursor_to_the_end(server: ScriptedServer, provider: GroqPro
     ],
 )
 def test_every_form_of_a_last_page(server: ScriptedServer, provider: GroqProvider, last: dict[str, Any]) -> None:
-    """A paging or a cursor that is missing, null or empty ends the list."""
+    """Paging information or a cursor that is missing, null or empty ends the list."""
     server.script(as_json({"object": "list", "data": batches(1), **last}))
     assert ids(provider) == ["batch_1"]
 
@@ -73,19 +73,19 @@ def test_an_empty_account(server: ScriptedServer, provider: GroqProvider, data: 
 
 
 def test_an_empty_page_may_be_followed_by_a_full_one(server: ScriptedServer, provider: GroqProvider) -> None:
-    """A page without entries but with a cursor is not the end."""
+    """A page without entries but with a cursor does not end the list."""
     server.script(page(2, cursor="a"), page(cursor="b"), page(cursor="c"), page(1))
     assert ids(provider) == ["batch_2", "batch_1"]
 
 
 def test_overlapping_pages_give_each_batch_once(server: ScriptedServer, provider: GroqProvider) -> None:
-    """Batches that slid to the next page while it was asked for are not given twice."""
+    """Batches that moved to the next page between two calls are returned once."""
     server.script(page(3, 2, cursor="a"), page(2, 1, cursor="b"), page(1))
     assert ids(provider) == ["batch_3", "batch_2", "batch_1"]
 
 
-def test_pages_are_fetched_when_needed(server: ScriptedServer, provider: GroqProvider) -> None:
-    """Whoever finds what he looks for on the first page causes one call."""
+def test_pages_are_fetched_on_demand(server: ScriptedServer, provider: GroqProvider) -> None:
+    """A caller that finds its batch on the first page causes one call."""
     server.script(page(2, 1, cursor="a"))
     assert next(provider.list_batches()).id == "batch_2"
     assert len(server.seen) == 1
@@ -115,17 +115,15 @@ INCOMPLETE: dict[str, list[Reply]] = {
 
 
 @pytest.mark.parametrize("replies", INCOMPLETE.values(), ids=INCOMPLETE.keys())
-def test_an_end_that_cannot_be_reached_is_said(
-    server: ScriptedServer, provider: GroqProvider, replies: list[Reply]
-) -> None:
-    """Whatever leaves a doubt that all was seen is ``ListingIncomplete``, never a short list."""
+def test_an_incomplete_list_is_an_error(server: ScriptedServer, provider: GroqProvider, replies: list[Reply]) -> None:
+    """Any doubt that the whole list was read raises ``ListingIncomplete``; a short list is never returned."""
     server.script(*replies)
     with pytest.raises(ListingIncomplete):
         ids(provider)
 
 
-def test_pages_that_bring_nothing_end(server: ScriptedServer, provider: GroqProvider) -> None:
-    """A server that gives empty pages with ever new cursors is given up on."""
+def test_endless_empty_pages_are_given_up(server: ScriptedServer, provider: GroqProvider) -> None:
+    """A server that returns empty pages with ever new cursors is given up."""
     numbers = count()
     server.choose = lambda _: page(cursor=f"c{next(numbers)}")
     with pytest.raises(ListingIncomplete, match="100 pages"):
@@ -144,7 +142,7 @@ def test_pages_that_bring_nothing_end(server: ScriptedServer, provider: GroqProv
 def test_the_cause_is_kept(
     server: ScriptedServer, provider: GroqProvider, reply: Reply, cause: type[ProviderError]
 ) -> None:
-    """The error of the failing page, its words and its hint travel along."""
+    """The error has the failing page's error as its cause, with message and hint."""
     server.otherwise = reply
     with pytest.raises(ListingIncomplete, match=re.escape("page 1 of the list of batches")) as caught:
         ids(provider)
@@ -154,7 +152,7 @@ def test_the_cause_is_kept(
 
 
 def endless(server: ScriptedServer, entries: int) -> None:
-    """Answer with new batches and a new cursor for ever."""
+    """Answer with new batches and a new cursor forever."""
     numbers = count()
 
     def choose(_seen: object) -> Reply:
@@ -182,7 +180,7 @@ def test_a_list_that_always_has_one_more_page_is_given_up(
     words: str,
     read: int,
 ) -> None:
-    """After so many pages, entries or seconds; the error says how many, and that there is more."""
+    """After a number of pages, entries or seconds the error says how many were read, and that there are more."""
     endless(server, 10)
     found = []
 
@@ -197,13 +195,13 @@ def test_a_list_that_always_has_one_more_page_is_given_up(
 
 
 def test_a_list_as_long_as_the_limits_is_read(server: ScriptedServer, connect: Callable[..., GroqProvider]) -> None:
-    """The limits are about what would come after them."""
+    """The limits allow a list of exactly that length."""
     server.script(page(1, 2, cursor="a"), page(3, 4))
     assert len(ids(connect(list_limits=ListLimits(pages=2, entries=4)))) == 4
 
 
 def test_a_hundred_thousand_batches_are_read_by_default() -> None:
-    """In pages of 100, within a few bytes for each."""
+    """It is read in pages of 100, with a few bytes of memory per batch."""
     pages = iter(
         {
             "data": [{"id": f"batch_{number:05}_{entry:02}"} for entry in range(100)],
@@ -223,7 +221,7 @@ def test_a_hundred_thousand_batches_are_read_by_default() -> None:
 
 
 def test_files_are_listed_the_same_way(server: ScriptedServer, provider: GroqProvider) -> None:
-    """Groq documents no paging for files; should there be one, it is followed."""
+    """Groq documents no paging for files; if there are pages, they are followed."""
     files = [{"id": f"file_{number}", "bytes": number, "filename": "a.jsonl", "purpose": "batch"} for number in (1, 2)]
     server.script(as_json({"data": files[:1], "paging": {"next_cursor": "a"}}), as_json({"data": files[1:]}))
     assert [(file.id, file.size_bytes) for file in provider.list_files()] == [("file_1", 1), ("file_2", 2)]

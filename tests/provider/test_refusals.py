@@ -1,4 +1,4 @@
-"""What a refusal concerns: the account, a lost input file, want of room, or the content."""
+"""The scope of a refusal: the account, a lost input file, capacity, or the content."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ UNCLEAR: list[tuple[int | None, str | None, str | None, str | None]] = [
 
 @pytest.mark.parametrize(("status", "code", "message"), ACCOUNT)
 def test_the_account_is_refused(status: int | None, code: str | None, message: str | None) -> None:
-    """Key, plan, billing, spend limit, blocked access: by status, code, or words where the code says nothing."""
+    """Key, plan, billing, spend limit and blocked access are recognised by status, by code, or else by the message."""
     assert refusal_kind(status=status, code=code, message=message) is RefusalKind.ACCOUNT
 
 
@@ -160,21 +160,21 @@ def test_the_input_file_is_lost(status: int | None, code: str | None, message: s
 
 
 @pytest.mark.parametrize(("status", "code", "message"), NO_ROOM)
-def test_there_is_no_room(status: int | None, code: str | None, message: str | None) -> None:
-    """Also when only the words say so, as under ``batch_failed``."""
+def test_there_is_no_capacity(status: int | None, code: str | None, message: str | None) -> None:
+    """This includes refusals that only the message explains, as under ``batch_failed``."""
     assert refusal_kind(status=status, code=code, message=message) is RefusalKind.NO_ROOM
 
 
 @pytest.mark.parametrize(("status", "code", "message", "param"), CONTENT)
-def test_a_refusal_that_names_what_lines_are_made_of_is_about_the_content(
+def test_a_refusal_that_names_a_part_of_a_line_concerns_the_content(
     status: int | None, code: str | None, message: str | None, param: str | None
 ) -> None:
-    """Words that a line quotes, or that only look like one of the others, change nothing."""
+    """Words that a line quotes, or that only resemble another kind, change nothing."""
     assert refusal_kind(status=status, code=code, message=message, param=param) is RefusalKind.CONTENT
 
 
 @pytest.mark.parametrize(("status", "code", "message", "param"), UNCLEAR)
-def test_a_refusal_that_explains_nothing_is_unclear(
+def test_an_unexplained_refusal_is_unclear(
     status: int | None, code: str | None, message: str | None, param: str | None
 ) -> None:
     """It proves nothing against a line."""
@@ -195,10 +195,10 @@ def test_a_refusal_that_explains_nothing_is_unclear(
         (refusal(400, "Too many batches"), ProviderRefused),
     ],
 )
-def test_calls_raise_what_concerns_the_account_at_once(
+def test_account_refusals_are_raised_at_once(
     server: ScriptedServer, provider: GroqProvider, time: FakeTime, reply: Reply, kind: type[ProviderRefused]
 ) -> None:
-    """Also with a status that would otherwise be waited for; with what to do next."""
+    """This includes statuses that would otherwise be waited for; the error says what to do next."""
     server.otherwise = reply
     for call in (
         lambda: provider.get_batch(BatchId("batch_1")),
@@ -213,7 +213,7 @@ def test_calls_raise_what_concerns_the_account_at_once(
 
 
 def test_an_ordinary_rate_limit_is_still_waited_for(server: ScriptedServer, provider: GroqProvider) -> None:
-    """Only words about the account make it final."""
+    """Only a message about the account makes it final."""
     server.otherwise = refusal(429, "Rate limit reached for tokens per day", "rate_limit_exceeded")
     with pytest.raises(RateLimited):
         provider.get_batch(BatchId("batch_1"))

@@ -50,10 +50,10 @@ PASSING: dict[str, Reply] = {
 
 
 @pytest.mark.parametrize("trouble", PASSING.values(), ids=PASSING.keys())
-def test_passing_trouble_is_tried_again(
+def test_temporary_trouble_is_retried(
     server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime, trouble: Reply
 ) -> None:
-    """A call without a costly effect is repeated after a growing wait until it works."""
+    """A call without a costly effect is repeated after growing waits until it works."""
     server.script(trouble, trouble, as_json(BATCH))
     assert connect(**short_read_timeout(trouble)).get_batch(BatchId("batch_1")).id == "batch_1"
     assert server.calls() == ["GET /batches/batch_1"] * 3
@@ -62,7 +62,7 @@ def test_passing_trouble_is_tried_again(
 
 @pytest.mark.parametrize("trouble", PASSING.values(), ids=PASSING.keys())
 def test_attempts_end(server: ScriptedServer, connect: Callable[..., GroqProvider], trouble: Reply) -> None:
-    """After ``attempts`` calls the last error is raised."""
+    """After ``attempts`` attempts the last error is raised."""
     server.otherwise = trouble
     with pytest.raises((OutcomeUnknown, RateLimited)):
         connect(**short_read_timeout(trouble)).get_batch(BatchId("batch_1"))
@@ -84,10 +84,10 @@ REFUSALS: dict[int, type[ProviderRefused]] = {
 
 @pytest.mark.parametrize(("status", "kind"), REFUSALS.items())
 @pytest.mark.parametrize("body", [b"", b"<html></html>", b'{"detail": "no"}'])
-def test_refusals_are_not_tried_again(
+def test_refusals_are_not_retried(
     server: ScriptedServer, provider: GroqProvider, status: int, kind: type[ProviderRefused], body: bytes
 ) -> None:
-    """A refusal keeps its kind, whatever its body, and asking once is enough."""
+    """A refusal keeps its kind, whatever its body, and is not repeated."""
     server.otherwise = answer(body, status)
     with pytest.raises(ProviderRefused) as caught:
         provider.get_batch(BatchId("batch_1"))
@@ -96,8 +96,8 @@ def test_refusals_are_not_tried_again(
     assert len(server.seen) == 1
 
 
-def test_unreachable_is_tried_again(connect: Callable[..., GroqProvider], time: FakeTime) -> None:
-    """A refused connection is tried again, then raised as ``ProviderUnreachable``."""
+def test_unreachable_is_retried(connect: Callable[..., GroqProvider], time: FakeTime) -> None:
+    """A refused connection is retried, then raised as ``ProviderUnreachable``."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(ProviderUnreachable):
@@ -106,7 +106,7 @@ def test_unreachable_is_tried_again(connect: Callable[..., GroqProvider], time: 
 
 
 def test_an_unknown_host_is_unreachable(connect: Callable[..., GroqProvider]) -> None:
-    """A name that does not resolve proves that nothing was sent (RFC 6761 keeps .invalid empty)."""
+    """A name that does not resolve proves that nothing was sent (RFC 6761 reserves .invalid)."""
     provider = connect(base_url="https://batchkit.invalid/openai/v1", attempts=1)
     with pytest.raises(ProviderUnreachable):
         provider.get_batch(BatchId("batch_1"))
@@ -115,7 +115,7 @@ def test_an_unknown_host_is_unreachable(connect: Callable[..., GroqProvider]) ->
 def test_backoff_grows_to_its_limit(
     server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime
 ) -> None:
-    """The waits double from half a second to eight, and jitter takes up to half of them away."""
+    """The waits double from half a second to eight, and jitter reduces them by up to half."""
     server.otherwise = refusal(500)
     with pytest.raises(OutcomeUnknown):
         connect(attempts=8).get_batch(BatchId("batch_1"))
@@ -126,8 +126,10 @@ def test_backoff_grows_to_its_limit(
     assert time.slept == [0.25, 0.5]
 
 
-def test_total_time_ends_it_first(server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime) -> None:
-    """No wait begins that would end past the total time, however many attempts are left."""
+def test_total_time_ends_the_attempts(
+    server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime
+) -> None:
+    """No wait begins that would end after the total time, however many attempts are left."""
     server.otherwise = refusal(500)
     with pytest.raises(OutcomeUnknown):
         connect(attempts=100, total_seconds=10.0).get_batch(BatchId("batch_1"))
@@ -149,14 +151,14 @@ def test_total_time_ends_it_first(server: ScriptedServer, connect: Callable[...,
 def test_retry_after_is_honoured(
     server: ScriptedServer, provider: GroqProvider, time: FakeTime, value: str, wait: float
 ) -> None:
-    """The server's wait is kept to, plus up to a tenth (a second at most), in every spelling that is met."""
+    """The server's wait is kept, plus up to a tenth (at most a second), in every spelling in use."""
     server.script(refusal(429, retry_after=value), as_json(BATCH))
     provider.get_batch(BatchId("batch_1"))
     assert time.slept == [pytest.approx(wait)]
 
 
 def test_retry_after_counts_for_a_503(server: ScriptedServer, provider: GroqProvider, time: FakeTime) -> None:
-    """A server that is down for a moment may say how long (RFC 9110, section 10.2.3)."""
+    """A server that is down for a moment may say for how long (RFC 9110, section 10.2.3)."""
     server.script(refusal(503, retry_after="4"), as_json(BATCH))
     provider.get_batch(BatchId("batch_1"))
     assert time.slept == [pytest.approx(4.4)]
@@ -186,10 +188,10 @@ def test_a_long_503_is_not_waited_for(server: ScriptedServer, provider: GroqProv
     ],
 )
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_wait_of_nothing_is_the_ordinary_one(
+def test_a_wait_of_zero_is_the_ordinary_one(
     server: ScriptedServer, provider: GroqProvider, time: FakeTime, status: int, value: str
 ) -> None:
-    """No ``Retry-After`` turns the repetition into a hot loop."""
+    """No ``Retry-After`` turns the retries into a hot loop."""
     server.script(refusal(status, retry_after=value), refusal(status, retry_after=value), as_json(BATCH))
     provider.get_batch(BatchId("batch_1"))
     assert time.slept == [0.5, 1.0]
@@ -199,7 +201,7 @@ def test_a_wait_of_nothing_is_the_ordinary_one(
 def test_a_wait_of_a_year_is_a_day_for_the_caller(
     server: ScriptedServer, provider: GroqProvider, time: FakeTime, value: str
 ) -> None:
-    """It is not spent in the call."""
+    """The call itself does not wait for it."""
     server.otherwise = refusal(429, retry_after=value)
     with pytest.raises(RateLimited) as caught:
         provider.get_batch(BatchId("batch_1"))
@@ -208,10 +210,10 @@ def test_a_wait_of_a_year_is_a_day_for_the_caller(
 
 
 @pytest.mark.parametrize("value", ["0", "-5", "Thu, 01 Jan 1970 00:00:00 GMT"])
-def test_a_wait_of_nothing_is_told_to_the_caller_as_it_was_said(
+def test_a_wait_of_zero_is_passed_to_the_caller_unchanged(
     server: ScriptedServer, provider: GroqProvider, value: str
 ) -> None:
-    """The caller has a floor of its own."""
+    """The caller has its own minimum."""
     server.otherwise = refusal(429, retry_after=value)
     with pytest.raises(RateLimited) as caught:
         provider.create_batch(input_file_id=FileId("f"), endpoint="/v1", window="24h", metadata={})
@@ -228,7 +230,7 @@ def test_a_wait_of_nothing_is_told_to_the_caller_as_it_was_said(
         ({}, "Rate limit reached. Please try again in 9m38.016s. Visit ...", 578.016),
     ],
 )
-def test_a_long_wait_is_handed_to_the_caller(
+def test_a_long_wait_is_passed_to_the_caller(
     server: ScriptedServer,
     provider: GroqProvider,
     time: FakeTime,
@@ -237,7 +239,7 @@ def test_a_long_wait_is_handed_to_the_caller(
     message: str,
     seconds: float,
 ) -> None:
-    """A wait past the cap is raised at once, with its seconds, so that the caller can plan it."""
+    """A wait above the cap is raised at once, with its seconds, so that the caller can plan it."""
     server.otherwise = refusal(429, message, "rate_limit_exceeded", **headers)
     with pytest.raises(RateLimited) as caught:
         provider.get_batch(BatchId("batch_1"))
@@ -247,14 +249,14 @@ def test_a_long_wait_is_handed_to_the_caller(
 
 
 def test_the_cap_is_an_option(server: ScriptedServer, connect: Callable[..., GroqProvider], time: FakeTime) -> None:
-    """A larger cap waits where a smaller one raises."""
+    """With a larger cap the call waits, with a smaller one it raises."""
     server.script(refusal(429, retry_after="45"), as_json(BATCH))
     connect(retry_after_cap_seconds=60.0).get_batch(BatchId("batch_1"))
     assert time.slept == [46.0]
 
 
-def test_a_rate_limit_without_a_wait_says_none(server: ScriptedServer, provider: GroqProvider) -> None:
-    """A 429 that names no wait is raised with None after the attempts are used up."""
+def test_a_rate_limit_without_a_wait_has_none(server: ScriptedServer, provider: GroqProvider) -> None:
+    """A 429 that names no wait is raised with None after all attempts."""
     server.otherwise = refusal(429)
     with pytest.raises(RateLimited) as caught:
         provider.get_batch(BatchId("batch_1"))
@@ -262,7 +264,7 @@ def test_a_rate_limit_without_a_wait_says_none(server: ScriptedServer, provider:
 
 
 def test_a_redirect_is_not_followed(server: ScriptedServer, provider: GroqProvider) -> None:
-    """The key is not carried to where a redirect points; the address is named so that it can be corrected."""
+    """The key is not sent to a redirect's target; the error names the target so that the address can be corrected."""
     server.otherwise = answer(b"", 301, location="https://other.example/openai/v1/batches/batch_1?token=secret")
     with pytest.raises(ProviderRefused) as caught:
         provider.get_batch(BatchId("batch_1"))
@@ -273,7 +275,7 @@ def test_a_redirect_is_not_followed(server: ScriptedServer, provider: GroqProvid
 
 
 def test_hints_say_what_to_do(server: ScriptedServer, provider: GroqProvider) -> None:
-    """The plan gate, a wrong key and a missing object each come with the next step."""
+    """The plan gate, a wrong key and a missing object each have a hint with the next step."""
     server.script(
         refusal(403, "Not available", "not_available_for_plan"),
         refusal(403, "Not allowed"),
@@ -289,7 +291,7 @@ def test_hints_say_what_to_do(server: ScriptedServer, provider: GroqProvider) ->
 
 
 def test_quoted_bodies_are_cut(server: ScriptedServer, provider: GroqProvider) -> None:
-    """A foreign body appears on one line, cut to some 300 characters, without encoded payloads."""
+    """A foreign body is quoted on one line, cut to about 300 characters, without encoded payloads."""
     server.script(
         answer(b"word \n\t" * 1_000, 400, content_type="text/plain"), refusal(400, "bad image " + "aGVsbG8" * 90)
     )
@@ -303,7 +305,7 @@ def test_quoted_bodies_are_cut(server: ScriptedServer, provider: GroqProvider) -
 
 
 def test_the_cause_is_kept_without_frames(server: ScriptedServer, connect: Callable[..., GroqProvider]) -> None:
-    """The library's exception stays visible as the cause, but not its frames, whose variables hold the key."""
+    """The library's exception stays visible as the cause, but without its frames, whose variables hold the key."""
     server.otherwise = hang_up
     with pytest.raises(OutcomeUnknown) as caught:
         connect(attempts=1).get_batch(BatchId("batch_1"))
@@ -315,13 +317,13 @@ def test_the_cause_is_kept_without_frames(server: ScriptedServer, connect: Calla
 
 @pytest.mark.parametrize("option", ["connect_timeout_seconds", "read_timeout_seconds", "attempts", "max_connections"])
 def test_numbers_must_be_positive(connect: Callable[..., GroqProvider], option: str) -> None:
-    """A zero where a positive number is needed is a ``ConfigurationError``."""
+    """Zero for a number that must be positive is a ``ConfigurationError``."""
     with pytest.raises(ConfigurationError):
         connect(**{option: 0})
 
 
-def test_an_interrupt_is_not_held_up(connect: Callable[..., GroqProvider], server: ScriptedServer) -> None:
-    """An interrupt during a wait leaves at once."""
+def test_an_interrupt_is_not_delayed(connect: Callable[..., GroqProvider], server: ScriptedServer) -> None:
+    """An interrupt during a wait is raised at once."""
 
     def interrupted(_seconds: float) -> None:
         raise KeyboardInterrupt

@@ -25,7 +25,7 @@ HALF = KEY[:20]
 
 
 def everything(error: BaseException) -> str:
-    """Write an exception and its chain with the local variables of the package and of the libraries below it."""
+    """Return the text of an exception and its chain, with the local variables of the package and of the libraries it uses."""
     shown = traceback.TracebackException.from_exception(error, capture_locals=True)
     # The frames of the tests hold the key themselves.
     for link in _links(shown):
@@ -43,7 +43,7 @@ def _links(shown: traceback.TracebackException | None) -> list[traceback.Traceba
 
 
 def echoing(status: int) -> Callable[[Seen], Reply]:
-    """Answer with everything that came in, as a careless server or proxy would."""
+    """Answer with the whole request, as a careless server or proxy would."""
 
     def choose(seen: Seen) -> Reply:
         words = f"Incorrect API key provided: {seen.headers['authorization']}"
@@ -76,7 +76,7 @@ def test_the_key_shows_up_nowhere(
     caplog: pytest.LogCaptureFixture,
     reply: Any,
 ) -> None:
-    """Not in a message, a hint, a code, a traceback with its variables, or a log of any library at DEBUG."""
+    """The key is in no message, hint, code, traceback with variables, or log of any library at DEBUG."""
     if reply in (hang_up, reset, silence) or "echoing" not in reply.__qualname__:
         server.otherwise = reply
     else:
@@ -110,7 +110,7 @@ def test_the_key_shows_up_nowhere(
 def test_debug_logs_of_every_library(
     server: ScriptedServer, provider: GroqProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With all loggers at DEBUG, no line carries the key; ours has method, path, status, time and request id."""
+    """With all loggers at DEBUG, no line has the key; our lines have method, path, status, time and request id."""
     server.script(as_json({"id": "batch_1"}, x_request_id="req_01"))
     caplog.set_level(logging.DEBUG)
     provider.get_batch(BatchId("batch_1"))
@@ -132,22 +132,22 @@ BAD_KEYS = ["", "  ", f"{KEY}\nX-Evil: 1", f"{KEY} {KEY}", f"{KEY}\u00e4", f"\u2
 
 @pytest.mark.parametrize("key", BAD_KEYS)
 @pytest.mark.parametrize("wrap", [str, SecretStr])
-def test_a_key_that_fits_no_header(key: str, wrap: Callable[[str], Any]) -> None:
-    """A key that no header can carry is refused before it is used, and not quoted."""
+def test_a_key_that_cannot_be_a_header(key: str, wrap: Callable[[str], Any]) -> None:
+    """A key that is not a valid header value is refused before it is used, and not quoted."""
     with pytest.raises(ConfigurationError) as caught:
         GroqProvider(api_key=wrap(key))
     assert HALF not in str(caught.value) + repr(caught.value) + str(caught.value.hint)
 
 
 def test_blanks_around_the_key(server: ScriptedServer, connect: Callable[..., GroqProvider]) -> None:
-    """A line break that slipped in behind the key does no harm."""
+    """A trailing line break of the key is dropped."""
     server.script(as_json({"id": "batch_1"}))
     connect(api_key=f" {KEY}\n").get_batch(BatchId("batch_1"))
     assert server.seen[0].headers["authorization"] == f"Bearer {KEY}"
 
 
-def test_short_secrets_do_not_eat_words() -> None:
-    """A key of a few characters (of a local server) is not searched for: it would tear ordinary words."""
+def test_short_secrets_do_not_redact_words() -> None:
+    """A key of a few characters (of a local server) is not redacted: the redaction would hit ordinary words."""
     assert Quoter("a")("a plain message") == "a plain message"
     assert Quoter(KEY)(f"with {KEY} inside") == "with [key] inside"
     assert Quoter(KEY).optional(None) is None

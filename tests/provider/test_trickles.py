@@ -1,4 +1,4 @@
-"""No reply keeps a call for ever or fills the memory, however the server spreads its bytes."""
+"""No reply keeps a call forever or fills the memory, however slowly or quickly the server sends it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ONE = BatchId("batch_1")
 BATCH = {"id": "batch_1", "status": "in_progress"}
 LIMIT = 1_000_000
 SHORT = 0.2
-READ, CANCEL, UPLOAD, CREATE, DOWNLOAD = 0, 5, 7, 8, 9  # places in ``every_call``
+READ, CANCEL, UPLOAD, CREATE, DOWNLOAD = 0, 5, 7, 8, 9  # positions in ``every_call``
 BLANKS = b" " * 65_536
 CHUNKED = b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 UNFRAMED = b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
@@ -82,7 +82,7 @@ def outcome(call: Callable[[], object]) -> ProviderError:
 def test_a_reply_without_an_end_is_an_outage(
     server: ScriptedServer, connect: Callable[..., GroqProvider], shard: Path, framing: str, status: int
 ) -> None:
-    """For every call and every status, and only so much of it is held."""
+    """This holds for every call and every status, and only a limited part of the reply is held in memory."""
     server.otherwise = ENDLESS[framing](status)
     provider = connect(max_reply_bytes=LIMIT)
     tracemalloc.start()
@@ -115,7 +115,7 @@ def test_the_error_body_of_a_download_has_the_same_limit(
 def test_the_limit_counts_the_last_byte(
     server: ScriptedServer, connect: Callable[..., GroqProvider], size: int, fits: bool
 ) -> None:
-    """A reply of just that size is read."""
+    """A reply of exactly the limit is read."""
     server.otherwise = answer(b'{"id": "batch_1"}'.ljust(size))
     provider = connect(max_reply_bytes=LIMIT)
     if fits:
@@ -148,7 +148,7 @@ READABLE: dict[str, tuple[str, bytes]] = {
 def test_compressed_replies_are_read(
     server: ScriptedServer, provider: GroqProvider, encoding: str, body: bytes
 ) -> None:
-    """In the encodings that are asked for, and in the ones that servers take for them."""
+    """Replies in the requested encodings are read, and in variants that servers mistake for them."""
     server.script(answer(body, content_encoding=encoding))
     assert provider.get_batch(ONE).status == "in_progress"
     assert server.seen[0].headers["accept-encoding"] == "gzip, deflate"
@@ -170,7 +170,7 @@ UNREADABLE: dict[str, tuple[str, bytes]] = {
 def test_compressed_replies_that_blow_up_or_break_are_an_outage(
     server: ScriptedServer, connect: Callable[..., GroqProvider], encoding: str, body: bytes
 ) -> None:
-    """They are counted as they come out, and never taken for a reply."""
+    """Bytes are counted after decompression, and never taken for a reply."""
     server.otherwise = answer(body, content_encoding=encoding)
     provider = connect(max_reply_bytes=LIMIT)
     tracemalloc.start()
@@ -184,7 +184,7 @@ def test_compressed_replies_that_blow_up_or_break_are_an_outage(
 
 
 def test_a_refusal_in_an_unknown_encoding_keeps_its_status(server: ScriptedServer, provider: GroqProvider) -> None:
-    """The status line says enough."""
+    """The status line is enough."""
     server.script(answer(b"\x00\x01", 404, content_encoding="br"))
     assert "HTTP 404" in outcome(lambda: provider.get_batch(ONE)).message
 
@@ -210,7 +210,7 @@ SLOW: dict[str, Reply] = {
 def test_a_reply_that_trickles_ends_after_the_total_time(
     server: ScriptedServer, connect: Callable[..., GroqProvider], shard: Path, reply: Reply
 ) -> None:
-    """Wherever the bytes are, in any call; what came until then is not believed, even if it can be read."""
+    """This holds wherever the bytes are, in any call; a partial reply is not used, even if it can be parsed."""
     server.otherwise = reply
     provider = connect(total_seconds=SHORT, attempts=1)
     calls = every_call(provider, shard)
@@ -224,7 +224,7 @@ def test_a_reply_that_trickles_ends_after_the_total_time(
 def test_a_download_waits_no_longer_for_what_is_not_the_file(
     server: ScriptedServer, connect: Callable[..., GroqProvider], shard: Path, reply: Reply
 ) -> None:
-    """The time of transfers is for the bytes of the file alone."""
+    """The total time of transfers applies to the file's bytes alone."""
     server.choose = lambda seen: reply if seen.path.endswith("/content") else as_json({"id": "file_1"})
     provider = connect(total_seconds=SHORT, transfer_seconds=3_600.0, attempts=1)
     error = outcome(every_call(provider, shard)[DOWNLOAD])
@@ -234,7 +234,7 @@ def test_a_download_waits_no_longer_for_what_is_not_the_file(
 def test_a_trickle_over_tls_ends_too(
     tls_server: ScriptedServer, connect: Callable[..., GroqProvider], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The connection is cut below the encryption."""
+    """The connection is cut below the TLS layer."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "server.pem"))
     tls_server.script(as_json(BATCH), SLOW["chunks"], SLOW["no headers"], as_json(BATCH))
     provider = connect(base_url=tls_server.base_url, total_seconds=SHORT, attempts=1)
@@ -244,10 +244,8 @@ def test_a_trickle_over_tls_ends_too(
     assert provider.get_batch(ONE).id == ONE
 
 
-def test_the_time_of_one_call_is_not_the_next_ones(
-    server: ScriptedServer, connect: Callable[..., GroqProvider]
-) -> None:
-    """On a connection that is kept, each call has its own."""
+def test_each_call_has_its_own_time(server: ScriptedServer, connect: Callable[..., GroqProvider]) -> None:
+    """A kept-alive connection does not carry the time over to the next call."""
     provider = connect(total_seconds=0.5, attempts=1)
     server.otherwise = after(0.2, as_json(BATCH))
     for _ in range(4):
@@ -256,7 +254,7 @@ def test_the_time_of_one_call_is_not_the_next_ones(
 
 
 def test_a_connection_that_is_idle_is_not_cut(server: ScriptedServer, connect: Callable[..., GroqProvider]) -> None:
-    """The time of a call that has ended counts no more."""
+    """The time of a finished call no longer counts."""
     provider = connect(total_seconds=SHORT, attempts=1)
     server.otherwise = as_json(BATCH)
     provider.get_batch(ONE)
@@ -285,7 +283,7 @@ SLOWEST = LowestSpeed(bytes_per_second=1_000.0, window_seconds=0.1)
 
 
 def serve(server: ScriptedServer, *contents: Reply, size: int | None = len(FILE)) -> None:
-    """Answer for the content with one reply after the other, the last one for ever."""
+    """Answer requests for the content with one reply each, the last one repeated."""
     replies = list(contents)
     about = as_json({"id": "file_1", "bytes": size})
     server.choose = lambda seen: (
@@ -294,7 +292,7 @@ def serve(server: ScriptedServer, *contents: Reply, size: int | None = len(FILE)
 
 
 def transfers(server: ScriptedServer) -> int:
-    """Count how often the content was asked for."""
+    """Return how often the content was requested."""
     return server.calls().count("GET /files/file_1/content")
 
 
@@ -309,7 +307,7 @@ FILE_TRICKLES: dict[str, Reply] = {
 def test_a_download_that_trickles_is_given_up_at_once(
     server: ScriptedServer, connect: Callable[..., GroqProvider], tmp_path: Path, reply: Reply
 ) -> None:
-    """However many attempts there are: the next try is for later, so that nothing waits for it. Nothing stays of it."""
+    """The remaining attempts are left for later, so that nothing waits for them, and no partial file is left."""
     serve(server, reply)
     with pytest.raises(TornDownload, match=r"fewer than 1,000 bytes per second over 0\.1 s came"):
         connect(lowest_speed=SLOWEST, attempts=9, clock=monotonic).download_file(
@@ -322,7 +320,7 @@ def test_a_download_that_trickles_is_given_up_at_once(
 def test_a_download_that_is_fast_enough_may_take_its_time(
     server: ScriptedServer, connect: Callable[..., GroqProvider], tmp_path: Path
 ) -> None:
-    """The speed counts, by the clock that is passed in: here every look at it takes ten seconds."""
+    """The speed counts, by the clock that is passed in: here every read of the clock advances it by ten seconds."""
     ticks = count(step=10.0)
     serve(server, answer(FILE * 100), size=len(FILE) * 100)
     provider = connect(lowest_speed=LowestSpeed(1_000.0, 10.0), clock=lambda: next(ticks))
@@ -333,7 +331,7 @@ def test_a_download_that_is_fast_enough_may_take_its_time(
 def test_a_download_ends_after_the_total_time_of_transfers(
     server: ScriptedServer, connect: Callable[..., GroqProvider], tmp_path: Path
 ) -> None:
-    """Also one that is fast enough all the time, and also one whose end nobody has announced."""
+    """This includes downloads that are fast enough all the time, and downloads without an announced end."""
     for reply in (flood(b"HTTP/1.1 200 OK\r\n\r\n", FILE), FILE_TRICKLES["until the end"]):
         serve(server, reply, size=None)
         provider = connect(transfer_seconds=SHORT, attempts=1)
@@ -341,10 +339,10 @@ def test_a_download_ends_after_the_total_time_of_transfers(
             provider.download_file(FileId("file_1"), tmp_path / "output.jsonl")
 
 
-def test_more_than_the_file_has_is_not_fetched(
+def test_bytes_beyond_the_files_size_are_not_fetched(
     server: ScriptedServer, connect: Callable[..., GroqProvider], tmp_path: Path
 ) -> None:
-    """An endless file whose size is known fills no disk."""
+    """An endless body of a file with a known size does not fill the disk."""
     serve(server, flood(b"HTTP/1.1 200 OK\r\n\r\n", FILE))
     with pytest.raises(TornDownload, match=f"the file has {len(FILE):,}"):
         connect().download_file(FileId("file_1"), tmp_path / "output.jsonl")
@@ -354,28 +352,28 @@ def test_more_than_the_file_has_is_not_fetched(
 def test_a_file_in_an_unknown_encoding_is_torn(
     server: ScriptedServer, provider: GroqProvider, tmp_path: Path, encoding: str
 ) -> None:
-    """What cannot be decoded is never kept as the file."""
+    """A body that cannot be decoded is never kept as the file."""
     serve(server, answer(FILE, content_encoding=encoding), size=None)
     with pytest.raises(TornDownload, match="cannot be read"):
         provider.download_file(FileId("file_1"), tmp_path / "output.jsonl")
 
 
 def test_a_compressed_file_that_is_cut_is_torn(server: ScriptedServer, provider: GroqProvider, tmp_path: Path) -> None:
-    """Its end is marked in the stream itself."""
+    """The compressed stream itself marks its end."""
     serve(server, answer(gzip.compress(FILE)[:-9], content_encoding="gzip"), size=None)
     with pytest.raises(TornDownload, match="DecodingError"):
         provider.download_file(FileId("file_1"), tmp_path / "output.jsonl")
 
 
 def slow_reader(exchange: Exchange) -> None:
-    """Take in a body a little at a time."""
+    """Read a body a little at a time."""
     while not exchange.stopped.wait(0.05):
         if not exchange.connection.recv(65_536):
             return
 
 
 def big_shard(folder: Path, megabytes: int) -> Path:
-    """Make a shard file that takes no room on the disk."""
+    """Make a shard file that takes no space on the disk."""
     path = folder / "big.jsonl"
     with path.open("wb") as handle:
         handle.truncate(megabytes << 20)
@@ -385,7 +383,7 @@ def big_shard(folder: Path, megabytes: int) -> Path:
 def test_an_upload_that_trickles_is_given_up_at_once(
     server: ScriptedServer, connect: Callable[..., GroqProvider], tmp_path: Path
 ) -> None:
-    """A server that reads far too slowly is like one that does not answer."""
+    """A server that reads far too slowly counts as one that does not answer."""
     server.early = lambda _seen: slow_reader
     provider = connect(
         lowest_speed=LowestSpeed(bytes_per_second=100e6, window_seconds=0.2), attempts=9, clock=monotonic
@@ -395,10 +393,10 @@ def test_an_upload_that_trickles_is_given_up_at_once(
     assert server.calls() == ["POST /files"]
 
 
-def test_an_upload_is_judged_by_the_clock_that_is_passed_in(
+def test_the_speed_of_an_upload_is_measured_by_the_clock_that_is_passed_in(
     server: ScriptedServer, connect: Callable[..., GroqProvider], tmp_path: Path
 ) -> None:
-    """Pieces of 256 kB, ten seconds each: 26 kB per second, of which the first window misses one."""
+    """Pieces of 256 kB take ten seconds each: 26 kB per second, of which the first window misses one piece."""
     ticks = count(step=10.0)
     server.otherwise = as_json({"id": "file_1"})
 
@@ -413,7 +411,7 @@ def test_an_upload_is_judged_by_the_clock_that_is_passed_in(
 def test_the_reply_to_an_upload_has_the_time_of_a_small_call(
     server: ScriptedServer, connect: Callable[..., GroqProvider], shard: Path
 ) -> None:
-    """The hour is for the bytes of the file alone."""
+    """The hour is for the file's bytes alone."""
     server.otherwise = SLOW["chunks"]
     provider = connect(total_seconds=SHORT, transfer_seconds=3_600.0, attempts=1)
     assert f"within {SHORT} s" in outcome(lambda: provider.upload_file(shard, "shard.jsonl")).message
@@ -431,9 +429,9 @@ def test_silence_within_a_file_is_left_to_the_read_timeout(
     assert len(time.slept) == 2
 
 
-def test_a_server_that_is_gone_is_told_from_one_that_trickles(
+def test_a_server_that_is_gone_is_distinguished_from_one_that_trickles(
     server: ScriptedServer, connect: Callable[..., GroqProvider]
 ) -> None:
-    """The words say which."""
+    """The message says which of the two it is."""
     server.otherwise = hang_up
     assert "no complete reply" not in outcome(lambda: connect().get_batch(ONE)).message

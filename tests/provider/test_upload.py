@@ -36,12 +36,12 @@ def shard(tmp_path: Path) -> Path:
 
 
 def uploaded(size: int = len(LINES)) -> dict[str, object]:
-    """Write the file object of an upload."""
+    """Return the file object of an upload."""
     return {"id": "file_1", "object": "file", "bytes": size, "created_at": 5, "filename": "d.jsonl", "purpose": "batch"}
 
 
 def parts(seen: Seen) -> list[tuple[object, str | None, bytes]]:
-    """Split a multipart body as (name, filename, content), by the parser of the standard library."""
+    """Parse a multipart body into (name, filename, content) with the standard library."""
     head = f"Content-Type: {seen.headers['content-type']}\r\n\r\n".encode()
     message = BytesParser(policy=HTTP).parsebytes(head + seen.body)
     found: list[tuple[object, str | None, bytes]] = []
@@ -72,7 +72,7 @@ def test_odd_names(server: ScriptedServer, provider: GroqProvider, shard: Path) 
 def test_each_attempt_sends_the_whole_file(
     server: ScriptedServer, provider: GroqProvider, time: FakeTime, shard: Path
 ) -> None:
-    """A repeated upload starts again with the first byte."""
+    """A repeated upload starts again at the first byte."""
     server.script(refusal(503), hang_up, as_json(uploaded()))
     assert provider.upload_file(shard, "d.jsonl").id == "file_1"
     assert [parts(seen)[1][2] for seen in server.seen] == [LINES] * 3
@@ -91,7 +91,7 @@ def test_refusals(
 
 
 def test_early_413(server: ScriptedServer, provider: GroqProvider, tmp_path: Path) -> None:
-    """A gateway that refuses before it has read the body is heard."""
+    """The refusal of a gateway that has not read the body is received."""
     path = tmp_path / "big.jsonl"
     path.write_bytes(b"x" * 100_000)
     server.early = lambda _: answer(b"<html>413</html>", 413, content_type="text/html")
@@ -101,7 +101,7 @@ def test_early_413(server: ScriptedServer, provider: GroqProvider, tmp_path: Pat
 
 
 def test_reset_within_the_body(server: ScriptedServer, provider: GroqProvider, tmp_path: Path) -> None:
-    """A connection that breaks within the body is tried again, then unknown."""
+    """A connection that breaks within the body is retried, then unknown."""
     path = tmp_path / "big.jsonl"
     path.write_bytes(b"x" * 8_000_000)
     server.early = lambda _: reset
@@ -112,7 +112,7 @@ def test_reset_within_the_body(server: ScriptedServer, provider: GroqProvider, t
 
 @pytest.mark.parametrize("reply", [{}, [], None, {"id": ""}, {"error": {"message": "no"}}])
 def test_a_success_without_an_id(server: ScriptedServer, provider: GroqProvider, shard: Path, reply: object) -> None:
-    """An upload that is answered without an id is unknown; the caller may upload again."""
+    """An upload reply without an id is unknown; the caller may upload again."""
     server.script(as_json(reply))
     with pytest.raises(OutcomeUnknown) as caught:
         provider.upload_file(shard, "d.jsonl")
@@ -120,7 +120,7 @@ def test_a_success_without_an_id(server: ScriptedServer, provider: GroqProvider,
 
 
 def test_a_file_over_the_limit_is_not_sent(server: ScriptedServer, provider: GroqProvider, tmp_path: Path) -> None:
-    """More than 200 MB is refused here."""
+    """More than 200 MB is refused by the client."""
     path = tmp_path / "huge.jsonl"
     with path.open("wb") as handle:
         handle.truncate(LIMITS.max_bytes + 1)
@@ -138,7 +138,7 @@ def test_a_file_that_is_gone(server: ScriptedServer, provider: GroqProvider, tmp
 
 
 def test_a_file_that_cannot_be_read(server: ScriptedServer, provider: GroqProvider, tmp_path: Path) -> None:
-    """A path that is no readable file is a ``SpoolError``, and is not tried again."""
+    """A path that is not a readable file is a ``SpoolError``, and is not retried."""
     with pytest.raises(SpoolError, match="cannot be read"):
         provider.upload_file(tmp_path, "folder.jsonl")
     assert server.seen == []
@@ -148,7 +148,7 @@ def test_a_file_that_cannot_be_read(server: ScriptedServer, provider: GroqProvid
 def test_a_file_that_changes_while_it_is_sent(
     server: ScriptedServer, connect: Callable[..., GroqProvider], tmp_path: Path, size: int
 ) -> None:
-    """A file whose length changes on the way is refused: shards never change."""
+    """A file whose length changes during the upload is refused: shards never change."""
     path = tmp_path / "big.jsonl"
     path.write_bytes(b"x" * 30 * MEGABYTE)
 
@@ -166,7 +166,7 @@ def test_a_file_that_changes_while_it_is_sent(
 def test_memory_does_not_grow_with_the_file(
     server: ScriptedServer, connect: Callable[..., GroqProvider], tmp_path: Path, megabytes: int
 ) -> None:
-    """A file of any size goes up and comes down through a few megabytes."""
+    """A file of any size is uploaded and downloaded with a few megabytes of memory."""
     size = megabytes * MEGABYTE
     block = bytes(range(256)) * (MEGABYTE // 256)
     digest = hashlib.sha256(block * megabytes).hexdigest()

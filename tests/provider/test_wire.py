@@ -54,7 +54,7 @@ def read(**fields: Any) -> Batch:
 
 
 def test_a_real_object() -> None:
-    """The object as Groq writes it is read whole, unknown fields stay in ``raw``."""
+    """An object as Groq writes it is read completely, and unknown fields stay in ``raw``."""
     batch = read()
     assert batch.id == REAL["id"]
     assert (batch.status, batch.endpoint, batch.completion_window) == ("completed", "/v1/chat/completions", "24h")
@@ -76,7 +76,7 @@ def test_every_form_of_no_file(name: str, nothing: object) -> None:
 
 
 def test_only_an_id_is_needed() -> None:
-    """A batch of which only the id is told is a running one."""
+    """A batch that has only an id is a running one."""
     batch = wire.batch({"id": "batch_1"})
     assert batch == Batch(id=BatchId("batch_1"), status="unknown", raw={"id": "batch_1"})
     assert not batch.is_terminal
@@ -84,7 +84,7 @@ def test_only_an_id_is_needed() -> None:
 
 @pytest.mark.parametrize("payload", [None, [], "batch_1", 1, {}, {"id": None}, {"id": ""}, {"id": {}}, {"id": ["a"]}])
 def test_without_an_id_it_is_no_batch(payload: object) -> None:
-    """What carries no id is None, not a guess."""
+    """An object without an id gives None, not a guess."""
     assert wire.batch(payload) is None
     assert wire.remote_file(payload) is None
     assert wire.model(payload) is None
@@ -103,7 +103,7 @@ def test_without_an_id_it_is_no_batch(payload: object) -> None:
     ],
 )
 def test_status(given_status: object, status: str) -> None:
-    """Known words are recognised in any case, unknown ones are kept as they are."""
+    """Known statuses are recognised in any case, unknown ones are kept unchanged."""
     assert read(status=given_status).status == status
 
 
@@ -128,7 +128,7 @@ def test_status(given_status: object, status: str) -> None:
     ],
 )
 def test_times(value: object, seconds: int | None) -> None:
-    """Times may be numbers, strings or moments; zero means that nothing was set."""
+    """Times may be numbers, strings or datetimes; zero means that no time was set."""
     assert read(expires_at=value).expires_at == seconds
 
 
@@ -143,7 +143,7 @@ def test_times(value: object, seconds: int | None) -> None:
     ],
 )
 def test_counts(value: object, counts: RequestCounts) -> None:
-    """Counts that are absent or odd are zero, and none is larger than a database column."""
+    """Missing or odd counts are zero, and none exceeds a database column."""
     assert read(request_counts=value).counts == counts
 
 
@@ -189,13 +189,13 @@ def test_long_problems_are_cut() -> None:
 
 
 def test_metadata_is_text() -> None:
-    """Metadata values are text; what is no text is left out."""
+    """Metadata values are text; other values are dropped."""
     batch = read(metadata={"a": "b", "n": 3, "null": None, "list": [], "": "x"})
     assert batch.metadata == {"a": "b", "n": "3"}
 
 
 def test_text_fits_every_database() -> None:
-    """U+0000 and lone surrogates, which databases refuse, are replaced; pairs and other planes stay."""
+    """U+0000 and lone surrogates, which databases refuse, are replaced; pairs and astral characters stay."""
     value = loads_leniently(b'{"id": "b\\u0000\\ud800", "status": "\\ud83d\\ude00 \\u2028"}')
     batch = wire.batch(value)
     assert batch is not None
@@ -207,7 +207,7 @@ def test_text_fits_every_database() -> None:
     [(5, 5), (0, 0), ("12", 12), (7.0, 7), (None, None), ({}, None), (-1, None), (2**70, None), (True, None)],
 )
 def test_file_sizes(value: object, size: int | None) -> None:
-    """A size that is not told, or cannot be one, is None."""
+    """A missing or impossible size is None."""
     file = wire.remote_file({"id": "file_1", "bytes": value})
     assert file is not None
     assert (file.size_bytes, file.filename, file.purpose) == (size, "", "")
@@ -228,7 +228,7 @@ def test_file_sizes(value: object, size: int | None) -> None:
     ],
 )
 def test_error_bodies(payload: object, message: str | None, code: str | None) -> None:
-    """The documented error body is read, and those of the gateways in front of it."""
+    """The documented error body is read, and so are those of common gateways."""
     refusal = wire.explain(400, payload)
     assert (refusal.message, refusal.code) == (message, code)
 
@@ -295,7 +295,7 @@ def test_no_json_value_crashes_the_readers(payload: Any, status: int) -> None:
 
 @pytest.fixture(scope="module")
 def echo() -> Iterator[tuple[ScriptedServer, GroqProvider]]:
-    """Keep one server for all examples; they only change what it says."""
+    """Keep one server for all examples; they only change its reply."""
     with (
         ScriptedServer() as server,
         GroqProvider(
@@ -341,7 +341,7 @@ def test_lone_surrogates_do_not_hide_a_created_batch(echo: tuple[ScriptedServer,
 
 
 def test_unreadable_replies_are_provider_errors(echo: tuple[ScriptedServer, GroqProvider], tmp_path: Path) -> None:
-    """An upload that is answered without an id, and a list that is no list, are errors of the provider."""
+    """An upload reply without an id, and a list that is not a list, are provider errors."""
     server, provider = echo
     server.otherwise = answer(b'{"object": "file"}')
     shard = tmp_path / "shard.jsonl"

@@ -1,4 +1,4 @@
-"""A call that something other than the API answers says so, and proves nothing about batches and files."""
+"""A call that is answered by something other than the API says so, and proves nothing about batches and files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UNKNOWN_URL = refusal(404, "Unknown request URL: POST /v1/files", "unknown_url")
 
 
 def page(status: int) -> Reply:
-    """Make a page for people."""
+    """Return a reply with an HTML page."""
     return answer(b"<html>Not here</html>", status, content_type="text/html")
 
 
@@ -51,7 +51,7 @@ DOUBTFUL = [page(404), page(405), page(200), page(400), answer(b"", 405), answer
 def test_an_upload_names_the_base_url_at_once(
     server: ScriptedServer, provider: GroqProvider, time: FakeTime, shard: Path, reply: Reply
 ) -> None:
-    """It is an outage, never a refusal of the file, and repeating it would not help."""
+    """The error is an outage, never a refusal of the file, and the upload is not repeated."""
     server.otherwise = reply
     with pytest.raises((OutcomeUnknown, ProviderUnreachable)) as caught:
         provider.upload_file(shard, "shard.jsonl")
@@ -60,10 +60,10 @@ def test_an_upload_names_the_base_url_at_once(
     assert time.slept == []
 
 
-def test_an_upload_that_is_answered_by_a_page_is_tried_again(
+def test_an_upload_that_is_answered_by_a_page_is_retried(
     server: ScriptedServer, provider: GroqProvider, shard: Path
 ) -> None:
-    """A success may be a gateway's slip; the last error names the base URL."""
+    """A page with a success status may be a gateway's mistake; the last error names the base URL."""
     server.otherwise = page(200)
     with pytest.raises(OutcomeUnknown) as caught:
         provider.upload_file(shard, "shard.jsonl")
@@ -72,10 +72,10 @@ def test_an_upload_that_is_answered_by_a_page_is_tried_again(
 
 
 @pytest.mark.parametrize("reply", CERTAIN)
-def test_a_create_that_the_api_does_not_know_bought_nothing(
+def test_a_create_under_an_unknown_path_bought_nothing(
     server: ScriptedServer, provider: GroqProvider, reply: Reply
 ) -> None:
-    """An error object says so; it is no refusal of the batch."""
+    """The error object proves it; it is no refusal of the batch."""
     server.otherwise = reply
     with pytest.raises(ProviderUnreachable) as caught:
         create(provider)
@@ -86,7 +86,7 @@ def test_a_create_that_the_api_does_not_know_bought_nothing(
 def test_a_create_that_a_page_answers_stays_unknown(
     server: ScriptedServer, provider: GroqProvider, reply: Reply
 ) -> None:
-    """A gateway that replaces replies may do so after the fact: it is looked up first, then the base URL is named."""
+    """A gateway may replace the reply after the creation: the batch is searched for first, then the base URL is named."""
     server.otherwise = reply
     with pytest.raises(OutcomeUnknown) as caught:
         create(provider)
@@ -100,7 +100,7 @@ def test_a_create_that_a_page_answers_stays_unknown(
 def test_a_wrong_address_is_no_proof_that_something_is_gone(
     server: ScriptedServer, provider: GroqProvider, tmp_path: Path, reply: Reply
 ) -> None:
-    """A batch is not missing, a file is neither gone nor deleted: all of them may be there behind the right address."""
+    """No batch counts as missing, and no file as gone or deleted: all of them may exist behind the right address."""
     server.otherwise = reply
     calls: list[Callable[[], object]] = [
         lambda: provider.get_batch(ONE),

@@ -48,12 +48,12 @@ class Filling:
 
     @property
     def shards(self) -> int:
-        """The number of shards."""
+        """Return the number of shards."""
         return self.merged + self.submitted + self.planned
 
     @property
     def requests(self) -> int:
-        """The number of requests."""
+        """Return the number of requests."""
         return self.shards * self.lines
 
 
@@ -76,7 +76,7 @@ def fill(store: Store, filling: Filling, *, name: str = "scale") -> WorkloadId:
 
 
 def merge(store: Store, workload_id: WorkloadId, filling: Filling) -> None:
-    """Answer every request of a workload's open shards as merges do: rows that were inserted are changed, shard by shard."""
+    """Answer every request of a workload's open shards as merges do: existing rows are updated, shard by shard."""
     change = (
         "UPDATE requests SET state = 'succeeded', attempts = 1"
         " WHERE workload_id = :workload AND seq BETWEEN :first AND :last AND state = 'in_flight'"
@@ -107,7 +107,7 @@ def _numbers(connection: Connection, count: int) -> str:
 
 
 def _rest(value: str, divisor: int) -> str:
-    # Without `%`, which a driver takes for a placeholder.
+    # Without `%`, which a driver would take for a placeholder.
     return f"({value} - {value} / {divisor} * {divisor})"
 
 

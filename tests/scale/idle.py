@@ -36,7 +36,7 @@ _WRITES = ("INSERT", "UPDATE", "DELETE")
 
 @dataclass(frozen=True)
 class IdlePass:
-    """The work of one pass. ``seconds`` are CPU seconds of the pass's thread, ``open_seconds`` those of opening the runner before."""
+    """The work of one pass. ``seconds`` are CPU seconds of the pass's thread, ``open_seconds`` those of opening its runner."""
 
     calls: Counter[str]
     statements: int
@@ -89,7 +89,7 @@ def open_store(url: str, *, workloads: int, batches: int) -> None:
 
 
 def one_idle_pass(url: str, home: Path, server: ScriptedServer) -> IdlePass:
-    """Run one scheduled pass in its own runner. Raises ``AssertionError`` if it finds work."""
+    """Run one scheduled pass in its own runner. Raises ``AssertionError`` if the pass finds work."""
     server.seen.clear()
     settings = load_settings(home=home, database_url=url, base_url=server.base_url, api_key="gsk_anything")
     began = time.thread_time()

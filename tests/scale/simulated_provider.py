@@ -1,4 +1,4 @@
-"""A batch API in memory with its own clock: batches advance with time and end as a seeded draw decides."""
+"""A batch API in memory with its own clock: batches progress with time and end as a seeded random draw decides."""
 
 from __future__ import annotations
 
@@ -58,17 +58,17 @@ class _Remote:
 
     @property
     def refused(self) -> list[str]:
-        """The requests that the model refused."""
+        """Return the requests that the model refused."""
         return [custom_id for custom_id in self.done if _hash(custom_id) % 100 < REFUSED_PER_CENT]
 
     @property
     def answered(self) -> list[str]:
-        """The requests that the model answered."""
+        """Return the requests that the model answered."""
         return [custom_id for custom_id in self.done if _hash(custom_id) % 100 >= REFUSED_PER_CENT]
 
     @property
     def done(self) -> Sequence[str]:
-        """The requests that were executed in time."""
+        """Return the requests that were executed in time."""
         share = {BatchStatus.COMPLETED: 1.0, BatchStatus.EXPIRED: 0.5}.get(self.ending, 0.0)
         return self.custom_ids[: int(len(self.custom_ids) * share)]
 
@@ -123,7 +123,7 @@ class SimulatedProvider:
             before_sending()
         self._count("create")
         number = next(self._numbers)
-        # Drawn by the shard and not by the order of arrival, which differs in every run.
+        # The draw depends on the shard, not on the order of arrival, which differs between runs.
         draw = random.Random(f"{self.seed}-{metadata['batchkit_shard']}")  # noqa: S311 - a simulation, not a secret
         fate = draw.randrange(1_000)
         ending = BatchStatus.COMPLETED
@@ -167,7 +167,7 @@ class SimulatedProvider:
             yield self._seen(remote)
 
     def cancel_batch(self, batch_id: BatchId) -> Batch:
-        """Return the batch unchanged; no simulation cancels."""
+        """Return the batch unchanged, because no simulation cancels."""
         return self.get_batch(batch_id)
 
     def download_file(self, file_id: FileId, path: Path) -> Download:

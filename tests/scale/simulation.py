@@ -1,7 +1,7 @@
 """A whole workload in simulated time: the real runner, steps and store, and a provider whose days pass in moments.
 
-All shards with their files, batches, calls, transitions, events, waits and merges are real. Only the number of requests per shard
-is not: ``lines`` instead of 1,000 to 50,000, so that the cost of requests is left to the benchmarks.
+All shards with their files, batches, calls, transitions, events, waits and merges are real. Only the number of requests per
+shard is not: ``lines`` instead of 1,000 to 50,000, because the benchmarks measure the cost of requests.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _NAME = "scale"
 
 @dataclass
 class Figures:
-    """The figures of a simulated workload: ``shards`` were cut at first, ``batches`` were made in all.
+    """The figures of a simulated workload: ``shards`` is the number of shards of the split, ``batches`` that of all batches.
 
     Seconds are CPU seconds of this process, hours those of the simulated clock. ``idle_seconds`` are passes that only polled,
     ``busy_seconds`` passes with a wave of work.
@@ -59,12 +59,12 @@ class Figures:
 
     @property
     def transitions(self) -> int:
-        """The number of state transitions of all shards."""
+        """Return the number of state transitions of all shards."""
         return sum(count for kind, count in self.events.items() if "->" in kind)
 
     @property
     def bytes_per_batch(self) -> float:
-        """The bytes of one batch with its shard and events, without its requests."""
+        """Return the bytes of one batch with its shard and events, without its requests."""
         own = (self.sizes[name] for name in ("shards", "batches", "events"))
         return sum(size.rows + size.indexes for size in own) / self.batches
 
@@ -92,7 +92,7 @@ class _Stopwatch:
 def simulate(
     database: TemporaryDatabase, *, batches: int, lines: int, poll_seconds: float | None = None, seed: int = 1
 ) -> Figures:
-    """Run a workload of ``batches`` shards to its end; polls come every ``poll_seconds``, by default as for users."""
+    """Run a workload of ``batches`` shards until it is finished; polls come every ``poll_seconds``, by default as for users."""
     source = _write_input(database.folder / "input.jsonl", batches * lines)
     clock = FakeClock()
     provider = SimulatedProvider(clock, seed)

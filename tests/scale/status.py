@@ -73,7 +73,7 @@ QUERIES: dict[str, Callable[[Connection, WorkloadId], object]] = {
 
 
 def time_queries(store: Store, workload_id: WorkloadId, *, rounds: int) -> dict[str, float]:
-    """Run every query ``rounds`` times and roll back; returns the seconds of the fastest run."""
+    """Run every query ``rounds`` times and roll back; return the seconds of the fastest run."""
     seconds: dict[str, float] = {}
     for name, query in QUERIES.items():
         for _ in range(rounds):
@@ -103,7 +103,7 @@ def main(
             console.print(
                 _row(database, time_queries(store, workload_id, rounds=rounds)), markup=False, highlight=False
             )
-            if database == "postgres":  # which vacuums by itself after a while
+            if database == "postgres":  # it vacuums by itself after a while
                 vacuum(store)
                 seconds = time_queries(store, workload_id, rounds=rounds)
                 console.print(_row("postgres, vacuumed", seconds), markup=False, highlight=False)

@@ -1,4 +1,4 @@
-"""A pass over thousands of open batches makes one call for each 200 of them, and commits only news."""
+"""A pass over thousands of open batches makes one call per 200 of them, and commits only changes."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def ask(database_url, tmp_path):
 
 @pytest.mark.parametrize("count", [_BATCHES, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_an_idle_pass_asks_for_200_batches_in_one_call_and_writes_nothing(ask, database_url, count):
-    """No call, no statement and no row is for a single batch, and no wave is returned."""
+    """No call, statement or row is for a single batch, and the pass has no wave."""
     open_store(database_url, workloads=1, batches=count)
-    ask()  # the first one notes whose key it is
+    ask()  # the first pass stores the owner of the key
 
     done = ask()
 
@@ -44,7 +44,7 @@ def test_an_idle_pass_asks_for_200_batches_in_one_call_and_writes_nothing(ask, d
     assert done.statements < 45
 
 
-def test_each_open_workload_costs_one_call_at_least(ask, database_url):
+def test_each_open_workload_costs_at_least_one_call(ask, database_url):
     """Each workload is polled with its own call and the same few statements."""
     open_store(database_url, workloads=3, batches=50)
     ask()
@@ -95,14 +95,14 @@ def ids_of(store) -> list[str]:
 
 
 def first_wait(runner: Runner, workload_id: WorkloadId) -> float:
-    """Run a pass that finds no work; returns the seconds until the next one."""
+    """Run a pass that finds no work; return the seconds until the next one."""
     action = runner.drive(workload_id).next()
     assert isinstance(action, Wait)
     return action.until - runner.clock()
 
 
-def test_what_running_batches_tell_anew_is_committed_once_for_each_call(store, open_runner):
-    """New counts in every batch at every poll do not sync the disk once for every batch."""
+def test_new_counts_of_running_batches_are_committed_once_per_call(store, open_runner):
+    """New counts in every batch at every poll do not sync the disk once per batch."""
     workload_id = fill(store, Filling(submitted=_BATCHES, lines=1))
     runner = open_runner()
     runner.provider.told.update({name: make_batch(name, status="validating") for name in ids_of(store)})
@@ -120,7 +120,7 @@ def test_what_running_batches_tell_anew_is_committed_once_for_each_call(store, o
 
 
 def test_a_shard_that_another_runner_has_ended_does_not_hold_up_the_others(store, open_runner):
-    """Each ended batch of one call ends its own shard, also if another one of them is ended already."""
+    """Each ended batch of one call ends its own shard, even if another shard of the call has ended already."""
     with store.write() as connection:
         workload = add_workload(connection)
         mine = [add_shard(connection, workload, lines=1, state=ShardState.SUBMITTED) for _ in range(3)]
@@ -141,8 +141,8 @@ def test_a_shard_that_another_runner_has_ended_does_not_hold_up_the_others(store
     assert statuses == {mine[0].id: "completed", mine[1].id: "in_progress", mine[2].id: "completed"}
 
 
-def test_batches_that_ended_are_kept_when_another_one_cannot_be_asked(store, open_runner):
-    """One batch is missing from the answer and is read alone: whatever the result, the other batches are ended."""
+def test_ended_batches_are_kept_when_another_one_cannot_be_read(store, open_runner):
+    """One batch is missing from the answer and is read individually: whatever the result, the other batches are ended."""
     with store.write() as connection:
         workload = add_workload(connection)
         mine = [add_shard(connection, workload, lines=1, state=ShardState.SUBMITTED) for _ in range(3)]
@@ -158,7 +158,7 @@ def test_batches_that_ended_are_kept_when_another_one_cannot_be_asked(store, ope
 
 @pytest.mark.parametrize(("batches", "seconds"), [(1, 15.0), (200, 15.0), (401, 45.0)])
 def test_the_wait_between_polls_grows_with_the_calls_that_one_takes(sqlite_store, tmp_path, batches, seconds):
-    """Among thousands of batches some status has always changed; they are not polled more often than a few batches."""
+    """Among thousands of batches some status has always changed; they are polled no more often than a few batches."""
     workload_id = fill(sqlite_store, Filling(submitted=batches, lines=1))
     settings = load_settings(
         home=tmp_path,

@@ -1,4 +1,4 @@
-"""A Postgres database that the script has partitioned by workload behaves like one that is not."""
+"""A Postgres database that the script has partitioned by workload behaves like an unpartitioned one."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _SHARDS, _LINES = 6, 5
 def partition(store) -> None:
     """Run the script."""
     with store.write() as connection:
-        # As psql would: nothing in it is a parameter.
+        # Execute it as psql would: it has no parameters.
         connection.connection.driver_connection.execute(SCRIPT.read_text())
 
 
 @pytest.mark.slow
-def test_a_workload_runs_on_partitions_and_leaves_with_them(postgres_store, postgres_url, tmp_path):
+def test_a_workload_runs_on_partitions_and_is_removed_with_them(postgres_store, postgres_url, tmp_path):
     """Split, merge, status and results are unchanged; dropping the partitions removes the workload's rows."""
     partition(postgres_store)
 
@@ -62,7 +62,7 @@ def test_a_workload_runs_on_partitions_and_leaves_with_them(postgres_store, post
 
 
 @pytest.mark.slow
-def test_partitions_change_nothing_that_a_later_migration_would_miss(postgres_store):
+def test_partitions_keep_what_a_later_migration_needs(postgres_store):
     """Tables, keys and indexes have the names that the code and the migrations expect."""
     partition(postgres_store)
 
@@ -76,8 +76,8 @@ def test_partitions_change_nothing_that_a_later_migration_would_miss(postgres_st
 
 
 @pytest.mark.slow
-def test_a_database_with_workloads_is_left_alone(postgres_store):
-    """A database that is in use is not partitioned, and is unchanged."""
+def test_a_database_with_workloads_is_not_partitioned(postgres_store):
+    """The script leaves a database that is in use unchanged."""
     with postgres_store.write() as connection:
         add_workload(connection)
 

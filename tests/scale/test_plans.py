@@ -34,7 +34,7 @@ class Filled:
 
 @pytest.fixture(scope="module", params=["sqlite", "sqlite analysed", "postgres analysed"])
 def filled(request, tmp_path_factory) -> Iterator[Filled]:
-    """Fill a database once for all plans. A user's SQLite file is not analysed, so plans must hold without ANALYZE, too."""
+    """Fill a database once for all plans. A user's SQLite file is not analysed, so plans must hold without ANALYZE too."""
     kind, _, analysed = request.param.partition(" ")
     server = None
     if kind == "sqlite":
@@ -81,7 +81,7 @@ CALLS: dict[str, tuple[Callable[[Connection, WorkloadId], object], str]] = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_what_is_done_is_not_read_again(filled, name):
+def test_finished_work_is_not_read_again(filled, name):
     """Each query has an index that holds little more than the result."""
     call, index = CALLS[name]
 
@@ -96,7 +96,7 @@ def test_what_is_done_is_not_read_again(filled, name):
 
 
 def test_a_claim_stops_when_it_has_enough(filled):
-    """The index returns the shards of a state by number, so that a claim does not sort thousands of them."""
+    """The index returns the shards of a state by number, so a claim does not sort thousands of them."""
     (plan,) = plans(filled, lambda connection: CALLS["claim"][0](connection, filled.workload_id))
 
     candidates = plan.split("CTE candidates")[-1]

@@ -18,7 +18,7 @@ from tests.scale.status import QUERIES, filling_of, time_queries
 from tests.scale.temporary_databases import TemporaryDatabase
 
 _SHARDS, _LINES = 30, 4
-#: With this lot one batch expires, two fail, and one is created without an answer.
+#: With this seed one batch expires, two fail, and one is created without a reply.
 _SEED = 209
 
 
@@ -29,7 +29,7 @@ def place(request, database_url, tmp_path) -> TemporaryDatabase:
 
 
 @pytest.mark.slow
-def test_a_workload_goes_its_whole_way_in_fake_time(place):
+def test_a_whole_workload_runs_in_simulated_time(place):
     """Two days pass in seconds: every request has its result, no batch is created twice, and the figures add up."""
     figures = simulate(place, batches=_SHARDS, lines=_LINES, poll_seconds=1_800, seed=_SEED)
 
@@ -58,7 +58,7 @@ def test_the_command_prints_a_table():
     assert row.startswith("| 3 | sqlite | ")
 
 
-def test_every_question_is_answered(store):
+def test_every_query_is_answered(store):
     """Each query of the table runs on a filled store and does not change it."""
     workload_id = fill(store, filling_of(3_000, 100))
     with store.read() as connection:
@@ -74,8 +74,8 @@ def test_every_question_is_answered(store):
         assert read_progress(connection, workloads.get(connection, workload_id), now=NOW) == before
 
 
-def test_a_store_is_weighed_table_by_table(place):
-    """Bodies table_sizes at least what they hold, and nothing else comes near."""
+def test_the_sizes_of_a_store_are_measured_by_table(place):
+    """The bodies take at least the bytes of their texts, and the other tables far less."""
     sizes = workload_table_sizes(place, requests=2_000, lines=100, body_bytes=1_000)
 
     assert set(TABLES) <= sizes.keys()

@@ -1,4 +1,4 @@
-"""Runners against an emulator of their own, with waits so short that a test does not notice them."""
+"""Runners on their own emulator, with waits so short that tests do not notice them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from batchkit.engine.progress import Progress
     from batchkit.models import Workload
 
-#: A day of the provider passes in a fifth of a second.
+#: One provider day takes a fifth of a second.
 SPEED = 432_000.0
 
 QUICK = {
@@ -38,7 +38,7 @@ QUICK = {
 
 
 class Harness:
-    """One emulator, one database, one home, and as many runners on them as a test opens."""
+    """One emulator, one database and one home, with any number of runners on them."""
 
     def __init__(self, emulator: Emulator, database_url: str, home: Path, stack: ExitStack) -> None:
         self.emulator = emulator
@@ -72,14 +72,14 @@ class Harness:
 
 @pytest.fixture
 def timed(database_url, tmp_path) -> Iterator[TimedRun]:
-    """Give a workload on a clock of the test's, once on each kind of database."""
+    """Return a workload on a test clock; runs once per kind of database."""
     with ExitStack() as stack:
         yield TimedRun(stack, database_url, tmp_path)
 
 
 @pytest.fixture
 def open_harness(database_url, tmp_path) -> Iterator[Any]:
-    """Give a function that starts an emulator with some faults and a harness on it; once on each kind of database."""
+    """Return a function that starts an emulator with faults and returns a harness on it; runs once per kind of database."""
     with ExitStack() as stack:
 
         def start(*faults: Any, speed: float = SPEED, **scenario: Any) -> Harness:

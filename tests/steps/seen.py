@@ -1,4 +1,4 @@
-"""What a user sees of a whole run: its result lines, the notes that were shown, the exit code; and the provider's ledger."""
+"""What a user sees of a whole run (result lines, notes, exit code), and the provider's ledger."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from batchkit.engine.progress import Progress
     from tests.steps.conftest import Harness
 
-#: Two shards, one for chat and one for audio: the smallest workload that is a mixed one.
+#: Two shards, one for chat and one for audio: the smallest mixed workload.
 COUNT = 20
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A run that has ended. ``journal`` holds what ``status --history`` shows, newest first."""
+    """A finished run. ``journal`` holds what ``status --history`` shows, newest first."""
 
     progress: Progress
     lines: list[dict[str, Any]]
@@ -36,19 +36,19 @@ class Seen:
 
     @property
     def exit_code(self) -> int:
-        """Return what the command would end with."""
+        """Return the exit code of the command."""
         return exit_code(self.progress)
 
     def with_status(self, status: str) -> list[dict[str, Any]]:
-        """Pick the result lines of one status."""
+        """Return the result lines with this status."""
         return [line for line in self.lines if line["status"] == status]
 
     def noted(self, words: str) -> bool:
-        """Say whether a note with these words was shown."""
+        """Return whether a note with these words was shown."""
         return any(words in note for note in self.notes)
 
     def check_places(self) -> None:
-        """One line per request in input order, no answer on another's row, one batch per shard."""
+        """Check for one line per request in input order, no answer on the wrong row, and one batch per shard."""
         assert [line["custom_id"] for line in self.lines] == [line["custom_id"] for line in self.sent]
         for request, line in zip(self.sent, self.lines, strict=True):
             if line["status"] == "succeeded":
@@ -62,14 +62,14 @@ class Seen:
         assert len(set(keys)) == len(self.ledger.batches)
 
     def check_all_succeeded(self, *, bought_twice: int = 0) -> None:
-        """Exit code 0, every answer in its place, and nothing paid for that need not be."""
+        """Check for exit code 0, every answer on its row, and nothing paid for twice beyond ``bought_twice``."""
         self.check_places()
         assert self.exit_code == 0
         assert {line["status"] for line in self.lines} == {"succeeded"}
         assert self.ledger.totals.bought_twice == bought_twice
 
     def check_failed(self, count: int, *codes: str, bought_twice: int = 0) -> None:
-        """Exit code 3: so many requests failed with these codes, the others succeeded, and nothing is paid for twice."""
+        """Check for exit code 3: ``count`` requests failed with these codes, the rest succeeded, and nothing else was bought twice."""
         self.check_places()
         assert self.exit_code == 3
         assert len(self.with_status("failed")) == count > 0
@@ -85,9 +85,9 @@ def _beginning(request: dict[str, Any]) -> str:
 
 
 def taking_turns(arguments: str, rows: Mapping[str, Any]) -> pytest.MarkDecorator:
-    """Parametrize a test with rows by name; each runs on one kind of database, in turn.
+    """Parametrize a test with named rows; each row runs on one kind of database, alternating between the two.
 
-    For rows that differ on the wire only, which no database gets to see.
+    For rows that differ only on the wire, which the database does not see.
     """
     kinds = ("sqlite", "postgres")
     params = []
@@ -100,7 +100,7 @@ def taking_turns(arguments: str, rows: Mapping[str, Any]) -> pytest.MarkDecorato
 def run(
     harness: Harness, requests: Sequence[dict[str, Any]] | None = None, *, stop_at: float | None = None, **options: Any
 ) -> Seen:
-    """Run requests, by default a small mixed workload, to their end (or ``stop_at``), and look at everything."""
+    """Run requests (by default a small mixed workload) until they are final or until ``stop_at``, and return what was seen."""
     sent = [mixed_line(number) for number in range(COUNT)] if requests is None else list(requests)
     source = write_lines(harness.home.parent / "input.jsonl", sent)
     workload = harness.split(source, **{"shard_lines": 50, **options})

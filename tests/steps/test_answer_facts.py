@@ -1,4 +1,4 @@
-"""What answers say about themselves comes into the results, the views and the tables, whoever wrote it and however."""
+"""Model and tier of an answer reach the results, the views and the tables, whatever server wrote the answer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MODEL = "openai/gpt-oss-20b"
 
 
 def merged(store, folder, bodies) -> Lab:
-    """Send a request for each body, and merge a batch that answers with them; an error body is a refusal."""
+    """Send one request per body, and merge a batch that answers with these bodies; an error body is a refusal."""
     lab = Lab(store, folder)
     lab.split(content([written(chat_line(row(number))) for number in range(len(bodies))]))
     lab.send()
@@ -36,12 +36,12 @@ def merged(store, folder, bodies) -> Lab:
 
 
 def told(lab) -> list[tuple[str | None, str | None]]:
-    """Read model and tier of each request."""
+    """Return the model and tier of each request."""
     return [(found.facts.model, found.facts.service_tier) for found in lab.rows()]
 
 
 def test_model_and_tier_of_plain_answers_are_kept(store, tmp_path):
-    """Answers of the usual shape tell who gave them; one that does not is stored without."""
+    """Answers of the usual shape state their model and tier; one that does not is stored without them."""
     plain = chat_body("x")
     lab = merged(
         store,
@@ -72,7 +72,7 @@ def test_model_and_tier_of_plain_answers_are_kept(store, tmp_path):
     ids=["number", "object", "list", "boolean", "empty", "long", "no text"],
 )
 def test_what_is_no_name_is_none(store, tmp_path, value, kept):
-    """A stranger may write anything there: it is cut or left out, and the rows beside it keep theirs."""
+    """Unusable values for model and tier are cut or dropped, and the other rows keep theirs."""
     plain = chat_body("x") | {"model": MODEL, "service_tier": "batch"}
 
     lab = merged(store, tmp_path, [plain, plain | {"model": value}, plain | {"service_tier": value}])
@@ -82,7 +82,7 @@ def test_what_is_no_name_is_none(store, tmp_path, value, kept):
 
 
 def test_people_see_names(store, tmp_path):
-    """The views, CSV and Parquet have names where the table has numbers, of a failure none."""
+    """Views, CSV and Parquet show names where the table has numbers, and nothing for a failure."""
     lab = merged(store, tmp_path, [chat_body("x") | {"model": MODEL, "service_tier": "batch"}, REFUSAL])
 
     for suffix in (".csv", ".parquet"):

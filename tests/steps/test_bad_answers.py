@@ -1,4 +1,4 @@
-"""Workloads whose answers must keep to rules: bad answers are failed attempts, asked again, and never take the place of a good one."""
+"""Workloads with answer rules: a bad answer is a failed attempt, is asked for again, and never replaces a good answer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def source(harness, **body):
 
 
 def finish(harness, rules=RULES, shard_lines=20, **body):
-    """Run the input to its end under rules; gives the last picture and the exported lines by custom_id."""
+    """Run the input under rules until it is finished; return the last snapshot and the exported lines by custom_id."""
     workload = harness.split(source(harness, **body), answer_rules=rules.model_dump_json(), shard_lines=shard_lines)
     progress = harness.runner.process(workload.id)
     target = harness.home / "out.jsonl"
@@ -62,7 +62,7 @@ BAD = {
 
 @pytest.mark.parametrize(("fault", "code"), BAD.values(), ids=BAD)
 def test_bad_answers_are_asked_for_again_until_they_are_good(open_harness, fault, code):
-    """Each is a failed attempt with its own reason; the next attempt asks differently, and only for those requests."""
+    """Each bad answer is a failed attempt with its own reason; only those requests are sent again, with a changed body."""
     harness = open_harness(fault(count=HIT, attempts=1))
 
     progress, found = finish(harness, max_completion_tokens=500)
@@ -82,14 +82,14 @@ def test_bad_answers_are_asked_for_again_until_they_are_good(open_harness, fault
 
 
 def failed_attempts(harness) -> list[tuple[str, str]]:
-    """Read the failed attempts' kinds and codes."""
+    """Return the kinds and codes of the failed attempts."""
     with harness.runner.store.read() as connection:
         rows = connection.exec_driver_sql("SELECT kind, error_code FROM attempts").all()
     return [(kind, code) for kind, code in rows]
 
 
 def test_an_answer_that_stays_bad_fails_with_its_reason_and_its_last_words(open_harness):
-    """After the tries that the rules allow the request has failed; what it got last is kept, and each try was counted as paid."""
+    """After the attempts that the rules allow, the request fails; its last answer is kept, and each attempt is counted as paid."""
     harness = open_harness(lines.GarbleAnswers(custom_ids=frozenset({"row-3", "row-30"})))
 
     progress, found = finish(harness, AnswerRules(format="json", json_schema=SCHEMA, tries=2))
@@ -124,7 +124,7 @@ def test_a_refused_answer_is_bought_once(open_harness):
 
 
 def test_a_bad_answer_never_takes_the_place_of_a_good_one(open_harness):
-    """Of two answers to one request the good one stays, whichever comes first."""
+    """Of two answers to one request the good one is kept, in either order of arrival."""
     harness = open_harness(lines.DuplicateLines(count=HIT, second="other"))
 
     progress, found = finish(harness)
@@ -134,7 +134,7 @@ def test_a_bad_answer_never_takes_the_place_of_a_good_one(open_harness):
 
 
 def test_without_rules_every_answer_counts(open_harness):
-    """A workload of plain requests takes what the model says."""
+    """Without rules, a workload accepts whatever the model answers."""
     harness = open_harness(lines.GarbleAnswers(count=HIT), lines.CutAnswers(count=HIT))
     workload = harness.split(source(harness), shard_lines=20)
     assert harness.runner.process(workload.id).all_succeeded
@@ -142,7 +142,7 @@ def test_without_rules_every_answer_counts(open_harness):
 
 
 def test_a_name_keeps_its_rules(open_harness):
-    """The same input under other rules is another workload: its answers would be read differently."""
+    """The same name with other rules is refused, because its answers would be read differently."""
     harness = open_harness()
     path = source(harness)
     harness.split(path, answer_rules=RULES.model_dump_json())
@@ -154,7 +154,7 @@ def test_a_name_keeps_its_rules(open_harness):
 
 
 def test_many_bad_answers_among_small_shards_are_each_asked_again_once(open_harness):
-    """Attempts run through many shards: a bad answer is found by its own last shard, so no other request is changed."""
+    """Attempts run through many shards: a bad answer is traced to the shard it came from, so no other request is changed."""
     harness = open_harness(lines.GarbleAnswers(fraction=0.3, attempts=1), lines.ExpireLines(fraction=0.2, attempts=1))
 
     progress, _ = finish(harness, shard_lines=4)

@@ -1,4 +1,4 @@
-"""Checking a large input in a process beside us: the same verdicts, whatever becomes of that process."""
+"""Checking a large input in a second process gives the same verdicts, even when that process dies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LONGEST = 100_000
 
 @pytest.fixture
 def source(tmp_path):
-    """Write some megabytes: plain chats, audio, and lines with problems."""
+    """Write a few megabytes: plain chats, audio, and lines with problems."""
     rows: list[Any] = [chat_line(f"row-{number}", "naïve " * 100) for number in range(6_000)]
     rows[2_000] = audio_line("sound")
     rows[4_000] = b"nonsense"
@@ -37,7 +37,7 @@ _cores = block_stream._cores
 
 @pytest.fixture(autouse=True)
 def _two_cores(monkeypatch):
-    """Let the worker be started also where there is one core only."""
+    """Start the worker even on a machine with one core."""
     monkeypatch.setattr(block_stream, "_cores", lambda: 2)
 
 
@@ -48,7 +48,7 @@ def stream(source):
 
 
 def expected(source):
-    """Check the blocks one by one, here."""
+    """Return the verdicts of checking the blocks one by one in this process."""
     return [
         (block, check_block(block.data, max_line_bytes=LONGEST))
         for block in sources.read_blocks([source], max_line_bytes=LONGEST)
@@ -56,24 +56,24 @@ def expected(source):
 
 
 def children():
-    """Name the processes that this one has started and not buried, the tests' database server aside."""
+    """Return the processes that this one started and has not reaped, without the tests' database server."""
     return [child.pid for child in psutil.Process().children() if has_argument(child.pid, "check_worker")]
 
 
 def test_a_worker_gives_the_same_verdicts(source):
-    """Checked in another process, each block gets the verdict that it gets here, in order."""
+    """Each block gets the same verdict in another process as in this one, in the same order."""
     assert list(stream(source)) == expected(source)
     assert children() == []
 
 
 def test_a_worker_needs_no_wide_pipes(source, monkeypatch):
-    """Where their size cannot be set, as on macOS, the verdicts are the same."""
+    """Where the size of a pipe cannot be set, as on macOS, the verdicts are the same."""
     monkeypatch.delattr(fcntl, "F_SETPIPE_SZ", raising=False)
     assert list(stream(source)) == expected(source)
 
 
 def test_pipes_that_may_not_be_widened_stay_as_they_are(source, monkeypatch):
-    """The administrator has limited them."""
+    """An administrator may have limited the size of pipes."""
 
     def refuse(*_arguments):
         raise PermissionError
@@ -83,7 +83,7 @@ def test_pipes_that_may_not_be_widened_stay_as_they_are(source, monkeypatch):
 
 
 def test_cores_are_counted_where_none_can_be_reserved(monkeypatch):
-    """Where nobody says which ones this process may use, as on macOS, all count; where they are not counted, one."""
+    """Without CPU affinity, as on macOS, all cores count; where they cannot be counted, one does."""
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     assert _cores() == 6
@@ -91,8 +91,8 @@ def test_cores_are_counted_where_none_can_be_reserved(monkeypatch):
     assert _cores() == 1
 
 
-def test_a_worker_that_is_killed_is_done_without(source):
-    """When the other process dies in the middle, the rest is checked here, and nothing is missing."""
+def test_the_rest_is_checked_here_when_the_worker_is_killed(source):
+    """When the worker dies in the middle, this process checks the rest, and nothing is missing."""
     found = []
     for item in stream(source):
         found.append(item)
@@ -103,7 +103,7 @@ def test_a_worker_that_is_killed_is_done_without(source):
 
 
 def test_a_stream_that_is_left_leaves_nothing_running(source):
-    """Whoever stops in the middle leaves neither a process nor a thread."""
+    """Closing the stream in the middle leaves neither a process nor a thread behind."""
     before = threading.active_count()
     blocks = stream(source)
     next(blocks)
@@ -116,7 +116,7 @@ def test_a_stream_that_is_left_leaves_nothing_running(source):
 
 
 def test_trouble_with_the_input_is_raised_where_it_is_read(tmp_path):
-    """A file that turns out to be damaged raises its own error, through the other thread."""
+    """A damaged file raises its own error in the reading thread, although another thread found it."""
     packed = tmp_path / "input.jsonl.gz"
     packed.write_bytes(b"\x1f\x8b" + b"no gzip at all")
 

@@ -1,4 +1,4 @@
-"""What exports hold, request by request, whatever became of it; and that they appear whole or not at all."""
+"""The content of exports for every kind of result, and that an export is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ TYPES = {
 
 @dataclass(frozen=True)
 class Case:
-    """One request as it is stored; ``text`` is what its answer says."""
+    """One stored request; ``text`` is the text of its answer."""
 
     custom_id: str
     state: str = "succeeded"
@@ -75,16 +75,16 @@ class Case:
 
     @property
     def has_result(self) -> bool:
-        """Only what has come to an end of its own has one."""
+        """Return whether the request is final and therefore has a result."""
         return self.state in {"succeeded", "failed"}
 
 
 def chat(content: Any) -> dict[str, Any]:
-    """Make a chat completion with something for content."""
+    """Return a chat completion with this content."""
     return {"id": "x", "choices": [{"index": 0, "message": {"role": "assistant", "content": content}}], "usage": {}}
 
 
-#: What the provider may answer, and what becomes of it in a database: NUL in a message is U+FFFD by then, so are lone surrogates.
+#: Answers of a provider and what the database keeps of them: NUL in a message is stored as U+FFFD, as are lone surrogates.
 CASES = (
     Case("plain", body=chat("An answer"), text="An answer"),
     Case(
@@ -127,14 +127,14 @@ CASES = (
     Case("on its way", "in_flight", attempts=0),
     *(Case(f"row-{number}", attempts=number % 3 + 1, body=chat(f"{number}"), text=f"{number}") for number in range(300)),
 )  # fmt: skip
-#: Of three shards, the one that a case is in; the last never became a batch.
+#: The shard, of three, that each case is in; the last shard never became a batch.
 OWNERS = [0 if number % 2 else 1 for number in range(len(CASES))]
 OWNERS[22] = 2
 
 
 @pytest.fixture
 def workload(store):
-    """Give a workload of all cases: two shards whose requests take turns in the input have batches, a third has none."""
+    """Return a workload of all cases: two shards with batches, whose requests alternate in the input, and one without a batch."""
     with store.write() as connection:
         made = add_workload(connection)
         for owner, state in enumerate((ShardState.SUBMITTED, ShardState.SUBMITTED, ShardState.PLANNED)):
@@ -175,7 +175,7 @@ def _settle(connection, shard, seqs):
 
 @pytest.fixture
 def exported(store, workload, tmp_path):
-    """Give a function that exports the cases to a file of some type."""
+    """Return a function that exports the cases to a file of the given type."""
 
     def run(suffix: str) -> Path:
         target: Path = tmp_path / f"out{suffix}"
@@ -186,14 +186,14 @@ def exported(store, workload, tmp_path):
 
 
 def batch_of(store, workload, seq):
-    """Name the batch of a case."""
+    """Return the id of the batch of a case."""
     with store.read() as connection:
         numbered = {shard.number: shard for shard in shards.in_states(connection, workload.id, tuple(ShardState))}
     return numbered[OWNERS[seq] + 1].batch_id
 
 
 def expected_line(case, batch_id):
-    """Write a case as the README describes a line."""
+    """Return the line for a case as the README describes it."""
     response = None
     if case.has_result and not (case.status_code is None and case.body is None):
         response = {"status_code": case.status_code, "request_id": case.request_id, "body": case.body}
@@ -208,7 +208,7 @@ def expected_line(case, batch_id):
 
 
 def test_lines_are_in_the_providers_shape_and_input_order(store, workload, exported):
-    """Each request has its line, byte for byte what one who writes JSON would write, with the body as it was answered."""
+    """Each request has one line, byte for byte as a JSON writer would write it, with the body as it was answered."""
     lines = exported(".jsonl").read_bytes().split(b"\n")
 
     assert lines.pop() == b""
@@ -217,7 +217,7 @@ def test_lines_are_in_the_providers_shape_and_input_order(store, workload, expor
 
 
 def test_a_table_holds_what_the_lines_hold(exported):
-    """Row by row the Parquet file tells what the JSONL file tells, in columns of their types."""
+    """The Parquet file holds the same data as the JSONL file, row by row, in typed columns."""
     lines = read_lines(exported(".jsonl"))
     table = pq.read_table(exported(".parquet"))
 
@@ -248,7 +248,7 @@ def test_a_table_holds_what_the_lines_hold(exported):
 
 
 def test_csv_cells_are_the_texts(exported):
-    """The answer of a success, and nobody else's, is in its cell whatever it holds; what it says of itself is in its own cells."""
+    """Only a success has a text cell, with any text it holds; model, tier and finish reason have cells of their own."""
     with exported(".csv").open(encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert [(row["custom_id"], row["status"], row["answer"]) for row in rows] == [
@@ -261,7 +261,7 @@ def test_csv_cells_are_the_texts(exported):
 
 
 def test_an_empty_table_is_a_table(store, tmp_path):
-    """A workload without a request gives a file with columns and no rows."""
+    """A workload without requests gives a file with columns and no rows."""
     with store.write() as connection:
         made = add_workload(connection)
     assert export(store, made, tmp_path / "out.parquet", advance=lambda _rows: None) == 0
@@ -269,7 +269,7 @@ def test_an_empty_table_is_a_table(store, tmp_path):
 
 
 def test_a_table_is_written_in_groups(exported, monkeypatch):
-    """Rows go out group by group, by their number or their bytes, compressed; every row once."""
+    """Rows are written in compressed groups, limited by number or by bytes; every row is written once."""
     monkeypatch.setattr(parquet_rows, "_ROWS_PER_BATCH", 16)
     monkeypatch.setattr(parquet_rows, "_GROUP_ROWS", 100)
     by_rows = pq.ParquetFile(exported(".parquet"))
@@ -288,7 +288,7 @@ def test_a_table_is_written_in_groups(exported, monkeypatch):
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_progress_adds_up(store, workload, tmp_path, suffix, monkeypatch):
-    """Whoever watches is told of every row once, in steps."""
+    """Progress reports count every row once, in steps."""
     monkeypatch.setattr(export_step, "_ROWS_PER_ADVANCE", 50)
     told: list[int] = []
     export(store, workload, tmp_path / f"out{suffix}", advance=told.append)
@@ -298,7 +298,7 @@ def test_progress_adds_up(store, workload, tmp_path, suffix, monkeypatch):
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_new_file_has_the_usual_rights_and_a_replaced_one_keeps_its_own(exported, suffix):
-    """It is the user's own file."""
+    """A new file gets the umask's permissions, and a replaced file keeps its own."""
     before = os.umask(0o027)
     try:
         target = exported(suffix)
@@ -311,7 +311,7 @@ def test_a_new_file_has_the_usual_rights_and_a_replaced_one_keeps_its_own(export
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_death_before_the_rename_leaves_the_old_file(exported, suffix, monkeypatch):
-    """What was there stays whole until the new file is, and no part of that is left."""
+    """The old file stays whole until the new one is complete, and no partial file is left."""
     target = exported(suffix)
     target.write_bytes(b"as it was")
 
@@ -328,7 +328,7 @@ def test_a_death_before_the_rename_leaves_the_old_file(exported, suffix, monkeyp
 
 @pytest.mark.parametrize("name", ["posix_fadvise", "POSIX_FADV_DONTNEED"])
 def test_a_system_that_takes_no_advice_gets_the_same_file(exported, monkeypatch, name):
-    """Where the disk cannot be told to begin early, as on macOS, the last sync does it all."""
+    """Where early writeback cannot be requested, as on macOS, the final sync writes everything."""
     monkeypatch.setattr(export_step, "_ROWS_PER_ADVANCE", 1)
     monkeypatch.setattr(export_step, "_WRITE_BACK_BYTES", 1)
     expected = exported(".csv").read_bytes()
@@ -337,8 +337,8 @@ def test_a_system_that_takes_no_advice_gets_the_same_file(exported, monkeypatch,
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_a_full_disk_is_told_and_leaves_the_old_file(exported, suffix):
-    """Whichever byte does not fit, the error says what to do, and what was there stays."""
+def test_a_full_disk_is_reported_and_leaves_the_old_file(exported, suffix):
+    """Wherever the disk fills up, the error says what to do, and the old file stays."""
     target = exported(suffix)
     whole = target.read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -353,8 +353,8 @@ def test_a_full_disk_is_told_and_leaves_the_old_file(exported, suffix):
         assert target.read_bytes() == whole
 
 
-def test_a_group_that_was_refused_is_told_although_later_ones_fit(monkeypatch):
-    """Room that comes back while a table is written does not make it whole: the first error is the one that counts."""
+def test_a_group_that_was_refused_is_reported_although_later_ones_fit(monkeypatch):
+    """When space returns while a table is written, the table is still incomplete: the first error is raised."""
     monkeypatch.setattr(parquet_rows, "_ROWS_PER_BATCH", 10)
     monkeypatch.setattr(parquet_rows, "_GROUP_ROWS", 10)
 
@@ -373,7 +373,7 @@ def test_a_group_that_was_refused_is_told_although_later_ones_fit(monkeypatch):
 
 
 def test_without_the_extra_a_table_is_refused_before_anything_is_sent(tmp_path, monkeypatch):
-    """Where pyarrow is not installed the error names the command that installs it; other types need nothing."""
+    """Without pyarrow, the error names the command that installs it; other file types need nothing."""
     monkeypatch.setattr(export_step, "find_spec", lambda name: None if name == "pyarrow" else object())
     with pytest.raises(UsageError, match="Parquet is not installed") as caught:
         check_target(tmp_path / "out.parquet")
@@ -383,14 +383,14 @@ def test_without_the_extra_a_table_is_refused_before_anything_is_sent(tmp_path, 
 
 @pytest.mark.parametrize("name", ["out", "out.xlsx", "out.parquet.gz"])
 def test_another_type_is_refused_with_those_there_are(name):
-    """The hint names every type that can be written."""
+    """The hint names every file type that can be written."""
     with pytest.raises(UsageError, match=r"no format ends in|the name has no ending") as caught:
         check_target(Path(name))
     assert caught.value.hint == "name a file that ends in .jsonl, .csv or .parquet"
 
 
-def test_nobody_pays_for_parquet_who_does_not_write_it():
-    """Half a second and its memory are spent where such a file is written and nowhere else."""
+def test_pyarrow_is_loaded_only_to_write_parquet():
+    """Importing pyarrow costs half a second and memory, so only a Parquet export does it."""
     script = (
         "import sys, batchkit.cli.app, batchkit.engine.runtime, batchkit.steps.export as e; from pathlib import Path;"
         "e.check_target(Path('a.jsonl')); e.check_target(Path('a.parquet')); print('pyarrow' in sys.modules)"

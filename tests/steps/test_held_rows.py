@@ -1,4 +1,4 @@
-"""Of Postgres: a row that another session holds is told, and whoever need not have it does not wait for it."""
+"""On Postgres: a row that another session locks is reported, and only work that needs the row waits for it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ PEER = "psql of a peer"
 
 @pytest.fixture
 def timed(postgres_url, tmp_path):
-    """Give a workload on a clock of the test's, on Postgres."""
+    """Return a workload on a test clock, on Postgres."""
     with ExitStack() as stack:
         yield TimedRun(stack, postgres_url, tmp_path)
 
 
 def opened(timed, **settings):
-    """Open a runner that waits for a lock for a moment only."""
+    """Open a runner with a very short lock timeout."""
     runner = timed.open(**settings)
     runner.store.limits = replace(runner.store.limits, lock_seconds=0.2)
     return runner
@@ -32,7 +32,7 @@ def opened(timed, **settings):
 
 @contextmanager
 def held(url, statement):
-    """Let a peer run a statement, and hold what it locks for longer than a lock is waited for."""
+    """Run a statement as another session, and hold its locks for longer than the lock timeout."""
     with psycopg.connect(url.replace("+psycopg", ""), application_name=PEER) as peer:
         peer.execute(statement)
         peer.execute("SELECT pg_sleep(0.3)")
@@ -41,12 +41,12 @@ def held(url, statement):
 
 
 def hold_shards(url):
-    """Let a peer hold every shard."""
+    """Lock every shard from another session."""
     return held(url, "SELECT * FROM shards FOR UPDATE")
 
 
 def bring_to(timed, runner, state):
-    """Split a workload, and bring its one shard to a state in which something of it is due soon."""
+    """Split a workload, and bring its one shard to a state in which work on it is pending soon."""
     timed.split(runner, 4)
     if state is ShardState.PLANNED:
         return
@@ -70,8 +70,8 @@ def bring_to(timed, runner, state):
 @pytest.mark.parametrize(
     "state", [ShardState.PLANNED, ShardState.SUBMITTING, ShardState.SUBMITTED, ShardState.ENDED], ids=str
 )
-def test_who_holds_a_pending_shard_is_told(timed, postgres_url, state):
-    """Nobody waits for the row, and everybody is told whose session keeps the shard from its next step, until it is free."""
+def test_the_holder_of_a_pending_shard_is_reported(timed, postgres_url, state):
+    """No work waits for the row, and the session that holds the shard is reported until the row is free."""
     runner = opened(timed)
     bring_to(timed, runner, state)
     timed.waits.clear()
@@ -89,8 +89,8 @@ def test_who_holds_a_pending_shard_is_told(timed, postgres_url, state):
     timed.assert_bought_once()
 
 
-def test_a_shard_that_is_held_for_ever_ends_the_command_after_an_outage(timed, postgres_url):
-    """Exit code 4 with the holder's name, and the same command resumes when it is gone."""
+def test_a_shard_that_is_held_forever_ends_the_command_after_an_outage(timed, postgres_url):
+    """The command ends with exit code 4 and the holder's name; when the holder is gone, the same command resumes."""
     runner = opened(timed, outage_seconds=20)
     bring_to(timed, runner, ShardState.PLANNED)
     began = timed.clock()
@@ -103,8 +103,8 @@ def test_a_shard_that_is_held_for_ever_ends_the_command_after_an_outage(timed, p
     assert timed.process(runner).all_succeeded
 
 
-def test_a_peer_that_reads_is_not_told_as_the_holder_of_a_shard(timed, postgres_url):
-    """A long export beside a writer: the one whose transaction could have locked a row is told, and nobody else."""
+def test_a_peer_that_reads_is_not_reported_as_the_holder_of_a_shard(timed, postgres_url):
+    """With a long export beside a writer, only the session whose transaction could have locked the row is reported."""
     runner = opened(timed)
     bring_to(timed, runner, ShardState.PLANNED)
 
@@ -118,7 +118,7 @@ def test_a_peer_that_reads_is_not_told_as_the_holder_of_a_shard(timed, postgres_
 
 @pytest.mark.parametrize("was_stopped", [False, True], ids=["for the first time", "after a stop"])
 def test_a_command_begins_while_another_session_holds_the_row_of_its_workload(timed, postgres_url, was_stopped):
-    """That a stop is over can be written later: the work is done meanwhile, and nobody waits."""
+    """Clearing the stop reason can be written later: the work starts meanwhile, and nothing waits for the row."""
     runner = opened(timed, outage_seconds=5)
     timed.split(runner, 10)
     if was_stopped:

@@ -1,4 +1,4 @@
-"""What one process remembers between passes, and what makes it forget."""
+"""What a process remembers between passes, and what resets it."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from tests.factories import NOW, make_batch
 
 BATCH = make_batch("batch-1")
 PROBES = 8
-"""So many times in a row a list shows a batch unchanged before the batch is read by itself."""
+"""The number of times in a row that a list shows a batch unchanged before the batch is read individually."""
 
 
 def is_read_alone(memory, batch=BATCH):
-    """Whether the next status call reads the batch by itself."""
+    """Return whether the next status call reads the batch individually."""
     return memory.choose([batch], now=NOW) == {batch.id}
 
 
 def see_unchanged(memory, times):
-    """Let the list show the batch unchanged so many times in a row."""
+    """Show the batch unchanged in the list this many times in a row."""
     for _ in range(times):
         memory.saw(BATCH.id, changed=False)
 
 
-def test_a_batch_that_the_list_shows_unchanged_for_long_is_read_by_itself():
-    """Not before the eighth time in a row."""
+def test_a_batch_that_the_list_shows_unchanged_for_long_is_read_individually():
+    """The individual read comes at the eighth time in a row, not before."""
     memory = ProbeMemory()
     see_unchanged(memory, PROBES - 1)
     assert not is_read_alone(memory)
@@ -37,8 +37,8 @@ def test_a_batch_that_the_list_shows_unchanged_for_long_is_read_by_itself():
     assert is_read_alone(memory)
 
 
-def test_a_change_in_the_list_begins_the_count_anew():
-    """Seven times unchanged, a change, seven times unchanged: the list is still believed, and after the eighth no more."""
+def test_a_change_in_the_list_restarts_the_count():
+    """Seven times unchanged, a change, seven times unchanged: the list is still trusted; after the eighth it is not."""
     memory = ProbeMemory()
     see_unchanged(memory, PROBES - 1)
     memory.saw(BATCH.id, changed=True)
@@ -48,8 +48,8 @@ def test_a_change_in_the_list_begins_the_count_anew():
     assert is_read_alone(memory)
 
 
-def test_a_batch_that_was_read_by_itself_is_believed_of_the_list_again():
-    """As often as at first; the count of another batch is its own."""
+def test_the_list_is_trusted_again_after_an_individual_read():
+    """The full count starts again, and each batch has its own count."""
     memory = ProbeMemory()
     see_unchanged(memory, PROBES)
     memory.read_alone(BatchId("another"), list_was_wrong=False)
@@ -61,8 +61,8 @@ def test_a_batch_that_was_read_by_itself_is_believed_of_the_list_again():
     assert is_read_alone(memory)
 
 
-def test_of_a_batch_that_has_ended_nothing_is_remembered():
-    """Neither how often it was unchanged nor that it was read."""
+def test_nothing_is_remembered_of_a_batch_that_has_ended():
+    """Both the count and the fact that the batch was read are dropped."""
     memory = ProbeMemory()
     see_unchanged(memory, PROBES)
     memory.forget(BATCH.id)
@@ -75,8 +75,8 @@ def test_of_a_batch_that_has_ended_nothing_is_remembered():
     assert is_read_alone(memory, long_unchanged)
 
 
-def test_the_pause_after_failures_doubles_up_to_an_hour_and_begins_anew_after_a_success():
-    """Each shard has its own."""
+def test_the_pause_after_failures_doubles_up_to_an_hour_and_is_reset_by_a_success():
+    """Each shard has its own pause."""
     memory = FailureMemory()
     pauses = [memory.pause_seconds(ShardId(1)) for _ in range(12)]
     assert pauses == [5.0, 10, 20, 40, 80, 160, 320, 640, 1_280, 2_560, 3_600, 3_600]
@@ -88,7 +88,7 @@ def test_the_pause_after_failures_doubles_up_to_an_hour_and_begins_anew_after_a_
 
 @pytest.mark.parametrize(("module", "name"), [(submit, "_create"), (merge, "_merge_once")], ids=["create", "merge"])
 def test_each_failure_of_a_shard_is_followed_by_a_longer_pause(timed, monkeypatch, module, name):
-    """Four in a row, of one shard of two: at least 5, 10 and 20 s lie between them."""
+    """Four failures in a row of one shard of two: the pauses are at least 5, 10 and 20 s."""
     failed_at: list[float] = []
     original = getattr(module, name)
 
@@ -108,7 +108,7 @@ def test_each_failure_of_a_shard_is_followed_by_a_longer_pause(timed, monkeypatc
 
 
 def test_a_shard_that_was_sent_has_its_failures_forgotten(timed, monkeypatch):
-    """Three failures of its creation do not lengthen the pause after the first failure of its merge."""
+    """Three failed creations do not lengthen the pause after the first failed merge."""
     create, merge_once = submit._create, merge._merge_once
     failed_at: list[float] = []
     merged_at: list[float] = []
@@ -136,12 +136,12 @@ def test_a_shard_that_was_sent_has_its_failures_forgotten(timed, monkeypatch):
 
 
 def test_a_poll_that_finds_nothing_new_writes_nothing(timed, monkeypatch):
-    """Of batches that run, and are neither late nor changed, no row is written."""
+    """No row is written for running batches that are neither late nor changed."""
     runner = timed.open()
     timed.provider.takes_seconds = 50_000
     timed.split(runner, 4, shard_lines=1)
     timed.process(runner, seconds=300)
-    # One that drives nothing has no thread that writes.
+    # Without a drive there is no writing thread.
     beside = timed.open()
     writes: list[object] = []
     write = beside.store.write

@@ -1,4 +1,4 @@
-"""One shard, file, list or clock in trouble keeps nothing else from its end."""
+"""One shard, file, list or clock in trouble does not keep the others from finishing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STEPS = {"submit": submit, "poll": poll, "settle": settle, "merge": merge, "resu
 
 
 def fail_for(monkeypatch, module, name, choose, error=None):
-    """Let a function fail when ``choose`` says so of its arguments; returns the calls that failed."""
+    """Make a function fail when ``choose`` accepts its arguments; return the calls that failed."""
     failed: list[object] = []
     original = getattr(module, name)
 
@@ -41,7 +41,7 @@ def fail_for(monkeypatch, module, name, choose, error=None):
 
 
 def is_second(shard):
-    """Whether this is the second shard."""
+    """Return whether this is the second shard."""
     return getattr(shard, "number", shard) == 2
 
 
@@ -58,7 +58,7 @@ def is_second(shard):
     ids=["upload", "create", "poll", "fetch", "merge", "store"],
 )
 def test_an_unexpected_error_of_one_shard_is_that_shards(timed, monkeypatch, caplog, module, name, of_shard):
-    """Three times in a row: the others end meanwhile, the traceback is in the log, and in the end it ends as well."""
+    """It fails three times in a row: the others finish meanwhile, the traceback is logged, and in the end it finishes too."""
     failed: list[float] = []
     original = getattr(module, name)
 
@@ -80,7 +80,7 @@ def test_an_unexpected_error_of_one_shard_is_that_shards(timed, monkeypatch, cap
 
 
 def test_an_error_that_stays_ends_the_command_when_nothing_else_is_left(timed, monkeypatch):
-    """The other shards are merged by then; the error comes out as it is, for it is a bug."""
+    """The other shards are merged by then; the error is raised unchanged, because it is a bug."""
     fail_for(monkeypatch, merge, "_merge_once", lambda _context, _workload, fetched: is_second(fetched.shard))
     runner = timed.open()
     timed.split(runner, 40, shard_lines=10)
@@ -93,7 +93,7 @@ def test_an_error_that_stays_ends_the_command_when_nothing_else_is_left(timed, m
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_step_that_fails_now_and_then_delays_the_drive_only(timed, monkeypatch, step):
-    """Each of its first two calls ends in an error that nobody expected."""
+    """Each of its first two calls raises an unexpected error."""
     failed: list[str] = []
     original = getattr(STEPS[step], step)
 
@@ -119,7 +119,7 @@ def test_a_step_that_fails_now_and_then_delays_the_drive_only(timed, monkeypatch
 
 
 def lose_replies(timed, count):
-    """Let so many creations succeed without a reply."""
+    """Make the first ``count`` creations succeed without a reply."""
     create = timed.provider.create_batch
     lost: list[str] = []
 
@@ -133,8 +133,8 @@ def lose_replies(timed, count):
     timed.provider.create_batch = create_without_reply
 
 
-def test_rows_that_somebody_holds_leave_their_shard_for_later(timed, monkeypatch):
-    """The other shards are merged; who is in the way is told, and when it is over the shard is merged as well."""
+def test_locked_rows_postpone_their_shard(timed, monkeypatch):
+    """The other shards are merged and the holder is reported; when the rows are free, the shard is merged as well."""
     held_until = timed.clock() + 400
     fail_for(
         monkeypatch,
@@ -161,8 +161,8 @@ def test_rows_that_somebody_holds_leave_their_shard_for_later(timed, monkeypatch
     assert any(wait.trouble and "process 77" in wait.trouble.what for wait in timed.waits)
 
 
-def test_a_row_that_somebody_holds_is_waited_for_when_an_output_is_noted(timed, monkeypatch):
-    """Where to write the results is noted before the work begins: that waits for the row as the work itself does."""
+def test_noting_an_output_waits_for_a_locked_row(timed, monkeypatch):
+    """The output path is noted before the work starts, and waits for the row as the work itself does."""
     runner = timed.open()
     timed.split(runner, 10)
     held_until = timed.clock() + 100
@@ -175,8 +175,8 @@ def test_a_row_that_somebody_holds_is_waited_for_when_an_output_is_noted(timed, 
     assert runner.find("work").output == "results.jsonl"
 
 
-def test_rows_that_are_held_for_ever_end_the_command_after_an_outage(timed, monkeypatch):
-    """Exit code 4 and the holder's name, after ``outage_seconds``."""
+def test_rows_that_are_locked_forever_end_the_command_after_an_outage(timed, monkeypatch):
+    """The command ends with exit code 4 and the holder's name after ``outage_seconds``."""
     error = RowsHeld("rows of requests are held by process 77 of host a")
     fail_for(monkeypatch, merge, "_store", lambda *_args: True, error)
     runner = timed.open(outage_seconds=900)
@@ -191,7 +191,7 @@ def test_rows_that_are_held_for_ever_end_the_command_after_an_outage(timed, monk
 
 
 def test_a_file_that_comes_slowly_does_not_hold_up_the_others(timed, monkeypatch):
-    """Its transfer continues beside the polls and merges of the other shards, and is used when it has come."""
+    """Its transfer continues beside the polls and merges of the other shards, and the file is used once it is complete."""
     monkeypatch.setattr(merge, "_SLOW_SECONDS", 0.2)
     arrives = threading.Event()
     download = timed.provider.download_file
@@ -219,7 +219,7 @@ def test_a_file_that_comes_slowly_does_not_hold_up_the_others(timed, monkeypatch
 
 
 def test_a_list_that_takes_long_does_not_hold_up_the_merges(timed, monkeypatch):
-    """A lost creation is looked for in a list that never ends; the other shards are merged meanwhile."""
+    """A lost creation is searched for in an endless list; the other shards are merged meanwhile."""
     monkeypatch.setattr("batchkit.engine.pending._SETTLE_SECONDS", 0.05)
     goes_on = threading.Event()
     scan = timed.provider.list_batches
@@ -244,8 +244,8 @@ def test_a_list_that_takes_long_does_not_hold_up_the_merges(timed, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["ends", "fails"])
-def test_a_list_that_was_read_slowly_is_read_anew_when_it_did_not_settle_everything(timed, monkeypatch, kind):
-    """The first reading, beside a pass, ends without the batch or with an error that nobody expected; the next one finds the batch."""
+def test_a_slow_list_that_settled_nothing_is_read_again(timed, monkeypatch, kind):
+    """The first scan, beside a pass, ends without the batch or with an unexpected error; the next scan finds the batch."""
     monkeypatch.setattr("batchkit.engine.pending._SETTLE_SECONDS", 0.05)
     goes_on = threading.Event()
     scan = timed.provider.list_batches
@@ -276,7 +276,7 @@ def test_a_list_that_was_read_slowly_is_read_anew_when_it_did_not_settle_everyth
 
 
 def test_a_shard_whose_file_is_slow_is_not_asked_for_again_at_once(timed, monkeypatch):
-    """The pass ends, and the next wave for it comes after a pause in which the transfer continues."""
+    """The pass ends, and the next wave for the shard comes after a pause during which the transfer continues."""
     monkeypatch.setattr(merge, "_SLOW_SECONDS", 0.2)
     arrives = threading.Event()
     download = timed.provider.download_file
@@ -304,8 +304,8 @@ def test_a_shard_whose_file_is_slow_is_not_asked_for_again_at_once(timed, monkey
     assert told[first : first + 5] == ["still fetching", "wait"] * 2 + ["still fetching"]
 
 
-def test_an_outage_is_told_from_its_first_pass_with_its_end(timed):
-    """What is away, since when, how often it was tried, and when the command gives up; nothing when it is back."""
+def test_an_outage_is_reported_from_its_first_pass_with_its_end(timed):
+    """The report says what is unreachable, since when, how many tries were made, and when the command gives up."""
     timed.provider.takes_seconds = 3_000.0
     runner = timed.open(outage_seconds=900, poll_interval_seconds=15)
     timed.split(runner)
@@ -333,8 +333,8 @@ def test_an_outage_is_told_from_its_first_pass_with_its_end(timed):
     ("state", "behind_seconds"),
     [("lost creations", 86_400.0), ("refused for want of room", 30 * 86_400.0), ("pending requests", 86_400.0)],
 )
-def test_waits_that_a_clock_ahead_of_ours_began_are_over(timed, state, behind_seconds):
-    """A process ends in the middle of a wait, and the next one has a clock that is behind by hours or days."""
+def test_waits_started_by_a_clock_ahead_of_ours_are_over(timed, state, behind_seconds):
+    """A process ends in the middle of a wait, and the clock of the next one is days behind."""
     ahead = timed.open(clock=lambda: timed.clock() + behind_seconds, resubmit_linger_seconds=3_000)
     timed.split(ahead, 20, shard_lines=10)
     if state == "lost creations":
@@ -358,8 +358,8 @@ def test_waits_that_a_clock_ahead_of_ours_began_are_over(timed, state, behind_se
         timed.assert_bought_once()
 
 
-def test_a_lease_that_no_clock_of_ours_can_have_written_is_over(timed):
-    """Of another machine that died with a clock a day ahead; one that is a minute long is kept."""
+def test_a_lease_too_long_for_any_clock_of_ours_is_over(timed):
+    """A lease of a dead machine whose clock was a day ahead is ignored; a lease of one minute is kept."""
     runner = timed.open()
     timed.split(runner, 20, shard_lines=10)
     workload = runner.find("work")
@@ -379,7 +379,7 @@ def test_a_lease_that_no_clock_of_ours_can_have_written_is_over(timed):
 
 
 def test_a_cancel_that_is_rolled_back_is_not_counted(timed, monkeypatch):
-    """Another runner takes one shard on at that moment: only what was committed is reported."""
+    """Another runner takes over one shard at that moment: only committed cancellations are reported."""
     runner = timed.open()
     timed.split(runner, 30, shard_lines=10)
     workload = runner.find("work")
@@ -403,8 +403,8 @@ def _transition_unless_second(connection, shard, *args, **kwargs):
     return shards.transition(connection, shard, *args, **kwargs)
 
 
-def test_rows_that_are_held_in_one_step_keep_no_other_step_from_its_work(timed, monkeypatch):
-    """While the status of a batch cannot be written, what has ended is merged and what is planned is sent."""
+def test_rows_locked_in_one_step_do_not_delay_the_other_steps(timed, monkeypatch):
+    """While the status of a batch cannot be written, ended shards are merged and planned shards are sent."""
     runner = timed.open()
     timed.split(runner, 20, shard_lines=10)
     timed.process(runner, seconds=100)
@@ -418,8 +418,8 @@ def test_rows_that_are_held_in_one_step_keep_no_other_step_from_its_work(timed, 
 
 
 @pytest.mark.parametrize("table", ["shards", "batches", "requests"])
-def test_a_row_that_another_session_holds_keeps_no_other_shard_from_its_end(postgres_url, tmp_path, table):
-    """Of Postgres: the batch of one shard can be neither polled nor merged, all others are, and then that one is."""
+def test_a_row_locked_by_another_session_does_not_keep_other_shards_from_finishing(postgres_url, tmp_path, table):
+    """On Postgres: the batch of one shard can be neither polled nor merged; all others are, and then that one is too."""
     with ExitStack() as stack:
         timed = TimedRun(stack, postgres_url, tmp_path)
         runner = timed.open()

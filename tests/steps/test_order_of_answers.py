@@ -1,4 +1,4 @@
-"""Where answers lie: in input order, so that an export reads what it needs side by side."""
+"""Answers are stored in input order, so that an export reads adjacent rows."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from batchkit.steps import answers
 
 
 def stored(harness, order):
-    """Give (shard, seq) of every answer in some order."""
+    """Return (shard, seq) of every answer, sorted by ``order``."""
     with harness.runner.store.read() as connection:
         return [tuple(row) for row in connection.execute(text(f"SELECT shard_id, seq FROM bodies ORDER BY {order}"))]  # noqa: S608 - a column
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_shuffled_answers_are_stored_in_input_order(open_harness):
-    """Whatever order a batch's answers come in, each shard's lie in that of the input.
+    """Whatever the order of a batch's answers, each shard's answers are stored in input order.
 
-    On Postgres several merges write at once, and the places tell nothing.
+    On Postgres several merges write at once, so the row positions prove nothing there.
     """
     harness = open_harness(ShuffleOutput())
 
@@ -32,8 +32,8 @@ def test_shuffled_answers_are_stored_in_input_order(open_harness):
     assert list(shards.values()) == [sorted(seqs) for seqs in shards.values()]
 
 
-def test_more_answers_than_memory_is_given_to_are_all_stored(open_harness, monkeypatch):
-    """What does not wait together is stored piece by piece, and nothing is missing or twice."""
+def test_answers_that_exceed_the_memory_limit_are_all_stored(open_harness, monkeypatch):
+    """Answers that do not fit into memory together are stored in pieces; none is missing or stored twice."""
     monkeypatch.setattr(answers, "_HELD_BYTES", 3_000)
     harness = open_harness(ShuffleOutput())
 

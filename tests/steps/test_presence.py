@@ -1,4 +1,4 @@
-"""Who works on a workload is written down while it works, and why it stopped when it stops."""
+"""The runner of a workload is recorded while it works, and the reason for a stop when it stops."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tests.workloads import write_mixed
 
 
 def rows_of(runner):
-    """Read the owners of all rows."""
+    """Return the owners of all rows."""
     with runner.store.read() as connection:
         return runners.owners(connection)
 
 
 def wait_for(condition):
-    """Wait until the writing thread has done its part."""
+    """Wait until the writing thread has made the condition true."""
     import threading  # noqa: PLC0415 - only here
 
     pause = threading.Event()
@@ -38,14 +38,14 @@ def wait_for(condition):
 
 
 def submitted(harness, tmp_path):
-    """Bring a workload to the provider and no further."""
+    """Submit every shard of a workload, and do no more."""
     workload = harness.split(write_mixed(tmp_path / "input.jsonl", 60), shard_lines=20)
     harness.runner.process(workload.id, until=DriveUntil.SUBMITTED)
     return workload
 
 
-def test_who_drives_is_seen_and_gone_after_an_orderly_end(open_harness, tmp_path):
-    """While it waits its row says so to others; when the drive has ended there is none."""
+def test_the_runner_is_shown_while_it_drives_and_not_after_an_orderly_end(open_harness, tmp_path):
+    """While it waits, other processes see its row; after the drive the row is gone."""
     harness = open_harness(batches.StuckBatches())
     workload = submitted(harness, tmp_path)
     other = harness.open_runner()
@@ -69,8 +69,8 @@ def test_who_drives_is_seen_and_gone_after_an_orderly_end(open_harness, tmp_path
     assert progress.workload.stopped_at == pytest.approx(progress.read_at, abs=60)
 
 
-def test_who_drives_is_seen_as_soon_as_it_begins(open_harness, tmp_path, monkeypatch):
-    """Also on a machine that comes late to the thread which keeps the row up to date."""
+def test_the_runner_is_shown_as_soon_as_it_begins(open_harness, tmp_path, monkeypatch):
+    """This holds even when the thread that updates the row starts late."""
     harness = open_harness(batches.StuckBatches())
     workload = submitted(harness, tmp_path)
     wait_for(lambda: not rows_of(harness.runner))
@@ -86,7 +86,7 @@ def test_who_drives_is_seen_as_soon_as_it_begins(open_harness, tmp_path, monkeyp
 
 
 def test_trouble_is_written_at_once_when_it_begins_and_when_it_ends(open_harness, tmp_path):
-    """Others need not wait half a minute to learn of an outage, or of its end."""
+    """Other processes need not wait half a minute to see an outage, or its end."""
     harness = open_harness(batches.StuckBatches())
     workload = submitted(harness, tmp_path)
     troubles: list[Trouble] = []
@@ -112,7 +112,7 @@ def test_trouble_is_written_at_once_when_it_begins_and_when_it_ends(open_harness
 
 
 def test_why_a_command_stopped_is_kept_and_cleared_by_the_next(open_harness, tmp_path):
-    """An outage is the reason until somebody drives again; a finished workload has none."""
+    """An outage stays the stop reason until the next drive; a finished workload has none."""
     harness = open_harness(calls.DropConnection(on=("*",)))
     harness.runner = harness.open_runner(outage_seconds=0.3, http_attempts=1)
     workload = harness.split(write_mixed(tmp_path / "input.jsonl", 60), shard_lines=20)
@@ -131,8 +131,8 @@ def test_why_a_command_stopped_is_kept_and_cleared_by_the_next(open_harness, tmp
     assert [kind for kind in kinds if kind in {"driven", "stopped"}] == ["driven", "stopped"] * 2
 
 
-def test_an_interrupted_command_says_so(open_harness, tmp_path):
-    """Ctrl-C meets the wait, and the runner is closed on the way out."""
+def test_an_interrupted_command_is_recorded(open_harness, tmp_path):
+    """Ctrl-C interrupts the wait, and the runner is closed while the exception propagates."""
     harness = open_harness(batches.StuckBatches())
     workload = submitted(harness, tmp_path)
 
@@ -145,7 +145,7 @@ def test_an_interrupted_command_says_so(open_harness, tmp_path):
 
 
 def test_a_single_pass_writes_no_row_unless_it_serves(open_harness, tmp_path):
-    """The schedule is there between its passes, for every open workload; a pass of another command is over in a moment."""
+    """The schedule keeps a row between its passes for every open workload; the pass of another command is too short for one."""
     harness = open_harness(batches.StuckBatches())
     workload = submitted(harness, tmp_path)
     harness.runner.process(workload.id, until=DriveUntil.ONE_PASS)
@@ -161,10 +161,10 @@ def test_a_single_pass_writes_no_row_unless_it_serves(open_harness, tmp_path):
 
 
 def test_an_idle_pass_writes_no_other_row(open_harness, tmp_path):
-    """Between two passes of the schedule no event and no workload changes."""
+    """No event and no workload changes between two passes of the schedule."""
     harness = open_harness(batches.StuckBatches())
     workload = submitted(harness, tmp_path)
-    # Days of the provider pass: no batch is to become overdue meanwhile.
+    # Provider days pass: no batch may become overdue meanwhile.
     settings = harness.runner.settings.model_copy(update={"stuck_seconds": 1e12})
     with Runner(settings, verb="serve") as serving:
         serving.process(workload.id, until=DriveUntil.ONE_PASS)
@@ -181,15 +181,15 @@ def test_an_idle_pass_writes_no_other_row(open_harness, tmp_path):
 
 
 def dead_owner(owner):
-    """Make the owner's name that of a process of this machine that has ended."""
+    """Replace the process in an owner's name with one of this machine that has ended."""
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     parts = owner.split("|")
     return "|".join([*parts[:2], str(child.pid), "1", "dead"])
 
 
-def test_a_process_that_died_without_a_word_is_told_until_the_next_one_comes(open_harness, tmp_path):
-    """On this machine at once, of another machine when it was not seen for two minutes."""
+def test_a_process_that_died_is_shown_until_the_next_one_starts(open_harness, tmp_path):
+    """On this machine it shows at once; on another machine, after two minutes without an update."""
     harness = open_harness(batches.StuckBatches())
     workload = submitted(harness, tmp_path)
     now = harness.runner.clock() + 1

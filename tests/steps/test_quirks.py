@@ -1,7 +1,7 @@
-"""The quirks of the API and of servers like it: each has faults that show it and a test that says what batchkit does.
+"""The quirks of the API and of compatible servers: each has faults that show it and a test of what batchkit does.
 
-The tests stand in the files named here, each named after its quirk (``test_quirk_07_...``); those that a run simply survives
-are rows of ``SURVIVED``. The numbers are those of the table in the provider's README.
+The tests are in the files named here, each named after its quirk (``test_quirk_07_...``); quirks that a run simply
+survives are rows of ``SURVIVED``. The numbers are those of the table in the provider's README.
 """
 
 from __future__ import annotations
@@ -119,18 +119,18 @@ SURVIVED: dict[str, list[Fault]] = {
 
 @taking_turns("faults", SURVIVED)
 def test_a_quirk_that_makes_no_difference(open_harness, faults):
-    """Every request succeeds once on its own row, is executed as often as it must be, and no batch is asked to cancel."""
+    """Every request succeeds once on its own row, is executed as often as necessary, and no batch is cancelled."""
     seen = run(open_harness(*faults, limits={"page_size": 1}))
 
     seen.check_all_succeeded()
     hollow = sum(fault.count or 0 for fault in faults if isinstance(fault, lines.ZeroStatusLines))
-    # The audio shard has two lines, so it is hit with at most two.
+    # The audio shard has two lines, so at most two of its lines are hit.
     assert seen.ledger.totals.requests_executed == COUNT + 2 * hollow
     assert "batches.cancel" not in seen.ledger.calls
 
 
 def _tests_of(number: int) -> str:
-    """Put together the source of everything that tests one quirk."""
+    """Return the source of everything that tests one quirk."""
     found = []
     for module in _MODULES:
         for name, function in inspect.getmembers(module, inspect.isfunction):
@@ -142,7 +142,7 @@ def _tests_of(number: int) -> str:
 
 
 def test_each_quirk_is_shown_by_its_faults():
-    """Every quirk has a test, in which each of its faults is used."""
+    """Every quirk has a test that uses each of its faults."""
     for number, quirk in QUIRKS.items():
         source = _tests_of(number)
         for fault in quirk.faults:
@@ -153,7 +153,7 @@ _HEADING = "## Quirks of the API, and what batchkit does"
 
 
 def test_the_readme_has_every_quirk():
-    """Each number from 1 to 38 has a row, which names faults of the catalogue, among them those that show the quirk."""
+    """Each number from 1 to 38 has a row, which names faults of the catalogue and among them those that show the quirk."""
     readme = (Path(__file__).parents[2] / "batchkit" / "provider" / "README.md").read_text()
     section = readme.partition(f"{_HEADING}\n")[2].partition("\n## ")[0]
     rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in section.splitlines() if "| " in line]

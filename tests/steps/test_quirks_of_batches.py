@@ -1,4 +1,4 @@
-"""Quirks in the life of a batch: validation, expiry, cancellation, and batches that vanish. The table is in ``test_quirks``."""
+"""Quirks in the life of a batch: validation, expiry, cancellation, and batches that vanish. See ``test_quirks`` for the table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FIRST = frozenset({1})
 
 
 def _wait_for(condition, *, seconds=10.0):
-    """Wait for the emulator, which runs beside the test."""
+    """Wait for the emulator, which runs in parallel with the test."""
     give_up = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < give_up, "the moment never came"
@@ -37,11 +37,11 @@ def _wait_for(condition, *, seconds=10.0):
     },
 )
 def test_quirk_14_a_slow_cancellation_keeps_every_answer(open_harness, ends_as, listed):
-    """Whatever the batch ends as, and however late its files are named: every answer is kept, the rest is cancelled.
+    """Every answer is kept and the rest is cancelled, whatever the batch's final status and however late its files are named.
 
     Nothing is sent again.
     """
-    # What is held for the window's end, which is far off, is what the cancellation finds.
+    # The cancellation hits the requests that are held until the end of the window, which is far away.
     faults = (lines.ExpireLines(count=1), batches.SlowCancel(ends_as=ends_as), batches.LateFiles(seconds=3_000))
     silent = () if listed else (batches.UnlistedLines(),)
     harness = open_harness(*faults, *silent, speed=20_000)
@@ -64,7 +64,7 @@ def test_quirk_14_a_slow_cancellation_keeps_every_answer(open_harness, ends_as, 
 
 @taking_turns("status", {"409": None, "200": 200, "400": 400})
 def test_quirk_15_cancelling_a_batch_that_has_ended_keeps_its_answers(open_harness, status):
-    """Whatever the provider answers to a cancellation that comes too late, the answers are taken as they are."""
+    """Whatever the provider replies to a cancellation that comes too late, the answers are kept unchanged."""
     harness = open_harness(*([] if status is None else [batches.CancelEnded(status=status)]))
     workload = harness.split(write_mixed(harness.home.parent / "input.jsonl", COUNT), shard_lines=50)
     harness.runner.process(workload.id, until=DriveUntil.SUBMITTED)
@@ -80,7 +80,7 @@ def test_quirk_15_cancelling_a_batch_that_has_ended_keeps_its_answers(open_harne
 
 @taking_turns("shape", {"a bare list": None, "an object": "object"})
 def test_quirk_16_errors_name_a_line_in_either_shape(open_harness, shape):
-    """The provider refuses a batch for one named line: that request fails with the provider's words, the others are sent again."""
+    """When validation names one line, that request fails with the provider's message, and the others are sent again."""
     fault = batches.FailBatches(batches=FIRST, code="invalid_thing", message="Line 1.", line=1)
 
     seen = run(open_harness(fault, *([] if shape is None else [batches.ErrorsShape(shape=shape)])))
@@ -91,8 +91,8 @@ def test_quirk_16_errors_name_a_line_in_either_shape(open_harness, shape):
     assert {(batch.status, len(batch.problems)) for batch in seen.progress.attention} == {("failed", 1)}
 
 
-def test_quirk_16_a_batch_that_fails_without_a_word_is_halved(open_harness):
-    """A failed batch whose errors are null names no request, so its requests are sent again in halves, and all succeed."""
+def test_quirk_16_a_batch_that_fails_without_a_reason_is_halved(open_harness):
+    """A failed batch with null errors names no request, so its requests are sent again in halves, and all succeed."""
     fault = batches.FailBatches(batches=FIRST, code="mystery", message="No.")
 
     seen = run(open_harness(fault, batches.ErrorsShape(shape="null")))
@@ -103,7 +103,7 @@ def test_quirk_16_a_batch_that_fails_without_a_word_is_halved(open_harness):
 
 
 def test_quirk_16_an_error_on_a_completed_batch_does_not_undo_an_answer(open_harness):
-    """Errors that name a line which has an answer change nothing, and the batch is shown to the user as odd."""
+    """Errors that name an answered line change nothing, and the user sees a note about the odd batch."""
     seen = run(open_harness(batches.ErrorsOnCompleted()))
 
     seen.check_all_succeeded()
@@ -114,9 +114,9 @@ def test_quirk_16_an_error_on_a_completed_batch_does_not_undo_an_answer(open_har
 
 @pytest.mark.parametrize("skips", [True, False], ids=["skipped", "the batch is refused"])
 def test_quirk_17_33_bad_lines_fail_alone(open_harness, skips):
-    """A model gone between upload and run, found at validation: its requests fail with the provider's words (exit code 3).
+    """A model disappears between upload and run: its requests fail with the provider's message (exit code 3).
 
-    The others succeed: in the same batch when bad lines are skipped, in a new one when they fail the whole.
+    The others succeed: in the same batch when bad lines are skipped, in a new one when they fail the whole batch.
     """
     skip = [batches.SkipBadLines()] if skips else []
 
@@ -130,7 +130,7 @@ def test_quirk_17_33_bad_lines_fail_alone(open_harness, skips):
 
 
 def test_quirk_18_an_input_lost_after_create_is_uploaded_again(open_harness):
-    """A batch that fails because its file cannot be found never ran: its requests are sent again from new files."""
+    """A batch that fails because its file cannot be found never ran: its requests are uploaded and sent again."""
     seen = run(open_harness(batches.LostInput(batches=FIRST)))
 
     seen.check_all_succeeded()
@@ -140,8 +140,8 @@ def test_quirk_18_an_input_lost_after_create_is_uploaded_again(open_harness):
 
 
 @taking_turns("status", {"404": 404, "400": 400})
-def test_quirk_18_a_create_that_is_refused_for_its_file_is_tried_again(open_harness, status):
-    """Where the refusal comes at once: the file is deleted between upload and create, and uploaded again in the end."""
+def test_quirk_18_a_create_that_is_refused_for_its_file_is_retried(open_harness, status):
+    """When the file is deleted between upload and create, the create is refused, and the file is uploaded again."""
     harness = open_harness(calls.UnknownFileRefused(status=status))
     harness.runner = harness.open_runner(settle_seconds=0.24)
     upload = harness.runner.provider.upload_file
@@ -164,10 +164,10 @@ def test_quirk_18_a_create_that_is_refused_for_its_file_is_tried_again(open_harn
 
 
 @taking_turns("status", {"404": 404, "an error object with 200": 200})
-def test_quirk_20_a_batch_that_is_gone_is_looked_for_then_paid_for_again(open_harness, status):
-    """A batch that stays unknown is given up after a while, whichever way the provider says so; notes tell both.
+def test_quirk_20_a_batch_that_is_gone_is_searched_for_then_paid_for_again(open_harness, status):
+    """A batch that stays unknown is given up after a while, whatever error the provider returns; notes report both.
 
-    Its answers were made and are lost, so each of them is bought once more.
+    Its answers were produced and are lost, so each of them is bought once more.
     """
     harness = open_harness(batches.GoneBatches(batches=FIRST, status=status))
     harness.runner = harness.open_runner(stuck_seconds=0.15)
@@ -183,7 +183,7 @@ def test_quirk_20_a_batch_that_is_gone_is_looked_for_then_paid_for_again(open_ha
 
 @taking_turns("counts", {"counted": None, "not counted": "null"})
 def test_quirk_22_files_that_are_named_late_are_waited_for(open_harness, counts):
-    """A batch that has ended without naming a file is asked again: what was paid for is not sent again; a note says so."""
+    """A batch that ended without naming a file is polled again: paid requests are not sent again, and a note says so."""
     lies = [] if counts is None else [batches.LyingCounts(say=counts)]
 
     seen = run(open_harness(batches.LateFiles(seconds=200_000), *lies))
@@ -195,9 +195,9 @@ def test_quirk_22_files_that_are_named_late_are_waited_for(open_harness, counts)
 
 @taking_turns("status", {status: status for status in ("validating", "in_progress", "finalizing")})
 def test_quirk_23_a_stuck_batch_is_cancelled_then_given_up(open_harness, status):
-    """A batch that stays unfinished long after its expiry is cancelled and its requests are sent again; notes say so.
+    """A batch that is unfinished long after its expiry is cancelled and its requests are sent again; notes say so.
 
-    Only what was executed and never handed out, in a batch stuck in finalizing, is bought twice.
+    Only requests that a batch stuck in finalizing executed and never returned are bought twice.
     """
     harness = open_harness(batches.StuckBatches(batches=FIRST, status=status), batches.SkewedClock(seconds=-1e9))
     harness.runner = harness.open_runner(stuck_seconds=0.15, settle_seconds=0.12)
@@ -211,7 +211,7 @@ def test_quirk_23_a_stuck_batch_is_cancelled_then_given_up(open_harness, status)
 
 
 def test_quirk_36_a_full_queue_is_waited_for(open_harness):
-    """A batch that fails for lack of capacity is no attempt: its requests wait for our other batch, are resent undivided, and succeed."""
+    """A batch that fails for lack of capacity costs no attempt: its requests wait for our other batch and are resent unsplit."""
     seen = run(open_harness(batches.FailBatches(batches=FIRST), batches.SlowBatches(seconds_per_line=4_000)))
 
     seen.check_all_succeeded()
@@ -222,7 +222,7 @@ def test_quirk_36_a_full_queue_is_waited_for(open_harness):
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_quirk_36_a_queue_that_stays_full_ends_the_command(open_harness):
-    """A request that is alone, and turned away again and again, does not fail: exit code 4 with the provider's words."""
+    """A single request that is turned away repeatedly does not fail: exit code 4 with the provider's message."""
     harness = open_harness(batches.FailBatches())
     harness.runner = harness.open_runner(capacity_wait_seconds=0.001)
 
@@ -234,8 +234,8 @@ def test_quirk_36_a_queue_that_stays_full_ends_the_command(open_harness):
     assert harness.emulator.ledger().totals.requests_executed == 0
 
 
-def test_quirk_37_a_clock_that_is_off_changes_nothing_for_a_batch_that_runs(open_harness):
-    """A provider whose times are two hours behind ours is believed to run: no batch is asked to cancel."""
+def test_quirk_37_a_wrong_clock_changes_nothing_for_a_running_batch(open_harness):
+    """No batch is cancelled when the provider's times are two hours behind ours."""
     seen = run(open_harness(batches.SkewedClock(seconds=-7_200), lines.ExpireLines(count=2, attempts=1)))
 
     seen.check_all_succeeded()

@@ -1,4 +1,4 @@
-"""Quirks of HTTP calls: lost replies, refusals, waits, and lists that mislead. The table is in ``test_quirks``."""
+"""Quirks of HTTP calls: lost replies, refusals, waits, and misleading lists. See ``test_quirks`` for the table."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ CREATE = ("batches.create",)
         "no metadata": [calls.LoseReply(on=CREATE), batches.OmitFields()],
     },
 )
-def test_quirk_21_a_create_without_an_answer_is_looked_for(open_harness, faults):
-    """The batch exists although its creation was not answered: it is found in the list and adopted, never sent again."""
+def test_quirk_21_a_create_without_an_answer_is_searched_for(open_harness, faults):
+    """The batch exists although its creation got no reply: it is found in the list and adopted, never sent again."""
     harness = open_harness(*faults)
     harness.runner = harness.open_runner(http_timeout_seconds=0.3, settle_seconds=2)
 
@@ -50,7 +50,7 @@ def test_quirk_21_a_create_without_an_answer_is_looked_for(open_harness, faults)
     },
 )
 def test_quirk_21_29_a_create_that_was_never_carried_out_is_sent_after_the_grace(open_harness, fault):
-    """Only when a whole list, read after the grace period, shows no batch is the creation sent once more."""
+    """The creation is repeated only when a complete list, read after the grace period, shows no batch."""
     harness = open_harness(fault)
     harness.runner = harness.open_runner(settle_seconds=0.3)
 
@@ -72,7 +72,7 @@ def test_quirk_24_a_list_without_an_end_proves_nothing(open_harness, how):
 
     with pytest.raises(ProviderUnreachable) as caught:
         run(harness)
-    # It answers: nobody says that it cannot be reached.
+    # The provider answers, so it is not reported as unreachable.
     said = r"the provider did not answer as it should for \d+ s: (1 batch creation was|2 batch creations were) not answered, and the list of batches"
     assert re.match(said, caught.value.message)
 
@@ -85,7 +85,7 @@ def test_quirk_24_a_list_without_an_end_proves_nothing(open_harness, how):
 
 
 def test_quirk_25_more_batches_than_fit_one_question_are_asked_for_in_several(open_harness):
-    """Never more ids in one call than the provider takes, in whatever order it answers (the limit is scaled down to two)."""
+    """No call has more ids than the provider accepts, in whatever order it answers (the limit is scaled down to two)."""
     harness = open_harness(calls.IdFilter(on=("files.list",)), limits={"ids_per_query": 2})
     harness.runner.provider.limits = replace(LIMITS, ids_per_status_call=2)
 
@@ -99,7 +99,7 @@ def test_quirk_25_more_batches_than_fit_one_question_are_asked_for_in_several(op
 def test_quirk_26_the_free_plan_is_told_from_a_bad_key(open_harness):
     """403 not_available_for_plan ends the run at once (exit code 4) and says what to do; models can still be listed.
 
-    Once the plan is there, the same run goes through.
+    With the plan in place, the same run finishes.
     """
     harness = open_harness(calls.PlanGate())
 
@@ -126,7 +126,7 @@ def test_quirk_26_the_free_plan_is_told_from_a_bad_key(open_harness):
     },
 )
 def test_quirk_27_a_rate_limit_is_waited_for(open_harness, fault):
-    """However the wait is written, it is kept; being asked to wait is no attempt, and no batch is doubled."""
+    """The wait is kept however it is written; it costs no attempt, and no batch is created twice."""
     seen = run(open_harness(fault))
 
     seen.check_all_succeeded()
@@ -144,11 +144,11 @@ def test_quirk_27_a_rate_limit_is_waited_for(open_harness, fault):
     },
 )
 def test_quirk_27_a_long_wait_is_left_to_a_later_run(open_harness, waits):
-    """A limit of the day is neither slept through nor asked about again: the run ends when its time is up (exit code 4)."""
+    """A daily limit is neither slept through nor polled: the run ends when its time is up (exit code 4)."""
     harness = open_harness(calls.RateLimit(on=CREATE, times=None, **waits))
     harness.runner = harness.open_runner(poll_interval_seconds=1_000, max_poll_interval_seconds=1_000)
 
-    # Not waited for, because nothing is due before it.
+    # No wait is needed, because nothing is pending before the limit ends.
     seen = run(harness, stop_at=time.time() + 500)
 
     assert seen.exit_code == 4
@@ -173,8 +173,8 @@ def test_quirk_27_a_413_for_tokens_waits_or_cuts_smaller(open_harness, on, note)
     assert len(seen.ledger.batches) == (1 if on == "batches.create" else 2)
 
 
-def test_quirk_28_a_want_of_capacity_at_creation_is_waited_for(open_harness):
-    """498 is a wish to be asked later, not a refusal of the requests."""
+def test_quirk_28_a_lack_of_capacity_at_creation_is_waited_for(open_harness):
+    """498 asks to retry later and does not refuse the requests."""
     fault = calls.RefuseCalls(on=CREATE, times=1, status=498, type="capacity_exceeded", code="capacity_exceeded")
 
     seen = run(open_harness(fault))

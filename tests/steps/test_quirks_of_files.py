@@ -1,4 +1,4 @@
-"""Quirks of files: cut downloads, limits, files that are not there yet or not any more. The table is in ``test_quirks``."""
+"""Quirks of files: truncated downloads, limits, files not yet visible or already gone. See ``test_quirks`` for the table."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from batchkit.errors import ProviderUnreachable
 from tests.steps.seen import COUNT, run, taking_turns
 from tests.workloads import chat_line
 
-#: So little that a file which is not there is looked for five times within a moment.
+#: So short that a missing file is requested five times within a moment.
 SETTLE_SECONDS = 0.12
 #: The share of a download that arrives: less than one of the two lines of the smaller file.
 KEEP = 0.3
-#: Where calls are counted, two shards would share the count.
+#: One shard, because two would share the count of calls.
 ONE_SHARD = [chat_line(f"row-{number}", f"Line {number}") for number in range(10)]
 
 
 def _check_nothing_was_sent_again(seen, *, downloads):
-    """All succeeded from the two batches of the first try, each of whose files was fetched so often."""
+    """Check that all succeeded from the two batches of the first try, each of whose files was fetched this often."""
     seen.check_all_succeeded()
     assert len(seen.ledger.batches) == 2
     assert len(seen.ledger.uploads) == 2
@@ -37,7 +37,7 @@ def _check_nothing_was_sent_again(seen, *, downloads):
     },
 )
 def test_quirk_06_a_download_that_breaks_off_is_fetched_again(open_harness, how, torn):
-    """HTTP tells that the file is cut: it is fetched again, and nothing that seemed to be missing is sent again."""
+    """HTTP reports the truncation: the file is fetched again, and no request that seemed to be missing is sent again."""
     harness = open_harness(calls.CutDownloads(how=how, times=torn, per_object=True))
     harness.runner = harness.open_runner(http_attempts=1, settle_seconds=SETTLE_SECONDS)
 
@@ -56,8 +56,8 @@ def test_quirk_06_a_download_that_breaks_off_is_fetched_again(open_harness, how,
         "a length too short, at a line end": ("clean", True, 1),
     },
 )
-def test_quirk_07_a_silent_cut_is_told_by_the_files_size(open_harness, how, at_line_end, torn):
-    """The file object knows how many bytes there are, so that even a cut between two lines is noticed."""
+def test_quirk_07_a_silent_cut_is_detected_by_the_files_size(open_harness, how, at_line_end, torn):
+    """The file object states the size, so even a cut between two lines is detected."""
     harness = open_harness(calls.CutDownloads(how=how, keep=KEEP, at_line_end=at_line_end, times=torn, per_object=True))
     harness.runner = harness.open_runner(http_attempts=1, settle_seconds=SETTLE_SECONDS)
 
@@ -78,8 +78,8 @@ def test_quirk_07_a_silent_cut_is_told_by_the_files_size(open_harness, how, at_l
         "by requests without a line, twice in a row": ("zero", True, "zeros", 2),
     },
 )
-def test_quirk_07_a_silent_cut_is_told_by_what_is_missing(open_harness, say, at_line_end, counts, torn):
-    """Without a size: a torn last line, fewer lines than were counted, or fewer than requests tell; it is fetched again."""
+def test_quirk_07_a_silent_cut_is_detected_by_missing_lines(open_harness, say, at_line_end, counts, torn):
+    """Without a size, a torn last line, or fewer lines than counted or requested, shows the cut; the file is fetched again."""
     cut = calls.CutDownloads(how="clean", keep=KEEP, at_line_end=at_line_end, times=torn, per_object=True)
     lies = [] if counts is None else [batches.LyingCounts(say=counts)]
 
@@ -88,10 +88,10 @@ def test_quirk_07_a_silent_cut_is_told_by_what_is_missing(open_harness, say, at_
     _check_nothing_was_sent_again(seen, downloads=torn + 1)
 
 
-def test_quirk_07_a_size_that_stays_wrong_is_never_believed_and_never_paid_for(open_harness):
-    """A file that is never as long as its object says ends the run for now (exit code 4), with nothing sent again.
+def test_quirk_07_a_size_that_stays_wrong_is_never_accepted_and_never_paid_for(open_harness):
+    """A file that is always shorter than its object says ends the run (exit code 4), with nothing sent again.
 
-    Once the provider has put it right, the same run takes its answers.
+    Once the provider has corrected it, the same run takes its answers.
     """
     harness = open_harness(calls.FileSizes(say="wrong"))
     harness.runner = harness.open_runner(http_attempts=1, settle_seconds=SETTLE_SECONDS, outage_seconds=0.2)
@@ -109,9 +109,9 @@ def test_quirk_07_a_size_that_stays_wrong_is_never_believed_and_never_paid_for(o
 
 @taking_turns("at_line_end", {"in mid-line": False, "at a line end": True})
 def test_quirk_07_what_stays_torn_is_kept_and_the_rest_is_paid_for_twice(open_harness, at_line_end):
-    """Without a size, files that are torn in three downloads are believed: a note says that what is sent again costs twice.
+    """Without a size, files torn in three downloads are accepted: a note says that sending again costs twice.
 
-    Exactly the answers beyond the tear are bought again; those before it are kept.
+    Exactly the answers after the tear are bought again; those before it are kept.
     """
     fault = calls.CutDownloads(how="clean", keep=KEEP, at_line_end=at_line_end, times=3)
     harness = open_harness(fault, calls.FileSizes(say="absent"))
@@ -127,7 +127,7 @@ def test_quirk_07_what_stays_torn_is_kept_and_the_rest_is_paid_for_twice(open_ha
 
 
 def test_quirk_19_a_new_file_that_is_not_visible_yet_is_waited_for(open_harness):
-    """A create that is refused because its file is not seen yet is no failure: one upload, one batch for each shard."""
+    """A create that is refused because its file is not visible yet is no failure: one upload and one batch per shard."""
     seen = run(open_harness(calls.FileLag()))
 
     seen.check_all_succeeded()
@@ -136,7 +136,7 @@ def test_quirk_19_a_new_file_that_is_not_visible_yet_is_waited_for(open_harness)
 
 
 def test_quirk_19_a_file_that_stays_invisible_is_uploaded_again(open_harness):
-    """After five refusals the file counts as lost and is uploaded once more; a note says so, and no batch is doubled."""
+    """After five refusals the file counts as lost and is uploaded once more; a note says so, and no batch is created twice."""
     harness = open_harness(calls.FileLag(on=("batches.create",), times=10, per_object=False))
     harness.runner = harness.open_runner(settle_seconds=SETTLE_SECONDS * 2)
 
@@ -147,10 +147,10 @@ def test_quirk_19_a_file_that_stays_invisible_is_uploaded_again(open_harness):
     assert len(seen.ledger.uploads) > len(seen.ledger.batches) == 2
 
 
-def test_quirk_20_a_result_file_that_is_gone_is_looked_for_then_paid_for_again(open_harness):
+def test_quirk_20_a_result_file_that_is_gone_is_searched_for_then_paid_for_again(open_harness):
     """A file that stays 404 is requested six times, with growing pauses; then its requests are sent again.
 
-    Its answers were made and are lost, so each of them is bought once more.
+    Its answers were produced and are lost, so each of them is bought once more.
     """
     harness = open_harness(calls.GoneFiles(on=("files.content",), times=6))
     harness.runner = harness.open_runner(settle_seconds=SETTLE_SECONDS)
@@ -165,7 +165,7 @@ def test_quirk_20_a_result_file_that_is_gone_is_looked_for_then_paid_for_again(o
 
 @taking_turns("status", {"413": 413, "400": 400})
 def test_quirk_34_a_file_above_the_providers_limit_is_cut_smaller(open_harness, status):
-    """The limit may be lower than documented: the shard is halved until its files are taken, and nothing is lost."""
+    """The limit may be lower than documented: the shard is halved until its files are accepted, and nothing is lost."""
     limit = 4_000
     harness = open_harness(calls.UploadTooLarge(above_bytes=limit, status=status))
     harness.runner = harness.open_runner(capacity_wait_seconds=0.01)
@@ -179,7 +179,7 @@ def test_quirk_34_a_file_above_the_providers_limit_is_cut_smaller(open_harness, 
 
 
 def test_quirk_34_a_file_above_the_emulators_own_limit_is_cut_smaller(open_harness):
-    """The same where the limit is one of the server's rules, scaled down: bytes of the file, not of the call."""
+    """The same with a limit among the server's rules, scaled down: it counts the bytes of the file, not of the call."""
     harness = open_harness(limits={"max_bytes": 4_000})
     harness.runner = harness.open_runner(capacity_wait_seconds=0.01)
 

@@ -1,4 +1,4 @@
-"""Quirks of the lines in result files, and what becomes of their requests. The table is in ``test_quirks``."""
+"""Quirks of the lines in result files, and what happens to their requests. See ``test_quirks`` for the table."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from batchkit.errors import InputInvalid
 from tests.steps.seen import COUNT, run, taking_turns
 from tests.workloads import audio_line, chat_line
 
-#: The ``count`` of a fault holds for each batch, and the smaller of the two has two lines.
+#: The ``count`` of a fault applies per batch, and the smaller of the two batches has two lines.
 HIT = 2
 BOTH = 2 * HIT
 
 
 @taking_turns("executed", {"never run": False, "run and withheld": True})
 def test_quirk_02_missing_lines_are_fetched_again_then_sent_again(open_harness, executed):
-    """Files that lack lines are fetched three times, then only the missing requests are sent again.
+    """Files that lack lines are fetched three times; then only the missing requests are sent again.
 
-    A note says so. A request that was run and withheld is paid for twice: the provider does not show that it was run.
+    A note says so. A request that was executed and withheld is paid for twice: the provider does not show that it was executed.
     """
     harness = open_harness(lines.DropLines(count=1, attempts=1, executed=executed))
 
@@ -34,7 +34,7 @@ def test_quirk_02_missing_lines_are_fetched_again_then_sent_again(open_harness, 
 
 
 def test_quirk_02_missing_lines_are_noticed_without_counts(open_harness):
-    """Counts are no proof of anything: without them the same lines are found missing, and looked for as long."""
+    """Counts prove nothing: without them the same lines are found missing, and fetched again as often."""
     harness = open_harness(lines.DropLines(count=1, attempts=1), batches.LyingCounts(say="null"))
 
     seen = run(harness)
@@ -45,7 +45,7 @@ def test_quirk_02_missing_lines_are_noticed_without_counts(open_harness):
 
 @taking_turns("second", {"the same": "same", "another answer": "other", "an error": "error"})
 def test_quirk_03_the_first_success_counts(open_harness, second):
-    """Of two lines for one request the first success is kept, whatever the other says; a note counts them."""
+    """Of two lines for one request the first success is kept, whatever the other line is; a note counts such lines."""
     seen = run(open_harness(lines.DuplicateLines(count=HIT, second=second)))
 
     seen.check_all_succeeded()
@@ -54,7 +54,7 @@ def test_quirk_03_the_first_success_counts(open_harness, second):
 
 
 def test_quirk_03_repeated_ids_are_refused_before_anything_is_sent(open_harness):
-    """An input with one custom_id twice is bad input (exit code 2), also where the provider would run both lines."""
+    """An input that repeats a custom_id is bad input (exit code 2), even if the provider would run both lines."""
     harness = open_harness(batches.AllowDuplicateIds())
 
     with pytest.raises(InputInvalid) as caught:
@@ -65,8 +65,8 @@ def test_quirk_03_repeated_ids_are_refused_before_anything_is_sent(open_harness)
     assert harness.emulator.ledger().calls == {}
 
 
-def test_quirk_04_an_answer_to_nobody_is_counted_and_left_alone(open_harness):
-    """A line whose custom_id was in no request goes to no row; a note counts such lines."""
+def test_quirk_04_an_answer_with_an_unknown_id_is_counted_and_ignored(open_harness):
+    """A line with an unknown custom_id is stored on no row; a note counts such lines."""
     seen = run(open_harness(lines.UnknownLines(count=HIT)))
 
     seen.check_all_succeeded()
@@ -75,8 +75,8 @@ def test_quirk_04_an_answer_to_nobody_is_counted_and_left_alone(open_harness):
 
 
 @taking_turns("how", {"cut": "cut", "a raw control character": "unescaped", "not UTF-8": "not-utf8"})
-def test_quirk_05_a_line_that_is_no_json_costs_that_line_alone(open_harness, how):
-    """Its neighbours keep their answers; its request, of which no usable answer exists, is sent again; a note says so."""
+def test_quirk_05_an_invalid_json_line_affects_only_its_request(open_harness, how):
+    """Other lines keep their answers; the request without a usable answer is sent again, and a note says so."""
     seen = run(open_harness(lines.BreakLines(count=HIT, attempts=1, how=how)))
 
     seen.check_all_succeeded()
@@ -85,7 +85,7 @@ def test_quirk_05_a_line_that_is_no_json_costs_that_line_alone(open_harness, how
 
 
 def test_quirk_09_failures_are_found_although_the_counts_deny_them(open_harness):
-    """The error file is read whatever the counts say: its requests fail with the provider's words (exit code 3)."""
+    """The error file is read whatever the counts say: its requests fail with the provider's message (exit code 3)."""
     seen = run(
         open_harness(
             lines.FailLines(count=HIT, code="bad_thing", message="This cannot be."),
@@ -99,7 +99,7 @@ def test_quirk_09_failures_are_found_although_the_counts_deny_them(open_harness)
 
 
 def test_quirk_10_completed_does_not_mean_success(open_harness):
-    """A completed batch without an output file has answered all its requests with errors: they failed, and are final."""
+    """A completed batch without an output file answered all its requests with errors: they failed, and are final."""
     seen = run(open_harness(lines.FailLines(code="bad_thing")))
 
     seen.check_failed(COUNT, "bad_thing")
@@ -111,7 +111,7 @@ def test_quirk_10_completed_does_not_mean_success(open_harness):
 
 @taking_turns("say", {"true counts": None, "no failures": "none-failed", "zeros": "zeros", "no counts": "null"})
 def test_quirk_12_13_what_an_expired_batch_answered_is_kept(open_harness, say):
-    """The answers of an expired batch count, the other requests are sent again with a longer window; nothing is executed twice."""
+    """The answers of an expired batch count; the other requests are sent again with a longer window; nothing is executed twice."""
     lies = [] if say is None else [batches.LyingCounts(say=say)]
 
     seen = run(open_harness(lines.ExpireLines(count=5, attempts=1), *lies))
@@ -123,8 +123,8 @@ def test_quirk_12_13_what_an_expired_batch_answered_is_kept(open_harness, say):
     assert seen.progress.expired_attempts == 5 + HIT
 
 
-def test_quirk_28_a_want_of_capacity_in_a_line_passes(open_harness):
-    """A line with status 498 is no refusal of the request: it is sent again and succeeds."""
+def test_quirk_28_a_lack_of_capacity_in_a_line_passes(open_harness):
+    """A line with status 498 does not refuse the request: it is sent again and succeeds."""
     fault = lines.FailLines(count=HIT, attempts=1, status=498, type="capacity_exceeded", code="capacity_exceeded")
 
     seen = run(open_harness(fault))
@@ -141,7 +141,7 @@ def test_quirk_28_a_want_of_capacity_in_a_line_passes(open_harness):
     },
 )
 def test_quirk_30_a_failed_generation_is_final_and_kept(open_harness, code, written):
-    """The request fails with the provider's code (exit code 3), and what the model had written is in its result line."""
+    """The request fails with the provider's code (exit code 3), and its result line holds what the model had written."""
     seen = run(open_harness(lines.FailGeneration(count=HIT, code=code, failed_generation=written)))
 
     seen.check_failed(BOTH, code)
@@ -150,8 +150,8 @@ def test_quirk_30_a_failed_generation_is_final_and_kept(open_harness, code, writ
     assert seen.ledger.totals.requests_executed == COUNT
 
 
-def test_quirk_31_fields_nobody_documents_are_kept(open_harness):
-    """What a body has beyond the documentation is in the result line as it came."""
+def test_quirk_31_undocumented_fields_are_kept(open_harness):
+    """Undocumented fields of a body are in the result line unchanged."""
     seen = run(open_harness(lines.ExtraLineFields(fields={"later": {"a": [1, None]}})))
 
     seen.check_all_succeeded()
@@ -159,7 +159,7 @@ def test_quirk_31_fields_nobody_documents_are_kept(open_harness):
 
 
 def test_quirk_32_raw_line_separators_tear_nothing(open_harness):
-    """U+2028, U+2029 and U+0085 inside an answer end no line, and are in the result as they came."""
+    """U+2028, U+2029 and U+0085 inside an answer do not end a line, and are in the result unchanged."""
     seen = run(open_harness(lines.RawSeparators()))
 
     seen.check_all_succeeded()
@@ -169,8 +169,8 @@ def test_quirk_32_raw_line_separators_tear_nothing(open_harness):
     assert all(answer.endswith("\u2028\u2029\u0085end") for answer in answers)
 
 
-def test_quirk_33_a_model_retired_line_by_line(open_harness):
-    """Requests to the model fail with 404 and the provider's words (exit code 3); the others of the batch succeed."""
+def test_quirk_33_a_model_that_is_retired_in_mid_batch(open_harness):
+    """Requests to the model fail with 404 and the provider's message (exit code 3); the others of the batch succeed."""
     model = "meta-llama/llama-4-scout-17b-16e-instruct"
     seen = run(open_harness(lines.RetireModels(models=frozenset({model}))))
 
@@ -181,7 +181,7 @@ def test_quirk_33_a_model_retired_line_by_line(open_harness):
 
 
 def test_quirk_35_answers_are_kept_as_they_came(open_harness):
-    """A cut, an empty, a refused, a filtered and a broken answer are answers: paid for, kept as they are, with the reason why they ended."""
+    """Truncated, empty, refused, filtered and malformed answers are answers: paid for, kept unchanged, with their finish reason."""
     tool = {"type": "function", "function": {"name": "f", "parameters": {"properties": {"a": {"type": "integer"}}}}}
     ids = ("cut", "empty", "refused", "filtered")
     requests = [*map(chat_line, ids), chat_line("tool", tools=[tool], tool_choice="required")]
@@ -217,7 +217,7 @@ def test_quirk_35_answers_are_kept_as_they_came(open_harness):
     },
 )
 def test_quirk_38_an_answer_in_several_items_is_kept_whole(open_harness, into, answer, reason):
-    """The result line has all items; the one column of a table has the texts of the first choice, and why that one ended."""
+    """The result line has all items; the text column of a table has the text and finish reason of the first choice."""
     text = "a question"
     harness = open_harness(lines.SplitAnswers(into=into))
 
@@ -243,7 +243,7 @@ def _table(harness):
 
 
 def test_quirk_27_a_request_above_the_token_limit_is_final(open_harness):
-    """A 413 in a line speaks of that request alone: it fails with the provider's words, and is not sent again."""
+    """A 413 in a line concerns that request alone: it fails with the provider's message, and is not sent again."""
     fault = lines.FailLines(count=1, status=413, type="tokens", code="rate_limit_exceeded", message="Limit 6000")
 
     seen = run(open_harness(fault, calls.RequestTooLarge()))

@@ -1,4 +1,4 @@
-"""Troubles that meet at a bad moment: a living runner, a lost commit, a server that contradicts itself. Nothing is bought twice."""
+"""Faults at bad moments: a live runner, a lost commit, a server that contradicts itself. Nothing is bought twice."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.properties.scripted import Ending
 from tests.steps.timed import refused, succeeded
 
 
-def test_a_lease_that_is_longer_than_ours_is_one_of_the_living(timed):
+def test_a_lease_longer_than_ours_still_belongs_to_a_live_runner(timed):
     """A creation takes almost three minutes, beside a runner whose own leases are far shorter."""
     holder = timed.open(transfers=1, lease_seconds=900)
     timed.split(holder, 4)
@@ -51,8 +51,8 @@ def test_a_lease_that_is_longer_than_ours_is_one_of_the_living(timed):
 @pytest.mark.parametrize(
     "error", [RowsHeld("held"), StoreUnavailable("away"), KeyError("x")], ids=["held", "away", "bug"]
 )
-def test_a_creation_that_could_not_be_written_down_has_its_whole_grace(timed, monkeypatch, error):
-    """The reply took 140 s, the commit behind it fails, and the list shows the batch 110 s after the reply: it is adopted."""
+def test_a_creation_that_could_not_be_recorded_gets_its_whole_grace_period(timed, monkeypatch, error):
+    """The reply took 140 s, its commit fails, and the list shows the batch 110 s after the reply: it is adopted."""
     holder_of = batches.holder_of
     failed: list[str] = []
 
@@ -82,7 +82,7 @@ def test_a_creation_that_could_not_be_written_down_has_its_whole_grace(timed, mo
 
 
 def test_a_batch_that_cannot_be_cancelled_keeps_no_other_from_being_cancelled(timed):
-    """The user stops paying for the other three at once."""
+    """The user immediately stops paying for the other three."""
     runner = timed.open()
     timed.split(runner, 4, shard_lines=1)
     timed.provider.takes_seconds = 1e8
@@ -106,7 +106,7 @@ def test_a_batch_that_cannot_be_cancelled_keeps_no_other_from_being_cancelled(ti
 
 
 def test_files_that_were_lost_are_uploaded_anew_by_the_next_command(timed):
-    """The old upload stays lost; a new one is seen, and the same command ends."""
+    """The old upload stays lost; the new one is visible, and the same command finishes."""
     runner = timed.open(transfers=1)
     timed.split(runner, 4)
     create = timed.provider.create_batch
@@ -126,7 +126,7 @@ def test_files_that_were_lost_are_uploaded_anew_by_the_next_command(timed):
 
 
 def test_a_batch_that_cannot_be_read_keeps_no_other_from_being_polled(timed):
-    """The list lacks it, its own read gets no answer: the other three end meanwhile."""
+    """The list lacks it and its own read gets no reply: the other three end meanwhile."""
     runner = timed.open()
     timed.split(runner, 40, shard_lines=10)
     timed.process(runner, seconds=1)
@@ -145,8 +145,8 @@ def test_a_batch_that_cannot_be_read_keeps_no_other_from_being_polled(timed):
     assert runner.progress(runner.find("work").id).counts.succeeded == 30
 
 
-def test_own_reads_of_a_stale_list_go_round(timed):
-    """Ten of sixty batches end: they are found although only fifty are read by themselves at a time."""
+def test_individual_reads_under_a_stale_list_rotate(timed):
+    """Ten of sixty batches end: all are found although only fifty are read individually at a time."""
     runner = timed.open()
     timed.split(runner, 60, shard_lines=1)
     timed.process(runner, seconds=1)
@@ -160,8 +160,8 @@ def test_own_reads_of_a_stale_list_go_round(timed):
     assert runner.progress(runner.find("work").id).counts.succeeded == 10
 
 
-def test_a_stale_list_is_noticed_by_passes_in_processes_of_their_own(timed):
-    """A pass every five minutes, as by a schedule: what one process remembers is not needed."""
+def test_separate_processes_notice_a_stale_list(timed):
+    """Scheduled passes every five minutes need no memory of an earlier process."""
     with timed.open() as runner:
         timed.split(runner, 4)
         runner.process(runner.find("work").id, until=DriveUntil.ONE_PASS)
@@ -176,7 +176,7 @@ def test_a_stale_list_is_noticed_by_passes_in_processes_of_their_own(timed):
 
 @pytest.mark.parametrize("kind", ["a cancel that is not kept", "an expiry that moves"])
 def test_a_batch_that_only_seems_to_move_is_given_up(timed, kind):
-    """Its status goes back and forth, or its expiry is told differently each time: neither is a sign of work."""
+    """A status that alternates, or an expiry that differs at each read, is no sign of progress."""
     runner = timed.open(max_poll_interval_seconds=3_600)
     timed.split(runner, 4)
     timed.process(runner, seconds=1)
@@ -196,7 +196,7 @@ def test_a_batch_that_only_seems_to_move_is_given_up(timed, kind):
     assert timed.provider.calls["create"] == 2
 
 
-def test_an_id_that_is_taken_keeps_no_other_shard_from_its_end(timed):
+def test_a_batch_id_that_is_taken_does_not_keep_other_shards_from_finishing(timed):
     """The other shards' answers are merged before the command ends with exit code 4."""
     runner = timed.open(transfers=1)
     timed.split(runner, 1, name="one")
@@ -228,8 +228,8 @@ def test_an_id_that_is_taken_keeps_no_other_shard_from_its_end(timed):
 
 
 @pytest.mark.parametrize("words", ["Internal server error", "The batch could not be processed, please resubmit it"])
-def test_a_line_that_stands_alone_does_not_fail_by_one_refusal_that_explains_nothing(timed, words):
-    """Although other files were taken by then: it is sent again, and succeeds."""
+def test_a_single_line_does_not_fail_by_one_unexplained_refusal(timed, words):
+    """Other files were accepted by then, and still the line is sent again, and succeeds."""
     runner = timed.open(resubmit_linger_seconds=0)
     timed.split(runner, 5, shard_lines=1)
     timed.provider.takes_seconds = 3_600.0
@@ -245,8 +245,8 @@ def test_a_line_that_stands_alone_does_not_fail_by_one_refusal_that_explains_not
     assert timed.process(runner).all_succeeded
 
 
-def test_a_refusal_of_the_account_uses_up_no_budget(timed):
-    """After many of them a single expiry is still no failure."""
+def test_an_account_refusal_uses_up_no_retry_budget(timed):
+    """After many account refusals, a single expiry is still no failure."""
     runner = timed.open(resubmit_linger_seconds=0)
     timed.split(runner, 2, max_expiries=2)
     timed.provider.answer = lambda line: refused(line, 402, "payment_required", "pay first")
@@ -268,8 +268,8 @@ def test_a_refusal_of_the_account_uses_up_no_budget(timed):
     assert expired
 
 
-def test_waits_for_room_are_no_refusals_of_the_file(timed):
-    """Three requests to wait, then one refusal that explains nothing: that is the first of its kind, and tried again."""
+def test_capacity_waits_are_no_refusals_of_the_file(timed):
+    """Three requests to wait, then one unexplained refusal: it counts as the first refusal, and the file is retried."""
     runner = timed.open(transfers=1)
     timed.split(runner, 2, shard_lines=1)
 

@@ -1,4 +1,4 @@
-"""What a refusal concerns decides what becomes of it: the account, the file, the room, or the lines."""
+"""The scope of a refusal decides what happens: account, file, capacity, or lines."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REVOKED = Unauthorized("this key was revoked", status=401, code="invalid_api_key
 
 
 def fail_from(timed, call, error, *, after=0):
-    """Let every call of that name fail from the ``after``-th on, until the function that this returns is called."""
+    """Make every call of that name fail from the ``after``-th on, until the returned function is called."""
     state = {"on": True}
 
     def on_call(name):
@@ -45,7 +45,7 @@ def fail_from(timed, call, error, *, after=0):
     ids=["blocked", "billing", "revoked"],
 )
 def test_a_refusal_of_the_account_ends_the_command_and_fails_nothing(timed, call, error):
-    """Shards are waiting: no further one is tried, exit code 4, and once it is mended the same command resumes."""
+    """Shards are waiting: none of them is tried (exit code 4), and once the account is in order the same command resumes."""
     runner = timed.open(transfers=4)
     timed.split(runner, 14, shard_lines=1)
     mend = fail_from(timed, call, error, after=5)
@@ -54,7 +54,7 @@ def test_a_refusal_of_the_account_ends_the_command_and_fails_nothing(timed, call
         timed.process(runner)
 
     assert caught.value.exit_code == 4
-    # Those that were on their way at the same time cannot be called back.
+    # Calls that were in flight at the same time cannot be recalled.
     assert timed.provider.calls[call] <= 5 + 4
     counts = runner.progress(runner.find("work").id).counts
     assert (counts.failed, counts.total) == (0, 14)
@@ -63,8 +63,8 @@ def test_a_refusal_of_the_account_ends_the_command_and_fails_nothing(timed, call
     timed.assert_bought_once()
 
 
-def test_what_has_ended_is_still_merged_when_the_account_is_refused(timed):
-    """Answers that were paid for are fetched before the command ends."""
+def test_ended_batches_are_still_merged_when_the_account_is_refused(timed):
+    """Paid answers are fetched before the command ends."""
     runner = timed.open(transfers=1)
     timed.split(runner, 40, shard_lines=2)
     fail_from(timed, "create", BLOCKED, after=16)
@@ -86,7 +86,7 @@ def test_what_has_ended_is_still_merged_when_the_account_is_refused(timed):
     ],
 )
 def test_a_refusal_of_the_account_inside_an_output_line_fails_no_request(timed, status, code, message):
-    """Half of the lines say so: the others are merged, nothing more is sent, and after the mending the rest is bought."""
+    """Half of the lines are refused: the others are merged, nothing more is sent, and the rest is bought later."""
     runner = timed.open()
     timed.split(runner, 20, shard_lines=10, max_attempts=1)
 
@@ -108,8 +108,8 @@ def test_a_refusal_of_the_account_inside_an_output_line_fails_no_request(timed, 
     assert timed.process(runner).all_succeeded
 
 
-def test_a_refusal_that_ended_a_command_is_not_told_again_by_batches_that_ran_before(timed):
-    """A batch that was sent before the account was mended has its refused requests sent again, and does not end the next command."""
+def test_a_refusal_that_ended_a_command_is_not_reported_again_by_older_batches(timed):
+    """The refused requests of a batch sent before the refusal are sent again, and do not end the next command."""
     runner = timed.open()
     timed.provider.takes_seconds = 3_600
     timed.split(runner, 20, shard_lines=10, max_attempts=1)
@@ -133,7 +133,7 @@ def test_a_refusal_that_ended_a_command_is_not_told_again_by_batches_that_ran_be
 
 @pytest.mark.parametrize("is_late", [False, True], ids=["sent before the refusal", "sent after it"])
 def test_a_batch_that_the_account_failed_ends_a_command_unless_it_was_sent_before_the_last_refusal(timed, is_late):
-    """Only what was sent after a refusal that ended a command says that the account is still refused."""
+    """Only a batch that was sent after a refusal that ended a command shows that the account is still refused."""
     runner = timed.open()
     timed.provider.takes_seconds = 3_600
     timed.split(runner, 20, shard_lines=10)
@@ -155,7 +155,7 @@ def test_a_batch_that_the_account_failed_ends_a_command_unless_it_was_sent_befor
 
 
 def test_a_permission_for_one_model_is_no_refusal_of_the_account(timed):
-    """Its lines fail with the provider's words, the others have their answers."""
+    """Requests to that model fail with the provider's message; the others get their answers."""
     runner = timed.open()
     timed.split(runner, 4)
     timed.provider.answer = lambda line: (
@@ -170,7 +170,7 @@ def test_a_permission_for_one_model_is_no_refusal_of_the_account(timed):
 
 
 def test_a_key_that_is_refused_while_batches_run_ends_the_command_at_once(timed):
-    """One call, exit code 4, and the batches are found again with a key that is taken."""
+    """The command ends after one call with exit code 4; with a valid key the batches are found again."""
     runner = timed.open()
     timed.split(runner)
     timed.process(runner, seconds=30)
@@ -193,7 +193,7 @@ def end_all(timed, *problems):
 
 
 def lose_files(timed, problem, *, times):
-    """Let the first batches fail with a problem; returns how many did, when it is called."""
+    """Make the first batches fail with a problem; return a function that counts them."""
     failed: list[object] = []
 
     def on_call(name):
@@ -217,7 +217,7 @@ def lose_files(timed, problem, *, times):
     ids=["words", "param", "words alone"],
 )
 def test_a_lost_input_is_uploaded_again_whatever_the_size_of_its_shard(timed, problem, count):
-    """Three times in a row: nothing is halved, nothing fails, and everything is bought once."""
+    """This happens three times in a row: nothing is halved, nothing fails, and everything is bought once."""
     runner = timed.open()
     timed.split(runner, count)
     failed = lose_files(timed, problem, times=3)
@@ -229,7 +229,7 @@ def test_a_lost_input_is_uploaded_again_whatever_the_size_of_its_shard(timed, pr
 
 
 def test_a_provider_that_loses_every_file_ends_the_command_and_fails_nothing(timed):
-    """Exit code 4 after a limited number of uploads; the same command tries as often again."""
+    """The command ends with exit code 4 after a limited number of uploads; the same command tries as many again."""
     runner = timed.open()
     timed.split(runner, 1)
     lose_files(timed, BatchProblem("Cannot find file"), times=1_000)
@@ -244,7 +244,7 @@ def test_a_provider_that_loses_every_file_ends_the_command_and_fails_nothing(tim
 
 
 def test_a_file_that_no_create_finds_is_uploaded_again_a_limited_number_of_times(timed):
-    """Each upload is looked for a while; then the command ends with exit code 4, and no request has failed."""
+    """Each upload is retried for a while; then the command ends with exit code 4, and no request has failed."""
     runner = timed.open()
     timed.split(runner, 3)
     fail_from(timed, "create", NotFound("no such file", status=404, param="input_file_id"))
@@ -264,8 +264,8 @@ def test_a_file_that_no_create_finds_is_uploaded_again_a_limited_number_of_times
     ],
     ids=["enqueued", "an empty code"],
 )
-def test_a_want_of_room_is_waited_out_also_when_only_the_words_tell_it(timed, problem):
-    """The same requests again after growing waits, of which no one is an attempt."""
+def test_a_lack_of_capacity_is_waited_out_even_if_only_the_message_shows_it(timed, problem):
+    """The same requests are sent again after growing waits, none of which counts as an attempt."""
     runner = timed.open()
     timed.split(runner, 8, shard_lines=4)
     began = timed.clock()
@@ -278,8 +278,8 @@ def test_a_want_of_room_is_waited_out_also_when_only_the_words_tell_it(timed, pr
     timed.assert_bought_once()
 
 
-def test_a_refusal_that_explains_nothing_fails_no_request_before_a_file_was_taken(timed):
-    """A thousand lines are not halved down to a thousand failures: a few creations, then exit code 4 and the words."""
+def test_an_unexplained_refusal_fails_no_request_before_a_file_was_accepted(timed):
+    """A thousand lines are not halved down to a thousand failures: a few creations, then exit code 4 and the message."""
     runner = timed.open()
     timed.split(runner, 1_000)
     end = timed.provider.on_call
@@ -297,8 +297,8 @@ def test_a_refusal_that_explains_nothing_fails_no_request_before_a_file_was_take
     assert timed.process(runner).all_succeeded
 
 
-def test_a_creation_that_is_refused_without_a_reason_fails_no_request_before_a_file_was_taken(timed):
-    """The same at the call: a handful of creations, none of which says anything against a line."""
+def test_a_creation_refused_without_a_reason_fails_no_request_before_a_file_was_accepted(timed):
+    """The same at the create call: a few creations, none of which counts against a line."""
     runner = timed.open()
     timed.split(runner, 500, shard_lines=100)
     mend = fail_from(timed, "create", ProviderRefused("Bad Request", status=400))
@@ -312,8 +312,8 @@ def test_a_creation_that_is_refused_without_a_reason_fails_no_request_before_a_f
     assert timed.process(runner).all_succeeded
 
 
-def test_a_line_that_spoils_its_file_is_found_when_other_files_are_taken(timed):
-    """Then a refusal that explains nothing is about the line that stands alone in the end: it fails, all others succeed."""
+def test_a_line_that_spoils_its_file_is_found_when_other_files_are_accepted(timed):
+    """An unexplained refusal then concerns the single line that is left: it fails, and all others succeed."""
     runner = timed.open()
     timed.split(runner, 32)
 
@@ -336,8 +336,8 @@ def test_a_line_that_spoils_its_file_is_found_when_other_files_are_taken(timed):
 
 
 @pytest.mark.parametrize("where", ["batch", "create"])
-def test_a_refusal_that_explains_nothing_is_not_waited_out_for_ever_beside_a_batch_that_tells_nothing(timed, where):
-    """As long as another file may still be taken it is tried again, but four times at most; then the command ends with exit code 4."""
+def test_an_unexplained_refusal_is_not_waited_out_forever_beside_a_silent_batch(timed, where):
+    """It is retried while another file may still be accepted, at most four times; then the command ends with exit code 4."""
     runner = timed.open(transfers=1)
     timed.provider.takes_seconds = float("inf")
     timed.split(runner, 2, shard_lines=1)
@@ -368,8 +368,8 @@ def test_a_refusal_that_explains_nothing_is_not_waited_out_for_ever_beside_a_bat
     assert runner.progress(runner.find("work").id).counts.failed == 0
 
 
-def test_a_file_for_which_a_creation_finds_no_room_again_and_again_is_cut_smaller(timed):
-    """The queue takes two requests at a time: after eight waits, which are no attempts, four become two and two, and none fails."""
+def test_a_file_that_repeatedly_meets_a_full_queue_is_cut_smaller(timed):
+    """The queue takes two requests at a time: after eight waits, which are no attempts, four become two and two; none fails."""
     runner = timed.open(capacity_wait_seconds=1)
     timed.split(runner, 4, max_attempts=1)
     create = timed.provider.create_batch
@@ -391,8 +391,8 @@ def test_a_file_for_which_a_creation_finds_no_room_again_and_again_is_cut_smalle
 
 
 @pytest.mark.parametrize("asked", [0.0, float("nan")])
-def test_a_wait_of_nothing_has_a_floor(timed, asked):
-    """``Retry-After: 0`` for half an hour: a few creations for two shards, not thousands."""
+def test_a_wait_of_zero_has_a_floor(timed, asked):
+    """With ``Retry-After: 0`` for half an hour, there are a few creations for two shards, not thousands."""
     runner = timed.open()
     timed.split(runner, 2, shard_lines=1)
     ends_at = timed.clock() + 1_800
@@ -407,8 +407,8 @@ def test_a_wait_of_nothing_has_a_floor(timed, asked):
     assert timed.provider.calls["create"] < 2 + 2 * 12
 
 
-def test_a_wait_of_a_year_is_asked_about_again_after_an_hour(timed):
-    """What is waited for, and until when, is told."""
+def test_a_wait_of_a_year_is_retried_after_an_hour(timed):
+    """The reason for the wait and its end are reported."""
     runner = timed.open()
     timed.split(runner, 1)
     began = timed.clock()
@@ -424,7 +424,7 @@ def test_a_wait_of_a_year_is_asked_about_again_after_an_hour(timed):
 
 
 def test_shards_beside_one_that_was_asked_to_wait_wait_as_well(timed):
-    """One refusal is enough to know that there is no room: the others of the wave are not tried meanwhile."""
+    """One refusal shows the lack of capacity: the other shards of the wave are not tried meanwhile."""
     runner = timed.open(transfers=1)
     timed.split(runner, 30, shard_lines=1)
     ends_at = timed.clock() + 600
@@ -440,7 +440,7 @@ def test_shards_beside_one_that_was_asked_to_wait_wait_as_well(timed):
 
 
 def test_a_wrong_address_ends_the_command_before_anything_is_uploaded(timed):
-    """Exit code 2, within one call."""
+    """The command ends with exit code 2 after one call."""
     runner = timed.open()
     timed.split(runner)
     mend = fail_from(timed, "check", WrongAddress("http://127.0.0.1/ is no batch API"))
@@ -455,7 +455,7 @@ def test_a_wrong_address_ends_the_command_before_anything_is_uploaded(timed):
 
 
 def test_the_address_is_checked_once_and_only_where_something_is_to_be_sent(timed):
-    """A workload whose batches run is polled without it."""
+    """A workload with running batches is polled without that check."""
     runner = timed.open()
     timed.split(runner, 6, shard_lines=2)
     timed.process(runner, seconds=20)
@@ -465,8 +465,8 @@ def test_the_address_is_checked_once_and_only_where_something_is_to_be_sent(time
     assert timed.provider.calls["check"] == 1
 
 
-def test_an_id_that_the_database_has_ends_the_command_with_a_sentence(timed):
-    """A server that counts its ids anew: exit code 4, both times, and neither workload is harmed."""
+def test_a_batch_id_that_the_database_already_has_ends_the_command_with_an_error_message(timed):
+    """A server that restarts its ids: exit code 4, both times, and neither workload is harmed."""
     runner = timed.open()
     timed.split(runner, 4, name="one")
     assert timed.process(runner, name="one").all_succeeded
@@ -491,7 +491,7 @@ def test_an_id_that_the_database_has_ends_the_command_with_a_sentence(timed):
 
 
 def test_a_refusal_of_the_account_ends_a_single_pass_as_well(timed):
-    """A schedule hears of it, and tries the workload again later: at a call, and inside an output line."""
+    """A schedule is told of the refusal, at a call or inside an output line, and tries the workload again later."""
     runner = timed.open()
     timed.split(runner, 4)
     mend = fail_from(timed, "create", BLOCKED)

@@ -1,4 +1,4 @@
-"""Waves in other processes: what travels, who holds the shards, and what a late one may do."""
+"""Waves in other processes: what is transferred, who holds the shards, and what a late wave may do."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LONG = 30.0
 
 @pytest.fixture
 def harness(open_harness, monkeypatch, tmp_path):
-    """Give a harness with a workload of 30 requests; the environment is that of a worker that belongs to it."""
+    """Return a harness with a workload of 30 requests; the environment is that of a worker for it."""
     opened = open_harness()
     monkeypatch.setenv("GROQ_API_KEY", opened.emulator.api_key)
     monkeypatch.setenv("BATCHKIT_DATABASE_URL", opened.database_url)
@@ -34,13 +34,13 @@ def harness(open_harness, monkeypatch, tmp_path):
 
 
 def first_wave(runner):
-    """Write down the first wave: everything is to be submitted."""
+    """Return the description of the first wave, which submits everything."""
     (wave,) = runner.drive(runner.find("work").id).next()
     return remote_wave_of(runner, wave)
 
 
 def test_another_process_does_the_waves(harness):
-    """A workload of which every wave is done in another process ends as it should; here nothing is even asked for a provider."""
+    """A workload whose every wave runs in another process finishes; this process never opens a provider."""
     sender = harness.runner
 
     def here(moment):
@@ -61,7 +61,7 @@ def test_another_process_does_the_waves(harness):
 
 
 def test_no_secret_travels(harness):
-    """Neither the key nor a database or its password is in what is sent."""
+    """The description contains neither the key nor the database or its password."""
     secret = "s3cr3t-of-the-database"
     runner = harness.runner
     given = {
@@ -78,8 +78,8 @@ def test_no_secret_travels(harness):
     assert harness.emulator.api_key.encode() not in sent
 
 
-def test_what_a_process_knows_by_itself_counts(harness, monkeypatch, tmp_path):
-    """A folder that a worker is given in its environment is where it works, wherever the sender has it."""
+def test_the_environment_of_the_worker_is_used(harness, monkeypatch, tmp_path):
+    """A home folder in the worker's environment is used, whatever the sender's home is."""
     harness.home.rename(tmp_path / "elsewhere")
     monkeypatch.setenv("BATCHKIT_HOME", str(tmp_path / "elsewhere"))
 
@@ -92,7 +92,7 @@ def test_what_a_process_knows_by_itself_counts(harness, monkeypatch, tmp_path):
 
 
 def test_a_process_with_another_database_does_nothing(harness, monkeypatch, tmp_path):
-    """A worker that looks at another database says so, also when a workload has the same number there."""
+    """A worker with another database reports it, even when that database has a workload with the same number."""
     remote = first_wave(harness.runner)
     monkeypatch.setenv("BATCHKIT_DATABASE_URL", f"sqlite:///{tmp_path / 'other.db'}")
 
@@ -107,7 +107,7 @@ def test_a_process_with_another_database_does_nothing(harness, monkeypatch, tmp_
 
 
 def test_a_process_with_another_key_does_nothing(harness, monkeypatch):
-    """A worker with another key would not see the batches: the error is ours, and survives the way back."""
+    """A worker with another key would not see the batches; it raises our own error type, which survives pickling."""
     first = first_wave(harness.runner)
     run_remote_wave(replace(first, wave=replace(first.wave, shard_ids=first.wave.shard_ids[:1])))
     monkeypatch.setenv("GROQ_API_KEY", "gsk_another")
@@ -120,8 +120,8 @@ def test_a_process_with_another_key_does_nothing(harness, monkeypatch):
     assert "another key" in arrived.error.message
 
 
-def test_what_the_sender_does_not_hold_any_more_is_left_alone(harness):
-    """Shards that were taken over before the wave began belong to somebody else."""
+def test_shards_that_the_sender_no_longer_holds_are_left_alone(harness):
+    """Shards that were taken over before the wave began belong to another runner."""
     remote = first_wave(harness.runner)
     with harness.runner.store.write() as connection:
         shard_leases.release(connection, harness.runner.owner)
@@ -132,7 +132,7 @@ def test_what_the_sender_does_not_hold_any_more_is_left_alone(harness):
 
 
 def test_a_wave_outlives_its_sender(harness):
-    """When the sender is gone in the middle of a wave, the shards stay with who is at work on them, and nobody buys them too."""
+    """When the sender dies in the middle of a wave, the worker keeps the shards, and nobody else buys them."""
     sender, other = harness.open_runner(), harness.open_runner()
     workload = sender.find("work")
     (wave,) = sender.drive(workload.id).next()

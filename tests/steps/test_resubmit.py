@@ -1,4 +1,4 @@
-"""Cutting what has returned: the very bytes of old shards, in input order, and all or nothing of each transaction."""
+"""Resubmission: the exact bytes of old shards, in input order, and each transaction all or nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RETURNED = 100
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def stores(request, tmp_path_factory) -> Iterator[BenchmarkStores]:
-    """Keep a workload of ten shards, in each of which some requests have returned."""
+    """Keep a workload of ten shards, in each of which some requests were returned."""
     server = None if request.param == "sqlite" else request.getfixturevalue("postgres_server").server_url
     small = BenchmarkStores(tmp_path_factory.mktemp("resubmit"), LINES, server, lines_per_shard=100)
     small.prepare(["returned"])
@@ -35,7 +35,7 @@ def stores(request, tmp_path_factory) -> Iterator[BenchmarkStores]:
 
 @pytest.fixture
 def runner(stores, monkeypatch) -> Iterator[Runner]:
-    """Open it, with limits that a hundred lines reach: several pieces, transactions, and files that must be closed."""
+    """Open a runner with limits that a hundred lines reach: several pieces, transactions, and files that must be closed."""
     monkeypatch.setattr(resubmit, "_PIECE_BYTES", 3_000)
     monkeypatch.setattr(resubmit, "_LINES_PER_COMMIT", 40)
     monkeypatch.setattr(resubmit, "_OPEN_FILES", 2)
@@ -60,8 +60,8 @@ def _files(runner: Runner) -> set[str]:
     return {path.name for path in runner.spool.root.rglob("shards/*")}
 
 
-def test_lines_are_cut_byte_for_byte_in_input_order(stores, runner):
-    """New shards together hold the very lines that returned, and each request knows where its own lies."""
+def test_returned_lines_are_cut_byte_for_byte_in_input_order(stores, runner):
+    """Together, the new shards hold exactly the returned lines, and each request knows the position of its own line."""
     waiting = [seq for _, seq, _, _ in _requests_in(runner, RequestState.PENDING)]
 
     report = resubmit.resubmit(runner._context(), runner.find(NAME).id)
@@ -79,7 +79,7 @@ def test_lines_are_cut_byte_for_byte_in_input_order(stores, runner):
 
 
 def test_no_shard_is_larger_than_it_may_be(runner):
-    """What does not fit into a shard's bytes begins the next one; nothing is left out."""
+    """Lines that exceed the byte limit of a shard begin the next one; nothing is left out."""
     with runner.store.write() as connection:
         workloads.set_values(connection, runner.find(NAME).id, shard_bytes=6_000)
 
@@ -90,13 +90,13 @@ def test_no_shard_is_larger_than_it_may_be(runner):
     assert sum(shard.line_count for shard in made) == RETURNED
 
 
-def test_an_old_shard_that_lacks_its_end_is_named(runner):
-    """What was cut before stays, of the rest nothing is left lying about, and nothing is lost."""
+def test_a_truncated_old_shard_is_named(runner):
+    """Shards cut before the error stay; no files of the rest are left, and nothing is lost."""
     with runner.store.read() as connection:
         last = shards.in_states(connection, runner.find(NAME).id, (ShardState.MERGED,))[-1]
     path = runner.spool.path(last.path)
     whole = path.read_bytes()
-    path.unlink()  # it is a link to the one that the other tests read
+    path.unlink()  # a link to the file that the other tests read
     path.write_bytes(whole[:-1])
 
     with pytest.raises(SpoolError, match=rf"shard {last.number}\b|{last.key}"):
@@ -107,8 +107,8 @@ def test_an_old_shard_that_lacks_its_end_is_named(runner):
     assert len(_files(runner)) == 10 + len(_new_shards(runner))
 
 
-def test_who_loses_the_lease_cuts_nothing(runner, monkeypatch):
-    """Another runner that took over in between has the requests; our files are removed."""
+def test_a_runner_that_loses_the_lease_cuts_nothing(runner, monkeypatch):
+    """The requests belong to the runner that took over in between; our files are removed."""
     before = _files(runner)
     publish = runner.spool.publish
 

@@ -1,4 +1,4 @@
-"""A workload on machines that share a database and a URL, but no disk."""
+"""A workload on machines that share a database and a spool URL, but no disk."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 REQUESTS = 60
-#: What the split makes of them, 20 lines each: a batch has one endpoint, and a tenth of the lines go to another one.
+#: The shards of the split, 20 lines each: a batch has one endpoint, and a tenth of the lines use a second one.
 SHARDS = 4
 
 
 class Machines:
-    """As many machines as a test opens, each with a home of its own, on one emulator, database and URL."""
+    """Any number of machines, each with its own home, on one emulator, database and URL."""
 
     def __init__(self, harness: Harness, url: str, folder: Path, stack: ExitStack) -> None:
         self.harness = harness
@@ -53,17 +53,17 @@ class Machines:
         return self._stack.enter_context(Runner(settings))
 
     def home(self, name: str) -> Path:
-        """Name the home of a machine."""
+        """Return the home of a machine."""
         return self.folder / name
 
     def files(self, name: str) -> list[Path]:
-        """List what lies on a machine's disk."""
+        """Return the files on a machine's disk."""
         return [path for path in self.home(name).rglob("*") if path.is_file()]
 
 
 @pytest.fixture
 def open_machines(open_harness, tmp_path) -> Iterator[Any]:
-    """Give a function that starts an emulator with some faults; machines are opened on what it gives."""
+    """Return a function that starts an emulator with faults and returns the machines on it."""
     with ExitStack() as stack:
         yield lambda *faults, url=None: Machines(
             open_harness(*faults), url or f"file://{tmp_path}/url", tmp_path, stack
@@ -77,7 +77,7 @@ def split(runner: Runner, folder: Path, count: int = REQUESTS) -> Any:
 
 
 def share_the_work(machines: Machines) -> None:
-    """One machine splits, another submits, a third finishes and exports; their disks end as they began."""
+    """Split on one machine, submit on another, finish and export on a third; their disks end as they began."""
     workload = split(machines.open("first"), machines.folder)
     assert machines.files("first") == []
     machines.open("second").process(workload.id, until=DriveUntil.SUBMITTED)
@@ -94,19 +94,19 @@ def share_the_work(machines: Machines) -> None:
 
 
 def test_machines_share_a_workload(open_machines):
-    """What one has cut, another uploads, and a third cuts anew after it expired: nothing is bought twice."""
+    """One machine cuts, another uploads, and a third cuts the expired requests again: nothing is bought twice."""
     machines = open_machines(lines.ExpireLines(fraction=0.4, attempts=1), batches.ShuffleOutput())
     share_the_work(machines)
     assert list((machines.folder / "url").rglob("*.jsonl")) == []
 
 
-@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)  # once will do
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)  # once is enough
 def test_machines_share_a_workload_on_s3(open_machines, s3_url):
-    """The same with shards in a bucket."""
+    """The same with shards in an S3 bucket."""
     share_the_work(open_machines(lines.ExpireLines(fraction=0.4, attempts=1), url=s3_url))
 
 
-def test_a_machine_that_does_not_know_the_url_says_so(open_machines):
+def test_a_machine_without_the_url_names_the_setting(open_machines):
     """The machine finds no file, buys nothing, and names the setting; a machine with the setting finishes the work."""
     machines = open_machines()
     workload = split(machines.open("first"), machines.folder)
@@ -122,8 +122,8 @@ def test_a_machine_that_does_not_know_the_url_says_so(open_machines):
     assert machines.open("second").process(workload.id).is_finished
 
 
-def test_a_url_may_be_set_in_mid_work(open_machines):
-    """Shards that were cut without it are read from the disk they lie on; those cut later are at the URL."""
+def test_a_url_may_be_set_in_the_middle_of_the_work(open_machines):
+    """Shards cut without the URL are read from their disk; those cut later are at the URL."""
     machines = open_machines(lines.ExpireLines(fraction=0.4, attempts=1))
     workload = split(machines.harness.runner, machines.folder)
     with_url = machines.open(machines.harness.home.name)
@@ -136,7 +136,7 @@ def test_a_url_may_be_set_in_mid_work(open_machines):
 
 
 def test_a_shard_is_put_before_its_row_is_committed(open_machines, monkeypatch):
-    """While a shard travels nobody can know of it yet, so whoever finds its row finds its file."""
+    """A shard's row is committed after its upload, so whoever finds the row finds the file."""
     machines = open_machines(lines.ExpireLines(fraction=0.4, attempts=1))
     runner = machines.open("first")
     put = RemoteFiles.put
@@ -154,14 +154,14 @@ def test_a_shard_is_put_before_its_row_is_committed(open_machines, monkeypatch):
     assert not any(known)
 
 
-def test_a_death_between_put_and_commit_leaves_a_stray(open_machines, monkeypatch):
-    """Nobody reads it; the requests are cut anew, bought once, and `clean` deletes the stray with the rest."""
+def test_a_death_between_put_and_commit_leaves_a_stray_file(open_machines, monkeypatch):
+    """The stray file is never read; the requests are cut again and bought once, and `clean` deletes the file."""
     machines = open_machines(lines.ExpireLines(fraction=0.4, attempts=1))
     first = machines.open("first")
     workload = split(first, machines.folder)
 
     def die(*_arguments: object, **_more: object) -> None:
-        # No error that is waited out, but what a kill is.
+        # Not an error that is waited out; it acts like a kill.
         raise SystemExit("died")
 
     monkeypatch.setattr(ShardFile, "commit", die)
@@ -182,7 +182,7 @@ def test_a_death_between_put_and_commit_leaves_a_stray(open_machines, monkeypatc
 
 
 def test_a_split_whose_files_cannot_be_put_leaves_nothing(open_machines):
-    """No workload, no call; mended, the same command resumes."""
+    """No workload is created and no call is made; after the repair, the same command resumes."""
     machines = open_machines()
     runner = machines.open("first")
     (machines.folder / "url").write_text("in the way")
@@ -193,8 +193,8 @@ def test_a_split_whose_files_cannot_be_put_leaves_nothing(open_machines):
     assert runner.process(split(runner, machines.folder).id).is_finished
 
 
-def test_a_split_that_cannot_be_tidied_up_is_not_forgotten(open_machines, monkeypatch):
-    """While the URL is away nothing there can be deleted; what names the folder stays until it is."""
+def test_a_split_that_cannot_be_cleaned_up_is_not_forgotten(open_machines, monkeypatch):
+    """While the URL is unreachable, nothing there can be deleted; the row that names the folder stays until then."""
     machines = open_machines()
     runner = machines.open("first")
     put = RemoteFiles.put

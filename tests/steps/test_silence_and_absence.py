@@ -1,4 +1,4 @@
-"""When silence of a batch's files is believed, and when it is believed that a batch was never created: exactly then."""
+"""The conditions under which silent result files are accepted, and a batch is taken as never created."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests.workloads import chat_line
 ROWS = ("row-0", "row-1", "row-2")
 LINES = [written(answer(custom_id, chat_body(f"answer of {custom_id}"))) for custom_id in ROWS]
 PAUSE = 1_000.0
-"""Seconds, longer than the pause between two list scans."""
+"""In seconds; longer than the pause between two list scans."""
 
 
 class Counting(ScriptedProvider):
-    """Counts what is read of it; ``hangs_up`` names the list scans, from 1, that break off."""
+    """Counts what is read from it; ``hangs_up`` lists the numbers of the scans, from 1, that break off."""
 
     def __init__(self, *args, hangs_up=()):
         super().__init__(*args)
@@ -37,7 +37,7 @@ class Counting(ScriptedProvider):
         return super().download_file(file_id, path)
 
     def list_batches(self):
-        """Count a scan once it is complete."""
+        """Count a scan when it is complete."""
         number = self.reads["scan"] = self.reads["scan"] + 1
         yield from super().list_batches()
         if number in self._hangs_up:
@@ -46,7 +46,7 @@ class Counting(ScriptedProvider):
 
 
 def merged(store, folder, *, status, counts, first, whole=None):
-    """Merge a batch of three requests: its first download brings ``first`` lines, later ones ``whole``, by default the same."""
+    """Merge a batch of three requests: its first download has ``first`` lines, later ones ``whole``, by default the same."""
     lab = Lab(store, folder, Counting())
     lab.split(content(written(chat_line(custom_id)) for custom_id in ROWS))
     lab.send()
@@ -72,8 +72,8 @@ def merged(store, folder, *, status, counts, first, whole=None):
     ],
     ids=str,
 )
-def test_silence_that_nothing_explains_is_a_torn_download_first(store, tmp_path, status, counts):
-    """A completed batch owes every line, and one that ended early and counts nothing may owe it: the file is fetched again."""
+def test_unexplained_silence_is_taken_as_a_torn_download_first(store, tmp_path, status, counts):
+    """A completed batch owes every line, and one that ended early without counts may owe them: the file is fetched again."""
     lab = merged(store, tmp_path, status=status, counts=counts, first=2, whole=3)
     assert [row.state for row in lab.rows()] == ["succeeded"] * 3
     assert lab.provider.reads["output"] == 2
@@ -81,8 +81,8 @@ def test_silence_that_nothing_explains_is_a_torn_download_first(store, tmp_path,
 
 
 @pytest.mark.parametrize("status", [BatchStatus.EXPIRED, BatchStatus.CANCELLED])
-def test_silence_of_a_batch_that_ended_early_is_believed_when_it_counts(store, tmp_path, status):
-    """It says how many it answered, and they are all there: one download is enough, and the rest goes again."""
+def test_silence_of_a_batch_that_ended_early_is_accepted_with_counts(store, tmp_path, status):
+    """The counts match the answers in the file: one download is enough, and the rest is sent again."""
     counts = RequestCounts(total=3, completed=2, failed=0)
     lab = merged(store, tmp_path, status=status, counts=counts, first=2)
     assert lab.provider.reads["output"] == 1
@@ -91,7 +91,7 @@ def test_silence_of_a_batch_that_ended_early_is_believed_when_it_counts(store, t
 
 @pytest.mark.parametrize("status", [BatchStatus.EXPIRED, BatchStatus.CANCELLED])
 def test_fewer_lines_than_were_counted_are_a_torn_download_whatever_the_status(store, tmp_path, status):
-    """Two answers are counted and one is there."""
+    """The counts say two answers, and the file has one."""
     counts = RequestCounts(total=3, completed=2, failed=0)
     lab = merged(store, tmp_path, status=status, counts=counts, first=1, whole=2)
     assert lab.provider.reads["output"] == 2
@@ -99,7 +99,7 @@ def test_fewer_lines_than_were_counted_are_a_torn_download_whatever_the_status(s
 
 
 def lost_creation(store, folder, **script):
-    """Send two shards, of which the creation of the first is never answered: no batch exists."""
+    """Send two shards; the creation of the first gets no reply, and no batch exists."""
     lost: list[bool] = []
 
     def lose_first(_data):
@@ -115,13 +115,13 @@ def lost_creation(store, folder, **script):
 
 
 def scan(lab):
-    """Look for the lost batch once more, when the pause since the last time is over."""
+    """Search for the lost batch once more, when the pause since the last scan is over."""
     lab.clock.advance(PAUSE)
     settle.settle(lab.contexts["a"], lab.id)
 
 
 def test_a_lost_creation_is_given_up_after_exactly_four_complete_lists(store, tmp_path):
-    """After three it is still looked for, however much time has passed; the fourth decides, and a fifth is not read."""
+    """After three lists it is still searched for, however much time has passed; the fourth decides, and no fifth is read."""
     lab = lost_creation(store, tmp_path)
     lab.clock.advance(LONG)
     for scans in (1, 2, 3):
@@ -139,7 +139,7 @@ def test_a_lost_creation_is_given_up_after_exactly_four_complete_lists(store, tm
 
 
 def test_a_list_that_broke_off_counts_for_nothing(store, tmp_path):
-    """Two of six scans break off: the fourth complete one is the sixth."""
+    """Two of six scans break off: the sixth scan is the fourth complete one."""
     lab = lost_creation(store, tmp_path, hangs_up=(2, 4))
     lab.clock.advance(LONG)
     for number in range(1, 6):
@@ -151,7 +151,7 @@ def test_a_list_that_broke_off_counts_for_nothing(store, tmp_path):
 
 
 def test_a_batch_that_shows_in_the_fourth_list_is_adopted(store, tmp_path):
-    """As late as that nothing is created a second time."""
+    """Even that late, no second batch is created."""
     lab = lost_creation(store, tmp_path)
     lab.clock.advance(LONG)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Splitting: the whole input or nothing, and the same input only once."""
+"""Splitting takes the whole input or nothing, and the same input only once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.workloads import chat_line, mixed_line, write_lines, write_mixed
 
 
 def _malformed(path):
-    """Write the file of the issue: five problems in a hundred lines."""
+    """Write a file with five problems in a hundred lines."""
     rows: list[Any] = [chat_line(f"row-{number}") for number in range(1, 101)]
     rows[16] = b'{"custom_id": "row-17", "method": '
     rows[39]["custom_id"] = "row-12"
@@ -32,7 +32,7 @@ def _malformed(path):
 
 
 def test_all_problems_are_reported_together_with_their_lines(open_harness, tmp_path):
-    """Broken JSON, repeated ids, a missing body and a stream are named by line in one go, and nothing is sent or kept."""
+    """Broken JSON, repeated ids, a missing body and a stream are reported by line together, and nothing is sent or kept."""
     harness = open_harness()
 
     with pytest.raises(InputInvalid) as raised:
@@ -48,7 +48,7 @@ def test_all_problems_are_reported_together_with_their_lines(open_harness, tmp_p
 
 
 def test_only_the_first_twenty_problems_are_listed_and_all_are_counted(open_harness, tmp_path):
-    """A file that is wrong throughout gives twenty problems and the number of all of them."""
+    """A file with many errors reports twenty of them and their total number."""
     harness = open_harness()
     source = write_lines(tmp_path / "bad.jsonl", [b"nonsense"] * 1_000)
 
@@ -60,7 +60,7 @@ def test_only_the_first_twenty_problems_are_listed_and_all_are_counted(open_harn
 
 
 def test_repeated_ids_late_in_the_file_are_listed_by_their_place(open_harness, tmp_path):
-    """Repeated ids are found however far apart they are, and listed between the other problems by line."""
+    """Repeated ids are found however far apart they are, and are listed with the other problems in line order."""
     harness = open_harness()
     rows: list[Any] = [chat_line(f"row-{number}") for number in range(3_000)]
     rows[2_999]["custom_id"] = "row-0"
@@ -74,7 +74,7 @@ def test_repeated_ids_late_in_the_file_are_listed_by_their_place(open_harness, t
 
 
 def test_an_empty_input_is_refused(open_harness, tmp_path):
-    """There is nothing to do for an empty file, and that is said."""
+    """An empty file has no requests, and the error says so."""
     with pytest.raises(InputInvalid, match="1 problem"):
         open_harness().split(write_lines(tmp_path / "empty.jsonl", []))
 
@@ -133,7 +133,7 @@ def test_an_input_of_blank_lines_is_refused(open_harness, tmp_path):
 
 
 def test_a_shard_holds_one_endpoint_in_input_order_byte_for_byte(open_harness, tmp_path):
-    """Shard files are the very bytes of the input, cut by endpoint, within the line limit."""
+    """Shard files are the exact bytes of the input, cut by endpoint, within the line limit."""
     harness = open_harness()
     source = write_mixed(tmp_path / "input.jsonl", 100)
 
@@ -152,7 +152,7 @@ def test_a_shard_holds_one_endpoint_in_input_order_byte_for_byte(open_harness, t
 
 
 def test_a_shard_never_passes_its_byte_limit(open_harness, tmp_path):
-    """The byte limit cuts as well as the line limit."""
+    """Shards are cut by the byte limit as well as by the line limit."""
     harness = open_harness()
     source = write_lines(tmp_path / "input.jsonl", [chat_line(f"row-{number}", "x" * 500) for number in range(50)])
 
@@ -166,7 +166,7 @@ def test_a_shard_never_passes_its_byte_limit(open_harness, tmp_path):
 
 
 def test_the_same_input_again_is_the_same_workload(open_harness, tmp_path):
-    """Splitting again changes nothing, also when the same lines come compressed."""
+    """Splitting again changes nothing, even when the same lines come compressed."""
     harness = open_harness()
     source = write_mixed(tmp_path / "input.jsonl", 50)
     compressed = tmp_path / "input.jsonl.gz"
@@ -181,7 +181,7 @@ def test_the_same_input_again_is_the_same_workload(open_harness, tmp_path):
 
 
 def test_another_input_under_a_used_name_is_refused(open_harness, tmp_path):
-    """A changed input would put answers to other questions under the name, so it is refused and nothing changes."""
+    """A changed input would put other answers under the name, so it is refused and nothing changes."""
     harness = open_harness()
     workload = harness.split(write_mixed(tmp_path / "input.jsonl", 50))
 
@@ -192,7 +192,7 @@ def test_another_input_under_a_used_name_is_refused(open_harness, tmp_path):
 
 
 def test_an_interrupted_split_is_done_anew(open_harness, tmp_path, monkeypatch):
-    """What a split that died half-way left behind is replaced, with the options of the new call."""
+    """The remains of a split that died half-way are replaced, with the options of the new call."""
     harness = open_harness()
     source = write_mixed(tmp_path / "input.jsonl", 50)
     monkeypatch.setattr("batchkit.steps.split._abandon", lambda *_: None)
@@ -235,7 +235,7 @@ def test_a_plan_says_what_a_split_would_do_and_keeps_nothing(open_harness, tmp_p
 
 
 def test_several_files_are_one_input(open_harness, tmp_path):
-    """Several files are read one after the other as one workload."""
+    """Several files are read one after another as one workload."""
     harness = open_harness()
     parts = [
         write_lines(
@@ -250,7 +250,7 @@ def test_several_files_are_one_input(open_harness, tmp_path):
 
 
 def test_a_split_that_is_finished_while_another_runner_waits_to_take_it_over_is_kept(open_harness, tmp_path):
-    """Who had to wait for the row of an unfinished split looks again: a split that is whole by then is never begun anew."""
+    """A runner that waited for the row of an unfinished split reads it again: a split that is complete by then is not repeated."""
     harness = open_harness()
     source = write_mixed(tmp_path / "input.jsonl", 20)
     workload = harness.split(source)
@@ -272,7 +272,7 @@ def test_a_split_that_is_finished_while_another_runner_waits_to_take_it_over_is_
 
 
 def _wait_for_a_lock(store):
-    """Wait until another connection waits for a row; SQLite's writers queue by themselves, and cannot be watched."""
+    """Wait until another connection waits for a row; SQLite's writers wait in their own process, which cannot be observed."""
     if store.is_sqlite:
         return
     query = text(

@@ -1,4 +1,4 @@
-"""A workload whose input is not split whole: nobody but its splitter works on it, and nothing of it is sent."""
+"""A workload whose split is unfinished: only its splitter works on it, and nothing of it is sent."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess
 
 LINES = 120
-#: Before the first commit of shards, between two, before the last, and before the commit that makes the split whole.
+#: Before the first commit of shards, between two, before the last, and before the commit that completes the split.
 STOPS = (1, 4, 7, 8)
 
 
 @pytest.fixture
 def sqlite_harness(sqlite_url, tmp_path) -> Iterator[Harness]:
-    """Start an emulator and a harness on SQLite, for what has nothing to do with the kind of database."""
+    """Start an emulator and a harness on SQLite, for tests that do not depend on the kind of database."""
     with ExitStack() as stack:
         emulator = stack.enter_context(Emulator(tmp_path / "emulator", speed=SPEED))
         yield Harness(emulator, sqlite_url, tmp_path / "home", stack)
 
 
 def _split_in_small_commits(environment: Mapping[str, str], source: Path, stop_at: int, test: Connection) -> None:
-    """Split a workload in a process of its own, which stops before the commit that ``stop_at`` counts until the test answers."""
+    """Split a workload in its own process, which stops before the commit that ``stop_at`` counts until the test answers."""
     os.environ.clear()
     os.environ.update(environment)
     split._ROWS_PER_COMMIT = 20
@@ -86,7 +86,7 @@ class Splitter:
         return self.process.pid
 
     def resume(self) -> int:
-        """Resume the split and wait for its end; return the number of requests."""
+        """Resume the split and wait until it is finished; return the number of requests."""
         self.connection.send("resume")
         assert self.connection.poll(60)
         requests: int = self.connection.recv()
@@ -95,7 +95,7 @@ class Splitter:
         return requests
 
     def kill(self) -> None:
-        """End it as a power cut would."""
+        """Kill it as a power cut would."""
         self.process.kill()
         self.process.join(60)
 
@@ -121,7 +121,7 @@ def splitting(harness: Harness, folder: Path, stop_at: int) -> Iterator[Splitter
 
 
 def environment(harness: Harness) -> dict[str, str]:
-    """Return the environment of a command that works where the harness does."""
+    """Return the environment of a command that works on the harness's database and emulator."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("BATCHKIT_")}
     return {
         **kept,
@@ -141,13 +141,13 @@ def command(harness: Harness, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def calls(harness: Harness) -> Any:
-    """Return what the provider was asked for so far."""
+    """Return the calls that the provider received so far."""
     return harness.emulator.ledger().calls
 
 
 @pytest.mark.parametrize("stop_at", [2, 7])
 def test_nobody_drives_a_workload_that_is_being_split(open_harness, tmp_path, stop_at):
-    """Python's verbs refuse and say who is splitting it, nothing reaches the provider, and the splitter ends whole."""
+    """The Python functions refuse and name the splitter, nothing reaches the provider, and the split completes."""
     harness = open_harness()
     settings = harness.runner.settings
 
@@ -166,7 +166,7 @@ def test_nobody_drives_a_workload_that_is_being_split(open_harness, tmp_path, st
 
 
 def test_commands_beside_a_split_send_nothing(sqlite_harness, tmp_path):
-    """``watch``, ``cancel`` and ``resubmit`` end with exit code 4 and say who is splitting; the split then ends whole."""
+    """``watch``, ``cancel`` and ``resubmit`` end with exit code 4 and name the splitter; the split then completes."""
     harness = sqlite_harness
     with splitting(harness, tmp_path, 3) as splitter:
         for words in (("watch", "work", "--no-prefect"), ("cancel", "work"), ("resubmit", "work", "--no-prefect")):
@@ -181,8 +181,8 @@ def test_commands_beside_a_split_send_nothing(sqlite_harness, tmp_path):
 
 
 @pytest.mark.parametrize("stop_at", STOPS)
-def test_a_split_that_was_killed_is_interrupted_until_the_same_run_begins_it_anew(sqlite_harness, tmp_path, stop_at):
-    """After ``kill -9`` nobody drives what is there, a cancel has nothing to stop, and splitting again gives the whole input."""
+def test_a_killed_split_stays_interrupted_until_the_same_run_repeats_it(sqlite_harness, tmp_path, stop_at):
+    """After ``kill -9`` the shards are not driven, a cancel has nothing to stop, and splitting again gives the whole input."""
     harness = sqlite_harness
     settings = harness.runner.settings
     with splitting(harness, tmp_path, stop_at) as splitter:
@@ -199,7 +199,7 @@ def test_a_split_that_was_killed_is_interrupted_until_the_same_run_begins_it_ane
     assert harness.emulator.ledger().totals.bought_twice == 0
 
 
-def test_what_a_killed_split_left_can_be_cancelled_and_cleaned(sqlite_harness, tmp_path):
+def test_the_remains_of_a_killed_split_can_be_cancelled_and_cleaned(sqlite_harness, tmp_path):
     """The commands say that nothing was sent; afterwards the name is free."""
     harness = sqlite_harness
     with splitting(harness, tmp_path, 4) as splitter:
@@ -218,7 +218,7 @@ def test_what_a_killed_split_left_can_be_cancelled_and_cleaned(sqlite_harness, t
 
 
 def test_a_frozen_splitter_whose_lease_is_over_is_replaced_and_changes_nothing_when_it_wakes(sqlite_harness, tmp_path):
-    """A watch does not drive what it left; the same input is split anew, and the frozen one ends without a trace of its own."""
+    """A watch does not drive its shards; the same input is split again, and the frozen splitter leaves nothing behind."""
     harness = sqlite_harness
     with splitting(harness, tmp_path, 3) as splitter:
         os.kill(splitter.pid, signal.SIGSTOP)
@@ -241,8 +241,8 @@ def _owner(harness: Harness) -> str:
     return owner
 
 
-def test_a_shard_of_what_is_being_split_can_be_claimed_by_nobody(open_harness, tmp_path):
-    """The guard is in the claim itself: neither the splitter's own process nor another gets a shard before the split is whole."""
+def test_a_shard_of_an_unfinished_split_cannot_be_claimed(open_harness, tmp_path):
+    """The claim itself has the guard: neither the splitter's process nor another gets a shard before the split is complete."""
     harness = open_harness()
     with splitting(harness, tmp_path, 4) as splitter:
         workload = harness.runner.find("work")
@@ -269,8 +269,8 @@ def test_a_shard_of_what_is_being_split_can_be_claimed_by_nobody(open_harness, t
         )
 
 
-def test_a_flow_of_a_workload_that_is_being_split_fails_with_the_sentence(sqlite_harness, tmp_path):
-    """What a flow that leads raises is the sentence for the user, before any wave is run."""
+def test_a_flow_of_a_workload_that_is_being_split_fails_with_the_message(sqlite_harness, tmp_path):
+    """A leading flow raises the message for the user before any wave runs."""
     from tests.flows.support import lead_on  # noqa: PLC0415 - imports Prefect
 
     harness = sqlite_harness

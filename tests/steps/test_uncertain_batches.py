@@ -1,4 +1,4 @@
-"""A batch that seems to be gone or late is not given up, and not bought again, while anything says that it is alive."""
+"""A batch that seems to be gone or late is neither given up nor bought again while anything shows that it is alive."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from batchkit.store import batches
 STUCK = 3_600.0
 
 
-def test_two_short_absences_far_apart_are_two_short_absences(timed):
-    """The first one is over as soon as the batch is seen again, also when nothing about it has changed."""
+def test_two_short_absences_far_apart_do_not_add_up(timed):
+    """The first absence ends when the batch is seen again, even when nothing about it has changed."""
     began = timed.clock()
     timed.provider.takes_seconds = 5 * STUCK
     timed.provider.absent = lambda now, _: now - began < 400 or 2 * STUCK < now - began < 2 * STUCK + 400
@@ -24,8 +24,8 @@ def test_two_short_absences_far_apart_are_two_short_absences(timed):
     assert len(timed.provider.batches) == 1
 
 
-def test_an_absence_that_is_over_is_forgotten_by_the_next_poll(timed):
-    """Whoever reads the database then finds no trace of it."""
+def test_the_next_poll_clears_an_absence_that_is_over(timed):
+    """The database then holds no trace of it."""
     began = timed.clock()
     timed.provider.takes_seconds = 10 * STUCK
     timed.provider.absent = lambda now, _: now - began < 400
@@ -43,8 +43,8 @@ def test_an_absence_that_is_over_is_forgotten_by_the_next_poll(timed):
 
 
 @pytest.mark.parametrize("sleep_seconds", [2 * STUCK, 86_400.0])
-def test_a_machine_that_sleeps_between_two_absences_gives_nothing_up(timed, sleep_seconds):
-    """What was not asked meanwhile proves nothing, however much time has passed."""
+def test_a_machine_that_sleeps_between_two_absences_gives_up_nothing(timed, sleep_seconds):
+    """Time without polls proves nothing, however much of it has passed."""
     began = timed.clock()
     timed.provider.takes_seconds = sleep_seconds + 3 * STUCK
     timed.provider.expires_after = 10 * 86_400.0
@@ -61,7 +61,7 @@ def test_a_machine_that_sleeps_between_two_absences_gives_nothing_up(timed, slee
 
 
 def test_a_batch_that_stays_unknown_is_given_up_after_the_time_for_it(timed):
-    """Else a workload whose batch is lost would never end."""
+    """Otherwise a workload with a lost batch would never finish."""
     runner = timed.open()
     timed.split(runner)
     timed.process(runner, seconds=20)
@@ -74,8 +74,8 @@ def test_a_batch_that_stays_unknown_is_given_up_after_the_time_for_it(timed):
     assert len(timed.provider.batches) == 2
 
 
-def test_a_list_that_is_behind_does_not_make_a_batch_late(timed):
-    """The list shows it as running for ever; read by itself it has ended, and so it is merged, neither cancelled nor given up."""
+def test_a_stale_list_does_not_make_a_batch_late(timed):
+    """The list shows it as running forever; read individually it has ended, so it is merged, neither cancelled nor given up."""
     timed.provider.stale_list = True
     runner = timed.open()
     timed.split(runner)
@@ -83,12 +83,12 @@ def test_a_list_that_is_behind_does_not_make_a_batch_late(timed):
     assert timed.process(runner).all_succeeded
     timed.assert_bought_once()
     assert timed.provider.calls["cancel"] == 0
-    # Long before its expiry, although the list is the cheaper question.
+    # Long before its expiry, although the list is the cheaper call.
     assert timed.clock() - timed.provider.created_at() < STUCK
 
 
-def test_a_list_that_is_known_to_be_behind_is_not_waited_for_again(timed):
-    """Once a batch by itself told more than the list, all others are read by themselves soon."""
+def test_a_list_known_to_be_stale_is_not_waited_for_again(timed):
+    """Once an individual read has shown more than the list, all other batches are soon read individually."""
     timed.provider.stale_list = True
     runner = timed.open()
     timed.split(runner, 20, shard_lines=1)
@@ -98,8 +98,8 @@ def test_a_list_that_is_known_to_be_behind_is_not_waited_for_again(timed):
     assert timed.clock() - timed.provider.created_at() < 2 * STUCK
 
 
-def test_a_list_that_is_right_is_the_only_question(timed):
-    """Reading batches by themselves stays the exception: a few reads in a day, not one for each poll."""
+def test_a_correct_list_is_the_only_call(timed):
+    """Individual reads stay the exception: a few a day, not one per poll."""
     timed.provider.takes_seconds = 20_000.0
     runner = timed.open()
     timed.split(runner, 12, shard_lines=1)
@@ -111,7 +111,7 @@ def test_a_list_that_is_right_is_the_only_question(timed):
 
 @pytest.mark.parametrize("ahead_seconds", [90_000.0, -90_000.0, 30 * 86_400.0])
 def test_a_clock_that_is_wrong_by_days_expires_no_batch(timed, ahead_seconds):
-    """Expiry is judged by the provider's date: a batch that needs two hours gets them, and is bought once."""
+    """Expiry is judged by the provider's Date header: a batch that needs two hours gets them, and is bought once."""
     timed.provider.takes_seconds = 7_200.0
     timed.provider.ahead_seconds = -ahead_seconds
     runner = timed.open()
@@ -123,7 +123,7 @@ def test_a_clock_that_is_wrong_by_days_expires_no_batch(timed, ahead_seconds):
 
 
 def test_a_batch_that_does_not_end_is_asked_to_cancel_and_then_given_up(timed):
-    """After its expiry, by the provider's date, and after two waits; what it never answered is bought once more."""
+    """This happens after its expiry, by the provider's Date header, and two waits; unanswered requests are bought once more."""
     timed.provider.takes_seconds = float("inf")
     runner = timed.open()
     timed.split(runner)
@@ -136,8 +136,8 @@ def test_a_batch_that_does_not_end_is_asked_to_cancel_and_then_given_up(timed):
     assert timed.process(runner).all_succeeded
 
 
-def test_a_reply_to_a_cancel_that_says_that_the_batch_has_ended_ends_it(timed):
-    """It completes in the moment in which it is asked to cancel, and the list never tells."""
+def test_a_cancel_reply_that_reports_the_end_of_the_batch_ends_it(timed):
+    """The batch completes just when it is cancelled, and the list never shows it."""
     timed.provider.takes_seconds = float("inf")
     runner = timed.open()
     timed.split(runner)
@@ -172,7 +172,7 @@ def test_a_cancel_by_the_user_takes_the_answers_of_a_batch_that_has_just_ended(t
 
 
 def test_a_batch_that_shows_progress_after_its_expiry_is_left_to_end(timed):
-    """Some servers finish what they began: as long as counts change nobody asks it to cancel."""
+    """Some servers finish what they began: while counts change, the batch is not cancelled."""
     timed.provider.expires_after = 600.0
     timed.provider.takes_seconds = 600 + 6 * STUCK
     runner = timed.open()
@@ -184,8 +184,8 @@ def test_a_batch_that_shows_progress_after_its_expiry_is_left_to_end(timed):
     assert timed.provider.calls["cancel"] == 0
 
 
-def test_a_batch_that_cannot_be_read_by_itself_is_not_cancelled_on_the_word_of_the_list(timed):
-    """Nothing is decided before it was read, and the other batches are polled meanwhile."""
+def test_a_batch_that_cannot_be_read_individually_is_not_cancelled_because_of_the_list(timed):
+    """Nothing is decided before the individual read, and the other batches are polled meanwhile."""
     timed.provider.stale_list = True
     timed.provider.expires_after = 600.0
     runner = timed.open()

@@ -1,4 +1,4 @@
-"""What the user can ask of a workload besides running it: cancel, resubmit, clean, another key."""
+"""What a user can do with a workload besides running it: cancel, resubmit, clean, change the key."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _submitted(harness, count=60):
 
 
 def test_submitting_ends_when_every_batch_exists(open_harness):
-    """A run until submitted leaves one batch per shard and waits for none of them."""
+    """A run until submitted leaves one batch per shard and does not wait for any of them."""
     harness = open_harness(speed=1)
 
     workload = _submitted(harness)
@@ -39,7 +39,7 @@ def test_submitting_ends_when_every_batch_exists(open_harness):
 
 def test_cancelling_keeps_what_was_answered_and_ends_the_rest(open_harness):
     """After a cancel every request is succeeded, failed or cancelled, and no new batch is created."""
-    # The window has to outlast a machine that stalls: what expires before the cancel is rightly sent again.
+    # The window must outlast a stalled machine: requests that expire before the cancel are rightly sent again.
     harness = open_harness(batches.SlowBatches(seconds_per_line=2_000), speed=SPEED / 20)
     workload = _submitted(harness)
 
@@ -65,8 +65,8 @@ def test_cancelling_before_anything_was_sent_sends_nothing(open_harness, tmp_pat
     assert harness.emulator.ledger().totals.uploads == 0
 
 
-def test_cancelled_requests_can_be_taken_up_again(open_harness, tmp_path):
-    """Resubmitting a cancelled workload sends what was cancelled, and only that."""
+def test_cancelled_requests_can_be_resubmitted(open_harness, tmp_path):
+    """Resubmitting a cancelled workload sends exactly the cancelled requests."""
     harness = open_harness()
     workload = harness.split(write_mixed(tmp_path / "input.jsonl", 60))
     harness.runner.request_cancel("work")
@@ -80,7 +80,7 @@ def test_cancelled_requests_can_be_taken_up_again(open_harness, tmp_path):
 
 
 def test_failed_requests_are_sent_again_only_when_asked(open_harness):
-    """Without the wish nothing is sent again; with it the failed ones are, and only they."""
+    """By default nothing is sent again; on request exactly the failed ones are."""
     harness = open_harness(lines.FailLines(fraction=0.3, attempts=1))
     failed = harness.run(60).counts.failed
 
@@ -94,7 +94,7 @@ def test_failed_requests_are_sent_again_only_when_asked(open_harness):
 
 
 def test_a_finished_workload_run_again_sends_nothing(open_harness):
-    """A second run finds everything done: no call that changes anything, and the same export."""
+    """A second run has nothing to do: it makes no call that changes anything, and gives the same export."""
     harness = open_harness()
     harness.run(60)
     before, exported = harness.emulator.ledger().calls, harness.export()
@@ -107,7 +107,7 @@ def test_a_finished_workload_run_again_sends_nothing(open_harness):
 
 
 def test_cleaning_removes_remote_files_local_files_and_rows(open_harness):
-    """A cleaned workload leaves nothing: not at the provider, not in the spool, not in the database, but the names of models and tiers."""
+    """A cleaned workload leaves nothing at the provider, in the spool or in the database, except the names of models and tiers."""
     harness = open_harness(calls.LoseReply(on=("files.create",)))
     harness.run(60)
 
@@ -122,7 +122,7 @@ def test_cleaning_removes_remote_files_local_files_and_rows(open_harness):
 
 
 def test_cleaning_may_keep_the_results(open_harness):
-    """With its results kept, a cleaned workload can still be exported."""
+    """A workload cleaned with its results kept can still be exported."""
     harness = open_harness()
     harness.run(20)
     exported = harness.export()
@@ -133,7 +133,7 @@ def test_cleaning_may_keep_the_results(open_harness):
 
 
 def test_an_unfinished_workload_is_not_cleaned(open_harness):
-    """Cleaning would lose paid results, so it is refused while anything is under way."""
+    """Cleaning would lose paid results, so it is refused while work is under way."""
     harness = open_harness(speed=1)
     _submitted(harness)
 
@@ -141,8 +141,8 @@ def test_an_unfinished_workload_is_not_cleaned(open_harness):
         harness.runner.clean("work", keep_results=False)
 
 
-def test_another_key_is_refused_unless_it_is_vouched_for(open_harness):
-    """With another key the batches could not be seen and would be bought again, so the run stops before any call."""
+def test_another_key_is_refused_unless_it_is_confirmed(open_harness):
+    """With another key the batches are invisible and would be bought again, so the run stops before any call."""
     harness = open_harness()
     workload = _submitted(harness)
     stranger = harness.open_runner(api_key="gsk_somebody_else")
@@ -155,8 +155,8 @@ def test_another_key_is_refused_unless_it_is_vouched_for(open_harness):
 
 
 @pytest.mark.parametrize(("fault", "error"), [(calls.PlanGate(), Forbidden), (calls.BadKey(), Unauthorized)])
-def test_a_key_that_may_not_stops_the_run_at_once(open_harness, tmp_path, fault, error):
-    """A refused key ends the run with the provider's reason; when the key works again, the same run goes through."""
+def test_a_refused_key_stops_the_run_at_once(open_harness, tmp_path, fault, error):
+    """A refused key ends the run with the provider's reason; when the key works again, the same run finishes."""
     harness = open_harness(fault)
     workload = harness.split(write_mixed(tmp_path / "input.jsonl", 60), shard_lines=20)
 
@@ -168,8 +168,8 @@ def test_a_key_that_may_not_stops_the_run_at_once(open_harness, tmp_path, fault,
     assert harness.emulator.ledger().totals.batches == 4
 
 
-def test_a_provider_that_stays_away_ends_the_run_for_now(open_harness, tmp_path):
-    """After an outage of some length the run stops and says so; nothing is lost."""
+def test_a_provider_that_stays_unreachable_ends_the_run(open_harness, tmp_path):
+    """After an outage of a certain length the run stops and says so; nothing is lost."""
     harness = open_harness(calls.DropConnection(on=("*",)))
     harness.runner = harness.open_runner(outage_seconds=0.3, http_attempts=1)
     workload = harness.split(write_mixed(tmp_path / "input.jsonl", 60), shard_lines=20)
@@ -181,8 +181,8 @@ def test_a_provider_that_stays_away_ends_the_run_for_now(open_harness, tmp_path)
     assert harness.runner.process(workload.id).all_succeeded
 
 
-def test_a_pass_that_meets_no_provider_tells_since_when_calls_have_failed(open_harness, tmp_path):
-    """The first call that failed, however many passes ago, and whether something was reached that did not answer."""
+def test_a_pass_without_a_provider_reports_since_when_calls_have_failed(open_harness, tmp_path):
+    """The report names the first failed call, however many passes ago, and whether the host was reached without an answer."""
     harness = open_harness(batches.StuckBatches())
     harness.runner = harness.open_runner(http_attempts=1)
     workload = harness.split(write_mixed(tmp_path / "input.jsonl", 20), shard_lines=20)
@@ -201,7 +201,7 @@ def test_a_pass_that_meets_no_provider_tells_since_when_calls_have_failed(open_h
 
 
 def test_two_runners_share_a_workload_without_harm(open_harness, tmp_path):
-    """Two runners on one workload finish it together: one batch per shard, every request bought once."""
+    """Two runners finish one workload together: one batch per shard, every request bought once."""
     harness = open_harness(lines.ExpireLines(fraction=0.3, attempts=1))
     source = write_mixed(tmp_path / "input.jsonl", 200)
     runners = [harness.runner, harness.open_runner()]

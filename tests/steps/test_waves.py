@@ -1,4 +1,4 @@
-"""Waves run at the same time, and runners share the pending work."""
+"""Waves run in parallel, and runners share the pending work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LONG = 20.0
 
 
 def waves_of(drive, runner):
-    """Do what a drive asks for to its end; returns the groups of waves."""
+    """Do everything that a drive asks for; return the groups of waves."""
     groups: list[Waves] = []
 
     def run_waves(waves):
@@ -51,8 +51,8 @@ def test_merging_continues_while_others_are_uploaded(open_harness, tmp_path):
     assert_complete(harness.export(), 48)
 
 
-def test_a_wave_leaves_something_for_the_runners_beside_it(open_harness, tmp_path):
-    """The first wave takes a quarter of the pending work, and always enough for all transfers; two runners take different shards."""
+def test_a_wave_leaves_work_for_other_runners(open_harness, tmp_path):
+    """The first wave takes a quarter of the pending work, but enough for all transfers; two runners take different shards."""
     harness = open_harness()
     other = harness.open_runner()
     workload = harness.split(write_mixed(tmp_path / "input.jsonl", 100), shard_lines=1)
@@ -68,7 +68,7 @@ def test_a_wave_leaves_something_for_the_runners_beside_it(open_harness, tmp_pat
 
 @pytest.mark.parametrize("parallel", [1, 3])
 def test_merges_are_done_at_the_same_time_when_the_settings_say_so(open_harness, tmp_path, parallel):
-    """So many waves of merging come together as are wanted, of different shards, and all is well at the end."""
+    """The settings decide how many merge waves run at once, each with its own shards, and the workload finishes."""
     harness = open_harness()
     runner = harness.open_runner(parallel_waves=parallel)
     workload = harness.split(write_mixed(tmp_path / "input.jsonl", 30), shard_lines=2)
@@ -85,7 +85,7 @@ def test_merges_are_done_at_the_same_time_when_the_settings_say_so(open_harness,
 
 
 def test_an_error_of_one_wave_reaches_the_drive_when_all_have_ended(open_harness, tmp_path):
-    """The observer is told of each wave, and the drive gets the error: it waits, and the same waves come again."""
+    """The observer hears of each wave, and the drive gets the error: it waits, and then repeats the same waves."""
     harness = open_harness()
     runner = harness.open_runner(parallel_waves=2)
     workload = harness.split(write_mixed(tmp_path / "input.jsonl", 20), shard_lines=5)

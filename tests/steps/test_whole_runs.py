@@ -1,4 +1,4 @@
-"""Whole runs through what is no quirk of an API: plain runs, networks that break, budgets that end, what expiry teaches."""
+"""Whole runs through what is no quirk of an API: plain runs, broken networks, exhausted budgets, adjustments after expiry."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_plain_run(open_harness, count):
     """Nothing fails: one batch per shard, one attempt per request, one line per request in input order."""
     requests = [chat_line(f"row-{number}", f"Line {number}") for number in range(count)]
 
-    # A day of the provider takes seconds here, so that a machine that stalls for one does not look like trouble of the provider.
+    # A provider day takes seconds here, so that a machine that stalls for a second does not look like a provider fault.
     harness = open_harness(speed=SPEED / 20)
     harness.runner = harness.open_runner(stuck_seconds=60, settle_seconds=20)
     seen = run(harness, requests, shard_lines=20)
@@ -39,7 +39,7 @@ def test_a_plain_run(open_harness, count):
 
 @taking_turns("faults", ROUGH)
 def test_a_network_that_breaks(open_harness, faults):
-    """Uploads, questions and downloads are repeated until they are through; every request is executed once."""
+    """Uploads, polls and downloads are repeated until they succeed; every request is executed once."""
     harness = open_harness(*faults)
     harness.runner = harness.open_runner(http_timeout_seconds=0.25)
 
@@ -60,8 +60,8 @@ def test_a_network_that_breaks(open_harness, faults):
         "a time-out": lines.TimeOutLines(count=2, attempts=1),
     },
 )
-def test_a_request_that_errs_once_is_sent_again(open_harness, fault):
-    """A temporary error costs one more attempt of that request; no success is bought twice."""
+def test_a_request_that_fails_once_is_sent_again(open_harness, fault):
+    """A temporary error costs that request one more attempt; no success is bought twice."""
     seen = run(open_harness(fault))
 
     seen.check_all_succeeded()
@@ -69,8 +69,8 @@ def test_a_request_that_errs_once_is_sent_again(open_harness, fault):
     assert seen.ledger.totals.requests_executed == COUNT + 4
 
 
-def test_a_request_that_always_errs_ends(open_harness):
-    """A request whose every attempt ends in a server error fails after exactly ``max_attempts`` attempts."""
+def test_a_request_that_always_fails_ends(open_harness):
+    """A request whose every attempt gets a server error fails after exactly ``max_attempts`` attempts."""
     seen = run(
         open_harness(lines.FailLines(custom_ids=frozenset({"row-0000000"}), status=500, code="oops")), max_attempts=3
     )
@@ -81,7 +81,7 @@ def test_a_request_that_always_errs_ends(open_harness):
 
 
 def test_a_request_that_always_expires_ends(open_harness):
-    """A request that expires every time fails after its own budget, and says that it expired."""
+    """A request that expires every time fails after its own budget, with expiry as the reason."""
     seen = run(open_harness(lines.ExpireLines(custom_ids=frozenset({"row-0000000"}))), max_expiries=2)
 
     seen.check_failed(1, "batch_expired")
@@ -90,7 +90,7 @@ def test_a_request_that_always_expires_ends(open_harness):
 
 
 def test_after_expiry_shards_are_smaller_and_windows_longer(open_harness):
-    """Expired requests are sent again with half the lines and twice the time, within the limit of the user."""
+    """Expired requests are sent again with half the lines and twice the window, within the user's limit."""
     requests = [chat_line(f"row-{number}", f"Line {number}") for number in range(300)]
 
     seen = run(open_harness(lines.ExpireLines(attempts=1)), requests, shard_lines=300, max_window="36h")
@@ -105,8 +105,8 @@ def test_after_expiry_shards_are_smaller_and_windows_longer(open_harness):
         "a certificate that nobody has signed": ("tls_server", "CERTIFICATE_VERIFY_FAILED"),
     },
 )
-def test_an_address_that_cannot_be_reached_safely(open_harness, request, address, reason):
-    """The run ends for now (exit code 4) and says why; nothing was sent, and with the right address it goes through."""
+def test_an_address_that_cannot_be_reached_safely_ends_the_run(open_harness, request, address, reason):
+    """The run ends (exit code 4) and says why; nothing was sent, and with the right address it finishes."""
     harness = open_harness()
     right, wrong = harness.runner, address if "://" in address else request.getfixturevalue(address).base_url
     harness.runner = harness.open_runner(base_url=wrong, outage_seconds=0.1, http_attempts=1)

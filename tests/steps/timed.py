@@ -1,4 +1,4 @@
-"""A whole runner on a clock that only tests move, against a provider whose batches end by that clock."""
+"""A complete runner on a clock that only tests advance, with a provider whose batches end by that clock."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ WINDOW_SECONDS = 86_400
 class TimedProvider(ScriptedProvider):
     """Answers every request ``takes_seconds`` after its batch was created, by ``clock``; counts calls by name.
 
-    ``on_call`` is called with the name of each call before it is answered, and may raise. ``absent`` says which
-    batch is unknown when, ``stale_list`` makes lists show every batch as it was when it was created. ``ahead_seconds`` is how far its own
-    clock is ahead of the test's. ``counts_by_time`` lets the counts of a running batch rise with every minute. ``answer`` makes an output line of an input line.
+    ``on_call`` is called with the name of each call before it is answered, and may raise. ``absent`` says which batch is
+    unknown when, ``stale_list`` makes lists show every batch as it was at its creation. ``ahead_seconds`` is how far its clock
+    is ahead of the test's. ``counts_by_time`` makes a running batch's counts rise every minute. ``answer`` maps an input
+    line to an output line.
     """
 
     def __init__(self, clock: FakeClock, *, takes_seconds: float = 60.0) -> None:
@@ -52,7 +53,7 @@ class TimedProvider(ScriptedProvider):
 
     @property
     def executed(self) -> Counter[str]:
-        """How often each request was executed and paid for."""
+        """Return how often each request was executed and paid for."""
         done: Counter[str] = Counter()
         for batch_id, ending in self.endings.items():
             if ending.output is not None:
@@ -64,7 +65,7 @@ class TimedProvider(ScriptedProvider):
         return min(self._created_at.values())
 
     def upload_file(self, path: Path, filename: str) -> RemoteFile:
-        """Take in a file."""
+        """Accept a file."""
         self._called("upload")
         return super().upload_file(path, filename)
 
@@ -77,7 +78,7 @@ class TimedProvider(ScriptedProvider):
         metadata: Mapping[str, str],
         before_sending: Callable[[], object] | None = None,
     ) -> Batch:
-        """Create a batch that ends by itself."""
+        """Create a batch that ends at its time."""
         self._called("create")
         made = super().create_batch(
             input_file_id=input_file_id,
@@ -95,7 +96,7 @@ class TimedProvider(ScriptedProvider):
         return self.batches[made.id]
 
     def get_batches(self, ids: Sequence[BatchId]) -> dict[BatchId, Batch]:
-        """Read batches by the list."""
+        """Read batches from the list."""
         self._called("list")
         self._pass_time()
         known = [batch_id for batch_id in ids if not self.absent(self.clock(), batch_id)]
@@ -128,7 +129,7 @@ class TimedProvider(ScriptedProvider):
         return None
 
     def now(self) -> float | None:
-        """Return the time of its own clock."""
+        """Return the time of the provider's clock."""
         return self.clock() + self.ahead_seconds
 
     def _called(self, name: str) -> None:
@@ -152,20 +153,20 @@ class TimedProvider(ScriptedProvider):
 
 
 def succeeded(line: dict[str, Any]) -> dict[str, Any]:
-    """Make the output line of a request that succeeded."""
+    """Return the output line of a request that succeeded."""
     message = {"role": "assistant", "content": f"answer of {line['custom_id']}"}
     body = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
     return {"custom_id": line["custom_id"], "response": {"status_code": 200, "body": body}, "error": None}
 
 
 def refused(line: dict[str, Any], status: int, code: str, message: str) -> dict[str, Any]:
-    """Make the output line of a request that was refused."""
+    """Return the output line of a request that was refused."""
     body = {"error": {"message": message, "code": code}}
     return {"custom_id": line["custom_id"], "response": {"status_code": status, "body": body}, "error": None}
 
 
 class TimedRun:
-    """A workload, the runners on it, and what they wait for; ``waits`` holds every wait of every runner."""
+    """A workload and the runners on it; ``waits`` holds every wait of every runner."""
 
     def __init__(self, stack: ExitStack, database_url: str, folder: Path) -> None:
         self.clock = FakeClock()
@@ -176,12 +177,12 @@ class TimedRun:
         self._folder = folder
 
     def open(self, *, clock: Callable[[], float] | None = None, **settings: Any) -> Runner:
-        """Open a runner, by default on the provider's clock; its waits move that clock."""
+        """Open a runner, by default on the provider's clock; its waits advance that clock."""
         given = {
             "home": self._folder / "home",
             "database_url": self._database_url,
             "api_key": "gsk_any",
-            # A day has few passes then.
+            # A day then has few passes.
             "poll_interval_seconds": 60,
             **settings,
         }
@@ -194,12 +195,12 @@ class TimedRun:
         return self._stack.enter_context(runner)
 
     def split(self, runner: Runner, count: int = 20, *, name: str = "work", **options: Any) -> None:
-        """Split an input of so many requests."""
+        """Split an input of this many requests."""
         source = write_lines(self._folder / f"{name}.jsonl", [chat_line(f"{name}-{number}") for number in range(count)])
         runner.split([source], name=name, options=SplitOptions(**options))
 
     def process(self, runner: Runner, *, name: str = "work", seconds: float | None = None) -> Progress:
-        """Drive the workload, for ``seconds`` of the runner's clock at most."""
+        """Drive the workload for at most ``seconds`` of the runner's clock."""
         stop_at = None if seconds is None else runner.clock() + seconds
         return runner.process(runner.find(name).id, stop_at=stop_at, observer=Watching(on_wait=self.waits.append))
 

@@ -1,4 +1,4 @@
-"""Batches: the provider's objects as last seen, with whatever it put into them."""
+"""Batches: the provider's objects as last seen, with all their contents."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.factories import NOW, add_batch, add_shard, add_workload, file_id, ma
 
 
 def submitted(connection, workload, **batch):
-    """Insert a submitted shard whose batch was last seen as given."""
+    """Insert a submitted shard whose batch was last seen with these values."""
     shard = add_shard(connection, workload, state=ShardState.SUBMITTED)
     if batch:
         assert shard.batch_id is not None
@@ -34,7 +34,7 @@ def submitted(connection, workload, **batch):
 
 
 def test_batch_is_read_back_as_seen(store):
-    """Every field that decisions need comes back, with its shard's terms, the problems and the raw object."""
+    """Every field that decisions need comes back, with its shard's settings, the problems and the raw object."""
     raw = {"id": "batch-x", "größe": ["漢字", None, 1.5, {"deep": [True]}], "text": "it's\n\t\\ \u2028"}
     with store.write() as connection:
         workload = add_workload(connection)
@@ -80,8 +80,8 @@ def test_batch_is_read_back_as_seen(store):
     ],
     ids=str,
 )
-def test_odd_batch_object_is_stored_all_the_same(store, raw):
-    """NUL, lone surrogates and numbers without end in what the provider sent stop no poll."""
+def test_odd_batch_object_is_stored_anyway(store, raw):
+    """NUL, lone surrogates and infinite numbers in the provider's object stop no poll."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = submitted(connection, workload, raw=raw, problems=(BatchProblem("a\x00b\ud800", "c"),))
@@ -92,8 +92,8 @@ def test_odd_batch_object_is_stored_all_the_same(store, raw):
     assert found.problems[0].code == "c"
 
 
-def test_what_is_seen_replaces_what_was_seen(store):
-    """A later look overwrites every field of this batch, fields that went away included, and of no other."""
+def test_a_later_poll_replaces_the_earlier_one(store):
+    """A later poll overwrites every field of this batch, including fields that disappeared, and of no other batch."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = submitted(connection, workload, output_file_id=FileId("out"), problems=(BatchProblem("x"),))
@@ -118,7 +118,7 @@ def test_what_is_seen_replaces_what_was_seen(store):
 
 @pytest.mark.parametrize("ended", [*sorted(TERMINAL_STATUSES), GONE])
 def test_a_late_snapshot_of_a_running_batch_replaces_no_end(store, ended):
-    """What a slow runner saw before the end is dropped: the file ids of the end are what the merge goes by."""
+    """A running state that a slow runner read before the end is dropped: the merge needs the file ids of the end."""
     with store.write() as connection:
         shard = submitted(connection, add_workload(connection), status=ended, output_file_id=FileId("out"))
         assert shard.batch_id is not None
@@ -131,7 +131,7 @@ def test_a_late_snapshot_of_a_running_batch_replaces_no_end(store, ended):
 
 
 def test_a_missing_batch_has_been_missing_since_the_first_probe(store):
-    """Probes that follow each other add up; to be seen ends it, and the next absence begins anew."""
+    """Consecutive probes add up; seeing the batch ends the absence, and the next absence starts from zero."""
     with store.write() as connection:
         shard = submitted(connection, add_workload(connection))
         assert shard.batch_id is not None
@@ -145,7 +145,7 @@ def test_a_missing_batch_has_been_missing_since_the_first_probe(store):
 
 
 def test_time_without_a_probe_hardly_counts_as_absence(store):
-    """A machine that slept for a day between two probes has seen two moments; a clock set back takes nothing away."""
+    """A machine that slept for a day between two probes saw only two moments; a clock set back subtracts nothing."""
     with store.write() as connection:
         shard = submitted(connection, add_workload(connection))
         assert shard.batch_id is not None
@@ -158,7 +158,7 @@ def test_time_without_a_probe_hardly_counts_as_absence(store):
 
 
 def test_batches_of_a_workload_come_in_the_order_of_their_shards(store):
-    """All of them, with their shards, and none of another workload."""
+    """All batches of the workload come with their shards, and none of another workload."""
     with store.write() as connection:
         workload, other = add_workload(connection, "first"), add_workload(connection, "second")
         add_shard(connection, workload)
@@ -174,8 +174,8 @@ def test_batches_of_a_workload_come_in_the_order_of_their_shards(store):
     assert found == [(made[0].id, made[0].batch_id), (made[2].id, made[2].batch_id)]
 
 
-def test_several_batches_are_seen_at_once(store):
-    """Each gets what is said of it, whether it runs or has ended; one that had ended before stays as it is."""
+def test_several_batches_are_updated_at_once(store):
+    """Each batch gets its own values, running or ended; one that had ended before stays unchanged."""
     with store.write() as connection:
         workload = add_workload(connection)
         before = (BatchStatus.IN_PROGRESS, BatchStatus.IN_PROGRESS, BatchStatus.EXPIRED)
@@ -190,7 +190,7 @@ def test_several_batches_are_seen_at_once(store):
 
 
 def test_open_batches_are_those_of_submitted_shards(store):
-    """Whatever its status says, a batch is open until its shard has moved on; shards come by number."""
+    """Whatever its status, a batch is open until its shard has moved on; shards come by number."""
     with store.write() as connection:
         workload = add_workload(connection)
         first = submitted(connection, workload, status="completed")
@@ -205,7 +205,7 @@ def test_open_batches_are_those_of_submitted_shards(store):
 
 
 def test_open_batches_are_counted_by_status(store):
-    """Each status once, with its batches and what the provider says is done in them."""
+    """Each status comes once, with its number of batches and the provider's count of completed requests."""
     with store.write() as connection:
         workload = add_workload(connection)
         assert batches.open_statuses(connection, workload.id) == []
@@ -218,7 +218,7 @@ def test_open_batches_are_counted_by_status(store):
 
 
 def test_troubled_batches_come_newest_first(store):
-    """Failed, expired, cancelled, missing, or with problems: those are shown, up to the limit."""
+    """Failed, expired, cancelled or missing batches, and those with problems, are listed up to the limit."""
     with store.write() as connection:
         workload = add_workload(connection)
         trouble = [
@@ -239,7 +239,7 @@ def test_troubled_batches_come_newest_first(store):
 
 
 def test_columns_of_one_batch_are_set(store):
-    """The digests of merged files are noted on their batch only."""
+    """The digests of merged files are stored on their batch only."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard, other = submitted(connection, workload), submitted(connection, workload)

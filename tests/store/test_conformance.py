@@ -1,4 +1,4 @@
-"""The store against a model: whatever happens in whatever order, the books balance and no answer is lost or bought again."""
+"""The store against a model: after any order of steps the counts add up, and no answer is lost or bought again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ROAD: dict[ShardState, dict[str, Any]] = {
 
 @dataclass
 class Model:
-    """What the store should hold: each request's state and shard, each shard's state and shard_requests."""
+    """The expected content of the store: each request's state and shard, and each shard's state and endpoint."""
 
     state: dict[int, RequestState] = field(default_factory=dict)
     shard_of: dict[int, ShardId] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Model:
     endpoint: dict[ShardId, str] = field(default_factory=dict)
 
     def shard_requests(self, shard_id):
-        """Name the requests that wait for a shard's answer."""
+        """Return the requests that wait for a shard's answer."""
         return [
             seq
             for seq, state in sorted(self.state.items())
@@ -57,12 +57,12 @@ class Model:
         self.state |= dict.fromkeys(seqs, state)
 
     def shards_in(self, *states):
-        """Name the shards that are in one of the states."""
+        """Return the shards that are in one of the states."""
         return [shard_id for shard_id, state in sorted(self.shard_state.items()) if state in states]
 
 
 class Walk:
-    """Random steps, done to the store and to the model alike; a seed makes the same walk again."""
+    """Random steps, applied to the store and to the model; the same seed repeats the walk."""
 
     def __init__(self, connection, workload, seed):
         self.connection = connection
@@ -71,7 +71,7 @@ class Walk:
         self.model = Model()
 
     def step(self):
-        """Do one step of those that are possible."""
+        """Take one random step."""
         steps = [self.advance, self.merge, self.withdraw, self.resubmit, self.cancel_pending, self.reopen]
         self.random.choices(steps, weights=[8, 5, 2, 3, 1, 1])[0]()
 
@@ -93,7 +93,7 @@ class Walk:
         return shards.get(self.connection, self.random.choice(found)) if found else None
 
     def advance(self):
-        """Move a shard one state on."""
+        """Move a shard to its next state."""
         shard = self._pick(*ROAD)
         if shard is None:
             return
@@ -107,7 +107,7 @@ class Walk:
         self.model.shard_state[shard.id] = target
 
     def merge(self):
-        """Give every request of an ended shard a verdict, in one go."""
+        """Give every request of an ended shard a result in one transaction."""
         shard = self._pick(ShardState.ENDED)
         if shard is None:
             return
@@ -140,7 +140,7 @@ class Walk:
         self.model.shard_state[shard.id] = ShardState.MERGED
 
     def withdraw(self):
-        """Take a shard back that was not sent."""
+        """Withdraw a shard that was not sent."""
         shard = self._pick(ShardState.PLANNED, ShardState.UPLOADED)
         if shard is None:
             return
@@ -152,7 +152,7 @@ class Walk:
         self.model.shard_state[shard.id] = ShardState.WITHDRAWN
 
     def resubmit(self):
-        """Cut a shard of a group's first pending requests."""
+        """Cut a shard from the first pending requests of a group."""
         groups = requests.resubmit_groups(self.connection, self.workload.id, now=NOW + 10)
         waiting = self.model.pending()
         assert sorted(shard_id for group in groups for shard_id in group.shard_ids) == sorted(waiting)
@@ -193,21 +193,21 @@ class Walk:
         self.model.endpoint[new_id] = group.endpoint
 
     def cancel_pending(self):
-        """Cancel what waits."""
+        """Cancel the pending requests."""
         waiting = [seq for seqs in self.model.pending().values() for seq in seqs]
         assert requests.cancel_pending(self.connection, self.workload.id) == len(waiting)
         self.model.set(waiting, RequestState.CANCELLED)
 
     def reopen(self):
-        """Bring failed or cancelled requests back."""
+        """Make failed or cancelled requests pending again."""
         state = self.random.choice([RequestState.FAILED, RequestState.CANCELLED])
-        # Of a withdrawn or merged shard only: an open one has neither.
+        # Only for a withdrawn or merged shard: an open one has no such requests.
         back = [seq for seq, is_in in self.model.state.items() if is_in is state]
         assert requests.reopen(self.connection, self.workload.id, state) == len(back)
         self.model.set(back, RequestState.PENDING)
 
     def check(self):
-        """Compare what the store says in every way with the model."""
+        """Compare everything that the store reports with the model."""
         workload = workloads.get(self.connection, self.workload.id)
         counts = workloads.count_requests(self.connection, workload)
         told = {state: getattr(counts, state.value) for state in RequestState}
@@ -233,7 +233,7 @@ class Walk:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_books_balance_after_every_step(store, seed):
+def test_counts_add_up_after_every_step(store, seed):
     """Counts sum to the total and equal a full scan after each of many random steps; no success is ever undone."""
     with store.write() as connection:
         neighbour = add_workload(connection, "neighbour")

@@ -1,4 +1,4 @@
-"""The way to a connection: URLs, files, transactions, and what is said when the database is not there."""
+"""Opening connections: URLs, files, transactions, and the errors when the database is unreachable."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SECRET = "s3cr3t-of-the-database"
     ],
 )
 def test_url_chooses_the_driver_we_use(given, driver):
-    """Whatever Postgres driver a URL copied from elsewhere names, psycopg 3 is meant."""
+    """Whichever Postgres driver a copied URL names, psycopg 3 is used."""
     assert parse_url(given).drivername == driver
 
 
@@ -53,8 +53,8 @@ def test_url_chooses_the_driver_we_use(given, driver):
         "sqlite:///:memory:",
     ],
 )
-def test_unusable_url_says_what_to_use(given):
-    """Nonsense, other databases and memory are refused with a hint, without repeating what may be a password."""
+def test_unusable_url_is_refused_with_a_hint(given):
+    """Nonsense, other databases and in-memory databases are refused with a hint, without repeating what may be a password."""
     with pytest.raises(ConfigurationError) as caught:
         parse_url(given)
     assert caught.value.hint
@@ -73,7 +73,7 @@ def test_unusable_url_says_what_to_use(given):
     ],
 )
 def test_unreachable_server_is_named_without_its_password(url):
-    """The message names the server and what it said, with a hint, and shows no password wherever the URL had it."""
+    """The message names the server and its error, with a hint, and shows no password, wherever the URL had it."""
     store = Store(url)
     try:
         with pytest.raises(StoreUnavailable) as caught, store.read():
@@ -86,8 +86,8 @@ def test_unreachable_server_is_named_without_its_password(url):
     assert SECRET not in store.display_url
 
 
-def test_sqlite_file_is_its_owners_alone(tmp_path):
-    """The database, its log and its folder are made unreadable for others."""
+def test_sqlite_file_is_readable_by_its_owner_only(tmp_path):
+    """The database, its log and its folder are made unreadable to others."""
     path = tmp_path / "home" / "batchkit.db"
     store = Store(f"sqlite:///{path}")
     migrate.upgrade(store)
@@ -101,7 +101,7 @@ def test_sqlite_file_is_its_owners_alone(tmp_path):
 
 
 def test_sqlite_file_that_cannot_be_made_is_unavailable(tmp_path):
-    """A path through a file, or to a folder, is an error of ours with the path in it."""
+    """A path through a file, or to a folder, is an error of ours that names the path."""
     (tmp_path / "file").touch()
     for path in (tmp_path / "file" / "batchkit.db", tmp_path):
         with pytest.raises(StoreUnavailable, match="cannot be opened") as caught:
@@ -110,7 +110,7 @@ def test_sqlite_file_that_cannot_be_made_is_unavailable(tmp_path):
 
 
 def test_sqlite_file_of_somebody_else_is_unavailable(tmp_path, monkeypatch):
-    """A file that may not be read or written is told before anything is done with it."""
+    """A file without read or write permission is reported before anything is done with it."""
     path = tmp_path / "batchkit.db"
     path.touch()
     monkeypatch.setattr(os, "access", lambda _file, mode: mode != os.R_OK | os.W_OK)
@@ -120,7 +120,7 @@ def test_sqlite_file_of_somebody_else_is_unavailable(tmp_path, monkeypatch):
 
 
 def test_file_that_is_no_database_is_unavailable(tmp_path):
-    """A file of something else is named and left as it is."""
+    """A file of another kind is named and left unchanged."""
     path = tmp_path / "batchkit.db"
     path.write_bytes(b"this is not a database, it is a diary. " * 50)
     before = path.read_bytes()
@@ -132,7 +132,7 @@ def test_file_that_is_no_database_is_unavailable(tmp_path):
 
 
 def test_database_that_refuses_to_write_is_unavailable(postgres_store):
-    """A server that has become read-only, a standby for example, is trouble of the database and not a bug."""
+    """A server that has become read-only, such as a standby, is a database error and not a bug."""
 
     def write() -> None:
         with postgres_store.write() as connection:
@@ -143,8 +143,8 @@ def test_database_that_refuses_to_write_is_unavailable(postgres_store):
         write()
 
 
-def test_missing_rights_are_unavailable(postgres_store):
-    """A user who may not read the tables is told so in one line."""
+def test_missing_privileges_are_unavailable(postgres_store):
+    """A user without the privilege to read the tables gets a one-line error."""
 
     def read() -> None:
         with postgres_store.write() as connection:
@@ -158,13 +158,13 @@ def test_missing_rights_are_unavailable(postgres_store):
 
 
 def test_mistake_in_a_statement_is_not_hidden(postgres_store):
-    """A bug of ours stays what it is where the database can tell: it is not blamed on the server."""
+    """A bug of ours is raised unchanged where the database reports it as one: the server is not blamed."""
     with pytest.raises(ProgrammingError, match="syntax"), postgres_store.read() as connection:
         connection.execute(text("SELEKT 1"))
 
 
 def test_cut_connection_is_unavailable_and_the_next_works(postgres_store):
-    """A connection that is cut in the middle of a bulk write is reported, nothing of the write stays, and the store continues."""
+    """A connection cut in the middle of a bulk write is reported, the write is rolled back, and the store continues."""
     store = postgres_store
     with store.write() as connection:
         workload = add_workload(connection)
@@ -184,13 +184,13 @@ def test_cut_connection_is_unavailable_and_the_next_works(postgres_store):
 
 
 def test_a_new_file_has_pages_for_whole_answers(sqlite_store):
-    """Answers of a kilobyte or more fill pages of 16 kB better than smaller ones."""
+    """Pages of 16 kB fit answers of a kilobyte or more better than smaller pages."""
     with sqlite_store.read() as connection:
         assert connection.execute(text("PRAGMA page_size")).scalar_one() == 16_384
 
 
 def test_write_is_kept_whole_or_not_at_all(store):
-    """An error in the middle takes everything back; without one everything is there for the next reader."""
+    """An error in the middle rolls everything back; without one, the next reader sees everything."""
 
     def write_and_break() -> None:
         with store.write() as connection:
@@ -218,7 +218,7 @@ connection.close()
 
 
 def test_writer_waits_for_another_process(sqlite_store):
-    """While another process holds SQLite's lock a write waits for it, and then sees what it wrote."""
+    """While another process holds SQLite's lock, a write waits for it, and then sees what that process wrote."""
     path = sqlite_store.url.database
 
     def write() -> int:
@@ -236,7 +236,7 @@ def test_writer_waits_for_another_process(sqlite_store):
         assert holder.stdout.readline() == "locked\n"
         writing = pool.submit(write)
         try:
-            # Long enough for a writer that does not wait to have failed.
+            # Long enough that a writer which does not wait would have failed.
             assert wait([writing], timeout=0.3).not_done == {writing}
         finally:
             holder.stdin.write("\n")
@@ -244,13 +244,13 @@ def test_writer_waits_for_another_process(sqlite_store):
         assert writing.result(timeout=30) == 1
 
 
-def test_second_store_does_not_loosen_the_hold_of_the_first(sqlite_store):
-    """Opening the file once more in a process, and closing it, leaves the first store's locks: nothing committed is lost."""
+def test_second_store_does_not_release_the_lock_of_the_first(sqlite_store):
+    """Opening and closing the file a second time in a process keeps the first store's locks: no commit is lost."""
     path = sqlite_store.url.database
     with sqlite_store.write() as connection:
         add_workload(connection, "before")
     Store(f"sqlite:///{path}").close()
-    # The other process is the last one as far as it can see, unless our lock stands: then it may not put the log away.
+    # To the other process it seems to be the last one, unless our lock holds: then it may not delete the log.
     subprocess.run([sys.executable, "-c", _HOLDER, path], input="\n", stdout=subprocess.DEVNULL, text=True, check=True)
     with sqlite_store.write() as connection:
         add_workload(connection, "after")
@@ -260,7 +260,7 @@ def test_second_store_does_not_loosen_the_hold_of_the_first(sqlite_store):
 
 
 def test_many_may_open_a_new_file_at_once(tmp_path):
-    """Whoever is first, the others wait for it instead of failing."""
+    """The first one creates it; the others wait instead of failing."""
     rounds, runners = 12, 4
 
     def read(url: str, start: threading.Barrier) -> int:
@@ -281,7 +281,7 @@ def test_many_may_open_a_new_file_at_once(tmp_path):
 
 
 class BusyCursor:
-    """Refuses the first statements with an error code of SQLite, then takes them."""
+    """Refuses the first statements with a SQLite error code, then accepts them."""
 
     def __init__(self, code: int, times: int) -> None:
         self.errors = [sqlite3.OperationalError("refused") for _ in range(times)]
@@ -290,28 +290,28 @@ class BusyCursor:
         self.taken: list[str] = []
 
     def execute(self, statement: str) -> None:
-        """Take or refuse a statement."""
+        """Accept or refuse a statement."""
         if self.errors:
             raise self.errors.pop()
         self.taken.append(statement)
 
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY])
-def test_refused_switch_of_a_new_file_is_tried_again(code):
-    """Two that switch the same new file refuse each other at once: the loser tries again until it is done."""
+def test_refused_wal_switch_of_a_new_file_is_retried(code):
+    """Two connections that switch the same new file refuse each other at once: the loser retries until it succeeds."""
     cursor = BusyCursor(code, times=3)
     engine._switch_to_wal(cursor)  # type: ignore[arg-type] # it is used like one
     assert cursor.taken == ["PRAGMA journal_mode = WAL"]
 
 
-def test_other_trouble_with_a_new_file_is_told_at_once():
-    """Only being busy passes by itself."""
+def test_other_errors_of_a_new_file_are_raised_at_once():
+    """Only "busy" passes by itself."""
     with pytest.raises(sqlite3.OperationalError, match="refused"):
         engine._switch_to_wal(BusyCursor(sqlite3.SQLITE_READONLY, times=1))  # type: ignore[arg-type] # as above
 
 
 def test_file_that_stays_locked_is_held(tmp_path, monkeypatch):
-    """Waiting for another program's lock ends, and says what the matter is."""
+    """Waiting for another program's lock ends with an error that names the cause."""
     path = tmp_path / "batchkit.db"
     monkeypatch.setattr(engine, "_BUSY_TIMEOUT_MILLISECONDS", 30)
     holder = sqlite3.connect(path, isolation_level=None)
@@ -326,7 +326,7 @@ def test_file_that_stays_locked_is_held(tmp_path, monkeypatch):
 
 
 def test_reader_does_not_wait_for_a_writer(store):
-    """A status can be read while a merge writes; it shows what was committed before."""
+    """A status can be read while a merge writes; it shows the last committed state."""
     with store.write() as writing:
         add_workload(writing)
         with store.read() as reading:
@@ -336,7 +336,7 @@ def test_reader_does_not_wait_for_a_writer(store):
 
 
 def test_sqlite_survives_a_power_cut(sqlite_store):
-    """Commits are synced in full: the note that a batch is about to be bought must be on the disk before it is."""
+    """Commits are fully synced: the note that a batch is about to be created must be on disk before the creation."""
     with sqlite_store.read() as connection:
         assert connection.execute(text("PRAGMA synchronous")).scalar_one() == 2
         assert connection.execute(text("PRAGMA journal_mode")).scalar_one() == "wal"
@@ -344,7 +344,7 @@ def test_sqlite_survives_a_power_cut(sqlite_store):
 
 
 def test_store_can_be_closed_twice_and_leaves_no_log_behind(sqlite_url):
-    """After closing, the one file holds everything."""
+    """After closing, the database file alone holds everything."""
     store = Store(sqlite_url)
     with store.write() as connection:
         add_workload(connection)
@@ -358,7 +358,7 @@ def test_store_can_be_closed_twice_and_leaves_no_log_behind(sqlite_url):
 
 
 def test_a_write_that_an_interrupt_left_open_is_rolled_back_by_the_next(store):
-    """Ctrl-C between the begin of a transaction and its block leaves it open as long as the traceback lives."""
+    """Ctrl-C between the begin of a transaction and its block leaves it open as long as the traceback exists."""
     with store.write() as connection:
         name = add_workload(connection).name
 
@@ -386,7 +386,7 @@ def _rename(store):
 
 
 def test_a_write_that_is_interrupted_in_a_statement_is_rolled_back_at_once(database_url, monkeypatch):
-    """Although the traceback that somebody keeps has a cursor in it."""
+    """This holds even though a kept traceback references a cursor."""
     monkeypatch.setattr(engine, "_BUSY_TIMEOUT_MILLISECONDS", 500)
     store = Store(database_url)
     do_execute = store.engine.dialect.do_execute

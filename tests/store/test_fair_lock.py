@@ -1,4 +1,4 @@
-"""The first-in, first-out lock of the writers."""
+"""The writers' first-in, first-out lock."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from batchkit.store.fair_lock import FairLock
 LONG = 20.0
 
 
-def test_threads_get_the_lock_in_the_order_of_asking():
-    """A thread that asked first comes first, also before one that releases the lock and asks again at once."""
+def test_threads_get_the_lock_in_the_order_of_their_requests():
+    """A thread that asked first is first, also before one that releases the lock and asks again at once."""
     lock = FairLock()
     order = []
 
@@ -34,7 +34,7 @@ def test_threads_get_the_lock_in_the_order_of_asking():
 
 
 def test_no_thread_waits_longer_than_its_limit():
-    """After its longest wait a thread enters without the lock, and the holder keeps it."""
+    """After its longest wait a thread continues without the lock, and the holder keeps it."""
     lock = FairLock()
 
     with lock.hold(LONG), ThreadPoolExecutor(1) as pool:
@@ -48,8 +48,8 @@ def test_no_thread_waits_longer_than_its_limit():
     assert lock._queue == []
 
 
-def test_short_transactions_come_between_long_ones(sqlite_store):
-    """Beside a thread that writes without a pause, another one writes after each of its transactions, not after the last."""
+def test_short_transactions_run_between_long_ones(sqlite_store):
+    """Beside a thread that writes without a pause, another thread writes after each of its transactions, not after the last."""
     store = sqlite_store
     writing = threading.Event()
     stop = threading.Event()
@@ -75,12 +75,12 @@ def test_short_transactions_come_between_long_ones(sqlite_store):
         busy.result(LONG)
 
     assert written.count("short") == 10
-    # A long one between two short ones, and not many: SQLite's own waiting takes more than ten times as long here.
+    # One long transaction between two short ones, and not many: SQLite's own waiting takes more than ten times as long here.
     assert written.count("long") <= 12, seconds
 
 
-def test_a_lock_that_an_interrupt_left_is_passed_on():
-    """To the thread that waited behind it, as soon as the interrupted thread comes back."""
+def test_a_lock_that_an_interrupt_left_locked_is_passed_on():
+    """The next waiting thread gets it as soon as the interrupted thread uses the lock again."""
     lock = FairLock()
     left = lock.hold(LONG)
     left.__enter__()

@@ -1,4 +1,4 @@
-"""Postgres: a lease row that another session holds keeps no other lease from being renewed or given up."""
+"""On Postgres: a lease row that another session locks does not keep other leases from being renewed or given up."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.factories import NOW, add_shard, add_workload
 
 
 @pytest.mark.parametrize("action", ["renew", "release"])
-def test_a_lease_row_that_is_held_keeps_no_other_lease_waiting(postgres_url, action):
-    """The other lease is renewed or given up at once, and nothing is waited for."""
+def test_a_locked_lease_row_keeps_no_other_lease_waiting(postgres_url, action):
+    """The other lease is renewed or given up at once, without a wait."""
     store, other = Store(postgres_url), Store(postgres_url)
     store.limits = replace(store.limits, lock_seconds=0.2)
     with store.write() as connection:
@@ -40,7 +40,7 @@ def test_a_lease_row_that_is_held_keeps_no_other_lease_waiting(postgres_url, act
 
 
 def test_a_transaction_that_is_kept_alive_is_not_ended_as_idle(postgres_url, monkeypatch):
-    """It says something now and then, and not more often than it has to."""
+    """It sends a statement now and then, and not more often than necessary."""
     store = Store(postgres_url)
     moments = iter([0.0, 1.0, 6.0, 6.0, 7.0])
     said: list[str] = []

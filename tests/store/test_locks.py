@@ -1,4 +1,4 @@
-"""Locks have time limits on Postgres: a waiting process gives up in time, reports who holds the lock, and continues with other work."""
+"""Lock time limits on Postgres: a waiting process gives up in time, reports the lock's holder, and continues with other work."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UPDATE = "UPDATE workloads SET created_at = created_at WHERE name = 'held'"
 
 @pytest.fixture
 def held_url(postgres_url):
-    """Give the URL of a database with one workload, whose row others hold."""
+    """Return the URL of a database with one workload, whose row others lock."""
     store = Store(postgres_url)
     with store.write() as connection:
         add_workload(connection, "held")
@@ -47,18 +47,18 @@ def opened(url, limits=SHORT):
 
 
 def write(store):
-    """Change the row that others hold."""
+    """Change the row that others lock."""
     with store.write() as connection:
         connection.execute(text(UPDATE))
 
 
 def driver_url(url):
-    """Write a URL as psycopg takes it."""
+    """Return a URL in psycopg's form."""
     return url.replace("+psycopg", "")
 
 
-def test_writer_gives_up_in_time_and_says_who_holds_the_row(held_url):
-    """Session, program and statement of the holder are told, the statement without its values; then the row is free again."""
+def test_writer_gives_up_in_time_and_reports_who_holds_the_row(held_url):
+    """The error has the holder's session, program and statement without its values; afterwards the row is free again."""
     with (
         psycopg.connect(driver_url(held_url), application_name="psql of an administrator") as holder,
         opened(held_url) as store,
@@ -80,7 +80,7 @@ def test_writer_gives_up_in_time_and_says_who_holds_the_row(held_url):
 
 
 def test_reader_that_keeps_a_table_from_being_changed_is_named(held_url):
-    """A transaction that only reads is in nobody's way but that of a change of the table itself."""
+    """A transaction that only reads blocks nothing but a change of the table itself."""
     with psycopg.connect(driver_url(held_url), application_name="a reader") as holder, opened(held_url) as store:
         holder.execute("SELECT 1 FROM workloads")
         write(store)
@@ -88,8 +88,8 @@ def test_reader_that_keeps_a_table_from_being_changed_is_named(held_url):
             connection.execute(text("ALTER TABLE workloads ADD COLUMN more integer"))
 
 
-def test_two_that_wait_for_each_other_are_told_apart_from_an_outage(held_url):
-    """The server ends one of them: that is no bug, and the other one continues."""
+def test_deadlock_is_no_outage(held_url):
+    """The server aborts one of the two transactions: that is no bug, and the other one continues."""
     with opened(held_url, TransactionLimits(lock_seconds=20)) as store:
         with store.write() as connection:
             add_workload(connection, "other")
@@ -142,8 +142,8 @@ except Exception as error:
 
 
 @pytest.mark.parametrize("where", ["between statements", "in a statement"])
-def test_stopped_peer_holds_its_rows_for_a_while_only(held_url, where):
-    """A process that is stopped in a transaction is told about, ended after its limits, and told so when it wakes up."""
+def test_stopped_peer_holds_its_rows_for_a_limited_time(held_url, where):
+    """A process stopped inside a transaction is reported, is ended after its limits, and learns of it when it wakes up."""
     with (
         subprocess.Popen(
             [sys.executable, "-c", _PEER, held_url, UPDATE, where],
@@ -173,8 +173,8 @@ def test_stopped_peer_holds_its_rows_for_a_while_only(held_url, where):
         assert peer.communicate("\n")[0] == "StoreUnavailable\n"
 
 
-def test_peer_within_its_time_is_left_alone(held_url):
-    """A COPY that has not taken longer than a statement may take is waited for, and not ended."""
+def test_peer_within_its_time_limit_is_left_alone(held_url):
+    """A COPY within the statement timeout is waited for, and not ended."""
     with (
         subprocess.Popen(
             [sys.executable, "-c", _PEER, held_url, UPDATE, "in a statement"],
@@ -194,7 +194,7 @@ def test_peer_within_its_time_is_left_alone(held_url):
 
 
 def test_cut_line_ends_on_both_sides(held_url):
-    """When nothing passes any more, without a word, the server frees the rows and the client is told that it is an outage."""
+    """When a connection silently passes no more data, the server frees the rows and the client reports an outage."""
     with CutPostgres(held_url) as line, opened(line.url) as store, opened(held_url) as other:
 
         def write_and_be_cut():
@@ -217,7 +217,7 @@ def test_cut_line_ends_on_both_sides(held_url):
 
 
 def test_statement_that_takes_too_long_is_an_outage_and_a_read_is_not_limited(held_url):
-    """A write ends after its limit; an export, which is a read, takes as long as it takes."""
+    """A write ends after its limit; an export, which is a read, has no limit."""
     with opened(held_url) as store:
         with pytest.raises(StoreUnavailable, match="statement timeout"), store.write() as connection:
             connection.execute(text("SELECT pg_sleep(5)"))
@@ -225,8 +225,8 @@ def test_statement_that_takes_too_long_is_an_outage_and_a_read_is_not_limited(he
             connection.execute(text("SELECT pg_sleep(1.2)"))
 
 
-def test_upgrade_waits_for_another_one_as_long_as_it_takes(held_url):
-    """The lock that upgrades take is no lock on rows: the second one waits for the whole of the first."""
+def test_upgrade_waits_for_another_one_without_a_limit(held_url):
+    """The lock of an upgrade is no row lock: the second upgrade waits until the first is finished."""
     limits = replace(SHORT, idle_seconds=30)
     with opened(held_url, limits) as store, opened(held_url, limits) as other:
         done = threading.Event()
@@ -267,8 +267,8 @@ def test_upgrade_waits_for_another_one_as_long_as_it_takes(held_url):
         ("XX000", StoreUnavailable),
     ],
 )
-def test_what_a_server_or_a_pooler_refuses_is_no_bug(held_url, code, kind):
-    """Time-outs, an administrator's shutdown, a failover, too many connections."""
+def test_refusals_by_a_server_or_a_pooler_are_no_bug(held_url, code, kind):
+    """Timeouts, an administrator's shutdown, a failover, too many connections."""
     with opened(held_url) as store, pytest.raises(kind) as caught, store.write() as connection:
         connection.execute(text(f"DO $$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = '{code}'; END $$"))
     assert caught.value.exit_code == 4

@@ -1,4 +1,4 @@
-"""The schema's history: it arrives at what the code believes, at once or not at all, whoever else is upgrading."""
+"""The migrations lead to the schema that the code expects, completely or not at all, even when several processes upgrade."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def empty_store(empty_database_url):
 
 
 def scripts() -> ScriptDirectory:
-    """Read the history."""
+    """Return the migration scripts."""
     return ScriptDirectory.from_config(migrate._config())
 
 
 def schema_of(store: Store) -> dict[str, dict[str, object]]:
-    """Describe every table in full: also what alembic's own comparison leaves out."""
+    """Describe every table in full, including what Alembic's own comparison leaves out."""
     described: dict[str, dict[str, object]] = {}
     with store.read() as connection:
         inspector = inspect(connection)
@@ -80,7 +80,7 @@ def schema_of(store: Store) -> dict[str, dict[str, object]]:
 
 
 def test_migrated_schema_is_the_fresh_one(empty_store):
-    """Whether tables are made by the history or by the code's own description, they are the same to the last CHECK."""
+    """The migrated tables equal the tables created from the code's metadata, down to the last CHECK."""
     with empty_store.write() as connection:
         metadata.create_all(connection)
     fresh = schema_of(empty_store)
@@ -90,20 +90,20 @@ def test_migrated_schema_is_the_fresh_one(empty_store):
     migrated = schema_of(empty_store)
     assert migrated == fresh
     assert set(migrated) == set(metadata.tables)
-    # The comparison must not be blind where it matters.
+    # The comparison must see the constraints that matter.
     assert {name for name, _ in migrated["shards"]["checks"]} >= {"shards_has_batch", "shards_has_intent"}  # type: ignore[attr-defined] # described above
     assert any("where" in str(index[3]) for index in migrated["requests"]["indexes"])  # type: ignore[attr-defined] # described above
 
 
 def test_autogenerate_finds_nothing_to_do(store):
-    """Alembic's own comparison of history and code is empty."""
+    """Alembic's own comparison of migrations and code is empty."""
     with store.read() as connection:
         options = {"compare_type": True, "compare_server_default": True}
         assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
 
 
-def test_upgrade_says_what_was_there_before(empty_store):
-    """An empty database has no revision; afterwards it has the one that this version wants."""
+def test_upgrade_reports_the_earlier_revision(empty_store):
+    """An empty database has no revision; afterwards it has the one that this version needs."""
     head = scripts().get_current_head()
     assert migrate.check(empty_store) == SchemaState(None, head or "")
     assert not migrate.check(empty_store).is_current
@@ -113,14 +113,14 @@ def test_upgrade_says_what_was_there_before(empty_store):
 
 
 def test_check_changes_nothing(empty_store):
-    """Looking makes no table, not even alembic's own."""
+    """A check creates no table, not even Alembic's own."""
     migrate.check(empty_store)
     with empty_store.read() as connection:
         assert inspect(connection).get_table_names() == []
 
 
 def test_upgrade_again_is_a_no_op(store):
-    """A current database is left alone, rows and all."""
+    """A current database is left unchanged, including its rows."""
     with store.write() as connection:
         workload = add_workload(connection)
         add_shard(connection, workload)
@@ -132,7 +132,7 @@ def test_upgrade_again_is_a_no_op(store):
 
 
 def test_threads_that_upgrade_at_once_do_it_once(empty_database_url):
-    """One does it and the others wait, also when they share a process."""
+    """One thread upgrades and the others wait, also within one process."""
     count = 4
     start = threading.Barrier(count)
 
@@ -150,7 +150,7 @@ def test_threads_that_upgrade_at_once_do_it_once(empty_database_url):
 
 
 def test_threads_may_upgrade_different_databases(empty_sqlite_url, empty_postgres_url, tmp_path):
-    """Alembic keeps its context per process; two databases that are upgraded at once must not meet in it."""
+    """Alembic keeps its context per process; upgrades of two databases at once must not share it."""
     urls = [empty_sqlite_url, empty_postgres_url, *(f"sqlite:///{tmp_path}/{number}.db" for number in range(4))]
     start = threading.Barrier(len(urls))
 
@@ -183,7 +183,7 @@ store.close()
 
 
 def test_processes_that_upgrade_at_once_do_it_once(empty_database_url):
-    """Two commands started at the same moment on an empty database both find it ready."""
+    """Two commands that start at the same moment on an empty database both find it ready."""
     started = [
         subprocess.Popen(
             [sys.executable, "-c", _UPGRADER, empty_database_url],
@@ -210,7 +210,7 @@ def test_processes_that_upgrade_at_once_do_it_once(empty_database_url):
 
 
 def test_newer_database_is_refused(store):
-    """A revision that this version does not know is left as it is, and the way out is an upgrade of batchkit."""
+    """A database with a revision unknown to this version is left unchanged; the hint says to upgrade batchkit."""
     with store.write() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     before = schema_of(store)
@@ -224,7 +224,7 @@ def test_newer_database_is_refused(store):
 
 
 def test_upgrade_that_fails_leaves_nothing_behind(empty_store):
-    """A migration that breaks off in the middle is taken back whole, on SQLite too."""
+    """A migration that breaks off in the middle is rolled back completely, on SQLite too."""
     with empty_store.write() as connection:
         connection.execute(text("CREATE TABLE shards (in_the_way INTEGER)"))
     with pytest.raises((StoreError, DBAPIError)):
@@ -235,7 +235,7 @@ def test_upgrade_that_fails_leaves_nothing_behind(empty_store):
 
 
 def test_downgrade_to_nothing_and_up_again(store):
-    """Every step has a way back, and the way up from there ends where it always does."""
+    """Every migration can be reversed, and upgrading again ends in the same schema."""
     before = schema_of(store)
     config = migrate._config()
     with store.write() as connection:
@@ -252,7 +252,7 @@ def test_downgrade_to_nothing_and_up_again(store):
 
 
 def test_history_is_one_line_without_gaps_or_twins():
-    """Revisions are numbered 0001, 0002, ... in files of that number, each behind the one before."""
+    """Revisions are numbered 0001, 0002, ... in files of the same number, each based on the one before."""
     history = list(reversed(list(scripts().walk_revisions())))
     assert [revision.revision for revision in history] == [f"{number:04}" for number in range(1, len(history) + 1)]
     assert [revision.down_revision for revision in history] == [None, *[step.revision for step in history[:-1]]]
@@ -261,15 +261,15 @@ def test_history_is_one_line_without_gaps_or_twins():
     assert scripts().get_heads() == [history[-1].revision]
 
 
-def test_alembic_by_itself_is_sent_to_our_command():
-    """The history runs on connections that batchkit hands over, never on a guessed database."""
+def test_alembic_by_itself_refers_to_our_command():
+    """Migrations run on connections that batchkit passes in, never on a guessed database."""
     with pytest.raises(SystemExit, match="batchkit db upgrade"):
         command.upgrade(migrate._config(), "head")
 
 
 @pytest.mark.parametrize("place", ["inside", "beside"])
 def test_migrations_are_found_in_a_wheel_and_in_a_checkout(tmp_path, monkeypatch, place):
-    """A wheel carries them inside the package, a checkout beside it; the package's own win."""
+    """A wheel has them inside the package, a checkout beside it; those inside the package take precedence."""
     package = tmp_path / "batchkit"
     (tmp_path / "migrations").mkdir()
     (package / "migrations" if place == "inside" else package).mkdir(parents=True)
@@ -279,7 +279,7 @@ def test_migrations_are_found_in_a_wheel_and_in_a_checkout(tmp_path, monkeypatch
 
 
 def upgrade_to(store: Store, revision: str) -> None:
-    """Bring an empty database to a former schema."""
+    """Upgrade an empty database to an earlier schema."""
     config = migrate._config()
     with store.write() as connection:
         config.attributes["connection"] = connection
@@ -330,7 +330,7 @@ def add_old_results(store: Store) -> None:
 
 
 def places_of(store: Store) -> list[object]:
-    """Tell where the large tables lie: a table that was copied lies somewhere else."""
+    """Return where the large tables are stored: a copied table is stored elsewhere."""
     queries = (
         ["SELECT rootpage FROM sqlite_master WHERE name IN ('requests', 'results') ORDER BY name"]
         if store.is_sqlite
@@ -342,7 +342,7 @@ def places_of(store: Store) -> list[object]:
 
 @pytest.mark.parametrize("revision", ["0001", "0007", "0008"])
 def test_a_database_with_an_open_workload_is_upgraded_in_place(empty_store, revision):
-    """From the first schema and from the last: the open workload is read whole, and neither requests nor results are copied."""
+    """From the first schema and from the last: the open workload is read completely; neither requests nor results are copied."""
     upgrade_to(empty_store, revision)
     add_open_workload(empty_store)
     add_old_results(empty_store)
@@ -366,13 +366,13 @@ def test_a_database_with_an_open_workload_is_upgraded_in_place(empty_store, revi
 
 
 def test_a_partitioned_database_is_upgraded(empty_postgres_url):
-    """The later migrations reach every partition, and what is written there afterwards is found in the views."""
+    """The later migrations reach every partition, and rows written afterwards appear in the views."""
     own = Store(empty_postgres_url)
     try:
         upgrade_to(own, "0007")
         script = migrate.migrations_directory() / "partition_by_workload.sql"
         with own.write() as connection:
-            # As psql would: nothing in it is a parameter.
+            # Execute the script as psql would: it has no parameters.
             connection.connection.driver_connection.execute(script.read_text())  # type: ignore[union-attr] # an open one
         assert not migrate.upgrade(own).is_current
         assert migrate.check(own).is_current

@@ -1,4 +1,4 @@
-"""Tables in the results database: typed, swapped whole, and never in the place of somebody else's."""
+"""Tables in the results database: typed, replaced whole, and never in place of a table that batchkit did not create."""
 
 from __future__ import annotations
 
@@ -37,31 +37,31 @@ def read(store, query):
 
 
 def rows_of(ids):
-    """Make a batch with these ids."""
+    """Return a batch with these ids."""
     return pa.RecordBatch.from_pylist([{"id": number, "text": "x"} for number in ids], schema=SCHEMA)
 
 
 def summed(store, name):
-    """Count the rows of a table, and give its least and greatest id."""
+    """Return the number of rows of a table, and its least and greatest id."""
     ids = [row[0] for row in read(store, f"select id from {name}")]  # noqa: S608 - a name of the test's
     return len(ids), min(ids), max(ids)
 
 
 def unfinished(store):
-    """Name the tables that are being written, or were left."""
+    """Return the tables that are being written, or were left over."""
     with store.read() as connection:
         return [name for name in inspect(connection).get_table_names() if name.startswith("batchkit_new_")]
 
 
 def start_python(code, *arguments):
-    """Start another Python with a pipe to it and one back."""
+    """Start another Python process with a pipe in each direction."""
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
 
 
-def test_rows_are_in_order_and_the_same_again_takes_their_place(store):
-    """Numbered from 1 over all batches; a second write leaves nothing of the first, nor a table of its own."""
+def test_rows_are_in_order_and_a_second_write_replaces_them(store):
+    """Rows are numbered from 1 over all batches; a second write leaves nothing of the first, and no extra table."""
     awkward = 'é "q" \n%s :x'
     write(store, "labels", [[{"id": 7, "text": awkward}, {"id": 5, "text": None}], [{"id": 6, "text": "\x00a"}]])
     assert read(store, "select * from labels order by row_number") == [(1, 7, awkward), (2, 5, None), (3, 6, "\ufffda")]
@@ -70,8 +70,8 @@ def test_rows_are_in_order_and_the_same_again_takes_their_place(store):
     assert unfinished(store) == []
 
 
-def test_values_have_types_of_the_database(store):
-    """Numbers, truth, times and bytes as such; what is nested, or JSON, as JSON; decimals with all their digits."""
+def test_values_have_database_types(store):
+    """Numbers, booleans, times and bytes keep their types; nested values and JSON are JSON; decimals keep all digits."""
     row = {
         "n": 2**62,
         "score": 0.5,
@@ -100,7 +100,7 @@ def test_values_have_types_of_the_database(store):
     assert moment[1] == "2024-05-01"
 
 
-def test_types_that_a_database_does_not_have_are_its_nearest(store):
+def test_types_that_a_database_does_not_have_become_the_nearest_one(store):
     """Other forms of text and bytes, values of a dictionary, nanoseconds, maps, years beyond Python's."""
     columns = {
         "kind": pa.array(["x", None]).dictionary_encode(),
@@ -128,8 +128,8 @@ def test_types_that_a_database_does_not_have_are_its_nearest(store):
     assert times[0][0].startswith("2020-01-01 12:00:00.123456")
 
 
-def test_tables_of_others_are_not_touched(store):
-    """A table without our mark, one of batchkit's own, a view: refused, before and at the swap."""
+def test_foreign_tables_are_not_touched(store):
+    """A table without our mark, one of batchkit's own, and a view are refused, at the start and at the swap."""
     with store.write() as connection:
         connection.execute(text("create table orders (id integer)"))
         connection.execute(text("insert into orders values (1)"))
@@ -150,7 +150,7 @@ def test_tables_of_others_are_not_touched(store):
 
 
 def test_failure_in_the_middle_changes_nothing(store):
-    """The old table stays, and the new one is gone."""
+    """The old table stays, and the new one is dropped."""
     write(store, "labels", [[{"id": 1, "text": "old"}]])
 
     def break_off():
@@ -164,8 +164,8 @@ def test_failure_in_the_middle_changes_nothing(store):
     assert unfinished(store) == []
 
 
-def test_writers_of_one_table_do_not_meet(store, database_url):
-    """Two that write at the same time both end well, and the last one to end decides what the table holds, whole."""
+def test_two_writers_of_one_table_do_not_disturb_each_other(store, database_url):
+    """Two that write at the same time both succeed, and the last to finish decides the content of the table."""
     other = Store(database_url)
     longest = "a" * 48
     longest = "a" * 48
@@ -180,8 +180,8 @@ def test_writers_of_one_table_do_not_meet(store, database_url):
     assert unfinished(store) == []
 
 
-def test_writers_that_end_at_the_same_time_all_end_well(store, database_url):
-    """Whether there was a table before or not, each swap is whole, and nobody is refused."""
+def test_writers_that_finish_at_the_same_time_all_succeed(store, database_url):
+    """With or without an earlier table, each swap is complete, and no writer is refused."""
     writers, rounds = 4, 3
     start = threading.Barrier(writers, timeout=30)
 
@@ -217,7 +217,7 @@ with OutputTable(Store(sys.argv[1]), "labels", schema) as output:
 
 
 def test_only_tables_of_dead_processes_are_dropped(store, database_url):
-    """What a killed process was writing is dropped by the next writer; what a living one is writing is left to it."""
+    """The next writer drops the unfinished table of a killed process, and leaves that of a live process alone."""
     with (
         start_python(_WRITER, database_url) as killed,
         start_python(_WRITER, database_url) as living,
@@ -235,8 +235,8 @@ def test_only_tables_of_dead_processes_are_dropped(store, database_url):
     assert unfinished(store) == []
 
 
-def test_table_that_only_has_the_name_of_an_unfinished_one_is_not_dropped(store):
-    """Without the mark it belongs to somebody else."""
+def test_unmarked_table_with_the_name_of_an_unfinished_one_is_not_dropped(store):
+    """Without the mark it is not batchkit's."""
     with store.write() as connection:
         connection.execute(text("create table batchkit_new_0123456789ab_1_1_01234567 (id integer)"))
     write(store, "labels", [[{"id": 1, "text": "mine"}]])
@@ -247,8 +247,8 @@ def test_table_that_only_has_the_name_of_an_unfinished_one_is_not_dropped(store)
     ("names", "words"),
     [(["Text", "text"], "differ only in case"), (["x" * 64], "name of a column"), (["a\nb"], "column")],
 )
-def test_columns_that_no_database_takes_are_refused(sqlite_store, names, words):
-    """Names that differ only in case, are too long, or are no line of text: before anything is sent, and at the writer."""
+def test_unusable_column_names_are_refused(sqlite_store, names, words):
+    """Names that differ only in case, are too long, or are not one line of text: before anything is sent, and at the writer."""
     schema = pa.schema([(name, pa.string()) for name in names])
     with pytest.raises(UsageError, match=words):
         OutputTable(sqlite_store, "labels", schema)
@@ -287,15 +287,15 @@ def test_width_is_checked_before_as_the_database_does_after(store, kind, count, 
     assert read(store, "select count(*) from wide") == [(1,)]
 
 
-def test_column_of_row_numbers_is_the_users_own(store):
-    """Ours has another name then."""
+def test_column_name_of_row_numbers_is_left_to_the_user(store):
+    """Our own column then has another name."""
     schema = pa.schema([("row_number", pa.int64())])
     write(store, "labels", [[{"row_number": 40}, {"row_number": 30}]], schema)
     assert read(store, "select row_number from labels order by batchkit_row") == [(40,), (30,)]
 
 
-def test_names_of_columns_are_taken_as_they_are(store):
-    """Signs that mean something to a database or its driver mean nothing in a name, and no value is changed on its way."""
+def test_column_names_are_taken_literally(store):
+    """Characters that are special to a database or its driver are not special in a name, and no value is changed."""
     names = ['say "hi"', "100 %s", ":x", "Order", "naïve", "a\\b"]
     row = dict(zip(names, ["\t\\N\r\n", "\\.", "{}", "", "'", "\\x00"], strict=True)) | {
         "nan": float("nan"),
@@ -310,8 +310,8 @@ def test_names_of_columns_are_taken_as_they_are(store):
     assert int(values[7]) == 2**64 - 1
 
 
-def test_nul_inside_of_json_is_replaced_too(store):
-    """In members and their names; an escaped backslash before such letters is none."""
+def test_nul_inside_json_is_replaced_too(store):
+    """In values and in member names; the same letters after an escaped backslash are not a NUL."""
     schema = pa.schema([("tags", pa.list_(pa.string())), json_field("any")])
     odd = r'{"a\u0000":"\u0000 \\u0000"}'
     write(store, "odd", [[{"tags": ["a\x00", "\\u0000"], "any": odd}]], schema)

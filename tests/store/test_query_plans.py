@@ -1,4 +1,4 @@
-"""Query plans at 20,000 requests: what every pass asks must not read every request."""
+"""Query plans at 20,000 requests: the queries of every pass must not read every request."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BIG = ("requests", "results", "bodies", "attempts")
 
 @dataclass
 class Loaded:
-    """A filled store: mostly answered, a few failed and pending, two shards under way."""
+    """A filled store: most requests answered, a few failed and pending, two shards under way."""
 
     store: Store
     workload: Workload
@@ -41,7 +41,7 @@ class Loaded:
 
 @pytest.fixture(scope="module", params=["sqlite", "sqlite analysed", "postgres analysed"])
 def loaded(request, tmp_path_factory) -> Iterator[Loaded]:
-    """Fill a database once for all plans. Nobody analyses a user's SQLite file, so plans must hold without, too."""
+    """Fill a database once for all plans. A user's SQLite file is never analysed, so plans must hold without statistics too."""
     kind, _, analysed = request.param.partition(" ")
     server = None
     if kind == "sqlite":
@@ -69,7 +69,7 @@ def loaded(request, tmp_path_factory) -> Iterator[Loaded]:
     if analysed:
         with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             if not store.is_sqlite:
-                # Else the server measures again when tests have changed much and rolled it back.
+                # Otherwise the server collects statistics again after tests have changed many rows and rolled back.
                 for table in BIG:
                     connection.exec_driver_sql(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
             connection.exec_driver_sql("ANALYZE" if store.is_sqlite else "VACUUM ANALYZE")
@@ -80,7 +80,7 @@ def loaded(request, tmp_path_factory) -> Iterator[Loaded]:
 
 
 def plans(loaded: Loaded, call: Callable[[Connection], object]) -> list[str]:
-    """Run a call, take nothing of it over, and explain each statement that it sent."""
+    """Run a call, roll back its changes, and explain each statement that it sent."""
     sent: list[tuple[str, Any]] = []
 
     def note(_connection, _cursor, statement, parameters, _context, _many):
@@ -104,7 +104,7 @@ def plans(loaded: Loaded, call: Callable[[Connection], object]) -> list[str]:
 
 
 def reads_everything(plan: str) -> bool:
-    """Say whether a plan goes through all rows of a big table, or all of a workload."""
+    """Return whether a plan reads all rows of a large table, or all of a workload."""
     big = "|".join(BIG)
     whole_table = rf"\bSCAN ({big})\b(?! USING (COVERING )?INDEX {PARTIAL})|Seq Scan on ({big})\b"
     whole_workload = rf"SEARCH ({big}) USING PRIMARY KEY \(workload_id=\?\)$"
@@ -146,14 +146,14 @@ CALLS: dict[str, tuple[Callable[[Loaded], Callable[[Connection], object]], str |
         None,
     ),
     "open batches": (lambda on: lambda c: batches.open_of_workload(c, on.workload.id), None),
-    # What `batchkit status` shows: of one workload, of all, and the history of one.
+    # The queries of `batchkit status`: for one workload, for all, and the history of one.
     "status": (lambda on: lambda c: read_progress(c, on.workload, now=NOW), "requests_unfinished"),
     "status of all": (
         lambda _: lambda c: [read_progress(c, workload, now=NOW) for workload in workloads.every(c)],
         "requests_unfinished",
     ),
     "status with history": (lambda on: lambda c: events.newest(c, on.workload.id, limit=20), None),
-    # What a report reads.
+    # The queries of a report.
     "shards of a report": (lambda on: lambda c: list(report_rows.shard_rows(c, on.workload.id)), None),
     "attempts of a report": (
         lambda on: lambda c: report_rows.attempt_reasons(c, on.workload.id, limit=9, most=200),
@@ -179,7 +179,7 @@ CALLS: dict[str, tuple[Callable[[Loaded], Callable[[Connection], object]], str |
 
 @pytest.mark.parametrize("name", CALLS)
 def test_no_pass_reads_every_request(loaded, name):
-    """The unfinished and the failed are found through their partial indexes, a shard's shard_requests through the primary key."""
+    """Unfinished and failed requests are found by their partial indexes, and the requests of a shard by the primary key."""
     make, index = CALLS[name]
     explained = plans(loaded, make(loaded))
     assert not [plan for plan in explained if reads_everything(plan)]
@@ -188,7 +188,7 @@ def test_no_pass_reads_every_request(loaded, name):
 
 
 def test_requests_of_a_shard_are_found_by_their_range(loaded):
-    """The primary key is searched between the shard's first and last seq, in either direction no further."""
+    """The primary key is searched between the shard's first and last seq, and no further in either direction."""
     (plan,) = plans(loaded, lambda connection: requests.shard_requests(connection, loaded.open_shard))
     if loaded.store.is_sqlite:
         assert "SEARCH requests USING PRIMARY KEY (workload_id=? AND seq>? AND seq<?)" in plan
@@ -199,11 +199,11 @@ def test_requests_of_a_shard_are_found_by_their_range(loaded):
 
 
 def test_pending_requests_are_read_from_their_index_alone(loaded):
-    """What resubmission asks for lies in the small index: no request is looked up once more, and none is sorted."""
+    """Resubmission reads only the small index: no request is looked up in the table, and none is sorted."""
 
     def pending_after(connection: Connection) -> None:
         if not loaded.store.is_sqlite:
-            # For ten rows a bitmap and a sort cost the same as the order of the index.
+            # For ten rows, a bitmap scan with a sort costs the same as reading the index in order.
             connection.exec_driver_sql("SET LOCAL enable_bitmapscan = off")
         requests.pending_after(
             connection, loaded.workload.id, shard_ids=(loaded.pending_shard.id,), after_seq=-1, limit=5
@@ -219,8 +219,8 @@ def test_pending_requests_are_read_from_their_index_alone(loaded):
         assert "Sort" not in plan
 
 
-def test_requests_that_move_are_found_one_by_one(loaded):
-    """Each row of a statement finds its request by seq; any other order would read all requests."""
+def test_moved_requests_are_found_one_by_one(loaded):
+    """Each row of a statement finds its request by seq; any other join order would read all requests."""
     seqs = range(loaded.pending_shard.first_seq, loaded.pending_shard.last_seq + 1)
     rows = [(seq, 100 * place, 99) for place, seq in enumerate(seqs)]
 
@@ -245,13 +245,13 @@ def test_requests_that_move_are_found_one_by_one(loaded):
     "query", ["SELECT * FROM requests WHERE attempts > 1", "SELECT count(attempt) FROM results WHERE attempt > 1"]
 )
 def test_a_full_scan_would_be_noticed(loaded, query):
-    """The guard itself tells a scan from a search."""
+    """The check itself distinguishes a scan from a search."""
     (plan,) = plans(loaded, lambda connection: connection.execute(text(query)))
     assert reads_everything(plan)
 
 
 def test_exports_go_along_the_primary_keys(loaded):
-    """Rows come in input order without a sort, and without reading all bodies before the first: memory stays what it is."""
+    """Rows come in input order without a sort, and without reading all bodies first, so memory stays constant."""
     with loaded.store.read() as connection:
         assert len(list(results.stream(connection, loaded.workload.id))) == SHARDS * LINES + 220
         explain = "EXPLAIN QUERY PLAN" if loaded.store.is_sqlite else "EXPLAIN"

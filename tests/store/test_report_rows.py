@@ -1,4 +1,4 @@
-"""The rows of reports, read back as they were written."""
+"""The rows of reports are read back as written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.factories import NOW, add_shard, add_workload
 
 
 def test_shards_are_read_with_their_counts_and_their_batches(store):
-    """Each field has the value of its column; a shard without a batch has none."""
+    """Each field has the value of its column; a shard without a batch has no batch fields."""
     with store.write() as connection:
         workload = add_workload(connection)
         merged = add_shard(connection, workload, state=ShardState.MERGED, lines=7)

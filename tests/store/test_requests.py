@@ -1,4 +1,4 @@
-"""Requests: shard_requests of a shard, verdicts, and the ways back into another shard."""
+"""Requests: those of a shard, their final states, and their return to pending."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.factories import AUDIO, CHAT, NOW, add_requests, add_shard, add_workl
 
 
 def states(connection, workload):
-    """Read (state, attempts, expiries) of every request by seq."""
+    """Return (state, attempts, expiries) of every request by seq."""
     query = select(request_rows.c.seq, request_rows.c.state, request_rows.c.attempts, request_rows.c.expiries).where(
         request_rows.c.workload_id == workload.id
     )
@@ -24,13 +24,13 @@ def states(connection, workload):
 
 
 def failed_results(connection, workload):
-    """Read the seqs that have a failed result."""
+    """Return the seqs that have a failed result."""
     query = select(result_rows.c.seq).where(result_rows.c.workload_id == workload.id, result_rows.c.state == "failed")
     return sorted(connection.execute(query).scalars())
 
 
 def test_requests_of_a_shard_come_in_input_order_with_their_counters(store):
-    """A request has its line in the shard's file and its counters before the attempt."""
+    """Each request has its line in the shard's file and its counters before the attempt."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload, seqs=[7, 3, 5], state=ShardState.ENDED)
@@ -42,8 +42,8 @@ def test_requests_of_a_shard_come_in_input_order_with_their_counters(store):
         ]
 
 
-def test_the_columns_of_a_shards_requests_say_the_same(store):
-    """What a merge reads of a whole shard are the same shard_requests, and nothing at all of a shard that is done."""
+def test_the_columns_of_a_shards_requests_are_the_same(store):
+    """A merge reads the same requests for the whole shard, and none for a merged shard."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload, seqs=[7, 3, 5], state=ShardState.ENDED)
@@ -58,7 +58,7 @@ def test_the_columns_of_a_shards_requests_say_the_same(store):
 
 
 def test_interleaved_shards_keep_their_own_requests(store):
-    """Two endpoints cut over the same range of seq share no request, nor do other workloads with the same seqs."""
+    """Two endpoints cut over the same range of seq share no request, and neither do other workloads with the same seqs."""
     with store.write() as connection:
         workload, other = add_workload(connection, "first"), add_workload(connection, "second")
         chat = add_shard(connection, workload, seqs=[0, 2, 4, 9], endpoint=CHAT, state=ShardState.ENDED)
@@ -76,8 +76,8 @@ def test_interleaved_shards_keep_their_own_requests(store):
         assert set(states(connection, other).values()) == {("in_flight", 0, 0)}
 
 
-def test_decided_requests_do_not_belong_to_a_shard(store):
-    """Who has a verdict, or has moved to another shard, does not wait for this one."""
+def test_final_requests_do_not_belong_to_a_shard(store):
+    """A request that is final, or has moved to another shard, does not wait for this one."""
     with store.write() as connection:
         workload = add_workload(connection)
         first = add_shard(connection, workload, lines=4, state=ShardState.ENDED)
@@ -89,7 +89,7 @@ def test_decided_requests_do_not_belong_to_a_shard(store):
 
 
 def test_success_counts_one_attempt(store):
-    """What is still in flight in the shard succeeds with one attempt more; what is decided stays decided."""
+    """Requests in flight in the shard succeed with one attempt more; final ones stay as they are."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload, lines=4, state=ShardState.ENDED)
@@ -108,7 +108,7 @@ def test_success_counts_one_attempt(store):
 
 @pytest.mark.parametrize("target", [RequestState.PENDING, RequestState.CANCELLED])
 def test_requests_of_a_shard_that_never_ran_count_no_attempt(store, target):
-    """Moving back leaves the counters as they are, and touches only what is in flight in this shard."""
+    """Moving back leaves the counters unchanged, and touches only the requests in flight in this shard."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload, lines=3)
@@ -123,7 +123,7 @@ def test_requests_of_a_shard_that_never_ran_count_no_attempt(store, target):
         }
 
 
-def test_cancelling_takes_what_waits(store):
+def test_cancelling_takes_pending_requests(store):
     """Only pending requests of the workload are cancelled."""
     with store.write() as connection:
         workload, other = add_workload(connection, "first"), add_workload(connection, "second")
@@ -137,7 +137,7 @@ def test_cancelling_takes_what_waits(store):
         assert [state for state, _, _ in states(connection, other).values()].count("pending") == 3
 
 
-def test_reopened_failures_start_afresh(store):
+def test_reopened_failures_start_from_zero(store):
     """Failed requests get new budgets and lose their failed result; successes and other workloads keep theirs."""
     with store.write() as connection:
         workload, other = add_workload(connection, "first"), add_workload(connection, "second")
@@ -159,7 +159,7 @@ def test_reopened_failures_start_afresh(store):
 
 
 def test_reopened_cancellations_leave_failures_alone(store):
-    """Asking for the cancelled ones brings back those only, and no result is lost."""
+    """Reopening cancelled requests reopens only those, and no result is lost."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload, lines=3, state=ShardState.MERGED, request_state=RequestState.CANCELLED)
@@ -170,7 +170,7 @@ def test_reopened_cancellations_leave_failures_alone(store):
 
 
 def test_reopening_never_touches_a_success(store):
-    """Not even when it is asked to: a paid answer is not bought again."""
+    """Even when the call asks for it, a paid answer is not bought again."""
     with store.write() as connection:
         workload = add_workload(connection)
         add_shard(connection, workload, state=ShardState.MERGED)
@@ -182,14 +182,14 @@ def test_reopening_never_touches_a_success(store):
 
 
 def left_behind(connection, workload, **columns):
-    """Insert a merged shard whose requests all wait for another attempt."""
+    """Insert a merged shard whose requests are all pending."""
     return add_shard(
         connection, workload, lines=2, state=ShardState.MERGED, request_state=RequestState.PENDING, **columns
     )
 
 
-def test_resubmission_is_grouped_by_terms(store):
-    """Endpoint, size, window and waits make a group; the order is stable and each shard is in one group."""
+def test_resubmission_is_grouped_by_settings(store):
+    """Requests are grouped by endpoint, size, window and waits; the order is stable and each shard is in one group."""
     with store.write() as connection:
         workload = add_workload(connection)
         plain = [left_behind(connection, workload) for _ in range(2)]
@@ -210,7 +210,7 @@ def test_resubmission_is_grouped_by_terms(store):
 
 
 def test_shards_that_must_wait_are_in_no_group(store):
-    """``not_before`` holds the group back until then; shards that are still open and other workloads never count."""
+    """A group waits until ``not_before``; open shards and other workloads never count."""
     with store.write() as connection:
         workload, other = add_workload(connection, "first"), add_workload(connection, "second")
         later = left_behind(connection, workload, not_before=NOW + 10)
@@ -222,7 +222,7 @@ def test_shards_that_must_wait_are_in_no_group(store):
 
 
 def test_next_resubmission_is_due_with_the_earliest_group(store):
-    """None when nothing is pending, else the earliest time among shards that left something behind."""
+    """None when no request is pending, else the earliest time among shards with pending requests."""
     with store.write() as connection:
         workload = add_workload(connection)
         add_shard(connection, workload, state=ShardState.MERGED, not_before=1)
@@ -233,7 +233,7 @@ def test_next_resubmission_is_due_with_the_earliest_group(store):
 
 
 def test_pending_requests_are_paged_in_input_order(store):
-    """Pages follow each other without gap or repeat, over interleaved shards, and point into the last shard's file."""
+    """Pages follow each other without gap or repeat, over interleaved shards, and refer to the last shard's file."""
     with store.write() as connection:
         workload = add_workload(connection)
         odd = add_shard(
@@ -268,8 +268,8 @@ def test_pending_requests_are_paged_in_input_order(store):
         assert [request.seq for request in everything] == list(range(40, 50))
 
 
-def test_pending_requests_of_no_shard_are_none(store):
-    """An empty choice of shards finds nothing, and so does a page behind the end."""
+def test_no_shards_have_no_pending_requests(store):
+    """An empty list of shards gives no requests, and neither does a page after the end."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = left_behind(connection, workload)
@@ -277,8 +277,8 @@ def test_pending_requests_of_no_shard_are_none(store):
         assert requests.pending_after(connection, workload.id, shard_ids=(shard.id,), after_seq=1, limit=9) == []
 
 
-def test_group_may_have_more_shards_than_a_statement_takes_values(store):
-    """Tens of thousands of shards in one group are no reason to fail."""
+def test_group_may_have_more_shards_than_a_statement_has_parameters(store):
+    """A group of tens of thousands of shards does not fail."""
     many = tuple(ShardId(number) for number in range(1, 70_000))
     with store.write() as connection:
         workload = add_workload(connection)
@@ -288,7 +288,7 @@ def test_group_may_have_more_shards_than_a_statement_takes_values(store):
 
 
 def test_pending_count_stops_at_its_limit(store):
-    """Counting goes no further than asked for."""
+    """Counting stops at the given limit."""
     with store.write() as connection:
         workload = add_workload(connection)
         assert requests.pending_count(connection, workload.id, at_most=9) == 0
@@ -300,7 +300,7 @@ def test_pending_count_stops_at_its_limit(store):
 
 
 def test_moved_requests_belong_to_their_new_shard(store):
-    """Only what is pending moves; the answer says how many did, and seq, name and counters go along."""
+    """Only pending requests move; the call returns their number, and seq, name and counters are kept."""
     with store.write() as connection:
         workload = add_workload(connection)
         old = add_shard(connection, workload, lines=4, state=ShardState.MERGED, request_state=RequestState.PENDING)
@@ -353,7 +353,7 @@ def test_impossible_request_is_refused(store, row):
         add_requests(connection, workload.id, ShardId(1), [{"seq": 1} | row])
 
 
-def test_same_seq_is_refused_twice(store):
+def test_repeated_seq_is_refused(store):
     """A line of the input is one request of its workload."""
     with store.write() as connection:
         workload = add_workload(connection)

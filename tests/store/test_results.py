@@ -1,4 +1,4 @@
-"""Results: the bulk paths at size, what stands and what gives way, and the stream of an export."""
+"""Results: the bulk writes at scale, which rows are kept or replaced, and the stream of an export."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ AWKWARD = [
 
 
 def text_of(number: int) -> str:
-    """Make the text of a row: each awkward one comes up many times, none twice."""
+    """Return the text of a row: each awkward text comes up many times, in different rows."""
     return f"{AWKWARD[number % len(AWKWARD)]}{number}"
 
 
@@ -52,7 +52,7 @@ def stored_bodies(connection, shard):
 
 
 def test_many_requests_with_awkward_names_arrive_unchanged(store):
-    """Thousands of requests, more than one statement takes, keep names and places to the letter."""
+    """Thousands of requests, more than fit into one statement, keep their names and positions exactly."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload, seqs=[MANY])
@@ -72,7 +72,7 @@ def test_many_requests_with_awkward_names_arrive_unchanged(store):
 
 
 def test_many_states_are_written_to_their_own_rows(store):
-    """Thousands of verdicts in any order find their requests by seq, in this workload only."""
+    """Thousands of states in any order are written to their requests by seq, in this workload only."""
     with store.write() as connection:
         workload, other = add_workload(connection, "first"), add_workload(connection, "second")
         for owner in (workload, other):
@@ -92,7 +92,7 @@ def test_many_states_are_written_to_their_own_rows(store):
 
 
 def test_many_bodies_arrive_unchanged(store):
-    """Answers of all lengths and letters are read back as they were given."""
+    """Answers of all lengths and characters are read back unchanged."""
     rows = [(seq, jsonl.dumps({"text": text_of(seq)}).decode()) for seq in range(MANY)]
     with store.write() as connection:
         shard = add_shard(connection, add_workload(connection))
@@ -102,7 +102,7 @@ def test_many_bodies_arrive_unchanged(store):
 
 
 def test_second_body_replaces_the_first(store):
-    """For the same request of the same shard the newest body stands; another shard's is untouched."""
+    """For the same request of the same shard the newest body is kept; another shard's body is untouched."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard, other = add_shard(connection, workload), add_shard(connection, workload)
@@ -117,7 +117,7 @@ def test_second_body_replaces_the_first(store):
 
 
 def read_results(connection, workload):
-    """Read every column of a workload's results, by seq, with the names that stand for numbers."""
+    """Read every column of a workload's results by seq, with names instead of their numbers."""
     known = dict(map(tuple, connection.execute(select(names.c.id, names.c.name))))
     query = select(result_rows).where(result_rows.c.workload_id == workload.id).order_by(result_rows.c.seq)
     return [
@@ -127,7 +127,7 @@ def read_results(connection, workload):
 
 
 def test_many_results_arrive_unchanged(store):
-    """Successes and failures of all kinds keep every column, and nothing becomes something."""
+    """Successes and failures of all kinds keep every column, and NULL stays NULL."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload)
@@ -153,7 +153,7 @@ def test_many_results_arrive_unchanged(store):
 
 @pytest.mark.parametrize("later", ["failure", "another success"])
 def test_success_is_never_overwritten(store, later):
-    """Whatever comes later for the same request, from whichever shard, the first success stands."""
+    """Whatever comes later for the same request, from any shard, the first success is kept."""
     with store.write() as connection:
         workload = add_workload(connection)
         first, second = add_shard(connection, workload), add_shard(connection, workload)
@@ -167,7 +167,7 @@ def test_success_is_never_overwritten(store, later):
 
 
 @pytest.mark.parametrize("later", ["won", "lost"])
-def test_failure_gives_way_whole(store, later):
+def test_failure_is_replaced_completely(store, later):
     """The result of a later attempt replaces every column of a failed result."""
     with store.write() as connection:
         workload = add_workload(connection)
@@ -183,7 +183,7 @@ def test_failure_gives_way_whole(store, later):
 
 
 def test_results_of_workloads_do_not_collide(store):
-    """The same seq in two workloads are two results."""
+    """The same seq in two workloads has two results."""
     with store.write() as connection:
         for name in ("first", "second"):
             workload = add_workload(connection, name)
@@ -193,7 +193,7 @@ def test_results_of_workloads_do_not_collide(store):
 
 
 def test_many_attempts_are_kept_by_shard(store):
-    """Each attempt of a request in another shard is another row."""
+    """Each attempt of a request in another shard has its own row."""
     with store.write() as connection:
         workload = add_workload(connection)
         first, second = add_shard(connection, workload), add_shard(connection, workload)
@@ -213,7 +213,7 @@ def test_many_attempts_are_kept_by_shard(store):
 
 
 def test_nothing_to_write_is_nothing_written(store):
-    """Every bulk call takes no rows at all."""
+    """Every bulk call accepts an empty list of rows."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload)
@@ -230,7 +230,7 @@ def test_nothing_to_write_is_nothing_written(store):
 
 
 def test_bulk_rows_go_with_their_transaction(store):
-    """What fails takes the bulk rows of its transaction along, and the next transaction starts clean."""
+    """A failed transaction rolls back its bulk rows, and the next transaction starts clean."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload, lines=2, state=ShardState.ENDED)
@@ -255,7 +255,7 @@ def test_bulk_rows_go_with_their_transaction(store):
 
 @pytest.mark.parametrize("row", [{"state": "pending"}, {"state": None}, {"attempt": None}, {"shard_id": None}], ids=str)
 def test_impossible_result_is_refused(store, row):
-    """A result is succeeded or failed, and says where it comes from."""
+    """A result is succeeded or failed, and names its shard."""
     with store.write() as connection:
         workload = add_workload(connection)
     legal = {"workload_id": workload.id, "seq": 0, "state": "failed", "shard_id": 1, "attempt": 0}
@@ -264,7 +264,7 @@ def test_impossible_result_is_refused(store, row):
 
 
 def test_export_gives_every_request_in_input_order(store):
-    """One row per request whatever became of it, with the answer of the shard that its result came from."""
+    """One row per request whatever its state, with the answer of the shard that its result came from."""
     with store.write() as connection:
         workload, other = add_workload(connection, "first"), add_workload(connection, "second")
         add_shard(connection, other, lines=9, state=ShardState.MERGED)
@@ -316,7 +316,7 @@ def test_export_takes_the_answer_of_the_successful_attempt(store):
 
 
 def test_export_of_many_rows_streams_and_may_be_left_early(store):
-    """Thousands of rows come in order; a reader that stops in the middle leaves nothing open behind."""
+    """Thousands of rows come in order; a reader that stops in the middle leaves nothing open."""
     with store.write() as connection:
         workload = add_workload(connection)
         add_shard(connection, workload, lines=MANY, state=ShardState.MERGED)
@@ -331,7 +331,7 @@ def test_export_of_many_rows_streams_and_may_be_left_early(store):
 
 
 def test_the_streams_agree(store):
-    """What a line and a table need is what the rows have, in the same order, whatever became of a request."""
+    """The streams for lines and for tables hold the same rows in the same order, whatever the state of a request."""
     with store.write() as connection:
         workload = add_workload(connection)
         for state in RequestState:
@@ -351,8 +351,8 @@ def test_the_streams_agree(store):
         assert named.items() <= row._asdict().items()
 
 
-def test_a_stream_that_breaks_off_is_the_databases_trouble(store, postgres_server):
-    """A connection that is lost, or refuses, in the middle of a stream is told like any other; the store works on afterwards."""
+def test_a_stream_that_breaks_off_is_a_database_error(store, postgres_server):
+    """A connection that is lost or refused in the middle of a stream is reported like any other; the store works afterwards."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload, lines=400, state=ShardState.MERGED)
@@ -375,14 +375,14 @@ TOLD = AnswerFacts("stop", 1, 1, 2)
 
 
 def successes_of(seqs, *, facts=TOLD):
-    """Make successes of some requests, all alike."""
+    """Return successes of some requests, all alike."""
     given = list(seqs)
     columns = tuple([fact] * len(given) for fact in facts)
     return Successes(given, [7] * len(given), ["new"] * len(given), columns)
 
 
 def test_successes_arrive_unchanged(store):
-    """The quick way of plain successes keeps every column, also what is not told, and more of them than one piece holds."""
+    """The fast path for plain successes keeps every column, also NULLs, and takes more rows than one piece holds."""
     tokens = [token for token, _ in zip(cycle([(1, 2), (None, 2), (2**31 - 1, None)]), range(MANY), strict=False)]
     facts = [
         AnswerFacts((None, "stop", "größe")[seq % 3], seq, *token, (None, "a", "größe")[seq % 3], ("a", None)[seq % 2])
@@ -419,8 +419,8 @@ def test_successes_arrive_unchanged(store):
         assert read_results(connection, workload) == expected
 
 
-def test_successes_leave_what_stands(store):
-    """Among many, one that is there already stays as it is, a failure is replaced whole, and the others arrive."""
+def test_successes_leave_existing_results(store):
+    """An existing success stays unchanged, a failure is replaced completely, and the other rows are inserted."""
     with store.write() as connection:
         workload = add_workload(connection)
         first, second = (add_shard(connection, workload) for _ in range(2))
@@ -432,8 +432,8 @@ def test_successes_leave_what_stands(store):
     assert found == [new[0], success(first, 1), *new[2:]]
 
 
-def test_a_name_is_kept_once_and_found_again(store):
-    """Models and tiers of all workloads share their names; the columns hold small numbers."""
+def test_a_name_is_stored_once_and_found_again(store):
+    """Models and tiers of all workloads share one table of names; the columns hold small numbers."""
     for number in range(3):
         with store.write() as connection:
             workload = add_workload(connection, f"run-{number}")
@@ -447,8 +447,8 @@ def test_a_name_is_kept_once_and_found_again(store):
     assert known == [(1, "batch"), (2, "openai/gpt-oss-20b"), (3, "flex")]
 
 
-def test_a_flood_of_names_ends_at_a_bound(store):
-    """A server that answers with another model each time fills the table and no more: what comes then has none, and is kept."""
+def test_the_number_of_names_is_limited(store):
+    """A server that answers with another model each time only fills the table; later rows are stored without a name."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload)
@@ -464,7 +464,7 @@ def test_a_flood_of_names_ends_at_a_bound(store):
     assert (rows[-1].facts.model, rows[-1].facts.service_tier, rows[-1].facts.finish_reason) == (None, "known", "stop")
 
 
-def test_two_that_add_names_at_once_add_each_once(postgres_store):
+def test_two_writers_that_add_names_at_once_add_each_once(postgres_store):
     """The second does not wait for the end of the first's transaction, and finds the names that it added."""
     with postgres_store.write() as connection:
         workload = add_workload(connection)

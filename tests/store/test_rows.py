@@ -1,4 +1,4 @@
-"""The row types: one declaration of each column, and few places that know of it."""
+"""The row types: each column is declared once, and few modules know it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from batchkit.store.rows import AnswerFacts, ResultRow, fields_of, layout
 from batchkit.store.tables import results as result_table
 
 
-def test_a_column_of_the_results_stands_in_three_files():
-    """The row type, the merge that fills it, the export that shows it: whoever adds the next one need find no other."""
+def test_a_column_of_the_results_is_named_in_three_files():
+    """The row type, the merge that fills it, and the export that shows it; a new column needs no other file."""
     package = Path(batchkit.__file__).parent
     knowing = {
         str(path.relative_to(package))
@@ -24,8 +24,8 @@ def test_a_column_of_the_results_stands_in_three_files():
     assert knowing == {"store/rows.py", "steps/answer_facts.py", "steps/export_columns.py"}
 
 
-def test_what_an_answer_says_is_last_in_every_row():
-    """Table, statements and streams have the facts in one order, behind what else they hold; exports show all of them."""
+def test_answer_facts_are_last_in_every_row():
+    """Table, statements and streams have the facts in one order, after their other columns; exports show all of them."""
     facts = AnswerFacts._fields
     assert tuple(result_table.c.keys())[-len(facts) :] == facts
     assert tuple(field.name for field in fields_of(ResultRow)) == tuple(result_table.c.keys())
@@ -36,7 +36,7 @@ def test_what_an_answer_says_is_last_in_every_row():
 
 
 def test_a_layout_writes_each_column_once():
-    """Common columns come first, what is left out is not written, and an upsert replaces all but the key."""
+    """Common columns come first, omitted columns are not written, and an upsert replaces all but the key."""
     what = layout("bodies", common=("shard_id",))
     assert what.names == "shard_id, seq, body"
     assert what.replacing == "body = excluded.body"

@@ -1,4 +1,4 @@
-"""Runners: one row per process, refreshed in place, gone when it ends or is not seen any more."""
+"""Runners: one row per process, updated in place, deleted when the process ends or has not been seen for a while."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROW = RunnerRow("host|boot|42|9|abc", "watch", "host", None, NOW, "3 batches at 
 
 
 def test_a_row_is_read_back_whole_and_refreshed_in_place(store):
-    """A process has one row, however often it is written."""
+    """A process has one row, however often the row is written."""
     with store.write() as connection:
         workload = add_workload(connection)
         runners.put(connection, replace(ROW, workload_id=workload.id))
@@ -25,7 +25,7 @@ def test_a_row_is_read_back_whole_and_refreshed_in_place(store):
 
 
 def test_a_process_that_drives_everything_is_found_behind_one_that_drives_the_workload(store):
-    """Who drives all open workloads drives each of them; another workload's runner does not."""
+    """A process that drives all open workloads drives each of them; another workload's runner does not."""
     with store.write() as connection:
         mine, other = add_workload(connection), add_workload(connection, "other")
         all_of_them = replace(ROW, owner="a", seen_at=NOW + 5)
@@ -38,8 +38,8 @@ def test_a_process_that_drives_everything_is_found_behind_one_that_drives_the_wo
         assert runners.of_workload(connection, WorkloadId(99), seen_after=NOW + 5) == []
 
 
-def test_rows_leave_by_name_and_by_age(store):
-    """What is removed is exactly what was named, or not seen since then."""
+def test_rows_are_removed_by_name_and_by_age(store):
+    """Exactly the named rows are removed, or those not seen since the given time."""
     with store.write() as connection:
         for number in range(3):
             runners.put(connection, replace(ROW, owner=str(number), seen_at=NOW + number))
@@ -51,8 +51,8 @@ def test_rows_leave_by_name_and_by_age(store):
         assert runners.owners(connection) == {"2"}
 
 
-def test_what_cannot_be_stored_is_replaced(store):
-    """A provider's words may hold what no database takes."""
+def test_characters_that_cannot_be_stored_are_replaced(store):
+    """A provider's message may hold characters that no database accepts."""
     with store.write() as connection:
         runners.put(connection, replace(ROW, waiting_for="bad\x00word\ud800"))
         (found,) = runners.of_workload(connection, WorkloadId(1), seen_after=0)

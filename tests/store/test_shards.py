@@ -1,4 +1,4 @@
-"""Shards: rows, the guarded transition, leases and who wins a race for them."""
+"""Shards: rows, guarded transitions, leases, and races for them."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ DEMANDED: dict[ShardState, dict[str, Any]] = {
 
 
 def kinds(connection, workload):
-    """Read the kinds of the journal, oldest first."""
+    """Return the kinds of the workload's events, oldest first."""
     return [event.kind for event in reversed(events.newest(connection, workload.id, limit=1_000))]
 
 
 def claim(connection, workload, *, owner="a", now=NOW, limit=100, state=ShardState.PLANNED, lease_seconds=60):
-    """Claim shards and give their numbers."""
+    """Claim shards and return their numbers."""
     taken = shard_leases.claim(
         connection, workload.id, state, owner=owner, now=now, lease_seconds=lease_seconds, limit=limit
     )
@@ -42,7 +42,7 @@ def claim(connection, workload, *, owner="a", now=NOW, limit=100, state=ShardSta
 
 
 def test_added_shard_is_read_back_whole(store):
-    """A new shard is planned, free, due at once, and journalled."""
+    """A new shard is planned, free and due at once, and has an event."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard_id = shards.add(
@@ -97,8 +97,8 @@ def test_key_and_number_are_unique(store, column):
 
 
 @pytest.mark.parametrize(("source", "target"), EDGES, ids=lambda state: state.value)
-def test_transition_moves_frees_and_journals(store, source, target):
-    """Each edge of the table writes the state, gives the lease back, and leaves one event that names it."""
+def test_transition_moves_frees_and_records(store, source, target):
+    """Each allowed transition writes the state, gives the lease back, and leaves one event that names it."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload, state=source, lease_owner="a", lease_until=NOW + 60)
@@ -116,8 +116,8 @@ def test_transition_moves_frees_and_journals(store, source, target):
 
 
 @pytest.mark.parametrize("source", ShardState, ids=lambda state: state.value)
-def test_edge_that_is_not_in_the_table_is_refused(store, source):
-    """Any other move is a StateConflict before a row is touched."""
+def test_transition_that_is_not_in_the_table_is_refused(store, source):
+    """Any other transition is a StateConflict before a row is changed."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload, state=source)
@@ -129,8 +129,8 @@ def test_edge_that_is_not_in_the_table_is_refused(store, source):
         assert kinds(connection, workload) == journal
 
 
-def test_second_of_two_movers_hits_no_row(store):
-    """A transition from a state that has passed raises StateConflict and leaves no event."""
+def test_second_of_two_transitions_changes_no_row(store):
+    """A transition from an outdated state raises StateConflict and leaves no event."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload)
@@ -143,8 +143,8 @@ def test_second_of_two_movers_hits_no_row(store):
 
 
 @pytest.mark.parametrize("holder", ["b", None])
-def test_transition_asks_that_the_lease_is_still_held(store, holder):
-    """With an owner given, a lease lost to another or given up is a StateConflict that changes nothing."""
+def test_transition_requires_that_the_lease_is_still_held(store, holder):
+    """With an owner given, a lease that was lost or given up is a StateConflict that changes nothing."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload, lease_owner=holder, lease_until=holder and NOW + 60)
@@ -155,8 +155,8 @@ def test_transition_asks_that_the_lease_is_still_held(store, holder):
         assert kinds(connection, workload) == journal
 
 
-def test_conflict_takes_the_whole_transaction_back(store):
-    """What stood in the transaction before the conflict is not kept."""
+def test_conflict_rolls_back_the_whole_transaction(store):
+    """Changes made in the transaction before the conflict are not kept."""
     with store.write() as connection:
         workload = add_workload(connection)
         moved, other = add_shard(connection, workload), add_shard(connection, workload, state=ShardState.ENDED)
@@ -175,7 +175,7 @@ def test_conflict_takes_the_whole_transaction_back(store):
         assert kinds(connection, workload) == journal
 
 
-def test_lease_may_be_kept_over_a_transition(store):
+def test_lease_may_be_kept_across_a_transition(store):
     """A runner that continues with the shard keeps its lease."""
     with store.write() as connection:
         workload = add_workload(connection)
@@ -187,7 +187,7 @@ def test_lease_may_be_kept_over_a_transition(store):
 
 
 def test_transition_that_the_state_forbids_is_refused_by_the_database(store):
-    """Without the file or batch that the new state demands nothing is written."""
+    """Without the file or batch that the new state needs, nothing is written."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload)
@@ -217,7 +217,7 @@ def test_transition_that_the_state_forbids_is_refused_by_the_database(store):
     ids=str,
 )
 def test_impossible_shard_is_refused(store, state, columns):
-    """A row without what its state demands, or of no workload, never gets into the database."""
+    """A row without the columns that its state needs, or without a workload, never gets into the database."""
     with store.write() as connection:
         shard = add_shard(connection, add_workload(connection), state=state)
     with pytest.raises(IntegrityError), store.write() as connection:
@@ -235,7 +235,7 @@ def test_batch_belongs_to_one_shard_only(store):
 
 
 def test_values_are_set_under_the_lease_only(store):
-    """Columns are written while the lease is held and the state is as read; otherwise it is a StateConflict."""
+    """Columns are written while the lease is held and the state is as read; otherwise the call is a StateConflict."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload, lease_owner="a", lease_until=NOW + 60)
@@ -251,7 +251,7 @@ def test_values_are_set_under_the_lease_only(store):
 
 
 def test_claim_takes_the_lowest_numbers_in_order(store):
-    """No more than asked for, by number, and never what somebody else holds."""
+    """No more shards than asked for, by number, and never one that another owner holds."""
     with store.write() as connection:
         workload = add_workload(connection)
         for _ in range(5):
@@ -264,7 +264,7 @@ def test_claim_takes_the_lowest_numbers_in_order(store):
 
 
 def test_claim_goes_by_number_and_not_by_age(store):
-    """The order is that of the numbers even where the rows lie in another."""
+    """Claims follow the numbers even where the rows are stored in another order."""
     with store.write() as connection:
         workload = add_workload(connection)
         made = [add_shard(connection, workload) for _ in range(5)]
@@ -287,7 +287,7 @@ def test_claim_sees_its_state_and_workload_only(store):
 
 
 def test_shard_is_claimed_only_when_due(store):
-    """``not_before`` is kept to the second, and due at that very second."""
+    """``not_before`` is exact to the second: the shard is due at that very second."""
     with store.write() as connection:
         workload = add_workload(connection)
         add_shard(connection, workload, not_before=NOW + 10)
@@ -296,7 +296,7 @@ def test_shard_is_claimed_only_when_due(store):
 
 
 def test_expired_lease_is_taken_over(store):
-    """A lease is good up to and including its end; behind it anybody may take the shard, and its last holder is out."""
+    """A lease is valid up to and including its end; after it anyone may claim the shard, and the last holder has lost it."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload)
@@ -308,7 +308,7 @@ def test_expired_lease_is_taken_over(store):
 
 
 def test_own_lease_is_claimed_again(store):
-    """A runner gets back what it holds already, with a new end."""
+    """A runner that claims again gets the shards it already holds, with a new end."""
     with store.write() as connection:
         workload = add_workload(connection)
         add_shard(connection, workload)
@@ -318,7 +318,7 @@ def test_own_lease_is_claimed_again(store):
 
 
 def test_released_shards_are_free(store):
-    """Leases are given up by shard or all at once, and only the owner's."""
+    """Leases are given up by shard or all at once, and only those of the owner."""
     with store.write() as connection:
         workload = add_workload(connection)
         made = [add_shard(connection, workload) for _ in range(4)]
@@ -334,7 +334,7 @@ def test_released_shards_are_free(store):
 
 
 def test_renewed_leases_hold_longer(store):
-    """Renewing moves the end of every lease of the owner and of nobody else."""
+    """Renewing extends every lease of the owner and of nobody else."""
     with store.write() as connection:
         workload = add_workload(connection)
         for _ in range(3):
@@ -346,7 +346,7 @@ def test_renewed_leases_hold_longer(store):
 
 
 def test_racing_runners_never_share_a_shard(store):
-    """Runners that claim at the same moment split the shards between them: none twice, none left behind."""
+    """Runners that claim at the same moment share the shards: none twice, none left over."""
     runners, count = 4, 40
     with store.write() as connection:
         workload = add_workload(connection)
@@ -386,13 +386,13 @@ def test_racing_runners_never_share_a_shard(store):
     assert sorted(number for numbers in taken for number in numbers) == list(range(1, count + 1))
 
 
-def test_claim_passes_over_what_another_transaction_is_taking(postgres_store, postgres_url):
+def test_claim_skips_rows_that_another_transaction_is_claiming(postgres_store, postgres_url):
     """On Postgres a claim does not wait for rows that are being claimed: it takes the next ones."""
     with postgres_store.write() as connection:
         workload = add_workload(connection)
         for _ in range(4):
             add_shard(connection, workload)
-    # A store of its own: one store's writes are not to be nested.
+    # Use a separate store: the writes of one store must not be nested.
     other = Store(postgres_url)
     with postgres_store.write() as first, other.write() as second:
         assert claim(first, workload, owner="a", limit=2) == [1, 2]
@@ -402,7 +402,7 @@ def test_claim_passes_over_what_another_transaction_is_taking(postgres_store, po
 
 @pytest.mark.parametrize("forbidden", [("hashjoin", "mergejoin", "hashagg", "sort"), ("nestloop", "seqscan")], ids=str)
 def test_claim_keeps_its_limit_under_any_plan(postgres_store, forbidden):
-    """However Postgres joins the candidates to their rows, no more are taken than asked for."""
+    """However Postgres joins the candidates to their rows, no more are claimed than asked for."""
     with postgres_store.write() as connection:
         workload = add_workload(connection)
         for _ in range(10):
@@ -414,7 +414,7 @@ def test_claim_keeps_its_limit_under_any_plan(postgres_store, forbidden):
 
 
 def test_racing_transitions_have_one_winner(store):
-    """Of two runners that move the same shard at the same moment one succeeds and the other is told."""
+    """Of two runners that move the same shard at the same moment, one succeeds and the other gets a StateConflict."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload)
@@ -438,7 +438,7 @@ def test_racing_transitions_have_one_winner(store):
 
 
 def test_shards_are_read_by_state_in_order(store):
-    """Only the states asked for, by number; no states, no shards."""
+    """Only the given states, by number; no states give no shards."""
     with store.write() as connection:
         workload = add_workload(connection)
         states = [ShardState.ENDED, ShardState.PLANNED, ShardState.MERGED, ShardState.ENDED]
@@ -452,8 +452,8 @@ def test_shards_are_read_by_state_in_order(store):
         assert shards.in_states(connection, workload.id, ()) == []
 
 
-def test_totals_by_state_add_up_what_shards_hold_and_merges_counted(store):
-    """The totals hold lines, expired attempts, tokens (beyond 32 bits too) and the newest merge; states without a shard are absent."""
+def test_totals_by_state_sum_the_shards_and_count_merges(store):
+    """Totals hold lines, expired attempts, tokens (beyond 32 bits too) and the newest merge; states without a shard are absent."""
     with store.write() as connection:
         workload = add_workload(connection)
         assert shards.totals_by_state(connection, workload.id) == {}
@@ -481,7 +481,7 @@ def test_totals_by_state_add_up_what_shards_hold_and_merges_counted(store):
 
 
 def test_shards_that_were_cut_again_are_counted_by_whether_they_were_sent(store):
-    """They are those that come after the whole input, in the order of their numbers; a withdrawn one holds nothing any more."""
+    """Such shards come after the whole input in numbering; a withdrawn one no longer holds any request."""
     with store.write() as connection:
         workload, other = add_workload(connection), add_workload(connection, "other")
         assert shards.resubmitted(connection, workload.id, request_count=10) == (0, 0)
@@ -516,7 +516,7 @@ def test_a_shard_in_some_states_is_found(store):
 
 
 def test_next_due_is_the_earliest_of_a_state(store):
-    """Other states do not count, and no shard means nothing is due."""
+    """Other states do not count; without a shard there is no due time."""
     with store.write() as connection:
         workload = add_workload(connection)
         assert shards.next_due(connection, workload.id, ShardState.PLANNED) is None
@@ -528,7 +528,7 @@ def test_next_due_is_the_earliest_of_a_state(store):
 
 
 def test_open_shards_are_those_that_owe_answers(store):
-    """Merged and withdrawn shards owe nothing; all others count, as far as is asked for."""
+    """Merged and withdrawn shards owe no answer; all others count, up to the limit."""
     with store.write() as connection:
         workload = add_workload(connection)
         for state in ShardState:
@@ -538,7 +538,7 @@ def test_open_shards_are_those_that_owe_answers(store):
 
 
 def test_last_merge_is_the_newest(store):
-    """None before the first merge, then the largest time, whatever the order of numbers."""
+    """There is none before the first merge; later it is the largest time, whatever the order of numbers."""
     with store.write() as connection:
         workload = add_workload(connection)
         add_shard(connection, workload)
@@ -549,7 +549,7 @@ def test_last_merge_is_the_newest(store):
 
 
 def test_batches_and_refusals_of_a_workload(store):
-    """The map covers every shard of the workload and none of another; only refused shards are counted as refused."""
+    """The map has every shard of the workload and none of another; only refused shards count as refused."""
     with store.write() as connection:
         workload = add_workload(connection)
         waiting = add_shard(connection, workload, refusals=2)
@@ -563,7 +563,7 @@ def test_batches_and_refusals_of_a_workload(store):
 
 
 def test_cleaned_shards_are_marked(store):
-    """The time of cleaning is noted on every shard of the workload and on no other."""
+    """The time of cleaning is written to every shard of the workload and to no other."""
     with store.write() as connection:
         workload, other = add_workload(connection, "first"), add_workload(connection, "second")
         for owner in (workload, workload, other):
@@ -574,7 +574,7 @@ def test_cleaned_shards_are_marked(store):
 
 
 def test_events_are_read_newest_first(store):
-    """The journal of one workload alone, limited."""
+    """The events of one workload alone, limited."""
     with store.write() as connection:
         workload, other = add_workload(connection, "first"), add_workload(connection, "second")
         for number in range(3):
@@ -588,8 +588,8 @@ def test_events_are_read_newest_first(store):
         assert newest[0].shard_number is None
 
 
-def test_a_creation_whose_reply_is_not_waited_for_gets_its_whole_grace(store):
-    """A runner that is closed in the middle of one starts the grace anew, before it gives the lease up; others' stay as they are."""
+def test_a_creation_whose_reply_is_abandoned_gets_its_whole_grace_period(store):
+    """A runner closed during a creation restarts the grace period before it gives up the lease; other shards stay unchanged."""
     with store.write() as connection:
         workload = add_workload(connection)
         held: dict[str, Any] = {"looks": 3, "lease_until": NOW + 60}
@@ -603,8 +603,8 @@ def test_a_creation_whose_reply_is_not_waited_for_gets_its_whole_grace(store):
     assert (kept.submitting_since, kept.list_scans) == (theirs.submitting_since, 3)
 
 
-def test_impossible_times_of_a_submitted_shard_end_but_not_its_wait_for_an_overdue_batch(store):
-    """A lease and an intent that a clock ahead of ours wrote are over also while a batch runs; to end the wait would be to give it up."""
+def test_impossible_times_of_a_submitted_shard_are_reset_but_not_its_wait_for_an_overdue_batch(store):
+    """Lease and intent from a clock ahead of ours end even while a batch runs; ending the other wait would give the batch up."""
     longest = shard_leases.LongestWaits(not_before=0, lease=600, past=60)
     with store.write() as connection:
         workload = add_workload(connection)

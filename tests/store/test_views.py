@@ -1,4 +1,4 @@
-"""The views for people with a SQL shell: right rows, and never a failure because of one odd answer."""
+"""The views for people with a SQL shell: correct rows, and no failure because of one odd answer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def answers(connection):
 
 
 def answered(connection, bodies):
-    """Insert a merged shard with the given bodies, as a merge writes them; a text in braces is JSON already."""
+    """Insert a merged shard with the given bodies, as a merge writes them; a text in braces is already JSON."""
     shard = add_shard(connection, add_workload(connection), lines=len(bodies), state=ShardState.MERGED)
     texts = [body if isinstance(body, str) and body[0] == "{" else jsonl.dumps(body).decode() for body in bodies]
     bulk_for(connection).add_bodies(shard.id, list(enumerate(texts)))
@@ -31,12 +31,12 @@ def answered(connection, bodies):
 
 
 def chat(content):
-    """Make a chat completion with this answer."""
+    """Return a chat completion with this answer."""
     return {"choices": [{"message": {"content": content}}, {"message": {"content": "the second choice"}}]}
 
 
-def test_answers_stand_beside_their_requests(store):
-    """The answer is the text of a chat completion or of a transcription, with what it cost and where it came from."""
+def test_answers_are_shown_with_their_requests(store):
+    """The view shows the text of a chat completion or a transcription, with its cost and origin."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload, seqs=[0, 2], state=ShardState.MERGED)
@@ -84,7 +84,7 @@ def test_answers_stand_beside_their_requests(store):
     ids=lambda value: ascii(value)[:40],
 )
 def test_odd_answer_does_not_break_the_view(store, body, answer):
-    """Whatever a model wrote, the other rows stay readable; what SQL cannot hold is replaced or left out."""
+    """Whatever a model wrote, the other rows stay readable; values that SQL cannot hold are replaced or left out."""
     with store.write() as connection:
         answered(connection, [chat("before"), body, chat("after")])
         found = answers(connection)
@@ -105,7 +105,7 @@ def test_answer_of_the_successful_attempt_is_shown(store):
         assert read(connection, "failed", "seq", "error_code") == []
 
 
-def test_failures_show_the_providers_words(store):
+def test_failures_show_the_providers_message(store):
     """The view has one row per failed request, with status, code, message and the number of attempts."""
     with store.write() as connection:
         workload = add_workload(connection)
@@ -125,7 +125,7 @@ def test_failures_show_the_providers_words(store):
 
 
 def test_progress_sums_to_the_total(store):
-    """One row per workload, its states in columns; a split that is not finished shows what has been cut."""
+    """One row per workload, with its states in columns; an unfinished split shows the requests cut so far."""
     with store.write() as connection:
         workload = add_workload(connection)
         add_shard(connection, workload, lines=1)
@@ -143,8 +143,8 @@ def test_progress_sums_to_the_total(store):
         ]
 
 
-def test_usage_adds_up_what_was_bought(store):
-    """One row per workload, also for one that has bought nothing yet."""
+def test_usage_sums_what_was_bought(store):
+    """One row per workload, even for one that has bought nothing yet."""
     with store.write() as connection:
         workload = add_workload(connection)
         add_shard(connection, workload, state=ShardState.MERGED, succeeded=3, prompt_tokens=2**33, completion_tokens=5)

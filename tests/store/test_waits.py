@@ -1,4 +1,4 @@
-"""What open shards wait for, and how long a workload was worked on, as the store tells it."""
+"""What open shards wait for, and how long a workload was worked on, according to the store."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def batch_of(connection, shard, **values):
     batch_rows.set_values(connection, shard.batch_id, **values)
 
 
-def test_open_shards_are_added_up_by_state(store):
-    """Counts, the oldest beginning, the last window, and what the provider counts as answered."""
+def test_open_shards_are_summed_by_state(store):
+    """The sum has the counts, the earliest start, the latest window, and the provider's count of answered requests."""
     with store.write() as connection:
         workload = add_workload(connection)
         add_shard(connection, workload, state=ShardState.PLANNED, lines=7)
@@ -55,12 +55,12 @@ def test_open_shards_are_added_up_by_state(store):
     submitted = found[ShardState.SUBMITTED]
     assert (submitted.shards, submitted.requests, submitted.done, submitted.missing) == (2, 20, 10, 1)
     assert (submitted.since, submitted.expires_at) == (NOW - 2 * HOUR, NOW + 20)
-    # Of a batch that expired the failed ones may be those that expired.
+    # In an expired batch, the failed requests may be the expired ones.
     assert (found[ShardState.ENDED].done, found[ShardState.ENDED].since) == (13, NOW - 9)
 
 
-def test_the_refusal_that_counts_is_told_with_its_words(store):
-    """Of the shard that was refused most often: how often, since when, and what the provider said last."""
+def test_the_most_repeated_refusal_is_reported_with_its_message(store):
+    """For the shard that was refused most often: how often, since when, and the provider's last message."""
     with store.write() as connection:
         workload = add_workload(connection)
         assert waits.refusal(connection, workload.id) is None
@@ -73,7 +73,7 @@ def test_the_refusal_that_counts_is_told_with_its_words(store):
 
 
 def drive(connection, workload, begin, end, *, step=600.0, stops=True):
-    """Record a command's drive, with something happening every ten minutes; a killed one does not stop."""
+    """Record a command's drive, with an event every ten minutes; a killed one has no stop event."""
     work_time.drive_began(connection, workload.id, at=begin, by="run on host")
     at = begin
     while at < end:
@@ -84,12 +84,12 @@ def drive(connection, workload, begin, end, *, step=600.0, stops=True):
 
 
 def worked(connection, workload, until, *, is_driven=False):
-    """Read the hours of work."""
+    """Return the hours of work."""
     return work_time.work_seconds(connection, workload.id, until=until, is_driven=is_driven) / HOUR
 
 
-def test_a_night_in_which_nobody_worked_is_no_work(store):
-    """Two hours in the evening and one in the morning are three."""
+def test_a_night_without_a_runner_is_no_work(store):
+    """Two hours in the evening and one in the morning make three."""
     with store.write() as connection:
         workload = add_workload(connection, at=NOW)
         drive(connection, workload, NOW, NOW + 2 * HOUR)
@@ -99,7 +99,7 @@ def test_a_night_in_which_nobody_worked_is_no_work(store):
 
 
 def test_a_killed_command_worked_until_its_last_event(store):
-    """What it did not live to write down does not count either."""
+    """Time after its last recorded event does not count."""
     with store.write() as connection:
         workload = add_workload(connection, at=NOW)
         drive(connection, workload, NOW, NOW + 2 * HOUR, stops=False)
@@ -108,7 +108,7 @@ def test_a_killed_command_worked_until_its_last_event(store):
 
 
 def test_a_long_wait_of_a_command_is_work(store):
-    """Whoever waits for room at the provider for hours works on it, also now."""
+    """A command that waits for hours for capacity at the provider is working, also at this moment."""
     with store.write() as connection:
         workload = add_workload(connection, at=NOW)
         drive(connection, workload, NOW, NOW + 5 * HOUR, step=5 * HOUR)
@@ -118,8 +118,8 @@ def test_a_long_wait_of_a_command_is_work(store):
         assert worked(connection, workload, NOW + 7 * HOUR, is_driven=False) == 5
 
 
-def test_a_night_in_which_a_batch_ran_is_work_until_it_ended(store):
-    """By the provider's own account; a batch that still runs, runs until now."""
+def test_a_night_in_which_a_batch_ran_is_work_until_the_batch_ended(store):
+    """The provider's times count; a batch that is still running has run until now."""
     with store.write() as connection:
         workload = add_workload(connection, at=NOW)
         shard = add_shard(connection, workload, state=ShardState.ENDED, at=NOW)
@@ -134,7 +134,7 @@ def test_a_night_in_which_a_batch_ran_is_work_until_it_ended(store):
 
 
 def test_a_workload_that_is_reopened_days_later_did_not_take_days(store):
-    """What lies between its end and the wish to send some of it again is no work."""
+    """The time between the end of the workload and its resubmission is no work."""
     with store.write() as connection:
         workload = add_workload(connection, at=NOW)
         shard = add_shard(connection, workload, state=ShardState.MERGED, at=NOW)
@@ -149,7 +149,7 @@ def test_a_workload_that_is_reopened_days_later_did_not_take_days(store):
 
 
 def test_a_workload_without_events_took_no_time(store):
-    """A moment before the first event there is nothing to add up."""
+    """A moment before the first event, the sum is zero."""
     with store.write() as connection:
         workload = add_workload(connection, at=NOW)
         assert worked(connection, workload, NOW - 5) == 0

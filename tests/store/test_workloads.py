@@ -1,4 +1,4 @@
-"""Workloads: names, the split's commit, the lease for cutting, counts and the end of them."""
+"""Workloads: names, the commit of the split, the split lease, counts, and removal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OPEN_STATES = [state for state in ShardState if state not in {ShardState.MERGED,
 
 
 def test_added_workload_is_read_back_whole(store):
-    """What was given is found by name and by id, with nothing lost or bent."""
+    """The given values are found by name and by id, complete and unchanged."""
     policy = RetryPolicy(max_attempts=2, max_expiries=7)
     with store.write() as connection:
         assert workloads.add(
@@ -52,7 +52,7 @@ def test_added_workload_is_read_back_whole(store):
     assert (found.credential, found.cancel_requested_at) == (None, None)
 
 
-def test_taken_name_is_told_and_changes_nothing(store):
+def test_taken_name_is_reported_and_changes_nothing(store):
     """A second workload of the same name is not inserted, and the transaction continues."""
     with store.write() as connection:
         first = add_workload(connection, "evals")
@@ -81,7 +81,7 @@ def test_refused_row_is_not_taken_for_a_taken_name(store):
 
 
 def test_unknown_workload_is_a_named_error(store):
-    """A workload that was cleaned away raises UnknownWorkload by id, and is None by name."""
+    """A workload that was cleaned raises UnknownWorkload by id, and is None by name."""
     with store.read() as connection:
         assert workloads.find(connection, "nobody") is None
         with pytest.raises(UnknownWorkload):
@@ -89,7 +89,7 @@ def test_unknown_workload_is_a_named_error(store):
 
 
 def test_workloads_are_listed_oldest_first(store):
-    """The list follows the order of creation, not of names."""
+    """The list is in order of creation, not of names."""
     with store.write() as connection:
         names = ["zebra", "apple", "mango"]
         for name in names:
@@ -98,7 +98,7 @@ def test_workloads_are_listed_oldest_first(store):
 
 
 def test_finished_split_writes_digest_count_and_event(store):
-    """Committing a split sets digest and count together and journals it."""
+    """Committing a split sets digest and count together and writes an event."""
     with store.write() as connection:
         workload = add_workload(connection, split=False)
         workloads.finish_split(connection, workload.id, sha256="ab", request_count=12, at=NOW + 1)
@@ -129,22 +129,22 @@ def test_workload_with_pending_requests_only_is_open(store):
 
 @pytest.mark.parametrize("state", [RequestState.SUCCEEDED, RequestState.FAILED, RequestState.CANCELLED])
 def test_workload_with_final_requests_only_is_not_open(store, state):
-    """Whatever the final states are, nothing is owed."""
+    """Whatever the final states are, no answer is owed."""
     with store.write() as connection:
         add_shard(connection, add_workload(connection), state=ShardState.MERGED, request_state=state)
         assert workloads.open_workloads(connection) == []
 
 
 def test_unsplit_workload_is_not_open(store):
-    """Shards of a split that was not committed whole do not travel."""
+    """Shards of a split that was not committed completely are not sent."""
     with store.write() as connection:
         workload = add_workload(connection, split=False)
         add_shard(connection, workload)
         assert workloads.open_workloads(connection) == []
 
 
-def test_lease_is_exclusive_until_it_runs_out(store, clock):
-    """Another owner gets the lease only behind its end; its holder may take it again at any time."""
+def test_lease_is_exclusive_until_it_expires(store, clock):
+    """Another owner gets the lease only after its end; its holder may claim it again at any time."""
     with store.write() as connection:
         workload = add_workload(connection)
 
@@ -164,7 +164,7 @@ def test_lease_is_exclusive_until_it_runs_out(store, clock):
 
 
 def test_renewed_lease_lasts_to_its_new_end(store, clock):
-    """Renewing moves the end of the owner's leases and of nobody else's."""
+    """Renewing extends the owner's leases and nobody else's."""
     with store.write() as connection:
         mine, other = add_workload(connection, "mine"), add_workload(connection, "other")
         for workload, owner in ((mine, "a"), (other, "b")):
@@ -176,7 +176,7 @@ def test_renewed_lease_lasts_to_its_new_end(store, clock):
 
 
 def test_released_lease_is_free_at_once(store, clock):
-    """An owner gives up all its leases, and only its own."""
+    """An owner gives up all its own leases, and no others."""
     with store.write() as connection:
         mine, other = add_workload(connection, "mine"), add_workload(connection, "other")
         for workload, owner in ((mine, "a"), (other, "b")):
@@ -188,15 +188,15 @@ def test_released_lease_is_free_at_once(store, clock):
         assert not workloads.take_lease(connection, other.id, owner="c", now=clock(), lease_seconds=10)
 
 
-def test_nobody_holds_the_lease_of_a_removed_workload(store, clock):
-    """Asking after a workload that is gone says no, instead of failing."""
+def test_lease_of_a_removed_workload_is_held_by_nobody(store, clock):
+    """The query for a removed workload's lease returns false instead of failing."""
     with store.write() as connection:
         assert not workloads.holds_lease(connection, WorkloadId(4711), "a")
         assert not workloads.take_lease(connection, WorkloadId(4711), owner="a", now=clock(), lease_seconds=1)
 
 
 def test_counts_name_every_state(store):
-    """Counts come from shards and the partial index, and agree with what was put in."""
+    """Counts come from shards and the partial index, and match the inserted rows."""
     with store.write() as connection:
         workload = add_workload(connection)
         add_shard(connection, workload, lines=2)
@@ -211,7 +211,7 @@ def test_counts_name_every_state(store):
 
 
 def test_counts_while_splitting_are_what_has_been_cut(store):
-    """Before the split is whole the total is what lies in shards."""
+    """Before the split is complete, the total is the number of requests in shards."""
     with store.write() as connection:
         workload = add_workload(connection, split=False)
         assert workloads.count_requests(connection, workload) == RequestCountsByState()
@@ -220,7 +220,7 @@ def test_counts_while_splitting_are_what_has_been_cut(store):
 
 
 def test_counts_of_one_workload_leave_out_the_others(store):
-    """Two workloads over the same seqs do not see each other."""
+    """Two workloads with the same seqs do not affect each other's counts."""
     with store.write() as connection:
         first, second = add_workload(connection, "first"), add_workload(connection, "second")
         add_shard(connection, first, lines=3, state=ShardState.MERGED, request_state=RequestState.FAILED)
@@ -237,7 +237,7 @@ def test_counts_of_one_workload_leave_out_the_others(store):
 
 
 def test_reader_keeps_one_snapshot_while_others_write(store):
-    """Counts read one after the other in one read transaction belong together, whatever is committed in between."""
+    """Counts read one after another in one read transaction are consistent, whatever is committed in between."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload, lines=4, state=ShardState.ENDED)
@@ -254,7 +254,7 @@ def test_reader_keeps_one_snapshot_while_others_write(store):
 
 
 def test_failure_reasons_are_grouped_most_frequent_first(store):
-    """Codes are counted; the sample's words and status are of one and the same request, the first of its group."""
+    """Codes are counted; message and status of the sample are those of one request, the first of its group."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload, lines=9, state=ShardState.MERGED, request_state=RequestState.PENDING)
@@ -281,14 +281,14 @@ def _rows(connection):
     return {
         table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
         for table in metadata.sorted_tables
-        # How a run of an evaluation ended is kept when its workload is cleaned away, names are everybody's, and an event is
-        # delivered all the same.
+        # The final state of an evaluation run is kept when its workload is cleaned, names are shared by all workloads, and an
+        # event is delivered anyway.
         if not table.name.startswith(("evaluation", "scores", "names", "notifications"))
     }
 
 
 def test_removed_workload_leaves_no_row_anywhere(store):
-    """Removing deletes from every table, and only what belongs to the workload."""
+    """Removal deletes rows from every table, and only those of the workload."""
     with store.write() as connection:
         kept = add_workload(connection, "kept")
         add_shard(connection, kept, state=ShardState.MERGED)
@@ -306,8 +306,8 @@ def test_removed_workload_leaves_no_row_anywhere(store):
         assert [workload.name for workload in workloads.every(connection)] == ["kept"]
 
 
-def test_ids_are_not_given_again(store):
-    """A new workload or shard never gets the id of a removed one, at which somebody may still be at work."""
+def test_ids_are_not_reused(store):
+    """A new workload or shard never gets the id of a removed one, on which another process may still be working."""
     with store.write() as connection:
         gone = add_workload(connection, "gone")
         gone_shard = add_shard(connection, gone)
@@ -330,7 +330,7 @@ def test_ids_are_not_given_again(store):
     ids=str,
 )
 def test_impossible_workload_is_refused(store, columns):
-    """The database itself refuses budgets and sizes of zero, and a count without a digest."""
+    """The database itself refuses zero budgets and sizes, and a count without a digest."""
     with store.write() as connection:
         workload = add_workload(connection, split=False)
     with pytest.raises(IntegrityError), store.write() as connection:
@@ -340,7 +340,7 @@ def test_impossible_workload_is_refused(store, columns):
 
 
 def test_values_are_written_to_one_workload_only(store):
-    """Setting a column leaves other columns and other workloads alone."""
+    """Setting a column leaves other columns and other workloads unchanged."""
     with store.write() as connection:
         first, second = add_workload(connection, "first"), add_workload(connection, "second")
         workloads.set_values(connection, first.id, cancel_requested_at=NOW)

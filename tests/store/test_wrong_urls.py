@@ -1,4 +1,4 @@
-"""A URL that names what does not exist is wrong, and waiting does not help; a server that is away is an outage."""
+"""A URL that names something that does not exist is an error at once, without waiting; an unreachable server is an outage."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def read(url):
 
 
 def changed(url, **parts):
-    """Write a URL with other parts."""
+    """Return a URL with some parts replaced."""
     return make_url(url).set(**parts).render_as_string(hide_password=False)
 
 
 def assert_wrong(caught, words):
-    """See that an error says what is wrong with the URL, and what to do."""
+    """Check that an error says what is wrong with the URL, and what to do."""
     assert caught.value.exit_code == 2
     assert words in caught.value.message
     assert "BATCHKIT_DATABASE_URL" in (caught.value.hint or "")
 
 
 def test_database_that_does_not_exist(postgres_url):
-    """The server knows no such database."""
+    """The server has no such database."""
     with pytest.raises(ConfigurationError) as caught:
         read(changed(postgres_url, database="no such database"))
     assert_wrong(caught, 'database "no such database" does not exist')
@@ -45,14 +45,14 @@ def test_database_that_does_not_exist(postgres_url):
 
 
 def test_user_that_does_not_exist(postgres_url):
-    """The server knows no such user."""
+    """The server has no such user."""
     with pytest.raises(ConfigurationError) as caught:
         read(changed(postgres_url, username="nobody_of_that_name"))
     assert_wrong(caught, 'role "nobody_of_that_name" does not exist')
 
 
 def test_host_that_does_not_exist():
-    """No such name is known."""
+    """The name does not resolve."""
     with pytest.raises(ConfigurationError) as caught:
         read("postgresql://me:secret@no-such-host.invalid/name")
     assert_wrong(caught, "no-such-host.invalid")
@@ -60,7 +60,7 @@ def test_host_that_does_not_exist():
 
 
 class Refusing:
-    """A server that refuses every connection with an error as Postgres words it."""
+    """A server that refuses every connection with an error in Postgres's wording."""
 
     def __init__(self, code, message):
         fields = b"".join(
@@ -101,8 +101,8 @@ class Refusing:
         ("08P01", "bouncer config error"),
     ],
 )
-def test_refusal_of_who_connects_is_a_wrong_url(code, message):
-    """As Postgres and poolers say it."""
+def test_refused_login_is_a_wrong_url(code, message):
+    """In the wording of Postgres and of poolers."""
     with Refusing(code, message) as server, pytest.raises(ConfigurationError) as caught:
         read(server.url)
     assert_wrong(caught, message)
@@ -120,8 +120,8 @@ def test_refusal_of_who_connects_is_a_wrong_url(code, message):
         ("08P01", "query_wait_timeout"),
     ],
 )
-def test_refusal_for_now_is_an_outage(code, message):
-    """It passes by itself."""
+def test_temporary_refusal_is_an_outage(code, message):
+    """Such a refusal passes by itself."""
     with Refusing(code, message) as server, pytest.raises(StoreUnavailable) as caught:
         read(server.url)
     assert message in caught.value.message
@@ -129,7 +129,7 @@ def test_refusal_for_now_is_an_outage(code, message):
 
 
 def test_database_that_is_dropped_in_the_middle_is_an_outage(postgres_server):
-    """The URL was right when the command began: something was sent by then, so that it is no wrong usage."""
+    """The URL was right when the command began, and requests may have been sent by then, so it is no usage error."""
     name = postgres_server.create()
     store = Store(postgres_server.url_of(name))
     try:
@@ -143,8 +143,8 @@ def test_database_that_is_dropped_in_the_middle_is_an_outage(postgres_server):
         store.close()
 
 
-def test_sessions_say_whose_they_are(postgres_store):
-    """An administrator sees program, host and process; a name that the URL gives is left as it is."""
+def test_sessions_are_named_after_their_process(postgres_store):
+    """An administrator sees program, host and process; a name given in the URL is kept."""
     with postgres_store.write() as connection:
         add_workload(connection)
         name = connection.execute(text("SHOW application_name")).scalar_one()

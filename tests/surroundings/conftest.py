@@ -1,4 +1,4 @@
-"""A Postgres server that may be stopped, and the harnesses of the neighbours: runners in this process, and the command."""
+"""A Postgres server that may be stopped, and fixtures of the neighbouring folders: runners in this process, and the command."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["batchkit", "open_emulator", "open_harness", "source"]
 
 @pytest.fixture
 def own_folder(monkeypatch, tmp_path) -> Path:
-    """Work in a folder of the test's own: to be asked for before the fixtures of the command."""
+    """Work in the test's own folder; request it before the fixtures of the command."""
     folder: Path = tmp_path / "own"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -37,7 +37,7 @@ def own_postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def own_database(own_postgres) -> Iterator[str]:
-    """Name a database on that server; it is empty, and gone after the test."""
+    """Return an empty database on that server, which is dropped after the test."""
     name = own_postgres.create()
     yield name
     own_postgres.drop(name)

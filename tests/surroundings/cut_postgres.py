@@ -1,4 +1,4 @@
-"""A Postgres behind a line that is cut without a word: connections stay open, and nothing passes any more."""
+"""A proxy to Postgres that can be cut silently: connections stay open, and no more data passes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CHUNK_BYTES = 1 << 16
 
 
 class CutPostgres:
-    """Passes connections on to the Unix socket of ``url`` until ``cut`` is called. ``url`` (after ``with``) is the way through it."""
+    """Forwards connections to the Unix socket of ``url`` until ``cut`` is called; the property ``url`` leads through the proxy."""
 
     def __init__(self, url: str) -> None:
         self._given = make_url(url)
@@ -27,7 +27,7 @@ class CutPostgres:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        # A thread in ``accept`` is not woken by a close alone.
+        # Closing the socket alone does not wake a thread in ``accept``.
         for end in (self._listener, *self._ends):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
@@ -35,12 +35,12 @@ class CutPostgres:
 
     @property
     def url(self) -> str:
-        """The URL that leads through here."""
+        """Return the URL that leads through this proxy."""
         through = self._given.set(host="127.0.0.1", port=self._listener.getsockname()[1], query={"sslmode": "disable"})
         return through.render_as_string(hide_password=False)
 
     def cut(self) -> None:
-        """Let nothing pass any more, on connections of now and later."""
+        """Stop forwarding data, on existing and future connections."""
         self._is_cut.set()
 
     def _accept(self) -> None:

@@ -1,6 +1,6 @@
-"""The command, in a process whose files may not grow over a size: a full disk, for root and everybody else.
+"""The command, in a process whose files may not exceed a size: a full disk, for root and every other user.
 
-Started as ``python -m tests.surroundings.limited BYTES run ...``.
+Start it as ``python -m tests.surroundings.limited BYTES run ...``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,6 @@ from batchkit.cli import main
 
 if __name__ == "__main__":
     most = int(sys.argv.pop(1))
-    # Python ignores SIGXFSZ, so that a write over the limit is an error of its own (EFBIG).
+    # Python ignores SIGXFSZ, so that a write over the limit raises an error of its own (EFBIG).
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     main()

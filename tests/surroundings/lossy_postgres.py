@@ -1,4 +1,4 @@
-"""A Postgres behind a line that breaks at the worst moment: a COMMIT goes through, and its answer does not come back."""
+"""A proxy to Postgres that breaks at the worst moment: a COMMIT gets through, and its reply does not come back."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _CHUNK_BYTES = 1 << 16
 
 
 class LossyPostgres:
-    """Passes connections on to the Unix socket of ``url``; while ``is_losing``, answers to commits get lost now and then.
+    """Forwards connections to the Unix socket of ``url``; while ``is_losing``, some replies to commits get lost.
 
-    The connection is lost with the answer. The distance between two losses grows by ``step``, so that everything gets through
-    in the end. ``url`` (after ``with``) is the way through it, ``lost`` counts the answers.
+    The connection is lost with the reply. The distance between two losses grows by ``step``, so that everything gets through
+    in the end. After ``with``, ``url`` leads through the proxy, and ``lost`` counts the lost replies.
     """
 
     def __init__(self, url: str, *, step: int) -> None:
@@ -40,7 +40,7 @@ class LossyPostgres:
 
     @property
     def url(self) -> str:
-        """The URL that leads through here."""
+        """Return the URL that leads through this proxy."""
         through = self._given.set(host="127.0.0.1", port=self._listener.getsockname()[1], query={"sslmode": "disable"})
         return through.render_as_string(hide_password=False)
 
@@ -66,7 +66,7 @@ class LossyPostgres:
 
     def _back(self, server: socket.socket, client: socket.socket, is_lost: threading.Event) -> None:
         with suppress(OSError):
-            # What comes now answers the commit, so that is done.
+            # The data that arrives now answers the commit, so the commit is done.
             while (data := server.recv(_CHUNK_BYTES)) and not is_lost.is_set():
                 client.sendall(data)
         for end in (client, server):

@@ -1,4 +1,4 @@
-"""What must hold at the end of every run, whatever happened to it; and a provider that lets a test meddle at a moment."""
+"""The conditions that hold at the end of every run, whatever happened to it, and a provider whose calls a test can intercept."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def assert_complete(lines: list[dict[str, Any]], count: int) -> None:
-    """Every request of a mixed workload succeeded, and stands in its place."""
+    """Check that every request of a mixed workload succeeded and is in its place."""
     assert [line["custom_id"] for line in lines] == [mixed_line(number)["custom_id"] for number in range(count)]
     assert {line["status"] for line in lines} == {"succeeded"}
 
 
 def assert_bought_once(emulator: Emulator, count: int) -> None:
-    """Every request was executed once, and no shard became two batches."""
+    """Check that every request was executed once, and no shard became two batches."""
     ledger = emulator.ledger()
     keys = [batch.metadata["batchkit_key"] for batch in ledger.batches if batch.metadata]
     assert len(set(keys)) == len(keys), "a shard was bought as two batches"
@@ -29,9 +29,9 @@ def assert_bought_once(emulator: Emulator, count: int) -> None:
 
 
 class Meddled:
-    """A provider that is real, but for what a test does before or after its calls.
+    """A real provider, with a hook before and after each of its calls.
 
-    ``meddle`` is called with the name of the call, first with a ``>`` in front and then with a ``<``; and with a ``!`` when a
+    ``meddle`` is called with the name of the call, prefixed with ``>`` before it and with ``<`` after it; with ``!`` when a
     creation has passed its last check and is about to be sent.
     """
 
@@ -43,7 +43,7 @@ class Meddled:
     def __getattr__(self, name: str) -> Any:
         call = getattr(self._provider, name)
         if name == "trouble":
-            # Asks the provider for nothing: what is known already is read, at any time and in any thread.
+            # This one calls no provider: it reads what is already known, at any time and in any thread.
             return call
 
         def meddled(*arguments: Any, **keywords: Any) -> Any:
@@ -58,7 +58,7 @@ class Meddled:
 
 
 class Times:
-    """Calls something for the first so many times of each moment, and counts them all."""
+    """Calls a function the first ``times`` times that each moment comes, and counts all of them."""
 
     def __init__(self, times: int, act: Callable[[], object]) -> None:
         self._times = times
@@ -67,7 +67,7 @@ class Times:
         self.seen: dict[str, int] = {}
 
     def __call__(self, moment: str) -> None:
-        """Take note of a moment, and act if it is one of the first."""
+        """Count a moment, and act if it is one of the first."""
         with self._lock:
             self.seen[moment] = self.seen.get(moment, 0) + 1
             is_early = self.seen[moment] <= self._times

@@ -1,6 +1,6 @@
-"""The command, in a process that stops itself (SIGSTOP) the first time that it comes to a moment.
+"""The command, in a process that stops itself (SIGSTOP) the first time that it reaches a moment.
 
-Started as ``python -m tests.surroundings.stopping MOMENT run ...``; ``MOMENTS`` has the moments.
+Start it as ``python -m tests.surroundings.stopping MOMENT run ...``; ``MOMENTS`` has the moments.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from batchkit.engine.leases import ProcessLeases
 from batchkit.provider.groq.client import GroqProvider
 from batchkit.steps import merge, submit
 
-#: Where each moment is: the place of a function, its name, and whether it is before or after it.
+#: The place of each moment: the module or class of a function, its name, and whether the stop is before or after it.
 MOMENTS: dict[str, tuple[Any, str, str]] = {
     "before an upload": (GroqProvider, "upload_file", "before"),
     "before the last check": (submit, "_refuse_when_late", "before"),
@@ -27,7 +27,7 @@ MOMENTS: dict[str, tuple[Any, str, str]] = {
 
 
 def stop_at(moment: str) -> None:
-    """Wrap the function of a moment so that its first call stops this process, though never in a transaction of its leases."""
+    """Wrap the function of a moment so that its first call stops this process, but never inside a transaction of its leases."""
     place, name, side = MOMENTS[moment]
     renewing = threading.Lock()
     renew = ProcessLeases._renew
@@ -43,7 +43,7 @@ def stop_at(moment: str) -> None:
     def stop() -> None:
         if once.acquire(blocking=False):
             with renewing:
-                # Sent to this very thread, or it would run on for a moment.
+                # Sent to this very thread; otherwise it would run on for a moment.
                 signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
     @functools.wraps(function)

@@ -1,4 +1,4 @@
-"""The clock jumps by hours while a run is under way, as after a laptop's sleep or when somebody sets it."""
+"""The clock jumps by hours during a run, as after a laptop's sleep or a manual change."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ HOUR = 3_600.0
 
 
 class SetClock:
-    """The real time, and what somebody has set it forward or back by."""
+    """The real time plus an offset that a test sets."""
 
     def __init__(self, ahead: float = 0.0) -> None:
         self.ahead = ahead
 
     def __call__(self) -> float:
-        """Read the time in Unix seconds."""
+        """Return the time in Unix seconds."""
         return time.time() + self.ahead
 
 
 @pytest.fixture
 def open_jumping(open_harness):
-    """Give a function that opens a harness with a runner whose clock is set when one of its calls is made the n-th time."""
+    """Return a function that opens a harness with a runner whose clock is set at the n-th call of a kind."""
     opened: list[Runner] = []
 
     def start(*faults, jumps=None, speed=432_000.0, **overrides):
@@ -64,7 +64,7 @@ def open_jumping(open_harness):
 @pytest.mark.parametrize("hours", [5, -5])
 @pytest.mark.parametrize("sending", ["<upload_file", ">create_batch", "<create_batch"])
 def test_a_jump_at_any_moment_is_survived(open_jumping, hours, sending):
-    """Set by hours while sending, back while polling and again while fetching, the run ends as if nothing had happened."""
+    """The clock is set by hours while sending, and back while polling and again while fetching; the run finishes as usual."""
     jumps = {(sending, 3): hours * HOUR, (">get_batches", 2): -hours * HOUR, ("<download_file", 2): hours * HOUR}
     harness, _clock, left = open_jumping(
         lines.ExpireLines(fraction=0.3, attempts=1), jumps=jumps, settle_seconds=0.3, speed=100_000.0
@@ -79,8 +79,8 @@ def test_a_jump_at_any_moment_is_survived(open_jumping, hours, sending):
 
 
 @pytest.mark.timeout(30)
-def test_a_clock_that_is_set_back_does_not_make_anything_wait(open_jumping):
-    """After a clock was set back by hours, uploads are tried and batches asked for again as usual and not hours later."""
+def test_a_clock_that_is_set_back_delays_nothing(open_jumping):
+    """After a clock was set back by hours, uploads are retried and batches polled as usual, not hours later."""
     away = calls.DropConnection(on=("files.create",), times=2)
     harness, clock, _left = open_jumping(away, speed=50_000.0, http_attempts=1)
     workload = harness.split(write_mixed(harness.home.parent / "input.jsonl", REQUESTS), shard_lines=20)
@@ -97,7 +97,7 @@ def test_a_clock_that_is_set_back_does_not_make_anything_wait(open_jumping):
 
 @pytest.mark.timeout(30)
 def test_a_grace_that_was_slept_through_decides_nothing(open_jumping):
-    """Time alone does not say that no batch exists: a list that lags by some reads is read several times before that."""
+    """Time alone does not prove that no batch exists: a list that lags by some reads is read several times first."""
     harness, clock, _left = open_jumping(calls.LoseReply(on=("batches.create",)), batches.ListLag(calls=2))
     workload = harness.split(write_mixed(harness.home.parent / "input.jsonl", REQUESTS), shard_lines=20)
 
@@ -114,7 +114,7 @@ def test_a_grace_that_was_slept_through_decides_nothing(open_jumping):
 
 @pytest.mark.slow
 @pytest.mark.timeout(30)
-def test_a_clock_that_runs_ahead_for_a_while_costs_no_batch(open_jumping):
+def test_a_clock_that_is_ahead_for_a_while_costs_no_batch(open_jumping):
     """A batch that looks overdue because our clock was set days ahead is not cancelled while it runs."""
     jumps = {(">get_batches", 2): 200 * HOUR, (">get_batches", 5): -200 * HOUR}
     harness, _clock, left = open_jumping(
@@ -132,7 +132,7 @@ def test_a_clock_that_runs_ahead_for_a_while_costs_no_batch(open_jumping):
 @pytest.mark.slow
 @pytest.mark.timeout(30)
 def test_runners_whose_clocks_differ_by_hours_share_a_workload(open_harness, tmp_path):
-    """To the runner that is ahead every lease of the other has run out: both end well, and nothing is bought twice."""
+    """To the runner that is ahead, every lease of the other has expired: both finish, and nothing is bought twice."""
     harness = open_harness(lines.ExpireLines(fraction=0.3, attempts=1))
     source = write_mixed(tmp_path / "input.jsonl", REQUESTS)
     harness.split(source, shard_lines=5)
@@ -151,7 +151,7 @@ def test_runners_whose_clocks_differ_by_hours_share_a_workload(open_harness, tmp
 
 
 def test_a_sleep_does_not_count_as_an_outage():
-    """Of hours between two looks only what a pass may take counts; a clock that was set back counts nothing."""
+    """Of the hours between two passes, only the time that a pass may take counts; a clock that was set back counts nothing."""
     outage = Outage()
     outage.meet(1_000)
     outage.wait(10)

@@ -1,4 +1,4 @@
-"""The disk is full, or a folder cannot be written: the command reports it with exit code 4, and resumes after the repair."""
+"""The disk is full, or a folder is not writable: the command reports it with exit code 4, and resumes after the repair."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.surroundings.proofs import Meddled, assert_bought_once, assert_comple
 from tests.workloads import read_lines, write_mixed
 
 ROOT = Path(__file__).parents[2]
-#: Requests and lines of a shard: a shard file has some 35 kB, a file of answers 80 kB, an export 500 kB.
+#: Requests and lines of a shard: a shard file has about 35 kB, a file of answers 80 kB, an export 500 kB.
 REQUESTS, LINES = 600, 150
 RUN = ("run", "input.jsonl", "--no-prefect", "--shard-lines", str(LINES), "--output", "out.jsonl")
 
@@ -34,7 +34,7 @@ def run_limited(command, most_bytes):
 
 
 def assert_told(ended, *words):
-    """The command ended for now, without the word bug, and said these words and that the same command resumes."""
+    """Check that the command ended with exit code 4, without the word bug, and printed these words and how to resume."""
     assert ended.returncode == 4, ended.stderr
     for word in (*words, "same command"):
         assert word in ended.stderr.replace("\n", " "), ended.stderr
@@ -43,7 +43,7 @@ def assert_told(ended, *words):
 @pytest.mark.slow
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 def test_a_disk_that_is_full_at_each_stage(start_command):
-    """Full while splitting, then while fetching answers, then while exporting: each time the same command resumes."""
+    """The disk is full while splitting, then while fetching answers, then while exporting: each time the same command resumes."""
     command = start_command()
     write_mixed(command.folder / "input.jsonl", REQUESTS)
     spool = command.folder / ".batchkit" / "spool"
@@ -70,7 +70,7 @@ def test_a_disk_that_is_full_at_each_stage(start_command):
 @pytest.mark.slow
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_disk_that_is_full_under_the_database(start_command):
-    """When SQLite has no room left while answers are merged, nothing of a merge stays, and the same command resumes."""
+    """When SQLite has no space left while answers are merged, the merge is rolled back, and the same command resumes."""
     command = start_command()
     write_mixed(command.folder / "input.jsonl", REQUESTS)
     file = Path(str(command.database_url).removeprefix("sqlite:///"))
@@ -88,7 +88,7 @@ def test_a_disk_that_is_full_under_the_database(start_command):
 
 
 @pytest.mark.parametrize("folder", ["shards", "answers"])
-def test_a_folder_that_cannot_be_written(open_harness, folder, tmp_path):
+def test_a_folder_that_is_not_writable(open_harness, folder, tmp_path):
     """When one of our folders is not a folder, the run reports which one and why; after the repair the same run resumes."""
     harness = open_harness()
     source = write_mixed(tmp_path / "input.jsonl", 30)
@@ -112,7 +112,7 @@ def test_a_folder_that_cannot_be_written(open_harness, folder, tmp_path):
 
 
 def test_an_export_that_cannot_be_written_keeps_the_last_one(open_harness, tmp_path):
-    """An export into a place that refuses leaves what was there before, and the results can be exported elsewhere."""
+    """An export to a place that is not writable leaves the earlier file there, and the results can be exported elsewhere."""
     harness = open_harness()
     harness.run(30)
     (tmp_path / "full").write_text("in the way")
@@ -124,8 +124,8 @@ def test_an_export_that_cannot_be_written_keeps_the_last_one(open_harness, tmp_p
     assert_complete(harness.export(), 30)
 
 
-def test_answers_that_are_gone_from_the_spool_are_fetched_again(open_harness, tmp_path):
-    """Answers that somebody deletes before they are merged end the run for now; the next one fetches them, and sends nothing."""
+def test_answers_deleted_from_the_spool_are_fetched_again(open_harness, tmp_path):
+    """When answers are deleted before their merge, the run ends; the next one fetches them again, and sends nothing."""
     harness = open_harness()
     once = threading.Lock()
 

@@ -1,4 +1,4 @@
-"""A database that is away when a command begins is waited for like one that goes away later."""
+"""A database that is unreachable when a command begins is waited for like one that becomes unreachable later."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Waits:
-    """Waits on a clock that stands still otherwise; at the ``last`` one something happens."""
+    """Waits on a clock that otherwise stands still; the ``last`` wait calls ``then``."""
 
     def __init__(self, clock: FakeClock, *, last: int = 0, then=lambda: None) -> None:
         self._clock = clock
@@ -29,7 +29,7 @@ class Waits:
         self.seconds: list[float] = []
 
     def __call__(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         self.seconds.append(seconds)
         self._clock.advance(seconds)
         if len(self.seconds) == self._last:
@@ -38,7 +38,7 @@ class Waits:
 
 @pytest.fixture
 def settings_of(tmp_path):
-    """Give a function that makes the settings of a database."""
+    """Return a function that makes the settings for a database."""
 
     def make(url, **given):
         return load_settings(home=tmp_path / "home", database_url=url, outage_seconds=60, **given)
@@ -63,7 +63,7 @@ def test_server_that_comes_back_is_waited_for(own_postgres, own_database, settin
 
 
 def test_server_that_goes_away_before_the_first_read_is_waited_for(own_postgres, own_database, settings_of, clock):
-    """Also between the opening of a runner and what it reads first."""
+    """This includes an outage between the opening of a runner and its first read."""
     waits = Waits(clock, last=1, then=own_postgres.start)
     with Runner(settings_of(own_postgres.url_of(own_database)), clock=clock, wait=waits) as runner:
         own_postgres.stop()
@@ -74,8 +74,8 @@ def test_server_that_goes_away_before_the_first_read_is_waited_for(own_postgres,
     assert waits.seconds == [1]
 
 
-def test_server_that_stays_away_ends_the_command_for_now(settings_of, clock):
-    """After the time for outages."""
+def test_server_that_stays_unreachable_ends_the_command(settings_of, clock):
+    """The command ends after ``outage_seconds``."""
     waits = Waits(clock)
     with pytest.raises(StoreUnavailable, match="for 61 s now") as caught:
         Runner(settings_of("postgresql://127.0.0.1:1/name"), clock=clock, wait=waits)
@@ -83,8 +83,8 @@ def test_server_that_stays_away_ends_the_command_for_now(settings_of, clock):
     assert waits.seconds == [1, 2, 4, 8, 16, 30]
 
 
-def test_what_does_not_pass_is_not_waited_for(own_postgres, settings_of, clock, tmp_path):
-    """A wrong URL and a file that is no database are told at once."""
+def test_permanent_errors_are_not_waited_for(own_postgres, settings_of, clock, tmp_path):
+    """A wrong URL and a file that is no database are reported at once."""
     waits = Waits(clock)
     with pytest.raises(ConfigurationError):
         Runner(settings_of(own_postgres.url_of("no_such_database")), clock=clock, wait=waits)
@@ -94,7 +94,7 @@ def test_what_does_not_pass_is_not_waited_for(own_postgres, settings_of, clock, 
     assert waits.seconds == []
 
 
-def test_file_that_another_program_holds_is_waited_for(settings_of, sqlite_url, clock, monkeypatch):
+def test_file_that_another_program_locks_is_waited_for(settings_of, sqlite_url, clock, monkeypatch):
     """SQLite's lock is waited for as long as an outage."""
     monkeypatch.setattr(engine, "_BUSY_TIMEOUT_MILLISECONDS", 10)
     path = sqlite_url.removeprefix("sqlite:///")
@@ -110,7 +110,7 @@ def test_file_that_another_program_holds_is_waited_for(settings_of, sqlite_url, 
 
 @pytest.fixture
 def leased(database_url, monkeypatch):
-    """Give the URL of a database in which a dead process holds a shard, and a function that says who holds it."""
+    """Return the URL of a database in which a dead process holds a shard, and a function that returns the holder."""
     monkeypatch.setattr("batchkit.owners.is_certainly_dead", lambda owner: owner == "the dead one")
     store = Store(database_url)
     with store.write() as connection:
@@ -129,7 +129,7 @@ def leased(database_url, monkeypatch):
 
 
 def test_leases_of_the_dead_are_freed_when_the_spool_cannot_be_swept(leased, settings_of, clock, monkeypatch, caplog):
-    """What others left on the disk is in nobody's way."""
+    """Files that others left on the disk block nothing."""
     url, owners = leased
     with Runner(settings_of(url), clock=clock, wait=Waits(clock)) as runner:
 
@@ -143,7 +143,7 @@ def test_leases_of_the_dead_are_freed_when_the_spool_cannot_be_swept(leased, set
 
 
 def test_leases_of_the_dead_are_freed_when_the_first_try_failed(leased, settings_of, clock, monkeypatch):
-    """A database that was away at the first moment does not leave them held."""
+    """An outage of the database at the first moment does not leave the leases held."""
     url, owners = leased
     with Runner(settings_of(url), clock=clock, wait=Waits(clock)) as runner:
         with monkeypatch.context() as patch:

@@ -1,6 +1,6 @@
-"""A runner that stands still past its lease while another one does its work: what it then does late is harmless.
+"""A runner pauses past the end of its lease while another one does its work: its late calls do no harm.
 
-The same with real processes that are stopped is in ``test_stopped``.
+``test_stopped`` does the same with real processes that are stopped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TIMEOUT_SECONDS = 30.0
 
 
 class Standstill:
-    """A moment at which a runner stands still, with the thread that renews its leases, until it is let go."""
+    """A moment at which a runner and the thread that renews its leases pause, until ``let_go`` is called."""
 
     def __init__(self, moment: str) -> None:
         self._moment = moment
@@ -33,7 +33,7 @@ class Standstill:
         self._go = threading.Event()
 
     def of(self, runner):
-        """Have a runner stand still when it comes to the moment."""
+        """Make a runner pause when it reaches the moment."""
 
         def meddle(moment):
             if moment == self._moment and self._once.acquire(blocking=False):
@@ -45,7 +45,7 @@ class Standstill:
         return runner
 
     def until_reached(self):
-        """Wait for the runner to come there."""
+        """Wait until the runner reaches the moment."""
         assert self._come.wait(TIMEOUT_SECONDS)
 
     def let_go(self):
@@ -80,8 +80,8 @@ def _finish_while_another_stands_still(harness, moment):
         pytest.param("<download_file", marks=pytest.mark.slow),
     ],
 )
-def test_what_another_has_done_is_not_undone(open_harness, moment):
-    """Uploading, creating and merging too late changes nothing: no second batch, every request executed once, all in place."""
+def test_the_work_of_another_runner_is_not_undone(open_harness, moment):
+    """Late uploads, creations and merges change nothing: no second batch, every request executed once, all answers in place."""
     harness = open_harness()
 
     before, other = _finish_while_another_stands_still(harness, moment)
@@ -100,7 +100,7 @@ def test_what_another_has_done_is_not_undone(open_harness, moment):
     ],
 )
 def test_a_creation_that_was_checked_and_is_sent_too_late_buys_nothing(open_harness, refusal):
-    """Between the last check and the sending nothing can be checked: the late creation names a file that was deleted meanwhile."""
+    """Nothing can be checked between the last check and the sending: the late creation names a file that has been deleted."""
     harness = open_harness(*refusal)
 
     before, other = _finish_while_another_stands_still(harness, "!create_batch")
@@ -114,7 +114,7 @@ def test_a_creation_that_was_checked_and_is_sent_too_late_buys_nothing(open_harn
 
 @pytest.mark.slow
 def test_a_second_batch_is_cancelled_at_once(open_harness):
-    """Where a provider keeps its files, a creation that comes too late makes a second batch: it is cancelled and recorded."""
+    """Where a provider keeps its files, a late creation makes a second batch: it is cancelled and recorded."""
     harness = open_harness(calls.RefuseCalls(on=("files.delete",), status=403))
 
     before, other = _finish_while_another_stands_still(harness, "!create_batch")
@@ -127,14 +127,14 @@ def test_a_second_batch_is_cancelled_at_once(open_harness):
 
 
 def _surplus(runner):
-    """Name the batches that were recorded as surplus and cancelled."""
+    """Return the batches that were recorded as surplus and cancelled."""
     with runner.store.read() as connection:
         told = connection.exec_driver_sql("SELECT detail FROM events WHERE kind = 'surplus batch'").scalars()
         return [detail.split()[3] for detail in told if detail.endswith("; it was cancelled")]
 
 
 def test_a_snapshot_that_is_stored_late_hides_no_answers(open_harness):
-    """A runner sees a batch run, another one sees it end, and only then the first one writes: the answers are merged all the same."""
+    """One runner reads a running batch, another sees its end, and only then the first one writes: the answers are merged."""
     harness = open_harness()
     other, workload = (
         harness.open_runner(),

@@ -1,4 +1,4 @@
-"""Many commands on one workload at once: they share it, and every one of them ends as if it had been alone."""
+"""Many commands on one workload at once share the work, and each of them ends as if it had been alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REQUESTS = 600
 @pytest.mark.slow
 @pytest.mark.parametrize("commands", [4, 8])
 def test_many_commands_share_a_workload(start_command, commands):
-    """All end with exit code 0 and the same results, each request was executed once, and no shard became two batches."""
+    """All end with exit code 0 and the same results, each request is executed once, and no shard becomes two batches."""
     command = start_command([lines.ExpireLines(fraction=0.3, attempts=1)])
     write_mixed(command.folder / "input.jsonl", REQUESTS)
     words = ("run", "input.jsonl", "--no-prefect", "--shard-lines", "20", "--output")

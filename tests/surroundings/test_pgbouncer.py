@@ -1,4 +1,4 @@
-"""Behind PgBouncer in transaction mode, where every transaction may get another session; skipped where it is not installed."""
+"""Behind PgBouncer in transaction mode, every transaction may get another session; skipped where it is not installed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _free_port():
 
 @pytest.fixture
 def pooled_url(postgres_url):
-    """Start PgBouncer in front of the test's database, with fewer sessions than connections; gives the URL through it."""
+    """Start PgBouncer in front of the test's database, with fewer sessions than connections; yield the URL through it."""
     port = _free_port()
     with CutPostgres(postgres_url) as line, TemporaryDirectory() as name:
         folder = Path(name)
@@ -45,7 +45,7 @@ def pooled_url(postgres_url):
             f"listen_port = {port}\nunix_socket_dir =\nauth_type = any\nauth_file = {users}\npool_mode = transaction\n"
             "default_pool_size = 2\n"
         )
-        # It refuses to run as root.
+        # PgBouncer refuses to run as root.
         folder.chmod(0o755)
         assert PROGRAM is not None
         process = subprocess.Popen(
@@ -65,7 +65,7 @@ def pooled_url(postgres_url):
 
 
 def test_limits_and_statements_hold_from_transaction_to_transaction(pooled_url, postgres_url):
-    """Statements that repeat are found in every session, and limits are those of the transaction, not of the session."""
+    """Prepared statements are found in every session, and limits belong to the transaction, not to the session."""
     limits = TransactionLimits(lock_seconds=0.3, idle_seconds=30, statement_seconds=1)
     store, direct = Store(pooled_url, limits=limits), Store(postgres_url)
     with store.write() as connection:

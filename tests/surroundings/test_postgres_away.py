@@ -1,4 +1,4 @@
-"""Postgres is restarted, or its connections are cut: a short while is survived by the run itself, a long one by the next."""
+"""Postgres is restarted, or its connections are cut: a run survives a short outage, and the next run resumes after a long one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def emulator(tmp_path):
 
 @pytest.fixture
 def open_runner(emulator, tmp_path):
-    """Give a function that opens a runner on a database."""
+    """Return a function that opens a runner on a database."""
     with ExitStack() as stack:
 
         def start(url, *, meddle=None, **overrides):
@@ -64,7 +64,7 @@ def _run(runner, tmp_path, advance=lambda _lines: None):
 
 
 def test_cut_connections_do_not_end_a_run(open_runner, own_postgres, own_database, emulator, tmp_path):
-    """Connections that are cut while splitting, uploading, creating, polling and merging cost the run a moment each."""
+    """Connections cut while splitting, uploading, creating, polling and merging only delay the run."""
     cut = Times(2, lambda: own_postgres.cut_connections(own_database))
     runner = open_runner(own_postgres.url_of(own_database), meddle=cut)
 
@@ -78,8 +78,8 @@ def test_cut_connections_do_not_end_a_run(open_runner, own_postgres, own_databas
 
 
 @pytest.mark.slow
-def test_a_commit_whose_answer_is_lost_is_read_again(open_runner, own_postgres, own_database, emulator, tmp_path):
-    """A transaction that was committed while its answer was lost is neither repeated nor forgotten, wherever it happens."""
+def test_the_outcome_of_a_commit_without_a_reply_is_read(open_runner, own_postgres, own_database, emulator, tmp_path):
+    """A transaction whose commit got no reply is neither repeated nor forgotten, wherever it happens."""
     with LossyPostgres(own_postgres.url_of(own_database), step=5) as lossy:
         runner = open_runner(lossy.url, settle_seconds=0.3)
         lossy.is_losing = True
@@ -94,10 +94,8 @@ def test_a_commit_whose_answer_is_lost_is_read_again(open_runner, own_postgres, 
     assert_bought_once(emulator, REQUESTS)
 
 
-def test_a_shard_whose_commit_was_not_answered_keeps_its_file(
-    open_runner, own_postgres, own_database, emulator, tmp_path
-):
-    """Shards for requests that are sent again have their files, whichever commit of the cutting had no reply."""
+def test_a_shard_whose_commit_got_no_reply_keeps_its_file(open_runner, own_postgres, own_database, emulator, tmp_path):
+    """Shards for requests that are sent again have their files, whichever commit of the resubmission got no reply."""
     with LossyPostgres(own_postgres.url_of(own_database), step=1) as lossy:
         runner = open_runner(lossy.url)
 
@@ -118,7 +116,7 @@ def test_a_shard_whose_commit_was_not_answered_keeps_its_file(
 
 @pytest.mark.slow
 def test_a_restart_of_the_server_does_not_end_a_run(open_runner, own_postgres, own_database, emulator, tmp_path):
-    """A server that is restarted while batches are uploaded and while they are merged is waited for."""
+    """The run waits for a server that is restarted while batches are uploaded and while they are merged."""
     restarts = Times(1, lambda: (own_postgres.stop(), own_postgres.start()))
     moments = {">upload_file", "<download_file"}
 
@@ -138,13 +136,13 @@ def test_a_restart_of_the_server_does_not_end_a_run(open_runner, own_postgres, o
 
 
 @pytest.mark.usefixtures("own_folder")
-def test_a_server_that_stays_away_ends_the_command_for_now(
+def test_a_server_that_stays_unreachable_ends_the_command(
     batchkit, open_emulator, own_postgres, own_database, source, monkeypatch
 ):
     """After a long outage the command reports what is missing, with exit code 4; the same command then resumes."""
     emulator = open_emulator(calls.SlowReplies(on=("files.create",), seconds=0.4))
     monkeypatch.setenv("BATCHKIT_DATABASE_URL", own_postgres.url_of(own_database))
-    # Both commands run in this process, so that the first one's leases are not taken for those of a dead one.
+    # Both commands run in this process, so that the first one's leases are not taken for those of a dead process.
     monkeypatch.setenv("BATCHKIT_LEASE_SECONDS", "0.5")
     words = ("run", source, "--name", "work", "--no-prefect", "--shard-lines", "10", "--output", "out.jsonl")
 

@@ -1,4 +1,4 @@
-"""The provider is unreachable, revokes the key, or somebody else meddles with what is ours there."""
+"""The provider is unreachable, revokes the key, or another client changes or deletes our objects there."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.steps.conftest import Harness
 from tests.surroundings.proofs import Meddled, assert_bought_once, assert_complete
 from tests.workloads import read_lines, write_mixed
 
-# A server that is stopped while it is asked leaves connections to the garbage collector.
+# A server that is stopped during a call leaves connections to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 
 REQUESTS = 60
@@ -31,7 +31,7 @@ REQUESTS = 60
 
 @pytest.fixture
 def once():
-    """Give a function that makes an act happen at one moment only, the first time."""
+    """Return a function that runs an action only once, the first time that a moment comes."""
 
     def at(moment, act):
         first = threading.Lock()
@@ -49,7 +49,7 @@ def once():
 
 
 class Interrupted:
-    """An emulator that can go away and come back at the same address, with everything that it has."""
+    """An emulator that can go away and come back at the same address, with all its data."""
 
     def __init__(self, emulator: Emulator) -> None:
         self.emulator = emulator
@@ -57,7 +57,7 @@ class Interrupted:
         self._back: threading.Timer | None = None
 
     def go(self, *, for_seconds: float | None = None) -> None:
-        """Go away; for some seconds or until ``come_back``."""
+        """Go away, for some seconds or until ``come_back``."""
         self.emulator.__exit__(None, None, None)
         self._is_there = False
         if for_seconds is not None:
@@ -70,7 +70,7 @@ class Interrupted:
         self._is_there = True
 
     def close(self) -> None:
-        """End permanently."""
+        """Shut down permanently."""
         if self._back is not None:
             self._back.join()
         if self._is_there:
@@ -79,11 +79,11 @@ class Interrupted:
 
 @pytest.fixture
 def open_interrupted(database_url, tmp_path):
-    """Give a function that opens a harness on an emulator that may go away, with what that one can do."""
+    """Return a function that opens a harness on an emulator that may go away, with the controls of that emulator."""
     with ExitStack() as stack:
 
         def start(**overrides):
-            # Clients that try an address of the system's own choice again and again may come to take it themselves.
+            # Clients that keep connecting to a port of the system's choice may end up taking that port themselves.
             port = next(port for port in range(20_000 + os.getpid() % 5_000, 30_000) if _is_free(port))
             interrupted = Interrupted(Emulator(tmp_path / "emulator", speed=SPEED, port=port))
             interrupted.come_back()
@@ -94,7 +94,7 @@ def open_interrupted(database_url, tmp_path):
             return harness, interrupted
 
         yield start
-    # Found here, and not in a test that has nothing to do with it.
+    # Fail here, and not in an unrelated test.
     gc.collect()
 
 
@@ -122,7 +122,7 @@ SPEED = 10_000.0
     ],
 )
 def test_an_hour_without_the_provider_is_waited_for(open_interrupted, once, moment):
-    """A provider that goes away in mid-run, and comes back after an hour of its clock, ends nothing and sells nothing twice."""
+    """A provider that goes away in mid-run, and returns after an hour of its clock, neither ends the run nor makes it buy twice."""
     harness, provider = open_interrupted(outage_seconds=20.0)
     go = once(moment, lambda: provider.go(for_seconds=3_600 / SPEED))
     harness.runner._given_provider = Meddled(harness.runner.provider, go)
@@ -135,8 +135,8 @@ def test_an_hour_without_the_provider_is_waited_for(open_interrupted, once, mome
 
 
 @pytest.mark.slow
-def test_a_provider_that_stays_away_ends_the_run_for_now(open_interrupted, once):
-    """A run ends with a message when the provider is away for longer than ``outage_seconds``; the next run resumes when it is back."""
+def test_a_provider_that_stays_unreachable_ends_the_run(open_interrupted, once):
+    """The run ends with a message when the outage is longer than ``outage_seconds``; the next run resumes after the outage."""
     harness, provider = open_interrupted(outage_seconds=0.3)
     harness.runner._given_provider = Meddled(harness.runner.provider, once("<create_batch", provider.go))
 
@@ -157,7 +157,7 @@ def test_a_provider_that_stays_away_ends_the_run_for_now(open_interrupted, once)
 
 @pytest.mark.usefixtures("own_folder")
 def test_a_key_that_is_revoked_in_mid_run(batchkit, open_emulator, source):
-    """The command stops at once and prints the provider's words, with exit code 4; it resumes when the key is valid again."""
+    """The command stops at once and prints the provider's message, with exit code 4; it resumes when the key is valid again."""
     emulator = open_emulator(batches.SlowBatches(seconds_per_line=50_000))
     words = ("run", source, "--name", "work", "--no-prefect", "--shard-lines", "10", "--output", "out.jsonl")
 
@@ -182,7 +182,7 @@ def test_a_key_that_is_revoked_in_mid_run(batchkit, open_emulator, source):
 
 @pytest.mark.usefixtures("own_folder")
 def test_another_key_in_mid_run_sends_nothing(batchkit, open_emulator, source, monkeypatch):
-    """With a key that did not submit the command is refused before any call, and says which settings are meant."""
+    """With a key that did not submit the batches, the command is refused before any call, and names the settings to check."""
     emulator = open_emulator(speed=1)
     batchkit("submit", source, "--name", "work", "--no-prefect")
     before = emulator.ledger().calls
@@ -197,12 +197,12 @@ def test_another_key_in_mid_run_sends_nothing(batchkit, open_emulator, source, m
     assert emulator.ledger().calls == before
 
 
-# Somebody else
+# Another client
 
 
 @pytest.fixture
 def open_meddled(open_harness, once):
-    """Give a function that opens a harness where somebody else does something to what is ours at a moment, with a client of his own."""
+    """Return a function that opens a harness where another client changes our objects at a given moment."""
 
     def start(*faults, moment, act, **overrides):
         harness = open_harness(*faults)
@@ -231,8 +231,8 @@ def _delete_answers(harness, other):
                 other.delete_file(FileId(file_id))
 
 
-def test_batches_that_somebody_else_cancels(open_meddled):
-    """When somebody else cancels a batch, its requests are sent again, but not those that it had answered."""
+def test_batches_that_another_client_cancels(open_meddled):
+    """When another client cancels a batch, its unanswered requests are sent again."""
     harness = open_meddled(batches.SlowBatches(seconds_per_line=2_000), moment=">get_batches", act=_cancel_all)
 
     progress = harness.run(REQUESTS)
@@ -245,8 +245,8 @@ def test_batches_that_somebody_else_cancels(open_meddled):
 @pytest.mark.slow
 @pytest.mark.parametrize("faults", [[], [calls.UnknownFileRefused()]], ids=["fails later", "refused at once"])
 @pytest.mark.parametrize("moment", [">create_batch", ">get_batches"])
-def test_input_files_that_somebody_else_deletes(open_meddled, faults, moment):
-    """Input files that are gone before or after their batch was created are uploaded again, and nothing is bought twice."""
+def test_input_files_that_another_client_deletes(open_meddled, faults, moment):
+    """Input files that disappear before or after their batch was created are uploaded again, and nothing is bought twice."""
     harness = open_meddled(*faults, moment=moment, act=_delete_inputs)
 
     progress = harness.run(REQUESTS)
@@ -257,8 +257,8 @@ def test_input_files_that_somebody_else_deletes(open_meddled, faults, moment):
 
 
 @pytest.mark.slow
-def test_answers_that_somebody_else_deletes(open_meddled):
-    """Answers that are gone before they were fetched are looked for, then only those requests are sent again."""
+def test_answers_that_another_client_deletes(open_meddled):
+    """Answers that disappear before they were fetched are searched for, and then only those requests are sent again."""
     harness = open_meddled(moment=">download_file", act=_delete_answers)
 
     progress = harness.run(REQUESTS)
@@ -270,8 +270,8 @@ def test_answers_that_somebody_else_deletes(open_meddled):
 
 
 @pytest.mark.slow
-def test_a_batch_that_is_gone_is_told_apart_from_one_that_runs(open_meddled):
-    """Everything of ours deleted at the provider between submitting and polling: the run says so, and ends well."""
+def test_a_batch_that_is_gone_is_distinguished_from_a_running_one(open_meddled):
+    """When all our objects are deleted between submitting and polling, the run reports it, and finishes."""
     harness = open_meddled(
         batches.GoneBatches(batches=frozenset({1, 2})), moment=">get_batches", act=_delete_inputs, stuck_seconds=0.3
     )

@@ -1,4 +1,4 @@
-"""A real file system is too small, or read-only: whatever does not fit, the command reports it and resumes later."""
+"""A real file system is too small, or read-only: the command reports it at every stage and resumes later."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ RUN = ("run", "input.jsonl", "--no-prefect", "--shard-lines", "100", "--output",
 
 
 class SmallDisk:
-    """A file system of its own under ``folder/.batchkit``, seen only by the commands that are run in it."""
+    """A separate file system under ``folder/.batchkit``, visible only to the commands that run in it."""
 
     def __init__(self, command, pid: int, enter: list[str]) -> None:
         self._command = command
         self._enter = ["nsenter", f"--target={pid}", "--mount", *enter]
 
     def shell(self, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a script where the file system is."""
+        """Run a script that sees the file system."""
         place = f"cd {shlex.quote(str(self._command.folder))} && "
         return subprocess.run(
             [*self._enter, "sh", "-c", place + script],
@@ -39,7 +39,7 @@ class SmallDisk:
         )
 
     def remount(self, options: str) -> None:
-        """Change its size, or whether it may be written."""
+        """Change its size, or make it read-only or writable."""
         done = self.shell(f'mount -o remount,{options} "$PWD/.batchkit"')
         assert done.returncode == 0, done.stderr
 
@@ -50,9 +50,9 @@ class SmallDisk:
 
 @contextmanager
 def small_disk(command, size):
-    """Mount a file system of some size; where that is not allowed, ``test_disk`` has to do."""
+    """Mount a file system of some size; where that is not allowed, only ``test_disk`` covers full disks."""
     (command.folder / ".batchkit").mkdir()
-    # Root mounts as root; anybody else becomes root in a namespace of his own first.
+    # Root mounts as root; other users become root in their own namespace first.
     is_root = os.geteuid() == 0
     mount = f'mount -t tmpfs -o size={size} tmpfs "$PWD/.batchkit" && echo mounted && read _'
     with subprocess.Popen(
@@ -75,7 +75,7 @@ def small_disk(command, size):
 
 @pytest.fixture
 def command(start_command):
-    """Give the command with its database and its files in one folder."""
+    """Return the command with its database and its files in one folder."""
     started = start_command()
     del started.environment["BATCHKIT_DATABASE_URL"]
     write_mixed(started.folder / "input.jsonl", REQUESTS)
@@ -84,12 +84,12 @@ def command(start_command):
 
 @pytest.fixture
 def database_url(sqlite_url) -> str:
-    """Nothing but SQLite lies in the folder."""
+    """Use SQLite only, because its file is in the folder."""
     return str(sqlite_url)
 
 
 def test_a_disk_that_is_too_small_at_every_stage(command):
-    """The command ends with exit code 4 and its reason at whatever stage the disk is full, and resumes with more space."""
+    """The command ends with exit code 4 and the reason at whatever stage the disk is full, and resumes with more space."""
     with small_disk(command, "300k") as disk:
         for size in (300, 600, 900, 1_200, 1_600, 2_000, 2_400, 2_800, 3_500, 4_500):
             disk.remount(f"size={size}k")

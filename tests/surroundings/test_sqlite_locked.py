@@ -1,4 +1,4 @@
-"""Another program holds SQLite's file: a run waits for it, and when that takes too long the next run resumes."""
+"""Another program locks SQLite's file: a run waits for it, and if that takes too long the next run resumes."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ print("locked", flush=True)
 sys.stdin.readline()
 """
 
-#: The moments at which the file is taken: while uploading, creating, polling and fetching.
+#: The moments at which the file is locked: while uploading, creating, polling and fetching.
 MOMENTS = ("<upload_file", "<create_batch", "<get_batches", "<download_file")
 
 
 class Holder:
-    """Another program that holds the file, in a process of its own, from ``take`` to ``give_back``."""
+    """Another program that locks the file, in its own process, from ``take`` to ``give_back``."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._process: subprocess.Popen[str] | None = None
 
     def take(self) -> None:
-        """Hold the file."""
+        """Lock the file."""
         self._process = subprocess.Popen(
             [sys.executable, "-S", "-c", _HOLDER, self._path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -42,7 +42,7 @@ class Holder:
         assert self._process.stdout.readline() == "locked\n"
 
     def give_back(self) -> None:
-        """Let the file go."""
+        """Unlock the file."""
         if self._process is not None:
             self._process.communicate("\n")
             self._process = None
@@ -50,13 +50,13 @@ class Holder:
 
 @pytest.fixture
 def database_url(sqlite_url):
-    """Only SQLite has one file that anybody can hold."""
+    """Use SQLite only, because it has one file that any process can lock."""
     return sqlite_url
 
 
 @pytest.fixture
 def holder(database_url):
-    """Give a program that can hold the file."""
+    """Return a program that can lock the file."""
     holding = Holder(database_url.removeprefix("sqlite:///"))
     yield holding
     holding.give_back()
@@ -64,15 +64,15 @@ def holder(database_url):
 
 @contextmanager
 def short_busy_timeout(monkeypatch, seconds):
-    """Let connections that are opened now wait for the file no longer than this."""
+    """Set the time that connections opened from now on wait for the file."""
     monkeypatch.setattr(engine, "_BUSY_TIMEOUT_MILLISECONDS", int(seconds * 1_000))
     yield
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("busy_seconds", [20, 0.1], ids=["shorter than the busy timeout", "longer"])
-def test_a_file_that_is_held_for_a_while_is_waited_for(open_harness, holder, monkeypatch, busy_seconds):
-    """A run outlives another program's hold on its file, whether a statement or the run itself does the waiting."""
+def test_a_file_that_is_locked_for_a_while_is_waited_for(open_harness, holder, monkeypatch, busy_seconds):
+    """A run survives another program's lock on its file, whether a statement or the run itself waits for it."""
     with short_busy_timeout(monkeypatch, busy_seconds):
         harness = open_harness()
         left = list(MOMENTS)
@@ -99,7 +99,7 @@ def test_a_file_that_is_held_for_a_while_is_waited_for(open_harness, holder, mon
     assert_complete(harness.export(), 60)
 
 
-def test_a_file_that_stays_held_ends_the_run_for_now(open_harness, holder, monkeypatch, tmp_path):
+def test_a_file_that_stays_locked_ends_the_run(open_harness, holder, monkeypatch, tmp_path):
     """After ``outage_seconds`` the run reports that the file is locked; when the file is free again, the same run resumes."""
     with short_busy_timeout(monkeypatch, 0.1):
         harness = open_harness()

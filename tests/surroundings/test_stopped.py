@@ -1,4 +1,4 @@
-"""A process is stopped until its lease has expired and resumes when another one has done its work: it does no harm."""
+"""A process stopped past the end of its lease resumes after another one has done its work: it does no harm."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from batchkit.emulator.faults import calls, lines
 from tests.surroundings.proofs import assert_bought_once, assert_complete
 from tests.workloads import read_lines, write_mixed
 
-# A process takes its time; what it comes to is shown in ``test_late_writers`` too, and there in every run of the suite.
+# Processes are slow; ``test_late_writers`` shows the same results within one process, in every run of the suite.
 pytestmark = pytest.mark.slow
 
 REQUESTS = 60
@@ -25,9 +25,9 @@ ROOT = Path(__file__).parents[2]
 
 @contextmanager
 def stopped(command, moment):
-    """Start the command, and give it when it has stopped itself at a moment; it never outlives the test."""
+    """Start the command, and yield it once it has stopped itself at a moment; it never outlives the test."""
     command.environment |= {"BATCHKIT_LEASE_SECONDS": "0.6", "PYTHONPATH": str(ROOT)}
-    # One transfer at a time, so that none of its threads is stopped in a transaction: that would hold up everybody else.
+    # One transfer at a time, so that no thread is stopped inside a transaction: that would block all other processes.
     environment = {**command.environment, "BATCHKIT_TRANSFERS": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.surroundings.stopping", moment, *RUN[:-1], "late.jsonl"],
@@ -47,7 +47,7 @@ def stopped(command, moment):
 
 
 def resume(process):
-    """Resume a stopped process and wait for its end; return its stderr."""
+    """Resume a stopped process and wait until it ends; return its stderr."""
     process.send_signal(signal.SIGCONT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
@@ -56,7 +56,7 @@ def resume(process):
 
 @pytest.mark.parametrize("moment", ["before an upload", "before the last check", "after the answer", "before a merge"])
 def test_a_late_writer_does_no_harm(start_command, moment):
-    """Another process finishes the shards of a stopped one; the stopped process notices that when it resumes, and buys nothing again."""
+    """Another process finishes the shards of a stopped one; the stopped one notices when it resumes, and buys nothing again."""
     command = start_command([lines.ExpireLines(fraction=0.3, attempts=1)])
     write_mixed(command.folder / "input.jsonl", REQUESTS)
 
@@ -74,7 +74,7 @@ def test_a_late_writer_does_no_harm(start_command, moment):
 
 @pytest.mark.parametrize("refusal", [[], [calls.UnknownFileRefused()]], ids=["fails later", "refused at once"])
 def test_a_creation_that_is_sent_too_late_buys_nothing(start_command, refusal):
-    """A process that was stopped between its last check and its sending sends in vain: the file that it names is gone."""
+    """The creation of a process stopped between its last check and its sending fails: the file that it names is deleted."""
     command = start_command(refusal)
     write_mixed(command.folder / "input.jsonl", REQUESTS)
 

@@ -1,4 +1,4 @@
-"""On a system that has nothing which only Linux has, such as macOS."""
+"""On a system without features that only Linux has, such as macOS."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ LEASED = "SELECT count(*) FROM shards WHERE lease_owner IS NOT NULL"
 
 @pytest.fixture
 def macos(start_command, tmp_path):
-    """Give the command on such a system, with leases that nobody waits for."""
+    """Return the command on such a system, with leases longer than any test waits."""
     site = tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(
         f"from pathlib import Path\nfrom tests.surroundings.without_linux import play\nplay(Path({str(site)!r}))\n"
     )
-    # The first upload is never answered: its shard is leased when the command dies.
+    # The first upload is never answered: its shard is leased when the command is killed.
     command = start_command([calls.LoseReply(on=("files.create",), how="hang", times=1, hang_seconds=10)])
     command.environment |= {
         "PYTHONPATH": os.pathsep.join((str(site), str(ROOT))),
@@ -36,7 +36,7 @@ def macos(start_command, tmp_path):
 
 
 def test_a_command_that_was_killed_is_resumed_at_once(macos):
-    """The owner of the leases is known to be dead there, too; each request has one result, and none is bought twice."""
+    """The owner of the leases is known to be dead on macOS too; each request has one result, and none is bought twice."""
     write_mixed(macos.folder / "input.jsonl", REQUESTS)
     macos.kill_when(lambda: macos.emulator.ledger().calls.get("files.create", 0) > 0, *RUN)
     assert macos.count(LEASED) > 0

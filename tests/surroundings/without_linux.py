@@ -1,6 +1,6 @@
-"""A system that has nothing which only Linux has, played on Linux: imported at the start of every process of a command.
+"""Simulates, on Linux, a system without features that only Linux has; imported at the start of every process of a command.
 
-Ran as ``sitecustomize``, before anything else is imported, so that libraries that choose by what there is choose as on macOS.
+It runs as ``sitecustomize``, before all other imports, so that libraries which test for features choose as on macOS.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: What CPython has on Linux and not on macOS, by module; but AF_PACKET stays, which psutil's half for Linux needs.
+#: Names that CPython has on Linux and not on macOS, by module; AF_PACKET stays, because psutil's Linux code needs it.
 ONLY_LINUX: Final = {
     errno: r"EREMOTEIO|ERESTART|ENOTUNIQ|ENOMEDIUM",
     fcntl: r"F_(SET|GET)PIPE_SZ|F_ADD_SEALS|F_GET_SEALS|F_SEAL_\w+|F_OFD_\w+|F_NOTIFY|DN_\w+|LOCK_(MAND|READ|WRITE|RW)",
@@ -37,11 +37,11 @@ _BOOT = "3b0d8a52-1c63-4f0e-9d59-6f1f6a1c2b77"
 
 
 def play(folder: Path) -> None:
-    """Take those names away, and have leases ask a sysctl, kept in ``folder``, for the boot's name."""
+    """Remove those names, and make leases read the boot id from a fake sysctl in ``folder``."""
     for module, names in ONLY_LINUX.items():
         for name in [name for name in dir(module) if re.fullmatch(names, name)]:
             delattr(module, name)
-    # Chosen already: sockets come with it.
+    # The default is already chosen here, because sockets import selectors.
     selectors.DefaultSelector = selectors.PollSelector  # type: ignore[misc, assignment]
 
     from batchkit import leases  # noqa: PLC0415 - only now, as said above
