@@ -40,6 +40,25 @@ _TYPES: Final[dict[type, pa.DataType]] = {
 }
 
 
+class RowsDigest:
+    """A digest of rows in their order: of the columns' names and values, whatever batches they come in."""
+
+    def __init__(self) -> None:
+        self._columns: dict[str, Any] = {}
+
+    def update(self, batch: pa.RecordBatch) -> None:
+        """Add rows."""
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            # Without brackets, the texts of two batches are that of both together.
+            text = "".join(f"{value!r}," for value in column.to_pylist())
+            self._columns.setdefault(name, hashlib.sha256()).update(text.encode("utf-8", "surrogatepass"))
+
+    def hexdigest(self) -> str:
+        """Return it in hex."""
+        parts = [f"{name!r}:{digest.hexdigest()}" for name, digest in self._columns.items()]
+        return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
 class SqlTable(Table):
     """The rows of one query, streamed from the server; every pass runs the query again.
 
@@ -79,8 +98,15 @@ class SqlTable(Table):
                 )
                 start += len(block)
 
-    def _content_digest(self) -> str:
+    def query_digest(self) -> str:
+        """Return a SHA-256 in hex of the query and its database, whatever the rows."""
         return hashlib.sha256(f"sql\n{self._shown_url}\n{self._query}".encode()).hexdigest()
+
+    def _content_digest(self) -> str:
+        digest = RowsDigest()
+        for batch in self.batches():
+            digest.update(batch)
+        return digest.hexdigest()
 
     @property
     def _shown_url(self) -> str:

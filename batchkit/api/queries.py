@@ -1,0 +1,64 @@
+"""A query is asked again: a workload with its earlier rows that is not finished is finished first, then come the rows of today."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from batchkit.engine.observer import DO_NOTHING, Observer
+from batchkit.formatting import moment
+
+if TYPE_CHECKING:
+    from batchkit.api.tables import TableQuestion
+    from batchkit.datasets import Table
+    from batchkit.engine.runtime import Runner
+    from batchkit.models import Workload
+
+
+def earlier_of_query(runner: Runner, question: TableQuestion, observer: Observer = DO_NOTHING) -> list[Workload]:
+    """Return the unfinished workloads with the same questions about earlier rows of a question's query, oldest first.
+
+    They are to be finished before ``begin_table``. Where there are none, the query is not asked.
+    """
+    from batchkit.annotation.query_rows import has_rows, open_of_same_query  # noqa: PLC0415 - an extra
+    from batchkit.annotation.workload_from_table import snapshot_path  # noqa: PLC0415 - as above
+
+    if question.query is None:
+        return []
+    with runner.store.read() as connection:
+        found = open_of_same_query(connection, question.of_query())
+    if not found:
+        return []
+    with question.opened(lambda: nullcontext(runner), runner.scratch) as (asked, _):
+        recipe = asked.recipe
+    earlier = [each for each in found if not has_rows(each, recipe, partial(snapshot_path, runner, each))]
+    for workload in earlier:
+        observer.note(
+            f"the rows of the query have changed since {moment(workload.created_at)} UTC: the workload {workload.name!r}, which has"
+            " the rows of then and is not finished, is finished first; then the rows of now are asked"
+        )
+    return earlier
+
+
+def named_as_before(runner: Runner, question: TableQuestion, table: Table) -> TableQuestion:
+    """Return the question with the digest of a workload that an earlier version made of the same rows, so that it is the same workload.
+
+    Earlier versions took the digest of the query for that of its rows.
+    """
+    from batchkit.annotation.query_rows import has_rows, is_of_query  # noqa: PLC0415 - an extra
+    from batchkit.annotation.recipe import load_recipe  # noqa: PLC0415 - as above
+    from batchkit.annotation.workload_from_table import default_name, snapshot_path  # noqa: PLC0415 - as above
+
+    recipe = question.recipe
+    if not recipe.query_digest:
+        return question
+    before = recipe.model_copy(update={"table_digest": recipe.query_digest})
+    workload = runner.known(question.name or default_name(table, before))
+    if workload is None or workload.request_count is None or not is_of_query(workload, before):
+        return question
+    if load_recipe(workload.recipe or "").table_digest != before.table_digest:
+        return question
+    is_same = has_rows(workload, recipe, partial(snapshot_path, runner, workload))
+    return replace(question, recipe=before) if is_same else question
