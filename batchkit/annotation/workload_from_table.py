@@ -14,6 +14,7 @@ from batchkit.annotation.rendering import SNAPSHOT, render_table, without_body_p
 from batchkit.engine.composition import split_defaults
 from batchkit.errors import InputInvalid, InputProblem, UsageError, WorkloadConflict
 from batchkit.files import outputs, sources
+from batchkit.files.sqlite_urls import sqlite_file
 from batchkit.formatting import counted
 from batchkit.steps.input_check import longest_line
 from batchkit.steps.split import SplitOptions
@@ -160,7 +161,8 @@ def _check_target(target: str | Path, parts: Sequence[str]) -> None:
     path = Path(target)
     outputs.check_file(path)
     check_target(path)
-    if is_among(path, parts):
+    databases = [file for part in parts if (file := sqlite_file(str(part))) is not None]
+    if is_among(path, parts) or any(outputs.are_same(path, Path(database)) for database in databases):
         raise outputs.overwrites_input(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -214,7 +215,8 @@ class TableQuestion:
             return
         table = self._open()
         if not isinstance(table, SqlTable):
-            yield self, table
+            paths = tuple(os.path.abspath(part) for part in self.parts)  # noqa: PTH100 - keeps links
+            yield replace(self, recipe=self.recipe.model_copy(update={"paths": paths})), table
             return
         with scratch() as folder:
             kept, recipe = copied(table, self.recipe, folder)

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import pyarrow as pa
 from sqlalchemy import create_engine
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from batchkit.datasets.rows import is_json, json_field, json_texts
 from batchkit.datasets.table import Table
 from batchkit.errors import UsageError
+from batchkit.files.sqlite_urls import sqlite_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from sqlalchemy.engine import URL, Connection, CursorResult
+    from sqlalchemy.engine import Connection, CursorResult
 
 _ROWS_FOR_TYPES: Final = 10_000
 _CONNECT_SECONDS: Final = 10
@@ -147,7 +148,9 @@ class SqlTable(Table):
 
 def _parse(url: str) -> URL:
     try:
-        parsed = make_url(url)
+        path = sqlite_file(url)
+        # The library takes a question mark in a path for the beginning of options.
+        parsed = make_url(url) if path is None else URL.create("sqlite", database=path)
     except (ArgumentError, ValueError):
         # The cause quotes the invalid part, which may be a password.
         raise UsageError(
