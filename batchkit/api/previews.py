@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from batchkit.api import existing
 from batchkit.api.listed_models import model_check
+from batchkit.api.queries import check_not_queried
 from batchkit.engine.observer import counting
 from batchkit.errors import StoreError
 from batchkit.settings import load_settings
@@ -38,6 +39,7 @@ def preview_table(question: TableQuestion, settings: Settings | None, mode: RunM
 
     found = settings or load_settings()
     question.check_outputs(question.output)
+    check_not_queried(question, found)
     if workload_from_table.tables_among(question.output, question.review):
         existing.read(found, partial(workload_from_table.check_tables, output=question.output, review=question.review))
     with (

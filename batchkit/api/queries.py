@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchkit.engine.observer import DO_NOTHING, Observer
+from batchkit.errors import ConfigurationError, UsageError
+from batchkit.files.outputs import are_same
 from batchkit.formatting import moment
+from batchkit.store.engine import parse_url
 
 if TYPE_CHECKING:
     from batchkit.api.tables import TableQuestion
     from batchkit.datasets import Table
     from batchkit.engine.runtime import Runner
     from batchkit.models import Workload
+    from batchkit.settings import Settings
+
+#: Of Postgres, where an address names none.
+_PORT = 5_432
 
 
 def earlier_of_query(runner: Runner, question: TableQuestion, observer: Observer = DO_NOTHING) -> list[Workload]:
@@ -62,3 +71,29 @@ def named_as_before(runner: Runner, question: TableQuestion, table: Table) -> Ta
         return question
     is_same = has_rows(workload, recipe, partial(snapshot_path, runner, workload))
     return replace(question, recipe=before) if is_same else question
+
+
+def check_not_queried(question: TableQuestion, settings: Settings) -> None:
+    """Raise ``UsageError`` when an output ``table:NAME`` is a table of the results database that the question's query reads."""
+    from batchkit.annotation.workload_from_table import tables_among  # noqa: PLC0415 - an extra
+
+    query = question.query
+    if query is None or not _is_same_database(question.parts[0], settings):
+        return
+    for name in tables_among(question.output, question.review):
+        if re.search(rf"\b{re.escape(name)}\b", query, re.IGNORECASE):
+            raise UsageError(
+                f"table:{name} is read by the query; the results would overwrite it", hint="name another output"
+            )
+
+
+def _is_same_database(address: str, settings: Settings) -> bool:
+    try:
+        asked, own = parse_url(address), parse_url(settings.resolved_database_url)
+    except ConfigurationError:
+        return False
+    if asked.get_backend_name() != own.get_backend_name():
+        return False
+    if own.get_backend_name() == "sqlite":
+        return are_same(Path(asked.database or ""), Path(own.database or ""))
+    return (asked.host, asked.port or _PORT, asked.database) == (own.host, own.port or _PORT, own.database)

@@ -11,7 +11,7 @@ from batchkit.api.listed_models import model_check
 from batchkit.api.modes import RunMode
 from batchkit.api.opening import drive_from, note_once, open_runner, parts_of
 from batchkit.api.outcomes import RunReport
-from batchkit.api.queries import earlier_of_query, named_as_before
+from batchkit.api.queries import check_not_queried, earlier_of_query, named_as_before
 from batchkit.api.remembered import output_here, remember, write_earlier_output, write_remembered_output
 from batchkit.datasets import require_extra
 from batchkit.engine.observer import DO_NOTHING, Observer, counting
@@ -307,6 +307,7 @@ def begin_table(
     """
     from batchkit.annotation.workload_from_table import check_tables  # noqa: PLC0415 - an extra
 
+    check_not_queried(question, runner.settings)
     with runner.store.read() as connection:
         check_tables(connection, output=question.output, review=question.review)
     is_default = question.output is None and question.review is None

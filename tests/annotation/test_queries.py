@@ -16,7 +16,7 @@ from batchkit.datasets.sql import SqlTable
 from batchkit.emulator import Emulator, Scenario
 from batchkit.engine.observer import Observer
 from batchkit.engine.runtime import Runner
-from batchkit.errors import WorkloadConflict
+from batchkit.errors import InputInvalid, UsageError, WorkloadConflict
 from batchkit.files import jsonl
 from tests.cli.conftest import SPEED
 from tests.steps.conftest import QUICK
@@ -176,6 +176,19 @@ def test_a_workload_of_an_earlier_version_resumes_while_its_rows_are_the_same(sh
     else:
         with pytest.raises(WorkloadConflict):
             shop.ask(name=name)
+
+
+def test_a_table_of_the_results_database_is_not_written_over_by_its_own_query(shop):
+    """It may be asked about, and written elsewhere."""
+    assert shop.ask(output="table:labels").is_finished
+    own = {"query": "select id, body from Labels", "on_empty": "error", "key": None}
+    url, shop.url = shop.url, shop.settings.database_url
+    with pytest.raises(UsageError, match="table:labels is read by the query"):
+        shop.ask(output="table:labels", **own)
+    with pytest.raises(InputInvalid):
+        shop.ask(output="table:others", **own)
+    shop.url = url
+    assert shop.ask(output="table:labels").is_finished
 
 
 def test_the_rows_of_a_query_are_read_once(shop, tmp_path):
