@@ -60,7 +60,7 @@ def ensure_workload(
     taken = table if whole.limit is None else table.head(whole.limit)
     chosen = sources.check_name(name) if name else default_name(table, whole)
     options = options or SplitOptions()
-    existing = _existing(runner, chosen, whole)
+    existing = matching(runner.known(chosen), whole)
     if existing is not None and existing.request_count is not None:
         return runner.change_policies(existing, replace(options, answer_rules=whole.answer_rules().model_dump_json()))
     renderer = Renderer(whole, taken.columns, folder=folder)
@@ -173,20 +173,20 @@ def _are_same(one: str | Path, other: str | Path) -> bool:
     return len(tables) == 2 and tables[0].lower() == tables[1].lower()  # noqa: PLR2004 - both
 
 
-def _existing(runner: Runner, name: str, recipe: Recipe) -> Workload | None:
-    workload = runner.known(name)
+def matching(workload: Workload | None, recipe: Recipe) -> Workload | None:
+    """Return the workload of a recipe's name. Raises ``WorkloadConflict`` if it was made in another way."""
     if workload is None:
         return None
     if workload.recipe is None:
         raise WorkloadConflict(
-            f"the workload {name!r} was made from requests ({workload.source}), not from a table",
+            f"the workload {workload.name!r} was made from requests ({workload.source}), not from a table",
             hint="choose another --name",
         )
     before, now = load_recipe(workload.recipe).essence(), recipe.essence()
     if before != now:
         differing = [field for field in type(recipe).model_fields if getattr(before, field) != getattr(now, field)]
         raise WorkloadConflict(
-            f"the workload {name!r} was made from another recipe ({_listed(differing)} differ), so its answers belong to other questions",
+            f"the workload {workload.name!r} was made from another recipe ({_listed(differing)} differ), so its answers belong to other questions",
             hint="choose another --name, or `batchkit clean` the old workload first",
         )
     _check_skipped(workload, recipe)

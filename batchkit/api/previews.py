@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, TypeVar
 
 from batchkit.api import existing
 from batchkit.api.listed_models import model_check
-from batchkit.api.queries import check_not_queried
+from batchkit.api.queries import changed_rows, check_not_queried
 from batchkit.engine.observer import counting
-from batchkit.errors import StoreError
 from batchkit.settings import load_settings
+from batchkit.store import workloads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from sqlalchemy.engine import Connection
+    from collections.abc import Iterator
 
     from batchkit.annotation.preview import Preview
+    from batchkit.annotation.recipe import Recipe
     from batchkit.api.modes import RunMode
     from batchkit.api.tables import TableQuestion
+    from batchkit.datasets import Table
+    from batchkit.models import Workload
     from batchkit.settings import Settings
 
 T = TypeVar("T")
@@ -47,28 +48,47 @@ def preview_table(question: TableQuestion, settings: Settings | None, mode: RunM
         counting(mode.observer, "rendering the rows") as advance,
     ):
         question = opened.with_output(table)
+        workload = _existing(found, question, table)
+        for earlier in _earlier_of_query(found, question.recipe):
+            mode.observer.note(changed_rows(earlier))
         shown = preview(
             table,
             question.recipe,
             max_line_bytes=workload_from_table.longest_request(found, question.options),
             name=question.name,
             folder=question.folder,
-            earlier=lambda recipe: _read_if_possible(found, partial(earlier_workloads, recipe=recipe)),
+            earlier=lambda recipe: existing.read_if_possible(found, partial(earlier_workloads, recipe=recipe)),
             advance=advance,
         )
-    model_check(found, mode.observer, is_dry_run=True)(question.recipe.models)
+    if workload is None or workload.request_count is None:
+        model_check(found, mode.observer, is_dry_run=True)(question.recipe.models)
+    else:
+        mode.observer.note(f"the workload {workload.name!r} exists: the same command without --dry-run resumes it")
     return shown
+
+
+def _existing(settings: Settings, question: TableQuestion, table: Table) -> Workload | None:
+    """Return the workload that the question resumes. Raises ``WorkloadConflict``."""
+    from batchkit.annotation.workload_from_table import default_name, matching, with_table  # noqa: PLC0415 - an extra
+
+    recipe = with_table(question.recipe, table)
+    name = question.name or default_name(table, recipe)
+    return matching(existing.read_if_possible(settings, partial(workloads.find, name=name)), recipe)
+
+
+def _earlier_of_query(settings: Settings, recipe: Recipe) -> list[Workload]:
+    """Return the unfinished workloads with earlier rows of a recipe's query, as far as that can be said without their rows."""
+    from batchkit.annotation.query_rows import open_of_same_query  # noqa: PLC0415 - an extra
+    from batchkit.annotation.recipe import load_recipe  # noqa: PLC0415 - as above
+
+    if not recipe.query_digest:
+        return []
+    found = existing.read_if_possible(settings, partial(open_of_same_query, recipe=recipe)) or []
+    same = {recipe.table_digest, recipe.query_digest}
+    return [workload for workload in found if load_recipe(workload.recipe or "").table_digest not in same]
 
 
 @contextmanager
 def _scratch() -> Iterator[Path]:
     with TemporaryDirectory(prefix="batchkit-plan-") as folder:
         yield Path(folder)
-
-
-def _read_if_possible(settings: Settings, query: Callable[[Connection], T]) -> T | None:
-    """Read what only adds to an estimate; None where the database cannot be read, as a run would upgrade it."""
-    try:
-        return existing.read(settings, query)
-    except StoreError:
-        return None

@@ -44,11 +44,16 @@ def earlier_of_query(runner: Runner, question: TableQuestion, observer: Observer
         recipe = asked.recipe
     earlier = [each for each in found if not has_rows(each, recipe, partial(snapshot_path, runner, each))]
     for workload in earlier:
-        observer.note(
-            f"the rows of the query have changed since {moment(workload.created_at)} UTC: the workload {workload.name!r}, which has"
-            " the rows of then and is not finished, is finished first; then the rows of now are asked"
-        )
+        observer.note(changed_rows(workload))
     return earlier
+
+
+def changed_rows(workload: Workload) -> str:
+    """Return what is said of an unfinished workload with earlier rows of a query."""
+    return (
+        f"the rows of the query have changed since {moment(workload.created_at)} UTC: the workload {workload.name!r}, which has"
+        " the rows of then and is not finished, is finished first; then the rows of now are asked"
+    )
 
 
 def named_as_before(runner: Runner, question: TableQuestion, table: Table) -> TableQuestion:
