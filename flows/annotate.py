@@ -27,6 +27,8 @@ from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import ValidationError
 
+from batchkit.api.queries import earlier_of_query
+from batchkit.api.remembered import write_remembered_output
 from batchkit.api.tables import TableQuestion, begin_table, finish_table
 from batchkit.engine.waves import DriveUntil
 from batchkit.errors import BatchkitError, UsageError
@@ -59,7 +61,7 @@ async def annotate(
 
     The same checks as in ``batchkit.annotate`` come first, and the output is stored with the workload: any command that finishes it
     writes it. ``recipe`` has the fields of ``annotation.Recipe``. The default name is made from the table and everything that decides the
-    requests, so the same call again resumes. Ends as Completed (``SomeFailed``, ``Unfinished``) or Failed with an error for the user.
+    requests, so the same call again resumes; an unfinished workload with earlier rows of the same query is finished first. Ends as Completed (``SomeFailed``, ``Unfinished``) or Failed with an error for the user.
     """
     async with open_lead() as lead:
         try:
@@ -72,6 +74,11 @@ async def annotate(
                 output=output,
             )
             question.check_outputs(output)
+            for earlier in await lead.call(partial(earlier_of_query, lead.runner, question)):
+                progress = await lead.drive(earlier, DriveUntil(until))
+                if not progress.is_finished:
+                    return ended(progress)
+                await lead.call(partial(write_remembered_output, lead.runner, progress))
             question, workload = await lead.call(partial(begin_table, lead.runner, question))
             before = progress = await lead.call(partial(lead.runner.progress, workload.id))
             if not before.is_finished:

@@ -45,6 +45,8 @@ _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 #: The first characters of images in base64: JPEG, PNG, GIF, RIFF (WebP), BMP, TIFF.
 _BASE64_IMAGES: Final = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "Qk", "SUkqA", "TU0AK")
 _BASE64_LEAST_CHARS: Final = 64
+#: Longer than the name of a file may be.
+_BASE64_TEXT: Final = re.compile(r"[A-Za-z0-9+/]{256,}={0,2}")
 
 
 class UnreadableImageFile(ValueError):
@@ -139,7 +141,7 @@ def _check_regular(found: os.stat_result, shown: str) -> None:
 def _reason(error: OSError, cell: str) -> str:
     reason = error.strerror or str(error)
     if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}:
-        if _is_base64_image(cell):
+        if _BASE64_TEXT.fullmatch("".join(cell.split())):
             return f'{reason} (this looks like base64; write "data:image/png;base64,..." or give bytes)'
         if _WINDOWS_PATH.match(cell):
             return f"{reason} (this is a path of Windows)"
@@ -148,7 +150,8 @@ def _reason(error: OSError, cell: str) -> str:
     return reason
 
 
-def _is_base64_image(cell: str) -> bool:
+def is_base64_image(cell: str) -> bool:
+    """Whether a text is an image in base64, by its first characters."""
     if len(cell) < _BASE64_LEAST_CHARS or not cell.startswith(_BASE64_IMAGES):
         return False
     try:

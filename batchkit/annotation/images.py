@@ -14,7 +14,8 @@ from functools import cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from batchkit.annotation.image_files import UnreadableImageFile
+from batchkit.annotation.image_files import UnreadableImageFile, is_base64_image
+from batchkit.annotation.image_formats import first_picture, has_end, other_than_image
 from batchkit.formatting import printable
 from batchkit.preflight.facts import MAX_BASE64_REQUEST_BYTES, MAX_IMAGES
 
@@ -100,6 +101,8 @@ class ImageReader:
                 return ImageInput(column, address=address)
             if address[:5].lower() == "data:":
                 return self._checked(ImageInput(column, data=_from_data_url(column, address)))
+            if is_base64_image(address):
+                return self._checked(ImageInput(column, data=_from_base64(column, address)))
         return self._checked(ImageInput(column, data=self._bytes_of(column, value)))
 
     def _bytes_of(self, column: str, value: Any) -> bytes:
@@ -113,23 +116,20 @@ class ImageReader:
             raise InvalidImage(column, str(trouble)) from None
 
     def _checked(self, image_input: ImageInput) -> ImageInput:
-        """Read an image's header, and check its format and its number of pixels."""
+        """Read an image's header, and check what can be said without decoding it."""
         with _opened(image_input) as image:
-            pixels = image.width * image.height
-            mime = _MIMES.get(image.format or "")
-            if mime is not None and pixels <= MAX_PIXELS:
-                return replace(image_input, mime=mime)
-            if self._shrink:
+            # A file of several pictures (MPO) is a JPEG with others behind it.
+            kind = "JPEG" if image.format == "MPO" else image.format or ""
+            if kind in _MIMES and _is_cut_off(image, kind, image_input.data):
+                raise InvalidImage(image_input.column, "the image is damaged: the end of its data is missing")
+            why = _why_not_as_it_is(image, kind, image_input.column)
+            if why is not None and self._shrink:
                 return _shrunk(image_input, image, MAX_BASE64_REQUEST_BYTES // 4 * 3)
-        if mime is None:
-            raise InvalidImage(
-                image_input.column,
-                f"the image is {image.format}; give {', '.join(_MIMES)}, or convert with --shrink-images",
-            )
-        raise InvalidImage(
-            image_input.column,
-            f"the image has {pixels:,} pixels; at most {MAX_PIXELS:,} are taken (--shrink-images scales it down)",
-        )
+        if why is not None:
+            raise InvalidImage(image_input.column, why)
+        # Only the first picture is sent: nobody meant to share another view, or the video of a phone.
+        alone = first_picture(image_input.data) if kind == "JPEG" else None
+        return replace(image_input, data=alone or image_input.data, mime=_MIMES[kind])
 
     def _fitted(self, inputs: list[ImageInput], other_bytes: int) -> list[ImageInput]:
         """Scale the images of a request down to its limit: small ones are unchanged, large ones share the rest equally."""
@@ -167,11 +167,15 @@ def _from_data_url(column: str, url: str) -> bytes:
     head, comma, encoded = url.partition(",")
     if not comma or not head.lower().endswith(";base64"):
         raise InvalidImage(column, "the data: address is not in base64")
+    return _from_base64(column, encoded)
+
+
+def _from_base64(column: str, encoded: str) -> bytes:
     try:
         # Many tools wrap base64 into lines.
         return base64.b64decode("".join(encoded.split()), validate=True)
     except (binascii.Error, ValueError):
-        raise InvalidImage(column, "the data: address is damaged") from None
+        raise InvalidImage(column, "the base64 of the image is damaged") from None
 
 
 def _opened(image_input: ImageInput) -> Image.Image:
@@ -186,16 +190,50 @@ def _opened(image_input: ImageInput) -> Image.Image:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise InvalidImage(image_input.column, "the image has far too many pixels to be opened safely") from None
     except Exception:  # noqa: BLE001 - a decoder fails in any way on damaged bytes
-        raise InvalidImage(image_input.column, "this is not an image that can be read") from None
+        what = other_than_image(image_input.data)
+        told = f": {what}" if what else ""
+        raise InvalidImage(image_input.column, f"this is not an image that can be read{told}") from None
+
+
+def _why_not_as_it_is(image: Image.Image, kind: str, column: str) -> str | None:
+    """Return why an image cannot be sent unchanged, with what to do; None if it can."""
+    pixels = image.width * image.height
+    if kind not in _MIMES:
+        return f"the image is {printable(kind, 20)}; give {', '.join(_MIMES)}, or convert with --shrink-images"
+    if pixels > MAX_PIXELS:
+        return f"the image has {pixels:,} pixels; at most {MAX_PIXELS:,} are taken (--shrink-images scales it down)"
+    if image.mode == "CMYK":
+        return "the image has colours for print (CMYK), which many decoders cannot read; convert with --shrink-images"
+    try:
+        is_animated = kind != "JPEG" and getattr(image, "is_animated", False)
+    except Exception:  # noqa: BLE001 - as below: the second picture is looked for
+        raise InvalidImage(column, "the image is damaged") from None
+    if is_animated:
+        return "the image is animated; give a still one, or send its first picture with --shrink-images"
+    return None
+
+
+def _is_cut_off(image: Image.Image, kind: str, data: bytes) -> bool:
+    """Whether the end of an image is missing. Only one without an end mark is decoded: some programs leave it out."""
+    if has_end(kind, data):
+        return False
+    try:
+        image.load()
+    except Exception:  # noqa: BLE001 - as below
+        return True
+    return False
 
 
 @cache
 def _safe_formats() -> tuple[str, ...]:
-    """Return the formats that are read, without EPS: an EPS file is a program, and reading it runs Ghostscript."""
+    """Return the formats that are read.
+
+    EPS is left out, because an EPS file is a program, and reading it runs Ghostscript; WMF, because it is drawn on Windows only.
+    """
     from PIL import Image  # noqa: PLC0415 - as above
 
     Image.init()
-    return tuple(kind for kind in Image.OPEN if kind != "EPS")
+    return tuple(kind for kind in Image.OPEN if kind not in {"EPS", "WMF"})
 
 
 def _shrunk(image_input: ImageInput, image: Image.Image, most_bytes: int) -> ImageInput:

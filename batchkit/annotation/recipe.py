@@ -39,7 +39,9 @@ class Recipe(BaseModel):
 
     Requests are row-major: for each row, each prompt, each model, ``samples`` requests. ``key`` is the column that names the rows; None
     uses their numbers (from 1). ``images`` are columns; with ``allow_paths`` the files that they name may be anywhere, else only
-    below the table's folder. ``table`` is the table's name for people, ``table_digest`` its SHA-256, ``limit`` the number of rows
+    below the table's folder. ``table`` is the table's name for people, ``table_digest`` its SHA-256, ``query_digest`` that of the query
+    whose rows it has, ``paths`` its files,
+    folders and patterns, ``limit`` the number of rows
     to use (None: all). With ``instruct`` the system message states the rules that the request has no parameter for.
 
     ``on_empty`` decides about rows that have nothing to ask, ``bad_rows`` about all others that have no request (keys, images, lengths),
@@ -62,6 +64,8 @@ class Recipe(BaseModel):
     instruct: bool = True
     table: str = ""
     table_digest: str = ""
+    query_digest: str = ""
+    paths: tuple[str, ...] = ()
     limit: int | None = Field(default=None, ge=1)
     on_empty: RowPolicy | None = None
     bad_rows: RowPolicy = "error"
@@ -100,7 +104,14 @@ class Recipe(BaseModel):
     def essence(self) -> Self:
         """Return the recipe without the fields that affect no request: recipes with the same requests have the same essence."""
         rules = self.rules.model_copy(update=_NO_REQUEST)
-        same = {"table": "", "allow_paths": False, "on_empty": None, "bad_rows": "error"}
+        same = {
+            "table": "",
+            "query_digest": "",
+            "paths": (),
+            "allow_paths": False,
+            "on_empty": None,
+            "bad_rows": "error",
+        }
         return self.model_copy(update={**same, "rules": rules})
 
 

@@ -72,7 +72,9 @@ class RowsWithoutRequest:
         """Raise ``InputInvalid`` if some of the ``rows`` refuse the table, and ``UsageError`` if all of them are skipped."""
         if self._problem_count:
             error = InputInvalid(self._problems, self._problem_count)
-            error.hint = "correct these rows, or skip them: --on-empty skip for empty ones, --bad-rows skip for all; nothing was sent"
+            error.hint = "correct or leave out these rows, and run the same command again"
+            if self._recipe.kind != "evaluate":
+                error.hint = "correct these rows, or skip them: --on-empty skip for empty ones, --bad-rows skip for all"
             raise error
         if self._first_skipped is not None and self.skipped.total() == rows:
             raise UsageError(

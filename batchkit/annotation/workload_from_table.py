@@ -16,6 +16,7 @@ from batchkit.datasets.values import text_of
 from batchkit.engine.composition import split_defaults
 from batchkit.errors import InputInvalid, InputProblem, SpoolError, UsageError, WorkloadConflict
 from batchkit.files import outputs, sources
+from batchkit.files.sqlite_urls import sqlite_file
 from batchkit.formatting import counted
 from batchkit.steps.input_check import longest_line
 from batchkit.steps.split import SplitOptions
@@ -63,7 +64,7 @@ def ensure_workload(
     taken = table if whole.limit is None else table.head(whole.limit)
     chosen = sources.check_name(name) if name else default_name(table, whole)
     options = options or SplitOptions()
-    existing = _existing(runner, chosen, whole)
+    existing = matching(runner.known(chosen), whole)
     if existing is not None and existing.request_count is not None:
         return runner.change_policies(existing, replace(options, answer_rules=whole.answer_rules().model_dump_json()))
     renderer = Renderer(whole, taken.columns, folder=folder)
@@ -190,7 +191,8 @@ def _check_target(target: str | Path, parts: Sequence[str]) -> None:
     path = Path(target)
     outputs.check_file(path)
     check_target(path)
-    if is_among(path, parts):
+    databases = [file for part in parts if (file := sqlite_file(str(part))) is not None]
+    if is_among(path, parts) or any(outputs.are_same(path, Path(database)) for database in databases):
         raise outputs.overwrites_input(path)
 
 
@@ -201,20 +203,20 @@ def _are_same(one: str | Path, other: str | Path) -> bool:
     return len(tables) == 2 and tables[0].lower() == tables[1].lower()  # noqa: PLR2004 - both
 
 
-def _existing(runner: Runner, name: str, recipe: Recipe) -> Workload | None:
-    workload = runner.known(name)
+def matching(workload: Workload | None, recipe: Recipe) -> Workload | None:
+    """Return the workload of a recipe's name. Raises ``WorkloadConflict`` if it was made in another way."""
     if workload is None:
         return None
     if workload.recipe is None:
         raise WorkloadConflict(
-            f"the workload {name!r} was made from requests ({workload.source}), not from a table",
+            f"the workload {workload.name!r} was made from requests ({workload.source}), not from a table",
             hint="choose another --name",
         )
     before, now = load_recipe(workload.recipe).essence(), recipe.essence()
     if before != now:
         differing = [field for field in type(recipe).model_fields if getattr(before, field) != getattr(now, field)]
         raise WorkloadConflict(
-            f"the workload {name!r} was made from another recipe ({_listed(differing)} differ), so its answers belong to other questions",
+            f"the workload {workload.name!r} was made from another recipe ({_listed(differing)} differ), so its answers belong to other questions",
             hint="choose another --name, or `batchkit clean` the old workload first",
         )
     _check_skipped(workload, recipe)

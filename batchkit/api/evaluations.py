@@ -13,7 +13,7 @@ from batchkit.datasets import require_extra
 from batchkit.engine.observer import DO_NOTHING, Observer, counting
 from batchkit.engine.waves import DriveUntil
 from batchkit.errors import BatchkitError
-from batchkit.files.outputs import check_file
+from batchkit.files.outputs import check_file, check_page
 
 if TYPE_CHECKING:
     from batchkit.api.opening import Source
@@ -101,6 +101,7 @@ def evaluate_suite(
     file = load_suite(suite)
     if page is not None:
         check_file(page, inputs=[suite], makes_folder=True)
+        check_page(page)
     with open_runner(settings, mode) as runner:
         evaluation = runs.begin(runner, file, name=run)
         if evaluation.finished_at is not None:

@@ -67,6 +67,14 @@ def read(settings: Settings, query: Callable[[Connection], T]) -> T | None:
         store.close()
 
 
+def read_if_possible(settings: Settings, query: Callable[[Connection], T]) -> T | None:
+    """Read what a dry run knows better with the database; None where that cannot be read, as a run would upgrade it."""
+    try:
+        return read(settings, query)
+    except StoreError:
+        return None
+
+
 def snapshots(settings: Settings, name: str | None, *, clock: Callable[[], float] = time.time) -> list[Progress]:
     """Read where the named workload stands, or all of them, oldest first; creates and upgrades nothing.
 

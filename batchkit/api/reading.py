@@ -10,7 +10,7 @@ from batchkit.api.modes import RunMode
 from batchkit.api.opening import open_existing
 from batchkit.datasets import require_extra
 from batchkit.engine.observer import counting
-from batchkit.files.outputs import check_file
+from batchkit.files.outputs import check_file, check_page
 from batchkit.settings import load_settings
 from batchkit.steps.export import check_target, input_files
 
@@ -62,5 +62,6 @@ def report(name: str, target: Source | None = None, *, rows: int = 500, settings
 
     page = default_target(name) if target is None else Path(target)
     check_file(page, makes_folder=True)
+    check_page(page)
     with open_existing(settings, RunMode()) as runner:
         return write_report(runner, name, page, rows=rows)

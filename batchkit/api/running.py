@@ -14,12 +14,13 @@ what happens on the way.
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from batchkit import formatting
-from batchkit.api import several
+from batchkit.api import existing, several
 from batchkit.api.listed_models import model_check
 from batchkit.api.modes import RunMode
 from batchkit.api.opening import drive_from, note_once, open_existing, open_runner, paths_of, workload_name
@@ -31,7 +32,8 @@ from batchkit.engine.waves import DriveUntil
 from batchkit.errors import BatchkitError
 from batchkit.settings import load_settings
 from batchkit.steps.export import check_target
-from batchkit.steps.split import SplitOptions
+from batchkit.steps.split import SplitOptions, check_same
+from batchkit.store import workloads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -163,14 +165,19 @@ def plan_input(
     """Make all checks of ``run_input``; returns the workload's name and how the input would be cut. Nothing is stored or sent."""
     name = workload_name(name, paths)
     _target(paths, name, output, has_default_output=has_default_output)
+    found = settings or load_settings()
+    workload = existing.read_if_possible(found, partial(workloads.find, name=name))
     with TemporaryDirectory(prefix="batchkit-plan-") as scratch:
         # A plan needs no database, but a runner does: it gets one that is thrown away.
-        aside = (settings or load_settings()).model_copy(update={"home": Path(scratch), "database_url": None})
-        with Runner(aside) as runner:
-            with counting(mode.observer, "checking the input") as advance:
-                plan = runner.plan(paths, options, advance=advance)
-            model_check(aside, mode.observer, is_dry_run=True)(plan.models)
-            return name, plan
+        aside = found.model_copy(update={"home": Path(scratch), "database_url": None})
+        with Runner(aside) as runner, counting(mode.observer, "checking the input") as advance:
+            plan = runner.plan(paths, options, advance=advance)
+        if workload is None or workload.request_count is None:
+            model_check(found, mode.observer, is_dry_run=True)(plan.models)
+        else:
+            check_same(workload, paths, options)
+            mode.observer.note(f"the workload {name!r} exists: the same command without --dry-run resumes it")
+        return name, plan
 
 
 def watch_workload(name: str, settings: Settings | None, mode: RunMode) -> RunReport:

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
-from batchkit.api import existing
 from batchkit.api.listed_models import model_check
 from batchkit.api.modes import RunMode
 from batchkit.api.opening import drive_from, note_once, open_runner, parts_of
 from batchkit.api.outcomes import RunReport
+from batchkit.api.queries import check_not_queried, earlier_of_query, named_as_before
 from batchkit.api.remembered import output_here, remember, write_earlier_output, write_remembered_output
 from batchkit.datasets import require_extra
 from batchkit.engine.observer import DO_NOTHING, Observer, counting
 from batchkit.engine.waves import DriveUntil
-from batchkit.errors import StoreError
-from batchkit.settings import load_settings
-from batchkit.store.engine import parse_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from sqlalchemy.engine import Connection
-
-    from batchkit.annotation.preview import Preview
     from batchkit.annotation.recipe import Recipe
     from batchkit.api.opening import Source
     from batchkit.datasets import Table
@@ -36,8 +30,6 @@ if TYPE_CHECKING:
     from batchkit.models import Workload
     from batchkit.settings import Settings
     from batchkit.steps.split import SplitOptions
-
-T = TypeVar("T")
 
 
 def annotate(
@@ -200,9 +192,16 @@ class TableQuestion:
         if self.output is not None or not self.has_default_output:
             return self
         recipe = workload_from_table.with_table(self.recipe, table)
-        output = f"{self.name or workload_from_table.default_name(table, recipe)}.annotated.parquet"
+        named = replace(self, recipe=recipe, name=self.name or workload_from_table.default_name(table, recipe))
+        return replace(named.with_name_output(), name=self.name)
+
+    def with_name_output(self) -> TableQuestion:
+        """Return the question, which has a name, with its output. Raises ``UsageError``."""
+        if self.output is not None or not self.has_default_output:
+            return self
+        output = f"{self.name}.annotated.parquet"
         self.check_outputs(output)
-        return replace(self, recipe=recipe, output=output)
+        return replace(self, output=output)
 
     def check_table_output(self, table: Table, *, is_postgres: bool) -> None:
         """Raise ``UsageError`` when a target ``table:NAME`` cannot have the columns of the table with its answers."""
@@ -213,16 +212,43 @@ class TableQuestion:
         )
 
     @contextmanager
-    def opened(self, runner: Callable[[], AbstractContextManager[Runner]]) -> Iterator[Table]:
-        """Open the table; ``runner`` opens the database for one that is made of answers."""
-        from batchkit.annotation.answers_table import answers_as_table  # noqa: PLC0415 - an extra
-        from batchkit.datasets import open_table  # noqa: PLC0415 - as above
+    def opened(
+        self, runner: Callable[[], AbstractContextManager[Runner]], scratch: Callable[[], AbstractContextManager[Path]]
+    ) -> Iterator[tuple[TableQuestion, Table]]:
+        """Open the table, until the ``with`` block ends; yields the question, too, with the digest of a query's rows.
 
-        if self.answers_of is None:
-            yield open_table(self.parts, query=self.query, separator=self.separator)
+        ``runner`` opens the database for a table that is made of answers, ``scratch`` a folder for the rows of a query: they are
+        copied, because a second pass could give others.
+        """
+        from batchkit.annotation.answers_table import answers_as_table  # noqa: PLC0415 - an extra
+        from batchkit.annotation.query_rows import copied  # noqa: PLC0415 - as above
+        from batchkit.datasets.sql import SqlTable  # noqa: PLC0415 - as above
+
+        if self.answers_of is not None:
+            with runner() as opened, answers_as_table(opened, self.answers_of) as table:
+                yield self, table
             return
-        with runner() as opened, answers_as_table(opened, self.answers_of) as table:
-            yield table
+        table = self._open()
+        if not isinstance(table, SqlTable):
+            paths = tuple(os.path.abspath(part) for part in self.parts)  # noqa: PTH100 - keeps links
+            yield replace(self, recipe=self.recipe.model_copy(update={"paths": paths})), table
+            return
+        with scratch() as folder:
+            kept, recipe = copied(table, self.recipe, folder)
+            yield replace(self, recipe=recipe), kept
+
+    def of_query(self) -> Recipe:
+        """Return the recipe with the digest of the question's query. Raises ``UsageError``."""
+        from batchkit.datasets.sql import SqlTable  # noqa: PLC0415 - an extra
+
+        table = self._open()
+        digest = table.query_digest() if isinstance(table, SqlTable) else ""
+        return self.recipe.model_copy(update={"query_digest": digest})
+
+    def _open(self) -> Table:
+        from batchkit.datasets import open_table  # noqa: PLC0415 - an extra
+
+        return open_table(self.parts, query=self.query, separator=self.separator)
 
 
 def _ask(
@@ -240,21 +266,51 @@ def ask_table(
     question: TableQuestion, until: DriveUntil, settings: Settings | None, mode: RunMode, *, adds_up: bool = False
 ) -> RunReport:
     """Do what ``annotate``, ``transcribe`` and ``moderate`` do; with ``adds_up`` the report has the totals of a finished workload."""
-    from batchkit.annotation.totals import totals  # noqa: PLC0415 - an extra
-
     question.check_outputs(question.output)
     with open_runner(settings, mode) as runner:
+        ended = _finish_earlier(runner, question, until, mode, adds_up=adds_up)
+        if ended is not None:
+            return ended
         question, workload = begin_table(runner, question, mode.observer)
-        before = runner.progress(workload.id)
-        progress = drive_from(runner, before, until, mode)
+        return _finish(runner, question, workload, until, mode, adds_up=adds_up)
+
+
+def _finish(
+    runner: Runner, question: TableQuestion, workload: Workload, until: DriveUntil, mode: RunMode, *, adds_up: bool
+) -> RunReport:
+    """Drive a question's workload, and write its outputs if it is finished."""
+    from batchkit.annotation.totals import totals  # noqa: PLC0415 - an extra
+
+    before = runner.progress(workload.id)
+    progress = drive_from(runner, before, until, mode)
+    if not progress.is_finished:
+        return RunReport(progress)
+    rows = finish_table(runner, question, progress, is_news=not before.is_finished, observer=mode.observer)
+    if question.output is None and until is DriveUntil.FINISHED:
+        write_remembered_output(runner, progress, is_news=not before.is_finished, observer=mode.observer)
+    return RunReport(progress, question.output, before.is_finished, rows, totals(runner, workload) if adds_up else None)
+
+
+def _finish_earlier(
+    runner: Runner, question: TableQuestion, until: DriveUntil, mode: RunMode, *, adds_up: bool
+) -> RunReport | None:
+    """Finish the workloads with earlier rows of a question's query; returns the report of the one that ends this call, else None.
+
+    That is one that is not finished, and one whose name the question has: the rows of now need another name.
+    """
+    for workload in earlier_of_query(runner, question, mode.observer):
+        if workload.name == question.name:
+            mode.observer.note(
+                f"the rows of now are not asked: {workload.name!r} has those of then; give another --name"
+            )
+            return _finish(runner, question.with_name_output(), workload, until, mode, adds_up=adds_up)
+        progress = drive_from(runner, runner.progress(workload.id), until, mode)
         if not progress.is_finished:
             return RunReport(progress)
-        rows = finish_table(runner, question, progress, is_news=not before.is_finished, observer=mode.observer)
-        if question.output is None and until is DriveUntil.FINISHED:
-            write_remembered_output(runner, progress, is_news=not before.is_finished, observer=mode.observer)
-        return RunReport(
-            progress, question.output, before.is_finished, rows, totals(runner, workload) if adds_up else None
-        )
+        output = write_remembered_output(runner, progress, observer=mode.observer)
+        where = "" if output is None else f"; its results are in {' and '.join(output.targets)}"
+        mode.observer.note(f"the workload {workload.name!r} is finished{where}")
+    return None
 
 
 def begin_table(
@@ -266,11 +322,12 @@ def begin_table(
     """
     from batchkit.annotation.workload_from_table import check_tables  # noqa: PLC0415 - an extra
 
+    check_not_queried(question, runner.settings)
     with runner.store.read() as connection:
         check_tables(connection, output=question.output, review=question.review)
     is_default = question.output is None and question.review is None
-    with question.opened(lambda: nullcontext(runner)) as table:
-        question = question.with_output(table)
+    with question.opened(lambda: nullcontext(runner), runner.scratch) as (opened, table):
+        question = named_as_before(runner, opened, table).with_output(table)
         question.check_table_output(table, is_postgres=not runner.store.is_sqlite)
         workload = _ensure(runner, table, question, observer)
     if question.output is not None:
@@ -298,47 +355,6 @@ def finish_table(
     if question.output is not None:
         write_earlier_output(runner, progress, question.output, is_news=is_news, observer=observer)
     return rows
-
-
-def preview_table(question: TableQuestion, settings: Settings | None, mode: RunMode) -> Preview:
-    """Make all checks of ``ask_table``; returns the first requests and what all would cost. Nothing is stored or sent.
-
-    Raises ``BatchkitError``.
-    """
-    from batchkit.annotation import workload_from_table  # noqa: PLC0415 - an extra
-    from batchkit.annotation.estimate import earlier_workloads  # noqa: PLC0415 - as above
-    from batchkit.annotation.preview import preview  # noqa: PLC0415 - as above
-
-    found = settings or load_settings()
-    question.check_outputs(question.output)
-    if workload_from_table.tables_among(question.output, question.review):
-        existing.read(found, partial(workload_from_table.check_tables, output=question.output, review=question.review))
-    with (
-        question.opened(lambda: existing.open_runner(found)) as table,
-        counting(mode.observer, "rendering the rows") as advance,
-    ):
-        question = question.with_output(table)
-        backend = parse_url(found.resolved_database_url).get_backend_name()
-        question.check_table_output(table, is_postgres=backend != "sqlite")
-        shown = preview(
-            table,
-            question.recipe,
-            max_line_bytes=workload_from_table.longest_request(found, question.options),
-            name=question.name,
-            folder=question.folder,
-            earlier=lambda recipe: _read_if_possible(found, partial(earlier_workloads, recipe=recipe)),
-            advance=advance,
-        )
-    model_check(found, mode.observer, is_dry_run=True)(question.recipe.models)
-    return shown
-
-
-def _read_if_possible(settings: Settings, query: Callable[[Connection], T]) -> T | None:
-    """Read what only adds to an estimate; None where the database cannot be read, as a run would upgrade it."""
-    try:
-        return existing.read(settings, query)
-    except StoreError:
-        return None
 
 
 def _ensure(runner: Runner, table: Table, question: TableQuestion, observer: Observer) -> Workload:

@@ -9,21 +9,41 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 from sqlalchemy import create_engine
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from batchkit.datasets.sql_types import ROWS_FOR_TYPES, Described, array, column
 from batchkit.datasets.table import Table
 from batchkit.errors import UsageError
+from batchkit.files.sqlite_urls import sqlite_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy.engine import URL, Connection, CursorResult
+    from sqlalchemy.engine import Connection, CursorResult
 
 _CONNECT_SECONDS: Final = 10
 _SECRET_OPTIONS: Final = ("password", "sslpassword")
+
+
+class RowsDigest:
+    """A digest of rows in their order: of the columns' names and values, whatever batches they come in."""
+
+    def __init__(self) -> None:
+        self._columns: dict[str, Any] = {}
+
+    def update(self, batch: pa.RecordBatch) -> None:
+        """Add rows."""
+        for name, cells in zip(batch.schema.names, batch.columns, strict=True):
+            # Without brackets, the texts of two batches are that of both together.
+            text = "".join(f"{value!r}," for value in cells.to_pylist())
+            self._columns.setdefault(name, hashlib.sha256()).update(text.encode("utf-8", "surrogatepass"))
+
+    def hexdigest(self) -> str:
+        """Return it in hex."""
+        parts = [f"{name!r}:{digest.hexdigest()}" for name, digest in self._columns.items()]
+        return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class SqlTable(Table):
@@ -66,8 +86,15 @@ class SqlTable(Table):
                 )
                 start += len(block)
 
-    def _content_digest(self) -> str:
+    def query_digest(self) -> str:
+        """Return a SHA-256 in hex of the query and its database, whatever the rows."""
         return hashlib.sha256(f"sql\n{self._shown_url}\n{self._query}".encode()).hexdigest()
+
+    def _content_digest(self) -> str:
+        digest = RowsDigest()
+        for batch in self.batches():
+            digest.update(batch)
+        return digest.hexdigest()
 
     @property
     def _shown_url(self) -> str:
@@ -108,7 +135,9 @@ class SqlTable(Table):
 
 def _parse(url: str) -> URL:
     try:
-        parsed = make_url(url)
+        path = sqlite_file(url)
+        # The library takes a question mark in a path for the beginning of options.
+        parsed = make_url(url) if path is None else URL.create("sqlite", database=path)
     except (ArgumentError, ValueError):
         # The cause quotes the invalid part, which may be a password.
         raise UsageError(

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+_PAGE_BYTES = 256
+
 
 def check_file(target: Path, *, inputs: Iterable[Path] = (), makes_folder: bool = False) -> None:
     """Raise ``UsageError`` when no file can be written at ``target``, or when it is one of ``inputs``.
@@ -43,15 +45,33 @@ def check_file(target: Path, *, inputs: Iterable[Path] = (), makes_folder: bool 
         raise _not_written(target, f"{folder}: {error.strerror or error}") from error
 
 
+def check_page(target: Path) -> None:
+    """Raise ``UsageError`` when a page would overwrite a file that is no page: an input, for example."""
+    try:
+        with target.open("rb") as file:
+            first = file.read(_PAGE_BYTES)
+    except OSError:
+        # Whether it can be written is another question.
+        return
+    if first.strip() and not first.lstrip().lower().startswith(b"<!doctype html"):
+        raise UsageError(f"{target} is no page; a report would overwrite it", hint="name another output")
+
+
 def overwrites_input(target: Path) -> UsageError:
     """Return the error of an output that is an input."""
     return UsageError(f"{target} is the input; the results would overwrite it", hint="name another output")
 
 
 def are_same(one: Path, other: Path) -> bool:
-    """Whether two paths are the same file, also by links or another path of its folder, and also before the file exists."""
+    """Whether two paths are the same file, also by links or another path of its folder, and also before the file exists.
+
+    Names that differ only in the case of their letters are the same on many disks, unless this one has both.
+    """
     try:
-        return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
+        first, second = one.resolve(), other.resolve()
+        if one.exists() and other.exists():
+            return first == second or one.samefile(other)
+        return str(first).casefold() == str(second).casefold()
     except (OSError, RuntimeError, ValueError):
         return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from batchkit.errors import UsageError
-from batchkit.files import outputs
+from batchkit.files import jsonl, outputs
 from batchkit.files.spool import disk_errors, whole_file
 from batchkit.steps import csv_rows
 from batchkit.steps.jsonl_rows import LineWriter
@@ -69,8 +70,15 @@ def check_target(target: Path, *, inputs: Iterable[Path] = ()) -> None:
 
 
 def input_files(workload: Workload) -> list[Path]:
-    """Return the files that a workload was split from, by the paths of its command."""
-    return [Path(workload.source), *map(Path, workload.source.split(", "))]
+    """Return the files that a workload was split from, by the paths of its command, and those of the table that it was made from."""
+    found = [Path(workload.source), *map(Path, workload.source.split(", "))]
+    recipe = {} if workload.recipe is None else jsonl.loads(workload.recipe)
+    for path in recipe.get("paths", ()):
+        if Path(path).is_dir():
+            found += Path(path).iterdir()
+        else:
+            found += [Path(path), *map(Path, glob.glob(path, recursive=True))]  # noqa: PTH207 - of an absolute pattern
+    return found
 
 
 class _WriteBack:

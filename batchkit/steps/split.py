@@ -207,6 +207,12 @@ def _is_ours(context: StepContext, workload: Workload) -> bool:
 
 def _same_workload(context: StepContext, workload: Workload, paths: Sequence[Path], options: SplitOptions) -> Workload:
     """Check that the input is the one that the workload was split from, and store changed policies."""
+    check_same(workload, paths, options)
+    return change_policies(context.store, workload, options)
+
+
+def check_same(workload: Workload, paths: Sequence[Path], options: SplitOptions) -> None:
+    """Raise ``WorkloadConflict`` unless a workload, which is split whole, was made of this input in this way."""
     if (options.answer_rules, options.recipe) != (workload.answer_rules, workload.recipe):
         raise WorkloadConflict(
             f"workload {workload.name!r} was made in another way: its answers would be read by other rules than these",
@@ -218,7 +224,6 @@ def _same_workload(context: StepContext, workload: Workload, paths: Sequence[Pat
             " its requests would get answers to other questions",
             hint="choose another --name, or `batchkit clean` the old workload first",
         )
-    return change_policies(context.store, workload, options)
 
 
 def change_policies(store: Store, workload: Workload, options: SplitOptions) -> Workload:

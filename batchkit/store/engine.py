@@ -14,17 +14,18 @@ from traceback import clear_frames
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, event
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InternalError, NoSuchModuleError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from batchkit.errors import ConfigurationError, RowsHeld, StoreError, StoreUnavailable, StoreUnusable
+from batchkit.files.sqlite_urls import sqlite_file
 from batchkit.store.fair_lock import FairLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sqlalchemy.engine import URL, Connection, Engine
+    from sqlalchemy.engine import Connection, Engine
 
 _BUSY_TIMEOUT_MILLISECONDS = 60_000
 _WAL_PAUSE_SECONDS = 0.02
@@ -82,7 +83,9 @@ def keeps_alive(
 def parse_url(database_url: str) -> URL:
     """Read a database URL; Postgres means psycopg 3, whatever driver is named. Raises ``ConfigurationError``."""
     try:
-        url = make_url(database_url)
+        path = sqlite_file(database_url)
+        # The library takes a question mark in a path for the beginning of options.
+        url = make_url(database_url) if path is None else URL.create("sqlite", database=path)
     except (ArgumentError, ValueError):
         # The cause quotes the part that cannot be read, which may be a password.
         raise ConfigurationError(

@@ -173,3 +173,138 @@ def test_a_damaged_image_that_has_to_be_shrunk_is_a_problem_of_its_row(tmp_path)
     """It is opened then, and what is missing shows."""
     with pytest.raises(InvalidImage, match="damaged"):
         parts({"a": image_bytes(60, 60, kind="BMP", is_noisy=True)[:5_000]}, tmp_path, shrink=True)
+
+
+def saved(image, kind, **options):
+    """Write an image."""
+    target = BytesIO()
+    image.save(target, kind, **options)
+    return target.getvalue()
+
+
+RED, BLUE = (Image.new("RGB", (64, 32), colour) for colour in ("red", "blue"))
+
+
+def with_preview():
+    """Draw a JPEG whose header holds a small JPEG of its own, as cameras write it."""
+    exif = b"Exif\x00\x00" + saved(Image.new("RGB", (8, 8), "white"), "JPEG")
+    return saved(Image.effect_noise((64, 64), 90).convert("RGB"), "JPEG", exif=exif)
+
+
+@pytest.mark.parametrize(
+    "photo",
+    [
+        saved(RED, "MPO", save_all=True, append_images=[BLUE]),
+        saved(RED, "JPEG") + b"\x00\x00\x00\x18ftypmp42" + b"a video" * 99,
+        saved(RED, "JPEG") + saved(BLUE, "JPEG"),
+    ],
+    ids=["portrait", "motion", "two"],
+)
+def test_of_a_photo_with_others_behind_it_only_the_first_is_sent(tmp_path, photo):
+    """As a JPEG that ends where it ends: portrait mode, a short film, a stereo camera."""
+    (url,) = urls({"photo": photo}, tmp_path)
+    alone = decoded(url)
+    assert (alone.format, alone.size, alone.getpixel((5, 5))[0] > 200) == ("JPEG", (64, 32), True)
+    sent = base64.b64decode(url.partition(",")[2])
+    assert sent[-100:] in photo
+    assert sent.endswith(b"\xff\xd9")
+    assert b"film" not in sent
+    assert len(sent) < len(photo)
+
+
+def test_the_preview_in_the_header_of_a_photo_is_not_taken_for_the_photo(tmp_path):
+    """Its end is not the end."""
+    photo = with_preview()
+    (url,) = urls({"photo": photo}, tmp_path)
+    assert base64.b64decode(url.partition(",")[2]) == photo
+    with pytest.raises(InvalidImage, match="the end of its data is missing"):
+        parts({"photo": photo[: photo.rindex(b"\xff\xda") + 300]}, tmp_path)
+
+
+@pytest.mark.parametrize("shrink", [False, True])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP"])
+def test_an_image_that_is_cut_off_is_told(tmp_path, kind, shrink):
+    """A download that broke off, for example; a GIF whose end mark alone is missing has lost nothing."""
+    whole = saved(Image.effect_noise((90, 90), 90).convert("RGB"), kind)
+    with pytest.raises(InvalidImage, match="the end of its data is missing"):
+        parts({"photo": whole[: len(whole) * 2 // 3]}, tmp_path, shrink=shrink)
+    if kind == "GIF":
+        assert urls({"photo": whole[:-1]}, tmp_path, shrink=shrink)
+
+
+@pytest.mark.parametrize(
+    ("photo", "why"),
+    [
+        (saved(RED.convert("CMYK"), "JPEG"), "colours for print"),
+        (saved(RED, "GIF", save_all=True, append_images=[BLUE]), "is animated"),
+        (saved(RED, "PNG", save_all=True, append_images=[BLUE]), "is animated"),
+        (saved(RED, "WEBP", save_all=True, append_images=[BLUE]), "is animated"),
+    ],
+    ids=["print", "gif", "png", "webp"],
+)
+def test_what_servers_may_not_read_is_told_and_converted_on_demand(tmp_path, photo, why):
+    """Colours for print, and moving images, of which the first picture is sent."""
+    with pytest.raises(InvalidImage, match=f"{why}.*--shrink-images"):
+        parts({"photo": photo}, tmp_path)
+    (url,) = urls({"photo": photo}, tmp_path, shrink=True)
+    made = decoded(url)
+    red, _, blue = made.convert("RGB").getpixel((5, 5))
+    assert (made.format, made.size, red > 200, blue < 100) == ("JPEG", (64, 32), True, True)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b'<?xml version="1.0"?>\n<!-- drawn --><svg xmlns="http://www.w3.org/2000/svg"/>', "SVG is a vector image"),
+        (b"\xef\xbb\xbf <SVG/>", "SVG is a vector image"),
+        (b"%PDF-1.7\n", "it is a PDF"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "PostScript is a vector image"),
+        (b"\xd7\xcd\xc6\x9a" + b"\x00" * 40, "WMF is a vector image"),
+        (b"\x00\x00\x00\x18ftypheic" + b"\x00" * 40, "HEIC and AVIF are not taken"),
+        (b"\n<!DOCTYPE html><html>not found</html>", "it is a web page"),
+        (b"just words", "$"),
+    ],
+)
+def test_what_is_no_image_is_told_by_what_it_is(tmp_path, content, what):
+    """With what to do."""
+    (tmp_path / "photo.png").write_bytes(content)
+    for shrink in (False, True):
+        with pytest.raises(InvalidImage, match=f"not an image that can be read.*{what}"):
+            parts({"photo": "photo.png"}, tmp_path, shrink=shrink)
+
+
+def test_a_photo_that_lies_on_its_side_is_turned_when_it_is_scaled_and_sent_as_it_is_otherwise(tmp_path):
+    """The turn is in its header, which a scaled image does not have."""
+    noisy = Image.effect_noise((300, 100), 90).convert("RGB")
+    exif = noisy.getexif()
+    exif[0x0112] = 6
+    photo = saved(noisy, "JPEG", exif=exif, quality=95)
+    (scaled,) = urls({"photo": photo}, tmp_path, shrink=True, other_bytes=3_990_000)
+    image = decoded(scaled)
+    assert image.height > image.width
+    assert image.getexif().get(0x0112) is None
+    (url,) = urls({"photo": photo}, tmp_path, shrink=True)
+    assert base64.b64decode(url.partition(",")[2]) == photo
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP"])
+def test_base64_without_its_address_is_an_image_all_the_same(tmp_path, kind):
+    """In one line or in several; what is damaged is told without the cell."""
+    drawn = saved(Image.effect_noise((90, 90), 90).convert("RGB"), kind)
+    for encoded in (base64.b64encode(drawn).decode(), f" {base64.encodebytes(drawn).decode()}"):
+        (url,) = urls({"photo": encoded}, tmp_path)
+        assert base64.b64decode(url.partition(",")[2]) == drawn
+    for damaged in (encoded[:500] + "#" + encoded[500:], encoded[: len(encoded) // 2]):
+        with pytest.raises(InvalidImage, match=r"damaged|missing") as said:
+            parts({"photo": damaged}, tmp_path)
+        assert len(str(said.value)) < 200
+
+
+def test_base64_of_something_else_is_told_without_the_cell(tmp_path):
+    """Whatever it encodes."""
+    cell = base64.b64encode(b"some other bytes" * 20_000).decode()
+    with pytest.raises(
+        InvalidImage, match=r'this looks like base64; write "data:image/png;base64,\.\.\." or give'
+    ) as said:
+        parts({"photo": cell}, tmp_path)
+    assert len(str(said.value)) < 300

@@ -68,17 +68,41 @@ def test_what_the_run_refuses_the_dry_run_refuses_in_the_same_words(batchkit, op
     assert set(emulator.ledger().calls) <= {"models.list"}
 
 
+@pytest.mark.parametrize(
+    ("first", "other", "told"),
+    [
+        (("run", "one.jsonl"), ("run", "two.jsonl"), "was made of a different input"),
+        (("annotate", "t.csv", *KEYED[2:]), ("run", "one.jsonl"), "was made in another way"),
+        (("run", "one.jsonl"), ("annotate", "t.csv", *KEYED[2:]), "was made from requests"),
+        (("annotate", "t.csv", *KEYED[2:]), ("annotate", "t.csv", *KEYED[2:], "--limit", "2"), "limit differ"),
+    ],
+)
+def test_a_name_that_is_taken_is_refused_by_the_dry_run_too(batchkit, open_emulator, first, other, told):
+    """In the same words; the same command is told to resume."""
+    open_emulator()
+    for name in ("one", "two"):
+        write_lines(Path(f"{name}.jsonl"), [chat_line(name)])
+    assert batchkit(*first, "--name", "x", "--no-prefect").code == 0
+    again = batchkit(*first, "--name", "x", "--dry-run")
+    assert (again.code, "'x' exists" in again.err) == (0, True)
+    ended = [batchkit(*other, "--name", "x", "--no-prefect", *more) for more in (("--dry-run",), ())]
+    assert [each.code for each in ended] == [2, 2]
+    assert ended[0].err == ended[1].err
+    assert told in ended[0].err
+
+
 def test_models_that_cannot_be_looked_up_are_a_warning_of_the_dry_run(batchkit, monkeypatch, open_emulator):
     """Without a key, with nobody there, and where a server lists none; what is known already is not asked again."""
     emulator = open_emulator()
     assert batchkit(*KEYED, "-o", "out.csv").code == 0
     calls = emulator.ledger().calls
     monkeypatch.setenv("BATCHKIT_BASE_URL", "http://127.0.0.1:9/openai/v1")
-    for words in (KEYED, ("run", "unlisted.jsonl", "--no-prefect")):
+    other = (*KEYED, "--system", "Be brief.")
+    for words in (other, ("run", "unlisted.jsonl", "--no-prefect")):
         ended = batchkit(*words, "--dry-run")
         assert (ended.code, "whether the provider lists the models is not known" in ended.err) == (0, True)
     monkeypatch.delenv("GROQ_API_KEY")
-    assert "there is no API key" in batchkit(*KEYED, "--dry-run").err
+    assert "there is no API key" in batchkit(*other, "--dry-run").err
     assert batchkit(*KEYED, "-o", "out.csv").code == 0
     assert emulator.ledger().calls == calls
     assert jsonl.loads(batchkit(*KEYED, "--dry-run", "--json").out)["requests"] == 3

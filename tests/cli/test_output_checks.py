@@ -37,6 +37,7 @@ def _inputs(batchkit):
     Path("parts/part-1.csv").write_text(TEXT)
     Path("link.jsonl").symlink_to("in.jsonl")
     Path("link.csv").symlink_to("reviews.csv")
+    Path("hard.jsonl").hardlink_to("in.jsonl")
     Path("same").symlink_to(".")
     Path("folder.jsonl").mkdir()
     Path("folder.csv").mkdir()
@@ -57,6 +58,8 @@ RUN = {
     "./in.jsonl": "is the input",
     "same/in.jsonl": "is the input",
     "link.jsonl": "is the input",
+    "hard.jsonl": "is the input",
+    "IN.jsonl": "is the input",
     "out.xlsx": "no format ends in .xlsx",
     "out": "the name has no ending",
     "nowhere/out.jsonl": "no such folder",
@@ -71,6 +74,7 @@ TABLE = {
     "./reviews.csv": "is the input",
     "same/reviews.csv": "is the input",
     "link.csv": "is the input",
+    "Reviews.CSV": "is the input",
     "out.xls": "no format ends in .xls",
     "nowhere/out.csv": "no such folder",
     "folder.csv": "is a folder",
@@ -128,6 +132,7 @@ def _make_orders(url):
     [
         ("a.csv", "./a.csv"),
         ("a.csv", "same/a.csv"),
+        ("a.csv", "A.csv"),
         ("table:labels", "table:Labels"),
         (None, "w.annotated.parquet"),
     ],
@@ -158,6 +163,55 @@ def test_export_does_not_overwrite_the_input(batchkit, calls):
     assert calls()
 
 
+@pytest.mark.parametrize("source", ["reviews.csv", "parts", "parts/part-*.csv"])
+def test_the_table_of_a_workload_is_overwritten_by_no_later_verb(batchkit, calls, source):
+    """However the table was named: by an export, by a page, from Python; a page may replace a page."""
+    assert batchkit("annotate", source, *CHAT, "--submit-only", "--name", "w").code == 0
+    table = Path("reviews.csv" if source == "reviews.csv" else "parts/part-1.csv")
+    for target in (table, "link.csv") if source == "reviews.csv" else (table, "same" / table):
+        with pytest.raises(UsageError, match="is the input"):
+            library.export("w", target)
+        assert batchkit("export", "w", target).code == 2
+        ended = batchkit("report", "w", "-o", target)
+        assert (ended.code, "a report would overwrite it" in ended.err) == (2, True)
+    assert table.read_text() == TEXT
+    for _ in range(2):
+        assert batchkit("export", "w", "w.csv").code == 0
+        assert batchkit("report", "w", "-o", "w.html").code == 0
+    assert calls()
+
+
+def test_a_database_that_is_asked_is_not_written_over(batchkit, calls):
+    """A SQLite file may have any name."""
+    for name in ("shop.csv", "what?.csv"):
+        connection = sqlite3.connect(name)
+        connection.executescript("CREATE TABLE t (text); INSERT INTO t VALUES ('x')")
+        connection.close()
+        words = ("annotate", f"sqlite:///{name}", "--query", "SELECT * FROM t", *CHAT, "-o", f"./{name}")
+        for more in ((), ("--dry-run",)):
+            ended = batchkit(*words, *more)
+            assert (ended.code, "is the input" in ended.err) == (2, True), ended.err
+    assert calls() == {}
+
+
+@pytest.mark.parametrize("home", ["what?", "a#b", "50%25 of it", "x?a=b", "%3F", "sqlite:///y?", "é ü"])
+def test_a_home_may_have_any_name(batchkit, open_emulator, home):
+    """A table of a database with such a name, too; nothing is written anywhere else."""
+    open_emulator()
+    Path(home).mkdir(parents=True)
+    connection = sqlite3.connect(Path(home) / "shop?.db")
+    connection.executescript("CREATE TABLE t (text); INSERT INTO t VALUES ('x')")
+    connection.close()
+    before = {path for path in Path().rglob("*") if Path(home) not in path.parents}
+    address = f"sqlite:///{home}/shop?.db"
+    ended = batchkit("annotate", address, "--query", "SELECT * FROM t", *CHAT, "-o", "out.csv", "--home", home)
+    assert ended.code == 0, ended.err
+    assert batchkit("status", "--home", home, "--json").json["workloads"][0]["state"] == "finished"
+    assert (Path(home) / "batchkit.db").is_file()
+    after = {path for path in Path().rglob("*") if Path(home) not in path.parents}
+    assert after - before == {Path("out.csv")}
+
+
 def test_report_is_not_written_over_a_folder_or_the_suite(batchkit):
     """The check comes before the database is opened, and before an evaluation sends anything."""
     assert "is a folder" in batchkit("report", "nightly", "--output", "parts").err
@@ -165,6 +219,8 @@ def test_report_is_not_written_over_a_folder_or_the_suite(batchkit):
     ended = batchkit("eval", "suite.yaml", "--report", "suite.yaml", "--no-prefect")
     assert ended.code == 2
     assert "is the input" in ended.err
+    ended = batchkit("eval", "suite.yaml", "--report", "reviews.csv", "--no-prefect")
+    assert (ended.code, "a report would overwrite it" in ended.err) == (2, True)
 
 
 @pytest.mark.parametrize(

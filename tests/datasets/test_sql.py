@@ -12,6 +12,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
 from batchkit.datasets import TableWriter, open_table, rows_of
+from batchkit.datasets.sql import RowsDigest, SqlTable
 from batchkit.errors import UsageError
 from tests.workloads import read_lines
 
@@ -88,14 +89,38 @@ def test_table_without_rows_has_its_columns(ask):
     assert (table.columns, read(table)) == (("id", "body"), [])
 
 
-def test_digest_knows_query_and_place_but_no_password():
-    """Two passwords make one table; another query, another."""
+def test_digest_of_the_query_knows_query_and_place_but_no_password():
+    """Two passwords make one query; another text or another database, another."""
     url = "postgresql://me{}@127.0.0.1:1/reviews?application_name=x"
-    first, *others = [open_table([url.format(word)], query=ASK).digest() for word in (":secret", ":other", "")]
+    first, *others = [SqlTable(url.format(word), ASK).query_digest() for word in (":secret", ":other", "")]
     assert others == [first, first]
-    assert open_table([url.format("")], query="select 1").digest() != first
-    assert open_table([url.format("").replace("reviews", "others")], query=ASK).digest() != first
+    assert SqlTable(url.format(""), "select 1").query_digest() != first
+    assert SqlTable(url.format("").replace("reviews", "others"), ASK).query_digest() != first
     assert open_table([url.format("")], query=ASK).name == "reviews"
+
+
+def test_digest_is_that_of_the_rows_in_their_order(ask, empty_database_url):
+    """Another row, order, column or value makes another; the text of the query, and the size of a block, do not."""
+    rows = [(n, f"te,xt {n}", n / 2) for n in range(1, 26)]
+    table = ask(["id integer", "body text", "half double precision"], rows)
+
+    def digest(query):
+        return open_table([empty_database_url], query=query).digest()
+
+    assert digest("select id, body, half from reviews where id > 0 order by id") == table.digest()
+    others = [
+        "select * from reviews where id < 25 order by id",
+        "select * from reviews order by id desc",
+        "select id, half, body from reviews order by id",
+        "select id, body as bodies, half from reviews order by id",
+        "select id, case when id = 7 then null else body end as body, half from reviews order by id",
+    ]
+    assert len({table.digest(), *map(digest, others)}) == 1 + len(others)
+    found = [RowsDigest(), RowsDigest()]
+    for size, rows_digest in zip((4, 25), found, strict=True):
+        for batch in table.batches(rows=size):
+            rows_digest.update(batch)
+    assert found[0].hexdigest() == found[1].hexdigest() == table.digest()
 
 
 def test_password_is_in_no_error():
