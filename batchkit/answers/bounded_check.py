@@ -20,6 +20,7 @@ from typing import Any, Final, Literal
 
 from batchkit.answers import check_process
 from batchkit.answers.importing import import_by_path
+from batchkit.child_environment import environment_for_others
 from batchkit.errors import ConfigurationError
 from batchkit.files import jsonl
 
@@ -30,7 +31,6 @@ _SECONDS: Final = 5.0
 #: After a few texts that took too long the next ones get less time: such code does so often.
 _SECONDS_LATER: Final = 1.0
 _PROGRAM: Final = "from batchkit.answers.check_process import main; main()"
-_WITHHELD: Final = ("GROQ_API_KEY", "PGPASSWORD")
 
 
 class CheckEnded(Exception):
@@ -117,7 +117,7 @@ class BoundedCheck:
                 pass_fds=[theirs.fileno()],
                 # Ctrl-C must not reach it: it ends when its socket does.
                 process_group=0,
-                env=_environment(),
+                env={**environment_for_others(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
         except OSError as error:
             ours.close()
@@ -173,13 +173,3 @@ def _end(process: subprocess.Popen[bytes], connection: socket.socket) -> None:
     if process.poll() is None:
         process.kill()
     process.wait()
-
-
-def _environment() -> dict[str, str]:
-    """Return this process's environment with the path of its imports, without any secret."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name.upper() not in _WITHHELD and not name.upper().startswith("BATCHKIT_")
-    }
-    return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
