@@ -20,12 +20,13 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from batchkit import __version__
+from batchkit.child_environment import environment_for_others
 from batchkit.engine.runtime import Runner
 from batchkit.errors import AccountRefused, BatchkitError, ProviderError, Unauthorized, WrongAddress
 from batchkit.files import jsonl
 from batchkit.files.remote import RemoteFiles
 from batchkit.models import WorkloadId
-from batchkit.settings import Settings, environment_for_others, load_settings, origins_of_settings
+from batchkit.settings import Settings, load_settings, origins_of_settings
 from batchkit.store import migrate, workloads
 from batchkit.store.engine import Store, parse_url
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, AliasChoices, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from batchkit.child_environment import ENV_PREFIX, KEY_VARIABLES
 from batchkit.errors import ConfigurationError
 from batchkit.settings_file import SettingsFile, read_settings_file
 from batchkit.sharding import parse_window
@@ -30,9 +31,6 @@ GROQ_BASE_URL = "https://api.groq.com/openai/v1"
 
 _GROQ = ("https", urlsplit(GROQ_BASE_URL).netloc)
 
-_ENV_PREFIX = "BATCHKIT_"
-#: The first is a key of Groq's; the second belongs to whatever server the settings name.
-KEY_VARIABLES = ("GROQ_API_KEY", "BATCHKIT_API_KEY")
 _DOTENV = ".env"
 #: The unknown variables that were told in this process.
 _warned: set[str] = set()
@@ -72,7 +70,7 @@ class Settings(BaseSettings):
     """Everything that can be set. Environment names are ``BATCHKIT_`` and the field's name; the key is ``GROQ_API_KEY``."""
 
     model_config = SettingsConfigDict(
-        env_prefix=_ENV_PREFIX,
+        env_prefix=ENV_PREFIX,
         env_file=_DOTENV,
         extra="ignore",
         frozen=True,
@@ -192,16 +190,6 @@ class Settings(BaseSettings):
         return f"sqlite:///{self.home.absolute() / 'batchkit.db'}"
 
 
-def environment_for_others() -> dict[str, str]:
-    """Copy this process's environment for a child that needs neither the key nor the results store: it gets no secret of ours."""
-    withheld = {*KEY_VARIABLES, "PGPASSWORD"}
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name.upper() not in withheld and not name.upper().startswith(_ENV_PREFIX)
-    }
-
-
 def load_settings(**overrides: Any) -> Settings:
     """Read the settings; overrides that are None count as not given.
 
@@ -252,7 +240,7 @@ class _Sources:
 
     def variable(self, name: str) -> tuple[str, str] | None:
         """Return the variable that gives a setting and its place, None when there is none."""
-        wanted = KEY_VARIABLES if name == "api_key" else (f"{_ENV_PREFIX}{name.upper()}",)
+        wanted = KEY_VARIABLES if name == "api_key" else (f"{ENV_PREFIX}{name.upper()}",)
         return next(
             ((variable, place) for place, names in self.variables.items() for variable in wanted if variable in names),
             None,
@@ -306,11 +294,11 @@ def _warn_about_unknown_variables(sources: _Sources) -> None:
     known = [name.upper() for name in Settings.model_fields]
     for place, names in sources.variables.items():
         for name in names:
-            own = name.removeprefix(_ENV_PREFIX)
+            own = name.removeprefix(ENV_PREFIX)
             if own != name and own not in known and name not in {*KEY_VARIABLES, *_warned}:
                 _warned.add(name)
                 near = get_close_matches(own, known, n=1)
-                hint = f"; did you mean {_ENV_PREFIX}{near[0]}?" if near else ""
+                hint = f"; did you mean {ENV_PREFIX}{near[0]}?" if near else ""
                 logger.warning("%s in %s is not a batchkit setting and has no effect%s", name, place, hint)
 
 

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from batchkit.child_environment import environment_for_others
 from batchkit.files.spool import make_private_folder
 from batchkit.owners import is_certainly_dead, new_owner
-from batchkit.settings import environment_for_others
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -89,7 +89,7 @@ def value_columns(recipe: Recipe) -> ValueColumns:
         case "tools":
             found = _tool_columns(recipe.parameters.tools)
         case "json":
-            found = _document_columns(schema_of_values(rules), is_closed=rules.model_path is not None)
+            found = document_columns(schema_of_values(rules), is_closed=rules.model_path is not None)
         case "number":
             found = _one(pa.field(ANSWER, pa.float64()))
         case _:
@@ -108,7 +108,7 @@ def _one(field: pa.Field) -> ValueColumns:
     return ValueColumns((field,), lambda value: {ANSWER: value})
 
 
-def _document_columns(schema: dict[str, Any], *, is_closed: bool) -> ValueColumns:
+def document_columns(schema: dict[str, Any], *, is_closed: bool) -> ValueColumns:
     """Return the columns of JSON answers; ``is_closed``: only what the schema allows explicitly may come beside its properties."""
     properties = _object_fields(schema)
     if not properties and not _may_have_more(schema, is_closed=is_closed):

@@ -1,7 +1,8 @@
 """The rules that an answer must keep to count.
 
 A workload that was made from a table may have rules. The merge checks each answer: an answer that breaks the rules is a failed
-attempt with its own reason, and its request is sent again, changed. Pure: no clock, no files, no database.
+attempt with its own reason, and its request is sent again, changed. No files, no database; what may not come to an end runs in a
+process of its own (``bounded_check``).
 
 ======================  ==============================================================  ==================================
 Reason                  Meaning                                                         The next request

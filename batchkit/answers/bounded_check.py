@@ -14,21 +14,23 @@ import subprocess
 import sys
 import threading
 import weakref
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from batchkit.answers import check_process
 from batchkit.answers.importing import import_by_path
+from batchkit.child_environment import environment_for_others
 from batchkit.errors import ConfigurationError
 from batchkit.files import jsonl
 
 #: The parent's own bound, for a process whose alarms the checked code has switched off.
-_GRACE_SECONDS: Final = 10.0
+_GRACE_SECONDS: Final = 5.0
 _PATIENT_TIMES: Final = 5
-_SECONDS: Final = 10.0
+_SECONDS: Final = 5.0
 #: After a few texts that took too long the next ones get less time: such code does so often.
 _SECONDS_LATER: Final = 1.0
 _PROGRAM: Final = "from batchkit.answers.check_process import main; main()"
-_WITHHELD: Final = ("GROQ_API_KEY", "PGPASSWORD")
 
 
 class CheckEnded(Exception):
@@ -63,28 +65,12 @@ class BoundedCheck:
         """Return the check of documents by a JSON Schema; its values are nothing."""
         return cls("schema", jsonl.dumps(schema))
 
-    @classmethod
-    def of_model(cls, path: str) -> BoundedCheck:
-        """Return the check of JSON texts by a type that pydantic knows, named by its import path; its values are what the model makes."""
-        if not path.startswith("__main__:"):
-            return cls("model", path.encode())
-        # No other process can import what a script or a notebook defines itself.
-        import cloudpickle  # noqa: PLC0415 - only for such models
-
-        try:
-            return cls("pickled", cloudpickle.dumps(import_by_path(path)))
-        except ConfigurationError:
-            raise
-        except Exception as error:
-            raise ConfigurationError(
-                f"{path} cannot be sent to the process that checks answers: {type(error).__name__}: {error}",
-                hint="define the model in a module of its own",
-            ) from error
-
     def check(self, text: bytes) -> Any:
         """Return the value of a text. Raises ``CheckEnded``."""
         with self._lock:
-            if self._socket is None:
+            if self._process is None or self._process.poll() is not None:
+                # It ended between two texts, by none of them.
+                self.close()
                 self._start()
             verdict, content = self._asked(text)
         if verdict != check_process.ACCEPTED:
@@ -131,7 +117,7 @@ class BoundedCheck:
                 pass_fds=[theirs.fileno()],
                 # Ctrl-C must not reach it: it ends when its socket does.
                 process_group=0,
-                env=_environment(),
+                env={**environment_for_others(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
         except OSError as error:
             ours.close()
@@ -156,18 +142,34 @@ class BoundedCheck:
         self._process = self._socket = None
 
 
+def check_by_model(path: str) -> BoundedCheck:
+    """Return the check of JSON texts by a type that pydantic knows, named by its import path; its values are what the type makes.
+
+    There is one for each type and working directory, because its process takes a while to start.
+    """
+    if not path.startswith("__main__:"):
+        return _kept("model", path.encode(), str(Path.cwd()))
+    # No other process can import what a script or a notebook defines itself.
+    import cloudpickle  # noqa: PLC0415 - only for such models
+
+    found = import_by_path(path)
+    try:
+        content = cloudpickle.dumps(found)
+    except Exception as error:
+        raise ConfigurationError(
+            f"{path} cannot be sent to the process that checks answers: {type(error).__name__}: {error}",
+            hint="define the model in a module of its own",
+        ) from error
+    return _kept("pickled", content, str(Path.cwd()))
+
+
+@lru_cache(maxsize=8)
+def _kept(kind: Literal["model", "pickled"], content: bytes, _folder: str) -> BoundedCheck:
+    return BoundedCheck(kind, content)
+
+
 def _end(process: subprocess.Popen[bytes], connection: socket.socket) -> None:
     connection.close()
     if process.poll() is None:
         process.kill()
     process.wait()
-
-
-def _environment() -> dict[str, str]:
-    """Return this process's environment with the path of its imports, without any secret."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name.upper() not in _WITHHELD and not name.upper().startswith("BATCHKIT_")
-    }
-    return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from batchkit.answers.bounded_check import BoundedCheck, CheckEnded
+from batchkit.answers.bounded_check import CheckEnded, check_by_model
 from batchkit.answers.chat import complete_message
 from batchkit.answers.patterns import BoundedPattern, TookTooLong
 from batchkit.answers.reasons import InvalidAnswer, Reason
@@ -150,27 +148,18 @@ def schema_of_values(rules: AnswerRules) -> dict[str, Any]:
     Raises ``ConfigurationError`` as ``AnswerCheck``.
     """
     if rules.model_path is not None:
-        return _model_check(rules.model_path, str(Path.cwd())).schema
+        return check_by_model(rules.model_path).schema
     return rules.json_schema or {}
-
-
-@lru_cache(maxsize=8)
-def _model_check(path: str, _folder: str) -> BoundedCheck:
-    """Return the check by a model, one for each path and working directory: starting its process takes a while."""
-    return BoundedCheck.of_model(path)
 
 
 def _validator(rules: AnswerRules) -> Callable[[Any, bytes], Any]:
     """Return the function that checks a parsed document and its text, and returns its value; it raises ``InvalidAnswer``."""
     if rules.model_path is not None:
-        return _model_validator(_model_check(rules.model_path, str(Path.cwd())))
+        model = check_by_model(rules.model_path)
+        return lambda _value, text: model.check(text)
     if rules.json_schema is None:
         return lambda value, _text: value
     return _schema_validator(ClosedSchema(rules.json_schema))
-
-
-def _model_validator(check: BoundedCheck) -> Callable[[Any, bytes], Any]:
-    return lambda _value, text: check.check(text)
 
 
 def _schema_validator(schema: ClosedSchema) -> Callable[[Any, bytes], Any]:

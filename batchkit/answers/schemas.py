@@ -15,24 +15,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _MAX_PROBLEM_CHARS: Final = 500
+_MOST_PARTS: Final = 5_000
 _REFERRING: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
 class ClosedSchema:
     """A compiled JSON Schema: nothing outside it is read, and formats are checked. Raises ``ConfigurationError``.
 
-    A schema without references is a tree, whose check takes a time that its size and the document's bound. References may
-    multiply the work without an end, so that such a schema is checked in a process that can be given up.
+    The check of a schema takes a time that its size and the document's bound, unless references multiply the work: those to a part
+    around them, and those to parts with references of their own. Such a schema is checked in a process that can be given up.
     """
 
     def __init__(self, schema: dict[str, Any]) -> None:
         self._schema = schema
         self._validator = _compiled(schema)
-        self._is_tree = not any(_references(schema))
+        self._is_small = _is_small(schema)
 
     def problem(self, value: Any) -> str | None:
         """Return the first problem of a document, with its place; None for a document that conforms."""
-        if self._is_tree:
+        if self._is_small:
             return first_problem(self._validator, value)
         try:
             self._process.check(jsonl.dumps(value))
@@ -107,6 +108,53 @@ def _references(schema: Any) -> Iterator[str]:
             todo.extend(item.values())
         elif isinstance(item, list):
             todo.extend(item)
+
+
+def _is_small(schema: dict[str, Any]) -> bool:
+    """Whether a schema has few parts also with every reference replaced by what it refers to."""
+    left = _MOST_PARTS
+
+    def visit(part: Any, inside: frozenset[str]) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise _TooLarge
+        if isinstance(part, list):
+            for item in part:
+                visit(item, inside)
+        elif isinstance(part, dict):
+            for word, value in part.items():
+                if word in _REFERRING and isinstance(value, str):
+                    if value in inside or not _is_inside(value):
+                        raise _TooLarge
+                    visit(_found(schema, value), inside | {value})
+                else:
+                    visit(value, inside)
+
+    try:
+        visit(schema, frozenset())
+    except (_TooLarge, RecursionError):
+        return False
+    return True
+
+
+class _TooLarge(Exception):
+    """The schema has too many parts, or no end."""
+
+
+def _found(schema: Any, reference: str) -> Any:
+    """Return the part that a pointer names. Raises ``_TooLarge`` for names of other kinds."""
+    for word in reference.removeprefix("#").split("/")[1:]:
+        key = word.replace("~1", "/").replace("~0", "~")
+        if isinstance(schema, dict) and key in schema:
+            schema = schema[key]
+        elif isinstance(schema, list) and key.isdecimal() and int(key) < len(schema):
+            schema = schema[int(key)]
+        else:
+            raise _TooLarge
+    if reference != "#" and not reference.startswith("#/"):
+        raise _TooLarge
+    return schema
 
 
 def _is_inside(reference: str) -> bool:

@@ -7,6 +7,7 @@ an ``avg_logprob`` of -0.5 or lower a sign of trouble, a ``no_speech_prob`` near
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 LOW_CONFIDENCE_LOGPROB: Final = -0.5
@@ -66,4 +67,10 @@ def _quality(segment: dict[str, Any]) -> str:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None

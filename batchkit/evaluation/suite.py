@@ -12,6 +12,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from batchkit.annotation.parameters import Parameters
 from batchkit.annotation.recipe import Recipe
+from batchkit.answers.tool_calls import ToolChecks
+from batchkit.errors import UsageError
 from batchkit.evaluation.scorers import JUDGE_COLUMNS, Judge, Scorer
 from batchkit.evaluation.suite_parts import PromptText, SuiteAnswers
 from batchkit.files import jsonl
@@ -177,6 +179,10 @@ class Suite(_SuitePart):
         for place, model in enumerate(self.models):
             if model in self.models[:place]:
                 yield ("models", place), f"the model {model!r} occurs twice"
+        try:
+            ToolChecks(self.parameters.tools)
+        except UsageError as error:
+            yield ("parameters", "tools"), error.message
         for place, scorer in enumerate(self.scorers):
             yield from self._contradictions_of(place, scorer, labels)
         for place, alarm in enumerate(self.alarms):

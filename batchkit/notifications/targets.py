@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 import batchkit
+from batchkit.child_environment import environment_for_others
 from batchkit.files import jsonl
 from batchkit.notifications.sentence import sentence_of
 from batchkit.provider.access import is_loopback
-from batchkit.settings import environment_for_others
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime, time
 from typing import Literal
 
 import pyarrow as pa
@@ -42,6 +43,7 @@ class Tree(BaseModel):
     children: list[Tree]
 
 
+UTC_TIME = pa.timestamp("us", "UTC")
 PART = pa.struct([("name", pa.string()), ("price", pa.float64()), ("tags", pa.list_(pa.string()))])
 
 
@@ -52,6 +54,13 @@ PART = pa.struct([("name", pa.string()), ("price", pa.float64()), ("tags", pa.li
         ({"type": ["integer", "null"]}, pa.int64()),
         ({"type": ["integer", "number"]}, pa.float64()),
         ({"type": ["integer", "string"]}, None),
+        ({"type": "string", "format": "date"}, pa.date32()),
+        ({"type": ["string", "null"], "format": "date-time"}, pa.timestamp("us", "UTC")),
+        ({"type": "string", "format": "time"}, pa.time64("us")),
+        ({"type": "string", "format": "uuid"}, pa.string()),
+        ({"anyOf": [{"type": "string", "format": "date"}, {"type": "string"}]}, pa.string()),
+        ({"anyOf": [{"type": "string", "format": "date"}, {"type": "integer"}]}, None),
+        ({"type": "array", "items": {"type": "string", "format": "date"}}, pa.list_(pa.date32())),
         ({"enum": ["a", "b", None]}, pa.string()),
         ({"enum": [1, 2.5]}, pa.float64()),
         ({"enum": [1, "a"]}, None),
@@ -125,6 +134,42 @@ def test_other_answers_are_one_column(rules, kind):
     assert columns(recipe(**rules)) == {"answer": kind}
 
 
+OPEN = {
+    "properties": {
+        "a": {"type": "integer"},
+        "in": {"type": "array", "items": {"type": "object", "properties": {"b": {"type": "string"}}}},
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("value", "others"),
+    [
+        ({"a": 1, "in": [{"b": "x"}]}, None),
+        ({"a": 1, "c": [2]}, {"c": [2]}),
+        ({"A": 1}, {"A": 1}),
+        ({"in": [{"b": "x"}, {"b": "y", "d": 1}]}, {"in[1].d": 1}),
+        (7, 7),
+    ],
+)
+def test_what_has_no_column_is_kept_as_json(value, others):
+    """Of a schema that allows more than it names: whole, by its path."""
+    found = value_columns(recipe(format="json", json_schema=OPEN))
+    assert found.others == "other_properties"
+    assert found.spread(value)["other_properties"] == others
+
+
+def test_a_closed_schema_has_no_column_for_more():
+    """Nothing can come that has no column."""
+    inner = {"type": "object", "properties": {"b": {"type": "string"}}, "additionalProperties": False}
+    closed = {"type": "object", "properties": {"in": inner}, "additionalProperties": False}
+    assert list(columns(recipe(format="json", json_schema=closed))) == ["in"]
+    open_inside = {**closed, "properties": {"in": {**inner, "additionalProperties": True}}}
+    assert list(columns(recipe(format="json", json_schema=open_inside))) == ["in", "other_properties"]
+    taken = {"type": "object", "properties": {"other_properties": {"type": "string"}}}
+    assert list(columns(recipe(format="json", json_schema=taken))) == ["other_properties", "answer_other_properties"]
+
+
 def test_verdicts_name_their_categories():
     """Codes and the documentation's names side by side; a code that it does not know stays a code."""
     spread = value_columns(recipe(format="safety")).spread({"safe": False, "categories": ["S1", "S14", "S99"]})
@@ -157,11 +202,26 @@ def test_calls_of_one_tool_have_its_parameters_as_columns():
         ([1, 2**63, None], pa.int64(), [1, None, None], [1]),
         ([0.5, 2**60 + 1, 10**400], pa.float64(), [0.5, float(2**60), None], [2]),
         ([[1], [2**63]], pa.list_(pa.int64()), [[1], None], [1]),
+        (["2026-02-28", "soon", None], pa.date32(), [date(2026, 2, 28), None, None], [1]),
+        (["2026-01-01T01:00:00.1234567+02:00"], UTC_TIME, [datetime(2025, 12, 31, 23, 0, 0, 123456, UTC)], []),
+        (
+            ["2026-01-01T01:00:00", "2016-12-31T23:59:60Z"],
+            UTC_TIME,
+            [datetime(2026, 1, 1, 1, tzinfo=UTC), datetime(2017, 1, 1, tzinfo=UTC)],
+            [],
+        ),
+        (["10:00:00", "01:00:00+02:00"], pa.time64("us"), [time(10), time(23)], []),
+        (
+            [[{"d": "2026-02-28"}, {}]],
+            pa.list_(pa.struct([("d", pa.date32())])),
+            [[{"d": date(2026, 2, 28)}, {"d": None}]],
+            [],
+        ),
         ([{"a": 2**60 + 1}, {"b": 1}], pa.struct([("a", pa.float64())]), [{"a": float(2**60)}, {"a": None}], []),
     ],
 )
 def test_values_that_do_not_fit_are_null_and_told(values, kind, expected, unfit):
-    """A number beyond 64 bits ends no export: its cell is null, and its place is known."""
+    """A number beyond 64 bits ends no export: its cell is null, and its place is known; texts become dates where the column has them."""
     array, places = filled(pa.field("x", kind), values)
     assert (array.to_pylist(), places) == (expected, unfit)
 

@@ -100,6 +100,7 @@ def test_an_answer_whose_beginning_is_given_gets_an_instruction():
         ({"format": "number", "minimum": 1, "maximum": 5}, "one number from 1 to 5,"),
         ({"format": "number", "minimum": 0.5}, "one number of at least 0.5,"),
         ({"format": "number", "maximum": 9}, "one number of at most 9,"),
+        ({"format": "number", "minimum": 1234567, "maximum": 1e15}, "one number from 1234567 to 1000000000000000,"),
         ({"format": "number"}, "one number,"),
         ({"format": "pattern", "pattern": r"\d{4}"}, r"\d{4}"),
         ({"format": "json"}, "one JSON object"),

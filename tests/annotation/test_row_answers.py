@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import replace
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 import pyarrow as pa
@@ -91,6 +92,17 @@ def body(answer):
     if isinstance(answer, str):
         answer = {"choices": [{"message": {"role": "assistant", "content": answer}, "finish_reason": "stop"}]}
     return jsonl.dumps(answer).decode()
+
+
+FORMATS: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "day": {"type": "string", "format": "date"},
+        "at": {"type": "string", "format": "date-time"},
+        "clock": {"type": "string", "format": "time"},
+    },
+    "additionalProperties": False,
+}
 
 
 @pytest.fixture
@@ -395,3 +407,51 @@ def test_half_a_surrogate_pair_is_a_replacement_character_in_every_output(table,
     assert found == ["a\ufffd \ufffd", "a\ufffd \ufffd", None]
     answers = [row.answers[0].text for row in read_row_answers(table.runner, workload)]
     assert all(answer is not None and answer.isprintable() for answer in answers)
+
+
+def test_dates_and_times_are_typed_in_every_kind_of_output(table, tmp_path):
+    """Dates in Parquet, their usual texts elsewhere; an answer that is no date, from an older version, is told and stays in the export."""
+    workload = table.annotation(schema=FORMATS, key="id")
+    good = {"day": "2026-02-28", "at": "2026-01-01T10:00:00+02:00", "clock": "10:00:00Z"}
+    answers = [good, {"day": "next Tuesday"}, {}]
+    table.settle(workload, [jsonl.dumps(answer).decode() for answer in answers])
+    for name in ("out.parquet", "out.csv", "out.jsonl", "table:dated"):
+        write_output_table(table.runner, workload, name if ":" in name else tmp_path / name)
+    found = pq.read_table(tmp_path / "out.parquet")
+    assert [found.schema.field(name).type for name in FORMATS["properties"]] == [
+        pa.date32(),
+        pa.timestamp("us", "UTC"),
+        pa.time64("us"),
+    ]
+    first, second, third = found.to_pylist()
+    assert [first[name] for name in ("day", "at", "clock")] == [
+        date(2026, 2, 28),
+        datetime(2026, 1, 1, 8, tzinfo=UTC),
+        time(10),
+    ]
+    assert (second["day"], second["error"], third["error"]) == (None, "answer_invalid", None)
+    (line, *_) = read_lines(tmp_path / "out.jsonl")
+    assert (line["day"], line["at"], line["clock"]) == ("2026-02-28", "2026-01-01T08:00:00+00:00", "10:00:00")
+    assert "2026-02-28,2026-01-01T08:00:00+00:00,10:00:00" in (tmp_path / "out.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ('{"qty":2}', None),
+        ('"{\\"qty\\":2}"', None),
+        ({"qty": 2}, None),
+        ('{"qty":"two"}', "answer_invalid"),
+        ("7", "answer_invalid"),
+    ],
+)
+def test_calls_are_judged_by_their_tools_in_the_output_too(table, tmp_path, arguments, error):
+    """A wrong type is no number that is too large."""
+    function = {"name": "order", "parameters": {"type": "object", "properties": {"qty": {"type": "integer"}}}}
+    workload = table.annotation(tools=[{"type": "function", "function": function}], key="id")
+    call = {"id": "1", "type": "function", "function": {"name": "order", "arguments": arguments}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    table.settle(workload, [{"choices": [{"message": message, "finish_reason": "tool_calls"}]}])
+    write_output_table(table.runner, workload, tmp_path / "out.jsonl")
+    first = read_lines(tmp_path / "out.jsonl")[0]
+    assert (first["qty"], first["error"]) == (None if error else 2, error)

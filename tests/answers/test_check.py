@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
-from batchkit.answers import AnswerCheck, AnswerRules, Reading, reason_of_refusal
+from batchkit import answers
+from batchkit.answers import AnswerCheck, AnswerRules, Reading, Reason, reason_of_refusal
 from batchkit.errors import ConfigurationError
 from batchkit.files import jsonl
 from tests.answers.support import read, said
@@ -243,3 +246,11 @@ def test_refusals_that_are_the_models_failure_are_told_from_others():
     assert reason_of_refusal(400, "json_validate_failed", cut) == "answer_truncated"
     assert reason_of_refusal(400, "invalid_request_error", "no") is None
     assert reason_of_refusal(500, "json_validate_failed", "no") is None
+
+
+def test_every_reason_is_explained():
+    """In the package's table, and in the README of the people who meet it."""
+    readme = (Path(answers.__file__).parents[1] / "annotation" / "README.md").read_text()
+    for reason in Reason:
+        assert f"``{reason}``" in (answers.__doc__ or "")
+        assert f"`{reason}`" in readme

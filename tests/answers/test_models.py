@@ -29,6 +29,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from batchkit.answers import AnswerCheck, AnswerRules, bounded_check, schema_of_values
+from batchkit.answers.bounded_check import check_by_model
 from batchkit.answers.models import check_of
 from batchkit.errors import ConfigurationError
 from batchkit.files import jsonl
@@ -231,8 +232,8 @@ def test_the_process_of_a_check_ends_with_its_parent(tmp_path):
     """Also when the parent is killed in the middle of a check."""
     (tmp_path / "odd_model_of_a_test.py").write_text(CODE)
     program = (
-        "import sys; from batchkit.answers.bounded_check import BoundedCheck\n"
-        "check = BoundedCheck.of_model('odd_model_of_a_test:Model')\n"
+        "import sys; from batchkit.answers.bounded_check import check_by_model\n"
+        "check = check_by_model('odd_model_of_a_test:Model')\n"
         "print(check._process.pid, flush=True)\n"
         'check.check(b\'{"what":"writes"}\'); sys.stdin.read(); check.check(b\'{"what":"loops"}\')\n'
     )
@@ -296,3 +297,19 @@ def test_a_model_of_a_script_needs_no_module(monkeypatch):
     assert check.read(said('{"n":1}')).value == {"n": 1}
     assert "too large" in check.read(said('{"n":3}')).message
     assert schema_of_values(rules)["properties"]["n"]["type"] == "integer"
+
+    # The cell is run again, with another model of the same name.
+    exec("class OfAScript(pydantic.BaseModel):\n    other: int\n", namespace)  # noqa: S102 - as above
+    monkeypatch.setattr(sys.modules["__main__"], "OfAScript", namespace["OfAScript"])
+    assert AnswerCheck(rules).read(said('{"other":4}')).value == {"other": 4}
+
+
+def test_a_process_that_somebody_ended_is_started_again():
+    """No answer is rejected for it."""
+    check = AnswerCheck(AnswerRules(format="json", model_path="tests.answers.test_models:Partly"))
+    answer = said('{"day":"2026-02-28","count":1}')
+    process = check_by_model("tests.answers.test_models:Partly")._process
+    assert process is not None
+    process.kill()
+    process.wait()
+    assert check.read(answer).code is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import TypeAdapter
 
+from batchkit.answers import patterns
 from batchkit.errors import ConfigurationError
 from batchkit.evaluation.scorers import NO_ANSWER, NO_EXPECTED, REGEX_CHARACTERS, SCORER_ERROR, Scorer
 from tests.evaluation.support import make_answer
@@ -29,6 +30,11 @@ def score(config, value, truth="", **answer):
         ({"kind": "normalised"}, "another day", "day", 0),
         ({"kind": "choice"}, '"Positive".', "positive", 1),
         ({"kind": "choice"}, "negative", "positive", 0),
+        ({"kind": "choice"}, "*", "***", 0),
+        ({"kind": "choice"}, ".", "*", 0),
+        ({"kind": "choice"}, "**", "**", 1),
+        ({"kind": "choice"}, "U.S", "U.S.", 1),
+        ({"kind": "choice"}, "don\u2019t know", "Don't know", 1),
         ({"kind": "choice", "field": "label"}, {"label": "b"}, "B", 1),
         ({"kind": "choice", "field": "a.1"}, {"a": ["x", "y"]}, "y", 1),
         ({"kind": "choice", "field": "other"}, {"label": "b"}, "b", 0),
@@ -44,6 +50,7 @@ def score(config, value, truth="", **answer):
         ({"kind": "contains", "text": "sorry"}, "I am sorry", None, 1),
         ({"kind": "regex", "pattern": r"\d{4}"}, "in 1815", None, 1),
         ({"kind": "regex", "pattern": r"\d{4}", "whole": True}, "in 1815", None, 0),
+        ({"kind": "regex", "pattern": "PARIS", "ignore_case": True}, "in paris", None, 1),
         ({"kind": "regex", "pattern": "end"}, "x" * REGEX_CHARACTERS + "end", None, 0),
         ({"kind": "json_fields", "fields": ["name", "born.year"]}, PERSON, '{"name": " Ada", "born": {"year": 1815}}', 1),
         ({"kind": "json_fields", "fields": ["name", "born.year"]}, PERSON, {"name": "Bob", "born": {"year": 1815}}, 0.5),
@@ -137,3 +144,17 @@ def test_a_judgement_becomes_a_score(config, value, expected):
     assert found.value == (None if expected is None else pytest.approx(expected))
     assert (found.reason == SCORER_ERROR) == (expected is None)
     assert judge.score_of(make_answer(None, status="failed", error_code="answer_invalid")).value is None
+
+
+def test_a_pattern_that_runs_away_scores_nothing(monkeypatch):
+    """It decides nothing about the answer: neither 0 nor 1."""
+    monkeypatch.setattr(patterns, "_SECONDS", 0.05)
+    found = score({"kind": "regex", "pattern": r"^(a|aa)+$"}, "a" * 5_000 + "!")
+    assert (found.value, found.reason) == (None, SCORER_ERROR)
+    assert "the pattern took too long" in (found.detail or "")
+
+
+def test_a_schema_scorer_checks_formats_and_tells_where():
+    """As the rules of an answer do."""
+    found = score({"kind": "schema_valid", "schema": {"properties": {"day": {"format": "date"}}}}, {"day": "Tuesday"})
+    assert (found.value, found.detail) == (0.0, 'day: "Tuesday" is not a "date"')

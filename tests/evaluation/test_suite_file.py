@@ -60,6 +60,9 @@ def test_everything_that_is_wrong_is_told_with_its_line_and_column(tmp_path):
     assert "no time zone 'Mars/Olympus'" in found[11]
 
 
+WRONG_TOOL = "{type: function, function: {name: broken, parameters: {type: nothing}}}"
+
+
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
@@ -70,6 +73,8 @@ def test_everything_that_is_wrong_is_told_with_its_line_and_column(tmp_path):
         ("prompt: ", "prompts: {plain: 'x {{ text }}'}\nprompt: ", "either `prompt`, or `prompts` by name"),
         ("  - {kind: choice, name", "  - {kind: exact, name: accuracy}\n  - {kind: choice, name", "two scorers are called"),
         ("enum: [positive, negative]", "enum: 3", "not a valid JSON Schema"),
+        ("enum: [positive, negative]", "$ref: 'https://example.com/x'", "refers to https://example.com/x, which is not in"),
+        ("prompt: ", f"parameters: {{tools: [{WRONG_TOOL}]}}\nprompt: ", "the tool broken: not a valid JSON Schema"),
         (SCHEMA, "pydantic: batchkit.files.jsonl:UNREADABLE", "batchkit.files.jsonl:UNREADABLE has no JSON Schema"),
         (SCHEMA, "pydantic: batchkit.files.jsonl:loads", "batchkit.files.jsonl:loads is not a type"),
         ("models: [openai/gpt-oss-20b, openai/gpt-oss-120b]", "models: [openai/gpt-oss-20b, yes]", "put it in quotes"),

@@ -8,7 +8,8 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import make_url
 
-from batchkit.settings import environment_for_others, load_settings
+from batchkit.child_environment import environment_for_others
+from batchkit.settings import load_settings
 from tests.safety.needles import PASSWORD, leaks
 from tests.workloads import write_mixed
 

@@ -238,21 +238,28 @@ Schema = Annotated[
     typer.Option(
         "--schema",
         metavar="FILE",
-        help="JSON that a JSON Schema describes: a file, or a pydantic model by its path, package.module:Model.",
+        help="JSON that a JSON Schema describes, formats included: a file, or a pydantic model by its path, "
+        "package.module:Model. Nothing outside the schema is read.",
         rich_help_panel=ANSWERS,
         show_default=False,
     ),
 ]
 Choices = Annotated[
     str | None,
-    typer.Option("--choices", metavar="A,B,C", help="One of these words.", rich_help_panel=ANSWERS, show_default=False),
+    typer.Option(
+        "--choices",
+        metavar="A,B,C",
+        help="One of these words, signs included.",
+        rich_help_panel=ANSWERS,
+        show_default=False,
+    ),
 ]
 Pattern = Annotated[
     str | None,
     typer.Option(
         "--pattern",
         metavar="REGEX",
-        help="A text that a regular expression matches as a whole.",
+        help="A text that a regular expression matches as a whole, within a second.",
         rich_help_panel=ANSWERS,
         show_default=False,
     ),
@@ -272,7 +279,7 @@ Tools = Annotated[
     typer.Option(
         "--tools",
         metavar="FILE",
-        help="Calls of tools: a JSON file with the list of tools, as the API takes it.",
+        help="Calls of tools, whose arguments conform: a JSON file with the list of tools, as the API takes it.",
         rich_help_panel=ANSWERS,
         show_default=False,
     ),

@@ -61,7 +61,7 @@ def _number(bounds: str, prompt: str) -> str:
     first, last = math.ceil(least), math.floor(most)
     if first <= last:
         return str(first + stable_hash(prompt, "number") % (last - first + 1))
-    return repr((least + most) / 2)
+    return repr(least + (most - least) * (stable_hash(prompt, "number") % 101) / 100)
 
 
 def _as_float(text: str | None) -> float | None:
