@@ -52,7 +52,7 @@ def open_mirror(
 
 
 def leads(settings: Settings) -> bool:
-    """Whether a flow must lead in the foreground: waves of a cluster are tasks of a flow."""
+    """Return whether a flow must lead in the foreground: waves of a cluster are tasks of a flow."""
     return settings.task_runner != "threads"
 
 
@@ -102,7 +102,7 @@ def lead(
 
 
 def deploy(folder: Path, *, pool: str) -> list[str]:
-    """Deploy every suite of a folder that has a schedule on a work pool; returns a line for each suite.
+    """Deploy every suite of a folder that has a schedule on a work pool; return a line for each suite.
 
     Raises ``InputInvalid`` with the problems of a suite, and ``ConfigurationError`` if the Prefect server cannot be reached.
     """

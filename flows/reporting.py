@@ -208,7 +208,7 @@ class PrefectObserver(Observer):
             self._put(lambda sink: sink.event("batchkit.eval.regressed", resource, payload), matters=True)
 
     def _is_time(self) -> bool:
-        """Whether the last snapshot is old enough for a new one."""
+        """Return whether the last snapshot is old enough for a new one."""
         if self._clock() < self._next_progress:
             return False
         self._next_progress = self._clock() + _PROGRESS_EVERY_SECONDS

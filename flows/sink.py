@@ -122,7 +122,7 @@ class FlowRunSink:
 
     @property
     def _related(self) -> list[dict[str, str]]:
-        """The flow run, as a related resource of an event."""
+        """Return the flow run, as a related resource of an event."""
         return [{"prefect.resource.id": f"prefect.flow-run.{self._flow_run_id}", "prefect.resource.role": "flow-run"}]
 
     def _create(self, client: SyncPrefectClient, kind: str, key: str, data: float | str, description: str) -> UUID:

@@ -82,7 +82,7 @@ class PostgresServer:
         return self._url.set(database=name).render_as_string(hide_password=False)
 
     def cut_connections(self, name: str) -> int:
-        """End all connections to a database, as an administrator or a failing network does; returns their number."""
+        """End all connections to a database, as an administrator or a failing network does; return their number."""
         with self._engine.connect() as connection:
             cut = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name")
             return len(connection.execute(cut, {"name": name}).all())

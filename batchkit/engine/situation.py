@@ -86,7 +86,7 @@ class Waiting:
 
     @property
     def is_not_before(self) -> bool:
-        """Whether ``until`` is the earliest end and not the latest."""
+        """Return whether ``until`` is the earliest end and not the latest."""
         return self.kind in {WaitKind.REFUSED, WaitKind.AGAIN}
 
     def line(self, now: float, *, utc: bool = False) -> str:
@@ -161,7 +161,7 @@ def answered_percent(progress: Progress) -> float:
 
 
 def trouble_text(trouble: Trouble) -> str:
-    """Return what is away and how often it was tried."""
+    """Return what is unreachable and how often it was tried."""
     return f"{trouble.what}; tried {formatting.counted(trouble.tries, 'time')}"
 
 

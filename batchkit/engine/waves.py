@@ -53,7 +53,7 @@ class Done:
 
 
 class DriveUntil(StrEnum):
-    """When a drive ends by itself."""
+    """When a drive ends."""
 
     FINISHED = "finished"
     SUBMITTED = "submitted"

@@ -80,7 +80,7 @@ class ShardFile:
         self._size = 0
 
     def add(self, lines: RequestLines, start: int, stop: int) -> int:
-        """Append the lines from ``start`` to ``stop``, or as many as fit; returns the index of the first one left.
+        """Append the lines from ``start`` to ``stop``, or as many as fit; return the index of the first one left.
 
         A shard takes at least one line. Raises ``SpoolError``.
         """

@@ -83,7 +83,7 @@ def add(
     answer_rules: str | None = None,
     recipe: str | None = None,
 ) -> bool:
-    """Insert a workload unless the name is taken; returns whether it was inserted."""
+    """Insert a workload unless the name is taken; return whether it was inserted."""
     values = {
         "name": name,
         "source": source,
@@ -134,7 +134,7 @@ def names(connection: Connection) -> list[str]:
 
 
 def open_workloads(connection: Connection) -> list[Workload]:
-    """Read the workloads that are split whole and have open requests, oldest first."""
+    """Read the workloads that are completely split and have open requests, oldest first."""
     owes = or_(
         exists().where(
             shards.c.workload_id == workloads.c.id, shards.c.state.in_([state.value for state in OPEN_SHARD_STATES])
@@ -153,7 +153,7 @@ def set_values(connection: Connection, workload_id: WorkloadId, **values: Any) -
 
 
 def is_unheld(connection: Connection, workload_id: WorkloadId) -> bool:
-    """Lock the row of a workload unless somebody else has locked it; returns whether it was locked. Never waits for a lock."""
+    """Lock the row of a workload unless somebody else has locked it; return whether it was locked. Never waits for a lock."""
     query = select(workloads.c.id).where(workloads.c.id == workload_id)
     return connection.execute(query.with_for_update(key_share=True, skip_locked=True)).first() is not None
 
@@ -161,7 +161,7 @@ def is_unheld(connection: Connection, workload_id: WorkloadId) -> bool:
 def take_lease(
     connection: Connection, workload_id: WorkloadId, *, owner: str, now: float, lease_seconds: float
 ) -> bool:
-    """Take the lease for cutting shards of a workload; returns False when another owner holds it."""
+    """Take the lease for cutting shards of a workload; return False when another owner holds it."""
     free = or_(workloads.c.lease_until.is_(None), workloads.c.lease_until < now, workloads.c.lease_owner == owner)
     statement = update(workloads).where(workloads.c.id == workload_id, free)
     return connection.execute(statement.values(lease_owner=owner, lease_until=now + lease_seconds)).rowcount == 1
@@ -187,14 +187,14 @@ def release_lease(connection: Connection, owner: str) -> None:
 
 
 class SplitStatus(NamedTuple):
-    """Whether a workload's input is split whole, and the owner of the lease on the workload, None without one."""
+    """Whether a workload's input is completely split, and the owner of the lease on the workload, None without one."""
 
     is_whole: bool
     owner: str | None
 
 
 def split_status(connection: Connection, workload_id: WorkloadId, *, now: float) -> SplitStatus:
-    """Read the status in one statement; a workload that was removed is not whole and has no owner."""
+    """Read the status in one statement; a workload that was removed is not completely split and has no owner."""
     query = select(workloads.c.request_count, workloads.c.lease_owner, workloads.c.lease_until)
     row = connection.execute(query.where(workloads.c.id == workload_id)).one_or_none()
     if row is None:
@@ -218,7 +218,7 @@ def lease_owners(connection: Connection) -> set[str]:
 def finish_split(
     connection: Connection, workload_id: WorkloadId, *, sha256: str, request_count: int, at: float
 ) -> None:
-    """Declare the split whole: from now on its shards may be sent."""
+    """Declare the split complete: from now on its shards may be sent."""
     set_values(connection, workload_id, input_sha256=sha256, request_count=request_count)
     events.record(connection, workload_id, "split", at=at, detail=f"{request_count} requests")
 

@@ -151,7 +151,7 @@ def _database(stores: BenchmarkStores, home: Path) -> Iterator[str]:
 
 @contextmanager
 def _emulator(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Start an emulator without faults; yields its process and its base URL."""
+    """Start an emulator without faults; yield its process and its base URL."""
     command = ("emulator", "--port", "0", "--speed", str(_SPEED), "--directory", str(folder))
     process = subprocess.Popen(
         [sys.executable, "-m", "batchkit", *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

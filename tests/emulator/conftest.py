@@ -26,7 +26,7 @@ def _shared_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]
 
 @pytest.fixture
 def emulate(_shared_client: Client) -> Emulate:
-    """Set faults or a built-in scenario and return the client."""
+    """Set faults or a ready-made scenario and return the client."""
 
     def put(*faults: Fault | str, **settings: Any) -> Client:
         if faults and isinstance(faults[0], str):

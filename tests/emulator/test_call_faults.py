@@ -38,7 +38,7 @@ def test_a_client_that_times_out_frees_the_hanging_call(emulate):
 
 
 def test_lost_upload_and_cancel_replies_were_carried_out(emulate):
-    """The built-in scenario loses the first reply of upload, create and cancel, each of which was carried out."""
+    """The ready-made scenario loses the first reply of upload, create and cancel, each of which was carried out."""
     client = emulate("lost-replies")
     before = client.emulator.ledger().totals
     for lose in (lambda: client.post_file(jsonl(chat_lines(1))), lambda: client.post_batch("file_x")):

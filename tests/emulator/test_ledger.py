@@ -71,7 +71,7 @@ def test_another_process_reads_the_ledger_over_http(make_client):
 
 
 def test_another_process_sets_the_scenario_over_http(make_client):
-    """A built-in name or a whole scenario takes effect at once; nonsense and paths are refused."""
+    """A ready-made name or a whole scenario takes effect at once; nonsense and paths are refused."""
     client = make_client()
     url = f"{client.emulator.root_url}/_emulator/scenario"
     assert httpx.put(url, json="fail-all").json()["name"] == "fail-all"

@@ -42,8 +42,8 @@ def test_scenarios_come_from_toml_and_json(tmp_path):
 
 
 @pytest.mark.parametrize("name", scenario_names())
-def test_built_in_scenarios_can_be_written_as_json(name):
-    """Each built-in scenario has a description and is unchanged by its own JSON."""
+def test_ready_made_scenarios_can_be_written_as_json(name):
+    """Each ready-made scenario has a description and is unchanged by its own JSON."""
     scenario = load_scenario(name)
     assert scenario.description.endswith(".")
     assert Scenario.model_validate(orjson.loads(scenario.model_dump_json())) == scenario
@@ -53,7 +53,7 @@ def test_built_in_scenarios_can_be_written_as_json(name):
     "name",
     sorted(set(scenario_names()) - {"free-plan", "lost-replies", "flaky-network", "rate-limited", "lagging", "stuck"}),
 )
-def test_built_in_scenarios_run(emulate, name):
+def test_ready_made_scenarios_run(emulate, name):
     """Under each scenario that refuses no call, a batch ends."""
     client = emulate(name)
     batch = client.run(chat_lines(40))
@@ -97,7 +97,7 @@ def test_typos_are_refused_with_a_hint(tmp_path, data, words):
 
 @pytest.mark.parametrize("name", ["expire30", "nope", "dir/other.yaml"])
 def test_unknown_names_are_refused(name):
-    """A name that is neither built-in nor a file is a usage error with the list of names."""
+    """A name that is neither ready-made nor a file is a usage error with the list of names."""
     with pytest.raises(ScenarioError) as caught:
         load_scenario(name)
     assert isinstance(caught.value, BatchkitError)

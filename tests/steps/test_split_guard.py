@@ -81,7 +81,7 @@ class Splitter:
 
     @property
     def pid(self) -> int:
-        """The process's id."""
+        """Return the process's id."""
         assert self.process.pid is not None
         return self.process.pid
 

@@ -61,7 +61,7 @@ def test_a_provider_that_answers_is_not_called_unreachable():
 
 
 def test_merged_reports_have_the_earliest_start_and_the_last_message():
-    """Whether the provider was reached belongs to the message."""
+    """The message is that of the last report, including whether the provider was reached."""
     reached = away(outage="a list without an end", outage_since=NOW + 5, is_reached=True)
     total = StepReport({}) + away() + reached + StepReport({"polled": 0})
     assert (total.outage, total.outage_since, total.is_reached) == ("a list without an end", NOW, True)

@@ -32,7 +32,7 @@ _TOLD_ELSEWHERE = frozenset({"messages", "model"})
 
 
 def conclude(report: RunReport, terminal: Terminal, *, until: DriveUntil, review: str | None) -> int:
-    """Print how far a workload of a table is, or what came of it; returns the exit code. ``review`` has its disputed rows."""
+    """Print how far a workload of a table is, or what came of it; return the exit code. ``review`` has its disputed rows."""
     if not report.progress.is_finished:
         return conclusion.conclude(report, terminal, until=until)
     if report.output is None or report.rows is None or report.totals is None:
@@ -52,7 +52,7 @@ def conclude(report: RunReport, terminal: Terminal, *, until: DriveUntil, review
 
 
 def show_preview(preview: Preview, terminal: Terminal) -> int:
-    """Print the first requests and what all would cost; returns the exit code."""
+    """Print the first requests and what all would cost; return the exit code."""
     if terminal.is_for_machines:
         console.write_json(preview_for_machines(preview))
     else:

@@ -53,7 +53,7 @@ def stderr() -> Console:
 
 
 def is_live(console: Console) -> bool:
-    """Whether a panel can be redrawn in place: a real terminal that can move its cursor.
+    """Return whether a panel can be redrawn in place: a real terminal that can move its cursor.
 
     Rich takes FORCE_COLOR for a terminal; colour in a file is harmless, moving about in it is not.
     """

@@ -28,7 +28,7 @@ _LEAST_P = 0.001
 
 
 def conclude(report: EvaluationReport, terminal: Terminal, *, is_submit_only: bool) -> int:
-    """Print how far a run of a suite is, or what came of it; returns the exit code."""
+    """Print how far a run of a suite is, or what came of it; return the exit code."""
     found = report.summary
     if found is None:
         return _conclude_unfinished(report, terminal, is_submit_only=is_submit_only)

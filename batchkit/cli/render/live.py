@@ -303,7 +303,7 @@ def _end_of(trouble: Trouble, now: float) -> str:
 
 
 def _is_about(text: str, trouble: Trouble) -> bool:
-    """Whether a note repeats the cause of an outage: both end in the same words."""
+    """Return whether a note repeats the cause of an outage: both end in the same words."""
     cause = trouble.what.rpartition(": ")[2]
     return cause in text
 

@@ -83,7 +83,7 @@ def _where_writable(output: RememberedOutput) -> str:
 
 
 def is_submitted(progress: Progress) -> bool:
-    """Whether every shard has its batch."""
+    """Return whether every shard has its batch."""
     return not any(progress.shards.get(state) for state in display.UNSENT_STATES)
 
 
@@ -129,7 +129,7 @@ def stopping(progress: Progress, where: Where) -> Iterator[Text]:
 
 
 def is_stopping(progress: Progress) -> bool:
-    """Whether every batch was asked to stop, and nothing is left to be sent."""
+    """Return whether every batch was asked to stop, and nothing is left to be sent."""
     return is_submitted(progress) and all(status in _STOPPING for status in progress.batches)
 
 

@@ -68,7 +68,7 @@ class Pace:
         return None if self._answered_at is None else now - self._answered_at
 
     def has_stopped(self, now: float) -> bool:
-        """Whether answers came, and none has for longer than ever before."""
+        """Return whether answers came, and none has for longer than ever before."""
         return len(self._steps) > _MIN_RISES and now - self._steps[-1][0] > _RATE_SILENCES * self._longest_silence()
 
     def rest_seconds(self, now: float, left: int) -> float | None:

@@ -52,7 +52,7 @@ class Terminal(Observer):
 
     @property
     def again(self) -> str:
-        """The command that resumes what this one does."""
+        """Return the command that resumes what this one does."""
         if self._is_piped and self._workloads:
             return self.where.command("watch", self._workloads[0].name)
         return self._same_command

@@ -110,25 +110,25 @@ class Emulator:
 
     @property
     def world(self) -> World:
-        """The state of the server; only available while it runs."""
+        """Return the state of the server; only available while it runs."""
         if self._world is None:
             raise EmulatorNotStarted("the emulator is not running")
         return self._world
 
     @property
     def directory(self) -> Path:
-        """The directory that keeps everything."""
+        """Return the directory that keeps everything."""
         return self.world.directory
 
     @property
     def root_url(self) -> str:
-        """The base URL for the groq SDK, which adds ``/openai/v1`` itself."""
+        """Return the base URL for the groq SDK, which adds ``/openai/v1`` itself."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}"
 
     @property
     def base_url(self) -> str:
-        """The base URL of the API, for the openai SDK and plain HTTP clients."""
+        """Return the base URL of the API, for the openai SDK and plain HTTP clients."""
         return f"{self.root_url}/openai/v1"
 
     def __enter__(self) -> Self:

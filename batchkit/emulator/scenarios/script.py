@@ -51,7 +51,7 @@ class Script:
         return shown
 
     def hides(self, ordinal: int, status: str, listings: int, *, in_list: bool) -> bool:
-        """Whether a batch cannot be found."""
+        """Return whether a batch cannot be found."""
         return any(fault.hides(status, listings, in_list=in_list) for fault in self._hitting(ordinal))
 
     def _hitting(self, ordinal: int) -> Iterator[BatchFault]:
