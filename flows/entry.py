@@ -121,7 +121,7 @@ def leave(exit_code: int) -> NoReturn:
         pass  # a second Ctrl-C; the temporary server ends with this process
     finally:
         _flush()
-        # Not sys.exit: a thread that is still importing Prefect, or waiting for its server, must not hold up the exit.
+        # Not sys.exit: a thread that is still importing Prefect, or waiting for its server, must not delay the exit.
         os._exit(exit_code)
 
 

@@ -22,7 +22,7 @@ _TIMEOUT_SECONDS = 10.0
 
 
 class PrefectApi:
-    """One client for all reports of a thread, because opening one takes longer than a call. One try, with a short time-out.
+    """One client for all reports of a thread, because opening one takes longer than a call. One try, with a short timeout.
 
     ``url`` is the server's address, None the one in Prefect's settings.
     """

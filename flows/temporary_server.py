@@ -2,7 +2,7 @@
 
 Three things end it: ``stop``; its standard input, which closes when this process dies in any way; and the next start, which
 reads the records of earlier servers. A record identifies the process by a random token in its command line, so that another
-process with the same number is never touched.
+process with the same id is never touched.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def end_leftovers(home: Path) -> int:
 
 def _kill_if_ours(pid: int, token: str) -> bool:
     try:
-        # From here on psutil tells this process by its start time from another one with the same number.
+        # From here on psutil distinguishes this process by its start time from another one with the same id.
         server = psutil.Process(pid)
         if token not in server.cmdline():
             return False

@@ -198,7 +198,7 @@ def counting(observer: Observer, label: str, *, total: int | None = None) -> Ite
 
 @contextmanager
 def driving(observer: Observer) -> Iterator[None]:
-    """Tell ``observer`` that the opened workloads are driven during the ``with`` block."""
+    """Report to ``observer`` that the opened workloads are driven during the ``with`` block."""
     try:
         observer.driving()
         yield

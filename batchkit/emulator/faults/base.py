@@ -53,7 +53,7 @@ class Fault(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Register every class that has a name of its own."""
+        """Register every class that has its own name."""
         super().__pydantic_init_subclass__(**kwargs)
         if "name" in vars(cls):
             cls.registry[cls.name] = cls
@@ -120,7 +120,7 @@ class BatchFault(Fault):
     )
 
     def hits(self, ordinal: int, seed: int) -> bool:
-        """Return whether the fault hits the batch that was created as the ``ordinal``-th."""
+        """Return whether the fault hits the ``ordinal``-th created batch."""
         if self.batches and ordinal not in self.batches:
             return False
         return self.fraction is None or fraction_of(seed, self.name, ordinal) < self.fraction

@@ -79,10 +79,10 @@ class _OpenConnections:
 class Emulator:
     """A Groq Batch API on loopback, served from a thread between ``__enter__`` and ``__exit__``.
 
-    ``directory`` keeps everything, so that another emulator on the same directory continues from there; without one the
-    emulator uses a temporary directory that is deleted afterwards. ``scenario`` is a ready-made name, a ``.toml`` or ``.json`` file
-    or a ``Scenario``; None keeps the scenario that the directory was last served with, at first ``clean``. ``speed`` is the number of
-    provider seconds in a real second. ``port`` 0 takes a free one. With ``api_key`` None any key is accepted.
+    ``directory`` keeps everything, so that another emulator on the same directory continues from there; without it, the
+    emulator uses a temporary directory that is deleted afterwards. ``scenario`` is a ready-made name, a ``.toml`` or ``.json``
+    file or a ``Scenario``; None keeps the scenario that the directory was last served with, at first ``clean``. ``speed`` is the
+    number of provider seconds in a real second. ``port`` 0 takes a free one. With ``api_key`` None any key is accepted.
     Requests to models that are not listed are answered 404 model_not_found, unless ``any_model`` is set.
     """
 

@@ -32,7 +32,7 @@ class Script:
         return tuple(fault for fault in self.scenario.faults if isinstance(fault, kind))
 
     def rules(self, ordinal: int) -> BatchRules:
-        """Return the rules for the batch that was created as the ``ordinal``-th since the scenario was set."""
+        """Return the rules for the ``ordinal``-th batch created since the scenario was set."""
         timing = self.scenario.timing
         rules = BatchRules(
             validating_seconds=timing.validating_seconds,
