@@ -82,7 +82,7 @@ class ProcessLeases:
             logger.warning("%s; the work continues without that", error.message)
 
     def take_split(self, workload_id: WorkloadId) -> bool:
-        """Take the lease of an interrupted split, so that nobody begins it anew; return whether it was free."""
+        """Take the lease of an interrupted split, so that no other process repeats it; return whether it was free."""
         with self._store.write() as connection:
             return workloads.take_lease(
                 connection, workload_id, owner=self._owner, now=self._clock(), lease_seconds=self._lease_seconds

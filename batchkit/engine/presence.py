@@ -81,7 +81,7 @@ class Presence:
                     now = self._clock()
                     work_time.drive_began(connection, workload_id, at=now, by=f"{self._verb} on {self._host}")
                     if self._thread is None:
-                        # Written here, because the thread may start late: until then nobody would seem to work on the workload.
+                        # Written here, because the thread may start late: until then the workload would seem to have no runner.
                         runners.put(connection, RunnerRow(self._owner, self._verb, self._host, workload_id, now))
                         self._is_written = True
         if is_one_pass and self._verb != SERVE:

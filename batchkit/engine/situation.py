@@ -184,7 +184,7 @@ def waits(progress: Progress, trouble: Trouble | None = None) -> list[Waiting]:
 
 
 def workers(progress: Progress, now: float) -> str:
-    """Return who works on a workload, or since when and why nobody does; empty for a finished one."""
+    """Return who works on a workload, or since when and why no process does; empty for a finished one."""
     workload = progress.workload
     if progress.is_finished:
         return ""
@@ -207,7 +207,7 @@ def workers(progress: Progress, now: float) -> str:
 
 
 def known_at(progress: Progress) -> float | None:
-    """Return when the batches of a workload last changed as far as known, in Unix seconds, if nobody polls them now.
+    """Return when the batches of a workload last changed as far as known, in Unix seconds, if no process polls them now.
 
     None while a process works on it and reaches the provider, and when nothing is at the provider: the figures are then current.
     """

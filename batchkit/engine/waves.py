@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class WaveKind(StrEnum):
-    """The kinds of work that get a task of their own."""
+    """The kinds of work that get their own task."""
 
     MERGE = "merge"
     RESUBMIT = "resubmit"

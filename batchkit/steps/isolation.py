@@ -20,7 +20,7 @@ _LONGEST_HELD_PAUSE_SECONDS = 60.0
 
 
 def is_of_one_shard(error: Exception) -> bool:
-    """Return whether an error concerns one shard only: rows that somebody holds, or an error that is not raised on purpose."""
+    """Return whether an error concerns one shard only: rows that another session locks, or an unexpected error."""
     return isinstance(error, RowsHeld) or not isinstance(error, BatchkitError)
 
 

@@ -43,7 +43,7 @@ class SplitOptions:
     """How a workload is cut and retried; None: use the default, or what the workload has already.
 
     ``window`` and ``max_window`` are completion windows such as ``24h``; ``shard_bytes`` is in bytes; the two budgets
-    start at 1. ``source`` tells people what the requests were made of (default: the input's files), ``answer_rules`` and
+    start at 1. ``source`` describes what the requests were made of (default: the input's files), ``answer_rules`` and
     ``recipe`` are those of the workload (see ``Workload``).
     """
 

@@ -75,7 +75,7 @@ def see(connection: Connection, *seen: Batch, seen_at: float) -> None:
 
 
 def unheld(connection: Connection, batch_ids: Sequence[BatchId]) -> set[BatchId]:
-    """Lock the rows of those batches that nobody else has locked; return their ids. Never waits for a lock."""
+    """Lock the rows of those batches that no other transaction has locked; return their ids. Never waits for a lock."""
     query = select(batches.c.id).where(batches.c.id.in_(batch_ids)).with_for_update(skip_locked=True)
     return set(connection.scalars(query))
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _BUSY_TIMEOUT_MILLISECONDS = 60_000
 _WAL_PAUSE_SECONDS = 0.02
-_PRIMARY_CODE = 0xFF  # of a SQLite error; the bits above tell more about it
+_PRIMARY_CODE = 0xFF  # the primary code of a SQLite error; higher bits have details
 _CACHE_KIBIBYTES = 8_000
 #: Answers have a kilobyte or more: with SQLite's default of 4 kB a fifth of each page would stay empty, and every shard would
 #: fill a log of 1,000 pages.

@@ -72,7 +72,7 @@ def claim(
     since: float,
     dead: Iterable[str] = (),
 ) -> Notification | None:
-    """Take the lease of the oldest undelivered row for a target that nobody is delivering; None when there is no such row.
+    """Take the lease of the oldest undelivered row for a target that no process is delivering; None when there is no such row.
 
     ``dead`` are owners that are certainly dead.
     """

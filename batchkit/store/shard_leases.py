@@ -27,7 +27,7 @@ def claim(
     lease_seconds: float,
     limit: int,
 ) -> list[Shard]:
-    """Claim up to ``limit`` due shards that nobody holds; return them by number.
+    """Claim up to ``limit`` due shards that are not held; return them by number.
 
     A lease that ran out is taken over. No shard of an incompletely split workload is claimed.
     """
@@ -75,7 +75,7 @@ def _claimable(workload_id: WorkloadId, states: Sequence[ShardState], *, owner: 
 
 
 class AbandonedShard(NamedTuple):
-    """A shard in ``submitting`` that nobody works on, and its last holder."""
+    """A shard in ``submitting`` that no runner works on, and its last holder."""
 
     shard_id: ShardId
     holder: str
@@ -84,7 +84,7 @@ class AbandonedShard(NamedTuple):
 def take_over_submitting(
     connection: Connection, workload_id: WorkloadId, *, owner: str, now: float
 ) -> list[AbandonedShard]:
-    """Free the shards in ``submitting`` that are still held although nobody works on them; return them.
+    """Free the shards in ``submitting`` that are still held although no runner works on them; return them.
 
     Those are shards whose lease ran out, and the owner's own: an orderly end of a creation gives its shard back. Their
     ``submitting_since`` becomes ``now``, and earlier scans of the list no longer count.
@@ -120,7 +120,7 @@ def leave_submitting(
 
 
 def unheld(connection: Connection, shard_ids: Sequence[ShardId]) -> set[ShardId]:
-    """Lock the rows of those shards that nobody else has locked; return their ids. Never waits for a lock."""
+    """Lock the rows of those shards that no other transaction has locked; return their ids. Never waits for a lock."""
     query = select(shards.c.id).where(shards.c.id.in_(shard_ids)).with_for_update(skip_locked=True)
     return set(connection.scalars(query))
 
@@ -166,7 +166,7 @@ def delay(connection: Connection, owner: str, shard_id: ShardId, until: float) -
 
 
 def release(connection: Connection, owner: str, shard_ids: Sequence[ShardId] | None = None) -> None:
-    """Give up the leases of the given shards, or all of the owner's. A row that somebody else has locked keeps its lease."""
+    """Give up the leases of the given shards, or all of the owner's. A row that another transaction has locked keeps its lease."""
     query = select(shards.c.id).where(shards.c.lease_owner == owner)
     if shard_ids is not None:
         query = query.where(shards.c.id.in_(shard_ids))
@@ -189,7 +189,7 @@ def hand_over(
 
 
 def renew_leases(connection: Connection, owner: str, until: float) -> None:
-    """Extend every lease of the owner, except of rows that somebody else has locked, so that the others need not wait."""
+    """Extend every lease of the owner, except of rows that another transaction has locked, so that the others need not wait."""
     own = select(shards.c.id).where(shards.c.lease_owner == owner).with_for_update(skip_locked=True).cte("own")
     connection.execute(update(shards).where(shards.c.id.in_(select(own.c.id))).values(lease_until=until))
 

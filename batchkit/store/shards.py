@@ -131,7 +131,7 @@ def set_values(connection: Connection, shard: Shard, *, owner: str, **values: An
 
 
 def wait_until(connection: Connection, shard: Shard, at: float, *, refusals: int) -> None:
-    """Set ``not_before`` (Unix seconds) and ``refusals`` of a shard that nobody holds."""
+    """Set ``not_before`` (Unix seconds) and ``refusals`` of a shard that is not held."""
     connection.execute(
         update(shards)
         .where(shards.c.id == shard.id, shards.c.state == shard.state.value)

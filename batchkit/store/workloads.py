@@ -153,7 +153,7 @@ def set_values(connection: Connection, workload_id: WorkloadId, **values: Any) -
 
 
 def is_unheld(connection: Connection, workload_id: WorkloadId) -> bool:
-    """Lock the row of a workload unless somebody else has locked it; return whether it was locked. Never waits for a lock."""
+    """Lock the row of a workload unless another transaction has locked it; return whether it was locked. Never waits for a lock."""
     query = select(workloads.c.id).where(workloads.c.id == workload_id)
     return connection.execute(query.with_for_update(key_share=True, skip_locked=True)).first() is not None
 
@@ -180,7 +180,7 @@ def holds_lease(connection: Connection, workload_id: WorkloadId, owner: str) -> 
 
 
 def release_lease(connection: Connection, owner: str) -> None:
-    """Give up the owner's leases on workloads. A row that somebody else has locked keeps its lease."""
+    """Give up the owner's leases on workloads. A row that another transaction has locked keeps its lease."""
     own = select(workloads.c.id).where(workloads.c.lease_owner == owner).with_for_update(skip_locked=True).cte("own")
     statement = update(workloads).where(workloads.c.id.in_(select(own.c.id)))
     connection.execute(statement.values(lease_owner=None, lease_until=None))
@@ -204,7 +204,7 @@ def split_status(connection: Connection, workload_id: WorkloadId, *, now: float)
 
 
 def renew_leases(connection: Connection, owner: str, until: float) -> None:
-    """Extend every lease of the owner, except of rows that somebody else has locked, so that the others need not wait."""
+    """Extend every lease of the owner, except of rows that another transaction has locked, so that the others need not wait."""
     own = select(workloads.c.id).where(workloads.c.lease_owner == owner).with_for_update(skip_locked=True).cte("own")
     connection.execute(update(workloads).where(workloads.c.id.in_(select(own.c.id))).values(lease_until=until))
 

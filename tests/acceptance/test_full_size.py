@@ -26,7 +26,7 @@ SEEN: dict[str, list[tuple[object, ...]]] = {}
 
 
 def _exported(command):
-    """Return the export without the fields that a provider generates anew each time (ids, times)."""
+    """Return the export without the fields that a provider generates again each time (ids, times)."""
     rows: list[tuple[object, ...]] = []
     with (command.folder / "out.jsonl").open("rb") as handle:
         for data in handle:

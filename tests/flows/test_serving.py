@@ -57,7 +57,7 @@ def waves(runner):
 
 
 def test_a_tick_without_open_workloads_is_no_pass(open_schedule):
-    """The observer is not told of a tick that finds no open workload."""
+    """A tick that finds no open workload is not reported to the observer."""
     schedule, _runner, observer, notes = open_schedule()
 
     schedule.run(3)

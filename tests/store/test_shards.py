@@ -334,7 +334,7 @@ def test_released_shards_are_free(store):
 
 
 def test_renewed_leases_hold_longer(store):
-    """Renewing extends every lease of the owner and of nobody else."""
+    """Renewing extends every lease of the owner and no others."""
     with store.write() as connection:
         workload = add_workload(connection)
         for _ in range(3):

@@ -164,7 +164,7 @@ def test_lease_is_exclusive_until_it_expires(store, clock):
 
 
 def test_renewed_lease_lasts_to_its_new_end(store, clock):
-    """Renewing extends the owner's leases and nobody else's."""
+    """Renewing extends the owner's leases and no others."""
     with store.write() as connection:
         mine, other = add_workload(connection, "mine"), add_workload(connection, "other")
         for workload, owner in ((mine, "a"), (other, "b")):

@@ -8,7 +8,7 @@ from typing import Any
 
 
 class _Unheard(io.FileIO):
-    """A file that drops its input once nobody reads it any more."""
+    """A file that drops its input once it has no reader."""
 
     def write(self, data: Any, /) -> int:
         try:
