@@ -184,7 +184,7 @@ def columns(table: str) -> Iterator[Column[Any]]:
 
 
 def layout(table: str, *, common: Iterable[str] = (), without: Iterable[str] = ()) -> Layout:
-    """Return the layout of a statement that writes all columns of a table except ``without``; ``common`` have one value for all rows."""
+    """Return the layout of a statement that writes all columns except ``without``; ``common`` have one value for all rows."""
     every = {field.name: field for field in fields_of(_TYPES[table])}
     shared = tuple(every.pop(name) for name in common)
     for name in without:

@@ -87,7 +87,7 @@ def failed_attempts(harness) -> list[tuple[str, str]]:
     return [(kind, code) for kind, code in rows]
 
 
-def test_an_answer_that_stays_bad_fails_with_its_reason_and_its_last_words(open_harness):
+def test_an_answer_that_stays_bad_fails_with_its_reason_and_its_text(open_harness):
     """After the attempts that the rules allow, the request fails; its last answer is kept, and each attempt is counted as paid."""
     harness = open_harness(lines.GarbleAnswers(custom_ids=frozenset({"row-3", "row-30"})))
 

@@ -137,7 +137,7 @@ def test_another_input_under_a_used_name_is_refused(open_harness, tmp_path):
     assert harness.runner.progress(workload.id).counts.total == 50
 
 
-def test_an_interrupted_split_is_done_anew(open_harness, tmp_path, monkeypatch):
+def test_an_interrupted_split_is_repeated(open_harness, tmp_path, monkeypatch):
     """The remains of a split that died half-way are replaced, with the options of the new call."""
     harness = open_harness()
     source = write_mixed(tmp_path / "input.jsonl", 50)

@@ -263,7 +263,7 @@ def test_claim_takes_the_lowest_numbers_in_order(store):
         assert claim(connection, workload, owner="a", limit=0) == []
 
 
-def test_claim_goes_by_number_and_not_by_age(store):
+def test_claim_is_ordered_by_number_and_not_by_age(store):
     """Claims follow the numbers even where the rows are stored in another order."""
     with store.write() as connection:
         workload = add_workload(connection)

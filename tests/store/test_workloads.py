@@ -210,7 +210,7 @@ def test_counts_name_every_state(store):
     assert counts.unresolved == 11
 
 
-def test_counts_while_splitting_are_what_has_been_cut(store):
+def test_counts_while_splitting_are_those_of_the_cut_requests(store):
     """Before the split is complete, the total is the number of requests in shards."""
     with store.write() as connection:
         workload = add_workload(connection, split=False)
