@@ -272,7 +272,7 @@ class Workload:
     and ``max_window`` are completion windows as the provider writes them (``24h``, ``7d``): the first one, and the longest one that
     the user allows. ``credential`` is a digest of the key that submitted, never the key. ``answer_rules`` are the rules that an
     answer must keep, as JSON (see ``batchkit.answers``), ``recipe`` is what the requests were made from; both are None for a
-    workload made from requests. ``output`` is where the results are written, as JSON (see ``batchkit.api.remembered``).
+    workload made from requests. ``skipped_rows`` rows of its table have no request. ``output`` is where the results are written, as JSON (see ``batchkit.api.remembered``).
     ``stopped_at`` and ``stopped_reason`` say when and why the last command stopped before the end; both are None while one works.
     """
 
@@ -292,6 +292,7 @@ class Workload:
     cancel_requested_at: float | None
     answer_rules: str | None = None
     recipe: str | None = None
+    skipped_rows: int = 0
     output: str | None = None
     stopped_at: float | None = None
     stopped_reason: str | None = None

@@ -52,6 +52,7 @@ async def annotate(
     output: str | None = None,
     name: str | None = None,
     query: str | None = None,
+    separator: str | None = None,
     until: str = "finished",
 ) -> State[Any]:
     """Send a recipe's questions about the rows of ``tables`` and write the ``output`` when all are answered.
@@ -67,6 +68,7 @@ async def annotate(
                 recipe=_valid_recipe(recipe),
                 parts=[str(table) for table in tables],
                 query=query,
+                separator=separator,
                 name=name,
                 output=output,
             )

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .sink import PrefectApi
 
 #: A shorter run does not start a temporary server, because that takes many seconds of CPU time.
-_LASTING_SECONDS = 5.0
+_LASTING_SECONDS = 20.0
 #: The time after which a server that did not answer is tried again.
 _CONNECT_AGAIN_SECONDS = 30.0
 #: How long a command waits at its end for the last reports: to a configured server, and to a temporary one.

@@ -18,6 +18,10 @@ class InvalidAudio(ValueError):
     """A cell that holds no address of audio; the message says why."""
 
 
+class NoAudio(InvalidAudio):
+    """A cell that is empty."""
+
+
 def endpoint_of(audio: Audio) -> str:
     """Return the endpoint."""
     return TRANSLATIONS if audio.translate else TRANSCRIPTIONS
@@ -25,8 +29,8 @@ def endpoint_of(audio: Audio) -> str:
 
 def audio_body(audio: Audio, value: Any, prompt: str | None) -> dict[str, Any]:
     """Return the body of a request, without the model, for the cell ``value``. Raises ``InvalidAudio``."""
-    if value is None or value == "":
-        raise InvalidAudio("the cell has no address")
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise NoAudio("the cell has no address")
     if not isinstance(value, str) or not value[:_LONGEST_SCHEME].lower().startswith(_ADDRESSES):
         shown = repr(value[:60]) if isinstance(value, str) else f"of type {type(value).__name__}"
         raise InvalidAudio(

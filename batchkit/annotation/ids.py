@@ -7,8 +7,10 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Any
 
+from batchkit.datasets.values import text_of
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from batchkit.annotation.recipe import Recipe
 
@@ -27,23 +29,24 @@ class RequestIds:
     """Makes the ids ``{row key}:{prompt}:{model}:{sample}`` of each row; the prompt is left out if there is only one.
 
     A part consists of letters, digits, ``_``, ``.`` and ``-``. A part with other characters, or one that is too long, is cleaned,
-    cut, and followed by a hash of the original, so that different keys get different ids.
+    cut, and followed by a hash of the original, so that different keys get different ids. ``text`` writes a key.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, *, text: Callable[[Any], str] = text_of) -> None:
         tails = _tails(recipe, _LABEL_CHARS)
         if max(map(len, tails)) > _LONGEST_TAIL:
             tails = _tails(recipe, _SHORT_LABEL_CHARS)
         self._tails = tails
         self._key_chars = MAX_CHARS - max(map(len, tails))
         self._key = recipe.key
+        self._text = text
 
     def key_of(self, row: dict[str, Any] | None, number: int) -> str:
         """Return the part of the ids for a row; ``number`` starts at 1. ``row`` is read only if there is a key column."""
         if self._key is None:
             return str(number)
         value = "" if row is None else row[self._key]
-        return _part(value if isinstance(value, str) else str(value), self._key_chars)
+        return _part(self._text(value), self._key_chars)
 
     def of_key(self, key: str) -> list[str]:
         """Return the ids of a row's requests, in order, for a key from ``key_of``."""

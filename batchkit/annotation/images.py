@@ -44,6 +44,10 @@ class InvalidImage(ValueError):
         self.column = column
 
 
+class NoImage(InvalidImage):
+    """A row without any image."""
+
+
 @dataclass(frozen=True, slots=True)
 class ImageInput:
     """One image: an ``address``, or its bytes with their media type."""
@@ -79,7 +83,7 @@ class ImageReader:
         """
         named = [(column, value) for column in self._columns for value in _values(row[column])]
         if not named:
-            raise InvalidImage(", ".join(self._columns), "the row has no image")
+            raise NoImage(", ".join(self._columns), "the row has no image")
         if len(named) > MAX_IMAGES:
             why = f"there are {len(named)} images; at most {MAX_IMAGES} go in one request"
             raise InvalidImage(named[MAX_IMAGES][0], why)
@@ -155,7 +159,7 @@ class ImageReader:
 
 def _values(value: Any) -> Iterator[Any]:
     for item in value if isinstance(value, list) else (value,):
-        if item is not None and item not in ("", b""):
+        if item is not None and item != b"" and not (isinstance(item, str) and not item.strip()):
             yield item
 
 

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchkit.annotation.columns import filled, free_name, value_columns
-from batchkit.annotation.votes import Vote, label_properties, majority, majority_of_objects
+from batchkit.annotation.column_values import filled, fitted
+from batchkit.annotation.columns import free_name, value_columns
+from batchkit.annotation.skipped import SKIPPED, SkippedRow
+from batchkit.annotation.votes import Vote, label_properties, majority, vote_on_objects
+from batchkit.datasets.metadata import with_columns
 from batchkit.datasets.rows import is_json, json_texts
 from batchkit.errors import UsageError
 from batchkit.models import RequestState
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from batchkit.annotation.recipe import Recipe
-    from batchkit.annotation.row_answers import RequestAnswer
+    from batchkit.annotation.row_answers import Answered, RequestAnswer
 
 #: The error code of a valid answer that does not fit into its column.
 TOO_LARGE: Final = "answer_too_large"
@@ -39,14 +42,14 @@ _COMPARED: Final = {"transcript": ("text",), "tools": ("tool_calls",)}
 class OutputColumns:
     """The columns of the output table.
 
-    First all columns of the input unchanged, then the columns of the answer (see ``columns.value_columns``), then ``custom_id``,
+    First all columns of the input unchanged, with the metadata of the schema, then the columns of the answer (see ``columns.value_columns``), then ``custom_id``,
     ``status``, ``error`` (a code), ``error_message``, ``attempts``, ``prompt_tokens``, ``completion_tokens`` and ``cost_usd`` (None:
     unknown). A new column whose name is taken gets the prefix ``answer_``.
 
     With several annotators (prompts, models, samples) the answer's columns hold the majority of the valid answers, property by
     property, null in a tie; ``agreement`` follows them (see ``votes``). Attempts, tokens and cost are sums; ``status`` is
     ``succeeded`` if one request succeeded; ``custom_id`` is the part that the row's requests share; ``answers`` lists the answer of
-    each annotator.
+    each annotator. A row that was skipped has the status ``skipped``, the reason as its error, no ``custom_id`` and no answer.
     """
 
     def __init__(self, recipe: Recipe, table: pa.Schema) -> None:
@@ -57,16 +60,19 @@ class OutputColumns:
         self._state = [pa.field(free_name(name, taken), kind) for name, kind in told]
         taken.update(field.name for field in self._state)
         self._values = value_columns(recipe)
-        self._labels = _COMPARED.get(recipe.rules.format) or label_properties(recipe.rules)
+        named = tuple(field.name for field in self._values.fields if field.name != self._values.others)
+        self._labels = _COMPARED.get(recipe.rules.format) or label_properties(recipe.rules) or named
         self._named = []
         for field in self._values.fields:
             self._named.append(field.with_name(free_name(field.name, taken)))
             taken.add(self._named[-1].name)
         self._answers = [pa.field(free_name("answers", taken), self._answers_type())] if self._is_voted else []
-        self.schema = pa.schema([*table, *self._named, *self._state, *self._answers])
+        added = [*self._named, *self._state, *self._answers]
+        self.schema = pa.schema([*table, *added], with_columns(table.metadata, added))
 
-    def with_answers(self, batch: pa.RecordBatch, answers: Sequence[tuple[RequestAnswer, ...]]) -> pa.RecordBatch:
+    def with_answers(self, batch: pa.RecordBatch, answered: Sequence[Answered]) -> pa.RecordBatch:
         """Return rows together with their answers."""
+        answers = [() if isinstance(of_row, SkippedRow) else of_row for of_row in answered]
         votes = [self._vote(of_row) for of_row in answers]
         spread = [vote.value or {} for vote in votes]
         too_large: dict[int, str] = {}
@@ -77,16 +83,18 @@ class OutputColumns:
             too_large |= dict.fromkeys(unfit, field.name)
         if self._is_voted:
             arrays.append(pa.array([vote.agreement for vote in votes], pa.float64()))
-        arrays += self._state_columns(answers, too_large)
+        arrays += self._state_columns(answered, too_large)
         if self._is_voted:
             arrays.append(filled(self._answers[0], [list(map(self._struct, of_row)) for of_row in answers])[0])
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
-    def _state_columns(self, answers: Sequence[tuple[RequestAnswer, ...]], too_large: dict[int, str]) -> list[pa.Array]:
+    def _state_columns(self, answered: Sequence[Answered], too_large: dict[int, str]) -> list[pa.Array]:
         state_of = _state_of_several if self._is_voted else _state_of_one
-        states = [state_of(of_row) for of_row in answers]
+        states = [
+            _state_of_skipped(of_row) if isinstance(of_row, SkippedRow) else state_of(of_row) for of_row in answered
+        ]
         for place, name in too_large.items():
-            message = f"{name!r} is too large for its column; `batchkit export` contains it"
+            message = f"{name!r} does not fit its column; `batchkit export` contains it"
             states[place] = states[place]._replace(error=TOO_LARGE, error_message=message)
         columns = zip(*states, strict=True) if states else ((),) * len(_STATE)
         return [pa.array(column, kind) for column, (_, kind) in zip(columns, _STATE, strict=True)]
@@ -119,13 +127,13 @@ class OutputColumns:
         names = [field.name for field in self._values.fields]
         if self._recipe.rules.format == "safety":
             return self._verdict(valid)
-        return majority_of_objects(valid, names, self._labels)
+        return vote_on_objects(valid, names, self._labels)
 
     def _verdict(self, valid: Sequence[Any]) -> Vote:
         """Vote on safe or unsafe; the categories are the majority among the winners."""
         vote = majority(values["safe"] for values in valid)
         winners = [values for values in valid if values["safe"] == vote.value]
-        details = majority_of_objects(winners, ["categories", "category_names"]).value or {}
+        details = vote_on_objects(winners, ["categories", "category_names"]).value or {}
         return Vote({"safe": vote.value, **details}, vote.agreement)
 
     def _answers_type(self) -> pa.DataType:
@@ -161,7 +169,9 @@ class OutputColumns:
         """Return an answer for the ``answers`` column: there, values that only JSON can hold are text."""
         spread = self._values.spread(value)
         cells = {
-            field.name: json_texts([spread.get(field.name)])[0] if is_json(field) else spread.get(field.name)
+            field.name: json_texts([spread.get(field.name)])[0]
+            if is_json(field)
+            else fitted(spread.get(field.name), field.type)
             for field in self._values.fields
         }
         return next(iter(cells.values())) if len(cells) == 1 else cells
@@ -170,7 +180,7 @@ class OutputColumns:
 class _RowState(NamedTuple):
     """The state of a row's requests, in the order of the columns."""
 
-    custom_id: str
+    custom_id: str | None
     status: str
     error: str | None
     error_message: str | None
@@ -178,6 +188,10 @@ class _RowState(NamedTuple):
     prompt_tokens: int | None
     completion_tokens: int | None
     cost_usd: float | None
+
+
+def _state_of_skipped(row: SkippedRow) -> _RowState:
+    return _RowState(None, SKIPPED, row.code, row.reason, 0, None, None, None)
 
 
 def _state_of_one(answers: tuple[RequestAnswer, ...]) -> _RowState:

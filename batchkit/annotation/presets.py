@@ -47,7 +47,7 @@ def annotation(
 
     The answer is free text, unless one of ``schema``, ``choices``, ``pattern``, ``number`` (its bounds) and ``tools`` is given.
     ``schema`` is a JSON Schema, a file that holds one, or a pydantic model, also by its import path (``package.module:Model``).
-    ``more`` are fields of ``Recipe``. Raises ``UsageError``.
+    ``more`` are fields of ``Recipe``. Raises ``UsageError``, also for tools whose parameters are no schema.
     """
     given = {
         "--schema": schema is not None,
@@ -73,7 +73,7 @@ def annotation(
     elif tools:
         rules["format"] = "tools"
         parameters = (parameters or Parameters()).model_copy(update={"tools": tuple(map(dict, tools))})
-    return made_recipe(
+    recipe = made_recipe(
         kind="annotate",
         prompts=(Prompt(system=system, user=prompt, prefill=prefill),),
         models=tuple(models),
@@ -82,6 +82,9 @@ def annotation(
         rules=made_rules(**rules),
         **more,
     )
+    if tools:
+        AnswerCheck(recipe.answer_rules())
+    return recipe
 
 
 def transcription(

@@ -2,81 +2,135 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from batchkit import preflight
-from batchkit.annotation.render import Renderer
-from batchkit.annotation.workload_from_table import RowProblems, default_name, rendered, with_table, without_body_prefix
+from batchkit.annotation.estimate import Estimate, estimate
+from batchkit.annotation.render import KEY_REPEATED, Renderer, RowProblem
+from batchkit.annotation.rendering import (
+    RowsWithoutRequest,
+    add_until_full,
+    keys_of,
+    refusal_of,
+    rendered,
+    repeated_rows,
+    requests_of,
+    without_body_prefix,
+)
+from batchkit.annotation.workload_from_table import default_name, with_table
 from batchkit.files import jsonl
+from batchkit.files.uniqueness import SeenIds
+from batchkit.preflight import ModelShare
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from batchkit.annotation.estimate import Earlier
     from batchkit.annotation.recipe import Recipe
     from batchkit.datasets import Table
 
-
-@dataclass(slots=True)
-class ModelShare:
-    """The requests to one model. Tokens are estimates; ``completion_tokens`` is None if some answer has no limit."""
-
-    requests: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int | None = 0
+    #: Makes the requests of a row with its number. Raises ``RowProblem``.
+    _Ask = Callable[[dict[str, Any], int], list[bytes]]
 
 
 @dataclass(slots=True)
 class Preview:
-    """The requests of a table: ``shown`` are those of the first rows, as they would be sent; ``warnings`` are counted by text."""
+    """The requests of a table: ``shown`` are those of the first rows, as they would be sent; ``warnings`` are counted by text.
+
+    ``skipped`` counts the rows without a request by their reason; they are among ``rows``. ``estimate`` has tokens and price by model.
+    """
 
     name: str
     rows: int = 0
     requests: int = 0
     shown: list[dict[str, Any]] = field(default_factory=list)
     models: dict[str, ModelShare] = field(default_factory=dict)
-    warnings: dict[str, int] = field(default_factory=dict)
+    warnings: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
+    estimate: Estimate = field(default_factory=lambda: Estimate(()))
+
+    def add(self, lines: list[bytes], *, sign: int = 1) -> None:
+        """Add the requests of a row to the figures; with ``sign`` -1 they are taken off again."""
+        self.requests += sign * len(lines)
+        for line in lines:
+            record = jsonl.loads(line)
+            for warning in map(without_body_prefix, preflight.inspect(record, len(line) - 1).warnings):
+                self.warnings[warning] += sign
+            self.models[record["body"]["model"]].add(preflight.estimate_tokens(record), sign=sign)
 
 
 def preview(
     table: Table,
     recipe: Recipe,
     *,
+    max_line_bytes: int,
     name: str | None = None,
     folder: Path | None = None,
     shown_rows: int = 3,
+    earlier: Callable[[Recipe], tuple[dict[str, Earlier], list[str]] | None] = lambda _recipe: None,
     advance: Callable[[int], None] = lambda _rows: None,
 ) -> Preview:
-    """Render a whole table. Raises as ``workload_from_table.ensure_workload``, but does not check that keys are unique."""
+    """Render a whole table; ``earlier`` returns what ``estimate.earlier_workloads`` does, or None. Raises as ``workload_from_table.ensure_workload``."""
     whole = with_table(recipe, table)
     taken = table if whole.limit is None else table.head(whole.limit)
+    renderer = Renderer(whole, taken.columns, folder=folder)
     found = Preview(name or default_name(table, whole), models={model: ModelShare() for model in whole.models})
-    problems = RowProblems(table.name)
-    for batch, made in rendered(taken, Renderer(whole, taken.columns, folder=folder), problems):
+    rows = RowsWithoutRequest(whole, table.name)
+    inspect = partial(refusal_of, max_line_bytes=max_line_bytes)
+    keys = SeenIds()
+    shown = 0
+    for batch, made in rendered(taken, renderer, rows, inspect):
         for lines in made:
-            records = [jsonl.loads(line) for line in lines]
-            if found.rows < shown_rows:
-                found.shown += records
+            if lines and shown < shown_rows:
+                found.shown += map(jsonl.loads, lines)
+                shown += 1
             found.rows += 1
-            found.requests += len(records)
-            for record, line in zip(records, lines, strict=True):
-                inspection = preflight.inspect(record, len(line) - 1)
-                for reason in inspection.reasons:
-                    problems.add(found.rows, "", without_body_prefix(reason))
-                for warning in map(without_body_prefix, inspection.warnings):
-                    found.warnings[warning] = found.warnings.get(warning, 0) + 1
-                _add(found.models[record["body"]["model"]], record)
+            found.add(lines)
+        keys.update(keys_of(batch, renderer))
         advance(batch.num_rows)
-    problems.report()
+    if suspects := keys.suspects():
+        repeated = repeated_rows(taken, renderer, suspects)
+        if whole.skips(is_empty=False):
+            rows.report(found.rows)
+            again = _with_rows(taken, renderer.columns, repeated)
+            ask = partial(requests_of, renderer, inspect=inspect)
+            rows.skipped[KEY_REPEATED] += _take_off(again, found, ask)
+        else:
+            add_until_full(repeated, rows)
+    rows.report(found.rows)
+    found.skipped = rows.skipped
+    found.estimate = estimate(found.models, *(earlier(whole) or ({}, [])))
     return found
 
 
-def _add(share: ModelShare, record: dict[str, Any]) -> None:
-    estimate = preflight.estimate_tokens(record)
-    share.requests += 1
-    share.prompt_tokens += estimate.prompt
-    if estimate.max_completion is None:
-        share.completion_tokens = None
-    elif share.completion_tokens is not None:
-        share.completion_tokens += estimate.max_completion
+def _take_off(repeated: Iterator[tuple[RowProblem, dict[str, Any]]], found: Preview, ask: _Ask) -> int:
+    """Take the requests of repeated rows off the figures; returns how many rows have had some."""
+    count = 0
+    for problem, row in repeated:
+        try:
+            lines = ask(row, problem.number)
+        except RowProblem:
+            continue
+        found.add(lines, sign=-1)
+        count += 1
+    return count
+
+
+def _with_rows(
+    table: Table, columns: Sequence[str], problems: Iterator[RowProblem]
+) -> Iterator[tuple[RowProblem, dict[str, Any]]]:
+    """Yield the rows that the problems name, which ascend, with the values of ``columns``."""
+    from batchkit.datasets import rows_of  # noqa: PLC0415 - an extra, which no other verb needs
+
+    following = next(problems, None)
+    first = 1
+    for batch in table.batches():
+        while following is not None and following.number < first + batch.num_rows:
+            (row,) = rows_of(batch.slice(following.number - first, 1).select(list(columns)))
+            yield following, row
+            following = next(problems, None)
+        first += batch.num_rows

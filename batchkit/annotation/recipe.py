@@ -13,6 +13,8 @@ from batchkit.errors import UsageError
 from batchkit.files import jsonl
 
 Kind = Literal["annotate", "transcribe", "moderate", "evaluate"]
+#: What becomes of rows that have no request.
+RowPolicy = Literal["error", "skip"]
 #: The rules that do not affect the first requests, only how bad answers are requested again.
 _NO_REQUEST = AnswerRules().model_dump(include={"tries", "max_tokens_cap", "model_caps"})
 
@@ -39,6 +41,9 @@ class Recipe(BaseModel):
     uses their numbers (from 1). ``images`` are columns; with ``allow_paths`` the files that they name may be anywhere, else only
     below the table's folder. ``table`` is the table's name for people, ``table_digest`` its SHA-256, ``limit`` the number of rows
     to use (None: all). With ``instruct`` the system message states the rules that the request has no parameter for.
+
+    ``on_empty`` decides about rows that have nothing to ask, ``bad_rows`` about all others that have no request (keys, images, lengths),
+    and about empty ones as well where ``on_empty`` is None: ``error`` refuses the table, ``skip`` sends nothing for the row.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,6 +63,8 @@ class Recipe(BaseModel):
     table: str = ""
     table_digest: str = ""
     limit: int | None = Field(default=None, ge=1)
+    on_empty: RowPolicy | None = None
+    bad_rows: RowPolicy = "error"
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -68,14 +75,19 @@ class Recipe(BaseModel):
         return self
 
     def answer_rules(self) -> AnswerRules:
-        """Return the rules that the workload stores: with the output limit of each model."""
+        """Return the rules that the workload stores: with the output limit of each model, and with the tools that answers may call."""
         known = {model: MAX_COMPLETION_TOKENS[model] for model in self.models if model in MAX_COMPLETION_TOKENS}
-        return self.rules.model_copy(update={"model_caps": {**known, **self.rules.model_caps}})
+        tools = self.parameters.tools if self.rules.format == "tools" else ()
+        return self.rules.model_copy(update={"model_caps": {**known, **self.rules.model_caps}, "tools": tools})
 
     @property
     def requests_per_row(self) -> int:
         """The number of requests for each row."""
         return len(self.prompts) * len(self.models) * self.samples
+
+    def skips(self, *, is_empty: bool) -> bool:
+        """Whether a row that has no request is skipped; ``is_empty``: because it has nothing to ask."""
+        return (self.on_empty or self.bad_rows if is_empty else self.bad_rows) == "skip"
 
     def digest(self) -> str:
         """Return a SHA-256 in hex over everything that decides the requests.
@@ -88,7 +100,8 @@ class Recipe(BaseModel):
     def essence(self) -> Self:
         """Return the recipe without the fields that affect no request: recipes with the same requests have the same essence."""
         rules = self.rules.model_copy(update=_NO_REQUEST)
-        return self.model_copy(update={"table": "", "allow_paths": False, "rules": rules})
+        same = {"table": "", "allow_paths": False, "on_empty": None, "bad_rows": "error"}
+        return self.model_copy(update={**same, "rules": rules})
 
 
 def load_recipe(text: str) -> Recipe:

@@ -16,8 +16,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from batchkit.annotation.parameters import Parameters
 from batchkit.annotation.presets import read_json
-from batchkit.answers.check import compiled_schema
+from batchkit.annotation.recipe import RowPolicy
 from batchkit.answers.rules import Pattern
+from batchkit.answers.schemas import ClosedSchema
 from batchkit.errors import UsageError
 from batchkit.files.checked_yaml import invalid, read_yaml
 
@@ -52,7 +53,7 @@ def _schema(value: Any, info: ValidationInfo) -> Any:
             raise ValueError(error.message) from None
     if isinstance(value, dict):
         try:
-            compiled_schema(value)
+            ClosedSchema(value)
         except UsageError as error:
             raise ValueError(error.message) from None
     return value
@@ -68,12 +69,15 @@ class _TableRecipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     query: str | None = None
+    separator: str | None = None
     key: str | None = None
     limit: Count | None = None
     name: str | None = None
     output: str | None = None
     raw_csv: bool | None = None
     tries: Count | None = None
+    on_empty: RowPolicy | None = None
+    bad_rows: RowPolicy | None = None
 
 
 class AnnotateRecipe(_TableRecipe):

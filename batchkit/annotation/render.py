@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batchkit.annotation.audio import InvalidAudio, audio_body, endpoint_of
+from batchkit.annotation.audio import InvalidAudio, NoAudio, audio_body, endpoint_of
 from batchkit.annotation.ids import RequestIds
 from batchkit.annotation.image_files import ImageFolder
-from batchkit.annotation.images import ImageReader, InvalidImage
+from batchkit.annotation.images import ImageReader, InvalidImage, NoImage
 from batchkit.annotation.response_format import plan_response_format
+from batchkit.annotation.skipped import SkippedRow
 from batchkit.annotation.template import Template, Unrendered, unknown_column
+from batchkit.datasets.values import text_of
 from batchkit.errors import InputProblem, UsageError
 from batchkit.files import jsonl
+from batchkit.formatting import printable
 from batchkit.preflight.facts import CHAT, METHOD
 
 if TYPE_CHECKING:
@@ -24,16 +27,39 @@ if TYPE_CHECKING:
 
 #: The most bytes of a line beside its messages: ids, parameters, names.
 _LINE_BYTES = 2_000
+#: A reason may quote a cell, which may be as large as a book.
+_REASON_CHARS = 300
+
+#: Why a row has no request, for programs.
+NOTHING_TO_ASK = "nothing_to_ask"
+PROMPT_FAILED = "prompt_failed"
+KEY_EMPTY = "key_empty"
+KEY_REPEATED = "key_repeated"
+IMAGE_INVALID = "image_invalid"
+AUDIO_INVALID = "audio_invalid"
+REQUEST_REFUSED = "request_refused"
 
 
 class RowProblem(ValueError):
-    """A row that has no request: ``number`` starts at 1, ``column`` is empty if the reason concerns no single column."""
+    """A row that has no request: ``number`` starts at 1, ``column`` is empty if the reason concerns no single column.
 
-    def __init__(self, number: int, column: str, why: str) -> None:
-        super().__init__(f"row {number:,}, {column}: {why}" if column else f"row {number:,}: {why}")
+    ``code`` is the reason for programs, ``reason`` for people: of bounded length, and safe for a terminal.
+    """
+
+    def __init__(self, number: int, column: str, why: str, code: str) -> None:
         self.number = number
-        self.column = column
-        self.why = why
+        self.code = code
+        self.reason = printable(f"{column}: {why}" if column else why, _REASON_CHARS)
+        super().__init__(f"row {number:,}{', ' if column else ': '}{self.reason}")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the row has nothing that could be asked; else what it has cannot be asked."""
+        return self.code == NOTHING_TO_ASK
+
+    def skipped(self) -> SkippedRow:
+        """Return the row as one that is skipped."""
+        return SkippedRow(self.number, self.code, self.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +70,13 @@ class BadRow(InputProblem):
         return f"{self.source}, row {self.line:,}: {self.reason}"
 
 
-def _is_blank(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
+class _NothingToAsk(Unrendered):
+    """A row that has no question."""
+
+
+def is_blank(value: Any) -> bool:
+    """Whether a cell is empty or has only blanks; tables of numbers have NaN in empty cells."""
+    return not isinstance(value, (list, dict)) and not text_of(value).strip()
 
 
 class _Messages:
@@ -68,13 +99,13 @@ class _Messages:
 
     def render(self, row: Mapping[str, Any]) -> dict[str, str]:
         """Return each message's text by its role. Raises ``Unrendered``, also for a message that is empty."""
-        if self._is_about_text and all(_is_blank(row[column]) for column in self.columns):
+        if self._is_about_text and all(is_blank(row[column]) for column in self.columns):
             are = "is" if len(self.columns) == 1 else "are"
-            raise Unrendered(f"{' and '.join(sorted(self.columns))} {are} empty, so the row has no question")
+            raise _NothingToAsk(f"{' and '.join(sorted(self.columns))} {are} empty, so the row has no question")
         rendered = {role: template.render(row) for role, template in self.texts.items()}
         for role, text in rendered.items():
             if not text.strip():
-                raise Unrendered(f"the {self.texts[role].title} is empty")
+                raise _NothingToAsk(f"the {self.texts[role].title} is empty")
         return rendered
 
 
@@ -112,21 +143,29 @@ class Renderer:
 
         Raises ``RowProblem``.
         """
-        if self.recipe.key is not None and row[self.recipe.key] in (None, ""):
-            raise RowProblem(number, self.recipe.key, "the key is empty")
-        ids = iter(self._ids.of_key(self._ids.key_of(row, number)))
         try:
             bodies = self._chats(row) if self.recipe.audio is None else self._recordings(row, self.recipe.audio)
+        except (_NothingToAsk, NoImage, NoAudio) as trouble:
+            raise RowProblem(number, self._column_of(trouble), str(trouble), NOTHING_TO_ASK) from None
         except Unrendered as trouble:
-            raise RowProblem(number, "", str(trouble)) from None
+            raise RowProblem(number, "", str(trouble), PROMPT_FAILED) from None
         except InvalidImage as trouble:
-            raise RowProblem(number, trouble.column, str(trouble)) from None
+            raise RowProblem(number, self._column_of(trouble), str(trouble), IMAGE_INVALID) from None
         except InvalidAudio as trouble:
-            raise RowProblem(number, self.recipe.audio.column if self.recipe.audio else "", str(trouble)) from None
+            raise RowProblem(number, self._column_of(trouble), str(trouble), AUDIO_INVALID) from None
+        # After the question: a row without either has nothing to ask.
+        if self.recipe.key is not None and is_blank(row[self.recipe.key]):
+            raise RowProblem(number, self.recipe.key, "the key is empty", KEY_EMPTY)
+        ids = iter(self._ids.of_key(self._ids.key_of(row, number)))
         url = CHAT if self.recipe.audio is None else endpoint_of(self.recipe.audio)
         return [
             jsonl.dumps({"custom_id": next(ids), "method": METHOD, "url": url, "body": body}) + b"\n" for body in bodies
         ]
+
+    def _column_of(self, trouble: Exception) -> str:
+        if isinstance(trouble, InvalidImage):
+            return trouble.column
+        return self.recipe.audio.column if isinstance(trouble, InvalidAudio) and self.recipe.audio is not None else ""
 
     def _columns_read(self) -> set[str]:
         read = {column for messages in self._prompts for column in messages.columns}

@@ -111,8 +111,13 @@ def _bounds(rules: AnswerRules) -> str:
         case None, None:
             return ""
         case low, None:
-            return f" of at least {low:g}"
+            return f" of at least {_as_text(low)}"
         case None, high:
-            return f" of at most {high:g}"
+            return f" of at most {_as_text(high)}"
         case low, high:
-            return f" from {low:g} to {high:g}"
+            return f" from {_as_text(low)} to {_as_text(high)}"
+
+
+def _as_text(bound: float | None) -> str:
+    """Return a bound with all its digits."""
+    return str(int(bound)) if bound is not None and bound.is_integer() else repr(bound)

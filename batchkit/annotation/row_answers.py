@@ -12,11 +12,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from batchkit.annotation.ids import RequestIds
 from batchkit.annotation.output_columns import OutputColumns
 from batchkit.annotation.pricing import price, price_audio
 from batchkit.annotation.recipe import load_recipe
-from batchkit.annotation.workload_from_table import snapshot_path
+from batchkit.annotation.skipped import SkippedRow, SkippedRows
+from batchkit.annotation.workload_from_table import request_ids, snapshot_path
 from batchkit.answers import AnswerCheck
 from batchkit.datasets import Snapshot, TableWriter, rows_of, table_name_of
 from batchkit.errors import SpoolError, UsageError
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from batchkit.annotation.ids import RequestIds
     from batchkit.annotation.recipe import Recipe
     from batchkit.engine.runtime import Runner
     from batchkit.models import ShardId, Workload
@@ -73,11 +74,19 @@ class RequestAnswer:
 
 @dataclass(frozen=True, slots=True)
 class RowAnswers:
-    """A row of the table, ``number`` starting at 1, with its answers: by prompt, then model, then sample."""
+    """A row of the table, ``number`` starting at 1, with its answers: by prompt, then model, then sample.
+
+    A row that was ``skipped`` has none.
+    """
 
     number: int
     row: dict[str, Any]
     answers: tuple[RequestAnswer, ...]
+    skipped: SkippedRow | None = None
+
+
+#: What there is beside a row: its answers, or why it was not asked.
+Answered = tuple[RequestAnswer, ...] | SkippedRow
 
 
 def read_row_answers(runner: Runner, workload: Workload) -> Iterator[RowAnswers]:
@@ -88,11 +97,19 @@ def read_row_answers(runner: Runner, workload: Workload) -> Iterator[RowAnswers]
     """
     rows = (
         answered
-        for batch, answers in _answered_batches(runner, workload, _recipe_of(workload), ReplacedHalves())
+        for batch, answers in answered_batches(runner, workload)
         for answered in zip(rows_of(batch), answers, strict=True)
     )
     for number, (row, of_row) in enumerate(rows, 1):
-        yield RowAnswers(number, row, of_row)
+        if isinstance(of_row, SkippedRow):
+            yield RowAnswers(number, row, (), of_row)
+        else:
+            yield RowAnswers(number, row, of_row)
+
+
+def answered_batches(runner: Runner, workload: Workload) -> Iterator[tuple[pa.RecordBatch, list[Answered]]]:
+    """Stream the rows as batches of their columns, each with the answers of its rows. Raises as ``read_row_answers``."""
+    return _answered_batches(runner, workload, _recipe_of(workload), ReplacedHalves())
 
 
 def write_output_table(
@@ -151,12 +168,14 @@ def _recipe_of(workload: Workload) -> Recipe:
 
 def _answered_batches(
     runner: Runner, workload: Workload, recipe: Recipe, replaced: ReplacedHalves
-) -> Iterator[tuple[pa.RecordBatch, list[tuple[RequestAnswer, ...]]]]:
+) -> Iterator[tuple[pa.RecordBatch, list[Answered]]]:
     """Yield the rows in batches, with the answers of each; ``replaced`` counts characters that UTF-8 cannot hold."""
     at_once = _TRANSCRIPTS_AT_ONCE if recipe.rules.format == "transcript" else _ANSWERS_AT_ONCE
     per_row = recipe.requests_per_row
-    snapshot = Snapshot.open(snapshot_path(runner, workload))
-    ids = RequestIds(recipe)
+    path = snapshot_path(runner, workload)
+    snapshot = Snapshot.open(path)
+    ids = request_ids(recipe, path)
+    skipped = SkippedRows(runner, workload)
     number = 0
     # Two connections, because two streams are read at the same time.
     with (
@@ -168,9 +187,13 @@ def _answered_batches(
         reader = _AnswerReader(recipe, shards.batch_ids(connection, workload.id))
         spent = _SpentTokens(on_bad_answers)
         for batch in snapshot.batches(rows=max(at_once // per_row, 1)):
-            answers = []
+            answers: list[Answered] = []
             for key in _keys(batch, ids, recipe, number + 1):
                 number += 1
+                skipped_row = skipped.at(number)
+                if skipped_row is not None:
+                    answers.append(skipped_row)
+                    continue
                 of_row = list(islice(stream, per_row))
                 expected = ids.of_key(key)
                 if [found.custom_id for found in of_row] != expected:
@@ -219,7 +242,7 @@ class _AnswerReader:
     """Reads the stored results of a recipe's requests."""
 
     def __init__(self, recipe: Recipe, batch_ids: Mapping[ShardId, str | None]) -> None:
-        self._check = AnswerCheck(recipe.rules)
+        self._check = AnswerCheck(recipe.answer_rules())
         self._batch_ids = batch_ids
         self._is_audio = recipe.audio is not None
         self._annotators = [

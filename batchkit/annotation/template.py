@@ -7,13 +7,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import StrictUndefined, TemplateError, meta, nodes
+from jinja2.filters import make_attrgetter
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from batchkit.datasets.values import json_text, text_of
 from batchkit.errors import UsageError
-from batchkit.files import jsonl
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 #: The name of the whole row in a template, for columns whose names are not identifiers: ``{{ row["unit price"] }}``.
 ROW = "row"
@@ -27,8 +28,7 @@ class Unrendered(ValueError):
 class Template:
     """One template, checked against the columns of a table.
 
-    ``title`` names it in messages. ``columns`` are the columns that it reads. A null is rendered as an empty text, a list or an
-    object as JSON. Raises ``UsageError`` for a mistake in the template, an unknown column, and an attempt to leave the sandbox.
+    ``title`` names it in messages. ``columns`` are the columns that it reads. Values are shown by ``values.text_of``. Raises ``UsageError`` for a mistake in the template, an unknown column, and an attempt to leave the sandbox.
     """
 
     def __init__(self, text: str, columns: Sequence[str], *, title: str) -> None:
@@ -36,7 +36,7 @@ class Template:
         environment = _environment()
         try:
             tree = environment.parse(text)
-            self._template = environment.from_string(text)
+            self._template = environment.from_string(_with_texts(environment.parse(text)))
         except TemplateError as error:
             line = getattr(error, "lineno", None)
             where = f" in line {line}" if line else ""
@@ -58,21 +58,23 @@ class Template:
 @cache
 def _environment() -> ImmutableSandboxedEnvironment:
     # A prompt is not a page: < and & are not escaped.
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, finalize=_shown)
-    environment.filters["tojson"] = _json
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, finalize=text_of)
+    environment.filters |= {"tojson": json_text, "string": text_of, "join": _joined}
     # The same row must always make the same request.
     del environment.filters["random"], environment.globals["lipsum"]
     return environment
 
 
-def _shown(value: Any) -> Any:
-    if value is None:
-        return ""
-    return _json(value) if isinstance(value, (dict, list)) else value
+def _joined(items: Iterable[Any], d: str = "", attribute: str | None = None) -> str:
+    read = None if attribute is None else make_attrgetter(_environment(), attribute)
+    return d.join(text_of(item if read is None else read(item)) for item in items)
 
 
-def _json(value: Any) -> str:
-    return jsonl.dumps(value).decode()
+def _with_texts(tree: nodes.Template) -> nodes.Template:
+    """Return a template in which ``~`` joins values as they are shown alone."""
+    for joined in tree.find_all(nodes.Concat):
+        joined.nodes = [nodes.Filter(node, "string", [], [], None, None) for node in joined.nodes]
+    return tree
 
 
 def _keep_inside(tree: nodes.Template, title: str) -> None:

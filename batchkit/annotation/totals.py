@@ -63,6 +63,8 @@ def _of_annotators(runner: Runner, workload: Workload, recipe: Recipe) -> Totals
     cost: float | None = 0.0
     disputed = 0
     for row in read_row_answers(runner, workload):
+        if row.skipped is not None:
+            continue
         for answer in row.answers:
             if answer.status == RequestState.SUCCEEDED or answer.prompt_tokens is not None:
                 cost = None if cost is None or answer.cost_usd is None else cost + answer.cost_usd

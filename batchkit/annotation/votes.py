@@ -1,9 +1,12 @@
-"""The vote of several annotators: the majority, and how far they agree."""
+"""The vote of several annotators: the majority of labels, the median of numbers, and how far they agree."""
 
 from __future__ import annotations
 
 from collections import Counter
+from statistics import median, median_low
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from batchkit.answers import schema_of_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -11,14 +14,20 @@ if TYPE_CHECKING:
     from batchkit.answers import AnswerRules
 
 
+#: A schema may refer to itself.
+_DEEPEST = 8
+
+
 class Vote(NamedTuple):
-    """The majority ``value``, None if several values are tied or nobody voted.
+    """The majority or median ``value``, None if several labels are tied or nobody voted.
 
     ``agreement`` is the share (0 to 1) of the voters for that value; in a tie that of each leading value, None without voters.
+    ``spread`` is the highest minus the lowest of several numbers, by property for objects; None without numbers.
     """
 
     value: Any
     agreement: float | None
+    spread: Any = None
 
 
 def majority(values: Iterable[Any]) -> Vote:
@@ -32,16 +41,49 @@ def majority(values: Iterable[Any]) -> Vote:
     return Vote(None if is_tie else voters[keys.index(leader)], most / len(voters))
 
 
-def majority_of_objects(values: Sequence[Mapping[str, Any]], names: Sequence[str], labels: Sequence[str] = ()) -> Vote:
+def median_vote(values: Iterable[Any], *, is_whole: bool) -> Vote:
+    """Return the median of numbers, which is null if at least half of the values are null.
+
+    With ``is_whole`` it is one of the values: of an even number the lower one in the middle.
+    """
+    voters = list(values)
+    numbers = [value for value in voters if is_number(value)]
+    if 2 * len(numbers) <= len(voters):
+        return majority(voters) if voters and not numbers else Vote(None, _share(voters, None), _spread(numbers))
+    value = median_low(numbers) if is_whole else median(numbers)
+    return Vote(value, _share(voters, value), _spread(numbers))
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number; true is none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def vote_on_objects(
+    values: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    labels: Sequence[str] = (),
+    numbers: Mapping[str, bool] | None = None,
+) -> Vote:
     """Vote on each property separately; a missing one counts as null. ``agreement`` is the mean over ``labels``, by default all.
 
-    The value is an object with all ``names``; None without voters.
+    ``numbers`` are the properties whose median is taken, with True for whole numbers. The value is an object with all ``names``, the
+    spread one with those of ``numbers``; both are None without voters.
     """
     if not values:
         return Vote(None, None)
-    votes = {name: majority(value.get(name) for value in values) for name in names}
+    kinds = numbers or {}
+    votes = {
+        name: median_vote(column, is_whole=kinds[name]) if name in kinds else majority(column)
+        for name in names
+        for column in [[value.get(name) for value in values]]
+    }
     shares = [share for name in labels or names if (share := votes[name].agreement) is not None]
-    return Vote({name: vote.value for name, vote in votes.items()}, sum(shares) / len(shares) if shares else None)
+    return Vote(
+        {name: vote.value for name, vote in votes.items()},
+        sum(shares) / len(shares) if shares else None,
+        {name: votes[name].spread for name in kinds} or None,
+    )
 
 
 def label_properties(rules: AnswerRules) -> tuple[str, ...]:
@@ -49,20 +91,67 @@ def label_properties(rules: AnswerRules) -> tuple[str, ...]:
 
     Empty if there are none, or if the answer is not an object: then annotators agree on the whole answer.
     """
-    schema = rules.json_schema or {}
+    schema = schema_of_values(rules) if rules.format == "json" else {}
     properties = schema.get("properties")
-    if rules.format != "json" or not isinstance(properties, dict):
+    if not isinstance(properties, dict):
         return ()
     return tuple(name for name, part in properties.items() if _is_label(part, schema))
 
 
+def number_properties(rules: AnswerRules) -> dict[str, bool]:
+    """Return the properties of a schema that are numbers, with True for whole numbers; enumerations are labels."""
+    schema = rules.json_schema or {}
+    properties = schema.get("properties")
+    if rules.format != "json" or not isinstance(properties, dict):
+        return {}
+    kinds = {name: _number_types(part, schema) for name, part in properties.items()}
+    return {name: found == {"integer"} for name, found in kinds.items() if found}
+
+
+def _number_types(part: Any, schema: dict[str, Any], depth: int = 0) -> set[str]:
+    """Return ``integer``, ``number`` or both if a property can hold only these and null; else nothing."""
+    part = _resolved(part, schema)
+    if not part or "enum" in part or "const" in part or depth > _DEEPEST:
+        return set()
+    options = part.get("anyOf") or part.get("oneOf")
+    if isinstance(options, list):
+        found: set[str] = set()
+        for option in options:
+            if isinstance(option, dict) and option.get("type") == "null":
+                continue
+            types = _number_types(option, schema, depth + 1)
+            if not types:
+                return set()
+            found |= types
+        return found
+    given = part.get("type")
+    types = {given} if isinstance(given, str) else set(given) if isinstance(given, list) else set()
+    types.discard("null")
+    return types if types and types <= {"integer", "number"} else set()
+
+
 def _is_label(part: Any, schema: dict[str, Any]) -> bool:
+    part = _resolved(part, schema)
+    return "enum" in part or "const" in part or part.get("type") == "boolean"
+
+
+def _resolved(part: Any, schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a property's schema, following one reference; empty if it is none."""
     if not isinstance(part, dict):
-        return False
+        return {}
     reference = part.get("$ref")
     if isinstance(reference, str):
-        part = schema.get("$defs", {}).get(reference.rpartition("/")[2], {})
-    return "enum" in part or "const" in part or part.get("type") == "boolean"
+        found = schema.get("$defs", {}).get(reference.rpartition("/")[2], {})
+        return found if isinstance(found, dict) else {}
+    return part
+
+
+def _share(voters: Sequence[Any], value: Any) -> float | None:
+    return sum(voter == value for voter in voters) / len(voters) if voters else None
+
+
+def _spread(numbers: Sequence[float]) -> float | None:
+    return max(numbers) - min(numbers) if numbers else None
 
 
 def _key(value: Any) -> Any:

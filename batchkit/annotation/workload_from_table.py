@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchkit import preflight
+from batchkit.annotation.ids import RequestIds
 from batchkit.annotation.recipe import load_recipe
-from batchkit.annotation.render import BadRow, Renderer, RowProblem
-from batchkit.errors import InputInvalid, InputProblem, UsageError, WorkloadConflict
-from batchkit.files import jsonl, outputs, sources
-from batchkit.files.spool import disk_errors
-from batchkit.files.uniqueness import SeenIds
+from batchkit.annotation.render import BadRow, Renderer
+from batchkit.annotation.rendering import SNAPSHOT, render_table, without_body_prefix
+from batchkit.datasets.values import text_of
+from batchkit.engine.composition import split_defaults
+from batchkit.errors import InputInvalid, InputProblem, SpoolError, UsageError, WorkloadConflict
+from batchkit.files import outputs, sources
+from batchkit.formatting import counted
+from batchkit.steps.input_check import longest_line
 from batchkit.steps.split import SplitOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    import pyarrow as pa
     from sqlalchemy.engine import Connection
 
     from batchkit.annotation.recipe import Recipe
+    from batchkit.annotation.rendering import Rendered
     from batchkit.datasets import Table
     from batchkit.engine.runtime import Runner
     from batchkit.models import Workload
+    from batchkit.settings import Settings
 
-#: The copy of the table from which the requests were made, in the folder of its workload.
-SNAPSHOT = "table.parquet"
-SHOWN_PROBLEMS = 20
+#: The snapshot's name in workloads of earlier versions, which wrote their keys by ``str``.
+_EARLIER_SNAPSHOT = "table.parquet"
 _PATTERN_SIGNS = frozenset("*?[")
 _DIGEST_CHARS = 8
 _UNREADABLE_IN_NAMES = re.compile(r"[^\w.-]+")
@@ -44,6 +47,7 @@ def ensure_workload(
     name: str | None = None,
     options: SplitOptions | None = None,
     folder: Path | None = None,
+    accept: Callable[[Sequence[str]], None] = lambda _models: None,
     advance: Callable[[int], None] = lambda _rows: None,
     checked: Callable[[int], None] = lambda _lines: None,
     waiting: Callable[[], None] = lambda: None,
@@ -51,7 +55,7 @@ def ensure_workload(
     """Make sure that the workload of a table and a recipe exists and is completely split; a repetition is a no-op.
 
     ``name`` is by default the table's name with a digest of recipe and content. Relative paths of images begin in ``folder``.
-    ``advance`` gets the number of further rendered rows, ``checked`` the number of checked requests; ``waiting`` is called while
+    ``accept`` takes the models of a new workload, and may raise ``UsageError``. ``advance`` gets the number of further rendered rows, ``checked`` the number of checked requests; ``waiting`` is called while
     another runner splits. A kill at any moment leaves nothing half done. Raises ``WorkloadConflict`` if the name
     belongs to something else, ``InputInvalid`` with all rows that have no request, ``UsageError`` for the recipe; nothing is sent.
     """
@@ -63,23 +67,31 @@ def ensure_workload(
     if existing is not None and existing.request_count is not None:
         return runner.change_policies(existing, replace(options, answer_rules=whole.answer_rules().model_dump_json()))
     renderer = Renderer(whole, taken.columns, folder=folder)
+    accept(whole.models)
     with runner.scratch() as scratch:
-        requests, snapshot = scratch / "requests.jsonl", scratch / SNAPSHOT
-        _render(taken, renderer, requests, snapshot, advance)
-        with _naming_rows(taken, whole):
+        longest = longest_request(runner.settings, options)
+        rendered = render_table(taken, renderer, scratch, max_line_bytes=longest, advance=advance)
+        with _naming_rows(taken, whole, rendered):
             return runner.split(
-                [requests],
+                [rendered.requests],
                 name=chosen,
                 options=replace(
                     options,
                     source=whole.table,
                     answer_rules=whole.answer_rules().model_dump_json(),
                     recipe=whole.model_dump_json(),
+                    skipped_rows=rendered.skipped_rows,
                 ),
                 advance=checked,
                 waiting=waiting,
-                keep={SNAPSHOT: snapshot},
+                keep=rendered.keep,
             )
+
+
+def longest_request(settings: Settings, options: SplitOptions | None) -> int:
+    """Return the most bytes of a request, so that a shard can hold it."""
+    given = None if options is None else options.shard_bytes
+    return longest_line(given or split_defaults(settings).shard_bytes)
 
 
 def with_table(recipe: Recipe, table: Table) -> Recipe:
@@ -96,8 +108,18 @@ def default_name(table: Table, recipe: Recipe) -> str:
 
 
 def snapshot_path(runner: Runner, workload: Workload) -> Path:
-    """Return the path of the table that a workload was made from, as Parquet. Raises ``SpoolError`` if it is lost."""
-    return runner.kept_file(workload, SNAPSHOT)
+    """Return the path of the table that a workload was made from (see ``Snapshot``). Raises ``SpoolError`` if it is lost."""
+    try:
+        return runner.kept_file(workload, SNAPSHOT)
+    except SpoolError:
+        with suppress(SpoolError):
+            return runner.kept_file(workload, _EARLIER_SNAPSHOT)
+        raise
+
+
+def request_ids(recipe: Recipe, snapshot: Path) -> RequestIds:
+    """Return the ids of the requests that were made with a snapshot."""
+    return RequestIds(recipe, text=str if snapshot.name == _EARLIER_SNAPSHOT else text_of)
 
 
 def folder_of(parts: Sequence[str]) -> Path:
@@ -136,6 +158,22 @@ def check_tables(connection: Connection, *, output: str | Path | None, review: s
         check_table(connection, name)
 
 
+def check_table_columns(
+    recipe: Recipe, table: Table, *, output: str | Path | None, review: str | Path | None, is_postgres: bool
+) -> None:
+    """Raise ``UsageError`` if a target ``table:NAME`` cannot have the columns of the table with its answers.
+
+    Rows are read only where it depends on them whether a row fits.
+    """
+    from batchkit.annotation.output_columns import OutputColumns  # noqa: PLC0415 - an extra, which no other verb needs
+    from batchkit.store.outputs import check_columns  # noqa: PLC0415 - as above
+
+    taken = table if recipe.limit is None else table.head(recipe.limit)
+    for name in tables_among(output, review):
+        schema = OutputColumns(recipe, taken.schema).schema
+        check_columns(schema, name, is_postgres=is_postgres, rows=taken.batches)
+
+
 def tables_among(*targets: str | Path | None) -> list[str]:
     """Return NAME of each target ``table:NAME``. Raises ``UsageError`` for a name that no database accepts."""
     from batchkit.datasets import table_name_of  # noqa: PLC0415 - as above
@@ -163,57 +201,6 @@ def _are_same(one: str | Path, other: str | Path) -> bool:
     return len(tables) == 2 and tables[0].lower() == tables[1].lower()  # noqa: PLR2004 - both
 
 
-class RowProblems:
-    """The rows that have no request: the first ones, and their number."""
-
-    def __init__(self, source: str) -> None:
-        self._source = source
-        self.first: list[InputProblem] = []
-        self.count = 0
-
-    def add(self, number: int, column: str, why: str) -> None:
-        """Add a problem."""
-        self.count += 1
-        if len(self.first) < SHOWN_PROBLEMS:
-            self.first.append(BadRow(self._source, number, f"{column}: {why}" if column else why))
-
-    def report(self) -> None:
-        """Raise ``InputInvalid`` if there are any."""
-        if self.count:
-            error = InputInvalid(self.first, self.count)
-            error.hint = "correct or leave out these rows, and run the same command again"
-            raise error
-
-
-def rendered(
-    table: Table, renderer: Renderer, problems: RowProblems
-) -> Iterator[tuple[pa.RecordBatch, list[list[bytes]]]]:
-    """Yield each batch of a table with the requests of its rows; a row with a problem has none.
-
-    Raises ``UsageError`` if Groq would refuse the first requests.
-    """
-    from batchkit.datasets import rows_of  # noqa: PLC0415 - an extra, which no other verb needs
-
-    number = 0
-    is_checked = False
-    for batch in table.batches():
-        made: list[list[bytes]] = []
-        for row in rows_of(batch.select(list(renderer.columns))):
-            number += 1
-            try:
-                lines = renderer.requests(row, number)
-            except RowProblem as problem:
-                problems.add(number, problem.column, problem.why)
-                lines = []
-            if lines and not is_checked:
-                _check_parameters(lines)
-                is_checked = True
-            made.append(lines)
-        yield batch, made
-    if not number:
-        raise UsageError(f"{table.name} has no rows", hint="name a table with rows")
-
-
 def _existing(runner: Runner, name: str, recipe: Recipe) -> Workload | None:
     workload = runner.known(name)
     if workload is None:
@@ -230,79 +217,35 @@ def _existing(runner: Runner, name: str, recipe: Recipe) -> Workload | None:
             f"the workload {name!r} was made from another recipe ({_listed(differing)} differ), so its answers belong to other questions",
             hint="choose another --name, or `batchkit clean` the old workload first",
         )
+    _check_skipped(workload, recipe)
     return workload
+
+
+def _check_skipped(workload: Workload, recipe: Recipe) -> None:
+    """Refuse a recipe that refuses rows which the workload has skipped."""
+    made = load_recipe(workload.recipe or "")
+    for is_empty, option in ((True, "--on-empty"), (False, "--bad-rows")):
+        if workload.skipped_rows and made.skips(is_empty=is_empty) and not recipe.skips(is_empty=is_empty):
+            raise WorkloadConflict(
+                f"the workload {workload.name!r} has skipped {counted(workload.skipped_rows, 'row')}, as it was asked with"
+                f" {option} skip; without it these rows are refused",
+                hint=f"add {option} skip, or correct the rows",
+            )
 
 
 def _listed(fields: list[str]) -> str:
     return ", ".join({"table_digest": "the table's content"}.get(field, field) for field in fields)
 
 
-def _render(table: Table, renderer: Renderer, requests: Path, snapshot: Path, advance: Callable[[int], None]) -> None:
-    """Write the requests and the snapshot of a table. Raises ``InputInvalid``."""
-    from batchkit.datasets import Snapshot  # noqa: PLC0415 - as above
-
-    problems = RowProblems(table.name)
-    keys = SeenIds() if renderer.recipe.key is not None else None
-    with (
-        Snapshot.writer(snapshot, table.schema) as copy,
-        disk_errors("write", requests),
-        requests.open("wb", buffering=1 << 20) as lines,
-    ):
-        for batch, made in rendered(table, renderer, problems):
-            copy.write(batch)
-            for of_row in made:
-                lines.writelines(of_row)
-            if keys is not None:
-                keys.update(key for _, key in _keys(batch, renderer, 1))
-            advance(batch.num_rows)
-    if keys is not None and (suspects := keys.suspects()):
-        _find_repeated(Snapshot.open(snapshot), renderer, suspects, problems)
-    problems.report()
-
-
-def _keys(batch: pa.RecordBatch, renderer: Renderer, first: int) -> Iterator[tuple[int, str]]:
-    column = renderer.recipe.key or ""
-    for number, value in enumerate(batch.column(column).to_pylist(), first):
-        if value not in (None, ""):
-            yield number, renderer.key_of({column: value}, number)
-
-
-def _find_repeated(table: Table, renderer: Renderer, suspects: set[int], problems: RowProblems) -> None:
-    """Check the keys whose hashes occur twice; they fit in a dictionary, unless the column is not a key."""
-    seen: dict[str, int] = {}
-    first = 1
-    for batch in table.batches():
-        for number, key in _keys(batch, renderer, first):
-            if hash(key) in suspects and seen.setdefault(key, number) != number:
-                problems.add(number, renderer.recipe.key or "", f"the key {key!r} is that of row {seen[key]:,} already")
-        first += batch.num_rows
-        if problems.count >= SHOWN_PROBLEMS:
-            return
-
-
-def without_body_prefix(reason: str) -> str:
-    """Return a preflight reason without the prefix ``body.``, as the user's parameters are named."""
-    return reason.replace("body.", "")
-
-
-def _check_parameters(lines: list[bytes]) -> None:
-    """Check the requests of the first row as the split checks all, so that a refusal names the parameters."""
-    reasons: dict[str, None] = {}
-    for line in lines:
-        for reason in preflight.inspect(jsonl.loads(line), len(line) - 1).reasons:
-            reasons[without_body_prefix(reason)] = None
-    if reasons:
-        raise UsageError(f"Groq would refuse the requests: {'; '.join(reasons)}", hint="nothing was sent")
-
-
 @contextmanager
-def _naming_rows(table: Table, recipe: Recipe) -> Iterator[None]:
+def _naming_rows(table: Table, recipe: Recipe, rendered: Rendered) -> Iterator[None]:
     """Report problems of rendered lines as problems of their rows."""
     try:
         yield
     except InputInvalid as invalid:
+        rows = rendered.row_of([(problem.line - 1) // recipe.requests_per_row for problem in invalid.problems])
         problems: list[InputProblem] = [
-            BadRow(table.name, (problem.line - 1) // recipe.requests_per_row + 1, without_body_prefix(problem.reason))
-            for problem in invalid.problems
+            BadRow(table.name, row, without_body_prefix(problem.reason))
+            for row, problem in zip(rows, invalid.problems, strict=True)
         ]
         raise InputInvalid(problems, invalid.count) from None

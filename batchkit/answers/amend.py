@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, Final
 
-from batchkit.answers.check import Reason
+from batchkit.answers.reasons import Reason
 from batchkit.files import jsonl
 
 if TYPE_CHECKING:

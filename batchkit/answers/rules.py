@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from batchkit.answers.check import AnswerCheck
+from batchkit.answers.patterns import BoundedPattern
 
 
 def _pattern(value: str) -> str:
     try:
-        re.compile(value)
-    except re.error as error:
+        BoundedPattern(value)
+    except ValueError as error:
         raise ValueError(f"not a regular expression: {error}") from None
     return value
 
@@ -28,7 +37,7 @@ class AnswerRules(BaseModel):
 
     ``json_schema`` belongs to the format ``json``, with ``model_path`` (``package.module:Model``) for a pydantic model of the user's that
     makes the final check; ``choices`` to ``choice``; ``pattern``, which must match the whole answer, to ``pattern``; ``minimum`` and
-    ``maximum`` to ``number``. ``tries`` is the number of attempts that return an answer or an error, including the first.
+    ``maximum`` to ``number``; ``tools``, as the requests have them, to ``tools``: without them any call is taken. ``tries`` is the number of attempts that return an answer or an error, including the first.
     ``max_tokens_cap`` is the largest token limit with which a truncated answer is requested again; ``model_caps`` has the output
     limits of single models.
     """
@@ -42,6 +51,7 @@ class AnswerRules(BaseModel):
     pattern: Pattern | None = None
     minimum: float | None = None
     maximum: float | None = None
+    tools: tuple[dict[str, Any], ...] = ()
     max_tokens_cap: PositiveInt = 16_384
     model_caps: dict[str, PositiveInt] = Field(default_factory=dict)
     tries: PositiveInt = 3
@@ -58,6 +68,14 @@ class AnswerRules(BaseModel):
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             raise ValueError("the minimum is above the maximum")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_no_tools(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the field that older versions do not know while it is empty: workloads compare their rules as text."""
+        fields: dict[str, Any] = written(self)
+        if not fields.get("tools"):
+            fields.pop("tools", None)
+        return fields
 
     def cap_for(self, model: str) -> int:
         """Return the largest token limit with which a model is asked again."""

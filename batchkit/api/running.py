@@ -18,7 +18,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from batchkit import formatting
 from batchkit.api import several
+from batchkit.api.listed_models import model_check
 from batchkit.api.modes import RunMode
 from batchkit.api.opening import drive_from, note_once, open_existing, open_runner, paths_of, workload_name
 from batchkit.api.outcomes import RunReport, SeveralReport
@@ -127,6 +129,10 @@ def run_input(
                 options=options or SplitOptions(),
                 advance=advance,
                 waiting=note_once(mode.observer, f"another command is splitting {name!r}; waiting for it"),
+                accept=model_check(runner.settings, mode.observer),
+                blanks=lambda lines: mode.observer.note(
+                    f"{formatting.counted(lines, 'blank line')} of the input skipped"
+                ),
             )
         if target is not None:
             remember(runner, workload, output_here(target, raw_csv=raw_csv, is_default=output is None))
@@ -160,8 +166,11 @@ def plan_input(
     with TemporaryDirectory(prefix="batchkit-plan-") as scratch:
         # A plan needs no database, but a runner does: it gets one that is thrown away.
         aside = (settings or load_settings()).model_copy(update={"home": Path(scratch), "database_url": None})
-        with Runner(aside) as runner, counting(mode.observer, "checking the input") as advance:
-            return name, runner.plan(paths, options, advance=advance)
+        with Runner(aside) as runner:
+            with counting(mode.observer, "checking the input") as advance:
+                plan = runner.plan(paths, options, advance=advance)
+            model_check(aside, mode.observer, is_dry_run=True)(plan.models)
+            return name, plan
 
 
 def watch_workload(name: str, settings: Settings | None, mode: RunMode) -> RunReport:

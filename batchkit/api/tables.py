@@ -5,9 +5,10 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from batchkit.api import existing
+from batchkit.api.listed_models import model_check
 from batchkit.api.modes import RunMode
 from batchkit.api.opening import drive_from, note_once, open_runner, parts_of
 from batchkit.api.outcomes import RunReport
@@ -15,12 +16,16 @@ from batchkit.api.remembered import output_here, remember, write_earlier_output,
 from batchkit.datasets import require_extra
 from batchkit.engine.observer import DO_NOTHING, Observer, counting
 from batchkit.engine.waves import DriveUntil
+from batchkit.errors import StoreError
 from batchkit.settings import load_settings
+from batchkit.store.engine import parse_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from sqlalchemy.engine import Connection
 
     from batchkit.annotation.preview import Preview
     from batchkit.annotation.recipe import Recipe
@@ -32,6 +37,8 @@ if TYPE_CHECKING:
     from batchkit.settings import Settings
     from batchkit.steps.split import SplitOptions
 
+T = TypeVar("T")
+
 
 def annotate(
     table: Source | Sequence[Source],
@@ -39,6 +46,7 @@ def annotate(
     *,
     models: str | Sequence[str],
     query: str | None = None,
+    separator: str | None = None,
     name: str | None = None,
     output: Source | None = None,
     review: Source | None = None,
@@ -54,7 +62,7 @@ def annotate(
     ``recipe`` is as for ``batchkit.annotation.presets.annotation``: ``schema`` (also a pydantic model), ``choices``, ``samples``, ...
     ``output`` gets the table with the answers, ``review`` the rows whose annotators disagree; both may be ``table:NAME``. Without
     ``output`` the table goes where an earlier call or command named an output, if one did. ``query``
-    belongs to a table that is a database URL. Returns the last snapshot: unfinished when ``timeout_seconds`` ran out. Raises
+    belongs to a table that is a database URL, ``separator`` to CSV files. Returns the last snapshot: unfinished when ``timeout_seconds`` ran out. Raises
     ``BatchkitError``; ``InputInvalid`` with all bad rows, and ``UsageError`` for outputs that cannot be written or are inputs, before anything
     is sent.
     """
@@ -66,6 +74,7 @@ def annotate(
         recipe=asked,
         parts=parts_of(table),
         query=query,
+        separator=separator,
         name=name,
         output=_text(output),
         review=_text(review),
@@ -80,6 +89,7 @@ def transcribe(
     audio: str,
     *,
     query: str | None = None,
+    separator: str | None = None,
     name: str | None = None,
     output: Source | None = None,
     raw_csv: bool = False,
@@ -101,6 +111,7 @@ def transcribe(
         recipe=asked,
         parts=parts_of(table),
         query=query,
+        separator=separator,
         name=name,
         output=_text(output),
         raw_csv=raw_csv,
@@ -114,6 +125,7 @@ def moderate(
     text: str,
     *,
     query: str | None = None,
+    separator: str | None = None,
     name: str | None = None,
     output: Source | None = None,
     only: Literal["safe", "unsafe"] | None = None,
@@ -136,6 +148,7 @@ def moderate(
         recipe=asked,
         parts=parts_of(table),
         query=query,
+        separator=separator,
         name=name,
         output=_text(output),
         raw_csv=raw_csv,
@@ -149,7 +162,7 @@ def moderate(
 class TableQuestion:
     """A ``recipe`` and the table whose rows it asks, and where that goes with its answers.
 
-    ``parts`` are files or addresses, with ``query`` where they are one database URL; or ``answers_of`` names the finished workload
+    ``parts`` are files or addresses, with ``query`` where they are one database URL and ``separator`` where they are CSV files; or ``answers_of`` names the finished workload
     whose answers are the rows. ``output`` gets the table, ``review`` its disputed rows, and ``only`` is a filter of the rows that are
     written. With ``has_default_output`` a table for which no ``output`` is given goes to ``NAME.annotated.parquet``.
     """
@@ -157,6 +170,7 @@ class TableQuestion:
     recipe: Recipe
     parts: Sequence[str] = ()
     query: str | None = None
+    separator: str | None = None
     answers_of: str | None = None
     name: str | None = None
     output: str | None = None
@@ -190,6 +204,14 @@ class TableQuestion:
         self.check_outputs(output)
         return replace(self, recipe=recipe, output=output)
 
+    def check_table_output(self, table: Table, *, is_postgres: bool) -> None:
+        """Raise ``UsageError`` when a target ``table:NAME`` cannot have the columns of the table with its answers."""
+        from batchkit.annotation import workload_from_table  # noqa: PLC0415 - an extra
+
+        workload_from_table.check_table_columns(
+            self.recipe, table, output=self.output, review=self.review, is_postgres=is_postgres
+        )
+
     @contextmanager
     def opened(self, runner: Callable[[], AbstractContextManager[Runner]]) -> Iterator[Table]:
         """Open the table; ``runner`` opens the database for one that is made of answers."""
@@ -197,7 +219,7 @@ class TableQuestion:
         from batchkit.datasets import open_table  # noqa: PLC0415 - as above
 
         if self.answers_of is None:
-            yield open_table(self.parts, query=self.query)
+            yield open_table(self.parts, query=self.query, separator=self.separator)
             return
         with runner() as opened, answers_as_table(opened, self.answers_of) as table:
             yield table
@@ -249,6 +271,7 @@ def begin_table(
     is_default = question.output is None and question.review is None
     with question.opened(lambda: nullcontext(runner)) as table:
         question = question.with_output(table)
+        question.check_table_output(table, is_postgres=not runner.store.is_sqlite)
         workload = _ensure(runner, table, question, observer)
     if question.output is not None:
         output = output_here(
@@ -278,11 +301,12 @@ def finish_table(
 
 
 def preview_table(question: TableQuestion, settings: Settings | None, mode: RunMode) -> Preview:
-    """Make all checks of ``ask_table`` but that keys are unique; returns the first requests and what all would cost. Nothing is stored or sent.
+    """Make all checks of ``ask_table``; returns the first requests and what all would cost. Nothing is stored or sent.
 
     Raises ``BatchkitError``.
     """
     from batchkit.annotation import workload_from_table  # noqa: PLC0415 - an extra
+    from batchkit.annotation.estimate import earlier_workloads  # noqa: PLC0415 - as above
     from batchkit.annotation.preview import preview  # noqa: PLC0415 - as above
 
     found = settings or load_settings()
@@ -294,7 +318,27 @@ def preview_table(question: TableQuestion, settings: Settings | None, mode: RunM
         counting(mode.observer, "rendering the rows") as advance,
     ):
         question = question.with_output(table)
-        return preview(table, question.recipe, name=question.name, folder=question.folder, advance=advance)
+        backend = parse_url(found.resolved_database_url).get_backend_name()
+        question.check_table_output(table, is_postgres=backend != "sqlite")
+        shown = preview(
+            table,
+            question.recipe,
+            max_line_bytes=workload_from_table.longest_request(found, question.options),
+            name=question.name,
+            folder=question.folder,
+            earlier=lambda recipe: _read_if_possible(found, partial(earlier_workloads, recipe=recipe)),
+            advance=advance,
+        )
+    model_check(found, mode.observer, is_dry_run=True)(question.recipe.models)
+    return shown
+
+
+def _read_if_possible(settings: Settings, query: Callable[[Connection], T]) -> T | None:
+    """Read what only adds to an estimate; None where the database cannot be read, as a run would upgrade it."""
+    try:
+        return existing.read(settings, query)
+    except StoreError:
+        return None
 
 
 def _ensure(runner: Runner, table: Table, question: TableQuestion, observer: Observer) -> Workload:
@@ -315,6 +359,7 @@ def _ensure(runner: Runner, table: Table, question: TableQuestion, observer: Obs
             name=question.name,
             options=question.options,
             folder=question.folder,
+            accept=model_check(runner.settings, observer),
             advance=counts.enter_context(counting(observer, "rendering the rows")),
             checked=advance_checked,
             waiting=note_once(observer, f"another command is preparing {table.name!r}; waiting for it"),
@@ -328,7 +373,7 @@ def _write(runner: Runner, workload: Workload, question: TableQuestion, observer
     rows = None
     if question.output is not None:
         count = workload.request_count
-        total = None if count is None else count // question.recipe.requests_per_row
+        total = None if count is None else count // question.recipe.requests_per_row + workload.skipped_rows
         with counting(observer, f"writing {question.output}", total=total) as advance:
             rows = write_output_table(
                 runner, workload, question.output, raw_csv=question.raw_csv, where=question.only, advance=advance

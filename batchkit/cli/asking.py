@@ -40,6 +40,7 @@ def ask(
         recipe=recipe,
         parts=table,
         query=rows.query,
+        separator=rows.separator,
         answers_of=answers_of,
         name=rows.name,
         output=rows.output,

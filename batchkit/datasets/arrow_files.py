@@ -14,13 +14,14 @@ import pyarrow as pa
 from pyarrow import ipc
 from pyarrow import parquet as pq
 
-from batchkit.datasets.rows import bring_to, plain_schema
+from batchkit.datasets.metadata import class_names
+from batchkit.datasets.rows import bring_to, plain_type
 from batchkit.datasets.streams import digest_of, first_bytes, reading
 from batchkit.datasets.table import Table, check_same_columns
 from batchkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 _ARROW_FILE: Final = b"ARROW1"
@@ -39,33 +40,44 @@ class _Source(Protocol):
 
 
 class ArrowTable(Table):
-    """Rows of files of one kind with the same columns, in any order; different types become the wider one.
+    """Rows of files of one kind with the same columns, in any order.
 
-    All text types become ``string``, and so on (see ``rows.plain_type``). Memory holds one batch of an Arrow file or stream, or
-    one page for each column of a Parquet file.
+    Columns have the types and the metadata of the first file; where the files differ, the wider type. ``metadata`` is added where the
+    files have none of its name. Memory holds one batch of an Arrow file or stream, or one page for each column of a Parquet file.
     """
 
-    def __init__(self, name: str, paths: Sequence[Path], kind: str) -> None:
+    def __init__(
+        self, name: str, paths: Sequence[Path], kind: str, *, metadata: Mapping[bytes, bytes] | None = None
+    ) -> None:
         super().__init__(name)
         self._paths = tuple(paths)
         self._kind = kind
+        self._metadata = metadata or {}
 
     def _find_schema(self) -> pa.Schema:
         found = [self._schema_of(path) for path in self._paths]
+        first = found[0]
         for path, schema in zip(self._paths, found, strict=True):
             _check_names(path, schema)
-            check_same_columns(found[0].names, schema.names, self._paths[0], path)
+            check_same_columns(first.names, schema.names, self._paths[0], path)
+            if class_names(schema) != class_names(first):
+                raise UsageError(
+                    f"{self._paths[0]} and {path} number their class labels differently",
+                    hint="save them with the same features",
+                )
         try:
-            return plain_schema(pa.unify_schemas(found, promote_options="permissive"))
+            fields = [_common([schema.field(name) for schema in found]) for name in first.names]
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise UsageError(
                 f"{self._paths[0]} and the files read with it have columns of different types: {error}",
                 hint="save them with the same types",
             ) from error
+        return pa.schema(fields, first.metadata)
 
     def _schema_of(self, path: Path) -> pa.Schema:
         with reading(path), self._open(path) as source:
-            return plain_schema(source.schema)
+            metadata = {**self._metadata, **(source.schema.metadata or {})}
+            return source.schema.with_metadata(metadata or None)
 
     def _read(self, rows: int) -> Iterator[pa.RecordBatch]:
         schema = self.schema
@@ -88,6 +100,24 @@ class ArrowTable(Table):
             with pa.memory_map(os.fspath(path)) as file:
                 is_file = first_bytes(path) == _ARROW_FILE
                 yield _ArrowFile(ipc.open_file(file)) if is_file else _ArrowStream(ipc.open_stream(file))
+
+
+def _common(fields: Sequence[pa.Field]) -> pa.Field:
+    """Return the field that holds the values of all, with the metadata of the first. Raises ``pyarrow.ArrowInvalid``."""
+    first = fields[0]
+    if all(field.type == first.type for field in fields):
+        return first.with_nullable(any(field.nullable for field in fields))
+    try:
+        merged = _unified(fields, lambda kind: kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        # Other forms of one type, as a dictionary of texts and texts, have only the plain type in common.
+        merged = _unified(fields, plain_type)
+    return first.with_type(merged).with_nullable(True)
+
+
+def _unified(fields: Sequence[pa.Field], of: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
+    schemas = [pa.schema([(field.name, of(field.type))]) for field in fields]
+    return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
 
 
 def _check_names(path: Path, schema: pa.Schema) -> None:

@@ -15,8 +15,10 @@ from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 import pyarrow as pa
 
-from batchkit.datasets.streams import digest_of, open_bytes, reading
+from batchkit.datasets.rows import decimals_field
+from batchkit.datasets.streams import digest_of, open_bytes, reading, without_compression
 from batchkit.datasets.table import Table, check_same_columns
+from batchkit.datasets.values import text_of
 from batchkit.errors import InputUnreadable, UsageError
 
 if TYPE_CHECKING:
@@ -28,41 +30,56 @@ csv.field_size_limit(1 << 30)
 
 _ROWS_PER_BLOCK: Final = 10_000
 _integer: Final = re.compile(r"-?[1-9][0-9]{0,17}|0").fullmatch
-# At most as many digits as a double keeps.
-_decimal: Final = re.compile(
-    r"(?!(?:[^0-9]*[0-9]){16})-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-][0-9]{1,2})?"
-).fullmatch
+_decimal: Final = re.compile(r"(?!-0$)-?(?:0|[1-9][0-9]{0,16})(?:\.[0-9]{1,17})?(?:e[+-][0-9]{2,3})?").fullmatch
 _boolean: Final = re.compile("true|false").fullmatch
+_SEPARATORS: Final = ",;\t"
+_SEPARATOR_NAMES: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
+#: The first line in which Excel names the separator.
+_separator_line: Final = re.compile(r'"?sep=([^\r\n"])"?\r?\n?', re.IGNORECASE).fullmatch
+_quoted: Final = re.compile('"[^"]*(?:"|$)')
 
 
 class _Kind(NamedTuple):
-    """A type of a column: the function that recognises its cells, and the function that reads them."""
+    """A kind of a column: the function that recognises its cells, the function that reads them, and the column of such cells."""
 
-    type: pa.DataType
     fits: Callable[[str], Any]
     read: Callable[[str], Any]
+    field: Callable[[str], pa.Field]
 
 
-#: From the narrowest type to the widest.
+def _has_text(cell: str, text: Callable[[Any], str]) -> bool:
+    return _decimal(cell) is not None and text(float(cell)) == cell
+
+
+#: From the narrowest kind to the widest. A number that would be written otherwise than its cell is text.
 _KINDS: Final = (
-    _Kind(pa.int64(), _integer, int),
-    _Kind(pa.float64(), _decimal, float),
-    _Kind(pa.bool_(), _boolean, lambda cell: cell == "true"),
+    _Kind(_integer, int, lambda name: pa.field(name, pa.int64())),
+    _Kind(
+        lambda cell: _has_text(cell, text_of), float, lambda name: decimals_field(name, are_whole_without_fraction=True)
+    ),
+    _Kind(
+        lambda cell: _has_text(cell, repr), float, lambda name: decimals_field(name, are_whole_without_fraction=False)
+    ),
+    _Kind(_boolean, lambda cell: cell == "true", lambda name: pa.field(name, pa.bool_())),
 )
 
 
 class CsvTable(Table):
     """Rows of CSV files (RFC 4180, in UTF-8, with a header line); all files have the same columns, in any order.
 
-    Columns are separated by commas, or by semicolons or tabs if the header has no comma. A column holds whole numbers, decimals or
-    booleans only if every cell is one in plain form or is empty, which takes a first pass over the files: a cell with leading zeros, a
-    plus sign or more digits than a double keeps makes it text. An empty cell is null in those columns, and an empty text in
-    a text column. Blank lines are skipped.
+    Columns are separated by ``separator``. Without one it is the sign after ``sep=`` in the first line, which is then no header; a tab in
+    ``.tsv`` files; else the comma, semicolon or tab that the header has most often outside of quotes.
+
+    A column holds whole numbers, decimals or booleans only if every cell is empty, or the value would be written as exactly the
+    text of the cell, which takes a first pass over the files. An empty cell is null in those columns, and an empty text in a text
+    column. Blank lines are skipped.
     """
 
-    def __init__(self, name: str, paths: Sequence[Path]) -> None:
+    def __init__(self, name: str, paths: Sequence[Path], *, separator: str | None = None) -> None:
         super().__init__(name)
         self._paths = tuple(paths)
+        self._separator = separator
+        self._kinds: list[_Kind | None] = []
 
     def _find_schema(self) -> pa.Schema:
         names: list[str] | None = None
@@ -78,14 +95,17 @@ class CsvTable(Table):
                     filled = list(filter(None, cells))
                     has_values[place] |= bool(filled)
                     candidates[place] = [kind for kind in candidates[place] if all(map(kind.fits, filled))]
-        types = [
-            kinds[0].type if kinds and has else pa.string() for kinds, has in zip(candidates, has_values, strict=True)
-        ]
-        return pa.schema(list(zip(names or (), types, strict=True)))
+        self._kinds = [kinds[0] if kinds and has else None for kinds, has in zip(candidates, has_values, strict=True)]
+        return pa.schema(
+            [
+                pa.field(name, pa.string()) if kind is None else kind.field(name)
+                for name, kind in zip(names or (), self._kinds, strict=True)
+            ]
+        )
 
     def _read(self, rows: int) -> Iterator[pa.RecordBatch]:
         schema = self.schema
-        readers = [next((kind.read for kind in _KINDS if kind.type == field.type), None) for field in schema]
+        readers = [None if kind is None else kind.read for kind in self._kinds]
         for columns in self._text_columns(rows, self.limit):
             try:
                 arrays = [
@@ -101,14 +121,14 @@ class CsvTable(Table):
                 yield batch
 
     def _content_digest(self) -> str:
-        return digest_of("csv", self._paths)
+        return digest_of("csv" if self._separator is None else f"csv {self._separator}", self._paths)
 
     def _text_columns(self, rows: int, limit: int | None) -> Iterator[dict[str, Sequence[str]]]:
         """Yield the cells by column, a batch of rows at a time, in the order of the first file's columns; at least one batch."""
         names: list[str] | None = None
         for path in self._paths:
             with open_bytes(path) as handle:
-                records = _Records(path, handle)
+                records = _Records(path, handle, self._separator)
                 if names is None:
                     names = records.names
                     yield dict.fromkeys(names, ())
@@ -124,17 +144,23 @@ class CsvTable(Table):
 class _Records:
     """The records of one file after its header; each has as many cells as the header."""
 
-    def __init__(self, path: Path, handle: IO[bytes]) -> None:
+    def __init__(self, path: Path, handle: IO[bytes], separator: str | None) -> None:
         self._path = path
+        self._separator = separator or ","
         text = io.TextIOWrapper(handle, "utf-8-sig", newline="")
+        self._skipped = 0
         with self._errors_with_line():
             first = text.readline()
+            if (named := _separator_line(first)) is not None:
+                self._skipped = 1
+                first = text.readline()
         if not first.strip():
-            reason = "line 1 is blank" if first else "is empty"
+            reason = f"line {1 + self._skipped} is blank" if first else "is empty"
             raise InputUnreadable(path, reason, "the first line must name the columns")
-        self._reader = csv.reader(chain([first], text), delimiter=_delimiter(first), strict=True)
+        self._separator = separator or (_separator(path, first) if named is None else named[1])
+        self._reader = csv.reader(chain([first], text), delimiter=self._separator, strict=True)
         with self._errors_with_line():
-            self.names = _names(path, next(self._reader))
+            self.names = _names(path, next(self._reader), 1 + self._skipped)
 
     def __iter__(self) -> Iterator[list[str]]:
         width = len(self.names)
@@ -143,7 +169,9 @@ class _Records:
                 if len(record) == width:
                     yield record
                 elif record:
-                    self._fail(f"{_count(len(record), 'cell')} where line 1 names {_count(width, 'column')}")
+                    self._fail(
+                        f"{_count(len(record), 'cell')} where line {1 + self._skipped} names {_count(width, 'column')}"
+                    )
 
     @contextmanager
     def _errors_with_line(self) -> Iterator[None]:
@@ -161,11 +189,13 @@ class _Records:
                 self._fail("a quote is never closed" if is_open else str(error))
 
     def _fail(self, reason: str, line: int | None = None, hint: str | None = None) -> NoReturn:
-        line = self._reader.line_num if line is None else line
+        line = self._reader.line_num + self._skipped if line is None else line
+        taken = _SEPARATOR_NAMES.get(self._separator, repr(self._separator))
         raise InputUnreadable(
             self._path,
-            f"line {line:,}: {reason}",
-            hint or "put cells with separators, quotes or line ends in double quotes",
+            f"line {line:,}: {reason}" if hint else f"line {line:,}: {reason}; the cells are separated by {taken}",
+            hint
+            or "put cells with separators, quotes or line ends in double quotes, or name another separator: --separator ';'",
         )
 
 
@@ -173,20 +203,22 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _delimiter(first_line: str) -> str:
-    if "," not in first_line:
-        for sign in ";\t":
-            if sign in first_line:
-                return sign
-    return ","
+def _separator(path: Path, header: str) -> str:
+    if without_compression(path).suffix.lower() == ".tsv":
+        return "\t"
+    bare = _quoted.sub("", header)
+    # Of equally many the first one counts.
+    return max(_SEPARATORS, key=bare.count)
 
 
-def _names(path: Path, cells: list[str]) -> list[str]:
+def _names(path: Path, cells: list[str], line: int) -> list[str]:
     # Many programs write their row numbers as a column without a name.
     names = [cell.strip() or f"column_{number}" for number, cell in enumerate(cells, 1)]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise InputUnreadable(path, f"line 1 names the column {repeated[0]!r} twice", "give each column its own name")
+        raise InputUnreadable(
+            path, f"line {line} names the column {repeated[0]!r} twice", "give each column its own name"
+        )
     return names
 
 

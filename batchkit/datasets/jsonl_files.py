@@ -6,20 +6,22 @@ nulls if a later line does not fit.
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
 from batchkit.datasets.kinds import Kind
-from batchkit.datasets.rows import is_json, json_field, json_texts
+from batchkit.datasets.rows import absent_field, is_absent, is_json, json_field, json_texts
 from batchkit.datasets.streams import digest_of, open_bytes, reading
 from batchkit.datasets.table import Table
+from batchkit.datasets.values import json_text
 from batchkit.errors import InputUnreadable
 from batchkit.files import jsonl
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -28,9 +30,9 @@ _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 class JsonlTable(Table):
     r"""Rows of files with one JSON object a line.
 
-    The columns are all names, in the order of their first occurrence; an object without a name has a null there. Types are learned
-    from all lines in a first pass; a column with values of several kinds is a JSON column (see ``rows``). Objects become structs,
-    lists become lists. Only ``\n`` ends a line; blank lines are skipped.
+    The columns are all names, in the order of their first occurrence; in a column that some object does not have, null means that
+    (see ``rows``). Types are learned from all lines in a first pass; a column with values of several kinds is a JSON column. So are
+    objects whose members differ; others become structs, lists become lists. Only ``\n`` ends a line; blank lines are skipped.
     """
 
     def __init__(self, name: str, paths: Sequence[Path]) -> None:
@@ -39,26 +41,30 @@ class JsonlTable(Table):
 
     def _find_schema(self) -> pa.Schema:
         kinds: dict[str, Kind] = {}
+        counts: Counter[str] = Counter()
+        nulls: set[str] = set()
+        rows = 0
         for record in islice(self._records(), self.limit):
+            rows += 1
+            counts.update(record.keys())
             for name, value in record.items():
+                if value is None:
+                    nulls.add(name)
                 kind = kinds.get(name)
                 if kind is None:
                     kind = kinds[name] = Kind()
                 kind.see(value)
         if not kinds:
             raise InputUnreadable(self._paths[0], "has no row", "write one JSON object a line")
-        types = {name: kind.arrow() for name, kind in kinds.items()}
         return pa.schema(
-            [json_field(name) if found is None else pa.field(name, found) for name, found in types.items()]
+            [_field(name, kind, is_absent=counts[name] < rows, is_null=name in nulls) for name, kind in kinds.items()]
         )
 
     def _read(self, rows: int) -> Iterator[pa.RecordBatch]:
         schema = self.schema
         records = islice(self._records(), self.limit)
         while block := list(islice(records, rows)):
-            yield pa.RecordBatch.from_arrays(
-                [_array(field, [record.get(field.name) for record in block]) for field in schema], schema=schema
-            )
+            yield pa.RecordBatch.from_arrays([_array(field, block) for field in schema], schema=schema)
 
     def _content_digest(self) -> str:
         return digest_of("jsonl", self._paths)
@@ -77,7 +83,7 @@ def _record(path: Path, number: int, data: bytes) -> dict[str, Any]:
     if number == 1 and data[:1] in b"[{":
         hint += "; `jq -c '.[]'` converts a list, or a document of many lines"
     try:
-        value = jsonl.loads(data)
+        value = jsonl.loads_exactly(data)
     except jsonl.MalformedJson as error:
         raise InputUnreadable(path, f"line {number:,}: not JSON: {error}", hint) from error
     if not isinstance(value, dict):
@@ -90,7 +96,16 @@ def _kind_name(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-def _array(field: pa.Field, values: list[Any]) -> pa.Array:
-    if is_json(field):
-        return pa.array(json_texts(values), pa.string())
-    return pa.array(values, field.type)
+def _field(name: str, kind: Kind, *, is_absent: bool, is_null: bool) -> pa.Field:
+    if not is_absent:
+        return kind.field(name)
+    return absent_field(json_field(name) if is_null else kind.field(name))
+
+
+def _array(field: pa.Field, records: Sequence[Mapping[str, Any]]) -> pa.Array:
+    name = field.name
+    if not is_json(field):
+        return pa.array([record.get(name) for record in records], field.type)
+    if not is_absent(field):
+        return pa.array(json_texts(record.get(name) for record in records), pa.string())
+    return pa.array([json_text(record[name]) if name in record else None for record in records], pa.string())

@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from batchkit.datasets.rows import decimals_field, json_field
+
 _SMALLEST: Final = -(2**63)
 _LARGEST: Final = 2**63 - 1
 _EXACT: Final = 2**53  # the integers that a double holds without loss
@@ -18,7 +20,6 @@ _SCALARS: Final = {
     frozenset({bool}): pa.bool_(),
     frozenset({int}): pa.int64(),
     frozenset({float}): pa.float64(),
-    frozenset({int, float}): pa.float64(),
 }
 
 
@@ -26,14 +27,23 @@ class _Huge:
     """Marks an integer beyond 64 bits."""
 
 
+class _Wide:
+    """Marks an integer that a double cannot hold without loss."""
+
+
+class _Whole:
+    """Marks a float without a fraction, which among integers could not be told from them."""
+
+
 class Kind:
     """The kinds of values that were seen in one place."""
 
-    __slots__ = ("_fields", "_item", "_scalars")
+    __slots__ = ("_fields", "_is_uniform", "_item", "_scalars")
 
     def __init__(self) -> None:
         self._scalars: set[type] = set()
         self._fields: dict[str, Kind] | None = None
+        self._is_uniform = True
         self._item: Kind | None = None
 
     def see(self, value: Any) -> None:
@@ -51,42 +61,51 @@ class Kind:
         else:
             self._scalars.add(kind)
             if kind is int and not -_EXACT <= value <= _EXACT:
-                # Such an integer fits among integers, but not among decimals; beyond 64 bits it fits nowhere.
                 self._scalars.add(_Wide if _SMALLEST <= value <= _LARGEST else _Huge)
+            elif kind is float and value.is_integer():
+                self._scalars.add(_Whole)
 
     def _see_object(self, value: dict[str, Any]) -> None:
         if self._fields is None:
-            self._fields = {}
+            if len(value) > _MOST_FIELDS:
+                self._is_uniform = False
+            self._fields = {name: Kind() for name in value} if self._is_uniform else {}
+        if not self._is_uniform:
+            return
+        # A member that only some objects have is neither null in the others, nor does it change their order.
+        if list(value) != list(self._fields):
+            self._is_uniform = False
+            return
         for name, member in value.items():
-            field = self._fields.get(name)
-            if field is None:
-                if len(self._fields) > _MOST_FIELDS:
-                    return
-                field = self._fields[name] = Kind()
-            field.see(member)
+            self._fields[name].see(member)
 
-    def arrow(self) -> pa.DataType | None:
-        """Return the type that holds every value that was seen; None if only JSON does."""
+    def field(self, name: str) -> pa.Field:
+        """Return the column that holds every value that was seen; of JSON if no type does."""
+        if self._fields is None and self._item is None and self._plain_scalars() == {int, float}:
+            return decimals_field(name, are_whole_without_fraction=True)
+        found = self._arrow()
+        return json_field(name) if found is None else pa.field(name, found)
+
+    def _arrow(self) -> pa.DataType | None:
         several = (self._fields is not None) + (self._item is not None) + bool(self._scalars)
         if several > 1:
             return None
         if self._fields is not None:
             return self._struct(self._fields)
         if self._item is not None:
-            item = self._item.arrow()
+            item = self._item._arrow()  # noqa: SLF001 - of the same class
             return None if item is None else pa.list_(item)
+        return _SCALARS.get(frozenset(self._plain_scalars()))
+
+    def _plain_scalars(self) -> set[type]:
+        """Return the scalars without the marks that matter only in company."""
         scalars = self._scalars
         if float not in scalars:
             scalars = scalars - {_Wide}
-        return _SCALARS.get(frozenset(scalars))
+        return scalars if int in scalars else scalars - {_Whole}
 
-    @staticmethod
-    def _struct(fields: dict[str, Kind]) -> pa.DataType | None:
-        types = {name: field.arrow() for name, field in fields.items()}
-        if not types or len(types) > _MOST_FIELDS or None in types.values():
+    def _struct(self, fields: dict[str, Kind]) -> pa.DataType | None:
+        types = {name: field._arrow() for name, field in fields.items()}  # noqa: SLF001 - of the same class
+        if not self._is_uniform or not types or None in types.values():
             return None
         return pa.struct(list(types.items()))
-
-
-class _Wide:
-    """Marks an integer that a double cannot hold without loss."""

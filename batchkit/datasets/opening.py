@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 from batchkit.datasets.arrow_files import ArrowTable
 from batchkit.datasets.csv_files import CsvTable
 from batchkit.datasets.jsonl_files import JsonlTable
+from batchkit.datasets.metadata import HUGGING_FACE
 from batchkit.datasets.sql import SqlTable
-from batchkit.datasets.streams import check_file, first_bytes, reading
+from batchkit.datasets.streams import COMPRESSED, check_file, first_bytes, reading, without_compression
 from batchkit.errors import InputUnreadable, UsageError
 from batchkit.files import jsonl
 from batchkit.files.outputs import are_same
@@ -34,34 +35,39 @@ _KINDS: Final = {
     ".arrow": "arrow",
     ".feather": "arrow",
     ".ipc": "arrow",
+    ".arrows": "arrow",
 }
-_COMPRESSED: Final = (".gz", ".zst", ".zstd")
 _READ: Final = "the readable formats end in .csv, .jsonl (both also .gz or .zst), .parquet, .arrow or .feather"
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
-def open_table(parts: Sequence[str], *, query: str | None = None) -> Table:
+def open_table(parts: Sequence[str], *, query: str | None = None, separator: str | None = None) -> Table:
     """Open the named parts as one table.
 
     Each part is a file, a pattern (``part-*.csv``), or a folder, whose files are read in the order of their names; all are of one
     kind. A part may also be the folder of a Hugging Face data set (``save_to_disk``). A single part may be a database URL, with the
-    ``query`` that selects the rows. Raises ``UsageError`` and ``InputUnreadable``.
+    ``query`` that selects the rows. ``separator`` is the sign between the cells of CSV files, by default the one that they seem to
+    have. Raises ``UsageError`` and ``InputUnreadable``.
     """
     parts = [str(part) for part in parts]
     if not parts:
         raise UsageError("no table is named", hint=_READ)
+    if separator is not None and (len(separator) != 1 or separator in '"\r\n'):
+        raise UsageError(f"{separator!r} cannot separate cells", hint="use one character: --separator '|'")
     urls = [part for part in parts if _URL.match(part)]
     if urls or query is not None:
+        _check_separated("query", separator)
         return _open_query(parts, urls, query)
     folder = Path(parts[0])
     if len(parts) == 1 and (saved := _saved_dataset(folder)) is not None:
-        return ArrowTable(folder.absolute().name, saved, "dataset")
+        _check_separated("dataset", separator)
+        return ArrowTable(folder.absolute().name, saved, "dataset", metadata=_features_of(folder))
     paths = [path for part in parts for path in _expand(part)]
     for path in paths:
         check_file(path)
     first = Path(parts[0])
     name = first.absolute().name if first.is_dir() else _stem(paths[0])
-    return _open_files(name, paths)
+    return _open_files(name, paths, separator)
 
 
 def is_among(path: Path, parts: Sequence[str]) -> bool:
@@ -102,20 +108,26 @@ def _open_query(parts: Sequence[str], urls: Sequence[str], query: str | None) ->
     return SqlTable(urls[0], query)
 
 
-def _open_files(name: str, paths: Sequence[Path]) -> Table:
+def _open_files(name: str, paths: Sequence[Path], separator: str | None) -> Table:
     kinds = {path: _kind(path) for path in paths}
     different = next((path for path in paths if kinds[path] != kinds[paths[0]]), None)
     if different is not None:
         raise UsageError(
             f"{paths[0]} and {different} are files of different kinds", hint="one table is made of files of one kind"
         )
+    _check_separated(kinds[paths[0]], separator)
     match kinds[paths[0]]:
         case "csv":
-            return CsvTable(name, paths)
+            return CsvTable(name, paths, separator=separator)
         case "jsonl":
             return JsonlTable(name, paths)
         case kind:
             return ArrowTable(name, paths, kind)
+
+
+def _check_separated(kind: str, separator: str | None) -> None:
+    if separator is not None and kind != "csv":
+        raise UsageError("only CSV files have a separator", hint="leave out --separator")
 
 
 def _expand(part: str) -> list[Path]:
@@ -149,23 +161,19 @@ def _files_of(folder: Path) -> list[Path]:
     return files
 
 
-def _without_compression(path: Path) -> Path:
-    return path.with_suffix("") if path.suffix.lower() in _COMPRESSED else path
-
-
 def _ending(path: Path) -> str:
-    return _without_compression(path).suffix.lower()
+    return without_compression(path).suffix.lower()
 
 
 def _stem(path: Path) -> str:
-    return _without_compression(path).stem
+    return without_compression(path).stem
 
 
 def _kind(path: Path) -> str:
     kind = _KINDS.get(_ending(path))
     if kind is None:
         raise InputUnreadable(path, f"{path.suffix or 'no ending'}: not a readable table format", _READ)
-    if kind in {"parquet", "arrow"} and path.suffix.lower() in _COMPRESSED:
+    if kind in {"parquet", "arrow"} and path.suffix.lower() in COMPRESSED:
         raise InputUnreadable(path, "is compressed as a whole", "unpack it: its columns are compressed already")
     if kind == "parquet" and not first_bytes(path).startswith(b"PAR1"):
         raise InputUnreadable(
@@ -189,6 +197,16 @@ def _saved_dataset(folder: Path) -> list[Path] | None:
     if not files:
         raise UsageError(f"{folder} is a data set without rows")
     return files
+
+
+def _features_of(folder: Path) -> dict[bytes, bytes]:
+    """Return the features of a saved data set as the metadata that its files have, if they do."""
+    path = folder / "dataset_info.json"
+    try:
+        features = jsonl.loads(path.read_bytes()).get("features")
+    except (OSError, jsonl.MalformedJson, AttributeError):
+        return {}
+    return {HUGGING_FACE: jsonl.dumps({"info": {"features": features}})} if features else {}
 
 
 def _member(path: Path, name: str) -> list[Any]:

@@ -1,114 +1,178 @@
-"""Conversions between Arrow's columns and Python's values: plain types, and columns of JSON.
+"""Conversions between Arrow's columns and Python's values, for templates, scores and outputs that are text.
 
-A column whose values are of several kinds, or of a kind without an Arrow type, is a text column that holds JSON, with a mark in its
-field's metadata. Reading rows returns the values; JSON Lines are written with the values.
+Columns keep the types of their source. What is read of them are Python's values, of the few types of ``plain_type``. Marks in the
+metadata of a field say what its type does not:
+
+- JSON: a text column that holds JSON, because its values are of several kinds, or of a kind without an Arrow type.
+- absent: null means that the row did not have the column. A null that the row did have is the JSON text ``null``.
+- numbers: how the source wrote the whole numbers among decimals, as ``1`` or as ``1.0``.
 """
 
 from __future__ import annotations
 
-import base64
-from datetime import timedelta
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from batchkit.errors import UsageError
+from batchkit.datasets.metadata import namers
+from batchkit.datasets.temporal import as_integers, has_times, restorer
+from batchkit.datasets.values import FractionalFloat, Row, as_json, json_text, present
 from batchkit.files import jsonl
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-_JSON_MARK = {b"batchkit.json": b"1"}
+_JSON: Final = b"batchkit.json"
+_ABSENT: Final = b"batchkit.absent"
+_NUMBERS: Final = b"batchkit.numbers"
+_WHOLE: Final = b"whole"
+_FRACTIONAL: Final = b"fractional"
 
 
 def json_field(name: str) -> pa.Field:
     """Return a text column that holds JSON."""
-    return pa.field(name, pa.string(), metadata=_JSON_MARK)
+    return pa.field(name, pa.string(), metadata={_JSON: b"1"})
+
+
+def decimals_field(name: str, *, are_whole_without_fraction: bool) -> pa.Field:
+    """Return a column of floats with the way in which whole numbers are written."""
+    return pa.field(name, pa.float64(), metadata={_NUMBERS: _WHOLE if are_whole_without_fraction else _FRACTIONAL})
+
+
+def absent_field(field: pa.Field) -> pa.Field:
+    """Return a column in which null means that the row does not have it."""
+    return field.with_metadata({**(field.metadata or {}), _ABSENT: b"1"})
 
 
 def is_json(field: pa.Field) -> bool:
     """Whether a column's text is JSON."""
-    return bool(field.metadata) and b"batchkit.json" in field.metadata
+    return _has(field, _JSON)
 
 
-def rows_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """Return a batch as dictionaries: JSON texts parsed, times as ``datetime``."""
+def is_absent(field: pa.Field) -> bool:
+    """Whether null means that a row does not have the column."""
+    return _has(field, _ABSENT)
+
+
+def _has(field: pa.Field, mark: bytes, value: bytes = b"1") -> bool:
+    return bool(field.metadata) and field.metadata.get(mark) == value
+
+
+def rows_of(batch: pa.RecordBatch) -> Sequence[dict[str, Any]]:
+    """Return a batch as dictionaries: JSON texts parsed, class labels by their names; a ``Row`` where columns may be absent.
+
+    A time that Python cannot hold (nanoseconds, years beyond 9999) is a text in ISO 8601.
+    """
+    columns = values_of(batch)
+    for place, namer in namers(batch.schema).items():
+        columns[place] = list(map(namer, columns[place]))
     names = batch.schema.names
-    return [dict(zip(names, row, strict=True)) for row in zip(*values_of(batch), strict=True)]
+    rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    return _with_absent(batch, rows)
+
+
+def _with_absent(batch: pa.RecordBatch, rows: list[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    nulls = {
+        field.name: column.is_null().to_pylist()
+        for field, column in zip(batch.schema, batch.columns, strict=True)
+        if is_absent(field)
+    }
+    if not nulls:
+        return rows
+    return [
+        Row(row, absent=[name for name, are_null in nulls.items() if are_null[place]]) for place, row in enumerate(rows)
+    ]
+
+
+def records_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Return a batch as the objects of JSON Lines: values that JSON can express, without absent columns."""
+    names = batch.schema.names
+    columns = [
+        list(map(as_json, values)) if _needs_conversion(field) else values
+        for field, values in zip(batch.schema, values_of(batch), strict=True)
+    ]
+    rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    return list(map(present, _with_absent(batch, rows)))
 
 
 def values_of(batch: pa.RecordBatch) -> list[list[Any]]:
     """Return a batch as columns of values."""
-    return [_values(field, column) for field, column in zip(batch.schema, batch.columns, strict=True)]
+    return [column_values(field, column) for field, column in zip(batch.schema, batch.columns, strict=True)]
 
 
-def _values(field: pa.Field, column: pa.Array) -> list[Any]:
-    values: list[Any] = column.to_pylist()
+def column_values(field: pa.Field, column: pa.Array) -> list[Any]:
+    """Return the values of one column."""
+    values = _python_values(column)
     if is_json(field):
-        return [None if text is None else jsonl.loads(text) for text in values]
+        return [None if text is None else jsonl.loads_exactly(text) for text in values]
+    if _has(field, _NUMBERS, _WHOLE):
+        return [int(value) if value is not None and value.is_integer() else value for value in values]
+    if _has(field, _NUMBERS, _FRACTIONAL):
+        return [value if value is None else FractionalFloat(value) for value in values]
     return values
+
+
+def _python_values(column: pa.Array) -> list[Any]:
+    if pa.types.is_run_end_encoded(column.type):
+        column = pc.run_end_decode(column)
+    plain = plain_type(column.type)
+    try:
+        values: list[Any] = (column if column.type == plain else _cast(column, plain)).to_pylist()
+    except (pa.ArrowInvalid, ValueError, OverflowError):
+        if not has_times(plain):
+            raise
+        exact = plain_type(column.type, keep_units=True)
+        restore = restorer(exact)
+        integers = _cast(_cast(column, exact), as_integers(exact)).to_pylist()
+        return integers if restore is None else list(map(restore, integers))
+    return values
+
+
+def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    try:
+        return column.cast(kind)
+    except pa.ArrowNotImplementedError:
+        # Arrow converts no union inside of others, for one; its values can be read as they are.
+        return column
 
 
 def json_texts(values: Iterable[Any]) -> list[str | None]:
     """Return values as the texts of a JSON column; None stays None."""
-    return [None if value is None else jsonl.dumps(value).decode() for value in values]
+    return [None if value is None else json_text(value) for value in values]
 
 
-def readable(field: pa.Field, values: list[Any]) -> list[Any]:
-    """Return values that JSON can express: bytes as base64, decimals as text, durations as seconds."""
-    return [_as_json(value) for value in values] if _needs_conversion(field.type) else values
-
-
-def _needs_conversion(kind: pa.DataType) -> bool:
+def _needs_conversion(field: pa.Field) -> bool:
+    kind = field.type
     if kind.num_fields:
-        return any(_needs_conversion(kind.field(place).type) for place in range(kind.num_fields))
+        return any(_needs_conversion(kind.field(place)) for place in range(kind.num_fields))
     types = pa.types
-    return bool(types.is_binary(kind) or types.is_decimal(kind) or types.is_duration(kind))
-
-
-def _as_json(value: Any) -> Any:
-    match value:
-        case bytes():
-            return base64.b64encode(value).decode()
-        case Decimal():
-            return str(value)
-        case timedelta():
-            return value.total_seconds()
-        case list():
-            return [_as_json(item) for item in value]
-        case dict():
-            return {name: _as_json(member) for name, member in value.items()}
-    return value
-
-
-def plain_schema(schema: pa.Schema) -> pa.Schema:
-    """Return the schema to which batches are converted: ``plain_type`` everywhere, no metadata but the JSON mark.
-
-    Raises ``UsageError`` for a type that is not supported.
-    """
-    return pa.schema(
-        [
-            pa.field(field.name, plain_type(field.type, field.name), metadata=_JSON_MARK if is_json(field) else None)
-            for field in schema
-        ]
+    # The writer of JSON knows these, and writes NaN as null.
+    known = (
+        types.is_boolean,
+        types.is_integer,
+        types.is_floating,
+        types.is_string,
+        types.is_large_string,
+        types.is_date,
     )
+    return _has(field, _NUMBERS, _FRACTIONAL) or not any(test(kind) for test in known)
 
 
-def plain_type(kind: pa.DataType, column: str) -> pa.DataType:
+def plain_type(kind: pa.DataType, *, keep_units: bool = False) -> pa.DataType:
     """Return the one type for the many forms of a type: text is ``string``, a dictionary its values, a map a list of pairs.
 
-    Nanoseconds become microseconds, the limit of Python's times. Raises ``UsageError`` as ``plain_schema``.
+    Times have microseconds, the limit of Python's times, unless ``keep_units``. Types without another form are as they are.
     """
     types = pa.types
-    if types.is_dictionary(kind):
-        return plain_type(kind.value_type, column)
+    if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
+        return plain_type(kind.value_type, keep_units=keep_units)
+    if isinstance(kind, (pa.UuidType, pa.Bool8Type)):
+        return kind
     if isinstance(kind, pa.BaseExtensionType):
-        return plain_type(kind.storage_type, column)
+        return plain_type(kind.storage_type, keep_units=keep_units)
     if types.is_nested(kind):
-        return _plain_nested(kind, column)
-    if types.is_run_end_encoded(kind) or types.is_interval(kind):
-        raise _not_read(kind, column)
+        return _plain_nested(kind, keep_units=keep_units)
     for is_it, plain in (
         (_is_text, pa.string()),
         (_is_bytes, pa.binary()),
@@ -117,26 +181,21 @@ def plain_type(kind: pa.DataType, column: str) -> pa.DataType:
         (types.is_duration, pa.duration("us")),
     ):
         if is_it(kind):
-            return plain
+            return kind if keep_units and types.is_temporal(kind) else plain
     return kind
 
 
-def _plain_nested(kind: pa.DataType, column: str) -> pa.DataType:
+def _plain_nested(kind: pa.DataType, *, keep_units: bool) -> pa.DataType:
     types = pa.types
+
+    def plain(part: pa.DataType) -> pa.DataType:
+        return plain_type(part, keep_units=keep_units)
+
     if types.is_struct(kind):
-        return pa.struct([pa.field(field.name, plain_type(field.type, column)) for field in kind])
+        return pa.struct([pa.field(field.name, plain(field.type)) for field in kind])
     if types.is_map(kind):
-        pair = [("key", plain_type(kind.key_type, column)), ("value", plain_type(kind.item_type, column))]
-        return pa.list_(pa.struct(pair))
-    if types.is_union(kind):
-        raise _not_read(kind, column)
-    return pa.list_(plain_type(kind.value_type, column))
-
-
-def _not_read(kind: pa.DataType, column: str) -> UsageError:
-    return UsageError(
-        f"column {column!r} has the type {kind}, which is not supported", hint="leave it out, or save it as text"
-    )
+        return pa.list_(pa.struct([("key", plain(kind.key_type)), ("value", plain(kind.item_type))]))
+    return kind if types.is_union(kind) else pa.list_(plain(kind.value_type))
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -152,18 +211,11 @@ def _is_bytes(kind: pa.DataType) -> bool:
 
 def bring_to(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """Convert a batch with the same columns, in any order, to a schema of equal or wider types. Raises ``pyarrow.ArrowInvalid``."""
-    # A wider number loses nothing; times may lose nanoseconds.
     columns = [batch.column(field.name) for field in schema]
     return pa.RecordBatch.from_arrays(
         [
-            column if column.type == field.type else column.cast(field.type, safe=not _has_times(field.type))
+            column if column.type == field.type else column.cast(field.type)
             for column, field in zip(columns, schema, strict=True)
         ],
         schema=schema,
     )
-
-
-def _has_times(kind: pa.DataType) -> bool:
-    if kind.num_fields:
-        return any(_has_times(kind.field(place).type) for place in range(kind.num_fields))
-    return bool(pa.types.is_temporal(kind))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 from sqlalchemy import create_engine
@@ -14,38 +13,25 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from batchkit.datasets.rows import is_json, json_field, json_texts
+from batchkit.datasets.sql_types import ROWS_FOR_TYPES, Described, array, column
 from batchkit.datasets.table import Table
 from batchkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from sqlalchemy.engine import URL, Connection, CursorResult
 
-_ROWS_FOR_TYPES: Final = 10_000
 _CONNECT_SECONDS: Final = 10
-_SHOWN_CHARS: Final = 40
 _SECRET_OPTIONS: Final = ("password", "sslpassword")
-#: Python's types with an Arrow type. Decimals are left out: as text they keep all their digits.
-_TYPES: Final[dict[type, pa.DataType]] = {
-    bool: pa.bool_(),
-    int: pa.int64(),
-    float: pa.float64(),
-    str: pa.string(),
-    bytes: pa.binary(),
-    dt.date: pa.date32(),
-    dt.time: pa.time64("us"),
-    dt.timedelta: pa.duration("us"),
-}
 
 
 class SqlTable(Table):
     """The rows of one query, streamed from the server; every pass runs the query again.
 
-    Types are learned from the first 10,000 rows; a later value of another type is a ``UsageError`` with row and column. Decimals,
-    UUIDs and the like are text with all their digits, objects and lists are JSON columns (see ``rows``). The query only reads: the
-    database refuses to write. Without ``order by`` the database chooses the order of the rows.
+    Types are learned from the first 10,000 rows; a later value of another type is a ``UsageError`` with row and column. A ``numeric`` is
+    a decimal, an array a list; UUIDs and the like are text, objects and JSON are JSON columns (see ``rows``). The query only
+    reads: the database refuses to write. Without ``order by`` the database chooses the order of the rows.
     """
 
     def __init__(self, url: str, query: str) -> None:
@@ -55,7 +41,7 @@ class SqlTable(Table):
         self._query = query.strip().rstrip(";")
 
     def _find_schema(self) -> pa.Schema:
-        with self._result(_ROWS_FOR_TYPES) as result:
+        with self._result(ROWS_FOR_TYPES) as result:
             names = list(result.keys())
             repeated = sorted({name for name in names if names.count(name) > 1})
             if repeated:
@@ -63,10 +49,11 @@ class SqlTable(Table):
                     f"the query returns the column {repeated[0]!r} twice",
                     hint="give each column its own name: select ... as ...",
                 )
-            block = result.fetchmany(_ROWS_FOR_TYPES if self.limit is None else min(_ROWS_FOR_TYPES, self.limit))
+            # Read before the rows: the cursor is closed with the last one.
+            described = [Described(*found[:2], *found[4:6]) for found in result.cursor.description]
+            block = result.fetchmany(ROWS_FOR_TYPES if self.limit is None else min(ROWS_FOR_TYPES, self.limit))
             columns = zip(*block, strict=True) if block else ((),) * len(names)
-            found = [{_type_of(value) for value in column if value is not None} for column in columns]
-        return pa.schema(list(map(_field, names, found)))
+            return pa.schema(list(map(column, described, columns)))
 
     def _read(self, rows: int) -> Iterator[pa.RecordBatch]:
         schema = self.schema
@@ -75,7 +62,7 @@ class SqlTable(Table):
             while block := result.fetchmany(rows if self.limit is None else min(rows, self.limit + 1 - start)):
                 columns = zip(*block, strict=True)
                 yield pa.RecordBatch.from_arrays(
-                    [_array(field, values, start) for field, values in zip(schema, columns, strict=True)], schema=schema
+                    [array(field, values, start) for field, values in zip(schema, columns, strict=True)], schema=schema
                 )
                 start += len(block)
 
@@ -147,56 +134,3 @@ def _only_read(connection: Connection) -> None:
         connection.exec_driver_sql("PRAGMA query_only = ON")
     elif connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SET TRANSACTION READ ONLY")
-
-
-def _type_of(value: Any) -> pa.DataType:
-    """Return the type of a value; ``null`` for JSON values, text for values without an Arrow type."""
-    if isinstance(value, dt.datetime):
-        return pa.timestamp("us", None if value.tzinfo is None else "UTC")
-    if isinstance(value, (dict, list, tuple)):
-        return pa.null()
-    if type(value) is int and not -(2**63) <= value < 2**63:
-        return pa.string()
-    return _TYPES.get(type(value), pa.string())
-
-
-def _field(name: str, found: set[pa.DataType]) -> pa.Field:
-    """Return the column for the types that were seen in it; incompatible types make it text."""
-    if pa.null() in found:
-        return json_field(name)
-    if found == {pa.int64(), pa.float64()}:
-        return pa.field(name, pa.float64())
-    return pa.field(name, next(iter(found)) if len(found) == 1 else pa.string())
-
-
-def _array(field: pa.Field, values: Sequence[Any], first_row: int) -> pa.Array:
-    if is_json(field):
-        return pa.array(json_texts(_json_value(value) for value in values), pa.string())
-    if field.type == pa.string():
-        return pa.array([value if value is None else _text(value) for value in values], pa.string())
-    also = pa.int64() if field.type == pa.float64() else field.type
-    for row, value in enumerate(values, first_row):
-        if value is not None and _type_of(value) not in {field.type, also}:
-            _fail(field, row, value)
-    return pa.array(values, field.type)
-
-
-def _fail(field: pa.Field, row: int, value: Any) -> NoReturn:
-    shown = repr(value)[:_SHOWN_CHARS]
-    raise UsageError(
-        f"row {row:,} of the query has {shown} in the column {field.name!r}, whose first {_ROWS_FOR_TYPES:,} values are"
-        f" {field.type}",
-        hint=f"convert it in the query: cast({field.name} as text) as {field.name}",
-    )
-
-
-def _text(value: Any) -> str:
-    return value.hex() if isinstance(value, bytes) else str(value)
-
-
-def _json_value(value: Any) -> Any:
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, dict):
-        return {str(name): _json_value(member) for name, member in value.items()}
-    return [_json_value(item) for item in value] if isinstance(value, (list, tuple)) else _text(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Final
 
 import pyarrow as pa
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from _typeshed import WriteableBuffer
+
+#: The endings of compressed text files.
+COMPRESSED: Final = (".gz", ".zst", ".zstd")
 
 
 @contextmanager
@@ -36,6 +39,11 @@ def reading(path: Path) -> Iterator[None]:
 def check_file(path: Path) -> None:
     """Refuse a file that is unreadable by its first bytes. Raises ``InputUnreadable``."""
     compressed.check_file(path, wanted="a table", instead="save its output as a file")
+
+
+def without_compression(path: Path) -> Path:
+    """Return the path without the ending of a compressed file."""
+    return path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
 
 
 def first_bytes(path: Path) -> bytes:

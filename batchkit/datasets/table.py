@@ -34,7 +34,7 @@ class Table(ABC):
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """The columns with their types. A JSON column is marked (see ``rows.is_json``). Raises as ``batches``."""
+        """The columns with the types and the metadata of their source (``rows`` has the marks of fields). Raises as ``batches``."""
         return self._find_schema()
 
     def batches(self, *, rows: int = 10_000) -> Iterator[pa.RecordBatch]:

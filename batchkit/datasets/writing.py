@@ -17,7 +17,17 @@ from pyarrow import parquet as pq
 
 from batchkit.datasets.arrow_files import ArrowTable
 from batchkit.datasets.formulas import without_formula
-from batchkit.datasets.rows import json_texts, readable, values_of
+from batchkit.datasets.rows import (
+    bring_to,
+    column_values,
+    is_json,
+    json_field,
+    json_texts,
+    plain_type,
+    records_of,
+)
+from batchkit.datasets.streams import COMPRESSED
+from batchkit.datasets.values import text_of
 from batchkit.errors import UsageError
 from batchkit.files import jsonl
 from batchkit.files.spool import disk_errors, make_private_folder, whole_file
@@ -31,7 +41,8 @@ if TYPE_CHECKING:
 #: The reader of a Parquet file loads a group at once.
 _GROUP_ROWS: Final = 50_000
 _GROUP_BYTES: Final = 32_000_000
-_COMPRESSED: Final = (".gz", ".zst", ".zstd")
+#: Of a batch in a snapshot.
+_BATCH_BYTES: Final = 8_000_000
 _WRITTEN: Final = "name a file that ends in .jsonl, .csv (both also .gz or .zst), .parquet, .arrow or .feather"
 
 
@@ -74,8 +85,9 @@ class TableWriter:
 
     A context manager: the file appears by a rename if the ``with`` block succeeds, and not at all otherwise. A new file gets the
     default rights, a replaced one keeps its rights; a ``private`` one is readable by its owner only. In CSV, cells that a
-    spreadsheet would run are protected unless ``raw_csv`` (see ``formulas``), nested values are JSON, and null is an empty cell.
-    Bytes become base64 in CSV and JSON. Raises ``UsageError`` for another ending, ``SpoolError``.
+    spreadsheet would run are protected unless ``raw_csv`` (see ``formulas``); cells are written by ``values.text_of``. In JSON Lines values
+    that JSON cannot express are those of ``values.as_json``. Parquet and Arrow keep types and metadata; a column of a type that Parquet
+    does not have becomes a JSON column (see ``rows``). Raises ``UsageError`` for another ending, ``SpoolError``.
     """
 
     def __init__(self, target: Path, schema: pa.Schema, *, raw_csv: bool = False, private: bool = False) -> None:
@@ -125,12 +137,17 @@ class TableWriter:
                 return _CsvEncoder(handle, self._schema, raw=self._raw_csv)
             case "parquet":
                 return _ParquetEncoder(handle, self._schema)
+            case "stream":
+                return _StreamEncoder(handle, self._schema)
             case _:
                 return _ArrowEncoder(handle, self._schema)
 
 
 class Snapshot:
-    """The rows of a table at the time when the requests were made: a Parquet file in the spool."""
+    """The rows of a table at the time when the requests were made, with the types of their source: an Arrow stream in the spool.
+
+    Earlier versions made Parquet files, with types that templates read.
+    """
 
     @staticmethod
     def writer(path: Path, schema: pa.Schema) -> TableWriter:
@@ -142,16 +159,17 @@ class Snapshot:
     @staticmethod
     def open(path: Path) -> Table:
         """Return the table of a snapshot. Raises ``InputUnreadable``."""
-        return ArrowTable(path.stem, [path], "parquet")
+        return ArrowTable(path.stem, [path], "parquet" if path.suffix == ".parquet" else "arrow")
 
 
 def _endings(target: Path) -> tuple[str, str | None]:
     """Return format and compression. Raises ``UsageError``."""
-    compression = target.suffix.lower() if target.suffix.lower() in _COMPRESSED else None
+    compression = target.suffix.lower() if target.suffix.lower() in COMPRESSED else None
     ending = (target.with_suffix("") if compression else target).suffix.lower()
     kinds = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
     if compression is None:
         kinds |= {".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow"}
+        kinds |= {".arrows": "stream"}
     if ending not in kinds:
         reason = f"no format ends in {target.suffix}" if target.suffix else "the name has no ending"
         raise UsageError(f"cannot write {target}: {reason}", hint=_WRITTEN)
@@ -174,10 +192,7 @@ class _JsonlEncoder:
         self._handle = handle
 
     def write(self, batch: pa.RecordBatch) -> None:
-        names = batch.schema.names
-        columns = map(readable, batch.schema, values_of(batch))
-        lines = [jsonl.dumps(dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
-        self._handle.write(b"\n".join([*lines, b""]))
+        self._handle.write(b"\n".join([*map(jsonl.dumps, records_of(batch)), b""]))
 
     def close(self) -> None:
         pass
@@ -202,30 +217,34 @@ class _CsvEncoder:
         self._handle.write(text.getvalue().encode())
 
     def _cells(self, field: pa.Field, column: pa.Array) -> list[Any]:
-        kind = field.type
-        if pa.types.is_boolean(kind):
-            return [None if value is None else str(value).lower() for value in column.to_pylist()]
-        if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-            plain: list[Any] = column.to_pylist()
-            return plain
-        values = readable(field, column.to_pylist())
-        if pa.types.is_nested(kind):
-            values = json_texts(values)
-        elif pa.types.is_temporal(kind):
-            values = [value.isoformat() if hasattr(value, "isoformat") else value for value in values]
-        return [self._text(value) if isinstance(value, str) else value for value in values]
+        if is_json(field):
+            return [self._text(text) for text in column.to_pylist()]
+        values = column_values(field, column)
+        if pa.types.is_integer(field.type):
+            return values
+        is_number = pa.types.is_floating(field.type) or pa.types.is_boolean(field.type)
+        return [
+            None if value is None else text_of(value) if is_number else self._text(text_of(value)) for value in values
+        ]
 
 
 class _ParquetEncoder:
     """Collects rows until there are enough for a group."""
 
     def __init__(self, handle: IO[bytes], schema: pa.Schema) -> None:
-        self._schema = schema
-        self._writer = pq.ParquetWriter(handle, schema, compression="zstd")
+        self._schema = pa.schema(list(map(_parquet_field, schema)), schema.metadata)
+        self._converted = [place for place, field in enumerate(schema) if field.type != self._schema.field(place).type]
+        self._writer = pq.ParquetWriter(handle, self._schema, compression="zstd")
         self._batches: list[pa.RecordBatch] = []
         self._rows = self._bytes = 0
 
     def write(self, batch: pa.RecordBatch) -> None:
+        if self._converted:
+            arrays = batch.columns
+            for place in self._converted:
+                texts = json_texts(column_values(batch.schema.field(place), arrays[place]))
+                arrays[place] = pa.array(texts, pa.string())
+            batch = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
         self._batches.append(batch)
         self._rows += len(batch)
         self._bytes += batch.nbytes
@@ -242,13 +261,68 @@ class _ParquetEncoder:
         self._batches, self._rows, self._bytes = [], 0, 0
 
 
-class _ArrowEncoder:
+def _parquet_field(field: pa.Field) -> pa.Field:
+    """Return a column as Parquet can have it; of JSON where Parquet has no such type, as for an object without members."""
+    if not pa.types.is_nested(field.type) and pa.types.is_primitive(field.type):
+        return field
+    try:
+        sample = pa.Table.from_arrays([pa.nulls(1, field.type)], schema=pa.schema([field.with_nullable(True)]))
+        pq.write_table(sample, pa.BufferOutputStream())
+    except (pa.ArrowException, OSError):
+        return json_field(field.name)
+    return field
+
+
+class _StreamEncoder:
+    """Writes an Arrow stream, in which each batch may have other dictionaries; a batch has few bytes, because it is read as a whole."""
+
     def __init__(self, handle: IO[bytes], schema: pa.Schema) -> None:
-        # Feather's default, which all its readers support.
-        self._writer = ipc.new_file(handle, schema, options=ipc.IpcWriteOptions(compression="lz4"))
+        self._writer = ipc.new_stream(handle, schema, options=ipc.IpcWriteOptions(compression="zstd"))
 
     def write(self, batch: pa.RecordBatch) -> None:
-        self._writer.write_batch(batch)
+        rows = max(len(batch) // (batch.nbytes // _BATCH_BYTES + 1), 1)
+        for start in range(0, len(batch), rows):
+            self._writer.write_batch(batch.slice(start, rows))
 
     def close(self) -> None:
         self._writer.close()
+
+
+class _ArrowEncoder:
+    """Writes an Arrow file. Its dictionaries may only grow, so each batch gets the values of those before it, too."""
+
+    def __init__(self, handle: IO[bytes], schema: pa.Schema) -> None:
+        self._schema = pa.schema(list(map(_file_field, schema)), schema.metadata)
+        self._dictionaries: dict[int, pa.Array] = {}
+        # Feather's default, which all its readers support.
+        options = ipc.IpcWriteOptions(compression="lz4", emit_dictionary_deltas=True)
+        self._writer = ipc.new_file(handle, self._schema, options=options)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        batch = bring_to(batch, self._schema)
+        arrays = batch.columns
+        for place, field in enumerate(self._schema):
+            if pa.types.is_dictionary(field.type):
+                arrays[place] = self._with_known_values(place, arrays[place])
+        self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+
+    def _with_known_values(self, place: int, column: pa.Array) -> pa.Array:
+        known = self._dictionaries.get(place)
+        if known is not None and not known.equals(column.dictionary):
+            none = pa.DictionaryArray.from_arrays(pa.array([], column.type.index_type), known)
+            column = pa.chunked_array([none.cast(column.type), column]).unify_dictionaries().chunk(1)
+        self._dictionaries[place] = column.dictionary
+        return column
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _file_field(field: pa.Field) -> pa.Field:
+    """Return a column as an Arrow file can have it: dictionaries inside of other values cannot grow."""
+    return field.with_type(plain_type(field.type)) if _has_inner_dictionary(field.type) else field
+
+
+def _has_inner_dictionary(kind: pa.DataType) -> bool:
+    inner = [kind.field(place).type for place in range(kind.num_fields)]
+    return any(pa.types.is_dictionary(part) or _has_inner_dictionary(part) for part in inner)

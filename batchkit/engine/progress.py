@@ -76,7 +76,13 @@ class Progress:
         counts = self.counts
         parts = [f"{counts.succeeded:,} of {counts.total:,} succeeded"]
         parts += [
-            f"{count:,} {what}" for what, count in (("failed", counts.failed), ("cancelled", counts.cancelled)) if count
+            f"{count:,} {what}"
+            for what, count in (
+                ("failed", counts.failed),
+                ("cancelled", counts.cancelled),
+                ("rows skipped", self.workload.skipped_rows),
+            )
+            if count
         ]
         return f"<{type(self).__name__} {self.workload.name}: {self.state.value}, {', '.join(parts)}>"
 

@@ -30,7 +30,7 @@ from batchkit.store import migrate
 from batchkit.store.engine import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from batchkit.engine.progress import Progress
@@ -146,12 +146,16 @@ class Runner(WorkloadRecords):
         options: SplitOptions,
         advance: Callable[[int], None] = lambda _lines: None,
         waiting: Callable[[], None] = lambda: None,
+        blanks: Callable[[int], None] = lambda _lines: None,
+        accept: Callable[[Collection[str]], None] = lambda _models: None,
         keep: Mapping[str, Path] | None = None,
     ) -> Workload:
         """Make sure that the workload exists and is completely split; with the same input again this is a no-op.
 
-        ``advance`` takes how many more lines were read; ``waiting`` is called while another runner is splitting. ``keep`` maps
-        the names of ``kept_file`` to files that the workload keeps until it is cleaned.
+        ``advance`` takes how many more lines were read; ``waiting`` is called while another runner is splitting. ``accept`` takes
+        the models before the split is complete, and may raise ``UsageError``. ``blanks`` takes the number of blank lines, if there
+        are any, when this call has split the input. ``keep`` maps the names of ``kept_file`` to files that the workload keeps until
+        it is cleaned.
         After an outage of the database the split starts again. Raises ``InputInvalid`` and ``WorkloadConflict``, and
         ``StoreUnavailable`` after an outage of ``outage_seconds``; nothing is sent.
         """
@@ -166,6 +170,8 @@ class Runner(WorkloadRecords):
                     options=options,
                     defaults=composition.split_defaults(self.settings),
                     advance=advance,
+                    blanks=blanks,
+                    accept=accept,
                     keep=keep,
                 )
             )

@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batchkit.annotation.recipe import Recipe
-from batchkit.annotation.row_answers import read_row_answers
+from batchkit.annotation.row_answers import answered_batches, read_row_answers
+from batchkit.annotation.skipped import SkippedRow
 from batchkit.annotation.workload_from_table import ensure_workload, snapshot_path
 from batchkit.datasets import Snapshot, open_table, rows_of
+from batchkit.datasets.values import text_of
 from batchkit.evaluation.results import JudgeAgreement
 from batchkit.evaluation.scorers import (
     JUDGE_COLUMNS,
     JUDGED,
-    MODEL_ANSWER,
-    MODEL_NAME,
-    PROMPT_NAME,
     Score,
-    as_text,
     pick,
 )
 from batchkit.stats.agreement import agreement
 from batchkit.stats.intervals import mean_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     import pyarrow as pa
 
     from batchkit.annotation.row_answers import RequestAnswer
+    from batchkit.datasets import Table
     from batchkit.engine.runtime import Runner
     from batchkit.evaluation.scorers import Judge
     from batchkit.models import Workload
     from batchkit.steps.split import SplitOptions
     from batchkit.store.evaluations import Evaluation
-
-_ROWS_PER_BATCH = 1_000
 
 
 def workload_name(evaluation: Evaluation, judge: Judge) -> str:
@@ -56,7 +53,7 @@ def ensure_judge_workload(
         return existing
     main = runner.find(evaluation.workload)
     with runner.scratch() as scratch:
-        path = scratch / "judged.parquet"
+        path = scratch / "judged.arrows"
         if not _write_table(runner, main, judge, path):
             return None
         table = open_table([str(path)])
@@ -102,7 +99,7 @@ def agreement_with_people(runner: Runner, evaluation: Evaluation, judge: Judge) 
     if judge.human is None or workload is None:
         return None
     pairs = [
-        (as_text(row[judge.human.label]).strip(), label)
+        (text_of(row[judge.human.label]).strip(), label)
         for _, row, answer in _judgements(runner, workload, "h")
         if (label := judge.label_text(answer)) is not None
     ]
@@ -125,56 +122,60 @@ def _judgements(runner: Runner, workload: Workload, mark: str) -> Iterator[tuple
 
 
 def _write_table(runner: Runner, main: Workload, judge: Judge, path: Any) -> int:
-    """Write the answers to judge, the sample of people first; returns the number of rows."""
+    """Write the answers to judge with their rows, the sample of people first; returns the number of rows."""
     import pyarrow as pa  # noqa: PLC0415 - only where there is a judge
 
     source = Snapshot.open(snapshot_path(runner, main))
-    schema = pa.schema([*source.schema, *((name, pa.string()) for name in JUDGE_COLUMNS)])
-    rows = chain(
-        _labelled(enumerate((row for batch in source.batches() for row in rows_of(batch)), 1), judge),
-        _answers(runner, main, judge),
-    )
+    schema = pa.schema([*source.schema, *((name, pa.string()) for name in JUDGE_COLUMNS)], source.schema.metadata)
     written = 0
     with Snapshot.writer(path, schema) as writer:
-        while chunk := list(islice(rows, _ROWS_PER_BATCH)):
-            writer.write(_batch(chunk, schema))
-            written += len(chunk)
+        for batch, judged in chain(_labelled(source, judge), _answers(runner, main, judge)):
+            if judged:
+                rows = batch.take(pa.array([one.place for one in judged], pa.int64()))
+                own = [pa.array(texts, pa.string()) for texts in zip(*(one.texts for one in judged), strict=True)]
+                writer.write(pa.RecordBatch.from_arrays([*rows.columns, *own], schema=schema))
+                written += len(judged)
     return written
 
 
-def _batch(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
-    import pyarrow as pa  # noqa: PLC0415 - as above
+class _Judged(NamedTuple):
+    """A text to judge: the place of its row in a batch, and its ``JUDGE_COLUMNS``."""
 
-    return pa.RecordBatch.from_pylist(rows, schema=schema)
+    place: int
+    texts: tuple[str, str, str, str]
 
 
-def _labelled(rows: Iterable[tuple[int, dict[str, Any]]], judge: Judge) -> Iterator[dict[str, Any]]:
-    if judge.human is None:
+def _labelled(source: Table, judge: Judge) -> Iterator[tuple[pa.RecordBatch, list[_Judged]]]:
+    human = judge.human
+    if human is None:
         return
-    for number, row in rows:
-        answer, label = row[judge.human.answer], row[judge.human.label]
-        if answer not in (None, "") and label not in (None, ""):
-            yield {**row, JUDGED: f"h{number}", MODEL_ANSWER: as_text(answer), MODEL_NAME: "", PROMPT_NAME: ""}
+    number = 0
+    for batch in source.batches():
+        judged = []
+        for place, row in enumerate(rows_of(batch.select([human.answer, human.label]))):
+            number += 1
+            answer = text_of(row[human.answer])
+            if answer and text_of(row[human.label]):
+                judged.append(_Judged(place, (f"h{number}", answer, "", "")))
+        yield batch, judged
 
 
-def _answers(runner: Runner, main: Workload, judge: Judge) -> Iterator[dict[str, Any]]:
-    for answered in read_row_answers(runner, main):
-        for answer in answered.answers:
-            text = _judged_text(answer, judge)
-            if text is not None:
-                own = {
-                    JUDGED: f"a{answer.seq}",
-                    MODEL_ANSWER: text,
-                    MODEL_NAME: answer.model,
-                    PROMPT_NAME: answer.prompt,
-                }
-                yield {**answered.row, **own}
+def _answers(runner: Runner, main: Workload, judge: Judge) -> Iterator[tuple[pa.RecordBatch, list[_Judged]]]:
+    for batch, answers in answered_batches(runner, main):
+        judged = [
+            _Judged(place, (f"a{answer.seq}", text, answer.model, answer.prompt))
+            for place, of_row in enumerate(answers)
+            if not isinstance(of_row, SkippedRow)
+            for answer in of_row
+            if (text := _judged_text(answer, judge)) is not None
+        ]
+        yield batch, judged
 
 
 def _judged_text(answer: RequestAnswer, judge: Judge) -> str | None:
     if answer.status != "succeeded" or answer.value is None:
         return None
     if judge.field is None:
-        return as_text(answer.value)
+        return text_of(answer.value)
     found = pick(answer.value, judge.field)
-    return as_text(found.value) if found.exists else None
+    return text_of(found.value) if found.exists else None

@@ -9,9 +9,9 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from batchkit.annotation.row_answers import read_row_answers
+from batchkit.datasets.values import text_of
 from batchkit.errors import UnknownWorkload
 from batchkit.evaluation.measure import Pairing, ScoreTable, load_rows, load_scores
-from batchkit.evaluation.scorers import as_text
 from batchkit.evaluation.suite import Suite
 from batchkit.store import evaluations
 
@@ -210,7 +210,7 @@ def _scored(
         prompt=answer.prompt,
         model=answer.model,
         sample=answer.sample,
-        answer_text=answer.text if answer.text is not None or answer.value is None else as_text(answer.value),
+        answer_text=answer.text if answer.text is not None or answer.value is None else text_of(answer.value),
         expected=None if column is None else row.get(column),
         scores=scores,
         status=answer.status,

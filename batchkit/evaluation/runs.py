@@ -59,7 +59,7 @@ def begin(
     found = _referred_run(runner, suite, name, scheduled_for)
     if found is not None:
         return found
-    table = open_table(suite.table_parts(), query=suite.dataset.query)
+    table = open_table(suite.table_parts(), query=suite.dataset.query, separator=suite.dataset.separator)
     complaint = file.complaint(suite.unknown_columns(table.columns))
     if complaint is not None:
         raise complaint
@@ -280,7 +280,7 @@ def _make_main(
     advance: Callable[[int], None],
 ) -> Workload:
     try:
-        table = open_table(suite.table_parts(), query=suite.dataset.query)
+        table = open_table(suite.table_parts(), query=suite.dataset.query, separator=suite.dataset.separator)
         recipe = suite.recipe(table=table.name, table_digest=table.digest())
         return ensure_workload(
             runner,

@@ -10,14 +10,18 @@ import math
 import re
 import string
 import unicodedata
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from batchkit.annotation.parameters import Parameters
-from batchkit.answers.check import compiled_schema
 from batchkit.answers.importing import import_by_path
+from batchkit.answers.patterns import BoundedPattern, TookTooLong
 from batchkit.answers.rules import Pattern
+from batchkit.answers.schemas import ClosedSchema
+from batchkit.answers.wording import is_same_choice
+from batchkit.datasets.values import text_of
 from batchkit.evaluation.suite_parts import PromptText, SuiteAnswers, read_schema
 from batchkit.files import jsonl
 
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
 
 #: Why there is no score: the answer failed, the row has no expected value, or the scorer could not decide.
 NO_ANSWER, NO_EXPECTED, SCORER_ERROR = "no_answer", "no_expected", "scorer_error"
-#: ``re`` cannot be interrupted, and the time of some patterns grows with the square of the text or faster.
+#: Only the beginning of a long answer is searched: a pattern over all of it may take longer than its limit.
 REGEX_CHARACTERS = 10_000
 #: The columns of a judge's table beside those of the dataset. The first identifies its rows: ``a`` and the seq of the request, or
 #: ``h`` and the number of a row that people have judged.
@@ -37,7 +41,7 @@ JUDGE_COLUMNS = (JUDGED, MODEL_ANSWER, MODEL_NAME, PROMPT_NAME)
 _AROUND = " \t\r\n.\"'`*"
 _NUMBER = re.compile(r"[-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
-_DETAIL_CHARACTERS = 300
+DETAIL_CHARACTERS = 300
 
 
 class Score(NamedTuple):
@@ -53,15 +57,6 @@ class FoundValue(NamedTuple):
 
     value: Any
     exists: bool
-
-
-def as_text(value: Any) -> str:
-    """Return a value as the text that is compared: numbers without an empty fraction, documents as JSON."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return jsonl.dumps(value).decode()
 
 
 def pick(value: Any, path: str) -> FoundValue:
@@ -145,7 +140,7 @@ class Exact(ScorerBase):
     kind: Literal["exact"] = "exact"
 
     def _compare(self, given: Any, truth: Any) -> Score:
-        return Score(float(as_text(given).strip() == as_text(truth).strip()))
+        return Score(float(text_of(given).strip() == text_of(truth).strip()))
 
 
 class Normalised(ScorerBase):
@@ -154,16 +149,16 @@ class Normalised(ScorerBase):
     kind: Literal["normalised"] = "normalised"
 
     def _compare(self, given: Any, truth: Any) -> Score:
-        return Score(float(normalised(as_text(given)) == normalised(as_text(truth))))
+        return Score(float(normalised(text_of(given)) == normalised(text_of(truth))))
 
 
 class ChoiceScorer(ScorerBase):
-    """1 if the answer is the expected choice, without regard to case and quotes around it."""
+    """1 if the answer is the expected choice, without regard to case, signs around it, and other spellings of the same letters."""
 
     kind: Literal["choice"] = "choice"
 
     def _compare(self, given: Any, truth: Any) -> Score:
-        return Score(float(as_text(given).strip(_AROUND).casefold() == as_text(truth).strip(_AROUND).casefold()))
+        return Score(float(is_same_choice(text_of(given), text_of(truth))))
 
 
 class Number(ScorerBase):
@@ -175,10 +170,10 @@ class Number(ScorerBase):
     read: Literal["whole", "first", "last"] = "whole"
 
     def _compare(self, given: Any, truth: Any) -> Score:
-        wanted = read_number(as_text(truth), "whole")
+        wanted = read_number(text_of(truth), "whole")
         if wanted is None:
-            return Score(None, SCORER_ERROR, f"the expected value {as_text(truth)!r} is not a number")
-        found = read_number(as_text(given), self.read)
+            return Score(None, SCORER_ERROR, f"the expected value {text_of(truth)!r} is not a number")
+        found = read_number(text_of(given), self.read)
         if found is None:
             return Score(0.0, None, "no number in the answer")
         return Score(float(abs(found - wanted) <= max(self.absolute, self.relative * abs(wanted))))
@@ -195,12 +190,15 @@ class Contains(ScorerBase):
         return super()._truth(row, expected) if self.text is None else FoundValue(self.text, exists=True)
 
     def _compare(self, given: Any, truth: Any) -> Score:
-        whole, part = as_text(given), as_text(truth)
+        whole, part = text_of(given), text_of(truth)
         return Score(float(part.casefold() in whole.casefold() if self.ignore_case else part in whole))
 
 
 class Regex(ScorerBase):
-    """1 if ``pattern`` is found in the first 10,000 characters of the answer; with ``whole`` it must match all of them."""
+    """1 if ``pattern`` is found in the first 10,000 characters of the answer; with ``whole`` it must match all of them.
+
+    A pattern that takes longer than a second decides nothing.
+    """
 
     kind: Literal["regex"] = "regex"
     needs_expected: ClassVar[bool] = False
@@ -208,10 +206,16 @@ class Regex(ScorerBase):
     whole: bool = False
     ignore_case: bool = False
 
+    @cached_property
+    def _bounded(self) -> BoundedPattern:
+        return BoundedPattern(self.pattern, ignore_case=self.ignore_case)
+
     def _compare(self, given: Any, truth: Any) -> Score:  # noqa: ARG002 - only the pattern is compared
-        text = as_text(given)[:REGEX_CHARACTERS]
-        compiled = re.compile(self.pattern, re.IGNORECASE if self.ignore_case else 0)
-        return Score(float((compiled.fullmatch(text) if self.whole else compiled.search(text)) is not None))
+        text = text_of(given)[:REGEX_CHARACTERS]
+        try:
+            return Score(float(self._bounded.matches(text, where="whole" if self.whole else "anywhere")))
+        except TookTooLong as gave_up:
+            return Score(None, SCORER_ERROR, str(gave_up)[:DETAIL_CHARACTERS])
 
 
 class JsonFields(ScorerBase):
@@ -232,7 +236,7 @@ class JsonFields(ScorerBase):
                 return Score(None, SCORER_ERROR, "the expected value is not JSON")
         wrong = [path for path in self.fields_ if not self._is_same(pick(given, path), pick(truth, path))]
         share = 1 - len(wrong) / len(self.fields_)
-        return Score(share, None, f"differs in: {', '.join(wrong)}"[:_DETAIL_CHARACTERS] if wrong else None)
+        return Score(share, None, f"differs in: {', '.join(wrong)}"[:DETAIL_CHARACTERS] if wrong else None)
 
     def _is_same(self, given: FoundValue, truth: FoundValue) -> bool:
         one, other = given.value, truth.value
@@ -252,7 +256,7 @@ class SchemaValid(ScorerBase):
 
     def prepared(self) -> Callable[[Mapping[str, Any], RequestAnswer, str | None], Score]:
         """Return the scorer with its compiled schema."""
-        validator = compiled_schema(self.json_schema)
+        schema = ClosedSchema(self.json_schema)
 
         def score(_row: Mapping[str, Any], answer: RequestAnswer, _expected: str | None) -> Score:
             if answer.status != "succeeded" and (answer.error_code or "").partition("_")[0] not in {
@@ -263,9 +267,9 @@ class SchemaValid(ScorerBase):
             try:
                 value = answer.value if isinstance(answer.value, (dict, list)) else jsonl.loads(answer.text or "")
             except jsonl.MalformedJson as error:
-                return Score(0.0, None, f"not JSON: {error}"[:_DETAIL_CHARACTERS])
-            first = next(iter(validator.iter_errors(value)), None)
-            return Score(1.0) if first is None else Score(0.0, None, first.message[:_DETAIL_CHARACTERS])
+                return Score(0.0, None, f"not JSON: {error}"[:DETAIL_CHARACTERS])
+            problem = schema.problem(value)
+            return Score(1.0) if problem is None else Score(0.0, None, problem[:DETAIL_CHARACTERS])
 
         return score
 
@@ -281,7 +285,7 @@ class Similarity(ScorerBase):
         from rapidfuzz import fuzz  # noqa: PLC0415 - only where it is used
 
         measure: Callable[[str, str], float] = getattr(fuzz, self.method)
-        alike = measure(normalised(as_text(given)), normalised(as_text(truth))) / 100
+        alike = measure(normalised(text_of(given)), normalised(text_of(truth))) / 100
         return Score(alike if self.at_least is None else float(alike >= self.at_least), None, f"{alike:.3f}")
 
 
@@ -306,7 +310,7 @@ class Python(ScorerBase):
                 value = call(dict(row), answer)
                 found = None if value is None else float(value)
             except Exception as error:  # noqa: BLE001 - the user's code; one row must not end the scoring of the others
-                return Score(None, SCORER_ERROR, f"{type(error).__name__}: {error}"[:_DETAIL_CHARACTERS])
+                return Score(None, SCORER_ERROR, f"{type(error).__name__}: {error}"[:DETAIL_CHARACTERS])
             if found is None:
                 return Score(None, SCORER_ERROR, "the function returned no score")
             return Score(found) if math.isfinite(found) else Score(None, SCORER_ERROR, f"the function returned {found}")
@@ -345,20 +349,20 @@ class Judge(ScorerBase):
     def label_text(self, judgement: RequestAnswer) -> str | None:
         """Return a judgement as the text that people's labels are compared with; None without a judgement."""
         found = self._verdict_of(judgement)
-        return as_text(found.value).strip() if found.exists else None
+        return text_of(found.value).strip() if found.exists else None
 
     def score_of(self, judgement: RequestAnswer) -> Score:
         """Return the score that the judge's judgement stands for."""
         found = self._verdict_of(judgement)
         if not found.exists:
             return Score(None, SCORER_ERROR, f"the judge: {judgement.error_code or f'no {self.verdict} in its answer'}")
-        word = as_text(found.value)
+        word = text_of(found.value)
         if self.scores:
             value = self.scores.get(word)
             return Score(value, None, word) if value is not None else Score(None, SCORER_ERROR, f"the judge: {word}")
         number = read_number(word, "whole")
         if number is None:
-            return Score(None, SCORER_ERROR, f"the judge: {word}"[:_DETAIL_CHARACTERS])
+            return Score(None, SCORER_ERROR, f"the judge: {word}"[:DETAIL_CHARACTERS])
         low, high = self.scale or (self.answers.minimum, self.answers.maximum)
         if low is None or high is None or high <= low:
             return Score(number, None, word)

@@ -6,8 +6,9 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from batchkit.annotation.row_answers import read_row_answers
+from batchkit.datasets.values import text_of
 from batchkit.evaluation.judging import Judgements
-from batchkit.evaluation.scorers import NO_ANSWER, Judge, Score, as_text
+from batchkit.evaluation.scorers import DETAIL_CHARACTERS, NO_ANSWER, SCORER_ERROR, Judge, Score
 from batchkit.files import jsonl
 from batchkit.store import evaluations
 from batchkit.store.evaluations import RowOf, ScoreOf
@@ -41,7 +42,7 @@ def score_answers(
         failed += sum(answer.status != "succeeded" for row in chunk for answer in row.answers)
         # Before the transaction: a user's function may be slow.
         found = [
-            ScoreOf(label, answer.seq, *_stored(score(row.row, answer, suite.expected)))
+            ScoreOf(label, answer.seq, *_stored(_score(score, row.row, answer, suite.expected)))
             for row in chunk
             for answer in row.answers
             for label, score in scorers.items()
@@ -51,6 +52,18 @@ def score_answers(
             evaluations.add_scores(connection, evaluation.id, found)
         advance(len(chunk))
     return failed
+
+
+def _score(
+    score: Callable[[Mapping[str, Any], RequestAnswer, str | None], Score],
+    row: Mapping[str, Any],
+    answer: RequestAnswer,
+    expected: str | None,
+) -> Score:
+    try:
+        return score(row, answer, expected)
+    except Exception as error:  # noqa: BLE001 - no value of one row may end the scoring of the others
+        return Score(None, SCORER_ERROR, f"{type(error).__name__}: {error}"[:DETAIL_CHARACTERS])
 
 
 def _stored(score: Score) -> tuple[float | None, str | None, str | None]:
@@ -64,7 +77,7 @@ def _row(row: RowAnswers, suite: Suite) -> RowOf:
 
 
 def _text(value: Any) -> str | None:
-    return None if value is None else jsonl.storable_text(as_text(value)) or ""
+    return None if value is None else jsonl.storable_text(text_of(value)) or ""
 
 
 def _judge(

@@ -58,10 +58,14 @@ class _SuitePart(BaseModel):
 
 
 class Dataset(_SuitePart):
-    """The table: files, folders or a database URL with a ``query``; the column that names the rows; the number of rows."""
+    """The table: files, folders or a database URL with a ``query``; the column that names the rows; the number of rows.
+
+    ``separator`` is the sign between the cells of CSV files.
+    """
 
     path: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(min_length=1)
     query: str | None = None
+    separator: str | None = None
     key: str | None = None
     limit: int | None = Field(default=None, ge=1)
 
@@ -134,6 +138,9 @@ class Suite(_SuitePart):
     def version(self) -> str:
         """Return a SHA-256 in hex of the questions and the scorers; it does not depend on the file's folder."""
         content = self.model_dump(mode="json", exclude=_OUTSIDE_THE_VERSION, by_alias=True)
+        if self.dataset.separator is None:
+            # As in the versions of suites from before there was such a field.
+            del content["dataset"]["separator"]
         return hashlib.sha256(jsonl.dumps(content)).hexdigest()
 
     def table_parts(self) -> list[str]:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from batchkit.annotation.presets import made_rules, read_json, schema_of_model
 from batchkit.annotation.recipe import Prompt
-from batchkit.answers.check import compiled_schema
+from batchkit.answers.schemas import ClosedSchema
 from batchkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def _schema_of(value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, str):
             value = read_json(Path((info.context or {}).get("folder", ".")) / value, "schema")
         if isinstance(value, dict):
-            compiled_schema(value)
+            ClosedSchema(value)
     except UsageError as error:
         raise ValueError(error.message) from None
     return value

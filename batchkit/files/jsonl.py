@@ -22,6 +22,9 @@ _first_byte = itemgetter(0)
 _last_byte = itemgetter(-1)
 _MAX_STATUS_CODE = 999
 _LONGEST_WORD_CHARS = 200
+_TEXT_PARTS = ("text", "output_text")
+#: As many digits as the largest integers of 64 bits have; a shorter one is exact.
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATE_ESCAPES = (b"\\ud", b"\\uD")
 #: Every escape of a JSON text, one after the other; the group is a surrogate without its other half.
@@ -41,6 +44,23 @@ def loads(data: bytes | str) -> Any:
         return orjson.loads(data)
     except (orjson.JSONDecodeError, RecursionError) as error:
         raise MalformedJson(str(error) or type(error).__name__) from error
+
+
+def loads_exactly(data: bytes | str) -> Any:
+    """Parse as strictly as ``loads``; integers beyond 64 bits keep all their digits. Raises ``MalformedJson``.
+
+    Nested so deeply that only ``loads`` can read it, they are floats.
+    """
+    value = loads(data)
+    if _LONG_NUMBER.search(data if isinstance(data, bytes) else data.encode()) is None:
+        return value
+    try:
+        return json.loads(data)
+    except RecursionError:
+        return value
+    except ValueError as error:
+        # Python reads no integer of more than 4,300 digits.
+        raise MalformedJson(str(error)) from error
 
 
 def loads_leniently(data: bytes) -> Any:
@@ -270,6 +290,26 @@ def read_output_line(record: Any) -> OutputLine | None:
     return OutputLine(custom_id, status, request_id, body, code, message, has_error=error is not None)
 
 
+def content_text(content: Any) -> str | None:
+    """Return the text of a message's content: a text, or the texts of its parts one after the other; None without a text.
+
+    Parts of other types, such as a reasoning model's thoughts, are left out.
+    """
+    if not isinstance(content, list):
+        return content if isinstance(content, str) else None
+    texts = [text for part in content if (text := _part_text(part)) is not None]
+    return "".join(texts) if texts else None
+
+
+def _part_text(part: Any) -> str | None:
+    if isinstance(part, str):
+        return part
+    if not isinstance(part, dict) or part.get("type", "text") not in _TEXT_PARTS:
+        return None
+    text = part.get("text")
+    return text if isinstance(text, str) else None
+
+
 class _Message(msgspec.Struct):
     content: str | None = None
 
@@ -311,7 +351,6 @@ def _odd_answer_text(body: bytes) -> str | None:
     choices = value.get("choices")
     if isinstance(choices, list) and choices and isinstance(choices[0], dict):
         message = choices[0].get("message")
-        content = message.get("content") if isinstance(message, dict) else None
-        return content if isinstance(content, str) else None
+        return content_text(message.get("content")) if isinstance(message, dict) else None
     text = value.get("text")
     return text if isinstance(text, str) else None

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from batchkit.preflight.available import model_warnings
 from batchkit.preflight.envelope import Inspection, inspect
-from batchkit.preflight.estimate import TokenEstimate, estimate_tokens
+from batchkit.preflight.estimate import ModelShare, TokenEstimate, estimate_tokens
 from batchkit.preflight.facts import LIMITS_AS_OF
 from batchkit.preflight.plain import PLAIN_ENDPOINT, plain_ids
 
@@ -27,6 +27,7 @@ __all__ = [
     "LIMITS_AS_OF",
     "PLAIN_ENDPOINT",
     "Inspection",
+    "ModelShare",
     "TokenEstimate",
     "estimate_tokens",
     "inspect",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from batchkit.preflight.chat import texts
@@ -21,6 +22,26 @@ class TokenEstimate(NamedTuple):
 
     prompt: int
     max_completion: int | None
+
+
+@dataclass(slots=True)
+class ModelShare:
+    """The requests to one model, and the sums of their estimates.
+
+    ``completion_tokens`` is the most that they can return: a sum of the limits that they set. ``unlimited`` requests set none.
+    """
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    unlimited: int = 0
+
+    def add(self, estimate: TokenEstimate, *, sign: int = 1) -> None:
+        """Add a request; with ``sign`` -1 it is taken off again."""
+        self.requests += sign
+        self.prompt_tokens += sign * estimate.prompt
+        self.completion_tokens += sign * (estimate.max_completion or 0)
+        self.unlimited += sign * (estimate.max_completion is None)
 
 
 def estimate_tokens(record: Any) -> TokenEstimate:

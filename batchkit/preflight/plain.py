@@ -53,8 +53,10 @@ PLAIN_ENDPOINT: Final = CHAT
 _read: Final = jsonl.typed_lines_reader(PlainChat)
 
 
-def plain_ids(block: bytes, lines: list[bytes]) -> list[str] | None:
+def plain_ids(block: bytes, lines: list[bytes], models: set[str] | None = None) -> list[str] | None:
     r"""Return the custom_ids of a block of ``lines``, each followed by ``\n`` in the block; None unless all are plain chats.
+
+    The models of plain chats are added to ``models``.
 
     None only means that ``inspect`` must examine each line.
     """
@@ -74,4 +76,8 @@ def plain_ids(block: bytes, lines: list[bytes]) -> list[str] | None:
         and efforts.keys().isdisjoint(PARTICULAR_MODELS)
         and all(words.issubset(_EFFORTS.get(model, words)) for model, words in efforts.items())
     )
-    return custom_ids if are_plain else None
+    if not are_plain:
+        return None
+    if models is not None:
+        models.update(chat.body.model for chat in chats)
+    return custom_ids

@@ -9,8 +9,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batchkit import formatting
+from batchkit.datasets.values import text_of
 from batchkit.evaluation.results import scored_rows
-from batchkit.files import jsonl
 from batchkit.reports import charts
 from batchkit.reports.headline import Headline
 from batchkit.reports.rows import rows_of
@@ -191,7 +191,7 @@ def _candidate(row: ScoredRow) -> _Candidate:
     scores = tuple((_brief(name), "-" if score is None else f"{score:.4g}") for name, score in row.scores.items())
     expected = None
     if row.expected is not None:
-        text = row.expected if isinstance(row.expected, str) else jsonl.dumps(row.expected).decode()
+        text = text_of(row.expected)
         expected = cut(text, _EXPECTED_BYTES)
     return _Candidate(row.seq, scores, expected, row.flipped)
 

@@ -361,6 +361,11 @@ def _about(facts: WorkloadFacts) -> list[tuple[str, str]]:
     policy = workload.policy
     return [
         ("Input", _brief(workload.source)),
+        *(
+            [("Skipped", f"{formatting.counted(workload.skipped_rows, 'row')} without a request")]
+            if workload.skipped_rows
+            else []
+        ),
         ("Created", f"{formatting.moment(workload.created_at, to_the_second=True)} UTC"),
         ("Seen", f"{formatting.moment(facts.progress.read_at, to_the_second=True)} UTC"),
         ("Window", f"{workload.window}, after expiry up to {workload.max_window}"),

@@ -1,4 +1,4 @@
-"""Agreement of several annotators: Cohen's and Fleiss' kappa, Krippendorff's alpha, for labels without an order.
+"""Agreement of several annotators: Cohen's and Fleiss' kappa, Krippendorff's alpha, for labels without an order (numbers: ``ratings``).
 
 Everything is computed from the number of times each combination of labels occurs, so that ten million rows cost no more than the
 few hundred combinations in them. Tested against statsmodels and krippendorff.
@@ -43,7 +43,8 @@ class AgreementReport:
 
     ``cohen`` has one coefficient for each pair of annotators (numbered from 0), over the rows that both rated, and ``mean_cohen`` is the
     mean of the defined ones. ``fleiss`` covers the rows that all rated, ``alpha`` the rows that at least two rated. ``unanimous`` is the
-    share of rows with two or more ratings whose ratings are all equal; None without such rows.
+    share of rows with two or more ratings whose ratings are all equal; None without such rows. ``level`` is the level of measurement:
+    ``nominal`` for labels, ``interval`` for numbers.
     """
 
     rows: int
@@ -55,6 +56,7 @@ class AgreementReport:
     mean_cohen: Coefficient
     fleiss: Coefficient
     alpha: Coefficient
+    level: str = "nominal"
 
 
 def agreement(labels: Iterable[Iterable[str | None]] | Mapping[Labels, int]) -> AgreementReport:
@@ -76,7 +78,7 @@ def agreement(labels: Iterable[Iterable[str | None]] | Mapping[Labels, int]) -> 
         rated_by_two=rated_by_two,
         unanimous=agreeing / rated_by_two if rated_by_two else None,
         cohen=cohen,
-        mean_cohen=_mean(cohen, rated_by_two),
+        mean_cohen=mean_coefficient(cohen, rated_by_two),
         fleiss=_fleiss(complete, raters),
         alpha=_alpha(pairable),
     )
@@ -114,7 +116,8 @@ def _cohen(counts: Mapping[Labels, int], first: int, second: int) -> Coefficient
     return Coefficient((observed - by_chance) / (1 - by_chance), rows)
 
 
-def _mean(cohen: Mapping[tuple[int, int], Coefficient], rows: int) -> Coefficient:
+def mean_coefficient(cohen: Mapping[tuple[int, int], Coefficient], rows: int) -> Coefficient:
+    """Return the mean of the defined coefficients of pairs, over ``rows`` rows."""
     values = [found.value for found in cohen.values() if found.value is not None]
     if values:
         return Coefficient(float(np.mean(values)), rows)

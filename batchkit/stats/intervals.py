@@ -48,22 +48,25 @@ def mean_interval(values: Sequence[float] | NDArray[np.float64]) -> Interval | N
         return None
     mean = float(array.mean())
     if is_binary(array):
-        low, high = _wilson(mean, array.size)
-        # At 0 and at 1, rounding could put the mean outside.
-        return Interval(mean, min(low, mean), max(high, mean), "Wilson 95 %")
+        return share_interval(int(array.sum()), array.size)
     if float(np.ptp(array)) == 0.0:
         return Interval(mean, mean, mean, "no spread")
     low, high, method = spread_of_mean(array)
     return Interval(mean, low, high, method)
 
 
-def _wilson(share: float, count: int) -> tuple[float, float]:
-    """Return the bounds of a share of ``count`` values (Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953)."""
+def share_interval(successes: int, count: int) -> Interval:
+    """Return a share of ``count`` (at least 1) independent values with its 95 % interval.
+
+    Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953.
+    """
+    share = successes / count
     z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
     shrink = 1 + z**2 / count
     middle = (share + z**2 / (2 * count)) / shrink
     half = z * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2) / shrink
-    return middle - half, middle + half
+    # At 0 and at 1, rounding could put the share outside.
+    return Interval(share, min(middle - half, share), max(middle + half, share), "Wilson 95 %")
 
 
 def spread_of_mean(array: NDArray[np.float64]) -> tuple[float, float, str]:

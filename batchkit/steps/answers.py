@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from batchkit.answers import reason_of_refusal
+from batchkit.answers import is_final, reason_of_refusal
 from batchkit.files import jsonl
 from batchkit.files.spool import disk_errors
 from batchkit.lifecycle import classify, decide, outranks
@@ -136,13 +136,20 @@ class AnswerReader:
         if self._check is None:
             self._take_successes(answers, indices)
             return True
-        readings = list(map(self._check.read, answers.bodies))
+        readings = [self._reading(body) for body in answers.bodies]
         for place, reading in enumerate(readings):
             if reading.code is not None:
                 self._take_breach(answers, place, indices[place], reading)
         good = [place for place, reading in enumerate(readings) if reading.code is None]
         self._take_successes(answers.chosen(good), [indices[place] for place in good])
         return True
+
+    def _reading(self, body: bytes | str) -> Reading:
+        """Return the reading of an answer; a model of the user's own may take seconds for one."""
+        if self._check is None:
+            raise RuntimeError("a workload without rules reads no answers")
+        self._keep_alive()
+        return self._check.read(body)
 
     def _take_breach(self, answers: PlainAnswers, place: int, index: int, reading: Reading) -> None:
         """Take an answer that breaks the workload's rules: it was paid for, so its body is kept."""
@@ -198,7 +205,7 @@ class AnswerReader:
         if self._check is None:
             return outcome
         if outcome.kind is OutcomeKind.SUCCEEDED:
-            reading = self._check.read(jsonl.dumps(answer.body))
+            reading = self._reading(jsonl.dumps(answer.body))
             if reading.code is None:
                 return outcome
             return LineOutcome(OutcomeKind.INVALID, outcome.status_code, reading.code, reading.message)
@@ -221,7 +228,7 @@ class AnswerReader:
             outcome.kind,
             attempts=self._shard_requests.attempts[index],
             expiries=self._shard_requests.expiries[index],
-            policy=self._policy,
+            policy=replace(self._policy, max_invalid=1) if is_final(outcome.code) else self._policy,
             cancelling=self._cancelling,
         )
 

@@ -9,44 +9,81 @@ from batchkit.files import jsonl
 
 
 class BlockVerdict(Struct, array_like=True, gc=False):
-    """The result of a block's check. Except ``endpoints`` and ``problems``, each list has one entry per line.
+    """The result of a block's check. ``custom_ids`` and ``lengths`` have one entry per line that is not blank.
 
     ``lengths`` are in bytes, without the line ends. The custom_id of a line is empty when it cannot be read.
     ``endpoints`` is empty when every line goes to ``preflight.PLAIN_ENDPOINT``; a line with problems may have an empty endpoint.
-    ``problems`` are pairs of the line's index in the block and the reason, in order.
+    ``problems`` are pairs of the line's index in the block and the reason, in order. ``blanks`` are the indexes of blank lines, in
+    order: they are no requests. ``models`` are those of lines without a problem, each once.
     """
 
     custom_ids: list[str]
     lengths: list[int]
     endpoints: list[str]
     problems: list[tuple[int, str]]
+    blanks: list[int] = []
+    models: list[str] = []
 
 
 def check_block(block: bytes, *, max_line_bytes: int) -> BlockVerdict:
     r"""Check lines that each end with ``\n``."""
-    lines = block.split(b"\n")
-    lines.pop()
-    lengths = list(map(len, lines))
-    if max(lengths) <= max_line_bytes:
-        custom_ids = preflight.plain_ids(block, lines)
-        if custom_ids is not None:
-            return BlockVerdict(custom_ids, lengths, [], [])
-    verdict = BlockVerdict([], lengths, [], [])
+    lines = lines_of(block)
+    plain = _plain(block, lines, max_line_bytes)
+    if plain is not None:
+        return plain
+    blanks = [index for index, line in enumerate(lines) if not line.strip()]
+    if blanks:
+        plain = _plain(*without_lines(lines, blanks), max_line_bytes)
+        if plain is not None:
+            plain.blanks = blanks
+            return plain
+    verdict = BlockVerdict([], [], [], [], blanks)
+    models: set[str] = set()
     for index, line in enumerate(lines):
-        custom_id, endpoint, reasons = _check_line(line, max_line_bytes)
+        if not line.strip():
+            continue
+        custom_id, endpoint, model, reasons = _check_line(line, max_line_bytes)
+        verdict.lengths.append(len(line))
         verdict.custom_ids.append(custom_id or "")
         verdict.endpoints.append(endpoint or "")
         verdict.problems.extend((index, reason) for reason in reasons)
+        if model is not None and not reasons:
+            models.add(model)
+    verdict.models = sorted(models)
     return verdict
 
 
-def _check_line(line: bytes, max_line_bytes: int) -> tuple[str | None, str | None, tuple[str, ...]]:
+def lines_of(block: bytes) -> list[bytes]:
+    r"""Return the lines of a block, each of which ends with ``\n``, without their ends."""
+    lines = block.split(b"\n")
+    lines.pop()
+    return lines
+
+
+def without_lines(lines: list[bytes], indexes: list[int]) -> tuple[bytes, list[bytes]]:
+    """Return a block without the lines at ``indexes``, and its lines."""
+    left_out = set(indexes)
+    kept = [line for index, line in enumerate(lines) if index not in left_out]
+    return b"".join(line + b"\n" for line in kept), kept
+
+
+def _plain(block: bytes, lines: list[bytes], max_line_bytes: int) -> BlockVerdict | None:
+    """Return the verdict of a block of plain chats of allowed lengths; None for any other block."""
+    lengths = list(map(len, lines))
+    if max(lengths, default=0) > max_line_bytes:
+        return None
+    models: set[str] = set()
+    custom_ids = preflight.plain_ids(block, lines, models)
+    return None if custom_ids is None else BlockVerdict(custom_ids, lengths, [], [], models=sorted(models))
+
+
+def _check_line(line: bytes, max_line_bytes: int) -> tuple[str | None, str | None, str | None, tuple[str, ...]]:
     try:
         record = read_line(line, max_line_bytes)
     except jsonl.MalformedJson as error:
-        return None, None, (str(error),)
+        return None, None, None, (str(error),)
     found = preflight.inspect(record, len(line))
-    return found.custom_id, found.endpoint, found.reasons
+    return found.custom_id, found.endpoint, found.model, found.reasons
 
 
 def read_line(line: bytes, max_line_bytes: int) -> object:
@@ -56,5 +93,4 @@ def read_line(line: bytes, max_line_bytes: int) -> object:
     try:
         return jsonl.loads(line)
     except jsonl.MalformedJson as error:
-        reason = "the line is blank" if not line.strip() else f"not a JSON object: {error}"
-        raise jsonl.MalformedJson(reason) from error
+        raise jsonl.MalformedJson(f"not a JSON object: {error}") from error

@@ -11,21 +11,28 @@ from batchkit.files import jsonl, sources
 from batchkit.files.uniqueness import SeenIds
 from batchkit.preflight.findings import describe
 from batchkit.sharding import MAX_FILE_BYTES
-from batchkit.steps.block_check import read_line
+from batchkit.steps.block_check import lines_of, read_line, without_lines
 from batchkit.steps.block_stream import checked_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from batchkit.steps.block_check import BlockVerdict
 
+#: An input with more models than this has made them up: no more are remembered.
+MOST_MODELS = 1_000
 #: How many problems are shown; all are counted.
 SHOWN_PROBLEMS = 20
 
 _TABLES = (".csv", ".tsv", ".parquet", ".arrow", ".feather")
 _ASK_ABOUT_ROWS = "this takes requests as JSON Lines; `batchkit annotate` makes them from the rows of a table"
 _LINES_PER_ADVANCE = 2_000
+
+
+def longest_line(shard_bytes: int) -> int:
+    """Return the most bytes of a line, without its end, of an input whose shards have at most ``shard_bytes``."""
+    return min(shard_bytes, MAX_FILE_BYTES) - 1
 
 
 class CheckedLine(NamedTuple):
@@ -55,7 +62,8 @@ class CheckedBlock(NamedTuple):
 class InputCheck:
     """One pass over the input: ``blocks``, or ``lines`` with the details of each.
 
-    ``digest`` is complete and ``line_count`` final when the pass has ended.
+    ``digest`` is complete, and ``line_count`` and ``blank_count`` are final when the pass has ended. Blank lines are left out, wherever
+    they stand, and are not among ``line_count``. ``models`` are those of ``blocks``.
     """
 
     def __init__(
@@ -67,13 +75,15 @@ class InputCheck:
         advance: Callable[[int], None],
     ) -> None:
         self._paths = paths
-        self._max_line_bytes = min(max_line_bytes, MAX_FILE_BYTES) - 1
+        self._max_line_bytes = longest_line(max_line_bytes)
         self._digest = digest
         self._advance = advance
         self._problems: list[tuple[int, InputProblem]] = []
         self._problem_count = 0
         self._seen = SeenIds()
         self.line_count = 0
+        self.blank_count = 0
+        self.models: set[str] = set()
 
     def blocks(self) -> Iterator[CheckedBlock]:
         """Yield the lines in blocks until the first problem; the input is read to its end in any case.
@@ -87,13 +97,16 @@ class InputCheck:
             blocks, max_line_bytes=self._max_line_bytes, input_bytes=sources.size_of(self._paths)
         ):
             if block.file != file:
-                file, lines_before = block.file, self.line_count
+                file, lines_before = block.file, self._position
             if verdict.problems:
-                self._add_problems(block.path, self.line_count - lines_before + 1, verdict)
+                self._add_problems(block.path, self._position - lines_before + 1, verdict)
             self._seen.update(filter(None, verdict.custom_ids) if verdict.endpoints else verdict.custom_ids)
-            if not self._problem_count:
-                yield CheckedBlock(self.line_count, block.data, verdict.custom_ids, verdict.lengths, verdict.endpoints)
+            if not self._problem_count and verdict.lengths:
+                data = without_lines(lines_of(block.data), verdict.blanks)[0] if verdict.blanks else block.data
+                yield CheckedBlock(self.line_count, data, verdict.custom_ids, verdict.lengths, verdict.endpoints)
             self.line_count += len(verdict.lengths)
+            self.blank_count += len(verdict.blanks)
+            self._add_models(verdict.models)
             self._advance(len(verdict.lengths))
         self._conclude()
 
@@ -103,6 +116,9 @@ class InputCheck:
         for path, number, line in sources.read_lines(
             self._paths, max_line_bytes=self._max_line_bytes, digest=self._digest
         ):
+            if not line.strip():
+                self.blank_count += 1
+                continue
             self.line_count += 1
             unreported += 1
             if unreported == _LINES_PER_ADVANCE:
@@ -113,6 +129,15 @@ class InputCheck:
                 yield checked
         self._advance(unreported)
         self._conclude()
+
+    @property
+    def _position(self) -> int:
+        """How many lines of all files were read, blank ones too."""
+        return self.line_count + self.blank_count
+
+    def _add_models(self, models: Iterable[str]) -> None:
+        if len(self.models) < MOST_MODELS:
+            self.models.update(models)
 
     def _conclude(self) -> None:
         suspects = self._seen.suspects()
@@ -125,26 +150,27 @@ class InputCheck:
                 raise InputInvalid(problems, self._problem_count, hint=_ASK_ABOUT_ROWS)
             raise InputInvalid(problems, self._problem_count)
         if not self.line_count:
-            raise InputInvalid([InputProblem(_names(self._paths), 1, "the input is empty: there is nothing to do")], 1)
+            what = "has only blank lines" if self.blank_count else "is empty"
+            raise InputInvalid([InputProblem(_names(self._paths), 1, f"the input {what}: there is nothing to do")], 1)
 
     def _check(self, path: Path, number: int, line: bytes) -> CheckedLine | None:
         try:
             record = read_line(line, self._max_line_bytes)
         except jsonl.MalformedJson as error:
-            self._add_problem(path, number, str(error), self.line_count)
+            self._add_problem(path, number, str(error), self._position)
             return None
         found = preflight.inspect(record, len(line))
         if found.custom_id:
             self._seen.update((found.custom_id,))
         for reason in found.reasons:
-            self._add_problem(path, number, reason, self.line_count)
+            self._add_problem(path, number, reason, self._position)
         if found.reasons or found.custom_id is None or found.endpoint is None or found.model is None:
             return None
         return CheckedLine(found.custom_id, found.endpoint, found.model, line, record, found.warnings)
 
     def _add_problems(self, path: Path, first_number: int, verdict: BlockVerdict) -> None:
         for index, reason in verdict.problems:
-            self._add_problem(path, first_number + index, reason, self.line_count + index + 1)
+            self._add_problem(path, first_number + index, reason, self._position + index + 1)
 
     def _add_problem(self, path: Path, number: int, reason: str, position: int, *, is_late: bool = False) -> None:
         """Count a problem, and keep it if it is one of the first, or if it is found late and may belong before them.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, groupby
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from batchkit.store import shards, workloads
 from batchkit.store.bulk import bulk_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from sqlalchemy.engine import Connection
@@ -43,8 +43,8 @@ class SplitOptions:
     """How a workload is cut and retried; None: use the default, or what the workload has already.
 
     ``window`` and ``max_window`` are completion windows such as ``24h``; ``shard_bytes`` is in bytes; the two budgets
-    start at 1. ``source`` describes what the requests were made of (default: the input's files), ``answer_rules`` and
-    ``recipe`` are those of the workload (see ``Workload``).
+    start at 1. ``source`` describes what the requests were made of (default: the input's files), ``answer_rules``,
+    ``recipe`` and ``skipped_rows`` are those of the workload (see ``Workload``).
     """
 
     window: str | None = None
@@ -56,6 +56,7 @@ class SplitOptions:
     source: str | None = None
     answer_rules: str | None = None
     recipe: str | None = None
+    skipped_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class SplitDefaults:
 class SplitPlan:
     """The result of a planned split. ``shards`` holds (endpoint, lines, bytes); ``warnings`` maps warnings to their counts.
 
-    ``prompt_tokens`` is an estimate, ``completion_tokens`` the sum of the limits that the requests set themselves.
+    ``shares`` has estimates by model, of which ``prompt_tokens`` is the sum ``completion_tokens`` the sum of the limits that the requests set themselves.
     """
 
     requests: int
@@ -87,6 +88,8 @@ class SplitPlan:
     shard_lines: int
     window: str
     warnings: dict[str, int]
+    blank_lines: int = 0
+    shares: dict[str, preflight.ModelShare] = field(default_factory=dict)
 
 
 def plan(
@@ -99,9 +102,9 @@ def plan(
     open_cuts: dict[str, tuple[int, int]] = {}
     cuts: list[tuple[str, int, int]] = []
     endpoints: dict[str, int] = {}
-    models: dict[str, int] = {}
     warnings: dict[str, int] = {}
-    size = prompt_tokens = completion_tokens = 0
+    shares: dict[str, preflight.ModelShare] = {}
+    size = 0
     for line in check.lines():
         count, bytes_so_far = open_cuts.get(line.endpoint, (0, 0))
         next_bytes = len(line.line) + 1
@@ -112,25 +115,25 @@ def plan(
             count = bytes_so_far = 0
         open_cuts[line.endpoint] = (count + 1, bytes_so_far + next_bytes)
         endpoints[line.endpoint] = endpoints.get(line.endpoint, 0) + 1
-        models[line.model] = models.get(line.model, 0) + 1
         for warning in line.warnings:
             warnings[warning] = warnings.get(warning, 0) + 1
         estimate = preflight.estimate_tokens(line.record)
         size += next_bytes
-        prompt_tokens += estimate.prompt
-        completion_tokens += estimate.max_completion or 0
+        shares.setdefault(line.model, preflight.ModelShare()).add(estimate)
     cuts.extend((endpoint, count, bytes_so_far) for endpoint, (count, bytes_so_far) in open_cuts.items())
     return SplitPlan(
         requests=check.line_count,
         bytes=size,
         shards=tuple(cuts),
         endpoints=endpoints,
-        models=models,
-        prompt_tokens=prompt_tokens,
-        completion_tokens=completion_tokens,
+        models={model: share.requests for model, share in shares.items()},
+        prompt_tokens=sum(share.prompt_tokens for share in shares.values()),
+        completion_tokens=sum(share.completion_tokens for share in shares.values()),
         shard_lines=max_lines,
         window=options.window or defaults.window,
         warnings=warnings,
+        blank_lines=check.blank_count,
+        shares=shares,
     )
 
 
@@ -142,10 +145,14 @@ def split(
     options: SplitOptions,
     defaults: SplitDefaults,
     advance: Callable[[int], None],
+    blanks: Callable[[int], None] = lambda _lines: None,
+    accept: Callable[[Collection[str]], None] = lambda _models: None,
     keep: Mapping[str, Path] | None = None,
 ) -> Workload | None:
     """Split the input under ``name``, or return the workload that was split before; None while another runner is splitting it.
 
+    ``accept`` takes the models of an input that is split now, and may raise ``UsageError``: then nothing is stored.
+    ``blanks`` takes the number of blank lines of an input that was split now, if it has any: they are skipped.
     ``keep`` maps names in the workload's folder to files that it keeps there. The rest of an interrupted split is removed first.
     Raises ``WorkloadConflict`` when the name belongs to another input, ``InputInvalid`` and ``InputUnreadable`` for the input;
     in all three cases nothing is stored.
@@ -162,6 +169,7 @@ def split(
     try:
         with DiskThread() as disk:
             _write_shards(context, workload, check, disk)
+        accept(check.models)
         for relative, path in (keep or {}).items():
             context.spool.keep(path, f"{workload.directory}/{relative}")
     except (StateConflict, SpoolError) as error:
@@ -182,6 +190,8 @@ def split(
                 connection, workload.id, sha256=digest.hexdigest(), request_count=check.line_count, at=context.clock()
             )
             workloads.release_lease(connection, context.owner)
+            if check.blank_count:
+                blanks(check.blank_count)
             return workloads.get(connection, workload.id)
     if keep:
         # As above: a runner that took over may have deleted our folder before the last of these files was written.
@@ -269,6 +279,7 @@ def _begin(
             at=context.clock(),
             answer_rules=options.answer_rules,
             recipe=options.recipe,
+            skipped_rows=options.skipped_rows,
         ):
             return None
         workload = workloads.find(connection, name)

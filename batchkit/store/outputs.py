@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
-from datetime import UTC
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -33,14 +35,15 @@ from sqlalchemy import (
     text,
 )
 
-from batchkit.datasets.rows import is_json, json_texts, readable
+from batchkit.datasets.rows import column_values, is_json, plain_type
+from batchkit.datasets.values import json_text, text_of
 from batchkit.errors import StoreError, UsageError
 from batchkit.files.jsonl import storable_json, storable_text
 from batchkit.owners import is_writer_dead, new_writer
 from batchkit.store.driver import copy_in
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from sqlalchemy.engine import Connection, Dialect
     from sqlalchemy.engine.reflection import Inspector
@@ -52,6 +55,15 @@ _MARK: Final = "written_by_batchkit"
 #: The prefix of the name of a table that is being written; with the name of its writer it has less than 63 bytes.
 _UNFINISHED: Final = "batchkit_new_"
 _MOST_NAME_BYTES: Final = 63  # Postgres cuts longer names silently
+_MOST_COLUMNS_SQLITE: Final = 2_000
+_MOST_COLUMNS_POSTGRES: Final = 1_600
+#: Of a row in a page of Postgres; a value of more than 24 bytes may be stored elsewhere.
+_ROW_BYTES: Final = 8_160
+_HEAD_BYTES: Final = 40
+_REFERENCE_BYTES: Final = 24
+_ALIGNED_BYTES: Final = 8
+#: Of values that are never stored elsewhere.
+_WIDTHS: Final[dict[type, int]] = {Boolean: 1, BigInteger: 8, Double: 8, DateTime: 8, Date: 4, Time: 8}
 
 
 class _Unsigned(TypeDecorator[int]):
@@ -67,6 +79,19 @@ class _Unsigned(TypeDecorator[int]):
         return str(value) if value is not None and dialect.name == "sqlite" else value
 
 
+class _Decimal(TypeDecorator[Decimal]):
+    """Decimals with all their digits; text on SQLite, which has no decimals."""
+
+    impl = Numeric
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else self.impl_instance)
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
+        return text_of(value) if value is not None and dialect.name == "sqlite" else value
+
+
 class OutputTable:
     """Writes batches of ``schema`` into the table ``name`` (in lower case), replacing an annotated table of that name.
 
@@ -74,7 +99,7 @@ class OutputTable:
     ``with`` block succeeds, that table replaces the one called ``name`` in one transaction; otherwise it is dropped.
     Several writers may have the same ``name`` at the same time: the last one to end decides what the table holds. Tables of
     processes that are certainly dead are dropped. Nested values and columns of JSON become JSON text, times with a zone become
-    UTC, unsigned integers are text on SQLite. A column ``row_number`` (``batchkit_row`` if the table has a ``row_number``)
+    UTC with microseconds, null where the year is beyond 9999; decimals and unsigned integers are text on SQLite. A column ``row_number`` (``batchkit_row`` if the table has a ``row_number``)
     keeps the order, from 1. Raises ``UsageError`` when another table has the name, and ``StoreError``.
     """
 
@@ -83,7 +108,7 @@ class OutputTable:
         self._name = name = name.lower()
         self._schema = schema
         self._count = 0
-        _check_columns(schema, name)
+        _check_names(schema, name)
         self._numbers = "batchkit_row" if "row_number" in {column.lower() for column in schema.names} else "row_number"
         self._new = Table(
             f"{_UNFINISHED}{new_writer()}",
@@ -156,7 +181,7 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _check_columns(schema: pa.Schema, name: str) -> None:
+def _check_names(schema: pa.Schema, name: str) -> None:
     seen: dict[str, str] = {}
     for column in schema.names:
         # For SQLite names that differ only in case are equal.
@@ -169,6 +194,59 @@ def _check_columns(schema: pa.Schema, name: str) -> None:
             raise UsageError(
                 f"{column!r} cannot be the name of a column of the table {name!r}", hint="write a file, or rename it"
             )
+
+
+def check_columns(
+    schema: pa.Schema, name: str, *, is_postgres: bool, rows: Callable[[], Iterable[pa.RecordBatch]]
+) -> None:
+    """Raise ``UsageError`` when the table ``name`` cannot have the columns of ``schema``, by their names, their number or their width.
+
+    ``rows`` are the rows with the first columns of the schema. They are read only if it depends on them whether a row fits.
+    """
+    _check_names(schema, name)
+    most = (_MOST_COLUMNS_POSTGRES if is_postgres else _MOST_COLUMNS_SQLITE) - 1  # one has the row's number
+    if len(schema) > most:
+        raise UsageError(
+            f"the table {name!r} would have {len(schema):,} columns with the answers, and the database takes {most:,}",
+            hint="write a file, as .parquet, or leave columns out",
+        )
+    if is_postgres:
+        _check_width(schema, name, rows)
+
+
+def _check_width(schema: pa.Schema, name: str, rows: Callable[[], Iterable[pa.RecordBatch]]) -> None:
+    """Check that each row fits into a page of Postgres: long texts are stored elsewhere, and leave a reference behind."""
+    widths = [_WIDTHS.get(type(_sql_type(field.type)), _REFERENCE_BYTES) for field in schema]
+    # Eight bytes begin at a multiple of eight.
+    widths = [
+        width + 7 * (width == _ALIGNED_BYTES != before)
+        for before, width in zip([_ALIGNED_BYTES, *widths], widths, strict=False)
+    ]
+    head = _HEAD_BYTES + len(schema) // 8
+    if head + sum(widths) <= _ROW_BYTES:
+        return
+    number = 0
+    for batch in rows():
+        used = pa.array([head + sum(widths[batch.num_columns :])] * len(batch), pa.int64())
+        for column, width in zip(batch.columns, widths, strict=False):
+            used = pc.add(used, _used(column, width))
+        too_wide = pc.index(pc.greater(used, _ROW_BYTES), value=True).as_py()
+        if too_wide >= 0:
+            raise UsageError(
+                f"row {number + too_wide + 1:,} has too many columns for a row of the database: {len(schema):,} of the table"
+                f" {name!r} with the answers need {used[too_wide].as_py():,} bytes, and a row has {_ROW_BYTES:,}",
+                hint="write a file, as .parquet, or leave columns out",
+            )
+        number += len(batch)
+
+
+def _used(column: pa.Array, width: int) -> pa.Array:
+    """Return how many bytes of a row each value needs at most."""
+    most = pc.multiply(pc.cast(column.is_valid(), pa.int64()), width)
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return most
+    lengths = pc.add(pc.cast(pc.fill_null(pc.binary_length(column), -1), pa.int64()), 1)
+    return pc.min_element_wise(most, lengths)
 
 
 def check_table(connection: Connection, name: str) -> None:
@@ -210,12 +288,14 @@ def _serialize(connection: Connection, name: str) -> None:
 
 
 def _sql_type(kind: pa.DataType) -> TypeEngine[Any]:
+    kind = plain_type(kind)
     types = pa.types
     choices: tuple[tuple[bool, TypeEngine[Any]], ...] = (
         (types.is_boolean(kind), Boolean()),
         (types.is_uint64(kind), _Unsigned()),
         (types.is_integer(kind), BigInteger()),
         (types.is_floating(kind) or types.is_duration(kind), Double()),
+        (types.is_decimal(kind), _decimal_type(kind)),
         (types.is_timestamp(kind), DateTime(timezone=types.is_timestamp(kind) and kind.tz is not None)),
         (types.is_date(kind), Date()),
         (types.is_time(kind), Time()),
@@ -224,17 +304,37 @@ def _sql_type(kind: pa.DataType) -> TypeEngine[Any]:
     return next((chosen for is_it, chosen in choices if is_it), Text())
 
 
+def _decimal_type(kind: pa.DataType) -> TypeEngine[Any]:
+    # Arrow also knows scales outside of the precision.
+    is_usual = pa.types.is_decimal(kind) and 0 <= kind.scale <= kind.precision
+    return _Decimal(kind.precision, kind.scale) if is_usual else _Decimal()
+
+
 def _cells(field: pa.Field, column: pa.Array) -> list[Any]:
-    values: list[Any] = column.to_pylist()
-    kind = field.type
     if is_json(field):
-        return [storable_json(value) for value in values]
-    if pa.types.is_string(kind):
-        return [storable_text(value) if value else value for value in values]
-    if pa.types.is_nested(kind):
-        return [storable_json(value) for value in json_texts(readable(field, values))]
-    if pa.types.is_timestamp(kind) and kind.tz is not None:
-        return [None if value is None else value.astimezone(UTC) for value in values]
-    if pa.types.is_duration(kind) or pa.types.is_decimal(kind):
-        return readable(field, values)
+        return [storable_json(text) for text in column.to_pylist()]
+    types = pa.types
+    kind = plain_type(field.type)
+    if (types.is_timestamp(kind) or types.is_time(kind)) and field.type != kind and not types.is_nested(field.type):
+        # A database has no nanoseconds.
+        column = column.cast(kind, safe=False)
+    values = column_values(field, column)
+    if types.is_timestamp(kind) or types.is_date(kind) or types.is_time(kind):
+        return list(map(_moment, values))
+    if types.is_nested(kind):
+        return [None if value is None else storable_json(json_text(value)) for value in values]
+    if isinstance(_sql_type(kind), Text):
+        return [None if value is None else storable_text(text_of(value)) or "" for value in values]
+    if types.is_duration(kind):
+        return [None if value is None else _seconds(value) for value in values]
     return values
+
+
+def _moment(value: Any) -> Any:
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC)
+    return value if isinstance(value, (date, time)) else None
+
+
+def _seconds(value: Any) -> float:
+    return value.total_seconds() if isinstance(value, timedelta) else float(value)

@@ -75,6 +75,7 @@ workloads = Table(
     Column("output", Text),
     Column("stopped_at", Float),
     Column("stopped_reason", Text),
+    Column("skipped_rows", BigInteger, nullable=False, server_default=text("0")),
     CheckConstraint("request_count IS NULL OR input_sha256 IS NOT NULL", name="split_whole"),
     CheckConstraint("shard_lines > 0 AND shard_bytes > 0", name="shard_size"),
     CheckConstraint("max_attempts > 0 AND max_expiries > 0", name="budgets"),

@@ -60,6 +60,7 @@ def _workload(row: Any) -> Workload:
         cancel_requested_at=row.cancel_requested_at,
         answer_rules=row.answer_rules,
         recipe=row.recipe,
+        skipped_rows=row.skipped_rows,
         output=row.output,
         stopped_at=row.stopped_at,
         stopped_reason=row.stopped_reason,
@@ -82,6 +83,7 @@ def add(
     at: float,
     answer_rules: str | None = None,
     recipe: str | None = None,
+    skipped_rows: int = 0,
 ) -> bool:
     """Insert a workload unless the name is taken; return whether it was inserted."""
     values = {
@@ -97,6 +99,7 @@ def add(
         "max_expiries": policy.max_expiries,
         "answer_rules": answer_rules,
         "recipe": recipe,
+        "skipped_rows": skipped_rows,
     }
     try:
         with connection.begin_nested():
@@ -126,6 +129,13 @@ def get(connection: Connection, workload_id: WorkloadId) -> Workload:
 def every(connection: Connection) -> list[Workload]:
     """Read all workloads, oldest first."""
     return [_workload(row) for row in connection.execute(select(workloads).order_by(workloads.c.id))]
+
+
+def with_recipes(connection: Connection, *, newest: int) -> list[Workload]:
+    """Read the ``newest`` workloads that were made from tables and are split whole, newest first."""
+    is_whole = and_(workloads.c.recipe.is_not(None), workloads.c.request_count.is_not(None))
+    query = select(workloads).where(is_whole).order_by(workloads.c.id.desc()).limit(newest)
+    return [_workload(row) for row in connection.execute(query)]
 
 
 def names(connection: Connection) -> list[str]:

@@ -8,7 +8,9 @@ import pyarrow as pa
 import pytest
 from pydantic import BaseModel
 
-from batchkit.annotation.columns import SAFETY_CATEGORIES, arrow_type, filled, free_name, value_columns
+from batchkit.annotation.arrow_types import arrow_type
+from batchkit.annotation.column_values import filled
+from batchkit.annotation.columns import SAFETY_CATEGORIES, free_name, value_columns
 from batchkit.annotation.parameters import Parameters
 from batchkit.annotation.recipe import Recipe
 from batchkit.answers import AnswerRules
@@ -97,10 +99,12 @@ def test_object_has_a_column_for_each_property():
         "parts": pa.list_(PART),
         "first": PART,
         "is_gift": pa.bool_(),
+        "other_properties": "json",
     }
     assert columns(recipe(format="json", json_schema=Tree.model_json_schema())) == {
         "name": pa.string(),
         "children": "json",
+        "other_properties": "json",
     }
 
 

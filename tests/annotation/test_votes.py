@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from batchkit.annotation.votes import Vote, label_properties, majority, majority_of_objects
+from batchkit.annotation.votes import (
+    Vote,
+    label_properties,
+    majority,
+    median_vote,
+    number_properties,
+    vote_on_objects,
+)
 from batchkit.answers import AnswerRules
 
 
@@ -35,9 +42,9 @@ def test_what_most_say_counts_and_a_tie_decides_nothing(values, vote):
 def test_each_property_is_voted_on_by_itself():
     """An object of the majority need not be one that anybody gave; agreement is the mean of the labels, by default of all."""
     given: list[dict[str, Any]] = [{"a": 1, "b": "x"}, {"a": 1, "b": "y"}, {"a": 2, "b": "y"}, {"a": 1}]
-    assert majority_of_objects(given, ["a", "b"]) == Vote({"a": 1, "b": "y"}, (3 / 4 + 2 / 4) / 2)
-    assert majority_of_objects(given, ["a", "b"], ["a"]) == Vote({"a": 1, "b": "y"}, 3 / 4)
-    assert majority_of_objects([], ["a"]) == Vote(None, None)
+    assert vote_on_objects(given, ["a", "b"]) == Vote({"a": 1, "b": "y"}, (3 / 4 + 2 / 4) / 2)
+    assert vote_on_objects(given, ["a", "b"], ["a"]) == Vote({"a": 1, "b": "y"}, 3 / 4)
+    assert vote_on_objects([], ["a"]) == Vote(None, None)
 
 
 def test_labels_are_what_has_few_values():
@@ -55,3 +62,52 @@ def test_labels_are_what_has_few_values():
     assert label_properties(AnswerRules(format="json", json_schema=schema)) == ("mood", "spam", "kind")
     assert label_properties(AnswerRules(format="json", json_schema={"type": "array"})) == ()
     assert label_properties(AnswerRules(format="number")) == ()
+
+
+@pytest.mark.parametrize(
+    ("values", "is_whole", "vote"),
+    [
+        ([3, 4, 5], True, Vote(4, 1 / 3, 2)),
+        ([3, 4], True, Vote(3, 1 / 2, 1)),
+        ([3.0, 4.0], False, Vote(3.5, 0.0, 1.0)),
+        ([1, 5, 5, None], True, Vote(5, 1 / 2, 4)),
+        ([2], False, Vote(2, 1.0, 0)),
+        ([None, 5, None], True, Vote(None, 2 / 3, 0)),
+        ([None, None], True, Vote(None, 1.0)),
+        ([None, 5], True, Vote(None, 1 / 2, 0)),
+        ([], False, Vote(None, None)),
+    ],
+)
+def test_numbers_are_voted_on_by_their_median(values, is_whole, vote):
+    """Three different ratings are no tie; the spread says how far they are apart, and nulls need half of the votes."""
+    assert median_vote(values, is_whole=is_whole) == vote
+
+
+def test_an_object_has_medians_beside_majorities():
+    """Numbers and labels of one answer are voted on each in its way; agreement is that of the labels."""
+    given: list[dict[str, Any]] = [{"stars": 3, "mood": "good"}, {"stars": 4, "mood": "good"}, {"stars": 5}]
+    assert vote_on_objects(given, ["stars", "mood"], ["mood"], {"stars": True}) == Vote(
+        {"stars": 4, "mood": "good"}, 2 / 3, {"stars": 2}
+    )
+
+
+def test_numbers_of_a_schema_are_found():
+    """Whole numbers and others, also nullable and by reference; what may be something else is none."""
+    schema = {
+        "properties": {
+            "stars": {"type": "integer", "minimum": 1, "maximum": 5},
+            "price": {"type": ["number", "null"]},
+            "age": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+            "size": {"$ref": "#/$defs/Size"},
+            "grade": {"enum": [1, 2, 3]},
+            "code": {"type": ["integer", "string"]},
+            "either": {"anyOf": [{"type": "integer"}, {"type": "string"}]},
+            "open": {},
+            "height": {"anyOf": [{"$ref": "#/$defs/Size"}, {"type": "null"}]},
+            "endless": {"$ref": "#/$defs/Endless"},
+        },
+        "$defs": {"Size": {"type": "number"}, "Endless": {"anyOf": [{"$ref": "#/$defs/Endless"}]}},
+    }
+    found = number_properties(AnswerRules(format="json", json_schema=schema))
+    assert found == {"stars": True, "price": False, "age": True, "size": False, "height": False}
+    assert number_properties(AnswerRules(format="number")) == {}

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from batchkit.annotation import presets, workload_from_table
+from batchkit.annotation import presets, rendering, workload_from_table
 from batchkit.annotation.parameters import Parameters
 from batchkit.annotation.recipe import Prompt, Recipe, load_recipe
 from batchkit.annotation.workload_from_table import ensure_workload, snapshot_path
@@ -253,7 +253,7 @@ def test_a_shared_spool_has_the_table_for_every_machine(open_runner, table, tmp_
     other = open_runner(**shared)
     assert len(texts_of(snapshot_path(other, workload))) == 30
     assert snapshot_path(other, workload) == snapshot_path(other, workload)
-    [kept] = (tmp_path / "shared").rglob(workload_from_table.SNAPSHOT)
+    [kept] = (tmp_path / "shared").rglob(rendering.SNAPSHOT)
     kept.unlink()
     with pytest.raises(SpoolError, match="is missing"):
         snapshot_path(open_runner(**shared), workload)

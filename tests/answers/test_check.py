@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from batchkit.answers import AnswerCheck, AnswerRules, Reading, reason_of_refusal
 from batchkit.errors import ConfigurationError
 from batchkit.files import jsonl
+from tests.answers.support import read, said
 
 LABEL = {
     "type": "object",
@@ -15,17 +16,6 @@ LABEL = {
     "required": ["label"],
     "additionalProperties": False,
 }
-
-
-def said(content, *, finish_reason="stop", **message) -> bytes:
-    """Write the body of a chat completion."""
-    choice = {"index": 0, "message": {"role": "assistant", "content": content, **message}}
-    return jsonl.dumps({"id": "1", "choices": [{**choice, "finish_reason": finish_reason}]})
-
-
-def read(body: bytes, **rules) -> Reading:
-    """Read a body by rules."""
-    return AnswerCheck(AnswerRules(**rules)).read(body)
 
 
 GOOD = {
@@ -168,7 +158,7 @@ def test_bodies_that_are_no_chat_are_invalid():
         b"{}",
         b'{"choices":1}',
         b"\xff",
-        b'{"choices":[{"message":{"content":["a"]}}]}',
+        b'{"choices":[{"message":{"content":{"text":"a"}}}]}',
     ):
         assert read(body).code in {"answer_invalid", "answer_empty"}
     assert read(b'{"choices":[]}').code == "answer_empty"
@@ -226,7 +216,8 @@ def test_what_a_models_own_check_raises_concerns_its_answer_only(tmp_path, monke
 
     assert {reading.code for reading in readings} == {"answer_invalid"}
     assert all(words in reading.message for reading in readings)
-    assert caplog.text.count("could not be checked") == 1
+    assert caplog.text.count("the model of the answers failed") == 1
+    assert "in possible" in caplog.text
 
 
 def test_rules_that_make_no_sense_are_refused():

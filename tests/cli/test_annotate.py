@@ -169,6 +169,41 @@ def test_a_dry_run_shows_the_requests_and_needs_neither_key_nor_database(batchki
     assert shown["models"][MODEL]["max_completion_tokens"] == 150
 
 
+def test_rows_with_nothing_to_ask_are_skipped_on_demand_and_told_everywhere(batchkit, open_emulator):
+    """In the dry run, the summary, the status and its JSON, the page, and their own row; the exit code is that of the others."""
+    open_emulator()
+    Path("gaps.csv").write_text("id,text\na,good\nb,\nc,bad\n,\n")
+    ask = ("annotate", "gaps.csv", "--key", "id", "--prompt", "Kind? {{ text }}", "--model", MODEL, "--no-prefect")
+    refused = batchkit(*ask)
+    assert (refused.code, "gaps, row 2: text is empty" in refused.err) == (2, True)
+    assert "--on-empty skip" in refused.err
+    skip = (*ask, "--on-empty", "skip", "--name", "gaps", "-o", "out.csv")
+    assert (
+        "4 rows, 2 requests; nothing was sent\n2 rows would be skipped: 2 nothing_to_ask"
+        in batchkit(*skip, "--dry-run").out
+    )
+    shown = batchkit(*skip, "--dry-run", "--json").json
+    assert (shown["rows"], shown["requests"], shown["skipped_rows"]) == (4, 2, 2)
+    ended = batchkit(*skip)
+    assert ended.code == 0, ended.err
+    assert "all 2 requests succeeded\n2 rows skipped: no request; the output says why" in ended.out
+    assert [(row["id"], row["status"], row["error"]) for row in rows_of("out.csv")] == [
+        ("a", "succeeded", ""),
+        ("b", "skipped", "nothing_to_ask"),
+        ("c", "succeeded", ""),
+        ("", "skipped", "nothing_to_ask"),
+    ]
+    assert "2 rows skipped" in batchkit("status", "gaps").out
+    assert batchkit("status", "gaps", "--json").json["skipped_rows"] == 2
+    assert batchkit("report", "gaps", "-o", "gaps.html").code == 0
+    assert "2 rows without a request" in Path("gaps.html").read_text()
+    recipe = batchkit(*ask, "--bad-rows", "skip", "--print-recipe").out
+    Path("gaps.yaml").write_text(recipe)
+    assert "bad_rows: skip" in recipe
+    again = batchkit("annotate", "gaps.csv", "--recipe", "gaps.yaml", "--name", "gaps", "--no-prefect", "--json").json
+    assert (again["name"], again["skipped_rows"], again["exit_code"]) == ("gaps", 2, 0)
+
+
 @pytest.mark.usefixtures("reviews")
 def test_submit_does_not_wait_and_the_same_command_collects(batchkit, open_emulator):
     """Only the second command writes a table."""

@@ -42,7 +42,7 @@ def completed(line, **environment):
 
 def offered(verb, parameter, incomplete="", **params):
     """Return the completions of a parameter of a verb, when the command line has ``params`` already."""
-    command = get_command(command_line.app).commands[verb]  # the root is a group
+    command = get_command(command_line.app).commands[verb]  # type: ignore[attr-defined] # the root is a group
     (found,) = [known for known in command.params if parameter in (known.name, *known.opts)]
     return [item.value for item in found.shell_complete(SimpleNamespace(params=params), incomplete)]
 

@@ -20,6 +20,7 @@ WORKLOAD = {
     "as_of": NOW,
     "last_merged_at": NOW - 60,
     "cancel_requested_at": None,
+    "skipped_rows": 0,
     "source": "nightly.jsonl",
     "window": "24h",
     "max_window": "7d",
@@ -163,6 +164,8 @@ def test_a_plan_is_stable():
         "prompt_tokens": 10,
         "max_completion_tokens": 20,
         "warnings": {"odd": 1},
+        "blank_lines": 0,
+        "estimate": None,
     }
 
 

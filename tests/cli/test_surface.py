@@ -90,7 +90,7 @@ def test_every_verb_explains_its_options(batchkit, verb):
 def test_the_examples_of_the_help_can_be_pasted_from_a_terminal_of_80_columns():
     """No example is broken across lines, which a shell would take for two commands."""
     root = get_command(command_line.app)
-    for name, verb in root.commands.items():  # the root is a group
+    for name, verb in root.commands.items():  # type: ignore[attr-defined] # the root is a group
         for example in (line for line in verb.help.splitlines() if line.startswith("  [cyan]")):
             assert len(Text.from_markup(example)) < 79, (name, example)
 
@@ -106,7 +106,7 @@ def test_help_fits_the_terminal(batchkit, monkeypatch, width):
 def test_every_option_has_a_help_text():
     """The help text of every option of every verb ends like a sentence."""
     root = get_command(command_line.app)
-    for name, verb in root.commands.items():  # the root is a group
+    for name, verb in root.commands.items():  # type: ignore[attr-defined] # the root is a group
         for parameter in verb.params:
             if parameter.name != "help":
                 assert parameter.help, (name, parameter.name)

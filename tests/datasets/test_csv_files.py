@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchkit.datasets import open_table, rows_of
+from batchkit.datasets import TableWriter, open_table, rows_of
+from batchkit.datasets.values import text_of
 from batchkit.errors import InputUnreadable, UsageError
 
 
@@ -30,7 +31,12 @@ def write(path, text):
     ("cells", "kind", "values"),
     [
         (["1", "-20", ""], "int64", [1, -20, None]),
-        (["1", "2.50", "", "1e-05"], "double", [1.0, 2.5, None, 1e-05]),
+        (["1", "2.5", "", "1e-05"], "double", [1, 2.5, None, 1e-05]),
+        (["1.0", "2.5", "", "1e-05"], "double", [1.0, 2.5, None, 1e-05]),
+        (["1.10", "1.1"], "string", ["1.10", "1.1"]),
+        (["1", "2.0"], "string", ["1", "2.0"]),
+        (["1e+05", "2.5"], "string", ["1e+05", "2.5"]),
+        (["0.1", "9007199254740993"], "string", ["0.1", "9007199254740993"]),
         (["true", "false", ""], "bool", [True, False, None]),
         (["007", "12"], "string", ["007", "12"]),
         (["+49", "12"], "string", ["+49", "12"]),
@@ -39,7 +45,9 @@ def write(path, text):
         (["0.12345678901234567"], "string", ["0.12345678901234567"]),
         (["NaN", "1.5"], "string", ["NaN", "1.5"]),
         (["1e5", "2"], "string", ["1e5", "2"]),
-        (["-0", "1"], "double", [-0.0, 1.0]),
+        (["-0", "1"], "string", ["-0", "1"]),
+        (["-0.0", "1.0"], "double", [-0.0, 1.0]),
+        (["true", "1"], "string", ["true", "1"]),
         (["True", "False"], "string", ["True", "False"]),
         (["2024-01-31", ""], "string", ["2024-01-31", ""]),
         (["", ""], "string", ["", ""]),
@@ -80,12 +88,64 @@ def test_any_text_comes_back(tmp_path_factory, rows, ending):
     assert [(row["a"], row["b"]) for row in found] == [(f"x{first}", f"x{second}") for first, second in rows]
 
 
-def test_separators_and_names_of_other_programs(tmp_path):
-    """Semicolons and tabs separate where the line of names has no comma, a byte order mark is none of the names."""
-    text = "\ufeffid;text\n1;one, two\n"
-    assert read(write(tmp_path / "a.csv", text))[1] == [{"id": 1, "text": "one, two"}]
-    assert read(write(tmp_path / "b.tsv", "id\ttext\n1\tone, two\n"))[1] == [{"id": 1, "text": "one, two"}]
-    assert read(write(tmp_path / "c.csv", ",text\n0,x\n"))[1] == [{"column_1": 0, "text": "x"}]
+@pytest.mark.parametrize(
+    ("name", "text", "rows"),
+    [
+        ("a.csv", "\ufeffid;text\n1;one, two\n", [{"id": 1, "text": "one, two"}]),
+        ("b.csv", '"Paid, net";text\n"4,5";so, so\n', [{"Paid, net": "4,5", "text": "so, so"}]),
+        ("c.tsv", "unit, price\ttext\n1\tone, two\n", [{"unit, price": 1, "text": "one, two"}]),
+        ("d.tsv", "a,b;c\n1\n", [{"a,b;c": 1}]),
+        ("e.csv", "sep=;\r\nid;a,b,c\r\n1;x\r\n", [{"id": 1, "a,b,c": "x"}]),
+        ("f.csv", '\ufeff"sep=|"\nid|text\n1|x\n', [{"id": 1, "text": "x"}]),
+        ("g.csv", "sep=\t\nid\ttext\n1\tx\n", [{"id": 1, "text": "x"}]),
+        ("h.csv", ",text\n0,x\n", [{"column_1": 0, "text": "x"}]),
+        ("i.csv", '"a;b;""c""",d\n1,2\n', [{'a;b;"c"': 1, "d": 2}]),
+        ("j.csv", "one column\nx\n", [{"one column": "x"}]),
+    ],
+)
+def test_separators_of_other_programs_are_seen(tmp_path, name, text, rows):
+    """The sign that stands most often outside of quotes, the one that Excel names, or a tab in .tsv; a byte order mark is no name."""
+    assert read(write(tmp_path / name, text))[1] == rows
+
+
+def test_separator_can_be_named(tmp_path):
+    """It beats what the file looks like, is part of the digest, and only CSV has one."""
+    path = write(tmp_path / "a.csv", "sep=;\n" + "id|a;b;c\n1|x\n")
+    table = open_table([str(path)], separator="|")
+    assert [row for batch in table.batches() for row in rows_of(batch)] == [{"id": 1, "a;b;c": "x"}]
+    assert table.digest() != open_table([str(path)]).digest()
+    for separator in ("", "||", '"', "\n"):
+        with pytest.raises(UsageError, match="cannot separate"):
+            open_table([str(path)], separator=separator)
+    with pytest.raises(UsageError, match="only CSV"):
+        open_table([str(write(tmp_path / "a.jsonl", "{}"))], separator=";")
+
+
+@pytest.mark.parametrize(("text", "words"), [("a,b\n1\n", "commas"), ("sep=|\na|b\n1\n", "bars")])
+def test_error_says_which_separator_was_taken(tmp_path, text, words):
+    """Whoever has another one knows then what to do."""
+    path = write(tmp_path / "a.csv", text)
+    with pytest.raises(InputUnreadable) as caught:
+        read(path)
+    assert f"separated by {words}" in caught.value.message
+    assert "--separator" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("cells", "texts"),
+    [(["1", "2.5"], ["1", "2.5"]), (["1.0", "2.5"], ["1.0", "2.5"]), (["true", "false"], ["true", "false"])],
+)
+def test_cell_is_shown_and_written_as_it_stands(tmp_path, cells, texts):
+    """A typed column says in a prompt, in CSV and in JSON what the cell said."""
+    path = write(tmp_path / "t.csv", "x\n" + "\n".join(cells) + "\n")
+    table = open_table([str(path)])
+    assert [text_of(row["x"]) for batch in table.batches() for row in rows_of(batch)] == texts
+    for name in ("u.csv", "u.jsonl"):
+        with TableWriter(tmp_path / name, table.schema) as writer:
+            for batch in table.batches():
+                writer.write(batch)
+    assert (tmp_path / "u.csv").read_text().split() == ["x", *texts]
+    assert (tmp_path / "u.jsonl").read_text().split() == [f'{{"x":{text}}}' for text in texts]
 
 
 @pytest.mark.parametrize(

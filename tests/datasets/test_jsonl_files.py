@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from batchkit.datasets import TableWriter, open_table, rows_of
+from batchkit.datasets.values import json_text, text_of
 from batchkit.errors import InputUnreadable
 from batchkit.files import jsonl
 from tests.workloads import read_lines, write_lines
@@ -47,6 +48,10 @@ def test_column_of_one_kind_is_typed(tmp_path, values, kind):
         [2**60 + 1, 0.5],
         [{}],
         [{f"key {n}": n} for n in range(400)],
+        [{f"key {n}": n for n in range(400)}],
+        [{"a": 1, "b": 2}, {"b": 2, "a": 1}],
+        [{"a": 1}, {"a": 2.5}],
+        [1, 2.0],
     ],
 )
 def test_column_of_several_kinds_is_json(tmp_path, values):
@@ -65,14 +70,54 @@ def test_column_of_several_kinds_is_json(tmp_path, values):
     assert read(tmp_path / "copy.parquet")[1] == rows
 
 
+def copied(path, name="copy.jsonl"):
+    """Copy a table into JSON Lines, and read its lines."""
+    table = open_table([str(path)])
+    with TableWriter(path.with_name(name), table.schema) as writer:
+        for batch in table.batches():
+            writer.write(batch)
+    return path.with_name(name).read_bytes()
+
+
+def test_row_does_not_depend_on_the_others(tmp_path):
+    """Columns and members that another row has are absent, not null; a null that is written is one; whole numbers stay whole."""
+    lines = [
+        b'{"id":1,"n":1,"meta":{"x":1,"y":[]},"more":null}',
+        b'{"id":2,"n":2.5,"meta":{"y":"two"},"msgs":[{"role":"user","calls":[{"id":"c"}]}]}',
+        b'{"id":3,"n":3,"meta":{},"msgs":null,"late":[{"a":1,"b":2},{"b":2,"a":1}]}',
+        b'{"id":4,"more":"x","msgs":[{"role":"user"}],"deep":[[1],[2.5,{"c":1}]],"same":{"x":1.0,"y":null}}',
+    ]
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(b"\n".join([*lines, b""]))
+    assert copied(path).splitlines() == lines
+    rows = read(path)[1]
+    assert [json_text(row).encode() for row in rows] == lines
+    assert [row["late"] for row in rows] == [None, None, [{"a": 1, "b": 2}, {"b": 2, "a": 1}], None]
+    assert [text_of(row["n"]) for row in rows] == ["1", "2.5", "3", ""]
+
+
 def test_members_that_come_late_are_kept(tmp_path):
-    """A column or a member of an object that first occurs behind thousands of lines is there, and null before."""
+    """A column or a member of an object that first occurs behind thousands of lines is there, and absent before."""
     lines = [{"id": n, "meta": {"a": n}} for n in range(10_500)]
     path = write_lines(tmp_path / "t.jsonl", [*lines, {"meta": {"b": "late"}, "extra": 1.5}])
     types, rows = read(path)
-    assert types == {"id": "int64", "meta": "struct<a: int64, b: string>", "extra": "double"}
-    assert rows[0] == {"id": 0, "meta": {"a": 0, "b": None}, "extra": None}
-    assert rows[-1] == {"id": None, "meta": {"a": None, "b": "late"}, "extra": 1.5}
+    assert types == {"id": "int64", "meta": "string", "extra": "double"}
+    assert rows[0] == {"id": 0, "meta": {"a": 0}, "extra": None}
+    assert rows[-1] == {"id": None, "meta": {"b": "late"}, "extra": 1.5}
+    assert read_lines(path) == [*lines, {"meta": {"b": "late"}, "extra": 1.5}]
+
+
+def test_integers_of_any_size_are_exact(tmp_path):
+    """Alone, inside of others and beside others; what no reader takes is told."""
+    path = tmp_path / "t.jsonl"
+    big = 10**40
+    content = f'{{"x":{big + 1},"in":[{big}],"t":"1234567890123456789012"}}\n{{"x":{big + 2},"in":[1],"t":"-"}}\n'
+    path.write_text(content)
+    assert [(row["x"], row["in"]) for row in read(path)[1]] == [(big + 1, [big]), (big + 2, [1])]
+    assert copied(path).decode() == content
+    path.write_text('{"x":1}\n{"x":' + "9" * 5_000 + "}\n")
+    with pytest.raises(InputUnreadable, match="line 2: not JSON"):
+        read(path)
 
 
 def test_head_reads_no_further(tmp_path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from decimal import Decimal
+from uuid import UUID
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -144,18 +146,26 @@ def test_late_value_of_another_type_is_told(tmp_path):
 
 @pytest.mark.parametrize(
     ("values", "kind"),
-    [([1, 0.5], "double"), ([1, "one"], "string"), ([b"\x00\xff", None], "binary"), ([None, None], "string")],
+    [
+        ([1, 0.5], "double"),
+        ([2**53 + 1, 0.5], "string"),
+        ([2**62, 1], "int64"),
+        ([1, "one"], "string"),
+        ([b"\x00\xff", None], "binary"),
+        ([None, None], "string"),
+    ],
 )
 def test_mixed_columns_are_wide_enough(tmp_path, values, kind):
     """Whole numbers with decimals are decimals, anything else together is text."""
     table = lite(tmp_path / "a.db", "insert into reviews values (?, ?)", list(enumerate(values)))
     assert str(table.schema.field("x").type) == kind
     found = [row["x"] for row in read(table)]
-    assert found == (["1", "one"] if kind == "string" and values[0] else values)
+    assert found == (list(map(str, values)) if kind == "string" and values[0] else values)
+    assert list(map(type, found)) == list(map(type, values)) or kind == "string"
 
 
 def test_types_of_postgres(empty_postgres_url, tmp_path):
-    """Decimals keep their digits as text, times are times, arrays and JSON are JSON, a UUID is text."""
+    """A numeric is a decimal, times are times, arrays are lists, JSON is JSON, a UUID is text."""
     query = (
         "select 1.50::numeric as price, '2024-05-01'::date as day, '2024-05-01T12:00:00+02:00'::timestamptz as at,"
         " array['a', 'b'] as tags, '{\"n\": [1, null]}'::jsonb as meta, true as yes,"
@@ -163,10 +173,10 @@ def test_types_of_postgres(empty_postgres_url, tmp_path):
     )
     table = open_table([empty_postgres_url], query=query)
     assert [str(field.type) for field in table.schema] == [
-        "string",
+        "decimal128(38, 2)",
         "date32[day]",
         "timestamp[us, tz=UTC]",
-        "string",
+        "list<item: string>",
         "string",
         "bool",
         "string",
@@ -187,3 +197,39 @@ def test_types_of_postgres(empty_postgres_url, tmp_path):
         "raw": "AP8=",
     }
     assert make_url(empty_postgres_url).database == table.name
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind", "values"),
+    [
+        (["1.50::numeric(10, 2)", "null::numeric(10, 2)"], "decimal128(10, 2)", [Decimal("1.50"), None]),
+        (["null::numeric(8, 3)"], "decimal128(8, 3)", [None]),
+        (["1.5::numeric", "20"], "decimal128(38, 1)", [Decimal("1.5"), Decimal("20.0")]),
+        ([f"{10**60}::numeric"], "decimal256(76, 0)", [Decimal(10**60)]),
+        ([f"{10**80}::numeric"], "string", [str(10**80)]),
+        (["'NaN'::numeric", "1.5"], "string", ["NaN", "1.5"]),
+        (["array[1, null]", "array[]::int[]", "null"], "list<item: int64>", [[1, None], [], None]),
+        (["array[1.50, 2]"], "list<item: decimal128(38, 2)>", [[Decimal("1.50"), Decimal("2.00")]]),
+        (["array[[1, 2], [3, 4]]"], "list<item: list<item: int64>>", [[[1, 2], [3, 4]]]),
+        (["array[[1, 2]]", "array[1]"], "string", [[[1, 2]], [1]]),
+        (["array['00000000-0000-0000-0000-000000000001'::uuid]"], "list<item: string>", [[str(UUID(int=1))]]),
+        (["'[1, \"a\"]'::jsonb", "'{}'"], "string", [[1, "a"], {}]),
+        (["'[1, 2]'::json"], "string", [[1, 2]]),
+        (["time with time zone '12:30:00+02'"], "string", ["12:30:00+02:00"]),
+        (["9007199254740993::bigint", "2"], "int64", [9007199254740993, 2]),
+    ],
+)
+def test_values_of_postgres_keep_type_and_digits(empty_postgres_url, rows, kind, values):
+    """Decimals with the digits of their column, lists of one type; what has no type of Arrow's is text, or JSON if it is nested."""
+    query = " union all ".join(f"select {place} as place, {row} as x" for place, row in enumerate(rows))
+    table = open_table([empty_postgres_url], query=f"select x from ({query}) as rows order by place")  # noqa: S608 - as above
+    assert str(table.schema.field("x").type) == kind
+    assert [row["x"] for row in read(table, rows=1)] == values
+
+
+def test_late_decimal_with_more_places_is_told(empty_postgres_url):
+    """It is not rounded; one with fewer places fits."""
+    query = "select case when n = {} then 1.25 else 1.5 end as x from generate_series(1, 10002) as n order by n"
+    assert len(read(open_table([empty_postgres_url], query=query.format(1)))) == 10_002
+    with pytest.raises(UsageError, match=r"row 10,002 of the query has Decimal\('1\.25'\)"):
+        read(open_table([empty_postgres_url], query=query.format(10_002)))

@@ -39,7 +39,7 @@ ROWS: list[dict[str, Any]] = [
     {"id": None, "text": None, "score": None, "yes": None, "tags": None, "meta": None},
 ]
 #: What each format gives back of a row of nulls and of nested values, where that is something else.
-TYPED = ["t.parquet", "t.arrow", "t.feather", "t.jsonl", "t.jsonl.gz", "t.ndjson.zst"]
+TYPED = ["t.parquet", "t.arrow", "t.feather", "t.arrows", "t.jsonl", "t.jsonl.gz", "t.ndjson.zst"]
 
 
 def write(path, rows, schema=SCHEMA, **options):
@@ -66,7 +66,7 @@ def test_what_is_written_is_read_again(tmp_path, name):
     """Types, nulls, nested values, quotes and line ends survive the way out and in."""
     path = write(tmp_path / name, ROWS)
     assert read(path) == ROWS
-    assert [str(field.type) for field in open_table([str(path)]).schema] == [str(field.type) for field in SCHEMA]
+    assert [field.type for field in open_table([str(path)]).schema] == [field.type for field in SCHEMA]
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.csv.zst"])
@@ -130,7 +130,7 @@ def test_types_that_json_has_no_word_for_are_text(tmp_path):
         "2024-05-01T12:30:00+00:00",
         "2024-05-01",
         "12:30:00",
-        "90.0",
+        "90",
         '[{"raw":"AA=="}]',
     ]
 

@@ -55,6 +55,7 @@ BAD = {
     "not what was asked for": (lines.GarbleAnswers, "answer_invalid"),
     "cut off": (lines.CutAnswers, "answer_truncated"),
     "empty": (lines.EmptyAnswers, "answer_empty"),
+    "stopped by a filter": (lines.FilterAnswers, "answer_filtered"),
     "a failed generation": (lines.FailGeneration, "generation_failed"),
 }
 
@@ -102,6 +103,24 @@ def test_an_answer_that_stays_bad_fails_with_its_reason_and_its_text(open_harnes
         assert line["response"]["body"]["choices"][0]["message"]["content"].startswith("Well, let me see")
     succeeded = sum(line["response"]["body"]["usage"]["total_tokens"] for line in found.values())
     assert progress.usage.total_tokens > succeeded
+
+
+def test_a_refused_answer_is_bought_once(open_harness):
+    """Another seed would be refused as well: the request fails with the model's words, until somebody asks for it again."""
+    refused = frozenset({"row-3", "row-30"})
+    harness = open_harness(lines.RefuseAnswers(custom_ids=refused, words="Not that.", attempts=1))
+
+    progress, found = finish(harness)
+
+    assert (progress.counts.failed, progress.counts.succeeded) == (2, COUNT - 2)
+    for custom_id in refused:
+        line = found[custom_id]
+        assert (line["attempts"], line["error"]["code"]) == (1, "answer_refused")
+        assert line["error"]["message"] == "the model refuses: Not that."
+
+    assert harness.runner.reopen("work", failed=True) == 2
+    assert harness.runner.process(harness.runner.find("work").id).all_succeeded
+    assert {len(bodies) for custom_id, bodies in sent(harness).items() if custom_id in refused} == {2}
 
 
 def test_a_bad_answer_never_takes_the_place_of_a_good_one(open_harness):

@@ -181,32 +181,40 @@ def test_quirk_33_a_model_that_is_retired_in_mid_batch(open_harness):
 
 
 def test_quirk_35_answers_are_kept_as_they_came(open_harness):
-    """A truncated, an empty and a malformed answer are answers: paid for, kept unchanged, with their finish reason."""
+    """Truncated, empty, refused, filtered and malformed answers are answers: paid for, kept unchanged, with their finish reason."""
     tool = {"type": "function", "function": {"name": "f", "parameters": {"properties": {"a": {"type": "integer"}}}}}
-    requests = [chat_line("cut"), chat_line("empty"), chat_line("tool", tools=[tool], tool_choice="required")]
+    ids = ("cut", "empty", "refused", "filtered")
+    requests = [*map(chat_line, ids), chat_line("tool", tools=[tool], tool_choice="required")]
     harness = open_harness(
         lines.CutAnswers(custom_ids=frozenset({"cut"})),
         lines.EmptyAnswers(custom_ids=frozenset({"empty"})),
+        lines.RefuseAnswers(custom_ids=frozenset({"refused"})),
+        lines.FilterAnswers(custom_ids=frozenset({"filtered"})),
         lines.BreakToolCalls(custom_ids=frozenset({"tool"})),
     )
 
     seen = run(harness, requests)
 
     assert seen.exit_code == 0
-    assert seen.ledger.totals.requests_executed == 3
+    assert seen.ledger.totals.requests_executed == 5
     choices = [line["response"]["body"]["choices"][0] for line in seen.lines]
     assert choices[0]["finish_reason"] == "length"
     assert choices[1]["message"]["content"] is None
-    assert choices[2]["message"]["tool_calls"][0]["function"]["arguments"].count("{") == 1
-    assert not choices[2]["message"]["tool_calls"][0]["function"]["arguments"].endswith("}")
+    assert choices[2]["message"]["refusal"] == "I cannot help with that."
+    assert choices[4]["message"]["tool_calls"][0]["function"]["arguments"].count("{") == 1
+    assert not choices[4]["message"]["tool_calls"][0]["function"]["arguments"].endswith("}")
     rows = _table(harness)
-    assert [row["finish_reason"] for row in rows] == ["length", "stop", "tool_calls"]
-    assert [row["answer"] for row in rows] == [choices[0]["message"]["content"], "", ""]
+    assert [row["finish_reason"] for row in rows] == ["length", "stop", "stop", "content_filter", "tool_calls"]
+    assert [row["answer"] for row in rows] == [choice["message"].get("content") or "" for choice in choices]
 
 
 @taking_turns(
     "into,answer,reason",
-    {"two choices": ("choices", "Echo: a ", "length"), "parts": ("parts", "", "stop"), "items": ("output", "", "")},
+    {
+        "two choices": ("choices", "Echo: a ", "length"),
+        "parts": ("parts", "Echo: a Echo: a question", "stop"),
+        "items": ("output", "", ""),
+    },
 )
 def test_quirk_38_an_answer_in_several_items_is_kept_whole(open_harness, into, answer, reason):
     """The result line has all items; the text column of a table has the text and finish reason of the first choice."""

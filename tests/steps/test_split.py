@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import func, select, text
 
 from batchkit.errors import InputInvalid, WorkloadConflict
+from batchkit.files import jsonl
 from batchkit.models import ShardState
 from batchkit.steps.split import SplitOptions
 from batchkit.store import shards as shard_rows
@@ -76,6 +77,59 @@ def test_an_empty_input_is_refused(open_harness, tmp_path):
     """An empty file has no requests, and the error says so."""
     with pytest.raises(InputInvalid, match="1 problem"):
         open_harness().split(write_lines(tmp_path / "empty.jsonl", []))
+
+
+#: What stands between the requests of a file that people or other programs have written.
+BLANKS = [b"", b"   ", b"\t", b"\r"]
+
+
+@pytest.mark.parametrize("is_plain", [True, False], ids=["plain", "mixed"])
+def test_blank_lines_are_skipped_wherever_they_stand(open_harness, tmp_path, is_plain):
+    """First, last, between requests, whole blocks of them, with carriage returns: the requests are as without them."""
+    requests = [chat_line(f"row-{number}") if is_plain else mixed_line(number) for number in range(6)]
+    lines = [jsonl.dumps(request) for request in requests]
+    source = tmp_path / "gaps.jsonl"
+    content = [*BLANKS, lines[0], b"", *lines[1:3], *BLANKS * 80_000, *lines[3:], *BLANKS]
+    source.write_bytes(b"\r\n".join(content) + b"\n ")
+    harness = open_harness()
+    said: list[int] = []
+
+    plan = harness.runner.plan([source], SplitOptions(), advance=lambda _lines: None)
+    workload = harness.runner.split([source], name="gaps", options=SplitOptions(shard_lines=6), blanks=said.append)
+
+    blank = len(content) - len(lines) + 1
+    assert (plan.requests, plan.blank_lines) == (6, blank)
+    assert (workload.request_count, said) == (6, [blank])
+    with harness.runner.store.read() as connection:
+        shards = shard_rows.in_states(connection, workload.id, tuple(ShardState))
+    sent = [harness.runner.spool.path(shard.path).read_bytes().splitlines() for shard in shards]
+    assert sorted(line for shard in sent for line in shard) == sorted(lines)
+    assert harness.runner.split([source], name="gaps", options=SplitOptions(), blanks=said.append).id == workload.id
+    assert len(said) == 1
+
+
+def test_problems_are_named_by_the_lines_of_the_file_whatever_is_blank(open_harness, tmp_path):
+    """Broken lines, and repeated ids of which the second stands in another file."""
+    first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    write_lines(first, [b"", chat_line("a"), b"  ", b"nonsense"])
+    write_lines(second, [b"\t", b"", chat_line("b"), chat_line("a"), b""])
+    harness = open_harness()
+    for refuse in (
+        lambda: harness.runner.split([first, second], name="x", options=SplitOptions()),
+        lambda: harness.runner.plan([first, second], SplitOptions(), advance=lambda _lines: None),
+    ):
+        with pytest.raises(InputInvalid) as raised:
+            refuse()
+        places = [(problem.source, problem.line) for problem in raised.value.problems]
+        assert places == [(str(first), 4), (str(second), 4)]
+        assert f"{first}:2" in raised.value.problems[1].reason
+
+
+def test_an_input_of_blank_lines_is_refused(open_harness, tmp_path):
+    """It has no request, and that is said."""
+    with pytest.raises(InputInvalid, match="1 problem") as raised:
+        open_harness().split(write_lines(tmp_path / "blank.jsonl", [b"", b" "]))
+    assert "only blank lines" in raised.value.problems[0].reason
 
 
 def test_a_shard_holds_one_endpoint_in_input_order_byte_for_byte(open_harness, tmp_path):

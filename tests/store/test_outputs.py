@@ -8,6 +8,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from uuid import UUID
 
 import pyarrow as pa
 import pytest
@@ -15,8 +16,9 @@ from sqlalchemy import inspect, text
 
 from batchkit.datasets.rows import json_field
 from batchkit.errors import UsageError
+from batchkit.files import jsonl
 from batchkit.store.engine import Store
-from batchkit.store.outputs import OutputTable
+from batchkit.store.outputs import OutputTable, check_columns
 
 SCHEMA = pa.schema([("id", pa.int64()), ("text", pa.string())])
 
@@ -89,11 +91,41 @@ def test_values_have_database_types(store):
     assert [kinds[name] for name in ("n", "yes", "tags", "any")] == ["BIGINT", "BOOLEAN", "TEXT", "TEXT"]
     assert kinds["score"].startswith("DOUBLE")
     first, second = read(store, 'select n, score, yes, tags, price, took, "any", raw from typed order by row_number')
-    assert first == (2**62, 0.5, True, '["a","é"]', "1.50", 1.5, '{"a":1}', b"\x00\xff")
+    price = "1.50" if store.is_sqlite else Decimal("1.50")
+    assert kinds["price"] == ("TEXT" if store.is_sqlite else "NUMERIC(3, 2)")
+    assert first == (2**62, 0.5, True, '["a","é"]', price, 1.5, '{"a":1}', b"\x00\xff")
     assert second == (None,) * 8
     (moment,) = read(store, "select cast(at as varchar(40)), cast(day as varchar(40)) from typed where n is not null")
     assert moment[0].startswith("2024-05-01 12:30:00")
     assert moment[1] == "2024-05-01"
+
+
+def test_types_that_a_database_does_not_have_become_the_nearest_one(store):
+    """Other forms of text and bytes, values of a dictionary, nanoseconds, maps, years beyond Python's."""
+    columns = {
+        "kind": pa.array(["x", None]).dictionary_encode(),
+        "long": pa.array(["\x00", ""], pa.large_string()),
+        "code": pa.array([b"ab", None], pa.binary(2)),
+        "at": pa.array([1577880000123456789, None], pa.timestamp("ns")),
+        "far": pa.array([10**12, 0], pa.timestamp("s")),
+        "took": pa.array([1500, None], pa.duration("ns")),
+        "map": pa.array([[("k\x00", 1)], None], pa.map_(pa.string(), pa.int64())),
+        "huge": pa.array([Decimal(10**40), None], pa.decimal256(50, 0)),
+        "key": pa.array([bytes(16), None], pa.uuid()),
+        "none": pa.nulls(2),
+    }
+    batch = pa.RecordBatch.from_pydict(columns)
+    with OutputTable(store, "typed", batch.schema) as output:
+        output.write(batch)
+    first, second = read(
+        store, 'select kind, long, code, took, map, huge, "key", "none" from typed order by row_number'
+    )
+    assert (*first[:4], *first[6:]) == ("x", "\ufffd", b"ab", 1.5e-6, f"{UUID(int=0)}", None)
+    assert (jsonl.loads(first[4]), int(first[5])) == ([{"key": "k\ufffd", "value": 1}], 10**40)
+    assert second == (None, "", None, None, None, None, None, None)
+    times = read(store, "select cast(at as varchar(40)), far is null from typed order by row_number")
+    assert [bool(is_null) for _, is_null in times] == [True, False]
+    assert times[0][0].startswith("2020-01-01 12:00:00.123456")
 
 
 def test_foreign_tables_are_not_touched(store):
@@ -216,9 +248,43 @@ def test_unmarked_table_with_the_name_of_an_unfinished_one_is_not_dropped(store)
     [(["Text", "text"], "differ only in case"), (["x" * 64], "name of a column"), (["a\nb"], "column")],
 )
 def test_unusable_column_names_are_refused(sqlite_store, names, words):
-    """Names that differ only in case, are too long, or are not one line of text."""
+    """Names that differ only in case, are too long, or are not one line of text: before anything is sent, and at the writer."""
+    schema = pa.schema([(name, pa.string()) for name in names])
     with pytest.raises(UsageError, match=words):
-        OutputTable(sqlite_store, "labels", pa.schema([(name, pa.string()) for name in names]))
+        OutputTable(sqlite_store, "labels", schema)
+    with pytest.raises(UsageError, match=words):
+        check_columns(schema, "labels", is_postgres=False, rows=list)
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "values", "fits"),
+    [
+        (pa.float64(), {"sqlite": 1_999, "postgres": 990}, [1.5], True),
+        (pa.float64(), {"sqlite": 2_000, "postgres": 1_050}, [1.5], False),
+        (pa.float64(), {"sqlite": 1_999, "postgres": 1_599}, [None], True),
+        (pa.string(), {"sqlite": 2_000, "postgres": 1_600}, [""], False),
+        (pa.string(), {"sqlite": 1_999, "postgres": 1_590}, ["ab"], True),
+        (pa.string(), {"sqlite": 1_999, "postgres": 330}, ["a long text, again and again" * 3], True),
+        (pa.large_string(), {"sqlite": 2_001, "postgres": 350}, ["a long text, again and again" * 3], False),
+    ],
+)
+def test_width_is_checked_before_as_the_database_does_after(store, kind, count, values, fits):
+    """What is taken can be written; what is refused is too wide, by its number of columns or by the bytes of its row."""
+    schema = pa.schema([(f"c{number}", kind) for number in range(count["sqlite" if store.is_sqlite else "postgres"])])
+    batch = pa.RecordBatch.from_arrays([pa.array(values, kind)] * len(schema), schema=schema)
+
+    def check():
+        check_columns(schema, "wide", is_postgres=not store.is_sqlite, rows=lambda: [batch])
+
+    if not fits:
+        with pytest.raises(UsageError, match="columns") as caught:
+            check()
+        assert caught.value.hint
+        return
+    check()
+    with OutputTable(store, "wide", schema) as output:
+        output.write(batch)
+    assert read(store, "select count(*) from wide") == [(1,)]
 
 
 def test_column_name_of_row_numbers_is_left_to_the_user(store):

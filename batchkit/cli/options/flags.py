@@ -45,8 +45,11 @@ class TableFlags:
     recipe: tables.RecipeFile = None
     print_recipe: tables.PrintRecipe = False
     query: tables.Query = None
+    separator: tables.Separator = None
     key: tables.Key = None
     limit: tables.Limit = None
+    on_empty: tables.OnEmpty = None
+    bad_rows: tables.BadRows = None
     name: tables.Name = None
     output: tables.Output = None
     raw_csv: common.RawCsv = False

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from batchkit.cli.options.flags import TableFlags
 
 #: What belongs to the run and not to its requests.
-_OF_THE_RUN = ("query", "name", "output", "raw_csv", "review", "only")
+_OF_THE_RUN = ("query", "separator", "name", "output", "raw_csv", "review", "only")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ class Asked:
         return replace(
             self.flags,
             query=said.get("query"),
+            separator=said.get("separator"),
             key=said.get("key"),
             limit=said.get("limit"),
             name=said.get("name"),
@@ -66,8 +67,16 @@ def asked(kind: RecipeKind, rows: TableFlags, **flags: Any) -> Asked:
 
     Raises ``InputInvalid`` and ``InputUnreadable`` for the recipe.
     """
-    of_table = {"query": rows.query, "key": rows.key, "limit": rows.limit, "name": rows.name, "output": rows.output}
-    told = {**of_table, "raw_csv": rows.raw_csv or None, **flags}
+    of_table = {
+        "query": rows.query,
+        "separator": rows.separator,
+        "key": rows.key,
+        "limit": rows.limit,
+        "name": rows.name,
+        "output": rows.output,
+    }
+    of_rows = {"on_empty": rows.on_empty and rows.on_empty.value, "bad_rows": rows.bad_rows and rows.bad_rows.value}
+    told = {**of_table, **of_rows, "raw_csv": rows.raw_csv or None, **flags}
     given = {name: value for name, value in told.items() if value is not None and value != ()}
     recipe = {} if rows.recipe is None else read_recipe_file(rows.recipe, kind)
     return Asked(kind, combined(recipe, given), rows)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from batchkit.cli.options import completion
+
+
+class RowPolicy(StrEnum):
+    """What becomes of rows that have no request."""
+
+    ERROR = "error"
+    SKIP = "skip"
+
 
 REQUESTS = "Requests"
 ANSWERS = "Answer format"
@@ -26,6 +35,16 @@ Query = Annotated[
     str | None,
     typer.Option("--query", metavar="SQL", help="The rows to take, where TABLE is a database URL.", show_default=False),
 ]
+Separator = Annotated[
+    str | None,
+    typer.Option(
+        "--separator",
+        metavar="SIGN",
+        help="The sign between the cells of a CSV file (default: the one after sep= in its first line, a tab in .tsv, else the"
+        " comma, semicolon or tab that its header has most often).",
+        show_default=False,
+    ),
+]
 Key = Annotated[
     str | None,
     typer.Option(
@@ -38,6 +57,26 @@ Key = Annotated[
 Limit = Annotated[
     int | None,
     typer.Option("--limit", metavar="N", min=1, help="Take only the first N rows.", show_default=False),
+]
+OnEmpty = Annotated[
+    RowPolicy | None,
+    typer.Option(
+        "--on-empty",
+        metavar="error|skip",
+        help="Whether a row with nothing to ask refuses the table, or is skipped: it then has its row in the output, with the"
+        " status skipped and no answer (default as --bad-rows).",
+        show_default=False,
+    ),
+]
+BadRows = Annotated[
+    RowPolicy | None,
+    typer.Option(
+        "--bad-rows",
+        metavar="error|skip",
+        help="The same for every row that has no request: empty and repeated keys, images that cannot be read, requests that are"
+        " too long (default error).",
+        show_default=False,
+    ),
 ]
 Name = Annotated[
     str | None,

@@ -10,7 +10,8 @@ from rich.text import Text
 
 from batchkit import formatting
 from batchkit.annotation.pricing import PRICES_AS_OF, price
-from batchkit.cli.render import conclusion, console, exits, machine, outcome
+from batchkit.annotation.rendering import listed
+from batchkit.cli.render import conclusion, console, exits, machine, outcome, priced
 from batchkit.cli.render.outcome import next_step
 from batchkit.files import jsonl
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 _SHOWN_CHARS = 2_000
 _SHOWN_URL_CHARS = 100
-_SMALLEST_DOLLARS = 0.0001
 _TOLD_ELSEWHERE = frozenset({"messages", "model"})
 
 
@@ -77,11 +77,12 @@ def preview_lines(preview: Preview) -> Iterator[Text]:
         f"{preview.name}: {formatting.counted(preview.rows, 'row')}, {formatting.counted(preview.requests, 'request')};"
         " nothing was sent"
     )
+    if preview.skipped:
+        total = formatting.counted(preview.skipped.total(), "row")
+        yield Text(f"{total} would be skipped: {listed(preview.skipped)}")
     for warning, count in preview.warnings.items():
         yield Text(f"warning: {warning} ({formatting.counted(count, 'request')})", style="yellow")
-    for model, share in preview.models.items():
-        limit = "without a limit" if share.completion_tokens is None else f"at most {share.completion_tokens:,}"
-        yield Text(f"{model}: about {share.prompt_tokens:,} tokens in, {limit} out; {_estimated_cost(preview, model)}")
+    yield from map(Text, priced.estimate_lines(preview.estimate))
 
 
 def preview_for_machines(preview: Preview) -> dict[str, Any]:
@@ -92,12 +93,15 @@ def preview_for_machines(preview: Preview) -> dict[str, Any]:
         "rows": preview.rows,
         "requests": preview.requests,
         "shown": preview.shown,
+        "skipped_rows": preview.skipped.total(),
+        "skipped": preview.skipped,
         "warnings": preview.warnings,
+        "estimate": priced.estimate_for_machines(preview.estimate),
         "models": {
             model: {
                 "requests": share.requests,
                 "prompt_tokens": share.prompt_tokens,
-                "max_completion_tokens": share.completion_tokens,
+                "max_completion_tokens": None if share.unlimited else share.completion_tokens,
                 "cost_usd_at_least": price(model, share.prompt_tokens, 0),
             }
             for model, share in preview.models.items()
@@ -111,7 +115,9 @@ def totals_lines(totals: Totals, *, review: str | None) -> Iterator[Text]:
         reasons = ", ".join(f"{count:,} {code}" for code, count in totals.bad_answers.items())
         yield Text(f"answers that did not count: {reasons}")
     cost = totals.cost_usd
-    yield next_step("cost", "unknown" if cost is None else f"{_dollars(cost)} at the batch prices of {PRICES_AS_OF}")
+    yield next_step(
+        "cost", "unknown" if cost is None else f"{priced.dollars(cost)} at the batch prices of {PRICES_AS_OF}"
+    )
     if totals.agreement:
         verb = "has" if totals.disputed == 1 else "have"
         yield Text(f"{formatting.counted(totals.disputed, 'row')} {verb} annotators who disagree")
@@ -162,21 +168,6 @@ def for_machines(progress: Progress, totals: Totals, *, exit_code: int, output: 
 
 def _coefficient(coefficient: Coefficient) -> str:
     return "-" if coefficient.value is None else f"{coefficient.value:.3f}"
-
-
-def _estimated_cost(preview: Preview, model: str) -> str:
-    share = preview.models[model]
-    least = price(model, share.prompt_tokens, 0)
-    if least is None:
-        return "cost unknown"
-    if share.completion_tokens is None:
-        return f"{_dollars(least)} and what the answers take"
-    most = price(model, share.prompt_tokens, share.completion_tokens)
-    return _dollars(least) if most is None else f"{_dollars(least)} to {_dollars(most)}"
-
-
-def _dollars(amount: float) -> str:
-    return f"${amount:,.4f}" if amount >= _SMALLEST_DOLLARS or not amount else f"under ${_SMALLEST_DOLLARS}"
 
 
 def _message(message: dict[str, Any]) -> Iterator[Text]:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from batchkit import formatting
 from batchkit.cli.render.bar import Shares, StateBar, StateLegend
+from batchkit.cli.render.priced import estimate_lines
 from batchkit.engine import situation
 from batchkit.engine.progress import WorkloadState
 from batchkit.models import BatchStatus, ShardState
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.spinner import Spinner
 
+    from batchkit.annotation.estimate import Estimate
     from batchkit.doctor import Finding
     from batchkit.engine.progress import Progress
     from batchkit.models import FailureReason, Trouble
@@ -233,6 +235,8 @@ def _rows(progress: Progress, moment: Moment, *, is_live: bool = True) -> list[t
         ("requests", Group(bar, legend, Text(answered))),
         ("shards", Text(_joined({state.value: count for state, count in progress.shards.items()}) or "none yet")),
     ]
+    if progress.workload.skipped_rows:
+        rows.append(("skipped", Text(skipped_text(progress))))
     waits = situation.waits(progress, moment.trouble)
     labels = {"outage": "outage", "": "waiting for"}
     for wait in waits:
@@ -261,13 +265,15 @@ def _shares(progress: Progress) -> Shares:
     )
 
 
-def plan_view(name: str, plan: SplitPlan) -> RenderableType:
-    """Return a description of how an input would be cut, for ``--dry-run``."""
+def plan_view(name: str, plan: SplitPlan, estimate: Estimate | None = None) -> RenderableType:
+    """Return a description of how an input would be cut, for ``--dry-run``; ``estimate`` is its cost."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     shards = formatting.counted(len(plan.shards), "shard")
     grid.add_row("requests", f"{plan.requests:,} ({formatting.size(plan.bytes)})")
+    if plan.blank_lines:
+        grid.add_row("skipped", formatting.counted(plan.blank_lines, "blank line"))
     grid.add_row("shards", f"{shards} of up to {formatting.counted(plan.shard_lines, 'request')}, window {plan.window}")
     for endpoint, count in sorted(plan.endpoints.items()):
         own = [(lines, size) for shard_endpoint, lines, size in plan.shards if shard_endpoint == endpoint]
@@ -283,6 +289,8 @@ def plan_view(name: str, plan: SplitPlan) -> RenderableType:
         f"at most {completion} out by the requests' own limits" if plan.completion_tokens else "no limit on those out"
     )
     grid.add_row("tokens", f"about {prompt} in, {answers} (an estimate)")
+    for line in [] if estimate is None else estimate_lines(estimate):
+        grid.add_row("price", Text(line))
     for warning, count in sorted(plan.warnings.items(), key=lambda item: -item[1]):
         grid.add_row(
             "[yellow]warning[/yellow]", Text(f"{formatting.counted(count, 'request')}: {formatting.printable(warning)}")
@@ -301,6 +309,12 @@ def finding_line(finding: Finding) -> RenderableType:
         text.append(f"\n{formatting.printable(finding.advice)}", style="bold")
     grid.add_row(Text(finding.level.value, style=_LEVEL_STYLES[finding.level.value]), finding.check, text)
     return grid
+
+
+def skipped_text(progress: Progress) -> str:
+    """Write how many rows of a table have no request."""
+    rows = progress.workload.skipped_rows
+    return f"{formatting.counted(rows, 'row')} skipped: no request; the output says why"
 
 
 def failures_text(failures: Sequence[FailureReason], *, is_cut: bool = True) -> Text:

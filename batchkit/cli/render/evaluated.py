@@ -14,6 +14,7 @@ from batchkit import formatting
 from batchkit.api.outcomes import RunReport
 from batchkit.cli.render import conclusion, console, exits, outcome
 from batchkit.cli.render.machine import SCHEMA_VERSION
+from batchkit.datasets.values import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -163,7 +164,7 @@ def last_words(found: EvaluationSummary, flips: Sequence[ScoredRow], *, report: 
     for row in flips:
         answer = " ".join((row.answer_text or row.error or "").split())
         shown = answer if len(answer) <= _ANSWER_CHARACTERS else answer[: _ANSWER_CHARACTERS - 1] + "…"
-        yield Text(f"  {row.custom_id}: {shown!r}, expected {str(row.expected)[:_ANSWER_CHARACTERS]!r}")
+        yield Text(f"  {row.custom_id}: {shown!r}, expected {text_of(row.expected)[:_ANSWER_CHARACTERS]!r}")
     for note in found.notes:
         yield Text(note, style="dim")
     yield _verdict(found)

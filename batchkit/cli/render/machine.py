@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from batchkit.cli.render.priced import estimate_for_machines
 from batchkit.engine import situation
 from batchkit.models import ShardState
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from batchkit.annotation.estimate import Estimate
     from batchkit.doctor import Finding
     from batchkit.engine.progress import Progress
     from batchkit.engine.situation import Waiting
@@ -58,7 +60,7 @@ def outcome_of_all(snapshots: Sequence[Progress], *, exit_code: int, errors: Seq
     }
 
 
-def plan(name: str, plan: SplitPlan) -> dict[str, Any]:
+def plan(name: str, plan: SplitPlan, estimate: Estimate | None = None) -> dict[str, Any]:
     """Return the JSON of ``--dry-run``; sizes are in bytes, tokens are estimates."""
     return {
         "schema_version": SCHEMA_VERSION,
@@ -73,6 +75,8 @@ def plan(name: str, plan: SplitPlan) -> dict[str, Any]:
         "prompt_tokens": plan.prompt_tokens,
         "max_completion_tokens": plan.completion_tokens,
         "warnings": plan.warnings,
+        "blank_lines": plan.blank_lines,
+        "estimate": None if estimate is None else estimate_for_machines(estimate),
     }
 
 
@@ -94,11 +98,12 @@ def workload(progress: Progress) -> dict[str, Any]:
     every state, ``open_batches`` the statuses that occur, in the provider's spelling. ``remote_done`` counts the requests that the
     provider reports as done in open batches. ``attention`` lists up to 50 batches with problems.
 
-    ``answered`` requests have their answer or error, here or at the provider; ``fetched`` ones have it here; ``not_sent`` ones are
-    in a shard without a batch (they are part of ``in_flight``). These figures are those of the time ``as_of``: of ``read_at`` while
-    a process works on the workload and reaches the provider, else of the provider's last news. ``waiting_for`` is the first of the
-    ``waits``, with its ``since`` and ``until``: the latest end, or the earliest if ``is_not_before``; null if unknown or finished.
-    ``runners`` are the processes that work on it; without one, ``stopped_at`` and ``stopped_reason`` are those of the last command.
+    ``skipped_rows`` rows of its table have no request. ``answered`` requests have their answer or error, here or at the provider;
+    ``fetched`` ones have it here; ``not_sent`` ones are in a shard without a batch (they are part of ``in_flight``). These figures
+    are those of the time ``as_of``: of ``read_at`` while a process works on the workload and reaches the provider, else of the
+    provider's last news. ``waiting_for`` is the first of the ``waits``, with its ``since`` and ``until``: the latest end, or the
+    earliest if ``is_not_before``; null if unknown or finished. ``runners`` are the processes that work on it; without one,
+    ``stopped_at`` and ``stopped_reason`` are those of the last command.
     """
     own = progress.workload
     counts = progress.counts
@@ -113,6 +118,7 @@ def workload(progress: Progress) -> dict[str, Any]:
         "last_merged_at": progress.last_merged_at,
         "cancel_requested_at": own.cancel_requested_at,
         "source": own.source,
+        "skipped_rows": own.skipped_rows,
         "window": own.window,
         "max_window": own.max_window,
         "shard_lines": own.shard_lines,

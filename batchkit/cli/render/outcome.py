@@ -35,6 +35,8 @@ def summary(progress: Progress, where: Where, *, output: Path | None) -> Iterato
     """Return the result of a workload, line by line; ``output`` is the file that its results were exported to."""
     name = progress.workload.name
     yield _verdict(progress)
+    if progress.workload.skipped_rows:
+        yield Text(display.skipped_text(progress))
     if progress.failures:
         yield display.failures_text(progress.failures)
     yield from _facts(progress)

@@ -15,7 +15,7 @@ Sources = Annotated[
     list[str],
     typer.Argument(
         metavar="SOURCE",
-        help="JSON Lines files of requests, plain, .gz or .zst; several are read as one. A dash (-) is stdin.",
+        help="JSON Lines files of requests, plain, .gz or .zst; several are read as one, and blank lines are skipped. A dash (-) is stdin.",
         show_default=False,
     ),
 ]
@@ -125,7 +125,7 @@ def _run(
         from batchkit.api.modes import RunMode  # noqa: PLC0415 - as above
         from batchkit.cli.calls import call, terminal_of  # noqa: PLC0415 - as above
         from batchkit.cli.options import inputs  # noqa: PLC0415 - as above
-        from batchkit.cli.render import conclusion, display, machine  # noqa: PLC0415 - as above
+        from batchkit.cli.render import conclusion, display, machine, priced  # noqa: PLC0415 - as above
         from batchkit.engine.waves import DriveUntil  # noqa: PLC0415 - as above
 
     settings = flags.settings(cut)
@@ -141,10 +141,11 @@ def _run(
                 settings=settings,
                 mode=RunMode(observer=terminal),
             )
+        estimate = priced.estimate_of(plan)
         if flags.json:
-            console.write_json(machine.plan(planned, plan))
+            console.write_json(machine.plan(planned, plan, estimate))
         else:
-            console.show(console.stdout(), display.plan_view(planned, plan))
+            console.show(console.stdout(), display.plan_view(planned, plan, estimate))
         return exits.SUCCEEDED
     until = DriveUntil.SUBMITTED if is_submit_only else DriveUntil.FINISHED
     with call(terminal, settings, flags, until) as mode, inputs.opened(sources, folder=settings.home) as paths:

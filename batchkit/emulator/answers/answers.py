@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from batchkit.emulator.answers.instructions import instructed
 from batchkit.emulator.answers.schema_answers import SchemaUnsupported, conforming
 from batchkit.emulator.contract.ids import completion_id, id_suffix, stable_hash
 from batchkit.emulator.contract.models import no_such_model
@@ -121,13 +122,21 @@ def _draft(body: dict[str, Any], prompt: str, asked: ModelRequest) -> _Draft:
         function = {"name": tool["name"], "arguments": orjson.dumps(arguments).decode()}
         call = {"id": f"call_{id_suffix(asked.entropy)[:10]}", "type": "function", "function": function}
         return _Draft(None, reasoning, [call], "tool_calls")
+    return _Draft(_written(body, prompt), reasoning)
+
+
+def _written(body: dict[str, Any], prompt: str) -> str:
+    """Return what the model writes: what the response format or an instruction asks for, else an echo of the prompt."""
     wanted = body.get("response_format") or {}
-    if wanted.get("type") == "json_object":
-        return _Draft(orjson.dumps({"echo": prompt[:_ECHO_CHARACTERS]}).decode(), reasoning)
     if wanted.get("type") == "json_schema":
         value = conforming_or_refused(wanted["json_schema"].get("schema") or {}, prompt, "json_validate_failed")
-        return _Draft(orjson.dumps(value).decode(), reasoning)
-    return _Draft(f"Echo: {prompt[:_ECHO_CHARACTERS]}", reasoning)
+        return orjson.dumps(value).decode()
+    text = instructed(body["messages"], prompt)
+    if text is not None:
+        return text
+    if wanted.get("type") == "json_object":
+        return orjson.dumps({"echo": prompt[:_ECHO_CHARACTERS]}).decode()
+    return f"Echo: {prompt[:_ECHO_CHARACTERS]}"
 
 
 def conforming_or_refused(schema: Any, prompt: str, code: str) -> Any:

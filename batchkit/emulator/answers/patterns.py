@@ -6,6 +6,12 @@ import re
 import string
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import regex
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _DIGITS = string.digits
 _WORD = string.ascii_lowercase + string.digits + string.ascii_uppercase + "_"
@@ -14,6 +20,7 @@ _CLASSES = {"d": _DIGITS, "w": _WORD, "s": " ", "D": string.ascii_lowercase, "W"
 _CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v"}
 _MAX_REPEAT = 1_000
 _MAX_LENGTH = 20_000
+_SECONDS = 1.0
 
 
 class PatternUnsupported(ValueError):
@@ -38,9 +45,27 @@ def matching(pattern: str, entropy: int, *, shortest: int = 0, longest: int = _M
     tree = _parse(pattern)
     for extra in (1, 0, 2, 4, 8, 16, 32, 64, 128, shortest):
         candidate = _Writer(entropy, extra).alternatives(tree)
-        if shortest <= len(candidate) <= longest and re.search(pattern, candidate):
+        if shortest <= len(candidate) <= longest and _is_found(regex.search, pattern, candidate):
             return candidate
     raise PatternUnsupported(f"no string found for the pattern {pattern!r}")
+
+
+def matching_whole(pattern: str, entropy: int) -> str:
+    """Return a string that ``pattern`` matches as a whole; the same entropy gives the same string. Raises ``PatternUnsupported``."""
+    tree = _parse(pattern)
+    for extra in (1, 0, 2, 4):
+        candidate = _Writer(entropy, extra).alternatives(tree)
+        if _is_found(regex.fullmatch, pattern, candidate):
+            return candidate
+    raise PatternUnsupported(f"no string found for the pattern {pattern!r}")
+
+
+def _is_found(run: Callable[..., object], pattern: str, text: str) -> bool:
+    """Whether a pattern matches a text; one that takes long does not."""
+    try:
+        return run(pattern, text, timeout=_SECONDS) is not None
+    except (TimeoutError, MemoryError, regex.error):
+        return False
 
 
 class _Writer:

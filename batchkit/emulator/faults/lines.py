@@ -260,6 +260,33 @@ class EmptyAnswers(LineFault):
             message["content"] = None
 
 
+class RefuseAnswers(LineFault):
+    """The model refuses: the content is null, and ``refusal`` has its words."""
+
+    name: ClassVar[str] = "refuse-answers"
+    words: str = Field(default="I cannot help with that.", description="the words of the refusal")
+
+    def apply(self, outcome: EmulatedOutcome) -> None:
+        """Replace the content by a refusal."""
+        message = _message(outcome)
+        if message is not None:
+            message |= {"content": None, "refusal": self.words}
+
+
+class FilterAnswers(LineFault):
+    """A content filter stops answers half way, with finish_reason content_filter."""
+
+    name: ClassVar[str] = "filter-answers"
+
+    def apply(self, outcome: EmulatedOutcome) -> None:
+        """Halve the content."""
+        message = _message(outcome)
+        if message is not None:
+            content = message.get("content") or ""
+            message["content"] = content[: len(content) // 2]
+            outcome.body["choices"][0]["finish_reason"] = "content_filter"
+
+
 class GarbleAnswers(LineFault):
     """Answers are successful and complete, but have text around half of the expected content."""
 

@@ -1,0 +1,82 @@
+"""What requests will cost, as text and for machines."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from batchkit import formatting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from batchkit.annotation.estimate import Estimate, ModelEstimate
+    from batchkit.steps.split import SplitPlan
+
+_SMALLEST_DOLLARS = 0.0001
+
+
+def estimate_of(plan: SplitPlan) -> Estimate | None:
+    """Return the estimate of a plan; None where the prices are not installed (the extra ``annotate``)."""
+    if find_spec("genai_prices") is None:
+        return None
+    from batchkit.annotation.estimate import estimate  # noqa: PLC0415 - an extra
+
+    return estimate(plan.shares)
+
+
+def estimate_lines(estimate: Estimate) -> Iterator[str]:
+    """Write tokens and price by model and in total, and where the figures come from."""
+    from batchkit.annotation.pricing import PRICES_AS_OF  # noqa: PLC0415 - an extra
+
+    for of_model in estimate.models:
+        usd = _range_of_dollars(of_model.least_usd, of_model.most_usd)
+        yield f"{formatting.printable(of_model.model)}: about {of_model.prompt_tokens:,} tokens in, {_out(of_model)}; {usd}"
+    if len(estimate.models) > 1:
+        yield f"in total: {_range_of_dollars(estimate.least_usd, estimate.most_usd)}"
+    if estimate.earlier:
+        yield f"output as in {', '.join(map(formatting.printable, estimate.earlier))}"
+    yield f"an estimate at the batch prices of {PRICES_AS_OF}, without answers that are asked for again"
+
+
+def estimate_for_machines(estimate: Estimate) -> dict[str, Any]:
+    """Shape the figures; null is unknown."""
+    return {
+        "cost_usd_at_least": estimate.least_usd,
+        "cost_usd_at_most": estimate.most_usd,
+        "earlier_workloads": list(estimate.earlier),
+        "models": {
+            of_model.model: {
+                "requests": of_model.requests,
+                "prompt_tokens": of_model.prompt_tokens,
+                "completion_tokens_at_least": of_model.least_out,
+                "completion_tokens_at_most": of_model.most_out,
+                "cost_usd_at_least": of_model.least_usd,
+                "cost_usd_at_most": of_model.most_usd,
+            }
+            for of_model in estimate.models
+        },
+    }
+
+
+def dollars(amount: float) -> str:
+    """Write an amount of US dollars."""
+    return f"${amount:,.4f}" if amount >= _SMALLEST_DOLLARS or not amount else f"under ${_SMALLEST_DOLLARS}"
+
+
+def _out(of_model: ModelEstimate) -> str:
+    least, most = of_model.least_out, of_model.most_out
+    if most is None:
+        return "no limit on those out"
+    if least == most:
+        return f"about {most:,} out"
+    return f"{least:,} to {most:,} out" if least else f"at most {most:,} out"
+
+
+def _range_of_dollars(least: float | None, most: float | None) -> str:
+    if least is None:
+        return "price unknown"
+    if most is None:
+        return f"{dollars(least)} and what the answers take"
+    low, high = dollars(least), dollars(most)
+    return f"about {low}" if low == high else f"{low} to {high}"

@@ -1,0 +1,84 @@
+"""``--dry-run`` refuses what the run would refuse, in the same words, and neither stores nor sends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from batchkit.files import jsonl
+from tests.workloads import chat_line, write_lines
+
+MODEL = "openai/gpt-oss-20b"
+ASK = ("annotate", "t.csv", "--prompt", "Kind? {{ text }}", "--no-prefect")
+KEYED = (*ASK, "--key", "id", "-m", MODEL)
+
+
+@pytest.fixture(autouse=True)
+def _tables():
+    """Write a table whose keys are good, one whose keys are not, and an input of requests."""
+    Path("t.csv").write_text("id,text\na,x\nb,y\nc,z\n")
+    Path("twice.csv").write_text("id,text\na,x\nb,y\na,z\n1e5,u\n1e5,v\n")
+    Path("gap.csv").write_text("id,text\na,x\n ,y\n")
+    write_lines(Path("unlisted.jsonl"), [chat_line("a"), *unlisted("b")])
+
+
+def unlisted(custom_id):
+    """Return a request to a model that nobody has."""
+    line = chat_line(custom_id)
+    line["body"]["model"] = "no-such-model"
+    return [line]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ("annotate", "twice.csv", *KEYED[2:]),
+            ["row 3: id: the key 'a' is that of row 1", "row 5: id: the key '1e5'"],
+        ),
+        (("annotate", "gap.csv", *KEYED[2:]), ["row 2: id: the key is empty"]),
+        ((*ASK, "-m", "openai/gpt-oss-20B"), ["openai/gpt-oss-20B is listed as openai/gpt-oss-20b"]),
+        ((*ASK, "-m", f"{MODEL},no-such-model"), ["model no-such-model is not listed"]),
+        (("run", "unlisted.jsonl", "--no-prefect"), ["model no-such-model is not listed"]),
+        (("submit", "unlisted.jsonl", "--no-prefect"), ["model no-such-model is not listed"]),
+        (
+            ("moderate", "t.csv", "--text", "text", "-m", "no-such-guard", "--no-prefect"),
+            ["no-such-guard is not listed"],
+        ),
+        (("transcribe", "t.csv", "--audio", "text", "--no-prefect"), ["row 1: text: the audio is 'x'"]),
+        ((*KEYED, "-o", "t.csv"), ["is the input"]),
+        ((*KEYED, "-o", "none/out.csv"), ["no such folder"]),
+        ((*KEYED, "--shard-bytes", "1100", "--system", "s" * 2_000), ["longer than a shard file may be"]),
+    ],
+)
+def test_what_the_run_refuses_the_dry_run_refuses_in_the_same_words(batchkit, open_emulator, words, told):
+    """Keys, models, outputs, folders, lengths: exit code 2, nothing sent and nothing made."""
+    emulator = open_emulator()
+    before = sorted(Path().rglob("*"))
+    dry = batchkit(*words, "--dry-run")
+    assert sorted(Path().rglob("*")) == before
+    real = batchkit(*words)
+    for ended in (dry, real):
+        assert ended.code == 2, ended.out
+        for text in told:
+            assert text in " ".join(ended.err.split()), ended.err
+    assert dry.err.splitlines()[:1] == real.err.splitlines()[:1]
+    assert batchkit("status", "--json").json["workloads"] == []
+    assert set(emulator.ledger().calls) <= {"models.list"}
+
+
+def test_models_that_cannot_be_looked_up_are_a_warning_of_the_dry_run(batchkit, monkeypatch, open_emulator):
+    """Without a key, with nobody there, and where a server lists none; what is known already is not asked again."""
+    emulator = open_emulator()
+    assert batchkit(*KEYED, "-o", "out.csv").code == 0
+    calls = emulator.ledger().calls
+    monkeypatch.setenv("BATCHKIT_BASE_URL", "http://127.0.0.1:9/openai/v1")
+    for words in (KEYED, ("run", "unlisted.jsonl", "--no-prefect")):
+        ended = batchkit(*words, "--dry-run")
+        assert (ended.code, "whether the provider lists the models is not known" in ended.err) == (0, True)
+    monkeypatch.delenv("GROQ_API_KEY")
+    assert "there is no API key" in batchkit(*KEYED, "--dry-run").err
+    assert batchkit(*KEYED, "-o", "out.csv").code == 0
+    assert emulator.ledger().calls == calls
+    assert jsonl.loads(batchkit(*KEYED, "--dry-run", "--json").out)["requests"] == 3

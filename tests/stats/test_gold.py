@@ -1,0 +1,55 @@
+"""An annotator is measured against the labels of people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from statsmodels.stats.inter_rater import cohens_kappa
+from statsmodels.stats.proportion import proportion_confint
+
+from batchkit.stats.agreement import NO_PAIRS
+from batchkit.stats.gold import against_gold
+
+COUNTS = Counter({("spam", "spam"): 40, ("spam", "ham"): 10, ("ham", "ham"): 45, ("ham", "spam"): 5, ("ham", None): 7})
+
+
+def test_the_figures_are_those_of_the_confusion_matrix():
+    """Accuracy, precision, recall and F1 of two labels by hand; kappa and the bounds by statsmodels."""
+    found: Any = against_gold(COUNTS)
+
+    assert (found.rows, found.unanswered) == (100, 7)
+    assert found.accuracy.mean == 0.85
+    assert found.accuracy[1:3] == pytest.approx(proportion_confint(85, 100, method="wilson"))
+    ham, spam = found.labels
+    assert (ham.label, ham.gold, ham.given) == ("ham", 50, 55)
+    assert (spam.precision.mean, spam.recall.mean) == (pytest.approx(40 / 45), 0.8)
+    assert spam.recall[1:3] == pytest.approx(proportion_confint(40, 50, method="wilson"))
+    assert spam.f1.mean == pytest.approx(80 / 95)
+    assert spam.f1.low < spam.f1.mean < spam.f1.high
+    assert found.macro_f1 == pytest.approx((80 / 95 + 90 / 105) / 2)
+    table = np.array([[45, 5], [10, 40]])
+    assert found.kappa.value == pytest.approx(cohens_kappa(table, return_results=False))
+    assert found.confusion == {key: count for key, count in COUNTS.items() if key[1] is not None}
+
+
+def test_a_label_that_only_one_side_gave_has_half_of_its_figures():
+    """What nobody labelled so has no recall, what the annotator never said has no precision; both have an F1 of 0."""
+    found: dict[str, Any] = {figures.label: figures for figures in against_gold({("a", "a"): 3, ("b", "c"): 1}).labels}
+
+    assert found["b"].precision is None
+    assert found["b"].recall.mean == 0.0
+    assert found["c"].recall is None
+    assert found["c"].precision.mean == 0.0
+    assert found["b"].f1.mean == found["c"].f1.mean == 0.0
+    assert against_gold({("a", "a"): 3, ("b", "c"): 1}).macro_f1 == 0.5
+
+
+def test_without_answers_there_is_nothing_to_measure():
+    """The number of rows without an answer is told."""
+    found = against_gold({("a", None): 4})
+
+    assert (found.rows, found.unanswered, found.accuracy, found.macro_f1, found.labels) == (0, 4, None, None, ())
+    assert found.kappa.reason == NO_PAIRS
