@@ -66,7 +66,7 @@ def lead(
     on_note: Callable[[str], None],
     verbose: bool = False,
 ) -> Progress:
-    """Drive a workload as a ``process_workload`` flow with waves in a cluster; without Prefect as ``batchkit.api.driving.drive``."""
+    """Drive a workload as a ``process_workload`` flow with its waves in a cluster; without Prefect as ``api.driving.drive``."""
     check_task_runner(runner.settings)
     _quieten(verbose=verbose)
     from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: PLC0415 - takes more than a second

@@ -81,7 +81,7 @@ class ShardFacts:
 
     @property
     def has_recordings(self) -> bool:
-        """Return whether some requests are billed by the second of audio, not by the token (console.groq.com/docs/speech-to-text)."""
+        """Return whether some requests are billed by seconds of audio, not by tokens (console.groq.com/docs/speech-to-text)."""
         return any("/audio/" in endpoint for endpoint in self.endpoints)
 
 

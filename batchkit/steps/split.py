@@ -75,7 +75,8 @@ class SplitDefaults:
 class SplitPlan:
     """The result of a planned split. ``shards`` holds (endpoint, lines, bytes); ``warnings`` maps warnings to their counts.
 
-    ``shares`` has estimates by model, of which ``prompt_tokens`` is the sum ``completion_tokens`` the sum of the limits that the requests set themselves.
+    ``shares`` has estimates by model, whose prompt tokens sum to ``prompt_tokens``; ``completion_tokens`` is the sum of the limits
+    that the requests set themselves.
     """
 
     requests: int
@@ -151,7 +152,7 @@ def split(
 ) -> Workload | None:
     """Split the input under ``name``, or return the workload that was split before; None while another runner is splitting it.
 
-    ``accept`` takes the models of an input that is split now, and may raise ``UsageError``: then nothing is stored.
+    ``accept`` takes the models of an input that is being split now, and may raise ``UsageError``: then nothing is stored.
     ``blanks`` takes the number of blank lines of an input that was split now, if it has any: they are skipped.
     ``keep`` maps names in the workload's folder to files that it keeps there. The rest of an interrupted split is removed first.
     Raises ``WorkloadConflict`` when the name belongs to another input, ``InputInvalid`` and ``InputUnreadable`` for the input;

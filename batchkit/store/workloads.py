@@ -132,7 +132,7 @@ def every(connection: Connection) -> list[Workload]:
 
 
 def with_recipes(connection: Connection, *, newest: int) -> list[Workload]:
-    """Read the ``newest`` workloads that were made from tables and are split whole, newest first."""
+    """Read the ``newest`` workloads that were made from tables and are completely split, newest first."""
     is_whole = and_(workloads.c.recipe.is_not(None), workloads.c.request_count.is_not(None))
     query = select(workloads).where(is_whole).order_by(workloads.c.id.desc()).limit(newest)
     return [_workload(row) for row in connection.execute(query)]

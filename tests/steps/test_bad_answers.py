@@ -106,7 +106,7 @@ def test_an_answer_that_stays_bad_fails_with_its_reason_and_its_text(open_harnes
 
 
 def test_a_refused_answer_is_bought_once(open_harness):
-    """Another seed would be refused as well: the request fails with the model's words, until somebody asks for it again."""
+    """Another seed would be refused as well: the request fails with the model's text, until the user resubmits it."""
     refused = frozenset({"row-3", "row-30"})
     harness = open_harness(lines.RefuseAnswers(custom_ids=refused, words="Not that.", attempts=1))
 

@@ -312,7 +312,7 @@ def finding_line(finding: Finding) -> RenderableType:
 
 
 def skipped_text(progress: Progress) -> str:
-    """Write how many rows of a table have no request."""
+    """Return the text that says how many rows of a table have no request."""
     rows = progress.workload.skipped_rows
     return f"{formatting.counted(rows, 'row')} skipped: no request; the output says why"
 

@@ -61,7 +61,7 @@ def matching_whole(pattern: str, entropy: int) -> str:
 
 
 def _is_found(run: Callable[..., object], pattern: str, text: str) -> bool:
-    """Whether a pattern matches a text; one that takes long does not."""
+    """Return whether a pattern matches a text; a match that takes too long counts as none."""
     try:
         return run(pattern, text, timeout=_SECONDS) is not None
     except (TimeoutError, MemoryError, regex.error):
