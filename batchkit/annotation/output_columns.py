@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 from batchkit.annotation.column_values import filled, fitted
 from batchkit.annotation.columns import free_name, value_columns
 from batchkit.annotation.skipped import SKIPPED, SkippedRow
-from batchkit.annotation.votes import Vote, label_properties, majority, vote_on_objects
+from batchkit.annotation.votes import Vote
+from batchkit.annotation.voting import Voting
 from batchkit.datasets.metadata import with_columns
 from batchkit.datasets.rows import is_json, json_texts
 from batchkit.errors import UsageError
@@ -34,9 +35,7 @@ _STATE: Final = (
     ("completion_tokens", pa.int64()),
     ("cost_usd", pa.float64()),
 )
-_AGREEMENT: Final = ("agreement", pa.float64())
-#: The columns that are compared for agreement; in these formats the others follow from them.
-_COMPARED: Final = {"transcript": ("text",), "tools": ("tool_calls",)}
+_AGREEMENT: Final = (("agreement", pa.float64()), ("votes", pa.int64()))
 
 
 class OutputColumns:
@@ -46,8 +45,9 @@ class OutputColumns:
     ``status``, ``error`` (a code), ``error_message``, ``attempts``, ``prompt_tokens``, ``completion_tokens`` and ``cost_usd`` (None:
     unknown). A new column whose name is taken gets the prefix ``answer_``.
 
-    With several annotators (prompts, models, samples) the answer's columns hold the majority of the valid answers, property by
-    property, null in a tie; ``agreement`` follows them (see ``votes``). Attempts, tokens and cost are sums; ``status`` is
+    With several annotators (prompts, models, samples) the answer's columns hold the vote on the valid answers, property by
+    property: the majority, null in a tie, and the median of numbers. ``agreement`` follows them (see ``votes.Vote``), then ``votes``,
+    the number of valid answers, and for numbers ``spread``, the highest minus the lowest. Attempts, tokens and cost are sums; ``status`` is
     ``succeeded`` if one request succeeded; ``custom_id`` is the part that the row's requests share; ``answers`` lists the answer of
     each annotator. A row that was skipped has the status ``skipped``, the reason as its error, no ``custom_id`` and no answer.
     """
@@ -55,13 +55,12 @@ class OutputColumns:
     def __init__(self, recipe: Recipe, table: pa.Schema) -> None:
         self._recipe = recipe
         self._is_voted = recipe.requests_per_row > 1
-        told = [*([_AGREEMENT] if self._is_voted else []), *_STATE]
+        self._values = value_columns(recipe)
+        self._voting = Voting(recipe, self._values)
+        told = [*(self._vote_columns() if self._is_voted else ()), *_STATE]
         taken = set(table.names)
         self._state = [pa.field(free_name(name, taken), kind) for name, kind in told]
         taken.update(field.name for field in self._state)
-        self._values = value_columns(recipe)
-        named = tuple(field.name for field in self._values.fields if field.name != self._values.others)
-        self._labels = _COMPARED.get(recipe.rules.format) or label_properties(recipe.rules) or named
         self._named = []
         for field in self._values.fields:
             self._named.append(field.with_name(free_name(field.name, taken)))
@@ -70,10 +69,15 @@ class OutputColumns:
         added = [*self._named, *self._state, *self._answers]
         self.schema = pa.schema([*table, *added], with_columns(table.metadata, added))
 
-    def with_answers(self, batch: pa.RecordBatch, answered: Sequence[Answered]) -> pa.RecordBatch:
-        """Return rows together with their answers."""
+    def with_answers(
+        self, batch: pa.RecordBatch, answered: Sequence[Answered], *, review_only: bool = False
+    ) -> pa.RecordBatch:
+        """Return rows together with their answers; with ``review_only`` only those that people should look at."""
         answers = [() if isinstance(of_row, SkippedRow) else of_row for of_row in answered]
-        votes = [self._vote(of_row) for of_row in answers]
+        valid = [
+            [self._values.spread(answer.value) for answer in of_row if answer.value is not None] for of_row in answers
+        ]
+        votes = [self._vote(values) for values in valid]
         spread = [vote.value or {} for vote in votes]
         too_large: dict[int, str] = {}
         arrays = list(batch.columns)
@@ -82,11 +86,42 @@ class OutputColumns:
             arrays.append(array)
             too_large |= dict.fromkeys(unfit, field.name)
         if self._is_voted:
-            arrays.append(pa.array([vote.agreement for vote in votes], pa.float64()))
+            arrays += self._told_of_votes(votes, valid, answered)
         arrays += self._state_columns(answered, too_large)
         if self._is_voted:
             arrays.append(filled(self._answers[0], [list(map(self._struct, of_row)) for of_row in answers])[0])
-        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+        whole = pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+        if not review_only:
+            return whole
+        chosen = [
+            not isinstance(of_row, SkippedRow) and self._voting.review(values) is not None
+            for of_row, values in zip(answered, valid, strict=True)
+        ]
+        return whole.filter(pa.array(chosen, pa.bool_()))
+
+    def _vote_columns(self) -> tuple[tuple[str, pa.DataType], ...]:
+        numbers = self._voting.numbers
+        if not numbers:
+            return _AGREEMENT
+        is_lone = len(self._values.fields) == 1
+        kind = pa.float64() if is_lone else pa.struct([(name, pa.float64()) for name in numbers])
+        return (*_AGREEMENT, ("spread", kind))
+
+    def _told_of_votes(
+        self, votes: Sequence[Vote], valid: Sequence[Sequence[Any]], answered: Sequence[Answered]
+    ) -> list[pa.Array]:
+        counts = [
+            None if isinstance(of_row, SkippedRow) else len(values)
+            for of_row, values in zip(answered, valid, strict=True)
+        ]
+        columns = [pa.array([vote.agreement for vote in votes], pa.float64()), pa.array(counts, pa.int64())]
+        if self._voting.numbers:
+            (*_, (_, kind)) = self._vote_columns()
+            spreads = [vote.spread for vote in votes]
+            if not pa.types.is_struct(kind):
+                spreads = [None if of_row is None else next(iter(of_row.values())) for of_row in spreads]
+            columns.append(pa.array(spreads, kind))
+        return columns
 
     def _state_columns(self, answered: Sequence[Answered], too_large: dict[int, str]) -> list[pa.Array]:
         state_of = _state_of_several if self._is_voted else _state_of_one
@@ -111,30 +146,13 @@ class OutputColumns:
             )
 
         def choose(batch: pa.RecordBatch) -> pa.RecordBatch:
-            if review_only:
-                batch = batch.filter(pc.less(batch[self._state[0].name], 1.0))
-            if where is not None:
-                batch = batch.filter(pc.equal(batch[self._named[0].name], where == "safe"))
-            return batch
+            return batch if where is None else batch.filter(pc.equal(batch[self._named[0].name], where == "safe"))
 
         return choose
 
-    def _vote(self, answers: tuple[RequestAnswer, ...]) -> Vote:
-        """Return the value of a row's answers, by the names of the columns."""
-        valid = [self._values.spread(answer.value) for answer in answers if answer.value is not None]
-        if not self._is_voted:
-            return Vote(valid[0] if valid else None, None)
-        names = [field.name for field in self._values.fields]
-        if self._recipe.rules.format == "safety":
-            return self._verdict(valid)
-        return vote_on_objects(valid, names, self._labels)
-
-    def _verdict(self, valid: Sequence[Any]) -> Vote:
-        """Vote on safe or unsafe; the categories are the majority among the winners."""
-        vote = majority(values["safe"] for values in valid)
-        winners = [values for values in valid if values["safe"] == vote.value]
-        details = vote_on_objects(winners, ["categories", "category_names"]).value or {}
-        return Vote({"safe": vote.value, **details}, vote.agreement)
+    def _vote(self, valid: Sequence[Any]) -> Vote:
+        """Return the value of a row's valid answers, by the names of the columns."""
+        return self._voting.vote(valid) if self._is_voted else Vote(valid[0] if valid else None, None)
 
     def _answers_type(self) -> pa.DataType:
         fields = self._values.fields

@@ -125,7 +125,7 @@ def write_output_table(
     """Write the table with its answers, one row for each input row in order; returns the number of written rows.
 
     ``target`` is a file (see ``TableWriter``), or ``table:NAME`` for a table in the results database (see ``OutputTable``). The
-    columns are those of ``OutputColumns``. ``review_only`` keeps the rows whose annotators disagree, ``where`` the rows that are
+    columns are those of ``OutputColumns``. ``review_only`` keeps the rows that people should look at (see ``Voting.review``), ``where`` the rows that are
     ``safe`` or ``unsafe``. ``advance`` gets the number of further rows that were read. Raises as ``read_row_answers``, and
     ``UsageError`` for the target and for a filter that does not fit the answers.
     """
@@ -137,7 +137,7 @@ def write_output_table(
     replaced = ReplacedHalves()
     with _open(runner, target, columns.schema, raw_csv=raw_csv) as writer:
         for batch, answers in _answered_batches(runner, workload, recipe, replaced):
-            annotated = wanted(columns.with_answers(batch, answers))
+            annotated = wanted(columns.with_answers(batch, answers, review_only=review_only))
             if len(annotated):
                 writer.write(annotated)
                 written += len(annotated)

@@ -6,17 +6,22 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from batchkit.annotation.columns import value_columns
 from batchkit.annotation.pricing import price
 from batchkit.annotation.recipe import load_recipe
 from batchkit.annotation.row_answers import read_row_answers
-from batchkit.annotation.votes import label_properties
+from batchkit.annotation.votes import is_number, label_properties
+from batchkit.annotation.voting import Voting
 from batchkit.errors import UsageError
 from batchkit.files import jsonl
 from batchkit.models import RequestState
 from batchkit.store import attempts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from batchkit.annotation.recipe import Recipe
+    from batchkit.annotation.voting import Review
     from batchkit.engine.runtime import Runner
     from batchkit.models import Workload
     from batchkit.stats.agreement import AgreementReport
@@ -30,15 +35,15 @@ _ANSWER = "answer"
 class Totals:
     """``cost_usd`` is the cost of all answers, None if a price is unknown; ``bad_answers`` counts rejected answers by reason.
 
-    ``annotators`` are named by prompt, model and sample. ``agreement`` has a report for each property that is a label, or one for
-    the whole answer. ``disputed`` counts the rows whose annotators disagree in one of them.
+    ``annotators`` are named by prompt, model and sample. ``agreement`` has a report for each property that is a label or a number, or
+    one for the whole answer. ``review`` counts the rows that people should look at, by the reason.
     """
 
     cost_usd: float | None
     bad_answers: dict[str, int] = field(default_factory=dict)
     annotators: tuple[str, ...] = ()
     agreement: dict[str, AgreementReport] = field(default_factory=dict)
-    disputed: int = 0
+    review: dict[Review, int] = field(default_factory=dict)
 
 
 def totals(runner: Runner, workload: Workload) -> Totals:
@@ -56,24 +61,25 @@ def totals(runner: Runner, workload: Workload) -> Totals:
 
 
 def _of_annotators(runner: Runner, workload: Workload, recipe: Recipe) -> Totals:
-    from batchkit.stats.agreement import agreement  # noqa: PLC0415 - loads the statistics, for several annotators only
-
-    labels = _labels(recipe)
-    counts: dict[str, Counter[tuple[str | None, ...]]] = {label: Counter() for label in labels}
+    columns = value_columns(recipe)
+    voting = Voting(recipe, columns)
+    measures = _measures(recipe, voting)
     cost: float | None = 0.0
-    disputed = 0
+    review: Counter[Review] = Counter()
     for row in read_row_answers(runner, workload):
         if row.skipped is not None:
             continue
         for answer in row.answers:
             if answer.status == RequestState.SUCCEEDED or answer.prompt_tokens is not None:
                 cost = None if cost is None or answer.cost_usd is None else cost + answer.cost_usd
-        ratings = [tuple(_rating(answer.value, label) for answer in row.answers) for label in labels]
-        for label, rated in zip(labels, ratings, strict=True):
-            counts[label][rated] += 1
-        disputed += any(len(set(rated) - {None}) > 1 for rated in ratings)
-    measured = {label: agreement(counted) for label, counted in counts.items()}
-    return Totals(cost, annotators=_annotators(recipe), agreement=measured, disputed=disputed)
+        for measure in measures.values():
+            measure.add([answer.value for answer in row.answers])
+        if recipe.requests_per_row > 1:
+            reason = voting.review([columns.spread(answer.value) for answer in row.answers if answer.value is not None])
+            if reason is not None:
+                review[reason] += 1
+    agreement = {name: measure.report() for name, measure in measures.items()}
+    return Totals(cost, annotators=_annotators(recipe), agreement=agreement, review=dict(review))
 
 
 def _annotators(recipe: Recipe) -> tuple[str, ...]:
@@ -86,13 +92,52 @@ def _annotators(recipe: Recipe) -> tuple[str, ...]:
     )
 
 
-def _labels(recipe: Recipe) -> tuple[str, ...]:
-    """Return the properties on which annotators can agree: those of the schema that are labels, else the whole answer."""
+class _LabelMeasure:
+    """The agreement about one property of the answers, or about the whole answers."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._counts: Counter[tuple[str | None, ...]] = Counter()
+
+    def add(self, values: Sequence[Any]) -> None:
+        """Count a row with the answers of its annotators, None without one."""
+        self._counts[tuple(_rating(value, self._label) for value in values)] += 1
+
+    def report(self) -> AgreementReport:
+        """Return the agreement of all rows."""
+        from batchkit.stats.agreement import agreement  # noqa: PLC0415 - loads the statistics, for several annotators only
+
+        return agreement(self._counts)
+
+
+class _NumberMeasure:
+    """The agreement about a property that is a number."""
+
+    def __init__(self, name: str, annotators: int) -> None:
+        from batchkit.stats.ratings import RatingAgreement  # noqa: PLC0415 - as above
+
+        self._name = name
+        self._found = RatingAgreement(annotators)
+
+    def add(self, values: Sequence[Any]) -> None:
+        """Count a row, as ``_LabelMeasure`` does; what is no number is no rating."""
+        given = [value.get(self._name) if isinstance(value, dict) else value for value in values]
+        self._found.add([float(value) if is_number(value) else None for value in given])
+
+    def report(self) -> AgreementReport:
+        """Return the agreement of all rows."""
+        return self._found.report()
+
+
+def _measures(recipe: Recipe, voting: Voting) -> dict[str, _LabelMeasure | _NumberMeasure]:
+    """Return what measures the agreement about each label and number of the answers, else about the whole answers."""
     if recipe.requests_per_row == 1 or recipe.rules.format not in _COMPARABLE:
-        return ()
-    if recipe.rules.format == "safety":
-        return ("safe",)
-    return label_properties(recipe.rules) or (_ANSWER,)
+        return {}
+    labels = ("safe",) if recipe.rules.format == "safety" else label_properties(recipe.rules)
+    if not labels and not voting.numbers:
+        labels = (_ANSWER,)
+    numbers = {name: _NumberMeasure(name, recipe.requests_per_row) for name in voting.numbers}
+    return {**{label: _LabelMeasure(label) for label in labels}, **numbers}
 
 
 def _rating(value: Any, label: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from statistics import median, median_low
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from batchkit.answers import schema_of_values
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from batchkit.answers import AnswerRules
+
+    Numbers = Mapping[str, "NumberKind"]
 
 
 #: A schema may refer to itself.
@@ -41,6 +43,16 @@ def majority(values: Iterable[Any]) -> Vote:
     return Vote(None if is_tie else voters[keys.index(leader)], most / len(voters))
 
 
+class NumberKind(NamedTuple):
+    """A property that is a number: ``is_whole`` for whole numbers.
+
+    Numbers that differ by more than ``tolerance`` are disputed: a quarter of the range that the rules allow, 0 without one.
+    """
+
+    is_whole: bool
+    tolerance: float = 0.0
+
+
 def median_vote(values: Iterable[Any], *, is_whole: bool) -> Vote:
     """Return the median of numbers, which is null if at least half of the values are null.
 
@@ -54,7 +66,12 @@ def median_vote(values: Iterable[Any], *, is_whole: bool) -> Vote:
     return Vote(value, _share(voters, value), _spread(numbers))
 
 
-def is_number(value: Any) -> bool:
+def are_equal(values: Iterable[Any]) -> bool:
+    """Whether all values are equal, as ``majority`` compares them."""
+    return len({_key(value) for value in values}) <= 1
+
+
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether a value is a number; true is none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
@@ -63,18 +80,18 @@ def vote_on_objects(
     values: Sequence[Mapping[str, Any]],
     names: Sequence[str],
     labels: Sequence[str] = (),
-    numbers: Mapping[str, bool] | None = None,
+    numbers: Numbers | None = None,
 ) -> Vote:
     """Vote on each property separately; a missing one counts as null. ``agreement`` is the mean over ``labels``, by default all.
 
-    ``numbers`` are the properties whose median is taken, with True for whole numbers. The value is an object with all ``names``, the
+    ``numbers`` are the properties whose median is taken. The value is an object with all ``names``, the
     spread one with those of ``numbers``; both are None without voters.
     """
     if not values:
         return Vote(None, None)
     kinds = numbers or {}
     votes = {
-        name: median_vote(column, is_whole=kinds[name]) if name in kinds else majority(column)
+        name: median_vote(column, is_whole=kinds[name].is_whole) if name in kinds else majority(column)
         for name in names
         for column in [[value.get(name) for value in values]]
     }
@@ -98,14 +115,25 @@ def label_properties(rules: AnswerRules) -> tuple[str, ...]:
     return tuple(name for name, part in properties.items() if _is_label(part, schema))
 
 
-def number_properties(rules: AnswerRules) -> dict[str, bool]:
-    """Return the properties of a schema that are numbers, with True for whole numbers; enumerations are labels."""
+def number_properties(rules: AnswerRules) -> dict[str, NumberKind]:
+    """Return the properties of an answer that are numbers; enumerations are labels. ``answer`` is the property of a lone number."""
+    if rules.format == "number":
+        return {"answer": NumberKind(is_whole=False, tolerance=_tolerance(rules.minimum, rules.maximum))}
     schema = rules.json_schema or {}
     properties = schema.get("properties")
     if rules.format != "json" or not isinstance(properties, dict):
         return {}
-    kinds = {name: _number_types(part, schema) for name, part in properties.items()}
-    return {name: found == {"integer"} for name, found in kinds.items() if found}
+    found = {}
+    for name, part in properties.items():
+        if types := _number_types(part, schema):
+            bounds = _resolved(part, schema)
+            tolerance = _tolerance(bounds.get("minimum"), bounds.get("maximum"))
+            found[name] = NumberKind(types == {"integer"}, tolerance)
+    return found
+
+
+def _tolerance(minimum: Any, maximum: Any) -> float:
+    return max(maximum - minimum, 0) / 4 if is_number(minimum) and is_number(maximum) else 0.0
 
 
 def _number_types(part: Any, schema: dict[str, Any], depth: int = 0) -> set[str]:

@@ -13,11 +13,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from batchkit.datasets.metadata import namers
-from batchkit.datasets.temporal import as_integers, has_times, restorer
-from batchkit.datasets.values import FractionalFloat, Row, as_json, json_text, present
+from batchkit.datasets.temporal import exact_values
+from batchkit.datasets.values import FractionalFloat, Row, as_json, is_whole, json_text, present
 from batchkit.files import jsonl
 
 if TYPE_CHECKING:
@@ -107,34 +106,19 @@ def column_values(field: pa.Field, column: pa.Array) -> list[Any]:
     if is_json(field):
         return [None if text is None else jsonl.loads_exactly(text) for text in values]
     if _has(field, _NUMBERS, _WHOLE):
-        return [int(value) if value is not None and value.is_integer() else value for value in values]
+        return [int(value) if value is not None and is_whole(value) else value for value in values]
     if _has(field, _NUMBERS, _FRACTIONAL):
         return [value if value is None else FractionalFloat(value) for value in values]
     return values
 
 
 def _python_values(column: pa.Array) -> list[Any]:
-    if pa.types.is_run_end_encoded(column.type):
-        column = pc.run_end_decode(column)
     plain = plain_type(column.type)
     try:
-        values: list[Any] = (column if column.type == plain else _cast(column, plain)).to_pylist()
-    except (pa.ArrowInvalid, ValueError, OverflowError):
-        if not has_times(plain):
-            raise
-        exact = plain_type(column.type, keep_units=True)
-        restore = restorer(exact)
-        integers = _cast(_cast(column, exact), as_integers(exact)).to_pylist()
-        return integers if restore is None else list(map(restore, integers))
-    return values
-
-
-def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
-    try:
-        return column.cast(kind)
-    except pa.ArrowNotImplementedError:
-        # Arrow converts no union inside of others, for one; its values can be read as they are.
-        return column
+        return list((column if column.type == plain else column.cast(plain)).to_pylist())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError, OverflowError):
+        # A time that Python does not have, or a conversion that Arrow does not.
+        return exact_values(column)
 
 
 def json_texts(values: Iterable[Any]) -> list[str | None]:
@@ -159,20 +143,20 @@ def _needs_conversion(field: pa.Field) -> bool:
     return _has(field, _NUMBERS, _FRACTIONAL) or not any(test(kind) for test in known)
 
 
-def plain_type(kind: pa.DataType, *, keep_units: bool = False) -> pa.DataType:
+def plain_type(kind: pa.DataType) -> pa.DataType:
     """Return the one type for the many forms of a type: text is ``string``, a dictionary its values, a map a list of pairs.
 
-    Times have microseconds, the limit of Python's times, unless ``keep_units``. Types without another form are as they are.
+    Times have microseconds, the limit of Python's times. Types without another form are as they are.
     """
     types = pa.types
     if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
-        return plain_type(kind.value_type, keep_units=keep_units)
+        return plain_type(kind.value_type)
     if isinstance(kind, (pa.UuidType, pa.Bool8Type)):
         return kind
     if isinstance(kind, pa.BaseExtensionType):
-        return plain_type(kind.storage_type, keep_units=keep_units)
+        return plain_type(kind.storage_type)
     if types.is_nested(kind):
-        return _plain_nested(kind, keep_units=keep_units)
+        return _plain_nested(kind)
     for is_it, plain in (
         (_is_text, pa.string()),
         (_is_bytes, pa.binary()),
@@ -181,21 +165,20 @@ def plain_type(kind: pa.DataType, *, keep_units: bool = False) -> pa.DataType:
         (types.is_duration, pa.duration("us")),
     ):
         if is_it(kind):
-            return kind if keep_units and types.is_temporal(kind) else plain
+            return plain
     return kind
 
 
-def _plain_nested(kind: pa.DataType, *, keep_units: bool) -> pa.DataType:
+def _plain_nested(kind: pa.DataType) -> pa.DataType:
     types = pa.types
 
-    def plain(part: pa.DataType) -> pa.DataType:
-        return plain_type(part, keep_units=keep_units)
-
     if types.is_struct(kind):
-        return pa.struct([pa.field(field.name, plain(field.type)) for field in kind])
+        return pa.struct([pa.field(field.name, plain_type(field.type)) for field in kind])
     if types.is_map(kind):
-        return pa.list_(pa.struct([("key", plain(kind.key_type)), ("value", plain(kind.item_type))]))
-    return kind if types.is_union(kind) else pa.list_(plain(kind.value_type))
+        return pa.list_(pa.struct([("key", plain_type(kind.key_type)), ("value", plain_type(kind.item_type))]))
+    # Arrow converts no union, and a list view with the wrong values (arrow 26: [[1, 2], None, [3]] loses its 3).
+    is_kept = types.is_union(kind) or types.is_list_view(kind) or types.is_large_list_view(kind)
+    return kind if is_kept else pa.list_(plain_type(kind.value_type))
 
 
 def _is_text(kind: pa.DataType) -> bool:

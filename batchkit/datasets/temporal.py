@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,54 +19,57 @@ _DATE_TIME_CHARS: Final = 26
 _TIME_CHARS: Final = 15
 
 
-def has_times(kind: pa.DataType) -> bool:
-    """Whether a type is temporal, or has a temporal part."""
-    if kind.num_fields:
-        return any(has_times(kind.field(place).type) for place in range(kind.num_fields))
-    return bool(pa.types.is_temporal(kind))
+def exact_values(column: pa.Array) -> list[Any]:
+    """Return the values of a column whose times do not all fit into Python's types; slower than Arrow's ``to_pylist``.
 
-
-def as_integers(kind: pa.DataType) -> pa.DataType:
-    """Return a plain type (see ``rows.plain_type``) with integers in the place of its times."""
-    types = pa.types
-    if types.is_struct(kind):
-        return pa.struct([pa.field(field.name, as_integers(field.type)) for field in kind])
-    if types.is_list(kind):
-        return pa.list_(as_integers(kind.value_type))
-    if not types.is_temporal(kind) or types.is_interval(kind):
-        return kind
-    return pa.int32() if types.is_date32(kind) or types.is_time32(kind) else pa.int64()
-
-
-def restorer(kind: pa.DataType) -> Callable[[Any], Any] | None:
-    """Return a function from a value of ``as_integers(kind)`` to a time; None if the type has no times.
-
-    A time that Python's type cannot hold is a text in ISO 8601, such a duration a ``Decimal`` of seconds.
+    A time that does not fit is a text in ISO 8601, such a duration a ``Decimal`` of seconds. A map is a list of objects with ``key`` and
+    ``value``.
     """
-    types = pa.types
+    types, kind = pa.types, column.type
+    if isinstance(column, pa.ExtensionArray) and not isinstance(kind, (pa.UuidType, pa.Bool8Type)):
+        return exact_values(column.storage)
+    if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
+        return exact_values(column.dictionary_decode() if types.is_dictionary(kind) else pc.run_end_decode(column))
     if types.is_struct(kind):
-        return _of_struct(kind)
-    if types.is_list(kind):
-        inner = restorer(kind.value_type)
-        return None if inner is None else lambda items: None if items is None else list(map(inner, items))
-    for is_it, restore in (
-        (types.is_timestamp, _date_time),
-        (types.is_time, _time),
-        (types.is_duration, _duration),
-        (types.is_date, _date),
-    ):
-        if is_it(kind):
-            return lambda value: None if value is None else restore(value, kind)
-    return None
+        parts = [exact_values(column.field(place)) for place in range(kind.num_fields)]
+        rows = zip(*parts, strict=True) if parts else ((),) * len(column)
+        return _where_valid(column, [dict(zip(kind.names, row, strict=True)) for row in rows])
+    if types.is_union(kind) or not kind.num_fields:
+        restore = next((made for is_it, made in _RESTORED if is_it(kind)), None)
+        if restore is None:
+            return list(column.to_pylist())
+        integers = column.view(pa.int32() if kind.bit_width == 32 else pa.int64()).to_pylist()  # noqa: PLR2004 - bits
+        return [None if value is None else restore(value, kind) for value in integers]
+    return _where_valid(column, _items(column))
 
 
-def _of_struct(kind: pa.StructType) -> Callable[[Any], Any] | None:
-    inner = {field.name: found for field in kind if (found := restorer(field.type)) is not None}
+def _where_valid(column: pa.Array, values: list[Any]) -> list[Any]:
+    return [value if is_valid else None for value, is_valid in zip(values, column.is_valid().to_pylist(), strict=True)]
 
-    def restore(value: dict[str, Any] | None) -> dict[str, Any] | None:
-        return value if value is None else {**value, **{name: found(value[name]) for name, found in inner.items()}}
 
-    return restore if inner else None
+def _items(column: pa.Array) -> list[list[Any]]:
+    """Return the items of lists, also for lists that are null."""
+    kind = column.type
+    if pa.types.is_fixed_size_list(kind):
+        size = kind.list_size
+        starts = [(column.offset + place) * size for place in range(len(column))]
+        ends = [start + size for start in starts]
+    else:
+        starts = column.offsets.to_pylist()
+        is_view = pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind)
+        ends = (
+            [start + size for start, size in zip(starts, column.sizes.to_pylist(), strict=True)]
+            if is_view
+            else starts[1:]
+        )
+        starts = starts[: len(column)]
+    first, last = min(starts, default=0), max(ends, default=0)
+    if pa.types.is_map(kind):
+        pairs = [exact_values(part.slice(first, last - first)) for part in (column.keys, column.items)]
+        inner: list[Any] = [{"key": key, "value": value} for key, value in zip(*pairs, strict=True)]
+    else:
+        inner = exact_values(column.values.slice(first, last - first))
+    return [inner[start - first : end - first] for start, end in zip(starts, ends, strict=True)]
 
 
 def _in_python(value: int, kind: pa.DataType) -> Any:
@@ -121,3 +125,11 @@ def _far(nanos: int, zone: str) -> str:
     shown = f"{year:04}" if 0 <= year <= dt.MAXYEAR else f"{year:+05}"
     fraction = f".{rest:09}".rstrip("0") if rest else ""
     return f"{shown}{near.isoformat()[4:]}{fraction}{zone}"
+
+
+_RESTORED: Final[tuple[tuple[Callable[[pa.DataType], bool], Callable[[int, pa.DataType], Any]], ...]] = (
+    (pa.types.is_timestamp, _date_time),
+    (pa.types.is_time, _time),
+    (pa.types.is_duration, _duration),
+    (pa.types.is_date, _date),
+)

@@ -103,6 +103,11 @@ def as_json(value: Any) -> Any:
 def _text_of_float(value: float) -> str:
     if math.isnan(value):
         return ""
-    if type(value) is float and value.is_integer() and abs(value) < _LARGEST_WHOLE:
+    if type(value) is float and is_whole(value):
         return f"{value:.0f}"
     return float.__repr__(value)
+
+
+def is_whole(value: float) -> bool:
+    """Whether a float is written as a whole number."""
+    return value.is_integer() and abs(value) < _LARGEST_WHOLE

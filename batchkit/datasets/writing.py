@@ -6,7 +6,7 @@ import csv
 import gzip
 import io
 import re
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol, Self
 
@@ -33,7 +33,7 @@ from batchkit.files import jsonl
 from batchkit.files.spool import disk_errors, make_private_folder, whole_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
     from batchkit.datasets.table import Table
@@ -117,8 +117,18 @@ class TableWriter:
     def write(self, batch: pa.RecordBatch) -> None:
         """Write some rows with the writer's schema."""
         assert self._encoder is not None  # noqa: S101 - a bug, not the user's mistake
-        with disk_errors("write", self._target):
+        with disk_errors("write", self._target), self._unfit_values():
             self._encoder.write(batch)
+
+    @contextmanager
+    def _unfit_values(self) -> Iterator[None]:
+        """Convert errors about values that the format cannot hold, as seconds that are too many for Parquet's milliseconds."""
+        try:
+            yield
+        except pa.ArrowException as error:
+            raise UsageError(
+                f"{self._target} cannot be written: {error}", hint="write another format: .arrow takes every value"
+            ) from error
 
     def _finish(
         self, kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
@@ -126,7 +136,7 @@ class TableWriter:
         if self._encoder is None:
             return
         # Otherwise the garbage collector would let the Parquet writer write its end into a closed file.
-        with nullcontext() if kind is None else suppress(Exception):
+        with self._unfit_values() if kind is None else suppress(Exception):
             self._encoder.close()
 
     def _open(self, handle: IO[bytes]) -> _Encoder:
@@ -242,8 +252,12 @@ class _ParquetEncoder:
         if self._converted:
             arrays = batch.columns
             for place in self._converted:
-                texts = json_texts(column_values(batch.schema.field(place), arrays[place]))
-                arrays[place] = pa.array(texts, pa.string())
+                wanted = self._schema.field(place)
+                arrays[place] = (
+                    pa.array(json_texts(column_values(batch.schema.field(place), arrays[place])), pa.string())
+                    if is_json(wanted)
+                    else arrays[place].cast(wanted.type)
+                )
             batch = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
         self._batches.append(batch)
         self._rows += len(batch)
@@ -263,8 +277,12 @@ class _ParquetEncoder:
 
 def _parquet_field(field: pa.Field) -> pa.Field:
     """Return a column as Parquet can have it; of JSON where Parquet has no such type, as for an object without members."""
-    if not pa.types.is_nested(field.type) and pa.types.is_primitive(field.type):
+    types = pa.types
+    if any(is_it(field.type) for is_it in (types.is_string, types.is_integer, types.is_floating, types.is_boolean)):
         return field
+    if _has_inner(field.type, lambda kind: types.is_string_view(kind) or types.is_binary_view(kind)):
+        # Arrow cannot cut them for Parquet's pages.
+        return field.with_type(plain_type(field.type))
     try:
         sample = pa.Table.from_arrays([pa.nulls(1, field.type)], schema=pa.schema([field.with_nullable(True)]))
         pq.write_table(sample, pa.BufferOutputStream())
@@ -320,9 +338,9 @@ class _ArrowEncoder:
 
 def _file_field(field: pa.Field) -> pa.Field:
     """Return a column as an Arrow file can have it: dictionaries inside of other values cannot grow."""
-    return field.with_type(plain_type(field.type)) if _has_inner_dictionary(field.type) else field
+    return field.with_type(plain_type(field.type)) if _has_inner(field.type, pa.types.is_dictionary) else field
 
 
-def _has_inner_dictionary(kind: pa.DataType) -> bool:
+def _has_inner(kind: pa.DataType, is_meant: Callable[[pa.DataType], bool]) -> bool:
     inner = [kind.field(place).type for place in range(kind.num_fields)]
-    return any(pa.types.is_dictionary(part) or _has_inner_dictionary(part) for part in inner)
+    return any(is_meant(part) or _has_inner(part, is_meant) for part in inner)

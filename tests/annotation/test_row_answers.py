@@ -13,6 +13,8 @@ from sqlalchemy import select, text
 
 from batchkit.annotation import presets
 from batchkit.annotation.row_answers import read_row_answers, write_output_table
+from batchkit.annotation.totals import totals
+from batchkit.annotation.voting import Review
 from batchkit.annotation.workload_from_table import ensure_workload, snapshot_path
 from batchkit.datasets import open_table
 from batchkit.engine.runtime import Runner
@@ -205,8 +207,23 @@ def test_several_annotators_vote(table, tmp_path):
         "error": None,
         "error_message": None,
     }
-    assert write_output_table(table.runner, workload, tmp_path / "review.jsonl", review_only=True) == 2
-    assert [line["id"] for line in read_lines(tmp_path / "review.jsonl")] == ["r-1", "r 2"]
+    assert [(row["votes"], row["spread"]) for row in rows] == [(4, {"score": 1}), (2, {"score": 0}), (0, None)]
+    assert write_output_table(table.runner, workload, tmp_path / "review.jsonl", review_only=True) == 3
+    assert [line["id"] for line in read_lines(tmp_path / "review.jsonl")] == ["r-1", "r 2", "r-3"]
+
+
+def test_ratings_have_a_median_and_their_agreement_is_that_of_numbers(table, tmp_path):
+    """Three different ratings of a row are no tie, and annotators that are a point apart agree well."""
+    workload = table.annotation(models=MODELS[:1], samples=3, number=(1, 5))
+    table.settle(workload, ["3", "4", "5", "1", "2", "1", "5", "5", "5"])
+    write_output_table(table.runner, workload, tmp_path / "out.parquet")
+    rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
+
+    assert [(row["answer"], row["votes"], row["spread"]) for row in rows] == [(4, 3, 2), (1, 3, 1), (5, 3, 0)]
+    found: Any = totals(table.runner, workload)
+    assert found.review == {Review.DISPUTED: 1}
+    assert found.agreement["answer"].level == "interval"
+    assert found.agreement["answer"].alpha.value > 0.7
 
 
 def test_verdicts_are_columns_and_a_filter(table, tmp_path):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from batchkit.annotation.votes import (
+    NumberKind,
     Vote,
     label_properties,
     majority,
@@ -86,7 +87,7 @@ def test_numbers_are_voted_on_by_their_median(values, is_whole, vote):
 def test_an_object_has_medians_beside_majorities():
     """Numbers and labels of one answer are voted on each in its way; agreement is that of the labels."""
     given: list[dict[str, Any]] = [{"stars": 3, "mood": "good"}, {"stars": 4, "mood": "good"}, {"stars": 5}]
-    assert vote_on_objects(given, ["stars", "mood"], ["mood"], {"stars": True}) == Vote(
+    assert vote_on_objects(given, ["stars", "mood"], ["mood"], {"stars": NumberKind(is_whole=True)}) == Vote(
         {"stars": 4, "mood": "good"}, 2 / 3, {"stars": 2}
     )
 
@@ -109,5 +110,13 @@ def test_numbers_of_a_schema_are_found():
         "$defs": {"Size": {"type": "number"}, "Endless": {"anyOf": [{"$ref": "#/$defs/Endless"}]}},
     }
     found = number_properties(AnswerRules(format="json", json_schema=schema))
-    assert found == {"stars": True, "price": False, "age": True, "size": False, "height": False}
-    assert number_properties(AnswerRules(format="number")) == {}
+    assert found == {
+        "stars": NumberKind(is_whole=True, tolerance=1.0),
+        "price": NumberKind(is_whole=False),
+        "age": NumberKind(is_whole=True),
+        "size": NumberKind(is_whole=False),
+        "height": NumberKind(is_whole=False),
+    }
+    assert number_properties(AnswerRules(format="number", minimum=0, maximum=10)) == {
+        "answer": NumberKind(is_whole=False, tolerance=2.5)
+    }

@@ -210,3 +210,39 @@ def test_folder_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(SpoolError, match=r"t\.csv"):
         write(tmp_path / "file" / "t.csv", ROWS)
+
+
+def test_value_that_a_format_cannot_hold_is_told(tmp_path):
+    """Seconds beyond what Parquet's milliseconds reach: another format takes them, and no half of a file is left."""
+    batch = pa.RecordBatch.from_pydict({"at": pa.array([10**16], pa.timestamp("s"))})
+
+    def write_to(name):
+        with TableWriter(tmp_path / name, batch.schema) as writer:
+            writer.write(batch)
+
+    with pytest.raises(UsageError, match=r"out\.parquet cannot be written: .*overflow") as caught:
+        write_to("out.parquet")
+    assert ".arrow" in (caught.value.hint or "")
+    assert not list(tmp_path.iterdir())
+    write_to("out.arrow")
+    write_to("out.jsonl")
+    assert read_lines(tmp_path / "out.jsonl")[0]["at"].startswith("+3168")
+
+
+def test_arrow_file_takes_the_values_of_changing_dictionaries(tmp_path):
+    """Each batch of a source may have another dictionary; inside of others it becomes its values."""
+    schema = pa.schema(
+        [("x", pa.dictionary(pa.int8(), pa.string())), ("in", pa.list_(pa.dictionary(pa.int8(), pa.string())))]
+    )
+    batches = [
+        pa.RecordBatch.from_pylist([{"x": one, "in": [one, other]}], schema=schema) for one, other in ("ab", "ca", "db")
+    ]
+    for name in ("t.arrow", "t.arrows", "t.parquet"):
+        with TableWriter(tmp_path / name, schema) as writer:
+            for batch in batches:
+                writer.write(batch)
+        table = open_table([str(tmp_path / name)])
+        assert table.schema.field("x").type == schema.field("x").type
+        assert [row for batch in table.batches() for row in rows_of(batch)] == [
+            {"x": one, "in": [one, other]} for one, other in ("ab", "ca", "db")
+        ]

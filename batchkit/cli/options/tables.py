@@ -292,7 +292,7 @@ Review = Annotated[
     typer.Option(
         "--review",
         metavar="FILE",
-        help="Write the rows whose annotators disagree to a file of their own as well.",
+        help="Write the rows that people should look at to a file of their own as well: annotators disagree, at most half of them answered, or none.",
         show_default=False,
     ),
 ]

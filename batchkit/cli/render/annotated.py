@@ -11,6 +11,7 @@ from rich.text import Text
 from batchkit import formatting
 from batchkit.annotation.pricing import PRICES_AS_OF, price
 from batchkit.annotation.rendering import listed
+from batchkit.annotation.voting import Review
 from batchkit.cli.render import conclusion, console, exits, machine, outcome, priced
 from batchkit.cli.render.outcome import next_step
 from batchkit.files import jsonl
@@ -119,14 +120,26 @@ def totals_lines(totals: Totals, *, review: str | None) -> Iterator[Text]:
         "cost", "unknown" if cost is None else f"{priced.dollars(cost)} at the batch prices of {PRICES_AS_OF}"
     )
     if totals.agreement:
-        verb = "has" if totals.disputed == 1 else "have"
-        yield Text(f"{formatting.counted(totals.disputed, 'row')} {verb} annotators who disagree")
+        yield Text(_review_line(totals))
     if review is not None:
         yield next_step("review", review)
 
 
+def _review_line(totals: Totals) -> str:
+    disputed, thin, unanswered = (totals.review.get(reason, 0) for reason in Review)
+    parts = [f"{formatting.counted(disputed, 'row')} {'has' if disputed == 1 else 'have'} annotators who disagree"]
+    if thin:
+        parts.append(f"{thin:,} {'has' if thin == 1 else 'have'} votes of at most half of the annotators")
+    if unanswered:
+        parts.append(f"{unanswered:,} {'has' if unanswered == 1 else 'have'} no valid answer")
+    return ", ".join(parts)
+
+
 def agreement_table(totals: Totals) -> Table:
-    """Return a table of the agreement of annotators, one line per label; alpha is Krippendorff's."""
+    """Return a table of the agreement of annotators, one line per label or number; alpha is Krippendorff's.
+
+    For numbers, which are marked ``interval``, alpha is that of the interval level and kappa has quadratic weights.
+    """
     table = Table(title=f"agreement of {len(totals.annotators)} annotators", title_justify="left")
     table.add_column("label")
     for title in ("rows", "unanimous", "Cohen's kappa", "Fleiss' kappa", "alpha"):
@@ -134,7 +147,7 @@ def agreement_table(totals: Totals) -> Table:
     for label, report in totals.agreement.items():
         unanimous = "-" if report.unanimous is None else f"{report.unanimous:.1%}"
         table.add_row(
-            label,
+            label if report.level == "nominal" else f"{label} ({report.level})",
             f"{report.rated_by_two:,}",
             unanimous,
             _coefficient(report.mean_cohen),
@@ -152,9 +165,10 @@ def for_machines(progress: Progress, totals: Totals, *, exit_code: int, output: 
         "cost_usd": totals.cost_usd,
         "bad_answers": totals.bad_answers,
         "annotators": list(totals.annotators),
-        "disputed_rows": totals.disputed,
+        **{f"{reason}_rows": totals.review.get(reason, 0) for reason in Review},
         "agreement": {
             label: {
+                "level": report.level,
                 "rows": report.rated_by_two,
                 "unanimous": report.unanimous,
                 "cohen_kappa": report.mean_cohen.value,
