@@ -57,11 +57,13 @@ async def annotate(
     separator: str | None = None,
     until: str = "finished",
 ) -> State[Any]:
-    """Send a recipe's questions about the rows of ``tables`` (files or addresses, as for ``batchkit annotate``) and write the ``output`` when all are answered.
+    """Send a recipe's questions about the rows of ``tables`` and write the ``output`` when all are answered.
 
-    The same checks as in ``batchkit.annotate`` come first, and the output is stored with the workload: any command that finishes it
-    writes it. ``recipe`` has the fields of ``annotation.Recipe``. The default name is made from the table and everything that decides the
-    requests, so the same call again resumes; an unfinished workload with earlier rows of the same query is finished first. Ends as Completed (``SomeFailed``, ``Unfinished``) or Failed with an error for the user.
+    ``tables`` are files or addresses, as for ``batchkit annotate``. The same checks as in ``batchkit.annotate`` come first, and the
+    output is stored with the workload: any command that finishes it writes it. ``recipe`` has the fields of ``annotation.Recipe``.
+    The default name is made from the table and everything that decides the requests, so the same call again resumes; an unfinished
+    workload with earlier rows of the same query is finished first. Ends as Completed (``SomeFailed``, ``Unfinished``) or Failed with
+    an error for the user.
     """
     async with open_lead() as lead:
         try:

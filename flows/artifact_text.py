@@ -47,7 +47,7 @@ def wave_line(wave: Wave, report: StepReport) -> str:
 
 
 def percent(progress: Progress) -> float:
-    """Return the share of answered requests, 0 to 100, including answers that the provider counts and that are not downloaded yet."""
+    """Return the share of answered requests, 0 to 100, including answers counted by the provider and not downloaded yet."""
     return situation.answered_percent(progress)
 
 
@@ -99,7 +99,7 @@ def _attention_row(batch: Batch) -> dict[str, Any]:
 
 
 def summary(progress: Progress) -> str:
-    """Write the last word on a workload as Markdown: counts, tokens, failures by reason, and how to get the results."""
+    """Return the final summary of a workload as Markdown: counts, tokens, failures by reason, and how to get the results."""
     workload, counts, usage = progress.workload, progress.counts, progress.usage
     lines = [
         f"# {_plain(workload.name)}",

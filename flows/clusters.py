@@ -49,7 +49,7 @@ class Cluster:
         self._runner: TaskRunner[Any] | None = None
 
     async def run(self, task: Task[..., Any], parameters: dict[str, Any]) -> Any:
-        """Run a task in the cluster; returns its result, or raises its error."""
+        """Run a task in the cluster; return its result, or raise its error."""
         async with self._lock:
             if self._runner is None:
                 self._runner = await anyio.to_thread.run_sync(_start, self._settings)

@@ -9,7 +9,7 @@ _NAME = "PREFECT_API_URL"
 
 
 def may_be_configured() -> bool:
-    """Whether the environment, a profile or a project file seems to name a server. Only Prefect itself knows for certain."""
+    """Return whether the environment, a profile or a project file seems to name a server. Only Prefect itself knows for certain."""
     if os.environ.get(_NAME):
         return True
     home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect")

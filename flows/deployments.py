@@ -32,7 +32,7 @@ _ENDINGS = {".yaml", ".yml"}
 
 
 def deploy_suites(folder: Path, *, pool: str) -> list[str]:
-    """Deploy every suite of a folder that has a schedule; returns a line for each suite.
+    """Deploy every suite of a folder that has a schedule; return a line for each suite.
 
     All suites are checked before the first is deployed. Raises ``InputInvalid`` for a suite, ``UsageError`` for the folder and for two
     suites with one name, ``ConfigurationError`` if Prefect refuses.

@@ -52,7 +52,7 @@ def open_mirror(
 
 
 def leads(settings: Settings) -> bool:
-    """Whether a flow must lead in the foreground: waves of a cluster are tasks of a flow."""
+    """Return whether a flow must lead in the foreground: waves of a cluster are tasks of a flow."""
     return settings.task_runner != "threads"
 
 
@@ -66,7 +66,7 @@ def lead(
     on_note: Callable[[str], None],
     verbose: bool = False,
 ) -> Progress:
-    """Drive a workload as a ``process_workload`` flow whose waves run in a cluster; without Prefect as ``batchkit.api.driving.drive``."""
+    """Drive a workload as a ``process_workload`` flow with its waves in a cluster; without Prefect as ``api.driving.drive``."""
     check_task_runner(runner.settings)
     _quieten(verbose=verbose)
     from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: PLC0415 - takes more than a second
@@ -102,7 +102,7 @@ def lead(
 
 
 def deploy(folder: Path, *, pool: str) -> list[str]:
-    """Deploy every suite of a folder that has a schedule on a work pool; returns a line for each suite.
+    """Deploy every suite of a folder that has a schedule on a work pool; return a line for each suite.
 
     Raises ``InputInvalid`` with the problems of a suite, and ``ConfigurationError`` if the Prefect server cannot be reached.
     """
@@ -121,7 +121,7 @@ def leave(exit_code: int) -> NoReturn:
         pass  # a second Ctrl-C; the temporary server ends with this process
     finally:
         _flush()
-        # Not sys.exit: a thread that is still importing Prefect, or waiting for its server, must not hold up the exit.
+        # Not sys.exit: a thread that is still importing Prefect, or waiting for its server, must not delay the exit.
         os._exit(exit_code)
 
 

@@ -63,7 +63,7 @@ async def evaluate(suite: str) -> State[Any]:
 
 
 async def _submit(lead: Lead, file: SuiteFile, scheduled_for: float) -> str:
-    """Begin the run of a scheduled time and run one pass over it; returns a line with its progress."""
+    """Begin the run of a scheduled time and run one pass over it; return a line with its progress."""
     from batchkit.evaluation.runs import begin, next_workload  # noqa: PLC0415 - as above
 
     evaluation = await lead.call(partial(begin, lead.runner, file, scheduled_for=scheduled_for))
@@ -77,7 +77,7 @@ async def _submit(lead: Lead, file: SuiteFile, scheduled_for: float) -> str:
 
 
 async def is_superseded(schedule: Schedule, scheduled: datetime, now: datetime) -> bool:
-    """Whether a schedule has had a later time than ``scheduled`` already."""
+    """Return whether a schedule has had a later time than ``scheduled`` already."""
     cron = CronSchedule(cron=schedule.cron, timezone=schedule.timezone)
     # The dates include the start itself.
     dates = await cron.get_dates(2, start=scheduled)

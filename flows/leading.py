@@ -80,7 +80,7 @@ class Lead:
         return await anyio.to_thread.run_sync(call)
 
     async def drive(self, workload: Workload, until: DriveUntil) -> Progress:
-        """Drive a workload, each wave as a task run; returns the last snapshot. Raises as ``Drive.next``."""
+        """Drive a workload, each wave as a task run; return the last snapshot. Raises as ``Drive.next``."""
         self.names[workload.id] = workload.name
         self.observer.began(workload)
         drive = self.runner.drive(workload.id, until=until, stop_at=self.stop_at)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .server import ServerChoice
     from .sink import PrefectApi
 
-#: A shorter run does not start a temporary server, because that takes many seconds of processor time.
+#: A shorter run does not start a temporary server, because that takes many seconds of CPU time.
 _LASTING_SECONDS = 20.0
 #: The time after which a server that did not answer is tried again.
 _CONNECT_AGAIN_SECONDS = 30.0
@@ -54,7 +54,7 @@ class _FinalState:
 class Mirror(Observer):
     """Shows workloads that this process drives, or the passes of ``serve``, each as a flow run.
 
-    ``home`` holds the record of a temporary server. ``on_note`` receives notes about Prefect for the user, in a thread of its own.
+    ``home`` holds the record of a temporary server. ``on_note`` receives notes about Prefect for the user, in a separate thread.
     ``read`` reads a snapshot of a workload, in that thread. ``until`` is a parameter of the flow runs.
     """
 
@@ -119,7 +119,7 @@ class Mirror(Observer):
             shown.wave_ended(wave, outcome)
 
     def waiting(self, workload_id: WorkloadId, wait: Wait) -> None:
-        """Show a snapshot of the workload now and then."""
+        """Show a snapshot of the workload periodically."""
         if (shown := self._run_of(workload_id)) is not None:
             shown.observer.waiting(workload_id, wait)
 

@@ -63,7 +63,7 @@ class _Report:
 
 
 class ReportThread:
-    """Sends reports one after the other in a daemon thread. ``put`` returns at once and never raises.
+    """Sends reports one after another in a daemon thread. ``put`` returns at once and never raises.
 
     ``clock`` counts seconds.
     """
@@ -141,7 +141,7 @@ class PrefectObserver(Observer):
         self._put(lambda sink: sink.tag(list(tags)), matters=True)
 
     def wave_ended(self, wave: Wave, outcome: WaveOutcome) -> None:
-        """Log the result of a wave, send events for expired and resubmitted requests, and show a snapshot now and then."""
+        """Log the result of a wave, send events for expired and resubmitted requests, and show a snapshot periodically."""
         if isinstance(outcome, Exception):
             return
         self._log_line(artifact_text.wave_line(wave, outcome))
@@ -155,7 +155,7 @@ class PrefectObserver(Observer):
             self._put(lambda sink: self._read_and_show(wave.workload_id, sink), matters=False)
 
     def waiting(self, workload_id: WorkloadId, wait: Wait) -> None:  # noqa: ARG002 - the snapshot names it
-        """Log the notes of a pass, and show a snapshot now and then."""
+        """Log the notes of a pass, and show a snapshot periodically."""
         for note in wait.notes:
             self._log_line(note)
         if wait.progress is not None and self._is_time():
@@ -208,7 +208,7 @@ class PrefectObserver(Observer):
             self._put(lambda sink: sink.event("batchkit.eval.regressed", resource, payload), matters=True)
 
     def _is_time(self) -> bool:
-        """Whether the last snapshot is old enough for a new one."""
+        """Return whether the last snapshot is old enough for a new one."""
         if self._clock() < self._next_progress:
             return False
         self._next_progress = self._clock() + _PROGRESS_EVERY_SECONDS

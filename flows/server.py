@@ -23,7 +23,7 @@ _HINT = (
     "Prefect: no server is configured, so a temporary one records this run. For a lasting UI run `prefect server start`, then",
     "export PREFECT_API_URL=http://127.0.0.1:4200/api",
 )
-#: A file in the home that marks the hint as given.
+#: A file in the home that records that the hint was given.
 _HINT_GIVEN = "prefect-hint-given"
 
 
@@ -74,7 +74,7 @@ class ServerChoice:
         return self._temporary
 
     def _give_hint(self, on_note: Callable[[str], None]) -> None:
-        """Give the hint about a lasting server, once per home."""
+        """Give the hint about a permanent server, once per home."""
         with suppress(OSError):
             (self._home / _HINT_GIVEN).touch(exist_ok=False)
             for line in _HINT:

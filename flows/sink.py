@@ -22,7 +22,7 @@ _TIMEOUT_SECONDS = 10.0
 
 
 class PrefectApi:
-    """One client for all reports of a thread, because opening one takes longer than a call. One try, with a short time-out.
+    """One client for all reports of a thread, because opening one takes longer than a call. One try, with a short timeout.
 
     ``url`` is the server's address, None the one in Prefect's settings.
     """
@@ -122,7 +122,7 @@ class FlowRunSink:
 
     @property
     def _related(self) -> list[dict[str, str]]:
-        """The flow run, as a related resource of an event."""
+        """Return the flow run, as a related resource of an event."""
         return [{"prefect.resource.id": f"prefect.flow-run.{self._flow_run_id}", "prefect.resource.role": "flow-run"}]
 
     def _create(self, client: SyncPrefectClient, kind: str, key: str, data: float | str, description: str) -> UUID:

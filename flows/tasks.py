@@ -34,7 +34,7 @@ def _name() -> str:
 
 
 async def is_infrastructure(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Whether a wave failed because of the machine; errors of batchkit, including an absent database, are handled by the drive."""
+    """Return whether a wave failed because of the machine; the drive handles errors of batchkit, even an unreachable database."""
     error = await state.aresult(raise_on_failure=False)
     if isinstance(error, WaveFailed):
         error = error.error

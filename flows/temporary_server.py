@@ -2,7 +2,7 @@
 
 Three things end it: ``stop``; its standard input, which closes when this process dies in any way; and the next start, which
 reads the records of earlier servers. A record identifies the process by a random token in its command line, so that another
-process with the same number is never touched.
+process with the same id is never touched.
 """
 
 from __future__ import annotations
@@ -80,12 +80,12 @@ class TemporaryServer:
 
     @property
     def api_url(self) -> str:
-        """The address of its API."""
+        """Return the address of its API."""
         return f"http://127.0.0.1:{self._port}/api"
 
     @property
     def is_running(self) -> bool:
-        """Whether the process is running."""
+        """Return whether the process is running."""
         return self._process.poll() is None
 
     def wait_until_ready(self, within_seconds: float, *, sleep: Callable[[float], object]) -> None:
@@ -123,7 +123,7 @@ class TemporaryServer:
 
 
 def answers(port: int) -> bool:
-    """Whether a Prefect API on this port of the loopback reports that it is healthy."""
+    """Return whether a Prefect API on this port of the loopback reports that it is healthy."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PROBE_SECONDS)
     try:
         connection.request("GET", "/api/health")
@@ -135,7 +135,7 @@ def answers(port: int) -> bool:
 
 
 def end_leftovers(home: Path) -> int:
-    """End the servers of this machine whose commands died without ending them; returns their number.
+    """End the servers of this machine whose commands died without ending them; return their number.
 
     Never touches a server whose command may still run, nor any process that is not certainly such a server.
     """
@@ -154,7 +154,7 @@ def end_leftovers(home: Path) -> int:
 
 def _kill_if_ours(pid: int, token: str) -> bool:
     try:
-        # From here on psutil tells this process by its start time from another one with the same number.
+        # From here on psutil distinguishes this process by its start time from another one with the same id.
         server = psutil.Process(pid)
         if token not in server.cmdline():
             return False

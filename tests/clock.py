@@ -1,10 +1,10 @@
-"""A clock that only a test moves."""
+"""A clock that only a test advances."""
 
 from __future__ import annotations
 
 
 class FakeClock:
-    """A clock in Unix seconds: call it to read the time, call ``advance`` to move it."""
+    """A clock in Unix seconds: call it to read the time, and ``advance`` to move it."""
 
     def __init__(self, now: float = 1_750_000_000.0) -> None:
         self.now = now

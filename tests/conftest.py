@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-# For pytest's own folders too, unless the variable is set.
+# This also applies to pytest's own folders, unless the variable is set.
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(base_folder()))
 
-# Compiled code is kept, whatever the environment says: else every worker rewrites all tests again, and each of the hundreds of
-# commands that tests start compiles the package again.
+# Keep compiled code, whatever the environment says: otherwise every worker compiles all tests again, and each of the hundreds
+# of commands that tests start compiles the package again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
@@ -51,8 +51,8 @@ def _share_compiled_statements() -> None:
         connection.engine._compiled_cache = shared
 
     event.listen(Engine, "engine_connect", use_shared)
-    # The dialect is a part of each statement's key in the cache, and each engine has one of its own. Methods of a class of the
-    # library are replaced, which the type checker rightly forbids elsewhere.
+    # The dialect is part of each statement's cache key, and each engine has its own. Methods of a library class are
+    # replaced, which the type checker rightly forbids elsewhere.
     DefaultDialect.__hash__ = lambda dialect: hash(type(dialect))  # type: ignore[assignment,method-assign]
     DefaultDialect.__eq__ = lambda dialect, other: type(dialect) is type(other)  # type: ignore[method-assign]
 
@@ -62,7 +62,7 @@ _share_compiled_statements()
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch):
-    """Keep the key and the settings of whoever runs the tests out of them."""
+    """Remove the user's key and settings from the environment of the tests."""
     for name in os.environ:
         if name == "GROQ_API_KEY" or name.startswith("BATCHKIT_"):
             monkeypatch.delenv(name)
@@ -70,7 +70,7 @@ def _own_environment(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _own_mirrors() -> Iterator[None]:
-    """End what a command that ran in this process shows in Prefect: it would end with its process."""
+    """End the Prefect mirror of a command that ran in this process; normally it ends with its process."""
     yield
     entry = sys.modules.get("batchkit.flows.entry")
     mirrors = getattr(entry, "_mirrors", None)
@@ -82,7 +82,7 @@ def _own_mirrors() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
-    """Undo what a command that ran in this process has made of the loggers: it owns them, a test does not."""
+    """Restore the loggers after a command that ran in this process and configured them."""
     logger = logging.getLogger("batchkit")
     level, handlers = logger.level, list(logger.handlers)
     yield
@@ -98,7 +98,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    """Start one Postgres server for the session, when the first test asks for it."""
+    """Start one Postgres server for the session, when the first test needs it."""
     with running_server() as server:
         yield server
 
@@ -128,7 +128,7 @@ def _migrate(url: str) -> None:
 
 @pytest.fixture
 def sqlite_url(sqlite_template, tmp_path) -> str:
-    """Return the URL of a migrated SQLite file of the test's own."""
+    """Return the URL of the test's own migrated SQLite file."""
     path = tmp_path / "batchkit.db"
     shutil.copy(sqlite_template, path)
     return f"sqlite:///{path}"
@@ -136,7 +136,7 @@ def sqlite_url(sqlite_template, tmp_path) -> str:
 
 @pytest.fixture
 def postgres_url(postgres_server, postgres_template) -> Iterator[str]:
-    """Return the URL of a migrated Postgres database of the test's own."""
+    """Return the URL of the test's own migrated Postgres database."""
     name = postgres_server.create(template=postgres_template)
     yield postgres_server.url_of(name)
     postgres_server.drop(name)
@@ -144,14 +144,14 @@ def postgres_url(postgres_server, postgres_template) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def database_url(request) -> str:
-    """Return the URL of a migrated database of the test's own; the test runs once on each kind."""
+    """Return the URL of the test's own migrated database; the test runs once on each kind."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url
 
 
 @pytest.fixture
 def empty_postgres_url(postgres_server) -> Iterator[str]:
-    """Return the URL of a Postgres database without any table."""
+    """Return the URL of a Postgres database without tables."""
     name = postgres_server.create()
     yield postgres_server.url_of(name)
     postgres_server.drop(name)
@@ -165,7 +165,7 @@ def empty_sqlite_url(tmp_path) -> str:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def empty_database_url(request) -> str:
-    """Return the URL of a database without any table; the test runs once on each kind."""
+    """Return the URL of a database without tables; the test runs once on each kind."""
     url: str = request.getfixturevalue(f"empty_{request.param}_url")
     return url
 
@@ -180,7 +180,7 @@ def store(database_url) -> Iterator[Store]:
 
 @pytest.fixture
 def sqlite_store(sqlite_url) -> Iterator[Store]:
-    """Open a migrated store on SQLite, for what only SQLite has."""
+    """Open a migrated store on SQLite, for features that only SQLite has."""
     opened = Store(sqlite_url)
     yield opened
     opened.close()
@@ -188,7 +188,7 @@ def sqlite_store(sqlite_url) -> Iterator[Store]:
 
 @pytest.fixture
 def postgres_store(postgres_url) -> Iterator[Store]:
-    """Open a migrated store on Postgres, for what only Postgres has."""
+    """Open a migrated store on Postgres, for features that only Postgres has."""
     opened = Store(postgres_url)
     yield opened
     opened.close()
@@ -196,7 +196,7 @@ def postgres_store(postgres_url) -> Iterator[Store]:
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
-    """Start one S3 server for the session, when the first test asks for it; yields its address."""
+    """Start one S3 server for the session, when the first test needs it; yield its address."""
     from tests.s3 import running_s3  # noqa: PLC0415 - takes half a second to load, for a few tests
 
     with running_s3() as endpoint:
@@ -205,7 +205,7 @@ def s3_server() -> Iterator[str]:
 
 @pytest.fixture
 def s3_url(s3_server, monkeypatch) -> str:
-    """Return the URL of a folder in a bucket of the test's own, with what it takes to reach it in the environment."""
+    """Return the URL of a folder in the test's own bucket, with its credentials in the environment."""
     from tests.s3 import ENVIRONMENT, make_bucket  # noqa: PLC0415 - as above
 
     for name in [name for name in os.environ if name.startswith("AWS_")]:
@@ -219,7 +219,7 @@ def s3_url(s3_server, monkeypatch) -> str:
 
 @pytest.fixture
 def start_command(database_url, tmp_path) -> Iterator[Any]:
-    """Return a function that starts an emulator with some faults and a command on it; once on each kind of database."""
+    """Return a function that starts an emulator with faults and a command on it; runs once on each kind of database."""
     with ExitStack() as stack:
 
         def start(faults: Sequence[Any] = (), *, speed: float = 432_000, **scenario: Any) -> Command:

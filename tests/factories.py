@@ -1,6 +1,6 @@
-"""Rows that the database accepts: each factory fills in what the asked-for state demands and returns what the store reads.
+"""Rows that the database accepts: each factory adds what the requested state needs and returns what the store reads.
 
-A shard comes with its requests, and a workload's count grows with them, so that the books always balance.
+A shard comes with its requests, and a workload's count grows with them, so that the counts always match.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def add_workload(
     shard_lines: int = 1_000,
     **columns: Any,
 ) -> Workload:
-    """Insert a workload; with ``split`` it counts as completely split, into the requests of its shards."""
+    """Insert a workload; with ``split`` it counts as completely split, with the requests of its shards."""
     assert workloads.add(
         connection,
         name=name,
@@ -93,7 +93,7 @@ def add_shard(
     """Insert a shard in any state, with the file, batch and requests of that state.
 
     The requests are the given ``seqs``, or the next ``lines`` of the workload; they are in flight in an open shard,
-    succeeded in a merged and pending in a withdrawn one, unless ``request_state`` says otherwise.
+    succeeded in a merged and pending in a withdrawn one, unless ``request_state`` is given.
     """
     first = _next_seq(connection, workload.id)
     seqs = list(range(first, first + lines)) if seqs is None else list(seqs)

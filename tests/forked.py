@@ -40,13 +40,13 @@ class ForkedCommand:
 
     @property
     def pid(self) -> int:
-        """The process id."""
+        """Return the process id."""
         assert self._process.pid is not None
         return self._process.pid
 
     @property
     def returncode(self) -> int | None:
-        """The exit code, the negative number of the signal that ended it, or None while it runs."""
+        """Return the exit code, the negative number of the signal that ended it, or None while it runs."""
         return self._process.exitcode
 
     def poll(self) -> int | None:
@@ -63,7 +63,7 @@ class ForkedCommand:
         self._process.kill()
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Wait for its end, at most ``timeout`` seconds; returns stdout and stderr. Raises ``subprocess.TimeoutExpired``."""
+        """Wait for its end, at most ``timeout`` seconds; return stdout and stderr. Raises ``subprocess.TimeoutExpired``."""
         self._process.join(timeout)
         if self.returncode is None:
             raise subprocess.TimeoutExpired(list(self._arguments), timeout or 0.0)

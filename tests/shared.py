@@ -47,7 +47,7 @@ def shared_between_workers(
 
 
 def _is_given_up(users: int, address_file: Path, lock: Path) -> bool:
-    """Whether no other process uses it; then its address is removed."""
+    """Return whether no other process uses it; in that case its address is removed."""
     with _locked(lock):
         try:
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -56,13 +56,13 @@ def copy(tmp_path_factory) -> Path:
 
 
 def test_imports_keep_their_contracts():
-    """The layers, and the room of each library, are those in pyproject.toml."""
+    """The layers, and the libraries that each room may use, are those in pyproject.toml."""
     done = lint(ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("breach", BREACHES)
-def test_breach_is_noticed(copy, breach):
+def test_breach_is_detected(copy, breach):
     """One wrong import line breaks its contract."""
     name, line, contract = BREACHES[breach]
     path = copy / name

@@ -1,4 +1,4 @@
-"""The READMEs: their links, the names that they use, what they say about the code, and what a wheel carries of them.
+"""The READMEs: their links, the names that they use, their statements about the code, and what a wheel contains of them.
 
 Their commands run in ``tests/cli/test_examples.py``.
 """
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 TEXTS = {name_of(readme): readme.read_text() for readme in readmes()}
 FRONT_TEXT = TEXTS["README.md"]
-#: A newcomer reads the front page to its end; everything else stands beside what it describes.
+#: Newcomers read the front page to its end; everything else is in the README beside what it describes.
 MAX_FRONT_LINES, MAX_FRONT_BYTES = 215, 12_500
 
 
-def test_two_lines_do_all_the_setting_up():
+def test_two_lines_do_the_whole_setup():
     """The front page's first and last set-up commands each make their own environment: one runs the demo, one the tests."""
     lines = [line for block in blocks(FRONT_TEXT, "sh") for line in block.text.splitlines() if "-m venv" in line]
 
@@ -71,14 +71,14 @@ def test_the_demo_prints_what_the_readme_shows(tmp_path):
 
 
 def test_the_front_page_is_short():
-    """What is not needed at first stands in another README."""
+    """Text that a newcomer does not need at first is in another README."""
     assert len(FRONT_TEXT.splitlines()) <= MAX_FRONT_LINES
     assert len(FRONT_TEXT.encode()) <= MAX_FRONT_BYTES
 
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_no_link_is_dead(name):
-    """Each link to a file or a folder finds it, and each anchor a heading."""
+    """Each link to a file or a folder is valid, and each anchor is a heading."""
     for link in links(TEXTS[name]):
         if "://" in link:
             continue
@@ -97,7 +97,7 @@ def test_the_front_page_leads_to_every_readme():
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_every_command_in_the_text_is_one(name):
+def test_every_command_in_the_text_exists(name):
     """Each verb and option that a README names between backticks exists."""
     for text in inline_commands(TEXTS[name]):
         words = text.rpartition("| ")[2].split()[1:]
@@ -109,8 +109,8 @@ def test_every_command_in_the_text_is_one(name):
         assert {word for word in words if re.match(r"-\w|--\w", word)} <= known, text
 
 
-def test_every_setting_in_the_text_is_one():
-    """Each variable that a README names is read, and a default that stands beside it is the default."""
+def test_every_setting_in_the_text_exists():
+    """Each variable that a README names is read by batchkit, and a default that is given beside it is the real default."""
     fields = Settings.model_fields
     for name, text in TEXTS.items():
         for variable in set(re.findall(r"BATCHKIT_\w+", text)):
@@ -120,7 +120,7 @@ def test_every_setting_in_the_text_is_one():
 
 
 def test_every_room_of_the_package_is_in_the_table():
-    """Each folder of the package has a row, and the rows stand in the order of the layers."""
+    """Each folder of the package has a row, and the rows are in the order of the layers."""
     rows = table(TEXTS["batchkit/README.md"], "| Room ")
     named = [Path(Path(link).parts[0]).stem for cells in rows for link in links(cells[0])]
     (layers,) = (
@@ -141,7 +141,7 @@ def test_the_states_are_those_of_the_diagram():
 
 
 def test_the_files_that_readmes_show_are_read_by_the_program():
-    """The scenario is one, and the suite is the one that the three nights run."""
+    """The scenario is valid, and the suite is the one that the three nights run."""
     (scenario,) = blocks(TEXTS["batchkit/emulator/README.md"], "toml")
     parse_scenario(tomllib.loads(scenario.text), "README.md")
     (suite,) = blocks(TEXTS["batchkit/evaluation/README.md"], "yaml")
@@ -149,7 +149,7 @@ def test_the_files_that_readmes_show_are_read_by_the_program():
 
 
 def test_the_views_and_tables_are_those_of_the_database(sqlite_store: Store):
-    """The README of the store has each table and each view, and the columns of those views that it spells out."""
+    """The README of the store has each table and each view, and the columns of the views that it lists."""
     text = TEXTS["batchkit/store/README.md"]
     with sqlite_store.read() as connection:
         found = connection.exec_driver_sql(
@@ -167,7 +167,7 @@ def test_the_views_and_tables_are_those_of_the_database(sqlite_store: Store):
 
 
 def test_the_python_of_the_emulator_runs():
-    """Its README's test passes on an emulator of the kind that the test asks for, and the other block does as it stands."""
+    """Its README's test passes on an emulator of the kind that the test asks for, and the other block runs unchanged."""
     in_pytest, alone = blocks(TEXTS["batchkit/emulator/README.md"], "python")
 
     namespace: dict[str, Any] = {}
@@ -188,10 +188,10 @@ def _wheel(folder: Path) -> zipfile.ZipFile:
     return zipfile.ZipFile(next(folder.glob("*.whl")))
 
 
-def test_a_wheel_carries_everything_and_needs_nothing_beside_it(tmp_path):
-    """From an unpacked wheel the database is set up and the flows are found, whatever lies in the working directory.
+def test_a_wheel_contains_everything_and_needs_no_checkout(tmp_path):
+    """From an unpacked wheel the database is created and the flows are found, whatever is in the working directory.
 
-    Its page has the text of the front page without links that lead nowhere there; the other READMEs stay in the repository.
+    Its page has the text of the front page without links that do not work there; the other READMEs stay in the repository.
     """
     site, work = tmp_path / "site", tmp_path / "work"
     with _wheel(tmp_path) as wheel:

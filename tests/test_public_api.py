@@ -16,7 +16,7 @@ from tests.workloads import read_lines, write_mixed
 
 @pytest.fixture
 def settings(database_url, tmp_path):
-    """Return settings for an emulator of the test's own."""
+    """Return settings for the test's own emulator."""
     with Emulator(tmp_path / "emulator", "expire-30", speed=432_000) as emulator:
         yield batchkit.load_settings(
             api_key=emulator.api_key,
@@ -29,7 +29,7 @@ def settings(database_url, tmp_path):
 
 
 def test_the_verbs_run_a_workload_from_file_to_results(settings, tmp_path):
-    """Run, status, export and clean do what the command line does, and report it in types."""
+    """Run, status, export and clean do what the command line does, and return typed reports."""
     source = write_mixed(tmp_path / "input.jsonl", 40)
 
     progress = batchkit.run(source, output=tmp_path / "out.jsonl", settings=settings)
@@ -45,7 +45,7 @@ def test_the_verbs_run_a_workload_from_file_to_results(settings, tmp_path):
 
 
 def test_submitting_and_watching_are_two_halves_of_a_run(settings, tmp_path):
-    """What is submitted today can be watched tomorrow."""
+    """A workload that was submitted earlier can be watched later."""
     source = write_mixed(tmp_path / "input.jsonl", 40)
 
     batchkit.submit([source], name="later", settings=settings)
@@ -54,29 +54,29 @@ def test_submitting_and_watching_are_two_halves_of_a_run(settings, tmp_path):
 
 
 def test_a_cancelled_workload_is_finished(settings, tmp_path):
-    """Cancelling waits until nothing runs any more."""
+    """Cancelling waits until no batch runs any more."""
     source = write_mixed(tmp_path / "input.jsonl", 40)
     batchkit.submit(str(source), settings=settings)
 
     assert batchkit.cancel("input", settings=settings).is_finished
 
 
-def test_an_unknown_name_is_said_to_be_unknown(settings):
-    """A verb on a name that does not exist names it and says how to find the right one."""
+def test_an_unknown_name_is_an_error(settings):
+    """The error of a verb with an unknown name has the name and says how to list the names."""
     with pytest.raises(UnknownWorkload, match="nowhere") as raised:
         batchkit.watch("nowhere", settings=settings)
     assert "batchkit status" in str(raised.value.hint)
 
 
 def test_every_public_name_exists():
-    """Each exported name can be had, and nothing else is exported."""
+    """Each exported name exists, and nothing else is exported."""
     for name in batchkit.__all__:
         assert getattr(batchkit, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         batchkit.nothing  # noqa: B018 - the access is the point
 
 
-def test_importing_the_package_is_light():
+def test_importing_the_package_is_fast():
     """Importing batchkit loads neither Prefect nor the database nor the HTTP client."""
     code = (
         "import sys, batchkit;"
@@ -87,7 +87,7 @@ def test_importing_the_package_is_light():
 
 
 def test_a_suite_is_evaluated_from_python(settings, tmp_path):
-    """The first call runs, scores and compares; with no time it is unfinished, and the observer hears of the verdict once."""
+    """The first call runs, scores and compares; with no time it is unfinished, and the observer gets the verdict once."""
     file = reviews_suite(tmp_path, 4)
     heard: list[str] = []
 
@@ -110,8 +110,8 @@ def test_a_suite_is_evaluated_from_python(settings, tmp_path):
         batchkit.evaluate(file.path, report=file.path, settings=settings)
 
 
-def test_an_observer_is_told_what_happens(settings, tmp_path):
-    """A drive begins, its waves begin and end, and it has finished; an observer that raises changes nothing."""
+def test_an_observer_gets_the_events(settings, tmp_path):
+    """A drive begins, its waves begin and end, and it finishes; an observer that raises changes nothing."""
     told: list[str] = []
 
     class Told(batchkit.Observer):
@@ -138,7 +138,7 @@ def test_an_observer_is_told_what_happens(settings, tmp_path):
 
 @pytest.mark.parametrize("first", ["batchkit.api", "batchkit.api.running", "batchkit.api.evaluations", "batchkit"])
 def test_a_verb_is_a_function_whatever_was_imported_first(first):
-    """No module of the package takes the place of a function of its name."""
+    """No module of the package replaces a function of the same name."""
     script = (
         f"import {first}, batchkit, batchkit.api\n"
         "import batchkit.api.running, batchkit.api.managing, batchkit.api.reading, batchkit.api.tables\n"

@@ -1,4 +1,4 @@
-"""Settings: where each comes from, what ``batchkit.toml`` may hold, and where in it a mistake is."""
+"""Settings: their sources, the contents of ``batchkit.toml``, and the position of a mistake in it."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def folder(tmp_path, monkeypatch):
 
 
 def write(folder, text):
-    """Write the file of a project; returns its path."""
+    """Write the settings file of a project; return its path."""
     path = folder / "batchkit.toml"
     path.write_text(text, encoding="utf-8")
     return path
 
 
 def refusal(**flags):
-    """Load settings that are wrong; returns the error's lines."""
+    """Load invalid settings; return the lines of the error."""
     with pytest.raises(ConfigurationError) as raised:
         load_settings(**flags)
     assert raised.value.exit_code == 2
@@ -49,8 +49,8 @@ def key_of(settings):
     return settings.api_key.get_secret_value()
 
 
-def test_a_flag_beats_the_environment_which_beats_dotenv_which_beats_the_file(folder, monkeypatch):
-    """Each source gives what those before it leave open."""
+def test_flags_override_the_environment_which_overrides_dotenv_which_overrides_the_file(folder, monkeypatch):
+    """Each source supplies what the sources before it do not set."""
     file = write(folder, "[batchkit]\ntransfers = 1\nmax_attempts = 1\nhttp_attempts = 1\nmax_expiries = 1\n")
     Path(".env").write_text("BATCHKIT_TRANSFERS=2\nBATCHKIT_MAX_ATTEMPTS=2\nBATCHKIT_HTTP_ATTEMPTS=2\n")
     monkeypatch.setenv("BATCHKIT_TRANSFERS", "3")
@@ -66,13 +66,13 @@ def test_a_flag_beats_the_environment_which_beats_dotenv_which_beats_the_file(fo
     }
 
 
-def test_without_a_file_everything_is_as_before():
-    """No file, no variables: the defaults."""
+def test_without_a_file_the_defaults_apply():
+    """There is no file and no variable."""
     assert load_settings() == Settings()
     assert origins_of_settings({}) == {}
 
 
-def test_the_nearest_file_counts_and_only_it(folder):
+def test_only_the_nearest_file_counts(folder):
     """Files are not combined; one in the working directory is named without its folder."""
     write(folder, "[batchkit]\ntransfers = 3\nmax_attempts = 3\n")
     Path("batchkit.toml").write_text("[batchkit]\ntransfers = 5\n")
@@ -81,8 +81,8 @@ def test_the_nearest_file_counts_and_only_it(folder):
     assert origins_of_settings({}) == {"transfers": "batchkit.toml:2"}
 
 
-def test_relative_paths_begin_in_the_folder_of_the_file(folder, monkeypatch):
-    """Absolute ones and addresses stay as they are; ``~`` is the user's own folder, since no shell reads the file."""
+def test_relative_paths_start_in_the_folder_of_the_file(folder, monkeypatch):
+    """Absolute paths and addresses are unchanged; ``~`` is the user's home, because no shell expands it."""
     write(folder, '[batchkit]\nhome = "work"\nshared_folder = "/mnt/all"\ndatabase_url = "sqlite:///db/results.db"\n')
     settings = load_settings()
     assert settings.home == folder / "work"
@@ -97,8 +97,8 @@ def test_relative_paths_begin_in_the_folder_of_the_file(folder, monkeypatch):
     assert settings.database_url == "sqlite:////data/results.db"
 
 
-def test_notifications_have_a_table_of_their_own(folder, monkeypatch):
-    """Its keys are settings too, so the environment beats them; the address is not shown."""
+def test_notifications_have_their_own_table(folder, monkeypatch):
+    """Its keys are settings too, so the environment overrides them; the address is not shown."""
     write(folder, '[notify]\nurl = "https://hooks.example.org/T1/secret-part"\nformat = "slack"\n')
     settings = load_settings()
     assert (settings.notify_url, settings.notify_format) == ("https://hooks.example.org/T1/secret-part", "slack")
@@ -126,8 +126,8 @@ fromat = "json"
 """
 
 
-def test_every_mistake_is_told_with_its_line(folder):
-    """Unknown tables and keys with the nearest name, wrong values with the reason; in one go, in the file's order."""
+def test_every_mistake_is_reported_with_its_line(folder):
+    """Unknown tables and keys come with the nearest name, wrong values with the reason; all at once, in the file's order."""
     file = write(folder, WRONG)
     lines = refusal()
     said = dict(line.removeprefix(f"{file}:").split(": ", 1) for line in lines)
@@ -146,8 +146,8 @@ def test_every_mistake_is_told_with_its_line(folder):
     assert "secret-part" not in "".join(lines)
 
 
-def test_the_file_is_checked_also_where_something_else_beats_it(folder, monkeypatch):
-    """A mistake is told to whoever makes it, and not to the one whose variable is missing some day."""
+def test_the_file_is_checked_even_if_another_source_overrides_it(folder, monkeypatch):
+    """The author of a mistake sees it at once, and not a later user whose variable is missing."""
     file = write(folder, '[batchkit]\ntransfers = "many"\n')
     monkeypatch.setenv("BATCHKIT_TRANSFERS", "3")
     assert refusal(transfers=3)[0].startswith(f"{file}:2: transfers: ")
@@ -164,8 +164,8 @@ def test_the_file_is_checked_also_where_something_else_beats_it(folder, monkeypa
         (b"[batchkit]\nhome = '\xff'\n", " is not text in UTF-8"),
     ],
 )
-def test_a_file_that_cannot_be_read_says_where(folder, text, said):
-    """Line and column of what is not TOML."""
+def test_a_file_that_cannot_be_parsed_has_a_position(folder, text, said):
+    """The error has the line and column of the invalid TOML."""
     path = folder / "batchkit.toml"
     path.write_bytes(text)
     (line,) = refusal()
@@ -186,8 +186,8 @@ def test_a_file_that_cannot_be_read_says_where(folder, text, said):
         'base_url = "https://me:gsk_needle@host/v1"',
     ],
 )
-def test_the_file_holds_no_secret(folder, entry):
-    """It may be shared. The refusal says where else to put the secret, and does not repeat it."""
+def test_the_file_may_hold_no_secret(folder, entry):
+    """The file may be shared. The error says where else to put the secret, and does not repeat it."""
     file = write(folder, f"[batchkit]\ntransfers = 3\n{entry}\n")
     (line,) = refusal()
     assert line.startswith(f"{file}:3: ")
@@ -204,15 +204,15 @@ def test_the_file_holds_no_secret(folder, entry):
         'task_runner_address = "tcp://host:8786"',
     ],
 )
-def test_addresses_without_a_password_may_stand_in_the_file(folder, entry):
+def test_addresses_without_a_password_may_be_in_the_file(folder, entry):
     """Ports and options are no secrets."""
     write(folder, f"[batchkit]\n{entry}\n")
     name, value = entry.replace('"', "").split(" = ")
     assert getattr(load_settings(), name) == value
 
 
-def test_the_address_of_the_file_never_gets_the_key_of_groq(folder, monkeypatch):
-    """Whoever wrote the file chose the address: only a key that was set for it goes there, wherever that is set."""
+def test_the_files_address_never_gets_the_key_of_groq(folder, monkeypatch):
+    """The author of the file chose the address: it gets only a key that was set for it, wherever that key is set."""
     file = write(folder, f'[batchkit]\nbase_url = "{ELSEWHERE}"\n')
     assert load_settings().base_url == ELSEWHERE, "without a key there is nothing to protect"
     monkeypatch.setenv("GROQ_API_KEY", "gsk_groqs")
@@ -230,15 +230,15 @@ def test_the_address_of_the_file_never_gets_the_key_of_groq(folder, monkeypatch)
 @pytest.mark.parametrize(
     "address", ["http://api.groq.com/openai/v1", "https://api.groq.com@evil.example/v1", "https://[api.groq.com/v1"]
 )
-def test_an_address_that_only_looks_like_groqs_is_another(folder, monkeypatch, address):
-    """Unencrypted, with Groq's name before the @, or no address at all."""
+def test_an_address_that_resembles_groqs_is_another(folder, monkeypatch, address):
+    """It is unencrypted, has Groq's name before the @, or is no address at all."""
     write(folder, f'[batchkit]\nbase_url = "{address}"\n')
     monkeypatch.setenv("GROQ_API_KEY", "gsk_groqs")
     assert "a key for Groq" in refusal()[0]
 
 
-def test_an_address_that_the_user_gives_is_the_users_own_choice(folder, monkeypatch):
-    """A flag or a variable beats the file, also for the key; Groq's own address is always Groq's."""
+def test_an_address_from_a_flag_or_variable_is_the_users_own_choice(folder, monkeypatch):
+    """A flag or a variable overrides the file, for the key too; Groq's own address is always Groq's."""
     write(folder, f'[batchkit]\nbase_url = "{ELSEWHERE}"\n')
     monkeypatch.setenv("GROQ_API_KEY", "gsk_groqs")
     assert key_of(load_settings(base_url="https://third.example/v1")) == "gsk_groqs"
@@ -249,8 +249,8 @@ def test_an_address_that_the_user_gives_is_the_users_own_choice(folder, monkeypa
     assert key_of(load_settings()) == "gsk_groqs"
 
 
-def test_a_variable_that_is_no_setting_is_told_once_with_the_nearest_name(monkeypatch, caplog):
-    """A misspelt setting would silently have no effect; those of others are left alone."""
+def test_an_unknown_variable_is_reported_once_with_the_nearest_name(monkeypatch, caplog):
+    """A misspelt setting would silently have no effect; variables of other programs are left alone."""
     monkeypatch.setenv("BATCHKIT_WINDWO", "48h")
     monkeypatch.setenv("BATCHKIT_QQQ", "1")
     monkeypatch.setenv("BATCHKIT_TRANSFERS", "3")
@@ -267,7 +267,7 @@ def test_a_variable_that_is_no_setting_is_told_once_with_the_nearest_name(monkey
 
 
 def test_a_variable_with_a_wrong_value_is_named(monkeypatch):
-    """With its place; a flag is called by its setting alone."""
+    """The error has the variable; a flag is named by its setting alone."""
     monkeypatch.setenv("BATCHKIT_LEASE_SECONDS", "soon")
     assert "lease_seconds (BATCHKIT_LEASE_SECONDS in the environment): " in refusal()[0]
     assert refusal(lease_seconds="soon")[0].startswith("a setting is wrong: lease_seconds: ")
@@ -287,8 +287,8 @@ FORMS = {
     st.lists(st.tuples(KEYS, st.sampled_from(sorted(FORMS))), unique_by=lambda entry: entry[0]),
     st.lists(st.sampled_from(["", "# [notify]", "# home = 1"]), min_size=8, max_size=8),
 )
-def test_the_line_of_an_entry_is_where_it_begins(entries, between):
-    """However an entry is written, and whatever comments stand around it; the text within values is no entry."""
+def test_the_line_of_an_entry_is_its_first_line(entries, between):
+    """This holds for every spelling of an entry and for comments around it; text within values is no entry."""
     lines = ["[batchkit]"]
     begins = {}
     for (key, form), extra in zip(entries, between, strict=False):
@@ -300,8 +300,8 @@ def test_the_line_of_an_entry_is_where_it_begins(entries, between):
     assert {key: file.place_of(key) for key in begins} == {key: f"f:{line}" for key, line in begins.items()}
 
 
-def test_a_command_to_run_comes_from_no_file(folder, monkeypatch):
-    """Whoever wrote the file may be somebody else: the command is a flag or a variable."""
+def test_no_file_can_set_a_command(folder, monkeypatch):
+    """The file may have another author: the command must be a flag or a variable."""
     for text in ('[batchkit]\non_finish = "rm -r x"\n', '[notify]\non-finish = "rm -r x"\n'):
         write(folder, text)
         with pytest.raises(ConfigurationError, match="must not hold a command: set BATCHKIT_ON_FINISH"):

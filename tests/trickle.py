@@ -31,7 +31,7 @@ class Trickle:
         self.base_url = f"http://127.0.0.1:{self.server.server_address[1]}{behind.path}"
 
     def is_slow(self, path: str) -> bool:
-        """Whether this is the slow file."""
+        """Return whether this is the slow file."""
         with self._lock:
             if path.endswith("/content") and self._slow_path is None:
                 self._slow_path = path

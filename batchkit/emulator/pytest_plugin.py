@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def groq_emulator_factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorFactory]:
-    """Start as many emulators as the test needs."""
+    """Return a factory that starts any number of emulators."""
     # Every pytest run loads this plugin; only tests that use an emulator should import the HTTP server.
     from batchkit.emulator.http.server import Emulator  # noqa: PLC0415 - see above
 

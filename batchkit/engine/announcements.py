@@ -85,7 +85,7 @@ class Announcer:
         return taken
 
     def began(self, workload_id: WorkloadId) -> None:
-        """Record that this process drives a workload, and whether it is finished already: then its end is no event."""
+        """Record that this process drives a workload, and whether it is finished already: its end is then no event."""
         if not self._targets:
             return
         with self._store.read() as connection:
@@ -160,7 +160,7 @@ class Announcer:
                     connection, self._stop_report(_stop_id(by, error, *at), error, progress.workload.name, progress)
                 )
         except BatchkitError as trouble:
-            # The outage may be the database's own.
+            # The outage may be that of the database itself.
             logger.debug("the event of a stop could not be written: %s", trouble.message)
             name = None if driven is None else driven.name
             report = self._stop_report(_stop_id(self._owner, error, str(workload_id)), error, name, None)
@@ -227,7 +227,7 @@ def _report(
 
 
 def _is_finished(connection: Connection, workload_id: WorkloadId) -> bool:
-    """Whether every request has its final state; runs two queries that stop at the first row."""
+    """Return whether every request has its final state; runs two queries that stop at the first row."""
     return not (
         shards.open_count(connection, workload_id, at_most=1)
         or requests.pending_count(connection, workload_id, at_most=1)

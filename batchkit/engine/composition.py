@@ -1,4 +1,4 @@
-"""Building the parts of a runner from the settings: spool, provider, and the figures that the steps and the driver take."""
+"""Building the parts of a runner from the settings: spool, provider, and the values for the steps and the driver."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def build_provider(settings: Settings) -> GroqProvider:
 
 
 def split_defaults(settings: Settings) -> SplitDefaults:
-    """Return what a split uses where its options say nothing."""
+    """Return the values that a split uses for options that are not given."""
     return SplitDefaults(
         window=settings.window,
         max_window=settings.max_window,

@@ -10,7 +10,7 @@
         else:
             drive.report(runner.run_waves(action))
 
-Waves of one call are done at the same time: merging needs the processor and the database, submitting the network.
+Waves of one call are run at the same time: merging needs the CPU and the database, submitting the network.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Drive:
         self._ended = ending
         self._pass = None
         if isinstance(ending, Done) and (ending.progress.is_finished or self._until is DriveUntil.ONE_PASS):
-            # When a drive ends during an outage, the outage continues.
+            # If a drive ends during an outage, the outage continues.
             self._pending.note_trouble(self.workload_id, None)
 
     def _next(self) -> Waves | Wait | Done:
@@ -119,7 +119,7 @@ class Drive:
                 return waves
             ended = self._end_of_pass()
         except Exception as error:  # noqa: BLE001 - raised again, unless the next pass may do better
-            # Something may have been committed before the error: every transition is guarded, and the next pass reads all again.
+            # Changes may have been committed before the error: every transition is guarded, and the next pass reads all again.
             self._pass = None
             return self._wait_after(error)
         return ended if isinstance(ended, Done) else self._wait_for(ended)

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from batchkit.settings import Settings
     from batchkit.store.engine import Store
 
-#: A workload that has no shard in any of these states has nothing at the provider: not a file, not a batch.
+#: A workload without a shard in any of these states has nothing at the provider: neither a file nor a batch.
 _SENT = tuple(state for state in ShardState if state not in {ShardState.PLANNED, ShardState.WITHDRAWN})
 
 
 def check_split(store: Store, workload_id: WorkloadId, *, now: float) -> None:
-    """Check that the workload's input is split whole at ``now`` (Unix seconds): nothing may be sent before that.
+    """Check that the workload's input is completely split at ``now`` (Unix seconds): nothing may be sent before that.
 
     Raises ``SplitUnfinished``, which says who is splitting it or that its split was interrupted, and ``UnknownWorkload``.
     """

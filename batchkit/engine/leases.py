@@ -47,7 +47,7 @@ class LeaseKeeper:
 class ProcessLeases:
     """The leases that ``owner``, this process, holds on shards and workloads. May be used in any thread.
 
-    ``clock`` gives Unix seconds. Nothing is renewed before the first ``hold``.
+    ``clock`` returns Unix seconds. No lease is renewed before the first ``hold``.
     """
 
     def __init__(
@@ -78,24 +78,24 @@ class ProcessLeases:
         try:
             self._spool.sweep(is_certainly_dead)
         except SpoolError as error:
-            # The files of dead processes only take room: the next process tries again to delete them.
+            # The files of dead processes only take space: the next process tries again to delete them.
             logger.warning("%s; the work continues without that", error.message)
 
     def take_split(self, workload_id: WorkloadId) -> bool:
-        """Take the lease of an interrupted split, so that nobody begins it anew; returns whether it was free."""
+        """Take the lease of an interrupted split, so that no other process repeats it; return whether it was free."""
         with self._store.write() as connection:
             return workloads.take_lease(
                 connection, workload_id, owner=self._owner, now=self._clock(), lease_seconds=self._lease_seconds
             )
 
     def take_over(self, shard_ids: Sequence[ShardId], *, owner: str) -> tuple[ShardId, ...]:
-        """Take the shards that ``owner`` still holds; returns them by number."""
+        """Take the shards that ``owner`` still holds; return them by number."""
         with self._store.write() as connection:
             until = self._clock() + self._lease_seconds
             return shard_leases.hand_over(connection, shard_ids, owner=owner, to=self._owner, until=until)
 
     def give_up(self) -> None:
-        """Stop renewing and give all leases up. While the database is away they run out by themselves."""
+        """Stop renewing and give all leases up. While the database is unreachable, they expire by themselves."""
         if self.keeper is None:
             return
         self.keeper.close()

@@ -1,4 +1,4 @@
-"""Events of the work, for those who show them: a terminal, Prefect, notifications."""
+"""Events of the work, for everything that shows them: a terminal, Prefect, notifications."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _logger = logging.getLogger(__name__)
 
 
 class Reader(Protocol):
-    """Reads where workloads stand. The methods may be called in any thread, until the call that gave the reader returns."""
+    """Reads the state of workloads. The methods may be called in any thread, until the call that gave the reader returns."""
 
     def progress(self, workload_id: WorkloadId) -> Progress:
-        """Read where a workload stands. Raises ``BatchkitError``."""
+        """Read a snapshot of a workload. Raises ``BatchkitError``."""
         ...
 
     def trouble(self, workload_id: WorkloadId) -> Trouble | None:
-        """Return what this process knows to be away, so that the work on a workload cannot continue; None when nothing is."""
+        """Return the outage, as far as this process knows, that stops the work on a workload; None without one."""
         ...
 
     def work_seconds(self, progress: Progress) -> float:
@@ -55,7 +55,7 @@ class Observer:
         """A count has ended, by an error too."""
 
     def opened(self, workloads: Sequence[Workload], reader: Reader) -> None:
-        """The call is about these workloads; a call may open several, one after the other."""
+        """The call concerns these workloads; a call may open several, one after another."""
 
     def driving(self) -> None:
         """This process drives the opened workloads from now on."""
@@ -104,75 +104,75 @@ class Observers(Observer):
         self._observers = observers
 
     def note(self, text: str) -> None:
-        """Pass it to each observer."""
+        """Pass the event to each observer."""
         self._tell(lambda observer: observer.note(text))
 
     def counting(self, label: str, total: int | None) -> None:
-        """Pass it to each observer."""
+        """Pass the event to each observer."""
         self._tell(lambda observer: observer.counting(label, total))
 
     def advanced(self, label: str, more: int) -> None:
-        """Pass it to each observer."""
+        """Pass the event to each observer."""
         self._tell(lambda observer: observer.advanced(label, more))
 
     def counted(self, label: str) -> None:
-        """Pass it to each observer."""
+        """Pass the event to each observer."""
         self._tell(lambda observer: observer.counted(label))
 
     def opened(self, workloads: Sequence[Workload], reader: Reader) -> None:
-        """Pass it to each observer."""
+        """Pass the event to each observer."""
         self._tell(lambda observer: observer.opened(workloads, reader))
 
     def driving(self) -> None:
-        """Pass it to each observer."""
+        """Pass the event to each observer."""
         self._tell(lambda observer: observer.driving())
 
     def driven(self, error: BaseException | None) -> None:
-        """Pass it to each observer."""
+        """Pass the event to each observer."""
         self._tell(lambda observer: observer.driven(error))
 
     def idle(self, until: float | None) -> None:
-        """Pass it to each observer."""
+        """Pass the event to each observer."""
         self._tell(lambda observer: observer.idle(until))
 
     def interrupted(self) -> None:
-        """Pass it to each observer."""
+        """Pass the event to each observer."""
         self._tell(lambda observer: observer.interrupted())
 
     def began(self, workload: Workload) -> None:
-        """Pass it to each observer."""
+        """Pass the event to each observer."""
         self._tell(lambda observer: observer.began(workload))
 
     def wave_started(self, wave: Wave) -> None:
-        """Pass it to each observer."""
+        """Pass the event to each observer."""
         self._tell(lambda observer: observer.wave_started(wave))
 
     def wave_ended(self, wave: Wave, outcome: WaveOutcome) -> None:
-        """Pass it to each observer."""
+        """Pass the event to each observer."""
         self._tell(lambda observer: observer.wave_ended(wave, outcome))
 
     def waiting(self, workload_id: WorkloadId, wait: Wait) -> None:
-        """Pass it to each observer."""
+        """Pass the event to each observer."""
         self._tell(lambda observer: observer.waiting(workload_id, wait))
 
     def finished(self, progress: Progress) -> None:
-        """Pass it to each observer."""
+        """Pass the event to each observer."""
         self._tell(lambda observer: observer.finished(progress))
 
     def failed(self, workload: Workload, error: Exception) -> None:
-        """Pass it to each observer."""
+        """Pass the event to each observer."""
         self._tell(lambda observer: observer.failed(workload, error))
 
     def pass_began(self, workloads: Sequence[Workload]) -> None:
-        """Pass it to each observer."""
+        """Pass the event to each observer."""
         self._tell(lambda observer: observer.pass_began(workloads))
 
     def pass_ended(self) -> None:
-        """Pass it to each observer."""
+        """Pass the event to each observer."""
         self._tell(lambda observer: observer.pass_ended())
 
     def evaluated(self, summary: EvaluationSummary, report: Path | None) -> None:
-        """Pass it to each observer."""
+        """Pass the event to each observer."""
         self._tell(lambda observer: observer.evaluated(summary, report))
 
     def _tell(self, tell: Callable[[Observer], None]) -> None:
@@ -198,7 +198,7 @@ def counting(observer: Observer, label: str, *, total: int | None = None) -> Ite
 
 @contextmanager
 def driving(observer: Observer) -> Iterator[None]:
-    """Pass to ``observer`` that the opened workloads are driven during the ``with`` block."""
+    """Report to ``observer`` that the opened workloads are driven during the ``with`` block."""
     try:
         observer.driving()
         yield

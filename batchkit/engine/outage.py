@@ -1,4 +1,4 @@
-"""How long an outage is waited for. The time in which the machine slept does not count."""
+"""How long an outage is waited for. Time in which the machine slept does not count."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LONGEST_PASS_SECONDS = 300.0
 
 
 class Outage:
-    """How long something has been away without a break, counting only the time in which this machine was awake."""
+    """How long something has been unreachable without a break, counting only the time in which this machine was awake."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -44,7 +44,7 @@ class Outage:
         return Trouble(what, since, self.tries, gives_up_at=now + max(limit_seconds - self.seconds, 0.0))
 
     def meet(self, now: float, *, since: float | None = None) -> float:
-        """Record that it is away at ``now`` (Unix seconds); returns for how many seconds it has been.
+        """Record that it is unreachable at ``now`` (Unix seconds); return for how many seconds it has been.
 
         ``since`` is when the first call failed, None when unknown: calls are repeated for a while before a pass ends.
         """
@@ -62,13 +62,13 @@ class Outage:
         self._wait_seconds = seconds
 
     def end(self) -> None:
-        """Record that it is back."""
+        """Record that it is reachable again."""
         self.seconds, self._met_at, self._wait_seconds = 0.0, None, 0.0
         self.tries, self.since = 0, None
 
 
 class StoreOutage:
-    """Decides how long to wait for a database that is away, and when to give up.
+    """Decides how long to wait for an unreachable database, and when to give up.
 
     ``clock`` returns Unix seconds; an outage is waited for up to ``limit_seconds``.
     """
@@ -95,7 +95,7 @@ class StoreOutage:
         return self._outage.trouble(error.message, self._clock(), limit_seconds=self._limit_seconds)
 
     def call(self, call: Callable[[], T], *, wait: Callable[[float], object]) -> T:
-        """Call until the database is there; ``wait`` sleeps for some seconds between two tries.
+        """Retry until the database is reachable; ``wait`` sleeps for some seconds between two tries.
 
         Logs one line when an outage begins and one when it ends. Raises ``StoreUnavailable`` and ``RowsHeld`` after
         ``limit_seconds``, ``StoreUnusable`` and any other error of ``call`` at once.
@@ -121,7 +121,7 @@ class StoreOutage:
             return result
 
     def end(self) -> None:
-        """Record that the database is back."""
+        """Record that the database is reachable again."""
         self._outage.end()
         self._wait_seconds = self._first_wait_seconds
 

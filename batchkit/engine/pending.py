@@ -1,4 +1,4 @@
-"""Finding pending work: the probes of a pass, the waves that can be taken, and when work is pending next.
+"""Finding pending work: the probes of a pass, the waves that can be taken, and when work will be pending next.
 
 One ``PendingWork`` serves all drives of a process: it remembers how often each workload is polled.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _SHORTEST_WAIT_SECONDS = 1.0
 _POLL_BACKOFF = 1.5
-#: The longest pause between two polls while the provider is away.
+#: The longest pause between two polls while the provider is unreachable.
 _LONGEST_OUTAGE_PAUSE_SECONDS = 60.0
 _CHECK_WAITS_SECONDS = 300.0
 #: How long a pass waits for the scan of the list of batches before it does its other work.
@@ -68,12 +68,12 @@ class Pacing:
 
     @property
     def shortest_wait_seconds(self) -> float:
-        """The shortest wait between two passes."""
+        """Return the shortest wait between two passes."""
         return min(_SHORTEST_WAIT_SECONDS, self.poll_interval_seconds)
 
 
 class PendingWork:
-    """Finds the pending work of any number of workloads, each in a thread of its own.
+    """Finds the pending work of any number of workloads, each in its own thread.
 
     ``parallel_waves`` is how many merge waves are taken together. ``begin`` starts a call in a thread that the process
     need not wait for.
@@ -100,16 +100,16 @@ class PendingWork:
 
     @property
     def clock(self) -> Callable[[], float]:
-        """The clock; it returns Unix seconds."""
+        """Return the clock; it returns Unix seconds."""
         return self._context.clock
 
     @property
     def shortest_wait_seconds(self) -> float:
-        """The shortest wait between two passes."""
+        """Return the shortest wait between two passes."""
         return self._pacing.shortest_wait_seconds
 
     def note_trouble(self, workload_id: WorkloadId, trouble: Trouble | None) -> None:
-        """Remember the outage that the passes over a workload met; None when there is none, or the drive has ended."""
+        """Remember the outage that the passes over a workload met; None when there is none, or when the drive has ended."""
         if trouble is None:
             self._troubles.pop(workload_id, None)
         else:
@@ -122,11 +122,11 @@ class PendingWork:
             return of_passes
         if of_passes is None:
             return replace(of_calls, gives_up_at=of_calls.since + self._pacing.outage_seconds)
-        # One outage with one count: the number of failed calls, of which a pass makes several. The passes know when it is given up.
+        # One outage with one count of failed calls, of which a pass makes several. The passes know when the command gives up.
         return replace(of_calls, since=min(of_calls.since, of_passes.since), gives_up_at=of_passes.gives_up_at)
 
     def run_wave(self, wave: Wave) -> StepReport:
-        """Do one wave. May be called in any thread."""
+        """Run one wave. May be called in any thread."""
         match wave.kind:
             case WaveKind.MERGE:
                 return merge.merge(self._context, wave.workload_id, wave.shard_ids)
@@ -186,7 +186,7 @@ class PendingWork:
         return report_held(self._context) if due else StepReport({})
 
     def _unless_held(self, step: Callable[[WorkloadId], StepReport], workload_id: WorkloadId) -> StepReport:
-        """Do a step of the pass; rows that somebody else holds skip this step only."""
+        """Run a step of the pass; rows that another process holds skip this step only."""
         try:
             return step(workload_id)
         except RowsHeld as error:
@@ -196,7 +196,7 @@ class PendingWork:
         return cancel.cancel(self._context, workload_id)
 
     def _settle(self, workload_id: WorkloadId) -> StepReport:
-        """Settle lost creations in a thread of its own: the scan of a long list must not delay the other work."""
+        """Settle lost creations in a separate thread: the scan of a long list must not delay the other work."""
         known = self._settling.pop(workload_id, None)
         if known is None:
             with self._context.store.read() as connection:
@@ -290,7 +290,7 @@ class PendingWork:
         self._paces[workload_id] = _PollPace(shortest, due_at if pace is None else min(pace.due_at, due_at))
 
     def next_at(self, workload_id: WorkloadId, now: float) -> float:
-        """Return when work is pending next, in Unix seconds: at least the shortest wait from ``now``, at most the longest poll interval."""
+        """Return when work will be pending, in Unix seconds: from the shortest wait after ``now`` to the longest poll interval."""
         pace = self._paces.get(workload_id)
         due = [now + self._pacing.max_poll_interval_seconds]
         if pace is not None:

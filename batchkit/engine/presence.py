@@ -1,8 +1,8 @@
-"""Who works on what: a process that drives workloads records that in the store, and why it stopped.
+"""Which process works on what: a process that drives workloads records that in the store, and why it stopped.
 
-A process has one row in ``runners``. It is written when the first drive begins, and then by a thread every half minute and when an outage
-begins or ends, so that the work never waits for it; an orderly end removes it. A workload's own row is written only when a command
-begins or stops.
+A process has one row in ``runners``. It is written when the first drive begins, then by a thread every half minute, and when an
+outage begins or ends, so that the work never waits for it; an orderly end removes it. A workload's own row is written only when
+a command begins or stops.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _WRITE_SECONDS = 30.0
-#: The begin or end of an outage is written at once: this is how often it is checked, in memory.
+#: The begin or end of an outage is written at once: this is the interval at which it is checked, in memory.
 _TROUBLE_SECONDS = 1.0
 #: Rows of processes of other machines that died are kept this long, so that the status can show them.
 _KEEP_SECONDS = 7 * 86_400.0
@@ -74,14 +74,14 @@ class Presence:
             was_stopped = workloads.get(connection, workload_id).stopped_at is not None
         if was_stopped or not is_one_pass:
             with self._store.write() as connection:
-                # A locked row is not waited for: the row of this process is newer than the stop, which then does not count.
+                # Do not wait for a locked row: the row of this process is newer than the stop, which then does not count.
                 if was_stopped and workloads.is_unheld(connection, workload_id):
                     workloads.set_values(connection, workload_id, stopped_at=None, stopped_reason=None)
                 if not is_one_pass:
                     now = self._clock()
                     work_time.drive_began(connection, workload_id, at=now, by=f"{self._verb} on {self._host}")
                     if self._thread is None:
-                        # Written here: the thread may start late, and until then nobody would seem to work on the workload.
+                        # Written here, because the thread may start late: until then the workload would seem to have no runner.
                         runners.put(connection, RunnerRow(self._owner, self._verb, self._host, workload_id, now))
                         self._is_written = True
         if is_one_pass and self._verb != SERVE:
@@ -94,7 +94,7 @@ class Presence:
         self._wake.set()
 
     def stopped(self, workload_id: WorkloadId, reason: str, *, is_finished: bool, is_one_pass: bool) -> None:
-        """Record that this process no longer drives the workload, and why; a database that is away is not waited for.
+        """Record that this process no longer drives the workload, and why; an unreachable database is not waited for.
 
         A single pass records it only for ``cancel``, which leaves the batches to the provider.
         """
@@ -120,7 +120,7 @@ class Presence:
         self._closing.set()
         self._wake.set()
         if self._thread is not None:
-            # With a limit: a database that is away may block the thread; the row then becomes old and counts as dead.
+            # With a limit: an unreachable database may block the thread; the row then becomes old and counts as dead.
             self._thread.join(_CLOSE_SECONDS)
         if self._is_written:
             with suppress(BatchkitError), self._store.write() as connection:

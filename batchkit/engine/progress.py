@@ -1,4 +1,4 @@
-"""Where a workload stands: one snapshot, read from the store, for terminals, scripts and dashboards alike."""
+"""The state of a workload: one snapshot, read from the store, for terminals, scripts and dashboards alike."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _NOTHING_RESUBMITTED = Resubmitted(0, 0)
 
 
 class WorkloadState(StrEnum):
-    """The workload's state: derived from its requests, stored nowhere.
+    """The workload's state: derived from its requests, and not stored.
 
-    ``INTERRUPTED``: the process that split its input ended before the split was whole; nothing was sent.
+    ``INTERRUPTED``: the process that split its input ended before the split was complete; nothing was sent.
     """
 
     SPLITTING = "splitting"
@@ -88,27 +88,27 @@ class Progress:
 
     @property
     def is_split(self) -> bool:
-        """Whether the input was split whole, so that its requests may be sent."""
+        """Return whether the input was completely split, so that its requests may be sent."""
         return self.state not in {WorkloadState.SPLITTING, WorkloadState.INTERRUPTED}
 
     @property
     def not_sent(self) -> int:
-        """Requests in shards without a batch, whose creation was not begun."""
+        """Return the number of requests in shards without a batch, whose creation was not begun."""
         return sum(self.open_work[state].requests for state in UNSENT_STATES if state in self.open_work)
 
     @property
     def never_sent(self) -> int:
-        """Requests of ``not_sent`` that were never in a batch."""
+        """Return the number of ``not_sent`` requests that were never in a batch."""
         return max(self.not_sent - self.resubmitted.unsent, 0)
 
     @property
     def to_send_again(self) -> int:
-        """Requests that were in a batch and wait for the next one."""
+        """Return the number of requests that were in a batch and wait for the next one."""
         return self.counts.pending + self.not_sent - self.never_sent
 
     @property
     def unanswered(self) -> int:
-        """Requests of ended batches that are not merged yet, without an answer by the provider's counts."""
+        """Return the number of requests, without an answer by the provider's counts, in ended batches that are not merged yet."""
         ended = self.open_work.get(ShardState.ENDED)
         if ended is None:
             return 0
@@ -116,33 +116,33 @@ class Progress:
 
     @property
     def in_flight(self) -> int:
-        """Requests without an answer in batches that run or are being created."""
+        """Return the number of requests without an answer in batches that run or are being created."""
         return self.counts.in_flight - self.not_sent - self.not_fetched - self.unanswered
 
     @property
     def fetched(self) -> int:
-        """Requests whose result is stored here, an answer or an error."""
+        """Return the number of requests whose result, an answer or an error, is stored here."""
         return self.counts.succeeded + self.counts.failed
 
     @property
     def not_fetched(self) -> int:
-        """Requests that the provider reports as done, and whose results are not stored here yet."""
+        """Return the number of requests that the provider reports as done, and whose results are not stored here yet."""
         ended = self.open_work.get(ShardState.ENDED)
         return min(self.remote_done + (0 if ended is None else ended.done), self.counts.in_flight - self.not_sent)
 
     @property
     def answered(self) -> int:
-        """Requests that have an answer or an error, here or at the provider."""
+        """Return the number of requests that have an answer or an error, here or at the provider."""
         return self.fetched + self.not_fetched
 
     @property
     def is_finished(self) -> bool:
-        """Whether every request has its final state."""
+        """Return whether every request has its final state."""
         return self.state is WorkloadState.FINISHED
 
     @property
     def all_succeeded(self) -> bool:
-        """Whether every request of the input succeeded."""
+        """Return whether every request of the input succeeded."""
         return self.is_finished and self.counts.succeeded == self.counts.total
 
 

@@ -1,4 +1,4 @@
-"""What a runner does with the database alone: it reads workloads, stores what the user asks for, and exports results."""
+"""The work of a runner that needs only the database: it reads workloads, stores the user's decisions, and exports results."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: The first wait for a database that is away, and the wait between two tries to split what another process splits.
+#: The first wait for an unreachable database, and the wait between two tries to split what another process is splitting.
 SHORT_WAIT_SECONDS = 1.0
 
 
 class WorkloadRecords:
-    """The workloads of a database; the base of ``Runner``. ``clock`` returns Unix seconds and ``wait`` sleeps for some."""
+    """The workloads of a database; the base of ``Runner``. ``clock`` returns Unix seconds and ``wait`` sleeps for seconds."""
 
     def __init__(
         self, store: Store, settings: Settings, *, clock: Callable[[], float], wait: Callable[[float], object]
@@ -39,7 +39,7 @@ class WorkloadRecords:
         self._wait = wait
 
     def known(self, name: str) -> Workload | None:
-        """Read a workload by name; None when there is none."""
+        """Read a workload by name; None if it does not exist."""
 
         def read() -> Workload | None:
             with self.store.read() as connection:
@@ -112,7 +112,7 @@ class WorkloadRecords:
         return workload
 
     def reopen(self, name: str, *, failed: bool) -> int:
-        """Make cancelled requests, and with ``failed`` failed ones, pending again; returns how many.
+        """Make cancelled requests, and with ``failed`` failed ones, pending again; return how many.
 
         Raises ``SplitUnfinished`` as ``drive``.
         """
@@ -124,11 +124,11 @@ class WorkloadRecords:
     def export(
         self, name: str, target: Path, *, raw_csv: bool = False, advance: Callable[[int], None] = lambda _rows: None
     ) -> int:
-        """Write one line per request in input order to ``.jsonl``, ``.csv`` or ``.parquet``; returns how many."""
+        """Write one line per request in input order to ``.jsonl``, ``.csv`` or ``.parquet``; return how many."""
         return export.export(self.store, self.find(name), target, raw_csv=raw_csv, advance=advance)
 
     def _wait_for_store(self, call: Callable[[], T]) -> T:
-        """Call until the database is there, for ``outage_seconds`` at most; see ``StoreOutage.call``."""
+        """Retry until the database is reachable, for at most ``outage_seconds``; see ``StoreOutage.call``."""
         outage = StoreOutage(
             self.clock,
             limit_seconds=self.settings.outage_seconds,

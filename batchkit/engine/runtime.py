@@ -46,10 +46,10 @@ NOTIFY_SECONDS = 10.0
 
 
 class Runner(WorkloadRecords):
-    """Everything that a command or a flow needs; open it once, close it at the end (or use ``with``).
+    """Everything that a command or a flow needs; open it once, and close it at the end (or use ``with``).
 
-    ``clock`` returns Unix seconds and ``wait`` sleeps for some; tests pass their own. ``verb`` is the command of this process,
-    which the status shows. A database that is away is waited for, also while the runner is opened. Raises ``ConfigurationError``
+    ``clock`` returns Unix seconds and ``wait`` sleeps for seconds; tests pass their own. ``verb`` is the command of this process,
+    which the status shows. An unreachable database is waited for, even while the runner is opened. Raises ``ConfigurationError``
     for a database that does not exist, ``StoreUnusable``, and after ``outage_seconds`` ``StoreUnavailable`` or ``RowsHeld``.
     """
 
@@ -114,13 +114,13 @@ class Runner(WorkloadRecords):
         self.store.close()
 
     def notify(self, within_seconds: float) -> None:
-        """Deliver pending notifications of all processes for ``within_seconds`` at most; raises nothing."""
+        """Deliver pending notifications of all processes for at most ``within_seconds``; raise nothing."""
         if self._has_targets:
             self._delivery.deliver(within_seconds, self.announcer.take_unsaved())
 
     @property
     def provider(self) -> Provider:
-        """The batch API. Raises ``ConfigurationError`` when there is no key."""
+        """Return the batch API. Raises ``ConfigurationError`` when there is no key."""
         if self._given_provider is not None:
             return self._given_provider
         with self._lock:
@@ -135,7 +135,7 @@ class Runner(WorkloadRecords):
     # The user's verbs
 
     def plan(self, sources: Sequence[Path], options: SplitOptions, *, advance: Callable[[int], None]) -> SplitPlan:
-        """Check the input and return how it would be cut; stores and sends nothing. ``advance`` takes the number of lines read."""
+        """Check the input and return how it would be cut; store and send nothing. ``advance`` takes the number of lines read."""
         return split.plan(sources, options=options, defaults=composition.split_defaults(self.settings), advance=advance)
 
     def split(
@@ -150,11 +150,13 @@ class Runner(WorkloadRecords):
         accept: Callable[[Collection[str]], None] = lambda _models: None,
         keep: Mapping[str, Path] | None = None,
     ) -> Workload:
-        """Make sure that the workload exists and is split whole; with the same input again this is a no-op.
+        """Make sure that the workload exists and is completely split; with the same input again this is a no-op.
 
         ``advance`` takes how many more lines were read; ``waiting`` is called while another runner is splitting. ``accept`` takes
-        the models before the split is whole, and may raise ``UsageError``. ``blanks`` takes the number of blank lines, if there are any, when this call has split the input. ``keep`` maps the names of ``kept_file`` to files that the workload keeps until it is cleaned.
-        After an outage of the database the split begins anew. Raises ``InputInvalid`` and ``WorkloadConflict``, and
+        the models before the split is complete, and may raise ``UsageError``. ``blanks`` takes the number of blank lines, if there
+        are any, when this call has split the input. ``keep`` maps the names of ``kept_file`` to files that the workload keeps until
+        it is cleaned.
+        After an outage of the database the split starts again. Raises ``InputInvalid`` and ``WorkloadConflict``, and
         ``StoreUnavailable`` after an outage of ``outage_seconds``; nothing is sent.
         """
         self._wait_for_store(self._leases.hold)
@@ -227,12 +229,12 @@ class Runner(WorkloadRecords):
         return Drive(workload_id, self._pending_work(), until=until, stop_at=stop_at, begin=begin, ended=ended)
 
     def run_wave(self, wave: Wave) -> StepReport:
-        """Do one wave of a drive. May be called in any thread."""
+        """Run one wave of a drive. May be called in any thread."""
         self._leases.hold()
         return self._pending_work().run_wave(wave)
 
     def run_wave_for(self, wave: Wave, *, owner: str, directory: str) -> StepReport:
-        """Do a wave that the runner of another process, ``owner``, has taken: take over the shards that it still holds, then do it.
+        """Run a wave of another process, whose runner is ``owner``: take over the shards that it still holds, then run it.
 
         ``directory`` is the workload's; it shows whether both processes use the same database. Raises ``ConfigurationError``
         when they do not, or when the key is another one.
@@ -246,9 +248,9 @@ class Runner(WorkloadRecords):
         return self.run_wave(replace(wave, shard_ids=ids))
 
     def run_waves(self, waves: Waves) -> list[StepReport | Exception]:
-        """Do waves of a drive at the same time: the first in this thread, the others in threads of their own.
+        """Run waves of a drive at the same time: the first in this thread, the others in their own threads.
 
-        Returns each one's report, or the error that it ended with, in their order, when all have ended.
+        Returns the report of each, or the error that it ended with, in their order, when all have ended.
         """
         return self.threads.do([partial(self.run_wave, wave) for wave in waves])
 
@@ -260,7 +262,7 @@ class Runner(WorkloadRecords):
         stop_at: float | None = None,
         observer: Observer = DO_NOTHING,
     ) -> Progress:
-        """Drive a workload in a plain loop; returns the last snapshot. Raises as ``Drive.next``."""
+        """Drive a workload in a plain loop; return the last snapshot. Raises as ``Drive.next``."""
         drive = self.drive(workload_id, until=until, stop_at=stop_at)
         while True:
             action = self.work(drive, observer)
@@ -269,7 +271,7 @@ class Runner(WorkloadRecords):
             self._wait(max(action.until - self.clock(), 0))
 
     def work(self, drive: Drive, observer: Observer) -> Wait | Done:
-        """Do the waves of a drive until it wants to wait, or has ended.
+        """Run the waves of a drive until it wants to wait, or has ended.
 
         Raises as ``Drive.next``, and ``WorkStopped`` in place of further waves when ``threads.stopping`` is set.
         """
@@ -287,7 +289,7 @@ class Runner(WorkloadRecords):
         return action
 
     def _pending_work(self) -> PendingWork:
-        """Return the one of this process: it remembers how often each workload is polled."""
+        """Return the pending work of this process: it remembers how often each workload is polled."""
         context = self._context()
         with self._lock:
             if self._pending is None:

@@ -86,7 +86,7 @@ class Waiting:
 
     @property
     def is_not_before(self) -> bool:
-        """Whether ``until`` is the earliest end and not the latest."""
+        """Return whether ``until`` is the earliest end and not the latest."""
         return self.kind in {WaitKind.REFUSED, WaitKind.AGAIN}
 
     def line(self, now: float, *, utc: bool = False) -> str:
@@ -161,7 +161,7 @@ def answered_percent(progress: Progress) -> float:
 
 
 def trouble_text(trouble: Trouble) -> str:
-    """Return what is away and how often it was tried."""
+    """Return what is unreachable and how often it was tried."""
     return f"{trouble.what}; tried {formatting.counted(trouble.tries, 'time')}"
 
 
@@ -184,7 +184,7 @@ def waits(progress: Progress, trouble: Trouble | None = None) -> list[Waiting]:
 
 
 def workers(progress: Progress, now: float) -> str:
-    """Return who works on a workload, or since when and why nobody does; empty for a finished one."""
+    """Return who works on a workload, or since when and why no process does; empty for a finished one."""
     workload = progress.workload
     if progress.is_finished:
         return ""
@@ -207,7 +207,7 @@ def workers(progress: Progress, now: float) -> str:
 
 
 def known_at(progress: Progress) -> float | None:
-    """Return when the batches of a workload last changed as far as known, in Unix seconds, if nobody polls them now.
+    """Return when the batches of a workload last changed as far as known, in Unix seconds, if no process polls them now.
 
     None while a process works on it and reaches the provider, and when nothing is at the provider: the figures are then current.
     """

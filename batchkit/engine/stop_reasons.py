@@ -1,4 +1,4 @@
-"""Why a command stopped working on a workload, as the status tells it later."""
+"""Why a command stopped working on a workload, as the status shows it later."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from batchkit.errors import BatchkitError
 INTERRUPTED = "interrupted"
 COMMAND_ENDED = "the command ended"
 
-#: Why a drive that met no error ended before its workload did.
+#: Why a drive without an error ended before its workload was finished.
 _ENDED_EARLY = {
     DriveUntil.FINISHED: "its time was up",
     DriveUntil.SUBMITTED: "everything was submitted",
@@ -19,7 +19,7 @@ _INTERRUPTED_CODE = 130
 
 
 def of_end(until: DriveUntil, *, is_finished: bool) -> str:
-    """Return why a drive ended that met no error."""
+    """Return why a drive without an error ended."""
     return "finished" if is_finished else _ENDED_EARLY[until]
 
 

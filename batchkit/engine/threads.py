@@ -1,4 +1,4 @@
-"""Running calls at the same time: the first in the calling thread, the others in threads of their own."""
+"""Running calls at the same time: the first in the calling thread, the others in their own threads."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ThreadGroup:
         self._under_way: set[Future[Any]] = set()
 
     def begin(self, call: Callable[[], T]) -> Future[T]:
-        """Start a call in a thread of its own."""
+        """Start a call in its own thread."""
         future: Future[T] = Future()
         with self._lock:
             self._under_way.add(future)
@@ -48,7 +48,7 @@ class ThreadGroup:
         return future
 
     def do(self, calls: Sequence[Callable[[], T]]) -> list[T | Exception]:
-        """Run all calls; returns what each returned or raised, in their order, when the last has ended.
+        """Run all calls; return what each returned or raised, in their order, when the last has ended.
 
         An interrupt arrives in the first call or in the wait for the others: the others are signalled to stop and waited for, then
         the interrupt is raised.

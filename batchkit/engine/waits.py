@@ -1,6 +1,6 @@
 """Waits of a process that works on several workloads at the same time. Times are in seconds.
 
-``timer`` returns monotonic seconds; ``clock`` returns Unix seconds and may be set by somebody at any time.
+``timer`` returns monotonic seconds; ``clock`` returns Unix seconds and may be set by a user at any time.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Countdown:
 
     @property
     def left_seconds(self) -> float:
-        """How long the wait still lasts; 0 when it is over."""
+        """Return how long the wait still lasts; 0 when it is over."""
         return max(min(self._until - self._clock(), self._ends_at - self._timer()), 0.0)
 
 
@@ -47,19 +47,19 @@ class Retries(Generic[K]):
         self._waits: dict[K, tuple[float, float]] = {}
 
     def failed(self, key: K) -> float:
-        """Record a failure; returns the wait until the next try."""
+        """Record a failure; return the wait until the next try."""
         last, _ = self._waits.get(key, (0.0, 0.0))
         wait = min(max(last * 2, self._first_seconds), LONGEST_RETRY_SECONDS)
         self._waits[key] = wait, self._timer() + wait
         return wait
 
     def left_seconds(self, key: K) -> float:
-        """Return how long it still waits; 0 when it may be tried now."""
+        """Return how long the key still waits; 0 when it may be tried now."""
         _, due_at = self._waits.get(key, (0.0, 0.0))
         return max(due_at - self._timer(), 0.0)
 
     def succeeded(self, key: K) -> None:
-        """Record a success: the next failure waits as long as the first one."""
+        """Record a success: the next failure waits as long as the first one did."""
         self._waits.pop(key, None)
 
 
@@ -74,7 +74,7 @@ class Slots(Generic[K]):
         self._began: dict[K, float] = {}
 
     def take(self, key: K) -> bool:
-        """Take a slot for a workload; returns whether one was free."""
+        """Take a slot for a workload; return whether one was free."""
         if self.wait_seconds() > 0:
             return False
         self._began[key] = self._timer()

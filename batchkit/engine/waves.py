@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class WaveKind(StrEnum):
-    """The kinds of work that get a task of their own."""
+    """The kinds of work that get their own task."""
 
     MERGE = "merge"
     RESUBMIT = "resubmit"
@@ -53,7 +53,7 @@ class Done:
 
 
 class DriveUntil(StrEnum):
-    """When a drive ends by itself."""
+    """When a drive ends."""
 
     FINISHED = "finished"
     SUBMITTED = "submitted"

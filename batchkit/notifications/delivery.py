@@ -65,7 +65,7 @@ class Delivery:
         self._troubles: dict[str, str] = {}
 
     def deliver(self, within_seconds: float, unsaved: Sequence[Unsaved] = ()) -> None:
-        """Deliver pending notifications to all targets at the same time; returns after at most ``within_seconds``. Raises nothing.
+        """Deliver pending notifications to all targets at the same time; return after at most ``within_seconds``. Raise nothing.
 
         Undelivered notifications stay in the outbox for the next process.
         """
@@ -130,7 +130,7 @@ class Delivery:
             notifications.forget(connection, before=now - _REMEMBER_SECONDS)
 
     def _send(self, target: Target, report: dict[str, Any], deadline: float) -> None:
-        """Send a report, in several tries if needed. Raises the last ``NotDelivered``."""
+        """Send a report, with several tries if needed. Raises the last ``NotDelivered``."""
         for tried in range(1, _TRIES + 1):
             try:
                 target.send(report, within_seconds=max(deadline - time.monotonic(), 0.1))

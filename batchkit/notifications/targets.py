@@ -117,7 +117,7 @@ class CommandTarget:
         self._arguments = shlex.split(command)
 
     def send(self, report: dict[str, Any], *, within_seconds: float) -> None:
-        """Run the command to its end. An exit code other than 0 is only logged: the report was delivered."""
+        """Run the command. An exit code other than 0 is only logged: the report was delivered."""
         seconds = min(_COMMAND_SECONDS, within_seconds)
         name = os.path.basename(self._arguments[0])  # noqa: PTH119 - the user's text
         try:
@@ -155,7 +155,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _within(seconds: float, call: Callable[[], None], *, late: str) -> None:
-    """Run a call in a thread for at most ``seconds``: the time-out of a connection covers only each of its steps."""
+    """Run a call in a thread for at most ``seconds``: the timeout of a connection covers only each of its steps."""
     ended: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
     def work() -> None:

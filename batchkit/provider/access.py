@@ -18,7 +18,7 @@ def parse_base_url(base_url: str, *, allow_insecure_http: bool) -> httpx.URL:
     """Parse the API's address.
 
     Raises ``ConfigurationError`` when it is malformed, carries a user name, a query or a fragment (they would be logged), or
-    is ``http://`` to another machine without ``allow_insecure_http``: the key would travel in the clear.
+    is ``http://`` to another machine without ``allow_insecure_http``: the key would be sent unencrypted.
     """
     url = _parse(base_url)
     if url.scheme not in {"http", "https"} or not url.host:
@@ -38,7 +38,7 @@ def parse_base_url(base_url: str, *, allow_insecure_http: bool) -> httpx.URL:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether ``host`` is this machine: 127.0.0.0/8, ::1, or a ``localhost`` name (RFC 6761, section 6.3)."""
+    """Return whether ``host`` is this machine: 127.0.0.0/8, ::1, or a ``localhost`` name (RFC 6761, section 6.3)."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""A downloaded file that appears whole or not at all: written to a neighbour, synced, then renamed."""
+"""A downloaded file that appears complete or not at all: written to a neighbour, synced, then renamed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _HINTS = {
 
 
 class AtomicDownload:
-    """Writes the bytes of one file. Without ``commit`` the end of the ``with`` block removes every trace.
+    """Writes the bytes of one file. Without ``commit``, the end of the ``with`` block deletes the file.
 
     The temporary neighbour ends in ``.part`` and has a unique name, so that two runners that fetch the same file do not
     collide. Blocks are written and digested in a thread, so that receiving does not wait for them; a file of less than a block

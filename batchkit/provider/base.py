@@ -30,7 +30,7 @@ class Provider(Protocol):
     limits: ProviderLimits
 
     def upload_file(self, path: Path, filename: str) -> RemoteFile:
-        """Upload a shard file, streamed. It may be repeated: an extra copy costs only space.
+        """Upload a shard file, streamed. The call may be repeated: an extra copy costs only space.
 
         Raises ``TooLarge``, before anything is sent when the file is over ``limits.max_bytes``; ``OutcomeUnknown`` when no
         readable answer came, after which uploading again is safe; ``SpoolError`` when the file cannot be read.
@@ -83,7 +83,7 @@ class Provider(Protocol):
 
         The size is checked against Content-Length and the file object's ``bytes``; a torn transfer is repeated, then raised as
         ``TornDownload``. Raises ``NotFound`` when the file is gone, ``SpoolError`` for an error of the disk. The folder of
-        ``path`` must exist; the neighbour's name ends in ``.part``, and it does not outlive the call.
+        ``path`` must exist; the neighbour's name ends in ``.part``, and the neighbour is deleted before the call ends.
         """
         ...
 

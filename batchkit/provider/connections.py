@@ -33,7 +33,7 @@ _OPENED = ("connect_tcp.complete", "start_tls.complete")
 class Connection:
     """A client with one connection, for one exchange at a time, with a limit for the whole exchange.
 
-    The library's time-outs limit silence only: a server that sends a byte now and then could hold a call for ever, also within
+    The library's timeouts limit silence only: a server that sends a byte now and then could hold a call forever, even within
     the headers, which only the library reads. So another thread shuts the socket down when the time is over.
     """
 
@@ -47,14 +47,14 @@ class Connection:
 
     @property
     def is_cut(self) -> bool:
-        """Whether the exchange was cut because its time was over; the data received may then be incomplete."""
+        """Return whether the exchange was cut because its time was over; the data received may then be incomplete."""
         return self._is_cut
 
     @contextmanager
     def exchange(self, method: str, path: str, *, seconds: float, **content: Any) -> Iterator[httpx.Response]:
         """Send a request to ``path`` below the base URL and yield the response, its body unread.
 
-        Raises ``httpx.ReadTimeout`` when the block has not been left after ``seconds``, and what ``httpx.Client.stream`` does.
+        Raises ``httpx.ReadTimeout`` when the block has not been left after ``seconds``, and the errors of ``httpx.Client.stream``.
         """
         self.cut_after(seconds)
         try:
@@ -142,7 +142,7 @@ class Connections:
 
     @property
     def is_closed(self) -> bool:
-        """Whether ``close`` has been called."""
+        """Return whether ``close`` has been called."""
         return self._is_closed
 
     def close(self) -> None:

@@ -17,8 +17,8 @@ other 4xx, 3xx                                             ``ProviderRefused`` a
 
 The first row is complete: the library raises those errors only while it waits for or opens a connection; a kept-alive
 connection is never opened again, so a reset there is a ReadError, WriteError or RemoteProtocolError. Those prove nothing for a
-request with an effect: a server may process a request and die before it answers, and even a broken write may follow a body that
-arrived whole.
+request with an effect: a server may process a request and die before it answers, and even a broken write may follow a body
+that arrived completely.
 
 By the standards 408 and 425 mean "not processed" (RFC 9110, section 15.5.9; RFC 8470, section 5.2), and 499 that a proxy gave up
 waiting. But gateways send them for requests that they have forwarded, so they count as unknown.
@@ -68,7 +68,7 @@ _NEVER_SENT = (
     httpx.InvalidURL,
 )
 _CAPACITY_EXCEEDED = 498  # not in the registry; console.groq.com/docs/flex-processing
-_CLIENT_CLOSED_REQUEST = 499  # not in the registry; written by nginx and its kin
+_CLIENT_CLOSED_REQUEST = 499  # not in the registry; used by nginx and similar servers
 _UNKNOWN_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, _CLIENT_CLOSED_REQUEST})
 _RATE_LIMITED = frozenset({HTTPStatus.TOO_MANY_REQUESTS, _CAPACITY_EXCEEDED})
 _MISSING = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
@@ -211,7 +211,7 @@ def unreadable(call: str, reply: Reply, quote: Quoter, *, address_hint: str) -> 
 
 
 def is_html(headers: Mapping[str, str]) -> bool:
-    """Whether the reply is an HTML page: a gateway wrote it, never the API."""
+    """Return whether the reply is an HTML page: a gateway wrote it, never the API."""
     return "html" in headers.get("content-type", "").lower()
 
 

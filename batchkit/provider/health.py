@@ -61,7 +61,7 @@ class Health:
                 del self._calls[key]
 
     def note_date(self, headers: Mapping[str, str]) -> None:
-        """Record the ``Date`` of a reply, also of a gateway; an unreadable one is ignored."""
+        """Record the ``Date`` of a reply, even of a gateway's; an unreadable one is ignored."""
         moment = http_date(headers.get("date", ""))
         if moment is not None:
             self._ahead = moment - self._clock()
@@ -82,20 +82,20 @@ class Health:
             )
 
     def note_answer(self) -> None:
-        """Record a reply that the API itself wrote, a refusal as well: any outage is over."""
+        """Record a reply that the API itself wrote, even a refusal: any outage is over."""
         with self._lock:
             self._trouble = None
             self._answered = self._clock()
 
     @property
     def provider_time(self) -> float | None:
-        """The provider's time in Unix seconds: the last ``Date`` and the time since; None before the first one."""
+        """Return the provider's time in Unix seconds: the last ``Date`` and the time since; None before the first one."""
         ahead = self._ahead
         return None if ahead is None else self._clock() + ahead
 
     @property
     def trouble(self) -> Trouble | None:
-        """The current outage; None when the last reply came from the API and no call waits long for its answer."""
+        """Return the current outage; None when the last reply came from the API and no call waits long for its answer."""
         with self._lock:
             oldest = next(iter(self._calls.values()), None)
             if self._trouble is not None or oldest is None:

@@ -1,4 +1,4 @@
-"""HTTP to one API with one key: connections, time-outs, repetition. Knows nothing of a particular provider.
+"""HTTP to one API with one key: connections, timeouts, retries. Knows nothing of a particular provider.
 
 Every method returns or raises a ``ProviderError`` (or ``SpoolError`` for a local file), never an exception of the HTTP library.
 Safe to use from several threads.
@@ -115,7 +115,7 @@ class ApiClient:
         self._connections.close()
 
     def get(self, path: str, query: Sequence[tuple[str, str]] = ()) -> Any:
-        """GET a JSON value; repeated on errors. A name may occur in ``query`` several times."""
+        """GET a JSON value; retried on errors. A name may occur in ``query`` several times."""
         return self._repeat(lambda: self._json("GET", path, params=list(query) or None))
 
     def probe(self, path: str) -> Any:
@@ -135,11 +135,11 @@ class ApiClient:
         return WrongAddress(f"there is no batch API at {self._base_url}: {reason}", hint=self._address_hint)
 
     def post(self, path: str) -> Any:
-        """POST without a body and read JSON; repeated on errors, so only for calls that may happen twice."""
+        """POST without a body and read JSON; retried on errors, so only for calls that may happen twice."""
         return self._repeat(lambda: self._json("POST", path))
 
     def post_once(self, path: str, payload: object, *, before_sending: Callable[[], object] | None = None) -> Any:
-        """POST a JSON value exactly once, on a connection of its own.
+        """POST a JSON value exactly once, on its own connection.
 
         ``before_sending`` is called between the headers and the body: its errors are raised, and the server has an incomplete
         request that it cannot process. Raises ``OutcomeUnknown`` unless it is certain that nothing was processed (see
@@ -160,12 +160,12 @@ class ApiClient:
         )
 
     def delete(self, path: str) -> None:
-        """DELETE; repeated on errors. Any 2xx is a success, whatever its body."""
+        """DELETE; retried on errors. Any 2xx is a success, whatever its body."""
         self._repeat(lambda: self._send("DELETE", path))
         self.health.note_answer()
 
     def upload(self, path: str, *, fields: Mapping[str, str], field: str, source: Path, filename: str) -> Any:
-        """POST a file as multipart/form-data (RFC 7578) and read JSON; repeated on errors, each time from the start.
+        """POST a file as multipart/form-data (RFC 7578) and read JSON; retried on errors, each time from the start.
 
         ``fields`` come first, then the file under the name ``field``. The file is read as it is sent, a chunk at a time.
         Raises ``SpoolError`` when it cannot be read.
@@ -202,10 +202,10 @@ class ApiClient:
     def download(
         self, path: str, destination: Path, *, expected_bytes: int | None, accept_unframed: bool = True
     ) -> Download:
-        """GET a body into a file; repeated on errors, each time from the start.
+        """GET a body into a file; retried on errors, each time from the start.
 
         ``expected_bytes`` is the size that the provider states elsewhere; None or 0 when unknown. ``accept_unframed`` False
-        refuses a body that ends with the connection: it cannot be told from a truncated one.
+        refuses a body that ends with the connection: it cannot be distinguished from a truncated one.
 
         Raises ``TornDownload`` when no attempt returned the whole body, ``SpoolError`` for an error of the disk.
         """
@@ -334,8 +334,8 @@ class ApiClient:
     ) -> Reply:
         """Make one attempt. Raises ``TryAgain`` or a ``ProviderError`` unless the reply is a success.
 
-        ``must_be_certain`` uses a connection of its own: a kept-alive one may be closed by the server at this moment, which would
-        leave the outcome unknown without need.
+        ``must_be_certain`` uses its own connection: a kept-alive one may be closed by the server at this moment, which would
+        leave the outcome unknown unnecessarily.
         """
         call = f"{method} {path}"
         reply = self._exchange(

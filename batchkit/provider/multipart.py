@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 #: Small enough to notice a slow server within minutes: the speed is measured between chunks.
 _CHUNK_BYTES = 1 << 18
-# As browsers escape names (HTML, section 4.10.21.8).
+# Browsers escape names in this way (HTML, section 4.10.21.8).
 _ESCAPES = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})
 
 

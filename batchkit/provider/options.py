@@ -1,4 +1,4 @@
-"""Options of HTTP clients: time-outs, limits, repetition. One set for every client."""
+"""Options of HTTP clients: timeouts, limits, retries. All clients use the same options."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class HttpOptions:
     downloads). A wait that the server asks for is spent within the call up to ``retry_after_cap_seconds``; a longer one is
     raised as ``RateLimited``.
 
-    No try outlasts ``total_seconds`` (an upload or download: ``transfer_seconds`` for its body), however a server spreads
+    No try outlasts ``total_seconds`` (an upload or download: ``transfer_seconds`` for its body), however slowly a server sends
     its bytes, and no reply that is held in memory is longer than ``max_reply_bytes``, counted decoded: both are
     ``OutcomeUnknown``. Uploads and downloads that fall below ``lowest_speed`` are given up without another try: the caller
     tries again later, because the next transfer may be as slow.

@@ -34,7 +34,7 @@ class Pace:
         self._bytes = 0
 
     def is_fast_enough(self, size_bytes: int) -> bool | None:
-        """Count transferred bytes; returns whether the window was fast enough when it ends with them, None within it."""
+        """Count transferred bytes; return whether the window was fast enough when it ends with them, None within it."""
         self._bytes += size_bytes
         now = self._clock()
         seconds = now - self._since

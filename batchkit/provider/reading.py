@@ -26,7 +26,7 @@ class TooLong(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A reply that was read whole; ``content`` is decoded. Its ``repr`` shows neither headers nor content."""
+    """A reply that was read completely; ``content`` is decoded. Its ``repr`` shows neither headers nor content."""
 
     status: int
     headers: httpx.Headers = field(repr=False)
@@ -34,12 +34,12 @@ class Reply:
 
     @property
     def is_success(self) -> bool:
-        """Whether the status is one of 200 to 299."""
+        """Return whether the status is one of 200 to 299."""
         return self.status // 100 == 2  # noqa: PLR2004 - RFC 9110, section 15.3
 
     @property
     def redirect_target(self) -> str | None:
-        """The target of a redirect; None for any other reply."""
+        """Return the target of a redirect; None for any other reply."""
         return self.headers.get("location") if self.status // 100 == 3 else None  # noqa: PLR2004 - RFC 9110, section 15.4
 
 
@@ -54,7 +54,7 @@ def read_whole(response: httpx.Response, *, max_bytes: int) -> Reply:
 
 
 def is_readable(response: httpx.Response) -> bool:
-    """Whether the body has an encoding that ``decoded`` knows, or none."""
+    """Return whether the body has an encoding that ``decoded`` knows, or none."""
     encodings = _encodings(response)
     return not encodings or (len(encodings) == 1 and encodings[0] in _KNOWN_ENCODINGS)
 

@@ -1,8 +1,8 @@
 """Kinds of Groq's refusals, read from status, code and message.
 
 Groq documents few codes (console.groq.com/docs/errors, /docs/spend-limits: 400 ``blocked_api_access`` at a spend limit); codes
-and messages of similar servers are read as well. Messages may quote text of the user, so they are read only when the code says
-nothing, and only for whole phrases.
+and messages of similar servers are read as well. Messages may quote text of the user, so they are read only when the code
+explains nothing, and only for whole phrases.
 """
 
 from __future__ import annotations
@@ -123,8 +123,8 @@ _CONTENT_PHRASES: Final = re.compile(
 def refusal_kind(*, status: int | None, code: str | None, message: str | None, param: str | None = None) -> RefusalKind:
     """Return the kind of a refusal of a call, of a whole batch, or of one line of its output.
 
-    ``status`` is the HTTP status, None without one. A known code decides first, then the status; the message is read only when the
-    code says nothing.
+    ``status`` is the HTTP status, None without one. A known code decides first, then the status; the message is read only when
+    the code explains nothing.
     """
     code = (code or "").strip().lower()
     text = "" if _EMPTY_CODE.fullmatch(code) is None else message or ""
@@ -144,7 +144,7 @@ def refusal_kind(*, status: int | None, code: str | None, message: str | None, p
 
 
 def _is_of_one_object(code: str, text: str, param: str | None) -> bool:
-    """Whether a 403 is about one model or file: other ones may be allowed (console.groq.com/docs/model-permissions)."""
+    """Return whether a 403 is about one model or file: other ones may be allowed (console.groq.com/docs/model-permissions)."""
     return param in _LOST_FILE_PARAMS or bool(_MODEL_CODE.match(code) or _MODEL_PHRASES.search(text))
 
 

@@ -39,12 +39,12 @@ class NotTheApi(TryAgain):
 
 
 def once(send: Callable[[], T]) -> T:
-    """Call ``send`` exactly once; raises the error that a ``TryAgain`` carries."""
+    """Call ``send`` exactly once; raise the error that a ``TryAgain`` carries."""
     try:
         return send()
     except TryAgain as again:
         error = again.error
-    # Raised out here, so that the wrapper does not show up as its context.
+    # Raised outside the handler, so that the wrapper does not appear as its context.
     raise error
 
 
@@ -52,8 +52,8 @@ def once(send: Callable[[], T]) -> T:
 class Retry:
     """Repeats a call that may be repeated.
 
-    ``attempts`` is the most calls, from 1. ``cap_seconds`` is the longest wait of the server that is waited here; a longer one is
-    left to the caller. ``sleep`` waits for seconds, ``clock`` returns monotonic seconds, ``jitter`` a number from 0 to 1.
+    ``attempts`` is the most calls, from 1. ``cap_seconds`` is the longest wait for the server that is waited here; a longer
+    one is left to the caller. ``sleep`` waits for seconds, ``clock`` returns monotonic seconds, ``jitter`` a number from 0 to 1.
     """
 
     attempts: int

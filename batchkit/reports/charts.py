@@ -62,7 +62,7 @@ class Domain:
 
 
 def bar(parts: Iterable[Part], whole: float, *, height: int = 10) -> Markup:
-    """Draw the parts of a whole one after the other."""
+    """Draw the parts of a whole one after another."""
     pieces, start = [], 0.0
     for tone, amount in parts:
         if whole > 0 and amount > 0:

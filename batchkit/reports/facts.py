@@ -81,7 +81,7 @@ class ShardFacts:
 
     @property
     def has_recordings(self) -> bool:
-        """Whether some requests are billed by the second of audio instead of by the token (console.groq.com/docs/speech-to-text)."""
+        """Return whether some requests are billed by seconds of audio, not by tokens (console.groq.com/docs/speech-to-text)."""
         return any("/audio/" in endpoint for endpoint in self.endpoints)
 
 
@@ -105,12 +105,12 @@ class WorkloadFacts:
 
     @property
     def workload(self) -> Workload:
-        """The workload as it is stored."""
+        """Return the workload as it is stored."""
         return self.progress.workload
 
     @property
     def ended_at(self) -> float:
-        """The time when it was finished, or when it was read."""
+        """Return the time when it was finished, or when it was read."""
         last = self.progress.last_merged_at
         return last if self.progress.is_finished and last is not None else self.progress.read_at
 
@@ -172,7 +172,7 @@ def timeline(moments: Sequence[Moments], *, now: float, lines: int = TIMELINE_LI
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """Return the value below or at which a share of the ordered values lies (nearest rank)."""
+    """Return the value at or below which a share of the ordered values lies (nearest rank)."""
     return ordered[max(math.ceil(share * len(ordered)) - 1, 0)]
 
 

@@ -53,7 +53,7 @@ class ShownRow:
 
     @property
     def texts(self) -> Iterator[str]:
-        """All texts of the row that come from outside."""
+        """Return all texts of the row that come from outside."""
         for text in (self.custom_id, self.prompt, self.answer, self.error, self.expected):
             if text is not None:
                 yield text.text
@@ -64,7 +64,7 @@ class ShownRow:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The values by which the row can be filtered."""
+        """Return the values by which the row can be filtered."""
         return (self.state,) if self.flipped is None else (self.state, self.flipped)
 
 

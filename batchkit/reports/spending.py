@@ -52,12 +52,12 @@ class Spending:
 
     @property
     def is_estimate(self) -> bool:
-        """Whether the split by model, and so the cost, is estimated from a sample."""
+        """Return whether the split by model, and so the cost, is estimated from a sample."""
         return self.sampled is not None
 
     @property
     def cost_usd(self) -> float | None:
-        """US dollars for all models; None if one of them is unknown."""
+        """Return the US dollars for all models; None if one of them is unknown."""
         costs = [spent.cost_usd for spent in self.models]
         known = [cost for cost in costs if cost is not None]
         return sum(known) if known and len(known) == len(costs) else None

@@ -91,7 +91,7 @@ def facts_of(body: Any) -> AnswerFacts:
 
 
 def are_storable(texts: Iterable[str | None]) -> bool:
-    """Whether each text is stored unchanged: see ``jsonl.storable_word``."""
+    """Return whether each text is stored unchanged: see ``jsonl.storable_word``."""
     given = [text for text in texts if text is not None]
     lengths = set(map(len, given)) or {1}
     return min(lengths) > 0 and max(lengths) <= _MAX_WORD_CHARS and "".join(given).isprintable()

@@ -145,7 +145,7 @@ class AnswerReader:
         return True
 
     def _reading(self, body: bytes | str) -> Reading:
-        """Return the reading of an answer; a model of the user's own may take seconds for one."""
+        """Return the reading of an answer; a model defined by the user may take seconds for one."""
         if self._check is None:
             raise RuntimeError("a workload without rules reads no answers")
         self._keep_alive()

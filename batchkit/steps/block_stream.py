@@ -1,6 +1,6 @@
 """Blocks of an input with the results of their checks: a thread reads ahead, and a second process checks large inputs.
 
-A split spends most of its processor time on parsing, and waits for the database. On two cores both happen at the same time.
+A split spends most of its CPU time on parsing, and the rest waiting for the database. On two cores both happen at the same time.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _widen(*pipes: IO[bytes] | None) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Return what an interpreter needs to start and to find this package, without any secret."""
+    """Return the variables that an interpreter needs to start and to find this package, without any secret."""
     needed = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PATH", "PYTHONHOME") if name in os.environ}
     return {**needed, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 

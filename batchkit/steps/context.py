@@ -1,4 +1,4 @@
-"""The arguments of every step: its parts and its figures, and the report that it returns."""
+"""The arguments of every step, and the report that it returns."""
 
 from __future__ import annotations
 
@@ -34,11 +34,12 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
-    """Parts and figures for the steps. ``owner`` holds the leases, ``clock`` returns Unix seconds, ``transfers`` is a number of threads.
+    """The dependencies and settings of the steps.
 
-    ``stopping`` is set when the command is to end: a step then ends when the work that it has begun is done. ``probes``,
-    ``failures`` and ``fetches`` are kept by this process between passes (see ``memory``). ``merged`` is called at the end of each
-    transaction that may finish the workload, and raises nothing.
+    ``owner`` holds the leases, ``clock`` returns Unix seconds, ``transfers`` is a number of threads. ``stopping`` is set when the
+    command is to end: a step then ends when the work that it has begun is done. ``probes``, ``failures`` and ``fetches`` are kept
+    by this process between passes (see ``memory``). ``merged`` is called at the end of each transaction that may finish the
+    workload, and raises nothing.
     """
 
     store: Store

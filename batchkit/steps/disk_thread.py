@@ -14,7 +14,7 @@ _PIECES_AHEAD = 8
 
 
 class DiskThread:
-    """Does pieces of work one after the other in a thread, a few behind the caller. Used as a context manager.
+    """Runs pieces of work one after another in a thread, a few behind the caller. Used as a context manager.
 
     After a piece failed the following ones are skipped; its error is raised by a later call.
     """
@@ -35,7 +35,7 @@ class DiskThread:
         self._pool.shutdown(cancel_futures=True)
 
     def do(self, piece: Callable[[], None]) -> None:
-        """Add a piece of work; waits while too many are pending. Raises the error of an earlier piece."""
+        """Add a piece of work; wait while too many are pending. Raises the error of an earlier piece."""
         if len(self._pending) >= _PIECES_AHEAD:
             self._pending.popleft().result()
         self._pending.append(self._pool.submit(self._do, piece))

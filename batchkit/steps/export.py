@@ -39,11 +39,12 @@ Write = Callable[["Connection", "WorkloadId", "BatchIds", IO[bytes]], Iterator[i
 def export(
     store: Store, workload: Workload, target: Path, *, raw_csv: bool = False, advance: Callable[[int], None]
 ) -> int:
-    """Write all requests of a workload to ``target`` (``.jsonl``, ``.csv`` or ``.parquet``); returns how many.
+    """Write all requests of a workload to ``target`` (``.jsonl``, ``.csv`` or ``.parquet``); return how many.
 
-    The file appears whole, by a rename, or not at all. A new file gets the default permissions, a replaced one keeps its
-    permissions. A request that is not done yet has the status ``pending`` or ``in_flight``. ``raw_csv`` keeps cells of a ``.csv``
-    that a spreadsheet would run as formulas (see ``csv_rows``). Memory does not grow with the workload. Raises ``UsageError`` for another file type, ``SpoolError``.
+    The file appears complete, by a rename, or not at all. A new file gets the default permissions, a replaced one keeps its
+    permissions. A request that is not final yet has the status ``pending`` or ``in_flight``. ``raw_csv`` keeps cells of a ``.csv``
+    that a spreadsheet would run as formulas (see ``csv_rows``). Memory does not grow with the workload. Raises ``UsageError`` for
+    another file type, and ``SpoolError``.
     """
     replaced = ReplacedHalves()
     write = _writer(target, raw_csv=raw_csv, replaced=replaced)
@@ -82,7 +83,7 @@ def input_files(workload: Workload) -> list[Path]:
 
 
 class _WriteBack:
-    """Starts writing to the disk early, so that the last sync is short."""
+    """Starts writing to the disk early, so that the final sync is short."""
 
     def __init__(self, handle: IO[bytes]) -> None:
         self._handle = handle
@@ -92,7 +93,7 @@ class _WriteBack:
         """Start writing what was added since the last call, if there is enough."""
         size = self._handle.tell() - self._done
         if size >= _WRITE_BACK_BYTES:
-            # On Linux this advice starts the writing and does not wait; elsewhere the last sync does it all.
+            # On Linux this advice starts the writing and does not wait; elsewhere the final sync writes everything.
             advice = getattr(os, "POSIX_FADV_DONTNEED", None)
             if advice is not None and hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(self._handle.fileno(), self._done, size, advice)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-#: Of a .csv file.
+#: The columns of a .csv file.
 CSV_COLUMNS: Final = (
     "custom_id",
     "status",
@@ -25,7 +25,7 @@ CSV_COLUMNS: Final = (
     "service_tier",
 )
 
-#: Of a .parquet file, with their types as Arrow names them.
+#: The columns of a .parquet file, with their types as Arrow names them.
 PARQUET_COLUMNS: Final = {
     "custom_id": "string",
     "status": "string",

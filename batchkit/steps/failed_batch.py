@@ -40,7 +40,7 @@ _SUBMITTED = f"{ShardState.SUBMITTING} -> {ShardState.SUBMITTED}"
 def settle_failed_batch(
     connection: Connection, context: StepContext, workload: Workload, shard: Shard, batch: Batch
 ) -> tuple[dict[str, Any], StepReport]:
-    """Decide the requests of a batch that failed validation; returns the shard's columns and a report. No attempt is counted.
+    """Decide the requests of a batch that failed validation; return the shard's columns and a report. No attempt is counted.
 
     Lines that the batch names fail with the provider's message, and the others are sent again. Otherwise the kind of the refusal
     decides: a refusal of the account ends the command; a lost file is uploaded again; without room the requests wait for our own
@@ -120,7 +120,7 @@ def _wait_for_room(
     message: str,
     values: dict[str, Any],
 ) -> AccountRefused | None:
-    """Wait for our own batches to end, or cut smaller when there are none; a single request ends the command after ``MAX_WAITS``."""
+    """Wait for our own batches to end, or cut smaller without any; a single request ends the command after ``MAX_WAITS``."""
     is_alone = shards.open_count(connection, shard.workload_id, at_most=2) <= 1
     if is_alone and shard.line_count == 1 and shard.waits >= MAX_WAITS:
         return no_room(message)

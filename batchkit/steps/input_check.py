@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from batchkit.steps.block_check import BlockVerdict
 
-#: An input with more models than this has made them up: no more are remembered.
+#: An input with more models than this probably invents them: no more are remembered.
 MOST_MODELS = 1_000
 #: How many problems are shown; all are counted.
 SHOWN_PROBLEMS = 20
@@ -31,7 +31,7 @@ _LINES_PER_ADVANCE = 2_000
 
 
 def longest_line(shard_bytes: int) -> int:
-    """Return the most bytes of a line, without its end, of an input whose shards have at most ``shard_bytes``."""
+    """Return the maximum bytes of a line, without its end, for an input whose shards have at most ``shard_bytes``."""
     return min(shard_bytes, MAX_FILE_BYTES) - 1
 
 
@@ -62,8 +62,8 @@ class CheckedBlock(NamedTuple):
 class InputCheck:
     """One pass over the input: ``blocks``, or ``lines`` with the details of each.
 
-    ``digest`` is complete, and ``line_count`` and ``blank_count`` are final when the pass has ended. Blank lines are left out, wherever
-    they stand, and are not among ``line_count``. ``models`` are those of ``blocks``.
+    ``digest`` is complete, and ``line_count`` and ``blank_count`` are final, when the pass has ended. Blank lines are left out,
+    wherever they are, and are not counted in ``line_count``. ``models`` are those of ``blocks``.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class InputCheck:
 
     @property
     def _position(self) -> int:
-        """How many lines of all files were read, blank ones too."""
+        """Return the number of lines read from all files, including blank ones."""
         return self.line_count + self.blank_count
 
     def _add_models(self, models: Iterable[str]) -> None:

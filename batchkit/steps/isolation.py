@@ -20,7 +20,7 @@ _LONGEST_HELD_PAUSE_SECONDS = 60.0
 
 
 def is_of_one_shard(error: Exception) -> bool:
-    """Whether an error concerns one shard only: rows that somebody holds, or an error that is not raised on purpose."""
+    """Return whether an error concerns one shard only: rows that another session locks, or an unexpected error."""
     return isinstance(error, RowsHeld) or not isinstance(error, BatchkitError)
 
 
@@ -51,7 +51,7 @@ def report_held(context: StepContext) -> StepReport:
 
 
 def _postpone(context: StepContext, shard_id: ShardId, seconds: float) -> int | None:
-    """Postpone the shard if the database answers and the shard is still ours; returns its number."""
+    """Postpone the shard if the database answers and the shard is still ours; return its number."""
     try:
         with context.store.write() as connection:
             shard_leases.leave_submitting(connection, context.owner, now=context.clock(), shard_ids=[shard_id])

@@ -1,7 +1,7 @@
 """Results as lines of a JSONL file: the provider's line shape with our fields.
 
-A line is joined from bytes that are JSON already: the body as it is stored, and pieces that are made once for all requests that
-ended in the same way. Building an object and serialising it would take as long as all the work of the database.
+A line is joined from bytes that are JSON already: the body as it is stored, and pieces that are built once for all requests
+with the same ending. Building an object and serialising it would take as long as all the work of the database.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Frame(NamedTuple):
 
 
 class _Frames(dict["_Ending", _Frame]):
-    """The frame of each way in which requests ended, made at its first use."""
+    """The frame of each kind of ending, built at its first use."""
 
     def __init__(self, batch_ids: Mapping[ShardId, str | None]) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ _FIRST_PAUSE_SECONDS = 5.0
 _LONGEST_PAUSE_SECONDS = 3_600.0
 #: After this many unchanged polls the list is not trusted alone: the batch is read individually.
 _UNCHANGED_PROBES = 8
-#: The same for processes of one pass each: no change of the batch was stored for this long.
+#: The same for processes with one pass each: no change of the batch was stored for this long.
 _UNCHANGED_SECONDS = 1_800.0
 #: The most individual reads per status call: usually, and once the list is known to be stale.
 _READS_PER_CALL = 4
@@ -108,7 +108,7 @@ class FailureMemory:
         self._counts: dict[ShardId, int] = {}
 
     def pause_seconds(self, shard_id: ShardId) -> float:
-        """Record one more failure; returns the pause before the next try: 5 s, doubling up to an hour."""
+        """Record one more failure; return the pause before the next try: 5 s, doubling up to an hour."""
         count = self._counts[shard_id] = self._counts.get(shard_id, 0) + 1
         return min(_FIRST_PAUSE_SECONDS * 2.0 ** min(count - 1, 16), _LONGEST_PAUSE_SECONDS)
 

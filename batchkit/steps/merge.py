@@ -42,7 +42,7 @@ _FETCHES = 3
 #: How often a file that should exist is probed, with growing pauses, before it counts as gone. Giving it up means paying for
 #: its answers again.
 _MOST_PROBES = 5
-#: When no file has arrived for this long, the call ends without those that are still being fetched.
+#: When no file has arrived for this long, the call ends without the files that are still being fetched.
 _SLOW_SECONDS = 10.0
 
 
@@ -147,7 +147,7 @@ def _fetch_now(context: StepContext, workload: Workload, shard_id: ShardId) -> _
 
 
 def _hides_a_file(batch: Batch) -> bool:
-    """Whether there are answers but no file id for them: file ids may appear later than the end of the batch."""
+    """Return whether there are answers but no file id for them: file ids may appear later than the end of the batch."""
     if batch.status == BatchStatus.COMPLETED and batch.output_file_id is None and batch.error_file_id is None:
         return True
     return bool(
@@ -269,7 +269,7 @@ def _outcome_of_silence(batch: Batch) -> OutcomeKind:
 
 
 def _seems_torn(answers: ShardAnswers, fetched: _Fetched) -> bool:
-    """Whether a file may lack its end: it stops in mid-line, or has fewer lines than the batch counted or the shard expects.
+    """Return whether a file may lack its end: it stops in mid-line, or has fewer lines than the batch counted or the shard expects.
 
     A batch that ended early may not mention requests that it did not reach; its counts then show how many it did.
     """

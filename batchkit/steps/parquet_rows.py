@@ -49,7 +49,7 @@ def write(
     *,
     replaced: ReplacedHalves,
 ) -> Iterator[int]:
-    """Write rows into an open file; yields numbers of rows.
+    """Write rows into an open file; yield numbers of rows.
 
     ``text`` is the assistant's answer or a transcript; only a success has one. ``response`` is the whole body as JSON. Lone
     surrogates become U+FFFD in both; ``replaced`` counts the bodies that have any.
@@ -93,7 +93,7 @@ class _Gatherer:
 
     @property
     def is_full(self) -> bool:
-        """Whether the rows fill a group."""
+        """Return whether the rows fill a group."""
         return self._rows >= _GROUP_ROWS or self._bytes >= _GROUP_BYTES
 
     def take(self) -> pa.Table:

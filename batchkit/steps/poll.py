@@ -133,7 +133,7 @@ def _read_where_due(context: StepContext, last: Batch, listed: Batch, news: _New
 
 
 def _needs_own_read(context: StepContext, last: Batch, listed: Batch, news: _News) -> bool:
-    """Whether the list is not trusted alone: it contradicts the last reply, requires a decision, or has not changed for long."""
+    """Return whether the list is not enough: it contradicts the last reply, needs a decision, or has not changed for long."""
     if listed.is_terminal:
         return False
     if last.is_terminal or _is_overdue(context, listed):
@@ -146,7 +146,7 @@ def _differs(one: Batch, other: Batch) -> bool:
 
 
 def _shows_progress(seen: Batch, last: Batch) -> bool:
-    """Whether the batch made progress since the last reply. Our own cancellation, or a list that does not show it, is no progress."""
+    """Return whether the batch made progress since the last reply. Our own cancellation, or a list without it, is no progress."""
     is_about_a_cancel = BatchStatus.CANCELLING in {seen.status, last.status}
     return seen.counts != last.counts or (seen.status != last.status and not is_about_a_cancel)
 
@@ -207,7 +207,7 @@ def _not_known(context: StepContext, shard: Shard, last: Batch, news: _News) -> 
 
 
 def _is_overdue(context: StepContext, batch: Batch) -> bool:
-    """Whether a batch still runs ``stuck_seconds`` after its expiry, both by the provider's clock."""
+    """Return whether a batch still runs ``stuck_seconds`` after its expiry, both by the provider's clock."""
     expires_at = batch.expires_at
     return expires_at is not None and context.provider_now() >= expires_at + context.timing.stuck_seconds
 
@@ -244,7 +244,7 @@ def _handle_overdue(context: StepContext, shard: Shard, batch: Batch, news: _New
 
 
 def _cancel_quietly(context: StepContext, batch_id: BatchId) -> Batch | None:
-    """Cancel a batch; returns the provider's reply, None when the call failed.
+    """Cancel a batch; return the provider's reply, None when the call failed.
 
     The wait for the batch ends in both cases. Raises ``AccountRefused``.
     """

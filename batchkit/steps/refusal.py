@@ -1,7 +1,7 @@
 """Refusals of whole shards: wait, cut the requests into smaller shards, or fail them with the provider's message.
 
-Each of these ends: waits double and are counted, halving ends at single requests, and after a limited number of whole refusals
-of a workload further ones are final.
+Each of these ends: waits double and are counted, halving ends at single requests, and after a limited number of whole-file
+refusals of a workload further ones are final.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 #: How often one shard may be refused for lack of room, or for another passing reason, before it counts as refused.
 MAX_WAITS = 8
-#: How many shards of a workload may be refused whole before halving stops.
+#: How many shards of a workload may be refused as a whole before halving stops.
 MAX_REFUSED_SHARDS = 200
 #: How many shards may be refused for unclear reasons while no file of the workload was accepted.
 MAX_UNPROVEN_REFUSALS = 6
@@ -59,7 +59,7 @@ def wait_seconds(context: StepContext, refusals: int) -> float:
 
 
 def pause_seconds(context: StepContext, tries: int = 0) -> float:
-    """Return the wait in seconds for a short trouble (an outage, a file that is not visible yet): doubling with ``tries``."""
+    """Return the wait in seconds for a short problem (an outage, a file that is not visible yet): doubling with ``tries``."""
     return min(context.timing.settle_seconds / 6 * 2.0 ** min(tries, 16), LONGEST_WAIT_SECONDS)
 
 
@@ -183,12 +183,12 @@ def _withdraw(connection: Connection, context: StepContext, shard: Shard, *, det
 
 
 def halving_ends(connection: Connection, shard: Shard) -> bool:
-    """Whether the shard holds a single line, or the workload was refused so often that no single line can be the cause."""
+    """Return whether the shard has a single line, or so many refusals of the workload that no single line can be the cause."""
     return shard.line_count == 1 or shards.refused_count(connection, shard.workload_id) >= MAX_REFUSED_SHARDS
 
 
 def proves_nothing(connection: Connection, shard: Shard, kind: RefusalKind) -> bool:
-    """Whether a refusal of a whole file proves nothing against its lines, so that no request may fail because of it.
+    """Return whether a refusal of a whole file proves nothing against its lines, so that no request may fail because of it.
 
     That is the case when its reason is unclear and no file of the workload was ever accepted: after a few such refusals, or
     when halving would fail a request, the reason is not in a line.
@@ -200,7 +200,7 @@ def proves_nothing(connection: Connection, shard: Shard, kind: RefusalKind) -> b
 
 
 def unproven_ends(connection: Connection, shard: Shard) -> bool:
-    """Whether no other file can still be accepted, which would prove that the refusal was about the lines."""
+    """Return whether no other file can still be accepted, which would prove that the refusal was about the lines."""
     if shards.refused_count(connection, shard.workload_id) >= MAX_UNPROVEN_REFUSALS:
         return True
     is_alone = shards.open_count(connection, shard.workload_id, at_most=2) <= 1

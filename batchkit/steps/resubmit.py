@@ -33,7 +33,7 @@ _LINES_PER_COMMIT = 50_000
 
 
 def reopen(connection: Connection, workload: Workload, *, failed: bool, at: float) -> int:
-    """Make cancelled requests, and with ``failed`` failed ones, pending again with fresh budgets; returns how many."""
+    """Make cancelled requests, and with ``failed`` failed ones, pending again with fresh budgets; return how many."""
     count = requests.reopen(connection, workload.id, RequestState.CANCELLED)
     if failed:
         count += requests.reopen(connection, workload.id, RequestState.FAILED)
@@ -43,10 +43,10 @@ def reopen(connection: Connection, workload: Workload, *, failed: bool, at: floa
 
 
 def next_due(connection: Connection, context: StepContext, workload_id: WorkloadId) -> float | None:
-    """Return when pending requests are to be cut into shards, in Unix seconds; None when there are none.
+    """Return when pending requests are to be cut into shards, in Unix seconds; None when none are pending.
 
-    At once when they fill a shard or no other shard is open; otherwise a little later, so that requests of many batches share
-    a shard.
+    The time is now when they fill a shard or no other shard is open, otherwise a little later, so that requests of many batches
+    share a shard.
     """
     earliest = requests.next_resubmit_due(connection, workload_id)
     if earliest is None:
@@ -61,7 +61,7 @@ def next_due(connection: Connection, context: StepContext, workload_id: Workload
 
 
 def is_due(context: StepContext, workload_id: WorkloadId) -> bool:
-    """Whether ``resubmit`` has something to cut now."""
+    """Return whether ``resubmit`` has something to cut now."""
     with context.store.read() as connection:
         due = next_due(connection, context, workload_id)
     return due is not None and due <= context.clock()

@@ -1,4 +1,4 @@
-"""settle: find out whether a batch exists whose creation was never answered. By scanning the list, never by sending again."""
+"""settle: find out whether a batch exists whose creation was never answered, by scanning the list, never by sending again."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _claim_due(context: StepContext, workload_id: WorkloadId) -> list[Shard]:
 
 
 def _scan_list(context: StepContext, lost: list[Shard]) -> tuple[StepReport, list[Shard]]:
-    """Scan the whole list and attach the batches that are found; returns a report, and the shards that certainly have no batch."""
+    """Scan the whole list and attach the batches that are found; return a report, and the shards that certainly have no batch."""
     began = context.clock()
     found = _batches_of(context, lost)
     report = StepReport({})
@@ -138,7 +138,7 @@ def _scan_again(context: StepContext, shard: Shard, grace_ends: float) -> None:
 
 
 def _batches_of(context: StepContext, lost: list[Shard]) -> dict[str, list[Batch]]:
-    """Scan the whole list; returns the batches by the keys of their lost shards, oldest first."""
+    """Scan the whole list; return the batches by the keys of their lost shards, oldest first."""
     by_key = {shard.key for shard in lost}
     by_file = {shard.input_file_id: shard.key for shard in lost if shard.input_file_id is not None}
     found: dict[str, list[Batch]] = {}

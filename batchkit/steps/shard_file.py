@@ -46,7 +46,7 @@ class RequestLines:
 class ShardFile:
     """A shard that is being written. ``add`` lines, ``publish`` the file, then ``commit`` its row, or ``discard`` all of it.
 
-    Nobody reads a published file whose row was never committed. With ``disk`` that thread writes the file, and must also
+    A published file whose row was never committed is never read. With ``disk`` that thread writes the file, and must also
     ``publish`` it. The lists hold the requests' columns.
     """
 
@@ -80,7 +80,7 @@ class ShardFile:
         self._size = 0
 
     def add(self, lines: RequestLines, start: int, stop: int) -> int:
-        """Append the lines from ``start`` to ``stop``, or as many as fit; returns the index of the first one left.
+        """Append the lines from ``start`` to ``stop``, or as many as fit; return the index of the first one left.
 
         A shard takes at least one line. Raises ``SpoolError``.
         """

@@ -43,7 +43,7 @@ class SplitOptions:
     """How a workload is cut and retried; None: use the default, or what the workload has already.
 
     ``window`` and ``max_window`` are completion windows such as ``24h``; ``shard_bytes`` is in bytes; the two budgets
-    start at 1. ``source`` names for people what the requests were made of (default: the input's files), ``answer_rules``,
+    start at 1. ``source`` describes what the requests were made of (default: the input's files), ``answer_rules``,
     ``recipe`` and ``skipped_rows`` are those of the workload (see ``Workload``).
     """
 
@@ -75,7 +75,8 @@ class SplitDefaults:
 class SplitPlan:
     """The result of a planned split. ``shards`` holds (endpoint, lines, bytes); ``warnings`` maps warnings to their counts.
 
-    ``shares`` has estimates by model, of which ``prompt_tokens`` is the sum ``completion_tokens`` the sum of the limits that the requests set themselves.
+    ``shares`` has estimates by model, whose prompt tokens sum to ``prompt_tokens``; ``completion_tokens`` is the sum of the limits
+    that the requests set themselves.
     """
 
     requests: int
@@ -151,7 +152,7 @@ def split(
 ) -> Workload | None:
     """Split the input under ``name``, or return the workload that was split before; None while another runner is splitting it.
 
-    ``accept`` takes the models of an input that is split now, and may raise ``UsageError``: then nothing is stored.
+    ``accept`` takes the models of an input that is being split now, and may raise ``UsageError``: then nothing is stored.
     ``blanks`` takes the number of blank lines of an input that was split now, if it has any: they are skipped.
     ``keep`` maps names in the workload's folder to files that it keeps there. The rest of an interrupted split is removed first.
     Raises ``WorkloadConflict`` when the name belongs to another input, ``InputInvalid`` and ``InputUnreadable`` for the input;

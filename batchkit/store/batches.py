@@ -66,7 +66,7 @@ def see(connection: Connection, *seen: Batch, seen_at: float) -> None:
     the batch's files may be running.
     """
     own = update(batches).where(batches.c.id == bindparam("batch_id"))
-    # One comparison each: a list cannot be bound for many rows at a time.
+    # One comparison each, because a list cannot be bound for many rows at a time.
     still_running = own.where(*(batches.c.status != ended for ended in (*sorted(TERMINAL_STATUSES), GONE)))
     for statement, is_terminal in ((own, True), (still_running, False)):
         rows = [{"batch_id": batch.id, **_values(batch, seen_at)} for batch in seen if batch.is_terminal is is_terminal]
@@ -75,13 +75,13 @@ def see(connection: Connection, *seen: Batch, seen_at: float) -> None:
 
 
 def unheld(connection: Connection, batch_ids: Sequence[BatchId]) -> set[BatchId]:
-    """Lock the rows of those batches that nobody else has locked; returns their ids. Never waits for a lock."""
+    """Lock the rows of those batches that no other transaction has locked; return their ids. Never waits for a lock."""
     query = select(batches.c.id).where(batches.c.id.in_(batch_ids)).with_for_update(skip_locked=True)
     return set(connection.scalars(query))
 
 
 def mark_missing(connection: Connection, batch_id: BatchId, *, at: float, longest_gap: float) -> float:
-    """Record that the provider did not know the batch at ``at`` (Unix seconds); returns since when it has been unknown.
+    """Record that the provider did not know the batch at ``at`` (Unix seconds); return since when it has been unknown.
 
     Between two probes at most ``longest_gap`` seconds count, so that a machine that slept in between proves nothing:
     ``missing_since`` is moved forward by the excess.
@@ -207,7 +207,7 @@ def open_of_workload(connection: Connection, workload_id: WorkloadId) -> list[tu
 
 
 class StatusCount(NamedTuple):
-    """Batches of one status: how many, and how many of their requests the provider says are done."""
+    """The batches of one status: how many, and how many of their requests the provider counts as done."""
 
     status: str
     batches: int

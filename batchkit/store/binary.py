@@ -1,6 +1,6 @@
-"""Rows in the binary format of Postgres' COPY, written here because there are millions of them.
+"""Rows in the binary format of Postgres' COPY, encoded here because there are millions of them.
 
-The driver's own way, row by row, takes three to four times as long. The format of a column follows from its ``Kind``.
+Writing row by row through the driver takes three to four times as long. The format of a column follows from its ``Kind``.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _NULL_LENGTH: Final = -1
 _NULL: Final = _LENGTH.pack(_NULL_LENGTH)
 #: The letters of ``struct`` for integers, and their lengths in bytes.
 _INTEGERS: Final = {"int2": ("h", 2), "int4": ("i", 4), "int8": ("q", 8)}
-#: How many rows are written as one piece. Pieces of bodies stay below the size for which the C library would get new memory from
-#: the system every time.
+#: How many rows are written as one piece. Pieces of bodies stay below the size from which the C library would get new memory
+#: from the system every time.
 _ROWS_PER_WRITE: Final = 500
 _BODIES_PER_WRITE: Final = 64
 
@@ -49,7 +49,7 @@ def rows(layout: Layout, common: Mapping[str, Any], given: Iterable[Sequence[Any
 
 
 def _pieces(segments: Sequence[_Segment], columns: Sequence[Sequence[Any]]) -> Iterator[Iterable[bytes]]:
-    """Encode columns of some rows; yields sequences with a piece for each row, in the order of the columns."""
+    """Encode columns of some rows; yield sequences with a piece for each row, in the order of the columns."""
     start = 0
     for segment in segments:
         yield from segment.pieces(columns[start : start + segment.width])

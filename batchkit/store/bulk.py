@@ -65,7 +65,7 @@ class Successes:
 
     @property
     def columns(self) -> list[list[Any]]:
-        """The columns in the order of their layout."""
+        """Return the columns in the order of their layout."""
         return [self.seqs, self.attempts, self.request_ids, *self.facts]
 
     def extend(self, other: Successes) -> None:
@@ -75,7 +75,7 @@ class Successes:
 
 
 def _arrays(*names: str) -> str:
-    """Return SQL that makes a table of Postgres from arrays of values for columns of ``requests``."""
+    """Return SQL that makes a table in Postgres from arrays of values for columns of ``requests``."""
     types = {column.name: column.kind.copy for column in fields_of(RequestRow)}
     arrays = ", ".join(f"%s::{types[name]}[]" for name in names)
     return f"unnest({arrays}) AS given ({', '.join(names)})"
@@ -113,7 +113,7 @@ class Bulk(ABC):
     def add_successes(self, workload_id: WorkloadId, shard_id: ShardId, successes: Successes) -> None:
         """Insert successes with status 200, which most results are; an existing success is not changed."""
         common = {"workload_id": workload_id, "shard_id": shard_id, "state": "succeeded", "status_code": 200}
-        # Answers come in any order; sorted by the table's key each of its pages is written once.
+        # Answers come in any order; sorted by the table's key, each of its pages is written once.
         rows = sorted(self._numbered(_SUCCESSES, successes.columns), key=_first)
         self._insert(_SUCCESSES, common, rows, _RESULT_UPSERT)
 
@@ -123,7 +123,7 @@ class Bulk(ABC):
 
     @abstractmethod
     def move_to_shard(self, workload_id: WorkloadId, shard_id: ShardId, rows: Sequence[Move]) -> int:
-        """Move pending requests into a new shard, in flight; returns how many were still pending."""
+        """Move pending requests into a new shard, in flight; return how many were still pending."""
 
     @abstractmethod
     def _insert(self, what: Layout, common: Mapping[str, Any], rows: Iterable[Sequence[Any]], upsert: str = "") -> None:
@@ -147,7 +147,7 @@ def bulk_for(connection: Connection) -> Bulk:
 class SqliteBulk(Bulk):
     """Multi-row VALUES: SQLite is fast with few statements and few bound values."""
 
-    # Few sizes: every size is another prepared statement, and those of many rows are large.
+    # Few sizes, because every size is another prepared statement, and those of many rows are large.
     _rows_per_statement = (256, 64, 16, 4, 1)
 
     def _insert(self, what: Layout, common: Mapping[str, Any], rows: Iterable[Sequence[Any]], upsert: str = "") -> None:
@@ -175,7 +175,7 @@ class SqliteBulk(Bulk):
             )
 
     def move_to_shard(self, workload_id: WorkloadId, shard_id: ShardId, rows: Sequence[Move]) -> int:
-        """Move pending requests into a new shard, in flight; returns how many were still pending."""
+        """Move pending requests into a new shard, in flight; return how many were still pending."""
         moved = start = 0
         for size in self._rows_per_statement:
             # The plan looks up each row's request by the primary key (see the tests of query plans).
@@ -240,7 +240,7 @@ class PostgresBulk(Bulk):
         )
 
     def move_to_shard(self, workload_id: WorkloadId, shard_id: ShardId, rows: Sequence[Move]) -> int:
-        """Move pending requests into a new shard, in flight; returns how many were still pending."""
+        """Move pending requests into a new shard, in flight; return how many were still pending."""
         if not rows:
             return 0
         return self._connection.exec_driver_sql(

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 _BUSY_TIMEOUT_MILLISECONDS = 60_000
 _WAL_PAUSE_SECONDS = 0.02
-_PRIMARY_CODE = 0xFF  # of a SQLite error; the bits above tell more about it
+_PRIMARY_CODE = 0xFF  # the primary code of a SQLite error; higher bits have details
 _CACHE_KIBIBYTES = 8_000
-#: Answers have a kilobyte or more: with SQLite's default of 4 kB a fifth of each page would stay empty, and every shard would fill
-#: a log of 1,000 pages.
+#: Answers have a kilobyte or more: with SQLite's default of 4 kB a fifth of each page would stay empty, and every shard would
+#: fill a log of 1,000 pages.
 _PAGE_BYTES = 16_384
 #: Postgres' codes. Any other code of the class of the first one is a bug of ours.
 _INSUFFICIENT_PRIVILEGE = "42501"
@@ -198,7 +198,7 @@ class Store:
     """The results store. Cheap to create; connections are pooled and may be used from several threads, one each.
 
     Raises ``RowsHeld`` when a lock is not given within ``limits``, ``ConfigurationError`` when the URL names a database, user,
-    password or host that does not exist, ``StoreUnusable`` for what waiting does not mend, and else ``StoreUnavailable``.
+    password or host that does not exist, ``StoreUnusable`` for errors that waiting does not fix, and else ``StoreUnavailable``.
     """
 
     def __init__(self, database_url: str, *, limits: TransactionLimits | None = None) -> None:
@@ -213,12 +213,12 @@ class Store:
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether the database is a SQLite file."""
+        """Return whether the database is a SQLite file."""
         return self.engine.dialect.name == "sqlite"
 
     @property
     def display_url(self) -> str:
-        """The database URL without its password."""
+        """Return the database URL without its password."""
         return displayed(self.url)
 
     @contextmanager
@@ -231,15 +231,15 @@ class Store:
 
     @contextmanager
     def write(self, *, is_upgrade: bool = False) -> Iterator[Connection]:
-        """Open a write transaction, committed at the end, rolled back on any error. Not to be nested.
+        """Open a write transaction, committed at the end, rolled back on any error. Do not nest.
 
         SQLite has one writer at a time: the threads of this process write in the order in which they ask. Statements of an
         upgrade, which may rewrite a large table, have no time limit.
         """
         limits = replace(self.limits, statement_seconds=0) if is_upgrade else self.limits
         thread = threading.get_ident()
-        # A Ctrl-C between the begin of a transaction and its `with` block keeps the transaction open, as long as the traceback lives:
-        # nobody could write, this thread included.
+        # A Ctrl-C between the begin of a transaction and its `with` block keeps the transaction open as long as the traceback
+        # lives: no thread could write, not even this one.
         if (interrupted := self._writing.pop(thread, None)) is not None:
             interrupted.close()
         with (
@@ -258,7 +258,7 @@ class Store:
                     del self._writing[thread]
 
     def held_for_long(self, table: str) -> RowsHeld | None:
-        """Return an error that names who holds rows of a table for longer than a lock is waited for; None when nobody does.
+        """Return an error that names who holds rows of a table for longer than a lock is waited for; None without such a holder.
 
         For callers that skip locked rows, and so never wait for them. Returned, not raised.
         """

@@ -83,7 +83,7 @@ def begin(
     scheduled_for: float | None,
     at: float,
 ) -> Evaluation | None:
-    """Insert the suite's next run, called ``name`` or ``SUITE-NUMBER``; None when another process was faster: read again."""
+    """Insert the suite's next run, called ``name`` or ``SUITE-NUMBER``; None when another process inserted it first: read again."""
     number = (
         connection.execute(
             select(func.coalesce(func.max(evaluations.c.number), 0)).where(evaluations.c.suite == suite)
@@ -175,7 +175,7 @@ def add_scores(connection: Connection, evaluation_id: int, found: Iterable[Score
 
 
 def finish(connection: Connection, evaluation_id: int, *, verdict: str, summary: str, at: float) -> bool:
-    """Declare a run finished; returns False, and changes nothing, when it was finished already."""
+    """Declare a run finished; return False, and change nothing, when it was finished already."""
     done = connection.execute(
         update(evaluations)
         .where(evaluations.c.id == evaluation_id, RUNNING)

@@ -45,7 +45,7 @@ def record(
 
 
 def exists(connection: Connection, workload_id: WorkloadId, shard_id: ShardId, kind: str) -> bool:
-    """Whether an event of this kind was ever written for a shard. Reads the workload's whole journal."""
+    """Return whether an event of this kind was ever written for a shard. Reads the workload's whole journal."""
     query = select(events.c.id).where(
         events.c.workload_id == workload_id, events.c.shard_id == shard_id, events.c.kind == kind
     )
@@ -55,7 +55,7 @@ def exists(connection: Connection, workload_id: WorkloadId, shard_id: ShardId, k
 def happened_since(
     connection: Connection, workload_id: WorkloadId, kind: str, *, shard_id: ShardId, since: str
 ) -> bool:
-    """Whether an event of ``kind`` was written for a workload after the last event ``since`` of one of its shards."""
+    """Return whether an event of ``kind`` was written for a workload after the last event ``since`` of one of its shards."""
     own = events.c.workload_id == workload_id
     last = select(func.max(events.c.id)).where(own, events.c.shard_id == shard_id, events.c.kind == since)
     query = select(events.c.id).where(own, events.c.kind == kind, events.c.id > last.scalar_subquery())

@@ -21,7 +21,7 @@ class FairLock:
     """A first-in, first-out lock: threads get it in the order in which they ask.
 
     SQLite gives its write lock to whoever asks at the right moment, and its waiters ask only every tenth of a second: behind a
-    thread that writes one long transaction after the other they would wait until their time-out. ``threading.Lock`` is no
+    thread that writes one long transaction after another they would wait until their timeout. ``threading.Lock`` is no
     better: the thread that releases it may take it again before the waiters have woken up.
     """
 
@@ -32,7 +32,7 @@ class FairLock:
 
     @contextmanager
     def hold(self, longest_wait_seconds: float) -> Iterator[None]:
-        """Hold the lock during the ``with`` block; enter without it after ``longest_wait_seconds``. Not to be nested."""
+        """Hold the lock during the ``with`` block; enter without it after ``longest_wait_seconds``. Do not nest."""
         waiter = _Waiter()
         try:
             if not self._enqueue(waiter):
@@ -42,7 +42,7 @@ class FairLock:
             self._dequeue(waiter)
 
     def _enqueue(self, waiter: _Waiter) -> bool:
-        """Add a waiter; returns whether it is the first. An entry that a Ctrl-C left behind for the same thread is dropped."""
+        """Add a waiter; return whether it is the first. An entry that a Ctrl-C left behind for the same thread is dropped."""
         with self._lock:
             self._queue = [other for other in self._queue if other.thread != waiter.thread] + [waiter]
             self._queue[0].is_first.set()

@@ -36,7 +36,7 @@ class SchemaState:
 
     @property
     def is_current(self) -> bool:
-        """Whether the two are equal."""
+        """Return whether the two are equal."""
         return self.current == self.wanted
 
 
@@ -57,13 +57,13 @@ def _wanted() -> str:
 
 
 def check(store: Store) -> SchemaState:
-    """Compare the database with this version; changes nothing."""
+    """Compare the database with this version; change nothing."""
     with store.read() as connection:
         return SchemaState(MigrationContext.configure(connection).get_current_revision(), _wanted())
 
 
 def upgrade(store: Store) -> SchemaState:
-    """Upgrade the database in one transaction; returns its state before.
+    """Upgrade the database in one transaction; return its state before.
 
     Several processes may call it at the same time: one upgrades, the others wait. Raises ``StoreError`` when the database was
     written by a newer batchkit.

@@ -1,8 +1,8 @@
 """Names that many rows share, stored once: models and service tiers. Rows hold their numbers.
 
-A provider chooses these names, so their number is limited: a server that invents names can neither make the table grow without end
-nor a merge fail. A name that comes when the table is full gets no number, and reads as absent; the answer's body still has it. A
-name stays when the workloads that brought it are cleaned.
+A provider chooses these names, so their number is limited: a server that invents names can neither make the table grow without
+end nor make a merge fail. A name that comes when the table is full gets no number, and reads as absent; the answer's body still
+has it. A name stays when the workloads that used it are cleaned.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _ADD = text(
 def ids_of(connection: Connection, wanted: Iterable[str | None]) -> dict[str | None, int | None]:
     """Return the number of each name, in a write transaction: new names are added, in sorted order.
 
-    None, and a name for which there is no room, have the number None. On Postgres new names are committed at once, and stay when the
-    transaction is rolled back: a process that is stopped in the middle of one holds up nobody else's names.
+    None, and a name for which there is no room, have the number None. On Postgres new names are committed at once, and stay when
+    the transaction is rolled back: a process that is stopped in the middle of one blocks no other process's names.
     """
     given = set(wanted)
     if given <= {None}:
@@ -50,7 +50,7 @@ def ids_of(connection: Connection, wanted: Iterable[str | None]) -> dict[str | N
 
 
 def _add_at_once(engine: Engine, new: Iterable[str]) -> None:
-    """Add names, each by one statement that commits by itself, until each is there or there is no more room."""
+    """Add names, each by one statement that commits by itself, until all are there or the table is full."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         for name in new:
             # Another process may take the same number at the same moment: then the next one is free.

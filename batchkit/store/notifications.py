@@ -44,12 +44,12 @@ def add(
 
 
 def exists(connection: Connection, event_id: str) -> bool:
-    """Whether an event was written."""
+    """Return whether an event was written."""
     return connection.execute(select(notifications.c.id).where(notifications.c.id == event_id)).first() is not None
 
 
 def is_due(connection: Connection, target: str, *, since: float) -> bool:
-    """Whether a row for a target is undelivered, for events after ``since`` (Unix seconds); leased rows count too."""
+    """Return whether a row for a target is undelivered, for events after ``since`` (Unix seconds); leased rows count too."""
     query = select(notifications.c.id).where(_undelivered(target, since)).limit(1)
     return connection.execute(query).first() is not None
 
@@ -72,7 +72,7 @@ def claim(
     since: float,
     dead: Iterable[str] = (),
 ) -> Notification | None:
-    """Take the lease of the oldest undelivered row for a target that nobody is delivering; None when there is none.
+    """Take the lease of the oldest undelivered row for a target that no process is delivering; None when there is no such row.
 
     ``dead`` are owners that are certainly dead.
     """

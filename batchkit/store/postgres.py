@@ -1,4 +1,4 @@
-"""Postgres only: time limits for every transaction, connections that notice a dead line, and the holders of locks."""
+"""Postgres only: time limits for every transaction, detection of dead connections, and the holders of locks."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def open_engine(url: URL, limits: TransactionLimits) -> Engine:
         if options.get("batchkit_writes"):
             settings["idle_in_transaction_session_timeout"] = chosen.idle_seconds
             settings["statement_timeout"] = chosen.statement_seconds
-        # In one message, and for this transaction only: a pooler may give the session to somebody else after it.
+        # In one message, and for this transaction only: a pooler may give the session to another client afterwards.
         connection.exec_driver_sql(
             "; ".join(f"SET LOCAL {name} = {round(seconds * 1_000)}" for name, seconds in settings.items())
         )
@@ -124,7 +124,7 @@ class _Connection(psycopg.Connection[Any]):
 
 
 def is_wrong_url(error: DBAPIError) -> bool:
-    """Whether no connection was made because the database, user, password or host does not exist.
+    """Return whether no connection was made because the database, user, password or host does not exist.
 
     The driver does not pass on the server's code, so the English message decides.
     """
@@ -145,11 +145,11 @@ _HOLDERS = text("""
 
 
 def holders(engine: Engine, limits: TransactionLimits, *, table: str | None = None) -> list[str]:
-    """Return descriptions of the sessions that may hold the lock that was just waited for, the likeliest first.
+    """Return descriptions of the sessions that may hold the lock that was just waited for, the most likely one first.
 
-    Those are sessions whose transaction is as old as the wait; with ``table`` only those that may have locked rows of it. A
+    Those are sessions whose transaction is as old as the wait; with ``table`` only those that may have locked its rows. A
     session of batchkit that is stuck in a COPY for longer than a statement may take is ended: the server does not enforce that
-    limit while it waits for data. Empty when nothing can be found out.
+    limit while it waits for data. Empty when no holder can be determined.
     """
     values = {"seconds": limits.lock_seconds * 0.9, "table": table, "limit": _SHOWN_HOLDERS}
     with suppress(DBAPIError, PoolTimeout), engine.connect() as connection, connection.begin():

@@ -1,4 +1,4 @@
-"""Reads of reports: shards with their batches, attempts, and a limited choice of requests.
+"""Queries of reports: shards with their batches, attempts, and a limited selection of requests.
 
 No query reads all requests or all answers of a large workload: such queries read a sample and return its size. All queries use
 the primary keys and the partial indexes.
@@ -85,7 +85,7 @@ class Sampled(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """Whether the sample is the whole."""
+        """Return whether the sample is the whole."""
         return self.counted >= self.total
 
 
@@ -290,9 +290,9 @@ def answer_sample(
 
 
 def spread_places(count: int, size: int) -> list[int]:
-    """Return ``size`` of the places below ``count``, always the same ones: one of each stretch, but not always its first.
+    """Return ``size`` of the places below ``count``, always the same ones: one from each stretch, but not always its first.
 
-    Inputs repeat, for example when models alternate: every hundredth place might be of one model only.
+    Inputs repeat, for example when models alternate: every hundredth place might hold one model only.
     """
     if count <= size:
         return list(range(count))

@@ -1,4 +1,4 @@
-"""Requests: those of a shard, those that wait for a new one, and the user's changes (cancel, resubmit)."""
+"""Requests: those of a shard, pending ones, and the user's changes (cancel, resubmit)."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _in_flight(shard: Shard, *columns: ColumnElement[Any]) -> Select[Any]:
 
 
 def mark_succeeded(connection: Connection, shard: Shard) -> int:
-    """Set the shard's requests in flight to succeeded; returns how many."""
+    """Set the shard's requests in flight to succeeded; return how many."""
     statement = (
         update(requests)
         .where(
@@ -126,13 +126,13 @@ def _unfinished(workload_id: WorkloadId, state: RequestState) -> ColumnElement[b
 
 
 def cancel_pending(connection: Connection, workload_id: WorkloadId) -> int:
-    """Cancel the pending requests; returns how many."""
+    """Cancel the pending requests; return how many."""
     statement = update(requests).where(_unfinished(workload_id, RequestState.PENDING))
     return connection.execute(statement.values(state=RequestState.CANCELLED.value)).rowcount
 
 
 def reopen(connection: Connection, workload_id: WorkloadId, state: RequestState) -> int:
-    """Make failed or cancelled requests pending again with fresh budgets; returns how many."""
+    """Make failed or cancelled requests pending again with fresh budgets; return how many."""
     if state is RequestState.FAILED:
         connection.execute(delete(results).where(results.c.workload_id == workload_id, FAILED))
     statement = update(requests).where(_unfinished(workload_id, state))
@@ -171,7 +171,7 @@ def pending_after(
     connection: Connection, workload_id: WorkloadId, *, shard_ids: tuple[ShardId, ...], after_seq: int, limit: int
 ) -> list[PendingRequest]:
     """Read pending requests that were last in the given shards, in input order, after ``after_seq``."""
-    # Written into the statement: a database takes only some ten thousand bound values.
+    # The ids are literals in the statement: a database takes only some ten thousand bound values.
     among: BindParameter[tuple[ShardId, ...]] = bindparam("among", shard_ids, expanding=True, literal_execute=True)
     query = (
         select(*columns_for(PendingRequest, requests))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from batchkit.models import ShardId, WorkloadId
 
-#: A block of ordinary rows stays below 128 kB, from which on the C library returns memory to the system: getting it again
+#: A block of ordinary rows stays below 128 kB, from which the C library returns memory to the system: getting it again
 #: would cost two page faults a row, more than the rest of the work.
 _ROWS_PER_BLOCK = 16
 _ROWS_PER_MESSAGE = 256
@@ -38,7 +38,7 @@ _TABLES = (
     "requests LEFT JOIN results ON results.workload_id = requests.workload_id AND results.seq = requests.seq"
     " LEFT JOIN bodies ON bodies.shard_id = results.shard_id AND bodies.seq = results.seq"
 )
-# Without sorting the planner merges the primary keys of requests and results and looks up the body of each row, so that rows arrive
+# Without sorting, the planner merges the primary keys of requests and results and looks up the body of each row, so rows arrive
 # at once. By default it would hash and sort all bodies first, because it plans for reading all rows.
 _NO_DETOURS = ("enable_sort", "max_parallel_workers_per_gather", "jit")
 
@@ -146,7 +146,7 @@ def _postgres_blocks(connection: Connection, sql: str, workload_id: WorkloadId) 
         connection.exec_driver_sql(f"SET LOCAL {setting} = 0")
     dbapi: Any = connection.dialect.dbapi
     driver: Any = connection.connection.driver_connection
-    # One statement whose rows arrive while earlier ones are written: with a server-side cursor client and server would wait for
+    # One statement whose rows arrive while earlier ones are written: with a server-side cursor, client and server would wait for
     # each other. A libpq before 17 returns rows one by one.
     size = _ROWS_PER_MESSAGE if dbapi.capabilities.has_stream_chunked() else 1
     with (

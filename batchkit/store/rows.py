@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, FromClause
     from sqlalchemy.types import TypeEngine
 
-#: SQLite numbers rows by itself only for a column of exactly this type.
+#: SQLite numbers rows automatically only for a column of exactly this type.
 ROW_ID: Final = BigInteger().with_variant(Integer, "sqlite")
 
 
@@ -145,12 +145,12 @@ class Layout:
 
     @property
     def names(self) -> str:
-        """The column names as SQL lists them, the common ones first."""
+        """Return the column names as SQL lists them, the common ones first."""
         return ", ".join(field.name for field in (*self.common, *self.own))
 
     @property
     def replacing(self) -> str:
-        """The assignments of an upsert: every column except the key takes the value of the row that was to be inserted."""
+        """Return the assignments of an upsert: every column except the key takes the value of the row that was to be inserted."""
         replaced = (field.name for field in (*self.common, *self.own) if not field.kind.is_key)
         return ", ".join(f"{name} = excluded.{name}" for name in replaced)
 
@@ -184,7 +184,7 @@ def columns(table: str) -> Iterator[Column[Any]]:
 
 
 def layout(table: str, *, common: Iterable[str] = (), without: Iterable[str] = ()) -> Layout:
-    """Return the layout of a statement that writes all columns of a table except ``without``; ``common`` have one value for all rows."""
+    """Return the layout of a statement that writes all columns except ``without``; ``common`` have one value for all rows."""
     every = {field.name: field for field in fields_of(_TYPES[table])}
     shared = tuple(every.pop(name) for name in common)
     for name in without:

@@ -38,7 +38,7 @@ class RunnerRow:
 
     @property
     def pid(self) -> str | None:
-        """The process id on its host, taken from the owner name."""
+        """Return the process id on its host, taken from the owner name."""
         parts = self.owner.split("|")
         return parts[2] if len(parts) > 2 else None  # noqa: PLR2004 - see owners.new_owner
 

@@ -27,11 +27,11 @@ def claim(
     lease_seconds: float,
     limit: int,
 ) -> list[Shard]:
-    """Take the leases of up to ``limit`` due shards that nobody holds; returns them by number.
+    """Claim up to ``limit`` due shards that are not held; return them by number.
 
-    A lease that ran out is taken over. Of a workload that is not split whole nothing is taken.
+    A lease that ran out is taken over. No shard of an incompletely split workload is claimed.
     """
-    # A plain subquery might run again for every row, and find further shards behind those that this statement has taken.
+    # A plain subquery might run again for every row, and find further shards after those that this statement has claimed.
     candidates = (
         select(shards.c.id)
         .where(_claimable(workload_id, (state,), owner=owner, now=now))
@@ -64,7 +64,7 @@ def count_claimable(
 
 
 def _claimable(workload_id: WorkloadId, states: Sequence[ShardState], *, owner: str, now: float) -> ColumnElement[bool]:
-    """Return the condition; it excludes workloads that are not split whole: the rest of their input may yet be refused."""
+    """Return the condition; it excludes workloads that are not completely split: the rest of their input may yet be refused."""
     return and_(
         exists().where(workloads.c.id == workload_id, workloads.c.request_count.is_not(None)),
         shards.c.workload_id == workload_id,
@@ -75,7 +75,7 @@ def _claimable(workload_id: WorkloadId, states: Sequence[ShardState], *, owner: 
 
 
 class AbandonedShard(NamedTuple):
-    """A shard in ``submitting`` that nobody works on, and its last holder."""
+    """A shard in ``submitting`` that no runner works on, and its last holder."""
 
     shard_id: ShardId
     holder: str
@@ -84,7 +84,7 @@ class AbandonedShard(NamedTuple):
 def take_over_submitting(
     connection: Connection, workload_id: WorkloadId, *, owner: str, now: float
 ) -> list[AbandonedShard]:
-    """Free the shards in ``submitting`` that are still held although nobody works on them; returns them.
+    """Free the shards in ``submitting`` that are still held although no runner works on them; return them.
 
     Those are shards whose lease ran out, and the owner's own: an orderly end of a creation gives its shard back. Their
     ``submitting_since`` becomes ``now``, and earlier scans of the list no longer count.
@@ -120,7 +120,7 @@ def leave_submitting(
 
 
 def unheld(connection: Connection, shard_ids: Sequence[ShardId]) -> set[ShardId]:
-    """Lock the rows of those shards that nobody else has locked; returns their ids. Never waits for a lock."""
+    """Lock the rows of those shards that no other transaction has locked; return their ids. Never waits for a lock."""
     query = select(shards.c.id).where(shards.c.id.in_(shard_ids)).with_for_update(skip_locked=True)
     return set(connection.scalars(query))
 
@@ -152,7 +152,7 @@ def _impossible(now: float, longest: LongestWaits) -> tuple[tuple[ColumnElement[
     past = now + longest.past
     return (
         (waits, {"not_before": 0}),
-        # The holder stays in the row: whoever takes the shard over must know that somebody may still send.
+        # The holder stays in the row: whoever takes the shard over must know that the holder may still send.
         (shards.c.lease_until > now + longest.lease, {"lease_until": 0.0}),
         (shards.c.submitting_since > past, {"submitting_since": now, "looks": 0}),
         (shards.c.merged_at > past, {"merged_at": now}),
@@ -166,7 +166,7 @@ def delay(connection: Connection, owner: str, shard_id: ShardId, until: float) -
 
 
 def release(connection: Connection, owner: str, shard_ids: Sequence[ShardId] | None = None) -> None:
-    """Give up the leases of the given shards, or all of the owner's. A row that somebody else has locked keeps its lease."""
+    """Give up the leases of the given shards, or all of the owner's. A row that another transaction has locked keeps its lease."""
     query = select(shards.c.id).where(shards.c.lease_owner == owner)
     if shard_ids is not None:
         query = query.where(shards.c.id.in_(shard_ids))
@@ -178,7 +178,7 @@ def release(connection: Connection, owner: str, shard_ids: Sequence[ShardId] | N
 def hand_over(
     connection: Connection, shard_ids: Sequence[ShardId], *, owner: str, to: str, until: float
 ) -> tuple[ShardId, ...]:
-    """Give the shards that ``owner`` still holds to another owner; returns their ids by number."""
+    """Give the shards that ``owner`` still holds to another owner; return their ids by number."""
     given = (
         update(shards)
         .where(shards.c.id.in_(shard_ids), shards.c.lease_owner == owner)
@@ -189,7 +189,7 @@ def hand_over(
 
 
 def renew_leases(connection: Connection, owner: str, until: float) -> None:
-    """Extend every lease of the owner, except of rows that somebody else has locked, so that the others need not wait."""
+    """Extend every lease of the owner, except of rows that another transaction has locked, so that the others need not wait."""
     own = select(shards.c.id).where(shards.c.lease_owner == owner).with_for_update(skip_locked=True).cte("own")
     connection.execute(update(shards).where(shards.c.id.in_(select(own.c.id))).values(lease_until=until))
 

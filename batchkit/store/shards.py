@@ -131,7 +131,7 @@ def set_values(connection: Connection, shard: Shard, *, owner: str, **values: An
 
 
 def wait_until(connection: Connection, shard: Shard, at: float, *, refusals: int) -> None:
-    """Set ``not_before`` (Unix seconds) and ``refusals`` of a shard that nobody holds."""
+    """Set ``not_before`` (Unix seconds) and ``refusals`` of a shard that is not held."""
     connection.execute(
         update(shards)
         .where(shards.c.id == shard.id, shards.c.state == shard.state.value)
@@ -140,7 +140,7 @@ def wait_until(connection: Connection, shard: Shard, at: float, *, refusals: int
 
 
 class ShardTotals(NamedTuple):
-    """Totals of some shards: how many they are, and the sums of their lines and of what their merges counted.
+    """Totals of some shards: their number, and the sums of their lines and of the counts of their merges.
 
     ``last_merged_at`` (Unix seconds) is None before the first merge.
     """
@@ -205,7 +205,7 @@ def resubmitted(connection: Connection, workload_id: WorkloadId, *, request_coun
 
 
 def has_any(connection: Connection, workload_id: WorkloadId, states: Iterable[ShardState]) -> bool:
-    """Whether the workload has a shard in one of the given states."""
+    """Return whether the workload has a shard in one of the given states."""
     query = select(shards.c.id).where(
         shards.c.workload_id == workload_id, shards.c.state.in_([state.value for state in states])
     )
@@ -246,7 +246,7 @@ def batch_ids(connection: Connection, workload_id: WorkloadId) -> dict[ShardId, 
 
 
 def refused_count(connection: Connection, workload_id: WorkloadId) -> int:
-    """Count the shards that the provider refused whole and permanently without naming a line.
+    """Count the shards that the provider refused as a whole and permanently without naming a line.
 
     In any other state ``refusals`` counts waits, which prove nothing about the lines.
     """
@@ -259,7 +259,7 @@ def refused_count(connection: Connection, workload_id: WorkloadId) -> int:
 
 
 def any_accepted(connection: Connection, workload_id: WorkloadId) -> bool:
-    """Whether the provider accepted any file of the workload: a batch runs, or returned a line for its requests."""
+    """Return whether the provider accepted any file of the workload: a batch runs, or returned a line for its requests."""
     own = shards.c.workload_id == workload_id
     merged = and_(
         own,

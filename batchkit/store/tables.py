@@ -129,7 +129,7 @@ shards = Table(
         name="has_batch",
     ),
     Index(None, "workload_id", "number", unique=True),
-    # With the number a claim of 200 stops after 200 rows, however many shards are in that state.
+    # With the number in the index, a claim of 200 stops after 200 rows, however many shards are in that state.
     Index("shards_workload_id_state_number", "workload_id", "state", "number"),
     sqlite_autoincrement=True,
 )
@@ -141,7 +141,7 @@ requests = Table(
     "requests",
     metadata,
     *columns("requests"),
-    # For an IN (...) of more than two values SQLite builds a small index for each written row, which took half of the time of an
+    # For an IN (...) of more than two values SQLite builds a small index for each written row, which took half the time of an
     # insert. OR does not; the most frequent state comes first.
     CheckConstraint(
         "(state = 'in_flight' OR state = 'succeeded' OR state = 'pending' OR state = 'failed' OR state = 'cancelled')",
@@ -151,9 +151,9 @@ requests = Table(
     sqlite_with_rowid=False,
 )
 
-# Only requests without a success are in this index, so it is small for a finished workload. SQLite uses a partial index only for a
-# query that repeats its condition literally, and prefers it to the primary key only when it covers every selected column:
-# here all that resubmission reads, which would otherwise look up each request in the table again.
+# Only requests without a success are in this index, so it is small for a finished workload. SQLite uses a partial index only for
+# a query that repeats its condition literally, and prefers it to the primary key only when it covers every selected column:
+# here all columns that resubmission reads, which would otherwise look up each request in the table again.
 UNFINISHED = text("(state = 'pending' OR state = 'failed' OR state = 'cancelled')")
 Index(
     "requests_unfinished",

@@ -26,7 +26,7 @@ class OpenShards(NamedTuple):
     ``done`` counts requests that the provider reports as done; of batches that ended other than completed it counts only the
     successful ones, because failed ones include expired ones. ``refused`` shards were refused and wait until ``refused_until`` at
     the earliest. ``since`` is the oldest intent of shards in ``submitting``, the submission of the oldest batch of submitted ones,
-    when the first end was seen of ended ones; else None. ``expires_at`` is the end of the last window. ``missing`` counts batches
+    and the first observed end of ended ones; else None. ``expires_at`` is the end of the last window. ``missing`` counts batches
     that the provider does not know now. ``news_at`` is when a change of a batch was last read.
     """
 
@@ -56,7 +56,7 @@ def open_shards(connection: Connection, workload_id: WorkloadId) -> dict[ShardSt
     ended_early = batches.c.status.in_(sorted({*TERMINAL_STATUSES} - {BatchStatus.COMPLETED}))
     since = case(
         (shards.c.state == ShardState.SUBMITTING.value, shards.c.submitting_since),
-        # By our own clock where known: an adopted batch has only the provider's time.
+        # By our own clock if known: an adopted batch has only the provider's time.
         (shards.c.state == ShardState.SUBMITTED.value, func.coalesce(shards.c.submitting_since, batches.c.created_at)),
         (shards.c.state == ShardState.ENDED.value, batches.c.seen_at),
     )
@@ -97,7 +97,7 @@ def open_shards(connection: Connection, workload_id: WorkloadId) -> dict[ShardSt
 
 
 def refusal(connection: Connection, workload_id: WorkloadId) -> Refusal | None:
-    """Read why shards are refused, from the one that was refused most often; None when none is."""
+    """Read why shards are refused, from the one that was refused most often; None when no shard is refused."""
     query = (
         select(shards.c.id, shards.c.refusals)
         .where(

@@ -39,7 +39,7 @@ def drive_stopped(connection: Connection, workload_id: WorkloadId, *, at: float,
 
 
 def work_seconds(connection: Connection, workload_id: WorkloadId, *, until: float, is_driven: bool) -> float:
-    """Return the seconds of work up to ``until`` (Unix seconds); ``is_driven``: a command drives the workload then."""
+    """Return the seconds of work up to ``until`` (Unix seconds); ``is_driven``: a command is driving the workload at that time."""
     own = and_(events.c.workload_id == workload_id, events.c.at <= until)
     earlier = func.lag(events.c.at).over(order_by=events.c.id)
     steps = select(events.c.id, events.c.at, events.c.kind, earlier.label("earlier")).where(own).subquery("steps")

@@ -85,7 +85,7 @@ def add(
     recipe: str | None = None,
     skipped_rows: int = 0,
 ) -> bool:
-    """Insert a workload unless the name is taken; returns whether it was inserted."""
+    """Insert a workload unless the name is taken; return whether it was inserted."""
     values = {
         "name": name,
         "source": source,
@@ -132,7 +132,7 @@ def every(connection: Connection) -> list[Workload]:
 
 
 def with_recipes(connection: Connection, *, newest: int) -> list[Workload]:
-    """Read the ``newest`` workloads that were made from tables and are split whole, newest first."""
+    """Read the ``newest`` workloads that were made from tables and are completely split, newest first."""
     is_whole = and_(workloads.c.recipe.is_not(None), workloads.c.request_count.is_not(None))
     query = select(workloads).where(is_whole).order_by(workloads.c.id.desc()).limit(newest)
     return [_workload(row) for row in connection.execute(query)]
@@ -144,7 +144,7 @@ def names(connection: Connection) -> list[str]:
 
 
 def open_workloads(connection: Connection) -> list[Workload]:
-    """Read the workloads that are split whole and have open requests, oldest first."""
+    """Read the workloads that are completely split and have open requests, oldest first."""
     owes = or_(
         exists().where(
             shards.c.workload_id == workloads.c.id, shards.c.state.in_([state.value for state in OPEN_SHARD_STATES])
@@ -163,7 +163,7 @@ def set_values(connection: Connection, workload_id: WorkloadId, **values: Any) -
 
 
 def is_unheld(connection: Connection, workload_id: WorkloadId) -> bool:
-    """Lock the row of a workload unless somebody else has locked it; returns whether it was locked. Never waits for a lock."""
+    """Lock the row of a workload unless another transaction has locked it; return whether it was locked. Never waits for a lock."""
     query = select(workloads.c.id).where(workloads.c.id == workload_id)
     return connection.execute(query.with_for_update(key_share=True, skip_locked=True)).first() is not None
 
@@ -171,7 +171,7 @@ def is_unheld(connection: Connection, workload_id: WorkloadId) -> bool:
 def take_lease(
     connection: Connection, workload_id: WorkloadId, *, owner: str, now: float, lease_seconds: float
 ) -> bool:
-    """Take the lease for cutting shards of a workload; returns False when another owner holds it."""
+    """Take the lease for cutting shards of a workload; return False when another owner holds it."""
     free = or_(workloads.c.lease_until.is_(None), workloads.c.lease_until < now, workloads.c.lease_owner == owner)
     statement = update(workloads).where(workloads.c.id == workload_id, free)
     return connection.execute(statement.values(lease_owner=owner, lease_until=now + lease_seconds)).rowcount == 1
@@ -190,21 +190,21 @@ def holds_lease(connection: Connection, workload_id: WorkloadId, owner: str) -> 
 
 
 def release_lease(connection: Connection, owner: str) -> None:
-    """Give up the owner's leases on workloads. A row that somebody else has locked keeps its lease."""
+    """Give up the owner's leases on workloads. A row that another transaction has locked keeps its lease."""
     own = select(workloads.c.id).where(workloads.c.lease_owner == owner).with_for_update(skip_locked=True).cte("own")
     statement = update(workloads).where(workloads.c.id.in_(select(own.c.id)))
     connection.execute(statement.values(lease_owner=None, lease_until=None))
 
 
 class SplitStatus(NamedTuple):
-    """Whether a workload's input is split whole, and the owner of the lease on the workload, None without one."""
+    """Whether a workload's input is completely split, and the owner of the lease on the workload, None without one."""
 
     is_whole: bool
     owner: str | None
 
 
 def split_status(connection: Connection, workload_id: WorkloadId, *, now: float) -> SplitStatus:
-    """Read the status in one statement; a workload that was removed is not whole and has no owner."""
+    """Read the status in one statement; a workload that was removed is not completely split and has no owner."""
     query = select(workloads.c.request_count, workloads.c.lease_owner, workloads.c.lease_until)
     row = connection.execute(query.where(workloads.c.id == workload_id)).one_or_none()
     if row is None:
@@ -214,7 +214,7 @@ def split_status(connection: Connection, workload_id: WorkloadId, *, now: float)
 
 
 def renew_leases(connection: Connection, owner: str, until: float) -> None:
-    """Extend every lease of the owner, except of rows that somebody else has locked, so that the others need not wait."""
+    """Extend every lease of the owner, except of rows that another transaction has locked, so that the others need not wait."""
     own = select(workloads.c.id).where(workloads.c.lease_owner == owner).with_for_update(skip_locked=True).cte("own")
     connection.execute(update(workloads).where(workloads.c.id.in_(select(own.c.id))).values(lease_until=until))
 
@@ -228,7 +228,7 @@ def lease_owners(connection: Connection) -> set[str]:
 def finish_split(
     connection: Connection, workload_id: WorkloadId, *, sha256: str, request_count: int, at: float
 ) -> None:
-    """Declare the split whole: from now on its shards may be sent."""
+    """Declare the split complete: from now on its shards may be sent."""
     set_values(connection, workload_id, input_sha256=sha256, request_count=request_count)
     events.record(connection, workload_id, "split", at=at, detail=f"{request_count} requests")
 

@@ -1,4 +1,4 @@
-"""How much memory a command takes at its peak."""
+"""The peak memory of a command."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def peak_megabytes(command: Command, *arguments: str) -> tuple[float, int, str]:
-    """Run a command to its end; gives the peak of its own process in MB, its exit code and what it said on stdout and stderr.
+    """Run a command; return the peak of its own process in MB, its exit code, stdout and stderr.
 
-    Read from the kernel while it runs: what it reports at the end counts the test process that it was forked from, too.
+    It is read from the kernel during the run: the value at the end includes the test process that it was forked from.
     """
     process = command.start_anew(*arguments)
     peak = [0]

@@ -1,6 +1,6 @@
-"""A table of a million rows, annotated: Parquet in, Parquet out, in memory that does not grow with it.
+"""A table of a million rows, annotated: Parquet in, Parquet out, with memory that does not grow with the table.
 
-Minutes, not seconds: ``pytest -m slow tests/acceptance``.
+It takes minutes: ``pytest -m slow tests/acceptance``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _write_table(path, rows):
 
 
 def _annotate(command, name, rows):
-    """Annotate a table of so many rows; gives the peak in MB."""
+    """Annotate a table of ``rows`` rows; return the peak in MB."""
     _write_table(command.folder / f"{name}.parquet", rows)
     (command.folder / "label.json").write_bytes(jsonl.dumps(SCHEMA))
     began = time.monotonic()
@@ -55,7 +55,7 @@ def _annotate(command, name, rows):
 
 
 def _check(command, name, rows):
-    """Every row is there, in order, with its own valid answer; about one in a hundred took a second attempt. Gives all attempts."""
+    """Check that every row has its own valid answer, in order, and about one in 100 at the second attempt; return all attempts."""
     place = attempts = 0
     with pq.ParquetFile(command.folder / f"{name}.labelled.parquet") as file:
         for batch in file.iter_batches(50_000):
@@ -72,7 +72,7 @@ def _check(command, name, rows):
 
 
 def test_a_million_rows_in_and_out(start_command):
-    """Each row has its own valid answer, one answer in a hundred was healed, and ten times the rows take little more memory."""
+    """Each row has its own valid answer, one answer in a hundred was repaired, and ten times the rows take little more memory."""
     command = start_command(FAULTS, speed=20_000)
 
     small = _annotate(command, "small", SMALL)

@@ -1,6 +1,6 @@
-"""The main job at full size: 100,000 requests, many of which expire, with and without being killed.
+"""The main use at full size: 100,000 requests, many of which expire, with and without kills.
 
-Minutes, not seconds: ``pytest -m slow tests/acceptance``.
+It takes minutes: ``pytest -m slow tests/acceptance``.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ FAULTS = [
     lines.ExpireLines(fraction=0.3, attempts=1),
     batches.ShuffleOutput(),
 ]
-#: What one run leaves for the others to be compared with: both databases must export the same.
+#: The result of one run, for comparison with the others: both databases must export the same.
 SEEN: dict[str, list[tuple[object, ...]]] = {}
 
 
 def _exported(command):
-    """Read the export, without what a provider makes up anew each time (ids, times)."""
+    """Return the export without the fields that a provider generates again each time (ids, times)."""
     rows: list[tuple[object, ...]] = []
     with (command.folder / "out.jsonl").open("rb") as handle:
         for data in handle:
@@ -48,12 +48,12 @@ def _check(command, done):
     assert len(set(keys)) == len(keys)
     assert ledger.totals.requests_executed == REQUESTS
     assert ledger.totals.bought_twice == 0
-    # Only expired requests had a second attempt; no request had a third one.
+    # Only expired requests had a second attempt; no request had a third.
     assert ledger.totals.requests_carried - REQUESTS == sum(row[3] - 1 for row in rows)
 
 
 def test_a_hundred_thousand_requests(start_command):
-    """Through Prefect: every request ends once, in its place, and only expired ones are sent again."""
+    """Through Prefect, every request has one result in its place, and only expired ones are sent again."""
     command = start_command(FAULTS, speed=20_000)
     write_mixed(command.folder / "input.jsonl", REQUESTS)
 
@@ -63,7 +63,7 @@ def test_a_hundred_thousand_requests(start_command):
 
 
 def test_a_hundred_thousand_requests_killed_five_times(start_command):
-    """Killed while splitting, uploading, creating, waiting and merging: the same export, and nothing bought twice."""
+    """After kills while splitting, uploading, creating, waiting and merging, the export is the same; nothing is bought twice."""
     command = start_command(FAULTS, speed=20_000)
     write_mixed(command.folder / "input.jsonl", REQUESTS)
     run = ("run", "input.jsonl", "--output", "out.jsonl", "--no-prefect")
@@ -75,7 +75,7 @@ def test_a_hundred_thousand_requests_killed_five_times(start_command):
 
 
 def _peak_megabytes(command, name, requests):
-    """Run a workload of its own name and give the peak of the command's own process."""
+    """Run a workload under its own name and return the peak memory of the command's own process."""
     write_mixed(command.folder / f"{name}.jsonl", requests)
     peak, exit_code, said = peak_megabytes(command, "run", f"{name}.jsonl", "--output", f"{name}.out.jsonl")
     assert exit_code == 3, said
@@ -83,7 +83,7 @@ def _peak_megabytes(command, name, requests):
 
 
 def test_memory_does_not_grow_with_the_workload(start_command):
-    """A run of a million requests peaks at most 20 % above one of a hundred thousand."""
+    """The peak of a run of a million requests is at most 20 % above that of a hundred thousand."""
     command = start_command(FAULTS, speed=20_000)
 
     small = _peak_megabytes(command, "small", 100_000)

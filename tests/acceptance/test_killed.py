@@ -1,4 +1,4 @@
-"""Kill -9 at the moments that hurt most, and the same command again: nothing lost, nothing bought twice."""
+"""``kill -9`` at the worst moments, and the same command again: nothing is lost, nothing is bought twice."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOMENTS = {
     "while splitting": lambda command: any((command.folder / ".batchkit" / "spool").glob("*/shards/*.jsonl")),
     "while uploading": lambda command: command.emulator.ledger().calls.get("files.create", 0) >= 3,
     "while creating batches": lambda command: command.emulator.ledger().totals.batches >= 3,
-    # Of twenty shards eight may have been under way at the death before, and their batches be over by now.
+    # Of twenty shards, eight may have been in progress at the kill, and their batches may have ended meanwhile.
     "while batches run": lambda command: command.count("SELECT count(*) FROM shards WHERE state = 'submitted'") >= 8,
     "while merging": lambda command: command.count("SELECT count(*) FROM shards WHERE state = 'merged'") >= 3,
 }
@@ -40,10 +40,10 @@ def _check(command, done):
     assert ledger.totals.bought_twice == 0
 
 
-@pytest.mark.slow  # the next test passes through the same moments
+@pytest.mark.slow  # the next test covers the same moments
 @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS.keys())
 def test_killed_and_started_again(start_command, moment):
-    """Killed at one moment, the same command ends as if nothing had happened."""
+    """After a kill at one moment, the same command ends as if nothing had happened."""
     command = start_command(FAULTS)
     write_mixed(command.folder / "input.jsonl", REQUESTS)
 
@@ -53,7 +53,7 @@ def test_killed_and_started_again(start_command, moment):
 
 
 def test_killed_at_every_moment_in_turn(start_command):
-    """Killed five times in one workload's life, the same command still ends as if nothing had happened."""
+    """After five kills during one workload, the same command still ends as if nothing had happened."""
     command = start_command(FAULTS)
     write_mixed(command.folder / "input.jsonl", REQUESTS)
 
@@ -64,7 +64,7 @@ def test_killed_at_every_moment_in_turn(start_command):
 
 
 def test_killed_while_the_provider_has_accepted_but_not_answered(start_command):
-    """A batch that exists although its creation was never answered is found and adopted, not bought again."""
+    """A batch whose creation was never answered is found and adopted, not bought again."""
     command = start_command([*FAULTS, calls.LoseReply(on=("batches.create",), how="hang", times=3, hang_seconds=3)])
     write_mixed(command.folder / "input.jsonl", REQUESTS)
 
@@ -74,7 +74,7 @@ def test_killed_while_the_provider_has_accepted_but_not_answered(start_command):
 
 
 def test_two_commands_at_once_do_no_harm(start_command):
-    """Two runs of the same name at the same time finish together: both say the same, and nothing is bought twice."""
+    """Two runs with the same name at the same time finish together: both print the same, and nothing is bought twice."""
     command = start_command(FAULTS)
     write_mixed(command.folder / "input.jsonl", REQUESTS)
 
@@ -88,7 +88,7 @@ def test_two_commands_at_once_do_no_harm(start_command):
 
 
 def test_a_second_run_sends_nothing_and_writes_the_same(start_command):
-    """After completion the same command makes no call at all and writes the same bytes."""
+    """After completion the same command makes no call and writes the same bytes."""
     command = start_command(FAULTS)
     write_mixed(command.folder / "input.jsonl", REQUESTS)
     done = command.run(*RUN)

@@ -1,4 +1,4 @@
-"""Two machines with a database and a bucket in common, and no disk. On Postgres only: a SQLite file lies on one machine."""
+"""Two machines share a database and a bucket, but no disk. On Postgres only, because a SQLite file is on one machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 REQUESTS = 1_000
-#: What the first split makes of them: a batch has one endpoint, and a tenth of the lines go to another one.
+#: The shards of the first split: a batch has one endpoint, and a tenth of the lines use a second one.
 SHARDS = 10
 RUN = ("run", "input.jsonl", "--name", "work", "--no-prefect", "--shard-lines", "100", "--output", "out.jsonl")
 
@@ -34,7 +34,7 @@ MOMENTS = {
 
 @pytest.fixture
 def machines(postgres_url, s3_url, tmp_path) -> Iterator[Any]:
-    """Give two commands in folders of their own, on one database, one bucket and one emulator."""
+    """Return two commands in their own folders, on one database, one bucket and one emulator."""
     faults = (lines.ExpireLines(fraction=0.3, attempts=1), batches.ShuffleOutput())
     with ExitStack() as stack:
         emulator = stack.enter_context(Emulator(tmp_path / "emulator", Scenario(faults=faults), speed=432_000))
@@ -48,13 +48,13 @@ def machines(postgres_url, s3_url, tmp_path) -> Iterator[Any]:
 
 
 def kept(machine: Command) -> list[Path]:
-    """List what lies on a machine's disk, inputs and exports aside."""
+    """Return the files on a machine's disk, without inputs and exports."""
     return [path for path in (machine.folder / ".batchkit").rglob("*") if path.is_file()]
 
 
 @pytest.mark.slow
 def test_one_machine_dies_and_the_other_finishes(machines, s3_url):
-    """Shards that only the dead machine wrote are uploaded, merged and, where they expired, cut anew by the other one."""
+    """Shards that only the dead machine wrote are uploaded, merged and, where they expired, cut again by the other one."""
     first, second = machines
     write_mixed(first.folder / "input.jsonl", REQUESTS)
     first.kill_when(lambda: first.count("SELECT count(*) FROM workloads WHERE request_count > 0") > 0, *RUN)
@@ -78,8 +78,8 @@ def test_one_machine_dies_and_the_other_finishes(machines, s3_url):
 
 
 @pytest.mark.slow
-def test_two_machines_take_turns_in_dying(machines):
-    """Killed in turn at every moment of one workload's life, they finish it together; each finds what the other has cut."""
+def test_two_machines_are_killed_in_turn(machines):
+    """Killed in turn at every moment of one workload, they finish it together; each finds the other's shards."""
     for machine in machines:
         write_mixed(machine.folder / "input.jsonl", REQUESTS)
     for number, moment in enumerate(MOMENTS.values()):
@@ -95,7 +95,7 @@ def test_two_machines_take_turns_in_dying(machines):
 
 @pytest.mark.slow
 def test_two_machines_work_at_the_same_time(machines):
-    """Both commands say the same in the end, nothing is bought twice, and nothing stays on either disk."""
+    """Both commands print the same result in the end, nothing is bought twice, and no file stays on either disk."""
     for machine in machines:
         write_mixed(machine.folder / "input.jsonl", REQUESTS)
     processes = [machine.start(*RUN) for machine in machines]

@@ -42,7 +42,7 @@ class BenchmarkOptions:
     databases: tuple[str, ...]
 
     def wants(self, name: str) -> bool:
-        """Whether a part is selected."""
+        """Return whether a part is selected."""
         return not self.only or any(word in name for word in self.only)
 
 

@@ -50,31 +50,31 @@ class BenchmarkStores:
 
     @property
     def database(self) -> str:
-        """The kind of database."""
+        """Return the kind of database."""
         return "SQLite" if self.server_url is None else "Postgres"
 
     @property
     def source(self) -> Path:
-        """The input file."""
+        """Return the path of the input file."""
         return self.folder / f"requests-{self.lines}.jsonl"
 
     @property
     def shard_lines(self) -> int:
-        """The size of the shards: the default size, but at least two shards."""
+        """Return the size of the shards: the default size, but at least two shards."""
         return min(self.lines_per_shard or default_shard_lines(self.lines), -(-self.lines // 2))
 
     @property
     def answers(self) -> Path:
-        """The folder of the answers, which all databases share."""
+        """Return the folder of the answers, which all databases share."""
         return self.folder / f"answers-{self.lines}-{self.shard_lines}"
 
     @property
     def tenth(self) -> BenchmarkStores:
-        """The same with a tenth of the lines, in shards of the same size."""
+        """Return the same stores with a tenth of the lines, in shards of the same size."""
         return replace(self, lines=self.lines // 10, lines_per_shard=self.shard_lines)
 
     def template_path(self, stage: str) -> Path:
-        """The folder of the template store of one of the ``STAGES``."""
+        """Return the folder of the template store of one of the ``STAGES``."""
         return self.folder / f"golden-{self.database}-{self.lines}-{stage}"
 
     def prepare(self, stages: Iterable[str]) -> None:

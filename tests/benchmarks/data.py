@@ -79,7 +79,7 @@ def _request(rng: random.Random, number: int) -> dict[str, Any]:
 
 
 def write_answers(requests: Iterable[bytes], output: Path, error: Path, *, seed: int = 7) -> tuple[int, int]:
-    """Write the shuffled output file and the error file of a batch; returns the number of lines of each."""
+    """Write the shuffled output file and the error file of a batch; return the number of lines of each."""
     rng = random.Random(seed)  # noqa: S311 - data, not a secret
     answered: list[bytes] = []
     refused: list[bytes] = []

@@ -25,7 +25,7 @@ _PREFIX = "/openai/v1"
 
 @contextmanager
 def serving(file: Path) -> Iterator[str]:
-    """Start the server in another process; yields its base URL."""
+    """Start the server in another process; yield its base URL."""
     with subprocess.Popen([sys.executable, "-m", __name__, str(file)], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

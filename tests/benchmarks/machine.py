@@ -1,4 +1,4 @@
-"""The facts that a figure depends on besides the code: the machine and the versions of the software."""
+"""The facts besides the code that a figure depends on: the machine and the versions of the software."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PACKAGES = ("httpx", "orjson", "prefect", "psycopg", "sqlalchemy")
 
 
 def facts(server_url: str | None) -> dict[str, Any]:
-    """Describe the machine; the load average tells whether it was quiet."""
+    """Return the facts of the machine; the load average shows whether it was idle."""
     return {
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "processor": _processor(),
@@ -31,7 +31,7 @@ def facts(server_url: str | None) -> dict[str, Any]:
 
 
 def in_a_sentence(known: dict[str, Any]) -> str:
-    """Write the facts that a reader of the table needs."""
+    """Return the facts that a reader of the table needs."""
     postgres = f", Postgres {known['postgres']}" if known["postgres"] else ""
     return (
         f"{known['cores']} cores ({known['processor']}), load {known['load'][0]} at the start, Python {known['python']},"

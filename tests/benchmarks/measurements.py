@@ -126,7 +126,7 @@ def digest_answers(stores: BenchmarkStores, _folder: Path) -> None:
 
 @contextmanager
 def bare_database(stores: BenchmarkStores) -> Iterator[str]:
-    """Create a database without tables; yields the server's URL, or the path of the SQLite file."""
+    """Create a database without tables; yield the server's URL, or the path of the SQLite file."""
     if stores.server_url is None:
         with in_a_folder(stores) as folder:
             yield str(folder / "floor.db")

@@ -38,7 +38,7 @@ _GOALS = {END_TO_END: 2.0, PLAIN: 2.0, PREFECTS_SHARE: 1.15, MEMORY: 300.0}
 _SAMPLE_SECONDS = 0.02
 #: Seconds between two polls of 200 batches: shorter than for users, and long enough not to dominate the measurement.
 _POLLING = {"BATCHKIT_POLL_INTERVAL_SECONDS": "1", "BATCHKIT_MAX_POLL_INTERVAL_SECONDS": "1"}
-#: The number of batches in one status call, and of a million lines by default.
+#: The number of batches in one status call, and the default number for a million lines.
 _BATCHES = 200
 _FEWEST_LINES = 100
 #: Emulated seconds per real second: a batch takes as long as the emulator needs to execute it.
@@ -151,7 +151,7 @@ def _database(stores: BenchmarkStores, home: Path) -> Iterator[str]:
 
 @contextmanager
 def _emulator(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Start an emulator without faults; yields its process and its base URL."""
+    """Start an emulator without faults; yield its process and its base URL."""
     command = ("emulator", "--port", "0", "--speed", str(_SPEED), "--directory", str(folder))
     process = subprocess.Popen(
         [sys.executable, "-m", "batchkit", *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

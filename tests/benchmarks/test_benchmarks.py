@@ -57,7 +57,7 @@ def stores(request, tmp_path_factory) -> Iterator[BenchmarkStores]:
 
 @pytest.mark.parametrize("part", MEASUREMENTS, ids=lambda part: part.name)
 def test_a_part_and_its_floor_run_on_the_same_bytes(stores, part):
-    """Both run to their end on the same input, return a row of the table, and leave the template stores unchanged."""
+    """Both run on the same input, return a row of the table, and leave the template stores unchanged."""
     before = {path.name for path in stores.folder.iterdir()}
 
     figure = measure(part, stores, rounds=1, alone=False)
@@ -69,7 +69,7 @@ def test_a_part_and_its_floor_run_on_the_same_bytes(stores, part):
 
 
 @pytest.mark.parametrize("part", transfers.TRANSFERS, ids=lambda part: part.name)
-def test_a_file_goes_up_and_comes_down(part, tmp_path):
+def test_a_file_is_uploaded_and_downloaded(part, tmp_path):
     """The server in another process accepts uploads and serves downloads, from curl and from batchkit."""
     file = transfers.largest_file(tmp_path / "bench", LINES)
     with serving(file) as url:
@@ -82,7 +82,7 @@ def test_a_file_goes_up_and_comes_down(part, tmp_path):
     assert (tmp_path / "copy.jsonl").read_bytes() == file.read_bytes()
 
 
-def test_without_curl_plain_sockets_take_its_place(tmp_path):
+def test_without_curl_plain_sockets_are_used(tmp_path):
     """The floor of a machine without curl moves the same bytes."""
     file = transfers.largest_file(tmp_path, LINES)
     with serving(file) as url:
@@ -113,8 +113,8 @@ def test_the_command_is_measured_with_prefect(stores):
     assert all(figure.value > 0 for figure in figures)
 
 
-def test_each_part_runs_in_a_process_of_its_own(tmp_path):
-    """A part whose library is missing says so in the table, and the other parts are measured."""
+def test_each_part_runs_in_its_own_process(tmp_path):
+    """A part whose library is missing reports that in the table, and the other parts are measured."""
     missing = Measurement("parquet", None, _without_its_library, "", None)
 
     figure = measure(missing, BenchmarkStores(tmp_path, LINES), rounds=1)
@@ -140,7 +140,7 @@ def test_the_answers_are_realistic(stores):
 
 
 def test_lines_have_realistic_lengths(tmp_path):
-    """Requests have 600 to 900 bytes, answers 900 to 1,500 and another order, ids are unordered; a quarter is not ASCII."""
+    """Requests have 600 to 900 bytes, answers 900 to 1,500 in another order, ids are unordered, and a quarter is not ASCII."""
     requests, output, error = (tmp_path / name for name in ("requests", "output", "error"))
     write_requests(requests, 2_000)
     with requests.open("rb") as handle:
@@ -155,8 +155,8 @@ def test_lines_have_realistic_lengths(tmp_path):
     assert answered != [custom_id for custom_id in ids if custom_id in set(answered)]
 
 
-def test_the_ratio_is_that_of_pairs():
-    """Each round's work is divided by its own floor; the median counts, and memory counts by its growth."""
+def test_the_ratio_is_that_of_paired_rounds():
+    """Each round's work is divided by its own floor; the result is the median, and for memory its growth."""
     works = [Sample(2.0, 1.0, 90, 10), Sample(9.0, 1.5, 80, 30), Sample(3.0, 2.0, 70, 20)]
     floors = [Sample(1.0, 1.0, 1, 1), Sample(3.0, 1.0, 1, 1), Sample(1.2, 1.0, 1, 1)]
 
@@ -167,7 +167,7 @@ def test_the_ratio_is_that_of_pairs():
     assert (figure.peak_bytes, figure.grown_bytes) == (90, 30)
 
 
-def test_the_table_shows_ratio_goal_and_what_it_was_before():
+def test_the_table_shows_ratio_goal_and_earlier_value():
     """Each figure has one Markdown row; a change counts only if the spreads do not overlap."""
     before = {("split", "SQLite"): asdict(replace(FIGURE, value=4.7, lowest=4.5, highest=4.9))}
     figures = [
@@ -187,8 +187,8 @@ def test_the_table_shows_ratio_goal_and_what_it_was_before():
     assert {line.count("|") for line in as_table([FIGURE], before).splitlines()} == {13}
 
 
-def test_the_growth_of_a_part_is_that_of_its_ratio():
-    """Ten times the lines in ten times the time is a factor of one, however fast the machine was."""
+def test_the_growth_of_a_part_is_relative_to_its_floor():
+    """Ten times the lines in ten times the time is a factor of one, however fast the machine is."""
     larger = replace(FIGURE, lines=1_000_000, seconds=12.0, floor_seconds=5.0, value=2.4)
 
     rows = growth_table([[FIGURE], [larger]]).splitlines()
@@ -197,7 +197,7 @@ def test_the_growth_of_a_part_is_that_of_its_ratio():
     assert rows[3] == "| split | SQLite | 1,000,000 | 5.00 | 12.00 | 2.40 | 1.20 | 1.1, missed |"
 
 
-def test_figures_survive_their_file(postgres_server):
+def test_figures_are_read_back_from_their_file(postgres_server):
     """The file for a later comparison holds the facts of the machine."""
     known = machine.facts(postgres_server.server_url)
 

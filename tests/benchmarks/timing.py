@@ -32,15 +32,15 @@ class MeasurementInput(Protocol):
 
     @property
     def folder(self) -> Path:
-        """The folder of its files."""
+        """Return the folder of the stores' files."""
 
     @property
     def lines(self) -> int:
-        """The number of requests."""
+        """Return the number of requests."""
 
     @property
     def database(self) -> str:
-        """The kind of database, a dash for none."""
+        """Return the kind of database, or a dash for none."""
 
 
 @dataclass(frozen=True)

@@ -169,8 +169,8 @@ def test_a_dry_run_shows_the_requests_and_needs_neither_key_nor_database(batchki
     assert shown["models"][MODEL]["max_completion_tokens"] == 150
 
 
-def test_rows_with_nothing_to_ask_are_skipped_on_demand_and_told_everywhere(batchkit, open_emulator):
-    """In the dry run, the summary, the status and its JSON, the page, and their own row; the exit code is that of the others."""
+def test_rows_without_a_question_are_skipped_on_request_and_reported_everywhere(batchkit, open_emulator):
+    """The dry run, the summary, the status, its JSON, the page and the row itself show it; the other rows decide the exit code."""
     open_emulator()
     Path("gaps.csv").write_text("id,text\na,good\nb,\nc,bad\n,\n")
     ask = ("annotate", "gaps.csv", "--key", "id", "--prompt", "Kind? {{ text }}", "--model", MODEL, "--no-prefect")

@@ -127,7 +127,7 @@ def test_a_database_that_does_not_answer_does_not_block_the_shell(monkeypatch):
 
 
 def test_scenarios_are_completed():
-    """The built-in scenarios are offered; the shell itself completes files."""
+    """The ready-made scenarios are offered; the shell itself completes files."""
     assert offered("emulator", "--scenario") == scenario_names()
     words, err = completed("batchkit emulator --scenario expire")
     assert (words, err) == ([name for name in scenario_names() if name.startswith("expire")], "")

@@ -284,7 +284,7 @@ def test_a_prefect_that_hangs_is_a_warning(monkeypatch):
 
 
 def test_a_check_that_breaks_does_not_stop_the_others(monkeypatch):
-    """An unexpected error is a result of its own."""
+    """An unexpected error is a separate result."""
 
     def surprise(_path):
         raise RuntimeError("what?")

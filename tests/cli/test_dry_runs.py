@@ -1,4 +1,4 @@
-"""``--dry-run`` refuses what the run would refuse, in the same words, and neither stores nor sends."""
+"""``--dry-run`` refuses everything that the run would refuse, with the same message, and neither stores nor sends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KEYED = (*ASK, "--key", "id", "-m", MODEL)
 
 @pytest.fixture(autouse=True)
 def _tables():
-    """Write a table whose keys are good, one whose keys are not, and an input of requests."""
+    """Write a table with valid keys, one with invalid keys, and an input of requests."""
     Path("t.csv").write_text("id,text\na,x\nb,y\nc,z\n")
     Path("twice.csv").write_text("id,text\na,x\nb,y\na,z\n1e5,u\n1e5,v\n")
     Path("gap.csv").write_text("id,text\na,x\n ,y\n")
@@ -24,7 +24,7 @@ def _tables():
 
 
 def unlisted(custom_id):
-    """Return a request to a model that nobody has."""
+    """Return a request to a model that does not exist."""
     line = chat_line(custom_id)
     line["body"]["model"] = "no-such-model"
     return [line]
@@ -52,8 +52,8 @@ def unlisted(custom_id):
         ((*KEYED, "--shard-bytes", "1100", "--system", "s" * 2_000), ["longer than a shard file may be"]),
     ],
 )
-def test_what_the_run_refuses_the_dry_run_refuses_in_the_same_words(batchkit, open_emulator, words, told):
-    """Keys, models, outputs, folders, lengths: exit code 2, nothing sent and nothing made."""
+def test_the_dry_run_refuses_what_the_run_refuses_with_the_same_message(batchkit, open_emulator, words, told):
+    """This covers keys, models, outputs, folders and lengths: exit code 2, nothing is sent and nothing is created."""
     emulator = open_emulator()
     before = sorted(Path().rglob("*"))
     dry = batchkit(*words, "--dry-run")
@@ -91,8 +91,8 @@ def test_a_name_that_is_taken_is_refused_by_the_dry_run_too(batchkit, open_emula
     assert told in ended[0].err
 
 
-def test_models_that_cannot_be_looked_up_are_a_warning_of_the_dry_run(batchkit, monkeypatch, open_emulator):
-    """Without a key, with nobody there, and where a server lists none; what is known already is not asked again."""
+def test_models_that_cannot_be_checked_are_a_warning_of_the_dry_run(batchkit, monkeypatch, open_emulator):
+    """The warning comes without a key, without a server, and for a server without a list; known models are not checked again."""
     emulator = open_emulator()
     assert batchkit(*KEYED, "-o", "out.csv").code == 0
     calls = emulator.ledger().calls

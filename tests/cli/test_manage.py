@@ -164,7 +164,7 @@ def test_clean_asks_first(batchkit, open_emulator, source, monkeypatch, answer):
     assert batchkit("status", "input").code == 0
 
 
-def test_clean_goes_ahead_after_a_yes(batchkit, open_emulator, source, monkeypatch):
+def test_clean_continues_after_a_yes(batchkit, open_emulator, source, monkeypatch):
     """The question is answered at the terminal."""
     open_emulator()
     batchkit("run", source, *RUN)

@@ -137,7 +137,7 @@ def _make_orders(url):
         (None, "w.annotated.parquet"),
     ],
 )
-def test_disputed_rows_do_not_go_where_the_table_goes(batchkit, calls, output, review):
+def test_disputed_rows_and_the_table_need_different_files(batchkit, calls, output, review):
     """This covers other spellings of the same path, and the default output."""
     to = () if output is None else ("--output", output)
     words = ("annotate", "reviews.csv", *CHAT, "--samples", "3", "--name", "w", "--review", review, *to)

@@ -171,7 +171,7 @@ def test_all_problems_of_a_malformed_input_are_reported_and_nothing_is_sent(batc
 
 @pytest.mark.parametrize("name", ["reviews.csv", "reviews.Parquet"])
 def test_a_table_is_referred_to_annotate(batchkit, open_emulator, tmp_path, name):
-    """A user with rows instead of requests is told which verb makes requests from rows."""
+    """The error for rows instead of requests names the verb that makes requests from rows."""
     open_emulator()
     (tmp_path / name).write_text("id,text\n1,Kind words\n")
     ended = batchkit("run", tmp_path / name, *RUN)

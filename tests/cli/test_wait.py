@@ -43,7 +43,7 @@ def test_status_shows_why_a_command_stopped(batchkit, open_emulator, source):
 
 
 def test_an_outage_is_two_lines_in_the_log(open_emulator, source):
-    """The first line comes when it begins, although every try fails and has a note of its own."""
+    """The first line comes when the outage begins, although every try fails and has a note."""
     open_emulator(calls.DropConnection(on=("*",)))
     process = start("run", source, *RUN, BATCHKIT_OUTAGE_SECONDS="3")
     _, err = process.communicate(timeout=60)

@@ -26,7 +26,7 @@ def _shared_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]
 
 @pytest.fixture
 def emulate(_shared_client: Client) -> Emulate:
-    """Put faults or a ready-made scenario in force and return the client."""
+    """Set faults or a ready-made scenario and return the client."""
 
     def put(*faults: Fault | str, **settings: Any) -> Client:
         if faults and isinstance(faults[0], str):
@@ -40,13 +40,13 @@ def emulate(_shared_client: Client) -> Emulate:
 
 @pytest.fixture
 def client(emulate: Emulate) -> Client:
-    """Give a client of an emulator without faults."""
+    """Return a client of an emulator without faults."""
     return emulate("clean")
 
 
 @pytest.fixture
 def make_client(groq_emulator_factory) -> Iterator[Emulate]:
-    """Start an emulator of the test's own."""
+    """Return a function that starts an emulator for one test."""
     clients = []
 
     def make(scenario: Any = None, **settings: Any) -> Client:

@@ -21,12 +21,12 @@ CLOCK = {"type": "function", "function": {"name": "clock"}}
 
 
 def ask(endpoint=CHAT, /, **body):
-    """Ask and return status and body."""
+    """Send a request and return status and body."""
     return answer(ModelRequest(endpoint, body, 2**100 + 12345, "req_x", 1_700_000_000, "batch"))
 
 
 def chat(text="hello", **body):
-    """Ask a chat model."""
+    """Send a request to a chat model."""
     return ask(
         **{
             "model": "meta-llama/llama-4-scout-17b-16e-instruct",
@@ -37,13 +37,13 @@ def chat(text="hello", **body):
 
 
 def message(**body):
-    """Ask a chat model and return the message."""
+    """Send a request to a chat model and return the message."""
     status, answered = chat(**body)
     assert status == 200, answered
     return answered["choices"][0]["message"]
 
 
-def test_the_same_request_gets_the_same_words():
+def test_the_same_request_gets_the_same_answer():
     """The answer depends on the body alone and quotes its last user message."""
     messages = [
         {"role": "system", "content": "s"},
@@ -56,7 +56,7 @@ def test_the_same_request_gets_the_same_words():
 
 
 def test_content_parts_are_read():
-    """The text of a vision message counts, its images do not."""
+    """The text of a vision message counts, and its images do not."""
     parts = [
         {"type": "text", "text": "what is this?"},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}},
@@ -65,19 +65,19 @@ def test_content_parts_are_read():
 
 
 def test_json_mode_answers_json():
-    """json_object gives an object."""
+    """json_object returns an object."""
     assert orjson.loads(message(response_format={"type": "json_object"})["content"]) == {"echo": "hello"}
 
 
 def test_structured_outputs_follow_the_schema():
-    """json_schema gives a value of the schema."""
+    """json_schema returns a value of the schema."""
     schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 3, "maximum": 3}}, "required": ["n"]}
     wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
     assert orjson.loads(message(response_format=wanted)["content"]) == {"n": 3}
 
 
-def test_a_schema_that_cannot_be_met_is_a_failed_generation():
-    """An impossible schema is 400 json_validate_failed."""
+def test_an_impossible_schema_is_a_failed_generation():
+    """It is 400 json_validate_failed."""
     status, body = chat(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"not": {}}}})
     assert (status, body["error"]["code"], body["error"]["failed_generation"]) == (400, "json_validate_failed", "")
 
@@ -92,7 +92,7 @@ def test_a_schema_that_cannot_be_met_is_a_failed_generation():
     ],
 )
 def test_tools_are_called_as_chosen(choice, called):
-    """The first tool is called unless another is named or none is wanted; arguments fit the parameters."""
+    """The first tool is called unless another is named or none is wanted; the arguments fit the parameters."""
     status, body = chat(tools=[WEATHER, CLOCK], tool_choice=choice)
     assert status == 200
     made = body["choices"][0]["message"].get("tool_calls")
@@ -102,8 +102,8 @@ def test_tools_are_called_as_chosen(choice, called):
         assert orjson.loads(made[0]["function"]["arguments"])["unit"] in {"C", "F"}
 
 
-def test_a_tool_result_is_answered_in_words():
-    """After a tool's result the model speaks."""
+def test_a_tool_result_is_answered_in_text():
+    """After a tool's result the model answers with text."""
     messages = [
         {"role": "user", "content": "weather?"},
         {
@@ -128,15 +128,15 @@ def test_a_tool_result_is_answered_in_words():
         ({"model": "meta-llama/llama-4-scout-17b-16e-instruct"}, False, False),
     ],
 )
-def test_reasoning_is_shown_as_asked(settings, field, thinks_aloud):
-    """Reasoning is a field, thought aloud, or hidden, by model and parameter."""
+def test_reasoning_is_returned_as_requested(settings, field, thinks_aloud):
+    """Reasoning is in a field, in the text, or hidden, depending on model and parameter."""
     got = message(**settings)
     assert ("reasoning" in got) == field
     assert got["content"].startswith("<think>") == thinks_aloud
 
 
 def test_reasoning_tokens_are_counted():
-    """Usage names the reasoning tokens."""
+    """Usage has the number of reasoning tokens."""
     usage = chat(model="openai/gpt-oss-20b")[1]["usage"]
     assert 0 < usage["completion_tokens_details"]["reasoning_tokens"] < usage["completion_tokens"]
 
@@ -150,7 +150,7 @@ def test_reasoning_tokens_are_counted():
     ],
 )
 def test_llama_guard_gives_a_verdict(text, verdict):
-    """The safeguard model says safe, or unsafe and the category on the next line."""
+    """The safeguard model returns safe, or unsafe with the category on the next line."""
     assert message(text=text, model="meta-llama/llama-guard-4-12b")["content"] == verdict
 
 
@@ -281,8 +281,8 @@ def test_what_groq_refuses_is_refused(body):
         ({"temperature": 2.5}, "'temperature' : number must be at most 2"),
     ],
 )
-def test_a_refusal_has_groqs_words(body, words):
-    """The message names the place and the property as Groq does, so that whoever reads for them can be tested."""
+def test_a_refusal_has_groqs_wording(body, words):
+    """The message names the position and the property as Groq does, so that code that parses it can be tested."""
     assert chat(**body)[1]["error"]["message"] == words
 
 
@@ -300,7 +300,7 @@ def test_a_refusal_has_groqs_words(body, words):
     ],
 )
 def test_what_groq_accepts_is_answered(body):
-    """Parameters in order, null ones, tools of the provider's own and each role's members are answered."""
+    """Valid and null parameters, the provider's own tools and each role's members are accepted."""
     assert chat(**body)[0] == 200
 
 
@@ -309,7 +309,7 @@ def test_what_groq_accepts_is_answered(body):
     [(TRANSCRIPTIONS, "Transcript", "transcribe"), (TRANSLATIONS, "Translation", "translate")],
 )
 def test_audio_is_answered_in_every_format(endpoint, words, task):
-    """Json has the text, verbose_json times too, text is the bare words."""
+    """The format json has the text, verbose_json has times too, and text is the bare text."""
     source = {"model": "whisper-large-v3", "url": "https://example.com/a.mp3"}
     text = f"{words} of https://example.com/a.mp3"
     assert ask(endpoint, **source) == (200, {"text": text, "x_groq": {"id": "req_x"}})
@@ -336,7 +336,7 @@ def test_audio_is_answered_in_every_format(endpoint, words, task):
     ],
 )
 def test_wrong_audio_requests_are_refused(body):
-    """No source, an unknown format, word times without verbose_json and values of the wrong type are 400."""
+    """No source, an unknown format, word times without verbose_json, and values of the wrong type are 400."""
     assert ask(TRANSCRIPTIONS, **{"model": "whisper-large-v3", **body})[0] == 400
 
 
@@ -393,7 +393,7 @@ FIELDS = st.sampled_from(
     messages=st.none() | MESSAGES,
 )
 def test_nonsense_is_answered_with_400(endpoint, changes, messages):
-    """Whatever stands in a body, the line is answered or refused; it never stops its batch."""
+    """Whatever a body contains, the line is answered or refused; it never stops its batch."""
     body = {
         "model": "openai/gpt-oss-20b",
         "messages": [{"role": "user", "content": "x"}],

@@ -6,7 +6,7 @@ from tests.emulator.support import TERMINAL, chat_lines, ids_of
 
 
 def test_output_may_be_shuffled(emulate):
-    """All lines are there, byte for byte as many, in another order."""
+    """All lines are there, with the same number of bytes, in another order."""
     client = emulate("out-of-order")
     lines_in = chat_lines(200)
     output, _ = client.results(client.run(lines_in))
@@ -16,7 +16,7 @@ def test_output_may_be_shuffled(emulate):
 
 @pytest.mark.parametrize("status", ["validating", "in_progress", "finalizing"])
 def test_batches_can_be_stuck_past_their_window(make_client, status):
-    """A stuck batch keeps its status after expires_at, and a new scenario frees it."""
+    """A stuck batch keeps its status after expires_at, and a new scenario releases it."""
     client = make_client(Scenario(faults=(batches.StuckBatches(status=status),)), speed=2_000_000)
     batch = client.create(client.upload(chat_lines(2)))
     client.wait(batch["id"], status)
@@ -28,15 +28,15 @@ def test_batches_can_be_stuck_past_their_window(make_client, status):
     assert client.wait(batch["id"])["status"] in {"completed", "expired"}
 
 
-def test_only_chosen_batches_are_hit(emulate):
-    """A fault for the second batch leaves the first and the third alone."""
+def test_only_selected_batches_are_hit(emulate):
+    """A fault for the second batch does not affect the first and the third."""
     client = emulate(batches.FailBatches(batches={2}, code="too_many_tasks"))
     assert [client.run(chat_lines(1))["status"] for _ in range(3)] == ["completed", "failed", "completed"]
 
 
 @pytest.mark.parametrize("ends_as", ["cancelled", "completed"])
 def test_a_cancellation_can_be_slow_and_end_as_completed(make_client, ends_as):
-    """A slow cancellation takes its ten minutes and ends as the fault says, with partial files."""
+    """A slow cancellation takes its ten minutes and ends with the fault's status, with partial files."""
     faults = (batches.SlowCancel(seconds=600, ends_as=ends_as), batches.SlowBatches(seconds_per_line=60))
     client = make_client(Scenario(faults=faults), speed=6_000)
     batch = client.create(client.upload(chat_lines(50)))
@@ -51,7 +51,7 @@ def test_a_cancellation_can_be_slow_and_end_as_completed(make_client, ends_as):
 
 
 def test_finalizing_can_be_long(make_client):
-    """All counts are there while the batch is still finalizing."""
+    """All counts are final while the batch is still finalizing."""
     client = make_client(Scenario(faults=(batches.SlowBatches(finalizing_seconds=2_000),)), speed=8_000)
     batch = client.create(client.upload(chat_lines(3)))
     finalizing = client.wait(batch["id"], "finalizing")
@@ -69,8 +69,8 @@ def test_finalizing_can_be_long(make_client):
         ("null", None),
     ],
 )
-def test_counts_can_lie(emulate, say, shown):
-    """The counts of an ended batch say something else than its files; the ledger keeps the truth."""
+def test_counts_can_be_wrong(emulate, say, shown):
+    """The counts of an ended batch differ from its files; the ledger has the correct ones."""
     client = emulate(lines.FailLines(count=1), batches.LyingCounts(say=say))
     batch = client.run(chat_lines(4))
     assert batch["request_counts"] == shown
@@ -84,20 +84,20 @@ def test_counts_can_be_absent(emulate):
 
 
 @pytest.mark.parametrize(("value", "shown"), [("empty", ""), ("object", {})])
-def test_no_file_can_be_written_oddly(emulate, value, shown):
-    """A missing file id is an empty string or an empty object; an existing one stays."""
+def test_a_missing_file_can_be_written_oddly(emulate, value, shown):
+    """A missing file id is an empty string or an empty object; an existing one is unchanged."""
     batch = emulate(batches.NoFileAs(value=value)).run(chat_lines(1))
     assert batch["error_file_id"] == shown
     assert batch["output_file_id"].startswith("file_")
 
 
-def test_no_file_can_be_an_absent_key(emulate):
-    """The key of a missing file may be missing too."""
+def test_the_key_of_a_missing_file_can_be_absent(emulate):
+    """The object then has no such key."""
     assert "error_file_id" not in emulate(batches.NoFileAs(value="absent")).run(chat_lines(1))
 
 
 def test_empty_files_can_be_named(emulate):
-    """The id of an error file of zero bytes is given, and it can be read."""
+    """An empty error file has an id, and it can be read."""
     client = emulate(batches.EmptyFiles())
     batch = client.run(chat_lines(1))
     assert client.content(batch["error_file_id"]) == b""
@@ -105,7 +105,7 @@ def test_empty_files_can_be_named(emulate):
 
 
 def test_a_file_can_be_hidden(emulate):
-    """An output file that exists is not named."""
+    """The id of an existing output file is not given."""
     client = emulate(batches.HideFiles())
     assert client.run(chat_lines(1))["output_file_id"] is None
     assert client.emulator.ledger().batches[-1].output_file_id is not None
@@ -139,8 +139,8 @@ def test_timestamps_can_be_sparse(emulate):
     assert batch["completed_at"] is not None
 
 
-def test_statuses_can_be_skipped_and_renamed(make_client):
-    """A batch that runs is shown as validating, or under a word nobody knows."""
+def test_statuses_can_be_hidden_and_renamed(make_client):
+    """A running batch is shown as validating, or with an unknown status."""
     timing = Timing(seconds_per_line=100)
     for fault, word in ((batches.SkipStatuses(), "validating"), (batches.RenameStatus(shown="queued"), "queued")):
         client = make_client(Scenario(timing=timing, faults=(fault,)), speed=10_000)
@@ -159,8 +159,8 @@ def test_objects_can_have_more_or_fewer_fields(emulate):
     assert "metadata" not in batch
 
 
-def test_the_providers_clock_can_be_off(emulate):
-    """All timestamps move together."""
+def test_the_providers_clock_can_be_wrong(emulate):
+    """All timestamps are shifted together."""
     client = emulate(batches.SkewedClock(seconds=-86_400))
     batch = client.run(chat_lines(1))
     assert client.emulator.ledger().batches[-1].created_at - batch["created_at"] == 86_400
@@ -180,7 +180,7 @@ def test_ended_batches_can_be_gone(emulate):
 
 
 def test_a_gone_batch_can_come_as_an_error_object_with_status_200(emulate):
-    """Reading it succeeds by HTTP, and the body is the error; the list leaves it out as before."""
+    """Reading it returns HTTP 200 with the error as its body; the list omits it as before."""
     client = emulate(batches.GoneBatches(status=200))
     batch_id = client.create(client.upload(chat_lines(1)))["id"]
     while "error" not in (shown := client.http.get(f"/batches/{batch_id}").raise_for_status().json()):
@@ -190,8 +190,8 @@ def test_a_gone_batch_can_come_as_an_error_object_with_status_200(emulate):
     assert client.http.get("/batches", params={"id": batch_id}).json()["data"] == []
 
 
-def test_result_files_can_be_named_late(make_client):
-    """The batch has ended, its files exist, and their ids come only after a while."""
+def test_the_ids_of_result_files_can_come_late(make_client):
+    """The batch has ended and its files exist, but their ids come only after a while."""
     client = make_client(Scenario(faults=(batches.LateFiles(seconds=2_000),)), speed=8_000)
     ended = client.run(chat_lines(2))
     assert (ended["status"], ended["output_file_id"]) == ("completed", None)
@@ -203,15 +203,15 @@ def test_result_files_can_be_named_late(make_client):
 
 
 def test_an_input_can_be_lost_before_it_is_validated(emulate):
-    """The create is accepted and the batch fails because its file cannot be found."""
+    """The create is accepted, and the batch fails because its file cannot be found."""
     batch = emulate(batches.LostInput()).run(chat_lines(1))
     assert (batch["status"], batch["output_file_id"]) == ("failed", None)
     assert (batch["errors"][0]["code"], batch["errors"][0]["line"]) == ("invalid_request", None)
     assert "Cannot find file" in batch["errors"][0]["message"]
 
 
-def test_a_share_of_the_batches_is_chosen_by_the_seed(emulate):
-    """The same seed hits the same batches, another one others, and neither all nor none."""
+def test_a_share_of_the_batches_is_selected_by_the_seed(emulate):
+    """The same seed hits the same batches, another seed others, and neither all nor none."""
 
     def failed(seed):
         client = emulate(batches.FailBatches(fraction=0.5), seed=seed)

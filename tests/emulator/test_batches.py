@@ -32,7 +32,7 @@ KEYS = [
 
 
 def test_create_shows_the_batch_object(client):
-    """A new batch is validating, has every key in the order of the wire, and expires one window after its creation."""
+    """A new batch is validating, has every key in wire order, and expires one window after its creation."""
     shown = client.create(client.upload(chat_lines(1)), metadata={"shard": "3"}, completion_window="48h")
     assert list(shown) == KEYS
     assert re.fullmatch(r"batch_[0-7][0-9a-hjkmnp-tv-z]{25}", shown["id"])
@@ -57,8 +57,8 @@ def test_a_completed_batch_has_its_times_in_order(client):
     assert output["bytes"] == len(client.content(batch["output_file_id"]))
 
 
-def test_the_statuses_are_seen_one_after_the_other(make_client):
-    """With time to look, a batch is seen validating, in progress with rising counts and without files, and finalizing."""
+def test_the_statuses_follow_each_other(make_client):
+    """A slow batch is validating, then in progress with rising counts and without files, then finalizing."""
     timing = Timing(validating_seconds=2_000, seconds_per_line=200, finalizing_seconds=2_000)
     client = make_client(Scenario(timing=timing), speed=8_000)
     batch = client.create(client.upload(chat_lines(20)))
@@ -89,7 +89,7 @@ def test_the_statuses_are_seen_one_after_the_other(make_client):
     ],
 )
 def test_malformed_creates_are_refused(client, change, code, param):
-    """A wrong endpoint, window or metadata is 400 and names the parameter; no batch comes of it."""
+    """A wrong endpoint, window or metadata is 400 and names the parameter; no batch is created."""
     before = client.emulator.ledger().totals.batches
     response = client.post_batch(client.upload(chat_lines(1)), **change)
     assert response.status_code == 400
@@ -98,7 +98,7 @@ def test_malformed_creates_are_refused(client, change, code, param):
 
 
 def test_a_create_without_its_fields_is_refused(client):
-    """A missing field and a body that is no JSON object are 400."""
+    """A missing field, and a body that is no JSON object, are 400."""
     response = client.http.post("/batches", json={"endpoint": CHAT, "completion_window": "24h"})
     assert response.json()["error"]["param"] == "input_file_id"
     assert client.http.post("/batches", content=b"[").status_code == 400
@@ -106,7 +106,7 @@ def test_a_create_without_its_fields_is_refused(client):
 
 
 @pytest.mark.parametrize(("window", "hours"), [("24h", 24), ("1d", 24), ("36h", 36), ("7d", 168), ("168h", 168)])
-def test_windows_from_a_day_to_a_week_are_taken(client, window, hours):
+def test_windows_from_a_day_to_a_week_are_accepted(client, window, hours):
     """Hours and days are understood."""
     shown = client.create(client.upload(chat_lines(1)), completion_window=window)
     assert shown["expires_at"] - shown["created_at"] == hours * 3_600
@@ -122,7 +122,7 @@ def test_an_unknown_input_file_is_accepted_and_fails_later(client):
 
 
 def test_an_input_file_deleted_before_validation_fails_the_batch(make_client):
-    """A file that is deleted while its batch is validating cannot be found any more."""
+    """A file that is deleted while its batch is validating is not found."""
     client = make_client(Scenario(timing=Timing(validating_seconds=10_000)), speed=100_000)
     file_id = client.upload(chat_lines(1))
     batch = client.create(file_id)
@@ -132,7 +132,7 @@ def test_an_input_file_deleted_before_validation_fails_the_batch(make_client):
 
 @pytest.mark.parametrize("status", [400, 404])
 def test_an_unknown_input_file_may_be_refused_at_once(emulate, status):
-    """A fault makes the create itself refuse an unknown file, and only that."""
+    """A fault makes the create refuse an unknown file, and no others."""
     client = emulate(calls.UnknownFileRefused(status=status))
     assert client.post_batch("file_nonsense").status_code == status
     assert client.post_batch(client.upload(chat_lines(1))).status_code == 200
@@ -144,8 +144,8 @@ def test_unknown_batches_are_404(client):
     assert client.http.post("/batches/batch_nope/cancel").status_code == 404
 
 
-def test_cancel_keeps_what_was_done(make_client):
-    """A cancelled batch is cancelling first, then has the finished lines in one file and all others in the other."""
+def test_cancel_keeps_finished_lines(make_client):
+    """A batch is cancelling first, then cancelled, with the finished lines in one file and all others in the other."""
     client = make_client(Scenario(timing=Timing(seconds_per_line=400, cancelling_seconds=2_000)), speed=40_000)
     lines_in = chat_lines(100)
     batch = client.create(client.upload(lines_in))
@@ -166,7 +166,7 @@ def test_cancel_keeps_what_was_done(make_client):
 
 
 def test_cancel_while_validating_leaves_no_files(make_client):
-    """A batch cancelled before it ran has neither file and executed nothing."""
+    """A batch that is cancelled before it ran has no files and executed nothing."""
     client = make_client(Scenario(timing=Timing(validating_seconds=50_000)), speed=50_000)
     batch = client.create(client.upload(chat_lines(3)))
     client.http.post(f"/batches/{batch['id']}/cancel")
@@ -176,7 +176,7 @@ def test_cancel_while_validating_leaves_no_files(make_client):
 
 
 def test_cancel_after_the_end_is_a_conflict(client):
-    """Cancelling a completed batch is 409, and the batch stays as it is."""
+    """Cancelling a completed batch is 409, and the batch is unchanged."""
     batch = client.run(chat_lines(1))
     response = client.http.post(f"/batches/{batch['id']}/cancel")
     assert response.status_code == 409
@@ -192,8 +192,8 @@ def test_cancel_after_the_end_may_be_answered_otherwise(emulate, status):
     assert client.http.post(f"/batches/{batch['id']}/cancel").status_code == status
 
 
-def test_a_batch_expires_with_what_it_has(emulate):
-    """Lines the window did not reach are in the error file, the others in the output; the counts fall short of the total."""
+def test_a_batch_expires_with_its_finished_lines(emulate):
+    """Unfinished lines are in the error file, the others in the output; the counts are below the total."""
     client = emulate(lines.ExpireLines(count=3))
     lines_in = chat_lines(10)
     batch = client.run(lines_in)
@@ -210,7 +210,7 @@ def test_a_batch_expires_with_what_it_has(emulate):
 
 
 def test_a_batch_that_is_too_slow_expires(make_client):
-    """Lines whose turn would come after the window's end expire, without any fault."""
+    """Lines whose turn would come after the end of the window expire, without any fault."""
     client = make_client(Scenario(timing=Timing(seconds_per_line=3_600)), speed=864_000)
     batch = client.run(chat_lines(30))
     assert batch["status"] == "expired"
@@ -242,16 +242,16 @@ class TestListing:
         assert not pages[-1]["paging"]
 
     def test_an_empty_account_has_an_empty_page(self, make_client):
-        """Without batches the list is empty."""
+        """Without batches, the list is empty."""
         assert make_client().pages() == [{"object": "list", "data": [], "paging": {}}]
 
     @pytest.mark.parametrize("cursor", ["nonsense", "cursor_!!", "cursor_e30", "cursor_eyJpZCI6ImJhdGNoX3gifQ"])
-    def test_a_cursor_nobody_gave_out_is_refused(self, client, cursor):
-        """An unknown cursor is 400."""
+    def test_an_unknown_cursor_is_refused(self, client, cursor):
+        """It is 400."""
         assert client.http.get("/batches", params={"cursor": cursor}).status_code == 400
 
-    def test_batches_can_be_asked_for_by_id(self, client):
-        """Repeated ids give those batches in another order, without paging; unknown ids are left out."""
+    def test_batches_can_be_requested_by_id(self, client):
+        """Repeated ids return those batches in another order, without paging; unknown ids are left out."""
         file_id = client.upload(chat_lines(1))
         wanted = [client.create(file_id)["id"] for _ in range(30)]
         listed = client.http.get("/batches", params=[("id", one) for one in [*wanted, "batch_nope"]]).json()
@@ -265,8 +265,8 @@ class TestListing:
         assert client.http.get("/batches", params=[("id", f"batch_{n}") for n in range(200)]).json()["data"] == []
         assert client.http.get("/batches", params=[("id", f"batch_{n}") for n in range(201)]).status_code == 400
 
-    def test_a_comma_list_is_one_unknown_id(self, client):
-        """Ids joined by a comma, as an SDK encodes a list, mean nothing."""
+    def test_a_comma_separated_list_is_one_unknown_id(self, client):
+        """Ids joined by a comma, as an SDK encodes a list, name no batch."""
         file_id = client.upload(chat_lines(1))
         joined = ",".join(client.create(file_id)["id"] for _ in range(2))
         assert client.http.get("/batches", params={"id": joined}).json()["data"] == []
@@ -283,7 +283,7 @@ class TestListing:
         ],
     )
     def test_pages_can_go_wrong(self, make_client, how, sizes):
-        """Each way of wrong paging shows its own sequence of pages."""
+        """Each kind of wrong paging has its own sequence of pages."""
         client = make_client(Scenario(faults=(calls.ListPages(how=how),), limits=ScenarioLimits(page_size=2)))
         file_id = client.upload(chat_lines(1))
         created = [client.create(file_id)["id"] for _ in range(3)]
@@ -316,7 +316,7 @@ class TestListing:
         assert client.batch(batch_id)["id"] == batch_id
 
     def test_a_batch_can_be_absent_for_a_moment(self, emulate):
-        """It is hidden from the chosen list calls, by id too, and from reads by its id until the next list call."""
+        """It is hidden from the selected list calls, by id too, and from reads by its id until the next list call."""
         client: Client = emulate(batches.AbsentBatches(listings={2, 4}))
         batch_id = client.create(client.upload(chat_lines(1)))["id"]
         seen = []

@@ -15,7 +15,7 @@ from tests.emulator.support import chat_lines, jsonl
     [("close", httpx.RemoteProtocolError), ("500", 500), ("502", 502), ("hang", httpx.RemoteProtocolError)],
 )
 def test_a_lost_create_reply_still_made_a_batch(emulate, how, outcome):
-    """The batch exists although the client got no answer to believe; the second create makes a second one."""
+    """The batch exists although the client got no usable reply; a second create makes a second one."""
     client = emulate(calls.LoseReply(on=("batches.create",), how=how, hang_seconds=0.05))
     file_id = client.upload(chat_lines(1))
     if isinstance(outcome, int):
@@ -28,7 +28,7 @@ def test_a_lost_create_reply_still_made_a_batch(emulate, how, outcome):
 
 
 def test_a_client_that_times_out_frees_the_hanging_call(emulate):
-    """A reply that hangs ends with the client's own time-out."""
+    """The call ends with the client's own timeout."""
     client = emulate(calls.LoseReply(on=("batches.create",), how="hang", hang_seconds=30))
     file_id = client.upload(chat_lines(1))
     body = {"input_file_id": file_id, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
@@ -38,7 +38,7 @@ def test_a_client_that_times_out_frees_the_hanging_call(emulate):
 
 
 def test_lost_upload_and_cancel_replies_were_carried_out(emulate):
-    """The ready-made scenario loses the first reply of upload, create and cancel, each carried out."""
+    """The ready-made scenario loses the first reply of upload, create and cancel, each of which was carried out."""
     client = emulate("lost-replies")
     before = client.emulator.ledger().totals
     for lose in (lambda: client.post_file(jsonl(chat_lines(1))), lambda: client.post_batch("file_x")):
@@ -55,7 +55,7 @@ def test_refused_replies_are_not_lost(emulate):
 
 
 def test_a_dropped_connection_did_nothing(emulate):
-    """The connection closes before the call is carried out."""
+    """The connection is closed before the call is carried out."""
     client = emulate(calls.DropConnection(on=("batches.create",), times=1))
     file_id = client.upload(chat_lines(1))
     before = client.emulator.ledger().totals.batches
@@ -65,8 +65,8 @@ def test_a_dropped_connection_did_nothing(emulate):
     assert client.post_batch(file_id).status_code == 200
 
 
-def test_refusals_have_the_status_and_words_of_the_fault(emulate):
-    """A refused call answers as told and does nothing."""
+def test_refusals_have_the_status_and_message_of_the_fault(emulate):
+    """A refused call gets this reply and has no effect."""
     client = emulate(
         calls.RefuseCalls(on=("batches.create",), status=503, message="Busy", code="busy", headers={"retry-after": "2"})
     )
@@ -78,7 +78,7 @@ def test_refusals_have_the_status_and_words_of_the_fault(emulate):
 
 @pytest.mark.parametrize(("retry_after", "header"), [(0.5, "0.5"), (30, "30"), (None, None)])
 def test_rate_limits_come_with_or_without_a_header(emulate, retry_after, header):
-    """429 names the wait in its message, and in a header unless told not to; the next call passes."""
+    """429 states the wait in its message, and by default in a header; the next call succeeds."""
     client = emulate(calls.RateLimit(retry_after=retry_after, wait="9m38.016s"))
     data = jsonl(chat_lines(100))
     response = client.post_file(data)
@@ -90,7 +90,7 @@ def test_rate_limits_come_with_or_without_a_header(emulate, retry_after, header)
 
 
 def test_the_wait_of_a_rate_limit_can_be_an_http_date(emulate):
-    """The date counts from the reply's own Date header."""
+    """The date is relative to the reply's own Date header."""
     client = emulate(calls.RateLimit(on=("models.list",), retry_after=90, form="date"))
     headers = client.http.get("/models").headers
     wait = parsedate_to_datetime(headers["retry-after"]) - parsedate_to_datetime(headers["date"])
@@ -98,7 +98,7 @@ def test_the_wait_of_a_rate_limit_can_be_an_http_date(emulate):
 
 
 def test_the_wait_of_a_rate_limit_can_be_a_go_duration(emulate):
-    """In retry-after, in the reset header of the tokens, or nowhere at all."""
+    """It is in retry-after, in the reset header of the tokens, or nowhere."""
     client = emulate(calls.RateLimit(on=("models.list",), retry_after=1.5, form="duration"))
     assert client.http.get("/models").headers["retry-after"] == "1.5s"
     client = emulate(calls.RateLimit(on=("models.list",), retry_after=None, reset="2m59.56s", wait=""))
@@ -110,7 +110,7 @@ def test_the_wait_of_a_rate_limit_can_be_a_go_duration(emulate):
 
 
 def test_a_413_can_mean_tokens(emulate):
-    """Of a synchronous request it names the model; any other call can be refused in the same way."""
+    """The 413 of a synchronous request names the model; any other call can be refused in the same way."""
     client = emulate(calls.RequestTooLarge(on=("chat.completions", "batches.create"), times=1))
     body = {"model": "openai/gpt-oss-20b", "messages": [{"role": "user", "content": "x"}]}
     for response in (client.http.post("/chat/completions", json=body), client.post_batch("file_x")):
@@ -119,8 +119,8 @@ def test_a_413_can_mean_tokens(emulate):
     assert client.http.post("/chat/completions", json=body).status_code == 200
 
 
-def test_an_upload_can_break_in_its_middle(emulate):
-    """The connection is reset while most of the file is still to come, and no file exists; the next upload passes."""
+def test_an_upload_can_be_reset_in_the_middle(emulate):
+    """The connection is reset before most of the file has been sent, and no file exists; the next upload succeeds."""
     client = emulate(calls.CutUploads(after_bytes=100_000, times=1))
     before = client.emulator.ledger().totals.uploads
     data = b"{}\n" + b"x" * 30_000_000
@@ -133,8 +133,8 @@ def test_an_upload_can_break_in_its_middle(emulate):
 
 
 @pytest.mark.parametrize(("say", "shown"), [("absent", {}), ("null", {"bytes": None}), ("zero", {"bytes": 0})])
-def test_the_size_of_a_file_can_be_untold(emulate, say, shown):
-    """Its object lacks the size, or has null or zero in its place; the content is whole."""
+def test_the_size_of_a_file_can_be_missing(emulate, say, shown):
+    """Its object has no size, null or zero; the content is complete."""
     client = emulate(calls.FileSizes(say=say))
     data = jsonl(chat_lines(2))
     file_id = client.post_file(data).json()["id"]
@@ -145,7 +145,7 @@ def test_the_size_of_a_file_can_be_untold(emulate, say, shown):
 
 
 def test_the_size_of_a_file_can_be_wrong(emulate):
-    """The object says another number than the content has bytes; a refusal stays what it was."""
+    """The object states another number than the content has bytes; a refusal is unchanged."""
     client = emulate(calls.FileSizes(say="wrong"))
     data = jsonl(chat_lines(2))
     assert client.http.get(f"/files/{client.post_file(data).json()['id']}").json()["bytes"] == len(data) + 1
@@ -154,7 +154,7 @@ def test_the_size_of_a_file_can_be_wrong(emulate):
 
 @pytest.mark.parametrize(("how", "found"), [("last-only", [1]), ("joined", []), ("ignored", [0, 1, 2])])
 def test_the_filter_by_id_can_be_misread(emulate, how, found):
-    """Two of three batches are asked for; one id, none, or a whole page with the others on it is answered."""
+    """The call asks for two of three batches; the reply has one of them, none, or a whole page with other batches."""
     client = emulate(calls.IdFilter(how=how))
     ids = [client.create(client.upload(chat_lines(1)))["id"] for _ in range(3)]
     shown = client.http.get("/batches", params=[("id", ids[0]), ("id", ids[1])]).json()["data"]
@@ -163,7 +163,7 @@ def test_the_filter_by_id_can_be_misread(emulate, how, found):
 
 
 def test_ids_joined_by_a_comma_are_one_id(client):
-    """As Groq's own SDK writes a list: ``id=A%2CB`` names one batch, which does not exist."""
+    """Groq's own SDK writes a list in this way: ``id=A%2CB`` names one batch, which does not exist."""
     ids = [client.create(client.upload(chat_lines(1)))["id"] for _ in range(2)]
     assert client.http.get("/batches", params={"id": ",".join(ids)}).json()["data"] == []
     shown = client.http.get("/batches", params=[("id", batch_id) for batch_id in ids]).json()["data"]
@@ -190,15 +190,15 @@ def test_a_key_can_be_revoked(emulate):
     assert emulate(calls.BadKey()).http.get("/models").json()["error"]["code"] == "invalid_api_key"
 
 
-def test_gateways_answer_with_a_page(emulate):
-    """An HTML page comes in place of JSON."""
+def test_gateways_answer_with_an_html_page(emulate):
+    """An HTML page replaces the JSON reply."""
     response = emulate(calls.GatewayErrors(status=503)).http.get("/batches")
     assert response.status_code == 503
     assert response.headers["content-type"].startswith("text/html")
 
 
 def test_large_uploads_can_be_refused(emulate):
-    """Only bodies above the size are 413, and a large one is read to its end so that the refusal arrives."""
+    """Only bodies above the size are 413, and a large one is read completely so that the refusal arrives."""
     client = emulate(calls.UploadTooLarge(above_bytes=5_000_000))
     assert client.post_file(b"{}\n" + b"x" * 8_000_000).status_code == 413
     assert client.post_file(jsonl(chat_lines(1))).status_code == 200
@@ -207,7 +207,7 @@ def test_large_uploads_can_be_refused(emulate):
 
 
 def test_replies_can_be_slow(emulate):
-    """The answer comes after the delay, and other calls are not held up."""
+    """The reply comes after the delay, and other calls are not delayed."""
     client = emulate(calls.SlowReplies(on=("batches.list",), seconds=0.6))
     url, headers = f"{client.emulator.base_url}/batches", {"authorization": "Bearer x"}
     slow = threading.Thread(target=lambda: httpx.get(url, headers=headers))
@@ -220,11 +220,11 @@ def test_replies_can_be_slow(emulate):
 
 
 class TestCutDownloads:
-    """Downloads that lose their end."""
+    """Downloads that are cut."""
 
     @pytest.mark.parametrize("how", ["content-length", "chunked"])
-    def test_a_broken_connection_tells(self, emulate, how):
-        """The client gets half of the bytes and an error; the second download is whole."""
+    def test_a_broken_connection_shows_the_cut(self, emulate, how):
+        """The client gets half of the bytes and an error; the second download is complete."""
         client = emulate(calls.CutDownloads(how=how, times=1))
         data = jsonl(chat_lines(2_000))
         file_id = client.post_file(data).json()["id"]
@@ -239,8 +239,8 @@ class TestCutDownloads:
         assert client.content(file_id) == data
 
     @pytest.mark.parametrize("how", ["close-delimited", "clean"])
-    def test_a_clean_end_does_not_tell(self, emulate, how):
-        """The client believes that it has all of it; only the file object's bytes say otherwise."""
+    def test_a_clean_end_hides_the_cut(self, emulate, how):
+        """The client seems to have the whole file; only the size in the file object differs."""
         client = emulate(calls.CutDownloads(how=how, keep=0.4, times=1))
         data = jsonl(chat_lines(2_000))
         shown = client.post_file(data).json()
@@ -249,7 +249,7 @@ class TestCutDownloads:
         assert client.content(shown["id"]) == data
 
     def test_a_cut_can_fall_between_lines(self, emulate):
-        """Not even a torn last line tells."""
+        """There is not even a torn last line."""
         client = emulate(calls.CutDownloads(how="clean", at_line_end=True))
         data = jsonl(chat_lines(100))
         received = client.content(client.post_file(data).json()["id"])
@@ -265,7 +265,7 @@ class TestCutDownloads:
 
 
 def test_a_new_file_can_be_invisible_at_first(emulate):
-    """The first read and the first create do not find the file, the second ones do."""
+    """The first read and the first create do not find the file, and the second ones do."""
     client = emulate(calls.FileLag())
     file_id = client.upload(chat_lines(1))
     assert [client.http.get(f"/files/{file_id}").status_code for _ in range(2)] == [404, 200]
@@ -280,7 +280,7 @@ def test_result_files_can_be_gone(emulate):
 
 
 class TestWhichCalls:
-    """Which calls a fault hits."""
+    """The calls that a fault hits."""
 
     @pytest.mark.parametrize(
         ("selection", "refused"),
@@ -292,12 +292,12 @@ class TestWhichCalls:
             ({"skip": 4}, [0, 0, 0, 0, 1, 1]),
         ],
     )
-    def test_calls_are_counted_from_when_the_scenario_was_set(self, emulate, selection, refused):
-        """times, skip and every choose by ordinal."""
+    def test_calls_are_counted_from_the_start_of_the_scenario(self, emulate, selection, refused):
+        """times, skip and every select by ordinal."""
         client = emulate(calls.RefuseCalls(on=("models.list",), **selection))
         assert [int(client.http.get("/models").status_code == 500) for _ in range(6)] == refused
 
-    def test_a_share_of_the_calls_is_chosen_by_the_seed(self, emulate):
+    def test_a_share_of_the_calls_is_selected_by_the_seed(self, emulate):
         """The same scenario refuses the same calls again."""
 
         def refused():

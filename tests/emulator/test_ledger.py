@@ -6,8 +6,8 @@ from batchkit.emulator.faults import calls, lines
 from tests.emulator.support import chat_lines, ids_of
 
 
-def test_the_ledger_proves_what_was_bought(make_client):
-    """Uploads, batches with their metadata, executions, successes and calls are all in it."""
+def test_the_ledger_records_what_was_bought(make_client):
+    """It has uploads, batches with their metadata, executions, successes and calls."""
     client = make_client()
     lines_in = chat_lines(10)
     first, second = ids_of(lines_in)[:2]
@@ -45,7 +45,7 @@ def test_a_second_success_is_bought_twice(make_client):
 
 
 def test_the_ledger_is_a_snapshot(make_client):
-    """What happens afterwards does not change one that was taken, and it can be read after the end."""
+    """Later events do not change a snapshot, and it can be read after the emulator has closed."""
     client = make_client()
     lines_in = chat_lines(1)
     before = client.emulator.ledger()
@@ -55,7 +55,7 @@ def test_the_ledger_is_a_snapshot(make_client):
 
 
 def test_another_process_reads_the_ledger_over_http(make_client):
-    """The summary is JSON, the executions are a stream of JSON lines in the order of their custom_ids; neither needs a key."""
+    """The summary is JSON, and the executions are a stream of JSON lines ordered by custom_id; neither needs a key."""
     client = make_client()
     lines_in = chat_lines(30)
     client.run(lines_in, metadata={"a": "b"})
@@ -88,13 +88,13 @@ def test_another_process_sets_the_scenario_over_http(make_client):
 
 
 def test_the_catalogue_is_served(client):
-    """Every fault is listed with its explanation."""
+    """Every fault is listed with its description."""
     listed = httpx.get(f"{client.emulator.root_url}/_emulator/faults").json()
     assert "lose-reply" in [info["name"] for info in listed]
 
 
 def test_refused_calls_are_counted(emulate):
-    """A call counts although it was refused."""
+    """A refused call is counted too."""
     client = emulate(calls.BadKey())
     before = client.emulator.ledger().calls.get("models.list", 0)
     client.http.get("/models")

@@ -36,7 +36,7 @@ def test_files_are_compact_unescaped_utf8_with_a_last_newline(client):
 
 
 def test_failed_lines_go_to_the_error_file(emulate):
-    """Refused requests are in the error file with their status and error body; a batch of nothing else has no output file."""
+    """Refused requests are in the error file with their status and error body; a batch with only refusals has no output file."""
     client: Client = emulate(lines.FailLines(status=422, code="some_code", message="No."))
     batch = client.run(chat_lines(2))
     assert (batch["status"], batch["output_file_id"]) == ("completed", None)
@@ -51,8 +51,8 @@ def test_failed_lines_go_to_the_error_file(emulate):
     }
 
 
-def test_failed_lines_can_be_bare(emulate):
-    """A bare error line lacks the request id and the error key."""
+def test_failed_lines_can_lack_fields(emulate):
+    """A bare error line has neither the request id nor the error key."""
     client = emulate(lines.FailLines(bare=True))
     record = client.records(client.run(chat_lines(1))["error_file_id"])[0]
     assert list(record) == ["id", "custom_id", "response"]
@@ -60,15 +60,15 @@ def test_failed_lines_can_be_bare(emulate):
 
 
 @pytest.mark.parametrize("code", ["json_validate_failed", "tool_use_failed"])
-def test_failed_generations_carry_what_was_written(emulate, code):
-    """A generation that failed has its code and the text the model had written."""
+def test_failed_generations_contain_what_was_written(emulate, code):
+    """A failed generation has its code and the text that the model had written."""
     client = emulate(lines.FailGeneration(code=code, failed_generation='{"a": '))
     error = client.records(client.run(chat_lines(1))["error_file_id"])[0]["response"]["body"]["error"]
     assert (error["code"], error["failed_generation"]) == (code, '{"a": ')
 
 
 def test_timed_out_lines_have_only_a_top_level_error(emulate):
-    """A time-out has a null response and its code at the top, and counts as failed."""
+    """A timeout has a null response and its code at the top, and counts as failed."""
     client = emulate(lines.TimeOutLines())
     batch = client.run(chat_lines(1))
     record = client.records(batch["error_file_id"])[0]
@@ -78,7 +78,7 @@ def test_timed_out_lines_have_only_a_top_level_error(emulate):
 
 @pytest.mark.parametrize("executed", [False, True])
 def test_dropped_lines_are_in_neither_file_although_counted(emulate, executed):
-    """Dropped lines count as completed; whether the ledger holds them as bought is the fault's parameter."""
+    """Dropped lines count as completed; the fault's parameter decides whether the ledger has them as bought."""
     client = emulate(lines.DropLines(count=5, executed=executed))
     lines_in = chat_lines(50)
     batch = client.run(lines_in)
@@ -103,7 +103,7 @@ def test_duplicate_lines_share_a_custom_id(emulate, second, in_output, in_errors
 
 
 def test_unknown_lines_are_extra(emulate):
-    """A line nobody asked for follows a real one."""
+    """A line with an unknown custom_id follows a real one."""
     lines_in = chat_lines(2)
     client = emulate(lines.UnknownLines(custom_ids={lines_in[0]["custom_id"]}))
     output, _ = client.results(client.run(lines_in))
@@ -112,8 +112,8 @@ def test_unknown_lines_are_extra(emulate):
 
 
 @pytest.mark.parametrize("how", ["cut", "unescaped", "not-utf8"])
-def test_broken_lines_do_not_parse_but_show_their_custom_id(emulate, how):
-    """A broken line is no JSON, is alone on its line, and still shows its custom_id."""
+def test_broken_lines_do_not_parse_but_contain_their_custom_id(emulate, how):
+    """A broken line is no JSON, is on its own line, and still contains its custom_id."""
     lines_in = chat_lines(3)
     client = emulate(lines.BreakLines(custom_ids={lines_in[1]["custom_id"]}, how=how))
     raw = client.content(client.run(lines_in)["output_file_id"]).split(b"\n")
@@ -124,7 +124,7 @@ def test_broken_lines_do_not_parse_but_show_their_custom_id(emulate, how):
     assert orjson.loads(raw[2])["custom_id"] == lines_in[2]["custom_id"]
 
 
-def test_zero_status_lines_are_hollow(emulate):
+def test_zero_status_lines_are_empty(emulate):
     """Status 0 comes with an empty request id, an empty body and a null error, in the error file."""
     client = emulate(lines.ZeroStatusLines())
     record = client.records(client.run(chat_lines(1))["error_file_id"])[0]
@@ -133,8 +133,8 @@ def test_zero_status_lines_are_hollow(emulate):
 
 
 @pytest.mark.parametrize("how", ["error", "null-body", "null-response"])
-def test_hollow_successes_stand_in_the_output_file(emulate, how):
-    """A line of the output file may be no success, which the ledger knows."""
+def test_empty_successes_are_in_the_output_file(emulate, how):
+    """A line of the output file may be no success, and the ledger knows it."""
     client = emulate(lines.HollowSuccesses(how=how))
     lines_in = chat_lines(1)
     record = client.records(client.run(lines_in)["output_file_id"])[0]
@@ -143,7 +143,7 @@ def test_hollow_successes_stand_in_the_output_file(emulate, how):
 
 
 def test_raw_separators_do_not_end_a_line(emulate):
-    """U+2028, U+2029 and U+0085 stand unescaped inside a line, which only a newline byte ends."""
+    """U+2028, U+2029 and U+0085 are unescaped inside a line, which only a newline byte ends."""
     client = emulate(lines.RawSeparators())
     content = client.content(client.run(chat_lines(4))["output_file_id"])
     assert content.count(b"\n") == 4
@@ -152,7 +152,7 @@ def test_raw_separators_do_not_end_a_line(emulate):
 
 
 def test_answers_may_be_cut_or_empty(emulate):
-    """A cut answer says length; an empty one has null content; both are successes."""
+    """A cut answer has finish reason length; an empty one has null content; both are successes."""
     lines_in = chat_lines(2)
     first, second = ids_of(lines_in)
     client = emulate(lines.CutAnswers(custom_ids={first}), lines.EmptyAnswers(custom_ids={second}))
@@ -170,7 +170,7 @@ def test_answers_may_be_cut_or_empty(emulate):
     ],
 )
 def test_answers_may_be_split(emulate, into, read):
-    """Several items come, of which only the last is whole: choices, parts of one content, or items of a responses API."""
+    """The answer has several items, of which only the last is complete: choices, content parts, or responses API items."""
     client = emulate(lines.SplitAnswers(into=into))
     output, _ = client.results(client.run([chat_line("split-1", "a question")]))
     marks = {"choices": ("length", "stop"), "parts": ("text", "text"), "output": ("incomplete", "completed")}[into]
@@ -178,7 +178,7 @@ def test_answers_may_be_split(emulate, into, read):
 
 
 def test_lines_may_have_extra_fields(emulate):
-    """Fields nobody documents stand beside the response, inside it and in its body, in both files; the rest is as ever."""
+    """Undocumented fields are beside the response, inside it and in its body, in both files; the rest is unchanged."""
     refused, answered = chat_lines(2)
     client = emulate(lines.FailLines(custom_ids={refused["custom_id"]}), lines.ExtraLineFields(fields={"new": 1}))
     output, errors = client.results(client.run([refused, answered]))
@@ -202,7 +202,7 @@ def test_models_may_be_retired_line_by_line(emulate):
 
 
 def test_tool_calls_may_be_broken(emulate):
-    """The arguments of a broken tool call do not parse."""
+    """The arguments of a broken tool call are invalid JSON."""
     tools = [
         {
             "type": "function",
@@ -218,10 +218,10 @@ def test_tool_calls_may_be_broken(emulate):
 
 
 class TestSelection:
-    """Which lines a fault hits."""
+    """The lines that a fault hits."""
 
-    def test_a_share_is_chosen_by_the_seed(self, make_client):
-        """The same seed chooses the same custom_ids, another seed others, and about as many as asked for."""
+    def test_a_share_is_selected_by_the_seed(self, make_client):
+        """The same seed selects the same custom_ids, another seed others, and about the requested share."""
         lines_in = [chat_line(f"s{n}") for n in range(400)]
 
         def failed(seed):
@@ -233,15 +233,15 @@ class TestSelection:
         assert first != failed(2)
         assert 90 <= len(first) <= 150
 
-    def test_attempts_count_the_batches_that_carried_the_request(self, emulate):
-        """A fault of the first two attempts is gone at the third."""
+    def test_attempts_count_the_batches_that_contained_the_request(self, emulate):
+        """A fault of the first two attempts is absent at the third."""
         client = emulate(lines.FailLines(attempts=2))
         lines_in = chat_lines(1)
         failed = [client.run(lines_in)["request_counts"]["failed"] for _ in range(3)]
         assert failed == [1, 1, 0]
 
-    def test_expiry_at_the_first_attempt_lets_a_resubmission_through(self, emulate):
-        """Requests that expired succeed in the next batch, and none was executed twice."""
+    def test_requests_that_expire_at_the_first_attempt_succeed_when_resubmitted(self, emulate):
+        """They succeed in the next batch, and none is executed twice."""
         client = emulate("expire-30")
         lines_in = chat_lines(100)
         first = client.run(lines_in)
@@ -254,12 +254,12 @@ class TestSelection:
 
     @pytest.mark.parametrize(("count", "total"), [(0, 7), (1, 7), (5, 7), (7, 7), (9, 7), (3, 1_000)])
     def test_a_count_is_exact(self, emulate, count, total):
-        """Exactly so many lines of a batch are hit, at most all."""
+        """Exactly this many lines of a batch are hit, at most all of them."""
         client = emulate(lines.FailLines(count=count))
         assert client.run(chat_lines(total))["request_counts"]["failed"] == min(count, total)
 
-    def test_selections_must_all_hold(self, emulate):
-        """Two selections together hit only what both name."""
+    def test_selections_are_combined_with_and(self, emulate):
+        """Two selections together hit only the lines that both select."""
         lines_in = chat_lines(10)
         wanted = frozenset(ids_of(lines_in)[:4])
         client = emulate(lines.FailLines(custom_ids=wanted, count=5))
@@ -267,7 +267,7 @@ class TestSelection:
 
 
 def test_garbled_answers_look_complete(emulate):
-    """A garbled answer is a success that stopped by itself, and is neither what was asked for nor JSON."""
+    """A garbled answer is a success with finish reason stop, and is neither the requested answer nor JSON."""
     client: Client = emulate(lines.GarbleAnswers())
     wanted = {"type": "json_object"}
     output, _ = client.results(client.run([chat_line("a", "Say it in JSON", response_format=wanted)]))
@@ -277,8 +277,8 @@ def test_garbled_answers_look_complete(emulate):
         orjson.loads(choice["message"]["content"])
 
 
-def test_wrong_answers_become_the_next_of_those_given(emulate):
-    """What a model says becomes the next of the contents, so that no right answer stays right."""
+def test_wrong_answers_become_the_next_of_the_given_ones(emulate):
+    """A model's answer is replaced by the next of the given contents, so that no correct answer stays correct."""
     client: Client = emulate(lines.WrongAnswers(contents=("Echo: yes", "Echo: no")))
     output, _ = client.results(client.run([chat_line("a", "yes"), chat_line("b", "no"), chat_line("c", "maybe")]))
     said = {line["custom_id"]: line["response"]["body"]["choices"][0]["message"]["content"] for line in output}
@@ -289,7 +289,7 @@ def test_wrong_answers_become_the_next_of_those_given(emulate):
     ("sign", "number"),
     [("low_confidence", "avg_logprob"), ("repetitive", "compression_ratio"), ("no_speech", "no_speech_prob")],
 )
-def test_blurred_segments_give_themselves_away(emulate, sign, number):
+def test_blurred_segments_are_recognisable(emulate, sign, number):
     """One number of a transcript's last segment is out of its usual range."""
     body = {"model": "whisper-large-v3", "url": "https://example.com/a.mp3", "response_format": "verbose_json"}
     line = {"custom_id": "a", "method": "POST", "url": "/v1/audio/transcriptions", "body": body}

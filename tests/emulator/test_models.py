@@ -1,4 +1,4 @@
-"""Which models are served, and how requests to others are refused."""
+"""Which models are served, and how requests to other models are refused."""
 
 import pytest
 
@@ -11,29 +11,29 @@ MESSAGES = [{"role": "user", "content": "x"}]
 
 
 def chat(client, model):
-    """Ask a model in a call."""
+    """Call a chat model."""
     return client.http.post("/chat/completions", json={"model": model, "messages": MESSAGES})
 
 
 def transcribe(client, model):
-    """Ask for a transcript in a call."""
+    """Call a transcription model."""
     return client.http.post("/audio/transcriptions", json={"model": model, "url": "https://example.com/a.mp3"})
 
 
 def listed(client):
-    """Name the models of GET /models."""
+    """Return the models of GET /models."""
     return [model["id"] for model in client.http.get("/models").json()["data"]]
 
 
 def audio_line(custom_id, model):
-    """Make a transcription line."""
+    """Return a transcription line."""
     body = {"model": model, "url": "https://example.com/a.mp3"}
     return {**chat_line(custom_id), "url": "/v1/audio/transcriptions", "body": body}
 
 
 @pytest.mark.parametrize("call", [chat, transcribe])
 def test_a_call_to_a_model_that_is_not_listed_is_404(client, call):
-    """Chat and audio answer model_not_found in Groq's words."""
+    """Chat and audio answer model_not_found in Groq's wording."""
     response = call(client, ABSENT)
     assert response.status_code == 404
     assert response.json()["error"] == {
@@ -44,7 +44,7 @@ def test_a_call_to_a_model_that_is_not_listed_is_404(client, call):
 
 
 def test_a_batch_refuses_unlisted_models_line_by_line(client):
-    """The lines of unlisted models are in the error file with 404, the others are answered; the batch completes."""
+    """Lines for unlisted models are in the error file with 404, the others are answered; the batch completes."""
     lines = [
         chat_line("good"),
         chat_line("bad-chat", model=ABSENT),
@@ -63,7 +63,7 @@ def test_a_batch_refuses_unlisted_models_line_by_line(client):
 
 
 def test_a_batch_refuses_bad_bodies_line_by_line(client):
-    """A body that a call would answer with 400 is an error line with 400; the lines around it are answered."""
+    """A body that a call would answer with 400 is an error line with 400; the other lines are answered."""
     bad = chat_line("bad", messages=[{"role": "user", "content": "x", "rolez": "user"}])
     batch = client.run([chat_line("one"), bad, chat_line("two")])
     output, errors = client.results(batch)
@@ -74,15 +74,15 @@ def test_a_batch_refuses_bad_bodies_line_by_line(client):
 
 
 @pytest.mark.parametrize("body", [{"messages": []}, {"messages": "x"}, {"model": ""}, {"model": 5}, {"n": 2}], ids=str)
-def test_a_body_that_is_there_but_wrong_fails_its_own_line_only(client, body):
-    """Only what is missing altogether is found before the batch runs."""
+def test_a_wrong_body_fails_only_its_own_line(client, body):
+    """Validation detects only a missing body."""
     batch = client.run([chat_line("one"), chat_line("bad", **body)])
     assert batch["request_counts"] == {"completed": 1, "failed": 1, "total": 2}
     assert [error["response"]["status_code"] for error in client.results(batch)[1]] == [400]
 
 
-def test_any_model_is_answered_when_that_is_asked_for(make_client):
-    """The constructor's any_model answers whatever the name, in calls and in batches, and shows it when asked by id."""
+def test_any_model_is_answered_on_request(make_client):
+    """With any_model, every name is answered in calls and in batches, and is returned when read by id."""
     client = make_client(any_model=True)
     assert ABSENT not in listed(client)
     assert chat(client, ABSENT).json()["model"] == ABSENT
@@ -91,21 +91,21 @@ def test_any_model_is_answered_when_that_is_asked_for(make_client):
     assert client.run([chat_line("a", model=ABSENT)])["request_counts"]["completed"] == 1
 
 
-def test_any_model_outlives_a_change_of_the_scenario(make_client):
-    """A scenario that comes later does not turn it off."""
+def test_any_model_survives_a_change_of_the_scenario(make_client):
+    """A later scenario does not turn it off."""
     client = make_client(any_model=True)
     client.emulator.set_scenario("expire-30")
     assert chat(client, ABSENT).status_code == 200
 
 
 def test_a_scenario_can_answer_any_model(emulate):
-    """The scenario's key does the same."""
+    """The scenario's key has the same effect."""
     client = emulate(any_model=True)
     assert chat(client, ABSENT).status_code == 200
 
 
 def test_a_scenario_can_list_the_models(emulate):
-    """GET /models shows exactly the scenario's models; others, Groq's too, are refused."""
+    """GET /models returns exactly the scenario's models; others, including Groq's, are refused."""
     client = emulate(models=frozenset({ABSENT, "openai/gpt-oss-20b"}))
     assert listed(client) == ["openai/gpt-oss-20b", ABSENT]
     assert chat(client, ABSENT).status_code == 200
@@ -114,8 +114,8 @@ def test_a_scenario_can_list_the_models(emulate):
     assert client.http.get("/models/openai/gpt-oss-120b").status_code == 404
 
 
-def test_a_scenario_file_lists_models_and_is_kept(tmp_path):
-    """A TOML file may name them; the directory serves them again later without it."""
+def test_a_scenario_file_lists_models_and_is_stored(tmp_path):
+    """A TOML file may list them; a later start in the same directory serves them without it."""
     file = tmp_path / "own.toml"
     file.write_text('models = ["mine"]\n', encoding="utf-8")
     assert load_scenario(file).models == frozenset({"mine"})
@@ -126,19 +126,19 @@ def test_a_scenario_file_lists_models_and_is_kept(tmp_path):
 
 
 def test_a_model_that_is_shut_down_is_refused(client):
-    """A model of Groq's past is neither listed nor answered."""
+    """A former model of Groq is neither listed nor answered."""
     assert "llama-3.1-8b-instant" not in listed(client)
     assert chat(client, "llama-3.1-8b-instant").status_code == 404
 
 
 def test_the_shape_of_a_body_is_checked_before_its_model(client):
-    """A body that is wrong in both ways is told about its shape."""
+    """A body with an unknown model and a wrong shape is refused for its shape."""
     response = client.http.post("/chat/completions", json={"model": ABSENT, "messages": []})
     assert response.status_code == 400
 
 
-def test_form_fields_of_audio_are_read_as_what_they_mean(client):
-    """A number in a multipart form is a number; one that is none is refused."""
+def test_form_fields_of_audio_are_converted(client):
+    """A number in a multipart form is read as a number; a value that is no number is refused."""
     sent = {"model": "whisper-large-v3", "url": "https://example.com/a.mp3"}
     files = {"unused": ("x", b"")}
     accepted = client.http.post("/audio/transcriptions", data={**sent, "temperature": "0.2"}, files=files)

@@ -33,7 +33,7 @@ def start(directory, *, speed=FAST, port=0):
 
 
 def test_everything_survives_a_restart(tmp_path):
-    """Files, batches, results, the ledger, the calls and the clock are there again."""
+    """Files, batches, results, the ledger, the calls and the clock are restored."""
     lines_in = chat_lines(5)
     with Emulator(tmp_path, speed=FAST) as emulator, Client(emulator) as client:
         batch = client.run(lines_in, metadata={"a": "b"})
@@ -51,7 +51,7 @@ def test_everything_survives_a_restart(tmp_path):
 
 
 def test_a_batch_continues_after_a_restart(tmp_path):
-    """A batch that was running ends with one result for each line, each executed once."""
+    """A batch that was running ends with one result per line, each executed once."""
     lines_in = chat_lines(300)
     slow = Scenario(timing=Timing(seconds_per_line=50), faults=(batches.ShuffleOutput(),))
     with Emulator(tmp_path, slow, speed=50_000) as emulator, Client(emulator) as client:
@@ -65,7 +65,7 @@ def test_a_batch_continues_after_a_restart(tmp_path):
         assert set(emulator.ledger().executed.values()) == {1}
 
 
-def test_a_killed_emulator_continues_where_it_was(tmp_path):
+def test_a_killed_emulator_continues(tmp_path):
     """After kill -9 in mid-batch no line is lost, doubled or executed twice."""
     lines_in = chat_lines(5_000)
     process, url = start(tmp_path, speed=20_000)
@@ -87,7 +87,7 @@ def test_a_killed_emulator_continues_where_it_was(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_serving_ends_cleanly_on_a_signal(tmp_path, number):
+def test_the_server_stops_cleanly_on_a_signal(tmp_path, number):
     """Ctrl-C and SIGTERM make serve return, with nothing on standard error."""
     process, url = start(tmp_path)
     assert httpx.get(f"{url}/_emulator/ledger").json()["totals"]["batches"] == 0
@@ -96,7 +96,7 @@ def test_serving_ends_cleanly_on_a_signal(tmp_path, number):
     assert (output.strip(), process.returncode) == ("ended", 0)
 
 
-def test_a_fault_counted_by_calls_is_not_armed_again(tmp_path):
+def test_a_fault_counted_by_calls_is_not_reset(tmp_path):
     """The reply of the first create is lost once, not once more after a restart with the same scenario."""
     scenario = Scenario(faults=(calls.LoseReply(on=("batches.create",)),))
     with (
@@ -112,7 +112,7 @@ def test_a_fault_counted_by_calls_is_not_armed_again(tmp_path):
 
 
 def test_attempts_are_remembered(tmp_path):
-    """A request that expired before the restart is at its second attempt after it."""
+    """A request that expired before the restart is at its second attempt afterwards."""
     scenario = Scenario(faults=(lines.FailLines(attempts=1),))
     lines_in = chat_lines(1)
     for failed in (1, 0):
@@ -128,8 +128,8 @@ def test_a_directory_has_one_emulator(tmp_path):
         pass
 
 
-def test_the_temporary_directory_is_gone_afterwards():
-    """Without a directory of its own an emulator leaves nothing behind."""
+def test_the_temporary_directory_is_deleted_afterwards():
+    """Without a directory option, an emulator leaves no files behind."""
     with Emulator() as emulator:
         directory = emulator.directory
         assert directory.exists()

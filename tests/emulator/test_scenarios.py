@@ -30,7 +30,7 @@ on = ["batches.create"]
 
 
 def test_scenarios_come_from_toml_and_json(tmp_path):
-    """The same scenario can be written in either format, and survives its own JSON."""
+    """The same scenario can be written in either format, and is unchanged by its own JSON."""
     toml, json = tmp_path / "a.toml", tmp_path / "a.json"
     toml.write_text(TOML)
     scenario = load_scenario(toml)
@@ -42,8 +42,8 @@ def test_scenarios_come_from_toml_and_json(tmp_path):
 
 
 @pytest.mark.parametrize("name", scenario_names())
-def test_ready_made_scenarios_can_be_written_down(name):
-    """Each ready-made scenario says what it does and survives its own JSON."""
+def test_ready_made_scenarios_can_be_written_as_json(name):
+    """Each ready-made scenario has a description and is unchanged by its own JSON."""
     scenario = load_scenario(name)
     assert scenario.description.endswith(".")
     assert Scenario.model_validate(orjson.loads(scenario.model_dump_json())) == scenario
@@ -54,7 +54,7 @@ def test_ready_made_scenarios_can_be_written_down(name):
     sorted(set(scenario_names()) - {"free-plan", "lost-replies", "flaky-network", "rate-limited", "lagging", "stuck"}),
 )
 def test_ready_made_scenarios_run(emulate, name):
-    """Under each scenario that refuses no call a batch comes to its end."""
+    """Under each scenario that refuses no call, a batch ends."""
     client = emulate(name)
     batch = client.run(chat_lines(40))
     assert batch["status"] in {"completed", "expired", "failed"}
@@ -87,7 +87,7 @@ def test_ready_made_scenarios_run(emulate, name):
     ],
 )
 def test_typos_are_refused_with_a_hint(tmp_path, data, words):
-    """A misspelt key, fault or operation is named, with the nearest right word."""
+    """A misspelt key, fault or operation is named, with the nearest correct word."""
     path = tmp_path / "bad.json"
     path.write_bytes(orjson.dumps(data))
     with pytest.raises(ScenarioError, match=words) as caught:
@@ -97,7 +97,7 @@ def test_typos_are_refused_with_a_hint(tmp_path, data, words):
 
 @pytest.mark.parametrize("name", ["expire30", "nope", "dir/other.yaml"])
 def test_unknown_names_are_refused(name):
-    """A name that is neither ready-made nor a file is an error of the user's, with the list of names."""
+    """A name that is neither ready-made nor a file is a usage error with the list of names."""
     with pytest.raises(ScenarioError) as caught:
         load_scenario(name)
     assert isinstance(caught.value, BatchkitError)
@@ -106,7 +106,7 @@ def test_unknown_names_are_refused(name):
 
 
 def test_unreadable_files_are_refused(tmp_path):
-    """A missing file and one that does not parse are told apart from the rest."""
+    """A missing file and one that does not parse have different errors."""
     with pytest.raises(ScenarioError, match="cannot be read"):
         load_scenario(tmp_path / "none.toml")
     for name, text in (("a.toml", "= 1"), ("a.json", "{")):
@@ -116,7 +116,7 @@ def test_unreadable_files_are_refused(tmp_path):
 
 
 def test_every_fault_is_explained():
-    """Each fault has a name of its own, one sentence that explains it, and a description of every parameter."""
+    """Each fault has a unique name, one sentence of description, and a description of every parameter."""
     catalogue: list[FaultInfo] = fault_catalogue()
     assert len(catalogue) == len(Fault.registry) > 45
     for info in catalogue:
@@ -129,8 +129,8 @@ def test_every_fault_is_explained():
             assert not meaning.startswith("("), (info.name, parameter)
 
 
-def test_replies_are_what_models_say_to_prompts_that_match(client, tmp_path):
-    """The first reply whose pattern is found in the last user message is the content; a reply may belong to some models only."""
+def test_replies_are_selected_by_matching_prompts(client, tmp_path):
+    """The first reply whose pattern occurs in the last user message is the content; a reply may be for some models only."""
     path = tmp_path / "replies.toml"
     path.write_text(
         '[[replies]]\nmatch = "(?i)love"\ncontent = "negative"\nmodels = ["openai/gpt-oss-20b"]\n'

@@ -65,7 +65,7 @@ SCHEMAS = [
 @pytest.mark.parametrize("schema", SCHEMAS)
 @pytest.mark.parametrize("prompt", ["", "Is this a question?", "Ü" * 500])
 def test_answers_conform(schema, prompt):
-    """A value validates against its schema, and the same prompt gives the same value."""
+    """A value is valid for its schema, and the same prompt gives the same value."""
     value = conforming(schema, prompt)
     jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker()).validate(value)
     assert conforming(schema, prompt) == value
@@ -126,8 +126,8 @@ ANY_SCHEMA = st.recursive(
 
 @settings(max_examples=150, deadline=None)
 @given(schema=ANY_SCHEMA, prompt=st.text(max_size=40))
-def test_any_ordinary_schema_is_met(schema, prompt):
-    """Whatever the schema, built from the usual keywords, the value validates."""
+def test_any_ordinary_schema_is_satisfied(schema, prompt):
+    """The value is valid for any schema built from the usual keywords."""
     jsonschema.Draft202012Validator(schema).validate(conforming(schema, prompt))
 
 
@@ -149,13 +149,13 @@ def test_any_ordinary_schema_is_met(schema, prompt):
     ],
 )
 def test_impossible_schemas_are_refused(schema):
-    """A contradiction or an unsupported keyword is told, never answered wrongly."""
+    """A contradiction or an unsupported keyword is an error, never a wrong answer."""
     with pytest.raises(SchemaUnsupported):
         conforming(schema, "x")
 
 
 def test_labels_spread_over_the_choices():
-    """Different prompts get different labels, and all labels turn up."""
+    """Different prompts get different labels, and all labels occur."""
     schema = {"type": "object", "properties": {"label": {"enum": ["a", "b", "c"]}}, "required": ["label"]}
     labels = [conforming(schema, f"prompt {n}")["label"] for n in range(60)]
     assert {"a", "b", "c"} == set(labels)
@@ -188,6 +188,6 @@ def test_patterns_are_matched(pattern):
 
 @pytest.mark.parametrize("pattern", [r"(?=a)b", r"(a)\1", r"\bword\b", r"(", r"a{5}", "[^\\x20-\\x7e]"])
 def test_patterns_beyond_the_basics_are_refused(pattern):
-    """Look-arounds, back-references and unreachable lengths are told."""
+    """Look-arounds, back-references and unreachable lengths are errors."""
     with pytest.raises(PatternUnsupported):
         matching(pattern, 1, longest=4)

@@ -1,4 +1,4 @@
-"""The official SDKs work unchanged: default retries, default timeouts, only the base URL is ours."""
+"""The official SDKs work unchanged, with default retries and timeouts; only the base URL is ours."""
 
 import openai
 import pytest
@@ -12,7 +12,7 @@ from tests.emulator.support import CHAT, chat_lines, ids_of, jsonl
 
 @pytest.fixture
 def groq_of():
-    """Make a groq SDK client for an emulator."""
+    """Return a groq SDK client for an emulator."""
     made = []
 
     def make(client):
@@ -26,7 +26,7 @@ def groq_of():
 
 @pytest.fixture
 def openai_of():
-    """Make an openai SDK client for an emulator."""
+    """Return an openai SDK client for an emulator."""
     made = []
 
     def make(client):
@@ -39,7 +39,7 @@ def openai_of():
 
 
 def test_groq_runs_a_batch(client, groq_of, tmp_path):
-    """Upload, create, retrieve, list, content, info and delete give what the SDK's types promise."""
+    """Upload, create, retrieve, list, content, info and delete return the SDK's types."""
     sdk = groq_of(client)
     lines = chat_lines(3)
     path = tmp_path / "batch_file.jsonl"
@@ -65,7 +65,7 @@ def test_groq_runs_a_batch(client, groq_of, tmp_path):
 
 
 def test_groq_follows_the_documented_cursor(make_client, groq_of):
-    """The loop of Groq's documentation reaches every batch."""
+    """The loop from Groq's documentation reaches every batch."""
     client = make_client()
     file_id = client.upload(chat_lines(1))
     created = {client.create(file_id)["id"] for _ in range(25)}
@@ -89,7 +89,7 @@ def test_groq_cancels(client, groq_of):
 
 
 def test_groq_chats(client, groq_of):
-    """Chat, streaming chat, tools, models and audio come back in the SDK's types."""
+    """Chat, streaming chat, tools, models and audio return the SDK's types."""
     sdk = groq_of(client)
     messages = [{"role": "user", "content": "hello there, how are you today?"}]
     answered = sdk.chat.completions.create(model="openai/gpt-oss-20b", messages=messages)
@@ -113,7 +113,7 @@ def test_groq_chats(client, groq_of):
 
 
 def test_openai_runs_a_batch(client, openai_of):
-    """The openai SDK does the same with the full prefix."""
+    """The openai SDK does the same with the full path prefix."""
     sdk = openai_of(client)
     lines = chat_lines(3)
     uploaded = sdk.files.create(file=("a.jsonl", jsonl(lines)), purpose="batch")
@@ -158,8 +158,8 @@ def test_an_sdk_that_retries_a_lost_create_buys_twice(emulate, groq_of):
     assert batch.id == ledger.batches[-1].id
 
 
-def test_an_sdk_waits_as_a_rate_limit_says(emulate, groq_of):
-    """retry-after is obeyed and the upload goes through."""
+def test_an_sdk_waits_for_a_rate_limit(emulate, groq_of):
+    """The SDK obeys retry-after, and the upload succeeds."""
     client = emulate(calls.RateLimit(retry_after=0.2))
     before = client.emulator.ledger().calls.get("files.create", 0)
     assert groq_of(client).files.create(file=("a.jsonl", jsonl(chat_lines(1))), purpose="batch").id
@@ -175,15 +175,15 @@ def test_flex_is_refused_with_498_only_for_flex(emulate):
     assert client.http.post("/chat/completions", json=body).status_code == 200
 
 
-def test_a_request_alone_can_exceed_the_token_limit(emulate):
-    """413 with the words of a rate limit."""
+def test_a_single_request_can_exceed_the_token_limit(emulate):
+    """The reply is 413 with the message of a rate limit."""
     body = {"model": "openai/gpt-oss-20b", "messages": [{"role": "user", "content": "x"}]}
     error = emulate(calls.RequestTooLarge()).http.post("/chat/completions", json=body)
     assert (error.status_code, error.json()["error"]["code"]) == (413, "rate_limit_exceeded")
 
 
 def test_chat_refusals_and_headers(client):
-    """A refused chat is 400 with its body; an answered one has the rate-limit headers in Go's durations."""
+    """A refused chat is 400 with its body; an answered one has the rate-limit headers as Go durations."""
     messages = [{"role": "user", "content": "x"}]
     refused = client.http.post("/chat/completions", json={"model": "openai/gpt-oss-20b", "messages": messages, "n": 2})
     assert refused.status_code == 400
@@ -193,7 +193,7 @@ def test_chat_refusals_and_headers(client):
 
 
 def test_audio_by_form_and_json(client):
-    """A form with granularities and a JSON body by URL are both understood; a missing model is refused."""
+    """A form with granularities and a JSON body with a URL are both accepted; a missing model is refused."""
     form = {
         "model": "whisper-large-v3",
         "response_format": "verbose_json",
@@ -214,8 +214,8 @@ def test_audio_by_form_and_json(client):
     )
 
 
-def test_models_have_groqs_fields_and_end_with_their_date(client):
-    """The list has Groq's fields; a model is served up to the day it is shut down; an unknown one is 404."""
+def test_models_have_groqs_fields_and_end_at_their_shutdown_date(client):
+    """The list has Groq's fields; a model is served until its shutdown date; an unknown one is 404."""
     listed = client.http.get("/models").json()["data"]
     assert {"id", "object", "created", "owned_by", "active", "context_window", "public_apps"} <= set(listed[0])
     assert client.http.get("/models/some/other").json()["error"]["code"] == "model_not_found"

@@ -29,7 +29,7 @@ def decode(type_id):
 
 
 def test_the_urls_fit_the_sdks():
-    """The base URL has the prefix, the root URL has not, and both name the real port."""
+    """The base URL has the prefix, the root URL does not, and both have the real port."""
     with Emulator(speed=FAST) as emulator:
         assert emulator.base_url == f"{emulator.root_url}/openai/v1"
         assert emulator.api_key == "gsk_emulator"
@@ -38,8 +38,8 @@ def test_the_urls_fit_the_sdks():
         emulator.ledger()
 
 
-def test_a_used_port_is_told():
-    """An address in use is an error that names it."""
+def test_a_used_port_is_an_error():
+    """The error names the address."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -54,8 +54,8 @@ def test_a_scenario_is_checked_before_anything_starts():
         Emulator(scenario="nope")
 
 
-def test_listening_beyond_loopback_is_loud(caplog):
-    """A host that others can reach is warned about, loopback is not."""
+def test_listening_beyond_loopback_is_a_warning(caplog):
+    """A host that others can reach causes a warning, loopback does not."""
     with caplog.at_level(logging.WARNING):
         with Emulator(host="127.0.0.1"):
             pass
@@ -66,7 +66,7 @@ def test_listening_beyond_loopback_is_loud(caplog):
 
 
 def test_the_emulator_can_be_used_from_a_thread():
-    """Nothing needs the main thread."""
+    """Nothing requires the main thread."""
     statuses = []
 
     def use():
@@ -80,14 +80,14 @@ def test_the_emulator_can_be_used_from_a_thread():
 
 
 def test_batchkit_does_not_import_the_server():
-    """Importing batchkit, or the package of the emulator alone, does not import uvicorn."""
+    """Importing batchkit, or only the emulator's package, does not import uvicorn."""
     code = "import sys, batchkit, batchkit.emulator, batchkit.emulator.pytest_plugin; print('uvicorn' in sys.modules, 'starlette' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.split() == ["False", "False"]
 
 
 def test_the_fixture_reads_its_mark(tmp_path):
-    """The plugin gives an emulator set up by the test's mark, and a factory for more."""
+    """The plugin provides an emulator configured by the test's mark, and a factory for more."""
     (tmp_path / "test_it.py").write_text(
         "import pytest\n"
         "@pytest.mark.groq_emulator(scenario='fail-all', api_key='gsk_k')\n"
@@ -104,8 +104,8 @@ def test_the_fixture_reads_its_mark(tmp_path):
     assert "2 passed" in done.stdout, done.stdout + done.stderr
 
 
-def test_polls_are_quick_while_batches_run(make_client):
-    """A batch at work does not hold up the answers: nearly every poll comes within a few dozen milliseconds."""
+def test_polls_are_fast_while_batches_run(make_client):
+    """A running batch does not delay replies: nearly every poll takes less than a few dozen milliseconds."""
     client = make_client()
     batch = client.create(client.upload(chat_lines(8_000)))
     waits = []
@@ -118,15 +118,15 @@ def test_polls_are_quick_while_batches_run(make_client):
     assert sorted(waits)[len(waits) * 9 // 10] < 0.3
 
 
-def test_many_batches_run_side_by_side(make_client):
-    """A hundred batches at once all end complete."""
+def test_many_batches_run_in_parallel(make_client):
+    """A hundred simultaneous batches all complete."""
     client = make_client(Scenario(timing=Timing(seconds_per_line=5)))
     ids = [client.create(client.upload(chat_lines(20)))["id"] for _ in range(100)]
     assert {client.wait(batch_id)["request_counts"]["completed"] for batch_id in ids} == {20}
 
 
 def test_a_large_file_costs_little_memory(tmp_path):
-    """50,000 requests in a 60 MB file go through a process that grows by less than half of that."""
+    """50,000 requests in a 60 MB file pass through a process that grows by less than half of that."""
     path = tmp_path / "big.jsonl"
     line = jsonl([chat_line("NUMBER", "x" * 60) | {"padding": "y" * 1_000}])
     with path.open("wb") as file:
@@ -151,15 +151,15 @@ def test_ids_are_type_ids_of_version_7():
     assert completion_id(2**127 + 7)[len("chatcmpl-") + 14] == "4"
 
 
-def test_shares_are_even():
-    """The seeded hash spreads evenly and depends on every part."""
+def test_shares_are_uniform():
+    """The seeded hash is uniform and depends on every part."""
     shares = [fraction_of(1, "fault", f"id-{n}") for n in range(2_000)]
     assert 0.27 < sum(share < 0.3 for share in shares) / 2_000 < 0.33
     assert fraction_of(1, "a") != fraction_of(2, "a")
 
 
-def test_the_clock_is_as_fast_as_asked():
-    """Provider time passes speed times as fast as real time."""
+def test_the_clock_has_the_requested_speed():
+    """Provider time passes ``speed`` times as fast as real time."""
     real = [100.0]
     clock = Clock(speed=3_600, start=1_000.0, monotonic=lambda: real[0])
     real[0] += 2
@@ -190,14 +190,14 @@ def test_windows(window, seconds):
 
 
 def test_bytes_after_the_last_newline_are_a_line(client):
-    """A last line without a newline is run like the others."""
+    """A last line without a newline is executed like the others."""
     data = jsonl([chat_line("last-1"), chat_line("last-2")])[:-1]
     batch = client.wait(client.create(client.post_file(data).json()["id"])["id"])
     assert batch["request_counts"]["completed"] == 2
 
 
 def test_a_client_that_dies_in_mid_request_is_no_error(caplog):
-    """Half a request, then silence: the emulator says nothing of it and answers the next one."""
+    """A request that breaks off logs no error, and the next one is answered."""
     with Emulator(speed=FAST) as emulator, Client(emulator) as client:
         address = urlsplit(emulator.base_url)
         for path, kind in (("files", "multipart/form-data; boundary=b"), ("batches", "application/json")):

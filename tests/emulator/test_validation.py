@@ -9,7 +9,7 @@ MESSAGES = [{"role": "user", "content": "x"}]
 
 
 def line(**changes):
-    """Make a good line and change or remove (None) some of its keys."""
+    """Return a valid line with some of its keys changed or removed (None)."""
     return {key: value for key, value in {**chat_line("bad"), **changes}.items() if value is not None}
 
 
@@ -50,7 +50,7 @@ def test_a_custom_id_used_twice_fails_the_batch(client):
 
 
 def test_duplicate_custom_ids_may_run(emulate):
-    """A fault lets both lines run, and both answers carry the custom_id."""
+    """A fault makes both lines run, and both answers have the custom_id."""
     client = emulate(batches.AllowDuplicateIds())
     same = chat_lines(1)
     output, _ = client.results(client.run(same * 2))
@@ -59,7 +59,7 @@ def test_duplicate_custom_ids_may_run(emulate):
 
 
 def test_bad_lines_may_be_skipped(emulate):
-    """A fault runs the good lines, lists the bad ones in errors and leaves them out of the total and of both files."""
+    """A fault runs the good lines, lists the bad ones in errors and omits them from the total and from both files."""
     client = emulate(batches.SkipBadLines())
     good = chat_lines(3)
     batch = client.run([good[0], line(method="GET"), good[1], b"{", good[2], good[0]])
@@ -70,12 +70,12 @@ def test_bad_lines_may_be_skipped(emulate):
 
 
 def test_only_bad_lines_fail_even_when_they_are_skipped(emulate):
-    """Nothing left to run is a failed batch."""
+    """A batch without a good line fails."""
     assert emulate(batches.SkipBadLines()).run([line(method="GET")])["status"] == "failed"
 
 
 def test_too_many_lines_fail_the_batch(emulate):
-    """A file of more lines than the limit fails without naming a line, one of exactly the limit runs."""
+    """A file with more lines than the limit fails without naming a line; one of exactly the limit runs."""
     client = emulate(limits=ScenarioLimits(max_lines=3))
     assert client.run(chat_lines(3))["status"] == "completed"
     batch = client.run(chat_lines(4))
@@ -83,7 +83,7 @@ def test_too_many_lines_fail_the_batch(emulate):
 
 
 def test_the_list_of_errors_is_bounded(emulate):
-    """Only the first errors are shown."""
+    """Only the first errors are listed."""
     batch = emulate(limits=ScenarioLimits(errors_shown=5)).run(
         [line(custom_id=f"b{n}", method="GET") for n in range(20)]
     )
@@ -109,7 +109,7 @@ def test_files_may_be_mixed(client):
 
 
 def test_a_server_may_refuse_mixed_files(emulate):
-    """A fault demands one url and one model."""
+    """A fault requires a single url and a single model."""
     client = emulate(batches.SingleEndpoint(model_too=True))
     lines_in = chat_lines(3)
     lines_in[1] |= {
@@ -129,7 +129,7 @@ def test_retired_models_fail_the_batch(emulate):
 
 
 def test_a_batch_may_be_refused_as_a_whole(emulate):
-    """A full queue fails the batch with token_limit_exceeded and no line, the next batch runs."""
+    """A full queue fails the batch with token_limit_exceeded and no line; the next batch runs."""
     client = emulate("queue-full")
     first, second = client.run(chat_lines(1)), client.run(chat_lines(1))
     assert (first["errors"][0]["code"], first["errors"][0]["line"]) == ("token_limit_exceeded", None)
@@ -137,5 +137,5 @@ def test_a_batch_may_be_refused_as_a_whole(emulate):
 
 
 def test_the_endpoint_does_not_bind_the_lines(client):
-    """The batch's endpoint is shown as it was given."""
+    """The batch shows the endpoint it was created with."""
     assert client.run(chat_lines(1), endpoint="/v1/audio/transcriptions")["endpoint"] != CHAT

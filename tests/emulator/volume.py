@@ -1,4 +1,4 @@
-"""Runs one input file through an emulator in a process of its own and prints how much memory that took.
+"""Runs one input file through an emulator in its own process and prints how much memory that took.
 
 ``python -m tests.emulator.volume INPUT DIRECTORY`` prints completed requests, uploaded and downloaded bytes, and the
 growth of the largest resident size in KiB.
@@ -15,7 +15,7 @@ from tests.processes import own_peak_bytes
 
 
 def main(source: Path, directory: Path) -> None:
-    """Upload, run and download."""
+    """Upload, run and download the input."""
     with Emulator(directory, "out-of-order", speed=FAST) as emulator, Client(emulator) as client:
         before = own_peak_bytes()
         with source.open("rb") as file:

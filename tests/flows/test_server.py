@@ -1,4 +1,4 @@
-"""Which Prefect server a process reports to, and what the user is told about it."""
+"""Which Prefect server a process reports to, and the notes about it."""
 
 from __future__ import annotations
 

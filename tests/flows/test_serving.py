@@ -57,7 +57,7 @@ def waves(runner):
 
 
 def test_a_tick_without_open_workloads_is_no_pass(open_schedule):
-    """The observer is not told of a tick that finds no open workload."""
+    """A tick that finds no open workload is not reported to the observer."""
     schedule, _runner, observer, notes = open_schedule()
 
     schedule.run(3)
@@ -66,7 +66,7 @@ def test_a_tick_without_open_workloads_is_no_pass(open_schedule):
     assert notes == []
 
 
-def test_an_observer_is_told_of_each_pass(open_schedule):
+def test_an_observer_gets_the_events_of_each_pass(open_schedule):
     """The observer gets the start with its workloads, each wave, the progress of the workload, and the end."""
     schedule, runner, observer, _notes = open_schedule(workloads=[make_workload()])
 

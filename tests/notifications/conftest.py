@@ -20,14 +20,14 @@ __all__ = ["open_harness"]
 
 @pytest.fixture
 def hook() -> Iterator[Hook]:
-    """Serve a web hook on loopback."""
+    """Run a web hook on loopback."""
     with running_hook() as running:
         yield running
 
 
 @pytest.fixture
 def script(tmp_path) -> Callable[[str], tuple[str, Path]]:
-    """Give a function that writes a Python script; returns its command line and the file that ``OUT`` names in it."""
+    """Return a function that writes a Python script, and returns its command line and the file that ``OUT`` names in it."""
 
     def write(code: str) -> tuple[str, Path]:
         path, out = tmp_path / "on finish.py", tmp_path / "out.txt"

@@ -1,4 +1,4 @@
-"""A web hook on loopback that keeps what it is sent, and answers as the test says."""
+"""A web hook on loopback that records its requests, with replies set by the test."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ PATH = "/T1/secret-part"
 
 @dataclass
 class Hook:
-    """``replies`` are the next status codes, 200 after the last; while ``is_hanging`` is set no request is answered.
+    """``replies`` are the next status codes, then 200; while ``is_hanging`` is set, no request is answered.
 
-    With ``is_trickling`` a reply never ends, although something comes all the time.
+    With ``is_trickling``, a reply sends bytes forever and never ends.
     """
 
     url: str = ""
@@ -35,18 +35,18 @@ class Hook:
 
     @property
     def reports(self) -> list[Any]:
-        """What was sent, oldest first; tries that failed are among it."""
+        """Return the received reports, oldest first, including failed tries."""
         return [jsonl.loads(body) for body in self.bodies]
 
     @property
     def kinds(self) -> list[str]:
-        """The kinds of the events, oldest first."""
+        """Return the kinds of the events, oldest first."""
         return [report["kind"] for report in self.reports]
 
 
 @contextmanager
 def running_hook() -> Iterator[Hook]:
-    """Serve a hook while the ``with`` block runs."""
+    """Run a hook while the ``with`` block runs."""
     hook = Hook()
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Notifications of the commands as a user types them."""
+"""Notifications of commands as a user runs them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ APPEND = "import sys\nopen(OUT, 'a').write(sys.stdin.read())\n"
 
 
 def told(out):
-    """Read the reports that the script was given."""
+    """Return the reports that the script received."""
     return [jsonl.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
 
 
-def test_a_run_tells_its_end_to_the_command_and_to_the_hook(batchkit, open_emulator, source, script, hook, monkeypatch):
-    """Both get the same event, with where the results go; the second run of what is finished tells nothing."""
+def test_a_run_reports_its_end_to_the_command_and_to_the_hook(
+    batchkit, open_emulator, source, script, hook, monkeypatch
+):
+    """Both get the same event with the location of the results; a second run of a finished workload reports nothing."""
     open_emulator(FailLines(count=1, status=400))
     monkeypatch.setenv("BATCHKIT_NOTIFY_URL", hook.url)
     command, out = script(APPEND)
@@ -41,10 +43,8 @@ def test_a_run_tells_its_end_to_the_command_and_to_the_hook(batchkit, open_emula
     assert len(told(out)) == len(hook.bodies) == 1
 
 
-def test_trouble_with_notifications_is_one_note_and_no_other_exit_code(
-    batchkit, open_emulator, source, hook, monkeypatch
-):
-    """The results are there; the next command, whatever it does, delivers."""
+def test_failed_notifications_are_one_note_and_keep_the_exit_code(batchkit, open_emulator, source, hook, monkeypatch):
+    """The results are complete; the next command, whatever it is, delivers the event."""
     open_emulator()
     monkeypatch.setenv("BATCHKIT_NOTIFY_URL", hook.url)
     hook.replies = [403]
@@ -57,8 +57,8 @@ def test_trouble_with_notifications_is_one_note_and_no_other_exit_code(
     assert hook.reports[0]["id"] == hook.reports[1]["id"]
 
 
-def test_watch_tells_of_a_workload_that_another_command_submitted(batchkit, open_emulator, source, script, monkeypatch):
-    """``submit`` has nothing to tell; BATCHKIT_ON_FINISH is as good as the flag."""
+def test_watch_reports_a_workload_that_another_command_submitted(batchkit, open_emulator, source, script, monkeypatch):
+    """``submit`` reports nothing; BATCHKIT_ON_FINISH works like the flag."""
     open_emulator()
     command, out = script(APPEND)
     monkeypatch.setenv("BATCHKIT_ON_FINISH", command)
@@ -68,7 +68,7 @@ def test_watch_tells_of_a_workload_that_another_command_submitted(batchkit, open
     assert [report["kind"] for report in told(out)] == ["finished"]
 
 
-def test_an_outage_is_told_when_the_command_gives_up(batchkit, open_emulator, source, script):
+def test_an_outage_is_reported_when_the_command_gives_up(batchkit, open_emulator, source, script):
     """The exit code stays 4."""
     open_emulator(calls.DropConnection(on=("*",)))
     command, out = script(APPEND)
@@ -76,16 +76,16 @@ def test_an_outage_is_told_when_the_command_gives_up(batchkit, open_emulator, so
     assert [(report["kind"], report["exit_code"]) for report in told(out)] == [("stopped", 4)]
 
 
-def test_a_timeout_of_the_users_is_no_outage(batchkit, open_emulator, source, script):
-    """--timeout ends the command as the user wanted: that is no event."""
+def test_the_users_timeout_is_no_outage(batchkit, open_emulator, source, script):
+    """--timeout ends the command as requested: that is no event."""
     open_emulator(batches.StuckBatches())
     command, out = script(APPEND)
     assert batchkit("run", source, "--no-prefect", "--timeout", "0.5", "--on-finish", command).code == 4
     assert told(out) == []
 
 
-def test_an_evaluation_tells_its_verdict(batchkit, open_emulator, script, tmp_path):
-    """One event for the run, none for its workload."""
+def test_an_evaluation_reports_its_verdict(batchkit, open_emulator, script, tmp_path):
+    """There is one event for the run, and none for its workload."""
     open_emulator()
     write_reviews(tmp_path / "work", 6)
     suite = write_suite(tmp_path / "work")
@@ -95,8 +95,8 @@ def test_an_evaluation_tells_its_verdict(batchkit, open_emulator, script, tmp_pa
     assert (report["kind"], report["run"], report["evaluation"]["verdict"]) == ("finished", "reviews-1", "passed")
 
 
-def test_serve_tells_what_it_finishes(batchkit, open_emulator, source, hook, monkeypatch):
-    """Beside its passes; a hook that hangs keeps no pass waiting."""
+def test_serve_reports_what_it_finishes(batchkit, open_emulator, source, hook, monkeypatch):
+    """The delivery runs beside the passes; a hook that hangs delays no pass."""
     open_emulator()
     assert batchkit("submit", source, "--no-prefect").code == 0
     monkeypatch.setenv("BATCHKIT_NOTIFY_URL", hook.url)
@@ -117,8 +117,8 @@ def test_serve_tells_what_it_finishes(batchkit, open_emulator, source, hook, mon
 
 
 @pytest.mark.parametrize("command", ["", "mail 'unclosed"])
-def test_what_is_no_command_is_told_before_anything_is_sent(batchkit, open_emulator, source, command):
-    """Exit code 2."""
+def test_an_invalid_command_is_an_error_before_anything_is_sent(batchkit, open_emulator, source, command):
+    """The command ends with exit code 2."""
     emulator = open_emulator()
     ended = batchkit("run", source, "--no-prefect", "--on-finish", command)
     assert ended.code == 2

@@ -1,4 +1,4 @@
-"""How events reach their targets: in several tries, within a limit, at least once, and never with a secret."""
+"""How events reach their targets: with retries, within a time limit, at least once, and without any secret."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def add(store, *targets, event_id="e1", at=NOW):
 
 
 def undelivered(store, target=WEB):
-    """Read how often the undelivered rows for a target were tried, and why they were not delivered."""
+    """Return the number of tries and the error of each undelivered row for a target."""
     rows = notification_rows.c
     query = select(rows.tries, rows.lease_owner, rows.last_error).order_by(rows.id)
     with store.read() as connection:
@@ -48,7 +48,7 @@ def undelivered(store, target=WEB):
 
 @pytest.fixture
 def make(store, hook):
-    """Give a function that makes a delivery to the hook, or to other targets."""
+    """Return a function that makes a delivery to the hook, or to other targets."""
 
     def made(targets=None, *, owner="me", now=NOW, is_slack=False, wait=lambda _seconds: None):
         web = WebTarget(hook.url, is_slack=is_slack, allow_insecure_http=False)
@@ -57,8 +57,8 @@ def make(store, hook):
     return made
 
 
-def test_a_server_error_is_followed_by_another_try(store, hook, make):
-    """The same event is sent again after a pause, and then it is delivered."""
+def test_a_server_error_is_retried(store, hook, make):
+    """The same event is sent again after a pause, and is then delivered."""
     add(store, WEB)
     hook.replies = [500, 429]
     pauses: list[float] = []
@@ -71,8 +71,8 @@ def test_a_server_error_is_followed_by_another_try(store, hook, make):
     assert len(hook.bodies) == 3
 
 
-def test_what_stays_undelivered_is_left_to_the_next_command(store, hook, make, caplog):
-    """One note names the host and the reason, not the address; the next process delivers."""
+def test_an_undelivered_event_is_left_to_the_next_command(store, hook, make, caplog):
+    """One note names the host and the reason, without the address; the next process delivers."""
     add(store, WEB)
     add(store, WEB, event_id="e2", at=NOW + 1)
     hook.replies = [500] * 3
@@ -94,8 +94,8 @@ def test_what_stays_undelivered_is_left_to_the_next_command(store, hook, make, c
     assert undelivered(store) == []
 
 
-def test_a_row_that_somebody_delivers_is_left_alone_until_the_lease_ends(store, hook, make):
-    """Then it is delivered again under the same id: the other may have died."""
+def test_a_row_in_delivery_is_left_alone_until_its_lease_expires(store, hook, make):
+    """It is then delivered again under the same id: the other process may have died."""
     add(store, WEB)
     with store.write() as connection:
         assert notifications.claim(connection, WEB, owner="other", now=NOW, lease_seconds=60, since=0) is not None
@@ -106,15 +106,15 @@ def test_a_row_that_somebody_delivers_is_left_alone_until_the_lease_ends(store, 
     assert [report["id"] for report in hook.reports] == ["e1"]
 
 
-def test_news_of_last_week_is_not_told(store, hook, make):
-    """A hook that was wrong for a week is not flooded."""
+def test_old_events_are_not_delivered(store, hook, make):
+    """A hook that was unreachable for a week is not flooded."""
     add(store, WEB)
     make(now=NOW + 7 * 86_400).deliver(10)
     assert hook.bodies == []
 
 
-def test_a_hook_that_hangs_holds_up_nobody_beyond_the_limit(store, hook, make, caplog):
-    """Nor does it keep the command from being run."""
+def test_a_hook_that_hangs_delays_nothing_beyond_the_limit(store, hook, make, caplog):
+    """It does not keep the command target from being run."""
     ran = []
 
     class Fast:
@@ -133,8 +133,8 @@ def test_a_hook_that_hangs_holds_up_nobody_beyond_the_limit(store, hook, make, c
     assert "not delivered" in caplog.text
 
 
-def test_a_target_that_ignores_its_limit_is_left(store, hook, make, caplog):
-    """The command ends all the same; the row is delivered again when its lease ends or the process is gone."""
+def test_a_target_that_ignores_its_limit_is_abandoned(store, hook, make, caplog):
+    """The command ends anyway; the row is delivered again when its lease expires or the process is gone."""
 
     class Stuck:
         def send(self, _report, *, within_seconds):  # noqa: ARG002 - that is the point
@@ -148,8 +148,8 @@ def test_a_target_that_ignores_its_limit_is_left(store, hook, make, caplog):
     hook.released.set()
 
 
-def test_a_command_that_hangs_is_killed_with_what_it_started(store, make, script):
-    """Neither it nor its child outlives the limit."""
+def test_a_command_that_hangs_is_killed_with_its_children(store, make, script):
+    """Neither the command nor its child outlives the limit."""
     command, out = script(
         "import os, time\npid = os.fork()\nif pid:\n    open(OUT, 'w').write(f'{pid} {os.getpid()}')\ntime.sleep(60)\n"
     )
@@ -158,7 +158,7 @@ def test_a_command_that_hangs_is_killed_with_what_it_started(store, make, script
     make({COMMAND: CommandTarget(command)}).deliver(3)
     assert time.monotonic() - began < 5
     for pid in out.read_text().split():
-        # Dead, or dead and not yet collected by whoever collects the children of the dead.
+        # Dead, or dead and not yet reaped by init.
         try:
             with open(f"/proc/{pid}/stat") as stat:  # noqa: PTH123 - may be gone between two calls
                 assert stat.read().rpartition(")")[2].split()[0] == "Z"
@@ -168,7 +168,7 @@ def test_a_command_that_hangs_is_killed_with_what_it_started(store, make, script
 
 
 def test_a_command_gets_the_report_on_stdin_and_no_secret(store, make, script, monkeypatch):
-    """Its words are split as a shell does, and its environment is without key, database and settings."""
+    """Its arguments are split as in a shell, and its environment is without key, database and settings."""
     monkeypatch.setenv("GROQ_API_KEY", "gsk_secret")
     monkeypatch.setenv("BATCHKIT_DATABASE_URL", "postgresql://user:pw@host/name")
     monkeypatch.setenv("BATCHKIT_NOTIFY_URL", "https://hooks.example.org/secret")
@@ -186,8 +186,8 @@ def test_a_command_gets_the_report_on_stdin_and_no_secret(store, make, script, m
     assert undelivered(store, COMMAND) == []
 
 
-def test_a_command_that_fails_has_been_told(store, make, script, caplog):
-    """It is not run again for the same event; the exit code is a note. One that does not exist is tried by the next command."""
+def test_a_failed_command_counts_as_delivered(store, make, script, caplog):
+    """It is not run again for the same event; its exit code is a note. One that does not exist is tried by the next command."""
     command, _ = script("import sys\nsys.exit(7)\n")
     add(store, COMMAND)
     make({COMMAND: CommandTarget(command)}).deliver(10)
@@ -199,7 +199,7 @@ def test_a_command_that_fails_has_been_told(store, make, script, caplog):
 
 
 def test_slack_gets_one_sentence(store, hook, make):
-    """With its three signs written as Slack wants them."""
+    """The three special characters are escaped as Slack requires."""
     add(store, WEB)
     make(is_slack=True).deliver(10)
     text = "batchkit: a &lt;b&gt; &amp; c is finished: 1 of 3 requests succeeded, 2 failed"
@@ -207,15 +207,15 @@ def test_slack_gets_one_sentence(store, hook, make):
 
 
 def test_a_redirect_is_not_followed(hook):
-    """The report goes to the host that the user named, or nowhere."""
+    """The report goes only to the host that the user named."""
     hook.replies, hook.location = [302], hook.url.replace("/T1", "/other")
     with pytest.raises(NotDelivered, match=r"^127\.0\.0\.1: HTTP 302$"):
         WebTarget(hook.url, is_slack=False, allow_insecure_http=False).send(REPORT, within_seconds=5)
     assert hook.paths == ["/T1/secret-part"]
 
 
-def test_a_reply_that_trickles_is_not_waited_for(hook):
-    """The limit is for the whole try, not for each byte."""
+def test_a_reply_that_trickles_is_abandoned(hook):
+    """The limit applies to the whole try, not to each byte."""
     hook.is_trickling = True
     began = time.monotonic()
     with pytest.raises(NotDelivered, match="no answer in"):
@@ -224,8 +224,8 @@ def test_a_reply_that_trickles_is_not_waited_for(hook):
     hook.released.set()
 
 
-def test_an_address_in_the_clear_is_only_for_this_machine():
-    """Nothing is sent, not even a look-up of the name, unless insecure http is allowed."""
+def test_plain_http_is_only_for_this_machine():
+    """Nothing is sent, not even a DNS query, unless insecure http is allowed."""
     target = WebTarget("http://hooks.example.org/secret-part", is_slack=False, allow_insecure_http=False)
     with pytest.raises(NotDelivered, match=r"^hooks\.example\.org: the address begins with http://"):
         target.send(REPORT, within_seconds=5)
@@ -234,8 +234,8 @@ def test_an_address_in_the_clear_is_only_for_this_machine():
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:9/secret-part", "http://127.0.0.1:80 80/secret-part", "http://127.0.0.1/a b/secret-part"]
 )
-def test_no_error_tells_the_address(url):
-    """Whatever is wrong with it."""
+def test_no_error_contains_the_address(url):
+    """This holds for every kind of mistake in it."""
     with pytest.raises(NotDelivered) as raised:
         WebTarget(url, is_slack=False, allow_insecure_http=False).send(REPORT, within_seconds=5)
     assert str(raised.value).startswith("127.0.0.1: ")

@@ -1,4 +1,4 @@
-"""Which events are written and how often: once each, with the transition that caused it."""
+"""Which events are written: each once, in the transaction of its cause."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from tests.workloads import write_mixed
 
 
 def is_written(runner):
-    """Whether an event waits for its delivery."""
+    """Return whether an event waits for its delivery."""
     with runner.store.read() as connection:
         return notifications.is_due(connection, WEB, since=0)
 
 
 def submitted(harness, runner, tmp_path, count=60):
-    """Bring a workload to the provider and no further."""
+    """Submit a workload, and do no more."""
     workload = harness.split(write_mixed(tmp_path / "input.jsonl", count), shard_lines=20)
     runner.process(workload.id, until=DriveUntil.SUBMITTED)
     return workload
 
 
-def test_two_runners_that_finish_one_workload_tell_it_once(open_harness, hook, tmp_path):
-    """Both drive it to its end at the same time, and both deliver."""
+def test_two_runners_that_finish_one_workload_report_it_once(open_harness, hook, tmp_path):
+    """Both drive it at the same time until it is finished, and both deliver."""
     harness = open_harness()
     two = [harness.open_runner(notify_url=hook.url) for _ in range(2)]
     workload = submitted(harness, two[0], tmp_path)
@@ -50,7 +50,7 @@ def test_two_runners_that_finish_one_workload_tell_it_once(open_harness, hook, t
 
 
 def test_the_event_is_committed_with_the_merge_that_finishes_the_workload(open_harness, hook, tmp_path):
-    """Whoever is killed right after that commit has written it: the drive has not come to its end."""
+    """A process that is killed right after that commit has written the event, although its drive is not over."""
     harness = open_harness()
     runner = harness.open_runner(notify_url=hook.url)
     workload = submitted(harness, runner, tmp_path, count=20)
@@ -64,8 +64,8 @@ def test_the_event_is_committed_with_the_merge_that_finishes_the_workload(open_h
     assert is_written(runner)
 
 
-def test_failed_requests_make_it_a_failure_with_its_reasons_but_without_quotations(open_harness, hook):
-    """Codes and counts are told; the provider's words, which may quote a prompt or an answer, are not."""
+def test_a_workload_with_failed_requests_is_reported_with_codes_but_without_quotations(open_harness, hook):
+    """Codes and counts are reported; the provider's messages, which may quote a prompt or an answer, are not."""
     harness = open_harness(FailLines(count=2, status=400, message="no such colour: octarine"))
     harness.runner = harness.open_runner(notify_url=hook.url)
     harness.run(40)
@@ -77,8 +77,8 @@ def test_failed_requests_make_it_a_failure_with_its_reasons_but_without_quotatio
     assert harness.emulator.api_key.encode() not in hook.bodies[0]
 
 
-def test_a_second_end_is_a_second_event_and_a_report_of_the_first_is_none(open_harness, hook):
-    """Driving a finished workload again tells nothing; sending its failed requests again tells of their end."""
+def test_a_second_end_is_a_second_event_but_a_second_report_is_none(open_harness, hook):
+    """Driving a finished workload again reports nothing; sending its failed requests again reports their end."""
     harness = open_harness(FailLines(count=2, status=400))
     silent = harness.runner
     ended = harness.run(40)
@@ -93,7 +93,7 @@ def test_a_second_end_is_a_second_event_and_a_report_of_the_first_is_none(open_h
     assert hook.kinds == ["finished"]
 
 
-def test_a_cancelled_workload_tells_its_end(open_harness, hook, tmp_path):
+def test_a_cancelled_workload_reports_its_end(open_harness, hook, tmp_path):
     """It is finished, but not every request succeeded."""
     harness = open_harness()
     runner = harness.open_runner(notify_url=hook.url)
@@ -107,8 +107,8 @@ def test_a_cancelled_workload_tells_its_end(open_harness, hook, tmp_path):
     assert hook.reports[0]["requests"]["cancelled"] == 20
 
 
-def test_an_outage_that_stops_a_command_is_told_once(open_harness, hook, tmp_path):
-    """A second drive of the same process that comes to the same is no news; the next process's is."""
+def test_an_outage_that_stops_a_command_is_reported_once(open_harness, hook, tmp_path):
+    """A second drive of the same process with the same outage is not reported; the next process's is."""
     harness = open_harness()
     options = {"notify_url": hook.url, "outage_seconds": 0.2, "http_attempts": 1, "base_url": "http://127.0.0.1:9/v1"}
     runner = harness.open_runner(**options)
@@ -129,8 +129,8 @@ def test_an_outage_that_stops_a_command_is_told_once(open_harness, hook, tmp_pat
     assert hook.reports[0]["id"] != hook.reports[1]["id"]
 
 
-def test_a_refusal_of_the_account_is_told_once_by_all_who_pass(open_harness, hook, tmp_path):
-    """A schedule and workers continue to make passes; they send one event until the next merge."""
+def test_a_refusal_of_the_account_is_reported_once_by_all_passes(open_harness, hook, tmp_path):
+    """Schedules and workers continue to make passes; they send one event until the next merge."""
     harness = open_harness(PlanGate())
     workload = harness.split(write_mixed(tmp_path / "input.jsonl", 20))
     two = [harness.open_runner(notify_url=hook.url) for _ in range(2)]
@@ -142,7 +142,7 @@ def test_a_refusal_of_the_account_is_told_once_by_all_who_pass(open_harness, hoo
 
 
 def test_an_outage_ends_a_single_pass_and_is_no_event(open_harness, hook, tmp_path):
-    """The next pass of the schedule comes by itself: nobody has given up."""
+    """The next pass of the schedule comes automatically: no command has given up."""
     harness = open_harness()
     runner = harness.open_runner(notify_url=hook.url, http_attempts=1, base_url="http://127.0.0.1:9/v1")
     workload = harness.split(write_mixed(tmp_path / "input.jsonl", 20))
@@ -151,14 +151,18 @@ def test_an_outage_ends_a_single_pass_and_is_no_event(open_harness, hook, tmp_pa
     assert hook.kinds == []
 
 
-def test_a_stop_because_the_database_is_away_is_told_without_it(hook):
-    """The event cannot be written, so the process delivers it from its memory."""
+def test_a_stop_because_of_an_unreachable_database_is_reported_without_it(hook):
+    """The event cannot be written, so the process delivers it from memory."""
     store = Store("postgresql+psycopg://nobody@127.0.0.1:1/nothing")
     announcer = Announcer(store, [WEB], owner="me", clock=lambda: 1.0)
     for _ in range(2):
-        announcer.ended(3, StoreUnavailable("the database is away"), is_finished=False, is_one_pass=False)  # type: ignore[arg-type] # a number
+        announcer.ended(
+            3, StoreUnavailable("the database is away"), is_finished=False, is_one_pass=False
+        )  # any number will do
     passing = Announcer(store, [WEB], owner="me", clock=lambda: 1.0)
-    passing.ended(3, StoreUnavailable("the database is away"), is_finished=False, is_one_pass=True)  # type: ignore[arg-type] # a number
+    passing.ended(
+        3, StoreUnavailable("the database is away"), is_finished=False, is_one_pass=True
+    )  # any number will do
     assert passing.take_unsaved() == [], "a single pass gives nothing up"
     target = WebTarget(hook.url, is_slack=False, allow_insecure_http=False)
     delivery = Delivery(store, {WEB: target}, owner="me", clock=lambda: 1.0, wait=lambda _seconds: None)
@@ -167,8 +171,8 @@ def test_a_stop_because_the_database_is_away_is_told_without_it(hook):
     assert [(report["kind"], report["reason"]) for report in hook.reports] == [("stopped", "the database is away")]
 
 
-def test_a_regressed_evaluation_is_told_once_and_its_workloads_are_not(open_harness, hook, tmp_path):
-    """The verdict is the event, whoever concludes the run."""
+def test_a_regressed_evaluation_is_reported_once_and_its_workloads_are_not(open_harness, hook, tmp_path):
+    """The verdict is the event, whichever process concludes the run."""
     harness = open_harness()
     runner = harness.runner = harness.open_runner(notify_url=hook.url)
 
@@ -193,7 +197,7 @@ def test_a_regressed_evaluation_is_told_once_and_its_workloads_are_not(open_harn
 
 
 def test_without_a_target_nothing_is_written(open_harness):
-    """The outbox of somebody who wants no notification stays empty."""
+    """The outbox of a user without notifications stays empty."""
     harness = open_harness()
     harness.run(20)
     assert not is_written(harness.runner)

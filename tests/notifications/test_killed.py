@@ -1,12 +1,12 @@
-"""A command that dies while it delivers."""
+"""A command that is killed during a delivery."""
 
 from __future__ import annotations
 
 from tests.workloads import write_mixed
 
 
-def test_a_command_that_is_killed_while_it_delivers_leaves_the_event_to_the_next(start_command, hook, tmp_path):
-    """The process is killed by SIGKILL when the hook has the report but has not answered; the same event comes again."""
+def test_a_command_killed_during_a_delivery_leaves_the_event_to_the_next(start_command, hook, tmp_path):
+    """The process is killed when the hook has the report but has not answered; the same event is delivered again."""
     command = start_command()
     command.environment["BATCHKIT_NOTIFY_URL"] = hook.url
     hook.is_hanging.set()

@@ -58,7 +58,7 @@ class RefusalCase:
 
     @property
     def fault(self) -> Fault:
-        """The fault that refuses the calls."""
+        """Return the fault that refuses the calls."""
         if self.operation is None:
             return lines.FailLines(custom_ids=frozenset({"row-3", "row-5"}), **self.refusal)
         return calls.RefuseCalls(on=(self.operation,), skip=self.skip, type="invalid_request_error", **self.refusal)

@@ -103,7 +103,7 @@ class ProofHarness:
     def run(
         self, arguments: Sequence[str], *, at: FaultPoint | int | None = None, kind: InjectionKind = InjectionKind.DEATH
     ) -> int | None:
-        """Run one command to its end; returns its exit code: -9 if it was killed at its point, None if it exceeded the time limit."""
+        """Run one command to its end; return its exit code: -9 if it was killed at its point, None if it exceeded the time limit."""
         process = command_process.start(self._launch(arguments, at, kind))
         process.join(_LONGEST_COMMAND_SECONDS)
         if process.exitcode is None:

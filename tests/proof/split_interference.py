@@ -80,7 +80,7 @@ def interfere_with_split(scenario: ProofScenario, backend: Backend, point: Fault
 
 
 def _run_all(harness: ProofHarness) -> list[tuple[Sequence[str], int | None]]:
-    """Run all commands at the same time; returns their exit codes, None for those that wait for a lock."""
+    """Run all commands at the same time; return their exit codes, None for those that wait for a lock."""
     attempts = [(arguments, harness.start(arguments)) for arguments in INTERFERING_COMMANDS]
     wait_until(
         lambda: all(process.exitcode is not None for _, process in attempts), within_seconds=_LONGEST_TRY_SECONDS

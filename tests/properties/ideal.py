@@ -1,7 +1,7 @@
 """The expected result of a history, from the promises alone: a dictionary of requests, without files, database or JSON.
 
 Written from the rules: matching is by custom_id alone; a success beats all other lines of a batch for the same request,
-otherwise its first line counts; unexecuted requests have a budget of their own; nothing is sent after a cancel.
+otherwise its first line counts; unexecuted requests have a separate budget; nothing is sent after a cancel.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ _names = itertools.count(1)
 
 
 class Lab:
-    """One workload of its own in a shared store, a provider, and two runners ``"a"`` and ``"b"`` that alternate."""
+    """One workload in a shared store, with its own provider and two runners ``"a"`` and ``"b"`` that alternate."""
 
     def __init__(self, store: Store, folder: Path, provider: ScriptedProvider | None = None) -> None:
         self.store = store

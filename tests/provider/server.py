@@ -33,17 +33,17 @@ class Seen:
 
     @property
     def path(self) -> str:
-        """The path without its query, unquoted."""
+        """Return the path without its query, unquoted."""
         return unquote(urlsplit(self.target).path)
 
     @property
     def query(self) -> list[tuple[str, str]]:
-        """The query, in order."""
+        """Return the query, in order."""
         return parse_qsl(urlsplit(self.target).query)
 
     @property
     def json(self) -> Any:
-        """The body, parsed."""
+        """Return the body, parsed."""
         return json.loads(self.body)
 
 

@@ -221,7 +221,7 @@ def test_a_reply_that_trickles_ends_after_the_total_time(
 
 
 @pytest.mark.parametrize("reply", [SLOW["no headers"], SLOW["a refusal"]], ids=["headers", "refusal"])
-def test_a_download_waits_no_longer_for_what_is_not_the_file(
+def test_a_download_without_file_bytes_has_the_time_of_a_small_call(
     server: ScriptedServer, connect: Callable[..., GroqProvider], shard: Path, reply: Reply
 ) -> None:
     """The total time of transfers applies to the file's bytes alone."""

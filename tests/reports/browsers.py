@@ -1,4 +1,4 @@
-"""A real browser for pages: the Chromium that is installed, without a screen."""
+"""A real, headless browser for pages: the installed Chromium."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "-
 
 @contextmanager
 def open_browser() -> Iterator[Browser]:
-    """Start the installed Chromium. Skips the test where there is none."""
+    """Start the installed Chromium. Skips the test if there is none."""
     executable = next(filter(None, map(shutil.which, _NAMES)), None)
     if executable is None:
         pytest.skip("no Chromium is installed: `apt-get install chromium`, or put another one on the PATH")

@@ -1,4 +1,4 @@
-"""Workloads to report on: run through an emulator, or put together row by row."""
+"""Workloads for reports: run through an emulator, or inserted row by row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def running(folder: Path, *faults: Any, **more: Any) -> Iterator[Runner]:
-    """Open a runner in a folder on an emulator with some faults."""
+    """Open a runner in a folder on an emulator with faults."""
     with Emulator(folder / "emulator", Scenario(faults=faults), speed=SPEED) as emulator:
         settings = load_settings(
             home=folder / "home",
@@ -32,21 +32,21 @@ def running(folder: Path, *faults: Any, **more: Any) -> Iterator[Runner]:
 
 @pytest.fixture
 def runner(database_url, tmp_path) -> Iterator[Runner]:
-    """Give a runner on an empty store that asks nobody; once on each kind of database."""
+    """Return a runner on an empty store that calls no provider; runs once on each kind of database."""
     with Runner(load_settings(home=tmp_path / "home", database_url=database_url)) as opened:
         yield opened
 
 
 @pytest.fixture
 def sqlite_runner(sqlite_url, tmp_path) -> Iterator[Runner]:
-    """Give the same on SQLite alone, for what is the same on every kind of database."""
+    """Return the same on SQLite only, for tests that do not depend on the kind of database."""
     with Runner(load_settings(home=tmp_path / "home", database_url=sqlite_url)) as opened:
         yield opened
 
 
 @pytest.fixture
 def page_text() -> Callable[[str], str]:
-    """Give a function that takes the tags off a page and puts single blanks between its words."""
+    """Return a function that removes the tags of a page and separates its words by single blanks."""
     import html  # noqa: PLC0415 - here alone
     import re  # noqa: PLC0415 - as above
 

@@ -1,4 +1,4 @@
-"""The page in a real browser: whatever models wrote, nothing runs, nothing leaves, nothing overflows, and it can be searched by keyboard."""
+"""The page in a real browser: hostile model text runs nothing, requests nothing and overflows nothing; a keyboard can search it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _NAME = "<img src=x onerror=alert(2)>"
 
 @dataclass
 class Watched:
-    """A page in the browser, and everything it should not do."""
+    """A page in the browser, with a record of everything that it should not do."""
 
     page: Page
     trouble: list[str] = field(default_factory=list)
@@ -87,14 +87,14 @@ def browser():
 
 @pytest.fixture
 def visit(browser):
-    """Give a function that opens a page in a window of some width, and watches it."""
+    """Return a function that opens a page in a window of some width, and watches it."""
     opened = []
 
     def open_page(path, *, width=1_400, scheme="light"):
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         opened.append(page)
         watched = Watched(page)
-        # A dialog that nobody listens to is dismissed at once.
+        # A dialog without a listener is dismissed at once.
         page.add_init_script(
             "for (const name of ['alert', 'confirm', 'prompt']) window[name] = () => console.log(name)"
         )
@@ -111,7 +111,7 @@ def visit(browser):
 
 
 def test_nothing_that_a_model_wrote_runs_or_loads(report, visit):
-    """No script, handler, link, frame or style of the content takes effect, also when everything is clicked and pointed at."""
+    """No script, handler, link, frame or style in the content takes effect, even when everything is clicked and hovered."""
     watched = visit(report)
     page = watched.page
     page.evaluate(
@@ -130,8 +130,8 @@ def test_nothing_that_a_model_wrote_runs_or_loads(report, visit):
     assert page.evaluate("document.querySelectorAll('h1').length") == 1
 
 
-def test_what_was_written_can_be_read_as_it_was(report, visit):
-    """Markup is shown, not obeyed; control characters are visible, and a long answer says how much is missing."""
+def test_foreign_text_is_readable_as_written(report, visit):
+    """Markup is shown literally; control characters are visible, and a long answer states how much is missing."""
     page = visit(report).page
     text = page.locator("#rows").inner_text()
 
@@ -143,8 +143,8 @@ def test_what_was_written_can_be_read_as_it_was(report, visit):
     assert page.locator("h1").inner_text() == _NAME
 
 
-def test_the_policy_would_stop_what_got_through(report, visit, tmp_path):
-    """If a script ever got into the page all the same, the browser would refuse to run it."""
+def test_the_policy_would_block_an_injected_script(report, visit, tmp_path):
+    """If a script got into the page nevertheless, the browser would refuse to run it."""
     broken = tmp_path / "broken.html"
     broken.write_text(report.read_text().replace("<main>", f"<main><script>{RAN}</script><img src=x onerror='{RAN}'>"))
     watched = visit(broken)
@@ -155,7 +155,7 @@ def test_the_policy_would_stop_what_got_through(report, visit, tmp_path):
 
 @pytest.mark.parametrize(("width", "scheme"), [(320, "light"), (360, "dark"), (1_400, "light")])
 def test_nothing_is_wider_than_the_window(report, visit, width, scheme):
-    """The page needs no horizontal scrolling on a phone or a large screen, and no text stands outside its cell."""
+    """The page needs no horizontal scrolling on a phone or a large screen, and no text extends beyond its cell."""
     page = visit(report, width=width, scheme=scheme).page
 
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -168,7 +168,7 @@ def test_nothing_is_wider_than_the_window(report, visit, width, scheme):
 
 
 def test_heaped_accents_stay_in_their_row(report, visit):
-    """Two hundred accents on one letter paint over nobody else's text: the row above looks the same without them."""
+    """Two hundred accents on one letter do not cover other text: the row above looks the same without them."""
     page = visit(report, width=360).page
     row = page.locator("#rows tbody tr", has_text="emoji")
     above = row.locator("xpath=preceding-sibling::tr[1]")
@@ -180,7 +180,7 @@ def test_heaped_accents_stay_in_their_row(report, visit):
 
 
 def test_rows_are_found_by_keyboard(report, visit):
-    """A slash leads to the search, words narrow the rows down, Escape brings them back; a long text opens with Enter."""
+    """A slash focuses the search, words filter the rows, Escape clears the filter, and Enter opens a long text."""
     page = visit(report).page
     visible = page.locator("#rows tbody tr:visible")
     total = visible.count()
@@ -208,8 +208,8 @@ def test_rows_are_found_by_keyboard(report, visit):
     assert after["height"] > before["height"]
 
 
-def test_paper_gets_the_first_hundred_rows(report, visit, tmp_path):
-    """Tools are not printed, and a long report does not become a book."""
+def test_the_printed_page_has_the_first_hundred_rows(report, visit, tmp_path):
+    """Controls are not printed, and a long report does not fill a book."""
     text = report.read_text()
     start, end = text.index('<tr role="row" data-kinds'), text.rindex("</tbody>")
     (tmp_path / "long.html").write_text(text[:start] + text[start:end] * 6 + text[end:])

@@ -1,4 +1,4 @@
-"""Charts: numbers in, markup out."""
+"""Charts: from numbers to markup."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from batchkit.reports.charts import Domain, Part
 
 
 def shapes(chart, tag):
-    """Find the shapes of a kind, with their attributes."""
+    """Return the shapes of a kind, with their attributes."""
     root = ET.fromstring(str(chart))  # noqa: S314 - the charts are our own
     return [element.attrib for element in root.iter() if element.tag == tag]
 
 
-def test_a_bar_has_its_parts_behind_each_other():
-    """Widths are shares of the whole, each part begins where the one before ends, and nothing is drawn for nothing."""
+def test_the_parts_of_a_bar_follow_each_other():
+    """Widths are shares of the whole, each part begins where the previous one ends, and zero is not drawn."""
     drawn = shapes(charts.bar([Part("good", 30), Part("none", 0), Part("bad", 10)], 40), "rect")
 
     assert [(part["class"], part["x"], part["width"]) for part in drawn] == [
@@ -28,12 +28,12 @@ def test_a_bar_has_its_parts_behind_each_other():
 
 
 def test_a_bar_of_nothing_is_empty():
-    """A whole of zero draws no part, and fails at no division."""
+    """A whole of zero draws no part, and causes no division by zero."""
     assert shapes(charts.bar([Part("good", 0)], 0), "rect") == []
 
 
 def test_labels_are_escaped():
-    """A label that is markup is shown as it is written."""
+    """A label with markup is shown literally."""
     chart = str(charts.columns([("<script>alert(1)</script>", 3)], description='a "quoted" & <told> story'))
 
     assert "<script>" not in chart
@@ -42,7 +42,7 @@ def test_labels_are_escaped():
 
 
 def test_a_histogram_is_as_high_as_its_counts():
-    """The highest column fills the plot, half the count is half as high, and a column of one can still be seen."""
+    """The highest column fills the plot, half the count is half as high, and a column of one is still visible."""
     heights = [
         float(column["height"])
         for column in shapes(charts.columns([("a", 1_000), ("b", 500), ("c", 1), ("d", 0)], description=""), "rect")
@@ -53,8 +53,8 @@ def test_a_histogram_is_as_high_as_its_counts():
     assert heights[3] == 0
 
 
-def test_a_whisker_lies_where_its_numbers_are():
-    """The dot is on the mean, the line from the lower to the upper bound, what is beyond the scale on its edge."""
+def test_a_whisker_is_at_its_numbers():
+    """The dot is on the mean, the line from the lower to the upper bound, and values beyond the scale are on its edge."""
     chart = charts.whisker(Domain(-1, 1), -3, 0, 0.5)
 
     assert shapes(chart, "circle")[0]["cx"] == "50%"
@@ -62,8 +62,8 @@ def test_a_whisker_lies_where_its_numbers_are():
     assert (interval["x1"], interval["x2"]) == ("0%", "75%")
 
 
-def test_a_staircase_rises_at_its_moments():
-    """The line goes along at the old count until a moment, and then up to the new one."""
+def test_a_staircase_rises_at_its_times():
+    """The line stays at the old count until a time, and then rises to the new one."""
     chart = charts.staircase(Domain(0, 100), [("main", [(50, 10.0), (75, 20.0)])], 20, description="")
     (line,) = [path["d"] for path in shapes(chart, "path") if path["class"] == "line main"]
 
@@ -84,7 +84,7 @@ def test_a_staircase_rises_at_its_moments():
     ],
 )
 def test_times_on_an_axis_are_round(seconds, labels):
-    """Steps are those of clocks and calendars, and there are few of them."""
+    """Steps are round times of clocks and calendars, and there are few of them."""
     assert [tick.label for tick in charts.time_ticks(Domain(0, seconds))] == labels
 
 
@@ -92,5 +92,5 @@ def test_times_on_an_axis_are_round(seconds, labels):
     ("most", "labels"), [(1, ["0", "1"]), (964, ["0", "500"]), (20_000, ["0", "5,000", "10k", "15k", "20k"])]
 )
 def test_counts_on_an_axis_are_round(most, labels):
-    """Steps are 1, 2 or 5 of a power of ten, and never parts of one."""
+    """Steps are 1, 2 or 5 times a power of ten, and never fractions."""
     assert [tick.label for tick in charts.number_ticks(most)] == labels

@@ -1,4 +1,4 @@
-"""The page of an evaluation run: verdict, metrics, what changed, slices, and the rows that fell first."""
+"""The page of an evaluation run: verdict, metrics, changes, slices, and the rows that fell first."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OPPOSITE = lines.WrongAnswers(
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
-    """Give a runner with two runs of a suite; in the second the small model says the opposite of many things."""
+    """Return a runner with two runs of a suite; in the second, the small model gives the opposite of many answers."""
     folder = tmp_path_factory.mktemp("compared")
     suite = reviews_suite(folder, 40, REVIEWS.replace("fall: 0.05", "fall: 0.05, level: 0.05"))
     for faults in ((), (_OPPOSITE,)):
@@ -42,8 +42,8 @@ def compared(tmp_path_factory):
         yield runner
 
 
-def test_a_regressed_run_says_what_fell(compared, tmp_path, page_text):
-    """Verdict, exit code, comparison, metrics and slices are on the page as the summary has them."""
+def test_a_regressed_run_shows_what_fell(compared, tmp_path, page_text):
+    """Verdict, exit code, comparison, metrics and slices are on the page as in the summary."""
     found = summary(compared, "reviews-2")
     (alarm,) = [change for change in found.changes if change.is_alarm]
     text = page_text(write_report(compared, "reviews-2", tmp_path / "page.html", rows=500).read_text())
@@ -60,8 +60,8 @@ def test_a_regressed_run_says_what_fell(compared, tmp_path, page_text):
     assert f"Workload {found.workload_names[0]}" in text
 
 
-def test_rows_that_fell_come_first_with_what_was_expected(compared, tmp_path, page_text):
-    """Each row whose score fell is listed before all others, with its scores; the reader can ask for these alone."""
+def test_rows_that_fell_come_first_with_the_expected_answer(compared, tmp_path, page_text):
+    """Each row whose score fell is listed before all others, with its scores; the reader can filter for these alone."""
     down = sum(row.flipped == "down" for row in scored_rows(compared, "reviews-2"))
     page = write_report(compared, "reviews-2", tmp_path / "page.html", rows=500).read_text()
     kinds = re.findall(r'data-kinds="([\w ]+)"', page)
@@ -73,13 +73,13 @@ def test_rows_that_fell_come_first_with_what_was_expected(compared, tmp_path, pa
 
 
 def test_few_rows_are_those_that_fell(compared, tmp_path):
-    """Where not all fit, the best rows are left out."""
+    """When not all rows fit, the best rows are left out."""
     page = write_report(compared, "reviews-2", tmp_path / "page.html", rows=3).read_text()
 
     assert re.findall(r'data-kinds="([\w ]+)"', page) == ["succeeded down"] * 3
 
 
-def test_a_first_run_has_nothing_to_compare_with(compared, tmp_path, page_text):
+def test_a_first_run_has_no_comparison(compared, tmp_path, page_text):
     """It passes, and no comparison is shown."""
     text = page_text(write_report(compared, "reviews-1", tmp_path / "page.html", rows=5).read_text())
 
@@ -88,7 +88,7 @@ def test_a_first_run_has_nothing_to_compare_with(compared, tmp_path, page_text):
 
 
 def test_an_unfinished_run_has_a_page_too(compared, tmp_path, page_text):
-    """Nothing is scored yet: the page shows how far its workload is."""
+    """Nothing is scored yet: the page shows the progress of its workload."""
     evaluation = runs.begin(compared, reviews_suite(tmp_path, 10))
     runs.next_workload(compared, evaluation)
     text = page_text(write_report(compared, evaluation.name, tmp_path / "page.html", rows=5).read_text())
@@ -98,8 +98,8 @@ def test_an_unfinished_run_has_a_page_too(compared, tmp_path, page_text):
     assert "The worst 5 of 20 requests" in text
 
 
-def test_what_a_judge_is_worth_and_notes_are_shown():
-    """Agreement with its interval and kappa; a kappa that does not exist says why."""
+def test_the_agreement_of_a_judge_and_notes_are_shown():
+    """Agreement has its interval and kappa; an undefined kappa has a reason."""
     found = EvaluationSummary(
         "s", "s-1", "s-0", "0" * 64, ("w",), 0.0, 60.0,
         (Metric("length", "short", "m", None, 9, 120.5, 90.0, 151.0, "bootstrap 95 %", 1),),
@@ -119,12 +119,12 @@ def test_what_a_judge_is_worth_and_notes_are_shown():
 
 
 def scored(seq, *, score=1.0, flipped=None, status="succeeded"):
-    """Make a scored row."""
+    """Return a scored row."""
     return ScoredRow(str(seq), seq, {}, "p", "m", 1, "text", None, {"a": score}, status, None, flipped)
 
 
-def test_the_worst_are_found_in_one_go():
-    """Fallen, failed, then by score; a part of the room is kept for what rose, and order is that of the input among equals."""
+def test_the_worst_rows_are_found_in_one_pass():
+    """Fallen rows come first, then failed ones, then by score; some places are kept for rows that rose; ties keep input order."""
     rows = [
         *(scored(seq, score=seq / 100) for seq in range(90, 50, -1)),
         scored(1, flipped="down"),
@@ -145,6 +145,6 @@ def test_the_worst_are_found_in_one_go():
     [([0.775, 0.91], 0.7, 1.0), ([0.2, 1.0], 0.2, 1.0), ([0.5, 0.5], 0.5, 0.6), ([-3.0, 120.0], -100.0, 200.0)],
 )
 def test_a_scale_has_round_ends_and_room_for_all(values, low, high):
-    """No longer than it must be, and never of no length."""
+    """The scale is no longer than necessary, and never of length zero."""
     scale = _scale(values)
     assert [scale.low, scale.high] == pytest.approx([low, high])

@@ -18,21 +18,21 @@ from tests.factories import NOW, add_shard, add_workload, failure, lost_attempt
 def shard(
     number, *, lines=100, window="24h", succeeded=100, failed=0, expired=0, merged_at=NOW, raw=None, status="completed"
 ):
-    """Make a merged shard as the store gives it."""
+    """Return a merged shard as the store returns it."""
     return ShardRow(
         number, "merged", "/v1/chat/completions", window, lines, succeeded, failed, expired, merged_at, status, raw
     )
 
 
 def test_results_add_up_over_time():
-    """Each merge adds what it brought, in the order of the merges and not of the shards."""
+    """Each merge adds its results, in the order of the merges and not of the shards."""
     steps = read_shards([shard(1, merged_at=NOW + 9, failed=5), shard(2, merged_at=NOW)]).steps
 
     assert [(step.at, step.succeeded, step.failed) for step in steps] == [(NOW, 100, 0), (NOW + 9, 200, 5)]
 
 
 def test_thousands_of_merges_are_few_points():
-    """So many points cannot be told apart; the last one, with all results, is among them."""
+    """That many points are indistinguishable; the last one, with all results, is among those that are kept."""
     steps = read_shards([shard(number, merged_at=NOW + number) for number in range(2_000)]).steps
 
     assert len(steps) == 200
@@ -40,7 +40,7 @@ def test_thousands_of_merges_are_few_points():
 
 
 def test_expiry_is_counted_by_window_and_size():
-    """Shards of like size share a line; a batch that never ran is in none."""
+    """Shards of similar size share a line; a batch that never ran is in none."""
     expiry = read_shards(
         [
             shard(1, lines=900, expired=90),
@@ -68,13 +68,13 @@ def test_expiry_is_counted_by_window_and_size():
         (None, []),
     ],
 )
-def test_a_batch_took_what_the_provider_says_or_nothing_is_known(raw, durations):
-    """Times that are missing, zero or the wrong way round are not counted as durations."""
+def test_durations_are_the_providers_or_unknown(raw, durations):
+    """Times that are missing, zero or reversed do not count as durations."""
     assert read_shards([shard(1, raw=raw)]).durations == durations
 
 
 def test_many_batches_share_the_lines_of_the_timeline():
-    """Neighbours stand together: their medians, and the outermost of their moments."""
+    """Neighbours are combined: the line has their medians, and their first and last times."""
     moments = [Moments(number, NOW + number, NOW + number + 100, NOW + number + 110) for number in range(1, 7)]
 
     assert timeline(moments, now=NOW, lines=2) == [
@@ -83,15 +83,15 @@ def test_many_batches_share_the_lines_of_the_timeline():
     ]
 
 
-def test_what_has_not_ended_lasts_until_now():
-    """A running batch's end is when it was looked at, and it counts as open."""
+def test_a_running_batch_lasts_until_now():
+    """Its end is the time of reading, and it counts as open."""
     (stretch,) = timeline([Moments(1, NOW, None, None)], now=NOW + 60)
 
     assert (stretch.open_batches, stretch.ended_at, stretch.last_at) == (1, NOW + 60, NOW + 60)
 
 
-def test_places_of_a_sample_follow_no_rhythm():
-    """In an input whose models take turns a sample sees each of them as often as it is there."""
+def test_sampled_places_are_not_periodic():
+    """In an input with alternating models, a sample contains each of them in its proportion."""
     places = report_rows.spread_places(100_000, 400)
 
     assert len(set(places)) == 400
@@ -102,17 +102,17 @@ def test_places_of_a_sample_follow_no_rhythm():
 
 
 def test_a_small_input_is_its_own_sample():
-    """Nothing is left out of what is small."""
+    """A small input is read completely."""
     assert report_rows.spread_places(3, 400) == [0, 1, 2]
 
 
 def body(model, **usage):
-    """Make an answer of a model."""
+    """Return an answer of a model."""
     return jsonl.dumps({"model": model, "choices": [{"message": {"content": "yes"}}], "usage": usage}).decode()
 
 
 def answer(connection, workload, models):
-    """Add a merged shard whose requests are answered by the models in turn, ten tokens in and five out each."""
+    """Add a merged shard whose requests are answered by the models in turn, with ten tokens in and five out each."""
     made = add_shard(connection, workload, state=ShardState.MERGED, lines=len(models))
     table = tables.bodies
     for seq, model in enumerate(models):
@@ -124,8 +124,8 @@ def answer(connection, workload, models):
     return workloads.get(connection, workload.id)
 
 
-def test_tokens_are_shared_as_the_answers_name_their_models(store):
-    """All tokens are given to the models that answered; they add up, and a price that is not known stays unknown."""
+def test_tokens_are_split_by_the_models_in_the_answers(store):
+    """All tokens are assigned to the models that answered; they add up, and an unknown price stays unknown."""
     with store.write() as connection:
         workload = answer(connection, add_workload(connection), ["openai/gpt-oss-20b"] * 3 + ["nobody/knows"])
         spending = read_spending(connection, workload, Usage(41, 21, 62))
@@ -142,7 +142,7 @@ def test_tokens_are_shared_as_the_answers_name_their_models(store):
 
 
 def test_models_of_a_recipe_are_known_without_a_sample(store):
-    """Requests of a recipe go round its models, each with its samples in a row."""
+    """Requests of a recipe alternate between its models, each with its samples in a row."""
     recipe = '{"kind": "annotate", "models": ["openai/gpt-oss-20b", "openai/gpt-oss-120b"], "samples": 2}'
     with store.write() as connection:
         workload = answer(connection, add_workload(connection, recipe=recipe), ["?"] * 6)
@@ -183,7 +183,7 @@ def test_attempts_are_counted_and_explained(store):
 
 
 def test_the_worst_come_first(store):
-    """Failed, cancelled and pending requests come first, then those with most attempts, then input order; each once, up to the limit."""
+    """Failed, cancelled and pending requests come first, then those with most attempts, then input order, up to the limit."""
     with store.write() as connection:
         workload = add_workload(connection)
         merged = add_shard(connection, workload, state=ShardState.MERGED, lines=10)
@@ -196,8 +196,8 @@ def test_the_worst_come_first(store):
         assert report_rows.worst_seqs(connection, workload.id, limit=1) == [10]
 
 
-def test_a_rare_reason_is_not_crowded_out(store):
-    """When more have failed than fit, each reason has its share of the rows."""
+def test_a_rare_reason_is_included(store):
+    """When more requests have failed than fit, each reason has its share of the rows."""
     with store.write() as connection:
         workload = add_workload(connection)
         made = add_shard(connection, workload, state=ShardState.MERGED, lines=30, request_state=RequestState.FAILED)
@@ -210,7 +210,7 @@ def test_a_rare_reason_is_not_crowded_out(store):
 
 
 def test_the_facts_are_one_snapshot(runner):
-    """Everything that a report shows of a workload is read in one go, by the runner's clock."""
+    """All facts of a workload are read in one transaction, at one time of the runner's clock."""
     with runner.store.write() as connection:
         workload = add_workload(connection)
         add_shard(connection, workload, state=ShardState.MERGED, lines=4, succeeded=4)
@@ -222,8 +222,8 @@ def test_the_facts_are_one_snapshot(runner):
     assert found.attempts == {1: 4}
 
 
-def test_percentiles_are_values_that_were_seen():
-    """The nearest rank: half of four are the lower two, 95 % of a hundred the lower 95, and one value is every percentile."""
+def test_percentiles_are_observed_values():
+    """Nearest rank: half of four is the lower two, 95 % of a hundred the lower 95, and a single value is every percentile."""
     assert facts.percentile([1.0, 2.0, 3.0, 4.0], 0.5) == 2.0
     assert facts.percentile([float(number) for number in range(1, 101)], 0.95) == 95.0
     assert facts.percentile([7.0], 0.95) == 7.0

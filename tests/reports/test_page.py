@@ -1,4 +1,4 @@
-"""The page as a file: what it says, that it stands alone, and that it can be read."""
+"""The page as a file: its content, its independence of other files, and its readability."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.workloads import write_mixed
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory):
-    """Give a runner with a finished workload of which some failed, and some expired first."""
+    """Return a runner with a finished workload with some failures, and some expired requests."""
     folder = tmp_path_factory.mktemp("faulty")
     faults = (
         lines.FailLines(fraction=0.1, code="invalid_request", message="Not like this."),
@@ -44,8 +44,8 @@ def written(runner, name, folder, *, rows=500):
     return write_report(runner, name, folder / "page.html", rows=rows).read_text()
 
 
-def test_the_page_says_how_it_stands_and_why(faulty, tmp_path, page_text):
-    """State, counts, exit code, reasons, expiry, tokens, cost and rows are there, and agree with the store."""
+def test_the_page_shows_the_state_and_the_reasons(faulty, tmp_path, page_text):
+    """State, counts, exit code, reasons, expiry, tokens, cost and rows are there, and match the store."""
     progress = faulty.progress(faulty.find("nightly run").id)
     text = page_text(written(faulty, "nightly run", tmp_path))
 
@@ -64,7 +64,7 @@ def test_the_page_says_how_it_stands_and_why(faulty, tmp_path, page_text):
 
 
 def test_the_worst_rows_are_first_and_the_rest_is_counted(faulty, tmp_path, page_text):
-    """With few rows only failed requests are shown, and the page says how many there are beside them."""
+    """With few rows only failed requests are shown, and the page states how many more there are."""
     page = written(faulty, "nightly run", tmp_path, rows=2)
 
     assert re.findall(r'data-kinds="(\w+)"', page) == ["failed", "failed"]
@@ -72,15 +72,15 @@ def test_the_worst_rows_are_first_and_the_rest_is_counted(faulty, tmp_path, page
 
 
 def test_a_page_without_rows_is_a_page(faulty, tmp_path):
-    """Nobody's prompts need to be in it."""
+    """A page may omit all prompts."""
     page = written(faulty, "nightly run", tmp_path, rows=0)
 
     assert '<table id="rows"' not in page
     assert "60 requests" in page
 
 
-def test_it_stands_alone_and_says_so_to_the_browser(faulty, tmp_path):
-    """There is no address to load from, and the policy allows exactly the style and the script that are in it."""
+def test_the_page_is_self_contained_and_has_a_policy(faulty, tmp_path):
+    """There is no address to load from, and the policy allows exactly the style and the script of the page."""
     page = written(faulty, "nightly run", tmp_path)
     (policy,) = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]+)">', page)
 
@@ -95,7 +95,7 @@ def test_it_stands_alone_and_says_so_to_the_browser(faulty, tmp_path):
 
 
 class Outline(HTMLParser):
-    """Reads what assistive software would go by."""
+    """Reads what assistive technology uses."""
 
     def __init__(self):
         super().__init__()
@@ -103,7 +103,7 @@ class Outline(HTMLParser):
         self.tables = self.captions = self.unlabelled = 0
 
     def handle_starttag(self, tag, attrs):
-        """Note headings, tables, captions and charts without a description."""
+        """Record headings, tables, captions and charts without a description."""
         given = dict(attrs)
         if re.fullmatch("h[1-6]", tag):
             self.headings.append(int(tag[1]))
@@ -116,8 +116,8 @@ class Outline(HTMLParser):
             )
 
 
-def test_it_can_be_read_without_looking(faulty, tmp_path):
-    """One first heading and none left out below it, a caption for each table, a description for each chart."""
+def test_the_page_is_accessible(faulty, tmp_path):
+    """It has one first-level heading without gaps below it, a caption per table, and a description per chart."""
     outline = Outline()
     outline.feed(written(faulty, "nightly run", tmp_path))
 
@@ -128,15 +128,15 @@ def test_it_can_be_read_without_looking(faulty, tmp_path):
 
 
 def luminance(colour):
-    """Say how bright a colour is (WCAG 2.2, "relative luminance")."""
+    """Return the brightness of a colour (WCAG 2.2, "relative luminance")."""
     parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_what_it_stands_on(scheme):
-    """Every colour of a text has the contrast of 4.5 to 1 that WCAG 2.2 asks for (AA), charts 3 to 1."""
+def test_text_contrasts_with_its_background(scheme):
+    """Every text colour has the contrast of 4.5 to 1 that WCAG 2.2 requires (AA), and charts have 3 to 1."""
     sheet = files("batchkit.reports").joinpath("assets", "page.css").read_text()
     light, dark = re.findall(r":root \{(.*?)\}", sheet, re.DOTALL)[:2]
     colours = dict(re.findall(r"--([\w-]+): (#\w{6});", light))
@@ -172,7 +172,7 @@ def test_an_unfinished_workload_has_a_page_too(runner, tmp_path, page_text):
 
 
 def test_the_page_shows_nothing_of_an_ended_batch_as_in_flight(runner, tmp_path, page_text):
-    """It ended without answers, and is not merged yet."""
+    """The batch ended without answers, and is not merged yet."""
     with runner.store.write() as connection:
         workload = add_workload(connection, "ended")
         add_shard(connection, workload, state=ShardState.ENDED, lines=5)
@@ -182,7 +182,7 @@ def test_the_page_shows_nothing_of_an_ended_batch_as_in_flight(runner, tmp_path,
 
 
 def test_a_workload_that_is_not_split_has_a_page_too(sqlite_runner, tmp_path, page_text):
-    """Nothing is known yet, and nothing fails for it."""
+    """Nothing is known yet, and no error occurs."""
     with sqlite_runner.store.write() as connection:
         add_workload(connection, "new", split=False)
 
@@ -199,7 +199,7 @@ def test_a_workload_that_is_not_split_has_a_page_too(sqlite_runner, tmp_path, pa
     ],
 )
 def test_the_exit_code_is_that_of_the_command_line(sqlite_runner, state, words):
-    """The page and ``status --exit-code`` say the same."""
+    """The page and ``status --exit-code`` show the same code."""
     with sqlite_runner.store.write() as connection:
         workload = add_workload(connection)
         add_shard(connection, workload, state=ShardState.MERGED, lines=2, request_state=state)
@@ -209,7 +209,7 @@ def test_the_exit_code_is_that_of_the_command_line(sqlite_runner, state, words):
     assert words.endswith(str(outcome.exit_code(progress)))
 
 
-def test_what_is_not_there_has_no_page(sqlite_runner, tmp_path):
+def test_an_unknown_name_has_no_page(sqlite_runner, tmp_path):
     """An unknown name and too many rows are refused, and nothing is written."""
     with pytest.raises(UnknownWorkload):
         write_report(sqlite_runner, "nothing", tmp_path / "page.html", rows=5)
@@ -222,7 +222,7 @@ def test_what_is_not_there_has_no_page(sqlite_runner, tmp_path):
     ("name", "file"),
     [("nightly", "nightly.report.html"), ("../a b/ü", "a-b-ü.report.html"), ("///", "batchkit.report.html")],
 )
-def test_a_page_is_named_after_what_it_shows(name, file):
+def test_a_page_is_named_after_its_workload(name, file):
     """A name never leads out of the folder."""
     assert str(default_target(name)) == file
 
@@ -238,6 +238,6 @@ def test_a_page_is_named_after_what_it_shows(name, file):
         (12_345.6, "$12,345.60"),
     ],
 )
-def test_small_amounts_are_not_lost(amount, words):
-    """What is not known is not zero, and what is small is not nothing."""
+def test_small_amounts_are_shown(amount, words):
+    """An unknown amount is not zero, and a small amount is not rounded to zero."""
     assert usd(amount) == words

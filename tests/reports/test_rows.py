@@ -1,4 +1,4 @@
-"""Requests one by one: what was asked, what was answered, and that nothing grows too long."""
+"""Single requests: the question, the answer, and the limits of their length."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ _OPTIONS = SplitOptions()
         (None, None),
     ],
 )
-def test_what_was_asked_is_the_last_thing_the_user_said(line, asked):
-    """Text, images by their address, recordings by theirs; an odd line is no reason to fail."""
+def test_the_question_is_the_last_user_message(line, asked):
+    """It is text, or the address of an image or a recording; an odd line causes no error."""
     assert prompt_of(line) == asked
 
 
@@ -57,8 +57,8 @@ def test_what_was_asked_is_the_last_thing_the_user_said(line, asked):
         ([], ""),
     ],
 )
-def test_what_was_answered_is_text_or_tool_calls(body, answer):
-    """The content, the transcript, or the calls as JSON; an odd body is an empty answer."""
+def test_the_answer_is_text_or_tool_calls(body, answer):
+    """It is the content, the transcript, or the calls as JSON; an odd body is an empty answer."""
     assert answer_of(jsonl.dumps(body)) == answer
 
 
@@ -68,7 +68,7 @@ def test_no_answer_is_empty():
 
 
 def test_an_error_is_one_line():
-    """Status, code and the provider's words, as far as they are known."""
+    """It has status, code and the provider's message, as far as they are known."""
     assert error_text(400, "bad", "It is bad.") == "400 bad: It is bad."
     assert error_text(None, "bad", None) == "bad"
     assert error_text(None, None, "It is bad.") == "It is bad."
@@ -76,13 +76,13 @@ def test_an_error_is_one_line():
 
 
 def row(text):
-    """Make a row with a text."""
+    """Return a row with a text."""
     return ShownRow(1, Cut("id"), "failed", 1, Cut(text), Cut(text), Cut(""), (), "", None, None)
 
 
 @pytest.mark.parametrize("rows", [1, 10, 500, 2_000])
-def test_a_page_of_any_length_has_a_bounded_weight(rows):
-    """The more rows, the shorter their texts; what still would not fit is left out from the end."""
+def test_a_page_of_any_length_has_a_limited_size(rows):
+    """The more rows there are, the shorter are their texts; rows that still do not fit are left out from the end."""
     each = text_limit(rows)
     kept = within([row("x" * each) for _ in range(rows)], 1_600_000, 700)
 
@@ -91,18 +91,18 @@ def test_a_page_of_any_length_has_a_bounded_weight(rows):
     assert len(kept) == min(rows, 1_600_000 // (2 * each + 702))
 
 
-def test_scores_and_expectations_have_their_weight_too():
-    """Whatever a row shows is counted."""
+def test_scores_and_expected_texts_count_towards_the_size():
+    """Every text of a row is counted."""
     scored = replace(row("x"), scores=(("s" * 1_000, "1"),), expected=Cut("e" * 1_000))
 
     assert len(within([scored] * 10, 10_000, 0)) == 4
     assert len(within([row("x")] * 10, 10_000, 0)) == 10
 
 
-def test_rows_are_read_back_from_what_was_sent(tmp_path):
+def test_rows_are_read_back_from_the_sent_requests(tmp_path):
     """The prompt comes from the shard's file, the model from the request, the answer and the tokens from the result.
 
-    Answers are in the database: when the files are lost the rows are there all the same, and say that the prompts are not.
+    Answers are in the database: when the files are lost, the rows are still there, and state that the prompts are missing.
     """
     with running(tmp_path) as runner:
         source = write_lines(tmp_path / "in.jsonl", [chat_line("one", "Say hello.")])
@@ -123,8 +123,8 @@ def test_rows_are_read_back_from_what_was_sent(tmp_path):
     assert bereft == replace(after, prompt=None, model="")
 
 
-def test_files_elsewhere_are_fetched_but_not_all_of_them(tmp_path):
-    """A spool at a URL gives whole files only: the prompts of a few are worth it."""
+def test_remote_files_are_fetched_up_to_a_limit(tmp_path):
+    """A spool at a URL returns only whole files, so only a few of them are fetched for their prompts."""
     spool = {"spool_url": f"file://{tmp_path / 'remote'}", "shard_lines": 1}
     with running(tmp_path, **spool) as runner:
         workload = runner.split(

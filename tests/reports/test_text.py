@@ -1,4 +1,4 @@
-"""What becomes of strangers' text before it stands on a page."""
+"""The treatment of foreign text before it is shown on a page."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from batchkit.reports.text import Cut, cut, escaped_bytes, shown
         ("half \ud83d", "half ?"),
     ],
 )
-def test_what_cannot_be_seen_is_shown(text, expected):
-    """Control characters get their symbols, overrides of the direction their code; letters of any script stay."""
+def test_invisible_characters_are_shown(text, expected):
+    """Control characters become symbols, and direction overrides become codes; letters of any script are unchanged."""
     assert shown(text) == expected
 
 
 def test_a_short_text_stays_whole():
-    """Nothing is cut of what fits."""
+    """A text that fits is not cut."""
     assert cut("short", 100) == Cut("short", 0)
     assert cut(None, 100) == Cut("", 0)
 
 
-def test_a_long_text_says_how_much_of_it_is_missing():
-    """What is shown and what is missing add up."""
+def test_a_long_text_states_how_much_is_missing():
+    """The shown and the missing characters add up."""
     assert cut("x" * 1_000_000, 300) == Cut("x" * 300, 999_700)
 
 
 @settings(max_examples=50)
 @given(st.text(st.characters(codec="utf-8"), max_size=400), st.integers(8, 300))
-def test_no_text_takes_up_more_than_its_share(text, most):
-    """Escaped and in UTF-8 a cut text stays within its bytes, whatever it is made of."""
+def test_no_text_exceeds_its_share(text, most):
+    """Escaped and in UTF-8, a cut text stays within its bytes, whatever its characters are."""
     found = cut(text, most)
 
     assert len(str(escape(found.text)).encode()) <= escaped_bytes(found.text) <= most

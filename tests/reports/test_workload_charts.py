@@ -1,4 +1,4 @@
-"""What is drawn of a workload, and what its titles say."""
+"""The charts of a workload, and their titles."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.factories import NOW, add_shard, add_workload
     ],
 )  # fmt: skip
 def test_durations_are_counted_in_round_columns(seconds, bins):
-    """Widths are those of clocks, and no duration is lost."""
+    """Columns have widths of round times, and no duration is lost."""
     assert workload_charts.duration_bins(seconds) == bins
 
 
 @pytest.mark.parametrize("longest", [11.0, 1_000.0, 86_400.0 * 7, 86_400.0 * 10_000])
 def test_there_are_never_too_many_columns(longest):
-    """Seven days, or years that a clock that jumped made of them, are drawn in a dozen columns."""
+    """Seven days, or the years that a clock jump makes of them, are drawn in a dozen columns."""
     bins = workload_charts.duration_bins([0.0, longest / 3, longest])
 
     assert len(bins) <= 12
@@ -36,7 +36,7 @@ def test_there_are_never_too_many_columns(longest):
 
 @pytest.fixture
 def facts_of(sqlite_runner):
-    """Give a function that reads the facts of a workload that it is given the making of."""
+    """Return a function that reads the facts of a workload that ``make`` creates."""
 
     def read(make):
         with sqlite_runner.store.write() as connection:
@@ -47,8 +47,8 @@ def facts_of(sqlite_runner):
     return read
 
 
-def test_the_title_says_when_half_was_in(facts_of):
-    """Two merges a minute apart: with the second more than half of the results are there."""
+def test_the_title_states_when_half_was_answered(facts_of):
+    """Two merges are a minute apart; after the second, more than half of the results are there."""
 
     def make(connection, workload):
         add_shard(connection, workload, state=ShardState.MERGED, lines=4, succeeded=4, at=NOW + 60)
@@ -62,8 +62,8 @@ def test_the_title_says_when_half_was_in(facts_of):
     assert "line bad" in chart.chart
 
 
-def test_nothing_is_drawn_of_what_has_not_begun(facts_of):
-    """Before the first batch there is no chart at all."""
+def test_nothing_is_drawn_before_the_first_batch(facts_of):
+    """Before the first batch there are no charts."""
     facts = facts_of(lambda connection, workload: add_shard(connection, workload, state=ShardState.PLANNED))
 
     assert [
@@ -75,7 +75,7 @@ def test_nothing_is_drawn_of_what_has_not_begun(facts_of):
 
 
 def test_the_timeline_follows_the_journal(facts_of):
-    """A batch is drawn from when it was submitted until it was seen to have ended, on a track until its merge."""
+    """A batch is drawn from its submission until its end was observed, on a track until its merge."""
 
     def make(connection, workload):
         shard = add_shard(connection, workload, state=ShardState.MERGED, lines=2)
@@ -92,7 +92,7 @@ def test_the_timeline_follows_the_journal(facts_of):
 
 
 def test_requests_that_were_sent_again_are_counted(facts_of):
-    """The title gives the share of requests with more than one attempt; high numbers of attempts share a column."""
+    """The title has the share of requests with more than one attempt; high numbers of attempts share a column."""
 
     def make(connection, workload):
         add_shard(connection, workload, state=ShardState.MERGED, lines=4)

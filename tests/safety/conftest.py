@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _NOISY = Path(__file__).with_name("noisy.py")
 
-# Runs at the start of every Python process of ours: each leaves a note of what it was given.
+# Runs at the start of every Python process of ours, and records its command line and environment.
 _NOTE = """
 import os, sys
 with open(os.path.join(os.environ["NOTES"], str(os.getpid())), "wb") as note:
@@ -35,7 +35,7 @@ with open(os.path.join(os.environ["NOTES"], str(os.getpid())), "wb") as note:
 
 
 class Surroundings:
-    """Folders for everything that commands write, and the environment that leads them there."""
+    """Folders for everything that commands write, and the environment that names them."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self.folder = folder
@@ -68,7 +68,7 @@ class Surroundings:
         self._own: set[str] = set()
 
     def run(self, *words: object, **environment: str) -> str:
-        """Run commands in one process with every log on (see ``noisy``); gives all that they printed."""
+        """Run commands in one process with every log on (see ``noisy``); return everything that they printed."""
         process = subprocess.Popen(
             [sys.executable, "-P", str(_NOISY), *map(str, words)],
             cwd=self.work,
@@ -83,18 +83,18 @@ class Surroundings:
         return said.decode(errors="replace")
 
     def notes_of_children(self) -> list[bytes]:
-        """Give the command line and the environment of every process that a command has started."""
+        """Return the command line and the environment of every process that a command has started."""
         return [note.read_bytes() for note in self.notes.iterdir() if note.name not in self._own]
 
 
 @pytest.fixture
 def guarded_url(database_url) -> str:
-    """Give the URL of a migrated database, with a password where there is a server to send it to; once on each kind."""
+    """Return the URL of a migrated database, with a password where a server could receive it; runs once per kind."""
     return with_password(database_url)
 
 
 def with_password(database_url: str) -> str:
-    """Put the made-up password into a Postgres URL: the tests' server trusts everybody and does not ask for one."""
+    """Add the made-up password to a Postgres URL: the tests' server trusts all users and does not ask for one."""
     url = make_url(database_url)
     if url.get_backend_name() == "sqlite":
         return database_url
@@ -103,7 +103,7 @@ def with_password(database_url: str) -> str:
 
 @pytest.fixture
 def open_surroundings(tmp_path) -> Iterator[Callable[..., Any]]:
-    """Give a function that starts an emulator with some faults, which takes one key only, and surroundings for commands."""
+    """Return a function that starts an emulator with faults, which accepts only one key, and surroundings for commands."""
     emulators: list[Emulator] = []
 
     def start(database_url: str, *faults: Any) -> Surroundings:

@@ -1,4 +1,4 @@
-"""Made-up secrets, every way in which one could be written down, and the places where it could be."""
+"""Made-up secrets, all encodings in which one could be written, and the places where it could be."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-#: With signs that URLs, base64 and JSON write in another way.
+#: With characters that URLs, base64 and JSON escape.
 KEY = "gsk_made+up/for=the&safety?tests%0123456789abcdefghij"
 PASSWORD = "hunter2@p/a+s:s%w#o&r=d"
 
@@ -24,7 +24,7 @@ _SQLITE = b"SQLite format 3\0"
 
 
 def spellings(secret: str) -> dict[str, bytes]:
-    """Write a secret in every way that is looked for: as it is, both halves, for URLs, in JSON, in hex and in base64."""
+    """Return a secret in every encoding to search for: plain, both halves, for URLs, in JSON, in hex and in base64."""
     raw, middle = secret.encode(), len(secret) // 2
     found = {
         "as it is": raw,
@@ -37,7 +37,7 @@ def spellings(secret: str) -> dict[str, bytes]:
         "in hex": raw.hex().encode(),
         "in capital hex": raw.hex().upper().encode(),
     }
-    # What stands before it decides how it is cut into threes; the edges depend on the neighbours and are left out.
+    # The bytes before it shift its groups of three; the edges depend on the neighbouring bytes and are left out.
     for before in range(3):
         for name, encode in (("base64", base64.b64encode), ("URL base64", base64.urlsafe_b64encode)):
             whole = encode(b"\0" * before + raw)
@@ -46,7 +46,7 @@ def spellings(secret: str) -> dict[str, bytes]:
 
 
 def leaks(place: str, content: bytes, *secrets: str) -> list[str]:
-    """Name what of the secrets is in the content, and where that came from."""
+    """Return the encodings of the secrets that are in the content, with its place."""
     return [
         f"{secret[:8]}... {name}: {place}"
         for secret in secrets
@@ -56,7 +56,7 @@ def leaks(place: str, content: bytes, *secrets: str) -> list[str]:
 
 
 def leaks_in_folder(folder: Path, *secrets: str, but: Sequence[Path] = ()) -> list[str]:
-    """Look through every file below a folder, ``but`` those in some, and through the rows of those that are SQLite databases."""
+    """Search every file below a folder, except those in ``but``, and the rows of SQLite databases among them."""
     found: list[str] = []
     for path in sorted(folder.rglob("*")):
         found += leaks("a name", str(path).encode(), *secrets)
@@ -70,7 +70,7 @@ def leaks_in_folder(folder: Path, *secrets: str, but: Sequence[Path] = ()) -> li
 
 
 def sqlite_dump(path: Path) -> bytes:
-    """Write out every row of a SQLite file: a long value lies torn over several pages."""
+    """Return every row of a SQLite file as text: a long value is split over several pages."""
     with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
         tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
         rows = [connection.execute(f'SELECT * FROM "{name}"').fetchall() for (name,) in tables]  # noqa: S608 - the file's own names
@@ -78,7 +78,7 @@ def sqlite_dump(path: Path) -> bytes:
 
 
 def postgres_dump(database_url: str) -> bytes:
-    """Write out every row of every table of a Postgres database."""
+    """Return every row of every table of a Postgres database as text."""
     engine = create_engine(database_url)
     try:
         with engine.connect() as connection:

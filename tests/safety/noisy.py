@@ -1,7 +1,7 @@
-"""The command as its most careless user runs it: every log of every library on, local variables in every traceback.
+"""The command of a very careless user: all logs of all libraries are on, and tracebacks show local variables.
 
-``python noisy.py VERB ... ";" VERB ...`` runs several commands in one process and prints each one's exit code. ``BUG`` in
-front of one makes the HTTP library fail in a way that nobody foresaw, below frames whose variables hold the request.
+``python noisy.py VERB ... ";" VERB ...`` runs several commands in one process and prints each one's exit code. ``BUG`` before
+a verb makes the HTTP library raise an unexpected error, below frames whose variables hold the request.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 @contextmanager
 def broken() -> Iterator[None]:
-    """Let every request end in a bug."""
+    """Make every request end in a bug."""
     send = httpx.HTTPTransport.handle_request
 
     def fail(_self: httpx.HTTPTransport, request: httpx.Request) -> Any:
         header = request.headers["authorization"]
         raise RuntimeError(f"a bug beside a header of {len(header)} characters")
 
-    httpx.HTTPTransport.handle_request = fail  # type: ignore[method-assign, assignment] # a bug is no method of theirs
+    httpx.HTTPTransport.handle_request = fail  # a bug is no method of theirs
     try:
         yield
     finally:
-        httpx.HTTPTransport.handle_request = send  # type: ignore[method-assign] # as it was
+        httpx.HTTPTransport.handle_request = send  # the original
 
 
 def main() -> None:

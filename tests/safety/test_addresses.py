@@ -1,4 +1,4 @@
-"""The key goes to the host of the base URL and to no other: not over plain HTTP, by a redirect, a proxy or a .netrc file."""
+"""The key is sent only to the host of the base URL, never over plain HTTP or because of a redirect, a proxy or a .netrc file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.provider.conftest import server as server  # noqa: PLC0414 - a fixtur
 from tests.provider.conftest import time as time  # noqa: PLC0414 - a fixture
 from tests.provider.server import ScriptedServer, answer, as_json
 
-#: Addresses that begin, end or look like this machine, and are another's.
+#: Addresses that begin, end or look like this machine, but belong to another.
 DISGUISES = [
     "http://localhost.evil.example/v1",
     "http://127.0.0.1.evil.example/v1",
@@ -35,8 +35,8 @@ DISGUISES = [
 
 
 @pytest.mark.parametrize("base_url", DISGUISES)
-def test_another_host_in_disguise_is_refused(batchkit, monkeypatch, source, base_url):
-    """Plain HTTP to what only looks like this machine ends before anything is written or sent."""
+def test_another_host_that_resembles_this_machine_is_refused(batchkit, monkeypatch, source, base_url):
+    """Plain HTTP to a host that only resembles this machine is refused before anything is written or sent."""
     monkeypatch.setenv("GROQ_API_KEY", KEY)
     ended = batchkit("run", source, "--no-prefect", "--base-url", base_url)
     assert ended.code == 2, ended.err
@@ -44,11 +44,11 @@ def test_another_host_in_disguise_is_refused(batchkit, monkeypatch, source, base
     assert KEY not in ended.err
 
 
-def test_plain_http_elsewhere_must_be_allowed_by_name(batchkit, monkeypatch, server, source):
-    """The command says what is at stake; one setting lets it pass."""
+def test_plain_http_to_another_host_must_be_allowed(batchkit, monkeypatch, server, source):
+    """The error names the risk; one setting allows it."""
     server.otherwise = as_json({"data": []})
     monkeypatch.setenv("GROQ_API_KEY", KEY)
-    # The system takes this address for the machine itself, batchkit does not.
+    # The system treats this address as this machine, batchkit does not.
     monkeypatch.setenv("BATCHKIT_BASE_URL", f"http://0.0.0.0:{server.port}/v1")
     refused = batchkit("run", source, "--no-prefect")
     assert refused.code == 2
@@ -61,8 +61,8 @@ def test_plain_http_elsewhere_must_be_allowed_by_name(batchkit, monkeypatch, ser
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_no_redirect_takes_the_key_along(server, connect, tmp_path, status):
-    """Every call that is sent elsewhere is refused with the address; the other host hears nothing, with a key or without."""
+def test_no_redirect_sends_the_key(server, connect, tmp_path, status):
+    """Every redirected call is refused with its target; the other host gets no request, with a key or without."""
     shard = tmp_path / "shard.jsonl"
     shard.write_bytes(b"{}\n")
     with ScriptedServer(otherwise=as_json({"id": "stolen"})) as other:
@@ -85,7 +85,7 @@ def test_no_redirect_takes_the_key_along(server, connect, tmp_path, status):
 
 @pytest.fixture
 def netrc(monkeypatch, tmp_path):
-    """Write a .netrc file for every host of the tests, and show it to every library that might look."""
+    """Write a .netrc file for every host of the tests, and set it for every library that might read it."""
     path = tmp_path / ".netrc"
     hosts = ("127.0.0.1", "0.0.0.0", "localhost")  # noqa: S104 - names in a file
     path.write_text("".join(f"machine {host} login me password hunter2\n" for host in (*hosts,)) + "default login me\n")
@@ -97,15 +97,15 @@ def netrc(monkeypatch, tmp_path):
 @pytest.mark.usefixtures("netrc")
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104 - a name of this machine that is not loopback
 def test_a_netrc_file_does_not_replace_the_key(server, connect, host):
-    """Of this machine or of another: who is in .netrc for the host, the header is ours."""
+    """This holds for this machine and for others: whatever .netrc has for the host, the header is ours."""
     server.otherwise = as_json({"id": "batch_1"})
     provider = connect(base_url=f"http://{host}:{server.port}/v1", allow_insecure_http=True)
     provider.get_batch(BatchId("batch_1"))
     assert server.seen[0].headers["authorization"] == f"Bearer {KEY}"
 
 
-def test_plain_http_goes_through_the_environments_proxy(monkeypatch, server, connect):
-    """Where plain HTTP to another host was allowed, a proxy of the environment sees the key, as everybody on the way does."""
+def test_plain_http_uses_the_environments_proxy(monkeypatch, server, connect):
+    """When plain HTTP to another host is allowed, a proxy from the environment sees the key, like every machine on the route."""
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{server.port}")
     server.otherwise = as_json({"id": "batch_1"})
     connect(base_url="http://batchkit.invalid/v1", allow_insecure_http=True).get_batch(BatchId("batch_1"))
@@ -114,7 +114,7 @@ def test_plain_http_goes_through_the_environments_proxy(monkeypatch, server, con
 
 
 def test_a_proxys_password_is_not_shown(monkeypatch, server, connect):
-    """A proxy that refuses is named by its reason; what the environment told us to send to it stays unsaid."""
+    """The refusal of a proxy is reported with its reason, but without the credentials from the environment."""
     monkeypatch.setenv("HTTPS_PROXY", f"http://me:hunter2@127.0.0.1:{server.port}")
     server.otherwise = answer(b"", 407)
     provider = connect(base_url="https://batchkit.invalid/v1", attempts=1)
@@ -127,7 +127,7 @@ def test_a_proxys_password_is_not_shown(monkeypatch, server, connect):
 
 
 @pytest.mark.parametrize("base_url", ["http://127.0.0.1\u3002evil.example/v1", "http://\u24db\u24de\u24d2al/v1"])
-def test_letters_that_only_look_like_others_lead_nowhere(base_url):
+def test_lookalike_characters_make_no_loopback_address(base_url):
     """Full-width dots and circled letters make no loopback address."""
     with pytest.raises(ConfigurationError):
         GroqProvider(api_key=KEY, base_url=base_url)

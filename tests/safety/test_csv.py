@@ -1,4 +1,4 @@
-"""No cell of an exported CSV file is a formula, unless the user asks for the texts as they are."""
+"""No cell of an exported CSV file is a formula, unless the user asks for raw texts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from batchkit.store.rows import AnswerFacts
 from tests.workloads import chat_line, write_lines
 
 RUN = ("--no-prefect", "-o", "out.csv")
-#: What OWASP's "CSV Injection" and ASVS 1.2.10 name, line ends and full-width signs among them.
+#: The characters named by OWASP's "CSV Injection" and ASVS 1.2.10, including line ends and full-width characters.
 DANGEROUS = "=+-@\t\r\n\x00\uff1d\uff0b\uff0d\uff20"
 FORMULAS = st.builds("".join, st.tuples(st.sampled_from(["", "'", "''", " "]), st.sampled_from(DANGEROUS), st.text()))
 TEXTS = (
@@ -34,12 +34,12 @@ TEXTS = (
 
 
 def read(data):
-    """Read CSV as a spreadsheet would, apart from running it."""
+    """Read CSV as a spreadsheet would, without evaluating it."""
     return list(csv.DictReader(io.StringIO(data.decode(), newline="")))
 
 
 def is_number(cell):
-    """Whether a cell is a number and no more, as Python reads it."""
+    """Return whether a cell is a number and nothing else, as Python reads it."""
     try:
         float(cell)
     except ValueError:
@@ -48,12 +48,12 @@ def is_number(cell):
 
 
 def back(cell):
-    """Take the apostrophe off again, by the rule that the help gives."""
+    """Remove the apostrophe by the rule in the help."""
     return cell[1:] if cell.startswith("'") and cell.lstrip("'")[:1] in set(DANGEROUS) else cell
 
 
 def row(seq, *texts):
-    """Make a row whose texts are these, its answer's among them."""
+    """Return a row whose texts are these, including its answer's."""
     custom_id, answer, code, message, reason, model = texts
     answered = jsonl.dumps({"choices": [{"message": {"content": answer}}]})
     return ExportRow(
@@ -64,13 +64,13 @@ def row(seq, *texts):
 
 
 def rendered(rows, batch_id="batch_1", *, raw=False):
-    """Write rows as a file and read it again."""
+    """Write rows to a file and read it again."""
     return read(b"".join(csv_rows.render(iter(rows), lambda _row: batch_id, raw=raw, replaced=ReplacedHalves())))
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS), min_size=1, max_size=4), TEXTS)
 def test_no_cell_is_a_formula(texts, batch_id):
-    """After a round trip no cell begins with a sign that a spreadsheet runs, but for plain numbers; and there is a way back."""
+    """After a round trip no cell begins with a character that starts a formula, except plain numbers; the texts can be restored."""
     rows = rendered([row(seq, *words) for seq, words in enumerate(texts)], batch_id)
     assert len(rows) == len(texts)
     for words, found in zip(texts, rows, strict=True):
@@ -83,27 +83,27 @@ def test_no_cell_is_a_formula(texts, batch_id):
 
 @given(st.tuples(TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS))
 def test_raw_cells_are_the_exact_text(words):
-    """Who asks for it gets every text as it is."""
+    """On request, every text is unchanged."""
     (found,) = rendered([row(0, *words)], raw=True)
     names = ("custom_id", "answer", "error_code", "error_message", "finish_reason", "model")
     assert tuple(found[name] for name in names) == words
 
 
 @given(TEXTS, TEXTS)
-def test_two_custom_ids_never_become_one(first, second):
-    """A join by custom_id stays possible: different ones stay different."""
+def test_different_custom_ids_stay_different(first, second):
+    """A join by custom_id stays possible."""
     assert (without_formula(first) == without_formula(second)) is (first == second)
 
 
 @pytest.mark.parametrize("text", ["-1", "+3.5", "-.5", "-1e-9", "+0", "-12.", "plain", "a=1", "", None])
-def test_what_computes_nothing_stays(text):
+def test_plain_numbers_are_unchanged(text):
     """A score of -1 is a number in every tool that reads the file."""
     assert without_formula(text) == text
 
 
 @pytest.mark.parametrize("text", ["-1+1", "+1 2", "-", "--1", "-1e", "- 1", "=1", "@1", "-\u0661", "+1,5", "-1\n"])
-def test_what_only_looks_like_a_number_does_not(text):
-    """Whatever could be computed is text."""
+def test_expressions_that_resemble_numbers_are_escaped(text):
+    """Everything that could be evaluated becomes text."""
     assert without_formula(text) == f"'{text}"
 
 
@@ -112,7 +112,7 @@ HOSTILE = ("=HYPERLINK(1)", "-x", "@SUM", "plain")
 
 @pytest.fixture
 def hostile_run(batchkit, open_emulator, tmp_path):
-    """Give a function that runs requests with hostile custom_ids, some of which fail with hostile words."""
+    """Return a function that runs requests with hostile custom_ids, some of which fail with hostile messages."""
 
     def run(*words):
         open_emulator(FailLines(custom_ids=frozenset({"-x"}), code="=code", message="+message"))
@@ -123,7 +123,7 @@ def hostile_run(batchkit, open_emulator, tmp_path):
 
 
 def test_run_and_export_neutralise_by_default(batchkit, hostile_run):
-    """Both ways to a .csv write the same; a .jsonl has the texts as they are."""
+    """Both commands write the same .csv; a .jsonl has the texts unchanged."""
     assert hostile_run().code == 3
     rows = read(Path("out.csv").read_bytes())
     assert [found["custom_id"] for found in rows] == ["'=HYPERLINK(1)", "'-x", "'@SUM", "plain"]
@@ -135,7 +135,7 @@ def test_run_and_export_neutralise_by_default(batchkit, hostile_run):
 
 
 def test_raw_csv_turns_it_off(batchkit, hostile_run):
-    """With ``run``, with ``export`` and from Python."""
+    """This holds for ``run``, for ``export`` and in Python."""
     assert hostile_run("--raw-csv").code == 3
     assert tuple(found["custom_id"] for found in read(Path("out.csv").read_bytes())) == HOSTILE
     assert batchkit("export", "input", "again.csv", "--raw-csv").code == 0
@@ -146,8 +146,8 @@ def test_raw_csv_turns_it_off(batchkit, hostile_run):
     assert Path("guarded.csv").read_bytes() != raw
 
 
-def test_the_help_says_so(batchkit):
-    """Whoever joins by custom_id reads there what to do."""
+def test_the_help_explains_it(batchkit):
+    """The help says what to do for a join by custom_id."""
     said = " ".join(batchkit("export", "--help").out.replace("│", " ").split())
     assert "formula" in said
     assert "apostrophe before" in said

@@ -1,4 +1,4 @@
-"""The key is in one header and nowhere else, and a database password is not shown, whatever is switched on or breaks."""
+"""The key is in one header and nowhere else, and a database password is not shown, whatever is enabled or fails."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.safety.conftest import with_password
 from tests.safety.needles import KEY, PASSWORD, leaks, leaks_in_folder, postgres_dump, sqlite_dump
 from tests.workloads import chat_line, write_lines
 
-#: What goes wrong between an upload and an answer; of each call only the first, so that a workload ends.
+#: Faults between an upload and an answer; each affects only the first call, so that a workload finishes.
 TROUBLE = (
     GatewayErrors(on=("files.create",), times=1),
     RefuseCalls(on=("batches.retrieve", "batches.list"), status=500, message="Internal Server Error", times=1),
@@ -34,7 +34,7 @@ AWAY = f"postgresql://me:{quote(PASSWORD, safe='')}@127.0.0.1:1/name"
 
 
 def everything(surroundings, database_url):
-    """Look through all that commands wrote, showed and sent, and through what they gave to the processes they started."""
+    """Search everything that commands wrote, printed and sent, and the environment of the processes that they started."""
     found = leaks("the terminal", surroundings.said, KEY, PASSWORD)
     found += leaks_in_folder(surroundings.folder.parent, KEY, PASSWORD, but=(surroundings.notes,))
     for note in surroundings.notes_of_children():
@@ -45,13 +45,13 @@ def everything(surroundings, database_url):
 
 
 def codes(said):
-    """Read how the commands ended."""
+    """Return the exit codes of the commands."""
     return [line.removeprefix("exit code ") for line in said.splitlines() if line.startswith("exit code ")]
 
 
 @contextmanager
 def kept_log(database_url):
-    """Keep a SQLite database's log from being folded into it and deleted."""
+    """Keep a SQLite database's log from being merged into it and deleted."""
     with ExitStack() as stack:
         if database_url.startswith("sqlite"):
             reader = stack.enter_context(closing(sqlite3.connect(make_url(database_url).database or "")))
@@ -61,7 +61,7 @@ def kept_log(database_url):
 
 
 def test_no_verb_writes_the_key_anywhere(open_surroundings, guarded_url, tmp_path):
-    """With every log of every library on, refusals, HTML pages, torn downloads, and bugs in mid-request."""
+    """The test has all logs of all libraries, refusals, HTML pages, torn downloads, and bugs in mid-request."""
     source = write_lines(tmp_path / "input.jsonl", (chat_line(f"row-{number}") for number in range(30)))
     surroundings = open_surroundings(guarded_url, *TROUBLE)
     run = ("run", source, "--no-prefect")
@@ -77,15 +77,15 @@ def test_no_verb_writes_the_key_anywhere(open_surroundings, guarded_url, tmp_pat
 
     expected = ["1: run", "1: run", "4: run", "3: run", "0: status", "0: status", "0: status", "0: export"]
     assert codes(said) == [*expected, "2: status"]
-    # The search would be worth nothing had these been silent.
+    # The search would prove nothing if these had been silent.
     for words in ("httpcore.http11 DEBUG", "sqlalchemy.engine.Engine DEBUG", "HTTP 401", "Traceback", "a bug beside"):
         assert words in said
     assert len(list((surroundings.folder / "temporary").glob("batchkit-*.log"))) == 1
 
 
 @pytest.mark.slow
-def test_prefect_is_told_neither_key_nor_password(open_surroundings, postgres_url, tmp_path, monkeypatch):
-    """Not in parameters, logs, events and artifacts, nor in the environment of its temporary server or of doctor's look at it."""
+def test_prefect_gets_neither_key_nor_password(open_surroundings, postgres_url, tmp_path, monkeypatch):
+    """They are not in parameters, logs, events or artifacts, nor in the environment of its temporary server or doctor's probe."""
     url = with_password(postgres_url)
     surroundings = open_surroundings(url, *TROUBLE)
     source = write_lines(tmp_path / "input.jsonl", (chat_line(f"row-{number}") for number in range(30)))
@@ -111,11 +111,11 @@ def test_prefect_is_told_neither_key_nor_password(open_surroundings, postgres_ur
     assert everything(surroundings, url) == []
 
 
-def test_a_provider_that_repeats_the_key_is_not_repeated(batchkit, tmp_path, monkeypatch):
-    """A careless server quotes the whole request in its errors: it is not passed on, in a traceback or in doctor's findings."""
+def test_a_key_that_the_provider_repeats_is_redacted(batchkit, tmp_path, monkeypatch):
+    """A careless server quotes the request in its errors: the quote is redacted in tracebacks and in doctor's results."""
     source = write_lines(tmp_path / "input.jsonl", [chat_line("row-1")])
     monkeypatch.setenv("GROQ_API_KEY", KEY)
-    # A file of the user's in the working directory is not taken for the module of that name, with the secrets at hand.
+    # A user's file in the working directory is not imported as the module of that name, with access to the secrets.
     Path("prefect.py").write_text("raise SystemExit('the wrong file')")
     with ScriptedServer(choose=lambda seen: refusal(401, f"no: {seen.headers}", KEY, x_request_id=KEY)) as server:
         monkeypatch.setenv("BATCHKIT_BASE_URL", server.base_url)
@@ -142,8 +142,8 @@ HIDING_PLACES = {
 
 
 @pytest.mark.parametrize("text_with_key", HIDING_PLACES.values(), ids=HIDING_PLACES)
-def test_the_search_finds_what_is_there(tmp_path, text_with_key):
-    """A key in a file, in a name, or torn over the pages of a SQLite file is found: the tests above can fail."""
+def test_the_search_finds_a_secret(tmp_path, text_with_key):
+    """A key in a file, in a name, or split over the pages of a SQLite file is found: the tests above can fail."""
     assert leaks_in_folder(tmp_path, KEY) == []
     (tmp_path / "file").write_text(f"before {text_with_key} after")
     assert leaks_in_folder(tmp_path, KEY)
@@ -155,8 +155,8 @@ def test_the_search_finds_what_is_there(tmp_path, text_with_key):
     assert any("rows of" in leak for leak in leaks_in_folder(tmp_path, KEY))
 
 
-def test_the_search_finds_what_is_in_postgres(postgres_url):
-    """A key or a password in any table is found, also in one that holds bytes."""
+def test_the_search_finds_a_secret_in_postgres(postgres_url):
+    """A key or a password in any table is found, even in a column of bytes."""
     engine = create_engine(postgres_url)
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE places (words BYTEA)"))

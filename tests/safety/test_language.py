@@ -1,4 +1,4 @@
-"""The words that are never used again: in every help page, in every README, and in the code of the rooms that were rewritten."""
+"""The words that are never used again: in every help page, in every README, and in the code of the rooms listed here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from batchkit.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 
-#: What batchkit's own dialect called things, and the plain word for each. Other meanings of these words are fine.
+#: Words of batchkit's former dialect, and the plain word for each. Other meanings of these words are fine.
 BANNED = {
     r"\b(ride|rides|rider|riders|rode|riding)\b": "attempt, request",
     r"\b(crew|errands?|desk|desks)\b": "threads, remote wave, (gone)",
@@ -27,7 +27,7 @@ BANNED = {
     r"\bwithout anything to do\b": "automatically",
 }
 _BANNED = re.compile("|".join(BANNED), re.IGNORECASE)
-#: Rooms whose every line obeys.
+#: Rooms in which no line has such a word.
 ROOMS = (
     *("batchkit/api", "batchkit/cli", "batchkit/engine", "flows"),
     *("batchkit/annotation", "batchkit/answers", "batchkit/datasets", "batchkit/evaluation", "batchkit/preflight"),
@@ -43,7 +43,7 @@ CORE = (
     "batchkit/engine", "batchkit/steps", "batchkit/store", "batchkit/files", "batchkit/provider", "batchkit/models.py",
     "batchkit/lifecycle.py", "batchkit/errors.py", "batchkit/sharding.py", "batchkit/owners.py", "batchkit/backoff.py",
 )  # fmt: skip
-#: The core obeys these as well: a function returns something, it does not say, name or tell it.
+#: The core also avoids these words: a function returns something, it does not say, name or tell it.
 _CORE_BANNED = re.compile(
     r'"""(say|name|tell|pick|bring|give (?!up|back|a shard back|the shards))\b|\b(tally|landing|pictures?|waits for nobody)\b'
     r"|\blook(s|ed|ing)? (at|into|through)\b|\b(a|another|several) looks?\b",
@@ -74,22 +74,22 @@ def test_no_readme_uses_a_banned_word(path):
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
 def test_no_help_page_uses_a_banned_word(verb):
-    """The help of each verb, whole."""
+    """The whole help page of each verb is checked."""
     page = CliRunner().invoke(app, [*verb, "--help"], env={"COLUMNS": "200"})
     assert page.exit_code == 0
     assert found(page.output) == []
 
 
 @pytest.mark.parametrize("room", ROOMS)
-def test_no_rewritten_room_uses_a_banned_word(room):
-    """Names, docstrings, comments and messages."""
+def test_no_room_uses_a_banned_word(room):
+    """The check covers names, docstrings, comments and messages."""
     lines = {f"{path.relative_to(ROOT)}: {line}" for path in modules(ROOT / room) for line in found(path.read_text())}
     assert lines == set()
 
 
 @pytest.mark.parametrize("room", CORE)
 def test_the_core_uses_plain_words(room):
-    """It avoids more words than the other rooms do."""
+    """The core avoids more words than the other rooms do."""
     lines = {
         f"{file.relative_to(ROOT)}: {line}"
         for file in modules(ROOT / room)
@@ -99,7 +99,7 @@ def test_the_core_uses_plain_words(room):
 
 
 def test_no_code_says_ride():
-    """The word that meant an attempt, a request, and to be sent; JSON keeps ``expired_rides`` for a version."""
+    """The word meant an attempt, a request, and being sent; JSON keeps ``expired_rides`` for one more version."""
     ride = re.compile(r"(?<!expired_)\b(ride|rides|rider|riders|rode|ridden)\b", re.IGNORECASE)
     lines = {
         f"{path.relative_to(ROOT)}: {line.strip()}"
@@ -113,7 +113,7 @@ def test_no_code_says_ride():
 
 
 def test_the_banned_words_are_found():
-    """The expressions match what they are for, and leave the ordinary uses alone."""
+    """The expressions match what they should, and no ordinary uses."""
     for text in (
         "109 rides expired",
         "The same command carries on.",
@@ -126,7 +126,7 @@ def test_the_banned_words_are_found():
 
 
 def test_the_words_of_the_core_are_found():
-    """The expression matches what it is for, and leaves the ordinary uses alone."""
+    """The expression matches what it should, and no ordinary uses."""
     for text in (
         '"""Say how long to wait."""',
         "after a look at all",

@@ -1,4 +1,4 @@
-"""No name, in the command line, in the database or in the spool, leads out of the folders that are batchkit's."""
+"""No name in the command line, the database or the spool leads out of batchkit's folders."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ NAMES = {
 
 
 def files_below(folder):
-    """List all files."""
+    """Return all files below a folder."""
     return {path for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_workloads_name_stays_in_the_home_and_the_working_directory(batchkit, open_emulator, tmp_path):
-    """Whatever a workload is called, it writes to the home and one file of results beside it, and is cleaned whole."""
+    """Whatever its name, a workload writes to the home and one file of results beside it, and is cleaned completely."""
     open_emulator()
     work, before = tmp_path / "work", files_below(tmp_path)
     for number, (name, results) in enumerate(NAMES.items()):
@@ -42,8 +42,8 @@ def test_a_workloads_name_stays_in_the_home_and_the_working_directory(batchkit, 
 
 
 @pytest.mark.parametrize("name", ["a\x00b", "x" * 201, "漢" * 67, "two\nlines", "\x1b[2J", "\udcff", " ", "a\u202eb"])
-def test_a_name_that_cannot_be_is_refused_before_anything_happens(open_emulator, source, name):
-    """From Python too: NUL, a name that no file can have, and what a terminal would obey."""
+def test_an_impossible_name_is_refused_before_anything_happens(open_emulator, source, name):
+    """This includes calls from Python with NUL, names that no file can have, and terminal control characters."""
     emulator = open_emulator()
     with pytest.raises(UsageError):
         package.run(source, name=name)
@@ -51,8 +51,8 @@ def test_a_name_that_cannot_be_is_refused_before_anything_happens(open_emulator,
     assert emulator.ledger().calls == {}
 
 
-def test_an_output_that_no_file_can_be_is_refused_before_anything_is_sent(batchkit, open_emulator, source):
-    """A name that is too long, or a file where a folder should be, is not found out after everything is paid for."""
+def test_an_impossible_output_is_refused_before_anything_is_sent(batchkit, open_emulator, source):
+    """A name that is too long, or a file in place of a folder, is detected before anything is paid for."""
     emulator = open_emulator()
     Path("plain").touch()
     for output in ("o" * 300 + ".jsonl", "plain/out.jsonl", "../" * 2_000 + "out.jsonl"):
@@ -67,7 +67,7 @@ TAMPERED = ["../../secret.jsonl", "{home}/../secret.jsonl", "/etc/hostname", "wo
 
 @pytest.mark.parametrize("path", TAMPERED)
 def test_a_tampered_shard_is_not_sent(open_harness, source, path):
-    """A path in the database that leads to another file of this machine does not bring that file to the provider."""
+    """A path in the database that leads to another file of this machine does not upload that file."""
     harness = open_harness()
     workload = harness.split(source)
     (harness.home.parent / "secret.jsonl").write_bytes(b"{}")
@@ -81,7 +81,7 @@ def test_a_tampered_shard_is_not_sent(open_harness, source, path):
 
 @pytest.mark.parametrize("directory", ["..", ".", "../../precious", "/"])
 def test_a_tampered_workload_is_not_cleaned(open_harness, directory):
-    """A folder in the database that is not the workload's is not deleted, nor is anything else."""
+    """A folder in the database that is not the workload's is not deleted, and neither is anything else."""
     harness = open_harness()
     assert harness.run(20).is_finished
     precious = harness.home.parent / "precious" / "file"
@@ -98,7 +98,7 @@ def test_a_tampered_workload_is_not_cleaned(open_harness, directory):
 
 
 def test_clean_does_not_follow_links(open_harness):
-    """Links that somebody has put into the spool are deleted as links; what they point to stays, and is not counted."""
+    """Links in the spool are deleted as links; their targets stay, and are not counted."""
     harness = open_harness()
     assert harness.run(20).is_finished
     outside = harness.home.parent / "outside"

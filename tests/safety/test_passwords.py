@@ -1,4 +1,4 @@
-"""A database's password is not shown, wherever the URL has it and however it is written."""
+"""A database's password is never shown, wherever it is in the URL and however it is written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.workloads import write_mixed
 
 AWAY = "127.0.0.1:1/name"
 ESCAPED = quote(PASSWORD, safe="")
-#: Where a password can stand; the last one is the usual mistake: an @ that should have been written as %40.
+#: The places of a password; the last one is the usual mistake: an @ that should have been written as %40.
 URLS = {
     "before the host": f"postgresql+psycopg://me:{ESCAPED}@{AWAY}",
     "as an option": f"postgresql://{AWAY}?user=me&password={ESCAPED}",
@@ -38,8 +38,8 @@ VERBS = {
 
 
 @pytest.mark.parametrize("url", URLS.values(), ids=URLS)
-def test_no_verb_shows_the_password_of_a_database_that_is_away(batchkit, monkeypatch, tmp_path, url):
-    """Every verb says that the database cannot be used, with and without a traceback, and keeps the password to itself."""
+def test_no_verb_shows_the_password_of_an_unreachable_database(batchkit, monkeypatch, tmp_path, url):
+    """Every verb reports that the database cannot be used, with and without a traceback, and does not show the password."""
     write_mixed(tmp_path / "work" / "input.jsonl", 3)
     monkeypatch.setenv("GROQ_API_KEY", "gsk_made_up")
     monkeypatch.setenv("BATCHKIT_OUTAGE_SECONDS", "0.01")
@@ -48,12 +48,12 @@ def test_no_verb_shows_the_password_of_a_database_that_is_away(batchkit, monkeyp
         assert ended.code in {2, 4}, ended.err
         assert "database" in ended.err
         assert leaks(verb, (ended.out + ended.err).encode(), PASSWORD) == []
-        # An @ ends the password for the URL's reader, so the rest of it would pass for a host.
+        # A URL parser ends the password at the @, so the rest would count as the host.
         assert "p/a+s" not in ended.out + ended.err
 
 
 @pytest.mark.parametrize("place", ["user", "option"])
-def test_commands_to_copy_leave_the_password_out(batchkit, open_emulator, source, postgres_url, place):
+def test_commands_to_copy_omit_the_password(batchkit, open_emulator, source, postgres_url, place):
     """A command prints the same text about its database and how to resume, without the password."""
     open_emulator()
     url = make_url(postgres_url)
@@ -77,8 +77,8 @@ def test_commands_to_copy_leave_the_password_out(batchkit, open_emulator, source
     assert leaks("the terminal", said.encode(), PASSWORD) == []
 
 
-def test_children_that_need_no_secret_get_none(monkeypatch):
-    """What a helper process of ours inherits has neither key nor password, and everything that is not ours."""
+def test_children_without_need_get_no_secret(monkeypatch):
+    """A helper process inherits neither key nor password, and all variables that are not batchkit's."""
     secrets = ("GROQ_API_KEY", "BATCHKIT_API_KEY", "BATCHKIT_DATABASE_URL", "batchkit_api_key", "PGPASSWORD")
     for name in secrets:
         monkeypatch.setenv(name, PASSWORD)
@@ -89,7 +89,7 @@ def test_children_that_need_no_secret_get_none(monkeypatch):
 
 
 def test_settings_do_not_show_their_secrets():
-    """Not when they are printed, nor as a variable of a traceback that shows them."""
+    """They are not shown when settings are printed, or as variables of a traceback."""
     settings = load_settings(
         api_key="gsk_made_up_key", database_url=URLS["before the host"], spool_url=f"sftp://me:{PASSWORD}@host/folder"
     )

@@ -1,4 +1,4 @@
-"""What batchkit keeps is its owner's alone, whatever the umask and the folders it finds; an export is the user's own file."""
+"""batchkit's files are readable by their owner only, whatever the umask and existing folders; an export is the user's own file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RUN = ("--no-prefect", "--shard-lines", "20")
 
 @pytest.fixture
 def umask():
-    """Give a function that sets the umask until the end of the test."""
+    """Return a function that sets the umask until the end of the test."""
     before = os.umask(0o022)
 
     def put(value: int) -> None:
@@ -28,18 +28,18 @@ def umask():
 
 
 def mode(path):
-    """Read a file's rights."""
+    """Return a file's permission bits."""
     return stat.S_IMODE(path.lstat().st_mode)
 
 
 def open_to_others(folder):
-    """List what others may do anything with, of all that lies below a folder."""
+    """Return everything below a folder to which other users have any access."""
     return [f"{mode(path):o} {path.relative_to(folder)}" for path in folder.rglob("*") if mode(path) & 0o077]
 
 
 @pytest.mark.parametrize("home_exists", [False, True], ids=["new home", "home open to all"])
 def test_home_is_private_under_any_umask(batchkit, open_emulator, source, umask, home_exists):
-    """Shards, answers, the database and its log: also where nothing is masked, and where the home is open to everybody."""
+    """This covers shards, answers, the database and its log, with an umask of zero and a home that is open to all."""
     open_emulator(ExpireLines(count=2, attempts=1))
     Path(".batchkit/batchkit.db").unlink()
     Path(".batchkit").rmdir()
@@ -54,7 +54,7 @@ def test_home_is_private_under_any_umask(batchkit, open_emulator, source, umask,
 
 
 def test_home_is_private_beside_postgres(batchkit, open_emulator, source, umask, postgres_url):
-    """The folder is made for its owner although no database lies in it; folders above it, too."""
+    """The folder, and folders above it, are created for the owner although no database is in it."""
     open_emulator()
     umask(0)
     assert batchkit("run", source, *RUN, "--home", "a/b", "--database-url", postgres_url).code == 0
@@ -63,7 +63,7 @@ def test_home_is_private_beside_postgres(batchkit, open_emulator, source, umask,
 
 
 def test_record_of_a_temporary_prefect_server_is_private(tmp_path, umask):
-    """It says which process it is; nobody else need know."""
+    """The record names a process; no other user needs to know it."""
     umask(0)
     home = tmp_path / "home"
     server = TemporaryServer.start(home)
@@ -77,7 +77,7 @@ def test_record_of_a_temporary_prefect_server_is_private(tmp_path, umask):
 
 @pytest.mark.parametrize("exists", [False, True], ids=["new directory", "directory open to all"])
 def test_an_emulators_directory_is_private(batchkit, open_emulator, source, tmp_path, umask, exists):
-    """Uploads, results and the database of an emulator hold what its users sent."""
+    """Uploads, results and the database of an emulator contain its users' data."""
     umask(0)
     if exists:
         (tmp_path / "emulator").mkdir(mode=0o777)
@@ -91,23 +91,23 @@ def test_an_emulators_directory_is_private(batchkit, open_emulator, source, tmp_
 
 
 def test_a_temporary_emulators_directory_is_private(umask):
-    """Without a directory of its own it takes one that nobody else may enter."""
+    """Without a directory option it uses a new one that only the owner may enter."""
     umask(0)
     with Emulator() as emulator:
         assert mode(emulator.directory) == 0o700
 
 
 @pytest.mark.parametrize(("given", "expected"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
-def test_a_new_export_gets_the_rights_of_any_new_file(batchkit, open_emulator, source, umask, given, expected):
-    """It is the user's own file: the umask says who may read it."""
+def test_a_new_export_gets_the_permissions_of_any_new_file(batchkit, open_emulator, source, umask, given, expected):
+    """It is the user's own file: the umask decides who may read it."""
     open_emulator()
     umask(given)
     assert batchkit("run", source, *RUN, "--output", "out.csv").code == 0
     assert mode(Path("out.csv")) == expected
 
 
-def test_an_export_keeps_the_rights_of_the_file_that_it_replaces(batchkit, open_emulator, source, umask):
-    """Who has closed a file once need not do it after every export."""
+def test_an_export_keeps_the_permissions_of_the_file_that_it_replaces(batchkit, open_emulator, source, umask):
+    """A user who has restricted a file need not do it again after every export."""
     open_emulator()
     umask(0o022)
     Path("out.jsonl").touch(mode=0o600)

@@ -1,4 +1,4 @@
-"""Every rule of the linter is on, security rules among them, and each exception says in words why it is one."""
+"""Every rule of the linter is on, including the security rules, and each exception has a reason in words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WITH_REASON = re.compile(r"(?::\s*[A-Z]+[0-9]+(?:,\s*[A-Z]+[0-9]+)*\s+-\s+\S|\[
 
 
 def suppressions(*folders):
-    """Find the lines that turn a rule off, as ``path:line`` and what follows the word that does."""
+    """Return the lines that turn a rule off, as ``path:line`` and the text after the marker."""
     for folder in folders:
         for path in sorted((ROOT / folder).rglob("*.py")):
             for number, line in enumerate(path.read_text().splitlines(), 1):
@@ -22,21 +22,21 @@ def suppressions(*folders):
 
 
 def test_every_exception_in_the_code_names_its_rule_and_its_reason():
-    """No ``noqa`` for everything, none without words; those that are not needed the linter finds itself."""
+    """There is no blanket ``noqa`` and none without a reason; the linter itself finds unnecessary ones."""
     found = list(suppressions("batchkit", "flows", "migrations"))
     assert found
     assert [line for line, rest in found if not _WITH_REASON.match(rest)] == []
 
 
 def test_every_exception_from_a_security_rule_in_the_tests_has_its_reason():
-    """What looks dangerous in a test says why it is not."""
+    """Code in a test that looks dangerous says why it is not."""
     security = [(line, rest) for line, rest in suppressions("tests") if re.match(r":\s*S[0-9]", rest)]
     assert security
     assert [line for line, rest in security if not _WITH_REASON.match(rest)] == []
 
 
 def test_all_rules_are_on_and_each_exception_in_the_settings_has_its_reason():
-    """Whole families of rules are not turned off, the security rules nowhere outside the tests."""
+    """No family of rules is turned off as a whole, and the security rules only in the tests."""
     text = (ROOT / "pyproject.toml").read_text()
     lint = tomllib.loads(text)["tool"]["ruff"]["lint"]
     assert lint["select"] == ["ALL"]

@@ -1,4 +1,4 @@
-"""What strangers write, providers and file names, is shown on a terminal and never obeyed by it."""
+"""Text from providers and file names is shown on a terminal and never interpreted by it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from batchkit.errors import UsageError
 from batchkit.provider.failures import Quoter
 from tests.workloads import chat_line, write_lines
 
-# Sets the title, clears the screen, moves the cursor, colours by an 8-bit sign, goes back to the start of the line, turns the
-# direction of writing around; and what would be bold red if it were markup.
+# These set the title, clear the screen, move the cursor, colour by an 8-bit character, return to the start of the line and
+# reverse the direction of writing; the last would be bold red if it were markup.
 EVIL = "\x1b]0;owned\x07 \x1b[2J\x1b[1A \x9b31m \x00\x08\x7f over\rwritten \u202edesrever\u2066 [bold red]x[/bold red] [/] [link=file:///x]y"
 RUN = ("--no-prefect", "-v", "--max-attempts", "1")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -31,7 +31,7 @@ _TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 
 def obeyed(said):
-    """List what a terminal would obey, colours apart."""
+    """Return the characters that a terminal would interpret, apart from colours."""
     return [
         char
         for char in _COLOURS.sub("", said)
@@ -41,7 +41,7 @@ def obeyed(said):
 
 @pytest.fixture
 def shown(monkeypatch, batchkit):
-    """Give a function that runs a command and gives what it showed, in colours as on a terminal."""
+    """Return a function that runs a command and returns its output, in colours as on a terminal."""
     monkeypatch.setenv("FORCE_COLOR", "1")
 
     def run(*words):
@@ -52,8 +52,8 @@ def shown(monkeypatch, batchkit):
     return run
 
 
-def test_a_providers_words_are_shown_as_they_are(shown, open_emulator, source):
-    """In every verb: refusals of a request and of a batch, statuses, and logs and tracebacks with -v."""
+def test_a_providers_messages_are_shown_literally(shown, open_emulator, source):
+    """This covers every verb: refusals of requests and batches, statuses, and logs and tracebacks with -v."""
     open_emulator(
         FailLines(count=3, message=EVIL, code=EVIL, type=EVIL),
         FailBatches(batches=frozenset({2}), message=EVIL, code=EVIL),
@@ -68,8 +68,8 @@ def test_a_providers_words_are_shown_as_they_are(shown, open_emulator, source):
 
 
 @pytest.mark.parametrize("operation", ["files.create", "batches.create"])
-def test_a_refusal_is_shown_as_it_is(shown, open_emulator, source, operation):
-    """The words of an error response, and those of its headers."""
+def test_a_refusal_is_shown_literally(shown, open_emulator, source, operation):
+    """The message and the headers of an error response are covered."""
     headers = {"x-request-id": "id \x9b31m [bold red]"}
     open_emulator(RefuseCalls(on=(operation,), status=401, message=EVIL, code=EVIL, headers=headers))
     said = shown("run", source, *RUN)
@@ -77,8 +77,8 @@ def test_a_refusal_is_shown_as_it_is(shown, open_emulator, source, operation):
     assert obeyed(said) == []
 
 
-def test_file_names_are_shown_as_they_are(shown, open_emulator):
-    """Those of inputs, of results and of the home, in errors, in commands to copy and in what is reported."""
+def test_file_names_are_shown_literally(shown, open_emulator):
+    """Names of inputs, results and the home are covered, in errors, commands to copy and reports."""
     open_emulator()
     name = EVIL.replace("/", "|").replace("\x00", "")
     source = write_lines(Path(f"{name}.jsonl"), [chat_line("row-1")])
@@ -99,10 +99,10 @@ def test_file_names_are_shown_as_they_are(shown, open_emulator):
     assert obeyed("".join(said)) == []
 
 
-def test_custom_ids_and_models_are_shown_as_they_are(shown, open_emulator, tmp_path):
-    """Lines that are refused before anything is sent are quoted, not obeyed."""
+def test_custom_ids_and_models_are_shown_literally(shown, open_emulator, tmp_path):
+    """Lines that are refused before anything is sent are quoted, not interpreted."""
     open_emulator()
-    # Short, because long values are quoted in part only.
+    # Short, because long values are quoted only in part.
     evil = "[red]x\x1b[2J\x9b31m"
     lines = [
         chat_line(evil),
@@ -116,8 +116,8 @@ def test_custom_ids_and_models_are_shown_as_they_are(shown, open_emulator, tmp_p
     assert obeyed(said) == []
 
 
-def test_quoted_words_are_one_harmless_line():
-    """What goes to other places than our console, such as Prefect's logs, is harmless where it is quoted."""
+def test_quoted_text_is_one_harmless_line():
+    """Text for places other than our console, such as Prefect's logs, is made harmless where it is quoted."""
     quoted = Quoter("gsk_made_up")(EVIL)
     assert "[bold red]x[/bold red]" in quoted
     assert obeyed(quoted) == []
@@ -125,7 +125,7 @@ def test_quoted_words_are_one_harmless_line():
 
 
 def test_an_error_keeps_its_lines(capfd):
-    """Line breaks of ours survive: a traceback is read line by line; words of any language do, too."""
+    """Our own line breaks survive, because a traceback is read line by line, and so do words of any language."""
     console.say(console.stderr(), "first\nsecond\tcolumn")
     console.complain(
         console.stderr(), UsageError("日本語 naïve \U0001f468\u200d\U0001f469\u200d\U0001f467 عربى", hint="[ok]")
@@ -135,8 +135,8 @@ def test_an_error_keeps_its_lines(capfd):
     )
 
 
-def test_a_live_panel_is_not_broken_into(open_emulator, source):
-    """On a real terminal, where Rich moves the cursor itself, nothing that a stranger wrote does."""
+def test_a_live_panel_is_not_disturbed(open_emulator, source):
+    """On a real terminal, Rich moves the cursor itself, and no foreign text does."""
     emulator = open_emulator(FailLines(count=3, message=EVIL, code=EVIL), RenameStatus(shown=EVIL), speed=100_000)
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "batchkit", "run", str(source), *RUN, "--output", "[bold red]z.csv"]
@@ -144,7 +144,7 @@ def test_a_live_panel_is_not_broken_into(open_emulator, source):
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
     said = b""
-    with suppress(OSError):  # what a terminal says when nobody is there any more
+    with suppress(OSError):  # a closed terminal raises this
         while chunk := os.read(ours, 1 << 16):
             said += chunk
     os.close(ours)
@@ -156,8 +156,8 @@ def test_a_live_panel_is_not_broken_into(open_emulator, source):
         assert sequence not in text
 
 
-def test_an_open_emulator_says_so_on_the_terminal(tmp_path):
-    """Bound to all addresses it warns whoever started it; bound as usual it does not."""
+def test_an_open_emulator_warns_on_the_terminal(tmp_path):
+    """It warns when bound to all addresses; with the default address it does not."""
     said = {}
     for host in ("0.0.0.0", "127.0.0.1"):  # noqa: S104 - what is warned about
         command = [sys.executable, "-m", "batchkit", "emulator", "--host", host, "--port", "0"]

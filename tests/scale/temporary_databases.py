@@ -1,4 +1,4 @@
-"""New databases of either kind in a folder of their own, and the sizes of their tables."""
+"""New databases of either kind in their own folder, and the sizes of their tables."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from batchkit.stats.agreement import NO_PAIRS, ONE_LABEL, agreement
 
 
 def draw(seed, *, rows=80, raters=4, missing=0.0):
-    """Draw labels: annotators that agree with a truth most of the time, in four classes of different size."""
+    """Return random labels: annotators agree with a truth most of the time, in four classes of different size."""
     random = np.random.default_rng(seed)
     truth = random.choice(4, size=rows, p=[0.5, 0.3, 0.15, 0.05])
     other = random.choice(4, size=(rows, raters))
@@ -27,18 +27,18 @@ def draw(seed, *, rows=80, raters=4, missing=0.0):
 
 
 def cohen(ratings):
-    """Compute Cohen's kappa of two columns of numbers with statsmodels alone."""
+    """Return Cohen's kappa of two columns of numbers, computed with statsmodels alone."""
     return cohens_kappa(to_table(ratings.astype(int))[0], return_results=False)
 
 
 def numbers(labels):
-    """Write labels as numbers, NaN where there is none."""
+    """Return labels as numbers, NaN for missing ones."""
     return np.array([[np.nan if label is None else int(label[-1]) for label in row] for row in labels])
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_complete_labels_agree_with_the_libraries(seed):
-    """Cohen's kappa and Fleiss' as statsmodels has them, alpha as krippendorff."""
+    """Cohen's and Fleiss' kappas equal those of statsmodels, and alpha equals that of krippendorff."""
     labels = draw(seed)
     found = agreement(labels)
     table = numbers(labels).astype(int)
@@ -53,7 +53,7 @@ def test_complete_labels_agree_with_the_libraries(seed):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_missing_labels_are_left_out_as_the_libraries_do(seed):
-    """Cohen's over the rows that both rated, Fleiss' over those that all did, alpha over those with two ratings."""
+    """Cohen's kappa uses the rows that both rated, Fleiss' those that all rated, and alpha those with two ratings."""
     labels = draw(seed, missing=0.3)
     found = agreement(labels)
     table = numbers(labels)
@@ -69,7 +69,7 @@ def test_missing_labels_are_left_out_as_the_libraries_do(seed):
 
 
 def test_counted_labels_are_the_same_as_listed_ones():
-    """A counter of combinations gives what the rows give, also of ten million rows."""
+    """Counts of combinations give the same as the rows, even for ten million rows."""
     labels = draw(5, missing=0.2)
     counted = Counter(labels)
     assert agreement(counted) == agreement(labels)
@@ -78,16 +78,16 @@ def test_counted_labels_are_the_same_as_listed_ones():
     assert scaled.fleiss.value == pytest.approx(agreement(labels).fleiss.value)
 
 
-def test_agreement_on_one_label_alone_cannot_be_measured():
-    """Where chance would agree as well there is no coefficient, and it says why; the rows are unanimous all the same."""
+def test_agreement_on_a_single_label_cannot_be_measured():
+    """When chance would agree as well, there is a reason instead of a coefficient; the rows are unanimous anyway."""
     found = agreement([("yes", "yes", "yes")] * 5)
     for coefficient in (found.mean_cohen, found.fleiss, found.alpha, found.cohen[0, 2]):
         assert (coefficient.value, coefficient.reason) == (None, ONE_LABEL)
     assert found.unanimous == 1.0
 
 
-def test_labels_that_nobody_shares_say_nothing():
-    """Rows that one annotator rated, or none, have no agreement to measure, and neither have no rows."""
+def test_rows_without_two_ratings_have_no_agreement():
+    """Rows with one rating or none have no agreement to measure, and neither has an empty table."""
     found = agreement([("yes", None), (None, "no"), (None, None)])
     assert (found.rows, found.rated_by_two, found.unanimous) == (3, 0, None)
     assert {found.mean_cohen.reason, found.fleiss.reason, found.alpha.reason} == {NO_PAIRS}
@@ -97,7 +97,7 @@ def test_labels_that_nobody_shares_say_nothing():
 
 
 def test_perfect_agreement_on_several_labels_is_one():
-    """All the same in every row, with more than one label: 1 in every coefficient."""
+    """When every row is unanimous and there are several labels, every coefficient is 1."""
     found = agreement([("a", "a", "a"), ("b", "b", "b"), ("a", "a", "a")])
     values = [found.mean_cohen.value, found.fleiss.value, found.alpha.value]
     assert values == pytest.approx([1.0, 1.0, 1.0])

@@ -17,7 +17,7 @@ COUNTS = Counter({("spam", "spam"): 40, ("spam", "ham"): 10, ("ham", "ham"): 45,
 
 
 def test_the_figures_are_those_of_the_confusion_matrix():
-    """Accuracy, precision, recall and F1 of two labels by hand; kappa and the bounds by statsmodels."""
+    """Accuracy, precision, recall and F1 of two labels are computed by hand; kappa and the bounds by statsmodels."""
     found: Any = against_gold(COUNTS)
 
     assert (found.rows, found.unanswered) == (100, 7)
@@ -35,8 +35,8 @@ def test_the_figures_are_those_of_the_confusion_matrix():
     assert found.confusion == {key: count for key, count in COUNTS.items() if key[1] is not None}
 
 
-def test_a_label_that_only_one_side_gave_has_half_of_its_figures():
-    """What nobody labelled so has no recall, what the annotator never said has no precision; both have an F1 of 0."""
+def test_a_label_used_by_one_side_only_has_half_of_its_figures():
+    """A label that is absent from the gold labels has no recall, one that the annotator never gave has no precision; F1 is 0."""
     found: dict[str, Any] = {figures.label: figures for figures in against_gold({("a", "a"): 3, ("b", "c"): 1}).labels}
 
     assert found["b"].precision is None
@@ -47,8 +47,8 @@ def test_a_label_that_only_one_side_gave_has_half_of_its_figures():
     assert against_gold({("a", "a"): 3, ("b", "c"): 1}).macro_f1 == 0.5
 
 
-def test_without_answers_there_is_nothing_to_measure():
-    """The number of rows without an answer is told."""
+def test_without_answers_nothing_is_measured():
+    """The result has the number of rows without an answer."""
     found = against_gold({("a", None): 4})
 
     assert (found.rows, found.unanswered, found.accuracy, found.macro_f1, found.labels) == (0, 4, None, None, ())

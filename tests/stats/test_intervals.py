@@ -1,4 +1,4 @@
-"""Intervals of means: the numbers of the reference libraries, and how often they cover the truth."""
+"""Intervals of means: the numbers of the reference libraries, and their coverage of the truth."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def test_a_proportion_has_wilsons_interval(good, count):
     assert found.method == "Wilson 95 %"
 
 
-def test_other_means_are_resampled_and_always_the_same_way():
-    """The bootstrap's bounds are near Student's where that is right, and the same at every call."""
+def test_other_means_are_resampled_reproducibly():
+    """The bootstrap's bounds are near Student's where those are right, and the same at every call."""
     values = np.random.default_rng(4).beta(2, 5, 400)
     found = mean_interval(values)
     assert found is not None
@@ -45,8 +45,8 @@ def test_many_values_are_not_resampled():
     assert found.method == "t 95 %"
 
 
-def test_values_without_spread_have_no_interval_but_their_mean():
-    """A score that is the same everywhere, or stands alone, is its own bounds; no score has none."""
+def test_values_without_spread_have_a_degenerate_interval():
+    """For a constant score or a single one, both bounds are the value itself; without scores there is no interval."""
     assert mean_interval([]) is None
     same = mean_interval([0.4, 0.4, 0.4])
     assert same is not None
@@ -58,8 +58,8 @@ def test_values_without_spread_have_no_interval_but_their_mean():
 
 
 @pytest.mark.slow
-def test_the_intervals_cover_the_truth_as_often_as_they_say():
-    """Of 400 samples of 120 scores each, about 95 % of the intervals hold the mean that the scores were drawn with."""
+def test_the_intervals_have_their_nominal_coverage():
+    """Of 400 samples of 120 scores each, about 95 % of the intervals contain the mean of the distribution."""
     random = np.random.default_rng(11)
     for draw, mean in (
         (lambda: (random.random(120) < 0.8).astype(float), 0.8),

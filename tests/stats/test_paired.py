@@ -1,4 +1,4 @@
-"""Paired comparisons: the numbers of the reference libraries, and how often a fall is found or imagined."""
+"""Paired comparisons: the numbers of the reference libraries, and the rates of true and false alarms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from batchkit.stats.paired import compare_pairs, holm
 
 @pytest.mark.parametrize(("fell", "rose"), [(0, 0), (1, 0), (3, 12), (12, 3), (5, 5), (40, 18)])
 def test_right_and_wrong_answers_are_compared_with_mcnemars_test(fell, rose):
-    """The two-sided p-value is that of statsmodels; a fall's own is the binomial tail."""
+    """The two-sided p-value is that of statsmodels; the one-sided p-value of a fall is the binomial tail."""
     before = [1.0] * fell + [0.0] * rose + [1.0] * 30 + [0.0] * 7
     after = [0.0] * fell + [1.0] * rose + [1.0] * 30 + [0.0] * 7
     found = compare_pairs(before, after)
@@ -27,8 +27,8 @@ def test_right_and_wrong_answers_are_compared_with_mcnemars_test(fell, rose):
     assert found.low <= found.difference <= found.high
 
 
-def test_few_means_are_compared_over_all_sign_flips():
-    """With eight pairs the p-value is the exact share of the 256 ways to flip the signs."""
+def test_few_means_are_compared_with_all_sign_flips():
+    """With eight pairs the p-value is the exact share of the 256 combinations of signs."""
     before = np.array([0.9, 0.8, 0.7, 0.9, 0.6, 0.8, 0.9, 0.5])
     after = before - np.array([0.1, 0.2, -0.05, 0.3, 0.12, 0.07, 0.2, -0.01])
     found = compare_pairs(before, after)
@@ -41,8 +41,8 @@ def test_few_means_are_compared_over_all_sign_flips():
     assert found.method == "sign-flip permutation"
 
 
-def test_many_means_are_compared_as_students_test_would():
-    """The seeded permutation agrees with the paired t test where that is right; far more pairs take it outright."""
+def test_many_means_are_compared_as_students_test_does():
+    """The seeded permutation agrees with the paired t test where that is right; for many more pairs the t test is used."""
     random = np.random.default_rng(3)
     before = random.normal(0.6, 0.1, 300)
     after = before + random.normal(-0.01, 0.1, 300)
@@ -56,8 +56,8 @@ def test_many_means_are_compared_as_students_test_would():
     assert many.method == "paired t"
 
 
-def test_nothing_moved_is_no_evidence():
-    """The same scores twice have a difference of 0 and a p-value of 1; no pair is no comparison."""
+def test_equal_scores_are_no_evidence():
+    """Equal scores have a difference of 0 and a p-value of 1; without pairs there is no comparison."""
     same = compare_pairs([0.25, 0.5, 1.0], [0.25, 0.5, 1.0])
     assert same is not None
     assert (same.difference, same.low, same.high, same.p_value, same.fall_p_value) == (0, 0, 0, 1, 1)
@@ -66,22 +66,22 @@ def test_nothing_moved_is_no_evidence():
         compare_pairs([1.0], [1.0, 0.0])
 
 
-def test_one_change_among_scores_is_no_evidence():
-    """A single row that moved can have moved either way."""
+def test_one_changed_score_is_no_evidence():
+    """A single changed row could have changed in either direction."""
     found = compare_pairs([0.5, 0.5], [0.5, 0.1])
     assert found is not None
     assert (found.p_value, found.fall_p_value) == (1.0, 0.5)
 
 
-def test_p_values_that_are_asked_together_are_corrected():
-    """Holm's correction, by hand: the smallest times how many there are, the next times one fewer, never falling."""
+def test_simultaneous_p_values_are_corrected():
+    """Holm's correction, by hand: the smallest times their number, the next times one fewer, never decreasing."""
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([]) == []
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_corrected_p_values_are_those_of_the_library(seed):
-    """Holm's correction as statsmodels has it, for values that are small, equal, 0 and 1."""
+    """Holm's correction equals that of statsmodels for values that are small, equal, 0 and 1."""
     random = np.random.default_rng(seed)
     p_values = [*random.random(6) ** 4, 0.0, 1.0, 0.02, 0.02]
     random.shuffle(p_values)

@@ -22,7 +22,7 @@ def measured(rows):
 
 
 def draw(seed, *, rows=80, raters=3, missing=0.0):
-    """Draw ratings from 1 to 5 that lie near a true value."""
+    """Return random ratings from 1 to 5 near a true value."""
     random = np.random.default_rng(seed)
     truth = random.integers(1, 6, size=(rows, 1))
     drawn = np.clip(truth + random.integers(-1, 2, size=(rows, raters)), 1, 5).astype(float)
@@ -41,7 +41,7 @@ def as_numbers(rows):
 @pytest.mark.parametrize("missing", [0.0, 0.3])
 @pytest.mark.parametrize("seed", range(4))
 def test_ratings_agree_with_the_libraries(seed, missing):
-    """Alpha as krippendorff computes it at the interval level, kappa as statsmodels with quadratic weights."""
+    """Alpha equals krippendorff's at the interval level, and kappa equals that of statsmodels with quadratic weights."""
     rows = draw(seed, missing=missing)
     found = measured(rows)
     table = as_numbers(rows)
@@ -57,8 +57,8 @@ def test_ratings_agree_with_the_libraries(seed, missing):
     assert found.fleiss.value is None
 
 
-def test_a_point_apart_is_near_and_four_points_apart_is_not():
-    """Annotators who never differ by more than a point agree well, although hardly a rating is equal."""
+def test_a_difference_of_one_point_counts_less_than_one_of_four():
+    """Annotators who never differ by more than a point agree well, although few ratings are equal."""
     near = measured([(1, 2), (2, 3), (3, 4), (4, 5), (5, 5), (1, 1), (2, 1), (3, 2), (4, 3), (5, 4)])
     far = measured([(1, 5), (2, 3), (3, 1), (4, 5), (5, 1), (1, 1), (2, 5), (3, 2), (4, 1), (5, 4)])
 
@@ -68,7 +68,7 @@ def test_a_point_apart_is_near_and_four_points_apart_is_not():
 
 
 def test_large_numbers_lose_no_digits():
-    """Moments in time with a few seconds between them."""
+    """The ratings are times a few seconds apart."""
     rows = [(value, value + offset) for value, offset in [(0.0, 1.0), (7.0, -2.0), (3.0, 0.0), (9.0, 1.0)]]
     shifted = [(one + 1.7e9, other + 1.7e9) for one, other in rows]
 
@@ -76,8 +76,8 @@ def test_large_numbers_lose_no_digits():
     assert measured(shifted).mean_cohen.value == pytest.approx(measured(rows).mean_cohen.value)
 
 
-def test_what_cannot_be_measured_says_why():
-    """One value only, no pairs, and a row of another length."""
+def test_unmeasurable_agreement_has_a_reason():
+    """This covers a single value, no pairs, and a row of another length."""
     assert measured([(3.0, 3.0), (3.0, None)]).alpha.reason == ONE_VALUE
     assert measured([(3.0, 3.0)]).mean_cohen.reason == ONE_VALUE
     assert measured([(3.0, None), (None, None)]).alpha.reason == NO_PAIRS

@@ -14,7 +14,7 @@ LABELS = ("a", "b", "c")
 
 
 def draw(seed, accuracies, *, rows=600, missing=0.1):
-    """Draw true labels, and what annotators of these accuracies say; a wrong one is another label at random."""
+    """Return random true labels, and the labels of annotators with these accuracies; a wrong one is another label at random."""
     random = np.random.default_rng(seed)
     truth = random.choice(3, size=rows, p=[0.6, 0.3, 0.1])
     given = []
@@ -35,7 +35,7 @@ def share_right(truth, chosen):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_good_annotator_outweighs_poor_ones(seed):
-    """With one good annotator among four poor ones, votes weighed without any right answer beat the majority."""
+    """With one good annotator among four poor ones, votes weighted without any gold label beat the majority."""
     truth, given = draw(seed, (0.95, 0.5, 0.5, 0.5, 0.5))
 
     found = dawid_skene(Counter(given))
@@ -46,8 +46,8 @@ def test_a_good_annotator_outweighs_poor_ones(seed):
     )
 
 
-def test_confidence_is_the_share_of_right_labels():
-    """Of the rows with a confidence of about 0.9, about nine in ten are right."""
+def test_confidence_is_the_share_of_correct_labels():
+    """Of the rows with a confidence of about 0.9, about nine in ten are correct."""
     truth, given = draw(7, (0.8, 0.75, 0.7), rows=4_000)
     found = dawid_skene(Counter(given))
     pairs = [(found[row], right) for row, right in zip(given, truth, strict=True) if row in found]
@@ -59,8 +59,8 @@ def test_confidence_is_the_share_of_right_labels():
     assert all(1 / 3 <= vote.confidence <= 1 for vote, _ in pairs)
 
 
-def test_rows_that_people_labelled_teach_the_weights():
-    """An annotator that always swaps two labels is as good as one that is right, once its confusion is known."""
+def test_gold_labels_determine_the_weights():
+    """An annotator who always swaps two labels is as good as a correct one, once the confusion is known."""
     confusions = [{("a", "b"): 50, ("b", "a"): 50}, {("a", "a"): 30, ("a", "b"): 20, ("b", "b"): 30, ("b", "a"): 20}]
 
     found = weighted_by_gold({("b", "b"): 1, ("a", None): 1, (None, "a"): 1, (None, None): 1}, confusions)
@@ -73,7 +73,7 @@ def test_rows_that_people_labelled_teach_the_weights():
 
 
 def test_no_votes_and_too_many_labels():
-    """Nothing to weigh gives nothing; free texts are refused."""
+    """Without votes the result is empty; free texts are refused."""
     assert dawid_skene({}) == {}
     assert dawid_skene({(None, None): 3}) == {}
     with pytest.raises(ValueError, match="different labels"):

@@ -71,7 +71,7 @@ def test_model_and_tier_of_plain_answers_are_kept(store, tmp_path):
     ],
     ids=["number", "object", "list", "boolean", "empty", "long", "no text"],
 )
-def test_what_is_no_name_is_none(store, tmp_path, value, kept):
+def test_unusable_names_are_stored_as_none(store, tmp_path, value, kept):
     """Unusable values for model and tier are cut or dropped, and the other rows keep theirs."""
     plain = chat_body("x") | {"model": MODEL, "service_tier": "batch"}
 

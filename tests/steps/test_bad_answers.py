@@ -88,7 +88,7 @@ def failed_attempts(harness) -> list[tuple[str, str]]:
     return [(kind, code) for kind, code in rows]
 
 
-def test_an_answer_that_stays_bad_fails_with_its_reason_and_its_last_words(open_harness):
+def test_an_answer_that_stays_bad_fails_with_its_reason_and_its_text(open_harness):
     """After the attempts that the rules allow, the request fails; its last answer is kept, and each attempt is counted as paid."""
     harness = open_harness(lines.GarbleAnswers(custom_ids=frozenset({"row-3", "row-30"})))
 
@@ -106,7 +106,7 @@ def test_an_answer_that_stays_bad_fails_with_its_reason_and_its_last_words(open_
 
 
 def test_a_refused_answer_is_bought_once(open_harness):
-    """Another seed would be refused as well: the request fails with the model's words, until somebody asks for it again."""
+    """Another seed would be refused as well: the request fails with the model's text, until the user resubmits it."""
     refused = frozenset({"row-3", "row-30"})
     harness = open_harness(lines.RefuseAnswers(custom_ids=refused, words="Not that.", attempts=1))
 

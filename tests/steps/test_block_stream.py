@@ -115,7 +115,7 @@ def test_a_stream_that_is_left_leaves_nothing_running(source):
     assert threading.active_count() == before
 
 
-def test_trouble_with_the_input_is_raised_where_it_is_read(tmp_path):
+def test_an_error_of_the_input_is_raised_in_the_reading_thread(tmp_path):
     """A damaged file raises its own error in the reading thread, although another thread found it."""
     packed = tmp_path / "input.jsonl.gz"
     packed.write_bytes(b"\x1f\x8b" + b"no gzip at all")

@@ -248,7 +248,7 @@ def test_a_table_holds_what_the_lines_hold(exported):
 
 
 def test_csv_cells_are_the_texts(exported):
-    """Only a success has a text cell, with any text it holds; model, tier and finish reason have cells of their own."""
+    """Only a success has a text cell, with any text it holds; model, tier and finish reason have separate cells."""
     with exported(".csv").open(encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert [(row["custom_id"], row["status"], row["answer"]) for row in rows] == [

@@ -190,7 +190,7 @@ def test_rows_that_are_locked_forever_end_the_command_after_an_outage(timed, mon
     assert 900 <= timed.clock() - began < 3 * 900
 
 
-def test_a_file_that_comes_slowly_does_not_hold_up_the_others(timed, monkeypatch):
+def test_a_slow_file_does_not_delay_the_others(timed, monkeypatch):
     """Its transfer continues beside the polls and merges of the other shards, and the file is used once it is complete."""
     monkeypatch.setattr(merge, "_SLOW_SECONDS", 0.2)
     arrives = threading.Event()

@@ -105,7 +105,7 @@ def test_a_batch_that_cannot_be_cancelled_keeps_no_other_from_being_cancelled(ti
     assert set(asked) == set(timed.provider.batches)
 
 
-def test_files_that_were_lost_are_uploaded_anew_by_the_next_command(timed):
+def test_files_that_were_lost_are_uploaded_again_by_the_next_command(timed):
     """The old upload stays lost; the new one is visible, and the same command finishes."""
     runner = timed.open(transfers=1)
     timed.split(runner, 4)

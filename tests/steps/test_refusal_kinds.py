@@ -491,7 +491,7 @@ def test_a_batch_id_that_the_database_already_has_ends_the_command_with_an_error
 
 
 def test_a_refusal_of_the_account_ends_a_single_pass_as_well(timed):
-    """A schedule is told of the refusal, at a call or inside an output line, and tries the workload again later."""
+    """The schedule reports the refusal, at a call or inside an output line, and tries the workload again later."""
     runner = timed.open()
     timed.split(runner, 4)
     mend = fail_from(timed, "create", BLOCKED)

@@ -132,7 +132,7 @@ def test_shards_that_the_sender_no_longer_holds_are_left_alone(harness):
 
 
 def test_a_wave_outlives_its_sender(harness):
-    """When the sender dies in the middle of a wave, the worker keeps the shards, and nobody else buys them."""
+    """When the sender dies in the middle of a wave, the worker keeps the shards, and no other process buys them."""
     sender, other = harness.open_runner(), harness.open_runner()
     workload = sender.find("work")
     (wave,) = sender.drive(workload.id).next()

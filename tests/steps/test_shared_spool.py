@@ -136,7 +136,7 @@ def test_a_url_may_be_set_in_the_middle_of_the_work(open_machines):
 
 
 def test_a_shard_is_put_before_its_row_is_committed(open_machines, monkeypatch):
-    """A shard's row is committed after its upload, so whoever finds the row finds the file."""
+    """A shard's row is committed after its upload, so a process that finds the row finds the file."""
     machines = open_machines(lines.ExpireLines(fraction=0.4, attempts=1))
     runner = machines.open("first")
     put = RemoteFiles.put

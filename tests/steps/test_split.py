@@ -79,13 +79,13 @@ def test_an_empty_input_is_refused(open_harness, tmp_path):
         open_harness().split(write_lines(tmp_path / "empty.jsonl", []))
 
 
-#: What stands between the requests of a file that people or other programs have written.
+#: The text between the requests of a file that people or other programs have written.
 BLANKS = [b"", b"   ", b"\t", b"\r"]
 
 
 @pytest.mark.parametrize("is_plain", [True, False], ids=["plain", "mixed"])
-def test_blank_lines_are_skipped_wherever_they_stand(open_harness, tmp_path, is_plain):
-    """First, last, between requests, whole blocks of them, with carriage returns: the requests are as without them."""
+def test_blank_lines_are_skipped_everywhere(open_harness, tmp_path, is_plain):
+    """They are first, last, between requests, whole blocks, and with carriage returns: the requests are as without them."""
     requests = [chat_line(f"row-{number}") if is_plain else mixed_line(number) for number in range(6)]
     lines = [jsonl.dumps(request) for request in requests]
     source = tmp_path / "gaps.jsonl"
@@ -108,8 +108,8 @@ def test_blank_lines_are_skipped_wherever_they_stand(open_harness, tmp_path, is_
     assert len(said) == 1
 
 
-def test_problems_are_named_by_the_lines_of_the_file_whatever_is_blank(open_harness, tmp_path):
-    """Broken lines, and repeated ids of which the second stands in another file."""
+def test_problems_have_the_line_numbers_of_the_file_despite_blank_lines(open_harness, tmp_path):
+    """The problems are broken lines, and a repeated id whose second occurrence is in another file."""
     first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
     write_lines(first, [b"", chat_line("a"), b"  ", b"nonsense"])
     write_lines(second, [b"\t", b"", chat_line("b"), chat_line("a"), b""])
@@ -126,7 +126,7 @@ def test_problems_are_named_by_the_lines_of_the_file_whatever_is_blank(open_harn
 
 
 def test_an_input_of_blank_lines_is_refused(open_harness, tmp_path):
-    """It has no request, and that is said."""
+    """It has no request, and the error says so."""
     with pytest.raises(InputInvalid, match="1 problem") as raised:
         open_harness().split(write_lines(tmp_path / "blank.jsonl", [b"", b" "]))
     assert "only blank lines" in raised.value.problems[0].reason
@@ -191,7 +191,7 @@ def test_another_input_under_a_used_name_is_refused(open_harness, tmp_path):
     assert harness.runner.progress(workload.id).counts.total == 50
 
 
-def test_an_interrupted_split_is_done_anew(open_harness, tmp_path, monkeypatch):
+def test_an_interrupted_split_is_repeated(open_harness, tmp_path, monkeypatch):
     """The remains of a split that died half-way are replaced, with the options of the new call."""
     harness = open_harness()
     source = write_mixed(tmp_path / "input.jsonl", 50)

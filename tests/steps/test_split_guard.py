@@ -81,7 +81,7 @@ class Splitter:
 
     @property
     def pid(self) -> int:
-        """The process's id."""
+        """Return the process's id."""
         assert self.process.pid is not None
         return self.process.pid
 
@@ -146,7 +146,7 @@ def calls(harness: Harness) -> Any:
 
 
 @pytest.mark.parametrize("stop_at", [2, 7])
-def test_nobody_drives_a_workload_that_is_being_split(open_harness, tmp_path, stop_at):
+def test_a_workload_that_is_being_split_is_not_driven(open_harness, tmp_path, stop_at):
     """The Python functions refuse and name the splitter, nothing reaches the provider, and the split completes."""
     harness = open_harness()
     settings = harness.runner.settings

@@ -67,7 +67,7 @@ def test_a_wave_leaves_work_for_other_runners(open_harness, tmp_path):
 
 
 @pytest.mark.parametrize("parallel", [1, 3])
-def test_merges_are_done_at_the_same_time_when_the_settings_say_so(open_harness, tmp_path, parallel):
+def test_merge_waves_run_in_parallel_as_configured(open_harness, tmp_path, parallel):
     """The settings decide how many merge waves run at once, each with its own shards, and the workload finishes."""
     harness = open_harness()
     runner = harness.open_runner(parallel_waves=parallel)

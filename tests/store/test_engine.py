@@ -109,7 +109,7 @@ def test_sqlite_file_that_cannot_be_made_is_unavailable(tmp_path):
         assert str(path) in str(caught.value)
 
 
-def test_sqlite_file_of_somebody_else_is_unavailable(tmp_path, monkeypatch):
+def test_sqlite_file_without_permission_is_unavailable(tmp_path, monkeypatch):
     """A file without read or write permission is reported before anything is done with it."""
     path = tmp_path / "batchkit.db"
     path.touch()

@@ -100,8 +100,8 @@ def test_values_have_database_types(store):
     assert moment[1] == "2024-05-01"
 
 
-def test_types_that_a_database_does_not_have_become_the_nearest_one(store):
-    """Other forms of text and bytes, values of a dictionary, nanoseconds, maps, years beyond Python's."""
+def test_types_that_a_database_lacks_become_the_nearest_one(store):
+    """This covers other forms of text and bytes, dictionary values, nanoseconds, maps, and years beyond Python's."""
     columns = {
         "kind": pa.array(["x", None]).dictionary_encode(),
         "long": pa.array(["\x00", ""], pa.large_string()),
@@ -248,7 +248,7 @@ def test_unmarked_table_with_the_name_of_an_unfinished_one_is_not_dropped(store)
     [(["Text", "text"], "differ only in case"), (["x" * 64], "name of a column"), (["a\nb"], "column")],
 )
 def test_unusable_column_names_are_refused(sqlite_store, names, words):
-    """Names that differ only in case, are too long, or are not one line of text: before anything is sent, and at the writer."""
+    """Names that differ only in case, are too long, or are not one line of text are refused before sending, and by the writer."""
     schema = pa.schema([(name, pa.string()) for name in names])
     with pytest.raises(UsageError, match=words):
         OutputTable(sqlite_store, "labels", schema)
@@ -268,8 +268,8 @@ def test_unusable_column_names_are_refused(sqlite_store, names, words):
         (pa.large_string(), {"sqlite": 2_001, "postgres": 350}, ["a long text, again and again" * 3], False),
     ],
 )
-def test_width_is_checked_before_as_the_database_does_after(store, kind, count, values, fits):
-    """What is taken can be written; what is refused is too wide, by its number of columns or by the bytes of its row."""
+def test_the_width_check_agrees_with_the_database(store, kind, count, values, fits):
+    """A table that passes can be written; one that is refused is too wide, by its number of columns or by the bytes of its row."""
     schema = pa.schema([(f"c{number}", kind) for number in range(count["sqlite" if store.is_sqlite else "postgres"])])
     batch = pa.RecordBatch.from_arrays([pa.array(values, kind)] * len(schema), schema=schema)
 

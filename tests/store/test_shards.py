@@ -263,7 +263,7 @@ def test_claim_takes_the_lowest_numbers_in_order(store):
         assert claim(connection, workload, owner="a", limit=0) == []
 
 
-def test_claim_goes_by_number_and_not_by_age(store):
+def test_claim_is_ordered_by_number_and_not_by_age(store):
     """Claims follow the numbers even where the rows are stored in another order."""
     with store.write() as connection:
         workload = add_workload(connection)
@@ -334,7 +334,7 @@ def test_released_shards_are_free(store):
 
 
 def test_renewed_leases_hold_longer(store):
-    """Renewing extends every lease of the owner and of nobody else."""
+    """Renewing extends every lease of the owner and no others."""
     with store.write() as connection:
         workload = add_workload(connection)
         for _ in range(3):

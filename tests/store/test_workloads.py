@@ -164,7 +164,7 @@ def test_lease_is_exclusive_until_it_expires(store, clock):
 
 
 def test_renewed_lease_lasts_to_its_new_end(store, clock):
-    """Renewing extends the owner's leases and nobody else's."""
+    """Renewing extends the owner's leases and no others."""
     with store.write() as connection:
         mine, other = add_workload(connection, "mine"), add_workload(connection, "other")
         for workload, owner in ((mine, "a"), (other, "b")):
@@ -210,7 +210,7 @@ def test_counts_name_every_state(store):
     assert counts.unresolved == 11
 
 
-def test_counts_while_splitting_are_what_has_been_cut(store):
+def test_counts_while_splitting_are_those_of_the_cut_requests(store):
     """Before the split is complete, the total is the number of requests in shards."""
     with store.write() as connection:
         workload = add_workload(connection, split=False)

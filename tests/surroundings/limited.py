@@ -12,6 +12,6 @@ from batchkit.cli import main
 
 if __name__ == "__main__":
     most = int(sys.argv.pop(1))
-    # Python ignores SIGXFSZ, so that a write over the limit raises an error of its own (EFBIG).
+    # Python ignores SIGXFSZ, so that a write over the limit raises its own error (EFBIG).
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     main()

@@ -1,4 +1,4 @@
-"""What is built from the settings has the figures of the settings of the same names."""
+"""Objects that are built from the settings have the values of the settings with the same names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FIGURES = {
 
 
 @pytest.mark.parametrize("build", [timing_of, pacing_of, split_defaults])
-def test_each_figure_is_the_setting_of_its_name(build, tmp_path):
-    """None is mixed up with another."""
+def test_each_value_is_that_of_its_setting(build, tmp_path):
+    """No two values are mixed up."""
     built = asdict(build(load_settings(home=tmp_path, **FIGURES)))
     assert built == {name: FIGURES[name] for name in built}

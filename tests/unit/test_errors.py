@@ -1,4 +1,4 @@
-"""Errors travel between processes."""
+"""Errors can be passed between processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MADE = {
 
 
 def make(kind):
-    """Make an error of a kind with everything that it holds."""
+    """Return an error of a type with all its attributes."""
     if kind in MADE:
         return MADE[kind]()
     if issubclass(kind, ProviderRefused):
@@ -33,8 +33,8 @@ KINDS = sorted(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_error_arrives_as_it_was(kind):
-    """What was raised in one process is in another of the same kind, with the same words and facts."""
+def test_an_error_arrives_unchanged(kind):
+    """An error raised in one process has the same type, message and attributes in another."""
     error = make(kind)
 
     arrived = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes

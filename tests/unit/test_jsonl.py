@@ -1,4 +1,4 @@
-"""Bytes to records and back: nothing a model or a server can send may do more than be malformed."""
+"""Bytes to records and back: whatever a model or a server sends is at worst malformed."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from batchkit.files.jsonl import (
 )
 
 LINE_ENDS_OF_OTHERS = "\u2028\u2029\u0085\v\f\x1c\x1d\x1e"
-#: Deeper than any recursive parser or writer goes.
+#: Deeper than any recursive parser or writer can go.
 BOTTOMLESS = 100_000
-#: As deep as the parser goes at all.
+#: The deepest nesting that the parser accepts.
 DEEP = 1_000
 
 json_values = st.recursive(
@@ -35,7 +35,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
-#: What Python can hold and UTF-8 or JSON cannot: lone surrogates, endless and huge numbers.
+#: Values that Python can hold and UTF-8 or JSON cannot: lone surrogates, infinite and huge numbers.
 odd_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())),
     lambda inner: (
@@ -56,15 +56,15 @@ nearly_json = st.lists(
 
 
 @given(json_values)
-def test_what_is_written_is_read_back(value):
-    """Both parsers give back what was written."""
+def test_written_values_are_read_back(value):
+    """Both parsers return what was written."""
     assert loads(dumps(value)) == value
     assert loads_leniently(dumps(value)) == value
 
 
 @given(nearly_json)
 def test_broken_bytes_are_malformed_and_nothing_else(data):
-    """Neither parser ever raises anything but MalformedJson; whatever was read can be written."""
+    """Neither parser raises anything but MalformedJson; whatever was read can be written."""
     for parse in (loads, loads_leniently):
         try:
             value = parse(data)
@@ -74,8 +74,8 @@ def test_broken_bytes_are_malformed_and_nothing_else(data):
 
 
 @given(odd_values)
-def test_everything_parsed_can_be_written_for_everybody(value):
-    """What is written is strict JSON in UTF-8 on one line, however odd the value was."""
+def test_every_parsed_value_is_written_as_strict_json(value):
+    """The output is strict JSON in UTF-8 on one line, however odd the value is."""
     data = dumps(value)
     assert b"\n" not in data
     loads(data)
@@ -100,7 +100,7 @@ def test_everything_parsed_can_be_written_for_everybody(value):
     ids=lambda data: repr(data[:12]),
 )
 def test_no_json_is_malformed_for_both_parsers(data):
-    """Torn, doubled, misencoded or bottomless input is refused by either."""
+    """Both refuse torn, doubled, misencoded or too deeply nested input."""
     for parse in (loads, loads_leniently):
         with pytest.raises(MalformedJson, match=r"\w"):
             parse(data)
@@ -118,7 +118,7 @@ def test_no_json_is_malformed_for_both_parsers(data):
     ids=lambda value: ascii(value)[:30],
 )
 def test_paid_answers_are_read_leniently_and_inputs_strictly(data, value):
-    """What the strict parser refuses in an input is read when it stands in an answer that was paid for."""
+    """The lenient parser reads in a paid answer what the strict parser refuses in an input."""
     with pytest.raises(MalformedJson):
         loads(data)
     assert loads_leniently(data) == value
@@ -131,38 +131,38 @@ def test_not_a_number_is_read_leniently():
     assert math.isnan(loads_leniently(b"[NaN]")[0])
 
 
-def test_what_json_lacks_is_written_as_null():
-    """NaN and the infinities become null, alone as well as beside what takes the slow way."""
+def test_non_json_numbers_are_written_as_null():
+    """NaN and the infinities become null, on the fast path and on the slow one."""
     assert dumps([math.nan, math.inf]) == b"[null,null]"
     assert dumps([math.nan, -math.inf, "\ud800"]) == '[null,null,"\ufffd"]'.encode()
 
 
-def test_half_characters_are_replaced():
-    """A lone surrogate becomes U+FFFD in values and names: no strict reader would take it, and no database."""
+def test_lone_surrogates_are_replaced():
+    """A lone surrogate becomes U+FFFD in values and names: no strict reader and no database would accept it."""
     assert dumps({"\ud800": "a\udfffb"}) == '{"\ufffd":"a\ufffdb"}'.encode()
 
 
 def test_huge_integers_keep_their_digits():
-    """Integers beyond 64 bits are written out."""
+    """Integers beyond 64 bits are written in full."""
     assert dumps({"a": [2**70, -(2**70)]}) == b'{"a":[1180591620717411303424,-1180591620717411303424]}'
 
 
-def test_slow_way_writes_what_the_fast_one_writes():
-    """One odd value does not change how the others look: order, separators, escapes."""
+def test_slow_path_writes_what_the_fast_path_writes():
+    """One odd value does not change how the others are written: order, separators, escapes."""
     value: dict[str, Any] = {"z": [1, 2.5, True, None, [], {}, {"a": 'é\n"\\\u2028'}], "a": "\x00", "": ""}
     assert dumps({"odd": 2**70, **value}) == b'{"odd":1180591620717411303424,' + dumps(value)[1:]
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":'], ids=repr)
 def test_deep_nesting_can_be_written_again(opening):
-    """As deep as a line can be read it can be stored."""
+    """Whatever is read from a line can be stored, however deep it is."""
     data = opening * DEEP + b"1" + (b"]" if opening == b"[" else b"}") * DEEP
     assert dumps(loads(data)) == data
     assert dumps(loads_leniently(data)) == data
 
 
-def test_value_of_ours_that_is_no_json_is_a_bug():
-    """What no parser can have made is not written in silence."""
+def test_own_value_that_is_no_json_is_a_bug():
+    """A value that no parser can have made raises an error."""
     for value in (object(), {1: 2**70}, {"a": [2**70, {1, 2}]}):
         with pytest.raises(TypeError):
             dumps(value)
@@ -170,7 +170,7 @@ def test_value_of_ours_that_is_no_json_is_a_bug():
 
 @given(st.lists(json_values, max_size=6))
 def test_written_lines_are_read_back(values):
-    """Records written one to a line come back one by one, whatever is in them."""
+    """Records written one per line are read back one by one, whatever they contain."""
     data = b"".join(dumps(value) + b"\n" for value in values)
     assert [loads(line) for line in io.BytesIO(data)] == values
 
@@ -190,25 +190,25 @@ def test_written_lines_are_read_back(values):
     ],
     ids=ascii,
 )
-def test_words_of_the_provider_become_storable(value, text):
-    """Anything may stand where words are expected; NUL and half characters are replaced."""
+def test_messages_of_the_provider_become_storable(value, text):
+    """Any value may be in place of a message; NUL and lone surrogates are replaced."""
     assert storable_text(value) == text
 
 
 @given(odd_values)
 def test_storable_text_can_be_stored(value):
-    """It is text in UTF-8 without NUL, or nothing."""
+    """The result is UTF-8 text without NUL, or nothing."""
     text = storable_text(value)
     assert text is None or ("\x00" not in text and text.encode())
 
 
 def line(**members: Any):
-    """Read an output line with these members."""
+    """Return an output line with these members."""
     return read_output_line({"id": "batch_req_1", "custom_id": "a", **members})
 
 
-def test_success_line_is_read_whole():
-    """Status, request id and body come through as they are."""
+def test_success_line_is_read_completely():
+    """Status, request id and body are read unchanged."""
     body = {"choices": [], "x": 1}
     read = line(response={"status_code": 200, "request_id": "req-1", "body": body}, error=None)
     assert read is not None
@@ -219,13 +219,13 @@ def test_success_line_is_read_whole():
 @pytest.mark.parametrize(
     "record", [None, 1, "a", [], {}, {"custom_id": None}, {"custom_id": 7}, {"custom_id": ["a"]}], ids=str
 )
-def test_line_that_names_no_request_is_nobodys(record):
-    """Without a custom_id that is text there is nobody to give the line to."""
+def test_line_without_a_custom_id_belongs_to_no_request(record):
+    """A custom_id must be text."""
     assert read_output_line(record) is None
 
 
 @pytest.mark.parametrize("custom_id", ["", "a\x00b", "\ud800", " a ", "漢字"], ids=ascii)
-def test_custom_id_is_taken_to_the_letter(custom_id):
+def test_custom_id_is_read_exactly(custom_id):
     """Matching is exact: nothing is trimmed or replaced."""
     read = read_output_line({"custom_id": custom_id})
     assert read is not None
@@ -234,15 +234,15 @@ def test_custom_id_is_taken_to_the_letter(custom_id):
 
 @pytest.mark.parametrize("status", ["200", 200.0, True, False, None, -1, 1_000, 2**70, [], {}], ids=str)
 def test_status_that_is_no_status_is_unknown(status):
-    """Only whole numbers from 0 to 999 are statuses; true is not 1."""
+    """Only integers from 0 to 999 are statuses; true is not 1."""
     read = line(response={"status_code": status, "body": {}})
     assert read is not None
     assert read.status_code is None
 
 
 @pytest.mark.parametrize("status", [0, 200, 999])
-def test_status_is_taken_within_its_range(status):
-    """The odd 0 is one that providers send."""
+def test_status_is_accepted_within_its_range(status):
+    """Providers do send the odd status 0."""
     read = line(response={"status_code": status, "body": {}})
     assert read is not None
     assert read.status_code == status
@@ -250,8 +250,8 @@ def test_status_is_taken_within_its_range(status):
 
 @pytest.mark.parametrize("response", [None, "", [], 7, {}, {"body": None}], ids=str)
 @pytest.mark.parametrize("error", [None, "", [], {}, 0, False, {"code": "", "message": None}], ids=str)
-def test_nothing_in_any_spelling_is_nothing(response, error):
-    """Null, empty and missing members are all the same: no response and no error."""
+def test_every_spelling_of_nothing_is_nothing(response, error):
+    """Null, empty and missing members are the same: no response and no error."""
     read = line(response=response, error=error)
     assert read is not None
     assert (read.status_code, read.body, read.has_error) == (None, None, False)
@@ -270,7 +270,7 @@ def test_nothing_in_any_spelling_is_nothing(response, error):
     ids=str,
 )
 def test_error_is_found_at_either_level(error, code, message):
-    """The same error is read beside the response and inside its body; there is always a message."""
+    """The same error is read beside the response and inside its body; it always has a message."""
     beside = line(response={"status_code": 400, "body": {}}, error=error)
     inside = line(response={"status_code": 400, "body": {"error": error}}, error=None)
     for read in (beside, inside):
@@ -279,7 +279,7 @@ def test_error_is_found_at_either_level(error, code, message):
 
 
 def test_outer_error_comes_first():
-    """When both levels have an error the line's own is taken."""
+    """When both levels have an error, the line's own is used."""
     read = line(response={"status_code": 500, "body": {"error": "inner"}}, error="outer")
     assert read is not None
     assert read.error_message == "outer"
@@ -287,7 +287,7 @@ def test_outer_error_comes_first():
 
 @given(odd_values, odd_values, odd_values, odd_values)
 def test_no_line_breaks_the_reader(status, body, error, request_id):
-    """Whatever stands in the members, the line is read, and its words can be stored."""
+    """Whatever the members contain, the line is read, and its messages can be stored."""
     read = line(response={"status_code": status, "body": body, "request_id": request_id}, error=error)
     assert read is not None
     for text in (read.request_id, read.error_code, read.error_message):
@@ -313,7 +313,7 @@ answers = (
 
 @given(answers)
 def test_the_text_of_an_answer_is_its_first_message_or_its_transcript(value):
-    """Whatever else an answer holds, and however odd it is: the first choice's content, else its text, else itself."""
+    """Whatever else an answer contains: the first choice's content, else its text, else the answer itself."""
     expected = value if isinstance(value, str) else None
     if isinstance(value, dict):
         first = value.get("choices")
@@ -326,7 +326,7 @@ def test_the_text_of_an_answer_is_its_first_message_or_its_transcript(value):
 
 
 def test_without_a_body_there_is_no_text():
-    """What has no answer has no text; nor has one that is deeper than any parser goes."""
+    """A missing answer has no text, and neither has one that is nested deeper than a parser goes."""
     assert answer_text(None) is None
     with pytest.raises(MalformedJson):
         answer_text(b"[" * BOTTOMLESS + b"]" * BOTTOMLESS)

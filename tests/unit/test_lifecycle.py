@@ -1,4 +1,4 @@
-"""What an output line means, what becomes of its request, and where states may go."""
+"""The meaning of an output line, the next state of its request, and the legal transitions."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ FINAL = {RequestState.SUCCEEDED, RequestState.FAILED, RequestState.CANCELLED}
 
 
 def outcome_of(response=None, error=None) -> LineOutcome:
-    """Classify a line as it stands in a provider's file."""
+    """Classify a line in the provider's format."""
     line = read_output_line({"custom_id": "a", "response": response, "error": error})
     assert line is not None
     return classify(line)
 
 
 def answered(status, body, error=None) -> LineOutcome:
-    """Classify a line that carries a response."""
+    """Classify a line with a response."""
     return outcome_of({"status_code": status, "request_id": "req-1", "body": body}, error)
 
 
@@ -40,40 +40,40 @@ def answered(status, body, error=None) -> LineOutcome:
 @pytest.mark.parametrize("error", [None, "", {}, [], {"code": None, "message": None}], ids=str)
 @pytest.mark.parametrize("body", [ANSWER, {"text": "spoken"}, "plain text", [1]], ids=str)
 def test_body_with_2xx_and_no_error_is_a_success(status, error, body):
-    """Success is a body, a 2xx and no error; an error member with nothing in it is no error."""
+    """Success is a body, a 2xx and no error; an empty error member is no error."""
     assert answered(status, body, error) == LineOutcome(OutcomeKind.SUCCEEDED, status)
 
 
 @pytest.mark.parametrize("body", [None, {}, "", [], 0, False], ids=str)
-def test_2xx_without_a_body_is_tried_again(body):
-    """Nothing was answered, whatever the status says."""
+def test_2xx_without_a_body_is_retried(body):
+    """No answer came, whatever the status is."""
     outcome = answered(200, body)
     assert (outcome.kind, outcome.code) == (OutcomeKind.TRANSIENT, "empty_response")
     assert outcome.message
 
 
-def test_missing_response_is_tried_again():
-    """A line with neither response nor error says nothing final."""
+def test_missing_response_is_retried():
+    """A line with neither response nor error is not final."""
     assert outcome_of().kind is OutcomeKind.TRANSIENT
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422, 302, 199])
 def test_4xx_inside_the_response_is_a_refusal_although_error_is_null(status):
-    """The provider reports a failed request with a top-level error of null and the words in the body."""
+    """The provider reports a failed request with a top-level error of null and the message in the body."""
     body = {"error": {"message": "context too long", "type": "invalid_request_error", "code": "too_long"}}
     assert answered(status, body) == LineOutcome(OutcomeKind.REFUSED, status, "too_long", "context too long")
 
 
 @pytest.mark.parametrize("status", [0, 408, 409, 425, 429, 498, 500, 502, 503, 504, 529, 599])
-def test_passing_trouble_is_tried_again(status):
-    """Time-outs, conflicts, limits, server errors and the odd status of 0 may go away."""
+def test_temporary_errors_are_retried(status):
+    """Timeouts, conflicts, limits, server errors and the odd status of 0 may pass."""
     assert is_retryable_status(status)
     assert answered(status, {"error": {"message": "busy", "code": "busy"}}).kind is OutcomeKind.TRANSIENT
 
 
 @pytest.mark.parametrize(("status", "kind"), [(400, OutcomeKind.REFUSED), (503, OutcomeKind.TRANSIENT)])
 @pytest.mark.parametrize("body", [None, {}, "gateway page", {"detail": "x"}], ids=str)
-def test_status_without_words_names_itself(status, kind, body):
+def test_status_without_a_message_names_itself(status, kind, body):
     """Without a code the status serves as one, and there is always a message."""
     outcome = answered(status, body)
     assert (outcome.kind, outcome.status_code, outcome.code) == (kind, status, f"http_{status}")
@@ -81,7 +81,7 @@ def test_status_without_words_names_itself(status, kind, body):
 
 
 def test_2xx_with_an_error_in_its_body_is_no_success():
-    """An answer that carries an error is a failure, and the error's code decides of which kind."""
+    """An answer that contains an error is a failure, and the error's code decides its kind."""
     assert answered(200, {"error": {"code": "content_filter", "message": "no"}}).kind is OutcomeKind.REFUSED
     assert answered(200, {"error": {"code": "server_error", "message": "oops"}}).kind is OutcomeKind.TRANSIENT
     assert answered(200, {"error": "words only"}) == LineOutcome(
@@ -98,14 +98,14 @@ def test_2xx_with_an_error_beside_it_is_no_success():
 @pytest.mark.parametrize("code", ["batch_expired", "expired"])
 @pytest.mark.parametrize("response", [None, {"status_code": 0, "body": None}, {"status_code": 408}], ids=str)
 def test_expired_line_was_never_executed(code, response):
-    """Whatever stands beside it, the code for expiry wins: it must not use up the budget of errors."""
+    """Whatever else the line has, the code for expiry wins: it must not use up the budget of errors."""
     outcome = outcome_of(response, {"code": code, "message": "not in time"})
     assert (outcome.kind, outcome.code, outcome.message) == (OutcomeKind.EXPIRED, code, "not in time")
 
 
 @pytest.mark.parametrize("code", ["batch_cancelled", "cancelled", "canceled"])
 def test_cancelled_line_was_never_executed(code):
-    """A line of a cancelled batch is its own kind."""
+    """A line of a cancelled batch has its own kind."""
     assert outcome_of(None, {"code": code, "message": "stopped"}).kind is OutcomeKind.CANCELLED
 
 
@@ -123,13 +123,13 @@ def test_cancelled_line_was_never_executed(code):
     ],
 )
 def test_error_without_a_response_is_judged_by_its_code(code):
-    """Words for passing trouble are tried again, others are final."""
+    """Codes of temporary errors are retried, and others are final."""
     assert outcome_of(None, {"code": code, "message": "x"}).kind is OutcomeKind.TRANSIENT
     assert outcome_of(None, {"code": "invalid_request", "message": "x"}).kind is OutcomeKind.REFUSED
 
 
 def test_error_without_a_code_is_judged_by_its_type():
-    """Where only a type is given it serves as the code."""
+    """If only a type is given, it serves as the code."""
     assert outcome_of(None, {"type": "invalid_request_error", "message": "x"}) == LineOutcome(
         OutcomeKind.REFUSED, None, "invalid_request_error", "x"
     )
@@ -141,7 +141,7 @@ def test_error_without_a_code_is_judged_by_its_type():
     | st.fixed_dictionaries({}, optional={"error": st.text() | st.dictionaries(st.text(), st.text())}),
     error=st.none() | st.text() | st.dictionaries(st.sampled_from(["code", "message", "type"]), st.text()),
 )
-def test_every_line_gets_a_verdict(status, body, error):
+def test_every_line_has_one_outcome(status, body, error):
     """Success needs all three of its conditions, and every failure has a code and a message."""
     outcome = outcome_of({"status_code": status, "body": body}, error)
     if outcome.kind is OutcomeKind.SUCCEEDED:
@@ -154,7 +154,7 @@ def test_every_line_gets_a_verdict(status, body, error):
 
 
 def test_success_outranks_everything_and_nothing_outranks_success():
-    """Of two lines for one request a success wins; otherwise the first one stands."""
+    """Of two lines for one request a success wins; otherwise the first one is kept."""
     for new in OutcomeKind:
         for old in OutcomeKind:
             expected = new is OutcomeKind.SUCCEEDED and old is not OutcomeKind.SUCCEEDED
@@ -172,7 +172,7 @@ def test_answers_and_refusals_are_final(cancelling):
 
 
 def test_last_attempt_is_the_last():
-    """The attempt that uses up the budget of errors fails; the one before goes again."""
+    """The attempt that uses up the budget of errors fails; the one before it is retried."""
     policy = RetryPolicy(max_attempts=3, max_expiries=9)
 
     def after(attempts: int, expiries: int = 0) -> RequestDecision:
@@ -200,14 +200,14 @@ def test_last_expiry_is_the_last(kind):
 
 
 @pytest.mark.parametrize("kind", [OutcomeKind.TRANSIENT, *NOT_EXECUTED])
-def test_cancelling_sends_nothing_again(kind):
+def test_cancelling_resends_nothing(kind):
     """After the user cancels, unresolved requests are cancelled and their last attempt is counted."""
     policy = RetryPolicy(max_attempts=5, max_expiries=5)
     verdict = decide(kind, attempts=1, expiries=0, policy=policy, cancelling=True)
     assert (verdict.state, verdict.attempts) == (RequestState.CANCELLED, 2)
 
 
-def test_cancelled_workload_has_no_expired_failures():
+def test_cancelled_workload_has_no_expiry_failures():
     """A request that was stopped counts as cancelled even if it was its last expiry."""
     verdict = decide(OutcomeKind.CANCELLED, attempts=0, expiries=0, policy=RetryPolicy(max_expiries=1), cancelling=True)
     assert verdict.state is RequestState.CANCELLED
@@ -220,8 +220,8 @@ def test_cancelled_workload_has_no_expired_failures():
     max_expiries=st.integers(1, 10),
     cancelled_from=st.integers(0, 40),
 )
-def test_no_request_is_sent_for_ever(kinds, max_attempts, max_expiries, cancelled_from):
-    """Every request ends resolved within both budgets, whatever the outcomes are, and each attempt is counted once."""
+def test_no_request_is_sent_forever(kinds, max_attempts, max_expiries, cancelled_from):
+    """Every request is final within both budgets, whatever the outcomes are, and each attempt is counted once."""
     policy = RetryPolicy(max_attempts=max_attempts, max_expiries=max_expiries)
     verdict = RequestDecision(RequestState.PENDING, 0, 0)
     for attempt, kind in enumerate(kinds):
@@ -245,7 +245,7 @@ def test_no_request_is_sent_for_ever(kinds, max_attempts, max_expiries, cancelle
 
 @given(attempts=st.integers(0, 2_000), expiries=st.integers(0, 2_000))
 def test_a_refusal_of_the_account_fails_no_request(attempts, expiries):
-    """However often it comes, the request stays pending with both budgets as they were; a cancel ends it."""
+    """However often it comes, the request stays pending with both budgets unchanged; a cancel ends it."""
     expiries = min(attempts, expiries)
     policy = RetryPolicy(max_attempts=1, max_expiries=1)
     kept = decide(OutcomeKind.ACCOUNT, attempts=attempts, expiries=expiries, policy=policy, cancelling=False)
@@ -254,8 +254,8 @@ def test_a_refusal_of_the_account_fails_no_request(attempts, expiries):
     assert ended.state is RequestState.CANCELLED
 
 
-def test_transition_tables_are_closed():
-    """Every state has its edges, every edge leads to a state, and nothing leads back to itself."""
+def test_transition_tables_are_complete():
+    """Every state has its transitions, every transition leads to a state, and none leads back to the same state."""
     assert set(SHARD_TRANSITIONS) == set(ShardState)
     assert set(REQUEST_TRANSITIONS) == set(RequestState)
     for shard_state, shard_targets in SHARD_TRANSITIONS.items():
@@ -264,15 +264,15 @@ def test_transition_tables_are_closed():
         assert request_targets <= set(RequestState) - {request_state}
 
 
-def test_success_is_the_end_of_a_request():
-    """Nothing leads out of a success, and a request that lost can only wait again."""
+def test_success_is_final():
+    """No transition leaves a success, and a failed request can only become pending again."""
     assert REQUEST_TRANSITIONS[RequestState.SUCCEEDED] == frozenset()
     for state in (RequestState.FAILED, RequestState.CANCELLED):
         assert REQUEST_TRANSITIONS[state] == {RequestState.PENDING}
 
 
-def test_every_shard_gets_to_an_end():
-    """From each state an end can be reached, and open are exactly the states that are none."""
+def test_every_shard_reaches_a_final_state():
+    """A final state can be reached from each state, and exactly the other states are open."""
     ends = {state for state, targets in SHARD_TRANSITIONS.items() if not targets}
     assert ends == {ShardState.MERGED, ShardState.WITHDRAWN}
     assert set(OPEN_SHARD_STATES) == set(ShardState) - ends
@@ -284,8 +284,8 @@ def test_every_shard_gets_to_an_end():
         assert reached & ends
 
 
-def test_bought_batch_is_never_given_up():
-    """Once a batch exists no edge leads back to where another one would be created."""
+def test_batch_that_was_created_is_never_created_again():
+    """Once a batch exists, no transition leads back to a state in which another one would be created."""
     reached, edge = set(), {ShardState.SUBMITTED}
     while edge:
         reached |= edge

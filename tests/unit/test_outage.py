@@ -1,4 +1,4 @@
-"""How long an outage has lasted, and when it is given up."""
+"""How long an outage has lasted, and when the command gives up."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ AWAY = "GET /batches: no connection"
 
 
 def drive_health() -> DriveHealth:
-    """Make what a drive knows, with a limit of 15 s."""
+    """Return the state that a drive keeps, with a limit of 15 s."""
     return DriveHealth(lambda: NOW, limit_seconds=LIMIT, first_wait_seconds=1.0)
 
 
 def away(**fields: Any) -> StepReport:
-    """Report a pass in which the provider could not be asked, since ``NOW``."""
+    """Report a pass during which the provider was unreachable since ``NOW``."""
     values: dict[str, Any] = {"outage": AWAY, "outage_since": NOW}
     return StepReport({}, **(values | fields))
 
 
-def test_an_outage_is_measured_from_the_first_call_that_failed():
-    """A pass tries a call for seconds: they count, for the limit and for what is said."""
+def test_an_outage_is_measured_from_the_first_failed_call():
+    """A pass retries a call for seconds: they count for the limit and in the message."""
     health = drive_health()
     health.after_pass(away(), NOW + 7, wait_seconds=1)
     trouble = health.trouble
@@ -39,8 +39,8 @@ def test_an_outage_is_measured_from_the_first_call_that_failed():
     assert caught.value.message == f"the provider could not be reached for 15 s: {AWAY}"
 
 
-def test_what_is_not_known_of_the_beginning_is_not_counted():
-    """A beginning that lies ahead, or far back because the machine slept, is not believed."""
+def test_an_implausible_start_is_not_counted():
+    """A start in the future, or far in the past because the machine slept, is ignored."""
     for since, counted in ((None, 0.0), (NOW + 99, 0.0), (NOW - 9_000, 300.0)):
         health = DriveHealth(lambda: NOW, limit_seconds=900.0, first_wait_seconds=1.0)
         health.after_pass(away(outage_since=since), NOW, wait_seconds=1)
@@ -49,7 +49,7 @@ def test_what_is_not_known_of_the_beginning_is_not_counted():
         assert (trouble.since, trouble.gives_up_at) == (NOW - counted, NOW + 900 - counted)
 
 
-def test_a_provider_that_answers_is_not_said_to_be_unreachable():
+def test_a_provider_that_answers_is_not_called_unreachable():
     """It was reached, and did not answer as it should."""
     health = drive_health()
     endless = away(outage="the list cannot be read", is_reached=True)
@@ -60,8 +60,8 @@ def test_a_provider_that_answers_is_not_said_to_be_unreachable():
         health.after_pass(endless, NOW + 20, wait_seconds=1)
 
 
-def test_a_sum_of_reports_has_the_earliest_beginning_and_the_last_words():
-    """Whether the provider was reached belongs to the words."""
+def test_merged_reports_have_the_earliest_start_and_the_last_message():
+    """The message is that of the last report, including whether the provider was reached."""
     reached = away(outage="a list without an end", outage_since=NOW + 5, is_reached=True)
     total = StepReport({}) + away() + reached + StepReport({"polled": 0})
     assert (total.outage, total.outage_since, total.is_reached) == ("a list without an end", NOW, True)

@@ -18,44 +18,44 @@ GONE = object()
 
 
 def changed(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Apply changes to an object; ``GONE`` takes a field away."""
+    """Apply changes to an object; ``GONE`` removes a field."""
     return {name: value for name, value in {**fields, **changes}.items() if value is not GONE}
 
 
 def line(**changes: Any) -> dict[str, Any]:
-    """A chat line in order, with changes to its envelope."""
+    """Return a valid chat line with changes to its envelope."""
     return changed({"custom_id": "row-1", "method": "POST", "url": CHAT, "body": chat()["body"]}, changes)
 
 
 def chat(**changes: Any) -> dict[str, Any]:
-    """A chat line in order, with changes to its body."""
+    """Return a valid chat line with changes to its body."""
     body = {"model": "llama-3.1-8b-instant", "messages": [{"role": "user", "content": "Two and two? Answer as JSON."}]}
     return {"custom_id": "row-1", "method": "POST", "url": CHAT, "body": changed(body, changes)}
 
 
 def message(**changes: Any) -> dict[str, Any]:
-    """A chat line with one message, with changes to the message."""
+    """Return a chat line with one message, with changes to the message."""
     return chat(messages=[changed({"role": "user", "content": "Hello"}, changes)])
 
 
 def image(url: Any = "https://example.org/a.png") -> dict[str, Any]:
-    """A content part with an image."""
+    """Return a content part with an image."""
     return {"type": "image_url", "image_url": {"url": url}}
 
 
 def audio(endpoint: str = TRANSCRIPTIONS, /, **changes: Any) -> dict[str, Any]:
-    """An audio line in order, with changes to its body."""
+    """Return a valid audio line with changes to its body."""
     body = {"model": "whisper-large-v3", "url": "https://example.org/a.wav"}
     return {"custom_id": "row-1", "method": "POST", "url": endpoint, "body": changed(body, changes)}
 
 
 def tool(name: Any = "get_weather") -> dict[str, Any]:
-    """A tool definition."""
+    """Return a tool definition."""
     return {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}
 
 
 def schema_format(**changes: Any) -> dict[str, Any]:
-    """A response format with a JSON schema."""
+    """Return a response format with a JSON schema."""
     return {"type": "json_schema", "json_schema": changed({"name": "answer", "schema": {"type": "object"}}, changes)}
 
 
@@ -131,7 +131,7 @@ ACCEPTED = {
     "translation": audio(TRANSLATIONS, language="en", response_format="text"),
 }
 
-# What is wrong, and words that the one reason for it has to hold.
+# A wrong value, and words that the one reason for its refusal must contain.
 REFUSED: dict[str, tuple[Any, list[str]]] = {
     "null": (None, ["the line is null", "JSON object"]),
     "list": ([line()], ["the line is a list"]),
@@ -297,25 +297,25 @@ WARNED = {
 
 
 def both_ways(record: Any, line_bytes: int = 200) -> Inspection:
-    """Inspect with and without the shortcut, which have to agree."""
+    """Inspect with and without the fast path, which must agree."""
     answer = inspect(record, line_bytes)
     assert answer == inspect_carefully(record, line_bytes)
     return answer
 
 
 class TestRules:
-    """Each rule, both ways."""
+    """Each rule, on both paths."""
 
     @pytest.mark.parametrize("record", ACCEPTED.values(), ids=ACCEPTED)
     def test_accepted(self, record):
-        """A line that the documentation allows passes without a word."""
+        """A line that the documentation allows passes without a problem or a warning."""
         answer = both_ways(record)
         assert answer == Inspection(record["custom_id"], record["url"], record["body"]["model"], (), ())
         assert isinstance(answer, Inspection)
 
     @pytest.mark.parametrize(("record", "words"), REFUSED.values(), ids=REFUSED)
     def test_refused(self, record, words):
-        """A line that the documentation refuses gets one sentence that says what is wrong and what to do."""
+        """A line that the documentation forbids gets one sentence that says what is wrong and what to do."""
         (reason,) = both_ways(record).reasons
         assert all(word in reason for word in words)
         assert "\n" not in reason
@@ -323,14 +323,14 @@ class TestRules:
 
     @pytest.mark.parametrize(("record", "words"), WARNED.values(), ids=WARNED)
     def test_warned(self, record, words):
-        """What is odd but nowhere refused may be sent, with a warning."""
+        """An odd value that is not forbidden may be sent, with a warning."""
         answer = both_ways(record)
         assert answer.reasons == ()
         (warning,) = answer.warnings
         assert words in warning
 
     def test_base64_size(self):
-        """A line with base64 images above four million bytes is refused, one with only addresses is not."""
+        """A line with base64 images above four million bytes is refused; one with addresses only is not."""
         encoded = message(content=[image("https://example.org/a.png"), image("DATA:image/png;base64,AAAA")])
         assert both_ways(encoded, 4_000_000).reasons == ()
         (reason,) = both_ways(encoded, 4_000_001).reasons
@@ -341,13 +341,13 @@ class TestRules:
 
     @pytest.mark.parametrize("model", sorted(facts.MODEL_ENDPOINTS))
     @pytest.mark.parametrize("endpoint", facts.ENDPOINTS)
-    def test_models_that_are_known(self, model, endpoint):
-        """A model that is known answers on its own endpoints and on no other, in whatever case it is written."""
+    def test_known_models(self, model, endpoint):
+        """A known model is accepted on its own endpoints and on no other, in upper or lower case."""
         record = (chat if endpoint == CHAT else lambda **body: audio(endpoint, **body))(model=model.upper())
         assert (both_ways(record).reasons == ()) == (endpoint in facts.MODEL_ENDPOINTS[model])
 
-    def test_everything_is_reported(self):
-        """All problems of a line come together, in the order of the line, also those behind a wrong url."""
+    def test_all_problems_are_reported(self):
+        """All problems of a line are reported in the order of the line, even after a wrong url."""
         record = line(
             custom_id=1,
             method="GET",
@@ -360,8 +360,8 @@ class TestRules:
         assert len(answer.warnings) == 1
         assert (answer.custom_id, answer.endpoint, answer.model) == (None, record["url"], None)
 
-    def test_what_is_there_is_told(self):
-        """The parts that are strings are given as they are, right or wrong."""
+    def test_present_parts_are_returned(self):
+        """The parts that are strings are returned unchanged, valid or not."""
         answer = both_ways({"custom_id": "", "url": "/nowhere", "body": {"model": "m"}})
         assert answer[:3] == ("", "/nowhere", "m")
 
@@ -373,18 +373,18 @@ class TestRules:
         assert reason.startswith("body.messages[1] (and 2,999 more) has the role 'bot'")
 
     def test_many_problems(self):
-        """The sentences of one list are bounded in number."""
+        """The number of sentences is limited."""
         reasons = both_ways(chat(messages=[{"role": f"bot{n}", "content": "x"} for n in range(100)])).reasons
         assert len(reasons) == 9
         assert "92 more" in reasons[-1]
 
     def test_warnings_can_be_counted(self):
-        """A warning holds no value of its line, so equal ones add up."""
+        """A warning contains no value of its line, so equal warnings can be counted."""
         assert both_ways(line(custom_id="a b")).warnings == both_ways(line(custom_id="c d")).warnings
         assert both_ways(chat(service_tier="flex")).warnings == both_ways(chat(service_tier="auto")).warnings
 
     def test_huge_values(self):
-        """Values are named and not written out in full."""
+        """Values are named and not quoted in full."""
         deep: list[Any] = []
         for _ in range(5000):
             deep = [deep]
@@ -399,7 +399,7 @@ class TestRules:
                 assert all(len(reason) < 400 for reason in both_ways(record).reasons)
 
     def test_date(self):
-        """The facts carry the month in which their pages were read."""
+        """The facts have the month in which their pages were read."""
         assert LIMITS_AS_OF == "2025-07"
 
 
@@ -412,7 +412,7 @@ json_values = st.recursive(
 
 
 def mostly(*good: Any) -> st.SearchStrategy[Any]:
-    """A good value more often than not, else any JSON value."""
+    """A valid value more often than not, else any JSON value."""
     return st.sampled_from(good) | st.sampled_from(good) | json_values
 
 
@@ -448,11 +448,11 @@ records = st.fixed_dictionaries(
 
 
 class TestAnyValue:
-    """Whatever a JSON parser gives."""
+    """Any value that a JSON parser returns."""
 
     @given(record=records | json_values, line_bytes=st.sampled_from([0, 5_000_000]))
     def test_no_crash(self, record, line_bytes):
-        """Every value gets an answer, the same with and without the shortcut, that can be written as UTF-8."""
+        """Every value gets the same result with and without the fast path, and it can be written as UTF-8."""
         answer = both_ways(record, line_bytes)
         for said in answer.reasons + answer.warnings:
             said.encode()
@@ -463,8 +463,8 @@ class TestAnyValue:
         assert estimate.max_completion is None or estimate.max_completion >= 0
 
     @given(record=records | json_values)
-    def test_never_changed(self, record):
-        """The record is only looked at."""
+    def test_record_is_not_changed(self, record):
+        """Inspection does not modify the record."""
         before = repr(record)
         inspect(record, 0)
         estimate_tokens(record)
@@ -472,16 +472,16 @@ class TestAnyValue:
 
 
 class TestModelWarnings:
-    """The models of the input against GET /models."""
+    """The models of the input against ``GET /models``."""
 
     AVAILABLE = (RemoteModel("llama", active=True), RemoteModel("old", active=False))
 
-    def test_all_there(self):
+    def test_all_active(self):
         """Active models give no warning."""
         assert model_warnings(["llama", "llama"], self.AVAILABLE) == []
 
     def test_problems(self):
-        """Inactive, missing and differently written models give one warning each, sorted by model."""
+        """Inactive, missing and differently spelled models give one warning each, sorted by model."""
         inactive, missing = model_warnings(["old", "none", "old"], self.AVAILABLE)[::-1]
         assert "old is listed as inactive" in inactive
         assert "none is not listed" in missing
@@ -490,23 +490,23 @@ class TestModelWarnings:
 
 
 class TestEstimate:
-    """Tokens without a tokenizer."""
+    """Token estimates without a tokenizer."""
 
     def test_text(self):
-        """Four bytes of UTF-8 are a token, and each message costs four."""
+        """Four bytes of UTF-8 are a token, and each message costs four tokens."""
         assert estimate_tokens(message(content="x" * 400)).prompt == 104
         assert estimate_tokens(message(content="日" * 400)).prompt == 304
         assert estimate_tokens(message(content=[{"type": "text", "text": "x" * 400}])).prompt == 104
 
     def test_limit(self):
-        """The most that an answer may have is what the request says, max_completion_tokens before max_tokens."""
+        """The limit of an answer is the request's, max_completion_tokens before max_tokens."""
         assert estimate_tokens(chat()).max_completion is None
         assert estimate_tokens(chat(max_tokens=9)).max_completion == 9
         assert estimate_tokens(chat(max_tokens=9, max_completion_tokens=0)).max_completion == 0
         assert estimate_tokens(chat(max_tokens="9")).max_completion is None
 
     def test_images(self):
-        """An image counts the same whether it is an address or a million bytes."""
+        """An image counts the same, whether it is an address or a million bytes."""
         assert estimate_tokens(message(content=[image()])) == estimate_tokens(
             message(content=[image("data:," + "A" * 10**6)])
         )
@@ -519,6 +519,6 @@ class TestEstimate:
         assert estimate_tokens(chat(response_format=schema_format())).prompt > plain
 
     def test_audio(self):
-        """Audio has no tokens to speak of: it is billed by length."""
+        """Audio has no token estimate: it is billed by length."""
         assert estimate_tokens(audio()) == (0, 0)
         assert estimate_tokens(None) == (0, 0)

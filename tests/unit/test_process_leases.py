@@ -1,4 +1,4 @@
-"""The leases of a process: renewed while it works, given up at its end, taken over from another one."""
+"""The leases of a process: renewed while it works, given up at its end, taken over from another process."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from tests.factories import NOW, add_shard, add_workload
 
 @pytest.fixture
 def leases(store, tmp_path):
-    """Give the leases of an owner ``us`` of 60 s, which nobody renews."""
+    """Return the leases of an owner ``us``, of 60 s, which are not renewed automatically."""
     return ProcessLeases(store, Spool(tmp_path), owner="us", clock=lambda: NOW, lease_seconds=60)
 
 
 def lease_of(store, table):
-    """Read the lease of the only row of a table."""
+    """Return the lease of the only row of a table."""
     with store.read() as connection:
         return tuple(connection.execute(select(table.c.lease_owner, table.c.lease_until)).one())
 
 
 def held_by(store, owner, *, state=ShardState.ENDED):
-    """Add a workload with a shard, both held by an owner whose lease is about to run out."""
+    """Add a workload with a shard, both held by an owner whose lease is about to expire."""
     with store.write() as connection:
         workload = add_workload(connection)
         shard = add_shard(connection, workload, state=state)
@@ -39,14 +39,14 @@ def held_by(store, owner, *, state=ShardState.ENDED):
 
 
 def test_a_renewal_extends_the_leases_of_shards_and_workloads(store, leases):
-    """Both end a whole lease from now."""
+    """Both then end a whole lease from now."""
     held_by(store, "us")
     leases._renew()
     assert lease_of(store, shard_rows) == lease_of(store, workload_rows) == ("us", NOW + 60)
 
 
 def test_an_orderly_end_gives_all_leases_up(store, leases):
-    """Others need not wait until they run out, and the grace period of a creation starts again."""
+    """Other processes need not wait until they expire, and the grace period of a creation starts again."""
     _, shard = held_by(store, "us", state=ShardState.SUBMITTING)
     leases.hold()
     leases.give_up()
@@ -55,8 +55,8 @@ def test_an_orderly_end_gives_all_leases_up(store, leases):
         assert shards.get(connection, shard.id).submitting_since == NOW
 
 
-def test_shards_of_another_process_are_taken_over_as_far_as_it_holds_them(store, leases):
-    """A shard that it has lost is left alone."""
+def test_shards_that_another_process_still_holds_are_taken_over(store, leases):
+    """A shard that the process has lost is left alone."""
     _, shard = held_by(store, "them")
     assert leases.take_over([shard.id], owner="somebody") == ()
     assert lease_of(store, shard_rows) == ("them", NOW + 1)
@@ -64,8 +64,8 @@ def test_shards_of_another_process_are_taken_over_as_far_as_it_holds_them(store,
     assert lease_of(store, shard_rows) == ("us", NOW + 60)
 
 
-def test_an_interrupted_split_is_taken_only_when_nobody_holds_it(store, leases):
-    """A lease that runs belongs to its holder."""
+def test_an_interrupted_split_is_taken_over_only_when_its_lease_is_free(store, leases):
+    """A running lease belongs to its holder."""
     workload, _ = held_by(store, "them")
     assert not leases.take_split(workload.id)
     with store.write() as connection:
@@ -74,7 +74,7 @@ def test_an_interrupted_split_is_taken_only_when_nobody_holds_it(store, leases):
     assert lease_of(store, workload_rows) == ("us", NOW + 60)
 
 
-def test_leases_are_renewed_again_and_again():
+def test_leases_are_renewed_periodically():
     """The keeper renews leases at its interval until it is closed, and never after that."""
     before = set(threading.enumerate())
     calls = threading.Semaphore(0)
@@ -89,7 +89,7 @@ def test_leases_are_renewed_again_and_again():
 
 
 def test_failed_renewal_does_not_end_the_renewing():
-    """A database that is away for a moment costs one renewal, not all."""
+    """A short outage of the database costs one renewal, not all."""
     calls = threading.Semaphore(0)
 
     def renew() -> None:
@@ -110,8 +110,8 @@ def test_nothing_is_renewed_before_its_time():
     assert not calls.acquire(blocking=False)
 
 
-def test_forgotten_keeper_does_not_keep_the_process():
-    """Its thread ends with the process even if nobody closes it."""
+def test_unclosed_keeper_does_not_keep_the_process_alive():
+    """Its thread ends with the process."""
     before = set(threading.enumerate())
     keeper = LeaseKeeper(lambda: None, 3_600)
     try:

@@ -1,4 +1,4 @@
-"""Files at a URL: whole or not there, compared when fetched, deleted by folder; trouble told without secrets."""
+"""Files at a URL: written whole or not at all, verified when fetched, deleted by folder; errors show no secrets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from batchkit.errors import ConfigurationError, SpoolError
 from batchkit.files import remote as remote_module
 from batchkit.files.remote import displayed
 
-#: Nobody here waits before a repetition.
+#: No test waits before a retry.
 RemoteFiles = partial(remote_module.RemoteFiles, sleep=lambda _seconds: None)
 LINES = b"a line\n" * 1_000
 DIGEST = hashlib.sha256(LINES).hexdigest()
@@ -42,7 +42,7 @@ NO_NAMES = [
 
 
 class Moving(MemoryFileSystem):  # type: ignore[misc]  # fsspec brings no types
-    """A service in memory that knows no atomic put, and fails when a test says so."""
+    """An in-memory service without an atomic put, which fails when a test says so."""
 
     protocol = "moving"
     store: dict[str, object] = {}  # noqa: RUF012 - as the class above has it
@@ -55,7 +55,7 @@ class Moving(MemoryFileSystem):  # type: ignore[misc]  # fsspec brings no types
         return super()._strip_protocol(path.removeprefix("moving://"))
 
     def put_file(self, lpath, rpath, **more):
-        """Copy the first half, and the rest unless there is trouble."""
+        """Copy the first half, and the rest unless the test wants an error."""
         type(self).puts += 1
         if self.trouble:
             self.pipe_file(rpath, Path(lpath).read_bytes()[:100])
@@ -65,7 +65,7 @@ class Moving(MemoryFileSystem):  # type: ignore[misc]  # fsspec brings no types
 
 @pytest.fixture
 def moving(monkeypatch):
-    """Give the class of a service whose files are moved into place, empty."""
+    """Return the class of an empty service whose files are moved into place."""
     from fsspec import register_implementation  # noqa: PLC0415 - beside what it is undone with
 
     register_implementation("moving", Moving, clobber=True)
@@ -76,7 +76,7 @@ def moving(monkeypatch):
 
 @pytest.fixture(params=["file", "memory", "moving", "s3"])
 def url(request, tmp_path) -> str:
-    """Name an empty folder on each kind of service."""
+    """Return the URL of an empty folder on each kind of service."""
     if request.param == "s3":
         s3_url: str = request.getfixturevalue("s3_url")
         return s3_url
@@ -89,19 +89,19 @@ def url(request, tmp_path) -> str:
 
 @pytest.fixture
 def source(tmp_path) -> Path:
-    """Give a local file."""
+    """Return a local file."""
     path: Path = tmp_path / "source"
     path.write_bytes(LINES)
     return path
 
 
 def fetch(remote, name, target):
-    """Fetch what was put from ``source``."""
+    """Fetch the file that was put from ``source``."""
     return remote.get(name, target, size_bytes=len(LINES), sha256=DIGEST)
 
 
-def test_what_was_put_is_fetched_by_another_machine(url, source, tmp_path):
-    """The same bytes, for their owner only; what is not there is said to be not there."""
+def test_a_file_that_was_put_is_fetched_by_another_machine(url, source, tmp_path):
+    """It has the same bytes and is readable by its owner only; a missing file is reported as missing."""
     RemoteFiles(url).put(source, "evals-1/shards/a.jsonl")
     target = tmp_path / "target"
     other = RemoteFiles(url)
@@ -111,8 +111,8 @@ def test_what_was_put_is_fetched_by_another_machine(url, source, tmp_path):
     assert not fetch(other, "evals-1/shards/b.jsonl", target)
 
 
-def test_a_folder_is_deleted_with_all_below_it_and_nothing_beside_it(url, source, tmp_path):
-    """The freed bytes are told; neighbours whose names begin alike stay; deleting again frees nothing."""
+def test_a_folder_is_deleted_with_its_content_and_nothing_else(url, source, tmp_path):
+    """The freed bytes are returned; folders with a common name prefix stay; a second deletion frees nothing."""
     remote = RemoteFiles(url)
     for name in ("evals-1/shards/a.jsonl", "evals-1/shards/b.jsonl", "evals-10/shards/a.jsonl", "evals/a.jsonl"):
         remote.put(source, name)
@@ -124,7 +124,7 @@ def test_a_folder_is_deleted_with_all_below_it_and_nothing_beside_it(url, source
 
 
 def test_a_second_put_replaces_the_first(url, source, tmp_path):
-    """As an upload does that is tried again."""
+    """A repeated upload does the same."""
     remote = RemoteFiles(url)
     longer = tmp_path / "longer"
     longer.write_bytes(LINES * 2)
@@ -133,8 +133,8 @@ def test_a_second_put_replaces_the_first(url, source, tmp_path):
     assert fetch(remote, "evals-1/a", tmp_path / "target")
 
 
-def test_trying_out_leaves_nothing(url):
-    """A file is written, read and deleted."""
+def test_the_check_leaves_no_files(url):
+    """The check writes, reads and deletes a file."""
     remote = RemoteFiles(url, attempts=1)
     remote.try_out()
     files, base = remote._open()
@@ -142,8 +142,8 @@ def test_trying_out_leaves_nothing(url):
 
 
 @pytest.mark.parametrize("name", NO_NAMES)
-def test_names_that_lead_elsewhere_are_refused(tmp_path, source, name):
-    """Neither a way out of the folder nor a pattern gets as far as the service."""
+def test_names_that_leave_the_folder_are_refused(tmp_path, source, name):
+    """Neither a path out of the folder nor a pattern reaches the service."""
     remote = RemoteFiles(f"file://{tmp_path}/shared")
     remote.put(source, "evals-1/a")
     for use in (
@@ -158,7 +158,7 @@ def test_names_that_lead_elsewhere_are_refused(tmp_path, source, name):
 
 
 def test_a_shared_folder_is_for_its_owner_only(tmp_path, source):
-    """Whatever the umask."""
+    """This holds for any umask."""
     before = os.umask(0)
     try:
         RemoteFiles(f"file://{tmp_path}/shared/folder").put(source, "evals-1/a")
@@ -169,8 +169,8 @@ def test_a_shared_folder_is_for_its_owner_only(tmp_path, source):
 
 
 @pytest.mark.parametrize("other", [LINES[:-1], LINES + b"x", LINES.replace(b"a", b"b")])
-def test_other_bytes_than_were_written_are_not_taken(tmp_path, source, other):
-    """Shorter, longer, or others of the same length."""
+def test_changed_bytes_are_refused(tmp_path, source, other):
+    """They may be fewer, more, or others of the same length."""
     remote = RemoteFiles(f"file://{tmp_path}/shared", attempts=3)
     remote.put(source, "evals-1/a")
     (tmp_path / "shared" / "evals-1" / "a").write_bytes(other)
@@ -179,8 +179,8 @@ def test_other_bytes_than_were_written_are_not_taken(tmp_path, source, other):
     assert caught.value.hint
 
 
-def test_trouble_that_passes_is_not_noticed(moving, source, tmp_path):
-    """A put that failed half-way is made again, and until it is whole there is nothing of that name."""
+def test_a_temporary_error_is_not_noticed(moving, source, tmp_path):
+    """A put that failed half-way is repeated, and until it is complete there is no file of that name."""
     moving.trouble = [TimeoutError("slow"), ConnectionResetError("gone"), OSError(errno.EIO, "InternalError")]
     remote = RemoteFiles("moving://x/folder")
     remote.put(source, "evals-1/a")
@@ -189,8 +189,8 @@ def test_trouble_that_passes_is_not_noticed(moving, source, tmp_path):
     assert [path.rpartition("/")[2] for path in remote._open()[0].find("/x")] == ["a"]
 
 
-def test_trouble_that_stays_is_told(moving, source):
-    """What was tried, where, the library's words, and what to do; a half file has no name that anybody reads."""
+def test_a_permanent_error_is_reported(moving, source):
+    """The error has the operation, the place, the library's message and a hint; a half file has no name that is ever read."""
     moving.trouble = [TimeoutError("slow")] * 9
     remote = RemoteFiles("moving://x/folder", attempts=3)
     with pytest.raises(SpoolError) as caught:
@@ -203,8 +203,8 @@ def test_trouble_that_stays_is_told(moving, source):
     assert remote._open()[0].find("/x") == []
 
 
-def test_trouble_is_tried_again_after_waits_that_double(moving, source, caplog):
-    """From half a second up to eight, and told once; no wait begins that would end a minute after the start."""
+def test_errors_are_retried_after_waits_that_double(moving, source, caplog):
+    """Waits grow from half a second to eight and are reported once; none begins that would end a minute after the start."""
     moving.trouble = [TimeoutError("slow")] * 20
     waited: list[float] = []
     remote = RemoteFiles(
@@ -225,8 +225,8 @@ def test_trouble_is_tried_again_after_waits_that_double(moving, source, caplog):
         (OSError(errno.ENOSPC, "No space left"), "nothing is lost"),
     ],
 )
-def test_trouble_that_waits_for_a_person_is_told_at_once(moving, source, error, words):
-    """Nothing is tried again."""
+def test_an_error_that_needs_a_person_is_reported_at_once(moving, source, error, words):
+    """The operation is not retried."""
     moving.trouble = [error] * 9
     with pytest.raises(SpoolError) as caught:
         RemoteFiles("moving://x/folder").put(source, "evals-1/a")
@@ -234,8 +234,8 @@ def test_trouble_that_waits_for_a_person_is_told_at_once(moving, source, error, 
     assert moving.puts == 1
 
 
-def test_a_service_that_takes_half_is_not_believed(moving, source, monkeypatch):
-    """What arrived is counted before it gets its name."""
+def test_a_service_that_stores_half_is_detected(moving, source, monkeypatch):
+    """The size is checked before the file gets its name."""
     monkeypatch.setattr(moving, "put_file", lambda self, _lpath, rpath, **_: self.pipe_file(rpath, LINES[:100]))
     with pytest.raises(SpoolError, match="only 100 bytes"):
         RemoteFiles("moving://x/folder", attempts=2).put(source, "evals-1/a")
@@ -252,14 +252,14 @@ URLS = {
 
 
 @pytest.mark.parametrize(("given", "shown"), URLS.items(), ids=range(len(URLS)))
-def test_what_may_be_secret_in_a_url_is_not_shown(given, shown):
-    """Who signs in, and the values of options."""
+def test_secrets_in_a_url_are_not_shown(given, shown):
+    """User names, passwords and the values of options are hidden."""
     assert displayed(given) == shown
     assert RemoteFiles(given).display_url == shown
 
 
-def test_errors_do_not_repeat_what_the_url_hides(moving, source, caplog):
-    """Not in the message, nor in the causes, which a traceback would print, nor in the log."""
+def test_errors_do_not_repeat_the_hidden_parts_of_the_url(moving, source, caplog):
+    """This covers the message, its causes, which a traceback would print, and the log."""
     url = "moving://me:p%40ss-word@host/folder"
     words = f"cannot sign in to {url} with p@ss-word"
     for error in (PermissionError(words), TimeoutError(words)):
@@ -275,15 +275,15 @@ def test_errors_do_not_repeat_what_the_url_hides(moving, source, caplog):
 
 
 @pytest.mark.parametrize("url", ["nonsense://bucket/folder", "s3://", "memory://", "file:///", "s3://bucket/a*"])
-def test_a_url_that_cannot_be_used_is_refused(url, source):
-    """With a hint, and before anything is written."""
+def test_an_unusable_url_is_refused(url, source):
+    """The error has a hint, and comes before anything is written."""
     with pytest.raises(ConfigurationError, match="BATCHKIT_SPOOL_URL") as caught:
         RemoteFiles(url).put(source, "evals-1/a")
     assert caught.value.hint
 
 
 def test_a_missing_library_is_named(source, monkeypatch):
-    """With the extra that brings it."""
+    """The hint names the extra that installs it."""
 
     def missing(*_arguments, **_more):
         raise ImportError("Install s3fs to access S3")
@@ -295,7 +295,7 @@ def test_a_missing_library_is_named(source, monkeypatch):
 
 
 def test_s3_without_credentials_or_bucket(s3_url, source, monkeypatch):
-    """Told at once, with what to do."""
+    """The error is immediate and says what to do."""
     with pytest.raises(SpoolError) as caught:
         RemoteFiles(s3_url.replace("bucket-", "no-bucket-")).put(source, "evals-1/a")
     assert "bucket must exist" in (caught.value.hint or "")
@@ -307,8 +307,8 @@ def test_s3_without_credentials_or_bucket(s3_url, source, monkeypatch):
 
 
 @pytest.mark.slow
-def test_s3_takes_large_files_in_parts(s3_url, tmp_path):
-    """Larger than what the library would put at once; the parts make the same bytes."""
+def test_s3_accepts_large_files_in_parts(s3_url, tmp_path):
+    """The file is larger than a single put of the library; the parts make the same bytes."""
     source, target = tmp_path / "source", tmp_path / "target"
     data = os.urandom(1 << 20) * 33
     source.write_bytes(data)

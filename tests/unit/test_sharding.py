@@ -1,4 +1,4 @@
-"""How large a shard is and how long its window."""
+"""The size of a shard and the length of its window."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def test_window_is_read_as_hours(window, expected):
     "window",
     ["", "23h", "169h", "8d", "0d", "24", "h", "24H", " 24h", "24h\n", "1.5d", "-24h", "024h", "2٤h", "24h7d", "9999h"],
 )
-def test_window_outside_of_what_is_sold_is_refused(window):
-    """Anything but 24h to 7d says so."""
+def test_window_outside_the_offered_range_is_refused(window):
+    """A window outside of 24h to 7d is an error that names the range."""
     with pytest.raises(ValueError, match="24h to 7d"):
         parse_window(window)
 
@@ -46,14 +46,14 @@ def test_window_is_written_as_it_is_read(length):
     assert parse_window(format_window(length)) == length
 
 
-def test_window_is_written_in_documented_words():
-    """A week is 7d and a day 24h, as the provider spells them."""
+def test_window_is_written_as_the_provider_documents_it():
+    """A week is 7d and a day is 24h, as the provider spells them."""
     assert (format_window(24), format_window(48), format_window(168)) == ("24h", "48h", "7d")
 
 
 @given(hours, hours)
-def test_longer_window_grows_within_what_is_allowed(window, allowed):
-    """It doubles, stops at the limit, never shrinks, and arrives there in a few steps."""
+def test_longer_window_stays_within_the_limit(window, allowed):
+    """It doubles, stops at the limit, never shrinks, and reaches the limit in a few steps."""
     now = window
     for _ in range(4):
         longer = parse_window(longer_window(format_window(now), format_window(allowed)))
@@ -64,7 +64,7 @@ def test_longer_window_grows_within_what_is_allowed(window, allowed):
 
 @given(st.integers(0, 20_000_000))
 def test_default_shards_are_small_but_few(total):
-    """Never beyond the provider's limit, never tiny, and one status call covers all unless the limit forbids it."""
+    """They never exceed the provider's limit, are never tiny, and fit into one status call unless the limit prevents it."""
     lines = default_shard_lines(total)
     assert MIN_DEFAULT_SHARD_LINES <= lines <= MAX_SHARD_LINES
     if total <= MAX_SHARD_LINES * BATCHES_PER_STATUS_CALL:
@@ -77,13 +77,13 @@ def test_default_shards_are_small_but_few(total):
     ("total", "lines"), [(0, 1_000), (200_000, 1_000), (200_001, 1_001), (10_000_000, 50_000), (10**9, 50_000)]
 )
 def test_default_shard_size_by_example(total, lines):
-    """The clamp at both ends and the first step above."""
+    """The examples cover both ends of the clamp and the first step above."""
     assert default_shard_lines(total) == lines
 
 
 @given(st.integers(1, MAX_SHARD_LINES))
 def test_shard_shrinks_to_a_floor(lines):
-    """Halving ends at the floor, and a shard below it is not made larger."""
+    """Halving ends at the floor, and a shard below it is not enlarged."""
     smaller = smaller_shard(lines)
     assert smaller <= lines
     assert smaller >= min(lines, MIN_RESUBMIT_LINES)
@@ -110,8 +110,8 @@ def cut(sizes, max_lines, max_bytes):
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=60), st.integers(1, 9), st.integers(1, 100))
-def test_limits_are_never_broken(sizes, max_lines, max_bytes):
-    """Every line is in one shard, in order, none is empty, and only a line that is too large by itself stands above the limit."""
+def test_limits_are_never_exceeded(sizes, max_lines, max_bytes):
+    """Every line is in one shard, in order, none is empty, and only a single line that is too large exceeds the limit."""
     shards = cut(sizes, max_lines, max_bytes)
     assert [size for shard in shards for size in shard] == sizes
     for shard in shards:

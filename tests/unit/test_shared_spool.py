@@ -1,4 +1,4 @@
-"""A spool at a URL: shards lie there before anybody is told, and on no disk for longer than they are used."""
+"""A spool at a URL: shards are uploaded before their rows are committed, and stay on a disk only while they are in use."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ OUTSIDE = ["..", "../x", "a/../../x", "a/..", "/", "/etc", "", ".", "./", "*", "
 
 @pytest.fixture(params=["file", "memory"])
 def url(request, tmp_path) -> str:
-    """Name an empty folder that all machines see."""
+    """Return the URL of an empty folder that all machines see."""
     return f"file://{tmp_path}/shared" if request.param == "file" else f"memory://{uuid.uuid4().hex}"
 
 
 @pytest.fixture
 def machine(url, tmp_path):
-    """Give a function that opens the spool on a machine of some name, for a new process."""
+    """Return a function that opens the spool on a machine with some name, for a new process."""
 
     def open_spool(name: str, owner: str | None = None) -> SharedSpool:
         return SharedSpool(tmp_path / name, RemoteFiles(url, attempts=1), owner=owner or new_owner())
@@ -39,7 +39,7 @@ def machine(url, tmp_path):
 
 
 def shard(path: str = "evals-1/shards/a.jsonl", data: bytes = LINES) -> Shard:
-    """Make the row of a shard with a file of some bytes."""
+    """Return the row of a shard with a file of these bytes."""
     return Shard(
         id=ShardId(1),
         workload_id=WorkloadId(1),
@@ -75,12 +75,12 @@ def write(spool: Spool, relative: str = "evals-1/shards/a.jsonl", data: bytes = 
 
 
 def files_below(folder: Path) -> list[str]:
-    """List the files below a folder."""
+    """Return the files below a folder."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 def test_a_published_shard_is_read_on_another_machine(machine, tmp_path):
-    """Neither disk keeps it: the writer's has it until it is published, the reader's as long as it is read."""
+    """No disk keeps it: the writer's has it until it is published, the reader's while it is read."""
     here, there = machine("here"), machine("there")
     write(here)
     assert files_below(tmp_path / "here") == []
@@ -90,8 +90,8 @@ def test_a_published_shard_is_read_on_another_machine(machine, tmp_path):
     assert files_below(tmp_path / "there") == []
 
 
-def test_an_open_shard_takes_no_name_on_the_disk(machine, tmp_path):
-    """It can be read until it is closed, and a process that is killed leaves nothing of it."""
+def test_an_open_shard_has_no_name_on_the_disk(machine, tmp_path):
+    """It can be read until it is closed, and a killed process leaves nothing of it."""
     here, there = machine("here"), machine("there")
     write(here)
     with there.open_shard(shard()) as handle:
@@ -100,8 +100,8 @@ def test_an_open_shard_takes_no_name_on_the_disk(machine, tmp_path):
         assert handle.read() == LINES[7:]
 
 
-def test_two_readers_do_not_meet(machine):
-    """The one that ends first takes nothing from the other."""
+def test_two_readers_do_not_disturb_each_other(machine):
+    """The first to finish does not delete the other's file."""
     here = machine("here")
     write(here)
     with here.reading(shard()) as first:
@@ -110,8 +110,8 @@ def test_two_readers_do_not_meet(machine):
         assert first.read_bytes() == LINES
 
 
-def test_what_cannot_be_put_is_not_published(machine, monkeypatch):
-    """The writer hears of it, so no row is committed, and nobody finds the shard."""
+def test_a_file_that_cannot_be_uploaded_is_not_published(machine, monkeypatch):
+    """The writer gets the error, so no row is committed, and the shard is never looked up."""
     here = machine("here")
 
     def refuse(*_arguments):
@@ -127,7 +127,7 @@ def test_what_cannot_be_put_is_not_published(machine, monkeypatch):
 
 @pytest.mark.parametrize("damage", ["lost", "shorter", "others"])
 def test_a_shard_that_is_lost_or_changed_is_not_read(machine, damage, tmp_path):
-    """Its number and place are named, and nothing is left on the disk."""
+    """The error names its number and place, and no file is left on the disk."""
     here = machine("here")
     if damage != "lost":
         write(here, data=LINES[:-1] if damage == "shorter" else LINES.swapcase())
@@ -138,7 +138,7 @@ def test_a_shard_that_is_lost_or_changed_is_not_read(machine, damage, tmp_path):
     assert files_below(tmp_path / "here") == []
 
 
-def test_shards_from_before_there_was_a_url_are_still_read(machine, tmp_path):
+def test_shards_from_before_the_url_are_still_read(machine, tmp_path):
     """A workload that was cut without a URL continues on its machine."""
     write(Spool(tmp_path / "here"))
     with machine("here").reading(shard()) as path:
@@ -148,8 +148,8 @@ def test_shards_from_before_there_was_a_url_are_still_read(machine, tmp_path):
     assert files_below(tmp_path / "here") == ["spool/evals-1/shards/a.jsonl"]
 
 
-def test_a_local_file_of_another_length_is_passed_over(machine, tmp_path):
-    """What was put counts."""
+def test_a_local_file_of_another_length_is_ignored(machine, tmp_path):
+    """The uploaded file counts."""
     write(machine("there"))
     write(Spool(tmp_path / "here"), data=LINES[:-1])
     with machine("here").reading(shard()) as path:
@@ -157,7 +157,7 @@ def test_a_local_file_of_another_length_is_passed_over(machine, tmp_path):
 
 
 def test_a_workload_is_deleted_everywhere(machine, tmp_path):
-    """At the URL and here, also what was cut before; the bytes are counted; another workload stays."""
+    """The files at the URL and on this disk, including older ones, are deleted and their bytes counted; other workloads stay."""
     here = machine("here")
     write(here)
     write(here, "evals-2/shards/a.jsonl")
@@ -172,8 +172,8 @@ def test_a_workload_is_deleted_everywhere(machine, tmp_path):
 
 
 @pytest.mark.parametrize("relative", OUTSIDE)
-def test_names_that_lead_elsewhere_are_refused(machine, relative, tmp_path):
-    """A row that was tampered with reads nothing and deletes nothing, here or at the URL."""
+def test_paths_that_leave_the_spool_are_refused(machine, relative, tmp_path):
+    """A manipulated row reads nothing and deletes nothing, on the disk or at the URL."""
     here = machine("here")
     write(here)
     write(Spool(tmp_path / "here"), "other-1/a")
@@ -185,8 +185,8 @@ def test_names_that_lead_elsewhere_are_refused(machine, relative, tmp_path):
     assert files_below(tmp_path / "here") == ["spool/other-1/a"]
 
 
-def test_merged_answers_go_at_once(machine, tmp_path):
-    """They are in the database by then; to let go twice does no harm."""
+def test_merged_answers_are_deleted_at_once(machine, tmp_path):
+    """They are in the database by then; a second deletion does no harm."""
     here = machine("here")
     path = here.path("evals-1/answers/a.output.jsonl")
     path.write_bytes(LINES)
@@ -196,7 +196,7 @@ def test_merged_answers_go_at_once(machine, tmp_path):
 
 
 def test_answers_of_a_local_spool_stay(tmp_path):
-    """For whoever wants to look at them, until the workload is cleaned."""
+    """They can be inspected until the workload is cleaned."""
     spool = Spool(tmp_path)
     path = spool.path("evals-1/answers/a.output.jsonl")
     path.write_bytes(LINES)
@@ -206,8 +206,8 @@ def test_answers_of_a_local_spool_stay(tmp_path):
     assert path.read_bytes() == LINES
 
 
-def test_what_a_killed_process_left_is_swept(machine, tmp_path):
-    """By the next one on its machine; a living neighbour keeps what it works on."""
+def test_files_of_a_killed_process_are_swept(machine, tmp_path):
+    """The next process on the same machine deletes them; the files of a live process stay."""
     dead = "|".join([*new_owner().split("|")[:2], "999999999", "1", "made-up"])
     for owner in (dead, None):
         machine("here", owner).path("evals-1/shards/a.jsonl.part").write_bytes(LINES)
@@ -218,8 +218,8 @@ def test_what_a_killed_process_left_is_swept(machine, tmp_path):
     assert files_below(tmp_path / "here") == []
 
 
-def test_a_process_that_ends_leaves_nothing(machine, tmp_path):
-    """Its own workbench goes, and only that."""
+def test_a_process_that_ends_leaves_no_files(machine, tmp_path):
+    """It deletes its own working folder, and only that."""
     one, other = machine("here"), machine("here")
     for spool in (one, other):
         spool.path("evals-1/shards/a.jsonl.part").write_bytes(LINES)

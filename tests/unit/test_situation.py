@@ -1,4 +1,4 @@
-"""The words for every state that a workload can be in: what is waited for, since when, until when, and by whom."""
+"""The text for every state of a workload: what is waited for, since when, until when, and which runner works on it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SINCE, UNTIL = NOW - 3_600, NOW + 82_800
 
 
 def at(moment: float) -> str:
-    """Write a moment as the lines do."""
+    """Return a time in the format of the lines."""
     return formatting.when(moment, NOW)
 
 
 def waiting(**fields):
-    """Make a snapshot in which nothing is under way but what ``fields`` say."""
+    """Return a snapshot without any work in progress except for ``fields``."""
     values = {
         "counts": RequestCountsByState(total=20_000, in_flight=20_000),
         "open_work": {},
@@ -129,15 +129,15 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_each_state_has_its_words(name):
-    """What, since when, and until when at the latest, or not before when."""
+def test_each_state_has_its_text(name):
+    """The text has what is waited for, since when, and the latest end or the earliest start."""
     progress, kind, line = CASES[name]
     (wait,) = situation.waits(progress)
     assert (wait.kind, wait.line(NOW)) == (kind, line)
 
 
-def test_an_outage_comes_first_and_says_when_it_is_given_up():
-    """Here as this process meets it, elsewhere as another process wrote it down."""
+def test_an_outage_comes_first_and_shows_when_the_command_gives_up():
+    """The outage is known from this process, or from the record of another one."""
     trouble = Trouble("the provider cannot be reached: connection refused", NOW - 120, 5, NOW + 780)
     line = (
         f"the provider cannot be reached: connection refused; tried 5 times, since {at(NOW - 120)},"
@@ -152,8 +152,8 @@ def test_an_outage_comes_first_and_says_when_it_is_given_up():
     assert situation.outage(Trouble("away", NOW, 1)).line(NOW) == f"away; tried 1 time, since {at(NOW)}"
 
 
-def test_the_tries_of_another_process_come_with_their_age():
-    """It writes them down every half minute."""
+def test_the_tries_of_another_process_are_shown_with_their_age():
+    """The other process records them every half minute."""
     words_ = "the provider cannot be reached; tried 5 times"
     for seen_at, told in ((NOW - 4, words_), (NOW - 28, f"{words_}, as of 28 s ago")):
         row = RunnerRow(OWNER, "run", "host", None, seen_at, words_, NOW - 60, NOW + 840)
@@ -173,21 +173,21 @@ def test_the_tries_of_another_process_come_with_their_age():
         ),
     ],
 )
-def test_nothing_is_being_created_by_a_command_that_has_ended(fields, what):
-    """Its batch may exist; whoever comes next looks for it."""
+def test_a_command_that_has_ended_creates_nothing(fields, what):
+    """Its batch may exist; the next command searches for it."""
     work = {ShardState.SUBMITTING: open_shards(1, since=NOW - 5, expires_at=None)}
     (wait,) = [one for one in situation.waits(waiting(open_work=work, **fields)) if one.kind is WaitKind.SUBMITTING]
     assert wait.text == f"1 batch {what}"
 
 
-def test_what_a_runner_waits_for_is_told_once():
-    """An ordinary wait that a runner wrote down is known from the store already."""
+def test_the_wait_of_a_runner_is_shown_once():
+    """An ordinary wait that a runner recorded is already known from the store."""
     row = RunnerRow(OWNER, "watch", "host", None, NOW, "5 batches at the provider", NOW, UNTIL)
     assert situation.waits(snapshot(runners=(row,))) == situation.waits(snapshot())
 
 
 def test_a_finished_workload_waits_for_nothing():
-    """And nobody needs to work on it."""
+    """No runner is needed for it."""
     assert situation.waits(finished()) == []
     assert situation.workers(finished(), NOW) == ""
 
@@ -212,13 +212,13 @@ def test_a_finished_workload_waits_for_nothing():
         ({}, "nobody, unless a command is just starting"),
     ],
 )
-def test_who_works_on_it_is_told_or_why_nobody_does(fields, words_):
-    """By verb, host and process, or since when it stopped and for which reason."""
+def test_the_runner_or_the_stop_reason_is_shown(fields, words_):
+    """The runner has verb, host and process; otherwise the text has the time and reason of the stop."""
     assert situation.workers(snapshot(**fields), NOW) == words_
 
 
 def test_answered_is_not_downloaded():
-    """The figures of a run of which everything that is answered is still at the provider."""
+    """The figures belong to a run whose answers are all still at the provider."""
     progress = waiting(
         open_work={ShardState.SUBMITTED: open_shards(20, 20_000)}, remote_done=18_055, batches={"in_progress": 20}
     )
@@ -227,8 +227,8 @@ def test_answered_is_not_downloaded():
     assert (progress.answered, progress.fetched, progress.not_fetched) == (18_055, 0, 18_055)
 
 
-def test_batches_that_ended_are_answered_before_they_are_downloaded():
-    """Their answers count on between the end of a batch and its merge."""
+def test_batches_that_ended_count_as_answered_before_the_download():
+    """Their answers keep counting between the end of a batch and its merge."""
     progress = waiting(open_work={ShardState.ENDED: open_shards(20, 20_000, done=19_990)})
     assert situation.answered_line(progress) == "19,990 of 20,000 answered (100.0 %), 0 downloaded".replace(
         "100.0", "99.9"
@@ -251,8 +251,8 @@ def test_requests_that_were_never_sent_are_not_in_flight():
     assert situation.rest_parts(progress) == ["9,500 in flight", "10,000 not sent"]
 
 
-def test_figures_of_an_outage_are_those_of_the_last_news():
-    """Neither of the moment at which the command gave up, nor of now while it still tries."""
+def test_figures_of_an_outage_are_as_old_as_the_last_news():
+    """Their time is that of the last news, neither that at which the command gave up, nor now while it still tries."""
     work = {
         ShardState.SUBMITTED: open_shards(5, news_at=NOW - 940),
         ShardState.ENDED: open_shards(1, news_at=NOW - 930),
@@ -285,8 +285,8 @@ EXPIRED = "1,974 attempts expired without an answer; the requests "
         (74, 900, 1_000, "were sent again, except for at most 974 that wait for it"),
     ],
 )
-def test_expired_requests_are_said_to_be_sent_again_only_when_they_were(pending, unsent, sent, words_):
-    """Some wait to be cut into shards, some are in shards that have no batch, and some were sent."""
+def test_expired_requests_are_shown_as_resent_only_after_it(pending, unsent, sent, words_):
+    """Some wait to be cut into shards, some are in shards without a batch, and some were sent."""
     work = {ShardState.UPLOADED: open_shards(4, unsent, done=0, since=None, expires_at=None)} if unsent else {}
     if sent:
         work[ShardState.SUBMITTED] = open_shards(4, sent, done=0)
@@ -301,8 +301,8 @@ def test_expired_requests_are_said_to_be_sent_again_only_when_they_were(pending,
     assert situation.rest_parts(progress) == [f"{count:,} {word}" for count, word in parts if count]
 
 
-def test_what_is_sent_a_second_time_is_told_apart_from_what_never_was():
-    """In the figures, and in what is waited for."""
+def test_resent_requests_are_distinguished_from_unsent_ones():
+    """The figures and the waits distinguish them."""
     work = {ShardState.PLANNED: open_shards(5, 5_000, done=0, since=None, expires_at=None)}
     counts = RequestCountsByState(total=20_000, in_flight=5_000, succeeded=15_000)
     for again, line in (
@@ -316,8 +316,8 @@ def test_what_is_sent_a_second_time_is_told_apart_from_what_never_was():
         assert (progress.never_sent, progress.to_send_again) == (5_000 - again, again)
 
 
-def test_nothing_of_a_batch_that_has_ended_is_in_flight():
-    """Until it is merged nobody knows what becomes of the requests without an answer."""
+def test_no_request_of_an_ended_batch_is_in_flight():
+    """Until the merge, the state of its requests without an answer is unknown."""
     progress = waiting(
         counts=RequestCountsByState(total=20_000, pending=1_473, in_flight=5_000, succeeded=13_527),
         open_work={ShardState.ENDED: open_shards(5, 5_000, done=4_499)},
@@ -326,14 +326,14 @@ def test_nothing_of_a_batch_that_has_ended_is_in_flight():
     assert (progress.in_flight, progress.unanswered, progress.not_fetched) == (0, 501, 4_499)
 
 
-def test_more_answers_than_requests_are_not_believed():
-    """A provider that counts wrong does not make more than everything answered."""
+def test_no_more_answers_than_requests_are_counted():
+    """A provider that counts wrong cannot raise the share above 100 %."""
     progress = waiting(open_work={ShardState.SUBMITTED: open_shards(20, 20_000)}, remote_done=99_999)
     assert progress.answered == 20_000
     assert situation.answered_percent(progress) == 99.9
 
 
-def test_a_finished_workload_is_wholly_done():
-    """Also one of which some requests were cancelled."""
+def test_a_finished_workload_is_completely_done():
+    """This includes a workload with cancelled requests."""
     assert situation.answered_percent(finished(cancelled=50)) == 100.0
     assert situation.rest_parts(finished(failed=3, cancelled=50)) == ["3 failed", "50 cancelled"]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PLENTY = 1 << 30
 BOM = b"\xef\xbb\xbf"
 
-# Bytes with many line ends, and with what other readers take for line ends.
+# Bytes with many line ends, and with characters that other readers take for line ends.
 pieces = st.lists(
     st.one_of(
         st.sampled_from([b"\n", b"\r", b"\r\n", b" ", "\u2028\u2029\u0085\v\f".encode(), BOM]), st.binary(max_size=8)
@@ -38,35 +38,35 @@ contents = pieces.map(b"".join).filter(
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory):
-    """A directory for files that property tests write over and over."""
+    """Return a directory for files that property tests overwrite repeatedly."""
     return tmp_path_factory.mktemp("sources")
 
 
 def write(path: Path, data: bytes) -> Path:
-    """Write a file and give its path."""
+    """Write a file and return its path."""
     path.write_bytes(data)
     return path
 
 
 def lines_of(*paths: Path, most: int = PLENTY) -> list[bytes]:
-    """Read the lines of all files, without their places."""
+    """Return the lines of all files, without their positions."""
     return [line for _, _, line in read_lines(paths, max_line_bytes=most)]
 
 
 def expected_lines(data: bytes) -> list[bytes]:
-    """The rule in its plainest form, on data held whole."""
+    """Return the lines by the plainest rule, from data in memory."""
     *lines, rest = data.removeprefix(BOM).split(b"\n")
     return [line.removesuffix(b"\r") for line in ([*lines, rest] if rest else lines)]
 
 
 def expected_content(data: bytes) -> bytes:
-    """The content of one file in its plainest form."""
+    """Return the content of one file by the plainest rule."""
     data = data.removeprefix(BOM)
     return data if not data or data.endswith(b"\n") else data + b"\n"
 
 
 def zstd(*parts: bytes, checksum: bool = False) -> bytes:
-    """One frame for each part; without its size in the header, as a stream has it, when there are several."""
+    """Return one frame per part; several frames have no size in the header, as in a stream."""
     compressor = zstandard.ZstdCompressor(write_checksum=checksum, write_content_size=len(parts) == 1)
     return b"".join(compressor.compress(part) for part in parts)
 
@@ -75,11 +75,11 @@ SKIPPABLE = b"\x5a\x2a\x4d\x18" + (3).to_bytes(4, "little") + b"abc"
 
 
 class TestLines:
-    """What a line is."""
+    """Line boundaries."""
 
     @given(data=contents)
     def test_any_bytes(self, room, data):
-        """Any file is cut at newlines alone, counted alike by all readers."""
+        """Any file is cut at newlines only, and all readers count the same lines."""
         path = write(room / "any.jsonl", data)
         lines = lines_of(path)
         content = expected_content(data)
@@ -89,7 +89,7 @@ class TestLines:
 
     @given(data=contents, cuts=st.lists(st.integers(0, 60), max_size=6), most=st.integers(0, 12))
     def test_any_chunking(self, data, cuts, most):
-        """Where the blocks of a file end makes no difference, and over-long lines are cut to one byte more than allowed."""
+        """The block boundaries make no difference, and over-long lines are cut to one byte above the limit."""
         places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
         blocks = (data[start:end] for start, end in itertools.pairwise(places) if start != end)
         whole = b"".join(sources._whole_lines(sources._normal(blocks), most))
@@ -98,7 +98,7 @@ class TestLines:
 
     @given(parts=st.lists(contents, min_size=1, max_size=3), checksum=st.booleans())
     def test_compression_makes_no_difference(self, room, parts, checksum):
-        """Plain, gzip of several members and zstandard of several frames give the same lines and the same digest."""
+        """Plain files, gzip with several members and zstandard with several frames give the same lines and the same digest."""
         plain = write(room / "plain", b"".join(parts))
         packed = [
             write(room / "gz", b"".join(map(gzip.compress, parts))),
@@ -112,7 +112,7 @@ class TestLines:
 
     @given(parts=st.lists(contents, max_size=4))
     def test_several_files(self, room, parts):
-        """Files follow each other in the given order, each numbered from 1, and an open last line ends with its file."""
+        """Files follow each other in the given order, each numbered from 1, and an unterminated last line ends with its file."""
         paths = [write(room / f"part-{index}", part) for index, part in enumerate(parts)]
         digest = hashlib.sha256()
         found = list(read_lines(paths, max_line_bytes=PLENTY, digest=digest))
@@ -126,7 +126,7 @@ class TestLines:
         assert digest.digest() == hashlib.sha256(content).digest()
 
     def test_cut_between_lines(self, tmp_path):
-        """An input cut into files between lines keeps its digest, with or without the final newlines."""
+        """An input that is cut into files between lines keeps its digest, with or without final newlines."""
         whole = write(tmp_path / "whole", b'{"a":1}\n{"b":2}\n')
         halves = [write(tmp_path / "one", b'{"a":1}'), write(tmp_path / "two", b'{"b":2}')]
         assert scan([whole]) == scan(halves)
@@ -137,24 +137,24 @@ class TestLines:
         assert lines_of(write(tmp_path / "in", line + b"\n" + line)) == [line, line]
 
     def test_windows(self, tmp_path):
-        """A byte order mark and carriage returns at line ends are taken away, but only one of them and only there."""
+        """A byte order mark and carriage returns at line ends are removed, once and only there."""
         path = write(tmp_path / "in", BOM + b"{}\r\n\r\n{\r}\r\r\n \r")
         assert lines_of(path) == [b"{}", b"", b"{\r}\r", b" "]
 
     def test_blank_lines(self, tmp_path):
-        """Blank lines are lines; the nothing after the last newline is none."""
+        """Blank lines are lines; the empty rest after the last newline is none."""
         assert lines_of(write(tmp_path / "in", b"\n \n\n")) == [b"", b" ", b""]
 
     @pytest.mark.parametrize("data", [b"", BOM, gzip.compress(b"", mtime=0), zstd(b""), SKIPPABLE])
     def test_empty(self, tmp_path, data):
-        """An input without content has no lines and the digest of nothing."""
+        """An input without content has no lines and the digest of an empty input."""
         path = write(tmp_path / "in", data)
         assert lines_of(path) == []
         assert scan([path]) == Scan(0, 0, hashlib.sha256().hexdigest())
         assert scan([]) == scan([path])
 
     def test_long_blocks(self, tmp_path):
-        """Lines around the size of a block and far above it come out whole and in order."""
+        """Lines around the size of a block and far above it are returned whole and in order."""
         lines = [bytes([97 + n % 26]) * size for n, size in enumerate([5, (1 << 20) - 6, 1, 1 << 20, 3 << 20, 0, 7])]
         data = b"\n".join(lines) + b"\n"
         for name, packed in (("plain", data), ("gz", gzip.compress(data, 1)), ("zst", zstd(data))):
@@ -162,16 +162,16 @@ class TestLines:
 
 
 class TestOverlongLines:
-    """A line longer than allowed is told by its length and never held whole."""
+    """A line above the limit is reported by its length and never held whole."""
 
     @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
     def test_limit(self, tmp_path, end):
-        """The limit counts what is given: neither newline nor carriage return."""
+        """The limit counts neither newline nor carriage return."""
         path = write(tmp_path / "in", end.join([b"x" * 9, b"x" * 10, b"x" * 11, b"x" * 12, b"x" * 99, b"y", b""]))
         assert [len(line) for line in lines_of(path, most=10)] == [9, 10, 11, 11, 11, 1]
 
     def test_memory(self, tmp_path):
-        """Sixty million bytes in one line pass in a few blocks of memory."""
+        """Sixty million bytes in one line are read with a few blocks of memory."""
         tracemalloc = pytest.importorskip("tracemalloc")
         path = write(tmp_path / "in", zstd(b"x" * 60_000_000 + b"\ny"))
         tracemalloc.start()
@@ -185,11 +185,11 @@ class TestOverlongLines:
 
 
 class TestUnreadable:
-    """What cannot be read is an error of use that names the file, the reason and the remedy."""
+    """An unreadable input is a usage error that names the file, the reason and the remedy."""
 
     @staticmethod
     def refusal(path: Path) -> InputUnreadable:
-        """Read the file in all three ways, which have to refuse it alike."""
+        """Read the file in all three ways, which must give the same refusal."""
         caught = []
         for read in (scan, estimate_lines, lambda paths: lines_of(*paths)):
             with pytest.raises(InputUnreadable) as raised:
@@ -218,7 +218,7 @@ class TestUnreadable:
         assert "not a regular file" in self.refusal(tmp_path / "pipe").message
 
     def test_permission(self, tmp_path, monkeypatch):
-        """A refused open says who has to do what."""
+        """A denied open says who must do what."""
 
         def refuse(*_):
             raise PermissionError(13, "Permission denied")
@@ -228,11 +228,11 @@ class TestUnreadable:
 
     @pytest.mark.parametrize("name", ["a\0b", "x" * 300])
     def test_impossible_name(self, tmp_path, name):
-        """A name that no file can have is an error like any other."""
+        """A name that no file can have is a usage error too."""
         assert "cannot be opened" in self.refusal(tmp_path / name).message
 
     def test_later_file(self, tmp_path):
-        """A missing last file is found before the first line of the first."""
+        """A missing last file is detected before the first line of the first."""
         good = write(tmp_path / "good", b"{}\n")
         with pytest.raises(InputUnreadable, match="no such file"):
             next(read_lines([good, tmp_path / "none"], max_line_bytes=PLENTY))
@@ -248,7 +248,7 @@ class TestUnreadable:
         ],
     )
     def test_other_formats(self, tmp_path, data, word):
-        """A format that is not read is named once, in place of an error for each line."""
+        """An unsupported format is named once, instead of an error for each line."""
         assert word in self.refusal(write(tmp_path / "in.jsonl", data)).message
 
     @pytest.mark.parametrize("checksum", [False, True])
@@ -260,7 +260,7 @@ class TestUnreadable:
             assert "cut short" in error.message or "damaged" in error.message
 
     def test_truncated_second_frame(self, tmp_path):
-        """The last frame has to be whole too, and so has a skippable one."""
+        """The last frame must be complete too, and so must a skippable one."""
         for tail in (zstd(b"two\n")[:-1], SKIPPABLE[:-1], SKIPPABLE[:5]):
             assert "cut short" in self.refusal(write(tmp_path / "in.zst", zstd(b"one\n") + tail)).message
 
@@ -272,7 +272,7 @@ class TestUnreadable:
 
     @pytest.mark.parametrize("pack", [gzip.compress, zstd])
     def test_trailing_garbage(self, tmp_path, pack):
-        """Bytes after the compressed data that are no compressed data are damage."""
+        """Foreign bytes after the compressed data count as damage."""
         assert "damaged" in self.refusal(write(tmp_path / "in", pack(b"{}\n") + b"garbage")).message
 
     @given(place=st.integers(20, 2000), value=st.integers(1, 255))
@@ -281,14 +281,14 @@ class TestUnreadable:
         data = bytes(range(256)) * 8
         for packed in (gzip.compress(data, 0), zstd(data + hashlib.sha256(data).digest() * 60, checksum=True)):
             broken = bytearray(packed)
-            # Not in the magic number: without it the file is of another kind, and its bytes are lines.
+            # Do not change the magic number: without it the file is of another kind, and its bytes are lines.
             broken[4 + place % (len(packed) - 4)] ^= value
             path = write(room / "broken", bytes(broken))
             try:
                 lines = lines_of(path)
             except InputUnreadable:
                 continue
-            # Bits that mean nothing, such as the name of the system in a gzip header, may flip.
+            # Bits without meaning, such as the system's name in a gzip header, may flip.
             assert lines == lines_of(write(room / "sound", packed))
 
     def test_failing_disk(self, tmp_path, monkeypatch):
@@ -304,11 +304,11 @@ class TestUnreadable:
 
 
 class TestNames:
-    """The name of a file plays no part."""
+    """The name of a file does not matter."""
 
     @pytest.mark.parametrize("name", ["in", "in.json", "in.ndjson", "in.gz", "in.zst", "in.txt"])
     def test_content_decides(self, tmp_path, name):
-        """A file is what its first bytes say, whatever it is called."""
+        """The first bytes of a file decide its format, whatever its name is."""
         for data in (b"{}\n", gzip.compress(b"{}\n"), zstd(b"{}\n")):
             assert lines_of(write(tmp_path / name, data)) == [b"{}"]
 
@@ -318,7 +318,7 @@ class TestSpool:
 
     @given(data=st.binary(max_size=50))
     def test_copy(self, room, data):
-        """The copy holds the same bytes and is named by them; the same input makes the same file."""
+        """The copy has the same bytes and is named after them; the same input makes the same file."""
         path = spool_stdin(io.BytesIO(data), room / "spool")
         assert path.read_bytes() == data
         assert hashlib.sha256(data).hexdigest() in path.name
@@ -329,13 +329,13 @@ class TestSpool:
         ("pack", "suffix"), [(bytes, ".jsonl"), (gzip.compress, ".jsonl.gz"), (zstd, ".jsonl.zst")]
     )
     def test_compressed(self, tmp_path, pack, suffix):
-        """Compressed input stays compressed and is called so."""
+        """Compressed input stays compressed and has its suffix."""
         path = spool_stdin(io.BytesIO(pack(b"{}\n")), tmp_path)
         assert path.name.endswith(suffix)
         assert lines_of(path) == [b"{}"]
 
     def test_small_reads(self, tmp_path):
-        """A pipe that gives a few bytes at a time is read to its end."""
+        """A pipe that returns a few bytes at a time is read completely."""
 
         class Pipe(io.RawIOBase):
             left = packed = zstd(b"{}\n")
@@ -349,11 +349,11 @@ class TestSpool:
         assert path.name.endswith(".jsonl.zst")
 
     def test_private(self, tmp_path):
-        """Nobody else may read the copy."""
+        """Other users cannot read the copy."""
         assert spool_stdin(io.BytesIO(b"{}"), tmp_path).stat().st_mode & 0o077 == 0
 
     def test_interrupted(self, tmp_path):
-        """An interrupted copy leaves nothing behind."""
+        """An interrupted copy leaves no files."""
 
         class Interrupted(io.RawIOBase):
             def read(self, _size=-1):
@@ -364,7 +364,7 @@ class TestSpool:
         assert list(tmp_path.iterdir()) == []
 
     def test_unreadable_stream(self, tmp_path):
-        """A stream that breaks is an error of use and leaves nothing behind."""
+        """A stream that fails is a usage error and leaves no files."""
 
         class Broken(io.RawIOBase):
             def read(self, _size=-1):
@@ -375,13 +375,13 @@ class TestSpool:
         assert list(tmp_path.iterdir()) == []
 
     def test_unwritable_directory(self, tmp_path):
-        """A directory that cannot be made is an error of the spool, with a remedy."""
+        """A directory that cannot be created is a spool error with a remedy."""
         with pytest.raises(SpoolError) as raised:
             spool_stdin(io.BytesIO(b"{}"), write(tmp_path / "file", b"") / "spool")
         assert raised.value.hint
 
     def test_full_disk(self, tmp_path, monkeypatch):
-        """A full disk leaves no part of the copy."""
+        """A full disk leaves no partial copy."""
 
         def full(_):
             raise OSError(28, "No space left on device")

@@ -1,4 +1,4 @@
-"""Where files lie: nothing leads out, nothing is half there, and a full disk says what to do."""
+"""The spool folder: no path leaves it, no file is partial, and a full disk has a hint."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ OUTSIDE = ["..", "../x", "a/../../x", "a/..", "/", "/etc", "", ".", "./"]
 
 @pytest.fixture
 def spool(tmp_path) -> Spool:
-    """Give a spool whose folder does not exist yet."""
+    """Return a spool whose folder does not exist yet."""
     return Spool(tmp_path / "home")
 
 
 @pytest.fixture
 def neighbour(tmp_path) -> Path:
-    """Give a file beside the spool that must survive everything."""
+    """Return a file beside the spool that must survive everything."""
     path: Path = tmp_path / "home" / "batchkit.db"
     path.parent.mkdir()
     path.write_text("precious")
@@ -41,7 +41,7 @@ def neighbour(tmp_path) -> Path:
     st.text(max_size=60) | st.sampled_from(["..", "../../etc", "/etc/passwd", "a/b", "\x00", "-rf", "C:\\x", ".hidden"])
 )
 def test_folder_name_is_one_harmless_part(name):
-    """Whatever a workload is called, its folder is one visible, short, plain part that ends in the key."""
+    """Whatever a workload's name is, its folder is one visible, short, plain path part that ends in the key."""
     folder = directory_name(name, "0123abcd")
     assert PurePosixPath(folder).parts == (folder,)
     assert folder.endswith("-0123abcd")
@@ -64,12 +64,12 @@ def test_folder_name_is_one_harmless_part(name):
     ],
 )
 def test_folder_name_stays_readable(name, folder):
-    """What can be kept of the name is kept."""
+    """Harmless characters of the name are kept."""
     assert directory_name(name, "k") == folder
 
 
-def test_path_is_below_the_spool_with_its_folder_made(spool):
-    """The folder is made on the way, for its owner only."""
+def test_path_is_below_the_spool_and_its_folder_is_created(spool):
+    """The folder is created on demand, for its owner only."""
     path = spool.path("evals-1/shards/a.jsonl")
     assert path == spool.root / "evals-1" / "shards" / "a.jsonl"
     assert path.parent.is_dir()
@@ -88,7 +88,7 @@ def test_relative_home_stays_where_it_was(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("relative", OUTSIDE)
 def test_path_outside_the_spool_is_refused(spool, relative):
-    """A row of the database that was tampered with leads nowhere."""
+    """A manipulated row of the database leads nowhere."""
     with pytest.raises(SpoolError, match="does not lie in") as caught:
         spool.path(relative)
     assert caught.value.hint
@@ -96,7 +96,7 @@ def test_path_outside_the_spool_is_refused(spool, relative):
 
 
 @pytest.mark.parametrize("directory", OUTSIDE)
-def test_nothing_outside_a_workload_is_deleted(spool, neighbour, directory):
+def test_only_a_workloads_folder_is_deleted(spool, neighbour, directory):
     """Cleaning deletes one workload's folder, never the spool, its neighbours or the disk."""
     kept = spool.path("other-1/shards/a.jsonl")
     kept.write_text("kept")
@@ -106,8 +106,8 @@ def test_nothing_outside_a_workload_is_deleted(spool, neighbour, directory):
     assert neighbour.read_text() == "precious"
 
 
-def test_removed_folder_tells_its_bytes(spool, neighbour):
-    """Only the workload's folder goes, its size is reported, and removing it again frees nothing."""
+def test_removing_a_folder_returns_its_bytes(spool, neighbour):
+    """Only the workload's folder is deleted, its size is returned, and removing it again frees nothing."""
     for name, size in (("evals-1/shards/a.jsonl", 100), ("evals-1/answers/a.jsonl", 23), ("other-1/shards/b.jsonl", 7)):
         spool.path(name).write_bytes(b"x" * size)
     assert spool.remove_tree("evals-1") == 123
@@ -116,8 +116,8 @@ def test_removed_folder_tells_its_bytes(spool, neighbour):
     assert neighbour.read_text() == "precious"
 
 
-def test_link_to_elsewhere_is_not_followed(spool, tmp_path):
-    """A folder that is a link is not a way to delete what it points to."""
+def test_link_to_another_place_is_not_followed(spool, tmp_path):
+    """A folder that is a link does not delete its target."""
     target = tmp_path / "elsewhere"
     target.mkdir()
     (target / "file").write_text("kept")
@@ -128,8 +128,8 @@ def test_link_to_elsewhere_is_not_followed(spool, tmp_path):
     assert (target / "file").read_text() == "kept"
 
 
-def test_published_file_appears_whole(spool):
-    """Until it is published a file has another name; then it replaces what was there at once, readable by its owner only."""
+def test_published_file_is_complete(spool):
+    """Until it is published a file has another name; then it atomically replaces the old one, readable by its owner only."""
     final = spool.path("evals-1/shards/a.jsonl")
     final.write_bytes(b"before")
     with spool.open_part(final) as handle:
@@ -142,8 +142,8 @@ def test_published_file_appears_whole(spool):
     assert stat.S_IMODE(final.stat().st_mode) == 0o600
 
 
-def test_part_of_an_earlier_try_is_begun_anew(spool):
-    """What a crash left behind is not continued."""
+def test_partial_file_of_an_earlier_try_is_overwritten(spool):
+    """The remains of a crash are not continued."""
     final = spool.path("evals-1/shards/a.jsonl")
     part_of(final).write_bytes(b"torn, and longer than what follows")
     with spool.open_part(final) as handle:
@@ -151,7 +151,7 @@ def test_part_of_an_earlier_try_is_begun_anew(spool):
     assert part_of(final).read_bytes() == b"whole"
 
 
-def test_part_stands_beside_its_file():
+def test_partial_file_is_beside_its_target():
     """Renaming works within one folder; the whole name is kept."""
     assert part_of(Path("a/b.output.jsonl")) == Path("a/b.output.jsonl.part")
 
@@ -168,7 +168,7 @@ def test_publishing_syncs_the_folder(spool, monkeypatch):
 
 
 def test_synced_folder_leaves_no_descriptor_open(spool, monkeypatch):
-    """Syncing thousands of times uses up nothing, not even when it fails."""
+    """Thousands of syncs exhaust no descriptors, not even when they fail."""
     folder = spool.path("evals-1/x").parent
     closed: list[int] = []
     monkeypatch.setattr(os, "open", lambda *_arguments: 4_711)
@@ -191,7 +191,7 @@ def test_digest_is_that_of_the_bytes(spool):
 
 
 def blocked(spool: Spool) -> None:
-    """Put a file where a folder is needed."""
+    """Put a file in place of a folder."""
     spool.root.parent.mkdir(exist_ok=True)
     spool.root.write_text("in the way")
 
@@ -206,8 +206,8 @@ def blocked(spool: Spool) -> None:
     ],
     ids=["path", "open_part", "publish", "sha256_of"],
 )
-def test_trouble_with_the_disk_says_what_to_do(spool, use):
-    """Every way to a file turns the system's error into one of ours, with the path and a hint."""
+def test_disk_errors_have_a_hint(spool, use):
+    """Every file operation turns the system's error into one of ours, with the path and a hint."""
     blocked(spool)
     with pytest.raises(SpoolError) as caught:
         use(spool)
@@ -216,8 +216,8 @@ def test_trouble_with_the_disk_says_what_to_do(spool, use):
     assert isinstance(caught.value.__cause__, OSError)
 
 
-def test_missing_part_cannot_be_published(spool):
-    """Publishing what was never written is an error and leaves the old file."""
+def test_missing_partial_file_cannot_be_published(spool):
+    """Publishing a file that was never written is an error and keeps the old file."""
     final = spool.path("evals-1/a")
     final.write_text("old")
     with pytest.raises(SpoolError):
@@ -225,8 +225,8 @@ def test_missing_part_cannot_be_published(spool):
     assert final.read_text() == "old"
 
 
-def test_folder_that_cannot_be_deleted_says_so(spool, monkeypatch):
-    """A failing deletion is reported with the system's words."""
+def test_folder_that_cannot_be_deleted_is_an_error(spool, monkeypatch):
+    """A failed deletion is reported with the system's message."""
     spool.path("evals-1/a").write_text("x")
 
     def refuse(_path: Path) -> None:
@@ -238,8 +238,8 @@ def test_folder_that_cannot_be_deleted_says_so(spool, monkeypatch):
     assert caught.value.hint
 
 
-def test_full_disk_is_named_in_the_systems_words(tmp_path):
-    """The message carries what was tried, where, and why it failed."""
+def test_full_disk_is_reported_with_the_systems_message(tmp_path):
+    """The message has the operation, the path, and the reason."""
     path = tmp_path / "a"
     with pytest.raises(SpoolError) as caught, disk_errors("write", path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -248,32 +248,32 @@ def test_full_disk_is_named_in_the_systems_words(tmp_path):
     assert caught.value.exit_code == 4
 
 
-def test_error_without_words_is_not_lost(tmp_path):
-    """An error that brings no number is quoted as it is."""
+def test_error_without_a_number_is_quoted(tmp_path):
+    """An error without a number is quoted as it is."""
     with pytest.raises(SpoolError, match="torn cable"), disk_errors("read", tmp_path):
         raise OSError("torn cable")
 
 
-def test_other_errors_pass(tmp_path):
-    """A bug inside is not dressed up as a full disk."""
+def test_other_errors_propagate(tmp_path):
+    """An internal bug is not reported as a full disk."""
     with pytest.raises(ZeroDivisionError), disk_errors("read", tmp_path):
         raise ZeroDivisionError
 
 
 def names_in(folder):
-    """Name what a folder holds."""
+    """Return the names in a folder."""
     return sorted(path.name for path in folder.iterdir())
 
 
 def break_off(target):
-    """Begin to write a file, and end in the middle."""
+    """Begin to write a file, and stop in the middle."""
     with whole_file(target) as handle:
         handle.write(b"third\n")
         raise KeyboardInterrupt
 
 
-def test_writers_of_one_file_do_not_meet(tmp_path):
-    """However they overlap, each publishes what it wrote, whole; the last one to end decides."""
+def test_writers_of_one_file_do_not_disturb_each_other(tmp_path):
+    """However they overlap, each publishes its own complete file; the last one to finish decides."""
     target = tmp_path / "out.jsonl"
     with whole_file(target) as first:
         first.write(b"first\n" * 1_000)
@@ -287,8 +287,8 @@ def test_writers_of_one_file_do_not_meet(tmp_path):
     assert names_in(tmp_path) == ["out.jsonl"]
 
 
-def test_file_of_the_user_beside_the_target_is_not_touched(tmp_path):
-    """Whatever it is called."""
+def test_users_file_beside_the_target_is_not_touched(tmp_path):
+    """This holds for any name."""
     names = ["out.jsonl.part", ".out.jsonl.part", ".out.jsonl.0123456789ab_1_1_01234567.part", ".out.jsonl.mine.part"]
     for name in names:
         (tmp_path / name).write_bytes(b"the user's own")
@@ -299,7 +299,7 @@ def test_file_of_the_user_beside_the_target_is_not_touched(tmp_path):
 
 
 def test_file_with_the_longest_name_can_be_written(tmp_path):
-    """The part file's name is cut, also in the middle of a character."""
+    """The name of the partial file is cut, even in the middle of a character."""
     for name in ("x" * 255, "é" * 127):
         with whole_file(tmp_path / name) as handle:
             handle.write(b"x")
@@ -318,8 +318,8 @@ with whole_file(Path(sys.argv[1])) as handle:
 """
 
 
-def test_part_file_of_a_killed_process_is_removed_and_that_of_a_living_one_is_not(tmp_path):
-    """Two processes write one file: one is killed, the other one ends whole, after a third has ended before it."""
+def test_partial_file_of_a_killed_process_is_removed_and_that_of_a_live_one_is_not(tmp_path):
+    """Two processes write one file: one is killed, the other one finishes, after a third has finished before it."""
     target = tmp_path / "out.jsonl"
     target.write_bytes(b"as it was")
     with ExitStack() as stack:

@@ -9,8 +9,8 @@ from batchkit.engine.threads import ThreadGroup
 LONG = 20.0
 
 
-def test_calls_are_done_at_the_same_time():
-    """Each call is under way while the others are; the first one in the thread that asked."""
+def test_calls_run_in_parallel():
+    """All calls run at the same time, the first one in the calling thread."""
     all_there = threading.Barrier(3, timeout=LONG)
     threads = []
 
@@ -26,8 +26,8 @@ def test_calls_are_done_at_the_same_time():
     assert len(set(threads)) == 3
 
 
-def test_an_error_leaves_the_others_to_their_end():
-    """What one call raises is given in its place, and the others have ended by then."""
+def test_an_error_does_not_stop_the_other_calls():
+    """The exception of one call is returned in its place, after the others have ended."""
     trouble = ValueError("no")
     failed = threading.Event()
 
@@ -39,8 +39,8 @@ def test_an_error_leaves_the_others_to_their_end():
     assert ThreadGroup().do([lambda: 1, fails]) == [1, trouble]
 
 
-def test_an_interrupt_asks_the_others_to_end_and_waits_for_them():
-    """Ctrl-C in the first call: the others see that they are to stop, and have stopped when it is raised."""
+def test_an_interrupt_stops_the_others_and_waits_for_them():
+    """Ctrl-C in the first call: the others see the request to stop, and have stopped when the interrupt is raised."""
     threads = ThreadGroup()
     begun = threading.Event()
     ended = []
@@ -57,5 +57,5 @@ def test_an_interrupt_asks_the_others_to_end_and_waits_for_them():
         threads.do([interrupted, beside])
 
     assert ended == [True]
-    # Whoever calls again is not meant.
+    # Later calls are not affected.
     assert not threads.stopping.is_set()

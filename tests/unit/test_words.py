@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers in readable form."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from batchkit import formatting
         (86_400 * 2 + 3_600 * 4, "2 d 4 h"),
     ],
 )
-def test_a_duration_has_the_two_units_that_matter(seconds, text):
+def test_a_duration_has_its_two_largest_units(seconds, text):
     """Seconds become the two largest units, rounded down."""
     assert formatting.duration(seconds) == text
 
@@ -40,7 +40,7 @@ def test_a_duration_has_the_two_units_that_matter(seconds, text):
     ],
 )
 def test_an_estimate_is_rounded_up(seconds, text):
-    """What is only estimated is never promised to the second, nor too early."""
+    """An estimate is never exact to the second, nor too early."""
     assert formatting.rough_duration(seconds) == text
 
 
@@ -73,8 +73,8 @@ def test_large_counts_are_short(count, text):
     ("part", "whole", "text"),
     [(0, 10, "0 %"), (1, 1_000_000, "0.1 %"), (1, 3, "33.3 %"), (999_999, 1_000_000, "99.9 %"), (5, 5, "100 %")],
 )
-def test_a_percentage_says_all_and_nothing_only_when_it_is_true(part, whole, text):
-    """One request that is left keeps a million from being 100 %."""
+def test_a_percentage_is_0_or_100_only_when_it_is_exact(part, whole, text):
+    """One remaining request keeps a million from being 100 %."""
     assert formatting.percent(part, whole) == text
 
 
@@ -85,8 +85,8 @@ def test_nouns_agree_with_their_counts():
     assert formatting.counted(3, "batch", "batches") == "3 batches"
 
 
-def test_a_strangers_text_cannot_move_the_cursor():
-    """Escape sequences and line breaks in a provider's message reach no terminal."""
+def test_foreign_text_cannot_move_the_cursor():
+    """Escape sequences and line breaks in a provider's message do not reach a terminal."""
     assert formatting.printable("a\n\tb\x1b[31mred\x07", 100) == "a b\ufffd[31mred\ufffd"
     assert formatting.printable("x" * 50, 10) == "xxxxxxx..."
 
@@ -101,8 +101,8 @@ def test_a_strangers_text_cannot_move_the_cursor():
         ("2027-01-01 00:00", "Fri 1 Jan 2027 00:00 UTC"),
     ],
 )
-def test_a_moment_nearby_is_written_as_a_calendar_has_it(moment, text):
-    """The day is named when it is another one, the date when the weekday might mean another week."""
+def test_a_time_nearby_is_written_with_its_day(moment, text):
+    """The weekday is added on another day, and the date where the weekday might mean another week."""
     at, now = (
         datetime.strptime(words_, "%Y-%m-%d %H:%M").replace(tzinfo=UTC).timestamp()
         for words_ in (moment, "2026-03-03 12:00")
@@ -110,7 +110,7 @@ def test_a_moment_nearby_is_written_as_a_calendar_has_it(moment, text):
     assert formatting.when(at, now, utc=True) == text
 
 
-def test_a_moment_is_local_unless_it_says_utc():
-    """A terminal shows the time of its own clock."""
+def test_a_time_is_local_unless_it_says_utc():
+    """A terminal shows local time."""
     now = 1_750_000_000.0
     assert formatting.when(now, now) == f"{datetime.fromtimestamp(now):%H:%M}"  # noqa: DTZ006 - local time is meant

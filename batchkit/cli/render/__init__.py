@@ -1,1 +1,1 @@
-"""What the terminal shows: panels, lines, reports, JSON."""
+"""The terminal's output: panels, lines, reports, JSON."""

@@ -1,4 +1,4 @@
-"""How requests of a table, and what became of them, are shown."""
+"""Requests of a table, and their results, on a terminal and for machines."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TOLD_ELSEWHERE = frozenset({"messages", "model"})
 
 
 def conclude(report: RunReport, terminal: Terminal, *, until: DriveUntil, review: str | None) -> int:
-    """Print how far a workload of a table is, or what came of it; returns the exit code. ``review`` has its disputed rows."""
+    """Print the progress or the result of a workload of a table; return the exit code. ``review`` has its disputed rows."""
     if not report.progress.is_finished:
         return conclusion.conclude(report, terminal, until=until)
     if report.output is None or report.rows is None or report.totals is None:
@@ -53,7 +53,7 @@ def conclude(report: RunReport, terminal: Terminal, *, until: DriveUntil, review
 
 
 def show_preview(preview: Preview, terminal: Terminal) -> int:
-    """Print the first requests and what all would cost; returns the exit code."""
+    """Print the first requests and the cost of all; return the exit code."""
     if terminal.is_for_machines:
         console.write_json(preview_for_machines(preview))
     else:
@@ -62,7 +62,7 @@ def show_preview(preview: Preview, terminal: Terminal) -> int:
 
 
 def preview_lines(preview: Preview) -> Iterator[Text]:
-    """Write requests as people read them, and what all of them come to."""
+    """Return requests in readable form, and the totals of all of them."""
     for record in preview.shown:
         body = record["body"]
         yield Text.assemble((record["custom_id"], "bold"), (f"  {body['model']}  {record['url']}", "dim"))
@@ -87,7 +87,7 @@ def preview_lines(preview: Preview) -> Iterator[Text]:
 
 
 def preview_for_machines(preview: Preview) -> dict[str, Any]:
-    """Shape the answer of ``--dry-run --json``; tokens and cost are estimates."""
+    """Return the JSON of ``--dry-run``; tokens and cost are estimates."""
     return {
         "schema_version": machine.SCHEMA_VERSION,
         "name": preview.name,
@@ -111,7 +111,7 @@ def preview_for_machines(preview: Preview) -> dict[str, Any]:
 
 
 def totals_lines(totals: Totals, *, review: str | None) -> Iterator[Text]:
-    """Write what a finished workload cost, and where the disputed rows are."""
+    """Return the cost of a finished workload, and the place of the disputed rows."""
     if totals.bad_answers:
         reasons = ", ".join(f"{count:,} {code}" for code, count in totals.bad_answers.items())
         yield Text(f"answers that did not count: {reasons}")
@@ -136,7 +136,7 @@ def _review_line(totals: Totals) -> str:
 
 
 def agreement_table(totals: Totals) -> Table:
-    """Draw how far annotators agree, one line per label or number; alpha is Krippendorff's.
+    """Return a table of the agreement of annotators, one line per label or number; alpha is Krippendorff's.
 
     For numbers, which are marked ``interval``, alpha is that of the interval level and kappa has quadratic weights.
     """
@@ -158,7 +158,7 @@ def agreement_table(totals: Totals) -> Table:
 
 
 def for_machines(progress: Progress, totals: Totals, *, exit_code: int, output: str, rows: int) -> dict[str, Any]:
-    """Shape the last word for ``--json``: what ``run`` prints, and what is added up."""
+    """Return the JSON result: that of ``run``, and the totals."""
     return {
         **machine.outcome(progress, exit_code=exit_code, output=Path(output)),
         "rows": rows,

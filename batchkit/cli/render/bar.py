@@ -1,4 +1,4 @@
-"""One bar for the requests of a workload, cut by state. Every state has its own glyph, so that colour is not needed."""
+"""One bar for the requests of a workload, divided by state. Every state has its own glyph, so that colour is not needed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Look:
     ascii_glyph: str
 
     def glyph_for(self, options: ConsoleOptions) -> str:
-        """Choose the glyph that the terminal can show."""
+        """Return the glyph that the terminal can show."""
         return self.ascii_glyph if options.ascii_only else self.glyph
 
 
@@ -45,10 +45,10 @@ PENDING = Look("to send again", "bright_black", "░", ".")
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """What the requests that are in flight by the store really are.
+    """The true states of the requests that the store counts as in flight.
 
-    ``not_fetched`` have been answered, the provider says; ``unanswered`` are of batches that have ended; ``not_sent`` were never sent;
-    ``send_again`` were sent once and are in no batch.
+    ``not_fetched`` ones are answered according to the provider; ``unanswered`` ones are in batches that have ended; ``not_sent``
+    ones were never sent; ``send_again`` ones were sent once and are in no batch.
     """
 
     not_fetched: int = 0
@@ -58,12 +58,12 @@ class Shares:
 
     @property
     def total(self) -> int:
-        """All of them: the rest is in flight indeed."""
+        """Return their sum: the rest is really in flight."""
         return self.not_fetched + self.unanswered + self.not_sent + self.send_again
 
 
 def by_state(counts: RequestCountsByState, shares: Shares) -> list[tuple[Look, int]]:
-    """List all states in the order in which they are drawn: what is done first."""
+    """Return all states in the order in which they are drawn: finished ones first."""
     return [
         (SUCCEEDED, counts.succeeded),
         (FAILED, counts.failed),
@@ -80,13 +80,13 @@ _NO_SHARES = Shares()
 
 
 def share_cells(counts: list[int], width: int) -> list[int]:
-    """Divide ``width`` cells by the counts; what is there at all gets a cell, so that one failure in a million shows."""
+    """Divide ``width`` cells by the counts; each count above zero gets a cell, so that one failure in a million is visible."""
     total = sum(counts)
     if total <= 0 or width <= 0:
         return [0] * len(counts)
     exact = [count * width / total for count in counts]
     cells = [max(int(share), 1 if count else 0) for share, count in zip(exact, counts, strict=True)]
-    # What rounding left over goes to those it took most from, what it overspent comes from those it gave most to.
+    # Cells left by rounding go to the counts that lost most; missing cells are taken from those that gained most.
     while (left := width - sum(cells)) != 0:
         shortfall = [share - given for share, given in zip(exact, cells, strict=True)]
         if left > 0:
@@ -100,7 +100,7 @@ def share_cells(counts: list[int], width: int) -> list[int]:
 
 
 class StateBar:
-    """A rich renderable as wide as it is allowed to be."""
+    """A rich renderable that is as wide as it may be."""
 
     def __init__(
         self, counts: RequestCountsByState, shares: Shares = _NO_SHARES, *, max_width: int = _MAX_WIDTH
@@ -118,7 +118,7 @@ class StateBar:
         yield Segment.line()
 
     def __rich_measure__(self, _console: Console, options: ConsoleOptions) -> Measurement:
-        """Return how narrow and how wide the bar may be; rich calls this."""
+        """Return the minimum and maximum width of the bar; rich calls this."""
         return Measurement(min(_MIN_WIDTH, options.max_width), min(options.max_width, self._max_width))
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def conclude(report: RunReport, terminal: Terminal, *, until: DriveUntil = DriveUntil.FINISHED) -> int:
-    """Print what a command that drove a workload came to; returns the exit code."""
+    """Print the result of a command that drove a workload; return the exit code."""
     progress = report.progress
     if until is DriveUntil.SUBMITTED and not progress.is_finished and outcome.is_submitted(progress):
         return print_outcome(report, terminal, outcome.submitted(progress, terminal.where), code=exits.SUCCEEDED)
@@ -33,7 +33,7 @@ def conclude(report: RunReport, terminal: Terminal, *, until: DriveUntil = Drive
 
 
 def conclude_cancel(report: RunReport, terminal: Terminal, *, is_waiting: bool) -> int:
-    """Print what a cancellation came to, which ``is_waiting`` for the last batch to end or not; returns the exit code."""
+    """Print the result of a cancellation, which ``is_waiting`` for the last batch to end or not; return the exit code."""
     progress, where = report.progress, terminal.where
     if report.was_finished:
         lines = outcome.finished_before(progress, where, output=output_of(report))
@@ -50,7 +50,7 @@ def conclude_cancel(report: RunReport, terminal: Terminal, *, is_waiting: bool) 
 
 
 def print_outcome(report: RunReport, terminal: Terminal, lines: Iterable[Text], *, code: int) -> int:
-    """Print ``lines`` for people, or the snapshot with the exit code for machines; returns the exit code."""
+    """Print ``lines`` for people, or the snapshot with the exit code for machines; return the exit code."""
     if terminal.is_for_machines:
         console.write_json(machine.outcome(report.progress, exit_code=code, output=output_of(report)))
     else:
@@ -59,12 +59,12 @@ def print_outcome(report: RunReport, terminal: Terminal, lines: Iterable[Text], 
 
 
 def output_of(report: RunReport) -> Path | None:
-    """Return what holds the results, as it is printed."""
+    """Return the printed name of the results' file or table."""
     return None if report.output is None else Path(report.output)
 
 
 def conclude_all(report: SeveralReport, terminal: Terminal) -> int:
-    """Print what became of several workloads, and which of them failed; returns the worst of their exit codes."""
+    """Print the results of several workloads, and which of them failed; return the worst of their exit codes."""
     if not terminal.is_for_machines:
         console.tell(console.stdout(), outcome.written(map(Path, report.outputs)))
     names = {workload.name for workload, _ in report.failed}
@@ -84,7 +84,7 @@ def conclude_all(report: SeveralReport, terminal: Terminal) -> int:
 
 
 def _worst(ended: Sequence[int], errors: Sequence[Exception]) -> int:
-    """Choose the exit code: a bug is the worst, then what is not finished; 2 says that nothing was sent for any workload."""
+    """Return the worst exit code: a bug, then unfinished work; 2 means that nothing was sent for any workload."""
     codes = [error.exit_code if isinstance(error, BatchkitError) else 1 for error in errors]
     if 1 in codes:
         return 1

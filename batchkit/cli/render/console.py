@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from batchkit.errors import BatchkitError
 
 _SHOWN_PROBLEMS = 20
-# What a terminal obeys instead of showing it, the newline apart: control characters, line separators, and what turns the
-# direction of writing around, so that a text reads as another one.
+# The characters that a terminal interprets instead of showing them, apart from the newline: control characters, line
+# separators, and those that reverse the direction of writing, so that a text reads as another one.
 _OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 class SafeConsole(Console):
-    """A console on which a stranger's text, such as a file name or a provider's words, is only ever shown.
+    """A console that shows foreign text, such as a file name or a provider's message, without interpreting it.
 
-    Here and not where texts are put together, so that none can be forgotten; what Rich itself says to a terminal (colours,
-    cursor movements) stands apart from the text by then.
+    The replacement is here, and not where texts are composed, so that none can be forgotten; Rich's own control codes (colours,
+    cursor movements) are separate from the text at this point.
     """
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Render, with U+FFFD for what a terminal would obey."""
+        """Render, with U+FFFD for characters that a terminal would interpret."""
         for segment in super().render(renderable, options):
             text, style, control = segment
             is_plain = control or _OBEYED.search(text) is None
@@ -53,15 +53,15 @@ def stderr() -> Console:
 
 
 def is_live(console: Console) -> bool:
-    """Whether a panel can be redrawn in place: a real terminal that can move its cursor.
+    """Return whether a panel can be redrawn in place: a real terminal that can move its cursor.
 
-    Rich takes FORCE_COLOR for a terminal; colour in a file is harmless, moving about in it is not.
+    Rich takes FORCE_COLOR for a terminal; colour in a file is harmless, cursor movements in it are not.
     """
     return console.is_terminal and not console.is_dumb_terminal and console.file.isatty()
 
 
 def say(console: Console, text: str, *, at: float | None = None) -> None:
-    """Print a line as it is, with the local time of day in front when ``at`` (Unix seconds) is given."""
+    """Print a line unchanged, preceded by the local time of day when ``at`` (Unix seconds) is given."""
     line = Text(text)
     if at is not None:
         line = Text.assemble((f"{datetime.fromtimestamp(at).astimezone():%H:%M:%S} ", "dim"), line)
@@ -69,9 +69,9 @@ def say(console: Console, text: str, *, at: float | None = None) -> None:
 
 
 def _print_line(console: Console, line: Text) -> None:
-    """Print a line: on a terminal broken between words, unless it holds something to be copied (``no_wrap``, or a command in backticks).
+    """Print a line: on a terminal broken between words, unless it has text to be copied (``no_wrap``, or a command in backticks).
 
-    In a file it is one line, however narrow rich believes the file to be.
+    In a file it is one line, however narrow rich assumes the file to be.
     """
     is_whole = bool(line.no_wrap) or "`" in line.plain or not is_live(console)
     console.print(line, soft_wrap=is_whole)
@@ -84,7 +84,7 @@ def log_line(console: Console, text: str) -> None:
 
 @contextmanager
 def busy(console: Console, text: str) -> Iterator[None]:
-    """Show on a terminal that the block takes a while; the line is gone afterwards."""
+    """Show on a terminal that the block takes a while; the line is removed afterwards."""
     if not is_live(console):
         yield
         return
@@ -98,7 +98,7 @@ def show(console: Console, renderable: RenderableType) -> None:
 
 
 def tell(console: Console, lines: Iterable[Text]) -> None:
-    """Print lines; those with a command or a path are broken by the terminal alone, so that they can be copied."""
+    """Print lines; those with a command or a path are broken only by the terminal, so that they can be copied."""
     for line in lines:
         _print_line(console, line)
 
@@ -112,7 +112,7 @@ def write_json(value: object) -> None:
 
 
 def complain(console: Console, error: BatchkitError) -> None:
-    """Print an error with all that it knows, and what to do next."""
+    """Print an error with all its details, and what to do next."""
     for line in _complaint(error):
         _print_line(console, line)
 
@@ -125,7 +125,7 @@ def _complaint(error: BatchkitError) -> Iterator[Text]:
         yield from (Text(str(problem)) for problem in shown)
         if error.count > len(shown):
             yield Text(f"... and {error.count - len(shown):,} more")
-    # Its words are in the message: without a subject they read as ours.
+    # The message contains its words: without a subject they would read as batchkit's own.
     has_subject = not isinstance(error, ProviderRefused) or error.message.startswith("the provider ")
     whose = "" if has_subject else "the provider refused: "
     yield Text.assemble(("error: ", "bold red"), f"{whose}{error.message}")
@@ -152,18 +152,18 @@ class LogToConsole(logging.Handler):
 
 
 def log_to(console: Console, *, verbose: bool) -> None:
-    """Send batchkit's own log to stderr: warnings, and with ``verbose`` every call. Others may listen for more."""
+    """Send batchkit's own log to stderr: warnings, and with ``verbose`` every call. Other handlers may log more."""
     logger = logging.getLogger("batchkit")
     logger.handlers = [handler for handler in logger.handlers if not isinstance(handler, LogToConsole)]
     handler = LogToConsole(console)
     handler.setLevel(logging.DEBUG if verbose else logging.WARNING)
     logger.addHandler(handler)
-    # Prefect shows a run's log, if it is there: what it gets must not depend on what the terminal wants.
+    # Prefect shows a run's log if it is loaded: its content must not depend on the level of the terminal.
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
 def survive_odd_terminals() -> None:
-    """Let characters that the terminal's encoding lacks be replaced instead of ending the command."""
+    """Replace characters that the terminal's encoding lacks instead of ending the command."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")

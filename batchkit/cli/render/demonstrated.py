@@ -1,4 +1,4 @@
-"""What ``demo`` prints."""
+"""The output of ``demo``."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class DemoTerminal(Terminal):
 
 
 def opening(demo: Demo) -> str:
-    """Return the line that a demo begins with."""
+    """Return the first line of a demo."""
     verb = "going on with" if demo.is_resumed else "starting"
     return f"{verb} {demo.name}: an emulated Groq Batch API at {demo.emulator.base_url}; nothing leaves this machine"
 
 
 def report(progress: Progress, evidence: Evidence, demo: Demo, where: Where) -> Iterator[Text]:
-    """Return what happened, line by line, and which commands show more of it at ``where``."""
+    """Return the events of the demo, line by line, and the commands that show more at ``where``."""
     counts = progress.counts
     yield Text.assemble(
         (f"{counts.succeeded:,}", "green"), f" of {formatting.counted(counts.total, 'request')} succeeded"

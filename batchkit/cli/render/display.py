@@ -1,4 +1,4 @@
-"""What a workload looks like on a terminal: pure functions from snapshots to renderables."""
+"""Workloads on a terminal: pure functions from snapshots to renderables."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ _LEVEL_STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What only the running command knows: the time now and of the next check (Unix seconds), the time left, the outage.
+    """Facts that only the running command knows: the current time and the next check (Unix seconds), the estimate, the outage.
 
-    ``waiting_until`` is None while work is being done; ``time_left`` is a phrase, None where it is not told; ``trouble`` is None
-    unless something is away. ``worked_seconds`` is how long the workload has been worked on, None to count from its creation.
+    ``waiting_until`` is None while work is being done; ``time_left`` is a phrase, None where it is not shown; ``trouble`` is None
+    without an outage. ``worked_seconds`` is how long the workload has been worked on, None to count from its creation.
     """
 
     now: float
@@ -68,7 +68,7 @@ class Moment:
 
 
 def live_panel(progress: Progress, moment: Moment, spinner: Spinner) -> RenderableType:
-    """Draw a workload in motion: the panel that is redrawn while a command waits; the spinner shows that it lives."""
+    """Return the panel that is redrawn while a command waits; the spinner shows that the command is alive."""
     spinner.update(text=activity(progress, moment))
     rows = _rows(progress, moment)
     rows.append(("now", spinner))
@@ -78,7 +78,7 @@ def live_panel(progress: Progress, moment: Moment, spinner: Spinner) -> Renderab
 
 
 def status_view(progress: Progress) -> RenderableType:
-    """Draw a workload at rest: everything that ``status NAME`` has to say."""
+    """Return the full output of ``status NAME``."""
     workload = progress.workload
     end = _ended_at(progress)
     moment = Moment(progress.read_at if end is None else end, worked_seconds=progress.worked_seconds)
@@ -100,7 +100,7 @@ def status_view(progress: Progress) -> RenderableType:
 
 
 def history_table(events: Sequence[Event]) -> Table:
-    """Draw events, a line each, in the order given."""
+    """Return a table of events, one line each, in the given order."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("UTC", no_wrap=True)
     table.add_column("shard", justify="right", no_wrap=True)
@@ -117,7 +117,7 @@ def history_table(events: Sequence[Event]) -> Table:
 
 
 def overview(snapshots: Sequence[Progress]) -> RenderableType:
-    """Draw all workloads, a line each."""
+    """Return a table of all workloads, one line each."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("workload", overflow="fold", ratio=3, min_width=8)
     table.add_column("state", no_wrap=True)
@@ -142,7 +142,7 @@ def overview(snapshots: Sequence[Progress]) -> RenderableType:
 
 
 def status_list(snapshots: Sequence[Progress]) -> RenderableType:
-    """Draw what ``status`` without a name says: a line each, and what each open workload waits for."""
+    """Return the output of ``status`` without a name: a line per workload, and what each open workload waits for."""
     lines = []
     for progress in snapshots:
         waits = situation.waits(progress)
@@ -157,7 +157,7 @@ def status_list(snapshots: Sequence[Progress]) -> RenderableType:
 
 
 def attention_table(progress: Progress) -> Table:
-    """Draw the batches that did not simply complete, the newest first; the provider's words are told apart from ours."""
+    """Return a table of batches with problems, the newest first; the provider's messages are distinguished from ours."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, title="batches with problems", title_justify="left")
     table.add_column("batch", overflow="fold")
     table.add_column("status", no_wrap=True)
@@ -176,7 +176,7 @@ def attention_table(progress: Progress) -> Table:
 
 
 def activity(progress: Progress, moment: Moment) -> str:
-    """Return in a few words what happens now."""
+    """Return a short description of the current activity."""
     shards = progress.shards
     total = sum(count for state, count in shards.items() if state is not ShardState.WITHDRAWN)
     unsent = sum(shards.get(state, 0) for state in UNSENT_STATES)
@@ -196,9 +196,9 @@ def activity(progress: Progress, moment: Moment) -> str:
 
 
 def plain_line(progress: Progress, moment: Moment) -> str:
-    """Write everything that matters in one line of plain text, for logs."""
+    """Return one line of plain text with all figures, for logs."""
     parts = [situation.answered_line(progress), *situation.rest_parts(progress)]
-    # How many are to be sent is among the figures already.
+    # The figures already show how many requests are to be sent.
     waits = [wait for wait in situation.waits(progress, moment.trouble) if wait.kind is not situation.WaitKind.NOT_SENT]
     parts += [wait.sentence(moment.now) for wait in waits]
     if moment.time_left is not None and not progress.is_finished:
@@ -225,7 +225,7 @@ def _panel(progress: Progress, rows: list[tuple[str, RenderableType]], moment: M
 
 
 def _rows(progress: Progress, moment: Moment, *, is_live: bool = True) -> list[tuple[str, RenderableType]]:
-    """List what a panel tells; one that is not live tells of when its figures are, and the whole words of failures."""
+    """Return the rows of a panel; one that is not live has the age of its figures, and failures in full."""
     counts = progress.counts
     known = "" if is_live else situation.news_text(progress)
     answered = ", ".join(filter(None, (situation.answered_line(progress), known)))
@@ -266,7 +266,7 @@ def _shares(progress: Progress) -> Shares:
 
 
 def plan_view(name: str, plan: SplitPlan, estimate: Estimate | None = None) -> RenderableType:
-    """Draw how an input would be cut, for ``--dry-run``; ``estimate`` is what it costs."""
+    """Return a description of how an input would be cut, for ``--dry-run``; ``estimate`` is its cost."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -299,7 +299,7 @@ def plan_view(name: str, plan: SplitPlan, estimate: Estimate | None = None) -> R
 
 
 def finding_line(finding: Finding) -> RenderableType:
-    """Draw one finding of the doctor."""
+    """Return the line of one doctor check."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True, min_width=7)
     grid.add_column(no_wrap=True, min_width=8)
@@ -312,13 +312,13 @@ def finding_line(finding: Finding) -> RenderableType:
 
 
 def skipped_text(progress: Progress) -> str:
-    """Write how many rows of a table have no request."""
+    """Return the text that says how many rows of a table have no request."""
     rows = progress.workload.skipped_rows
     return f"{formatting.counted(rows, 'row')} skipped: no request; the output says why"
 
 
 def failures_text(failures: Sequence[FailureReason], *, is_cut: bool = True) -> Text:
-    """Return the most frequent reasons, a line each, which ``is_cut`` where the terminal ends."""
+    """Return the most frequent reasons, one line each; ``is_cut`` cuts them at the terminal's edge."""
     lines = []
     for reason in failures[:_TOP_FAILURES]:
         sample = formatting.printable(reason.sample, _SAMPLE_CHARS)

@@ -1,4 +1,4 @@
-"""What came of an evaluation, on a terminal and for machines: pure functions from a summary."""
+"""The result of an evaluation, on a terminal and for machines: pure functions from a summary."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LEAST_P = 0.001
 
 
 def conclude(report: EvaluationReport, terminal: Terminal, *, is_submit_only: bool) -> int:
-    """Print how far a run of a suite is, or what came of it; returns the exit code."""
+    """Print the progress or the result of a run of a suite; return the exit code."""
     found = report.summary
     if found is None:
         return _conclude_unfinished(report, terminal, is_submit_only=is_submit_only)
@@ -65,7 +65,7 @@ def exit_code(found: EvaluationSummary) -> int:
 
 
 def for_machines(found: EvaluationSummary, *, exit_code: int, report: Path | None) -> dict[str, Any]:
-    """Shape the last word of ``eval`` (see ``machine``): the summary, with ``exit_code`` and the ``report`` or null."""
+    """Return the JSON result of ``eval`` (see ``machine``): the summary, with ``exit_code`` and the ``report`` or null."""
     return {
         "schema_version": SCHEMA_VERSION,
         "exit_code": exit_code,
@@ -75,7 +75,7 @@ def for_machines(found: EvaluationSummary, *, exit_code: int, report: Path | Non
 
 
 def metrics_table(found: EvaluationSummary) -> Table:
-    """Draw every metric with its interval."""
+    """Return a table of every metric with its interval."""
     has_unscored = any(metric.unscored for metric in found.metrics)
     table = _table(found.run, found.metrics, "rows of")
     for column in ("rows", "mean", "95 %", *(("unscored",) if has_unscored else ())):
@@ -90,7 +90,7 @@ def metrics_table(found: EvaluationSummary) -> Table:
 
 
 def changes_table(found: EvaluationSummary) -> Table:
-    """Draw what changed since the run before; ``fell`` and ``rose`` count rows."""
+    """Return a table of the changes since the previous run; ``fell`` and ``rose`` count rows."""
     table = _table(f"compared with {found.previous}", found.changes)
     for column in ("before", "after", "change", "fell", "rose", "p"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -113,7 +113,7 @@ def _has_prompts(shown: Sequence[Metric | Change]) -> bool:
 
 
 def _namer(shown: Sequence[Metric | Change]) -> Callable[[Metric | Change], tuple[Text, ...]]:
-    """Return what names a line: its scorer, its prompt where there are several, and its model without its maker where that is enough."""
+    """Return a function that names a line: scorer, prompt if there are several, and model, without its maker if that is enough."""
     models = {entry.model for entry in shown}
     short = {model: model.rpartition("/")[2] for model in models}
     if len(set(short.values())) < len(models):
@@ -139,12 +139,12 @@ def _moved(change: Change) -> tuple[str, ...]:
 
 
 def p_text(p_value: float) -> str:
-    """Write a p-value no finer than it is worth."""
+    """Return a p-value with no more digits than it deserves."""
     return "<0.001" if p_value < _LEAST_P else f"{p_value:.3f}"
 
 
 def submitted(progress: Progress, *, again: str) -> Iterator[Text]:
-    """Write that everything is submitted, and which command collects it."""
+    """Return the lines that say that everything is submitted, and which command collects it."""
     batches = formatting.counted(sum(progress.batches.values()), "batch", "batches")
     requests = formatting.counted(progress.counts.in_flight, "request")
     yield Text(f"{formatting.printable(progress.workload.name)}: {batches} with {requests} submitted")
@@ -152,7 +152,7 @@ def submitted(progress: Progress, *, again: str) -> Iterator[Text]:
 
 
 def last_words(found: EvaluationSummary, flips: Sequence[ScoredRow], *, report: Path | None) -> Iterator[Text]:
-    """Return how the run ended, line by line."""
+    """Return the result of the run, line by line."""
     for agreed in found.judge_agreement:
         kappa = f"kappa {agreed.kappa:.2f}" if agreed.kappa is not None else agreed.reason or ""
         yield Text(
@@ -187,5 +187,5 @@ def _verdict(found: EvaluationSummary) -> Text:
 
 
 def _from_here(path: Path) -> str:
-    """Write a path as one would type it in the working directory."""
+    """Return a path as one would type it in the working directory."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

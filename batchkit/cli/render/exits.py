@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-#: Every request succeeded, or what was asked for was done.
+#: Every request succeeded, or the command did what was requested.
 SUCCEEDED: Final = 0
 #: Bad usage or input; nothing was sent.
 USAGE: Final = 2

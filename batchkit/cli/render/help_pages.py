@@ -1,6 +1,6 @@
-"""Help pages: in a terminal of 80 columns every option's names, value and text can be read whole.
+"""Help pages that show every option's names, value and text in full in a terminal of 80 columns.
 
-An option whose names leave no room beside them has its text on the next line; nothing is cut off.
+An option whose names leave no room beside them has its text on the next line; no text is cut.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _COMMANDS = "Commands"
 _NAMES_WIDTH = 28
 _NAMES_SHARE = 0.35
 _GAP = 2
-#: What a panel needs of a line for its borders and their padding.
+#: The width that a panel needs for its borders and their padding.
 _BORDERS = 4
 _OPTION = r"(?<![\w-])--?[A-Za-z][\w-]*"
 
@@ -68,7 +68,7 @@ def _shown(parts: Iterable[Any]) -> list[Any]:
 
 
 def _titles(entries: Iterable[tuple[str, Any]]) -> list[str]:
-    """List the panels: arguments and plain options first, the others in the order of their first entry."""
+    """Return the panels: arguments and plain options first, the others in the order of their first entry."""
     titles = dict.fromkeys(panel for panel, _ in entries)
     first = [title for title in (_ARGUMENTS, _OPTIONS) if title in titles]
     return [*first, *(title for title in titles if title not in first)]
@@ -98,7 +98,7 @@ def _entry_of(parameter: Any) -> tuple[Text, Text]:
 def _names_of(parameter: Any) -> Text:
     if isinstance(parameter, TyperArgument):
         return Text(str(parameter.metavar or parameter.name), "bold yellow")
-    # The short form first, as a shell's own help has it.
+    # The short form comes first, as in a shell's own help.
     names = Text(", ", "dim").join(Text(name, "bold cyan") for name in sorted(parameter.opts, key=len))
     for name in parameter.secondary_opts:
         names.append(", ", "dim").append(name, "bold magenta")
@@ -106,7 +106,7 @@ def _names_of(parameter: Any) -> Text:
 
 
 def _default_of(parameter: Any) -> str | None:
-    """Return the default where the text does not name it; a flag that is off and a value that is missing have none."""
+    """Return the default if the text does not name it; a flag that is off and a missing value have none."""
     value = parameter.default
     if not parameter.show_default or value is None or isinstance(value, bool):
         return None

@@ -1,6 +1,6 @@
-"""Progress while a command runs: a panel that is redrawn on a terminal, a line now and then elsewhere, or nothing.
+"""Progress while a command runs: a panel that is redrawn on a terminal, an occasional line elsewhere, or nothing.
 
-All of it goes to stderr and is read from the store, so that it shows the truth also when another process does the work.
+All of it goes to stderr and is read from the store, so it is correct even when another process does the work.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
     from batchkit.models import Trouble, WorkloadId
 
 _READ_SECONDS = 1.0
-#: Reading takes a tenth of the time at most, so that a snapshot of millions of rows does not slow the work down.
+#: Reading takes at most a tenth of the time, so that snapshots of millions of rows do not slow the work down.
 _READ_REST = 9
 _PLAIN_SECONDS = 10.0
-#: A log that says nothing for longer leaves it open whether anything is still going on.
+#: After a longer silence, the reader of a log would not know whether the work continues.
 _REPEAT_SECONDS = 900.0
 _FRAMES_PER_SECOND = 8
 _SAME_NOTE_SECONDS = 300.0
 
 
 class Reporter(Protocol):
-    """Where a running command reports; the methods may be called from any thread."""
+    """Shows the progress of a running command; the methods may be called from any thread."""
 
     def __enter__(self) -> Self:
         """Begin to show progress."""
@@ -59,12 +59,12 @@ class Reporter(Protocol):
         ...
 
     def waiting(self, until: float | None) -> None:
-        """Take note that nothing is due before ``until`` (Unix seconds); None when work begins."""
+        """Record that no work is pending before ``until`` (Unix seconds); None when work begins."""
         ...
 
 
 class Quiet:
-    """Shows nothing: for ``--json``, whose reader is a program."""
+    """Shows nothing: for ``--json``, whose output is read by a program."""
 
     def __enter__(self) -> Self:
         return self
@@ -80,10 +80,10 @@ class Quiet:
 
 
 class _Watching(ABC):
-    """Reads the snapshots in a thread of its own, about once a second, and has them shown.
+    """Reads snapshots in a separate thread, about once a second, and shows them.
 
-    ``trouble`` gives what keeps the work on a workload from going on now; it is asked in a second thread, because a
-    database that is away holds up the first. ``worked`` gives how long a workload has been worked on, in seconds.
+    ``trouble`` returns what keeps the work on a workload from continuing; it is called in a second thread, because an
+    unreachable database blocks the first. ``worked`` returns how long a workload has been worked on, in seconds.
     """
 
     def __init__(
@@ -122,11 +122,11 @@ class _Watching(ABC):
         for thread in self._threads:
             thread.join()
         if exception[0] is None:
-            # An outage that ended a moment ago is over for the reader, too.
+            # An outage that ended a moment ago is also over for the reader.
             self.check_for_trouble()
 
     def note(self, text: str) -> None:
-        """Print the note with the time of day, unless it was printed a moment ago, or repeats what the outage is about."""
+        """Print the note with the time of day, unless it was printed a moment ago, or repeats the cause of the outage."""
         now = self._clock()
         trouble = self._trouble
         if trouble is not None and _is_about(text, trouble):
@@ -140,9 +140,9 @@ class _Watching(ABC):
         self._waiting_until = until
 
     def read_now(self) -> None:
-        """Read the snapshots now and have them shown; trouble is left to the command, which meets it too."""
+        """Read the snapshots now and show them; errors are left to the command, which gets them too."""
         try:
-            # What runners wrote down is older than what this one knows.
+            # Records of other runners are older than what this process knows.
             snapshots = [replace(progress, runners=()) for progress in self._read()]
             self._read_worked(snapshots)
         except BatchkitError:
@@ -153,7 +153,7 @@ class _Watching(ABC):
         self._show()
 
     def check_for_trouble(self) -> None:
-        """Ask whether something is away, and print a line when that begins and one when it ends."""
+        """Check for an outage, and print a line when one begins and when it ends."""
         before, now_away = self._trouble, self._ask_for_trouble()
         self._trouble = now_away
         now = self._clock()
@@ -164,7 +164,7 @@ class _Watching(ABC):
 
     @abstractmethod
     def _show(self) -> None:
-        """Put the snapshots where they can be seen."""
+        """Show the snapshots."""
 
     def _moment(self, progress: Progress) -> display.Moment:
         now = self._clock()
@@ -181,7 +181,7 @@ class _Watching(ABC):
         )
 
     def _read_worked(self, snapshots: Sequence[Progress]) -> None:
-        """Read how long the workloads were worked on, once: from here on every second is one of work."""
+        """Read once how long the workloads were worked on: from here on every second is one of work."""
         if self._worked is None:
             return
         for progress in snapshots:
@@ -201,7 +201,7 @@ class _Watching(ABC):
 
 
 class LivePanel(_Watching):
-    """A panel at the bottom of a terminal; notes scroll by above it."""
+    """A panel at the bottom of a terminal; notes scroll above it."""
 
     def __init__(
         self,
@@ -231,7 +231,7 @@ class LivePanel(_Watching):
         self._live.stop()
 
     def _show(self) -> None:
-        """Leave it to the next frame."""
+        """Leave the drawing to the next frame."""
 
     def _render(self) -> RenderableType:
         snapshots = self._snapshots
@@ -242,7 +242,7 @@ class LivePanel(_Watching):
             return self._spinner
         if len(snapshots) == 1:
             panel = display.live_panel(snapshots[0], self._moment(snapshots[0]), self._spinner)
-            # Ends with an empty line: the ^C that a terminal echoes there cannot push the panel out of place.
+            # The panel ends with an empty line, so that the ^C that a terminal echoes there cannot displace it.
             return Group(panel, "")
         unfinished = next((progress for progress in snapshots if not progress.is_finished), snapshots[0])
         self._spinner.update(text=display.activity(unfinished, self._moment(unfinished)))
@@ -250,7 +250,7 @@ class LivePanel(_Watching):
 
 
 class PlainLines(_Watching):
-    """A line when something has changed, but not more often than every ten seconds."""
+    """Prints a line when something has changed, but at most every ten seconds."""
 
     def __init__(
         self,
@@ -268,11 +268,11 @@ class PlainLines(_Watching):
         now = self._clock()
         for progress in self._snapshots:
             moment = self._moment(progress)
-            # What is compared leaves out the outage, and of the estimate all but whether there is one: that they moved is no news.
+            # The comparison omits the outage, and reduces the estimate to whether there is one: their changes alone print nothing.
             is_estimated = moment.time_left is not None and moment.time_left.startswith(ESTIMATE)
             news = f"{display.plain_line(progress, display.Moment(progress.read_at))}{is_estimated}"
             said_at, said = self._said.get(progress.workload.id, (0.0, ""))
-            # During an outage its own line is the news; when it is over the figures are those of now again.
+            # During an outage its own line is printed; when it is over, the figures are current again.
             is_news = news != said and (moment.trouble is None or not said)
             if now - said_at >= (_PLAIN_SECONDS if is_news else _REPEAT_SECONDS):
                 self._said[progress.workload.id] = now, news
@@ -288,7 +288,7 @@ def reporter(
     trouble: Callable[[], Trouble | None] = lambda: None,
     worked: Callable[[WorkloadId], float] | None = None,
 ) -> Reporter:
-    """Choose how to report: nothing with ``--json``, a panel on a terminal, lines elsewhere; else as ``_Watching``."""
+    """Return the reporter: nothing with ``--json``, a panel on a terminal, else lines; other arguments as for ``_Watching``."""
     if is_for_machines:
         return Quiet()
     kind = LivePanel if on_terminal else PlainLines
@@ -296,20 +296,20 @@ def reporter(
 
 
 def _end_of(trouble: Trouble, now: float) -> str:
-    """Write that an outage is over; what it was about stands in the line of its beginning."""
+    """Return the line for the end of an outage; the line of its beginning has the cause."""
     again = "the provider answers again" if trouble.what.startswith("the provider ") else "the work continues"
     tries = formatting.counted(trouble.tries, "try", "tries")
     return f"{again} after {formatting.duration(now - trouble.since)} ({tries})"
 
 
 def _is_about(text: str, trouble: Trouble) -> bool:
-    """Whether a note repeats the cause of an outage: both end in the same words."""
+    """Return whether a note repeats the cause of an outage: both end in the same words."""
     cause = trouble.what.rpartition(": ")[2]
     return cause in text
 
 
 class Counts:
-    """Bars for what is counted, one for each label; they are gone when the last count has ended."""
+    """Bars for counts, one for each label; they are removed when the last count has ended."""
 
     def __init__(self, console: Console, *, is_shown: bool) -> None:
         self._console = console
@@ -318,13 +318,13 @@ class Counts:
         self._tasks: dict[str, TaskID] = {}
 
     def begin(self, label: str, total: int | None) -> None:
-        """Show a bar; without ``total`` it only counts."""
+        """Show a bar; without ``total`` it shows only the count."""
         if not self._is_shown:
             return
         if self._bar is None:
             columns = (
                 SpinnerColumn(),
-                # A file's name is not markup.
+                # A file name must not be read as markup.
                 TextColumn("{task.description}", markup=False),
                 *((BarColumn(),) if total else ()),
                 MofNCompleteColumn() if total else TextColumn("{task.completed:,}"),
@@ -335,12 +335,12 @@ class Counts:
         self._tasks[label] = self._bar.add_task(label, total=total)
 
     def advance(self, label: str, more: int) -> None:
-        """Move a bar on by so many."""
+        """Advance a bar by ``more``."""
         if self._bar is not None and label in self._tasks:
             self._bar.advance(self._tasks[label], more)
 
     def end(self, label: str) -> None:
-        """Take a bar away, with the last one all of them."""
+        """Remove a bar; the last one removes all of them."""
         self._tasks.pop(label, None)
         if self._bar is not None and not self._tasks:
             self._bar.stop()

@@ -4,7 +4,7 @@ A workload is the same object everywhere. ``status NAME`` prints it with ``schem
 ``{"schema_version", "workloads": [...]}``, and ``run``, ``submit``, ``watch NAME``, ``cancel`` and ``resubmit`` print it with
 ``schema_version``, ``exit_code`` and ``output`` (the exported file or null). ``watch`` without a name prints
 ``{"schema_version", "exit_code", "workloads": [...]}``. Keys may be added under the same version;
-removing one, or changing what it means, makes a new one. Times are Unix seconds or null.
+removing one, or changing its meaning, needs a new version. Times are Unix seconds or null.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ SCHEMA_VERSION = 1
 
 
 def status_of_one(progress: Progress) -> dict[str, Any]:
-    """Shape the answer of ``status NAME``."""
+    """Return the JSON of ``status NAME``."""
     return {"schema_version": SCHEMA_VERSION, **workload(progress)}
 
 
 def status_of_all(snapshots: Sequence[Progress]) -> dict[str, Any]:
-    """Shape the answer of ``status``; the oldest workload comes first."""
+    """Return the JSON of ``status``; the oldest workload comes first."""
     return {"schema_version": SCHEMA_VERSION, "workloads": [workload(progress) for progress in snapshots]}
 
 
 def outcome(progress: Progress, *, exit_code: int, output: Path | None) -> dict[str, Any]:
-    """Shape the last word of a command that drove a workload."""
+    """Return the JSON result of a command that drove a workload."""
     return {
         "schema_version": SCHEMA_VERSION,
         "exit_code": exit_code,
@@ -51,7 +51,7 @@ def outcome(progress: Progress, *, exit_code: int, output: Path | None) -> dict[
 
 
 def outcome_of_all(snapshots: Sequence[Progress], *, exit_code: int, errors: Sequence[str] = ()) -> dict[str, Any]:
-    """Shape the last word of ``watch`` without a name; ``errors`` say what ended the work on which workload."""
+    """Return the JSON result of ``watch`` without a name; ``errors`` maps workloads to the errors that ended the work on them."""
     return {
         "schema_version": SCHEMA_VERSION,
         "exit_code": exit_code,
@@ -61,7 +61,7 @@ def outcome_of_all(snapshots: Sequence[Progress], *, exit_code: int, errors: Seq
 
 
 def plan(name: str, plan: SplitPlan, estimate: Estimate | None = None) -> dict[str, Any]:
-    """Shape the answer of ``--dry-run``; sizes are in bytes, tokens are estimates."""
+    """Return the JSON of ``--dry-run``; sizes are in bytes, tokens are estimates."""
     return {
         "schema_version": SCHEMA_VERSION,
         "name": name,
@@ -81,7 +81,7 @@ def plan(name: str, plan: SplitPlan, estimate: Estimate | None = None) -> dict[s
 
 
 def findings(found: Sequence[Finding]) -> dict[str, Any]:
-    """Shape the answer of ``doctor``; ``level`` is ok, warning or failed."""
+    """Return the JSON of ``doctor``; ``level`` is ok, warning or failed."""
     return {
         "schema_version": SCHEMA_VERSION,
         "findings": [
@@ -92,17 +92,18 @@ def findings(found: Sequence[Finding]) -> dict[str, Any]:
 
 
 def workload(progress: Progress) -> dict[str, Any]:
-    """Shape one workload.
+    """Return the JSON of one workload.
 
-    ``requests`` sum to ``total``, which only counts what is cut so far while ``state`` is ``splitting``. ``shards`` names
-    every state, ``open_batches`` the statuses that occur, in the provider's words. ``remote_done`` is what the
-    provider says it has answered in open batches. ``attention`` lists up to 50 batches that did not simply complete.
+    ``requests`` sum to ``total``, which counts only the requests cut so far while ``state`` is ``splitting``. ``shards`` has
+    every state, ``open_batches`` the statuses that occur, in the provider's spelling. ``remote_done`` counts the requests that the
+    provider reports as done in open batches. ``attention`` lists up to 50 batches with problems.
 
-    ``skipped_rows`` rows of its table have no request. ``answered`` requests have their answer or error, here or at the provider; ``fetched`` ones have it here; ``not_sent`` ones are
-    in a shard that has no batch yet (they are part of ``in_flight``). These figures are of ``as_of``: of ``read_at`` while somebody works on it
-    and reaches the provider, else of when the provider last told something new. ``waiting_for`` is the first of ``waits``, with its ``since`` and ``until``: the latest
-    end, or the earliest where ``is_not_before``; null when unknown or finished. ``runners`` work on it now; when nobody does,
-    ``stopped_at`` and ``stopped_reason`` tell of the last command that did.
+    ``skipped_rows`` rows of its table have no request. ``answered`` requests have their answer or error, here or at the provider;
+    ``fetched`` ones have it here; ``not_sent`` ones are in a shard without a batch (they are part of ``in_flight``). These figures
+    are those of the time ``as_of``: of ``read_at`` while a process works on the workload and reaches the provider, else of the
+    provider's last news. ``waiting_for`` is the first of the ``waits``, with its ``since`` and ``until``: the latest end, or the
+    earliest if ``is_not_before``; null if unknown or finished. ``runners`` are the processes that work on it; without one,
+    ``stopped_at`` and ``stopped_reason`` are those of the last command.
     """
     own = progress.workload
     counts = progress.counts
@@ -146,7 +147,7 @@ def workload(progress: Progress) -> dict[str, Any]:
         "stopped_at": own.stopped_at,
         "stopped_reason": own.stopped_reason,
         "expired_attempts": progress.expired_attempts,
-        "expired_rides": progress.expired_attempts,  # the name until 0.1, kept for a version
+        "expired_rides": progress.expired_attempts,  # the name until 0.1, kept for one version
         "failures": [
             {"code": reason.code, "status_code": reason.status_code, "count": reason.count, "sample": reason.sample}
             for reason in progress.failures

@@ -1,4 +1,4 @@
-"""The last lines of a command: what became of the workload, and its exit code for scripts."""
+"""The last lines of a command: the result of the workload, and its exit code for scripts."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _STOPPING = TERMINAL_STATUSES | {BatchStatus.CANCELLING, BatchStatus.FINALIZING}
 
 
 def exit_code(progress: Progress) -> int:
-    """Return the exit code for where a workload stands."""
+    """Return the exit code for the state of a workload."""
     if not progress.is_finished:
         return exits.NOT_FINISHED
     return exits.SUCCEEDED if progress.all_succeeded else exits.SOME_FAILED
 
 
 def summary(progress: Progress, where: Where, *, output: Path | None) -> Iterator[Text]:
-    """Write what became of a workload, line by line; ``output`` is the file that its results were exported to."""
+    """Return the result of a workload, line by line; ``output`` is the file that its results were exported to."""
     name = progress.workload.name
     yield _verdict(progress)
     if progress.workload.skipped_rows:
@@ -51,19 +51,19 @@ def summary(progress: Progress, where: Where, *, output: Path | None) -> Iterato
 
 
 def finished_before(progress: Progress, where: Where, *, output: Path | None) -> Iterator[Text]:
-    """Write that there is nothing to cancel, and what became of the workload."""
+    """Return the lines that say that there is nothing to cancel, with the result of the workload."""
     yield Text(f"{formatting.printable(progress.workload.name)} was finished before: there is nothing to cancel")
     yield from summary(progress, where, output=output)
 
 
 def written(outputs: Iterable[Path]) -> Iterator[Text]:
-    """Write which files were written."""
+    """Return the lines that name the written files."""
     for output in outputs:
         yield next_step("results", str(output))
 
 
 def _not_written(progress: Progress, where: Where) -> Iterator[Text]:
-    """Write that no file was written, who can write the one that was asked for, and what writes one here."""
+    """Return the lines that say that no file was written, who can write the requested one, and which command writes one here."""
     name = progress.workload.name
     output = remembered(progress.workload)
     if output is None:
@@ -85,12 +85,12 @@ def _where_writable(output: RememberedOutput) -> str:
 
 
 def is_submitted(progress: Progress) -> bool:
-    """Whether every shard has its batch."""
+    """Return whether every shard has its batch."""
     return not any(progress.shards.get(state) for state in display.UNSENT_STATES)
 
 
 def submitted(progress: Progress, where: Where) -> Iterator[Text]:
-    """Write that everything is submitted."""
+    """Return the lines that say that everything is submitted."""
     name = progress.workload.name
     batches = formatting.counted(sum(progress.batches.values()), "batch", "batches")
     requests = formatting.counted(progress.counts.in_flight, "request")
@@ -102,7 +102,7 @@ def submitted(progress: Progress, where: Where) -> Iterator[Text]:
 
 
 def unfinished(progress: Progress, where: Where, *, again: str) -> Iterator[Text]:
-    """Write that a workload is not finished, and that ``again`` resumes it."""
+    """Return the lines that say that a workload is not finished, and that ``again`` resumes it."""
     counts = progress.counts
     batches = sum(progress.batches.values())
     name = formatting.printable(progress.workload.name)
@@ -122,7 +122,7 @@ def unfinished(progress: Progress, where: Where, *, again: str) -> Iterator[Text
 
 
 def stopping(progress: Progress, where: Where) -> Iterator[Text]:
-    """Write that every batch was asked to stop."""
+    """Return the lines that say that every batch was asked to stop."""
     name = progress.workload.name
     batches = formatting.counted(sum(progress.batches.values()), "batch", "batches")
     yield Text(f"{formatting.printable(name)}: {batches} asked to stop, which may take ten minutes")
@@ -131,12 +131,12 @@ def stopping(progress: Progress, where: Where) -> Iterator[Text]:
 
 
 def is_stopping(progress: Progress) -> bool:
-    """Whether every batch was asked to stop, and nothing is left to be sent."""
+    """Return whether every batch was asked to stop, and nothing is left to be sent."""
     return is_submitted(progress) and all(status in _STOPPING for status in progress.batches)
 
 
 def left(progress: Progress, where: Where) -> Iterator[Text]:
-    """Write where a workload stands that an error has stopped; the error itself and what to do are told elsewhere."""
+    """Return the lines about a workload that an error has stopped; the error itself and its hint are printed elsewhere."""
     batches = sum(progress.batches.values())
     parts = [situation.answered_line(progress), *situation.rest_parts(progress)]
     yield Text(f"{formatting.printable(progress.workload.name)}: {'; '.join(parts)}")
@@ -149,7 +149,7 @@ def left(progress: Progress, where: Where) -> Iterator[Text]:
 
 
 def reopened(count: int, progress: Progress) -> Iterator[str]:
-    """Write how many requests were made pending again, and what makes more so."""
+    """Return the lines that say how many requests were made pending again, and which command makes more pending."""
     yield f"{formatting.counted(count, 'request')} to be sent again"
     if progress.counts.failed:
         more = formatting.counted(progress.counts.failed, "failed request")
@@ -157,14 +157,14 @@ def reopened(count: int, progress: Progress) -> Iterator[str]:
 
 
 def never_split(progress: Progress, where: Where) -> Iterator[Text]:
-    """Write that there is nothing to stop of a workload whose split was interrupted."""
+    """Return the lines that say that a workload with an interrupted split has nothing to stop."""
     name = progress.workload.name
     yield Text(f"{formatting.printable(name)}: its split was interrupted, nothing of it was sent, and nothing will be")
     yield next_step("delete it", where.command("clean", name))
 
 
 def interrupted(progress: Progress | None, where: Where, *, again: str) -> Iterator[Text]:
-    """Write what Ctrl-C stopped, what it did not, and that ``again`` resumes it."""
+    """Return the lines that say what Ctrl-C stopped, what continues, and that ``again`` resumes the workload."""
     if progress is None:
         yield Text("interrupted before anything was sent")
         yield next_step("once more", again)
@@ -190,7 +190,7 @@ def interrupted(progress: Progress | None, where: Where, *, again: str) -> Itera
 
 
 def _creations(progress: Progress) -> str:
-    """Write how many batches may exist although their creation got no answer yet; empty when none."""
+    """Return the text that says how many batches may exist although their creation got no reply yet; empty without such batches."""
     count = progress.shards.get(ShardState.SUBMITTING, 0)
     if not count:
         return ""
@@ -202,7 +202,7 @@ def _creations(progress: Progress) -> str:
 
 
 def interrupted_all(*, again: str) -> Iterator[Text]:
-    """Write what Ctrl-C did not stop when several workloads were driven."""
+    """Return the lines that say what continues after Ctrl-C when several workloads were driven."""
     yield Text("interrupted: the batches run on at the provider, nothing is lost")
     yield next_step("resume", again)
 
@@ -237,5 +237,5 @@ def _facts(progress: Progress) -> Iterator[Text]:
 
 
 def next_step(label: str, command: str) -> Text:
-    """Return a line with a command that may come next, or with a place."""
+    """Return a line with a possible next command, or with a place."""
     return Text.assemble(f"{label + ':':<{_LABEL_WIDTH}}", (command, "bold"), no_wrap=True)

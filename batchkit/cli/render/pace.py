@@ -1,9 +1,10 @@
-"""How long it will still take: the measured rate while answers come, the ends of windows and of waits, else unknown and why.
+"""The estimate of the remaining time: the measured rate while answers come, the ends of windows and waits, or why it is unknown.
 
-A rate is named as what it is, the present one, and only while it can be trusted: at least four steps forward were seen, over half a
-minute; the rest is no longer than four times what was seen; and the silence since the last step is hardly longer than the longest
-one before. After twice that silence, and when requests came back without an answer, the measurement begins anew. While a rate is named, what remains is at most twice what was said plus two of the longest silences, unless answers stop
-coming: then the rate is no longer named within that time. What is said of windows and waits is what provider and store say.
+A rate is shown as the present one, and only while it is reliable: at least four steps forward were seen, over half a minute;
+the rest is at most four times as long as the observation; and the silence since the last step is hardly longer than the longest
+earlier one. After twice that silence, and when requests return without an answer, the measurement starts again. While a rate is
+shown, the remaining time is at most twice the estimate plus two of the longest silences, unless answers stop coming: then the
+rate disappears within that time. Statements about windows and waits repeat those of the provider and the store.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ if TYPE_CHECKING:
 
     from batchkit.engine.situation import Waiting
 
-#: So begins what is said while there is a rate to be trusted.
+#: The beginning of the text while there is a reliable rate.
 ESTIMATE = "about "
 _WINDOW_SECONDS = 15 * 60.0
 _MIN_SPAN_SECONDS = 30.0
 _MIN_RISES = 4
 _MOST_SILENCES = 2.0
-#: Polls that bring news come at even distances, but for the time that they take: a longer silence is the end of the answers.
+#: Polls with new answers come at even intervals, apart from their own duration: a longer silence is the end of the answers.
 _RATE_SILENCES = 1.25
-#: What was seen says nothing of a rest that is longer than so many times that.
+#: An observation does not predict a rest that is longer than this many times the observation.
 _MOST_EXTRAPOLATION = 4.0
 
 
 class Pace:
-    """The rate at which requests were answered lately: over a quarter of an hour, or the last four steps if those took longer."""
+    """The recent rate of answered requests: over a quarter of an hour, or over the last four steps if those took longer."""
 
     def __init__(self, window_seconds: float = _WINDOW_SECONDS) -> None:
         self._window_seconds = window_seconds
@@ -43,10 +44,10 @@ class Pace:
         self._answered_at: float | None = None
 
     def see(self, at: float, answered: int) -> None:
-        """Note that ``answered`` requests had an answer at ``at`` (Unix seconds).
+        """Record that ``answered`` requests had an answer at ``at`` (Unix seconds).
 
-        Fewer than before mean that requests came back without one: the measurement begins anew. So it does at the first change: nobody
-        knows how old the figure before it is.
+        A smaller number means that requests returned without an answer: the measurement starts again. So it does at the first
+        change, because the age of the figure before it is unknown.
         """
         steps = self._steps
         if steps and answered == steps[-1][1]:
@@ -64,15 +65,15 @@ class Pace:
             steps.popleft()
 
     def silence_seconds(self, now: float) -> float | None:
-        """Return how long ago the last answers came; None while none were seen to come."""
+        """Return how long ago the last answers came; None when none were seen to come."""
         return None if self._answered_at is None else now - self._answered_at
 
     def has_stopped(self, now: float) -> bool:
-        """Whether answers came, and none has for longer than ever before."""
+        """Return whether answers came earlier, and the present silence is longer than any before."""
         return len(self._steps) > _MIN_RISES and now - self._steps[-1][0] > _RATE_SILENCES * self._longest_silence()
 
     def rest_seconds(self, now: float, left: int) -> float | None:
-        """Return how long ``left`` requests take at the present rate; None while there is no rate to be trusted."""
+        """Return how long ``left`` requests take at the present rate; None without a reliable rate."""
         rises = len(self._steps) - 1
         if rises < _MIN_RISES or left <= 0:
             return None
@@ -95,9 +96,9 @@ def time_left(
     left: int,
     next_check: float | None = None,
 ) -> str:
-    """Write how long a workload will still take, as far as that is known, and else why it is not.
+    """Return how long a workload will still take, as far as that is known, and otherwise why it is unknown.
 
-    ``left`` counts the requests that have no answer yet. Nothing is found to be finished before ``next_check`` (Unix seconds).
+    ``left`` counts the requests without an answer. The end cannot be detected before ``next_check`` (Unix seconds).
     """
     by_kind = {wait.kind: wait for wait in waits}
     for kind, reason in (
@@ -128,10 +129,10 @@ def _rate_or_reason(waits: Sequence[Waiting], pace: Pace, now: float, *, left: i
         return f"unknown ({_why_unknown(pace, now)})"
     window_ends = max((wait.until for wait in waits if wait.kind is WaitKind.BATCHES and wait.until), default=None)
     if window_ends is not None and now + rest > window_ends > now:
-        # What is left then is sent again, in batches that have another rate.
+        # The rest is then sent again, in batches with another rate.
         return "unknown (the present rate does not answer all of them within the window)"
     floor = 0.0 if next_check is None else next_check - now
-    # It need not last: some batches are slower than others, new ones begin, and what expires waits for the end of its window.
+    # The rate may not last: some batches are slower, new ones begin, and expiring requests wait for the end of their window.
     return f"{ESTIMATE}{formatting.rough_duration(max(rest, floor))} if the present rate lasts"
 
 

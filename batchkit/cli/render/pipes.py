@@ -1,4 +1,4 @@
-"""Standard output and error into a pipe whose reader has left, as in ``batchkit status | head -1``."""
+"""Standard output and error into a pipe whose reader has closed it, as in ``batchkit status | head -1``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class _Unheard(io.FileIO):
-    """A file that drops what is written once nobody reads it any more."""
+    """A file that drops its input once it has no reader."""
 
     def write(self, data: Any, /) -> int:
         try:
@@ -18,10 +18,10 @@ class _Unheard(io.FileIO):
 
 
 def outlive_readers() -> None:
-    """Let a command whose reader leaves continue silently, and end with its own exit code.
+    """Make a command whose reader has gone continue silently, and end with its own exit code.
 
-    Not with SIGPIPE, as a filter would: a run that is paid for, or an emulator that serves others, must not die of a ``head``.
-    Below everything that prints, because each of the libraries above has another way to end the process.
+    SIGPIPE, which ends filters, is not used: a paid run, or an emulator that serves others, must not be killed by a ``head``.
+    This acts below all libraries that print, because each of them has another way to end the process.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)

@@ -1,4 +1,4 @@
-"""What requests will cost, as text and for machines."""
+"""The estimated cost of requests, as text and for machines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def estimate_of(plan: SplitPlan) -> Estimate | None:
 
 
 def estimate_lines(estimate: Estimate) -> Iterator[str]:
-    """Write tokens and price by model and in total, and where the figures come from."""
+    """Return the lines with tokens and price by model and in total, and the source of the figures."""
     from batchkit.annotation.pricing import PRICES_AS_OF  # noqa: PLC0415 - an extra
 
     for of_model in estimate.models:
@@ -40,7 +40,7 @@ def estimate_lines(estimate: Estimate) -> Iterator[str]:
 
 
 def estimate_for_machines(estimate: Estimate) -> dict[str, Any]:
-    """Shape the figures; null is unknown."""
+    """Return the JSON of an estimate; null is unknown."""
     return {
         "cost_usd_at_least": estimate.least_usd,
         "cost_usd_at_most": estimate.most_usd,
@@ -60,7 +60,7 @@ def estimate_for_machines(estimate: Estimate) -> dict[str, Any]:
 
 
 def dollars(amount: float) -> str:
-    """Write an amount of US dollars."""
+    """Return an amount of US dollars as text."""
     return f"${amount:,.4f}" if amount >= _SMALLEST_DOLLARS or not amount else f"under ${_SMALLEST_DOLLARS}"
 
 

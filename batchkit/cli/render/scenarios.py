@@ -23,7 +23,7 @@ def show_scenarios() -> None:
 
 
 def show_faults() -> None:
-    """List the faults by family, with their parameters; what a whole family has in common stands at its head."""
+    """List the faults by family, with their parameters; the parameters common to a family are in its heading."""
     out = console.stdout()
     catalogue = fault_catalogue()
     for family in fault_families():
@@ -34,7 +34,7 @@ def show_faults() -> None:
             if fault.family == family.name:
                 own = {name: text for name, text in fault.parameters.items() if family.parameters.get(name) != text}
                 for name in own.keys() & family.parameters.keys():
-                    # Only the default is its own: what the parameter means stands at the head.
+                    # Only the default differs: the heading has the meaning of the parameter.
                     own[name] = own[name].removeprefix(family.parameters[name].rpartition(" (")[0]).strip()
                 console.show(out, Padding(Text(fault.name, "bold"), (0, 0, 0, 2), expand=False))
                 console.show(out, Padding(Text(fault.explanation), (0, 0, 0, 4), expand=False))

@@ -1,4 +1,4 @@
-"""The observer that shows on stderr what a call of the api does on the way."""
+"""The observer that shows the events of an api call on stderr."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 class Terminal(Observer):
-    """Shows progress, notes and counts; after an interrupt or an outage it prints where the workload stands.
+    """Shows progress, notes and counts; after an interrupt or an outage it prints the state of the workload.
 
-    ``where`` is the place that commands are written for, ``same_command`` the one that is running. With ``is_for_machines`` there is no
+    ``where`` is the place for which commands are written, ``same_command`` the running one. With ``is_for_machines`` there is no
     progress, with ``verbose`` there is a line for each wave. ``is_piped``: the input came through a pipe and cannot be read again.
     """
 
@@ -52,13 +52,13 @@ class Terminal(Observer):
 
     @property
     def again(self) -> str:
-        """The command that resumes what this one does."""
+        """Return the command that resumes this one."""
         if self._is_piped and self._workloads:
             return self.where.command("watch", self._workloads[0].name)
         return self._same_command
 
     def note(self, text: str) -> None:
-        """Print a note; while progress is shown it comes with the time of day."""
+        """Print a note; while progress is shown, the time of day precedes it."""
         reporter = self._reporter
         if reporter is None:
             console.say(self.err, text)
@@ -70,15 +70,15 @@ class Terminal(Observer):
         self._counts.begin(label, total)
 
     def advanced(self, label: str, more: int) -> None:
-        """Move a bar on."""
+        """Advance a bar."""
         self._counts.advance(label, more)
 
     def counted(self, label: str) -> None:
-        """Show a bar no longer."""
+        """Remove a bar."""
         self._counts.end(label)
 
     def opened(self, workloads: Sequence[Workload], reader: Reader) -> None:
-        """Keep what is to be shown, and what reads it."""
+        """Keep the workloads to show, and their reader."""
         self._workloads = workloads
         self._reader = reader
 
@@ -96,7 +96,7 @@ class Terminal(Observer):
         self._reporter = reporter
 
     def driven(self, error: BaseException | None) -> None:
-        """Show progress no longer, and print where a workload stands that ``error`` has stopped."""
+        """Stop showing progress, and print the state of a workload that ``error`` has stopped."""
         reporter, self._reporter = self._reporter, None
         if reporter is not None:
             reporter.__exit__(None if error is None else type(error), error, None)
@@ -104,13 +104,13 @@ class Terminal(Observer):
             self._tell_what_is_left(error)
 
     def idle(self, until: float | None) -> None:
-        """Count down to the moment when one of several workloads has work."""
+        """Count down to the time when one of several workloads has work."""
         reporter = self._reporter
         if reporter is not None:
             reporter.waiting(until)
 
     def wave_ended(self, wave: Wave, outcome: WaveOutcome) -> None:
-        """Print the notes of a wave, and with ``verbose`` what it did."""
+        """Print the notes of a wave, and with ``verbose`` its result."""
         if isinstance(outcome, Exception):
             return
         if self._verbose:
@@ -119,13 +119,13 @@ class Terminal(Observer):
         self._tell(outcome.notes)
 
     def waiting(self, workload_id: WorkloadId, wait: Wait) -> None:  # noqa: ARG002 - the notes name it where that matters
-        """Print the notes of a pass, and count down where the workload is the only one."""
+        """Print the notes of a pass, and count down if the workload is the only one."""
         self._tell(wait.notes)
         if self._is_alone:
             self.idle(wait.until)
 
     def interrupted(self) -> None:
-        """Print once where things stand, and the command that resumes."""
+        """Print the state of the workloads once, and the command that resumes."""
         if not self._is_interrupted:
             self._is_interrupted = True
             console.tell(self.err, self.farewell())
@@ -148,7 +148,7 @@ class Terminal(Observer):
             self.note(note)
 
     def _tell_what_is_left(self, error: BatchkitError) -> None:
-        """Print where the only workload stands, unless the database is what is away."""
+        """Print the state of the only workload, unless the database is unreachable."""
         if error.exit_code != exits.NOT_FINISHED or self.is_for_machines or isinstance(error, StoreError):
             return
         if self._workloads is None or not self._is_alone:
@@ -161,7 +161,7 @@ class Terminal(Observer):
         reader, workloads = self._opened()
         if len(workloads) == 1:
             return [reader.progress(workloads[0].id)]
-        # One of several that is gone must not keep the others from being shown.
+        # A missing workload must not prevent the others from being shown.
         return [progress for workload in workloads if (progress := self._read_if_possible(workload)) is not None]
 
     def _read_if_possible(self, workload: Workload) -> Progress | None:

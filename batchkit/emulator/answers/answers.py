@@ -126,7 +126,7 @@ def _draft(body: dict[str, Any], prompt: str, asked: ModelRequest) -> _Draft:
 
 
 def _written(body: dict[str, Any], prompt: str) -> str:
-    """Return what the model writes: what the response format or an instruction asks for, else an echo of the prompt."""
+    """Return the model's output: the answer that the response format or an instruction requests, else an echo of the prompt."""
     wanted = body.get("response_format") or {}
     if wanted.get("type") == "json_schema":
         value = conforming_or_refused(wanted["json_schema"].get("schema") or {}, prompt, "json_validate_failed")

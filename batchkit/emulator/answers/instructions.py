@@ -1,6 +1,6 @@
-"""Answers to the instructions of a system message: one of some choices, a number, a text for a pattern, a document for a schema.
+"""Answers to instructions in a system message: one of several choices, a number, a text for a pattern, a document for a schema.
 
-They are what batchkit writes where a request has no parameter for the kind of answer. A model reads any words; this reads these.
+batchkit writes these instructions where a request has no parameter for the kind of answer. Only these exact texts are understood.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SPAN = 100
 
 
 def instructed(messages: list[dict[str, Any]], prompt: str) -> str | None:
-    """Return an answer that follows the instruction of a system message; None without one, or for one that is beyond the emulator."""
+    """Return an answer that follows the instruction of a system message; None without one, or for one that is not supported."""
     texts = [message.get("content") for message in messages if message.get("role") in {"system", "developer"}]
     found = _INSTRUCTION.search("\n".join(text for text in texts if isinstance(text, str)))
     if found is None:
@@ -49,7 +49,7 @@ def instructed(messages: list[dict[str, Any]], prompt: str) -> str | None:
 
 
 def _number(bounds: str, prompt: str) -> str:
-    """Return a number between bounds: a whole one where one lies between them."""
+    """Return a number between bounds: an integer if there is one between them."""
     found = _BOUNDS.fullmatch(bounds)
     low, high, at_least, at_most = found.groups() if found else (None,) * 4
     least = _as_float(low or at_least)

@@ -24,7 +24,7 @@ _SECONDS = 1.0
 
 
 class PatternUnsupported(ValueError):
-    """The pattern uses something beyond regular basics, such as a look-ahead or a back-reference."""
+    """The pattern uses something beyond the basics of regular expressions, such as a look-ahead or a back-reference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def matching_whole(pattern: str, entropy: int) -> str:
 
 
 def _is_found(run: Callable[..., object], pattern: str, text: str) -> bool:
-    """Whether a pattern matches a text; one that takes long does not."""
+    """Return whether a pattern matches a text; a match that takes too long counts as none."""
     try:
         return run(pattern, text, timeout=_SECONDS) is not None
     except (TimeoutError, MemoryError, regex.error):
@@ -77,7 +77,7 @@ class _Writer:
         self._written = 0
 
     def _pick(self, count: int) -> int:
-        # A step of a multiplicative generator: cheap, and the same everywhere.
+        # A step of a multiplicative generator: fast, and the same on every machine.
         self._entropy = self._entropy * 6_364_136_223_846_793_005 + 1_442_695_040_888_963_407 & ((1 << 128) - 1)
         return (self._entropy >> 64) % count
 

@@ -1,6 +1,6 @@
-"""Values that conform to a JSON schema, made from a prompt: same schema and prompt, same value.
+"""Values that conform to a JSON schema, generated from a prompt: the same schema and prompt give the same value.
 
-Free strings quote the prompt, choices and numbers follow a hash of it, so that different requests get different answers
+Free strings quote the prompt; choices and numbers follow a hash of it, so that different requests get different answers
 and every label of an enum occurs.
 """
 
@@ -252,7 +252,7 @@ _UNIQUE_ATTEMPTS = 40
 
 
 def _bounds(schema: dict[str, Any]) -> tuple[float, float, bool, bool]:
-    """Return low, high, and whether each is excluded; a side without a bound lies 100 away from the other."""
+    """Return low, high, and whether each is excluded; a missing bound is 100 away from the other."""
     low, high = schema.get("minimum"), schema.get("maximum")
     above = below = False
     over, under = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
@@ -269,7 +269,7 @@ def _bounds(schema: dict[str, Any]) -> tuple[float, float, bool, bool]:
 
 
 def _merged(base: Any, other: Any, path: str) -> Any:
-    """Merge two schemas that both must hold. Raises ``SchemaUnsupported`` where it does not know how."""
+    """Merge two schemas that must both hold. Raises ``SchemaUnsupported`` where it does not know how."""
     if other is True or other == {}:
         return base
     if not isinstance(other, dict):

@@ -28,7 +28,7 @@ def stable_hash(*parts: str | int) -> int:
 
 
 def fraction_of(*parts: str | int) -> float:
-    """Return a number in [0, 1) for ``parts``, evenly spread and always the same for the same parts."""
+    """Return a number in [0, 1) for ``parts``, uniformly distributed and always the same for the same parts."""
     return (stable_hash(*parts) >> 64) / _HASH_RANGE
 
 
@@ -54,7 +54,7 @@ def id_suffix(entropy: int) -> str:
 
 
 def fresh_entropy() -> int:
-    """Return 128 unpredictable bits: ids of files and batches must never repeat, also across restarts."""
+    """Return 128 unpredictable bits: ids of files and batches must never repeat, not even across restarts."""
     return int.from_bytes(os.urandom(16), "big")
 
 

@@ -183,5 +183,5 @@ async def _flush(transport: asyncio.Transport | None) -> None:
 
 
 def is_refusal(response: Response) -> bool:
-    """Whether an answer means that nothing was done."""
+    """Return whether an answer means that nothing was done."""
     return response.status_code >= _ERROR_CLASS

@@ -53,7 +53,7 @@ class Fault(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Register every class that has a name of its own."""
+        """Register every class that has its own name."""
         super().__pydantic_init_subclass__(**kwargs)
         if "name" in vars(cls):
             cls.registry[cls.name] = cls
@@ -90,7 +90,7 @@ class LineFault(Fault):
     )
 
     def selects(self, line: Selectable, seed: int) -> bool:
-        """Whether the fault hits a line."""
+        """Return whether the fault hits a line."""
         if self.attempts is not None and line.attempt >= self.attempts:
             return False
         if self.custom_ids and line.custom_id not in self.custom_ids:
@@ -120,7 +120,7 @@ class BatchFault(Fault):
     )
 
     def hits(self, ordinal: int, seed: int) -> bool:
-        """Whether the fault hits the batch that was created as the ``ordinal``-th."""
+        """Return whether the fault hits the ``ordinal``-th created batch."""
         if self.batches and ordinal not in self.batches:
             return False
         return self.fraction is None or fraction_of(seed, self.name, ordinal) < self.fraction
@@ -133,7 +133,7 @@ class BatchFault(Fault):
         """Change the JSON object that a client sees."""
 
     def hides(self, status: str, listings: int, *, in_list: bool) -> bool:  # noqa: ARG002 - the hook's signature
-        """Whether a batch cannot be found; ``listings`` counts list calls since its creation, by id or of everything.
+        """Return whether a batch cannot be found; ``listings`` counts list calls since its creation, by id or of everything.
 
         ``in_list`` is True for a list of everything, and False for a read by id.
         """
@@ -173,7 +173,7 @@ class HttpFault(Fault):
                 raise ValueError(f"unknown operation {operation!r}{suggestion(operation, known)}")
 
     def hits(self, call: Call, seed: int) -> bool:
-        """Whether the fault hits a call."""
+        """Return whether the fault hits a call."""
         family = call.operation.partition(".")[0]
         if not {call.operation, family, "*"} & set(self.on):
             return False

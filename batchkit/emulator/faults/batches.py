@@ -51,7 +51,7 @@ class StuckBatches(BatchFault):
     )
 
     def govern(self, rules: BatchRules) -> BatchRules:
-        """Stop in the status."""
+        """Stay in the status."""
         return replace(rules, stuck_in=self.status)
 
 
@@ -63,7 +63,7 @@ class SlowCancel(BatchFault):
     ends_as: Literal["cancelled", "completed"] = Field(default="cancelled", description="the final status")
 
     def govern(self, rules: BatchRules) -> BatchRules:
-        """Stretch the cancellation."""
+        """Lengthen the cancellation."""
         return replace(rules, cancelling_seconds=self.seconds, cancel_ends_as=self.ends_as)
 
 
@@ -73,7 +73,7 @@ class SkipBadLines(BatchFault):
     name: ClassVar[str] = "skip-bad-lines"
 
     def govern(self, rules: BatchRules) -> BatchRules:
-        """Run what is left."""
+        """Run the remaining lines."""
         return replace(rules, bad_lines="skip_lines")
 
 
@@ -198,7 +198,7 @@ class LateFiles(BatchFault):
     seconds: float = Field(default=600, ge=0, description="provider seconds between the end and the ids")
 
     def govern(self, rules: BatchRules) -> BatchRules:
-        """Hold the ids back."""
+        """Delay the ids."""
         return replace(rules, files_named_after_seconds=self.seconds)
 
 
@@ -336,7 +336,7 @@ class SkewedClock(BatchFault):
     seconds: float = Field(default=-3600, description="added to every timestamp of a batch; negative is the past")
 
     def show(self, shown: dict[str, Any]) -> None:
-        """Move every timestamp."""
+        """Shift every timestamp."""
         for key, value in shown.items():
             if key.endswith("_at") and value is not None:
                 shown[key] = int(value + self.seconds)

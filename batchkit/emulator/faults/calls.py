@@ -153,7 +153,7 @@ class DropConnection(HttpFault):
     name: ClassVar[str] = "drop-connection"
 
     def refuse(self, call: Call) -> Response | None:  # noqa: ARG002 - the hook's signature
-        """Hang up."""
+        """Close the connection."""
         return HangUp()
 
 
@@ -165,7 +165,7 @@ class CutUploads(HttpFault):
     after_bytes: int = Field(default=1, ge=1, description="bytes of the request's body that are read first")
 
     def refuse(self, call: Call) -> Response | None:  # noqa: ARG002 - the hook's signature
-        """Hang up in the middle of the body."""
+        """Close the connection in the middle of the body."""
         return HangUp(after_bytes=self.after_bytes)
 
 
@@ -254,7 +254,7 @@ class FileLag(HttpFault):
     per_object: bool = Field(default=True, description="count calls for each file or batch of its own")
 
     def refuse(self, call: Call) -> Response | None:
-        """Deny the file."""
+        """Answer that the file does not exist."""
         return no_such_file(call.object_id).reply()
 
 
@@ -265,7 +265,7 @@ class GoneFiles(HttpFault):
     on: tuple[str, ...] = Field(default=("files.retrieve", "files.content"), description=_ON)
 
     def refuse(self, call: Call) -> Response | None:
-        """Deny the file."""
+        """Answer that the file does not exist."""
         return no_such_file(call.object_id).reply()
 
 

@@ -153,7 +153,7 @@ class BreakLines(LineFault):
     )
 
     def apply(self, outcome: EmulatedOutcome) -> None:
-        """Break the bytes of the line; nobody received a usable answer."""
+        """Break the bytes of the line, which then has no usable answer."""
         outcome.succeeded = False
         for records in (outcome.output, outcome.errors):
             records[:] = [

@@ -79,10 +79,10 @@ class _OpenConnections:
 class Emulator:
     """A Groq Batch API on loopback, served from a thread between ``__enter__`` and ``__exit__``.
 
-    ``directory`` keeps everything, so that another emulator on the same directory continues from there; without one the
-    emulator uses a temporary directory that is deleted afterwards. ``scenario`` is a ready-made name, a ``.toml`` or ``.json`` file
-    or a ``Scenario``; None keeps the scenario that the directory was last served with, at first ``clean``. ``speed`` is the number of
-    provider seconds in a real second. ``port`` 0 takes a free one. With ``api_key`` None any key is accepted.
+    ``directory`` keeps everything, so that another emulator on the same directory continues from there; without it, the
+    emulator uses a temporary directory that is deleted afterwards. ``scenario`` is a ready-made name, a ``.toml`` or ``.json``
+    file or a ``Scenario``; None keeps the scenario that the directory was last served with, at first ``clean``. ``speed`` is the
+    number of provider seconds in a real second. ``port`` 0 takes a free one. With ``api_key`` None any key is accepted.
     Requests to models that are not listed are answered 404 model_not_found, unless ``any_model`` is set.
     """
 
@@ -110,25 +110,25 @@ class Emulator:
 
     @property
     def world(self) -> World:
-        """The state of the server; only available while it runs."""
+        """Return the state of the server; only available while it runs."""
         if self._world is None:
             raise EmulatorNotStarted("the emulator is not running")
         return self._world
 
     @property
     def directory(self) -> Path:
-        """The directory that keeps everything."""
+        """Return the directory that keeps everything."""
         return self.world.directory
 
     @property
     def root_url(self) -> str:
-        """The base URL for the groq SDK, which adds ``/openai/v1`` itself."""
+        """Return the base URL for the groq SDK, which adds ``/openai/v1`` itself."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}"
 
     @property
     def base_url(self) -> str:
-        """The base URL of the API, for the openai SDK and plain HTTP clients."""
+        """Return the base URL of the API, for the openai SDK and plain HTTP clients."""
         return f"{self.root_url}/openai/v1"
 
     def __enter__(self) -> Self:

@@ -20,7 +20,7 @@ _MAX_FIRST_LINE_BYTES = 8_000_000
 
 @dataclass(slots=True)
 class Form:
-    """A form that has been read. ``file_bytes`` is the file's full size, also if only ``limit_bytes`` of it were kept."""
+    """A form that has been read. ``file_bytes`` is the file's full size, even if only ``limit_bytes`` of it were kept."""
 
     fields: dict[str, list[str]] = field(default_factory=dict)
     filename: str | None = None
@@ -88,7 +88,7 @@ class _Reader:
 
 
 async def read_form(request: Request, target: Path, *, limit_bytes: int) -> Form:
-    """Read a multipart body to its end; at most ``limit_bytes`` of the part named ``file`` go to ``target``.
+    """Read a multipart body completely; at most ``limit_bytes`` of the part named ``file`` go to ``target``.
 
     Raises ``ApiError`` 400 if the body is not multipart or is malformed.
     """

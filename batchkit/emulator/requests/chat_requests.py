@@ -121,7 +121,7 @@ def _check_tool(tool: Any, where: str) -> None:
         raise refused(400, f"'{where}' : value must be an object", param=where)
     if not isinstance(tool.get("type"), str):
         raise refused(400, f"'{where}.type' : property 'type' is missing", param=where)
-    # Tools of the provider's own (browser_search, code_interpreter) have no function.
+    # The provider's own tools (browser_search, code_interpreter) have no function.
     if tool["type"] != "function":
         return
     function = tool.get("function")

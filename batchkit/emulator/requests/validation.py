@@ -1,6 +1,6 @@
 """The validation of a batch's input file before it runs: one problem for each bad line, lines count from 1.
 
-Codes and texts: ``invalid_method`` as on console.groq.com/docs/batch, all others as by OpenAI, since Groq's are not
+Codes and texts: ``invalid_method`` as on console.groq.com/docs/batch, all others as OpenAI's, because Groq's are not
 documented.
 """
 

@@ -83,7 +83,7 @@ class Reply(_Section):
         return value
 
     def says(self, model: str, prompt: str) -> bool:
-        """Whether this is the reply of a model to a prompt."""
+        """Return whether this is the reply of a model to a prompt."""
         return (not self.models or model in self.models) and re.search(self.match, prompt) is not None
 
 

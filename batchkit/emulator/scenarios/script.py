@@ -32,7 +32,7 @@ class Script:
         return tuple(fault for fault in self.scenario.faults if isinstance(fault, kind))
 
     def rules(self, ordinal: int) -> BatchRules:
-        """Return the rules for the batch that was created as the ``ordinal``-th since the scenario was set."""
+        """Return the rules for the ``ordinal``-th batch created since the scenario was set."""
         timing = self.scenario.timing
         rules = BatchRules(
             validating_seconds=timing.validating_seconds,
@@ -51,7 +51,7 @@ class Script:
         return shown
 
     def hides(self, ordinal: int, status: str, listings: int, *, in_list: bool) -> bool:
-        """Whether a batch cannot be found."""
+        """Return whether a batch cannot be found."""
         return any(fault.hides(status, listings, in_list=in_list) for fault in self._hitting(ordinal))
 
     def _hitting(self, ordinal: int) -> Iterator[BatchFault]:

@@ -1,6 +1,6 @@
 """The batches of the emulated provider as HTTP clients see them: create, read, list and cancel.
 
-Object and paging: console.groq.com/docs/batch; refusals at creation: OpenAI's texts, since Groq's are not documented.
+Object and paging: console.groq.com/docs/batch; refusals at creation: OpenAI's texts, because Groq's are not documented.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ class Database:
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """Open a connection of its own that sees one state of the database however long the reading takes."""
+        """Open a separate connection that sees one state of the database, however long the reading takes."""
         connection = connect(self.path)
         try:
             connection.execute("BEGIN")

@@ -47,10 +47,10 @@ class LedgerUpload:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums over all batches since the directory exists; synchronous calls are not in them.
+    """Sums over all batches since the directory exists, without synchronous calls.
 
     ``requests_carried`` counts lines of batches that ran, ``requests_executed`` those really executed,
-    ``requests_succeeded`` those answered well; ``custom_ids`` counts distinct ones. ``bought_twice`` counts the
+    ``requests_succeeded`` those answered with success; ``custom_ids`` counts distinct ones. ``bought_twice`` counts the
     successes beyond the first of each custom_id: it is 0 when nothing was paid for twice.
     """
 

@@ -49,7 +49,7 @@ class World:
         self.wake = Event()
         for folder in (directory, directory / "files", directory / "parts"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # The files hold what users sent: only the owner may read them, also in a folder that is open to others.
+        # The files hold users' data: only the owner may read them, even in a folder that is open to others.
         for file in (directory / "emulator.lock", directory / _DATABASE):
             file.touch(mode=0o600)
         self._lock_file = (directory / "emulator.lock").open("wb")

@@ -127,7 +127,7 @@ class GroqProvider:
         return file
 
     def download_file(self, file_id: FileId, path: Path) -> Download:
-        """Stream a file to ``path``; it appears whole, synced and renamed, or not at all.
+        """Stream a file to ``path``; it appears complete, synced and renamed, or not at all.
 
         The size is checked against Content-Length and the file object's ``bytes``, if they are known (an absent, null or zero
         ``bytes`` is unknown). One of them must announce an empty file. A torn transfer is repeated from the start, then raised as
@@ -163,7 +163,7 @@ class GroqProvider:
         metadata: Mapping[str, str],
         before_sending: Callable[[], object] | None = None,
     ) -> Batch:
-        """Create a batch with exactly one POST, on a connection of its own, without any repetition.
+        """Create a batch with exactly one POST, on its own connection, without any retry.
 
         Groq has no idempotency key, so a second POST would buy a second batch. ``before_sending`` is called when the connection
         is open and the headers are sent; its errors are raised, and Groq never receives the body.
@@ -261,7 +261,7 @@ class GroqProvider:
     def now(self) -> float | None:
         """Return Groq's time in Unix seconds: the ``Date`` of the last reply and the time since; None before the first one.
 
-        Every reply counts, also a refusal. A ``Date`` is whole seconds and as old as the reply.
+        Every reply counts, even a refusal. A ``Date`` is whole seconds and as old as the reply.
         """
         return self._http.health.provider_time
 

@@ -12,7 +12,7 @@ from batchkit.provider.groq import wire
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-#: How many pages in a row may have no new entry but a next page.
+#: The most consecutive pages without a new entry that have a next page.
 MAX_IDLE_PAGES = 100
 
 _HINT = "nothing was changed; the same command asks again"
@@ -50,7 +50,7 @@ def read_all(
     limits: ListLimits,
     clock: Callable[[], float],
 ) -> Iterator[T]:
-    """Yield every entry once, in the provider's order; a page is fetched when the previous one is used up.
+    """Yield every entry once, in the provider's order; a page is fetched when the previous one has been consumed.
 
     ``fetch`` takes a cursor (None for the first page) and returns the reply's JSON; ``read`` reads an entry, or returns None if
     it cannot. Pages may overlap, and a full page may follow an empty one. ``clock`` returns monotonic seconds. Only digests of
@@ -85,7 +85,7 @@ def read_all(
                 seen_ids.add(digest)
                 yield item
         if page.entries:
-            # Also for a last page: a server that lost the cursor answers with its first page, and the rest is missing.
+            # This applies to a last page too: a server that lost the cursor answers with its first page, and the rest is missing.
             _refuse_repeat(page_digest.digest(), seen_pages, f"the list of {what} came round to the same page again")
         if page.has_unreachable_rest:
             raise ListingIncomplete(

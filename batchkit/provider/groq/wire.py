@@ -101,7 +101,7 @@ def explain(status: int, payload: object) -> Refusal:
 
 
 def says_not_found(payload: object) -> bool:
-    """Whether a reply is an error object for a missing object: some servers send it with status 200."""
+    """Return whether a reply is an error object for a missing object: some servers send it with status 200."""
     error = payload.get("error") if isinstance(payload, Mapping) else None
     if not isinstance(error, Mapping):
         return False
