@@ -13,6 +13,7 @@ from batchkit.engine.announcements import Announcer
 from batchkit.engine.waves import Done, DriveUntil, Wait
 from batchkit.errors import AccountRefused, ProviderUnreachable, StoreUnavailable
 from batchkit.evaluation import runs
+from batchkit.models import WorkloadId
 from batchkit.notifications.delivery import Delivery
 from batchkit.notifications.targets import WEB, WebTarget
 from batchkit.steps.cancel import cancel
@@ -156,13 +157,9 @@ def test_a_stop_because_of_an_unreachable_database_is_reported_without_it(hook):
     store = Store("postgresql+psycopg://nobody@127.0.0.1:1/nothing")
     announcer = Announcer(store, [WEB], owner="me", clock=lambda: 1.0)
     for _ in range(2):
-        announcer.ended(
-            3, StoreUnavailable("the database is away"), is_finished=False, is_one_pass=False
-        )  # any number will do
+        announcer.ended(WorkloadId(3), StoreUnavailable("the database is away"), is_finished=False, is_one_pass=False)
     passing = Announcer(store, [WEB], owner="me", clock=lambda: 1.0)
-    passing.ended(
-        3, StoreUnavailable("the database is away"), is_finished=False, is_one_pass=True
-    )  # any number will do
+    passing.ended(WorkloadId(3), StoreUnavailable("the database is away"), is_finished=False, is_one_pass=True)
     assert passing.take_unsaved() == [], "a single pass gives nothing up"
     target = WebTarget(hook.url, is_slack=False, allow_insecure_http=False)
     delivery = Delivery(store, {WEB: target}, owner="me", clock=lambda: 1.0, wait=lambda _seconds: None)

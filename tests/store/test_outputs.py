@@ -168,7 +168,6 @@ def test_two_writers_of_one_table_do_not_disturb_each_other(store, database_url)
     """Two that write at the same time both succeed, and the last to finish decides the content of the table."""
     other = Store(database_url)
     longest = "a" * 48
-    longest = "a" * 48
     with OutputTable(store, longest, SCHEMA) as one:
         one.write(rows_of(range(100)))
         with OutputTable(other, longest, SCHEMA) as two:

@@ -37,17 +37,17 @@ _BOOT = "3b0d8a52-1c63-4f0e-9d59-6f1f6a1c2b77"
 
 
 def play(folder: Path) -> None:
-    """Remove those names, and make leases read the boot id from a fake sysctl in ``folder``."""
+    """Remove those names, and make owners read the boot id from a fake sysctl in ``folder``."""
     for module, names in ONLY_LINUX.items():
         for name in [name for name in dir(module) if re.fullmatch(names, name)]:
             delattr(module, name)
     # The default is already chosen here, because sockets import selectors.
     selectors.DefaultSelector = selectors.PollSelector  # type: ignore[misc, assignment]
 
-    from batchkit import leases  # noqa: PLC0415 - only now, as said above
+    from batchkit import owners  # noqa: PLC0415 - only now, as said above
 
     command = folder / "sysctl"
     if not command.exists():
         command.write_text(f"#!/bin/sh\necho {_BOOT}\n")
         command.chmod(0o700)
-    leases._BOOT_ID, leases._SYSCTL = folder / "none", str(command)
+    owners._BOOT_ID, owners._SYSCTL = folder / "none", str(command)
