@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from batchkit.annotation.recipe import Recipe
     from batchkit.annotation.row_answers import Answered, RequestAnswer
+    from batchkit.annotation.weighing import WeightedVotes
 
 #: The error code of a valid answer that does not fit into its column.
 TOO_LARGE: Final = "answer_too_large"
@@ -47,13 +48,15 @@ class OutputColumns:
 
     With several annotators (prompts, models, samples) the answer's columns hold the vote on the valid answers, property by
     property: the majority, null in a tie, and the median of numbers. ``agreement`` follows them (see ``votes.Vote``), then ``votes``,
-    the number of valid answers, and for numbers ``spread``, the highest minus the lowest. Attempts, tokens and cost are sums; ``status`` is
+    the number of valid answers, and for numbers ``spread``, the highest minus the lowest. With ``weighted`` votes labels are theirs,
+    and ``confidence`` is the probability of each. Attempts, tokens and cost are sums; ``status`` is
     ``succeeded`` if one request succeeded; ``custom_id`` is the part that the row's requests share; ``answers`` lists the answer of
     each annotator. A row that was skipped has the status ``skipped``, the reason as its error, no ``custom_id`` and no answer.
     """
 
-    def __init__(self, recipe: Recipe, table: pa.Schema) -> None:
+    def __init__(self, recipe: Recipe, table: pa.Schema, weighted: WeightedVotes | None = None) -> None:
         self._recipe = recipe
+        self._weighted = weighted
         self._is_voted = recipe.requests_per_row > 1
         self._values = value_columns(recipe)
         self._voting = Voting(recipe, self._values)
@@ -79,6 +82,7 @@ class OutputColumns:
         ]
         votes = [self._vote(values) for values in valid]
         spread = [vote.value or {} for vote in votes]
+        confidences = self._weigh(answers, spread)
         too_large: dict[int, str] = {}
         arrays = list(batch.columns)
         for field in self._values.fields:
@@ -87,6 +91,8 @@ class OutputColumns:
             too_large |= dict.fromkeys(unfit, field.name)
         if self._is_voted:
             arrays += self._told_of_votes(votes, valid, answered)
+        if self._weighted is not None:
+            arrays.append(pa.array(confidences, self._confidence_type()))
         arrays += self._state_columns(answered, too_large)
         if self._is_voted:
             arrays.append(filled(self._answers[0], [list(map(self._struct, of_row)) for of_row in answers])[0])
@@ -101,11 +107,33 @@ class OutputColumns:
 
     def _vote_columns(self) -> tuple[tuple[str, pa.DataType], ...]:
         numbers = self._voting.numbers
-        if not numbers:
-            return _AGREEMENT
+        spread = (("spread", self._of_each(tuple(numbers))),) if numbers else ()
+        confidence = () if self._weighted is None else (("confidence", self._confidence_type()),)
+        return (*_AGREEMENT, *spread, *confidence)
+
+    def _of_each(self, names: tuple[str, ...]) -> pa.DataType:
+        """Return the type of a number about each of some columns of the answers: one number where an answer is one value."""
         is_lone = len(self._values.fields) == 1
-        kind = pa.float64() if is_lone else pa.struct([(name, pa.float64()) for name in numbers])
-        return (*_AGREEMENT, ("spread", kind))
+        return pa.float64() if is_lone else pa.struct([(name, pa.float64()) for name in names])
+
+    def _confidence_type(self) -> pa.DataType:
+        return self._of_each(() if self._weighted is None else self._weighted.labels)
+
+    def _weigh(self, answers: Sequence[tuple[RequestAnswer, ...]], spread: list[Any]) -> list[Any]:
+        """Put the weighted labels in place of the majority; returns the confidences of each row."""
+        if self._weighted is None:
+            return []
+        confidences: list[Any] = []
+        for place, of_row in enumerate(answers):
+            values = [None if answer.value is None else self._values.spread(answer.value) for answer in of_row]
+            if all(value is None for value in values):
+                confidences.append(None)
+                continue
+            votes = self._weighted.vote(values)
+            spread[place] = {**spread[place], **{label: value for label, (value, _) in votes.items()}}
+            found = {label: confidence for label, (_, confidence) in votes.items()}
+            confidences.append(found if len(self._values.fields) > 1 else next(iter(found.values())))
+        return confidences
 
     def _told_of_votes(
         self, votes: Sequence[Vote], valid: Sequence[Sequence[Any]], answered: Sequence[Answered]
@@ -116,7 +144,7 @@ class OutputColumns:
         ]
         columns = [pa.array([vote.agreement for vote in votes], pa.float64()), pa.array(counts, pa.int64())]
         if self._voting.numbers:
-            (*_, (_, kind)) = self._vote_columns()
+            kind = self._of_each(tuple(self._voting.numbers))
             spreads = [vote.spread for vote in votes]
             if not pa.types.is_struct(kind):
                 spreads = [None if of_row is None else next(iter(of_row.values())) for of_row in spreads]

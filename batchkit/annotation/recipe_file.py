@@ -99,6 +99,8 @@ class AnnotateRecipe(_TableRecipe):
     instruct: bool | None = None
     parameters: Parameters | None = None
     review: str | None = None
+    gold: Texts | None = None
+    weights: Literal["gold", "dawid-skene"] | None = None
 
 
 class TranscribeRecipe(_TableRecipe):

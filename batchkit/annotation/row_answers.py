@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from batchkit.annotation.ids import RequestIds
     from batchkit.annotation.recipe import Recipe
+    from batchkit.annotation.weighing import WeightedVotes
     from batchkit.engine.runtime import Runner
     from batchkit.models import ShardId, Workload
     from batchkit.store.attempts import Spent
@@ -120,18 +121,19 @@ def write_output_table(
     raw_csv: bool = False,
     review_only: bool = False,
     where: str | None = None,
+    weighted: WeightedVotes | None = None,
     advance: Callable[[int], None] = lambda _rows: None,
 ) -> int:
     """Write the table with its answers, one row for each input row in order; returns the number of written rows.
 
     ``target`` is a file (see ``TableWriter``), or ``table:NAME`` for a table in the results database (see ``OutputTable``). The
     columns are those of ``OutputColumns``. ``review_only`` keeps the rows that people should look at (see ``Voting.review``), ``where`` the rows that are
-    ``safe`` or ``unsafe``. ``advance`` gets the number of further rows that were read. Raises as ``read_row_answers``, and
+    ``safe`` or ``unsafe``. ``weighted`` votes, which have learnt from the workload, take the place of the majority. ``advance`` gets the number of further rows that were read. Raises as ``read_row_answers``, and
     ``UsageError`` for the target and for a filter that does not fit the answers.
     """
     recipe = _recipe_of(workload)
     snapshot = Snapshot.open(snapshot_path(runner, workload))
-    columns = OutputColumns(recipe, snapshot.schema)
+    columns = OutputColumns(recipe, snapshot.schema, weighted)
     wanted = columns.chooser(review_only=review_only, where=where)
     written = 0
     replaced = ReplacedHalves()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from batchkit.annotation.columns import value_columns
+from batchkit.annotation.columns import ANSWER, value_columns
+from batchkit.annotation.people import GoldMeasure, gold_columns
 from batchkit.annotation.pricing import price
 from batchkit.annotation.recipe import load_recipe
 from batchkit.annotation.row_answers import read_row_answers
-from batchkit.annotation.votes import is_number, label_properties
-from batchkit.annotation.voting import Voting
+from batchkit.annotation.votes import label_properties
+from batchkit.annotation.voting import Voting, label_text, number_of, text_of_label
+from batchkit.annotation.workload_from_table import snapshot_path
+from batchkit.datasets import Snapshot
 from batchkit.errors import UsageError
-from batchkit.files import jsonl
 from batchkit.models import RequestState
 from batchkit.store import attempts
 
@@ -21,14 +23,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from batchkit.annotation.recipe import Recipe
-    from batchkit.annotation.voting import Review
+    from batchkit.annotation.voting import Review, Value
+    from batchkit.annotation.weighing import WeightedVotes
     from batchkit.engine.runtime import Runner
     from batchkit.models import Workload
     from batchkit.stats.agreement import AgreementReport
+    from batchkit.stats.gold import GoldReport, NumberGoldReport
 
 #: Formats with comparable answers: free texts always differ, and a transcript has one annotator.
 _COMPARABLE = frozenset({"json", "choice", "pattern", "number", "safety"})
-_ANSWER = "answer"
+
+
+#: The name of the vote among the annotators.
+VOTE = "vote"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +43,8 @@ class Totals:
     """``cost_usd`` is the cost of all answers, None if a price is unknown; ``bad_answers`` counts rejected answers by reason.
 
     ``annotators`` are named by prompt, model and sample. ``agreement`` has a report for each property that is a label or a number, or
-    one for the whole answer. ``review`` counts the rows that people should look at, by the reason.
+    one for the whole answer. ``review`` counts the rows that people should look at, by the reason. ``gold`` has the figures of each
+    annotator and of their vote (``VOTE``) against what people gave, by label.
     """
 
     cost_usd: float | None
@@ -44,26 +52,36 @@ class Totals:
     annotators: tuple[str, ...] = ()
     agreement: dict[str, AgreementReport] = field(default_factory=dict)
     review: dict[Review, int] = field(default_factory=dict)
+    gold: dict[str, dict[str, GoldReport | NumberGoldReport]] = field(default_factory=dict)
 
 
-def totals(runner: Runner, workload: Workload) -> Totals:
-    """Return the totals of a finished workload. Raises ``UsageError`` if it was not made from a table."""
+def totals(
+    runner: Runner, workload: Workload, *, gold: Sequence[str] = (), weighted: WeightedVotes | None = None
+) -> Totals:
+    """Return the totals of a finished workload.
+
+    ``gold`` names columns with labels of people (see ``gold_columns``), ``weighted`` are the votes of its output. Raises
+    ``UsageError`` if the workload was not made from a table, and for ``gold``.
+    """
     if workload.recipe is None:
         raise UsageError(f"the workload {workload.name!r} was not made from a table", hint="`batchkit status` shows it")
     recipe = load_recipe(workload.recipe)
     with runner.store.read() as connection:
         bad = attempts.count_bad_answers(connection, workload.id)
-    if recipe.requests_per_row == 1 and recipe.audio is None:
+    if recipe.requests_per_row == 1 and recipe.audio is None and not gold:
         # A single annotator: the sums in the database are enough.
         usage = runner.progress(workload.id).usage
         return Totals(price(recipe.models[0], usage.prompt_tokens, usage.completion_tokens), bad)
-    return replace(_of_annotators(runner, workload, recipe), bad_answers=bad)
+    return replace(_of_annotators(runner, workload, recipe, gold, weighted), bad_answers=bad)
 
 
-def _of_annotators(runner: Runner, workload: Workload, recipe: Recipe) -> Totals:
+def _of_annotators(
+    runner: Runner, workload: Workload, recipe: Recipe, gold: Sequence[str], weighted: WeightedVotes | None
+) -> Totals:
     columns = value_columns(recipe)
     voting = Voting(recipe, columns)
     measures = _measures(recipe, voting)
+    people = _gold_measure(runner, workload, recipe, voting, gold)
     cost: float | None = 0.0
     review: Counter[Review] = Counter()
     for row in read_row_answers(runner, workload):
@@ -72,14 +90,46 @@ def _of_annotators(runner: Runner, workload: Workload, recipe: Recipe) -> Totals
         for answer in row.answers:
             if answer.status == RequestState.SUCCEEDED or answer.prompt_tokens is not None:
                 cost = None if cost is None or answer.cost_usd is None else cost + answer.cost_usd
+        values = [None if answer.value is None else columns.spread(answer.value) for answer in row.answers]
         for measure in measures.values():
-            measure.add([answer.value for answer in row.answers])
+            measure.add(values)
         if recipe.requests_per_row > 1:
-            reason = voting.review([columns.spread(answer.value) for answer in row.answers if answer.value is not None])
-            if reason is not None:
+            valid = [value for value in values if value is not None]
+            if (reason := voting.review(valid)) is not None:
                 review[reason] += 1
+            values = [*values, _vote(voting, valid, values, weighted)]
+        if people is not None:
+            people.add(row.row, values)
     agreement = {name: measure.report() for name, measure in measures.items()}
-    return Totals(cost, annotators=_annotators(recipe), agreement=agreement, review=dict(review))
+    return Totals(
+        cost,
+        annotators=_annotators(recipe),
+        agreement=agreement,
+        review=dict(review),
+        gold={} if people is None else people.reports(),
+    )
+
+
+def _gold_measure(
+    runner: Runner, workload: Workload, recipe: Recipe, voting: Voting, gold: Sequence[str]
+) -> GoldMeasure | None:
+    if not gold:
+        return None
+    table = Snapshot.open(snapshot_path(runner, workload)).columns
+    raters = [*_annotators(recipe), *([VOTE] if recipe.requests_per_row > 1 else [])]
+    return GoldMeasure(recipe, voting, gold_columns(gold, voting, table), raters)
+
+
+def _vote(
+    voting: Voting, valid: Sequence[Value], values: Sequence[Value | None], weighted: WeightedVotes | None
+) -> Value | None:
+    """Return the vote of a row's annotators, in which a tie is no answer."""
+    if not valid:
+        return None
+    vote = dict(voting.vote(valid).value)
+    if weighted is not None:
+        vote |= {label: value for label, (value, _) in weighted.vote(values).items()}
+    return {name: value for name, value in vote.items() if value is not None}
 
 
 def _annotators(recipe: Recipe) -> tuple[str, ...]:
@@ -93,15 +143,15 @@ def _annotators(recipe: Recipe) -> tuple[str, ...]:
 
 
 class _LabelMeasure:
-    """The agreement about one property of the answers, or about the whole answers."""
+    """The agreement about one column of the answers, or with ``label`` None about the whole answers."""
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str | None) -> None:
         self._label = label
         self._counts: Counter[tuple[str | None, ...]] = Counter()
 
-    def add(self, values: Sequence[Any]) -> None:
+    def add(self, values: Sequence[Value | None]) -> None:
         """Count a row with the answers of its annotators, None without one."""
-        self._counts[tuple(_rating(value, self._label) for value in values)] += 1
+        self._counts[tuple(map(self._text, values))] += 1
 
     def report(self) -> AgreementReport:
         """Return the agreement of all rows."""
@@ -109,9 +159,14 @@ class _LabelMeasure:
 
         return agreement(self._counts)
 
+    def _text(self, value: Value | None) -> str | None:
+        if value is None or self._label is not None:
+            return label_text(value, self._label or "")
+        return text_of_label(dict(value))
+
 
 class _NumberMeasure:
-    """The agreement about a property that is a number."""
+    """The agreement about a column that is a number."""
 
     def __init__(self, name: str, annotators: int) -> None:
         from batchkit.stats.ratings import RatingAgreement  # noqa: PLC0415 - as above
@@ -119,10 +174,9 @@ class _NumberMeasure:
         self._name = name
         self._found = RatingAgreement(annotators)
 
-    def add(self, values: Sequence[Any]) -> None:
+    def add(self, values: Sequence[Value | None]) -> None:
         """Count a row, as ``_LabelMeasure`` does; what is no number is no rating."""
-        given = [value.get(self._name) if isinstance(value, dict) else value for value in values]
-        self._found.add([float(value) if is_number(value) else None for value in given])
+        self._found.add([number_of(value, self._name) for value in values])
 
     def report(self) -> AgreementReport:
         """Return the agreement of all rows."""
@@ -135,17 +189,6 @@ def _measures(recipe: Recipe, voting: Voting) -> dict[str, _LabelMeasure | _Numb
         return {}
     labels = ("safe",) if recipe.rules.format == "safety" else label_properties(recipe.rules)
     if not labels and not voting.numbers:
-        labels = (_ANSWER,)
+        return {ANSWER: _LabelMeasure(None)}
     numbers = {name: _NumberMeasure(name, recipe.requests_per_row) for name in voting.numbers}
     return {**{label: _LabelMeasure(label) for label in labels}, **numbers}
-
-
-def _rating(value: Any, label: str) -> str | None:
-    """Return an annotator's value as a text that is equal for equal values; None without an answer."""
-    if value is None:
-        return None
-    if isinstance(value, dict) and label != _ANSWER:
-        value = value.get(label)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if isinstance(value, str) else jsonl.dumps(value).decode()

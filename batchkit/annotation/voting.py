@@ -14,6 +14,7 @@ from batchkit.annotation.votes import (
     number_properties,
     vote_on_objects,
 )
+from batchkit.files import jsonl
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,6 +80,24 @@ class Voting:
             if numbers and (len(numbers) < len(given) or max(numbers) - min(numbers) > kind.tolerance):
                 return True
         return False
+
+
+def label_text(value: Value | None, label: str) -> str | None:
+    """Return a label of an annotator's answer as a text that is equal for equal values; None if the answer has none."""
+    return None if value is None or label not in value else text_of_label(value[label])
+
+
+def text_of_label(value: Any) -> str:
+    """Return a value as a text that is equal for equal values; null is a value like others."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, str) else jsonl.dumps(value).decode()
+
+
+def number_of(value: Value | None, name: str) -> float | None:
+    """Return a number of an annotator's answer; None for anything else."""
+    found = None if value is None else value.get(name)
+    return float(found) if is_number(found) else None
 
 
 def _verdict(values: Sequence[Value]) -> Vote:

@@ -17,6 +17,9 @@ from batchkit.errors import BatchkitError
 from batchkit.files import jsonl
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from batchkit.annotation.weighing import Weights
     from batchkit.engine.progress import Progress
     from batchkit.engine.runtime import Runner
     from batchkit.models import Workload
@@ -31,7 +34,8 @@ class RememberedOutput:
     """Where results go: ``target`` is an absolute path of ``host``, or ``table:NAME``.
 
     ``is_annotated`` means the table with its answers, of which ``review`` gets the disputed rows and ``only`` is a filter; else it is one
-    line per request, as ``export`` writes it. ``raw_csv`` is as for ``export``. ``is_default``: no command named it; it is where the
+    line per request, as ``export`` writes it. ``gold`` and ``weights`` decide the votes of several annotators (see
+    ``TableQuestion``). ``raw_csv`` is as for ``export``. ``is_default``: no command named it; it is where the
     command writes that was given no output.
     """
 
@@ -42,6 +46,8 @@ class RememberedOutput:
     review: str | None = None
     only: str | None = None
     is_default: bool = False
+    gold: Sequence[str] = ()
+    weights: Weights | None = None
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -57,6 +63,8 @@ def output_here(
     review: str | None = None,
     only: str | None = None,
     is_default: bool = False,
+    gold: Sequence[str] = (),
+    weights: Weights | None = None,
 ) -> RememberedOutput:
     """Make the output that a command of this machine names; relative paths are those of its working directory."""
     return RememberedOutput(
@@ -67,6 +75,8 @@ def output_here(
         review=None if review is None else _absolute(review),
         only=only,
         is_default=is_default,
+        gold=list(gold),
+        weights=weights,
     )
 
 
@@ -115,12 +125,15 @@ def write_remembered_output(
             runner.export(progress.workload.name, Path(output.target), raw_csv=output.raw_csv, advance=advance)
             return output
         from batchkit.annotation.row_answers import write_output_table  # noqa: PLC0415 - an extra
+        from batchkit.annotation.weighing import weighted_votes  # noqa: PLC0415 - as above
 
+        workload, raw_csv = progress.workload, output.raw_csv
+        votes = weighted_votes(runner, workload, gold=output.gold, weights=output.weights)
         write_output_table(
-            runner, progress.workload, output.target, raw_csv=output.raw_csv, where=output.only, advance=advance
+            runner, workload, output.target, raw_csv=raw_csv, where=output.only, weighted=votes, advance=advance
         )
         if output.review is not None:
-            write_output_table(runner, progress.workload, output.review, raw_csv=output.raw_csv, review_only=True)
+            write_output_table(runner, workload, output.review, raw_csv=raw_csv, review_only=True, weighted=votes)
     return output
 
 

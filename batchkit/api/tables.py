@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batchkit.annotation.recipe import Recipe
+    from batchkit.annotation.weighing import Weights
     from batchkit.api.opening import Source
     from batchkit.datasets import Table
     from batchkit.engine.progress import Progress
@@ -42,6 +43,8 @@ def annotate(
     name: str | None = None,
     output: Source | None = None,
     review: Source | None = None,
+    gold: str | Sequence[str] = (),
+    weights: Weights | None = None,
     raw_csv: bool = False,
     options: SplitOptions | None = None,
     settings: Settings | None = None,
@@ -52,7 +55,9 @@ def annotate(
     """Ask every row of a table; needs the extra ``annotate``. The same call again resumes.
 
     ``recipe`` is as for ``batchkit.annotation.presets.annotation``: ``schema`` (also a pydantic model), ``choices``, ``samples``, ...
-    ``output`` gets the table with the answers, ``review`` the rows whose annotators disagree; both may be ``table:NAME``. Without
+    ``output`` gets the table with the answers, ``review`` the rows that people should look at; both may be ``table:NAME``. ``gold``
+    names the columns with labels of people, as ``COLUMN`` or ``LABEL=COLUMN``, and ``weights`` (``gold``, ``dawid-skene``) decides how
+    much the vote of each annotator counts. Without
     ``output`` the table goes where an earlier call or command named an output, if one did. ``query``
     belongs to a table that is a database URL, ``separator`` to CSV files. Returns the last snapshot: unfinished when ``timeout_seconds`` ran out. Raises
     ``BatchkitError``; ``InputInvalid`` with all bad rows, and ``UsageError`` for outputs that cannot be written or are inputs, before anything
@@ -70,6 +75,8 @@ def annotate(
         name=name,
         output=_text(output),
         review=_text(review),
+        gold=(gold,) if isinstance(gold, str) else tuple(gold),
+        weights=weights,
         raw_csv=raw_csv,
         options=options,
     )
@@ -156,7 +163,7 @@ class TableQuestion:
 
     ``parts`` are files or addresses, with ``query`` where they are one database URL and ``separator`` where they are CSV files; or ``answers_of`` names the finished workload
     whose answers are the rows. ``output`` gets the table, ``review`` its disputed rows, and ``only`` is a filter of the rows that are
-    written. With ``has_default_output`` a table for which no ``output`` is given goes to ``NAME.annotated.parquet``.
+    written. ``gold`` names columns with labels of people, ``weights`` decides how much the vote of each annotator counts. With ``has_default_output`` a table for which no ``output`` is given goes to ``NAME.annotated.parquet``.
     """
 
     recipe: Recipe
@@ -168,6 +175,8 @@ class TableQuestion:
     output: str | None = None
     has_default_output: bool = False
     review: str | None = None
+    gold: tuple[str, ...] = ()
+    weights: Weights | None = None
     raw_csv: bool = False
     only: str | None = None
     options: SplitOptions | None = None
@@ -203,10 +212,15 @@ class TableQuestion:
         self.check_outputs(output)
         return replace(self, output=output)
 
-    def check_table_output(self, table: Table, *, is_postgres: bool) -> None:
-        """Raise ``UsageError`` when a target ``table:NAME`` cannot have the columns of the table with its answers."""
-        from batchkit.annotation import workload_from_table  # noqa: PLC0415 - an extra
+    def check_table(self, table: Table, *, is_postgres: bool) -> None:
+        """Raise ``UsageError`` for gold columns that the table does not have, and for weights that do not fit.
 
+        The same for a target ``table:NAME`` that cannot have the columns of the table with its answers.
+        """
+        from batchkit.annotation import workload_from_table  # noqa: PLC0415 - an extra
+        from batchkit.annotation.weighing import check_people  # noqa: PLC0415 - as above
+
+        check_people(self.recipe, table.columns, gold=self.gold, weights=self.weights)
         workload_from_table.check_table_columns(
             self.recipe, table, output=self.output, review=self.review, is_postgres=is_postgres
         )
@@ -280,6 +294,7 @@ def _finish(
 ) -> RunReport:
     """Drive a question's workload, and write its outputs if it is finished."""
     from batchkit.annotation.totals import totals  # noqa: PLC0415 - an extra
+    from batchkit.annotation.weighing import weighted_votes  # noqa: PLC0415 - as above
 
     before = runner.progress(workload.id)
     progress = drive_from(runner, before, until, mode)
@@ -288,7 +303,11 @@ def _finish(
     rows = finish_table(runner, question, progress, is_news=not before.is_finished, observer=mode.observer)
     if question.output is None and until is DriveUntil.FINISHED:
         write_remembered_output(runner, progress, is_news=not before.is_finished, observer=mode.observer)
-    return RunReport(progress, question.output, before.is_finished, rows, totals(runner, workload) if adds_up else None)
+    added_up = None
+    if adds_up:
+        votes = weighted_votes(runner, workload, gold=question.gold, weights=question.weights)
+        added_up = totals(runner, workload, gold=question.gold, weighted=votes)
+    return RunReport(progress, question.output, before.is_finished, rows, added_up)
 
 
 def _finish_earlier(
@@ -328,7 +347,7 @@ def begin_table(
     is_default = question.output is None and question.review is None
     with question.opened(lambda: nullcontext(runner), runner.scratch) as (opened, table):
         question = named_as_before(runner, opened, table).with_output(table)
-        question.check_table_output(table, is_postgres=not runner.store.is_sqlite)
+        question.check_table(table, is_postgres=not runner.store.is_sqlite)
         workload = _ensure(runner, table, question, observer)
     if question.output is not None:
         output = output_here(
@@ -338,6 +357,8 @@ def begin_table(
             review=question.review,
             only=question.only,
             is_default=is_default,
+            gold=question.gold,
+            weights=question.weights,
         )
         remember(runner, workload, output)
     return question, workload
@@ -383,17 +404,20 @@ def _ensure(runner: Runner, table: Table, question: TableQuestion, observer: Obs
 
 
 def _write(runner: Runner, workload: Workload, question: TableQuestion, observer: Observer) -> int | None:
-    """Write the table and its disputed rows, as far as they are asked for; returns how many rows the table has."""
+    """Write the table and the rows to review, as far as they are asked for; returns how many rows the table has."""
     from batchkit.annotation.row_answers import write_output_table  # noqa: PLC0415 - an extra
+    from batchkit.annotation.weighing import weighted_votes  # noqa: PLC0415 - as above
 
     rows = None
+    raw_csv = question.raw_csv
+    votes = weighted_votes(runner, workload, gold=question.gold, weights=question.weights)
     if question.output is not None:
         count = workload.request_count
         total = None if count is None else count // question.recipe.requests_per_row + workload.skipped_rows
         with counting(observer, f"writing {question.output}", total=total) as advance:
             rows = write_output_table(
-                runner, workload, question.output, raw_csv=question.raw_csv, where=question.only, advance=advance
+                runner, workload, question.output, raw_csv=raw_csv, where=question.only, weighted=votes, advance=advance
             )
     if question.review is not None:
-        write_output_table(runner, workload, question.review, raw_csv=question.raw_csv, review_only=True)
+        write_output_table(runner, workload, question.review, raw_csv=raw_csv, review_only=True, weighted=votes)
     return rows

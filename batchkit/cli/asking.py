@@ -47,6 +47,8 @@ def ask(
         output=rows.output,
         has_default_output=True,
         review=asked.everything.get("review"),
+        gold=tuple(asked.everything.get("gold", ())),
+        weights=asked.everything.get("weights"),
         only=asked.everything.get("only"),
         raw_csv=rows.raw_csv,
         options=cut.options(),

@@ -1,4 +1,4 @@
-"""One annotator against labels that people gave: accuracy, precision, recall, F1, confusion matrix and kappa.
+"""One annotator against labels or numbers that people gave: accuracy, precision, recall, F1, confusion matrix, errors, kappa.
 
 Computed from the number of times each pair of labels occurs. Tested against statsmodels and by hand.
 """
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from batchkit.stats.agreement import Coefficient, agreement
 from batchkit.stats.intervals import Interval, share_interval
+from batchkit.stats.ratings import RatingAgreement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,3 +89,48 @@ def _f1(right: int, either: int) -> Interval:
     share = share_interval(right, either)
     low, high = (2 * bound / (1 + bound) for bound in (max(share.low, 0.0), share.high))
     return Interval(2 * share.mean / (1 + share.mean), low, high, share.method)
+
+
+@dataclass(frozen=True, slots=True)
+class NumberGoldReport:
+    """The figures of an annotator over the ``rows`` that have a number by people and one of the annotator.
+
+    ``mean_error`` is the annotator's number minus the people's, ``mean_absolute_error`` without its sign; both None without rows.
+    ``kappa`` has quadratic weights.
+    """
+
+    rows: int
+    unanswered: int
+    mean_error: float | None
+    mean_absolute_error: float | None
+    kappa: Coefficient
+
+
+class NumberGold:
+    """Measures an annotator of numbers; ``add`` takes one row after the other."""
+
+    def __init__(self) -> None:
+        self._rows = self._unanswered = 0
+        self._error = self._absolute_error = 0.0
+        self._agreement = RatingAgreement(2)
+
+    def add(self, gold: float, given: float | None) -> None:
+        """Count a row with the number of people and that of the annotator, None without an answer."""
+        if given is None:
+            self._unanswered += 1
+            return
+        self._rows += 1
+        self._error += given - gold
+        self._absolute_error += abs(given - gold)
+        self._agreement.add((gold, given))
+
+    def report(self) -> NumberGoldReport:
+        """Return the figures of all rows so far."""
+        rows = self._rows
+        return NumberGoldReport(
+            rows,
+            self._unanswered,
+            mean_error=self._error / rows if rows else None,
+            mean_absolute_error=self._absolute_error / rows if rows else None,
+            kappa=self._agreement.report().mean_cohen,
+        )

@@ -11,7 +11,7 @@ from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.proportion import proportion_confint
 
 from batchkit.stats.agreement import NO_PAIRS
-from batchkit.stats.gold import against_gold
+from batchkit.stats.gold import NumberGold, against_gold
 
 COUNTS = Counter({("spam", "spam"): 40, ("spam", "ham"): 10, ("ham", "ham"): 45, ("ham", "spam"): 5, ("ham", None): 7})
 
@@ -53,3 +53,15 @@ def test_without_answers_nothing_is_measured():
 
     assert (found.rows, found.unanswered, found.accuracy, found.macro_f1, found.labels) == (0, 4, None, None, ())
     assert found.kappa.reason == NO_PAIRS
+
+
+def test_numbers_have_errors_with_and_without_their_sign():
+    """Ratings that are a point too high, and one that is two points too low."""
+    found = NumberGold()
+    for gold, given in [(1.0, 2.0), (2.0, 3.0), (5.0, 3.0), (4.0, 4.0), (3.0, None)]:
+        found.add(gold, given)
+    report = found.report()
+
+    assert (report.rows, report.unanswered, report.mean_error, report.mean_absolute_error) == (4, 1, 0.0, 1.0)
+    assert report.kappa.value == pytest.approx(1 - (1 + 1 + 4) / 4 / (2 * 0 + 2.5 + 0.5 + 0.0), abs=1)
+    assert NumberGold().report().mean_error is None

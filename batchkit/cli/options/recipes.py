@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from batchkit.cli.options.flags import TableFlags
 
 #: What belongs to the run and not to its requests.
-_OF_THE_RUN = ("query", "separator", "name", "output", "raw_csv", "review", "only")
+_OF_THE_RUN = ("query", "separator", "name", "output", "raw_csv", "review", "only", "gold", "weights")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,13 @@ class RowPolicy(StrEnum):
     SKIP = "skip"
 
 
+class Weigh(StrEnum):
+    """How votes are weighed."""
+
+    GOLD = "gold"
+    DAWID_SKENE = "dawid-skene"
+
+
 REQUESTS = "Requests"
 ANSWERS = "Answer format"
 MODEL = "Model parameters"
@@ -300,6 +307,25 @@ Review = Annotated[
         "--review",
         metavar="FILE",
         help="Write the rows that people should look at to a file of their own as well: annotators disagree, at most half of them answered, or none.",
+        show_default=False,
+    ),
+]
+Gold = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--gold",
+        metavar="COLUMN",
+        help="A column with labels of people, where there are some: how well each annotator agrees with them is printed."
+        " LABEL=COLUMN for one of several labels; may be repeated.",
+        show_default=False,
+    ),
+]
+Weighing = Annotated[
+    Weigh | None,
+    typer.Option(
+        "--weights",
+        help="Weigh the annotators' votes by their errors, learnt from the --gold rows (gold) or from how far they agree with"
+        " each other (dawid-skene); the column confidence has the probability of the label.",
         show_default=False,
     ),
 ]

@@ -49,6 +49,11 @@ def conclude(report: RunReport, terminal: Terminal, *, until: DriveUntil, review
     console.tell(out, totals_lines(report.totals, review=review))
     if report.totals.agreement:
         console.show(out, agreement_table(report.totals))
+    if report.totals.gold:
+        from batchkit.cli.render import gold  # noqa: PLC0415 - loads the statistics
+
+        for label, figures in report.totals.gold.items():
+            console.show(out, gold.gold_table(label, figures))
     return code
 
 
@@ -150,9 +155,9 @@ def agreement_table(totals: Totals) -> Table:
             label if report.level == "nominal" else f"{label} ({report.level})",
             f"{report.rated_by_two:,}",
             unanimous,
-            _coefficient(report.mean_cohen),
-            _coefficient(report.fleiss),
-            _coefficient(report.alpha),
+            coefficient(report.mean_cohen),
+            coefficient(report.fleiss),
+            coefficient(report.alpha),
         )
     return table
 
@@ -177,10 +182,23 @@ def for_machines(progress: Progress, totals: Totals, *, exit_code: int, output: 
             }
             for label, report in totals.agreement.items()
         },
+        "gold": _gold_for_machines(totals),
     }
 
 
-def _coefficient(coefficient: Coefficient) -> str:
+def _gold_for_machines(totals: Totals) -> dict[str, Any]:
+    if not totals.gold:
+        return {}
+    from batchkit.cli.render import gold  # noqa: PLC0415 - loads the statistics
+
+    return {
+        label: {annotator: gold.for_machines(report) for annotator, report in figures.items()}
+        for label, figures in totals.gold.items()
+    }
+
+
+def coefficient(coefficient: Coefficient) -> str:
+    """Write a coefficient with three digits, or a dash where it is undefined."""
     return "-" if coefficient.value is None else f"{coefficient.value:.3f}"
 
 

@@ -39,6 +39,8 @@ def annotate(
     reasoning_effort: tables.ReasoningEffort = None,
     include_reasoning: tables.IncludeReasoning = None,
     review: tables.Review = None,
+    gold: tables.Gold = None,
+    weights: tables.Weighing = None,
     rows: TableFlags,
     cut: CutFlags,
     flags: DriveFlags,
@@ -48,7 +50,7 @@ def annotate(
     All rows are rendered and checked before anything is sent; from then on it is a workload like that of `run`. A request is sent
     again if its answer breaks the rules (--schema, --choices, --pattern, --number, --tools), is cut off, or is empty. The output has
     one row per input row, in order, with status, error, attempts, tokens and cost. Each model and each sample is an
-    annotator: the majority is the answer, and the agreement is printed.
+    annotator: the majority of labels or the median of numbers is the answer, and the agreement is printed.
 
     The same command resumes. A changed table, prompt, schema, model or parameter makes a new workload; with --name it is
     refused.
@@ -102,6 +104,8 @@ def annotate(
         shrink_images=shrink_images or None,
         allow_paths=allow_paths or None,
         review=review,
+        gold=tuple(gold or ()),
+        weights=weights and weights.value,
     )
     asked.require("prompt", "--prompt")
     asked.require("models", "--model")
