@@ -35,7 +35,7 @@ def estimate_lines(estimate: Estimate) -> Iterator[str]:
     if len(estimate.models) > 1:
         yield f"in total: {_range_of_dollars(estimate.least_usd, estimate.most_usd)}"
     if estimate.earlier:
-        yield f"output as in {', '.join(map(formatting.printable, estimate.earlier))}"
+        yield f"tokens out as in earlier workloads of these questions: {', '.join(map(formatting.printable, estimate.earlier))}"
     yield f"an estimate at the batch prices of {PRICES_AS_OF}, without answers that are asked for again"
 
 
@@ -79,4 +79,6 @@ def _range_of_dollars(least: float | None, most: float | None) -> str:
     if most is None:
         return f"{dollars(least)} and what the answers take"
     low, high = dollars(least), dollars(most)
-    return f"about {low}" if low == high else f"{low} to {high}"
+    if low != high:
+        return f"{low} to {high}"
+    return low if low.startswith("under") else f"about {low}"
