@@ -131,6 +131,8 @@ def _parsed(text: str) -> Any:
 def _python_values(column: pa.Array) -> list[Any]:
     plain = plain_type(column.type)
     try:
+        if _has_views_of_lists(column.type):
+            return exact_values(column)
         return list((column if column.type == plain else column.cast(plain)).to_pylist())
     except UnicodeDecodeError:
         raise
@@ -197,6 +199,12 @@ def _plain_nested(kind: pa.DataType) -> pa.DataType:
     # Arrow converts no union, and a list view with the wrong values (arrow 26: [[1, 2], None, [3]] loses its 3).
     is_kept = types.is_union(kind) or types.is_list_view(kind) or types.is_large_list_view(kind)
     return kind if is_kept else pa.list_(plain_type(kind.value_type))
+
+
+def _has_views_of_lists(kind: pa.DataType) -> bool:
+    if pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
+        return True
+    return any(_has_views_of_lists(kind.field(place).type) for place in range(kind.num_fields))
 
 
 def _is_text(kind: pa.DataType) -> bool:

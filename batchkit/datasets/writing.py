@@ -285,7 +285,8 @@ def _parquet_field(field: pa.Field) -> pa.Field:
         return field
     if _has_inner(field.type, lambda kind: types.is_string_view(kind) or types.is_binary_view(kind)):
         # Arrow cannot cut them for Parquet's pages.
-        return field.with_type(plain_type(field.type))
+        plain = plain_type(field.type)
+        return json_field(field.name) if plain == field.type else field.with_type(plain)
     try:
         sample = pa.Table.from_arrays([pa.nulls(1, field.type)], schema=pa.schema([field.with_nullable(True)]))
         pq.write_table(sample, pa.BufferOutputStream())
