@@ -18,7 +18,7 @@ import pyarrow as pa
 from batchkit.datasets.rows import decimals_field
 from batchkit.datasets.streams import digest_of, open_bytes, reading, without_compression
 from batchkit.datasets.table import Table, check_same_columns
-from batchkit.datasets.values import text_of
+from batchkit.datasets.values import text_of_float
 from batchkit.errors import InputUnreadable, UsageError
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ def _has_text(cell: str, text: Callable[[Any], str]) -> bool:
 _KINDS: Final = (
     _Kind(_integer, int, lambda name: pa.field(name, pa.int64())),
     _Kind(
-        lambda cell: _has_text(cell, text_of), float, lambda name: decimals_field(name, are_whole_without_fraction=True)
+        lambda cell: _has_text(cell, text_of_float),
+        float,
+        lambda name: decimals_field(name, are_whole_without_fraction=True),
     ),
     _Kind(
         lambda cell: _has_text(cell, repr), float, lambda name: decimals_field(name, are_whole_without_fraction=False)

@@ -6,7 +6,6 @@ nulls if a later line does not fit.
 
 from __future__ import annotations
 
-from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,24 +40,20 @@ class JsonlTable(Table):
 
     def _find_schema(self) -> pa.Schema:
         kinds: dict[str, Kind] = {}
-        counts: Counter[str] = Counter()
-        nulls: set[str] = set()
-        rows = 0
+        absent: set[str] = set()
+        is_first = True
         for record in islice(self._records(), self.limit):
-            rows += 1
-            counts.update(record.keys())
+            if record.keys() != kinds.keys():
+                absent |= kinds.keys() - record.keys() if is_first else kinds.keys() ^ record.keys()
             for name, value in record.items():
-                if value is None:
-                    nulls.add(name)
                 kind = kinds.get(name)
                 if kind is None:
                     kind = kinds[name] = Kind()
                 kind.see(value)
+            is_first = False
         if not kinds:
             raise InputUnreadable(self._paths[0], "has no row", "write one JSON object a line")
-        return pa.schema(
-            [_field(name, kind, is_absent=counts[name] < rows, is_null=name in nulls) for name, kind in kinds.items()]
-        )
+        return pa.schema([_field(name, kind, is_absent=name in absent) for name, kind in kinds.items()])
 
     def _read(self, rows: int) -> Iterator[pa.RecordBatch]:
         schema = self.schema
@@ -96,10 +91,10 @@ def _kind_name(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-def _field(name: str, kind: Kind, *, is_absent: bool, is_null: bool) -> pa.Field:
+def _field(name: str, kind: Kind, *, is_absent: bool) -> pa.Field:
     if not is_absent:
         return kind.field(name)
-    return absent_field(json_field(name) if is_null else kind.field(name))
+    return absent_field(json_field(name) if kind.has_null else kind.field(name))
 
 
 def _array(field: pa.Field, records: Sequence[Mapping[str, Any]]) -> pa.Array:

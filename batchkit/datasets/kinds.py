@@ -38,10 +38,12 @@ class _Whole:
 class Kind:
     """The kinds of values that were seen in one place."""
 
-    __slots__ = ("_fields", "_is_uniform", "_item", "_scalars")
+    __slots__ = ("_fields", "_is_uniform", "_item", "_names", "_scalars", "has_null")
 
     def __init__(self) -> None:
+        self.has_null = False
         self._scalars: set[type] = set()
+        self._names: tuple[str, ...] = ()
         self._fields: dict[str, Kind] | None = None
         self._is_uniform = True
         self._item: Kind | None = None
@@ -49,6 +51,7 @@ class Kind:
     def see(self, value: Any) -> None:
         """Include one more value; null fits every kind."""
         if value is None:
+            self.has_null = True
             return
         kind = type(value)
         if kind is dict:
@@ -62,18 +65,16 @@ class Kind:
             self._scalars.add(kind)
             if kind is int and not -_EXACT <= value <= _EXACT:
                 self._scalars.add(_Wide if _SMALLEST <= value <= _LARGEST else _Huge)
-            elif kind is float and value.is_integer():
+            elif kind is float and _Whole not in self._scalars and value.is_integer():
                 self._scalars.add(_Whole)
 
     def _see_object(self, value: dict[str, Any]) -> None:
         if self._fields is None:
-            if len(value) > _MOST_FIELDS:
-                self._is_uniform = False
+            self._is_uniform = len(value) <= _MOST_FIELDS
             self._fields = {name: Kind() for name in value} if self._is_uniform else {}
-        if not self._is_uniform:
-            return
+            self._names = tuple(self._fields)
         # A member that only some objects have is neither null in the others, nor does it change their order.
-        if list(value) != list(self._fields):
+        if not self._is_uniform or tuple(value) != self._names:
             self._is_uniform = False
             return
         for name, member in value.items():

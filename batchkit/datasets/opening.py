@@ -52,6 +52,7 @@ def open_table(parts: Sequence[str], *, query: str | None = None, separator: str
     parts = [str(part) for part in parts]
     if not parts:
         raise UsageError("no table is named", hint=_READ)
+    separator = "\t" if separator == "\\t" else separator
     if separator is not None and (len(separator) != 1 or separator in '"\r\n'):
         raise UsageError(f"{separator!r} cannot separate cells", hint="use one character: --separator '|'")
     urls = [part for part in parts if _URL.match(part)]

@@ -17,6 +17,7 @@ import pyarrow as pa
 from batchkit.datasets.metadata import namers
 from batchkit.datasets.temporal import exact_values
 from batchkit.datasets.values import FractionalFloat, Row, as_json, is_whole, json_text, present
+from batchkit.errors import UsageError
 from batchkit.files import jsonl
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def absent_field(field: pa.Field) -> pa.Field:
 
 def is_json(field: pa.Field) -> bool:
     """Whether a column's text is JSON."""
-    return _has(field, _JSON)
+    return _has(field, _JSON) and _is_text(field.type)
 
 
 def is_absent(field: pa.Field) -> bool:
@@ -102,9 +103,16 @@ def values_of(batch: pa.RecordBatch) -> list[list[Any]]:
 
 def column_values(field: pa.Field, column: pa.Array) -> list[Any]:
     """Return the values of one column."""
-    values = _python_values(column)
+    try:
+        values = _python_values(column)
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"the column {field.name!r} has text that is not UTF-8", hint="save it as bytes, or convert it"
+        ) from error
     if is_json(field):
-        return [None if text is None else jsonl.loads_exactly(text) for text in values]
+        return [None if text is None else _parsed(text) for text in values]
+    if not pa.types.is_floating(field.type):
+        return values
     if _has(field, _NUMBERS, _WHOLE):
         return [int(value) if value is not None and is_whole(value) else value for value in values]
     if _has(field, _NUMBERS, _FRACTIONAL):
@@ -112,10 +120,22 @@ def column_values(field: pa.Field, column: pa.Array) -> list[Any]:
     return values
 
 
+def _parsed(text: str) -> Any:
+    try:
+        return jsonl.loads_exactly(text)
+    except jsonl.MalformedJson:
+        # Another program has changed the text, and kept the mark.
+        return text
+
+
 def _python_values(column: pa.Array) -> list[Any]:
     plain = plain_type(column.type)
     try:
+        if _has_views_of_lists(column.type):
+            return exact_values(column)
         return list((column if column.type == plain else column.cast(plain)).to_pylist())
+    except UnicodeDecodeError:
+        raise
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError, OverflowError):
         # A time that Python does not have, or a conversion that Arrow does not.
         return exact_values(column)
@@ -179,6 +199,12 @@ def _plain_nested(kind: pa.DataType) -> pa.DataType:
     # Arrow converts no union, and a list view with the wrong values (arrow 26: [[1, 2], None, [3]] loses its 3).
     is_kept = types.is_union(kind) or types.is_list_view(kind) or types.is_large_list_view(kind)
     return kind if is_kept else pa.list_(plain_type(kind.value_type))
+
+
+def _has_views_of_lists(kind: pa.DataType) -> bool:
+    if pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
+        return True
+    return any(_has_views_of_lists(kind.field(place).type) for place in range(kind.num_fields))
 
 
 def _is_text(kind: pa.DataType) -> bool:

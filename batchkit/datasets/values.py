@@ -46,11 +46,11 @@ def text_of(value: Any) -> str:
         case bool():
             text = "true" if value else "false"
         case float():
-            text = _text_of_float(value)
+            text = text_of_float(value)
         case Decimal():
             text = f"{value:f}" if value.is_finite() else "" if value.is_nan() else str(value)
         case dt.timedelta():
-            text = _text_of_float(value.total_seconds())
+            text = text_of_float(value.total_seconds())
         case bytes() | dt.date() | dt.time():
             text = str(as_json(value))
         case list() | dict() | tuple():
@@ -100,7 +100,8 @@ def as_json(value: Any) -> Any:
     return found
 
 
-def _text_of_float(value: float) -> str:
+def text_of_float(value: float) -> str:
+    """Return ``text_of`` a float."""
     if math.isnan(value):
         return ""
     if type(value) is float and is_whole(value):

@@ -228,14 +228,17 @@ class _CsvEncoder:
 
     def _cells(self, field: pa.Field, column: pa.Array) -> list[Any]:
         if is_json(field):
-            return [self._text(text) for text in column.to_pylist()]
+            # As it was written.
+            return [None if text in {None, "null"} else self._text(text) for text in column.to_pylist()]
         values = column_values(field, column)
-        if pa.types.is_integer(field.type):
+        types = pa.types
+        if types.is_integer(field.type):
             return values
-        is_number = pa.types.is_floating(field.type) or pa.types.is_boolean(field.type)
-        return [
-            None if value is None else text_of(value) if is_number else self._text(text_of(value)) for value in values
-        ]
+        if types.is_string(field.type):
+            return [None if value is None else self._text(value) for value in values]
+        if types.is_floating(field.type) or types.is_boolean(field.type):
+            return [None if value is None else text_of(value) for value in values]
+        return [None if value is None else self._text(text_of(value)) for value in values]
 
 
 class _ParquetEncoder:
@@ -282,7 +285,8 @@ def _parquet_field(field: pa.Field) -> pa.Field:
         return field
     if _has_inner(field.type, lambda kind: types.is_string_view(kind) or types.is_binary_view(kind)):
         # Arrow cannot cut them for Parquet's pages.
-        return field.with_type(plain_type(field.type))
+        plain = plain_type(field.type)
+        return json_field(field.name) if plain == field.type else field.with_type(plain)
     try:
         sample = pa.Table.from_arrays([pa.nulls(1, field.type)], schema=pa.schema([field.with_nullable(True)]))
         pq.write_table(sample, pa.BufferOutputStream())

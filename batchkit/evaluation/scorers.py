@@ -10,6 +10,7 @@ import math
 import re
 import string
 import unicodedata
+from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -21,7 +22,7 @@ from batchkit.answers.patterns import BoundedPattern, TookTooLong
 from batchkit.answers.rules import Pattern
 from batchkit.answers.schemas import ClosedSchema
 from batchkit.answers.wording import is_same_choice
-from batchkit.datasets.values import text_of
+from batchkit.datasets.values import as_json, text_of
 from batchkit.evaluation.suite_parts import PromptText, SuiteAnswers, read_schema
 from batchkit.files import jsonl
 
@@ -127,7 +128,8 @@ class ScorerBase(BaseModel):
     def _truth(self, row: Mapping[str, Any], expected: str | None) -> FoundValue:
         column = self.expected or expected
         value = row.get(column) if column is not None else None
-        return FoundValue(value, exists=value is not None)
+        is_nan = isinstance(value, float) and math.isnan(value)
+        return FoundValue(value, exists=value is not None and not is_nan)
 
     def _compare(self, given: Any, truth: Any) -> Score:
         # Abstract: a scorer compares in its own way, or replaces the method that calls this one.
@@ -239,7 +241,9 @@ class JsonFields(ScorerBase):
         return Score(share, None, f"differs in: {', '.join(wrong)}"[:DETAIL_CHARACTERS] if wrong else None)
 
     def _is_same(self, given: FoundValue, truth: FoundValue) -> bool:
-        one, other = given.value, truth.value
+        one, other = (
+            float(found.value) if isinstance(found.value, Decimal) else as_json(found.value) for found in (given, truth)
+        )
         if isinstance(one, str) and isinstance(other, str):
             one, other = one.strip(), other.strip()
             return one.casefold() == other.casefold() if self.ignore_case else one == other

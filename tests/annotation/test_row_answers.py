@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from dataclasses import replace
 from datetime import UTC, date, datetime, time
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +13,8 @@ import pytest
 from pyarrow import parquet as pq
 from sqlalchemy import select, text
 
-from batchkit.annotation import presets
+from batchkit.annotation import presets, render
+from batchkit.annotation.ids import RequestIds
 from batchkit.annotation.row_answers import read_row_answers, write_output_table
 from batchkit.annotation.totals import totals
 from batchkit.annotation.voting import Review
@@ -455,3 +457,79 @@ def test_calls_are_judged_by_their_tools_in_the_output_too(table, tmp_path, argu
     write_output_table(table.runner, workload, tmp_path / "out.jsonl")
     first = read_lines(tmp_path / "out.jsonl")[0]
     assert (first["qty"], first["error"]) == (None if error else 2, error)
+
+
+def test_kept_table_of_an_earlier_version_is_read(table, tmp_path, monkeypatch):
+    """It is a Parquet file, and its keys were written otherwise: an unfinished workload ends as it began."""
+    keys = [1.0, 2.5, True]
+    table.path = write_lines(tmp_path / "keyed.jsonl", [{"id": key, "text": f"t{key}"} for key in keys[:2]])
+    monkeypatch.setattr(render, "RequestIds", partial(RequestIds, text=str))
+    workload = table.annotation(key="id")
+    monkeypatch.undo()
+    kept = snapshot_path(table.runner, workload)
+    pq.write_table(pa.table({"id": pa.array(keys[:2]), "text": ["t1", "t2"]}), kept.with_name("table.parquet"))
+    kept.unlink()
+    table.settle(workload, ["one", "two"])
+    assert write_output_table(table.runner, workload, tmp_path / "out.jsonl") == 2
+    lines = read_lines(tmp_path / "out.jsonl")
+    assert [(line["id"], line["custom_id"].split(":")[0], line["answer"]) for line in lines] == [
+        (1.0, "1.0", "one"),
+        (2.5, "2.5", "two"),
+    ]
+    kept.with_name("table.parquet").unlink()
+    with pytest.raises(SpoolError, match=r"table\.arrows"):
+        write_output_table(table.runner, workload, tmp_path / "out.jsonl")
+
+
+def test_columns_of_the_input_come_back_with_types_and_metadata(table, tmp_path):
+    """Also those of which no template knows anything; pandas and ``datasets`` find the new columns in their metadata."""
+    features = {
+        "label": {"names": ["neg", "pos"], "_type": "ClassLabel"},
+        "text": {"dtype": "string", "_type": "Value"},
+    }
+    told = {"huggingface": jsonl.dumps({"info": {"features": features}}), "own": "words"}
+    given = pa.table(
+        {
+            "text": pa.array(["a", "b"]).dictionary_encode(),
+            "label": [1, 0],
+            "at": pa.array([1_577_880_000_123_456_789, None], pa.timestamp("ns", "UTC")),
+            "pairs": pa.array([[("k", 1)], None], pa.map_(pa.string(), pa.int8())),
+            "size": pa.array([[1.5, 2.5], None], pa.list_(pa.float32(), 2)),
+        }
+    )
+    given = given.cast(given.schema.with_metadata(told).set(1, pa.field("label", pa.int64(), metadata={"of": "label"})))
+    table.path = tmp_path / "given.parquet"
+    pq.write_table(given, table.path)
+    workload = table.annotation(schema=SCHEMA, models=MODELS)
+    table.settle(workload, [said()] * 4)
+    for name in ("out.parquet", "out.arrow"):
+        write_output_table(table.runner, workload, tmp_path / name)
+    found = pq.read_table(tmp_path / "out.parquet")
+    assert found.equals(pa.ipc.open_file(tmp_path / "out.arrow").read_all())
+    assert found.select(given.column_names).equals(given)
+    assert found.schema.field("label").metadata == {b"of": b"label"}
+    assert found.schema.metadata[b"own"] == b"words"
+    described = jsonl.loads(found.schema.metadata[b"huggingface"])["info"]["features"]
+    assert {name: described[name] for name in features} == features
+    assert sorted(described) == sorted(set(found.column_names) - {"at", "pairs", "size"})
+
+
+def test_table_of_pandas_comes_back_as_pandas_had_it(table, tmp_path):
+    """Categories, whole numbers with gaps, times with a zone, and the index."""
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(
+        {
+            "text": pandas.Categorical(["a", "b", None], categories=["b", "a"], ordered=True),
+            "n": pandas.array([1, None, 3], dtype="Int64"),
+            "at": pandas.to_datetime(["2026-01-01", None, "2026-01-03"]).tz_localize("Europe/Berlin"),
+        },
+        index=pandas.Index(["x", "y", "z"], name="key"),
+    )
+    table.path = tmp_path / "frame.parquet"
+    frame.to_parquet(table.path)
+    workload = table.make(presets.annotation("What of {{ key }} {{ text }}?", models=MODELS[:1]))
+    table.settle(workload, ["one", "two", "three"])
+    write_output_table(table.runner, workload, tmp_path / "out.parquet")
+    found = pandas.read_parquet(tmp_path / "out.parquet")
+    pandas.testing.assert_frame_equal(found[frame.columns.to_list()], frame)
+    assert list(found["answer"]) == ["one", "two", "three"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from decimal import Decimal
+
 import pytest
 
 from batchkit.annotation.template import Template, Unrendered
@@ -44,6 +47,31 @@ def test_nulls_are_nothing_and_nested_values_are_json():
     assert rendered("[{{ text }}]", text=None) == "[]"
     assert rendered("{{ meta }}", meta={"tags": ["a", None]}) == '{"tags":["a",null]}'
     assert rendered("{{ meta | tojson }}", meta={"html": "<a> & 'b'"}) == '{"html":"<a> & \'b\'"}'
+
+
+@pytest.mark.parametrize(
+    ("template", "value", "text"),
+    [
+        ("{{ text }}", True, "true"),
+        ("{{ text }}", 2.0, "2"),
+        ("{{ text }}", Decimal("2.50"), "2.50"),
+        ("{{ text }}", dt.date(2026, 1, 2), "2026-01-02"),
+        ("{{ text }}", dt.timedelta(seconds=5), "5"),
+        ("{{ text }}", b"\xff", "/w=="),
+        ("{{ text }}", float("nan"), ""),
+        ("{{ text ~ ' of ' ~ text }}", 2.0, "2 of 2"),
+        ("{{ text | string | length }}", True, "4"),
+        ("{{ text | join(', ') }}", [1.0, True, None, Decimal("1.0")], "1, true, , 1.0"),
+        ("{{ text | join(d='-', attribute='n') }}", [{"n": 1.0}, {"n": dt.date(2026, 1, 2)}], "1-2026-01-02"),
+        ("{{ text }}", {"p": Decimal("1.10"), "at": [dt.timedelta(1)]}, '{"p":"1.10","at":[86400.0]}'),
+        ("{{ text.year }}", dt.date(2026, 1, 2), "2026"),
+        ("{{ row }}", Decimal("1.10"), '{"text":"1.10"}'),
+        ("{{ row | tojson }}", dt.timedelta(1), '{"text":86400.0}'),
+    ],
+)
+def test_values_are_shown_in_the_one_way(template, value, text):
+    """Alone, joined, and inside of others."""
+    assert rendered(template, text=value) == text
 
 
 @pytest.mark.parametrize(

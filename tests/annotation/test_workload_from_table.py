@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from contextlib import ExitStack
+from decimal import Decimal
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet as pq
 
 from batchkit.annotation import presets, rendering, workload_from_table
 from batchkit.annotation.parameters import Parameters
@@ -17,6 +21,7 @@ from batchkit.errors import InputInvalid, SpoolError, UsageError, WorkloadConfli
 from batchkit.files import jsonl
 from batchkit.settings import load_settings
 from batchkit.steps.split import SplitOptions
+from batchkit.store import results
 from tests.workloads import read_lines, write_mixed
 
 MODEL = "openai/gpt-oss-20b"
@@ -280,3 +285,43 @@ def test_a_truncated_answer_is_never_asked_for_with_more_than_its_model_writes(o
     rules = load_rules(workload.answer_rules)
     assert rules is not None
     assert (rules.cap_for(small), rules.cap_for(MODEL)) == (8_192, rules.max_tokens_cap)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "keys"),
+    [
+        ([Decimal("1.50"), Decimal("2.00")], pa.decimal128(5, 2), ["1.50", "2.00"]),
+        ([dt.date(2026, 1, 2), dt.date(2026, 1, 3)], pa.date32(), ["2026-01-02", "2026-01-03"]),
+        ([1.0, 2.5], pa.float64(), ["1", "2.5"]),
+        ([True, False], pa.bool_(), ["true", "false"]),
+    ],
+)
+def test_key_is_written_as_it_is_shown(runner, tmp_path, values, kind, keys):
+    """In the custom_ids, and where it repeats."""
+    path = tmp_path / "keyed.parquet"
+    for column, repeats in ((values, False), ([values[0], values[0]], True)):
+        pq.write_table(pa.table({"id": pa.array(column, kind), "text": ["a", "b"]}), path)
+        table = open_table([str(path)])
+        if repeats:
+            with pytest.raises(InputInvalid) as caught:
+                ensure_workload(runner, table, asking(key="id"))
+            assert f"the key {keys[0]!r} is that of row 1" in str(caught.value.problems[0])
+        else:
+            assert [
+                row.custom_id.split(":")[0]
+                for row in results_of(runner, ensure_workload(runner, table, asking(key="id")))
+            ] == keys
+
+
+def test_integers_beyond_64_bits_that_differ_are_two_keys(runner, tmp_path):
+    """No double stands between them."""
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(f'{{"id":{10**30 + n},"text":"t"}}\n' for n in range(2)))
+    workload = ensure_workload(runner, open_table([str(path)]), asking(key="id"))
+    assert [row.custom_id.split(":")[0] for row in results_of(runner, workload)] == [str(10**30), str(10**30 + 1)]
+
+
+def results_of(runner, workload):
+    """List the requests of a workload."""
+    with runner.store.read() as connection:
+        return list(results.stream(connection, workload.id))

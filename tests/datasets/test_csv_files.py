@@ -112,6 +112,7 @@ def test_separator_can_be_named(tmp_path):
     """It beats what the file looks like, is part of the digest, and only CSV has one."""
     path = write(tmp_path / "a.csv", "sep=;\n" + "id|a;b;c\n1|x\n")
     table = open_table([str(path)], separator="|")
+    assert open_table([str(write(tmp_path / "b.csv", "a,b,c\tx\n1\t2\n"))], separator="\\t").columns == ("a,b,c", "x")
     assert [row for batch in table.batches() for row in rows_of(batch)] == [{"id": 1, "a;b;c": "x"}]
     assert table.digest() != open_table([str(path)]).digest()
     for separator in ("", "||", '"', "\n"):

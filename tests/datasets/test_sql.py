@@ -252,9 +252,10 @@ def test_values_of_postgres_keep_type_and_digits(empty_postgres_url, rows, kind,
     assert [row["x"] for row in read(table, rows=1)] == values
 
 
-def test_late_decimal_with_more_places_is_told(empty_postgres_url):
+def test_late_decimal_with_more_digits_is_told(empty_postgres_url):
     """It is not rounded; one with fewer places fits."""
-    query = "select case when n = {} then 1.25 else 1.5 end as x from generate_series(1, 10002) as n order by n"
-    assert len(read(open_table([empty_postgres_url], query=query.format(1)))) == 10_002
-    with pytest.raises(UsageError, match=r"row 10,002 of the query has Decimal\('1\.25'\)"):
-        read(open_table([empty_postgres_url], query=query.format(10_002)))
+    query = "select case when n = {} then {} else 1.5 end as x from generate_series(1, 10002) as n order by n"
+    assert len(read(open_table([empty_postgres_url], query=query.format(1, 1.25)))) == 10_002
+    for value in ("1.25", "1e37"):
+        with pytest.raises(UsageError, match=r"row 10,002 of the query has Decimal\('1"):
+            read(open_table([empty_postgres_url], query=query.format(10_002, value)))

@@ -73,7 +73,7 @@ def test_row_is_shown_without_what_it_does_not_have():
         (pa.date64(), -800_000 * 86_400_000, "-0221-09-04"),
     ],
 )
-@pytest.mark.parametrize("form", ["plain", "listed", "nested"])
+@pytest.mark.parametrize("form", ["plain", "listed", "viewed", "nested"])
 def test_time_beyond_pythons_is_exact(kind, stored, text, form):
     """Nanoseconds and far years are shown, beside times of Python's and inside of others."""
     bits = {32: pa.int32(), 64: pa.int64()}[kind.bit_width]
@@ -82,12 +82,17 @@ def test_time_beyond_pythons_is_exact(kind, stored, text, form):
         column = column.slice(1)
     elif form == "listed":
         column = pa.ListArray.from_arrays(pa.array([0, 0, 3]), column).slice(1)
+    elif form == "viewed":
+        column = pa.ListViewArray.from_arrays(pa.array([2, 1], pa.int32()), pa.array([1, 2], pa.int32()), column)
     else:
         column = pa.StructArray.from_arrays([column, column.dictionary_encode()], ["x", "y"]).slice(1)
     values = [row["c"] for row in rows_of(pa.RecordBatch.from_pydict({"c": column}))]
     if form == "listed":
         (values,) = values
         values = values[1:]
+    elif form == "viewed":
+        assert values[0] == values[1][1:]
+        values = values[1]
     elif form == "nested":
         assert all(value["x"] == value["y"] for value in values)
         values = [value["x"] for value in values]

@@ -212,6 +212,23 @@ def test_folder_that_cannot_be_written_is_told(tmp_path):
         write(tmp_path / "file" / "t.csv", ROWS)
 
 
+def test_marks_that_another_program_kept_do_no_harm(tmp_path):
+    """Text that is no JSON any more is text; a mark of text or numbers on other types means nothing; broken UTF-8 is told."""
+    marks = {"batchkit.json": "1", "batchkit.numbers": "whole", "batchkit.absent": "1"}
+    columns = {"a": pa.array(["{", "null", None]), "b": pa.array([1, 2, None]), "c": pa.array([b"\xff", b"", None])}
+    schema = pa.schema([pa.field(name, column.type, metadata=marks) for name, column in columns.items()])
+    batch = pa.RecordBatch.from_pydict(columns, schema=schema)
+    assert rows_of(batch)[0] == {"a": "{", "b": 1, "c": b"\xff"}
+    for name in ("t.jsonl", "t.csv"):
+        with TableWriter(tmp_path / name, schema, raw_csv=True) as writer:
+            writer.write(batch)
+    assert read_lines(tmp_path / "t.jsonl") == [{"a": "{", "b": 1, "c": "/w=="}, {"a": None, "b": 2, "c": ""}, {}]
+    assert cells(tmp_path / "t.csv")[1:] == [["{", "1", "/w=="], ["", "2", ""], ["", "", ""]]
+    broken = pa.RecordBatch.from_arrays([pa.array([b"\xff"]).view(pa.string())], ["text"])
+    with pytest.raises(UsageError, match="'text' has text that is not UTF-8"):
+        rows_of(broken)
+
+
 def test_value_that_a_format_cannot_hold_is_told(tmp_path):
     """Seconds beyond what Parquet's milliseconds reach: another format takes them, and no half of a file is left."""
     batch = pa.RecordBatch.from_pydict({"at": pa.array([10**16], pa.timestamp("s"))})

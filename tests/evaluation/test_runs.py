@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from decimal import Decimal
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet as pq
 from sqlalchemy import text
 
+from batchkit.annotation.row_answers import read_row_answers
 from batchkit.emulator import Emulator, Scenario
 from batchkit.emulator.faults.lines import FailLines, WrongAnswers
+from batchkit.emulator.scenarios.scenario import Reply
 from batchkit.errors import InputInvalid, UnknownWorkload, UsageError, WorkloadConflict
 from batchkit.evaluation import runs
 from batchkit.evaluation.open_runs import open_runs
 from batchkit.evaluation.results import scored_rows, summary
 from batchkit.evaluation.suite_file import load_suite
+from batchkit.files import jsonl
+from batchkit.reports.evaluation_report import worst_scored
 from tests.evaluation.support import LARGE, REVIEWS, SMALL, reviews_suite, write_reviews, write_suite
 from tests.steps.conftest import SPEED, Harness, open_harness
 
@@ -282,3 +290,62 @@ def test_a_summary_outlives_its_workload(sqlite_harness, tmp_path):
     runner.clean("reviews-1", keep_results=False)
     assert summary(runner, "reviews-1") == found
     assert [change.pairs for change in night(runner, file).changes] == [4, 4]
+
+
+TYPED = """
+name: typed
+dataset: {path: typed.parquet, key: id}
+prompt: "Which price {{ text }}"
+models: [openai/gpt-oss-20b]
+expected: price
+slices: [day, took, price]
+scorers:
+  - {kind: exact}
+  - {kind: number}
+  - {kind: exact, name: day, expected: day}
+  - {kind: choice, expected: label}
+  - kind: judge
+    model: openai/gpt-oss-120b
+    prompt: "Is {{ model_answer }} the price in {{ row }} of {{ note }} {{ label }}?"
+    answers: {choices: ["yes", "no"]}
+    scores: {"yes": 1, "no": 0}
+"""
+
+
+def test_values_of_any_type_are_expected_sliced_and_judged(open_harness_on_sqlite, tmp_path):
+    """Decimals, dates, durations, labels and JSON: each has its text, and the judge reads it, too."""
+    features = {"label": {"names": ["neg", "2.50"], "_type": "ClassLabel"}}
+    table = pa.table(
+        {
+            "id": ["a", "b"],
+            "text": ["row-a", "row-b"],
+            "price": pa.array([Decimal("2.50"), Decimal("10.00")], pa.decimal128(10, 2)),
+            "day": [dt.date(2026, 1, 2), dt.date(2026, 3, 4)],
+            "took": [dt.timedelta(seconds=5), None],
+            "label": [1, 0],
+            "note": ['{"x":1}', None],
+        }
+    )
+    json = table.schema.field("note").with_metadata({"batchkit.json": "1"})
+    metadata = {"huggingface": jsonl.dumps({"info": {"features": features}})}
+    pq.write_table(table.cast(table.schema.set(6, json).with_metadata(metadata)), tmp_path / "typed.parquet")
+    harness = open_harness_on_sqlite(
+        replies=(
+            Reply(match="Is 2.50 the price in", content="yes"),
+            Reply(match="Which price", content="2.50"),
+        )
+    )
+    runner = harness.open_runner()
+    found = night(runner, load_suite(write_suite(tmp_path, TYPED, "typed.yaml")))
+    assert {metric.scorer: metric.mean for metric in found.metrics if metric.slice is None} == {
+        "exact": 0.5,
+        "number": 0.5,
+        "day": 0.0,
+        "choice": 0.5,
+        "judge": 1.0,
+    }
+    assert {metric.slice for metric in found.metrics} >= {"day=2026-01-02", "took=5", "price=10.00"}
+    asked = [row.row for row in read_row_answers(runner, runner.find(found.workload_names[1]))]
+    assert [(row["note"], row["label"]) for row in asked] == [({"x": 1}, "2.50"), (None, "neg")]
+    worst = worst_scored(runner, runner.find(found.workload_names[0]), found.run, limit=2)
+    assert {row.expected.text for row in worst if row.expected} == {"2.50", "10.00"}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from decimal import Decimal
+
 import pytest
 from pydantic import TypeAdapter
 
@@ -25,6 +28,11 @@ def score(config, value, truth="", **answer):
         ({"kind": "exact"}, " Paris\n", "Paris", 1),
         ({"kind": "exact"}, "paris", "Paris", 0),
         ({"kind": "exact"}, 3.0, "3", 1),
+        ({"kind": "exact"}, "2.50", Decimal("2.50"), 1),
+        ({"kind": "contains"}, "It was 2026-01-02.", dt.date(2026, 1, 2), 1),
+        ({"kind": "number"}, "5", dt.timedelta(seconds=5), 1),
+        ({"kind": "exact"}, "true", True, 1),
+        ({"kind": "json_fields", "fields": ["p", "d"]}, {"p": 1.1, "d": "2026-01-02"}, {"p": Decimal("1.10"), "d": dt.date(2026, 1, 2)}, 1),
         ({"kind": "normalised"}, "The  Eiffel-Tower!", "eiffel tower", 1),
         ({"kind": "normalised"}, "ﬁne “day”", "FINE day", 1),
         ({"kind": "normalised"}, "another day", "day", 0),
@@ -81,6 +89,7 @@ def test_alike_is_a_matter_of_degree():
     ("config", "value", "truth", "reason"),
     [
         ({"kind": "exact"}, "Paris", None, NO_EXPECTED),
+        ({"kind": "exact"}, "Paris", float("nan"), NO_EXPECTED),
         ({"kind": "number"}, "3", "three", SCORER_ERROR),
         ({"kind": "json_fields", "fields": ["a"]}, {"a": 1}, "no JSON", SCORER_ERROR),
         ({"kind": "python", "function": "tests.evaluation.user_scorers:broken"}, "x", None, SCORER_ERROR),
