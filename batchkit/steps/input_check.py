@@ -188,6 +188,8 @@ class InputCheck:
         position = 0
         for path, number, line in sources.read_lines(self._paths, max_line_bytes=self._max_line_bytes):
             position += 1
+            if not line.strip():
+                continue
             try:
                 record = jsonl.loads(line)
             except jsonl.MalformedJson:

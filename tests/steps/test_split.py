@@ -109,19 +109,22 @@ def test_blank_lines_are_skipped_wherever_they_stand(open_harness, tmp_path, is_
 
 
 def test_problems_are_named_by_the_lines_of_the_file_whatever_is_blank(open_harness, tmp_path):
-    """Broken lines, and repeated ids of which the second stands in another file."""
+    """Broken lines, also far behind in a file, and repeated ids of which the second stands in another file."""
     first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
     write_lines(first, [b"", chat_line("a"), b"  ", b"nonsense"])
     write_lines(second, [b"\t", b"", chat_line("b"), chat_line("a"), b""])
+    third = tmp_path / "c.jsonl"
+    write_lines(third, [b" " * 700_000, b" " * 700_000, b"nonsense"])
+    paths = [first, second, third]
     harness = open_harness()
     for refuse in (
-        lambda: harness.runner.split([first, second], name="x", options=SplitOptions()),
-        lambda: harness.runner.plan([first, second], SplitOptions(), advance=lambda _lines: None),
+        lambda: harness.runner.split(paths, name="x", options=SplitOptions()),
+        lambda: harness.runner.plan(paths, SplitOptions(), advance=lambda _lines: None),
     ):
         with pytest.raises(InputInvalid) as raised:
             refuse()
         places = [(problem.source, problem.line) for problem in raised.value.problems]
-        assert places == [(str(first), 4), (str(second), 4)]
+        assert places == [(str(first), 4), (str(second), 4), (str(third), 3)]
         assert f"{first}:2" in raised.value.problems[1].reason
 
 
