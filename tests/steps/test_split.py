@@ -128,6 +128,20 @@ def test_problems_are_named_by_the_lines_of_the_file_whatever_is_blank(open_harn
         assert f"{first}:2" in raised.value.problems[1].reason
 
 
+def test_a_request_far_behind_in_its_line_is_not_taken_for_a_blank_line(open_harness, tmp_path):
+    """Of a line that is too long, only the beginning is read."""
+    source = write_lines(tmp_path / "far.jsonl", [chat_line("a"), b" " * 5_000 + jsonl.dumps(chat_line("b"))])
+    harness = open_harness()
+    options = SplitOptions(shard_bytes=4_000)
+    for refuse in (
+        lambda: harness.runner.split([source], name="x", options=options),
+        lambda: harness.runner.plan([source], options, advance=lambda _lines: None),
+    ):
+        with pytest.raises(InputInvalid, match="1 problem") as raised:
+            refuse()
+        assert "longer than a shard file may be" in raised.value.problems[0].reason
+
+
 def test_an_input_of_blank_lines_is_refused(open_harness, tmp_path):
     """It has no request, and that is said."""
     with pytest.raises(InputInvalid, match="1 problem") as raised:
