@@ -172,13 +172,14 @@ def rendered(
         for row in rows_of(batch.select(list(renderer.columns))):
             number += 1
             try:
-                lines = requests_of(renderer, row, number, inspect)
+                lines = renderer.requests(row, number)
+                if not is_checked:
+                    _check_parameters(lines)
+                    is_checked = True
+                _inspect(lines, number, inspect)
             except RowProblem as problem:
                 rows.add(problem)
                 lines = []
-            if lines and not is_checked:
-                _check_parameters(lines)
-                is_checked = True
             yield lines
 
     for batch in table.batches():
@@ -190,10 +191,14 @@ def rendered(
 def requests_of(renderer: Renderer, row: dict[str, Any], number: int, inspect: Inspect | None = None) -> list[bytes]:
     """Return the requests of a row. Raises ``RowProblem``, also where ``inspect`` finds a reason."""
     lines = renderer.requests(row, number)
+    _inspect(lines, number, inspect)
+    return lines
+
+
+def _inspect(lines: list[bytes], number: int, inspect: Inspect | None) -> None:
     reason = None if inspect is None else inspect(lines)
     if reason is not None:
         raise RowProblem(number, "", reason, REQUEST_REFUSED)
-    return lines
 
 
 def refusal_of(lines: list[bytes], max_line_bytes: int) -> str | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from batchkit.errors import SpoolError
 from batchkit.files import jsonl
 from batchkit.files.spool import disk_errors
 
@@ -39,7 +40,11 @@ def read_skipped(path: Path) -> Iterator[SkippedRow]:
     """Read the rows of a file in order. Raises ``SpoolError``."""
     with disk_errors("read", path), path.open("rb") as file:
         for line in file:
-            yield SkippedRow(*jsonl.loads(line))
+            try:
+                row = SkippedRow(*jsonl.loads(line))
+            except (jsonl.MalformedJson, TypeError) as error:
+                raise SpoolError(f"{path} is damaged: {error}", hint="restore the contents of BATCHKIT_HOME") from error
+            yield row
 
 
 class SkippedRows:

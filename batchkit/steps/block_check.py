@@ -31,7 +31,7 @@ def check_block(block: bytes, *, max_line_bytes: int) -> BlockVerdict:
     plain = _plain(block, lines, max_line_bytes)
     if plain is not None:
         return plain
-    blanks = [index for index, line in enumerate(lines) if not line.strip()]
+    blanks = [index for index, line in enumerate(lines) if is_blank(line, max_line_bytes)]
     if blanks:
         plain = _plain(*without_lines(lines, blanks), max_line_bytes)
         if plain is not None:
@@ -40,7 +40,7 @@ def check_block(block: bytes, *, max_line_bytes: int) -> BlockVerdict:
     verdict = BlockVerdict([], [], [], [], blanks)
     models: set[str] = set()
     for index, line in enumerate(lines):
-        if not line.strip():
+        if is_blank(line, max_line_bytes):
             continue
         custom_id, endpoint, model, reasons = _check_line(line, max_line_bytes)
         verdict.lengths.append(len(line))
@@ -51,6 +51,11 @@ def check_block(block: bytes, *, max_line_bytes: int) -> BlockVerdict:
             models.add(model)
     verdict.models = sorted(models)
     return verdict
+
+
+def is_blank(line: bytes, max_line_bytes: int) -> bool:
+    """Whether a line is blank; of one that is too long, only the beginning is known."""
+    return len(line) <= max_line_bytes and not line.strip()
 
 
 def lines_of(block: bytes) -> list[bytes]:

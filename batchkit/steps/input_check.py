@@ -11,7 +11,7 @@ from batchkit.files import jsonl, sources
 from batchkit.files.uniqueness import SeenIds
 from batchkit.preflight.findings import describe
 from batchkit.sharding import MAX_FILE_BYTES
-from batchkit.steps.block_check import lines_of, read_line, without_lines
+from batchkit.steps.block_check import is_blank, lines_of, read_line, without_lines
 from batchkit.steps.block_stream import checked_blocks
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class InputCheck:
         for path, number, line in sources.read_lines(
             self._paths, max_line_bytes=self._max_line_bytes, digest=self._digest
         ):
-            if not line.strip():
+            if is_blank(line, self._max_line_bytes):
                 self.blank_count += 1
                 continue
             self.line_count += 1
@@ -188,6 +188,8 @@ class InputCheck:
         position = 0
         for path, number, line in sources.read_lines(self._paths, max_line_bytes=self._max_line_bytes):
             position += 1
+            if not line.strip():
+                continue
             try:
                 record = jsonl.loads(line)
             except jsonl.MalformedJson:

@@ -11,11 +11,12 @@ from pyarrow import parquet as pq
 from batchkit.annotation import presets, render
 from batchkit.annotation.preview import preview
 from batchkit.annotation.row_answers import read_row_answers, write_output_table
+from batchkit.annotation.skipped import read_skipped
 from batchkit.annotation.totals import totals
 from batchkit.annotation.workload_from_table import ensure_workload
 from batchkit.datasets import open_table
 from batchkit.engine.runtime import Runner
-from batchkit.errors import InputInvalid, UsageError, WorkloadConflict
+from batchkit.errors import InputInvalid, SpoolError, UsageError, WorkloadConflict
 from batchkit.settings import load_settings
 from batchkit.steps.split import SplitOptions
 from tests.workloads import write_lines
@@ -196,6 +197,15 @@ def test_the_reason_is_told_for_programs(recipe, row, code):
         render.Renderer(recipe, ["photo"]).requests(row, 1)
     assert said.value.code == code
     assert recipe.skips(is_empty=said.value.is_empty)
+
+
+def test_a_damaged_file_of_skipped_rows_is_told(tmp_path):
+    """As other damage of the disk."""
+    path = tmp_path / "skipped.jsonl"
+    for content in (b"[1, 2", b"7\n", b"[1]\n"):
+        path.write_bytes(content)
+        with pytest.raises(SpoolError, match="is damaged"):
+            list(read_skipped(path))
 
 
 def test_no_cell_is_told_whole():

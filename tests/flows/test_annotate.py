@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -21,15 +23,19 @@ KIND = Scenario(replies=(Reply(match="(?i)love", content="kind"), Reply(match=".
 
 
 def test_a_flow_annotates_a_table_and_does_not_wait_in_between(prefect_api, prefect_server, tmp_path, monkeypatch):
-    """The first run only submits, the next one finds the answers and writes every row; a wrong recipe costs nothing."""
+    """The first run only submits, the next one finds the answers and writes every row; a wrong recipe costs nothing.
+
+    Rows with nothing to ask are skipped; a query whose rows have changed in between is finished first.
+    """
     from batchkit.flows.annotate import annotate  # noqa: PLC0415 - imports Prefect
 
     table, output = tmp_path / "reviews.csv", tmp_path / "labelled.csv"
-    table.write_text("text\nI love it\nIt broke\n")
+    table.write_text("id,text\n1,I love it\n2,\n3,It broke\n")
     recipe: dict[str, Any] = {
         "prompts": [{"user": "Is this kind? {{ text }}"}],
         "models": ["openai/gpt-oss-20b"],
         "rules": {"format": "choice", "choices": ["kind", "unkind"]},
+        "on_empty": "skip",
     }
 
     def state_of(given: dict[str, Any], until: str) -> Any:
@@ -52,7 +58,7 @@ def test_a_flow_annotates_a_table_and_does_not_wait_in_between(prefect_api, pref
         onto_itself = asyncio.run(annotate([str(table)], recipe, output=str(table), return_state=True))
         assert onto_itself.is_failed()
         assert "is the input" in onto_itself.message
-        assert table.read_text().startswith("text\n")
+        assert table.read_text().startswith("id,text\n")
         assert not emulator.ledger().batches
 
         assert state_of(recipe, "submitted").name == "Unfinished"
@@ -62,5 +68,24 @@ def test_a_flow_annotates_a_table_and_does_not_wait_in_between(prefect_api, pref
             assert wait_until(lambda: state_of(recipe, "finished").name == "Completed")
             assert runner.all_workloads() == [runner.find(workload.name)]
         assert emulator.ledger().totals.requests_executed == 2
-    with output.open() as rows:
-        assert [row["answer"] for row in csv.DictReader(rows)] == ["kind", "unkind"]
+        assert answers_in(output) == ["kind", "", "unkind"]
+
+        with closing(sqlite3.connect(tmp_path / "shop.db", isolation_level=None)) as shop:
+            shop.executescript("CREATE TABLE t (text); INSERT INTO t VALUES ('I love it')")
+
+            def ask(until: str) -> Any:
+                place, query = [f"sqlite:///{tmp_path}/shop.db"], "SELECT * FROM t"
+                flow = annotate(place, recipe, query=query, output=str(output), until=until, return_state=True)
+                return asyncio.run(flow)
+
+            assert ask("submitted").name == "Unfinished"
+            shop.execute("INSERT INTO t VALUES ('It broke')")
+            assert wait_until(lambda: ask("finished").name == "Completed")
+        assert emulator.ledger().totals.requests_executed == 2 + 1 + 2
+        assert answers_in(output) == ["kind", "unkind"]
+
+
+def answers_in(path):
+    """Read the answers of a file in order."""
+    with path.open() as rows:
+        return [row["answer"] for row in csv.DictReader(rows)]

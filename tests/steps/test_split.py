@@ -109,20 +109,37 @@ def test_blank_lines_are_skipped_everywhere(open_harness, tmp_path, is_plain):
 
 
 def test_problems_have_the_line_numbers_of_the_file_despite_blank_lines(open_harness, tmp_path):
-    """The problems are broken lines, and a repeated id whose second occurrence is in another file."""
+    """The problems are broken lines, also far behind in a file, and a repeated id whose second occurrence is in another file."""
     first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
     write_lines(first, [b"", chat_line("a"), b"  ", b"nonsense"])
     write_lines(second, [b"\t", b"", chat_line("b"), chat_line("a"), b""])
+    third = tmp_path / "c.jsonl"
+    write_lines(third, [b" " * 700_000, b" " * 700_000, b"nonsense"])
+    paths = [first, second, third]
     harness = open_harness()
     for refuse in (
-        lambda: harness.runner.split([first, second], name="x", options=SplitOptions()),
-        lambda: harness.runner.plan([first, second], SplitOptions(), advance=lambda _lines: None),
+        lambda: harness.runner.split(paths, name="x", options=SplitOptions()),
+        lambda: harness.runner.plan(paths, SplitOptions(), advance=lambda _lines: None),
     ):
         with pytest.raises(InputInvalid) as raised:
             refuse()
         places = [(problem.source, problem.line) for problem in raised.value.problems]
-        assert places == [(str(first), 4), (str(second), 4)]
+        assert places == [(str(first), 4), (str(second), 4), (str(third), 3)]
         assert f"{first}:2" in raised.value.problems[1].reason
+
+
+def test_a_request_far_behind_in_its_line_is_not_taken_for_a_blank_line(open_harness, tmp_path):
+    """Of a line that is too long, only the beginning is read."""
+    source = write_lines(tmp_path / "far.jsonl", [chat_line("a"), b" " * 5_000 + jsonl.dumps(chat_line("b"))])
+    harness = open_harness()
+    options = SplitOptions(shard_bytes=4_000)
+    for refuse in (
+        lambda: harness.runner.split([source], name="x", options=options),
+        lambda: harness.runner.plan([source], options, advance=lambda _lines: None),
+    ):
+        with pytest.raises(InputInvalid, match="1 problem") as raised:
+            refuse()
+        assert "longer than a shard file may be" in raised.value.problems[0].reason
 
 
 def test_an_input_of_blank_lines_is_refused(open_harness, tmp_path):

@@ -41,6 +41,14 @@ def test_url_chooses_the_driver_we_use(given, driver):
     assert parse_url(given).drivername == driver
 
 
+@pytest.mark.parametrize("folder", ["what?", "a#b", "50%25 of it", "x?a=b", "x?a=b&c=d", "%3F", "sqlite:///y?", "é ü"])
+def test_the_path_of_a_sqlite_file_may_hold_any_character(folder):
+    """A question mark begins options only where options follow."""
+    assert parse_url(f"sqlite:////tmp/{folder}/batchkit.db").database == f"/tmp/{folder}/batchkit.db"  # noqa: S108 - not used
+    with_options = parse_url("sqlite:///some/file.db?timeout=5&cached=1")
+    assert (with_options.database, dict(with_options.query)) == ("some/file.db", {"timeout": "5", "cached": "1"})
+
+
 @pytest.mark.parametrize(
     "given",
     [

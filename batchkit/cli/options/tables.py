@@ -217,7 +217,8 @@ ShrinkImages = Annotated[
     typer.Option(
         "--shrink-images",
         metavar="",
-        help="Scale images down that are over 33 megapixels, or do not fit into a request of 4 MB.",
+        help="Scale images down that are over 33 megapixels, or do not fit into a request of 4 MB; convert other formats, colours"
+        " for print, and animations (their first picture).",
         rich_help_panel=REQUESTS,
     ),
 ]
