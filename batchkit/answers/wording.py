@@ -89,8 +89,8 @@ def _bare(text: str) -> str:
 class Choices:
     """Finds the choice that an answer names.
 
-    Word by word first, then in another case, then with other spellings of the same letters, then without quotes, and at last
-    without the signs around it. A spelling that several choices share names none of them.
+    Word by word first, in any case, then with other spellings of the same letters, then without quotes, and at last without the
+    signs around it. A spelling that several choices share names none of them; rules have no two choices that differ in case only.
     """
 
     def __init__(self, choices: Sequence[str]) -> None:
@@ -100,9 +100,7 @@ class Choices:
         def without_signs(text: str) -> str:
             return _bare(canonical(text))
 
-        self._spellings = [
-            (spelling, _by(spelling, choices)) for spelling in (str.strip, folded, canonical, without_signs)
-        ]
+        self._spellings = [(spelling, _by(spelling, choices)) for spelling in (folded, canonical, without_signs)]
 
     def find(self, text: str) -> str | None:
         """Return the choice as its rules spell it; None if the text names none."""

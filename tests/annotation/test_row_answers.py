@@ -437,3 +437,17 @@ def test_calls_are_judged_by_their_tools_in_the_output_too(table, tmp_path, argu
     write_output_table(table.runner, workload, tmp_path / "out.jsonl")
     first = read_lines(tmp_path / "out.jsonl")[0]
     assert (first["qty"], first["error"]) == (None if error else 2, error)
+
+
+def test_several_annotators_dates_are_typed_in_the_vote_and_in_the_list(table, tmp_path):
+    """The vote, each annotator's answer, and a number that is too large for one of them only."""
+    schema = {**FORMATS, "properties": {"day": FORMATS["properties"]["day"], "n": {"type": "integer"}}}
+    workload = table.annotation(schema=schema, models=MODELS, key="id")
+    table.settle(workload, ['{"day":"2026-02-28","n":1}', '{"day":"2026-02-28","n":1%s}' % ("0" * 30)])
+    write_output_table(table.runner, workload, tmp_path / "out.parquet")
+    first = pq.read_table(tmp_path / "out.parquet").to_pylist()[0]
+    assert first["day"] == date(2026, 2, 28)
+    assert [answer["value"] for answer in first["answers"]] == [
+        {"day": date(2026, 2, 28), "n": 1},
+        {"day": date(2026, 2, 28), "n": None},
+    ]
