@@ -48,6 +48,8 @@ class ClosedSchema:
 
 def first_problem(validator: Any, value: Any) -> str | None:
     """Return the first problem that a ``jsonschema_rs`` validator finds; None without one."""
+    if validator.is_valid(value):
+        return None
     import jsonschema_rs  # noqa: PLC0415 - an extra
 
     try:
