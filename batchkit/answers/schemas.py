@@ -48,6 +48,8 @@ class ClosedSchema:
 
 def first_problem(validator: Any, value: Any) -> str | None:
     """Return the first problem that a ``jsonschema_rs`` validator finds; None without one."""
+    if validator.is_valid(value):
+        return None
     import jsonschema_rs  # noqa: PLC0415 - an extra
 
     try:
@@ -114,25 +116,25 @@ def _is_small(schema: dict[str, Any]) -> bool:
     """Whether a schema has few parts also with every reference replaced by what it refers to."""
     left = _MOST_PARTS
 
-    def visit(part: Any, inside: frozenset[str]) -> None:
+    def visit(part: Any) -> None:
         nonlocal left
         left -= 1
         if left < 0:
             raise _TooLarge
         if isinstance(part, list):
             for item in part:
-                visit(item, inside)
+                visit(item)
         elif isinstance(part, dict):
             for word, value in part.items():
                 if word in _REFERRING and isinstance(value, str):
-                    if value in inside or not _is_inside(value):
+                    if not _is_inside(value):
                         raise _TooLarge
-                    visit(_found(schema, value), inside | {value})
+                    visit(_found(schema, value))
                 else:
-                    visit(value, inside)
+                    visit(value)
 
     try:
-        visit(schema, frozenset())
+        visit(schema)
     except (_TooLarge, RecursionError):
         return False
     return True

@@ -36,6 +36,8 @@ def without_thoughts(text: str) -> str:
     Many chat templates write the opening tag into the prompt: what stands before a closing tag without an opening one is thought
     as well. Thoughts without an end are nothing but thoughts.
     """
+    if "think>" not in text:
+        return text
     rest = 0
     while True:
         start = _end_of_blanks(text, rest)
@@ -55,6 +57,8 @@ def _end_of_blanks(text: str, start: int) -> int:
 
 def unfenced(text: str) -> str:
     """Return the content of a code fence, without blanks around it; any other text unchanged."""
+    if _FENCE not in text:
+        return text
     stripped = text.strip()
     if len(stripped) < 2 * len(_FENCE) or not (stripped.startswith(_FENCE) and stripped.endswith(_FENCE)):
         return text
@@ -89,8 +93,8 @@ def _bare(text: str) -> str:
 class Choices:
     """Finds the choice that an answer names.
 
-    Word by word first, then in another case, then with other spellings of the same letters, then without quotes, and at last
-    without the signs around it. A spelling that several choices share names none of them.
+    Word by word first, in any case, then with other spellings of the same letters, then without quotes, and at last without the
+    signs around it. A spelling that several choices share names none of them; rules have no two choices that differ in case only.
     """
 
     def __init__(self, choices: Sequence[str]) -> None:
@@ -100,12 +104,14 @@ class Choices:
         def without_signs(text: str) -> str:
             return _bare(canonical(text))
 
-        self._spellings = [
-            (spelling, _by(spelling, choices)) for spelling in (str.strip, folded, canonical, without_signs)
-        ]
+        self._spellings = [(spelling, _by(spelling, choices)) for spelling in (folded, canonical, without_signs)]
 
     def find(self, text: str) -> str | None:
         """Return the choice as its rules spell it; None if the text names none."""
+        spelling, found = self._spellings[0]
+        if (choice := found.get(spelling(text))) is not None:
+            # Most answers, at a third of the price.
+            return choice
         for variant in dict.fromkeys((text, unfenced(text), text.translate(_ALIKE).strip(_QUOTES))):
             for spelling, found in self._spellings[:-1]:
                 if (choice := found.get(spelling(variant))) is not None:

@@ -166,6 +166,8 @@ def test_a_closed_schema_has_no_column_for_more():
     assert list(columns(recipe(format="json", json_schema=closed))) == ["in"]
     open_inside = {**closed, "properties": {"in": {**inner, "additionalProperties": True}}}
     assert list(columns(recipe(format="json", json_schema=open_inside))) == ["in", "other_properties"]
+    by_pattern = {**closed, "patternProperties": {"^x": {"type": "integer"}}}
+    assert list(columns(recipe(format="json", json_schema=by_pattern))) == ["in", "other_properties"]
     taken = {"type": "object", "properties": {"other_properties": {"type": "string"}}}
     assert list(columns(recipe(format="json", json_schema=taken))) == ["other_properties", "answer_other_properties"]
 

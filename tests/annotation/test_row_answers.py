@@ -533,3 +533,17 @@ def test_table_of_pandas_comes_back_as_pandas_had_it(table, tmp_path):
     found = pandas.read_parquet(tmp_path / "out.parquet")
     pandas.testing.assert_frame_equal(found[frame.columns.to_list()], frame)
     assert list(found["answer"]) == ["one", "two", "three"]
+
+
+def test_several_annotators_dates_are_typed_in_the_vote_and_in_the_list(table, tmp_path):
+    """The vote, each annotator's answer, and a number that is too large for one of them only."""
+    schema = {**FORMATS, "properties": {"day": FORMATS["properties"]["day"], "n": {"type": "integer"}}}
+    workload = table.annotation(schema=schema, models=MODELS, key="id")
+    table.settle(workload, ['{"day":"2026-02-28","n":1}', '{"day":"2026-02-28","n":1%s}' % ("0" * 30)])
+    write_output_table(table.runner, workload, tmp_path / "out.parquet")
+    first = pq.read_table(tmp_path / "out.parquet").to_pylist()[0]
+    assert first["day"] == date(2026, 2, 28)
+    assert [answer["value"] for answer in first["answers"]] == [
+        {"day": date(2026, 2, 28), "n": 1},
+        {"day": date(2026, 2, 28), "n": None},
+    ]

@@ -88,6 +88,8 @@ CHOICES = {
     ),
     "with a sign that has no width": (("yes", "no"), "\u200byes\ufeff", "yes"),
     "signs that differ": (("A.", "A"), "A.", "A."),
+    "without signs two choices": (("A.", "'A"), "A", None),
+    "in another spelling two choices": (("m2", "m\u00b2"), "M\u00b2", "m\u00b2"),
     "a spelling of two choices": (("C", "C*"), "'C'", "C"),
     "more than one": (("yes", "no"), "yes and no", None),
     "another letter": (("resume", "stop"), "r\u00e9sum\u00e9", None),

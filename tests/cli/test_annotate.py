@@ -136,7 +136,7 @@ def test_answers_of_a_workload_are_moderated_as_answers(batchkit, open_emulator)
 @pytest.mark.usefixtures("reviews")
 def test_failed_rows_are_shown_by_the_exit_code_and_in_their_row(batchkit, open_emulator):
     """An answer that is none of the choices is asked for again, and then fails with its own text."""
-    open_emulator()
+    open_emulator(lines.GarbleAnswers())
     ended = batchkit(*KIND, "--choices", "yes,no", "--tries", "2", "--output", "kind.csv", "--json")
     assert ended.code == 3
     assert (ended.json["exit_code"], ended.json["rows"], ended.json["output"]) == (3, 3, "kind.csv")
@@ -151,6 +151,28 @@ def test_failed_rows_are_shown_by_the_exit_code_and_in_their_row(batchkit, open_
         "",
     )
     assert "is none of: yes, no" in first["error_message"]
+
+
+@pytest.mark.parametrize("asked", [("--choices", "yes,no"), ("--number", "1..5"), ("--pattern", "[A-Z]{3}")], ids=str)
+@pytest.mark.usefixtures("reviews")
+def test_the_first_try_of_a_question_works_without_a_key(batchkit, open_emulator, asked):
+    """The emulator answers what is asked: every row has an answer of the wanted kind."""
+    open_emulator()
+    ended = batchkit(*KIND, *asked, "--output", "kind.csv")
+    assert ended.code == 0, ended.err
+    pattern = {"--choices": "yes|no", "--number": r"[1-5]\.0", "--pattern": "[A-Z]{3}"}[asked[0]]
+    assert [row["id"] for row in rows_of("kind.csv") if re.fullmatch(pattern, row["answer"])] == ["a", "b", "c"]
+
+
+@pytest.mark.usefixtures("reviews")
+def test_a_schema_that_leads_outside_is_refused_by_name(batchkit):
+    """Before anything is sent, in a dry run too, with what to do."""
+    Path("leads.json").write_text('{"type":"object","properties":{"n":{"$ref":"http://127.0.0.1:9/n.json"}}}')
+    for more in (("--dry-run",), ("--output", "out.csv")):
+        ended = batchkit(*KIND, "--schema", "leads.json", *more)
+        assert ended.code == 2
+        assert "the schema refers to http://127.0.0.1:9/n.json, which is not in it" in ended.err
+        assert "$defs" in ended.err
 
 
 @pytest.mark.usefixtures("reviews")

@@ -136,7 +136,7 @@ def check_arrival(columns: ValueColumns, value: Any, wanted: dict[str, Any]) -> 
 def test_answers_that_a_schema_accepts_arrive_whole(effort):
     """Every value that is not null stands in a column of its type, in JSON, or among the other properties."""
 
-    @effort(quick=40, deep=2_000)
+    @effort(quick=100, deep=2_000)
     @given(st.data())
     def holds(data: st.DataObject) -> None:
         shape = data.draw(objects() | shapes())
@@ -210,7 +210,7 @@ class Counted(BaseModel):
 def test_answers_that_a_model_accepts_arrive_whole(effort):
     """Strict or not, with every kind of alias, with computed fields: each name of the model's value has its column."""
 
-    @effort(quick=40, deep=2_000)
+    @effort(quick=100, deep=2_000)
     @given(st.data())
     def holds(data: st.DataObject) -> None:
         is_strict = data.draw(st.booleans())

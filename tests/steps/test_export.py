@@ -100,7 +100,7 @@ CASES = (
     Case("NUL in an answer", body=chat("a\x00b"), text="a\x00b"),
     Case("empty", request_id=None, body=chat(""), text=""),
     Case("no content", body=chat(None), reason="tool_calls", tokens=(7, None, None)),
-    Case("content in parts", body=chat([{"type": "text", "text": "a"}])),
+    Case("content in parts", body=chat([{"type": "thinking", "thinking": "b"}, {"type": "text", "text": "a"}]), text="a"),
     Case("no choices", body={"choices": []}, reason=None),
     Case("odd choices", body={"choices": ["a", 1], "text": "beside"}, text="beside"),
     Case("transcript", body={"text": "  spoken words", "x_groq": {"id": "req"}}, reason=None, text="  spoken words"),
