@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from statistics import median, median_low
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
@@ -62,7 +63,7 @@ def median_vote(values: Iterable[Any], *, is_whole: bool) -> Vote:
     numbers = [value for value in voters if is_number(value)]
     if 2 * len(numbers) <= len(voters):
         return majority(voters) if voters and not numbers else Vote(None, _share(voters, None), _spread(numbers))
-    value = median_low(numbers) if is_whole else median(numbers)
+    value = median_low(numbers) if is_whole else _median(numbers)
     return Vote(value, _share(voters, value), _spread(numbers))
 
 
@@ -178,8 +179,21 @@ def _share(voters: Sequence[Any], value: Any) -> float | None:
     return sum(voter == value for voter in voters) / len(voters) if voters else None
 
 
+def _median(numbers: Sequence[float]) -> float:
+    try:
+        return median(numbers)
+    except OverflowError:
+        # The mean of two integers beyond what a float can hold.
+        return median_low(numbers)
+
+
 def _spread(numbers: Sequence[float]) -> float | None:
-    return max(numbers) - min(numbers) if numbers else None
+    if not numbers:
+        return None
+    try:
+        return float(max(numbers) - min(numbers))
+    except OverflowError:
+        return math.inf
 
 
 def _key(value: Any) -> Any:

@@ -95,9 +95,12 @@ def text_of_label(value: Any) -> str:
 
 
 def number_of(value: Value | None, name: str) -> float | None:
-    """Return a number of an annotator's answer; None for anything else."""
+    """Return a number of an annotator's answer; None for anything else, and for one that a float cannot hold."""
     found = None if value is None else value.get(name)
-    return float(found) if is_number(found) else None
+    try:
+        return float(found) if is_number(found) else None
+    except OverflowError:
+        return None
 
 
 def _verdict(values: Sequence[Value]) -> Vote:

@@ -44,7 +44,7 @@ pattern: "("
 allow_paths: perhaps
 name:
   - a
-folder: x
+kennel: x
 """
 
 
@@ -92,7 +92,7 @@ def test_everything_that_is_wrong_is_told_with_its_line(tmp_path):
     assert found["7:9"].startswith("schema: ")
     assert "there twice" in found["9:1"]
     assert "not a regular expression" in found["10:10"]
-    assert found["14:1"] == "there is no key 'folder'"
+    assert found["14:1"] == "there is no key 'kennel'"
 
 
 def test_an_answer_is_one_thing(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -77,6 +78,8 @@ def test_labels_are_what_has_few_values():
         ([None, None], True, Vote(None, 1.0)),
         ([None, 5], True, Vote(None, 1 / 2, 0)),
         ([], False, Vote(None, None)),
+        ([10**400, 0], True, Vote(0, 1 / 2, math.inf)),
+        ([10**400, 10**401], False, Vote(10**400, 1 / 2, math.inf)),
     ],
 )
 def test_numbers_are_voted_on_by_their_median(values, is_whole, vote):
