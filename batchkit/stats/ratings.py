@@ -9,6 +9,7 @@ Cohen 1968 (https://doi.org/10.1037/h0026256), with quadratic weights.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ONE_VALUE = "all ratings are the same number: agreement beyond chance cannot be measured"
+TOO_LARGE = "the squares of the numbers are too large"
 NOT_FOR_NUMBERS = "Fleiss' kappa is for labels without an order"
 
 
@@ -81,6 +83,8 @@ class RatingAgreement:
         expected = self._all.squared_differences / (self._all.count - 1)
         if not expected:
             return Coefficient(None, self._pairable, ONE_VALUE)
+        if not math.isfinite(expected):
+            return Coefficient(None, self._pairable, TOO_LARGE)
         return Coefficient(1 - self._within / expected, self._pairable)
 
 
@@ -127,6 +131,8 @@ class _PairMoments:
         if not rows:
             return Coefficient(None, 0, NO_PAIRS)
         by_chance = (rows * (first.squares + second.squares) - 2 * first.total * second.total) / rows**2
+        if not math.isfinite(by_chance):
+            return Coefficient(None, rows, TOO_LARGE)
         if by_chance <= 0:
             return Coefficient(None, rows, ONE_VALUE)
         return Coefficient(1 - self._squared_differences / rows / by_chance, rows)

@@ -10,7 +10,7 @@ import pytest
 from statsmodels.stats.inter_rater import cohens_kappa
 
 from batchkit.stats.agreement import NO_PAIRS
-from batchkit.stats.ratings import ONE_VALUE, RatingAgreement
+from batchkit.stats.ratings import ONE_VALUE, TOO_LARGE, RatingAgreement
 
 
 def measured(rows):
@@ -81,5 +81,7 @@ def test_unmeasurable_agreement_has_a_reason():
     assert measured([(3.0, 3.0), (3.0, None)]).alpha.reason == ONE_VALUE
     assert measured([(3.0, 3.0)]).mean_cohen.reason == ONE_VALUE
     assert measured([(3.0, None), (None, None)]).alpha.reason == NO_PAIRS
+    huge = measured([(1e200, -1e200), (0.0, 1.0)])
+    assert (huge.alpha.reason, huge.mean_cohen.reason) == (TOO_LARGE, TOO_LARGE)
     with pytest.raises(ValueError, match="one rating for each annotator"):
         measured([(1.0, 2.0), (1.0,)])
