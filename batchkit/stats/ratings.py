@@ -109,7 +109,7 @@ class _Moments:
     @property
     def squared_differences(self) -> float:
         """The sum of the squared differences of all ordered pairs of values; rounding never makes it negative."""
-        return max(2 * (self.count * self.squares - self.total**2), 0.0)
+        return max(2 * (self.count * self.squares - self.total * self.total), 0.0)
 
 
 class _PairMoments:
@@ -123,7 +123,7 @@ class _PairMoments:
     def add(self, one: float, other: float) -> None:
         self._first.add(one)
         self._second.add(other)
-        self._squared_differences += (one - other) ** 2
+        self._squared_differences += (one - other) * (one - other)
 
     def kappa(self) -> Coefficient:
         first, second = self._first, self._second
