@@ -38,7 +38,7 @@ class Recipe(BaseModel):
     """The definition of a workload's requests, stored with the workload as JSON.
 
     Requests are row-major: for each row, each prompt, each model, ``samples`` requests. ``key`` is the column that names the rows; None
-    uses their numbers (from 1). ``images`` are columns; with ``allow_paths`` the files that they name may be anywhere, else only
+    uses their numbers (from 1). ``messages`` is a column with conversations, which stand before the question. ``images`` are columns; with ``allow_paths`` the files that they name may be anywhere, else only
     below the table's folder. ``table`` is the table's name for people, ``table_digest`` its SHA-256, ``query_digest`` that of the query
     whose rows it has, ``paths`` its files,
     folders and patterns, ``limit`` the number of rows
@@ -56,6 +56,7 @@ class Recipe(BaseModel):
     samples: int = Field(default=1, ge=1)
     key: str | None = None
     parameters: Parameters = Parameters()
+    messages: str | None = None
     images: tuple[str, ...] = ()
     shrink_images: bool = False
     allow_paths: bool = False

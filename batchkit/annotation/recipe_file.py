@@ -87,6 +87,7 @@ class AnnotateRecipe(_TableRecipe):
     models: Texts | None = None
     system: str | None = None
     prefill: str | None = None
+    messages: str | None = None
     samples: Count | None = None
     images: Texts | None = None
     shrink_images: bool | None = None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batchkit.annotation.audio import InvalidAudio, NoAudio, audio_body, endpoint_of
+from batchkit.annotation.conversations import InvalidConversation, NoConversation, conversation
 from batchkit.annotation.ids import RequestIds
 from batchkit.annotation.image_files import ImageFolder
 from batchkit.annotation.images import ImageReader, InvalidImage, NoImage
@@ -122,7 +123,8 @@ class Renderer:
         self._audio_prompt = _audio_prompt(recipe, columns)
         is_named = len(recipe.prompts) > 1
         self._prompts = [
-            _Messages(prompt, columns, is_named=is_named, is_about_text=not recipe.images) for prompt in recipe.prompts
+            _Messages(prompt, columns, is_named=is_named, is_about_text=not recipe.images and recipe.messages is None)
+            for prompt in recipe.prompts
         ]
         files = ImageFolder(folder or Path(), allow_outside=recipe.allow_paths)
         self._images = ImageReader(recipe.images, files=files, shrink=recipe.shrink_images)
@@ -147,6 +149,10 @@ class Renderer:
             bodies = self._chats(row) if self.recipe.audio is None else self._recordings(row, self.recipe.audio)
         except (_NothingToAsk, NoImage, NoAudio) as trouble:
             raise RowProblem(number, self._column_of(trouble), str(trouble), NOTHING_TO_ASK) from None
+        except NoConversation as trouble:
+            raise RowProblem(number, self.recipe.messages or "", str(trouble), NOTHING_TO_ASK) from None
+        except InvalidConversation as trouble:
+            raise RowProblem(number, self.recipe.messages or "", str(trouble), PROMPT_FAILED) from None
         except Unrendered as trouble:
             raise RowProblem(number, "", str(trouble), PROMPT_FAILED) from None
         except InvalidImage as trouble:
@@ -171,7 +177,7 @@ class Renderer:
         read = {column for messages in self._prompts for column in messages.columns}
         if self._audio_prompt is not None:
             read |= self._audio_prompt.columns
-        if not read and not self.recipe.images and self.recipe.audio is None:
+        if not read and not self.recipe.images and self.recipe.messages is None and self.recipe.audio is None:
             raise UsageError(
                 "the prompt names no column, so every row would get the same question",
                 hint="write {{ column }} where the row's text belongs",
@@ -191,6 +197,7 @@ class Renderer:
 
     def _chats(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
         texts = [messages.render(row) for messages in self._prompts]
+        before = self._conversation(row)
         parts: list[dict[str, Any]] = []
         if self.recipe.images:
             text_bytes = max(sum(len(text.encode()) for text in texts_of.values()) for texts_of in texts)
@@ -199,10 +206,19 @@ class Renderer:
             )
             parts = self._images.parts(row, other_bytes=2 * text_bytes + fixed + _LINE_BYTES)
         return [
-            {**body, "messages": _messages(texts_of, instruction, parts)}
+            {**body, "messages": _messages(texts_of, instruction, before, parts)}
             for texts_of, made in zip(texts, self._requests, strict=True)
             for body, instruction in made
         ]
+
+    def _conversation(self, row: Mapping[str, Any]) -> list[dict[str, str]]:
+        """Return what was said before the question. Raises ``InvalidConversation``."""
+        if self.recipe.messages is None:
+            return []
+        said = conversation(row[self.recipe.messages])
+        if said[-1]["role"] != "user" and any(not prompt.user for prompt in self.recipe.prompts):
+            raise InvalidConversation("the last message is not the user's, and there is no --prompt after it")
+        return said
 
     def _recordings(self, row: Mapping[str, Any], audio: Audio) -> list[dict[str, Any]]:
         prompt = None if self._audio_prompt is None else self._audio_prompt.render(row)
@@ -210,9 +226,12 @@ class Renderer:
         return [{"model": made["model"], **body} for prepared in self._requests for made, _ in prepared]
 
 
-def _messages(texts: Mapping[str, str], instruction: str | None, images: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _messages(
+    texts: Mapping[str, str], instruction: str | None, before: list[dict[str, str]], images: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
     system = "\n\n".join(text for text in (texts.get("system"), instruction) if text)
     messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
+    messages += before
     user = texts.get("user")
     if images:
         content = [{"type": "text", "text": user}, *images] if user else images
@@ -232,6 +251,8 @@ def _audio_prompt(recipe: Recipe, columns: Sequence[str]) -> Template | None:
 
 def _named_columns(recipe: Recipe) -> list[tuple[str, str]]:
     named = [(column, "--image") for column in recipe.images]
+    if recipe.messages is not None:
+        named.append((recipe.messages, "--messages"))
     if recipe.audio is not None:
         named.append((recipe.audio.column, "--audio"))
     if recipe.key is not None:

@@ -311,6 +311,16 @@ Review = Annotated[
         show_default=False,
     ),
 ]
+Messages = Annotated[
+    str | None,
+    typer.Option(
+        "--messages",
+        metavar="COLUMN",
+        help="A column with conversations, lists of messages with role and content, which stand before the question.",
+        rich_help_panel=REQUESTS,
+        show_default=False,
+    ),
+]
 Gold = Annotated[
     list[str] | None,
     typer.Option(

@@ -17,6 +17,7 @@ def annotate(
     model: tables.Models = None,
     system: tables.System = None,
     prefill: tables.Prefill = None,
+    messages: tables.Messages = None,
     samples: tables.Samples = None,
     image: tables.Image = None,
     shrink_images: tables.ShrinkImages = False,
@@ -97,6 +98,7 @@ def annotate(
             reasoning_effort=reasoning_effort,
             include_reasoning=include_reasoning,
         ),
+        messages=messages,
         samples=samples,
         tries=tries,
         instruct=False if no_instruct else None,
@@ -107,7 +109,8 @@ def annotate(
         gold=tuple(gold or ()),
         weights=weights and weights.value,
     )
-    asked.require("prompt", "--prompt")
+    if not asked.everything.get("messages"):
+        asked.require("prompt", "--prompt")
     asked.require("models", "--model")
-    recipe = presets.annotation(**asked.of_requests)
+    recipe = presets.annotation(**{"prompt": "", **asked.of_requests})
     raise typer.Exit(ask(asked, recipe, table, cut=cut, flags=flags))
