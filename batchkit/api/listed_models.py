@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from batchkit.engine.composition import build_provider
 from batchkit.errors import ProviderError, UsageError
+from batchkit.models import RemoteModel
 from batchkit.preflight import model_warnings
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from batchkit.engine.observer import Observer
     from batchkit.settings import Settings
 
+#: The most models that are asked for by their names.
+_ASKED_BY_NAME = 20
 #: The check is made once, before anything is sent: an outage is for whoever sends.
 _QUICK = {"http_attempts": 1, "http_timeout_seconds": 10.0, "connect_timeout_seconds": 5.0}
 
@@ -22,7 +25,7 @@ _QUICK = {"http_attempts": 1, "http_timeout_seconds": 10.0, "connect_timeout_sec
 def model_check(
     settings: Settings, observer: Observer, *, is_dry_run: bool = False
 ) -> Callable[[Collection[str]], None]:
-    """Return a function that takes models, and raises ``UsageError`` for those that the provider does not list.
+    """Return a function that takes models, and raises ``UsageError`` for those that the provider neither lists nor knows by name.
 
     Where it cannot be asked, nothing is refused: a dry run says so, and a run meets the same trouble when it sends.
     """
@@ -31,6 +34,10 @@ def model_check(
         try:
             with closing(build_provider(settings.model_copy(update=_QUICK))) as provider:
                 listed = provider.list_models()
+                names = {model.id for model in listed}
+                unlisted = sorted(set(models) - names)
+                if listed and len(unlisted) <= _ASKED_BY_NAME:
+                    listed += [RemoteModel(model, active=True) for model in unlisted if provider.has_model(model)]
         except (ProviderError, UsageError) as error:
             if is_dry_run:
                 observer.note(f"warning: whether the provider lists the models is not known: {error.message}")

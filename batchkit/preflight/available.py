@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from batchkit.formatting import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from batchkit.models import RemoteModel
+
+_SHOWN_CHARS: Final = 100
 
 
 def model_warnings(models: Iterable[str], available: Sequence[RemoteModel]) -> list[str]:
@@ -20,11 +24,12 @@ def model_warnings(models: Iterable[str], available: Sequence[RemoteModel]) -> l
     spelling = {model.id.lower(): model.id for model in available}
     warnings = []
     for model in sorted(set(models)):
+        name = printable(model, _SHOWN_CHARS)
         if model in active:
             if not active[model]:
-                warnings.append(f"model {model} is listed as inactive: requests for it will probably fail")
+                warnings.append(f"model {name} is listed as inactive: requests for it will probably fail")
         elif (listed := spelling.get(model.lower())) is not None:
-            warnings.append(f"model {model} is listed as {listed}: write it the same way")
+            warnings.append(f"model {name} is listed as {listed}: write it the same way")
         else:
-            warnings.append(f"model {model} is not listed for this key: requests for it will probably fail")
+            warnings.append(f"model {name} is not listed for this key: requests for it will probably fail")
     return warnings

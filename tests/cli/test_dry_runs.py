@@ -66,7 +66,7 @@ def test_the_dry_run_refuses_what_the_run_refuses_with_the_same_message(batchkit
             assert text in " ".join(ended.err.split()), ended.err
     assert dry.err.splitlines()[:1] == real.err.splitlines()[:1]
     assert batchkit("status", "--json").json["workloads"] == []
-    assert set(emulator.ledger().calls) <= {"models.list"}
+    assert set(emulator.ledger().calls) <= {"models.list", "models.retrieve"}
 
 
 @pytest.mark.parametrize(
@@ -90,6 +90,23 @@ def test_a_name_that_is_taken_is_refused_by_the_dry_run_too(batchkit, open_emula
     assert [each.code for each in ended] == [2, 2]
     assert ended[0].err == ended[1].err
     assert told in ended[0].err
+
+
+def test_a_model_that_is_not_listed_but_known_by_its_name_is_no_problem(batchkit, open_emulator):
+    """Some servers answer to more names than they list."""
+    open_emulator(any_model=True)
+    for more in (("--dry-run",), ()):
+        ended = batchkit("run", "unlisted.jsonl", "--no-prefect", *more)
+        assert ended.code == 0, ended.err
+    odd = chat_line("a")
+    odd["body"]["model"] = "\x1b[31m" + "x" * 3_000
+    half = jsonl.dumps({**odd, "custom_id": "b"}).replace(b"xxx", rb"\ud800", 1)
+    write_lines(Path("odd.jsonl"), [odd, half])
+    ended = batchkit("run", "odd.jsonl", "--no-prefect", "--dry-run")
+    assert len(ended.err) < 1_000
+    assert "\x1b[31m" not in ended.err
+    ended = batchkit(*ASK, "-m", "../batches", "--dry-run")
+    assert (ended.code, "../batches is not listed" in ended.err) == (2, True)
 
 
 def test_models_that_cannot_be_checked_are_a_warning_of_the_dry_run(batchkit, monkeypatch, open_emulator):

@@ -250,6 +250,16 @@ class GroqProvider:
         models = (wire.model(entry) for entry in page.entries)
         return [model for model in models if model is not None]
 
+    def has_model(self, model: str) -> bool:
+        """Whether the key may use a model that the list need not have: some servers answer to more names than they list."""
+        if any(not part.strip(". ") for part in model.split("/")):
+            return False
+        try:
+            found = wire.model(self._http.get(f"{_MODELS}/{quote(model, safe='/', errors='replace')}"))
+        except NotFound:
+            return False
+        return found is not None and found.active
+
     def refusal_kind(
         self, *, status: int | None, code: str | None, message: str | None, param: str | None = None
     ) -> RefusalKind:
