@@ -13,6 +13,8 @@ from batchkit.annotation.parameters import SCHEMA_MODELS, STRICT_SCHEMA_MODELS
 from batchkit.files import jsonl
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from batchkit.annotation.parameters import ResponseFormat
     from batchkit.annotation.recipe import Recipe
     from batchkit.answers.rules import AnswerRules
@@ -97,13 +99,20 @@ def _instruction(rules: AnswerRules) -> str | None:
         case "json":
             return "Answer with one JSON object, and with nothing else."
         case "choice":
-            return f"Answer with exactly one of these, and with nothing else: {'; '.join(rules.choices)}"
+            return f"Answer with exactly one of these, and with nothing else:{_listed(rules.choices)}"
         case "pattern":
             return f"Answer with a text that this regular expression matches as a whole, and with nothing else: {rules.pattern}"
         case "number":
             return f"Answer with one number{_bounds(rules)}, and with nothing else."
         case _:
             return None
+
+
+def _listed(choices: Sequence[str]) -> str:
+    """Return choices side by side; one below the other if one of them has the sign that would separate them."""
+    if any(";" in choice for choice in choices):
+        return "".join(f"\n- {choice}" for choice in choices)
+    return f" {'; '.join(choices)}"
 
 
 def _bounds(rules: AnswerRules) -> str:

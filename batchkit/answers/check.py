@@ -124,7 +124,7 @@ class AnswerCheck:
         raise InvalidAnswer(f"{_quoted(text)} does not match {self.rules.pattern}")
 
     def _document(self, text: str) -> Any:
-        content = jsonl.without_lone_surrogates(unfenced(text).encode())
+        content = jsonl.without_lone_surrogates(unfenced(text.removeprefix("\ufeff")).encode())
         try:
             value = jsonl.loads_exactly(content)
         except jsonl.MalformedJson as error:

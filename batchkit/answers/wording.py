@@ -13,7 +13,7 @@ _OPENING, _CLOSING = "<think>", "</think>"
 _BLANKS: Final = re.compile(r"\s*")
 _FENCE: Final = "```"
 _LANGUAGE: Final = re.compile(r"[A-Za-z0-9_+-]*")
-_AROUND: Final = " \t\r\n.\"'`*"
+_AROUND: Final = " \t\r\n.\u3002,;:!\"'`*_()[]"
 _QUOTES: Final = " \t\r\n\"'`"
 #: Signs that look alike: quotes, apostrophes and hyphens of all kinds. The signs without a width are not seen at all.
 _ALIKE: Final = str.maketrans(

@@ -97,6 +97,7 @@ def test_an_answer_whose_beginning_is_given_gets_an_instruction():
     ("rules", "instruction"),
     [
         ({"format": "choice", "choices": ("yes", "no")}, "exactly one of these, and with nothing else: yes; no"),
+        ({"format": "choice", "choices": ("a;b", "c")}, "exactly one of these, and with nothing else:\n- a;b\n- c"),
         ({"format": "number", "minimum": 1, "maximum": 5}, "one number from 1 to 5,"),
         ({"format": "number", "minimum": 0.5}, "one number of at least 0.5,"),
         ({"format": "number", "maximum": 9}, "one number of at most 9,"),

@@ -26,6 +26,7 @@ GOOD = {
     "a document": ({"format": "json"}, '{"a": [1, 2]}', {"a": [1, 2]}),
     "a document by its schema": ({"format": "json", "json_schema": LABEL}, '{"label":"good"}', {"label": "good"}),
     "a document in a code fence": ({"format": "json"}, '```json\n{"a": 1}\n```', {"a": 1}),
+    "a document behind a mark of its encoding": ({"format": "json"}, '\ufeff{"a": 1}', {"a": 1}),
     "a document behind thoughts": ({"format": "json"}, '<think>\nhm {"a": 2}\n</think>\n{"a": 1}', {"a": 1}),
     "a choice": ({"format": "choice", "choices": ("Good", "Bad")}, "bad", "Bad"),
     "a choice in quotes with a full stop": ({"format": "choice", "choices": ("Good", "Bad")}, '"GOOD."\n', "Good"),

@@ -21,6 +21,7 @@ DATED = {
 ASKED: list[dict[str, Any]] = [
     {"choices": ("yes", "no")},
     {"choices": ("U.S.", "*", "not sure")},
+    {"choices": ("a; b", "a", "b;c")},
     {"number": (1, 5)},
     {"number": (None, None)},
     {"number": (0.25, 0.75)},

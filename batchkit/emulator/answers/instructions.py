@@ -17,7 +17,7 @@ from batchkit.emulator.contract.ids import stable_hash
 
 _INSTRUCTION = re.compile(
     r"Answer with (?:"
-    r"exactly one of these, and with nothing else: (?P<choices>[^\n]+)"
+    r"exactly one of these, and with nothing else:(?: (?P<choices>[^\n]+)|(?P<listed>(?:\n- [^\n]+)+))"
     r"|one number(?P<bounds>[^\n,]*), and with nothing else\."
     r"|a text that this regular expression matches as a whole, and with nothing else: (?P<pattern>.+)"
     r"|JSON that conforms to this JSON Schema, and with nothing else:\n(?P<schema>[^\n]+)"
@@ -35,8 +35,8 @@ def instructed(messages: list[dict[str, Any]], prompt: str) -> str | None:
     found = _INSTRUCTION.search("\n".join(text for text in texts if isinstance(text, str)))
     if found is None:
         return None
-    if found["choices"]:
-        choices = found["choices"].split("; ")
+    if found["choices"] or found["listed"]:
+        choices = found["choices"].split("; ") if found["choices"] else found["listed"].split("\n- ")[1:]
         return choices[stable_hash(prompt, "choice") % len(choices)]
     try:
         if found["pattern"]:
