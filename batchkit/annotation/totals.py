@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
 
 from batchkit.annotation.columns import ANSWER, value_columns
 from batchkit.annotation.people import GoldMeasure, gold_columns
@@ -20,9 +21,10 @@ from batchkit.models import RequestState
 from batchkit.store import attempts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from batchkit.annotation.recipe import Recipe
+    from batchkit.annotation.row_answers import RowAnswers
     from batchkit.annotation.voting import Review, Value
     from batchkit.annotation.weighing import WeightedVotes
     from batchkit.engine.runtime import Runner
@@ -55,6 +57,14 @@ class Totals:
     gold: dict[str, dict[str, GoldReport | NumberGoldReport]] = field(default_factory=dict)
 
 
+class RowVote(NamedTuple):
+    """A row with the values of its annotators' answers, None without one, and why people should look at it."""
+
+    row: RowAnswers
+    values: list[Value | None]
+    review: Review | None
+
+
 def totals(
     runner: Runner, workload: Workload, *, gold: Sequence[str] = (), weighted: WeightedVotes | None = None
 ) -> Totals:
@@ -72,19 +82,27 @@ def totals(
         # A single annotator: the sums in the database are enough.
         usage = runner.progress(workload.id).usage
         return Totals(price(recipe.models[0], usage.prompt_tokens, usage.completion_tokens), bad)
-    return replace(_of_annotators(runner, workload, recipe, gold, weighted), bad_answers=bad)
+    return replace(totals_of_rows(runner, workload, recipe, gold=gold, weighted=weighted), bad_answers=bad)
 
 
-def _of_annotators(
-    runner: Runner, workload: Workload, recipe: Recipe, gold: Sequence[str], weighted: WeightedVotes | None
+def totals_of_rows(
+    runner: Runner,
+    workload: Workload,
+    recipe: Recipe,
+    *,
+    gold: Sequence[str] = (),
+    weighted: WeightedVotes | None = None,
+    most_rows: int | None = None,
+    advance: Callable[[RowVote], object] = lambda _row: None,
 ) -> Totals:
+    """Return the totals of the first ``most_rows`` rows, by default of all, without ``bad_answers``; ``advance`` gets each row."""
     columns = value_columns(recipe)
     voting = Voting(recipe, columns)
     measures = _measures(recipe, voting)
     people = _gold_measure(runner, workload, recipe, voting, gold)
     cost: float | None = 0.0
     review: Counter[Review] = Counter()
-    for row in read_row_answers(runner, workload):
+    for row in islice(read_row_answers(runner, workload), most_rows):
         if row.skipped is not None:
             continue
         for answer in row.answers:
@@ -93,17 +111,20 @@ def _of_annotators(
         values = [None if answer.value is None else columns.spread(answer.value) for answer in row.answers]
         for measure in measures.values():
             measure.add(values)
+        reason = None
+        raters = values
         if recipe.requests_per_row > 1:
             valid = [value for value in values if value is not None]
             if (reason := voting.review(valid)) is not None:
                 review[reason] += 1
-            values = [*values, _vote(voting, valid, values, weighted)]
+            raters = [*values, _vote(voting, valid, values, weighted)]
         if people is not None:
-            people.add(row.row, values)
+            people.add(row.row, raters)
+        advance(RowVote(row, values, reason))
     agreement = {name: measure.report() for name, measure in measures.items()}
     return Totals(
         cost,
-        annotators=_annotators(recipe),
+        annotators=annotators(recipe),
         agreement=agreement,
         review=dict(review),
         gold={} if people is None else people.reports(),
@@ -116,7 +137,7 @@ def _gold_measure(
     if not gold:
         return None
     table = Snapshot.open(snapshot_path(runner, workload)).columns
-    raters = [*_annotators(recipe), *([VOTE] if recipe.requests_per_row > 1 else [])]
+    raters = [*annotators(recipe), *([VOTE] if recipe.requests_per_row > 1 else [])]
     return GoldMeasure(recipe, voting, gold_columns(gold, voting, table), raters)
 
 
@@ -132,7 +153,8 @@ def _vote(
     return {name: value for name, value in vote.items() if value is not None}
 
 
-def _annotators(recipe: Recipe) -> tuple[str, ...]:
+def annotators(recipe: Recipe) -> tuple[str, ...]:
+    """Return the names of a recipe's annotators, in the order of a row's requests: prompt, model and sample, as far as there are several."""
     many_prompts, many_samples = len(recipe.prompts) > 1, recipe.samples > 1
     return tuple(
         " ".join([*([prompt.name] if many_prompts else []), model, *([f"#{sample}"] if many_samples else [])])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from batchkit.api import existing
 from batchkit.api.modes import RunMode
 from batchkit.api.opening import open_existing
+from batchkit.api.remembered import remembered
 from batchkit.datasets import require_extra
 from batchkit.engine.observer import counting
 from batchkit.files.outputs import check_file, check_page
@@ -64,4 +65,7 @@ def report(name: str, target: Source | None = None, *, rows: int = 500, settings
     check_file(page, makes_folder=True)
     check_page(page)
     with open_existing(settings, RunMode()) as runner:
-        return write_report(runner, name, page, rows=rows)
+        workload = runner.known(name)
+        output = None if workload is None else remembered(workload)
+        gold, weights = ((), None) if output is None else (output.gold, output.weights)
+        return write_report(runner, name, page, rows=rows, gold=gold, weights=weights)

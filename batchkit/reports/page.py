@@ -22,6 +22,7 @@ import batchkit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from batchkit.reports.annotation_report import AnnotationView
     from batchkit.reports.evaluation_report import EvaluationView
     from batchkit.reports.rows import ShownRow
     from batchkit.reports.views import WorkloadView
@@ -32,6 +33,7 @@ def render(
     title: str,
     workloads: Sequence[WorkloadView],
     evaluation: EvaluationView | None,
+    annotation: AnnotationView | None = None,
     rows: Sequence[ShownRow],
     rows_title: str,
     rows_note: str,
@@ -46,6 +48,7 @@ def render(
             title=title,
             workloads=workloads,
             evaluation=evaluation,
+            annotation=annotation,
             rows=rows,
             rows_title=rows_title,
             rows_note=rows_note,

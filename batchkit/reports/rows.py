@@ -50,6 +50,7 @@ class ShownRow:
     scores: tuple[tuple[str, str], ...] = ()
     expected: Cut | None = None
     flipped: str | None = None
+    review: str | None = None
 
     @property
     def texts(self) -> Iterator[str]:
@@ -65,7 +66,7 @@ class ShownRow:
     @property
     def kinds(self) -> tuple[str, ...]:
         """Return the values by which the row can be filtered."""
-        return (self.state,) if self.flipped is None else (self.state, self.flipped)
+        return tuple(kind for kind in (self.state, self.flipped, self.review) if kind is not None)
 
 
 def worst_rows(runner: Runner, workload: Workload, *, limit: int) -> list[ShownRow]:

@@ -30,6 +30,9 @@ _ATTENTION = 12
 _KINDS: dict[str, str] = {
     "down": "score fell",
     "up": "score rose",
+    "disputed": "annotators disagree",
+    "thin": "few votes",
+    "unanswered": "no valid answer",
     RequestState.FAILED: "failed",
     RequestState.CANCELLED: "cancelled",
     RequestState.PENDING: "pending",

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchkit import formatting
+from batchkit.annotation.weighing import weighted_votes
 from batchkit.errors import UsageError
 from batchkit.evaluation.results import is_run, summary
 from batchkit.files.spool import disk_errors, whole_file
 from batchkit.reports import page
+from batchkit.reports.annotation_report import annotation_view
 from batchkit.reports.evaluation_report import evaluation_view, worst_scored
 from batchkit.reports.facts import read_facts
-from batchkit.reports.rows import within, worst_rows
+from batchkit.reports.rows import rows_of, within, worst_rows
 from batchkit.reports.views import row_kinds, workload_view
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from batchkit.annotation.weighing import Weights
     from batchkit.engine.runtime import Runner
     from batchkit.models import Workload
     from batchkit.reports.rows import ShownRow
@@ -34,16 +38,25 @@ _WORST_FIRST = (
     "Failed requests first (some of each reason if there are many), then cancelled and waiting ones, then those with the most attempts,"
     " then the first of the input. Long texts are cut."
 )
+_REVIEW_FIRST = "Rows whose annotators disagree or did not answer come first; of the others"
 _LOWEST_FIRST = (
     "First the requests whose score fell since the previous run, then failed ones, then the lowest scores, and at the end some whose"
     " score rose. Long texts are cut."
 )
 
 
-def write_report(runner: Runner, name: str, target: Path, *, rows: int = DEFAULT_ROWS) -> Path:
+def write_report(
+    runner: Runner,
+    name: str,
+    target: Path,
+    *,
+    rows: int = DEFAULT_ROWS,
+    gold: Sequence[str] = (),
+    weights: Weights | None = None,
+) -> Path:
     """Write the page of the evaluation run of that name, or of the workload, with up to ``rows`` of its requests.
 
-    Returns the absolute path of ``target``. The file appears completely, by a rename, or not at all. Raises ``UnknownWorkload``,
+    ``gold`` and ``weights`` are those of the output of an annotation (see ``annotation.weighing``). Returns the absolute path of ``target``. The file appears completely, by a rename, or not at all. Raises ``UnknownWorkload``,
     ``UsageError`` for more than ``MOST_ROWS`` rows, ``SpoolError``.
     """
     if not 0 <= rows <= MOST_ROWS:
@@ -54,7 +67,7 @@ def write_report(runner: Runner, name: str, target: Path, *, rows: int = DEFAULT
     text = (
         evaluation_page(runner, name, rows=rows)
         if is_evaluation
-        else workload_page(runner, runner.find(name), rows=rows)
+        else workload_page(runner, runner.find(name), rows=rows, gold=gold, weights=weights)
     )
     target = target.absolute()
     with disk_errors("write", target), whole_file(target) as handle:
@@ -67,18 +80,36 @@ def default_target(name: str) -> Path:
     return Path(f"{_UNSAFE.sub('-', name).strip('.-') or 'batchkit'}.report.html")
 
 
-def workload_page(runner: Runner, workload: Workload, *, rows: int) -> str:
-    """Return the page of a workload."""
+def workload_page(
+    runner: Runner, workload: Workload, *, rows: int, gold: Sequence[str] = (), weights: Weights | None = None
+) -> str:
+    """Return the page of a workload; of an annotation, the rows that people should look at come first."""
     facts = read_facts(runner, workload)
-    shown = _fitting(worst_rows(runner, workload, limit=rows))
+    annotation = None
+    if workload.recipe is not None:
+        is_finished = facts.progress.is_finished
+        annotation = annotation_view(
+            runner,
+            workload,
+            gold=gold,
+            weighted=weighted_votes(runner, workload, gold=gold, weights=weights) if is_finished else None,
+            is_finished=is_finished,
+            most_review=rows // 2,
+        )
+    review = {} if annotation is None else annotation.review
+    found = [replace(row, review=review[row.place - 1]) for row in rows_of(runner, workload, list(review))]
+    found += [row for row in worst_rows(runner, workload, limit=rows) if row.place - 1 not in review]
+    shown = _fitting(found[:rows])
     total = facts.progress.counts.total
+    order = f"{_REVIEW_FIRST} {_WORST_FIRST[0].lower()}{_WORST_FIRST[1:]}" if review else _WORST_FIRST
     return page.render(
         title=f"{workload.name}: {facts.progress.state.value} - batchkit",
         workloads=[workload_view(facts)],
         evaluation=None,
+        annotation=annotation,
         rows=shown,
         rows_title=_rows_title(shown, total) if rows else "",
-        rows_note=f"{_WORST_FIRST} {_left_out(shown, total, workload.name)}",
+        rows_note=f"{order} {_left_out(shown, total, workload.name)}",
         kinds=row_kinds(shown),
     )
 
