@@ -7,6 +7,7 @@ import io
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import ipc
 from pyarrow import parquet as pq
 
@@ -118,12 +119,7 @@ class _ParquetEncoder:
         if self._converted:
             arrays = batch.columns
             for place in self._converted:
-                wanted = self._schema.field(place)
-                arrays[place] = (
-                    pa.array(json_texts(column_values(batch.schema.field(place), arrays[place])), pa.string())
-                    if is_json(wanted)
-                    else arrays[place].cast(wanted.type)
-                )
+                arrays[place] = _for_parquet(batch.schema.field(place), arrays[place], self._schema.field(place))
             batch = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
         self._batches.append(batch)
         self._rows += len(batch)
@@ -141,9 +137,18 @@ class _ParquetEncoder:
         self._batches, self._rows, self._bytes = [], 0, 0
 
 
+def _for_parquet(field: pa.Field, column: pa.Array, wanted: pa.Field) -> pa.Array:
+    """Return a column as the field that ``_parquet_field`` made of its own."""
+    if is_json(wanted):
+        return pa.array(json_texts(column_values(field, column)), pa.string())
+    return pc.run_end_decode(column) if pa.types.is_run_end_encoded(field.type) else column.cast(wanted.type)
+
+
 def _parquet_field(field: pa.Field) -> pa.Field:
     """Return a column as Parquet can have it; of JSON where Parquet has no such type, as for an object without members."""
     types = pa.types
+    if types.is_run_end_encoded(field.type):
+        return field.with_type(field.type.value_type)
     if any(is_it(field.type) for is_it in (types.is_string, types.is_integer, types.is_floating, types.is_boolean)):
         return field
     if _has_inner(field.type, lambda kind: types.is_string_view(kind) or types.is_binary_view(kind)):
