@@ -167,7 +167,7 @@ def check_table_columns(
     Rows are read only where it depends on them whether a row fits.
     """
     from batchkit.annotation.output_columns import OutputColumns  # noqa: PLC0415 - an extra, which no other verb needs
-    from batchkit.store.outputs import check_columns  # noqa: PLC0415 - as above
+    from batchkit.store.output_columns import check_columns  # noqa: PLC0415 - as above
 
     taken = table if recipe.limit is None else table.head(recipe.limit)
     for name in tables_among(output, review):

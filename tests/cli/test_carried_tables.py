@@ -82,6 +82,16 @@ def test_csv_of_other_programs(asked):
     assert [row["custom_id"].split(":")[0] for row in found] == ["1.10", "1.1"]
 
 
+def test_evaluation_of_a_csv_with_a_separator(batchkit, open_emulator):
+    """The suite names it."""
+    open_emulator()
+    Path("given.csv").write_text("id|text|price\na|2.50|2.50\n")
+    suite = f'{{name: s, dataset: {{path: given.csv, key: id, separator: "|"}}, prompt: "{{{{ text }}}}", models: [{MODEL}], '
+    Path("s.yaml").write_text(suite + "scorers: [{kind: contains, expected: price}]}")
+    ended = batchkit("eval", "s.yaml", "--no-prefect")
+    assert (ended.code, "1.000" in ended.out) == (0, True), ended.err
+
+
 def test_json_lines_with_members_of_their_own(asked):
     """A row has what it had, and nothing of the others."""
     rows = [

@@ -35,6 +35,15 @@ folder: /tmp
 """
 
 
+MINIMAL = """
+name: s
+dataset: {path: a.csv}
+prompt: "x {{ t }}"
+models: [m]
+scorers: [{kind: exact, expected: t}]
+"""
+
+
 def problems(path):
     """Load a suite that is wrong; gives what is wrong in it, by line and column."""
     with pytest.raises(InputInvalid) as raised:
@@ -107,6 +116,10 @@ def test_a_suite_means_the_same_wherever_it_lies(tmp_path):
     allowed = load_suite(write_suite(tmp_path, REVIEWS + "allow_paths: true\n"))
     assert allowed.suite.version() == here.suite.version()
     assert allowed.suite.recipe(table="t", table_digest="d").allow_paths
+    plain = REVIEWS.replace("key: id}", "key: id, separator: null}")
+    assert load_suite(write_suite(tmp_path, plain)).suite.version() == here.suite.version()
+    bars = load_suite(write_suite(tmp_path, REVIEWS.replace("key: id}", 'key: id, separator: "|"}')))
+    assert bars.suite.version() != here.suite.version()
     other = load_suite(write_suite(tmp_path, REVIEWS.replace("Is this", "Was this")))
     assert same.suite.version() == here.suite.version() != other.suite.version()
 
@@ -145,3 +158,9 @@ def test_a_judge_whose_verdict_cannot_be_read_is_refused(tmp_path, judge, said):
     found = problems(write_suite(tmp_path, REVIEWS.replace("alarms:", more)))
     assert len(found) == 1
     assert said in found[0]
+
+
+def test_version_of_a_suite_does_not_change_with_batchkit(tmp_path):
+    """A new field of suites gives no suite another version while it is not used."""
+    suite = load_suite(write_suite(tmp_path, MINIMAL)).suite
+    assert suite.version() == "eed321a9c7d72265892e9a5f1cb6f4d4f7718b0dae83a3b58411a5ba2c8f3add"

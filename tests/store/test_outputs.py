@@ -18,7 +18,8 @@ from batchkit.datasets.rows import json_field
 from batchkit.errors import UsageError
 from batchkit.files import jsonl
 from batchkit.store.engine import Store
-from batchkit.store.outputs import OutputTable, check_columns
+from batchkit.store.output_columns import check_columns
+from batchkit.store.outputs import OutputTable
 
 SCHEMA = pa.schema([("id", pa.int64()), ("text", pa.string())])
 

@@ -131,19 +131,21 @@ def moderate(
         tries=tries,
     )
     arguments = asked.of_requests
-    _check_source(table, arguments.get("text"), workload, asked.rows.query)
+    _check_source(table, arguments.get("text"), workload, asked.rows)
     if workload is not None:
         arguments |= {"text": parsing.ANSWER_COLUMN, "is_answer": True}
     recipe = presets.moderation(arguments.pop("text"), **arguments)
     raise typer.Exit(ask(asked, recipe, table or (), answers_of=workload, cut=cut, flags=flags))
 
 
-def _check_source(table: list[str] | None, text: str | None, workload: str | None, query: str | None) -> None:
+def _check_source(table: list[str] | None, text: str | None, workload: str | None, rows: TableFlags) -> None:
     if bool(table) == bool(workload):
         raise UsageError("give either a TABLE or --workload", hint="see `batchkit moderate --help`")
     if table and text is None:
         raise UsageError("which column holds the texts is not said", hint="name it with --text")
     if workload and text is not None:
         raise UsageError("--text names a column of a table, and a workload has none", hint="leave it out")
-    if workload and query is not None:
+    if workload and rows.query is not None:
         raise UsageError("--query asks a database, and the rows are a workload's answers", hint="leave it out")
+    if workload and rows.separator is not None:
+        raise UsageError("--separator is for CSV files, and the rows are a workload's answers", hint="leave it out")
