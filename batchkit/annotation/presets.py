@@ -28,7 +28,7 @@ TRANSLATION_MODEL = "whisper-large-v3"
 
 
 def annotation(
-    prompt: str,
+    prompt: str = "",
     *,
     models: Sequence[str],
     system: str | None = None,

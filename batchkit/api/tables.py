@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 def annotate(
     table: Source | Sequence[Source],
-    prompt: str,
+    prompt: str = "",
     *,
     models: str | Sequence[str],
     query: str | None = None,
@@ -54,6 +54,7 @@ def annotate(
 ) -> Progress:
     """Ask every row of a table; needs the extra ``annotate``. The same call again resumes.
 
+    ``prompt`` may be left out where ``messages`` names a column of conversations.
     ``recipe`` is as for ``batchkit.annotation.presets.annotation``: ``schema`` (also a pydantic model), ``choices``, ``samples``, ...
     ``output`` gets the table with the answers, ``review`` the rows that people should look at; both may be ``table:NAME``. ``gold``
     names the columns with labels of people, as ``COLUMN`` or ``LABEL=COLUMN``, and ``weights`` (``gold``, ``dawid-skene``) decides how
