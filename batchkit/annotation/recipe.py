@@ -34,11 +34,21 @@ class Prompt(BaseModel):
     prefill: str | None = None
 
 
+class Example(BaseModel):
+    """A question that is answered already: the rendered prompt of a labelled row, and its label as a model would answer it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    user: str
+    assistant: str
+
+
 class Recipe(BaseModel):
     """The definition of a workload's requests, stored with the workload as JSON.
 
     Requests are row-major: for each row, each prompt, each model, ``samples`` requests. ``key`` is the column that names the rows; None
-    uses their numbers (from 1). ``messages`` is a column with conversations, which stand before the question. ``images`` are columns; with ``allow_paths`` the files that they name may be anywhere, else only
+    uses their numbers (from 1). ``messages`` is a column with conversations, which stand before the question, as do ``examples_count`` of
+    the ``examples`` (see ``examples.chosen_for``). ``images`` are columns; with ``allow_paths`` the files that they name may be anywhere, else only
     below the table's folder. ``table`` is the table's name for people, ``table_digest`` its SHA-256, ``query_digest`` that of the query
     whose rows it has, ``paths`` its files,
     folders and patterns, ``limit`` the number of rows
@@ -57,6 +67,9 @@ class Recipe(BaseModel):
     key: str | None = None
     parameters: Parameters = Parameters()
     messages: str | None = None
+    examples: tuple[Example, ...] = ()
+    examples_count: int = Field(default=5, ge=1)
+    examples_nearest: bool = False
     images: tuple[str, ...] = ()
     shrink_images: bool = False
     allow_paths: bool = False

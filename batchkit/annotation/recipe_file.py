@@ -88,6 +88,10 @@ class AnnotateRecipe(_TableRecipe):
     system: str | None = None
     prefill: str | None = None
     messages: str | None = None
+    examples: str | None = None
+    examples_count: Count | None = None
+    examples_seed: int | None = None
+    examples_nearest: bool | None = None
     samples: Count | None = None
     images: Texts | None = None
     shrink_images: bool | None = None

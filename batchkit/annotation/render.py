@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchkit.annotation.audio import InvalidAudio, NoAudio, audio_body, endpoint_of
 from batchkit.annotation.conversations import InvalidConversation, NoConversation, conversation
+from batchkit.annotation.examples import chosen_for
 from batchkit.annotation.ids import RequestIds
 from batchkit.annotation.image_files import ImageFolder
 from batchkit.annotation.images import ImageReader, InvalidImage, NoImage
@@ -21,7 +22,7 @@ from batchkit.formatting import printable
 from batchkit.preflight.facts import CHAT, METHOD
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from batchkit.annotation.parameters import Audio
     from batchkit.annotation.recipe import Prompt, Recipe
@@ -206,7 +207,7 @@ class Renderer:
             )
             parts = self._images.parts(row, other_bytes=2 * text_bytes + fixed + _LINE_BYTES)
         return [
-            {**body, "messages": _messages(texts_of, instruction, before, parts)}
+            {**body, "messages": _messages(texts_of, instruction, [*before, *self._examples(texts_of)], parts)}
             for texts_of, made in zip(texts, self._requests, strict=True)
             for body, instruction in made
         ]
@@ -219,6 +220,13 @@ class Renderer:
         if said[-1]["role"] != "user" and any(not prompt.user for prompt in self.recipe.prompts):
             raise InvalidConversation("the last message is not the user's, and there is no --prompt after it")
         return said
+
+    def _examples(self, texts: Mapping[str, str]) -> Iterator[dict[str, str]]:
+        """Yield the messages of the examples for a question."""
+        if self.recipe.examples:
+            for example in chosen_for(self.recipe, texts.get("user", "")):
+                yield {"role": "user", "content": example.user}
+                yield {"role": "assistant", "content": example.assistant}
 
     def _recordings(self, row: Mapping[str, Any], audio: Audio) -> list[dict[str, Any]]:
         prompt = None if self._audio_prompt is None else self._audio_prompt.render(row)

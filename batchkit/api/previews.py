@@ -41,6 +41,7 @@ def preview_table(question: TableQuestion, settings: Settings | None, mode: RunM
 
     found = settings or load_settings()
     question.check_outputs(question.output)
+    question = question.with_examples()
     check_not_queried(question, found)
     if workload_from_table.tables_among(question.output, question.review):
         existing.read(found, partial(workload_from_table.check_tables, output=question.output, review=question.review))

@@ -45,6 +45,10 @@ def annotate(
     review: Source | None = None,
     gold: str | Sequence[str] = (),
     weights: Weights | None = None,
+    examples: Source | None = None,
+    examples_count: int = 5,
+    examples_seed: int = 0,
+    examples_nearest: bool = False,
     raw_csv: bool = False,
     options: SplitOptions | None = None,
     settings: Settings | None = None,
@@ -58,7 +62,8 @@ def annotate(
     ``recipe`` is as for ``batchkit.annotation.presets.annotation``: ``schema`` (also a pydantic model), ``choices``, ``samples``, ...
     ``output`` gets the table with the answers, ``review`` the rows that people should look at; both may be ``table:NAME``. ``gold``
     names the columns with labels of people, as ``COLUMN`` or ``LABEL=COLUMN``, and ``weights`` (``gold``, ``dawid-skene``) decides how
-    much the vote of each annotator counts. Without
+    much the vote of each annotator counts. ``examples`` is a table of labelled rows, of which ``examples_count`` stand before each
+    question: drawn by ``examples_seed``, or with ``examples_nearest`` those most like the row. Without
     ``output`` the table goes where an earlier call or command named an output, if one did. ``query``
     belongs to a table that is a database URL, ``separator`` to CSV files. Returns the last snapshot: unfinished when ``timeout_seconds`` ran out. Raises
     ``BatchkitError``; ``InputInvalid`` with all bad rows, and ``UsageError`` for outputs that cannot be written or are inputs, before anything
@@ -78,6 +83,9 @@ def annotate(
         review=_text(review),
         gold=(gold,) if isinstance(gold, str) else tuple(gold),
         weights=weights,
+        examples=None
+        if examples is None
+        else ExampleSource(str(examples), examples_count, examples_seed, is_nearest=examples_nearest),
         raw_csv=raw_csv,
         options=options,
     )
@@ -158,6 +166,16 @@ def moderate(
     return _ask(question, settings, timeout_seconds, observer)
 
 
+@dataclass(frozen=True, slots=True)
+class ExampleSource:
+    """A table of labelled rows, of which ``count`` stand before each question: drawn by ``seed``, or the nearest to the row."""
+
+    table: str
+    count: int = 5
+    seed: int = 0
+    is_nearest: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableQuestion:
     """A ``recipe`` and the table whose rows it asks, and where that goes with its answers.
@@ -178,6 +196,7 @@ class TableQuestion:
     review: str | None = None
     gold: tuple[str, ...] = ()
     weights: Weights | None = None
+    examples: ExampleSource | None = None
     raw_csv: bool = False
     only: str | None = None
     options: SplitOptions | None = None
@@ -194,6 +213,25 @@ class TableQuestion:
         from batchkit.annotation import workload_from_table  # noqa: PLC0415 - an extra
 
         workload_from_table.check_outputs(self.recipe, output=output, review=self.review, parts=self.parts)
+
+    def with_examples(self) -> TableQuestion:
+        """Return the question whose recipe has its examples. Raises as ``annotation.examples.with_examples``."""
+        source = self.examples
+        if source is None:
+            return self
+        from batchkit.annotation.columns import value_columns  # noqa: PLC0415 - an extra
+        from batchkit.annotation.examples import with_examples  # noqa: PLC0415 - as above
+        from batchkit.annotation.people import gold_columns  # noqa: PLC0415 - as above
+        from batchkit.annotation.voting import Voting  # noqa: PLC0415 - as above
+        from batchkit.datasets import open_table  # noqa: PLC0415 - as above
+
+        table = open_table([source.table])
+        named = [text for text in self.gold if text.rpartition("=")[2] in table.columns]
+        columns = gold_columns(named, Voting(self.recipe, value_columns(self.recipe)), table.columns)
+        recipe = with_examples(
+            self.recipe, table, count=source.count, seed=source.seed, nearest=source.is_nearest, columns=columns
+        )
+        return replace(self, recipe=recipe, examples=None)
 
     def with_output(self, table: Table) -> TableQuestion:
         """Return the question with its output; the name of a default one may depend on the table's content. Raises ``UsageError``."""
@@ -282,6 +320,7 @@ def ask_table(
 ) -> RunReport:
     """Do what ``annotate``, ``transcribe`` and ``moderate`` do; with ``adds_up`` the report has the totals of a finished workload."""
     question.check_outputs(question.output)
+    question = question.with_examples()
     with open_runner(settings, mode) as runner:
         ended = _finish_earlier(runner, question, until, mode, adds_up=adds_up)
         if ended is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from batchkit.annotation.recipe_file import combined, read_recipe_file, recipe_text
+from batchkit.api.tables import ExampleSource
 from batchkit.cli.render import exits
 from batchkit.errors import UsageError
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from batchkit.cli.options.flags import TableFlags
 
 #: What belongs to the run and not to its requests.
-_OF_THE_RUN = ("query", "separator", "name", "output", "raw_csv", "review", "only", "gold", "weights")
+_OF_THE_RUN = frozenset({"query", "separator", "name", "output", "raw_csv", "review", "only", "gold", "weights"})
+#: What the question makes the examples of its recipe from.
+_OF_EXAMPLES = frozenset({"examples", "examples_count", "examples_seed", "examples_nearest"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Asked:
     @property
     def of_requests(self) -> dict[str, Any]:
         """The arguments of a preset: those that make the requests."""
-        return {name: value for name, value in self.everything.items() if name not in _OF_THE_RUN}
+        return {name: value for name, value in self.everything.items() if name not in _OF_THE_RUN | _OF_EXAMPLES}
 
     @property
     def rows(self) -> TableFlags:
@@ -46,6 +49,21 @@ class Asked:
             name=said.get("name"),
             output=said.get("output"),
             raw_csv=said.get("raw_csv", False),
+        )
+
+    @property
+    def examples(self) -> ExampleSource | None:
+        """The table of labelled rows that are examples. Raises ``UsageError`` for flags without one."""
+        said = self.everything
+        if "examples" not in said:
+            if given := sorted(_OF_EXAMPLES.intersection(said)):
+                raise UsageError(f"{given[0]} needs the table of --examples", hint="name one, or leave it out")
+            return None
+        return ExampleSource(
+            said["examples"],
+            said.get("examples_count", 5),
+            said.get("examples_seed", 0),
+            is_nearest=said.get("examples_nearest", False),
         )
 
     def require(self, name: str, flag: str) -> None:

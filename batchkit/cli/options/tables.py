@@ -321,6 +321,48 @@ Messages = Annotated[
         show_default=False,
     ),
 ]
+Examples = Annotated[
+    str | None,
+    typer.Option(
+        "--examples",
+        metavar="TABLE",
+        help="A table of labelled rows, some of which stand answered before each question; labels are in the columns of the"
+        " answer, or in those that --gold names.",
+        rich_help_panel=REQUESTS,
+        show_default=False,
+    ),
+]
+ExamplesCount = Annotated[
+    int | None,
+    typer.Option(
+        "--examples-count",
+        "-n",
+        metavar="N",
+        min=1,
+        help="How many examples a question has (default 5).",
+        rich_help_panel=REQUESTS,
+        show_default=False,
+    ),
+]
+ExamplesSeed = Annotated[
+    int | None,
+    typer.Option(
+        "--examples-seed",
+        metavar="N",
+        help="Which examples are drawn (default 0).",
+        rich_help_panel=REQUESTS,
+        show_default=False,
+    ),
+]
+ExamplesNearest = Annotated[
+    bool,
+    typer.Option(
+        "--examples-nearest",
+        metavar="",
+        help="Show the examples whose texts are most like the row's, instead of the same ones to all rows.",
+        rich_help_panel=REQUESTS,
+    ),
+]
 Gold = Annotated[
     list[str] | None,
     typer.Option(
