@@ -377,6 +377,7 @@ Weighing = Annotated[
     Weigh | None,
     typer.Option(
         "--weights",
+        metavar="gold|dawid-skene",
         help="Weigh the annotators' votes by their errors, learnt from the --gold rows (gold) or from how far they agree with"
         " each other (dawid-skene); the column confidence has the probability of the label.",
         show_default=False,
