@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from batchkit.annotation.labelled import LabelledRows, WrongLabel
 from batchkit.annotation.recipe import Example
 from batchkit.annotation.template import Template, Unrendered
-from batchkit.answers import AnswerCheck
-from batchkit.datasets.values import text_of
 from batchkit.errors import UsageError
-from batchkit.files import jsonl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
 
 #: A recipe holds its examples, and each row is compared with all of them.
 MOST_NEAREST: Final = 300
-_ANSWER: Final = "answer"
 
 
 def with_examples(
@@ -61,56 +58,18 @@ def _labelled(recipe: Recipe, table: Table, columns: Mapping[str, str]) -> Itera
     from batchkit.datasets import rows_of  # noqa: PLC0415 - an extra
 
     prompt = Template(recipe.prompts[0].user, table.columns, title="prompt")
-    names = _label_columns(recipe, table, columns)
-    check = AnswerCheck(recipe.answer_rules())
-    read = sorted(prompt.columns | set(names.values()))
+    rows = LabelledRows(recipe, table, columns, option="--examples")
     number = 0
     for batch in table.batches():
-        for row in rows_of(batch.select(read)):
+        for row in rows_of(batch.select(sorted(prompt.columns | rows.columns))):
             number += 1
-            answer = _answer(row, names)
-            if answer is None:
-                continue
             try:
+                answer = rows.text(row)
                 user = prompt.render(row)
-            except Unrendered as trouble:
+            except (Unrendered, WrongLabel) as trouble:
                 raise UsageError(f"--examples: {table.name}, row {number:,}: {trouble}") from None
-            reading = check.read(_completion(answer))
-            if reading.code is not None:
-                raise UsageError(f"--examples: {table.name}, row {number:,}: {reading.message}")
-            if user.strip():
+            if answer is not None and user.strip():
                 yield Example(user=user, assistant=answer)
-
-
-def _label_columns(recipe: Recipe, table: Table, columns: Mapping[str, str]) -> dict[str, str]:
-    """Return the table's column of each part of an answer."""
-    schema = recipe.rules.json_schema or {}
-    properties = schema.get("properties") if recipe.rules.format == "json" else None
-    parts = list(properties) if isinstance(properties, dict) else [_ANSWER]
-    found = {part: columns.get(part, part) for part in parts}
-    present = {part: column for part, column in found.items() if column in table.columns}
-    required = schema.get("required", []) if isinstance(properties, dict) else parts
-    for part in required:
-        if part not in present:
-            raise UsageError(
-                f"--examples: {table.name} has no column {found.get(part, part)!r} with the labels",
-                hint=f"its columns are: {', '.join(table.columns)}; --gold LABEL=COLUMN names another",
-            )
-    return present
-
-
-def _answer(row: Mapping[str, Any], names: Mapping[str, str]) -> str | None:
-    values = {part: row[column] for part, column in names.items()}
-    if all(not isinstance(value, (list, dict)) and not text_of(value).strip() for value in values.values()):
-        return None
-    if list(values) == [_ANSWER]:
-        return text_of(values[_ANSWER])
-    return jsonl.dumps(values).decode()
-
-
-def _completion(text: str) -> str:
-    message = {"role": "assistant", "content": text}
-    return jsonl.dumps({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}).decode()
 
 
 def _drawn(examples: Iterator[Example], most: int, chance: random.Random) -> Sequence[Example]:

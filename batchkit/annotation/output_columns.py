@@ -18,7 +18,7 @@ from batchkit.errors import UsageError
 from batchkit.models import RequestState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from batchkit.annotation.recipe import Recipe
     from batchkit.annotation.row_answers import Answered, RequestAnswer
@@ -36,6 +36,7 @@ _STATE: Final = (
     ("completion_tokens", pa.int64()),
     ("cost_usd", pa.float64()),
 )
+_REVIEWED: Final = ("reviewed", pa.bool_())
 _AGREEMENT: Final = (("agreement", pa.float64()), ("votes", pa.int64()))
 
 
@@ -49,18 +50,21 @@ class OutputColumns:
     With several annotators (prompts, models, samples) the answer's columns hold the vote on the valid answers, property by
     property: the majority, null in a tie, and the median of numbers. ``agreement`` follows them (see ``votes.Vote``), then ``votes``,
     the number of valid answers, and for numbers ``spread``, the highest minus the lowest. With ``weighted`` votes labels are theirs,
-    and ``confidence`` is the probability of each. Attempts, tokens and cost are sums; ``status`` is
+    and ``confidence`` is the probability of each. With ``is_reviewed`` the column ``reviewed`` says whose answer people decided. Attempts, tokens and cost are sums; ``status`` is
     ``succeeded`` if one request succeeded; ``custom_id`` is the part that the row's requests share; ``answers`` lists the answer of
     each annotator. A row that was skipped has the status ``skipped``, the reason as its error, no ``custom_id`` and no answer.
     """
 
-    def __init__(self, recipe: Recipe, table: pa.Schema, weighted: WeightedVotes | None = None) -> None:
+    def __init__(
+        self, recipe: Recipe, table: pa.Schema, weighted: WeightedVotes | None = None, *, is_reviewed: bool = False
+    ) -> None:
         self._recipe = recipe
+        self._is_reviewed = is_reviewed
         self._weighted = weighted
         self._is_voted = recipe.requests_per_row > 1
         self._values = value_columns(recipe)
         self._voting = Voting(recipe, self._values)
-        told = [*(self._vote_columns() if self._is_voted else ()), *_STATE]
+        told = [*(self._vote_columns() if self._is_voted else ()), *([_REVIEWED] if is_reviewed else []), *_STATE]
         taken = set(table.names)
         self._state = [pa.field(free_name(name, taken), kind) for name, kind in told]
         taken.update(field.name for field in self._state)
@@ -72,10 +76,23 @@ class OutputColumns:
         added = [*self._named, *self._state, *self._answers]
         self.schema = pa.schema([*table, *added], with_columns(table.metadata, added))
 
+    @property
+    def names(self) -> dict[str, str]:
+        """The columns of the answer by the names in its value."""
+        return {field.name: named.name for field, named in zip(self._values.fields, self._named, strict=True)}
+
     def with_answers(
-        self, batch: pa.RecordBatch, answered: Sequence[Answered], *, review_only: bool = False
+        self,
+        batch: pa.RecordBatch,
+        answered: Sequence[Answered],
+        *,
+        decided: Sequence[Mapping[str, Any] | None] = (),
+        review_only: bool = False,
     ) -> pa.RecordBatch:
-        """Return rows together with their answers; with ``review_only`` only those that people should look at."""
+        """Return rows together with their answers; with ``review_only`` only those that people should look at.
+
+        ``decided`` are what people decided about the rows, in place of the answers; None for a row about which they did not.
+        """
         answers = [() if isinstance(of_row, SkippedRow) else of_row for of_row in answered]
         valid = [
             [self._values.spread(answer.value) for answer in of_row if answer.value is not None] for of_row in answers
@@ -83,6 +100,9 @@ class OutputColumns:
         votes = [self._vote(values) for values in valid]
         spread = [vote.value or {} for vote in votes]
         confidences = self._weigh(answers, spread)
+        for place, decision in enumerate(decided):
+            if decision is not None:
+                spread[place] = {**spread[place], **decision}
         too_large: dict[int, str] = {}
         arrays = list(batch.columns)
         for field in self._values.fields:
@@ -93,15 +113,18 @@ class OutputColumns:
             arrays += self._told_of_votes(votes, valid, answered)
         if self._weighted is not None:
             arrays.append(pa.array(confidences, self._confidence_type()))
+        if self._is_reviewed:
+            arrays.append(pa.array([decision is not None for decision in decided], pa.bool_()))
         arrays += self._state_columns(answered, too_large)
         if self._is_voted:
             arrays.append(filled(self._answers[0], [list(map(self._struct, of_row)) for of_row in answers])[0])
         whole = pa.RecordBatch.from_arrays(arrays, schema=self.schema)
         if not review_only:
             return whole
+        open_rows = [decision is None for decision in decided] or [True] * len(answered)
         chosen = [
-            not isinstance(of_row, SkippedRow) and self._voting.review(values) is not None
-            for of_row, values in zip(answered, valid, strict=True)
+            is_open and not isinstance(of_row, SkippedRow) and self._voting.review(values) is not None
+            for of_row, values, is_open in zip(answered, valid, open_rows, strict=True)
         ]
         return whole.filter(pa.array(chosen, pa.bool_()))
 

@@ -104,6 +104,7 @@ class AnnotateRecipe(_TableRecipe):
     instruct: bool | None = None
     parameters: Parameters | None = None
     review: str | None = None
+    reviewed: str | None = None
     gold: Texts | None = None
     weights: Literal["gold", "dawid-skene"] | None = None
 

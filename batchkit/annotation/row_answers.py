@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from batchkit.annotation.output_columns import OutputColumns
 from batchkit.annotation.pricing import price, price_audio
 from batchkit.annotation.recipe import load_recipe
+from batchkit.annotation.reviewed import DecidedRows
 from batchkit.annotation.skipped import SkippedRow, SkippedRows
 from batchkit.annotation.workload_from_table import request_ids, snapshot_path
 from batchkit.answers import AnswerCheck
@@ -133,13 +134,15 @@ def write_output_table(
     """
     recipe = _recipe_of(workload)
     snapshot = Snapshot.open(snapshot_path(runner, workload))
-    columns = OutputColumns(recipe, snapshot.schema, weighted)
+    decided = DecidedRows(runner, workload)
+    columns = OutputColumns(recipe, snapshot.schema, weighted, is_reviewed=decided.count > 0)
     wanted = columns.chooser(review_only=review_only, where=where)
     written = 0
     replaced = ReplacedHalves()
     with _open(runner, target, columns.schema, raw_csv=raw_csv) as writer:
         for batch, answers in _answered_batches(runner, workload, recipe, replaced):
-            annotated = wanted(columns.with_answers(batch, answers, review_only=review_only))
+            decisions = decided.following(len(batch)) if decided.count else ()
+            annotated = wanted(columns.with_answers(batch, answers, decided=decisions, review_only=review_only))
             if len(annotated):
                 writer.write(annotated)
                 written += len(annotated)

@@ -52,6 +52,7 @@ def preview_table(question: TableQuestion, settings: Settings | None, mode: RunM
         question = opened.with_output(table)
         is_postgres = parse_url(found.resolved_database_url).get_backend_name() != "sqlite"
         question.check_table(table, is_postgres=is_postgres)
+        question.decisions(table)
         workload = _existing(found, question, table)
         for earlier in _earlier_of_query(found, question.recipe):
             mode.observer.note(changed_rows(earlier))

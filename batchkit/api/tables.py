@@ -45,6 +45,7 @@ def annotate(
     review: Source | None = None,
     gold: str | Sequence[str] = (),
     weights: Weights | None = None,
+    reviewed: Source | None = None,
     examples: Source | None = None,
     examples_count: int = 5,
     examples_seed: int = 0,
@@ -62,7 +63,8 @@ def annotate(
     ``recipe`` is as for ``batchkit.annotation.presets.annotation``: ``schema`` (also a pydantic model), ``choices``, ``samples``, ...
     ``output`` gets the table with the answers, ``review`` the rows that people should look at; both may be ``table:NAME``. ``gold``
     names the columns with labels of people, as ``COLUMN`` or ``LABEL=COLUMN``, and ``weights`` (``gold``, ``dawid-skene``) decides how
-    much the vote of each annotator counts. ``examples`` is a table of labelled rows, of which ``examples_count`` stand before each
+    much the vote of each annotator counts. ``reviewed`` is a table of what people decided, as a corrected file of ``review``: it is
+    stored, and wins in the output. ``examples`` is a table of labelled rows, of which ``examples_count`` stand before each
     question: drawn by ``examples_seed``, or with ``examples_nearest`` those most like the row. Without
     ``output`` the table goes where an earlier call or command named an output, if one did. ``query``
     belongs to a table that is a database URL, ``separator`` to CSV files. Returns the last snapshot: unfinished when ``timeout_seconds`` ran out. Raises
@@ -83,6 +85,7 @@ def annotate(
         review=_text(review),
         gold=(gold,) if isinstance(gold, str) else tuple(gold),
         weights=weights,
+        reviewed=_text(reviewed),
         examples=None
         if examples is None
         else ExampleSource(str(examples), examples_count, examples_seed, is_nearest=examples_nearest),
@@ -196,6 +199,7 @@ class TableQuestion:
     review: str | None = None
     gold: tuple[str, ...] = ()
     weights: Weights | None = None
+    reviewed: str | None = None
     examples: ExampleSource | None = None
     raw_csv: bool = False
     only: str | None = None
@@ -213,6 +217,15 @@ class TableQuestion:
         from batchkit.annotation import workload_from_table  # noqa: PLC0415 - an extra
 
         workload_from_table.check_outputs(self.recipe, output=output, review=self.review, parts=self.parts)
+
+    def decisions(self, table: Table) -> dict[str, dict[str, Any]]:
+        """Read what people decided about rows of the table. Raises as ``annotation.reviewed.read_decisions``."""
+        if self.reviewed is None:
+            return {}
+        from batchkit.annotation.reviewed import read_decisions  # noqa: PLC0415 - an extra
+        from batchkit.datasets import open_table  # noqa: PLC0415 - as above
+
+        return read_decisions(self.recipe, open_table([self.reviewed]), table.schema)
 
     def with_examples(self) -> TableQuestion:
         """Return the question whose recipe has its examples. Raises as ``annotation.examples.with_examples``."""
@@ -388,7 +401,13 @@ def begin_table(
     with question.opened(lambda: nullcontext(runner), runner.scratch) as (opened, table):
         question = named_as_before(runner, opened, table).with_output(table)
         question.check_table(table, is_postgres=not runner.store.is_sqlite)
+        decisions = question.decisions(table)
         workload = _ensure(runner, table, question, observer)
+    if decisions:
+        from batchkit.annotation.reviewed import store_decisions  # noqa: PLC0415 - an extra
+
+        count = store_decisions(runner, workload, question.recipe, decisions, reviewer=question.reviewed or "")
+        observer.note(f"{count:,} decisions of people are stored")
     if question.output is not None:
         output = output_here(
             question.output,

@@ -47,6 +47,7 @@ def ask(
         output=rows.output,
         has_default_output=True,
         review=asked.everything.get("review"),
+        reviewed=asked.everything.get("reviewed"),
         examples=asked.examples,
         gold=tuple(asked.everything.get("gold", ())),
         weights=asked.everything.get("weights"),

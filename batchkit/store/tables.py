@@ -261,6 +261,18 @@ runners = Table(
     Column("until", Float),
 )
 
+# What people decided about rows of annotated tables. ``number`` is the row's, from 1; without a ``decision`` somebody is at it.
+reviews = Table(
+    "reviews",
+    metadata,
+    Column("workload_id", ROW_ID, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", Float, nullable=False),
+    Column("reviewer", Text, nullable=False),
+    Column("decision", Text),
+    sqlite_with_rowid=False,
+)
+
 # The outbox of notifications. ``id`` identifies the event, so that it is written once although several processes see it; ``report``
 # is JSON.
 notifications = Table(

@@ -27,6 +27,7 @@ from batchkit.store.tables import (
     bodies,
     requests,
     results,
+    reviews,
     runners,
     shards,
     workloads,
@@ -238,7 +239,7 @@ def remove(connection: Connection, workload_id: WorkloadId) -> None:
     own_shards = select(shards.c.id).where(shards.c.workload_id == workload_id)
     for table in (bodies, attempts):  # their keys begin with the shard
         connection.execute(delete(table).where(table.c.shard_id.in_(own_shards)))
-    for table in (results, requests, batches, event_rows, shards, runners):
+    for table in (results, requests, batches, event_rows, shards, runners, reviews):
         connection.execute(delete(table).where(table.c.workload_id == workload_id))
     connection.execute(delete(workloads).where(workloads.c.id == workload_id))
 

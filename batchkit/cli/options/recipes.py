@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from batchkit.cli.options.flags import TableFlags
 
 #: What belongs to the run and not to its requests.
-_OF_THE_RUN = frozenset({"query", "separator", "name", "output", "raw_csv", "review", "only", "gold", "weights"})
+_OF_THE_RUN = frozenset(
+    {"query", "separator", "name", "output", "raw_csv", "review", "only", "reviewed", "gold", "weights"}
+)
 #: What the question makes the examples of its recipe from.
 _OF_EXAMPLES = frozenset({"examples", "examples_count", "examples_seed", "examples_nearest"})
 

@@ -311,6 +311,15 @@ Review = Annotated[
         show_default=False,
     ),
 ]
+Reviewed = Annotated[
+    str | None,
+    typer.Option(
+        "--reviewed",
+        metavar="FILE",
+        help="What people decided, as a corrected file of --review: it is stored apart from the models' answers and wins in the output.",
+        show_default=False,
+    ),
+]
 Messages = Annotated[
     str | None,
     typer.Option(

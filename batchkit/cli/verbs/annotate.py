@@ -44,6 +44,7 @@ def annotate(
     reasoning_effort: tables.ReasoningEffort = None,
     include_reasoning: tables.IncludeReasoning = None,
     review: tables.Review = None,
+    reviewed: tables.Reviewed = None,
     gold: tables.Gold = None,
     weights: tables.Weighing = None,
     rows: TableFlags,
@@ -114,6 +115,7 @@ def annotate(
         shrink_images=shrink_images or None,
         allow_paths=allow_paths or None,
         review=review,
+        reviewed=reviewed,
         gold=tuple(gold or ()),
         weights=weights and weights.value,
     )
