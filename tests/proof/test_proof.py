@@ -90,7 +90,8 @@ def test_commands_beside_a_split(backend, measured):
     points = points_during_split(measured(scenarios.RUN, backend))
 
     # In the middle of the files, and after the last shard's commit, where another command once sent shards that were later refused.
-    for point in (points[len(points) // 2], points[-2]):
+    committed = [point for point in points if "commit" in point.label]
+    for point in (points[len(points) // 2], committed[-1]):
         found = interfere_with_split(scenarios.RUN, backend, point)
         assert found.violations.is_clean, f"{point}: {found.violations}"
 

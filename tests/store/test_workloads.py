@@ -17,7 +17,7 @@ from batchkit.models import (
     ShardState,
     WorkloadId,
 )
-from batchkit.store import events, runners, shards, workloads
+from batchkit.store import events, reviews, runners, shards, workloads
 from batchkit.store.bulk import bulk_for
 from batchkit.store.runners import RunnerRow
 from batchkit.store.tables import metadata
@@ -300,6 +300,7 @@ def test_removed_workload_leaves_no_row_anywhere(store):
             bulk_for(connection).add_attempts([lost_attempt(shard, 0, "transient")])
         add_shard(connection, gone, state=ShardState.MERGED, request_state=RequestState.FAILED)
         runners.put(connection, RunnerRow("owner", "watch", "host", gone.id, NOW))
+        reviews.put(connection, gone.id, [reviews.Decision(1, "{}")], at=NOW, reviewer="me")
         assert all(count > before[table] for table, count in _rows(connection).items())
         workloads.remove(connection, gone.id)
         assert _rows(connection) == before
