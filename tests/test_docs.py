@@ -46,6 +46,7 @@ def test_two_lines_do_the_whole_setup():
     ]
 
 
+@pytest.mark.patient
 def test_the_demo_prints_what_the_readme_shows(tmp_path):
     """The demo's last lines are those of the front page, and the commands among them work as pasted."""
     shown = blocks(FRONT_TEXT, "text")[0].text

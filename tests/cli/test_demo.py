@@ -75,6 +75,7 @@ def test_a_second_demo_does_not_replace_the_first(batchkit, monkeypatch):
     assert names == ["demo", "demo-2"]
 
 
+@pytest.mark.patient
 @pytest.mark.usefixtures("quick")
 def test_an_interrupted_demo_resumes(batchkit):
     """The same command finds the batches of the stopped emulator, and buys nothing again."""

@@ -57,6 +57,7 @@ def _check_annotated(folder: Path) -> None:
     assert all(flagged["category_names"])
 
 
+@pytest.mark.patient
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_the_front_page_works(walk, kind, request, monkeypatch):
     """The blocks and the commands of its table work one after another, on either database."""

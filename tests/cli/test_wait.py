@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
+
 from batchkit import formatting
 from batchkit.emulator.faults import batches, calls
 from batchkit.engine.runtime import Runner
@@ -42,6 +44,7 @@ def test_status_shows_why_a_command_stopped(batchkit, open_emulator, source):
     assert (value["answered"], value["fetched"], value["not_sent"]) == (30, 30, 0)
 
 
+@pytest.mark.patient
 def test_an_outage_is_two_lines_in_the_log(open_emulator, source):
     """The first line comes when the outage begins, although every try fails and has a note."""
     open_emulator(calls.DropConnection(on=("*",)))
@@ -107,6 +110,7 @@ def test_a_command_that_the_provider_stops_shows_the_state_of_the_work(batchkit,
     assert "error: the provider refused: POST /batches: HTTP 400: spend limit" in ended.err
 
 
+@pytest.mark.patient
 def test_an_outage_has_one_counter(open_emulator, source):
     """The line at its end counts no fewer tries than the line at its beginning."""
     emulator = open_emulator(calls.DropConnection(on=("*",)))

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 KIND = Scenario(replies=(Reply(match="(?i)love", content="kind"), Reply(match=".", content="unkind")))
 
 
+@pytest.mark.patient
 def test_a_flow_annotates_a_table_and_does_not_wait_in_between(prefect_api, prefect_server, tmp_path, monkeypatch):
     """The first run only submits, the next one finds the answers and writes every row; a wrong recipe costs nothing.
 

@@ -31,6 +31,7 @@ def environment_of(harness) -> dict[str, str]:
     }
 
 
+@pytest.mark.patient
 def test_outputs_are_written_or_reported_and_then_written_by_watch(open_harness, tmp_path):
     """``serve`` writes one file; the other, whose folder was a file at the time, is written once the folder exists."""
     harness = open_harness()

@@ -77,6 +77,7 @@ def lease_owners(harness: Harness) -> set[str]:
         return shard_leases.lease_owners(connection) | workloads.lease_owners(connection)
 
 
+@pytest.mark.patient
 @pytest.mark.parametrize(
     ("words", "number", "code"),
     [

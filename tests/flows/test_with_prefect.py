@@ -313,6 +313,7 @@ def test_a_short_run_starts_no_server_of_its_own(prefect_api, open_settings, tmp
     assert seconds < 1.5
 
 
+@pytest.mark.patient
 def test_a_server_killed_in_mid_run_changes_nothing(tmp_path):
     """When the Prefect server is killed in mid-run, the command ends promptly after its work, with its result and exit code."""
     server = TemporaryServer.start(tmp_path / "server")

@@ -37,6 +37,7 @@ VERBS = {
 }
 
 
+@pytest.mark.patient
 @pytest.mark.parametrize("url", URLS.values(), ids=URLS)
 def test_no_verb_shows_the_password_of_an_unreachable_database(batchkit, monkeypatch, tmp_path, url):
     """Every verb reports that the database cannot be used, with and without a traceback, and does not show the password."""
