@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import batchkit as package
 from tests.flows.support import wait_until
 from tests.workloads import read_lines, write_mixed
