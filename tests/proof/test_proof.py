@@ -51,7 +51,7 @@ def measured() -> Callable[[ProofScenario, Backend], Baseline]:
 
 @pytest.mark.parametrize(
     ("scenario", "count"),
-    [(scenarios.RUN, 2), (scenarios.VERBS, 1), (scenarios.ANNOTATE, 1)],
+    [(scenarios.RUN, 1), (scenarios.VERBS, 1), (scenarios.ANNOTATE, 1)],
     ids=lambda value: str(value)[:8],
 )
 def test_death_at_points_spread_over_a_run(backend, measured, scenario, count):
@@ -89,14 +89,17 @@ def test_commands_beside_a_split(backend, measured):
     """While the input is being split no other command sends anything, wherever the splitter is stopped."""
     points = points_during_split(measured(scenarios.RUN, backend))
 
-    # In the middle of the files, and after the last shard's commit, where another command once sent shards that were later refused.
+    # After the last shard's commit, where another command once sent shards that were later refused.
     committed = [point for point in points if "commit" in point.label]
-    for point in (points[len(points) // 2], committed[-1]):
-        found = interfere_with_split(scenarios.RUN, backend, point)
-        assert found.violations.is_clean, f"{point}: {found.violations}"
+    found = interfere_with_split(scenarios.RUN, backend, committed[-1])
+    assert found.violations.is_clean, f"{found.point}: {found.violations}"
 
 
-@pytest.mark.parametrize("trouble", ["replies lost, and the list lags", "downloads cut, ending cleanly"])
+@pytest.mark.parametrize(
+    ("backend", "trouble"),
+    [("sqlite", "downloads cut, ending cleanly"), ("postgres", "replies lost, and the list lags")],
+    indirect=["backend"],
+)
 def test_death_while_the_provider_misbehaves(backend, measured, trouble):
     """A kill while the provider misbehaves does not change the outcome."""
     scenario = scenarios.under(trouble)

@@ -42,9 +42,9 @@ def test_the_next_poll_clears_an_absence_that_is_over(timed):
     assert seen.missing_since is None
 
 
-@pytest.mark.parametrize("sleep_seconds", [2 * STUCK, 86_400.0])
-def test_a_machine_that_sleeps_between_two_absences_gives_up_nothing(timed, sleep_seconds):
+def test_a_machine_that_sleeps_between_two_absences_gives_up_nothing(timed):
     """Time without polls proves nothing, however much of it has passed."""
+    sleep_seconds = 86_400.0
     began = timed.clock()
     timed.provider.takes_seconds = sleep_seconds + 3 * STUCK
     timed.provider.expires_after = 10 * 86_400.0
@@ -109,7 +109,7 @@ def test_a_correct_list_is_the_only_call(timed):
     assert timed.provider.calls["list"] < 100
 
 
-@pytest.mark.parametrize("ahead_seconds", [90_000.0, -90_000.0, 30 * 86_400.0])
+@pytest.mark.parametrize("ahead_seconds", [90_000.0, -30 * 86_400.0])
 def test_a_clock_that_is_wrong_by_days_expires_no_batch(timed, ahead_seconds):
     """Expiry is judged by the provider's Date header: a batch that needs two hours gets them, and is bought once."""
     timed.provider.takes_seconds = 7_200.0
