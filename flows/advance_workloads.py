@@ -7,7 +7,6 @@ advanced at the same time; the flow run ends with the last of them. A pass witho
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from prefect import flow
@@ -16,8 +15,8 @@ from prefect.states import Completed, Failed
 from batchkit.api.finishing import log_trouble
 from batchkit.engine.waves import DriveUntil
 from batchkit.errors import one_line
+from batchkit.reports import workload_markdown
 
-from . import artifact_text
 from .leading import open_lead, skipped
 
 if TYPE_CHECKING:
@@ -49,26 +48,18 @@ async def advance_workloads(interval_seconds: float = 60) -> State[Any]:
     return _ending(outcomes)
 
 
-@dataclass(frozen=True, slots=True)
-class _AdvanceResult:
-    """The result of one workload: a line for the flow run's message."""
-
-    line: str
-    failed: bool = False
-
-
-async def _advance(lead: Lead, workload: Workload, slots: asyncio.Semaphore) -> _AdvanceResult:
-    """Run one pass over a workload. Any error is that workload's result."""
+async def _advance(lead: Lead, workload: Workload, slots: asyncio.Semaphore) -> tuple[str, bool]:
+    """Run one pass over a workload; return a line for the flow run's message, and whether it failed. Any error is that workload's."""
     try:
         async with slots:
             progress = await lead.drive(workload, DriveUntil.ONE_PASS)
             await lead.finish(progress)
     except Exception as error:  # noqa: BLE001 - the other workloads are still advanced
         log_trouble(workload.name, error)
-        return _AdvanceResult(f"{workload.name}: {one_line(error)}", failed=True)
-    return _AdvanceResult(f"{workload.name}: {artifact_text.progress_line(progress)}")
+        return f"{workload.name}: {one_line(error)}", True
+    return f"{workload.name}: {workload_markdown.progress_line(progress)}", False
 
 
-def _ending(outcomes: Sequence[_AdvanceResult]) -> State[Any]:
-    message = "; ".join(outcome.line for outcome in outcomes) or "No workload is open."
-    return Failed(message=message) if any(outcome.failed for outcome in outcomes) else Completed(message=message)
+def _ending(outcomes: Sequence[tuple[str, bool]]) -> State[Any]:
+    message = "; ".join(line for line, _ in outcomes) or "No workload is open."
+    return Failed(message=message) if any(failed for _, failed in outcomes) else Completed(message=message)

@@ -4,15 +4,8 @@
 
     from batchkit.flows.annotate import annotate
 
-    await annotate(
-        ["/data/today.csv"],
-        {
-            "prompts": [{"user": "Is this kind? {{ text }}"}],
-            "models": ["openai/gpt-oss-20b"],
-            "rules": {"format": "choice", "choices": ["kind", "unkind"]},
-        },
-        output="/data/today.labelled.parquet",
-    )
+    recipe = {"prompts": [{"user": "Kind? {{ text }}"}], "models": ["openai/gpt-oss-20b"], "rules": {"format": "any"}}
+    await annotate(["/data/today.csv"], recipe, output="/data/today.labelled.parquet")
 
 A deployment of ``batchkit.flows.annotate.annotate`` has the same parameters. With ``until="submitted"`` it ends when everything is
 submitted; a later flow run with the same parameters fetches the answers and writes the output.

@@ -1,10 +1,5 @@
 """Deploys the suites of a folder as deployments of ``evaluate``, each with its own cron; a repetition updates them.
 
-::
-
-    export PREFECT_API_URL=http://127.0.0.1:4200/api
-    batchkit eval --deploy suites --pool batchkit
-
 The workers need the suites and their files under the same absolute paths. The deployments of ``prefect.yaml``, or one
 ``batchkit serve``, advance the batches and collect the answers. A suite that was removed from the folder keeps its deployment until it
 is deleted: ``prefect deployment delete evaluate/NAME``.
@@ -19,7 +14,7 @@ from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL
 from prefect.types.entrypoint import EntrypointType
 
-from batchkit.errors import ConfigurationError, UsageError
+from batchkit.errors import ConfigurationError
 
 from .evaluate import evaluate
 
@@ -28,8 +23,6 @@ if TYPE_CHECKING:
 
     from batchkit.evaluation.suite_file import SuiteFile
 
-_ENDINGS = {".yaml", ".yml"}
-
 
 def deploy_suites(folder: Path, *, pool: str) -> list[str]:
     """Deploy every suite of a folder that has a schedule; return a line for each suite.
@@ -37,7 +30,9 @@ def deploy_suites(folder: Path, *, pool: str) -> list[str]:
     All suites are checked before the first is deployed. Raises ``InputInvalid`` for a suite, ``UsageError`` for the folder and for two
     suites with one name, ``ConfigurationError`` if Prefect refuses.
     """
-    suites = find_suites(folder)
+    from batchkit.evaluation.suite_file import suites_in  # noqa: PLC0415 - an extra
+
+    suites = suites_in(folder)
     if not PREFECT_API_URL.value():
         raise ConfigurationError(
             "no Prefect server is configured",
@@ -45,25 +40,6 @@ def deploy_suites(folder: Path, *, pool: str) -> list[str]:
         )
     made = [(file, deployment_of(file, pool) if file.suite.schedule is not None else None) for file in suites]
     return [_deployed(file, deployment) for file, deployment in made]
-
-
-def find_suites(folder: Path) -> list[SuiteFile]:
-    """Return the checked suites of a folder, in the order of their names. Raises as ``deploy_suites``."""
-    from batchkit.evaluation.suite_file import load_suite  # noqa: PLC0415 - an extra
-
-    paths = sorted(path for path in folder.glob("*") if path.suffix in _ENDINGS) if folder.is_dir() else []
-    if not paths:
-        raise UsageError(f"there is no suite in {folder}", hint="suites are .yaml files directly in this folder")
-    suites = [load_suite(path) for path in paths]
-    by_name: dict[str, Path] = {}
-    for file in suites:
-        if file.suite.name in by_name:
-            raise UsageError(
-                f"{by_name[file.suite.name]} and {file.path} are both called {file.suite.name!r}",
-                hint="give one of them another name",
-            )
-        by_name[file.suite.name] = file.path
-    return suites
 
 
 def deployment_of(file: SuiteFile, pool: str) -> RunnerDeployment:

@@ -25,9 +25,9 @@ from batchkit.engine.runtime import NOTIFY_SECONDS, Runner
 from batchkit.engine.waits import Countdown
 from batchkit.engine.waves import Done, DriveUntil, Wait
 from batchkit.errors import BatchkitError
+from batchkit.reports import workload_markdown
 from batchkit.settings import load_settings
 
-from . import artifact_text
 from .clusters import open_cluster
 from .reporting import PrefectObserver, ReportThread
 from .sink import FlowRunSink, PrefectApi
@@ -187,12 +187,12 @@ def skipped(interval_seconds: float) -> State[Any] | None:
 
 def failed(error: BatchkitError) -> State[Any]:
     """Return the final state of a flow run that ended with an error for the user."""
-    return Failed(message=artifact_text.error_text(error))
+    return Failed(message=workload_markdown.error_text(error))
 
 
 def ended(progress: Progress) -> State[Any]:
     """Return the final state of a flow run about one workload."""
-    name, message = artifact_text.final_state(progress)
+    name, message = workload_markdown.final_state(progress)
     return Completed(name=name or "Completed", message=message)
 
 

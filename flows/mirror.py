@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from batchkit.engine.observer import Observer
+from batchkit.reports import workload_markdown
 
-from . import artifact_text, configured
+from . import configured
 from .reporting import PrefectObserver, ReportThread
 
 if TYPE_CHECKING:
@@ -129,8 +130,8 @@ class Mirror(Observer):
         if shown is None:
             return
         shown.observer.finished(progress)
-        shown.lines.append(f"{progress.workload.name}: {artifact_text.progress_line(progress)}")
-        name, message = artifact_text.final_state(progress)
+        shown.lines.append(f"{progress.workload.name}: {workload_markdown.progress_line(progress)}")
+        name, message = workload_markdown.final_state(progress)
         self._end(progress.workload.id, _FinalState("COMPLETED", message, name))
 
     def failed(self, workload: Workload, error: Exception) -> None:
@@ -139,7 +140,7 @@ class Mirror(Observer):
         if shown is None:
             return
         shown.observer.failed(workload, error)
-        message = artifact_text.error_text(error)
+        message = workload_markdown.error_text(error)
         shown.lines.append(f"{workload.name}: {message}")
         shown.has_failed = True
         self._end(workload.id, _FinalState("FAILED", message))
@@ -203,7 +204,7 @@ class _ShownRun:
     def wave_started(self, wave: Wave) -> None:
         key, at = str(next(self._numbers)), time.time()
         self._keys[wave] = key
-        name = artifact_text.wave_name(wave.kind, len(wave.shard_ids))
+        name = workload_markdown.wave_name(wave.kind, len(wave.shard_ids))
         self._thread.put(lambda: self._run().wave_started(key, name, at), matters=True)
 
     def wave_ended(self, wave: Wave, outcome: WaveOutcome) -> None:
@@ -211,9 +212,9 @@ class _ShownRun:
         if key is not None:
             has_failed = isinstance(outcome, Exception)
             message = (
-                artifact_text.error_text(outcome)
+                workload_markdown.error_text(outcome)
                 if isinstance(outcome, Exception)
-                else artifact_text.counts_line(outcome.counts)
+                else workload_markdown.counts_line(outcome.counts)
             )
             self._end_task(key, message, at, has_failed=has_failed)
         self.observer.wave_ended(wave, outcome)

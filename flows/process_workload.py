@@ -1,10 +1,5 @@
 """The run of one workload: in the foreground, as ``batchkit run`` shows it, or on a worker.
 
-On a worker, after ``prefect deploy`` (see ``prefect.yaml``), with GROQ_API_KEY and BATCHKIT_* set for the worker, and with the id
-and the name of a workload of ``batchkit submit``, which ``batchkit status NAME --json`` prints::
-
-    prefect deployment run process_workload/batchkit --param workload_id=3 --param workload_name=my-workload
-
 Prefect shows the run under the workload's name, a task run for each wave of work, a progress artifact, a table of the
 batches that need attention, and a summary at the end.
 """

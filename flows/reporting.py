@@ -1,20 +1,7 @@
 """Prefect as an observer: the reports of a flow run, sent by a thread that can neither block nor fail the work.
 
 All reports pass through a bounded queue. A failed report is dropped, and after a failure unimportant reports are skipped for a
-while; a full queue drops new reports. The database holds the truth; reports only show it.
-
-Events, with ``prefect.resource.id = batchkit.workload.<name>``:
-
-- ``batchkit.workload.finished``: every request has its final state; the label ``batchkit.outcome`` is ``succeeded`` or
-  ``some-failed``, the payload has the counts.
-- ``batchkit.workload.failed``: a run ended with an error before that; the same command resumes.
-- ``batchkit.requests.expired``: requests that were not executed were merged.
-- ``batchkit.requests.resubmitted``: new shards were cut for requests that are sent again.
-
-With ``prefect.resource.id = batchkit.eval.<suite>``, and the run's name in the label ``batchkit.run``:
-
-- ``batchkit.eval.finished``: a run of a suite was scored; the label ``batchkit.verdict`` is ``passed`` or ``regressed``.
-- ``batchkit.eval.regressed``: an alarm went off in it; the payload has each with its metric before and after.
+while; a full queue drops new reports. The database holds the truth; reports only show it. The README lists the events.
 """
 
 from __future__ import annotations
@@ -29,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchkit.engine.observer import Observer
 from batchkit.errors import BatchkitError
-
-from . import artifact_text, evaluation_text
+from batchkit.reports import evaluation_markdown, workload_markdown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -144,7 +130,7 @@ class PrefectObserver(Observer):
         """Log the result of a wave, send events for expired and resubmitted requests, and show a snapshot periodically."""
         if isinstance(outcome, Exception):
             return
-        self._log_line(artifact_text.wave_line(wave, outcome))
+        self._log_line(workload_markdown.wave_line(wave, outcome))
         for note in outcome.notes:
             self._log_line(note)
         for event in ("expired", "resubmitted"):
@@ -163,17 +149,19 @@ class PrefectObserver(Observer):
 
     def finished(self, progress: Progress) -> None:
         """Show the result of a workload, or the progress of one that stops here."""
-        self._log_line(artifact_text.progress_line(progress))
+        self._log_line(workload_markdown.progress_line(progress))
         self._show(progress, matters=True)
         if progress.attention:
             self._show_attention(progress, matters=True)
         if not progress.is_finished:
             return
         name = progress.workload.name
-        key = f"batchkit-summary-{artifact_text.key_part(name)}"
-        self._put(lambda sink: sink.markdown(key, artifact_text.summary(progress), f"Result of {name}"), matters=True)
+        key = f"batchkit-summary-{workload_markdown.key_part(name)}"
+        self._put(
+            lambda sink: sink.markdown(key, workload_markdown.summary(progress), f"Result of {name}"), matters=True
+        )
         outcome = "succeeded" if progress.all_succeeded else "some-failed"
-        payload = artifact_text.finished_payload(progress)
+        payload = workload_markdown.finished_payload(progress)
         self._event("batchkit.workload.finished", name, payload, {"batchkit.outcome": outcome})
 
     def failed(self, workload: Workload, error: Exception) -> None:
@@ -188,8 +176,8 @@ class PrefectObserver(Observer):
 
     def evaluated(self, summary: EvaluationSummary, report: Path | None) -> None:
         """Show the result of a suite's run, and send an event for a fall; ``report`` is its page."""
-        key = f"batchkit-eval-{artifact_text.key_part(summary.suite)}"
-        rows, text = evaluation_text.metric_rows(summary), evaluation_text.text(summary, report)
+        key = f"batchkit-eval-{workload_markdown.key_part(summary.suite)}"
+        rows, text = evaluation_markdown.metric_rows(summary), evaluation_markdown.text(summary, report)
         self._log_line(f"{summary.run}: {summary.verdict}")
         self._put(
             lambda sink: sink.table(f"{key}-metrics", rows, f"Metrics of {summary.run}", every_seconds=0), matters=True
@@ -201,10 +189,10 @@ class PrefectObserver(Observer):
             "batchkit.run": summary.run,
             "batchkit.verdict": summary.verdict,
         }
-        finished = evaluation_text.finished_payload(summary)
+        finished = evaluation_markdown.finished_payload(summary)
         self._put(lambda sink: sink.event("batchkit.eval.finished", resource, finished), matters=True)
         if summary.verdict == "regressed":
-            payload = evaluation_text.regressed_payload(summary)
+            payload = evaluation_markdown.regressed_payload(summary)
             self._put(lambda sink: sink.event("batchkit.eval.regressed", resource, payload), matters=True)
 
     def _is_time(self) -> bool:
@@ -231,8 +219,8 @@ class PrefectObserver(Observer):
 
     def _news_of(self, progress: Progress) -> tuple[str, float, str] | None:
         """Return key, percent and line of a progress artifact; None if the last one was equal."""
-        key = f"batchkit-progress-{artifact_text.key_part(progress.workload.name)}"
-        shown = (key, artifact_text.percent(progress), artifact_text.progress_line(progress))
+        key = f"batchkit-progress-{workload_markdown.key_part(progress.workload.name)}"
+        shown = (key, workload_markdown.percent(progress), workload_markdown.progress_line(progress))
         if shown == self._shown:
             return None
         self._shown = shown
@@ -241,8 +229,8 @@ class PrefectObserver(Observer):
     def _show_attention(self, progress: Progress, *, matters: bool) -> None:
         name = progress.workload.name
         self._next_attention = self._clock() + _ATTENTION_EVERY_SECONDS
-        key = f"batchkit-attention-{artifact_text.key_part(name)}"
-        rows = artifact_text.attention_rows(progress)
+        key = f"batchkit-attention-{workload_markdown.key_part(name)}"
+        rows = workload_markdown.attention_rows(progress)
         description = f"Batches of {name} with problems"
         every = 0 if matters else _ATTENTION_EVERY_SECONDS
         self._put(lambda sink: sink.table(key, rows, description, every_seconds=every), matters=matters)

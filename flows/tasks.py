@@ -13,8 +13,8 @@ from batchkit.engine.remote_wave import RemoteWave, WaveFailed, remote_wave_of, 
 from batchkit.engine.waves import Wave, WaveKind
 from batchkit.errors import BatchkitError
 from batchkit.models import ShardId, WorkloadId
+from batchkit.reports import workload_markdown
 
-from . import artifact_text
 from .leading import current_lead
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ RETRY_SECONDS = (3.0, 15.0)
 
 def _name() -> str:
     parameters = task_run.get_parameters()
-    return artifact_text.wave_name(str(parameters["kind"]), len(parameters["shard_ids"]))
+    return workload_markdown.wave_name(str(parameters["kind"]), len(parameters["shard_ids"]))
 
 
 async def is_infrastructure(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:

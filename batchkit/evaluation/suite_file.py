@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from batchkit.errors import UsageError
 from batchkit.evaluation.suite import Suite
 from batchkit.files.checked_yaml import YamlFile, invalid, read_yaml
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from batchkit.errors import InputInvalid
     from batchkit.files.checked_yaml import Place
 
+_ENDINGS = frozenset({".yaml", ".yml"})
 #: The field for the suite's folder, which is not part of the file.
 _FOLDER = "folder"
 
@@ -50,3 +52,23 @@ def load_suite(path: str | Path) -> SuiteFile:
     if flaws:
         raise invalid(flaws)
     return SuiteFile(path, suite, file)
+
+
+def suites_in(folder: Path) -> list[SuiteFile]:
+    """Return the checked suites of a folder, in the order of their names.
+
+    Raises ``InputInvalid`` for a suite, ``UsageError`` for a folder without any and for two suites with one name.
+    """
+    paths = sorted(path for path in folder.glob("*") if path.suffix in _ENDINGS) if folder.is_dir() else []
+    if not paths:
+        raise UsageError(f"there is no suite in {folder}", hint="suites are .yaml files directly in this folder")
+    suites = [load_suite(path) for path in paths]
+    by_name: dict[str, Path] = {}
+    for file in suites:
+        if file.suite.name in by_name:
+            raise UsageError(
+                f"{by_name[file.suite.name]} and {file.path} are both called {file.suite.name!r}",
+                hint="give one of them another name",
+            )
+        by_name[file.suite.name] = file.path
+    return suites

@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from batchkit.flows import entry, evaluation_text
+from batchkit.flows import entry
 from batchkit.flows.reporting import PrefectObserver, ReportThread
 
 from batchkit.api.collecting import collect, is_due
@@ -18,6 +18,8 @@ from batchkit.evaluation import runs
 from batchkit.evaluation.open_runs import open_runs
 from batchkit.evaluation.results import Change, EvaluationSummary, Metric, summary
 from batchkit.evaluation.suite import Schedule
+from batchkit.evaluation.suite_file import suites_in
+from batchkit.reports import evaluation_markdown
 from batchkit.settings import load_settings
 from tests.evaluation.support import REVIEWS, reviews_suite, write_reviews, write_suite
 from tests.flows.support import Kept, wait_until
@@ -74,7 +76,7 @@ def test_a_run_is_shown_with_its_metrics_and_a_fall_is_an_event(tmp_path, is_ala
 
 def test_model_names_do_not_break_the_table():
     """The text of a cell stays in its cell."""
-    assert "m|x" not in evaluation_text.text(make_summary(is_alarm=True), None)
+    assert "m|x" not in evaluation_markdown.text(make_summary(is_alarm=True), None)
 
 
 def test_collecting_without_runs_makes_one_query(open_settings):
@@ -178,13 +180,13 @@ def test_suites_in_a_folder_become_deployments(prefect_api, prefect_server, tmp_
 
 def test_a_folder_that_cannot_be_deployed_is_an_error(tmp_path):
     """A folder without suites, two suites of one name, or a missing server: a usage error, and nothing is deployed."""
-    from batchkit.flows.deployments import deploy_suites, find_suites  # noqa: PLC0415 - imports Prefect
+    from batchkit.flows.deployments import deploy_suites  # noqa: PLC0415 - imports Prefect
 
     with pytest.raises(UsageError, match="there is no suite"):
-        find_suites(tmp_path)
+        suites_in(tmp_path)
     write_suite(tmp_path, SCHEDULED)
     with pytest.raises(ConfigurationError, match="no Prefect server is configured"):
         deploy_suites(tmp_path, pool="nights")
     write_suite(tmp_path, SCHEDULED, "copy.yaml")
     with pytest.raises(UsageError, match="both called 'reviews'"):
-        find_suites(tmp_path)
+        suites_in(tmp_path)

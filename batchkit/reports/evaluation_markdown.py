@@ -1,4 +1,4 @@
-"""The texts of an evaluation in Prefect: pure functions from a summary to text, rows and payloads."""
+"""An evaluation in Markdown, as Prefect shows it: pure functions from a summary to text, rows and payloads."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from batchkit.flows import artifact_text
 
 from batchkit.engine.waves import WaveKind
 from batchkit.models import BatchProblem, FailureReason, ShardState
+from batchkit.reports import workload_markdown
 from batchkit.steps.context import StepReport
 from batchkit.store.waits import OpenShards
 from tests.flows.support import NOW, make_batch, make_progress, make_wave, make_workload
@@ -22,7 +22,7 @@ from tests.flows.support import NOW, make_batch, make_progress, make_wave, make_
 )
 def test_a_key_has_only_what_prefect_allows(name, key):
     """An artifact key consists of lower case letters, digits and dashes, whatever the workload's name."""
-    assert artifact_text.key_part(name) == key
+    assert workload_markdown.key_part(name) == key
 
 
 @pytest.mark.parametrize(
@@ -35,14 +35,14 @@ def test_a_key_has_only_what_prefect_allows(name, key):
 )
 def test_a_wave_is_named_after_its_work(kind, shards, name):
     """A task run is named after its action and the number of shards."""
-    assert artifact_text.wave_name(kind, shards) == name
+    assert workload_markdown.wave_name(kind, shards) == name
 
 
 def test_a_wave_is_reported_by_its_counts():
     """The log has the counts of a wave, without zeros."""
     report = StepReport({"merged": 2, "failed": 0, "succeeded": 1_200})
 
-    assert artifact_text.wave_line(make_wave(), report) == "merge 2 shards: 2 merged, 1,200 succeeded"
+    assert workload_markdown.wave_line(make_wave(), report) == "merge 2 shards: 2 merged, 1,200 succeeded"
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_wave_is_reported_by_its_counts():
 )
 def test_progress_counts_answers_at_the_provider(succeeded, remote_done, percent):
     """Answers that are still at the provider count as done, but 100 % means that everything has arrived."""
-    assert artifact_text.percent(make_progress(succeeded=succeeded, remote_done=remote_done)) == percent
+    assert workload_markdown.percent(make_progress(succeeded=succeeded, remote_done=remote_done)) == percent
 
 
 def test_progress_of_a_workload_is_one_line():
@@ -65,7 +65,7 @@ def test_progress_of_a_workload_is_one_line():
         read_at=NOW,
     )
 
-    assert artifact_text.progress_line(progress) == (
+    assert workload_markdown.progress_line(progress) == (
         "5 of 10 answered (50.0 %), 5 downloaded; 1 failed; 5 in flight; 2 attempts expired without an answer; the requests were sent again;"
         " waiting for 3 batches at the provider (3 in_progress), since 14:06 UTC, at the latest until Mon 15:06 UTC"
     )
@@ -75,7 +75,7 @@ def test_provider_texts_do_not_break_the_summary():
     """Texts of the provider stay within their cell of the failures table: short, one line, without Markdown."""
     sample = "bad | cell\n# heading <script> `code` " + "x" * 500
     failures = (FailureReason("a|b", None, 3, sample),)
-    text = artifact_text.summary(make_progress(succeeded=7, failed=3, failures=failures))
+    text = workload_markdown.summary(make_progress(succeeded=7, failed=3, failures=failures))
 
     (row,) = [line for line in text.splitlines() if line.startswith("| 3 |") and "bad" in line]
     assert row.startswith(r"| 3 |  | a\|b | bad \| cell \# heading \<script\> \`code\` x")
@@ -84,7 +84,7 @@ def test_provider_texts_do_not_break_the_summary():
 
 def test_the_summary_says_how_to_get_the_results():
     """The summary ends with commands that can be pasted into a shell, whatever the name is."""
-    text = artifact_text.summary(make_progress(make_workload(name="my run"), succeeded=8, failed=2))
+    text = workload_markdown.summary(make_progress(make_workload(name="my run"), succeeded=8, failed=2))
 
     assert "batchkit export 'my run' 'my run.results.jsonl'" in text
     assert "batchkit resubmit 'my run' --failed" in text
@@ -95,7 +95,7 @@ def test_a_batch_with_problems_is_a_row():
     """A row has the batch's counts, and the provider's first problem with its line."""
     problem = BatchProblem("no such model", line=7)
 
-    (row,) = artifact_text.attention_rows(make_progress(attention=(make_batch(problems=(problem,)),)))
+    (row,) = workload_markdown.attention_rows(make_progress(attention=(make_batch(problems=(problem,)),)))
 
     assert row == {
         "batch": "batch_1",
@@ -111,6 +111,6 @@ def test_a_batch_with_problems_is_a_row():
 @pytest.mark.parametrize("moment", [10**18, -(10**18)])
 def test_an_impossible_time_is_shown_unchanged(moment):
     """An impossible time from the provider does not break the table."""
-    (row,) = artifact_text.attention_rows(make_progress(attention=(make_batch(expires_at=moment),)))
+    (row,) = workload_markdown.attention_rows(make_progress(attention=(make_batch(expires_at=moment),)))
 
     assert row["expires"] == str(moment)

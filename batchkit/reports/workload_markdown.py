@@ -1,4 +1,4 @@
-"""The texts in Prefect: pure functions from progress and reports to text, rows and payloads.
+"""A workload in Markdown, as Prefect shows it: pure functions from progress and reports to text, rows and payloads.
 
 Texts of the provider are shortened, and characters that would break a Markdown table are escaped.
 """
