@@ -63,7 +63,6 @@ def test_killed_at_every_moment_in_turn(start_command):
     _check(command, command.run(*RUN))
 
 
-@pytest.mark.slow  # the proof dies at each of these points
 def test_killed_while_the_provider_has_accepted_but_not_answered(start_command):
     """A batch whose creation was never answered is found and adopted, not bought again."""
     command = start_command([*FAULTS, calls.LoseReply(on=("batches.create",), how="hang", times=3, hang_seconds=3)])

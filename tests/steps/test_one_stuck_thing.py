@@ -91,7 +91,7 @@ def test_an_error_that_stays_ends_the_command_when_nothing_else_is_left(timed, m
     assert runner.progress(runner.find("work").id).counts.succeeded == 30
 
 
-@pytest.mark.parametrize("step", ["submit", "settle", "merge", "resubmit"])
+@pytest.mark.parametrize("step", STEPS)
 def test_a_step_that_fails_now_and_then_delays_the_drive_only(timed, monkeypatch, step):
     """Each of its first two calls raises an unexpected error."""
     failed: list[str] = []

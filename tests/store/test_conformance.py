@@ -232,7 +232,7 @@ class Walk:
         )
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(5))
 def test_counts_add_up_after_every_step(store, seed):
     """Counts sum to the total and equal a full scan after each of many random steps; no success is ever undone."""
     with store.write() as connection:

@@ -106,7 +106,7 @@ class LineFault(Fault):
 
     def apply(self, outcome: EmulatedOutcome) -> None:
         """Change the line's entries in the batch's files and the ledger. Each kind of line fault has its own."""
-        raise NotImplementedError
+        raise NotImplementedError  # abstract: see the docstring
 
 
 class BatchFault(Fault):
