@@ -36,7 +36,7 @@ _SOURCES: Final = {
 _NAMED: Final = frozenset(field.name for field in fields_of(ResultRow) if field.kind.is_name)
 _TABLES = (
     "requests LEFT JOIN results ON results.workload_id = requests.workload_id AND results.seq = requests.seq"
-    " LEFT JOIN bodies ON bodies.shard_id = results.shard_id AND bodies.seq = results.seq"
+    " LEFT JOIN bodies ON bodies.shard_id = results.shard_id AND bodies.seq = coalesce(results.body_seq, results.seq)"
 )
 # Without sorting, the planner merges the primary keys of requests and results and looks up the body of each row, so rows arrive
 # at once. By default it would hash and sort all bodies first, because it plans for reading all rows.
