@@ -22,7 +22,8 @@ from pydantic import ValidationError
 
 from batchkit.api.queries import earlier_of_query
 from batchkit.api.remembered import write_remembered_output
-from batchkit.api.tables import TableQuestion, begin_table, finish_table
+from batchkit.api.table_question import TableQuestion
+from batchkit.api.tables import begin_table, finish_table
 from batchkit.engine.waves import DriveUntil
 from batchkit.errors import BatchkitError, UsageError
 

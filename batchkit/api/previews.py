@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from batchkit.annotation.preview import Preview
     from batchkit.annotation.recipe import Recipe
     from batchkit.api.modes import RunMode
-    from batchkit.api.tables import TableQuestion
+    from batchkit.api.table_question import TableQuestion
     from batchkit.datasets import Table
     from batchkit.models import Workload
     from batchkit.settings import Settings

@@ -16,7 +16,7 @@ from batchkit.formatting import moment
 from batchkit.store.engine import parse_url
 
 if TYPE_CHECKING:
-    from batchkit.api.tables import TableQuestion
+    from batchkit.api.table_question import TableQuestion
     from batchkit.datasets import Table
     from batchkit.engine.runtime import Runner
     from batchkit.models import Workload

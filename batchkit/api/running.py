@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from batchkit.engine.progress import Progress
     from batchkit.models import Workload
     from batchkit.settings import Settings
-    from batchkit.steps.split import SplitPlan
+    from batchkit.steps.split_plan import SplitPlan
 
 _NOT_IN_FILE_NAMES = re.compile(r"[/\\\x00-\x1f]+")
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 from batchkit.api.listed_models import model_check
@@ -13,16 +11,14 @@ from batchkit.api.opening import drive_from, note_once, open_runner, parts_of
 from batchkit.api.outcomes import RunReport
 from batchkit.api.queries import check_not_queried, earlier_of_query, named_as_before
 from batchkit.api.remembered import output_here, remember, write_earlier_output, write_remembered_output
+from batchkit.api.table_question import ExampleSource, TableQuestion
 from batchkit.datasets import require_extra
 from batchkit.engine.observer import DO_NOTHING, Observer, counting
 from batchkit.engine.waves import DriveUntil
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from contextlib import AbstractContextManager
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
-    from batchkit.annotation.recipe import Recipe
     from batchkit.annotation.weighing import Weights
     from batchkit.api.opening import Source
     from batchkit.datasets import Table
@@ -167,154 +163,6 @@ def moderate(
         options=options,
     )
     return _ask(question, settings, timeout_seconds, observer)
-
-
-@dataclass(frozen=True, slots=True)
-class ExampleSource:
-    """A table of labelled rows, of which ``count`` stand before each question: drawn by ``seed``, or the nearest to the row."""
-
-    table: str
-    count: int = 5
-    seed: int = 0
-    is_nearest: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableQuestion:
-    """A ``recipe`` and the table whose rows it asks, and where that goes with its answers.
-
-    ``parts`` are files or addresses, with ``query`` where they are one database URL and ``separator`` where they are CSV files; or ``answers_of`` names the finished workload
-    whose answers are the rows. ``output`` gets the table, ``review`` its disputed rows, and ``only`` is a filter of the rows that are
-    written. ``gold`` names columns with labels of people, ``weights`` decides how much the vote of each annotator counts. With ``has_default_output`` a table for which no ``output`` is given goes to ``NAME.annotated.parquet``.
-    """
-
-    recipe: Recipe
-    parts: Sequence[str] = ()
-    query: str | None = None
-    separator: str | None = None
-    answers_of: str | None = None
-    name: str | None = None
-    output: str | None = None
-    has_default_output: bool = False
-    review: str | None = None
-    gold: tuple[str, ...] = ()
-    weights: Weights | None = None
-    reviewed: str | None = None
-    examples: ExampleSource | None = None
-    raw_csv: bool = False
-    only: str | None = None
-    options: SplitOptions | None = None
-
-    @property
-    def folder(self) -> Path | None:
-        """Where relative paths of images begin."""
-        from batchkit.annotation.workload_from_table import folder_of  # noqa: PLC0415 - an extra
-
-        return folder_of(self.parts) if self.parts else None
-
-    def check_outputs(self, output: str | None) -> None:
-        """Raise ``UsageError`` when ``output`` or ``review`` could not be written in the end, or is the table."""
-        from batchkit.annotation import workload_from_table  # noqa: PLC0415 - an extra
-
-        workload_from_table.check_outputs(self.recipe, output=output, review=self.review, parts=self.parts)
-
-    def decisions(self, table: Table) -> dict[str, dict[str, Any]]:
-        """Read what people decided about rows of the table. Raises as ``annotation.reviewed.read_decisions``."""
-        if self.reviewed is None:
-            return {}
-        from batchkit.annotation.reviewed import read_decisions  # noqa: PLC0415 - an extra
-        from batchkit.datasets import open_table  # noqa: PLC0415 - as above
-
-        return read_decisions(self.recipe, open_table([self.reviewed]), table.schema)
-
-    def with_examples(self) -> TableQuestion:
-        """Return the question whose recipe has its examples. Raises as ``annotation.examples.with_examples``."""
-        source = self.examples
-        if source is None:
-            return self
-        from batchkit.annotation.columns import value_columns  # noqa: PLC0415 - an extra
-        from batchkit.annotation.examples import with_examples  # noqa: PLC0415 - as above
-        from batchkit.annotation.people import gold_columns  # noqa: PLC0415 - as above
-        from batchkit.annotation.voting import Voting  # noqa: PLC0415 - as above
-        from batchkit.datasets import open_table  # noqa: PLC0415 - as above
-
-        table = open_table([source.table])
-        named = [text for text in self.gold if text.rpartition("=")[2] in table.columns]
-        columns = gold_columns(named, Voting(self.recipe, value_columns(self.recipe)), table.columns)
-        recipe = with_examples(
-            self.recipe, table, count=source.count, seed=source.seed, nearest=source.is_nearest, columns=columns
-        )
-        return replace(self, recipe=recipe, examples=None)
-
-    def with_output(self, table: Table) -> TableQuestion:
-        """Return the question with its output; the name of a default one may depend on the table's content. Raises ``UsageError``."""
-        from batchkit.annotation import workload_from_table  # noqa: PLC0415 - an extra
-
-        if self.output is not None or not self.has_default_output:
-            return self
-        recipe = workload_from_table.with_table(self.recipe, table)
-        named = replace(self, recipe=recipe, name=self.name or workload_from_table.default_name(table, recipe))
-        return replace(named.with_name_output(), name=self.name)
-
-    def with_name_output(self) -> TableQuestion:
-        """Return the question, which has a name, with its output. Raises ``UsageError``."""
-        if self.output is not None or not self.has_default_output:
-            return self
-        output = f"{self.name}.annotated.parquet"
-        self.check_outputs(output)
-        return replace(self, output=output)
-
-    def check_table(self, table: Table, *, is_postgres: bool) -> None:
-        """Raise ``UsageError`` for gold columns that the table does not have, and for weights that do not fit.
-
-        The same for a target ``table:NAME`` that cannot have the columns of the table with its answers.
-        """
-        from batchkit.annotation import workload_from_table  # noqa: PLC0415 - an extra
-        from batchkit.annotation.weighing import check_people  # noqa: PLC0415 - as above
-
-        check_people(self.recipe, table.columns, gold=self.gold, weights=self.weights)
-        workload_from_table.check_table_columns(
-            self.recipe, table, output=self.output, review=self.review, is_postgres=is_postgres
-        )
-
-    @contextmanager
-    def opened(
-        self, runner: Callable[[], AbstractContextManager[Runner]], scratch: Callable[[], AbstractContextManager[Path]]
-    ) -> Iterator[tuple[TableQuestion, Table]]:
-        """Open the table, until the ``with`` block ends; yields the question, too, with the digest of a query's rows.
-
-        ``runner`` opens the database for a table that is made of answers, ``scratch`` a folder for the rows of a query: they are
-        copied, because a second pass could give others.
-        """
-        from batchkit.annotation.answers_table import answers_as_table  # noqa: PLC0415 - an extra
-        from batchkit.annotation.query_rows import copied  # noqa: PLC0415 - as above
-        from batchkit.datasets.sql import SqlTable  # noqa: PLC0415 - as above
-
-        if self.answers_of is not None:
-            with runner() as opened, answers_as_table(opened, self.answers_of) as table:
-                yield self, table
-            return
-        table = self._open()
-        if not isinstance(table, SqlTable):
-            paths = tuple(os.path.abspath(part) for part in self.parts)  # noqa: PTH100 - keeps links
-            yield replace(self, recipe=self.recipe.model_copy(update={"paths": paths})), table
-            return
-        with scratch() as folder:
-            kept, recipe = copied(table, self.recipe, folder)
-            yield replace(self, recipe=recipe), kept
-
-    def of_query(self) -> Recipe:
-        """Return the recipe with the digest of the question's query. Raises ``UsageError``."""
-        from batchkit.datasets.sql import SqlTable  # noqa: PLC0415 - an extra
-
-        table = self._open()
-        digest = table.query_digest() if isinstance(table, SqlTable) else ""
-        return self.recipe.model_copy(update={"query_digest": digest})
-
-    def _open(self) -> Table:
-        from batchkit.datasets import open_table  # noqa: PLC0415 - an extra
-
-        return open_table(self.parts, query=self.query, separator=self.separator)
 
 
 def _ask(

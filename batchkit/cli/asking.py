@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from batchkit.api.modes import RunMode
 from batchkit.api.previews import preview_table
-from batchkit.api.tables import TableQuestion, ask_table
+from batchkit.api.table_question import TableQuestion
+from batchkit.api.tables import ask_table
 from batchkit.cli.calls import call, terminal_of
 from batchkit.cli.render import annotated
 from batchkit.engine.waves import DriveUntil

@@ -24,7 +24,7 @@ from batchkit.files.spool import scratch_folder
 from batchkit.notifications.delivery import Delivery
 from batchkit.notifications.targets import targets_of
 from batchkit.owners import is_certainly_dead, new_owner
-from batchkit.steps import clean, split
+from batchkit.steps import clean, split, split_plan
 from batchkit.steps.context import StepContext, StepReport
 from batchkit.store import migrate
 from batchkit.store.engine import Store
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from batchkit.provider.base import Provider
     from batchkit.provider.groq.client import GroqProvider
     from batchkit.settings import Settings
-    from batchkit.steps.split import SplitOptions, SplitPlan
+    from batchkit.steps.split import SplitOptions
+    from batchkit.steps.split_plan import SplitPlan
 
 #: How long the end of a command may wait for its notifications.
 NOTIFY_SECONDS = 10.0
@@ -136,7 +137,9 @@ class Runner(WorkloadRecords):
 
     def plan(self, sources: Sequence[Path], options: SplitOptions, *, advance: Callable[[int], None]) -> SplitPlan:
         """Check the input and return how it would be cut; store and send nothing. ``advance`` takes the number of lines read."""
-        return split.plan(sources, options=options, defaults=composition.split_defaults(self.settings), advance=advance)
+        return split_plan.plan(
+            sources, options=options, defaults=composition.split_defaults(self.settings), advance=advance
+        )
 
     def split(
         self,

@@ -1,41 +1,36 @@
-"""split: cut the input into planned shards and index its requests. Nothing is sent; an input with problems leaves nothing."""
+"""split: cut the input into planned shards and index its requests. Nothing is sent; an input with problems leaves nothing.
+
+``split_plan`` computes the same cut without storing it, ``cutting`` writes the shards.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass, field
-from itertools import chain, groupby
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from batchkit import preflight
 from batchkit.errors import SpoolError, StateConflict, WorkloadConflict
 from batchkit.files import sources
 from batchkit.files.jsonl import storable_text
 from batchkit.files.spool import directory_name
 from batchkit.models import RetryPolicy
-from batchkit.sharding import default_shard_lines, is_full
+from batchkit.sharding import default_shard_lines
+from batchkit.steps.cutting import cut_shards
 from batchkit.steps.disk_thread import DiskThread
 from batchkit.steps.input_check import InputCheck
-from batchkit.steps.shard_file import RequestLines, ShardFile
-from batchkit.store import shards, workloads
-from batchkit.store.bulk import bulk_for
+from batchkit.store import workloads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from sqlalchemy.engine import Connection
 
     from batchkit.models import Workload
     from batchkit.steps.context import StepContext
-    from batchkit.steps.input_check import CheckedBlock
     from batchkit.store.engine import Store
-
-
-#: Few enough that reading ahead continues during a commit, and enough that small shards cost no more than large ones.
-_ROWS_PER_COMMIT = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,71 +66,10 @@ class SplitDefaults:
     max_expiries: int
 
 
-@dataclass(frozen=True, slots=True)
-class SplitPlan:
-    """The result of a planned split. ``shards`` holds (endpoint, lines, bytes); ``warnings`` maps warnings to their counts.
-
-    ``shares`` has estimates by model, whose prompt tokens sum to ``prompt_tokens``; ``completion_tokens`` is the sum of the limits
-    that the requests set themselves.
-    """
-
-    requests: int
-    bytes: int
-    shards: tuple[tuple[str, int, int], ...]
-    endpoints: dict[str, int]
-    models: dict[str, int]
-    prompt_tokens: int
-    completion_tokens: int
-    shard_lines: int
-    window: str
-    warnings: dict[str, int]
-    blank_lines: int = 0
-    shares: dict[str, preflight.ModelShare] = field(default_factory=dict)
-
-
-def plan(
-    paths: Sequence[Path], *, options: SplitOptions, defaults: SplitDefaults, advance: Callable[[int], None]
-) -> SplitPlan:
-    """Check the input and compute how it would be cut. Raises ``InputInvalid`` and ``InputUnreadable``."""
-    max_lines = _shard_lines(paths, options, defaults)
-    max_bytes = options.shard_bytes or defaults.shard_bytes
-    check = InputCheck(paths, max_line_bytes=max_bytes, digest=None, advance=advance)
-    open_cuts: dict[str, tuple[int, int]] = {}
-    cuts: list[tuple[str, int, int]] = []
-    endpoints: dict[str, int] = {}
-    warnings: dict[str, int] = {}
-    shares: dict[str, preflight.ModelShare] = {}
-    size = 0
-    for line in check.lines():
-        count, bytes_so_far = open_cuts.get(line.endpoint, (0, 0))
-        next_bytes = len(line.line) + 1
-        if is_full(
-            lines=count, size_bytes=bytes_so_far, next_bytes=next_bytes, max_lines=max_lines, max_bytes=max_bytes
-        ):
-            cuts.append((line.endpoint, count, bytes_so_far))
-            count = bytes_so_far = 0
-        open_cuts[line.endpoint] = (count + 1, bytes_so_far + next_bytes)
-        endpoints[line.endpoint] = endpoints.get(line.endpoint, 0) + 1
-        for warning in line.warnings:
-            warnings[warning] = warnings.get(warning, 0) + 1
-        estimate = preflight.estimate_tokens(line.record)
-        size += next_bytes
-        shares.setdefault(line.model, preflight.ModelShare()).add(estimate)
-    cuts.extend((endpoint, count, bytes_so_far) for endpoint, (count, bytes_so_far) in open_cuts.items())
-    return SplitPlan(
-        requests=check.line_count,
-        bytes=size,
-        shards=tuple(cuts),
-        endpoints=endpoints,
-        models={model: share.requests for model, share in shares.items()},
-        prompt_tokens=sum(share.prompt_tokens for share in shares.values()),
-        completion_tokens=sum(share.completion_tokens for share in shares.values()),
-        shard_lines=max_lines,
-        window=options.window or defaults.window,
-        warnings=warnings,
-        blank_lines=check.blank_count,
-        shares=shares,
-    )
+def shard_lines_of(paths: Sequence[Path], options: SplitOptions, defaults: SplitDefaults) -> int:
+    """Return the number of requests a shard has at most: what was asked for, or what suits the size of the input."""
+    given = options.shard_lines or defaults.shard_lines
+    return given or default_shard_lines(sources.estimate_lines(paths))
 
 
 def split(
@@ -169,7 +103,7 @@ def split(
     check = InputCheck(paths, max_line_bytes=workload.shard_bytes, digest=digest, advance=advance)
     try:
         with DiskThread() as disk:
-            _write_shards(context, workload, check, disk)
+            cut_shards(context, workload, check, disk)
         accept(check.models)
         for relative, path in (keep or {}).items():
             context.spool.keep(path, f"{workload.directory}/{relative}")
@@ -251,7 +185,7 @@ def _begin(
     defaults: SplitDefaults,
 ) -> Workload | None:
     """Insert the workload with our lease, replacing an unfinished split; None when another runner holds the lease."""
-    shard_lines = _shard_lines(paths, options, defaults)
+    shard_lines = shard_lines_of(paths, options, defaults)
     with context.store.write() as connection:
         found = workloads.find(connection, name)
         if found is not None:
@@ -294,11 +228,6 @@ def _begin(
     return workload
 
 
-def _shard_lines(paths: Sequence[Path], options: SplitOptions, defaults: SplitDefaults) -> int:
-    given = options.shard_lines or defaults.shard_lines
-    return given or default_shard_lines(sources.estimate_lines(paths))
-
-
 def _take_lease(context: StepContext, connection: Connection, workload: Workload) -> bool:
     return workloads.take_lease(
         connection,
@@ -307,85 +236,6 @@ def _take_lease(context: StepContext, connection: Connection, workload: Workload
         now=context.clock(),
         lease_seconds=context.timing.lease_seconds,
     )
-
-
-def _write_shards(context: StepContext, workload: Workload, check: InputCheck, disk: DiskThread) -> None:
-    """Cut the input: one open shard per endpoint, because a batch has one endpoint."""
-    full = _FullShards(context, workload, disk)
-    open_shards: dict[str, ShardFile] = {}
-
-    def shard_for(endpoint: str) -> ShardFile:
-        if endpoint not in open_shards:
-            open_shards[endpoint] = ShardFile(
-                context.spool,
-                workload,
-                endpoint=endpoint,
-                window=workload.window,
-                max_lines=workload.shard_lines,
-                disk=disk,
-            )
-        return open_shards[endpoint]
-
-    try:
-        for block in check.blocks():
-            seqs = range(block.first_seq, block.first_seq + len(block.lengths))
-            lines = RequestLines(seqs, block.custom_ids, block.lengths, block.data)
-            for endpoint, start, stop in _runs(block):
-                while (start := shard_for(endpoint).add(lines, start, stop)) < stop:
-                    full.add(open_shards.pop(endpoint))
-        for endpoint in list(open_shards):
-            full.add(open_shards.pop(endpoint))
-        full.commit()
-    finally:
-        # After an error pieces may still be running, and files of full shards may be open.
-        disk.close()
-        for shard in (*open_shards.values(), *full.uncommitted):
-            shard.discard()
-
-
-class _FullShards:
-    """Full shards, committed together so that small shards cost no more than large ones."""
-
-    def __init__(self, context: StepContext, workload: Workload, disk: DiskThread) -> None:
-        self._context = context
-        self._workload = workload
-        self._disk = disk
-        self.uncommitted: list[ShardFile] = []
-
-    def add(self, shard: ShardFile) -> None:
-        """Add a shard, and commit if there are enough rows. Raises as ``commit``."""
-        self.uncommitted.append(shard)
-        self._disk.do(shard.publish)
-        if sum(len(shard.seqs) for shard in self.uncommitted) >= _ROWS_PER_COMMIT:
-            self.commit()
-
-    def commit(self) -> None:
-        """Wait until the files are on the disk, then insert the shards. Raises ``SpoolError`` and ``StateConflict``."""
-        self._disk.finish()
-        with self._context.store.write() as connection:
-            if not workloads.holds_lease(connection, self._workload.id, self._context.owner):
-                raise StateConflict(f"another runner is splitting {self._workload.name!r}")
-            first = shards.next_number(connection, self._workload.id)
-            now = self._context.clock()
-            ids = [
-                shard.commit(connection, number=first + place, at=now) for place, shard in enumerate(self.uncommitted)
-            ]
-            rows = chain.from_iterable(
-                shard.rows(shard_id) for shard, shard_id in zip(self.uncommitted, ids, strict=True)
-            )
-            bulk_for(connection).add_requests(self._workload.id, rows)
-        self.uncommitted.clear()
-
-
-def _runs(block: CheckedBlock) -> Iterator[tuple[str, int, int]]:
-    """Yield runs of lines with the same endpoint: (endpoint, first index, index after the last)."""
-    if not block.endpoints:
-        yield preflight.PLAIN_ENDPOINT, 0, len(block.lengths)
-        return
-    stop = 0
-    for endpoint, run in groupby(block.endpoints):
-        start, stop = stop, stop + len(list(run))
-        yield endpoint, start, stop
 
 
 def _abandon(context: StepContext, workload: Workload) -> None:

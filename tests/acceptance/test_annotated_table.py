@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet as pq
 
-from batchkit.emulator.faults import batches, lines
+from batchkit.emulator.faults import answers, batches
 from batchkit.files import jsonl
 from tests.acceptance.memory import peak_megabytes
 
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]
 
 ROWS = 1_000_000
 SMALL = 100_000
-FAULTS = [lines.GarbleAnswers(fraction=0.01, attempts=1), batches.ShuffleOutput()]
+FAULTS = [answers.GarbleAnswers(fraction=0.01, attempts=1), batches.ShuffleOutput()]
 SCHEMA = {
     "type": "object",
     "properties": {"label": {"enum": ["kind", "unkind"]}, "score": {"type": "integer"}},

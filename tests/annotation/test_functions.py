@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 import batchkit
 from batchkit.emulator import Emulator, Scenario
-from batchkit.emulator.faults import lines
+from batchkit.emulator.faults import answers
 from batchkit.errors import InputInvalid, UsageError
 from tests.annotation.test_images import image_bytes
 from tests.steps.conftest import QUICK, SPEED
@@ -26,7 +26,7 @@ class Label(BaseModel):
 @pytest.fixture
 def settings(sqlite_url, tmp_path):
     """Give settings for an emulator whose second annotator is of another opinion on the second row."""
-    fault = lines.WrongAnswers(
+    fault = answers.WrongAnswers(
         custom_ids=frozenset({"2:gpt-oss-120b:1"}),
         contents=('{"kind":"praise","stars":1}', '{"kind":"blame","stars":1}'),
     )

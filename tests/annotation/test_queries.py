@@ -10,7 +10,8 @@ from batchkit.annotation import presets
 from batchkit.annotation.query_rows import copied, is_of_query
 from batchkit.annotation.recipe import load_recipe
 from batchkit.annotation.workload_from_table import ensure_workload, with_table
-from batchkit.api.tables import TableQuestion, begin_table
+from batchkit.api.table_question import TableQuestion
+from batchkit.api.tables import begin_table
 from batchkit.datasets import Snapshot
 from batchkit.datasets.sql import SqlTable
 from batchkit.emulator import Emulator, Scenario

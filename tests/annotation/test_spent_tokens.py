@@ -10,7 +10,7 @@ from batchkit.annotation.row_answers import read_row_answers, write_output_table
 from batchkit.annotation.totals import totals
 from batchkit.annotation.workload_from_table import ensure_workload
 from batchkit.datasets import open_table
-from batchkit.emulator.faults import lines
+from batchkit.emulator.faults import answers
 from batchkit.reports.spending import read_spending
 
 MODELS = ["openai/gpt-oss-20b", "openai/gpt-oss-120b"]
@@ -26,7 +26,8 @@ SCHEMA = {
 def test_bad_answers_are_in_tokens_and_cost(open_harness, tmp_path):
     """The tokens of rows, of models and of the workload are the same; a healed and a failed request count each attempt once."""
     harness = open_harness(
-        lines.GarbleAnswers(fraction=0.3, attempts=1), lines.GarbleAnswers(custom_ids=frozenset({"7:gpt-oss-20b:1"}))
+        answers.GarbleAnswers(fraction=0.3, attempts=1),
+        answers.GarbleAnswers(custom_ids=frozenset({"7:gpt-oss-20b:1"})),
     )
     (tmp_path / "table.csv").write_text("text\n" + "".join(f"text {number}\n" for number in range(1, ROWS + 1)))
     recipe = presets.annotation("What is it? {{ text }}", models=MODELS, schema=SCHEMA)
@@ -35,10 +36,10 @@ def test_bad_answers_are_in_tokens_and_cost(open_harness, tmp_path):
     progress = harness.runner.process(workload.id)
 
     assert (progress.counts.failed, progress.counts.succeeded) == (1, 2 * ROWS - 1)
-    answers = [answer for row in read_row_answers(harness.runner, workload) for answer in row.answers]
-    assert sum(answer.attempts for answer in answers) > len(answers) + 5
+    given = [answer for row in read_row_answers(harness.runner, workload) for answer in row.answers]
+    assert sum(answer.attempts for answer in given) > len(given) + 5
     usage = progress.usage
-    told = [(answer.prompt_tokens or 0, answer.completion_tokens or 0) for answer in answers]
+    told = [(answer.prompt_tokens or 0, answer.completion_tokens or 0) for answer in given]
     assert (sum(into for into, _ in told), sum(out for _, out in told)) == (
         usage.prompt_tokens,
         usage.completion_tokens,

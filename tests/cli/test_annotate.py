@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet as pq
 
-from batchkit.emulator.faults import lines
+from batchkit.emulator.faults import answers, lines
 from batchkit.emulator.scenarios.scenario import load_scenario
 from tests.annotation.test_images import image_bytes
 from tests.workloads import read_lines
@@ -136,7 +136,7 @@ def test_answers_of_a_workload_are_moderated_as_answers(batchkit, open_emulator)
 @pytest.mark.usefixtures("reviews")
 def test_failed_rows_are_shown_by_the_exit_code_and_in_their_row(batchkit, open_emulator):
     """An answer that is none of the choices is asked for again, and then fails with its own text."""
-    open_emulator(lines.GarbleAnswers())
+    open_emulator(answers.GarbleAnswers())
     ended = batchkit(*KIND, "--choices", "yes,no", "--tries", "2", "--output", "kind.csv", "--json")
     assert ended.code == 3
     assert (ended.json["exit_code"], ended.json["rows"], ended.json["output"]) == (3, 3, "kind.csv")

@@ -14,7 +14,7 @@ from batchkit.cli.render import display
 from batchkit.engine import situation
 from batchkit.engine.progress import WorkloadState
 from batchkit.models import BatchProblem, FailureReason, RequestCountsByState, ShardState, Trouble
-from batchkit.steps.split import SplitPlan
+from batchkit.steps.split_plan import SplitPlan
 from batchkit.store.events import Event
 from batchkit.store.waits import Refusal
 from tests.cli.snapshots import NOW, batch, finished, open_shards, snapshot, workload

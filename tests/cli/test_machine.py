@@ -8,7 +8,7 @@ from batchkit.cli.render import machine
 from batchkit.doctor import Finding, Level
 from batchkit.files import jsonl
 from batchkit.models import BatchProblem
-from batchkit.steps.split import SplitPlan
+from batchkit.steps.split_plan import SplitPlan
 from batchkit.store.runners import RunnerRow
 from tests.cli.snapshots import NOW, batch, finished, snapshot, workload
 

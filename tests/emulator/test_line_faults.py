@@ -2,7 +2,7 @@ import orjson
 import pytest
 
 from batchkit.emulator import Scenario
-from batchkit.emulator.faults import lines
+from batchkit.emulator.faults import answers, lines
 from tests.emulator.support import Client, chat_line, chat_lines, ids_of
 
 
@@ -144,7 +144,7 @@ def test_empty_successes_are_in_the_output_file(emulate, how):
 
 def test_raw_separators_do_not_end_a_line(emulate):
     """U+2028, U+2029 and U+0085 are unescaped inside a line, which only a newline byte ends."""
-    client = emulate(lines.RawSeparators())
+    client = emulate(answers.RawSeparators())
     content = client.content(client.run(chat_lines(4))["output_file_id"])
     assert content.count(b"\n") == 4
     assert len(content.decode().splitlines()) == 16
@@ -155,7 +155,7 @@ def test_answers_may_be_cut_or_empty(emulate):
     """A cut answer has finish reason length; an empty one has null content; both are successes."""
     lines_in = chat_lines(2)
     first, second = ids_of(lines_in)
-    client = emulate(lines.CutAnswers(custom_ids={first}), lines.EmptyAnswers(custom_ids={second}))
+    client = emulate(answers.CutAnswers(custom_ids={first}), answers.EmptyAnswers(custom_ids={second}))
     choices = [record["response"]["body"]["choices"][0] for record in client.results(client.run(lines_in))[0]]
     assert choices[0]["finish_reason"] == "length"
     assert choices[1]["message"]["content"] is None
@@ -171,7 +171,7 @@ def test_answers_may_be_cut_or_empty(emulate):
 )
 def test_answers_may_be_split(emulate, into, read):
     """The answer has several items, of which only the last is complete: choices, content parts, or responses API items."""
-    client = emulate(lines.SplitAnswers(into=into))
+    client = emulate(answers.SplitAnswers(into=into))
     output, _ = client.results(client.run([chat_line("split-1", "a question")]))
     marks = {"choices": ("length", "stop"), "parts": ("text", "text"), "output": ("incomplete", "completed")}[into]
     assert read(output[0]["response"]["body"]) == [(marks[0], "Echo: a "), (marks[1], "Echo: a question")]
@@ -209,7 +209,7 @@ def test_tool_calls_may_be_broken(emulate):
             "function": {"name": "f", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}},
         }
     ]
-    client = emulate(lines.BreakToolCalls())
+    client = emulate(answers.BreakToolCalls())
     message = client.records(client.run([chat_line("tool-1", tools=tools)])["output_file_id"])[0]["response"]["body"][
         "choices"
     ][0]["message"]
@@ -268,7 +268,7 @@ class TestSelection:
 
 def test_garbled_answers_look_complete(emulate):
     """A garbled answer is a success with finish reason stop, and is neither the requested answer nor JSON."""
-    client: Client = emulate(lines.GarbleAnswers())
+    client: Client = emulate(answers.GarbleAnswers())
     wanted = {"type": "json_object"}
     output, _ = client.results(client.run([chat_line("a", "Say it in JSON", response_format=wanted)]))
     choice = output[0]["response"]["body"]["choices"][0]
@@ -279,7 +279,7 @@ def test_garbled_answers_look_complete(emulate):
 
 def test_wrong_answers_become_the_next_of_the_given_ones(emulate):
     """A model's answer is replaced by the next of the given contents, so that no correct answer stays correct."""
-    client: Client = emulate(lines.WrongAnswers(contents=("Echo: yes", "Echo: no")))
+    client: Client = emulate(answers.WrongAnswers(contents=("Echo: yes", "Echo: no")))
     output, _ = client.results(client.run([chat_line("a", "yes"), chat_line("b", "no"), chat_line("c", "maybe")]))
     said = {line["custom_id"]: line["response"]["body"]["choices"][0]["message"]["content"] for line in output}
     assert said == {"a": "Echo: no", "b": "Echo: yes", "c": "Echo: yes"}
@@ -294,7 +294,7 @@ def test_blurred_segments_are_recognisable(emulate, sign, number):
     body = {"model": "whisper-large-v3", "url": "https://example.com/a.mp3", "response_format": "verbose_json"}
     line = {"custom_id": "a", "method": "POST", "url": "/v1/audio/transcriptions", "body": body}
     numbers = []
-    for faults in ((), (lines.BlurSegments(sign=sign),)):
+    for faults in ((), (answers.BlurSegments(sign=sign),)):
         client: Client = emulate(*faults)
         output, _ = client.results(client.run([line]))
         numbers.append(output[0]["response"]["body"]["segments"][-1][number])

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from batchkit.emulator import Scenario
-from batchkit.emulator.faults.lines import FailLines, WrongAnswers
+from batchkit.emulator.faults.answers import WrongAnswers
+from batchkit.emulator.faults.lines import FailLines
 from tests.cli.conftest import _own_folder, batchkit, open_emulator
 from tests.evaluation.support import REVIEWS, SMALL, write_reviews, write_suite
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from batchkit.emulator import Scenario
-from batchkit.emulator.faults.lines import WrongAnswers
+from batchkit.emulator.faults.answers import WrongAnswers
 from tests.cli.conftest import _own_folder, batchkit, open_emulator
 
 __all__ = ["_own_folder", "batchkit", "open_emulator"]

@@ -15,7 +15,8 @@ from sqlalchemy import text
 
 from batchkit.annotation.row_answers import read_row_answers
 from batchkit.emulator import Emulator, Scenario
-from batchkit.emulator.faults.lines import FailLines, WrongAnswers
+from batchkit.emulator.faults.answers import WrongAnswers
+from batchkit.emulator.faults.lines import FailLines
 from batchkit.emulator.scenarios.scenario import Reply
 from batchkit.errors import InputInvalid, UnknownWorkload, UsageError, WorkloadConflict
 from batchkit.evaluation import runs

@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from batchkit.emulator import Scenario
+from batchkit.emulator.faults.answers import WrongAnswers
 from batchkit.emulator.faults.calls import PlanGate
-from batchkit.emulator.faults.lines import FailLines, WrongAnswers
+from batchkit.emulator.faults.lines import FailLines
 from batchkit.engine.announcements import Announcer
 from batchkit.engine.waves import Done, DriveUntil, Wait
 from batchkit.errors import AccountRefused, ProviderUnreachable, StoreUnavailable

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from batchkit.emulator import Scenario
-from batchkit.emulator.faults import batches, calls, lines
+from batchkit.emulator.faults import answers, batches, calls, lines
 from tests.proof.harness import SPEED
 from tests.workloads import audio_line, chat_line, write_lines
 
@@ -136,10 +136,10 @@ ANNOTATE = ProofScenario(
     tuple(chat_line(_asked(row), row["text"]) for row in _TABLE),
     (
         lines.FailLines(custom_ids=frozenset({_asked(_TABLE[1])}), code="bad_thing"),
-        lines.GarbleAnswers(custom_ids=frozenset({_asked(_TABLE[2])}), attempts=1),
-        lines.CutAnswers(custom_ids=frozenset({_asked(_TABLE[4])}), attempts=1),
+        answers.GarbleAnswers(custom_ids=frozenset({_asked(_TABLE[2])}), attempts=1),
+        answers.CutAnswers(custom_ids=frozenset({_asked(_TABLE[4])}), attempts=1),
         lines.ExpireLines(custom_ids=frozenset({_asked(_TABLE[5])}), attempts=1),
-        lines.EmptyAnswers(custom_ids=frozenset({_asked(_TABLE[6])})),
+        answers.EmptyAnswers(custom_ids=frozenset({_asked(_TABLE[6])})),
         batches.ShuffleOutput(),
     ),
     failing={_asked(_TABLE[1]): "bad_thing", _asked(_TABLE[6]): "answer_empty"},
@@ -210,7 +210,7 @@ TROUBLES: dict[str, tuple[Fault, ...]] = {
     "repeated and unknown lines": (
         lines.DuplicateLines(custom_ids=frozenset({"row-0", "row-3"}), second="error"),
         lines.UnknownLines(count=2),
-        lines.RawSeparators(),
+        answers.RawSeparators(),
     ),
     "a full queue": (batches.FailBatches(batches=frozenset({1, 3})),),
     "a batch refused without naming a line": (

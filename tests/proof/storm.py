@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from batchkit.emulator import Scenario
-from batchkit.emulator.faults import batches, calls, lines
+from batchkit.emulator.faults import answers, batches, calls, lines
 from tests.proof.harness import ProofHarness, take_snapshot
 from tests.proof.promises import ExpectedOutcome, Violations, check_promises
 from tests.proof.scenarios import OUTPUT
@@ -50,7 +50,7 @@ _DRAWN_FAULTS: tuple[Fault, ...] = (
     lines.DropLines(count=3, attempts=1),
     lines.DuplicateLines(count=5, second="error"),
     lines.UnknownLines(count=5),
-    lines.RawSeparators(fraction=0.2),
+    answers.RawSeparators(fraction=0.2),
     lines.ZeroStatusLines(fraction=0.05, attempts=1),
     lines.FailLines(fraction=0.1, attempts=1, status=503),
 )

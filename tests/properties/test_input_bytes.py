@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchkit.errors import InputInvalid, InputUnreadable, UsageError
-from batchkit.steps.split import plan
+from batchkit.steps.split_plan import plan
 from batchkit.store import workloads
 from tests.properties.lab import DEFAULTS, Lab
 from tests.properties.odd_json import changed, mutations, nearly_json, written
@@ -237,7 +237,8 @@ _PEAK = """
 import sys
 from pathlib import Path
 from batchkit.errors import InputInvalid
-from batchkit.steps.split import SplitDefaults, SplitOptions, plan
+from batchkit.steps.split import SplitDefaults, SplitOptions
+from batchkit.steps.split_plan import plan
 from tests.processes import own_peak_bytes
 defaults = SplitDefaults("24h", "7d", None, int(sys.argv[2]), 5, 10)
 before = own_peak_bytes()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from batchkit.emulator.faults import lines
+from batchkit.emulator.faults import answers, lines
 from batchkit.reports.writing import write_report
 from batchkit.steps.split import SplitOptions
 from tests.reports.browsers import open_browser
@@ -62,7 +62,7 @@ def report(tmp_path_factory) -> Path:
     """Write the report of a workload whose names, prompts, answers and errors are all hostile."""
     folder = tmp_path_factory.mktemp("hostile")
     faults = (
-        lines.WrongAnswers(contents=("W" * HUGE, "other"), custom_ids=frozenset({"huge"})),
+        answers.WrongAnswers(contents=("W" * HUGE, "other"), custom_ids=frozenset({"huge"})),
         lines.FailLines(
             custom_ids=frozenset({"refused"}), code=HOSTILE["script"], message="".join(HOSTILE.values()), type="x"
         ),

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from batchkit.emulator.faults import lines
+from batchkit.emulator.faults import answers
 from batchkit.evaluation import runs
 from batchkit.evaluation.results import (
     Change,
@@ -22,7 +22,7 @@ from batchkit.reports.writing import write_report
 from tests.evaluation.support import REVIEWS, SMALL, reviews_suite
 from tests.reports.conftest import running
 
-_OPPOSITE = lines.WrongAnswers(
+_OPPOSITE = answers.WrongAnswers(
     contents=('{"label":"positive"}', '{"label":"negative"}'), models=frozenset({SMALL}), fraction=0.6
 )
 

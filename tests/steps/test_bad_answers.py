@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from batchkit.answers import AnswerRules
-from batchkit.emulator.faults import lines
+from batchkit.emulator.faults import answers, lines
 from batchkit.errors import WorkloadConflict
 from batchkit.files import jsonl
 from tests.workloads import chat_line, read_lines
@@ -52,10 +52,10 @@ def sent(harness) -> dict[str, list[dict[str, Any]]]:
 
 
 BAD = {
-    "not what was asked for": (lines.GarbleAnswers, "answer_invalid"),
-    "cut off": (lines.CutAnswers, "answer_truncated"),
-    "empty": (lines.EmptyAnswers, "answer_empty"),
-    "stopped by a filter": (lines.FilterAnswers, "answer_filtered"),
+    "not what was asked for": (answers.GarbleAnswers, "answer_invalid"),
+    "cut off": (answers.CutAnswers, "answer_truncated"),
+    "empty": (answers.EmptyAnswers, "answer_empty"),
+    "stopped by a filter": (answers.FilterAnswers, "answer_filtered"),
     "a failed generation": (lines.FailGeneration, "generation_failed"),
 }
 
@@ -90,7 +90,7 @@ def failed_attempts(harness) -> list[tuple[str, str]]:
 
 def test_an_answer_that_stays_bad_fails_with_its_reason_and_its_text(open_harness):
     """After the attempts that the rules allow, the request fails; its last answer is kept, and each attempt is counted as paid."""
-    harness = open_harness(lines.GarbleAnswers(custom_ids=frozenset({"row-3", "row-30"})))
+    harness = open_harness(answers.GarbleAnswers(custom_ids=frozenset({"row-3", "row-30"})))
 
     progress, found = finish(harness, AnswerRules(format="json", json_schema=SCHEMA, tries=2))
 
@@ -108,7 +108,7 @@ def test_an_answer_that_stays_bad_fails_with_its_reason_and_its_text(open_harnes
 def test_a_refused_answer_is_bought_once(open_harness):
     """Another seed would be refused as well: the request fails with the model's text, until the user resubmits it."""
     refused = frozenset({"row-3", "row-30"})
-    harness = open_harness(lines.RefuseAnswers(custom_ids=refused, words="Not that.", attempts=1))
+    harness = open_harness(answers.RefuseAnswers(custom_ids=refused, words="Not that.", attempts=1))
 
     progress, found = finish(harness)
 
@@ -135,7 +135,7 @@ def test_a_bad_answer_never_takes_the_place_of_a_good_one(open_harness):
 
 def test_without_rules_every_answer_counts(open_harness):
     """Without rules, a workload accepts whatever the model answers."""
-    harness = open_harness(lines.GarbleAnswers(count=HIT), lines.CutAnswers(count=HIT))
+    harness = open_harness(answers.GarbleAnswers(count=HIT), answers.CutAnswers(count=HIT))
     workload = harness.split(source(harness), shard_lines=20)
     assert harness.runner.process(workload.id).all_succeeded
     assert failed_attempts(harness) == []
@@ -155,7 +155,7 @@ def test_a_name_keeps_its_rules(open_harness):
 
 def test_many_bad_answers_among_small_shards_are_each_asked_again_once(open_harness):
     """Attempts run through many shards: a bad answer is traced to the shard it came from, so no other request is changed."""
-    harness = open_harness(lines.GarbleAnswers(fraction=0.3, attempts=1), lines.ExpireLines(fraction=0.2, attempts=1))
+    harness = open_harness(answers.GarbleAnswers(fraction=0.3, attempts=1), lines.ExpireLines(fraction=0.2, attempts=1))
 
     progress, _ = finish(harness, shard_lines=4)
 

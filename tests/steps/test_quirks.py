@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchkit.emulator import fault_catalogue
-from batchkit.emulator.faults import batches, calls, lines
+from batchkit.emulator.faults import answers, batches, calls, lines
 from tests.steps import test_quirks_of_batches, test_quirks_of_calls, test_quirks_of_files, test_quirks_of_lines
 from tests.steps.seen import COUNT, run, taking_turns
 
@@ -74,20 +74,20 @@ QUIRKS: dict[int, Quirk] = {
     29: _quirk("pages from the CDN", calls.GatewayErrors),
     30: _quirk("failed generations", lines.FailGeneration),
     31: _quirk("unknown fields", batches.ExtraFields, batches.OmitFields, lines.ExtraLineFields),
-    32: _quirk("raw line separators", lines.RawSeparators),
+    32: _quirk("raw line separators", answers.RawSeparators),
     33: _quirk("model retired", batches.RefuseModels, lines.RetireModels),
     34: _quirk("upload limit", calls.UploadTooLarge),
     35: _quirk(
         "cut, empty and refused answers",
-        lines.CutAnswers,
-        lines.EmptyAnswers,
-        lines.RefuseAnswers,
-        lines.FilterAnswers,
-        lines.BreakToolCalls,
+        answers.CutAnswers,
+        answers.EmptyAnswers,
+        answers.RefuseAnswers,
+        answers.FilterAnswers,
+        answers.BreakToolCalls,
     ),
     36: _quirk("queue full", batches.FailBatches),
     37: _quirk("clock skew", batches.SkewedClock),
-    38: _quirk("answer in several items", lines.SplitAnswers),
+    38: _quirk("answer in several items", answers.SplitAnswers),
 }
 
 SURVIVED: dict[str, list[Fault]] = {

@@ -6,7 +6,7 @@ import csv
 
 import pytest
 
-from batchkit.emulator.faults import batches, calls, lines
+from batchkit.emulator.faults import answers, batches, calls, lines
 from batchkit.errors import InputInvalid
 from tests.steps.seen import COUNT, run, taking_turns
 from tests.workloads import audio_line, chat_line
@@ -160,13 +160,13 @@ def test_quirk_31_undocumented_fields_are_kept(open_harness):
 
 def test_quirk_32_raw_line_separators_tear_nothing(open_harness):
     """U+2028, U+2029 and U+0085 inside an answer do not end a line, and are in the result unchanged."""
-    seen = run(open_harness(lines.RawSeparators()))
+    seen = run(open_harness(answers.RawSeparators()))
 
     seen.check_all_succeeded()
     bodies = [line["response"]["body"] for line in seen.lines]
-    answers = [body["choices"][0]["message"]["content"] for body in bodies if "choices" in body]
-    assert len(answers) == COUNT - HIT
-    assert all(answer.endswith("\u2028\u2029\u0085end") for answer in answers)
+    contents = [body["choices"][0]["message"]["content"] for body in bodies if "choices" in body]
+    assert len(contents) == COUNT - HIT
+    assert all(content.endswith("\u2028\u2029\u0085end") for content in contents)
 
 
 def test_quirk_33_a_model_that_is_retired_in_mid_batch(open_harness):
@@ -186,11 +186,11 @@ def test_quirk_35_answers_are_kept_as_they_came(open_harness):
     ids = ("cut", "empty", "refused", "filtered")
     requests = [*map(chat_line, ids), chat_line("tool", tools=[tool], tool_choice="required")]
     harness = open_harness(
-        lines.CutAnswers(custom_ids=frozenset({"cut"})),
-        lines.EmptyAnswers(custom_ids=frozenset({"empty"})),
-        lines.RefuseAnswers(custom_ids=frozenset({"refused"})),
-        lines.FilterAnswers(custom_ids=frozenset({"filtered"})),
-        lines.BreakToolCalls(custom_ids=frozenset({"tool"})),
+        answers.CutAnswers(custom_ids=frozenset({"cut"})),
+        answers.EmptyAnswers(custom_ids=frozenset({"empty"})),
+        answers.RefuseAnswers(custom_ids=frozenset({"refused"})),
+        answers.FilterAnswers(custom_ids=frozenset({"filtered"})),
+        answers.BreakToolCalls(custom_ids=frozenset({"tool"})),
     )
 
     seen = run(harness, requests)
@@ -219,7 +219,7 @@ def test_quirk_35_answers_are_kept_as_they_came(open_harness):
 def test_quirk_38_an_answer_in_several_items_is_kept_whole(open_harness, into, answer, reason):
     """The result line has all items; the text column of a table has the text and finish reason of the first choice."""
     text = "a question"
-    harness = open_harness(lines.SplitAnswers(into=into))
+    harness = open_harness(answers.SplitAnswers(into=into))
 
     seen = run(harness, [chat_line("one", text), audio_line("sound")])
 

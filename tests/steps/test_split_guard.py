@@ -23,7 +23,7 @@ from batchkit.engine.waves import DriveUntil
 from batchkit.errors import SplitUnfinished
 from batchkit.models import ShardState
 from batchkit.settings import load_settings
-from batchkit.steps import split
+from batchkit.steps import cutting, split
 from batchkit.store import shard_leases
 from batchkit.store import shards as shard_rows
 from batchkit.store import workloads as workload_rows
@@ -54,7 +54,7 @@ def _split_in_small_commits(environment: Mapping[str, str], source: Path, stop_a
     """Split a workload in its own process, which stops before the commit that ``stop_at`` counts until the test answers."""
     os.environ.clear()
     os.environ.update(environment)
-    split._ROWS_PER_COMMIT = 20
+    cutting._ROWS_PER_COMMIT = 20
     passed = count(1)
 
     def before(effect: Callable[..., Any]) -> Callable[..., Any]:
@@ -66,7 +66,7 @@ def _split_in_small_commits(environment: Mapping[str, str], source: Path, stop_a
 
         return stopped
 
-    split._FullShards.commit = before(split._FullShards.commit)  # type: ignore[method-assign]
+    cutting._FullShards.commit = before(cutting._FullShards.commit)  # type: ignore[method-assign]
     workload_rows.finish_split = before(workload_rows.finish_split)
     with Runner(load_settings()) as runner:
         test.send(runner.split([source], name="work", options=split.SplitOptions(shard_lines=10)).request_count)

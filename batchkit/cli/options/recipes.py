@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from batchkit.annotation.recipe_file import combined, read_recipe_file, recipe_text
-from batchkit.api.tables import ExampleSource
+from batchkit.api.table_question import ExampleSource
 from batchkit.cli.render import exits
 from batchkit.errors import UsageError
 

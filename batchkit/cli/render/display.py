@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from batchkit.doctor import Finding
     from batchkit.engine.progress import Progress
     from batchkit.models import FailureReason, Trouble
-    from batchkit.steps.split import SplitPlan
+    from batchkit.steps.split_plan import SplitPlan
     from batchkit.store.events import Event
 
 _TOP_FAILURES = 5

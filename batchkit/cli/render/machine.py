@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from batchkit.engine.progress import Progress
     from batchkit.engine.situation import Waiting
     from batchkit.models import Batch
-    from batchkit.steps.split import SplitPlan
+    from batchkit.steps.split_plan import SplitPlan
     from batchkit.store.runners import RunnerRow
 
 SCHEMA_VERSION = 1

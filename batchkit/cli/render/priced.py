@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from batchkit.annotation.estimate import Estimate, ModelEstimate
-    from batchkit.steps.split import SplitPlan
+    from batchkit.steps.split_plan import SplitPlan
 
 _SMALLEST_DOLLARS = 0.0001
 

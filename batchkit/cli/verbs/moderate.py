@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from batchkit.cli.options import completion, parsing, tables
+from batchkit.cli.options import answers, completion, parsing
 from batchkit.cli.options.flags import CutFlags, DriveFlags, TableFlags, spread
 from batchkit.datasets import require_extra
 from batchkit.errors import UsageError
@@ -97,7 +97,7 @@ def moderate(
     prompt_column: PromptColumn = None,
     only: Only = None,
     model: Model = None,
-    tries: tables.Tries = None,
+    tries: answers.Tries = None,
     rows: TableFlags,
     cut: CutFlags,
     flags: DriveFlags,

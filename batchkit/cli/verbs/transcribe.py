@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from batchkit.cli.options import completion, parsing, tables
+from batchkit.cli.options import answers, completion, parsing, tables
 from batchkit.cli.options.flags import CutFlags, DriveFlags, TableFlags, spread
 from batchkit.datasets import require_extra
 
@@ -85,7 +85,7 @@ def transcribe(
     prompt: Prompt = None,
     timestamps: Timestamps = None,
     temperature: Temperature = None,
-    tries: tables.Tries = None,
+    tries: answers.Tries = None,
     rows: TableFlags,
     cut: CutFlags,
     flags: DriveFlags,

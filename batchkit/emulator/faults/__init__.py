@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batchkit.emulator.faults import batches, calls, lines
+from batchkit.emulator.faults import answers, batches, calls, lines
 from batchkit.emulator.faults.base import (
     OPERATIONS,
     BatchFault,
@@ -28,6 +28,7 @@ __all__ = [
     "HttpFault",
     "LineFault",
     "Selectable",
+    "answers",
     "batches",
     "calls",
     "describe",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batchkit.emulator.faults import Fault, batches, calls, lines
+from batchkit.emulator.faults import Fault, answers, batches, calls, lines
 from batchkit.emulator.scenarios.scenario import Scenario, Timing
 
 _REFUSED = lines.FailLines(
@@ -48,7 +48,7 @@ READY_MADE: dict[str, Scenario] = {
         _scenario(
             "strange-lines",
             "Result files with duplicate, unknown, broken and hollow lines and raw Unicode separators.",
-            lines.RawSeparators(fraction=0.5),
+            answers.RawSeparators(fraction=0.5),
             lines.DuplicateLines(count=3, second="other"),
             lines.UnknownLines(count=2),
             lines.BreakLines(count=2, attempts=1),

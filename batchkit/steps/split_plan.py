@@ -1,0 +1,84 @@
+"""What a split would do: the shards that an input would be cut into, and an estimate of its tokens. Nothing is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from batchkit import preflight
+from batchkit.sharding import is_full
+from batchkit.steps.input_check import InputCheck
+from batchkit.steps.split import shard_lines_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from batchkit.steps.split import SplitDefaults, SplitOptions
+
+
+@dataclass(frozen=True, slots=True)
+class SplitPlan:
+    """The result of a planned split. ``shards`` holds (endpoint, lines, bytes); ``warnings`` maps warnings to their counts.
+
+    ``shares`` has estimates by model, whose prompt tokens sum to ``prompt_tokens``; ``completion_tokens`` is the sum of the limits
+    that the requests set themselves.
+    """
+
+    requests: int
+    bytes: int
+    shards: tuple[tuple[str, int, int], ...]
+    endpoints: dict[str, int]
+    models: dict[str, int]
+    prompt_tokens: int
+    completion_tokens: int
+    shard_lines: int
+    window: str
+    warnings: dict[str, int]
+    blank_lines: int = 0
+    shares: dict[str, preflight.ModelShare] = field(default_factory=dict)
+
+
+def plan(
+    paths: Sequence[Path], *, options: SplitOptions, defaults: SplitDefaults, advance: Callable[[int], None]
+) -> SplitPlan:
+    """Check the input and compute how it would be cut. Raises ``InputInvalid`` and ``InputUnreadable``."""
+    max_lines = shard_lines_of(paths, options, defaults)
+    max_bytes = options.shard_bytes or defaults.shard_bytes
+    check = InputCheck(paths, max_line_bytes=max_bytes, digest=None, advance=advance)
+    open_cuts: dict[str, tuple[int, int]] = {}
+    cuts: list[tuple[str, int, int]] = []
+    endpoints: dict[str, int] = {}
+    warnings: dict[str, int] = {}
+    shares: dict[str, preflight.ModelShare] = {}
+    size = 0
+    for line in check.lines():
+        count, bytes_so_far = open_cuts.get(line.endpoint, (0, 0))
+        next_bytes = len(line.line) + 1
+        if is_full(
+            lines=count, size_bytes=bytes_so_far, next_bytes=next_bytes, max_lines=max_lines, max_bytes=max_bytes
+        ):
+            cuts.append((line.endpoint, count, bytes_so_far))
+            count = bytes_so_far = 0
+        open_cuts[line.endpoint] = (count + 1, bytes_so_far + next_bytes)
+        endpoints[line.endpoint] = endpoints.get(line.endpoint, 0) + 1
+        for warning in line.warnings:
+            warnings[warning] = warnings.get(warning, 0) + 1
+        estimate = preflight.estimate_tokens(line.record)
+        size += next_bytes
+        shares.setdefault(line.model, preflight.ModelShare()).add(estimate)
+    cuts.extend((endpoint, count, bytes_so_far) for endpoint, (count, bytes_so_far) in open_cuts.items())
+    return SplitPlan(
+        requests=check.line_count,
+        bytes=size,
+        shards=tuple(cuts),
+        endpoints=endpoints,
+        models={model: share.requests for model, share in shares.items()},
+        prompt_tokens=sum(share.prompt_tokens for share in shares.values()),
+        completion_tokens=sum(share.completion_tokens for share in shares.values()),
+        shard_lines=max_lines,
+        window=options.window or defaults.window,
+        warnings=warnings,
+        blank_lines=check.blank_count,
+        shares=shares,
+    )
