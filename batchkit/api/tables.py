@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from batchkit.api.listed_models import model_check
@@ -15,6 +16,8 @@ from batchkit.api.table_question import ExampleSource, TableQuestion
 from batchkit.datasets import require_extra
 from batchkit.engine.observer import DO_NOTHING, Observer, counting
 from batchkit.engine.waves import DriveUntil
+from batchkit.models import ReuseMode
+from batchkit.steps.split import SplitOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
     from batchkit.engine.runtime import Runner
     from batchkit.models import Workload
     from batchkit.settings import Settings
-    from batchkit.steps.split import SplitOptions
 
 
 def annotate(
@@ -301,7 +303,7 @@ def _ensure(runner: Runner, table: Table, question: TableQuestion, observer: Obs
             table,
             question.recipe,
             name=question.name,
-            options=question.options,
+            options=replace(question.options or SplitOptions(), default_reuse=ReuseMode.ON),
             folder=question.folder,
             accept=model_check(runner.settings, observer),
             advance=counts.enter_context(counting(observer, "rendering the rows")),

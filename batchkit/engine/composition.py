@@ -56,6 +56,11 @@ def split_defaults(settings: Settings) -> SplitDefaults:
     )
 
 
+def reuse_scope(settings: Settings) -> str:
+    """Return what answers have in common that may be reused: the provider and its address."""
+    return f"groq {settings.base_url.rstrip('/').lower()}"
+
+
 def timing_of(settings: Settings) -> Timing:
     """Return the waits of the steps."""
     return Timing(

@@ -163,6 +163,7 @@ class Runner(WorkloadRecords):
         ``StoreUnavailable`` after an outage of ``outage_seconds``; nothing is sent.
         """
         self._wait_for_store(self._leases.hold)
+        scope = f"{composition.reuse_scope(self.settings)} {options.reuse_scope}".rstrip()
         while True:
             workload = self._wait_for_store(
                 partial(
@@ -170,7 +171,7 @@ class Runner(WorkloadRecords):
                     self._context(),
                     sources,
                     name=name,
-                    options=options,
+                    options=replace(options, reuse_scope=scope),
                     defaults=composition.split_defaults(self.settings),
                     advance=advance,
                     blanks=blanks,

@@ -109,7 +109,10 @@ def mark_succeeded(connection: Connection, shard: Shard) -> int:
 
 
 def move_back(connection: Connection, shard: Shard, target: RequestState) -> int:
-    """Set the requests in flight of a shard without a batch to ``pending`` or ``cancelled``; no attempt is counted."""
+    """Set the requests in flight of a shard without a batch to ``pending`` or ``cancelled``; no attempt is counted.
+
+    Requests that follow cancelled ones are cancelled and counted, too.
+    """
     statement = (
         update(requests)
         .where(
@@ -121,7 +124,12 @@ def move_back(connection: Connection, shard: Shard, target: RequestState) -> int
         )
         .values(state=target.value)
     )
-    return connection.execute(statement).rowcount
+    moved = connection.execute(statement).rowcount
+    if target is RequestState.CANCELLED:
+        moved += reuse.settle_followers(
+            connection, shard.workload_id, first_seq=shard.first_seq, last_seq=shard.last_seq
+        )
+    return moved
 
 
 def _unfinished(workload_id: WorkloadId, state: RequestState) -> ColumnElement[bool]:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 #: How many digests one statement of SQLite looks up; Postgres takes an array of any length.
 _DIGESTS_AT_ONCE = 256
 _PAIRS_PER_STATEMENT = (256, 16, 1)
-_ANSWERS_AT_ONCE = 64
 
 _KNOWN_COLUMNS: Final = (
     "requests.digest, requests.workload_id, requests.seq, requests.shard_id, requests.line_offset,"
@@ -51,12 +50,11 @@ class KnownRequest(NamedTuple):
 
 
 class KeptAnswer(NamedTuple):
-    """The answer of a request, as JSON, and whether the rules of its own workload rejected it."""
+    """The answer of a request, as JSON."""
 
     workload_id: WorkloadId
     seq: int
     body: str
-    is_rejected: bool
 
 
 class AnsweredBy(NamedTuple):
@@ -89,30 +87,29 @@ def _fetch(connection: Connection, sql: str, values: tuple[Any, ...]) -> list[Kn
         return list(map(KnownRequest._make, cursor.fetchall()))
 
 
-def kept_answers(connection: Connection, found: Sequence[KnownRequest]) -> Iterator[KeptAnswer]:
-    """Read the answers of some requests with final results, a few at a time; requests without an answer are left out."""
+def kept_answers(connection: Connection, found: Sequence[KnownRequest]) -> list[KeptAnswer]:
+    """Read the answers of a few requests: those of successes, and those that the rules of their workload rejected."""
     is_rejected = exists().where(
         attempts.c.shard_id == results.c.shard_id,
         attempts.c.seq == bodies.c.seq,
         attempts.c.kind == OutcomeKind.INVALID.value,
-        results.c.state == RequestState.FAILED.value,
     )
     by_workload: dict[WorkloadId, list[int]] = {}
     for known in found:
         by_workload.setdefault(known.workload_id, []).append(known.seq)
+    answers: list[KeptAnswer] = []
     for workload_id, seqs in by_workload.items():
-        for start in range(0, len(seqs), _ANSWERS_AT_ONCE):
-            query = (
-                select(results.c.workload_id, results.c.seq, bodies.c.body, is_rejected)
-                .join(bodies, IS_ANSWER)
-                .where(
-                    results.c.workload_id == workload_id,
-                    results.c.seq.in_(seqs[start : start + _ANSWERS_AT_ONCE]),
-                    or_(results.c.state == RequestState.SUCCEEDED.value, is_rejected),
-                )
+        query = (
+            select(results.c.workload_id, results.c.seq, bodies.c.body)
+            .join(bodies, IS_ANSWER)
+            .where(
+                results.c.workload_id == workload_id,
+                results.c.seq.in_(seqs),
+                or_(results.c.state == RequestState.SUCCEEDED.value, is_rejected),
             )
-            for row in connection.execute(query):
-                yield KeptAnswer(row[0], row[1], row[2], bool(row[3]))
+        )
+        answers += map(KeptAnswer._make, connection.execute(query))
+    return answers
 
 
 #: The body of a result.
@@ -135,25 +132,24 @@ def add_answered(connection: Connection, workload_id: WorkloadId, pairs: Sequenc
     values, columns = _result_of("answered", own_state=False)
     names = ", ".join(columns)
     selected = ", ".join(values)
-    join = "answered.workload_id = given.workload_id AND answered.seq = given.answered_seq"
     if connection.dialect.name != "sqlite":
         sql = (
             f"INSERT INTO results (workload_id, seq, {names}) SELECT %s, given.seq, {selected}"  # noqa: S608 - names of our columns
             " FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS given (seq, workload_id, answered_seq)"
-            f" JOIN results AS answered ON {join}"
+            " JOIN results AS answered ON answered.workload_id = given.workload_id AND answered.seq = given.answered_seq"
         )
         given = tuple(map(list, zip(*pairs, strict=True)))
         return connection.exec_driver_sql(sql, (workload_id, *given)).rowcount if pairs else 0
     added = start = 0
     for size in _PAIRS_PER_STATEMENT:
         sql = (
-            f"WITH given (seq, workload_id, answered_seq) AS (VALUES {', '.join(['(?, ?, ?)'] * size)})"  # noqa: S608 - as above
-            f" INSERT INTO results (workload_id, seq, {names}) SELECT ?, given.seq, {selected}"
-            f" FROM given CROSS JOIN results AS answered WHERE {join}"
+            f"INSERT INTO results (workload_id, seq, {names}) SELECT ?, given.column1, {selected}"  # noqa: S608 - as above
+            f" FROM (VALUES {', '.join(['(?, ?, ?)'] * size)}) AS given CROSS JOIN results AS answered"
+            " WHERE answered.workload_id = given.column2 AND answered.seq = given.column3"
         )
         while len(pairs) - start >= size:
-            given = tuple(chain.from_iterable(pairs[start : start + size]))
-            added += connection.exec_driver_sql(sql, (*given, workload_id)).rowcount
+            values_of_pairs: chain[Any] = chain.from_iterable(pairs[start : start + size])
+            added += connection.exec_driver_sql(sql, (workload_id, *values_of_pairs)).rowcount
             start += size
     return added
 
@@ -229,29 +225,33 @@ def hand_on(connection: Connection, workload_id: WorkloadId) -> None:
 
     Its other answers are deleted.
     """
-    of_others = (
-        "results.shard_id = {table}.shard_id AND results.body_seq IS NOT NULL AND results.workload_id <> :workload_id"
-    )
-    answered = "mine.shard_id AND {heir}.body_seq = coalesce(mine.body_seq, mine.seq) AND {heir}.body_seq IS NOT NULL"
-    heir, other = answered.format(heir="heir"), answered.format(heir="other")
-    kept = of_others.format(table="bodies") + " AND results.body_seq = bodies.seq"
-    for statement in (
-        # The oldest workload that has an answer takes over what was asked.
-        "UPDATE requests SET digest = given.digest FROM ("  # noqa: S608 - constants
+    answered = "{0}.shard_id = mine.shard_id AND {0}.body_seq = coalesce(mine.body_seq, mine.seq)"
+    heir, other = (f"{answered.format(name)} AND {name}.body_seq IS NOT NULL" for name in ("heir", "other"))
+    of_others = "results.body_seq IS NOT NULL AND results.workload_id <> :workload_id"
+    # The oldest workload that has an answer takes over what was asked.
+    digests = (
+        "UPDATE requests SET digest = given.digest FROM ("  # noqa: S608 - constants, as all below
         " SELECT heir.workload_id, heir.seq, own.digest FROM requests AS own"
         " JOIN results AS mine ON mine.workload_id = own.workload_id AND mine.seq = own.seq"
-        f" JOIN results AS heir ON heir.shard_id = {heir}"
-        " WHERE own.workload_id = :workload_id AND own.digest IS NOT NULL AND heir.workload_id = ("
-        f" SELECT min(other.workload_id) FROM results AS other WHERE other.shard_id = {other}"
-        " AND other.workload_id <> :workload_id)"
-        ") AS given WHERE requests.workload_id = given.workload_id AND requests.seq = given.seq",
-        "INSERT INTO cleaned_shards (shard_id, workload, answered_at)"
+        f" JOIN results AS heir ON {heir}"
+        " WHERE own.workload_id = :workload_id AND own.digest IS NOT NULL AND heir.workload_id ="
+        f" (SELECT min(other.workload_id) FROM results AS other WHERE {other} AND other.workload_id <> :workload_id)"
+        ") AS given WHERE requests.workload_id = given.workload_id AND requests.seq = given.seq"
+    )
+    origins = (
+        "INSERT INTO cleaned_shards (shard_id, workload, answered_at)"  # noqa: S608
         " SELECT shards.id, workloads.name, shards.merged_at FROM shards"
         " JOIN workloads ON workloads.id = shards.workload_id WHERE workloads.id = :workload_id"
-        f" AND EXISTS (SELECT 1 FROM results WHERE {of_others.format(table='shards').replace('shards.shard_id', 'shards.id')})",
-        "DELETE FROM bodies WHERE (shard_id IN (SELECT id FROM shards WHERE workload_id = :workload_id)"
-        f" OR shard_id IN (SELECT shard_id FROM cleaned_shards)) AND NOT EXISTS (SELECT 1 FROM results WHERE {kept})",
-        "DELETE FROM cleaned_shards WHERE NOT EXISTS"
-        f" (SELECT 1 FROM results WHERE {of_others.format(table='cleaned_shards')})",
-    ):
+        f" AND EXISTS (SELECT 1 FROM results WHERE results.shard_id = shards.id AND {of_others})"
+    )
+    unused_bodies = (
+        "DELETE FROM bodies WHERE (shard_id IN (SELECT id FROM shards WHERE workload_id = :workload_id)"  # noqa: S608
+        " OR shard_id IN (SELECT shard_id FROM cleaned_shards)) AND NOT EXISTS (SELECT 1 FROM results"
+        f" WHERE results.shard_id = bodies.shard_id AND results.body_seq = bodies.seq AND {of_others})"
+    )
+    unused_origins = (
+        "DELETE FROM cleaned_shards WHERE NOT EXISTS"  # noqa: S608
+        f" (SELECT 1 FROM results WHERE results.shard_id = cleaned_shards.shard_id AND {of_others})"
+    )
+    for statement in (digests, origins, unused_bodies, unused_origins):
         connection.execute(text(statement), {"workload_id": workload_id})
