@@ -119,9 +119,9 @@ IS_ANSWER: ColumnElement[bool] = and_(
 
 
 def hold_workloads(connection: Connection, workload_ids: Sequence[WorkloadId]) -> None:
-    """Keep workloads from being cleaned until the transaction ends."""
+    """Keep workloads from being cleaned until the transaction ends; other splits and leases do not wait for it."""
     query = select(workloads.c.id).where(workloads.c.id.in_(sorted(workload_ids))).order_by(workloads.c.id)
-    connection.execute(query.with_for_update(key_share=True)).all()
+    connection.execute(query.with_for_update(read=True, key_share=True)).all()
 
 
 def add_answered(connection: Connection, workload_id: WorkloadId, pairs: Sequence[AnsweredBy]) -> int:
