@@ -49,6 +49,8 @@ class Asking:
         self.folder = folder
         self.runner = timed.open(**settings)
         timed.provider.answer = answered
+        self._created: list[bytes] = []
+        timed.provider._on_create = self._created.append
         self.asked: dict[str, list[str]] = {}
 
     def lines(self, name: str, questions: Iterable[str]) -> list[dict[str, Any]]:
@@ -98,11 +100,7 @@ class Asking:
 
     def sent(self) -> Counter[str]:
         """Return how often each question was sent in a batch."""
-        return Counter(
-            question_of(jsonl.loads(line))
-            for batch_id in self.timed.provider.batches
-            for line in self.timed.provider.input_of(batch_id).splitlines()
-        )
+        return Counter(question_of(jsonl.loads(line)) for data in self._created for line in data.splitlines())
 
     def export(self, name: str) -> list[dict[str, Any]]:
         """Export a workload and read it back."""
@@ -112,10 +110,8 @@ class Asking:
 
     def texts(self, name: str) -> list[str | None]:
         """Return the answers in input order, None for a request without one."""
-        return [
-            row["response"]["body"]["choices"][0]["message"]["content"] if row["state"] == "succeeded" else None
-            for row in self.export(name)
-        ]
+        bodies = [(row["response"] or {}).get("body") or {} for row in self.export(name)]
+        return [body["choices"][0]["message"]["content"] if "choices" in body else None for body in bodies]
 
     def check_answers(self, name: str) -> None:
         """Fail unless every request succeeded with the answer to its own question."""
