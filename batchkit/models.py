@@ -315,6 +315,11 @@ class Workload:
     lease_owner: str | None = None
     lease_until: float | None = None
 
+    @property
+    def unsent_requests(self) -> int:
+        """How many requests are never sent, because another answer serves them."""
+        return self.reused_requests + self.repeated_requests
+
 
 @dataclass(frozen=True, slots=True)
 class RequestCountsByState:

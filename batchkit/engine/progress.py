@@ -81,6 +81,7 @@ class Progress:
                 ("failed", counts.failed),
                 ("cancelled", counts.cancelled),
                 ("rows skipped", self.workload.skipped_rows),
+                ("not sent", self.workload.unsent_requests),
             )
             if count
         ]
@@ -178,7 +179,9 @@ def read_progress(
     expired = sum(total.expired for total in totals.values())
     resubmitted = _NOTHING_RESUBMITTED
     if workload.request_count is not None and (counts.pending or any(state in totals for state in UNSENT_STATES)):
-        resubmitted = shards.resubmitted(connection, workload.id, request_count=workload.request_count)
+        resubmitted = shards.resubmitted(
+            connection, workload.id, request_count=workload.request_count - workload.unsent_requests
+        )
     worked = None
     if state is WorkloadState.FINISHED:
         worked = work_time.work_seconds(connection, workload.id, until=last_merged_at or now, is_driven=False)

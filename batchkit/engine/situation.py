@@ -152,6 +152,23 @@ def expired_text(progress: Progress) -> str:
     return f"{expired}; the requests were sent again, except for at most {waiting:,} that wait for it"
 
 
+def reuse_text(total: int, reused: int, repeated: int) -> str:
+    """Return the text that says how many of ``total`` requests are not sent, and why."""
+    parts = []
+    if reused:
+        parts.append(f"{reused:,} {'has' if reused == 1 else 'have'} an answer in this database")
+    if repeated:
+        parts.append(f"{repeated:,} {'asks' if repeated == 1 else 'ask'} the same as another")
+    sent = total - reused - repeated
+    return f"{', '.join(parts)}: {sent:,} of {formatting.counted(total, 'request')} {'is' if sent == 1 else 'are'} sent"
+
+
+def unsent_text(progress: Progress) -> str:
+    """Return the text that says how many requests of a workload are not sent, because another answer serves them."""
+    workload = progress.workload
+    return reuse_text(progress.counts.total, workload.reused_requests, workload.repeated_requests)
+
+
 def answered_percent(progress: Progress) -> float:
     """Return the percentage of requests with an answer, 0 to 100; below 100 until the workload is finished."""
     if progress.is_finished:

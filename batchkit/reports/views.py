@@ -369,6 +369,7 @@ def _about(facts: WorkloadFacts) -> list[tuple[str, str]]:
             if workload.skipped_rows
             else []
         ),
+        *([("Reuse", situation.unsent_text(facts.progress))] if workload.unsent_requests else []),
         ("Created", f"{formatting.moment(workload.created_at, to_the_second=True)} UTC"),
         ("Seen", f"{formatting.moment(facts.progress.read_at, to_the_second=True)} UTC"),
         ("Window", f"{workload.window}, after expiry up to {workload.max_window}"),
