@@ -113,12 +113,12 @@ class Progress:
         ended = self.open_work.get(ShardState.ENDED)
         if ended is None:
             return 0
-        return max(min(ended.requests - ended.done, self.counts.in_flight - self.not_sent - self.not_fetched), 0)
+        return max(min(ended.requests - ended.done, self._in_shards - self.not_sent - self.not_fetched), 0)
 
     @property
     def in_flight(self) -> int:
         """Return the number of requests without an answer in batches that run or are being created."""
-        return self.counts.in_flight - self.not_sent - self.not_fetched - self.unanswered
+        return self._in_shards - self.not_sent - self.not_fetched - self.unanswered
 
     @property
     def fetched(self) -> int:
@@ -129,7 +129,12 @@ class Progress:
     def not_fetched(self) -> int:
         """Return the number of requests that the provider reports as done, and whose results are not stored here yet."""
         ended = self.open_work.get(ShardState.ENDED)
-        return min(self.remote_done + (0 if ended is None else ended.done), self.counts.in_flight - self.not_sent)
+        return min(self.remote_done + (0 if ended is None else ended.done), self._in_shards - self.not_sent)
+
+    @property
+    def _in_shards(self) -> int:
+        """Return the number of requests in open shards."""
+        return self.counts.in_flight - self.counts.following
 
     @property
     def answered(self) -> int:

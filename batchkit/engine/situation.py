@@ -122,6 +122,10 @@ def answered_line(progress: Progress) -> str:
     return ", ".join(parts)
 
 
+#: What requests wait for that are not sent, because another one asks the same.
+FOLLOWING = "waiting for the same answer"
+
+
 def rest_parts(progress: Progress) -> list[str]:
     """Return the counts that ``answered_line`` leaves out, except zeros."""
     counts = progress.counts
@@ -134,6 +138,7 @@ def rest_parts(progress: Progress) -> list[str]:
         (progress.unanswered, "unanswered in ended batches"),
         (progress.never_sent, "not sent"),
         (progress.to_send_again, "to send again"),
+        (counts.following, FOLLOWING),
     )
     return [f"{count:,} {word}" for count, word in found if count]
 

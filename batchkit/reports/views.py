@@ -176,6 +176,7 @@ def _tones(progress: Progress) -> list[tuple[str, str, int]]:
         ("fill-idle", "unanswered in ended batches", progress.unanswered),
         ("fill-idle", "not sent", progress.never_sent),
         ("fill-idle", "to send again", progress.to_send_again),
+        ("fill-idle", situation.FOLLOWING, counts.following),
     ]
 
 

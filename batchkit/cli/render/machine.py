@@ -104,7 +104,7 @@ def workload(progress: Progress) -> dict[str, Any]:
     provider reports as done in open batches. ``attention`` lists up to 50 batches with problems.
 
     ``skipped_rows`` rows of its table have no request. ``reused`` requests got an answer that the database had, and ``repeated`` ones
-    get that of another request of the workload: neither are sent. ``answered`` requests have their answer or error, here or at the provider;
+    get that of another request of the workload, on which ``following`` of those in flight still wait: neither are sent. ``answered`` requests have their answer or error, here or at the provider;
     ``fetched`` ones have it here; ``not_sent`` ones are in a shard without a batch (they are part of ``in_flight``). These figures
     are those of the time ``as_of``: of ``read_at`` while a process works on the workload and reaches the provider, else of the
     provider's last news. ``waiting_for`` is the first of the ``waits``, with its ``since`` and ``until``: the latest end, or the
@@ -142,6 +142,7 @@ def workload(progress: Progress) -> dict[str, Any]:
             "failed": counts.failed,
             "cancelled": counts.cancelled,
         },
+        "following": counts.following,
         "shards": {state.value: progress.shards.get(state, 0) for state in ShardState},
         "open_batches": dict(sorted(progress.batches.items())),
         "remote_done": progress.remote_done,
