@@ -218,6 +218,30 @@ def test_a_slow_file_does_not_delay_the_others(timed, monkeypatch):
     assert len(downloads) == len(set(downloads)) == 8
 
 
+def test_a_file_that_has_arrived_is_merged_while_slow_files_take_every_transfer(timed, monkeypatch):
+    """It arrived after its merge had stopped waiting; the next merge needs no transfer for it."""
+    monkeypatch.setattr(merge, "_SLOW_SECONDS", 0.2)
+    left, merged = threading.Event(), threading.Event()
+    download = timed.provider.download_file
+    waits = [left, merged]
+
+    def slow_download(file_id, path):
+        assert waits.pop(0).wait(30)
+        return download(file_id, path)
+
+    timed.provider.download_file = slow_download
+    runner = timed.open(transfers=1)
+    timed.split(runner, 20, shard_lines=10)
+
+    def on_wave(_wave, report):
+        if report.counts.get("still fetching"):
+            left.set()
+        if report.counts.get("merged"):
+            merged.set()
+
+    assert runner.process(runner.find("work").id, observer=Watching(on_wave=on_wave)).all_succeeded
+
+
 def test_a_list_that_takes_long_does_not_hold_up_the_merges(timed, monkeypatch):
     """A lost creation is searched for in an endless list; the other shards are merged meanwhile."""
     monkeypatch.setattr("batchkit.engine.pending._SETTLE_SECONDS", 0.05)
