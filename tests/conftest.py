@@ -53,8 +53,8 @@ def _share_compiled_statements() -> None:
     event.listen(Engine, "engine_connect", use_shared)
     # The dialect is part of each statement's cache key, and each engine has its own. Methods of a library class are
     # replaced, which the type checker rightly forbids elsewhere.
-    DefaultDialect.__hash__ = lambda dialect: hash(type(dialect))  # type: ignore[assignment,method-assign]
-    DefaultDialect.__eq__ = lambda dialect, other: type(dialect) is type(other)  # type: ignore[method-assign]
+    DefaultDialect.__hash__ = lambda dialect: hash(type(dialect))  # type: ignore[assignment,method-assign] # the cache compares dialects
+    DefaultDialect.__eq__ = lambda dialect, other: type(dialect) is type(other)  # type: ignore[method-assign] # the cache compares dialects
 
 
 _share_compiled_statements()

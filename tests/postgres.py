@@ -249,6 +249,7 @@ def _sweep() -> None:
     """End the servers of sessions that were killed: their locks are free."""
     places = {MEMORY, Path(tempfile.gettempdir()), _base()}
     for path in [path for place in places for path in place.glob(f"{_PREFIX}*/{_LOCK}")]:
+        # The lock is taken while a session runs, and the folder may vanish with another one that ends.
         with suppress(OSError):
             lock = os.open(path, os.O_RDWR)
             try:
@@ -260,6 +261,7 @@ def _sweep() -> None:
 
 
 def _stop_leftover(data: Path) -> None:
+    # A server that never started, or has ended, left no such file, or a part of it.
     with suppress(OSError, ValueError, IndexError):
         pid = int((data / "postmaster.pid").read_text().splitlines()[0])
         # The number may belong to another process by now.
