@@ -38,6 +38,17 @@ class RequestState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class ReuseMode(StrEnum):
+    """Which requests get an answer that the database already holds for the same body, and are not sent."""
+
+    #: None.
+    OFF = "off"
+    #: Those without the address of a remote image or recording, whose content may change.
+    ON = "on"
+    #: Those with such an address, too.
+    URLS = "urls"
+
+
 class BatchStatus(StrEnum):
     """The provider's statuses of a batch (console.groq.com/docs/batch); unknown ones count as running."""
 
@@ -272,7 +283,9 @@ class Workload:
     and ``max_window`` are completion windows as the provider writes them (``24h``, ``7d``): the first one, and the longest one that
     the user allows. ``credential`` is a digest of the key that submitted, never the key. ``answer_rules`` are the rules that an
     answer must keep, as JSON (see ``batchkit.answers``), ``recipe`` is what the requests were made from; both are None for a
-    workload made from requests. ``skipped_rows`` rows of its table have no request. ``output`` is where the results are written, as JSON (see ``batchkit.api.remembered``).
+    workload made from requests. ``skipped_rows`` rows of its table have no request. ``reuse`` is a ``ReuseMode``, None without
+    reuse: of its requests ``reused_requests`` got answers that the database had, and ``repeated_requests`` ask what an earlier request
+    of it asks; neither are sent. ``output`` is where the results are written, as JSON (see ``batchkit.api.remembered``).
     ``stopped_at`` and ``stopped_reason`` say when and why the last command stopped before the end; both are None while one works.
     """
 
@@ -293,16 +306,27 @@ class Workload:
     answer_rules: str | None = None
     recipe: str | None = None
     skipped_rows: int = 0
+    reuse: str | None = None
+    reused_requests: int = 0
+    repeated_requests: int = 0
     output: str | None = None
     stopped_at: float | None = None
     stopped_reason: str | None = None
     lease_owner: str | None = None
     lease_until: float | None = None
 
+    @property
+    def unsent_requests(self) -> int:
+        """How many requests are never sent, because another answer serves them."""
+        return self.reused_requests + self.repeated_requests
+
 
 @dataclass(frozen=True, slots=True)
 class RequestCountsByState:
-    """How many requests of a workload are in each state; they sum to ``total``."""
+    """How many requests of a workload are in each state; they sum to ``total``.
+
+    ``following`` ones of those in flight are not sent themselves: they wait for the answer to another request that asks the same.
+    """
 
     total: int = 0
     pending: int = 0
@@ -310,6 +334,7 @@ class RequestCountsByState:
     succeeded: int = 0
     failed: int = 0
     cancelled: int = 0
+    following: int = 0
 
     @property
     def unresolved(self) -> int:

@@ -301,7 +301,7 @@ def _ensure(runner: Runner, table: Table, question: TableQuestion, observer: Obs
             table,
             question.recipe,
             name=question.name,
-            options=question.options,
+            options=question.split_options,
             folder=question.folder,
             accept=model_check(runner.settings, observer),
             advance=counts.enter_context(counting(observer, "rendering the rows")),

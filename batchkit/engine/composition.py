@@ -16,6 +16,7 @@ from batchkit.steps.split import SplitDefaults
 
 if TYPE_CHECKING:
     from batchkit.settings import Settings
+    from batchkit.steps.split import SplitOptions
 
 
 def open_spool(settings: Settings, owner: str) -> Spool:
@@ -54,6 +55,11 @@ def split_defaults(settings: Settings) -> SplitDefaults:
         max_attempts=settings.max_attempts,
         max_expiries=settings.max_expiries,
     )
+
+
+def reuse_scope(settings: Settings, options: SplitOptions) -> str:
+    """Return what answers have in common that may be reused: the provider, its address, and what the options say."""
+    return f"groq {settings.base_url.rstrip('/').lower()} {options.reuse_scope}".rstrip()
 
 
 def timing_of(settings: Settings) -> Timing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +21,7 @@ from batchkit.evaluation.scorers import (
 )
 from batchkit.stats.agreement import agreement
 from batchkit.stats.intervals import mean_interval
+from batchkit.steps.split import SplitOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,13 +33,17 @@ if TYPE_CHECKING:
     from batchkit.engine.runtime import Runner
     from batchkit.evaluation.scorers import Judge
     from batchkit.models import Workload
-    from batchkit.steps.split import SplitOptions
     from batchkit.store.evaluations import Evaluation
 
 
 def workload_name(evaluation: Evaluation, judge: Judge) -> str:
     """Return the name of a judge's workload."""
     return f"{evaluation.workload}.{judge.label}"
+
+
+def within_run(evaluation: Evaluation, options: SplitOptions | None) -> SplitOptions:
+    """Return options with which a run reuses only its own answers: with those of another run it would compare a run with itself."""
+    return replace(options or SplitOptions(), reuse_scope=f"run {evaluation.workload}")
 
 
 def ensure_judge_workload(
@@ -58,7 +64,7 @@ def ensure_judge_workload(
             return None
         table = open_table([str(path)])
         recipe = judge_recipe(judge, table=f"the answers of {main.name}", table_digest=table.digest())
-        return ensure_workload(runner, table, recipe, name=name, options=options)
+        return ensure_workload(runner, table, recipe, name=name, options=within_run(evaluation, options))
 
 
 def judge_recipe(judge: Judge, *, table: str = "", table_digest: str = "") -> Recipe:

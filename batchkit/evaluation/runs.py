@@ -22,6 +22,7 @@ from batchkit.evaluation.judging import (
     agreement_with_people,
     ensure_judge_workload,
     judge_recipe,
+    within_run,
     workload_name,
 )
 from batchkit.evaluation.open_runs import open_runs
@@ -287,7 +288,7 @@ def _make_main(
             table,
             recipe,
             name=evaluation.workload,
-            options=options,
+            options=within_run(evaluation, options),
             folder=Path(suite.folder),
             advance=advance,
         )

@@ -176,6 +176,7 @@ def _tones(progress: Progress) -> list[tuple[str, str, int]]:
         ("fill-idle", "unanswered in ended batches", progress.unanswered),
         ("fill-idle", "not sent", progress.never_sent),
         ("fill-idle", "to send again", progress.to_send_again),
+        ("fill-idle", situation.FOLLOWING, counts.following),
     ]
 
 
@@ -369,6 +370,7 @@ def _about(facts: WorkloadFacts) -> list[tuple[str, str]]:
             if workload.skipped_rows
             else []
         ),
+        *([("Reuse", situation.unsent_text(facts.progress))] if workload.unsent_requests else []),
         ("Created", f"{formatting.moment(workload.created_at, to_the_second=True)} UTC"),
         ("Seen", f"{formatting.moment(facts.progress.read_at, to_the_second=True)} UTC"),
         ("Window", f"{workload.window}, after expiry up to {workload.max_window}"),

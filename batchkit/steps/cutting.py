@@ -17,19 +17,24 @@ if TYPE_CHECKING:
     from batchkit.models import Workload
     from batchkit.steps.context import StepContext
     from batchkit.steps.disk_thread import DiskThread
-    from batchkit.steps.input_check import CheckedBlock, InputCheck
+    from batchkit.steps.input_check import InputCheck
+    from batchkit.steps.reuse import SplitReuse
 
 
 #: Few enough that reading ahead continues during a commit, and enough that small shards cost no more than large ones.
 _ROWS_PER_COMMIT = 20_000
 
 
-def cut_shards(context: StepContext, workload: Workload, check: InputCheck, disk: DiskThread) -> None:
+def cut_shards(
+    context: StepContext, workload: Workload, check: InputCheck, disk: DiskThread, reuse: SplitReuse | None = None
+) -> None:
     """Write the requests to shard files and insert both; one shard per endpoint is open, because a batch has one endpoint.
+
+    With ``reuse``, requests that need not be sent are inserted only.
 
     Raises ``InputInvalid``, ``InputUnreadable`` and ``SpoolError``; and ``StateConflict`` when the lease was lost.
     """
-    full = _FullShards(context, workload, disk)
+    full = _FullShards(context, workload, disk, reuse)
     open_shards: dict[str, ShardFile] = {}
 
     def shard_for(endpoint: str) -> ShardFile:
@@ -46,11 +51,18 @@ def cut_shards(context: StepContext, workload: Workload, check: InputCheck, disk
 
     try:
         for block in check.blocks():
-            seqs = range(block.first_seq, block.first_seq + len(block.lengths))
-            lines = RequestLines(seqs, block.custom_ids, block.lengths, block.data)
-            for endpoint, start, stop in _runs(block):
+            if reuse is None:
+                seqs = range(block.first_seq, block.first_seq + len(block.lengths))
+                lines, endpoints = RequestLines(seqs, block.custom_ids, block.lengths, block.data), block.endpoints
+            else:
+                lines, endpoints = reuse.left_to_send(block)
+            for endpoint, start, stop in _runs(endpoints, len(lines)):
                 while (start := shard_for(endpoint).add(lines, start, stop)) < stop:
                     full.add(open_shards.pop(endpoint))
+            if reuse is not None and reuse.is_full:
+                for endpoint in list(open_shards):
+                    full.add(open_shards.pop(endpoint))
+                full.commit()
         for endpoint in list(open_shards):
             full.add(open_shards.pop(endpoint))
         full.commit()
@@ -64,7 +76,8 @@ def cut_shards(context: StepContext, workload: Workload, check: InputCheck, disk
 class _FullShards:
     """Full shards, committed together so that small shards cost no more than large ones."""
 
-    def __init__(self, context: StepContext, workload: Workload, disk: DiskThread) -> None:
+    def __init__(self, context: StepContext, workload: Workload, disk: DiskThread, reuse: SplitReuse | None) -> None:
+        self._reuse = reuse
         self._context = context
         self._workload = workload
         self._disk = disk
@@ -88,19 +101,26 @@ class _FullShards:
             ids = [
                 shard.commit(connection, number=first + place, at=now) for place, shard in enumerate(self.uncommitted)
             ]
-            rows = chain.from_iterable(
-                shard.rows(shard_id) for shard, shard_id in zip(self.uncommitted, ids, strict=True)
-            )
-            bulk_for(connection).add_requests(self._workload.id, rows)
+            committed = list(zip(ids, self.uncommitted, strict=True))
+            bulk = bulk_for(connection)
+            if self._reuse is None:
+                rows = chain.from_iterable(shard.rows(shard_id) for shard_id, shard in committed)
+                bulk.add_requests(self._workload.id, rows)
+            else:
+                digested = chain.from_iterable(shard.digested_rows(shard_id) for shard_id, shard in committed)
+                bulk.add_digested_requests(self._workload.id, digested)
+                self._reuse.insert(connection, committed)
         self.uncommitted.clear()
 
 
-def _runs(block: CheckedBlock) -> Iterator[tuple[str, int, int]]:
-    """Yield runs of lines with the same endpoint: (endpoint, first index, index after the last)."""
-    if not block.endpoints:
-        yield preflight.PLAIN_ENDPOINT, 0, len(block.lengths)
+def _runs(endpoints: list[str], count: int) -> Iterator[tuple[str, int, int]]:
+    """Yield runs of ``count`` lines with the same endpoint: (endpoint, first index, index after the last)."""
+    if not count:
+        return
+    if not endpoints:
+        yield preflight.PLAIN_ENDPOINT, 0, count
         return
     stop = 0
-    for endpoint, run in groupby(block.endpoints):
+    for endpoint, run in groupby(endpoints):
         start, stop = stop, stop + len(list(run))
         yield endpoint, start, stop

@@ -24,7 +24,7 @@ from batchkit.steps.refusal import (
     postpone,
     step_aside,
 )
-from batchkit.store import batches, requests, shard_leases, shards, workloads
+from batchkit.store import batches, requests, reuse, shard_leases, shards, workloads
 from batchkit.store.bulk import bulk_for
 from batchkit.store.engine import keeps_alive
 
@@ -301,6 +301,9 @@ def _store(
     bulk.add_successes(workload.id, shard.id, answers.successes)
     bulk.add_results(answers.results)
     bulk.add_attempts(answers.attempts)
+    followers = 0
+    if workload.repeated_requests:
+        followers = reuse.settle_followers(connection, workload.id, first_seq=shard.first_seq, last_seq=shard.last_seq)
     values: dict[str, Any] = {
         "succeeded": answers.succeeded,
         "failed": answers.failed,
@@ -324,6 +327,7 @@ def _store(
         "cancelled": answers.cancelled,
         "expired": answers.expired,
         "to be sent again": answers.again,
+        "that asked the same": followers,
     }
     return values, StepReport(counts, tuple(_oddities(batch, answers)))
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from batchkit.errors import AccountRefused, StateConflict
 from batchkit.files.jsonl import storable_text, storable_word
 from batchkit.models import RefusalKind, RequestState, ShardState
-from batchkit.store import requests, shards
+from batchkit.store import requests, reuse, shards
 from batchkit.store.bulk import bulk_for
 from batchkit.store.rows import ResultRow
 
@@ -259,3 +259,4 @@ def fail(
             for request, code, message in refused
         ],
     )
+    reuse.settle_followers(connection, shard.workload_id, first_seq=shard.first_seq, last_seq=shard.last_seq)

@@ -24,15 +24,26 @@ if TYPE_CHECKING:
     from batchkit.files.spool import Spool
     from batchkit.models import ShardId, Workload, WorkloadId
     from batchkit.steps.disk_thread import DiskThread
-    from batchkit.store.bulk import NewRequest
+    from batchkit.store.bulk import NewDigestedRequest, NewRequest
 
 
 class RequestLines:
-    r"""Consecutive lines of requests in ``data``, each ended by ``\n``; ``lengths`` are in bytes without it."""
+    r"""Lines of requests in ``data``, each ended by ``\n``; ``lengths`` are in bytes without it.
 
-    __slots__ = ("custom_ids", "data", "ends", "lengths", "seqs")
+    ``digests`` say what is asked (see ``request_digests``); empty in a workload without reuse.
+    """
 
-    def __init__(self, seqs: Sequence[int], custom_ids: Sequence[str], lengths: Sequence[int], data: bytes) -> None:
+    __slots__ = ("custom_ids", "data", "digests", "ends", "lengths", "seqs")
+
+    def __init__(
+        self,
+        seqs: Sequence[int],
+        custom_ids: Sequence[str],
+        lengths: Sequence[int],
+        data: bytes,
+        digests: Sequence[bytes | None] = (),
+    ) -> None:
+        self.digests = digests
         self.seqs = seqs
         self.custom_ids = custom_ids
         self.lengths = lengths
@@ -73,6 +84,7 @@ class ShardFile:
         self.custom_ids: list[str] = []
         self.offsets: list[int] = []
         self.lengths: list[int] = []
+        self.digests: list[bytes | None] = []
         self._path: Path = spool.path(self.relative_path)
         self._handle = spool.open_part(self._path)
         self._disk = disk
@@ -103,6 +115,7 @@ class ShardFile:
         self.seqs.extend(lines.seqs[start:stop])
         self.custom_ids.extend(lines.custom_ids[start:stop])
         self.lengths.extend(lines.lengths[start:stop])
+        self.digests.extend(lines.digests[start:stop])
         self._size += len(data)
         return stop
 
@@ -116,6 +129,10 @@ class ShardFile:
     def rows(self, shard_id: ShardId) -> Iterator[NewRequest]:
         """Return the rows of the shard's requests."""
         return zip(self.seqs, self.custom_ids, repeat(shard_id), self.offsets, self.lengths, strict=False)
+
+    def digested_rows(self, shard_id: ShardId) -> Iterator[NewDigestedRequest]:
+        """Return the rows of the shard's requests with their digests."""
+        return zip(self.seqs, self.custom_ids, repeat(shard_id), self.offsets, self.lengths, self.digests, strict=False)
 
     def publish(self) -> None:
         """Sync the file to disk and rename it. Raises ``SpoolError``."""

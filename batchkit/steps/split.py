@@ -15,11 +15,13 @@ from batchkit.errors import SpoolError, StateConflict, WorkloadConflict
 from batchkit.files import sources
 from batchkit.files.jsonl import storable_text
 from batchkit.files.spool import directory_name
-from batchkit.models import RetryPolicy
+from batchkit.models import RetryPolicy, ReuseMode
 from batchkit.sharding import default_shard_lines
 from batchkit.steps.cutting import cut_shards
 from batchkit.steps.disk_thread import DiskThread
 from batchkit.steps.input_check import InputCheck
+from batchkit.steps.request_digests import RequestDigests
+from batchkit.steps.reuse import SplitReuse
 from batchkit.store import workloads
 
 if TYPE_CHECKING:
@@ -39,7 +41,8 @@ class SplitOptions:
 
     ``window`` and ``max_window`` are completion windows such as ``24h``; ``shard_bytes`` is in bytes; the two budgets
     start at 1. ``source`` describes what the requests were made of (default: the input's files), ``answer_rules``,
-    ``recipe`` and ``skipped_rows`` are those of the workload (see ``Workload``).
+    ``recipe`` and ``skipped_rows`` are those of the workload (see ``Workload``). ``reuse`` is what the user asked for; without it
+    ``default_reuse`` counts. Answers are reused within the same ``reuse_scope`` only.
     """
 
     window: str | None = None
@@ -52,6 +55,9 @@ class SplitOptions:
     answer_rules: str | None = None
     recipe: str | None = None
     skipped_rows: int = 0
+    reuse: ReuseMode | None = None
+    default_reuse: ReuseMode = ReuseMode.OFF
+    reuse_scope: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +107,10 @@ def split(
         return None
     digest = hashlib.sha256()
     check = InputCheck(paths, max_line_bytes=workload.shard_bytes, digest=digest, advance=advance)
+    reuse = _reuse_of(context, workload, options)
     try:
         with DiskThread() as disk:
-            cut_shards(context, workload, check, disk)
+            cut_shards(context, workload, check, disk, reuse)
         accept(check.models)
         for relative, path in (keep or {}).items():
             context.spool.keep(path, f"{workload.directory}/{relative}")
@@ -122,7 +129,13 @@ def split(
     with context.store.write() as connection:
         if workloads.holds_lease(connection, workload.id, context.owner):
             workloads.finish_split(
-                connection, workload.id, sha256=digest.hexdigest(), request_count=check.line_count, at=context.clock()
+                connection,
+                workload.id,
+                sha256=digest.hexdigest(),
+                request_count=check.line_count,
+                at=context.clock(),
+                reused=0 if reuse is None else reuse.reused,
+                repeated=0 if reuse is None else reuse.repeated,
             )
             workloads.release_lease(connection, context.owner)
             if check.blank_count:
@@ -133,6 +146,13 @@ def split(
         with suppress(SpoolError):
             context.spool.remove_tree(workload.directory)
     return None
+
+
+def _reuse_of(context: StepContext, workload: Workload, options: SplitOptions) -> SplitReuse | None:
+    if workload.reuse is None:
+        return None
+    digests = RequestDigests(workload.reuse, scope=options.reuse_scope, is_of_table=workload.recipe is not None)
+    return SplitReuse(context.store, workload, digests)
 
 
 def _is_ours(context: StepContext, workload: Workload) -> bool:
@@ -162,7 +182,15 @@ def check_same(workload: Workload, paths: Sequence[Path], options: SplitOptions)
 
 
 def change_policies(store: Store, workload: Workload, options: SplitOptions) -> Workload:
-    """Store the policies that the options name, for a workload that is split already."""
+    """Store the policies that the options name, for a workload that is split already.
+
+    Raises ``WorkloadConflict`` for what cannot be changed any more.
+    """
+    if options.reuse is not None and options.reuse != (workload.reuse or ReuseMode.OFF):
+        raise WorkloadConflict(
+            f"workload {workload.name!r} was prepared with {_option_of(workload.reuse)}, and its requests are cut",
+            hint=f"leave out {_option_of(options.reuse)}, or choose another --name",
+        )
     given = {
         "max_completion_window": options.max_window,
         "max_attempts": options.max_attempts,
@@ -176,6 +204,11 @@ def change_policies(store: Store, workload: Workload, options: SplitOptions) -> 
         return workloads.get(connection, workload.id)
 
 
+def _option_of(reuse: str | None) -> str:
+    options = {ReuseMode.OFF: "--no-reuse", ReuseMode.ON: "--reuse", ReuseMode.URLS: "--reuse-urls"}
+    return options[ReuseMode(reuse or ReuseMode.OFF)]
+
+
 def _begin(
     context: StepContext,
     paths: Sequence[Path],
@@ -186,6 +219,7 @@ def _begin(
 ) -> Workload | None:
     """Insert the workload with our lease, replacing an unfinished split; None when another runner holds the lease."""
     shard_lines = shard_lines_of(paths, options, defaults)
+    reuse = options.reuse or options.default_reuse
     with context.store.write() as connection:
         found = workloads.find(connection, name)
         if found is not None:
@@ -220,6 +254,7 @@ def _begin(
             answer_rules=options.answer_rules,
             recipe=options.recipe,
             skipped_rows=options.skipped_rows,
+            reuse_mode=None if reuse is ReuseMode.OFF else reuse.value,
         ):
             return None
         workload = workloads.find(connection, name)

@@ -57,7 +57,7 @@ def _pieces(segments: Sequence[_Segment], columns: Sequence[Sequence[Any]]) -> I
 
 
 def _segments(fields: Sequence[Field]) -> list[_Segment]:
-    """Split columns into segments that end after a text."""
+    """Split columns into segments that end after a text or bytes."""
     found: list[_Segment] = []
     start = 0
     for end, field in enumerate(fields, start=1):
@@ -101,8 +101,10 @@ class _Segment:
             yield [_NULL if value is None else pack(size, value) for value in column]
 
 
-def _texts(field: Field, column: Sequence[str | None]) -> tuple[Sequence[bytes], Iterable[int]]:
-    """Encode a column of texts: their bytes, and their lengths."""
+def _texts(field: Field, column: Sequence[Any]) -> tuple[Sequence[bytes], Iterable[int]]:
+    """Encode a column of texts or bytes: their bytes, and their lengths."""
+    if field.kind.copy == "bytea":
+        return [value or b"" for value in column], [_NULL_LENGTH if value is None else len(value) for value in column]
     if field.kind.repeats:
         encoded = {value: b"" if value is None else value.encode() for value in set(column)}
         lengths = {value: _NULL_LENGTH if value is None else len(data) for value, data in encoded.items()}

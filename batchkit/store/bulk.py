@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 #: The own columns of a new request: (seq, custom_id, shard_id, line offset, line length).
 NewRequest = tuple[int, str, int, int, int]
+#: The same with the digest of what is asked, None where it is not to be reused.
+NewDigestedRequest = tuple[int, str, int, int, int, "bytes | None"]
+#: The same as ``NewRequest`` with the seq of the request whose result it gets.
+NewFollower = tuple[int, str, int, int, int, int]
 #: The own columns of an answer: (seq, body as JSON text).
 NewBody = tuple[int, str]
 #: A request's state and counters after an attempt: (seq, state, attempts, expiries).
@@ -37,14 +41,18 @@ StateChange = tuple[int, str, int, int]
 #: The place of a request's line in its new shard's file: (seq, line offset, line length).
 Move = tuple[int, int, int]
 
-_REQUESTS: Final = layout("requests", common=("workload_id", "state"), without=("attempts", "expiries"))
+_REQUEST_COMMON: Final = ("workload_id", "state")
+_COUNTERS: Final = ("attempts", "expiries")
+_REQUESTS: Final = layout("requests", common=_REQUEST_COMMON, without=(*_COUNTERS, "digest", "leader_seq"))
+_DIGESTED_REQUESTS: Final = layout("requests", common=_REQUEST_COMMON, without=(*_COUNTERS, "leader_seq"))
+_FOLLOWERS: Final = layout("requests", common=_REQUEST_COMMON, without=(*_COUNTERS, "digest"))
 _BODIES: Final = layout("bodies", common=("shard_id",))
 _ATTEMPTS: Final = layout("attempts")
-_RESULTS: Final = layout("results")
+_RESULTS: Final = layout("results", without=("body_seq",))
 _SUCCESSES: Final = layout(
     "results",
     common=("workload_id", "shard_id", "state", "status_code"),
-    without=("error_code", "error_message"),
+    without=("error_code", "error_message", "body_seq"),
 )
 _BODY_UPSERT: Final = f"ON CONFLICT (shard_id, seq) DO UPDATE SET {_BODIES.replacing}"
 _RESULT_UPSERT: Final = (
@@ -94,6 +102,18 @@ class Bulk(ABC):
     def add_requests(self, workload_id: WorkloadId, rows: Iterable[NewRequest]) -> None:
         """Insert the requests of new shards, in flight."""
         self._insert(_REQUESTS, {"workload_id": workload_id, "state": "in_flight"}, rows)
+
+    def add_digested_requests(self, workload_id: WorkloadId, rows: Iterable[NewDigestedRequest]) -> None:
+        """Insert the requests of new shards, in flight, whose answers may be reused."""
+        self._insert(_DIGESTED_REQUESTS, {"workload_id": workload_id, "state": "in_flight"}, rows)
+
+    def add_followers(self, workload_id: WorkloadId, rows: Iterable[NewFollower]) -> None:
+        """Insert requests that get the results of others, which are in flight."""
+        self._insert(_FOLLOWERS, {"workload_id": workload_id, "state": "in_flight"}, rows)
+
+    def add_answered_requests(self, workload_id: WorkloadId, rows: Iterable[NewRequest]) -> None:
+        """Insert requests that succeed without being sent."""
+        self._insert(_REQUESTS, {"workload_id": workload_id, "state": "succeeded"}, rows)
 
     def add_bodies(self, shard_id: ShardId, rows: Sequence[NewBody]) -> None:
         """Insert answers; a second one for the same request of the same shard replaces the first."""

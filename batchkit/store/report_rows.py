@@ -13,13 +13,14 @@ from sqlalchemy import and_, bindparam, func, select
 
 from batchkit.models import RequestState, ShardId, ShardState
 from batchkit.store.attempts import spent_on_bad_answers
+from batchkit.store.reuse import IS_ANSWER
 from batchkit.store.rows import columns_for
 from batchkit.store.tables import FAILED, UNFINISHED, attempts, batches, bodies, events, requests, results, shards
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from sqlalchemy import BindParameter, ColumnElement
+    from sqlalchemy import BindParameter
     from sqlalchemy.engine import Connection
 
     from batchkit.models import WorkloadId
@@ -258,7 +259,7 @@ def report_rows(connection: Connection, workload_id: WorkloadId, seqs: Sequence[
         query = (
             select(*columns)
             .outerjoin(results, and_(results.c.workload_id == workload_id, results.c.seq == requests.c.seq))
-            .outerjoin(bodies, _IS_ANSWER)
+            .outerjoin(bodies, IS_ANSWER)
             .where(requests.c.workload_id == workload_id, requests.c.seq.in_(some))
         )
         found = {row.seq: row for row in connection.execute(query)}
@@ -277,7 +278,7 @@ def answer_sample(
         some = places[start : start + _ANSWERS_PER_READ]
         query = (
             select(results.c.prompt_tokens, results.c.completion_tokens, bodies.c.body)
-            .join(bodies, _IS_ANSWER)
+            .join(bodies, IS_ANSWER)
             .where(
                 results.c.workload_id == workload_id,
                 results.c.seq.in_(some),
@@ -301,9 +302,6 @@ def spread_places(count: int, size: int) -> list[int]:
         start + (number * _SCATTER % _SCATTER_BASE) * (end - start) // _SCATTER_BASE
         for number, (start, end) in enumerate(pairwise(edges))
     ]
-
-
-_IS_ANSWER: ColumnElement[bool] = and_(bodies.c.shard_id == results.c.shard_id, bodies.c.seq == results.c.seq)
 
 
 def _late_shards(connection: Connection, workload_id: WorkloadId, most: int) -> tuple[tuple[ShardId, ...], int]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import and_, bindparam, delete, func, select, update
 
 from batchkit.models import OutcomeKind, RequestState, Shard, ShardId, ShardState, WorkloadId
+from batchkit.store import reuse
 from batchkit.store.driver import rows_of
 from batchkit.store.rows import columns_for
 from batchkit.store.tables import FAILED, UNFINISHED, attempts, requests, results, shards
@@ -85,6 +86,7 @@ def _in_flight(shard: Shard, *columns: ColumnElement[Any]) -> Select[Any]:
             requests.c.seq.between(shard.first_seq, shard.last_seq),
             requests.c.shard_id == shard.id,
             requests.c.state == RequestState.IN_FLIGHT.value,
+            requests.c.leader_seq.is_(None),
         )
         .order_by(requests.c.seq)
     )
@@ -99,6 +101,7 @@ def mark_succeeded(connection: Connection, shard: Shard) -> int:
             requests.c.seq.between(shard.first_seq, shard.last_seq),
             requests.c.shard_id == shard.id,
             requests.c.state == RequestState.IN_FLIGHT.value,
+            requests.c.leader_seq.is_(None),
         )
         .values(state=RequestState.SUCCEEDED.value, attempts=requests.c.attempts + 1)
     )
@@ -106,7 +109,10 @@ def mark_succeeded(connection: Connection, shard: Shard) -> int:
 
 
 def move_back(connection: Connection, shard: Shard, target: RequestState) -> int:
-    """Set the requests in flight of a shard without a batch to ``pending`` or ``cancelled``; no attempt is counted."""
+    """Set the requests in flight of a shard without a batch to ``pending`` or ``cancelled``; no attempt is counted.
+
+    Requests that follow cancelled ones are cancelled and counted, too.
+    """
     statement = (
         update(requests)
         .where(
@@ -114,10 +120,16 @@ def move_back(connection: Connection, shard: Shard, target: RequestState) -> int
             requests.c.seq.between(shard.first_seq, shard.last_seq),
             requests.c.shard_id == shard.id,
             requests.c.state == RequestState.IN_FLIGHT.value,
+            requests.c.leader_seq.is_(None),
         )
         .values(state=target.value)
     )
-    return connection.execute(statement).rowcount
+    moved = connection.execute(statement).rowcount
+    if target is RequestState.CANCELLED:
+        moved += reuse.settle_followers(
+            connection, shard.workload_id, first_seq=shard.first_seq, last_seq=shard.last_seq
+        )
+    return moved
 
 
 def _unfinished(workload_id: WorkloadId, state: RequestState) -> ColumnElement[bool]:
@@ -128,7 +140,8 @@ def _unfinished(workload_id: WorkloadId, state: RequestState) -> ColumnElement[b
 def cancel_pending(connection: Connection, workload_id: WorkloadId) -> int:
     """Cancel the pending requests; return how many."""
     statement = update(requests).where(_unfinished(workload_id, RequestState.PENDING))
-    return connection.execute(statement.values(state=RequestState.CANCELLED.value)).rowcount
+    cancelled = connection.execute(statement.values(state=RequestState.CANCELLED.value)).rowcount
+    return cancelled + (reuse.settle_followers(connection, workload_id) if cancelled else 0)
 
 
 def reopen(connection: Connection, workload_id: WorkloadId, state: RequestState) -> int:
@@ -136,7 +149,10 @@ def reopen(connection: Connection, workload_id: WorkloadId, state: RequestState)
     if state is RequestState.FAILED:
         connection.execute(delete(results).where(results.c.workload_id == workload_id, FAILED))
     statement = update(requests).where(_unfinished(workload_id, state))
-    return connection.execute(statement.values(state=RequestState.PENDING.value, attempts=0, expiries=0)).rowcount
+    count = connection.execute(statement.values(state=RequestState.PENDING.value, attempts=0, expiries=0)).rowcount
+    if count:
+        reuse.reopen_followers(connection, workload_id)
+    return count
 
 
 def resubmit_groups(connection: Connection, workload_id: WorkloadId, *, now: float) -> list[ResubmitGroup]:

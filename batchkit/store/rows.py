@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from sqlalchemy import BigInteger, Column, Integer, SmallInteger, Text, text
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, SmallInteger, Text, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -48,10 +48,16 @@ Small = Annotated[int, Kind(SmallInteger(), "int2")]
 RepeatedText = Annotated[str, Kind(Text(), "text", repeats=True)]
 FreeText = Annotated[str, Kind(Text(), "text")]
 Name = Annotated[str, Kind(SmallInteger(), "int2", is_name=True)]
+Digest = Annotated[bytes, Kind(LargeBinary(), "bytea")]
 
 
 class RequestRow(NamedTuple):
-    """A row of ``requests``: one input line, with the place of its line (in bytes) in the file of its last shard."""
+    """A row of ``requests``: one input line, with the place of its line (in bytes) in the file of its last shard.
+
+    ``digest`` identifies what is asked (see ``steps.reuse``); None in a workload without reuse, and for a request that is not sent.
+    A request with a ``leader_seq`` is never sent: it gets the result of that request of its workload, and has the place of its
+    line. A request with a reused answer has the place of the line that was answered, in a shard of any workload.
+    """
 
     workload_id: Key
     seq: Key
@@ -62,6 +68,8 @@ class RequestRow(NamedTuple):
     state: RepeatedText
     attempts: Small = 0
     expiries: Small = 0
+    digest: Digest | None = None
+    leader_seq: Place | None = None
 
 
 class AnswerFacts(NamedTuple):
@@ -76,7 +84,10 @@ class AnswerFacts(NamedTuple):
 
 
 class ResultRow(NamedTuple):
-    """A row of ``results``: the final result of a request, from the answer of ``shard_id``; ``attempt`` counts from 0."""
+    """A row of ``results``: the final result of a request, from the answer of ``shard_id``; ``attempt`` counts from 0.
+
+    Its body is that of ``seq``, or of ``body_seq`` when the answer of another request is reused; such a result has no tokens.
+    """
 
     workload_id: Key
     seq: Key
@@ -88,6 +99,7 @@ class ResultRow(NamedTuple):
     error_code: RepeatedText | None = None
     error_message: FreeText | None = None
     facts: AnswerFacts = AnswerFacts()
+    body_seq: Place | None = None
 
 
 class BodyRow(NamedTuple):
@@ -193,8 +205,8 @@ def layout(table: str, *, common: Iterable[str] = (), without: Iterable[str] = (
 
 
 def flat(rows: Iterable[ResultRow]) -> list[Sequence[Any]]:
-    """Return results as tuples of their table's columns."""
-    return [(*row[:-1], *row.facts) for row in rows]
+    """Return results of requests that were sent as tuples of their table's columns, without ``body_seq``."""
+    return [(*row[:-2], *row.facts) for row in rows]
 
 
 def columns_for(

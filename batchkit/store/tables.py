@@ -76,6 +76,9 @@ workloads = Table(
     Column("stopped_at", Float),
     Column("stopped_reason", Text),
     Column("skipped_rows", BigInteger, nullable=False, server_default=text("0")),
+    Column("reuse", Text),
+    Column("reused_requests", BigInteger, nullable=False, server_default=text("0")),
+    Column("repeated_requests", BigInteger, nullable=False, server_default=text("0")),
     CheckConstraint("request_count IS NULL OR input_sha256 IS NOT NULL", name="split_whole"),
     CheckConstraint("shard_lines > 0 AND shard_bytes > 0", name="shard_size"),
     CheckConstraint("max_attempts > 0 AND max_expiries > 0", name="budgets"),
@@ -168,6 +171,20 @@ Index(
     sqlite_where=UNFINISHED,
 )
 
+# What a request asks, where its answer may be reused. Workloads without reuse have no entry.
+DIGESTED = text("digest IS NOT NULL")
+Index("requests_digest", requests.c.digest, postgresql_where=DIGESTED, sqlite_where=DIGESTED)
+# Requests that get the result of another request of their workload.
+FOLLOWS = text("leader_seq IS NOT NULL")
+Index(
+    "requests_followers",
+    requests.c.workload_id,
+    requests.c.state,
+    requests.c.leader_seq,
+    postgresql_where=FOLLOWS,
+    sqlite_where=FOLLOWS,
+)
+
 batches = Table(
     "batches",
     metadata,
@@ -221,6 +238,20 @@ Index(
     results.c.state,
     postgresql_where=FAILED,
     sqlite_where=FAILED,
+)
+
+# Results with the answers of other requests, by these answers: cleaning keeps the bodies.
+REUSED = text("body_seq IS NOT NULL")
+Index("results_reused", results.c.shard_id, results.c.body_seq, postgresql_where=REUSED, sqlite_where=REUSED)
+
+# The shards of cleaned workloads whose answers other workloads have reused. ``answered_at`` is when they were merged.
+cleaned_shards = Table(
+    "cleaned_shards",
+    metadata,
+    Column("shard_id", ROW_ID, primary_key=True, autoincrement=False),
+    Column("workload", Text, nullable=False),
+    Column("answered_at", Float),
+    sqlite_with_rowid=False,
 )
 
 # The names whose numbers ``results`` holds: see ``batchkit.store.names``.

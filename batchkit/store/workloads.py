@@ -17,7 +17,7 @@ from batchkit.models import (
     Workload,
     WorkloadId,
 )
-from batchkit.store import events
+from batchkit.store import events, reuse
 from batchkit.store import shards as shard_rows
 from batchkit.store.tables import (
     FAILED,
@@ -62,6 +62,9 @@ def _workload(row: Any) -> Workload:
         answer_rules=row.answer_rules,
         recipe=row.recipe,
         skipped_rows=row.skipped_rows,
+        reuse=row.reuse,
+        reused_requests=row.reused_requests,
+        repeated_requests=row.repeated_requests,
         output=row.output,
         stopped_at=row.stopped_at,
         stopped_reason=row.stopped_reason,
@@ -85,6 +88,7 @@ def add(
     answer_rules: str | None = None,
     recipe: str | None = None,
     skipped_rows: int = 0,
+    reuse_mode: str | None = None,
 ) -> bool:
     """Insert a workload unless the name is taken; return whether it was inserted."""
     values = {
@@ -101,6 +105,7 @@ def add(
         "answer_rules": answer_rules,
         "recipe": recipe,
         "skipped_rows": skipped_rows,
+        "reuse": reuse_mode,
     }
     try:
         with connection.begin_nested():
@@ -227,17 +232,40 @@ def lease_owners(connection: Connection) -> set[str]:
 
 
 def finish_split(
-    connection: Connection, workload_id: WorkloadId, *, sha256: str, request_count: int, at: float
+    connection: Connection,
+    workload_id: WorkloadId,
+    *,
+    sha256: str,
+    request_count: int,
+    at: float,
+    reused: int = 0,
+    repeated: int = 0,
 ) -> None:
-    """Declare the split complete: from now on its shards may be sent."""
-    set_values(connection, workload_id, input_sha256=sha256, request_count=request_count)
-    events.record(connection, workload_id, "split", at=at, detail=f"{request_count} requests")
+    """Declare the split complete: from now on its shards may be sent.
+
+    ``reused`` requests have an answer already, ``repeated`` ones ask the same as an earlier one.
+    """
+    set_values(
+        connection,
+        workload_id,
+        input_sha256=sha256,
+        request_count=request_count,
+        reused_requests=reused,
+        repeated_requests=repeated,
+    )
+    unsent = f", {reused} with a kept answer, {repeated} that repeat another" if reused or repeated else ""
+    events.record(connection, workload_id, "split", at=at, detail=f"{request_count} requests{unsent}")
 
 
 def remove(connection: Connection, workload_id: WorkloadId) -> None:
-    """Remove a workload with all its rows."""
+    """Remove a workload with all its rows, except answers that other workloads have reused."""
+    # Until the transaction ends, no other workload can begin to refer to its answers.
+    locked = select(workloads.c.reuse).where(workloads.c.id == workload_id).with_for_update()
+    has_reuse = connection.execute(locked).scalar_one_or_none() is not None
+    if has_reuse:
+        reuse.hand_on(connection, workload_id)
     own_shards = select(shards.c.id).where(shards.c.workload_id == workload_id)
-    for table in (bodies, attempts):  # their keys begin with the shard
+    for table in (attempts,) if has_reuse else (bodies, attempts):  # their keys begin with the shard
         connection.execute(delete(table).where(table.c.shard_id.in_(own_shards)))
     for table in (results, requests, batches, event_rows, shards, runners, reviews):
         connection.execute(delete(table).where(table.c.workload_id == workload_id))
@@ -249,12 +277,13 @@ def count_requests(
 ) -> RequestCountsByState:
     """Count the workload's requests by state without reading them.
 
-    Requests in flight are exactly the lines of open shards; pending, failed and cancelled ones are in a partial index; the
-    others have succeeded. ``totals`` are those of the workload's shards, if the caller has read them already.
+    Requests in flight are the lines of open shards and those that wait for the answer to the same question; pending, failed and
+    cancelled ones are in a partial index; the others have succeeded. ``totals`` are those of the workload's shards, if the caller has read them already.
     """
     if totals is None:
         totals = shard_rows.totals_by_state(connection, workload.id)
-    in_flight = sum(totals[state].lines for state in OPEN_SHARD_STATES if state in totals)
+    following = reuse.waiting_followers(connection, workload.id) if workload.repeated_requests else 0
+    in_flight = following + sum(totals[state].lines for state in OPEN_SHARD_STATES if state in totals)
     unfinished = {
         state: connection.execute(
             select(func.count()).where(
@@ -271,6 +300,7 @@ def count_requests(
         succeeded=total - in_flight - sum(unfinished.values()),
         failed=unfinished[RequestState.FAILED],
         cancelled=unfinished[RequestState.CANCELLED],
+        following=following,
     )
 
 

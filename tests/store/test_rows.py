@@ -24,10 +24,10 @@ def test_a_column_of_the_results_is_named_in_three_files():
     assert knowing == {"store/rows.py", "steps/answer_facts.py", "steps/export_columns.py"}
 
 
-def test_answer_facts_are_last_in_every_row():
-    """Table, statements and streams have the facts in one order, after their other columns; exports show all of them."""
+def test_answer_facts_are_together_in_every_row():
+    """Table, statements and streams have the facts in one order, after the other columns; exports show all of them."""
     facts = AnswerFacts._fields
-    assert tuple(result_table.c.keys())[-len(facts) :] == facts
+    assert tuple(result_table.c.keys())[-len(facts) - 1 :] == (*facts, "body_seq")
     assert tuple(field.name for field in fields_of(ResultRow)) == tuple(result_table.c.keys())
     assert tuple(field.name for field in bulk._SUCCESSES.own) == ("seq", "attempt", "request_id", *facts)
     assert results.TABLE_COLUMNS[-len(facts) :] == facts

@@ -207,6 +207,25 @@ MaxExpiries = Annotated[
         show_default=False,
     ),
 ]
+Reuse = Annotated[
+    bool | None,
+    typer.Option(
+        "--reuse/--no-reuse",
+        help="Do not send a request whose body has a valid answer in this database, or repeats another one of the input"
+        " (default on for annotate, transcribe and moderate, off for the others; eval reuses within a run only).",
+        rich_help_panel=BATCHES,
+        show_default=False,
+    ),
+]
+ReuseUrls = Annotated[
+    bool,
+    typer.Option(
+        "--reuse-urls",
+        help="Reuse also answers about remote images and recordings, whose content may have changed.",
+        rich_help_panel=BATCHES,
+        show_default=False,
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)

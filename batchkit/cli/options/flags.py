@@ -12,6 +12,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from batchkit.cli.options import common, tables
+from batchkit.errors import UsageError
 
 if TYPE_CHECKING:
     from batchkit.settings import Settings
@@ -22,7 +23,7 @@ Verb = Callable[..., None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CutFlags:
-    """The size of a workload's batches, and its retries."""
+    """The size of a workload's batches, its retries, and which requests are not sent because their answer is known."""
 
     window: common.Window = None
     max_window: common.MaxWindow = None
@@ -30,12 +31,23 @@ class CutFlags:
     shard_bytes: common.ShardBytes = None
     max_attempts: common.MaxAttempts = None
     max_expiries: common.MaxExpiries = None
+    reuse: common.Reuse = None
+    reuse_urls: common.ReuseUrls = False
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """The flags that are settings, too."""
+        return {name: value for name, value in asdict(self).items() if name not in {"reuse", "reuse_urls"}}
 
     def options(self) -> SplitOptions:
-        """Return them as the options of a split."""
-        from batchkit.steps.split import SplitOptions  # noqa: PLC0415 - --help need not wait for the database
+        """Return them as the options of a split. Raises ``UsageError`` for flags that contradict each other."""
+        from batchkit.models import ReuseMode  # noqa: PLC0415 - --help need not wait for it
+        from batchkit.steps.split import SplitOptions  # noqa: PLC0415 - as above
 
-        return SplitOptions(**asdict(self))
+        if self.reuse_urls and self.reuse is False:
+            raise UsageError("--no-reuse and --reuse-urls contradict each other", hint="leave out one of them")
+        mode = None if self.reuse is None else ReuseMode.ON if self.reuse else ReuseMode.OFF
+        return SplitOptions(**self.limits, reuse=ReuseMode.URLS if self.reuse_urls else mode)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +91,7 @@ class DriveFlags:
 
     def settings(self, cut: CutFlags | None = None) -> Settings:
         """Read the settings under these flags. Raises ``ConfigurationError``."""
-        given = {} if cut is None else asdict(cut)
+        given = {} if cut is None else cut.limits
         return self.where.settings(poll_interval_seconds=self.poll_interval, on_finish=self.on_finish, **given)
 
 

@@ -237,6 +237,8 @@ def _rows(progress: Progress, moment: Moment, *, is_live: bool = True) -> list[t
     ]
     if progress.workload.skipped_rows:
         rows.append(("skipped", Text(skipped_text(progress))))
+    if progress.workload.unsent_requests:
+        rows.append(("reuse", Text(situation.unsent_text(progress))))
     waits = situation.waits(progress, moment.trouble)
     labels = {"outage": "outage", "": "waiting for"}
     for wait in waits:
@@ -274,6 +276,8 @@ def plan_view(name: str, plan: SplitPlan, estimate: Estimate | None = None) -> R
     grid.add_row("requests", f"{plan.requests:,} ({formatting.size(plan.bytes)})")
     if plan.blank_lines:
         grid.add_row("skipped", formatting.counted(plan.blank_lines, "blank line"))
+    if plan.reused or plan.repeated:
+        grid.add_row("reuse", situation.reuse_text(plan.requests, plan.reused, plan.repeated))
     grid.add_row("shards", f"{shards} of up to {formatting.counted(plan.shard_lines, 'request')}, window {plan.window}")
     for endpoint, count in sorted(plan.endpoints.items()):
         own = [(lines, size) for shard_endpoint, lines, size in plan.shards if shard_endpoint == endpoint]

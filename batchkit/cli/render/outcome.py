@@ -37,6 +37,8 @@ def summary(progress: Progress, where: Where, *, output: Path | None) -> Iterato
     yield _verdict(progress)
     if progress.workload.skipped_rows:
         yield Text(display.skipped_text(progress))
+    if progress.workload.unsent_requests:
+        yield Text(situation.unsent_text(progress))
     if progress.failures:
         yield display.failures_text(progress.failures)
     yield from _facts(progress)
