@@ -89,5 +89,8 @@ def load_rules(text: str | None) -> AnswerRules | None:
 
 @lru_cache(maxsize=16)
 def check_for(text: str) -> AnswerCheck:
-    """Return the check for the rules that a workload stores. Raises as ``AnswerCheck``."""
+    """Return the check for the rules that a workload stores. Raises as ``AnswerCheck``.
+
+    Cached, because each merge asks for it, and making one compiles the schema or starts a process.
+    """
     return AnswerCheck(AnswerRules.model_validate_json(text))
