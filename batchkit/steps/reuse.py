@@ -79,7 +79,7 @@ class ValidAnswers:
             for answer in kept:
                 known = some[answer.workload_id, answer.seq]
                 if known.digest not in found and self._is_valid(answer.body):
-                    found[known.digest] = known
+                    found[known.digest] = known._replace(result_shard_id=answer.shard_id)
         return found
 
     def _is_trusted(self, connection: Connection, workload_id: WorkloadId) -> bool:
@@ -158,10 +158,10 @@ class SplitReuse:
 
     def _take_known(self, seq: int, custom_id: str, known: KnownRequest) -> None:
         request = (seq, custom_id, known.shard_id, known.line_offset, known.line_length)
-        if known.workload_id == self._workload_id and known.result_state is None:
+        if known.result_shard_id is None:
             self._placed.append((*request, known.seq))
         else:
-            self._answered.append((request, AnsweredBy(seq, known.workload_id, known.seq)))
+            self._answered.append((request, AnsweredBy(seq, known.workload_id, known.seq, known.result_shard_id)))
 
     def insert(self, connection: Connection, committed: Sequence[tuple[ShardId, ShardFile]]) -> None:
         """Insert the requests that are not sent, except those that follow a request of a shard that is not committed.

@@ -30,7 +30,7 @@ _PAIRS_PER_STATEMENT = (256, 16, 1)
 
 _KNOWN_COLUMNS: Final = (
     "requests.digest, requests.workload_id, requests.seq, requests.shard_id, requests.line_offset,"
-    " requests.line_length, results.state"
+    " requests.line_length, results.state, results.shard_id"
 )
 _KNOWN_TABLES: Final = (
     "requests LEFT JOIN results ON results.workload_id = requests.workload_id AND results.seq = requests.seq"
@@ -38,7 +38,7 @@ _KNOWN_TABLES: Final = (
 
 
 class KnownRequest(NamedTuple):
-    """A request with a certain digest, the place of its line, and the state of its result, None without one."""
+    """A request with a certain digest, the place of its line, and the state and the shard of its result, None without one."""
 
     digest: bytes
     workload_id: WorkloadId
@@ -47,22 +47,25 @@ class KnownRequest(NamedTuple):
     line_offset: int
     line_length: int
     result_state: str | None
+    result_shard_id: ShardId | None
 
 
 class KeptAnswer(NamedTuple):
-    """The answer of a request, as JSON."""
+    """The answer of a request, as JSON, and the shard of its result."""
 
     workload_id: WorkloadId
     seq: int
+    shard_id: ShardId
     body: str
 
 
 class AnsweredBy(NamedTuple):
-    """The request whose answer another one got: (its seq, the workload and seq of the answered one)."""
+    """The request whose answer another one got: (its seq, the workload and seq of the answered one, the shard of its result)."""
 
     seq: int
     workload_id: WorkloadId
     answered_seq: int
+    shard_id: ShardId
 
 
 def find_known(connection: Connection, digests: Sequence[bytes]) -> Iterator[KnownRequest]:
@@ -100,7 +103,7 @@ def kept_answers(connection: Connection, found: Sequence[KnownRequest]) -> list[
     answers: list[KeptAnswer] = []
     for workload_id, seqs in by_workload.items():
         query = (
-            select(results.c.workload_id, results.c.seq, bodies.c.body)
+            select(results.c.workload_id, results.c.seq, results.c.shard_id, bodies.c.body)
             .join(bodies, IS_ANSWER)
             .where(
                 results.c.workload_id == workload_id,
@@ -146,7 +149,7 @@ def hold_workloads(connection: Connection, workload_ids: Sequence[WorkloadId]) -
 def add_answered(connection: Connection, workload_id: WorkloadId, pairs: Sequence[AnsweredBy]) -> int:
     """Give requests of a workload the answers of others, as successes; return how many got one.
 
-    Fewer than ``pairs`` when an answered request is gone.
+    Fewer than ``pairs`` when an answered request is gone, or has another result by now.
     """
     values, columns = _result_of("answered", own_state=False)
     names = ", ".join(columns)
@@ -154,8 +157,10 @@ def add_answered(connection: Connection, workload_id: WorkloadId, pairs: Sequenc
     if connection.dialect.name != "sqlite":
         sql = (
             f"INSERT INTO results (workload_id, seq, {names}) SELECT %s, given.seq, {selected}"  # noqa: S608 - names of our columns
-            " FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS given (seq, workload_id, answered_seq)"
-            " JOIN results AS answered ON answered.workload_id = given.workload_id AND answered.seq = given.answered_seq"
+            " FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])"
+            " AS given (seq, workload_id, answered_seq, shard_id) JOIN results AS answered"
+            " ON answered.workload_id = given.workload_id AND answered.seq = given.answered_seq"
+            " AND answered.shard_id = given.shard_id"
         )
         given = tuple(map(list, zip(*pairs, strict=True)))
         return connection.exec_driver_sql(sql, (workload_id, *given)).rowcount if pairs else 0
@@ -163,8 +168,9 @@ def add_answered(connection: Connection, workload_id: WorkloadId, pairs: Sequenc
     for size in _PAIRS_PER_STATEMENT:
         sql = (
             f"INSERT INTO results (workload_id, seq, {names}) SELECT ?, given.column1, {selected}"  # noqa: S608 - as above
-            f" FROM (VALUES {', '.join(['(?, ?, ?)'] * size)}) AS given CROSS JOIN results AS answered"
+            f" FROM (VALUES {', '.join(['(?, ?, ?, ?)'] * size)}) AS given CROSS JOIN results AS answered"
             " WHERE answered.workload_id = given.column2 AND answered.seq = given.column3"
+            " AND answered.shard_id = given.column4"
         )
         while len(pairs) - start >= size:
             values_of_pairs: chain[Any] = chain.from_iterable(pairs[start : start + size])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
@@ -47,11 +48,18 @@ class Asking:
     def __init__(self, timed: TimedRun, folder: Path, **settings: Any) -> None:
         self.timed = timed
         self.folder = folder
-        self.runner = timed.open(**settings)
+        # An hour passes between two passes.
+        self.runner = timed.open(lease_seconds=10_000_000.0, **settings)
         timed.provider.answer = answered
         self._created: list[bytes] = []
         timed.provider._on_create = self._created.append
         self.asked: dict[str, list[str]] = {}
+
+    def beside(self) -> Asking:
+        """Return the same with a runner of its own, as another process would have."""
+        other = copy(self)
+        other.runner = self.timed.open(lease_seconds=10_000_000.0)
+        return other
 
     def lines(self, name: str, questions: Iterable[str]) -> list[dict[str, Any]]:
         """Return a request for each question; the custom_id is its place."""

@@ -171,11 +171,13 @@ def test_a_result_of_another_attempt_is_not_given(asking, monkeypatch):
     donor_rules = AnswerRules(format="choice", choices=("yes", "no"), tries=1).model_dump_json()
     asking.run("donor", QUESTIONS[:1], answer_rules=donor_rules)
 
+    other = asking.beside()
+
     def ask_again(now: int) -> None:
         if now == 1:
             asking.timed.provider.answer = lambda line: refused(line, 400, "bad_thing", "No.")
-            asking.runner.reopen("donor", failed=True)
-            asking.finish("donor")
+            other.runner.reopen("donor", failed=True)
+            other.finish("donor")
             asking.timed.provider.answer = answered
 
     around_commits(monkeypatch, before=ask_again)
