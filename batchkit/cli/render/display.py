@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.box import ROUNDED, SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Group
 from rich.markup import escape
 from rich.panel import Panel
@@ -50,6 +51,8 @@ _NOT_SPLIT = {
     WorkloadState.INTERRUPTED: "its split was interrupted",
 }
 _LEVEL_STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
+#: The widest name that fits into a line of 80 columns beside the figures.
+_WIDEST_NAME = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +122,15 @@ def history_table(events: Sequence[Event]) -> Table:
 def overview(snapshots: Sequence[Progress]) -> RenderableType:
     """Return a table of all workloads, one line each."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("workload", overflow="fold", ratio=3, min_width=8)
+    # Names are copied from here: the bar gives way to them.
+    longest = max((cell_len(formatting.printable(progress.workload.name)) for progress in snapshots), default=0)
+    table.add_column("workload", overflow="fold", ratio=3, min_width=max(8, min(longest, _WIDEST_NAME)))
     table.add_column("state", no_wrap=True)
     table.add_column("answered", justify="right", no_wrap=True)
     table.add_column("downloaded", justify="right", no_wrap=True)
     table.add_column("", ratio=2, min_width=6)
-    table.add_column("failed", justify="right", no_wrap=True)
+    is_cancelled = any(progress.counts.cancelled for progress in snapshots)
+    table.add_column("failed or\ncancelled" if is_cancelled else "failed", justify="right", no_wrap=True)
     table.add_column("of", justify="right", no_wrap=True)
     for progress in snapshots:
         counts = progress.counts
@@ -290,7 +296,9 @@ def plan_view(name: str, plan: SplitPlan, estimate: Estimate | None = None) -> R
         grid.add_row("model", Text(f"{formatting.printable(model)}: {formatting.counted(count, 'request')}"))
     prompt, completion = formatting.short_count(plan.prompt_tokens), formatting.short_count(plan.completion_tokens)
     answers = (
-        f"at most {completion} out by the requests' own limits" if plan.completion_tokens else "no limit on those out"
+        f"at most {completion} out by the requests' own limits"
+        if plan.completion_tokens
+        else "no limit on the tokens out"
     )
     grid.add_row("tokens", f"about {prompt} in, {answers} (an estimate)")
     for line in [] if estimate is None else estimate_lines(estimate):
