@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.box import ROUNDED, SIMPLE_HEAD
-from rich.cells import cell_len
 from rich.console import Group
 from rich.markup import escape
 from rich.panel import Panel
@@ -15,6 +14,7 @@ from rich.text import Text
 
 from batchkit import formatting
 from batchkit.cli.render.bar import Shares, StateBar, StateLegend
+from batchkit.cli.render.overview import Overview
 from batchkit.cli.render.priced import estimate_lines
 from batchkit.engine import situation
 from batchkit.engine.progress import WorkloadState
@@ -51,8 +51,6 @@ _NOT_SPLIT = {
     WorkloadState.INTERRUPTED: "its split was interrupted",
 }
 _LEVEL_STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
-#: The widest name that fits into a line of 80 columns beside the figures.
-_WIDEST_NAME = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,30 +119,7 @@ def history_table(events: Sequence[Event]) -> Table:
 
 def overview(snapshots: Sequence[Progress]) -> RenderableType:
     """Return a table of all workloads, one line each."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    # Names are copied from here: the bar gives way to them.
-    longest = max((cell_len(formatting.printable(progress.workload.name)) for progress in snapshots), default=0)
-    table.add_column("workload", overflow="fold", ratio=3, min_width=max(8, min(longest, _WIDEST_NAME)))
-    table.add_column("state", no_wrap=True)
-    table.add_column("answered", justify="right", no_wrap=True)
-    table.add_column("downloaded", justify="right", no_wrap=True)
-    table.add_column("", ratio=2, min_width=6)
-    is_cancelled = any(progress.counts.cancelled for progress in snapshots)
-    table.add_column("failed or\ncancelled" if is_cancelled else "failed", justify="right", no_wrap=True)
-    table.add_column("of", justify="right", no_wrap=True)
-    for progress in snapshots:
-        counts = progress.counts
-        failed = counts.failed + counts.cancelled
-        table.add_row(
-            Text(formatting.printable(progress.workload.name)),
-            Text(progress.state.value, style=_STATE_STYLES[progress.state]),
-            formatting.percent(progress.answered, counts.total),
-            formatting.percent(progress.fetched, counts.total),
-            StateBar(counts, _shares(progress), max_width=24),
-            Text(formatting.short_count(failed), style="red" if failed else "dim"),
-            formatting.short_count(counts.total),
-        )
-    return table
+    return Overview(snapshots, style_of=_STATE_STYLES.__getitem__, shares_of=_shares)
 
 
 def status_list(snapshots: Sequence[Progress]) -> RenderableType:
