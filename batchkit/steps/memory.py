@@ -26,9 +26,10 @@ _READS_PER_CALL_WHEN_STALE = 50
 
 
 class BackgroundCalls(Generic[T]):
-    """Runs calls in daemon threads, one at a time for each key and ``at_most`` at a time in all."""
+    """Runs calls in daemon threads, one at a time for each key and ``at_most`` at a time in all. ``name`` is that of the threads."""
 
-    def __init__(self, at_most: int) -> None:
+    def __init__(self, at_most: int, *, name: str) -> None:
+        self._name = name
         self._free = threading.BoundedSemaphore(at_most)
         self._lock = threading.Lock()
         self._calls: dict[ShardId, Future[T]] = {}
@@ -43,7 +44,7 @@ class BackgroundCalls(Generic[T]):
             if known is not None and not known.done():
                 return known
             future = self._calls[key] = Future()
-        threading.Thread(target=self._run, args=(future, call), name="batchkit-fetch", daemon=True).start()
+        threading.Thread(target=self._run, args=(future, call), name=self._name, daemon=True).start()
         return future
 
     def _run(self, future: Future[T], call: Callable[[], T]) -> None:
