@@ -27,12 +27,13 @@ _READS_PER_CALL_WHEN_STALE = 50
 
 
 class BackgroundCalls(Generic[T]):
-    """Runs calls in daemon threads, one at a time for each key and ``at_most`` at a time in all.
+    """Runs calls in daemon threads called ``name``, one at a time for each key and ``at_most`` at a time in all.
 
     Transfers within them count apart, also ``at_most`` at a time: slow ones delay no call that has nothing to transfer.
     """
 
-    def __init__(self, at_most: int) -> None:
+    def __init__(self, at_most: int, *, name: str) -> None:
+        self._name = name
         self._free = threading.BoundedSemaphore(at_most)
         self._free_transfers = threading.BoundedSemaphore(at_most)
         self._lock = threading.Lock()
@@ -48,7 +49,7 @@ class BackgroundCalls(Generic[T]):
             if known is not None and not known.done():
                 return known
             future = self._calls[key] = Future()
-        threading.Thread(target=self._run, args=(future, call), name="batchkit-fetch", daemon=True).start()
+        threading.Thread(target=self._run, args=(future, call), name=self._name, daemon=True).start()
         return future
 
     @contextmanager
