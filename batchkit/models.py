@@ -315,10 +315,18 @@ class Workload:
     lease_owner: str | None = None
     lease_until: float | None = None
 
+    @property
+    def unsent_requests(self) -> int:
+        """How many requests are never sent, because another answer serves them."""
+        return self.reused_requests + self.repeated_requests
+
 
 @dataclass(frozen=True, slots=True)
 class RequestCountsByState:
-    """How many requests of a workload are in each state; they sum to ``total``."""
+    """How many requests of a workload are in each state; they sum to ``total``.
+
+    ``following`` ones of those in flight are not sent themselves: they wait for the answer to another request that asks the same.
+    """
 
     total: int = 0
     pending: int = 0
@@ -326,6 +334,7 @@ class RequestCountsByState:
     succeeded: int = 0
     failed: int = 0
     cancelled: int = 0
+    following: int = 0
 
     @property
     def unresolved(self) -> int:

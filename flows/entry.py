@@ -157,5 +157,6 @@ def _quieten(*, verbose: bool) -> None:
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
+        # The stream may be closed or absent, or its reader gone.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()

@@ -75,6 +75,7 @@ class ServerChoice:
 
     def _give_hint(self, on_note: Callable[[str], None]) -> None:
         """Give the hint about a permanent server, once per home."""
+        # The file is there if it was given; a home that cannot be written to is no reason to fail, or to repeat it at every run.
         with suppress(OSError):
             (self._home / _HINT_GIVEN).touch(exist_ok=False)
             for line in _HINT:

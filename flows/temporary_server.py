@@ -101,6 +101,7 @@ class TemporaryServer:
 
     def stop(self, within_seconds: float) -> None:
         """End it, gently for up to ``within_seconds`` if it is ready, and delete its record."""
+        # It is killed below in any case.
         with contextlib.suppress(subprocess.TimeoutExpired):
             if self._ready and within_seconds > 0:
                 self._process.terminate()
@@ -140,6 +141,7 @@ def end_leftovers(home: Path) -> int:
     Never touches a server whose command may still run, nor any process that is not certainly such a server.
     """
     ended = 0
+    # Without the folder there was never a server; one that cannot be read must not stop a run.
     with contextlib.suppress(OSError):
         for record in (home / _FOLDER).iterdir():
             try:

@@ -14,6 +14,7 @@ _REQUIRED_FREE_BYTES = 2 << 30
 
 def base_folder() -> Path:
     """Return the folder in which tests make their temporary folders."""
+    # Not every system has such a folder.
     with suppress(OSError):
         if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > _REQUIRED_FREE_BYTES:
             return MEMORY

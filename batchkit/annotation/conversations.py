@@ -30,11 +30,11 @@ def conversation(value: Any) -> list[dict[str, str]]:
         try:
             value = jsonl.loads(value)
         except jsonl.MalformedJson as error:
-            raise InvalidConversation(f"no conversation, which is a list of messages: {error}") from None
+            raise InvalidConversation(f"not a conversation (a list of messages): {error}") from None
     if value is None or value in ("", []) or (isinstance(value, str) and not value.strip()):
         raise NoConversation("the conversation is empty")
     if not isinstance(value, list):
-        raise InvalidConversation(f"no conversation, which is a list of messages: {_shown(value)}")
+        raise InvalidConversation(f"not a conversation (a list of messages): {_shown(value)}")
     if len(value) > _MOST_MESSAGES:
         raise InvalidConversation(f"the conversation has {len(value):,} messages; {_MOST_MESSAGES:,} are taken")
     return [_message(message, number) for number, message in enumerate(value, 1)]

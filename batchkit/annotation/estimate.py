@@ -121,7 +121,7 @@ def _means(connection: Connection, workload: Workload, asked: Recipe) -> dict[st
         recipe = load_recipe(workload.recipe or "")
     except UsageError:
         return {}
-    if _question(recipe) != asked or (workload.request_count or 0) < _FEWEST:
+    if _question(recipe) != asked or (workload.request_count or 0) - workload.unsent_requests < _FEWEST:
         return {}
     if workloads.count_requests(connection, workload).unresolved:
         return {}
@@ -131,7 +131,8 @@ def _means(connection: Connection, workload: Workload, asked: Recipe) -> dict[st
     )
     if tokens is None:
         return {}
-    per_model = count / len(recipe.models)
+    # What was not sent has no tokens.
+    per_model = (count - workload.unsent_requests) / len(recipe.models)
     return {model: out / per_model for model, (_, out) in zip(recipe.models, tokens, strict=True) if out}
 
 

@@ -35,6 +35,7 @@ _STATE: Final = (
     ("prompt_tokens", pa.int64()),
     ("completion_tokens", pa.int64()),
     ("cost_usd", pa.float64()),
+    ("reused_from", pa.string()),
 )
 _REVIEWED: Final = ("reviewed", pa.bool_())
 _AGREEMENT: Final = (("agreement", pa.float64()), ("votes", pa.int64()))
@@ -44,8 +45,8 @@ class OutputColumns:
     """The columns of the output table.
 
     First all columns of the input unchanged, with the metadata of the schema, then the columns of the answer (see ``columns.value_columns``), then ``custom_id``,
-    ``status``, ``error`` (a code), ``error_message``, ``attempts``, ``prompt_tokens``, ``completion_tokens`` and ``cost_usd`` (None:
-    unknown). A new column whose name is taken gets the prefix ``answer_``.
+    ``status``, ``error`` (a code), ``error_message``, ``attempts``, ``prompt_tokens``, ``completion_tokens``, ``cost_usd`` (None:
+    unknown) and ``reused_from``, which names the request whose answer the row got without being sent. A new column whose name is taken gets the prefix ``answer_``.
 
     With several annotators (prompts, models, samples) the answer's columns hold the vote on the valid answers, property by
     property: the majority, null in a tie, and the median of numbers. ``agreement`` follows them (see ``votes.Vote``), then ``votes``,
@@ -218,6 +219,7 @@ class OutputColumns:
                     ("value", value),
                     ("error", pa.string()),
                     ("error_message", pa.string()),
+                    ("reused_from", pa.string()),
                 ]
             )
         )
@@ -232,6 +234,7 @@ class OutputColumns:
             "value": None if answer.value is None else self._listed(answer.value),
             "error": answer.error_code,
             "error_message": answer.error_message,
+            "reused_from": answer.reused_from,
         }
 
     def _listed(self, value: Any) -> Any:
@@ -257,10 +260,11 @@ class _RowState(NamedTuple):
     prompt_tokens: int | None
     completion_tokens: int | None
     cost_usd: float | None
+    reused_from: str | None
 
 
 def _state_of_skipped(row: SkippedRow) -> _RowState:
-    return _RowState(None, SKIPPED, row.code, row.reason, 0, None, None, None)
+    return _RowState(None, SKIPPED, row.code, row.reason, 0, None, None, None, None)
 
 
 def _state_of_one(answers: tuple[RequestAnswer, ...]) -> _RowState:
@@ -274,6 +278,7 @@ def _state_of_one(answers: tuple[RequestAnswer, ...]) -> _RowState:
         answer.prompt_tokens,
         answer.completion_tokens,
         answer.cost_usd,
+        answer.reused_from,
     )
 
 
@@ -292,6 +297,7 @@ def _state_of_several(answers: tuple[RequestAnswer, ...]) -> _RowState:
         _sum(answer.completion_tokens for answer in priced),
         # One unknown price makes the sum unknown.
         None if None in costs or not costs else round(sum(cost for cost in costs if cost is not None), 12),
+        "; ".join(dict.fromkeys(answer.reused_from for answer in answers if answer.reused_from is not None)) or None,
     )
 
 

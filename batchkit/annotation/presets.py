@@ -222,5 +222,6 @@ def _as_usage(error: ValidationError) -> UsageError:
     told = []
     for problem in error.errors(include_url=False, include_context=False, include_input=False):
         where = ".".join(map(str, problem["loc"]))
-        told.append(f"{where}: {problem['msg']}" if where else problem["msg"].removeprefix("Value error, "))
+        reason = problem["msg"].removeprefix("Value error, ")
+        told.append(f"{where}: {reason}" if where else reason)
     return UsageError("; ".join(told))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 from batchkit import preflight
@@ -26,12 +27,13 @@ from batchkit.files.uniqueness import SeenIds
 from batchkit.preflight import ModelShare
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from batchkit.annotation.estimate import Earlier
     from batchkit.annotation.recipe import Recipe
     from batchkit.datasets import Table
+    from batchkit.steps.reuse_plan import PlannedReuse
 
     #: Makes the requests of a row with its number. Raises ``RowProblem``.
     _Ask = Callable[[dict[str, Any], int], list[bytes]]
@@ -41,7 +43,8 @@ if TYPE_CHECKING:
 class Preview:
     """The requests of a table: ``shown`` are those of the first rows, as they would be sent; ``warnings`` are counted by text.
 
-    ``skipped`` counts the rows without a request by their reason; they are among ``rows``. ``estimate`` has tokens and price by model.
+    ``skipped`` counts the rows without a request by their reason; they are among ``rows``. ``reused`` requests have an answer in the
+    database, ``repeated`` ones ask what an earlier one asks: ``models`` and ``estimate``, tokens and price by model, are without them.
     """
 
     name: str
@@ -51,11 +54,17 @@ class Preview:
     models: dict[str, ModelShare] = field(default_factory=dict)
     warnings: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
+    reused: int = 0
+    repeated: int = 0
     estimate: Estimate = field(default_factory=lambda: Estimate(()))
 
     def add(self, lines: list[bytes], *, sign: int = 1) -> None:
         """Add the requests of a row to the figures; with ``sign`` -1 they are taken off again."""
         self.requests += sign * len(lines)
+        self.add_sent(lines, sign=sign)
+
+    def add_sent(self, lines: Iterable[bytes], *, sign: int = 1) -> None:
+        """Add only the figures of requests that are sent."""
         for line in lines:
             record = jsonl.loads(line)
             for warning in map(without_body_prefix, preflight.inspect(record, len(line) - 1).warnings):
@@ -72,6 +81,7 @@ def preview(
     folder: Path | None = None,
     shown_rows: int = 3,
     earlier: Callable[[Recipe], tuple[dict[str, Earlier], list[str]] | None] = lambda _recipe: None,
+    reuse: PlannedReuse | None = None,
     advance: Callable[[int], None] = lambda _rows: None,
 ) -> Preview:
     """Render a whole table; ``earlier`` returns what ``estimate.earlier_workloads`` does, or None. Raises as ``workload_from_table.ensure_workload``."""
@@ -84,12 +94,16 @@ def preview(
     keys = SeenIds()
     shown = 0
     for batch, made in rendered(taken, renderer, rows, inspect):
+        made_now: list[bytes] = []
         for lines in made:
             if lines and shown < shown_rows:
                 found.shown += map(jsonl.loads, lines)
                 shown += 1
             found.rows += 1
-            found.add(lines)
+            found.requests += len(lines)
+            made_now += lines
+        are_sent = [True] * len(made_now) if reuse is None else reuse.sent([line.rstrip(b"\n") for line in made_now])
+        found.add_sent(compress(made_now, are_sent))
         keys.update(keys_of(batch, renderer))
         advance(batch.num_rows)
     if suspects := keys.suspects():
@@ -103,6 +117,8 @@ def preview(
             add_until_full(repeated, rows)
     rows.report(found.rows)
     found.skipped = rows.skipped
+    if reuse is not None:
+        found.reused, found.repeated = reuse.reused, reuse.repeated
     found.estimate = estimate(found.models, *(earlier(whole) or ({}, [])))
     return found
 

@@ -52,7 +52,8 @@ class RequestAnswer:
     ``seq`` is its place in the workload from 0, ``sample`` starts at 1. ``status`` is the request's state. ``value`` is the value of
     the answer, as ``batchkit.answers.Reading`` returns it, None unless the request succeeded; ``text`` is the model's text, also of
     a rejected answer. The tokens are those of all answers to the request, including rejected ones that were requested again;
-    ``cost_usd`` is their cost at batch prices, None if it is unknown.
+    ``cost_usd`` is their cost at batch prices, None if it is unknown. ``reused_from`` names the request that was answered, if that is
+    another one (see ``ExportRow``); then nothing was used.
     """
 
     custom_id: str
@@ -72,6 +73,7 @@ class RequestAnswer:
     cost_usd: float | None
     batch_id: str | None
     shard_id: int
+    reused_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,9 +283,10 @@ class _AnswerReader:
             row.attempts,
             prompt_tokens,
             completion_tokens,
-            self._cost(model, prompt_tokens, completion_tokens, value),
+            self._cost(model, prompt_tokens, completion_tokens, value) if row.reused_from is None else 0.0,
             self._batch_ids.get(shard_id),
             shard_id,
+            row.reused_from,
         )
 
     def _cost(self, model: str, prompt_tokens: int | None, completion_tokens: int | None, value: Any) -> float | None:

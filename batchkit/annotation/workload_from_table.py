@@ -113,6 +113,7 @@ def snapshot_path(runner: Runner, workload: Workload) -> Path:
     try:
         return runner.kept_file(workload, SNAPSHOT)
     except SpoolError:
+        # If neither is there, the error names the file of this version.
         with suppress(SpoolError):
             return runner.kept_file(workload, _EARLIER_SNAPSHOT)
         raise

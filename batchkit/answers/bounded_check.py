@@ -125,6 +125,7 @@ class BoundedCheck:
         finally:
             theirs.close()
         self._process, self._socket = process, ours
+        # Nobody closes a check that a cache or a workload holds: its process ends with the object, at the latest with Python.
         self._finalizer = weakref.finalize(self, _end, process, ours)
         check_process.send(ours, self._order)
         reply = check_process.receive(ours) or b"the process that checks answers ended at once"
@@ -155,7 +156,7 @@ def check_by_model(path: str) -> BoundedCheck:
     found = import_by_path(path)
     try:
         content = cloudpickle.dumps(found)
-    except Exception as error:
+    except Exception as error:  # a type may define its own pickling
         raise ConfigurationError(
             f"{path} cannot be sent to the process that checks answers: {type(error).__name__}: {error}",
             hint="define the model in a module of its own",
@@ -163,6 +164,8 @@ def check_by_model(path: str) -> BoundedCheck:
     return _kept("pickled", content, str(Path.cwd()))
 
 
+# The cache keeps the processes of these checks; a check that it drops ends its process by its finalizer. The folder is part of the
+# key because a model's module may be imported from it.
 @lru_cache(maxsize=8)
 def _kept(kind: Literal["model", "pickled"], content: bytes, _folder: str) -> BoundedCheck:
     return BoundedCheck(kind, content)

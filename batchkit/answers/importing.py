@@ -23,7 +23,7 @@ def import_by_path(path: str) -> Any:
         found: Any = import_module(module_name)
         for part in name.split("."):
             found = getattr(found, part)
-    except Exception as error:
+    except Exception as error:  # importing runs the user's module, which may raise anything
         raise ConfigurationError(
             f"{path} cannot be imported: {type(error).__name__}: {error}",
             hint="run the command in the folder where the module is, or install the module; workers need it too",

@@ -38,7 +38,7 @@ def check_of(found: Any) -> tuple[Callable[[bytes], bytes], bytes]:
     """
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(found)
-    except Exception as error:
+    except Exception as error:  # a type of the user's own may fail in any way
         raise ConfigurationError(f"{found!r} is no type that pydantic knows: {error}") from error
 
     def check(text: bytes) -> bytes:

@@ -66,7 +66,7 @@ class AnswerRules(BaseModel):
         if len(set(folded)) < len(folded) or "" in folded:
             raise ValueError("the choices must differ in more than case and space, and none may be empty")
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
-            raise ValueError("the minimum is above the maximum")
+            raise ValueError(f"the minimum {self.minimum:g} is above the maximum {self.maximum:g}")
         return self
 
     @model_serializer(mode="wrap")
@@ -89,5 +89,8 @@ def load_rules(text: str | None) -> AnswerRules | None:
 
 @lru_cache(maxsize=16)
 def check_for(text: str) -> AnswerCheck:
-    """Return the check for the rules that a workload stores. Raises as ``AnswerCheck``."""
+    """Return the check for the rules that a workload stores. Raises as ``AnswerCheck``.
+
+    Cached, because each merge asks for it, and making one compiles the schema or starts a process.
+    """
     return AnswerCheck(AnswerRules.model_validate_json(text))

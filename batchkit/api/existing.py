@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -13,7 +14,7 @@ from batchkit.store import events, work_time, workloads
 from batchkit.store.engine import Store, displayed, parse_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy.engine import Connection
 
@@ -73,6 +74,17 @@ def read_if_possible(settings: Settings, query: Callable[[Connection], T]) -> T 
         return read(settings, query)
     except StoreError:
         return None
+
+
+@contextmanager
+def readable_store(settings: Settings) -> Iterator[Store | None]:
+    """Yield the store for a dry run; None where there is no database, or none with the schema of this version."""
+    if missing_file(settings) is not None:
+        yield None
+        return
+    with closing(Store(settings.resolved_database_url)) as store:
+        schema = _schema(store)
+        yield store if schema is not None and schema.is_current else None
 
 
 def snapshots(settings: Settings, name: str | None, *, clock: Callable[[], float] = time.time) -> list[Progress]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from batchkit.api import existing
 from batchkit.api.listed_models import model_check
+from batchkit.api.planned_reuse import planned_reuse
 from batchkit.api.queries import changed_rows, check_not_queried
 from batchkit.engine.observer import counting
 from batchkit.settings import load_settings
@@ -56,15 +57,18 @@ def preview_table(question: TableQuestion, settings: Settings | None, mode: RunM
         workload = _existing(found, question, table)
         for earlier in _earlier_of_query(found, question.recipe):
             mode.observer.note(changed_rows(earlier))
-        shown = preview(
-            table,
-            question.recipe,
-            max_line_bytes=workload_from_table.longest_request(found, question.options),
-            name=question.name,
-            folder=question.folder,
-            earlier=lambda recipe: existing.read_if_possible(found, partial(earlier_workloads, recipe=recipe)),
-            advance=advance,
-        )
+        rules = question.recipe.answer_rules().model_dump_json()
+        with planned_reuse(found, question.split_options, answer_rules=rules, is_of_table=True) as reuse:
+            shown = preview(
+                table,
+                question.recipe,
+                max_line_bytes=workload_from_table.longest_request(found, question.options),
+                name=question.name,
+                folder=question.folder,
+                reuse=reuse,
+                earlier=lambda recipe: existing.read_if_possible(found, partial(earlier_workloads, recipe=recipe)),
+                advance=advance,
+            )
     if workload is None or workload.request_count is None:
         model_check(found, mode.observer, is_dry_run=True)(question.recipe.models)
     else:

@@ -25,6 +25,7 @@ from batchkit.api.listed_models import model_check
 from batchkit.api.modes import RunMode
 from batchkit.api.opening import drive_from, note_once, open_existing, open_runner, paths_of, workload_name
 from batchkit.api.outcomes import RunReport, SeveralReport
+from batchkit.api.planned_reuse import planned_reuse
 from batchkit.api.remembered import output_here, remember, write_earlier_output, write_remembered_output
 from batchkit.engine.observer import DO_NOTHING, Observer, counting, driving
 from batchkit.engine.runtime import Runner
@@ -170,8 +171,12 @@ def plan_input(
     with TemporaryDirectory(prefix="batchkit-plan-") as scratch:
         # A plan needs no database, but a runner does: it gets one that is thrown away.
         aside = found.model_copy(update={"home": Path(scratch), "database_url": None})
-        with Runner(aside) as runner, counting(mode.observer, "checking the input") as advance:
-            plan = runner.plan(paths, options, advance=advance)
+        with (
+            planned_reuse(found, options) as reuse,
+            Runner(aside) as runner,
+            counting(mode.observer, "checking the input") as advance,
+        ):
+            plan = runner.plan(paths, options, advance=advance, reuse=reuse)
         if workload is None or workload.request_count is None:
             model_check(found, mode.observer, is_dry_run=True)(plan.models)
         else:

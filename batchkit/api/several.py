@@ -35,6 +35,7 @@ _FIRST_RETRY_SECONDS = 30.0
 #: How long work gets to end in order after an interrupt; what takes longer is left, and ends with the process.
 _STOP_SECONDS = 2.0
 
+#: Of the process, not of a drive: the exit of the process has to know them.
 _left_calls: set[threading.Thread] = set()
 
 

@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from batchkit.models import ReuseMode
+from batchkit.steps.split import SplitOptions
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
@@ -16,7 +19,6 @@ if TYPE_CHECKING:
     from batchkit.annotation.weighing import Weights
     from batchkit.datasets import Table
     from batchkit.engine.runtime import Runner
-    from batchkit.steps.split import SplitOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,11 @@ class TableQuestion:
     raw_csv: bool = False
     only: str | None = None
     options: SplitOptions | None = None
+
+    @property
+    def split_options(self) -> SplitOptions:
+        """The options of the split: questions about tables reuse answers unless the user says otherwise."""
+        return replace(self.options or SplitOptions(), default_reuse=ReuseMode.ON)
 
     @property
     def folder(self) -> Path | None:

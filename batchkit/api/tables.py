@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, nullcontext
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from batchkit.api.listed_models import model_check
@@ -16,8 +15,6 @@ from batchkit.api.table_question import ExampleSource, TableQuestion
 from batchkit.datasets import require_extra
 from batchkit.engine.observer import DO_NOTHING, Observer, counting
 from batchkit.engine.waves import DriveUntil
-from batchkit.models import ReuseMode
-from batchkit.steps.split import SplitOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,6 +26,7 @@ if TYPE_CHECKING:
     from batchkit.engine.runtime import Runner
     from batchkit.models import Workload
     from batchkit.settings import Settings
+    from batchkit.steps.split import SplitOptions
 
 
 def annotate(
@@ -303,7 +301,7 @@ def _ensure(runner: Runner, table: Table, question: TableQuestion, observer: Obs
             table,
             question.recipe,
             name=question.name,
-            options=replace(question.options or SplitOptions(), default_reuse=ReuseMode.ON),
+            options=question.split_options,
             folder=question.folder,
             accept=model_check(runner.settings, observer),
             advance=counts.enter_context(counting(observer, "rendering the rows")),

@@ -45,8 +45,10 @@ def leave(exit_code: int) -> NoReturn:
         flows_entry().leave(exit_code)
     if several.has_left_calls():
         for stream in (sys.stdout, sys.stderr):
+            # The stream may be closed, or its reader gone.
             with suppress(OSError, ValueError):
                 stream.flush()
+        # Not sys.exit: it would wait for the threads of these calls.
         os._exit(exit_code)
     sys.exit(exit_code)
 

@@ -16,6 +16,7 @@ from batchkit.steps.split import SplitDefaults
 
 if TYPE_CHECKING:
     from batchkit.settings import Settings
+    from batchkit.steps.split import SplitOptions
 
 
 def open_spool(settings: Settings, owner: str) -> Spool:
@@ -56,9 +57,9 @@ def split_defaults(settings: Settings) -> SplitDefaults:
     )
 
 
-def reuse_scope(settings: Settings) -> str:
-    """Return what answers have in common that may be reused: the provider and its address."""
-    return f"groq {settings.base_url.rstrip('/').lower()}"
+def reuse_scope(settings: Settings, options: SplitOptions) -> str:
+    """Return what answers have in common that may be reused: the provider, its address, and what the options say."""
+    return f"groq {settings.base_url.rstrip('/').lower()} {options.reuse_scope}".rstrip()
 
 
 def timing_of(settings: Settings) -> Timing:

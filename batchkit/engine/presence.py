@@ -123,6 +123,7 @@ class Presence:
             # With a limit: an unreachable database may block the thread; the row then becomes old and counts as dead.
             self._thread.join(_CLOSE_SECONDS)
         if self._is_written:
+            # A row that stays because the database is unreachable becomes old as well.
             with suppress(BatchkitError), self._store.write() as connection:
                 runners.remove(connection, [self._owner])
 

@@ -81,6 +81,7 @@ class Progress:
                 ("failed", counts.failed),
                 ("cancelled", counts.cancelled),
                 ("rows skipped", self.workload.skipped_rows),
+                ("not sent", self.workload.unsent_requests),
             )
             if count
         ]
@@ -112,12 +113,12 @@ class Progress:
         ended = self.open_work.get(ShardState.ENDED)
         if ended is None:
             return 0
-        return max(min(ended.requests - ended.done, self.counts.in_flight - self.not_sent - self.not_fetched), 0)
+        return max(min(ended.requests - ended.done, self._in_shards - self.not_sent - self.not_fetched), 0)
 
     @property
     def in_flight(self) -> int:
         """Return the number of requests without an answer in batches that run or are being created."""
-        return self.counts.in_flight - self.not_sent - self.not_fetched - self.unanswered
+        return self._in_shards - self.not_sent - self.not_fetched - self.unanswered
 
     @property
     def fetched(self) -> int:
@@ -128,7 +129,12 @@ class Progress:
     def not_fetched(self) -> int:
         """Return the number of requests that the provider reports as done, and whose results are not stored here yet."""
         ended = self.open_work.get(ShardState.ENDED)
-        return min(self.remote_done + (0 if ended is None else ended.done), self.counts.in_flight - self.not_sent)
+        return min(self.remote_done + (0 if ended is None else ended.done), self._in_shards - self.not_sent)
+
+    @property
+    def _in_shards(self) -> int:
+        """Return the number of requests in open shards."""
+        return self.counts.in_flight - self.counts.following
 
     @property
     def answered(self) -> int:
@@ -178,10 +184,14 @@ def read_progress(
     expired = sum(total.expired for total in totals.values())
     resubmitted = _NOTHING_RESUBMITTED
     if workload.request_count is not None and (counts.pending or any(state in totals for state in UNSENT_STATES)):
-        resubmitted = shards.resubmitted(connection, workload.id, request_count=workload.request_count)
+        resubmitted = shards.resubmitted(
+            connection, workload.id, request_count=workload.request_count - workload.unsent_requests
+        )
     worked = None
     if state is WorkloadState.FINISHED:
-        worked = work_time.work_seconds(connection, workload.id, until=last_merged_at or now, is_driven=False)
+        # A workload may end without a merge: cancelled before anything was sent, or answered by other requests.
+        ended_at = last_merged_at or work_time.ended_at(connection, workload.id) or now
+        worked = work_time.work_seconds(connection, workload.id, until=ended_at, is_driven=False)
     return Progress(
         workload=workload,
         state=state,

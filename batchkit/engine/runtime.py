@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from batchkit.provider.base import Provider
     from batchkit.provider.groq.client import GroqProvider
     from batchkit.settings import Settings
+    from batchkit.steps.reuse_plan import PlannedReuse
     from batchkit.steps.split import SplitOptions
     from batchkit.steps.split_plan import SplitPlan
 
@@ -135,10 +136,24 @@ class Runner(WorkloadRecords):
 
     # The user's verbs
 
-    def plan(self, sources: Sequence[Path], options: SplitOptions, *, advance: Callable[[int], None]) -> SplitPlan:
-        """Check the input and return how it would be cut; store and send nothing. ``advance`` takes the number of lines read."""
+    def plan(
+        self,
+        sources: Sequence[Path],
+        options: SplitOptions,
+        *,
+        advance: Callable[[int], None],
+        reuse: PlannedReuse | None = None,
+    ) -> SplitPlan:
+        """Check the input and return how it would be cut; store and send nothing. ``advance`` takes the number of lines read.
+
+        ``reuse`` tells which requests would not be sent.
+        """
         return split_plan.plan(
-            sources, options=options, defaults=composition.split_defaults(self.settings), advance=advance
+            sources,
+            options=options,
+            defaults=composition.split_defaults(self.settings),
+            advance=advance,
+            reuse=reuse,
         )
 
     def split(
@@ -163,7 +178,7 @@ class Runner(WorkloadRecords):
         ``StoreUnavailable`` after an outage of ``outage_seconds``; nothing is sent.
         """
         self._wait_for_store(self._leases.hold)
-        scope = f"{composition.reuse_scope(self.settings)} {options.reuse_scope}".rstrip()
+        options = replace(options, reuse_scope=composition.reuse_scope(self.settings, options))
         while True:
             workload = self._wait_for_store(
                 partial(
@@ -171,7 +186,7 @@ class Runner(WorkloadRecords):
                     self._context(),
                     sources,
                     name=name,
-                    options=replace(options, reuse_scope=scope),
+                    options=options,
                     defaults=composition.split_defaults(self.settings),
                     advance=advance,
                     blanks=blanks,

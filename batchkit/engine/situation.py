@@ -122,6 +122,10 @@ def answered_line(progress: Progress) -> str:
     return ", ".join(parts)
 
 
+#: What requests wait for that are not sent, because another one asks the same.
+FOLLOWING = "waiting for the same answer"
+
+
 def rest_parts(progress: Progress) -> list[str]:
     """Return the counts that ``answered_line`` leaves out, except zeros."""
     counts = progress.counts
@@ -134,6 +138,7 @@ def rest_parts(progress: Progress) -> list[str]:
         (progress.unanswered, "unanswered in ended batches"),
         (progress.never_sent, "not sent"),
         (progress.to_send_again, "to send again"),
+        (counts.following, FOLLOWING),
     )
     return [f"{count:,} {word}" for count, word in found if count]
 
@@ -150,6 +155,23 @@ def expired_text(progress: Progress) -> str:
         return f"{expired}; the requests wait to be sent again"
     # A waiting request may wait for another reason than its expiry.
     return f"{expired}; the requests were sent again, except for at most {waiting:,} that wait for it"
+
+
+def reuse_text(total: int, reused: int, repeated: int) -> str:
+    """Return the text that says how many of ``total`` requests are not sent, and why."""
+    parts = []
+    if reused:
+        parts.append(f"{reused:,} {'has' if reused == 1 else 'have'} an answer in this database")
+    if repeated:
+        parts.append(f"{repeated:,} {'asks' if repeated == 1 else 'ask'} the same as another")
+    sent = total - reused - repeated
+    return f"{', '.join(parts)}: {sent:,} of {formatting.counted(total, 'request')} {'is' if sent == 1 else 'are'} sent"
+
+
+def unsent_text(progress: Progress) -> str:
+    """Return the text that says how many requests of a workload are not sent, because another answer serves them."""
+    workload = progress.workload
+    return reuse_text(progress.counts.total, workload.reused_requests, workload.repeated_requests)
 
 
 def answered_percent(progress: Progress) -> float:

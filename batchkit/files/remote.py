@@ -33,7 +33,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _RETRY_SECONDS = 60.0
-#: The opened file system of a URL, by URL and process: opening S3's takes a third of a second.
+#: The opened file system of a URL, by URL and process. Shared by all ``RemoteFiles`` of the process, because opening S3's takes a
+#: third of a second and starts a thread.
 _OPENED: dict[tuple[str, int], tuple[Any, str]] = {}
 _LOCK = threading.Lock()
 
@@ -47,6 +48,7 @@ _CHUNKS_AT_ONCE = 2
 _NAME = re.compile(r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*")
 _PATTERN_SIGNS = frozenset("*?[")
 
+#: Errors that another try cannot mend: a person has to. Other errors of any library may pass, and the call is repeated.
 _PERMANENT = (
     PermissionError,
     FileNotFoundError,
@@ -309,6 +311,7 @@ def _put(files: Any, source: Path, target: str) -> None:
     try:
         _put_by_moving(files, source, part, target)
     except BaseException:
+        # The error that ended the put is worth more than a second one, of whatever library.
         with suppress(Exception):
             files.rm_file(part)
         raise

@@ -60,6 +60,7 @@ class SharedSpool(Spool):
                 raise lost_shard(shard, f"{self._remote.display_url}/{shard.path}")
             yield path
         finally:
+            # There is no file if the fetch failed; one that cannot be deleted goes with the workbench.
             with suppress(OSError):
                 path.unlink()
 

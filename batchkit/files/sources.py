@@ -253,8 +253,14 @@ def _content(paths: Sequence[Path]) -> Iterator[bytes]:
 
 def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, Iterator[bytes]]]:
     """Yield each file with its content in blocks, after a check of all files: a wrong last name is found at once."""
+    seen: set[tuple[int, int]] = set()
     for path in paths:
         check_file(path)
+        found = path.stat()
+        if (found.st_dev, found.st_ino) in seen:
+            # Otherwise each of its custom_ids would be reported as used twice.
+            raise InputUnreadable(path, "the same file is given twice", "name each file once")
+        seen.add((found.st_dev, found.st_ino))
     for path in paths:
         yield path, _normal(blocks_of(path))
 

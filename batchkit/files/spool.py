@@ -84,6 +84,7 @@ def scratch_folder(home: Path, owner: str, *, is_dead: Callable[[str], bool]) ->
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        # It is not empty while another call of this process uses it.
         with suppress(OSError):
             mine.rmdir()
 
@@ -218,6 +219,7 @@ def whole_file(target: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
     with os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "wb", buffering=1 << 20) as handle:
         try:
             if not private:
+                # A new file has no earlier permissions.
                 with suppress(FileNotFoundError):
                     os.fchmod(handle.fileno(), stat.S_IMODE(target.stat().st_mode))
             yield handle
@@ -225,6 +227,7 @@ def whole_file(target: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
             os.fsync(handle.fileno())
             part.replace(target)
         except BaseException:
+            # The error that ended the writing is worth more than a second one.
             with suppress(OSError):
                 part.unlink()
             raise

@@ -148,8 +148,10 @@ class _NoRedirects(HTTPRedirectHandler):
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """End a command and all processes that it started."""
+    # All of them may have ended meanwhile.
     with suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
+    # A process that left the group may keep the pipe open; it must not hold up the delivery.
     with suppress(subprocess.TimeoutExpired):
         process.communicate(timeout=_KILLED_SECONDS)
 

@@ -27,9 +27,9 @@ def model_warnings(models: Iterable[str], available: Sequence[RemoteModel]) -> l
         name = printable(model, _SHOWN_CHARS)
         if model in active:
             if not active[model]:
-                warnings.append(f"model {name} is listed as inactive: requests for it will probably fail")
+                warnings.append(f"model {name} is listed as inactive")
         elif (listed := spelling.get(model.lower())) is not None:
             warnings.append(f"model {name} is listed as {listed}: write it the same way")
         else:
-            warnings.append(f"model {name} is not listed for this key: requests for it will probably fail")
+            warnings.append(f"model {name} is not listed for this key")
     return warnings

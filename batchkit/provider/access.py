@@ -22,7 +22,10 @@ def parse_base_url(base_url: str, *, allow_insecure_http: bool) -> httpx.URL:
     """
     url = _parse(base_url)
     if url.scheme not in {"http", "https"} or not url.host:
-        raise ConfigurationError("the base URL must start with https:// and name a host")
+        raise ConfigurationError(
+            "the base URL must start with https:// and name a host",
+            hint="correct --base-url or BATCHKIT_BASE_URL; the one of Groq is https://api.groq.com/openai/v1",
+        )
     if url.userinfo or url.query or url.fragment:
         raise ConfigurationError("the base URL must not carry a user name, a password, a query or a fragment")
     try:
@@ -32,7 +35,7 @@ def parse_base_url(base_url: str, *, allow_insecure_http: bool) -> httpx.URL:
     if url.scheme == "http" and not allow_insecure_http and not is_loopback(url.host):
         raise ConfigurationError(
             f"http://{url.host} would carry the API key in the clear",
-            hint="use https://, or allow insecure http when the way to that host is safe",
+            hint="use https://, or set BATCHKIT_ALLOW_INSECURE_HTTP=true if the network to that host is safe",
         )
     return url
 
@@ -56,7 +59,7 @@ def reveal_key(api_key: SecretStr | str) -> str:
     if not key:
         raise ConfigurationError("the API key is empty")
     if not all("!" <= character <= "~" for character in key):
-        raise ConfigurationError("the API key holds a blank or a character outside ASCII", hint="copy it once more")
+        raise ConfigurationError("the API key holds a blank or a character outside ASCII", hint="copy it again")
     return key
 
 

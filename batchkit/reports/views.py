@@ -176,6 +176,7 @@ def _tones(progress: Progress) -> list[tuple[str, str, int]]:
         ("fill-idle", "unanswered in ended batches", progress.unanswered),
         ("fill-idle", "not sent", progress.never_sent),
         ("fill-idle", "to send again", progress.to_send_again),
+        ("fill-idle", situation.FOLLOWING, counts.following),
     ]
 
 
@@ -214,6 +215,8 @@ def _figures(facts: WorkloadFacts) -> list[Figure]:
             f"{formatting.short_count(usage.prompt_tokens)} in, {formatting.short_count(usage.completion_tokens)} out"
         )
         found.append(Figure("Tokens", formatting.short_count(usage.total_tokens), tokens))
+    if unsent := facts.workload.unsent_requests:
+        found.append(Figure("Not sent", f"{unsent:,}", "answered by other requests"))
     took = formatting.duration(facts.worked_seconds)
     found.append(Figure("Time", took, "of work, to the last merge" if progress.is_finished else "of work so far"))
     ended = facts.shards.statuses.get(BatchStatus.COMPLETED, 0)
@@ -369,6 +372,7 @@ def _about(facts: WorkloadFacts) -> list[tuple[str, str]]:
             if workload.skipped_rows
             else []
         ),
+        *([("Reuse", situation.unsent_text(facts.progress))] if workload.unsent_requests else []),
         ("Created", f"{formatting.moment(workload.created_at, to_the_second=True)} UTC"),
         ("Seen", f"{formatting.moment(facts.progress.read_at, to_the_second=True)} UTC"),
         ("Window", f"{workload.window}, after expiry up to {workload.max_window}"),

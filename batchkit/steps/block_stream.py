@@ -118,6 +118,7 @@ def _widen(*pipes: IO[bytes] | None) -> None:
     """Make pipes hold more where the system allows it, so that the two processes wait less often."""
     if hasattr(fcntl, "F_SETPIPE_SZ"):
         for pipe in pipes:
+            # A user who has many pipes open may not make one larger; the default size works too.
             with suppress(OSError):
                 fcntl.fcntl(_pipe(pipe), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 

@@ -97,6 +97,7 @@ def _stop_batch(context: StepContext, shard: Shard, batch: Batch) -> None:
     """Ask the provider to stop a batch. A reply with a terminal status ends its shard, whatever the list says later."""
     seen = context.provider.cancel_batch(batch.id)
     now = context.clock()
+    # Another runner may have moved the shard meanwhile: what it saw of the batch counts.
     with context.store.write() as connection, suppress(StateConflict):
         if seen.is_terminal:
             shards.transition(connection, shard, ShardState.ENDED, at=now, detail=seen.status, not_before=0, refusals=0)

@@ -29,6 +29,7 @@ _SOURCES = (
     "error_message",
     "attempts",
     "batch_id",
+    "reused_from",
     *AnswerFacts._fields,
 )
 _in_order = itemgetter(*map(_SOURCES.index, CSV_COLUMNS))
@@ -63,6 +64,7 @@ def render(
             row.error_message,
             row.attempts,
             batch_id_of(row),
+            row.reused_from,
             *row.facts,
         )
         writer.writerow([text(cell) if isinstance(cell, str) else cell for cell in _in_order(cells)])

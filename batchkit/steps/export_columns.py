@@ -23,6 +23,7 @@ CSV_COLUMNS: Final = (
     "batch_id",
     "model",
     "service_tier",
+    "reused_from",
 )
 
 #: The columns of a .parquet file, with their types as Arrow names them.
@@ -43,6 +44,7 @@ PARQUET_COLUMNS: Final = {
     "batch_id": "string",
     "model": "string",
     "service_tier": "string",
+    "reused_from": "string",
 }
 #: The columns that are never null.
 ALWAYS_THERE: Final = frozenset({"custom_id", "status", "attempts"})

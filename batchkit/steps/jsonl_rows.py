@@ -67,9 +67,9 @@ class LineWriter:
         frames, dumps = self._frames, jsonl.dumps_text
         pieces: list[bytes] = []
         for row in rows:
-            custom_id, request_id, state, status_code, attempts, shard_id, _, _, body = row
+            custom_id, request_id, state, status_code, attempts, shard_id, _, _, body, reused_from = row
             frame = frames[state, status_code, attempts, shard_id]
-            if body is None or frame.is_failed:
+            if body is None or frame.is_failed or reused_from is not None:
                 pieces += self._unusual_line(row, frame)
             else:
                 pieces += (
@@ -85,10 +85,13 @@ class LineWriter:
 
     @staticmethod
     def _unusual_line(row: LineRow, frame: _Frame) -> tuple[bytes, ...]:
-        custom_id, request_id, _, _, _, _, code, message, body = row
+        custom_id, request_id, _, _, _, _, code, message, body, reused_from = row
         head = b'{"custom_id":' + jsonl.dumps(custom_id)
+        end = frame.end
+        if reused_from is not None:
+            end = b',"reused_from":' + jsonl.dumps(reused_from) + end
         error = jsonl.dumps({"code": code, "message": message}) if frame.is_failed else _NULL
         if body is None and not frame.is_answered:
-            return head, frame.status, b',"response":null,"error":', error, frame.end
+            return head, frame.status, b',"response":null,"error":', error, end
         body = _NULL if body is None else body
-        return head, frame.response, jsonl.dumps(request_id), b',"body":', body, b'},"error":', error, frame.end
+        return head, frame.response, jsonl.dumps(request_id), b',"body":', body, b'},"error":', error, end

@@ -7,16 +7,12 @@ answers of another address never count, and several samples of one row stay seve
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
 from batchkit.files import jsonl
 from batchkit.models import ReuseMode
-from batchkit.preflight import PLAIN_ENDPOINT
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 #: Bytes of a digest: among ten million of them, two are equal by chance once in 10^24 times.
 DIGEST_BYTES: Final = 16
@@ -29,6 +25,8 @@ _OWN: Final = "data:"
 
 
 class _Line(msgspec.Struct, gc=False):
+    custom_id: str
+    url: str
     body: msgspec.Raw
 
 
@@ -39,48 +37,45 @@ _read_line: Final = jsonl.typed_reader(_Line)
 class RequestDigests:
     """Makes the digests of requests.
 
-    ``scope`` names the provider and its address. With ``has_samples`` the custom_ids end with ``:`` and the number of the sample.
+    ``mode`` is a ``ReuseMode`` other than ``OFF``; ``scope`` names the provider and its address. Custom_ids of the requests of a
+    table end with ``:`` and the number of the sample.
     """
 
-    def __init__(self, mode: ReuseMode, *, scope: str, has_samples: bool) -> None:
-        self._takes_addresses = mode is ReuseMode.URLS
-        self._has_samples = has_samples
+    def __init__(self, mode: str, *, scope: str, is_of_table: bool) -> None:
+        self._takes_addresses = mode == ReuseMode.URLS
+        self._has_samples = is_of_table
         self._begun = blake2b(f"{scope}\n".encode(), digest_size=DIGEST_BYTES)
 
-    def of_lines(
-        self, lines: list[bytes], custom_ids: Iterable[str], endpoints: Sequence[str], *, block: bytes = b""
-    ) -> list[bytes | None]:
-        r"""Return the digests of some lines; None for a request whose answer is not to be reused.
+    def of_lines(self, lines: list[bytes], *, block: bytes = b"") -> list[bytes | None]:
+        r"""Return the digests of some lines that may be sent; None for a request whose answer is not to be reused.
 
-        Such a request names a remote image or recording, whose content may change. ``endpoints`` is empty when all lines go to
-        ``PLAIN_ENDPOINT``. ``block`` has the lines, each followed by ``\n``; it is made if it is not given.
+        Such a request names a remote image or recording, whose content may change. ``block`` has the lines, each followed by ``\n``;
+        it is made if it is not given.
         """
-        bodies = _bodies(block or b"".join(line + b"\n" for line in lines), lines)
         digests: list[bytes | None] = []
-        for place, (body, custom_id) in enumerate(zip(bodies, custom_ids, strict=True)):
-            if body is None or (not self._takes_addresses and _may_name(body) and names_remote_content(body)):
+        for line in _read(block or b"".join(line + b"\n" for line in lines), lines):
+            body = b"" if line is None else bytes(line.body)
+            if line is None or (not self._takes_addresses and _may_name(body) and names_remote_content(body)):
                 digests.append(None)
                 continue
-            sample = custom_id.rpartition(":")[2] if self._has_samples else ""
+            sample = line.custom_id.rpartition(":")[2] if self._has_samples else ""
             begun = self._begun.copy()
-            begun.update(f"{endpoints[place] if endpoints else PLAIN_ENDPOINT}\n{sample}\n".encode())
+            begun.update(f"{line.url}\n{sample}\n".encode())
             begun.update(body)
             digests.append(begun.digest())
         return digests
 
 
-def _bodies(block: bytes, lines: list[bytes]) -> list[bytes | None]:
-    """Return the body of each line as it is written there; None where it cannot be told."""
-    read = jsonl.read_typed_lines(_read_lines, block, lines)
-    if read is not None:
-        return [bytes(line.body) for line in read]
-    found: list[bytes | None] = []
-    for line in lines:
-        try:
-            found.append(bytes(_read_line(line).body))
-        except jsonl.UNREADABLE:
-            found.append(None)
-    return found
+def _read(block: bytes, lines: list[bytes]) -> list[_Line] | list[_Line | None]:
+    """Return the members of each line, the body as it is written there; None for a line that this reader refuses."""
+    return jsonl.read_typed_lines(_read_lines, block, lines) or list(map(_read_one, lines))
+
+
+def _read_one(line: bytes) -> _Line | None:
+    try:
+        return _read_line(line)
+    except jsonl.UNREADABLE:
+        return None
 
 
 def _may_name(body: bytes) -> bool:

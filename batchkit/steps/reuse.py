@@ -129,7 +129,7 @@ class SplitReuse:
     def left_to_send(self, block: CheckedBlock) -> tuple[RequestLines, list[str]]:
         """Return the lines of a block that are sent, and their endpoints as in ``CheckedBlock``; the others are kept."""
         lines = lines_of(block.data)
-        digests = self._digests.of_lines(lines, block.custom_ids, block.endpoints, block=block.data)
+        digests = self._digests.of_lines(lines, block=block.data)
         asked = {digest for digest in digests if digest is not None and digest not in self._fresh}
         known = self._answers.find(asked, own=self._workload_id) if asked else {}
         chosen: list[int] = []

@@ -151,9 +151,7 @@ def split(
 def _reuse_of(context: StepContext, workload: Workload, options: SplitOptions) -> SplitReuse | None:
     if workload.reuse is None:
         return None
-    digests = RequestDigests(
-        ReuseMode(workload.reuse), scope=options.reuse_scope, has_samples=workload.recipe is not None
-    )
+    digests = RequestDigests(workload.reuse, scope=options.reuse_scope, is_of_table=workload.recipe is not None)
     return SplitReuse(context.store, workload, digests)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import compress, islice
 from typing import TYPE_CHECKING
 
 from batchkit import preflight
@@ -11,10 +12,14 @@ from batchkit.steps.input_check import InputCheck
 from batchkit.steps.split import shard_lines_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from batchkit.steps.input_check import CheckedLine
+    from batchkit.steps.reuse_plan import PlannedReuse
     from batchkit.steps.split import SplitDefaults, SplitOptions
+
+_LINES_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +27,8 @@ class SplitPlan:
     """The result of a planned split. ``shards`` holds (endpoint, lines, bytes); ``warnings`` maps warnings to their counts.
 
     ``shares`` has estimates by model, whose prompt tokens sum to ``prompt_tokens``; ``completion_tokens`` is the sum of the limits
-    that the requests set themselves.
+    that the requests set themselves. ``reused`` and ``repeated`` of the ``requests`` would not be sent (see ``PlannedReuse``); the
+    other figures are without them.
     """
 
     requests: int
@@ -36,11 +42,18 @@ class SplitPlan:
     window: str
     warnings: dict[str, int]
     blank_lines: int = 0
+    reused: int = 0
+    repeated: int = 0
     shares: dict[str, preflight.ModelShare] = field(default_factory=dict)
 
 
 def plan(
-    paths: Sequence[Path], *, options: SplitOptions, defaults: SplitDefaults, advance: Callable[[int], None]
+    paths: Sequence[Path],
+    *,
+    options: SplitOptions,
+    defaults: SplitDefaults,
+    advance: Callable[[int], None],
+    reuse: PlannedReuse | None = None,
 ) -> SplitPlan:
     """Check the input and compute how it would be cut. Raises ``InputInvalid`` and ``InputUnreadable``."""
     max_lines = shard_lines_of(paths, options, defaults)
@@ -52,7 +65,7 @@ def plan(
     warnings: dict[str, int] = {}
     shares: dict[str, preflight.ModelShare] = {}
     size = 0
-    for line in check.lines():
+    for line in check.lines() if reuse is None else _sent(check.lines(), reuse):
         count, bytes_so_far = open_cuts.get(line.endpoint, (0, 0))
         next_bytes = len(line.line) + 1
         if is_full(
@@ -80,5 +93,13 @@ def plan(
         window=options.window or defaults.window,
         warnings=warnings,
         blank_lines=check.blank_count,
+        reused=0 if reuse is None else reuse.reused,
+        repeated=0 if reuse is None else reuse.repeated,
         shares=shares,
     )
+
+
+def _sent(lines: Iterator[CheckedLine], reuse: PlannedReuse) -> Iterator[CheckedLine]:
+    """Yield the lines that would be sent."""
+    while some := list(islice(lines, _LINES_AT_ONCE)):
+        yield from compress(some, reuse.sent([line.line for line in some]))

@@ -136,6 +136,8 @@ def _make_private(path: str) -> None:
     """Create the database file readable by its owner only: answers may be confidential."""
     try:
         file = Path(path)
+        if file.absolute().parent.exists() and not file.absolute().parent.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{file.parent} is a file, not a folder")
         file.absolute().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if file.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))

@@ -10,7 +10,7 @@ from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from batchkit.store import names
+from batchkit.store import names, reuse
 from batchkit.store.driver import driver_errors
 from batchkit.store.rows import AnswerFacts, RequestRow, ResultRow, fields_of
 
@@ -43,19 +43,24 @@ _TABLES = (
 _NO_DETOURS = ("enable_sort", "max_parallel_workers_per_gather", "jit")
 
 #: The columns of ``stream_lines``. ``last_shard_id`` is the shard of the result or, without one, the request's last shard. ``body``
-#: is the answer as JSON in UTF-8.
+#: is the answer as JSON in UTF-8. ``reused_from`` names the request whose answer it is, if that is another one.
 LINE_COLUMNS: Final = (
     "custom_id", "request_id", "state", "status_code", "attempts", "last_shard_id", "error_code", "error_message", "body",
+    "reused_from",
 )  # fmt: skip
 #: The columns of ``stream_table``.
 TABLE_COLUMNS: Final = (*LINE_COLUMNS, *AnswerFacts._fields)
 
-LineRow = tuple[str, str | None, str, int | None, int, "ShardId", str | None, str | None, bytes | None]
+LineRow = tuple[str, str | None, str, int | None, int, "ShardId", str | None, str | None, bytes | None, str | None]
 TableRow = tuple[Any, ...]
 
 
 class ExportRow(NamedTuple):
-    """One request with its result, if it has one; ``body`` is the answer as JSON in UTF-8."""
+    """One request with its result, if it has one; ``body`` is the answer as JSON in UTF-8.
+
+    ``reused_from`` names the request whose answer it is, if that is another one: ``WORKLOAD/CUSTOM_ID TIME``, the time being when
+    the answer was stored. After its workload was cleaned, the custom_id is unknown.
+    """
 
     seq: int
     custom_id: str
@@ -68,6 +73,7 @@ class ExportRow(NamedTuple):
     error_code: str | None
     error_message: str | None
     body: bytes | None
+    reused_from: str | None = None
     facts: AnswerFacts = AnswerFacts()
 
 
@@ -99,12 +105,9 @@ def stream_table(connection: Connection, workload_id: WorkloadId) -> Iterator[li
 
 def statement(connection: Connection, columns: Iterable[str] = _ROW_COLUMNS) -> str:
     """Return the SQL of a stream for the connection's database; its one parameter is the workload's id."""
-    body, parameter = (
-        ("CAST(bodies.body AS BLOB)", "?")
-        if connection.dialect.name == "sqlite"
-        else ("convert_to(bodies.body, 'UTF8')", "%s")
-    )
-    sources = _SOURCES | {"body": body}
+    is_sqlite = connection.dialect.name == "sqlite"
+    body, parameter = ("CAST(bodies.body AS BLOB)", "?") if is_sqlite else ("convert_to(bodies.body, 'UTF8')", "%s")
+    sources = _SOURCES | {"body": body, "reused_from": reuse.origin(is_sqlite=is_sqlite)}
     read = ", ".join(sources[name] for name in columns)
     return f"SELECT {read} FROM {_TABLES} WHERE requests.workload_id = {parameter} ORDER BY requests.seq"  # noqa: S608 - constants of this file
 

@@ -121,6 +121,25 @@ IS_ANSWER: ColumnElement[bool] = and_(
 )
 
 
+def origin(*, is_sqlite: bool) -> str:
+    """Return SQL for the name of the request whose answer a row of ``results`` has: ``WORKLOAD/CUSTOM_ID TIME``; NULL for its own."""
+    time = (
+        "strftime('%Y-%m-%dT%H:%M:%SZ', {}, 'unixepoch')"
+        if is_sqlite
+        else "to_char(to_timestamp({}) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
+    )
+    return (
+        "CASE WHEN results.body_seq IS NOT NULL THEN coalesce("  # noqa: S608 - constants
+        "(SELECT origins.name || '/' || origin.custom_id || ' ' ||"
+        f" coalesce({time.format('answered.merged_at')}, '') FROM shards AS answered"
+        " JOIN workloads AS origins ON origins.id = answered.workload_id"
+        " JOIN requests AS origin ON origin.workload_id = answered.workload_id AND origin.seq = results.body_seq"
+        " WHERE answered.id = results.shard_id),"
+        f" (SELECT cleaned.workload || ' ' || coalesce({time.format('cleaned.answered_at')}, '')"
+        " FROM cleaned_shards AS cleaned WHERE cleaned.shard_id = results.shard_id)) END"
+    )
+
+
 def hold_workloads(connection: Connection, workload_ids: Sequence[WorkloadId]) -> None:
     """Keep workloads from being cleaned until the transaction ends; other splits and leases do not wait for it."""
     query = select(workloads.c.id).where(workloads.c.id.in_(sorted(workload_ids))).order_by(workloads.c.id)

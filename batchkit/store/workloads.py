@@ -254,7 +254,7 @@ def finish_split(
         repeated_requests=repeated,
     )
     unsent = f", {reused} with a kept answer, {repeated} that repeat another" if reused or repeated else ""
-    events.record(connection, workload_id, "split", at=at, detail=f"{request_count} requests{unsent}")
+    events.record(connection, workload_id, events.SPLIT, at=at, detail=f"{request_count} requests{unsent}")
 
 
 def remove(connection: Connection, workload_id: WorkloadId) -> None:
@@ -282,9 +282,8 @@ def count_requests(
     """
     if totals is None:
         totals = shard_rows.totals_by_state(connection, workload.id)
-    in_flight = sum(totals[state].lines for state in OPEN_SHARD_STATES if state in totals)
-    if workload.repeated_requests:
-        in_flight += reuse.waiting_followers(connection, workload.id)
+    following = reuse.waiting_followers(connection, workload.id) if workload.repeated_requests else 0
+    in_flight = following + sum(totals[state].lines for state in OPEN_SHARD_STATES if state in totals)
     unfinished = {
         state: connection.execute(
             select(func.count()).where(
@@ -301,6 +300,7 @@ def count_requests(
         succeeded=total - in_flight - sum(unfinished.values()),
         failed=unfinished[RequestState.FAILED],
         cancelled=unfinished[RequestState.CANCELLED],
+        following=following,
     )
 
 

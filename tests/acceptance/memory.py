@@ -24,6 +24,7 @@ def peak_megabytes(command: Command, *arguments: str) -> tuple[float, int, str]:
     peak = [0]
 
     def watch() -> None:
+        # The process may end between the two calls.
         with suppress(psutil.NoSuchProcess):
             while process.poll() is None:
                 peak.append(peak_bytes(process.pid))

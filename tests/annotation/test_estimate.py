@@ -79,6 +79,8 @@ def test_what_the_same_question_took_before_is_the_range_of_the_next_table(open_
     assert [(of_model.model, of_model.requests) for of_model in found.models] == [(SMALL, 40), (LARGE, 40)]
     assert sum(of_model.least_out for of_model in found.models) == usage.completion_tokens * 8
     assert found.least_usd == found.most_usd
-    assert "tokens out as in earlier workloads of these questions: first" in list(priced.estimate_lines(found))
+    assert "tokens out estimated from earlier workloads with these questions: first" in list(
+        priced.estimate_lines(found)
+    )
     limited = asking(parameters=Parameters(max_completion_tokens=5_000))
     assert preview(table("next", 50), limited, max_line_bytes=LONGEST, earlier=earlier).estimate.earlier == ()

@@ -41,6 +41,7 @@ def in_a_sentence(known: dict[str, Any]) -> str:
 
 
 def _processor() -> str:
+    # Only Linux has that file.
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -190,6 +190,7 @@ def _command(stores: BenchmarkStores, home: Path, environment: dict[str, str], f
 
 def _watch(process: subprocess.Popen[str], peaks: list[int]) -> None:
     pause = threading.Event()
+    # The process may end between the two calls.
     with suppress(OSError, psutil.NoSuchProcess):
         while process.poll() is None:
             peaks.append(peak_bytes(process.pid))

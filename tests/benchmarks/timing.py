@@ -145,6 +145,7 @@ def sample(part: Measurement, source: MeasurementInput, *, is_floor: bool) -> Sa
 
 def timed(work: Callable[[], object]) -> Sample:
     """Call ``work`` and return the time and memory of this process and of the children that ended meanwhile."""
+    # Where the kernel cannot forget the earlier peak, that is a part of this one.
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text(_RESET_PEAK)
     before = memory_bytes()

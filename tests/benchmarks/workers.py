@@ -135,6 +135,7 @@ def _cpu_seconds_of_tree(server: int) -> float:
     taken = process.cpu_times()
     seconds = taken.user + taken.system + taken.children_user + taken.children_system
     for child in process.children():
+        # A child may end meanwhile; its parent has its seconds then.
         with suppress(psutil.NoSuchProcess):
             seconds += process_seconds(child.pid)
     return float(seconds)

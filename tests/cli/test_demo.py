@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 from pathlib import Path
 
 import httpx
@@ -104,6 +105,9 @@ def test_the_demo_refuses_a_foreign_folder(batchkit):
     ended = batchkit("demo", "--no-prefect", "--home", "mine")
     assert ended.code == 2
     assert [path.name for path in Path("mine").iterdir()] == ["notes.txt"]
+    ended = batchkit("demo", "--no-prefect", "--home", "mine/notes.txt")
+    assert ended.code == 2
+    assert "mine/notes.txt is a file, not a folder" in ended.err
 
 
 @pytest.mark.slow
@@ -150,6 +154,22 @@ def test_the_emulators_scenarios_are_listed(batchkit):
     assert batches.StuckBatches.name in ended.out
     assert "custom_ids" in ended.out
     assert max(len(line) for line in ended.out.splitlines()) <= 100
+
+
+@pytest.mark.parametrize("words", [("--port", "70000"), ("--speed", "0"), ("--speed", "-1"), ("--speed", "nan")])
+def test_an_emulator_that_cannot_be_is_exit_code_2(batchkit, words):
+    """The option is named; no server starts."""
+    ended = batchkit("emulator", *words)
+    assert ended.code == 2
+    assert words[0] in ended.err
+
+
+def test_a_port_that_is_taken_is_exit_code_2(batchkit):
+    """The hint says what else to do."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        ended = batchkit("emulator", "--port", str(other.getsockname()[1]))
+    assert ended.code == 2
+    assert "hint: stop the program that listens there" in ended.err
 
 
 def test_an_unknown_scenario_is_exit_code_2(batchkit):

@@ -226,6 +226,15 @@ def test_the_overview_has_a_line_per_workload():
     assert "100 %" in text
 
 
+def test_the_overview_shows_names_whole_at_80_columns_and_cancelled_requests_as_such():
+    """A name is copied from it; what was cancelled has not failed."""
+    text = drawn(display.overview([snapshot(), finished(workload=workload("reviews-7a094d87"))]), width=80)
+    assert "reviews-7a094d87   finished" in text
+    assert "cancelled" in text
+    counts = RequestCountsByState(total=3, succeeded=2, failed=1)
+    assert "cancelled" not in drawn(display.overview([finished(counts=counts)]))
+
+
 def test_requests_of_a_cancelled_workload_are_not_shown_as_pending():
     """The display does not say that requests of a cancelled workload are sent again."""
     progress = snapshot(workload=workload(cancel_requested_at=NOW))
@@ -276,7 +285,7 @@ def test_a_plan_shows_shards_bytes_endpoints_models_and_tokens():
         "2 shards of up to 1,000 requests, window 24h",
         "/v1/chat/completions: 1,500 requests in 2 shards, the largest 1.7 MB",
         "openai/gpt-oss-20b: 1,500 requests",
-        "about 120.0k in, no limit on those out",
+        "about 120.0k in, no limit on the tokens out",
         "3 requests: body.[odd] is odd",
     ):
         assert part in text

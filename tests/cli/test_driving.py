@@ -185,7 +185,7 @@ def test_ctrl_c_reports_what_continues_and_how_to_resume(open_emulator, batchkit
     code, out, err = interrupt_when(process, "input: 0 of 30 answered")
     assert code == 130, err
     assert out == ""
-    assert "4 batches run on at the provider, nothing is lost" in err
+    assert "4 batches keep running at the provider; nothing is lost" in err
     assert f"resume:    {sys.executable} -m batchkit run {source} --no-prefect --shard-lines 10" in err
     assert "batchkit cancel input" in err
     assert "Traceback" not in err

@@ -97,7 +97,7 @@ def test_failed_requests_are_sent_again_only_on_request(batchkit, open_emulator,
     batchkit("run", source, *RUN)
     ended = batchkit("resubmit", "input", "--no-prefect")
     assert ended.code == 3
-    assert "0 requests to be sent again" in ended.err
+    assert "no request will be sent again" in ended.err
     assert "--failed also sends 2 failed requests" in ended.err
     emulator.set_scenario("clean")
     ended = batchkit("resubmit", "input", "--failed", "--no-prefect")

@@ -82,12 +82,12 @@ def test_an_interrupted_command_reports_what_continues():
     """The batches continue, and three commands resume, show or stop the workload."""
     said = text(outcome.interrupted(snapshot(), WHERE, again="batchkit run x.jsonl --name nightly"))
     assert said.splitlines() == [
-        "interrupted: 5 batches run on at the provider, nothing is lost",
+        "interrupted: 5 batches keep running at the provider; nothing is lost",
         "resume:    batchkit run x.jsonl --name nightly",
         "status:    batchkit status nightly --home elsewhere",
         "stop it:   batchkit cancel nightly --home elsewhere",
     ]
-    assert "1 batch runs on" in text(outcome.interrupted(snapshot(batches={"in_progress": 1}), WHERE, again=""))
+    assert "1 batch keeps running" in text(outcome.interrupted(snapshot(batches={"in_progress": 1}), WHERE, again=""))
     assert "no batch is running" in text(outcome.interrupted(snapshot(batches={}), WHERE, again=""))
     assert "stop it" not in text(outcome.interrupted(finished(), WHERE, again=""))
     assert "before anything was sent" in text(outcome.interrupted(None, WHERE, again=""))
@@ -105,7 +105,7 @@ def test_a_creation_without_an_answer_may_be_a_batch(tell):
         in said
     )
     said = text(tell(snapshot(shards={ShardState.SUBMITTED: 5, ShardState.SUBMITTING: 2})))
-    assert "5 batches run on at the provider" in said
+    assert "5 batches keep running at the provider" in said
     assert "2 more batches may have been created at the provider: the same command looks for them" in said
     assert "may have been created" not in text(tell(snapshot()))
 

@@ -147,6 +147,50 @@ def test_bad_usage_is_exit_code_2(batchkit, words):
     assert "Usage" in ended.err
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("run", "."), "error: .: is a directory"),
+        (("status", "--history", "3"), "error: --history shows the events of one workload"),
+        (("run", "input.jsonl", "--base-url", "ftp://x"), "hint: correct --base-url or BATCHKIT_BASE_URL"),
+        (("run", "input.jsonl", "--base-url", "http://x"), "set BATCHKIT_ALLOW_INSECURE_HTTP=true"),
+        (("eval", "--deploy", "missing"), "error: there is no folder missing"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_slip_of_the_user_is_exit_code_2_and_says_what_is_wrong(batchkit, monkeypatch, words, told):
+    """What is reported is the slip itself, and not what follows from it."""
+    monkeypatch.setenv("GROQ_API_KEY", "any")
+    ended = batchkit(*words)
+    assert ended.code == 2, ended.err
+    assert told in " ".join(ended.err.split())
+
+
+def test_a_file_that_is_given_twice_is_named(batchkit, source, monkeypatch):
+    """Also by a link. Otherwise each of its lines would be reported."""
+    monkeypatch.setenv("GROQ_API_KEY", "any")
+    link = source.with_name("link.jsonl")
+    link.symlink_to(source)
+    ended = batchkit("run", source, link)
+    assert ended.code == 2
+    assert f"error: {link}: the same file is given twice" in ended.err
+
+
+def test_a_home_that_is_a_file_is_named(batchkit, source, monkeypatch):
+    """The system's own message would be that the file exists."""
+    monkeypatch.setenv("GROQ_API_KEY", "any")
+    ended = batchkit("run", source, "--home", source)
+    assert "input.jsonl is a file, not a folder" in ended.err
+
+
+def test_the_usage_line_has_no_signs_of_a_choice(batchkit):
+    """Words that must be given stand bare, others in brackets."""
+    assert "batchkit export [OPTIONS] NAME OUT" in batchkit("export", "--help").out
+    assert "batchkit run [OPTIONS] SOURCE..." in batchkit("run", "--help").out
+    assert "batchkit moderate [OPTIONS] [TABLE]..." in batchkit("moderate", "--help").out
+    assert "batchkit watch [OPTIONS] [NAME]" in batchkit("watch", "one", "two").err
+
+
 def test_a_wrong_setting_is_exit_code_2(batchkit, source):
     """An unknown window is refused before anything is read."""
     ended = batchkit("run", source, "--window", "1h")

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from tests.postgres import running_server
 from tests.proof.matrix import FULL, QUICK, ProofRow, as_table, prove
@@ -52,7 +52,7 @@ def main(
             raise typer.Exit(any(not outcome.violations.is_clean for outcome in outcomes))
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=err) as progress:
-            bars: dict[str, int] = {}
+            bars: dict[str, TaskID] = {}
             shown: set[str] = set()
 
             def show(row: ProofRow, done: int, total: int) -> None:
@@ -60,7 +60,7 @@ def main(
                     bars[row.name] = progress.add_task(row.name, total=total)
                     if not err.is_terminal:
                         err.print(f"{row.name}: {total} runs")
-                progress.update(bars[row.name], completed=done)  # type: ignore[arg-type]
+                progress.update(bars[row.name], completed=done)
                 if row.failures and row.failures[-1] not in shown:
                     shown.add(row.failures[-1])
                     err.print(f"{row.name}: {row.failures[-1]}", markup=False, style="red")

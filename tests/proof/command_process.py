@@ -112,7 +112,7 @@ def _main(launch: Launch) -> None:
     memory._FIRST_PAUSE_SECONDS = _FIRST_PAUSE_SECONDS
     if launch.limits is not None:
         limits = launch.limits
-        engine.TransactionLimits = lambda: limits  # type: ignore[assignment,misc]
+        engine.TransactionLimits = lambda: limits  # type: ignore[assignment,misc] # shorter limits, in this process only
     if launch.planted_bug is not None:
         planted_bugs.PLANTED_BUGS[launch.planted_bug].apply()
     leave(_traced(launch) if launch.traced else _untraced(launch))

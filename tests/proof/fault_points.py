@@ -123,7 +123,7 @@ def _instrument_commits(injector: FaultInjector) -> None:
         else:
             commit(connection)
 
-    Connection._commit_impl = commit_impl  # type: ignore[assignment,method-assign]
+    Connection._commit_impl = commit_impl  # type: ignore[assignment,method-assign] # every commit is a fault point
 
 
 def _place() -> str:
@@ -133,7 +133,7 @@ def _place() -> str:
         file = frame.f_code.co_filename
         if file.startswith(_PACKAGE) and not file.endswith(_PLUMBING) and frame.f_code.co_name != "__exit__":
             return f"{file[len(_PACKAGE) + 1 : -3]}.{frame.f_code.co_name}"
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back  # type: ignore[assignment] # None ends the loop
     return "elsewhere"
 
 
@@ -163,7 +163,7 @@ def _instrument_calls(injector: FaultInjector) -> None:
             request.stream = _InstrumentedBody(request.stream, injector, label)
         return handle(transport, request)
 
-    httpx.HTTPTransport.handle_request = handle_request  # type: ignore[assignment,method-assign]
+    httpx.HTTPTransport.handle_request = handle_request  # type: ignore[assignment,method-assign] # every call is a fault point
 
 
 class _InstrumentedBody(httpx.SyncByteStream):

@@ -36,7 +36,7 @@ class PlantedBug:
 
 
 def _see_nothing_in_the_list() -> None:
-    GroqProvider.list_batches = lambda _provider: iter(())  # type: ignore[assignment,method-assign]
+    GroqProvider.list_batches = lambda _provider: iter(())  # type: ignore[assignment,method-assign] # a planted bug
 
 
 def _create_first_and_write_it_down_later() -> None:
@@ -77,28 +77,28 @@ def _match_by_position() -> None:
         ids = reader._shard_requests.custom_ids
         take(reader, {**record, "custom_id": ids[(reader.shard_answers.lines - 1) % len(ids)]}, line)
 
-    answers.AnswerReader._take = misplaced  # type: ignore[assignment,method-assign]
-    answers.AnswerReader._take_answers = misplaced_block  # type: ignore[assignment,method-assign]
+    answers.AnswerReader._take = misplaced  # type: ignore[assignment,method-assign] # a planted bug
+    answers.AnswerReader._take_answers = misplaced_block  # type: ignore[assignment,method-assign] # a planted bug
 
 
 def _let_later_errors_win() -> None:
-    answers.outranks = lambda _new, _old: True  # type: ignore[assignment,attr-defined]
+    answers.outranks = lambda _new, _old: True  # type: ignore[assignment,attr-defined] # a planted bug
 
 
 def _believe_torn_files() -> None:
     merge._FETCHES = 1
-    GroqProvider._announced_size = lambda _provider, _segment: (None, True)  # type: ignore[assignment,method-assign]
+    GroqProvider._announced_size = lambda _provider, _segment: (None, True)  # type: ignore[assignment,method-assign] # a planted bug
 
 
 def _believe_one_absence() -> None:
     def mark_missing(_connection: Connection, _batch_id: str, *, at: float, longest_gap: float) -> float:
         return at - 100 * longest_gap
 
-    batches.mark_missing = mark_missing  # type: ignore[assignment]
+    batches.mark_missing = mark_missing  # type: ignore[assignment] # a planted bug
 
 
 def _blame_the_lines_for_a_lost_file() -> None:
-    GroqProvider.refusal_kind = lambda _provider, **_said: RefusalKind.CONTENT  # type: ignore[method-assign]
+    GroqProvider.refusal_kind = lambda _provider, **_said: RefusalKind.CONTENT  # type: ignore[method-assign] # a planted bug
 
 
 def _create_again_after_any_error() -> None:
@@ -110,7 +110,7 @@ def _create_again_after_any_error() -> None:
         except RuntimeError:
             return create(provider, **call)
 
-    GroqProvider.create_batch = create_batch  # type: ignore[assignment,method-assign]
+    GroqProvider.create_batch = create_batch  # type: ignore[assignment,method-assign] # a planted bug
 
 
 PLANTED_BUGS = {

@@ -52,6 +52,7 @@ TYPES = {
     "batch_id": pa.string(),
     "model": pa.string(),
     "service_tier": pa.string(),
+    "reused_from": pa.string(),
 }
 
 
@@ -244,6 +245,7 @@ def test_a_table_holds_what_the_lines_hold(exported):
             "batch_id": line["batch_id"],
             "model": case.model if case.has_result else None,
             "service_tier": case.tier if case.has_result else None,
+            "reused_from": None,
         }
 
 

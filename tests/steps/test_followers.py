@@ -224,9 +224,7 @@ def test_followers_are_cancelled_with_what_a_batch_did_not_reach(asking):
             return None
         others = [line for line in lines if question_of(line) != BAD]
         output = b"".join(jsonl.dumps(asking.timed.provider.answer(line)) + b"\n" for line in others)
-        return Ending(
-            status=BatchStatus.CANCELLED, output=output, counts=RequestCounts(len(lines), len(others), 0)
-        )
+        return Ending(status=BatchStatus.CANCELLED, output=output, counts=RequestCounts(len(lines), len(others), 0))
 
     asking.split("work", THREEFOLD)
     asking.runner.process(asking.runner.find("work").id, until=DriveUntil.SUBMITTED)

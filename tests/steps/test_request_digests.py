@@ -41,13 +41,11 @@ OTHER = {
 
 
 def digests_of(
-    lines: Sequence[bytes], *, mode: ReuseMode = ReuseMode.ON, scope: str = "groq", has_samples: bool = False
+    lines: Sequence[bytes], *, mode: ReuseMode = ReuseMode.ON, scope: str = "groq", is_of_table: bool = False
 ) -> list[bytes | None]:
     """Return the digests of lines as a split makes them."""
     block = b"".join(line + b"\n" for line in lines)
-    checked = check_block(block, max_line_bytes=1_000_000)
-    digests = RequestDigests(mode, scope=scope, has_samples=has_samples)
-    return digests.of_lines(lines_of(block), checked.custom_ids, checked.endpoints, block=block)
+    return RequestDigests(mode, scope=scope, is_of_table=is_of_table).of_lines(lines_of(block), block=block)
 
 
 def line_of(custom_id: str, body: bytes, url: str = CHAT) -> bytes:
@@ -174,9 +172,9 @@ def test_remote_content_is_not_reused(name):
     """What the provider fetches from an address may change; only with addresses allowed such a request has a digest."""
     for body in (content(REMOTE[name]), REMOTE[name]):
         line = b'{"custom_id":"x","method":"POST","url":"/v1/chat/completions","body":%s}' % body
-        assert RequestDigests(ReuseMode.ON, scope="", has_samples=False).of_lines([line], ["x"], []) == [None]
+        assert RequestDigests(ReuseMode.ON, scope="", is_of_table=False).of_lines([line]) == [None]
         assert names_remote_content(body)
-        (allowed,) = RequestDigests(ReuseMode.URLS, scope="", has_samples=False).of_lines([line], ["x"], [])
+        (allowed,) = RequestDigests(ReuseMode.URLS, scope="", is_of_table=False).of_lines([line])
         assert allowed is not None
 
 
@@ -216,7 +214,7 @@ def test_samples_are_separate_draws_that_are_kept():
     """The last part of a custom_id is the sample of a table's row; without a table it is just a name."""
     ids = ["a:m:1", "a:m:2", "b:m:1", "b:m:2"]
     lines = [line_of(custom_id, BODY) for custom_id in ids]
-    one, two, three, four = digests_of(lines, has_samples=True)
+    one, two, three, four = digests_of(lines, is_of_table=True)
     assert (one, two) == (three, four)
     assert one != two
     assert len(set(digests_of(lines))) == 1

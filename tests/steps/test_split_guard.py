@@ -66,7 +66,7 @@ def _split_in_small_commits(environment: Mapping[str, str], source: Path, stop_a
 
         return stopped
 
-    cutting._FullShards.commit = before(cutting._FullShards.commit)  # type: ignore[method-assign]
+    cutting._FullShards.commit = before(cutting._FullShards.commit)  # type: ignore[method-assign] # stops the process there
     workload_rows.finish_split = before(workload_rows.finish_split)
     with Runner(load_settings()) as runner:
         test.send(runner.split([source], name="work", options=split.SplitOptions(shard_lines=10)).request_count)

@@ -121,7 +121,9 @@ def read_results(connection, workload):
     known = dict(map(tuple, connection.execute(select(names.c.id, names.c.name))))
     query = select(result_rows).where(result_rows.c.workload_id == workload.id).order_by(result_rows.c.seq)
     return [
-        ResultRow._make((*row[:9], AnswerFacts._make((*row[9:13], *(known.get(number) for number in row[13:])))))
+        ResultRow._make(
+            (*row[:9], AnswerFacts._make((*row[9:13], *(known.get(number) for number in row[13:15]))), row[15])
+        )
         for row in connection.execute(query)
     ]
 
@@ -298,7 +300,7 @@ def test_export_gives_every_request_in_input_order(store):
     )
     assert rows[2][6:10] == (200, "req-2", None, None)
     assert rows[2].facts == AnswerFacts("stop", 10, 5, 15)
-    assert rows[3][5:] == (None,) * 6 + (AnswerFacts(),)
+    assert rows[3][5:] == (None,) * 7 + (AnswerFacts(),)
 
 
 def test_export_takes_the_answer_of_the_successful_attempt(store):

@@ -45,6 +45,7 @@ class CutPostgres:
 
     def _accept(self) -> None:
         folder = Path(str(self._given.query["host"]))
+        # The end of the proxy closes the socket.
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
@@ -55,6 +56,7 @@ class CutPostgres:
                     threading.Thread(target=self._pass, args=(one, other), daemon=True).start()
 
     def _pass(self, one: socket.socket, other: socket.socket) -> None:
+        # Either end may hang up at any time.
         with suppress(OSError):
             while data := one.recv(_CHUNK_BYTES):
                 if not self._is_cut.is_set():

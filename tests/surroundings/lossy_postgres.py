@@ -46,6 +46,7 @@ class LossyPostgres:
 
     def _accept(self) -> None:
         folder = Path(str(self._given.query["host"]))
+        # The end of the proxy closes the socket.
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
@@ -57,6 +58,7 @@ class LossyPostgres:
                 threading.Thread(target=self._back, args=(server, client, is_lost), daemon=True).start()
 
     def _forth(self, client: socket.socket, server: socket.socket, is_lost: threading.Event) -> None:
+        # Either end may hang up at any time.
         with suppress(OSError):
             while data := client.recv(_CHUNK_BYTES):
                 if data.endswith(_COMMIT) and self._loses():
@@ -65,6 +67,7 @@ class LossyPostgres:
         _hang_up(server)
 
     def _back(self, server: socket.socket, client: socket.socket, is_lost: threading.Event) -> None:
+        # As above.
         with suppress(OSError):
             # The data that arrives now answers the commit, so the commit is done.
             while (data := server.recv(_CHUNK_BYTES)) and not is_lost.is_set():
@@ -84,5 +87,6 @@ class LossyPostgres:
 
 
 def _hang_up(end: socket.socket) -> None:
+    # The other end may have hung up already.
     with suppress(OSError):
         end.shutdown(socket.SHUT_RDWR)

@@ -42,7 +42,7 @@ def play(folder: Path) -> None:
         for name in [name for name in dir(module) if re.fullmatch(names, name)]:
             delattr(module, name)
     # The default is already chosen here, because sockets import selectors.
-    selectors.DefaultSelector = selectors.PollSelector  # type: ignore[misc, assignment]
+    selectors.DefaultSelector = selectors.PollSelector  # type: ignore[misc, assignment] # another class of the same shape
 
     from batchkit import owners  # noqa: PLC0415 - only now, as said above
 

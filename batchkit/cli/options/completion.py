@@ -67,6 +67,7 @@ def _workload_names(home: Path | None, database_url: str | None) -> list[str]:
     found: list[str] = []
 
     def read() -> None:
+        # As above: the thread would print its traceback.
         with suppress(Exception):
             found.extend(existing.read(settings, workloads.names) or ())
 

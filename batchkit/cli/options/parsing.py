@@ -41,6 +41,14 @@ def listed(word: str | None) -> tuple[str, ...]:
     return () if word is None else tuple(part.strip() for part in word.split(",") if part.strip())
 
 
+def choices_of(word: str | None) -> tuple[str, ...]:
+    """Read the choices. Raises ``UsageError`` for none: an empty variable of a script must not ask without rules."""
+    choices = listed(word)
+    if word is not None and not choices:
+        raise UsageError("--choices names nothing", hint="write the words with commas between them: --choices yes,no")
+    return choices
+
+
 def models_of(words: Sequence[str] | None) -> tuple[str, ...]:
     """Read the models."""
     return tuple(model for word in words or () for model in listed(word))

@@ -59,7 +59,8 @@ class Asked:
         said = self.everything
         if "examples" not in said:
             if given := sorted(_OF_EXAMPLES.intersection(said)):
-                raise UsageError(f"{given[0]} needs the table of --examples", hint="name one, or leave it out")
+                flag = f"--{given[0].replace('_', '-')}"
+                raise UsageError(f"{flag} needs a table of examples", hint=f"add --examples TABLE, or leave {flag} out")
             return None
         return ExampleSource(
             said["examples"],

@@ -14,6 +14,7 @@ from batchkit.annotation.rendering import listed
 from batchkit.annotation.voting import Review
 from batchkit.cli.render import conclusion, console, exits, machine, outcome, priced
 from batchkit.cli.render.outcome import next_step
+from batchkit.engine import situation
 from batchkit.files import jsonl
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ def preview_lines(preview: Preview) -> Iterator[Text]:
     if preview.skipped:
         total = formatting.counted(preview.skipped.total(), "row")
         yield Text(f"{total} would be skipped: {listed(preview.skipped)}")
+    if preview.reused or preview.repeated:
+        yield Text(situation.reuse_text(preview.requests, preview.reused, preview.repeated))
     for warning, count in preview.warnings.items():
         yield Text(f"warning: {warning} ({formatting.counted(count, 'request')})", style="yellow")
     yield from map(Text, priced.estimate_lines(preview.estimate))
@@ -101,6 +104,8 @@ def preview_for_machines(preview: Preview) -> dict[str, Any]:
         "shown": preview.shown,
         "skipped_rows": preview.skipped.total(),
         "skipped": preview.skipped,
+        "reused": preview.reused,
+        "repeated": preview.repeated,
         "warnings": preview.warnings,
         "estimate": priced.estimate_for_machines(preview.estimate),
         "models": {

@@ -9,6 +9,8 @@ from rich.measure import Measurement
 from rich.segment import Segment
 from rich.text import Text
 
+from batchkit.engine import situation
+
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
@@ -40,6 +42,7 @@ ANSWERED = Look("answered, not downloaded", "cyan", "▓", "+")
 IN_FLIGHT = Look("in flight", "cyan", "▒", "=")
 UNANSWERED = Look("unanswered in ended batches", "bright_black", "▪", ":")
 NOT_SENT = Look("not sent", "bright_black", "·", "-")
+FOLLOWING = Look(situation.FOLLOWING, "bright_black", "▫", "~")
 PENDING = Look("to send again", "bright_black", "░", ".")
 
 
@@ -69,10 +72,11 @@ def by_state(counts: RequestCountsByState, shares: Shares) -> list[tuple[Look, i
         (FAILED, counts.failed),
         (CANCELLED, counts.cancelled),
         (ANSWERED, shares.not_fetched),
-        (IN_FLIGHT, counts.in_flight - shares.total),
+        (IN_FLIGHT, counts.in_flight - counts.following - shares.total),
         (UNANSWERED, shares.unanswered),
         (NOT_SENT, shares.not_sent),
         (PENDING, counts.pending + shares.send_again),
+        (FOLLOWING, counts.following),
     ]
 
 

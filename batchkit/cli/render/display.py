@@ -14,6 +14,7 @@ from rich.text import Text
 
 from batchkit import formatting
 from batchkit.cli.render.bar import Shares, StateBar, StateLegend
+from batchkit.cli.render.overview import Overview
 from batchkit.cli.render.priced import estimate_lines
 from batchkit.engine import situation
 from batchkit.engine.progress import WorkloadState
@@ -118,27 +119,7 @@ def history_table(events: Sequence[Event]) -> Table:
 
 def overview(snapshots: Sequence[Progress]) -> RenderableType:
     """Return a table of all workloads, one line each."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("workload", overflow="fold", ratio=3, min_width=8)
-    table.add_column("state", no_wrap=True)
-    table.add_column("answered", justify="right", no_wrap=True)
-    table.add_column("downloaded", justify="right", no_wrap=True)
-    table.add_column("", ratio=2, min_width=6)
-    table.add_column("failed", justify="right", no_wrap=True)
-    table.add_column("of", justify="right", no_wrap=True)
-    for progress in snapshots:
-        counts = progress.counts
-        failed = counts.failed + counts.cancelled
-        table.add_row(
-            Text(formatting.printable(progress.workload.name)),
-            Text(progress.state.value, style=_STATE_STYLES[progress.state]),
-            formatting.percent(progress.answered, counts.total),
-            formatting.percent(progress.fetched, counts.total),
-            StateBar(counts, _shares(progress), max_width=24),
-            Text(formatting.short_count(failed), style="red" if failed else "dim"),
-            formatting.short_count(counts.total),
-        )
-    return table
+    return Overview(snapshots, style_of=_STATE_STYLES.__getitem__, shares_of=_shares)
 
 
 def status_list(snapshots: Sequence[Progress]) -> RenderableType:
@@ -237,6 +218,8 @@ def _rows(progress: Progress, moment: Moment, *, is_live: bool = True) -> list[t
     ]
     if progress.workload.skipped_rows:
         rows.append(("skipped", Text(skipped_text(progress))))
+    if progress.workload.unsent_requests:
+        rows.append(("reuse", Text(situation.unsent_text(progress))))
     waits = situation.waits(progress, moment.trouble)
     labels = {"outage": "outage", "": "waiting for"}
     for wait in waits:
@@ -274,6 +257,8 @@ def plan_view(name: str, plan: SplitPlan, estimate: Estimate | None = None) -> R
     grid.add_row("requests", f"{plan.requests:,} ({formatting.size(plan.bytes)})")
     if plan.blank_lines:
         grid.add_row("skipped", formatting.counted(plan.blank_lines, "blank line"))
+    if plan.reused or plan.repeated:
+        grid.add_row("reuse", situation.reuse_text(plan.requests, plan.reused, plan.repeated))
     grid.add_row("shards", f"{shards} of up to {formatting.counted(plan.shard_lines, 'request')}, window {plan.window}")
     for endpoint, count in sorted(plan.endpoints.items()):
         own = [(lines, size) for shard_endpoint, lines, size in plan.shards if shard_endpoint == endpoint]
@@ -286,7 +271,9 @@ def plan_view(name: str, plan: SplitPlan, estimate: Estimate | None = None) -> R
         grid.add_row("model", Text(f"{formatting.printable(model)}: {formatting.counted(count, 'request')}"))
     prompt, completion = formatting.short_count(plan.prompt_tokens), formatting.short_count(plan.completion_tokens)
     answers = (
-        f"at most {completion} out by the requests' own limits" if plan.completion_tokens else "no limit on those out"
+        f"at most {completion} out by the requests' own limits"
+        if plan.completion_tokens
+        else "no limit on the tokens out"
     )
     grid.add_row("tokens", f"about {prompt} in, {answers} (an estimate)")
     for line in [] if estimate is None else estimate_lines(estimate):

@@ -36,6 +36,11 @@ _OPTION = r"(?<![\w-])--?[A-Za-z][\w-]*"
 class VerbCommand(TyperCommand):
     """A verb with a help page of ours."""
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the words of the usage line. The framework writes braces, which elsewhere mean a choice, around what is required."""
+        arguments = [parameter for parameter in self.get_params(ctx) if isinstance(parameter, TyperArgument)]
+        return [self.options_metavar or "", *map(_usage_of, arguments)]
+
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - the name is the framework's
         """Print the help page."""
         _print_page(self, ctx)
@@ -47,6 +52,11 @@ class VerbGroup(TyperGroup):
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - as above
         """Print the help page."""
         _print_page(self, ctx)
+
+
+def _usage_of(argument: Any) -> str:
+    word = str(argument.metavar or argument.name)
+    return (word if argument.required else f"[{word}]") + ("" if argument.nargs == 1 else "...")
 
 
 def _print_page(command: Any, ctx: Any) -> None:

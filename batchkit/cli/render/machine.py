@@ -61,7 +61,10 @@ def outcome_of_all(snapshots: Sequence[Progress], *, exit_code: int, errors: Seq
 
 
 def plan(name: str, plan: SplitPlan, estimate: Estimate | None = None) -> dict[str, Any]:
-    """Return the JSON of ``--dry-run``; sizes are in bytes, tokens are estimates."""
+    """Return the JSON of ``--dry-run``; sizes are in bytes, tokens are estimates.
+
+    Of the ``requests``, the ``reused`` and the ``repeated`` ones would not be sent; the other figures are without them.
+    """
     return {
         "schema_version": SCHEMA_VERSION,
         "name": name,
@@ -76,6 +79,8 @@ def plan(name: str, plan: SplitPlan, estimate: Estimate | None = None) -> dict[s
         "max_completion_tokens": plan.completion_tokens,
         "warnings": plan.warnings,
         "blank_lines": plan.blank_lines,
+        "reused": plan.reused,
+        "repeated": plan.repeated,
         "estimate": None if estimate is None else estimate_for_machines(estimate),
     }
 
@@ -98,7 +103,8 @@ def workload(progress: Progress) -> dict[str, Any]:
     every state, ``open_batches`` the statuses that occur, in the provider's spelling. ``remote_done`` counts the requests that the
     provider reports as done in open batches. ``attention`` lists up to 50 batches with problems.
 
-    ``skipped_rows`` rows of its table have no request. ``answered`` requests have their answer or error, here or at the provider;
+    ``skipped_rows`` rows of its table have no request. ``reused`` requests got an answer that the database had, and ``repeated`` ones
+    get that of another request of the workload, on which ``following`` of those in flight still wait: neither are sent. ``answered`` requests have their answer or error, here or at the provider;
     ``fetched`` ones have it here; ``not_sent`` ones are in a shard without a batch (they are part of ``in_flight``). These figures
     are those of the time ``as_of``: of ``read_at`` while a process works on the workload and reaches the provider, else of the
     provider's last news. ``waiting_for`` is the first of the ``waits``, with its ``since`` and ``until``: the latest end, or the
@@ -119,6 +125,9 @@ def workload(progress: Progress) -> dict[str, Any]:
         "cancel_requested_at": own.cancel_requested_at,
         "source": own.source,
         "skipped_rows": own.skipped_rows,
+        "reuse": own.reuse or "off",
+        "reused": own.reused_requests,
+        "repeated": own.repeated_requests,
         "window": own.window,
         "max_window": own.max_window,
         "shard_lines": own.shard_lines,
@@ -133,6 +142,7 @@ def workload(progress: Progress) -> dict[str, Any]:
             "failed": counts.failed,
             "cancelled": counts.cancelled,
         },
+        "following": counts.following,
         "shards": {state.value: progress.shards.get(state, 0) for state in ShardState},
         "open_batches": dict(sorted(progress.batches.items())),
         "remote_done": progress.remote_done,

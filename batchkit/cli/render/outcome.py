@@ -37,6 +37,8 @@ def summary(progress: Progress, where: Where, *, output: Path | None) -> Iterato
     yield _verdict(progress)
     if progress.workload.skipped_rows:
         yield Text(display.skipped_text(progress))
+    if progress.workload.unsent_requests:
+        yield Text(situation.unsent_text(progress))
     if progress.failures:
         yield display.failures_text(progress.failures)
     yield from _facts(progress)
@@ -116,7 +118,7 @@ def unfinished(progress: Progress, where: Where, *, again: str) -> Iterator[Text
     for wait in situation.waits(progress):
         yield Text(wait.sentence(progress.read_at))
     if batches:
-        yield Text("the batches run on at the provider without this command")
+        yield Text("the batches keep running at the provider")
     yield next_step("resume", again)
     yield next_step("status", where.command("status", progress.workload.name))
 
@@ -141,8 +143,8 @@ def left(progress: Progress, where: Where) -> Iterator[Text]:
     parts = [situation.answered_line(progress), *situation.rest_parts(progress)]
     yield Text(f"{formatting.printable(progress.workload.name)}: {'; '.join(parts)}")
     if batches:
-        verb = "runs" if batches == 1 else "run"
-        yield Text(f"{formatting.counted(batches, 'batch', 'batches')} {verb} on at the provider without this command")
+        verb = "keeps" if batches == 1 else "keep"
+        yield Text(f"{formatting.counted(batches, 'batch', 'batches')} {verb} running at the provider")
     if creations := _creations(progress):
         yield Text(creations)
     yield next_step("status", where.command("status", progress.workload.name))
@@ -150,7 +152,7 @@ def left(progress: Progress, where: Where) -> Iterator[Text]:
 
 def reopened(count: int, progress: Progress) -> Iterator[str]:
     """Return the lines that say how many requests were made pending again, and which command makes more pending."""
-    yield f"{formatting.counted(count, 'request')} to be sent again"
+    yield f"{formatting.counted(count, 'request')} will be sent again" if count else "no request will be sent again"
     if progress.counts.failed:
         more = formatting.counted(progress.counts.failed, "failed request")
         yield f"hint: --failed also sends {more} again"
@@ -167,15 +169,15 @@ def interrupted(progress: Progress | None, where: Where, *, again: str) -> Itera
     """Return the lines that say what Ctrl-C stopped, what continues, and that ``again`` resumes the workload."""
     if progress is None:
         yield Text("interrupted before anything was sent")
-        yield next_step("once more", again)
+        yield next_step("run again", again)
         return
     batches = sum(progress.batches.values())
     if progress.is_finished:
-        yield Text("interrupted: all answers are in, nothing is lost")
+        yield Text("interrupted: all answers are in; nothing is lost")
     elif batches:
-        verb = "runs" if batches == 1 else "run"
+        verb = "keeps" if batches == 1 else "keep"
         yield Text(
-            f"interrupted: {formatting.counted(batches, 'batch', 'batches')} {verb} on at the provider, nothing is lost"
+            f"interrupted: {formatting.counted(batches, 'batch', 'batches')} {verb} running at the provider; nothing is lost"
         )
     elif progress.shards.get(ShardState.SUBMITTING):
         yield Text("interrupted: what was done so far is kept")
@@ -203,7 +205,7 @@ def _creations(progress: Progress) -> str:
 
 def interrupted_all(*, again: str) -> Iterator[Text]:
     """Return the lines that say what continues after Ctrl-C when several workloads were driven."""
-    yield Text("interrupted: the batches run on at the provider, nothing is lost")
+    yield Text("interrupted: the batches keep running at the provider; nothing is lost")
     yield next_step("resume", again)
 
 

@@ -35,8 +35,8 @@ def estimate_lines(estimate: Estimate) -> Iterator[str]:
     if len(estimate.models) > 1:
         yield f"in total: {_range_of_dollars(estimate.least_usd, estimate.most_usd)}"
     if estimate.earlier:
-        yield f"tokens out as in earlier workloads of these questions: {', '.join(map(formatting.printable, estimate.earlier))}"
-    yield f"an estimate at the batch prices of {PRICES_AS_OF}, without answers that are asked for again"
+        yield f"tokens out estimated from earlier workloads with these questions: {', '.join(map(formatting.printable, estimate.earlier))}"
+    yield f"an estimate at the batch prices of {PRICES_AS_OF}, without retries of invalid answers"
 
 
 def estimate_for_machines(estimate: Estimate) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def dollars(amount: float) -> str:
 def _out(of_model: ModelEstimate) -> str:
     least, most = of_model.least_out, of_model.most_out
     if most is None:
-        return "no limit on those out"
+        return "no limit on the tokens out"
     if least == most:
         return f"about {most:,} out"
     return f"{least:,} to {most:,} out" if least else f"at most {most:,} out"
@@ -77,7 +77,7 @@ def _range_of_dollars(least: float | None, most: float | None) -> str:
     if least is None:
         return "price unknown"
     if most is None:
-        return f"{dollars(least)} and what the answers take"
+        return f"{dollars(least)} plus the tokens out"
     low, high = dollars(least), dollars(most)
     if low != high:
         return f"{low} to {high}"

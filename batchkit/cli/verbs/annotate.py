@@ -87,7 +87,7 @@ def annotate(
         prefill=prefill,
         models=parsing.models_of(model),
         schema=schema,
-        choices=parsing.listed(choices),
+        choices=parsing.choices_of(choices),
         pattern=pattern,
         number=None if number is None else parsing.bounds_of(number),
         tools=tuple(parsing.tools_in(tools)),

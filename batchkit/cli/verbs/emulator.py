@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from batchkit.cli.options import common, completion
 from batchkit.cli.render import console
+from batchkit.errors import UsageError
 
 if TYPE_CHECKING:
     from batchkit.emulator import Emulator
@@ -27,7 +29,10 @@ Directory = Annotated[
 def emulator(
     *,
     host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", metavar="N", help="The port to listen on; 0 takes a free one.")] = 8765,
+    port: Annotated[
+        int,
+        typer.Option("--port", metavar="N", min=0, max=65_535, help="The port to listen on; 0 takes a free one."),
+    ] = 8765,
     scenario: Annotated[
         str | None,
         typer.Option(
@@ -86,6 +91,8 @@ def emulator(
         return
     from batchkit.emulator import serve  # noqa: PLC0415 - as above
 
+    if not 0 < speed < math.inf:
+        raise UsageError(f"--speed {speed:g} is no speed", hint="give a number above 0; 1 is the provider's own speed")
     console.log_to(console.stderr(), verbose=verbose)
     serve(
         directory,

@@ -31,7 +31,7 @@ class Verdict(StrEnum):
 
 Tables = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[TABLE]...", help="As for annotate; not with --workload.", show_default=False),
+    typer.Argument(metavar="TABLE", help="As for annotate; not with --workload.", show_default=False),
 ]
 TextColumn = Annotated[
     str | None,
@@ -142,7 +142,7 @@ def _check_source(table: list[str] | None, text: str | None, workload: str | Non
     if bool(table) == bool(workload):
         raise UsageError("give either a TABLE or --workload", hint="see `batchkit moderate --help`")
     if table and text is None:
-        raise UsageError("which column holds the texts is not said", hint="name it with --text")
+        raise UsageError("--text is missing", hint="name the column that holds the texts")
     if workload and text is not None:
         raise UsageError("--text names a column of a table, and a workload has none", hint="leave it out")
     if workload and rows.query is not None:

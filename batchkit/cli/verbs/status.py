@@ -10,6 +10,7 @@ import typer
 from batchkit import formatting
 from batchkit.cli.options import common, completion
 from batchkit.cli.render import console, exits
+from batchkit.errors import UsageError
 
 MaybeName = Annotated[
     str | None,
@@ -36,7 +37,7 @@ def status(
         typer.Option(
             "--exit-code",
             metavar="",
-            help="Exit with 0 all succeeded, 3 some failed, 4 not finished; of several the worst.",
+            help="Exit with 0 if all requests succeeded, 3 if some failed, 4 if it is not finished; of several workloads the worst counts.",
         ),
     ] = False,
     history: Annotated[
@@ -59,6 +60,10 @@ def status(
     from batchkit.api import existing  # noqa: PLC0415 - --help need not wait for the database
     from batchkit.cli.render import display, machine, outcome  # noqa: PLC0415 - as above
 
+    if history and name is None:
+        raise UsageError(
+            "--history shows the events of one workload", hint="name it: `batchkit status NAME --history N`"
+        )
     settings = common.Where(home, database_url).settings()
     snapshots = existing.snapshots(settings, name)
     code = max((outcome.exit_code(progress) for progress in snapshots), default=exits.SUCCEEDED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import signal
 import socket
@@ -185,7 +186,12 @@ def _listen(host: str, port: int) -> socket.socket:
             listener.close()
             raise
     except OSError as error:
-        raise EmulatorNotStarted(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+        raise EmulatorNotStarted(
+            f"cannot listen on {host}:{port}: {error.strerror or error}",
+            hint="stop the program that listens there, such as another emulator, or choose another port; 0 takes a free one"
+            if error.errno == errno.EADDRINUSE
+            else None,
+        ) from error
     return listener
 
 

@@ -105,6 +105,7 @@ async def _audio_request(world: World, request: Request) -> dict[str, Any]:
         raise ApiError(413, "Request Entity Too Large", code="request_too_large")
     fields: dict[str, Any] = {name: values[0] for name, values in form.fields.items() if not name.endswith("[]")}
     fields |= {name.removesuffix("[]"): values for name, values in form.fields.items() if name.endswith("[]")}
+    # A form has texts only. What is not a number stays a text, for the check of the fields to refuse.
     with suppress(KeyError, ValueError):
         fields["temperature"] = float(fields["temperature"])
     return fields | ({"filename": form.filename} if form.filename is not None else {})
