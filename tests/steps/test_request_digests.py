@@ -26,8 +26,12 @@ SHARED = {
     "custom_id last": b'{"body":' + BODY + b',"method":"POST","url":"/v1/chat/completions","custom_id":"%d"}',
     "spaces": b'{ "custom_id" : "%d", "method": "POST", "url":\t"/v1/chat/completions" , "body" :  ' + BODY + b" }",
     "spaces around": b'  {"custom_id":"%d","method":"POST","url":"/v1/chat/completions","body":' + BODY + b"}  ",
-    "more members": b'{"custom_id":"%d","x":[1,{"body":2}],"method":"POST","url":"/v1/chat/completions","body":' + BODY + b"}",
-    "escapes": b'{"c\\u0075stom_id":"%d","method":"P\\u004fST","url":"\\/v1/chat/completions","b\\u006fdy":' + BODY + b"}",
+    "more members": b'{"custom_id":"%d","x":[1,{"body":2}],"method":"POST","url":"/v1/chat/completions","body":'
+    + BODY
+    + b"}",
+    "escapes": b'{"c\\u0075stom_id":"%d","method":"P\\u004fST","url":"\\/v1/chat/completions","b\\u006fdy":'
+    + BODY
+    + b"}",
     "a body twice": b'{"body":{},"custom_id":"%d","method":"POST","url":"/v1/chat/completions","body":' + BODY + b"}",
 }
 OTHER = {
@@ -237,5 +241,3 @@ def test_an_answer_of_another_address_is_not_reused(timed, tmp_path):
     asking.runner = timed.open(base_url="https://OTHER.example/openai")
     asking.run("third", ["b", "a"])
     assert asking.sent() == {"a": 2, "b": 2}
-
-

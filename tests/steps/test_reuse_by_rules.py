@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from batchkit.answers.rules import AnswerRules, check_for
-from batchkit.steps import reuse as reuse_step
+from batchkit.store import reuse
 from tests.steps.asking import Asking, answered, question_of
 from tests.steps.timed import refused
 
@@ -52,7 +52,8 @@ def says(asking: Asking, texts: dict[str, str]) -> None:
 def states(asking: Asking, name: str) -> list[str]:
     """Return the states of a workload's requests in input order."""
     workload_id = asking.runner.find(name).id
-    return [state for (state,) in asking.rows(f"SELECT state FROM requests WHERE workload_id = {workload_id} ORDER BY seq")]
+    query = "SELECT state FROM requests WHERE workload_id = :workload_id ORDER BY seq"
+    return [state for (state,) in asking.rows(query, workload_id=workload_id)]
 
 
 def test_answers_are_checked_by_the_rules_of_the_workload_that_asks(asking):
@@ -76,8 +77,13 @@ def test_a_success_is_not_checked_again_by_the_same_rules(asking, monkeypatch):
     says(asking, {"a": "yes", "b": "no"})
     asking.run("donor", ["a", "b"], answer_rules=YES_OR_NO)
     read: list[object] = []
-    kept = reuse_step.reuse.kept_answers
-    monkeypatch.setattr(reuse_step.reuse, "kept_answers", lambda *given: read.append(given) or kept(*given))
+    kept_answers = reuse.kept_answers
+
+    def noted(*given: Any) -> Any:
+        read.append(given)
+        return kept_answers(*given)
+
+    monkeypatch.setattr(reuse, "kept_answers", noted)
 
     asking.split("same", ["a", "b"], answer_rules=YES_OR_NO)
     asking.split("none", ["a", "b"])

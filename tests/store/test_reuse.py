@@ -79,7 +79,8 @@ def follow(connection: Connection, shard: Shard, count: int, *, first_seq: int) 
     """Insert followers of the requests of a shard, in turn."""
     leaders = range(shard.first_seq, shard.last_seq + 1)
     rows = [
-        (seq, f"follower-{seq}", shard.id, 0, 9, leaders[seq % len(leaders)]) for seq in range(first_seq, first_seq + count)
+        (seq, f"follower-{seq}", shard.id, 0, 9, leaders[seq % len(leaders)])
+        for seq in range(first_seq, first_seq + count)
     ]
     bulk_for(connection).add_followers(shard.workload_id, rows)
     workload = workloads.get(connection, shard.workload_id)
@@ -122,7 +123,11 @@ def test_the_views_show_a_follower_with_the_answer_of_its_leader(store):
         assert reuse.settle_followers(connection, workload.id, first_seq=0, last_seq=1) == 4
         succeeded = read(connection, "SELECT seq, custom_id, answer, prompt_tokens FROM succeeded ORDER BY seq")
         failed = read(connection, "SELECT seq, custom_id, error_code, error_message FROM failed ORDER BY seq")
-    assert succeeded == [(0, "row-0", "answer 0", 10), (2, "follower-2", "answer 0", 0), (4, "follower-4", "answer 0", 0)]
+    assert succeeded == [
+        (0, "row-0", "answer 0", 10),
+        (2, "follower-2", "answer 0", 0),
+        (4, "follower-4", "answer 0", 0),
+    ]
     assert failed == [
         (1, "row-1", "http_400", "no"),
         (3, "follower-3", "http_400", "no"),
@@ -130,7 +135,9 @@ def test_the_views_show_a_follower_with_the_answer_of_its_leader(store):
     ]
 
 
-@pytest.mark.parametrize("state", [RequestState.SUCCEEDED, RequestState.FAILED, RequestState.CANCELLED, RequestState.PENDING])
+@pytest.mark.parametrize(
+    "state", [RequestState.SUCCEEDED, RequestState.FAILED, RequestState.CANCELLED, RequestState.PENDING]
+)
 def test_followers_are_settled_once_and_only_when_their_leader_is_decided(store, state):
     """A pending leader leaves them waiting; otherwise they end as it does, and a second call changes nothing."""
     with store.write() as connection:
@@ -154,7 +161,9 @@ def test_followers_are_never_pending(store):
     """Reopening makes leaders pending, and their followers wait for them."""
     with store.write() as connection:
         workload = add_workload(connection, "work", reuse="on")
-        shard = add_shard(connection, workload, seqs=[0, 1], state=ShardState.MERGED, request_state=RequestState.CANCELLED)
+        shard = add_shard(
+            connection, workload, seqs=[0, 1], state=ShardState.MERGED, request_state=RequestState.CANCELLED
+        )
         follow(connection, shard, 3, first_seq=2)
         reuse.settle_followers(connection, workload.id)
         assert requests.reopen(connection, workload.id, RequestState.CANCELLED) == 5
