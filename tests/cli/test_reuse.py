@@ -61,7 +61,7 @@ def test_a_table_that_grows_buys_its_new_rows_only(batchkit, emulator):
 
     grown = pq.read_table("grown.parquet").to_pylist()
     assert [row["text"] for row in grown] == [*texts, "a new one", "a new one"]
-    said = {}
+    said: dict[str, str] = {}
     for row in grown:
         assert said.setdefault(row["text"], row["answer"]) == row["answer"]
     assert [row["reused_from"] is None for row in grown] == [False] * 30 + [True, False]
@@ -148,3 +148,4 @@ def test_a_workload_that_sends_nothing_is_shown_as_finished_at_once(batchkit, em
     page = Path("again.html").read_text(encoding="utf-8")
     assert "answered by other requests" in page
     assert page.count("answer of another request") == 2
+    assert bought(emulator) == 2
