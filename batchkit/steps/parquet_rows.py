@@ -6,7 +6,6 @@ Imported only where such a file is written: pyarrow takes half a second and 40 M
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain, islice
 from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -23,12 +22,10 @@ if TYPE_CHECKING:
 
     from batchkit.models import ShardId
     from batchkit.steps.replaced import ReplacedHalves
-    from batchkit.store.results import TableRow
 
 #: A reader reads one group at a time. A writer holds two in memory: one is filled while the previous one is compressed.
 _GROUP_ROWS = 10_000
 _GROUP_BYTES = 16_000_000
-_ROWS_PER_BATCH = 256
 #: Arrow's default pool would keep 40 MB more.
 _POOL = pa.system_memory_pool()
 
@@ -43,19 +40,18 @@ _LONG = frozenset({"text", "response", "error_message"})
 
 
 def write(
-    blocks: Iterable[Sequence[TableRow]],
+    parts: Iterable[Sequence[Sequence[Any]]],
     batch_ids: Mapping[ShardId, str | None],
     handle: IO[bytes],
     *,
     replaced: ReplacedHalves,
 ) -> Iterator[int]:
-    """Write rows into an open file; yield numbers of rows.
+    """Write rows into an open file; yield numbers of rows. ``parts`` has ``TABLE_COLUMNS`` with the values of some rows each.
 
     ``text`` is the assistant's answer or a transcript; only a success has one. ``response`` is the whole body as JSON. Lone
     surrogates become U+FFFD in both; ``replaced`` counts the bodies that have any.
     """
     gatherer = _Gatherer(batch_ids, replaced)
-    rows = chain.from_iterable(blocks)
     statistics = [name for name in _SCHEMA.names if name not in _LONG]
     with (
         pq.ParquetWriter(
@@ -69,13 +65,13 @@ def write(
         ThreadPoolExecutor(1, thread_name_prefix="batchkit-parquet") as compressor,
     ):
         writing: Future[None] | None = None
-        while block := list(islice(rows, _ROWS_PER_BATCH)):
-            gatherer.add(block)
+        for part in parts:
+            rows = gatherer.add(part)
             if gatherer.is_full:
                 if writing is not None:
                     writing.result()
                 writing = compressor.submit(writer.write_table, gatherer.take())
-            yield len(block)
+            yield rows
         if writing is not None:
             writing.result()
         writer.write_table(gatherer.take())
@@ -102,9 +98,9 @@ class _Gatherer:
         self._batches, self._rows, self._bytes = [], 0, 0
         return table
 
-    def add(self, rows: Sequence[TableRow]) -> None:
-        """Add some rows."""
-        columns: dict[str, Sequence[Any]] = dict(zip(TABLE_COLUMNS, zip(*rows, strict=True), strict=True))
+    def add(self, part: Sequence[Sequence[Any]]) -> int:
+        """Add some rows; return how many."""
+        columns: dict[str, Sequence[Any]] = dict(zip(TABLE_COLUMNS, part, strict=True))
         bodies = [
             jsonl.without_lone_surrogates(body) if self._replaced.note(body) else body for body in columns["body"]
         ]
@@ -123,5 +119,6 @@ class _Gatherer:
             for field in _SCHEMA
         ]
         self._batches.append(pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA))
-        self._rows += len(rows)
+        self._rows += len(bodies)
         self._bytes += responses.nbytes
+        return len(bodies)

@@ -335,14 +335,15 @@ def test_the_streams_agree(store):
     with store.write() as connection:
         workload = add_workload(connection)
         for state in RequestState:
-            add_shard(connection, workload, lines=20, state=ShardState.SUBMITTED, request_state=state)
+            add_shard(connection, workload, lines=60, state=ShardState.SUBMITTED, request_state=state)
     with store.read() as connection:
         rows = list(results.stream(connection, workload.id))
     with store.read() as connection:
         lines = list(chain.from_iterable(results.stream_lines(connection, workload.id)))
     with store.read() as connection:
-        table = list(chain.from_iterable(results.stream_table(connection, workload.id)))
-    assert len(rows) == 20 * len(RequestState)
+        parts = results.stream_columns(connection, workload.id)
+        table = list(chain.from_iterable(zip(*columns, strict=True) for columns in parts))
+    assert len(rows) == 60 * len(RequestState)
     for row, line, cells in zip(rows, lines, table, strict=True):
         named = dict(zip(TABLE_COLUMNS, cells, strict=True))
         assert dict(zip(LINE_COLUMNS, line, strict=True)).items() <= named.items()
