@@ -6,7 +6,7 @@ Imported only where such a file is written: pyarrow takes half a second and 40 M
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 from pyarrow import parquet as pq
@@ -14,7 +14,7 @@ from pyarrow import parquet as pq
 from batchkit.files import jsonl
 from batchkit.models import RequestState
 from batchkit.steps.export_columns import ALWAYS_THERE, PARQUET_COLUMNS, REPEATED
-from batchkit.store.results import TABLE_COLUMNS
+from batchkit.store.results import TABLE_COLUMNS, Ending
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,6 +35,8 @@ _SCHEMA = pa.schema(
         for name, kind in PARQUET_COLUMNS.items()
     ]
 )
+#: Python 3.11 looks up a member of an enumeration in Python: once, not for each row.
+_SUCCEEDED: Final = RequestState.SUCCEEDED.value
 #: Long texts need no minimum and maximum.
 _LONG = frozenset({"text", "response", "error_message"})
 
@@ -77,11 +79,24 @@ def write(
         writer.write_table(gatherer.take())
 
 
+class _Endings(dict[int, tuple[str, int | None, int, str | None]]):
+    """``status``, ``status_code``, ``attempts`` and ``batch_id`` for the number of each ending."""
+
+    def __init__(self, batch_ids: Mapping[ShardId, str | None]) -> None:
+        super().__init__()
+        self._batch_ids = batch_ids
+
+    def __missing__(self, number: int) -> tuple[str, int | None, int, str | None]:
+        state, status_code, attempts, shard_id = Ending.of(number)
+        self[number] = state.value, status_code, attempts, self._batch_ids.get(shard_id)
+        return self[number]
+
+
 class _Gatherer:
     """Collects rows as columns until they fill a group."""
 
     def __init__(self, batch_ids: Mapping[ShardId, str | None], replaced: ReplacedHalves) -> None:
-        self._batch_ids = batch_ids
+        self._endings = _Endings(batch_ids)
         self._replaced = replaced
         self._batches: list[pa.RecordBatch] = []
         self._rows = 0
@@ -104,12 +119,17 @@ class _Gatherer:
         bodies = [
             jsonl.without_lone_surrogates(body) if self._replaced.note(body) else body for body in columns["body"]
         ]
+        statuses, status_codes, attempts, batch_ids = zip(
+            *map(self._endings.__getitem__, columns["ending"]), strict=True
+        )
         columns |= {
-            "status": columns["state"],
-            "batch_id": list(map(self._batch_ids.get, columns["last_shard_id"])),
+            "status": statuses,
+            "status_code": status_codes,
+            "attempts": attempts,
+            "batch_id": batch_ids,
             "text": [
-                jsonl.answer_text(body) if state == RequestState.SUCCEEDED else None
-                for state, body in zip(columns["state"], bodies, strict=True)
+                jsonl.answer_text(body) if status == _SUCCEEDED else None
+                for status, body in zip(statuses, bodies, strict=True)
             ],
         }
         # The database returned valid UTF-8: it need not be checked again.

@@ -32,11 +32,10 @@ _STATES: Final = tuple(sorted(RequestState, key=lambda state: state != RequestSt
 _ATTEMPTS_BASE: Final = 1 << 16
 _STATES_BASE: Final = 1 << 3
 _CODES_BASE: Final = 1 << 10
-_LAST_SHARD: Final = "coalesce(results.shard_id, requests.shard_id)"
 # The database compares the states one by one: the most frequent one comes first.
 _STATE_CASES: Final = " ".join(f"WHEN '{state}' THEN {number}" for number, state in enumerate(_STATES))
 _ENDING: Final = (
-    f"(({_LAST_SHARD} * {_CODES_BASE} + coalesce(results.status_code + 1, 0)) * {_STATES_BASE}"
+    f"((coalesce(results.shard_id, requests.shard_id) * {_CODES_BASE} + coalesce(results.status_code + 1, 0)) * {_STATES_BASE}"
     f" + CASE requests.state {_STATE_CASES} END) * {_ATTEMPTS_BASE} + requests.attempts"
 )
 
@@ -45,7 +44,6 @@ _SOURCES: Final = {
     **{field.name: f"results.{field.name}" for field in fields_of(ResultRow)},
     **{field.name: f"requests.{field.name}" for field in fields_of(RequestRow)},
     "result_shard_id": "results.shard_id",
-    "last_shard_id": _LAST_SHARD,
     "ending": _ENDING,
 }
 _NAMED: Final = frozenset(field.name for field in fields_of(ResultRow) if field.kind.is_name)
@@ -59,20 +57,17 @@ _NO_DETOURS = ("enable_sort", "max_parallel_workers_per_gather", "jit")
 
 #: The columns of ``stream_lines``. ``ending`` is the number of an ``Ending``, ``body`` the answer as JSON in UTF-8.
 LINE_COLUMNS: Final = ("custom_id", "request_id", "ending", "error_code", "error_message", "body")
-#: The columns of ``stream_columns``. ``last_shard_id`` is the shard of the result or, without one, the request's last shard.
-TABLE_COLUMNS: Final = (
-    "custom_id", "request_id", "state", "status_code", "attempts", "last_shard_id", "error_code", "error_message", "body",
-    *AnswerFacts._fields,
-)  # fmt: skip
+#: The columns of ``stream_columns``.
+TABLE_COLUMNS: Final = (*LINE_COLUMNS, *AnswerFacts._fields)
 
 LineRow = tuple[str, str | None, int, str | None, str | None, bytes | None]
 
 
 class Ending(NamedTuple):
-    """How a request ended, after how many attempts, and its ``last_shard_id``: the same for most requests of a shard.
+    """How a request ended, after how many attempts, and in which shard: the same for most requests of a shard.
 
-    A stream of lines has one number for it: with four columns an export takes a tenth longer, because the driver takes and gives
-    back its locks for each column of each row.
+    That is the shard of the result or, without one, the request's last shard. A stream has one number for an ending: with four
+    columns an export takes a tenth longer, because the driver takes and gives back its locks for each column of each row.
     """
 
     state: RequestState

@@ -366,7 +366,7 @@ def test_a_group_that_was_refused_is_reported_although_later_ones_fit(monkeypatc
                 raise OSError(errno.ENOSPC, "No space left on device")
             return super().write(data)
 
-    rows = [(f"row-{seq}", None, "pending", None, 0, 1, *[None] * (len(TABLE_COLUMNS) - 6)) for seq in range(300)]
+    rows = [(f"row-{seq}", None, 0, *[None] * (len(TABLE_COLUMNS) - 3)) for seq in range(300)]
     parts = [list(zip(*rows[start : start + 10], strict=True)) for start in range(0, 300, 10)]
     with pytest.raises(OSError, match="No space left"):
         list(parquet_rows.write(parts, {}, FullOnce(), replaced=ReplacedHalves()))
