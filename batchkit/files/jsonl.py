@@ -211,7 +211,7 @@ def _serialised(body: Any) -> str:
 
 
 def _may_have_surrogates(data: bytes) -> bool:
-    # Python finds one byte, given as a number, a hundred times as fast as two, and many answers have no escape at all.
+    # Python finds one byte, given as a number, more than twenty times as fast as several, and many answers have no escape.
     return _BACKSLASH in data and _SURROGATE_ESCAPE.search(data) is not None
 
 

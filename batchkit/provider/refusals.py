@@ -143,7 +143,7 @@ def refusal_kind(*, status: int | None, code: str | None, message: str | None, p
 
 
 def is_account_refusal(*, status: int | None, code: str | None, message: str | None, param: str | None = None) -> bool:
-    """Return whether ``refusal_kind`` is ``ACCOUNT``, in a tenth of its time: a merge asks for each line with an error."""
+    """Return whether ``refusal_kind`` is ``ACCOUNT``, in a seventh of its time: a merge asks for each line with an error."""
     code, text = _telling(code, message)
     if code in _ACCOUNT_CODES:
         return True

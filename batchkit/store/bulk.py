@@ -147,8 +147,8 @@ def bulk_for(connection: Connection) -> Bulk:
 class SqliteBulk(Bulk):
     """Multi-row VALUES: SQLite is fast with few statements and few bound values."""
 
-    # Few sizes, because every size is another prepared statement. With 256 rows one takes a fifth longer for each row: the values
-    # of so many do not fit into the processor's nearest cache.
+    # Few sizes, because every size is another prepared statement. Measured for bodies and results of 20,000 requests: with 256
+    # rows a statement they take 15 % longer, with 16 rows 20 %.
     _rows_per_statement = (64, 8, 1)
 
     def _insert(self, what: Layout, common: Mapping[str, Any], rows: Iterable[Sequence[Any]], upsert: str = "") -> None:
