@@ -16,8 +16,12 @@ from batchkit.models import ReuseMode
 
 #: Bytes of a digest: among ten million of them, two are equal by chance once in 10^24 times.
 DIGEST_BYTES: Final = 16
-_ADDRESS_MEMBERS: Final = frozenset({"url", "image_url"})
-_REMOTE: Final = ("http:", "https:")
+#: The letters of the names of members with an address (``url``, ``image_url``), as JSON may write them.
+_ESCAPED_LETTERS: Final = tuple(b"\\u00%x" % ord(letter) for letter in "urlURL")
+#: A reader of addresses skips these.
+_SKIPPED: Final = "".join(map(chr, range(0x21)))
+#: The only addresses that hold what they name.
+_OWN: Final = "data:"
 
 
 class _Line(msgspec.Struct, gc=False):
@@ -51,7 +55,7 @@ class RequestDigests:
         digests: list[bytes | None] = []
         for line in _read(block or b"".join(line + b"\n" for line in lines), lines):
             body = b"" if line is None else bytes(line.body)
-            if line is None or (b"url" in body and not self._takes_addresses and names_remote_content(body)):
+            if line is None or (not self._takes_addresses and _may_name(body) and names_remote_content(body)):
                 digests.append(None)
                 continue
             sample = line.custom_id.rpartition(":")[2] if self._has_samples else ""
@@ -74,8 +78,14 @@ def _read_one(line: bytes) -> _Line | None:
         return None
 
 
+def _may_name(body: bytes) -> bool:
+    """Return whether a member's name may be that of an address; most bodies are not parsed."""
+    lowered = body.lower()
+    return b"url" in lowered or (b"\\u00" in lowered and any(letter in lowered for letter in _ESCAPED_LETTERS))
+
+
 def names_remote_content(body: bytes) -> bool:
-    """Return whether a request's body has the address of an image or recording that the provider fetches."""
+    """Return whether a request's body has the address of something that the provider fetches, such as an image or a recording."""
     try:
         waiting: list[Any] = [jsonl.loads(body)]
     except jsonl.MalformedJson:
@@ -86,7 +96,13 @@ def names_remote_content(body: bytes) -> bool:
             waiting += value
         elif isinstance(value, dict):
             for name, member in value.items():
-                if name in _ADDRESS_MEMBERS and isinstance(member, str) and member.lstrip().lower().startswith(_REMOTE):
-                    return True
-                waiting.append(member)
+                if isinstance(member, str) and _is_address_name(name.lower()):
+                    if not member.lstrip(_SKIPPED).lower().startswith(_OWN):
+                        return True
+                else:
+                    waiting.append(member)
     return False
+
+
+def _is_address_name(name: str) -> bool:
+    return name == "url" or name.endswith("_url")

@@ -32,8 +32,17 @@ _KNOWN_COLUMNS: Final = (
     "requests.digest, requests.workload_id, requests.seq, requests.shard_id, requests.line_offset,"
     " requests.line_length, results.state, results.shard_id"
 )
-_KNOWN_TABLES: Final = (
-    "requests LEFT JOIN results ON results.workload_id = requests.workload_id AND results.seq = requests.seq"
+_OF_REQUEST: Final = "results.workload_id = requests.workload_id AND results.seq = requests.seq"
+# LIMIT and OFFSET keep Postgres from joining in another way than by looking up each row: for the thousands of rows of a block it
+# would read all of a table that has less than a few millions.
+_FIND_IN_POSTGRES: Final = (
+    f"SELECT {_KNOWN_COLUMNS} FROM unnest(%s::bytea[]) AS given (digest)"  # noqa: S608 - constants, as below
+    " CROSS JOIN LATERAL (SELECT * FROM requests WHERE requests.digest = given.digest OFFSET 0) AS requests"
+    f" LEFT JOIN LATERAL (SELECT * FROM results WHERE {_OF_REQUEST} LIMIT 1) AS results ON true"
+)
+_FIND_IN_SQLITE: Final = (
+    f"SELECT {_KNOWN_COLUMNS} FROM requests LEFT JOIN results ON {_OF_REQUEST}"  # noqa: S608
+    f" WHERE requests.digest IN ({', '.join('?' * _DIGESTS_AT_ONCE)})"
 )
 
 
@@ -71,17 +80,14 @@ class AnsweredBy(NamedTuple):
 def find_known(connection: Connection, digests: Sequence[bytes]) -> Iterator[KnownRequest]:
     """Find the requests with some digests, of all workloads; several may have the same one."""
     if connection.dialect.name != "sqlite":
-        sql = f"SELECT {_KNOWN_COLUMNS} FROM {_KNOWN_TABLES} WHERE requests.digest = ANY(%s)"  # noqa: S608 - constants
-        yield from _fetch(connection, sql, (list(digests),))
+        yield from _fetch(connection, _FIND_IN_POSTGRES, (list(digests),))
         return
-    marks = ", ".join("?" * _DIGESTS_AT_ONCE)
-    sql = f"SELECT {_KNOWN_COLUMNS} FROM {_KNOWN_TABLES} WHERE requests.digest IN ({marks})"  # noqa: S608 - constants
     # Neighbours in the index are looked up together.
     ordered = sorted(digests)
     for start in range(0, len(ordered), _DIGESTS_AT_ONCE):
         some = ordered[start : start + _DIGESTS_AT_ONCE]
         some += some[-1:] * (_DIGESTS_AT_ONCE - len(some))
-        yield from _fetch(connection, sql, tuple(some))
+        yield from _fetch(connection, _FIND_IN_SQLITE, tuple(some))
 
 
 def _fetch(connection: Connection, sql: str, values: tuple[Any, ...]) -> list[KnownRequest]:
@@ -158,9 +164,9 @@ def add_answered(connection: Connection, workload_id: WorkloadId, pairs: Sequenc
         sql = (
             f"INSERT INTO results (workload_id, seq, {names}) SELECT %s, given.seq, {selected}"  # noqa: S608 - names of our columns
             " FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])"
-            " AS given (seq, workload_id, answered_seq, shard_id) JOIN results AS answered"
-            " ON answered.workload_id = given.workload_id AND answered.seq = given.answered_seq"
-            " AND answered.shard_id = given.shard_id"
+            " AS given (seq, workload_id, answered_seq, shard_id) CROSS JOIN LATERAL (SELECT * FROM results"
+            " WHERE results.workload_id = given.workload_id AND results.seq = given.answered_seq"
+            " AND results.shard_id = given.shard_id LIMIT 1) AS answered"
         )
         given = tuple(map(list, zip(*pairs, strict=True)))
         return connection.exec_driver_sql(sql, (workload_id, *given)).rowcount if pairs else 0

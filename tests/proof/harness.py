@@ -170,10 +170,11 @@ class ProofHarness:
 
 @dataclass(frozen=True)
 class DatabaseSnapshot:
-    """The contents of the database: successes by (workload, seq), and every value of every table as one text."""
+    """The contents of the database: successes by (workload, seq), every value of every table as one text, and the workloads."""
 
     successes: dict[tuple[int, int], tuple[Any, ...]]
     text: str
+    workload_ids: frozenset[int] = frozenset()
 
 
 def take_snapshot(harness: ProofHarness) -> DatabaseSnapshot:
@@ -200,8 +201,9 @@ def take_snapshot(harness: ProofHarness) -> DatabaseSnapshot:
                 .where(tables.requests.c.state == "succeeded")
             )
             found = [row._asdict() for row in connection.execute(query)]
+            workload_ids = frozenset(connection.scalars(select(tables.workloads.c.id)))
     successes = {(row["workload_id"], row["seq"]): tuple(row.values()) for row in found}
-    return DatabaseSnapshot(successes, repr(rows))
+    return DatabaseSnapshot(successes, repr(rows), workload_ids)
 
 
 def _table_names(connection: Any) -> list[str]:

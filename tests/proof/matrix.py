@@ -238,6 +238,7 @@ def _planned_rows(backends: Sequence[Backend], sizes: SampleSizes) -> Iterator[t
                 yield f"{backend.name}: {scenario.name}, two deaths", partial(_pairs, scenario, backend, sizes)
                 beside = f"{backend.name}: {scenario.name}, drives beside the split"
                 yield beside, partial(_drives_beside, scenario, backend, sizes)
+        yield f"{backend.name}: {scenarios.REUSE.name}", partial(_each_later_point, scenarios.REUSE, backend, sizes)
         yield f"{backend.name}: {scenarios.PREFECT.name}", partial(_through_prefect, backend, sizes)
         troubles = f"{backend.name}: run, {len(scenarios.TROUBLES)} kinds of trouble"
         yield troubles, partial(_under_trouble, backend, sizes)
@@ -253,6 +254,14 @@ def _each_point(scenario: ProofScenario, backend: Backend, sizes: SampleSizes) -
     baseline = measure(scenario, backend)
     chosen = each_once(baseline) if sizes.points is None else sampled(baseline, sizes.points, sizes.seed)
     return _RowPlan(_sweep_tasks(scenario, backend, chosen, baseline), len(baseline.points))
+
+
+def _each_later_point(scenario: ProofScenario, backend: Backend, sizes: SampleSizes) -> _RowPlan:
+    """Inject kills at the points of all commands but the first, which prepares."""
+    baseline = measure(scenario, backend)
+    later = replace(baseline, points=_after_the_first(baseline))
+    chosen = each_once(later) if sizes.points is None else sampled(later, sizes.points, sizes.seed)
+    return _RowPlan(_sweep_tasks(scenario, backend, chosen, baseline), len(later.points))
 
 
 def _each_error(scenario: ProofScenario, backend: Backend, sizes: SampleSizes) -> _RowPlan:

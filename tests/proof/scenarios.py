@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _INPUT = "input.jsonl"
 OUTPUT = "out.jsonl"
 _ROWS = "rows.jsonl"
+_EARLIER_ROWS = "earlier.jsonl"
 #: The output of a scenario whose input is a table.
 LABELLED = "labelled.jsonl"
 _MODEL = "openai/gpt-oss-20b"
@@ -42,7 +43,7 @@ class ProofScenario:
     ``requests`` are the input lines, or the requests that must be made from the ``rows`` of a table, one each. ``failing`` maps the
     custom_ids that fail permanently to their error codes. ``executions`` maps a custom_id to the number of times it must be executed,
     if that is not 1; None leaves it unchecked. ``successes`` maps a custom_id to the number of answers that are bought, if that is
-    more than 1 because the first answers are invalid. ``speed`` is the speed of the emulator's clock, ``waits`` are settings of the
+    more than 1 because the first answers are invalid. ``earlier_rows`` are a table that the first command reads. ``speed`` is the speed of the emulator's clock, ``waits`` are settings of the
     commands.
     """
 
@@ -54,6 +55,7 @@ class ProofScenario:
     executions: dict[str, int] | None = field(default_factory=dict)
     successes: dict[str, int] = field(default_factory=dict)
     rows: tuple[dict[str, Any], ...] = ()
+    earlier_rows: tuple[dict[str, Any], ...] = ()
     speed: float = SPEED
     waits: dict[str, str] = field(default_factory=dict)
 
@@ -63,6 +65,8 @@ class ProofScenario:
 
     def prepare(self, folder: Path) -> None:
         """Write the input."""
+        if self.earlier_rows:
+            write_lines(folder / _EARLIER_ROWS, self.earlier_rows)
         if self.rows:
             write_lines(folder / _ROWS, self.rows)
         else:
@@ -148,6 +152,43 @@ ANNOTATE = ProofScenario(
     rows=_TABLE,
 )
 
+
+def _row(name: str, number: int) -> dict[str, Any]:
+    return {"id": name, "text": f"Is {number} naïve \u2028 or 日本語?"}
+
+
+#: Of the earlier table one request fails, and one is answered only when it is asked again.
+_EARLIER = (_row("e0", 0), _row("e1", 1), _row("e2", 2))
+#: Rows of the earlier table, its failed one among them, and rows that repeat each other: of these one fails, one expires once, and
+#: one is answered only when it is asked again.
+_GROWN = tuple(_row(f"r{place}", number) for place, number in enumerate((0, 1, 2, 3, 3, 4, 5, 4, 5, 0, 5, 1)))
+_BOUGHT = {"r1": 1, "r3": 2, "r5": 1, "r6": 1}
+_ANNOTATE_WITH = (
+    f"--key id --prompt {{{{text}}}} --model {_MODEL} --pattern (?s).*\\? --no-prefect --shard-lines 8 --output"
+)
+#: The same question is bought once, by whichever workload asked it first, also after that workload was cleaned.
+REUSE = ProofScenario(
+    "annotate with reuse, clean, export",
+    (
+        _command(f"annotate {_EARLIER_ROWS} --name e {_ANNOTATE_WITH} earlier-{LABELLED}", 3),
+        _command(f"annotate {_ROWS} --name w {_ANNOTATE_WITH} {LABELLED}", 3),
+        _command("clean e --yes", 0),
+        _command(f"export w {OUTPUT}", 0),
+    ),
+    tuple(chat_line(_asked(row), row["text"]) for row in _GROWN),
+    (
+        lines.FailLines(custom_ids=frozenset({_asked(_EARLIER[1]), _asked(_GROWN[5])}), code="bad_thing"),
+        answers.GarbleAnswers(custom_ids=frozenset({_asked(_EARLIER[2]), _asked(_GROWN[3])}), attempts=1),
+        lines.ExpireLines(custom_ids=frozenset({_asked(_GROWN[6])}), attempts=1),
+        batches.ShuffleOutput(),
+    ),
+    failing={_asked(_GROWN[place]): "bad_thing" for place in (5, 7)},
+    executions={_asked(row): _BOUGHT.get(row["id"], 0) for row in _GROWN},
+    successes={_asked(_EARLIER[2]): 2, _asked(_GROWN[3]): 2},
+    rows=_GROWN,
+    earlier_rows=_EARLIER,
+)
+
 #: Batches run long enough to be cancelled.
 CANCELLED = ProofScenario(
     "submit, cancel, resubmit, export, clean, slowly",
@@ -193,7 +234,7 @@ def losing_inputs(lines_per_shard: int) -> ProofScenario:
 LOST_INPUTS = tuple(losing_inputs(count) for count in (1, 2, 20))
 
 #: Scenarios that planted bugs refer to, by name.
-SCENARIOS = {scenario.name: scenario for scenario in (RUN, VERBS, ANNOTATE, CANCELLED, ABSENT, *LOST_INPUTS)}
+SCENARIOS = {scenario.name: scenario for scenario in (RUN, VERBS, ANNOTATE, REUSE, CANCELLED, ABSENT, *LOST_INPUTS)}
 
 #: Additional faults of the provider for the first scenario; each has its own list of fault points.
 TROUBLES: dict[str, tuple[Fault, ...]] = {

@@ -51,7 +51,7 @@ def measured() -> Callable[[ProofScenario, Backend], Baseline]:
 
 @pytest.mark.parametrize(
     ("scenario", "count"),
-    [(scenarios.RUN, 2), (scenarios.VERBS, 1), (scenarios.ANNOTATE, 1)],
+    [(scenarios.RUN, 2), (scenarios.VERBS, 1), (scenarios.ANNOTATE, 1), (scenarios.REUSE, 1)],
     ids=lambda value: str(value)[:8],
 )
 def test_death_at_points_spread_over_a_run(backend, measured, scenario, count):

@@ -101,7 +101,8 @@ class Asking:
         """Fail unless the counts that a user sees are those of the rows, and add up to the input."""
         workload = self.runner.find(name)
         counts = self.runner.progress(workload.id).counts
-        rows = dict(self.rows(f"SELECT state, count(*) FROM requests WHERE workload_id = {workload.id} GROUP BY state"))
+        query = "SELECT state, count(*) FROM requests WHERE workload_id = :workload_id GROUP BY state"
+        rows = dict(self.rows(query, workload_id=workload.id))
         seen = {state: getattr(counts, state) for state in ("pending", "in_flight", "succeeded", "failed", "cancelled")}
         assert {state: count for state, count in seen.items() if count} == rows
         assert sum(seen.values()) == counts.total == workload.request_count

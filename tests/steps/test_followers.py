@@ -64,7 +64,8 @@ def states_of(asking: Asking, name: str = "work") -> dict[str, set[str]]:
     """Return the states of the requests of each question."""
     found: dict[str, set[str]] = {question: set() for question in asking.asked[name]}
     workload_id = asking.runner.find(name).id
-    for seq, state in asking.rows(f"SELECT seq, state FROM requests WHERE workload_id = {workload_id}"):
+    query = "SELECT seq, state FROM requests WHERE workload_id = :workload_id"
+    for seq, state in asking.rows(query, workload_id=workload_id):
         found[asking.asked[name][seq]].add(state)
     return found
 
@@ -246,7 +247,7 @@ def test_followers_are_cancelled_with_what_a_batch_did_not_reach(asking):
 @pytest.mark.parametrize("seed", range(6))
 def test_counts_and_answers_hold_in_any_history(asking, seed):
     """Random refusals, expiries, failed batches and cancels: counts add up after every pass, and no request loses its leader."""
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311 - a history, not a secret
     questions = [f"question {rng.randrange(12)}" for _ in range(40)]
 
     def answer(line: dict[str, Any]) -> dict[str, Any]:
@@ -358,7 +359,7 @@ def test_a_split_that_is_begun_again_has_every_request_once(asking, monkeypatch,
     commit = cutting._FullShards.commit
     done: list[object] = []
 
-    def dying(shards: object) -> None:
+    def dying(shards: cutting._FullShards) -> None:
         if len(done) == commits:
             raise KeyboardInterrupt
         commit(shards)
