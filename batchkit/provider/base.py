@@ -105,6 +105,10 @@ class Provider(Protocol):
         """Return the kind of a refusal of a call, of a whole batch, or of one line of its output."""
         ...
 
+    def is_account_refusal(self, *, status: int | None, code: str | None, message: str | None) -> bool:
+        """Return whether ``refusal_kind`` is ``ACCOUNT``, faster: a merge asks for each line with an error."""
+        ...
+
     def now(self) -> float | None:
         """Return the provider's own time in Unix seconds, by the ``Date`` of its last reply; None before the first one."""
         ...

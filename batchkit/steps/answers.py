@@ -131,7 +131,7 @@ class AnswerReader:
         fresh = set(indices)
         if -1 in fresh or len(fresh) < len(indices) or not fresh.isdisjoint(self._settled):
             return False
-        if not fresh.isdisjoint(self._outcomes):
+        if not self._outcomes.keys().isdisjoint(fresh):
             return False
         if self._check is None:
             self._take_successes(answers, indices)

@@ -158,4 +158,4 @@ def _write_parquet(
 ) -> Iterator[int]:
     from batchkit.steps import parquet_rows  # noqa: PLC0415 - half a second, and an extra
 
-    return parquet_rows.write(results.stream_table(connection, workload_id), batch_ids, handle, replaced=replaced)
+    return parquet_rows.write(results.stream_columns(connection, workload_id), batch_ids, handle, replaced=replaced)

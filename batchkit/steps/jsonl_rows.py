@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from batchkit.files import jsonl
 from batchkit.models import RequestState
+from batchkit.store.results import Ending
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from batchkit.models import ShardId
     from batchkit.store.results import LineRow
-
-    #: State, status code, attempts and shard.
-    _Ending = tuple[str, int | None, int, ShardId]
 
 _NULL = b"null"
 
@@ -37,22 +35,22 @@ class _Frame(NamedTuple):
     rest: bytes
 
 
-class _Frames(dict["_Ending", _Frame]):
-    """The frame of each kind of ending, built at its first use."""
+class _Frames(dict[int, _Frame]):
+    """The frame for the number of each ending, built at its first use."""
 
     def __init__(self, batch_ids: Mapping[ShardId, str | None]) -> None:
         super().__init__()
         self._batch_ids = batch_ids
 
-    def __missing__(self, ending: _Ending) -> _Frame:
-        state, status_code, attempts, shard_id = ending
+    def __missing__(self, number: int) -> _Frame:
+        state, status_code, attempts, shard_id = Ending.of(number)
         status = b',"status":' + jsonl.dumps(state)
         response = status + b',"response":{"status_code":' + jsonl.dumps(status_code) + b',"request_id":'
         batch_id = jsonl.dumps(self._batch_ids.get(shard_id))
         end = b',"attempts":%d,"batch_id":%b}\n' % (attempts, batch_id)
         is_failed = state == RequestState.FAILED
         frame = _Frame(status, response, status_code is not None, is_failed, end, b'},"error":null' + end)
-        self[ending] = frame
+        self[number] = frame
         return frame
 
 
@@ -67,8 +65,8 @@ class LineWriter:
         frames, dumps = self._frames, jsonl.dumps_text
         pieces: list[bytes] = []
         for row in rows:
-            custom_id, request_id, state, status_code, attempts, shard_id, _, _, body, reused_from = row
-            frame = frames[state, status_code, attempts, shard_id]
+            custom_id, request_id, ending, _, _, body, reused_from = row
+            frame = frames[ending]
             if body is None or frame.is_failed or reused_from is not None:
                 pieces += self._unusual_line(row, frame)
             else:
@@ -85,7 +83,7 @@ class LineWriter:
 
     @staticmethod
     def _unusual_line(row: LineRow, frame: _Frame) -> tuple[bytes, ...]:
-        custom_id, request_id, _, _, _, _, code, message, body, reused_from = row
+        custom_id, request_id, _, code, message, body, reused_from = row
         head = b'{"custom_id":' + jsonl.dumps(custom_id)
         end = frame.end
         if reused_from is not None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from batchkit.answers import check_for
 from batchkit.errors import AccountRefused, NotFound, ProviderError, StateConflict
 from batchkit.files.spool import sha256_of
-from batchkit.models import BatchStatus, Download, FileId, OutcomeKind, RefusalKind, ShardState
+from batchkit.models import BatchStatus, Download, FileId, OutcomeKind, ShardState
 from batchkit.sharding import longer_window, smaller_shard
 from batchkit.steps.answers import AnswerReader, ShardAnswers
 from batchkit.steps.context import StepReport
@@ -239,8 +239,9 @@ def _merge_once(context: StepContext, workload: Workload, fetched: _Fetched, *, 
 
 def _read_answers(connection: Connection, context: StepContext, workload: Workload, fetched: _Fetched) -> ShardAnswers:
     def is_of_the_account(line: OutputLine) -> bool:
-        kind = context.provider.refusal_kind(status=line.status_code, code=line.error_code, message=line.error_message)
-        return kind is RefusalKind.ACCOUNT
+        return context.provider.is_account_refusal(
+            status=line.status_code, code=line.error_code, message=line.error_message
+        )
 
     reader = AnswerReader(
         requests.shard_requests(connection, fetched.shard),

@@ -6,8 +6,7 @@ Imported only where such a file is written: pyarrow takes half a second and 40 M
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain, islice
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 from pyarrow import parquet as pq
@@ -15,7 +14,7 @@ from pyarrow import parquet as pq
 from batchkit.files import jsonl
 from batchkit.models import RequestState
 from batchkit.steps.export_columns import ALWAYS_THERE, PARQUET_COLUMNS, REPEATED
-from batchkit.store.results import TABLE_COLUMNS
+from batchkit.store.results import TABLE_COLUMNS, Ending
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,12 +22,10 @@ if TYPE_CHECKING:
 
     from batchkit.models import ShardId
     from batchkit.steps.replaced import ReplacedHalves
-    from batchkit.store.results import TableRow
 
 #: A reader reads one group at a time. A writer holds two in memory: one is filled while the previous one is compressed.
 _GROUP_ROWS = 10_000
 _GROUP_BYTES = 16_000_000
-_ROWS_PER_BATCH = 256
 #: Arrow's default pool would keep 40 MB more.
 _POOL = pa.system_memory_pool()
 
@@ -38,24 +35,25 @@ _SCHEMA = pa.schema(
         for name, kind in PARQUET_COLUMNS.items()
     ]
 )
+#: Python 3.11 looks up a member of an enumeration in Python: once, not for each row.
+_SUCCEEDED: Final = RequestState.SUCCEEDED.value
 #: Long texts need no minimum and maximum.
 _LONG = frozenset({"text", "response", "error_message"})
 
 
 def write(
-    blocks: Iterable[Sequence[TableRow]],
+    parts: Iterable[Sequence[Sequence[Any]]],
     batch_ids: Mapping[ShardId, str | None],
     handle: IO[bytes],
     *,
     replaced: ReplacedHalves,
 ) -> Iterator[int]:
-    """Write rows into an open file; yield numbers of rows.
+    """Write rows into an open file; yield numbers of rows. ``parts`` has ``TABLE_COLUMNS`` with the values of some rows each.
 
     ``text`` is the assistant's answer or a transcript; only a success has one. ``response`` is the whole body as JSON. Lone
     surrogates become U+FFFD in both; ``replaced`` counts the bodies that have any.
     """
     gatherer = _Gatherer(batch_ids, replaced)
-    rows = chain.from_iterable(blocks)
     statistics = [name for name in _SCHEMA.names if name not in _LONG]
     with (
         pq.ParquetWriter(
@@ -69,23 +67,36 @@ def write(
         ThreadPoolExecutor(1, thread_name_prefix="batchkit-parquet") as compressor,
     ):
         writing: Future[None] | None = None
-        while block := list(islice(rows, _ROWS_PER_BATCH)):
-            gatherer.add(block)
+        for part in parts:
+            rows = gatherer.add(part)
             if gatherer.is_full:
                 if writing is not None:
                     writing.result()
                 writing = compressor.submit(writer.write_table, gatherer.take())
-            yield len(block)
+            yield rows
         if writing is not None:
             writing.result()
         writer.write_table(gatherer.take())
+
+
+class _Endings(dict[int, tuple[str, int | None, int, str | None]]):
+    """``status``, ``status_code``, ``attempts`` and ``batch_id`` for the number of each ending."""
+
+    def __init__(self, batch_ids: Mapping[ShardId, str | None]) -> None:
+        super().__init__()
+        self._batch_ids = batch_ids
+
+    def __missing__(self, number: int) -> tuple[str, int | None, int, str | None]:
+        state, status_code, attempts, shard_id = Ending.of(number)
+        self[number] = state.value, status_code, attempts, self._batch_ids.get(shard_id)
+        return self[number]
 
 
 class _Gatherer:
     """Collects rows as columns until they fill a group."""
 
     def __init__(self, batch_ids: Mapping[ShardId, str | None], replaced: ReplacedHalves) -> None:
-        self._batch_ids = batch_ids
+        self._endings = _Endings(batch_ids)
         self._replaced = replaced
         self._batches: list[pa.RecordBatch] = []
         self._rows = 0
@@ -102,18 +113,23 @@ class _Gatherer:
         self._batches, self._rows, self._bytes = [], 0, 0
         return table
 
-    def add(self, rows: Sequence[TableRow]) -> None:
-        """Add some rows."""
-        columns: dict[str, Sequence[Any]] = dict(zip(TABLE_COLUMNS, zip(*rows, strict=True), strict=True))
+    def add(self, part: Sequence[Sequence[Any]]) -> int:
+        """Add some rows; return how many."""
+        columns: dict[str, Sequence[Any]] = dict(zip(TABLE_COLUMNS, part, strict=True))
         bodies = [
             jsonl.without_lone_surrogates(body) if self._replaced.note(body) else body for body in columns["body"]
         ]
+        statuses, status_codes, attempts, batch_ids = zip(
+            *map(self._endings.__getitem__, columns["ending"]), strict=True
+        )
         columns |= {
-            "status": columns["state"],
-            "batch_id": list(map(self._batch_ids.get, columns["last_shard_id"])),
+            "status": statuses,
+            "status_code": status_codes,
+            "attempts": attempts,
+            "batch_id": batch_ids,
             "text": [
-                jsonl.answer_text(body) if state == RequestState.SUCCEEDED else None
-                for state, body in zip(columns["state"], bodies, strict=True)
+                jsonl.answer_text(body) if status == _SUCCEEDED else None
+                for status, body in zip(statuses, bodies, strict=True)
             ],
         }
         # The database returned valid UTF-8: it need not be checked again.
@@ -123,5 +139,6 @@ class _Gatherer:
             for field in _SCHEMA
         ]
         self._batches.append(pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA))
-        self._rows += len(rows)
+        self._rows += len(bodies)
         self._bytes += responses.nbytes
+        return len(bodies)

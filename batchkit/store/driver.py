@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def rows_of(connection: Connection, query: Select[Any]) -> list[tuple[Any, ...]]:
     """Run a query and return its rows as the driver returns them, without SQLAlchemy's type conversion."""
     result = connection.execute(query)
-    with driver_errors(connection, str(query)):
+    with driver_errors(connection, query):
         cursor: Any = result.cursor
         rows: list[tuple[Any, ...]] = cursor.fetchall()
     result.close()
@@ -32,8 +32,8 @@ def copy_in(connection: Connection, sql: str, write: Callable[[Any], None]) -> N
 
 
 @contextmanager
-def driver_errors(connection: Connection, sql: str) -> Iterator[None]:
-    """Raise the driver's errors as SQLAlchemy's, which the store translates."""
+def driver_errors(connection: Connection, sql: str | Select[Any]) -> Iterator[None]:
+    """Raise the driver's errors as SQLAlchemy's, which the store translates. A query becomes text only for an error."""
     dbapi: Any = connection.dialect.dbapi
     try:
         yield
@@ -42,5 +42,5 @@ def driver_errors(connection: Connection, sql: str) -> Iterator[None]:
         if is_lost:
             connection.invalidate(error)
         raise DBAPIError.instance(
-            sql, None, error, dbapi.Error, connection_invalidated=is_lost, dialect=connection.dialect
+            str(sql), None, error, dbapi.Error, connection_invalidated=is_lost, dialect=connection.dialect
         ) from error

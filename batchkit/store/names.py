@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 #: The most names of all workloads of a database.
 MOST_NAMES: Final = 1_000
+_EVERY = select(names.c.name, names.c.id)
 _ADD = text(
     "INSERT INTO names (id, name) SELECT coalesce(max(id), 0) + 1, :name FROM names HAVING count(*) < :most"
     " ON CONFLICT DO NOTHING"
@@ -64,4 +65,4 @@ def every(connection: Connection) -> dict[int | None, str]:
 
 
 def _known(connection: Connection) -> dict[str, int]:
-    return {name: number for name, number in connection.execute(select(names.c.name, names.c.id))}  # noqa: C416 - rows are not pairs to dict()
+    return {name: number for name, number in connection.execute(_EVERY)}  # noqa: C416 - rows are not pairs to dict()

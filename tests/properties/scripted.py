@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from batchkit.errors import NotFound, OutcomeUnknown
 from batchkit.models import Batch, BatchId, BatchProblem, BatchStatus, Download, FileId, RemoteFile, RequestCounts
 from batchkit.provider.base import ProviderLimits
-from batchkit.provider.refusals import refusal_kind
+from batchkit.provider.refusals import is_account_refusal, refusal_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -188,6 +188,10 @@ class ScriptedProvider:
     ) -> RefusalKind:
         """Return the same kind as the real provider does."""
         return refusal_kind(status=status, code=code, message=message, param=param)
+
+    def is_account_refusal(self, *, status: int | None, code: str | None, message: str | None) -> bool:
+        """Return the same as the real provider does."""
+        return is_account_refusal(status=status, code=code, message=message)
 
     def now(self) -> float | None:
         """Return None, as there is no Date header."""

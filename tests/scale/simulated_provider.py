@@ -14,7 +14,7 @@ from batchkit.errors import NotFound, OutcomeUnknown
 from batchkit.files import jsonl
 from batchkit.models import Batch, BatchId, BatchProblem, BatchStatus, Download, FileId, RemoteFile, RequestCounts
 from batchkit.provider.base import ProviderLimits
-from batchkit.provider.refusals import refusal_kind
+from batchkit.provider.refusals import is_account_refusal, refusal_kind
 from batchkit.sharding import parse_window
 from tests.factories import chat_body
 
@@ -197,6 +197,10 @@ class SimulatedProvider:
     ) -> RefusalKind:
         """Return the kind as the real provider does."""
         return refusal_kind(status=status, code=code, message=message, param=param)
+
+    def is_account_refusal(self, *, status: int | None, code: str | None, message: str | None) -> bool:
+        """Return the same as the real provider does."""
+        return is_account_refusal(status=status, code=code, message=message)
 
     def now(self) -> float | None:
         """Return the time of the test's clock."""

@@ -26,7 +26,7 @@ from batchkit.steps import export as export_step
 from batchkit.steps import parquet_rows
 from batchkit.steps.export import check_target, export
 from batchkit.steps.replaced import ReplacedHalves
-from batchkit.store import shards
+from batchkit.store import results, shards
 from batchkit.store.bulk import bulk_for
 from batchkit.store.results import TABLE_COLUMNS
 from batchkit.store.rows import AnswerFacts, ResultRow
@@ -272,7 +272,7 @@ def test_an_empty_table_is_a_table(store, tmp_path):
 
 def test_a_table_is_written_in_groups(exported, monkeypatch):
     """Rows are written in compressed groups, limited by number or by bytes; every row is written once."""
-    monkeypatch.setattr(parquet_rows, "_ROWS_PER_BATCH", 16)
+    monkeypatch.setattr(results, "_BLOCKS_PER_TABLE_PART", 1)
     monkeypatch.setattr(parquet_rows, "_GROUP_ROWS", 100)
     by_rows = pq.ParquetFile(exported(".parquet"))
     monkeypatch.setattr(parquet_rows, "_GROUP_BYTES", 100_000)
@@ -357,7 +357,6 @@ def test_a_full_disk_is_reported_and_leaves_the_old_file(exported, suffix):
 
 def test_a_group_that_was_refused_is_reported_although_later_ones_fit(monkeypatch):
     """When space returns while a table is written, the table is still incomplete: the first error is raised."""
-    monkeypatch.setattr(parquet_rows, "_ROWS_PER_BATCH", 10)
     monkeypatch.setattr(parquet_rows, "_GROUP_ROWS", 10)
 
     class FullOnce(io.BytesIO):
@@ -369,9 +368,10 @@ def test_a_group_that_was_refused_is_reported_although_later_ones_fit(monkeypatc
                 raise OSError(errno.ENOSPC, "No space left on device")
             return super().write(data)
 
-    rows = [(f"row-{seq}", None, "pending", None, 0, 1, *[None] * (len(TABLE_COLUMNS) - 6)) for seq in range(300)]
+    rows = [(f"row-{seq}", None, 0, *[None] * (len(TABLE_COLUMNS) - 3)) for seq in range(300)]
+    parts = [list(zip(*rows[start : start + 10], strict=True)) for start in range(0, 300, 10)]
     with pytest.raises(OSError, match="No space left"):
-        list(parquet_rows.write([rows], {}, FullOnce(), replaced=ReplacedHalves()))
+        list(parquet_rows.write(parts, {}, FullOnce(), replaced=ReplacedHalves()))
 
 
 def test_without_the_extra_a_table_is_refused_before_anything_is_sent(tmp_path, monkeypatch):

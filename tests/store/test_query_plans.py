@@ -83,8 +83,8 @@ def plans(loaded: Loaded, call: Callable[[Connection], object]) -> list[str]:
     """Run a call, roll back its changes, and explain each statement that it sent."""
     sent: list[tuple[str, Any]] = []
 
-    def note(_connection, _cursor, statement, parameters, _context, _many):
-        sent.append((statement, parameters))
+    def note(_connection, _cursor, statement, parameters, _context, many):
+        sent.append((statement, parameters[0] if many else parameters))
 
     explain = "EXPLAIN QUERY PLAN" if loaded.store.is_sqlite else "EXPLAIN"
     with loaded.store.engine.connect() as connection, connection.begin() as transaction:

@@ -15,7 +15,7 @@ from batchkit.models import RequestState, ShardState
 from batchkit.store import results, workloads
 from batchkit.store.bulk import Successes, bulk_for
 from batchkit.store.names import MOST_NAMES
-from batchkit.store.results import LINE_COLUMNS, TABLE_COLUMNS, ExportRow
+from batchkit.store.results import LINE_COLUMNS, TABLE_COLUMNS, Ending, ExportRow
 from batchkit.store.rows import AnswerFacts, AttemptRow, ResultRow
 from batchkit.store.tables import attempts as attempt_rows
 from batchkit.store.tables import bodies as body_rows
@@ -337,18 +337,19 @@ def test_the_streams_agree(store):
     with store.write() as connection:
         workload = add_workload(connection)
         for state in RequestState:
-            add_shard(connection, workload, lines=20, state=ShardState.SUBMITTED, request_state=state)
+            add_shard(connection, workload, lines=60, state=ShardState.SUBMITTED, request_state=state)
     with store.read() as connection:
         rows = list(results.stream(connection, workload.id))
     with store.read() as connection:
         lines = list(chain.from_iterable(results.stream_lines(connection, workload.id)))
     with store.read() as connection:
-        table = list(chain.from_iterable(results.stream_table(connection, workload.id)))
-    assert len(rows) == 20 * len(RequestState)
+        parts = results.stream_columns(connection, workload.id)
+        table = list(chain.from_iterable(zip(*columns, strict=True) for columns in parts))
+    assert len(rows) == 60 * len(RequestState)
     for row, line, cells in zip(rows, lines, table, strict=True):
         named = dict(zip(TABLE_COLUMNS, cells, strict=True))
         assert dict(zip(LINE_COLUMNS, line, strict=True)).items() <= named.items()
-        assert named.pop("last_shard_id") == row.shard_id
+        assert Ending.of(named.pop("ending")) == (row.state, row.status_code, row.attempts, row.shard_id)
         assert AnswerFacts(*(named.pop(name) for name in AnswerFacts._fields)) == row.facts
         assert named.items() <= row._asdict().items()
 

@@ -27,7 +27,7 @@ from batchkit.provider.groq import wire
 from batchkit.provider.groq.listing import LIST_LIMITS, read_all
 from batchkit.provider.http import ApiClient
 from batchkit.provider.options import HTTP_OPTIONS
-from batchkit.provider.refusals import refusal_kind
+from batchkit.provider.refusals import is_account_refusal, refusal_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -265,6 +265,10 @@ class GroqProvider:
     ) -> RefusalKind:
         """See ``refusals.refusal_kind``."""
         return refusal_kind(status=status, code=code, message=message, param=param)
+
+    def is_account_refusal(self, *, status: int | None, code: str | None, message: str | None) -> bool:
+        """See ``refusals.is_account_refusal``."""
+        return is_account_refusal(status=status, code=code, message=message)
 
     # The provider itself
 
