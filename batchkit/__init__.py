@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from batchkit.engine.observer import Observer
     from batchkit.engine.progress import Progress, WorkloadState
     from batchkit.errors import BatchkitError, InputInvalid
+    from batchkit.models import ReuseMode
     from batchkit.settings import Settings, load_settings
     from batchkit.steps.split import SplitOptions
 
@@ -38,6 +39,7 @@ __all__ = [
     "InputInvalid",
     "Observer",
     "Progress",
+    "ReuseMode",
     "Settings",
     "SplitOptions",
     "WorkloadState",
@@ -66,6 +68,7 @@ _HOMES = {
     "batchkit.errors": ("BatchkitError", "InputInvalid"),
     "batchkit.engine.observer": ("Observer",),
     "batchkit.engine.progress": ("Progress", "WorkloadState"),
+    "batchkit.models": ("ReuseMode",),
     "batchkit.settings": ("Settings", "load_settings"),
     "batchkit.steps.split": ("SplitOptions",),
 }

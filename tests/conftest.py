@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -22,6 +23,7 @@ from batchkit.store import migrate
 from batchkit.store.engine import Store
 from tests.clock import FakeClock
 from tests.commands import Command
+from tests.compiling import import_from_own_place
 from tests.postgres import PostgresServer, running_server
 from tests.temporary_folders import base_folder
 
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+
+# Almost everything that is made before the first test stays until the end: modules and collected tests. The garbage
+# collector would look at it thousands of times.
+gc.disable()
 
 # This also applies to pytest's own folders, unless the variable is set.
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(base_folder()))
@@ -58,6 +64,20 @@ def _share_compiled_statements() -> None:
 
 
 _share_compiled_statements()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Share the compilation of the test modules between the test processes."""
+    if worker := getattr(session.config, "workerinput", None):
+        import_from_own_place(session, worker)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """Collect garbage from here on, but never look at what was made before the first test."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

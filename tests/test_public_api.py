@@ -37,7 +37,7 @@ def test_the_verbs_run_a_workload_from_file_to_results(settings, tmp_path):
     assert progress.all_succeeded
     assert repr(progress) == "<Progress input: finished, 40 of 40 succeeded>"
     assert len(read_lines(tmp_path / "out.jsonl")) == 40
-    assert [picture.workload.name for picture in batchkit.status(settings=settings)] == ["input"]
+    assert [progress.workload.name for progress in batchkit.status(settings=settings)] == ["input"]
     assert batchkit.export("input", tmp_path / "out.csv", settings=settings) == 40
     assert batchkit.resubmit("input", failed=True, settings=settings) == 0
     batchkit.clean("input", settings=settings)

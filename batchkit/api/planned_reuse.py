@@ -24,7 +24,7 @@ def planned_reuse(
     settings: Settings, options: SplitOptions, *, answer_rules: str | None = None, is_of_table: bool = False
 ) -> Iterator[PlannedReuse | None]:
     """Yield what tells the requests that a split with these options would not send; None if it would send all."""
-    mode = options.reuse or options.default_reuse
+    mode = options.reuse_mode
     if mode is ReuseMode.OFF:
         yield None
         return

@@ -189,7 +189,9 @@ def read_progress(
         )
     worked = None
     if state is WorkloadState.FINISHED:
-        worked = work_time.work_seconds(connection, workload.id, until=last_merged_at or now, is_driven=False)
+        # A workload may end without a merge: cancelled before anything was sent, or answered by other requests.
+        ended_at = last_merged_at or work_time.ended_at(connection, workload.id) or now
+        worked = work_time.work_seconds(connection, workload.id, until=ended_at, is_driven=False)
     return Progress(
         workload=workload,
         state=state,

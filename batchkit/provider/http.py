@@ -351,9 +351,11 @@ class ApiClient:
 
     def _read(self, response: httpx.Response, call: str) -> Reply:
         try:
-            return read_whole(response, max_bytes=self._options.max_reply_bytes)
-        except TooLong:
-            message = f"{call}: HTTP {response.status_code}, but its body has more than {self._options.max_reply_bytes:,} bytes"
+            return read_whole(
+                response, max_bytes=self._options.max_reply_bytes, max_values=self._options.max_reply_values
+            )
+        except TooLong as limit:
+            message = f"{call}: HTTP {response.status_code}, but its body has more than {limit}"
         raise OutcomeUnknown(message, hint="no reply of the API is that long: is another server in between?")
 
     def _judge(self, reply: Reply, call: str, *, must_be_certain: bool = False) -> None:

@@ -25,8 +25,8 @@ class HttpOptions:
     raised as ``RateLimited``.
 
     No try outlasts ``total_seconds`` (an upload or download: ``transfer_seconds`` for its body), however slowly a server sends
-    its bytes, and no reply that is held in memory is longer than ``max_reply_bytes``, counted decoded: both are
-    ``OutcomeUnknown``. Uploads and downloads that fall below ``lowest_speed`` are given up without another try: the caller
+    its bytes, and no reply that is held in memory is longer than ``max_reply_bytes``, counted decoded, or has more JSON values
+    than about ``max_reply_values``, because each takes far more memory than its text: all are ``OutcomeUnknown``. Uploads and downloads that fall below ``lowest_speed`` are given up without another try: the caller
     tries again later, because the next transfer may be as slow.
 
     ``allow_insecure_http`` permits ``http://`` to another machine. Proxies and certificates are those of the environment.
@@ -45,6 +45,7 @@ class HttpOptions:
     transfer_seconds: float = 3_600.0
     retry_after_cap_seconds: float = 30.0
     max_reply_bytes: int = 64_000_000
+    max_reply_values: int = 3_000_000
     lowest_speed: LowestSpeed = LOWEST_SPEED
     allow_insecure_http: bool = False
     sleep: Callable[[float], object] = time.sleep  # noqa: TID251 - the default of a wait that is passed in

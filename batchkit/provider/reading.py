@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 ENCODINGS = "gzip, deflate"
 
 _PIECE_BYTES = 1 << 20
+#: As many values as JSON has, or a few more: those in strings count too.
+_SIGNS_OF_VALUES = (b",", b"[", b"{")
 _KNOWN_ENCODINGS = frozenset({"gzip", "x-gzip", "deflate"})
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 _NO_HEADER = -zlib.MAX_WBITS
 
 
 class TooLong(Exception):
-    """Inside this package: a body is too long to be held in memory."""
+    """Inside this package: a body is too long to be held in memory, or its JSON would be; the message says what it exceeds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +45,18 @@ class Reply:
         return self.headers.get("location") if self.status // 100 == 3 else None  # noqa: PLR2004 - RFC 9110, section 15.4
 
 
-def read_whole(response: httpx.Response, *, max_bytes: int) -> Reply:
-    """Read a reply into memory. Raises ``TooLong`` for more than ``max_bytes``, counted decoded, and ``httpx.RequestError``."""
+def read_whole(response: httpx.Response, *, max_bytes: int, max_values: int) -> Reply:
+    """Read a reply into memory. Raises ``TooLong`` and ``httpx.RequestError``.
+
+    A body is too long with more than ``max_bytes``, counted decoded, or more than about ``max_values`` JSON values.
+    """
     content = bytearray()
     for piece in decoded(response) if is_readable(response) else response.iter_raw():
         content += piece
         if len(content) > max_bytes:
-            raise TooLong
+            raise TooLong(f"{max_bytes:,} bytes")
+    if sum(map(content.count, _SIGNS_OF_VALUES)) > max_values:
+        raise TooLong(f"{max_values:,} JSON values")
     return Reply(response.status_code, response.headers, bytes(content))
 
 

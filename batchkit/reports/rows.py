@@ -143,6 +143,8 @@ def _shown(row: ReportRow, line: Any, each: int) -> ShownRow:
     facts = []
     if row.finish_reason not in {None, "stop"}:
         facts.append(f"ended by {row.finish_reason}")
+    if row.body_seq is not None:
+        facts.append("answer of another request")
     if row.expiries:
         facts.append(f"unanswered {formatting.counted(row.expiries, 'time')}")
     return ShownRow(

@@ -215,6 +215,8 @@ def _figures(facts: WorkloadFacts) -> list[Figure]:
             f"{formatting.short_count(usage.prompt_tokens)} in, {formatting.short_count(usage.completion_tokens)} out"
         )
         found.append(Figure("Tokens", formatting.short_count(usage.total_tokens), tokens))
+    if unsent := facts.workload.unsent_requests:
+        found.append(Figure("Not sent", f"{unsent:,}", "answered by other requests"))
     took = formatting.duration(facts.worked_seconds)
     found.append(Figure("Time", took, "of work, to the last merge" if progress.is_finished else "of work so far"))
     ended = facts.shards.statuses.get(BatchStatus.COMPLETED, 0)

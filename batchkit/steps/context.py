@@ -37,8 +37,8 @@ class StepContext:
     """The dependencies and settings of the steps.
 
     ``owner`` holds the leases, ``clock`` returns Unix seconds, ``transfers`` is a number of threads. ``stopping`` is set when the
-    command is to end: a step then ends when the work that it has begun is done. ``probes``, ``failures`` and ``fetches`` are kept
-    by this process between passes (see ``memory``). ``merged`` is called at the end of each transaction that may finish the
+    command is to end: a step then ends when the work that it has begun is done. ``probes``, ``failures``, ``fetches`` and ``uploads``
+    are kept by this process between passes (see ``memory``). ``merged`` is called at the end of each transaction that may finish the
     workload, and raises nothing.
     """
 
@@ -54,9 +54,11 @@ class StepContext:
     probes: ProbeMemory = field(default_factory=ProbeMemory)
     failures: FailureMemory = field(default_factory=FailureMemory)
     fetches: BackgroundCalls[Any] = field(init=False)
+    uploads: BackgroundCalls[StepReport] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "fetches", BackgroundCalls(self.transfers))
+        object.__setattr__(self, "fetches", BackgroundCalls(self.transfers, name="batchkit-fetch"))
+        object.__setattr__(self, "uploads", BackgroundCalls(self.transfers, name="batchkit-upload"))
 
     def provider_now(self) -> float:
         """Return the provider's time in Unix seconds, which its expiry times use; this machine's before the first reply."""

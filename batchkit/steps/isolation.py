@@ -11,6 +11,8 @@ from batchkit.steps.refusal import postpone
 from batchkit.store import shard_leases, shards
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from batchkit.models import ShardId
     from batchkit.steps.context import StepContext
 
@@ -44,10 +46,13 @@ def leave_for_later(context: StepContext, shard_id: ShardId, error: Exception, *
     return StepReport({"postponed": 1}, (note,), outage=what, error=error)
 
 
-def report_held(context: StepContext) -> StepReport:
-    """Report who holds due shards that were skipped as locked; empty when none is held for long."""
-    held = context.store.held_for_long("shards")
-    return StepReport({}) if held is None else StepReport({}, outage=held.message, error=held)
+def report_held(context: StepContext, tables: Sequence[str] = ("shards",)) -> StepReport:
+    """Report who holds due rows of ``tables`` that were skipped as locked; empty when none is held for long."""
+    for table in tables:
+        held = context.store.held_for_long(table)
+        if held is not None:
+            return StepReport({}, outage=held.message, error=held)
+    return StepReport({})
 
 
 def _postpone(context: StepContext, shard_id: ShardId, seconds: float) -> int | None:

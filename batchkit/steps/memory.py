@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 import threading
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from batchkit.models import Batch, BatchId, ShardId
 
@@ -26,10 +27,15 @@ _READS_PER_CALL_WHEN_STALE = 50
 
 
 class BackgroundCalls(Generic[T]):
-    """Runs calls in daemon threads, one at a time for each key and ``at_most`` at a time in all."""
+    """Runs calls in daemon threads called ``name``, one at a time for each key and ``at_most`` at a time in all.
 
-    def __init__(self, at_most: int) -> None:
+    Transfers within them count apart, also ``at_most`` at a time: slow ones delay no call that has nothing to transfer.
+    """
+
+    def __init__(self, at_most: int, *, name: str) -> None:
+        self._name = name
         self._free = threading.BoundedSemaphore(at_most)
+        self._free_transfers = threading.BoundedSemaphore(at_most)
         self._lock = threading.Lock()
         self._calls: dict[ShardId, Future[T]] = {}
 
@@ -43,8 +49,18 @@ class BackgroundCalls(Generic[T]):
             if known is not None and not known.done():
                 return known
             future = self._calls[key] = Future()
-        threading.Thread(target=self._run, args=(future, call), name="batchkit-fetch", daemon=True).start()
+        threading.Thread(target=self._run, args=(future, call), name=self._name, daemon=True).start()
         return future
+
+    @contextmanager
+    def transferring(self) -> Iterator[None]:
+        """Wait until a transfer may begin; until it ends, the call that makes it does not count."""
+        self._free.release()
+        try:
+            with self._free_transfers:
+                yield
+        finally:
+            self._free.acquire()
 
     def _run(self, future: Future[T], call: Callable[[], T]) -> None:
         with self._free:

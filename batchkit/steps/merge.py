@@ -166,7 +166,8 @@ def _fetch_file(
     if path.is_file():
         return Download(path, path.stat().st_size, sha256_of(path))
     try:
-        return context.provider.download_file(file_id, path)
+        with context.fetches.transferring():
+            return context.provider.download_file(file_id, path)
     except NotFound:
         if shard.refusals < _MOST_PROBES:
             raise
@@ -190,7 +191,7 @@ def _merge_whole(context: StepContext, workload: Workload, fetched: _Fetched) ->
                 if download is not None:
                     context.spool.done_with(download.path)
             return report
-        again = _fetch(context, workload, fetched.shard.id)
+        again = context.fetches.begin(fetched.shard.id, partial(_fetch, context, workload, fetched.shard.id)).result()
         if isinstance(again, StepReport):
             return again
         fetched = again

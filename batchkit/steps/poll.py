@@ -188,7 +188,7 @@ def _store_news(context: StepContext, news: _News) -> StepReport:
                     batches.see(connection, batch, seen_at=now)
                     ended += 1
     report = StepReport({"polled": ended, "ended": ended, "changed": ended} if ended else {})
-    return report + report_held(context) if passed_over else report
+    return report + report_held(context, ("shards", "batches")) if passed_over else report
 
 
 def _not_known(context: StepContext, shard: Shard, last: Batch, news: _News) -> StepReport:

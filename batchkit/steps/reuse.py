@@ -54,12 +54,15 @@ class ValidAnswers:
         self._rules_of: dict[WorkloadId, str | None] = {}
 
     def find(self, digests: Iterable[bytes], *, own: WorkloadId | None = None) -> dict[bytes, KnownRequest]:
-        """Return a request with a valid answer for each digest that has one, or the request of the workload ``own`` with it."""
+        """Return a request with a valid answer for each digest that has one, or the unanswered request of ``own`` with it.
+
+        A workload that is being split has answers, too: those that it reused from a workload that was cleaned meanwhile.
+        """
         found: dict[bytes, KnownRequest] = {}
         doubtful: list[KnownRequest] = []
         with self._store.read() as connection:
             for known in reuse.find_known(connection, list(digests)):
-                if known.workload_id == own:
+                if known.workload_id == own and known.result_state is None:
                     found[known.digest] = known
                 elif known.result_state is None or known.digest in found:
                     continue
@@ -76,7 +79,7 @@ class ValidAnswers:
             for answer in kept:
                 known = some[answer.workload_id, answer.seq]
                 if known.digest not in found and self._is_valid(answer.body):
-                    found[known.digest] = known
+                    found[known.digest] = known._replace(result_shard_id=answer.shard_id)
         return found
 
     def _is_trusted(self, connection: Connection, workload_id: WorkloadId) -> bool:
@@ -155,10 +158,10 @@ class SplitReuse:
 
     def _take_known(self, seq: int, custom_id: str, known: KnownRequest) -> None:
         request = (seq, custom_id, known.shard_id, known.line_offset, known.line_length)
-        if known.workload_id == self._workload_id:
+        if known.result_shard_id is None:
             self._placed.append((*request, known.seq))
         else:
-            self._answered.append((request, AnsweredBy(seq, known.workload_id, known.seq)))
+            self._answered.append((request, AnsweredBy(seq, known.workload_id, known.seq, known.result_shard_id)))
 
     def insert(self, connection: Connection, committed: Sequence[tuple[ShardId, ShardFile]]) -> None:
         """Insert the requests that are not sent, except those that follow a request of a shard that is not committed.

@@ -59,6 +59,11 @@ class SplitOptions:
     default_reuse: ReuseMode = ReuseMode.OFF
     reuse_scope: str = ""
 
+    @property
+    def reuse_mode(self) -> ReuseMode:
+        """Which requests of a new workload are not sent. Raises ``ValueError`` for a text that is no ``ReuseMode``."""
+        return ReuseMode(self.reuse or self.default_reuse)
+
 
 @dataclass(frozen=True, slots=True)
 class SplitDefaults:
@@ -219,7 +224,7 @@ def _begin(
 ) -> Workload | None:
     """Insert the workload with our lease, replacing an unfinished split; None when another runner holds the lease."""
     shard_lines = shard_lines_of(paths, options, defaults)
-    reuse = options.reuse or options.default_reuse
+    reuse = options.reuse_mode
     with context.store.write() as connection:
         found = workloads.find(connection, name)
         if found is not None:

@@ -6,9 +6,11 @@ The intent is committed before the one call that buys anything; an unknown outco
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from typing import TYPE_CHECKING
 
+from batchkit import formatting
 from batchkit.errors import (
     AccountRefused,
     BatchIdTaken,
@@ -55,6 +57,9 @@ _MISSING_FILE_RETRIES = 4
 _MOST_TRIES = 2
 #: How many times the list is scanned for a batch within ``settle_seconds``, in which the list may lack it.
 SCANS_PER_SETTLE = 6
+_STILL_UPLOADING = "still uploading"
+#: An upload that takes longer is left running, so that it does not hold up the wave and what comes after it.
+_SLOW_SECONDS = 10.0
 
 
 def metadata_of(workload: Workload, shard: Shard) -> dict[str, str]:
@@ -70,7 +75,7 @@ def remote_filename(workload: Workload, shard: Shard) -> str:
 def submit(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[ShardId]) -> StepReport:
     """Upload claimed shards and create their batches; shards that have to wait are given back with a time for the next try.
 
-    Raises ``AccountRefused`` (after the running transfers have ended): it concerns every shard. Once the provider asks to
+    An upload that takes long is not waited for: it continues, and a later call for its shard creates the batch. Raises ``AccountRefused`` (after the running transfers have ended): it concerns every shard. Once the provider asks to
     wait, the shards of this call that were not sent yet wait as well.
     """
     with context.store.read() as connection:
@@ -112,10 +117,13 @@ def submit(context: StepContext, workload_id: WorkloadId, shard_ids: Sequence[Sh
     with ThreadPoolExecutor(context.transfers, thread_name_prefix="batchkit-submit") as pool:
         futures = [pool.submit(one, shard_id) for shard_id in shard_ids]
         try:
-            return sum((future.result() for future in futures), StepReport({}))
+            report = sum((future.result() for future in futures), StepReport({}))
         except BaseException:
             stop.set()
             raise
+    if count := report.counts.get(_STILL_UPLOADING):
+        report += StepReport({}, (f"{formatting.counted(count, 'slow upload')} still on the way",))
+    return report
 
 
 def _give_back(context: StepContext, shard_id: ShardId, *, not_before: float = 0.0) -> None:
@@ -132,7 +140,10 @@ def _submit_one(context: StepContext, workload: Workload, shard_id: ShardId, sto
         shard = shards.get(connection, shard_id)
     report = StepReport({})
     if shard.state is ShardState.PLANNED:
-        report += _upload(context, workload, shard)
+        uploading = context.uploads.begin(shard_id, partial(_upload, context, workload, shard))
+        if not wait([uploading], timeout=_SLOW_SECONDS).done:
+            return _leave_running(context, shard_id)
+        report += uploading.result()
         with context.store.read() as connection:
             shard = shards.get(connection, shard_id)
     if shard.state is ShardState.UPLOADED and not report.outage:
@@ -141,6 +152,13 @@ def _submit_one(context: StepContext, workload: Workload, shard_id: ShardId, sto
             return report
         report += _create(context, workload, shard)
     return report
+
+
+def _leave_running(context: StepContext, shard_id: ShardId) -> StepReport:
+    """Keep the lease of a shard whose file is still being sent; it is due again a little later."""
+    with context.store.write() as connection:
+        shard_leases.delay(connection, context.owner, shard_id, context.clock() + _SLOW_SECONDS)
+    return StepReport({_STILL_UPLOADING: 1})
 
 
 def _upload(context: StepContext, workload: Workload, shard: Shard) -> StepReport:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from batchkit.models import ShardId, WorkloadId
 
+#: The event of a split that is complete.
+SPLIT = "split"
+
 
 @dataclass(frozen=True, slots=True)
 class Event:

@@ -91,7 +91,10 @@ class Sampled(NamedTuple):
 
 
 class ReportRow(NamedTuple):
-    """One request with the place of its line, and its result if it has one; ``body`` is the answer as JSON in UTF-8."""
+    """One request with the place of its line, and its result if it has one; ``body`` is the answer as JSON in UTF-8.
+
+    ``body_seq`` is set if it is the answer to another request.
+    """
 
     seq: int
     custom_id: str
@@ -107,6 +110,7 @@ class ReportRow(NamedTuple):
     finish_reason: str | None
     prompt_tokens: int | None
     completion_tokens: int | None
+    body_seq: int | None
     body: bytes | None
 
 

@@ -30,7 +30,7 @@ _PAIRS_PER_STATEMENT = (256, 16, 1)
 
 _KNOWN_COLUMNS: Final = (
     "requests.digest, requests.workload_id, requests.seq, requests.shard_id, requests.line_offset,"
-    " requests.line_length, results.state"
+    " requests.line_length, results.state, results.shard_id"
 )
 _KNOWN_TABLES: Final = (
     "requests LEFT JOIN results ON results.workload_id = requests.workload_id AND results.seq = requests.seq"
@@ -38,7 +38,7 @@ _KNOWN_TABLES: Final = (
 
 
 class KnownRequest(NamedTuple):
-    """A request with a certain digest, the place of its line, and the state of its result, None without one."""
+    """A request with a certain digest, the place of its line, and the state and the shard of its result, None without one."""
 
     digest: bytes
     workload_id: WorkloadId
@@ -47,22 +47,25 @@ class KnownRequest(NamedTuple):
     line_offset: int
     line_length: int
     result_state: str | None
+    result_shard_id: ShardId | None
 
 
 class KeptAnswer(NamedTuple):
-    """The answer of a request, as JSON."""
+    """The answer of a request, as JSON, and the shard of its result."""
 
     workload_id: WorkloadId
     seq: int
+    shard_id: ShardId
     body: str
 
 
 class AnsweredBy(NamedTuple):
-    """The request whose answer another one got: (its seq, the workload and seq of the answered one)."""
+    """The request whose answer another one got: (its seq, the workload and seq of the answered one, the shard of its result)."""
 
     seq: int
     workload_id: WorkloadId
     answered_seq: int
+    shard_id: ShardId
 
 
 def find_known(connection: Connection, digests: Sequence[bytes]) -> Iterator[KnownRequest]:
@@ -100,7 +103,7 @@ def kept_answers(connection: Connection, found: Sequence[KnownRequest]) -> list[
     answers: list[KeptAnswer] = []
     for workload_id, seqs in by_workload.items():
         query = (
-            select(results.c.workload_id, results.c.seq, bodies.c.body)
+            select(results.c.workload_id, results.c.seq, results.c.shard_id, bodies.c.body)
             .join(bodies, IS_ANSWER)
             .where(
                 results.c.workload_id == workload_id,
@@ -138,15 +141,15 @@ def origin(*, is_sqlite: bool) -> str:
 
 
 def hold_workloads(connection: Connection, workload_ids: Sequence[WorkloadId]) -> None:
-    """Keep workloads from being cleaned until the transaction ends."""
+    """Keep workloads from being cleaned until the transaction ends; other splits and leases do not wait for it."""
     query = select(workloads.c.id).where(workloads.c.id.in_(sorted(workload_ids))).order_by(workloads.c.id)
-    connection.execute(query.with_for_update(key_share=True)).all()
+    connection.execute(query.with_for_update(read=True, key_share=True)).all()
 
 
 def add_answered(connection: Connection, workload_id: WorkloadId, pairs: Sequence[AnsweredBy]) -> int:
     """Give requests of a workload the answers of others, as successes; return how many got one.
 
-    Fewer than ``pairs`` when an answered request is gone.
+    Fewer than ``pairs`` when an answered request is gone, or has another result by now.
     """
     values, columns = _result_of("answered", own_state=False)
     names = ", ".join(columns)
@@ -154,8 +157,10 @@ def add_answered(connection: Connection, workload_id: WorkloadId, pairs: Sequenc
     if connection.dialect.name != "sqlite":
         sql = (
             f"INSERT INTO results (workload_id, seq, {names}) SELECT %s, given.seq, {selected}"  # noqa: S608 - names of our columns
-            " FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS given (seq, workload_id, answered_seq)"
-            " JOIN results AS answered ON answered.workload_id = given.workload_id AND answered.seq = given.answered_seq"
+            " FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])"
+            " AS given (seq, workload_id, answered_seq, shard_id) JOIN results AS answered"
+            " ON answered.workload_id = given.workload_id AND answered.seq = given.answered_seq"
+            " AND answered.shard_id = given.shard_id"
         )
         given = tuple(map(list, zip(*pairs, strict=True)))
         return connection.exec_driver_sql(sql, (workload_id, *given)).rowcount if pairs else 0
@@ -163,8 +168,9 @@ def add_answered(connection: Connection, workload_id: WorkloadId, pairs: Sequenc
     for size in _PAIRS_PER_STATEMENT:
         sql = (
             f"INSERT INTO results (workload_id, seq, {names}) SELECT ?, given.column1, {selected}"  # noqa: S608 - as above
-            f" FROM (VALUES {', '.join(['(?, ?, ?)'] * size)}) AS given CROSS JOIN results AS answered"
+            f" FROM (VALUES {', '.join(['(?, ?, ?, ?)'] * size)}) AS given CROSS JOIN results AS answered"
             " WHERE answered.workload_id = given.column2 AND answered.seq = given.column3"
+            " AND answered.shard_id = given.column4"
         )
         while len(pairs) - start >= size:
             values_of_pairs: chain[Any] = chain.from_iterable(pairs[start : start + size])
@@ -242,35 +248,45 @@ def waiting_followers(connection: Connection, workload_id: WorkloadId) -> int:
 def hand_on(connection: Connection, workload_id: WorkloadId) -> None:
     """Prepare the removal of a workload: answers of it that other workloads have reused stay, and stay to be found.
 
-    Its other answers are deleted.
+    Its other answers are deleted. Workloads that are removed at the same time hand on one after the other.
     """
-    answered = "{0}.shard_id = mine.shard_id AND {0}.body_seq = coalesce(mine.body_seq, mine.seq)"
-    heir, other = (f"{answered.format(name)} AND {name}.body_seq IS NOT NULL" for name in ("heir", "other"))
-    of_others = "results.body_seq IS NOT NULL AND results.workload_id <> :workload_id"
-    # The oldest workload that has an answer takes over what was asked.
-    digests = (
-        "UPDATE requests SET digest = given.digest FROM ("  # noqa: S608 - constants, as all below
-        " SELECT heir.workload_id, heir.seq, own.digest FROM requests AS own"
-        " JOIN results AS mine ON mine.workload_id = own.workload_id AND mine.seq = own.seq"
-        f" JOIN results AS heir ON {heir}"
-        " WHERE own.workload_id = :workload_id AND own.digest IS NOT NULL AND heir.workload_id ="
-        f" (SELECT min(other.workload_id) FROM results AS other WHERE {other} AND other.workload_id <> :workload_id)"
-        ") AS given WHERE requests.workload_id = given.workload_id AND requests.seq = given.seq"
-    )
-    origins = (
-        "INSERT INTO cleaned_shards (shard_id, workload, answered_at)"  # noqa: S608
-        " SELECT shards.id, workloads.name, shards.merged_at FROM shards"
-        " JOIN workloads ON workloads.id = shards.workload_id WHERE workloads.id = :workload_id"
-        f" AND EXISTS (SELECT 1 FROM results WHERE results.shard_id = shards.id AND {of_others})"
-    )
-    unused_bodies = (
-        "DELETE FROM bodies WHERE (shard_id IN (SELECT id FROM shards WHERE workload_id = :workload_id)"  # noqa: S608
-        " OR shard_id IN (SELECT shard_id FROM cleaned_shards)) AND NOT EXISTS (SELECT 1 FROM results"
-        f" WHERE results.shard_id = bodies.shard_id AND results.body_seq = bodies.seq AND {of_others})"
-    )
-    unused_origins = (
-        "DELETE FROM cleaned_shards WHERE NOT EXISTS"  # noqa: S608
-        f" (SELECT 1 FROM results WHERE results.shard_id = cleaned_shards.shard_id AND {of_others})"
-    )
-    for statement in (digests, origins, unused_bodies, unused_origins):
+    if connection.dialect.name != "sqlite":
+        # Two of them would each keep the answers that only the other one still has.
+        connection.execute(text("LOCK TABLE cleaned_shards IN SHARE ROW EXCLUSIVE MODE"))
+    for statement in (_DIGESTS_OF_HEIRS, _ORIGINS, _UNUSED_BODIES, _UNUSED_ORIGINS):
         connection.execute(text(statement), {"workload_id": workload_id})
+
+
+_OF_OTHERS: Final = "{0}.body_seq IS NOT NULL AND {0}.workload_id <> :workload_id"
+#: Of those who have reused an answer, one request in the oldest workload takes over what was asked: an answer that thousands have
+#: reused is found once. The answer is in a shard of the workload, perhaps one from before its last attempt, or it was handed on.
+_DIGESTS_OF_HEIRS: Final = (
+    "UPDATE requests SET digest = given.digest FROM ("  # noqa: S608 - constants, as all below
+    "SELECT heirs.workload_id, heirs.seq, heirs.digest, row_number() OVER"
+    " (PARTITION BY heirs.shard_id, heirs.body_seq ORDER BY heirs.workload_id, heirs.seq) AS place FROM ("
+    "SELECT heir.workload_id, heir.seq, heir.shard_id, heir.body_seq, own.digest FROM shards"
+    f" JOIN results AS heir ON heir.shard_id = shards.id AND {_OF_OTHERS.format('heir')}"
+    " JOIN requests AS own ON own.workload_id = shards.workload_id AND own.seq = heir.body_seq"
+    " WHERE shards.workload_id = :workload_id AND own.digest IS NOT NULL"
+    " UNION ALL SELECT heir.workload_id, heir.seq, heir.shard_id, heir.body_seq, own.digest FROM requests AS own"
+    " JOIN results AS mine ON mine.workload_id = own.workload_id AND mine.seq = own.seq"
+    " JOIN results AS heir ON heir.shard_id = mine.shard_id AND heir.body_seq = mine.body_seq"
+    f" AND {_OF_OTHERS.format('heir')}"
+    " WHERE own.workload_id = :workload_id AND own.digest IS NOT NULL AND mine.body_seq IS NOT NULL"
+    ") AS heirs) AS given WHERE given.place = 1 AND requests.workload_id = given.workload_id AND requests.seq = given.seq"
+)
+_ORIGINS: Final = (
+    "INSERT INTO cleaned_shards (shard_id, workload, answered_at)"  # noqa: S608
+    " SELECT shards.id, workloads.name, shards.merged_at FROM shards"
+    " JOIN workloads ON workloads.id = shards.workload_id WHERE workloads.id = :workload_id"
+    f" AND EXISTS (SELECT 1 FROM results WHERE results.shard_id = shards.id AND {_OF_OTHERS.format('results')})"
+)
+_UNUSED_BODIES: Final = (
+    "DELETE FROM bodies WHERE shard_id IN (SELECT id FROM shards WHERE workload_id = :workload_id"  # noqa: S608
+    " UNION SELECT shard_id FROM cleaned_shards) AND NOT EXISTS (SELECT 1 FROM results"
+    f" WHERE results.shard_id = bodies.shard_id AND results.body_seq = bodies.seq AND {_OF_OTHERS.format('results')})"
+)
+_UNUSED_ORIGINS: Final = (
+    "DELETE FROM cleaned_shards WHERE NOT EXISTS"  # noqa: S608
+    f" (SELECT 1 FROM results WHERE results.shard_id = cleaned_shards.shard_id AND {_OF_OTHERS.format('results')})"
+)

@@ -60,6 +60,14 @@ def work_seconds(connection: Connection, workload_id: WorkloadId, *, until: floa
     return max(float(until - first - idle), 0.0)
 
 
+def ended_at(connection: Connection, workload_id: WorkloadId) -> float | None:
+    """Return when the split or the last transition of a shard of the workload was recorded (Unix seconds); None without one."""
+    of_work = or_(events.c.shard_id.is_not(None), events.c.kind == event_log.SPLIT)
+    query = select(func.max(events.c.at)).where(events.c.workload_id == workload_id, of_work)
+    at: float | None = connection.execute(query).scalar_one()
+    return at
+
+
 def _without_batch(connection: Connection, workload_id: WorkloadId, began: float, ended: float) -> float:
     """Return for how many seconds between two events no batch ran: batches of that time ran from its beginning."""
     query = (

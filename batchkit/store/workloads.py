@@ -254,7 +254,7 @@ def finish_split(
         repeated_requests=repeated,
     )
     unsent = f", {reused} with a kept answer, {repeated} that repeat another" if reused or repeated else ""
-    events.record(connection, workload_id, "split", at=at, detail=f"{request_count} requests{unsent}")
+    events.record(connection, workload_id, events.SPLIT, at=at, detail=f"{request_count} requests{unsent}")
 
 
 def remove(connection: Connection, workload_id: WorkloadId) -> None:

@@ -41,7 +41,7 @@ ROWS: list[dict[str, Any]] = [
     {"id": "r 2", "text": "so\u2028so", "status": "new", "note": "", "meta": {"n": None}},
     {"id": "r-3", "text": "bad", "status": "old", "note": 7, "meta": None},
 ]
-TOLD = ["error", "error_message", "attempts", "prompt_tokens", "completion_tokens", "cost_usd"]
+TOLD = ["error", "error_message", "attempts", "prompt_tokens", "completion_tokens", "cost_usd", "reused_from"]
 
 
 def said(label="good", score=1, why="because"):
@@ -220,6 +220,7 @@ def test_several_annotators_vote(table, tmp_path):
         "value": {"label": "bad", "score": 2, "why": "because"},
         "error": None,
         "error_message": None,
+        "reused_from": None,
     }
     assert [(row["votes"], row["spread"]) for row in rows] == [(4, {"score": 1}), (2, {"score": 0}), (0, None)]
     assert write_output_table(table.runner, workload, tmp_path / "review.jsonl", review_only=True) == 3

@@ -151,7 +151,7 @@ def test_table_that_the_database_cannot_have_is_refused_before_anything_is_sent(
     """Too many columns, names that differ only in case: exit code 2, and nothing was asked."""
     emulator = open_emulator()
     wide = [f"c{number}" for number in range(2_000)]
-    for names, words in ((wide, "2,009 columns"), (["Text", "text"], "differ only in case")):
+    for names, words in ((wide, "2,010 columns"), (["Text", "text"], "differ only in case")):
         Path("given.csv").write_text(f"{','.join(names)}\n{','.join(['v'] * len(names))}\n")
         prompt = f"{{{{ {names[0]} }}}}"
         ended = batchkit(

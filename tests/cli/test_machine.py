@@ -21,6 +21,10 @@ WORKLOAD = {
     "last_merged_at": NOW - 60,
     "cancel_requested_at": None,
     "skipped_rows": 0,
+    "reuse": "off",
+    "reused": 0,
+    "repeated": 0,
+    "following": 0,
     "source": "nightly.jsonl",
     "window": "24h",
     "max_window": "7d",
@@ -165,6 +169,8 @@ def test_a_plan_is_stable():
         "max_completion_tokens": 20,
         "warnings": {"odd": 1},
         "blank_lines": 0,
+        "reused": 0,
+        "repeated": 0,
         "estimate": None,
     }
 

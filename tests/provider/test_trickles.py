@@ -125,6 +125,37 @@ def test_the_limit_counts_the_last_byte(
     assert len(server.seen) == 1
 
 
+WIDE: dict[str, tuple[bytes, bytes, bytes]] = {
+    "empty objects": (b"[", b"{},", b"{}]"),
+    "empty lists": (b"[", b"[],", b"[]]"),
+    "small objects": (b'{"data": [', b'{"a":1},', b"{}]}"),
+    "numbers": (b"[", b"0,", b"0]"),
+    "one in another": (b"", b"[", b""),
+}
+
+
+@pytest.mark.parametrize("status", [200, 400, 503])
+@pytest.mark.parametrize("shape", WIDE)
+def test_a_reply_of_a_great_many_values_is_an_outage(
+    server: ScriptedServer, connect: Callable[..., GroqProvider], shard: Path, shape: str, status: int
+) -> None:
+    """A value takes up to fifty times the memory of its text, so they are counted before the reply is parsed."""
+    before, value, after_them = WIDE[shape]
+    server.otherwise = answer(before + value * 200_000 + after_them, status)
+    tracemalloc.start()
+    try:
+        for number, call in enumerate(every_call(connect(max_reply_values=100_000), shard)):
+            if number == DOWNLOAD and status == 200:
+                continue  # the file itself may hold anything
+            error = outcome(call)
+            assert type(error) is OutcomeUnknown
+            assert "more than 100,000 JSON values" in error.message
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 * 200_000 * len(value) + LIMIT
+
+
 def test_a_list_of_many_megabytes_is_read_by_default(server: ScriptedServer, provider: GroqProvider) -> None:
     """Files come in one page, however many there are."""
     files = [{"id": f"file_{number:06}", "filename": "a" * 200} for number in range(20_000)]

@@ -89,6 +89,21 @@ def test_the_holder_of_a_pending_shard_is_reported(timed, postgres_url, state):
     timed.assert_bought_once()
 
 
+def test_the_holder_of_a_batch_that_has_ended_is_reported_and_ends_the_command(timed, postgres_url):
+    """Only the row of the batch is held: the command says who holds it, and ends with exit code 4 after an outage."""
+    runner = opened(timed, outage_seconds=20)
+    bring_to(timed, runner, ShardState.SUBMITTED)
+    timed.waits.clear()
+
+    with held(postgres_url, "SELECT * FROM batches FOR UPDATE"), pytest.raises(RowsHeld, match=PEER) as caught:
+        timed.process(runner, seconds=600)
+
+    assert caught.value.exit_code == 4
+    assert timed.waits[-1].trouble is not None
+    assert timed.process(runner).all_succeeded
+    timed.assert_bought_once()
+
+
 def test_a_shard_that_is_held_forever_ends_the_command_after_an_outage(timed, postgres_url):
     """The command ends with exit code 4 and the holder's name; when the holder is gone, the same command resumes."""
     runner = opened(timed, outage_seconds=20)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from batchkit.errors import OutcomeUnknown, ProviderUnreachable, RowsHeld, StateConflict
+from batchkit.errors import OutcomeUnknown, ProviderUnreachable, RateLimited, RowsHeld, StateConflict
 from batchkit.models import ShardState
 from batchkit.steps import cancel, merge, poll, resubmit, settle, submit
 from batchkit.store import shard_leases, shards, workloads
@@ -216,6 +216,120 @@ def test_a_slow_file_does_not_delay_the_others(timed, monkeypatch):
     assert runner.process(runner.find("work").id, observer=Watching(on_wave=on_wave)).all_succeeded
     assert len(merged) == 8
     assert len(downloads) == len(set(downloads)) == 8
+
+
+def test_a_file_that_has_arrived_is_merged_while_slow_files_take_every_transfer(timed, monkeypatch):
+    """It arrived after its merge had stopped waiting; the next merge needs no transfer for it."""
+    monkeypatch.setattr(merge, "_SLOW_SECONDS", 0.2)
+    left, merged = threading.Event(), threading.Event()
+    download = timed.provider.download_file
+    waits = [left, merged]
+
+    def slow_download(file_id, path):
+        assert waits.pop(0).wait(30)
+        return download(file_id, path)
+
+    timed.provider.download_file = slow_download
+    runner = timed.open(transfers=1)
+    timed.split(runner, 20, shard_lines=10)
+
+    def on_wave(_wave, report):
+        if report.counts.get("still fetching"):
+            left.set()
+        if report.counts.get("merged"):
+            merged.set()
+
+    assert runner.process(runner.find("work").id, observer=Watching(on_wave=on_wave)).all_succeeded
+
+
+def test_a_slow_upload_does_not_delay_the_others(timed, monkeypatch):
+    """It continues beside the creations, polls and merges of the other shards; its own batch is created when it is complete."""
+    monkeypatch.setattr(submit, "_SLOW_SECONDS", 0.2)
+    arrives = threading.Event()
+    upload = timed.provider.upload_file
+    uploads = []
+
+    def slow_upload(path, filename):
+        uploads.append(filename)
+        if len(uploads) == 1:
+            assert arrives.wait(30)
+        return upload(path, filename)
+
+    timed.provider.upload_file = slow_upload
+    runner = timed.open()
+    timed.split(runner, 80, shard_lines=10)
+    merged, notes = [], []
+
+    def on_wave(_wave, report):
+        notes.extend(report.notes)
+        merged.extend([1] * report.counts.get("merged", 0))
+        if len(merged) == 7:
+            arrives.set()
+
+    assert runner.process(runner.find("work").id, observer=Watching(on_wave=on_wave)).all_succeeded
+    assert len(merged) == 8
+    assert len(uploads) == len(set(uploads)) == 8
+    assert "1 slow upload still on the way" in notes
+    timed.assert_bought_once()
+
+
+@pytest.mark.parametrize("kind", ["refused", "broken", "lost"])
+def test_a_slow_upload_that_fails_is_begun_again(timed, monkeypatch, kind):
+    """Nobody waits for it when it fails: the next wave for its shard sends the file once more."""
+    monkeypatch.setattr(submit, "_SLOW_SECONDS", 0.2)
+    errors = {
+        "refused": RateLimited("later", status=429, retry_after_seconds=5),
+        "broken": RuntimeError("planted"),
+        "lost": OutcomeUnknown("no answer"),
+    }
+    fails = threading.Event()
+    upload = timed.provider.upload_file
+    uploads = []
+
+    def slow_upload(path, filename):
+        uploads.append(filename)
+        if len(uploads) == 1:
+            assert fails.wait(30)
+            raise errors[kind]
+        return upload(path, filename)
+
+    timed.provider.upload_file = slow_upload
+    runner = timed.open()
+    timed.split(runner, 20, shard_lines=10)
+
+    def on_wave(_wave, report):
+        if report.counts.get("merged"):
+            fails.set()
+
+    assert runner.process(runner.find("work").id, observer=Watching(on_wave=on_wave)).all_succeeded
+    assert len(uploads) == 3
+    timed.assert_bought_once()
+
+
+def test_a_workload_that_is_cancelled_during_a_slow_upload_buys_nothing_more(timed, monkeypatch):
+    """The shard is withdrawn beside the upload, and no batch is created when the upload is complete."""
+    monkeypatch.setattr(submit, "_SLOW_SECONDS", 0.2)
+    arrives, arrived = threading.Event(), threading.Event()
+    upload = timed.provider.upload_file
+
+    def slow_upload(path, filename):
+        assert arrives.wait(30)
+        remote = upload(path, filename)
+        arrived.set()
+        return remote
+
+    timed.provider.upload_file = slow_upload
+    runner = timed.open()
+    timed.split(runner, 10)
+
+    progress = runner.process(
+        runner.find("work").id, observer=Watching(on_wait=lambda _wait: runner.request_cancel("work"))
+    )
+    arrives.set()
+    assert arrived.wait(30)
+
+    assert progress.counts.cancelled == 10
+    assert timed.provider.calls["create"] == 0
 
 
 def test_a_list_that_takes_long_does_not_hold_up_the_merges(timed, monkeypatch):

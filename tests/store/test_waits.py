@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import update
 
+from batchkit.engine.progress import read_progress
 from batchkit.files import jsonl
 from batchkit.models import ShardState
 from batchkit.store import batches as batch_rows
@@ -96,6 +97,18 @@ def test_a_night_without_a_runner_is_no_work(store):
         drive(connection, workload, NOW + 14 * HOUR, NOW + 15 * HOUR)
         assert worked(connection, workload, NOW + 15 * HOUR) == 3
         assert worked(connection, workload, NOW + 40 * HOUR) == 3
+
+
+def test_a_workload_without_a_merge_ends_with_its_split_or_its_last_transition(store):
+    """One that is answered by other requests, or cancelled before anything was sent, does not work for ever after."""
+    with store.write() as connection:
+        workload = add_workload(connection, at=NOW, split=False)
+        assert work_time.ended_at(connection, workload.id) is None
+        workloads.finish_split(connection, workload.id, sha256="0", request_count=2, at=NOW + 5, reused=2)
+        assert work_time.ended_at(connection, workload.id) == NOW + 5
+        drive(connection, workload, NOW + HOUR, NOW + 2 * HOUR)
+        assert work_time.ended_at(connection, workload.id) == NOW + 5
+        assert read_progress(connection, workloads.get(connection, workload.id), now=NOW + HOUR).worked_seconds == 5
 
 
 def test_a_killed_command_worked_until_its_last_event(store):
