@@ -11,12 +11,16 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import func, select, text
 
 from batchkit.engine.runtime import Runner
+from batchkit.models import RequestState
 from batchkit.settings import load_settings
-from batchkit.store.tables import bodies, metadata, requests, results, workloads
-from tests.factories import add_workload
+from batchkit.store import reuse, workloads
+from batchkit.store.tables import bodies, metadata, requests, results
+from batchkit.store.tables import workloads as workload_rows
+from tests.factories import add_shard, add_workload, settle
 from tests.scale.simulated_provider import SimulatedProvider
 from tests.scale.simulation import simulate
 from tests.scale.temporary_databases import TemporaryDatabase
+from tests.store.reusing import donor, follow, heir
 
 SCRIPT = Path(__file__).parents[2] / "migrations/partition_by_workload.sql"
 _SHARDS, _LINES = 6, 5
@@ -85,5 +89,34 @@ def test_a_database_with_workloads_is_not_partitioned(postgres_store):
         partition(postgres_store)
 
     with postgres_store.read() as connection:
-        assert connection.execute(select(func.count()).select_from(workloads)).scalar_one() == 1
+        assert connection.execute(select(func.count()).select_from(workload_rows)).scalar_one() == 1
         assert connection.execute(text("SELECT count(*) FROM pg_partitioned_table")).scalar_one() == 0
+
+
+@pytest.mark.slow
+def test_answers_are_reused_across_partitions(postgres_store):
+    """They are found, given, followed and handed on as in whole tables, and nothing is left in any partition."""
+    partition(postgres_store)
+    with postgres_store.write() as connection:
+        first = donor(connection, "first", lines=4)
+        second = heir(connection, "second", ["first 3", "first 0", "first 3"])
+        work = add_workload(connection, "work", reuse="on")
+        shard = add_shard(connection, work, seqs=[0, 1])
+        follow(connection, shard, 2, first_seq=2)
+        settle(connection, shard, [0, 1], RequestState.SUCCEEDED)
+        assert reuse.settle_followers(connection, work.id, first_seq=0, last_seq=1) == 2
+
+        workloads.remove(connection, first.id)
+        third = heir(connection, "third", ["first 0", "first 3"])
+        workloads.remove(connection, second.id)
+
+        answers = connection.execute(text("SELECT workload, seq, answer FROM succeeded ORDER BY workload, seq")).all()
+        assert list(map(tuple, answers)) == [
+            ("third", 0, "answer 0"),
+            ("third", 1, "answer 3"),
+            *(("work", seq, f"answer {seq % 2}") for seq in range(4)),
+        ]
+        for workload in (third, work):
+            workloads.remove(connection, workload.id)
+        for table in ("requests", "results", "bodies", "cleaned_shards"):
+            assert connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() == 0  # noqa: S608 - a name of this test

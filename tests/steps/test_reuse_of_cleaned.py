@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import count, permutations
 
 import pytest
@@ -10,8 +12,10 @@ from batchkit.answers.rules import AnswerRules
 from batchkit.files import compressed
 from batchkit.steps import cutting, split
 from batchkit.steps import reuse as reuse_step
+from batchkit.store import reuse
+from tests.locks import wait_for_a_lock
 from tests.steps.asking import Asking, answered
-from tests.steps.timed import refused
+from tests.steps.timed import TimedRun, refused
 
 QUESTIONS = [f"question {number}" for number in range(6)]
 
@@ -201,3 +205,29 @@ def test_answers_of_an_earlier_attempt_are_handed_on(asking):
     asking.check_answers("work")
     asking.check_answers("later")
     assert asking.sent() == {QUESTIONS[0]: 2}
+
+
+def test_a_clean_waits_for_a_split_that_reuses_its_answers(postgres_url, tmp_path, monkeypatch):
+    """The clean comes between the answers and the commit: it waits, and then keeps what the split has reused."""
+    add_answered = reuse.add_answered
+    with ExitStack() as stack:
+        asking = Asking(TimedRun(stack, postgres_url, tmp_path), tmp_path)
+        asking.run("donor", QUESTIONS)
+        other = asking.beside()
+        pool = stack.enter_context(ThreadPoolExecutor(1))
+        cleaned = []
+
+        def clean_meanwhile(*given):
+            answered_now = add_answered(*given)
+            cleaned.append(pool.submit(other.clean, "donor"))
+            wait_for_a_lock(asking.runner.store)
+            return answered_now
+
+        monkeypatch.setattr(reuse, "add_answered", clean_meanwhile)
+
+        asking.run("work", QUESTIONS * 2)
+
+        cleaned[0].result()
+        asking.check_answers("work")
+        assert len(cleaned) == 1
+        assert asking.sent() == dict.fromkeys(QUESTIONS, 1)

@@ -340,7 +340,7 @@ def places_of(store: Store) -> list[object]:
         return [row[0] for query in queries for row in connection.execute(text(query))]
 
 
-@pytest.mark.parametrize("revision", ["0001", "0007", "0008"])
+@pytest.mark.parametrize("revision", ["0001", "0007", "0008", "0011"])
 def test_a_database_with_an_open_workload_is_upgraded_in_place(empty_store, revision):
     """From the first schema and from the last: the open workload is read completely; neither requests nor results are copied."""
     upgrade_to(empty_store, revision)
@@ -356,6 +356,7 @@ def test_a_database_with_an_open_workload_is_upgraded_in_place(empty_store, revi
         (found,) = workloads.open_workloads(connection)
         assert (found.name, found.created_at, found.request_count) == ("open", 1.5, 1)
         assert (found.output, found.stopped_at, found.stopped_reason) == (None, None, None)
+        assert (found.reuse, found.reused_requests, found.repeated_requests) == (None, 0, 0)
         assert workloads.count_requests(connection, found).in_flight == 1
         columns = {"succeeded": "custom_id, answer, model, service_tier", "failed": "custom_id, model, service_tier"}
         views = {
