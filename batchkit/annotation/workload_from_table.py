@@ -16,6 +16,7 @@ from batchkit.datasets.values import text_of
 from batchkit.engine.composition import split_defaults
 from batchkit.errors import InputInvalid, InputProblem, SpoolError, UsageError, WorkloadConflict
 from batchkit.files import outputs, sources
+from batchkit.files.paths import is_folder
 from batchkit.files.sqlite_urls import sqlite_file
 from batchkit.formatting import counted
 from batchkit.steps.input_check import longest_line
@@ -131,7 +132,7 @@ def folder_of(parts: Sequence[str]) -> Path:
     path = Path(parts[0])
     while _PATTERN_SIGNS.intersection(path.name):
         path = path.parent
-    return path if path.is_dir() else path.parent
+    return path if is_folder(path) else path.parent
 
 
 def check_outputs(

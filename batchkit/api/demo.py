@@ -82,14 +82,17 @@ def open_demo(home: Path, **overrides: Any) -> Iterator[Demo]:
     Each demo has an emulator directory of its own, so that an interrupted one finds its batches again. ``overrides`` are
     settings. Raises ``UsageError`` when the folder holds something else, or is in use.
     """
-    if home.exists() and not home.is_dir():
-        raise UsageError(f"{home} is a file, not a folder", hint="name an empty or a new folder with --home")
-    if home.exists() and any(home.iterdir()) and not (home / "emulator").is_dir():
-        raise UsageError(f"{home} holds other things than a demo", hint="name an empty or a new folder with --home")
+    try:
+        if home.exists() and not home.is_dir():
+            raise UsageError(f"{home} is a file, not a folder", hint="name an empty or a new folder with --home")
+        home.mkdir(parents=True, exist_ok=True)
+        if any(home.iterdir()) and not (home / "emulator").is_dir():
+            raise UsageError(f"{home} holds other things than a demo", hint="name an empty or a new folder with --home")
+    except OSError as error:
+        raise SpoolError(f"{home} cannot be written: {error.strerror or error}", hint="name another --home") from error
     name, is_resumed = _next_name(_settings(home, "http://127.0.0.1/openai/v1", overrides))
     source = home / "requests.jsonl"
     try:
-        home.mkdir(parents=True, exist_ok=True)
         source.write_bytes(b"".join(jsonl.dumps(line) + b"\n" for line in requests()))
     except OSError as error:
         raise SpoolError(f"{home} cannot be written: {error.strerror or error}", hint="name another --home") from error

@@ -67,7 +67,8 @@ def evaluate(
 
     ``run`` names the run, ``against`` the run to compare with, ``report`` the page to write; each is by default what the suite says.
     Unfinished when ``timeout_seconds`` ran out. Raises ``BatchkitError``; ``InputInvalid`` with everything that is wrong in the
-    suite, and ``UsageError`` for a page that cannot be written, before anything is sent.
+    suite, and ``UsageError`` for a page that cannot be written and for a run to compare with that is not there, before anything is
+    sent.
     """
     require_extra()
     mode = RunMode(timeout_seconds=timeout_seconds, observer=observer)
@@ -103,7 +104,7 @@ def evaluate_suite(
         check_file(page, inputs=[suite], makes_folder=True)
         check_page(page)
     with open_runner(settings, mode) as runner:
-        evaluation = runs.begin(runner, file, name=run)
+        evaluation = runs.begin(runner, file, name=run, against=against)
         if evaluation.finished_at is not None:
             conclusion = runs.Conclusion(summary(runner, evaluation.name), is_ours=False)
         else:

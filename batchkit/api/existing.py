@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from batchkit.engine.progress import read_progress
 from batchkit.errors import BatchkitError, StoreError, UnknownWorkload
+from batchkit.files.paths import may_exist
 from batchkit.store import events, work_time, workloads
 from batchkit.store.engine import Store, displayed, parse_url
 
@@ -33,7 +34,7 @@ def missing_file(settings: Settings) -> Path | None:
     if url.get_backend_name() != "sqlite" or url.database is None:
         return None
     path = Path(url.database)
-    return None if path.exists() else path
+    return None if may_exist(path) else path
 
 
 def no_workloads_hint(settings: Settings) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from batchkit.api import existing
 from batchkit.engine.observer import driving
 from batchkit.engine.runtime import Runner
+from batchkit.errors import UsageError
 from batchkit.files.compressed import check_file
 from batchkit.files.sources import check_name, name_of
 from batchkit.settings import load_settings
@@ -63,10 +64,14 @@ def parts_of(table: Source | Sequence[Source]) -> list[str]:
 
 def workload_name(name: str | None, paths: Sequence[Path]) -> str:
     """Return the workload's name, by default the first file's without its endings. Raises ``UsageError`` for one that cannot be used."""
-    # A folder such as . would be refused for its name, which is not what is wrong with it.
-    if name is None and paths[0].is_dir():
+    if name is not None:
+        return check_name(name)
+    try:
+        return check_name(name_of(paths[0]))
+    except UsageError:
+        # The folder . has no name, but that is not what is wrong with it.
         check_file(paths[0])
-    return check_name(name_of(paths[0]) if name is None else name)
+        raise
 
 
 def note_once(observer: Observer, text: str) -> Callable[[], None]:

@@ -18,6 +18,7 @@ from batchkit.datasets.streams import COMPRESSED, check_file, first_bytes, readi
 from batchkit.errors import InputUnreadable, UsageError
 from batchkit.files import jsonl
 from batchkit.files.outputs import are_same
+from batchkit.files.paths import is_folder, is_regular, may_exist
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +68,7 @@ def open_table(parts: Sequence[str], *, query: str | None = None, separator: str
     for path in paths:
         check_file(path)
     first = Path(parts[0])
-    name = first.absolute().name if first.is_dir() else _stem(paths[0])
+    name = first.absolute().name if is_folder(first) else _stem(paths[0])
     return _open_files(name, paths, separator)
 
 
@@ -78,13 +79,13 @@ def is_among(path: Path, parts: Sequence[str]) -> bool:
 
 def _names(part: str, path: Path) -> bool:
     place = Path(part)
-    if place.is_dir():
+    if is_folder(place):
         saved = _saved_dataset(place)
         if saved is not None:
             return any(are_same(path, file) for file in saved)
         is_read = _ending(path) in _KINDS and not path.name.startswith((".", "_"))
         return is_read and are_same(path.absolute().parent, place)
-    if not place.exists() and glob.has_magic(part):
+    if not may_exist(place) and glob.has_magic(part):
         return _fits(Path(os.path.abspath(path)).parts, Path(os.path.abspath(part)).parts)  # noqa: PTH100 - also where no file is
     return are_same(path, place)
 
@@ -133,13 +134,13 @@ def _check_separated(kind: str, separator: str | None) -> None:
 
 def _expand(part: str) -> list[Path]:
     path = Path(part)
-    if path.is_dir():
+    if is_folder(path):
         if _saved_dataset(path) is not None:
             raise UsageError(
                 f"{part} is a data set, and cannot be combined with others", hint="name one data set alone"
             )
         return _files_of(path)
-    if not path.exists() and glob.has_magic(part):
+    if not may_exist(path) and glob.has_magic(part):
         # Path.glob does not accept an absolute pattern.
         matches = map(Path, glob.glob(part, recursive=True))  # noqa: PTH207 - see above
         found = sorted(path for path in matches if path.is_file())
@@ -185,14 +186,14 @@ def _kind(path: Path) -> str:
 
 def _saved_dataset(folder: Path) -> list[Path] | None:
     """Return the files of a data set that ``save_to_disk`` wrote; None if the folder has none. Raises ``UsageError``."""
-    if (splits := folder / "dataset_dict.json").is_file():
+    if is_regular(splits := folder / "dataset_dict.json"):
         names = _member(splits, "splits")
         raise UsageError(
             f"{folder} holds several splits: {', '.join(map(str, names))}",
             hint=f"name one: {folder / str(next(iter(names), 'train'))}",
         )
     state = folder / "state.json"
-    if not state.is_file():
+    if not is_regular(state):
         return None
     files = [folder / Path(entry["filename"]).name for entry in _member(state, "_data_files")]
     if not files:

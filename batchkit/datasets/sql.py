@@ -150,7 +150,12 @@ def _parse(url: str) -> URL:
             f"{parsed.get_backend_name()} is not a supported database",
             hint="use sqlite:///file.db or postgresql://user:password@host/database, or export the rows to a file",
         )
-    if not Path(parsed.database or "").is_file():
+    try:
+        is_there = Path(parsed.database or "").is_file()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(f"the database file {parsed.database} cannot be opened: {reason}") from error
+    if not is_there:
         # The driver would create an empty one.
         raise UsageError(
             f"there is no database file {parsed.database}", hint="check the name and the working directory"

@@ -44,20 +44,29 @@ if TYPE_CHECKING:
     from batchkit.steps.split import SplitOptions
     from batchkit.store.evaluations import Evaluation
 
+_BASELINES = frozenset({"previous", "passed"})
 _TRIES = 20
 
 
 def begin(
-    runner: Runner, file: SuiteFile, *, name: str | None = None, scheduled_for: float | None = None
+    runner: Runner,
+    file: SuiteFile,
+    *,
+    name: str | None = None,
+    scheduled_for: float | None = None,
+    against: str | None = None,
 ) -> Evaluation:
     """Return the run that a command or a schedule refers to, and store it if it is new.
 
     That is the run called ``name``; or the suite's run for the time ``scheduled_for`` (Unix seconds); or else the unfinished run of
-    this version of the suite, or a new one. Raises ``InputInvalid`` for columns that the table does not have, and
-    ``WorkloadConflict`` if ``name`` belongs to something else; nothing is sent.
+    this version of the suite, or a new one. Raises ``InputInvalid`` for columns that the table does not have,
+    ``WorkloadConflict`` if ``name`` belongs to something else, and ``UsageError`` if the run is to be compared ``against`` one
+    that does not exist or is not finished; nothing is sent.
     """
     suite = file.suite
     found = _referred_run(runner, suite, name, scheduled_for)
+    if against is not None and (found is None or found.finished_at is None):
+        _check_baseline(runner, against)
     if found is not None:
         return found
     table = open_table(suite.table_parts(), query=suite.dataset.query, separator=suite.dataset.separator)
@@ -313,7 +322,7 @@ def _table_digest(runner: Runner, evaluation: Evaluation, suite: Suite) -> str:
 
 
 def _previous(runner: Runner, evaluation: Evaluation, against: str) -> tuple[Evaluation | None, tuple[str, ...]]:
-    if against in {"previous", "passed"}:
+    if against in _BASELINES:
         with runner.store.read() as connection:
             found = evaluations.before(connection, evaluation, only_passed=against == "passed")
         return found, () if found is not None else ("nothing to compare with: this is the first run",)
@@ -323,6 +332,16 @@ def _previous(runner: Runner, evaluation: Evaluation, against: str) -> tuple[Eva
     if named.finished_at is None or named.id == evaluation.id:
         return None, (f"nothing to compare with: {against!r} is not finished",)
     return named, ()
+
+
+def _check_baseline(runner: Runner, against: str) -> None:
+    """Refuse a named run that is no baseline: nothing would be compared, and the run would pass."""
+    if against in _BASELINES:
+        return
+    if find_run(runner, against).finished_at is None:
+        raise UsageError(
+            f"the run {against!r} is not finished, so nothing can be compared with it", hint="finish it first"
+        )
 
 
 def _why_nothing_compares(name: str, suite: Suite) -> str:

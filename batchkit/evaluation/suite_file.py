@@ -59,9 +59,13 @@ def suites_in(folder: Path) -> list[SuiteFile]:
 
     Raises ``InputInvalid`` for a suite, ``UsageError`` for a folder without any and for two suites with one name.
     """
-    paths = sorted(path for path in folder.glob("*") if path.suffix in _ENDINGS)
-    if not folder.is_dir():
-        raise UsageError(f"there is no folder {folder}", hint="name the folder of the suites")
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix in _ENDINGS)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(
+            f"the folder {folder} cannot be read: {reason}", hint="name the folder of the suites"
+        ) from error
     if not paths:
         raise UsageError(f"there is no suite in {folder}", hint="suites are .yaml files directly in this folder")
     suites = [load_suite(path) for path in paths]

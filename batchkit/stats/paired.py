@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from batchkit.stats.intervals import (
     LARGEST_RESAMPLED,
@@ -97,6 +96,8 @@ def _mcnemar(fell: int, rose: int) -> tuple[float, float]:
     """Return the two-sided and the one-sided p-value of as many falls as rises among the changed pairs."""
     if not fell + rose:
         return 1.0, 1.0
+    from scipy import stats  # noqa: PLC0415 - takes half a second to load, and most runs have no pairs that changed
+
     two_sided = stats.binomtest(fell, fell + rose, 0.5).pvalue
     return float(two_sided), float(stats.binomtest(fell, fell + rose, 0.5, alternative="greater").pvalue)
 
@@ -107,6 +108,8 @@ def _means(moved: NDArray[np.float64]) -> tuple[float, float, str]:
     if changes.size < 2:  # noqa: PLR2004 - a single change is not significant
         return 1.0, 0.5 if changes.size and changes[0] < 0 else 1.0, "sign-flip permutation"
     if changes.size > LARGEST_RESAMPLED:
+        from scipy import stats  # noqa: PLC0415 - as above
+
         two_sided, one_sided = (
             float(stats.ttest_1samp(moved, 0.0, alternative=side).pvalue) for side in ("two-sided", "less")
         )
@@ -116,6 +119,8 @@ def _means(moved: NDArray[np.float64]) -> tuple[float, float, str]:
 
 
 def _sign_flips(changes: NDArray[np.float64], alternative: str) -> float:
+    from scipy import stats  # noqa: PLC0415 - as above
+
     found = stats.permutation_test(
         (changes,),
         np.mean,

@@ -109,7 +109,7 @@ def _writer(target: Path, *, raw_csv: bool, replaced: ReplacedHalves) -> Write:
         case ".parquet":
             if find_spec("pyarrow") is None:
                 raise UsageError(
-                    f"cannot export to {target}: what writes Parquet is not installed",
+                    f"cannot export to {target}: pyarrow, which writes Parquet, is not installed",
                     hint="pip install 'groq-batchkit[parquet]'",
                 )
             return partial(_write_parquet, replaced=replaced)

@@ -41,7 +41,7 @@ _FIND_IN_POSTGRES: Final = (
     f" LEFT JOIN LATERAL (SELECT * FROM results WHERE {_OF_REQUEST} LIMIT 1) AS results ON true"
 )
 _FIND_IN_SQLITE: Final = (
-    f"SELECT {_KNOWN_COLUMNS} FROM requests LEFT JOIN results ON {_OF_REQUEST}"  # noqa: S608
+    f"SELECT {_KNOWN_COLUMNS} FROM requests LEFT JOIN results ON {_OF_REQUEST}"  # noqa: S608 - constants of this file
     f" WHERE requests.digest IN ({', '.join('?' * _DIGESTS_AT_ONCE)})"
 )
 
@@ -153,7 +153,7 @@ def hold_workloads(connection: Connection, workload_ids: Sequence[WorkloadId]) -
 
 
 def add_answered(connection: Connection, workload_id: WorkloadId, pairs: Sequence[AnsweredBy]) -> int:
-    """Give requests of a workload the answers of others, as successes; return how many got one.
+    """Copy the answers of others to requests of a workload, as successes; return how many got one.
 
     Fewer than ``pairs`` when an answered request is gone, or has another result by now.
     """
@@ -201,7 +201,7 @@ def _result_of(source: str, *, own_state: bool) -> tuple[list[str], list[str]]:
 def settle_followers(
     connection: Connection, workload_id: WorkloadId, *, first_seq: int | None = None, last_seq: int | None = None
 ) -> int:
-    """Give the followers of requests that are decided the results of these; return how many.
+    """Copy the results of decided requests to those that follow them; return how many.
 
     ``first_seq`` and ``last_seq`` limit the requests that are followed. Whatever brings requests into a final state calls this in
     the same transaction.
@@ -282,17 +282,17 @@ _DIGESTS_OF_HEIRS: Final = (
     ") AS heirs) AS given WHERE given.place = 1 AND requests.workload_id = given.workload_id AND requests.seq = given.seq"
 )
 _ORIGINS: Final = (
-    "INSERT INTO cleaned_shards (shard_id, workload, answered_at)"  # noqa: S608
+    "INSERT INTO cleaned_shards (shard_id, workload, answered_at)"  # noqa: S608 - constants of this file
     " SELECT shards.id, workloads.name, shards.merged_at FROM shards"
     " JOIN workloads ON workloads.id = shards.workload_id WHERE workloads.id = :workload_id"
     f" AND EXISTS (SELECT 1 FROM results WHERE results.shard_id = shards.id AND {_OF_OTHERS.format('results')})"
 )
 _UNUSED_BODIES: Final = (
-    "DELETE FROM bodies WHERE shard_id IN (SELECT id FROM shards WHERE workload_id = :workload_id"  # noqa: S608
+    "DELETE FROM bodies WHERE shard_id IN (SELECT id FROM shards WHERE workload_id = :workload_id"  # noqa: S608 - constants of this file
     " UNION SELECT shard_id FROM cleaned_shards) AND NOT EXISTS (SELECT 1 FROM results"
     f" WHERE results.shard_id = bodies.shard_id AND results.body_seq = bodies.seq AND {_OF_OTHERS.format('results')})"
 )
 _UNUSED_ORIGINS: Final = (
-    "DELETE FROM cleaned_shards WHERE NOT EXISTS"  # noqa: S608
+    "DELETE FROM cleaned_shards WHERE NOT EXISTS"  # noqa: S608 - constants of this file
     f" (SELECT 1 FROM results WHERE results.shard_id = cleaned_shards.shard_id AND {_OF_OTHERS.format('results')})"
 )

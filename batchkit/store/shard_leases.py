@@ -29,24 +29,37 @@ def claim(
 ) -> list[Shard]:
     """Claim up to ``limit`` due shards that are not held; return them by number.
 
-    A lease that ran out is taken over. No shard of an incompletely split workload is claimed.
+    Shards that were not postponed come first, then those whose pause ended first: shards that are postponed again and again do not
+    keep the others waiting. A lease that ran out is taken over. No shard of an incompletely split workload is claimed.
     """
+    due = _claimable(workload_id, (state,), owner=owner, now=now)
+    values = {"lease_owner": owner, "lease_until": now + lease_seconds}
+    # The index has the numbers, so that a claim of new shards reads no more rows than it takes. Only postponed ones are sorted.
+    taken = _take(connection, and_(due, shards.c.not_before <= 0), (shards.c.number,), limit, values)
+    if len(taken) < limit:
+        order = (shards.c.not_before, shards.c.number)
+        taken += _take(connection, and_(due, shards.c.not_before > 0), order, limit - len(taken), values)
+    return sorted(taken, key=lambda shard: shard.number)
+
+
+def _take(
+    connection: Connection,
+    condition: ColumnElement[bool],
+    order: Sequence[ColumnElement[Any]],
+    limit: int,
+    values: dict[str, Any],
+) -> list[Shard]:
     # A plain subquery might run again for every row, and find further shards after those that this statement has claimed.
     candidates = (
         select(shards.c.id)
-        .where(_claimable(workload_id, (state,), owner=owner, now=now))
-        .order_by(shards.c.number)
+        .where(condition)
+        .order_by(*order)
         .limit(limit)
         .with_for_update(skip_locked=True)
         .cte("candidates")
     )
-    taken = (
-        update(shards)
-        .where(shards.c.id.in_(select(candidates.c.id)))
-        .values(lease_owner=owner, lease_until=now + lease_seconds)
-        .returning(*COLUMNS)
-    )
-    return sorted((read_row(row) for row in connection.execute(taken)), key=lambda shard: shard.number)
+    taken = update(shards).where(shards.c.id.in_(select(candidates.c.id))).values(values).returning(*COLUMNS)
+    return [read_row(row) for row in connection.execute(taken)]
 
 
 def count_claimable(

@@ -250,6 +250,7 @@ def test_submit_does_not_wait_and_the_same_command_collects(batchkit, open_emula
         (("--choices", "a,b", "--pattern", "x"), "--choices and --pattern exclude each other"),
         (("--choices", ""), "--choices names nothing"),
         (("--number", "one"), "--number one is no range"),
+        (("--weights", "wrong"), "Invalid value for '--weights': 'wrong' is not one of"),
         (("--number", "5..1"), "the minimum 5 is above the maximum 1"),
         (("--pattern", "("), "error: pattern: not a regular expression"),
         (("--examples-count", "3"), "--examples-count needs a table of examples"),

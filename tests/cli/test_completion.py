@@ -18,26 +18,30 @@ from batchkit.cli.options import completion
 from batchkit.emulator import scenario_names
 from batchkit.store.engine import Store
 from tests import factories
+from tests.forked import ForkedCommand
 
 NEWEST_FIRST = ["weekly", "nightly-2", "nightly-1"]
 
 
-def completed(line, **environment):
-    """Return the completions of a shell for a line, whose last word is being typed, and the content of stderr."""
-    given = {
+def asked(line):
+    """Return the variables with which a shell asks for the completions of a line, whose last word is being typed."""
+    return {
         "_BATCHKIT_COMPLETE": "complete_bash",
         "COMP_WORDS": line,
         "COMP_CWORD": str(len(line.split(" ")) - 1),
-        "PYTHONPATH": str(Path(package.__file__).parent.parent),
     }
-    ended = subprocess.run(
-        [sys.executable, "-c", "from batchkit.cli import main; main()"],
-        capture_output=True,
-        check=False,
-        text=True,
-        env={**os.environ, **given, **environment},
-    )
-    return ended.stdout.split(), ended.stderr
+
+
+@pytest.fixture
+def completed(tmp_path):
+    """Return a function that returns the completions of a line and the content of stderr."""
+
+    def run(line, **environment):
+        given = {**os.environ, **asked(line), **environment}
+        ended = ForkedCommand((), Path.cwd(), given, tmp_path / "printed").completed(60)
+        return ended.stdout.split(), ended.stderr
+
+    return run
 
 
 def offered(verb, parameter, incomplete="", **params):
@@ -59,7 +63,7 @@ def named(database_url, monkeypatch):
 
 
 @pytest.mark.usefixtures("named")
-def test_a_shell_gets_the_names_of_workloads():
+def test_a_shell_gets_the_names_of_workloads(completed):
     """The names that begin with the typed text are offered, newest first."""
     assert completed("batchkit status nightly") == (["nightly-2", "nightly-1"], "")
 
@@ -80,21 +84,21 @@ def test_every_name_of_a_workload_is_completed(verb, parameter):
 
 
 @pytest.mark.usefixtures("named")
-def test_the_database_is_the_one_on_the_command_line(sqlite_template, tmp_path):
+def test_the_database_is_the_one_on_the_command_line(completed, sqlite_template, tmp_path):
     """A flag before the name overrides the environment."""
     assert offered("status", "name", database_url=f"sqlite:///{sqlite_template}") == []
     assert completed(f"batchkit status --database-url sqlite:///{sqlite_template} nightly") == ([], "")
     assert offered("status", "name", home=tmp_path / "nowhere") == NEWEST_FIRST, "the URL beats the folder"
 
 
-def test_completion_creates_nothing_and_prints_nothing():
+def test_completion_creates_nothing_and_prints_nothing(completed):
     """Without a database there are no names, no new folder, and no output on stderr, whatever the variables are."""
     before = list(Path().iterdir())
     assert completed("batchkit status n", BATCHKIT_WINDWO="48h") == ([], "")
     assert list(Path().iterdir()) == before
 
 
-def test_reading_names_leaves_no_file_behind(sqlite_template, tmp_path):
+def test_reading_names_leaves_no_file_behind(completed, sqlite_template, tmp_path):
     """A folder that holds only a database holds only the database afterwards."""
     folder = tmp_path / "home"
     folder.mkdir()
@@ -112,7 +116,7 @@ def test_reading_names_leaves_no_file_behind(sqlite_template, tmp_path):
     ],
     ids=["settings file", "variable", "database"],
 )
-def test_errors_are_left_to_the_command(spoil):
+def test_errors_are_left_to_the_command(spoil, completed):
     """Completion offers no names and shows no traceback."""
     spoil()
     assert completed("batchkit status n", BATCHKIT_DATABASE_URL="sqlite:///damaged.db") == ([], "")
@@ -129,8 +133,19 @@ def test_a_database_that_does_not_answer_does_not_block_the_shell(monkeypatch):
 def test_scenarios_are_completed():
     """The ready-made scenarios are offered; the shell itself completes files."""
     assert offered("emulator", "--scenario") == scenario_names()
-    words, err = completed("batchkit emulator --scenario expire")
-    assert (words, err) == ([name for name in scenario_names() if name.startswith("expire")], "")
+    ended = subprocess.run(
+        [sys.executable, "-c", "from batchkit.cli import main; main()"],
+        capture_output=True,
+        check=False,
+        text=True,
+        env={
+            **os.environ,
+            **asked("batchkit emulator --scenario expire"),
+            "PYTHONPATH": str(Path(package.__file__).parent.parent),
+        },
+    )
+    words = ended.stdout.split()
+    assert (words, ended.stderr) == ([name for name in scenario_names() if name.startswith("expire")], "")
     assert words
 
 

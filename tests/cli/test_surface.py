@@ -154,7 +154,7 @@ def test_bad_usage_is_exit_code_2(batchkit, words):
         (("status", "--history", "3"), "error: --history shows the events of one workload"),
         (("run", "input.jsonl", "--base-url", "ftp://x"), "hint: correct --base-url or BATCHKIT_BASE_URL"),
         (("run", "input.jsonl", "--base-url", "http://x"), "set BATCHKIT_ALLOW_INSECURE_HTTP=true"),
-        (("eval", "--deploy", "missing"), "error: there is no folder missing"),
+        (("eval", "--deploy", "missing"), "error: the folder missing cannot be read: No such file or directory"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -164,6 +164,32 @@ def test_a_slip_of_the_user_is_exit_code_2_and_says_what_is_wrong(batchkit, monk
     ended = batchkit(*words)
     assert ended.code == 2, ended.err
     assert told in " ".join(ended.err.split())
+
+
+#: The system refuses to say whether this is there, as for a path in a folder that is closed to the user.
+_UNKNOWABLE = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", _UNKNOWABLE),
+        ("annotate", _UNKNOWABLE, "--prompt", "x", "-m", "m"),
+        ("annotate", f"sqlite:///{_UNKNOWABLE}", "--query", "SELECT 1", "--prompt", "x", "-m", "m"),
+        ("status", "--home", _UNKNOWABLE),
+        ("status", "--database-url", f"sqlite:///{_UNKNOWABLE}"),
+        ("eval", "--deploy", _UNKNOWABLE),
+        ("demo", "--no-prefect", "--home", _UNKNOWABLE),
+        ("emulator", "--directory", _UNKNOWABLE, "--port", "0"),
+    ],
+    ids=" ".join,
+)
+def test_a_path_that_cannot_be_asked_about_is_no_bug(batchkit, monkeypatch, words):
+    """The message has the system's reason."""
+    monkeypatch.setenv("GROQ_API_KEY", "any")
+    ended = batchkit(*words)
+    assert ended.code in {2, 4}, ended.err
+    assert "File name too long" in " ".join(ended.err.split())
 
 
 def test_a_file_that_is_given_twice_is_named(batchkit, source, monkeypatch):

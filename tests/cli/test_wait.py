@@ -104,7 +104,7 @@ def test_a_command_that_the_provider_stops_shows_the_state_of_the_work(batchkit,
     assert "input: 0 of 30 answered (0 %), 0 downloaded; " in ended.err
     assert " in flight; " in ended.err
     assert " not sent" in ended.err
-    assert "1 batch runs on at the provider without this command" in ended.err
+    assert "1 batch keeps running at the provider" in ended.err
     assert "status:    batchkit status input" in ended.err
     assert ended.err.index("status:") < ended.err.index("error:")
     assert "error: the provider refused: POST /batches: HTTP 400: spend limit" in ended.err

@@ -1,13 +1,14 @@
 """The official SDKs work unchanged, with default retries and timeouts; only the base URL is ours."""
 
-import openai
 import pytest
-from groq import ConflictError, Groq
-from openai import OpenAI
 
 from batchkit.emulator.contract.models import listed_ids
 from batchkit.emulator.faults import calls
 from tests.emulator.support import CHAT, chat_lines, ids_of, jsonl
+from tests.lazy import LazyModule
+
+groq = LazyModule("groq")
+openai = LazyModule("openai")
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def groq_of():
     made = []
 
     def make(client):
-        made.append(Groq(base_url=client.emulator.root_url, api_key=client.emulator.api_key))
+        made.append(groq.Groq(base_url=client.emulator.root_url, api_key=client.emulator.api_key))
         return made[-1]
 
     yield make
@@ -30,7 +31,7 @@ def openai_of():
     made = []
 
     def make(client):
-        made.append(OpenAI(base_url=client.emulator.base_url, api_key=client.emulator.api_key))
+        made.append(openai.OpenAI(base_url=client.emulator.base_url, api_key=client.emulator.api_key))
         return made[-1]
 
     yield make
@@ -83,7 +84,7 @@ def test_groq_cancels(client, groq_of):
     sdk = groq_of(client)
     batch = client.run(chat_lines(1))
     before = client.emulator.ledger().calls.get("batches.cancel", 0)
-    with pytest.raises(ConflictError):
+    with pytest.raises(groq.ConflictError):
         sdk.batches.cancel(batch["id"])
     assert client.emulator.ledger().calls["batches.cancel"] - before == 3
 

@@ -45,6 +45,20 @@ def test_a_fall_is_exit_code_5_with_the_rows_that_fell(batchkit, open_emulator, 
     assert (third.code, third.json["previous"]) == (5, "reviews-1")
 
 
+def test_a_baseline_that_is_not_there_is_refused_before_anything_is_sent(batchkit, open_emulator, suite):
+    """A misspelt or unfinished run would compare nothing, and pass."""
+    emulator = open_emulator()
+    ended = batchkit("eval", suite, "--no-prefect", "--against", "review-1")
+    assert ended.code == 2, ended.err
+    assert "there is no evaluation 'review-1'" in ended.err
+    batchkit("eval", suite, "--no-prefect", "--submit-only")
+    sent = emulator.ledger().totals.batches
+    ended = batchkit("eval", suite, "--no-prefect", "--run", "other", "--against", "reviews-1")
+    assert ended.code == 2, ended.err
+    assert "the run 'reviews-1' is not finished" in ended.err
+    assert emulator.ledger().totals.batches == sent
+
+
 def test_failed_requests_without_a_fall_are_exit_code_3(batchkit, open_emulator, suite):
     """The run is finished, and something is to be looked at."""
     open_emulator(FailLines(count=1, status=400))

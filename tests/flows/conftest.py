@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import sqlite3
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,9 +47,16 @@ def prefect_home() -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class PrefectServer:
-    """A running Prefect server for all test processes."""
+    """A running Prefect server for all test processes, and its database."""
 
     api_url: str
+    database: Path
+
+    def copy_database(self, home: Path) -> None:
+        """Give another home a database, so that a server does not migrate a new one, which takes seconds."""
+        home.mkdir()
+        with closing(sqlite3.connect(self.database)) as ours, closing(sqlite3.connect(home / "prefect.db")) as theirs:
+            ours.backup(theirs)
 
 
 @pytest.fixture(scope="session")
@@ -60,12 +68,13 @@ def prefect_server(tmp_path_factory) -> Iterator[PrefectServer]:
         server = TemporaryServer.start(tmp_path_factory.mktemp("server"))
         try:
             server.wait_until_ready(_READY_WITHIN_SECONDS, sleep=time.sleep)  # noqa: TID251 - waits for a process
-            yield server.api_url
+            yield f"{server.api_url} {_PREFECT_HOME.name}/prefect.db"
         finally:
             server.stop(5)
 
-    with shared_between_workers(tmp_path_factory, "prefect", start) as api_url:
-        yield PrefectServer(api_url)
+    with shared_between_workers(tmp_path_factory, "prefect", start) as address:
+        api_url, _, database = address.partition(" ")
+        yield PrefectServer(api_url, Path(database))
 
 
 @pytest.fixture

@@ -314,8 +314,10 @@ def test_a_short_run_starts_no_server_of_its_own(prefect_api, open_settings, tmp
 
 
 @pytest.mark.patient
-def test_a_server_killed_in_mid_run_changes_nothing(tmp_path):
+def test_a_server_killed_in_mid_run_changes_nothing(prefect_server, monkeypatch, tmp_path):
     """When the Prefect server is killed in mid-run, the command ends promptly after its work, with its result and exit code."""
+    prefect_server.copy_database(tmp_path / "prefect")
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
     server = TemporaryServer.start(tmp_path / "server")
     source = write_input(tmp_path)
     server.wait_until_ready(60, sleep=time.sleep)  # noqa: TID251 - waits for a process

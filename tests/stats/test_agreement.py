@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from itertools import combinations
 
-import krippendorff
 import numpy as np
 import pytest
-from statsmodels.stats.inter_rater import aggregate_raters, cohens_kappa, fleiss_kappa, to_table
 
 from batchkit.stats.agreement import NO_PAIRS, ONE_LABEL, agreement
+from tests.lazy import LazyModule
+
+inter_rater = LazyModule("statsmodels.stats.inter_rater")
+krippendorff = LazyModule("krippendorff")
 
 
 def draw(seed, *, rows=80, raters=4, missing=0.0):
@@ -28,7 +30,7 @@ def draw(seed, *, rows=80, raters=4, missing=0.0):
 
 def cohen(ratings):
     """Return Cohen's kappa of two columns of numbers, computed with statsmodels alone."""
-    return cohens_kappa(to_table(ratings.astype(int))[0], return_results=False)
+    return inter_rater.cohens_kappa(inter_rater.to_table(ratings.astype(int))[0], return_results=False)
 
 
 def numbers(labels):
@@ -46,7 +48,7 @@ def test_complete_labels_agree_with_the_libraries(seed):
         assert found.cohen[one, other].value == pytest.approx(cohen(table[:, [one, other]]))
     cohens = [coefficient.value for coefficient in found.cohen.values()]
     assert found.mean_cohen.value == pytest.approx(np.mean([value for value in cohens if value is not None]))
-    assert found.fleiss.value == pytest.approx(fleiss_kappa(aggregate_raters(table)[0]))
+    assert found.fleiss.value == pytest.approx(inter_rater.fleiss_kappa(inter_rater.aggregate_raters(table)[0]))
     assert found.alpha.value == pytest.approx(krippendorff.alpha(table.T, level_of_measurement="nominal"))
     assert found.unanimous == pytest.approx((table == table[:, :1]).all(axis=1).mean())
 
@@ -63,7 +65,9 @@ def test_missing_labels_are_left_out_as_the_libraries_do(seed):
         assert found.cohen[one, other].value == pytest.approx(expected)
         assert found.cohen[one, other].rows == both.sum()
     complete = ~np.isnan(table).any(axis=1)
-    assert found.fleiss.value == pytest.approx(fleiss_kappa(aggregate_raters(table[complete].astype(int))[0]))
+    assert found.fleiss.value == pytest.approx(
+        inter_rater.fleiss_kappa(inter_rater.aggregate_raters(table[complete].astype(int))[0])
+    )
     assert found.alpha.value == pytest.approx(krippendorff.alpha(table.T, level_of_measurement="nominal"))
     assert found.alpha.rows == ((~np.isnan(table)).sum(axis=1) >= 2).sum()
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from statsmodels.stats.inter_rater import cohens_kappa
-from statsmodels.stats.proportion import proportion_confint
 
 from batchkit.stats.agreement import NO_PAIRS
 from batchkit.stats.gold import NumberGold, against_gold
+from tests.lazy import LazyModule
+
+inter_rater = LazyModule("statsmodels.stats.inter_rater")
+proportion = LazyModule("statsmodels.stats.proportion")
 
 COUNTS = Counter({("spam", "spam"): 40, ("spam", "ham"): 10, ("ham", "ham"): 45, ("ham", "spam"): 5, ("ham", None): 7})
 
@@ -22,16 +24,16 @@ def test_the_figures_are_those_of_the_confusion_matrix():
 
     assert (found.rows, found.unanswered) == (100, 7)
     assert found.accuracy.mean == 0.85
-    assert found.accuracy[1:3] == pytest.approx(proportion_confint(85, 100, method="wilson"))
+    assert found.accuracy[1:3] == pytest.approx(proportion.proportion_confint(85, 100, method="wilson"))
     ham, spam = found.labels
     assert (ham.label, ham.gold, ham.given) == ("ham", 50, 55)
     assert (spam.precision.mean, spam.recall.mean) == (pytest.approx(40 / 45), 0.8)
-    assert spam.recall[1:3] == pytest.approx(proportion_confint(40, 50, method="wilson"))
+    assert spam.recall[1:3] == pytest.approx(proportion.proportion_confint(40, 50, method="wilson"))
     assert spam.f1.mean == pytest.approx(80 / 95)
     assert spam.f1.low < spam.f1.mean < spam.f1.high
     assert found.macro_f1 == pytest.approx((80 / 95 + 90 / 105) / 2)
     table = np.array([[45, 5], [10, 40]])
-    assert found.kappa.value == pytest.approx(cohens_kappa(table, return_results=False))
+    assert found.kappa.value == pytest.approx(inter_rater.cohens_kappa(table, return_results=False))
     assert found.confusion == {key: count for key, count in COUNTS.items() if key[1] is not None}
 
 

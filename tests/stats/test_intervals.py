@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import stats
-from statsmodels.stats.proportion import proportion_confint
 
 from batchkit.stats import intervals
 from batchkit.stats.intervals import mean_interval
+from tests.lazy import LazyModule
+
+proportion = LazyModule("statsmodels.stats.proportion")
+stats = LazyModule("scipy.stats")
 
 
 @pytest.mark.parametrize(("good", "count"), [(0, 7), (1, 1), (8, 10), (250, 300), (300, 300)])
@@ -16,7 +18,7 @@ def test_a_proportion_has_wilsons_interval(good, count):
     """Zeros and ones give the interval of statsmodels and of scipy, which never leaves 0 to 1."""
     found = mean_interval([1.0] * good + [0.0] * (count - good))
     assert found is not None
-    low, high = proportion_confint(good, count, method="wilson")
+    low, high = proportion.proportion_confint(good, count, method="wilson")
     ci = stats.binomtest(good, count).proportion_ci(method="wilson")
     assert (found.low, found.high) == pytest.approx((low, high), abs=1e-12)
     assert (found.low, found.high) == pytest.approx((ci.low, ci.high), abs=1e-9)

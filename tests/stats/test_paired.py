@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import stats
-from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
 
 from batchkit.stats.intervals import LARGEST_RESAMPLED
 from batchkit.stats.paired import compare_pairs, holm
+from tests.lazy import LazyModule
+
+contingency_tables = LazyModule("statsmodels.stats.contingency_tables")
+multitest = LazyModule("statsmodels.stats.multitest")
+stats = LazyModule("scipy.stats")
 
 
 @pytest.mark.parametrize(("fell", "rose"), [(0, 0), (1, 0), (3, 12), (12, 3), (5, 5), (40, 18)])
@@ -19,7 +21,7 @@ def test_right_and_wrong_answers_are_compared_with_mcnemars_test(fell, rose):
     after = [0.0] * fell + [1.0] * rose + [1.0] * 30 + [0.0] * 7
     found = compare_pairs(before, after)
     assert found is not None
-    assert found.p_value == pytest.approx(float(mcnemar([[30, fell], [rose, 7]], exact=True).pvalue))
+    assert found.p_value == pytest.approx(float(contingency_tables.mcnemar([[30, fell], [rose, 7]], exact=True).pvalue))
     tail = float(stats.binom.sf(fell - 1, fell + rose, 0.5)) if fell + rose else 1.0
     assert found.fall_p_value == pytest.approx(tail)
     assert (found.fell, found.rose, found.pairs) == (fell, rose, fell + rose + 37)
@@ -85,4 +87,4 @@ def test_corrected_p_values_are_those_of_the_library(seed):
     random = np.random.default_rng(seed)
     p_values = [*random.random(6) ** 4, 0.0, 1.0, 0.02, 0.02]
     random.shuffle(p_values)
-    assert holm(p_values) == pytest.approx(list(multipletests(p_values, method="holm")[1]), abs=1e-15)
+    assert holm(p_values) == pytest.approx(list(multitest.multipletests(p_values, method="holm")[1]), abs=1e-15)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from itertools import combinations
 
-import krippendorff
 import numpy as np
 import pytest
-from statsmodels.stats.inter_rater import cohens_kappa
 
 from batchkit.stats.agreement import NO_PAIRS
 from batchkit.stats.ratings import ONE_VALUE, TOO_LARGE, RatingAgreement
+from tests.lazy import LazyModule
+
+inter_rater = LazyModule("statsmodels.stats.inter_rater")
+krippendorff = LazyModule("krippendorff")
 
 
 def measured(rows):
@@ -52,7 +54,7 @@ def test_ratings_agree_with_the_libraries(seed, missing):
         both = table[:, pair][~np.isnan(table[:, pair]).any(axis=1)].astype(int)
         classes = np.zeros((5, 5))
         np.add.at(classes, (both[:, 0] - 1, both[:, 1] - 1), 1)
-        kappa = cohens_kappa(classes, weights=np.arange(5), wt="quadratic", return_results=False)
+        kappa = inter_rater.cohens_kappa(classes, weights=np.arange(5), wt="quadratic", return_results=False)
         assert found.cohen[pair].value == pytest.approx(kappa)
     assert found.fleiss.value is None
 

@@ -274,6 +274,17 @@ def test_claim_is_ordered_by_number_and_not_by_age(store):
         assert claim(connection, workload, owner="b", limit=9) == [30, 40, 50]
 
 
+def test_claim_takes_new_shards_first_and_then_those_that_are_due_for_longest(store):
+    """A shard that is postponed again and again does not keep the others waiting, whatever its number."""
+    with store.write() as connection:
+        workload = add_workload(connection)
+        for pause_ended in (2, 30, 20, 0, 10, 0):
+            add_shard(connection, workload, not_before=NOW - pause_ended if pause_ended else 0)
+        assert claim(connection, workload, owner="a", limit=1, now=NOW) == [4]
+        assert claim(connection, workload, owner="b", limit=3, now=NOW) == [2, 3, 6]
+        assert claim(connection, workload, owner="c", limit=9, now=NOW) == [1, 5]
+
+
 def test_claim_sees_its_state_and_workload_only(store):
     """Shards in other states or of other workloads are left alone."""
     with store.write() as connection:

@@ -17,7 +17,7 @@ Models = Annotated[
         "--models",
         "-m",
         metavar="MODEL",
-        help="Who is asked; several, by commas or by repeating it, are as many annotators.",
+        help="The model to ask; several (with commas, or by repeating the option) act as several annotators.",
         rich_help_panel=PANEL,
         show_default=False,
         autocompletion=completion.chat_models,

@@ -40,7 +40,7 @@ Gold = Annotated[
     typer.Option(
         "--gold",
         metavar="COLUMN",
-        help="A column with labels of people, where there are some: how well each annotator agrees with them is printed."
+        help="A column with human labels, where there are some: how well each annotator agrees with them is printed."
         " LABEL=COLUMN for one of several labels; may be repeated.",
         show_default=False,
     ),

@@ -46,7 +46,7 @@ Key = Annotated[
     typer.Option(
         "--key",
         metavar="COLUMN",
-        help="A column whose values name the rows, each its own (default the row's number).",
+        help="A column whose values identify the rows; each must be unique (default the row's number).",
         show_default=False,
     ),
 ]

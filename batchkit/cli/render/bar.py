@@ -22,7 +22,7 @@ _GAP = "   "
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Appearance:
     """How a state of requests is drawn."""
 
     label: str
@@ -35,15 +35,15 @@ class Look:
         return self.ascii_glyph if options.ascii_only else self.glyph
 
 
-SUCCEEDED = Look("succeeded", "green", "█", "#")
-FAILED = Look("failed", "red", "▚", "x")
-CANCELLED = Look("cancelled", "magenta", "▞", "/")
-ANSWERED = Look("answered, not downloaded", "cyan", "▓", "+")
-IN_FLIGHT = Look("in flight", "cyan", "▒", "=")
-UNANSWERED = Look("unanswered in ended batches", "bright_black", "▪", ":")
-NOT_SENT = Look("not sent", "bright_black", "·", "-")
-FOLLOWING = Look(situation.FOLLOWING, "bright_black", "▫", "~")
-PENDING = Look("to send again", "bright_black", "░", ".")
+SUCCEEDED = Appearance("succeeded", "green", "█", "#")
+FAILED = Appearance("failed", "red", "▚", "x")
+CANCELLED = Appearance("cancelled", "magenta", "▞", "/")
+ANSWERED = Appearance("answered, not downloaded", "cyan", "▓", "+")
+IN_FLIGHT = Appearance("in flight", "cyan", "▒", "=")
+UNANSWERED = Appearance("unanswered in ended batches", "bright_black", "▪", ":")
+NOT_SENT = Appearance("not sent", "bright_black", "·", "-")
+FOLLOWING = Appearance(situation.FOLLOWING, "bright_black", "▫", "~")
+PENDING = Appearance("to send again", "bright_black", "░", ".")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Shares:
         return self.not_fetched + self.unanswered + self.not_sent + self.send_again
 
 
-def by_state(counts: RequestCountsByState, shares: Shares) -> list[tuple[Look, int]]:
+def by_state(counts: RequestCountsByState, shares: Shares) -> list[tuple[Appearance, int]]:
     """Return all states in the order in which they are drawn: finished ones first."""
     return [
         (SUCCEEDED, counts.succeeded),
@@ -116,9 +116,9 @@ class StateBar:
         """Draw the bar; rich calls this."""
         width = min(options.max_width, self._max_width)
         cells = share_cells([count for _, count in self._parts], width)
-        for (look, _), count in zip(self._parts, cells, strict=True):
+        for (appearance, _), count in zip(self._parts, cells, strict=True):
             if count:
-                yield Segment(look.glyph_for(options) * count, console.get_style(look.style))
+                yield Segment(appearance.glyph_for(options) * count, console.get_style(appearance.style))
         yield Segment.line()
 
     def __rich_measure__(self, _console: Console, options: ConsoleOptions) -> Measurement:
@@ -135,8 +135,8 @@ class StateLegend:
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
         """Write the counts, broken between them only; rich calls this."""
         line = Text()
-        for look, count in [part for part in self._parts if part[1]] or self._parts[:1]:
-            entry = Text.assemble((look.glyph_for(options), look.style), f" {count:,} {look.label}")
+        for appearance, count in [part for part in self._parts if part[1]] or self._parts[:1]:
+            entry = Text.assemble((appearance.glyph_for(options), appearance.style), f" {count:,} {appearance.label}")
             if line and line.cell_len + len(_GAP) + entry.cell_len > options.max_width:
                 yield line
                 line = Text()

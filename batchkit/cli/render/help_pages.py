@@ -8,6 +8,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.console import Group
 from rich.padding import Padding
 from rich.panel import Panel
@@ -35,6 +36,14 @@ _OPTION = r"(?<![\w-])--?[A-Za-z][\w-]*"
 
 class VerbCommand(TyperCommand):
     """A verb with a help page of ours."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words; the message of a wrong value begins with what is wrong, not with the validator's class."""
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the words of the usage line. The framework writes braces, which elsewhere mean a choice, around what is required."""

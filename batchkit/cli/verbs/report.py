@@ -1,4 +1,4 @@
-"""``report``: a page to look at."""
+"""``report``: a page to read."""
 
 from __future__ import annotations
 
@@ -61,5 +61,5 @@ def report(
         import webbrowser  # noqa: PLC0415 - who does not open it need not load it
 
         if not webbrowser.open(page.as_uri()):
-            console.say(console.stderr(), f"no browser could be opened: look at {page.as_uri()}")
+            console.say(console.stderr(), f"no browser could be opened: the page is {page.as_uri()}")
     raise typer.Exit(exits.SUCCEEDED)

@@ -29,7 +29,7 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="MODEL",
-        help="Who listens (default whisper-large-v3-turbo, with --translate whisper-large-v3).",
+        help="The speech model (default whisper-large-v3-turbo, with --translate whisper-large-v3).",
         rich_help_panel=AUDIO,
         show_default=False,
         autocompletion=completion.speech_models,

@@ -35,6 +35,12 @@ class DirectoryInUse(BatchkitError):
     exit_code: ClassVar[int] = 2
 
 
+class DirectoryUnusable(BatchkitError):
+    """The directory cannot be made, or not be written to."""
+
+    exit_code: ClassVar[int] = 2
+
+
 class World:
     """The shared state of an emulator that serves ``directory``.
 
@@ -47,12 +53,18 @@ class World:
         self.directory = directory
         self._any_model = any_model
         self.wake = Event()
-        for folder in (directory, directory / "files", directory / "parts"):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # The files hold users' data: only the owner may read them, even in a folder that is open to others.
-        for file in (directory / "emulator.lock", directory / _DATABASE):
-            file.touch(mode=0o600)
-        self._lock_file = (directory / "emulator.lock").open("wb")
+        try:
+            for folder in (directory, directory / "files", directory / "parts"):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # The files hold users' data: only the owner may read them, even in a folder that is open to others.
+            for file in (directory / "emulator.lock", directory / _DATABASE):
+                file.touch(mode=0o600)
+            self._lock_file = (directory / "emulator.lock").open("wb")
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise DirectoryUnusable(
+                f"the emulator cannot use {directory}: {reason}", hint="name another folder with --directory"
+            ) from error
         try:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
