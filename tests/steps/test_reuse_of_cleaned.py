@@ -64,7 +64,7 @@ def test_an_answer_handed_on_during_a_split_is_reused_by_the_rest_of_it(asking, 
 
 def without_ids(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return exported lines without the custom_ids of the requests that were answered, which are gone with their workload."""
-    return [line | {"reused_from": re.sub("/[^ ]+", "", line["reused_from"] or "")} for line in lines]
+    return [line | {"reused_from": re.sub("/[^ ]+", "", line.get("reused_from", ""))} for line in lines]
 
 
 @pytest.mark.parametrize("order", list(permutations(("first", "second", "third"))), ids="-".join)
