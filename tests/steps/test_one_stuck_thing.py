@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from batchkit.errors import OutcomeUnknown, ProviderUnreachable, RateLimited, RowsHeld, StateConflict
+from batchkit.errors import OutcomeUnknown, ProviderUnreachable, RateLimited, RowsHeld, StateConflict, TornDownload
 from batchkit.models import ShardState
 from batchkit.steps import cancel, merge, poll, resubmit, settle, submit
 from batchkit.store import shard_leases, shards, workloads
@@ -240,6 +240,27 @@ def test_a_file_that_has_arrived_is_merged_while_slow_files_take_every_transfer(
             merged.set()
 
     assert runner.process(runner.find("work").id, observer=Watching(on_wave=on_wave)).all_succeeded
+
+
+def test_a_pass_ends_although_files_that_failed_are_due_again_at_once(timed):
+    """The command polls, and ends at its time."""
+    downloads = []
+
+    def failing_download(file_id, _path):
+        downloads.append(file_id)
+        if len(downloads) > 1_000:
+            pytest.fail("the pass does not end")
+        raise TornDownload("too slow")
+
+    timed.provider.download_file = failing_download
+    # The pause after a failed download is a share of this.
+    runner = timed.open(settle_seconds=1e-7)
+    timed.split(runner, 30, shard_lines=10)
+    began = timed.clock()
+
+    assert not timed.process(runner, seconds=90).is_finished
+    assert timed.clock() - began <= 90
+    assert len(set(downloads)) == 3
 
 
 def test_a_slow_upload_does_not_delay_the_others(timed, monkeypatch):
