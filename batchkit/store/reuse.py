@@ -259,7 +259,7 @@ def hand_on(connection: Connection, workload_id: WorkloadId) -> None:
     if connection.dialect.name != "sqlite":
         # Two of them would each keep the answers that only the other one still has.
         connection.execute(text("LOCK TABLE cleaned_shards IN SHARE ROW EXCLUSIVE MODE"))
-    for statement in (_DIGESTS_OF_HEIRS, _ORIGINS, _UNUSED_BODIES, _UNUSED_ORIGINS):
+    for statement in (_DIGESTS_OF_HEIRS, _ORIGINS, _UNUSED_BODIES, _UNUSED_KEPT_BODIES, _UNUSED_ORIGINS):
         connection.execute(text(statement), {"workload_id": workload_id})
 
 
@@ -287,10 +287,19 @@ _ORIGINS: Final = (
     " JOIN workloads ON workloads.id = shards.workload_id WHERE workloads.id = :workload_id"
     f" AND EXISTS (SELECT 1 FROM results WHERE results.shard_id = shards.id AND {_OF_OTHERS.format('results')})"
 )
+_NOT_OF_OTHERS: Final = (
+    "NOT EXISTS (SELECT 1 FROM results WHERE results.shard_id = bodies.shard_id AND results.body_seq = bodies.seq"  # noqa: S608
+    f" AND {_OF_OTHERS.format('results')})"
+)
 _UNUSED_BODIES: Final = (
-    "DELETE FROM bodies WHERE shard_id IN (SELECT id FROM shards WHERE workload_id = :workload_id"  # noqa: S608 - constants of this file
-    " UNION SELECT shard_id FROM cleaned_shards) AND NOT EXISTS (SELECT 1 FROM results"
-    f" WHERE results.shard_id = bodies.shard_id AND results.body_seq = bodies.seq AND {_OF_OTHERS.format('results')})"
+    "DELETE FROM bodies WHERE shard_id IN (SELECT id FROM shards WHERE workload_id = :workload_id)"  # noqa: S608
+    f" AND {_NOT_OF_OTHERS}"
+)
+#: Of workloads that were cleaned before, only what this one has reused: others may have millions of such answers.
+_UNUSED_KEPT_BODIES: Final = (
+    "DELETE FROM bodies WHERE (shard_id, seq) IN (SELECT mine.shard_id, mine.body_seq FROM results AS mine"  # noqa: S608
+    " WHERE mine.workload_id = :workload_id AND mine.body_seq IS NOT NULL"
+    f" AND mine.shard_id IN (SELECT shard_id FROM cleaned_shards)) AND {_NOT_OF_OTHERS}"
 )
 _UNUSED_ORIGINS: Final = (
     "DELETE FROM cleaned_shards WHERE NOT EXISTS"  # noqa: S608 - constants of this file

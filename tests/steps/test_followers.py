@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from batchkit.models import BatchId
     from batchkit.steps.reuse import SplitReuse
 
-#: Ten questions, each asked three times.
-THREEFOLD = [f"question {number % 10}" for number in range(30)]
+#: Ten questions, each asked three times: twice in a row, and once behind all the others.
+THREEFOLD = [*(f"question {number // 2}" for number in range(20)), *(f"question {number}" for number in range(10))]
 BAD = "question 3"
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import text
 
+from batchkit.emulator import Scenario
+from batchkit.emulator.faults import batches, calls, lines
 from batchkit.files import jsonl
 from batchkit.models import ReuseMode
 from tests.workloads import chat_line
@@ -109,3 +111,26 @@ def test_without_reuse_nothing_is_shared_or_noted(open_harness):
     assert rows_of(harness, "SELECT count(*) FROM requests WHERE digest IS NOT NULL") == [(0,)]
     asked(harness, "later", ["one"])
     assert executed(harness) == 3
+
+
+def test_what_goes_wrong_with_a_leader_is_bought_once_for_all_who_follow_it(open_harness):
+    """Requests that expire, go missing or are refused for now, and torn downloads: leaders alone are sent again, nothing twice."""
+    harness = open_harness(
+        lines.ExpireLines(custom_ids=frozenset({"work-1"}), attempts=1),
+        lines.DropLines(custom_ids=frozenset({"work-2"}), attempts=1),
+        lines.FailLines(custom_ids=frozenset({"work-3"}), status=503, attempts=1),
+        lines.FailLines(custom_ids=frozenset({"work-4"}), code="bad_thing"),
+        calls.CutDownloads(times=1, per_object=True, how="close-delimited"),
+        batches.ShuffleOutput(),
+    )
+    progress = asked(harness, "work", [f"question {n % 7}" for n in range(42)])
+    assert (progress.counts.succeeded, progress.counts.failed) == (36, 6)
+    ledger = harness.emulator.ledger()
+    assert ledger.totals.bought_twice == 0
+    leaders = {f"work-{number}" for number in range(7)}
+    assert dict(ledger.executed) == dict.fromkeys(leaders, 1) | {"work-3": 2}
+    assert {row["error"]["code"] for row in harness.export("work") if row["error"]} == {"bad_thing"}
+    harness.emulator.set_scenario(Scenario())
+    assert harness.runner.reopen("work", failed=True) == 6
+    assert harness.runner.process(progress.workload.id).all_succeeded
+    assert harness.emulator.ledger().executed == ledger.executed | {"work-4": 2}

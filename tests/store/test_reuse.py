@@ -110,6 +110,20 @@ def test_followers_are_never_pending(store):
         assert (counts.total, counts.pending, counts.in_flight) == (5, 2, 3)
 
 
+def test_followers_are_cancelled_with_a_pending_leader(store):
+    """A cancel ends the requests that wait to be sent again, and those that follow them; others keep waiting."""
+    with store.write() as connection:
+        workload = add_workload(connection, "work", reuse="on")
+        merged = add_shard(connection, workload, seqs=[0], state=ShardState.MERGED, request_state=RequestState.PENDING)
+        follow(connection, merged, 2, first_seq=1)
+        running = add_shard(connection, workload, seqs=[3], state=ShardState.SUBMITTED)
+        follow(connection, running, 1, first_seq=4)
+        assert requests.cancel_pending(connection, workload.id) == 3
+        states = read(connection, "SELECT state, count(*) FROM requests GROUP BY state ORDER BY state")
+        assert states == [("cancelled", 3), ("in_flight", 2)]
+        assert requests.cancel_pending(connection, workload.id) == 0
+
+
 def test_an_answer_that_is_gone_or_replaced_is_not_given(store):
     """Only as many requests get an answer as have the result that was found."""
     with store.write() as connection:
