@@ -142,7 +142,7 @@ class Drive:
         if report.refused is not None:
             raise report.refused
         if self._until is DriveUntil.ONE_PASS or self._is_submitted(progress):
-            return Done(progress)
+            return Done(progress, report.outage)
         return _PassEnd(report, progress, now, self._pending.next_at(self.workload_id, now))
 
     def _wait_for(self, ended: _PassEnd) -> Wait | Done:

@@ -218,6 +218,30 @@ def test_a_slow_file_does_not_delay_the_others(timed, monkeypatch):
     assert len(downloads) == len(set(downloads)) == 8
 
 
+def test_only_a_few_shards_of_a_wave_wait_for_held_rows(timed, monkeypatch):
+    """Each waits as long as a lock may; the holder is named after two of them, and all are merged once the rows are free."""
+    waited, shown = [], []
+    merge_once = merge._merge_once
+
+    def held(context, workload, fetched, **options):
+        if not shown:
+            waited.append(fetched.shard.number)
+            raise RowsHeld("process 77 holds the rows of requests")
+        return merge_once(context, workload, fetched, **options)
+
+    monkeypatch.setattr(merge, "_merge_once", held)
+    runner = timed.open()
+    timed.split(runner, 80, shard_lines=10)
+
+    def on_wave(_wave, report):
+        if any("process 77" in note for note in report.notes):
+            shown.append(len(waited))
+
+    assert runner.process(runner.find("work").id, observer=Watching(on_wave=on_wave)).all_succeeded
+    assert shown == [2]
+    timed.assert_bought_once()
+
+
 def test_a_file_that_has_arrived_is_merged_while_slow_files_take_every_transfer(timed, monkeypatch):
     """It arrived after its merge had stopped waiting; the next merge needs no transfer for it."""
     monkeypatch.setattr(merge, "_SLOW_SECONDS", 0.2)
